@@ -1,0 +1,89 @@
+"""What the benchmarks share: repeated timing, and a JSON report that says what ran where."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def measure(run: Callable[[], Any], repeats: int = 20, warmup: int = 3) -> dict[str, float]:
+    """Milliseconds of ``run``: median, quartiles, best and number of repeats. CUDA work is waited for."""
+    for _ in range(warmup):
+        run()
+    times = []
+    for _ in range(repeats):
+        _synchronize()
+        start = time.perf_counter()
+        run()
+        _synchronize()
+        times.append((time.perf_counter() - start) * 1e3)
+    low, median, high = statistics.quantiles(times, n=4) if len(times) > 1 else times * 3
+    return {"median_ms": median, "q1_ms": low, "q3_ms": high, "best_ms": min(times), "repeats": float(repeats)}
+
+
+def ratio(baseline: dict[str, float], candidate: dict[str, float]) -> float:
+    """How many times faster the candidate is, by the medians of the same run."""
+    return baseline["median_ms"] / candidate["median_ms"]
+
+
+def line(name: str, timing: dict[str, float]) -> str:
+    """One row for the terminal."""
+    spread = f"[{timing['q1_ms']:.2f}, {timing['q3_ms']:.2f}]"
+    return f"{name:<44} {timing['median_ms']:9.2f} ms  quartiles {spread}  best {timing['best_ms']:.2f}"
+
+
+def _git(*arguments: str) -> str:
+    run = subprocess.run(
+        ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False, timeout=30
+    )
+    return run.stdout.strip() if run.returncode == 0 else ""
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((text.split(":", 1)[1].strip() for text in lines if text.startswith("model name")), "")
+
+
+def environment() -> dict[str, Any]:
+    """Machine, versions and commit."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_at_end": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "commit": _git("rev-parse", "HEAD") or None,
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+    }
+
+
+def write(name: str, results: dict[str, Any], folder: Path = RESULTS) -> Path:
+    """Write ``folder/NAME.json`` (under a temporary name first) and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    scratch = path.with_suffix(f".{os.getpid()}.tmp")
+    scratch.write_text(
+        json.dumps({"benchmark": name, "environment": environment(), "results": results}, indent=2) + "\n"
+    )
+    os.replace(scratch, path)
+    return path

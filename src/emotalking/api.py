@@ -1,0 +1,221 @@
+"""The four verbs of the command line as functions: prepare, train, render, info.
+
+Example:
+    >>> from emotalking import api
+    >>> api.prepare("clip.mp4", "someone")
+    >>> api.train("someone", "someone.safetensors", preset="fast")
+    >>> api.render("someone.safetensors", "speech.wav", "out.mp4", emotion="happy")
+"""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from emotalking.emotion.tracks import EmotionTrack, parse_emotion
+from emotalking.errors import UserError
+from emotalking.models.avatar import Avatar, read_avatar_file
+from emotalking.render.backgrounds import Background
+from emotalking.render.clip import Rendered, render_clip
+from emotalking.render.player import Performer
+from emotalking.subject import Subject
+from emotalking.subject.validate import validate
+
+Device = str | torch.device
+
+
+def prepare(clip: str | Path, out: str | Path, **options: Any) -> Any:
+    """Turn a clip into a subject folder; see ``capture.prepare.prepare`` for the options. Returns the ``Subject``.
+
+    Raises:
+        UserError: the clip cannot be used.
+    """
+    from emotalking.capture.prepare import prepare as run
+
+    return run(Path(clip), Path(out), **options)
+
+
+def train(
+    subject: str | Path,
+    avatar: str | Path,
+    *,
+    preset: str = "fast",
+    device: Device = "auto",
+    overrides: list[str] | None = None,
+    resume: bool = True,
+) -> Any:
+    """Train an avatar of a subject folder; returns ``train.run.TrainResult``.
+
+    Args:
+        subject: subject folder.
+        avatar: avatar file to write.
+        preset: "tiny", "fast" or "paper".
+        device: "auto" takes a GPU if there is one.
+        overrides: settings ``key=value`` with dotted keys.
+        resume: go on from an interrupted run's checkpoint.
+
+    Raises:
+        UserError: subject, preset, setting or device cannot be used.
+    """
+    if Path(avatar).is_dir():
+        raise UserError(f"{avatar} is a folder: give the name of an avatar file, such as someone.safetensors.")
+    from emotalking.train.run import train as run
+
+    return run(subject, avatar, preset, choose_device(device), overrides, resume)
+
+
+def render(
+    avatar: str | Path | Performer,
+    audio: str | Path | Float[np.ndarray, " S"],
+    video: str | Path | None = None,
+    *,
+    emotion: str | tuple[float, float] | EmotionTrack | None = None,
+    device: Device = "auto",
+    folder: str | Path | None = None,
+    features: str | Path | None = None,
+    poses: Literal["recorded", "fixed"] = "recorded",
+    background: Background = None,
+    seconds: float | None = None,
+    batch: int = 8,
+    overwrite: bool = False,
+    progress: Callable[[int, int], Any] | None = None,
+) -> Rendered:
+    """Render an avatar speaking; see ``render.clip.render_clip`` for what is not listed here.
+
+    Args:
+        avatar: avatar file, or an avatar already loaded (``device`` then has no effect).
+        audio: sound or video file, or float32 mono samples at 16 kHz.
+        video: file to write, with sound.
+        emotion: a name ("happy", "happy:0.5"), "valence,arousal", a pair, or a track; None leaves it out.
+
+    Raises:
+        UserError: anything about the inputs or the outputs that cannot be.
+    """
+    if isinstance(emotion, str):
+        emotion = EmotionTrack.from_text(emotion)
+    elif isinstance(emotion, tuple):
+        emotion = EmotionTrack.constant(*emotion)
+    if batch < 1:
+        raise UserError(f"the batch is {batch} frames: give at least 1.")
+    return render_clip(
+        load_avatar(avatar, choose_device(device)) if isinstance(avatar, str | Path) else avatar,
+        audio,
+        video,
+        folder=folder,
+        features=features,
+        emotion=emotion,
+        poses=poses,
+        background=background,
+        seconds=seconds,
+        batch=batch,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def info(path: str | Path) -> dict[str, Any]:
+    """What an avatar file or a subject folder holds, as plain values in titled sections.
+
+    Raises:
+        UserError: ``path`` is neither.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _subject_facts(path)
+    if not path.exists():
+        raise UserError(f"{path} does not exist: give an avatar file or a subject folder.")
+    return _avatar_facts(path)
+
+
+def choose_device(device: Device = "auto") -> torch.device:
+    """The device called ``device``; "auto" is a GPU if there is one that can be used.
+
+    Raises:
+        UserError: no such device, or a GPU without the rasterizer that it needs.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() and _gsplat_installed() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"there is no device '{device}': use auto, cpu, cuda or cuda:N.") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise UserError(f"the device '{device}' is not supported: use auto, cpu, cuda or cuda:N.")
+    if chosen.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (chosen.index or 0) >= count:
+            raise UserError(f"the device '{device}' is not there ({count} GPUs are usable): use --device cpu.")
+        if not _gsplat_installed():
+            raise UserError("GPUs need gsplat, which is not installed: pip install 'emotalking[gpu]', or use cpu.")
+    return chosen
+
+
+def emotion_track(
+    *, name: str | None = None, va: str | None = None, track: str | Path | None = None
+) -> EmotionTrack | None:
+    """The emotion that at most one of three texts asks for; None if none does.
+
+    Raises:
+        UserError: more than one is given, or it is malformed.
+    """
+    if name is None and va is None and track is None:
+        return None
+    return parse_emotion(name, va, Path(track) if track is not None else None)
+
+
+def load_avatar(path: str | Path, device: Device = "auto") -> Avatar:
+    """Read an avatar file onto a device.
+
+    Raises:
+        UserError: the file or the device cannot be used.
+    """
+    return Avatar.load(path, choose_device(device))
+
+
+def _gsplat_installed() -> bool:
+    return importlib.util.find_spec("gsplat") is not None
+
+
+def _avatar_facts(path: Path) -> dict[str, Any]:
+    header, tensors = read_avatar_file(path)
+    try:
+        scene, config, metadata = (json.loads(header[key]) for key in ("scene", "config", "metadata"))
+        gaussians = {branch: len(tensors[f"head.{branch}.gaussians.means"]) for branch in ("face", "mouth")}
+        poses = len(tensors["scene.viewmats"])
+        fps = float(Fraction(scene["fps"]))
+    except (KeyError, ValueError) as error:
+        raise UserError(f"the avatar file {path} does not hold what its header says: make it again.") from error
+    return {
+        "avatar": {
+            "file": str(path),
+            "size": f"{path.stat().st_size / 1e6:.1f} MB, format {header['version']}",
+            "picture": f"{scene['width']} x {scene['height']}, {fps:g} frames/s",
+            "Gaussians": f"{gaussians['face']} face, {gaussians['mouth']} mouth",
+            "recorded poses": f"{poses} ({poses / fps:.1f} s)",
+            "emotion": "yes" if any(name.startswith("head.emotion.") for name in tensors) else "no",
+            "audio features": config["audio"]["features"],
+        },
+        "licences": metadata.pop("licences", "not recorded in this file"),
+        "provenance": metadata,
+    }
+
+
+def _subject_facts(path: Path) -> dict[str, Any]:
+    subject = Subject.open(path)
+    return {
+        "subject": {
+            "folder": str(path),
+            "picture": f"{subject.width} x {subject.height}, {float(subject.fps):g} frames/s",
+            "frames": f"{subject.num_frames} ({subject.num_frames / float(subject.fps):.1f} s)",
+            "training / held out": f"{len(subject.train_indices)} / {len(subject.val_indices)}",
+            "focal length": f"{subject.focal:.0f} px",
+        },
+        "provenance": subject.manifest or "none (no subject.json: another program wrote this folder)",
+        "findings": validate(path),
+    }

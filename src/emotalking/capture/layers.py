@@ -1,0 +1,94 @@
+"""The per-frame pictures of a subject: parsing, training target, torso layer (paper-spec 1 and 2, steps 4 to 6)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from emotalking.capture.background import write_plate
+from emotalking.capture.masks import EmbeddedParsing, Parsing
+from emotalking.capture.steps import each_frame
+from emotalking.capture.torso import write_layers
+from emotalking.errors import UserError
+from emotalking.progress import track
+from emotalking.subject import write
+from emotalking.subject.files import SubjectFiles
+from emotalking.subject.frame import teeth_to_mouth
+from emotalking.subject.layouts import FaceLayout, colours_to_labels
+
+SAMPLES = 40
+"""Frames from which a clip's colours are learned."""
+
+
+def make_masks(
+    files: SubjectFiles,
+    frames: Iterator[UInt8[np.ndarray, "H W 3"]],
+    points: Float[np.ndarray, "N K 2"],
+    layout: FaceLayout,
+) -> dict[str, Any]:
+    """``parsing/`` and ``teeth_mask/`` of all frames.
+
+    Args:
+        files: the subject; ``ori_imgs`` are there.
+        frames: all frames in order.
+        points: steadied landmarks, pixels.
+        layout: their meaning.
+    """
+    provider = EmbeddedParsing()
+    chosen = spread(len(points), SAMPLES)
+    parser = provider.fit([read_image(files.original(i)) for i in chosen], points[chosen], layout)
+
+    def parsed() -> Iterator[Parsing]:
+        for image, place in zip(frames, points, strict=True):
+            yield parser(image, place)
+
+    def save(index: int, parsing: Parsing) -> None:
+        write.write_parsing(files.root, index, parsing.labels, parsing.teeth)
+
+    each_frame(parsed(), save, "masks", len(points))
+    return {"provider": provider.name}
+
+
+def make_background(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W 3"]], count: int) -> dict[str, Any]:
+    """``bc.jpg`` from every fourth frame and its parsing."""
+    chosen = (
+        (image, read_labels(files, index)[0])
+        for index, image in enumerate(track(frames, "background", count))
+        if index % 4 == 0
+    )
+    write_plate(files.root, chosen)
+    return {}
+
+
+def draw_layers(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W 3"]], count: int) -> dict[str, Any]:
+    """``gt_imgs/`` and ``torso_imgs/`` of all frames, from parsing and plate."""
+    plate = read_image(files.background)
+
+    def draw(index: int, image: np.ndarray) -> None:
+        write_layers(files.root, index, image, read_labels(files, index)[0], plate)
+
+    each_frame(frames, draw, "layers", count)
+    return {}
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """``wanted`` frame numbers evenly over ``count`` frames."""
+    return np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(int)).tolist()
+
+
+def read_image(path: Any, flag: int = cv2.IMREAD_COLOR) -> UInt8[np.ndarray, "H W 3"]:
+    """An RGB picture that an earlier step wrote."""
+    image = cv2.imread(str(path), flag)
+    if image is None:
+        raise UserError(f"{path} is missing or damaged; remove the folder's subject.json and prepare the clip again.")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def read_labels(files: SubjectFiles, index: int) -> tuple[UInt8[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
+    """Classes (teeth as mouth) and teeth of a frame that :func:`make_masks` wrote."""
+    labels = colours_to_labels(read_image(files.parsing(index)))
+    teeth = np.load(files.teeth(index), allow_pickle=False)
+    teeth_to_mouth(labels, teeth)
+    return labels, teeth

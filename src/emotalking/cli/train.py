@@ -1,0 +1,51 @@
+"""``emotalking train``: a subject folder to an avatar file."""
+
+import argparse
+from pathlib import Path
+
+from emotalking.cli.options import add_device
+
+IF_INTERRUPTED = "run the same command again to go on from the last checkpoint"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    parser.add_argument("subject", type=Path, help="subject folder ('emotalking prepare', or TalkingGaussian's layout)")
+    parser.add_argument("avatar", type=Path, help="avatar file to make, such as someone.safetensors")
+    parser.add_argument(
+        "--preset",
+        choices=("tiny", "fast", "paper"),
+        default="fast",
+        help="tiny: minutes on a CPU; fast: minutes on a GPU; paper: the paper's schedule (default: %(default)s)",
+    )
+    add_device(parser)
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="change one setting of the preset, such as face.iterations=2000; may be repeated",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="start again even if an interrupted run of the same avatar is there"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train the avatar."""
+    from emotalking import api
+    from emotalking.cli.options import note, say_device
+
+    device = api.choose_device(args.device)
+    say_device("training", device)
+    made = api.train(
+        args.subject,
+        args.avatar,
+        preset=args.preset,
+        device=device,
+        overrides=args.settings,
+        resume=not args.fresh,
+    )
+    took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in made.stage_seconds.items())
+    note(f"{made.path} is ready ({took}): 'emotalking render {made.path} --audio SPEECH -o out.mp4'")

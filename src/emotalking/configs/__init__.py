@@ -1,0 +1,1 @@
+"""Dataclasses and presets; no torch objects."""

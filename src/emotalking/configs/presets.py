@@ -1,0 +1,174 @@
+"""The named recipes and how a dotted override or a stored JSON becomes one."""
+
+import dataclasses
+import json
+from dataclasses import replace
+from typing import Any, get_args, get_type_hints
+
+from emotalking.configs.model import BranchConfig, ModelConfig
+from emotalking.configs.train import (
+    BranchStageConfig,
+    DensifyConfig,
+    EmotionStageConfig,
+    FinetuneStageConfig,
+    OptimConfig,
+    TrainConfig,
+)
+from emotalking.errors import UserError
+
+PAPER = TrainConfig(
+    mouth=BranchStageConfig(
+        iterations=50_000,
+        warmup=3_000,
+        schedule_knee=39_000,
+        densify=DensifyConfig(),
+        freeze_geometry_from=49_000,
+        curriculum_every=7,
+    ),
+    face=BranchStageConfig(
+        iterations=50_000,
+        warmup=3_000,
+        schedule_knee=40_000,
+        densify=DensifyConfig(grad_threshold=5e-4, until=49_000),
+        curriculum_every=15,
+        hair_every=7,
+    ),
+    emotion=EmotionStageConfig(iterations=50_000, schedule_knee=40_000),
+    finetune=FinetuneStageConfig(iterations=20_000),
+    checkpoint_every=5_000,
+)
+"""The paper's and the baseline's numbers (paper-spec 8)."""
+
+FAST = TrainConfig(
+    model=ModelConfig(
+        face=BranchConfig(initial_points=12_000, init="surface"),
+        mouth=BranchConfig(initial_points=4_000, init="surface", hidden=32),
+    ),
+    mouth=BranchStageConfig(
+        iterations=3_000,
+        warmup=400,
+        schedule_knee=2_400,
+        sh_every=500,
+        densify=DensifyConfig(start=300, until=2_000, size_from=500, max_gaussians=20_000),
+    ),
+    face=BranchStageConfig(
+        iterations=11_000,
+        warmup=1_200,
+        schedule_knee=8_800,
+        densify=DensifyConfig(start=300, until=8_000, grad_threshold=3e-4, size_from=1_200),
+    ),
+    emotion=EmotionStageConfig(iterations=4_000, schedule_knee=3_200),
+    finetune=FinetuneStageConfig(iterations=1_500, mouth_colours=True),
+    optim=OptimConfig(grids=1e-2, networks=1e-3),
+    background="random",
+)
+"""A GPU's minutes: about a tenth of the paper's iterations, started on the tracked surface."""
+
+TINY = TrainConfig(
+    model=ModelConfig(
+        face=BranchConfig(initial_points=6_000, init="surface"),
+        mouth=BranchConfig(initial_points=600, init="surface", hidden=32),
+    ),
+    mouth=BranchStageConfig(
+        iterations=1_200,
+        warmup=150,
+        schedule_knee=960,
+        sh_every=300,
+        densify=DensifyConfig(start=100, until=800, size_from=150, max_gaussians=2_000),
+    ),
+    face=BranchStageConfig(
+        iterations=3_500,
+        warmup=400,
+        schedule_knee=2_800,
+        sh_every=600,
+        densify=DensifyConfig(start=100, until=2_000, grad_threshold=3e-4, size_from=400, max_gaussians=9_000),
+    ),
+    emotion=EmotionStageConfig(iterations=1_800, schedule_knee=1_440),
+    finetune=FinetuneStageConfig(iterations=400, mouth_colours=True),
+    optim=OptimConfig(means=4e-4, means_final=1e-5, grids=1e-2, networks=1e-3),
+    background="random",
+    checkpoint_every=500,
+)
+"""Two CPU cores' minutes at 256x256."""
+
+PRESETS = {"tiny": TINY, "fast": FAST, "paper": PAPER}
+
+
+def preset(name: str) -> TrainConfig:
+    """The recipe called ``name``.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if name not in PRESETS:
+        raise UserError(f"there is no preset '{name}': choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain values, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type, values: dict[str, Any]) -> Any:
+    """Build the dataclass ``cls`` from plain values; an unknown or missing key is an error.
+
+    Raises:
+        ValueError: naming the keys that do not fit.
+    """
+    hints = get_type_hints(cls)
+    unknown = set(values) - set(hints)
+    if unknown:
+        raise ValueError(f"{cls.__name__} has no field {sorted(unknown)}")
+    built = {
+        key: from_dict(hints[key], value) if dataclasses.is_dataclass(hints[key]) else value
+        for key, value in values.items()
+    }
+    return cls(**built)
+
+
+def override(config: TrainConfig, settings: list[str]) -> TrainConfig:
+    """Apply ``key=value`` settings with dotted keys (``face.iterations=2000``).
+
+    Raises:
+        UserError: if a key does not exist, a value has the wrong type, or the result is impossible.
+    """
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator:
+            raise UserError(f"the setting '{setting}' is not of the form key=value")
+        config = _set(config, key.strip().split("."), text.strip(), setting)
+    try:
+        config.validate()
+    except ValueError as error:
+        raise UserError(f"the settings cannot work: {error}") from error
+    return config
+
+
+def _set(config: Any, path: list[str], text: str, setting: str) -> Any:
+    fields = get_type_hints(type(config))
+    head, rest = path[0], path[1:]
+    if head not in fields:
+        raise UserError(f"the setting '{setting}' names no field: '{head}' is not one of {', '.join(fields)}")
+    if rest:
+        if not dataclasses.is_dataclass(getattr(config, head)):
+            raise UserError(f"the setting '{setting}' goes too deep: '{head}' is a single value")
+        return replace(config, **{head: _set(getattr(config, head), rest, text, setting)})
+    if dataclasses.is_dataclass(getattr(config, head)):
+        raise UserError(f"the setting '{setting}' stops at a group: name a field of '{head}'")
+    return replace(config, **{head: _parse(text, fields[head], setting)})
+
+
+def _parse(text: str, kind: Any, setting: str) -> Any:
+    kind = next((k for k in get_args(kind) if k is not type(None)), kind)
+    if kind is str:
+        return text
+    try:
+        value = json.loads(text.lower().replace("_", ""))
+    except json.JSONDecodeError as error:
+        raise UserError(f"the setting '{setting}' needs a {kind.__name__}") from error
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise UserError(f"the setting '{setting}' needs a {kind.__name__}")
+    return value

@@ -1,0 +1,172 @@
+"""The recipe: stages, schedules and weights. Every number is the `paper` preset's unless a preset says otherwise."""
+
+from dataclasses import dataclass, field
+
+from emotalking.configs.model import ModelConfig
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Learning rates (paper S1; paper-spec 3 and 4.6)."""
+
+    means: float = 1.6e-4
+    """Initial position rate; times the scene extent."""
+    means_final: float = 1.6e-6
+    """Position rate at the end of densification; exponential in between."""
+    sh0: float = 2.5e-3
+    """Base colour rate; the higher bands learn 20 times slower."""
+    opacity: float = 0.05
+    """Opacity rate."""
+    scales: float = 3e-3
+    """Raw (softplus) scale rate."""
+    quats: float = 1e-3
+    """Rotation rate."""
+    normals: float = 2e-4
+    """Normal residual rate (GaussianShader's)."""
+    grids: float = 5e-3
+    """Tri-plane rate."""
+    networks: float = 5e-4
+    """Rate of every other network weight; the temporal audio attention learns 5 times faster with decay 1e-4."""
+
+
+@dataclass(frozen=True)
+class DensifyConfig:
+    """Grow and prune (paper-spec 3).
+
+    Deviation: the published rule that removes Gaussians of more than 20 pixels is absent. In 3-D Gaussian splatting's
+    code and what descends from it the radii are cleared right before they are tested, so it never acts; when it does
+    act, neighbours grow into the holes, are removed in turn, and a face of 26,000 Gaussians ended with one.
+    """
+
+    start: int = 500
+    """First iteration that grows."""
+    every: int = 100
+    """Interval."""
+    until: int = 45_000
+    """Last iteration that grows or prunes."""
+    grad_threshold: float = 2e-4
+    """Mean screen-space gradient (normalised device units) above which a Gaussian is cloned or split."""
+    percent_dense: float = 0.005
+    """Clone below, split above this share of the scene extent."""
+    prune_opacity: float = 0.05
+    """Opacity below which a Gaussian is removed, at the start."""
+    prune_opacity_gain: float = 0.25
+    """Added to `prune_opacity` linearly until `until`."""
+    size_from: int = 3_000
+    """Iteration from which too large Gaussians are removed."""
+    max_scale: float = 0.1
+    """Scale as a share of the scene extent, above which a Gaussian is removed from `size_from` on."""
+    max_gaussians: int = 100_000
+    """Growth stops here, so memory has a bound."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights (paper S4.3; paper-spec 7 and 7.1)."""
+
+    d_ssim: float = 0.2
+    """1 - SSIM."""
+    silhouette: float = 1e-3
+    """Alpha missing inside and present outside the branch's region."""
+    motion: float = 1e-5
+    """Mean absolute offset, each kind."""
+
+
+@dataclass(frozen=True)
+class BranchStageConfig:
+    """A branch's stage: canonical Gaussians first, then motion."""
+
+    iterations: int
+    """Length."""
+    warmup: int
+    """Iterations of the static, canonical model before motion begins."""
+    schedule_knee: int
+    """Network rates fall by 0.5^(it/knee) until here, then as 0.1^(it/iterations)."""
+    densify: DensifyConfig
+    """Growth and pruning."""
+    losses: LossConfig = LossConfig()
+    """Weights."""
+    sh_every: int = 1_000
+    """The colours gain one spherical-harmonic degree every so many iterations."""
+    freeze_geometry_from: int = 0
+    """From here on only colours and opacities train (0: never)."""
+    curriculum_every: int = 0
+    """Every so many iterations the frame must suit the curriculum (paper-spec 8); 0: never."""
+    hair_every: int = 0
+    """Hair is compared only every so many iterations (0: always) between `hair_from` and `hair_until`."""
+    hair_from: int = 3_000
+    """See `hair_every`."""
+    hair_until: int = 46_000
+    """See `hair_every`."""
+
+
+@dataclass(frozen=True)
+class EmotionStageConfig:
+    """The emotion stage (paper S15; sampling is not stated, paper-spec 0)."""
+
+    iterations: int
+    """Length."""
+    schedule_knee: int
+    """As in :class:`BranchStageConfig`."""
+    real_share: float = 0.25
+    """Share of steps on original frames with their estimated valence/arousal (paper S4.2: "and original")."""
+    va_limit: float = 1.0
+    """Valence and arousal are drawn uniformly from [-limit, limit]^2 (EmoStyle: U(-1, 1)^2)."""
+    losses: LossConfig = LossConfig(silhouette=0.0)
+    """Weights."""
+
+
+@dataclass(frozen=True)
+class FinetuneStageConfig:
+    """The last stage: colours and opacities on the whole composed frame (paper S16)."""
+
+    iterations: int
+    """Length."""
+    opacity: float = 1e-3
+    """Opacity rate in this stage."""
+    sh0: float = 2.5e-3
+    """Colour rate in this stage."""
+    mouth_colours: bool = False
+    """Train the mouth's colours too, as TalkingGaussian does; the paper trains the face's alone."""
+    losses: LossConfig = LossConfig(silhouette=0.0, motion=0.0)
+    """Weights."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run."""
+
+    mouth: BranchStageConfig
+    """Inside-mouth stage."""
+    face: BranchStageConfig
+    """Face stage."""
+    emotion: EmotionStageConfig
+    """Emotion stage."""
+    finetune: FinetuneStageConfig
+    """Fine-tune stage."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Shapes."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Rates."""
+    background: str = "green"
+    """What masked regions are pasted on: `green` as published (with the chroma-key clean-up of paper-spec 3), or
+    `random`: a new colour each step, which makes alpha identifiable without a clean-up."""
+    seed: int = 0
+    """Seed of every draw."""
+    checkpoint_every: int = 1_000
+    """Iterations between checkpoints."""
+
+    def validate(self) -> None:
+        """Raise ValueError for an order of events that cannot be."""
+        for name, stage in (("mouth", self.mouth), ("face", self.face)):
+            if not 0 <= stage.warmup <= stage.iterations:
+                raise ValueError(f"{name}.warmup must lie in 0..{name}.iterations ({stage.iterations})")
+            if stage.densify.every < 1:
+                raise ValueError(f"{name}.densify.every must be at least 1")
+        if not 0.0 <= self.emotion.real_share <= 1.0:
+            raise ValueError("emotion.real_share must lie in 0..1")
+        if self.background not in ("green", "random"):
+            raise ValueError("background must be 'green' or 'random'")
+        for name, branch in (("face", self.model.face), ("mouth", self.model.mouth)):
+            if branch.init not in ("cube", "surface"):
+                raise ValueError(f"model.{name}.init must be 'cube' or 'surface'")

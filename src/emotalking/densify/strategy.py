@@ -1,0 +1,133 @@
+"""When and where Gaussians are cloned, split and removed (3-D Gaussian splatting's rule; paper-spec 3)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.optim import Optimizer
+
+from emotalking.configs.train import DensifyConfig
+from emotalking.densify.resize import resize
+from emotalking.models.gaussians import Gaussians
+from emotalking.ops.quaternions import to_matrix
+from emotalking.ops.sh import C0
+
+SPLIT_SHRINK = 1.6
+"""A split Gaussian's halves are this much smaller."""
+
+
+@dataclass
+class DensifyState:
+    """What is gathered between two densifications, one entry per Gaussian."""
+
+    gradient: Float[Tensor, "N"]
+    """Sum of screen-space gradient norms, in normalised device units."""
+    seen: Float[Tensor, "N"]
+    """Views that touched it."""
+
+    @classmethod
+    def zeros(cls, count: int, device: torch.device | str) -> "DensifyState":
+        """Nothing gathered yet."""
+        return cls(*(torch.zeros(count, device=device) for _ in range(2)))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors by name, for a checkpoint."""
+        return {"gradient": self.gradient, "seen": self.seen}
+
+
+def sample_statistics(
+    state: DensifyState, probe_gradient: Float[Tensor, "B 1 N 2"], radii: Tensor, width: int, height: int
+) -> None:
+    """Add one step's screen-space gradients (per pixel, of the probe) and visibility to ``state``."""
+    scale = probe_gradient.new_tensor([0.5 * width, 0.5 * height])
+    norms = (probe_gradient * scale).norm(dim=-1)
+    state.gradient += norms.sum((0, 1))
+    state.seen += (radii.reshape(-1, state.seen.shape[0]) > 0).sum(0)
+
+
+def densify_and_prune(
+    gaussians: Gaussians,
+    optimizer: Optimizer,
+    state: DensifyState,
+    config: DensifyConfig,
+    *,
+    iteration: int,
+    extent: float,
+    generator: torch.Generator,
+) -> DensifyState:
+    """Clone small and split large Gaussians with a high gradient, then remove faint and oversized ones.
+
+    Args:
+        extent: scene extent in world units.
+        generator: CPU generator of the split positions.
+
+    Returns:
+        A cleared state of the new size. At least one Gaussian always survives.
+    """
+    with torch.no_grad():
+        if iteration >= config.start:
+            _grow(gaussians, optimizer, state, config, extent, generator)
+        keep = ~_faint_or_large(gaussians, config, iteration, extent)
+        prune(gaussians, optimizer, keep)
+    return DensifyState.zeros(gaussians.count, gaussians.means.device)
+
+
+def prune(gaussians: Gaussians, optimizer: Optimizer, keep: Bool[Tensor, "N"]) -> None:
+    """Remove all but ``keep``; if nothing were left, the most opaque Gaussian stays."""
+    if bool(keep.all()):
+        return
+    if not bool(keep.any()):
+        keep = keep.clone()
+        keep[gaussians.opacity_logits.argmax()] = True
+    source = keep.nonzero().squeeze(1)
+    resize(gaussians, optimizer, source, source.new_zeros(0))
+
+
+def _grow(
+    gaussians: Gaussians,
+    optimizer: Optimizer,
+    state: DensifyState,
+    config: DensifyConfig,
+    extent: float,
+    generator: torch.Generator,
+) -> None:
+    gradient = state.gradient / state.seen.clamp_min(1.0)
+    hot = gradient >= config.grad_threshold
+    room = config.max_gaussians - gaussians.count
+    if int(hot.sum()) > room:
+        if room <= 0:
+            return
+        limit = gradient.topk(room).values[-1]
+        hot &= gradient >= limit
+    large = gaussians.scales.amax(1) > config.percent_dense * extent
+    clone, split = (hot & ~large).nonzero().squeeze(1), (hot & large).nonzero().squeeze(1)
+    rest = (~(hot & large)).nonzero().squeeze(1)
+    source = torch.cat([rest, clone, split, split])
+    fresh = torch.arange(rest.numel(), source.numel(), device=source.device)
+    scales, quats = gaussians.scales[split], gaussians.raw_quats[split]
+    resize(gaussians, optimizer, source, fresh)
+    halves = slice(source.numel() - 2 * split.numel(), source.numel())
+    noise = torch.randn(2 * split.numel(), 3, generator=generator).to(scales.device)
+    rotation = to_matrix(quats.repeat(2, 1))
+    gaussians.means[halves] += (rotation @ (noise * scales.repeat(2, 1))[..., None]).squeeze(-1)
+    gaussians.raw_scales[halves] = _inverse_softplus(scales.repeat(2, 1) / SPLIT_SHRINK)
+
+
+def _inverse_softplus(value: Tensor) -> Tensor:
+    return torch.expm1(value.clamp_min(1e-8)).log()
+
+
+def _faint_or_large(gaussians: Gaussians, config: DensifyConfig, iteration: int, extent: float) -> Bool[Tensor, "N"]:
+    progress = min(1.0, iteration / max(1, config.until))
+    bad = gaussians.opacities < config.prune_opacity + config.prune_opacity_gain * progress
+    if iteration > config.size_from:
+        bad |= gaussians.scales.amax(1) > config.max_scale * extent
+    return bad
+
+
+def green_gaussians(gaussians: Gaussians, *, mouth: bool) -> Bool[Tensor, "N"]:
+    """Gaussians that have learned the chroma key instead of the person (paper-spec 3: thresholds of 255)."""
+    dim, bright = (20.0, 235.0) if mouth else (30.0, 225.0)
+    colour = (0.5 + C0 * gaussians.sh0.detach()[:, 0]) * 255.0
+    return (colour[:, 0] < dim) & (colour[:, 1] > bright) & (colour[:, 2] < dim)

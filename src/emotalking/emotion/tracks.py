@@ -1,0 +1,217 @@
+"""Emotion over time: constant, or keyframes from a CSV or JSON file, smoothly interpolated."""
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.interpolate import PchipInterpolator
+
+from emotalking.emotion.circumplex import PRESETS, check_va, preset
+from emotalking.errors import UserError
+
+
+@dataclass(frozen=True)
+class EmotionTrack:
+    """Valence and arousal as a function of time.
+
+    Between keyframes the curve is a monotone cubic (Fritsch and Carlson 1980): smooth, exact at the keyframes and never
+    beyond the two keyframes around it. Before the first and after the last keyframe their values hold.
+    """
+
+    times: Float[np.ndarray, " n"]
+    """Keyframe times in seconds, strictly increasing."""
+    values: Float[np.ndarray, "n 2"]
+    """Valence and arousal at the keyframes, in [-1, 1]."""
+
+    def __post_init__(self) -> None:
+        if len(self.times) == 0 or self.times.ndim != 1 or self.values.shape != (len(self.times), 2):
+            raise ValueError(f"times [n] and values [n, 2] expected, got {self.times.shape} and {self.values.shape}")
+        if not np.isfinite(self.times).all() or (np.diff(self.times) <= 0).any():
+            raise ValueError("times must be finite and strictly increasing")
+        if not (np.abs(self.values) <= 1).all():
+            raise ValueError("values must lie in [-1, 1]")
+
+    def at(self, times_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T 2"]:
+        """Valence and arousal at the given times.
+
+        Args:
+            times_s: seconds, any order.
+
+        Returns:
+            float32, in [-1, 1].
+        """
+        if len(self.times) == 1:
+            return np.repeat(self.values, len(times_s), axis=0).astype(np.float32)
+        # One more keyframe on each side makes the curve leave and reach its held ends without a corner.
+        times = np.concatenate([self.times[:1] - 1, self.times, self.times[-1:] + 1])
+        values = np.concatenate([self.values[:1], self.values, self.values[-1:]])
+        held = np.clip(times_s, times[0], times[-1])
+        return np.clip(PchipInterpolator(times, values)(held), -1, 1).astype(np.float32)
+
+    @classmethod
+    def constant(cls, valence: float, arousal: float) -> "EmotionTrack":
+        """One emotion for all time.
+
+        Raises:
+            UserError: if a value is outside [-1, 1].
+        """
+        return cls(np.zeros(1), np.array([check_va(valence, arousal)]))
+
+    @classmethod
+    def from_text(cls, text: str) -> "EmotionTrack":
+        """A constant track from ``"happy"``, ``"happy:0.5"`` (half as strong) or ``"0.6,0.4"``.
+
+        Raises:
+            UserError: if the text is none of these.
+        """
+        if "," in text:
+            return cls.constant(*_parse_pair(text))
+        name, colon, strength = text.partition(":")
+        valence, arousal = preset(name)
+        if not colon:
+            return cls.constant(valence, arousal)
+        factor = _number(strength, f'emotion "{text}"', "strength")
+        if not 0 <= factor <= 1:
+            raise UserError(f'emotion "{text}": the strength must lie between 0 and 1')
+        return cls.constant(factor * valence, factor * arousal)
+
+    @classmethod
+    def from_file(cls, path: Path) -> "EmotionTrack":
+        """Keyframes from a file.
+
+        CSV needs a header with ``time,valence,arousal`` or ``time,emotion``; JSON is a list of objects with the same
+        keys. Times are seconds.
+
+        Raises:
+            UserError: naming file and line (JSON: entry) of anything malformed.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix not in (".csv", ".json"):
+            raise UserError(f"{path}: an emotion track must be a .csv or .json file")
+        try:
+            text = path.read_text("utf-8-sig")
+        except OSError as error:
+            raise UserError(f"cannot read the emotion track {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise UserError(f"{path} is not a text file in UTF-8") from None
+        rows = _csv_rows(path, text) if suffix == ".csv" else _json_rows(path, text)
+        if not rows:
+            raise UserError(f"{path}: the emotion track has no keyframes")
+        keys = [_keyframe(row, where) for where, row in rows]
+        for (where, _), before, now in zip(rows[1:], keys, keys[1:], strict=False):
+            if now[0] <= before[0]:
+                raise UserError(f"{where}: time {now[0]:g} does not come after {before[0]:g}; put keyframes in order")
+        data = np.array(keys, np.float64)
+        return cls(data[:, 0], data[:, 1:])
+
+
+def parse_emotion(emotion: str | None, va: str | None, track: Path | None) -> EmotionTrack:
+    """The track that the command line's three options ask for; neutral if none is given.
+
+    Args:
+        emotion: a preset's name, with an optional strength.
+        va: ``"valence,arousal"``.
+        track: keyframe file.
+
+    Raises:
+        UserError: if more than one is given or the one given is malformed.
+    """
+    if sum(option is not None for option in (emotion, va, track)) > 1:
+        raise UserError("give only one of an emotion name, a valence,arousal pair and an emotion track")
+    if track is not None:
+        return EmotionTrack.from_file(track)
+    if va is not None:
+        return EmotionTrack.constant(*_parse_pair(va))
+    return EmotionTrack.from_text(emotion or "neutral")
+
+
+def _parse_pair(text: str) -> tuple[float, float]:
+    parts = text.split(",")
+    where = f'"{text}"'
+    if len(parts) != 2:
+        raise UserError(f'{where} is not "valence,arousal", two numbers such as 0.6,0.4')
+    return check_va(_number(parts[0], where, "valence"), _number(parts[1], where, "arousal"), where)
+
+
+def _number(value: Any, where: str, name: str) -> float:
+    """A finite float, or one sentence."""
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(value)
+    except (TypeError, ValueError):
+        raise UserError(f'{where}: {name} "{"" if value is None else value}" is not a number') from None
+    if not math.isfinite(number):
+        raise UserError(f"{where}: {name} must be a finite number")
+    return number
+
+
+def _csv_rows(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
+    reader = csv.reader(io.StringIO(text))
+    header: list[str] | None = None
+    rows = []
+    try:
+        for cells in reader:
+            cells = [cell.strip() for cell in cells]
+            if not any(cells) or cells[0].startswith("#"):
+                continue
+            where = f"{path} line {reader.line_num}"
+            if header is None:
+                header = [cell.lower() for cell in cells]
+                _check_header(header, where)
+                continue
+            if len(cells) != len(header):
+                raise UserError(f"{where}: {len(cells)} columns where the header has {len(header)}")
+            rows.append((where, dict(zip(header, cells, strict=True))))
+    except csv.Error as error:
+        raise UserError(f"{path} line {reader.line_num}: {error}") from None
+    return rows
+
+
+def _check_header(header: list[str], where: str) -> None:
+    if "time" not in header or not ({"valence", "arousal"} <= set(header) or "emotion" in header):
+        raise UserError(f"{where}: the header must be time,valence,arousal or time,emotion")
+    if len(set(header)) != len(header):
+        raise UserError(f"{where}: a column is named twice")
+
+
+def _json_rows(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
+    try:
+        data = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        line = f" line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise UserError(f"{path}{line}: not valid JSON") from None
+    if not isinstance(data, list):
+        raise UserError(f'{path}: expected a list of keyframes such as [{{"time": 0, "emotion": "happy"}}]')
+    rows = []
+    for index, item in enumerate(data, 1):
+        where = f"{path} keyframe {index}"
+        if not isinstance(item, dict):
+            raise UserError(f'{where}: expected an object with "time"')
+        rows.append((where, item))
+    return rows
+
+
+def _keyframe(row: dict[str, Any], where: str) -> tuple[float, float, float]:
+    unknown = set(row) - {"time", "valence", "arousal", "emotion"}
+    if unknown:
+        raise UserError(f"{where}: unknown field {sorted(unknown)[0]!r}; use time with valence, arousal or emotion")
+    time = _number(row.get("time"), where, "time")
+    if time < 0:
+        raise UserError(f"{where}: time {time:g} is negative; times are seconds from the start")
+    name = row.get("emotion")
+    if name not in (None, ""):
+        if row.get("valence") not in (None, "") or row.get("arousal") not in (None, ""):
+            raise UserError(f"{where}: give either an emotion or valence and arousal, not both")
+        if str(name).strip().lower() not in PRESETS:
+            raise UserError(f'{where}: unknown emotion "{name}": use one of {", ".join(PRESETS)}')
+        return (time, *preset(str(name)))
+    valence, arousal = (_number(row.get(key), where, key) for key in ("valence", "arousal"))
+    return (time, *check_va(valence, arousal, where))

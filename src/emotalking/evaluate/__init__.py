@@ -1,0 +1,1 @@
+"""Pure metrics and the scenarios that use them."""

@@ -1,0 +1,48 @@
+"""What every maker of emotional faces looks like from the trainer's side (paper-spec 12.2)."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class GeneratedFaces:
+    """The source frames with another expression; size, pose, background and speech are those of the source."""
+
+    images: Float[Tensor, "B H W 3"]
+    """RGB in [0, 1]."""
+    labels: UInt8[Tensor, "B H W"]
+    """Parsing of the new images, :class:`emotalking.subject.layouts.Label`."""
+    landmarks: Float[Tensor, "B K 2"]
+    """Landmarks of the new images, (x, y) in pixels."""
+
+
+@runtime_checkable
+class EmotionGenerator(Protocol):
+    """Turns frames of a person into lip-aligned frames of the same person with a commanded emotion."""
+
+    @property
+    def name(self) -> str:
+        """Name of the method, written into the run's record."""
+        ...
+
+    def __call__(
+        self,
+        images: Float[Tensor, "B H W 3"],
+        landmarks: Float[Tensor, "B K 2"],
+        labels: UInt8[Tensor, "B H W"],
+        viewmats: Float[Tensor, "B 4 4"],
+        va: Float[Tensor, "B 2"],
+    ) -> GeneratedFaces:
+        """Edit a batch.
+
+        Args:
+            images: RGB in [0, 1].
+            landmarks: points of the subject's layout, (x, y) in pixels.
+            labels: parsing classes of the images.
+            viewmats: world-to-camera poses, OpenCV axes.
+            va: commanded valence and arousal in [-1, 1].
+        """
+        ...

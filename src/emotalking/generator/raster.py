@@ -1,0 +1,78 @@
+"""Which point of the template each pixel shows: a small batched triangle rasteriser in torch."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_DEPTH_STEPS = 1 << 20
+
+
+def rasterize_attributes(
+    points: Float[Tensor, "B V 2"],
+    depth: Float[Tensor, "B V"],
+    attributes: Float[Tensor, "B V D"],
+    triangles: Int[Tensor, "T 3"],
+    height: int,
+    width: int,
+) -> Float[Tensor, "B H W D"]:
+    """Interpolate vertex attributes over a mesh's image; pixels that no triangle covers get zero.
+
+    Every triangle is expanded into the pixels of its bounding box, so the work follows the covered area and not
+    triangles x pixels; the nearest triangle wins by an integer minimum, which is the same on every device and run.
+
+    Args:
+        points: vertices, (x, y) in pixels, pixel centres at .5.
+        depth: distance from the camera, positive.
+        attributes: what to interpolate.
+        triangles: vertex indices, any winding.
+        height: of the output.
+        width: of the output.
+    """
+    batch, count = points.shape[0], triangles.shape[0]
+    corners = points[:, triangles] - 0.5  # [B, T, 3, 2], pixel centres on integers
+    limit = corners.new_tensor([width - 1, height - 1])
+    low = corners.amin(2).ceil().clamp(min=0)
+    high = torch.minimum(corners.amax(2).floor(), limit)
+    box = (high - low + 1).clamp(min=0).long()  # [B, T, 2]
+    pixels = (box[..., 0] * box[..., 1]).flatten()
+    owner = torch.repeat_interleave(torch.arange(batch * count, device=points.device), pixels)
+    rank = torch.arange(owner.numel(), device=points.device) - (pixels.cumsum(0) - pixels)[owner]
+    columns = box[..., 0].flatten()[owner]
+    low = low.long().flatten(0, 1)[owner]
+    x, y = low[:, 0] + rank % columns, low[:, 1] + rank // columns
+
+    bary = _barycentric(corners.flatten(0, 1)[owner], x, y)
+    inside = (bary >= -1e-5).all(1).nonzero()[:, 0]
+    owner, bary, x, y = owner[inside], bary[inside], x[inside], y[inside]
+    image, face = owner // count, owner % count
+    pixel = (image * height + y) * width + x
+
+    corner_depth = depth[image[:, None], triangles[face]]
+    span = depth.amax() - depth.amin()
+    z = ((corner_depth * bary).sum(1) - depth.amin()) / span.clamp(min=1e-12)
+    key = (z.clamp(0, 1) * _DEPTH_STEPS).long() * count + face
+    nearest = torch.full((batch * height * width,), torch.iinfo(torch.int64).max, device=points.device)
+    nearest.scatter_reduce_(0, pixel, key, "amin")
+    wins = (nearest[pixel] == key).nonzero()[:, 0]
+
+    image, face, bary, pixel = image[wins], face[wins], bary[wins], pixel[wins]
+    values = (attributes[image[:, None], triangles[face]] * bary[..., None]).sum(1)
+    out = attributes.new_zeros(batch * height * width, attributes.shape[2])
+    out[pixel] = values
+    return out.view(batch, height, width, -1)
+
+
+def _barycentric(corners: Float[Tensor, "P 3 2"], x: Int[Tensor, " P"], y: Int[Tensor, " P"]) -> Float[Tensor, "P 3"]:
+    """Barycentric coordinates of pixel centres; degenerate triangles give values that are never inside."""
+    a, b, c = corners.unbind(1)
+    pixel = torch.stack([x, y], 1).to(corners.dtype)
+    area = _cross(b - a, c - a)
+    ok = area.abs() > 1e-9
+    area = torch.where(ok, area, 1.0)
+    wb, wc = _cross(pixel - a, c - a) / area, _cross(b - a, pixel - a) / area
+    bary = torch.stack([1 - wb - wc, wb, wc], 1)
+    return torch.where(ok[:, None], bary, -1.0)
+
+
+def _cross(p: Float[Tensor, "P 2"], q: Float[Tensor, "P 2"]) -> Float[Tensor, " P"]:
+    return p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]

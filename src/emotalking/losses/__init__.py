@@ -1,0 +1,1 @@
+"""Each loss with its equation."""

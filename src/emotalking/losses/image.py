@@ -1,0 +1,25 @@
+"""Image losses: L1 (eq. 10), D-SSIM (eq. 10), silhouette (paper-spec 7.1)."""
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from emotalking.ops.ssim import ssim
+
+
+def l1(image: Float[Tensor, "*batch H W C"], target: Float[Tensor, "*batch H W C"]) -> Float[Tensor, ""]:
+    """Mean absolute difference over all pixels and channels (eq. 10)."""
+    return (image - target).abs().mean()
+
+
+def d_ssim(image: Float[Tensor, "*batch H W C"], target: Float[Tensor, "*batch H W C"]) -> Float[Tensor, ""]:
+    """1 - SSIM with an 11x11 Gaussian window (eq. 10; the factor 1/2 of some definitions is not in the baseline)."""
+    return 1.0 - ssim(image, target)
+
+
+def silhouette(alpha: Float[Tensor, "*batch H W"], region: Bool[Tensor, "*batch H W"]) -> Float[Tensor, ""]:
+    """Alpha that is missing inside ``region`` plus alpha present outside it, each as a mean over the frame.
+
+    An empty or full region is harmless: its half is zero, nothing is divided by a pixel count that can vanish.
+    """
+    inside = region.to(alpha.dtype)
+    return ((1.0 - alpha) * inside).mean() + (alpha * (1.0 - inside)).mean()

@@ -1,0 +1,1 @@
+"""Gaussians, audio encoder, motion networks and the avatar that composes them."""

@@ -1,0 +1,304 @@
+"""The trained product: one file that needs nothing else to speak."""
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from emotalking.configs.model import ModelConfig
+from emotalking.configs.presets import from_dict, to_dict
+from emotalking.errors import UserError
+from emotalking.models.gaussians import Gaussians
+from emotalking.models.head import TalkingHead, render_layer
+from emotalking.models.motion import FaceCanonical, MouthCanonical
+from emotalking.ops.composite import composite
+
+FORMAT = "emotalking-avatar"
+VERSION = 1
+"""Raised when a reader of the previous version could not read the file."""
+
+TORSO_QUALITY = 90
+"""WebP quality of the stored torso layers."""
+
+
+@dataclass(frozen=True)
+class TorsoStack:
+    """Compressed torso layers, one RGBA picture per recorded pose."""
+
+    data: UInt8[np.ndarray, "S"]
+    offsets: Int64[np.ndarray, "P1"]
+    """Picture i is data[offsets[i]:offsets[i + 1]]."""
+
+    @classmethod
+    def encode(cls, pictures: "list[bytes]") -> "TorsoStack":
+        """Pack already compressed pictures (:func:`encode_torso`)."""
+        offsets = np.cumsum([0, *(len(picture) for picture in pictures)]).astype(np.int64)
+        return cls(np.frombuffer(b"".join(pictures), np.uint8), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
+        """Picture ``index`` as straight-alpha RGBA."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"torso layer {index} of {len(self)}")
+        packed = self.data[self.offsets[index] : self.offsets[index + 1]]
+        picture = cv2.imdecode(packed, cv2.IMREAD_UNCHANGED)
+        if picture is None:
+            raise UserError(f"the avatar's torso layer {index} is damaged: make the avatar again")
+        if picture.shape[-1] == 3:  # WebP drops a fully opaque alpha.
+            return cv2.cvtColor(picture, cv2.COLOR_BGR2RGBA)
+        return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA)
+
+
+def encode_torso(picture: UInt8[np.ndarray, "H W 4"]) -> bytes:
+    """One straight-alpha RGBA torso layer as WebP."""
+    _, packed = cv2.imencode(
+        ".webp", cv2.cvtColor(picture, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_WEBP_QUALITY, TORSO_QUALITY]
+    )
+    return packed.tobytes()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the avatar keeps of the clip: camera, recorded motion, background and torso.
+
+    The P recorded frames are the clip's training frames, consecutive; held-out frames never enter the file.
+    """
+
+    width: int
+    height: int
+    fps: Fraction
+    focal: float
+    """Pixels; the principal point is the image centre."""
+    viewmats: Float[np.ndarray, "P 4 4"]
+    aus: Float[np.ndarray, "P 6"]
+    va: Float[np.ndarray, "P 2"]
+    background: UInt8[np.ndarray, "H W 3"]
+    torso: TorsoStack
+
+
+@dataclass
+class AvatarFrames:
+    """Rendered frames: finished with a background, else premultiplied head colours with their alpha."""
+
+    rgb: Float[Tensor, "B H W 3"]
+    alpha: Float[Tensor, "B H W"]
+
+
+@dataclass
+class Avatar:
+    """A talking head with everything that rendering needs (architecture, "Avatar file")."""
+
+    head: TalkingHead
+    scene: Scene
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """Provenance: clip, versions, command, presets and the licences of every expert that touched it."""
+
+    def __post_init__(self) -> None:
+        self.head.eval().requires_grad_(False)
+        self._canonical: tuple[FaceCanonical, MouthCanonical] | None = None
+        size = self.scene
+        self.K = torch.tensor(
+            [[size.focal, 0.0, size.width / 2], [0.0, size.focal, size.height / 2], [0.0, 0.0, 1.0]],
+            device=self.device,
+        )
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.scene.width
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.scene.height
+
+    @property
+    def fps(self) -> Fraction:
+        """Frames per second of the recorded motion."""
+        return self.scene.fps
+
+    @property
+    def viewmats(self) -> Float[np.ndarray, "P 4 4"]:
+        """Recorded world-to-camera poses, OpenCV axes."""
+        return self.scene.viewmats
+
+    @property
+    def aus(self) -> Float[np.ndarray, "P 6"]:
+        """Recorded action units."""
+        return self.scene.aus
+
+    @property
+    def va(self) -> Float[np.ndarray, "P 2"]:
+        """Recorded valence and arousal."""
+        return self.scene.va
+
+    @property
+    def background(self) -> UInt8[np.ndarray, "H W 3"]:
+        """Clean background plate."""
+        return self.scene.background
+
+    @property
+    def audio_features(self) -> str:
+        """Name of the audio features that it listens to."""
+        return self.head.config.audio.features
+
+    @property
+    def device(self) -> torch.device:
+        """Where it renders."""
+        return self.head.face.gaussians.means.device
+
+    def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
+        """Straight-alpha torso layer of recorded pose ``index``."""
+        return self.scene.torso[index]
+
+    def to(self, device: torch.device | str) -> "Avatar":
+        """Move it, in place."""
+        self.head.to(device)
+        self.K = self.K.to(device)
+        self._canonical = None
+        return self
+
+    @torch.no_grad()
+    def render(
+        self,
+        viewmats: Float[Tensor, "B 4 4"],
+        audio_windows: Float[Tensor, "B 8 C 16"],
+        aus: Float[Tensor, "B 6"],
+        va: Float[Tensor, "B 2"] | None = None,
+        background: Float[Tensor, "B H W 3"] | None = None,
+    ) -> AvatarFrames:
+        """Frames of B conditions (paper eqs. S9-S10).
+
+        Args:
+            va: valence and arousal in [-1, 1]; None leaves the emotion branch out.
+            background: what stands behind the head (torso included).
+
+        Returns:
+            The finished frames, or without ``background`` the premultiplied head layer; `alpha` is the head's.
+        """
+        face_canonical, mouth_canonical = self._constants()
+        face = self.head.deform_face(audio_windows, aus, face_canonical)
+        if va is not None and self.head.emotion is not None:
+            face = self.head.add_emotion(face, va)
+        mouth = self.head.deform_mouth(audio_windows, mouth_canonical)
+        size = (self.width, self.height)
+        face_layer = render_layer(self.head.face.gaussians, face, viewmats, self.K, size)
+        mouth_layer = render_layer(self.head.mouth.gaussians, mouth, viewmats, self.K, size)
+        behind = torch.zeros_like(face_layer.rgb) if background is None else background
+        rgb = composite(face_layer.rgb, face_layer.alpha, mouth_layer.rgb, mouth_layer.alpha, behind)
+        alpha = face_layer.alpha + mouth_layer.alpha * (1.0 - face_layer.alpha)
+        return AvatarFrames(rgb.clamp(0.0, 1.0), alpha)
+
+    def _constants(self) -> tuple[FaceCanonical, MouthCanonical]:
+        """What depends on the canonical positions alone: they never move, so it is computed once."""
+        if self._canonical is None:
+            face, mouth = self.head.face, self.head.mouth
+            self._canonical = (
+                face.motion.canonical(face.gaussians.means),
+                mouth.motion.canonical(mouth.gaussians.means),
+            )
+        return self._canonical
+
+    def save(self, path: Path | str) -> None:
+        """Write the avatar file: safetensors, everything else as JSON in its header."""
+        path, scene = Path(path), self.scene
+        tensors = {f"head.{name}": value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
+        arrays = {
+            "viewmats": scene.viewmats,
+            "aus": scene.aus,
+            "va": scene.va,
+            "background": scene.background,
+            "torso_data": scene.torso.data,
+            "torso_offsets": scene.torso.offsets,
+        }
+        tensors |= {f"scene.{name}": torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        header = {
+            "format": FORMAT,
+            "version": str(VERSION),
+            "config": json.dumps(to_dict(self.head.config)),
+            "scene": json.dumps(
+                {"width": scene.width, "height": scene.height, "fps": str(scene.fps), "focal": scene.focal}
+            ),
+            "metadata": json.dumps(self.metadata),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            save_file(tensors, scratch, metadata=header)
+            os.replace(scratch, path)
+        except BaseException:
+            Path(scratch).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "Avatar":
+        """Read an avatar file. No code in it can run: it holds tensors and JSON only.
+
+        Raises:
+            UserError: if it is missing, cut short, of a newer format, or not an avatar.
+        """
+        path = Path(path)
+        header, tensors = read_avatar_file(path)
+        try:
+            config: ModelConfig = from_dict(ModelConfig, json.loads(header["config"]))
+            facts = json.loads(header["scene"])
+            scene_tensors = {name[6:]: value.numpy() for name, value in tensors.items() if name.startswith("scene.")}
+            torso = TorsoStack(scene_tensors.pop("torso_data"), scene_tensors.pop("torso_offsets"))
+            scene = Scene(
+                width=facts["width"],
+                height=facts["height"],
+                fps=Fraction(facts["fps"]),
+                focal=facts["focal"],
+                torso=torso,
+                **scene_tensors,
+            )
+            weights = {name[5:]: value for name, value in tensors.items() if name.startswith("head.")}
+            head = TalkingHead(
+                config,
+                Gaussians.empty(weights["face.gaussians.means"].shape[0], config.face.sh_degree),
+                Gaussians.empty(weights["mouth.gaussians.means"].shape[0], config.mouth.sh_degree),
+            )
+            head.load_state_dict(weights, strict=True)
+            metadata = json.loads(header["metadata"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"the avatar file {path} does not hold what its header says ({str(error)[:200]}): make it again"
+            ) from error
+        return cls(head.to(device), scene, metadata)
+
+
+def read_avatar_file(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of an avatar file of this version.
+
+    Raises:
+        UserError: as :meth:`Avatar.load`.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no avatar file {path}: make one with 'emotalking train'")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise UserError(f"{path} is a safetensors file but not an avatar: make one with 'emotalking train'")
+            if int(header["version"]) > VERSION:
+                raise UserError(
+                    f"the avatar {path} has format version {header['version']} and this program reads up to "
+                    f"{VERSION}: update emotalking"
+                )
+            return header, {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, ValueError, OSError) as error:
+        raise UserError(f"{path} is not a whole avatar file (cut short, or of another kind): copy it again") from error

@@ -1,0 +1,123 @@
+"""The three branches as one network: conditions in, premultiplied face and mouth layers out."""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from emotalking.configs.model import ModelConfig
+from emotalking.models.audio import AudioEncoder
+from emotalking.models.gaussians import Deformed, Gaussians
+from emotalking.models.motion import EmotionMotion, FaceCanonical, FaceMotion, MouthCanonical, MouthMotion
+from emotalking.ops.cameras import camera_centre
+from emotalking.ops.rasterize import Rasterized, rasterize
+
+
+@dataclass
+class Layer:
+    """One branch rendered for B frames: premultiplied colours and alpha."""
+
+    rgb: Float[Tensor, "B H W 3"]
+    alpha: Float[Tensor, "B H W"]
+    raster: Rasterized
+
+
+Motion = TypeVar("Motion", FaceMotion, MouthMotion)
+
+
+class Branch(nn.Module, Generic[Motion]):
+    """Gaussians, audio encoder and motion network of the face or the mouth."""
+
+    def __init__(self, gaussians: Gaussians, audio: AudioEncoder, motion: Motion) -> None:
+        super().__init__()
+        self.gaussians = gaussians
+        self.audio = audio
+        self.motion = motion
+
+
+class TalkingHead(nn.Module):
+    """The paper's model (3.2): an inside-mouth branch, a face branch, and an emotion network on top of the face."""
+
+    def __init__(self, config: ModelConfig, face: Gaussians, mouth: Gaussians) -> None:
+        super().__init__()
+        self.config = config
+        code = config.audio.code
+        self.face = Branch(face, AudioEncoder(config.audio.channels, code), FaceMotion(code, config.face.hidden))
+        self.mouth = Branch(mouth, AudioEncoder(config.audio.channels, code), MouthMotion(code, config.mouth.hidden))
+        self.emotion = EmotionMotion(config.emotion.code, config.emotion.hidden) if config.emotion.enabled else None
+
+    def deform_face(
+        self,
+        audio_windows: Float[Tensor, "B 8 C 16"],
+        aus: Float[Tensor, "B 6"],
+        canonical: FaceCanonical | None = None,
+    ) -> Deformed:
+        """Face Gaussians moved by speech and action units (eq. 4)."""
+        canonical = self.face.motion.canonical(self.face.gaussians.means) if canonical is None else canonical
+        return self.face.gaussians.deform(**self.face.motion(canonical, self.face.audio(audio_windows), aus))
+
+    def deform_mouth(
+        self, audio_windows: Float[Tensor, "B 8 C 16"], canonical: MouthCanonical | None = None
+    ) -> Deformed:
+        """Inside-mouth Gaussians moved by speech (eq. 3)."""
+        canonical = self.mouth.motion.canonical(self.mouth.gaussians.means) if canonical is None else canonical
+        return self.mouth.gaussians.deform(**self.mouth.motion(canonical, self.mouth.audio(audio_windows)))
+
+    def add_emotion(self, face: Deformed, va: Float[Tensor, "B 2"]) -> Deformed:
+        """The deformed face with the emotion's offsets added (eq. 5).
+
+        Raises:
+            ValueError: if the model was built without an emotion branch.
+        """
+        if self.emotion is None:
+            raise ValueError("this model has no emotion branch (config.emotion.enabled is False)")
+        offsets = self.emotion(face.means, va)
+        moved = {name: face.offsets.get(name, 0.0) + offset for name, offset in offsets.items()}
+        emotional = self.face.gaussians.deform(**moved)
+        emotional.offsets = offsets
+        return emotional
+
+
+def render_layer(
+    gaussians: Gaussians,
+    deformed: Deformed,
+    viewmats: Float[Tensor, "B 4 4"],
+    K: Float[Tensor, "3 3"],
+    size: tuple[int, int],
+    *,
+    degree: int | None = None,
+    extra: Float[Tensor, "B N D"] | None = None,
+    probe: Float[Tensor, "B 1 N 2"] | None = None,
+    backend: str = "auto",
+    validate: bool = False,
+) -> Layer:
+    """Render deformed Gaussians for B cameras.
+
+    Args:
+        size: (width, height) in pixels.
+        degree: highest spherical-harmonic degree used; None: all.
+        extra: more channels for the same pass (normals, attention); they follow the colours in `raster.features`.
+        probe: zero tensor whose gradient is the screen-space gradient in pixels.
+        validate: refuse non-finite inputs, at the cost of one synchronisation.
+    """
+    colours = gaussians.colours(
+        deformed.means, camera_centre(viewmats), gaussians.sh_degree if degree is None else degree
+    )
+    frames = viewmats.shape[0]
+    raster = rasterize(
+        deformed.means,
+        deformed.quats,
+        deformed.scales,
+        deformed.opacities,
+        colours if extra is None else torch.cat([colours, extra], -1),
+        viewmats[:, None],
+        K.expand(frames, 1, 3, 3),
+        size[0],
+        size[1],
+        means2d_probe=probe,
+        backend=backend,
+        validate=validate,
+    )
+    return Layer(raster.features[:, 0, ..., :3], raster.alpha[:, 0], raster)

@@ -1,0 +1,150 @@
+"""The three motion networks: inside mouth (eq. 3), face (eq. 4) and emotion (eq. 5); shapes from paper-spec 4."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from emotalking.ops.triplane import FACE_TRIPLANE, MOUTH_TRIPLANE, TriplaneSpec, encode, entries_per_plane
+
+POSITION_SCALE = 1e-2
+"""Network units to world units of a position offset."""
+
+
+class TriplaneEncoder(nn.Module):
+    """Learnable dense tri-plane features of a point in the cube (paper-spec 4.1)."""
+
+    def __init__(self, spec: TriplaneSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.table = nn.Parameter(torch.empty(3, entries_per_plane(spec)).uniform_(-1e-4, 1e-4))
+
+    @property
+    def width(self) -> int:
+        """Features per point."""
+        return 3 * self.spec.levels
+
+    def forward(self, points: Float[Tensor, "*batch N 3"]) -> Float[Tensor, "*batch N D"]:
+        """Features of points; zeros from a plane outside whose square the point lies."""
+        return encode(points, self.table, self.spec)
+
+
+def mlp(*widths: int) -> nn.Sequential:
+    """Linear layers without biases and ReLU in between, as every network of paper-spec 4.3-4.5."""
+    layers: list[nn.Module] = []
+    for wide_in, wide_out in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(wide_in, wide_out, bias=False), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def _modulated(weight: Float[Tensor, "H D"], attention: Float[Tensor, "*n D"], code: Float[Tensor, "B D"]) -> Tensor:
+    """weight @ (attention * code) for every point and frame, [B, N, H], without the [B, N, D] product."""
+    return attention @ (weight[None] * code[:, None, :]).transpose(1, 2)
+
+
+@dataclass
+class MouthCanonical:
+    """What the mouth network needs of the canonical positions; constant once trained."""
+
+    hidden: Float[Tensor, "N H"]
+
+
+class MouthMotion(nn.Module):
+    """Offsets of the inside-mouth Gaussians from the audio code; position only, mainly vertical (paper-spec 4.4)."""
+
+    def __init__(self, audio_code: int, hidden: int = 32) -> None:
+        super().__init__()
+        self.encoder = TriplaneEncoder(MOUTH_TRIPLANE)
+        self.first = nn.Linear(self.encoder.width + audio_code, hidden, bias=False)
+        self.trunk = nn.Sequential(nn.ReLU(), *mlp(hidden, hidden, 3))
+
+    def canonical(self, means: Float[Tensor, "N 3"]) -> MouthCanonical:
+        """First-layer products of the features at ``means``."""
+        return MouthCanonical(self.encoder(means) @ self.first.weight[:, : self.encoder.width].T)
+
+    def forward(self, canonical: MouthCanonical, audio: Float[Tensor, "B A"]) -> dict[str, Tensor]:
+        """`d_means [B, N, 3]`; x and z are a fifth of y."""
+        sound = audio @ self.first.weight[:, self.encoder.width :].T
+        raw = self.trunk(canonical.hidden[None] + sound[:, None, :])
+        return {"d_means": raw * raw.new_tensor([0.2, 1.0, 0.2]) * POSITION_SCALE}
+
+
+@dataclass
+class FaceCanonical:
+    """What the face network needs of the canonical positions; constant once trained."""
+
+    hidden: Float[Tensor, "N H"]
+    audio_attention: Float[Tensor, "N A"]
+    expression_attention: Float[Tensor, "N 6"]
+
+
+class FaceMotion(nn.Module):
+    """Offsets of the face Gaussians from the audio code and six action units (eq. 4; paper-spec 4.3).
+
+    Deviation: TalkingGaussian's network has an eleventh output, an opacity offset that is regularised but never
+    applied; it is absent here.
+    """
+
+    def __init__(self, audio_code: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.encoder = TriplaneEncoder(FACE_TRIPLANE)
+        width = self.encoder.width
+        self.audio_attention = mlp(width, 32, audio_code)
+        self.expression = mlp(5, 16, 5)
+        self.expression_attention = nn.Sequential(*mlp(width, 16, 6), nn.ReLU())
+        self.first = nn.Linear(width + audio_code + 6, hidden, bias=False)
+        self.trunk = nn.Sequential(nn.ReLU(), *mlp(hidden, hidden, 10))
+        self._splits = (width, audio_code, 6)
+
+    def canonical(self, means: Float[Tensor, "N 3"]) -> FaceCanonical:
+        """Attention maps and first-layer products of the features at ``means``."""
+        features = self.encoder(means)
+        return FaceCanonical(
+            hidden=features @ self.first.weight[:, : self.encoder.width].T,
+            audio_attention=self.audio_attention(features),
+            expression_attention=self.expression_attention(features),
+        )
+
+    def forward(
+        self, canonical: FaceCanonical, audio: Float[Tensor, "B A"], aus: Float[Tensor, "B 6"]
+    ) -> dict[str, Tensor]:
+        """Raw offsets `d_means [B,N,3]`, `d_quats [B,N,4]`, `d_scales [B,N,3]`.
+
+        Args:
+            aus: AU01, AU04, AU05, AU06, AU07, AU45 in OpenFace units; the blink bypasses the expression MLP.
+        """
+        _, sound_weight, expression_weight = self.first.weight.split(self._splits, dim=1)
+        expression = torch.cat([self.expression(aus[:, :5]), aus[:, 5:]], -1)
+        hidden = (
+            canonical.hidden[None]
+            + _modulated(sound_weight, canonical.audio_attention, audio)
+            + _modulated(expression_weight, canonical.expression_attention, expression)
+        )
+        return _split_offsets(self.trunk(hidden))
+
+
+class EmotionMotion(nn.Module):
+    """Offsets on top of the deformed face from valence and arousal (eq. 5; shapes chosen, paper-spec 4.5).
+
+    The features are read at the positions of the *deformed* Gaussians, so nothing here is constant over frames.
+    """
+
+    def __init__(self, code: int = 16, hidden: int = 64) -> None:
+        super().__init__()
+        self.encoder = TriplaneEncoder(FACE_TRIPLANE)
+        width = self.encoder.width
+        self.embed = mlp(2, 16, code)
+        self.attention = nn.Sequential(*mlp(width, 16, code), nn.ReLU())
+        self.first = nn.Linear(width + code, hidden, bias=False)
+        self.trunk = nn.Sequential(nn.ReLU(), *mlp(hidden, hidden, 10))
+
+    def forward(self, means: Float[Tensor, "B N 3"], va: Float[Tensor, "B 2"]) -> dict[str, Tensor]:
+        """Raw offsets as :class:`FaceMotion`'s, at deformed positions ``means`` for valence/arousal ``va``."""
+        features = self.encoder(means)
+        code = self.attention(features) * self.embed(va)[:, None, :]
+        return _split_offsets(self.trunk(self.first(torch.cat([features, code], -1))))
+
+
+def _split_offsets(raw: Float[Tensor, "B N 10"]) -> dict[str, Tensor]:
+    return {"d_means": raw[..., :3] * POSITION_SCALE, "d_quats": raw[..., 3:7], "d_scales": raw[..., 7:]}

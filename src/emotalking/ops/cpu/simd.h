@@ -1,0 +1,128 @@
+// What the kernels share: vectors of floats as wide as the processor's registers, and a parallel loop.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <thread>
+#include <vector>
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+constexpr int W = 16;
+#elif defined(__AVX__)
+constexpr int W = 8;
+#else
+constexpr int W = 4;
+#endif
+
+// GCC/Clang vector extensions: arithmetic, comparison and ?: work lane by lane. A comparison gives -1 or 0 per lane.
+typedef float vf __attribute__((vector_size(W * sizeof(float))));
+typedef int32_t vi __attribute__((vector_size(W * sizeof(int32_t))));
+
+static inline vf splat(float x) { return vf{} + x; }
+static inline vf load(const float *p) {
+    vf v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline void store(float *p, vf v) { std::memcpy(p, &v, sizeof v); }
+static inline vf min(vf a, vf b) { return a < b ? a : b; }
+static inline vf max(vf a, vf b) { return a > b ? a : b; }
+static inline vf lane_index() {
+    vf v;
+    for (int i = 0; i < W; ++i) v[i] = float(i);
+    return v;
+}
+
+// Sum of the lanes, by halves: the additions of one level run in parallel.
+static inline float sum(vf v) {
+    typedef float half __attribute__((vector_size(W * sizeof(float) / 2)));
+    half a, b;
+    std::memcpy(&a, &v, sizeof a);
+    std::memcpy(&b, reinterpret_cast<const char *>(&v) + sizeof a, sizeof b);
+    a += b;
+    float total = 0;
+    if constexpr (W / 2 > 4) {
+        typedef float quarter __attribute__((vector_size(16)));
+        quarter c, d;
+        std::memcpy(&c, &a, sizeof c);
+        std::memcpy(&d, reinterpret_cast<const char *>(&a) + sizeof c, sizeof d);
+        c += d;
+        total = (c[0] + c[2]) + (c[1] + c[3]);
+    } else {
+        for (int i = 0; i < W / 2; ++i) total += a[i];
+    }
+    return total;
+}
+
+static inline bool any(vi mask) {
+#if defined(__AVX512DQ__)
+    return _mm512_movepi32_mask((__m512i)mask) != 0;
+#elif defined(__AVX__)
+    return _mm256_movemask_ps((__m256)mask) != 0;
+#else
+    int64_t words[W / 2], seen = 0;
+    std::memcpy(words, &mask, sizeof words);
+    for (int64_t w : words) seen |= w;
+    return seen != 0;
+#endif
+}
+
+// 2^x for x in [-126, 126] (smaller x is taken as -126), relative error below 2e-7.
+static inline vf exp2_fast(vf x) {
+    const vf magic = splat(12582912.f);  // 1.5 * 2^23: adding it rounds to an integer, kept in the low bits
+    x = max(x, splat(-126.f));
+    const vf shifted = x + magic;
+    const vf f = x - (shifted - magic);  // in [-0.5, 0.5]
+    vf p = splat(1.5403530e-4f);
+    p = p * f + 1.3333558e-3f;
+    p = p * f + 9.6181291e-3f;
+    p = p * f + 5.5504109e-2f;
+    p = p * f + 2.4022651e-1f;
+    p = p * f + 6.9314718e-1f;
+    p = p * f + 1.f;
+    vi bits, exponent;
+    std::memcpy(&bits, &p, sizeof bits);
+    std::memcpy(&exponent, &shifted, sizeof exponent);
+    bits += exponent << 23;
+    std::memcpy(&p, &bits, sizeof p);
+    return p;
+}
+
+#if defined(__linux__)
+// The OpenMP pool of the process, if torch has loaded one. Its threads spin for milliseconds after each of torch's own
+// loops; threads of ours would share the cores with them (measured: three times the processor time).
+extern "C" void GOMP_parallel(void (*run)(void *), void *data, unsigned threads, unsigned flags) __attribute__((weak));
+#else
+static constexpr void (*GOMP_parallel)(void (*)(void *), void *, unsigned, unsigned) = nullptr;
+#endif
+
+// Run body(begin, end, thread) over [0, count) in chunks that idle threads pick up one by one.
+template <class Body>
+static void parallel(int64_t count, int64_t chunk, int threads, Body body) {
+    struct Job {
+        Body &body;
+        int64_t count, chunk;
+        std::atomic<int64_t> next;
+        std::atomic<int> joined;
+
+        static void run(void *data) {
+            Job &job = *static_cast<Job *>(data);
+            const int thread = job.joined.fetch_add(1);
+            for (int64_t begin; (begin = job.next.fetch_add(job.chunk)) < job.count;)
+                job.body(begin, begin + job.chunk < job.count ? begin + job.chunk : job.count, thread);
+        }
+    } job{body, count, chunk, {0}, {0}};
+    if (threads <= 1 || count <= chunk) {
+        Job::run(&job);
+    } else if (GOMP_parallel) {
+        GOMP_parallel(&Job::run, &job, unsigned(threads), 0);  // torch's number of threads, so that the pool stays
+    } else {
+        std::vector<std::thread> helpers;
+        for (int t = 1; t < threads && t * chunk < count; ++t) helpers.emplace_back(&Job::run, &job);
+        Job::run(&job);
+        for (auto &helper : helpers) helper.join();
+    }
+}

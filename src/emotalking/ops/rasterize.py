@@ -1,0 +1,198 @@
+"""Differentiable splatting of 3-D Gaussians: one meaning, three back ends."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from emotalking.ops.cpu.build import NoCompiler
+from emotalking.ops.reference import rasterize as reference
+
+
+@dataclass(frozen=True)
+class Rasterized:
+    """What `rasterize` returns. ``features``, ``alpha`` and ``depth`` carry gradient; ``radii`` does not."""
+
+    features: Float[Tensor, "*batch C H W D"]
+    """Premultiplied: sum of weight * feature, plus transmittance * background."""
+    alpha: Float[Tensor, "*batch C H W"]
+    """Coverage, 1 - transmittance, in [0, 1)."""
+    depth: Float[Tensor, "*batch C H W"]
+    """Expected depth: sum of weight * camera z, not divided by alpha; the background counts 0."""
+    radii: Int[Tensor, "*batch C N"]
+    """Half the larger side of each Gaussian's box on the screen, whole pixels (int32); 0 = culled."""
+    backend: str
+    """The back end that ran: ``reference``, ``cpu`` or ``gsplat``."""
+
+
+def rasterize(
+    means: Float[Tensor, "*batch N 3"],
+    quats: Float[Tensor, "*batch N 4"],
+    scales: Float[Tensor, "*batch N 3"],
+    opacities: Float[Tensor, "*batch N"],
+    features: Float[Tensor, "*batch N D"],
+    viewmats: Float[Tensor, "*batch C 4 4"],
+    Ks: Float[Tensor, "*batch C 3 3"],
+    width: int,
+    height: int,
+    background: Float[Tensor, "D"] | None = None,
+    *,
+    backend: str = "auto",
+    means2d_probe: Float[Tensor, "*batch C N 2"] | None = None,
+    near: float = 0.01,
+    validate: bool = True,
+) -> Rasterized:
+    """Render Gaussians into images of any number of channels, with alpha and expected depth in the same pass.
+
+    EWA splatting as in 3DGS (arXiv 2308.04079): Gaussians are projected, sorted by the depth of their centres, and
+    blended front to back with ``alpha = min(0.999, opacity * exp(-power))``; contributions below 1/255 are dropped and
+    blending stops before transmittance would reach 1e-4 (`ops.constants`). Leading batch dimensions carry *different*
+    Gaussians (deformed frames); the ``C`` cameras of one batch entry look at the same ones. Skew in ``Ks`` is ignored.
+
+    Convention: OpenCV cameras, pixel centres at .5, quaternions wxyz (`docs/conventions.md`).
+
+    Back ends. ``reference`` is plain torch on any device in float32 or float64. ``cpu`` is the compiled kernel, in
+    float32. ``gsplat`` needs CUDA and float32. ``auto`` takes gsplat for CUDA tensors; for CPU tensors it takes the
+    kernel, or the reference where the kernel cannot serve: float64, a gradient to the cameras, or no C++ compiler. They
+    agree up to float rounding, with two exceptions: a contribution within rounding of one of the two thresholds may be
+    kept by one and dropped by another (which changes one pixel by less than 1 % of the contrast there), and a
+    quaternion of length zero counts as the identity, except in gsplat, which drops that Gaussian.
+
+    Args:
+        means: world positions.
+        quats: wxyz, need not be normalised.
+        scales: standard deviations along the Gaussian's axes, world units, > 0.
+        opacities: in [0, 1].
+        features: any channels: colour, normal, attention; 1 or more of them.
+        viewmats: world-to-camera, rigid.
+        Ks: intrinsics in pixels.
+        width: image width in pixels.
+        height: image height in pixels.
+        background: one value per channel, shared by all images; None is zero.
+        backend: ``auto``, ``reference``, ``cpu`` or ``gsplat``; the one that ran is in the result.
+        means2d_probe: a zero tensor added to the projected centres, so that its gradient is the gradient of the loss
+            with respect to the position on the screen, in pixels (densification reads it).
+        near: Gaussians with a smaller camera z are culled.
+        validate: refuse NaN and infinity in the inputs: one reduction per input, and on CUDA a wait for the device.
+
+    Returns:
+        `Rasterized`.
+
+    Raises:
+        ValueError: a shape, size, device, dtype or value does not fit; the message names the argument.
+        ImportError: gsplat is asked for and not installed.
+        NoCompiler: ``backend="cpu"`` is asked for and there is no C++ compiler.
+
+    Example:
+        >>> out = rasterize(means, quats, scales, opacities, colours, viewmats, Ks, 512, 512)
+        >>> out.features.shape  # [*batch, C, 512, 512, 3]
+    """
+    inputs = {
+        "means": means, "quats": quats, "scales": scales, "opacities": opacities, "features": features,
+        "viewmats": viewmats, "Ks": Ks, "background": background, "means2d_probe": means2d_probe,
+    }  # fmt: skip
+    _check_shapes(inputs, width, height)
+    if validate:
+        _check_finite(inputs)
+    batch = means.shape[:-2]
+    count = max(1, batch.numel())
+    N, D, C = means.shape[-2], features.shape[-1], viewmats.shape[-3]
+    arguments = (
+        means.reshape(count, N, 3), quats.reshape(count, N, 4), scales.reshape(count, N, 3),
+        opacities.reshape(count, N), features.reshape(count, N, D), viewmats.reshape(count, C, 4, 4),
+        Ks.reshape(count, C, 3, 3), width, height, background,
+        None if means2d_probe is None else means2d_probe.reshape(count, C, N, 2), near,
+    )  # fmt: skip
+    name = _choose(backend, means, viewmats.requires_grad, Ks.requires_grad)
+    if name == "gsplat":
+        from emotalking.ops.cuda import rasterize as cuda
+
+        outputs = cuda.rasterize(*arguments)
+    elif name == "cpu":
+        from emotalking.ops.cpu import rasterize as cpu
+
+        outputs = cpu.rasterize(*arguments)
+    else:
+        outputs = reference.rasterize(*arguments)
+    image, alpha, depth, radii = (part.reshape(*batch, *part.shape[1:]) for part in outputs)
+    return Rasterized(image, alpha, depth, radii, name)
+
+
+def _choose(backend: str, means: Tensor, viewmats_gradient: bool, Ks_gradient: bool) -> str:
+    """The back end that will run, after checking that the one asked for can."""
+    device, single = means.device.type, means.dtype == torch.float32
+    if backend == "auto":
+        if device == "cuda":
+            return "gsplat" if single and not Ks_gradient else "reference"
+        if device != "cpu" or not single or viewmats_gradient or Ks_gradient:
+            return "reference"
+        return "cpu" if _kernel_available() else "reference"
+    needed = {"reference": device, "cpu": "cpu", "gsplat": "cuda"}
+    if backend not in needed:
+        raise ValueError(f"backend: expected auto, reference, cpu or gsplat, got {backend!r}")
+    if device != needed[backend]:
+        raise ValueError(f"backend={backend!r} needs {needed[backend]} tensors, means is on {means.device}")
+    if backend != "reference" and not single:
+        raise ValueError(f"backend={backend!r} needs float32, means is {means.dtype}")
+    if backend != "reference" and Ks_gradient or backend == "cpu" and viewmats_gradient:
+        raise ValueError(
+            f"backend={backend!r} gives no gradient to viewmats (cpu) or Ks (cpu, gsplat); use 'reference'"
+        )
+    return backend
+
+
+def _kernel_available() -> bool:
+    """Whether the CPU kernel is built or can be."""
+    from emotalking.ops.cpu.rasterize import library
+
+    try:
+        library()
+    except NoCompiler:
+        return False
+    return True
+
+
+def _check_shapes(inputs: dict[str, Tensor | None], width: int, height: int) -> None:
+    """Refuse shapes, devices and dtypes that do not fit together, naming the argument."""
+    means, features, viewmats = inputs["means"], inputs["features"], inputs["viewmats"]
+    assert means is not None and features is not None and viewmats is not None
+    if means.ndim < 2 or features.ndim < 2 or viewmats.ndim < 3:
+        raise ValueError(
+            "means [*batch, N, 3], features [*batch, N, D] or viewmats [*batch, C, 4, 4] has too few dimensions: "
+            f"got {tuple(means.shape)}, {tuple(features.shape)}, {tuple(viewmats.shape)}"
+        )
+    batch, N, D, C = means.shape[:-2], means.shape[-2], features.shape[-1], viewmats.shape[-3]
+    expected = {
+        "means": (*batch, N, 3), "quats": (*batch, N, 4), "scales": (*batch, N, 3), "opacities": (*batch, N),
+        "features": (*batch, N, D), "viewmats": (*batch, C, 4, 4), "Ks": (*batch, C, 3, 3), "background": (D,),
+        "means2d_probe": (*batch, C, N, 2),
+    }  # fmt: skip
+    for name, value in inputs.items():
+        if value is None:
+            continue
+        if tuple(value.shape) != expected[name]:
+            raise ValueError(f"{name}: expected shape {expected[name]}, got {tuple(value.shape)}")
+        if value.device != means.device or value.dtype != means.dtype:
+            raise ValueError(
+                f"{name}: expected {means.dtype} on {means.device} as means is, got {value.dtype} on {value.device}"
+            )
+    if D < 1:
+        raise ValueError("features: expected at least one channel, got 0")
+    if batch.numel() < 1 or C < 1:
+        raise ValueError(f"means, viewmats: expected at least one batch entry and camera, got {tuple(batch)} and {C}")
+    if width < 1 or height < 1:
+        raise ValueError(f"width, height: expected at least 1 pixel, got {width} x {height}")
+
+
+def _check_finite(inputs: dict[str, Tensor | None]) -> None:
+    """Refuse NaN and infinity. A sum is finite only if every term is: one pass and one wait, unlike isfinite().all().
+
+    The sum runs in float64, so that large but finite float32 values cannot overflow it.
+    """
+    given = {name: value for name, value in inputs.items() if value is not None and value.numel()}
+    sums = torch.stack([value.detach().sum(dtype=torch.float64) for value in given.values()])
+    if not bool(torch.isfinite(sums.sum())):
+        for name, total in zip(given, sums.tolist(), strict=True):
+            if total - total != 0:
+                raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")

@@ -1,0 +1,71 @@
+"""Colours that depend on the viewing direction: real spherical harmonics of degree 0 to 3."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+C0 = 0.28209479177387814
+"""The constant basis function, 1 / (2 sqrt(pi)): ``rgb = C0 * sh0 + 0.5``."""
+MAX_DEGREE = 3
+
+
+def num_bases(degree: int) -> int:
+    """How many coefficients a colour channel has up to ``degree``."""
+    return (degree + 1) ** 2
+
+
+def basis(directions: Float[Tensor, "*batch 3"], degree: int) -> Float[Tensor, "*batch K"]:
+    """The ``(degree + 1)^2`` real spherical harmonics at unit ``directions``, in 3DGS's order and sign."""
+    if not 0 <= degree <= MAX_DEGREE:
+        raise ValueError(f"degree: expected 0 to {MAX_DEGREE}, got {degree}")
+    x, y, z = directions.unbind(-1)
+    values = [torch.full_like(x, C0)]
+    if degree >= 1:
+        c = 0.4886025119029199
+        values += [-c * y, c * z, -c * x]
+    if degree >= 2:
+        xx, yy, zz = x * x, y * y, z * z
+        c, c0, c2 = 1.0925484305920792, 0.31539156525252005, 0.5462742152960396
+        values += [c * x * y, -c * y * z, c0 * (2 * zz - xx - yy), -c * x * z, c2 * (xx - yy)]
+        if degree >= 3:
+            values += [
+                -0.5900435899266435 * y * (3 * xx - yy),
+                2.890611442640554 * x * y * z,
+                -0.4570457994644658 * y * (4 * zz - xx - yy),
+                0.3731763325901154 * z * (2 * zz - 3 * xx - 3 * yy),
+                -0.4570457994644658 * x * (4 * zz - xx - yy),
+                1.445305721320277 * z * (xx - yy),
+                -0.5900435899266435 * x * (xx - 3 * yy),
+            ]
+    return torch.stack(values, dim=-1)
+
+
+def evaluate_sh(
+    coeffs: Float[Tensor, "*batch N K 3"], directions: Float[Tensor, "*batch N 3"], degree: int
+) -> Float[Tensor, "*batch N 3"]:
+    """Colours seen along ``directions``.
+
+    Args:
+        coeffs: at least ``(degree + 1)^2`` coefficients per channel; later ones are ignored, as in training that raises
+            the degree step by step.
+        directions: from the camera centre to the Gaussian, world frame, any length above zero.
+        degree: 0 to 3.
+
+    Returns:
+        ``sum of coefficient * basis + 0.5``, not clamped. Both tensors carry gradient.
+
+    Raises:
+        ValueError: the degree is out of range, or there are fewer coefficients than it needs.
+    """
+    needed = num_bases(degree)
+    if coeffs.shape[-2] < needed:
+        raise ValueError(f"coeffs: degree {degree} needs {needed} coefficients, got {coeffs.shape[-2]}")
+    if degree == 0:
+        return C0 * coeffs[..., 0, :] + 0.5
+    values = basis(torch.nn.functional.normalize(directions, dim=-1), degree)
+    return (values[..., None, :] @ coeffs[..., :needed, :]).squeeze(-2) + 0.5
+
+
+def rgb_to_sh0(rgb: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+    """The constant coefficient that gives ``rgb`` from every side."""
+    return (rgb - 0.5) / C0

@@ -1,0 +1,67 @@
+"""What stands behind the head: the recorded plate, a colour, a picture, or nothing at all."""
+
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import ImageColor
+
+from emotalking.errors import UserError
+
+Background = str | Path | tuple[int, int, int] | UInt8[np.ndarray, "h w 3"] | None
+"""None (the recorded plate), "transparent", a colour name or #rrggbb, an RGB triple, a picture or its path."""
+
+
+def background_plate(
+    background: Background, recorded: UInt8[np.ndarray, "H W 3"]
+) -> UInt8[np.ndarray, "H W 3"] | Literal["transparent"]:
+    """The picture behind the torso, of the avatar's size.
+
+    Args:
+        background: what is asked for; a picture of another shape is scaled to cover the frame and cut at its middle.
+        recorded: the avatar's own plate.
+
+    Raises:
+        UserError: neither a colour nor a picture file.
+    """
+    height, width = recorded.shape[:2]
+    if background is None:
+        return recorded
+    if isinstance(background, np.ndarray):
+        return _cover(background, width, height)
+    if isinstance(background, tuple):
+        return _filled(background, recorded)
+    if str(background) == "transparent":
+        return "transparent"
+    path = Path(background)
+    if path.is_file():
+        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise UserError(f"the background {path} is not a picture that can be read: give a PNG or JPEG file.")
+        return _cover(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), width, height)
+    try:
+        return _filled(ImageColor.getrgb(str(background))[:3], recorded)
+    except ValueError:
+        raise UserError(
+            f"the background '{background}' is neither a picture file nor a colour: give a path, a colour such as "
+            "'white' or '#00ff00', or 'transparent'."
+        ) from None
+
+
+def _filled(colour: tuple[int, ...], recorded: np.ndarray) -> np.ndarray:
+    if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
+        raise UserError(f"the background colour {colour} is not three numbers from 0 to 255.")
+    return np.broadcast_to(np.array(colour, np.uint8), recorded.shape).copy()
+
+
+def _cover(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Scale ``picture`` until it covers the frame, keep its middle."""
+    rows, columns = picture.shape[:2]
+    scale = max(width / columns, height / rows)
+    size = max(width, round(columns * scale)), max(height, round(rows * scale))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    scaled = cv2.resize(picture, size, interpolation=how)
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return np.ascontiguousarray(scaled[top : top + height, left : left + width])

@@ -1,0 +1,116 @@
+"""From an avatar and a sound to files on disk."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import soxr
+from jaxtyping import Float
+
+from emotalking.errors import UserError
+from emotalking.render.backgrounds import Background
+from emotalking.render.player import Emotion, Performer, Player, Sound
+from emotalking.render.writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
+from emotalking.speech.audio import SAMPLE_RATE, iter_audio
+from emotalking.speech.features import audio_features, imported_track
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What a rendering made."""
+
+    video: Path | None
+    folder: Path | None
+    frames: int
+    seconds: float
+
+
+def render_clip(
+    avatar: Performer,
+    audio: str | Path | Float[np.ndarray, " S"],
+    video: str | Path | None = None,
+    *,
+    folder: str | Path | None = None,
+    features: str | Path | None = None,
+    emotion: Emotion | None = None,
+    poses: Literal["recorded", "fixed"] = "recorded",
+    background: Background = None,
+    seconds: float | None = None,
+    batch: int = 8,
+    overwrite: bool = False,
+    progress: Callable[[int, int], Any] | None = None,
+) -> Rendered:
+    """Render an avatar speaking ``audio`` to a video with sound, to a folder of PNG files, or to both.
+
+    Args:
+        avatar: who speaks.
+        audio: sound or video file, or float32 mono samples at 16 kHz.
+        video: file to write; its ending chooses the codec (see ``VideoWriter``). An older file there is replaced only
+            when the new one is complete.
+        folder: folder for lossless frames.
+        features: audio features of this sound that another program computed (.npy), for an avatar that needs such.
+        emotion: valence and arousal over time.
+        poses: head motion, see ``Player.frames``.
+        background: see ``Background``; "transparent" writes an alpha channel.
+        seconds: stop after this time.
+        batch: frames rendered together.
+        overwrite: ``folder`` may hold frames of an earlier run, which are removed.
+        progress: called after each frame with (frames done, frames in all).
+
+    Raises:
+        UserError: anything about the inputs or the outputs that cannot be.
+    """
+    if video is None and folder is None:
+        raise UserError("nothing to write: give a video file, a folder for frames, or both.")
+    if seconds is not None and not seconds > 0:
+        raise UserError(f"the length to render is {seconds:g} s: give a positive number of seconds.")
+    alpha = isinstance(background, str) and background == "transparent"
+    if video is not None:
+        codec_for(Path(video), alpha)
+        if isinstance(audio, str | Path) and Path(audio).exists() and Path(video).exists():
+            if Path(audio).samefile(video):
+                raise UserError(f"{video} is both the sound and the result: give the result another name.")
+    player = Player(avatar)
+    track: Sound = (
+        player.listen(audio)
+        if features is None
+        else imported_track(features, audio_features(avatar.audio_features), avatar.fps)
+    )
+    total = player.num_frames(track, seconds)
+    if total == 0:
+        raise UserError("the sound has no length, so there is no frame to render.")
+    frames = player.frames(track, emotion, poses=poses, background=background, seconds=seconds, batch=batch)
+    with ExitStack() as stack:
+        outputs: list[VideoWriter | FrameFolder] = []
+        if folder is not None:
+            outputs.append(FrameFolder(folder, overwrite=overwrite))
+        if video is not None:
+            sound = _heard(audio)
+            outputs.append(
+                stack.enter_context(VideoWriter(video, avatar.width, avatar.height, avatar.fps, sound, alpha=alpha))
+            )
+        for done, image in enumerate(frames, 1):
+            for output in outputs:
+                output.write(image)
+            if progress is not None:
+                progress(done, total)
+    return Rendered(
+        Path(video) if video is not None else None,
+        Path(folder) if folder is not None else None,
+        total,
+        float(total / avatar.fps),
+    )
+
+
+def _heard(audio: str | Path | Float[np.ndarray, " S"]) -> Iterator[Float[np.ndarray, " n"]]:
+    """The sound at the rate of video files, in pieces."""
+    if isinstance(audio, np.ndarray):
+        resampler = soxr.ResampleStream(SAMPLE_RATE, AUDIO_RATE, 1, dtype="float32")
+        for start in range(0, len(audio), SAMPLE_RATE):
+            last = start + SAMPLE_RATE >= len(audio)
+            yield resampler.resample_chunk(audio[start : start + SAMPLE_RATE], last=last)
+    else:
+        yield from iter_audio(audio, AUDIO_RATE)

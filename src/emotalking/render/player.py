@@ -1,0 +1,214 @@
+"""Avatar and conditions to finished frames, in a stream."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from emotalking.errors import UserError
+from emotalking.render.backgrounds import Background, background_plate
+from emotalking.render.poses import PoseLoop, Poses
+from emotalking.speech.features import FeatureTrack, FrameFeatures, audio_features, features_of
+
+Sound = str | Path | Float[np.ndarray, " S"] | FeatureTrack | FrameFeatures
+"""A sound or video file, float32 mono samples at 16 kHz, or features computed before."""
+
+_DECODERS = 4
+"""Threads that unpack torso layers ahead of the renderer."""
+
+
+@runtime_checkable
+class LayerFrames(Protocol):
+    """What an avatar's ``render`` returns."""
+
+    rgb: Float[Tensor, "B H W 3"]
+    alpha: Float[Tensor, "B H W"]
+
+
+@runtime_checkable
+class Performer(Protocol):
+    """The part of ``models.avatar.Avatar`` that the player uses."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def fps(self) -> Fraction: ...
+    @property
+    def viewmats(self) -> Float[np.ndarray, "P 4 4"]: ...
+    @property
+    def aus(self) -> Float[np.ndarray, "P 6"]: ...
+    @property
+    def background(self) -> UInt8[np.ndarray, "H W 3"]: ...
+    @property
+    def audio_features(self) -> str: ...
+    @property
+    def device(self) -> torch.device: ...
+
+    def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
+        """Straight-alpha torso layer of a recorded pose."""
+        ...
+
+    def render(
+        self,
+        viewmats: Float[Tensor, "B 4 4"],
+        audio_windows: Float[Tensor, "B 8 C steps"],
+        aus: Float[Tensor, "B 6"],
+        va: Float[Tensor, "B 2"] | None = None,
+        background: Float[Tensor, "B H W 3"] | None = None,
+    ) -> LayerFrames:
+        """Frames of B conditions."""
+        ...
+
+
+@runtime_checkable
+class Emotion(Protocol):
+    """The part of ``emotion.tracks.EmotionTrack`` that the player uses."""
+
+    def at(self, times_s: Any) -> Any:
+        """Valence and arousal [T, 2] at times [T] in seconds."""
+        ...
+
+
+class Player:
+    """Plays an avatar.
+
+    Example:
+        >>> player = Player(Avatar.load("someone.safetensors"))
+        >>> for frame in player.frames("speech.wav", EmotionTrack.constant(0.6, 0.4)):
+        ...     show(frame)
+    """
+
+    def __init__(self, avatar: Performer) -> None:
+        self.avatar = avatar
+
+    def listen(self, audio: Sound) -> FeatureTrack | FrameFeatures:
+        """The avatar's kind of features of a sound; files are read in a stream.
+
+        Raises:
+            UserError: the file cannot be used, or the avatar's features cannot be computed here.
+        """
+        if isinstance(audio, FeatureTrack | FrameFeatures):
+            return audio
+        if isinstance(audio, np.ndarray):
+            return audio_features(self.avatar.audio_features).track([audio])
+        return features_of(audio, self.avatar.audio_features)
+
+    def num_frames(self, track: FeatureTrack | FrameFeatures, seconds: float | None = None) -> int:
+        """Frames that cover the sound, or its first ``seconds``."""
+        whole = track.num_frames(self.avatar.fps)
+        return whole if seconds is None else min(whole, int(np.ceil(seconds * float(self.avatar.fps) - 1e-6)))
+
+    def frames(
+        self,
+        audio: Sound,
+        emotion: Emotion | None = None,
+        *,
+        poses: Literal["recorded", "fixed"] = "recorded",
+        background: Background = None,
+        seconds: float | None = None,
+        batch: int = 8,
+    ) -> Iterator[UInt8[np.ndarray, "H W channels"]]:
+        """Frames of the avatar speaking, one by one; memory does not grow with their number.
+
+        Args:
+            audio: what it says; ceil(duration * fps) frames are made.
+            emotion: valence and arousal over time; None leaves the emotion branch out.
+            poses: the recorded head motion, continued without a jump as long as needed, or a head that stands still.
+            background: see ``Background``; "transparent" gives RGBA with straight alpha.
+            seconds: stop after this time.
+            batch: frames rendered together.
+
+        Yields:
+            uint8 RGB [H, W, 3], or RGBA [H, W, 4] when transparent.
+
+        Raises:
+            UserError: unusable sound, background, or an emotion for an avatar that has no emotion branch.
+        """
+        # Everything that can be wrong is found before the first frame is asked for.
+        head = getattr(self.avatar, "head", None)
+        if emotion is not None and head is not None and getattr(head, "emotion", None) is None:
+            raise UserError(
+                "this avatar was trained without its emotion stage, so it cannot show one: train that stage."
+            )
+        plate = background_plate(background, self.avatar.background)
+        track = self.listen(audio)
+        loop = PoseLoop(self.avatar.viewmats, self.avatar.aus, float(self.avatar.fps), fixed=poses == "fixed")
+        return self._play(track, emotion, loop, plate, self.num_frames(track, seconds), batch)
+
+    def _play(
+        self,
+        track: FeatureTrack | FrameFeatures,
+        emotion: Emotion | None,
+        loop: PoseLoop,
+        plate: np.ndarray | Literal["transparent"],
+        total: int,
+        batch: int,
+    ) -> Iterator[np.ndarray]:
+        starts = range(0, total, batch)
+        with ThreadPoolExecutor(_DECODERS) as pool:
+            ahead: deque[tuple[int, Poses, list[Future[np.ndarray]]]] = deque()
+
+            def prepare(start: int) -> None:
+                """Poses of a batch, and its torso layers on their way."""
+                here = loop.at(np.arange(start, min(start + batch, total)), total)
+                ahead.append((start, here, _fetch(pool, self.avatar.torso, here.indices)))
+
+            for start in starts[:2]:
+                prepare(start)
+            while ahead:
+                start, here, torsos = ahead.popleft()
+                windows = track.windows(start, start + len(here.indices), self.avatar.fps, total)
+                va = None
+                if emotion is not None:
+                    va = np.asarray(emotion.at((start + np.arange(len(here.indices))) / float(self.avatar.fps)))
+                images = self._render(here, windows, va, np.stack([torso.result() for torso in torsos]), plate)
+                if start + 2 * batch < total:
+                    prepare(start + 2 * batch)
+                yield from images
+
+    @torch.no_grad()
+    def _render(
+        self,
+        poses: Poses,
+        windows: np.ndarray,
+        va: np.ndarray | None,
+        torso: np.ndarray,
+        plate: np.ndarray | Literal["transparent"],
+    ) -> UInt8[np.ndarray, "B H W channels"]:
+        """One batch: torso over plate, head over that."""
+        device = self.avatar.device
+
+        def put(array: np.ndarray) -> Tensor:
+            return torch.as_tensor(np.ascontiguousarray(array, np.float32), device=device)
+
+        layer = torch.as_tensor(torso, device=device).float() / 255.0
+        torso_alpha = layer[..., 3:]
+        torso_rgb = layer[..., :3] * torso_alpha
+        conditions = (put(poses.viewmats), put(windows), put(poses.aus), None if va is None else put(va))
+        if isinstance(plate, str):
+            head = self.avatar.render(*conditions)
+            alpha = head.alpha[..., None]
+            colour = head.rgb + torso_rgb * (1.0 - alpha)
+            alpha = alpha + torso_alpha * (1.0 - alpha)
+            frames = torch.cat([colour / alpha.clamp(min=1e-6), alpha], -1)
+        else:
+            behind = torso_rgb + put(plate) / 255.0 * (1.0 - torso_alpha)
+            frames = self.avatar.render(*conditions, behind).rgb
+        return (frames.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+
+
+def _fetch(
+    pool: ThreadPoolExecutor, torso: Callable[[int], np.ndarray], indices: np.ndarray
+) -> "list[Future[np.ndarray]]":
+    """Torso layers on their way; a frame that is shown twice is decoded once."""
+    wanted = {int(index): pool.submit(torso, int(index)) for index in np.unique(indices)}
+    return [wanted[int(index)] for index in indices]

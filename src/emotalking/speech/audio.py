@@ -1,0 +1,256 @@
+"""Read any sound file as the house's one audio form (float32 mono, 16 kHz), in a stream; write WAV files.
+
+Video files keep their audio in step with the picture: sound that begins later than the first frame is preceded by
+silence, sound that begins earlier is cut, and gaps in the time stamps become silence instead of drift.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import av.stream
+import numpy as np
+import soundfile
+import soxr
+from jaxtyping import Float, Shaped
+
+from emotalking.errors import UserError
+
+SAMPLE_RATE = 16000
+"""Hz; the rate of all audio inside the package."""
+
+_GAP_S = 0.1
+"""Time stamps that jump by more than this are a real gap; less is rounding (Matroska counts milliseconds)."""
+_LONGEST_GAP_S = 600.0
+"""A larger jump is a broken clock (transport streams wrap theirs), not a pause."""
+_EXACT_LENGTH = ("wav", "flac", "mov,mp4", "aiff", "w64", "matroska")
+"""Containers whose header declares the true length; the others estimate it from the bit rate."""
+
+
+def load_audio(path: str | Path) -> Float[np.ndarray, " S"]:
+    """The sound of ``path`` as float32 mono at 16 kHz in [-1, 1].
+
+    Any container, codec, sample format, rate and number of channels that FFmpeg reads; channels are averaged. Beyond
+    the result itself the memory does not grow with the length.
+
+    Args:
+        path: sound or video file.
+
+    Raises:
+        UserError: missing, empty or unreadable file, no audio stream, or a file that was cut short.
+    """
+    buffer = bytearray()
+    for chunk in iter_audio(path):
+        buffer += chunk.tobytes()
+    return np.frombuffer(buffer, dtype=np.float32)
+
+
+def iter_audio(path: str | Path, rate: int = SAMPLE_RATE) -> Iterator[Float[np.ndarray, " n"]]:
+    """The same samples as :func:`load_audio`, in consecutive pieces of at most some ten thousand samples.
+
+    Args:
+        path: sound or video file.
+        rate: sampling rate [Hz] of the result; other than 16 kHz only for sound that is to be heard.
+
+    Raises:
+        UserError: as :func:`load_audio`; a cut-short file is noticed after its last good sample.
+    """
+    path = Path(path)
+    _check_file(path)
+    with _opened(path) as container:
+        if not container.streams.audio:
+            raise UserError(f"{path} has no audio stream: give a file with sound.")
+        stream = container.streams.audio[0]
+        decoded = _Decoder(path, stream, _picture_start(container), rate)
+        yield from decoded.chunks(container)
+        _check_complete(path, container, stream, decoded)
+
+
+def resample(samples: Float[np.ndarray, " S"], rate: int, new_rate: int) -> Float[np.ndarray, " n"]:
+    """Mono ``samples`` at another rate [Hz], float32; band-limited (soxr, high quality)."""
+    return soxr.resample(samples.astype(np.float32), rate, new_rate)
+
+
+def save_wav(path: str | Path, samples: Float[np.ndarray, " S"], rate: int = SAMPLE_RATE) -> None:
+    """Write mono ``samples`` in [-1, 1] (clipped) as 16-bit PCM WAV; the file appears under its name when complete."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    try:
+        soundfile.write(scratch, np.clip(samples, -1.0, 1.0), rate, format="WAV", subtype="PCM_16")
+        os.replace(scratch, path)
+    finally:
+        Path(scratch).unlink(missing_ok=True)
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what cannot be a sound file before FFmpeg sees it."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist: give the path of a sound or video file.")
+    if not path.is_file():
+        raise UserError(f"{path} is not a file: give the path of a sound or video file.")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty (0 bytes): give a file with sound.")
+    missing = _missing_wav_bytes(path)
+    if missing > 0:
+        raise UserError(f"{path} is cut short: its WAV header promises {missing} more bytes; copy or export it again.")
+
+
+def _missing_wav_bytes(path: Path) -> int:
+    """How many bytes the data chunk of a RIFF file lacks; FFmpeg would not say. 0 for any other file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+            return 0
+        while len(chunk := file.read(8)) == 8:
+            length = int.from_bytes(chunk[4:], "little")
+            if chunk[:4] == b"data":
+                # Writers that cannot seek back (pipes) leave 0 or a huge number here: the length is then unknown.
+                return 0 if length >= 0x7FFFFF00 else max(0, file.tell() + length - size)
+            file.seek(length + length % 2, os.SEEK_CUR)
+    return 0
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The container of ``path``; any refusal of FFmpeg's becomes a sentence."""
+    try:
+        container = av.open(str(path))
+    except (av.error.FFmpegError, ValueError) as error:
+        raise UserError(
+            f"{path} is not a sound or video file that can be read, or it is cut short ({_reason(error)})."
+        ) from error
+    with container:
+        yield container
+
+
+def _reason(error: Exception) -> str:
+    """FFmpeg's own words, without the number and the path."""
+    return str(getattr(error, "strerror", None) or error).strip()
+
+
+def _picture_start(container: Any) -> float | None:
+    """Time stamp [s] of the first video frame, None for pure sound (cover pictures do not count)."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic and stream.start_time is not None:
+            return float(stream.start_time * stream.time_base)
+    return None
+
+
+def _check_complete(path: Path, container: Any, stream: Any, decoded: "_Decoder") -> None:
+    """Raise if the header promises clearly more sound than there was."""
+    if decoded.seconds == 0:
+        raise UserError(f"{path} has an audio stream without a single sample: give a file with sound.")
+    declared = None
+    if stream.duration is not None:
+        declared = float(stream.duration * stream.time_base)
+    elif container.duration is not None and not container.streams.video:
+        declared = container.duration / 1e6
+    if declared is None:
+        return
+    seconds = max(decoded.seconds, decoded.filled)
+    exact = container.format.name.startswith(_EXACT_LENGTH)
+    if seconds < declared - (0.25 if exact else 0.25 + 0.05 * declared):
+        raise UserError(
+            f"{path} is cut short: it promises {declared:.2f} s of sound and ends after {seconds:.2f} s; "
+            "copy or export it again."
+        )
+
+
+class _Decoder:
+    """Frames of one audio stream to mono chunks of one rate, with the clock kept."""
+
+    def __init__(self, path: Path, stream: Any, start: float | None, rate: int) -> None:
+        self.path = path
+        self.rate = rate
+        self.stream = stream
+        self.start = start
+        """Time [s] of output sample 0; None: the first sound."""
+        self.seconds = 0.0
+        """Length of what was decoded from the file."""
+        self.filled = 0.0
+        """Length of what was handed on, silence included [s]."""
+        self._rate = 0
+        self._resampler: soxr.ResampleStream | None = None
+
+    def chunks(self, container: Any) -> Iterator[np.ndarray]:
+        """All output of the stream."""
+        for frame in self._frames(container):
+            samples = _mono(frame)
+            self.seconds += len(samples) / frame.sample_rate
+            if frame.sample_rate != self._rate:
+                yield from self._flush()
+                self._rate = frame.sample_rate
+                self._resampler = soxr.ResampleStream(self._rate, self.rate, 1, dtype="float32")
+            samples = self._in_step(samples, frame.time)
+            self.filled += len(samples) / self._rate
+            # A long gap is fed in pieces, so that a chunk stays small.
+            for begin in range(0, len(samples), 65536):
+                yield from self._resample(samples[begin : begin + 65536], last=False)
+        yield from self._flush()
+
+    def _frames(self, container: Any) -> Iterator[Any]:
+        """Decoded frames; damage before the first one is junk to skip, damage after it ends the story."""
+        try:
+            for packet in container.demux(self.stream):
+                try:
+                    frames = packet.decode()
+                except av.error.InvalidDataError:
+                    if self.seconds == 0:
+                        continue
+                    raise
+                yield from frames
+        except av.error.FFmpegError as error:
+            raise UserError(
+                f"{self.path} is damaged or cut short after {self.seconds:.2f} s of sound ({_reason(error)}); "
+                "copy or export it again."
+            ) from error
+
+    def _in_step(self, samples: np.ndarray, time: float | None) -> np.ndarray:
+        """Silence where the clock ran on without sound; nothing of what lies before the picture's start."""
+        if time is None:
+            return samples
+        if self.start is None:
+            self.start = time
+        gap = time - self.start - self.filled
+        first = self.filled == 0
+        if first and gap < 0:
+            return samples[min(len(samples), round(-gap * self._rate)) :]
+        if (gap > 0 and first) or gap > _GAP_S:
+            if gap < _LONGEST_GAP_S:
+                return np.concatenate([np.zeros(round(gap * self._rate), np.float32), samples])
+            self.start += gap
+        return samples
+
+    def _resample(self, samples: np.ndarray, last: bool) -> Iterator[np.ndarray]:
+        assert self._resampler is not None
+        out = self._resampler.resample_chunk(np.ascontiguousarray(samples, np.float32), last=last)
+        if len(out):
+            if not np.isfinite(out).all():
+                raise UserError(
+                    f"{self.path} contains samples that are not numbers (NaN or infinite): export it again."
+                )
+            yield np.clip(out, -1.0, 1.0)
+
+    def _flush(self) -> Iterator[np.ndarray]:
+        if self._resampler is not None:
+            yield from self._resample(np.zeros(0, np.float32), last=True)
+
+
+def _mono(frame: Any) -> Float[np.ndarray, " n"]:
+    """Mean over the channels of a decoded frame of any sample format, float32 in [-1, 1]."""
+    data: Shaped[np.ndarray, "rows columns"] = frame.to_ndarray()
+    if not frame.format.is_planar:
+        data = data.reshape(-1, len(frame.layout.channels)).T
+    if data.dtype == np.uint8:
+        return (data.astype(np.float32) - 128.0).mean(0) / 128.0
+    if np.issubdtype(data.dtype, np.integer):
+        return (data.mean(0, dtype=np.float64) / -float(np.iinfo(data.dtype).min)).astype(np.float32)
+    return data.mean(0, dtype=np.float64).astype(np.float32)

@@ -1,0 +1,97 @@
+"""Names of the files of a subject folder (TalkingGaussian's layout and our extras), and writing without half-files."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class SubjectFiles:
+    """Paths inside one subject folder; nothing is read or written here.
+
+    Source: paper-spec section 1. Frame numbers start at 0 and carry no leading zeros.
+    """
+
+    root: Path
+
+    def original(self, index: int) -> Path:
+        """Frame as decoded."""
+        return self.root / "ori_imgs" / f"{index}.jpg"
+
+    def ibug_landmarks(self, index: int) -> Path:
+        """68 iBUG points, text."""
+        return self.root / "ori_imgs" / f"{index}.lms"
+
+    def parsing(self, index: int) -> Path:
+        """Colour-coded classes."""
+        return self.root / "parsing" / f"{index}.png"
+
+    def teeth(self, index: int) -> Path:
+        """Boolean teeth mask."""
+        return self.root / "teeth_mask" / f"{index}.npy"
+
+    def target(self, index: int) -> Path:
+        """Training target: the frame over the clean background."""
+        return self.root / "gt_imgs" / f"{index}.jpg"
+
+    def torso(self, index: int) -> Path:
+        """RGBA layer of torso and neck."""
+        return self.root / "torso_imgs" / f"{index}.png"
+
+    def transforms(self, split: str) -> Path:
+        """Cameras of ``split`` ("train" or "val")."""
+        return self.root / f"transforms_{split}.json"
+
+    def audio_features(self, name: str) -> Path:
+        """Audio features called ``name`` ("mel", "ds", "eo", "hu")."""
+        return self.root / f"aud_{name}.npy"
+
+    @property
+    def background(self) -> Path:
+        """Clean background plate."""
+        return self.root / "bc.jpg"
+
+    @property
+    def action_units(self) -> Path:
+        """OpenFace-style table."""
+        return self.root / "au.csv"
+
+    @property
+    def audio(self) -> Path:
+        """Speech, 16 kHz."""
+        return self.root / "aud.wav"
+
+    @property
+    def unnamed_audio_features(self) -> Path:
+        """What the DeepSpeech script of ER-NeRF writes where TalkingGaussian reads ``aud_ds.npy``."""
+        return self.root / "aud.npy"
+
+    @property
+    def valence_arousal(self) -> Path:
+        """Extra of ours: frame, valence, arousal."""
+        return self.root / "va.csv"
+
+    @property
+    def landmarks(self) -> Path:
+        """Extra of ours: all landmarks of the detector."""
+        return self.root / "landmarks.npz"
+
+    @property
+    def manifest(self) -> Path:
+        """Extra of ours: how the folder was made."""
+        return self.root / "subject.json"
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` under a temporary name beside ``path`` and rename it, so that no reader meets half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(scratch, 0o644)
+        os.replace(scratch, path)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,106 @@
+"""Checkpoints: a versioned dict of tensors and plain values that resumes exactly."""
+
+import os
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emotalking.configs.model import ModelConfig
+from emotalking.errors import UserError
+from emotalking.models.gaussians import Gaussians
+from emotalking.models.head import TalkingHead
+from emotalking.train.stages import Stage
+
+VERSION = 1
+"""Raised when older checkpoints cannot be read any more."""
+
+
+def write_checkpoint(
+    path: Path,
+    head: TalkingHead,
+    stage: Stage,
+    number: int,
+    done: int,
+    generator: torch.Generator,
+    config: dict[str, Any],
+    stage_seconds: dict[str, float],
+) -> None:
+    """Save the run after ``done`` iterations of stage ``number``; the old checkpoint stays until the new is whole."""
+    payload = {
+        "version": VERSION,
+        "config": config,
+        "stage": number,
+        "stage_name": stage.name,
+        "iteration": done,
+        "head": head.state_dict(),
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in stage.optimizers.items()},
+        "stage_state": stage.state_dict(),
+        "generator": generator.get_state(),
+        "stage_seconds": stage_seconds,
+    }
+    scratch = path.with_suffix(".tmp")
+    try:
+        torch.save(payload, scratch)
+        os.replace(scratch, path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise UserError(f"The checkpoint {path} cannot be written ({error}): free some space and resume.") from error
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run to go on with."""
+
+    payload: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path, config: dict[str, Any]) -> "Checkpoint":
+        """Load a checkpoint (weights only: nothing in it can run code).
+
+        Raises:
+            UserError: if it is damaged, of another version, or belongs to another configuration.
+        """
+        try:
+            payload = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+            raise UserError(f"The checkpoint {path} is damaged: remove it and train again.") from error
+        if not isinstance(payload, dict) or payload.get("version") != VERSION:
+            raise UserError(f"The checkpoint {path} is of another version of emotalking: remove it and train again.")
+        if payload["config"] != config:
+            raise UserError(
+                f"The checkpoint {path} was made with other settings: use the same, or train afresh with --fresh."
+            )
+        return cls(payload)
+
+    @property
+    def stage(self) -> int:
+        """Number of the stage that was running."""
+        return self.payload["stage"]
+
+    @property
+    def stage_seconds(self) -> dict[str, float]:
+        """Time spent in each stage so far."""
+        return self.payload["stage_seconds"]
+
+    def head(self, config: ModelConfig, device: torch.device | str) -> TalkingHead:
+        """The model with the saved weights and Gaussian counts."""
+        weights = self.payload["head"]
+        head = TalkingHead(
+            config,
+            Gaussians.empty(weights["face.gaussians.means"].shape[0], config.face.sh_degree),
+            Gaussians.empty(weights["mouth.gaussians.means"].shape[0], config.mouth.sh_degree),
+        )
+        head.load_state_dict(weights, strict=True)
+        return head.to(device)
+
+    def restore(self, stage: Stage, generator: torch.Generator) -> int:
+        """Put the stage and the generator back; returns the iterations that are already done."""
+        for name, optimizer in stage.optimizers.items():
+            optimizer.load_state_dict(self.payload["optimizers"][name])
+        stage.load_state_dict(self.payload["stage_state"])
+        generator.set_state(self.payload["generator"])
+        return self.payload["iteration"]

@@ -1,0 +1,143 @@
+"""The training frames of a subject as tensors on one device."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+from emotalking.errors import UserError
+from emotalking.speech.features import audio_windows
+from emotalking.subject import Subject
+from emotalking.subject.layouts import FaceLayout, Label
+
+
+@dataclass
+class Conditions:
+    """What drives the model, for F frames."""
+
+    viewmats: Float[Tensor, "F 4 4"]
+    audio: Float[Tensor, "F 8 C 16"]
+    aus: Float[Tensor, "F 6"]
+    va: Float[Tensor, "F 2"]
+
+    def at(self, frame: int) -> "Conditions":
+        """The one frame ``frame``, still batched."""
+        pick = slice(frame, frame + 1)
+        return Conditions(self.viewmats[pick], self.audio[pick], self.aus[pick], self.va[pick])
+
+
+@dataclass
+class TrainingData:
+    """Frames at rest as uint8; index 0..F-1 counts the *selected* frames, `indices` holds the subject's numbers."""
+
+    indices: Int64[np.ndarray, "F"]
+    images: UInt8[Tensor, "F H W 3"]
+    labels: UInt8[Tensor, "F H W"]
+    torso: UInt8[Tensor, "F H W 4"]
+    background: UInt8[Tensor, "H W 3"]
+    conditions: Conditions
+    K: Float[Tensor, "3 3"]
+    lips: Int64[np.ndarray, "F 4"]
+    """row_min, row_max, col_min, col_max of the squared lip box."""
+    mouth_opening: Float[np.ndarray, "F"]
+    """Vertical extent of the inner lips in pixels."""
+    blink: Float[np.ndarray, "F"]
+    """AU45 / 2, in [0, 1]."""
+    au25: Float[np.ndarray, "F"]
+    """Lips part, clipped at its 95th percentile."""
+    points: Float[Tensor, "F K 2"]
+    """Landmarks in pixels."""
+    shape: Float[Tensor, "K 3"] | None
+    """Neutral 3-D landmarks in the head frame; None for folders of other tools."""
+    layout: FaceLayout
+
+    @classmethod
+    def load(
+        cls, subject: Subject, indices: Int64[np.ndarray, "F"], features: str, device: torch.device | str
+    ) -> "TrainingData":
+        """Read the frames ``indices`` of ``subject`` onto ``device``.
+
+        Args:
+            features: name of the audio features.
+
+        Raises:
+            UserError: if the subject lacks something that training needs.
+        """
+        packed = subject.load_tensors(indices)
+        track = subject.landmarks
+        mouth_opening = subject.mouth_opening
+        valence_arousal = subject.valence_arousal
+        if valence_arousal is None:
+            valence_arousal = np.zeros((subject.num_frames, 2), np.float32)
+        windows = audio_windows(subject.audio_features(features))
+
+        def pick(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array[indices], dtype=np.float32)).to(device)
+
+        conditions = Conditions(pick(subject.viewmats), pick(windows), pick(subject.aus), pick(valence_arousal))
+        if not bool(torch.isfinite(conditions.audio).all() & torch.isfinite(conditions.aus).all()):
+            raise UserError(f"{subject.files.root} has non-finite audio features or action units: prepare it again.")
+        return cls(
+            indices=np.asarray(indices, np.int64),
+            images=torch.from_numpy(packed["images"]).to(device),
+            labels=torch.from_numpy(packed["labels"]).to(device),
+            torso=torch.from_numpy(packed["torso"]).to(device),
+            background=torch.from_numpy(np.array(subject.background)).to(device),
+            conditions=conditions,
+            K=torch.from_numpy(np.asarray(subject.K, np.float32)).to(device),
+            lips=np.array([subject.lips_rect(int(index)) for index in indices], np.int64),
+            mouth_opening=mouth_opening[indices],
+            blink=subject.blink[indices],
+            au25=subject.au25[indices],
+            points=pick(track.points),
+            shape=None if track.shape is None else torch.from_numpy(np.float32(track.shape)).to(device),
+            layout=track.layout,
+        )
+
+    @property
+    def count(self) -> int:
+        """F."""
+        return self.images.shape[0]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.images.shape[2], self.images.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.images.device
+
+    def image(self, frame: int) -> Float[Tensor, "1 H W 3"]:
+        """The target frame in [0, 1]."""
+        return self.images[frame : frame + 1].float() / 255.0
+
+    def mask(self, frame: int, *classes: Label) -> Bool[Tensor, "1 H W"]:
+        """True where frame ``frame`` shows one of ``classes``."""
+        return class_mask(self.labels[frame : frame + 1], *classes)
+
+    def behind(self, frame: int) -> Float[Tensor, "1 H W 3"]:
+        """The frame's torso layer over the background plate."""
+        torso = self.torso[frame : frame + 1].float() / 255.0
+        alpha = torso[..., 3:]
+        return torso[..., :3] * alpha + self.background.float()[None] / 255.0 * (1.0 - alpha)
+
+    def extent(self) -> float:
+        """Scene scale: 1.1 x the largest distance of a camera from the mean camera (paper-spec 1.1).
+
+        Deviation: at least 0.1, because a person who holds still would otherwise stop all Gaussians from moving.
+        """
+        rotation, translation = self.conditions.viewmats[:, :3, :3], self.conditions.viewmats[:, :3, 3]
+        centres = -(rotation.transpose(1, 2) @ translation[..., None]).squeeze(-1)
+        return max(0.1, 1.1 * float((centres - centres.mean(0)).norm(dim=1).max()))
+
+
+def class_mask(labels: UInt8[Tensor, "*batch H W"], *classes: Label) -> Bool[Tensor, "*batch H W"]:
+    """True where ``labels`` is one of ``classes``."""
+    mask = labels == int(classes[0])
+    for label in classes[1:]:
+        mask = mask | (labels == int(label))
+    return mask

@@ -1,0 +1,65 @@
+"""The last stage: colours and opacities against the whole composed frame (S16)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from emotalking.losses.image import d_ssim, l1
+from emotalking.models.head import render_layer
+from emotalking.ops.composite import composite
+from emotalking.train.optim import SH_REST_SLOWER
+from emotalking.train.sampler import FrameSampler
+from emotalking.train.stages import Context
+
+
+class FinetuneStage:
+    """Erases the artefacts at the borders of face and mouth; geometry and networks are frozen."""
+
+    name = "finetune"
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.settings = context, context.config.finetune
+        self.iterations = self.settings.iterations
+        self.sampler = FrameSampler(context.data.count, context.generator)
+        head = context.head.requires_grad_(False)
+        groups = [{"params": [head.face.gaussians.opacity_logits.requires_grad_(True)], "lr": self.settings.opacity}]
+        coloured = [head.face, head.mouth] if self.settings.mouth_colours else [head.face]
+        for branch in coloured:
+            groups.append({"params": [branch.gaussians.sh0.requires_grad_(True)], "lr": self.settings.sh0})
+            rest = [branch.gaussians.sh_rest.requires_grad_(True)]
+            groups.append({"params": rest, "lr": self.settings.sh0 / SH_REST_SLOWER})
+        self.optimizers: dict[str, Optimizer] = {"colours": Adam(groups, eps=1e-15, fused=True)}
+
+    def losses(self, iteration: int) -> tuple[dict[str, Tensor], int]:
+        """See :class:`emotalking.train.stages.Stage`."""
+        frame = self.sampler.draw()
+        data, head, weights = self.context.data, self.context.head, self.settings.losses
+        conditions = data.conditions.at(frame)
+        with torch.no_grad():
+            face = head.deform_face(conditions.audio, conditions.aus)
+            if head.emotion is not None:
+                face = head.add_emotion(face, conditions.va)
+            mouth = head.deform_mouth(conditions.audio)
+        face.opacities = head.face.gaussians.opacities[None]
+        front = render_layer(head.face.gaussians, face, conditions.viewmats, data.K, data.size)
+        inside = render_layer(head.mouth.gaussians, mouth, conditions.viewmats, data.K, data.size)
+        rendered = composite(front.rgb, front.alpha, inside.rgb, inside.alpha, data.behind(frame))
+        target = data.image(frame)
+        terms = {"l1": l1(rendered, target), "d_ssim": weights.d_ssim * d_ssim(rendered, target)}
+        return terms, int(data.indices[frame])
+
+    def before_update(self, iteration: int) -> None:
+        """Rates are constant in this stage."""
+
+    def after_update(self, iteration: int) -> None:
+        """Nothing grows in this stage."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :class:`emotalking.train.stages.Stage`."""
+        return {"sampler": self.sampler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See :class:`emotalking.train.stages.Stage`."""
+        self.sampler.load_state_dict(state["sampler"])

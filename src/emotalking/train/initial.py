@@ -1,0 +1,109 @@
+"""Where the Gaussians start: in a cube as published, or on the tracked face."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
+from torch import Tensor
+
+from emotalking.configs.model import BranchConfig
+from emotalking.errors import UserError
+from emotalking.models.gaussians import Gaussians
+from emotalking.subject.layouts import Label
+from emotalking.train.data import TrainingData, class_mask
+
+CUBE = 0.1
+"""Half edge of the published start cube, world units."""
+MOUTH_DEPTH = 0.008
+"""The inside of the mouth starts this far behind the lips, world units."""
+FALL_OFF = 0.6
+"""Outside the tracked face the head's surface recedes by this much per unit of distance."""
+
+
+def initial_gaussians(
+    config: BranchConfig, data: TrainingData, classes: tuple[Label, ...], generator: torch.Generator
+) -> Gaussians:
+    """Gaussians of a branch before its first step.
+
+    Args:
+        classes: what the branch shows (head and hair, or the inside of the mouth).
+
+    Raises:
+        UserError: if ``init`` is `surface` and the subject has no tracked 3-D shape, or shows none of ``classes``.
+    """
+    count = config.initial_points
+    if config.init == "cube":
+        points = (torch.rand(count, 3, generator=generator) * 2.0 - 1.0) * CUBE
+        colours = torch.rand(count, 3, generator=generator) / 255.0
+    else:
+        points, colours = _on_surface(count, data, classes, generator)
+    return Gaussians(points, colours, config.sh_degree).to(data.device)
+
+
+def _on_surface(
+    count: int, data: TrainingData, classes: tuple[Label, ...], generator: torch.Generator
+) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]]:
+    """Random pixels of the classes lifted onto the head's surface, with their colours."""
+    if data.shape is None:
+        raise UserError(
+            "This subject has no tracked 3-D face shape, so Gaussians cannot start on it: "
+            "add --set model.face.init=cube --set model.mouth.init=cube or prepare the clip again."
+        )
+    shape = data.shape.cpu().numpy()
+    mouth = Label.MOUTH in classes
+    frames = _most_open(data) if mouth else _spread_by_yaw(data)
+    share = -(-count // len(frames))
+    points, colours = [], []
+    for frame in frames:
+        pixels = class_mask(data.labels[frame], *classes).nonzero().cpu()
+        if len(pixels) == 0:
+            continue
+        chosen = pixels[torch.randint(len(pixels), (share,), generator=generator)]
+        offset = torch.rand(share, 2, generator=generator)
+        pixel = (chosen.flip(1) + offset).numpy().astype(np.float64)
+        points.append(_lift(pixel, data, frame, shape, MOUTH_DEPTH if mouth else 0.0))
+        colours.append(data.images[frame].cpu()[chosen[:, 0], chosen[:, 1]].float() / 255.0)
+    if not points:
+        names = " or ".join(label.name.lower() for label in classes)
+        raise UserError(
+            f"No frame of this subject shows {names}: look at its parsing folder and prepare the clip again."
+        )
+    return torch.from_numpy(np.concatenate(points)[:count]).float(), torch.cat(colours)[:count]
+
+
+def _most_open(data: TrainingData) -> list[int]:
+    """Up to 16 of the frames with the widest open mouth."""
+    return np.argsort(-data.mouth_opening, kind="stable")[:16].tolist()
+
+
+def _spread_by_yaw(data: TrainingData) -> list[int]:
+    """Up to five frames from the leftmost to the rightmost view, so that both sides of the head get points."""
+    yaw = torch.atan2(data.conditions.viewmats[:, 0, 2], data.conditions.viewmats[:, 2, 2]).cpu().numpy()
+    order = np.argsort(yaw, kind="stable")
+    return order[np.linspace(0, len(order) - 1, min(5, len(order))).round().astype(int)].tolist()
+
+
+def _lift(
+    pixels: np.ndarray, data: TrainingData, frame: int, shape: np.ndarray, depth: float
+) -> Float[np.ndarray, "M 3"]:
+    """World points of pixels: the ray's meeting with the height field z(x, y) of the tracked shape."""
+    inside = LinearNDInterpolator(shape[:, :2], shape[:, 2])
+    nearest = NearestNDInterpolator(shape[:, :2], np.arange(len(shape)))
+
+    def height(xy: np.ndarray) -> np.ndarray:
+        z = inside(xy)
+        border = shape[nearest(xy).astype(int)]
+        outside = border[:, 2] - FALL_OFF * np.linalg.norm(xy - border[:, :2], axis=1)
+        return np.where(np.isnan(z), outside, z) - depth
+
+    view = data.conditions.viewmats[frame].cpu().numpy().astype(np.float64)
+    rotation, centre = view[:3, :3], -view[:3, :3].T @ view[:3, 3]
+    rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(data.K.cpu().numpy().astype(np.float64)).T
+    rays = rays @ rotation
+    z = np.full(len(pixels), np.median(shape[:, 2]))
+    points = np.empty((len(pixels), 3))
+    for _ in range(6):  # The view is nearly along z, so the fixed point contracts quickly.
+        t = (z - centre[2]) / rays[:, 2]
+        points = centre + t[:, None] * rays
+        z = 0.5 * z + 0.5 * height(points[:, :2])
+    return points

@@ -1,0 +1,184 @@
+"""A subject folder in, an avatar file out."""
+
+import platform
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import emotalking
+from emotalking.configs.presets import override, preset, to_dict
+from emotalking.configs.train import TrainConfig
+from emotalking.errors import UserError
+from emotalking.generator.mesh_warp import MeshWarp
+from emotalking.generator.protocol import EmotionGenerator
+from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso
+from emotalking.models.head import TalkingHead
+from emotalking.progress import track
+from emotalking.subject import Subject
+from emotalking.subject.layouts import Label
+from emotalking.train.checkpoint import Checkpoint
+from emotalking.train.data import TrainingData
+from emotalking.train.emotion_stage import EmotionStage
+from emotalking.train.finetune_stage import FinetuneStage
+from emotalking.train.initial import initial_gaussians
+from emotalking.train.stages import Context, FaceStage, MouthStage, Stage
+from emotalking.train.trainer import Trainer
+
+LICENCES = {
+    "emotalking (tracking, masks, action units, emotional targets, training)": "Apache-2.0",
+    "MediaPipe face mesh and person segmentation": "Apache-2.0",
+    "gsplat (training on CUDA)": "Apache-2.0",
+}
+"""What touched an avatar that this package captured and trained, for ``emotalking info``."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run made."""
+
+    avatar: Avatar
+    path: Path
+    """The avatar file."""
+    stage_seconds: dict[str, float]
+    """Time of each stage."""
+
+
+def train(
+    subject: Path | str,
+    out: Path | str,
+    preset_name: str = "fast",
+    device: torch.device | str = "cpu",
+    overrides: list[str] | None = None,
+    resume: bool = True,
+) -> TrainResult:
+    """Train an avatar of a subject (paper 3.4, S4.3): mouth, face, emotion and fine-tune stages.
+
+    Args:
+        subject: subject folder (``emotalking prepare``).
+        out: avatar file to write; the run folder ``<out>.run`` beside it holds the checkpoint, the resolved
+            configuration and the log.
+        preset_name: `tiny`, `fast` or `paper`.
+        overrides: settings ``key=value`` with dotted keys.
+        resume: go on from the run folder's checkpoint if there is one.
+
+    Raises:
+        UserError: if the subject or a setting cannot be used, or a loss stops being finite.
+    """
+    config = override(preset(preset_name), overrides or [])
+    source = Subject.open(subject)
+    channels = source.audio_features(config.model.audio.features).shape[-1]
+    config = replace(config, model=replace(config.model, audio=replace(config.model.audio, channels=channels)))
+    out, device = Path(out), torch.device(device)
+    folder = out.with_name(out.name + ".run")
+    record = _record(config, preset_name, source)
+    checkpoint_path = folder / "checkpoint.pt"
+    checkpoint = Checkpoint.read(checkpoint_path, record) if resume and checkpoint_path.exists() else None
+
+    data = TrainingData.load(source, source.train_indices, config.model.audio.features, device)
+    generator = torch.Generator().manual_seed(config.seed)
+    head = checkpoint.head(config.model, device) if checkpoint else build_head(config, data, generator)
+    trainer = Trainer(
+        head,
+        stage_builders(Context(head, data, config, generator)),
+        generator,
+        folder,
+        record,
+        config.checkpoint_every,
+    )
+    trainer.run(checkpoint)
+    avatar = Avatar(head, _scene(source, data), _metadata(source, record))
+    avatar.save(out)
+    checkpoint_path.unlink(missing_ok=True)
+    return TrainResult(avatar, out, trainer.stage_seconds)
+
+
+def build_head(config: TrainConfig, data: TrainingData, generator: torch.Generator) -> TalkingHead:
+    """The untrained model on the data's device; deterministic under the config's seed."""
+    face = initial_gaussians(config.model.face, data, (Label.HEAD, Label.HAIR), generator)
+    mouth = initial_gaussians(config.model.mouth, data, (Label.MOUTH,), generator)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return TalkingHead(config.model, face.cpu(), mouth.cpu()).to(data.device)
+
+
+def stage_builders(context: Context) -> list[Any]:
+    """Builders of the run's stages, in order; a stage of no iterations is left out."""
+    config = context.config
+
+    def emotion() -> Stage:
+        return EmotionStage(context, emotion_generator(context.data))
+
+    stages = [
+        (config.mouth.iterations, lambda: MouthStage(context)),
+        (config.face.iterations, lambda: FaceStage(context)),
+        (config.emotion.iterations if config.model.emotion.enabled else 0, emotion),
+        (config.finetune.iterations, lambda: FinetuneStage(context)),
+    ]
+    return [builder for iterations, builder in stages if iterations > 0]
+
+
+def emotion_generator(data: TrainingData) -> EmotionGenerator:
+    """The embedded maker of emotional targets for this subject.
+
+    Raises:
+        UserError: if the subject has no tracked 3-D face shape.
+    """
+    if data.shape is None:
+        raise UserError(
+            "This subject has no tracked 3-D face shape, which the emotional targets need: prepare the clip again, "
+            "or train without emotion (--set model.emotion.enabled=false)."
+        )
+    return MeshWarp(data.shape.cpu().numpy(), data.layout, data.K.cpu().numpy())
+
+
+def _scene(subject: Subject, data: TrainingData) -> Scene:
+    """The clip's part of the avatar, from the training frames alone."""
+
+    def packed(frame: int) -> bytes:
+        return encode_torso(np.ascontiguousarray(data.torso[frame].cpu().numpy()))
+
+    with ThreadPoolExecutor() as pool:
+        pictures = list(track(pool.map(packed, range(data.count)), "pack torso", data.count))
+    return Scene(
+        width=subject.width,
+        height=subject.height,
+        fps=subject.fps,
+        focal=float(subject.focal),
+        viewmats=data.conditions.viewmats.cpu().numpy(),
+        aus=data.conditions.aus.cpu().numpy(),
+        va=data.conditions.va.cpu().numpy(),
+        background=np.asarray(subject.background),
+        torso=TorsoStack.encode(pictures),
+    )
+
+
+def _record(config: TrainConfig, preset_name: str, subject: Subject) -> dict[str, Any]:
+    """What identifies a run: a checkpoint goes on only under the same record."""
+    manifest = subject.manifest
+    return {
+        "preset": preset_name,
+        "train": to_dict(config),
+        "clip": str(manifest.get("clip_sha256", "")),
+        "frames": subject.num_frames,
+        "size": [subject.width, subject.height],
+    }
+
+
+def _metadata(subject: Subject, record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "run": record,
+        "subject": {key: subject.manifest[key] for key in sorted(subject.manifest)},
+        "licences": LICENCES,
+        "generator": "mesh-warp" if record["train"]["model"]["emotion"]["enabled"] else "none",
+        "versions": {
+            "emotalking": emotalking.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "command": " ".join(Path(part).name if index == 0 else part for index, part in enumerate(sys.argv)),
+    }

@@ -1,0 +1,76 @@
+"""Which frame comes next: without replacement, with a bounded curriculum (paper-spec 8)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+
+class FrameSampler:
+    """Draws frames without replacement; a constrained draw comes from the frames that qualify.
+
+    Upstream redraws until a frame qualifies and can spin forever; here a constraint that nobody meets is ignored.
+    """
+
+    def __init__(self, count: int, generator: torch.Generator) -> None:
+        if count < 1:
+            raise ValueError("count must be at least 1 frame")
+        self._count = count
+        self._generator = generator
+        self._queue: list[int] = []
+
+    def draw(self, qualifying: Bool[np.ndarray, "F"] | None = None) -> int:
+        """The next frame; one of ``qualifying`` if it is given and not empty."""
+        if qualifying is not None and qualifying.any():
+            candidates = np.flatnonzero(qualifying)
+            return int(candidates[self._integer(len(candidates))])
+        if not self._queue:
+            self._queue = torch.randperm(self._count, generator=self._generator).tolist()
+        return self._queue.pop()
+
+    def _integer(self, bound: int) -> int:
+        return int(torch.randint(bound, (1,), generator=self._generator))
+
+    def state_dict(self) -> dict[str, list[int]]:
+        """What a resumed run needs (the generator is saved once, by the trainer)."""
+        return {"queue": list(self._queue)}
+
+    def load_state_dict(self, state: dict[str, Sequence[int]]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self._queue = [int(frame) for frame in state["queue"]]
+
+
+def opening_window(opening: np.ndarray, progress: float) -> Bool[np.ndarray, "F"]:
+    """Face warm-up: mouth openings within +-20 % of the range around a centre that slides upward with ``progress``.
+
+    Args:
+        opening: inner-lip opening of each frame in pixels, [F].
+        progress: iteration / 40,000 of the paper's schedule, in [0, 1].
+    """
+    low, span = float(opening.min()), float(np.ptp(opening))
+    centre = low + 0.2 * span + progress * span
+    return np.abs(opening - centre) <= 0.2 * span
+
+
+def blink_window(blink: np.ndarray, progress: float) -> Bool[np.ndarray, "F"]:
+    """Face motion: blink strength in [t - 0.15, t + 0.3] with t = ``progress``."""
+    return (blink >= progress - 0.15) & (blink <= progress + 0.3)
+
+
+def lips_part_window(au25: np.ndarray, progress: float | None) -> Bool[np.ndarray, "F"]:
+    """Mouth: the most open frames in warm-up (``progress`` None), then a window that widens downward to AU25's p25.
+
+    Args:
+        au25: clipped at its 95th percentile, so that the most open frames are 5 % of all.
+    """
+    top = float(au25.max())
+    if progress is None:
+        return au25 >= top
+    return au25 >= top - progress * (top - float(np.percentile(au25, 25.0)))
+
+
+def random_colour(generator: torch.Generator, device: torch.device | str) -> Tensor:
+    """A colour drawn uniformly, [3]."""
+    return torch.rand(3, generator=generator).to(device)

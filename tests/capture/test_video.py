@@ -1,0 +1,93 @@
+"""Reading clips: exact rate, framing, and files that are no clips."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emotalking.capture.video import Framing, probe, read_frames
+from emotalking.errors import UserError
+
+from .clips import grey_frames, number_of, write_clip
+
+
+def test_probe_tells_what_the_header_says(tmp_path: Path) -> None:
+    info = probe(write_clip(tmp_path / "a.mp4", grey_frames(60, 48, 64), seconds_of_sound=2.4))
+    assert (info.width, info.height, info.fps, info.has_audio) == (64, 48, 25, True)
+    assert info.seconds == pytest.approx(2.4, abs=0.05)
+
+
+def test_25_frames_a_second_pass_unchanged(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", grey_frames(60))
+    assert [number_of(image) for image in read_frames(clip)] == list(range(60))
+
+
+@pytest.mark.parametrize("fps", [Fraction(30000, 1001), Fraction(50), Fraction(15)])
+def test_other_rates_take_the_nearest_frame(tmp_path: Path, fps: Fraction) -> None:
+    clip = write_clip(tmp_path / "a.mkv", grey_frames(100), fps)
+    seen = [number_of(image) for image in read_frames(clip)]
+    assert len(seen) == pytest.approx(float(100 / fps * 25), abs=1)
+    wanted = np.minimum(np.arange(len(seen)) / 25 * float(fps), 99)
+    assert np.abs(np.array(seen) - wanted).max() <= 0.55
+
+
+def test_unsteady_time_stamps_keep_their_speed(tmp_path: Path) -> None:
+    times = np.cumsum(np.random.default_rng(0).integers(20, 90, 60)).tolist()
+    clip = write_clip(tmp_path / "a.mkv", grey_frames(60), 25, times_ms=times)
+    seen = [number_of(image) for image in read_frames(clip)]
+    shown = np.array(times)[seen] - times[0]
+    due = np.arange(len(seen)) * 40
+    assert np.abs(shown - due).max() <= 46
+
+
+def test_limit_stops_early(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", grey_frames(60))
+    assert len(list(read_frames(clip, limit_seconds=1.0))) == 25
+
+
+def test_framing_cuts_and_shrinks(tmp_path: Path) -> None:
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[16:48, 32:64] = 255
+    clip = write_clip(tmp_path / "a.mp4", [image] * 5)
+    frame = next(iter(read_frames(clip, framing=Framing(left=32, top=16, side=32, size=16))))
+    assert frame.shape == (16, 16, 3)
+    assert frame.min() > 240
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "notes.mp4"])
+def test_a_text_file_is_no_video(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("this is not a video\n" * 50)
+    with pytest.raises(UserError, match=r"notes\.\w+ is not a video"):
+        probe(path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        probe(tmp_path / "none.mp4")
+
+
+def test_unfinished_copy_without_index(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", grey_frames(60))
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    with pytest.raises(UserError, match="cut short or damaged after 0 frames: its index is missing"):
+        probe(cut)
+
+
+def test_cut_in_the_middle_names_the_good_frames(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (60, 64, 64, 3), dtype=np.uint8)
+    clip = write_clip(tmp_path / "a.mp4", noise, movflags="+faststart")
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(clip.read_bytes()[: int(clip.stat().st_size * 0.6)])
+    with pytest.raises(UserError, match=r"cut\.mp4 is cut short or damaged after \d+ frames"):
+        list(read_frames(cut))
+
+
+def test_sound_alone_has_no_picture(tmp_path: Path) -> None:
+    from emotalking.speech.audio import save_wav
+
+    save_wav(tmp_path / "a.wav", np.zeros(16000, np.float32))
+    with pytest.raises(UserError, match="no video stream"):
+        probe(tmp_path / "a.wav")

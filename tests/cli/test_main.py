@@ -1,0 +1,223 @@
+"""The command line: exit codes, sentences, and what the commands do."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from emotalking import api
+from emotalking.cli import main as cli
+from emotalking.cli.main import join_negative_values, main
+from emotalking.errors import UserError
+from emotalking.subject import write
+
+
+def complaint(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on standard error that tells what is wrong."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("emotalking: error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from emotalking.cli.main import main; "
+        "codes = [main([*words, '--help']) for words in ([], ['prepare'], ['train'], ['render'], ['info'])]; "
+        "heavy = {'torch', 'numpy', 'av', 'cv2', 'rich', 'scipy'} & set(sys.modules); "
+        "sys.exit(repr(heavy) if heavy or any(codes) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    for word in ("prepare", "train", "render", "info", "demo", "--va", "--preset"):
+        assert word in done.stdout
+
+
+def test_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage: emotalking" in capsys.readouterr().err
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("emotalking 0")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["sing"], "invalid choice"),
+        (["--loud"], "--help"),
+        (["render"], "required: avatar, --audio"),
+        (["render", "AVATAR"], "--audio"),
+        (["train", "nowhere", "a.safetensors", "--preset", "huge"], "invalid choice: 'huge'"),
+        (["train", "nowhere", "a.safetensors"], "no subject folder nowhere"),
+        (["train", "nowhere", "."], "is a folder"),
+        (["train", "nowhere", "a.safetensors", "--device", "abacus"], "no device 'abacus'"),
+        (["train", "nowhere", "a.safetensors", "--device", "cuda:99"], "--device cpu"),
+        (["train", "nowhere", "a.safetensors", "--set", "colour=red"], "names no field"),
+        (["prepare", "nowhere.mp4", "out"], "nowhere.mp4"),
+        (["prepare", "TEXT", "out"], "words.wav"),
+        (["info", "nowhere"], "does not exist"),
+        (["info", "TEXT"], "words.wav"),
+        (["render", "nowhere", "--audio", "SPEECH", "-o", "a.mp4"], "no avatar file nowhere"),
+        (["render", "TEXT", "--audio", "SPEECH", "-o", "a.mp4"], "not a whole avatar file"),
+        (["render", "CUT", "--audio", "SPEECH", "-o", "a.mp4"], "not a whole avatar file"),
+        (["render", "AVATAR", "--audio", "TEXT", "-o", "a.mp4"], "not a sound or video file"),
+        (["render", "AVATAR", "--audio", "nowhere.wav", "-o", "a.mp4"], "does not exist"),
+        (["render", "AVATAR", "--audio", "SPEECH"], "nothing to write"),
+        (["render", "AVATAR", "--audio", "SPEECH", "-o", "a.gif"], "a.gif"),
+        (["render", "AVATAR", "--audio", "SPEECH", "-o", "a.mp4", "--transparent"], "transparent"),
+        (["render", "AVATAR", "--audio", "SPEECH", "-o", "a.mov", "--transparent", "--background", "red"], "exclude"),
+        (["render", "AVATAR", "--audio", "SPEECH", "-o", "a.mp4", "--background", "reddish"], "reddish"),
+        (["render", "AVATAR", "--audio", "SPEECH", "-o", "a.mp4", "--va", "1.5,0"], "1.5"),
+        (["render", "AVATAR", "--audio", "SPEECH", "-o", "a.mp4", "--va", "-2,0"], "-2"),
+        (["render", "AVATAR", "--audio", "SPEECH", "-o", "a.mp4", "--va", "happy"], "happy"),
+        (["render", "AVATAR", "--audio", "SPEECH", "-o", "a.mp4", "--emotion", "grumpy"], "grumpy"),
+        (["render", "AVATAR", "--audio", "SPEECH", "-o", "a.mp4", "--emotion", "sad", "--va", "0,0"], "only one"),
+        (["render", "AVATAR", "--audio", "SPEECH", "-o", "a.mp4", "--track", "nowhere.csv"], "nowhere.csv"),
+        (["render", "AVATAR", "--audio", "SPEECH", "-o", "a.mp4", "--seconds", "-1"], "positive"),
+        (["render", "AVATAR", "--audio", "SPEECH", "-o", "a.mp4", "--batch", "0"], "at least 1"),
+        (["render", "AVATAR", "--audio", "SPEECH", "-o", "a.mp4", "--features", "TEXT"], "cannot be read"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_sentence(
+    words: list[str],
+    says: str,
+    tmp_path: Path,
+    avatar_file: Path,
+    speech_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text, cut = tmp_path / "words.wav", tmp_path / "cut.safetensors"
+    text.write_text("these are words\n" * 100)
+    cut.write_bytes(avatar_file.read_bytes()[:-1000])
+    places = {"AVATAR": avatar_file, "SPEECH": speech_file, "TEXT": text, "CUT": cut}
+    assert main([str(places.get(word, word)) for word in words]) == 2
+    assert says in complaint(capsys)
+    assert {path.name for path in tmp_path.iterdir()} <= {"words.wav", "cut.safetensors"}
+
+
+@pytest.mark.parametrize("emotion", [[], ["--emotion", "happy:0.5"], ["--va", "-0.5,0.3"], ["--va=-0.5,-.3"]])
+def test_render(tmp_path: Path, avatar_file: Path, speech_file: Path, emotion: list[str]) -> None:
+    out = tmp_path / "out.mp4"
+    assert main(["render", str(avatar_file), "--audio", str(speech_file), "-o", str(out), *emotion]) == 0
+    with av.open(str(out)) as container:
+        assert len(list(container.decode(container.streams.video[0]))) == 13  # ceil(0.5 * 25)
+        assert container.streams.audio[0].rate == 48000
+
+
+def test_render_frames_with_track_and_alpha(tmp_path: Path, avatar_file: Path, speech_file: Path) -> None:
+    track = tmp_path / "track.csv"
+    track.write_text("time,valence,arousal\n0,-0.5,0.2\n1,0.5,0.5\n")
+    words = ["render", str(avatar_file), "--audio", str(speech_file), "--frames", str(tmp_path / "frames")]
+    assert main([*words, "--track", str(track), "--transparent", "--seconds", "0.4", "--poses", "fixed"]) == 0
+    frames = sorted((tmp_path / "frames").iterdir())
+    assert len(frames) == 10
+    image = cv2.imread(str(frames[0]), cv2.IMREAD_UNCHANGED)
+    assert image.shape == (36, 48, 4) and image[0, 0, 3] == 0 and image[35, 2, 3] == 255 and image[18, 24, 3] > 100
+    assert main([*words, "--seconds", "0.2"]) == 2
+    assert main([*words, "--seconds", "0.2", "--overwrite"]) == 0
+    assert len(list((tmp_path / "frames").iterdir())) == 5
+
+
+def test_info(avatar_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(avatar_file)]) == 0
+    shown = capsys.readouterr().out
+    for words in ("48 x 36, 25 frames/s", "150 face, 50 mouth", "30 (1.2 s)", "Apache-2.0", "emotalking train", "mel"):
+        assert words in shown
+    assert main(["info", str(avatar_file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["licences"] == {"mesh-warp": "Apache-2.0"}
+
+
+def test_info_of_a_subject_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    viewmats = np.tile(np.eye(4), (22, 1, 1))
+    viewmats[:, 2, 3] = 0.7
+    write.write_background(tmp_path, np.zeros((40, 48, 3), np.uint8))
+    write.write_transforms(tmp_path, viewmats, 90.0, 48, 40)
+    write.write_manifest(tmp_path, {"fps": "25", "providers": {"parsing": "embedded"}})
+    assert main(["info", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    for words in ("48 x 40, 25 frames/s", "22 (0.9 s)", "20 / 2", "embedded", "22 of 22 files are missing"):
+        assert words in shown
+
+
+def test_negative_values_belong_to_their_option() -> None:
+    assert join_negative_values(["render", "--va", "-0.5,0.3", "-o", "x"]) == ["render", "--va=-0.5,0.3", "-o", "x"]
+    assert join_negative_values(["--va=-0.5,0.3", "--seconds", "-.5"]) == ["--va=-0.5,0.3", "--seconds=-.5"]
+    assert join_negative_values(["-o", "-1.mp4", "--transparent", "-o"]) == ["-o", "-1.mp4", "--transparent", "-o"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "says"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted: run the same command again to go on from the last checkpoint"),
+        (UserError("two\nlines"), 2, "error: two lines"),
+        (OSError(28, "No space left on device", "/full/x"), 2, "cannot write /full/x: No space left"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("..."), 2, "memory is full"),
+    ],
+)
+def test_failures_of_a_command(
+    failure: BaseException, code: int, says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(api, "train", fail)
+    assert main(["train", "subject", "avatar.safetensors", "--device", "cpu"]) == code
+    assert says in capsys.readouterr().err
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(api, "info", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["info", "x"])
+
+
+def test_options_reach_the_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple] = []
+
+    def record(*args: object, **options: object) -> object:
+        calls.append((args, options))
+        return type("Made", (), {"stage_seconds": {"face": 1.0}, "path": "a.safetensors"})()
+
+    monkeypatch.setattr(api, "train", record)
+    monkeypatch.setattr(api, "prepare", record)
+    settings = ["--set", "face.iterations=5", "--set", "seed=3"]
+    assert main(["train", "s", "a.safetensors", "--preset", "tiny", "--device", "cpu", "--fresh", *settings]) == 0
+    args, options = calls.pop()
+    assert args == (Path("s"), Path("a.safetensors")) and options["preset"] == "tiny"
+    assert options["overrides"] == ["face.iterations=5", "seed=3"] and options["resume"] is False
+    assert main(["prepare", "c.mp4", "s", "--size", "256", "--seconds", "9", "--aus", "au.csv"]) == 0
+    args, options = calls.pop()
+    assert args == (Path("c.mp4"), Path("s"))
+    assert options == {"size": 256, "limit_seconds": 9.0, "task_model": None, "action_units": Path("au.csv")}
+
+
+def test_every_command_has_a_line_of_help() -> None:
+    assert set(cli.COMMANDS) >= {"prepare", "train", "render", "info", "demo"}
+
+
+def test_api_renders_samples(tmp_path: Path, avatar_file: Path) -> None:
+    samples = (0.1 * np.sin(np.arange(8000) * 0.2)).astype(np.float32)
+    made = api.render(avatar_file, samples, tmp_path / "a.mp4", emotion=(0.5, -0.5), device="cpu")
+    assert made.frames == 13 and made.video == tmp_path / "a.mp4"
+    with pytest.raises(UserError, match="unknown emotion"):
+        api.render(avatar_file, samples, tmp_path / "a.mp4", emotion="grumpy")
+
+
+def test_package_offers_its_objects() -> None:
+    import emotalking
+    from emotalking.models.avatar import Avatar
+
+    assert emotalking.Avatar is Avatar and emotalking.api is api
+    for name in emotalking.__all__:
+        assert getattr(emotalking, name) is not None
+    with pytest.raises(AttributeError):
+        emotalking.nothing  # noqa: B018

@@ -1,0 +1,90 @@
+"""Presets are consistent, survive JSON, and overrides are strict."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import emotalking
+from emotalking.configs.model import ModelConfig
+from emotalking.configs.presets import PRESETS, from_dict, override, preset, to_dict
+from emotalking.configs.train import TrainConfig
+from emotalking.errors import UserError
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_is_valid_and_survives_json(name: str) -> None:
+    config = preset(name)
+    config.validate()
+    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_paper_preset_has_the_papers_numbers() -> None:
+    paper = preset("paper")
+    assert (paper.mouth.iterations, paper.face.iterations, paper.emotion.iterations) == (50_000, 50_000, 50_000)
+    assert paper.finetune.iterations == 20_000
+    assert (paper.face.densify.grad_threshold, paper.mouth.densify.grad_threshold) == (5e-4, 2e-4)
+    assert (paper.optim.grids, paper.optim.networks) == (5e-3, 5e-4)
+    assert (paper.model.face.initial_points, paper.model.mouth.initial_points) == (2_000, 10_000)
+
+
+def test_override_sets_nested_values_of_each_type() -> None:
+    config = override(
+        preset("tiny"),
+        ["face.iterations=7", "face.warmup=3", "optim.grids=1", "model.emotion.enabled=false", "background=green"],
+    )
+    assert config.face.iterations == 7
+    assert config.optim.grids == 1.0 and isinstance(config.optim.grids, float)
+    assert config.model.emotion.enabled is False
+    assert config.background == "green"
+    assert preset("tiny").face.iterations != 7
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [
+        ("face.iterations", "key=value"),
+        ("face.speed=3", "names no field"),
+        ("face=3", "stops at a group"),
+        ("seed.x=3", "goes too deep"),
+        ("face.iterations=fast", "needs a int"),
+        ("face.iterations=1.5", "needs a int"),
+        ("face.warmup=99999999", "cannot work"),
+        ("background=blue", "cannot work"),
+    ],
+)
+def test_bad_override_is_one_clear_sentence(setting: str, word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        override(preset("tiny"), [setting])
+
+
+def test_unknown_preset_names_the_known_ones() -> None:
+    with pytest.raises(UserError, match="tiny, fast, paper"):
+        preset("huge")
+
+
+def test_unknown_key_in_stored_config_is_refused() -> None:
+    with pytest.raises(ValueError, match="wings"):
+        from_dict(ModelConfig, {"wings": 2})
+
+
+def _fields(cls: type) -> set[str]:
+    names = set()
+    for field in dataclasses.fields(cls):
+        default = field.default if field.default is not dataclasses.MISSING else None
+        names.add(field.name)
+        if dataclasses.is_dataclass(default):
+            names |= _fields(type(default))
+    return names
+
+
+def test_every_field_is_read_somewhere() -> None:
+    root = Path(emotalking.__file__).parent
+    code = "\n".join(p.read_text() for p in root.rglob("*.py") if "configs" not in p.parts)
+    fields = _fields(TrainConfig) | _fields(ModelConfig)
+    for stage in ("mouth", "face", "emotion", "finetune"):
+        fields |= _fields(type(getattr(preset("tiny"), stage)))
+    unread = {name for name in fields if not re.search(rf"\.{name}\b", code)}
+    assert not unread

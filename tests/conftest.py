@@ -1,0 +1,46 @@
+"""Fixtures for all rooms."""
+
+import os
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+
+from emotalking.actor.actor import Actor
+from emotalking.actor.performance import Performance
+from emotalking.capture.actor_source import write_actor_subject
+from emotalking.subject import Subject
+from emotalking.subject.layouts import FaceLayout
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with the reason, what this machine cannot run."""
+    no_gpu = pytest.mark.skip(reason="needs a CUDA device")
+    no_data = pytest.mark.skip(reason="needs the real sample clips: set EMOTALKING_DATA to their folder")
+    for item in items:
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(no_gpu)
+        if "realdata" in item.keywords and "EMOTALKING_DATA" not in os.environ:
+            item.add_marker(no_data)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real sample clips (tests that use it carry the mark ``realdata``)."""
+    return Path(os.environ["EMOTALKING_DATA"])
+
+
+@pytest.fixture(scope="session")
+def actor_subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """A subject folder of 33 frames at 64x64 with exact ground truth; read it only."""
+    script, actor = Performance.generate(33 / 25, seed=3), Actor(size=64)
+    return write_actor_subject(
+        tmp_path_factory.mktemp("actor") / "subject",
+        (actor.render(state) for state in script.states),
+        script.waveform,
+        Fraction(25),
+        FaceLayout(**asdict(actor.layout)),
+        actor.neutral_landmarks(),
+    )

@@ -1,0 +1,213 @@
+"""The trainer on the actor: it learns, resumes exactly, stops at bad numbers, and each stage trains only its own."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emotalking.configs.presets import PRESETS, from_dict, override, preset, to_dict
+from emotalking.configs.train import TrainConfig
+from emotalking.errors import UserError
+from emotalking.evaluate.held_out import evaluate_held_out
+from emotalking.models.avatar import Avatar
+from emotalking.subject import Subject
+from emotalking.train import run
+from emotalking.train.data import TrainingData
+from emotalking.train.emotion_stage import EmotionStage
+from emotalking.train.finetune_stage import FinetuneStage
+from emotalking.train.stages import Context, FaceStage, MouthStage
+from emotalking.train.trainer import Trainer, TrainingFailed
+
+SHORT = [
+    "model.face.initial_points=300",
+    "model.mouth.initial_points=60",
+    "mouth.iterations=24",
+    "mouth.warmup=6",
+    "mouth.schedule_knee=20",
+    "mouth.densify.start=4",
+    "mouth.densify.every=8",
+    "mouth.densify.until=20",
+    "face.iterations=24",
+    "face.warmup=6",
+    "face.schedule_knee=20",
+    "face.densify.start=4",
+    "face.densify.every=8",
+    "face.densify.until=20",
+    "emotion.iterations=12",
+    "finetune.iterations=8",
+    "checkpoint_every=5",
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums of threads may differ in the last bit; one thread makes runs comparable exactly."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def context(subject: Subject, settings: list[str] | None = None) -> Context:
+    config = override(preset("tiny"), SHORT + (settings or []))
+    data = TrainingData.load(subject, subject.train_indices, "mel", "cpu")
+    generator = torch.Generator().manual_seed(config.seed)
+    return Context(run.build_head(config, data, generator), data, config, generator)
+
+
+def weights(avatar: Avatar) -> dict[str, torch.Tensor]:
+    return avatar.head.state_dict()
+
+
+def test_whole_run_learns_and_its_avatar_reads_back(actor_subject: Subject, tmp_path: Path) -> None:
+    settings = ["mouth.iterations=40", "mouth.warmup=10", "face.iterations=150", "face.warmup=40"]
+    settings += ["emotion.iterations=30", "finetune.iterations=20", "model.face.initial_points=800"]
+    settings += ["face.densify.start=20", "face.densify.every=20", "face.densify.until=100"]
+    made = run.train(actor_subject.files.root, tmp_path / "a.safetensors", "tiny", "cpu", settings)
+    assert set(made.stage_seconds) == {"mouth", "face", "emotion", "finetune"}
+    log = [json.loads(line) for line in (tmp_path / "a.safetensors.run" / "log.jsonl").read_text().splitlines()]
+    face = [row["loss"] for row in log if row["stage"] == "face"]
+    assert face[-1] < 0.8 * face[0]
+    again = Avatar.load(made.path)
+    assert all(torch.equal(value, weights(again)[name]) for name, value in weights(made.avatar).items())
+    scores = evaluate_held_out(again, actor_subject)
+    assert len(scores.indices) == 3
+    assert scores.summary()["psnr"] > 18.0
+    assert not (tmp_path / "a.safetensors.run" / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_each_preset_takes_two_steps_of_each_stage(actor_subject: Subject, tmp_path: Path, name: str) -> None:
+    settings = [f"{stage}.iterations=2" for stage in ("mouth", "face", "emotion", "finetune")]
+    settings += ["mouth.warmup=1", "face.warmup=1"]
+    made = run.train(actor_subject.files.root, tmp_path / "a.safetensors", name, "cpu", settings)
+    assert all(bool(torch.isfinite(value).all()) for value in weights(made.avatar).values())
+
+
+@pytest.mark.parametrize("stop_at", [(0, 13), (1, 10), (2, 7), (3, 5)])
+def test_resumed_equals_uninterrupted(
+    actor_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: tuple[int, int]
+) -> None:
+    root = actor_subject.files.root
+    whole = run.train(root, tmp_path / "whole.safetensors", "tiny", "cpu", SHORT)
+    stage_number, iteration = stop_at
+    losses = {0: MouthStage, 1: FaceStage, 2: EmotionStage, 3: FinetuneStage}[stage_number]
+    before = losses.losses
+
+    def fail(self, at):
+        if at == iteration:
+            raise RuntimeError("power cut")
+        return before(self, at)
+
+    monkeypatch.setattr(losses, "losses", fail)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run.train(root, tmp_path / "cut.safetensors", "tiny", "cpu", SHORT)
+    monkeypatch.setattr(losses, "losses", before)
+    resumed = run.train(root, tmp_path / "cut.safetensors", "tiny", "cpu", SHORT)
+    for name, value in weights(whole.avatar).items():
+        assert torch.equal(value, weights(resumed.avatar)[name]), name
+
+
+def test_checkpoint_of_other_settings_is_refused(actor_subject: Subject, tmp_path: Path, monkeypatch) -> None:
+    root, out = actor_subject.files.root, tmp_path / "a.safetensors"
+
+    def fail(self, at):
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(FaceStage, "losses", fail)
+    with pytest.raises(RuntimeError):
+        run.train(root, out, "tiny", "cpu", SHORT)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="other settings"):
+        run.train(root, out, "tiny", "cpu", [*SHORT, "seed=5"])
+    checkpoint = tmp_path / "a.safetensors.run" / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(UserError, match="damaged"):
+        run.train(root, out, "tiny", "cpu", SHORT)
+
+
+def test_nan_stops_with_stage_iteration_term_and_frame(actor_subject: Subject, tmp_path: Path) -> None:
+    parts = context(actor_subject)
+    parts.data.conditions.aus[4] = math.nan
+    stage = FaceStage(parts)
+    stage.settings = replace(stage.settings, warmup=0)
+    trainer = Trainer(parts.head, [lambda: stage], parts.generator, tmp_path, {}, 1000)
+    with pytest.raises(TrainingFailed, match=r"stage 'face'.*iteration \d+ on frame 4"):
+        trainer.run()
+
+
+@pytest.mark.parametrize("stage_class", [MouthStage, FaceStage, FinetuneStage])
+def test_empty_masks_are_harmless(actor_subject: Subject, stage_class: type) -> None:
+    parts = context(actor_subject)
+    parts.data.labels[:] = 0
+    stage = stage_class(parts)
+    terms, _ = stage.losses(stage.iterations - 1)
+    torch.stack(list(terms.values())).sum().backward()
+    assert all(bool(torch.isfinite(value)) for value in terms.values())
+
+
+def test_emotion_stage_leaves_the_face_alone(actor_subject: Subject) -> None:
+    parts = context(actor_subject)
+    before = {name: value.clone() for name, value in parts.head.state_dict().items()}
+    stage = EmotionStage(parts, run.emotion_generator(parts.data))
+    for iteration in range(4):
+        terms, _ = stage.losses(iteration)
+        torch.stack(list(terms.values())).sum().backward()
+        stage.before_update(iteration)
+        stage.optimizers["networks"].step()
+    changed = {
+        name.split(".")[0] for name, value in parts.head.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert changed == {"emotion"}
+
+
+def test_finetune_changes_only_colours_and_opacities(actor_subject: Subject) -> None:
+    parts = context(actor_subject)
+    before = {name: value.clone() for name, value in parts.head.state_dict().items()}
+    stage = FinetuneStage(parts)
+    for iteration in range(3):
+        terms, _ = stage.losses(iteration)
+        torch.stack(list(terms.values())).sum().backward()
+        stage.optimizers["colours"].step()
+    changed = {name for name, value in parts.head.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed <= {f"{b}.gaussians.{p}" for b in ("face", "mouth") for p in ("sh0", "sh_rest", "opacity_logits")}
+    assert "face.gaussians.opacity_logits" in changed
+    assert "mouth.gaussians.opacity_logits" not in changed
+
+
+def test_without_emotion_branch_there_is_no_emotion_stage(actor_subject: Subject, tmp_path: Path) -> None:
+    made = run.train(
+        actor_subject.files.root, tmp_path / "a.safetensors", "tiny", "cpu", [*SHORT, "model.emotion.enabled=false"]
+    )
+    assert "emotion" not in made.stage_seconds
+    assert made.avatar.head.emotion is None
+    assert evaluate_held_out(made.avatar, actor_subject, limit=1).summary()["frames"] == 1
+
+
+def test_one_gaussian_left_still_trains(actor_subject: Subject) -> None:
+    parts = context(actor_subject, ["model.face.initial_points=1", "model.mouth.initial_points=1"])
+    for stage in (MouthStage(parts), FaceStage(parts)):
+        for iteration in range(3):
+            terms, _ = stage.losses(iteration)
+            torch.stack(list(terms.values())).sum().backward()
+            for optimizer in stage.optimizers.values():
+                optimizer.step()
+        assert bool(torch.isfinite(stage.branch.gaussians.means).all())
+
+
+def test_behind_is_torso_over_plate(actor_subject: Subject) -> None:
+    data = TrainingData.load(actor_subject, np.array([0]), "mel", "cpu")
+    behind = data.behind(0)[0]
+    clear = data.torso[0, ..., 3] == 0
+    assert torch.allclose(behind[clear], data.background[clear].float() / 255.0)
+    solid = data.torso[0, ..., 3] == 255
+    assert torch.allclose(behind[solid], data.torso[0][solid][:, :3].float() / 255.0, atol=1e-6)
+
+
+def test_config_of_a_run_rebuilds(actor_subject: Subject) -> None:
+    config = context(actor_subject).config
+    assert from_dict(TrainConfig, to_dict(config)) == config
