@@ -57,6 +57,8 @@ def _leave_threshold(scene: Scene) -> None:
 
     There the function jumps, and two correct back ends may fall on different sides.
     """
+    if scene["means"].numel() == 0:
+        return
     width, height, cameras = scene["width"], scene["height"], scene["viewmats"].shape[-3]
     xs, ys = torch.arange(width) + 0.5, torch.arange(height) + 0.5
     pixels = torch.cartesian_prod(xs, ys).double()

@@ -57,9 +57,9 @@ FAST = TrainConfig(
         schedule_knee=8_800,
         densify=DensifyConfig(start=300, until=8_000, grad_threshold=3e-4, size_from=1_200),
     ),
-    emotion=EmotionStageConfig(iterations=4_000, schedule_knee=3_200),
+    emotion=EmotionStageConfig(iterations=4_000, schedule_knee=3_200, real_share=0.15),
     finetune=FinetuneStageConfig(iterations=1_500, mouth_colours=True),
-    optim=OptimConfig(grids=1e-2, networks=1e-3),
+    optim=OptimConfig(grids=2e-2, networks=2e-3),
     background="random",
 )
 """A GPU's minutes: about a tenth of the paper's iterations, started on the tracked surface."""
@@ -83,9 +83,9 @@ TINY = TrainConfig(
         sh_every=600,
         densify=DensifyConfig(start=100, until=2_000, grad_threshold=3e-4, size_from=400, max_gaussians=9_000),
     ),
-    emotion=EmotionStageConfig(iterations=1_800, schedule_knee=1_440),
+    emotion=EmotionStageConfig(iterations=4_000, schedule_knee=3_200, real_share=0.1),
     finetune=FinetuneStageConfig(iterations=400, mouth_colours=True),
-    optim=OptimConfig(means=4e-4, means_final=1e-5, grids=1e-2, networks=1e-3),
+    optim=OptimConfig(means=4e-4, means_final=1e-5, grids=2e-2, networks=3e-3),
     background="random",
     checkpoint_every=500,
 )
@@ -111,7 +111,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type, values: dict[str, Any]) -> Any:
-    """Build the dataclass ``cls`` from plain values; an unknown or missing key is an error.
+    """Build the dataclass ``cls`` from plain values; an unknown key is an error, a missing one takes its default.
 
     Raises:
         ValueError: naming the keys that do not fit.

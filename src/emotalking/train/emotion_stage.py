@@ -21,6 +21,9 @@ from emotalking.train.stages import Context, backdrop, pasted
 CUDA_BATCH = 8
 """Targets made in one call of the generator on a GPU, where a call costs the same for one frame as for eight."""
 
+MARGIN = 0.12
+"""The compared box is this share of the face's width and height larger than its landmarks, on each side."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -39,6 +42,16 @@ class Target:
     image: Float[Tensor, "1 H W 3"]
     head: Bool[Tensor, "1 H W"]
     va: Float[Tensor, "1 2"]
+
+
+def face_boxes(points: Float[Tensor, "F K 2"], size: tuple[int, int]) -> list[list[int]]:
+    """left, top, right, bottom in pixels of each frame's landmarks, grown by `MARGIN`, inside the frame."""
+    low, high = points.amin(1), points.amax(1)
+    grow = MARGIN * (high - low)
+    corner = points.new_tensor([size[0] - 2, size[1] - 2])
+    low = torch.minimum((low - grow).floor().clamp_min(0), corner)
+    high = torch.maximum(torch.minimum((high + grow).ceil(), corner + 2), low + 2)
+    return torch.cat([low, high], 1).int().tolist()
 
 
 class EmotionStage:
@@ -61,6 +74,7 @@ class EmotionStage:
         self._batch = CUDA_BATCH if context.data.device.type == "cuda" else 1
         self._plans: list[Plan] = []
         self._ready: list[Target] = []
+        self._boxes = face_boxes(context.data.points, context.data.size)
 
     def _draw(self) -> Plan:
         frame, draw = self.sampler.draw(), self.context.generator
@@ -105,22 +119,28 @@ class EmotionStage:
         return self._ready.pop(0)
 
     def losses(self, iteration: int) -> tuple[dict[str, Tensor], int]:
-        """See :class:`emotalking.train.stages.Stage`."""
+        """Image terms inside the face's box.
+
+        Deviation: the paper compares the whole masked frame (S15). Outside the box a target is its source frame, so
+        what is left there is the frozen face's own error, which the emotion network would spend itself on.
+        """
         data, head, weights = self.context.data, self.context.head, self.settings.losses
         wanted = self.target()
-        frame = wanted.frame
-        conditions = data.conditions.at(frame)
+        conditions = data.conditions.at(wanted.frame)
         with torch.no_grad():
             face = head.deform_face(conditions.audio, conditions.aus)
         emotional = head.add_emotion(face, wanted.va)
-        layer = render_layer(head.face.gaussians, emotional, conditions.viewmats, data.K, data.size)
+        left, top, right, bottom = self._boxes[wanted.frame]
+        K = data.K - data.K.new_tensor([[0.0, 0.0, left], [0.0, 0.0, top], [0.0, 0.0, 0.0]])
+        layer = render_layer(head.face.gaussians, emotional, conditions.viewmats, K, (right - left, bottom - top))
         colour = backdrop(self.context)
         rendered = layer.rgb + (1.0 - layer.alpha[..., None]) * colour
-        target = pasted(wanted.image, wanted.head, colour)
+        window = (slice(None), slice(top, bottom), slice(left, right))
+        target = pasted(wanted.image[window], wanted.head[window], colour)
         terms = {"l1": l1(rendered, target), "d_ssim": weights.d_ssim * d_ssim(rendered, target)}
         if weights.motion:
             terms["motion"] = weights.motion * motion_size(emotional.offsets)
-        return terms, int(data.indices[frame])
+        return terms, int(data.indices[wanted.frame])
 
     def before_update(self, iteration: int) -> None:
         """See :class:`emotalking.train.stages.Stage`."""

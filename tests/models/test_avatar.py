@@ -1,0 +1,148 @@
+"""The avatar file: round trip, refusal of what is not one, and the laws of rendering."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import safe_open, save_file
+
+from emotalking.configs.model import BranchConfig, ModelConfig
+from emotalking.errors import UserError
+from emotalking.models.avatar import VERSION, Avatar, Scene, TorsoStack, encode_torso
+from emotalking.models.gaussians import Gaussians
+from emotalking.models.head import TalkingHead
+
+SIZE = 48
+
+
+@pytest.fixture
+def avatar() -> Avatar:
+    torch.manual_seed(0)
+    config = ModelConfig(face=BranchConfig(40), mouth=BranchConfig(10, hidden=32))
+    face = Gaussians(torch.rand(40, 3) * 0.1 - 0.05, torch.rand(40, 3), 2)
+    mouth = Gaussians(torch.rand(10, 3) * 0.02 - 0.01, torch.rand(10, 3), 2)
+    head = TalkingHead(config, face, mouth)
+    for network in (head.face.motion, head.mouth.motion, head.emotion):
+        torch.nn.init.normal_(network.encoder.table, std=0.5)
+    layer = np.zeros((SIZE, SIZE, 4), np.uint8)
+    layer[30:] = (200, 60, 20, 255)
+    view = np.eye(4, dtype=np.float32)
+    view[1, 1] = view[2, 2] = -1.0
+    view[2, 3] = 0.7
+    scene = Scene(
+        width=SIZE,
+        height=SIZE,
+        fps=Fraction(30000, 1001),
+        focal=100.0,
+        viewmats=np.repeat(view[None], 3, 0),
+        aus=np.zeros((3, 6), np.float32),
+        va=np.zeros((3, 2), np.float32),
+        background=np.full((SIZE, SIZE, 3), 90, np.uint8),
+        torso=TorsoStack.encode([encode_torso(layer)] * 3),
+    )
+    return Avatar(head, scene, {"preset": "none"})
+
+
+def conditions(frames: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    view = torch.eye(4)
+    view[1, 1] = view[2, 2] = -1.0
+    view[2, 3] = 0.7
+    draw = torch.Generator().manual_seed(1)
+    return view.repeat(frames, 1, 1), torch.randn(frames, 8, 32, 16, generator=draw), torch.zeros(frames, 6)
+
+
+def test_round_trip_renders_the_same(avatar: Avatar, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    avatar.save(path)
+    again = Avatar.load(path)
+    va = torch.tensor([[0.3, 0.2], [-0.5, 0.1]])
+    assert torch.equal(avatar.render(*conditions(), va=va).rgb, again.render(*conditions(), va=va).rgb)
+    assert again.fps == Fraction(30000, 1001)
+    assert again.metadata == {"preset": "none"}
+    assert np.array_equal(again.viewmats, avatar.viewmats)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_torso_survives_its_compression(avatar: Avatar) -> None:
+    layer = avatar.torso(1)
+    assert layer.shape == (SIZE, SIZE, 4)
+    assert (layer[:30, :, 3] == 0).all() and (layer[30:, :, 3] == 255).all()
+    assert np.abs(layer[35:, :, :3].astype(int) - [200, 60, 20]).max() < 12
+    with pytest.raises(IndexError):
+        avatar.torso(3)
+
+
+def test_opaque_torso_has_an_alpha_again() -> None:
+    stack = TorsoStack.encode([encode_torso(np.full((8, 8, 4), 255, np.uint8))])
+    assert stack[0].shape == (8, 8, 4)
+
+
+def test_background_shows_where_alpha_is_missing(avatar: Avatar) -> None:
+    plain = avatar.render(*conditions())
+    behind = torch.rand(2, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(2))
+    full = avatar.render(*conditions(), background=behind)
+    expected = plain.rgb + behind * (1.0 - plain.alpha[..., None])
+    assert torch.allclose(full.rgb, expected.clamp(0, 1), atol=1e-5)
+
+
+def test_emotion_moves_the_face_and_none_leaves_the_branch_out(avatar: Avatar) -> None:
+    still = avatar.render(*conditions()).rgb
+    moved = avatar.render(*conditions(), va=torch.full((2, 2), 0.8)).rgb
+    assert float((still - moved).abs().max()) > 1e-3
+    avatar.head.emotion = None
+    assert torch.equal(avatar.render(*conditions(), va=torch.full((2, 2), 0.8)).rgb, still)
+
+
+def test_batch_equals_single_frames(avatar: Avatar) -> None:
+    views, sound, aus = conditions(3)
+    whole = avatar.render(views, sound, aus).rgb
+    parts = torch.cat([avatar.render(views[i : i + 1], sound[i : i + 1], aus[i : i + 1]).rgb for i in range(3)])
+    assert torch.allclose(whole, parts, atol=1e-5)
+
+
+def rewrite(path: Path, **header: str) -> None:
+    with safe_open(str(path), "pt") as file:
+        metadata = file.metadata() | header
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    save_file(tensors, path, metadata=metadata)
+
+
+def test_bad_files_are_refused_in_one_sentence(avatar: Avatar, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(UserError, match="no avatar file"):
+        Avatar.load(path)
+    avatar.save(path)
+    whole = path.read_bytes()
+    for length in (0, 5, 400, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match="not a whole avatar"):
+            Avatar.load(path)
+    path.write_bytes(whole)
+    rewrite(path, version=str(VERSION + 1))
+    with pytest.raises(UserError, match="update emotalking"):
+        Avatar.load(path)
+    path.write_bytes(whole)
+    rewrite(path, format="something else")
+    with pytest.raises(UserError, match="not an avatar"):
+        Avatar.load(path)
+    path.write_bytes(whole)
+    rewrite(path, config='{"wings": 1}')
+    with pytest.raises(UserError, match="does not hold"):
+        Avatar.load(path)
+
+
+def test_failed_save_leaves_the_old_file(avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.safetensors"
+    avatar.save(path)
+    before = path.read_bytes()
+
+    def fail(*args, **kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("emotalking.models.avatar.save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        avatar.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
