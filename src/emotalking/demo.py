@@ -18,13 +18,13 @@ from emotalking.actor.performance import Performance
 from emotalking.emotion.circumplex import TEST_POINTS, preset
 from emotalking.emotion.tracks import EmotionTrack
 from emotalking.evaluate.held_out import HeldOut, evaluate_held_out, reconstruct
+from emotalking.files import write_bytes
 from emotalking.models.avatar import Avatar
 from emotalking.progress import track
 from emotalking.render.sheet import contact_sheet, save_picture
 from emotalking.render.writer import AUDIO_RATE, VideoWriter
 from emotalking.speech.audio import iter_audio, save_wav
 from emotalking.subject import Subject
-from emotalking.subject.files import write_bytes
 from emotalking.train.data import TrainingData
 
 SIZE = 256

@@ -15,7 +15,11 @@ from emotalking.actor.style import ROBIN, ActorStyle
 _COARSE = (-0.6, 0.0, 0.6)
 _STEP = 0.08
 """Distance between the renders of a numerical derivative."""
-_MOST_RENDERS = 36
+_DESCENT_RENDERS = 24
+"""Renders of one descent at the most."""
+_STARTS = 3
+"""Descents, from the best points of the grid: a picture beyond the actor's own range (a very strong anger, say) can
+have a second valley that a single descent ends in."""
 
 
 class Judgement(NamedTuple):
@@ -79,11 +83,25 @@ class ActorJudge:
         grid = [np.array([v, a]) for v in _COARSE for a in _COARSE]
         pictures = [look(point) for point in grid]
         errors = [self._fit(picture, target, root)[1] for picture in pictures]
-        best = int(np.argmin(errors))
-        point, picture, error = grid[best], pictures[best], errors[best]
+        starts = np.argsort(errors)[:_STARTS]
+        ends = [self._descend(look, grid[i], pictures[i], errors[i], target, root) for i in starts]
+        point, error = min(ends, key=lambda end: end[1])
+        return Judgement(float(point[0]), float(point[1]), float(error), self._renders)
+
+    def _descend(
+        self,
+        look: Callable[[Float[np.ndarray, "2"]], np.ndarray],
+        point: Float[np.ndarray, "2"],
+        picture: np.ndarray,
+        error: float,
+        target: np.ndarray,
+        root: np.ndarray,
+    ) -> tuple[Float[np.ndarray, "2"], float]:
+        """Damped Gauss-Newton from ``point``; where it ends and the error there."""
+        most = self._renders + _DESCENT_RENDERS
         damping = 1e-3
         slopes = None
-        while self._renders < _MOST_RENDERS - 2:
+        while self._renders < most - 2:
             if slopes is None:
                 slopes = self._slopes(look, point, picture)
             tried = np.clip(point + self._step(slopes, picture, target, root, damping), -1, 1)
@@ -95,7 +113,7 @@ class ActorJudge:
                 point, picture, error, damping, slopes = tried, candidate, new_error, damping * 0.2, None
             else:
                 damping = damping * 20 + 0.05
-        return Judgement(float(point[0]), float(point[1]), float(error), self._renders)
+        return point, error
 
     @staticmethod
     def _slopes(

@@ -13,7 +13,7 @@ from emotalking.capture.flow import PointFlow
 from emotalking.capture.landmarks import RawTrack
 from emotalking.capture.pose import PoseTrack
 from emotalking.errors import UserError
-from emotalking.subject.files import write_bytes
+from emotalking.files import write_bytes
 
 
 def _save(path: Path, **arrays: Any) -> None:

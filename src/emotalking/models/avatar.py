@@ -1,8 +1,6 @@
 """The trained product: one file that needs nothing else to speak."""
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +17,7 @@ from torch import Tensor
 from emotalking.configs.model import ModelConfig
 from emotalking.configs.presets import from_dict, to_dict
 from emotalking.errors import UserError
+from emotalking.files import replacing
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead, render_layer
 from emotalking.models.motion import FaceCanonical, MouthCanonical
@@ -234,15 +233,8 @@ class Avatar:
             ),
             "metadata": json.dumps(self.metadata),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
+        with replacing(path) as scratch:
             save_file(tensors, scratch, metadata=header)
-            os.replace(scratch, path)
-        except BaseException:
-            Path(scratch).unlink(missing_ok=True)
-            raise
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "Avatar":

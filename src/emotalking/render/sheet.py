@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from emotalking.render.writer import scratch_beside
+from emotalking.render.writer import checked_scratch
 
 _MARGIN = 6
 _PAPER, _INK, _CHECKS = (255, 255, 255), (40, 40, 40), (204, 238)
@@ -59,7 +59,7 @@ def contact_sheet(
 def save_picture(path: str | Path, image: UInt8[np.ndarray, "H W channels"]) -> None:
     """Write a PNG or JPEG (by its ending); the file appears when complete."""
     path = Path(path)
-    scratch = scratch_beside(path)
+    scratch = checked_scratch(path)
     try:
         Image.fromarray(image).save(scratch, format="JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG")
         scratch.replace(path)

@@ -1,7 +1,6 @@
 """Frames to a video file with sound, or to a folder of PNG files; written in a stream, never half."""
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +16,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from jaxtyping import Float, UInt8
 
 from emotalking.errors import UserError
+from emotalking.files import scratch_beside
 
 AUDIO_RATE = 48000
 """Hz of the sound in video files."""
@@ -95,7 +95,7 @@ class VideoWriter:
         self._size = (height, width)
         self._fps = fps
         self._sound = iter(sound) if sound is not None else None
-        self._scratch = scratch_beside(self.path)
+        self._scratch = checked_scratch(self.path)
         try:
             self._container = av.open(
                 str(self._scratch), "w", format=_muxer(self.path), options=_muxer_options(self.path)
@@ -196,8 +196,8 @@ class VideoWriter:
             self.abandon()
 
 
-def scratch_beside(path: Path) -> Path:
-    """An empty temporary file in the folder of ``path`` (which is made), to be renamed to it.
+def checked_scratch(path: Path) -> Path:
+    """:func:`emotalking.files.scratch_beside`, with a sentence for the person whose place cannot be written to.
 
     Raises:
         UserError: the folder cannot be made or written to, or ``path`` is a folder.
@@ -205,19 +205,9 @@ def scratch_beside(path: Path) -> Path:
     if path.is_dir():
         raise UserError(f"{path} is a folder: give the name of a file.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".part")
+        return scratch_beside(path)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): choose another place.") from error
-    os.close(handle)
-    os.chmod(scratch, 0o666 & ~_umask())  # mkstemp makes private files
-    return Path(scratch)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _muxer(path: Path) -> str:

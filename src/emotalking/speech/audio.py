@@ -5,7 +5,6 @@ silence, sound that begins earlier is cut, and gaps in the time stamps become si
 """
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ import soxr
 from jaxtyping import Float, Shaped
 
 from emotalking.errors import UserError
+from emotalking.files import replacing
 
 SAMPLE_RATE = 16000
 """Hz; the rate of all audio inside the package."""
@@ -78,15 +78,8 @@ def resample(samples: Float[np.ndarray, " S"], rate: int, new_rate: int) -> Floa
 
 def save_wav(path: str | Path, samples: Float[np.ndarray, " S"], rate: int = SAMPLE_RATE) -> None:
     """Write mono ``samples`` in [-1, 1] (clipped) as 16-bit PCM WAV; the file appears under its name when complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    try:
+    with replacing(Path(path)) as scratch:
         soundfile.write(scratch, np.clip(samples, -1.0, 1.0), rate, format="WAV", subtype="PCM_16")
-        os.replace(scratch, path)
-    finally:
-        Path(scratch).unlink(missing_ok=True)
 
 
 def _check_file(path: Path) -> None:

@@ -1,7 +1,5 @@
-"""Names of the files of a subject folder (TalkingGaussian's layout and our extras), and writing without half-files."""
+"""Names of the files of a subject folder (TalkingGaussian's layout and our extras)."""
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,17 +79,3 @@ class SubjectFiles:
     def manifest(self) -> Path:
         """Extra of ours: how the folder was made."""
         return self.root / "subject.json"
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` under a temporary name beside ``path`` and rename it, so that no reader meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise

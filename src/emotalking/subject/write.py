@@ -17,7 +17,8 @@ import soundfile
 from jaxtyping import Bool, Float, UInt8
 
 from emotalking.errors import UserError
-from emotalking.subject.files import SubjectFiles, write_bytes
+from emotalking.files import write_bytes
+from emotalking.subject.files import SubjectFiles
 from emotalking.subject.layouts import FaceLayout, Label, labels_to_colours
 
 JPEG_QUALITY = 98

@@ -36,7 +36,9 @@ def rasterize(
     gsplat = _gsplat()
     batch, cameras, count, channels = *viewmats.shape[:2], *features.shape[1:]
     if count == 0:
-        return _empty(means, background, (batch, cameras, height, width, channels))
+        # Sums of nothing: zero, but part of the graph, so that a backward pass finds its way.
+        nothing = means.sum() + quats.sum() + scales.sum() + opacities.sum() + features.sum()
+        return _empty(nothing, background, (batch, cameras, height, width, channels))
     # Fields of culled Gaussians are left uninitialised; radii 0 keeps every later step from reading them.
     radii, means2d, depths, conics, _ = gsplat.fully_fused_projection(
         means, None, quats, scales, viewmats, Ks, width, height, eps2d=BLUR_2D, near_plane=near, packed=False,
@@ -63,11 +65,11 @@ def rasterize(
 
 
 def _empty(
-    means: Tensor, background: Tensor | None, shape: tuple[int, int, int, int, int]
+    nothing: Tensor, background: Tensor | None, shape: tuple[int, int, int, int, int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The picture of no Gaussians."""
-    image = means.new_zeros(shape)
+    image = nothing.new_zeros(shape) + nothing
     if background is not None:
         image = image + background
-    alpha, depth = means.new_zeros(shape[:-1]), means.new_zeros(shape[:-1])
-    return image, alpha, depth, torch.zeros(*shape[:2], 0, dtype=torch.int32, device=means.device)
+    alpha, depth = nothing.new_zeros(shape[:-1]), nothing.new_zeros(shape[:-1])
+    return image, alpha, depth, torch.zeros(*shape[:2], 0, dtype=torch.int32, device=nothing.device)

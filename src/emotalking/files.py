@@ -1,0 +1,41 @@
+"""Writing files so that nobody ever meets half of one."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# It can only be read by setting it, for the whole process: once, before there are threads.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
+def scratch_beside(path: Path) -> Path:
+    """An empty temporary file in the folder of ``path`` (which is made), to be renamed to it; with usual permissions.
+
+    Raises:
+        OSError: the folder cannot be made or written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".part")
+    os.close(handle)
+    os.chmod(scratch, 0o666 & ~_UMASK)  # mkstemp makes private files
+    return Path(scratch)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file to write to: it becomes ``path`` when the block ends well, and vanishes otherwise."""
+    scratch = scratch_beside(path)
+    try:
+        yield scratch
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` in one piece."""
+    with replacing(path) as scratch:
+        scratch.write_bytes(data)
