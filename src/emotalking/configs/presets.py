@@ -11,6 +11,7 @@ from emotalking.configs.train import (
     DensifyConfig,
     EmotionStageConfig,
     FinetuneStageConfig,
+    LossConfig,
     OptimConfig,
     TrainConfig,
 )
@@ -55,11 +56,12 @@ FAST = TrainConfig(
         iterations=11_000,
         warmup=1_200,
         schedule_knee=8_800,
+        losses=LossConfig(lips=1.0),
         densify=DensifyConfig(start=300, until=8_000, grad_threshold=3e-4, size_from=1_200),
     ),
     emotion=EmotionStageConfig(iterations=4_000, schedule_knee=3_200, real_share=0.15),
     finetune=FinetuneStageConfig(iterations=1_500, mouth_colours=True),
-    optim=OptimConfig(grids=2e-2, networks=2e-3),
+    optim=OptimConfig(grids=2e-2, networks=2e-3, temporal=5e-4),
     background="random",
 )
 """A GPU's minutes: about a tenth of the paper's iterations, started on the tracked surface."""
@@ -80,12 +82,13 @@ TINY = TrainConfig(
         iterations=3_500,
         warmup=400,
         schedule_knee=2_800,
+        losses=LossConfig(lips=1.0),
         sh_every=600,
         densify=DensifyConfig(start=100, until=2_000, grad_threshold=3e-4, size_from=400, max_gaussians=9_000),
     ),
     emotion=EmotionStageConfig(iterations=4_000, schedule_knee=3_200, real_share=0.1),
     finetune=FinetuneStageConfig(iterations=400, mouth_colours=True),
-    optim=OptimConfig(means=4e-4, means_final=1e-5, grids=2e-2, networks=3e-3),
+    optim=OptimConfig(means=4e-4, means_final=1e-5, grids=2e-2, networks=3e-3, temporal=5e-4),
     background="random",
     checkpoint_every=500,
 )

@@ -29,7 +29,7 @@ def gaussian_optimizer(gaussians: Gaussians, optim: OptimConfig, extent: float) 
 
 
 def network_optimizer(networks: list[nn.Module], optim: OptimConfig) -> AdamW:
-    """AdamW: tri-planes fast, the rest slow, the temporal attention five times faster with weight decay."""
+    """AdamW: tri-planes, the temporal attention (with weight decay) and the rest each at their own rate."""
     grids: list[nn.Parameter] = []
     attention: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -43,7 +43,7 @@ def network_optimizer(networks: list[nn.Module], optim: OptimConfig) -> AdamW:
     groups = [
         {"params": grids, "lr": optim.grids, "weight_decay": 0.0},
         {"params": others, "lr": optim.networks, "weight_decay": 0.0},
-        {"params": attention, "lr": 5.0 * optim.networks, "weight_decay": 1e-4},
+        {"params": attention, "lr": optim.temporal, "weight_decay": 1e-4},
     ]
     groups = [group for group in groups if group["params"]]
     return AdamW(groups, betas=(0.9, 0.99), eps=1e-8, fused=True)

@@ -33,7 +33,7 @@ from emotalking.train.sampler import (
 )
 
 MOUTH_MARGIN = 8
-"""Pixels around the lip box that the mouth's image losses see."""
+"""Pixels around the lip box that the image losses of mouth and lips see."""
 
 
 @dataclass
@@ -45,6 +45,13 @@ class Context:
     config: TrainConfig
     generator: torch.Generator
     """CPU generator of every draw of the run."""
+
+
+def lip_window(data: TrainingData, frame: int) -> tuple[slice, slice, slice]:
+    """The lip box of ``frame`` with a margin, as an index into [1, H, W, ...]."""
+    top, bottom, left, right = data.lips[frame].tolist()
+    rows = slice(max(0, top - MOUTH_MARGIN), bottom + MOUTH_MARGIN)
+    return slice(None), rows, slice(max(0, left - MOUTH_MARGIN), right + MOUTH_MARGIN)
 
 
 @runtime_checkable
@@ -223,11 +230,7 @@ class MouthStage(BranchStage):
         data, weights = self.context.data, self.settings.losses
         colour = backdrop(self.context)
         top, bottom, left, right = data.lips[frame].tolist()
-        window = (
-            slice(None),
-            slice(max(0, top - MOUTH_MARGIN), bottom + MOUTH_MARGIN),
-            slice(max(0, left - MOUTH_MARGIN), right + MOUTH_MARGIN),
-        )
+        window = lip_window(data, frame)
         mouth = data.mask(frame, Label.MOUTH)
         box = torch.zeros_like(mouth)
         box[:, top:bottom, left:right] = True
@@ -284,6 +287,9 @@ class FaceStage(BranchStage):
             bare = ~data.mask(frame, Label.HAIR)
             image, target = pasted(image, bare, colour), pasted(target, bare, colour)
         terms = {"l1": l1(image, target), "d_ssim": weights.d_ssim * d_ssim(image, target)}
+        if iteration >= settings.warmup and weights.lips:
+            lips, wanted = (part[lip_window(data, frame)] for part in (image, target))
+            terms["lips"] = weights.lips * (l1(lips, wanted) + weights.d_ssim * d_ssim(lips, wanted))
         if iteration >= settings.warmup and weights.silhouette:
             terms["silhouette"] = weights.silhouette * silhouette(layer.alpha, head)
         return terms

@@ -1,0 +1,56 @@
+"""Train a subject with a preset and score its held-out frames, against the same avatar with its motion frozen.
+
+python benchmarks/train_quality.py SUBJECT AVATAR [--preset fast] [--device cuda] [--set KEY=VALUE ...]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _report import write
+
+from emotalking.evaluate.held_out import evaluate_held_out
+from emotalking.subject import Subject
+from emotalking.train.run import train
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("subject", type=Path)
+    parser.add_argument("avatar", type=Path)
+    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--set", dest="settings", action="append", default=[])
+    args = parser.parse_args()
+    made = train(args.subject, args.avatar, args.preset, args.device, args.settings, resume=False)
+    subject = Subject.open(args.subject)
+    with_emotion = evaluate_held_out(made.avatar, subject).summary()
+    without_emotion = evaluate_held_out(made.avatar, subject, emotion=False).summary()
+    gaussians = {"face": made.avatar.head.face.gaussians.count, "mouth": made.avatar.head.mouth.gaussians.count}
+    with torch.no_grad():
+        for motion in (made.avatar.head.face.motion, made.avatar.head.mouth.motion):
+            for weight in motion.trunk.parameters():
+                weight.zero_()
+    made.avatar.to(args.device)
+    still = evaluate_held_out(made.avatar, subject, emotion=False).summary()
+    results = {
+        "preset": args.preset,
+        "settings": args.settings,
+        "stage_seconds": made.stage_seconds,
+        "total_seconds": sum(made.stage_seconds.values()),
+        "gaussians": gaussians,
+        "held_out": with_emotion,
+        "held_out_without_emotion": without_emotion,
+        "held_out_motion_frozen": still,
+        "head_error_ratio": 10 ** ((with_emotion["psnr_head"] - still["psnr_head"]) / 10),
+    }
+    if torch.cuda.is_available():
+        results["gpu_mib"] = torch.cuda.max_memory_allocated() / 2**20
+    print(write(f"train_{args.preset}_{torch.device(args.device).type}", results).read_text())
+
+
+if __name__ == "__main__":
+    main()
