@@ -61,7 +61,8 @@ FAST = TrainConfig(
     ),
     emotion=EmotionStageConfig(iterations=4_000, schedule_knee=3_200, real_share=0.15),
     finetune=FinetuneStageConfig(iterations=1_500, mouth_colours=True),
-    optim=OptimConfig(grids=2e-2, networks=2e-3, temporal=5e-4),
+    optim=OptimConfig(grids=2e-2, networks=2e-3, audio=1e-4, temporal=1e-4),
+    audio_start=300,
     background="random",
 )
 """A GPU's minutes: about a tenth of the paper's iterations, started on the tracked surface."""
@@ -88,7 +89,8 @@ TINY = TrainConfig(
     ),
     emotion=EmotionStageConfig(iterations=4_000, schedule_knee=3_200, real_share=0.1),
     finetune=FinetuneStageConfig(iterations=400, mouth_colours=True),
-    optim=OptimConfig(means=4e-4, means_final=1e-5, grids=2e-2, networks=3e-3, temporal=5e-4),
+    optim=OptimConfig(means=4e-4, means_final=1e-5, grids=2e-2, networks=3e-3, audio=1e-4, temporal=1e-4),
+    audio_start=300,
     background="random",
     checkpoint_every=500,
 )

@@ -26,7 +26,9 @@ class OptimConfig:
     grids: float = 5e-3
     """Tri-plane rate."""
     networks: float = 5e-4
-    """Rate of every other network weight."""
+    """Rate of every network weight not named below."""
+    audio: float = 5e-4
+    """Rate of the audio encoders."""
     temporal: float = 2.5e-3
     """Rate of the temporal audio attention (decay 1e-4). Five times the networks' as published; where those learn
     faster it must not: its softmax then settles on one frame of the window at once and stays there."""
@@ -155,6 +157,8 @@ class TrainConfig:
     """Shapes."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Rates."""
+    audio_start: int = 0
+    """Updates that teach the audio encoders the tracked lip shape before the first stage (0: none, as published)."""
     background: str = "green"
     """What masked regions are pasted on: `green` as published (with the chroma-key clean-up of paper-spec 3), or
     `random`: a new colour each step, which makes alpha identifiable without a clean-up."""

@@ -29,20 +29,26 @@ def gaussian_optimizer(gaussians: Gaussians, optim: OptimConfig, extent: float) 
 
 
 def network_optimizer(networks: list[nn.Module], optim: OptimConfig) -> AdamW:
-    """AdamW: tri-planes, the temporal attention (with weight decay) and the rest each at their own rate."""
+    """AdamW: tri-planes, audio encoder, its temporal attention (with decay) and the rest each at their own rate."""
     grids: list[nn.Parameter] = []
     attention: list[nn.Parameter] = []
+    audio: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for network in networks:
         temporal = set()
         if isinstance(network, AudioEncoder):
             temporal = {id(p) for part in (network.attention, network.attention_weights) for p in part.parameters()}
         for name, parameter in network.named_parameters():
-            group = attention if id(parameter) in temporal else grids if name.endswith("encoder.table") else others
-            group.append(parameter)
+            if id(parameter) in temporal:
+                attention.append(parameter)
+            elif isinstance(network, AudioEncoder):
+                audio.append(parameter)
+            else:
+                (grids if name.endswith("encoder.table") else others).append(parameter)
     groups = [
         {"params": grids, "lr": optim.grids, "weight_decay": 0.0},
         {"params": others, "lr": optim.networks, "weight_decay": 0.0},
+        {"params": audio, "lr": optim.audio, "weight_decay": 0.0},
         {"params": attention, "lr": optim.temporal, "weight_decay": 1e-4},
     ]
     groups = [group for group in groups if group["params"]]

@@ -21,6 +21,7 @@ from emotalking.models.head import TalkingHead
 from emotalking.progress import track
 from emotalking.subject import Subject
 from emotalking.subject.layouts import Label
+from emotalking.train.audio_start import start_audio
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.data import TrainingData
 from emotalking.train.emotion_stage import EmotionStage
@@ -103,7 +104,10 @@ def build_head(config: TrainConfig, data: TrainingData, generator: torch.Generat
     mouth = initial_gaussians(config.model.mouth, data, (Label.MOUTH,), generator)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return TalkingHead(config.model, face.cpu(), mouth.cpu()).to(data.device)
+        head = TalkingHead(config.model, face.cpu(), mouth.cpu()).to(data.device)
+        for branch in (head.face, head.mouth):
+            start_audio(branch.audio, data, config.audio_start, generator)
+    return head
 
 
 def stage_builders(context: Context) -> list[Any]:
