@@ -205,3 +205,8 @@ def test_real_speech(real_data: Path, name: str) -> None:
     values = features_of(path).values
     assert 0.1 < (values == 0).all(1).mean() < 0.4  # the pauses
     assert np.abs(LogMel().track([load_audio(path) * np.float32(0.1)]).values - values).mean() < 0.01
+
+
+@pytest.mark.parametrize(("folder", "name"), [("ds", "deepspeech"), ("eo", "esperanto"), ("hu", "hubert")])
+def test_features_answer_to_their_name_in_subject_folders(folder: str, name: str) -> None:
+    assert audio_features(folder) is audio_features(name)

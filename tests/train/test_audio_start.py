@@ -16,6 +16,9 @@ def test_lip_motion_follows_the_mouth_and_not_the_pose(actor_subject: Subject) -
     lower, upper = motion[:, 2 * 18 + 1], motion[:, 2 * 14 + 1]  # inner lips, middle, y down
     opening = (lower - upper).numpy()
     assert np.corrcoef(opening, data.mouth_opening)[0, 1] > 0.7
+    data.points[3] = float("nan")
+    lost = lip_motion(data)
+    assert not lost[3].any() and bool(torch.isfinite(lost).all())
     data.shape = None
     assert lip_motion(data).shape == (data.count, 1)
 

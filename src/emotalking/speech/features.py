@@ -182,15 +182,17 @@ _REGISTRY: dict[str, AudioFeatures] = {
     "esperanto": ImportedFeatures("esperanto", 44, 16, ("aud_eo.npy",)),
     "hubert": ImportedFeatures("hubert", 1024, 2, ("aud_hu.npy",)),
 }
+_FOLDER_NAMES = {"ds": "deepspeech", "eo": "esperanto", "hu": "hubert"}
 AUDIO_FEATURES: tuple[str, ...] = tuple(_REGISTRY)
 
 
 def audio_features(name: str) -> AudioFeatures:
-    """The features called ``name``.
+    """The features called ``name``, which may also be the name that subject folders give them (``aud_ds.npy``: "ds").
 
     Raises:
         UserError: no such features.
     """
+    name = _FOLDER_NAMES.get(name, name)
     if name not in _REGISTRY:
         raise UserError(f"there are no audio features called '{name}': choose one of {', '.join(_REGISTRY)}.")
     return _REGISTRY[name]

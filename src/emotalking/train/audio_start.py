@@ -17,7 +17,8 @@ NOISE = 0.2
 def lip_motion(data: TrainingData) -> Float[Tensor, "F M"]:
     """How the lips of each frame differ from the neutral head in the same pose, standardised per coordinate.
 
-    A folder of another tool has no neutral shape; then it is the mouth opening alone.
+    A folder of another tool has no neutral shape; then it is the mouth opening alone. A frame without landmarks
+    counts as average.
     """
     if data.shape is None:
         motion = torch.from_numpy(data.mouth_opening)[:, None].to(data.device)
@@ -26,7 +27,8 @@ def lip_motion(data: TrainingData) -> Float[Tensor, "F M"]:
         count = data.count
         neutral = project(data.shape[lips].expand(count, -1, -1), data.conditions.viewmats, data.K.expand(count, 3, 3))
         motion = (data.points[:, lips] - neutral).flatten(1)
-    return (motion - motion.mean(0)) / motion.std(0).clamp_min(1e-6)
+    seen = motion[torch.isfinite(motion).all(1)]
+    return ((motion - seen.mean(0)) / seen.std(0).clamp_min(1e-6)).nan_to_num(0.0)
 
 
 def start_audio(encoder: AudioEncoder, data: TrainingData, steps: int, generator: torch.Generator) -> float:

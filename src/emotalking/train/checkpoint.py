@@ -1,6 +1,5 @@
 """Checkpoints: a versioned dict of tensors and plain values that resumes exactly."""
 
-import os
 import pickle
 import zipfile
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import torch
 
 from emotalking.configs.model import ModelConfig
 from emotalking.errors import UserError
+from emotalking.files import replacing
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
 from emotalking.train.stages import Stage
@@ -42,12 +42,10 @@ def write_checkpoint(
         "generator": generator.get_state(),
         "stage_seconds": stage_seconds,
     }
-    scratch = path.with_suffix(".tmp")
     try:
-        torch.save(payload, scratch)
-        os.replace(scratch, path)
+        with replacing(path) as scratch:
+            torch.save(payload, scratch)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
         raise UserError(f"The checkpoint {path} cannot be written ({error}): free some space and resume.") from error
 
 
