@@ -1,0 +1,110 @@
+"""A self-contained HTML page: headings, text, tables, pictures and plots in one file that works without a network."""
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from emotalking.files import write_bytes
+from emotalking.report.plots import Plot
+
+Tone = Literal["good", "warn", "bad", "plain"]
+
+_STYLE = """
+:root { --ink: #1d2330; --soft: #5d6678; --line: #dde1e9; --good: #1d7f4e; --warn: #a86400; --bad: #b3261e; }
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: #fff; margin: 2rem auto; max-width: 72rem;
+  padding: 0 1.25rem; }
+h1 { font-size: 1.7rem; margin: 0 0 .25rem; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; }
+p { max-width: 48rem; } .sub, figcaption { color: var(--soft); font-size: .9rem; }
+.badge { border-left: .4rem solid var(--soft); padding: .5rem .9rem; margin: .6rem 0; background: #f6f7f9; }
+.good { border-color: var(--good); } .warn { border-color: var(--warn); } .bad { border-color: var(--bad); }
+table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
+th, td { border-bottom: 1px solid var(--line); padding: .3rem .9rem .3rem 0; text-align: left; vertical-align: top; }
+th { color: var(--soft); font-weight: 600; font-size: .85rem; }
+figure { margin: .5rem 0; } img, svg { max-width: 100%; height: auto; }
+.row { display: flex; flex-wrap: wrap; gap: .8rem; align-items: flex-start; }
+"""
+
+
+class Page:
+    """Collects parts from top to bottom; :meth:`write` makes the file. All text is escaped.
+
+    Args:
+        title: heading of the page and of its browser tab.
+        subtitle: a smaller line beneath.
+    """
+
+    def __init__(self, title: str, subtitle: str = "") -> None:
+        self._title = title
+        self._parts = [f"<h1>{html.escape(title)}</h1>"]
+        if subtitle:
+            self._parts.append(f'<div class="sub">{html.escape(subtitle)}</div>')
+
+    def heading(self, text: str) -> None:
+        """Begin a section."""
+        self._parts.append(f"<h2>{html.escape(text)}</h2>")
+
+    def text(self, text: str) -> None:
+        """A paragraph."""
+        self._parts.append(f"<p>{html.escape(text)}</p>")
+
+    def verdict(self, text: str, tone: Tone = "plain") -> None:
+        """A sentence that must not be overlooked, with a coloured edge."""
+        self._parts.append(f'<div class="badge {tone}">{html.escape(text)}</div>')
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Rows under a header; cells are written with ``str``."""
+        head = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in header)
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in row) + "</tr>" for row in rows)
+        self._parts.append(f"<table><tr>{head}</tr>{body}</table>")
+
+    def facts(self, facts: Mapping[str, Any]) -> None:
+        """Names and values, two columns."""
+        self.table(("", ""), list(facts.items()))
+
+    def plot(self, plot: Plot, caption: str = "") -> None:
+        """A drawn plot, as SVG."""
+        self._figure(plot.svg(), caption)
+
+    def picture(self, image: UInt8[np.ndarray, "H W 3"], caption: str = "", quality: int = 88) -> None:
+        """One RGB picture, stored as JPEG of ``quality``."""
+        self._figure(_image_tag(image, quality, caption), caption)
+
+    def pictures(self, images: Sequence[np.ndarray], captions: Sequence[str] = (), quality: int = 85) -> None:
+        """RGB pictures (uint8 [H, W, 3]) side by side, wrapped to the window."""
+        captions = captions or [""] * len(images)
+        inner = "".join(
+            f"<figure>{_image_tag(image, quality, caption)}<figcaption>{html.escape(caption)}</figcaption></figure>"
+            for image, caption in zip(images, captions, strict=True)
+        )
+        self._parts.append(f'<div class="row">{inner}</div>')
+
+    def html(self) -> str:
+        """The whole page."""
+        head = f'<meta charset="utf-8"><title>{html.escape(self._title)}</title><style>{_STYLE}</style>'
+        width = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        body = "\n".join(self._parts)
+        return f'<!doctype html>\n<html lang="en"><head>{head}{width}</head>\n<body>\n{body}\n</body></html>\n'
+
+    def write(self, path: str | Path) -> None:
+        """Write the page; an older file is replaced only when the new one is complete."""
+        write_bytes(Path(path), self.html().encode())
+
+    def _figure(self, inner: str, caption: str) -> None:
+        note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+        self._parts.append(f"<figure>{inner}{note}</figure>")
+
+
+def _image_tag(image: np.ndarray, quality: int, alt: str) -> str:
+    coded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not coded:
+        raise ValueError(f"an image of shape {image.shape} and type {image.dtype} cannot be stored")
+    height, width = image.shape[:2]
+    source = base64.b64encode(data.tobytes()).decode()
+    return f'<img width="{width}" height="{height}" alt="{html.escape(alt)}" src="data:image/jpeg;base64,{source}">'

@@ -1,0 +1,45 @@
+"""The page is one file with everything in it, and text stays text."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from emotalking.report import Page, Plot
+
+
+def test_page_holds_everything_and_escapes_text(tmp_path: Path) -> None:
+    page = Page("a < b", "sub & title")
+    page.heading("<h>")
+    page.text("x < y")
+    page.verdict("unusable", "bad")
+    page.table(("n", "v"), [("<td>", 1.5)])
+    page.facts({"k<": 2})
+    image = np.zeros((8, 12, 3), np.uint8)
+    image[..., 0] = 255
+    page.picture(image, "red")
+    page.pictures([image, image], ["one", "two"])
+    plot = Plot(rows=2)
+    plot.axes[1].plot([0, 1, 0])
+    page.plot(plot, "zigzag")
+    path = tmp_path / "page.html"
+    page.write(path)
+    text = path.read_text()
+    for escaped in ("a &lt; b", "sub &amp; title", "&lt;h&gt;", "x &lt; y", "&lt;td&gt;", "k&lt;"):
+        assert escaped in text
+    assert text.count("data:image/jpeg;base64,") == 3 and text.count("<svg") == 1
+    assert not re.search(r'(src|href)="(?!data:|#)', text.replace("xlink:", ""))
+    assert "<script" not in text and "<?xml" not in text
+
+
+def test_plots_are_reproducible_and_of_the_asked_size() -> None:
+    def draw() -> Plot:
+        plot = Plot(width=3.0, height=1.0)
+        plot.axes[0].plot([1, 2, 3], label="a")
+        plot.axes[0].legend()
+        return plot
+
+    assert draw().svg() == draw().svg()
+    assert draw().svg().startswith("<svg")
+    assert draw().png().startswith(b"\x89PNG")
+    assert len(Plot(rows=2, columns=3).axes) == 6
