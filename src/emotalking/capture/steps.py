@@ -4,15 +4,17 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 from emotalking.progress import track
 from emotalking.subject import write
+from emotalking.subject.files import SubjectFiles
 
 Item = TypeVar("Item")
+Job = TypeVar("Job")
 
 LOOKAHEAD = 8
 """Frames in flight between reading and writing; memory stays flat."""
@@ -21,8 +23,9 @@ LOOKAHEAD = 8
 class Steps:
     """Runs the steps of a capture in order and records them in ``subject.json``.
 
-    Each step has a key made of the keys before it and of its own settings. It is skipped if the manifest holds the same
-    key and its files are there.
+    Each step has a key made of its own settings and of the keys of the steps that it builds on. It is skipped if the
+    manifest holds the same key and its files are there. Before a step begins to write, its old record and the cameras
+    leave the folder: whatever stops it then, nobody takes its half-made files for finished ones.
     """
 
     def __init__(self, root: Path, manifest: dict[str, Any], key: str) -> None:
@@ -33,26 +36,42 @@ class Steps:
         self.ran: list[str] = []
         """Names of the steps that did run."""
 
-    def run(self, name: str, settings: Any, complete: Callable[[], bool], work: Callable[[], dict[str, Any]]) -> None:
-        """Run ``work`` unless its product is there; what it returns is recorded with its key and its seconds.
+    def run(
+        self,
+        name: str,
+        work: Callable[[Job], dict[str, Any]],
+        job: Job,
+        needs: Sequence[str] = (),
+        settings: Any = None,
+        complete: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Call ``work(job)`` unless its product is there; what it returns is recorded with its key and its seconds.
 
         Args:
             name: of the step.
-            settings: everything, JSON, that the product depends on besides the earlier steps.
+            work: makes the files.
+            job: handed to ``work``.
+            needs: names of the earlier steps whose products it reads.
+            settings: everything, JSON, that the product depends on besides them.
             complete: tells whether the files of the step are all there.
-            work: makes them.
         """
-        self._key = digest([self._key, name, settings])
-        record = self._old.get(name)
-        if record is None or record.get("key") != self._key or not complete():
+        key = digest([self._key, name, settings, [self.facts(earlier)["key"] for earlier in needs]])
+        record = self._old.pop(name, None)
+        if record is None or record.get("key") != key or not complete():
+            for split in ("train", "val"):
+                SubjectFiles(self.root).transforms(split).unlink(missing_ok=True)
+            if record is not None:
+                self._write()
             begin = time.perf_counter()
-            facts = work()
-            record = {"key": self._key, "seconds": round(time.perf_counter() - begin, 1), **facts}
+            facts = work(job)
+            record = {"key": key, "seconds": round(time.perf_counter() - begin, 1), **facts}
             self.ran.append(name)
         self.manifest["steps"][name] = record
-        # The steps behind this one keep their record until they are reached: an interruption here loses nothing.
-        later = {k: v for k, v in self._old.items() if k not in self.manifest["steps"]}
-        write.write_manifest(self.root, {**self.manifest, "steps": {**self.manifest["steps"], **later}})
+        self._write()
+
+    def _write(self) -> None:
+        """The manifest; steps that are yet to come keep their record, so that an interruption loses nothing."""
+        write.write_manifest(self.root, {**self.manifest, "steps": {**self.manifest["steps"], **self._old}})
 
     def facts(self, name: str) -> dict[str, Any]:
         """What a finished step recorded."""

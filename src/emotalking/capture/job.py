@@ -1,0 +1,131 @@
+"""What the steps of a capture share: the settings, the clip, its folder, and what earlier steps left there."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+import emotalking
+from emotalking.capture.landmarks import RawTrack
+from emotalking.capture.mediapipe_layout import MEDIAPIPE_LAYOUT
+from emotalking.capture.pose import PoseConfig, PoseTrack
+from emotalking.capture.steps import Steps, digest, file_hash
+from emotalking.capture.store import load_pose, load_track
+from emotalking.capture.video import SHORTEST_S, ClipInfo, Framing, probe, read_frames
+from emotalking.errors import UserError
+from emotalking.subject.files import SubjectFiles
+from emotalking.subject.tables import read_json
+
+FPS = 25
+"""Rate of every subject: the networks' audio windows are counted in frames of 40 ms (paper-spec 0)."""
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """What a person may choose."""
+
+    size: int | None = None
+    """Side of the square frames in pixels; None: 512, or the clip's own where it is smaller."""
+    limit_seconds: float | int | None = None
+    """Use only the beginning of the clip."""
+    task_model: str | Path | None = None
+    """A MediaPipe ``.task`` file for the landmarks; None: the embedded face mesh."""
+    action_units: str | Path | None = None
+    """A CSV that OpenFace wrote for the clip at 25 frames a second; None: from the landmarks."""
+    pose: PoseConfig = PoseConfig()
+    """Weights of the pose solver."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no clip could satisfy."""
+        if self.limit_seconds is not None and self.limit_seconds < SHORTEST_S:
+            raise UserError(f"limit of {self.limit_seconds} s: at least {SHORTEST_S:.0f} s are needed.")
+        if self.size is not None and (self.size < 64 or self.size % 2):
+            raise UserError(f"size {self.size}: give an even number of pixels, 64 or more.")
+
+
+class Job:
+    """One run of the capture on one clip; the steps are functions of it (``capture.prepare``)."""
+
+    layout = MEDIAPIPE_LAYOUT
+
+    def __init__(self, clip: Path, out: Path, config: PrepareConfig) -> None:
+        self.clip, self.files, self.config = clip, SubjectFiles(out), config
+        self.info = _usable(clip)
+        self.work = out / ".capture"
+        clip_hash = file_hash(clip)
+        old = _earlier(self.files, clip, clip_hash)
+        self.manifest: dict[str, Any] = {
+            "fps": str(Fraction(FPS)),
+            "emotalking": emotalking.__version__,
+            "clip": {"name": clip.name, "sha256": clip_hash},
+            "steps": old.get("steps", {}),
+        }
+        key = digest([clip_hash, emotalking.__version__, FPS, config.limit_seconds])
+        self.steps = Steps(out, self.manifest, key)
+
+    @property
+    def framing(self) -> Framing:
+        """The square that step "framing" found."""
+        return Framing(**self.steps.facts("framing")["square"])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the subject's frames, pixels."""
+        return self.framing.size, self.framing.size
+
+    @property
+    def count(self) -> int:
+        """Frames of the subject, known after step "landmarks"."""
+        return int(self.steps.facts("landmarks")["frames"])
+
+    def read(self) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
+        """The subject's frames in order, framed."""
+        return read_frames(self.clip, FPS, self.framing, self.config.limit_seconds)
+
+    @property
+    def track_file(self) -> Path:
+        """What step "landmarks" saw."""
+        return self.work / "landmarks.npz"
+
+    def track(self) -> RawTrack:
+        """What step "landmarks" saw."""
+        return load_track(self.track_file)
+
+    @property
+    def pose_file(self) -> Path:
+        """What step "pose" found."""
+        return self.work / "pose.npz"
+
+    def pose(self) -> tuple[PoseTrack, Float[np.ndarray, "N K 2"]]:
+        """What step "pose" found: the path, and the steadied landmarks in pixels."""
+        return load_pose(self.pose_file)
+
+    def has_last(self, *names: Any) -> bool:
+        """Whether the files of the last frame are there; ``names`` are methods of ``files``."""
+        return all(name(self.count - 1).exists() for name in names)
+
+
+def _usable(clip: Path) -> ClipInfo:
+    """The clip's header, or a sentence that says why it cannot be used."""
+    info = probe(clip)
+    if not info.has_audio:
+        raise UserError(f"{clip} has no sound, and lips cannot be learned without it; give a clip with its speech.")
+    if info.seconds is not None and info.seconds < SHORTEST_S:
+        raise UserError(f"{clip} lasts {info.seconds:.1f} s; give a clip of at least {SHORTEST_S:.0f} s.")
+    return info
+
+
+def _earlier(files: SubjectFiles, clip: Path, clip_hash: str) -> dict[str, Any]:
+    """The manifest of an earlier run on the same clip; empty for a new folder."""
+    if not files.root.exists() or not any(files.root.iterdir()):
+        return {}
+    old = read_json(files.manifest) if files.manifest.exists() else {}
+    made_from = old.get("clip", {}).get("sha256") if isinstance(old.get("clip"), dict) else None
+    if made_from != clip_hash:
+        what = f"was made from another clip ({old['clip'].get('name')})" if made_from else "holds other files"
+        raise UserError(f"{files.root} {what}; give a new folder for {clip.name}.")
+    return old
