@@ -57,7 +57,7 @@ FAST = TrainConfig(
         warmup=1_200,
         schedule_knee=8_800,
         losses=LossConfig(lips=1.0),
-        densify=DensifyConfig(start=300, until=8_000, grad_threshold=3e-4, size_from=1_200),
+        densify=DensifyConfig(start=300, until=8_000, grad_threshold=3e-4, size_from=1_200, max_gaussians=40_000),
     ),
     emotion=EmotionStageConfig(iterations=4_000, schedule_knee=3_200, real_share=0.15),
     finetune=FinetuneStageConfig(iterations=1_500, mouth_colours=True),
