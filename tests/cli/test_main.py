@@ -197,7 +197,8 @@ def test_options_reach_the_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["prepare", "c.mp4", "s", "--size", "256", "--seconds", "9", "--aus", "au.csv"]) == 0
     args, options = calls.pop()
     assert args == (Path("c.mp4"), Path("s"))
-    assert options == {"size": 256, "limit_seconds": 9.0, "task_model": None, "action_units": Path("au.csv")}
+    expected = {"size": 256, "limit_seconds": 9.0, "task_model": None, "action_units": Path("au.csv")}
+    assert options == {**expected, "normals": "mesh"}
 
 
 def test_every_command_has_a_line_of_help() -> None:

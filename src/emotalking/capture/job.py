@@ -36,6 +36,8 @@ class PrepareConfig:
     """A MediaPipe ``.task`` file for the landmarks; None: the embedded face mesh."""
     action_units: str | Path | None = None
     """A CSV that OpenFace wrote for the clip at 25 frames a second; None: from the landmarks."""
+    normals: str = "mesh"
+    """Where normal maps come from: "mesh" (the tracked landmarks) or "none"."""
     pose: PoseConfig = PoseConfig()
     """Weights of the pose solver."""
 
@@ -45,6 +47,8 @@ class PrepareConfig:
             raise UserError(f"limit of {self.limit_seconds} s: at least {SHORTEST_S:.0f} s are needed.")
         if self.size is not None and (self.size < 64 or self.size % 2):
             raise UserError(f"size {self.size}: give an even number of pixels, 64 or more.")
+        if self.normals not in ("mesh", "none"):
+            raise UserError(f"normals {self.normals!r}: give mesh or none.")
 
 
 class Job:

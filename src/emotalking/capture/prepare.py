@@ -16,6 +16,7 @@ from emotalking.capture import action_units as aus
 from emotalking.capture.job import FPS, Job, PrepareConfig
 from emotalking.capture.landmarks import bridge, check_faces, find_framing, open_provider, steady, track_landmarks
 from emotalking.capture.layers import draw_layers, make_background, make_masks
+from emotalking.capture.normals import make_normals
 from emotalking.capture.pose import project, solve_pose
 from emotalking.capture.steps import file_hash
 from emotalking.capture.store import save_pose, save_track
@@ -59,6 +60,8 @@ def _run(job: Job) -> None:
     done("masks", _masks, job, ["pose"], None, lambda: job.has_last(files.parsing, files.teeth))
     done("background", _background, job, ["masks"], None, files.background.exists)
     done("layers", _layers, job, ["background"], None, lambda: job.has_last(files.target, files.torso))
+    if config.normals != "none":
+        done("normals", _normals, job, ["masks"], config.normals, lambda: job.has_last(files.normals))
     done("action units", _action_units, job, ["pose"], _hash(config.action_units), files.action_units.exists)
     done("emotion", _emotion, job, ["pose"], None, files.valence_arousal.exists)
     done("audio features", _features, job, ["audio"], "mel", files.audio_features("mel").exists)
@@ -105,7 +108,8 @@ def _has_landmarks(job: Job) -> bool:
 def _drop_frames(job: Job) -> None:
     """Forget an earlier run's frames: a shorter one must not leave the longer one's tail behind."""
     files = job.files
-    for name in (files.original, files.ibug_landmarks, files.parsing, files.teeth, files.target, files.torso):
+    every = (files.original, files.ibug_landmarks, files.parsing, files.teeth, files.target, files.torso, files.normals)
+    for name in every:
         example = name(0)
         for path in example.parent.glob(f"*{example.suffix}"):
             if path.stem.isdigit():
@@ -149,6 +153,12 @@ def _background(job: Job) -> dict[str, Any]:
 
 def _layers(job: Job) -> dict[str, Any]:
     return draw_layers(job.files, job.read(), job.count)
+
+
+def _normals(job: Job) -> dict[str, Any]:
+    pose, points = job.pose()
+    head = aus.head_points(points, pose.viewmats, pose.focal, pose.shape, job.size)
+    return make_normals(job.files, head, pose.shape, pose.viewmats, pose.focal, job.layout)
 
 
 def _action_units(job: Job) -> dict[str, Any]:

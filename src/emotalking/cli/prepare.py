@@ -20,6 +20,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--aus", type=Path, metavar="CSV", help="action units by OpenFace (default: measured from the landmarks)"
     )
+    parser.add_argument(
+        "--normals",
+        choices=["mesh", "none"],
+        default="mesh",
+        help="normal maps of the face from the tracked landmarks, or none (default: mesh)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -34,5 +40,6 @@ def run(args: argparse.Namespace) -> None:
         limit_seconds=args.seconds,
         task_model=args.landmarker,
         action_units=args.aus,
+        normals=args.normals,
     )
     note(f"{args.out} is ready: 'emotalking train {args.out} AVATAR'")

@@ -70,6 +70,10 @@ class SubjectFiles:
         """Extra of ours: frame, valence, arousal."""
         return self.root / "va.csv"
 
+    def normals(self, index: int) -> Path:
+        """Extra of ours: camera-space normals of the face as colours."""
+        return self.root / "normals" / f"{index}.png"
+
     @property
     def landmarks(self) -> Path:
         """Extra of ours: all landmarks of the detector."""

@@ -202,6 +202,23 @@ class Subject:
         """Frame as decoded, RGB."""
         return self._read(self.files.original(self._checked(index)), cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB)
 
+    def normals(self, index: int) -> Float[np.ndarray, "H W 3"] | None:
+        """Normals of the face in frame ``index``: unit vectors in camera space (OpenCV axes), zero off the face.
+
+        Returns:
+            float32; None in a folder without normal maps.
+
+        Raises:
+            UserError: if the folder has normal maps, but not this one.
+        """
+        path = self.files.normals(self._checked(index))
+        if not path.parent.is_dir():
+            return None
+        colours = self._read(path, cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB)
+        vectors = colours.astype(np.float32) / 127.5 - 1
+        vectors[~colours.any(-1)] = 0
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
+
     def labels_and_teeth(self, index: int) -> tuple[UInt8[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
         """Classes (teeth are ``MOUTH``) and teeth mask of frame ``index``; no teeth file means no teeth."""
         path = self.files.parsing(self._checked(index))

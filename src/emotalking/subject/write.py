@@ -169,6 +169,17 @@ def write_valence_arousal(root: Path, values: Float[np.ndarray, "N 2"]) -> None:
     write_bytes(SubjectFiles(root).valence_arousal, ("\n".join(lines) + "\n").encode())
 
 
+def write_normals(root: Path, index: int, normals: Float[np.ndarray, "H W 3"]) -> None:
+    """``normals/{index}.png`` (ours): round(255 (0.5 n + 0.5)), and black where ``normals`` is zero.
+
+    Args:
+        normals: unit vectors in camera space, OpenCV axes (skin that faces the camera has z < 0), zero off the face.
+    """
+    colours = np.round(255 * (0.5 * normals + 0.5)).astype(np.uint8)
+    colours[~normals.any(-1)] = 0
+    write_bytes(SubjectFiles(root).normals(index), _png(colours))
+
+
 def write_landmarks(
     root: Path,
     points: Float[np.ndarray, "N K 2"],
