@@ -217,5 +217,5 @@ def _subject_facts(path: Path) -> dict[str, Any]:
             "focal length": f"{subject.focal:.0f} px",
         },
         "provenance": subject.manifest or "none (no subject.json: another program wrote this folder)",
-        "findings": validate(path),
+        "findings": [str(finding) for finding in validate(path)],
     }

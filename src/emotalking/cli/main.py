@@ -3,6 +3,7 @@
 import argparse
 import errno
 import importlib
+import keyword
 import os
 import re
 import sys
@@ -17,11 +18,12 @@ COMMANDS = {
     "prepare": "clip to subject folder: track the face, find masks, action units, emotion, sound",
     "train": "subject folder to avatar file",
     "render": "avatar file and speech to video, with emotion",
+    "validate": "what is missing or odd in a subject folder, and what to do",
     "info": "what an avatar file or a subject folder holds",
     "demo": "the whole way in one go, on a synthetic actor",
 }
-"""Every command is the module ``emotalking.cli.<name>`` with ``configure(parser)`` and ``run(args)``, imported when it
-is called, so that help costs nothing."""
+"""Every command is the module ``emotalking.cli.<name>`` (``import_`` where the name is a word of Python) with
+``configure(parser)`` and ``run(args)``, imported when it is called, so that help costs nothing."""
 
 USER_ERROR, INTERRUPTED, BUG = 2, 130, 1
 _FULL_OR_FORBIDDEN = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = join_negative_values(sys.argv[1:] if argv is None else argv)
         name = next((word for word in arguments if not word.startswith("-")), None)
         if name in COMMANDS:
-            module = importlib.import_module(f"emotalking.cli.{name}")
+            module = importlib.import_module(f"emotalking.cli.{name}{'_' * keyword.iskeyword(name)}")
         parser = _parser(name, module)
         if not arguments:
             parser.print_help(sys.stderr)

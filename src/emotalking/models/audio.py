@@ -5,15 +5,19 @@ from torch import Tensor, nn
 
 WINDOW = 8
 """Frames in an audio window: four past, the current and three future."""
-STEPS = 16
-"""Feature steps of 20 ms per frame."""
+MOST_STEPS = 16
+"""Feature steps per frame that four stride-2 convolutions bring down to one; fewer are brought down as well."""
 
 
 class AudioEncoder(nn.Module):
     """An audio window to one code.
 
-    AudioNet is four stride-2 convolutions over a frame's 16 steps and two linear layers; AudioAttNet weighs the
-    eight frames' codes by a small convolutional attention, which is the only temporal smoothing of the model.
+    AudioNet is four stride-2 convolutions over a frame's steps and two linear layers; AudioAttNet weighs the eight
+    frames' codes by a small convolutional attention, which is the only temporal smoothing of the model.
+
+    Assumption: HuBERT's two steps a frame ([N, 2, 1024], paper-spec 2) enter the same convolutions as they are: 16
+    steps shrink as 16, 8, 4, 2, 1, and two as 2, 1, 1, 1, 1 (kernel 3, stride 2, padding 1). No published text says
+    more; repeating them eight times to 16 would give the convolutions nothing to see but their own padding.
     """
 
     def __init__(self, channels: int, code: int = 32) -> None:
@@ -31,8 +35,8 @@ class AudioEncoder(nn.Module):
         self.attention = nn.Sequential(*attention)
         self.attention_weights = nn.Sequential(nn.Linear(WINDOW, WINDOW), nn.Softmax(dim=-1))
 
-    def forward(self, windows: Float[Tensor, "B 8 C 16"]) -> Float[Tensor, "B code"]:
-        """Codes of B windows (`speech.features.audio_windows`)."""
+    def forward(self, windows: Float[Tensor, "B 8 C S"]) -> Float[Tensor, "B code"]:
+        """Codes of B windows of S steps a frame, 1 <= S <= 16 (`speech.features.audio_windows`)."""
         batch = windows.shape[0]
         codes = self.project(self.frames(windows.flatten(0, 1)).squeeze(-1)).unflatten(0, (batch, WINDOW))
         weights = self.attention_weights(self.attention(codes.transpose(1, 2)).squeeze(1))

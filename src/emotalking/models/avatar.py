@@ -174,7 +174,7 @@ class Avatar:
     def render(
         self,
         viewmats: Float[Tensor, "B 4 4"],
-        audio_windows: Float[Tensor, "B 8 C 16"],
+        audio_windows: Float[Tensor, "B 8 C S"],
         aus: Float[Tensor, "B 6"],
         va: Float[Tensor, "B 2"] | None = None,
         background: Float[Tensor, "B H W 3"] | None = None,

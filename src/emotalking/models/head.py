@@ -50,7 +50,7 @@ class TalkingHead(nn.Module):
 
     def deform_face(
         self,
-        audio_windows: Float[Tensor, "B 8 C 16"],
+        audio_windows: Float[Tensor, "B 8 C S"],
         aus: Float[Tensor, "B 6"],
         canonical: FaceCanonical | None = None,
     ) -> Deformed:
@@ -59,7 +59,7 @@ class TalkingHead(nn.Module):
         return self.face.gaussians.deform(**self.face.motion(canonical, self.face.audio(audio_windows), aus))
 
     def deform_mouth(
-        self, audio_windows: Float[Tensor, "B 8 C 16"], canonical: MouthCanonical | None = None
+        self, audio_windows: Float[Tensor, "B 8 C S"], canonical: MouthCanonical | None = None
     ) -> Deformed:
         """Inside-mouth Gaussians moved by speech (eq. 3)."""
         canonical = self.mouth.motion.canonical(self.mouth.gaussians.means) if canonical is None else canonical

@@ -3,6 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+FEATURE_SHAPES = {"mel": (16, 32), "ds": (16, 29), "eo": (16, 44), "hu": (2, 1024)}
+"""Steps and channels a frame of the audio features that folders hold (paper-spec 1; "mel" is ours)."""
+
+
+def feature_name(shape: tuple[int, int]) -> str | None:
+    """Which audio features have ``shape`` = (steps, channels) a frame; None: unknown ones."""
+    return next((name for name, known in FEATURE_SHAPES.items() if known == shape), None)
+
 
 @dataclass(frozen=True)
 class SubjectFiles:
@@ -62,7 +70,7 @@ class SubjectFiles:
 
     @property
     def unnamed_audio_features(self) -> Path:
-        """What the DeepSpeech script of ER-NeRF writes where TalkingGaussian reads ``aud_ds.npy``."""
+        """What the scripts of ER-NeRF write where TalkingGaussian reads ``aud_ds.npy``."""
         return self.root / "aud.npy"
 
     @property

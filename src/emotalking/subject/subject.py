@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from emotalking.errors import UserError
-from emotalking.subject.files import SubjectFiles
+from emotalking.subject.files import SubjectFiles, feature_name
 from emotalking.subject.frame import Frame, LandmarkTrack, lips_rect_of, mouth_opening_of, teeth_to_mouth
 from emotalking.subject.layouts import MODEL_AUS, colours_to_labels
 from emotalking.subject.tables import opengl_to_viewmats, read_cameras, read_json, read_landmarks, read_table
@@ -166,7 +166,8 @@ class Subject:
         """Audio features ``aud_{name}.npy`` per video frame, float32.
 
         Args:
-            name: "mel" (ours), "ds" (DeepSpeech, 29 channels; also found as ``aud.npy``), "eo" (44), "hu" (HuBERT).
+            name: "mel" (ours), "ds" (DeepSpeech, 29 channels), "eo" (wav2vec, 44), "hu" (HuBERT); any of them may also
+                be called ``aud.npy``, as ER-NeRF has it, and is then known by its shape.
 
         Returns:
             [N, 16, C]; HuBERT as stored, [N, 2, 1024]. Up to 0.2 s missing at the end repeats the last frame.
@@ -175,7 +176,7 @@ class Subject:
             UserError: if the file is missing, malformed or shorter than the video.
         """
         path = self.files.audio_features(name)
-        if name == "ds" and not path.exists() and self.files.unnamed_audio_features.exists():
+        if not path.exists() and self._unnamed_kind() == name:
             path = self.files.unnamed_audio_features
         if not path.exists():
             known = sorted(p.stem.removeprefix("aud_") for p in self.files.root.glob("aud_*.npy"))
@@ -192,6 +193,14 @@ class Subject:
         if missing > 0:
             features = np.concatenate([features, np.repeat(features[-1:], missing, 0)])
         return features[: self.num_frames]
+
+    def _unnamed_kind(self) -> str | None:
+        """Which features ``aud.npy`` holds, told by its shape; None without one."""
+        try:
+            shape = np.load(self.files.unnamed_audio_features, allow_pickle=False, mmap_mode="r").shape
+        except (OSError, ValueError, EOFError):
+            return None
+        return feature_name(shape[1:]) if len(shape) == 3 else None
 
     @cached_property
     def background(self) -> UInt8[np.ndarray, "H W 3"]:

@@ -1,147 +1,78 @@
-"""Look over a subject folder and say what is missing or odd."""
+"""Look over a subject folder and say what is missing or odd, how bad it is, and what to do."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import soundfile
-from PIL import Image, UnidentifiedImageError
-
 from emotalking.errors import UserError
+from emotalking.subject import check_cameras, check_files, check_tables
 from emotalking.subject.files import SubjectFiles
-from emotalking.subject.layouts import MODEL_AUS
+from emotalking.subject.findings import Finding
+from emotalking.subject.peers import PEERS, peer_findings
 from emotalking.subject.subject import Subject
 
-ROTATION_TOLERANCE = 1e-3
-"""Largest deviation of R R^T from the identity that rounding in a JSON file explains, with room."""
+_NEEDED = "prepare the clip again or copy the file there"
+_ORDER = ("error", "warning", "note")
 
 
-def validate(path: str | Path) -> list[str]:
-    """Findings about a subject folder, each one sentence; an empty list means that nothing is missing or odd.
+def validate(path: str | Path, peer: str | None = None) -> list[Finding]:
+    """Findings about a subject folder, worst first; an empty list means that nothing is missing or odd.
 
     Args:
-        path: the folder; one that TalkingGaussian's scripts wrote is fine.
+        path: the folder; one that TalkingGaussian's or ER-NeRF's scripts wrote is fine.
+        peer: "talkinggaussian" or "ernerf" looks with the eyes of its loader; None with ours.
+
+    Raises:
+        UserError: no such peer.
     """
+    if peer is not None and peer not in PEERS:
+        raise UserError(f"there is no peer called '{peer}': choose one of {', '.join(PEERS)}.")
+    files = SubjectFiles(Path(path))
+    if not files.root.is_dir():
+        return [Finding("error", str(files.root), "no such folder", "make one with 'emotalking prepare'")]
+    vital = (files.transforms("train"), files.transforms("val"), files.background)
+    found = [Finding("error", file.name, "missing", _NEEDED) for file in vital if not file.exists()]
+    if all(files.transforms(split).exists() for split in ("train", "val")):
+        found += _run("transforms_*.json", lambda: check_cameras.numbering(files))
     try:
         subject = Subject.open(path)
     except UserError as error:
-        return [str(error)]
-    findings: list[str] = []
-    checks = (_cameras, _frame_files, _image_sizes, _landmarks, _tables, _audio, _manifest)
-    for check in checks:
-        try:
-            findings += check(subject)
-        except UserError as error:
-            findings.append(str(error))
-    return findings
+        if not any(finding.severity == "error" for finding in found):
+            found.append(_finding("the folder", error))
+        return sorted(found, key=_badness)
+    checks: dict[str, Callable[[Subject], list[Finding]]] = {
+        "transforms_*.json": check_cameras.cameras,
+        "the frames": check_files.frame_files,
+        "the pictures": check_files.image_sizes,
+        "the masks": check_files.picture_contents,
+        "ori_imgs": check_files.repeated_frames,
+        "the landmarks": check_tables.landmarks,
+        "au.csv": check_tables.action_units,
+        "va.csv": check_tables.emotion,
+        "aud_*.npy": check_tables.features,
+        "aud.wav": check_tables.sound,
+        "subject.json": check_tables.record,
+    }
+    if peer is not None:
+        checks = {"transforms_*.json": check_cameras.cameras, "the pictures": check_files.image_sizes}
+        checks |= {"aud.wav": check_tables.sound, peer: lambda subject: peer_findings(subject, peer)}
+    for where, check in checks.items():
+        found += _run(where, lambda check=check: check(subject))
+    # A missing file may be met by several checks.
+    return sorted(dict.fromkeys(found), key=_badness)
 
 
-def _cameras(subject: Subject) -> list[str]:
-    findings = []
-    rotations = subject.viewmats[:, :3, :3].astype(np.float64)
-    errors = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
-    bad = np.flatnonzero((errors > ROTATION_TOLERANCE) | (np.linalg.det(rotations) < 0))
-    if len(bad):
-        findings.append(f"{len(bad)} cameras are no rotations (first: frame {bad[0]}).")
-    if len(subject.val_indices) == 0:
-        findings.append("transforms_val.json lists no frame, so nothing can be evaluated.")
-    depth = (subject.viewmats @ np.array([0, 0, 0, 1], np.float32))[:, 2]
-    if (depth <= 0).any():
-        findings.append(f"The head's origin lies behind the camera in {int((depth <= 0).sum())} frames.")
-    return findings
-
-
-def _frame_files(subject: Subject) -> list[str]:
-    files = subject.files
-    families: tuple[tuple[str, Callable[[int], Path]], ...] = (
-        ("ori_imgs/*.jpg", files.original),
-        ("gt_imgs/*.jpg", files.target),
-        ("torso_imgs/*.png", files.torso),
-        ("parsing/*.png", files.parsing),
-        ("teeth_mask/*.npy", files.teeth),
-        ("ori_imgs/*.lms", files.ibug_landmarks),
-    )
-    findings = []
-    for name, path_of in families:
-        missing = [i for i in range(subject.num_frames) if not path_of(i).exists()]
-        if missing:
-            findings.append(f"{name}: {len(missing)} of {subject.num_frames} files are missing (first: {missing[0]}).")
-    return findings
-
-
-def _image_sizes(subject: Subject) -> list[str]:
-    """Headers only, so that a long clip is checked in seconds."""
-    findings = []
-    for path_of in (subject.files.original, subject.files.target, subject.files.torso, subject.files.parsing):
-        for index in range(subject.num_frames):
-            path = path_of(index)
-            if not path.exists():
-                continue
-            try:
-                with Image.open(path) as image:
-                    size = image.size
-            except (UnidentifiedImageError, OSError):
-                findings.append(f"{path} is no readable image.")
-                break
-            if size != (subject.width, subject.height):
-                findings.append(f"{path} measures {size}, bc.jpg {(subject.width, subject.height)} (width, height).")
-                break
-    return findings
-
-
-def _landmarks(subject: Subject) -> list[str]:
-    track = subject.landmarks
-    findings = []
-    lost = int((~track.detected).sum())
-    if lost:
-        findings.append(f"No face was found in {lost} of {subject.num_frames} frames.")
-    points = track.points[track.detected]
-    if not np.isfinite(points).all():
-        findings.append("The landmarks of frames marked as detected hold values that are not finite.")
-    return findings
-
-
-def _tables(subject: Subject) -> list[str]:
-    findings = []
-    for name in (*MODEL_AUS, "AU25"):
-        values = subject.au(name)
-        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 5:
-            findings.append(f"au.csv: {name}_r leaves the range 0..5.")
-    affect = subject.valence_arousal
-    if affect is not None and (not np.isfinite(affect).all() or np.abs(affect).max() > 1):
-        findings.append("va.csv: valence or arousal leaves the range -1..1.")
-    return findings
-
-
-def _audio(subject: Subject) -> list[str]:
-    files: SubjectFiles = subject.files
-    findings = []
-    names = sorted(p.stem.removeprefix("aud_") for p in files.root.glob("aud_*.npy"))
-    if not names and files.unnamed_audio_features.exists():
-        names = ["ds"]
-    if not names:
-        findings.append("There are no audio features (aud_*.npy).")
-    for name in names:
-        try:
-            if not np.isfinite(subject.audio_features(name)).all():
-                findings.append(f"aud_{name}.npy holds values that are not finite.")
-        except UserError as error:
-            findings.append(str(error))
-    if not files.audio.exists():
-        return [*findings, "aud.wav is missing, so the result cannot be heard or scored for lip sync."]
+def _run(where: str, check: Callable[[], list[Finding]]) -> list[Finding]:
+    """A check, or the sentence of the file on which it stopped."""
     try:
-        info = soundfile.info(files.audio)
-    except soundfile.LibsndfileError:
-        return [*findings, "aud.wav is no readable sound file."]
-    if info.samplerate != 16000:
-        findings.append(f"aud.wav has {info.samplerate} Hz instead of 16000.")
-    seconds = float(subject.num_frames / subject.fps)
-    if abs(info.duration - seconds) > 0.5:
-        findings.append(f"aud.wav lasts {info.duration:.2f} s, the frames {seconds:.2f} s.")
-    return findings
+        return check()
+    except UserError as error:
+        return [_finding(where, error)]
 
 
-def _manifest(subject: Subject) -> list[str]:
-    if subject.manifest:
-        return []
-    return [f"There is no subject.json: the frame rate is taken to be {subject.fps} frames a second."]
+def _finding(where: str, error: UserError) -> Finding:
+    what, _, remedy = str(error).rpartition(": ")
+    return Finding("error", where, what or str(error), remedy if what else _NEEDED)
+
+
+def _badness(finding: Finding) -> int:
+    return _ORDER.index(finding.severity)

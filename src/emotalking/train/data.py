@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from emotalking.errors import UserError
-from emotalking.speech.features import audio_windows
+from emotalking.speech.features import FUTURE_FRAMES, PAST_FRAMES, WINDOW_FRAMES
 from emotalking.subject import Subject
 from emotalking.subject.layouts import FaceLayout, Label
 
@@ -18,7 +18,7 @@ class Conditions:
     """What drives the model, for F frames."""
 
     viewmats: Float[Tensor, "F 4 4"]
-    audio: Float[Tensor, "F 8 C 16"]
+    audio: Float[Tensor, "F 8 C S"]
     aus: Float[Tensor, "F 6"]
     va: Float[Tensor, "F 2"]
 
@@ -71,13 +71,15 @@ class TrainingData:
         valence_arousal = subject.valence_arousal
         if valence_arousal is None:
             valence_arousal = np.zeros((subject.num_frames, 2), np.float32)
-        windows = audio_windows(subject.audio_features(features))
+        sound = torch.from_numpy(subject.audio_features(features)).to(device)
 
         def pick(array: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array[indices], dtype=np.float32)).to(device)
 
-        conditions = Conditions(pick(subject.viewmats), pick(windows), pick(subject.aus), pick(valence_arousal))
-        if not bool(torch.isfinite(conditions.audio).all() & torch.isfinite(conditions.aus).all()):
+        conditions = Conditions(
+            pick(subject.viewmats), windows_of(sound, indices), pick(subject.aus), pick(valence_arousal)
+        )
+        if not bool(torch.isfinite(sound).all() & torch.isfinite(conditions.aus).all()):
             raise UserError(f"{subject.files.root} has non-finite audio features or action units: prepare it again.")
         return cls(
             indices=np.asarray(indices, np.int64),
@@ -133,6 +135,19 @@ class TrainingData:
         rotation, translation = self.conditions.viewmats[:, :3, :3], self.conditions.viewmats[:, :3, 3]
         centres = -(rotation.transpose(1, 2) @ translation[..., None]).squeeze(-1)
         return max(0.1, 1.1 * float((centres - centres.mean(0)).norm(dim=1).max()))
+
+
+def windows_of(features: Float[Tensor, "N S C"], indices: Int64[np.ndarray, "F"]) -> Float[Tensor, "F 8 C S"]:
+    """The windows [i-4, i+4) of the frames ``indices``, zero outside the recording (paper-spec 4.2).
+
+    Consecutive frames get a view: eight copies of HuBERT's features would fill gigabytes.
+    """
+    padded = torch.nn.functional.pad(features, (0, 0, 0, 0, PAST_FRAMES, FUTURE_FRAMES))
+    windows = padded.unfold(0, WINDOW_FRAMES, 1).permute(0, 3, 2, 1)
+    first = int(indices[0]) if len(indices) else 0
+    if np.array_equal(indices, np.arange(first, first + len(indices))):
+        return windows[first : first + len(indices)]
+    return windows[torch.from_numpy(indices).to(features.device)]
 
 
 def class_mask(labels: UInt8[Tensor, "*batch H W"], *classes: Label) -> Bool[Tensor, "*batch H W"]:

@@ -16,7 +16,7 @@ from emotalking.configs.train import TrainConfig
 from emotalking.errors import UserError
 from emotalking.generator.mesh_warp import MeshWarp
 from emotalking.generator.protocol import EmotionGenerator
-from emotalking.models.audio import STEPS
+from emotalking.models.audio import MOST_STEPS
 from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso
 from emotalking.models.head import TalkingHead
 from emotalking.progress import track
@@ -74,10 +74,10 @@ def train(
     config = override(preset(preset_name), overrides or [])
     source = Subject.open(subject)
     _, steps, channels = source.audio_features(config.model.audio.features).shape
-    if steps != STEPS:
+    if not 1 <= steps <= MOST_STEPS:
         raise UserError(
             f"The '{config.model.audio.features}' audio features of {source.files.root} have {steps} steps a frame and "
-            f"the audio encoder needs {STEPS}: use others (--set model.audio.features=mel)."
+            f"the audio encoder takes 1 to {MOST_STEPS}: use others (--set model.audio.features=mel)."
         )
     config = replace(config, model=replace(config.model, audio=replace(config.model.audio, channels=channels)))
     out, device = Path(out), torch.device(device)
