@@ -9,8 +9,9 @@ import pytest
 
 from emotalking.actor.actor import Actor, head_viewmat
 from emotalking.actor.state import ActorFrame, ActorState, Viseme
+from emotalking.capture.mask_edges import guided_upsample
 from emotalking.capture.mask_geometry import CELLS, LEFT, TOP, HeadFrame, apply_affine, face_zones
-from emotalking.capture.masks import EmbeddedParsing, SelfieSegmentation, guided_upsample
+from emotalking.capture.masks import ClipParser, EmbeddedParsing, Parsing, SelfieSegmentation
 from emotalking.subject.layouts import IBUG68, FaceLayout, Label
 
 SIZE = 192
@@ -48,8 +49,12 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / max((a | b).sum(), 1))
 
 
+def parse(parser: ClipParser, image: np.ndarray, points: np.ndarray) -> Parsing:
+    return parser.decide(image, points, parser.scores(image, points))
+
+
 def overlaps(parser, play: Performance) -> dict[Label, float]:
-    parsings = [parser(image, points) for image, points in zip(play.images, play.points, strict=True)]
+    parsings = [parse(parser, image, points) for image, points in zip(play.images, play.points, strict=True)]
     found = np.stack([p.labels for p in parsings])
     truth = np.stack([f.labels for f in play.frames])
     return {label: overlap(found == label, truth == label) for label in Label}
@@ -87,7 +92,7 @@ def test_teeth_are_mouth_and_near_the_truth() -> None:
     play = performance()
     parser = EmbeddedParsing(blurred_truth).fit(play.images, play.points, play.layout)
     widest = max(range(len(play.frames)), key=lambda i: int(play.frames[i].teeth.sum()))
-    parsing = parser(play.images[widest], play.points[widest])
+    parsing = parse(parser, play.images[widest], play.points[widest])
     assert parsing.teeth.any()
     assert (parsing.labels[parsing.teeth] == Label.MOUTH).all()
     near = cv2.dilate(play.frames[widest].teeth.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
@@ -108,8 +113,8 @@ def test_the_same_frame_parses_alike_wherever_it_lies() -> None:
 
     moved = np.roll(frame.image, shift, 1)
     parser = EmbeddedParsing(segmenter).fit(play.images, play.points, play.layout)
-    still = parser(frame.image, play.points[0]).labels
-    there = parser(moved, play.points[0] + np.float32([shift, 0])).labels
+    still = parse(parser, frame.image, play.points[0]).labels
+    there = parse(parser, moved, play.points[0] + np.float32([shift, 0])).labels
     inner = np.s_[:, 3 * shift : -3 * shift]
     assert (np.roll(still, shift, 1)[inner] == there[inner]).mean() > 0.985
 
@@ -154,7 +159,7 @@ def test_a_face_without_hair_clothes_or_mouth_is_no_error() -> None:
     parser = EmbeddedParsing(lambda picture: np.ones(picture.shape[:2], np.float32)).fit(
         [image], play.points[:1], play.layout
     )
-    labels = parser(image, play.points[0]).labels
+    labels = parse(parser, image, play.points[0]).labels
     assert labels.shape == (SIZE, SIZE)
     assert (labels != Label.BACKGROUND).all()
 

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from emotalking.capture.background import write_plate
-from emotalking.capture.masks import EmbeddedParsing, Parsing
+from emotalking.capture.mask_motion import Steadier
+from emotalking.capture.masks import EmbeddedParsing, ParsingProvider
 from emotalking.capture.steps import each_frame
 from emotalking.capture.torso import write_layers
 from emotalking.errors import UserError
@@ -27,6 +28,7 @@ def make_masks(
     frames: Iterator[UInt8[np.ndarray, "H W 3"]],
     points: Float[np.ndarray, "N K 2"],
     layout: FaceLayout,
+    provider: ParsingProvider | None = None,
 ) -> dict[str, Any]:
     """``parsing/`` and ``teeth_mask/`` of all frames.
 
@@ -35,19 +37,22 @@ def make_masks(
         frames: all frames in order.
         points: steadied landmarks, pixels.
         layout: their meaning.
+        provider: what parses; None: the embedded one.
     """
-    provider = EmbeddedParsing()
+    provider = provider or EmbeddedParsing()
     chosen = spread(len(points), SAMPLES)
     parser = provider.fit([read_image(files.original(i)) for i in chosen], points[chosen], layout)
+    steadier = Steadier()
 
-    def parsed() -> Iterator[Parsing]:
+    def scored() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         for image, place in zip(frames, points, strict=True):
-            yield parser(image, place)
+            yield image, place, steadier(image, parser.scores(image, place))
 
-    def save(index: int, parsing: Parsing) -> None:
+    def save(index: int, frame: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+        parsing = parser.decide(*frame)
         write.write_parsing(files.root, index, parsing.labels, parsing.teeth)
 
-    each_frame(parsed(), save, "masks", len(points))
+    each_frame(scored(), save, "masks", len(points))
     return {"provider": provider.name}
 
 
