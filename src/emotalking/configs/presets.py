@@ -53,16 +53,16 @@ FAST = TrainConfig(
         densify=DensifyConfig(start=300, until=2_000, size_from=500, max_gaussians=20_000),
     ),
     face=BranchStageConfig(
-        iterations=11_000,
+        iterations=6_000,
         warmup=1_200,
-        schedule_knee=8_800,
-        losses=LossConfig(lips=1.0),
-        densify=DensifyConfig(start=300, until=8_000, grad_threshold=3e-4, size_from=1_200, max_gaussians=40_000),
+        schedule_knee=4_800,
+        losses=LossConfig(lips=0.5),
+        densify=DensifyConfig(start=300, until=4_500, grad_threshold=3e-4, size_from=1_200, max_gaussians=40_000),
     ),
     emotion=EmotionStageConfig(iterations=4_000, schedule_knee=3_200, real_share=0.15),
     finetune=FinetuneStageConfig(iterations=1_500, mouth_colours=True),
-    optim=OptimConfig(grids=2e-2, networks=2e-3, audio=1e-4, temporal=1e-4),
-    audio_start=300,
+    optim=OptimConfig(grids=2e-2, networks=2e-3, audio=3e-4, temporal=1e-4),
+    audio_start=1_500,
     background="random",
 )
 """A GPU's minutes: about a tenth of the paper's iterations, started on the tracked surface."""
