@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotalking.capture.video import Framing, probe, read_frames
+from emotalking.capture.video import Damage, Framing, pictures, probe, read_frames
 from emotalking.errors import UserError
 
 from .clips import grey_frames, number_of, write_clip
@@ -38,7 +38,7 @@ def test_unsteady_time_stamps_keep_their_speed(tmp_path: Path) -> None:
     seen = [number_of(image) for image in read_frames(clip)]
     shown = np.array(times)[seen] - times[0]
     due = np.arange(len(seen)) * 40
-    assert np.abs(shown - due).max() <= 46
+    assert np.abs(shown - due)[:-1].max() <= 46  # the last picture stays for as long as pictures do on average
 
 
 def test_limit_stops_early(tmp_path: Path) -> None:
@@ -76,13 +76,15 @@ def test_unfinished_copy_without_index(tmp_path: Path) -> None:
         probe(cut)
 
 
-def test_cut_in_the_middle_names_the_good_frames(tmp_path: Path) -> None:
+def test_a_clip_that_is_cut_short_gives_its_good_part(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (60, 64, 64, 3), dtype=np.uint8)
     clip = write_clip(tmp_path / "a.mp4", noise, movflags="+faststart")
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(clip.read_bytes()[: int(clip.stat().st_size * 0.6)])
-    with pytest.raises(UserError, match=r"cut\.mp4 is cut short or damaged after \d+ frames"):
-        list(read_frames(cut))
+    damage = Damage()
+    assert 30 <= len(list(pictures(cut, damage))) <= 38
+    assert damage.promised_s == pytest.approx(2.4)
+    assert damage.lost == []
 
 
 def test_sound_alone_has_no_picture(tmp_path: Path) -> None:

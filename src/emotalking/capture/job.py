@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,11 @@ from emotalking.capture.mediapipe_layout import MEDIAPIPE_LAYOUT
 from emotalking.capture.pose import PoseConfig, PoseTrack
 from emotalking.capture.steps import Steps, digest, file_hash
 from emotalking.capture.store import load_pose, load_track
-from emotalking.capture.video import SHORTEST_S, ClipInfo, Framing, probe, read_frames
+from emotalking.capture.timeline import Timeline, parse_rate
+from emotalking.capture.video import SHORTEST_S, ClipInfo, Framing, probe
 from emotalking.errors import UserError
 from emotalking.subject.files import SubjectFiles
 from emotalking.subject.tables import read_json
-
-FPS = 25
-"""Rate of every subject: the networks' audio windows are counted in frames of 40 ms (paper-spec 0)."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,15 @@ class PrepareConfig:
     size: int | None = None
     """Side of the square frames in pixels; None: 512, or the clip's own where it is smaller."""
     limit_seconds: float | int | None = None
-    """Use only the beginning of the clip."""
+    """Use only the beginning of the clip, or of ``part``."""
+    fps: Fraction | float | int | str = 25
+    """Frames a second of the subject, kept as an exact rational ("30000/1001"); "source": the clip's true rate. The
+    networks' audio windows are counted in frames, and were published for 25."""
+    part: tuple[float | int, float | int] | None = None
+    """Use only this, seconds after the clip's first picture."""
+    audio_offset: float | int | str = "auto"
+    """How late the sound is, in seconds: it is moved earlier by that much. "auto": as measured from mouth and voice,
+    if that can be trusted; "none": leave the sound where it is."""
     task_model: str | Path | None = None
     """A MediaPipe ``.task`` file for the landmarks; None: the embedded face mesh."""
     action_units: str | Path | None = None
@@ -45,10 +52,22 @@ class PrepareConfig:
         """Refuse what no clip could satisfy."""
         if self.limit_seconds is not None and self.limit_seconds < SHORTEST_S:
             raise UserError(f"limit of {self.limit_seconds} s: at least {SHORTEST_S:.0f} s are needed.")
+        if self.part is not None and not 0 <= self.part[0] <= self.part[1] - SHORTEST_S:
+            raise UserError(
+                f"part {self.part[0]:g},{self.part[1]:g}: give begin and end in s, {SHORTEST_S:.0f} or more apart."
+            )
+        if isinstance(self.audio_offset, str) and self.audio_offset not in ("auto", "none"):
+            raise UserError(f"audio offset {self.audio_offset!r}: give auto, none, or seconds.")
+        _ = self.rate
         if self.size is not None and (self.size < 64 or self.size % 2):
             raise UserError(f"size {self.size}: give an even number of pixels, 64 or more.")
         if self.normals not in ("mesh", "none"):
             raise UserError(f"normals {self.normals!r}: give mesh or none.")
+
+    @property
+    def rate(self) -> Fraction | None:
+        """``fps`` as an exact number; None: the clip's own."""
+        return None if self.fps == "source" else parse_rate(self.fps)
 
 
 class Job:
@@ -63,12 +82,11 @@ class Job:
         clip_hash = file_hash(clip)
         old = _earlier(self.files, clip, clip_hash)
         self.manifest: dict[str, Any] = {
-            "fps": str(Fraction(FPS)),
             "emotalking": emotalking.__version__,
             "clip": {"name": clip.name, "sha256": clip_hash},
             "steps": old.get("steps", {}),
         }
-        key = digest([clip_hash, emotalking.__version__, FPS, config.limit_seconds])
+        key = digest([clip_hash, emotalking.__version__])
         self.steps = Steps(out, self.manifest, key)
 
     @property
@@ -81,14 +99,29 @@ class Job:
         """Height and width of the subject's frames, pixels."""
         return self.framing.size, self.framing.size
 
+    @cached_property
+    def timeline(self) -> Timeline:
+        """The clock of the subject, which step "clock" found."""
+        return Timeline.load(self.clock_file)
+
+    @property
+    def clock_file(self) -> Path:
+        """Where :attr:`timeline` is kept."""
+        return self.work / "clock.npz"
+
+    @property
+    def fps(self) -> Fraction:
+        """Frames a second of the subject."""
+        return self.timeline.fps
+
     @property
     def count(self) -> int:
-        """Frames of the subject, known after step "landmarks"."""
-        return int(self.steps.facts("landmarks")["frames"])
+        """Frames of the subject."""
+        return len(self.timeline.pictures)
 
     def read(self) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
         """The subject's frames in order, framed."""
-        return read_frames(self.clip, FPS, self.framing, self.config.limit_seconds)
+        return self.timeline.read(self.clip, self.framing)
 
     @property
     def track_file(self) -> Path:

@@ -6,26 +6,27 @@ skips what is finished. Cameras are written last, so that a half-made folder is 
 """
 
 from dataclasses import asdict
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emotalking.capture import action_units as aus
-from emotalking.capture.job import FPS, Job, PrepareConfig
+from emotalking.capture.job import Job, PrepareConfig
 from emotalking.capture.landmarks import bridge, check_faces, find_framing, open_provider, steady, track_landmarks
 from emotalking.capture.layers import draw_layers, make_background, make_masks
 from emotalking.capture.normals import make_normals
 from emotalking.capture.pose import project, solve_pose
+from emotalking.capture.sound import cut_sound, mouth_gap, write_features, write_sound
 from emotalking.capture.steps import file_hash
 from emotalking.capture.store import save_pose, save_track
-from emotalking.capture.video import SHORTEST_S, read_frames
+from emotalking.capture.timeline import complaints, lay_out, scan
+from emotalking.capture.video import SHORTEST_S
 from emotalking.emotion.estimator import LandmarkEmotion
 from emotalking.errors import UserError
 from emotalking.progress import track
-from emotalking.speech.audio import load_audio
-from emotalking.speech.features import audio_features
+from emotalking.speech.audio import SAMPLE_RATE, sound_span
+from emotalking.speech.sync_offset import TRUSTED, measure_offset
 from emotalking.subject import Subject, write
 
 __all__ = ["PrepareConfig", "prepare"]
@@ -53,10 +54,12 @@ def prepare(clip: str | Path, out: str | Path, **options: Any) -> Subject:
 def _run(job: Job) -> None:
     """All steps in order: name, function, what it builds on, settings, and whether its files are there."""
     config, files, done = job.config, job.files, job.steps.run
-    done("framing", _frame, job, settings=config.size)
+    done("clock", _clock, job, [], [str(config.rate), config.part, config.limit_seconds], job.clock_file.exists)
+    done("framing", _frame, job, ["clock"], config.size)
     done("landmarks", _landmarks, job, ["framing"], _hash(config.task_model), lambda: _has_landmarks(job))
-    done("audio", _audio, job, ["landmarks"], None, files.audio.exists)
     done("pose", _pose, job, ["landmarks"], asdict(config.pose), lambda: _has_pose(job))
+    done("audio offset", _audio_offset, job, ["pose"], config.audio_offset)
+    done("audio", _audio, job, ["audio offset"], None, files.audio.exists)
     done("masks", _masks, job, ["pose"], None, lambda: job.has_last(files.parsing, files.teeth))
     done("background", _background, job, ["masks"], None, files.background.exists)
     done("layers", _layers, job, ["background"], None, lambda: job.has_last(files.target, files.torso))
@@ -72,33 +75,45 @@ def _hash(path: str | Path | None) -> str | None:
     return None if path is None else file_hash(Path(path)) if Path(path).is_file() else str(path)
 
 
+def _clock(job: Job) -> dict[str, Any]:
+    """Which pictures of the clip make the subject, and when: true rate, used part, what is damaged."""
+    config = job.config
+    part = config.part
+    if config.limit_seconds is not None:
+        begin, end = part or (0.0, float("inf"))
+        part = (begin, min(end, begin + config.limit_seconds))
+    seen, sound = scan(job.clip), sound_span(job.clip)
+    timeline = lay_out(seen, config.rate, part, (sound.begin, sound.end))
+    seconds = float(len(timeline.pictures) / timeline.fps)
+    if seconds < SHORTEST_S:
+        promised = seen.damage.promised_s
+        cut = "" if promised is None else f" (it is cut short: it promises {promised:.1f} s; copy or export it again)"
+        raise UserError(f"{job.clip} lasts {seconds:.1f} s{cut}; give a clip of at least {SHORTEST_S:.0f} s.")
+    timeline.save(job.clock_file)
+    vars(job).pop("timeline", None)
+    return timeline.facts | {"warnings": complaints(job.clip, seen, sound, timeline)}
+
+
 def _frame(job: Job) -> dict[str, Any]:
-    seconds = job.config.limit_seconds or job.info.seconds or 60.0
-    rate = Fraction(24 / seconds).limit_denominator(1000)
-    rate = min(max(rate, Fraction(1, 4)), Fraction(5))
-    images = read_frames(job.clip, rate, limit_seconds=job.config.limit_seconds)
-    frames = ((float(i / rate), image) for i, image in enumerate(images))
-    return {"square": asdict(find_framing(job.info, frames, job.config.size))}
+    step = max(int(min(max(job.count / 24, job.fps / 5), job.fps * 4)), 1)
+    images = job.timeline.every(step).read(job.clip)
+    frames = ((float(i * step / job.fps), image) for i, image in enumerate(images))
+    square = find_framing(job.info, frames, job.config.size)
+    return {"square": asdict(square), "clip": [job.info.width, job.info.height]}
 
 
 def _landmarks(job: Job) -> dict[str, Any]:
     _drop_frames(job)
-    expected = None if job.info.seconds is None else round(job.info.seconds * FPS)
-    if job.config.limit_seconds is not None:
-        expected = int(job.config.limit_seconds * FPS)
     provider = open_provider(job.config.task_model)
     try:
-        frames = track(job.read(), "landmarks", expected)
+        frames = track(job.read(), "landmarks", job.count)
         found = track_landmarks(frames, provider, lambda i, image: write.write_original(job.files.root, i, image))
     finally:
         provider.close()
-    count = len(found.points)
-    if count < SHORTEST_S * FPS:
-        raise UserError(f"{job.clip} lasts {count / FPS:.1f} s; give a clip of at least {SHORTEST_S:.0f} s.")
-    check_faces(found.detected, job.clip, FPS)
+    check_faces(found.detected, job.clip, float(job.fps))
     save_track(job.track_file, found)
     lost = np.flatnonzero(~found.detected).tolist()
-    return {"provider": found.provider, "frames": count, "frames_without_face": lost}
+    return {"provider": found.provider, "frames": job.count, "frames_without_face": lost}
 
 
 def _has_landmarks(job: Job) -> bool:
@@ -116,18 +131,10 @@ def _drop_frames(job: Job) -> None:
                 path.unlink()
 
 
-def _audio(job: Job) -> dict[str, Any]:
-    samples = load_audio(job.clip)
-    wanted = round(job.count * 16000 / FPS)
-    samples = np.pad(samples[:wanted], (0, max(wanted - len(samples), 0)))
-    write.write_audio(job.files.root, samples)
-    return {"rate_hz": 16000}
-
-
 def _pose(job: Job) -> dict[str, Any]:
     found = job.track()
     points, depth = found.points[..., :2], found.points[..., 2]
-    pose = solve_pose(points, depth, job.layout, job.size, FPS, found.flow, job.config.pose)
+    pose = solve_pose(points, depth, job.layout, job.size, float(job.fps), found.flow, job.config.pose)
     model = project(pose.shape, pose.viewmats, pose.focal, job.size)
     calm = steady(bridge(points), model, job.layout)
     save_pose(job.pose_file, pose, calm)
@@ -141,6 +148,23 @@ def _pose(job: Job) -> dict[str, Any]:
 
 def _has_pose(job: Job) -> bool:
     return job.pose_file.exists() and job.files.landmarks.exists() and job.has_last(job.files.ibug_landmarks)
+
+
+def _audio_offset(job: Job) -> dict[str, Any]:
+    """How late the sound is, and by how much it will be moved."""
+    if not isinstance(job.config.audio_offset, str):
+        return {"applied_s": float(job.config.audio_offset)}
+    if job.config.audio_offset == "none":
+        return {"applied_s": 0.0}
+    found = measure_offset(mouth_gap(job.pose()[1], job.layout), job.fps, cut_sound(job.clip, job.timeline))
+    trusted = found.confidence >= TRUSTED and abs(found.seconds) >= 0.5 / job.fps
+    facts = {"measured_s": round(found.seconds, 4), "confidence": round(found.confidence, 4)}
+    return facts | {"applied_s": round(found.seconds, 4) if trusted else 0.0}
+
+
+def _audio(job: Job) -> dict[str, Any]:
+    late = float(job.steps.facts("audio offset")["applied_s"])
+    return {"rate_hz": SAMPLE_RATE, "silent_s": write_sound(job.files.audio, job.clip, job.timeline, late)}
 
 
 def _masks(job: Job) -> dict[str, Any]:
@@ -164,12 +188,12 @@ def _normals(job: Job) -> dict[str, Any]:
 def _action_units(job: Job) -> dict[str, Any]:
     if job.config.action_units is not None:
         values = aus.read_openface(job.config.action_units, job.count)
-        write.write_action_units(job.files.root, values, FPS)
+        write.write_action_units(job.files.root, values, job.fps)
         return {"provider": "OpenFace CSV"}
     pose, points = job.pose()
     head = aus.head_points(points, pose.viewmats, pose.focal, pose.shape, job.size)
     found = job.track().detected
-    write.write_action_units(job.files.root, aus.action_units(head, job.layout, FPS), FPS, found)
+    write.write_action_units(job.files.root, aus.action_units(head, job.layout, float(job.fps)), job.fps, found)
     return {"provider": "landmarks"}
 
 
@@ -177,15 +201,13 @@ def _emotion(job: Job) -> dict[str, Any]:
     pose, points = job.pose()
     camera = np.array([[pose.focal, 0, job.size[1] / 2], [0, pose.focal, job.size[0] / 2], [0, 0, 1]])
     estimator = LandmarkEmotion()
-    values = estimator.estimate(points, pose.viewmats, camera, pose.shape, job.layout, float(FPS))
+    values = estimator.estimate(points, pose.viewmats, camera, pose.shape, job.layout, float(job.fps))
     write.write_valence_arousal(job.files.root, values)
     return {"provider": estimator.name}
 
 
 def _features(job: Job) -> dict[str, Any]:
-    samples = load_audio(job.files.audio)
-    features = audio_features("mel").extract(samples, job.count, FPS)
-    write.write_audio_features(job.files.root, "mel", features)
+    write_features(job.files.audio_features("mel"), job.files.audio, "mel", job.count, job.fps)
     return {"provider": "mel"}
 
 
@@ -195,9 +217,14 @@ def _finish(job: Job) -> None:
     steps = job.manifest["steps"]
     height, width = job.size
     job.manifest |= {
+        "fps": str(job.fps),
         "frames": job.count,
         "width": width,
         "height": height,
+        "framing": steps["framing"]["square"] | {"clip": steps["framing"]["clip"]},
+        "part": steps["clock"]["part_s"],
+        "audio_offset_s": steps["audio offset"]["applied_s"],
+        "warnings": [warning for record in steps.values() for warning in record.get("warnings", ())],
         "providers": {name: record["provider"] for name, record in steps.items() if "provider" in record},
     }
     write.write_manifest(job.files.root, job.manifest)

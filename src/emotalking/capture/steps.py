@@ -2,22 +2,26 @@
 
 import hashlib
 import json
+import os
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from emotalking.progress import track
+from emotalking.progress import console, track
 from emotalking.subject import write
 from emotalking.subject.files import SubjectFiles
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
+State = TypeVar("State")
 Job = TypeVar("Job")
 
-LOOKAHEAD = 8
-"""Frames in flight between reading and writing; memory stays flat."""
+LOOKAHEAD = 3
+"""Frames in flight for each worker; memory stays flat."""
 
 
 class Steps:
@@ -47,6 +51,8 @@ class Steps:
     ) -> None:
         """Call ``work(job)`` unless its product is there; what it returns is recorded with its key and its seconds.
 
+        ``warnings`` among what it returns, a list of sentences, are also told to the person at the terminal.
+
         Args:
             name: of the step.
             work: makes the files.
@@ -66,6 +72,8 @@ class Steps:
             facts = work(job)
             record = {"key": key, "seconds": round(time.perf_counter() - begin, 1), **facts}
             self.ran.append(name)
+            for warning in facts.get("warnings", ()):
+                console.print(f"note: {warning}", highlight=False, markup=False, soft_wrap=True)
         self.manifest["steps"][name] = record
         self._write()
 
@@ -89,24 +97,71 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def each_frame(
-    frames: Iterable[Item], work: Callable[[int, Item], None], description: str, total: int, workers: int = 2
-) -> int:
-    """Call ``work(index, frame)`` for every frame on a few threads; returns the number of frames.
+class PerWorker(Generic[State]):
+    """One ``make()`` for each thread that asks: for networks and buffers that two threads must not share.
 
-    The numeric libraries release the interpreter while they compute, so that two threads use two cores.
+    Example:
+        >>> person = PerWorker(SelfieSegmentation)
+        >>> masks = map_frames(frames, lambda index, image: person()(image))
     """
-    pending: deque[Future[None]] = deque()
-    count = 0
+
+    def __init__(self, make: Callable[[], State]) -> None:
+        self._make, self._own = make, threading.local()
+
+    def __call__(self) -> State:
+        """The calling thread's own."""
+        if not hasattr(self._own, "state"):
+            self._own.state = self._make()
+        return self._own.state
+
+
+def map_frames(
+    frames: Iterable[Item], work: Callable[[int, Item], Result], workers: int | None = None
+) -> Iterator[Result]:
+    """``work(index, frame)`` for every frame on all cores; the results come in the order of the frames.
+
+    Threads serve: numpy, OpenCV and MediaPipe release the interpreter while they compute. Only a few frames a worker
+    are in flight, so that memory stays flat. Work that needs the frame before (tracking, smoothing over time) belongs
+    into the loop that takes the results::
+
+        scored = map_frames(zip(images, points), lambda i, frame: parser().scores(*frame))  # parser = PerWorker(...)
+        each_frame((steadier(score) for score in scored), save, "masks", count)
+
+    Args:
+        frames: read one after another in the calling thread.
+        work: called in the workers; what two of them must not share is a :class:`PerWorker`.
+        workers: threads; None: one a core.
+    """
+    workers = workers or cores()
+    pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for count, frame in enumerate(track(frames, description, total), start=1):
-                pending.append(pool.submit(work, count - 1, frame))
-                if len(pending) >= LOOKAHEAD:
-                    pending.popleft().result()
+            for index, frame in enumerate(frames):
+                pending.append(pool.submit(work, index, frame))
+                if len(pending) >= workers * LOOKAHEAD:
+                    yield pending.popleft().result()
             while pending:
-                pending.popleft().result()
+                yield pending.popleft().result()
         finally:
             for future in pending:
                 future.cancel()
-    return count
+
+
+def each_frame(
+    frames: Iterable[Item],
+    work: Callable[[int, Item], object],
+    description: str,
+    total: int,
+    workers: int | None = None,
+) -> int:
+    """Call ``work(index, frame)`` for every frame on all cores (:func:`map_frames`) with a progress bar.
+
+    Returns:
+        The number of frames.
+    """
+    return sum(1 for _ in track(map_frames(frames, work, workers), description, total))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,8 +1,8 @@
-"""Video in: any container to square RGB frames at exactly the wanted rate, one frame in memory at a time."""
+"""Video in: any container to RGB frames, one picture in memory at a time; damage is skipped and counted."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ SHORTEST_S = 2.0
 """A shorter clip cannot be learned from."""
 _EXACT_LENGTH = ("mov,mp4", "matroska", "avi")
 """Containers whose header declares the true length; the others estimate it."""
+_PICTURES = ("tty", "image2", "png_pipe", "jpeg_pipe", "gif")
+"""What FFmpeg reads as video and is none."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,18 @@ class Framing:
         return np.asarray(cv2.resize(cut, (self.size, self.size), interpolation=cv2.INTER_AREA), np.uint8)
 
 
+@dataclass
+class Damage:
+    """What could not be decoded; filled while :func:`pictures` runs."""
+
+    lost: list[float] = field(default_factory=list)
+    """Time stamps [s] of the pictures that are missing or came out broken."""
+    smeared_until: list[float] = field(default_factory=list)
+    """For each of them the next keyframe [s]: until there, pictures may carry traces of the damage."""
+    promised_s: float | None = None
+    """Length that the header declares, where it is clearly more than there is: the file was cut short."""
+
+
 def probe(path: str | Path) -> ClipInfo:
     """Read the header of a clip and its first frame.
 
@@ -61,20 +75,48 @@ def probe(path: str | Path) -> ClipInfo:
     """
     path = Path(path)
     with _opened(path) as (container, stream):
-        frame = next(iter(_frames(path, container, stream)), None)
+        frame = next((frame for _, frame in _decoded(path, container, stream, Damage())), None)
         if frame is None:
             raise UserError(f"{path} is cut short or damaged after 0 frames; copy or export it again.")
         height, width = (frame.height, frame.width)[:: -1 if _quarter_turns(frame) % 2 else 1]
         return ClipInfo(path, width, height, _rate(stream), _declared(container, stream), bool(container.streams.audio))
 
 
+def pictures(path: str | Path, damage: Damage | None = None) -> Iterator[tuple[float, Any]]:
+    """Time stamp [s, the clip's own clock, never running backwards] and PyAV frame of every good picture, in order.
+
+    A damaged packet in the middle is skipped, a file that was cut short ends early; both are noted in ``damage``.
+    A picture without a time stamp follows its predecessor at the declared rate.
+
+    Raises:
+        UserError: no video, or not one picture can be decoded.
+    """
+    path, damage = Path(path), Damage() if damage is None else damage
+    with _opened(path) as (container, stream):
+        time, first = 0.0, None
+        for time, frame in _decoded(path, container, stream, damage):
+            first = time if first is None else first
+            yield time, frame
+        if first is None:
+            raise UserError(f"{path} is cut short or damaged after 0 frames; copy or export it again.")
+        declared = _declared(container, stream)
+        seconds = time + float(1 / _rate(stream)) - first
+        if declared is not None and container.format.name.startswith(_EXACT_LENGTH) and seconds < declared - 0.5:
+            damage.promised_s = declared
+
+
+def to_rgb(frame: Any, framing: Framing | None = None) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture of :func:`pictures` as RGB, upright (the rotation that a phone noted is undone), framed."""
+    image = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(frame)))
+    return image if framing is None else framing.apply(image)
+
+
 def read_frames(
     path: str | Path, fps: Fraction | int = 25, framing: Framing | None = None, limit_seconds: float | int | None = None
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """Frames of a clip at exactly ``fps``: at k / fps the frame whose time stamp is nearest, RGB uint8.
+    """Frames at exactly ``fps`` in one pass: at k / fps after the first picture the one whose time stamp is nearest.
 
-    Times count from the first frame, in exact fractions: a clip of any rate, steady or not, keeps its speed. Rotation
-    noted by a phone is undone.
+    This trusts the clip's time stamps; ``capture.timeline`` also finds repeated pictures and the true rate.
 
     Args:
         path: the clip.
@@ -83,53 +125,36 @@ def read_frames(
         limit_seconds: stop after this much; None: read all.
 
     Raises:
-        UserError: no video, or cut short or damaged (noticed where the good frames end).
+        UserError: no video, or not one picture can be decoded.
     """
-    path, rate = Path(path), Fraction(fps)
+    rate = Fraction(fps)
     limit = None if limit_seconds is None else int(limit_seconds * rate)
-    count = 0
-    for frame, due in _timed(path, rate):
-        image: np.ndarray | None = None
-        for _ in range(due):
-            if limit is not None and count >= limit:
+    made = seen = 0
+    begin, last = None, None
+    for time, frame in pictures(path):
+        begin = time if begin is None else begin
+        seen += 1
+        if last is not None:
+            # A frame stands for all instants up to the middle between it and the next one.
+            due = int(((last[0] + time) / 2 - begin) * rate + 1e-9) + 1
+            yield from _repeat(last[1], framing, made, due, limit)
+            made = max(made, due)
+            if limit is not None and made >= limit:
                 return
-            if image is None:
-                image = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(frame)))
-                image = image if framing is None else framing.apply(image)
+        last = (time, frame)
+    if last is not None and begin is not None:
+        step = (last[0] - begin) / (seen - 1) if seen > 1 else float(1 / rate)
+        due = -int(-((last[0] + step - begin) * rate - 1e-6) // 1)
+        yield from _repeat(last[1], framing, made, due, limit)
+
+
+def _repeat(frame: Any, framing: Framing | None, made: int, due: int, limit: int | None) -> Iterator[np.ndarray]:
+    """The picture once for every frame number from ``made`` to ``due``."""
+    count = (due if limit is None else min(due, limit)) - made
+    if count > 0:
+        image = to_rgb(frame, framing)
+        for _ in range(count):
             yield image
-            count += 1
-
-
-def _timed(path: Path, rate: Fraction) -> Iterator[tuple[Any, int]]:
-    """Every decoded frame and how many frames of the result it stands for."""
-    with _opened(path) as (container, stream):
-        step = 1 / _rate(stream)
-        begin: Fraction | None = None
-        previous, time = None, Fraction(0)
-        made = decoded = 0
-        for frame in _frames(path, container, stream):
-            now = time + step if decoded else Fraction(0)
-            if frame.pts is not None and frame.time_base is not None:
-                stamp = frame.pts * Fraction(frame.time_base)
-                begin = stamp if begin is None else begin
-                now = max(stamp - begin, time)
-            if previous is not None:
-                due = max(int((time + now) / 2 * rate) + 1 - made, 0)
-                made += due
-                yield previous, due
-            previous, time = frame, now
-            decoded += 1
-        if previous is None:
-            raise UserError(f"{path} is cut short or damaged after 0 frames; copy or export it again.")
-        end = time + step
-        due = max(-int(-end * rate // 1) - made, 0)  # ceiling: frames whose time lies before the end
-        yield previous, due
-        declared = _declared(container, stream)
-        if declared is not None and container.format.name.startswith(_EXACT_LENGTH) and end < declared - 0.5:
-            raise UserError(
-                f"{path} is cut short or damaged after {decoded} frames: it promises {declared:.1f} s and ends after "
-                f"{float(end):.1f} s; copy or export it again."
-            )
 
 
 @contextmanager
@@ -149,27 +174,62 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             ) from error
         raise UserError(f"{path} is not a video that can be read; give a clip such as an .mp4 file.") from error
     with container:
-        pictures = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        if not pictures:
+        shown = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if not shown:
             raise UserError(f"{path} has no video stream; give a clip that shows the person.")
-        if container.format.name in ("tty", "image2", "png_pipe", "jpeg_pipe", "gif"):
+        if container.format.name in _PICTURES:
             raise UserError(f"{path} is not a video that can be read; give a clip such as an .mp4 file.")
-        pictures[0].thread_type = "AUTO"
-        yield container, pictures[0]
+        shown[0].thread_type = "AUTO"
+        yield container, shown[0]
 
 
-def _frames(path: Path, container: Any, stream: Any) -> Iterator[Any]:
-    """Decoded frames; a decode error becomes a sentence that says how far it went."""
-    count = 0
-    try:
-        for frame in container.decode(stream):
-            yield frame
-            count += 1
-    except (av.error.FFmpegError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(
-            f"{path} is cut short or damaged after {count} frames: {reason}; copy or export it again."
-        ) from error
+def _decoded(path: Path, container: Any, stream: Any, damage: Damage) -> Iterator[tuple[float, Any]]:
+    """Good pictures with their times; what is lost between the first and the last of them goes into ``damage``."""
+    clock = Fraction(stream.time_base)
+    step, time = float(1 / _rate(stream)), None
+    waiting: dict[int, bool] = {}  # stamps of packets whose picture has not come, and whether it is a keyframe
+    keys: list[int] = []
+    lost: list[int] = []
+    failed = False
+    for packet in _packets(container, stream):
+        if packet.pts is not None and packet.size:
+            waiting[packet.pts] = packet.is_keyframe
+            keys += [packet.pts] if packet.is_keyframe else []
+        try:
+            frames = packet.decode()
+        except (av.error.FFmpegError, OSError):
+            failed = True
+            continue
+        for frame in frames:
+            if frame.is_corrupt:
+                failed = True
+                continue
+            if frame.pts is None:
+                time = 0.0 if time is None else time + step
+            else:
+                stamp = float(frame.pts * clock)
+                late = sorted(pts for pts in waiting if pts < frame.pts)
+                # Packets that an edit list hides come without a picture too: only after an error are they damage.
+                lost += late if failed and time is not None else []
+                failed = failed and not late
+                for pts in (*late, frame.pts):
+                    waiting.pop(pts, None)
+                time = stamp if time is None else max(stamp, time)
+            yield time, frame
+    for pts in lost:
+        damage.lost.append(float(pts * clock))
+        damage.smeared_until.append(float(min((key for key in keys if key > pts), default=pts) * clock))
+
+
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    """Packets up to the end of the file, or to where it cannot be read any further."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, av.error.FFmpegError, OSError):
+            return
+        yield packet
 
 
 def _rate(stream: Any) -> Fraction:

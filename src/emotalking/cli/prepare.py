@@ -13,7 +13,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=int, metavar="PX", help="side of the square frames (default: 512, or the clip's)"
     )
-    parser.add_argument("--seconds", type=float, help="use only the beginning of the clip")
+    parser.add_argument("--seconds", type=float, help="use only the beginning of the clip, or of the part")
+    parser.add_argument("--part", type=_part, metavar="BEGIN,END", help="use only this part of the clip, in seconds")
+    parser.add_argument(
+        "--fps",
+        default="25",
+        help="frames a second, also as 30000/1001; 'source': the clip's true rate (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--audio-offset",
+        type=_offset,
+        default="auto",
+        metavar="auto|none|SECONDS",
+        help="how late the sound is: measured, left alone, or given (default: %(default)s)",
+    )
     parser.add_argument(
         "--landmarker", type=Path, metavar="TASK", help="MediaPipe .task file (default: the embedded face mesh)"
     )
@@ -28,6 +41,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _part(text: str) -> tuple[float, float]:
+    """``12.5,80``."""
+    begin, _, end = text.partition(",")
+    try:
+        return float(begin), float(end)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no pair of seconds such as 12.5,80") from None
+
+
+def _offset(text: str) -> str | float:
+    """``auto``, ``none`` or seconds."""
+    try:
+        return text if text in ("auto", "none") else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither auto, none nor seconds") from None
+
+
 def run(args: argparse.Namespace) -> None:
     """Prepare the clip."""
     from emotalking import api
@@ -38,6 +68,9 @@ def run(args: argparse.Namespace) -> None:
         args.out,
         size=args.size,
         limit_seconds=args.seconds,
+        part=args.part,
+        fps=args.fps,
+        audio_offset=args.audio_offset,
         task_model=args.landmarker,
         action_units=args.aus,
         normals=args.normals,

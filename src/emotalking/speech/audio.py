@@ -7,6 +7,7 @@ silence, sound that begins earlier is cut, and gaps in the time stamps become si
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,25 +51,61 @@ def load_audio(path: str | Path) -> Float[np.ndarray, " S"]:
     return np.frombuffer(buffer, dtype=np.float32)
 
 
-def iter_audio(path: str | Path, rate: int = SAMPLE_RATE) -> Iterator[Float[np.ndarray, " n"]]:
+def iter_audio(
+    path: str | Path, rate: int = SAMPLE_RATE, start: float | None = None, strict: bool = True
+) -> Iterator[Float[np.ndarray, " n"]]:
     """The same samples as :func:`load_audio`, in consecutive pieces of at most some ten thousand samples.
 
     Args:
         path: sound or video file.
         rate: sampling rate [Hz] of the result; other than 16 kHz only for sound that is to be heard.
+        start: time [s] on the file's own clock of the first sample; None: of the first picture, or of the first sound
+            where there is no picture.
+        strict: refuse a file that is damaged or cut short; otherwise damage becomes silence of the same length.
 
     Raises:
         UserError: as :func:`load_audio`; a cut-short file is noticed after its last good sample.
     """
     path = Path(path)
-    _check_file(path)
-    with _opened(path) as container:
-        if not container.streams.audio:
-            raise UserError(f"{path} has no audio stream: give a file with sound.")
-        stream = container.streams.audio[0]
-        decoded = _Decoder(path, stream, _picture_start(container), rate)
+    _check_file(path, strict)
+    with _opened_sound(path) as (container, stream):
+        decoded = _Decoder(path, stream, _picture_start(container) if start is None else start, rate, strict)
         yield from decoded.chunks(container)
         _check_complete(path, container, stream, decoded)
+
+
+@dataclass(frozen=True)
+class SoundSpan:
+    """Where a file has sound, in seconds on its own clock."""
+
+    begin: float
+    end: float
+    damaged: tuple[float, ...]
+    """Where packets could not be decoded (as near as the next good one tells)."""
+
+
+def sound_span(path: str | Path) -> SoundSpan:
+    """Look through the sound of a file: where it begins and ends, and what of it is damaged.
+
+    Raises:
+        UserError: missing or unreadable file, no audio stream, or no sample.
+    """
+    path = Path(path)
+    _check_file(path, strict=False)
+    begin, end = None, 0.0
+    damaged: list[float] = []
+    with _opened_sound(path) as (container, stream):
+        decoded = _Decoder(path, stream, None, SAMPLE_RATE, strict=False)
+        faults = 0
+        for frame in decoded.frames(container):
+            time = end if frame.time is None else frame.time
+            begin = time if begin is None else begin
+            damaged += [round(time, 3)] * (decoded.faults - faults)
+            faults = decoded.faults
+            end = max(end, time + frame.samples / frame.sample_rate)
+    if begin is None:
+        raise UserError(f"{path} has an audio stream without a single sample: give a file with sound.")
+    return SoundSpan(begin, end, tuple(damaged))
 
 
 def resample(samples: Float[np.ndarray, " S"], rate: int, new_rate: int) -> Float[np.ndarray, " n"]:
@@ -82,7 +119,7 @@ def save_wav(path: str | Path, samples: Float[np.ndarray, " S"], rate: int = SAM
         soundfile.write(scratch, np.clip(samples, -1.0, 1.0), rate, format="WAV", subtype="PCM_16")
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, strict: bool) -> None:
     """Refuse what cannot be a sound file before FFmpeg sees it."""
     if not path.exists():
         raise UserError(f"{path} does not exist: give the path of a sound or video file.")
@@ -90,7 +127,7 @@ def _check_file(path: Path) -> None:
         raise UserError(f"{path} is not a file: give the path of a sound or video file.")
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty (0 bytes): give a file with sound.")
-    missing = _missing_wav_bytes(path)
+    missing = _missing_wav_bytes(path) if strict else 0
     if missing > 0:
         raise UserError(f"{path} is cut short: its WAV header promises {missing} more bytes; copy or export it again.")
 
@@ -124,6 +161,15 @@ def _opened(path: Path) -> Iterator[Any]:
         yield container
 
 
+@contextmanager
+def _opened_sound(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Container and first audio stream of ``path``."""
+    with _opened(path) as container:
+        if not container.streams.audio:
+            raise UserError(f"{path} has no audio stream: give a file with sound.")
+        yield container, container.streams.audio[0]
+
+
 def _reason(error: Exception) -> str:
     """FFmpeg's own words, without the number and the path."""
     return str(getattr(error, "strerror", None) or error).strip()
@@ -141,6 +187,8 @@ def _check_complete(path: Path, container: Any, stream: Any, decoded: "_Decoder"
     """Raise if the header promises clearly more sound than there was."""
     if decoded.seconds == 0:
         raise UserError(f"{path} has an audio stream without a single sample: give a file with sound.")
+    if not decoded.strict:
+        return
     declared = None
     if stream.duration is not None:
         declared = float(stream.duration * stream.time_base)
@@ -160,9 +208,10 @@ def _check_complete(path: Path, container: Any, stream: Any, decoded: "_Decoder"
 class _Decoder:
     """Frames of one audio stream to mono chunks of one rate, with the clock kept."""
 
-    def __init__(self, path: Path, stream: Any, start: float | None, rate: int) -> None:
+    def __init__(self, path: Path, stream: Any, start: float | None, rate: int, strict: bool) -> None:
         self.path = path
         self.rate = rate
+        self.strict = strict
         self.stream = stream
         self.start = start
         """Time [s] of output sample 0; None: the first sound."""
@@ -170,12 +219,15 @@ class _Decoder:
         """Length of what was decoded from the file."""
         self.filled = 0.0
         """Length of what was handed on, silence included [s]."""
+        self.faults = 0
+        """Packets that could not be decoded."""
+        self._bridged = 0
         self._rate = 0
         self._resampler: soxr.ResampleStream | None = None
 
     def chunks(self, container: Any) -> Iterator[np.ndarray]:
         """All output of the stream."""
-        for frame in self._frames(container):
+        for frame in self.frames(container):
             samples = _mono(frame)
             self.seconds += len(samples) / frame.sample_rate
             if frame.sample_rate != self._rate:
@@ -189,34 +241,42 @@ class _Decoder:
                 yield from self._resample(samples[begin : begin + 65536], last=False)
         yield from self._flush()
 
-    def _frames(self, container: Any) -> Iterator[Any]:
-        """Decoded frames; damage before the first one is junk to skip, damage after it ends the story."""
+    def frames(self, container: Any) -> Iterator[Any]:
+        """Decoded frames. Damage before the first one is junk to skip; later it ends the story, or is counted."""
         try:
             for packet in container.demux(self.stream):
                 try:
                     frames = packet.decode()
                 except av.error.InvalidDataError:
-                    if self.seconds == 0:
-                        continue
-                    raise
+                    if self.seconds > 0 and self.strict:
+                        raise
+                    self.faults += 1
+                    continue
                 yield from frames
         except av.error.FFmpegError as error:
+            if not self.strict:
+                return
             raise UserError(
                 f"{self.path} is damaged or cut short after {self.seconds:.2f} s of sound ({_reason(error)}); "
                 "copy or export it again."
             ) from error
 
     def _in_step(self, samples: np.ndarray, time: float | None) -> np.ndarray:
-        """Silence where the clock ran on without sound; nothing of what lies before the picture's start."""
+        """Silence where the clock ran on without sound; nothing of what lies before the start or comes twice."""
         if time is None:
             return samples
         if self.start is None:
             self.start = time
         gap = time - self.start - self.filled
         first = self.filled == 0
-        if first and gap < 0:
-            return samples[min(len(samples), round(-gap * self._rate)) :]
-        if (gap > 0 and first) or gap > _GAP_S:
+        # After damage the gap is what the lost packets held: to be filled to the sample, however short.
+        smallest = 0.0 if self.faults > self._bridged else _GAP_S
+        self._bridged = self.faults
+        if gap < 0 and (first or gap < -_GAP_S):
+            if gap > -_LONGEST_GAP_S or first:
+                return samples[min(len(samples), round(-gap * self._rate)) :]
+            self.start += gap
+        if gap > 0 and (first or gap > smallest):
             if gap < _LONGEST_GAP_S:
                 return np.concatenate([np.zeros(round(gap * self._rate), np.float32), samples])
             self.start += gap

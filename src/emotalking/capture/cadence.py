@@ -1,0 +1,153 @@
+"""The true frame rate of a clip that was stored at a higher one by repeating pictures (25 as 30, 24 as 60, ...).
+
+Stored slot i then shows source picture floor(i * true / stored + phase). Lossy coding changes a repeated picture a
+little, so no threshold on a single picture tells it from a calm moment; but at the true rate and phase *all* slots that
+must be repeats change clearly less than their neighbours, which stands out from the noise even in bad copies.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.ndimage import uniform_filter1d
+
+RATES = tuple(
+    Fraction(*pair)
+    for pair in (
+        (10, 1), (12, 1), (25, 2), (15000, 1001), (15, 1), (20, 1), (24000, 1001), (24, 1), (25, 1), (30000, 1001),
+        (30, 1), (48, 1), (50, 1), (60000, 1001),
+    )
+)  # fmt: skip
+"""Frames a second at which cameras film; the true rate is looked for among them."""
+PHASES = 24
+"""Phases tried within one source picture."""
+WINDOW_S = 20.0
+"""The phase may change where footage was edited after it was converted; it is found anew in such windows."""
+_CALM = 0.02
+"""Change (grey levels) that counts as none."""
+_LEAST_T = 4.5
+"""Least t statistic between repeats and others, mean of the windows. Measured: clips without repeats reach 3.5 (a
+periodic pattern of keyframes), converted ones 7 at the worst quality tried (x264 with CRF 34)."""
+_SWITCH_NATS = 25.0
+"""Evidence that a change of phase needs."""
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """How the stored pictures come from the source's."""
+
+    rate: Fraction
+    """True frames a second."""
+    sources: Int[np.ndarray, " S"]
+    """For each stored slot the number of its source picture; two slots with one number show the same picture."""
+    times: Float[np.ndarray, " S"]
+    """For each stored slot the source's even time [stored slots] of that picture."""
+
+
+def common_rate(fps: float) -> Fraction:
+    """``fps`` as an exact rational: the usual rate within 0.05 %, else the number itself to 1/1000.
+
+    Example:
+        >>> common_rate(29.97)
+        Fraction(30000, 1001)
+    """
+    near = min((*RATES, *(Fraction(n) for n in range(5, 121))), key=lambda rate: abs(float(rate) - fps))
+    return near if abs(float(near) - fps) <= 5e-4 * fps else Fraction(fps).limit_denominator(1000)
+
+
+def find_cadence(change: Float[np.ndarray, " S"], stored: Fraction) -> Cadence | None:
+    """The true rate and the source picture of every slot, or None if the stored pictures are all their own.
+
+    Args:
+        change: root mean square difference of every stored picture to the one before (grey levels; the first is 0).
+        stored: slots a second.
+    """
+    if len(change) < 3 * stored:
+        return None
+    level = np.log(change + _CALM)
+    level[0] = level[1:].mean()
+    level -= uniform_filter1d(level, 31, mode="nearest")
+    best = max(
+        (_fit(level, rate, stored) for rate in RATES if rate < stored * Fraction(199, 200)),
+        key=lambda fit: fit.t,
+        default=None,
+    )
+    if best is None or best.t < _LEAST_T:
+        return None
+    # Rare repeats can be the beat of a keyframe pattern: the rarer, the clearer each must be.
+    if best.repeat - best.own > (-0.33 if 1 - float(best.rate / stored) >= 0.1 else -0.7):
+        return None
+    phases = _follow(level, best, stored)
+    position = np.arange(len(level)) * float(best.rate / stored) + phases
+    sources = np.maximum.accumulate(np.floor(position + 1e-9).astype(np.int64))
+    # Players and encoders show the source picture nearest to a slot: its own time is half a picture after its border.
+    times = (sources - phases + 0.5) * float(stored / best.rate)
+    return Cadence(best.rate, sources, np.maximum.accumulate(times))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """How well one rate explains the changes (logarithms, local mean removed)."""
+
+    rate: Fraction
+    t: float
+    repeat: float
+    own: float
+    spread: float
+
+
+def _fit(level: np.ndarray, rate: Fraction, stored: Fraction) -> _Fit:
+    """The best phase of each window; figures averaged over the windows."""
+    size = int(WINDOW_S * stored)
+    figures = []
+    for begin in range(0, max(len(level) - size // 2, 1), size):
+        part = level[begin : begin + size]
+        if begin + 2 * size > len(level) > begin + size:
+            part = level[begin:]
+        found = (_compare(part, _repeats(len(part), begin, rate / stored, k / PHASES)) for k in range(PHASES))
+        figures.append(max(found))
+    t, repeat, own, spread = np.mean(figures, axis=0)
+    return _Fit(rate, float(t), float(repeat), float(own), float(spread))
+
+
+def _compare(level: np.ndarray, repeated: np.ndarray) -> tuple[float, float, float, float]:
+    """Welch's t between the slots that should be repeats and the others, both means, common spread."""
+    a, b = level[repeated], level[~repeated]
+    if min(len(a), len(b)) < 5:
+        return 0.0, 0.0, 0.0, 1.0
+    error = np.sqrt(a.var() / len(a) + b.var() / len(b)) + 1e-6
+    return float((b.mean() - a.mean()) / error), float(a.mean()), float(b.mean()), float((a.std() + b.std()) / 2)
+
+
+def _repeats(count: int, begin: int, ratio: Fraction, phase: float) -> Bool[np.ndarray, " count"]:
+    """True for the slots ``begin``.. that show the same source picture as the slot before."""
+    numbers = np.floor(np.arange(begin - 1, begin + count) * float(ratio) + phase + 1e-9)
+    return np.asarray(numbers[1:] == numbers[:-1])
+
+
+def _follow(level: np.ndarray, fit: _Fit, stored: Fraction) -> Float[np.ndarray, " S"]:
+    """The most likely phase of every slot (Viterbi); it changes only where the evidence is strong."""
+    grid = np.arange(PHASES) / PHASES
+    ratio = float(fit.rate / stored)
+    position = np.arange(len(level) + 1)[:, None] - 1.0
+    numbers = np.floor(position * ratio + grid + 1e-9)
+    repeated = numbers[1:] == numbers[:-1]
+    spread = max(fit.spread, 0.2)
+    gain = ((level - fit.own) ** 2 - (level - fit.repeat) ** 2) / (2 * spread**2)
+    score = np.where(repeated, np.clip(gain, -8, 8)[:, None], 0.0)
+    total = np.zeros(PHASES)
+    before = np.tile(np.arange(PHASES, dtype=np.int8), (len(level), 1))
+    for i, row in enumerate(score):
+        best = int(total.argmax())
+        better = total < total[best] - _SWITCH_NATS
+        before[i, better] = best
+        total = np.maximum(total, total[best] - _SWITCH_NATS) + row
+    # Neighbouring phases that repeat the same slots are equally likely: take the middle of them.
+    ties = np.flatnonzero(total >= total.max() - 1e-6)
+    state = int(ties[len(ties) // 2])
+    states = np.empty(len(level), np.int64)
+    for i in range(len(level) - 1, -1, -1):
+        states[i] = state
+        state = int(before[i, state])
+    return grid[states]
