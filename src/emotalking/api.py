@@ -41,6 +41,17 @@ def prepare(clip: str | Path, out: str | Path, **options: Any) -> Any:
     return run(Path(clip), Path(out), **options)
 
 
+def import_folder(folder: str | Path, out: str | Path | None = None, clip: str | Path | None = None) -> Any:
+    """Complete a folder of TalkingGaussian's or ER-NeRF's scripts; see ``capture.foreign.import_folder``.
+
+    Raises:
+        UserError: the folder cannot be completed.
+    """
+    from emotalking.capture.foreign import import_folder as run
+
+    return run(folder, out, clip)
+
+
 def train(
     subject: str | Path,
     avatar: str | Path,

@@ -18,8 +18,10 @@ COMMANDS = {
     "prepare": "clip to subject folder: track the face, find masks, action units, emotion, sound",
     "train": "subject folder to avatar file",
     "render": "avatar file and speech to video, with emotion",
+    "import": "complete a folder of TalkingGaussian or ER-NeRF, so that emotion can be trained on it",
     "validate": "what is missing or odd in a subject folder, and what to do",
     "info": "what an avatar file or a subject folder holds",
+    "models": "networks that you may bring: where from, under which licence, whether they are there",
     "demo": "the whole way in one go, on a synthetic actor",
 }
 """Every command is the module ``emotalking.cli.<name>`` (``import_`` where the name is a word of Python) with

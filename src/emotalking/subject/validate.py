@@ -30,7 +30,9 @@ def validate(path: str | Path, peer: str | None = None) -> list[Finding]:
     if not files.root.is_dir():
         return [Finding("error", str(files.root), "no such folder", "make one with 'emotalking prepare'")]
     vital = (files.transforms("train"), files.transforms("val"), files.background)
-    found = [Finding("error", file.name, "missing", _NEEDED) for file in vital if not file.exists()]
+    tracked = (files.root / "track_params.pt").exists()
+    remedy = "emotalking import FOLDER makes them of track_params.pt" if tracked else _NEEDED
+    found = [Finding("error", file.name, "missing", remedy) for file in vital if not file.exists()]
     if all(files.transforms(split).exists() for split in ("train", "val")):
         found += _run("transforms_*.json", lambda: check_cameras.numbering(files))
     try:
