@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotalking.experts.bisenet import LABEL_OF_PART, BiSeNet, FacePart, parse_faces
+from emotalking.experts.bisenet import LABEL_OF_PART, BiSeNet, FacePart, label_scores, part_scores
 from emotalking.experts.easyportrait import TEETH, PortraitParser, find_teeth
 from emotalking.experts.emonet import EXPRESSIONS, FIVE_EXPRESSIONS, EmoNet
 from emotalking.experts.face_normals import FaceNormals
@@ -134,17 +134,28 @@ class Thresholds(torch.nn.Module):
 
 
 @pytest.mark.parametrize("size", [(64, 96), (512, 512)])
-def test_pictures_go_in_normalised_and_classes_come_back_in_their_size(size: tuple[int, int]) -> None:
+def test_pictures_go_in_normalised_and_classes_come_back(size: tuple[int, int]) -> None:
     images = [np.full((*size, 3), 20, np.uint8) for _ in range(2)]
     images[1][:, size[1] // 2 :] = 200
     network = Thresholds(19, FacePart.HAIR)
-    parts = parse_faces(network, images)
-    assert network.seen == (2, 3, 512, 512)
-    assert parts.shape == (2, *size) and parts.dtype == np.uint8
-    assert (parts[0] == 0).all() and (parts[1][:, : size[1] // 2 - 2] == 0).all()
-    assert (parts[1][:, size[1] // 2 + 2 :] == FacePart.HAIR).all()
+    parts = part_scores(network, images)
+    assert network.seen == parts.shape[:1] + (3,) + parts.shape[1:3] == (2, 3, 512, 512)
+    np.testing.assert_allclose(parts.sum(-1), 1, atol=1e-5)
+    found = parts.argmax(-1)
+    assert (found[0] == 0).all() and (found[1][:, :245] == 0).all() and (found[1][:, 267:] == FacePart.HAIR).all()
     teeth = find_teeth(Thresholds(8, TEETH), images)
-    assert teeth.dtype == bool and not teeth[0].any() and teeth[1][:, size[1] // 2 + 2 :].all()
+    assert teeth.shape == (2, *size) and teeth.dtype == bool
+    assert not teeth[0].any() and teeth[1][:, size[1] // 2 + 2 :].all()
+
+
+def test_parts_of_one_label_add_up() -> None:
+    parts = np.zeros((1, 2, 19), np.float32)
+    parts[0, 0, [FacePart.SKIN, FacePart.NOSE, FacePart.HAIR]] = 0.3, 0.3, 0.4  # hair is the likeliest single part
+    parts[0, 1, [FacePart.NECK, FacePart.NECKLACE, FacePart.CLOTH]] = 0.25, 0.25, 0.5
+    scores = label_scores(parts)
+    assert scores[0, 0].argmax() == Label.HEAD
+    np.testing.assert_allclose(scores[0, 0, [Label.HEAD, Label.HAIR]], [0.6, 0.4], rtol=1e-6)
+    np.testing.assert_allclose(scores[0, 1, [Label.NECK, Label.TORSO]], [0.5, 0.5], rtol=1e-6)
 
 
 def test_the_published_files_load(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from emotalking.experts.registry import model_path
@@ -204,20 +204,24 @@ def normalised(
 
 
 @torch.inference_mode()
-def parse_faces(
+def part_scores(
     network: nn.Module, images: Sequence[UInt8[np.ndarray, "H W 3"]], device: torch.device | str = "cpu"
-) -> UInt8[np.ndarray, "B H W"]:
-    """Classes (:class:`FacePart`) of RGB pictures of one size.
-
-    Deviation: TalkingGaussian enlarges the class picture by nearest neighbour. Reason: enlarging the scores gives
-    smooth borders; at 512 x 512 both are the same.
+) -> Float32[np.ndarray, "B S S 19"]:
+    """Probabilities of :class:`FacePart` in RGB pictures of one size, at the 512 x 512 pixels of the network.
 
     Args:
         network: on ``device``; normalised pictures to scores of the 19 classes.
-        images: RGB.
+        images: RGB; others than 512 x 512 are stretched to that.
         device: where the network is.
     """
     scores = network(normalised(images, MEAN, STD, SIZE, device))
-    if scores.shape[2:] != images[0].shape[:2]:
-        scores = F.interpolate(scores, images[0].shape[:2], mode="bilinear")
-    return scores.argmax(1).to(torch.uint8).cpu().numpy()
+    return scores.softmax(1).permute(0, 2, 3, 1).float().cpu().numpy()
+
+
+def label_scores(parts: Float32[np.ndarray, "*shape 19"]) -> Float32[np.ndarray, "*shape 6"]:
+    """Probabilities of :class:`Label`, each the sum of its parts'.
+
+    Deviation: TalkingGaussian takes the likeliest of the 19 classes first. Reason: a pixel that may be nose or cheek is
+    surely head, and sums can be made steady over time and enlarged before anything is decided.
+    """
+    return parts @ np.eye(len(Label), dtype=np.float32)[LABEL_OF_PART]
