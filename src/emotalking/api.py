@@ -30,15 +30,21 @@ from emotalking.subject.validate import validate
 Device = str | torch.device
 
 
-def prepare(clip: str | Path, out: str | Path, **options: Any) -> Any:
-    """Turn a clip into a subject folder; see ``capture.prepare.prepare`` for the options. Returns the ``Subject``.
+def prepare(clip: str | Path, out: str | Path, *, device: Device = "auto", **options: Any) -> Any:
+    """Turn a clip into a subject folder; see ``capture.job.PrepareConfig`` for the options. Returns the ``Subject``.
+
+    Args:
+        clip: one person talking to the camera.
+        out: folder to make, or to finish.
+        device: where chosen networks work; "auto" takes a GPU if there is one.
+        options: fields of ``PrepareConfig``.
 
     Raises:
-        UserError: the clip cannot be used.
+        UserError: the clip or an option cannot be used.
     """
     from emotalking.capture.prepare import prepare as run
 
-    return run(Path(clip), Path(out), **options)
+    return run(Path(clip), Path(out), device=str(choose_device(device)), **options)
 
 
 def import_folder(folder: str | Path, out: str | Path | None = None, clip: str | Path | None = None) -> Any:

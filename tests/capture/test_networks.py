@@ -14,13 +14,10 @@ from emotalking.actor.actor import Actor
 from emotalking.actor.performance import Performance
 from emotalking.actor.state import ActorFrame
 from emotalking.capture.actor_source import write_actor_subject
+from emotalking.capture.choices import networks
+from emotalking.capture.job import PrepareConfig
 from emotalking.capture.layers import make_masks, read_labels
-from emotalking.capture.networks import (
-    NetworkParsing,
-    checkpoints,
-    draw_network_normals,
-    read_emotion,
-)
+from emotalking.capture.networks import NetworkParsing, draw_network_normals, read_emotion
 from emotalking.errors import UserError
 from emotalking.experts.bisenet import MEAN, STD, FacePart
 from emotalking.experts.easyportrait import TEETH
@@ -169,17 +166,25 @@ def test_normals_are_written_on_the_skin(frames: list[ActorFrame], subject: Subj
         draw_network_normals(subject.files, iter(images), points, subject.landmarks.layout, Dome(-1.0))
 
 
-def test_missing_checkpoints_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_checkpoints_are_told_before_the_clip_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EMOTALKING_MODELS", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert checkpoints("embedded", "landmarks", "mesh") == {}
-    (tmp_path / "79999_iter.pth").touch()
-    assert checkpoints("bisenet", "landmarks", "none") == {"bisenet": tmp_path / "79999_iter.pth"}
-    for choice in (("bisenet+easyportrait", "landmarks", "mesh"), ("embedded", "emonet5", "mesh")):
-        with pytest.raises(UserError, match=r"fpn-fp-512\.pth|emonet_5\.pth"):
-            checkpoints(*choice)
-    with pytest.raises(UserError, match=r"face_normals\.pth.*--normals mesh"):
-        checkpoints("embedded", "landmarks", "network")
+    (tmp_path / "79999_iter.pth").write_bytes(b"weights")
+    PrepareConfig(parsing="bisenet")
+    wrong = {
+        ("parsing", "bisenet+easyportrait"): r"fpn-fp-512\.pth.*--parsing bisenet",
+        ("emotion_judge", "emonet"): r"emonet_8\.pth.*CC BY-NC-ND.*--emotion-judge landmarks",
+        ("emotion_judge", "emonet5"): r"emonet_5\.pth",
+        ("normals", "network"): r"face_normals\.pth.*--normals mesh",
+        ("parsing", "unet"): "give embedded, bisenet or bisenet\\+easyportrait",
+    }
+    for (field, choice), says in wrong.items():
+        with pytest.raises(UserError, match=says):
+            PrepareConfig(**{field: choice})
+    record = networks(("bisenet",))["bisenet"]
+    assert record["file"] == "79999_iter.pth" and len(record["sha256"]) == 64 and "CelebAMask" in record["licence"]
 
 
 class SmallParser(torch.nn.Module):

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 import emotalking
+from emotalking.capture.choices import JUDGES, NORMALS, PARSINGS, check_choice
 from emotalking.capture.landmarks import RawTrack
 from emotalking.capture.mediapipe_layout import MEDIAPIPE_LAYOUT
 from emotalking.capture.pose import PoseConfig, PoseTrack
@@ -43,8 +44,15 @@ class PrepareConfig:
     """A MediaPipe ``.task`` file for the landmarks; None: the embedded face mesh."""
     action_units: str | Path | None = None
     """A CSV that OpenFace wrote for the clip at 25 frames a second; None: from the landmarks."""
+    parsing: str = "embedded"
+    """Who makes the masks: "embedded" (landmarks, person segmentation, the clip's colours), "bisenet" (teeth by
+    colour) or "bisenet+easyportrait" (teeth by that network), as TalkingGaussian does."""
+    emotion_judge: str = "landmarks"
+    """Who reads valence and arousal: "landmarks" (rules), "emonet" (the paper's, 8 expressions) or "emonet5"."""
     normals: str = "mesh"
-    """Where normal maps come from: "mesh" (the tracked landmarks) or "none"."""
+    """Where normal maps come from: "mesh" (the tracked landmarks), "network" (the paper's) or "none"."""
+    device: str = "cpu"
+    """Where the networks that were chosen above work."""
     pose: PoseConfig = PoseConfig()
     """Weights of the pose solver."""
 
@@ -61,8 +69,9 @@ class PrepareConfig:
         _ = self.rate
         if self.size is not None and (self.size < 64 or self.size % 2):
             raise UserError(f"size {self.size}: give an even number of pixels, 64 or more.")
-        if self.normals not in ("mesh", "none"):
-            raise UserError(f"normals {self.normals!r}: give mesh or none.")
+        check_choice("parsing", self.parsing, PARSINGS)
+        check_choice("emotion judge", self.emotion_judge, JUDGES)
+        check_choice("normals", self.normals, NORMALS)
 
     @property
     def rate(self) -> Fraction | None:

@@ -1,11 +1,9 @@
 """Perception by networks of others (room ``experts``), in the place of the embedded methods.
 
-Each function or class here does the work of an embedded one on the same inputs and files. Which checkpoints are
-missing is told before a clip is touched (:func:`checkpoints`).
+Each function or class here does the work of an embedded one on the same inputs and files; ``choices`` names them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Shaped, UInt8
 
+from emotalking.capture.choices import PARSINGS
 from emotalking.capture.layers import read_labels
 from emotalking.capture.mask_geometry import face_zones
 from emotalking.capture.mask_mouth import teeth_mask
@@ -22,7 +21,6 @@ from emotalking.experts.crops import batches
 from emotalking.experts.easyportrait import PortraitParser, find_teeth
 from emotalking.experts.emonet import EmoNet, EmoNetJudge
 from emotalking.experts.face_normals import check_directions, estimate_normals
-from emotalking.experts.registry import model_path
 from emotalking.progress import track
 from emotalking.subject import write
 from emotalking.subject.files import SubjectFiles
@@ -30,26 +28,6 @@ from emotalking.subject.layouts import FaceLayout, Label
 
 BATCH = 8
 """Frames that go through the normals network together."""
-
-PARSINGS = {
-    "embedded": (),
-    "bisenet": ("bisenet",),
-    "bisenet+easyportrait": ("bisenet", "easyportrait"),
-}
-"""Choices of who parses, with the networks they need; "bisenet" alone finds teeth by colour, as "embedded" does."""
-JUDGES = {"landmarks": (), "emonet": ("emonet8",), "emonet5": ("emonet5",)}
-"""Choices of who reads valence and arousal, with the networks they need."""
-NORMALS = {"mesh": (), "network": ("face_normals",), "none": ()}
-"""Choices of where normal maps come from, with the networks they need."""
-
-
-def checkpoints(parsing: str, judge: str, normals: str) -> dict[str, Path]:
-    """Where the checkpoints lie that these choices need, by name of the network.
-
-    Raises:
-        UserError: if one is missing.
-    """
-    return {name: model_path(name) for name in (*PARSINGS[parsing], *JUDGES[judge], *NORMALS[normals])}
 
 
 class NetworkParsing:
@@ -72,7 +50,7 @@ class NetworkParsing:
 
     @classmethod
     def open(cls, parsing: str, device: torch.device | str = "cpu") -> "NetworkParsing":
-        """The published networks of a choice in :data:`PARSINGS`.
+        """The published networks of a choice in :data:`~emotalking.capture.choices.PARSINGS`.
 
         Raises:
             UserError: if a checkpoint is missing or does not fit.
@@ -144,7 +122,7 @@ def read_emotion(
 
 
 def open_judge(judge: str, device: torch.device | str = "cpu") -> EmoNetJudge:
-    """The published EmoNet of a choice in :data:`JUDGES`.
+    """The published EmoNet of a choice in :data:`~emotalking.capture.choices.JUDGES`.
 
     Raises:
         UserError: if the checkpoint is missing or does not fit.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from emotalking.capture import action_units as aus
+from emotalking.capture.choices import JUDGES, NORMALS, PARSINGS, networks
 from emotalking.capture.job import Job, PrepareConfig
 from emotalking.capture.landmarks import bridge, check_faces, find_framing, open_provider, steady, track_landmarks
 from emotalking.capture.layers import draw_layers, make_background, make_masks
@@ -60,13 +61,16 @@ def _run(job: Job) -> None:
     done("pose", _pose, job, ["landmarks"], asdict(config.pose), lambda: _has_pose(job))
     done("audio offset", _audio_offset, job, ["pose"], config.audio_offset)
     done("audio", _audio, job, ["audio offset"], None, files.audio.exists)
-    done("masks", _masks, job, ["pose"], None, lambda: job.has_last(files.parsing, files.teeth))
+    parsing = [config.parsing, networks(PARSINGS[config.parsing])]
+    done("masks", _masks, job, ["pose"], parsing, lambda: job.has_last(files.parsing, files.teeth))
     done("background", _background, job, ["masks"], None, files.background.exists)
     done("layers", _layers, job, ["background"], None, lambda: job.has_last(files.target, files.torso))
     if config.normals != "none":
-        done("normals", _normals, job, ["masks"], config.normals, lambda: job.has_last(files.normals))
+        normals = [config.normals, networks(NORMALS[config.normals])]
+        done("normals", _normals, job, ["masks"], normals, lambda: job.has_last(files.normals))
     done("action units", _action_units, job, ["pose"], _hash(config.action_units), files.action_units.exists)
-    done("emotion", _emotion, job, ["pose"], None, files.valence_arousal.exists)
+    judge = [config.emotion_judge, networks(JUDGES[config.emotion_judge])]
+    done("emotion", _emotion, job, ["pose"], judge, files.valence_arousal.exists)
     done("audio features", _features, job, ["audio"], "mel", files.audio_features("mel").exists)
 
 
@@ -168,7 +172,13 @@ def _audio(job: Job) -> dict[str, Any]:
 
 
 def _masks(job: Job) -> dict[str, Any]:
-    return make_masks(job.files, job.read(), job.pose()[1], job.layout)
+    chosen, provider = job.config.parsing, None
+    if PARSINGS[chosen]:
+        from emotalking.capture.networks import NetworkParsing
+
+        provider = NetworkParsing.open(chosen, job.config.device)
+    facts = make_masks(job.files, job.read(), job.pose()[1], job.layout, provider)
+    return facts | {"networks": networks(PARSINGS[chosen])}
 
 
 def _background(job: Job) -> dict[str, Any]:
@@ -181,6 +191,13 @@ def _layers(job: Job) -> dict[str, Any]:
 
 def _normals(job: Job) -> dict[str, Any]:
     pose, points = job.pose()
+    if job.config.normals == "network":
+        from emotalking.capture.networks import draw_network_normals
+        from emotalking.experts.face_normals import FaceNormals
+
+        network = FaceNormals.open()
+        facts = draw_network_normals(job.files, job.read(), points, job.layout, network, job.config.device)
+        return facts | {"networks": networks(NORMALS["network"])}
     head = aus.head_points(points, pose.viewmats, pose.focal, pose.shape, job.size)
     return make_normals(job.files, head, pose.shape, pose.viewmats, pose.focal, job.layout)
 
@@ -199,6 +216,13 @@ def _action_units(job: Job) -> dict[str, Any]:
 
 def _emotion(job: Job) -> dict[str, Any]:
     pose, points = job.pose()
+    chosen = job.config.emotion_judge
+    if JUDGES[chosen]:
+        from emotalking.capture.networks import open_judge, read_emotion
+
+        values = read_emotion(job.read(), points, job.layout, open_judge(chosen, job.config.device))
+        write.write_valence_arousal(job.files.root, values)
+        return {"provider": chosen, "networks": networks(JUDGES[chosen])}
     camera = np.array([[pose.focal, 0, job.size[1] / 2], [0, pose.focal, job.size[0] / 2], [0, 0, 1]])
     estimator = LandmarkEmotion()
     values = estimator.estimate(points, pose.viewmats, camera, pose.shape, job.layout, float(job.fps))

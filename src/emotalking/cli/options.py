@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
+def add_device(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
     """``--device``."""
     parser.add_argument(
         "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ... (default: %(default)s)"

@@ -3,6 +3,9 @@
 import argparse
 from pathlib import Path
 
+from emotalking.capture.choices import JUDGES, NORMALS, PARSINGS
+from emotalking.cli.options import add_device
+
 IF_INTERRUPTED = "run the same command again to go on from the last finished step"
 
 
@@ -33,12 +36,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--aus", type=Path, metavar="CSV", help="action units by OpenFace (default: measured from the landmarks)"
     )
-    parser.add_argument(
-        "--normals",
-        choices=["mesh", "none"],
-        default="mesh",
-        help="normal maps of the face from the tracked landmarks, or none (default: mesh)",
+    brought = parser.add_argument_group("networks that you bring (see 'emotalking models')")
+    brought.add_argument(
+        "--parsing",
+        choices=list(PARSINGS),
+        default="embedded",
+        help="masks: embedded method, BiSeNet, or BiSeNet and EasyPortrait's teeth (default: %(default)s)",
     )
+    brought.add_argument(
+        "--emotion-judge",
+        choices=list(JUDGES),
+        default="landmarks",
+        help="valence and arousal: rules on the landmarks, or EmoNet (default: %(default)s)",
+    )
+    brought.add_argument(
+        "--normals",
+        choices=list(NORMALS),
+        default="mesh",
+        help="normal maps: the tracked landmarks' mesh, a network, or none (default: %(default)s)",
+    )
+    add_device(brought)
 
 
 def _part(text: str) -> tuple[float, float]:
@@ -73,6 +90,9 @@ def run(args: argparse.Namespace) -> None:
         audio_offset=args.audio_offset,
         task_model=args.landmarker,
         action_units=args.aus,
+        parsing=args.parsing,
+        emotion_judge=args.emotion_judge,
         normals=args.normals,
+        device=args.device,
     )
     note(f"{args.out} is ready: 'emotalking train {args.out} AVATAR'")
