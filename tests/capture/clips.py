@@ -14,12 +14,14 @@ def write_clip(
     fps: Fraction | int = 25,
     seconds_of_sound: float = 0.0,
     times_ms: list[int] | None = None,
+    keyframe_every: int = 250,
     **options: str,
 ) -> Path:
     """Encode RGB frames (and a tone) nearly without loss; ``times_ms`` gives every frame its own time."""
+    coding = {"crf": "4", "preset": "ultrafast", "g": str(keyframe_every)}
     with av.open(str(path), "w", options=options) as container:
         frames = list(frames)
-        video = container.add_stream("libx264", rate=fps, options={"crf": "4", "preset": "ultrafast"})
+        video = container.add_stream("libx264", rate=fps, options=coding)
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = "yuv444p"
         if times_ms is not None:

@@ -100,39 +100,42 @@ class _Fit:
 def _fit(level: np.ndarray, rate: Fraction, stored: Fraction) -> _Fit:
     """The best phase of each window; figures averaged over the windows."""
     size = int(WINDOW_S * stored)
-    figures = []
-    for begin in range(0, max(len(level) - size // 2, 1), size):
-        part = level[begin : begin + size]
-        if begin + 2 * size > len(level) > begin + size:
-            part = level[begin:]
-        found = (_compare(part, _repeats(len(part), begin, rate / stored, k / PHASES)) for k in range(PHASES))
-        figures.append(max(found))
+    begins = range(0, max(len(level) - size // 2, 1), size)
+    figures = [
+        _best_phase(level[begin:] if begin == begins[-1] else level[begin : begin + size], begin, rate / stored)
+        for begin in begins
+    ]
     t, repeat, own, spread = np.mean(figures, axis=0)
     return _Fit(rate, float(t), float(repeat), float(own), float(spread))
 
 
-def _compare(level: np.ndarray, repeated: np.ndarray) -> tuple[float, float, float, float]:
-    """Welch's t between the slots that should be repeats and the others, both means, common spread."""
-    a, b = level[repeated], level[~repeated]
-    if min(len(a), len(b)) < 5:
+def _best_phase(level: np.ndarray, begin: int, ratio: Fraction) -> tuple[float, float, float, float]:
+    """Welch's t between the slots ``begin``.. that should be repeats and the others, both means, common spread."""
+    repeated = _repeats(np.arange(begin - 1, begin + len(level)), ratio).T.astype(np.float64)
+    moments = np.stack([np.ones_like(level), level, level**2], 1)
+    inside = repeated @ moments
+    sides = np.stack([inside, moments.sum(0) - inside])  # [2, PHASES, 3]: repeats, others
+    count = np.maximum(sides[..., 0], 1)
+    mean = sides[..., 1] / count
+    variance = np.maximum(sides[..., 2] / count - mean**2, 0)
+    t = (mean[1] - mean[0]) / (np.sqrt((variance / count).sum(0)) + 1e-6)
+    best = int(np.where(count.min(0) < 5, -np.inf, t).argmax())
+    if count[:, best].min() < 5:
         return 0.0, 0.0, 0.0, 1.0
-    error = np.sqrt(a.var() / len(a) + b.var() / len(b)) + 1e-6
-    return float((b.mean() - a.mean()) / error), float(a.mean()), float(b.mean()), float((a.std() + b.std()) / 2)
+    spread = float(np.sqrt(variance[:, best]).mean())
+    return float(t[best]), float(mean[0, best]), float(mean[1, best]), spread
 
 
-def _repeats(count: int, begin: int, ratio: Fraction, phase: float) -> Bool[np.ndarray, " count"]:
-    """True for the slots ``begin``.. that show the same source picture as the slot before."""
-    numbers = np.floor(np.arange(begin - 1, begin + count) * float(ratio) + phase + 1e-9)
+def _repeats(slots: Int[np.ndarray, " S"], ratio: Fraction) -> Bool[np.ndarray, "S-1 P"]:
+    """For every phase: True where a slot shows the same source picture as the slot before."""
+    numbers = np.floor(slots[:, None] * float(ratio) + np.arange(PHASES) / PHASES + 1e-9)
     return np.asarray(numbers[1:] == numbers[:-1])
 
 
 def _follow(level: np.ndarray, fit: _Fit, stored: Fraction) -> Float[np.ndarray, " S"]:
     """The most likely phase of every slot (Viterbi); it changes only where the evidence is strong."""
     grid = np.arange(PHASES) / PHASES
-    ratio = float(fit.rate / stored)
-    position = np.arange(len(level) + 1)[:, None] - 1.0
-    numbers = np.floor(position * ratio + grid + 1e-9)
-    repeated = numbers[1:] == numbers[:-1]
+    repeated = _repeats(np.arange(-1, len(level)), fit.rate / stored)
     spread = max(fit.spread, 0.2)
     gain = ((level - fit.own) ** 2 - (level - fit.repeat) ** 2) / (2 * spread**2)
     score = np.where(repeated, np.clip(gain, -8, 8)[:, None], 0.0)

@@ -192,7 +192,8 @@ def lay_out(
         end = min(end, sound[1]) if end - sound[1] > SILENT_S else end
     # Frame 0 is a picture's own instant: at the true rate every frame then is.
     begin = float(times[min(int(np.searchsorted(times, begin - step / 2)), len(times) - 1)])
-    count = max(int(np.ceil((end - begin) * fps - 1e-3)), 0)
+    # Stamps in whole milliseconds must not make the last picture last a frame longer.
+    count = max(int(np.ceil((end - begin) * fps - 0.1)), 0)
     due = begin + np.arange(count) / float(fps)
     chosen = np.searchsorted((times[1:] + times[:-1]) / 2, due - 1e-6)
     facts = {
@@ -245,6 +246,9 @@ def complaints(clip: Path, seen: Scan, sound: SoundSpan, timeline: Timeline) -> 
     out = []
     if seen.damage.promised_s is not None:
         out.append(f"{clip.name} is cut short: it promises {seen.damage.promised_s:.1f} s; the good part is used.")
+    early = [time for time in seen.damage.lost if time < zero]
+    if early:
+        out.append(f"{clip.name}: its first {zero - min(early):.1f} s are damaged and left out.")
     lost = [time for time in seen.damage.lost if begin <= time <= end]
     if lost:
         places = _places([time - zero for time in lost])

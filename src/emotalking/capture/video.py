@@ -100,7 +100,8 @@ def pictures(path: str | Path, damage: Damage | None = None) -> Iterator[tuple[f
         if first is None:
             raise UserError(f"{path} is cut short or damaged after 0 frames; copy or export it again.")
         declared = _declared(container, stream)
-        seconds = time + float(1 / _rate(stream)) - first
+        begin = min(first, float(stream.start_time * stream.time_base)) if stream.start_time is not None else first
+        seconds = time + float(1 / _rate(stream)) - begin
         if declared is not None and container.format.name.startswith(_EXACT_LENGTH) and seconds < declared - 0.5:
             damage.promised_s = declared
 
@@ -190,7 +191,7 @@ def _decoded(path: Path, container: Any, stream: Any, damage: Damage) -> Iterato
     waiting: dict[int, bool] = {}  # stamps of packets whose picture has not come, and whether it is a keyframe
     keys: list[int] = []
     lost: list[int] = []
-    failed = False
+    failed = 0
     for packet in _packets(container, stream):
         if packet.pts is not None and packet.size:
             waiting[packet.pts] = packet.is_keyframe
@@ -198,20 +199,21 @@ def _decoded(path: Path, container: Any, stream: Any, damage: Damage) -> Iterato
         try:
             frames = packet.decode()
         except (av.error.FFmpegError, OSError):
-            failed = True
+            failed += 1
             continue
         for frame in frames:
             if frame.is_corrupt:
-                failed = True
+                failed += 1
                 continue
             if frame.pts is None:
                 time = 0.0 if time is None else time + step
             else:
                 stamp = float(frame.pts * clock)
                 late = sorted(pts for pts in waiting if pts < frame.pts)
-                # Packets that an edit list hides come without a picture too: only after an error are they damage.
-                lost += late if failed and time is not None else []
-                failed = failed and not late
+                # Packets that an edit list hides come without a picture too: only after an error are they damage. One
+                # error at the beginning may cost all pictures up to the next keyframe.
+                lost += late if failed else []
+                failed = 0 if time is None else max(failed - len(late), 0)
                 for pts in (*late, frame.pts):
                     waiting.pop(pts, None)
                 time = stamp if time is None else max(stamp, time)
