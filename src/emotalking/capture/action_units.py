@@ -4,36 +4,34 @@ The points are carried back into the head frame with the solved pose, so that a 
 distances between lids, brows, cheeks and lips are compared with the same person's own resting face in the same clip.
 
 Deviation: the paper runs OpenFace, whose licence forbids shipping it and whose models need a download; an ``au.csv``
-that OpenFace wrote can be put in place of ours (:func:`read_openface`).
+that OpenFace wrote can be put in place of ours (``capture.openface``).
 """
-
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from scipy.ndimage import maximum_filter1d, percentile_filter
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d, percentile_filter
 from scipy.signal import savgol_filter
 
-from emotalking.errors import UserError
-from emotalking.subject.layouts import MODEL_AUS, FaceLayout
-from emotalking.subject.tables import read_table
+from emotalking.capture.face_measures import from_rest, head_angles, measure
+from emotalking.subject.layouts import FaceLayout
 
-__all__ = ["ALL_AUS", "MODEL_AUS", "action_units", "head_points", "lid_opening", "read_openface"]
+__all__ = ["ALL_AUS", "CLOSED", "action_units", "head_points", "lid_opening"]
 
-ALL_AUS = (*MODEL_AUS[:-1], "AU25", "AU45")
-"""Units written to ``au.csv``."""
+ALL_AUS = (
+    "AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU09", "AU10", "AU12", "AU14", "AU15", "AU17", "AU20", "AU23",
+    "AU25", "AU26", "AU45",
+)  # fmt: skip
+"""The units whose intensity OpenFace gives, in its order."""
 
-_CHEEKS = {"mediapipe478": ((50, 117, 118, 119), (280, 346, 347, 348))}
-"""Cheek points (person's right, left) of the layouts that have any."""
+CLOSED = 2.5
+"""AU45 of closed lids. The face branch clips the unit at 2 and takes that for closed (paper-spec 1.3), so a blink must
+end a little above it, and a half-closed lid must not reach it."""
 
-# World units (about metres) of movement that make intensity 5.
-_BROW_RAISE = 0.008
-_BROW_LOWER = 0.006
-_CHEEK_RAISE = 0.006
-_LIP_GAP = 0.020
-# Shares of the person's own eye opening that make intensity 5.
-_LID_RAISE = 0.50
-_LID_TIGHTEN = 0.30
+_UPPER = ("inner_brow", "outer_brow", "brow_gap", "upper_lid", "lower_lid", "cheek")
+_MOUTH = ("wing", "nose_lip", "corner", "width", "smile", "gap", "thick_upper", "thick_lower", "lower_lip")
+_SPEECH_S = 0.15
+"""Standard deviation of the low-pass that takes words out of the mouth's expressive units: syllables (4 Hz) lose all,
+a smile that comes and goes in a second little."""
 
 
 def head_points(
@@ -72,61 +70,96 @@ def lid_opening(head: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[n
     return np.stack(sides, -1)
 
 
-def action_units(head: Float[np.ndarray, "N K 3"], layout: FaceLayout, fps: float | int = 25) -> dict[str, np.ndarray]:
-    """Intensities 0..5 of :data:`ALL_AUS`, each [N].
+def action_units(
+    head: Float[np.ndarray, "N K 3"],
+    viewmats: Float[np.ndarray, "N 4 4"],
+    layout: FaceLayout,
+    fps: float | int = 25,
+) -> dict[str, Float[np.ndarray, " N"]]:
+    """Intensities 0..5 of :data:`ALL_AUS` and of AU43, each [N].
+
+    AU43 (lids that droop for longer than a blink) is in no table of OpenFace; the emotion estimator reads it.
 
     Args:
-        head: landmarks in the head frame (:func:`head_points`).
+        head: landmarks in the head frame (:func:`head_points`), world units.
+        viewmats: head to camera; what the landmarks wrongly do with the head's pose is taken out.
         layout: names the points.
         fps: frames a second.
     """
     eyes = lid_opening(head, layout)
-    blink, rest = _blink(eyes.mean(-1), fps)
-    # Lid and cheek measures mean nothing while the lids move for a blink: hold what was before.
-    closing = maximum_filter1d(blink, 5) > 0.6
+    right = np.clip(0.5 + head_angles(viewmats)[:, 0] / np.radians(40), 0, 1)
+    blink = _blink(eyes[:, 0] * right + eyes[:, 1] * (1 - right), fps)
+    moved = from_rest(measure(head, layout), head_angles(viewmats), layout, fps)
+    # Lids and cheeks mean nothing while the lids move for a blink: hold what was before.
+    open_frames = np.flatnonzero(maximum_filter1d(blink, 5) < 0.3)
+    upper = {name: _calm(_bridged(moved[name], open_frames), fps) for name in moved if name in _UPPER}
+    mouth = {name: gaussian_filter1d(moved[name], _SPEECH_S * fps, mode="nearest") for name in moved if name in _MOUTH}
+    scores = _upper_face(upper) | _mouth_at_rest(mouth, upper) | _mouth_open(moved)
+    return {name: np.clip(value, 0, 1) * 5.0 for name, value in sorted(scores.items())} | {"AU45": blink}
 
-    def sided(right: tuple[int, ...], left: tuple[int, ...]) -> np.ndarray:
-        return (head[:, list(right), 1].mean(-1) + head[:, list(left), 1].mean(-1)) / 2
 
-    corners = (
-        (layout.right_upper_lid[0], layout.right_upper_lid[-1]),
-        (
-            layout.left_upper_lid[0],
-            layout.left_upper_lid[-1],
-        ),
-    )
-    eye_line = sided(*corners)
-    inner_brow = sided(layout.right_brow[-2:], layout.left_brow[-2:]) - eye_line
-    brow_gap = np.linalg.norm(head[:, layout.right_brow[-1], :2] - head[:, layout.left_brow[-1], :2], axis=-1)
-    lower_lid = sided(_middle(layout.right_lower_lid), _middle(layout.left_lower_lid)) - eye_line
-    raise_ = _calm(inner_brow - np.percentile(inner_brow, 40), closing, fps)
-    frown = _calm((np.percentile(brow_gap, 60) - brow_gap) + np.maximum(-raise_, 0), closing, fps)
-    usual = max(float(np.median(rest)), 1e-6)
-    opening = _calm(eyes.mean(-1) / usual - 1.0, closing, fps)
-    eye_height = usual * np.linalg.norm(np.median(head[:, corners[0][0], :2] - head[:, corners[0][1], :2], axis=0))
-    tighten = _calm((lower_lid - np.percentile(lower_lid, 40)) / max(eye_height, 1e-6), closing, fps)
-    cheek = _calm(_cheek_raise(head, layout, eye_line), closing, fps)
-    gap = _lip_gap(head, layout)
+def _part(values: np.ndarray, noise: float, full: float) -> np.ndarray:
+    """Movement as a share of intensity 5: nothing up to ``noise``, 1 at ``full``, more beyond."""
+    return np.maximum(values - noise, 0) / (full - noise)
+
+
+def _upper_face(moved: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Brows, lids, cheeks."""
+    inner, outer = moved["inner_brow"], moved["outer_brow"]
+    # The outer brow carries half of its rise to the inner end.
+    inner = inner - 0.55 * np.maximum(outer, 0)
+    opening = moved["upper_lid"] - moved["lower_lid"]
+    tight = _part(moved["lower_lid"] + 0.35 * np.maximum(-opening, 0), 0.8, 4.0)
+    lowered = _part(-inner, 1.5, 9.0) + _part(-moved["brow_gap"], 1.0, 6.0)
+    cheek = moved.get("cheek", 2 * moved["lower_lid"])
     return {
-        "AU01": _scaled(raise_, 0.001, _BROW_RAISE),
-        "AU04": _scaled(frown, 0.001, _BROW_LOWER),
-        "AU05": _scaled(opening, 0.08, _LID_RAISE),
-        "AU06": _scaled(cheek, 0.0008, _CHEEK_RAISE),
-        "AU07": _scaled(tighten, 0.06, _LID_TIGHTEN),
-        "AU25": _scaled(gap - np.percentile(gap, 5), 0.0005, _LIP_GAP),
-        "AU45": blink,
+        "AU01": _part(inner, 1.5, 8.0),
+        "AU02": _part(outer, 2.0, 12.0),
+        "AU04": lowered,
+        "AU05": _part(opening, 1.0, 5.5),
+        "AU06": _part(0.7 * cheek + 0.6 * moved["lower_lid"], 0.7, 5.5),
+        "AU07": tight,
+        # A lowered brow or a tightened eye brings the lid down with it.
+        "AU43": _part(-moved["upper_lid"], 0.7, 4.0) * (1 - np.clip(lowered + tight, 0, 1)),
     }
 
 
-def _middle(lid: tuple[int, ...]) -> tuple[int, ...]:
-    """The points of a lid that are well away from its corners."""
-    return lid[1:-1] if len(lid) < 6 else lid[2:-2]
+def _mouth_at_rest(moved: dict[str, np.ndarray], upper: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What lips, nose and chin do beside talking."""
+    corner, width, shut = moved["corner"], moved["width"], 1 - np.clip(moved["gap"] / 10, 0, 1)
+    smile = np.maximum(corner, 0)
+    # A smile widens the mouth by a third more than it lifts the corners; what is wider than that is a stretch.
+    stretch = width - 1.35 * smile
+    # It also lifts the nose's wings and the upper lip.
+    wing, lip = moved["wing"] - 0.3 * np.maximum(moved["smile"], 0), -moved["nose_lip"] - 0.2 * smile
+    thin = -(moved["thick_upper"] + moved["thick_lower"])
+    nose = _part(wing, 1.5, 8.0)
+    # Lips drawn apart with their corners down are no smile.
+    smiling = _part(moved["smile"], 2.0, 25.0) * np.clip(1.3 + corner / 4, 0, 1)
+    frank = np.clip(1.5 * smiling, 0, 1)
+    return {
+        "AU09": nose * (0.5 + 0.5 * np.clip(_part(-upper["inner_brow"], 0.0, 4.0), 0, 1)),
+        "AU10": _part(lip, 1.5, 12.0),
+        "AU12": smiling,
+        "AU14": _part(stretch, 2.0, 14.0) * shut * (1 - frank),
+        "AU15": _part(-corner, 1.5, 14.0) * (1 - frank),
+        "AU17": _part(moved["lower_lip"], 3.0, 12.0) * shut,
+        "AU20": _part(stretch, 2.0, 16.0) * (1 - 0.5 * shut) * (1 - frank),
+        "AU23": _part(thin, 1.5, 8.0) * shut,
+    }
 
 
-def _blink(opening: np.ndarray, fps: float | int) -> tuple[np.ndarray, np.ndarray]:
-    """AU45 and the resting eye opening around each frame.
+def _mouth_open(moved: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Lips apart and jaw down, frame by frame: these are speech."""
+    gap = moved["gap"]
+    jaw = 0.5 * np.clip(_part(-moved["chin"], 1.0, 20.0), 0, 1) + 0.5 * np.clip(_part(gap, 2.0, 35.0), 0, 1)
+    return {"AU25": _part(gap, 1.0, 32.0), "AU26": jaw * np.clip(gap / 5, 0, 1)}
 
-    The rest follows slow changes (a gaze that goes down lowers the lids for long; a blink lasts a fifth of a second).
+
+def _blink(opening: np.ndarray, fps: float | int) -> np.ndarray:
+    """AU45 from the eyes' opening, against the usual opening around each frame.
+
+    That follows slow changes (a gaze that goes down lowers the lids for long; a blink lasts a fifth of a second).
     """
     window = max(int(1.6 * fps) | 1, 3)
     rest = percentile_filter(opening, 75, size=min(window, len(opening)), mode="nearest")
@@ -136,54 +169,15 @@ def _blink(opening: np.ndarray, fps: float | int) -> tuple[np.ndarray, np.ndarra
     # Closed eyes of this person: the deepest blinks seen, if there are any; detectors leave a slit open.
     closed = min(float(np.percentile(opening, 0.5)), 0.4 * usual)
     shut = (rest - opening) / np.maximum(rest - closed, 1e-6)
-    return np.clip((shut - 0.2) / 0.8, 0, 1) * 5.0, rest
+    return np.clip((shut - 0.2) / 0.8, 0, 1) * CLOSED
 
 
-def _cheek_raise(head: np.ndarray, layout: FaceLayout, eye_line: np.ndarray) -> np.ndarray:
-    """Cheeks up towards the eyes; where the layout has none, the mouth's corners stand in at half weight."""
-    if layout.name in _CHEEKS:
-        right, left = _CHEEKS[layout.name]
-        height = (head[:, right, 1].mean(-1) + head[:, left, 1].mean(-1)) / 2 - eye_line
-        return height - np.percentile(height, 40)
-    corners = (head[:, layout.lips_outer[0], 1] + head[:, layout.ibug68[54], 1]) / 2 - eye_line
-    return (corners - np.percentile(corners, 40)) / 2
+def _bridged(values: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Straight lines over all frames but the good ones."""
+    return np.interp(np.arange(len(values)), good, values[good]) if len(good) >= 2 else values
 
 
-def _lip_gap(head: np.ndarray, layout: FaceLayout) -> np.ndarray:
-    """Mean height of the inner lips' opening at its three middle pairs (iBUG 61-63 over 67-65)."""
-    pairs = [(layout.ibug68[61], layout.ibug68[67]), (layout.ibug68[62], layout.ibug68[66])]
-    pairs.append((layout.ibug68[63], layout.ibug68[65]))
-    return np.mean([head[:, a, 1] - head[:, b, 1] for a, b in pairs], 0)
-
-
-def _calm(values: np.ndarray, closing: np.ndarray, fps: float | int) -> np.ndarray:
-    """Bridge the frames of a blink and smooth over a third of a second."""
-    good = np.flatnonzero(~closing)
-    if len(good) >= 2:
-        values = np.interp(np.arange(len(values)), good, values[good])
+def _calm(values: np.ndarray, fps: float | int) -> np.ndarray:
+    """Smooth over a third of a second."""
     window = max(int(fps / 3) | 1, 5)
     return np.asarray(savgol_filter(values, window, 2)) if len(values) > window else values
-
-
-def _scaled(values: np.ndarray, noise: float, full: float) -> np.ndarray:
-    """Movement to intensity: nothing below ``noise``, 5 at ``full``."""
-    return np.clip((values - noise) / (full - noise), 0, 1) * 5.0
-
-
-def read_openface(path: str | Path, num_frames: int) -> dict[str, np.ndarray]:
-    """Intensities from a CSV that OpenFace's FeatureExtraction wrote, by name.
-
-    Raises:
-        UserError: if the file has not one row a frame, or lacks a unit of :data:`ALL_AUS`.
-    """
-    table = read_table(Path(path))
-    out = {name: table[f"{name}_r"] for name in ALL_AUS if f"{name}_r" in table}
-    missing = sorted(set(ALL_AUS) - set(out))
-    if missing:
-        raise UserError(f"{path} lacks the columns {', '.join(f'{m}_r' for m in missing)}; run OpenFace with -aus.")
-    rows = len(out["AU45"])
-    if rows != num_frames:
-        raise UserError(
-            f"{path} has {rows} rows for {num_frames} frames; run OpenFace on the same clip at 25 frames a second."
-        )
-    return out

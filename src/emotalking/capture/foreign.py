@@ -24,7 +24,7 @@ from emotalking.capture.landmarks import bridge, check_faces, open_provider, ste
 from emotalking.capture.layers import make_masks, read_image, spread
 from emotalking.capture.normals import make_normals
 from emotalking.capture.pose import project
-from emotalking.emotion.estimator import LandmarkEmotion
+from emotalking.emotion.estimator import ActionUnitEmotion
 from emotalking.errors import UserError
 from emotalking.progress import track
 from emotalking.speech.audio import load_audio
@@ -33,7 +33,7 @@ from emotalking.subject import Subject, write
 from emotalking.subject.check_files import colours_of, present
 from emotalking.subject.files import SubjectFiles, feature_name
 from emotalking.subject.layouts import MODEL_AUS, Label
-from emotalking.subject.tables import read_json, read_table
+from emotalking.subject.tables import read_intensities, read_json, read_table
 
 RATES = (
     Fraction(25),
@@ -245,12 +245,10 @@ class _Import:
         return f"{', '.join(name for name in values if name not in kept)} measured from the landmarks"
 
     def _emotion(self) -> str:
-        subject, track = self.subject, self.subject.landmarks
-        assert track.shape is not None
-        estimator = LandmarkEmotion()
-        values = estimator.estimate(
-            track.points, subject.viewmats, subject.K, track.shape, track.layout, float(subject.fps)
-        )
+        estimator = ActionUnitEmotion()
+        units = read_intensities(self.files.action_units)
+        shown = {name: values[: self.subject.num_frames] for name, values in units.items()}
+        values = estimator.estimate(shown, float(self.subject.fps))
         write.write_valence_arousal(self.files.root, values)
         self.providers["emotion"] = estimator.name
         return estimator.name

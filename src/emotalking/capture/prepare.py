@@ -17,18 +17,20 @@ from emotalking.capture.job import Job, PrepareConfig
 from emotalking.capture.landmarks import bridge, check_faces, find_framing, open_provider, steady, track_landmarks
 from emotalking.capture.layers import draw_layers, make_background, make_masks
 from emotalking.capture.normals import make_normals
+from emotalking.capture.openface import read_openface
 from emotalking.capture.pose import project, solve_pose
 from emotalking.capture.sound import cut_sound, mouth_gap, write_features, write_sound
 from emotalking.capture.steps import file_hash
 from emotalking.capture.store import save_pose, save_track
 from emotalking.capture.timeline import complaints, lay_out, scan
 from emotalking.capture.video import SHORTEST_S
-from emotalking.emotion.estimator import LandmarkEmotion
+from emotalking.emotion.estimator import ActionUnitEmotion
 from emotalking.errors import UserError
 from emotalking.progress import track
 from emotalking.speech.audio import SAMPLE_RATE, sound_span
 from emotalking.speech.sync_offset import TRUSTED, measure_offset
 from emotalking.subject import Subject, write
+from emotalking.subject.tables import read_intensities
 
 __all__ = ["PrepareConfig", "prepare"]
 
@@ -70,7 +72,7 @@ def _run(job: Job) -> None:
         done("normals", _normals, job, ["masks"], normals, lambda: job.has_last(files.normals))
     done("action units", _action_units, job, ["pose"], _hash(config.action_units), files.action_units.exists)
     judge = [config.emotion_judge, networks(JUDGES[config.emotion_judge])]
-    done("emotion", _emotion, job, ["pose"], judge, files.valence_arousal.exists)
+    done("emotion", _emotion, job, ["action units"], judge, files.valence_arousal.exists)
     done("audio features", _features, job, ["audio"], "mel", files.audio_features("mel").exists)
 
 
@@ -204,13 +206,14 @@ def _normals(job: Job) -> dict[str, Any]:
 
 def _action_units(job: Job) -> dict[str, Any]:
     if job.config.action_units is not None:
-        values = aus.read_openface(job.config.action_units, job.count)
+        values = read_openface(job.config.action_units, job.count, job.fps, job.timeline.begin_s)
         write.write_action_units(job.files.root, values, job.fps)
         return {"provider": "OpenFace CSV"}
     pose, points = job.pose()
     head = aus.head_points(points, pose.viewmats, pose.focal, pose.shape, job.size)
     found = job.track().detected
-    write.write_action_units(job.files.root, aus.action_units(head, job.layout, float(job.fps)), job.fps, found)
+    values = aus.action_units(head, pose.viewmats, job.layout, float(job.fps))
+    write.write_action_units(job.files.root, values, job.fps, found)
     return {"provider": "landmarks"}
 
 
@@ -223,9 +226,8 @@ def _emotion(job: Job) -> dict[str, Any]:
         values = read_emotion(job.read(), points, job.layout, open_judge(chosen, job.config.device))
         write.write_valence_arousal(job.files.root, values)
         return {"provider": chosen, "networks": networks(JUDGES[chosen])}
-    camera = np.array([[pose.focal, 0, job.size[1] / 2], [0, pose.focal, job.size[0] / 2], [0, 0, 1]])
-    estimator = LandmarkEmotion()
-    values = estimator.estimate(points, pose.viewmats, camera, pose.shape, job.layout, float(job.fps))
+    estimator = ActionUnitEmotion()
+    values = estimator.estimate(read_intensities(job.files.action_units), float(job.fps))
     write.write_valence_arousal(job.files.root, values)
     return {"provider": estimator.name}
 

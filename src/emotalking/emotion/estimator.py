@@ -1,170 +1,91 @@
-"""Valence and arousal of recorded frames from tracked landmarks alone: the embedded estimator."""
+"""Valence and arousal of recorded frames from action units alone: the embedded estimator."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from functools import cache
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from scipy.ndimage import gaussian_filter1d, median_filter
 
-from emotalking.subject.layouts import FaceLayout
+from emotalking.emotion.circumplex import PRESETS
 
-MEASURES = ("corner_raise", "mouth_width", "inner_brow", "outer_brow", "brow_gap", "lid_gap", "cheek_lid", "jaw")
-"""Names of the facial measures, in the order of :func:`face_measures`' columns."""
+PROTOTYPES: dict[str, tuple[str, ...]] = {
+    "happy": ("AU06", "AU12"),
+    "surprised": ("AU01", "AU02", "AU05"),
+    "afraid": ("AU01", "AU02", "AU04", "AU05", "AU20"),
+    "angry": ("AU04", "AU05", "AU07", "AU23"),
+    "disgusted": ("AU09", "AU10", "AU15"),
+    "sad": ("AU01", "AU04", "AU15", "AU17"),
+    "tired": ("AU43",),
+}
+"""Action units of emotions: the prototypes of EMFACS (Friesen and Ekman, 1983) and of the FACS Investigator's Guide.
 
-USUAL = np.array([0.01, 0.79, 0.35, 0.335, 0.45, 0.107, 0.046, 0.12])
-"""The measures of a resting, talking adult, in eye-centre distances: coarse means of a few people."""
-
-
-@runtime_checkable
-class EmotionEstimator(Protocol):
-    """Reads valence and arousal off a clip."""
-
-    @property
-    def name(self) -> str:
-        """Name of the method, written into the subject's record."""
-        ...
-
-    def estimate(
-        self,
-        points: Float[np.ndarray, "N P 2"],
-        viewmats: Float[np.ndarray, "N 4 4"],
-        K: Float[np.ndarray, "3 3"],
-        shape: Float[np.ndarray, "P 3"],
-        layout: FaceLayout,
-        fps: float = 25.0,
-    ) -> Float[np.ndarray, "N 2"]:
-        """Valence and arousal per frame, each in [-1, 1]."""
-        ...
+Deviation: the prototypes' open jaw (AU25, AU26) is left out, since it cannot be told from talking; tired lids (AU43)
+are added, because all prototypes but sadness lie at positive arousal.
+"""
+_TYPICAL = 3.0
+"""Intensity of each unit at which a prototype stands at its place on the circumplex (FACS level C, of 5)."""
+_RIDGE = 0.15
+"""Damping of the solution, in squared shares of a prototype: units that several emotions share get small weights."""
 
 
-def frontal_points(
-    points: Float[np.ndarray, "N P 2"],
-    viewmats: Float[np.ndarray, "N 4 4"],
-    K: Float[np.ndarray, "3 3"],
-    shape: Float[np.ndarray, "P 3"],
-    layout: FaceLayout,
-) -> Float[np.ndarray, "N P 2"]:
-    """Landmarks seen from the front: head pose and distance taken out.
+@cache
+def unit_weights() -> tuple[tuple[str, ...], Float[np.ndarray, "U 2"]]:
+    """Names of the units, and what each adds to valence and arousal per intensity (before squashing).
 
-    Each point is put back into the head at its neutral depth: x to the viewer's right, y down, in eye-centre
-    distances, origin between the eyes of the neutral shape. What the rigid points still move is taken out as well.
+    The smallest weights (ridge regression) with which the sum over a prototype's units gives the place of that emotion
+    in :data:`emotalking.emotion.circumplex.PRESETS`; nothing is fitted to data or to a judge.
     """
-    points, viewmats, shape = points.astype(np.float64), viewmats.astype(np.float64), shape.astype(np.float64)
-    camera = np.einsum("nij,pj->npi", viewmats[:, :3, :3], shape) + viewmats[:, None, :3, 3]
-    flat = camera[..., :2] / camera[..., 2:]
-    offset = (points - flat * K[0, 0] - K[:2, 2]) / K[0, 0]  # on the plane z = 1
-    axes = viewmats[:, :2, :2][:, None] - flat[..., None] * viewmats[:, 2, :2][:, None, None]
-    moved = np.linalg.solve(axes / camera[..., 2, None, None], offset[..., None])[..., 0]
-    eyes = [shape[list(layout.right_upper_lid + layout.right_lower_lid), :2].mean(0)]
-    eyes.append(shape[list(layout.left_upper_lid + layout.left_lower_lid), :2].mean(0))
-    unit = np.linalg.norm(eyes[1] - eyes[0])
-    moved -= np.median(moved[:, list(layout.rigid)], axis=1, keepdims=True)
-    return (shape[:, :2] + moved - (eyes[0] + eyes[1]) / 2) / unit * np.array([1.0, -1.0])
-
-
-def face_measures(frontal: Float[np.ndarray, "N P 2"], layout: FaceLayout) -> Float[np.ndarray, "N 8"]:
-    """What FACS looks at, as lengths in eye-centre distances; columns are :data:`MEASURES`, means of both sides."""
-    lips = frontal[:, list(layout.lips_outer)]
-    inner = frontal[:, list(layout.lips_inner)]
-    half = len(layout.lips_outer) // 2
-    left, right = lips[:, 0], lips[:, half]
-    quarter = len(layout.lips_outer) // 4
-    middle = (lips[:, quarter, 1] + lips[:, half + quarter, 1]) / 2
-    quarter = len(layout.lips_inner) // 4
-    jaw = inner[:, -quarter, 1] - inner[:, quarter, 1]
-
-    brows, gaps, lowers = [], [], []
-    for side in ("right", "left"):
-        brow = frontal[:, list(getattr(layout, f"{side}_brow"))]
-        order = np.argsort(np.abs(brow[..., 0].mean(0)))
-        near, far = brow[:, order[: max(len(order) // 3, 1)]], brow[:, order[len(order) // 3 :]]
-        brows.append((-near[..., 1].mean(1), -far[..., 1].mean(1), np.abs(near[..., 0].mean(1))))
-        upper = frontal[:, list(getattr(layout, f"{side}_upper_lid"))[1:-1]]
-        lower = frontal[:, list(getattr(layout, f"{side}_lower_lid"))[1:-1]]
-        centre = slice(upper.shape[1] // 4, -(upper.shape[1] // 4) or None)
-        gaps.append(lower[:, centre, 1].mean(1) - upper[:, centre, 1].mean(1))
-        lowers.append(lower[:, centre, 1].mean(1))
-    return np.stack(
-        [
-            middle - (left[:, 1] + right[:, 1]) / 2,
-            right[:, 0] - left[:, 0],
-            (brows[0][0] + brows[1][0]) / 2,
-            (brows[0][1] + brows[1][1]) / 2,
-            brows[0][2] + brows[1][2],
-            (gaps[0] + gaps[1]) / 2,
-            (lowers[0] + lowers[1]) / 2,
-            jaw,
-        ],
-        1,
-    )
+    names = tuple(sorted({name for units in PROTOTYPES.values() for name in units}))
+    shown = np.array([[float(name in units) for name in names] for units in PROTOTYPES.values()])
+    places = np.arctanh(np.array([PRESETS[emotion] for emotion in PROTOTYPES]))
+    damped = shown @ shown.T + _RIDGE * np.eye(len(shown))
+    return names, shown.T @ np.linalg.solve(damped, places) / _TYPICAL
 
 
 @dataclass(frozen=True)
-class LandmarkEmotion:
-    """Coarse valence and arousal by rule from landmarks; no network, no weights.
+class ActionUnitEmotion:
+    """Coarse valence and arousal from action units; no network, no weights.
 
-    Deviation: the paper reads EmoNet. The rules are FACS knowledge with hand-set weights: raised and widened lip
-    corners and raised lower lids read as pleasant, lowered or knit brows, oblique brows and dropped corners as
-    unpleasant; open lids, raised or knit brows and a wide mouth as aroused, drooping lids as calm. Talking is taken out
-    by a low-pass of half a second. The result orders the frames of one person; its absolute size means little.
+    Deviation: the paper reads EmoNet. Here the units' weights follow from the facial prototypes of emotions and their
+    places on the circumplex (:func:`unit_weights`). Talking is taken out by a low-pass. What the landmarks do not show
+    (tears, blushing, a furrow, the voice) is not seen: the result orders the frames of one person better than it
+    compares persons.
     """
 
-    centred: bool = True
-    """Measure from the person's own median face, so that a resting face reads neutral. Without it the measures are
-    compared with a usual face: for clips that hold one emotion throughout, and cruder."""
-    smoothing_s: float = 0.5
+    smoothing_s: float | int = 0.5
     """Width of the temporal low-pass in seconds (about two standard deviations)."""
 
     @property
     def name(self) -> str:
-        """``landmark-rules``."""
-        return "landmark-rules"
+        """``action-units``."""
+        return "action-units"
 
-    def estimate(
-        self,
-        points: Float[np.ndarray, "N P 2"],
-        viewmats: Float[np.ndarray, "N 4 4"],
-        K: Float[np.ndarray, "3 3"],
-        shape: Float[np.ndarray, "P 3"],
-        layout: FaceLayout,
-        fps: float = 25.0,
-    ) -> Float[np.ndarray, "N 2"]:
-        """Valence and arousal per frame.
+    def estimate(self, aus: Mapping[str, Float[np.ndarray, " N"]], fps: float | int = 25) -> Float32[np.ndarray, "N 2"]:
+        """Valence and arousal per frame, each in (-1, 1), smooth over time; a face at rest is at 0, 0.
 
         Args:
-            points: landmarks in pixels, finite in every frame.
-            viewmats: world-to-camera poses, OpenCV axes.
-            K: camera intrinsics in pixels.
-            shape: neutral landmarks in the head frame, world units.
-            layout: meaning of the landmarks.
+            aus: intensities 0..5 by name, from the same person's rest; a unit that is absent counts as zero (OpenFace
+                has no AU43).
             fps: frames a second.
 
-        Returns:
-            float32 in [-1, 1], smooth over time.
-
         Raises:
-            ValueError: if a point is not finite.
+            ValueError: if no unit is known, their lengths differ, or a value is not finite.
         """
-        if not np.isfinite(points).all():
-            raise ValueError("points must be finite: fill frames without a face before")
-        if len(points) == 0:
+        names, weights = unit_weights()
+        known = {name: np.asarray(aus[name], np.float64) for name in names if name in aus}
+        lengths = {len(values) for values in known.values()}
+        if len(lengths) != 1:
+            raise ValueError(f"aus: expected units of one common length among {', '.join(names)}, got {sorted(aus)}")
+        count = lengths.pop()
+        units = np.stack([known.get(name, np.zeros(count)) for name in names], 1)
+        if not np.isfinite(units).all():
+            raise ValueError("aus must be finite: fill frames without a face before")
+        if count == 0:
             return np.zeros((0, 2), np.float32)
-        measures = face_measures(frontal_points(points, viewmats, K, shape, layout), layout)
         # A blink is shorter than the median's window; words are shorter than the Gaussian.
-        window = min(2 * round(0.2 * fps) + 1, 2 * len(points) - 1)
-        measures = median_filter(measures, size=(max(window, 1), 1), mode="nearest")
-        measures = gaussian_filter1d(measures, self.smoothing_s * fps / 2, axis=0, mode="nearest")
-        change = measures - (np.median(measures, axis=0) if self.centred else USUAL)
-        return np.tanh(_read(change)).astype(np.float32)
-
-
-def _read(change: Float[np.ndarray, "N 8"]) -> Float[np.ndarray, "N 2"]:
-    """Valence and arousal before squashing, from changes of the measures."""
-    corner, width, inner, outer, gap, lids, lower, jaw = change.T
-    lowered = np.maximum(-inner, 0)
-    oblique = np.maximum(inner - outer, 0)
-    knit = np.maximum(-gap, 0)
-    valence = 9 * corner + 2 * width - 7 * lowered - 6 * oblique - 2 * knit - 3 * lower
-    arousal = 8 * lids + 2 * (inner + outer) + 9 * lowered + 1.5 * knit + 1.2 * width + 2 * np.maximum(corner, 0) + jaw
-    return np.stack([valence, arousal], 1)
+        window = min(2 * round(0.2 * fps) + 1, 2 * count - 1)
+        units = median_filter(units, size=(max(window, 1), 1), mode="nearest")
+        units = gaussian_filter1d(units, self.smoothing_s * fps / 2, axis=0, mode="nearest")
+        return np.tanh(units @ weights).astype(np.float32)

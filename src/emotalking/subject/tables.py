@@ -81,6 +81,15 @@ def read_table(path: Path) -> dict[str, Float64[np.ndarray, " N"]]:
     return {name: values[:, i] for i, name in enumerate(names)}
 
 
+def read_intensities(path: Path) -> dict[str, Float64[np.ndarray, " N"]]:
+    """Intensities of action units by name ("AU25") from an OpenFace-style table: its columns ``AU.._r``.
+
+    Raises:
+        UserError: as :func:`read_table`.
+    """
+    return {name[:-2]: values for name, values in read_table(path).items() if name.endswith("_r")}
+
+
 def read_landmarks(files: SubjectFiles, num_frames: int) -> LandmarkTrack:
     """All landmarks of the clip: ``landmarks.npz`` where we wrote one, else the ``.lms`` files.
 

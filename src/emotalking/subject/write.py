@@ -107,7 +107,11 @@ def write_action_units(
     success: Bool[np.ndarray, " N"] | None = None,
     confidence: Float[np.ndarray, " N"] | None = None,
 ) -> None:
-    """``au.csv`` as OpenFace's FeatureExtraction writes it: names with a leading space, frames from 1.
+    """``au.csv`` as OpenFace's FeatureExtraction writes it: frame, face_id, timestamp, confidence, success, AU.._r,
+    AU.._c; names with a leading space, frames from 1.
+
+    Deviation: OpenFace reads presence (``_c``, 0 or 1) with classifiers of its own; here a unit is present from
+    intensity 1 (FACS level A) on.
 
     Args:
         intensities: name ("AU45") to intensity 0..5 per frame.
@@ -121,10 +125,12 @@ def write_action_units(
     count = lengths.pop()
     found = np.ones(count, bool) if success is None else success
     sure = found.astype(np.float64) if confidence is None else confidence
-    lines = [", ".join(["frame", "timestamp", "confidence", "success", *(f"{name}_r" for name in intensities)])]
-    for i in range(count):
-        row = [str(i + 1), f"{float(i / fps):.3f}", f"{sure[i]:.2f}", str(int(found[i]))]
-        lines.append(", ".join(row + [f"{values[i]:.4f}" for values in intensities.values()]))
+    names = ["frame", "face_id", "timestamp", "confidence", "success"]
+    lines = [", ".join([*names, *(f"{name}_r" for name in intensities), *(f"{name}_c" for name in intensities)])]
+    table = np.stack(list(intensities.values()), 1)
+    for i, row in enumerate(table):
+        fields = [str(i + 1), "0", f"{float(i / fps):.3f}", f"{sure[i]:.2f}", str(int(found[i]))]
+        lines.append(", ".join([*fields, *(f"{v:.4f}" for v in row), *(f"{float(v >= 1):.2f}" for v in row)]))
     write_bytes(SubjectFiles(root).action_units, ("\n".join(lines) + "\n").encode())
 
 
