@@ -12,6 +12,8 @@ CELLS = 24
 """Cells per eye distance in head-frame maps: a cell is about 3 px of a face that is 250 px high."""
 LEFT, TOP, RIGHT, BOTTOM = -3.5, -3.0, 3.5, 4.5
 """Extent of head-frame maps in eye distances, the origin between the eyes; beyond it the border continues."""
+FAR_JAW_POINTS = 3.5
+"""By how many of iBUG's jaw points the neck's border shortens on the far side of a head in profile."""
 MAP_SIZE = (int((BOTTOM - TOP) * CELLS), int((RIGHT - LEFT) * CELLS))
 """(rows, columns) of a head-frame map."""
 
@@ -90,7 +92,6 @@ def face_zones(points: Shaped[np.ndarray, "K 2"], layout: FaceLayout, size: tupl
     """Zones of one frame; ``size`` is (height, width)."""
     points = np.asarray(points, np.float64)
     oval = fill(points[list(layout.oval)], size)
-    jaw = points[list(layout.ibug68[4:13])]
     # The brows' points lie on hair-coloured pixels, so the sure zone begins a little above them.
     brows = points[[*layout.right_brow, *reversed(layout.left_brow)]]
     chin = points[layout.ibug68[8]]
@@ -100,13 +101,38 @@ def face_zones(points: Shaped[np.ndarray, "K 2"], layout: FaceLayout, size: tupl
     lower = fill(np.concatenate([brows + margin * up, points[list(layout.ibug68[16::-1])]]), size)
     far = 4.0 * max(size)
     side = np.array([-up[1], up[0]])
-    if side @ (jaw[-1] - jaw[0]) < 0:
+    if side @ (points[layout.ibug68[16]] - points[layout.ibug68[0]]) < 0:
         side = -side
+    jaw = _jaw_line(points, layout, side)
     # Ear lobes hang beside the jaw's upper ends; a line that falls outwards keeps them with the head.
     outer_left, outer_right = jaw[0] - far * side - 0.3 * far * up, jaw[-1] + far * side - 0.3 * far * up
     below = np.concatenate([[outer_left], jaw, [outer_right, outer_right - far * up, outer_left - far * up]])
     mouth, lips = fill(points[list(layout.lips_inner)], size), fill(points[list(layout.lips_outer)], size)
     return FaceZones(oval, lower & oval, fill(below, size), mouth, lips)
+
+
+def _jaw_line(points: np.ndarray, layout: FaceLayout, side: np.ndarray) -> Float[np.ndarray, "J 2"]:
+    """The jaw from below one ear to below the other, as far as the neck can begin at it.
+
+    Where the head turns away the jaw's far half is the outline of the cheek, with no neck beside it: the further the
+    nose lies off the middle between the ears, the nearer to the chin the line begins.
+    """
+    right, left, nose = (points[layout.ibug68[k]] @ side for k in (0, 16, 27))
+    off = (nose - right) / max(float(left - right), 1e-6) - 0.5
+    short = FAR_JAW_POINTS * float(np.clip((abs(off) - 0.12) / 0.25, 0, 1))
+    begin, end = (4 + short, 12.0) if off < 0 else (4.0, 12 - short)
+    places = [begin, *range(int(begin) + 1, int(np.ceil(end))), end]
+    whole = points[list(layout.ibug68[:17])]
+    return np.stack([np.interp(places, np.arange(17), whole[:, k]) for k in (0, 1)], -1)
+
+
+def place_in_head(
+    image_to_map: Float[np.ndarray, "2 3"], size: tuple[int, int]
+) -> tuple[Float32[np.ndarray, "H W"], Float32[np.ndarray, "H W"]]:
+    """Head-frame coordinates (x, y) of every pixel of an image of ``size`` (height, width), eye distances."""
+    (a, b, c), (d, e, f) = image_to_map.astype(np.float32) / CELLS
+    cols, rows = np.arange(size[1], dtype=np.float32)[None], np.arange(size[0], dtype=np.float32)[:, None]
+    return a * cols + b * rows + (c + np.float32(LEFT)), d * cols + e * rows + (f + np.float32(TOP))
 
 
 def to_head(

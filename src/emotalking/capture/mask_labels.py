@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
-from emotalking.capture.mask_geometry import CELLS, TOP, FaceZones
+from emotalking.capture.mask_geometry import CELLS, FaceZones, place_in_head
 from emotalking.capture.mask_model import BACKGROUND, CLOTHES, HAIR, SKIN
 from emotalking.capture.mask_mouth import open_mouth
 from emotalking.subject.layouts import Label
@@ -32,20 +32,20 @@ def settle(
     scores = scores.copy()
     scale = float(np.hypot(to_map[0, 0], to_map[1, 0]))  # cells a pixel
     reach = max(1, round(BRIDGE * CELLS / scale))
-    rows, cols = np.indices(zones.oval.shape, np.float32)
-    height = (to_map[1, 0] * cols + to_map[1, 1] * rows + to_map[1, 2]) / CELLS + TOP
+    _, height = place_in_head(to_map, (scores.shape[0], scores.shape[1]))
     matter = scores.argmax(-1)
     bottom = np.zeros(matter.shape, bool)
     bottom[-1] = True
     face = cv2.dilate(zones.oval.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     neck = (matter == SKIN) & zones.under_jaw & ~zones.oval
-    for region, root, kind in (
-        ((matter == SKIN) & ~zones.under_jaw | zones.oval, zones.oval, SKIN),
-        (neck, face, SKIN),
-        (matter == HAIR, (height < 0.2) & ~zones.oval, HAIR),
-        (matter == CLOTHES, bottom, CLOTHES),
+    for region, root, kind, bridge in (
+        ((matter == SKIN) & ~zones.under_jaw | zones.oval, zones.oval, SKIN, reach),
+        (neck, face, SKIN, reach),
+        # An ear may leave little of the hair that joins a lock to the crown.
+        (matter == HAIR, (height < 0.2) & ~zones.oval, HAIR, 1),
+        (matter == CLOTHES, bottom, CLOTHES, reach),
     ):
-        _give_away(scores, kind, unrooted(region, root, reach) & ~zones.oval)
+        _give_away(scores, kind, unrooted(region, root, bridge) & ~zones.oval)
     return scores
 
 
@@ -55,11 +55,11 @@ def unrooted(region: Bool[np.ndarray, "h w"], root: Bool[np.ndarray, "h w"], rea
     Fringes too thin to hold a disc of that size stay, so that strands and outlines are not eaten.
     """
     mask = region.astype(np.uint8)
-    _, whole = cv2.connectedComponents(mask, connectivity=4)
-    loose = region & ~_marked(np.asarray(whole), root)[whole]
+    whole = np.asarray(cv2.connectedComponents(mask, connectivity=4)[1], np.int32)
+    loose = region & ~_marked(whole, root)[whole]
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     wider = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 3, 2 * reach + 3))
-    core = np.asarray(cv2.connectedComponents(cv2.erode(mask, disc), connectivity=4)[1])
+    core = np.asarray(cv2.connectedComponents(cv2.erode(mask, disc), connectivity=4)[1], np.int32)
     # A root that lies along the region's border is met by the disc, not by its centre.
     near_root = cv2.dilate((root & region).astype(np.uint8), disc).astype(bool)
     kept = _marked(core, near_root)[core]
@@ -106,13 +106,13 @@ def labels_from_matter(scores: Float32[np.ndarray, "4 H W"], zones: FaceZones) -
     labels = _LABEL_OF_MATTER[matter]
     labels[zones.under_jaw & ~zones.oval & (matter == SKIN)] = Label.NECK
     smallest = max(4, int(SMALL_SHARE * labels.size))
-    for label, others in (
-        (Label.HEAD, (Label.HAIR, Label.NECK)),
-        (Label.HAIR, (Label.HEAD, Label.NECK, Label.TORSO)),
-        (Label.NECK, (Label.TORSO, Label.HEAD)),
-        (Label.TORSO, (Label.NECK, Label.HAIR, Label.HEAD)),
+    for label, others, root in (
+        (Label.HEAD, (Label.HAIR, Label.NECK), None),
+        (Label.HAIR, (Label.HEAD, Label.NECK, Label.TORSO), ~zones.under_jaw),
+        (Label.NECK, (Label.TORSO, Label.HEAD), None),
+        (Label.TORSO, (Label.NECK, Label.HAIR, Label.HEAD), None),
     ):
-        _absorb_islands(labels, label, others, smallest)
+        _absorb_islands(labels, label, others, smallest, root)
     labels[open_mouth(zones)] = Label.MOUTH
     return labels
 
@@ -131,15 +131,20 @@ def _one_body(person: np.ndarray, face: np.ndarray) -> np.ndarray:
     return body | small[holes]
 
 
-def _absorb_islands(labels: np.ndarray, label: Label, others: tuple[Label, ...], smallest: int) -> None:
-    """Give components of ``label`` below ``smallest`` pixels to the neighbour that borders them most, in place."""
+def _absorb_islands(
+    labels: np.ndarray, label: Label, others: tuple[Label, ...], smallest: int, root: np.ndarray | None
+) -> None:
+    """Give islands of ``label`` to that of ``others`` which borders them most, in place.
+
+    Islands are components below ``smallest`` pixels, and those of any size that do not touch ``root``.
+    """
     count, components, stats, _ = cv2.connectedComponentsWithStats((labels == label).astype(np.uint8), connectivity=4)
-    for island in np.flatnonzero(stats[:count, cv2.CC_STAT_AREA] < smallest):
-        if island == 0:
-            continue
-        x, y, w, h, _ = stats[island]
+    for island in range(1, count):
+        x, y, w, h, area = stats[island]
         window = np.s_[max(y - 1, 0) : y + h + 1, max(x - 1, 0) : x + w + 1]
         mask = components[window] == island
+        if area >= smallest and (root is None or (mask & root[window]).any()):
+            continue
         rim = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~mask
         around = np.bincount(labels[window][rim], minlength=len(Label))
         best = max(others, key=lambda other: around[other])

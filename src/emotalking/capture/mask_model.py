@@ -24,6 +24,7 @@ from emotalking.capture.mask_geometry import (
     HeadFrame,
     face_zones,
     from_head,
+    place_in_head,
     to_head,
 )
 from emotalking.subject.layouts import FaceLayout
@@ -35,6 +36,11 @@ UNIFORM_SHARE = 0.02
 """Share of a flat histogram in every colour model: no colour is impossible anywhere."""
 BAND = 0.016
 """Half width of the border band where colour may move the person's outline, as a share of the image's longer side."""
+HANGING = 3.0
+"""How much less likely, in nats, clothes are where they hang together with the temple."""
+RAY_STEPS = 20
+LOCK = 0.08
+"""Half the width, in eye distances, of the narrowest lock of hair that is followed onto the shoulders."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,12 @@ class Sample:
     person: Float32[np.ndarray, "h w"]
     zones: FaceZones
     to_map: Float[np.ndarray, "2 3"]
+    x: Float32[np.ndarray, "h w"]
+    y: Float32[np.ndarray, "h w"]
+    """Place of every pixel in the head frame, eye distances."""
+    hanging: Float32[np.ndarray, "h w"]
+    """1 beside the neck where no background parts the pixel from the temple: hair hangs there, or clothes under hair;
+    0 elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +97,30 @@ def make_sample(
     small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)
     points = np.asarray(points, np.float64) * scale
+    person = cv2.resize(person, size[::-1], interpolation=cv2.INTER_AREA)
+    to_map = head.affine_from_image(points)
+    x, y = place_in_head(to_map, size)
+    hanging = _hanging(person, x, y, to_map, _jaw(head, layout)[1])
     return Sample(
-        bins=colour_bins(lab),
-        lab=lab.astype(np.float32),
-        person=cv2.resize(person, size[::-1], interpolation=cv2.INTER_AREA),
-        zones=face_zones(points, layout, size),
-        to_map=head.affine_from_image(points),
+        colour_bins(lab), lab.astype(np.float32), person, face_zones(points, layout, size), to_map, x, y, hanging
     )
+
+
+def _hanging(
+    person: np.ndarray, x: np.ndarray, y: np.ndarray, to_map: np.ndarray, half_width: float
+) -> Float32[np.ndarray, "h w"]:
+    """Look from every pixel beside the neck to the temple on its side: is the person there all the way?"""
+    step = 2
+    x, y = x[::step, ::step], y[::step, ::step]
+    beside = (np.abs(x) > half_width) & (y > 0)
+    (a, b, c), (d, e, f) = cv2.invertAffineTransform(to_map / CELLS - np.array([[0, 0, -LEFT], [0, 0, -TOP]]))
+    temple_x = np.where(x > 0, 1.25, -1.25).astype(np.float32) * np.float32(half_width)
+    whole = beside.astype(np.uint8)
+    for share in np.linspace(0, 1, RAY_STEPS, dtype=np.float32):
+        along_x, along_y = x + share * (temple_x - x), y + share * (np.float32(-0.3) - y)
+        cols, rows = a * along_x + b * along_y + c, d * along_x + e * along_y + f
+        whole &= cv2.remap(person, cols.astype(np.float32), rows.astype(np.float32), cv2.INTER_NEAREST) > 0.5
+    return cv2.resize(cv2.blur(whole.astype(np.float32), (3, 3)), person.shape[::-1])
 
 
 def person_prior(person: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
@@ -118,6 +147,7 @@ def class_scores(sample: Sample, model: ClipModel) -> Float32[np.ndarray, "h w 4
     prior = from_head(model.log_prior, sample.to_map, (size[0], size[1]))
     logits[..., :BACKGROUND] += prior + np.log(person)[..., None]
     logits[..., BACKGROUND] += np.log1p(-person)
+    logits[..., CLOTHES] -= HANGING * sample.hanging
     logits[..., HAIR][sample.zones.below_brows] -= 20
     logits[..., CLOTHES][sample.zones.oval] -= 20
     logits[..., BACKGROUND][sample.zones.oval] -= 20
@@ -135,26 +165,28 @@ def fit_model(samples: Sequence[Sample], head: HeadFrame, layout: FaceLayout, ro
         layout: meaning of the landmarks.
         rounds: passes over the samples.
     """
-    seeds = _seeds(samples)
-    counts = np.sum([_histogram(sample.bins, seed) for sample, seed in zip(samples, seeds, strict=True)], axis=0)
+    certain = _without_skin([_certain(sample, head, layout) for sample in samples], samples)
+    seeds = _without_locks(certain, samples, _colours(certain, samples))
     plate, noise = _background_plate(samples)
     start = _first_prior(head, layout)
-    model = ClipModel(head, layout, _log_density(counts), np.log(start), plate, noise)
+    model = ClipModel(head, layout, _colours(seeds, samples), np.log(start), plate, noise)
     for _ in range(rounds):
         counts = np.zeros((BINS**3, 4))
         mean = np.zeros((*MAP_SIZE, 4), np.float32)
         for sample, seed in zip(samples, seeds, strict=True):
             scores = class_scores(sample, model)
-            weight = _trust(scores) * ~sample.zones.lips[..., None]
+            weight = np.repeat(_trust(scores) * ~sample.zones.lips[..., None], 4, -1)
+            weight[..., CLOTHES] *= 1 - sample.hanging
             counts += _histogram(sample.bins, np.maximum(scores, 2 * seed) * weight)
             mean += to_head(scores, sample.to_map)
         person = mean[..., :BACKGROUND]
         person = cv2.GaussianBlur(person, (0, 0), 0.06 * CELLS)
         # The first prior weighs like a fifth of the frames: it rules where no person was seen.
         weighted = person + 0.2 * len(samples) * start
-        model = replace(
-            model, colours=_log_density(counts), log_prior=np.log(weighted / weighted.sum(-1, keepdims=True))
-        )
+        colours = _log_density(counts)
+        model = replace(model, colours=colours, log_prior=np.log(weighted / weighted.sum(-1, keepdims=True)))
+        # By now hair knows its shadows, which lead on into the locks on the shoulders.
+        seeds = _without_locks(certain, samples, colours)
     return model
 
 
@@ -163,38 +195,45 @@ def _trust(scores: np.ndarray) -> np.ndarray:
     return np.clip(2 * scores.max(-1, keepdims=True) - 1, 0, 1) ** 2
 
 
-def _seeds(samples: Sequence[Sample]) -> list[np.ndarray]:
-    """Pixels of certain matter, after each class's look-alikes were struck from the others'."""
-    seeds = [_certain(sample) for sample in samples]
+def _colours(seeds: Sequence[np.ndarray], samples: Sequence[Sample]) -> Float32[np.ndarray, "bins 4"]:
+    """Log density of each matter's colours over its seeds."""
+    return _log_density(np.sum([_histogram(s.bins, seed) for s, seed in zip(samples, seeds, strict=True)], axis=0))
 
-    def looks_like(matter: int) -> np.ndarray:
-        counts = np.sum([_histogram(s.bins, seed) for s, seed in zip(samples, seeds, strict=True)], axis=0)
-        density = _log_density(counts)[:, matter]
-        return density > np.log(0.02) + density.max()
 
-    # A high forehead reaches into the zone where hair is sought, bare shoulders into that of clothes.
-    like_skin = looks_like(SKIN)
-    for sample, seed in zip(samples, seeds, strict=True):
+def _looks_like(matter: int, colours: np.ndarray) -> np.ndarray:
+    """Bins that are at least a fiftieth as frequent in ``matter`` as its commonest."""
+    return colours[:, matter] > np.log(0.02) + colours[:, matter].max()
+
+
+def _without_skin(seeds: Sequence[np.ndarray], samples: Sequence[Sample]) -> list[np.ndarray]:
+    """A high forehead reaches into the zone where hair is sought, bare shoulders into that of clothes."""
+    like_skin = _looks_like(SKIN, _colours(seeds, samples))
+    result = [seed.copy() for seed in seeds]
+    for seed, sample in zip(result, samples, strict=True):
         seed[like_skin[sample.bins], HAIR : CLOTHES + 1] = 0
-    # Long hair falls into the zone of clothes. Dark clothes look like dark hair, but no path of hair leads to them.
-    like_hair = looks_like(HAIR)
-    for sample, seed in zip(samples, seeds, strict=True):
+    return result
+
+
+def _without_locks(seeds: Sequence[np.ndarray], samples: Sequence[Sample], colours: np.ndarray) -> list[np.ndarray]:
+    """Long hair falls into the zone of clothes. Dark clothes look like dark hair, but no path of hair leads to them."""
+    like_hair = _looks_like(HAIR, colours)
+    result = [seed.copy() for seed in seeds]
+    for seed, sample in zip(result, samples, strict=True):
         path = like_hair[sample.bins] & (sample.person > 0.5) & ~sample.zones.oval
-        path = cv2.morphologyEx(path.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-        strands = np.asarray(cv2.connectedComponents(path, connectivity=4)[1], np.int32)
-        rooted = np.zeros(strands.max() + 1, bool)
-        rooted[strands[seed[..., HAIR] > 0]] = True
+        radius = max(1, round(LOCK * CELLS / float(np.hypot(*sample.to_map[:, 0]))))
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+        path = cv2.morphologyEx(path.astype(np.uint8), cv2.MORPH_OPEN, disc)
+        locks = np.asarray(cv2.connectedComponents(path, connectivity=4)[1], np.int32)
+        rooted = np.zeros(locks.max() + 1, bool)
+        rooted[locks[seed[..., HAIR] > 0]] = True
         rooted[0] = False
-        seed[rooted[strands], CLOTHES] = 0
-    return seeds
+        seed[rooted[locks], CLOTHES] = 0
+    return result
 
 
-def _certain(sample: Sample) -> Float32[np.ndarray, "h w 4"]:
+def _certain(sample: Sample, head: HeadFrame, layout: FaceLayout) -> Float32[np.ndarray, "h w 4"]:
     """Pixels whose matter landmarks and person segmentation name alone, one-hot."""
-    person, zones = sample.person, sample.zones
-    rows, cols = np.indices(person.shape, dtype=np.float32)
-    x = (sample.to_map[0, 0] * cols + sample.to_map[0, 1] * rows + sample.to_map[0, 2]) / CELLS + LEFT
-    y = (sample.to_map[1, 0] * cols + sample.to_map[1, 1] * rows + sample.to_map[1, 2]) / CELLS + TOP
+    person, zones, x, y = sample.person, sample.zones, sample.x, sample.y
     radius = max(1, round(1.5 * BAND * max(person.shape)))
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
     inside = cv2.erode((person > 0.9).astype(np.uint8), kernel).astype(bool)
@@ -202,8 +241,16 @@ def _certain(sample: Sample) -> Float32[np.ndarray, "h w 4"]:
     wide_oval = cv2.dilate(zones.oval.astype(np.uint8), kernel).astype(bool)
     skin = zones.below_brows & ~zones.lips
     hair = inside & ~wide_oval & (y < -0.9) & (np.abs(x) < 1.3)
-    clothes = inside & (((y > 2.6) & (np.abs(x) > 0.8)) | (y > 3.2))
+    chin, half_width = _jaw(head, layout)
+    shoulders = (y > chin + 0.15) & (np.abs(x) > 1.15 * half_width) & (sample.hanging == 0)
+    clothes = inside & (shoulders | (y > chin + 0.9))
     return np.stack([skin, hair, clothes, outside], -1).astype(np.float32)
+
+
+def _jaw(head: HeadFrame, layout: FaceLayout) -> tuple[float, float]:
+    """Height of the chin and half the width of the jaw in the head frame, eye distances."""
+    jaw = head.reference[list(layout.ibug68[4:13])]
+    return float(head.reference[layout.ibug68[8], 1]), float(np.abs(jaw[:, 0]).max())
 
 
 def _histogram(bins: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -240,9 +287,7 @@ def _first_prior(head: HeadFrame, layout: FaceLayout) -> Float32[np.ndarray, "ro
     cells = (head.reference - (LEFT, TOP)) * CELLS
     zones = face_zones(cells, layout, MAP_SIZE)
     y, x = np.meshgrid(np.linspace(TOP, BOTTOM, MAP_SIZE[0]), np.linspace(LEFT, RIGHT, MAP_SIZE[1]), indexing="ij")
-    chin = head.reference[layout.ibug68[8], 1]
-    jaw = head.reference[list(layout.ibug68[4:13])]
-    half_width = float(np.abs(jaw[:, 0]).max())
+    chin, half_width = _jaw(head, layout)
     neck = (np.abs(x) < half_width) & (y > 0.5 * chin) & (y < chin + 0.55)
     # Ears and temples lie beside the oval.
     wide = cv2.dilate(zones.oval.astype(np.uint8), np.ones((1, int(0.5 * CELLS)), np.uint8)).astype(bool)

@@ -73,6 +73,9 @@ def flicker(
 ) -> Bool[np.ndarray, "h w"]:
     """Pixels whose label changes from one frame to the next although they show the same thing.
 
+    A border that moves by less than a pixel rounds anew in every frame; a label that was no more than a pixel away is
+    therefore no change.
+
     Args:
         before: labels of the earlier frame.
         after: of the later one.
@@ -84,4 +87,8 @@ def flicker(
     y = np.rint(rows + arrows[..., 1]).astype(np.intp)
     inside = (x >= 0) & (y >= 0) & (x < after.shape[1]) & (y < after.shape[0])
     moved = before[y.clip(0, after.shape[0] - 1), x.clip(0, after.shape[1] - 1)]
-    return inside & (likeness > 0.5) & (moved != after)
+    near = np.zeros(after.shape, bool)
+    for label in np.unique(after):
+        around = cv2.dilate((moved == label).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+        near |= around & (after == label)
+    return inside & (likeness > 0.5) & ~near

@@ -9,6 +9,8 @@ from emotalking.capture.mask_geometry import FaceZones
 TEETH_REDNESS, TEETH_SATURATION, TEETH_LIGHTNESS = 0.6, 0.75, 0.6
 """Teeth are below these shares of the lips' redness (Lab a) or of the skin's saturation, and above this share of the
 skin's lightness."""
+THINNEST_MOUTH = 0.045
+"""Lips parted by less than this share of the mouth's width are closed."""
 
 
 def teeth_mask(image: UInt8[np.ndarray, "H W 3"], zones: FaceZones) -> Bool[np.ndarray, "H W"]:
@@ -46,7 +48,13 @@ def teeth_mask(image: UInt8[np.ndarray, "H W 3"], zones: FaceZones) -> Bool[np.n
 
 def open_mouth(zones: FaceZones) -> np.ndarray:
     """The inner lips without slivers: closed lips leave a thread of polygon that is lip, not mouth."""
-    return _opened(zones.mouth, max(2, round(zones.mouth.shape[0] / 200)))
+    cols = np.flatnonzero(zones.lips.any(0))
+    if len(cols) == 0:
+        return zones.mouth
+    size = max(2, round(THINNEST_MOUTH * (cols[-1] - cols[0])))
+    parted = _opened(zones.mouth, size).astype(np.uint8)
+    # What the square cut off at the corners of an open mouth comes back.
+    return zones.mouth & cv2.dilate(parted, np.ones((2 * size + 1, 2 * size + 1), np.uint8)).astype(bool)
 
 
 def _opened(mask: np.ndarray, size: int) -> np.ndarray:
