@@ -67,6 +67,8 @@ class PrepareConfig:
         if isinstance(self.audio_offset, str) and self.audio_offset not in ("auto", "none"):
             raise UserError(f"audio offset {self.audio_offset!r}: give auto, none, or seconds.")
         _ = self.rate
+        if self.action_units is not None and not Path(self.action_units).is_file():
+            raise UserError(f"{self.action_units}: there is no such file; give the CSV that OpenFace wrote.")
         if self.size is not None and (self.size < 64 or self.size % 2):
             raise UserError(f"size {self.size}: give an even number of pixels, 64 or more.")
         check_choice("parsing", self.parsing, PARSINGS)
@@ -166,11 +168,17 @@ def _usable(clip: Path) -> ClipInfo:
 
 
 def _earlier(files: SubjectFiles, clip: Path, clip_hash: str) -> dict[str, Any]:
-    """The manifest of an earlier run on the same clip; empty for a new folder."""
-    if not files.root.exists() or not any(files.root.iterdir()):
+    """The manifest of an earlier run on the same clip; empty for a new folder, or one where nothing was achieved."""
+    if not files.root.exists():
+        return {}
+    for scratch in files.root.rglob(".*.part"):  # a killed run's half-written files (emotalking.files)
+        scratch.unlink(missing_ok=True)
+    if not any(files.root.iterdir()):
         return {}
     old = read_json(files.manifest) if files.manifest.exists() else {}
     made_from = old.get("clip", {}).get("sha256") if isinstance(old.get("clip"), dict) else None
+    if made_from is not None and "landmarks" not in old.get("steps", {}):
+        return old if made_from == clip_hash else {}
     if made_from != clip_hash:
         what = f"was made from another clip ({old['clip'].get('name')})" if made_from else "holds other files"
         raise UserError(f"{files.root} {what}; give a new folder for {clip.name}.")

@@ -66,8 +66,7 @@ class Steps:
         if record is None or record.get("key") != key or not complete():
             for split in ("train", "val"):
                 SubjectFiles(self.root).transforms(split).unlink(missing_ok=True)
-            if record is not None:
-                self._write()
+            self._write()
             begin = time.perf_counter()
             facts = work(job)
             record = {"key": key, "seconds": round(time.perf_counter() - begin, 1), **facts}
