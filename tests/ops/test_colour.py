@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from emotalking.ops import sh
-from emotalking.ops.composite import composite, dilate, over
+from emotalking.ops.composite import composite, dilate, mouth_coverage, over
 
 
 def sphere(samples: int = 200_000) -> torch.Tensor:
@@ -62,7 +62,8 @@ def pixel(*rgb: float) -> torch.Tensor:
 def test_composition_by_hand() -> None:
     face, mouth, background = pixel(0.3, 0, 0), pixel(0, 0.25, 0), pixel(0.2, 0.4, 1.0)
     face_alpha, mouth_alpha = torch.tensor([[0.6]]), torch.tensor([[0.5]])
-    frame = composite(face, face_alpha, mouth, mouth_alpha, background)
+    frame, alpha = composite(face, face_alpha, mouth, mouth_alpha, background)
+    torch.testing.assert_close(alpha, torch.tensor([[0.8]]))
     under = pixel(0.1, 0.45, 0.5)
     torch.testing.assert_close(frame, pixel(0.3, 0, 0) + 0.4 * under)
     torch.testing.assert_close(over(face, face_alpha, under), frame)
@@ -70,17 +71,18 @@ def test_composition_by_hand() -> None:
 
 def test_opaque_face_hides_all_and_nothing_shows_background() -> None:
     one, zero, rgb = torch.ones(2, 4, 5), torch.zeros(2, 4, 5), torch.rand(3, 2, 4, 5, 3)
-    assert torch.equal(composite(rgb[0], one, rgb[1], zero, rgb[2]), rgb[0])
-    assert torch.equal(composite(0 * rgb[0], zero, 0 * rgb[1], zero, rgb[2]), rgb[2])
+    assert torch.equal(composite(rgb[0], one, rgb[1], zero, rgb[2])[0], rgb[0])
+    assert torch.equal(composite(0 * rgb[0], zero, 0 * rgb[1], zero, rgb[2])[0], rgb[2])
 
 
-def test_dilated_mouth_hides_the_background_around_it() -> None:
-    alpha = torch.zeros(1, 40, 40)
-    alpha[0, 20, 20] = 0.7
-    wide = dilate(alpha)
-    assert (wide[0, 14:27, 14:27] == 0.7).all() and wide.sum() == pytest.approx(0.7 * 169, rel=1e-5)
-    black, white = torch.zeros(1, 40, 40, 3), torch.ones(1, 40, 40, 3)
-    frame = composite(black, torch.zeros_like(alpha), black, alpha, white, dilate_mouth=True)
+def test_no_background_shines_through_the_seam_at_the_lips() -> None:
+    alpha = torch.zeros(1, 512, 60)
+    alpha[0, 20, 30] = 0.7
+    wide = mouth_coverage(alpha)
+    assert (wide[0, 8:33, 18:43] == 0.7).all() and wide.sum() == pytest.approx(0.7 * 25 * 25, rel=1e-5)
+    black, white = torch.zeros(1, 512, 60, 3), torch.ones(1, 512, 60, 3)
+    frame, covered = composite(black, torch.zeros_like(alpha), black, alpha, white)
     torch.testing.assert_close(frame[..., 0], 1 - wide)
+    torch.testing.assert_close(covered, wide)
     with pytest.raises(ValueError, match="size"):
         dilate(alpha, 4)

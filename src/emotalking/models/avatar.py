@@ -197,8 +197,7 @@ class Avatar:
         face_layer = render_layer(self.head.face.gaussians, face, viewmats, self.K, size)
         mouth_layer = render_layer(self.head.mouth.gaussians, mouth, viewmats, self.K, size)
         behind = torch.zeros_like(face_layer.rgb) if background is None else background
-        rgb = composite(face_layer.rgb, face_layer.alpha, mouth_layer.rgb, mouth_layer.alpha, behind)
-        alpha = face_layer.alpha + mouth_layer.alpha * (1.0 - face_layer.alpha)
+        rgb, alpha = composite(face_layer.rgb, face_layer.alpha, mouth_layer.rgb, mouth_layer.alpha, behind)
         return AvatarFrames(rgb.clamp(0.0, 1.0), alpha)
 
     def _constants(self) -> tuple[FaceCanonical, MouthCanonical]:

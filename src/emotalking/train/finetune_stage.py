@@ -45,7 +45,7 @@ class FinetuneStage:
         face.opacities = head.face.gaussians.opacities[None]
         front = render_layer(head.face.gaussians, face, conditions.viewmats, data.K, data.size)
         inside = render_layer(head.mouth.gaussians, mouth, conditions.viewmats, data.K, data.size)
-        rendered = composite(front.rgb, front.alpha, inside.rgb, inside.alpha, data.behind(frame))
+        rendered, _ = composite(front.rgb, front.alpha, inside.rgb, inside.alpha, data.behind(frame))
         target = data.image(frame)
         terms = {"l1": l1(rendered, target), "d_ssim": weights.d_ssim * d_ssim(rendered, target)}
         return terms, int(data.indices[frame])
