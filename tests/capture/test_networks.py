@@ -187,6 +187,15 @@ def test_missing_checkpoints_are_told_before_the_clip_is_touched(
     assert record["file"] == "79999_iter.pth" and len(record["sha256"]) == 64 and "CelebAMask" in record["licence"]
 
 
+_P = FacePart
+SMALL_PARSER_ORDER = (
+    *(_P.BACKGROUND, _P.UPPER_LIP, _P.LEFT_BROW, _P.SKIN, _P.RIGHT_EAR, _P.RIGHT_EYE, _P.NOSE, _P.NECKLACE),
+    *(_P.LEFT_EAR, _P.GLASSES, _P.LOWER_LIP, _P.RIGHT_BROW, _P.HAT, _P.HAIR, _P.INNER_MOUTH, _P.NECK),
+    *(_P.CLOTH, _P.LEFT_EYE, _P.EARRING),
+)
+"""Classes of the sample data's parser as seen at the landmarks of four faces (nothing is written about them)."""
+
+
 class SmallParser(torch.nn.Module):
     """The small U-Net of the sample data: 19 classes at 256 pixels, pictures in [-1, 1]."""
 
@@ -211,7 +220,8 @@ class SmallParser(torch.nn.Module):
         y = self.up1(self.bottleneck(F.max_pool2d(second, 2)))
         y = self.dec1(torch.cat([y, second], 1))
         y = self.dec2(torch.cat([self.up2(y), first], 1))
-        return F.interpolate(self.out(y), batch.shape[2:], mode="bilinear")
+        scores = self.out(y)[:, np.argsort(SMALL_PARSER_ORDER)]
+        return F.interpolate(scores, batch.shape[2:], mode="bilinear")
 
 
 @pytest.mark.realdata
@@ -228,10 +238,15 @@ def test_a_real_parser_on_a_real_face(real_data: Path) -> None:
     mesh.close()
     parser = NetworkParsing(network).fit([image], points[None], MEDIAPIPE_LAYOUT)
     parsing = parser.decide(image, points, parser.scores(image, points))
-    nose, chin = points[MEDIAPIPE_LAYOUT.ibug68[30]].astype(int), points[MEDIAPIPE_LAYOUT.ibug68[8]].astype(int)
-    assert parsing.labels[nose[1], nose[0]] == Label.HEAD
-    assert parsing.labels[10, 10] == Label.BACKGROUND
-    shares = np.bincount(parsing.labels.ravel(), minlength=6) / parsing.labels.size
-    assert shares[Label.HEAD] > 0.05 and shares[Label.BACKGROUND] > 0.2 and shares[Label.TORSO] > 0.03
-    below = parsing.labels[-1]
-    assert (below == Label.TORSO).mean() > 0.3 and chin[1] < image.shape[0]
+    ibug = points[list(MEDIAPIPE_LAYOUT.ibug68)]
+    eyes = np.linalg.norm(ibug[39] - ibug[42])
+    expected = {
+        Label.HEAD: [ibug[30], ibug[19], ibug[36:42].mean(0), (ibug[57] + ibug[66]) / 2, ibug[1] - [0.2 * eyes, 0]],
+        Label.HAIR: [ibug[27] - [0, 2.6 * eyes]],
+        Label.NECK: [ibug[8] + [0, 0.2 * eyes]],
+        Label.TORSO: [[60, 505], [450, 505]],
+        Label.BACKGROUND: [[10, 10], [500, 200]],
+    }
+    for label, places in expected.items():
+        for x, y in np.asarray(places).astype(int):
+            assert parsing.labels[y, x] == label, (label.name, x, y)
