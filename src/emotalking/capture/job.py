@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float32, UInt8
 
 import emotalking
 from emotalking.capture.choices import JUDGES, NORMALS, PARSINGS, check_choice
@@ -16,7 +16,7 @@ from emotalking.capture.landmarks import RawTrack
 from emotalking.capture.mediapipe_layout import MEDIAPIPE_LAYOUT
 from emotalking.capture.pose import PoseConfig, PoseTrack
 from emotalking.capture.steps import Steps, digest, file_hash
-from emotalking.capture.store import load_pose, load_track
+from emotalking.capture.store import load, load_pose, load_track
 from emotalking.capture.timeline import Timeline, parse_rate
 from emotalking.capture.video import SHORTEST_S, ClipInfo, Framing, probe
 from emotalking.errors import UserError
@@ -134,23 +134,31 @@ class Job:
         """The subject's frames in order, framed."""
         return self.timeline.read(self.clip, self.framing)
 
-    @property
-    def track_file(self) -> Path:
-        """What step "landmarks" saw."""
-        return self.work / "landmarks.npz"
-
     def track(self) -> RawTrack:
         """What step "landmarks" saw."""
-        return load_track(self.track_file)
+        return load_track(self.work)
+
+    def pose(self) -> PoseTrack:
+        """The head's path, which step "pose" found."""
+        return load_pose(self.work)
 
     @property
-    def pose_file(self) -> Path:
-        """What step "pose" found."""
-        return self.work / "pose.npz"
+    def points_file(self) -> Path:
+        """Where :meth:`points` are kept."""
+        return self.work / "steady.npy"
 
-    def pose(self) -> tuple[PoseTrack, Float[np.ndarray, "N K 2"]]:
-        """What step "pose" found: the path, and the steadied landmarks in pixels."""
-        return load_pose(self.pose_file)
+    def points(self) -> Float32[np.ndarray, "N K 2"]:
+        """Steadied landmarks in pixels, memory-mapped."""
+        return load(self.points_file)
+
+    @property
+    def head_file(self) -> Path:
+        """Where :meth:`head` is kept."""
+        return self.work / "head.npy"
+
+    def head(self) -> Float32[np.ndarray, "N K 3"]:
+        """The same landmarks in the head frame, world units, memory-mapped."""
+        return load(self.head_file)
 
     def has_last(self, *names: Any) -> bool:
         """Whether the files of the last frame are there; ``names`` are methods of ``files``."""

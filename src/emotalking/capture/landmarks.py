@@ -244,7 +244,7 @@ def track_landmarks(
     if some is None:
         raise UserError(f"no face was found in {len(rows)} frames; give a clip of a person's face.")
     points = np.stack([np.full_like(some, np.nan) if row is None else row for row in rows])
-    return RawTrack(points.astype(np.float64), flow.result(len(rigid)), provider.name)
+    return RawTrack(points, flow.result(len(rigid)), provider.name)
 
 
 def check_faces(detected: Bool[np.ndarray, " N"], path: Path, fps: float | int = 25) -> None:

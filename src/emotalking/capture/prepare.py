@@ -14,14 +14,22 @@ import numpy as np
 from emotalking.capture import action_units as aus
 from emotalking.capture.choices import JUDGES, NORMALS, PARSINGS, networks
 from emotalking.capture.job import Job, PrepareConfig
-from emotalking.capture.landmarks import bridge, check_faces, find_framing, open_provider, steady, track_landmarks
+from emotalking.capture.landmarks import (
+    LONGEST_GAP_S,
+    bridge,
+    check_faces,
+    find_framing,
+    open_provider,
+    steady,
+    track_landmarks,
+)
 from emotalking.capture.layers import draw_layers, make_background, make_masks
 from emotalking.capture.normals import make_normals
 from emotalking.capture.openface import read_openface
 from emotalking.capture.pose import project, solve_pose
 from emotalking.capture.sound import cut_sound, mouth_gap, write_features, write_sound
 from emotalking.capture.steps import file_hash
-from emotalking.capture.store import save_pose, save_track
+from emotalking.capture.store import build, chunks, save_pose, save_track
 from emotalking.capture.timeline import complaints, lay_out, scan
 from emotalking.capture.video import SHORTEST_S
 from emotalking.emotion.estimator import ActionUnitEmotion
@@ -117,13 +125,13 @@ def _landmarks(job: Job) -> dict[str, Any]:
     finally:
         provider.close()
     check_faces(found.detected, job.clip, float(job.fps))
-    save_track(job.track_file, found)
+    save_track(job.work, found)
     lost = np.flatnonzero(~found.detected).tolist()
     return {"provider": found.provider, "frames": job.count, "frames_without_face": lost}
 
 
 def _has_landmarks(job: Job) -> bool:
-    return job.track_file.exists() and job.files.original(0).exists()
+    return (job.work / "provider.txt").exists() and job.files.original(0).exists()
 
 
 def _drop_frames(job: Job) -> None:
@@ -141,9 +149,16 @@ def _pose(job: Job) -> dict[str, Any]:
     found = job.track()
     points, depth = found.points[..., :2], found.points[..., 2]
     pose = solve_pose(points, depth, job.layout, job.size, float(job.fps), found.flow, job.config.pose)
-    model = project(pose.shape, pose.viewmats, pose.focal, job.size)
-    calm = steady(bridge(points), model, job.layout)
-    save_pose(job.pose_file, pose, calm)
+    with build(job.points_file, points.shape) as calm, build(job.head_file, found.points.shape) as head:
+        # Gaps of up to a second are bridged, and the filters look a few frames around.
+        for wide, inner in chunks(job.count, margin=int(2 * LONGEST_GAP_S * job.fps) + 16):
+            views = pose.viewmats[wide]
+            model = project(pose.shape, views, pose.focal, job.size)
+            here = steady(bridge(points[wide].astype(np.float64)), model, job.layout)
+            calm[wide][inner] = here[inner]
+            head[wide][inner] = aus.head_points(here, views, pose.focal, pose.shape, job.size)[inner]
+    save_pose(job.work, pose)
+    calm = job.points()
     write.write_landmarks(job.files.root, calm, found.detected, pose.shape, job.layout)
     for index, row in enumerate(calm[:, list(job.layout.ibug68)]):
         write.write_ibug_landmarks(job.files.root, index, row)
@@ -153,7 +168,7 @@ def _pose(job: Job) -> dict[str, Any]:
 
 
 def _has_pose(job: Job) -> bool:
-    return job.pose_file.exists() and job.files.landmarks.exists() and job.has_last(job.files.ibug_landmarks)
+    return (job.work / "pose.json").exists() and job.files.landmarks.exists() and job.has_last(job.files.ibug_landmarks)
 
 
 def _audio_offset(job: Job) -> dict[str, Any]:
@@ -162,7 +177,7 @@ def _audio_offset(job: Job) -> dict[str, Any]:
         return {"applied_s": float(job.config.audio_offset)}
     if job.config.audio_offset == "none":
         return {"applied_s": 0.0}
-    found = measure_offset(mouth_gap(job.pose()[1], job.layout), job.fps, cut_sound(job.clip, job.timeline))
+    found = measure_offset(mouth_gap(job.points(), job.layout), job.fps, cut_sound(job.clip, job.timeline))
     trusted = found.confidence >= TRUSTED and abs(found.seconds) >= 0.5 / job.fps
     facts = {"measured_s": round(found.seconds, 4), "confidence": round(found.confidence, 4)}
     return facts | {"applied_s": round(found.seconds, 4) if trusted else 0.0}
@@ -179,7 +194,7 @@ def _masks(job: Job) -> dict[str, Any]:
         from emotalking.capture.networks import NetworkParsing
 
         provider = NetworkParsing.open(chosen, job.config.device)
-    facts = make_masks(job.files, job.read(), job.pose()[1], job.layout, provider)
+    facts = make_masks(job.files, job.read(), job.points(), job.layout, provider)
     return facts | {"networks": networks(PARSINGS[chosen])}
 
 
@@ -192,16 +207,15 @@ def _layers(job: Job) -> dict[str, Any]:
 
 
 def _normals(job: Job) -> dict[str, Any]:
-    pose, points = job.pose()
     if job.config.normals == "network":
         from emotalking.capture.networks import draw_network_normals
         from emotalking.experts.face_normals import FaceNormals
 
         network = FaceNormals.open()
-        facts = draw_network_normals(job.files, job.read(), points, job.layout, network, job.config.device)
+        facts = draw_network_normals(job.files, job.read(), job.points(), job.layout, network, job.config.device)
         return facts | {"networks": networks(NORMALS["network"])}
-    head = aus.head_points(points, pose.viewmats, pose.focal, pose.shape, job.size)
-    return make_normals(job.files, head, pose.shape, pose.viewmats, pose.focal, job.layout)
+    pose = job.pose()
+    return make_normals(job.files, job.head(), pose.shape, pose.viewmats, pose.focal, job.layout)
 
 
 def _action_units(job: Job) -> dict[str, Any]:
@@ -209,21 +223,18 @@ def _action_units(job: Job) -> dict[str, Any]:
         values = read_openface(job.config.action_units, job.count, job.fps, job.timeline.begin_s)
         write.write_action_units(job.files.root, values, job.fps)
         return {"provider": "OpenFace CSV"}
-    pose, points = job.pose()
-    head = aus.head_points(points, pose.viewmats, pose.focal, pose.shape, job.size)
     found = job.track().detected
-    values = aus.action_units(head, pose.viewmats, job.layout, float(job.fps))
+    values = aus.action_units(job.head(), job.pose().viewmats, job.layout, float(job.fps))
     write.write_action_units(job.files.root, values, job.fps, found)
     return {"provider": "landmarks"}
 
 
 def _emotion(job: Job) -> dict[str, Any]:
-    pose, points = job.pose()
     chosen = job.config.emotion_judge
     if JUDGES[chosen]:
         from emotalking.capture.networks import open_judge, read_emotion
 
-        values = read_emotion(job.read(), points, job.layout, open_judge(chosen, job.config.device))
+        values = read_emotion(job.read(), job.points(), job.layout, open_judge(chosen, job.config.device))
         write.write_valence_arousal(job.files.root, values)
         return {"provider": chosen, "networks": networks(JUDGES[chosen])}
     estimator = ActionUnitEmotion()
@@ -239,7 +250,7 @@ def _features(job: Job) -> dict[str, Any]:
 
 def _finish(job: Job) -> None:
     """The manifest as a whole, and last of all the cameras."""
-    pose = job.pose()[0]
+    pose = job.pose()
     steps = job.manifest["steps"]
     height, width = job.size
     job.manifest |= {
