@@ -38,6 +38,7 @@ from emotalking.progress import track
 from emotalking.speech.audio import SAMPLE_RATE, sound_span
 from emotalking.speech.sync_offset import TRUSTED, measure_offset
 from emotalking.subject import Subject, write
+from emotalking.subject.place import to_runs
 from emotalking.subject.tables import read_intensities
 
 __all__ = ["PrepareConfig", "prepare"]
@@ -258,7 +259,8 @@ def _finish(job: Job) -> None:
         "frames": job.count,
         "width": width,
         "height": height,
-        "framing": steps["framing"]["square"] | {"clip": steps["framing"]["clip"]},
+        "framing": steps["framing"]["square"]
+        | {"clip": steps["framing"]["clip"], "pictures": to_runs(job.timeline.pictures)},
         "part": steps["clock"]["part_s"],
         "audio_offset_s": steps["audio offset"]["applied_s"],
         "warnings": [warning for record in steps.values() for warning in record.get("warnings", ())],

@@ -34,6 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     picture.add_argument("--transparent", action="store_true", help="the same as --background transparent")
     picture.add_argument(
+        "--paste", type=Path, metavar="CLIP", help="paste the head back into the full frames of the clip it came from"
+    )
+    picture.add_argument(
         "--poses", choices=("recorded", "fixed"), default="recorded", help="head motion (default: %(default)s)"
     )
     picture.add_argument("--seconds", type=float, help="render only the first seconds")
@@ -72,6 +75,7 @@ def run(args: argparse.Namespace) -> None:
             emotion=emotion,
             poses=args.poses,
             background="transparent" if args.transparent else args.background,
+            paste=args.paste,
             seconds=args.seconds,
             batch=args.batch,
             overwrite=args.overwrite,

@@ -22,6 +22,7 @@ from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead, render_layer
 from emotalking.models.motion import FaceCanonical, MouthCanonical
 from emotalking.ops.composite import composite
+from emotalking.subject.place import ClipPlace
 
 FORMAT = "emotalking-avatar"
 VERSION = 1
@@ -86,6 +87,8 @@ class Scene:
     va: Float[np.ndarray, "P 2"]
     background: UInt8[np.ndarray, "H W 3"]
     torso: TorsoStack
+    place: ClipPlace | None = None
+    """Where the frames lie in the clip that they were cut from, for pasting back."""
 
 
 @dataclass
@@ -148,6 +151,11 @@ class Avatar:
     def background(self) -> UInt8[np.ndarray, "H W 3"]:
         """Clean background plate."""
         return self.scene.background
+
+    @property
+    def place(self) -> ClipPlace | None:
+        """Where the recorded frames lie in their clip; None if that is not known."""
+        return self.scene.place
 
     @property
     def audio_features(self) -> str:
@@ -228,7 +236,13 @@ class Avatar:
             "version": str(VERSION),
             "config": json.dumps(to_dict(self.head.config)),
             "scene": json.dumps(
-                {"width": scene.width, "height": scene.height, "fps": str(scene.fps), "focal": scene.focal}
+                {
+                    "width": scene.width,
+                    "height": scene.height,
+                    "fps": str(scene.fps),
+                    "focal": scene.focal,
+                    "place": None if scene.place is None else scene.place.to_json(),
+                }
             ),
             "metadata": json.dumps(self.metadata),
         }
@@ -255,6 +269,7 @@ class Avatar:
                 fps=Fraction(facts["fps"]),
                 focal=facts["focal"],
                 torso=torso,
+                place=ClipPlace.from_json(facts.get("place"), str(path)),
                 **scene_tensors,
             )
             weights = {name[5:]: value for name, value in tensors.items() if name.startswith("head.")}

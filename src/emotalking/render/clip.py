@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from emotalking.errors import UserError
 from emotalking.render.backgrounds import Background
+from emotalking.render.paste import Paster
 from emotalking.render.player import Emotion, Performer, Player, Sound
 from emotalking.render.writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
 from emotalking.speech.audio import SAMPLE_RATE, iter_audio
@@ -38,6 +39,7 @@ def render_clip(
     emotion: Emotion | None = None,
     poses: Literal["recorded", "fixed"] = "recorded",
     background: Background = None,
+    paste: str | Path | None = None,
     seconds: float | None = None,
     batch: int = 8,
     overwrite: bool = False,
@@ -55,6 +57,8 @@ def render_clip(
         emotion: valence and arousal over time.
         poses: head motion, see ``Player.frames``.
         background: see ``Background``; "transparent" writes an alpha channel.
+        paste: the clip that the avatar was made from: full frames of it, in step with the recorded poses, with the
+            rendered head in them.
         seconds: stop after this time.
         batch: frames rendered together.
         overwrite: ``folder`` may hold frames of an earlier run, which are removed.
@@ -73,6 +77,8 @@ def render_clip(
         if isinstance(audio, str | Path) and Path(audio).exists() and Path(video).exists():
             if Path(audio).samefile(video):
                 raise UserError(f"{video} is both the sound and the result: give the result another name.")
+    if paste is not None and background is not None:
+        raise UserError("pasting back shows the clip's own background: leave --background and --transparent away.")
     player = Player(avatar)
     track: Sound = (
         player.listen(audio)
@@ -82,16 +88,22 @@ def render_clip(
     total = player.num_frames(track, seconds)
     if total == 0:
         raise UserError("the sound has no length, so there is no frame to render.")
-    frames = player.frames(track, emotion, poses=poses, background=background, seconds=seconds, batch=batch)
+    matte = paste is not None
+    frames = player.frames(
+        track, emotion, poses=poses, background=background, seconds=seconds, batch=batch, matte=matte
+    )
+    width, height = avatar.width, avatar.height
+    if paste is not None:
+        paster = Paster(paste, getattr(avatar, "place", None))
+        width, height = paster.place.width, paster.place.height
+        frames = paster.frames(frames, player.recorded(total, poses))
     with ExitStack() as stack:
         outputs: list[VideoWriter | FrameFolder] = []
         if folder is not None:
             outputs.append(FrameFolder(folder, overwrite=overwrite))
         if video is not None:
             sound = _heard(audio)
-            outputs.append(
-                stack.enter_context(VideoWriter(video, avatar.width, avatar.height, avatar.fps, sound, alpha=alpha))
-            )
+            outputs.append(stack.enter_context(VideoWriter(video, width, height, avatar.fps, sound, alpha=alpha)))
         for done, image in enumerate(frames, 1):
             for output in outputs:
                 output.write(image)

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from emotalking.errors import UserError
@@ -116,6 +116,7 @@ class Player:
         background: Background = None,
         seconds: float | None = None,
         batch: int = 8,
+        matte: bool = False,
     ) -> Iterator[UInt8[np.ndarray, "H W channels"]]:
         """Frames of the avatar speaking, one by one; memory does not grow with their number.
 
@@ -126,9 +127,10 @@ class Player:
             background: see ``Background``; "transparent" gives RGBA with straight alpha.
             seconds: stop after this time.
             batch: frames rendered together.
+            matte: add the head's coverage to finished frames as a fourth channel.
 
         Yields:
-            uint8 RGB [H, W, 3], or RGBA [H, W, 4] when transparent.
+            uint8 RGB [H, W, 3], or RGBA [H, W, 4] when transparent, or RGB and coverage [H, W, 4] with ``matte``.
 
         Raises:
             UserError: unusable sound, background, or an emotion for an avatar that has no emotion branch.
@@ -141,8 +143,14 @@ class Player:
             )
         plate = background_plate(background, self.avatar.background)
         track = self.listen(audio)
-        loop = PoseLoop(self.avatar.viewmats, self.avatar.aus, float(self.avatar.fps), fixed=poses == "fixed")
-        return self._play(track, emotion, loop, plate, self.num_frames(track, seconds), batch)
+        return self._play(track, emotion, self._loop(poses), plate, self.num_frames(track, seconds), batch, matte)
+
+    def recorded(self, total: int, poses: Literal["recorded", "fixed"] = "recorded") -> Int[np.ndarray, " total"]:
+        """Which recorded frame lies under each of ``total`` frames that :meth:`frames` makes."""
+        return self._loop(poses).at(np.arange(total), total).indices
+
+    def _loop(self, poses: Literal["recorded", "fixed"]) -> PoseLoop:
+        return PoseLoop(self.avatar.viewmats, self.avatar.aus, float(self.avatar.fps), fixed=poses == "fixed")
 
     def _play(
         self,
@@ -152,6 +160,7 @@ class Player:
         plate: np.ndarray | Literal["transparent"],
         total: int,
         batch: int,
+        matte: bool,
     ) -> Iterator[np.ndarray]:
         starts = range(0, total, batch)
         with ThreadPoolExecutor(_DECODERS) as pool:
@@ -170,7 +179,7 @@ class Player:
                 va = None
                 if emotion is not None:
                     va = np.asarray(emotion.at((start + np.arange(len(here.indices))) / float(self.avatar.fps)))
-                images = self._render(here, windows, va, np.stack([torso.result() for torso in torsos]), plate)
+                images = self._render(here, windows, va, np.stack([torso.result() for torso in torsos]), plate, matte)
                 if start + 2 * batch < total:
                     prepare(start + 2 * batch)
                 yield from images
@@ -183,6 +192,7 @@ class Player:
         va: np.ndarray | None,
         torso: np.ndarray,
         plate: np.ndarray | Literal["transparent"],
+        matte: bool,
     ) -> UInt8[np.ndarray, "B H W channels"]:
         """One batch: torso over plate, head over that."""
         device = self.avatar.device
@@ -202,7 +212,8 @@ class Player:
             frames = torch.cat([colour / alpha.clamp(min=1e-6), alpha], -1)
         else:
             behind = torso_rgb + put(plate) / 255.0 * (1.0 - torso_alpha)
-            frames = self.avatar.render(*conditions, behind).rgb
+            made = self.avatar.render(*conditions, behind)
+            frames = torch.cat([made.rgb, made.alpha[..., None]], -1) if matte else made.rgb
         return (frames.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
 
 

@@ -17,6 +17,7 @@ from emotalking.errors import UserError
 from emotalking.subject.files import SubjectFiles, feature_name
 from emotalking.subject.frame import Frame, LandmarkTrack, lips_rect_of, mouth_opening_of, teeth_to_mouth
 from emotalking.subject.layouts import MODEL_AUS, colours_to_labels
+from emotalking.subject.place import ClipPlace
 from emotalking.subject.tables import opengl_to_viewmats, read_cameras, read_json, read_landmarks, read_table
 
 DEFAULT_FPS = Fraction(25)
@@ -55,6 +56,8 @@ class Subject:
         """World-to-camera, OpenCV axes, float32."""
         self.width, self.height = _image_size(files.background)
         self.fps: Fraction = _fps(files, manifest)
+        self.place = ClipPlace.from_json(manifest.get("framing"), str(files.manifest))
+        """Where the frames lie in the clip; None in a folder that another tool wrote."""
 
     @classmethod
     def open(cls, path: str | Path) -> "Subject":

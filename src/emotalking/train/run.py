@@ -164,6 +164,7 @@ def _scene(subject: Subject, data: TrainingData) -> Scene:
         va=data.conditions.va.cpu().numpy(),
         background=np.asarray(subject.background),
         torso=TorsoStack.encode(pictures),
+        place=None if subject.place is None else subject.place.only(data.indices),
     )
 
 
