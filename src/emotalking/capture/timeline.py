@@ -97,15 +97,15 @@ def scan(clip: str | Path) -> Scan:
     times, change = [], []
     last: np.ndarray | None = None
     for time, frame in pictures(clip, damage):
-        glance = _glance(frame)
+        small = glance(frame)
         times.append(time)
-        same = last is not None and last.shape == glance.shape
-        change.append(float(np.sqrt(((glance - last) ** 2).mean())) if same else 0.0)
-        last = glance
+        same = last is not None and last.shape == small.shape
+        change.append(float(np.sqrt(((small - last) ** 2).mean())) if same else 0.0)
+        last = small
     return Scan(np.array(times), np.array(change), damage)
 
 
-def _glance(frame: Any) -> Float[np.ndarray, "h w"]:
+def glance(frame: Any) -> Float[np.ndarray, "h w"]:
     """The brightness of a picture, small."""
     name = frame.format.name
     if name in ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "gray"):
