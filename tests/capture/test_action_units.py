@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from emotalking.actor.actor import Actor, head_viewmat
 from emotalking.actor.state import ActorState, Viseme
-from emotalking.capture.action_units import ALL_AUS, CLOSED, action_units, head_points, lid_opening
+from emotalking.capture.action_units import ALL_AUS, CLOSED, action_units, head_points, lid_opening, raw_opening
 from emotalking.capture.face_measures import USUAL, from_rest, head_angles, measure
 from emotalking.capture.landmarks import MediaPipeMesh
 from emotalking.capture.mediapipe_layout import MEDIAPIPE_LAYOUT
@@ -114,6 +114,22 @@ def test_turning_the_head_moves_no_unit() -> None:
     np.testing.assert_allclose(head, np.tile(face, (FRAMES, 1, 1)), atol=1e-9)
 
 
+def test_the_raw_opening_bridges_frames_without_a_face() -> None:
+    path = STILL.copy()
+    path[:, 2, 3] = 0.7
+    points = np.tile(project(_face(), path[:1], 1100.0, (512, 512)), (FRAMES, 1, 1))
+    points[100:110] = np.nan
+    opening = raw_opening(points, path, 1100.0, _face(), (512, 512), IBUG68)
+    np.testing.assert_allclose(opening, 0.25, atol=1e-6)
+
+
+def test_a_blink_that_the_filter_blunted_is_read_from_the_raw_lids(clip: np.ndarray) -> None:
+    opening = lid_opening(clip, IBUG68)
+    opening[200] = 0.01
+    blink = action_units(clip, STILL, IBUG68, 25, opening)["AU45"]
+    assert blink[200] > 0.8 * CLOSED and np.delete(blink, 200).max() < 0.5
+
+
 def test_lid_opening_is_height_over_width() -> None:
     opening = lid_opening(_face()[None], IBUG68)
     np.testing.assert_allclose(opening, 0.25, atol=1e-6)
@@ -152,13 +168,15 @@ def test_only_the_side_that_is_seen_counts(clip: np.ndarray) -> None:
 def test_a_smile_that_never_ends_is_measured_from_a_usual_face() -> None:
     """MediaPipe's layout knows how far apart faces lie: beyond that a constant expression counts."""
     still = np.zeros((100, 2))
-    usual = {name: np.full((100, 1), mean) for name, (mean, _) in USUAL.items()}
+    usual = {name: np.full((100, 1), mean) for name, (mean, _, _) in USUAL.items()}
     change = from_rest(usual, still, MEDIAPIPE_LAYOUT, 25)
     assert max(np.abs(values).max() for values in change.values()) < 1e-9
-    mean, spread = USUAL["smile"]
+    mean, spread, _ = USUAL["smile"]
     change = from_rest(usual | {"smile": np.full((100, 1), mean + 5 * spread)}, still, MEDIAPIPE_LAYOUT, 25)
     assert 3 * spread < change["smile"].mean() < 5 * spread
     change = from_rest(usual | {"smile": np.full((100, 1), mean + spread)}, still, MEDIAPIPE_LAYOUT, 25)
+    np.testing.assert_allclose(change["smile"], 0, atol=1e-9)
+    change = from_rest(usual | {"smile": np.full((100, 1), mean - 5 * spread)}, still, MEDIAPIPE_LAYOUT, 25)
     np.testing.assert_allclose(change["smile"], 0, atol=1e-9)
     assert set(measure(np.zeros((1, 478, 3)), MEDIAPIPE_LAYOUT)) == set(USUAL)
 
@@ -192,7 +210,8 @@ def shown() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     pose = solve_pose(points[..., :2], points[..., 2], MEDIAPIPE_LAYOUT, (192, 192))
     head = head_points(points[..., :2], pose.viewmats, pose.focal, pose.shape, (192, 192))
     truth = {name: np.array([keys[i].get(name, 0.0) for i in order]) for name in (*SHOWN, "AU45")}
-    return truth, action_units(head, pose.viewmats, MEDIAPIPE_LAYOUT)
+    opening = raw_opening(points[..., :2], pose.viewmats, pose.focal, pose.shape, (192, 192), MEDIAPIPE_LAYOUT)
+    return truth, action_units(head, pose.viewmats, MEDIAPIPE_LAYOUT, 25, opening)
 
 
 @pytest.mark.parametrize(

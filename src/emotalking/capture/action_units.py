@@ -12,10 +12,10 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, percentile_filter
 from scipy.signal import savgol_filter
 
-from emotalking.capture.face_measures import from_rest, head_angles, measure
+from emotalking.capture.face_measures import CHUNK, from_rest, head_angles, measure
 from emotalking.subject.layouts import FaceLayout
 
-__all__ = ["ALL_AUS", "CLOSED", "action_units", "head_points", "lid_opening"]
+__all__ = ["ALL_AUS", "CLOSED", "action_units", "head_points", "lid_opening", "raw_opening"]
 
 ALL_AUS = (
     "AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU09", "AU10", "AU12", "AU14", "AU15", "AU17", "AU20", "AU23",
@@ -66,8 +66,28 @@ def lid_opening(head: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[n
     ):
         width = np.linalg.norm(head[:, upper[0], :2] - head[:, upper[-1], :2], axis=-1)
         gap = np.mean([head[:, u, 1] - head[:, low, 1] for u, low in zip(upper[1:-1], lower[1:-1], strict=True)], 0)
-        sides.append(gap / np.maximum(np.median(width), 1e-6))
+        sides.append(gap / np.maximum(np.nanmedian(width), 1e-6))
     return np.stack(sides, -1)
+
+
+def raw_opening(
+    points: Float[np.ndarray, "N K 2"],
+    viewmats: Float[np.ndarray, "N 4 4"],
+    focal: float,
+    shape: Float[np.ndarray, "K 3"],
+    size: tuple[int, int],
+    layout: FaceLayout,
+) -> Float[np.ndarray, "N 2"]:
+    """:func:`lid_opening` of landmarks as detected, in pixels; frames without a face are bridged.
+
+    Args: as :func:`head_points`; memory stays flat when ``points`` is memory-mapped.
+    """
+    out = np.empty((len(points), 2))
+    for begin in range(0, len(points), CHUNK):
+        part = slice(begin, begin + CHUNK)
+        out[part] = lid_opening(head_points(points[part], viewmats[part], focal, shape, size), layout)
+    good = np.flatnonzero(np.isfinite(out).all(1))
+    return np.stack([np.interp(np.arange(len(out)), good, side[good]) for side in out.T], 1)
 
 
 def action_units(
@@ -75,6 +95,7 @@ def action_units(
     viewmats: Float[np.ndarray, "N 4 4"],
     layout: FaceLayout,
     fps: float | int = 25,
+    opening: Float[np.ndarray, "N 2"] | None = None,
 ) -> dict[str, Float[np.ndarray, " N"]]:
     """Intensities 0..5 of :data:`ALL_AUS` and of AU43, each [N].
 
@@ -85,8 +106,13 @@ def action_units(
         viewmats: head to camera; what the landmarks wrongly do with the head's pose is taken out.
         layout: names the points.
         fps: frames a second.
+        opening: of the eyes before the landmarks were smoothed over time (:func:`raw_opening`), for the blink: the
+            filter closes one that lasts a single frame only by half, and the detector closes some a frame late, so the
+            smaller opening of both is nearest to what is seen.
     """
     eyes = lid_opening(head, layout)
+    if opening is not None:
+        eyes = np.minimum(eyes, opening)
     right = np.clip(0.5 + head_angles(viewmats)[:, 0] / np.radians(40), 0, 1)
     blink = _blink(eyes[:, 0] * right + eyes[:, 1] * (1 - right), fps)
     moved = from_rest(measure(head, layout), head_angles(viewmats), layout, fps)

@@ -13,28 +13,31 @@ from emotalking.subject.layouts import FaceLayout
 Sided = Float[np.ndarray, "N S"]
 """A measure over time: person's right and left side, or one column for what has no sides."""
 
+CHUNK = 2000
+"""Frames that are looked at together."""
 _CHEEKS = {"mediapipe478": ((50, 117, 118, 119), (280, 346, 347, 348))}
 """Cheek points (person's right, left) of the layouts that have any."""
 
-USUAL: dict[str, tuple[float, float]] = {
-    "inner_brow": (35.5, 6.0),
-    "outer_brow": (29.3, 5.6),
-    "brow_gap": (46.0, 1.8),
-    "upper_lid": (7.4, 1.1),
-    "lower_lid": (-3.5, 1.0),
-    "cheek": (-34.6, 2.2),
-    "wing": (-69.3, 3.9),
-    "nose_lip": (23.7, 3.5),
-    "corner": (0.8, 3.2),
-    "width": (78.5, 5.2),
-    "smile": (5.1, 4.0),
-    "gap": (2.9, 3.0),
-    "thick_upper": (11.2, 1.7),
-    "thick_lower": (16.0, 2.7),
-    "chin": (-181.0, 10.5),
-    "lower_lip": (54.3, 6.5),
+USUAL: dict[str, tuple[float, float, int]] = {
+    "inner_brow": (35.5, 6.0, 0),
+    "outer_brow": (29.3, 5.6, 0),
+    "brow_gap": (46.0, 1.8, -1),
+    "upper_lid": (7.4, 1.1, 1),
+    "lower_lid": (-3.5, 1.0, 1),
+    "cheek": (-34.6, 2.2, 1),
+    "wing": (-69.3, 3.9, 1),
+    "nose_lip": (23.7, 3.5, -1),
+    "corner": (0.8, 3.2, 0),
+    "width": (78.5, 5.2, 1),
+    "smile": (5.1, 4.0, 1),
+    "gap": (2.9, 3.0, 1),
+    "thick_upper": (11.2, 1.7, -1),
+    "thick_lower": (16.0, 2.7, -1),
+    "chin": (-181.0, 10.5, -1),
+    "lower_lip": (54.3, 6.5, 1),
 }
-"""Mean and standard deviation of each measure over the resting faces of a dozen adults (MediaPipe's points)."""
+"""Mean and standard deviation of each measure over the resting faces of a dozen adults (MediaPipe's points), and which
+way expressions move it (0: both): only that way a rest can be too far out to be one."""
 _ODDEST = 1.2
 """A face whose rest lies further from the usual one than this many standard deviations is taken to make an expression
 all the time (a constant smile), and the excess counts."""
@@ -66,9 +69,14 @@ def measure(head: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> dict[str, S
     """The lengths of every frame; heights are from the line through the eyes' corners.
 
     Args:
-        head: landmarks in the head frame, world units.
+        head: landmarks in the head frame, world units; memory stays flat when they are memory-mapped.
         layout: names the points.
     """
+    parts = [_measure(head[begin : begin + CHUNK], layout) for begin in range(0, len(head), CHUNK)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _measure(head: np.ndarray, layout: FaceLayout) -> dict[str, np.ndarray]:
     x, y = head[..., 0] / EYE_DISTANCE * 100, head[..., 1] / EYE_DISTANCE * 100
     lids = (layout.right_upper_lid, layout.left_upper_lid)
     eye_line = np.mean([y[:, lid[end]] for lid in lids for end in (0, -1)], 0)
@@ -133,9 +141,11 @@ def from_rest(
     for name, sides in levelled.items():
         rest = np.array([_shortest_half(v) for v in sides.T])
         if layout.name == "mediapipe478":
-            mean, spread = USUAL[name]
+            mean, spread, way = USUAL[name]
             centre = rest.mean()
-            beyond = np.clip(centre, mean - _ODDEST * spread, mean + _ODDEST * spread) - centre
+            low = -np.inf if way > 0 else mean - _ODDEST * spread
+            high = np.inf if way < 0 else mean + _ODDEST * spread
+            beyond = np.clip(centre, low, high) - centre
             if name in _SHOWN:
                 moves = float(np.ptp(np.percentile(sides.mean(1), [3, 97]))) / _SHOWN[name]
                 beyond *= np.clip(1.5 - moves, 0, 1)

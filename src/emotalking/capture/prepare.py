@@ -224,9 +224,10 @@ def _action_units(job: Job) -> dict[str, Any]:
         values = read_openface(job.config.action_units, job.count, job.fps, job.timeline.begin_s)
         write.write_action_units(job.files.root, values, job.fps)
         return {"provider": "OpenFace CSV"}
-    found = job.track().detected
-    values = aus.action_units(job.head(), job.pose().viewmats, job.layout, float(job.fps))
-    write.write_action_units(job.files.root, values, job.fps, found)
+    found, pose = job.track(), job.pose()
+    opening = aus.raw_opening(found.points[..., :2], pose.viewmats, pose.focal, pose.shape, job.size, job.layout)
+    values = aus.action_units(job.head(), pose.viewmats, job.layout, float(job.fps), opening)
+    write.write_action_units(job.files.root, values, job.fps, found.detected)
     return {"provider": "landmarks"}
 
 
