@@ -5,6 +5,7 @@ import torch
 
 from emotalking.losses.image import d_ssim, l1, silhouette
 from emotalking.losses.motion import motion_size
+from emotalking.losses.normals import normal_l1, residual_size, total_variation
 
 
 def test_l1_and_d_ssim_of_equal_and_different_images() -> None:
@@ -35,3 +36,18 @@ def test_motion_size_sums_the_kinds() -> None:
     assert float(motion_size(offsets)) == pytest.approx(2.5)
     with pytest.raises(ValueError, match="empty"):
         motion_size({})
+
+
+def test_normal_terms_by_hand_and_on_nothing() -> None:
+    target = torch.zeros(1, 2, 3, 3)
+    target[0, 0, :2] = torch.tensor([0.0, 0.0, -1.0])
+    rendered = torch.zeros(1, 2, 3, 3, requires_grad=True)
+    assert float(normal_l1(rendered, target).detach()) == pytest.approx(2 / 18)
+    region = target.abs().amax(-1) > 0
+    stepped = torch.zeros(1, 2, 3, 3)
+    stepped[0, 0, 0, 0], stepped[0, 1, 2, 1] = 0.5, 9.0  # the second lies outside the region
+    assert float(total_variation(stepped, region)) == pytest.approx(0.5 / 18)
+    assert float(residual_size(torch.tensor([[1.0, -2.0, 0.0]]))) == pytest.approx(1.0)
+    nothing = torch.zeros(1, 2, 3, dtype=torch.bool)
+    (normal_l1(rendered, 0 * target) + total_variation(rendered, nothing)).backward()
+    assert rendered.grad is not None and float(rendered.grad.abs().sum()) == 0.0

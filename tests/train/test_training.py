@@ -14,6 +14,9 @@ from emotalking.configs.train import TrainConfig
 from emotalking.errors import UserError
 from emotalking.evaluate.held_out import evaluate_held_out
 from emotalking.models.avatar import Avatar
+from emotalking.models.head import render_layer
+from emotalking.ops.cameras import camera_centre
+from emotalking.ops.normals import encode_normals, normals_from_render, to_camera_frame
 from emotalking.subject import Subject
 from emotalking.train import run
 from emotalking.train.data import TrainingData
@@ -53,11 +56,51 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def context(subject: Subject, settings: list[str] | None = None) -> Context:
+def context(subject: Subject, settings: list[str] | None = None, *, normals: bool = False) -> Context:
     config = override(preset("tiny"), SHORT + (settings or []))
-    data = TrainingData.load(subject, subject.train_indices, "mel", "cpu")
+    data = TrainingData.load(subject, subject.train_indices, "mel", "cpu", normals=normals)
     generator = torch.Generator().manual_seed(config.seed)
     return Context(run.build_head(config, data, generator), data, config, generator)
+
+
+def normal_error_degrees(data: TrainingData, stage: FaceStage, frames: int = 6) -> float:
+    """Mean angle between rendered and true face normals."""
+    angles = []
+    for frame in range(frames):
+        truth, gaussians = data.normal_map(frame), stage.branch.gaussians
+        view = data.conditions.viewmats[frame : frame + 1]
+        deformed = stage.deform(frame)
+        normals = encode_normals(to_camera_frame(gaussians.normals(deformed, camera_centre(view)), view))
+        layer = render_layer(gaussians, deformed, view, data.K, data.size, extra=normals)
+        rendered = normals_from_render(layer.raster.features[:, 0, ..., 3:], layer.alpha)
+        assert truth is not None
+        cosine = (rendered * truth).sum(-1)[truth.abs().amax(-1) > 0]
+        angles.append(float(torch.rad2deg(cosine.clamp(-1, 1).acos()).mean()))
+    return sum(angles) / len(angles)
+
+
+def test_normal_terms_turn_the_gaussians(actor_subject: Subject) -> None:
+    errors = []
+    for weight in (0.0, 0.05):
+        settings = ["face.iterations=120", "face.warmup=60", "model.face.initial_points=800"]
+        settings += [f"face.losses.normal={weight}", f"face.losses.normal_tv={weight / 10}", "optim.normals=5e-3"]
+        made = context(actor_subject, settings, normals=True)
+        stage = FaceStage(made)
+        for iteration in range(stage.iterations):
+            terms, _ = stage.losses(iteration)
+            assert ("normal" in terms) == (weight > 0)
+            torch.stack(list(terms.values())).sum().backward()
+            for optimizer in stage.optimizers.values():
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            errors.append(normal_error_degrees(made.data, stage))
+    assert errors[1] < 0.6 * errors[0], errors
+
+
+def test_a_subject_without_normal_maps_trains_without_their_terms(actor_subject: Subject) -> None:
+    made = context(actor_subject, ["face.losses.normal=0.05"], normals=False)
+    assert "normal" not in FaceStage(made).losses(0)[0]
 
 
 def weights(avatar: Avatar) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ import emotalking
 from emotalking.actor.state import MODEL_AUS, ActorFrame
 from emotalking.speech.features import audio_features
 from emotalking.subject import Subject, write
-from emotalking.subject.layouts import FaceLayout
+from emotalking.subject.layouts import FaceLayout, Label
 
 AU25_PER_JAW = 5.0
 """A jaw that is wide open counts as lips parted at the top of OpenFace's scale."""
@@ -25,7 +25,7 @@ def write_actor_subject(
     layout: FaceLayout,
     neutral: Float[np.ndarray, "K 3"],
 ) -> Subject:
-    """Write the exact masks, poses, landmarks, action units, valence/arousal and layers of a performance.
+    """Write the exact masks, poses, landmarks, action units, valence/arousal and layers, normals of a performance.
 
     Args:
         frames: rendered frames in order; each is written before the next is asked for.
@@ -41,6 +41,7 @@ def write_actor_subject(
         write.write_target(root, index, frame.image)
         write.write_parsing(root, index, frame.labels, frame.teeth)
         write.write_torso(root, index, frame.torso)
+        write.write_normals(root, index, frame.normals * (frame.labels == Label.HEAD)[..., None])
         write.write_ibug_landmarks(root, index, frame.landmarks[list(layout.ibug68)])
         viewmats.append(frame.state.viewmat)
         aus.append(frame.model_aus)

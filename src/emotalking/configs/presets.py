@@ -30,6 +30,7 @@ PAPER = TrainConfig(
         iterations=50_000,
         warmup=3_000,
         schedule_knee=40_000,
+        losses=LossConfig(normal=0.05, normal_tv=0.005, normal_residual=0.001),
         densify=DensifyConfig(grad_threshold=5e-4, until=49_000),
         curriculum_every=15,
         hair_every=7,

@@ -79,6 +79,12 @@ class LossConfig:
     """L1 and D-SSIM of the face stage once more, on the lip box alone. The lips are one pixel in forty, so without it a
     short run learns everything but them (on the demo's clip their opening correlates with the truth by -0.1 without
     and 0.8 with it); the published 50,000 iterations do without."""
+    normal: float = 0.0
+    """Rendered against given normal map, in the face stage, where the subject has normal maps."""
+    normal_tv: float = 0.0
+    """Total variation of the rendered normal map; likewise."""
+    normal_residual: float = 0.0
+    """Mean absolute normal residual; likewise."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A subject folder as typed, lazily read data (TalkingGaussian's layout and our extras, paper-spec section 1)."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import cached_property
@@ -290,10 +290,30 @@ class Subject:
             self._read(self.files.torso(index), cv2.IMREAD_UNCHANGED, cv2.COLOR_BGRA2RGBA, out=torso[slot])
             labels[slot] = self.labels_and_teeth(index)[0]
 
-        with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 16)) as pool:
-            for _ in pool.map(load, range(len(indices))):
-                pass  # Draining the results raises the first error of a thread.
+        _each(load, len(indices), workers)
         return {"images": images, "torso": torso, "labels": labels}
+
+    def load_normals(
+        self, indices: Sequence[int] | Int[np.ndarray, " F"], workers: int | None = None
+    ) -> UInt8[np.ndarray, "F H W 3"] | None:
+        """Normal maps of many frames as stored (:meth:`normals` decodes one), with threads.
+
+        Returns:
+            None in a folder without normal maps.
+
+        Raises:
+            UserError: if the folder has normal maps, but not all of these.
+        """
+        if not self.files.normals(0).parent.is_dir():
+            return None
+        maps = np.empty((len(indices), self.height, self.width, 3), np.uint8)
+
+        def load(slot: int) -> None:
+            path = self.files.normals(int(indices[slot]))
+            self._read(path, cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB, out=maps[slot])
+
+        _each(load, len(indices), workers)
+        return maps
 
     def _checked(self, index: int) -> int:
         if not 0 <= index < self.num_frames:
@@ -337,3 +357,10 @@ def _fps(files: SubjectFiles, manifest: dict[str, Any]) -> Fraction:
     if fps <= 0:
         raise UserError(f'{files.manifest}: fps is {manifest["fps"]!r}; write a positive rate such as "25".')
     return fps
+
+
+def _each(load: Callable[[int], None], count: int, workers: int | None) -> None:
+    """``load(0..count-1)`` on threads; None: one per processor, at most 16."""
+    with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 16)) as pool:
+        for _ in pool.map(load, range(count)):
+            pass  # Draining the results raises the first error of a thread.

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from emotalking.errors import UserError
+from emotalking.ops.normals import decode_normals
 from emotalking.speech.features import FUTURE_FRAMES, PAST_FRAMES, WINDOW_FRAMES
 from emotalking.subject import Subject
 from emotalking.subject.layouts import FaceLayout, Label
@@ -52,20 +54,30 @@ class TrainingData:
     shape: Float[Tensor, "K 3"] | None
     """Neutral 3-D landmarks in the head frame; None for folders of other tools."""
     layout: FaceLayout
+    normals: UInt8[Tensor, "F H W 3"] | None = None
+    """Face normals in camera space as colours (docs/conventions.md), black where there is none; None: not loaded."""
 
     @classmethod
     def load(
-        cls, subject: Subject, indices: Int64[np.ndarray, "F"], features: str, device: torch.device | str
+        cls,
+        subject: Subject,
+        indices: Int64[np.ndarray, "F"],
+        features: str,
+        device: torch.device | str,
+        *,
+        normals: bool = False,
     ) -> "TrainingData":
         """Read the frames ``indices`` of ``subject`` onto ``device``.
 
         Args:
             features: name of the audio features.
+            normals: read the normal maps too, if the subject has any.
 
         Raises:
             UserError: if the subject lacks something that training needs.
         """
         packed = subject.load_tensors(indices)
+        maps = subject.load_normals(indices) if normals else None
         track = subject.landmarks
         mouth_opening = subject.mouth_opening
         valence_arousal = subject.valence_arousal
@@ -96,6 +108,7 @@ class TrainingData:
             points=pick(track.points),
             shape=None if track.shape is None else torch.from_numpy(np.float32(track.shape)).to(device),
             layout=track.layout,
+            normals=None if maps is None else torch.from_numpy(maps).to(device),
         )
 
     @property
@@ -116,6 +129,14 @@ class TrainingData:
     def image(self, frame: int) -> Float[Tensor, "1 H W 3"]:
         """The target frame in [0, 1]."""
         return self.images[frame : frame + 1].float() / 255.0
+
+    def normal_map(self, frame: int) -> Float[Tensor, "1 H W 3"] | None:
+        """Unit normals of the face in frame ``frame``, camera space, zero where unknown; None: there are none."""
+        if self.normals is None:
+            return None
+        colours = self.normals[frame : frame + 1]
+        vectors = decode_normals(colours.float() / 255.0)
+        return F.normalize(vectors, dim=-1) * (colours > 0).any(-1, keepdim=True)
 
     def mask(self, frame: int, *classes: Label) -> Bool[Tensor, "1 H W"]:
         """True where frame ``frame`` shows one of ``classes``."""

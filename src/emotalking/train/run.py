@@ -19,7 +19,7 @@ from emotalking.generator.protocol import EmotionGenerator
 from emotalking.models.audio import MOST_STEPS
 from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso
 from emotalking.models.head import TalkingHead
-from emotalking.progress import track
+from emotalking.progress import console, track
 from emotalking.subject import Subject
 from emotalking.subject.layouts import Label
 from emotalking.train.audio_start import start_audio
@@ -86,7 +86,11 @@ def train(
     checkpoint_path = folder / "checkpoint.pt"
     checkpoint = Checkpoint.read(checkpoint_path, record) if resume and checkpoint_path.exists() else None
 
-    data = TrainingData.load(source, source.train_indices, config.model.audio.features, device)
+    data = TrainingData.load(
+        source, source.train_indices, config.model.audio.features, device, normals=config.face.losses.normal > 0
+    )
+    if config.face.losses.normal > 0 and data.normals is None:
+        console.print(f"{source.files.root} has no normal maps: the normal terms are left out", highlight=False)
     generator = torch.Generator().manual_seed(config.seed)
     head = checkpoint.head(config.model, device) if checkpoint else build_head(config, data, generator)
     trainer = Trainer(
@@ -98,7 +102,7 @@ def train(
         config.checkpoint_every,
     )
     trainer.run(checkpoint)
-    avatar = Avatar(head, _scene(source, data), _metadata(source, record))
+    avatar = Avatar(head, _scene(source, data), _metadata(source, record, data.normals is not None))
     avatar.save(out)
     checkpoint_path.unlink(missing_ok=True)
     return TrainResult(avatar, out, trainer.stage_seconds)
@@ -180,11 +184,12 @@ def _record(config: TrainConfig, preset_name: str, subject: Subject) -> dict[str
     }
 
 
-def _metadata(subject: Subject, record: dict[str, Any]) -> dict[str, Any]:
+def _metadata(subject: Subject, record: dict[str, Any], normal_maps: bool) -> dict[str, Any]:
     return {
         "run": record,
         "subject": {key: subject.manifest[key] for key in sorted(subject.manifest)},
         "licences": LICENCES,
+        "normal_maps": normal_maps,
         "generator": "mesh-warp" if record["train"]["model"]["emotion"]["enabled"] else "none",
         "versions": {
             "emotalking": emotalking.__version__,

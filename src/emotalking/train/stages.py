@@ -12,8 +12,11 @@ from emotalking.densify import DensifyState, densify_and_prune, sample_statistic
 from emotalking.densify.strategy import green_gaussians, prune
 from emotalking.losses.image import d_ssim, l1, silhouette
 from emotalking.losses.motion import motion_size
+from emotalking.losses.normals import normal_l1, residual_size, total_variation
 from emotalking.models.gaussians import Deformed
 from emotalking.models.head import Branch, Layer, TalkingHead, render_layer
+from emotalking.ops.cameras import camera_centre
+from emotalking.ops.normals import encode_normals, normals_from_render, to_camera_frame
 from emotalking.subject.layouts import Label
 from emotalking.train.data import TrainingData
 from emotalking.train.optim import (
@@ -127,6 +130,10 @@ class BranchStage:
         """Weighted image terms of a rendered frame."""
         raise NotImplementedError
 
+    def extra(self, frame: int, deformed: Deformed) -> Tensor | None:
+        """Channels rendered beside the colours, [1, N, D]; None: none."""
+        return None
+
     def losses(self, iteration: int) -> tuple[dict[str, Tensor], int]:
         """See :class:`Stage`."""
         frame = self.draw(iteration)
@@ -142,6 +149,7 @@ class BranchStage:
             data.K,
             data.size,
             degree=min(gaussians.sh_degree, iteration // self.settings.sh_every),
+            extra=self.extra(frame, deformed),
             probe=probe,
         )
         self._probe, self._radii = probe, layer.raster.radii
@@ -292,7 +300,28 @@ class FaceStage(BranchStage):
             terms["lips"] = weights.lips * (l1(lips, wanted) + weights.d_ssim * d_ssim(lips, wanted))
         if iteration >= settings.warmup and weights.silhouette:
             terms["silhouette"] = weights.silhouette * silhouette(layer.alpha, head)
-        return terms
+        return terms | self._compare_normals(frame, layer)
+
+    def extra(self, frame: int, deformed: Deformed) -> Tensor | None:
+        """Normals as colours, in the axes of the frame's camera (paper 3.2; eq. 12)."""
+        data = self.context.data
+        if not self.settings.losses.normal or data.normals is None:
+            return None
+        view = data.conditions.viewmats[frame : frame + 1]
+        normals = self.branch.gaussians.normals(deformed, camera_centre(view))
+        return encode_normals(to_camera_frame(normals, view))
+
+    def _compare_normals(self, frame: int, layer: Layer) -> dict[str, Tensor]:
+        weights, wanted = self.settings.losses, self.context.data.normal_map(frame)
+        if not weights.normal or wanted is None:
+            return {}
+        rendered = normals_from_render(layer.raster.features[:, 0, ..., 3:], layer.alpha)
+        known = wanted.abs().amax(-1) > 0
+        return {
+            "normal": weights.normal * normal_l1(rendered, wanted),
+            "normal_tv": weights.normal_tv * total_variation(rendered, known),
+            "normal_residual": weights.normal_residual * residual_size(self.branch.gaussians.normal_residuals),
+        }
 
     def clean_chroma_key(self) -> None:
         """Green face Gaussians are removed."""
