@@ -96,3 +96,38 @@ def test_files(tmp_path) -> None:
     write_layers(tmp_path, 7, image, labels, np.full_like(image, WALL))
     assert (tmp_path / "torso_imgs" / "7.png").exists()
     assert (tmp_path / "gt_imgs" / "7.jpg").exists()
+
+
+def test_a_raised_head_opens_no_gap() -> None:
+    """The head moved up by the reach of the neck: background shows nowhere between chin and collar."""
+    image, labels = bust()
+    layer = torso_layer(image, labels)
+    reach = int(NECK_EXTENSION_PX * HEIGHT / 512) - 4
+    head = np.isin(labels, [Label.HEAD, Label.MOUTH])
+    raised = np.roll(head, -reach, 0)
+    chin = np.flatnonzero(head[:, 128]).max()
+    column = raised[:, 120:137] | (layer[:, 120:137, 3] > 200)
+    assert column[chin - reach - 4 : chin + 10].all()
+
+
+def test_the_chins_colour_does_not_leak_into_the_neck() -> None:
+    """A frame's border between chin and neck is a mixture; moved away, the chin must leave no line."""
+    image, labels = bust()
+    rim = cv2.dilate((labels == Label.HEAD).astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+    image[rim & (labels == Label.NECK)] = (0, 0, 255)
+    layer = torso_layer(image, labels)
+    body = layer[..., 3] == 255
+    assert layer[body][:, 2].max() < 200
+
+
+def test_body_continues_behind_long_hair() -> None:
+    image, labels = bust()
+    hair = np.zeros_like(labels, bool)
+    hair[100:, 78:104] = True
+    hair &= labels != Label.HEAD
+    labels[hair] = Label.HAIR
+    image[hair] = (20, 15, 10)
+    layer = torso_layer(image, labels)
+    assert (layer[215:250, 80:100, 3] > 200).all()
+    assert (layer[215:250, 85:98, :3].astype(int).sum(-1) > 100).all()  # not the hair's colour
+    assert (layer[100:140, 78:85, 3] == 0).all()  # none above the chin

@@ -10,10 +10,13 @@ from emotalking.capture.background import nearest_colours
 from emotalking.subject.layouts import Label, mask_of
 from emotalking.subject.write import write_target, write_torso
 
-NECK_EXTENSION_PX, TORSO_EXTENSION_PX = 53, 9
-"""How far neck and torso continue behind the head, at 512 px image height (TalkingGaussian's values)."""
-DARKENING = 0.99
+NECK_EXTENSION_PX, TORSO_EXTENSION_PX, HAIR_EXTENSION_PX = 72, 9, 40
+"""How far the neck continues behind the chin, the torso behind the head, and both sideways behind long hair, at 512 px
+image height."""
+DARKENING = 0.997
 """Factor per pixel (at 512 px) on the way up behind the chin."""
+SEAM_PX = 3
+"""Body this close to the head, at 512 px, mixes with it and takes the colour of the body further away."""
 SOFTNESS_PX = 0.9
 """Standard deviation of the alpha border, at 512 px."""
 
@@ -21,9 +24,11 @@ SOFTNESS_PX = 0.9
 def torso_layer(image: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 4"]:
     """Torso and neck as straight RGBA, continued behind head and hair so that a moving chin opens no gap.
 
-    Deviation: TalkingGaussian repeats the top row of neck and torso column by column with a factor .98 per pixel. Here
-    the nearest body colour continues, blurred, with .99, never outside the head's own outline, and the alpha is soft
-    by about two pixels. Reason: no column streaks, no dark band under the chin and no hard saw-tooth at the shoulders.
+    Deviation: TalkingGaussian repeats the top row of neck and torso column by column, 53 and 9 pixels high, with a
+    factor .98 per pixel. Here the nearest body colour continues, blurred, with .997, under a top with round
+    shoulders, and sideways behind hair below the chin; the alpha is soft by about two pixels. Reason: heads put
+    over the torso of another frame (24 clips, extremes of the pose) showed gaps (a chin travels 70 pixels), columns,
+    dark bands, corners beside the jaw and holes beside long hair.
 
     Args:
         image: RGB frame.
@@ -101,23 +106,32 @@ def _behind_head(labels: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarr
         regions.append(allowed & below & (distance <= reach))
         near |= distance <= TORSO_EXTENSION_PX * scale
     neck, torso = regions
-    if neck.any():
-        # The jaw rises towards the ears; the neck ends level, as far above the chin as its reach.
-        touching = cv2.dilate((labels == Label.NECK).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-        contact = np.flatnonzero((touching & mask_of(labels, Label.HEAD)).any(1))
-        if len(contact):
-            above = np.s_[: max(0, int(contact[-1] - NECK_EXTENSION_PX * scale))]
-            neck[above] &= near[above]
+    touching = cv2.dilate((labels == Label.NECK).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    contact = np.flatnonzero((touching & mask_of(labels, Label.HEAD)).any(1))
+    if len(contact):
+        chin = int(contact[-1])
+        neck &= near | _cap((labels == Label.NECK).any(0), chin, labels.shape, NECK_EXTENSION_PX * scale)
+        # Body lies behind long hair, too; only there does hair hang below the chin.
+        body = mask_of(labels, Label.NECK, Label.TORSO)
+        distance = cv2.distanceTransform((~body).astype(np.uint8), cv2.DIST_L2, 5)
+        hanging = (labels == Label.HAIR) & (distance <= HAIR_EXTENSION_PX * scale)
+        hanging[:chin] = False
+        torso |= hanging
     return neck, torso & ~neck
 
 
-def _carry(image: np.ndarray, source: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Every pixel's nearest colour of ``source``, and the distance to its border.
+def _cap(row: Bool[np.ndarray, " W"], chin: int, shape: tuple[int, ...], height: float) -> Bool[np.ndarray, "H W"]:
+    """A column with round shoulders over the columns of ``row``, ``height`` pixels above the ``chin``."""
+    columns = np.flatnonzero(row)
+    middle, half = (columns[0] + columns[-1]) / 2, max((columns[-1] - columns[0]) / 2, 1.0)
+    x = np.clip(np.abs(np.arange(shape[1]) - middle) / half, 0, 1)
+    return np.arange(shape[0])[:, None] >= chin - height * np.sqrt(1 - x**6)
 
-    The source is taken a little inside, for its border pixels are mixtures with the background or the chin.
-    """
+
+def _carry(image: np.ndarray, source: np.ndarray, border: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Every pixel's nearest colour of ``source`` clear of its ``border``, and the distance to it."""
     inset = 2 * max(1, round(1.5 * scale)) + 1
-    inner = cv2.erode(source.astype(np.uint8), np.ones((inset, inset), np.uint8)).astype(bool)
+    inner = cv2.erode(source.astype(np.uint8), np.ones((inset, inset), np.uint8)).astype(bool) & ~border
     if not inner.any():
         return nearest_colours(image, source)
     carried, distance = nearest_colours(image, inner)
@@ -129,9 +143,12 @@ def _body_colours(
 ) -> Float32[np.ndarray, "H W 3"]:
     """The frame's colours inside the body, continued outwards and behind the head."""
     body = mask_of(labels, Label.NECK, Label.TORSO)
-    carried, distance = _carry(image, body, scale)
-    colour = image.astype(np.float32)
     border = cv2.dilate((labels == Label.BACKGROUND).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    seam = 2 * max(1, round(SEAM_PX * scale)) + 1
+    head = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH).astype(np.uint8)
+    border |= cv2.dilate(head, np.ones((seam, seam), np.uint8)).astype(bool)
+    carried, distance = _carry(image, body, border, scale)
+    colour = image.astype(np.float32)
     mixed = (body & border) | ~body
     colour[mixed] = carried[mixed]
     for region, source, blur in (
@@ -141,7 +158,7 @@ def _body_colours(
         if not region.any():
             continue
         if source is not body:
-            carried, distance = _carry(image, source, scale)
+            carried, distance = _carry(image, source, border, scale)
         smooth = cv2.GaussianBlur(carried.astype(np.float32), (0, 0), max(blur * scale, 1))
         colour[region] = smooth[region] * (DARKENING ** (distance[region] / scale))[:, None]
     return colour
