@@ -74,21 +74,28 @@ def start(
     Frames without a face take the pose of the nearest frame with one.
     """
     index = np.asarray(layout.rigid)
-    seen = np.concatenate([points, depth[..., None]], -1)[detected]
-    mean = seen[len(seen) // 2]
+    frames = np.flatnonzero(detected)
+    some = spread_over(frames)
+    sample = np.concatenate([points[some], depth[some, :, None]], -1, dtype=np.float64)
+    mean = sample[len(sample) // 2]
     for _ in range(3):
-        scale, rotation, translation = similarity(mean[index], seen[:, index])
-        back = np.einsum("nij,nki->nkj", rotation, seen - translation[:, None]) / scale[:, None, None]
+        scale, rotation, translation = similarity(mean[index], sample[:, index])
+        back = np.einsum("nij,nki->nkj", rotation, sample - translation[:, None]) / scale[:, None, None]
         mean = np.median(back, 0)
     world_scale, world_rotation, offset = head_frame(mean, layout)
     shape = world_scale * mean @ world_rotation.T + offset
-    scale, rotation, translation = similarity(shape[index], seen[:, index])
+    seen = np.concatenate([points[:, index], depth[:, index, None]], -1, dtype=np.float64)[detected]
+    scale, rotation, translation = similarity(shape[index], seen)
     focal = focal_ratio * size[1]
     z = focal / scale
     xy = (translation[:, :2] - np.array([size[1] / 2, size[0] / 2])) / scale[:, None]
-    frames = np.flatnonzero(detected)
     nearest = np.round(np.interp(np.arange(len(points)), frames, np.arange(len(frames)))).astype(int)
     return RigidStart(shape, rotation[nearest], np.column_stack([xy, z])[nearest], focal)
+
+
+def spread_over(frames: Int[np.ndarray, " F"], most: int = 2000) -> Int[np.ndarray, " S"]:
+    """At most ``most`` of the frames, evenly spread: enough for means and medians, however long the clip is."""
+    return frames[np.linspace(0, len(frames) - 1, min(len(frames), most)).round().astype(int)]
 
 
 def triangulate(
@@ -111,7 +118,7 @@ def triangulate(
         prior: the detector's shape in the head frame; decides what the views do not show (depth of a frontal face).
         spread: standard deviation around ``prior``, against fifty independent views of one pixel noise.
     """
-    frames = np.flatnonzero(detected)
+    frames = spread_over(np.flatnonzero(detected))
     rotation, translation = viewmats[frames, :3, :3], viewmats[frames, :3, 3]
     centre = np.array([size[1] / 2, size[0] / 2])
     shape = prior.copy()
