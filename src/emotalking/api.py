@@ -58,6 +58,20 @@ def import_folder(folder: str | Path, out: str | Path | None = None, clip: str |
     return run(folder, out, clip)
 
 
+def preview(subject: str | Path) -> tuple[Path, Path]:
+    """A video and a page to look at what a subject folder holds; see ``capture.preview.make_preview``.
+
+    Returns:
+        ``preview.mp4`` and ``preview.html`` in the folder.
+
+    Raises:
+        UserError: the folder lacks what is to be shown.
+    """
+    from emotalking.capture.preview import make_preview
+
+    return make_preview(Subject.open(subject))
+
+
 def train(
     subject: str | Path,
     avatar: str | Path,

@@ -56,6 +56,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="normal maps: the tracked landmarks' mesh, a network, or none (default: %(default)s)",
     )
     add_device(brought)
+    parser.add_argument(
+        "--preview", action="store_true", help="also write preview.mp4 and preview.html: landmarks, masks, curves"
+    )
 
 
 def _part(text: str) -> tuple[float, float]:
@@ -95,4 +98,7 @@ def run(args: argparse.Namespace) -> None:
         normals=args.normals,
         device=args.device,
     )
+    if args.preview:
+        video, page = api.preview(args.out)
+        note(f"look at {video} and {page}")
     note(f"{args.out} is ready: 'emotalking train {args.out} AVATAR'")
