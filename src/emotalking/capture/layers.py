@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from emotalking.capture.background import write_plate
+from emotalking.capture.mask_figures import MaskFigures
 from emotalking.capture.mask_motion import Steadier
 from emotalking.capture.masks import EmbeddedParsing, ParsingProvider
 from emotalking.capture.steps import each_frame
@@ -42,7 +43,7 @@ def make_masks(
     provider = provider or EmbeddedParsing()
     chosen = spread(len(points), SAMPLES)
     parser = provider.fit([read_image(files.original(i)) for i in chosen], points[chosen], layout)
-    steadier = Steadier()
+    steadier, figures = Steadier(), MaskFigures(len(points), layout)
 
     def scored() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         for image, place in zip(frames, points, strict=True):
@@ -51,9 +52,10 @@ def make_masks(
     def save(index: int, frame: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
         parsing = parser.decide(*frame)
         write.write_parsing(files.root, index, parsing.labels, parsing.teeth)
+        figures.add(index, frame[0], frame[1], parsing.labels)
 
     each_frame(scored(), save, "masks", len(points))
-    return {"provider": provider.name}
+    return {"provider": provider.name, **figures.result()}
 
 
 def make_background(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W 3"]], count: int) -> dict[str, Any]:

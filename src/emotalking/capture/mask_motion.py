@@ -60,9 +60,9 @@ class SmallFlow:
 def carry(array: np.ndarray, arrows: Float32[np.ndarray, "h w 2"], interpolation: int) -> np.ndarray:
     """The last frame's ``array`` where this frame has it; ``arrows`` point from this frame to the last."""
     rows, cols = np.indices(arrows.shape[:2], np.float32)
-    return cv2.remap(
-        array, cols + arrows[..., 0], rows + arrows[..., 1], interpolation, borderMode=cv2.BORDER_REPLICATE
-    )
+    x, y = cols + arrows[..., 0], rows + arrows[..., 1]
+    moved = cv2.remap(array, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved).reshape(array.shape)  # OpenCV drops a single channel
 
 
 def flicker(
