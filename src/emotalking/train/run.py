@@ -144,8 +144,8 @@ def emotion_generator(data: TrainingData) -> EmotionGenerator:
     """
     if data.shape is None:
         raise UserError(
-            "This subject has no tracked 3-D face shape, which the emotional targets need: prepare the clip again, "
-            "or train without emotion (--set model.emotion.enabled=false)."
+            "This subject has no tracked 3-D face shape, which the emotional targets need: complete the folder with "
+            "'emotalking import', or train without emotion (--set model.emotion.enabled=false)."
         )
     return MeshWarp(data.shape.cpu().numpy(), data.layout, data.K.cpu().numpy())
 
