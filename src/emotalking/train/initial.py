@@ -47,7 +47,8 @@ def _on_surface(
     if data.shape is None:
         raise UserError(
             "This subject has no tracked 3-D face shape, so Gaussians cannot start on it: "
-            "complete the folder with 'emotalking import', or add --set model.face.init=cube --set model.mouth.init=cube."
+            "complete the folder with 'emotalking import', or add "
+            "--set model.face.init=cube --set model.mouth.init=cube."
         )
     shape = data.shape.cpu().numpy()
     mouth = Label.MOUTH in classes
