@@ -30,6 +30,17 @@ from emotalking.subject.validate import validate
 Device = str | torch.device
 
 
+def check(clip: str | Path) -> Any:
+    """Judge a clip before it is prepared; returns ``capture.check.Footage``.
+
+    Raises:
+        UserError: no video that can be read at all.
+    """
+    from emotalking.capture.check import check_clip
+
+    return check_clip(clip)
+
+
 def prepare(clip: str | Path, out: str | Path, *, device: Device = "auto", **options: Any) -> Any:
     """Turn a clip into a subject folder; see ``capture.job.PrepareConfig`` for the options. Returns the ``Subject``.
 

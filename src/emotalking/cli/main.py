@@ -15,6 +15,7 @@ from emotalking import __version__
 from emotalking.errors import UserError
 
 COMMANDS = {
+    "check": "will this clip make an avatar? a verdict and a page, in seconds",
     "prepare": "clip to subject folder: track the face, find masks, action units, emotion, sound",
     "train": "subject folder to avatar file",
     "render": "avatar file and speech to video, with emotion",

@@ -1,0 +1,41 @@
+"""``emotalking check``: will this clip make an avatar?"""
+
+import argparse
+import json
+from pathlib import Path
+
+IF_INTERRUPTED = "no page was written"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    parser.add_argument("clip", type=Path, help="video of one person talking to the camera, with sound")
+    parser.add_argument(
+        "--page", type=Path, metavar="HTML", help="page to write (default: CLIP.check.html in the current folder)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measures as JSON, too")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check the clip; an unusable one ends like any other input that cannot be used, with its page written."""
+    import sys
+    from dataclasses import asdict
+
+    from emotalking import api
+    from emotalking.capture.footage.page import offset_words, verdict_line, write_page
+    from emotalking.cli.options import note
+    from emotalking.errors import UserError
+    from emotalking.files import write_bytes
+
+    footage = api.check(args.clip)
+    page = args.page or Path(f"{args.clip.stem}.check.html")
+    write_page(footage, page)
+    if args.json is not None:
+        facts = asdict(footage)
+        del facts["stills"]
+        write_bytes(args.json, (json.dumps(facts, indent=2) + "\n").encode())
+    if footage.verdict == "unusable":
+        raise UserError(f"{verdict_line(footage)} See {page}")
+    lines = [verdict_line(footage), *(f"  - {warning}" for warning in footage.warnings)]
+    sys.stdout.write("\n".join([*lines, f"  sound against mouth: {offset_words(footage)}"]) + "\n")
+    note(f"{page} shows why")
