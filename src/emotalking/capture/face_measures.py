@@ -22,7 +22,7 @@ USUAL: dict[str, tuple[float, float, int]] = {
     "inner_brow": (35.5, 6.0, 0),
     "outer_brow": (29.3, 5.6, 0),
     "brow_gap": (46.0, 1.8, -1),
-    "upper_lid": (7.4, 1.1, 1),
+    "upper_lid": (7.4, 1.1, 0),
     "lower_lid": (-3.5, 1.0, 1),
     "cheek": (-34.6, 2.2, 1),
     "wing": (-69.3, 3.9, 1),
@@ -140,17 +140,9 @@ def from_rest(
     out = {}
     for name, sides in levelled.items():
         rest = np.array([_shortest_half(v) for v in sides.T])
-        if layout.name == "mediapipe478":
-            mean, spread, way = USUAL[name]
-            centre = rest.mean()
-            low = -np.inf if way > 0 else mean - _ODDEST * spread
-            high = np.inf if way < 0 else mean + _ODDEST * spread
-            beyond = np.clip(centre, low, high) - centre
-            if name in _SHOWN:
-                moves = float(np.ptp(np.percentile(sides.mean(1), [3, 97]))) / _SHOWN[name]
-                beyond *= np.clip(1.5 - moves, 0, 1)
-            rest = rest + beyond
-        change = sides - rest
+        shift, doubt = _doubted(name, rest, sides) if layout.name == "mediapipe478" else (0.0, 0.0)
+        change = sides - (rest + shift)
+        change = np.where(change * doubt > 0, np.sign(doubt) * np.maximum(np.abs(change) - abs(doubt), 0), change)
         out[name] = change[:, 0] if change.shape[1] == 1 else (change * believed).sum(1)
     talking = np.clip(out["gap"], 0, _SPEECH_GAP)
     for name in _SPEECH:
@@ -158,6 +150,20 @@ def from_rest(
     for name in _JAW:
         out[name] = out[name] - _JAW[name] * out["gap"]
     return out
+
+
+def _doubted(name: str, rest: np.ndarray, sides: np.ndarray) -> tuple[float, float]:
+    """How far a rest that no resting face has must be moved, and how much of a change that way is not believed yet."""
+    mean, spread, way = USUAL[name]
+    centre = float(rest.mean())
+    low = -np.inf if way > 0 else mean - _ODDEST * spread
+    high = np.inf if way < 0 else mean + _ODDEST * spread
+    beyond = float(np.clip(centre, low, high)) - centre
+    if name not in _SHOWN:
+        return beyond, 0.0
+    moves = float(np.ptp(np.percentile(sides.mean(1), [3, 97]))) / _SHOWN[name]
+    # Brows that were mostly held up, and fall, are not frowning yet.
+    return beyond * float(np.clip(1.5 - moves, 0, 1)), 3 * beyond * float(np.clip(moves - 0.5, 0, 1))
 
 
 def _middle(lid: tuple[int, ...]) -> tuple[int, ...]:
