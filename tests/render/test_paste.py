@@ -86,7 +86,7 @@ def test_outside_the_feather_nothing_changes(place: ClipPlace) -> None:
     np.testing.assert_array_equal(out[~touched], frame[~touched])
     head = out[30 + 27 : 30 + 53, 40 + 27 : 40 + 53]
     assert (head == 255).all()
-    assert 0.2 < touched.mean() / (80 * 80 / HEIGHT / WIDTH) < 0.5
+    assert 0.1 < touched.mean() / (80 * 80 / HEIGHT / WIDTH) < 0.3
 
 
 def test_the_weight_is_soft_and_ends_at_the_border() -> None:
@@ -95,6 +95,7 @@ def test_the_weight_is_soft_and_ends_at_the_border() -> None:
     alpha[:50, 90:110] = 1  # hair that the square cuts
     weight = blend_weight(alpha)
     assert weight[100, 100] == 1 and weight[45, 65] == 1
+    assert weight[127, 100] == 1 and weight[60, 130 + 20] == 0  # down to a chin that hung lower, not to the sides
     assert (weight[0] == 0).all() and (weight[:, 0] == 0).all()
     assert np.abs(np.diff(weight, axis=0)).max() < 0.35 and np.abs(np.diff(weight, axis=1)).max() < 0.35
 

@@ -11,10 +11,13 @@ from emotalking.errors import UserError
 from emotalking.render.clip_frames import ClipFrames
 from emotalking.subject.place import ClipPlace
 
-MARGIN = 0.045
-"""The rendered picture is taken as far as this share of its side around the rendered head: a chin that was lower or
-hair that lay wider in the recorded frame must not look out from behind."""
-FEATHER = 0.035
+MARGIN = 0.012
+"""The rendered picture is taken as far as this share of its side around the rendered head: the recorded one had nearly
+the same outline, for the pose is the same. Around it lies the avatar's plate, which a backdrop that moves left behind."""
+CHIN = 0.045
+"""Downwards it is taken this much further, where the recorded torso lies: a chin that hung lower in the recorded frame
+must not look out from below."""
+FEATHER = 0.02
 """Width of the soft edge, as a share of the side."""
 
 
@@ -29,9 +32,11 @@ def blend_weight(alpha: Float32[np.ndarray, "S S"]) -> Float32[np.ndarray, "S S"
         alpha: coverage of the rendered head, in [0, 1].
     """
     side = len(alpha)
-    reach, soft = max(round(MARGIN * side), 1), max(round(FEATHER * side), 1)
+    reach, below, soft = (max(round(share * side), 1) for share in (MARGIN, CHIN, FEATHER))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    grown = cv2.dilate((alpha > 0.3).astype(np.uint8), disc)
+    # Rows that begin at the anchor: the mask grows downwards only.
+    grown = cv2.dilate((alpha > 0.3).astype(np.uint8), np.ones((below + 1, 1), np.uint8), anchor=(0, below))
+    grown = cv2.dilate(grown, disc)
     distance = cv2.distanceTransform(1 - grown, cv2.DIST_L2, 5)
     at = np.minimum(np.arange(side), np.arange(side)[::-1]).astype(np.float32)
     border = np.minimum(at[:, None], at[None])
