@@ -13,11 +13,15 @@ def write_clip(
     frames: Iterable[np.ndarray],
     fps: Fraction | int = 25,
     seconds_of_sound: float = 0.0,
+    sound: np.ndarray | None = None,
     times_ms: list[int] | None = None,
     keyframe_every: int = 250,
     **options: str,
 ) -> Path:
-    """Encode RGB frames (and a tone) nearly without loss; ``times_ms`` gives every frame its own time."""
+    """Encode RGB frames nearly without loss, and ``sound`` (16 kHz) or a tone.
+
+    ``times_ms`` gives every frame its own time.
+    """
     coding = {"crf": "4", "preset": "ultrafast", "g": str(keyframe_every)}
     with av.open(str(path), "w", options=options) as container:
         frames = list(frames)
@@ -26,7 +30,9 @@ def write_clip(
         video.pix_fmt = "yuv444p"
         if times_ms is not None:
             video.codec_context.time_base = Fraction(1, 1000)
-        audio = container.add_stream("aac", rate=16000, layout="mono") if seconds_of_sound else None
+        audio = (
+            container.add_stream("aac", rate=16000, layout="mono") if seconds_of_sound or sound is not None else None
+        )
         for index, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             if times_ms is not None:
@@ -35,6 +41,7 @@ def write_clip(
         container.mux(video.encode(None))
         if audio is not None:
             tone = 0.3 * np.sin(2 * np.pi * 220 * np.arange(int(16000 * seconds_of_sound)) / 16000)
+            tone = tone if sound is None else sound
             for begin in range(0, len(tone), 1024):
                 piece = tone[None, begin : begin + 1024].astype(np.float32)
                 sound = av.AudioFrame.from_ndarray(piece, format="fltp", layout="mono")

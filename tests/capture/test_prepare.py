@@ -8,10 +8,12 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from emotalking.actor.actor import Actor, head_viewmat
+from emotalking.actor.performance import Performance
 from emotalking.actor.state import ActorState, Viseme
 from emotalking.capture import prepare as prepare_module
 from emotalking.capture.pose import project
 from emotalking.capture.prepare import prepare
+from emotalking.capture.video import read_frames
 from emotalking.errors import UserError
 from emotalking.subject import Subject, validate
 
@@ -37,7 +39,12 @@ def _states() -> list[ActorState]:
 def actor_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     actor = Actor(size=SIZE)
     frames = [np.round(actor.image_of(state) * 255).astype(np.uint8) for state in _states()]
-    return write_clip(tmp_path_factory.mktemp("clip") / "actor.mp4", frames, seconds_of_sound=2.2)
+    return write_clip(tmp_path_factory.mktemp("clip") / "actor.mp4", frames, sound=speech(2.2))
+
+
+def speech(seconds: float) -> np.ndarray:
+    """Somebody talks."""
+    return Performance.generate(seconds + 2, seed=3).waveform[16000 : int(16000 * (seconds + 1))]
 
 
 @pytest.fixture(scope="module")
@@ -131,28 +138,32 @@ def test_no_sound(tmp_path: Path) -> None:
 
 
 def test_no_face(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "wall.mp4", grey_frames(60), seconds_of_sound=2.4)
-    with pytest.raises(UserError, match=r"wall\.mp4: no face was found"):
+    clip = write_clip(tmp_path / "wall.mp4", grey_frames(60), sound=speech(2.4))
+    with pytest.raises(UserError, match=r"wall\.mp4 cannot be used: no face was found in it .*--force"):
         prepare(clip, tmp_path / "out")
-
-
-def test_face_that_leaves(actor_clip: Path, tmp_path: Path) -> None:
-    from emotalking.capture.video import read_frames
-
-    frames = list(read_frames(actor_clip))
-    frames += [np.full_like(frames[0], 120)] * 40
-    clip = write_clip(tmp_path / "leaves.mp4", frames, seconds_of_sound=4.0)
-    with pytest.raises(UserError, match=r"leaves\.mp4 shows no face at 2\.\d-4\.0 s"):
-        prepare(clip, tmp_path / "out")
+    with pytest.raises(UserError, match=r"wall\.mp4: no face was found in \d+ frames"):
+        prepare(clip, tmp_path / "out", force=True)
 
 
 def test_two_faces(actor_clip: Path, tmp_path: Path) -> None:
-    from emotalking.capture.video import read_frames
-
     frames = [np.hstack([image, image]) for image in read_frames(actor_clip)]
-    clip = write_clip(tmp_path / "pair.mp4", frames, seconds_of_sound=2.4)
-    with pytest.raises(UserError, match=r"pair\.mp4 shows two faces at \d\.\d s"):
+    clip = write_clip(tmp_path / "pair.mp4", frames, sound=speech(2.4))
+    with pytest.raises(UserError, match=r"pair\.mp4 cannot be used: .*it shows two people"):
         prepare(clip, tmp_path / "out")
+
+
+def test_the_useful_part_is_used(actor_clip: Path, tmp_path: Path) -> None:
+    """The face leaves, and the file is cut short behind that."""
+    frames = list(read_frames(actor_clip))
+    frames += [np.full_like(frames[0], 120)] * 60
+    clip = write_clip(tmp_path / "leaves.mp4", frames, sound=speech(4.8), movflags="+faststart")
+    subject = prepare(clip, tmp_path / "out", size=96)
+    assert 50 <= subject.num_frames <= COUNT
+    begin, end = subject.manifest["part"]
+    assert begin == 0 and end == pytest.approx(subject.num_frames / 25, abs=0.01)
+    assert subject.manifest["check"]["verdict"] == "usable"
+    with pytest.raises(UserError, match=r"shows no face at 2\.\d-4\.0 s"):
+        prepare(clip, tmp_path / "out", size=96, part=(0.0, 4.0))
 
 
 def test_too_short(tmp_path: Path) -> None:

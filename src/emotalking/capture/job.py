@@ -36,7 +36,9 @@ class PrepareConfig:
     """Frames a second of the subject, kept as an exact rational ("30000/1001"); "source": the clip's true rate. The
     networks' audio windows are counted in frames, and were published for 25."""
     part: tuple[float | int, float | int] | None = None
-    """Use only this, seconds after the clip's first picture."""
+    """Use only this, seconds after the clip's first picture; None: the useful part that the footage check found."""
+    force: bool = False
+    """Go on with a clip that the footage check calls unusable."""
     audio_offset: float | int | str = "auto"
     """How late the sound is, in seconds: it is moved earlier by that much. "auto": as measured from mouth and voice,
     if that can be trusted; "none": leave the sound where it is."""

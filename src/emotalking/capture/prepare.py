@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from emotalking.capture import action_units as aus
+from emotalking.capture.check import check_clip
 from emotalking.capture.choices import JUDGES, NORMALS, PARSINGS, networks
 from emotalking.capture.job import Job, PrepareConfig
 from emotalking.capture.landmarks import (
@@ -66,7 +67,9 @@ def prepare(clip: str | Path, out: str | Path, **options: Any) -> Subject:
 def _run(job: Job) -> None:
     """All steps in order: name, function, what it builds on, settings, and whether its files are there."""
     config, files, done = job.config, job.files, job.steps.run
-    done("clock", _clock, job, [], [str(config.rate), config.part, config.limit_seconds], job.clock_file.exists)
+    done("check", _check, job)
+    part = _used_part(job)
+    done("clock", lambda job: _clock(job, part), job, [], [str(config.rate), part], job.clock_file.exists)
     done("framing", _frame, job, ["clock"], config.size)
     done("landmarks", _landmarks, job, ["framing"], _hash(config.task_model), lambda: _has_landmarks(job))
     done("pose", _pose, job, ["landmarks"], asdict(config.pose), lambda: _has_pose(job))
@@ -90,15 +93,30 @@ def _hash(path: str | Path | None) -> str | None:
     return None if path is None else file_hash(Path(path)) if Path(path).is_file() else str(path)
 
 
-def _clock(job: Job) -> dict[str, Any]:
+def _check(job: Job) -> dict[str, Any]:
+    """Look whether the clip can become an avatar, before hours are spent on it."""
+    found = check_clip(job.clip)
+    facts = {"verdict": found.verdict, "reasons": found.reasons, "part_s": found.part}
+    return facts | {"warnings": [f"{job.clip.name}: {warning}" for warning in found.warnings]}
+
+
+def _used_part(job: Job) -> tuple[float, float]:
+    """Begin and end [s] of what will be used; refuses a clip that the check calls unusable, unless forced."""
+    found, config = job.steps.facts("check"), job.config
+    if found["verdict"] == "unusable" and not config.force:
+        raise UserError(
+            f"{job.clip} cannot be used: {'; '.join(found['reasons'])} ('emotalking check' says more; --force goes on)."
+        )
+    begin, end = config.part or found["part_s"]
+    if end - begin < SHORTEST_S:
+        begin, end = 0.0, float("inf")
+    return begin, end if config.limit_seconds is None else min(end, begin + config.limit_seconds)
+
+
+def _clock(job: Job, part: tuple[float, float]) -> dict[str, Any]:
     """Which pictures of the clip make the subject, and when: true rate, used part, what is damaged."""
-    config = job.config
-    part = config.part
-    if config.limit_seconds is not None:
-        begin, end = part or (0.0, float("inf"))
-        part = (begin, min(end, begin + config.limit_seconds))
     seen, sound = scan(job.clip), sound_span(job.clip)
-    timeline = lay_out(seen, config.rate, part, (sound.begin, sound.end))
+    timeline = lay_out(seen, job.config.rate, part, (sound.begin, sound.end))
     seconds = float(len(timeline.pictures) / timeline.fps)
     if seconds < SHORTEST_S:
         promised = seen.damage.promised_s
@@ -262,6 +280,7 @@ def _finish(job: Job) -> None:
         "height": height,
         "framing": steps["framing"]["square"]
         | {"clip": steps["framing"]["clip"], "pictures": to_runs(job.timeline.pictures)},
+        "check": {name: steps["check"][name] for name in ("verdict", "reasons", "warnings")},
         "part": steps["clock"]["part_s"],
         "audio_offset_s": steps["audio offset"]["applied_s"],
         "warnings": [warning for record in steps.values() for warning in record.get("warnings", ())],

@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seconds", type=float, help="use only the beginning of the clip, or of the part")
     parser.add_argument("--part", type=_part, metavar="BEGIN,END", help="use only this part of the clip, in seconds")
+    parser.add_argument("--force", action="store_true", help="go on with a clip that 'check' calls unusable")
     parser.add_argument(
         "--fps",
         default="25",
@@ -89,6 +90,7 @@ def run(args: argparse.Namespace) -> None:
         size=args.size,
         limit_seconds=args.seconds,
         part=args.part,
+        force=args.force,
         fps=args.fps,
         audio_offset=args.audio_offset,
         task_model=args.landmarker,
