@@ -13,7 +13,7 @@ from emotalking.subject.place import ClipPlace
 
 MARGIN = 0.012
 """The rendered picture is taken as far as this share of its side around the rendered head: the recorded one had nearly
-the same outline, for the pose is the same. Around it lies the avatar's plate, which a backdrop that moves left behind."""
+the same outline, for the pose is the same. Around it lies the avatar's plate, from which a moving backdrop differs."""
 CHIN = 0.045
 """Downwards it is taken this much further, where the recorded torso lies: a chin that hung lower in the recorded frame
 must not look out from below."""
