@@ -9,11 +9,9 @@ import pytest
 from emotalking.capture.flow import FlowTracker
 from emotalking.capture.landmarks import (
     MediaPipeTask,
-    bridge,
     check_faces,
     find_framing,
     open_provider,
-    steady,
     track_landmarks,
 )
 from emotalking.capture.mediapipe_layout import MEDIAPIPE_LAYOUT as LAYOUT
@@ -38,15 +36,6 @@ def test_layout_is_consistent() -> None:
     assert set(LAYOUT.ibug68[:17]) <= set(LAYOUT.oval)
 
 
-def test_gaps_are_bridged_linearly() -> None:
-    track = np.arange(6, dtype=float)[:, None, None] * np.ones((1, 3, 2))
-    holed = track.copy()
-    holed[[0, 2, 3]] = np.nan
-    filled = bridge(holed)
-    np.testing.assert_allclose(filled[2:], track[2:])
-    np.testing.assert_allclose(filled[0], track[1])
-
-
 def test_long_gap_is_refused_with_its_times() -> None:
     detected = np.ones(250, bool)
     detected[50:60] = False
@@ -54,19 +43,6 @@ def test_long_gap_is_refused_with_its_times() -> None:
     detected[100:150] = False
     with pytest.raises(UserError, match=r"a\.mp4 shows no face at 2\.0-2\.4 s, 4\.0-6\.0 s; cut"):
         check_faces(detected, Path("a.mp4"))
-
-
-def test_steady_keeps_a_blink_and_takes_the_noise() -> None:
-    rng = np.random.default_rng(0)
-    model = np.cumsum(rng.normal(0, 2, (100, 1, 2)), 0) + rng.uniform(0, 400, (1, 478, 2))
-    blink = np.zeros((100, 478, 2))
-    blink[48:53, 159, 1] = [2, 6, 8, 6, 2]
-    noisy = model + blink + rng.normal(0, 0.3, model.shape)
-    calm = steady(noisy, model, LAYOUT)
-    assert calm[50, 159, 1] - model[50, 159, 1] > 6.5
-    rigid = list(LAYOUT.rigid)
-    before, after = (np.std((p - model)[:, rigid]) for p in (noisy, calm))
-    assert after < 0.6 * before
 
 
 def test_flow_of_a_shifted_picture() -> None:

@@ -20,10 +20,11 @@ from jaxtyping import UInt8
 import emotalking
 from emotalking.capture import action_units as aus
 from emotalking.capture.foreign_geometry import read_tracker_cameras, shape_under
-from emotalking.capture.landmarks import bridge, check_faces, open_provider, steady, track_landmarks
+from emotalking.capture.landmarks import check_faces, open_provider, track_landmarks
 from emotalking.capture.layers import make_masks, read_image, spread
 from emotalking.capture.normals import make_normals
 from emotalking.capture.pose import project
+from emotalking.capture.steady import steady
 from emotalking.emotion.estimator import ActionUnitEmotion
 from emotalking.errors import UserError
 from emotalking.progress import track
@@ -214,7 +215,8 @@ class _Import:
         points, depth, size = found.points[..., :2], found.points[..., 2], (subject.height, subject.width)
         views = subject.viewmats.astype(np.float64)
         fitted = shape_under(points, depth, found.detected, views, subject.focal, size, provider.layout)
-        calm = steady(bridge(points), project(fitted.shape, views, subject.focal, size), provider.layout)
+        model = project(fitted.shape, views, subject.focal, size)
+        calm = steady(points, model, provider.layout, fps=float(subject.fps))
         write.write_landmarks(self.files.root, calm, found.detected, fitted.shape, provider.layout)
         self.providers["landmarks"] = found.provider
         return f"{found.provider}; face shape in their cameras: {fitted.reprojection_px:.2f} px, x {fitted.scale:.2f}"

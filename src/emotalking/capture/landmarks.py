@@ -1,4 +1,4 @@
-"""Face landmarks of every frame, and what makes them steady.
+"""Face landmarks of every frame, as the detector sees them (:mod:`emotalking.capture.steady` calms them).
 
 The embedded provider is MediaPipe's face mesh (478 points, Apache-2.0), whose model comes inside its wheel.
 """
@@ -13,7 +13,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
-from scipy.signal import savgol_filter
 
 from emotalking.capture.flow import FlowTracker, PointFlow
 from emotalking.capture.mediapipe_layout import MEDIAPIPE_LAYOUT
@@ -260,37 +259,3 @@ def check_faces(detected: Bool[np.ndarray, " N"], path: Path, fps: float | int =
         return
     times = ", ".join(f"{a / fps:.1f}-{b / fps:.1f} s" for a, b in gaps[:8]) + (", ..." if len(gaps) > 8 else "")
     raise UserError(f"{path} shows no face at {times}; cut these parts out of the clip.")
-
-
-def bridge(points: Float[np.ndarray, "N K D"]) -> Float[np.ndarray, "N K D"]:
-    """Fill frames without a face linearly from their neighbours."""
-    good = np.flatnonzero(np.isfinite(points).all((1, 2)))
-    at = np.interp(np.arange(len(points)), good, np.arange(len(good)))
-    low = np.floor(at).astype(int)
-    high = np.minimum(low + 1, len(good) - 1)
-    share = (at - low)[:, None, None]
-    return points[good[low]] * (1 - share) + points[good[high]] * share
-
-
-def steady(
-    points: Float[np.ndarray, "N K 2"], model: Float[np.ndarray, "N K 2"], layout: FaceLayout
-) -> Float[np.ndarray, "N K 2"]:
-    """Take the detector's noise out of the landmarks, with no lag.
-
-    The head's own motion is already exact in ``model`` (the neutral face under the solved pose); only what is left,
-    expressions and noise, is filtered: lightly at lids, irises and lips, where a blink lasts five frames, and more on
-    the rest of the face.
-
-    Args:
-        points: detected, gaps bridged.
-        model: the neutral face projected by the pose, same points.
-        layout: names the fast points.
-    """
-    if len(points) < 15:
-        return points
-    rest = points - model
-    quick = [*layout.right_upper_lid, *layout.right_lower_lid, *layout.left_upper_lid, *layout.left_lower_lid]
-    quick += [*layout.right_iris, *layout.left_iris, *layout.lips_outer, *layout.lips_inner]
-    out = np.array(savgol_filter(rest, 13, 2, axis=0))
-    out[:, quick] = np.asarray(savgol_filter(rest[:, quick], 5, 2, axis=0))
-    return model + out

@@ -61,12 +61,12 @@ class PoseTrack:
     """Measured noise of each rigid point around the model."""
     figures: dict[str, float] = field(default_factory=dict)
     """Of the rigid points, in pixels: ``reprojection_px`` (rms); shake (:func:`jitter_px`) of the raw landmarks
-    ``jitter_landmarks_px``, of poses solved frame by frame ``jitter_per_frame_pose_px``, and of this path
-    ``jitter_px``; how far the skin slides from frame to frame against the head (median distance between the path's
-    motion and the optical flow), frame by frame ``slip_per_frame_pose_px`` and on this path ``slip_px`` (with flow
-    only). ``focal_ratio`` with ``focal_sigma`` (relative); ``focal_evidence``, the share (0..1) that the observations
-    have in it, and ``focal_ratio_alone``, what they alone would give. ``yaw_span_deg``, ``pitch_span_deg``,
-    ``roll_span_deg``."""
+    ``jitter_landmarks_px``, of what the path leaves of them ``noise_px``, of poses solved frame by frame
+    ``jitter_per_frame_pose_px``, and of this path ``jitter_px``; how far the skin slides from frame to frame against
+    the head (median distance between the path's motion and the optical flow), frame by frame
+    ``slip_per_frame_pose_px`` and on this path ``slip_px`` (with flow only). ``focal_ratio`` with ``focal_sigma``
+    (relative); ``focal_evidence``, the share (0..1) that the observations have in it, and ``focal_ratio_alone``, what
+    they alone would give. ``yaw_span_deg``, ``pitch_span_deg``, ``roll_span_deg``."""
 
 
 def jitter_px(points: Float[np.ndarray, "N R 2"]) -> float:
@@ -187,6 +187,7 @@ def _figures(problem: Bundle, detected: np.ndarray) -> dict[str, float]:
     figures = {
         "reprojection_px": float(np.sqrt((error**2).sum(-1).mean())),
         "jitter_landmarks_px": jitter_px(np.where(detected[:, None, None], problem.points, np.nan)),
+        "noise_px": jitter_px(np.where(detected[:, None, None], problem.points - model, np.nan)),
         "jitter_per_frame_pose_px": jitter_px(alone),
         "jitter_px": jitter_px(model),
     }

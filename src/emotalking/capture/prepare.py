@@ -17,11 +17,9 @@ from emotalking.capture.choices import JUDGES, NORMALS, PARSINGS, networks
 from emotalking.capture.job import Job, PrepareConfig
 from emotalking.capture.landmarks import (
     LONGEST_GAP_S,
-    bridge,
     check_faces,
     find_framing,
     open_provider,
-    steady,
     track_landmarks,
 )
 from emotalking.capture.layers import draw_layers, make_background, make_masks
@@ -29,6 +27,7 @@ from emotalking.capture.normals import make_normals
 from emotalking.capture.openface import read_openface
 from emotalking.capture.pose import project, solve_pose
 from emotalking.capture.sound import cut_sound, mouth_gap, write_features, write_sound
+from emotalking.capture.steady import steady
 from emotalking.capture.steps import file_hash
 from emotalking.capture.store import build, chunks, save_pose, save_track
 from emotalking.capture.timeline import complaints, lay_out, scan
@@ -173,7 +172,7 @@ def _pose(job: Job) -> dict[str, Any]:
         for wide, inner in chunks(job.count, margin=int(2 * LONGEST_GAP_S * job.fps) + 16):
             views = pose.viewmats[wide]
             model = project(pose.shape, views, pose.focal, job.size)
-            here = steady(bridge(points[wide].astype(np.float64)), model, job.layout)
+            here = steady(points[wide], model, job.layout, pose.figures["noise_px"], float(job.fps))
             calm[wide][inner] = here[inner]
             head[wide][inner] = aus.head_points(here, views, pose.focal, pose.shape, job.size)[inner]
     save_pose(job.work, pose)
