@@ -25,12 +25,12 @@ SIZE = (192, 192)
 def take() -> tuple[list, np.ndarray, np.ndarray, float]:
     """Frames of the actor with their truth; landmarks, poses and focal length as capture finds them."""
     actor = Actor(size=SIZE[0])
-    states = Performance.generate(4.0, seed=5).states[::8]
+    states = Performance.generate(4.0, seed=5).states[::5]
     frames = [actor.render(replace(state, valence=0.5 * np.sin(i), arousal=0.3)) for i, state in enumerate(states)]
     provider = MediaPipeMesh()
     found = np.stack([provider.detect(frame.image) for frame in frames]).astype(np.float64)
     provider.close()
-    pose = solve_pose(found[..., :2], found[..., 2], MEDIAPIPE_LAYOUT, SIZE)
+    pose = solve_pose(found[..., :2], found[..., 2], MEDIAPIPE_LAYOUT, SIZE, 25 / 5)
     head = head_points(found[..., :2], pose.viewmats, pose.focal, pose.shape, SIZE)
     return frames, head, pose.viewmats, pose.focal
 
@@ -49,7 +49,7 @@ def test_tracked_mesh_agrees_with_the_true_surface(take: tuple) -> None:
         errors.append(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
         shares.append(drawn.sum() / skin.sum())
     angles = np.concatenate(errors)
-    # Measured: mean 14.7, median 12.0 degrees; the rest is the actor's simplified nose and lids.
+    # Measured over whole takes: mean 13.1 and 12.5, median 10.8 and 9.7 degrees; worst are nose and forehead.
     assert angles.mean() < 17 and np.median(angles) < 14
     assert min(shares) > 0.6
 
@@ -92,10 +92,11 @@ def test_eyes_and_mouth_are_holes(take: tuple) -> None:
 
 
 def test_maps_are_written_and_read_back(take: tuple, actor_subject: Subject, tmp_path: Path) -> None:
-    assert actor_subject.normals(0) is None
     for path in actor_subject.files.root.iterdir():
-        (tmp_path / path.name).symlink_to(path)
+        if path.name != "normals":
+            (tmp_path / path.name).symlink_to(path)
     subject = Subject.open(tmp_path)
+    assert subject.normals(0) is None
     track = subject.landmarks
     assert track.shape is not None
     size = (subject.height, subject.width)

@@ -45,7 +45,7 @@ class PrepareConfig:
     task_model: str | Path | None = None
     """A MediaPipe ``.task`` file for the landmarks; None: the embedded face mesh."""
     action_units: str | Path | None = None
-    """A CSV that OpenFace wrote for the clip at 25 frames a second; None: from the landmarks."""
+    """A CSV that OpenFace wrote for the clip, at any frame rate; None: from the landmarks."""
     parsing: str = "embedded"
     """Who makes the masks: "embedded" (landmarks, person segmentation, the clip's colours), "bisenet" (teeth by
     colour) or "bisenet+easyportrait" (teeth by that network), as TalkingGaussian does."""
