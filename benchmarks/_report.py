@@ -77,6 +77,16 @@ def environment() -> dict[str, Any]:
     }
 
 
+def peak_mb() -> int | None:
+    """Most memory that this process ever held, MB; None where the system does not tell.
+
+    Not ``getrusage``: its peak is inherited from the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), None)
+
+
 def write(name: str, results: dict[str, Any], folder: Path = RESULTS) -> Path:
     """Write ``folder/NAME.json`` (under a temporary name first) and return its path."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,58 @@
+"""A subject of another rate than 25 all the way: training windows, avatar, rendered video and its sound."""
+
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from emotalking import api
+from emotalking.actor.actor import Actor
+from emotalking.actor.performance import Performance
+from emotalking.capture.actor_source import write_actor_subject
+from emotalking.subject import Subject
+from emotalking.subject.layouts import FaceLayout
+from emotalking.subject.tables import read_table
+from emotalking.train import run
+
+NTSC = Fraction(30000, 1001)
+SHORT = [
+    "model.face.initial_points=200",
+    "model.mouth.initial_points=40",
+    *(f"{stage}.iterations=2" for stage in ("mouth", "face", "emotion", "finetune")),
+    *(f"{stage}.warmup=1" for stage in ("mouth", "face")),
+    "audio_start=2",
+]
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    script, actor = Performance.generate(1.4, seed=3, fps=float(NTSC)), Actor(size=64)
+    return write_actor_subject(
+        tmp_path_factory.mktemp("ntsc") / "subject",
+        (actor.render(state) for state in script.states),
+        script.waveform,
+        NTSC,
+        FaceLayout(**asdict(actor.layout)),
+        actor.neutral_landmarks(),
+    )
+
+
+def test_the_rate_reaches_the_rendered_video(subject: Subject, tmp_path: Path) -> None:
+    assert subject.fps == NTSC
+    stamps = read_table(subject.files.action_units)["timestamp"]
+    assert stamps[30] == pytest.approx(1.001, abs=5e-4)
+    made = run.train(subject.files.root, tmp_path / "a.safetensors", "tiny", "cpu", SHORT)
+    assert made.avatar.fps == NTSC
+    sound = Performance.generate(1.0, seed=5).waveform.astype(np.float32)
+    rendered = api.render(made.avatar, sound, tmp_path / "a.mp4")
+    assert rendered.frames == 30
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        assert video.average_rate == NTSC
+        assert video.start_time is not None and audio.duration is not None and audio.time_base is not None
+        assert float(audio.duration * audio.time_base) == pytest.approx(1.0, abs=0.05)
+        times = [frame.time for frame in container.decode(video)]
+    assert np.allclose(times, np.arange(30) * 1001 / 30000, atol=1e-4)
