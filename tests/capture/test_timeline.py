@@ -178,6 +178,13 @@ def test_damaged_packets_are_bridged_and_told(tmp_path: Path) -> None:
     assert said[0].startswith("3 damaged pictures are bridged at 1.6 s")
 
 
+def test_a_hole_is_measured() -> None:
+    times = np.delete(np.arange(400) / 25, slice(100, 140))
+    facts = lay_out(Scan(times, np.ones(360), Damage()), Fraction(25)).facts
+    assert facts["longest_hold_s"] == pytest.approx(41 / 25)
+    assert facts["longest_hold_at_s"] == pytest.approx(99 / 25)
+
+
 def test_a_damaged_beginning_is_left_out(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", [picture(i) for i in range(60)], keyframe_every=20)
     corrupt(clip, 0, 5)

@@ -121,6 +121,11 @@ def _clock(job: Job, part: tuple[float, float]) -> dict[str, Any]:
         promised = seen.damage.promised_s
         cut = "" if promised is None else f" (it is cut short: it promises {promised:.1f} s; copy or export it again)"
         raise UserError(f"{job.clip} lasts {seconds:.1f} s{cut}; give a clip of at least {SHORTEST_S:.0f} s.")
+    hold, at = timeline.facts["longest_hold_s"], timeline.facts["longest_hold_at_s"]
+    if hold > LONGEST_GAP_S:
+        raise UserError(
+            f"{job.clip} has no picture for {hold:.1f} s from {at:.1f} s on; use a part before or behind it (--part)."
+        )
     timeline.save(job.clock_file)
     vars(job).pop("timeline", None)
     return timeline.facts | {"warnings": complaints(job.clip, seen, sound, timeline)}

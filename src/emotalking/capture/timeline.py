@@ -224,17 +224,21 @@ def evenness(
 
     Returns:
         ``unevenness_ms``: root mean square of (time between the pictures of neighbouring frames - 1 / fps);
+        ``longest_hold_s``, ``longest_hold_at_s``: the longest time without a new picture, and where it begins;
         ``still_frames``: frames whose picture is that of the frame before, as can be seen (a repeat in the clip too).
     """
     if len(shown) < 2:
-        return {"unevenness_ms": 0.0, "still_frames": 0}
-    error = np.diff(times) - float(1 / fps)
+        return {"unevenness_ms": 0.0, "longest_hold_s": 0.0, "longest_hold_at_s": 0.0, "still_frames": 0}
+    step = np.diff(times)
+    error = step - float(1 / fps)
     # What changed between two shown pictures is what all pictures between them changed.
     total = np.cumsum(seen.change)
     moved = np.diff(total[shown])
     usual = uniform_filter1d(moved, 2 * int(fps) + 1, mode="nearest")
     return {
         "unevenness_ms": round(float(np.sqrt((error**2).mean()) * 1000), 2),
+        "longest_hold_s": round(float(step.max()), 3),
+        "longest_hold_at_s": round(float(times[step.argmax()] - seen.times[0]), 3),
         "still_frames": int((moved < _STILL_SHARE * usual).sum()),
     }
 
