@@ -86,6 +86,8 @@ class FaceZones:
     """Inside the inner lips."""
     lips: Bool[np.ndarray, "H W"]
     """Inside the outer lips: not the colour of skin."""
+    eyes: Bool[np.ndarray, "H W"]
+    """Eyes and brows with some margin: not the colour of skin either."""
 
 
 def face_zones(points: Shaped[np.ndarray, "K 2"], layout: FaceLayout, size: tuple[int, int]) -> FaceZones:
@@ -108,7 +110,14 @@ def face_zones(points: Shaped[np.ndarray, "K 2"], layout: FaceLayout, size: tupl
     outer_left, outer_right = jaw[0] - far * side - 0.3 * far * up, jaw[-1] + far * side - 0.3 * far * up
     below = np.concatenate([[outer_left], jaw, [outer_right, outer_right - far * up, outer_left - far * up]])
     mouth, lips = fill(points[list(layout.lips_inner)], size), fill(points[list(layout.lips_outer)], size)
-    return FaceZones(oval, lower & oval, fill(below, size), mouth, lips)
+    eyes = np.zeros(size, bool)
+    for loop in (
+        [*layout.right_upper_lid, *reversed(layout.right_lower_lid), *layout.right_brow],
+        [*layout.left_upper_lid, *reversed(layout.left_lower_lid), *layout.left_brow],
+    ):
+        hull = cv2.convexHull(points[loop].astype(np.float32))[:, 0]
+        eyes |= fill(hull.mean(0) + 1.3 * (hull - hull.mean(0)), size)
+    return FaceZones(oval, lower & oval, fill(below, size), mouth, lips, eyes)
 
 
 def _jaw_line(points: np.ndarray, layout: FaceLayout, side: np.ndarray) -> Float[np.ndarray, "J 2"]:

@@ -175,7 +175,7 @@ def fit_model(samples: Sequence[Sample], head: HeadFrame, layout: FaceLayout, ro
         mean = np.zeros((*MAP_SIZE, 4), np.float32)
         for sample, seed in zip(samples, seeds, strict=True):
             scores = class_scores(sample, model)
-            weight = np.repeat(_trust(scores) * ~sample.zones.lips[..., None], 4, -1)
+            weight = np.repeat(_trust(scores) * ~_not_skin(sample)[..., None], 4, -1)
             weight[..., CLOTHES] *= 1 - sample.hanging
             counts += _histogram(sample.bins, np.maximum(scores, 2 * seed) * weight)
             mean += to_head(scores, sample.to_map)
@@ -239,12 +239,23 @@ def _certain(sample: Sample, head: HeadFrame, layout: FaceLayout) -> Float32[np.
     inside = cv2.erode((person > 0.9).astype(np.uint8), kernel).astype(bool)
     outside = cv2.dilate((person > 0.1).astype(np.uint8), kernel) == 0
     wide_oval = cv2.dilate(zones.oval.astype(np.uint8), kernel).astype(bool)
-    skin = zones.below_brows & ~zones.lips
+    skin = zones.below_brows & ~_not_skin(sample)
     hair = inside & ~wide_oval & (y < -0.9) & (np.abs(x) < 1.3)
     chin, half_width = _jaw(head, layout)
     shoulders = (y > chin + 0.15) & (np.abs(x) > 1.15 * half_width) & (sample.hanging == 0)
     clothes = inside & (shoulders | (y > chin + 0.9))
     return np.stack([skin, hair, clothes, outside], -1).astype(np.float32)
+
+
+def _not_skin(sample: Sample) -> Shaped[np.ndarray, "h w"]:
+    """Parts of the oval that may not show skin: lips, eyes, brows, and its rim above the mouth, where hair may fall.
+
+    The rim below shows the shade of the jaw, by which the neck is known.
+    """
+    zones, radius = sample.zones, max(1, round(1.5 * BAND * max(sample.person.shape)))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    inner = cv2.erode(zones.oval.astype(np.uint8), disc).astype(bool)
+    return zones.lips | zones.eyes | (zones.oval & ~inner & (sample.y < 0.9))
 
 
 def _jaw(head: HeadFrame, layout: FaceLayout) -> tuple[float, float]:
