@@ -168,7 +168,7 @@ def _is_jump(scan: PictureScan, looks: Looks, cut: int) -> bool:
     points = np.stack([row for row in both if row is not None]).astype(np.float64)
     heights = face.face_height(points, looks.layout)
     moved = float(np.linalg.norm(points[0, :, :2].mean(0) - points[1, :, :2].mean(0)))
-    return moved < _JUMP_MOVE * heights.max() and heights.max() < _JUMP_GROW * heights.min()
+    return bool(moved < _JUMP_MOVE * heights.max() and heights.max() < _JUMP_GROW * heights.min())
 
 
 def _with_one_face(scan: PictureScan, looks: Looks) -> Bool[np.ndarray, " P"]:

@@ -33,7 +33,7 @@ class SoundFacts:
     speech_share: float
     speech_s: float
     noise_db: float
-    """How far the speech stands above what is heard in its pauses; 99 for digital silence."""
+    """How far the speech stands above what is heard in its pauses, treble stressed; 99 for digital silence."""
     clipped_share: float
     """Of all samples."""
 

@@ -1,0 +1,206 @@
+"""Clips with one fault each, made of the actor: every fault gets the right word, and the usable part is found."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from emotalking.actor import Actor
+from emotalking.actor.actor import head_viewmat
+from emotalking.actor.performance import Performance
+from emotalking.actor.state import ActorState
+from emotalking.capture.check import Footage, check_clip, write_page
+from emotalking.cli.main import main
+
+from ..clips import write_clip
+
+SIZE, COUNT = 160, 80
+
+
+@dataclass(frozen=True)
+class Take:
+    """Some seconds of the actor."""
+
+    frames: list[np.ndarray]
+    sound: np.ndarray
+    jumped: list[np.ndarray]
+    """The end of them with the head elsewhere, as after a jump cut."""
+    other: list[np.ndarray]
+    """A few frames of another scene."""
+    empty: np.ndarray
+    """The scene without the actor."""
+
+
+@pytest.fixture(scope="module")
+def take() -> Take:
+    script = Performance.generate(COUNT / 25, 3)
+    actor = Actor(size=SIZE)
+
+    def picture(state: ActorState) -> np.ndarray:
+        return np.round(actor.image_of(state) * 255).astype(np.uint8)
+
+    frames = [picture(state) for state in script.states]
+    turned = head_viewmat(0.3, 0.0, 0.1, (0.03, 0.01, 0.0))
+    jumped = [picture(replace(state, viewmat=turned)) for state in script.states[40:60]]
+    other = [np.ascontiguousarray(cv2.resize(image, (96, 96))) for image in frames[:12]]
+    for index, small in enumerate(other):
+        other[index] = np.tile(np.arange(SIZE, dtype=np.uint8)[:, None, None], (1, SIZE, 3))
+        other[index][60:156, 4:100] = small
+    empty = np.round(actor.scenery.background[..., :3] * 255).astype(np.uint8)
+    return Take(frames, script.waveform, jumped, other, empty)
+
+
+def checked(tmp_path: Path, take: Take, frames: list[np.ndarray], **options: object) -> Footage:
+    given = {"sound": take.sound, **options}
+    return check_clip(write_clip(tmp_path / "clip.mp4", frames, **given))  # type: ignore[arg-type]
+
+
+def test_a_short_clean_clip(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, take.frames)
+    assert (found.verdict, found.true_fps, found.face_share) == ("usable", "25", 1.0)
+    assert [warning[:20] for warning in found.warnings] == ["only 3.2 s can be us", "the face is small (8"]
+    assert found.part == pytest.approx((0.0, 3.2))
+    assert found.face_px == pytest.approx(82, abs=7)
+    assert found.mouth_range > 0.03
+    facts = json.loads(json.dumps(asdict(found)))
+    assert facts["verdict"] == "usable"
+
+
+def test_repeats_do_not_count(tmp_path: Path, take: Take) -> None:
+    repeated = [take.frames[i * 25 // 30] for i in range(COUNT * 30 // 25)]
+    found = checked(tmp_path, take, repeated, fps=30)
+    assert (found.true_fps, found.stored_fps) == ("25", "30")
+    assert found.duplicate_share == pytest.approx(1 / 6, abs=0.02)
+
+
+def test_a_cut_in_the_middle(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, take.frames[:60] + take.other)
+    assert found.cuts[0] == pytest.approx(2.4)
+    assert found.part == pytest.approx((0.0, 2.4))
+    assert any("cut" in warning for warning in found.warnings)
+
+
+def test_a_jump_cut_can_be_used_on_both_sides(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, take.frames[:40] + take.jumped)
+    assert (found.jumps, found.cuts) == (pytest.approx((1.6,)), ())
+    assert found.part == pytest.approx((0.0, 2.4))
+
+
+def test_the_face_leaves(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, take.frames[:55] + [take.empty] * 40)
+    assert found.part[0] == 0
+    assert 1.5 <= found.part[1] <= 2.2 + 1e-6
+    assert 0.4 < found.face_share < 0.75
+    assert any("show no face" in warning for warning in found.warnings)
+
+
+def test_two_people(tmp_path: Path, take: Take) -> None:
+    both = [np.concatenate([image, image[:, ::-1]], 1) for image in take.frames[:55]]
+    found = checked(tmp_path, take, both)
+    assert found.verdict == "unusable"
+    assert "two people" in found.reasons[0]
+
+
+def test_nobody(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, [take.empty] * 55)
+    assert found.verdict == "unusable"
+    assert "no face" in found.reasons[0]
+
+
+def test_black_frames(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, take.frames[:60] + [np.zeros_like(take.empty)] * 20)
+    assert found.black_share == pytest.approx(0.25)
+    assert found.part == pytest.approx((0.0, 2.4))
+    assert any("black" in warning for warning in found.warnings)
+
+
+def test_ten_pictures_a_second(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, take.frames[::5] * 2, fps=10)
+    assert found.verdict == "unusable"
+    assert "10 pictures a second" in found.reasons[0]
+
+
+def test_no_sound(tmp_path: Path, take: Take) -> None:
+    found = check_clip(write_clip(tmp_path / "clip.mp4", take.frames[:55]))
+    assert (found.verdict, found.sound_s) == ("unusable", 0.0)
+    assert "no sound" in found.reasons[0]
+
+
+def test_sound_shorter_than_the_picture(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, take.frames, sound=take.sound[: int(2.3 * 16000)])
+    assert any("the sound lasts 2." in warning for warning in found.warnings)
+    assert found.part == pytest.approx((0.0, found.sound_s), abs=0.05)
+
+
+@pytest.mark.parametrize(("count", "verdict"), [(51, "usable"), (40, "unusable")])
+def test_two_seconds_are_the_least(tmp_path: Path, take: Take, count: int, verdict: str) -> None:
+    found = checked(tmp_path, take, take.frames[:count])
+    assert found.verdict == verdict
+    said = found.warnings if verdict == "usable" else found.reasons
+    assert ("only 2.0 s" if verdict == "usable" else "it lasts 1.6 s") in said[0]
+
+
+def test_a_damaged_packet(tmp_path: Path, take: Take) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", take.frames, sound=take.sound, keyframe_every=20)
+    with av.open(str(clip)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(container.streams.video[0]) if p.size and p.pos is not None]
+    place, size = packets[30]
+    data = bytearray(clip.read_bytes())
+    data[place : place + size] = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8).tobytes()
+    clip.write_bytes(data)
+    found = check_clip(clip)
+    assert found.damaged_pictures >= 1
+    assert any("damaged" in warning for warning in found.warnings)
+
+
+def test_a_large_picture_with_the_speaker_in_it(tmp_path: Path, take: Take) -> None:
+    wide = []
+    for image in take.frames[:51]:
+        canvas = np.full((720, 1280, 3), 90, np.uint8)
+        canvas[300:684, 700:1084] = cv2.resize(image, (384, 384), interpolation=cv2.INTER_CUBIC)
+        wide.append(canvas)
+    found = checked(tmp_path, take, wide)
+    assert (found.width, found.height, found.face_share) == (1280, 720, 1.0)
+    assert found.face_px == pytest.approx(196, abs=16)
+
+
+def test_the_page_holds_everything(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, take.frames[:55])
+    write_page(found, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("<svg") == 3
+    assert 4 <= text.count("data:image/jpeg") <= 8
+    assert not any(outside in text for outside in ('src="http', "<link", "<script", "@import"))
+    for word in ("is usable", "sound against mouth", "blinks a minute"):
+        assert word in text
+
+
+def test_the_command(
+    tmp_path: Path, take: Take, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clip = write_clip(tmp_path / "some.mp4", take.frames[:55], sound=take.sound)
+    assert main(["check", str(clip), "--json", "facts.json"]) == 0
+    assert capsys.readouterr().out.startswith("some.mp4 is usable, with 2 warnings: 2.2 s of 2.2 s")
+    assert "stills" not in json.loads((tmp_path / "facts.json").read_text())
+    assert (tmp_path / "some.check.html").exists()
+    mute = write_clip(tmp_path / "mute.mp4", take.frames[:55])
+    assert main(["check", str(mute), "--page", "mute.html"]) == 2
+    assert "mute.mp4 is unusable: it has no sound" in capsys.readouterr().err
+    assert (tmp_path / "mute.html").exists()
+    (tmp_path / "notes.txt").write_text("this is not a video\n" * 50)
+    assert main(["check", "notes.txt"]) == 2
+    assert "is not a video" in capsys.readouterr().err
+    assert not (tmp_path / "notes.check.html").exists()
+
+
+@pytest.mark.realdata
+def test_a_real_clip(real_data: Path) -> None:
+    found = check_clip(real_data / "clips" / "address_450_20s.mp4")
+    assert (found.verdict, found.jumps, found.cuts) == ("usable", (), ())
+    assert found.sound_late_s == pytest.approx(0.2, abs=0.04)
+    assert found.sound_late_confidence > 0.97
