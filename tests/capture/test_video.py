@@ -1,5 +1,6 @@
 """Reading clips: exact rate, framing, and files that are no clips."""
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -53,6 +54,21 @@ def test_framing_cuts_and_shrinks(tmp_path: Path) -> None:
     frame = next(iter(read_frames(clip, framing=Framing(left=32, top=16, side=32, size=16))))
     assert frame.shape == (16, 16, 3)
     assert frame.min() > 240
+
+
+def test_a_phone_s_rotation_is_undone(tmp_path: Path) -> None:
+    upright = np.zeros((48, 64, 3), np.uint8)
+    upright[:16, :24] = 255
+    clip = write_clip(tmp_path / "a.mp4", [np.rot90(upright)] * 5)
+    data = bytearray(clip.read_bytes())
+    matrix = data.find(b"tkhd") + 44  # ISO 14496-12: the track header's matrix, here a quarter turn clockwise
+    data[matrix : matrix + 36] = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+    clip.write_bytes(data)
+    info = probe(clip)
+    assert (info.width, info.height) == (64, 48)
+    image = next(iter(read_frames(clip)))
+    assert image.shape == (48, 64, 3)
+    assert image[:14, :22].min() > 240 and image[18:].max() < 15
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "notes.mp4"])

@@ -154,9 +154,8 @@ def own_times(seen: Scan) -> tuple[Int[np.ndarray, " U"], Float[np.ndarray, " U"
     stored = stored_rate(seen.times)
     everything = np.arange(len(seen.times))
     if not is_steady(seen.times):
-        # The mean rate, as players show it.
         span = float(seen.times[-1] - seen.times[0])
-        return everything, seen.times, common_rate((len(seen.times) - 1) / max(span, 1e-3))
+        return everything, seen.times, Fraction(max(round((len(seen.times) - 1) / max(span, 1e-3)), 1))
     slots = np.round((seen.times - seen.times[0]) * float(stored)).astype(np.int64)
     change = np.full(int(slots[-1]) + 1, float(np.median(seen.change)))
     change[slots] = seen.change
@@ -255,8 +254,11 @@ def complaints(clip: Path, seen: Scan, sound: SoundSpan, timeline: Timeline) -> 
         out.append(f"{clip.name}: its first {zero - min(early):.1f} s are damaged and left out.")
     lost = [time for time in seen.damage.lost if begin <= time <= end]
     if lost:
-        places = _places([time - zero for time in lost])
-        out.append(f"{len(lost)} damaged pictures are bridged at {places}; traces may stay until the next keyframe.")
+        until = max(seen.damage.smeared_until[seen.damage.lost.index(time)] for time in lost) - zero
+        out.append(
+            f"{len(lost)} damaged pictures are bridged at {_places([time - zero for time in lost])}; pictures up to "
+            f"{until:.1f} s may carry traces (--part leaves them out)."
+        )
     broken = [time for time in sound.damaged if begin <= time <= end]
     if broken:
         out.append(f"damaged sound is silent at {_places([time - zero for time in broken])}.")
@@ -267,7 +269,7 @@ def complaints(clip: Path, seen: Scan, sound: SoundSpan, timeline: Timeline) -> 
     if right < facts["clip_s"] - SILENT_S and abs(sound.end - end) < SILENT_S:
         out.append(f"the sound ends at {sound.end - zero:.1f} s, before the picture: frames behind it are left out.")
     true_rate = Fraction(facts["true_fps"])
-    if facts["unevenness_ms"] > 8:
+    if facts["steady"] and timeline.fps != true_rate and facts["unevenness_ms"] > 8:
         out.append(
             f"the clip shows {float(true_rate):.4g} pictures/s: at {float(timeline.fps):.4g} its motion is uneven by "
             f"{facts['unevenness_ms']:.0f} ms; --fps source keeps it even."
