@@ -141,9 +141,11 @@ def _absorb_islands(
     count, components, stats, _ = cv2.connectedComponentsWithStats((labels == label).astype(np.uint8), connectivity=4)
     for island in range(1, count):
         x, y, w, h, area = stats[island]
+        if area >= smallest and root is None:
+            continue
         window = np.s_[max(y - 1, 0) : y + h + 1, max(x - 1, 0) : x + w + 1]
         mask = components[window] == island
-        if area >= smallest and (root is None or (mask & root[window]).any()):
+        if area >= smallest and root is not None and (mask & root[window]).any():
             continue
         rim = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~mask
         around = np.bincount(labels[window][rim], minlength=len(Label))

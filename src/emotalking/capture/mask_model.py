@@ -151,9 +151,10 @@ def class_scores(sample: Sample, model: ClipModel) -> Float32[np.ndarray, "h w 4
     logits[..., HAIR][sample.zones.below_brows] -= 20
     logits[..., CLOTHES][sample.zones.oval] -= 20
     logits[..., BACKGROUND][sample.zones.oval] -= 20
-    logits -= logits.max(-1, keepdims=True)
-    scores = np.exp(logits)
-    return scores / scores.sum(-1, keepdims=True)
+    # Plane by plane: numpy reduces a last axis of four at a tenth of the speed.
+    highest = np.maximum(np.maximum(logits[..., 0], logits[..., 1]), np.maximum(logits[..., 2], logits[..., 3]))
+    scores = np.exp(logits - highest[..., None])
+    return scores / (scores[..., 0] + scores[..., 1] + scores[..., 2] + scores[..., 3])[..., None]
 
 
 def fit_model(samples: Sequence[Sample], head: HeadFrame, layout: FaceLayout, rounds: int = 4) -> ClipModel:

@@ -51,8 +51,9 @@ class SmallFlow:
         if self._image is not None and self._grey is not None:
             arrows = np.asarray(self._dis.calc(grey, self._grey, arrows), np.float32)
             moved = carry(self._image, arrows, cv2.INTER_LINEAR)
-            difference = cv2.blur(cv2.absdiff(image, moved), (3, 3)).max(-1).astype(np.float32)
-            likeness = np.exp(-np.square(difference / COLOUR_TOLERANCE))
+            red, green, blue = cv2.split(cv2.blur(cv2.absdiff(image, moved), (3, 3)))
+            difference = cv2.max(cv2.max(red, green), blue).astype(np.float32)
+            likeness = np.exp(-np.square(difference / np.float32(COLOUR_TOLERANCE)))
         self._image, self._grey = image, grey
         return arrows, likeness
 
