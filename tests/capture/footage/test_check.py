@@ -168,6 +168,34 @@ def test_a_large_picture_with_the_speaker_in_it(tmp_path: Path, take: Take) -> N
     assert found.face_px == pytest.approx(196, abs=16)
 
 
+def with_hand(image: np.ndarray) -> np.ndarray:
+    """A drawn hand, raised before the lower face: palm, wrist and five fingers, lit from the middle."""
+    size = image.shape[0]
+    unit, centre = 0.18 * size, np.array([0.52, 0.72]) * size
+    mask = np.zeros(image.shape[:2], np.uint8)
+
+    def place(x: float, y: float) -> tuple[int, int]:
+        return int(centre[0] + unit * x), int(centre[1] + unit * y)
+
+    palm = np.array([place(-0.42, 0), place(0.42, 0), place(0.36, 0.95), place(-0.36, 0.95)])
+    cv2.fillConvexPoly(mask, palm, 255)
+    limbs = [(0, 0.7, 0, 1.9, 0.3), (-0.33, 0, -0.45, -0.75, 0.1), (-0.11, -0.05, -0.14, -1.0, 0.11)]
+    limbs += [(0.11, -0.05, 0.13, -0.98, 0.11), (0.33, 0, 0.42, -0.72, 0.095), (-0.38, 0.6, -0.85, 0.05, 0.12)]
+    for x0, y0, x1, y1, radius in limbs:
+        cv2.line(mask, place(x0, y0), place(x1, y1), 255, max(int(2 * radius * unit), 1))
+    depth = np.clip(cv2.distanceTransform(mask, cv2.DIST_L2, 5) / (0.13 * unit), 0, 1) ** 0.5
+    share = (cv2.GaussianBlur(mask, (0, 0), 1) / 255.0)[..., None]
+    skin = np.array([205, 160, 135]) * (0.55 + 0.45 * depth[..., None])
+    return np.round(image * (1 - share) + skin * share).astype(np.uint8)
+
+
+def test_a_hand_before_the_face(tmp_path: Path, take: Take) -> None:
+    large = [cv2.resize(image, (320, 320), interpolation=cv2.INTER_CUBIC) for image in take.frames[:55]]
+    found = checked(tmp_path, take, [with_hand(image) for image in large])
+    assert found.hand_share > 0.5
+    assert any("a hand comes before the face" in warning for warning in found.warnings)
+
+
 def test_the_page_holds_everything(tmp_path: Path, take: Take) -> None:
     found = checked(tmp_path, take, take.frames[:55])
     write_page(found, tmp_path / "page.html")

@@ -166,6 +166,14 @@ def test_head_turn(yaw: int, pitch: int) -> None:
     assert abs(turned[1]) == pytest.approx(abs(pitch), abs=3)
 
 
+def test_roll_is_of_the_picture() -> None:
+    upright = actor_faces(0, 0)
+    lying = upright[..., [1, 0, 2]] * [1, -1, 1]
+    assert face.head_roll(upright, LAYOUT) == pytest.approx(0, abs=2)
+    assert face.head_roll(lying, LAYOUT) == pytest.approx(90, abs=2)
+    assert abs(face.head_roll(upright * [-1, -1, 1], LAYOUT)) == pytest.approx(180, abs=2)
+
+
 def test_mouth_opening_knows_no_size() -> None:
     points = actor_faces(0, 0)
     index = LAYOUT.ibug68
@@ -196,9 +204,10 @@ def test_a_face_that_leaves_the_picture() -> None:
 GOOD: dict[str, Any] = {
     "seconds": 60.0, "part": (0.0, 60.0), "true_fps": "25", "steady": True, "damaged_pictures": 0, "cut_short_s": 0.0,
     "cuts": (), "jumps": (), "black_share": 0.0, "exposure_range": 0.02, "face_share": 1.0, "other_face_share": 0.0,
-    "hand_share": 0.0, "cropped_share": 0.0, "face_px": 250.0, "frontal_share": 1.0, "detail": 0.3, "blockiness": 1.0,
-    "close_look": (0.0, 16.0), "mouth_range": 0.06, "closed_share": 0.1, "sound_s": 60.0, "speech_share": 0.85,
-    "speech_s": 50.0, "noise_db": 35.0, "clipped_share": 0.0, "sound_late_s": 0.0, "sound_late_confidence": 1.0,
+    "hand_share": 0.0, "cropped_share": 0.0, "face_px": 250.0, "frontal_share": 1.0, "roll": 2.0, "detail": 0.3,
+    "blockiness": 1.0, "close_look": (0.0, 16.0), "mouth_range": 0.06, "closed_share": 0.1, "sound_s": 60.0,
+    "speech_share": 0.85, "speech_s": 50.0, "noise_db": 35.0, "clipped_share": 0.0, "sound_late_s": 0.0,
+    "sound_late_confidence": 1.0,
 }  # fmt: skip
 
 
@@ -214,6 +223,7 @@ def test_a_good_clip_is_called_good() -> None:
         ({"speech_s": 0.2, "speech_share": 0.0}, "unusable", "nobody speaks"),
         ({"face_share": 0.0, "face_px": 0.0, "detail": 0.0}, "unusable", "no face"),
         ({"face_px": 40.0}, "unusable", "40 pixels high"),
+        ({"roll": 92.0}, "unusable", "on its side"),
         ({"other_face_share": 0.9}, "unusable", "two people"),
         ({"true_fps": "10"}, "unusable", "10 pictures a second"),
         ({"detail": 0.05}, "unusable", "blurred"),

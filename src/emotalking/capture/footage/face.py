@@ -68,6 +68,12 @@ def head_turn(points: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[n
     return np.degrees(np.stack([yaw, pitch], -1))
 
 
+def head_roll(points: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[np.ndarray, " N"]:
+    """Angle of the line from forehead to chin against the picture's upright, degrees, -180 to 180."""
+    down = points[:, layout.ibug68[8]] - points[:, layout.oval[0]]
+    return np.degrees(np.arctan2(down[:, 0], down[:, 1]))
+
+
 def cropped(points: Float[np.ndarray, "N K 3"], layout: FaceLayout, size: tuple[int, int]) -> Bool[np.ndarray, " N"]:
     """Frames in which the oval of the face leaves the picture of ``size`` (height, width)."""
     oval = points[:, list(layout.oval), :2]

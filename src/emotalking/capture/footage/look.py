@@ -179,7 +179,14 @@ def summary(looks: Looks, size: tuple[int, int]) -> dict[str, float | int | tupl
     }
     if looks.layout is None or not looks.seen.any():
         nothing = (0.0, 0.0)
-        return facts | {"cropped_share": 0.0, "face_px": 0.0, "yaw": nothing, "pitch": nothing, "frontal_share": 0.0}
+        return facts | {
+            "cropped_share": 0.0,
+            "face_px": 0.0,
+            "yaw": nothing,
+            "pitch": nothing,
+            "roll": 0.0,
+            "frontal_share": 0.0,
+        }
     points = looks.track()[looks.seen]
     turn = face.head_turn(points, looks.layout)
     ranges = np.percentile(turn, [2, 98], axis=0)
@@ -188,5 +195,6 @@ def summary(looks: Looks, size: tuple[int, int]) -> dict[str, float | int | tupl
         "face_px": float(np.median(face.face_height(points, looks.layout))),
         "yaw": (float(ranges[0, 0]), float(ranges[1, 0])),
         "pitch": (float(ranges[0, 1]), float(ranges[1, 1])),
+        "roll": float(np.median(face.head_roll(points, looks.layout))),
         "frontal_share": float((np.abs(turn) < (25.0, 25.0)).all(1).mean()),
     }

@@ -71,6 +71,8 @@ class Footage:
     """2nd and 98th percentile, degrees; positive: the person's right side comes to the front."""
     pitch: tuple[float, float]
     """The same; positive: up."""
+    roll: float
+    """Median, degrees: near 90 or 180 in a picture that lies on its side or is upside down."""
     frontal_share: float
     detail: float
     """Median of :func:`~emotalking.capture.footage.quality.detail` in the face."""

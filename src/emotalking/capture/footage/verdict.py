@@ -31,6 +31,8 @@ STILL_MOUTH = 0.03
 """Mouth range of a person who hardly speaks or was filmed in silence; talkers measure 0.05 to 0.15."""
 NEVER_CLOSED = 0.01
 TURNED = 0.7
+LYING = 50.0
+"""Degrees; nobody talks to a camera like this, but phones forget to note how they were held."""
 LATE_S = 0.03
 """Less than a frame off is nothing to correct."""
 UNRELATED = 0.5
@@ -62,6 +64,8 @@ def _reasons(f: dict[str, Any]) -> list[str]:
         out.append("no face was found in it")
     elif f["face_px"] < TINY_FACE:
         out.append(f"the face is {f['face_px']:.0f} pixels high, and {TINY_FACE:.0f} are the least: film nearer")
+    if abs(f["roll"]) > LYING:
+        out.append("the picture lies on its side or upside down: turn it")
     if f["other_face_share"] > FEW_FACES:
         out.append("it shows two people: crop the other one out")
     if fps < SLOWEST_FPS:
