@@ -11,7 +11,7 @@ from emotalking.capture.background import write_plate
 from emotalking.capture.mask_figures import MaskFigures
 from emotalking.capture.mask_motion import Steadier
 from emotalking.capture.masks import EmbeddedParsing, ParsingProvider
-from emotalking.capture.steps import each_frame
+from emotalking.capture.steps import each_frame, map_frames
 from emotalking.capture.torso import write_layers
 from emotalking.errors import UserError
 from emotalking.progress import track
@@ -45,9 +45,12 @@ def make_masks(
     parser = provider.fit([read_image(files.original(i)) for i in chosen], points[chosen], layout)
     steadier, figures = Steadier(), MaskFigures(len(points), layout)
 
+    def look(_: int, frame: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return *frame, parser.scores(*frame)
+
     def scored() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        for image, place in zip(frames, points, strict=True):
-            yield image, place, steadier(image, parser.scores(image, place))
+        for image, place, scores in map_frames(zip(frames, points, strict=True), look):
+            yield image, place, steadier(image, scores)
 
     def save(index: int, frame: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
         parsing = parser.decide(*frame)

@@ -17,6 +17,7 @@ from emotalking.capture.mask_geometry import HeadFrame, face_zones
 from emotalking.capture.mask_labels import labels_from_matter, settle
 from emotalking.capture.mask_model import ClipModel, class_scores, fit_model, make_sample
 from emotalking.capture.mask_mouth import teeth_mask
+from emotalking.capture.steps import PerWorker
 from emotalking.errors import UserError
 from emotalking.subject.layouts import FaceLayout, Label
 
@@ -92,11 +93,14 @@ class SelfieSegmentation:
                 f"mediapipe {mediapipe.__version__} carries no person segmentation: use Python 3.11 or 3.12 with"
                 " mediapipe 0.10.21, or import parsing images made elsewhere."
             )
-        self._network: Any = solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+        # Two threads must not share a graph: each takes its own.
+        self._network: PerWorker[Any] = PerWorker(
+            lambda: solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+        )
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "H W"]:
         """Probability of person per pixel."""
-        return np.asarray(self._network.process(image).segmentation_mask, np.float32)
+        return np.asarray(self._network().process(image).segmentation_mask, np.float32)
 
 
 class EmbeddedParsing:
