@@ -66,12 +66,12 @@ def clean(take: Take, tmp_path_factory: pytest.TempPathFactory) -> Footage:
 
 def test_a_short_clean_clip(clean: Footage) -> None:
     found = clean
-    assert (found.verdict, found.true_fps, found.face_share) == ("usable", "25", 1.0)
-    assert [warning[:20] for warning in found.warnings] == ["only 3.2 s can be us", "the face is small (8"]
-    assert found.part == pytest.approx((0.0, 3.2))
-    assert found.face_px == pytest.approx(82, abs=7)
-    assert found.mouth_range > 0.03
-    facts = json.loads(json.dumps(asdict(found)))
+    assert (clean.verdict, clean.true_fps, clean.face_share) == ("usable", "25", 1.0)
+    assert [warning[:20] for warning in clean.warnings] == ["only 3.2 s can be us", "the face is small (8"]
+    assert clean.part == pytest.approx((0.0, 3.2))
+    assert clean.face_px == pytest.approx(82, abs=7)
+    assert clean.mouth_range > 0.03
+    facts = json.loads(json.dumps(asdict(clean)))
     assert facts["verdict"] == "usable"
 
 
