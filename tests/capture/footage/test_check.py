@@ -65,7 +65,6 @@ def clean(take: Take, tmp_path_factory: pytest.TempPathFactory) -> Footage:
 
 
 def test_a_short_clean_clip(clean: Footage) -> None:
-    found = clean
     assert (clean.verdict, clean.true_fps, clean.face_share) == ("usable", "25", 1.0)
     assert [warning[:20] for warning in clean.warnings] == ["only 3.2 s can be us", "the face is small (8"]
     assert clean.part == pytest.approx((0.0, 3.2))
