@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emotalking.render.poses import PoseLoop, interpolate_poses, pose_steps, turning_points, usual_pose
+from emotalking.render.poses import PoseLoop, interpolate_poses, longest_stretch, pose_steps, turning_points, usual_pose
 
 
 def about(axis: int, angle: np.ndarray) -> np.ndarray:
@@ -45,6 +45,24 @@ def test_the_loop_never_jumps(count: int, seed: int) -> None:
 
     if count >= 125:
         assert jerk(poses.viewmats) <= 1.5 * jerk(viewmats)
+
+
+@pytest.mark.parametrize("total", [None, 90, 900])
+def test_an_edited_recording_is_played_between_its_cuts(total: int | None) -> None:
+    viewmats, aus = recording(300, 4)
+    viewmats[100:, 0, 3] += 0.05  # two cuts: the stretch between them is the longest
+    viewmats[230:, 1, 3] -= 0.03
+    assert longest_stretch(viewmats) == (100, 230)
+    poses = PoseLoop(viewmats, aus, 25).at(np.arange(total or 900), total)
+    assert poses.indices.min() >= 100 and poses.indices.max() < 230
+    assert pose_steps(poses.viewmats).max() <= 1.05 * pose_steps(viewmats[100:230]).max()
+
+
+def test_gestures_are_no_cuts() -> None:
+    viewmats, _ = recording(300, 5)
+    viewmats[150:156, 0, 3] += np.linspace(0, 0.05, 6)
+    viewmats[156:, 0, 3] += 0.05
+    assert longest_stretch(viewmats) == (0, 300)
 
 
 @pytest.mark.parametrize("count", [8, 125])

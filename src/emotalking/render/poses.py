@@ -1,6 +1,7 @@
 """Head poses for any length of speech from a recording of limited length, without a visible jump.
 
-The recorded frames are played forth and back between two calm moments. Near each end the playing speed falls smoothly
+The recorded frames are played forth and back between two calm moments; of a recording that was edited (jump cuts), the
+longest stretch without a cut. Near each end the playing speed falls smoothly
 through zero, so the head comes to rest and turns round as heads do; nothing is ever cut. Every pose carries the index
 of the recorded frame that it belongs to: the torso picture of that frame fits under it.
 """
@@ -16,6 +17,9 @@ _CALM_S = 0.4
 """Length [s] over which a moment must be calm to be a turning point."""
 _SEARCH = 0.15
 """Part of the recording at either end in which the turning points are looked for."""
+_JUMP = 6.0
+"""A step so many times as long as the steps around it is a cut. Measured on 71 s of edited news: the four cuts 10 to 46
+times, the fastest gestures 2.8."""
 _HEAD_RADIUS = 0.08
 """World units; how far skin lies from the origin. Motion is measured there."""
 
@@ -54,7 +58,9 @@ class PoseLoop:
             raise ValueError(f"viewmats and aus: expected as many, at least one; got {len(viewmats)}, {len(aus)}")
         self._viewmats = viewmats.astype(np.float64)
         self._aus = aus.astype(np.float64)
-        low, high = turning_points(viewmats, aus, fps)
+        self._stretch = longest_stretch(viewmats)
+        here = slice(*self._stretch)
+        low, high = (self._stretch[0] + turn for turn in turning_points(viewmats[here], aus[here], fps))
         # Whole frames, so that between the turns the poses are recorded ones exactly, on the way back too.
         self._ease = min(round(EASE_S * fps), (high - low) // 2)
         # The rounded corners stop half an ease short of the triangle's, so the triangle is drawn that much larger.
@@ -68,8 +74,9 @@ class PoseLoop:
             frames: output frame numbers.
             total: length of the whole output if known; when the recording is as long, it is played as it is.
         """
-        whole = total is not None and total <= len(self._viewmats)
-        position = frames.astype(np.float64) if whole else self._positions(frames.astype(np.float64))
+        begin, end = self._stretch
+        whole = total is not None and total <= end - begin
+        position = begin + frames.astype(np.float64) if whole else self._positions(begin + frames.astype(np.float64))
         aus = _lerp(self._aus, position).astype(np.float32)
         if self._fixed is not None:
             viewmats = np.repeat(self._viewmats[None, self._fixed].astype(np.float32), len(frames), axis=0)
@@ -78,10 +85,10 @@ class PoseLoop:
         return Poses(interpolate_poses(self._viewmats, position), aus, indices)
 
     def _positions(self, time: np.ndarray) -> np.ndarray:
-        """Output frame numbers to positions in the recording: 0 up to the upper turn, down to the lower, and so on."""
+        """Frame numbers from the stretch's begin on to positions: up to the upper turn, down to the lower and so on."""
         span = self._high - self._low
         if span == 0:
-            return np.zeros_like(time)
+            return np.full_like(time, self._low)
         # A triangle wave, first rising through 0, whose corners are rounded by parabolas of the same slope.
         phase = np.where(time < self._low, time - self._low, np.mod(time - self._low, 2 * span))
         rise = np.where(phase <= span, phase, 2 * span - phase)
@@ -103,6 +110,19 @@ def pose_steps(viewmats: Float[np.ndarray, "P 4 4"]) -> Float[np.ndarray, " Q"]:
     points = _HEAD_RADIUS * np.concatenate([np.eye(3), -np.eye(3)])
     seen = np.einsum("pij,kj->pki", viewmats[:, :3, :3].astype(np.float64), points) + viewmats[:, None, :3, 3]
     return np.sqrt((np.diff(seen, axis=0) ** 2).sum(-1).mean(-1))
+
+
+def longest_stretch(viewmats: Float[np.ndarray, "P 4 4"]) -> tuple[int, int]:
+    """Begin and end (exclusive) of the longest run of poses without a cut."""
+    steps = pose_steps(viewmats)
+    if len(steps) < 3:
+        return 0, len(viewmats)
+    padded = np.pad(steps, 3)
+    around = np.lib.stride_tricks.sliding_window_view(padded, 7)[:, [0, 1, 2, 4, 5, 6]].max(-1)
+    cuts = np.flatnonzero(steps > _JUMP * np.maximum(around, np.median(steps))) + 1
+    bounds = np.concatenate([[0], cuts, [len(viewmats)]])
+    longest = int(np.diff(bounds).argmax())
+    return int(bounds[longest]), int(bounds[longest + 1])
 
 
 def turning_points(
