@@ -144,6 +144,9 @@ def test_a_timeline_reads_back(tmp_path: Path) -> None:
     again = Timeline.load(tmp_path / "clock.npz")
     assert (again.fps, again.begin_s) == (timeline.fps, timeline.begin_s)
     assert np.array_equal(again.pictures, timeline.pictures)
+    later = again.cut(2, 4)
+    assert later.begin_s == pytest.approx(0.3 + 2 * 1001 / 30000)
+    assert later.pictures.tolist() == [2, 3]
 
 
 def test_a_clip_that_was_changed_is_noticed(tmp_path: Path) -> None:

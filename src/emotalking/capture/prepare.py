@@ -43,6 +43,9 @@ from emotalking.subject.tables import read_intensities
 
 __all__ = ["PrepareConfig", "prepare"]
 
+OFFSET_S = 600.0
+"""At most so much of the clip is compared with its sound."""
+
 
 def prepare(clip: str | Path, out: str | Path, **options: Any) -> Subject:
     """Make the subject folder ``out`` of ``clip``; a folder that an earlier run began is finished.
@@ -200,7 +203,12 @@ def _audio_offset(job: Job) -> dict[str, Any]:
         return {"applied_s": float(job.config.audio_offset)}
     if job.config.audio_offset == "none":
         return {"applied_s": 0.0}
-    found = measure_offset(mouth_gap(job.points(), job.layout), job.fps, cut_sound(job.clip, job.timeline))
+    # The middle of a long clip tells it as well as all of it.
+    most = int(OFFSET_S * job.fps)
+    first = max(job.count - most, 0) // 2
+    middle = job.timeline.cut(first, min(first + most, job.count))
+    mouth = mouth_gap(job.points()[first : first + most], job.layout)
+    found = measure_offset(mouth, job.fps, cut_sound(job.clip, middle))
     trusted = found.confidence >= TRUSTED and abs(found.seconds) >= 0.5 / job.fps
     facts = {"measured_s": round(found.seconds, 4), "confidence": round(found.confidence, 4)}
     return facts | {"applied_s": round(found.seconds, 4) if trusted else 0.0}

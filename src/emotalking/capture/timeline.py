@@ -75,6 +75,10 @@ class Timeline:
         """Every ``step``-th frame, for a look over the clip."""
         return Timeline(self.fps / step, self.begin_s, self.pictures[::step], {})
 
+    def cut(self, begin: int, end: int) -> "Timeline":
+        """The frames ``begin`` .. ``end - 1`` alone."""
+        return Timeline(self.fps, self.begin_s + float(begin / self.fps), self.pictures[begin:end], {})
+
     def save(self, path: Path) -> None:
         """Write as ``.npz``; the facts are in ``subject.json``."""
         with replacing(path) as scratch, scratch.open("wb") as file:

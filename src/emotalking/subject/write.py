@@ -17,7 +17,7 @@ import soundfile
 from jaxtyping import Bool, Float, UInt8
 
 from emotalking.errors import UserError
-from emotalking.files import write_bytes
+from emotalking.files import replacing, write_bytes
 from emotalking.subject.files import SubjectFiles
 from emotalking.subject.layouts import FaceLayout, Label, labels_to_colours
 
@@ -195,15 +195,14 @@ def write_landmarks(
 ) -> None:
     """``landmarks.npz`` (ours): every point of the detector, and the neutral 3-D shape in the head frame if known."""
     arrays: dict[str, Any] = {
-        "points": points.astype(np.float32),
+        "points": points.astype(np.float32, copy=False),
         "detected": detected,
         "layout": np.array(layout.to_json()),
     }
     if shape is not None:
         arrays["shape"] = shape.astype(np.float32)
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    write_bytes(SubjectFiles(root).landmarks, buffer.getvalue())
+    with replacing(SubjectFiles(root).landmarks) as scratch, scratch.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def write_manifest(root: Path, manifest: Mapping[str, Any]) -> None:
