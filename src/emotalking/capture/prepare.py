@@ -14,6 +14,7 @@ import numpy as np
 from emotalking.capture import action_units as aus
 from emotalking.capture.check import check_clip
 from emotalking.capture.choices import JUDGES, NORMALS, PARSINGS, networks
+from emotalking.capture.footage.face import mouth_opening
 from emotalking.capture.job import Job, PrepareConfig
 from emotalking.capture.landmarks import (
     LONGEST_GAP_S,
@@ -26,7 +27,7 @@ from emotalking.capture.layers import draw_layers, make_background, make_masks
 from emotalking.capture.normals import make_normals
 from emotalking.capture.openface import read_openface
 from emotalking.capture.pose import project, solve_pose
-from emotalking.capture.sound import cut_sound, mouth_gap, write_features, write_sound
+from emotalking.capture.sound import cut_sound, write_features, write_sound
 from emotalking.capture.steady import steady
 from emotalking.capture.steps import file_hash
 from emotalking.capture.store import build, chunks, save_pose, save_track
@@ -207,7 +208,7 @@ def _audio_offset(job: Job) -> dict[str, Any]:
     most = int(OFFSET_S * job.fps)
     first = max(job.count - most, 0) // 2
     middle = job.timeline.cut(first, min(first + most, job.count))
-    mouth = mouth_gap(job.points()[first : first + most], job.layout)
+    mouth = mouth_opening(job.head()[first : first + most], job.layout)
     found = measure_offset(mouth, job.fps, cut_sound(job.clip, middle))
     trusted = found.confidence >= TRUSTED and abs(found.seconds) >= 0.5 / job.fps
     facts = {"measured_s": round(found.seconds, 4), "confidence": round(found.confidence, 4)}

@@ -12,7 +12,6 @@ from emotalking.capture.timeline import Timeline
 from emotalking.files import replacing
 from emotalking.speech.audio import SAMPLE_RATE, iter_audio
 from emotalking.speech.features import audio_features
-from emotalking.subject.layouts import FaceLayout
 
 _CHUNK = 2048
 """Frames of features at a time."""
@@ -79,11 +78,3 @@ def write_features(path: Path, sound: Path, name: str, count: int, fps: Fraction
             index = np.arange(begin, min(begin + _CHUNK, count))
             out[index] = heard.frames(index, fps)
         out.flush()
-
-
-def mouth_gap(points: Float[np.ndarray, "N K 2"], layout: FaceLayout) -> Float[np.ndarray, " N"]:
-    """Height of the inner lips' opening over the distance of the outer corners of the eyes."""
-    inner = points[:, list(layout.ibug68)[60:68], 1]
-    corners = points[:, [layout.ibug68[36], layout.ibug68[45]]]
-    width = np.linalg.norm(corners[:, 1] - corners[:, 0], axis=-1)
-    return np.asarray((inner.max(1) - inner.min(1)) / np.maximum(np.median(width), 1e-6), np.float64)
