@@ -86,3 +86,10 @@ def test_no_background_shines_through_the_seam_at_the_lips() -> None:
     torch.testing.assert_close(covered, wide)
     with pytest.raises(ValueError, match="size"):
         dilate(alpha, 4)
+
+
+@pytest.mark.parametrize("size", [1, 3, 13, 25])
+def test_dilation_is_the_maximum_over_the_window(size: int) -> None:
+    alpha = torch.rand(2, 3, 30, 21, generator=torch.Generator().manual_seed(0))
+    pooled = torch.nn.functional.max_pool2d(alpha, size, stride=1, padding=size // 2)
+    assert torch.equal(dilate(alpha, size), pooled)

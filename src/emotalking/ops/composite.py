@@ -1,5 +1,6 @@
 """Layers of a talking head put over each other."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -19,10 +20,24 @@ def dilate(alpha: Float[Tensor, "*batch H W"], size: int) -> Float[Tensor, "*bat
     """The largest value in a ``size`` x ``size`` window (odd) around each pixel."""
     if size < 1 or size % 2 == 0:
         raise ValueError(f"size: expected an odd number of pixels, got {size}")
-    flat = alpha.reshape(-1, 1, *alpha.shape[-2:])
     # Rows, then columns: the maximum over a square is separable.
-    rows = F.max_pool2d(flat, (1, size), stride=1, padding=(0, size // 2))
-    return F.max_pool2d(rows, (size, 1), stride=1, padding=(size // 2, 0)).reshape(alpha.shape)
+    return _largest(_largest(alpha, size, -1), size, -2)
+
+
+def _largest(values: Tensor, size: int, dim: int) -> Tensor:
+    """The largest of ``size`` neighbours along ``dim``: windows joined in pairs, so log2(size) maxima a value.
+
+    A max-pool of 25 x 1 takes 50 times as long on a CPU.
+    """
+    padding = [0, 0] * (-dim - 1) + [size // 2, size // 2]
+    widest = F.pad(values, padding, value=-torch.inf)
+    reached = 1
+    while reached < size:
+        step = min(reached, size - reached)
+        count = widest.shape[dim] - step
+        widest = torch.maximum(widest.narrow(dim, 0, count), widest.narrow(dim, step, count))
+        reached += step
+    return widest
 
 
 def mouth_coverage(mouth_alpha: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
