@@ -4,13 +4,14 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from emotalking.evaluate.provenance import code, machine
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -46,34 +47,15 @@ def line(name: str, timing: dict[str, float]) -> str:
     return f"{name:<44} {timing['median_ms']:9.2f} ms  quartiles {spread}  best {timing['best_ms']:.2f}"
 
 
-def _git(*arguments: str) -> str:
-    run = subprocess.run(
-        ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False, timeout=30
-    )
-    return run.stdout.strip() if run.returncode == 0 else ""
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((text.split(":", 1)[1].strip() for text in lines if text.startswith("model name")), "")
-
-
 def environment() -> dict[str, Any]:
     """Machine, versions and commit."""
     return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        **machine(),
         "load_at_end": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "system": platform.system(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "commit": _git("rev-parse", "HEAD") or None,
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "commit": code()["commit"],
+        "uncommitted_changes": code()["uncommitted_changes"],
     }
 
 
