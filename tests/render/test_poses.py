@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from emotalking.render.poses import PoseLoop, interpolate_poses, longest_stretch, pose_steps, turning_points, usual_pose
+from emotalking.ops.head_path import pose_steps, stretches
+from emotalking.render.poses import PoseLoop, interpolate_poses, longest_stretch, turning_points, usual_pose
 
 
 def about(axis: int, angle: np.ndarray) -> np.ndarray:
@@ -52,6 +53,7 @@ def test_an_edited_recording_is_played_between_its_cuts(total: int | None) -> No
     viewmats, aus = recording(300, 4)
     viewmats[100:, 0, 3] += 0.05  # two cuts: the stretch between them is the longest
     viewmats[230:, 1, 3] -= 0.03
+    assert stretches(viewmats) == [(0, 100), (100, 230), (230, 300)]
     assert longest_stretch(viewmats) == (100, 230)
     poses = PoseLoop(viewmats, aus, 25).at(np.arange(total or 900), total)
     assert poses.indices.min() >= 100 and poses.indices.max() < 230

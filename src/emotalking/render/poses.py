@@ -11,17 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
+from emotalking.ops.head_path import HEAD_RADIUS, pose_steps, stretches
+
 EASE_S = 0.5
 """Half the time [s] that a turn takes."""
 _CALM_S = 0.4
 """Length [s] over which a moment must be calm to be a turning point."""
 _SEARCH = 0.15
 """Part of the recording at either end in which the turning points are looked for."""
-_JUMP = 6.0
-"""A step so many times as long as the steps around it is a cut. Measured on 71 s of edited news: the four cuts 10 to 46
-times, the fastest gestures 2.8."""
-_HEAD_RADIUS = 0.08
-"""World units; how far skin lies from the origin. Motion is measured there."""
 
 
 @dataclass(frozen=True)
@@ -105,24 +102,9 @@ def _rounded(distance: np.ndarray, ease: int) -> np.ndarray:
     return distance**2 / (2 * max(ease, 1)) + ease / 2
 
 
-def pose_steps(viewmats: Float[np.ndarray, "P 4 4"]) -> Float[np.ndarray, " Q"]:
-    """How far the skin moves from each pose to the next [world units]: RMS over six points around the head."""
-    points = _HEAD_RADIUS * np.concatenate([np.eye(3), -np.eye(3)])
-    seen = np.einsum("pij,kj->pki", viewmats[:, :3, :3].astype(np.float64), points) + viewmats[:, None, :3, 3]
-    return np.sqrt((np.diff(seen, axis=0) ** 2).sum(-1).mean(-1))
-
-
 def longest_stretch(viewmats: Float[np.ndarray, "P 4 4"]) -> tuple[int, int]:
     """Begin and end (exclusive) of the longest run of poses without a cut."""
-    steps = pose_steps(viewmats)
-    if len(steps) < 3:
-        return 0, len(viewmats)
-    padded = np.pad(steps, 3)
-    around = np.lib.stride_tricks.sliding_window_view(padded, 7)[:, [0, 1, 2, 4, 5, 6]].max(-1)
-    cuts = np.flatnonzero(steps > _JUMP * np.maximum(around, np.median(steps))) + 1
-    bounds = np.concatenate([[0], cuts, [len(viewmats)]])
-    longest = int(np.diff(bounds).argmax())
-    return int(bounds[longest]), int(bounds[longest + 1])
+    return max(stretches(viewmats), key=lambda run: run[1] - run[0])
 
 
 def turning_points(
@@ -148,7 +130,7 @@ def turning_points(
 def usual_pose(viewmats: Float[np.ndarray, "P 4 4"], aus: Float[np.ndarray, "P 6"]) -> int:
     """The recorded frame nearest to the median pose, among those with open eyes."""
     # Rows of [R | t]: a rotation moves the skin by its radius.
-    weights = np.tile([_HEAD_RADIUS] * 3 + [1.0], 3)
+    weights = np.tile([HEAD_RADIUS] * 3 + [1.0], 3)
     flat = viewmats[:, :3].reshape(len(viewmats), 12).astype(np.float64) * weights
     distance = np.abs(flat - np.median(flat, axis=0)).sum(-1)
     open_eyes = aus[:, 5] <= np.median(aus[:, 5])
