@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from emotalking import api
@@ -17,7 +16,7 @@ from emotalking.actor.judge import ActorJudge
 from emotalking.actor.performance import Performance
 from emotalking.emotion.circumplex import TEST_POINTS, preset
 from emotalking.emotion.tracks import EmotionTrack
-from emotalking.evaluate.held_out import HeldOut, evaluate_held_out, reconstruct
+from emotalking.evaluate.held_out import HeldOut, evaluate_held_out, own_emotion, reconstruct, to_uint8
 from emotalking.files import write_bytes
 from emotalking.models.avatar import Avatar
 from emotalking.progress import track
@@ -25,7 +24,6 @@ from emotalking.render.sheet import contact_sheet, save_picture
 from emotalking.render.writer import AUDIO_RATE, VideoWriter
 from emotalking.speech.audio import iter_audio, save_wav
 from emotalking.subject import Subject
-from emotalking.train.data import TrainingData
 
 SIZE = 256
 """Side of the demo's frames in pixels."""
@@ -122,14 +120,11 @@ def read_back_emotion(avatar: Avatar, subject: Subject, script: Performance) -> 
     """
     pool = subject.val_indices
     indices = pool[np.linspace(0, len(pool) - 1, JUDGED_FRAMES).round().astype(int)]
-    data = TrainingData.load(subject, indices, avatar.audio_features, avatar.device)
     judge = ActorJudge()
     commanded, measured = [], []
     for point in track(TEST_POINTS, "judge"):
-        data.conditions.va = torch.tensor([[point.valence, point.arousal]], device=avatar.device).repeat(
-            len(indices), 1
-        )
-        for index, image in zip(indices, reconstruct(avatar, data), strict=True):
+        va = np.tile(np.array([point.valence, point.arousal]), (len(indices), 1))
+        for index, image in zip(indices, reconstruct(avatar, subject, indices, va), strict=True):
             # The targets keep the lips' opening and the skin's tint, so those must not count for or against them.
             known = replace(script.states[index], emotional_jaw=False, emotional_tint=False)
             found = judge.judge(image.cpu().numpy(), known)
@@ -142,16 +137,12 @@ def picture(avatar: Avatar, subject: Subject, cell: int) -> np.ndarray:
     """Contact sheet: a held-out frame, its reconstruction, and the named emotions on it."""
     pool = subject.val_indices
     indices = pool[[0, len(pool) // 2, len(pool) - 1]]
-    data = TrainingData.load(subject, indices, avatar.audio_features, avatar.device)
-    own = data.conditions.va.clone()
-    columns = [("clip", [data.image(frame)[0] for frame in range(data.count)])]
-    columns.append(("avatar", list(reconstruct(avatar, data))))
-    for name in EMOTIONS[1:]:
-        data.conditions.va = own.new_tensor([preset(name)]).expand_as(own)
-        columns.append((name, list(reconstruct(avatar, data))))
-    cells = [(name, images[row]) for row in range(data.count) for name, images in columns]
-    images = [(image.cpu().numpy() * 255.0 + 0.5).astype(np.uint8) for _, image in cells]
-    return contact_sheet(images, [name for name, _ in cells], columns=len(columns), cell=cell)
+    va = {"avatar": own_emotion(subject, indices)}
+    va |= {name: np.tile(np.array(preset(name)), (len(indices), 1)) for name in EMOTIONS[1:]}
+    columns = [("clip", [subject.frame(int(index)).image for index in indices])]
+    columns += [(name, [to_uint8(image) for image in reconstruct(avatar, subject, indices, va[name])]) for name in va]
+    cells = [(name, images[row]) for row in range(len(indices)) for name, images in columns]
+    return contact_sheet([image for _, image in cells], [name for name, _ in cells], columns=len(columns), cell=cell)
 
 
 def _report(held_out: HeldOut, readback: EmotionReadback) -> dict[str, float]:

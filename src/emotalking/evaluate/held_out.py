@@ -1,19 +1,26 @@
-"""Self-reconstruction of the frames that training never saw (paper 4.1)."""
+"""Frames of an avatar on the part of its clip that training never saw (paper 4.1)."""
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from emotalking.errors import UserError
 from emotalking.evaluate.metrics import psnr, ssim
-from emotalking.models.avatar import Avatar
+from emotalking.models.avatar import Avatar, AvatarFrames
 from emotalking.subject import Subject
-from emotalking.subject.layouts import Label
-from emotalking.train.data import TrainingData
+from emotalking.subject.frame import paste_torso
+from emotalking.subject.layouts import Label, mask_of
+from emotalking.train.data import windows_of
+
+_DECODERS, _AHEAD = 4, 8
+"""Threads that read torso layers, and frames that they may be ahead of the renderer."""
 
 
 @dataclass(frozen=True)
@@ -38,42 +45,166 @@ class HeldOut:
         }
 
 
-def reconstruct(avatar: Avatar, data: TrainingData, *, emotion: bool = True) -> Iterator[Float[Tensor, "H W 3"]]:
-    """Render each frame of ``data`` from its own audio, action units, valence/arousal, pose and torso layer."""
-    for frame in range(data.count):
-        at = data.conditions.at(frame)
-        va = at.va if emotion else None
-        yield avatar.render(at.viewmats, at.audio, at.aus, va, data.behind(frame)).rgb[0]
+def check_pair(avatar: Avatar, subject: Subject) -> None:
+    """Refuse a subject that the avatar cannot honestly be scored on.
+
+    The avatar holds the head poses of its training frames. They must be those of the subject's training frames, bit by
+    bit: poses of another preparation of the same clip live in another head frame, and an avatar whose poses are among
+    the held-out ones has seen what it is to be scored on.
+
+    Raises:
+        UserError: no held-out frames, splits that share frames, another size, another clip, another preparation of the
+            clip, or an avatar that was trained on held-out frames.
+    """
+    root = subject.files.root
+    if len(subject.val_indices) == 0:
+        raise UserError(f"{root} has no held-out frames (transforms_val.json is empty).")
+    if (subject.width, subject.height) != (avatar.width, avatar.height):
+        raise UserError(
+            f"The avatar is {avatar.width}x{avatar.height} and the subject {subject.width}x{subject.height}: "
+            "evaluate it on the subject that it was made from."
+        )
+    clips = [_clip_hash(record) for record in (avatar.metadata.get("subject"), subject.manifest)]
+    if None not in clips and clips[0] != clips[1]:
+        raise UserError(f"The avatar was made from another clip than {root}: evaluate it on its own subject folder.")
+    trained, known = avatar.viewmats, subject.viewmats
+    if np.array_equal(trained, known[subject.train_indices]):
+        return
+    of_frame = {pose.tobytes(): index for index, pose in enumerate(known)}
+    frames = [of_frame.get(pose.tobytes()) for pose in trained]
+    if any(frame is None for frame in frames):
+        raise UserError(
+            f"The avatar's head poses are not those of {root} (another subject, or prepared again since the training): "
+            "evaluate it on the folder that it was trained on, or train it again."
+        )
+    seen = np.intersect1d(np.array(frames, np.int64), subject.val_indices)
+    if len(seen):
+        raise UserError(
+            f"The avatar was trained on {len(seen)} of the {len(subject.val_indices)} held-out frames of {root} (the "
+            f"first is frame {seen[0]}), so no score on them would be honest: train it on the training frames alone."
+        )
+
+
+def _clip_hash(record: Any) -> str | None:
+    """SHA-256 of the clip that a subject's record names; None where it names none."""
+    clip = record.get("clip") if isinstance(record, dict) else None
+    return clip.get("sha256") if isinstance(clip, dict) else None
+
+
+def pick_frames(subject: Subject, limit: int | None, *, evenly: bool = False) -> Int64[np.ndarray, " F"]:
+    """At most ``limit`` held-out frames of ``subject``: the first ones in a row, or spread evenly over all."""
+    pool = np.asarray(subject.val_indices, np.int64)
+    if limit is None or limit >= len(pool):
+        return pool
+    return pool[np.linspace(0, len(pool) - 1, limit).round().astype(int)] if evenly else pool[:limit]
+
+
+def own_emotion(subject: Subject, indices: Int64[np.ndarray, " F"]) -> Float[np.ndarray, "F 2"]:
+    """Recorded valence and arousal of ``indices``; zeros in a folder without ``va.csv``, as in training."""
+    recorded = subject.valence_arousal
+    return np.zeros((len(indices), 2), np.float32) if recorded is None else recorded[indices]
+
+
+def reconstruct(
+    avatar: Avatar,
+    subject: Subject,
+    indices: Int64[np.ndarray, " F"],
+    va: Float[np.ndarray, "F 2"] | None,
+) -> Iterator[Float[Tensor, "H W 3"]]:
+    """Render the frames ``indices`` of ``subject`` from their own sound, action units, pose and torso layer.
+
+    Frames are made one by one as they are asked for, so memory does not grow with their number.
+
+    Args:
+        va: valence and arousal of each frame (:func:`own_emotion` for the recorded ones); None leaves the emotion
+            branch out.
+
+    Yields:
+        RGB in [0, 1] on the avatar's device.
+    """
+    device = avatar.device
+    sound = windows_of(torch.from_numpy(subject.audio_features(avatar.audio_features)).to(device), indices)
+
+    def put(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)
+
+    viewmats, aus = put(subject.viewmats[indices]), put(subject.aus[indices])
+    emotion = None if va is None else put(va)
+    with torch.no_grad():
+        for at, behind in enumerate(_behind(subject, indices)):
+            here = slice(at, at + 1)
+            feeling = None if emotion is None else emotion[here]
+            yield avatar.render(viewmats[here], sound[here], aus[here], feeling, put(behind)[None] / 255.0).rgb[0]
+
+
+def to_uint8(image: Float[Tensor, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """A rendered frame, rounded as for a picture file."""
+    return (image * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+
+
+def _behind(subject: Subject, indices: Int64[np.ndarray, " F"]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """What stands behind the head in each frame, read ahead by threads."""
+    plate = subject.background
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        ahead: deque[Future[np.ndarray]] = deque()
+        for at in range(len(indices) + _AHEAD):
+            if at < len(indices):
+                ahead.append(pool.submit(subject.torso, int(indices[at])))
+            if at >= _AHEAD:
+                yield paste_torso(ahead.popleft().result(), plate)
+
+
+class OnHeldOut:
+    """The avatar with the held-out frames' head motion, eyes and torso in place of the training frames' in its file.
+
+    A ``render.player.Performer``: the player makes it say any sound.
+    """
+
+    def __init__(self, avatar: Avatar, subject: Subject) -> None:
+        self._avatar, self._subject = avatar, subject
+        self._indices = np.asarray(subject.val_indices, np.int64)
+        self.head = avatar.head
+        self.width, self.height, self.fps = avatar.width, avatar.height, subject.fps
+        self.audio_features, self.device = avatar.audio_features, avatar.device
+        self.viewmats, self.aus = subject.viewmats[self._indices], subject.aus[self._indices]
+        self.background = subject.background
+
+    def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
+        """Straight-alpha torso layer of held-out frame ``index`` (0 is the first)."""
+        return self._subject.torso(int(self._indices[index]))
+
+    def render(
+        self,
+        viewmats: Float[Tensor, "B 4 4"],
+        audio_windows: Float[Tensor, "B 8 C S"],
+        aus: Float[Tensor, "B 6"],
+        va: Float[Tensor, "B 2"] | None = None,
+        background: Float[Tensor, "B H W 3"] | None = None,
+    ) -> AvatarFrames:
+        """Frames of B conditions, by the avatar."""
+        return self._avatar.render(viewmats, audio_windows, aus, va, background)
 
 
 def evaluate_held_out(avatar: Avatar, subject: Subject, limit: int | None = None, *, emotion: bool = True) -> HeldOut:
-    """Score ``avatar`` on the held-out frames of ``subject``.
+    """Score ``avatar`` on the held-out frames of ``subject`` by their pixels alone.
 
     Args:
         limit: at most so many frames, evenly spread; None: all.
         emotion: with the frames' own valence/arousal; False leaves the emotion branch out.
 
     Raises:
-        UserError: if the subject has no held-out frames, or another size than the avatar.
+        UserError: as :func:`check_pair`.
     """
-    indices = subject.val_indices
-    if len(indices) == 0:
-        raise UserError(f"{subject.files.root} has no held-out frames (transforms_val.json is empty).")
-    if (subject.width, subject.height) != (avatar.width, avatar.height):
-        raise UserError(
-            f"The avatar is {avatar.width}x{avatar.height} and the subject {subject.width}x{subject.height}: "
-            "evaluate it on the subject that it was made from."
-        )
-    if limit is not None and limit < len(indices):
-        indices = indices[np.linspace(0, len(indices) - 1, limit).round().astype(int)]
-    data = TrainingData.load(subject, indices, avatar.audio_features, avatar.device)
+    check_pair(avatar, subject)
+    indices = pick_frames(subject, limit, evenly=True)
+    va = own_emotion(subject, indices) if emotion else None
     rows = []
-    with torch.no_grad():
-        for frame, image in enumerate(reconstruct(avatar, data, emotion=emotion)):
-            truth = data.image(frame)[0]
-            head = data.mask(frame, Label.HEAD, Label.HAIR, Label.MOUTH)[0]
-            error = (image - truth).square()[head]
-            head_psnr = -10.0 * torch.log10(error.mean()) if error.numel() else torch.tensor(float("nan"))
-            rows.append((float(psnr(image, truth)), float(head_psnr), float(ssim(image, truth))))
+    for index, image in zip(indices, reconstruct(avatar, subject, indices, va), strict=True):
+        frame = subject.frame(int(index))
+        truth = torch.from_numpy(frame.image).to(avatar.device).float() / 255.0
+        head = torch.from_numpy(mask_of(frame.labels, Label.HEAD, Label.HAIR, Label.MOUTH)).to(avatar.device)
+        error = (image - truth).square()[head]
+        head_psnr = -10.0 * torch.log10(error.mean()) if error.numel() else torch.tensor(float("nan"))
+        rows.append((float(psnr(image, truth)), float(head_psnr), float(ssim(image, truth))))
     scores = np.array(rows)
-    return HeldOut(np.asarray(indices, np.int64), scores[:, 0], scores[:, 1], scores[:, 2])
+    return HeldOut(indices, scores[:, 0], scores[:, 1], scores[:, 2])

@@ -214,6 +214,14 @@ class Subject:
         """Frame as decoded, RGB."""
         return self._read(self.files.original(self._checked(index)), cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB)
 
+    def target(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
+        """Training target of frame ``index`` (``gt_imgs``), RGB."""
+        return self._read(self.files.target(self._checked(index)), cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB)
+
+    def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
+        """Straight RGBA layer of torso and neck of frame ``index``."""
+        return self._read(self.files.torso(self._checked(index)), cv2.IMREAD_UNCHANGED, cv2.COLOR_BGRA2RGBA)
+
     def normals(self, index: int) -> Float[np.ndarray, "H W 3"] | None:
         """Normals of the face in frame ``index``: unit vectors in camera space (OpenCV axes), zero off the face.
 
@@ -258,8 +266,8 @@ class Subject:
         labels, teeth = self.labels_and_teeth(index)
         return Frame(
             index=index,
-            image=self._read(self.files.target(index), cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB),
-            torso=self._read(self.files.torso(index), cv2.IMREAD_UNCHANGED, cv2.COLOR_BGRA2RGBA),
+            image=self.target(index),
+            torso=self.torso(index),
             labels=labels,
             teeth=teeth,
             lips_rect=self.lips_rect(index),
