@@ -1,18 +1,41 @@
 """Image metrics: pure functions on arrays (paper-spec 9.1)."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from emotalking.ops.ssim import ssim as ssim_mean
+from emotalking.ops.reference.ssim import RADIUS
+from emotalking.ops.ssim import ssim as similarity
 
 
 def psnr(image: Float[Tensor, "*batch H W 3"], truth: Float[Tensor, "*batch H W 3"]) -> Float[Tensor, "*batch"]:
-    """Peak signal-to-noise ratio in dB of each image in [0, 1], over all pixels and channels; infinite if equal."""
+    """Peak signal-to-noise ratio in dB of each image in [0, 1], over all pixels and channels; infinite if equal.
+
+    10 log10(1 / MSE). A clip's figure is the mean of its frames' decibels, as in the baseline's script, not the
+    decibels of the clip's mean error.
+    """
     error = (image - truth).square().mean(dim=(-1, -2, -3))
     return -10.0 * torch.log10(error)
 
 
+def masked_psnr(
+    image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"], mask: Bool[Tensor, "H W"]
+) -> Float[Tensor, ""]:
+    """:func:`psnr` over the pixels of ``mask`` alone, dB; nan if there is none."""
+    return -10.0 * torch.log10((image - truth)[mask].square().mean())
+
+
 def ssim(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> Float[Tensor, ""]:
-    """Structural similarity: 11x11 Gaussian window of sigma 1.5, zero padding, mean over pixels and channels."""
-    return ssim_mean(image, truth)
+    """Structural similarity (Wang et al. 2004) of RGB in [0, 1], up to 1.
+
+    11x11 Gaussian window of sigma 1.5, constants 0.01^2 and 0.03^2, biased variances, each channel for itself, mean
+    over the windows that lie inside the picture and over the channels. That is scikit-image's ``structural_similarity``
+    with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1``, and torchmetrics' default. The
+    D-SSIM loss (3DGS) also averages over windows that reach beyond the picture, padded with black.
+
+    Args:
+        image: more than 10 pixels a side.
+        truth: of the same shape.
+    """
+    inside = slice(RADIUS, -RADIUS)
+    return similarity(image, truth, reduction="none")[inside, inside].mean()

@@ -1,0 +1,141 @@
+"""Anyone's frames of a subject, scored in one pass."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from emotalking.capture.steps import map_frames
+from emotalking.emotion.circumplex import TEST_POINTS, TestPoint
+from emotalking.errors import UserError
+from emotalking.evaluate.figures import KINDS, Figure, absent, single
+from emotalking.evaluate.judges import Judges
+from emotalking.evaluate.pixels import Meter, PixelMeter, Shown, Truth, as_image
+from emotalking.subject import Subject
+
+Picture = Shaped[np.ndarray, "_ _ 3"] | Shaped[Tensor, "_ _ 3"]
+"""RGB: uint8, or floats in [0, 1]; a numpy array or a tensor on any device."""
+
+
+class Stopwatch:
+    """Frames as they come, and how long each was waited for: wrap a renderer with it to get the figure "fps".
+
+    Example:
+        >>> scored = measure(Stopwatch(reconstruct(avatar, subject, indices)), subject=subject, ...)
+    """
+
+    def __init__(self, frames: Iterable[Picture]) -> None:
+        self._frames = frames
+        self.seconds: list[float] = []
+
+    def __iter__(self) -> Iterator[Picture]:
+        """The frames."""
+        rest = iter(self._frames)
+        while True:
+            begin = time.perf_counter()
+            frame = next(rest, None)
+            if isinstance(frame, Tensor) and frame.is_cuda:
+                torch.cuda.synchronize(frame.device)
+            if frame is None:
+                return
+            self.seconds.append(time.perf_counter() - begin)
+            yield frame
+
+    def figure(self) -> Figure:
+        """Frames a second by the median wait: the first frames, which start things up, and stalls do not count."""
+        if not self.seconds:
+            return absent("fps", "no frame came")
+        return single("fps", 1 / max(float(np.median(self.seconds)), 1e-9), frames=len(self.seconds))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The figures of a run of frames."""
+
+    figures: dict[str, Figure]
+
+
+def measure(
+    frames: Iterable[Picture],
+    *,
+    subject: Subject,
+    indices: Int[np.ndarray, " N"] | None,
+    samples: Float[np.ndarray, " S"] | None = None,
+    va: Float[np.ndarray, "N 2"] | None = None,
+    judges: Judges,
+    labels: Sequence[TestPoint] = TEST_POINTS,
+) -> Scored:
+    """Score a run of frames of ``subject``; every frame is held only while it is looked at.
+
+    Args:
+        frames: RGB of the subject's size, consecutive in time.
+        subject: whose frames they are.
+        indices: the subject's frame that each should equal; None: there is no such frame.
+        samples: the sound that they should speak, 16 kHz, beginning with the first frame; None: unknown.
+        va: commanded valence and arousal; None: none was.
+        judges: who measures.
+        labels: the expression that a classifier should read at each commanded point.
+
+    Raises:
+        UserError: a frame has another size, or there are more or fewer frames than indices.
+    """
+    meters: list[Meter] = [PixelMeter(judges.lpips, judges.no_lpips)]
+    for shown in _shown(frames, subject, indices, judges.device):
+        for meter in meters:
+            meter.see(shown)
+    found = {figure.name: figure for meter in meters for figure in meter.figures()}
+    found["fps"] = frames.figure() if isinstance(frames, Stopwatch) else absent("fps", "the rendering was not timed")
+    return Scored({name: found[name] for name in KINDS if name in found})
+
+
+def score(
+    frames: Iterable[Picture],
+    *,
+    subject: Subject,
+    indices: Int[np.ndarray, " N"] | None,
+    samples: Float[np.ndarray, " S"] | None = None,
+    va: Float[np.ndarray, "N 2"] | None = None,
+    judges: Judges,
+    labels: Sequence[TestPoint] = TEST_POINTS,
+) -> dict[str, Figure]:
+    """The figures of :func:`measure`, by name in the order of the tables."""
+    return measure(
+        frames, subject=subject, indices=indices, samples=samples, va=va, judges=judges, labels=labels
+    ).figures
+
+
+def _shown(
+    frames: Iterable[Picture], subject: Subject, indices: Int[np.ndarray, " N"] | None, device: torch.device
+) -> Iterator[Shown]:
+    """Each frame beside its truth, which is read ahead by threads."""
+    if indices is None:
+        for number, frame in enumerate(frames):
+            yield Shown(number, _checked(frame, number, subject, device), None)
+        return
+    truths = map_frames(indices, lambda _, index: _truth(subject, int(index)))
+    for number, (frame, truth) in enumerate(zip_longest(frames, truths)):
+        if frame is None or truth is None:
+            raise UserError(
+                f"there are {'fewer' if frame is None else 'more'} frames than the {len(indices)} of"
+                f" {subject.files.root} that they are compared with: give one frame for each."
+            )
+        yield Shown(number, _checked(frame, number, subject, device), truth)
+
+
+def _truth(subject: Subject, index: int) -> Truth:
+    return Truth(subject.target(index), subject.labels_and_teeth(index)[0], subject.lips_rect(index))
+
+
+def _checked(frame: Picture, number: int, subject: Subject, device: torch.device) -> Float[Tensor, "H W 3"]:
+    height, width = int(frame.shape[0]), int(frame.shape[1])
+    if (height, width) != (subject.height, subject.width):
+        raise UserError(
+            f"frame {number} is {width}x{height} and the subject {subject.files.root} {subject.width}x"
+            f"{subject.height}: give frames of the subject's size."
+        )
+    return as_image(frame, device)
