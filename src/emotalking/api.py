@@ -242,7 +242,7 @@ def _avatar_facts(path: Path) -> dict[str, Any]:
             "picture": f"{scene['width']} x {scene['height']}, {fps:g} frames/s",
             "Gaussians": f"{gaussians['face']} face, {gaussians['mouth']} mouth",
             "recorded poses": f"{poses} ({poses / fps:.1f} s)",
-            "emotion": "yes" if any(name.startswith("head.emotion.") for name in tensors) else "no",
+            "emotion": "yes" if any("emotion" in name for name in tensors) else "no",
             "audio features": config["audio"]["features"],
         },
         "licences": metadata.pop("licences", "not recorded in this file"),

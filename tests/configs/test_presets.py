@@ -33,11 +33,11 @@ def test_paper_preset_has_the_papers_numbers() -> None:
 def test_override_sets_nested_values_of_each_type() -> None:
     config = override(
         preset("tiny"),
-        ["face.iterations=7", "face.warmup=3", "optim.grids=1", "model.emotion.enabled=false", "background=green"],
+        ["face.iterations=7", "face.warmup=3", "optim.grids=1", "model.emotion.branch=none", "background=green"],
     )
     assert config.face.iterations == 7
     assert config.optim.grids == 1.0 and isinstance(config.optim.grids, float)
-    assert config.model.emotion.enabled is False
+    assert config.model.emotion.branch == "none"
     assert config.background == "green"
     assert preset("tiny").face.iterations != 7
 
@@ -53,6 +53,7 @@ def test_override_sets_nested_values_of_each_type() -> None:
         ("face.iterations=1.5", "needs a int"),
         ("face.warmup=99999999", "cannot work"),
         ("background=blue", "cannot work"),
+        ("model.emotion.branch=both", "cannot work"),
     ],
 )
 def test_bad_override_is_one_clear_sentence(setting: str, word: str) -> None:

@@ -1,5 +1,6 @@
 """The avatar file: round trip, refusal of what is not one, and the laws of rendering."""
 
+import json
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import safe_open, save_file
 
-from emotalking.configs.model import BranchConfig, ModelConfig
+from emotalking.configs.model import BranchConfig, EmotionConfig, ModelConfig
 from emotalking.errors import UserError
 from emotalking.models.avatar import VERSION, Avatar, Scene, TorsoStack, encode_torso
 from emotalking.models.gaussians import Gaussians
@@ -17,15 +18,15 @@ from emotalking.models.head import TalkingHead
 SIZE = 48
 
 
-@pytest.fixture
-def avatar() -> Avatar:
+def made(branch: str = "separate") -> Avatar:
     torch.manual_seed(0)
-    config = ModelConfig(face=BranchConfig(40), mouth=BranchConfig(10, hidden=32))
+    config = ModelConfig(face=BranchConfig(40), mouth=BranchConfig(10, hidden=32), emotion=EmotionConfig(branch))
     face = Gaussians(torch.rand(40, 3) * 0.1 - 0.05, torch.rand(40, 3), 2)
     mouth = Gaussians(torch.rand(10, 3) * 0.02 - 0.01, torch.rand(10, 3), 2)
     head = TalkingHead(config, face, mouth)
     for network in (head.face.motion, head.mouth.motion, head.emotion):
-        torch.nn.init.normal_(network.encoder.table, std=0.5)
+        if network is not None:
+            torch.nn.init.normal_(network.encoder.table, std=0.5)
     layer = np.zeros((SIZE, SIZE, 4), np.uint8)
     layer[30:] = (200, 60, 20, 255)
     view = np.eye(4, dtype=np.float32)
@@ -43,6 +44,11 @@ def avatar() -> Avatar:
         torso=TorsoStack.encode([encode_torso(layer)] * 3),
     )
     return Avatar(head, scene, {"preset": "none"})
+
+
+@pytest.fixture
+def avatar() -> Avatar:
+    return made()
 
 
 def conditions(frames: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -93,6 +99,36 @@ def test_emotion_moves_the_face_and_none_leaves_the_branch_out(avatar: Avatar) -
     assert float((still - moved).abs().max()) > 1e-3
     avatar.head.emotion = None
     assert torch.equal(avatar.render(*conditions(), va=torch.full((2, 2), 0.8)).rgb, still)
+
+
+@pytest.mark.parametrize(("branch", "moves"), [("separate", True), ("combined", True), ("none", False)])
+def test_where_emotion_enters_is_kept_in_the_file(branch: str, moves: bool, tmp_path: Path) -> None:
+    avatar = made(branch)
+    avatar.save(tmp_path / "a.safetensors")
+    again = Avatar.load(tmp_path / "a.safetensors")
+    assert again.head.config.emotion.branch == branch and again.head.emotional is moves
+    still, moved = avatar.render(*conditions()).rgb, avatar.render(*conditions(), va=torch.full((2, 2), 0.8)).rgb
+    assert (float((still - moved).abs().max()) > 1e-4) is moves
+    assert torch.equal(again.render(*conditions(), va=torch.full((2, 2), 0.8)).rgb, moved)
+
+
+def test_without_the_branch_it_is_the_plain_model(avatar: Avatar) -> None:
+    plain = made("none")
+    weights = {name: value for name, value in avatar.head.state_dict().items() if not name.startswith("emotion.")}
+    plain.head.load_state_dict(weights, strict=True)
+    assert torch.equal(plain.render(*conditions()).rgb, avatar.render(*conditions()).rgb)
+
+
+def test_file_of_version_one_is_read(avatar: Avatar, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    avatar.save(path)
+    with safe_open(str(path), "pt") as file:
+        config = json.loads(file.metadata()["config"])
+    del config["emotion"]["branch"]
+    config["emotion"]["enabled"] = True
+    rewrite(path, version="1", config=json.dumps(config))
+    va = torch.full((2, 2), 0.8)
+    assert torch.equal(Avatar.load(path).render(*conditions(), va=va).rgb, avatar.render(*conditions(), va=va).rgb)
 
 
 def test_batch_equals_single_frames(avatar: Avatar) -> None:

@@ -54,6 +54,33 @@ def test_face_equals_the_plain_concatenation(points: torch.Tensor) -> None:
         assert torch.allclose(offsets["d_scales"][frame], raw[:, 7:], atol=1e-5)
 
 
+def test_combined_face_equals_the_plain_concatenation(points: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    face = FaceMotion(32, emotion_code=16)
+    loud(face)
+    audio, aus, va = torch.randn(2, 32), torch.rand(2, 6) * 3, torch.tensor([[0.8, -0.3], [-0.5, 0.6]])
+    offsets = face(face.canonical(points), audio, aus, va)
+    features = face.encoder(points)
+    expression = torch.cat([face.expression(aus[:, :5]), aus[:, 5:]], -1)
+    for frame in range(2):
+        codes = (
+            face.audio_attention(features) * audio[frame],
+            face.expression_attention(features) * expression[frame],
+            face.emotion_attention(features) * face.emotion(va[frame]),
+        )
+        raw = face.trunk(face.first(torch.cat([features, *codes], -1)))
+        assert torch.allclose(offsets["d_means"][frame], raw[:, :3] * POSITION_SCALE, atol=1e-6)
+        assert torch.allclose(offsets["d_quats"][frame], raw[:, 3:7], atol=1e-5)
+    neutral = face(face.canonical(points), audio, aus, torch.zeros(2, 2))
+    assert torch.equal(face(face.canonical(points), audio, aus)["d_means"], neutral["d_means"])
+
+
+def test_a_plain_face_refuses_valence_and_arousal(points: torch.Tensor) -> None:
+    face = FaceMotion(32)
+    with pytest.raises(ValueError, match="takes no valence"):
+        face(face.canonical(points), torch.zeros(1, 32), torch.zeros(1, 6), torch.zeros(1, 2))
+
+
 def test_mouth_equals_the_plain_concatenation_and_moves_mainly_up_and_down(points: torch.Tensor) -> None:
     torch.manual_seed(0)
     mouth = MouthMotion(32)

@@ -225,7 +225,7 @@ def test_finetune_changes_only_colours_and_opacities(actor_subject: Subject) -> 
 
 def test_without_emotion_branch_there_is_no_emotion_stage(actor_subject: Subject, tmp_path: Path) -> None:
     made = run.train(
-        actor_subject.files.root, tmp_path / "a.safetensors", "tiny", "cpu", [*SHORT, "model.emotion.enabled=false"]
+        actor_subject.files.root, tmp_path / "a.safetensors", "tiny", "cpu", [*SHORT, "model.emotion.branch=none"]
     )
     assert "emotion" not in made.stage_seconds
     assert made.avatar.head.emotion is None

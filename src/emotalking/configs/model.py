@@ -34,8 +34,9 @@ class BranchConfig:
 class EmotionConfig:
     """The emotion branch (paper eq. 5; widths are not stated there, paper-spec 4.5)."""
 
-    enabled: bool = True
-    """Without it the model is the paper's "Ours w/o emo. branch"."""
+    branch: str = "separate"
+    """`separate`: a network on top of the deformed face. `combined`: the face network takes valence and arousal beside
+    audio and action units ("Combined face b.", paper 4.4). `none`: the paper's "Ours w/o emo. branch"."""
     code: int = 16
     """Width of the valence/arousal code that the attention map multiplies."""
     hidden: int = 64

@@ -184,6 +184,8 @@ class TrainConfig:
             raise ValueError("emotion.real_share must lie in 0..1")
         if self.background not in ("green", "random"):
             raise ValueError("background must be 'green' or 'random'")
+        if self.model.emotion.branch not in ("separate", "combined", "none"):
+            raise ValueError("model.emotion.branch must be 'separate', 'combined' or 'none'")
         for name, branch in (("face", self.model.face), ("mouth", self.model.mouth)):
             if branch.init not in ("cube", "surface"):
                 raise ValueError(f"model.{name}.init must be 'cube' or 'surface'")

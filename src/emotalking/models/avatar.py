@@ -25,7 +25,7 @@ from emotalking.ops.composite import composite
 from emotalking.subject.place import ClipPlace
 
 FORMAT = "emotalking-avatar"
-VERSION = 1
+VERSION = 2
 """Raised when a reader of the previous version could not read the file."""
 
 TORSO_QUALITY = 90
@@ -197,9 +197,7 @@ class Avatar:
             The finished frames, or without ``background`` the premultiplied head layer; `alpha` is the head's.
         """
         face_canonical, mouth_canonical = self._constants()
-        face = self.head.deform_face(audio_windows, aus, face_canonical)
-        if va is not None and self.head.emotion is not None:
-            face = self.head.add_emotion(face, va)
+        face = self.head.deform_emotional_face(audio_windows, aus, va, face_canonical)
         mouth = self.head.deform_mouth(audio_windows, mouth_canonical)
         size = (self.width, self.height)
         face_layer = render_layer(self.head.face.gaussians, face, viewmats, self.K, size)
@@ -259,7 +257,7 @@ class Avatar:
         path = Path(path)
         header, tensors = read_avatar_file(path)
         try:
-            config: ModelConfig = from_dict(ModelConfig, json.loads(header["config"]))
+            config: ModelConfig = from_dict(ModelConfig, _upgraded(json.loads(header["config"])))
             facts = json.loads(header["scene"])
             scene_tensors = {name[6:]: value.numpy() for name, value in tensors.items() if name.startswith("scene.")}
             torso = TorsoStack(scene_tensors.pop("torso_data"), scene_tensors.pop("torso_offsets"))
@@ -285,6 +283,14 @@ class Avatar:
                 f"the avatar file {path} does not hold what its header says ({str(error)[:200]}): make it again"
             ) from error
         return cls(head.to(device), scene, metadata)
+
+
+def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
+    """The stored configuration in this version's words: version 1 said only whether there is an emotion branch."""
+    emotion = dict(config.get("emotion", {}))
+    if "enabled" in emotion:
+        emotion["branch"] = "separate" if emotion.pop("enabled") else "none"
+    return {**config, "emotion": emotion} if emotion else config
 
 
 def read_avatar_file(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -44,19 +44,45 @@ class TalkingHead(nn.Module):
         super().__init__()
         self.config = config
         code = config.audio.code
-        self.face = Branch(face, AudioEncoder(config.audio.channels, code), FaceMotion(code, config.face.hidden))
+        emotion = config.emotion
+        combined = emotion.code if emotion.branch == "combined" else 0
+        face_motion = FaceMotion(code, config.face.hidden, combined)
+        self.face = Branch(face, AudioEncoder(config.audio.channels, code), face_motion)
         self.mouth = Branch(mouth, AudioEncoder(config.audio.channels, code), MouthMotion(code, config.mouth.hidden))
-        self.emotion = EmotionMotion(config.emotion.code, config.emotion.hidden) if config.emotion.enabled else None
+        self.emotion = EmotionMotion(emotion.code, emotion.hidden) if emotion.branch == "separate" else None
+
+    @property
+    def emotional(self) -> bool:
+        """Whether valence and arousal change anything."""
+        return self.emotion is not None or self.face.motion.takes_emotion
 
     def deform_face(
         self,
         audio_windows: Float[Tensor, "B 8 C S"],
         aus: Float[Tensor, "B 6"],
         canonical: FaceCanonical | None = None,
+        va: Float[Tensor, "B 2"] | None = None,
     ) -> Deformed:
-        """Face Gaussians moved by speech and action units (eq. 4)."""
+        """Face Gaussians moved by the face network: speech, action units (eq. 4), and ``va`` if it takes them."""
         canonical = self.face.motion.canonical(self.face.gaussians.means) if canonical is None else canonical
-        return self.face.gaussians.deform(**self.face.motion(canonical, self.face.audio(audio_windows), aus))
+        return self.face.gaussians.deform(**self.face.motion(canonical, self.face.audio(audio_windows), aus, va))
+
+    def deform_emotional_face(
+        self,
+        audio_windows: Float[Tensor, "B 8 C S"],
+        aus: Float[Tensor, "B 6"],
+        va: Float[Tensor, "B 2"] | None,
+        canonical: FaceCanonical | None = None,
+    ) -> Deformed:
+        """Face Gaussians as they are rendered: valence and arousal act where this model takes them, if anywhere.
+
+        Args:
+            va: valence and arousal; None leaves the emotion out.
+        """
+        if self.face.motion.takes_emotion:
+            return self.deform_face(audio_windows, aus, canonical, va)
+        face = self.deform_face(audio_windows, aus, canonical)
+        return face if va is None or self.emotion is None else self.add_emotion(face, va)
 
     def deform_mouth(
         self, audio_windows: Float[Tensor, "B 8 C S"], canonical: MouthCanonical | None = None
@@ -72,7 +98,7 @@ class TalkingHead(nn.Module):
             ValueError: if the model was built without an emotion branch.
         """
         if self.emotion is None:
-            raise ValueError("this model has no emotion branch (config.emotion.enabled is False)")
+            raise ValueError("this model has no emotion branch of its own (config.emotion.branch)")
         offsets = self.emotion(face.means, va)
         moved = {name: face.offsets.get(name, 0.0) + offset for name, offset in offsets.items()}
         emotional = self.face.gaussians.deform(**moved)

@@ -77,25 +77,34 @@ class FaceCanonical:
     hidden: Float[Tensor, "N H"]
     audio_attention: Float[Tensor, "N A"]
     expression_attention: Float[Tensor, "N 6"]
+    emotion_attention: Float[Tensor, "N E"] | None = None
+    """Of a network that takes valence and arousal."""
 
 
 class FaceMotion(nn.Module):
     """Offsets of the face Gaussians from the audio code and six action units (eq. 4; paper-spec 4.3).
 
+    With ``emotion_code`` it is the combined face branch of paper 4.4 and takes valence and arousal too.
+    Assumption: they enter as in :class:`EmotionMotion` (a code of that width, multiplied by an attention map of the
+    point); the paper says only that the network takes them.
+
     Deviation: TalkingGaussian's network has an eleventh output, an opacity offset that is regularised but never
     applied; it is absent here.
     """
 
-    def __init__(self, audio_code: int, hidden: int = 64) -> None:
+    def __init__(self, audio_code: int, hidden: int = 64, emotion_code: int = 0) -> None:
         super().__init__()
         self.encoder = TriplaneEncoder(FACE_TRIPLANE)
         width = self.encoder.width
         self.audio_attention = mlp(width, 32, audio_code)
         self.expression = mlp(5, 16, 5)
         self.expression_attention = nn.Sequential(*mlp(width, 16, 6), nn.ReLU())
-        self.first = nn.Linear(width + audio_code + 6, hidden, bias=False)
+        self.first = nn.Linear(width + audio_code + 6 + emotion_code, hidden, bias=False)
         self.trunk = nn.Sequential(nn.ReLU(), *mlp(hidden, hidden, 10))
-        self._splits = (width, audio_code, 6)
+        self._splits = (width, audio_code, 6, emotion_code)
+        self.takes_emotion = emotion_code > 0
+        if self.takes_emotion:
+            self.emotion, self.emotion_attention = _emotion_code(width, emotion_code)
 
     def canonical(self, means: Float[Tensor, "N 3"]) -> FaceCanonical:
         """Attention maps and first-layer products of the features at ``means``."""
@@ -104,23 +113,37 @@ class FaceMotion(nn.Module):
             hidden=features @ self.first.weight[:, : self.encoder.width].T,
             audio_attention=self.audio_attention(features),
             expression_attention=self.expression_attention(features),
+            emotion_attention=self.emotion_attention(features) if self.takes_emotion else None,
         )
 
     def forward(
-        self, canonical: FaceCanonical, audio: Float[Tensor, "B A"], aus: Float[Tensor, "B 6"]
+        self,
+        canonical: FaceCanonical,
+        audio: Float[Tensor, "B A"],
+        aus: Float[Tensor, "B 6"],
+        va: Float[Tensor, "B 2"] | None = None,
     ) -> dict[str, Tensor]:
         """Raw offsets `d_means [B,N,3]`, `d_quats [B,N,4]`, `d_scales [B,N,3]`.
 
         Args:
             aus: AU01, AU04, AU05, AU06, AU07, AU45 in OpenFace units; the blink bypasses the expression MLP.
+            va: valence and arousal, for a network that takes them; None is the same as (0, 0), because nothing here
+                has a bias.
+
+        Raises:
+            ValueError: valence and arousal for a network that does not take them.
         """
-        _, sound_weight, expression_weight = self.first.weight.split(self._splits, dim=1)
+        _, sound_weight, expression_weight, emotion_weight = self.first.weight.split(self._splits, dim=1)
         expression = torch.cat([self.expression(aus[:, :5]), aus[:, 5:]], -1)
         hidden = (
             canonical.hidden[None]
             + _modulated(sound_weight, canonical.audio_attention, audio)
             + _modulated(expression_weight, canonical.expression_attention, expression)
         )
+        if va is not None:
+            if canonical.emotion_attention is None:
+                raise ValueError("va: this face network takes no valence and arousal (config.emotion.branch)")
+            hidden = hidden + _modulated(emotion_weight, canonical.emotion_attention, self.emotion(va))
         return _split_offsets(self.trunk(hidden))
 
 
@@ -134,8 +157,7 @@ class EmotionMotion(nn.Module):
         super().__init__()
         self.encoder = TriplaneEncoder(FACE_TRIPLANE)
         width = self.encoder.width
-        self.embed = mlp(2, 16, code)
-        self.attention = nn.Sequential(*mlp(width, 16, code), nn.ReLU())
+        self.embed, self.attention = _emotion_code(width, code)
         self.first = nn.Linear(width + code, hidden, bias=False)
         self.trunk = nn.Sequential(nn.ReLU(), *mlp(hidden, hidden, 10))
 
@@ -144,6 +166,11 @@ class EmotionMotion(nn.Module):
         features = self.encoder(means)
         code = self.attention(features) * self.embed(va)[:, None, :]
         return _split_offsets(self.trunk(self.first(torch.cat([features, code], -1))))
+
+
+def _emotion_code(width: int, code: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """Valence/arousal to a code, and a point's features to the attention map that multiplies it."""
+    return mlp(2, 16, code), nn.Sequential(*mlp(width, 16, code), nn.ReLU())
 
 
 def _split_offsets(raw: Float[Tensor, "B N 10"]) -> dict[str, Tensor]:

@@ -137,7 +137,7 @@ class Player:
         """
         # Everything that can be wrong is found before the first frame is asked for.
         head = getattr(self.avatar, "head", None)
-        if emotion is not None and head is not None and getattr(head, "emotion", None) is None:
+        if emotion is not None and head is not None and not getattr(head, "emotional", False):
             raise UserError(
                 "this avatar was trained without its emotion stage, so it cannot show one: train that stage."
             )

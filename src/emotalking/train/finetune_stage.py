@@ -38,9 +38,7 @@ class FinetuneStage:
         data, head, weights = self.context.data, self.context.head, self.settings.losses
         conditions = data.conditions.at(frame)
         with torch.no_grad():
-            face = head.deform_face(conditions.audio, conditions.aus)
-            if head.emotion is not None:
-                face = head.add_emotion(face, conditions.va)
+            face = head.deform_emotional_face(conditions.audio, conditions.aus, conditions.va)
             mouth = head.deform_mouth(conditions.audio)
         face.opacities = head.face.gaussians.opacities[None]
         front = render_layer(head.face.gaussians, face, conditions.viewmats, data.K, data.size)

@@ -24,6 +24,7 @@ from emotalking.subject import Subject
 from emotalking.subject.layouts import Label
 from emotalking.train.audio_start import start_audio
 from emotalking.train.checkpoint import Checkpoint
+from emotalking.train.combined_stage import CombinedFaceStage
 from emotalking.train.data import TrainingData
 from emotalking.train.emotion_stage import EmotionStage
 from emotalking.train.finetune_stage import FinetuneStage
@@ -123,14 +124,20 @@ def build_head(config: TrainConfig, data: TrainingData, generator: torch.Generat
 def stage_builders(context: Context) -> list[Any]:
     """Builders of the run's stages, in order; a stage of no iterations is left out."""
     config = context.config
+    branch = config.model.emotion.branch
+
+    def face() -> Stage:
+        if branch == "combined":
+            return CombinedFaceStage(context, emotion_generator(context.data))
+        return FaceStage(context)
 
     def emotion() -> Stage:
         return EmotionStage(context, emotion_generator(context.data))
 
     stages = [
         (config.mouth.iterations, lambda: MouthStage(context)),
-        (config.face.iterations, lambda: FaceStage(context)),
-        (config.emotion.iterations if config.model.emotion.enabled else 0, emotion),
+        (config.face.iterations, face),
+        (config.emotion.iterations if branch == "separate" else 0, emotion),
         (config.finetune.iterations, lambda: FinetuneStage(context)),
     ]
     return [builder for iterations, builder in stages if iterations > 0]
@@ -145,7 +152,7 @@ def emotion_generator(data: TrainingData) -> EmotionGenerator:
     if data.shape is None:
         raise UserError(
             "This subject has no tracked 3-D face shape, which the emotional targets need: complete the folder with "
-            "'emotalking import', or train without emotion (--set model.emotion.enabled=false)."
+            "'emotalking import', or train without emotion (--set model.emotion.branch=none)."
         )
     return MeshWarp(data.shape.cpu().numpy(), data.layout, data.K.cpu().numpy())
 
@@ -190,7 +197,7 @@ def _metadata(subject: Subject, record: dict[str, Any], normal_maps: bool) -> di
         "subject": {key: subject.manifest[key] for key in sorted(subject.manifest)},
         "licences": LICENCES,
         "normal_maps": normal_maps,
-        "generator": "mesh-warp" if record["train"]["model"]["emotion"]["enabled"] else "none",
+        "generator": "mesh-warp" if record["train"]["model"]["emotion"]["branch"] != "none" else "none",
         "versions": {
             "emotalking": emotalking.__version__,
             "torch": torch.__version__,

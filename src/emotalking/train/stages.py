@@ -18,7 +18,7 @@ from emotalking.models.head import Branch, Layer, TalkingHead, render_layer
 from emotalking.ops.cameras import camera_centre
 from emotalking.ops.normals import encode_normals, normals_from_render, to_camera_frame
 from emotalking.subject.layouts import Label
-from emotalking.train.data import TrainingData
+from emotalking.train.data import TrainingData, class_mask
 from emotalking.train.optim import (
     FactorSchedule,
     gaussian_optimizer,
@@ -34,6 +34,7 @@ from emotalking.train.sampler import (
     opening_window,
     random_colour,
 )
+from emotalking.train.targets import Target, original
 
 MOUTH_MARGIN = 8
 """Pixels around the lip box that the image losses of mouth and lips see."""
@@ -264,8 +265,12 @@ class MouthStage(BranchStage):
 class FaceStage(BranchStage):
     """Face and hair against their masked pixels (S13, S14)."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__("face", context, context.head.face, context.config.face)
+    def __init__(self, context: Context, settings: BranchStageConfig | None = None) -> None:
+        super().__init__("face", context, context.head.face, settings or context.config.face)
+
+    def target(self, frame: int) -> Target:
+        """What the rendered ``frame`` is compared with."""
+        return original(self.context.data, frame)
 
     def draw(self, iteration: int) -> int:
         """Every n-th frame from a sliding window of mouth opening (warm-up) or blink (after it)."""
@@ -286,21 +291,21 @@ class FaceStage(BranchStage):
     def compare(self, frame: int, layer: Layer, iteration: int) -> dict[str, Tensor]:
         """L1 and D-SSIM of the whole frame, masked regions pasted on the backdrop."""
         data, weights, settings = self.context.data, self.settings.losses, self.settings
-        colour = backdrop(self.context)
-        head = data.mask(frame, Label.HEAD, Label.HAIR)
+        colour, wanted = backdrop(self.context), self.target(frame)
+        head = class_mask(wanted.labels, Label.HEAD, Label.HAIR)
         image = layer.rgb + (1.0 - layer.alpha[..., None]) * colour
-        target = pasted(data.image(frame), head, colour)
+        target = pasted(wanted.image, head, colour)
         bald = settings.hair_every and settings.hair_from <= iteration < settings.hair_until
         if bald and iteration % settings.hair_every:
-            bare = ~data.mask(frame, Label.HAIR)
+            bare = ~class_mask(wanted.labels, Label.HAIR)
             image, target = pasted(image, bare, colour), pasted(target, bare, colour)
         terms = {"l1": l1(image, target), "d_ssim": weights.d_ssim * d_ssim(image, target)}
         if iteration >= settings.warmup and weights.lips:
-            lips, wanted = (part[lip_window(data, frame)] for part in (image, target))
-            terms["lips"] = weights.lips * (l1(lips, wanted) + weights.d_ssim * d_ssim(lips, wanted))
+            ours, theirs = (part[lip_window(data, frame)] for part in (image, target))
+            terms["lips"] = weights.lips * (l1(ours, theirs) + weights.d_ssim * d_ssim(ours, theirs))
         if iteration >= settings.warmup and weights.silhouette:
             terms["silhouette"] = weights.silhouette * silhouette(layer.alpha, head)
-        return terms | self._compare_normals(frame, layer)
+        return terms | self.compare_normals(frame, layer)
 
     def extra(self, frame: int, deformed: Deformed) -> Tensor | None:
         """Normals as colours, in the axes of the frame's camera (paper 3.2; eq. 12)."""
@@ -311,7 +316,8 @@ class FaceStage(BranchStage):
         normals = self.branch.gaussians.normals(deformed, camera_centre(view))
         return encode_normals(to_camera_frame(normals, view))
 
-    def _compare_normals(self, frame: int, layer: Layer) -> dict[str, Tensor]:
+    def compare_normals(self, frame: int, layer: Layer) -> dict[str, Tensor]:
+        """Weighted terms of the rendered normals (eqs. 12, 15); none without maps or weight."""
         weights, wanted = self.settings.losses, self.context.data.normal_map(frame)
         if not weights.normal or wanted is None:
             return {}

@@ -1,0 +1,114 @@
+"""What the model's emotional face is compared with: frames with a commanded emotion, made while training runs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from emotalking.generator.protocol import EmotionGenerator
+from emotalking.train.data import TrainingData
+from emotalking.train.sampler import FrameSampler
+
+CUDA_BATCH = 8
+"""Targets made in one call of the generator on a GPU, where a call costs the same for one frame as for eight."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a step will compare with."""
+
+    frame: int
+    va: tuple[float, float] | None
+    """Commanded valence and arousal; None: the original frame with its own."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A plan with its picture."""
+
+    frame: int
+    image: Float[Tensor, "1 H W 3"]
+    labels: UInt8[Tensor, "1 H W"]
+    va: Float[Tensor, "1 2"]
+
+
+def original(data: TrainingData, frame: int) -> Target:
+    """The recorded frame with its own estimated valence and arousal."""
+    pick = slice(frame, frame + 1)
+    return Target(frame, data.image(frame), data.labels[pick], data.conditions.va[pick])
+
+
+class EmotionalTargets:
+    """A new (frame, valence, arousal) for every step; frames without replacement, valence and arousal uniform.
+
+    Args:
+        data: the training frames.
+        maker: edits a frame to a commanded emotion.
+        draw: generator of the draws.
+        va_limit: valence and arousal lie in [-limit, limit].
+        real_share: share of original frames.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        maker: EmotionGenerator,
+        draw: torch.Generator,
+        *,
+        va_limit: float | int,
+        real_share: float | int = 0.0,
+    ) -> None:
+        self._data, self._maker, self._draws = data, maker, draw
+        self._va_limit, self._real_share = va_limit, real_share
+        self._sampler = FrameSampler(data.count, draw)
+        self._batch = CUDA_BATCH if data.device.type == "cuda" else 1
+        self._plans: list[Plan] = []
+        self._ready: list[Target] = []
+
+    def next(self) -> Target:
+        """What the next step compares with."""
+        if not self._ready:
+            self._plans = self._plans or [self._draw() for _ in range(self._batch)]
+            self._ready = self._make(self._plans)
+        self._plans = self._plans[1:]
+        return self._ready.pop(0)
+
+    def _draw(self) -> Plan:
+        frame, draw = self._sampler.draw(), self._draws
+        if float(torch.rand(1, generator=draw)) < self._real_share:
+            return Plan(frame, None)
+        valence, arousal = ((torch.rand(2, generator=draw) * 2.0 - 1.0) * self._va_limit).tolist()
+        return Plan(frame, (valence, arousal))
+
+    def _make(self, plans: list[Plan]) -> list[Target]:
+        """The plans' targets, all generated ones in one call."""
+        data = self._data
+        wanted = [plan for plan in plans if plan.va is not None]
+        made: dict[Plan, Target] = {}
+        if wanted:
+            frames = torch.tensor([plan.frame for plan in wanted], device=data.device)
+            va = torch.tensor([plan.va for plan in wanted], device=data.device)
+            with torch.no_grad():
+                faces = self._maker(
+                    data.images[frames].float() / 255.0,
+                    data.points[frames],
+                    data.labels[frames],
+                    data.conditions.viewmats[frames],
+                    va,
+                )
+            for row, plan in enumerate(wanted):
+                pick = slice(row, row + 1)
+                made[plan] = Target(plan.frame, faces.images[pick], faces.labels[pick], va[pick])
+        return [made[plan] if plan in made else original(data, plan.frame) for plan in plans]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs; pictures are made again."""
+        plans = [(plan.frame, plan.va) for plan in self._plans]
+        return {"sampler": self._sampler.state_dict(), "plans": plans}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self._sampler.load_state_dict(state["sampler"])
+        self._plans = [Plan(frame, va) for frame, va in state["plans"]]

@@ -1,0 +1,103 @@
+"""The combined face branch learns emotion in the face stage, and only there."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from emotalking.configs.presets import override, preset
+from emotalking.models.avatar import Avatar
+from emotalking.subject import Subject
+from emotalking.train import run
+from emotalking.train.combined_stage import CombinedFaceStage
+from emotalking.train.data import TrainingData
+from emotalking.train.stages import Context, FaceStage
+
+SHORT = [
+    "model.emotion.branch=combined",
+    "model.face.initial_points=300",
+    "model.mouth.initial_points=60",
+    "mouth.iterations=4",
+    "mouth.warmup=2",
+    "face.iterations=12",
+    "face.warmup=4",
+    "face.schedule_knee=10",
+    "emotion.iterations=8",
+    "finetune.iterations=2",
+    "checkpoint_every=5",
+    "audio_start=0",
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def stage(subject: Subject, settings: list[str] | None = None) -> CombinedFaceStage:
+    config = override(preset("tiny"), SHORT + (settings or []))
+    data = TrainingData.load(subject, subject.train_indices, "mel", "cpu", normals=True)
+    generator = torch.Generator().manual_seed(0)
+    context = Context(run.build_head(config, data, generator), data, config, generator)
+    return CombinedFaceStage(context, run.emotion_generator(data))
+
+
+def test_it_takes_the_steps_and_targets_of_both_stages(actor_subject: Subject) -> None:
+    made = stage(actor_subject, ["emotion.iterations=800", "face.iterations=1200", "emotion.real_share=0.25"])
+    assert made.iterations == 2000 and made.settings.schedule_knee == 810
+    assert math.isclose(made.emotional_share, 600 / 1996)
+    drawn = []
+    for _ in range(300):
+        frame = made.draw(made.settings.warmup)
+        drawn.append(made.target(frame))
+    own = made.context.data.conditions.va
+    emotional = sum(not torch.equal(target.va[0], own[target.frame]) for target in drawn)
+    assert 55 <= emotional <= 125  # 90 expected, four standard deviations
+
+
+def test_warm_up_sees_original_frames_alone(actor_subject: Subject) -> None:
+    made = stage(actor_subject)
+    data = made.context.data
+    for iteration in range(made.settings.warmup):
+        frame = made.draw(iteration)
+        assert torch.equal(made.target(frame).image, data.image(frame))
+
+
+def test_emotional_targets_have_no_normal_terms(actor_subject: Subject) -> None:
+    made = stage(actor_subject, ["face.losses.normal=0.05", "emotion.iterations=5000", "emotion.real_share=0"])
+    made.emotional_share = 1.0
+    assert "normal" not in made.losses(made.settings.warmup)[0]
+    made.emotional_share = 0.0
+    assert "normal" in made.losses(made.settings.warmup)[0]
+
+
+def test_whole_run_ends_in_an_avatar_that_shows_emotion(actor_subject: Subject, tmp_path: Path) -> None:
+    out = tmp_path / "a.safetensors"
+    result = run.train(actor_subject.files.root, out, "tiny", "cpu", SHORT)
+    assert set(result.stage_seconds) == {"mouth", "face", "finetune"}
+    avatar = Avatar.load(out)
+    assert avatar.head.emotion is None and avatar.head.emotional
+    assert result.avatar.metadata["generator"] == "mesh-warp"
+
+
+def test_resumed_equals_uninterrupted(actor_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = actor_subject.files.root
+    whole = run.train(root, tmp_path / "whole.safetensors", "tiny", "cpu", SHORT)
+    before = FaceStage.losses
+
+    def fail(self, at):
+        if at == 13:
+            raise RuntimeError("power cut")
+        return before(self, at)
+
+    monkeypatch.setattr(FaceStage, "losses", fail)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run.train(root, tmp_path / "cut.safetensors", "tiny", "cpu", SHORT)
+    monkeypatch.undo()
+    resumed = run.train(root, tmp_path / "cut.safetensors", "tiny", "cpu", SHORT)
+    again = resumed.avatar.head.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in whole.avatar.head.state_dict().items())
