@@ -40,14 +40,19 @@ def _largest(values: Tensor, size: int, dim: int) -> Tensor:
     return widest
 
 
-def mouth_coverage(mouth_alpha: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
+def mouth_coverage(
+    mouth_alpha: Float[Tensor, "*batch H W"], frame_height: int | None = None
+) -> Float[Tensor, "*batch H W"]:
     """What the inside of the mouth hides of the background: its alpha, widened by :data:`SEAM_SHARE` of the height.
+
+    ``frame_height`` is the whole frame's where the layers are a part of it.
 
     Source: InsTaG widens by 13 pixels of 512, as TalkingGaussian's option does.
     Deviation: 25 pixels. Emotions pull the lips' corners further than any recorded frame, and background shone through
     gaps of up to 11 pixels between the lips and what the mouth's Gaussians cover.
     """
-    return dilate(mouth_alpha, 2 * int(SEAM_SHARE * mouth_alpha.shape[-2] / 2) + 1)
+    height = mouth_alpha.shape[-2] if frame_height is None else frame_height
+    return dilate(mouth_alpha, 2 * int(SEAM_SHARE * height / 2) + 1)
 
 
 def composite(
@@ -56,6 +61,7 @@ def composite(
     mouth_rgb: Float[Tensor, "*batch H W 3"],
     mouth_alpha: Float[Tensor, "*batch H W"],
     background: Float[Tensor, "*batch H W 3"],
+    frame_height: int | None = None,
 ) -> tuple[Float[Tensor, "*batch H W 3"], Float[Tensor, "*batch H W"]]:
     """The finished frame: face over the inside of the mouth over torso and background plate (equations S9, S10).
 
@@ -68,10 +74,11 @@ def composite(
         mouth_rgb: premultiplied colours.
         mouth_alpha: coverage in [0, 1].
         background: opaque, [0, 1].
+        frame_height: pixels of the whole frame where all these are a part of it; None: they are the frame.
 
     Returns:
         Colours, not clipped, and what head and mouth cover, in [0, 1]. All inputs carry gradient.
     """
-    coverage = mouth_coverage(mouth_alpha)
+    coverage = mouth_coverage(mouth_alpha, frame_height)
     rgb = over(face_rgb, face_alpha, over(mouth_rgb, coverage, background))
     return rgb, face_alpha + coverage * (1.0 - face_alpha)

@@ -142,11 +142,14 @@ class TrainingData:
         """True where frame ``frame`` shows one of ``classes``."""
         return class_mask(self.labels[frame : frame + 1], *classes)
 
-    def behind(self, frame: int) -> Float[Tensor, "1 H W 3"]:
-        """The frame's torso layer over the background plate."""
-        torso = self.torso[frame : frame + 1].float() / 255.0
+    def behind(
+        self, frames: int | Int64[Tensor, "B"], rows: slice = slice(None), columns: slice = slice(None)
+    ) -> Float[Tensor, "B h w 3"]:
+        """The torso layers of one or B frames over the background plate; of all pixels, or some rows and columns."""
+        pick = slice(frames, frames + 1) if isinstance(frames, int) else frames
+        torso = self.torso[pick, rows, columns].float() / 255.0
         alpha = torso[..., 3:]
-        return torso[..., :3] * alpha + self.background.float()[None] / 255.0 * (1.0 - alpha)
+        return torso[..., :3] * alpha + self.background[rows, columns].float()[None] / 255.0 * (1.0 - alpha)
 
     def extent(self) -> float:
         """Scene scale: 1.1 x the largest distance of a camera from the mean camera (paper-spec 1.1).
