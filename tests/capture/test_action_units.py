@@ -6,8 +6,16 @@ from scipy.spatial.transform import Rotation
 
 from emotalking.actor.actor import Actor, head_viewmat
 from emotalking.actor.state import ActorState, Viseme
-from emotalking.capture.action_units import ALL_AUS, CLOSED, action_units, head_points, lid_opening, raw_opening
-from emotalking.capture.face_measures import USUAL, from_rest, head_angles, measure
+from emotalking.capture.action_units import (
+    ALL_AUS,
+    CLOSED,
+    action_units,
+    head_points,
+    lid_opening,
+    raw_opening,
+    units_from_rest,
+)
+from emotalking.capture.face_measures import USUAL, Rest, head_angles, measure
 from emotalking.capture.landmarks import MediaPipeMesh
 from emotalking.capture.mediapipe_layout import MEDIAPIPE_LAYOUT
 from emotalking.capture.pose import project, solve_pose
@@ -168,17 +176,33 @@ def test_only_the_side_that_is_seen_counts(clip: np.ndarray) -> None:
 def test_a_smile_that_never_ends_is_measured_from_a_usual_face() -> None:
     """MediaPipe's layout knows how far apart faces lie: beyond that a constant expression counts."""
     still = np.zeros((100, 2))
+
+    def changed(measures: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return Rest.fit(measures, still, MEDIAPIPE_LAYOUT, 25).change(measures, still)
+
     usual = {name: np.full((100, 1), mean) for name, (mean, _, _) in USUAL.items()}
-    change = from_rest(usual, still, MEDIAPIPE_LAYOUT, 25)
+    change = changed(usual)
     assert max(np.abs(values).max() for values in change.values()) < 1e-9
     mean, spread, _ = USUAL["smile"]
-    change = from_rest(usual | {"smile": np.full((100, 1), mean + 5 * spread)}, still, MEDIAPIPE_LAYOUT, 25)
+    change = changed(usual | {"smile": np.full((100, 1), mean + 5 * spread)})
     assert 3 * spread < change["smile"].mean() < 5 * spread
-    change = from_rest(usual | {"smile": np.full((100, 1), mean + spread)}, still, MEDIAPIPE_LAYOUT, 25)
+    change = changed(usual | {"smile": np.full((100, 1), mean + spread)})
     np.testing.assert_allclose(change["smile"], 0, atol=1e-9)
-    change = from_rest(usual | {"smile": np.full((100, 1), mean - 5 * spread)}, still, MEDIAPIPE_LAYOUT, 25)
+    change = changed(usual | {"smile": np.full((100, 1), mean - 5 * spread)})
     np.testing.assert_allclose(change["smile"], 0, atol=1e-9)
     assert set(measure(np.zeros((1, 478, 3)), MEDIAPIPE_LAYOUT)) == set(USUAL)
+
+
+def test_a_rest_known_from_another_clip_holds() -> None:
+    """Half a second of a smile alone: its own rest would be the smile, the clip's shows it."""
+    still = np.zeros((100, 2))
+    usual = {name: np.full((100, 1), mean) for name, (mean, _, _) in USUAL.items()}
+    rest = Rest.fit(usual, still, MEDIAPIPE_LAYOUT, 25)
+    smile = {name: values[:12] for name, values in usual.items()} | {"smile": np.full((12, 1), USUAL["smile"][0] + 9)}
+    eyes = np.full((12, 2), 0.3)
+    assert units_from_rest(smile, still[:12], eyes, rest)["AU12"].mean() > 1
+    own = Rest.fit(smile, still[:12], MEDIAPIPE_LAYOUT, 25)
+    assert units_from_rest(smile, still[:12], eyes, own)["AU12"].mean() < 0.5
 
 
 SHOWN = ("AU01", "AU02", "AU04", "AU05", "AU12", "AU15", "AU20", "AU23")

@@ -33,7 +33,8 @@ def test_one_error_of_known_size(actor_subject: Subject) -> None:
     found = score(frames, subject=actor_subject, indices=INDICES, judges=Judges.none())
     for name in ("psnr", "psnr_head", "psnr_mouth"):
         assert found[name].value == pytest.approx(20, abs=1e-3), name
-        assert np.shape(found[name].per_frame) == (5,)
+        values = found[name].per_frame
+        assert values is not None and values.shape == (5,)
 
 
 def test_an_error_in_the_background_leaves_the_head_alone(actor_subject: Subject) -> None:

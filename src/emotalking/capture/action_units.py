@@ -12,10 +12,10 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, percentile_filter
 from scipy.signal import savgol_filter
 
-from emotalking.capture.face_measures import CHUNK, from_rest, head_angles, measure
+from emotalking.capture.face_measures import CHUNK, Rest, Sided, head_angles, measure
 from emotalking.subject.layouts import FaceLayout
 
-__all__ = ["ALL_AUS", "CLOSED", "action_units", "head_points", "lid_opening", "raw_opening"]
+__all__ = ["ALL_AUS", "CLOSED", "action_units", "head_points", "lid_opening", "raw_opening", "units_from_rest"]
 
 ALL_AUS = (
     "AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU09", "AU10", "AU12", "AU14", "AU15", "AU17", "AU20", "AU23",
@@ -113,9 +113,29 @@ def action_units(
     eyes = lid_opening(head, layout)
     if opening is not None:
         eyes = np.minimum(eyes, opening)
-    right = np.clip(0.5 + head_angles(viewmats)[:, 0] / np.radians(40), 0, 1)
+    measures, angles = measure(head, layout), head_angles(viewmats)
+    return units_from_rest(measures, angles, eyes, Rest.fit(measures, angles, layout, fps), fps)
+
+
+def units_from_rest(
+    measures: dict[str, Sided],
+    angles: Float[np.ndarray, "N 2"],
+    eyes: Float[np.ndarray, "N 2"],
+    rest: Rest,
+    fps: float | int = 25,
+) -> dict[str, Float[np.ndarray, " N"]]:
+    """:func:`action_units` of frames that follow one another, against a rest that is known from elsewhere.
+
+    Args:
+        measures: of :func:`~emotalking.capture.face_measures.measure`, finite.
+        angles: of :func:`~emotalking.capture.face_measures.head_angles`.
+        eyes: of :func:`lid_opening`.
+        rest: the same person's, seen by the same detector.
+        fps: frames a second.
+    """
+    right = np.clip(0.5 + angles[:, 0] / np.radians(40), 0, 1)
     blink = _blink(eyes[:, 0] * right + eyes[:, 1] * (1 - right), fps)
-    moved = from_rest(measure(head, layout), head_angles(viewmats), layout, fps)
+    moved = rest.change(measures, angles)
     # Lids and cheeks mean nothing while the lids move for a blink: hold what was before.
     open_frames = np.flatnonzero(maximum_filter1d(blink, 5) < 0.3)
     upper = {name: _calm(_bridged(moved[name], open_frames), fps) for name in moved if name in _UPPER}

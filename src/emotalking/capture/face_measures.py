@@ -3,6 +3,8 @@
 Unit of all lengths: hundredths of the distance between the eye centres (one is about 0.6 mm).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
@@ -117,39 +119,72 @@ def _measure(head: np.ndarray, layout: FaceLayout) -> dict[str, np.ndarray]:
     return out
 
 
-def from_rest(
-    measures: dict[str, Sided], angles: Float[np.ndarray, "N 2"], layout: FaceLayout, fps: float | int
-) -> dict[str, Float[np.ndarray, " N"]]:
-    """Each measure's departure from the person's own resting face, both sides together.
+@dataclass(frozen=True)
+class Rest:
+    """How one person's face is measured when it rests, before one detector's eyes: what other frames are held against.
 
     What follows yaw and pitch is taken out first (only as far as the clip's range of poses shows it), then what follows
     the talking jaw. Rest is the middle of the shortest interval that holds half of the clip: the face that the person
     usually makes, whatever else it does. Where even that is far from a usual face, the person never rests, and the
     limit of what is usual takes its place.
-
-    Args:
-        measures: of :func:`measure`.
-        angles: of :func:`head_angles`.
-        layout: whose points were measured; :data:`USUAL` is known for MediaPipe's.
-        fps: frames a second.
     """
-    right = np.clip(0.5 + angles[:, 0] / (2 * _NEAR), 0, 1)
-    believed = np.stack([right, 1 - right], 1)
-    turned = (angles - np.median(angles, 0)) / np.radians(10)
-    levelled = {name: np.stack([_level(v, turned, fps) for v in sides.T], 1) for name, sides in measures.items()}
-    out = {}
-    for name, sides in levelled.items():
-        rest = np.array([_shortest_half(v) for v in sides.T])
-        shift, doubt = _doubted(name, rest, sides) if layout.name == "mediapipe478" else (0.0, 0.0)
-        change = sides - (rest + shift)
-        change = np.where(change * doubt > 0, np.sign(doubt) * np.maximum(np.abs(change) - abs(doubt), 0), change)
-        out[name] = change[:, 0] if change.shape[1] == 1 else (change * believed).sum(1)
-    talking = np.clip(out["gap"], 0, _SPEECH_GAP)
-    for name in _SPEECH:
-        out[name] = out[name] - _SPEECH[name] * talking
-    for name in _JAW:
-        out[name] = out[name] - _JAW[name] * out["gap"]
-    return out
+
+    angles: Float[np.ndarray, "2"]
+    """The clip's median yaw and pitch, radians."""
+    slopes: dict[str, Float[np.ndarray, "S 2"]]
+    """What each side of a measure does with ten degrees of yaw and of pitch."""
+    places: dict[str, Float[np.ndarray, " S"]]
+    """Where each side of a measure rests."""
+    doubts: dict[str, float]
+    """How much of a change is not believed, with its sign (:func:`_doubted`)."""
+
+    @classmethod
+    def fit(
+        cls, measures: dict[str, Sided], angles: Float[np.ndarray, "N 2"], layout: FaceLayout, fps: float | int
+    ) -> "Rest":
+        """The rest of the person in a clip.
+
+        Args:
+            measures: of :func:`measure`.
+            angles: of :func:`head_angles`.
+            layout: whose points were measured; :data:`USUAL` is known for MediaPipe's.
+            fps: frames a second.
+        """
+        middle = np.median(angles, 0)
+        turned = (angles - middle) / np.radians(10)
+        slopes, places, doubts = {}, {}, {}
+        for name, sides in measures.items():
+            slopes[name] = np.stack([_slope(v, turned, fps) for v in sides.T])
+            level = sides - turned @ slopes[name].T
+            rest = np.array([_shortest_half(v) for v in level.T])
+            shift, doubt = _doubted(name, rest, level) if layout.name == "mediapipe478" else (0.0, 0.0)
+            places[name], doubts[name] = rest + shift, doubt
+        return cls(middle, slopes, places, doubts)
+
+    def change(
+        self, measures: dict[str, Sided], angles: Float[np.ndarray, "N 2"]
+    ) -> dict[str, Float[np.ndarray, " N"]]:
+        """Each measure's departure from this rest, both sides together, in any frames of the same person.
+
+        Args:
+            measures: of :func:`measure`.
+            angles: of :func:`head_angles`.
+        """
+        turned = (angles - self.angles) / np.radians(10)
+        right = np.clip(0.5 + angles[:, 0] / (2 * _NEAR), 0, 1)
+        believed = np.stack([right, 1 - right], 1)
+        out = {}
+        for name, sides in measures.items():
+            change = sides - turned @ self.slopes[name].T - self.places[name]
+            doubt = self.doubts[name]
+            change = np.where(change * doubt > 0, np.sign(doubt) * np.maximum(np.abs(change) - abs(doubt), 0), change)
+            out[name] = change[:, 0] if change.shape[1] == 1 else (change * believed).sum(1)
+        talking = np.clip(out["gap"], 0, _SPEECH_GAP)
+        for name in _SPEECH:
+            out[name] = out[name] - _SPEECH[name] * talking
+        for name in _JAW:
+            out[name] = out[name] - _JAW[name] * out["gap"]
+        return out
 
 
 def _doubted(name: str, rest: np.ndarray, sides: np.ndarray) -> tuple[float, float]:
@@ -179,8 +214,8 @@ def _shortest_half(values: np.ndarray) -> float:
     return float(order[begin : begin + half + 1].mean())
 
 
-def _level(values: np.ndarray, turned: np.ndarray, fps: float | int) -> np.ndarray:
-    """Take the part that is linear in the head's angles out, robustly, and shrunk as far as the clip is short or still.
+def _slope(values: np.ndarray, turned: np.ndarray, fps: float | int) -> np.ndarray:
+    """The part that is linear in the head's angles, robustly, and shrunk as far as the clip is short or still.
 
     Least squares with Huber weights and a prior: a clip of ``n`` independent looks says as much about the slope as the
     scatter of real movement allows.
@@ -195,4 +230,4 @@ def _level(values: np.ndarray, turned: np.ndarray, fps: float | int) -> np.ndarr
         centred = turned - (weight @ turned) / weight.sum()
         normal = (centred * weight[:, None]).T @ centred + np.eye(2) / _SLOPE**2
         slope = np.linalg.solve(normal, (centred * weight[:, None]).T @ (values - mean))
-    return values - turned @ slope
+    return slope
