@@ -12,11 +12,12 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from emotalking.errors import UserError
-from emotalking.evaluate.metrics import psnr, ssim
+from emotalking.evaluate.figures import Figure
+from emotalking.evaluate.judges import Judges
+from emotalking.evaluate.score import score
 from emotalking.models.avatar import Avatar, AvatarFrames
 from emotalking.subject import Subject
 from emotalking.subject.frame import paste_torso
-from emotalking.subject.layouts import Label, mask_of
 from emotalking.train.data import windows_of
 
 _DECODERS, _AHEAD = 4, 8
@@ -25,24 +26,16 @@ _DECODERS, _AHEAD = 4, 8
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Scores of F held-out frames, on frames as rendered, before any video encoding."""
+    """Scores of F held-out frames by their pixels alone, on frames as rendered, before any video encoding."""
 
-    indices: Int64[np.ndarray, "F"]
-    psnr: Float[np.ndarray, "F"]
-    """Whole frame, dB."""
-    psnr_head: Float[np.ndarray, "F"]
-    """Head, hair and mouth pixels only, dB."""
-    ssim: Float[np.ndarray, "F"]
-    """Whole frame."""
+    indices: Int64[np.ndarray, " F"]
+    figures: dict[str, Figure]
+    """As :func:`emotalking.evaluate.score.score` gives them."""
 
     def summary(self) -> dict[str, float]:
         """Means over the frames."""
-        return {
-            "frames": float(len(self.indices)),
-            "psnr": float(self.psnr.mean()),
-            "psnr_head": float(self.psnr_head.mean()),
-            "ssim": float(self.ssim.mean()),
-        }
+        means = {name: self.figures[name].value for name in ("psnr", "psnr_head", "ssim")}
+        return {"frames": float(len(self.indices))} | means
 
 
 def check_pair(avatar: Avatar, subject: Subject) -> None:
@@ -198,13 +191,6 @@ def evaluate_held_out(avatar: Avatar, subject: Subject, limit: int | None = None
     check_pair(avatar, subject)
     indices = pick_frames(subject, limit, evenly=True)
     va = own_emotion(subject, indices) if emotion else None
-    rows = []
-    for index, image in zip(indices, reconstruct(avatar, subject, indices, va), strict=True):
-        frame = subject.frame(int(index))
-        truth = torch.from_numpy(frame.image).to(avatar.device).float() / 255.0
-        head = torch.from_numpy(mask_of(frame.labels, Label.HEAD, Label.HAIR, Label.MOUTH)).to(avatar.device)
-        error = (image - truth).square()[head]
-        head_psnr = -10.0 * torch.log10(error.mean()) if error.numel() else torch.tensor(float("nan"))
-        rows.append((float(psnr(image, truth)), float(head_psnr), float(ssim(image, truth))))
-    scores = np.array(rows)
-    return HeldOut(indices, scores[:, 0], scores[:, 1], scores[:, 2])
+    judges = Judges.none(avatar.device)
+    frames = reconstruct(avatar, subject, indices, va)
+    return HeldOut(indices, score(frames, subject=subject, indices=indices, judges=judges))
