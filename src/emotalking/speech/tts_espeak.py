@@ -75,6 +75,9 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 class EspeakSpeaker:
     """Speaks about a hundred languages; ``language`` says which accent ("en-gb"), ``voice`` whose throat.
 
+    The same calls in the same order give the same samples in every process; said again, a text differs by some
+    milliseconds, since the library's glottis goes on from where it was.
+
     Raises:
         UserError: espeak-ng is not installed.
     """
@@ -86,7 +89,7 @@ class EspeakSpeaker:
         """See ``Speaker.say``; 16 kHz samples are resampled from the 22.05 kHz that espeak-ng makes."""
         plain, pace = speakable(text), checked_rate(rate)
         chosen = choose_voice(voice, self.voices(language), language)
-        made = self._engine.synthesize(plain, f"{self._tag(language)}+{chosen}", pace)
+        made = self._engine.synthesize(plain, f"{self._engine.languages[self._tag(language)]}+{chosen}", pace)
         words, phonemes = _timeline(plain, made)
         if not phonemes:
             raise UserError(
@@ -101,14 +104,16 @@ class EspeakSpeaker:
 
     def languages(self) -> tuple[str, ...]:
         """Tags that ``language`` may be, besides "zh"."""
-        return self._engine.languages
+        return tuple(self._engine.languages)
 
     def _tag(self, language: str) -> str:
         """espeak-ng's own tag of a language."""
         tag = SPOKEN_AS.get(language.lower(), language.lower().replace("_", "-"))
         if tag not in self._engine.languages:
-            known = ", ".join(self._engine.languages)
-            raise UserError(f"espeak-ng does not speak '{language}': it speaks zh, {known}.")
+            raise UserError(
+                f"espeak-ng does not speak '{language}': it speaks en, en-gb, de, fr, es, zh and "
+                f"{len(self._engine.languages) - 5} more ('emotalking say --voices')."
+            )
         return tag
 
 
@@ -151,7 +156,12 @@ class _Engine:
             raise UserError("espeak-ng is there but its language data is not: pip install 'emotalking[espeak]'.")
         library.espeak_SetSynthCallback(self._callback)
         library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
-        self.languages = tuple(sorted({tag for voice in self._list(None) for tag in _tags(voice)}))
+        best: dict[str, tuple[int, str]] = {}
+        for voice in self._list(None):
+            for priority, tag in _tags(voice):
+                best[tag.lower()] = min(best.get(tag.lower(), (256, "")), (priority, voice.identifier.decode()))
+        self.languages = {tag: best[tag][1] for tag in sorted(best)}
+        """Tag to espeak-ng's file of the language."""
         found = [voice.identifier.decode().removeprefix("!v/") for voice in self._list(b"variant")]
         own = [name for name in VOICES if name in found]
         rest = (name for name in found if name not in VOICES and not any(part in name for part in _NOVELTIES))
@@ -226,12 +236,12 @@ def _engine() -> _Engine:
     return _Engine(library, data)
 
 
-def _tags(voice: _Voice) -> Iterator[str]:
-    """Languages of a voice: pairs of a priority byte and a string, ended by a zero byte."""
+def _tags(voice: _Voice) -> Iterator[tuple[int, str]]:
+    """Languages of a voice: pairs of a priority byte (low is better) and a string, ended by a zero byte."""
     place = voice.languages
-    while ctypes.string_at(place, 1) != b"\0":
+    while (priority := ctypes.string_at(place, 1)) != b"\0":
         tag = ctypes.string_at(place + 1)
-        yield tag.decode()
+        yield priority[0], tag.decode()
         place += len(tag) + 2
 
 
@@ -280,6 +290,8 @@ def _timeline(text: str, made: _Made) -> tuple[tuple[Timed, ...], tuple[Timed, .
                 sounds[-1] = (word, Timed(before.label, before.start_s, float(start)))
             if end > start:
                 sounds.append((len(heads) - 1, Timed(label, float(start), float(end))))
+    if not sounds:
+        return (), ()
     words = []
     for index, (head, stop) in enumerate(zip(heads, [*heads[1:], len(text)], strict=True)):
         own = [sound for word, sound in sounds if word == index]
