@@ -1,4 +1,4 @@
-"""The four verbs of the command line as functions: prepare, train, render, info.
+"""The verbs of the command line as functions: prepare, train, render, evaluate, info.
 
 Example:
     >>> from emotalking import api
@@ -161,6 +161,103 @@ def render(
         overwrite=overwrite,
         progress=progress,
     )
+
+
+def say(
+    text: str,
+    path: str | Path | None = None,
+    *,
+    times: str | Path | None = None,
+    language: str = "en",
+    voice: str | None = None,
+    rate: float | int = 1.0,
+    speaker: str | Path = "espeak",
+) -> Any:
+    """Say ``text``; returns ``speech.tts.Utterance``, which ``render`` takes in place of a sound file.
+
+    Args:
+        path: .wav file to write.
+        times: .json or .TextGrid file for the times of words and sounds.
+        language: tag such as "en", "en-gb", "de", "fr", "es", "zh".
+        voice: one of the speaker's voices ('emotalking say --voices'); None is its own choice.
+        rate: pace, 0.5 to 2.5 times normal.
+        speaker: "espeak", "gtts" (needs a network), or a folder of sound files.
+
+    Raises:
+        UserError: speaker, language, voice, rate or text cannot be used, or the times are not known.
+    """
+    from emotalking.speech.audio import save_wav
+    from emotalking.speech.times import check_ending, write_times
+    from emotalking.speech.tts import open_speaker
+
+    if path is not None and Path(path).suffix.lower() != ".wav":
+        raise UserError(f"speech cannot be written to {path}: let it end in .wav.")
+    if times is not None:
+        check_ending(Path(times))
+    said = open_speaker(speaker).say(text, language=language, voice=voice, rate=rate)
+    if times is not None:
+        write_times(times, said)
+    if path is not None:
+        save_wav(path, said.samples)
+    return said
+
+
+def evaluate(
+    avatar: str | Path,
+    subject: str | Path,
+    folder: str | Path,
+    *,
+    device: Device = "auto",
+    command: str | None = None,
+    say: Callable[[str], Any] = print,
+    **options: Any,
+) -> Any:
+    """Score an avatar on the held-out frames of its subject; returns ``evaluate.record.Report``.
+
+    Args:
+        avatar: avatar file.
+        subject: the folder that it was trained on.
+        folder: for the report: JSON, tables, page and pictures.
+        device: "auto" takes a GPU if there is one.
+        command: how it was called, for the report; None: this process's command line.
+        say: told what is done.
+        options: fields of ``evaluate.session.Options``.
+
+    Raises:
+        UserError: avatar and subject do not belong together, or a sound, judge or expert cannot be used.
+    """
+    from emotalking.evaluate.evaluation import evaluate as run
+    from emotalking.evaluate.session import Options
+
+    chosen = Options.of(options)
+    return run(
+        Path(avatar), Path(subject), Path(folder), chosen, device=choose_device(device), command=command, say=say
+    )
+
+
+def evaluate_again(
+    report: str | Path,
+    folder: str | Path,
+    *,
+    avatar: str | Path | None = None,
+    subject: str | Path | None = None,
+    device: Device = "auto",
+    say: Callable[[str], Any] = print,
+) -> Any:
+    """Make a report of :func:`evaluate` again from its JSON; returns ``evaluate.evaluation.Again``.
+
+    Args:
+        report: ``report.json``.
+        folder: for the new report.
+        avatar, subject: where these lie now; None: where they lay then.
+
+    Raises:
+        UserError: the report, or something that it needs, cannot be used.
+    """
+    from emotalking.evaluate.evaluation import evaluate_again as run
+
+    there = [None if path is None else Path(path) for path in (avatar, subject)]
+    return run(Path(report), Path(folder), avatar=there[0], subject=there[1], device=choose_device(device), say=say)
 
 
 def info(path: str | Path) -> dict[str, Any]:

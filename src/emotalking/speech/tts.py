@@ -79,6 +79,15 @@ class Speaker(Protocol):
         ...
 
 
+@runtime_checkable
+class Polyglot(Speaker, Protocol):
+    """A speaker that can tell which languages it speaks."""
+
+    def languages(self) -> tuple[str, ...]:
+        """Tags that ``language`` may be."""
+        ...
+
+
 def open_speaker(which: str | Path) -> Speaker:
     """The speaker called ``which``.
 

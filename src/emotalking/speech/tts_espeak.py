@@ -245,7 +245,7 @@ def _tags(voice: _Voice) -> Iterator[tuple[int, str]]:
         place += len(tag) + 2
 
 
-_SPELLINGS = ((r"s\.", "ʂ"), (r"i[.\u032a]", "ɨ"), (r"nɡ$", "ŋ"), (r"(?<=[ptkɕʂs])h$", "ʰ"), ("-$", ""))
+_SPELLINGS = (("o-", "ɤ"), (r"s\.", "ʂ"), (r"i[.\u032a]", "ɨ"), (r"nɡ$", "ŋ"), (r"(?<=[ptkɕʂs])h$", "ʰ"), ("-$", ""))
 """Names of espeak-ng's that are not quite IPA."""
 
 

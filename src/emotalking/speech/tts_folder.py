@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from emotalking.errors import UserError
+from emotalking.files import write_bytes
 from emotalking.speech.align import align
-from emotalking.speech.audio import load_audio
+from emotalking.speech.audio import load_audio, save_wav
 from emotalking.speech.tempo import at_tempo
-from emotalking.speech.times import read_times
+from emotalking.speech.times import read_times, write_times
 from emotalking.speech.tts import Utterance, checked_rate, choose_voice, speakable
 
 SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
@@ -70,6 +71,14 @@ class FolderSpeaker:
             return replace(read_times(known, samples), voice=voice)
         text = _words(path)
         return align(Utterance(text, language, voice, samples, None, None))
+
+
+def write_recording(path: Path, utterance: Utterance) -> None:
+    """Write an utterance as this speaker reads it: ``path`` (.wav), its words (.txt) and, if known, times (.json)."""
+    save_wav(path, utterance.samples)
+    write_bytes(path.with_suffix(".txt"), (utterance.text + "\n").encode())
+    if utterance.words is not None and utterance.phonemes is not None:
+        write_times(path.with_suffix(".json"), utterance)
 
 
 def _words(path: Path) -> str:

@@ -61,15 +61,19 @@ class GttsSpeaker:
         self._tag(language)
         return tuple(_ACCENTS.get(_base(language), ())) or ("default",)
 
-    def _tag(self, language: str) -> str:
-        """The service's own tag of a language."""
+    def languages(self) -> tuple[str, ...]:
+        """Tags that ``language`` may be, besides "zh"."""
         from gtts.lang import tts_langs
 
-        known = {tag.lower(): tag for tag in tts_langs()}
+        return tuple(sorted(tts_langs()))
+
+    def _tag(self, language: str) -> str:
+        """The service's own tag of a language."""
+        known = {tag.lower(): tag for tag in self.languages()}
         for wanted in (language, _SPOKEN_AS.get(_base(language), ""), _base(language)):
             if wanted.lower() in known:
                 return known[wanted.lower()]
-        raise UserError(f"gTTS does not speak '{language}': it speaks {', '.join(sorted(known.values()))}.")
+        raise UserError(f"gTTS does not speak '{language}': it speaks {', '.join(self.languages())}.")
 
 
 def _base(language: str) -> str:
