@@ -8,7 +8,8 @@ import pytest
 from emotalking.errors import UserError
 from emotalking.render.backgrounds import background_plate
 from emotalking.render.player import Player
-from emotalking.speech.features import LogMel, audio_windows
+from emotalking.speech.mel import LogMel
+from emotalking.speech.tracks import audio_windows
 
 
 def test_frames_cover_the_sound(avatar, talk) -> None:

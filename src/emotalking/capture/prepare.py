@@ -27,7 +27,7 @@ from emotalking.capture.layers import draw_layers, make_background, make_masks
 from emotalking.capture.normals import make_normals
 from emotalking.capture.openface import read_openface
 from emotalking.capture.pose import project, solve_pose
-from emotalking.capture.sound import cut_sound, write_features, write_sound
+from emotalking.capture.sound import cut_sound, write_sound
 from emotalking.capture.steady import steady
 from emotalking.capture.steps import file_hash
 from emotalking.capture.store import build, chunks, save_pose, save_track
@@ -37,6 +37,7 @@ from emotalking.emotion.estimator import ActionUnitEmotion
 from emotalking.errors import UserError
 from emotalking.progress import track
 from emotalking.speech.audio import SAMPLE_RATE, sound_span
+from emotalking.speech.features import write_features
 from emotalking.speech.sync_offset import TRUSTED, measure_offset
 from emotalking.subject import Subject, write
 from emotalking.subject.place import to_runs

@@ -1,7 +1,6 @@
 """The sound of a subject: cut to its frames, in step with the mouth, in memory that does not grow with the clip."""
 
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,6 @@ from jaxtyping import Float
 from emotalking.capture.timeline import Timeline
 from emotalking.files import replacing
 from emotalking.speech.audio import SAMPLE_RATE, iter_audio
-from emotalking.speech.features import audio_features
-
-_CHUNK = 2048
-"""Frames of features at a time."""
 
 
 def cut_sound(clip: str | Path, timeline: Timeline, late_s: float = 0.0) -> Float[np.ndarray, " S"]:
@@ -66,15 +61,3 @@ def _pieces(clip: str | Path, timeline: Timeline, late_s: float) -> Iterator[Flo
         left -= len(chunk)
         if left <= 0:
             return
-
-
-def write_features(path: Path, sound: Path, name: str, count: int, fps: Fraction) -> None:
-    """Write the features ``name`` of the file ``sound`` for ``count`` frames as float32 ``.npy``."""
-    provider = audio_features(name)
-    heard = provider.track(iter_audio(sound))
-    with replacing(path) as scratch:
-        out = np.lib.format.open_memmap(scratch, "w+", np.float32, (count, provider.steps, provider.channels))
-        for begin in range(0, count, _CHUNK):
-            index = np.arange(begin, min(begin + _CHUNK, count))
-            out[index] = heard.frames(index, fps)
-        out.flush()

@@ -15,7 +15,8 @@ from torch import Tensor
 from emotalking.errors import UserError
 from emotalking.render.backgrounds import Background, background_plate
 from emotalking.render.poses import PoseLoop, Poses
-from emotalking.speech.features import FeatureTrack, FrameFeatures, audio_features, features_of
+from emotalking.speech.features import audio_features, features_of
+from emotalking.speech.tracks import FeatureTrack, FrameFeatures
 
 Sound = str | Path | Float[np.ndarray, " S"] | FeatureTrack | FrameFeatures
 """A sound or video file, float32 mono samples at 16 kHz, or features computed before."""

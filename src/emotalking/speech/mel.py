@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from emotalking.speech.audio import SAMPLE_RATE
+from emotalking.speech.rows import GrowingRows, blocks, spread
+from emotalking.speech.tracks import ComputedFeatures, FeatureTrack
 
 CHANNELS = 32
 HOP = SAMPLE_RATE // 50
@@ -39,6 +41,8 @@ channel's active mean here, a noisy channel 0.2 to 0.9."""
 _NOISE_CAP = 0.8
 _BLOCK = 512
 """Steps transformed at once."""
+_ENOUGH = 90_000
+"""Steps (half an hour) from which on the statistics of a recording are taken from pieces spread over it."""
 
 
 def mel_filterbank() -> Float[np.ndarray, "channels bins"]:
@@ -72,20 +76,28 @@ def mel_spectra(chunks: Iterable[Float[np.ndarray, " n"]]) -> MelSpectra:
     Args:
         chunks: float32 mono at 16 kHz, pieces of any length.
     """
-    filters = mel_filterbank()
-    hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
     powers, squares = [np.zeros((0, CHANNELS), np.float32)], [np.zeros(0, np.float32)]
-    counted = _Counted(chunks)
-    for block in _blocks(counted):
-        frames = np.lib.stride_tricks.sliding_window_view(block, WINDOW)[::HOP] * hann
-        power = np.abs(np.fft.rfft(frames, FFT)) ** 2
-        powers.append((power @ filters.T).astype(np.float32))
-        squares.append(((frames**2).sum(-1) / (hann**2).sum()).astype(np.float32))
+    counted = Counted(chunks)
+    for power, square in iter_mel(counted):
+        powers.append(power)
+        squares.append(square)
     return MelSpectra(np.concatenate(powers), np.concatenate(squares), counted.samples)
 
 
-class _Counted:
-    """Pre-emphasised chunks, and how many samples went by."""
+def iter_mel(
+    counted: "Counted",
+) -> Iterator[tuple[Float[np.ndarray, "steps channels"], Float[np.ndarray, " steps"]]]:
+    """Power and mean square of :func:`mel_spectra`, some hundred steps at a time."""
+    filters = mel_filterbank()
+    hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
+    for block in _blocks(counted):
+        frames = np.lib.stride_tricks.sliding_window_view(block, WINDOW)[::HOP] * hann
+        power = np.abs(np.fft.rfft(frames, FFT)) ** 2
+        yield (power @ filters.T).astype(np.float32), ((frames**2).sum(-1) / (hann**2).sum()).astype(np.float32)
+
+
+class Counted:
+    """Pre-emphasised chunks of a recording, and how many samples went by."""
 
     def __init__(self, chunks: Iterable[np.ndarray]) -> None:
         self.chunks = chunks
@@ -101,7 +113,7 @@ class _Counted:
                 yield joined[1:] - np.float32(PREEMPHASIS) * joined[:-1]
 
 
-def _blocks(counted: _Counted) -> Iterator[np.ndarray]:
+def _blocks(counted: Counted) -> Iterator[np.ndarray]:
     """Pieces of the signal that hold a whole number of windows, 320 samples apart, centred on their steps."""
     pending = [np.zeros((WINDOW - HOP) // 2, np.float32)]
     length = len(pending[0])
@@ -137,30 +149,90 @@ def normalise(spectra: MelSpectra) -> Float[np.ndarray, "steps channels"]:
     Returns:
         [steps, 32] float32 >= 0; active speech has mean about 2 and deviation about 1 in every channel.
     """
-    quiet = np.zeros_like(spectra.power)
-    level = _speech_level(spectra.mean_square)
-    if level < _WEAKEST_SPEECH:
-        return quiet
-    active = spectra.mean_square > level * 10.0 ** (_ACTIVE_DB / 10)
+    levels = _levels(spectra.power, spectra.mean_square, speech_level(spectra.mean_square))
+    if levels is None:
+        return np.zeros_like(spectra.power)
+    return levels.normalised(spectra.power, spectra.mean_square)
+
+
+class LogMel(ComputedFeatures):
+    """The embedded features: 16 steps of 20 ms of normalised log-mel around each frame."""
+
+    name = "mel"
+    file = "mel"
+    channels = CHANNELS
+    steps = 16
+    rate_hz = 50.0
+    reach_s = 0.1825
+    """Eight steps of 20 ms, half a window, and half a step where the frame rate does not divide the steps'."""
+
+    def track(self, chunks: Iterable[Float[np.ndarray, " n"]]) -> FeatureTrack:
+        """Features of one recording, normalised over the whole of it: level, noise, mean and deviation of its channels.
+
+        Args:
+            chunks: consecutive pieces of float32 mono at 16 kHz in [-1, 1].
+        """
+        counted = Counted(chunks)
+        powers, squares = GrowingRows(CHANNELS), [np.zeros(0, np.float32)]
+        for power, square in iter_mel(counted):
+            powers.append(power)
+            squares.append(square)
+        mean_square = np.concatenate(squares)
+        picked = spread(len(powers), _ENOUGH)
+        some = np.concatenate([powers[pick] for pick in picked])
+        levels = _levels(some, np.concatenate([mean_square[pick] for pick in picked]), speech_level(mean_square))
+        values = GrowingRows(CHANNELS)
+        for pick in blocks(len(powers)):
+            power = powers[pick]
+            values.append(np.zeros_like(power) if levels is None else levels.normalised(power, mean_square[pick]))
+        return FeatureTrack(values, self.rate_hz, self.steps, counted.samples / SAMPLE_RATE)
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """What :func:`normalise` takes off a recording."""
+
+    level: float
+    noise: Float[np.ndarray, " channels"]
+    gate_db: tuple[float, float]
+    floor: Float[np.ndarray, " channels"]
+    mean: Float[np.ndarray, " channels"]
+    deviation: Float[np.ndarray, " channels"]
+
+    def normalised(
+        self, power: Float[np.ndarray, "steps channels"], mean_square: Float[np.ndarray, " steps"]
+    ) -> Float[np.ndarray, "steps channels"]:
+        """Steps of the recording as features."""
+        clean = np.maximum(power - self.noise, 0.0)
+        kept = clean.sum(-1) / np.maximum(power.sum(-1), 1e-20)
+        loudness_db = 10.0 * np.log10(np.maximum(mean_square * kept / self.level, 1e-12))
+        closed, opened = self.gate_db
+        gate = np.clip((loudness_db - closed) / (opened - closed), 0.0, 1.0)[:, None]
+        above = (np.log(np.maximum(clean, self.floor)) - self.mean) / self.deviation
+        return (gate * np.maximum(0.0, above + 2.0)).astype(np.float32)
+
+
+def _levels(power: np.ndarray, mean_square: np.ndarray, level: float) -> _Levels | None:
+    """Statistics of the steps ``power`` [S, C] with ``mean_square`` [S]; None: there is no speech."""
+    active: Bool[np.ndarray, " steps"] = mean_square > level * 10.0 ** (_ACTIVE_DB / 10)
+    if level < _WEAKEST_SPEECH or not active.any():
+        return None
     # Digital silence around a recording says nothing about the noise of its room.
-    noise = _noise_power(spectra.power[spectra.mean_square > 1e-8 * level], spectra.power[active].mean(0))
-    power = np.maximum(spectra.power - noise, 0.0)
-    kept = power.sum(-1) / np.maximum(spectra.power.sum(-1), 1e-20)
-    loudness_db = 10.0 * np.log10(np.maximum(spectra.mean_square * kept / level, 1e-12))
-    noise_share = noise.sum() / np.maximum(spectra.power[active].mean(0).sum(), 1e-20)
-    noise_db = 10.0 * np.log10(np.maximum(noise_share, 1e-12))
+    noise = _noise_power(power[mean_square > 1e-8 * level], power[active].mean(0))
+    noise_share = noise.sum() / np.maximum(power[active].mean(0).sum(), 1e-20)
+    noise_db = 10.0 * float(np.log10(np.maximum(noise_share, 1e-12)))
     closed, opened = (max(own, noise_db + above) for own, above in zip(_GATE_DB, _NOISE_GATE_DB, strict=True))
-    gate = np.clip((loudness_db - closed) / (opened - closed), 0.0, 1.0)[:, None]
     # The floor lies 60 dB under the channel's own mean, and 70 dB under the whole, so that the dust in an empty channel
     # (telephone speech has nothing above 4 kHz) stays a constant and is not blown up to look like speech.
-    mean_power = power[active].mean(0)
-    log_power = np.log(np.maximum(power, 1e-6 * mean_power + 1e-7 * mean_power.sum() + 1e-20))
-    mean = log_power[active].mean(0)
-    deviation = np.maximum(log_power[active].std(0), 0.5)
-    return (gate * np.maximum(0.0, (log_power - mean) / deviation + 2.0)).astype(np.float32)
+    clean = np.maximum(power[active] - noise, 0.0)
+    mean_power = clean.mean(0)
+    floor = 1e-6 * mean_power + 1e-7 * mean_power.sum() + 1e-20
+    log_power = np.log(np.maximum(clean, floor))
+    deviation = np.maximum(log_power.std(0), 0.5)
+    return _Levels(level, noise, (closed, opened), floor, log_power.mean(0), deviation)
 
 
-def _speech_level(mean_square: np.ndarray) -> float:
+def speech_level(mean_square: Float[np.ndarray, " steps"]) -> float:
     """Mean square of the steps that carry the speech; 0 for silence."""
     if not mean_square.any():
         return 0.0

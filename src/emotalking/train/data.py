@@ -10,7 +10,7 @@ from torch import Tensor
 
 from emotalking.errors import UserError
 from emotalking.ops.normals import decode_normals
-from emotalking.speech.features import FUTURE_FRAMES, PAST_FRAMES, WINDOW_FRAMES
+from emotalking.speech.tracks import FUTURE_FRAMES, PAST_FRAMES, WINDOW_FRAMES
 from emotalking.subject import Subject
 from emotalking.subject.layouts import FaceLayout, Label
 
