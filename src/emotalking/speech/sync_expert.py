@@ -161,7 +161,9 @@ def open_expert(which: str, subject: Subject | None = None, device: torch.device
 
 
 def calm_square(
-    square: Callable[[Float[np.ndarray, "n 68 2"]], Square], points: Sequence[Float[np.ndarray, "68 2"]], index: int
+    square: Callable[[Float[np.ndarray, "n 68 2"]], Square],
+    points: Float[np.ndarray, "N 68 2"] | Sequence[Float[np.ndarray, "68 2"]],
+    index: int,
 ) -> Square | None:
     """What ``square`` gives for the 13 frames around frame ``index``: follows a moving head without its jitter.
 
