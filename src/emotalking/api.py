@@ -24,6 +24,7 @@ from emotalking.models.avatar import Avatar, read_avatar_file
 from emotalking.render.backgrounds import Background
 from emotalking.render.clip import Rendered, render_clip
 from emotalking.render.player import Performer
+from emotalking.speech.tts import Utterance
 from emotalking.subject import Subject
 from emotalking.subject.validate import validate
 
@@ -114,9 +115,10 @@ def train(
 
 def render(
     avatar: str | Path | Performer,
-    audio: str | Path | Float[np.ndarray, " S"],
+    audio: str | Path | Float[np.ndarray, " S"] | Utterance,
     video: str | Path | None = None,
     *,
+    strip: str | Path | None = None,
     emotion: str | tuple[float, float] | EmotionTrack | None = None,
     device: Device = "auto",
     folder: str | Path | None = None,
@@ -133,7 +135,7 @@ def render(
 
     Args:
         avatar: avatar file, or an avatar already loaded (``device`` then has no effect).
-        audio: sound or video file, or float32 mono samples at 16 kHz.
+        audio: sound or video file, float32 mono samples at 16 kHz, or what :func:`say` said.
         video: file to write, with sound.
         emotion: a name ("happy", "happy:0.5"), "valence,arousal", a pair, or a track; None leaves it out.
 
@@ -150,6 +152,7 @@ def render(
         load_avatar(avatar, choose_device(device)) if isinstance(avatar, str | Path) else avatar,
         audio,
         video,
+        strip=strip,
         folder=folder,
         features=features,
         emotion=emotion,
@@ -172,8 +175,8 @@ def say(
     voice: str | None = None,
     rate: float | int = 1.0,
     speaker: str | Path = "espeak",
-) -> Any:
-    """Say ``text``; returns ``speech.tts.Utterance``, which ``render`` takes in place of a sound file.
+) -> Utterance:
+    """Say ``text``, for :func:`render` or as files.
 
     Args:
         path: .wav file to write.

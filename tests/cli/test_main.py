@@ -49,8 +49,11 @@ def test_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["sing"], "invalid choice"),
         (["--loud"], "--help"),
-        (["render"], "required: avatar, --audio"),
-        (["render", "AVATAR"], "--audio"),
+        (["render"], "required: avatar"),
+        (["render", "AVATAR"], "one of the arguments --audio --text is required"),
+        (["render", "AVATAR", "--audio", "SPEECH", "--text", "Hello"], "not allowed with argument --audio"),
+        (["render", "AVATAR", "--audio", "SPEECH", "-o", "a.mp4", "--voice", "m3"], "are for --text"),
+        (["render", "AVATAR", "--audio", "SPEECH", "--strip", "a.gif"], ".png or .jpg"),
         (["train", "nowhere", "a.safetensors", "--preset", "huge"], "invalid choice: 'huge'"),
         (["train", "nowhere", "a.safetensors"], "no subject folder nowhere"),
         (["train", "nowhere", "."], "is a folder"),

@@ -19,6 +19,7 @@ COMMANDS = {
     "prepare": "clip to subject folder: track the face, find masks, action units, emotion, sound",
     "train": "subject folder to avatar file",
     "render": "avatar file and speech to video, with emotion",
+    "say": "text to speech, with the times of its words and sounds; voices, curated sentences and their coverage",
     "import": "complete a folder of TalkingGaussian or ER-NeRF, so that emotion can be trained on it",
     "validate": "what is missing or odd in a subject folder, and what to do",
     "info": "what an avatar file or a subject folder holds",

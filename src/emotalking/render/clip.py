@@ -1,6 +1,6 @@
 """From an avatar and a sound to files on disk."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,11 @@ from emotalking.errors import UserError
 from emotalking.render.backgrounds import Background
 from emotalking.render.paste import Paster
 from emotalking.render.player import Emotion, Performer, Player, Sound
+from emotalking.render.strip import LONGEST_S, Strip
 from emotalking.render.writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
 from emotalking.speech.audio import SAMPLE_RATE, iter_audio
 from emotalking.speech.features import audio_features, imported_track
+from emotalking.speech.tts import Utterance
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,15 @@ class Rendered:
     folder: Path | None
     frames: int
     seconds: float
+    strip: Path | None = None
 
 
 def render_clip(
     avatar: Performer,
-    audio: str | Path | Float[np.ndarray, " S"],
+    audio: str | Path | Float[np.ndarray, " S"] | Utterance,
     video: str | Path | None = None,
     *,
+    strip: str | Path | None = None,
     folder: str | Path | None = None,
     features: str | Path | None = None,
     emotion: Emotion | None = None,
@@ -49,9 +53,11 @@ def render_clip(
 
     Args:
         avatar: who speaks.
-        audio: sound or video file, or float32 mono samples at 16 kHz.
+        audio: sound or video file, float32 mono samples at 16 kHz, or speech made from text.
         video: file to write; its ending chooses the codec (see ``VideoWriter``). An older file there is replaced only
             when the new one is complete.
+        strip: picture of the first seconds' frames, cut to the mouth, above the sound; with words and their sounds
+            where ``audio`` is speech whose times are known. Alone, only these seconds are rendered.
         folder: folder for lossless frames.
         features: audio features of this sound that another program computed (.npy), for an avatar that needs such.
         emotion: valence and arousal over time.
@@ -67,21 +73,14 @@ def render_clip(
     Raises:
         UserError: anything about the inputs or the outputs that cannot be.
     """
-    if video is None and folder is None:
-        raise UserError("nothing to write: give a video file, a folder for frames, or both.")
-    if seconds is not None and not seconds > 0:
-        raise UserError(f"the length to render is {seconds:g} s: give a positive number of seconds.")
-    alpha = isinstance(background, str) and background == "transparent"
-    if video is not None:
-        codec_for(Path(video), alpha)
-        if isinstance(audio, str | Path) and Path(audio).exists() and Path(video).exists():
-            if Path(audio).samefile(video):
-                raise UserError(f"{video} is both the sound and the result: give the result another name.")
-    if paste is not None and background is not None:
-        raise UserError("pasting back shows the clip's own background: leave --background and --transparent away.")
+    heard = audio.samples if isinstance(audio, Utterance) else audio
+    if video is None and folder is None and strip is not None:
+        seconds = min(LONGEST_S, LONGEST_S if seconds is None else seconds)
+    _check(heard, [video, folder, strip], seconds, background, paste)
+    picture = None if strip is None else Strip(strip, avatar)
     player = Player(avatar)
     track: Sound = (
-        player.listen(audio)
+        player.listen(heard)
         if features is None
         else imported_track(features, audio_features(avatar.audio_features), avatar.fps)
     )
@@ -92,6 +91,8 @@ def render_clip(
     frames = player.frames(
         track, emotion, poses=poses, background=background, seconds=seconds, batch=batch, matte=matte
     )
+    if picture is not None:
+        frames = picture.watch(frames, matte)
     width, height = avatar.width, avatar.height
     if paste is not None:
         paster = Paster(paste, getattr(avatar, "place", None))
@@ -102,19 +103,59 @@ def render_clip(
         if folder is not None:
             outputs.append(FrameFolder(folder, overwrite=overwrite))
         if video is not None:
-            sound = _heard(audio)
+            sound = _heard(heard)
+            alpha = isinstance(background, str) and background == "transparent"
             outputs.append(stack.enter_context(VideoWriter(video, width, height, avatar.fps, sound, alpha=alpha)))
         for done, image in enumerate(frames, 1):
             for output in outputs:
                 output.write(image)
             if progress is not None:
                 progress(done, total)
+    if picture is not None:
+        words, sounds = (audio.words, audio.phonemes) if isinstance(audio, Utterance) else (None, None)
+        picture.save(_beginning(heard), words, sounds)
     return Rendered(
         Path(video) if video is not None else None,
         Path(folder) if folder is not None else None,
         total,
         float(total / avatar.fps),
+        Path(strip) if strip is not None else None,
     )
+
+
+def _check(
+    audio: str | Path | Float[np.ndarray, " S"],
+    outputs: Sequence[str | Path | None],
+    seconds: float | None,
+    background: Background,
+    paste: str | Path | None,
+) -> None:
+    """Refuse what cannot be before anything is loaded; ``outputs`` begins with the video."""
+    if not any(outputs):
+        raise UserError("nothing to write: give a video file, a folder for frames, a strip, or several of them.")
+    if seconds is not None and not seconds > 0:
+        raise UserError(f"the length to render is {seconds:g} s: give a positive number of seconds.")
+    if (video := outputs[0]) is not None:
+        codec_for(Path(video), isinstance(background, str) and background == "transparent")
+        if isinstance(audio, str | Path) and Path(audio).exists() and Path(video).exists():
+            if Path(audio).samefile(video):
+                raise UserError(f"{video} is both the sound and the result: give the result another name.")
+    if paste is not None and background is not None:
+        raise UserError("pasting back shows the clip's own background: leave --background and --transparent away.")
+
+
+def _beginning(audio: str | Path | Float[np.ndarray, " S"]) -> Float[np.ndarray, " n"]:
+    """The samples that a strip shows."""
+    wanted = round(LONGEST_S * SAMPLE_RATE)
+    if isinstance(audio, np.ndarray):
+        return audio[:wanted]
+    pieces, length = [np.zeros(0, np.float32)], 0
+    for piece in iter_audio(audio):
+        pieces.append(piece)
+        length += len(piece)
+        if length >= wanted:
+            break
+    return np.concatenate(pieces)[:wanted]
 
 
 def _heard(audio: str | Path | Float[np.ndarray, " S"]) -> Iterator[Float[np.ndarray, " n"]]:

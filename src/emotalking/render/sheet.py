@@ -47,7 +47,7 @@ def contact_sheet(
     for index, image in enumerate(images):
         x = _MARGIN + index % columns * pitch[0]
         y = _MARGIN + head + index // columns * pitch[1]
-        picture = ImageOps.contain(_opaque(image), (cell, cell), Image.Resampling.LANCZOS)
+        picture = ImageOps.contain(opaque(image), (cell, cell), Image.Resampling.LANCZOS)
         sheet.paste(picture, (x + (cell - picture.width) // 2, y + (cell - picture.height) // 2))
         if captions:
             draw.text(
@@ -67,8 +67,8 @@ def save_picture(path: str | Path, image: UInt8[np.ndarray, "H W channels"]) -> 
         scratch.unlink(missing_ok=True)
 
 
-def _opaque(image: np.ndarray) -> Image.Image:
-    """RGB picture; transparency shows chequered paper."""
+def opaque(image: UInt8[np.ndarray, "H W channels"]) -> Image.Image:
+    """RGB picture; the transparency of straight RGBA shows chequered paper."""
     if image.shape[2] == 3:
         return Image.fromarray(image)
     rows, columns = np.indices(image.shape[:2]) // max(4, image.shape[0] // 32)

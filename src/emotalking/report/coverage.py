@@ -46,5 +46,6 @@ def _bars(group: Sequence[str], covered: Coverage) -> Plot:
     for place in none:
         axis.get_xticklabels()[place].set_color("#b3261e")
     axis.grid(axis="x", visible=False)
+    axis.set_axisbelow(True)
     axis.set_ylabel("times")
     return plot

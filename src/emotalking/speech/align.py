@@ -17,7 +17,7 @@ from emotalking.speech.tts import Timed, Utterance
 LONGEST_S = 60.0
 """Recordings longer than this are left without times: the path through them costs their length squared."""
 _STEP_S = HOP / SAMPLE_RATE
-_STALL = 0.15
+_STALL = 0.4
 """Cost of a recorded step without a step of the reading, or with two, relative to the mean distance: keeps the path
 near the diagonal where the spectra do not decide."""
 
@@ -44,19 +44,19 @@ def warped(reading: Utterance, recording: Utterance) -> Utterance:
     theirs, ours = (normalise(mel_spectra([each.samples])) for each in (reading, recording))
     if not theirs.any() or not ours.any():
         return recording
-    (first, last), (begin, end) = _extent(theirs), _extent(ours)
-    theirs, ours = theirs[first:last], ours[begin:end]
-    if len(theirs) > 2 * len(ours):
+    first, last = _extent(theirs)
+    if last - first + 2 > 2 * len(ours) - 1:
         return recording
-    steps = first + warp_path(ours, theirs)
+    # A step of silence at both ends of the reading takes what the recording has before and behind the words.
+    steps = first - 1 + warp_path(ours, np.pad(theirs[first:last], ((1, 1), (0, 0))))
 
     def moved(timed: tuple[Timed, ...] | None) -> tuple[Timed, ...] | None:
         if timed is None:
             return None
         edges = np.array([[each.start_s, each.end_s] for each in timed]).reshape(-1, 2) / _STEP_S
-        new = (begin + np.interp(edges, steps + 0.5, np.arange(len(steps)) + 0.5)) * _STEP_S
+        times = np.interp(edges.clip(first, last), steps + 0.5, np.arange(len(steps)) + 0.5) * _STEP_S
         return tuple(
-            Timed(each.label, float(start), float(stop)) for each, (start, stop) in zip(timed, new, strict=True)
+            Timed(each.label, float(start), float(stop)) for each, (start, stop) in zip(timed, times, strict=True)
         )
 
     return replace(recording, words=moved(reading.words), phonemes=moved(reading.phonemes))
@@ -71,12 +71,12 @@ def _extent(spectra: np.ndarray) -> tuple[int, int]:
 def warp_path(ours: Float[np.ndarray, "n channels"], theirs: Float[np.ndarray, "m channels"]) -> Int[np.ndarray, " n"]:
     """For each of our steps the step of theirs that sounds most alike: non-decreasing, from the first to the last.
 
-    Each of our steps takes the same step of theirs again, the next, or the one after the next, so that m <= 2 n.
+    Each of our steps takes the same step of theirs again, the next, or the one after the next, which needs m < 2 n.
     """
     n, m = len(ours), len(theirs)
     squares = (ours**2).sum(1)[:, None] + (theirs**2).sum(1)[None] - 2.0 * ours @ theirs.T
     distance = np.sqrt(np.maximum(squares, 0.0))
-    uneven = _STALL * distance.mean()
+    uneven = np.where(theirs.any(1), _STALL * distance.mean(), 0.0)  # silence may last
     total = np.full(m, np.inf)
     total[0] = distance[0, 0]
     moves = np.zeros((n, m), np.uint8)
@@ -84,7 +84,7 @@ def warp_path(ours: Float[np.ndarray, "n channels"], theirs: Float[np.ndarray, "
         options = np.full((3, m), np.inf)
         options[0] = total + uneven
         options[1, 1:] = total[:-1]
-        options[2, 2:] = total[:-2] + uneven
+        options[2, 2:] = total[:-2] + uneven[2:]
         moves[step] = options.argmin(0)
         total = options.min(0) + distance[step]
     path = np.empty(n, np.int64)
