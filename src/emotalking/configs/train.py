@@ -85,6 +85,48 @@ class LossConfig:
     """Total variation of the rendered normal map; likewise."""
     normal_residual: float = 0.0
     """Mean absolute normal residual; likewise."""
+    sync: float = 0.0
+    """Sync distance (eq. 9) of five rendered frames, after warm-up, where `sync.expert` names an expert."""
+
+
+@dataclass(frozen=True)
+class SyncConfig:
+    """The sync loss (paper 3.3.2, eq. 9; paper-spec 10, 13). Its weights are each stage's `losses.sync`."""
+
+    expert: str = "none"
+    """Who judges: `personal` (made from the training frames where it is not yet in the subject folder), `syncnet`
+    (SyncNet v2's checkpoint), a personal expert's file, or `none`: no sync loss."""
+    speech: str = "espeak"
+    """Speech without pictures to train on: `espeak` says the curated sentences, a folder gives its sound files, `none`
+    leaves the clip's own sound alone."""
+    languages: str = "en"
+    """Whose curated sentences are spoken, separated by commas. The paper: ten English ones."""
+    takes: int = 3
+    """How often each set is said, every time by other voices at other rates: ten sentences are not one voice."""
+    original_share: float = 0.5
+    """Share of windows on the clip's own sound where there is other speech too (paper S4.2: both; shares not stated).
+    """
+    every: int = 4
+    """Every so many iterations has a sync term, which then counts so many times: its mean is the weight's."""
+    delay: float = 0.2
+    """Share of a stage's iterations after its warm-up that pass before its first sync term: the expert judges lips,
+    and at first there are none."""
+
+    def validate(self) -> None:
+        """Raise ValueError for values that cannot be."""
+        if not self.expert or not self.speech:
+            raise ValueError("sync.expert and sync.speech must not be empty: use none")
+        if self.every < 1 or self.takes < 1:
+            raise ValueError("sync.every and sync.takes must be at least 1")
+        if not 0.0 <= self.original_share <= 1.0 or not 0.0 <= self.delay < 1.0:
+            raise ValueError("sync.original_share must lie in 0..1 and sync.delay in 0..1, below 1")
+        if not self.language_list:
+            raise ValueError("sync.languages needs at least one language")
+
+    @property
+    def language_list(self) -> tuple[str, ...]:
+        """`languages`, one by one."""
+        return tuple(part.strip() for part in self.languages.split(",") if part.strip())
 
 
 @dataclass(frozen=True)
@@ -163,6 +205,8 @@ class TrainConfig:
     """Shapes."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Rates."""
+    sync: SyncConfig = field(default_factory=SyncConfig)
+    """The sync loss of the mouth, face and emotion stages."""
     audio_start: int = 0
     """Updates that teach the audio encoders the tracked lip shape before the first stage (0: none, as published)."""
     background: str = "green"
@@ -180,6 +224,7 @@ class TrainConfig:
                 raise ValueError(f"{name}.warmup must lie in 0..{name}.iterations ({stage.iterations})")
             if stage.densify.every < 1:
                 raise ValueError(f"{name}.densify.every must be at least 1")
+        self.sync.validate()
         if not 0.0 <= self.emotion.real_share <= 1.0:
             raise ValueError("emotion.real_share must lie in 0..1")
         if self.background not in ("green", "random"):

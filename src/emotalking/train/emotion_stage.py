@@ -78,7 +78,15 @@ class EmotionStage:
         terms = {"l1": l1(rendered, target), "d_ssim": weights.d_ssim * d_ssim(rendered, target)}
         if weights.motion:
             terms["motion"] = weights.motion * motion_size(emotional.offsets)
-        return terms, int(data.indices[wanted.frame])
+        return terms | self._compare_sync(iteration, wanted.va[0]), int(data.indices[wanted.frame])
+
+    def _compare_sync(self, iteration: int, va: Tensor) -> dict[str, Tensor]:
+        """The sync term (eq. 9; S15) of a window that shows the step's emotion, where this iteration has one."""
+        sync, weight = self.context.sync, self.settings.losses.sync
+        if sync is None or not weight or not sync.due(iteration, 0, self.iterations):
+            return {}
+        window = sync.source.draw(self.context.generator)
+        return {"sync": weight * sync.distance(sync.emotional(self.context.head, window, va), window)}
 
     def before_update(self, iteration: int) -> None:
         """See :class:`emotalking.train.stages.Stage`."""

@@ -30,6 +30,7 @@ from emotalking.train.emotion_stage import EmotionStage
 from emotalking.train.finetune_stage import FinetuneStage
 from emotalking.train.initial import initial_gaussians
 from emotalking.train.stages import Context, FaceStage, MouthStage, Stage
+from emotalking.train.sync import SyncTerm, make_sync
 from emotalking.train.trainer import Trainer
 
 LICENCES = {
@@ -92,18 +93,19 @@ def train(
     )
     if config.face.losses.normal > 0 and data.normals is None:
         console.print(f"{source.files.root} has no normal maps: the normal terms are left out", highlight=False)
+    sync = make_sync(config, source, data, folder, fresh=checkpoint is None)
     generator = torch.Generator().manual_seed(config.seed)
     head = checkpoint.head(config.model, device) if checkpoint else build_head(config, data, generator)
     trainer = Trainer(
         head,
-        stage_builders(Context(head, data, config, generator)),
+        stage_builders(Context(head, data, config, generator, sync)),
         generator,
         folder,
         record,
         config.checkpoint_every,
     )
     trainer.run(checkpoint)
-    avatar = Avatar(head, _scene(source, data), _metadata(source, record, data.normals is not None))
+    avatar = Avatar(head, _scene(source, data), _metadata(source, record, data.normals is not None, sync))
     avatar.save(out)
     checkpoint_path.unlink(missing_ok=True)
     return TrainResult(avatar, out, trainer.stage_seconds)
@@ -191,12 +193,13 @@ def _record(config: TrainConfig, preset_name: str, subject: Subject) -> dict[str
     }
 
 
-def _metadata(subject: Subject, record: dict[str, Any], normal_maps: bool) -> dict[str, Any]:
+def _metadata(subject: Subject, record: dict[str, Any], normal_maps: bool, sync: SyncTerm | None) -> dict[str, Any]:
     return {
         "run": record,
         "subject": {key: subject.manifest[key] for key in sorted(subject.manifest)},
-        "licences": LICENCES,
+        "licences": LICENCES | ({} if sync is None else sync.licences),
         "normal_maps": normal_maps,
+        "sync": None if sync is None else sync.record,
         "generator": "mesh-warp" if record["train"]["model"]["emotion"]["branch"] != "none" else "none",
         "versions": {
             "emotalking": emotalking.__version__,

@@ -34,6 +34,7 @@ from emotalking.train.sampler import (
     opening_window,
     random_colour,
 )
+from emotalking.train.sync import SyncTerm
 from emotalking.train.targets import Target, original
 
 MOUTH_MARGIN = 8
@@ -49,6 +50,8 @@ class Context:
     config: TrainConfig
     generator: torch.Generator
     """CPU generator of every draw of the run."""
+    sync: SyncTerm | None = None
+    """The sync loss; None: the run has none."""
 
 
 def lip_window(data: TrainingData, frame: int) -> tuple[slice, slice, slice]:
@@ -135,10 +138,15 @@ class BranchStage:
         """Channels rendered beside the colours, [1, N, D]; None: none."""
         return None
 
+    def sync_distance(self, sync: SyncTerm, degree: int) -> Tensor | None:
+        """The distance of a window of the branch as it is now; None where the clip has no window for it."""
+        raise NotImplementedError
+
     def losses(self, iteration: int) -> tuple[dict[str, Tensor], int]:
         """See :class:`Stage`."""
         frame = self.draw(iteration)
         data, gaussians = self.context.data, self.branch.gaussians
+        degree = min(gaussians.sh_degree, iteration // self.settings.sh_every)
         moving = iteration >= self.settings.warmup
         deformed = self.deform(frame) if moving else gaussians.deform()
         growing = iteration < self.settings.densify.until
@@ -149,7 +157,7 @@ class BranchStage:
             data.conditions.viewmats[frame : frame + 1],
             data.K,
             data.size,
-            degree=min(gaussians.sh_degree, iteration // self.settings.sh_every),
+            degree=degree,
             extra=self.extra(frame, deformed),
             probe=probe,
         )
@@ -157,7 +165,18 @@ class BranchStage:
         terms = self.compare(frame, layer, iteration)
         if moving and self.settings.losses.motion:
             terms["motion"] = self.settings.losses.motion * motion_size(deformed.offsets)
-        return terms, int(data.indices[frame])
+        return terms | self._compare_sync(iteration, degree), int(data.indices[frame])
+
+    def _compare_sync(self, iteration: int, degree: int) -> dict[str, Tensor]:
+        """The sync term (eq. 9; S12, S14) where this iteration has one and the networks still learn."""
+        sync, settings = self.context.sync, self.settings
+        frozen = settings.freeze_geometry_from and iteration >= settings.freeze_geometry_from
+        if sync is None or not settings.losses.sync or frozen:
+            return {}
+        if not sync.due(iteration, settings.warmup, settings.iterations):
+            return {}
+        distance = self.sync_distance(sync, degree)
+        return {} if distance is None else {"sync": settings.losses.sync * distance}
 
     def before_update(self, iteration: int) -> None:
         """See :class:`Stage`."""
@@ -252,6 +271,13 @@ class MouthStage(BranchStage):
             terms["silhouette"] = weights.silhouette * silhouette(layer.alpha, box)
         return terms
 
+    def sync_distance(self, sync: SyncTerm, degree: int) -> Tensor | None:
+        """See :meth:`SyncTerm.mouth`."""
+        if not sync.source.has_own():
+            return None
+        window = sync.source.draw(self.context.generator, own=True)
+        return sync.distance(sync.mouth(self.context.head, window, degree), window)
+
     def clean_chroma_key(self) -> None:
         """Green mouth Gaussians become small and faint."""
         gaussians = self.branch.gaussians
@@ -328,6 +354,11 @@ class FaceStage(BranchStage):
             "normal_tv": weights.normal_tv * total_variation(rendered, known),
             "normal_residual": weights.normal_residual * residual_size(self.branch.gaussians.normal_residuals),
         }
+
+    def sync_distance(self, sync: SyncTerm, degree: int) -> Tensor:
+        """See :meth:`SyncTerm.face`."""
+        window = sync.source.draw(self.context.generator)
+        return sync.distance(sync.face(self.context.head, window, degree), window)
 
     def clean_chroma_key(self) -> None:
         """Green face Gaussians are removed."""

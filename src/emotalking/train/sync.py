@@ -1,0 +1,190 @@
+"""The sync term: five consecutive frames as they would be seen, held against their sound (paper eq. 9, S12, S14, S15).
+
+Only what moves learns from it. Deviation: the paper lets the gradient into all of a branch; here positions, shapes,
+colours and opacities of the canonical Gaussians are held, because an expert can be pleased by painting as well as by
+moving, and what is painted stays in every frame.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from emotalking.configs.train import SyncConfig, TrainConfig
+from emotalking.experts.crops import Square
+from emotalking.experts.registry import models
+from emotalking.losses.sync import sync_distance
+from emotalking.models.gaussians import Deformed, Gaussians
+from emotalking.models.head import Layer, TalkingHead, render_layer
+from emotalking.ops.composite import composite
+from emotalking.progress import console
+from emotalking.speech.sync_expert import EXPERT_FILE, SyncExpert, crop_frames, open_expert
+from emotalking.subject import Subject
+from emotalking.subject.layouts import Label
+from emotalking.train.data import TrainingData, class_mask
+from emotalking.train.sync_source import SyncWindow, WindowSource
+
+
+@contextmanager
+def held(module: nn.Module) -> Iterator[None]:
+    """What is computed inside gives no gradient to the module's own parameters."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+class SyncTerm:
+    """Renders windows and measures them; one for all stages of a run."""
+
+    def __init__(self, expert: SyncExpert, source: WindowSource, data: TrainingData, settings: SyncConfig) -> None:
+        self.expert, self.source = expert, source
+        self._data, self._settings = data, settings
+        points = data.points[:, list(data.layout.ibug68)].cpu().numpy()
+        square = expert.square(points)
+        width, height = data.size
+        spare = math.ceil(square.side / expert.size) + 1  # what the resampling reaches beyond the square
+        left, top = max(0, math.floor(square.left) - spare), max(0, math.floor(square.top) - spare)
+        right = min(width, math.ceil(square.left + square.side) + spare)
+        bottom = min(height, math.ceil(square.top + square.side) + spare)
+        self._size = (right - left, bottom - top)
+        self._rows, self._columns = slice(top, bottom), slice(left, right)
+        self._square = Square(square.left - left, square.top - top, square.side)
+        self._K = data.K - data.K.new_tensor([[0.0, 0.0, left], [0.0, 0.0, top], [0.0, 0.0, 0.0]])
+
+    @property
+    def record(self) -> dict[str, str]:
+        """Who judged and what was listened to, for the avatar's metadata."""
+        return {"expert": self.expert.name, "speech": self._settings.speech, "languages": self._settings.languages}
+
+    @property
+    def licences(self) -> dict[str, str]:
+        """What the sync loss brought into an avatar, and its licence."""
+        licences = {f"sync expert {self.expert.name}": "Apache-2.0"}
+        if self._settings.expert == "syncnet":
+            licences = {f"sync expert {self.expert.name}": models()["syncnet"].licence}
+        if self._settings.speech == "espeak":
+            licences["espeak-ng (speech to train on)"] = "GPL-3.0-or-later as a program; what it says is free"
+        elif self._settings.speech != "none":
+            licences["speech to train on, brought by the user"] = "the user's"
+        return licences
+
+    def due(self, iteration: int, warmup: int, iterations: int) -> bool:
+        """Whether this iteration of a stage has a term."""
+        late = iteration - first_iteration(self._settings, warmup, iterations)
+        return late >= 0 and late % self._settings.every == 0
+
+    def distance(self, pictures: Float[Tensor, "5 h w 3"], window: SyncWindow) -> Float[Tensor, ""]:
+        """Equation 9 of one window, times the interval between terms."""
+        crops = crop_frames(pictures, self._square, self.expert.size)
+        return self._settings.every * sync_distance(self.expert.embed_lips(crops[None]), window.heard)
+
+    def mouth(self, head: TalkingHead, window: SyncWindow, degree: int) -> Float[Tensor, "5 h w 3"]:
+        """The mouth's branch inside the recorded faces: there is no other face yet.
+
+        Its windows must be the clip's own: recorded lips say what was recorded.
+        """
+        data = self._data
+        with held(head.mouth.gaussians):
+            layer = self._layer(head.mouth.gaussians, head.deform_mouth(window.audio), window, degree)
+        recorded = data.images[window.rows, self._rows, self._columns].float() / 255.0
+        outside = ~class_mask(data.labels[window.rows, self._rows, self._columns], Label.MOUTH)
+        return self._composed(recorded * outside[..., None], outside.float(), layer, window)
+
+    def face(self, head: TalkingHead, window: SyncWindow, degree: int) -> Float[Tensor, "5 h w 3"]:
+        """The face's branch over the finished mouth."""
+        va = self._data.conditions.va[window.rows] if head.face.motion.takes_emotion else None
+        aus = self._data.conditions.aus[window.rows]
+        with held(head.face.gaussians):
+            face = head.deform_face(window.audio, aus, va=va)
+            layer = self._layer(head.face.gaussians, face, window, degree)
+        return self._composed(layer.rgb, layer.alpha, self._finished_mouth(head, window), window)
+
+    def emotional(self, head: TalkingHead, window: SyncWindow, va: Float[Tensor, "2"]) -> Float[Tensor, "5 h w 3"]:
+        """The emotion's network on top of the finished face, over the finished mouth."""
+        with torch.no_grad():
+            face = head.deform_face(window.audio, self._data.conditions.aus[window.rows])
+        emotional = head.add_emotion(face, va.expand(len(window.rows), 2))
+        layer = self._layer(head.face.gaussians, emotional, window, None)
+        return self._composed(layer.rgb, layer.alpha, self._finished_mouth(head, window), window)
+
+    @torch.no_grad()
+    def _finished_mouth(self, head: TalkingHead, window: SyncWindow) -> Layer:
+        return self._layer(head.mouth.gaussians, head.deform_mouth(window.audio), window, None)
+
+    def _layer(self, gaussians: Gaussians, moved: Deformed, window: SyncWindow, degree: int | None) -> Layer:
+        """All five frames in one pass, and of them what the expert will see."""
+        views = self._data.conditions.viewmats[window.rows]
+        return render_layer(gaussians, moved, views, self._K, self._size, degree=degree)
+
+    def _composed(
+        self, rgb: Float[Tensor, "5 h w 3"], alpha: Float[Tensor, "5 h w"], mouth: Layer, window: SyncWindow
+    ) -> Float[Tensor, "5 h w 3"]:
+        """As the viewer sees it (eqs. S9, S10)."""
+        behind = self._data.behind(window.rows, self._rows, self._columns)
+        image, _ = composite(rgb, alpha, mouth.rgb, mouth.alpha, behind, frame_height=self._data.size[1])
+        return image.clamp(0.0, 1.0)
+
+
+def first_iteration(settings: SyncConfig, warmup: int, iterations: int) -> int:
+    """Of a stage's terms."""
+    return warmup + int(settings.delay * (iterations - warmup))
+
+
+def wanted(config: TrainConfig) -> bool:
+    """Whether any step of the run will have a sync term."""
+    if config.sync.expert == "none":
+        return False
+    emotion = config.emotion if config.model.emotion.branch == "separate" else None
+    stages = [(config.mouth, config.mouth.warmup), (config.face, config.face.warmup)]
+    stages += [(emotion, 0)] if emotion is not None else []
+    return any(
+        stage.losses.sync > 0 and first_iteration(config.sync, warmup, stage.iterations) < stage.iterations
+        for stage, warmup in stages
+    )
+
+
+def make_sync(config: TrainConfig, subject: Subject, data: TrainingData, folder: Path, fresh: bool) -> SyncTerm | None:
+    """The run's sync term, its expert made first if it is to be personal and is not there; None where none is wanted.
+
+    Args:
+        folder: the run folder, where the expert goes if the subject folder cannot be written to.
+        fresh: the run does not go on from a checkpoint: what an earlier run left in ``folder`` does not count.
+
+    Raises:
+        UserError: expert, speech or the clip's sound cannot be used.
+    """
+    if not wanted(config):
+        return None
+    which = config.sync.expert
+    if which == "personal":
+        which = str(_personal(subject, folder, config.seed, data.device, fresh))
+    expert = open_expert(which, subject, data.device)
+    source = WindowSource(subject, data, expert, config.model.audio.features, config.sync)
+    own, other = source.counts
+    console.print(f"sync loss by {expert.name}: {own} windows of the clip, {other} of other speech", highlight=False)
+    return SyncTerm(expert, source, data, config.sync)
+
+
+def _personal(subject: Subject, folder: Path, seed: int, device: torch.device, fresh: bool) -> Path:
+    """The subject's own expert, trained on its training frames if there is none yet."""
+    from emotalking.speech.sync_training import train_expert
+
+    at_home, spare = subject.files.root / EXPERT_FILE, folder / EXPERT_FILE
+    if at_home.is_file():
+        return at_home
+    if spare.is_file() and not fresh:
+        return spare
+    out = at_home if os.access(subject.files.root, os.W_OK) else spare
+    out.parent.mkdir(parents=True, exist_ok=True)
+    console.print(f"no sync expert in {subject.files.root} yet: it is made first", highlight=False)
+    train_expert([subject], out, device=device, seed=seed)
+    return out

@@ -1,0 +1,382 @@
+"""The sync loss in training: which windows, what is rendered, who learns from it, and that it can be left out."""
+
+import json
+import shutil
+from dataclasses import asdict, replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from emotalking.actor.actor import Actor
+from emotalking.actor.performance import Performance
+from emotalking.capture.actor_source import write_actor_subject
+from emotalking.configs.presets import override, preset
+from emotalking.errors import UserError
+from emotalking.experts.crops import Square
+from emotalking.models.avatar import Avatar
+from emotalking.speech import sync_training
+from emotalking.speech.audio import load_audio, save_wav
+from emotalking.speech.personal_expert import lower_face
+from emotalking.speech.sync_expert import SyncExpert, crop_frames
+from emotalking.speech.sync_windows import FRAMES
+from emotalking.subject import Subject
+from emotalking.subject.layouts import FaceLayout, Label
+from emotalking.train import run, sync
+from emotalking.train.data import TrainingData
+from emotalking.train.emotion_stage import EmotionStage
+from emotalking.train.stages import Context, FaceStage, MouthStage
+from emotalking.train.sync import SyncTerm, first_iteration, wanted
+from emotalking.train.sync_source import WindowSource, consecutive, frame_steps, spoken, voiced
+
+SHORT = [
+    "model.face.initial_points=300",
+    "model.mouth.initial_points=60",
+    *(f"{stage}.iterations=12" for stage in ("mouth", "face")),
+    *(f"{stage}.warmup=3" for stage in ("mouth", "face")),
+    "emotion.iterations=6",
+    "finetune.iterations=1",
+    "checkpoint_every=5",
+    "audio_start=0",
+    "sync.expert=stand-in",
+    "sync.every=2",
+]
+
+
+class StandIn:
+    """An expert of the right interface that judges how dark the middle of the crop is against how loud it is."""
+
+    name = "stand-in"
+    size = 24
+    width = 2
+    device = torch.device("cpu")
+
+    def square(self, points: Float[np.ndarray, "N 68 2"]) -> Square:
+        return lower_face(points)
+
+    def embed_lips(self, crops: Float[Tensor, "B 5 S S 3"]) -> Float[Tensor, "B D"]:
+        dark = 1.0 - crops[:, :, 6:18, 6:18].mean((2, 3, 4))
+        return torch.stack([dark.mean(1), (dark[:, 1:] - dark[:, :-1]).abs().mean(1)], -1)
+
+    def audio_windows(
+        self, samples: Float[np.ndarray, " n"], frames: int, fps: Fraction | float | int = 25
+    ) -> Float[Tensor, "frames *A"]:
+        begin = (np.arange(frames) * (16000 / float(fps))).astype(int)
+        padded = np.pad(samples, (0, 3200 + int(begin[-1])))
+        return torch.from_numpy(np.stack([padded[first : first + 3200] for first in begin]).astype(np.float32))
+
+    def embed_audio(self, windows: Float[Tensor, "B *A"]) -> Float[Tensor, "B D"]:
+        loud = windows.unflatten(1, (5, 640)).square().mean(2).sqrt()
+        return torch.stack([loud.mean(1), (loud[:, 1:] - loud[:, :-1]).abs().mean(1)], -1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As in test_training: runs are compared bit by bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def speech_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two recordings that are not the clip's."""
+    folder = tmp_path_factory.mktemp("speech")
+    for seed in (11, 12):
+        save_wav(folder / f"{seed}.wav", Performance.generate(1.2, seed=seed).waveform)
+    return folder
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "open_expert", lambda which, subject, device: StandIn())
+
+
+def context(subject: Subject, speech: Path | str, settings: list[str] | None = None) -> Context:
+    config = override(preset("tiny"), [*SHORT, f"sync.speech={speech}", *(settings or [])])
+    data = TrainingData.load(subject, subject.train_indices, "mel", "cpu")
+    generator = torch.Generator().manual_seed(config.seed)
+    expert = StandIn()
+    term = SyncTerm(expert, WindowSource(subject, data, expert, "mel", config.sync), data, config.sync)
+    return Context(run.build_head(config, data, generator), data, config, generator, term)
+
+
+def test_the_stand_in_is_an_expert() -> None:
+    assert isinstance(StandIn(), SyncExpert)
+
+
+def test_windows_cross_no_gap_no_cut_and_no_frame_without_a_face(actor_subject: Subject) -> None:
+    data = TrainingData.load(actor_subject, np.arange(30), "mel", "cpu")
+    assert consecutive(data, 4).tolist() == list(range(26))
+    data.indices = np.concatenate([np.arange(10), np.arange(13, 33)])
+    data.points[20, 3, 0] = torch.nan
+    assert consecutive(data, 4).tolist() == [*range(6), *range(10, 16), *range(21, 26)]
+    data.conditions.viewmats[16:, 0, 3] += 0.1
+    assert consecutive(data, 4).tolist() == [*range(6), 10, 11, *range(21, 26)]
+    assert consecutive(data, 40).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("fps", "steps"),
+    [(25, [0, 1, 2, 3, 4]), (30, [0, 1, 3, 4, 5]), (50, [1, 3, 5, 7, 9]), (Fraction(20), [0, 1, 2, 2, 3])],
+)
+def test_other_rates_show_what_is_on_the_screen_25_times_a_second(fps: Fraction | int, steps: list[int]) -> None:
+    assert frame_steps(fps).tolist() == steps
+
+
+def test_silence_has_no_window() -> None:
+    samples = np.zeros(16000, np.float32)
+    samples[6400:9600] = 0.3  # frames 10..14
+    speaking = spoken(samples, 25, 25)
+    assert np.flatnonzero(speaking).tolist() == [10, 11, 12, 13, 14]
+    assert voiced(np.arange(21), speaking, frame_steps(25)).tolist() == list(range(7, 14))
+    assert not spoken(np.zeros(16000, np.float32), 25, 25).any()
+
+
+def test_both_kinds_of_windows_are_drawn_with_their_own_sound(actor_subject: Subject, speech_folder: Path) -> None:
+    made = context(actor_subject, speech_folder, ["sync.original_share=0.5"])
+    assert made.sync is not None
+    source, data = made.sync.source, made.data
+    own = other = 0
+    for _ in range(60):
+        window = source.draw(made.generator)
+        assert torch.equal(window.rows.diff(), torch.ones(4, dtype=torch.long))
+        if torch.equal(window.audio, data.conditions.audio[window.rows]):
+            own += 1
+        else:
+            other += 1
+    assert own > 15 and other > 15
+    for _ in range(10):
+        window = source.draw(made.generator, own=True)
+        assert torch.equal(window.audio, data.conditions.audio[window.rows])
+        expected = made.sync.expert.audio_windows(load_audio(actor_subject.files.audio), actor_subject.num_frames, 25)
+        heard = made.sync.expert.embed_audio(expected[data.indices[int(window.rows[0])]][None])
+        assert torch.allclose(window.heard, heard)
+    only = context(actor_subject, speech_folder, ["sync.original_share=0"])
+    assert only.sync is not None
+    window = only.sync.source.draw(only.generator)
+    assert not torch.equal(window.audio, data.conditions.audio[window.rows])
+
+
+def test_what_the_expert_sees_is_a_part_of_the_frame_that_the_player_shows(
+    actor_subject: Subject, speech_folder: Path
+) -> None:
+    made = context(actor_subject, speech_folder)
+    term, head, data = made.sync, made.head, made.data
+    assert term is not None and head.emotion is not None
+    with torch.no_grad():
+        for network in (head.face.motion, head.mouth.motion, head.emotion):
+            next(reversed(list(network.trunk.parameters()))).mul_(20.0)  # so that speech and emotion show
+        for gaussians in (head.face.gaussians, head.mouth.gaussians):
+            gaussians.opacity_logits.fill_(1.0)
+    window = term.source.draw(made.generator)
+    va = torch.tensor([0.6, -0.4])
+    with torch.no_grad():
+        parts = {None: term.face(head, window, 2), va: term.emotional(head, window, va)}
+    avatar = Avatar(head, run._scene(actor_subject, data))
+    points = data.points[:, list(data.layout.ibug68)].numpy()
+    for emotion, part in parts.items():
+        shown = avatar.render(
+            data.conditions.viewmats[window.rows],
+            window.audio,
+            data.conditions.aus[window.rows],
+            None if emotion is None else emotion.expand(FRAMES, 2),
+            data.behind(window.rows),
+        ).rgb
+        whole = crop_frames(shown, term.expert.square(points), term.expert.size)
+        seen = crop_frames(part, term._square, term.expert.size)
+        assert torch.allclose(seen, whole, atol=2e-3), (seen - whole).abs().max()
+    assert not torch.allclose(parts[None], parts[va], atol=1e-3)
+
+
+def test_the_mouth_stage_shows_recorded_faces(actor_subject: Subject, speech_folder: Path) -> None:
+    made = context(actor_subject, speech_folder)
+    assert made.sync is not None
+    window = made.sync.source.draw(made.generator, own=True)
+    made.data.labels[window.rows] = 0  # no inner mouth: nothing of the branch shows
+    shown = made.sync.mouth(made.head, window, 0)
+    recorded = made.data.images[window.rows].float() / 255.0
+    assert torch.allclose(shown, recorded[:, made.sync._rows, made.sync._columns])
+
+
+def learning(head: torch.nn.Module) -> set[str]:
+    """Second parts of the names of what got a gradient."""
+    return {name for name, value in head.named_parameters() if value.grad is not None and bool(value.grad.any())}
+
+
+def test_only_what_moves_learns_and_only_the_stages_own(actor_subject: Subject, speech_folder: Path) -> None:
+    made = context(actor_subject, speech_folder)
+    assert made.sync is not None
+    with torch.no_grad():
+        for gaussians in (made.head.face.gaussians, made.head.mouth.gaussians):
+            gaussians.opacity_logits.fill_(0.5)
+    maker = run.emotion_generator(made.data)
+    made.data.labels[:, 36:50, 24:40] = int(Label.MOUTH)  # a wide open one
+    for name, stage in (("mouth", MouthStage(made)), ("face", FaceStage(made))):
+        distance = stage.sync_distance(made.sync, 0)
+        assert distance is not None
+        distance.backward()
+        names = learning(made.head)
+        assert names and all(part.startswith((f"{name}.audio", f"{name}.motion")) for part in names), names
+        assert all(value.requires_grad for value in getattr(made.head, name).parameters())
+        made.head.zero_grad(set_to_none=True)
+    stage = EmotionStage(made, maker)
+    stage._compare_sync(first_iteration(made.config.sync, 0, stage.iterations), torch.tensor([0.5, 0.5]))[
+        "sync"
+    ].backward()
+    names = learning(made.head)
+    assert names and all(part.startswith("emotion.") for part in names), names
+
+
+def test_terms_come_every_so_often_and_count_so_many_times(actor_subject: Subject, speech_folder: Path) -> None:
+    made = context(actor_subject, speech_folder, ["sync.every=3", "sync.delay=0.5", "face.iterations=13"])
+    assert made.sync is not None
+    stage = FaceStage(made)
+    with_term = [iteration for iteration in range(13) if "sync" in stage.losses(iteration)[0]]
+    assert with_term == [8, 11]  # warm-up 3, half of what follows, then every third
+    window = made.sync.source.draw(made.generator)
+    picture = made.sync.face(made.head, window, 0)
+    crops = crop_frames(picture, made.sync._square, 24)
+    plain = (made.sync.expert.embed_lips(crops[None]) - window.heard).square().sum()
+    assert torch.allclose(made.sync.distance(picture, window), 3 * plain)
+    frozen = FaceStage(replace(made, config=override(made.config, ["face.freeze_geometry_from=8"])))
+    assert "sync" not in frozen.losses(8)[0]
+
+
+def train(subject: Subject, out: Path, speech: Path | str, settings: list[str] | None = None) -> run.TrainResult:
+    return run.train(subject.files.root, out, "tiny", "cpu", [*SHORT, f"sync.speech={speech}", *(settings or [])])
+
+
+def test_the_switch_changes_the_result_and_the_record(
+    actor_subject: Subject, tmp_path: Path, speech_folder: Path, stand_in: None
+) -> None:
+    plain = train(actor_subject, tmp_path / "plain.safetensors", speech_folder, ["sync.expert=none"])
+    synced = train(actor_subject, tmp_path / "synced.safetensors", speech_folder)
+    changed = {
+        name
+        for name, value in synced.avatar.head.state_dict().items()
+        if not torch.equal(value, plain.avatar.head.state_dict()[name])
+    }
+    assert {"mouth.audio.project.0.weight", "face.audio.project.0.weight", "emotion.first.weight"} <= changed
+    log = [json.loads(line) for line in (tmp_path / "synced.safetensors.run/log.jsonl").read_text().splitlines()]
+    assert {row["stage"] for row in log if "sync" in row} == {"mouth", "face", "emotion"}
+    assert all(row["sync"] > 0 for row in log if "sync" in row)
+    assert synced.avatar.metadata["sync"]["expert"] == "stand-in"
+    assert any("stand-in" in name for name in synced.avatar.metadata["licences"])
+    assert plain.avatar.metadata["sync"] is None
+    weightless = [f"{stage}.losses.sync=0" for stage in ("mouth", "face", "emotion")]
+    none = train(actor_subject, tmp_path / "weightless.safetensors", speech_folder, weightless)
+    for name, value in none.avatar.head.state_dict().items():
+        assert torch.equal(value, plain.avatar.head.state_dict()[name]), name
+
+
+def test_resumed_equals_uninterrupted(
+    actor_subject: Subject, tmp_path: Path, speech_folder: Path, stand_in: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(actor_subject, tmp_path / "whole.safetensors", speech_folder)
+    for stage, at in ((FaceStage, 9), (EmotionStage, 5)):  # one run, cut off twice
+        before = stage.losses
+
+        def fail(self, iteration, before=before, at=at):
+            if iteration == at:
+                raise RuntimeError("power cut")
+            return before(self, iteration)
+
+        monkeypatch.setattr(stage, "losses", fail)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(actor_subject, tmp_path / "cut.safetensors", speech_folder)
+        monkeypatch.setattr(stage, "losses", before)
+    resumed = train(actor_subject, tmp_path / "cut.safetensors", speech_folder)
+    for name, value in whole.avatar.head.state_dict().items():
+        assert torch.equal(value, resumed.avatar.head.state_dict()[name]), name
+
+
+def test_nothing_is_made_for_a_run_that_never_gets_there() -> None:
+    paper = preset("paper")
+    assert wanted(paper)
+    assert not wanted(override(paper, ["sync.expert=none"]))
+    few = [f"{stage}.iterations=0" for stage in ("mouth", "face", "emotion")]
+    assert not wanted(override(paper, [*few, "mouth.warmup=0", "face.warmup=0"]))
+    assert not wanted(override(paper, [f"{stage}.losses.sync=0" for stage in ("mouth", "face", "emotion")]))
+    assert not wanted(preset("tiny")) and not wanted(preset("fast"))
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_personal_expert_is_made_once(
+    actor_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writable: bool
+) -> None:
+    """In the subject folder, or in the run folder where that cannot be written to, and there not another run's."""
+    made: list[Path] = []
+
+    def train_expert(subjects: list[Subject], out: Path, **settings: object) -> None:
+        assert subjects == [subject]
+        made.append(out)
+        out.write_bytes(b"expert")
+
+    shutil.copytree(actor_subject.files.root, tmp_path / "subject")
+    subject = Subject.open(tmp_path / "subject")
+    monkeypatch.setattr(sync_training, "train_expert", train_expert)
+    monkeypatch.setattr(sync.os, "access", lambda path, mode: writable)
+    folder = tmp_path / "a.run"
+    wanted_at = (subject.files.root if writable else folder) / "sync_expert.safetensors"
+    ask = partial(sync._personal, subject, folder, 0, torch.device("cpu"))
+    assert ask(fresh=True) == wanted_at and ask(fresh=False) == wanted_at
+    assert made == [wanted_at]
+    assert ask(fresh=True) == wanted_at
+    assert len(made) == (1 if writable else 2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [
+        ("sync.every=0", "at least 1"),
+        ("sync.takes=0", "at least 1"),
+        ("sync.original_share=1.5", "0..1"),
+        ("sync.delay=1", "below 1"),
+        ("sync.languages=,", "language"),
+        ("sync.expert=", "none"),
+    ],
+)
+def test_impossible_settings_are_refused(setting: str, word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        override(preset("paper"), [setting])
+
+
+def test_clips_that_cannot_be_judged_say_why(actor_subject: Subject, speech_folder: Path, tmp_path: Path) -> None:
+    settings, expert = override(preset("tiny"), SHORT).sync, StandIn()
+    few = TrainingData.load(actor_subject, np.arange(4), "mel", "cpu")
+    with pytest.raises(UserError, match="no five consecutive"):
+        WindowSource(actor_subject, few, expert, "mel", settings)
+    data = TrainingData.load(actor_subject, actor_subject.train_indices, "mel", "cpu")
+    save_wav(tmp_path / "short.wav", np.ones(1000, np.float32))
+    with pytest.raises(UserError, match="lasts five frames"):
+        WindowSource(actor_subject, data, expert, "mel", replace(settings, speech=str(tmp_path)))
+    with pytest.raises(UserError, match="no speaker"):
+        WindowSource(actor_subject, data, expert, "mel", replace(settings, speech=str(tmp_path / "nowhere")))
+
+
+def test_a_clip_of_another_rate_and_a_silent_one(tmp_path: Path, speech_folder: Path) -> None:
+    script, actor = Performance.generate(0.8, seed=3, fps=30.0), Actor(size=64)
+    subject = write_actor_subject(
+        tmp_path / "subject",
+        (actor.render(state) for state in script.states),
+        np.zeros(len(script.waveform), np.float32),
+        Fraction(30),
+        FaceLayout(**asdict(actor.layout)),
+        actor.neutral_landmarks(),
+    )
+    made = context(subject, speech_folder)
+    assert made.sync is not None and not made.sync.source.has_own()
+    window = made.sync.source.draw(made.generator)
+    assert (window.rows - window.rows[0]).tolist() == [0, 1, 3, 4, 5]
+    assert MouthStage(made).sync_distance(made.sync, 0) is None
+    distance = FaceStage(made).sync_distance(made.sync, 0)
+    assert bool(torch.isfinite(distance))
+    with pytest.raises(UserError, match="nothing is heard"):
+        context(subject, "none")
