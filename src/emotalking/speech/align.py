@@ -39,7 +39,8 @@ def align(utterance: Utterance) -> Utterance:
 def warped(reading: Utterance, recording: Utterance) -> Utterance:
     """``recording`` with the times of ``reading``, moved to where the recording has the same sounds.
 
-    Unchanged if one of them is silent, or the recording is less than half as long as the reading.
+    Words and sounds without a place in the recording are left out. Unchanged if one of them is silent, or the
+    recording is less than half as long as the reading.
     """
     theirs, ours = (normalise(mel_spectra([each.samples])) for each in (reading, recording))
     if not theirs.any() or not ours.any():
@@ -55,9 +56,8 @@ def warped(reading: Utterance, recording: Utterance) -> Utterance:
             return None
         edges = np.array([[each.start_s, each.end_s] for each in timed]).reshape(-1, 2) / _STEP_S
         times = np.interp(edges.clip(first, last), steps + 0.5, np.arange(len(steps)) + 0.5) * _STEP_S
-        return tuple(
-            Timed(each.label, float(start), float(stop)) for each, (start, stop) in zip(timed, times, strict=True)
-        )
+        placed = zip(timed, times, strict=True)
+        return tuple(Timed(each.label, float(start), float(stop)) for each, (start, stop) in placed if stop > start)
 
     return replace(recording, words=moved(reading.words), phonemes=moved(reading.phonemes))
 

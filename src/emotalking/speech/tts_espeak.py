@@ -10,8 +10,10 @@ import importlib.util
 import re
 import threading
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cache
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -279,7 +281,7 @@ def _timeline(text: str, made: _Made) -> tuple[tuple[Timed, ...], tuple[Timed, .
     ends = _ends([kind == _PHONEME for kind, *_ in events], times, made.length / made.rate_hz)
     for (kind, place, _, label), start, end in zip(events, times, ends, strict=True):
         if kind == _WORD:
-            head = starts[max(int(np.searchsorted(starts, place, side="right")) - 1, 0)]
+            head = starts[max(bisect_right(starts, place) - 1, 0)]
             if not heads or head > heads[-1]:
                 heads.append(head)
         elif label:
@@ -290,13 +292,11 @@ def _timeline(text: str, made: _Made) -> tuple[tuple[Timed, ...], tuple[Timed, .
                 sounds[-1] = (word, Timed(before.label, before.start_s, float(start)))
             if end > start:
                 sounds.append((len(heads) - 1, Timed(label, float(start), float(end))))
-    if not sounds:
-        return (), ()
     words = []
-    for index, (head, stop) in enumerate(zip(heads, [*heads[1:], len(text)], strict=True)):
-        own = [sound for word, sound in sounds if word == index]
-        if own:
-            words.append(Timed(_bare(text[head:stop]), own[0].start_s, own[-1].end_s))
+    for index, group in groupby(sounds, key=lambda each: each[0]):
+        own = [sound for _, sound in group]
+        stop = heads[index + 1] if index + 1 < len(heads) else len(text)
+        words.append(Timed(_bare(text[heads[index] : stop]), own[0].start_s, own[-1].end_s))
     return tuple(words), tuple(sound for _, sound in sounds)
 
 
