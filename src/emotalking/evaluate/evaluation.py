@@ -1,0 +1,86 @@
+"""One evaluation from files to files: run the scenarios, write the report, or make a report again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emotalking.errors import UserError
+from emotalking.evaluate.again import changed_figures, changed_inputs, options_of
+from emotalking.evaluate.page import make_page
+from emotalking.evaluate.paper_tables import latex, markdown
+from emotalking.evaluate.record import Report, read_report, write_report
+from emotalking.evaluate.scenarios import run_scenarios
+from emotalking.evaluate.session import Options
+from emotalking.files import write_bytes
+from emotalking.subject import Subject
+
+REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class Again:
+    """A report made again, and how it compares."""
+
+    report: Report
+    inputs: list[str]
+    """What had changed meanwhile."""
+    figures: list[str]
+    """Figures that differ."""
+    compared: int
+    """Figures that were compared."""
+
+
+def evaluate(
+    avatar: Path,
+    subject: Path,
+    folder: Path,
+    options: Options,
+    *,
+    device: torch.device | str = "cpu",
+    command: str | None = None,
+    say: Callable[[str], Any] = print,
+) -> Report:
+    """Score an avatar in the paper's scenarios and write `report.json`, `table.md`, `table.tex` and `report.html`.
+
+    Raises:
+        UserError: as ``scenarios.run_scenarios``; or ``folder`` cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be made ({error.strerror}): choose another.") from error
+    report = run_scenarios(avatar, Subject.open(subject), options, folder, device=device, command=command, say=say)
+    write_report(report, folder / REPORT)
+    write_bytes(folder / "table.md", markdown(report).encode())
+    write_bytes(folder / "table.tex", latex(report).encode())
+    make_page(report, folder).write(folder / "report.html")
+    return report
+
+
+def evaluate_again(
+    report_file: Path,
+    folder: Path,
+    *,
+    avatar: Path | None = None,
+    subject: Path | None = None,
+    device: torch.device | str = "cpu",
+    say: Callable[[str], Any] = print,
+) -> Again:
+    """Make a report again from its own JSON and compare.
+
+    Args:
+        avatar, subject: where these lie now; None: where they lay then.
+
+    Raises:
+        UserError: the report, or something that it needs, cannot be used; or ``folder`` holds that very report.
+    """
+    before = read_report(report_file)
+    if folder.resolve() == report_file.resolve().parent:
+        raise UserError(f"{folder} holds the report that is to be made again: give another folder.")
+    paths = (avatar or Path(before.options["avatar"]), subject or Path(before.options["subject"]))
+    after = evaluate(*paths, folder, options_of(before), device=device, say=say)
+    differ, compared = changed_figures(before, after)
+    return Again(after, changed_inputs(before, after), differ, compared)

@@ -1,0 +1,198 @@
+"""The evaluation's figures in the shape of the paper's tables 1 to 3, with the published rows for orientation."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from emotalking.evaluate.figures import KINDS, Figure
+from emotalking.evaluate.record import AVATAR, RECORDED, Report, Result
+from emotalking.evaluate.tables import Table
+
+NOT_COMPARABLE = "published, other data, other experts: not comparable"
+_ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
+_COLUMNS = {
+    "self": (("psnr",), ("ssim",), ("lpips",), ("lmd",), ("sync_e", "sync_c"), ("aue_u",), ("aue_l",), ("fps",)),
+    "cross": (("sync_e", "sync_c"),),
+    "emotion": (
+        ("sync_e", "sync_c"),
+        ("v_rmse",),
+        ("a_rmse",),
+        ("v_sa",),
+        ("a_sa",),
+        ("e_top3",),
+        ("e_top1",),
+    ),
+}
+"""Figures of each column; two share one with a stroke, as the paper prints sync."""
+_TITLES = {"self": "Self-reconstruction", "cross": "Cross-domain audio", "emotion": "Emotion-conditioned"}
+_NUMBERS = {"self": 1, "cross": 2, "emotion": 3}
+
+PUBLISHED: dict[str, tuple[tuple[str, ...], ...]] = {
+    "self": (
+        ("Ground truth", "", "", "", "", "6.546/7.827", "", "", ""),
+        ("ER-NeRF", "33.06", ".935", ".0274", "3.110", "8.443/5.554", ".779", ".565", "34"),
+        ("GaussianTalker", "33.02", ".939", ".0333", "3.206", "8.554/5.741", ".766", ".523", "121"),
+        ("TalkingGaussian", "33.64", ".940", ".0256", "2.610", "8.129/5.919", ".279", ".550", "108"),
+        ("EmoTalkingGaussian w/o emotion", "33.87", ".944", ".0255", "2.557", "7.750/6.270", ".207", ".515", "107"),
+        ("EmoTalkingGaussian", "33.78", ".943", ".0267", "2.638", "7.702/6.279", ".278", ".520", "101"),
+    ),
+    "cross": (
+        ("Ground truth", "7.589/7.158", "7.398/7.112"),
+        ("ER-NeRF", "9.960/4.305", "9.397/4.938"),
+        ("GaussianTalker", "10.208/4.375", "9.419/5.001"),
+        ("TalkingGaussian", "9.369/4.835", "9.009/5.261"),
+        ("EmoTalkingGaussian", "9.262/4.930", "8.746/5.426"),
+    ),
+    "emotion": (
+        ("Ground truth", "7.830/7.042", "", "", "", "", "", ""),
+        ("ER-NeRF", "10.109/4.225", ".479", ".502", ".500", ".500", "27.3", ""),
+        ("GaussianTalker", "10.243/4.539", ".491", ".503", ".500", ".500", "22.9", ""),
+        ("TalkingGaussian", "9.580/4.779", ".467", ".474", ".515", ".500", "29.1", ""),
+        ("EmoTalkingGaussian", "9.082/5.152", ".352", ".383", ".766", ".637", "46.6", ""),
+    ),
+}
+"""Tables 1 to 3 of arXiv 2502.00654 (mean of four subjects, an RTX 4090, SyncNet v2, OpenFace, EmoNet)."""
+
+
+@dataclass(frozen=True)
+class Titled:
+    """A table with what must be read above it."""
+
+    title: str
+    table: Table
+    note: str = ""
+
+
+def paper_tables(report: Report) -> Iterator[Titled]:
+    """For each scenario its table, and the published one after it."""
+    for result in report.results:
+        name = result.scenario
+        columns = _columns(result)
+        header = ("Method", *(title for title, _ in columns))
+        rows = [("this avatar", *_cells(columns, AVATAR))]
+        if result.of(RECORDED):
+            rows.insert(0, (RECORDED, *_cells(columns, RECORDED)))
+        yield Titled(_TITLES[name], Table(header, rows), " ".join((*_judges(result), *result.notes)))
+        names = ("Testset A", "Testset B") if name == "cross" else tuple(header[1:])
+        title = f"Table {_NUMBERS[name]} of arXiv 2502.00654 ({NOT_COMPARABLE})"
+        yield Titled(title, Table(("Method", *names), PUBLISHED[name]))
+
+
+def figure_table(result: Result) -> Table:
+    """Every figure of a scenario that could be had, with who measured it, and on how many of the avatar's frames."""
+    systems = [system for system in (AVATAR, RECORDED) if result.of(system)]
+    summaries = [result.summary(system) for system in systems]
+    rows = []
+    for name, figure in summaries[0].items():
+        if not math.isnan(figure.value):
+            values = [cell(summary.get(name)) for summary in summaries]
+            counts = (str(figure.frames), str(figure.missing))
+            head = KINDS[name].title + _ARROWS[figure.better]
+            rows.append((head, *values, figure.unit, *counts, figure.judge or "pixels"))
+    return Table(("Figure", *systems, "Unit", "Frames", "Missing", "Measured by"), rows)
+
+
+def not_measured(result: Result) -> list[str]:
+    """One sentence for each reason why figures of the avatar are missing."""
+    reasons: dict[str, list[str]] = {}
+    for name, figure in result.summary(AVATAR).items():
+        if math.isnan(figure.value):
+            reasons.setdefault(figure.why_not, []).append(KINDS[name].title)
+    return [f"Not measured: {', '.join(names)} ({reason})." for reason, names in reasons.items()]
+
+
+def run_table(result: Result) -> Table:
+    """One row a run: a sound, or a commanded point."""
+    names = [name for column in _COLUMNS[result.scenario] for name in column]
+    runs = [(run.title if run.title == run.sound else f"{run.title}: {run.sound}", run) for run in result.of(AVATAR)]
+    rows = [(title, str(run.frames), *(cell(run.figures.get(name)) for name in names)) for title, run in runs]
+    return Table(("Run", "Frames", *(KINDS[name].title for name in names)), rows)
+
+
+def cell(figure: Figure | None) -> str:
+    """A figure with the digits that it is worth; "-" where it is missing."""
+    if figure is None or math.isnan(figure.value):
+        return "-"
+    return f"{figure.value:.{KINDS[figure.name].decimals}f}"
+
+
+Column = tuple[str, Mapping[str, Sequence[Figure | None]]]
+"""A head, and the figures beneath it by system."""
+
+
+def _columns(result: Result) -> list[Column]:
+    """The columns of the paper's table; for cross-domain audio one a sound."""
+    systems = [system for system in (AVATAR, RECORDED) if result.of(system)]
+    if result.scenario == "cross":
+        names = _COLUMNS["cross"][0]
+        return [
+            (f"{_head(names)}, {run.title}", {AVATAR: [run.figures.get(name) for name in names]})
+            for run in result.of(AVATAR)
+        ]
+    summaries = {system: result.summary(system) for system in systems}
+    return [
+        (_head(names), {system: [summaries[system].get(name) for name in names] for system in systems})
+        for names in _COLUMNS[result.scenario]
+    ]
+
+
+def _cells(columns: Sequence[Column], system: str) -> Iterator[str]:
+    for _, figures in columns:
+        texts = [cell(figure) for figure in figures[system]]
+        yield "-" if set(texts) == {"-"} else "/".join(texts)
+
+
+def _head(names: Sequence[str]) -> str:
+    titles = [KINDS[name].title + _ARROWS[KINDS[name].better] for name in names]
+    return "/".join(titles).replace("/Sync-C", "/C")
+
+
+def _judges(result: Result) -> list[str]:
+    """Who measured what, in one sentence; figures of other judges are not comparable."""
+    found: dict[str, list[str]] = {}
+    wanted = {name for column in _COLUMNS[result.scenario] for name in column}
+    for figure in result.summary(AVATAR).values():
+        if figure.judge and figure.name in wanted:
+            found.setdefault(figure.judge, []).append(KINDS[figure.name].title)
+    if not found:
+        return []
+    return ["Measured by " + "; ".join(f"{judge} ({', '.join(names)})" for judge, names in found.items()) + "."]
+
+
+def markdown(report: Report) -> str:
+    """The tables as a Markdown page."""
+    data = report.provenance["data"]
+    lines = ["# Evaluation\n", f"`{report.command}`\n", _made_with(report)]
+    for titled in paper_tables(report):
+        lines += [f"## {titled.title}\n", titled.table.markdown(), f"{titled.note}\n" if titled.note else ""]
+    for result in report.results:
+        lines += [f"## Every figure: {_TITLES[result.scenario].lower()}\n", figure_table(result).markdown()]
+        lines += [f"{sentence}\n" for sentence in not_measured(result)]
+        if len(result.of(AVATAR)) > 1:
+            lines += ["", run_table(result).markdown()]
+    lines += ["## Splits\n", split_table(data).markdown()]
+    return "\n".join(line for line in lines if line is not None)
+
+
+def latex(report: Report) -> str:
+    """The tables for a paper; they need the package ``booktabs``."""
+    parts = [titled.table.latex(f"{titled.title}. {titled.note}".strip()) for titled in paper_tables(report)]
+    return "% needs \\usepackage{booktabs}\n" + "\n".join(parts)
+
+
+def split_table(data: Mapping[str, object]) -> Table:
+    """The frames of both splits with their hashes."""
+    rows = []
+    for name in ("train", "val"):
+        split = data[name]
+        assert isinstance(split, Mapping)
+        hashes = (str(split["numbers_sha256"])[:16], str(split["targets_sha256"])[:16])
+        rows.append((name, str(split["frames"]), str(split["count"]), "yes" if split["contiguous"] else "no", *hashes))
+    return Table(("Split", "Frames", "Count", "Contiguous", "SHA-256 of the numbers", "of the pictures"), rows)
+
+
+def _made_with(report: Report) -> str:
+    code, machine = report.provenance["code"], report.provenance["machine"]
+    commit = (code["commit"] or "unknown")[:12] + (" with uncommitted changes" if code["uncommitted_changes"] else "")
+    where = machine["gpu"] if report.provenance["device"].startswith("cuda") else machine["processor"]
+    return f"emotalking {code['version']}, commit {commit}, on {where} ({report.provenance['device']}).\n"

@@ -1,0 +1,224 @@
+"""The evaluation's report as data: what was measured in which scenario, and its JSON."""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from emotalking.errors import UserError
+from emotalking.evaluate.figures import Figure, root_mean, single
+from emotalking.files import write_bytes
+
+FORMAT, VERSION = "emotalking-evaluation", 1
+AVATAR, RECORDED = "avatar", "recorded video"
+"""The two systems of a report; the second is the subject's own recording, measured in the same way."""
+
+_ROOTS = ("v_rmse", "a_rmse")
+_DIGITS = 7
+"""Significant digits of values per frame; the figures themselves are kept in full."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One system on one run of consecutive frames."""
+
+    system: str
+    """:data:`AVATAR` or :data:`RECORDED`."""
+    title: str
+    """"held-out frames", the sound's name, or the commanded point."""
+    frames: int
+    figures: dict[str, Figure]
+    subject_frames: str = ""
+    """The subject's frame of each, as runs such as "1617-1640"; empty where there is none."""
+    sound: str = ""
+    sound_sha256: str = ""
+    commanded: tuple[float, float] | None = None
+    """Valence and arousal, where one pair holds for all frames."""
+    label: str = ""
+    """The emotion that a classifier should read at the commanded point."""
+    seen: dict[str, Any] = field(default_factory=dict)
+    """What the judges saw, as lists (see :func:`emotalking.evaluate.scenarios.seen_facts`)."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file of a scenario, for the page."""
+
+    file: str
+    """Relative to the report's folder."""
+    caption: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished scenario."""
+
+    scenario: str
+    key: str
+    """Fingerprint of everything that it was made from: an unfinished evaluation takes it up again by this."""
+    seconds: float
+    runs: tuple[Run, ...]
+    pictures: tuple[Picture, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Sentences that a reader of the figures must know."""
+
+    def of(self, system: str) -> tuple[Run, ...]:
+        """The runs of one system."""
+        return tuple(run for run in self.runs if run.system == system)
+
+    def summary(self, system: str) -> dict[str, Figure]:
+        """The figures of a system over all its runs (:func:`pool`)."""
+        return pool([run.figures for run in self.of(system)])
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that one evaluation found and was made with."""
+
+    options: dict[str, Any]
+    """What was asked for: ``scenarios.Options`` with the paths of avatar and subject."""
+    provenance: dict[str, Any]
+    """Of ``provenance.provenance``, with the judges, the avatar's training and the evaluation's device."""
+    results: tuple[Result, ...]
+    command: str = ""
+
+    def result(self, scenario: str) -> Result | None:
+        """A scenario's result, if it was evaluated."""
+        return next((result for result in self.results if result.scenario == scenario), None)
+
+
+def pool(runs: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:
+    """The figures of several runs as one: over all their frames where values per frame are there, else their mean
+    weighted by frames. A figure that some run lacks says so.
+    """
+    if len(runs) == 1:
+        return dict(runs[0])
+    names = dict.fromkeys(name for figures in runs for name in figures)
+    return {name: _pooled([figures[name] for figures in runs if name in figures]) for name in names}
+
+
+def _pooled(parts: Sequence[Figure]) -> Figure:
+    there = [part for part in parts if not math.isnan(part.value)]
+    if not there:
+        return parts[0]
+    frames, missing = sum(part.frames for part in there), sum(part.missing for part in parts)
+    series = [part.per_frame for part in there if part.per_frame is not None]
+    if len(series) == len(there):
+        values = np.concatenate(series)
+        known = values[~np.isnan(values)]
+        value = root_mean(known) if parts[0].name in _ROOTS else float(known.mean())
+        return replace(there[0], value=value, frames=frames, missing=missing, per_frame=values)
+    weights = np.array([max(part.frames, 1) for part in there], np.float64)
+    value = float(np.average([part.value for part in there], weights=weights))
+    return single(parts[0].name, value, there[0].judge, frames, missing)
+
+
+def to_json(value: Any) -> Any:
+    """Plain values: nan becomes null, infinities "inf" and "-inf", arrays lists."""
+    if isinstance(value, Figure | Run | Result | Report | Picture):
+        return {name: to_json(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, np.ndarray):
+        return [to_json(item) for item in _rounded(value).tolist()]
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return str(value) if isinstance(value, Path) else value
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """Values per frame to :data:`_DIGITS` significant digits, so that a report stays readable."""
+    if values.dtype.kind != "f":
+        return values
+    return np.array([float(f"{value:.{_DIGITS}g}") for value in values.ravel()], np.float64).reshape(values.shape)
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write ``report`` as JSON."""
+    _write(path, {"format": FORMAT, "version": VERSION} | to_json(report))
+
+
+def read_report(path: Path) -> Report:
+    """Read a report.
+
+    Raises:
+        UserError: the file is missing, no report, or of a newer program.
+    """
+    data = _read(path)
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise UserError(f"{path} is no report of 'emotalking evaluate': give the report.json that it wrote.")
+    if data.get("version") != VERSION:
+        raise UserError(f"{path} has version {data.get('version')}, this program reads {VERSION}: update emotalking.")
+    try:
+        results = tuple(_result(item) for item in data["results"])
+        return Report(data["options"], data["provenance"], results, data["command"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} lacks something that a report has ({error}): make it again.") from error
+
+
+def write_result(result: Result, path: Path) -> None:
+    """Keep a finished scenario."""
+    _write(path, to_json(result))
+
+
+def read_result(path: Path, key: str) -> Result | None:
+    """A finished scenario, if it was made from what ``key`` stands for."""
+    try:
+        result = _result(_read(path))
+    except (UserError, KeyError, TypeError, ValueError):
+        return None
+    whole = all((path.parent / picture.file).is_file() for picture in result.pictures)
+    return result if result.key == key and whole else None
+
+
+def _result(data: dict[str, Any]) -> Result:
+    runs = tuple(_run(item) for item in data["runs"])
+    pictures = tuple(Picture(**item) for item in data["pictures"])
+    return Result(data["scenario"], data["key"], float(data["seconds"]), runs, pictures, tuple(data["notes"]))
+
+
+def _run(data: dict[str, Any]) -> Run:
+    commanded = data["commanded"]
+    figures = {name: _figure(item) for name, item in data["figures"].items()}
+    pair = None if commanded is None else (float(commanded[0]), float(commanded[1]))
+    return Run(**(data | {"figures": figures, "commanded": pair}))
+
+
+def _figure(data: dict[str, Any]) -> Figure:
+    series = data["per_frame"]
+    return Figure(**(data | {"value": number(data["value"]), "per_frame": None if series is None else array(series)}))
+
+
+def number(value: Any) -> float:
+    """Inverse of :func:`to_json` for one number."""
+    return math.nan if value is None else float(value)
+
+
+def array(values: Sequence[Any]) -> Float[np.ndarray, "..."]:
+    """Inverse of :func:`to_json` for an array."""
+    nested = [array(item) if isinstance(item, list) else number(item) for item in values]
+    return np.array(nested, np.float64)
+
+
+def _write(path: Path, data: Any) -> None:
+    text = json.dumps(data, indent=1, allow_nan=False)
+    # Lists of numbers on one line each: no string is in them, so none can be changed.
+    text = re.sub(r"\[\n\s+([^\[\]{}\"]*?)\n\s+\]", lambda list_: f"[{' '.join(list_[1].split())}]", text)
+    write_bytes(path, f"{text}\n".encode())
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): give a report.json.") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not whole JSON: copy the report again.") from error

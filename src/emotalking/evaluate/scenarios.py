@@ -1,0 +1,273 @@
+"""The paper's three scenarios (4.1): self-reconstruction, cross-domain audio, emotion-conditioned."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+import emotalking
+from emotalking.emotion.circumplex import TEST_POINTS, TestPoint
+from emotalking.emotion.tracks import EmotionTrack
+from emotalking.evaluate import pictures
+from emotalking.evaluate.figures import Figure, absent
+from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, pick_frames, reconstruct
+from emotalking.evaluate.judges import Judges
+from emotalking.evaluate.provenance import file_sha256, provenance
+from emotalking.evaluate.record import AVATAR, RECORDED, Picture, Report, Result, Run, read_result, write_result
+from emotalking.evaluate.score import Stopwatch
+from emotalking.evaluate.seen import seen_facts
+from emotalking.evaluate.session import Options, Session
+from emotalking.evaluate.sounds import Speech, read_speech, sounds_to_speak
+from emotalking.experts.registry import models
+from emotalking.models.avatar import Avatar
+from emotalking.progress import bar
+from emotalking.render.player import Player
+from emotalking.speech.audio import SAMPLE_RATE
+from emotalking.speech.sync_expert import EXPERT_FILE
+from emotalking.subject import Subject
+from emotalking.subject.place import to_runs
+
+EMOTION_SECONDS = 4.0
+"""Each of the twelve points speaks so long, unless a number of frames is asked for. The paper does not say how long."""
+
+_IN_TIME = ("sync_e", "sync_c", "jitter_head", "jitter_background", "flicker", "mouth_in_silence")
+"""Figures that only consecutive frames have."""
+_TRIVIAL = ("psnr", "psnr_head", "psnr_mouth", "ssim", "lpips", "lmd", "aue_u", "aue_l", "aue", "identity", "fps")
+"""Figures that the recording, compared with itself, has perfect or not at all."""
+
+
+def run_scenarios(
+    avatar_file: Path,
+    subject: Subject,
+    options: Options,
+    folder: Path,
+    *,
+    device: torch.device | str = "cpu",
+    command: str | None = None,
+    say: Callable[[str], Any] = print,
+) -> Report:
+    """Evaluate an avatar on its subject.
+
+    A finished scenario is kept in ``folder``; the same evaluation, started again, goes on behind it.
+
+    Args:
+        avatar_file: what was trained.
+        subject: the folder that it was trained on.
+        folder: where the scenarios' results and pictures lie; made if missing.
+        command: how it was called, for the report; None: this process's command line.
+        say: told what is done and what was found already.
+
+    Raises:
+        UserError: avatar and subject do not belong together (see ``held_out.check_pair``), or a sound, expert or
+            judge cannot be used.
+    """
+    avatar = Avatar.load(avatar_file, device)
+    check_pair(avatar, subject)
+    expert = choose_expert(options.expert, subject)
+    judges = Judges.open(lpips=options.lpips, emotion=options.judge, sync=expert, subject=subject, device=device)
+    longest = None if options.frames is None else options.frames / float(subject.fps)
+    speak = any(name != "self" for name in options.scenarios)
+    sounds = sounds_to_speak([Path(file) for file in options.audio], longest) if speak else ()
+    facts = provenance(subject, avatar_file, command)
+    facts |= {"source_sha256": source_sha256(), "device": str(device), "judges": judge_names(judges)}
+    facts["training"] = {key: avatar.metadata.get(key) for key in ("run", "command", "versions")}
+    facts["sounds"] = [{"name": sound.name, "sha256": sound.sha256} for sound in sounds]
+    session = Session(avatar, subject, options, judges, sounds, folder)
+    totals = {name: PLANS[name](session) for name in options.scenarios}
+    results = []
+    with bar() as progress:
+        task = progress.add_task("evaluate", total=sum(totals.values()), note="")
+        session.advance = lambda: progress.advance(task)
+        for name in options.scenarios:
+            progress.update(task, note=name)
+            key = fingerprint(name, facts, options)
+            place = folder / f"{name}.json"
+            kept = read_result(place, key)
+            if kept is None:
+                kept = _timed(name, key, session)
+                write_result(kept, place)
+                say(f"{name}: {totals[name]} frames in {kept.seconds:.0f} s")
+            else:
+                progress.advance(task, totals[name])
+                say(f"{name}: kept from before (nothing has changed)")
+            results.append(kept)
+    asked = asdict(options) | {"avatar": str(avatar_file), "subject": str(subject.files.root)}
+    return Report(asked, facts, tuple(results), facts["command"])
+
+
+def fingerprint(scenario: str, facts: dict[str, Any], options: Options) -> str:
+    """What a scenario's figures depend on, as one hash: code, packages, machine, data, avatar, sounds, judges."""
+    parts = ("source_sha256", "packages", "machine", "device", "data", "avatar", "judges")
+    relevant: dict[str, Any] = {part: facts[part] for part in parts} | {"scenario": scenario, "frames": options.frames}
+    relevant |= {"evenly": options.evenly} if scenario == "self" else {"sounds": facts["sounds"]}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def source_sha256() -> str:
+    """Of this package's modules: figures of another source are not taken up again."""
+    root = Path(emotalking.__file__).parent
+    sums = [file_sha256(path) for path in sorted(root.rglob("*.py"))]
+    return hashlib.sha256("".join(sums).encode()).hexdigest()
+
+
+def choose_expert(asked: str, subject: Subject) -> str | None:
+    """The sync expert to open: "auto" is SyncNet if its checkpoint is there, else the subject's own, else none."""
+    if asked != "auto":
+        return None if asked == "none" else asked
+    if models()["syncnet"].find() is not None:
+        return "syncnet"
+    return "personal" if (subject.files.root / EXPERT_FILE).is_file() else None
+
+
+def judge_names(judges: Judges) -> dict[str, str]:
+    """Who measures what, for the report."""
+    named = {"perceptual distance": judges.lpips, "emotion": judges.emotion, "lip sync": judges.sync}
+    return {what: "none" if judge is None else judge.name for what, judge in named.items()}
+
+
+def _timed(name: str, key: str, session: Session) -> Result:
+    begin = time.perf_counter()
+    runs, shown, notes = _SCENARIOS[name](session)
+    return Result(name, key, time.perf_counter() - begin, tuple(runs), tuple(shown), tuple(notes))
+
+
+Found = tuple[list[Run], list[Picture], list[str]]
+
+
+def self_reconstruction(session: Session) -> Found:
+    """Held-out frames from their own sound, action units, valence/arousal, poses and torso, and the recording."""
+    avatar, subject, options = session.avatar, session.subject, session.options
+    indices = pick_frames(subject, options.frames, evenly=options.evenly)
+    va = own_emotion(subject, indices)
+    together = bool((np.diff(indices) == 1).all())
+    samples = None
+    if together and subject.files.audio.exists():
+        begin, length = indices[0] / session.fps, len(indices) / session.fps
+        samples = read_speech(subject.files.audio, length, begin).samples
+    systems: dict[str, Callable[[], Iterable[Any]]] = {
+        AVATAR: lambda: reconstruct(avatar, subject, indices, va if avatar.head.emotional else None),
+        RECORDED: lambda: (subject.target(int(index)) for index in indices),
+    }
+    runs = []
+    for system, frames in systems.items():
+        scored = session.measure(Stopwatch(session.watched(frames())), indices, samples, va)
+        figures = scored.figures if together else _without_time(scored.figures)
+        # The recording has a row of its own.
+        figures = {name: figure for name, figure in figures.items() if not name.endswith("_truth")}
+        if system == RECORDED:
+            figures = {name: figure for name, figure in figures.items() if name not in _TRIVIAL}
+        seen = seen_facts(scored.seen, session.fps, together)
+        runs.append(Run(system, "held-out frames", len(indices), figures, to_runs(indices), "its own", seen=seen))
+    notes = [] if together else ["The frames are not consecutive, so nothing that needs time was measured."]
+    return runs, pictures.of_reconstruction(session, indices, va, runs[0].figures["psnr"]), notes
+
+
+def cross_domain(session: Session) -> Found:
+    """Sounds that the subject never said, with the held-out frames' poses, action units, emotion and torso."""
+    runs, shown = [], []
+    for number, sound in enumerate(session.sounds):
+        player = Player(OnHeldOut(session.avatar, session.subject))
+        count, samples = _heard(session, sound, session.options.frames)
+        poses = session.subject.val_indices[player.recorded(count)]
+        own = own_emotion(session.subject, poses)
+        borrowed = _FrameEmotion(own, session.fps) if session.avatar.head.emotional else None
+        keep: dict[int, Any] = dict.fromkeys(pictures.loudest_stretch(samples, count, session.fps))
+        frames = player.frames(samples, borrowed, batch=1)
+        scored = session.measure(Stopwatch(session.watched(frames, keep)), None, samples, None)
+        seen = seen_facts(scored.seen, session.fps, True)
+        runs.append(Run(AVATAR, sound.name, count, scored.figures, "", sound.name, sound.sha256, seen=seen))
+        shown.append(pictures.of_speech(session, number, sound.name, keep, poses))
+    return runs, shown, _heard_in_training(session)
+
+
+def emotion_conditioned(session: Session) -> Found:
+    """The twelve points of paper-spec 9.3, each on unheard speech with the held-out frames' poses and torso."""
+    runs, faces, poses = [], [], []
+    for number, point in enumerate(TEST_POINTS):
+        sound = session.sounds[number % len(session.sounds)]
+        count, samples = _heard(session, sound, _emotion_frames(session))
+        track = EmotionTrack.constant(point.valence, point.arousal) if session.avatar.head.emotional else None
+        keep: dict[int, Any] = {count // 2: None}
+        player = Player(OnHeldOut(session.avatar, session.subject))
+        frames = player.frames(samples, track, batch=1)
+        va = np.tile(np.array([point.valence, point.arousal]), (count, 1))
+        scored = session.measure(Stopwatch(session.watched(frames, keep)), None, samples, va)
+        seen = seen_facts(scored.seen, session.fps, True)
+        pair = (point.valence, point.arousal)
+        runs.append(
+            Run(AVATAR, _title(point), count, scored.figures, "", sound.name, sound.sha256, pair, point.label, seen)
+        )
+        faces += keep.values()
+        poses.append(session.subject.val_indices[player.recorded(count)[count // 2]])
+    notes = _heard_in_training(session)
+    if not session.avatar.head.emotional:
+        notes.append("This avatar has no emotion branch: every point shows the same face.")
+    return runs, [pictures.of_emotion(session, faces, np.array(poses))], notes
+
+
+_SCENARIOS: dict[str, Callable[[Session], Found]] = {
+    "self": self_reconstruction,
+    "cross": cross_domain,
+    "emotion": emotion_conditioned,
+}
+PLANS: dict[str, Callable[[Session], int]] = {
+    "self": lambda session: 2 * len(pick_frames(session.subject, session.options.frames)),
+    "cross": lambda session: sum(_heard(session, sound, session.options.frames)[0] for sound in session.sounds),
+    "emotion": lambda session: sum(
+        _heard(session, session.sounds[number % len(session.sounds)], _emotion_frames(session))[0]
+        for number in range(len(TEST_POINTS))
+    ),
+}
+"""Frames that each scenario scores."""
+
+
+@dataclass(frozen=True)
+class _FrameEmotion:
+    """One valence and arousal a frame, for the player."""
+
+    values: Float[np.ndarray, "N 2"]
+    fps: float
+
+    def at(self, times_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T 2"]:
+        """Of the frames at these times."""
+        return self.values[np.round(np.asarray(times_s) * self.fps).astype(np.int64)]
+
+
+def _heard(session: Session, sound: Speech, limit: int | None) -> tuple[int, Float[np.ndarray, " S"]]:
+    """Frames of a sound that are rendered, and the samples under them."""
+    count = max(sound.frames(session.fps, limit), 1)
+    return count, sound.samples[: int(count / session.fps * SAMPLE_RATE)]
+
+
+def _emotion_frames(session: Session) -> int:
+    asked = session.options.frames
+    return max(int(EMOTION_SECONDS * session.fps), 1) if asked is None else asked
+
+
+def _without_time(figures: dict[str, Figure]) -> dict[str, Figure]:
+    reason = "the frames are not consecutive"
+    return {name: absent(name, reason) if name in _IN_TIME else figure for name, figure in figures.items()}
+
+
+def _title(point: TestPoint) -> str:
+    return f"V {point.valence:+.2f}, A {point.arousal:+.2f} ({point.label})"
+
+
+def _heard_in_training(session: Session) -> list[str]:
+    """A warning where the test's speech was in the training."""
+    run = session.avatar.metadata.get("run")
+    sync = run.get("train", {}).get("sync") if isinstance(run, dict) else None
+    spoken = sync.get("speech", "none") if isinstance(sync, dict) else "none"
+    if spoken == "none" or session.options.audio:
+        return []
+    return [
+        f"The avatar was trained with synthetic speech ({spoken}), so these sentences may not be new to it: "
+        "give other speech with --audio."
+    ]

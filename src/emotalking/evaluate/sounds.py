@@ -1,0 +1,97 @@
+"""Speech that the avatar has never heard, for the cross-domain and the emotion scenario (paper 4.1)."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from emotalking.errors import UserError
+from emotalking.speech.audio import SAMPLE_RATE, iter_audio
+
+SHORTEST_S = 0.1
+"""Less is no speech."""
+PAUSE_S = 0.3
+"""Silence between two spoken sentences."""
+SETS = 2
+"""The curated sentences become so many sounds, each of another voice, as the paper tests on A and B."""
+
+
+@dataclass(frozen=True)
+class Speech:
+    """One sound to speak."""
+
+    name: str
+    """File name, or voice and sentences."""
+    samples: Float[np.ndarray, " n"]
+    """16 kHz mono in [-1, 1]."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the samples as 16-bit integers: the same sound in another container has the same."""
+        return hashlib.sha256(np.round(self.samples * 32767).astype("<i2").tobytes()).hexdigest()
+
+    def frames(self, fps: float | int, limit: int | None) -> int:
+        """Video frames that it fills whole, at most ``limit``."""
+        whole = int(len(self.samples) / SAMPLE_RATE * float(fps) + 1e-6)
+        return whole if limit is None else min(whole, limit)
+
+
+def sounds_to_speak(files: Sequence[Path], longest_s: float | int | None = None) -> tuple[Speech, ...]:
+    """The sounds to speak.
+
+    Args:
+        files: sound or video files; none: the paper's ten sentences in two voices of the offline speaker.
+        longest_s: read no more than so many seconds of each, so that a long file costs no memory.
+
+    Raises:
+        UserError: a file that cannot be read or holds hardly any sound, or no file and no offline speaker.
+    """
+    sounds = tuple(read_speech(path, longest_s) for path in files) if files else _spoken()
+    for sound in sounds:
+        if len(sound.samples) < SHORTEST_S * SAMPLE_RATE:
+            seconds = len(sound.samples) / SAMPLE_RATE
+            raise UserError(f"{sound.name} holds {seconds:.2f} s of sound: give at least {SHORTEST_S:g} s.")
+    return sounds
+
+
+def read_speech(path: Path, longest_s: float | int | None = None, begin_s: float | int | None = None) -> Speech:
+    """At most ``longest_s`` seconds of a sound or video file, from ``begin_s`` on its clock (None: its beginning).
+
+    Raises:
+        UserError: the file is missing or unreadable, or has no sound.
+    """
+    wanted = None if longest_s is None else int(np.ceil(longest_s * SAMPLE_RATE))
+    pieces, length = [np.zeros(0, np.float32)], 0
+    for piece in iter_audio(path, start=None if begin_s is None else float(begin_s)):
+        pieces.append(piece)
+        length += len(piece)
+        if wanted is not None and length >= wanted:
+            break
+    return Speech(path.name, np.concatenate(pieces)[:wanted])
+
+
+def _spoken() -> tuple[Speech, ...]:
+    from emotalking.speech.sentences import curated
+    from emotalking.speech.tts import open_speaker
+
+    try:
+        speaker = open_speaker("espeak")
+        voices = speaker.voices("en")[:SETS]
+    except UserError as error:
+        raise UserError(
+            "there is no speech to test with: give --audio FILE, or install the offline speaker "
+            f"({str(error).rstrip('.')})."
+        ) from error
+    pause = np.zeros(int(PAUSE_S * SAMPLE_RATE), np.float32)
+    sentences = curated("en")
+    each = len(sentences) // len(voices)
+    sounds = []
+    for turn, voice in enumerate(voices):
+        part = sentences[turn * each : (turn + 1) * each]
+        said = [speaker.say(text, language="en", voice=voice).samples for text in part]
+        samples = np.concatenate([piece for samples in said for piece in (samples, pause)])
+        sounds.append(Speech(f"espeak {voice}, sentences {turn * each + 1}-{turn * each + each}", samples))
+    return tuple(sounds)
