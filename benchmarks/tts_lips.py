@@ -153,7 +153,7 @@ def main() -> None:
         results[kind] = {"avatar": compare(shown, truth), "actor": compare(acted, truth)}
         for who, found in results[kind].items():
             print(
-                f"{kind:<10} {who:<7} r {found['r']:.3f}  best {found['r_best']:.3f} at {found['lag_frames']:+d} frames  "
+                f"{kind:<10} {who:<7} r {found['r']:.3f}  best {found['r_best']:.3f} at {found['lag_frames']:+d}  "
                 f"chance {found['chance_r']:+.3f}  ({found['frames']} frames, {found['without_a_face']} faceless)"
             )
     facts = {"avatar": args.avatar.name, "sync": avatar.metadata.get("sync"), "command": " ".join(sys.argv[1:])}
