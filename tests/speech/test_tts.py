@@ -189,6 +189,8 @@ def test_times_go_to_json_and_back(tmp_path: Path) -> None:
         (tmp_path / "y.json").write_text(bad)
         with pytest.raises(UserError, match="does not hold the times"):
             read_times(tmp_path / "y.json", said.samples)
+    write_times(tmp_path / "half.json", utterance(np.zeros(16000), "\ud800 b"))
+    assert read_times(tmp_path / "half.json", said.samples).text == "? b"
     with pytest.raises(UserError, match=r"\.json or \.TextGrid"):
         write_times(tmp_path / "x.srt", said)
     with pytest.raises(UserError, match="not known"):

@@ -25,7 +25,7 @@ def write_times(path: str | Path, utterance: Utterance) -> None:
     if utterance.words is None or utterance.phonemes is None:
         raise UserError(f"the times of {utterance.text[:40]!r} are not known, so that {path} was not written.")
     text = _json(utterance) if path.suffix.lower() == ".json" else _text_grid(utterance)
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode("utf-8", "replace"))  # a terminal may hand on halves of characters
 
 
 def check_ending(path: Path) -> None:

@@ -76,7 +76,7 @@ class FolderSpeaker:
 def write_recording(path: Path, utterance: Utterance) -> None:
     """Write an utterance as this speaker reads it: ``path`` (.wav), its words (.txt) and, if known, times (.json)."""
     save_wav(path, utterance.samples)
-    write_bytes(path.with_suffix(".txt"), (utterance.text + "\n").encode())
+    write_bytes(path.with_suffix(".txt"), (utterance.text + "\n").encode("utf-8", "replace"))
     if utterance.words is not None and utterance.phonemes is not None:
         write_times(path.with_suffix(".json"), utterance)
 
