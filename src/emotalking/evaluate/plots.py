@@ -41,9 +41,9 @@ def sync_plot(result: Result) -> Plot | None:
     for number, run in enumerate(runs):
         curve = array(run.seen["sync"]["curve"])
         offsets = np.arange(len(curve)) - len(curve) // 2
-        many = len(runs) > 2
-        label = run.system if not many else (run.title if len(runs) <= 4 else None)
-        colour = _COLOURS[run.system] if not many else f"C{number}"
+        own = result.scenario == "self"
+        colour = _COLOURS[run.system] if own else f"C{number}"
+        label = run.system if own else run.title
         axes.plot(offsets, curve, color=colour, alpha=0.8, label=label)
     axes.axvline(0, color="#c9ced8", linewidth=0.8)
     axes.set(xlabel="sound moved by [frames]", ylabel="distance", title=f"expert: {runs[0].seen['sync']['expert']}")

@@ -184,7 +184,7 @@ def cross_domain(session: Session) -> Found:
         seen = seen_facts(scored.seen, session.fps, True)
         runs.append(Run(AVATAR, sound.name, count, scored.figures, "", sound.name, sound.sha256, seen=seen))
         shown.append(pictures.of_speech(session, number, sound.name, keep, poses))
-    return runs, shown, _heard_in_training(session)
+    return runs, shown, heard_in_training(session)
 
 
 def emotion_conditioned(session: Session) -> Found:
@@ -206,7 +206,7 @@ def emotion_conditioned(session: Session) -> Found:
         )
         faces += keep.values()
         poses.append(session.subject.val_indices[player.recorded(count)[count // 2]])
-    notes = _heard_in_training(session)
+    notes = heard_in_training(session)
     if not session.avatar.head.emotional:
         notes.append("This avatar has no emotion branch: every point shows the same face.")
     return runs, [pictures.of_emotion(session, faces, np.array(poses))], notes
@@ -260,10 +260,9 @@ def _title(point: TestPoint) -> str:
     return f"V {point.valence:+.2f}, A {point.arousal:+.2f} ({point.label})"
 
 
-def _heard_in_training(session: Session) -> list[str]:
+def heard_in_training(session: Session) -> list[str]:
     """A warning where the test's speech was in the training."""
-    run = session.avatar.metadata.get("run")
-    sync = run.get("train", {}).get("sync") if isinstance(run, dict) else None
+    sync = session.avatar.metadata.get("sync")
     spoken = sync.get("speech", "none") if isinstance(sync, dict) else "none"
     if spoken == "none" or session.options.audio:
         return []

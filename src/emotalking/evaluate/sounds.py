@@ -49,6 +49,7 @@ def sounds_to_speak(files: Sequence[Path], longest_s: float | int | None = None)
     Raises:
         UserError: a file that cannot be read or holds hardly any sound, or no file and no offline speaker.
     """
+    longest_s = None if longest_s is None else max(longest_s, SHORTEST_S)
     sounds = tuple(read_speech(path, longest_s) for path in files) if files else _spoken()
     for sound in sounds:
         if len(sound.samples) < SHORTEST_S * SAMPLE_RATE:

@@ -1,0 +1,184 @@
+"""The parts of a report: numbers in JSON, pooled runs, sounds, spectra, tables, plots and pictures."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emotalking.errors import UserError
+from emotalking.evaluate import plots, sounds
+from emotalking.evaluate.again import changed_figures
+from emotalking.evaluate.figures import Figure, absent, per_frame, root_mean, single
+from emotalking.evaluate.paper_tables import PUBLISHED, cell, figure_table, not_measured, paper_tables, run_table
+from emotalking.evaluate.pictures import error_map, loudest_stretch
+from emotalking.evaluate.record import (
+    AVATAR,
+    RECORDED,
+    Report,
+    Result,
+    Run,
+    pool,
+    read_report,
+    read_result,
+    to_json,
+    write_report,
+    write_result,
+)
+from emotalking.evaluate.seen import RIGID, jitter_spectrum
+from emotalking.speech.audio import save_wav
+
+NOTHING = {"va": None, "classes": None, "expressions": None, "sync": None, "spectrum": None}
+
+
+def a_run(system: str, title: str, figures: list[Figure], **more) -> Run:
+    return Run(system, title, 2, {figure.name: figure for figure in figures}, **({"seen": NOTHING} | more))
+
+
+def a_report(*results: Result) -> Report:
+    return Report({"avatar": "a", "subject": "s"}, {}, results, "test")
+
+
+def test_plain_values_hold_what_json_cannot(tmp_path: Path) -> None:
+    figure = per_frame("psnr", np.array([math.inf, math.nan, 30.123456789]))
+    result = Result("self", "key", 1.0, (a_run(AVATAR, "x", [figure, absent("lpips", "no weights")]),))
+    write_report(a_report(result), tmp_path / "r.json")
+    text = (tmp_path / "r.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert '["inf", null' in " ".join(text.split()).replace("[ ", "[")
+    back = read_report(tmp_path / "r.json").results[0].runs[0].figures
+    assert back["psnr"].value == math.inf and math.isnan(back["lpips"].value)
+    assert back["psnr"].per_frame is not None and math.isnan(back["psnr"].per_frame[1])
+    assert back["psnr"].per_frame[2] == pytest.approx(30.123456789, rel=1e-6)
+    assert to_json(np.array([[1.0, 2.0]])) == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "not whole JSON"),
+        ("[]", "no report"),
+        ('{"format": "emotalking-evaluation", "version": 99}', "version 99"),
+        ('{"format": "emotalking-evaluation", "version": 1, "results": [{}]}', "lacks something"),
+    ],
+)
+def test_a_file_that_is_no_report_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        read_report(tmp_path / "r.json")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_report(tmp_path / "none.json")
+
+
+def test_a_kept_scenario_counts_only_under_its_own_key(tmp_path: Path) -> None:
+    result = Result("self", "key", 1.0, (a_run(AVATAR, "x", [single("fps", 2.0, frames=2)]),))
+    write_result(result, tmp_path / "self.json")
+    assert read_result(tmp_path / "self.json", "key") is not None
+    assert read_result(tmp_path / "self.json", "other") is None
+    (tmp_path / "self.json").write_text("{")
+    assert read_result(tmp_path / "self.json", "key") is None
+
+
+def test_runs_are_pooled_over_their_frames() -> None:
+    first = {"v_rmse": per_frame("v_rmse", np.array([1.0, 1.0]), summary=root_mean), "fps": single("fps", 10.0, frames=1)}
+    second = {"v_rmse": per_frame("v_rmse", np.array([4.0, np.nan]), summary=root_mean)}
+    second["fps"] = single("fps", 20.0, frames=3)
+    whole = pool([first, second])
+    assert whole["v_rmse"].value == pytest.approx(math.sqrt(2.0))
+    assert (whole["v_rmse"].frames, whole["v_rmse"].missing) == (3, 1)
+    assert whole["fps"].value == pytest.approx(17.5)
+    assert math.isnan(pool([{"lpips": absent("lpips", "no")}] * 2)["lpips"].value)
+    assert pool([{"lpips": absent("lpips", "no")}, {"lpips": single("lpips", 0.2, frames=4)}])["lpips"].value == 0.2
+
+
+def test_tables_have_the_papers_shape_and_mark_what_is_published() -> None:
+    own = [per_frame("psnr", np.array([30.0, 32.0])), single("sync_e", 7.0, "SyncNet v2", 9)]
+    own += [single("sync_c", 6.5, "SyncNet v2", 9), absent("lpips", "no weights")]
+    truth = [single("sync_e", 6.0, "SyncNet v2", 9), single("sync_c", 8.0, "SyncNet v2", 9)]
+    result = Result("self", "", 1.0, (a_run(AVATAR, "x", own), a_run(RECORDED, "x", truth)))
+    ours, published = paper_tables(a_report(result))
+    assert ours.table.header[:6] == ("Method", "PSNR ↑", "SSIM ↑", "LPIPS ↓", "LMD ↓", "Sync-E ↓/C ↑")
+    assert ours.table.rows[0][5] == "6.000/8.000" and ours.table.rows[1][:2] == ("this avatar", "31.00")
+    assert ours.table.rows[1][3] == "-" and "SyncNet v2 (Sync-E, Sync-C)" in ours.note
+    assert "not comparable" in published.title and published.table.rows[-1][1] == "33.78"
+    assert [row[0] for row in figure_table(result).rows] == ["PSNR ↑", "Sync-E ↓", "Sync-C ↑"]
+    assert not_measured(result) == ["Not measured: LPIPS (no weights)."]
+    assert cell(None) == "-" and cell(single("psnr", 31.005)) in ("31.00", "31.01")
+    cross = Result("cross", "", 1.0, (a_run(AVATAR, "A", own[1:]), a_run(AVATAR, "B", own[1:])))
+    table = next(paper_tables(a_report(cross))).table
+    assert table.header == ("Method", "Sync-E ↓/C ↑, A", "Sync-E ↓/C ↑, B")
+    assert len(run_table(cross).rows) == 2
+    assert all(len({len(row) for row in rows}) == 1 for rows in PUBLISHED.values())
+
+
+def test_differences_below_the_last_printed_digit_are_none() -> None:
+    def report(psnr: float, speed: float) -> Report:
+        figures = [single("psnr", psnr), single("fps", speed), absent("lpips", "no")]
+        return a_report(Result("self", "", 1.0, (a_run(AVATAR, "x", figures),)))
+
+    assert changed_figures(report(30.0, 5.0), report(30.004, 9.0)) == ([], 2)
+    found, count = changed_figures(report(30.0, 5.0), report(30.01, 5.0))
+    assert count == 2 and found == ["self, avatar, x, psnr: 30.000 then, 30.010 now"]
+
+
+def test_a_shaking_head_stands_out_at_its_frequency() -> None:
+    rng = np.random.default_rng(0)
+    time = np.arange(100) / 25
+    points = np.zeros((100, 68, 2), np.float64) + rng.uniform(0, 200, (1, 68, 2))
+    points[:, RIGID, 0] += 3.0 * time[:, None] + 0.5 * np.sin(2 * np.pi * 5 * time)[:, None]
+    points[40] = np.nan
+    spectrum = jitter_spectrum(points, 25)
+    assert spectrum is not None
+    peak = int(np.argmax(spectrum["px"]))
+    assert spectrum["hz"][peak] == pytest.approx(5.0)
+    assert spectrum["px"][peak] == pytest.approx(0.5 / math.sqrt(2), rel=0.05)  # one of both axes shakes
+    assert jitter_spectrum(points[:15], 25) is None
+
+
+def test_speech_is_read_no_further_than_needed(tmp_path: Path) -> None:
+    ramp = np.linspace(-0.5, 0.5, 32000).astype(np.float32)
+    save_wav(tmp_path / "a.wav", ramp)
+    part = sounds.read_speech(tmp_path / "a.wav", 0.5, 1.0)
+    assert len(part.samples) == 8000 and abs(part.samples[0] - ramp[16000]) < 1e-3
+    whole = sounds.sounds_to_speak([tmp_path / "a.wav"])[0]
+    assert (whole.frames(25, None), whole.frames(25, 7), whole.name) == (50, 7, "a.wav")
+    assert whole.sha256 == sounds.read_speech(tmp_path / "a.wav").sha256 != part.sha256
+    save_wav(tmp_path / "short.wav", ramp[:800])
+    with pytest.raises(UserError, match=r"short.wav holds 0.05 s"):
+        sounds.sounds_to_speak([tmp_path / "short.wav"])
+
+
+def test_without_a_speaker_and_without_files_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: str) -> None:
+        raise UserError("espeak-ng is not installed.")
+
+    monkeypatch.setattr("emotalking.speech.tts.open_speaker", missing)
+    with pytest.raises(UserError, match=r"give --audio FILE.*espeak-ng is not installed"):
+        sounds.sounds_to_speak([])
+
+
+def test_the_confusion_counts_frames_with_a_face() -> None:
+    seen = NOTHING | {"classes": ["neutral", "happy"], "expressions": [1, 1, 0, -1], "va": [[0.5, 0.1]] * 4}
+    run = a_run(AVATAR, "p", [], commanded=(0.74, 0.31), label="happy", seen=seen)
+    result = Result("emotion", "", 1.0, (run,))
+    found = plots.confusion(result)
+    assert found is not None
+    labels, classes, shares = found
+    assert classes == ("neutral", "happy")
+    assert shares[labels.index("happy")] == pytest.approx([1 / 3, 2 / 3])
+    assert shares[labels.index("sad")].sum() == 0
+    assert plots.confusion_plot(result) is not None and plots.circumplex_plot(result) is not None
+    assert plots.sync_plot(result) is None and plots.jitter_plot(result) is None
+
+
+def test_pictures_show_errors_and_choose_the_loudest_frames() -> None:
+    truth = np.full((4, 4, 3), 100, np.uint8)
+    image = truth.copy()
+    image[0, 0] = 160
+    shown = error_map(image, truth).astype(int).sum(-1)
+    assert shown[0, 0] > 400 and (shown[1:] < 30).all()
+    samples = np.zeros(16000, np.float32)
+    samples[9600:12800] = 0.5
+    assert loudest_stretch(samples, 25, 25) in (range(14, 22), range(13, 21), range(15, 23), range(12, 20))
+    assert loudest_stretch(samples, 3, 25) == range(0, 3)

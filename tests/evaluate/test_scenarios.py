@@ -1,0 +1,198 @@
+"""The three scenarios on the actor with a hardly trained avatar: files, honesty of the pair, keeping, running again."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emotalking.errors import UserError
+from emotalking.evaluate import scenarios
+from emotalking.evaluate.evaluation import evaluate, evaluate_again
+from emotalking.evaluate.held_out import check_pair, own_emotion, pick_frames, reconstruct
+from emotalking.evaluate.judges import Judges
+from emotalking.evaluate.record import AVATAR, RECORDED, Report, read_report
+from emotalking.evaluate.session import Options
+from emotalking.models.avatar import Avatar
+from emotalking.speech.audio import save_wav
+from emotalking.subject import Subject
+from emotalking.train import run
+from emotalking.train.data import TrainingData
+
+SHORT = [f"{stage}.iterations=2" for stage in ("mouth", "face", "emotion", "finetune")]
+SHORT += ["mouth.warmup=1", "face.warmup=1", "audio_start=0", "model.face.initial_points=200"]
+SHORT += ["model.mouth.initial_points=50"]
+
+
+@pytest.fixture(scope="module")
+def avatar_file(actor_subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("avatar") / "a.safetensors"
+    run.train(actor_subject.files.root, path, "tiny", "cpu", SHORT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("speech") / "speech.wav"
+    time = np.arange(4800) / 16000
+    save_wav(path, (0.3 * np.sin(2 * np.pi * 200 * time) * (time > 0.1)).astype(np.float32))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def pixels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Detectors take seconds to start and find nothing in pictures of 64x64; their judges have tests of their own."""
+    monkeypatch.setattr(scenarios.Judges, "open", lambda **_: Judges.none())
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    avatar_file: Path, actor_subject: Subject, speech: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Report, Path, list[str]]:
+    """One evaluation of everything, its folder and what it said."""
+    folder, said = tmp_path_factory.mktemp("report"), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scenarios.Judges, "open", lambda **_: Judges.none())
+        options = Options(audio=(str(speech),), frames=2)
+        report = evaluate(avatar_file, actor_subject.files.root, folder, options, command="test", say=said.append)
+    return report, folder, said
+
+
+def test_all_scenarios_are_scored_and_written(evaluated: tuple[Report, Path, list[str]]) -> None:
+    report, folder, said = evaluated
+    runs = {result.scenario: result.runs for result in report.results}
+    assert [len(runs[name]) for name in ("self", "cross", "emotion")] == [2, 1, 12]
+    assert [name.split(":")[0] for name in said] == ["self", "cross", "emotion"]
+    figures = runs["self"][0].figures
+    assert figures["psnr"].frames == 2 and 5 < figures["psnr"].value < 60
+    assert "psnr" not in runs["self"][1].figures and not any("truth" in name for name in figures)
+    assert runs["self"][0].subject_frames == "30-31"
+    assert {run.commanded for run in runs["emotion"]} == {run.commanded for run in runs["emotion"] if run.commanded}
+    assert all(run.sound == "speech.wav" and run.sound_sha256 for run in runs["cross"])
+    page = (folder / "report.html").read_text()
+    assert "not comparable" in page and page.count("data:image/jpeg") == 4 + 1 + 1
+    assert "33.78" in (folder / "table.md").read_text() and "\\toprule" in (folder / "table.tex").read_text()
+    data = json.loads((folder / "report.json").read_text())["provenance"]["data"]
+    assert data["train"]["count"] == 30 and data["val"]["frames"] == "30-32" and data["disjoint"]
+
+
+def test_the_report_reads_back_as_it_was(evaluated: tuple[Report, Path, list[str]]) -> None:
+    report, folder, _ = evaluated
+    again = read_report(folder / "report.json")
+    for before, after in zip(report.results, again.results, strict=True):
+        assert (before.key, before.pictures, before.notes) == (after.key, after.pictures, after.notes)
+        for old, new in zip(before.runs, after.runs, strict=True):
+            assert (old.title, old.commanded, old.label) == (new.title, new.commanded, new.label)
+            values = [[figure.value for figure in run.figures.values()] for run in (old, new)]
+            assert np.array_equal(*values, equal_nan=True)
+
+
+def test_a_finished_scenario_is_kept_until_something_changes(
+    evaluated: tuple[Report, Path, list[str]], avatar_file: Path, actor_subject: Subject, speech: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(evaluated[1], folder)
+    (folder / "emotion.json").unlink()
+    said: list[str] = []
+    options = Options(audio=(str(speech),), frames=2)
+    evaluate(avatar_file, actor_subject.files.root, folder, options, say=said.append)
+    assert ["kept" in line for line in said] == [True, True, False]
+    said.clear()
+    evaluate(avatar_file, actor_subject.files.root, folder, replace(options, frames=1), say=said.append)
+    assert ["kept" in line for line in said] == [False] * 3
+
+
+def test_a_report_can_be_made_again_and_says_what_changed(
+    evaluated: tuple[Report, Path, list[str]], actor_subject: Subject, tmp_path: Path
+) -> None:
+    report_file = evaluated[1] / "report.json"
+    same = evaluate_again(report_file, tmp_path / "same", say=lambda _: None)
+    assert same.inputs == [] and same.figures == [] and same.compared > 100
+    other = tmp_path / "subject"
+    shutil.copytree(actor_subject.files.root, other)
+    target = Subject.open(other).files.target(30)
+    shutil.copy(Subject.open(other).files.target(10), target)
+    changed = evaluate_again(report_file, tmp_path / "changed", subject=other, say=lambda _: None)
+    assert [line for line in changed.inputs if line.startswith("the held-out frames")]
+    assert [line for line in changed.figures if "self, avatar, held-out frames, psnr" in line]
+    with pytest.raises(UserError, match="give another folder"):
+        evaluate_again(report_file, report_file.parent)
+
+
+def test_the_recording_stands_beside_the_avatar_only_where_there_is_one(
+    evaluated: tuple[Report, Path, list[str]],
+) -> None:
+    for result in evaluated[0].results:
+        assert bool(result.of(RECORDED)) == (result.scenario == "self")
+        assert result.summary(AVATAR)["fps"].value > 0
+
+
+def test_frames_are_streamed_in_order_and_equal_those_of_the_training_data(
+    avatar_file: Path, actor_subject: Subject
+) -> None:
+    avatar = Avatar.load(avatar_file)
+    indices = pick_frames(actor_subject, None)
+    va = own_emotion(actor_subject, indices)
+    made = list(reconstruct(avatar, actor_subject, indices, va))
+    data = TrainingData.load(actor_subject, indices, "mel", "cpu")
+    for frame, image in enumerate(made):
+        at = data.conditions.at(frame)
+        whole = avatar.render(at.viewmats, at.audio, at.aus, at.va, data.behind(frame)).rgb[0]
+        assert torch.allclose(image, whole, atol=1 / 255)  # the torso is laid over the plate in 8 bit
+    assert len(made) == 3
+    assert pick_frames(actor_subject, 2).tolist() == [30, 31]
+    assert pick_frames(actor_subject, 2, evenly=True).tolist() == [30, 32]
+
+
+def test_a_pair_that_cannot_be_scored_honestly_is_refused(avatar_file: Path, actor_subject: Subject) -> None:
+    avatar = Avatar.load(avatar_file)
+    check_pair(avatar, actor_subject)
+    scene = avatar.scene
+
+    def posed(viewmats: np.ndarray) -> Avatar:
+        aus, va = (np.zeros((len(viewmats), width), np.float32) for width in (6, 2))
+        return Avatar(avatar.head, replace(scene, viewmats=viewmats, aus=aus, va=va))
+
+    with pytest.raises(UserError, match="trained on 3 of the 3 held-out frames"):
+        check_pair(posed(actor_subject.viewmats), actor_subject)
+    check_pair(posed(scene.viewmats[:20]), actor_subject)
+    with pytest.raises(UserError, match="prepared again"):
+        check_pair(posed(scene.viewmats + np.float32(1e-4)), actor_subject)
+    with pytest.raises(UserError, match="evaluate it on the subject that it was made from"):
+        check_pair(Avatar(avatar.head, replace(scene, width=65)), actor_subject)
+    foreign = Subject(actor_subject.files, {"clip": {"sha256": "1"}})
+    with pytest.raises(UserError, match="another clip"):
+        check_pair(Avatar(avatar.head, scene, {"subject": {"clip": {"sha256": "2"}}}), foreign)
+
+
+def test_spread_frames_have_no_figures_in_time(avatar_file: Path, actor_subject: Subject, tmp_path: Path) -> None:
+    options = Options(("self",), frames=2, evenly=True)
+    result = evaluate(avatar_file, actor_subject.files.root, tmp_path, options, say=lambda _: None).results[0]
+    assert result.notes and result.runs[0].figures["psnr"].value > 0
+    assert result.runs[0].figures["flicker"].why_not == "the frames are not consecutive"
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"scenarios": ("self", "dance")}, "no scenario 'dance'"),
+        ({"frames": 0}, "--frames 1"),
+        ({"evenly": True}, "--frames N too"),
+        ({"colour": "red"}, "no option 'colour'"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(values: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        Options.of(values)
+
+
+def test_a_warning_where_the_speech_was_in_the_training(avatar_file: Path, actor_subject: Subject) -> None:
+    avatar = Avatar.load(avatar_file)
+    avatar.metadata["sync"] = {"speech": "espeak"}
+    session = scenarios.Session(avatar, actor_subject, Options(), Judges.none(), (), Path())
+    assert "espeak" in scenarios.heard_in_training(session)[0]
+    avatar.metadata["sync"] = None
+    assert scenarios.heard_in_training(session) == []
