@@ -81,7 +81,8 @@ def test_a_kept_scenario_counts_only_under_its_own_key(tmp_path: Path) -> None:
 
 
 def test_runs_are_pooled_over_their_frames() -> None:
-    first = {"v_rmse": per_frame("v_rmse", np.array([1.0, 1.0]), summary=root_mean), "fps": single("fps", 10.0, frames=1)}
+    first = {"v_rmse": per_frame("v_rmse", np.array([1.0, 1.0]), summary=root_mean)}
+    first["fps"] = single("fps", 10.0, frames=1)
     second = {"v_rmse": per_frame("v_rmse", np.array([4.0, np.nan]), summary=root_mean)}
     second["fps"] = single("fps", 20.0, frames=3)
     whole = pool([first, second])
