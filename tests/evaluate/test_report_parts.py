@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,12 +29,14 @@ from emotalking.evaluate.record import (
 )
 from emotalking.evaluate.seen import RIGID, jitter_spectrum
 from emotalking.speech.audio import save_wav
+from emotalking.speech.tts import Utterance
 
-NOTHING = {"va": None, "classes": None, "expressions": None, "sync": None, "spectrum": None}
+NOTHING: dict[str, Any] = {"va": None, "classes": None, "expressions": None, "sync": None, "spectrum": None}
 
 
 def a_run(system: str, title: str, figures: list[Figure], **more) -> Run:
-    return Run(system, title, 2, {figure.name: figure for figure in figures}, **({"seen": NOTHING} | more))
+    facts: dict[str, Any] = {"seen": NOTHING} | more
+    return Run(system, title, 2, {figure.name: figure for figure in figures}, **facts)
 
 
 def a_report(*results: Result) -> Report:
@@ -142,21 +145,47 @@ def test_speech_is_read_no_further_than_needed(tmp_path: Path) -> None:
     save_wav(tmp_path / "a.wav", ramp)
     part = sounds.read_speech(tmp_path / "a.wav", 0.5, 1.0)
     assert len(part.samples) == 8000 and abs(part.samples[0] - ramp[16000]) < 1e-3
-    whole = sounds.sounds_to_speak([tmp_path / "a.wav"])[0]
+    whole = sounds.sounds_to_speak([tmp_path / "a.wav"], tmp_path)[0]
     assert (whole.frames(25, None), whole.frames(25, 7), whole.name) == (50, 7, "a.wav")
     assert whole.sha256 == sounds.read_speech(tmp_path / "a.wav").sha256 != part.sha256
     save_wav(tmp_path / "short.wav", ramp[:800])
     with pytest.raises(UserError, match=r"short.wav holds 0.05 s"):
-        sounds.sounds_to_speak([tmp_path / "short.wav"])
+        sounds.sounds_to_speak([tmp_path / "short.wav"], tmp_path)
 
 
-def test_without_a_speaker_and_without_files_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+class Mumbler:
+    """Says everything differently each time."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+
+    def voices(self, language: str) -> tuple[str, ...]:
+        return ("low", "high", "odd")
+
+    def say(self, text: str, language: str, voice: str) -> Utterance:
+        samples = self.rng.uniform(-0.1, 0.1, 1600).astype(np.float32)
+        return Utterance(text, language, voice, samples, None, None)
+
+
+def test_sentences_are_said_once_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("emotalking.speech.tts.open_speaker", lambda _: Mumbler())
+    first = sounds.sounds_to_speak([], tmp_path / "speech")
+    monkeypatch.setattr("emotalking.speech.tts.open_speaker", lambda _: pytest.fail("said again"))
+    again = sounds.sounds_to_speak([], tmp_path / "speech")
+    assert [sound.name for sound in first] == ["A_espeak_low_sentences_1-5.wav", "B_espeak_high_sentences_6-10.wav"]
+    assert [sound.sha256 for sound in first] == [sound.sha256 for sound in again]
+    assert len(first[0].samples) == 5 * (1600 + 4800) and first[0].sha256 != first[1].sha256
+
+
+def test_without_a_speaker_and_without_files_one_sentence_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def missing(_: str) -> None:
         raise UserError("espeak-ng is not installed.")
 
     monkeypatch.setattr("emotalking.speech.tts.open_speaker", missing)
     with pytest.raises(UserError, match=r"give --audio FILE.*espeak-ng is not installed"):
-        sounds.sounds_to_speak([])
+        sounds.sounds_to_speak([], tmp_path)
 
 
 def test_the_confusion_counts_frames_with_a_face() -> None:

@@ -1,5 +1,6 @@
 """One evaluation from files to files: run the scenarios, write the report, or make a report again."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from emotalking.evaluate.again import changed_figures, changed_inputs, options_o
 from emotalking.evaluate.page import make_page
 from emotalking.evaluate.paper_tables import latex, markdown
 from emotalking.evaluate.record import Report, read_report, write_report
-from emotalking.evaluate.scenarios import run_scenarios
+from emotalking.evaluate.scenarios import SPEECH, run_scenarios
 from emotalking.evaluate.session import Options
 from emotalking.files import write_bytes
 from emotalking.subject import Subject
@@ -81,6 +82,9 @@ def evaluate_again(
     if folder.resolve() == report_file.resolve().parent:
         raise UserError(f"{folder} holds the report that is to be made again: give another folder.")
     paths = (avatar or Path(before.options["avatar"]), subject or Path(before.options["subject"]))
+    kept = report_file.parent / SPEECH
+    if kept.is_dir():
+        shutil.copytree(kept, folder / SPEECH, dirs_exist_ok=True)
     after = evaluate(*paths, folder, options_of(before), device=device, say=say)
     differ, compared = changed_figures(before, after)
     return Again(after, changed_inputs(before, after), differ, compared)

@@ -34,6 +34,8 @@ from emotalking.speech.sync_expert import EXPERT_FILE
 from emotalking.subject import Subject
 from emotalking.subject.place import to_runs
 
+SPEECH = "speech"
+"""Where a report keeps the sentences that were said for it."""
 EMOTION_SECONDS = 4.0
 """Each of the twelve points speaks so long, unless a number of frames is asked for. The paper does not say how long."""
 
@@ -74,7 +76,7 @@ def run_scenarios(
     judges = Judges.open(lpips=options.lpips, emotion=options.judge, sync=expert, subject=subject, device=device)
     longest = None if options.frames is None else options.frames / float(subject.fps)
     speak = any(name != "self" for name in options.scenarios)
-    sounds = sounds_to_speak([Path(file) for file in options.audio], longest) if speak else ()
+    sounds = sounds_to_speak([Path(file) for file in options.audio], folder / SPEECH, longest) if speak else ()
     facts = provenance(subject, avatar_file, command)
     facts |= {"source_sha256": source_sha256(), "device": str(device), "judges": judge_names(judges)}
     facts["training"] = {key: avatar.metadata.get(key) for key in ("run", "command", "versions")}

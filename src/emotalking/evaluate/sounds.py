@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emotalking.errors import UserError
-from emotalking.speech.audio import SAMPLE_RATE, iter_audio
+from emotalking.speech.audio import SAMPLE_RATE, iter_audio, save_wav
 
 SHORTEST_S = 0.1
 """Less is no speech."""
@@ -39,18 +39,21 @@ class Speech:
         return whole if limit is None else min(whole, limit)
 
 
-def sounds_to_speak(files: Sequence[Path], longest_s: float | int | None = None) -> tuple[Speech, ...]:
+def sounds_to_speak(files: Sequence[Path], folder: Path, longest_s: float | int | None = None) -> tuple[Speech, ...]:
     """The sounds to speak.
 
     Args:
         files: sound or video files; none: the paper's ten sentences in two voices of the offline speaker.
+        folder: the sentences are kept here as wav files, and taken from here if they were said before: the speaker
+            never says a sentence twice in the same way (its breath is random).
         longest_s: read no more than so many seconds of each, so that a long file costs no memory.
 
     Raises:
         UserError: a file that cannot be read or holds hardly any sound, or no file and no offline speaker.
     """
     longest_s = None if longest_s is None else max(longest_s, SHORTEST_S)
-    sounds = tuple(read_speech(path, longest_s) for path in files) if files else _spoken()
+    files = files or sorted(folder.glob("*.wav")) or _speak(folder)
+    sounds = tuple(read_speech(path, longest_s) for path in files)
     for sound in sounds:
         if len(sound.samples) < SHORTEST_S * SAMPLE_RATE:
             seconds = len(sound.samples) / SAMPLE_RATE
@@ -74,7 +77,8 @@ def read_speech(path: Path, longest_s: float | int | None = None, begin_s: float
     return Speech(path.name, np.concatenate(pieces)[:wanted])
 
 
-def _spoken() -> tuple[Speech, ...]:
+def _speak(folder: Path) -> list[Path]:
+    """The curated sentences as files."""
     from emotalking.speech.sentences import curated
     from emotalking.speech.tts import open_speaker
 
@@ -89,10 +93,13 @@ def _spoken() -> tuple[Speech, ...]:
     pause = np.zeros(int(PAUSE_S * SAMPLE_RATE), np.float32)
     sentences = curated("en")
     each = len(sentences) // len(voices)
-    sounds = []
+    made = {}
     for turn, voice in enumerate(voices):
-        part = sentences[turn * each : (turn + 1) * each]
-        said = [speaker.say(text, language="en", voice=voice).samples for text in part]
-        samples = np.concatenate([piece for samples in said for piece in (samples, pause)])
-        sounds.append(Speech(f"espeak {voice}, sentences {turn * each + 1}-{turn * each + each}", samples))
-    return tuple(sounds)
+        first, last = turn * each, (turn + 1) * each
+        said = [speaker.say(text, language="en", voice=voice).samples for text in sentences[first:last]]
+        name = f"{'AB'[turn]}_espeak_{voice}_sentences_{first + 1}-{last}.wav"
+        made[folder / name] = np.concatenate([piece for samples in said for piece in (samples, pause)])
+    # Only when all are said: half of them must not be taken for the whole the next time.
+    for path, samples in made.items():
+        save_wav(path, samples)
+    return list(made)
