@@ -55,7 +55,8 @@ class SyncTerm:
         left, top = max(0, math.floor(square.left) - spare), max(0, math.floor(square.top) - spare)
         right = min(width, math.ceil(square.left + square.side) + spare)
         bottom = min(height, math.ceil(square.top + square.side) + spare)
-        self._size = (right - left, bottom - top)
+        self.size = (right - left, bottom - top)
+        """Pixels of the frame that are rendered, width and height."""
         self._rows, self._columns = slice(top, bottom), slice(left, right)
         self._square = Square(square.left - left, square.top - top, square.side)
         self._K = data.K - data.K.new_tensor([[0.0, 0.0, left], [0.0, 0.0, top], [0.0, 0.0, 0.0]])
@@ -123,7 +124,7 @@ class SyncTerm:
     def _layer(self, gaussians: Gaussians, moved: Deformed, window: SyncWindow, degree: int | None) -> Layer:
         """All five frames in one pass, and of them what the expert will see."""
         views = self._data.conditions.viewmats[window.rows]
-        return render_layer(gaussians, moved, views, self._K, self._size, degree=degree)
+        return render_layer(gaussians, moved, views, self._K, self.size, degree=degree)
 
     def _composed(
         self, rgb: Float[Tensor, "5 h w 3"], alpha: Float[Tensor, "5 h w"], mouth: Layer, window: SyncWindow
