@@ -25,9 +25,10 @@ from emotalking.speech.audio import load_audio, save_wav
 from emotalking.speech.personal_expert import lower_face
 from emotalking.speech.sync_expert import SyncExpert, crop_frames
 from emotalking.speech.sync_windows import FRAMES
+from emotalking.speech.tts import Utterance
 from emotalking.subject import Subject
 from emotalking.subject.layouts import FaceLayout, Label
-from emotalking.train import run, sync
+from emotalking.train import run, sync, sync_source
 from emotalking.train.data import TrainingData
 from emotalking.train.emotion_stage import EmotionStage
 from emotalking.train.stages import Context, FaceStage, MouthStage
@@ -103,7 +104,9 @@ def context(subject: Subject, speech: Path | str, settings: list[str] | None = N
     data = TrainingData.load(subject, subject.train_indices, "mel", "cpu")
     generator = torch.Generator().manual_seed(config.seed)
     expert = StandIn()
-    term = SyncTerm(expert, WindowSource(subject, data, expert, "mel", config.sync), data, config.sync)
+    term = SyncTerm(
+        expert, WindowSource(subject, data, expert, "mel", config.sync, Path("unused"), True), data, config.sync
+    )
     return Context(run.build_head(config, data, generator), data, config, generator, term)
 
 
@@ -352,13 +355,41 @@ def test_clips_that_cannot_be_judged_say_why(actor_subject: Subject, speech_fold
     settings, expert = override(preset("tiny"), SHORT).sync, StandIn()
     few = TrainingData.load(actor_subject, np.arange(4), "mel", "cpu")
     with pytest.raises(UserError, match="no five consecutive"):
-        WindowSource(actor_subject, few, expert, "mel", settings)
+        WindowSource(actor_subject, few, expert, "mel", settings, tmp_path / "run", True)
     data = TrainingData.load(actor_subject, actor_subject.train_indices, "mel", "cpu")
     save_wav(tmp_path / "short.wav", np.ones(1000, np.float32))
     with pytest.raises(UserError, match="lasts five frames"):
-        WindowSource(actor_subject, data, expert, "mel", replace(settings, speech=str(tmp_path)))
+        WindowSource(
+            actor_subject, data, expert, "mel", replace(settings, speech=str(tmp_path)), tmp_path / "run", True
+        )
     with pytest.raises(UserError, match="no speaker"):
-        WindowSource(actor_subject, data, expert, "mel", replace(settings, speech=str(tmp_path / "nowhere")))
+        WindowSource(actor_subject, data, expert, "mel", replace(settings, speech=str(tmp_path / "no")), tmp_path, True)
+
+
+def test_what_was_said_is_kept_for_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Moody:
+        """Never says a sentence twice alike."""
+
+        count = 0
+
+        def say(
+            self, text: str, *, language: str = "en", voice: str | None = None, rate: float | int = 1.0
+        ) -> Utterance:
+            Moody.count += 1
+            samples = np.random.default_rng(Moody.count).uniform(-0.1, 0.1, 800).astype(np.float32)
+            return Utterance(text, language, voice or "moody", samples, None, None, float(rate))
+
+        def voices(self, language: str = "en") -> tuple[str, ...]:
+            return ("moody",)
+
+    monkeypatch.setattr(sync_source, "open_speaker", lambda which: Moody())
+    settings = override(preset("tiny"), ["sync.languages=en,de", "sync.takes=2"]).sync
+    first = list(sync_source.speech(settings, tmp_path, True))
+    assert len(first) == Moody.count == 40
+    again = list(sync_source.speech(settings, tmp_path, False))
+    assert Moody.count == 40 and all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    anew = list(sync_source.speech(settings, tmp_path, True))
+    assert Moody.count == 80 and not np.array_equal(first[0], anew[0])
 
 
 def test_a_clip_of_another_rate_and_a_silent_one(tmp_path: Path, speech_folder: Path) -> None:

@@ -169,7 +169,7 @@ def make_sync(config: TrainConfig, subject: Subject, data: TrainingData, folder:
     if which == "personal":
         which = str(_personal(subject, folder, config.seed, data.device, fresh))
     expert = open_expert(which, subject, data.device)
-    source = WindowSource(subject, data, expert, config.model.audio.features, config.sync)
+    source = WindowSource(subject, data, expert, config.model.audio.features, config.sync, folder, fresh)
     own, other = source.counts
     console.print(f"sync loss by {expert.name}: {own} windows of the clip, {other} of other speech", highlight=False)
     return SyncTerm(expert, source, data, config.sync)

@@ -1,5 +1,6 @@
 """Which five frames, to which sound: the windows of the sync loss (paper 3.3.2; paper-spec 10, 13)."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,12 +15,13 @@ from emotalking.configs.train import SyncConfig
 from emotalking.errors import UserError
 from emotalking.ops.head_path import stretches
 from emotalking.progress import track
-from emotalking.speech.audio import SAMPLE_RATE, load_audio
+from emotalking.speech.audio import SAMPLE_RATE, load_audio, save_wav
 from emotalking.speech.features import audio_features
 from emotalking.speech.sentences import curated_speech
 from emotalking.speech.sync_expert import SyncExpert
 from emotalking.speech.sync_windows import FPS, FRAMES
 from emotalking.speech.tts import open_speaker
+from emotalking.speech.tts_folder import FolderSpeaker
 from emotalking.subject import Subject
 from emotalking.train.data import TrainingData, windows_of
 
@@ -134,20 +136,35 @@ def other_sound(
     return Sound(windows_of(values, np.arange(frames)), heard, starts)
 
 
-def speech(settings: SyncConfig) -> Iterator[Float[np.ndarray, " S"]]:
+def speech(settings: SyncConfig, folder: Path, fresh: bool) -> Iterator[Float[np.ndarray, " S"]]:
     """The recordings that ``settings`` ask for, one after another (paper S5).
+
+    What a speaker says is kept in ``folder`` and read from there when a run goes on: espeak-ng never says a sentence
+    twice alike.
+
+    Args:
+        folder: the run folder.
+        fresh: say it anew.
 
     Raises:
         UserError: the speaker is not installed, or a language or the folder cannot be used.
     """
     if settings.speech == "none":
         return
-    speaker = open_speaker(settings.speech)
-    for language in settings.language_list:
-        for utterance in curated_speech(speaker, language, takes=settings.takes):
-            yield utterance.samples
-        if Path(settings.speech).is_dir():
-            return  # A folder holds what it holds, whatever the language.
+    speaker, kept = open_speaker(settings.speech), folder / "speech"
+    if isinstance(speaker, FolderSpeaker):  # It holds what it holds, whatever the language.
+        yield from (each.samples for each in curated_speech(speaker, settings.language_list[0]))
+        return
+    if fresh or not kept.is_dir():
+        scratch = folder / "speech.part"
+        for old in (kept, scratch):
+            shutil.rmtree(old, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        said = (each for name in settings.language_list for each in curated_speech(speaker, name, takes=settings.takes))
+        for number, each in enumerate(track(said, "say sentences")):
+            save_wav(scratch / f"{number:04d}.wav", each.samples)
+        scratch.rename(kept)
+    yield from (load_audio(path) for path in sorted(kept.glob("*.wav")))
 
 
 class WindowSource:
@@ -160,8 +177,10 @@ class WindowSource:
         expert: SyncExpert,
         features: str,
         settings: SyncConfig,
+        folder: Path,
+        fresh: bool,
     ) -> None:
-        """Hear everything once.
+        """Hear everything once; ``folder`` and ``fresh`` as :func:`speech` has them.
 
         Raises:
             UserError: the sound or the speech cannot be used, or there are no five consecutive frames.
@@ -177,7 +196,7 @@ class WindowSource:
         self._own_share = settings.original_share
         made = (
             other_sound(samples, features, expert, subject.fps, data.device)
-            for samples in track(speech(settings), "hear speech")
+            for samples in speech(settings, folder, fresh)
         )
         self._others = [sound for sound in made if sound is not None]
         self._ends = np.cumsum([len(sound.starts) for sound in self._others])
