@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from emotalking.cli.main import INTERRUPTED, USER_ERROR, main
 from emotalking.errors import UserError
 from emotalking.evaluate import scenarios
 from emotalking.evaluate.evaluation import evaluate, evaluate_again
@@ -187,6 +188,33 @@ def test_spread_frames_have_no_figures_in_time(avatar_file: Path, actor_subject:
 def test_options_that_cannot_be_are_refused(values: dict, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         Options.of(values)
+
+
+def test_the_command_prints_the_tables_and_an_interruption_loses_no_scenario(
+    avatar_file: Path,
+    actor_subject: Subject,
+    speech: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["evaluate", str(avatar_file), str(actor_subject.files.root), "-o", str(tmp_path), "--frames", "1"]
+    words += ["--device", "cpu", "--audio", str(speech)]
+
+    def interrupted(_: scenarios.Session) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setitem(scenarios.SCORERS, "emotion", interrupted)
+        assert main(words) == INTERRUPTED
+    assert "finished scenarios are kept" in capsys.readouterr().err
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    assert shown.err.count("kept from before") == 2
+    assert "| this avatar |" in shown.out and "not comparable" in shown.out
+    assert main(["evaluate", "--again", str(tmp_path / "report.json"), "-o", str(tmp_path / "again")]) == 0
+    assert "figures are the same" in capsys.readouterr().out
+    assert main([*words[:2], "-o", str(tmp_path)]) == USER_ERROR
 
 
 def test_a_warning_where_the_speech_was_in_the_training(avatar_file: Path, actor_subject: Subject) -> None:

@@ -27,7 +27,7 @@ def psnr_plot(result: Result) -> Plot | None:
         for at in (int(np.nanargmin(values)), int(np.nanargmax(values))):
             axes.plot(at, values[at], "o", color=colour, markersize=4)
     axes.set(xlabel=f"frame (of {runs[0].subject_frames})", ylabel="PSNR [dB]")
-    axes.legend(ncols=2, loc="lower right")
+    axes.legend(ncols=2)
     return plot
 
 

@@ -79,7 +79,7 @@ def run_scenarios(
     sounds = sounds_to_speak([Path(file) for file in options.audio], folder / SPEECH, longest) if speak else ()
     facts = provenance(subject, avatar_file, command)
     facts |= {"source_sha256": source_sha256(), "device": str(device), "judges": judge_names(judges)}
-    facts["training"] = {key: avatar.metadata.get(key) for key in ("run", "command", "versions")}
+    facts["training"] = {key: avatar.metadata.get(key) for key in ("run", "sync", "command", "versions")}
     facts["sounds"] = [{"name": sound.name, "sha256": sound.sha256} for sound in sounds]
     session = Session(avatar, subject, options, judges, sounds, folder)
     totals = {name: PLANS[name](session) for name in options.scenarios}
@@ -136,7 +136,7 @@ def judge_names(judges: Judges) -> dict[str, str]:
 
 def _timed(name: str, key: str, session: Session) -> Result:
     begin = time.perf_counter()
-    runs, shown, notes = _SCENARIOS[name](session)
+    runs, shown, notes = SCORERS[name](session)
     return Result(name, key, time.perf_counter() - begin, tuple(runs), tuple(shown), tuple(notes))
 
 
@@ -214,7 +214,7 @@ def emotion_conditioned(session: Session) -> Found:
     return runs, [pictures.of_emotion(session, faces, np.array(poses))], notes
 
 
-_SCENARIOS: dict[str, Callable[[Session], Found]] = {
+SCORERS: dict[str, Callable[[Session], Found]] = {
     "self": self_reconstruction,
     "cross": cross_domain,
     "emotion": emotion_conditioned,
