@@ -1,16 +1,27 @@
 """Scoring a run of frames: known answers on frames made from a subject's own, and what is refused."""
 
 import math
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from emotalking.actor.actor import Actor, head_viewmat
+from emotalking.actor.performance import Performance
+from emotalking.actor.state import ActorState
+from emotalking.capture.actor_source import write_actor_subject
+from emotalking.capture.landmarks import MediaPipeMesh
+from emotalking.capture.mediapipe_layout import MEDIAPIPE_LAYOUT
+from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.errors import UserError
 from emotalking.evaluate.figures import KINDS
-from emotalking.evaluate.judges import Judges
-from emotalking.evaluate.score import Stopwatch, score
+from emotalking.evaluate.judges import Judges, UnitsJudge
+from emotalking.evaluate.score import Stopwatch, measure, score
 from emotalking.subject import Subject
+from emotalking.subject.layouts import FaceLayout
 
 INDICES = np.arange(3, 8)
 
@@ -73,3 +84,133 @@ def test_the_rate_of_a_renderer(actor_subject: Subject) -> None:
 def test_an_unknown_backbone() -> None:
     with pytest.raises(UserError, match="no LPIPS backbone 'resnet'"):
         Judges.open(lpips="resnet")
+
+
+class Painted:
+    """Takes the colour of the picture's corner for the place of a face; black there means no face."""
+
+    name = "painted"
+    layout = MEDIAPIPE_LAYOUT
+
+    def __init__(self, shape: np.ndarray) -> None:
+        self._shape = shape
+
+    def detect(self, image: np.ndarray) -> np.ndarray | None:
+        """A face in the middle, moved by the corner's red, with an open mouth by its green."""
+        red, green, blue = (int(value) for value in image[0, 0])
+        if blue == 0:
+            return None
+        points = self._shape.copy()
+        points[list(MEDIAPIPE_LAYOUT.lips_inner[11:]), 1] += green / 10
+        points[list(MEDIAPIPE_LAYOUT.ibug68[61:64]), 1] -= green / 10
+        return (points + [red, 0, 0]).astype(np.float32)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+@pytest.fixture(scope="module")
+def painted() -> Painted:
+    """A detector with exact answers, and MediaPipe's shape of the actor."""
+    face = MediaPipeMesh().detect(Actor(size=128).render(ActorState(viewmat=head_viewmat())).image)
+    assert face is not None
+    return Painted(face)
+
+
+def marked(subject: Subject, corners: list[tuple[int, int, int]]) -> list[np.ndarray]:
+    """Recorded frames with a coloured corner pixel."""
+    frames = [subject.target(index).copy() for index in range(len(corners))]
+    for frame, corner in zip(frames, corners, strict=True):
+        frame[0, 0] = corner
+    return frames
+
+
+def watched(painted: Painted, emotion: bool = False) -> Judges:
+    """Judges who see faces through the painted detector."""
+    return Judges(torch.device("cpu"), lambda: painted, emotion=UnitsJudge() if emotion else None)
+
+
+def test_frames_without_a_face_are_counted(actor_subject: Subject, painted: Painted) -> None:
+    frames = marked(actor_subject, [(0, 0, 255)] * 3 + [(0, 0, 0)] + [(0, 0, 255)] * 4)
+    found = measure(frames, subject=actor_subject, indices=None, judges=watched(painted))
+    jitter = found.figures["jitter_head"]
+    assert jitter.value == pytest.approx(0, abs=1e-4) and (jitter.frames, jitter.missing) == (3, 3)
+    assert (
+        found.seen is not None and np.isnan(found.seen.points[:, 0, 0]).tolist() == [False] * 3 + [True] + [False] * 4
+    )
+    assert "no recorded frame" in found.figures["lmd"].why_not and found.figures["lmd"].missing == 8
+
+
+def test_a_head_that_jumps(actor_subject: Subject, painted: Painted) -> None:
+    frames = marked(actor_subject, [(0, 0, 255)] * 3 + [(2, 0, 255)] * 3)
+    found = score(frames, subject=actor_subject, indices=None, judges=watched(painted))
+    assert found["jitter_head"].value == pytest.approx(1, abs=1e-3)  # 2 px at two of four places
+    cut = score(
+        frames,
+        subject=actor_subject,
+        indices=None,
+        va=np.repeat([[0.5, 0.5], [-0.5, 0.5]], 3, 0),
+        judges=watched(painted),
+    )
+    assert cut["jitter_head"].value == pytest.approx(0, abs=1e-4)
+
+
+def test_no_face_in_any_frame(actor_subject: Subject, painted: Painted) -> None:
+    frames = marked(actor_subject, [(0, 0, 0)] * 4)
+    found = measure(frames, subject=actor_subject, indices=np.arange(4), judges=watched(painted, emotion=True))
+    assert found.seen is None
+    for name in ("lmd", "aue_u", "v_rmse", "jitter_head", "flicker", "sync_e", "mouth_in_silence"):
+        figure = found.figures[name]
+        assert math.isnan(figure.value) and figure.why_not and figure.missing == 4, name
+    assert found.figures["psnr"].frames == 4
+
+
+def test_the_command_is_compared_with_what_the_judge_reads(actor_subject: Subject, painted: Painted) -> None:
+    frames = marked(actor_subject, [(0, 0, 255)] * 6)
+    point = TEST_POINTS[0]
+    va = np.tile([point.valence, point.arousal], (6, 1))
+    found = measure(frames, subject=actor_subject, indices=None, va=va, judges=watched(painted, emotion=True))
+    assert found.seen is not None and found.seen.va is not None
+    expected = np.sqrt(((found.seen.va - va) ** 2).mean(0))
+    assert found.figures["v_rmse"].value == pytest.approx(expected[0])
+    assert found.figures["a_rmse"].value == pytest.approx(expected[1])
+    assert found.figures["e_top1"].judge == "rules on action units" and found.figures["e_top1"].frames == 6
+
+
+def test_commands_and_frames_must_be_as_many(actor_subject: Subject, painted: Painted) -> None:
+    frames = marked(actor_subject, [(0, 0, 255)] * 4)
+    with pytest.raises(UserError, match="3 commanded emotions for 4 frames"):
+        score(frames, subject=actor_subject, indices=None, va=np.zeros((3, 2)), judges=watched(painted))
+    with pytest.raises(UserError, match="3 commanded emotions for 4 frames"):
+        score(frames, subject=actor_subject, indices=np.arange(4), va=np.zeros((3, 2)), judges=watched(painted))
+
+
+def test_a_judge_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMOTALKING_MODELS", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(UserError, match=r"emonet_8\.pth.*is not in"):
+        Judges.open(emotion="emonet")
+    with pytest.raises(UserError, match=r"squeeze.*is not in"):
+        Judges.open(lpips="squeeze")
+    with pytest.raises(UserError, match="emotion judge 'me'"):
+        Judges.open(emotion="me")
+    judges = Judges.open()
+    assert judges.lpips is None and "emotalking models" in judges.no_lpips
+
+
+@pytest.mark.realdata
+def test_the_actors_recording_against_itself(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all judges that can be had: distances are zero, and nothing is missing."""
+    monkeypatch.setenv("EMOTALKING_MODELS", str(real_data / "models" / "lpips"))
+    script, actor = Performance.generate(1.2, seed=5), Actor(size=192)
+    states = (actor.render(state) for state in script.states)
+    layout, neutral = FaceLayout(**asdict(actor.layout)), actor.neutral_landmarks()
+    subject = write_actor_subject(tmp_path / "subject", states, script.waveform, Fraction(25), layout, neutral)
+    indices = np.arange(subject.num_frames)
+    frames = (subject.target(index) for index in range(subject.num_frames))
+    va = subject.valence_arousal
+    judges = Judges.open()
+    found = score(frames, subject=subject, indices=indices, samples=script.waveform, va=va, judges=judges)
+    for name in ("lpips", "lmd", "aue_u", "aue_l"):
+        assert found[name].value == pytest.approx(0, abs=1e-6) and found[name].missing == 0, name
+    assert found["lpips"].judge == "LPIPS (squeeze)" and found["jitter_head"].value == found["jitter_head_truth"].value

@@ -1,21 +1,29 @@
 """Frames against the recording, pixel by pixel, one frame at a time."""
 
 import math
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
+from scipy.ndimage import binary_erosion
 from torch import Tensor
 
 from emotalking.evaluate.figures import Figure, absent, per_frame
 from emotalking.evaluate.metrics import masked_psnr, psnr, ssim
 from emotalking.experts.lpips import Lpips
+from emotalking.subject import Subject
 from emotalking.subject.frame import LipsRect
 from emotalking.subject.layouts import Label, mask_of
 
+_MASKS = 24
+"""Frames of the clip whose masks tell what is background."""
+_MARGIN = 0.015
+"""Of the picture's width: background this near to the person is left out."""
 NO_TRUTH = "there is no recorded frame to compare with"
 
 
@@ -97,6 +105,75 @@ class PixelMeter:
             per_frame("ssim", similar),
             absent("lpips", self._no_lpips) if self._lpips is None else per_frame("lpips", perceived, self._lpips.name),
         ]
+
+
+class BackgroundMeter:
+    """How restless the background is: what never is the person, and so should stand still as the camera does.
+
+    The pixels that the subject's masks call background in each of some frames of the clip, with a margin. Figure of a
+    frame: mean absolute second difference in time of their colours, grey levels of 255.
+    """
+
+    def __init__(self, subject: Subject, runs: Sequence[slice]) -> None:
+        """Find the background.
+
+        Args:
+            subject: whose clip it is.
+            runs: frames that follow one another.
+        """
+        self._mask = torch.from_numpy(_background(subject))
+        self._starts = {run.start for run in runs}
+        self._shown, self._true = _Restless(), _Restless()
+
+    def see(self, shown: Shown) -> None:
+        """See :class:`Meter`."""
+        self._mask = self._mask.to(shown.image.device)
+        first = shown.number in self._starts
+        self._shown.add(shown.image[self._mask] * 255, first)
+        if shown.truth is not None:
+            picture = torch.from_numpy(shown.truth.picture).to(shown.image.device)
+            self._true.add(picture[self._mask].float(), first)
+
+    def figures(self) -> list[Figure]:
+        """See :class:`Meter`."""
+        why = "the clip shows no background, or there are fewer than three frames in a row"
+        own = per_frame("jitter_background", self._shown.series, why_not=why, wanted=np.isfinite(self._shown.series))
+        if len(self._true.series) == 0:
+            return [own]
+        true = self._true.series
+        return [own, per_frame("jitter_background_truth", true, why_not=why, wanted=np.isfinite(true))]
+
+
+class _Restless:
+    """Mean absolute second difference in time of a row of pixels; nan at the ends of a run."""
+
+    def __init__(self) -> None:
+        self._held: deque[Tensor] = deque(maxlen=3)
+        self._values: list[float] = []
+
+    def add(self, pixels: Float[Tensor, "n 3"], first: bool) -> None:
+        """The next frame's; ``first`` of its run or not."""
+        if first:
+            self._held.clear()
+        self._held.append(pixels)
+        self._values.append(math.nan)
+        if len(self._held) == 3 and pixels.numel():
+            before, here, after = self._held
+            self._values[-2] = float((before - 2 * here + after).abs().mean())
+
+    @property
+    def series(self) -> Float[np.ndarray, " N"]:
+        """One value a frame."""
+        return np.array(self._values, np.float64)
+
+
+def _background(subject: Subject) -> Bool[np.ndarray, "H W"]:
+    """Pixels that are background in each of some frames of the clip."""
+    never = np.ones((subject.height, subject.width), bool)
+    for index in np.unique(np.linspace(0, subject.num_frames - 1, _MASKS).round().astype(int)):
+        never &= subject.labels_and_teeth(int(index))[0] == Label.BACKGROUND
+    margin = max(round(_MARGIN * subject.width), 1)
+    return np.asarray(binary_erosion(never, iterations=margin, border_value=1))
 
 
 def as_image(frame: Shaped[np.ndarray, "H W 3"] | Tensor, device: torch.device) -> Float[Tensor, "H W 3"]:

@@ -2,20 +2,23 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from emotalking.capture.steps import map_frames
 from emotalking.emotion.circumplex import TEST_POINTS, TestPoint
 from emotalking.errors import UserError
+from emotalking.evaluate.faces import Asked, FaceMeter
 from emotalking.evaluate.figures import KINDS, Figure, absent, single
 from emotalking.evaluate.judges import Judges
-from emotalking.evaluate.pixels import Meter, PixelMeter, Shown, Truth, as_image
+from emotalking.evaluate.metrics_face import mouth_opening
+from emotalking.evaluate.pixels import BackgroundMeter, Meter, PixelMeter, Shown, Truth, as_image
+from emotalking.evaluate.sync import SyncScores
 from emotalking.subject import Subject
 
 Picture = Shaped[np.ndarray, "_ _ 3"] | Shaped[Tensor, "_ _ 3"]
@@ -54,10 +57,30 @@ class Stopwatch:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What the judges saw of each frame of a run; nan where there was no face."""
+
+    points: Float[np.ndarray, "N 68 2"]
+    """iBUG landmarks, px."""
+    opening: Float[np.ndarray, " N"]
+    """Of the mouth, px."""
+    va: Float[np.ndarray, "N 2"] | None
+    """Measured valence and arousal."""
+    classes: tuple[str, ...]
+    """Expressions that the judge knows."""
+    scores: Float[np.ndarray, "N E"] | None
+    """One a class; the highest is what the judge sees."""
+    sync: SyncScores | None
+    """With the curve over offsets."""
+
+
+@dataclass(frozen=True)
 class Scored:
-    """The figures of a run of frames."""
+    """The figures of a run of frames, and what they were made of."""
 
     figures: dict[str, Figure]
+    seen: Seen | None
+    """None without a detector, or where no frame shows a face."""
 
 
 def measure(
@@ -66,9 +89,10 @@ def measure(
     subject: Subject,
     indices: Int[np.ndarray, " N"] | None,
     samples: Float[np.ndarray, " S"] | None = None,
-    va: Float[np.ndarray, "N 2"] | None = None,
+    va: Float[np.ndarray, "M 2"] | None = None,
     judges: Judges,
     labels: Sequence[TestPoint] = TEST_POINTS,
+    recorded: Iterable[UInt8[np.ndarray, "H W 3"]] | None = None,
 ) -> Scored:
     """Score a run of frames of ``subject``; every frame is held only while it is looked at.
 
@@ -80,17 +104,45 @@ def measure(
         va: commanded valence and arousal; None: none was.
         judges: who measures.
         labels: the expression that a classifier should read at each commanded point.
+        recorded: what to compare with instead of the subject's own frames, one for each of ``indices``, in order.
 
     Raises:
         UserError: a frame has another size, or there are more or fewer frames than indices.
     """
-    meters: list[Meter] = [PixelMeter(judges.lpips, judges.no_lpips)]
-    for shown in _shown(frames, subject, indices, judges.device):
-        for meter in meters:
-            meter.see(shown)
-    found = {figure.name: figure for meter in meters for figure in meter.figures()}
+    told = [len(known) for known in (indices, va) if known is not None]
+    if len(set(told)) > 1:
+        raise UserError(f"there are {told[1]} commanded emotions for {told[0]} frames: give one for each.")
+    asked = Asked(indices, samples, va, labels)
+    faces = FaceMeter(subject, judges, asked)
+    pixels = PixelMeter(judges.lpips, judges.no_lpips)
+    meters: list[Meter] = [pixels, faces, BackgroundMeter(subject, asked.runs(max(told, default=0))[0])]
+    count = 0
+    try:
+        for shown in _shown(frames, subject, indices, judges.device, recorded):
+            count += 1
+            for meter in meters:
+                meter.see(shown)
+        if told and count != told[0]:
+            raise UserError(f"there are {told[0]} commanded emotions for {count} frames: give one for each.")
+        found = {figure.name: figure for meter in meters for figure in meter.figures()}
+    finally:
+        faces.close()
     found["fps"] = frames.figure() if isinstance(frames, Stopwatch) else absent("fps", "the rendering was not timed")
-    return Scored({name: found[name] for name in KINDS if name in found})
+    return Scored({name: found[name] for name in KINDS if name in found}, _seen(faces, judges))
+
+
+def _seen(faces: FaceMeter, judges: Judges) -> Seen | None:
+    if faces.shown is None:
+        return None
+    points, said = faces.shown.points, faces.reading
+    return Seen(
+        points,
+        mouth_opening(points),
+        None if said is None else said.va,
+        () if judges.emotion is None else judges.emotion.classes,
+        None if said is None else said.scores,
+        faces.sync,
+    )
 
 
 def score(
@@ -99,7 +151,7 @@ def score(
     subject: Subject,
     indices: Int[np.ndarray, " N"] | None,
     samples: Float[np.ndarray, " S"] | None = None,
-    va: Float[np.ndarray, "N 2"] | None = None,
+    va: Float[np.ndarray, "M 2"] | None = None,
     judges: Judges,
     labels: Sequence[TestPoint] = TEST_POINTS,
 ) -> dict[str, Figure]:
@@ -110,7 +162,11 @@ def score(
 
 
 def _shown(
-    frames: Iterable[Picture], subject: Subject, indices: Int[np.ndarray, " N"] | None, device: torch.device
+    frames: Iterable[Picture],
+    subject: Subject,
+    indices: Int[np.ndarray, " N"] | None,
+    device: torch.device,
+    recorded: Iterable[np.ndarray] | None,
 ) -> Iterator[Shown]:
     """Each frame beside its truth, which is read ahead by threads."""
     if indices is None:
@@ -118,6 +174,8 @@ def _shown(
             yield Shown(number, _checked(frame, number, subject, device), None)
         return
     truths = map_frames(indices, lambda _, index: _truth(subject, int(index)))
+    if recorded is not None:
+        truths = (replace(truth, picture=picture) for truth, picture in zip(truths, recorded, strict=True))
     for number, (frame, truth) in enumerate(zip_longest(frames, truths)):
         if frame is None or truth is None:
             raise UserError(

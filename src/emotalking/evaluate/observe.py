@@ -1,0 +1,271 @@
+"""What is seen of the face in every frame: one pass, one detector that works through the frames in order."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Shaped, UInt8
+
+from emotalking.capture.action_units import head_points, lid_opening, units_from_rest
+from emotalking.capture.face_measures import Rest, head_angles, measure
+from emotalking.capture.landmarks import LandmarkProvider
+from emotalking.capture.rigid import head_frame, similarity
+from emotalking.subject import Subject
+from emotalking.subject.layouts import FaceLayout
+
+LOOKS = 3000
+"""Frames of a clip, evenly spread, that tell where a face rests."""
+FEW_LOOKS = 300
+"""The same where the detector must look at them anew."""
+_AHEAD = 8
+"""Frames that may wait for the detector."""
+_FACE, _BLOCKS = 128, 8
+"""Side of the levelled face in pixels, and blocks a side whose brightness is kept."""
+
+_JUMP = 0.15
+"""Change of valence or arousal between frames that no face makes."""
+
+Then = Callable[[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "68 2"] | None], None]
+"""Takes a frame and its landmarks, None where no face was found."""
+Look = Callable[[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "68 2"]], Float[np.ndarray, " F"]]
+"""What a judge notes of a face: the frame and its landmarks to some numbers."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A subject in the eyes of one detector: the neutral shape, and how the face is when it rests."""
+
+    layout: FaceLayout
+    shape: Float[np.ndarray, "K 3"]
+    """Neutral landmarks, head frame."""
+    focal: float
+    size: tuple[int, int]
+    """(height, width) of the frames."""
+    rest: Rest
+
+    @classmethod
+    def of(cls, subject: Subject, provider: LandmarkProvider) -> "Reference | None":
+        """From the folder's own landmarks where the same kind of detector made them, else by looking at its frames.
+
+        Returns:
+            None if no face is found in them.
+        """
+        track, size = subject.landmarks, (subject.height, subject.width)
+        stride = -(-subject.num_frames // LOOKS)
+        if track.layout.name == provider.layout.name and track.shape is not None:
+            used = np.flatnonzero(track.detected)[::stride]
+            points = track.points[used].astype(np.float64)
+            shape, views = track.shape.astype(np.float64), subject.viewmats[used].astype(np.float64)
+        else:
+            stride = -(-subject.num_frames // FEW_LOOKS)
+            found = [provider.detect(subject.target(index)) for index in range(0, subject.num_frames, stride)]
+            seen = np.array([face for face in found if face is not None], np.float64)
+            if len(seen) == 0:
+                return None
+            points, shape = seen[..., :2], _mean_shape(seen, provider.layout)
+            views = np.stack([_pose(face, shape, subject.focal, size, provider.layout) for face in points])
+        head = head_points(points, views, subject.focal, shape, size)
+        rest = Rest.fit(
+            measure(head, provider.layout), head_angles(views), provider.layout, float(subject.fps) / stride
+        )
+        return cls(provider.layout, shape, subject.focal, size, rest)
+
+
+def _mean_shape(faces: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[np.ndarray, "K 3"]:
+    """The faces laid on each other by the points on the skull; their mean in the head frame."""
+    upright = faces * np.array([1.0, -1.0, -1.0])
+    rigid, mean = list(layout.rigid), upright[0]
+    for _ in range(3):
+        scale, rotation, offset = similarity(mean[rigid], upright[:, rigid])
+        mean = (np.einsum("nij,nki->nkj", rotation, upright - offset[:, None]) / scale[:, None, None]).mean(0)
+    scale, rotation, offset = head_frame(mean, layout)
+    return scale * mean @ rotation.T + offset
+
+
+def _pose(
+    points: Float[np.ndarray, "K 2"],
+    shape: Float[np.ndarray, "K 3"],
+    focal: float,
+    size: tuple[int, int],
+    layout: FaceLayout,
+) -> Float[np.ndarray, "4 4"]:
+    """Head to camera, by the points that move with the skull."""
+    rigid = list(layout.rigid)
+    camera = np.array([[focal, 0, size[1] / 2], [0, focal, size[0] / 2], [0, 0, 1]])
+    flags = cv2.SOLVEPNP_SQPNP
+    _, turn, shift = cv2.solvePnP(shape[rigid], np.ascontiguousarray(points[rigid]), camera, None, flags=flags)
+    turn, shift = cv2.solvePnPRefineLM(shape[rigid], np.ascontiguousarray(points[rigid]), camera, None, turn, shift)
+    viewmat = np.eye(4)
+    viewmat[:3, :3], viewmat[:3, 3] = cv2.Rodrigues(turn)[0], shift[:, 0]
+    return viewmat
+
+
+@dataclass(frozen=True)
+class Faces:
+    """What was seen of N frames; nan (False) where no face was found."""
+
+    found: Bool[np.ndarray, " N"]
+    points: Float[np.ndarray, "N 68 2"]
+    """iBUG landmarks as detected, px."""
+    rigid: Float[np.ndarray, "N R 2"]
+    """Landmarks on the skull, px."""
+    angles: Float[np.ndarray, "N 2"]
+    """Yaw and pitch, radians."""
+    eyes: Float[np.ndarray, "N 2"]
+    """Opening over width of the person's right and left eye."""
+    measures: dict[str, Float[np.ndarray, "N S"]]
+    """Lengths on the face (:mod:`emotalking.capture.face_measures`)."""
+    tones: Float[np.ndarray, "N B B"]
+    """Mean brightness (0..255) of blocks of the face, which move with the head."""
+    looks: Float[np.ndarray, "N F"]
+    """What a judge noted."""
+
+    def units(self, rest: Rest, runs: Sequence[slice], fps: float | int) -> dict[str, Float[np.ndarray, " N"]]:
+        """Action units by name, 0..5, each run for itself; frames without a face are bridged to filter, then nan."""
+        out: dict[str, np.ndarray] = {}
+        for run in runs:
+            found = self.found[run]
+            if not found.any():
+                continue
+
+            def bridged(values: np.ndarray, run: slice = run, found: np.ndarray = found) -> np.ndarray:
+                places, good = np.arange(len(found)), np.flatnonzero(found)
+                return np.stack([np.interp(places, good, column[good]) for column in values[run].T], 1)
+
+            measures = {name: bridged(values) for name, values in self.measures.items()}
+            units = units_from_rest(measures, bridged(self.angles), bridged(self.eyes), rest, fps)
+            for name, values in units.items():
+                out.setdefault(name, np.full(len(self.found), np.nan))[run] = np.where(found, values, np.nan)
+        return out
+
+
+class FaceObserver:
+    """Looks at one frame after the other in a thread of its own; a few frames wait, and little is kept of each."""
+
+    def __init__(
+        self,
+        reference: Reference,
+        provider: Callable[[], LandmarkProvider],
+        look: Look | None = None,
+        then: Then | None = None,
+    ) -> None:
+        """Prepare to look.
+
+        Args:
+            reference: the subject.
+            provider: makes the detector, which follows the face from frame to frame.
+            look: also called with every face, by the observer's thread.
+            then: called with every frame in order, by the caller's thread, a few frames late.
+        """
+        self._reference, self._make, self._look, self._then = reference, provider, look, then
+        self._provider: LandmarkProvider | None = None
+        self._worker = ThreadPoolExecutor(1)
+        self._waiting: deque[tuple[np.ndarray, Future[dict[str, np.ndarray] | None]]] = deque()
+        self._rows: list[dict[str, np.ndarray] | None] = []
+
+    def see(self, picture: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Take the next frame."""
+        self._waiting.append((picture, self._worker.submit(self._read, picture)))
+        if len(self._waiting) >= _AHEAD:
+            self._take()
+
+    def _take(self) -> None:
+        picture, read = self._waiting.popleft()
+        row = read.result()
+        self._rows.append(row)
+        if self._then is not None:
+            self._then(picture, None if row is None else row["points"])
+
+    def close(self) -> None:
+        """Free the detector; nothing more can be seen."""
+        self._worker.shutdown(cancel_futures=True)
+        if self._provider is not None:
+            self._provider.close()
+            self._provider = None
+
+    def faces(self) -> Faces | None:
+        """All that was seen; None if there was no face in any frame. Closes the observer."""
+        while self._waiting:
+            self._take()
+        self.close()
+        some = next((row for row in self._rows if row is not None), None)
+        if some is None:
+            return None
+        blank = {name: np.full_like(value, np.nan) for name, value in some.items()}
+        columns = {name: np.stack([(row or blank)[name] for row in self._rows]) for name in some}
+        own = ("points", "rigid", "angles", "eyes", "tones", "looks")
+        return Faces(
+            found=np.array([row is not None for row in self._rows]),
+            measures={name: column for name, column in columns.items() if name not in own},
+            **{name: columns[name] for name in own},
+        )
+
+    def _read(self, picture: UInt8[np.ndarray, "H W 3"]) -> dict[str, np.ndarray] | None:
+        if self._provider is None:
+            self._provider = self._make()
+        face = self._provider.detect(picture)
+        if face is None:
+            return None
+        r = self._reference
+        points = face[:, :2].astype(np.float64)
+        viewmat = _pose(points, r.shape, r.focal, r.size, r.layout)[None]
+        head = head_points(points[None], viewmat, r.focal, r.shape, r.size)
+        ibug, rigid = points[list(r.layout.ibug68)], points[list(r.layout.rigid)]
+        return {name: sides[0] for name, sides in measure(head, r.layout).items()} | {
+            "points": ibug,
+            "rigid": rigid,
+            "angles": head_angles(viewmat)[0],
+            "eyes": lid_opening(head, r.layout)[0],
+            "tones": face_tones(picture, rigid, r.shape[list(r.layout.rigid), :2]),
+            "looks": self._look(picture, ibug) if self._look is not None else np.zeros(0),
+        }
+
+
+def face_tones(
+    picture: UInt8[np.ndarray, "H W 3"], rigid: Float[np.ndarray, "R 2"], shape: Float[np.ndarray, "R 2"]
+) -> Float[np.ndarray, "B B"]:
+    """Mean brightness (0..255) of 8 x 8 blocks of the square, 1.4 of their box's side, around the points on the skull.
+
+    The square is laid on the picture by the similarity that fits the points best, so it moves with the head.
+
+    Args:
+        rigid: the points in the picture, px.
+        shape: the same points of the neutral face from the front; x right, y up.
+    """
+    centre, side = (shape.min(0) + shape.max(0)) / 2, 1.4 * float(np.ptp(shape, axis=0).max())
+    plan = (shape - centre) * np.array([1, -1]) * (_FACE / side) + (_FACE - 1) / 2
+    # A similarity of the plane is z -> a z + b in complex numbers.
+    here, there = plan @ [1, 1j], (rigid - 0.5) @ [1, 1j]
+    a = np.vdot(here - here.mean(), there - there.mean()) / np.vdot(here - here.mean(), here - here.mean())
+    b = there.mean() - a * here.mean()
+    to_picture = np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    face = cv2.warpAffine(grey, to_picture, (_FACE, _FACE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.resize(face.astype(np.float32), (_BLOCKS, _BLOCKS), interpolation=cv2.INTER_AREA), np.float64)
+
+
+def runs_of(
+    count: int, indices: Shaped[np.ndarray, " N"] | None, va: Float[np.ndarray, "N 2"] | None
+) -> tuple[list[slice], int]:
+    """Where the frames follow one another without a cut, and how many frames of the clip lie from one to the next.
+
+    A cut is where the step between indices is not the usual one, or where the commanded emotion jumps.
+
+    Args:
+        count: frames.
+        indices: of the clip.
+        va: commanded valence and arousal.
+    """
+    cut, step = np.zeros(max(count - 1, 0), bool), 1
+    if indices is not None and count > 1:
+        steps = np.diff(indices)
+        step = max(int(np.median(steps)), 1)
+        cut |= steps != step
+    if va is not None and count > 1:
+        cut |= np.abs(np.diff(va, axis=0)).max(1) > _JUMP
+    edges = [0, *(np.flatnonzero(cut) + 1).tolist(), count]
+    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False) if b > a], step
