@@ -14,6 +14,28 @@ def add_device(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> N
     )
 
 
+def add_judges(parser: argparse.ArgumentParser) -> None:
+    """``--expert``, ``--judge``, ``--lpips``."""
+    judges = parser.add_argument_group("who measures (each figure names its judge)")
+    judges.add_argument(
+        "--expert",
+        default="auto",
+        help="lip sync: syncnet, personal, a file, none, or auto: the first of these two that is there (default)",
+    )
+    judges.add_argument(
+        "--judge",
+        default="landmarks",
+        choices=("landmarks", "emonet", "emonet5"),
+        help="valence, arousal and expression (default: %(default)s)",
+    )
+    judges.add_argument(
+        "--lpips",
+        default="auto",
+        choices=("auto", "alex", "vgg", "squeeze", "none"),
+        help="its backbone; auto: the first whose weights are there (default: %(default)s)",
+    )
+
+
 def note(message: str) -> None:
     """A line for the person at the terminal; results on standard output stay clean."""
     from emotalking.progress import console

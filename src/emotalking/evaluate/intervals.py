@@ -1,4 +1,4 @@
-"""How sure a mean over video frames is: neighbouring frames are alike, so whole blocks of time are drawn, not frames."""
+"""How sure a mean over video frames is: neighbours are alike, so blocks of time are drawn, not single frames."""
 
 import math
 from dataclasses import dataclass
