@@ -362,6 +362,8 @@ def test_clips_that_cannot_be_judged_say_why(actor_subject: Subject, speech_fold
         WindowSource(
             actor_subject, data, expert, "mel", replace(settings, speech=str(tmp_path)), tmp_path / "run", True
         )
+    with pytest.raises(UserError, match=r"sync\.speech=none"):
+        sync_source.other_sound(np.ones(16000, np.float32), "ds", expert, 25, data.device)
     with pytest.raises(UserError, match="no speaker"):
         WindowSource(actor_subject, data, expert, "mel", replace(settings, speech=str(tmp_path / "no")), tmp_path, True)
 

@@ -126,7 +126,10 @@ def other_sound(
     Raises:
         UserError: features that cannot be computed here.
     """
-    heard_as = audio_features(features).track([samples])
+    try:
+        heard_as = audio_features(features).track([samples])
+    except UserError as error:
+        raise UserError(f"{error} To train with the clip's own sound alone: --set sync.speech=none.") from None
     frames, steps = heard_as.num_frames(fps), frame_steps(fps)
     starts = voiced(np.arange(max(frames - int(steps[-1]), 0)), spoken(samples, frames, fps), steps)
     if len(starts) == 0:
