@@ -195,6 +195,22 @@ def heads(backbone: str) -> Layout:
     return merged(conv(f"lin{i}.model.1", count, 1, 1) for i, count in enumerate(channels))
 
 
+def syncnet() -> Layout:
+    """syncnet_v2.model."""
+    parts: list[Layout] = []
+    sound = ((0, 1, 64, 3, 3), (4, 64, 192, 3, 3), (8, 192, 384, 3, 3), (11, 384, 256, 3, 3), (14, 256, 256, 3, 3))
+    for place, before, after, *kernel in (*sound, (18, 256, 512, 5, 4)):
+        parts += [{f"netcnnaud.{place}.weight": (after, before, *kernel), f"netcnnaud.{place}.bias": (after,)}]
+        parts += [norm(f"netcnnaud.{place + 1}", after)]
+    lips = ((0, 3, 96, 5, 7), (4, 96, 256, 1, 5), (8, 256, 256, 1, 3), (11, 256, 256, 1, 3), (14, 256, 256, 1, 3))
+    for place, before, after, deep, side in (*lips, (18, 256, 512, 1, 6)):
+        parts += [{f"netcnnlip.{place}.weight": (after, before, deep, side, side), f"netcnnlip.{place}.bias": (after,)}]
+        parts += [norm(f"netcnnlip.{place + 1}", after)]
+    for name in ("netfcaud", "netfclip"):
+        parts += [linear(f"{name}.0", 512, 512), norm(f"{name}.1", 512), linear(f"{name}.3", 512, 1024)]
+    return merged(parts)
+
+
 def random_weights(layout: Layout, seed: int = 0) -> dict[str, torch.Tensor]:
     """Weights of this layout that keep signals in range through many layers."""
     generator = torch.Generator().manual_seed(seed)

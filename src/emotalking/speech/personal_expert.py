@@ -132,11 +132,13 @@ class PersonalNetwork(nn.Module):
             _Block(64, 96, 2),
             _Block(96, 128, 1),
             nn.AvgPool2d((1, 2)),
+            nn.Conv2d(128, 32, 1),
             nn.Flatten(),
-            nn.Dropout(dropout),
-            nn.Linear(128 * (STEPS // 4) * (BANDS // 8), 384),
             nn.SiLU(),
-            nn.Linear(384, WIDTH),
+            nn.Dropout(dropout),
+            nn.Linear(32 * (STEPS // 4) * (BANDS // 8), 256),
+            nn.SiLU(),
+            nn.Linear(256, WIDTH),
         )
 
     def frames(self, pictures: Float[Tensor, "B S S"]) -> Float[Tensor, "B F"]:

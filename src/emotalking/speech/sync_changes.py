@@ -16,7 +16,7 @@ _WARP = 0.12
 """Largest shift of formants, as a share: from one voice to another, of man or woman."""
 
 
-def _uniform(shape: tuple[int, ...], low: float, high: float, rng: torch.Generator) -> Tensor:
+def _uniform(shape: tuple[int, ...], low: float | int, high: float | int, rng: torch.Generator) -> Tensor:
     return low + (high - low) * torch.rand(shape, generator=rng, device=rng.device)
 
 

@@ -97,7 +97,7 @@ def subject_clip(subject: Subject) -> TalkingClip:
     points[~landmarks.detected[shown]] = np.nan
     samples = load_audio(subject.files.audio)[: int(LONGEST_S * SAMPLE_RATE)]
     learn = np.isin(shown, subject.train_indices)
-    frames = (subject.original(index) for index in track(shown, f"mouths of {subject.files.root.name}"))
+    frames = (subject.original(int(index)) for index in track(shown, f"mouths of {subject.files.root.name}"))
     clip = make_clip(frames, points, samples, learn, _fingerprint(subject))
     if not clip.seen.any():
         raise UserError(f"{subject.files.root} has no frame with a face and sound: prepare another clip.")

@@ -89,10 +89,8 @@ def sync_scores(
             but nearer to vectors of unit length than they are to each other.
 
     Raises:
-        ValueError: different lengths, or too few windows for this shift.
+        ValueError: too few windows for this shift.
     """
-    if lips.shape != audio.shape:
-        raise ValueError(f"lips and audio differ in shape: {tuple(lips.shape)} and {tuple(audio.shape)}")
     if len(lips) < vshift + FEWEST:
         raise ValueError(f"{len(lips)} windows are too few for shifts of {vshift} frames: {vshift + FEWEST} are needed")
     distances = _distances(lips, audio, vshift)

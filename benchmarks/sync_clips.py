@@ -1,0 +1,87 @@
+"""Clips for benchmarks/sync_expert.py in one small file: mouths as JPEG and the sound.
+
+python benchmarks/sync_clips.py OUT.npz NAME=SUBJECT_FOLDER ... NAME=FOLDER_OF_CLIPS ...
+
+A folder of clips is taken for one person; every tenth clip is held out. Subjects keep their own held-out frames.
+"""
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from emotalking.capture.landmarks import open_provider
+from emotalking.capture.video import read_frames
+from emotalking.speech.audio import SAMPLE_RATE, load_audio
+from emotalking.speech.sync_data import TalkingClip, make_clip, subject_clip
+from emotalking.speech.sync_windows import FPS
+from emotalking.subject import Subject
+
+EVERY = 10
+
+
+def from_folder(folder: Path) -> TalkingClip:
+    """All clips of a folder, one after another, as one."""
+    parts = []
+    for number, path in enumerate(sorted(p for p in folder.iterdir() if p.suffix in (".mp4", ".mpg", ".mkv"))):
+        provider = open_provider()
+        frames = list(read_frames(path, FPS))
+        points = np.full((len(frames), 68, 2), np.nan)
+        for index, image in enumerate(frames):
+            found = provider.detect(image)
+            if found is not None:
+                points[index] = found[list(provider.layout.ibug68), :2]
+        provider.close()
+        count = len(frames) * SAMPLE_RATE // FPS
+        sound = np.resize(np.pad(load_audio(path), (0, count)), count)
+        learn = np.full(len(frames), number % EVERY != EVERY - 1)
+        parts.append(make_clip(frames, points, sound, learn, folder.name))
+        print(path.name, len(frames), int(parts[-1].seen.sum()), flush=True)
+    fields = ("pictures", "seen", "learn", "samples")
+    return TalkingClip(*(np.concatenate([getattr(p, f) for p in parts]) for f in fields), fingerprint=folder.name)
+
+
+def pack(path: Path, clips: dict[str, TalkingClip]) -> None:
+    """Write clips."""
+    arrays = {}
+    for name, clip in clips.items():
+        coded = [cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].ravel() for picture in clip.pictures]
+        arrays[f"{name}/jpeg"] = np.concatenate(coded)
+        arrays[f"{name}/ends"] = np.cumsum([len(part) for part in coded])
+        arrays[f"{name}/seen"], arrays[f"{name}/learn"] = clip.seen, clip.learn
+        arrays[f"{name}/samples"] = np.round(clip.samples * 32767).astype(np.int16)
+        arrays[f"{name}/fingerprint"] = np.array(clip.fingerprint)
+    np.savez(path, **arrays)
+
+
+def unpack(path: Path) -> dict[str, TalkingClip]:
+    """Inverse of :func:`pack`."""
+    clips = {}
+    with np.load(path, allow_pickle=False) as file:
+        for name in dict.fromkeys(key.split("/")[0] for key in file.files):
+            part = {key: file[f"{name}/{key}"] for key in ("jpeg", "ends", "seen", "learn", "samples", "fingerprint")}
+            coded = np.split(part["jpeg"], part["ends"][:-1])
+            pictures = np.stack([cv2.imdecode(picture, cv2.IMREAD_GRAYSCALE) for picture in coded])
+            samples = part["samples"].astype(np.float32) / 32767
+            clips[name] = TalkingClip(pictures, part["seen"], part["learn"], samples, str(part["fingerprint"]))
+    return clips
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("clips", nargs="+")
+    args = parser.parse_args()
+    clips = {}
+    for entry in args.clips:
+        name, folder = entry.split("=", 1)
+        is_subject = (Path(folder) / "transforms_train.json").exists()
+        clips[name] = subject_clip(Subject.open(folder)) if is_subject else from_folder(Path(folder))
+        print(name, clips[name].pictures.shape, int(clips[name].seen.sum()), int(clips[name].learn.sum()), flush=True)
+    pack(args.out, clips)
+    print(args.out, args.out.stat().st_size)
+
+
+if __name__ == "__main__":
+    main()

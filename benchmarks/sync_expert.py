@@ -1,0 +1,128 @@
+"""What the personal sync expert finds on seconds and people that it never saw, by what it learned from.
+
+python benchmarks/sync_expert.py CLIPS.npz ... [--device cuda] [--only RECIPE ...] [--save FOLDER]
+
+CLIPS.npz: of benchmarks/sync_clips.py, with the names reporter, suit, address_fr, address, actor, grid. Every expert is
+judged on the held-out end of each clip it learned from, and on the whole of the others: Sync-E and Sync-C, and the
+offset of pieces whose sound was shifted on purpose by -10 to +10 frames. "untrained" is the baseline of the same run.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _report import write
+from sync_clips import unpack
+
+from emotalking.speech import sync_training
+from emotalking.speech.personal_expert import SIZE, save_expert
+from emotalking.speech.sync_data import STORED, TalkingClip
+from emotalking.speech.sync_scores import sync_scores
+from emotalking.speech.sync_windows import FPS, FRAMES
+
+SHIFTS = range(-10, 11)
+PIECES_S = (1, 2, 5)
+ONE = ("reporter",)
+ALL = ("reporter", "suit", "address_fr", "grid", "actor")
+RECIPES: dict[str, dict[str, Any]] = {
+    "untrained": {"on": ONE, "steps": 1},
+    "reporter, 150 steps": {"on": ONE, "steps": 150},
+    "reporter, 300 steps": {"on": ONE, "steps": 300},
+    "reporter": {"on": ONE, "steps": 600},
+    "reporter, 1500 steps": {"on": ONE, "steps": 1500},
+    "reporter, pictures not changed": {"on": ONE, "steps": 600, "plain": True},
+    "reporter + grid": {"on": ("reporter", "grid"), "steps": 1000},
+    "all": {"on": ALL, "steps": 1000},
+    "all, 2500 steps": {"on": ALL, "steps": 2500},
+    "all but reporter": {"on": ALL[1:], "steps": 1000},
+}
+
+
+def middle(pictures: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """The cut without any change."""
+    edge = (STORED - SIZE) // 2
+    return pictures[..., edge : edge + SIZE, edge : edge + SIZE]
+
+
+def shifted(lips: torch.Tensor, audio: torch.Tensor, length: int) -> dict[str, float]:
+    """How well the offset of pieces with shifted sound is found."""
+    reach = max(SHIFTS)
+    errors = [
+        abs(sync_scores(lips[b : b + length], audio[b + s : b + s + length], expert="", edges="inside").offset - s)
+        for b in range(reach, len(lips) - length - reach + 1, max(1, (len(lips) - length - 2 * reach) // 8))
+        for s in SHIFTS
+    ]
+    within = {f"within_{limit}": float(np.mean(np.array(errors) <= limit)) for limit in (0, 1)}
+    return within | {"tried": len(errors)}
+
+
+def judge(network: Any, clip: TalkingClip, learned: bool) -> dict[str, Any]:
+    """Figures on the frames that were not learned from."""
+    good = clip.seen & ~clip.learn if learned else clip.seen
+    frames = np.flatnonzero(good)
+    begin, end = int(frames[0]), int(frames[-1]) + 1
+    lips, audio = sync_training.clip_vectors(network, clip, begin, end)
+    use = torch.from_numpy(np.lib.stride_tricks.sliding_window_view(good[begin:end], FRAMES).all(1))
+    lips = lips.cpu().masked_fill(~use[:, None], torch.nan)
+    whole = sync_scores(lips, audio.cpu(), expert="", edges="inside")
+    pieces = {}
+    if use.all():
+        lengths = {f"{seconds} s": seconds * FPS - FRAMES + 1 for seconds in PIECES_S}
+        pieces = {name: shifted(lips, audio.cpu(), n) for name, n in lengths.items() if n + 2 * max(SHIFTS) < len(lips)}
+    return {
+        "seconds": round(len(frames) / FPS, 1),
+        "sync_e": whole.error,
+        "sync_c": whole.confidence,
+        "offset": whole.offset,
+        "curve": [round(float(value), 4) for value in whole.curve],
+        "shifted_on_purpose": pieces,
+    }
+
+
+def run(name: str, clips: dict[str, TalkingClip], device: str, save: Path | None) -> dict[str, Any]:
+    """Train by one recipe and judge on all clips."""
+    recipe = RECIPES[name]
+    changed = sync_training.change_pictures
+    sync_training.change_pictures = middle if recipe.get("plain") else changed
+    begun = time.monotonic()
+    network, loss = sync_training.fit(
+        [clips[clip] for clip in recipe["on"]], steps=recipe["steps"], runs=16, device=device, seed=0
+    )
+    seconds = time.monotonic() - begun
+    sync_training.change_pictures = changed
+    judged = {clip: judge(network, content, clip in recipe["on"]) for clip, content in clips.items()}
+    if save is not None:
+        save.mkdir(parents=True, exist_ok=True)
+        facts = {"clips": list(recipe["on"]), "steps": recipe["steps"], "licence": "Apache-2.0"}
+        save_expert(network, save / f"{name.replace(', ', '_').replace(' ', '_')}.safetensors", facts)
+    print(f"\n{name}: {recipe['steps']} steps in {seconds:.1f} s, loss {loss:.3f}")
+    for clip, figures in judged.items():
+        found = {length: round(part["within_1"], 2) for length, part in figures["shifted_on_purpose"].items()}
+        kind = "held out" if clip in recipe["on"] else "unseen"
+        line = f"  {clip:<11} {kind:<9} {figures['seconds']:6.1f} s  offset {figures['offset']:+3d}"
+        line += f"  Sync-E {figures['sync_e']:.3f}  Sync-C {figures['sync_c']:.3f}  within one frame {found}"
+        print(line, flush=True)
+    facts = {"learned_from": list(recipe["on"]), "steps": recipe["steps"], "seconds": seconds, "loss": loss}
+    return facts | {"judged": judged}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("clips", nargs="+", type=Path)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", nargs="+", choices=tuple(RECIPES), default=list(RECIPES))
+    parser.add_argument("--save", type=Path, help="keep the experts")
+    args = parser.parse_args()
+    clips = {name: clip for path in args.clips for name, clip in unpack(path).items()}
+    results = {name: run(name, clips, args.device, args.save) for name in args.only}
+    print(write(f"sync_expert_{torch.device(args.device).type}", results))
+
+
+if __name__ == "__main__":
+    main()
