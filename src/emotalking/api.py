@@ -9,7 +9,7 @@ Example:
 
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -129,6 +129,7 @@ def render(
     seconds: float | None = None,
     batch: int = 8,
     overwrite: bool = False,
+    silence_gate: bool = True,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Rendered:
     """Render an avatar speaking; see ``render.clip.render_clip`` for what is not listed here.
@@ -162,6 +163,7 @@ def render(
         seconds=seconds,
         batch=batch,
         overwrite=overwrite,
+        silence_gate=silence_gate,
         progress=progress,
     )
 
@@ -261,6 +263,79 @@ def evaluate_again(
 
     there = [None if path is None else Path(path) for path in (avatar, subject)]
     return run(Path(report), Path(folder), avatar=there[0], subject=there[1], device=choose_device(device), say=say)
+
+
+def compare(
+    subject: str | Path,
+    systems: Mapping[str, str | Path],
+    folder: str | Path,
+    *,
+    start: Mapping[str, int] | None = None,
+    frames: int | None = None,
+    as_published: bool = False,
+    expert: str = "auto",
+    judge: str = "landmarks",
+    lpips: str = "auto",
+    device: Device = "auto",
+) -> Any:
+    """Score systems on the held-out frames of a subject and write the tables; returns ``evaluate.compare.Comparison``.
+
+    Args:
+        subject: subject folder.
+        systems: name to what shows the subject: avatar file, folder of frames, video, or "recording"; the first is
+            what the others are tested against.
+        folder: where ``comparison.json``, ``table.md``, ``table.tex`` and ``report.html`` go.
+        start: the subject's frame that the first frame of a named system shows; "" for all without one of their own.
+        frames: score at most so many, the first ones.
+        as_published: measure on re-encoded video too, as the baseline does.
+        expert, judge, lpips: as for :func:`evaluate`.
+
+    Raises:
+        UserError: a system or judge cannot be used.
+    """
+    from emotalking.evaluate.compare_run import run_comparison
+
+    names = {name: str(path) for name, path in systems.items()}
+    judges = {"expert": expert, "judge": judge, "lpips": lpips}
+    return run_comparison(
+        Path(subject), names, Path(folder), choose_device(device), start or {}, frames, as_published, judges
+    )
+
+
+def ablate(
+    subject: str | Path,
+    folder: str | Path,
+    *,
+    devices: str = "auto",
+    command: str | None = None,
+    say: Callable[[str], Any] = print,
+    **options: Any,
+) -> Any:
+    """Train and score the ablations of the paper's table 4 and write the table.
+
+    Args:
+        subject: subject folder.
+        folder: gets each variant's avatar and evaluation, ``ablation.json``, ``table.md``, ``table.tex`` and
+            ``report.html``; what is finished there is kept.
+        devices: such as "cuda:0,cuda:1"; "auto": every GPU, else the processor.
+        command: how it was called, for the report; None: this process's command line.
+        say: told what begins and what was kept.
+        options: fields of ``evaluate.ablation.Options``.
+
+    Returns:
+        ``evaluate.ablation.Ablation`` and the ``Options``.
+
+    Raises:
+        UserError: something cannot be used, or a variant failed.
+    """
+    from emotalking.evaluate.ablation import Options, ablate, devices_of
+    from emotalking.evaluate.ablation_report import write_ablation
+    from emotalking.evaluate.provenance import provenance
+
+    chosen = Options(**options)
+    made = ablate(Path(subject), Path(folder), chosen, devices_of(devices), say=say)
+    write_ablation(made, chosen, provenance(Subject.open(subject), None, command), Path(folder))
+    return made, chosen
 
 
 def info(path: str | Path) -> dict[str, Any]:

@@ -1,0 +1,248 @@
+"""The ablations of the paper's table 4 (4.4): what a subject's avatar loses without each part of the method."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import torch
+
+from emotalking.configs.presets import override, preset, to_dict
+from emotalking.configs.train import TrainConfig
+from emotalking.errors import UserError
+from emotalking.evaluate.record import Report, read_report
+from emotalking.evaluate.scenarios import choose_expert
+from emotalking.models.avatar import read_avatar_file
+from emotalking.speech.sync_training import train_expert
+from emotalking.subject import Subject
+
+FULL = "full"
+VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "no_normal": (
+        "without the normal loss",
+        ("face.losses.normal=0", "face.losses.normal_tv=0", "face.losses.normal_residual=0"),
+    ),
+    "no_sync": ("without the sync loss", ("sync.expert=none",)),
+    "combined": ("combined face branch", ("model.emotion.branch=combined",)),
+    "no_emotion": ("without the emotion branch", ("model.emotion.branch=none",)),
+    FULL: ("full model", ()),
+}
+"""Title and settings of each row, in the order of table 4."""
+NORMAL_WEIGHTS = ("face.losses.normal=0.05", "face.losses.normal_tv=0.005", "face.losses.normal_residual=0.001")
+"""The paper's (S4.3), for presets that leave the normal terms out."""
+TRAINER, JUDGE = "trainer_expert.safetensors", "judge_expert.safetensors"
+"""Personal sync experts: one trains, another, of other random draws, measures. Measured by its own teacher, the model
+with the sync loss would look better than it is."""
+
+Runner = Callable[[Sequence[str], Path | None], int]
+"""Runs the arguments of a command ``emotalking``, what it says appended to the log if there is one; gives its code."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to train, and how to measure."""
+
+    preset: str = "fast"
+    settings: tuple[str, ...] = ()
+    """Settings ``key=value`` of every variant."""
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    frames: int | None = None
+    """At most so many frames of each run of the evaluation; None: all."""
+    expert: str = "auto"
+    """Who measures lip sync: syncnet, personal, a file, none, own (:data:`JUDGE`), or auto: syncnet where its
+    checkpoint is there, else own."""
+    judge: str = "landmarks"
+    lpips: str = "auto"
+    expert_steps: int | None = None
+    """Training steps of the personal experts; None: as ``train_expert`` has it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be trained."""
+
+    settings: dict[str, tuple[str, ...]]
+    """Of each variant, in the order of the table."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Variants that would be no different from the full model, and why."""
+    trainer: Path | None = None
+    """Expert of the sync loss that is to be made first."""
+    judge: Path | None = None
+    """Expert that is to be made to measure."""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What came out."""
+
+    plan: Plan
+    reports: dict[str, Report]
+    """Of each variant that was trained."""
+
+
+def make_plan(subject: Subject, options: Options, folder: Path) -> Plan:
+    """Decide what each variant is trained with.
+
+    The full model has everything on that one of the chosen variants takes away: a preset without normal terms gets the
+    paper's weights, one without a sync expert a personal one.
+
+    Raises:
+        UserError: an unknown variant, preset or setting.
+    """
+    unknown = [name for name in options.variants if name not in VARIANTS]
+    if unknown or not options.variants:
+        raise UserError(f"there is no variant '{', '.join(unknown)}': choose among {', '.join(VARIANTS)}.")
+    base, left_out = list(options.settings), {}
+    config = override(preset(options.preset), base)
+    trainer = None
+    if "no_normal" in options.variants:
+        if not subject.files.normals(0).parent.is_dir():
+            left_out["no_normal"] = (
+                f"{subject.files.root} has no normal maps (prepare the clip with --normals mesh), so there is no normal"
+                " loss to take away"
+            )
+        elif config.face.losses.normal == 0:
+            base += NORMAL_WEIGHTS
+    if "no_sync" in options.variants and config.sync.expert in ("none", "personal"):
+        trainer = folder / TRAINER
+        base.append(f"sync.expert={trainer}")
+    names = [name for name in VARIANTS if name in options.variants and name not in left_out]
+    settings = {name: (*base, *VARIANTS[name][1]) for name in names}
+    for chosen in settings.values():
+        override(preset(options.preset), list(chosen))
+    own = options.expert == "own" or (options.expert == "auto" and choose_expert("auto", subject) != "syncnet")
+    return Plan(settings, left_out, trainer, folder / JUDGE if own else None)
+
+
+def ablate(
+    subject_folder: Path,
+    folder: Path,
+    options: Options,
+    devices: Sequence[str],
+    *,
+    run: Runner | None = None,
+    say: Callable[[str], Any] = print,
+) -> Ablation:
+    """Train and score every variant; what an earlier run finished is kept, what it began is gone on with.
+
+    Args:
+        folder: gets a file and a folder for each variant.
+        devices: each works on one variant at a time, in a process of its own.
+        run: runs a command; None: as a process.
+        say: told what begins and what was kept.
+
+    Raises:
+        UserError: something cannot be used, or a variant failed (the others are finished first).
+    """
+    subject = Subject.open(subject_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = make_plan(subject, options, folder)
+    for name, reason in plan.left_out.items():
+        say(f"{VARIANTS[name][0]}: left out, because {reason}")
+    for seed, path in enumerate((plan.trainer, plan.judge)):
+        if path is not None and not path.is_file():
+            say(f"{path.name}: a sync expert is trained")
+            train_expert([subject], path, steps=options.expert_steps, device=devices[0], seed=seed)
+    free: SimpleQueue[str] = SimpleQueue()
+    for device in devices:
+        free.put(device)
+
+    def work(name: str) -> str | None:
+        device = free.get()
+        try:
+            log = None if len(devices) == 1 else folder / f"{name}.log"
+            return _one(name, plan, options, subject_folder, folder, device, run or as_process, log, say)
+        finally:
+            free.put(device)
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        try:
+            failures = [failure for failure in pool.map(work, plan.settings) if failure is not None]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # or what waits would still begin after an interruption
+            raise
+    if failures:
+        raise UserError(f"{'; '.join(failures)}: mend what it says and run the same command again.")
+    reports = {name: read_report(folder / name / "report.json") for name in plan.settings}
+    return Ablation(plan, reports)
+
+
+def _one(
+    name: str,
+    plan: Plan,
+    options: Options,
+    subject: Path,
+    folder: Path,
+    device: str,
+    run: Runner,
+    log: Path | None,
+    say: Callable[[str], Any],
+) -> str | None:
+    """Train and score one variant; returns what failed."""
+    title, avatar = VARIANTS[name][0], folder / f"{name}.safetensors"
+    config = override(preset(options.preset), list(plan.settings[name]))
+    if avatar.exists() and trained_with(avatar, config):
+        say(f"{title}: {avatar.name} is kept")
+    elif avatar.exists():
+        return f"{avatar} was trained with other settings than this ablation's (remove it, or give another folder)"
+    else:
+        say(f"{title}: training on {device}")
+        settings = [word for setting in plan.settings[name] for word in ("--set", setting)]
+        code = run(["train", str(subject), str(avatar), "--preset", options.preset, "--device", device, *settings], log)
+        if code:
+            return f"the training of '{title}' failed{_where(log)}"
+    expert = options.expert if plan.judge is None else str(plan.judge)
+    command = ["evaluate", str(avatar), str(subject), "-o", str(folder / name), "--device", device]
+    command += ["--expert", expert, "--judge", options.judge, "--lpips", options.lpips]
+    command += [] if options.frames is None else ["--frames", str(options.frames)]
+    return f"the evaluation of '{title}' failed{_where(log)}" if run(command, log) else None
+
+
+def trained_with(avatar: Path, config: TrainConfig) -> bool:
+    """Whether an avatar file was trained with ``config`` (the width of the audio features is the subject's)."""
+    header, _ = read_avatar_file(avatar)
+    recorded = json.loads(header["metadata"]).get("run", {}).get("train")
+    return _comparable(recorded) == _comparable(json.loads(json.dumps(to_dict(config))))
+
+
+def _comparable(config: Mapping[str, Any] | None) -> Any:
+    if config is None:
+        return None
+    model = {**config["model"], "audio": {**config["model"]["audio"], "channels": 0}}
+    return {**config, "model": model}
+
+
+def as_process(arguments: Sequence[str], log: Path | None) -> int:
+    """Run ``emotalking`` with these arguments in a process of its own; with a log, what it says is appended there."""
+    command = [sys.executable, "-m", "emotalking", *arguments]
+    if log is None:
+        return subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
+    with log.open("a") as file:
+        return subprocess.run(command, check=False, stdout=file, stderr=subprocess.STDOUT).returncode
+
+
+def devices_of(asked: str) -> list[str]:
+    """Devices of a list such as "cuda:0,cuda:1"; "auto": every GPU that can be used, else the processor.
+
+    Raises:
+        UserError: one cannot be used, or is named twice.
+    """
+    from emotalking.api import choose_device
+
+    if asked == "auto":
+        chosen = choose_device("auto")
+        count = torch.cuda.device_count() if chosen.type == "cuda" else 0
+        return [f"cuda:{number}" for number in range(count)] or ["cpu"]
+    devices = [str(choose_device(name.strip())) for name in asked.split(",")]
+    if len(set(devices)) < len(devices):
+        raise UserError(f"--devices {asked} names a device twice: name each once.")
+    return devices
+
+
+def _where(log: Path | None) -> str:
+    return "" if log is None else f" (see {log})"

@@ -1,0 +1,172 @@
+"""Several systems on the same held-out frames of a subject: one table, with intervals and paired tests."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int64, UInt8
+
+from emotalking.errors import UserError
+from emotalking.evaluate.figures import Figure
+from emotalking.evaluate.held_out import own_emotion
+from emotalking.evaluate.intervals import Interval, block_frames, bootstrap, paired_p
+from emotalking.evaluate.judges import Judges
+from emotalking.evaluate.published import as_published
+from emotalking.evaluate.score import measure
+from emotalking.evaluate.sounds import read_speech
+from emotalking.evaluate.systems import AvatarSource, System
+from emotalking.subject import Subject
+
+_ROOTS = ("v_rmse", "a_rmse")
+"""Figures that are the root of the mean of what they have per frame."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system's figures."""
+
+    name: str
+    path: str
+    kind: str
+    """"avatar", "frames", "video" or "recording"."""
+    note: str
+    """What a reader of the figures must know."""
+    figures: dict[str, Figure]
+    intervals: dict[str, Interval]
+    """95 % of the figures that have values per frame, where there are frames enough."""
+    differences: dict[str, float]
+    """Mean difference per frame from the reference system's, where both have the frame."""
+    p: dict[str, float]
+    """Of the paired test against the reference system; not corrected for the number of tests."""
+    published: dict[str, Figure]
+    """Figures in the baseline's way, on re-encoded video; empty where that was not asked for."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All systems on one set of frames."""
+
+    subject: str
+    indices: Int64[np.ndarray, " N"]
+    """The subject's frames that every system shows."""
+    fps: float
+    block: int
+    """Frames of a block of the intervals and tests."""
+    rows: tuple[Row, ...]
+
+    @property
+    def reference(self) -> Row:
+        """The system that the others are tested against: the first that is not the recording itself."""
+        return next((row for row in self.rows if row.kind != "recording"), self.rows[0])
+
+
+def common_frames(systems: Sequence[System], limit: int | None = None) -> Int64[np.ndarray, " N"]:
+    """The held-out frames that all systems show, the first ``limit`` of them.
+
+    Raises:
+        UserError: there is none.
+    """
+    shown = [system.indices[system.indices >= 0] for system in systems]
+    common = reduce(np.intersect1d, shown)
+    if len(common) == 0:
+        spans = ", ".join(f"{s.name} {i.min()}-{i.max()}" for s, i in zip(systems, shown, strict=True))
+        raise UserError(f"no held-out frame is shown by all systems ({spans}): give frames of the same part.")
+    return np.asarray(common[:limit], np.int64)
+
+
+def compare(
+    subject: Subject,
+    systems: Sequence[System],
+    judges: Judges,
+    *,
+    limit: int | None = None,
+    published: bool = False,
+    advance: Callable[[], Any] = lambda: None,
+) -> Comparison:
+    """Score every system on the frames that all of them show.
+
+    Args:
+        systems: with different names; the first that is not the recording is what the others are tested against.
+        limit: at most so many frames, the first ones.
+        published: measure once more in the baseline's way (:mod:`emotalking.evaluate.published`).
+        advance: called for every frame that was looked at.
+
+    Raises:
+        UserError: a name twice, no common frame, or frames of another size than the subject's.
+    """
+    names = [system.name for system in systems]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None or not names:
+        raise UserError(f"two systems are called {twice}: give each its own name." if names else "name a system.")
+    indices = common_frames(systems, limit)
+    for system in systems:
+        _check_size(system, indices, subject)
+    samples, va = _sound(subject, indices), None
+    if subject.valence_arousal is not None:
+        va = own_emotion(subject, indices)
+    rows = []
+    for system in systems:
+        frames = _counted(system.frames(indices), advance)
+        scored = measure(frames, subject=subject, indices=indices, samples=samples, va=va, judges=judges)
+        figures = dict(scored.figures)
+        if isinstance(system.source, AvatarSource) and system.source.watch is not None:
+            figures["fps"] = system.source.watch.figure()
+        again = as_published(system, subject, indices, judges, advance) if published else {}
+        source = system.source
+        rows.append(Row(system.name, system.path, source.kind, source.note, figures, {}, {}, {}, again))
+    fps = float(subject.fps)
+    plain = Comparison(str(subject.files.root), indices, fps, block_frames(fps), tuple(rows))
+    return replace(plain, rows=tuple(_tested(row, plain.reference, plain.block) for row in rows))
+
+
+def _tested(row: Row, reference: Row, block: int) -> Row:
+    """The row with intervals, and with tests against the reference."""
+    intervals: dict[str, Interval] = {}
+    differences: dict[str, float] = {}
+    p: dict[str, float] = {}
+    for name, figure in row.figures.items():
+        ours = figure.per_frame
+        if ours is None or figure.better == "none" or np.isinf(ours).any():
+            continue
+        interval = bootstrap(ours, block, root=name in _ROOTS)
+        if interval is not None:
+            intervals[name] = interval
+        other = reference.figures.get(name)
+        if row is reference or row.kind == "recording" or other is None or other.per_frame is None:
+            continue
+        theirs = other.per_frame
+        if len(theirs) != len(ours) or np.isnan(ours - theirs).all():
+            continue
+        differences[name] = figure.value - other.value
+        chance = paired_p(ours, theirs, block)
+        if chance is not None:
+            p[name] = chance
+    return replace(row, intervals=intervals, differences=differences, p=p)
+
+
+def _sound(subject: Subject, indices: Int64[np.ndarray, " N"]) -> Float[np.ndarray, " S"] | None:
+    """What is heard under the frames; None without sound, or if they are not consecutive."""
+    if not subject.files.audio.exists() or not (np.diff(indices) == 1).all():
+        return None
+    fps = float(subject.fps)
+    return read_speech(subject.files.audio, len(indices) / fps, float(indices[0]) / fps).samples
+
+
+def _check_size(system: System, indices: Int64[np.ndarray, " N"], subject: Subject) -> None:
+    frame = next(system.frames(indices[:1]))
+    height, width = frame.shape[:2]
+    if (height, width) != (subject.height, subject.width):
+        raise UserError(
+            f"{system.name} ({system.path}) shows frames of {width}x{height} and the subject is {subject.width}x"
+            f"{subject.height}: render it at the subject's size."
+        )
+
+
+def _counted(
+    frames: Iterator[UInt8[np.ndarray, "H W 3"]], advance: Callable[[], Any]
+) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    for frame in frames:
+        yield frame
+        advance()

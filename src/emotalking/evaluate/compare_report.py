@@ -1,0 +1,267 @@
+"""A comparison as files: JSON, Markdown, LaTeX, and a page with the pictures."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from emotalking.evaluate.compare import Comparison, Row
+from emotalking.evaluate.figures import KINDS, Figure
+from emotalking.evaluate.intervals import BLOCK_S, DRAWS
+from emotalking.evaluate.pictures import ERROR_GAIN, error_map
+from emotalking.evaluate.record import to_json
+from emotalking.evaluate.systems import System
+from emotalking.evaluate.tables import Bold, Table
+from emotalking.files import write_bytes
+from emotalking.report import Page, Plot
+from emotalking.subject import Subject
+from emotalking.subject.place import to_runs
+
+FORMAT, VERSION = "emotalking-comparison", 1
+_WIDE = 340
+"""Pixels of a picture on the page."""
+_ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
+
+
+def write_report(
+    comparison: Comparison, systems: Sequence[System], subject: Subject, facts: dict[str, Any], folder: Path
+) -> None:
+    """Write ``comparison.json``, ``table.md``, ``table.tex`` and ``report.html``.
+
+    Args:
+        systems: of the comparison, for their pictures.
+        facts: of ``provenance.provenance``.
+        folder: made if missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    data = {"format": FORMAT, "version": VERSION, "provenance": facts, **_facts(comparison)}
+    write_bytes(folder / "comparison.json", (json.dumps(to_json(data), indent=1, allow_nan=False) + "\n").encode())
+    parts = [main_table(comparison), difference_table(comparison), published_table(comparison)]
+    titles = ["", f"Against {comparison.reference.name}", "Measured as the baseline does, on re-encoded video"]
+    there = [(title, table) for title, table in zip(titles, parts, strict=True) if table is not None]
+    notes = notes_of(comparison)
+    text = "\n".join([*(f"{title}\n\n{table.markdown()}" for title, table in there), *(f"- {note}" for note in notes)])
+    write_bytes(folder / "table.md", (text.strip() + "\n").encode())
+    latex = "\n".join(table.latex(title or caption(comparison)) for title, table in there)
+    write_bytes(folder / "table.tex", latex.encode())
+    page = Page("Comparison", caption(comparison))
+    for title, table in there:
+        if title:
+            page.heading(title)
+        page.table(table.header, table.rows)
+    for note in notes:
+        page.text(note)
+    _plots(page, comparison)
+    _pictures(page, comparison, systems, subject)
+    page.heading("Made with")
+    page.facts(_flat(facts))
+    page.write(folder / "report.html")
+
+
+def caption(comparison: Comparison) -> str:
+    """What the tables are of, in one line."""
+    count = len(comparison.indices)
+    return f"{count} held-out frames ({to_runs(comparison.indices)}) of {Path(comparison.subject).name}"
+
+
+def shown_figures(comparison: Comparison) -> list[str]:
+    """Names of the figures that some system has, in the order of the tables; the recording's own are left out."""
+    return [
+        name
+        for name, kind in KINDS.items()
+        if kind.better != "none"
+        and any(name in row.figures and not math.isnan(row.figures[name].value) for row in comparison.rows)
+    ]
+
+
+def main_table(comparison: Comparison) -> Table:
+    """Every system's figures with half the width of their 95 % intervals; the best of a column is bold."""
+    names = shown_figures(comparison)
+    rivals = [row for row in comparison.rows if row.kind != "recording"]
+    best = {name: _best([row.figures.get(name) for row in rivals]) for name in names}
+    rows = []
+    for row in comparison.rows:
+        cells = [row.name]
+        for name in names:
+            text = _value(row, name)
+            figure = row.figures.get(name)
+            wins = row.kind != "recording" and figure is not None and figure.value == best[name]
+            cells.append(Bold(text) if wins else text)
+        rows.append(cells)
+    return Table(["system", *(_head(name) for name in names)], rows)
+
+
+def difference_table(comparison: Comparison) -> Table | None:
+    """Differences from the reference and the chance of each under equal systems; None with one system only."""
+    others = [row for row in comparison.rows if row.differences]
+    names = [name for name in shown_figures(comparison) if any(name in row.differences for row in others)]
+    if not names:
+        return None
+    rows = [[row.name, *(_difference(row, name) for name in names)] for row in others]
+    return Table(["difference (p)", *(_head(name) for name in names)], rows)
+
+
+def published_table(comparison: Comparison) -> Table | None:
+    """As rendered, as published, and the difference between the two ways; None where that was not asked for."""
+    names = [name for name in KINDS if any(name in row.published for row in comparison.rows)]
+    if not names:
+        return None
+    ways = ("as rendered", "re-encoded", "change")
+    header = ["system", *(f"{KINDS[name].title} {way}" for name in names for way in ways)]
+    rows = []
+    for row in comparison.rows:
+        cells = [row.name]
+        for name in names:
+            plain, again = row.figures[name].value, row.published[name].value
+            cells += [_number(plain, name), _number(again, name), _number(again - plain, name, sign=True)]
+        rows.append(cells)
+    return Table(header, rows)
+
+
+def notes_of(comparison: Comparison) -> list[str]:
+    """Sentences that a reader of the tables must know."""
+    names = shown_figures(comparison)
+    by_judge: dict[str, list[str]] = {}
+    for name in names:
+        for judge in sorted({row.figures[name].judge for row in comparison.rows if name in row.figures} - {""}):
+            by_judge.setdefault(judge, []).append(KINDS[name].title)
+    notes = [f"{row.name}: {row.note}." for row in comparison.rows if row.note]
+    notes += [f"{', '.join(titles)} measured by: {judge}." for judge, titles in by_judge.items()]
+    for row in comparison.rows:
+        gaps = {f.missing for name in names if (f := row.figures.get(name)) is not None and f.missing}
+        if gaps:
+            notes.append(f"{row.name}: up to {max(gaps)} of {len(comparison.indices)} frames without a face or figure.")
+    if any(row.intervals for row in comparison.rows):
+        notes.append(
+            f"± is half the 95 % interval of a circular block bootstrap ({DRAWS} resamples of blocks of {BLOCK_S:g} s,"
+            f" {comparison.block} frames); intervals in full are in comparison.json."
+        )
+    if any(row.p for row in comparison.rows):
+        notes.append(
+            "p is two-sided, of a permutation test that swaps the systems in whole blocks; it is not corrected for the"
+            " number of tests."
+        )
+    if any(row.figures and not row.intervals for row in comparison.rows):
+        notes.append("Without an interval: too few frames for four blocks, or a figure of the run as a whole.")
+    return notes
+
+
+def _value(row: Row, name: str) -> str:
+    figure = row.figures.get(name)
+    if figure is None or math.isnan(figure.value):
+        return "–"
+    text, interval = _number(figure.value, name), row.intervals.get(name)
+    return text if interval is None else f"{text} ± {_number((interval.high - interval.low) / 2, name)}"
+
+
+def _difference(row: Row, name: str) -> str:
+    if name not in row.differences:
+        return "–"
+    text = _number(row.differences[name], name, sign=True)
+    return f"{text} ({row.p[name]:.3f})" if name in row.p else text
+
+
+def _number(value: float, name: str, *, sign: bool = False) -> str:
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return "–" if math.isnan(value) else f"{value:{'+' if sign else ''}.{KINDS[name].decimals}f}"
+
+
+def _head(name: str) -> str:
+    kind = KINDS[name]
+    unit = f" [{kind.unit}]" if kind.unit else ""
+    return f"{kind.title}{unit}{_ARROWS[kind.better]}"
+
+
+def _best(figures: Sequence[Figure | None]) -> float | None:
+    there = [figure for figure in figures if figure is not None and not math.isnan(figure.value)]
+    if len(there) < 2:
+        return None
+    values = [figure.value for figure in there]
+    return max(values) if there[0].better == "higher" else min(values)
+
+
+def _facts(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "subject": comparison.subject,
+        "frames": to_runs(comparison.indices),
+        "fps": comparison.fps,
+        "block_frames": comparison.block,
+        "reference": comparison.reference.name,
+        "systems": [
+            {
+                "name": row.name,
+                "path": row.path,
+                "kind": row.kind,
+                "note": row.note,
+                "figures": row.figures,
+                "intervals": {name: [i.low, i.high] for name, i in row.intervals.items()},
+                "differences": row.differences,
+                "p": row.p,
+                "as_published": row.published,
+            }
+            for row in comparison.rows
+        ],
+    }
+
+
+def _plots(page: Page, comparison: Comparison) -> None:
+    """PSNR and mouth distance over time."""
+    for name in ("psnr_head", "lmd"):
+        lines = [(row.name, row.figures[name].per_frame) for row in comparison.rows if name in row.figures]
+        lines = [(label, values) for label, values in lines if values is not None and np.isfinite(values).any()]
+        if not lines:
+            continue
+        plot = Plot()
+        for label, values in lines:
+            plot.axes[0].plot(comparison.indices, np.where(np.isfinite(values), values, np.nan), label=label)
+        plot.axes[0].set_ylabel(f"{KINDS[name].title} [{KINDS[name].unit}]")
+        plot.axes[0].set_xlabel("frame of the subject")
+        plot.axes[0].legend(ncols=len(lines))
+        page.plot(plot, f"{KINDS[name].title} of every frame")
+
+
+def chosen_frames(comparison: Comparison) -> dict[str, int]:
+    """Worst, median and best frame of the reference system by PSNR: title and frame of the subject."""
+    figure = comparison.reference.figures.get("psnr")
+    if figure is None or figure.per_frame is None:
+        return {"first": int(comparison.indices[0])}
+    order = comparison.indices[np.argsort(figure.per_frame, kind="stable")]
+    return {"worst": int(order[0]), "median": int(order[len(order) // 2]), "best": int(order[-1])}
+
+
+def _pictures(page: Page, comparison: Comparison, systems: Sequence[System], subject: Subject) -> None:
+    """Systems side by side, errors beneath, on the frames that :func:`chosen_frames` names."""
+    chosen = chosen_frames(comparison)
+    wanted: Int64[np.ndarray, " n"] = np.array(sorted(set(chosen.values())), np.int64)
+    others = [system for system in systems if system.source.kind != "recording"]
+    shown = {s.name: dict(zip(wanted.tolist(), s.frames(wanted), strict=True)) for s in others}
+    page.heading(f"Pictures (errors {ERROR_GAIN:g} times enlarged)")
+    for title, index in chosen.items():
+        truth = subject.target(index)
+        page.text(f"Frame {index}: {title} of {comparison.reference.name} by PSNR.")
+        images = [truth, *(frames[index] for frames in shown.values())]
+        errors = [np.zeros_like(truth), *(error_map(frames[index], truth) for frames in shown.values())]
+        both = [_fit(np.concatenate([image, error])) for image, error in zip(images, errors, strict=True)]
+        page.pictures(both, ["recorded", *shown])
+
+
+def _fit(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    height = round(image.shape[0] * _WIDE / image.shape[1])
+    return np.asarray(cv2.resize(image, (_WIDE, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested facts as one level of dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

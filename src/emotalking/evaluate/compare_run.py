@@ -1,0 +1,64 @@
+"""One comparison from paths to files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from emotalking.errors import UserError
+from emotalking.evaluate.compare import Comparison, common_frames, compare
+from emotalking.evaluate.compare_report import write_report
+from emotalking.evaluate.judges import Judges
+from emotalking.evaluate.provenance import file_sha256, provenance
+from emotalking.evaluate.scenarios import choose_expert, judge_names
+from emotalking.evaluate.systems import open_system
+from emotalking.progress import bar
+from emotalking.subject import Subject
+
+
+def run_comparison(
+    folder_of_subject: Path,
+    systems: Mapping[str, str],
+    folder: Path,
+    device: torch.device,
+    start: Mapping[str, int],
+    frames: int | None,
+    as_published: bool,
+    judges: Mapping[str, str],
+) -> Comparison:
+    """Open the systems, score them and write the report; arguments as for :func:`emotalking.api.compare`.
+
+    Raises:
+        UserError: a system, start or judge cannot be used, or ``folder`` cannot be made.
+    """
+    if frames is not None and frames < 1:
+        raise UserError(f"--frames is {frames}: give at least 1.")
+    stranger = next((name for name in start if name and name not in systems), None)
+    if stranger is not None:
+        raise UserError(f"--start names '{stranger}', which is no system here: there are {', '.join(systems)}.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be made ({error.strerror}): choose another.") from error
+    subject = Subject.open(folder_of_subject)
+    if len(subject.val_indices) == 0:
+        raise UserError(f"{subject.files.root} has no held-out frames (transforms_val.json is empty).")
+    opened = []
+    for name, path in systems.items():
+        made_here = path == "recording" or path.lower().endswith(".safetensors")
+        opened.append(open_system(name, path, subject, device, start.get(name, None if made_here else start.get(""))))
+    expert = choose_expert(judges["expert"], subject)
+    who = Judges.open(lpips=judges["lpips"], emotion=judges["judge"], sync=expert, subject=subject, device=device)
+    looks = len(common_frames(opened, frames)) * len(opened) * (1 + as_published)
+    with bar() as progress:
+        task = progress.add_task("compare", total=looks, note="")
+        made = compare(
+            subject, opened, who, limit=frames, published=as_published, advance=lambda: progress.advance(task)
+        )
+    facts = provenance(subject) | {"device": str(device), "judges": judge_names(who)}
+    facts["systems"] = {
+        name: {"path": path, "sha256": file_sha256(Path(path)) if Path(path).is_file() else None}
+        for name, path in systems.items()
+    }
+    write_report(made, opened, subject, facts, folder)
+    return made

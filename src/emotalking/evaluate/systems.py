@@ -1,0 +1,301 @@
+"""What is compared: an avatar, a folder of frames, a video, or the recording; each as frames with their numbers."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import av
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+
+from emotalking.capture.video import Damage, pictures, probe, to_rgb
+from emotalking.errors import UserError
+from emotalking.evaluate.held_out import check_pair, own_emotion, reconstruct
+from emotalking.evaluate.score import Stopwatch
+from emotalking.models.avatar import Avatar
+from emotalking.subject import Subject
+
+RECORDING = "recording"
+"""The word that stands for the subject's own target frames."""
+
+_PICTURES = (".png", ".jpg", ".jpeg")
+_VIDEOS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".mpg")
+_LOSSLESS = ("ffv1", "rawvideo", "png", "huffyuv", "ffvhuff", "utvideo", "qtrle", "apng")
+_NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)(?:_rgb)?")
+_LAYERS = ("out_face", "out_mouth")
+"""Videos of single layers that TalkingGaussian's script writes beside the whole picture."""
+
+Picture = UInt8[np.ndarray, "H W 3"]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Frames that can be gone through more than once."""
+
+    kind: str
+    """"avatar", "frames", "video" or "recording"."""
+    note: str
+    """What a reader of the figures must know; empty: nothing."""
+
+    def numbers(self) -> Int64[np.ndarray, " N"]:
+        """Number of every frame as the source itself counts them, in order and without gaps."""
+        ...
+
+    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[Picture]:
+        """The frames at ``positions`` (0..N-1, increasing), RGB."""
+        ...
+
+
+@dataclass(frozen=True)
+class System:
+    """A source, and which frame of the subject each of its frames should equal."""
+
+    name: str
+    path: str
+    source: Source
+    indices: Int64[np.ndarray, " N"]
+    """The subject's frame of each frame of the source; -1: none that may be scored."""
+
+    def frames(self, wanted: Int64[np.ndarray, " n"]) -> Iterator[Picture]:
+        """The frames that show the subject's frames ``wanted``."""
+        return self.source.read(np.flatnonzero(np.isin(self.indices, wanted)))
+
+
+class AvatarSource:
+    """An avatar, rendered with each held-out frame's own sound, action units, valence/arousal, pose and torso."""
+
+    kind = "avatar"
+
+    def __init__(self, path: Path, subject: Subject, device: torch.device) -> None:
+        self._avatar = Avatar.load(path, device)
+        check_pair(self._avatar, subject)
+        self._subject, self._held_out = subject, np.sort(np.asarray(subject.val_indices, np.int64))
+        self.note = ""
+        self.watch: Stopwatch | None = None
+        """Of the last reading: how fast frames came."""
+
+    def numbers(self) -> Int64[np.ndarray, " N"]:
+        """See :class:`Source`."""
+        return self._held_out
+
+    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[Picture]:
+        """See :class:`Source`; rounded to 8 bit, as the others' frames are."""
+        indices = self._held_out[positions]
+        va = own_emotion(self._subject, indices) if self._avatar.head.emotional else None
+        self.watch = Stopwatch(reconstruct(self._avatar, self._subject, indices, va))
+        for image in self.watch:
+            yield (torch.as_tensor(image).clamp(0, 1) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+
+
+class RecordingSource:
+    """The subject's own frames: what a perfect avatar would show."""
+
+    kind = "recording"
+    note = "the frames that the others are compared with"
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject, self._held_out = subject, np.sort(np.asarray(subject.val_indices, np.int64))
+
+    def numbers(self) -> Int64[np.ndarray, " N"]:
+        """See :class:`Source`."""
+        return self._held_out
+
+    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[Picture]:
+        """See :class:`Source`."""
+        for index in self._held_out[positions]:
+            yield self._subject.target(int(index))
+
+
+class FolderSource:
+    """Numbered PNG or JPEG files: ours, ER-NeRF's ``ngp_ep0028_0000_rgb.png``, or any with a number at the end.
+
+    Raises:
+        UserError: a file without a number, several runs in one folder, a number twice, or a gap.
+    """
+
+    kind = "frames"
+
+    def __init__(self, folder: Path) -> None:
+        files = _pictures_in(folder)
+        rgb = [file for file in files if file.stem.endswith("_rgb")]
+        named: dict[int, Path] = {}
+        prefixes: set[str] = set()
+        for file in rgb or [file for file in files if not file.stem.endswith("_depth")]:
+            match = _NUMBERED.fullmatch(file.stem)
+            if match is None:
+                raise UserError(f"{file} carries no frame number at the end of its name: rename it or move it away.")
+            number = int(match["number"])
+            if number in named:
+                raise UserError(f"{file} and {named[number].name} have the same frame number: keep one of them.")
+            named[number] = file
+            prefixes.add(match["prefix"])
+        if len(prefixes) > 1:
+            shown = ", ".join(f"{prefix}..." for prefix in sorted(prefixes)[:3])
+            raise UserError(f"{folder} holds the frames of several runs ({shown}): give each a folder of its own.")
+        order = sorted(named)
+        gap = next((a + 1 for a, b in zip(order, order[1:], strict=False) if b != a + 1), None)
+        if gap is not None:
+            raise UserError(f"frame {gap} is missing in {folder} (frames {order[0]} to {order[-1]}): render it again.")
+        self._numbers = np.array(order, np.int64)
+        self._files = [named[number] for number in order]
+        lossy = self._files[0].suffix.lower() != ".png"
+        self.note = "JPEG: its compression is part of the figures" if lossy else ""
+
+    def numbers(self) -> Int64[np.ndarray, " N"]:
+        """See :class:`Source`."""
+        return self._numbers
+
+    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[Picture]:
+        """See :class:`Source`."""
+        for position in positions:
+            yield _read_picture(self._files[position])
+
+
+class VideoSource:
+    """A video file at the subject's rate.
+
+    Raises:
+        UserError: another frame rate, or damage.
+    """
+
+    kind = "video"
+
+    def __init__(self, path: Path, fps: Fraction) -> None:
+        self.path, found = path, probe(path).fps
+        if abs(float(found / fps) - 1) > 1e-3:
+            raise UserError(
+                f"{path} has {float(found):g} frames/s and the subject {float(fps):g}: render it at the subject's rate."
+            )
+        damage = Damage()
+        self._count = sum(1 for _ in pictures(path, damage))
+        if damage.lost or damage.promised_s is not None:
+            raise UserError(f"{path} is damaged, so its frames cannot be counted: copy or export it again.")
+        with av.open(str(path)) as container:
+            codec = container.streams.video[0].codec_context.name
+        self.note = "" if codec in _LOSSLESS else f"{codec} video: its compression is part of the figures"
+
+    def numbers(self) -> Int64[np.ndarray, " N"]:
+        """See :class:`Source`."""
+        return np.arange(self._count, dtype=np.int64)
+
+    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[Picture]:
+        """See :class:`Source`."""
+        wanted, last = set(positions.tolist()), int(positions.max(initial=-1))
+        for number, (_, frame) in enumerate(pictures(self.path)):
+            if number in wanted:
+                yield to_rgb(frame)
+            if number >= last:
+                return
+
+
+def open_system(name: str, path: str, subject: Subject, device: torch.device, start: int | None = None) -> System:
+    """Find out what ``path`` is and which of the subject's held-out frames it shows.
+
+    Args:
+        name: what the tables call it.
+        path: "recording", an avatar file, a video, a folder of frames, or a folder in which TalkingGaussian
+            (``MODEL/test/ours_N/renders/out.mp4``) or ER-NeRF (``WORKSPACE/results``) left its output.
+        subject: who is shown.
+        device: where an avatar is rendered.
+        start: the subject's frame that the first one shows; None: told by the number of frames, or their names.
+
+    Raises:
+        UserError: nothing that can be compared, or it cannot be told which frames it shows.
+    """
+    if path == RECORDING:
+        source: Source = RecordingSource(subject)
+    elif not Path(path).exists():
+        raise UserError(f"there is nothing at {path} (for {name}): give a folder of frames, a video or an avatar file.")
+    else:
+        place = Path(path) if Path(path).is_file() else _output_in(Path(path))
+        if place.is_dir():
+            source = FolderSource(place)
+        elif place.suffix.lower() == ".safetensors":
+            source = AvatarSource(place, subject, device)
+        else:
+            source = VideoSource(place, subject.fps)
+    if isinstance(source, AvatarSource | RecordingSource):
+        if start is not None:
+            raise UserError(f"--start is for frames and videos, and {name} is made from the subject itself: leave it.")
+        return System(name, path, source, source.numbers())
+    return System(name, path, source, _truth_of(source.numbers(), subject, start, f"{name} ({path})"))
+
+
+def _truth_of(
+    numbers: Int64[np.ndarray, " N"], subject: Subject, start: int | None, what: str
+) -> Int64[np.ndarray, " N"]:
+    """The subject's held-out frame of every frame; -1 for frames of the training part."""
+    held_out = np.sort(np.asarray(subject.val_indices, np.int64))
+    count, total = len(numbers), subject.num_frames
+    if start is not None:
+        indices = start + np.arange(count, dtype=np.int64)
+        if start < 0 or indices[-1] >= total:
+            raise UserError(
+                f"{what} has {count} frames, which from --start {start} on reach beyond the subject's frames"
+                f" 0 to {total - 1}: give another start."
+            )
+    elif np.array_equal(numbers, held_out) or count == len(held_out):
+        indices = held_out
+    elif count == total:
+        indices = np.arange(total, dtype=np.int64)
+    elif numbers[0] > 0 and np.isin(numbers, held_out).all():
+        indices = numbers
+    else:
+        raise UserError(
+            f"{what} has {count} frames, which is neither the {len(held_out)} held-out ones of {subject.files.root} nor"
+            f" its {total} in all: say with --start which frame is the first."
+        )
+    indices = np.where(np.isin(indices, held_out), indices, -1)
+    if (indices < 0).all():
+        raise UserError(
+            f"{what} shows only frames that systems are trained on, and the held-out ones begin at frame"
+            f" {held_out[0]}: give frames of that part."
+        )
+    return indices
+
+
+def _output_in(folder: Path) -> Path:
+    """The folder of pictures or the video that ``folder`` means."""
+    if _pictures_in(folder):
+        return folder
+    videos = [
+        file
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in _VIDEOS and file.stem not in _LAYERS and not file.name.startswith(".")
+    ]
+    if len(videos) > 1:
+        raise UserError(f"{folder} holds several videos ({', '.join(v.name for v in videos[:3])}): name one of them.")
+    if videos:
+        return videos[0]
+    deeper = [path for name in ("renders", "results", "test/ours_*") for path in sorted(folder.glob(name))]
+    if len(deeper) > 1:
+        raise UserError(f"{folder} holds several outputs ({', '.join(d.name for d in deeper[:3])}): name one of them.")
+    if not deeper:
+        raise UserError(f"{folder} holds neither numbered PNG or JPEG frames nor a video: give the rendered frames.")
+    return _output_in(deeper[0])
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    files = sorted(folder.iterdir())
+    return [file for file in files if file.suffix.lower() in _PICTURES and not file.name.startswith(".")]
+
+
+def _read_picture(path: Path) -> Picture:
+    """One 8-bit picture as RGB.
+
+    Raises:
+        UserError: unreadable, of another depth, or with transparency.
+    """
+    data = np.fromfile(path, np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+    if image is None or image.dtype != np.uint8:
+        raise UserError(f"{path} is no readable 8-bit picture: render it again.")
+    if image.ndim == 3 and image.shape[2] == 4 and (image[..., 3] < 255).any():
+        raise UserError(f"{path} is partly transparent: render the frames over their background.")
+    order = cv2.COLOR_GRAY2RGB if image.ndim == 2 else (cv2.COLOR_BGR2RGB, cv2.COLOR_BGRA2RGB)[image.shape[2] == 4]
+    return np.asarray(cv2.cvtColor(image, order), np.uint8)

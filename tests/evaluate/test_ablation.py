@@ -1,0 +1,127 @@
+"""The ablation kit: what each row is trained with, that finished rows are kept, and the table."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from emotalking.configs.presets import override, preset, to_dict
+from emotalking.errors import UserError
+from emotalking.evaluate.ablation import JUDGE, TRAINER, Ablation, Options, ablate, make_plan, trained_with
+from emotalking.evaluate.ablation_report import ablation_table, notes_of, write_ablation
+from emotalking.evaluate.figures import single
+from emotalking.evaluate.record import AVATAR, Report, Result, Run, write_report
+from emotalking.models.avatar import FORMAT, VERSION
+from emotalking.subject import Subject
+
+SCORES = {"full": (0.0267, 46.6), "combined": (0.0253, 42.1), "no_emotion": (0.0255, 25.3)}
+ROWS = Options("tiny", variants=tuple(SCORES), expert="none")
+
+
+class Bench:
+    """Stands for the commands train and evaluate: writes files like theirs and notes what was asked for."""
+
+    def __init__(self) -> None:
+        self.commands: list[list[str]] = []
+        self.fail = ""
+
+    def __call__(self, arguments: Sequence[str], log: Path | None) -> int:
+        self.commands.append(list(arguments))
+        name = Path(arguments[2] if arguments[0] == "train" else arguments[1]).stem
+        if name == self.fail:
+            return 2
+        if arguments[0] == "train":
+            settings = [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag == "--set"]
+            run = {"train": to_dict(override(preset("tiny"), settings))}
+            run["train"]["model"]["audio"]["channels"] = 29  # as the subject's features have it
+            header = {"format": FORMAT, "version": str(VERSION), "metadata": json.dumps({"run": run})}
+            save_file({"x": np.zeros(1, np.float32)}, arguments[2], metadata=header)
+            return 0
+        lpips, accuracy = SCORES[name]
+        runs = {"self": ("lpips", lpips, "LPIPS (made up)"), "emotion": ("e_top3", accuracy, "a judge")}
+        results = tuple(
+            Result(scenario, "", 1.0, (Run(AVATAR, "run", 3, {figure: single(figure, value, judge, 3)}),))
+            for scenario, (figure, value, judge) in runs.items()
+        )
+        folder = Path(arguments[arguments.index("-o") + 1])
+        folder.mkdir(exist_ok=True)
+        write_report(Report({}, {"avatar": {"file": name}}, results), folder / "report.json")
+        return 0
+
+
+def test_full_model_has_on_what_the_rows_take_away(actor_subject: Subject, tmp_path: Path) -> None:
+    plan = make_plan(actor_subject, Options("tiny"), tmp_path)
+    assert list(plan.settings) == ["no_normal", "no_sync", "combined", "no_emotion", "full"]
+    configs = {name: override(preset("tiny"), list(settings)) for name, settings in plan.settings.items()}
+    full = configs["full"]
+    assert (full.face.losses.normal, full.face.losses.normal_tv) == (0.05, 0.005)
+    assert full.sync.expert == str(tmp_path / TRAINER) == str(plan.trainer)
+    assert configs["no_normal"] == replace(
+        full, face=replace(full.face, losses=replace(full.face.losses, normal=0.0, normal_tv=0.0, normal_residual=0.0))
+    )
+    assert configs["no_sync"] == replace(full, sync=replace(full.sync, expert="none"))
+    for name, branch in (("combined", "combined"), ("no_emotion", "none")):
+        emotion = replace(full.model.emotion, branch=branch)
+        assert configs[name] == replace(full, model=replace(full.model, emotion=emotion))
+    assert plan.judge == tmp_path / JUDGE != plan.trainer
+
+
+def test_rows_that_would_be_the_full_model_are_left_out(actor_subject: Subject, tmp_path: Path) -> None:
+    shutil.copytree(actor_subject.files.root, tmp_path / "plain")
+    shutil.rmtree(tmp_path / "plain" / "normals")
+    plan = make_plan(Subject.open(tmp_path / "plain"), Options("tiny"), tmp_path)
+    assert "no_normal" not in plan.settings and "no normal maps" in plan.left_out["no_normal"]
+    only = make_plan(actor_subject, ROWS, tmp_path)
+    assert only.trainer is None and only.judge is None
+    assert only.settings["full"] == ()
+    with pytest.raises(UserError, match="no variant 'wings'"):
+        make_plan(actor_subject, replace(ROWS, variants=("wings",)), tmp_path)
+
+
+def made(subject: Subject, folder: Path, bench: Bench, devices: Sequence[str] = ("cpu",)) -> Ablation:
+    return ablate(subject.files.root, folder, ROWS, devices, run=bench, say=lambda _: None)
+
+
+def test_what_is_finished_is_kept(actor_subject: Subject, tmp_path: Path) -> None:
+    bench = Bench()
+    bench.fail = "combined"
+    with pytest.raises(UserError, match="training of 'combined face branch' failed.*same command again"):
+        made(actor_subject, tmp_path, bench)
+    assert (tmp_path / "full" / "report.json").exists()  # the others are finished first
+    bench.fail, bench.commands = "", []
+    made(actor_subject, tmp_path, bench)
+    assert [command[2] for command in bench.commands if command[0] == "train"] == [
+        str(tmp_path / "combined.safetensors")
+    ]
+    assert trained_with(tmp_path / "full.safetensors", preset("tiny"))
+    other = replace(ROWS, settings=("seed=3",))
+    with pytest.raises(UserError, match="trained with other settings"):
+        ablate(actor_subject.files.root, tmp_path, other, ["cpu"], run=bench, say=lambda _: None)
+
+
+def test_devices_share_the_rows(actor_subject: Subject, tmp_path: Path) -> None:
+    bench = Bench()
+    done = made(actor_subject, tmp_path, bench, ("cpu", "meta"))
+    assert set(done.reports) == set(SCORES) and len(bench.commands) == 6
+
+
+def test_table_has_the_papers_columns_first(actor_subject: Subject, tmp_path: Path) -> None:
+    done = made(actor_subject, tmp_path, Bench())
+    lines = ablation_table(done).markdown().splitlines()
+    assert lines[0] == "| Method | LPIPS ↓ | emotion E-Acc top-3 [%] ↑ |"
+    assert lines[2:] == [
+        "| combined face branch | **0.0253** | 42.1 |",
+        "| without the emotion branch | 0.0255 | 25.3 |",
+        "| full model | 0.0267 | **46.6** |",
+    ]
+    write_ablation(done, ROWS, {"command": "test"}, tmp_path)
+    data = json.loads((tmp_path / "ablation.json").read_text())
+    assert data["variants"]["combined"]["figures"]["self.lpips"]["value"] == 0.0253
+    assert "not comparable" in (tmp_path / "table.md").read_text()
+    assert "full model" in (tmp_path / "report.html").read_text()
+    assert any("LPIPS (made up)" in note for note in notes_of(done, ROWS))

@@ -1,0 +1,136 @@
+"""Systems beside each other: the right one wins, and what is written says so."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from emotalking.cli.compare import dict_of, starts_of
+from emotalking.cli.main import main
+from emotalking.errors import UserError
+from emotalking.evaluate.compare import Comparison, compare
+from emotalking.evaluate.compare_report import (
+    chosen_frames,
+    difference_table,
+    main_table,
+    published_table,
+    write_report,
+)
+from emotalking.evaluate.judges import Judges
+from emotalking.evaluate.provenance import provenance
+from emotalking.evaluate.systems import System, open_system
+from emotalking.subject import Subject
+
+CPU = torch.device("cpu")
+
+
+def noisy(subject: Subject, folder: Path, level: float, seed: int) -> Path:
+    """The held-out frames with noise."""
+    folder.mkdir()
+    generator = np.random.default_rng(seed)
+    for number, index in enumerate(subject.val_indices):
+        frame = subject.target(int(index)) + generator.normal(0.0, level, (subject.height, subject.width, 3))
+        cv2.imwrite(str(folder / f"{number}.png"), frame.clip(0, 255).round().astype(np.uint8)[..., ::-1])
+    return folder
+
+
+@pytest.fixture
+def systems(actor_subject: Subject, tmp_path: Path) -> list[System]:
+    good, bad = noisy(actor_subject, tmp_path / "good", 3.0, 0), noisy(actor_subject, tmp_path / "bad", 12.0, 1)
+    paths = {"bad": str(bad), "good": str(good), "truth": "recording"}
+    return [open_system(name, path, actor_subject, CPU) for name, path in paths.items()]
+
+
+@pytest.fixture
+def made(actor_subject: Subject, systems: list[System]) -> Comparison:
+    return compare(actor_subject, systems, Judges.none(), published=True)
+
+
+def test_figures_are_those_of_the_frames(made: Comparison, actor_subject: Subject) -> None:
+    bad, good, truth = made.rows
+    assert made.indices.tolist() == actor_subject.val_indices.tolist()
+    assert abs(good.figures["psnr"].value - 20 * np.log10(255 / 3.0)) < 0.6  # clipping takes some of the noise away
+    assert bad.figures["psnr"].value < 28.0 and np.isinf(truth.figures["psnr"].value)
+    assert made.reference is bad
+    assert good.differences["psnr"] == good.figures["psnr"].value - bad.figures["psnr"].value
+    assert not good.p and not good.intervals  # three frames are no four blocks of a second
+
+
+def test_re_encoding_changes_the_figures(made: Comparison) -> None:
+    bad, good, truth = (row.published for row in made.rows)
+    assert set(good) == {"psnr", "lpips", "lmd"}
+    assert good["psnr"].value != made.rows[1].figures["psnr"].value
+    assert good["psnr"].value > bad["psnr"].value
+    assert np.isinf(truth["psnr"].value)  # both sides are the same file then
+    table = published_table(made)
+    assert table is not None and "PSNR re-encoded" in table.header
+
+
+def test_tables_mark_the_best_system_and_not_the_recording(made: Comparison) -> None:
+    lines = main_table(made).markdown().splitlines()
+    assert lines[2].startswith("| bad | 2") and "**" not in lines[2]
+    assert lines[3].startswith("| good | **3") and lines[4].startswith("| truth | inf")
+    against = difference_table(made)
+    assert against is not None and [row[0] for row in against.rows] == ["good"]
+    assert set(chosen_frames(made)) == {"worst", "median", "best"}
+
+
+def test_report_is_written_whole(
+    made: Comparison, systems: list[System], actor_subject: Subject, tmp_path: Path
+) -> None:
+    write_report(made, systems, actor_subject, provenance(actor_subject, None, "emotalking compare"), tmp_path / "out")
+    data = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert [system["name"] for system in data["systems"]] == ["bad", "good", "truth"]
+    assert data["systems"][2]["figures"]["psnr"]["value"] == "inf"
+    assert data["provenance"]["data"]["val"]["count"] == 3
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<img") == 9 and "worst of bad" in page
+    assert "\\begin{tabular}" in (tmp_path / "out" / "table.tex").read_text()
+    assert "| good |" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_sizes_names_and_parts_that_do_not_fit(actor_subject: Subject, systems: list[System], tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    for number in range(3):
+        cv2.imwrite(str(small / f"{number}.png"), np.zeros((32, 48, 3), np.uint8))
+    other = open_system("small", str(small), actor_subject, CPU)
+    with pytest.raises(UserError, match="small .* shows frames of 48x32 and the subject is 64x64"):
+        compare(actor_subject, [*systems, other], Judges.none())
+    with pytest.raises(UserError, match="two systems are called bad"):
+        compare(actor_subject, [systems[0], systems[0]], Judges.none())
+    one = noisy(actor_subject, tmp_path / "one", 1.0, 2)
+    (one / "2.png").unlink()
+    (one / "1.png").unlink()
+    first = open_system("first", str(one), actor_subject, CPU, start=int(actor_subject.val_indices[0]))
+    last = open_system("last", str(one), actor_subject, CPU, start=int(actor_subject.val_indices[-1]))
+    with pytest.raises(UserError, match="no held-out frame is shown by all systems"):
+        compare(actor_subject, [first, last], Judges.none())
+
+
+def test_words_of_the_command() -> None:
+    assert dict_of(["a=b=c", "d=e"]) == {"a": "b=c", "d": "e"}
+    assert starts_of(["1617", "rival=1620"]) == {"": 1617, "rival": 1620}
+    for words in (["ours"], ["=x"], ["a="], ["a=1", "a=2"]):
+        with pytest.raises(UserError):
+            dict_of(words)
+    with pytest.raises(UserError, match="no frame number"):
+        starts_of(["rival=soon"])
+
+
+def test_bad_commands_end_in_one_sentence(
+    actor_subject: Subject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = str(actor_subject.files.root), ["-o", str(tmp_path / "out"), "--device", "cpu"]
+    for words, says in (
+        (["compare", "nowhere", "a=recording", *out], "no subject folder"),
+        (["compare", root, "a=nowhere", *out], "there is nothing at"),
+        (["compare", root, "a=recording", *out, "--frames", "0"], "at least 1"),
+        (["compare", root, "a=recording", *out, "--start", "b=3"], "no system here"),
+        (["compare", root, "a=recording", *out, "--lpips", "vgg"], "vgg16"),
+    ):
+        assert main(words) == 2
+        assert says in capsys.readouterr().err
