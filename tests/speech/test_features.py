@@ -174,8 +174,8 @@ def test_registry() -> None:
         features = audio_features(name)
         assert features.name == name and isinstance(features, AudioFeatures)
     with pytest.raises(UserError, match="choose one of mel"):
-        audio_features("phonemes")
-    for name in ("deepspeech", "hubert", "esperanto"):
+        audio_features("letters")
+    for name in ("deepspeech", "esperanto"):
         with pytest.raises(UserError, match="provide them"):
             audio_features(name).extract(np.zeros(16000, np.float32), 25, 25)
 

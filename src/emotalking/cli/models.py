@@ -37,7 +37,8 @@ def _facts(model: Any) -> dict[str, str]:
         state = f"missing ({' or '.join(model.files)})"
     else:
         known = {True: ", the published file", False: ", NOT the published file", None: ""}
-        size = f"{path.stat().st_size / MEGABYTE:.1f} MB"
+        files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
+        size = f"{sum(file.stat().st_size for file in files) / MEGABYTE:.1f} MB"
         state = f"{path}, {size}{known[model.is_published(path)]}"
     return {
         "what": model.title,

@@ -21,7 +21,7 @@ class Model:
     name: str
     title: str
     files: tuple[str, ...]
-    """Accepted file names, the published one first."""
+    """Accepted names of the file (or of a folder with its ``config.json``), the published one first."""
     source: str
     licence: str
     limits: str
@@ -35,11 +35,11 @@ class Model:
     def find(self) -> Path | None:
         """Where the checkpoint lies, or None."""
         places = (folder / file for folder in model_folders() for file in self.files)
-        return next((place for place in places if place.is_file()), None)
+        return next((place for place in places if place.is_file() or (place / "config.json").is_file()), None)
 
     def is_published(self, path: Path) -> bool | None:
         """Whether ``path`` is the published file, byte by byte; None if its hash or that of this format is unknown."""
-        if self.sha256 is None or path.suffix != Path(self.files[0]).suffix:
+        if self.sha256 is None or path.is_dir() or path.suffix != Path(self.files[0]).suffix:
             return None
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest().startswith(self.sha256)

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from emotalking.errors import UserError
@@ -41,8 +43,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Args:
         path: what ``torch.save`` wrote (both formats of it), a state dict or a dict that holds one as ``state_dict``;
-            or ``.npz`` with one array a tensor. The prefix ``module.`` of ``DataParallel`` is taken off if all names
-            carry it.
+            ``.npz`` with one array a tensor, or ``.safetensors``. The prefix ``module.`` of ``DataParallel`` is
+            taken off if all names carry it.
 
     Returns:
         Tensors on the CPU; floating ones as float32.
@@ -50,7 +52,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: if the file is cut short, is TorchScript, or holds anything but tensors and plain values.
     """
-    content = _read_npz(path) if path.suffix == ".npz" else _read_torch(path)
+    readers: dict[str, Callable[[Path], Any]] = {".npz": _read_npz, ".safetensors": _read_safetensors}
+    content = readers.get(path.suffix, _read_torch)(path)
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
@@ -87,6 +90,13 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is damaged or holds more than plain arrays: get it again.") from error
 
 
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is damaged, cut short or no safetensors file: get it again.") from error
+
+
 def load_frozen(network: Network, path: Path, unused: tuple[str, ...] = ()) -> Network:
     """Fill ``network`` with the weights in ``path``, for evaluation only: no gradients for weights, BatchNorm fixed.
 
@@ -107,6 +117,11 @@ def load_frozen(network: Network, path: Path, unused: tuple[str, ...] = ()) -> N
         for name, tensor in read_weights(path).items()
         if not name.startswith(unused) and not name.endswith("num_batches_tracked")
     }
+    return load_tensors(network, found, path)
+
+
+def load_tensors(network: Network, found: Mapping[str, Tensor], path: Path) -> Network:
+    """As :func:`load_frozen`, with tensors ``found`` that were read from ``path`` and renamed."""
     wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     misshaped = [
         f"{name}: {list(found[name].shape)} instead of {list(tensor.shape)}"

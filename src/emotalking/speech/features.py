@@ -14,7 +14,9 @@ from emotalking.errors import UserError
 from emotalking.files import replacing
 from emotalking.speech.audio import iter_audio
 from emotalking.speech.mel import LogMel
+from emotalking.speech.phones import Phones
 from emotalking.speech.tracks import ComputedFeatures, FeatureTrack, FrameFeatures
+from emotalking.speech.transformer_features import HUBERT, WAV2VEC2
 
 _CHUNK = 2048
 """Frames of features written or looked through at a time."""
@@ -94,7 +96,9 @@ class ImportedFeatures(ComputedFeatures):
 
 _KINDS: tuple[AudioFeatures, ...] = (
     LogMel(),
-    ImportedFeatures("hubert", "hu", 1024, 2),
+    Phones(),
+    HUBERT,
+    WAV2VEC2,
     ImportedFeatures("deepspeech", "ds", 29, 16),
     ImportedFeatures("esperanto", "eo", 44, 16),
 )

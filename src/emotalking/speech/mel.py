@@ -25,7 +25,7 @@ PREEMPHASIS = 0.97
 
 _HEARD = 10.0 ** (-50 / 10)
 """Steps weaker than this beside the loudest one are not heard and do not enter the level."""
-_WEAKEST_SPEECH = 10.0 ** (-75 / 10)
+WEAKEST_SPEECH = 10.0 ** (-75 / 10)
 """Mean square (after pre-emphasis) below which a recording holds no speech: room tone is not amplified into talk.
 Normal speech measures -20 to -45 dB here."""
 _ACTIVE_DB = -25.0
@@ -215,7 +215,7 @@ class _Levels:
 def _levels(power: np.ndarray, mean_square: np.ndarray, level: float) -> _Levels | None:
     """Statistics of the steps ``power`` [S, C] with ``mean_square`` [S]; None: there is no speech."""
     active: Bool[np.ndarray, " steps"] = mean_square > level * 10.0 ** (_ACTIVE_DB / 10)
-    if level < _WEAKEST_SPEECH or not active.any():
+    if level < WEAKEST_SPEECH or not active.any():
         return None
     # Digital silence around a recording says nothing about the noise of its room.
     noise = _noise_power(power[mean_square > 1e-8 * level], power[active].mean(0))

@@ -3,8 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-FEATURE_SHAPES = {"mel": (16, 32), "ds": (16, 29), "eo": (16, 44), "hu": (2, 1024)}
-"""Steps and channels a frame of the audio features that folders hold (paper-spec 1; "mel" is ours)."""
+FEATURE_SHAPES = {
+    "mel": (16, 32),
+    "phones": (16, 39),
+    "ds": (16, 29),
+    "eo": (16, 44),
+    "hu": (2, 1024),
+    "w2v2": (2, 1024),
+}
+"""Steps and channels a frame of the audio features that folders hold (paper-spec 1; "mel" and "phones" are ours)."""
 
 
 def feature_name(shape: tuple[int, int]) -> str | None:
