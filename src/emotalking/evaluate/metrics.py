@@ -30,8 +30,9 @@ def ssim(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> Float[
 
     11x11 Gaussian window of sigma 1.5, constants 0.01^2 and 0.03^2, biased variances, each channel for itself, mean
     over the windows that lie inside the picture and over the channels. That is scikit-image's ``structural_similarity``
-    with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1``, and torchmetrics' default. The
-    D-SSIM loss (3DGS) also averages over windows that reach beyond the picture, padded with black.
+    with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1``. Others also
+    average over windows that reach beyond the picture: torchmetrics mirrors it there, the D-SSIM loss (3DGS) pads it
+    with black; on talking heads both give up to .01 more (``benchmarks/metric_agreement.py``).
 
     Args:
         image: more than 10 pixels a side.
