@@ -4,8 +4,8 @@ python benchmarks/metric_agreement.py SUBJECT [--public FOLDER]
 
 FOLDER: where ``pip install --target FOLDER --no-deps scikit-image lazy-loader torchmetrics lightning-utilities lpips``
 put the public ones (none is a dependency); what cannot be imported is said, not skipped in silence (piq
-and lpips import torchvision). torchmetrics' SSIM is compared with ours on mirrored borders, its own definition. LPIPS needs
-the backbone's weights in the model folder; the public package takes its own heads and the same backbone.
+and lpips import torchvision). torchmetrics' SSIM is compared with ours on mirrored borders, its own definition. LPIPS
+needs the backbone's weights in the model folder; the public package takes its own heads and the same backbone.
 """
 
 import argparse
