@@ -179,7 +179,7 @@ class Subject:
             UserError: if the file is missing, malformed or shorter than the video.
         """
         path = self.files.audio_features(name)
-        if not path.exists() and self._unnamed_kind() == name:
+        if not path.exists() and self.unnamed_kind() == name:
             path = self.files.unnamed_audio_features
         if not path.exists():
             known = sorted(p.stem.removeprefix("aud_") for p in self.files.root.glob("aud_*.npy"))
@@ -197,7 +197,7 @@ class Subject:
             features = np.concatenate([features, np.repeat(features[-1:], missing, 0)])
         return features[: self.num_frames]
 
-    def _unnamed_kind(self) -> str | None:
+    def unnamed_kind(self) -> str | None:
         """Which features ``aud.npy`` holds, told by its shape; None without one."""
         try:
             shape = np.load(self.files.unnamed_audio_features, allow_pickle=False, mmap_mode="r").shape

@@ -20,10 +20,12 @@ from emotalking.models.audio import MOST_STEPS
 from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso
 from emotalking.models.head import TalkingHead
 from emotalking.progress import console, track
+from emotalking.speech.features import ImportedFeatures, audio_features, write_features
 from emotalking.subject import Subject
 from emotalking.subject.layouts import Label
 from emotalking.train.audio_start import start_audio
 from emotalking.train.checkpoint import Checkpoint
+from emotalking.train.closed_lips import learn_closed_lips
 from emotalking.train.combined_stage import CombinedFaceStage
 from emotalking.train.data import TrainingData
 from emotalking.train.emotion_stage import EmotionStage
@@ -75,7 +77,9 @@ def train(
     """
     config = override(preset(preset_name), overrides or [])
     source = Subject.open(subject)
-    _, steps, channels = source.audio_features(config.model.audio.features).shape
+    heard = features_in(source, config.model.audio.features)
+    config = replace(config, model=replace(config.model, audio=replace(config.model.audio, features=heard)))
+    _, steps, channels = source.audio_features(heard).shape
     if not 1 <= steps <= MOST_STEPS:
         raise UserError(
             f"The '{config.model.audio.features}' audio features of {source.files.root} have {steps} steps a frame and "
@@ -105,10 +109,25 @@ def train(
         config.checkpoint_every,
     )
     trainer.run(checkpoint)
+    learn_closed_lips(head, data)
     avatar = Avatar(head, _scene(source, data), _metadata(source, record, data.normals is not None, sync))
     avatar.save(out)
     checkpoint_path.unlink(missing_ok=True)
     return TrainResult(avatar, out, trainer.stage_seconds)
+
+
+def features_in(source: Subject, name: str) -> str:
+    """What the folder calls the audio features ``name``; those that can be computed are, where they are missing.
+
+    Raises:
+        UserError: no such features, or what they are computed with is missing.
+    """
+    kind = audio_features(name)
+    path = source.files.audio_features(kind.file)
+    there = path.exists() or source.unnamed_kind() == kind.file
+    if not there and not isinstance(kind, ImportedFeatures) and source.files.audio.exists():
+        write_features(path, source.files.audio, kind.name, source.num_frames, source.fps)
+    return kind.file
 
 
 def build_head(config: TrainConfig, data: TrainingData, generator: torch.Generator) -> TalkingHead:
