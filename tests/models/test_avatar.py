@@ -182,3 +182,22 @@ def test_failed_save_leaves_the_old_file(avatar: Avatar, tmp_path: Path, monkeyp
         avatar.save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_gate_closes_both_branches_smoothly(avatar: Avatar, tmp_path: Path) -> None:
+    views, sound, aus = conditions(1)
+    open_lips = avatar.render(views, sound, aus).rgb
+    assert not avatar.closes_lips
+    with pytest.raises(ValueError, match="closed lips"):
+        avatar.render(views, sound, aus, speech=torch.zeros(1))
+    for branch in (avatar.head.face, avatar.head.mouth):
+        branch.audio.closed = torch.randn(32, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(avatar.render(views, sound, aus, speech=torch.ones(1)).rgb, open_lips)
+    closed = avatar.render(views, sound, aus, speech=torch.zeros(1)).rgb
+    assert torch.allclose(avatar.render(views, sound + 1, aus, speech=torch.zeros(1)).rgb, closed, atol=1e-5)
+    half = avatar.render(views, sound, aus, speech=torch.full((1,), 0.5)).rgb
+    assert float((half - closed).abs().max()) > 1e-4 and float((half - open_lips).abs().max()) > 1e-4
+    avatar.save(tmp_path / "a.safetensors")
+    again = Avatar.load(tmp_path / "a.safetensors")
+    assert again.closes_lips
+    assert torch.equal(again.render(views, sound, aus, speech=torch.zeros(1)).rgb, closed)

@@ -22,6 +22,7 @@ class FakeAvatar:
 
     width, height, fps, audio_features = 48, 40, Fraction(25), "mel"
     device = torch.device("cpu")
+    closes_lips = True
 
     def __init__(self) -> None:
         time = np.arange(RECORDED) / 25
@@ -42,9 +43,18 @@ class FakeAvatar:
         layer[28:30] = (200, 100, index, 128)
         return layer
 
-    def render(self, viewmats, audio_windows, aus, va=None, background=None) -> Frames:
+    def render(self, viewmats, audio_windows, aus, va=None, background=None, speech=None) -> Frames:
         batch = len(viewmats)
-        self.calls.append({"viewmats": viewmats, "windows": audio_windows, "aus": aus, "va": va, "behind": background})
+        self.calls.append(
+            {
+                "viewmats": viewmats,
+                "windows": audio_windows,
+                "aus": aus,
+                "va": va,
+                "behind": background,
+                "speech": speech,
+            }
+        )
         rows, columns = torch.meshgrid(torch.arange(self.height), torch.arange(self.width), indexing="ij")
         x = 24 + 500 * viewmats[:, 0, 3]
         alpha = (((columns - x[:, None, None]) ** 2 + (rows - 16) ** 2) < 100).float()

@@ -5,11 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
+from emotalking.actor.performance import Performance
 from emotalking.errors import UserError
 from emotalking.render.backgrounds import background_plate
 from emotalking.render.player import Player
 from emotalking.speech.mel import LogMel
-from emotalking.speech.tracks import audio_windows
+from emotalking.speech.tracks import FrameFeatures, audio_windows
 
 
 def test_frames_cover_the_sound(avatar, talk) -> None:
@@ -123,3 +124,22 @@ def test_backgrounds(avatar, tmp_path) -> None:
     for bad in ("no-such-colour", str(tmp_path / "words.png"), str(tmp_path / "missing.png"), (1, 2, 300)):
         with pytest.raises(UserError, match="background"):
             background_plate(bad, recorded)
+
+
+def test_the_gate_follows_the_sound(avatar) -> None:
+    speech = Performance.generate(3.0, seed=5).waveform
+    sound = np.concatenate([np.zeros(32000, np.float32), speech, np.zeros(32000, np.float32)])
+    list(Player(avatar).frames(sound))
+    gate = np.concatenate([call["speech"] for call in avatar.calls])
+    assert gate.shape == (175,)
+    assert not gate[:42].any() and not gate[132:].any()
+    assert gate[60:115].mean() > 0.8
+    # The sound is heard even where its features come from elsewhere; features alone tell of no silence.
+    track = Player(avatar).listen(speech).features
+    assert Player(avatar).listen(speech, FrameFeatures(track.frames(np.arange(75), 25), 25.0)).speech is not None
+    avatar.calls.clear()
+    list(Player(avatar).frames(track))
+    list(Player(avatar).frames(sound, silence_gate=False))
+    avatar.closes_lips = False
+    list(Player(avatar).frames(sound))
+    assert all(call["speech"] is None for call in avatar.calls)

@@ -63,6 +63,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="the folder of --frames may hold frames of an earlier run"
     )
+    parser.add_argument(
+        "--no-silence-gate",
+        action="store_true",
+        help="let the lips follow every sound, instead of closing where nobody speaks",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -79,6 +84,8 @@ def run(args: argparse.Namespace) -> None:
     emotion = api.emotion_track(name=args.emotion, va=args.va, track=args.track)
     avatar = api.load_avatar(args.avatar, device)
     say_device("rendering", device)
+    if not (args.no_silence_gate or avatar.closes_lips):
+        note("this avatar has not learned its closed lips: in silence they rest as they may (train it again to close)")
     begin = time.perf_counter()
     with bar() as progress:
         task = progress.add_task("render", total=None, note="")
@@ -96,6 +103,7 @@ def run(args: argparse.Namespace) -> None:
             seconds=args.seconds,
             batch=args.batch,
             overwrite=args.overwrite,
+            silence_gate=not args.no_silence_gate,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     rate = made.frames / (time.perf_counter() - begin)

@@ -159,6 +159,7 @@ class OnHeldOut:
         self.head = avatar.head
         self.width, self.height, self.fps = avatar.width, avatar.height, subject.fps
         self.audio_features, self.device = avatar.audio_features, avatar.device
+        self.closes_lips = avatar.closes_lips
         self.viewmats, self.aus = subject.viewmats[self._indices], subject.aus[self._indices]
         self.background = subject.background
 
@@ -173,9 +174,10 @@ class OnHeldOut:
         aus: Float[Tensor, "B 6"],
         va: Float[Tensor, "B 2"] | None = None,
         background: Float[Tensor, "B H W 3"] | None = None,
+        speech: Float[Tensor, " B"] | None = None,
     ) -> AvatarFrames:
         """Frames of B conditions, by the avatar."""
-        return self._avatar.render(viewmats, audio_windows, aus, va, background)
+        return self._avatar.render(viewmats, audio_windows, aus, va, background, speech)
 
 
 def evaluate_held_out(avatar: Avatar, subject: Subject, limit: int | None = None, *, emotion: bool = True) -> HeldOut:

@@ -1,5 +1,6 @@
 """The audio encoder of a branch: AudioNet per frame and AudioAttNet over the window (paper-spec 4.2)."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -34,10 +35,28 @@ class AudioEncoder(nn.Module):
             attention += [nn.Conv1d(wide_in, wide_out, 3, padding=1), nn.LeakyReLU(0.02)]
         self.attention = nn.Sequential(*attention)
         self.attention_weights = nn.Sequential(nn.Linear(WINDOW, WINDOW), nn.Softmax(dim=-1))
+        self.closed: Float[Tensor, " code"] | None
+        """The code that closes this person's lips; None until training has ended (``train.closed_lips``)."""
+        self.register_buffer("closed", None)
 
-    def forward(self, windows: Float[Tensor, "B 8 C S"]) -> Float[Tensor, "B code"]:
-        """Codes of B windows of S steps a frame, 1 <= S <= 16 (`speech.features.audio_windows`)."""
+    def forward(
+        self, windows: Float[Tensor, "B 8 C S"], speech: Float[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B code"]:
+        """Codes of B windows of S steps a frame, 1 <= S <= 16 (`speech.tracks.audio_windows`).
+
+        Args:
+            speech: 1 keeps the code, 0 puts the code of closed lips in its place, between they are blended
+                (``speech.silence``); None keeps it.
+
+        Raises:
+            ValueError: ``speech`` is given and the code of closed lips is not known.
+        """
         batch = windows.shape[0]
         codes = self.project(self.frames(windows.flatten(0, 1)).squeeze(-1)).unflatten(0, (batch, WINDOW))
         weights = self.attention_weights(self.attention(codes.transpose(1, 2)).squeeze(1))
-        return (weights[:, :, None] * codes).sum(1)
+        code = (weights[:, :, None] * codes).sum(1)
+        if speech is None:
+            return code
+        if self.closed is None:
+            raise ValueError("speech: expected None, because this encoder does not know the code of closed lips")
+        return torch.lerp(self.closed.expand_as(code), code, speech[:, None])

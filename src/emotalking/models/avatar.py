@@ -167,6 +167,11 @@ class Avatar:
         """Where it renders."""
         return self.head.face.gaussians.means.device
 
+    @property
+    def closes_lips(self) -> bool:
+        """Whether it has learned the closed shape of its lips; files of version 1 have not."""
+        return self.head.face.audio.closed is not None and self.head.mouth.audio.closed is not None
+
     def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
         """Straight-alpha torso layer of recorded pose ``index``."""
         return self.scene.torso[index]
@@ -186,19 +191,22 @@ class Avatar:
         aus: Float[Tensor, "B 6"],
         va: Float[Tensor, "B 2"] | None = None,
         background: Float[Tensor, "B H W 3"] | None = None,
+        speech: Float[Tensor, " B"] | None = None,
     ) -> AvatarFrames:
         """Frames of B conditions (paper eqs. S9-S10).
 
         Args:
             va: valence and arousal in [-1, 1]; None leaves the emotion branch out.
             background: what stands behind the head (torso included).
+            speech: 1 where somebody speaks, 0 where the lips are to be closed (``speech.silence``); only for an avatar
+                that :attr:`closes_lips`.
 
         Returns:
             The finished frames, or without ``background`` the premultiplied head layer; `alpha` is the head's.
         """
         face_canonical, mouth_canonical = self._constants()
-        face = self.head.deform_emotional_face(audio_windows, aus, va, face_canonical)
-        mouth = self.head.deform_mouth(audio_windows, mouth_canonical)
+        face = self.head.deform_emotional_face(audio_windows, aus, va, face_canonical, speech)
+        mouth = self.head.deform_mouth(audio_windows, mouth_canonical, speech)
         size = (self.width, self.height)
         face_layer = render_layer(self.head.face.gaussians, face, viewmats, self.K, size)
         mouth_layer = render_layer(self.head.mouth.gaussians, mouth, viewmats, self.K, size)
@@ -276,6 +284,9 @@ class Avatar:
                 Gaussians.empty(weights["face.gaussians.means"].shape[0], config.face.sh_degree),
                 Gaussians.empty(weights["mouth.gaussians.means"].shape[0], config.mouth.sh_degree),
             )
+            for name, branch in (("face", head.face), ("mouth", head.mouth)):
+                if f"{name}.audio.closed" in weights:
+                    branch.audio.closed = torch.zeros(config.audio.code)
             head.load_state_dict(weights, strict=True)
             metadata = json.loads(header["metadata"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -62,10 +62,17 @@ class TalkingHead(nn.Module):
         aus: Float[Tensor, "B 6"],
         canonical: FaceCanonical | None = None,
         va: Float[Tensor, "B 2"] | None = None,
+        speech: Float[Tensor, " B"] | None = None,
     ) -> Deformed:
-        """Face Gaussians moved by the face network: speech, action units (eq. 4), and ``va`` if it takes them."""
+        """Face Gaussians moved by the face network: speech, action units (eq. 4), and ``va`` if it takes them.
+
+        Args:
+            speech: gate of the mouth (:class:`AudioEncoder`).
+        """
         canonical = self.face.motion.canonical(self.face.gaussians.means) if canonical is None else canonical
-        return self.face.gaussians.deform(**self.face.motion(canonical, self.face.audio(audio_windows), aus, va))
+        return self.face.gaussians.deform(
+            **self.face.motion(canonical, self.face.audio(audio_windows, speech), aus, va)
+        )
 
     def deform_emotional_face(
         self,
@@ -73,23 +80,28 @@ class TalkingHead(nn.Module):
         aus: Float[Tensor, "B 6"],
         va: Float[Tensor, "B 2"] | None,
         canonical: FaceCanonical | None = None,
+        speech: Float[Tensor, " B"] | None = None,
     ) -> Deformed:
         """Face Gaussians as they are rendered: valence and arousal act where this model takes them, if anywhere.
 
         Args:
             va: valence and arousal; None leaves the emotion out.
+            speech: gate of the mouth (:class:`AudioEncoder`).
         """
         if self.face.motion.takes_emotion:
-            return self.deform_face(audio_windows, aus, canonical, va)
-        face = self.deform_face(audio_windows, aus, canonical)
+            return self.deform_face(audio_windows, aus, canonical, va, speech)
+        face = self.deform_face(audio_windows, aus, canonical, speech=speech)
         return face if va is None or self.emotion is None else self.add_emotion(face, va)
 
     def deform_mouth(
-        self, audio_windows: Float[Tensor, "B 8 C S"], canonical: MouthCanonical | None = None
+        self,
+        audio_windows: Float[Tensor, "B 8 C S"],
+        canonical: MouthCanonical | None = None,
+        speech: Float[Tensor, " B"] | None = None,
     ) -> Deformed:
-        """Inside-mouth Gaussians moved by speech (eq. 3)."""
+        """Inside-mouth Gaussians moved by speech (eq. 3), through the same gate as the face."""
         canonical = self.mouth.motion.canonical(self.mouth.gaussians.means) if canonical is None else canonical
-        return self.mouth.gaussians.deform(**self.mouth.motion(canonical, self.mouth.audio(audio_windows)))
+        return self.mouth.gaussians.deform(**self.mouth.motion(canonical, self.mouth.audio(audio_windows, speech)))
 
     def add_emotion(self, face: Deformed, va: Float[Tensor, "B 2"]) -> Deformed:
         """The deformed face with the emotion's offsets added (eq. 5).

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from emotalking.errors import UserError
 from emotalking.render.backgrounds import Background
 from emotalking.render.paste import Paster
-from emotalking.render.player import Emotion, Performer, Player, Sound
+from emotalking.render.player import Emotion, Performer, Player
 from emotalking.render.strip import LONGEST_S, Strip
 from emotalking.render.writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
 from emotalking.speech.audio import SAMPLE_RATE, iter_audio
@@ -47,6 +47,7 @@ def render_clip(
     seconds: float | None = None,
     batch: int = 8,
     overwrite: bool = False,
+    silence_gate: bool = True,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Rendered:
     """Render an avatar speaking ``audio`` to a video with sound, to a folder of PNG files, or to both.
@@ -68,6 +69,7 @@ def render_clip(
         seconds: stop after this time.
         batch: frames rendered together.
         overwrite: ``folder`` may hold frames of an earlier run, which are removed.
+        silence_gate: close the lips where nobody speaks, see ``Player.frames``.
         progress: called after each frame with (frames done, frames in all).
 
     Raises:
@@ -79,11 +81,10 @@ def render_clip(
     _check(heard, [video, folder, strip], seconds, background, paste)
     picture = None if strip is None else Strip(strip, avatar)
     player = Player(avatar)
-    track: Sound = (
-        player.listen(heard)
-        if features is None
-        else imported_track(features, audio_features(avatar.audio_features), avatar.fps)
-    )
+    given = None
+    if features is not None:
+        given = imported_track(features, audio_features(avatar.audio_features), avatar.fps)
+    track = player.listen(heard, given, silence_gate=silence_gate)
     total = player.num_frames(track, seconds)
     if total == 0:
         raise UserError("the sound has no length, so there is no frame to render.")

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -15,11 +16,23 @@ from torch import Tensor
 from emotalking.errors import UserError
 from emotalking.render.backgrounds import Background, background_plate
 from emotalking.render.poses import PoseLoop, Poses
+from emotalking.speech.audio import iter_audio
 from emotalking.speech.features import audio_features, features_of
+from emotalking.speech.silence import SpeechTrack, speech_track
 from emotalking.speech.tracks import FeatureTrack, FrameFeatures
 
-Sound = str | Path | Float[np.ndarray, " S"] | FeatureTrack | FrameFeatures
-"""A sound or video file, float32 mono samples at 16 kHz, or features computed before."""
+
+@dataclass(frozen=True)
+class Heard:
+    """What the player knows of a sound."""
+
+    features: FeatureTrack | FrameFeatures
+    speech: SpeechTrack | None = None
+    """Where somebody speaks; None: the lips follow the features everywhere."""
+
+
+Sound = str | Path | Float[np.ndarray, " S"] | FeatureTrack | FrameFeatures | Heard
+"""A sound or video file, float32 mono samples at 16 kHz, features computed before, or what was heard before."""
 
 _DECODERS = 4
 """Threads that unpack torso layers ahead of the renderer."""
@@ -53,6 +66,8 @@ class Performer(Protocol):
     def audio_features(self) -> str: ...
     @property
     def device(self) -> torch.device: ...
+    @property
+    def closes_lips(self) -> bool: ...
 
     def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
         """Straight-alpha torso layer of a recorded pose."""
@@ -65,6 +80,7 @@ class Performer(Protocol):
         aus: Float[Tensor, "B 6"],
         va: Float[Tensor, "B 2"] | None = None,
         background: Float[Tensor, "B H W 3"] | None = None,
+        speech: Float[Tensor, " B"] | None = None,
     ) -> LayerFrames:
         """Frames of B conditions."""
         ...
@@ -91,21 +107,34 @@ class Player:
     def __init__(self, avatar: Performer) -> None:
         self.avatar = avatar
 
-    def listen(self, audio: Sound) -> FeatureTrack | FrameFeatures:
-        """The avatar's kind of features of a sound; files are read in a stream.
+    def listen(self, audio: Sound, features: FrameFeatures | None = None, *, silence_gate: bool = True) -> Heard:
+        """The avatar's kind of features of a sound, and where in it somebody speaks; files are read in a stream.
+
+        Args:
+            audio: what is heard; features alone do not tell where there is silence.
+            features: features of this sound that another program computed.
+            silence_gate: look for silence, if the avatar has learned what to do then.
 
         Raises:
             UserError: the file cannot be used, or the avatar's features cannot be computed here.
         """
-        if isinstance(audio, FeatureTrack | FrameFeatures):
+        if isinstance(audio, Heard):
             return audio
-        if isinstance(audio, np.ndarray):
-            return audio_features(self.avatar.audio_features).track([audio])
-        return features_of(audio, self.avatar.audio_features)
+        if isinstance(audio, FeatureTrack | FrameFeatures):
+            return Heard(audio)
+        if features is not None:
+            track = features
+        elif isinstance(audio, np.ndarray):
+            track = audio_features(self.avatar.audio_features).track([audio])
+        else:
+            track = features_of(audio, self.avatar.audio_features)
+        if not (silence_gate and self.avatar.closes_lips):
+            return Heard(track)
+        return Heard(track, speech_track([audio] if isinstance(audio, np.ndarray) else iter_audio(audio)))
 
-    def num_frames(self, track: FeatureTrack | FrameFeatures, seconds: float | None = None) -> int:
+    def num_frames(self, heard: Heard, seconds: float | None = None) -> int:
         """Frames that cover the sound, or its first ``seconds``."""
-        whole = track.num_frames(self.avatar.fps)
+        whole = heard.features.num_frames(self.avatar.fps)
         return whole if seconds is None else min(whole, int(np.ceil(seconds * float(self.avatar.fps) - 1e-6)))
 
     def frames(
@@ -118,6 +147,7 @@ class Player:
         seconds: float | None = None,
         batch: int = 8,
         matte: bool = False,
+        silence_gate: bool = True,
     ) -> Iterator[UInt8[np.ndarray, "H W channels"]]:
         """Frames of the avatar speaking, one by one; memory does not grow with their number.
 
@@ -129,6 +159,8 @@ class Player:
             seconds: stop after this time.
             batch: frames rendered together.
             matte: add the head's coverage to finished frames as a fourth channel.
+            silence_gate: close the lips where nobody speaks (``speech.silence``); needs the sound itself, not its
+                features alone, and an avatar that has learned its closed lips.
 
         Yields:
             uint8 RGB [H, W, 3], or RGBA [H, W, 4] when transparent, or RGB and coverage [H, W, 4] with ``matte``.
@@ -143,8 +175,8 @@ class Player:
                 "this avatar was trained without its emotion stage, so it cannot show one: train that stage."
             )
         plate = background_plate(background, self.avatar.background)
-        track = self.listen(audio)
-        return self._play(track, emotion, self._loop(poses), plate, self.num_frames(track, seconds), batch, matte)
+        heard = self.listen(audio, silence_gate=silence_gate)
+        return self._play(heard, emotion, self._loop(poses), plate, self.num_frames(heard, seconds), batch, matte)
 
     def recorded(self, total: int, poses: Literal["recorded", "fixed"] = "recorded") -> Int[np.ndarray, " total"]:
         """Which recorded frame lies under each of ``total`` frames that :meth:`frames` makes."""
@@ -155,7 +187,7 @@ class Player:
 
     def _play(
         self,
-        track: FeatureTrack | FrameFeatures,
+        heard: Heard,
         emotion: Emotion | None,
         loop: PoseLoop,
         plate: np.ndarray | Literal["transparent"],
@@ -176,11 +208,14 @@ class Player:
                 prepare(start)
             while ahead:
                 start, here, torsos = ahead.popleft()
-                windows = track.windows(start, start + len(here.indices), self.avatar.fps, total)
+                stop = start + len(here.indices)
+                windows = heard.features.windows(start, stop, self.avatar.fps, total)
+                gate = None if heard.speech is None else heard.speech.frames(start, stop, self.avatar.fps)
                 va = None
                 if emotion is not None:
                     va = np.asarray(emotion.at((start + np.arange(len(here.indices))) / float(self.avatar.fps)))
-                images = self._render(here, windows, va, np.stack([torso.result() for torso in torsos]), plate, matte)
+                layers = np.stack([torso.result() for torso in torsos])
+                images = self._render(here, windows, va, gate, layers, plate, matte)
                 if start + 2 * batch < total:
                     prepare(start + 2 * batch)
                 yield from images
@@ -191,6 +226,7 @@ class Player:
         poses: Poses,
         windows: np.ndarray,
         va: np.ndarray | None,
+        gate: np.ndarray | None,
         torso: np.ndarray,
         plate: np.ndarray | Literal["transparent"],
         matte: bool,
@@ -205,15 +241,16 @@ class Player:
         torso_alpha = layer[..., 3:]
         torso_rgb = layer[..., :3] * torso_alpha
         conditions = (put(poses.viewmats), put(windows), put(poses.aus), None if va is None else put(va))
+        speech = None if gate is None else put(gate)
         if isinstance(plate, str):
-            head = self.avatar.render(*conditions)
+            head = self.avatar.render(*conditions, speech=speech)
             alpha = head.alpha[..., None]
             colour = head.rgb + torso_rgb * (1.0 - alpha)
             alpha = alpha + torso_alpha * (1.0 - alpha)
             frames = torch.cat([colour / alpha.clamp(min=1e-6), alpha], -1)
         else:
             behind = torso_rgb + put(plate) / 255.0 * (1.0 - torso_alpha)
-            made = self.avatar.render(*conditions, behind)
+            made = self.avatar.render(*conditions, behind, speech)
             frames = torch.cat([made.rgb, made.alpha[..., None]], -1) if matte else made.rgb
         return (frames.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
 
