@@ -1,0 +1,166 @@
+"""Which audio features drive lips best: on the held-out end of one speaker's clip, and from other speakers' sound.
+
+python benchmarks/audio_features.py SUBJECT --others SUBJECT ... [--clips FOLDER] [--kinds mel phones mel+phones]
+
+The audio encoder of the face branch is trained on the first three quarters of SUBJECT as training begins it
+(train/audio_start.py), and a linear head on its codes predicts the tracked mouth opening (gap over head size) and lip
+shape. --clips: a folder of short .mpg clips of one speaker, tracked here. --heads trains whole avatars instead
+(preset fast: a GPU) and scores their held-out frames: AVATARS is the folder for them.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _report import write
+
+from emotalking.capture.footage.face import mouth_opening
+from emotalking.capture.landmarks import open_provider
+from emotalking.capture.video import read_frames
+from emotalking.models.audio import AudioEncoder
+from emotalking.speech.audio import load_audio
+from emotalking.speech.features import audio_features
+from emotalking.subject import Subject
+from emotalking.train.audio_start import lip_motion, start_audio
+from emotalking.train.data import windows_of
+
+TRAINED, GAP = 0.75, 8
+RIDGE = 1e-3
+
+
+@dataclass
+class Clip:
+    """A talking face: its mouth and its sound."""
+
+    samples: np.ndarray
+    opening: np.ndarray
+    fps: Fraction
+
+    def windows(self, kinds: str) -> torch.Tensor:
+        """What the encoder sees, [N, 8, C, 16]; several kinds joined by "+" lie beside each other."""
+        parts = [audio_features(k).extract(self.samples, len(self.opening), self.fps) for k in kinds.split("+")]
+        return windows_of(torch.from_numpy(np.concatenate(parts, 2)), np.arange(len(self.opening)))
+
+
+def of_subject(subject: Subject) -> Clip:
+    track = subject.landmarks
+    return Clip(load_audio(subject.files.audio), mouth_opening(track.points, track.layout), subject.fps)
+
+
+def of_folder(folder: Path) -> list[Clip]:
+    provider, clips = open_provider(), []
+    for path in sorted(folder.glob("*.mpg")):
+        found = [provider.detect(np.ascontiguousarray(image)) for image in read_frames(path, 25)]
+        points = np.stack([np.full((478, 3), np.nan, np.float32) if face is None else face for face in found])
+        clips.append(Clip(load_audio(path), mouth_opening(points, provider.layout), Fraction(25)))
+    provider.close()
+    return clips
+
+
+def lips(subject: Subject, windows: torch.Tensor, rows: np.ndarray) -> Any:
+    """The part of TrainingData that audio_start reads, without any picture."""
+    track = subject.landmarks
+
+    def pick(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array[rows], dtype=np.float32))
+
+    return SimpleNamespace(
+        shape=torch.from_numpy(np.float32(track.shape)),
+        layout=track.layout,
+        count=len(rows),
+        conditions=SimpleNamespace(viewmats=pick(subject.viewmats), audio=windows[rows]),
+        K=torch.from_numpy(np.asarray(subject.K, np.float32)),
+        points=pick(track.points),
+        device=torch.device("cpu"),
+    )
+
+
+@torch.no_grad()
+def codes(encoder: AudioEncoder, windows: torch.Tensor) -> np.ndarray:
+    parts = [encoder(windows[i : i + 256]) for i in range(0, len(windows), 256)]
+    code = torch.cat(parts).numpy().astype(np.float64)
+    return np.concatenate([code, np.ones((len(code), 1))], 1)
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    seen = np.isfinite(a) & np.isfinite(b)
+    return float(np.corrcoef(a[seen], b[seen])[0, 1])
+
+
+def trial(subject: Subject, others: dict[str, list[Clip]], kinds: str, steps: int, seed: int) -> dict[str, float]:
+    """One encoder trained; its scores."""
+    clip = of_subject(subject)
+    windows, count = clip.windows(kinds), len(clip.opening)
+    train = np.arange(int(TRAINED * count))
+    test = np.arange(len(train) + GAP, count)
+    torch.manual_seed(seed)
+    encoder = AudioEncoder(windows.shape[2])
+    start_audio(encoder, lips(subject, windows, train), steps, torch.Generator().manual_seed(seed))
+    code = codes(encoder, windows)
+    shape = lip_motion(lips(subject, windows, np.arange(count))).numpy()
+    truth = np.concatenate([shape, (clip.opening - clip.opening.mean())[:, None] / clip.opening.std()], 1)
+    normal = code[train].T @ code[train] + RIDGE * len(train) * np.eye(code.shape[1])
+    weights = np.linalg.solve(normal, code[train].T @ truth[train])
+    error = ((code[test] @ weights - truth[test]) ** 2).mean(0) / truth[test].var(0)
+    scores = {
+        "held_out": correlation(code[test] @ weights[:, -1], clip.opening[test]),
+        "held_out_explained": float(1 - error[:-1].mean()),
+    }
+    for name, clips in others.items():
+        made = [codes(encoder, other.windows(kinds)) @ weights[:, -1] for other in clips]
+        scores[name] = correlation(np.concatenate(made), np.concatenate([other.opening for other in clips]))
+    return scores
+
+
+def heads(subject: Path, kinds: list[str], avatars: Path) -> dict[str, Any]:
+    """Whole avatars, one for each kind, on the GPU."""
+    from emotalking.evaluate.held_out import evaluate_held_out
+    from emotalking.train.run import train
+
+    made = {}
+    for kind in kinds:
+        settings = [f"model.audio.features={kind}", "emotion.iterations=0", "finetune.iterations=0"]
+        result = train(subject, avatars / f"{kind}.safetensors", "fast", "cuda", settings, resume=False)
+        scores = evaluate_held_out(result.avatar, Subject.open(subject), emotion=False)
+        made[kind] = {"seconds": result.stage_seconds, **scores.summary()}
+        print(kind, made[kind], flush=True)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("subject", type=Path)
+    parser.add_argument("--others", type=Path, nargs="*", default=[])
+    parser.add_argument("--clips", type=Path)
+    parser.add_argument("--kinds", nargs="+", default=["mel", "phones", "mel+phones"])
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--heads", type=Path, metavar="AVATARS")
+    args = parser.parse_args()
+    if args.heads is not None:
+        write("audio_features_heads", heads(args.subject, args.kinds, args.heads))
+        return
+    subject = Subject.open(args.subject)
+    others = {path.name: [of_subject(Subject.open(path))] for path in args.others}
+    if args.clips is not None:
+        others[args.clips.name] = of_folder(args.clips)
+    results: dict[str, Any] = {"steps": args.steps, "seeds": args.seeds}
+    for kinds in args.kinds:
+        trials = [trial(subject, others, kinds, args.steps, seed) for seed in range(args.seeds)]
+        results[kinds] = {name: [one[name] for one in trials] for name in trials[0]}
+        row = "  ".join(f"{name} {np.mean(values):.3f}" for name, values in results[kinds].items())
+        print(f"{kinds:<12} {row}", flush=True)
+    results["command"] = f"{args.subject.name} --kinds {' '.join(args.kinds)}"
+    write("audio_features", results)
+
+
+if __name__ == "__main__":
+    main()
