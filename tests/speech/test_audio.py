@@ -55,6 +55,22 @@ def test_channels_are_averaged(tmp_path: Path, channels: int) -> None:
     assert np.abs(samples[1000:15000] - expected()[1000:15000] / channels).max() < 1e-3
 
 
+@pytest.mark.parametrize("right", [-1.0, -0.3, 0.0])
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_channels_of_opposite_phase_do_not_cancel(tmp_path: Path, right: float, subtype: str) -> None:
+    soundfile.write(tmp_path / "a.wav", np.stack([tone(16000), right * tone(16000)], 1), 16000, subtype=subtype)
+    assert np.allclose(load_audio(tmp_path / "a.wav"), expected() * (1 + abs(right)) / 2, atol=1e-3)
+
+
+@pytest.mark.parametrize("rate", [8000, 192000])
+@pytest.mark.parametrize("frames", [0.02, 0.08])
+def test_two_frames_of_sound(tmp_path: Path, rate: int, frames: float) -> None:
+    soundfile.write(tmp_path / "a.wav", np.clip(5 * tone(rate, frames), -1, 1) + 0.0, rate)
+    samples = load_audio(tmp_path / "a.wav")
+    assert len(samples) == pytest.approx(frames * SAMPLE_RATE, abs=2)
+    assert np.isfinite(samples).all() and np.abs(samples).max() <= 1
+
+
 @pytest.mark.parametrize(("name", "codec"), [("a.mp3", "libmp3lame"), ("a.m4a", "aac"), ("a.flac", "flac")])
 def test_compressed_files_keep_the_sound(tmp_path: Path, name: str, codec: str) -> None:
     if codec == "flac":

@@ -29,6 +29,9 @@ _GAP_S = 0.1
 """Time stamps that jump by more than this are a real gap; less is rounding (Matroska counts milliseconds)."""
 _LONGEST_GAP_S = 600.0
 """A larger jump is a broken clock (transport streams wrap theirs), not a pause."""
+_OPPOSED = -0.9
+"""Correlation below which a channel is another one with its wires swapped: the mean would cancel the voice."""
+_PHASE_MEMORY_S = 1.0
 _EXACT_LENGTH = ("wav", "flac", "mov,mp4", "aiff", "w64", "matroska")
 """Containers whose header declares the true length; the others estimate it from the bit rate."""
 
@@ -36,8 +39,8 @@ _EXACT_LENGTH = ("wav", "flac", "mov,mp4", "aiff", "w64", "matroska")
 def load_audio(path: str | Path) -> Float[np.ndarray, " S"]:
     """The sound of ``path`` as float32 mono at 16 kHz in [-1, 1].
 
-    Any container, codec, sample format, rate and number of channels that FFmpeg reads; channels are averaged. Beyond
-    the result itself the memory does not grow with the length.
+    Any container, codec, sample format, rate and number of channels that FFmpeg reads; channels are averaged, those of
+    opposite phase turned first. Beyond the result itself the memory does not grow with the length.
 
     Args:
         path: sound or video file.
@@ -224,11 +227,12 @@ class _Decoder:
         self._bridged = 0
         self._rate = 0
         self._resampler: soxr.ResampleStream | None = None
+        self._mix = _Mixer()
 
     def chunks(self, container: Any) -> Iterator[np.ndarray]:
         """All output of the stream."""
         for frame in self.frames(container):
-            samples = _mono(frame)
+            samples = self._mix(frame)
             self.seconds += len(samples) / frame.sample_rate
             if frame.sample_rate != self._rate:
                 yield from self._flush()
@@ -297,13 +301,38 @@ class _Decoder:
             yield from self._resample(np.zeros(0, np.float32), last=True)
 
 
-def _mono(frame: Any) -> Float[np.ndarray, " n"]:
-    """Mean over the channels of a decoded frame of any sample format, float32 in [-1, 1]."""
+class _Mixer:
+    """Channels to one: their mean, each turned so that it does not cancel the first one that is heard."""
+
+    def __init__(self) -> None:
+        self._products = np.zeros((0, 0))
+        """Sums of products of the channels over about the last second."""
+
+    def __call__(self, frame: Any) -> Float[np.ndarray, " n"]:
+        """Mono of a decoded frame of any sample format, float32 in [-1, 1]."""
+        channels = _channels(frame)
+        if len(channels) == 1:
+            return channels[0]
+        if len(self._products) != len(channels):
+            self._products = np.zeros((len(channels), len(channels)))
+        # Samples that are no numbers are refused further on.
+        with np.errstate(invalid="ignore", over="ignore"):
+            memory = np.exp(-channels.shape[1] / frame.sample_rate / _PHASE_MEMORY_S)
+            wide = channels.astype(np.float64)
+            self._products = memory * self._products + wide @ wide.T
+            power = np.diag(self._products)
+            first = int((power >= 0.1 * power.max()).argmax())
+            opposed = self._products[first] < _OPPOSED * np.sqrt(power[first] * power)
+            return np.where(opposed[:, None], -channels, channels).mean(0, dtype=np.float32)
+
+
+def _channels(frame: Any) -> Float[np.ndarray, "channels n"]:
+    """Samples of a decoded frame of any format, float32 in [-1, 1]."""
     data: Shaped[np.ndarray, "rows columns"] = frame.to_ndarray()
     if not frame.format.is_planar:
         data = data.reshape(-1, len(frame.layout.channels)).T
     if data.dtype == np.uint8:
-        return (data.astype(np.float32) - 128.0).mean(0) / 128.0
+        return (data.astype(np.float32) - 128.0) / 128.0
     if np.issubdtype(data.dtype, np.integer):
-        return (data.mean(0, dtype=np.float64) / -float(np.iinfo(data.dtype).min)).astype(np.float32)
-    return data.mean(0, dtype=np.float64).astype(np.float32)
+        return (data / -float(np.iinfo(data.dtype).min)).astype(np.float32)
+    return data.astype(np.float32)

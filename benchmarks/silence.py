@@ -1,0 +1,126 @@
+"""The silence test: how much a mouth moves and opens where nobody speaks, without and with the gate.
+
+    python benchmarks/silence.py AVATAR --speech speech.wav [--subject FOLDER]
+
+Renders the avatar (fixed head) for speech, digital silence, room noise, breathing, music and a pause within the speech,
+and measures the lips of the pictures with MediaPipe (points 13 and 14 over the distance of the eyes). Reported is the
+variance of the opening within a second, over that of the speech of the same run, and the mean opening. An avatar that
+has not learned its closed lips learns them here from ``--subject``, its own subject folder. The gate alone is also
+timed and its memory measured on ``--hours`` of sound that is never held as a whole.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from _report import peak_mb, write
+from scipy.signal import butter, sosfilt
+
+from emotalking.capture.landmarks import MediaPipeMesh
+from emotalking.models.avatar import Avatar
+from emotalking.render.player import Player
+from emotalking.speech.audio import SAMPLE_RATE, load_audio
+from emotalking.speech.silence import speech_track
+from emotalking.subject import Subject
+from emotalking.train.closed_lips import learn_closed_lips
+from emotalking.train.data import TrainingData
+
+EYES, LIPS = (33, 263), (13, 14)
+
+
+def sounds(speech: np.ndarray, seconds: float) -> dict[str, np.ndarray]:
+    """The sounds of the test, float32 at 16 kHz."""
+    count = round(seconds * SAMPLE_RATE)
+    rng, at = np.random.default_rng(0), np.arange(count) / SAMPLE_RATE
+    room = np.cumsum(rng.normal(size=count)) - np.linspace(0, 1, count)
+    room = sosfilt(butter(1, 60, "highpass", fs=SAMPLE_RATE, output="sos"), room)
+    breath = sosfilt(butter(2, [400, 3000], "bandpass", fs=SAMPLE_RATE, output="sos"), rng.normal(size=count))
+    breath *= np.clip(np.sin(2 * np.pi * 0.45 * at), 0, None) ** 1.2
+    beats = np.floor(at / 0.6)
+    root = 110 * 2 ** (np.array([0, 5, 7, 2, 4])[beats.astype(int) % 5] / 12)
+    inside = at - 0.6 * beats
+    chord = sum(
+        np.sin(2 * np.pi * root * ratio * k * inside) / k * np.exp(-inside * k)
+        for ratio in (1.0, 1.26, 1.5)
+        for k in range(1, 7)
+    )
+    made = {"room noise": (room, -50.0), "breathing": (breath, -35.0), "music": (np.asarray(chord), -20.0)}
+    levelled = {name: wave / np.sqrt((wave**2).mean()) * 10 ** (db / 20) for name, (wave, db) in made.items()}
+    half = speech[: count // 2]
+    pause = np.concatenate([half, np.zeros(count // 2), speech[count // 2 : count]])
+    every = {"speech": speech[:count], "digital silence": np.zeros(count)} | levelled | {"pause": pause}
+    return {name: wave.astype(np.float32) for name, wave in every.items()}
+
+
+def openings(avatar: Avatar, sound: np.ndarray, gate: bool) -> np.ndarray:
+    """Distance of the inner lips over that of the eyes, per cent, frame by frame."""
+    mesh, found = MediaPipeMesh(), []
+    for image in Player(avatar).frames(sound, poses="fixed", silence_gate=gate):
+        points = mesh.detect(image)
+        if points is None:
+            found.append(np.nan)
+        else:
+            gap, eyes = (np.linalg.norm(points[a, :2] - points[b, :2]) for a, b in (LIPS, EYES))
+            found.append(100 * gap / eyes)
+    mesh.close()
+    return np.array(found)
+
+
+def energy(opening: np.ndarray, fps: float) -> float:
+    """Mean variance within windows of a second."""
+    windows = [opening[i : i + round(fps)] for i in range(0, len(opening) - round(fps) + 1, round(fps / 2))]
+    return float(np.nanmean([np.nanvar(window) for window in windows]))
+
+
+def long_sound(hours: float, speech: np.ndarray) -> Iterator[np.ndarray]:
+    """Hours of talk and pauses, second by second."""
+    padded = np.concatenate([speech, np.zeros(5 * SAMPLE_RATE, np.float32)])
+    pieces = len(padded) // SAMPLE_RATE
+    for second in range(round(hours * 3600)):
+        start = (second % pieces) * SAMPLE_RATE
+        yield padded[start : start + SAMPLE_RATE]
+
+
+def main() -> None:
+    """Measure, print, write ``results/silence_NAME.json``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("avatar", type=Path)
+    parser.add_argument("--speech", type=Path, required=True)
+    parser.add_argument("--subject", type=Path)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--name", default="avatar", help="of the result file")
+    args = parser.parse_args()
+    avatar, speech = Avatar.load(args.avatar), load_audio(args.speech)
+    if not avatar.closes_lips:
+        if args.subject is None:
+            parser.error("this avatar has not learned its closed lips: give --subject")
+        subject = Subject.open(args.subject)
+        learn_closed_lips(avatar.head, TrainingData.load(subject, subject.train_indices, avatar.audio_features, "cpu"))
+    fps, rows = float(avatar.fps), {}
+    middle = slice(round(args.seconds / 2 * fps + 0.3 * fps), round(args.seconds * fps - 0.3 * fps))
+    for name, sound in sounds(speech, args.seconds).items():
+        for gate in (False, True):
+            lips = openings(avatar, sound, gate)
+            lips = lips[middle] if name == "pause" else lips
+            row = {"energy": energy(lips, min(fps, len(lips))), "mean_opening": float(np.nanmean(lips))}
+            row["missing"] = int(np.isnan(lips).sum())
+            rows.setdefault(name, {})["gate" if gate else "no gate"] = row
+    for name, row in rows.items():
+        for gate, figures in row.items():
+            figures["of_speech"] = figures["energy"] / rows["speech"][gate]["energy"]
+            print(f"{name:16} {gate:8} opening {figures['mean_opening']:6.2f} %  energy {figures['energy']:8.4f}"
+                  f"  of speech {figures['of_speech']:.4f}")  # fmt: skip
+    begin = time.perf_counter()
+    steps = len(speech_track(long_sound(args.hours, speech)).speaking)
+    seconds = time.perf_counter() - begin
+    timing = {"hours": args.hours, "steps": steps, "times_real_time": args.hours * 3600 / seconds, "peak_mb": peak_mb()}
+    print(f"gate on {args.hours:g} h: {timing['times_real_time']:.0f} times real time, peak {timing['peak_mb']} MB")
+    results = {"mouth": rows, "gate": timing, "seconds": args.seconds, "command": "python benchmarks/silence.py AVATAR"}
+    print(write(f"silence_{args.name}", results))
+
+
+if __name__ == "__main__":
+    main()
