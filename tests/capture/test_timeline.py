@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from emotalking.capture.cadence import common_rate, find_cadence
-from emotalking.capture.sound import write_features, write_sound
+from emotalking.capture.sound import write_sound
 from emotalking.capture.timeline import Scan, Timeline, complaints, lay_out, parse_rate, scan
 from emotalking.capture.video import Damage, pictures
 from emotalking.errors import UserError
 from emotalking.speech.audio import SoundSpan, load_audio, save_wav, sound_span
+from emotalking.speech.features import write_features
 
 from .clips import number_of, write_clip
 

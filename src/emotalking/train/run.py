@@ -202,11 +202,11 @@ def _scene(subject: Subject, data: TrainingData) -> Scene:
 
 def _record(config: TrainConfig, preset_name: str, subject: Subject) -> dict[str, Any]:
     """What identifies a run: a checkpoint goes on only under the same record."""
-    manifest = subject.manifest
+    clip = subject.manifest.get("clip")
     return {
         "preset": preset_name,
         "train": to_dict(config),
-        "clip": str(manifest.get("clip_sha256", "")),
+        "clip": str(clip.get("sha256", "")) if isinstance(clip, dict) else "",
         "frames": subject.num_frames,
         "size": [subject.width, subject.height],
     }
