@@ -39,8 +39,8 @@ class GttsSpeaker:
         Raises:
             UserError: also when the service cannot be reached.
         """
-        from gtts import gTTS
-        from gtts.tts import gTTSError
+        from gtts import gTTS  # pyright: ignore[reportMissingImports]
+        from gtts.tts import gTTSError  # pyright: ignore[reportMissingImports]
 
         plain, pace = speakable(text), checked_rate(rate)
         chosen = choose_voice(voice, self.voices(language), language)
@@ -63,7 +63,7 @@ class GttsSpeaker:
 
     def languages(self) -> tuple[str, ...]:
         """Tags that ``language`` may be, besides "zh"."""
-        from gtts.lang import tts_langs
+        from gtts.lang import tts_langs  # pyright: ignore[reportMissingImports]
 
         return tuple(sorted(tts_langs()))
 
