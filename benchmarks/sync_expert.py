@@ -1,15 +1,19 @@
 """What the personal sync expert finds on seconds and people that it never saw, by what it learned from.
 
-python benchmarks/sync_expert.py CLIPS.npz ... [--device cuda] [--only RECIPE ...] [--save FOLDER]
+python benchmarks/sync_expert.py CLIPS.npz ... [--device cuda] [--only RECIPE ...] [--beside CLIP,...=EXPERT ...]
 
 CLIPS.npz: of benchmarks/sync_clips.py, with the names reporter, suit, address_fr, address, actor, grid. Every expert is
 judged on the held-out end of each clip it learned from, and on the whole of the others: Sync-E and Sync-C, and the
 offset of pieces whose sound was shifted on purpose by -10 to +10 frames. "untrained" is the baseline of the same run.
+Experts trained before are judged in the same run with `--beside`, which names the clips that they learned from.
+"on a CPU" is what ``emotalking sync train`` does without a GPU; CPU seconds count this process alone, so that they say
+what it costs where the machine had other work too.
 """
 
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,7 @@ from _report import write
 from sync_clips import unpack
 
 from emotalking.speech import sync_training
-from emotalking.speech.personal_expert import SIZE, save_expert
+from emotalking.speech.personal_expert import SIZE, PersonalExpert, PersonalNetwork, save_expert
 from emotalking.speech.sync_data import STORED, TalkingClip
 from emotalking.speech.sync_scores import sync_scores
 from emotalking.speech.sync_windows import FPS, FRAMES
@@ -35,6 +39,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "reporter, 150 steps": {"on": ONE, "steps": 150},
     "reporter, 300 steps": {"on": ONE, "steps": 300},
     "reporter": {"on": ONE, "steps": 600},
+    "reporter, on a CPU": {"on": ONE, "steps": sync_training.STEPS_CPU, "runs": sync_training.RUNS_CPU},
     "reporter, 1500 steps": {"on": ONE, "steps": 1500},
     "reporter, pictures not changed": {"on": ONE, "steps": 600, "plain": True},
     "reporter + grid": {"on": ("reporter", "grid"), "steps": 1000},
@@ -62,7 +67,7 @@ def shifted(lips: torch.Tensor, audio: torch.Tensor, length: int) -> dict[str, f
     return within | {"tried": len(errors)}
 
 
-def judge(network: Any, clip: TalkingClip, learned: bool) -> dict[str, Any]:
+def judge(network: PersonalNetwork, clip: TalkingClip, learned: bool) -> dict[str, Any]:
     """Figures on the frames that were not learned from."""
     good = clip.seen & ~clip.learn if learned else clip.seen
     frames = np.flatnonzero(good)
@@ -90,26 +95,44 @@ def run(name: str, clips: dict[str, TalkingClip], device: str, save: Path | None
     recipe = RECIPES[name]
     changed = sync_training.change_pictures
     sync_training.change_pictures = middle if recipe.get("plain") else changed
-    begun = time.monotonic()
+    begun, worked = time.monotonic(), time.process_time()
+    runs = recipe.get("runs", sync_training.RUNS_GPU)
     network, loss = sync_training.fit(
-        [clips[clip] for clip in recipe["on"]], steps=recipe["steps"], runs=16, device=device, seed=0
+        [clips[clip] for clip in recipe["on"]], steps=recipe["steps"], runs=runs, device=device, seed=0
     )
-    seconds = time.monotonic() - begun
+    seconds, cpu_seconds = time.monotonic() - begun, time.process_time() - worked
     sync_training.change_pictures = changed
-    judged = {clip: judge(network, content, clip in recipe["on"]) for clip, content in clips.items()}
     if save is not None:
         save.mkdir(parents=True, exist_ok=True)
         facts = {"clips": list(recipe["on"]), "steps": recipe["steps"], "licence": "Apache-2.0"}
         save_expert(network, save / f"{name.replace(', ', '_').replace(' ', '_')}.safetensors", facts)
-    print(f"\n{name}: {recipe['steps']} steps in {seconds:.1f} s, loss {loss:.3f}")
-    for clip, figures in judged.items():
+    spent = f"{seconds:.1f} s ({cpu_seconds:.1f} s of CPU)"
+    print(f"\n{name}: {recipe['steps']} steps of {runs} runs in {spent}, loss {loss:.3f}")
+    facts = {"learned_from": list(recipe["on"]), "steps": recipe["steps"], "runs": runs, "loss": loss}
+    timing = {"seconds": seconds, "cpu_seconds": cpu_seconds, "threads": torch.get_num_threads()}
+    return facts | timing | {"judged": judge_all(network, clips, recipe["on"])}
+
+
+def beside(which: str, clips: dict[str, TalkingClip], device: str) -> dict[str, Any]:
+    """Judge an expert that was trained before, named as CLIP,...=FILE."""
+    names, path = which.split("=", 1)
+    expert = PersonalExpert.load(path, device)
+    print(f"\n{expert.name}: {expert.facts['steps']} steps, trained before")
+    facts = {"learned_from": names.split(","), "steps": expert.facts["steps"]}
+    return facts | {"judged": judge_all(expert.network, clips, facts["learned_from"])}
+
+
+def judge_all(network: PersonalNetwork, clips: dict[str, TalkingClip], learned: Sequence[str]) -> dict[str, Any]:
+    """Figures on every clip, printed."""
+    judged = {}
+    for clip, content in clips.items():
+        judged[clip] = figures = judge(network, content, clip in learned)
         found = {length: round(part["within_1"], 2) for length, part in figures["shifted_on_purpose"].items()}
-        kind = "held out" if clip in recipe["on"] else "unseen"
+        kind = "held out" if clip in learned else "unseen"
         line = f"  {clip:<11} {kind:<9} {figures['seconds']:6.1f} s  offset {figures['offset']:+3d}"
         line += f"  Sync-E {figures['sync_e']:.3f}  Sync-C {figures['sync_c']:.3f}  within one frame {found}"
         print(line, flush=True)
-    facts = {"learned_from": list(recipe["on"]), "steps": recipe["steps"], "seconds": seconds, "loss": loss}
-    return facts | {"judged": judged}
+    return judged
 
 
 def main() -> None:
@@ -117,10 +140,12 @@ def main() -> None:
     parser.add_argument("clips", nargs="+", type=Path)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", nargs="+", choices=tuple(RECIPES), default=list(RECIPES))
+    parser.add_argument("--beside", nargs="+", default=[], metavar="CLIP,...=FILE", help="experts to judge too")
     parser.add_argument("--save", type=Path, help="keep the experts")
     args = parser.parse_args()
     clips = {name: clip for path in args.clips for name, clip in unpack(path).items()}
     results = {name: run(name, clips, args.device, args.save) for name in args.only}
+    results |= {f"beside: {Path(which).stem}": beside(which, clips, args.device) for which in args.beside}
     print(write(f"sync_expert_{torch.device(args.device).type}", results))
 
 

@@ -171,7 +171,7 @@ class PersonalExpert:
         self.device = torch.device(device)
         self.facts = facts
         """How it was trained and what was measured then."""
-        self._network = network.eval().requires_grad_(False).to(self.device)
+        self.network = network.eval().requires_grad_(False).to(self.device)
 
     def square(self, points: Float[np.ndarray, "N 68 2"]) -> Square:
         """See :class:`~emotalking.speech.sync_expert.SyncExpert`."""
@@ -180,7 +180,7 @@ class PersonalExpert:
     def embed_lips(self, crops: Float[Tensor, "B 5 S S 3"]) -> Float[Tensor, "B D"]:
         """See :class:`~emotalking.speech.sync_expert.SyncExpert`."""
         grey = crops @ crops.new_tensor(_GREY)
-        return self._network.windows(self._network.frames(grey.flatten(0, 1)).unflatten(0, (-1, FRAMES)))
+        return self.network.windows(self.network.frames(grey.flatten(0, 1)).unflatten(0, (-1, FRAMES)))
 
     def audio_windows(
         self, samples: Float[np.ndarray, " n"], frames: int, fps: Fraction | float | int = FPS
@@ -191,7 +191,7 @@ class PersonalExpert:
 
     def embed_audio(self, windows: Float[Tensor, "B *A"]) -> Float[Tensor, "B D"]:
         """See :class:`~emotalking.speech.sync_expert.SyncExpert`."""
-        return self._network.hear(windows)
+        return self.network.hear(windows)
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "PersonalExpert":
