@@ -19,7 +19,7 @@ from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.errors import UserError
 from emotalking.evaluate.figures import KINDS
 from emotalking.evaluate.judges import Judges, UnitsJudge
-from emotalking.evaluate.score import Stopwatch, measure, score
+from emotalking.evaluate.score import Stopwatch, measure
 from emotalking.subject import Subject
 from emotalking.subject.layouts import FaceLayout
 
@@ -32,7 +32,7 @@ def recorded(subject: Subject) -> list[np.ndarray]:
 
 
 def test_the_recording_itself_is_perfect(actor_subject: Subject) -> None:
-    found = score(recorded(actor_subject), subject=actor_subject, indices=INDICES, judges=Judges.none())
+    found = measure(recorded(actor_subject), subject=actor_subject, indices=INDICES, judges=Judges.none()).figures
     assert math.isinf(found["psnr"].value) and found["ssim"].value == pytest.approx(1, abs=1e-5)
     assert found["psnr"].frames == 5 and found["psnr"].missing == 0
     assert math.isnan(found["lpips"].value) and "not asked for" in found["lpips"].why_not
@@ -41,7 +41,7 @@ def test_the_recording_itself_is_perfect(actor_subject: Subject) -> None:
 
 def test_one_error_of_known_size(actor_subject: Subject) -> None:
     frames = [torch.from_numpy(frame).float() / 255 + 0.1 for frame in recorded(actor_subject)]
-    found = score(frames, subject=actor_subject, indices=INDICES, judges=Judges.none())
+    found = measure(frames, subject=actor_subject, indices=INDICES, judges=Judges.none()).figures
     for name in ("psnr", "psnr_head", "psnr_mouth"):
         assert found[name].value == pytest.approx(20, abs=1e-3), name
         values = found[name].per_frame
@@ -53,12 +53,12 @@ def test_an_error_in_the_background_leaves_the_head_alone(actor_subject: Subject
     for index, frame in zip(INDICES, recorded(actor_subject), strict=True):
         labels, _ = actor_subject.labels_and_teeth(int(index))
         frames.append(np.where((labels == 0)[..., None], 255 - frame, frame))
-    found = score(frames, subject=actor_subject, indices=INDICES, judges=Judges.none())
+    found = measure(frames, subject=actor_subject, indices=INDICES, judges=Judges.none()).figures
     assert found["psnr"].value < 20 and math.isinf(found["psnr_head"].value)
 
 
 def test_without_truth_nothing_is_made_up(actor_subject: Subject) -> None:
-    found = score(recorded(actor_subject), subject=actor_subject, indices=None, judges=Judges.none())
+    found = measure(recorded(actor_subject), subject=actor_subject, indices=None, judges=Judges.none()).figures
     for name in ("psnr", "psnr_head", "psnr_mouth", "ssim", "lpips"):
         assert math.isnan(found[name].value) and found[name].why_not, name
 
@@ -66,18 +66,18 @@ def test_without_truth_nothing_is_made_up(actor_subject: Subject) -> None:
 def test_frames_of_another_size_or_number_are_refused(actor_subject: Subject) -> None:
     frames = recorded(actor_subject)
     with pytest.raises(UserError, match="fewer frames than the 5"):
-        score(frames[:4], subject=actor_subject, indices=INDICES, judges=Judges.none())
+        measure(frames[:4], subject=actor_subject, indices=INDICES, judges=Judges.none())
     with pytest.raises(UserError, match="more frames than the 5"):
-        score([*frames, frames[0]], subject=actor_subject, indices=INDICES, judges=Judges.none())
+        measure([*frames, frames[0]], subject=actor_subject, indices=INDICES, judges=Judges.none())
     with pytest.raises(UserError, match="frame 1 is 32x64"):
-        score([frames[0], frames[1][:, :32]], subject=actor_subject, indices=None, judges=Judges.none())
+        measure([frames[0], frames[1][:, :32]], subject=actor_subject, indices=None, judges=Judges.none())
 
 
 def test_the_rate_of_a_renderer(actor_subject: Subject) -> None:
     watch = Stopwatch(recorded(actor_subject))
-    found = score(watch, subject=actor_subject, indices=INDICES, judges=Judges.none())
+    found = measure(watch, subject=actor_subject, indices=INDICES, judges=Judges.none()).figures
     assert found["fps"].value > 10 and found["fps"].frames == 5
-    silent = score(recorded(actor_subject), subject=actor_subject, indices=INDICES, judges=Judges.none())
+    silent = measure(recorded(actor_subject), subject=actor_subject, indices=INDICES, judges=Judges.none()).figures
     assert math.isnan(silent["fps"].value) and silent["fps"].why_not
 
 
@@ -143,15 +143,10 @@ def test_frames_without_a_face_are_counted(actor_subject: Subject, painted: Pain
 
 def test_a_head_that_jumps(actor_subject: Subject, painted: Painted) -> None:
     frames = marked(actor_subject, [(0, 0, 255)] * 3 + [(2, 0, 255)] * 3)
-    found = score(frames, subject=actor_subject, indices=None, judges=watched(painted))
+    found = measure(frames, subject=actor_subject, indices=None, judges=watched(painted)).figures
     assert found["jitter_head"].value == pytest.approx(1, abs=1e-3)  # 2 px at two of four places
-    cut = score(
-        frames,
-        subject=actor_subject,
-        indices=None,
-        va=np.repeat([[0.5, 0.5], [-0.5, 0.5]], 3, 0),
-        judges=watched(painted),
-    )
+    va = np.repeat([[0.5, 0.5], [-0.5, 0.5]], 3, 0)
+    cut = measure(frames, subject=actor_subject, indices=None, va=va, judges=watched(painted)).figures
     assert cut["jitter_head"].value == pytest.approx(0, abs=1e-4)
 
 
@@ -180,9 +175,9 @@ def test_the_command_is_compared_with_what_the_judge_reads(actor_subject: Subjec
 def test_commands_and_frames_must_be_as_many(actor_subject: Subject, painted: Painted) -> None:
     frames = marked(actor_subject, [(0, 0, 255)] * 4)
     with pytest.raises(UserError, match="3 commanded emotions for 4 frames"):
-        score(frames, subject=actor_subject, indices=None, va=np.zeros((3, 2)), judges=watched(painted))
+        measure(frames, subject=actor_subject, indices=None, va=np.zeros((3, 2)), judges=watched(painted))
     with pytest.raises(UserError, match="3 commanded emotions for 4 frames"):
-        score(frames, subject=actor_subject, indices=np.arange(4), va=np.zeros((3, 2)), judges=watched(painted))
+        measure(frames, subject=actor_subject, indices=np.arange(4), va=np.zeros((3, 2)), judges=watched(painted))
 
 
 def test_a_judge_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +205,7 @@ def test_the_actors_recording_against_itself(real_data: Path, tmp_path: Path, mo
     frames = (subject.target(index) for index in range(subject.num_frames))
     va = subject.valence_arousal
     judges = Judges.open()
-    found = score(frames, subject=subject, indices=indices, samples=script.waveform, va=va, judges=judges)
+    found = measure(frames, subject=subject, indices=indices, samples=script.waveform, va=va, judges=judges).figures
     for name in ("lpips", "lmd", "aue_u", "aue_l"):
         assert found[name].value == pytest.approx(0, abs=1e-6) and found[name].missing == 0, name
     assert found["lpips"].judge == "LPIPS (squeeze)" and found["jitter_head"].value == found["jitter_head_truth"].value

@@ -52,7 +52,7 @@ KINDS: dict[str, Kind] = {
     "mouth_in_silence_truth": Kind("mouth motion in silence of the recording", "", "none", 3),
     "fps": Kind("FPS", "frames/s", "higher", 1),
 }
-"""Every figure that :func:`emotalking.evaluate.score.score` gives, in the order of the tables.
+"""Every figure that :func:`emotalking.evaluate.score.measure` gives, in the order of the tables.
 
 docs/evaluation.md defines each. Those that end in "_truth" are measured on the subject's own recording in the same way:
 what a perfect avatar would get from this judge.

@@ -14,7 +14,7 @@ from torch import Tensor
 from emotalking.errors import UserError
 from emotalking.evaluate.figures import Figure
 from emotalking.evaluate.judges import Judges
-from emotalking.evaluate.score import score
+from emotalking.evaluate.score import measure
 from emotalking.models.avatar import Avatar, AvatarFrames
 from emotalking.subject import Subject
 from emotalking.subject.frame import paste_torso
@@ -30,7 +30,7 @@ class HeldOut:
 
     indices: Int64[np.ndarray, " F"]
     figures: dict[str, Figure]
-    """As :func:`emotalking.evaluate.score.score` gives them."""
+    """As :func:`emotalking.evaluate.score.measure` gives them."""
 
     def summary(self) -> dict[str, float]:
         """Means over the frames."""
@@ -195,4 +195,4 @@ def evaluate_held_out(avatar: Avatar, subject: Subject, limit: int | None = None
     va = own_emotion(subject, indices) if emotion else None
     judges = Judges.none(avatar.device)
     frames = reconstruct(avatar, subject, indices, va)
-    return HeldOut(indices, score(frames, subject=subject, indices=indices, judges=judges))
+    return HeldOut(indices, measure(frames, subject=subject, indices=indices, judges=judges).figures)

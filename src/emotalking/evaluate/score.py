@@ -149,22 +149,6 @@ def _seen(faces: FaceMeter, judges: Judges) -> Seen | None:
     )
 
 
-def score(
-    frames: Iterable[Picture],
-    *,
-    subject: Subject,
-    indices: Int[np.ndarray, " N"] | None,
-    samples: Float[np.ndarray, " S"] | None = None,
-    va: Float[np.ndarray, "M 2"] | None = None,
-    judges: Judges,
-    labels: Sequence[TestPoint] = TEST_POINTS,
-) -> dict[str, Figure]:
-    """The figures of :func:`measure`, by name in the order of the tables."""
-    return measure(
-        frames, subject=subject, indices=indices, samples=samples, va=va, judges=judges, labels=labels
-    ).figures
-
-
 def _shown(
     frames: Iterable[Picture],
     subject: Subject,
