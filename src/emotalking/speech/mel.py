@@ -45,18 +45,35 @@ _ENOUGH = 90_000
 """Steps (half an hour) from which on the statistics of a recording are taken from pieces spread over it."""
 
 
+def mel_corners(lowest_hz: float | int, highest_hz: float | int, filters: int) -> Float[np.ndarray, " corners"]:
+    """Corners of ``filters`` overlapping triangles, equally spaced on the mel scale 2595 log10(1 + f/700).
+
+    O'Shaughnessy, "Speech Communication", 1987. Triangle i begins at corner i, peaks at i + 1 and ends at i + 2.
+
+    Returns:
+        ``filters`` + 2 frequencies, Hz.
+    """
+    lowest, highest = (2595.0 * np.log10(1.0 + hz / 700.0) for hz in (lowest_hz, highest_hz))
+    return 700.0 * (10.0 ** (np.linspace(lowest, highest, filters + 2) / 2595.0) - 1.0)
+
+
+def triangles(
+    corners: Float[np.ndarray, " corners"], places: Float[np.ndarray, " bins"]
+) -> Float[np.ndarray, "filters bins"]:
+    """Triangles of height 1 between rising ``corners`` (:func:`mel_corners`), at ``places`` in the same unit."""
+    low, peak, high = (corners[i : len(corners) - 2 + i, None] for i in range(3))
+    rise, fall = (places - low) / (peak - low), (high - places) / (high - peak)
+    return np.maximum(0.0, np.minimum(rise, fall))
+
+
 def mel_filterbank() -> Float[np.ndarray, "channels bins"]:
-    """Triangles over the power spectrum, equally spaced on the mel scale 2595 log10(1 + f/700) (O'Shaughnessy 1987).
+    """Weights of the channels over the power spectrum.
 
     Returns:
         [32, 257] weights with peak 1; neighbours overlap by half and sum to 1 between the outer centres.
     """
-    lowest, highest = (2595.0 * np.log10(1.0 + hz / 700.0) for hz in (LOWEST_HZ, HIGHEST_HZ))
-    edges = 700.0 * (10.0 ** (np.linspace(lowest, highest, CHANNELS + 2) / 2595.0) - 1.0)
     bins = np.arange(FFT // 2 + 1) * SAMPLE_RATE / FFT
-    rise = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    fall = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
-    return np.maximum(0.0, np.minimum(rise, fall)).astype(np.float32)
+    return triangles(mel_corners(LOWEST_HZ, HIGHEST_HZ, CHANNELS), bins).astype(np.float32)
 
 
 @dataclass(frozen=True)

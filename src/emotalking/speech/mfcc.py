@@ -14,6 +14,7 @@ from jaxtyping import Float
 from scipy.fft import dct
 
 from emotalking.speech.audio import SAMPLE_RATE
+from emotalking.speech.mel import mel_corners, triangles
 
 STEP = SAMPLE_RATE // 100
 """Samples from one step to the next: 10 ms."""
@@ -36,13 +37,8 @@ def filterbank(filters: int) -> Float[np.ndarray, "filters bins"]:
     Args:
         filters: how many; up to 40 every one covers a bin.
     """
-    mels = np.linspace(0.0, 2595.0 * np.log10(1.0 + SAMPLE_RATE / 2 / 700.0), filters + 2)
-    corners = np.floor((FFT + 1) * 700.0 * (10.0 ** (mels / 2595.0) - 1.0) / SAMPLE_RATE)
-    low, peak, high = (corners[i : filters + i, None] for i in range(3))
-    bins = np.arange(FFT // 2 + 1)
-    rising, falling = (bins >= low) & (bins < peak), (bins >= peak) & (bins < high)
-    rise, fall = (bins - low) / np.maximum(peak - low, 1), (high - bins) / np.maximum(high - peak, 1)
-    return np.where(rising, rise, np.where(falling, fall, 0.0))
+    corners = np.floor((FFT + 1) * mel_corners(0, SAMPLE_RATE / 2, filters) / SAMPLE_RATE)
+    return triangles(corners, np.arange(FFT // 2 + 1, dtype=np.float64))
 
 
 def num_steps(samples: int) -> int:
@@ -64,12 +60,12 @@ def log_energies(
         Energies on the scale of 16-bit integers; the logarithm of digital silence is that of the smallest step of a
         float64 (-36).
     """
-    triangles = filterbank(filters).T
+    bank = filterbank(filters).T
     steps = num_steps(len(samples))
     bands, whole = np.empty((steps, filters)), np.empty(steps)
     for begin, frames in _frames(samples, steps):
         power = np.abs(np.fft.rfft(frames * window, FFT)) ** 2 / FFT
-        bands[begin : begin + len(frames)] = power @ triangles
+        bands[begin : begin + len(frames)] = power @ bank
         whole[begin : begin + len(frames)] = power.sum(1)
     floor = np.finfo(float).eps
     return np.log(np.where(bands == 0, floor, bands)), np.log(np.where(whole == 0, floor, whole))

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emotalking.speech.audio import SAMPLE_RATE
-from emotalking.speech.mel import Counted
+from emotalking.speech.mel import Counted, mel_corners, triangles
 
 HOP = 160
 """Samples from one frame to the next: 10 ms."""
@@ -37,16 +37,11 @@ _BLOCK = 512
 
 @cache
 def _filters() -> Float[np.ndarray, "bands bins"]:
-    """Triangles on O'Shaughnessy's mel scale with their corners on bins of the spectrum."""
-    lowest, highest = (2595.0 * np.log10(1.0 + hz / 700.0) for hz in (_LOWEST_HZ, _HIGHEST_HZ))
-    corners = 700.0 * (10.0 ** (np.linspace(lowest, highest, BANDS + 2) / 2595.0) - 1.0)
+    """Triangles on the mel scale with their corners on bins of the spectrum."""
     bin_hz = SAMPLE_RATE / FFT
-    corners = np.floor(corners / bin_hz + 0.5) * bin_hz
-    bins = np.arange(FFT // 2 + 1) * bin_hz
-    rise = (bins - corners[:-2, None]) / np.diff(corners)[:-1, None]
-    fall = (corners[2:, None] - bins) / np.diff(corners)[1:, None]
+    corners = np.floor(mel_corners(_LOWEST_HZ, _HIGHEST_HZ, BANDS) / bin_hz + 0.5) * bin_hz
     area = 2.0 / (corners[2:] - corners[:-2])[:, None]
-    return (np.maximum(0.0, np.minimum(rise, fall)) * area).astype(np.float32)
+    return (triangles(corners, np.arange(FFT // 2 + 1) * bin_hz) * area).astype(np.float32)
 
 
 @cache
