@@ -133,7 +133,8 @@ def main() -> None:
     parser.add_argument("with_sync", type=Path)
     parser.add_argument("--expert", default="personal")
     parser.add_argument("--judge", required=True)
-    parser.add_argument("--languages", default="de,es")
+    parser.add_argument("--languages", default="de,es", help="whose curated sentences espeak-ng says")
+    parser.add_argument("--speech", type=Path, help="folder of wav files to say instead")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--name", default="sync_effect", help="of the JSON in benchmarks/results")
@@ -147,8 +148,9 @@ def main() -> None:
     rate = SAMPLE_RATE / float(subject.fps)
     own = whole[round(first * rate) : round((last + 1) * rate)]
     truth = [subject.frame(int(index)).image for index in subject.val_indices]
-    speaker = open_speaker("espeak")
-    said = [each.samples for language in args.languages.split(",") for each in curated_speech(speaker, language)]
+    speaker = open_speaker(str(args.speech) if args.speech else "espeak")
+    languages = args.languages.split(",")[: 1 if args.speech else None]
+    said = [each.samples for language in languages for each in curated_speech(speaker, language)]
     results: dict[str, Any] = {role: expert.name for role, expert in experts.items()}
     results["recording"] = {"held_out": measure([truth], [own], experts, points)}
     square = experts["expert"].square(points)
