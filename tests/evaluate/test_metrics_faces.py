@@ -60,12 +60,6 @@ def test_mouth_in_silence() -> None:
     assert math.isnan(metrics_face.silence_ratio(np.zeros(8), gate))
 
 
-def test_the_opening_of_the_mouth() -> None:
-    points = np.zeros((1, 68, 2))
-    points[0, [65, 66, 67], 1] = 6, 9, 3
-    assert metrics_face.mouth_opening(points).tolist() == [6]
-
-
 def test_signs() -> None:
     measured = np.array([0.1, -0.1, 0.0, np.nan])
     agreed = metrics_emotion.sign_agreement(measured, np.array([0.7, 0.7, 0.0, 0.7]))

@@ -8,6 +8,7 @@ import pytest
 
 from emotalking.errors import UserError
 from emotalking.subject import Subject, validate, write
+from emotalking.subject.frame import lip_gap
 from emotalking.subject.layouts import IBUG68, LABEL_COLOURS, MODEL_AUS, FaceLayout, Label, colours_to_labels
 
 from .conftest import FOCAL, FRAMES, HEIGHT, WIDTH, Tiny
@@ -44,6 +45,13 @@ def test_frame(tiny: Tiny) -> None:
     assert not (frame.face & frame.mouth).any()
     np.testing.assert_array_equal(frame.head, frame.face | frame.hair)
     np.testing.assert_array_equal(frame.body, np.isin(tiny.labels[3], [Label.NECK, Label.TORSO]))
+
+
+def test_the_lips_gap_is_the_mean_of_three() -> None:
+    points = np.zeros((1, 68, 2))
+    points[0, [65, 66, 67], 1] = 6, 9, 3
+    points[0, [61, 62, 63], 0] = 4, 0, 8
+    assert lip_gap(points).tolist() == [(5 + 9 + 10) / 3]
 
 
 def test_the_peers_reader_sees_the_same_masks(tiny: Tiny) -> None:

@@ -16,6 +16,7 @@ from emotalking.evaluate.pixels import NO_TRUTH, Shown
 from emotalking.evaluate.sync import SyncMeter, SyncScores
 from emotalking.speech.silence import speech_track
 from emotalking.subject import Subject
+from emotalking.subject.frame import lip_gap
 
 NO_FACE = "no face was found in any frame"
 NO_DETECTOR = "no detector of faces was asked for"
@@ -158,7 +159,7 @@ class FaceMeter:
         if samples is None:
             return absent(name, NO_SOUND, self._count)
         gate = speech_track([samples]).frames(0, self._count, self._fps)
-        energy = _by_run(metrics_face.opening_energy, metrics_face.mouth_opening(faces.points), runs)
+        energy = _by_run(metrics_face.opening_energy, lip_gap(faces.points), runs)
         ratio = metrics_face.silence_ratio(energy, gate)
         why = "" if np.isfinite(ratio) else "the sound has no silence, or no speech in which the mouth moves"
         return single(name, ratio, self._detector, int(np.isfinite(energy).sum()), int((~faces.found).sum()), why)

@@ -11,7 +11,6 @@ UPPER_AUS = ("AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU09", "AU45")
 """Action units of AUE-U (paper-spec 9.1)."""
 LOWER_AUS = ("AU10", "AU12", "AU14", "AU15", "AU17", "AU20", "AU23", "AU25", "AU26")
 """Action units of AUE-L (paper-spec 9.1)."""
-_INNER_LIPS = ((61, 67), (62, 66), (63, 65))
 
 
 def landmark_distance(
@@ -65,13 +64,8 @@ def flicker(tones: Float[np.ndarray, "N B B"]) -> Float[np.ndarray, " N"]:
     return np.median(change, 1)
 
 
-def mouth_opening(points: Float[np.ndarray, "N 68 2"]) -> Float[np.ndarray, " N"]:
-    """Distance between the inner lips' edges, mean over three pairs of points, px."""
-    return np.mean([np.linalg.norm(points[:, a] - points[:, b], axis=-1) for a, b in _INNER_LIPS], 0)
-
-
 def opening_energy(opening: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """Squared change of the mouth's opening since the frame before, px^2; nan in the first frame."""
+    """Squared change of the lips' gap (``subject.frame.lip_gap``) since the frame before, px^2; nan in the first frame."""
     return np.concatenate([[np.nan], np.diff(opening) ** 2])[: len(opening)]
 
 

@@ -16,10 +16,10 @@ from emotalking.errors import UserError
 from emotalking.evaluate.faces import Asked, FaceMeter
 from emotalking.evaluate.figures import KINDS, Figure, absent, single
 from emotalking.evaluate.judges import Judges
-from emotalking.evaluate.metrics_face import mouth_opening
 from emotalking.evaluate.pixels import BackgroundMeter, Meter, PixelMeter, Shown, Truth, as_image
 from emotalking.evaluate.sync import SyncScores
 from emotalking.subject import Subject
+from emotalking.subject.frame import lip_gap
 
 Picture = Shaped[np.ndarray, "_ _ 3"] | Shaped[Tensor, "_ _ 3"]
 """RGB: uint8, or floats in [0, 1]; a numpy array or a tensor on any device."""
@@ -141,7 +141,7 @@ def _seen(faces: FaceMeter, judges: Judges) -> Seen | None:
     points, said = faces.shown.points, faces.reading
     return Seen(
         points,
-        mouth_opening(points),
+        lip_gap(points),
         None if said is None else said.va,
         () if judges.emotion is None else judges.emotion.classes,
         None if said is None else said.scores,

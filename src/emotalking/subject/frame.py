@@ -104,6 +104,15 @@ def mouth_opening_of(ibug68: Shaped[np.ndarray, "*batch 68 2"]) -> Float[np.ndar
     return np.asarray(inner.max(-1) - inner.min(-1), np.float64)
 
 
+def lip_gap(ibug68: Float[np.ndarray, "*batch 68 D"]) -> Float[np.ndarray, "*batch"]:
+    """Distance of the inner lips, mean over three pairs of points (61-67, 62-66, 63-65), in the points' unit.
+
+    Does not care how the head is turned; :func:`mouth_opening_of` is the extent that the paper takes.
+    """
+    inner = ibug68[..., [61, 62, 63], :] - ibug68[..., [67, 66, 65], :]
+    return np.linalg.norm(inner, axis=-1).mean(-1)
+
+
 def paste_torso(
     torso: UInt8[np.ndarray, "*batch H W 4"], background: UInt8[np.ndarray, "H W 3"]
 ) -> UInt8[np.ndarray, "*batch H W 3"]:

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import percentile_filter
 
 from emotalking.capture.landmarks import LandmarkProvider
+from emotalking.subject.frame import lip_gap
 from emotalking.subject.layouts import FaceLayout
 
 CLOSED = 0.006
@@ -15,8 +16,6 @@ _SHUT = 0.6
 """Lids this near (of their usual gap) are in a blink; MediaPipe leaves a slit of 0.2 to 0.5 in a full one."""
 _LONGEST_BLINK_S = 0.5
 _REST_S = 3.0
-_LIPS = ((61, 67), (62, 66), (63, 65))
-"""Upper and lower inner lip, 68-point convention."""
 
 
 def detect_all(frames: Iterable[UInt8[np.ndarray, "H W 3"]], provider: LandmarkProvider) -> Float[np.ndarray, "N K 3"]:
@@ -34,10 +33,9 @@ def face_height(points: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float
 def mouth_opening(points: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[np.ndarray, " N"]:
     """Gap of the inner lips over the size of the head (forehead to brow line and eye to eye, which no jaw moves)."""
     index = layout.ibug68
-    gaps = [np.linalg.norm(points[:, index[a]] - points[:, index[b]], axis=-1) for a, b in _LIPS]
     tall = np.linalg.norm(points[:, layout.oval[0]] - points[:, index[27]], axis=-1)
     wide = np.linalg.norm(points[:, layout.right_upper_lid[0]] - points[:, layout.left_upper_lid[0]], axis=-1)
-    return np.mean(gaps, 0) / (tall + wide)
+    return lip_gap(points[:, list(index)]) / (tall + wide)
 
 
 def lid_gap(points: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[np.ndarray, " N"]:
