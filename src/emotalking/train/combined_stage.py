@@ -49,7 +49,7 @@ class CombinedFaceStage(FaceStage):
     def deform(self, frame: int) -> Deformed:
         """See :class:`FaceStage`."""
         conditions = self.context.data.conditions.at(frame)
-        va = self.target(frame).va
+        va = conditions.va if self._emotional is None else self._emotional.va
         return self.context.head.deform_face(conditions.audio, conditions.aus, va=va)
 
     def extra(self, frame: int, deformed: Deformed) -> Tensor | None:
