@@ -143,11 +143,10 @@ def test_a_shaking_head_stands_out_at_its_frequency() -> None:
 def test_speech_is_read_no_further_than_needed(tmp_path: Path) -> None:
     ramp = np.linspace(-0.5, 0.5, 32000).astype(np.float32)
     save_wav(tmp_path / "a.wav", ramp)
-    part = sounds.read_speech(tmp_path / "a.wav", 0.5, 1.0)
-    assert len(part.samples) == 8000 and abs(part.samples[0] - ramp[16000]) < 1e-3
     whole = sounds.sounds_to_speak([tmp_path / "a.wav"], tmp_path)[0]
     assert (whole.frames(25, None), whole.frames(25, 7), whole.name) == (50, 7, "a.wav")
-    assert whole.sha256 == sounds.read_speech(tmp_path / "a.wav").sha256 != part.sha256
+    part = sounds.sounds_to_speak([tmp_path / "a.wav"], tmp_path, 0.5)[0]
+    assert len(part.samples) == 8000 and whole.sha256 != part.sha256
     save_wav(tmp_path / "short.wav", ramp[:800])
     with pytest.raises(UserError, match=r"short.wav holds 0.05 s"):
         sounds.sounds_to_speak([tmp_path / "short.wav"], tmp_path)

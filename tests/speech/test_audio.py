@@ -90,6 +90,14 @@ def test_pieces_join_to_the_whole(tmp_path: Path) -> None:
     assert np.array_equal(np.concatenate(pieces), load_audio(tmp_path / "a.wav"))
 
 
+def test_a_part_is_the_same_as_in_the_whole(tmp_path: Path) -> None:
+    save_wav(tmp_path / "a.wav", np.linspace(-0.5, 0.5, 64000).astype(np.float32))
+    whole = load_audio(tmp_path / "a.wav")
+    assert np.array_equal(load_audio(tmp_path / "a.wav", 1.0, 0.5), whole[16000:24000])
+    assert len(load_audio(tmp_path / "a.wav", longest_s=0.00001)) == 1
+    assert len(load_audio(tmp_path / "a.wav", 3.5, 2)) == 8000
+
+
 def test_time_stamps_that_jump_become_silence(tmp_path: Path) -> None:
     encode(tmp_path / "a.mkv", tone(16000, 2.0), 16000, "pcm_f32le", gap=8000)
     samples = load_audio(tmp_path / "a.mkv")

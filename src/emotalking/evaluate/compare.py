@@ -15,8 +15,8 @@ from emotalking.evaluate.intervals import Interval, block_frames, bootstrap, pai
 from emotalking.evaluate.judges import Judges
 from emotalking.evaluate.published import as_published
 from emotalking.evaluate.score import measure
-from emotalking.evaluate.sounds import read_speech
 from emotalking.evaluate.systems import AvatarSource, System
+from emotalking.speech.audio import load_audio
 from emotalking.subject import Subject
 
 _ROOTS = ("v_rmse", "a_rmse")
@@ -151,7 +151,7 @@ def _sound(subject: Subject, indices: Int64[np.ndarray, " N"]) -> Float[np.ndarr
     if not subject.files.audio.exists() or not (np.diff(indices) == 1).all():
         return None
     fps = float(subject.fps)
-    return read_speech(subject.files.audio, len(indices) / fps, float(indices[0]) / fps).samples
+    return load_audio(subject.files.audio, float(indices[0]) / fps, len(indices) / fps)
 
 
 def _check_size(system: System, indices: Int64[np.ndarray, " N"], subject: Subject) -> None:

@@ -65,7 +65,7 @@ def flicker(tones: Float[np.ndarray, "N B B"]) -> Float[np.ndarray, " N"]:
 
 
 def opening_energy(opening: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """Squared change of the lips' gap (``subject.frame.lip_gap``) since the frame before, px^2; nan in the first frame."""
+    """Squared change of the gap (``subject.frame.lip_gap``) since the frame before, px^2; nan in the first frame."""
     return np.concatenate([[np.nan], np.diff(opening) ** 2])[: len(opening)]
 
 

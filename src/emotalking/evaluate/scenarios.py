@@ -24,12 +24,12 @@ from emotalking.evaluate.record import AVATAR, RECORDED, Picture, Report, Result
 from emotalking.evaluate.score import Stopwatch
 from emotalking.evaluate.seen import seen_facts
 from emotalking.evaluate.session import Options, Session
-from emotalking.evaluate.sounds import Speech, read_speech, sounds_to_speak
+from emotalking.evaluate.sounds import Speech, sounds_to_speak
 from emotalking.experts.registry import models
 from emotalking.models.avatar import Avatar
 from emotalking.progress import bar
 from emotalking.render.player import Player
-from emotalking.speech.audio import SAMPLE_RATE
+from emotalking.speech.audio import SAMPLE_RATE, load_audio
 from emotalking.speech.sync_expert import EXPERT_FILE
 from emotalking.subject import Subject
 from emotalking.subject.place import to_runs
@@ -152,7 +152,7 @@ def self_reconstruction(session: Session) -> Found:
     samples = None
     if together and subject.files.audio.exists():
         begin, length = indices[0] / session.fps, len(indices) / session.fps
-        samples = read_speech(subject.files.audio, length, begin).samples
+        samples = load_audio(subject.files.audio, float(begin), length)
     systems: dict[str, Callable[[], Iterable[Any]]] = {
         AVATAR: lambda: reconstruct(avatar, subject, indices, va if avatar.head.emotional else None),
         RECORDED: lambda: (subject.target(int(index)) for index in indices),

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emotalking.errors import UserError
-from emotalking.speech.audio import SAMPLE_RATE, iter_audio, save_wav
+from emotalking.speech.audio import SAMPLE_RATE, load_audio, save_wav
 
 SHORTEST_S = 0.1
 """Less is no speech."""
@@ -53,28 +53,12 @@ def sounds_to_speak(files: Sequence[Path], folder: Path, longest_s: float | int 
     """
     longest_s = None if longest_s is None else max(longest_s, SHORTEST_S)
     files = files or sorted(folder.glob("*.wav")) or _speak(folder)
-    sounds = tuple(read_speech(path, longest_s) for path in files)
+    sounds = tuple(Speech(path.name, load_audio(path, longest_s=longest_s)) for path in files)
     for sound in sounds:
         if len(sound.samples) < SHORTEST_S * SAMPLE_RATE:
             seconds = len(sound.samples) / SAMPLE_RATE
             raise UserError(f"{sound.name} holds {seconds:.2f} s of sound: give at least {SHORTEST_S:g} s.")
     return sounds
-
-
-def read_speech(path: Path, longest_s: float | int | None = None, begin_s: float | int | None = None) -> Speech:
-    """At most ``longest_s`` seconds of a sound or video file, from ``begin_s`` on its clock (None: its beginning).
-
-    Raises:
-        UserError: the file is missing or unreadable, or has no sound.
-    """
-    wanted = None if longest_s is None else int(np.ceil(longest_s * SAMPLE_RATE))
-    pieces, length = [np.zeros(0, np.float32)], 0
-    for piece in iter_audio(path, start=None if begin_s is None else float(begin_s)):
-        pieces.append(piece)
-        length += len(piece)
-        if wanted is not None and length >= wanted:
-            break
-    return Speech(path.name, np.concatenate(pieces)[:wanted])
 
 
 def _speak(folder: Path) -> list[Path]:

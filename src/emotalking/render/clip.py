@@ -16,7 +16,7 @@ from emotalking.render.paste import Paster
 from emotalking.render.player import Emotion, Performer, Player
 from emotalking.render.strip import LONGEST_S, Strip
 from emotalking.render.writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
-from emotalking.speech.audio import SAMPLE_RATE, iter_audio
+from emotalking.speech.audio import SAMPLE_RATE, iter_audio, load_audio
 from emotalking.speech.features import audio_features, imported_track
 from emotalking.speech.tts import Utterance
 
@@ -114,7 +114,7 @@ def render_clip(
                 progress(done, total)
     if picture is not None:
         words, sounds = (audio.words, audio.phonemes) if isinstance(audio, Utterance) else (None, None)
-        picture.save(_beginning(heard), words, sounds)
+        picture.save(heard if isinstance(heard, np.ndarray) else load_audio(heard, longest_s=LONGEST_S), words, sounds)
     return Rendered(
         Path(video) if video is not None else None,
         Path(folder) if folder is not None else None,
@@ -143,20 +143,6 @@ def _check(
                 raise UserError(f"{video} is both the sound and the result: give the result another name.")
     if paste is not None and background is not None:
         raise UserError("pasting back shows the clip's own background: leave --background and --transparent away.")
-
-
-def _beginning(audio: str | Path | Float[np.ndarray, " S"]) -> Float[np.ndarray, " n"]:
-    """The samples that a strip shows."""
-    wanted = round(LONGEST_S * SAMPLE_RATE)
-    if isinstance(audio, np.ndarray):
-        return audio[:wanted]
-    pieces, length = [np.zeros(0, np.float32)], 0
-    for piece in iter_audio(audio):
-        pieces.append(piece)
-        length += len(piece)
-        if length >= wanted:
-            break
-    return np.concatenate(pieces)[:wanted]
 
 
 def _heard(audio: str | Path | Float[np.ndarray, " S"]) -> Iterator[Float[np.ndarray, " n"]]:

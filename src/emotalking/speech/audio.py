@@ -36,7 +36,9 @@ _EXACT_LENGTH = ("wav", "flac", "mov,mp4", "aiff", "w64", "matroska")
 """Containers whose header declares the true length; the others estimate it from the bit rate."""
 
 
-def load_audio(path: str | Path) -> Float[np.ndarray, " S"]:
+def load_audio(
+    path: str | Path, start: float | None = None, longest_s: float | int | None = None
+) -> Float[np.ndarray, " S"]:
     """The sound of ``path`` as float32 mono at 16 kHz in [-1, 1].
 
     Any container, codec, sample format, rate and number of channels that FFmpeg reads; channels are averaged, those of
@@ -44,14 +46,19 @@ def load_audio(path: str | Path) -> Float[np.ndarray, " S"]:
 
     Args:
         path: sound or video file.
+        start: as in :func:`iter_audio`.
+        longest_s: read no further than so many seconds from there (the last sample counts whole); None: all.
 
     Raises:
         UserError: missing, empty or unreadable file, no audio stream, or a file that was cut short.
     """
+    wanted = None if longest_s is None else int(np.ceil(longest_s * SAMPLE_RATE))
     buffer = bytearray()
-    for chunk in iter_audio(path):
+    for chunk in iter_audio(path, start=start):
         buffer += chunk.tobytes()
-    return np.frombuffer(buffer, dtype=np.float32)
+        if wanted is not None and len(buffer) >= 4 * wanted:
+            break
+    return np.frombuffer(buffer, dtype=np.float32)[:wanted]
 
 
 def iter_audio(

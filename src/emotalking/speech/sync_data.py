@@ -95,7 +95,7 @@ def subject_clip(subject: Subject) -> TalkingClip:
     landmarks = subject.landmarks
     points = landmarks.ibug68[shown].astype(np.float64)
     points[~landmarks.detected[shown]] = np.nan
-    samples = load_audio(subject.files.audio)[: int(LONGEST_S * SAMPLE_RATE)]
+    samples = load_audio(subject.files.audio, longest_s=LONGEST_S)
     learn = np.isin(shown, subject.train_indices)
     frames = (subject.original(int(index)) for index in track(shown, f"mouths of {subject.files.root.name}"))
     clip = make_clip(frames, points, samples, learn, _fingerprint(subject))
