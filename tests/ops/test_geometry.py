@@ -116,3 +116,11 @@ def test_shapes_follow_the_batch(shape: tuple[int, ...]) -> None:
     assert normals.gaussian_normals(quats, scales, means, torch.zeros(*shape, 3)).shape == (*shape, 5, 3)
     eye = torch.eye(4).expand(*shape, 4, 4)
     assert cameras.project(means + 5, eye, eye[..., :3, :3]).shape == (*shape, 5, 2)
+
+
+def test_a_part_of_the_picture_is_the_picture_moved() -> None:
+    K, corners = torch.tensor([[500.0, 0, 128], [0, 500, 96], [0, 0, 1]]), torch.tensor([[40.0, 30], [0, 7]])
+    points = torch.randn(9, 3) + torch.tensor([0.0, 0, 5])
+    for corner, part in zip(corners, cameras.crop_intrinsics(K, corners), strict=True):
+        moved = cameras.project(points, torch.eye(4), part)
+        torch.testing.assert_close(moved, cameras.project(points, torch.eye(4), K) - corner)

@@ -11,6 +11,7 @@ from emotalking.generator.protocol import EmotionGenerator
 from emotalking.losses.image import d_ssim, l1
 from emotalking.losses.motion import motion_size
 from emotalking.models.head import render_layer
+from emotalking.ops.cameras import crop_intrinsics
 from emotalking.subject.layouts import Label
 from emotalking.train.data import class_mask
 from emotalking.train.optim import FactorSchedule, network_factor, network_optimizer
@@ -54,6 +55,7 @@ class EmotionStage:
         self.optimizers: dict[str, Optimizer] = {"networks": network_optimizer([self.network], context.config.optim)}
         self._schedule = FactorSchedule(self.optimizers["networks"])
         self._boxes = face_boxes(context.data.points, context.data.size)
+        self._Ks = crop_intrinsics(context.data.K, context.data.K.new_tensor([box[:2] for box in self._boxes]))
 
     def losses(self, iteration: int) -> tuple[dict[str, Tensor], int]:
         """Image terms inside the face's box.
@@ -68,8 +70,8 @@ class EmotionStage:
             face = head.deform_face(conditions.audio, conditions.aus)
         emotional = head.add_emotion(face, wanted.va)
         left, top, right, bottom = self._boxes[wanted.frame]
-        K = data.K - data.K.new_tensor([[0.0, 0.0, left], [0.0, 0.0, top], [0.0, 0.0, 0.0]])
-        layer = render_layer(head.face.gaussians, emotional, conditions.viewmats, K, (right - left, bottom - top))
+        size = (right - left, bottom - top)
+        layer = render_layer(head.face.gaussians, emotional, conditions.viewmats, self._Ks[wanted.frame], size)
         colour = backdrop(self.context)
         rendered = layer.rgb + (1.0 - layer.alpha[..., None]) * colour
         window = (slice(None), slice(top, bottom), slice(left, right))

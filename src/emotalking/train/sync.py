@@ -21,6 +21,7 @@ from emotalking.experts.registry import models
 from emotalking.losses.sync import sync_distance
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import Layer, TalkingHead, render_layer
+from emotalking.ops.cameras import crop_intrinsics
 from emotalking.ops.composite import composite
 from emotalking.progress import console
 from emotalking.speech.sync_expert import EXPERT_FILE, SyncExpert, crop_frames, open_expert
@@ -59,7 +60,7 @@ class SyncTerm:
         """Pixels of the frame that are rendered, width and height."""
         self._rows, self._columns = slice(top, bottom), slice(left, right)
         self._square = Square(square.left - left, square.top - top, square.side)
-        self._K = data.K - data.K.new_tensor([[0.0, 0.0, left], [0.0, 0.0, top], [0.0, 0.0, 0.0]])
+        self._K = crop_intrinsics(data.K, data.K.new_tensor([left, top]))
 
     @property
     def record(self) -> dict[str, str]:
