@@ -1,6 +1,7 @@
 """The blind study: page and key, the server, answers and shares."""
 
 import csv
+import io
 import json
 import re
 import threading
@@ -9,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ import pytest
 from emotalking.cli.main import main
 from emotalking.errors import UserError
 from emotalking.evaluate.study import COLUMNS, QUESTIONS, Study, make_study
-from emotalking.evaluate.study_answers import preference_table, preferences, read_answers, summary
+from emotalking.evaluate.study_answers import preference_table, preferences, read_answers, summary, write_rows
 from emotalking.evaluate.study_server import MOST_BODY, StudyServer
 from emotalking.render.writer import VideoWriter
 
@@ -70,6 +72,15 @@ def test_page_is_blind_and_whole(study: tuple[Study, Path]) -> None:
     assert Study.read(folder / "key.json") == made
     with pytest.raises(UserError, match="holds a study already"):
         make_study({"a": [], "b": []}, folder)
+
+
+def test_page_keeps_its_order_and_offers_another_try(study: tuple[Study, Path]) -> None:
+    """What a browser showed to be wrong: a reload drew another order, a failed sending could not be repeated, and a
+    clip moved to its end counted as seen."""
+    page = (study[1] / "page" / "index.html").read_text()
+    welcome = page[page.index("function welcome()") : page.index("function watched(")]
+    assert welcome.index("keep();") < welcome.index("show()") and "return finish()" in welcome
+    assert "Send again" in page and "if (!watched(video)) return;" in page and "video.onerror" in page
 
 
 def test_embedded_page_needs_no_files(clips: dict[str, list[Path]], tmp_path: Path) -> None:
@@ -176,10 +187,37 @@ def sent(study: Study, choose: str, participant: str = "0123abcd") -> bytes:
 def test_server_stores_valid_answers_once(server: StudyServer) -> None:
     study = server.study
     assert ask(server, "answers", sent(study, "ours"))[0] == 200
+    # A page that did not hear the answer sends the same once more; others under the same number are refused.
+    assert ask(server, "answers", sent(study, "ours"))[0] == 200
     assert ask(server, "answers", sent(study, "rival"))[0] == 409
     assert ask(server, "answers", sent(study, "rival", "00000001"))[0] == 200
     answers = read_answers([server.answers], study)
     assert len(answers) == 12 and preferences(answers, study)["emotion"]["ours"].share == 0.5
+
+
+def test_restarted_server_knows_who_has_answered(server: StudyServer) -> None:
+    assert ask(server, "answers", sent(server.study, "ours"))[0] == 200
+    with StudyServer(server.folder, port=0) as again:
+        assert again.store(json.loads(sent(server.study, "ours")))[0] == 200
+        assert again.store(json.loads(sent(server.study, "rival")))[0] == 409
+    assert len(server.answers.read_text().splitlines()) == 1 + 6
+
+
+def test_answers_reach_the_file_in_one_write(study: tuple[Study, Path], tmp_path: Path) -> None:
+    """A server that is killed between two writes would leave part of a participant, and a file that nobody reads."""
+    made, _ = study
+    answers = read_answers([save(tmp_path / "a.csv", rows_of(made, "ours"))], made) * 200
+    writes: list[int] = []
+
+    class Counted(io.FileIO):
+        def write(self, data: Any) -> int:
+            writes.append(len(data))
+            return super().write(data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, mode, buffering=-1: Counted(path, "a"))
+        write_rows(tmp_path / "b.csv", answers)
+    assert len(writes) == 1 and len((tmp_path / "b.csv").read_bytes().splitlines()) == 1201
 
 
 def test_server_refuses_what_is_malformed(server: StudyServer) -> None:
@@ -217,3 +255,8 @@ def test_commands(clips: dict[str, list[Path]], tmp_path: Path, capsys: pytest.C
     assert main(["study", "-o", str(tmp_path / "other"), "ours"]) == 2
     assert main(["study", "-o", str(tmp_path / "other")]) == 2
     assert main(["study", "-o", str(tmp_path / "other"), "--results"]) == 2
+    assert main(["study", "-o", str(tmp_path), "--serve", "--results"]) == 2
+    capsys.readouterr()
+    (tmp_path / "answers.csv").unlink()
+    assert main(["study", "-o", str(tmp_path), "--results"]) == 2
+    assert "nobody has answered yet" in capsys.readouterr().err

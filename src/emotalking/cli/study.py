@@ -44,11 +44,16 @@ def run(args: argparse.Namespace) -> None:
     from emotalking.errors import UserError
     from emotalking.evaluate.study import ANSWERS, KEY, PAGE, Study, make_study
 
+    if args.results is not None and (args.clips or args.serve):
+        raise UserError("--results stands alone: make or serve the study in a command of its own.")
     if args.results is not None:
         from emotalking.evaluate.study_answers import preference_table, preferences, read_answers, summary
 
         study = Study.read(args.output / KEY)
-        answers = read_answers(args.results or [args.output / ANSWERS], study)
+        stored = args.output / ANSWERS
+        if not args.results and not stored.exists():
+            raise UserError(f"nobody has answered yet ({stored} is not there): serve the study, or name CSV files.")
+        answers = read_answers(args.results or [stored], study)
         print(preference_table(preferences(answers, study), study).markdown())
         print(summary(answers, study))
         return

@@ -1,6 +1,7 @@
 """Answers of a study: the CSV that browsers and the server write, and what they prefer."""
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -99,12 +100,14 @@ def read_answers(paths: Iterable[Path], study: Study) -> list[Answer]:
 
 def write_rows(path: Path, answers: Sequence[Answer]) -> None:
     """Append answers, with a header if the file is new."""
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(COLUMNS)
-        writer.writerows(astuple(answer) for answer in answers)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    if not path.exists():
+        writer.writerow(COLUMNS)
+    writer.writerows(astuple(answer) for answer in answers)
+    # One write to the file, so that a server that is killed leaves all of a participant's answers or none.
+    with path.open("ab", buffering=0) as file:
+        file.write(text.getvalue().encode())
 
 
 @dataclass(frozen=True)

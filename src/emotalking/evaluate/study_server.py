@@ -42,7 +42,9 @@ class StudyServer(ThreadingHTTPServer):
         self.study = Study.read(folder / KEY)
         self.folder, self.answers = folder, folder / ANSWERS
         stored = read_answers([self.answers], self.study) if self.answers.exists() else []
-        self._known = {answer.participant for answer in stored}
+        self._known: dict[str, set[Answer]] = {}
+        for answer in stored:
+            self._known.setdefault(answer.participant, set()).add(answer)
         self._lock = threading.Lock()
         try:
             super().__init__(("127.0.0.1", port), _Handler)
@@ -55,18 +57,21 @@ class StudyServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
     def store(self, body: Any) -> tuple[HTTPStatus, str]:
-        """Check one participant's answers and append them to the file; all or none."""
+        """Check one participant's answers and append them to the file; all or none, and once if they come twice."""
         try:
             answers = self._checked(body)
         except ValueError as error:
             return HTTPStatus.BAD_REQUEST, str(error)
         with self._lock:
-            if answers[0].participant in self._known:
-                return HTTPStatus.CONFLICT, "these answers are stored already"
+            known = self._known.get(answers[0].participant)
+            if known is not None:
+                # A page whose answer was lost on the way sends once more.
+                same = known == set(answers)
+                return (HTTPStatus.OK, "stored") if same else (HTTPStatus.CONFLICT, "you have answered before")
             if self.answers.exists() and self.answers.stat().st_size > MOST_STORED:
                 return HTTPStatus.INSUFFICIENT_STORAGE, "the file of answers is full"
             write_rows(self.answers, answers)
-            self._known.add(answers[0].participant)
+            self._known[answers[0].participant] = set(answers)
         return HTTPStatus.OK, "stored"
 
     def _checked(self, body: Any) -> list[Answer]:
