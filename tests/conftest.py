@@ -1,6 +1,7 @@
 """Fixtures for all rooms."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -30,6 +31,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def real_data() -> Path:
     """Folder of the real sample clips (tests that use it carry the mark ``realdata``)."""
     return Path(os.environ["EMOTALKING_DATA"])
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums of threads may differ in the last bit; one thread makes runs comparable exactly."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -22,15 +22,9 @@ from emotalking.train.data import TrainingData
 
 from .peer_folders import PLACE, SCALE, TURN, make_peer_folder, make_truth, their_viewmats
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FRAMES = 25
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ from emotalking.train.combined_stage import CombinedFaceStage
 from emotalking.train.data import TrainingData
 from emotalking.train.stages import Context, FaceStage
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHORT = [
     "model.emotion.branch=combined",
     "model.face.initial_points=300",
@@ -28,14 +30,6 @@ SHORT = [
     "checkpoint_every=5",
     "audio_start=0",
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def stage(subject: Subject, settings: list[str] | None = None) -> CombinedFaceStage:

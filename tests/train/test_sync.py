@@ -35,6 +35,8 @@ from emotalking.train.stages import Context, FaceStage, MouthStage
 from emotalking.train.sync import SyncTerm, first_iteration, wanted
 from emotalking.train.sync_source import WindowSource, consecutive, frame_steps, spoken, voiced
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHORT = [
     "model.face.initial_points=300",
     "model.mouth.initial_points=60",
@@ -74,15 +76,6 @@ class StandIn:
     def embed_audio(self, windows: Float[Tensor, "B *A"]) -> Float[Tensor, "B D"]:
         loud = windows.unflatten(1, (5, 640)).square().mean(2).sqrt()
         return torch.stack([loud.mean(1), (loud[:, 1:] - loud[:, :-1]).abs().mean(1)], -1)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As in test_training: runs are compared bit by bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

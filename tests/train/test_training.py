@@ -25,6 +25,8 @@ from emotalking.train.finetune_stage import FinetuneStage
 from emotalking.train.stages import Context, FaceStage, MouthStage
 from emotalking.train.trainer import Trainer, TrainingFailed
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHORT = [
     "model.face.initial_points=300",
     "model.mouth.initial_points=60",
@@ -45,15 +47,6 @@ SHORT = [
     "checkpoint_every=5",
     "audio_start=5",
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums of threads may differ in the last bit; one thread makes runs comparable exactly."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def context(subject: Subject, settings: list[str] | None = None, *, normals: bool = False) -> Context:

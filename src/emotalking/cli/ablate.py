@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from emotalking.cli.options import add_judges
+from emotalking.cli.options import add_judges, add_settings
 
 IF_INTERRUPTED = "run the same command again: what is finished is kept, what was begun goes on"
 
@@ -29,14 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset", choices=("tiny", "fast", "paper"), default="fast", help="of every variant (default: %(default)s)"
     )
-    parser.add_argument(
-        "--set",
-        dest="settings",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="change one setting of every variant; may be repeated",
-    )
+    add_settings(parser, "every variant")
     parser.add_argument("--only", metavar="ROWS", help="these rows, separated by commas (default: all)")
     parser.add_argument("--frames", type=int, metavar="N", help="score at most so many frames of each run")
     parser.add_argument(

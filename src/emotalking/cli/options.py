@@ -14,6 +14,18 @@ def add_device(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> N
     )
 
 
+def add_settings(parser: argparse.ArgumentParser, of: str) -> None:
+    """``--set``, as ``settings``; ``of``: what it changes."""
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help=f"change one setting of {of}, such as face.iterations=2000; may be repeated",
+    )
+
+
 def add_judges(parser: argparse.ArgumentParser) -> None:
     """``--expert``, ``--judge``, ``--lpips``."""
     judges = parser.add_argument_group("who measures (each figure names its judge)")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from emotalking.cli.options import add_device
+from emotalking.cli.options import add_device, add_settings
 
 IF_INTERRUPTED = "run the same command again to go on from the last checkpoint"
 
@@ -19,14 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="tiny: minutes on a CPU; fast: minutes on a GPU; paper: the paper's schedule (default: %(default)s)",
     )
     add_device(parser)
-    parser.add_argument(
-        "--set",
-        dest="settings",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="change one setting of the preset, such as face.iterations=2000; may be repeated",
-    )
+    add_settings(parser, "the preset")
     parser.add_argument(
         "--fresh", action="store_true", help="start again even if an interrupted run of the same avatar is there"
     )
