@@ -102,17 +102,21 @@ def test_tables_have_the_papers_shape_and_mark_what_is_published() -> None:
     truth = [single("sync_e", 6.0, "SyncNet v2", 9), single("sync_c", 8.0, "SyncNet v2", 9)]
     result = Result("self", "", 1.0, (a_run(AVATAR, "x", own), a_run(RECORDED, "x", truth)))
     ours, published = paper_tables(a_report(result))
-    assert ours.table.header[:6] == ("Method", "PSNR ↑", "SSIM ↑", "LPIPS ↓", "LMD ↓", "Sync-E ↓/C ↑")
+    assert ours.table.header[:6] == ("Method", "PSNR [dB] ↑", "SSIM ↑", "LPIPS ↓", "LMD [px] ↓", "Sync-E ↓/C ↑")
     assert ours.table.rows[0][5] == "6.000/8.000" and ours.table.rows[1][:2] == ("this avatar", "31.00")
     assert ours.table.rows[1][3] == "-" and "SyncNet v2 (Sync-E, Sync-C)" in ours.note
     assert "not comparable" in published.title and published.table.rows[-1][1] == "33.78"
-    assert [row[0] for row in figure_table(result).rows] == ["PSNR ↑", "Sync-E ↓", "Sync-C ↑"]
+    assert [row[0] for row in figure_table(result).rows] == ["PSNR [dB] ↑", "Sync-E ↓", "Sync-C ↑"]
     assert not_measured(result) == ["Not measured: LPIPS (no weights)."]
     assert cell(None) == "-" and cell(single("psnr", 31.005)) in ("31.00", "31.01")
     cross = Result("cross", "", 1.0, (a_run(AVATAR, "A", own[1:]), a_run(AVATAR, "B", own[1:])))
     table = next(paper_tables(a_report(cross))).table
     assert table.header == ("Method", "Sync-E ↓/C ↑, A", "Sync-E ↓/C ↑, B")
-    assert len(run_table(cross).rows) == 2
+    assert len(run_table(cross).rows) == 2 and run_table(cross).header == ("Run", "Frames", "Sync-E ↓", "Sync-C ↑")
+    silent = Result("self", "", 1.0, (a_run(AVATAR, "x", own), a_run(RECORDED, "x", [absent("sync_e", "no expert")])))
+    assert [row[0] for row in next(paper_tables(a_report(silent))).table.rows] == ["this avatar"]
+    clocked = Result("self", "", 1.0, (a_run(AVATAR, "x", [single("fps", 4.0, frames=2)]),))
+    assert figure_table(clocked).rows[0][-1] == "clock"
     assert all(len({len(row) for row in rows}) == 1 for rows in PUBLISHED.values())
 
 
@@ -199,6 +203,27 @@ def test_the_confusion_counts_frames_with_a_face() -> None:
     assert shares[labels.index("sad")].sum() == 0
     assert plots.confusion_plot(result) is not None and plots.circumplex_plot(result) is not None
     assert plots.sync_plot(result) is None and plots.jitter_plot(result) is None
+
+
+def test_plots_count_the_clips_frames_and_many_runs_become_a_band() -> None:
+    values = per_frame("psnr", np.array([30.0, 35.0, 32.0]))
+    run = a_run(AVATAR, "x", [values, per_frame("psnr_head", np.array([25.0, 26.0, 24.0]))], subject_frames="90-92")
+    plot = plots.psnr_plot(Result("self", "", 1.0, (run,)))
+    assert plot is not None and plot.axes[0].lines[0].get_xdata().tolist() == [90, 91, 92]
+
+    def emotion(count: int) -> Result:
+        spectra = [
+            {"hz": [0.0, *range(1, n)], "px": [9.0, *np.linspace(1, 0.1 * n, n - 1)]} for n in (5, 7, 7, 7, 7, 7)
+        ]
+        runs = [a_run(AVATAR, f"p{n}", [], seen=NOTHING | {"spectrum": spectra[n]}) for n in range(count)]
+        return Result("emotion", "", 1.0, tuple(runs))
+
+    few, many = plots.jitter_plot(emotion(2)), plots.jitter_plot(emotion(6))
+    assert few is not None and many is not None
+    assert [line.get_label() for line in few.axes[0].lines] == ["p0", "p1"]
+    assert few.axes[0].lines[0].get_linestyle() != few.axes[0].lines[1].get_linestyle()
+    assert [line.get_label() for line in many.axes[0].lines] == ["median of 6 runs (band: all of them)"]
+    assert many.axes[0].lines[0].get_xdata().tolist() == [1, 2, 3, 4]  # of the shortest run
 
 
 def test_pictures_show_errors_and_choose_the_loudest_frames() -> None:

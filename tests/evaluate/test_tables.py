@@ -2,7 +2,8 @@
 
 import pytest
 
-from emotalking.evaluate.tables import Bold, Table
+from emotalking.evaluate.tables import Table
+from emotalking.report import Bold
 
 TABLE = Table(["system", "PSNR ↑"], [["a_b & c|d", Bold("33.1 ± 0.2")], ["50 %", "–"]])
 

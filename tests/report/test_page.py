@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emotalking.report import Page, Plot
+from emotalking.report import Bold, Page, Plot
 
 
 def test_page_holds_everything_and_escapes_text(tmp_path: Path) -> None:
@@ -30,6 +30,14 @@ def test_page_holds_everything_and_escapes_text(tmp_path: Path) -> None:
     assert text.count("data:image/jpeg;base64,") == 3 and text.count("<svg") == 1
     assert not re.search(r'(src|href)="(?!data:|#)', text.replace("xlink:", ""))
     assert "<script" not in text and "<?xml" not in text
+
+
+def test_tables_align_numbers_and_mark_the_best() -> None:
+    page = Page("t")
+    page.table(("name", "a", "b"), [("9", Bold("1.5 ± .2"), "x"), ("8", "-", "2")])
+    text = page.html()
+    assert '<td class="number"><b>1.5 ± .2</b></td>' in text and '<th class="number">a</th>' in text
+    assert "<td>x</td>" in text and "<td>2</td>" in text and "<td>9</td>" in text  # b holds a word, the first is a name
 
 
 def test_plots_are_reproducible_and_of_the_asked_size() -> None:

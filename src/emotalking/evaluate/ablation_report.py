@@ -12,9 +12,9 @@ import numpy as np
 from emotalking.evaluate.ablation import VARIANTS, Ablation, Options
 from emotalking.evaluate.figures import KINDS, Figure
 from emotalking.evaluate.record import AVATAR, Report, to_json
-from emotalking.evaluate.tables import Bold, Table
+from emotalking.evaluate.tables import Table, head
 from emotalking.files import write_bytes
-from emotalking.report import Page
+from emotalking.report import Bold, Page
 
 FORMAT, VERSION = "emotalking-ablation", 1
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -49,7 +49,6 @@ PUBLISHED = Table(
 """Table 4 of arXiv 2502.00654: mean of four subjects, SyncNet v2, EmoNet. Its first two row names lost their symbols in
 the text at hand; by the text, the first has the worst LPIPS (normal loss), the second the worst Sync-C (sync loss)."""
 NOT_COMPARABLE = "Table 4 of arXiv 2502.00654 (other data, other experts: not comparable)"
-_ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
 _SCENARIOS = {"self": "", "cross": "cross-domain ", "emotion": "emotion "}
 _PICTURES = ("self_median", "cross_0", "emotion_circle")
 
@@ -76,7 +75,7 @@ def ablation_table(ablation: Ablation) -> Table:
             wins = _known(figures, column) and figures[column].value == best[column]
             cells.append(Bold(text) if wins else text)
         rows.append(cells)
-    return Table(["Method", *(_head(*column) for column in there)], rows)
+    return Table(["Method", *(f"{_SCENARIOS[scenario]}{head(name)}" for scenario, name in there)], rows)
 
 
 def notes_of(ablation: Ablation, options: Options) -> list[str]:
@@ -167,8 +166,3 @@ def _best(figures: list[Figure]) -> float | None:
         return None
     values = [figure.value for figure in figures]
     return max(values) if figures[0].better == "higher" else min(values)
-
-
-def _head(scenario: str, name: str) -> str:
-    kind = KINDS[name]
-    return f"{_SCENARIOS[scenario]}{kind.title}{f' [{kind.unit}]' if kind.unit else ''}{_ARROWS[kind.better]}"

@@ -16,16 +16,15 @@ from emotalking.evaluate.intervals import BLOCK_S, DRAWS
 from emotalking.evaluate.pictures import ERROR_GAIN, error_map
 from emotalking.evaluate.record import to_json
 from emotalking.evaluate.systems import System
-from emotalking.evaluate.tables import Bold, Table
+from emotalking.evaluate.tables import Table, head
 from emotalking.files import write_bytes
-from emotalking.report import Page, Plot
+from emotalking.report import Bold, Page, Plot
 from emotalking.subject import Subject
 from emotalking.subject.place import to_runs
 
 FORMAT, VERSION = "emotalking-comparison", 1
 _WIDE = 340
 """Pixels of a picture on the page."""
-_ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
 
 
 def write_report(
@@ -93,7 +92,7 @@ def main_table(comparison: Comparison) -> Table:
             wins = row.kind != "recording" and figure is not None and figure.value == best[name]
             cells.append(Bold(text) if wins else text)
         rows.append(cells)
-    return Table(["system", *(_head(name) for name in names)], rows)
+    return Table(["system", *(head(name) for name in names)], rows)
 
 
 def difference_table(comparison: Comparison) -> Table | None:
@@ -103,7 +102,7 @@ def difference_table(comparison: Comparison) -> Table | None:
     if not names:
         return None
     rows = [[row.name, *(_difference(row, name) for name in names)] for row in others]
-    return Table(["difference (p)", *(_head(name) for name in names)], rows)
+    return Table(["difference (p)", *(head(name) for name in names)], rows)
 
 
 def published_table(comparison: Comparison) -> Table | None:
@@ -170,12 +169,6 @@ def _number(value: float, name: str, *, sign: bool = False) -> str:
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
     return "–" if math.isnan(value) else f"{value:{'+' if sign else ''}.{KINDS[name].decimals}f}"
-
-
-def _head(name: str) -> str:
-    kind = KINDS[name]
-    unit = f" [{kind.unit}]" if kind.unit else ""
-    return f"{kind.title}{unit}{_ARROWS[kind.better]}"
 
 
 def _best(figures: Sequence[Figure | None]) -> float | None:

@@ -39,7 +39,7 @@ def make_page(report: Report, folder: Path) -> Page:
             page.verdict(note, "warn")
     page.heading("Tables")
     for titled in paper_tables(report):
-        page.text(titled.title)
+        page.subheading(titled.title)
         _put(page, titled.table)
         if titled.note:
             page.text(titled.note)
@@ -110,7 +110,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "clip", f"{clip.get('name', 'not recorded')}, SHA-256 {clip.get('sha256', 'not recorded')}"
     yield "trained by", str(known["training"].get("command") or "not recorded")
     for sound in known["sounds"]:
-        yield "sound", f"{sound['name']}, SHA-256 {sound['sha256'][:16]}"
+        yield f"sound {sound['name']}", f"SHA-256 {sound['sha256'][:16]}"
     for what, judge in known["judges"].items():
         yield f"judge: {what}", str(judge)
     yield "machine", f"{machine['processor']}, {machine['cores']} cores, GPU: {machine['gpu'] or 'none'}"

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from emotalking.evaluate.figures import KINDS, Figure
 from emotalking.evaluate.record import AVATAR, RECORDED, Report, Result
-from emotalking.evaluate.tables import Table
+from emotalking.evaluate.tables import Table, head
 
+_UNJUDGED = {"fps": "clock"}
+"""What figures without a judge are taken from, where it is not the pixels."""
 NOT_COMPARABLE = "published, other data, other experts: not comparable"
-_ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
 _COLUMNS = {
     "self": (("psnr",), ("ssim",), ("lpips",), ("lmd",), ("sync_e", "sync_c"), ("aue_u",), ("aue_l",), ("fps",)),
     "cross": (("sync_e", "sync_c"),),
@@ -70,8 +71,9 @@ def paper_tables(report: Report) -> Iterator[Titled]:
         columns = _columns(result)
         header = ("Method", *(title for title, _ in columns))
         rows = [("this avatar", *_cells(columns, AVATAR))]
-        if result.of(RECORDED):
-            rows.insert(0, (RECORDED, *_cells(columns, RECORDED)))
+        recorded = tuple(_cells(columns, RECORDED)) if result.of(RECORDED) else ()
+        if set(recorded) - {"-"}:
+            rows.insert(0, (RECORDED, *recorded))
         yield Titled(_TITLES[name], Table(header, rows), " ".join((*_judges(result), *result.notes)))
         names = ("Testset A", "Testset B") if name == "cross" else tuple(header[1:])
         title = f"Table {_NUMBERS[name]} of arXiv 2502.00654 ({NOT_COMPARABLE})"
@@ -87,9 +89,8 @@ def figure_table(result: Result) -> Table:
         if not math.isnan(figure.value):
             values = [cell(summary.get(name)) for summary in summaries]
             counts = (str(figure.frames), str(figure.missing))
-            head = KINDS[name].title + _ARROWS[figure.better]
-            rows.append((head, *values, figure.unit, *counts, figure.judge or "pixels"))
-    return Table(("Figure", *systems, "Unit", "Frames", "Missing", "Measured by"), rows)
+            rows.append((head(name), *values, *counts, figure.judge or _UNJUDGED.get(name, "pixels")))
+    return Table(("Figure", *systems, "Frames", "Missing", "Measured by"), rows)
 
 
 def not_measured(result: Result) -> list[str]:
@@ -102,11 +103,12 @@ def not_measured(result: Result) -> list[str]:
 
 
 def run_table(result: Result) -> Table:
-    """One row a run: a sound, or a commanded point."""
-    names = [name for column in _COLUMNS[result.scenario] for name in column]
+    """One row a run (a sound, or a commanded point), a column each figure of the paper's table that some run has."""
+    wanted = [name for column in _COLUMNS[result.scenario] for name in column]
+    names = [name for name in wanted if any(cell(run.figures.get(name)) != "-" for run in result.of(AVATAR))]
     runs = [(run.title if run.title == run.sound else f"{run.title}: {run.sound}", run) for run in result.of(AVATAR)]
     rows = [(title, str(run.frames), *(cell(run.figures.get(name)) for name in names)) for title, run in runs]
-    return Table(("Run", "Frames", *(KINDS[name].title for name in names)), rows)
+    return Table(("Run", "Frames", *map(head, names)), rows)
 
 
 def cell(figure: Figure | None) -> str:
@@ -143,8 +145,7 @@ def _cells(columns: Sequence[Column], system: str) -> Iterator[str]:
 
 
 def _head(names: Sequence[str]) -> str:
-    titles = [KINDS[name].title + _ARROWS[KINDS[name].better] for name in names]
-    return "/".join(titles).replace("/Sync-C", "/C")
+    return "/".join(map(head, names)).replace("/Sync-C", "/C")
 
 
 def _judges(result: Result) -> list[str]:

@@ -1,14 +1,22 @@
 """Plots of an evaluation, from its report alone."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 from matplotlib.patches import Circle
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from emotalking.emotion.circumplex import TEST_POINTS
-from emotalking.evaluate.record import AVATAR, RECORDED, Result, array
+from emotalking.evaluate.record import AVATAR, RECORDED, Result, Run, array
 from emotalking.report import Plot
+from emotalking.subject.place import from_runs
 
 _COLOURS = {AVATAR: "#2f6fde", RECORDED: "#8a93a5"}
+_STYLES = ("-", "--", ":", "-.")
+"""Of lines, so that they can be told apart without their colours."""
+_MOST_LINES = 4
 _COMMANDED, _MEASURED = "#1d2330", "#e0672f"
 
 
@@ -19,14 +27,15 @@ def psnr_plot(result: Result) -> Plot | None:
         return None
     plot = Plot()
     axes = plot.axes[0]
+    numbers = from_runs(runs[0].subject_frames)
     for name, colour in (("psnr", _COLOURS[AVATAR]), ("psnr_head", _MEASURED)):
         values = runs[0].figures[name].per_frame
         if values is None or np.isnan(values).all():
             continue
-        axes.plot(values, color=colour, label={"psnr": "whole frame", "psnr_head": "head"}[name])
+        axes.plot(numbers, values, color=colour, label={"psnr": "whole frame", "psnr_head": "head"}[name])
         for at in (int(np.nanargmin(values)), int(np.nanargmax(values))):
-            axes.plot(at, values[at], "o", color=colour, markersize=4)
-    axes.set(xlabel=f"frame (of {runs[0].subject_frames})", ylabel="PSNR [dB]")
+            axes.plot(numbers[at], values[at], "o", color=colour, markersize=4)
+    axes.set(xlabel="frame of the clip", ylabel="PSNR [dB]")
     axes.legend(ncols=2)
     return plot
 
@@ -38,17 +47,11 @@ def sync_plot(result: Result) -> Plot | None:
         return None
     plot = Plot(height=2.8)
     axes = plot.axes[0]
-    for number, run in enumerate(runs):
-        curve = array(run.seen["sync"]["curve"])
-        offsets = np.arange(len(curve)) - len(curve) // 2
-        own = result.scenario == "self"
-        colour = _COLOURS[run.system] if own else f"C{number}"
-        label = run.system if own else run.title
-        axes.plot(offsets, curve, color=colour, alpha=0.8, label=label)
+    curves = [array(run.seen["sync"]["curve"]) for run in runs]
+    offsets = np.arange(len(curves[0])) - len(curves[0]) // 2
     axes.axvline(0, color="#c9ced8", linewidth=0.8)
+    _lines(axes, result, runs, offsets, curves)
     axes.set(xlabel="sound moved by [frames]", ylabel="distance", title=f"expert: {runs[0].seen['sync']['expert']}")
-    if len(runs) <= 4:
-        axes.legend()
     return plot
 
 
@@ -59,15 +62,33 @@ def jitter_plot(result: Result) -> Plot | None:
         return None
     plot = Plot()
     axes = plot.axes[0]
-    for run in runs if result.scenario == "self" else runs[:2]:
-        spectrum = run.seen["spectrum"]
-        label = run.system if result.scenario == "self" else run.title
-        colour = _COLOURS[run.system] if result.scenario == "self" else None
-        hz, px = array(spectrum["hz"])[1:], array(spectrum["px"])[1:]
-        axes.plot(hz, np.maximum(px, 1e-4), label=label, color=colour)
+    spectra = [(array(run.seen["spectrum"]["hz"])[1:], array(run.seen["spectrum"]["px"])[1:]) for run in runs]
+    # Runs of other lengths have other frequencies.
+    hz = min((known for known, _ in spectra), key=len)
+    _lines(axes, result, runs, hz, [np.maximum(np.interp(hz, known, px), 1e-4) for known, px in spectra])
     axes.set(xlabel="frequency [Hz]", ylabel="amplitude [px]", yscale="log")
-    axes.legend()
+    # A decade or less has one tick by default, and its minor ones as powers of ten.
+    axes.yaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     return plot
+
+
+def _lines(
+    axes: Any, result: Result, runs: Sequence[Run], x: Float[np.ndarray, " n"], series: Sequence[np.ndarray]
+) -> None:
+    """A line each run; where they are many, their median in a band from the smallest to the largest."""
+    if len(runs) > _MOST_LINES:
+        axes.fill_between(x, np.min(series, 0), np.max(series, 0), color=_COLOURS[AVATAR], alpha=0.2, linewidth=0)
+        label = f"median of {len(runs)} runs (band: all of them)"
+        axes.plot(x, np.median(series, 0), color=_COLOURS[AVATAR], label=label)
+    else:
+        for number, (run, values) in enumerate(zip(runs, series, strict=True)):
+            own = result.scenario == "self"
+            style = _STYLES[number % len(_STYLES)]
+            colour, label = (_COLOURS[run.system], run.system) if own else (f"C{number}", run.title)
+            axes.plot(x, values, color=colour, linestyle=style, label=label)
+    axes.legend()
 
 
 def circumplex_plot(result: Result) -> Plot | None:
@@ -93,7 +114,9 @@ def circumplex_plot(result: Result) -> Plot | None:
         axes.plot(valence, arousal, "x", color=_COMMANDED, markersize=7, label=names[2])
         axes.annotate(run.label, (valence, arousal), (4, 4), textcoords="offset points", fontsize=7, color="#5d6678")
     axes.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), xlabel="valence", ylabel="arousal", aspect="equal")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
+    legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
+    for handle in legend.legend_handles:
+        handle.set_alpha(1)
     return plot
 
 

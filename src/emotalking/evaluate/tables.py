@@ -4,6 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from emotalking.evaluate.figures import KINDS
+from emotalking.report import Bold
+
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -25,8 +28,13 @@ _LATEX = {
 }
 
 
-class Bold(str):
-    """A cell that stands out: the best of its column."""
+_ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
+
+
+def head(name: str) -> str:
+    """A figure's column head: title, unit, and an arrow that tells which way is better."""
+    kind = KINDS[name]
+    return f"{kind.title}{f' [{kind.unit}]' if kind.unit else ''}{_ARROWS[kind.better]}"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -27,9 +28,20 @@ p { max-width: 48rem; } .sub, figcaption { color: var(--soft); font-size: .9rem;
 table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .9rem .3rem 0; text-align: left; vertical-align: top; }
 th { color: var(--soft); font-weight: 600; font-size: .85rem; }
+th.number, td.number { text-align: right; } td { overflow-wrap: break-word; } th { white-space: nowrap; }
+.wide { overflow-x: auto; }
+h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
 figure { margin: .5rem 0; } img, svg { max-width: 100%; height: auto; }
 .row { display: flex; flex-wrap: wrap; gap: .8rem; align-items: flex-start; }
 """
+
+
+_NUMBER = re.compile(r"[-+−]?\d*\.?\d+( ?[±(/].*)?|inf|[-–]?")
+"""What a cell of a column of numbers holds: with an interval, a p, a second number, or nothing."""
+
+
+class Bold(str):
+    """A table's cell that stands out: the best of its column."""
 
 
 class Page:
@@ -50,6 +62,10 @@ class Page:
         """Begin a section."""
         self._parts.append(f"<h2>{html.escape(text)}</h2>")
 
+    def subheading(self, text: str) -> None:
+        """Begin a part of a section."""
+        self._parts.append(f"<h3>{html.escape(text)}</h3>")
+
     def text(self, text: str) -> None:
         """A paragraph."""
         self._parts.append(f"<p>{html.escape(text)}</p>")
@@ -59,10 +75,18 @@ class Page:
         self._parts.append(f'<div class="badge {tone}">{html.escape(text)}</div>')
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Rows under a header; cells are written with ``str``."""
-        head = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in header)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in row) + "</tr>" for row in rows)
-        self._parts.append(f"<table><tr>{head}</tr>{body}</table>")
+        """Rows under a header; cells are written with ``str``, columns of numbers aligned right, :class:`Bold` bold."""
+        columns = [[row[at] for row in rows] for at in range(len(header))]
+        marks = [
+            ' class="number"' if at and column and all(_NUMBER.fullmatch(str(cell)) for cell in column) else ""
+            for at, column in enumerate(columns)
+        ]
+        head = "".join(f"<th{mark}>{html.escape(str(cell))}</th>" for mark, cell in zip(marks, header, strict=True))
+        body = "".join(
+            f"<tr>{''.join(f'<td{mark}>{_cell(cell)}</td>' for mark, cell in zip(marks, row, strict=True))}</tr>"
+            for row in rows
+        )
+        self._parts.append(f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>')
 
     def facts(self, facts: Mapping[str, Any]) -> None:
         """Names and values, two columns."""
@@ -99,6 +123,11 @@ class Page:
     def _figure(self, inner: str, caption: str) -> None:
         note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
         self._parts.append(f"<figure>{inner}{note}</figure>")
+
+
+def _cell(cell: Any) -> str:
+    text = html.escape(str(cell))
+    return f"<b>{text}</b>" if isinstance(cell, Bold) else text
 
 
 def _image_tag(image: np.ndarray, quality: int, alt: str) -> str:
