@@ -137,12 +137,31 @@ def test_cutting_and_blocks_leave_no_trace(talk: Performance, monkeypatch: pytes
     assert np.array_equal(speech_track(np.array_split(sound, 13)).speaking, whole)
 
 
+def test_no_more_is_listened_to_than_was_asked_for(talk: Performance) -> None:
+    given = []
+
+    def second_by_second():
+        for second in range(150):
+            given.append(second)
+            yield talk.waveform[:SAMPLE_RATE]
+
+    track = speech_track(second_by_second())
+    assert not given
+    early = track.frames(0, 50, 25)
+    assert 2 < len(given) < 60
+    middle = track.frames(1000, 1010, 25)
+    assert len(given) < 120
+    whole = track.speaking
+    assert len(given) == 150 and len(whole) == 7500
+    assert np.array_equal(track.frames(0, 50, 25), early) and np.array_equal(track.frames(1000, 1010, 25), middle)
+
+
 def test_edges_are_soft_and_in_time() -> None:
     speaking = np.zeros(200, bool)
     speaking[100:130] = True
     begin, end = 100 * STEP_S, 130 * STEP_S
     times = np.arange(0, 4, 0.002)
-    gate = SpeechTrack(speaking).at(times)
+    gate = SpeechTrack([speaking]).at(times)
     assert gate.dtype == np.float32 and gate.min() == 0 and gate.max() == 1
     assert (gate[(times > begin - OPENS_S[1] + 0.01) & (times < end + CLOSES_S[0] - 0.01)] > 0.999).all()
     assert not gate[(times < begin - OPENS_S[0] - 0.01) | (times > end + CLOSES_S[1] + 0.01)].any()

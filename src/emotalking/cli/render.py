@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
         note("this avatar has not learned its closed lips: in silence they rest as they may (train it again to close)")
     begin = time.perf_counter()
     with bar() as progress:
-        task = progress.add_task("render", total=None, note="")
+        task = progress.add_task("listen", total=None, note="")
         made = api.render(
             avatar,
             speech,
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> None:
             batch=args.batch,
             overwrite=args.overwrite,
             silence_gate=not args.no_silence_gate,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=lambda done, total: progress.update(task, description="render", completed=done, total=total),
         )
     rate = made.frames / (time.perf_counter() - begin)
     where = " and ".join(str(place) for place in (made.video, made.folder, made.strip) if place is not None)

@@ -110,6 +110,9 @@ class Player:
     def listen(self, audio: Sound, features: FrameFeatures | None = None, *, silence_gate: bool = True) -> Heard:
         """The avatar's kind of features of a sound, and where in it somebody speaks; files are read in a stream.
 
+        Features rest on the level and the noise of the whole sound, so all of it is read here; where somebody speaks is
+        found while the frames are made.
+
         Args:
             audio: what is heard; features alone do not tell where there is silence.
             features: features of this sound that another program computed.
@@ -130,7 +133,11 @@ class Player:
             track = features_of(audio, self.avatar.audio_features)
         if not (silence_gate and self.avatar.closes_lips):
             return Heard(track)
-        return Heard(track, speech_track([audio] if isinstance(audio, np.ndarray) else iter_audio(audio)))
+        speech = speech_track([audio] if isinstance(audio, np.ndarray) else iter_audio(audio))
+        if features is not None:
+            # Nobody has read the file yet, and what is wrong with it must be known before the first frame.
+            speech.finish()
+        return Heard(track, speech)
 
     def num_frames(self, heard: Heard, seconds: float | None = None) -> int:
         """Frames that cover the sound, or its first ``seconds``."""

@@ -72,12 +72,34 @@ _BLOCK, _CONTEXT = 1500, 400
 """Steps decided at once, and steps on either side that can bear on them (multiples of _FLOOR_EVERY)."""
 
 
-@dataclass(frozen=True)
 class SpeechTrack:
-    """Where somebody speaks in a recording."""
+    """Where somebody speaks in a recording; it is listened to as far as was asked for, and no further.
 
-    speaking: Bool[np.ndarray, " S"]
-    """Step s is centred on (s + 1/2) 20 ms."""
+    Hours of sound take minutes to listen to, and a video can begin long before that.
+    """
+
+    def __init__(self, decided: Iterable[Bool[np.ndarray, " _"]]) -> None:
+        """``decided``: consecutive pieces of :attr:`speaking`, taken one by one."""
+        self._rest = iter(decided)
+        self._known = np.zeros(0, bool)
+
+    @property
+    def speaking(self) -> Bool[np.ndarray, " S"]:
+        """Step s is centred on (s + 1/2) 20 ms; the whole recording is listened to."""
+        self.finish()
+        return self._known
+
+    def finish(self) -> None:
+        """Listen to the whole recording."""
+        self._listen(None)
+
+    def _listen(self, steps: int | None) -> None:
+        """Know so many steps, or as many as there are."""
+        while steps is None or len(self._known) < steps:
+            piece = next(self._rest, None)
+            if piece is None:
+                return
+            self._known = np.concatenate([self._known, piece])
 
     def at(self, times_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
         """The gate at times: 1 in speech, 0 in silence, smooth between (:data:`OPENS_S`, :data:`CLOSES_S`), float32.
@@ -90,10 +112,11 @@ class SpeechTrack:
         distance = np.maximum(np.abs(ahead) - STEP_S / 2, 0.0)
         far, near = np.where(ahead > 0, OPENS_S[0], CLOSES_S[1]), np.where(ahead > 0, OPENS_S[1], CLOSES_S[0])
         ramp = np.clip((far - distance) / (far - near), 0.0, 1.0)
-        inside = (steps >= 0) & (steps < len(self.speaking))
+        self._listen(int(steps.max(initial=-1)) + 1)
+        inside = (steps >= 0) & (steps < len(self._known))
         if not inside.any():
             return np.zeros(len(times_s), np.float32)
-        heard = self.speaking[np.clip(steps, 0, len(self.speaking) - 1)] & inside
+        heard = self._known[np.clip(steps, 0, len(self._known) - 1)] & inside
         # The ease of a smoothstep: speed zero at both ends, so that lips neither start nor stop with a jerk.
         return (heard * ramp**2 * (3.0 - 2.0 * ramp)).max(1).astype(np.float32)
 
@@ -103,12 +126,12 @@ class SpeechTrack:
 
 
 def speech_track(chunks: Iterable[Float[np.ndarray, " _"]]) -> SpeechTrack:
-    """Find the speech in a recording.
+    """Find the speech in a recording, when the track is asked for it.
 
     Args:
         chunks: consecutive pieces of float32 mono at 16 kHz in [-1, 1], of any length.
     """
-    return SpeechTrack(np.concatenate([np.zeros(0, bool), *map(_decide_middle, _blocks(chunks))]))
+    return SpeechTrack(map(_decide_middle, _blocks(chunks)))
 
 
 @dataclass(frozen=True)
