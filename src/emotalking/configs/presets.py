@@ -23,7 +23,7 @@ PAPER = TrainConfig(
         iterations=50_000,
         warmup=3_000,
         schedule_knee=39_000,
-        losses=LossConfig(sync=0.05),
+        losses=LossConfig(lpips=0.2, lpips_last=1_000, sync=0.05),
         densify=DensifyConfig(),
         freeze_geometry_from=49_000,
         curriculum_every=7,
@@ -32,13 +32,39 @@ PAPER = TrainConfig(
         iterations=50_000,
         warmup=3_000,
         schedule_knee=40_000,
-        losses=LossConfig(normal=0.05, normal_tv=0.005, normal_residual=0.001, sync=0.05),
+        losses=LossConfig(
+            attention=1e-4,
+            lpips=0.2,
+            lpips_lips=0.01,
+            lpips_last=3_000,
+            patch_min=64,
+            patch_max=96,
+            normal=0.05,
+            normal_tv=0.005,
+            normal_residual=0.001,
+            sync=0.05,
+        ),
         densify=DensifyConfig(grad_threshold=5e-4, until=49_000),
         curriculum_every=15,
         hair_every=7,
     ),
-    emotion=EmotionStageConfig(iterations=50_000, schedule_knee=40_000, losses=LossConfig(silhouette=0.0, sync=0.001)),
-    finetune=FinetuneStageConfig(iterations=20_000),
+    emotion=EmotionStageConfig(
+        iterations=50_000,
+        schedule_knee=40_000,
+        losses=LossConfig(
+            silhouette=0.0,
+            lpips=0.2,
+            lpips_last=3_000,
+            patch_min=64,
+            patch_max=96,
+            normal=0.05,
+            normal_tv=0.005,
+            sync=0.001,
+        ),
+    ),
+    finetune=FinetuneStageConfig(
+        iterations=20_000, losses=LossConfig(silhouette=0.0, motion=0.0, lpips=0.5, lpips_last=10_000)
+    ),
     sync=SyncConfig(expert="personal"),
     checkpoint_every=5_000,
 )
@@ -55,6 +81,7 @@ FAST = TrainConfig(
         schedule_knee=2_400,
         losses=LossConfig(sync=0.05),
         sh_every=500,
+        means_until=2_000,
         densify=DensifyConfig(start=300, until=2_000, size_from=500, max_gaussians=20_000),
     ),
     face=BranchStageConfig(
@@ -62,6 +89,7 @@ FAST = TrainConfig(
         warmup=1_200,
         schedule_knee=4_800,
         losses=LossConfig(lips=0.5, sync=0.05),
+        means_until=4_500,
         densify=DensifyConfig(start=300, until=4_500, grad_threshold=3e-4, size_from=1_200, max_gaussians=40_000),
     ),
     emotion=EmotionStageConfig(
@@ -85,6 +113,7 @@ TINY = TrainConfig(
         schedule_knee=960,
         losses=LossConfig(sync=0.05),
         sh_every=300,
+        means_until=800,
         densify=DensifyConfig(start=100, until=800, size_from=150, max_gaussians=2_000),
     ),
     face=BranchStageConfig(
@@ -93,6 +122,7 @@ TINY = TrainConfig(
         schedule_knee=2_800,
         losses=LossConfig(lips=1.0, sync=0.05),
         sh_every=600,
+        means_until=2_000,
         densify=DensifyConfig(start=100, until=2_000, grad_threshold=3e-4, size_from=400, max_gaussians=9_000),
     ),
     emotion=EmotionStageConfig(

@@ -79,12 +79,29 @@ class LossConfig:
     """L1 and D-SSIM of the face stage once more, on the lip box alone. The lips are one pixel in forty, so without it a
     short run learns everything but them (on the demo's clip their opening correlates with the truth by -0.1 without
     and 0.8 with it); the published 50,000 iterations do without."""
+    attention: float = 0.0
+    """Rendered attention where it does not belong, in the face stage after warm-up: the action units' on the lips, and
+    both maps on the hair in the iterations that compare it (`hair_every`)."""
+    lpips: float = 0.0
+    """LPIPS of patches in the last `lpips_last` iterations, never in the warm-up, where `perceptual.backbone`'s
+    weights are (S12, S14, S15, S16)."""
+    lpips_lips: float = 0.0
+    """LPIPS of the lip box, in the face stage; the patches then leave that box out (paper-spec 7.2)."""
+    lpips_last: int = 0
+    """See `lpips`. Assumption: the paper gives the weights and not the iterations; these are TalkingGaussian's."""
+    patch_min: int = 32
+    """Least side of a patch in pixels, even."""
+    patch_max: int = 42
+    """Largest side of a patch in pixels, even."""
     normal: float = 0.0
-    """Rendered against given normal map, in the face stage, where the subject has normal maps."""
+    """L1 of rendered and given normal map, in the face and emotion stages, where the subject has normal maps."""
+    normal_cosine: float = 0.0
+    """1 - cosine of rendered and given normal map, likewise: another reading of the paper's normal loss, which does
+    not say how the maps are compared."""
     normal_tv: float = 0.0
     """Total variation of the rendered normal map; likewise."""
     normal_residual: float = 0.0
-    """Mean absolute normal residual; likewise."""
+    """Mean absolute normal residual, in the face stage."""
     sync: float = 0.0
     """Sync distance (eq. 9) of five rendered frames, after warm-up, where `sync.expert` names an expert.
 
@@ -93,6 +110,27 @@ class LossConfig:
     times less. It is kept: on the synthetic actor (`tiny`, one run each) unseen speech came from 0.95 to 0.85 by a
     judge that training never saw and the square around the mouth lost 0.6 dB; with 0.2, and fewer windows of the own
     sound, it came to 0.82 and lost 1.9 dB."""
+
+    @property
+    def normals(self) -> bool:
+        """Whether rendered normals are compared."""
+        return self.normal > 0 or self.normal_cosine > 0 or self.normal_tv > 0
+
+    def validate(self) -> None:
+        """Raise ValueError for values that cannot be."""
+        if not 2 <= self.patch_min <= self.patch_max or self.patch_min % 2 or self.patch_max % 2:
+            raise ValueError("losses.patch_min and losses.patch_max must be even, at least 2, and in this order")
+
+
+@dataclass(frozen=True)
+class PerceptualConfig:
+    """The perceptual loss (paper S12, S14-S16; paper-spec 7.2). Its weights are each stage's `losses.lpips`."""
+
+    backbone: str = "auto"
+    """LPIPS backbone: `alex` (the baseline's), `vgg`, `squeeze`, `none`, or `auto`: the first of these whose files are
+    in the model folder."""
+    patches: int = 0
+    """At most so many patches a step, drawn from all of the frame's; 0: all."""
 
 
 @dataclass(frozen=True)
@@ -144,15 +182,18 @@ class BranchStageConfig:
     warmup: int
     """Iterations of the static, canonical model before motion begins."""
     schedule_knee: int
-    """Network rates fall by 0.5^(it/knee) until here, then as 0.1^(it/iterations)."""
+    """Network rates fall by 0.5^(it/knee) until here, then as 0.1^(it/iterations), or, where `freeze_geometry_from`
+    ends their learning, as 0.1^(it/that)."""
     densify: DensifyConfig
     """Growth and pruning."""
     losses: LossConfig = LossConfig()
     """Weights."""
+    means_until: int = 45_000
+    """Iteration at which the position rate reaches `optim.means_final`."""
     sh_every: int = 1_000
     """The colours gain one spherical-harmonic degree every so many iterations."""
     freeze_geometry_from: int = 0
-    """From here on only colours and opacities train (0: never)."""
+    """From here on only colours and opacities train (0: never), before black where the backdrop was green."""
     curriculum_every: int = 0
     """Every so many iterations the frame must suit the curriculum (paper-spec 8); 0: never."""
     hair_every: int = 0
@@ -213,6 +254,8 @@ class TrainConfig:
     """Rates."""
     sync: SyncConfig = field(default_factory=SyncConfig)
     """The sync loss of the mouth, face and emotion stages."""
+    perceptual: PerceptualConfig = field(default_factory=PerceptualConfig)
+    """The perceptual loss of all stages."""
     audio_start: int = 0
     """Updates that teach the audio encoders the tracked lip shape before the first stage (0: none, as published)."""
     background: str = "green"
@@ -223,6 +266,18 @@ class TrainConfig:
     checkpoint_every: int = 1_000
     """Iterations between checkpoints."""
 
+    @property
+    def stages(self) -> "tuple[BranchStageConfig | EmotionStageConfig | FinetuneStageConfig, ...]":
+        """The settings of the stages that run, in order."""
+        emotion = (self.emotion,) if self.model.emotion.branch == "separate" else ()
+        return (self.mouth, self.face, *emotion, self.finetune)
+
+    @property
+    def normals(self) -> bool:
+        """Whether any stage compares normals."""
+        emotion = self.model.emotion.branch == "separate" and self.emotion.losses.normals
+        return self.face.losses.normals or emotion
+
     def validate(self) -> None:
         """Raise ValueError for an order of events that cannot be."""
         for name, stage in (("mouth", self.mouth), ("face", self.face)):
@@ -230,6 +285,12 @@ class TrainConfig:
                 raise ValueError(f"{name}.warmup must lie in 0..{name}.iterations ({stage.iterations})")
             if stage.densify.every < 1:
                 raise ValueError(f"{name}.densify.every must be at least 1")
+            if stage.means_until < 1:
+                raise ValueError(f"{name}.means_until must be at least 1")
+        for stage in self.stages:
+            stage.losses.validate()
+        if self.perceptual.backbone not in ("auto", "alex", "vgg", "squeeze", "none"):
+            raise ValueError("perceptual.backbone must be 'auto', 'alex', 'vgg', 'squeeze' or 'none'")
         self.sync.validate()
         if not 0.0 <= self.emotion.real_share <= 1.0:
             raise ValueError("emotion.real_share must lie in 0..1")

@@ -25,6 +25,10 @@ class DensifyState:
     """Sum of screen-space gradient norms, in normalised device units."""
     seen: Float[Tensor, "N"]
     """Views that touched it."""
+    grown: int = 0
+    """Gaussians that the densification before added."""
+    pruned: int = 0
+    """Gaussians that it then removed."""
 
     @classmethod
     def zeros(cls, count: int, device: torch.device | str) -> "DensifyState":
@@ -32,7 +36,7 @@ class DensifyState:
         return cls(*(torch.zeros(count, device=device) for _ in range(2)))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Tensors by name, for a checkpoint."""
+        """What is gathered, by name, for a checkpoint."""
         return {"gradient": self.gradient, "seen": self.seen}
 
 
@@ -63,14 +67,18 @@ def densify_and_prune(
         generator: CPU generator of the split positions.
 
     Returns:
-        A cleared state of the new size. At least one Gaussian always survives.
+        A cleared state of the new size that counts what was added and removed. At least one Gaussian always survives.
     """
+    before = gaussians.count
     with torch.no_grad():
         if iteration >= config.start:
             _grow(gaussians, optimizer, state, config, extent, generator)
+        most = gaussians.count
         keep = ~_faint_or_large(gaussians, config, iteration, extent)
         prune(gaussians, optimizer, keep)
-    return DensifyState.zeros(gaussians.count, gaussians.means.device)
+    cleared = DensifyState.zeros(gaussians.count, gaussians.means.device)
+    cleared.grown, cleared.pruned = most - before, most - gaussians.count
+    return cleared
 
 
 def prune(gaussians: Gaussians, optimizer: Optimizer, keep: Bool[Tensor, "N"]) -> None:

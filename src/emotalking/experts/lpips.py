@@ -101,6 +101,11 @@ _PLANS: dict[str, _Plan] = {
 _LAYERS = {"alex": _alex, "vgg": _vgg, "squeeze": _squeeze}
 
 
+def files_of(backbone: Backbone) -> tuple[str, str]:
+    """What the distance is made of, by name in ``models.toml``: classifier and learned heads."""
+    return _PLANS[backbone].network, f"lpips_{backbone}"
+
+
 class _Classifier(nn.Module):
     """The convolutions of a torchvision classifier."""
 
@@ -165,9 +170,9 @@ class Lpips(nn.Module):
             UserError: if a file is missing or does not fit.
         """
         distance = cls(backbone)
-        network_path = network_path or model_path(_PLANS[backbone].network)
-        load_frozen(distance.classifier, network_path, _Classifier.UNUSED)
-        load_frozen(distance.heads, heads_path or model_path(f"lpips_{backbone}"))
+        network, heads = files_of(backbone)
+        load_frozen(distance.classifier, network_path or model_path(network), _Classifier.UNUSED)
+        load_frozen(distance.heads, heads_path or model_path(heads))
         return distance
 
     def forward(self, image: Float[Tensor, "B H W 3"], truth: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B"]:

@@ -138,8 +138,12 @@ class MeshWarp:
         labels: UInt8[Tensor, "B H W"],
         viewmats: Float[Tensor, "B 4 4"],
         va: Float[Tensor, "B 2"],
+        normals: Float[Tensor, "B H W 3"] | None = None,
     ) -> GeneratedFaces:
         """Edit a batch of frames of this subject; see the protocol for the arguments.
+
+        Deviation: the paper estimates the new faces' normals anew. Here they move with their pixels; how the surface
+        turns under an expression, which a flat warp does not know, is left out.
 
         Raises:
             ValueError: if the landmarks are not those of the layout.
@@ -160,7 +164,7 @@ class MeshWarp:
         unit_px = torch.linalg.det(jacobian).abs().sqrt()
         box = _bounding_box(mesh, unit_px, images.shape[1], images.shape[2])
         if box is None:
-            return GeneratedFaces(images.clone(), labels.clone(), moved)
+            return GeneratedFaces(images.clone(), labels.clone(), moved, None if normals is None else normals.clone())
         left, top, right, bottom, patch = box
         offset = mesh.new_tensor([left, top])
         source, crop_labels = images[:, top:bottom, left:right], labels[:, top:bottom, left:right]
@@ -172,7 +176,12 @@ class MeshWarp:
         out_images, out_labels = images.clone(), labels.clone()
         out_images[:, top:bottom, left:right] = new_images.clamp(0, 1).permute(0, 2, 3, 1)
         out_labels[:, top:bottom, left:right] = new_labels
-        return GeneratedFaces(out_images, out_labels, moved)
+        out_normals = None
+        if normals is not None:
+            out_normals = normals.clone()
+            inside = normals[:, top:bottom, left:right].permute(0, 3, 1, 2)
+            out_normals[:, top:bottom, left:right] = _remap_normals(inside, flow).permute(0, 2, 3, 1)
+        return GeneratedFaces(out_images, out_labels, moved, out_normals)
 
     def _coefficients(self, va: Float[Tensor, "B 2"], landmarks: Float[Tensor, "B K 2"]) -> Float[Tensor, "B columns"]:
         """Unit strengths for the commanded emotion, this person's habit and the present state of the eyes."""
@@ -307,16 +316,32 @@ def _remap(
     height, width = images.shape[2:]
     skin = (labels == Label.HEAD).to(images.dtype)[:, None]
     skin = F.avg_pool2d(skin, 5, stride=1, padding=2, count_include_pad=False)
-    if flow.shape[3] < width:
-        flow, light = (F.interpolate(f, scale_factor=2, mode="bilinear") for f in (flow, light))
-    flow, light = flow[..., :height, :width], light[..., :height, :width]
-    rows = torch.arange(height, device=images.device, dtype=images.dtype) + 0.5
-    columns = torch.arange(width, device=images.device, dtype=images.dtype) + 0.5
-    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], 0)
-    where = ((grid + flow).permute(0, 2, 3, 1) / images.new_tensor([width, height])) * 2 - 1
+    if light.shape[3] < width:
+        light = F.interpolate(light, scale_factor=2, mode="bilinear")
+    light = light[..., :height, :width]
+    where = _sources(flow, height, width)
     new = F.grid_sample(torch.cat([images, skin], 1), where, mode="bicubic", padding_mode="border", align_corners=False)
     gain = torch.exp(light * new[:, 3:].clamp(0, 1))
     moved_labels = F.grid_sample(
         labels[:, None].to(images.dtype), where, mode="nearest", padding_mode="border", align_corners=False
     )
     return new[:, :3] * gain, moved_labels[:, 0].round().to(torch.uint8)
+
+
+def _remap_normals(normals: Float[Tensor, "B 3 H W"], flow: Float[Tensor, "B 2 m n"]) -> Float[Tensor, "B 3 H W"]:
+    """Fetch every normal from where its pixel comes; of unit length, zero where more than half was unknown."""
+    where = _sources(flow, normals.shape[2], normals.shape[3])
+    new = F.grid_sample(normals, where, mode="bilinear", padding_mode="zeros", align_corners=False)
+    length = new.norm(dim=1, keepdim=True)
+    return torch.where(length > 0.5, new / length.clamp_min(1e-6), 0.0)
+
+
+def _sources(flow: Float[Tensor, "B 2 m n"], height: int, width: int) -> Float[Tensor, "B H W 2"]:
+    """Where each pixel comes from, as `grid_sample` counts: -1 to 1 over the picture."""
+    if flow.shape[3] < width:
+        flow = F.interpolate(flow, scale_factor=2, mode="bilinear")
+    rows = torch.arange(height, device=flow.device, dtype=flow.dtype) + 0.5
+    columns = torch.arange(width, device=flow.device, dtype=flow.dtype) + 0.5
+    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], 0)
+    pixels = grid + flow[..., :height, :width]
+    return (pixels.permute(0, 2, 3, 1) / flow.new_tensor([width, height])) * 2 - 1

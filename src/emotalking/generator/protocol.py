@@ -17,6 +17,8 @@ class GeneratedFaces:
     """Parsing of the new images, :class:`emotalking.subject.layouts.Label`."""
     landmarks: Float[Tensor, "B K 2"]
     """Landmarks of the new images, (x, y) in pixels."""
+    normals: Float[Tensor, "B H W 3"] | None = None
+    """Unit normals of the new faces in camera space, zero where unknown; None where none were given."""
 
 
 @runtime_checkable
@@ -35,6 +37,7 @@ class EmotionGenerator(Protocol):
         labels: UInt8[Tensor, "B H W"],
         viewmats: Float[Tensor, "B 4 4"],
         va: Float[Tensor, "B 2"],
+        normals: Float[Tensor, "B H W 3"] | None = None,
     ) -> GeneratedFaces:
         """Edit a batch.
 
@@ -44,5 +47,6 @@ class EmotionGenerator(Protocol):
             labels: parsing classes of the images.
             viewmats: world-to-camera poses, OpenCV axes.
             va: commanded valence and arousal in [-1, 1].
+            normals: unit normals of the images in camera space, zero where unknown.
         """
         ...

@@ -13,6 +13,15 @@ def normal_l1(rendered: Float[Tensor, "*batch H W 3"], target: Float[Tensor, "*b
     return ((rendered - target).abs() * known).mean()
 
 
+def normal_cosine(rendered: Float[Tensor, "*batch H W 3"], target: Float[Tensor, "*batch H W 3"]) -> Float[Tensor, ""]:
+    """1 - cosine of unit normals, mean over the frame, nothing asked where ``target`` is zero (GaussianShader's form).
+
+    Assumption: the other reading of the paper's normal loss, see :func:`normal_l1`.
+    """
+    known = target.abs().amax(-1) > 0
+    return ((1.0 - (rendered * target).sum(-1)) * known).mean()
+
+
 def total_variation(normals: Float[Tensor, "*batch H W 3"], region: Bool[Tensor, "*batch H W"]) -> Float[Tensor, ""]:
     """Mean absolute difference to the right and lower neighbour over the frame, for pairs inside ``region``."""
     across = (normals[..., :, 1:, :] - normals[..., :, :-1, :]).abs()

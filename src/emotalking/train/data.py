@@ -130,17 +130,21 @@ class TrainingData:
         """The target frame in [0, 1]."""
         return self.images[frame : frame + 1].float() / 255.0
 
-    def normal_map(self, frame: int) -> Float[Tensor, "1 H W 3"] | None:
-        """Unit normals of the face in frame ``frame``, camera space, zero where unknown; None: there are none."""
+    def normal_map(self, frames: int | Int64[Tensor, "B"]) -> Float[Tensor, "B H W 3"] | None:
+        """Unit normals of the face in one or B frames, camera space, zero where unknown; None: there are none."""
         if self.normals is None:
             return None
-        colours = self.normals[frame : frame + 1]
+        colours = self.normals[slice(frames, frames + 1) if isinstance(frames, int) else frames]
         vectors = decode_normals(colours.float() / 255.0)
         return F.normalize(vectors, dim=-1) * (colours > 0).any(-1, keepdim=True)
 
     def mask(self, frame: int, *classes: Label) -> Bool[Tensor, "1 H W"]:
         """True where frame ``frame`` shows one of ``classes``."""
         return class_mask(self.labels[frame : frame + 1], *classes)
+
+    def pixels_of(self, label: Label) -> Int64[np.ndarray, "F"]:
+        """How many pixels of ``label`` each frame shows."""
+        return np.array([int((frame == int(label)).sum()) for frame in self.labels], np.int64)
 
     def behind(
         self, frames: int | Int64[Tensor, "B"], rows: slice = slice(None), columns: slice = slice(None)

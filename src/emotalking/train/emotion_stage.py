@@ -13,9 +13,10 @@ from emotalking.losses.motion import motion_size
 from emotalking.models.head import render_layer
 from emotalking.ops.cameras import crop_intrinsics
 from emotalking.subject.layouts import Label
+from emotalking.train.branch_stage import Context, backdrop, pasted
 from emotalking.train.data import class_mask
 from emotalking.train.optim import FactorSchedule, network_factor, network_optimizer
-from emotalking.train.stages import Context, backdrop, pasted
+from emotalking.train.rendered_maps import normal_channels, normal_terms
 from emotalking.train.targets import EmotionalTargets
 
 MARGIN = 0.12
@@ -49,6 +50,7 @@ class EmotionStage:
             context.generator,
             va_limit=self.settings.va_limit,
             real_share=self.settings.real_share,
+            normals=self.settings.losses.normals,
         )
         context.head.requires_grad_(False)
         self.network = context.head.emotion.requires_grad_(True)
@@ -62,6 +64,7 @@ class EmotionStage:
 
         Deviation: the paper compares the whole masked frame (S15). Outside the box a target is its source frame, so
         what is left there is the frozen face's own error, which the emotion network would spend itself on.
+        Deviation: S15's residual term is absent: the residuals are frozen here, so that it would be a constant.
         """
         data, head, weights = self.context.data, self.context.head, self.settings.losses
         wanted = self.targets.next()
@@ -71,13 +74,21 @@ class EmotionStage:
         emotional = head.add_emotion(face, wanted.va)
         left, top, right, bottom = self._boxes[wanted.frame]
         size = (right - left, bottom - top)
-        layer = render_layer(head.face.gaussians, emotional, conditions.viewmats, self._Ks[wanted.frame], size)
+        surface, view = wanted.normals, conditions.viewmats
+        extra = None if surface is None else normal_channels(head.face.gaussians, emotional, view)
+        layer = render_layer(head.face.gaussians, emotional, view, self._Ks[wanted.frame], size, extra=extra)
         colour = backdrop(self.context)
         rendered = layer.rgb + (1.0 - layer.alpha[..., None]) * colour
         window = (slice(None), slice(top, bottom), slice(left, right))
         shown = class_mask(wanted.labels[window], Label.HEAD, Label.HAIR)
         target = pasted(wanted.image[window], shown, colour)
         terms = {"l1": l1(rendered, target), "d_ssim": weights.d_ssim * d_ssim(rendered, target)}
+        perceptual = self.context.perceptual
+        if perceptual is not None and weights.lpips and iteration >= self.iterations - weights.lpips_last:
+            distance = perceptual.patches(rendered, target, weights, self.context.generator)
+            terms["lpips"] = weights.lpips * distance
+        if surface is not None:
+            terms |= normal_terms(layer, surface[window], weights)
         if weights.motion:
             terms["motion"] = weights.motion * motion_size(emotional.offsets)
         return terms | self._compare_sync(iteration, wanted.va[0]), int(data.indices[wanted.frame])
@@ -96,6 +107,10 @@ class EmotionStage:
 
     def after_update(self, iteration: int) -> None:
         """Nothing grows in this stage."""
+
+    def figures(self) -> dict[str, int]:
+        """Nothing grows in this stage."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`emotalking.train.stages.Stage`."""

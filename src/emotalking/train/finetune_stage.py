@@ -9,9 +9,9 @@ from torch.optim import Adam, Optimizer
 from emotalking.losses.image import d_ssim, l1
 from emotalking.models.head import render_layer
 from emotalking.ops.composite import composite
+from emotalking.train.branch_stage import Context
 from emotalking.train.optim import SH_REST_SLOWER
 from emotalking.train.sampler import FrameSampler
-from emotalking.train.stages import Context
 
 
 class FinetuneStage:
@@ -24,12 +24,13 @@ class FinetuneStage:
         self.iterations = self.settings.iterations
         self.sampler = FrameSampler(context.data.count, context.generator)
         head = context.head.requires_grad_(False)
-        groups = [{"params": [head.face.gaussians.opacity_logits.requires_grad_(True)], "lr": self.settings.opacity}]
-        coloured = [head.face, head.mouth] if self.settings.mouth_colours else [head.face]
-        for branch in coloured:
-            groups.append({"params": [branch.gaussians.sh0.requires_grad_(True)], "lr": self.settings.sh0})
-            rest = [branch.gaussians.sh_rest.requires_grad_(True)]
-            groups.append({"params": rest, "lr": self.settings.sh0 / SH_REST_SLOWER})
+        opacity = head.face.gaussians.opacity_logits.requires_grad_(True)
+        groups = [{"name": "face_opacity", "params": [opacity], "lr": self.settings.opacity}]
+        coloured = {"face": head.face, "mouth": head.mouth} if self.settings.mouth_colours else {"face": head.face}
+        for name, branch in coloured.items():
+            base, rest = branch.gaussians.sh0.requires_grad_(True), branch.gaussians.sh_rest.requires_grad_(True)
+            groups.append({"name": f"{name}_sh0", "params": [base], "lr": self.settings.sh0})
+            groups.append({"name": f"{name}_sh_rest", "params": [rest], "lr": self.settings.sh0 / SH_REST_SLOWER})
         self.optimizers: dict[str, Optimizer] = {"colours": Adam(groups, eps=1e-15, fused=True)}
 
     def losses(self, iteration: int) -> tuple[dict[str, Tensor], int]:
@@ -46,6 +47,10 @@ class FinetuneStage:
         rendered, _ = composite(front.rgb, front.alpha, inside.rgb, inside.alpha, data.behind(frame))
         target = data.image(frame)
         terms = {"l1": l1(rendered, target), "d_ssim": weights.d_ssim * d_ssim(rendered, target)}
+        perceptual = self.context.perceptual
+        if perceptual is not None and weights.lpips and iteration >= self.iterations - weights.lpips_last:
+            distance = perceptual.patches(rendered, target, weights, self.context.generator)
+            terms["lpips"] = weights.lpips * distance
         return terms, int(data.indices[frame])
 
     def before_update(self, iteration: int) -> None:
@@ -53,6 +58,10 @@ class FinetuneStage:
 
     def after_update(self, iteration: int) -> None:
         """Nothing grows in this stage."""
+
+    def figures(self) -> dict[str, int]:
+        """Nothing grows in this stage."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`emotalking.train.stages.Stage`."""

@@ -24,6 +24,7 @@ from emotalking.speech.features import ImportedFeatures, audio_features, write_f
 from emotalking.subject import Subject
 from emotalking.subject.layouts import Label
 from emotalking.train.audio_start import start_audio
+from emotalking.train.branch_stage import Context, Stage
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.closed_lips import learn_closed_lips
 from emotalking.train.combined_stage import CombinedFaceStage
@@ -31,7 +32,8 @@ from emotalking.train.data import TrainingData
 from emotalking.train.emotion_stage import EmotionStage
 from emotalking.train.finetune_stage import FinetuneStage
 from emotalking.train.initial import initial_gaussians
-from emotalking.train.stages import Context, FaceStage, MouthStage, Stage
+from emotalking.train.perceptual import PerceptualTerm, make_perceptual, with_backbone
+from emotalking.train.stages import FaceStage, MouthStage
 from emotalking.train.sync import SyncTerm, make_sync
 from emotalking.train.trainer import Trainer
 
@@ -75,7 +77,7 @@ def train(
     Raises:
         UserError: if the subject or a setting cannot be used, or a loss stops being finite.
     """
-    config = override(preset(preset_name), overrides or [])
+    config = with_backbone(override(preset(preset_name), overrides or []))
     source = Subject.open(subject)
     heard = features_in(source, config.model.audio.features)
     config = replace(config, model=replace(config.model, audio=replace(config.model.audio, features=heard)))
@@ -92,17 +94,16 @@ def train(
     checkpoint_path = folder / "checkpoint.pt"
     checkpoint = Checkpoint.read(checkpoint_path, record) if resume and checkpoint_path.exists() else None
 
-    data = TrainingData.load(
-        source, source.train_indices, config.model.audio.features, device, normals=config.face.losses.normal > 0
-    )
-    if config.face.losses.normal > 0 and data.normals is None:
+    perceptual = make_perceptual(config, device)
+    data = TrainingData.load(source, source.train_indices, config.model.audio.features, device, normals=config.normals)
+    if config.normals and data.normals is None:
         console.print(f"{source.files.root} has no normal maps: the normal terms are left out", highlight=False)
     sync = make_sync(config, source, data, folder, fresh=checkpoint is None)
     generator = torch.Generator().manual_seed(config.seed)
     head = checkpoint.head(config.model, device) if checkpoint else build_head(config, data, generator)
     trainer = Trainer(
         head,
-        stage_builders(Context(head, data, config, generator, sync)),
+        stage_builders(Context(head, data, config, generator, sync, perceptual)),
         generator,
         folder,
         record,
@@ -110,7 +111,8 @@ def train(
     )
     trainer.run(checkpoint)
     learn_closed_lips(head, data)
-    avatar = Avatar(head, _scene(source, data), _metadata(source, record, data.normals is not None, sync))
+    metadata = _metadata(source, record, data.normals is not None, sync, perceptual)
+    avatar = Avatar(head, _scene(source, data), metadata)
     avatar.save(out)
     checkpoint_path.unlink(missing_ok=True)
     return TrainResult(avatar, out, trainer.stage_seconds)
@@ -212,13 +214,21 @@ def _record(config: TrainConfig, preset_name: str, subject: Subject) -> dict[str
     }
 
 
-def _metadata(subject: Subject, record: dict[str, Any], normal_maps: bool, sync: SyncTerm | None) -> dict[str, Any]:
+def _metadata(
+    subject: Subject,
+    record: dict[str, Any],
+    normal_maps: bool,
+    sync: SyncTerm | None,
+    perceptual: PerceptualTerm | None,
+) -> dict[str, Any]:
+    brought = [term.licences for term in (sync, perceptual) if term is not None]
     return {
         "run": record,
         "subject": {key: subject.manifest[key] for key in sorted(subject.manifest)},
-        "licences": LICENCES | ({} if sync is None else sync.licences),
+        "licences": LICENCES | {name: licence for licences in brought for name, licence in licences.items()},
         "normal_maps": normal_maps,
         "sync": None if sync is None else sync.record,
+        "perceptual": None if perceptual is None else perceptual.distance.name,
         "generator": "mesh-warp" if record["train"]["model"]["emotion"]["branch"] != "none" else "none",
         "versions": {
             "emotalking": emotalking.__version__,

@@ -14,10 +14,13 @@ class FrameSampler:
     Upstream redraws until a frame qualifies and can spin forever; here a constraint that nobody meets is ignored.
     """
 
-    def __init__(self, count: int, generator: torch.Generator) -> None:
+    def __init__(self, count: int, generator: torch.Generator, useful: Bool[np.ndarray, "F"] | None = None) -> None:
+        """``count`` frames; of these only ``useful`` ones are drawn without constraint, if there are any."""
         if count < 1:
             raise ValueError("count must be at least 1 frame")
-        self._count = count
+        self._frames = np.arange(count)
+        if useful is not None and useful.any():
+            self._frames = np.flatnonzero(useful)
         self._generator = generator
         self._queue: list[int] = []
 
@@ -27,7 +30,8 @@ class FrameSampler:
             candidates = np.flatnonzero(qualifying)
             return int(candidates[self._integer(len(candidates))])
         if not self._queue:
-            self._queue = torch.randperm(self._count, generator=self._generator).tolist()
+            order = torch.randperm(len(self._frames), generator=self._generator).numpy()
+            self._queue = self._frames[order].tolist()
         return self._queue.pop()
 
     def _integer(self, bound: int) -> int:

@@ -32,12 +32,15 @@ class Target:
     image: Float[Tensor, "1 H W 3"]
     labels: UInt8[Tensor, "1 H W"]
     va: Float[Tensor, "1 2"]
+    normals: Float[Tensor, "1 H W 3"] | None = None
+    """In camera space, zero where unknown; None where none were asked for or the subject has none."""
 
 
-def original(data: TrainingData, frame: int) -> Target:
-    """The recorded frame with its own estimated valence and arousal."""
+def original(data: TrainingData, frame: int, *, normals: bool = False) -> Target:
+    """The recorded frame with its own estimated valence and arousal, and with its ``normals`` if they are wanted."""
     pick = slice(frame, frame + 1)
-    return Target(frame, data.image(frame), data.labels[pick], data.conditions.va[pick])
+    surface = data.normal_map(frame) if normals else None
+    return Target(frame, data.image(frame), data.labels[pick], data.conditions.va[pick], surface)
 
 
 class EmotionalTargets:
@@ -49,6 +52,7 @@ class EmotionalTargets:
         draw: generator of the draws.
         va_limit: valence and arousal lie in [-limit, limit].
         real_share: share of original frames.
+        normals: give normal maps too, where the subject has them.
     """
 
     def __init__(
@@ -59,9 +63,10 @@ class EmotionalTargets:
         *,
         va_limit: float | int,
         real_share: float | int = 0.0,
+        normals: bool = False,
     ) -> None:
         self._data, self._maker, self._draws = data, maker, draw
-        self._va_limit, self._real_share = va_limit, real_share
+        self._va_limit, self._real_share, self._normals = va_limit, real_share, normals
         self._sampler = FrameSampler(data.count, draw)
         self._batch = CUDA_BATCH if data.device.type == "cuda" else 1
         self._plans: list[Plan] = []
@@ -97,11 +102,13 @@ class EmotionalTargets:
                     data.labels[frames],
                     data.conditions.viewmats[frames],
                     va,
+                    data.normal_map(frames) if self._normals else None,
                 )
             for row, plan in enumerate(wanted):
                 pick = slice(row, row + 1)
-                made[plan] = Target(plan.frame, faces.images[pick], faces.labels[pick], va[pick])
-        return [made[plan] if plan in made else original(data, plan.frame) for plan in plans]
+                surface = None if faces.normals is None else faces.normals[pick]
+                made[plan] = Target(plan.frame, faces.images[pick], faces.labels[pick], va[pick], surface)
+        return [made[plan] if plan in made else original(data, plan.frame, normals=self._normals) for plan in plans]
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs; pictures are made again."""

@@ -1,0 +1,96 @@
+"""The perceptual loss: LPIPS of patches (paper S12, S14, S15, S16; paper-spec 7.2), where a backbone's weights are."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from emotalking.configs.train import LossConfig, PerceptualConfig, TrainConfig
+from emotalking.experts.lpips import Backbone, Lpips, files_of
+from emotalking.experts.registry import model_folders, models
+from emotalking.losses.perceptual import at_least, cut_patches
+from emotalking.progress import console
+
+LEAST_SIDE = 32
+"""Pixels that the backbones need a side."""
+NONE = "none"
+BACKBONES: tuple[Backbone, ...] = ("alex", "vgg", "squeeze")
+"""In the order in which `auto` takes them."""
+
+
+class PerceptualTerm:
+    """LPIPS of patches of random size at random places; one for all stages of a run."""
+
+    def __init__(self, distance: Lpips, backbone: Backbone, settings: PerceptualConfig) -> None:
+        self.distance = distance
+        self.backbone: Backbone = backbone
+        self._settings = settings
+
+    @property
+    def licences(self) -> dict[str, str]:
+        """What the loss brought into an avatar, and its licence."""
+        return {models()[name].title: models()[name].licence for name in files_of(self.backbone)}
+
+    def patches(
+        self,
+        image: Float[Tensor, "B H W 3"],
+        target: Float[Tensor, "B H W 3"],
+        weights: LossConfig,
+        generator: torch.Generator,
+    ) -> Float[Tensor, ""]:
+        """Mean distance over a grid of squares of one random even side; the grid begins at a random place.
+
+        Pictures smaller than the least side are one patch each. With ``patches`` set, so many squares are drawn from
+        the grid, which leaves the mean as it is and bounds the cost.
+
+        Deviation: upstream's grids begin at the corner, so that the lower and right edges are rarely seen.
+        """
+
+        def integer(bound: int) -> int:
+            return int(torch.randint(bound, (1,), generator=generator))
+
+        height, width = image.shape[1:3]
+        low, high = weights.patch_min // 2, weights.patch_max // 2
+        side = min(2 * (low + integer(high - low + 1)), height, width)
+        corner = (integer(height % side + 1), integer(width % side + 1))
+        ours, theirs = (cut_patches(picture, side, corner) for picture in (image, target))
+        most = self._settings.patches
+        if 0 < most < len(ours):
+            chosen = torch.randperm(len(ours), generator=generator)[:most].to(image.device)
+            ours, theirs = ours[chosen], theirs[chosen]
+        return self.whole(ours, theirs)
+
+    def whole(self, image: Float[Tensor, "B H W 3"], target: Float[Tensor, "B H W 3"]) -> Float[Tensor, ""]:
+        """Mean distance of whole pictures."""
+        return self.distance(at_least(image, LEAST_SIDE), at_least(target, LEAST_SIDE)).mean()
+
+
+def with_backbone(config: TrainConfig) -> TrainConfig:
+    """The config with ``auto`` replaced by the backbone that this run has: alex (upstream's), vgg, squeeze or none.
+
+    A run in which no stage has a perceptual weight has none. Said in one sentence where there are weights and no file.
+    """
+    wanted = any(
+        stage.iterations > 0 and (stage.losses.lpips > 0 or stage.losses.lpips_lips > 0) for stage in config.stages
+    )
+    chosen = config.perceptual.backbone if wanted else NONE
+    if chosen == "auto":
+        chosen = next((name for name in BACKBONES if all(models()[file].find() for file in files_of(name))), NONE)
+        if chosen == NONE:
+            folders = " or ".join(str(folder) for folder in model_folders())
+            console.print(
+                f"no LPIPS network in {folders} ('emotalking models' names them): the perceptual terms are left out",
+                highlight=False,
+            )
+    return replace(config, perceptual=replace(config.perceptual, backbone=chosen))
+
+
+def make_perceptual(config: TrainConfig, device: torch.device | str) -> PerceptualTerm | None:
+    """The run's perceptual term; None where the config (:func:`with_backbone`) has none.
+
+    Raises:
+        UserError: the files of the backbone that was asked for are missing or do not fit.
+    """
+    chosen: Backbone | None = next((name for name in BACKBONES if name == config.perceptual.backbone), None)
+    return None if chosen is None else PerceptualTerm(Lpips.open(chosen).to(device), chosen, config.perceptual)
