@@ -10,8 +10,9 @@ from emotalking.emotion.circumplex import TestPoint
 from emotalking.errors import UserError
 from emotalking.evaluate import metrics_emotion, metrics_face
 from emotalking.evaluate.figures import Figure, absent, per_frame, root_mean, single
+from emotalking.evaluate.identity import EVERY_S, Person, identity_similarity
 from emotalking.evaluate.judges import EmotionJudge, Judges, Reading
-from emotalking.evaluate.observe import FaceObserver, Faces, Reference, runs_of
+from emotalking.evaluate.observe import FaceObserver, Faces, Looker, Reference, runs_of
 from emotalking.evaluate.pixels import NO_TRUTH, Shown
 from emotalking.evaluate.sync import SyncMeter, SyncScores
 from emotalking.speech.silence import speech_track
@@ -27,11 +28,14 @@ _AUE = {
     "aue_l": metrics_face.LOWER_AUS,
     "aue": metrics_face.UPPER_AUS + metrics_face.LOWER_AUS,
 }
-_COMPARED = ("lmd", *_AUE)
+_AUE_REST = {"aue_u_rest": metrics_face.UPPER_AUS, "aue_l_rest": metrics_face.LOWER_AUS}
+_COMPARED = ("lmd", *_AUE, *_AUE_REST)
 _STEADY = ("jitter_head", "flicker")
 _EMOTION = ("v_rmse", "a_rmse", "v_sa", "a_sa", "e_top1", "e_top3")
 _SYNC = ("sync_e", "sync_c")
-_ALL = (*_COMPARED, *_SYNC, *_EMOTION, *_STEADY, "mouth_in_silence")
+_ALL = (*_COMPARED, *_SYNC, *_EMOTION, "identity", *_STEADY, "mouth_in_silence")
+_SILENCE_S = 1.0
+"""Silence, and speech, that the mouth's motion in silence must rest on: a closing of the lips takes .2 s."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,12 @@ class Asked:
 
 
 class FaceMeter:
-    """LMD, AUE, sync, emotion, the head's jitter, flicker, and the mouth in silence."""
+    """LMD, AUE, sync, emotion, identity, the head's jitter, flicker, and the mouth in silence."""
 
     def __init__(self, subject: Subject, judges: Judges, asked: Asked) -> None:
         self._asked, self._judge, self._fps = asked, judges.emotion, float(subject.fps)
-        self._expert, self._count = judges.sync, 0
+        self._expert, self._identity, self._count = judges.sync, judges.identity, 0
+        self._no_identity, self._person = judges.no_identity, None
         self.shown: Faces | None = None
         """What was seen of the scored frames, after :meth:`figures`."""
         self.reading: Reading | None = None
@@ -69,16 +74,27 @@ class FaceMeter:
             return
         provider = judges.landmarks()
         self._detector, self._reference = provider.name, Reference.of(subject, provider)
-        provider.close()
         if self._reference is None:
+            provider.close()
             self._why = f"no face was found in the frames of {subject.files.root}"
             return
-        look = None if judges.emotion is None else judges.emotion.look
+        lookers = {} if judges.emotion is None else {"emotion": Looker(judges.emotion.look)}
+        if self._identity is not None:
+            self._person = self._identity.person(subject, provider)
+            self._no_identity = f"no face was found in the training frames of {subject.files.root}"
+            lookers["identity"] = Looker(self._identity.recogniser.describe, self._stride())
+        provider.close()
         self._lips = None if self._expert is None else SyncMeter(self._expert, self._fps)
         then = None if self._lips is None else self._lips.add
-        self._observer = FaceObserver(self._reference, judges.landmarks, look, then)
+        self._observer = FaceObserver(self._reference, judges.landmarks, lookers, then)
         if asked.indices is not None:
             self._true_observer = FaceObserver(self._reference, judges.landmarks)
+
+    def _stride(self) -> int:
+        """Frames from one look of the recogniser to the next."""
+        indices = self._asked.indices
+        step = 1 if indices is None else self._asked.runs(len(indices))[1]
+        return max(round(EVERY_S * self._fps / step), 1)
 
     def see(self, shown: Shown) -> None:
         """See :class:`~emotalking.evaluate.pixels.Meter`."""
@@ -106,7 +122,7 @@ class FaceMeter:
         rate = self._fps / step
         assert self._reference is not None
         units = faces.units(self._reference.rest, runs, rate)
-        own = self._steadiness(faces, runs) + [self._silence(faces, runs)]
+        own = [*self._identities(faces), *self._steadiness(faces, runs), self._silence(faces, runs)]
         if truth is None:
             why = NO_TRUTH if self._true_observer is None else "no face was found in the recorded frames"
             compared = [absent(name, why, self._count) for name in _COMPARED]
@@ -121,6 +137,7 @@ class FaceMeter:
         why = "no frame shows a face both in the recording and in what is scored"
         distance = metrics_face.landmark_distance(faces.points, truth.points)
         errors = {name: metrics_face.unit_error(units, true_units, aus) for name, aus in _AUE.items()}
+        errors |= {name: metrics_face.unit_power(true_units, aus) for name, aus in _AUE_REST.items()}
         reader = f"action units ({self._detector})"
         return [
             per_frame("lmd", distance, self._detector, why),
@@ -160,9 +177,25 @@ class FaceMeter:
             return absent(name, NO_SOUND, self._count)
         gate = speech_track([samples]).frames(0, self._count, self._fps)
         energy = _by_run(metrics_face.opening_energy, lip_gap(faces.points), runs)
+        known = np.isfinite(energy)
+        quiet, loud = int((known & (gate <= 0)).sum()), int((known & (gate >= 1)).sum())
+        lost, least = int((~faces.found).sum()), round(_SILENCE_S * self._fps)
+        if quiet < least or loud < least:
+            why = f"it would rest on {quiet} frames of silence and {loud} of speech: {least} of each are needed"
+            return single(name, float("nan"), self._detector, quiet, lost, why)
         ratio = metrics_face.silence_ratio(energy, gate)
-        why = "" if np.isfinite(ratio) else "the sound has no silence, or no speech in which the mouth moves"
-        return single(name, ratio, self._detector, int(np.isfinite(energy).sum()), int((~faces.found).sum()), why)
+        return single(name, ratio, self._detector, quiet, lost, "" if np.isfinite(ratio) else "the mouth never moves")
+
+    def _identities(self, faces: Faces) -> list[Figure]:
+        """Of the frames, and of the recording's own held-out frames."""
+        names, judge, person = ("identity", "identity_truth"), self._identity, self._person
+        if judge is None or person is None:
+            return [absent(name, self._no_identity, self._count) for name in names]
+        wanted = np.arange(self._count) % self._stride() == 0
+        seen = faces.looks.get("identity")
+        alike = np.full(self._count, np.nan) if seen is None else identity_similarity(seen, person.vector)
+        why = "no frame that was looked at shows a face"
+        return [per_frame(names[0], alike, judge.name, why, wanted=wanted), _own_identity(person, judge.name)]
 
     def _emotion(self, faces: Faces, units: dict[str, np.ndarray], runs: Sequence[slice], rate: float) -> list[Figure]:
         judge, va = self._judge, self._asked.va
@@ -198,7 +231,7 @@ def read_emotion(
     for run in runs:
         seen = np.arange(count)[run][faces.found[run]]
         if len(seen):
-            said = judge.read(faces.looks[seen], {name: values[seen] for name, values in units.items()}, fps)
+            said = judge.read(faces.looks["emotion"][seen], {name: values[seen] for name, values in units.items()}, fps)
             va[seen], scores[seen] = said
     return Reading(va, scores)
 
@@ -213,6 +246,12 @@ def _inside(count: int, runs: Sequence[slice]) -> Bool[np.ndarray, " N"]:
     for run in runs:
         inside[run.start + 1 : run.stop - 1] = True
     return inside
+
+
+def _own_identity(person: Person, judge: str) -> Figure:
+    if len(person.own) == 0:
+        return absent("identity_truth", "no held-out frame of the recording shows a face", person.missed)
+    return single("identity_truth", float(person.own.mean()), judge, len(person.own), person.missed)
 
 
 def _as_truth(figure: Figure) -> Figure:

@@ -35,6 +35,8 @@ KINDS: dict[str, Kind] = {
     "aue_u": Kind("AUE-U", "", "lower", 3),
     "aue_l": Kind("AUE-L", "", "lower", 3),
     "aue": Kind("AUE", "", "lower", 3),
+    "aue_u_rest": Kind("AUE-U of a face at rest", "", "none", 3),
+    "aue_l_rest": Kind("AUE-L of a face at rest", "", "none", 3),
     "v_rmse": Kind("V-RMSE", "", "lower", 3),
     "a_rmse": Kind("A-RMSE", "", "lower", 3),
     "v_sa": Kind("V-SA", "", "higher", 3),
@@ -42,6 +44,7 @@ KINDS: dict[str, Kind] = {
     "e_top1": Kind("E-Acc top-1", "%", "higher", 1),
     "e_top3": Kind("E-Acc top-3", "%", "higher", 1),
     "identity": Kind("identity", "", "higher", 3),
+    "identity_truth": Kind("identity of the recording's other frames", "", "none", 3),
     "jitter_head": Kind("head jitter", "px", "lower", 3),
     "jitter_head_truth": Kind("head jitter of the recording", "px", "none", 3),
     "jitter_background": Kind("background jitter", "grey levels", "lower", 3),
@@ -55,7 +58,7 @@ KINDS: dict[str, Kind] = {
 """Every figure that :func:`emotalking.evaluate.score.measure` gives, in the order of the tables.
 
 docs/evaluation.md defines each. Those that end in "_truth" are measured on the subject's own recording in the same way:
-what a perfect avatar would get from this judge.
+what a perfect avatar would get from this judge. "_rest" is what a face that never moves would get.
 """
 
 

@@ -1,4 +1,4 @@
-"""Who measures: the detector of faces, readers of emotion, the perceptual distance, the expert for lips and sound.
+"""Who measures: who finds and knows faces, who reads emotion, the perceptual distance, the expert for lips and sound.
 
 Every judge errs; ``benchmarks/judge_error.py`` measures by how much, and no avatar can score better than its judge.
 """
@@ -16,7 +16,9 @@ from emotalking.capture.landmarks import LandmarkProvider, MediaPipeMesh
 from emotalking.emotion.circumplex import PRESETS
 from emotalking.emotion.estimator import ActionUnitEmotion
 from emotalking.errors import UserError
+from emotalking.evaluate.identity import IdentityJudge
 from emotalking.experts.emonet import SIZE, EmoNetJudge, emonet_square
+from emotalking.experts.face_recogniser import DlibRecogniser
 from emotalking.experts.lpips import Backbone, Lpips
 from emotalking.speech.sync_expert import SyncExpert, open_expert
 from emotalking.subject import Subject
@@ -158,6 +160,8 @@ class Judges:
     no_lpips: str = "LPIPS was not asked for"
     emotion: EmotionJudge | None = None
     sync: SyncExpert | None = None
+    identity: IdentityJudge | None = None
+    no_identity: str = "identity was not asked for"
 
     @classmethod
     def none(cls, device: torch.device | str = "cpu") -> "Judges":
@@ -171,6 +175,7 @@ class Judges:
         lpips: str = "auto",
         emotion: str = "landmarks",
         sync: str | None = None,
+        identity: bool = True,
         subject: Subject | None = None,
         device: torch.device | str = "cpu",
     ) -> "Judges":
@@ -180,6 +185,7 @@ class Judges:
             lpips: "alex", "vgg", "squeeze", "none", or "auto": the first of them whose weights are in the model folder.
             emotion: "landmarks" (embedded: rules on action units), "emonet" or "emonet5".
             sync: expert for lips and sound (:func:`emotalking.speech.sync_expert.open_expert`); None: none.
+            identity: recognise faces, if the extra "identity" is installed.
             subject: whose personal expert it is.
             device: where networks work.
 
@@ -188,6 +194,7 @@ class Judges:
         """
         device = torch.device(device)
         distance, reason = _open_lpips(lpips)
+        recogniser, stranger = _open_recogniser() if identity else (None, Judges.no_identity)
         return cls(
             device,
             MediaPipeMesh,
@@ -195,7 +202,16 @@ class Judges:
             reason,
             open_emotion_judge(emotion, device),
             None if sync is None else open_expert(sync, subject, device),
+            recogniser,
+            stranger,
         )
+
+
+def _open_recogniser() -> tuple[IdentityJudge | None, str]:
+    try:
+        return IdentityJudge(DlibRecogniser()), ""
+    except UserError as error:
+        return None, str(error).removesuffix(".")
 
 
 def _open_lpips(which: str) -> tuple[Lpips | None, str]:

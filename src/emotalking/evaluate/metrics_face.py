@@ -37,6 +37,15 @@ def unit_error(
     return np.sum([(units[name] - truth[name]) ** 2 for name in names], 0)
 
 
+def unit_power(units: Mapping[str, Float[np.ndarray, " N"]], names: tuple[str, ...]) -> Float[np.ndarray, " N"]:
+    """Squared intensities of action units, summed over ``names``: the AUE of a face at rest, where all units are 0.
+
+    An AUE means something only far below it. Embedded units are 0 up to the noise of landmarks, so it is next to
+    nothing in frames without a blink or an expression.
+    """
+    return np.sum([units[name] ** 2 for name in names], 0)
+
+
 def second_difference(values: Float[np.ndarray, "N *rest"]) -> Float[np.ndarray, "N *rest"]:
     """v[t - 1] - 2 v[t] + v[t + 1]; nan in the first and last frame and beside nan.
 

@@ -1,9 +1,10 @@
 """What is seen of the face in every frame: one pass, one detector that works through the frames in order."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -35,6 +36,15 @@ Look = Callable[[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "68 2"]], Float[n
 
 
 @dataclass(frozen=True)
+class Looker:
+    """A judge at work."""
+
+    look: Look
+    every: int = 1
+    """It looks at the first frame and at each so many after it."""
+
+
+@dataclass(frozen=True)
 class Reference:
     """A subject in the eyes of one detector: the neutral shape, and how the face is when it rests."""
 
@@ -53,25 +63,59 @@ class Reference:
         Returns:
             None if no face is found in them.
         """
-        track, size = subject.landmarks, (subject.height, subject.width)
-        stride = -(-subject.num_frames // LOOKS)
+        track, rate = subject.landmarks, float(subject.fps)
         if track.layout.name == provider.layout.name and track.shape is not None:
+            stride = -(-subject.num_frames // LOOKS)
             used = np.flatnonzero(track.detected)[::stride]
-            points = track.points[used].astype(np.float64)
-            shape, views = track.shape.astype(np.float64), subject.viewmats[used].astype(np.float64)
-        else:
-            stride = -(-subject.num_frames // FEW_LOOKS)
-            found = [provider.detect(subject.target(index)) for index in range(0, subject.num_frames, stride)]
-            seen = np.array([face for face in found if face is not None], np.float64)
-            if len(seen) == 0:
-                return None
-            points, shape = seen[..., :2], _mean_shape(seen, provider.layout)
-            views = np.stack([_pose(face, shape, subject.focal, size, provider.layout) for face in points])
-        head = head_points(points, views, subject.focal, shape, size)
-        rest = Rest.fit(
-            measure(head, provider.layout), head_angles(views), provider.layout, float(subject.fps) / stride
-        )
-        return cls(provider.layout, shape, subject.focal, size, rest)
+            points, views = track.points[used].astype(np.float64), subject.viewmats[used].astype(np.float64)
+            size, shape = (subject.height, subject.width), track.shape.astype(np.float64)
+            return cls._resting(provider.layout, shape, subject.focal, size, points, views, rate / stride)
+        stride = -(-subject.num_frames // FEW_LOOKS)
+        pictures = (subject.target(index) for index in range(0, subject.num_frames, stride))
+        return cls.seen_in(pictures, provider, subject.focal, rate / stride)
+
+    @classmethod
+    def seen_in(
+        cls,
+        pictures: Iterable[UInt8[np.ndarray, "H W 3"]],
+        provider: LandmarkProvider,
+        focal: float,
+        fps: float | int,
+    ) -> "Reference | None":
+        """By looking at the frames of a clip of which nothing else is known.
+
+        Args:
+            focal: of the camera, pixels.
+            fps: of these frames.
+
+        Returns:
+            None if no face is found in them.
+        """
+        found, size = [], (0, 0)
+        for picture in pictures:
+            size = (picture.shape[0], picture.shape[1])
+            found.append(provider.detect(picture))
+        seen = np.array([face for face in found if face is not None], np.float64)
+        if len(seen) == 0:
+            return None
+        points, shape = seen[..., :2], _mean_shape(seen, provider.layout)
+        views = np.stack([_pose(face, shape, focal, size, provider.layout) for face in points])
+        return cls._resting(provider.layout, shape, focal, size, points, views, fps)
+
+    @classmethod
+    def _resting(
+        cls,
+        layout: FaceLayout,
+        shape: Float[np.ndarray, "K 3"],
+        focal: float,
+        size: tuple[int, int],
+        points: Float[np.ndarray, "N K 2"],
+        views: Float[np.ndarray, "N 4 4"],
+        fps: float | int,
+    ) -> "Reference":
+        head = head_points(points, views, focal, shape, size)
+        rest = Rest.fit(measure(head, layout), head_angles(views), layout, fps)
+        return cls(layout, shape, focal, size, rest)
 
 
 def _mean_shape(faces: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[np.ndarray, "K 3"]:
@@ -120,8 +164,8 @@ class Faces:
     """Lengths on the face (:mod:`emotalking.capture.face_measures`)."""
     tones: Float[np.ndarray, "N B B"]
     """Mean brightness (0..255) of blocks of the face, which move with the head."""
-    looks: Float[np.ndarray, "N F"]
-    """What a judge noted."""
+    looks: dict[str, Float[np.ndarray, "N F"]]
+    """What each judge noted; none of a judge who never looked at a face."""
 
     def units(self, rest: Rest, runs: Sequence[slice], fps: float | int) -> dict[str, Float[np.ndarray, " N"]]:
         """Action units by name, 0..5, each run for itself; frames without a face are bridged to filter, then nan."""
@@ -142,6 +186,14 @@ class Faces:
         return out
 
 
+class Row(NamedTuple):
+    """What was seen of one frame, by name."""
+
+    own: dict[str, np.ndarray]
+    measures: dict[str, np.ndarray]
+    looks: dict[str, np.ndarray]
+
+
 class FaceObserver:
     """Looks at one frame after the other in a thread of its own; a few frames wait, and little is kept of each."""
 
@@ -149,7 +201,7 @@ class FaceObserver:
         self,
         reference: Reference,
         provider: Callable[[], LandmarkProvider],
-        look: Look | None = None,
+        lookers: Mapping[str, Looker] | None = None,
         then: Then | None = None,
     ) -> None:
         """Prepare to look.
@@ -157,18 +209,20 @@ class FaceObserver:
         Args:
             reference: the subject.
             provider: makes the detector, which follows the face from frame to frame.
-            look: also called with every face, by the observer's thread.
+            lookers: by name; called with faces by the observer's thread.
             then: called with every frame in order, by the caller's thread, a few frames late.
         """
-        self._reference, self._make, self._look, self._then = reference, provider, look, then
+        self._reference, self._make, self._then = reference, provider, then
+        self._lookers, self._seen = dict(lookers or {}), 0
         self._provider: LandmarkProvider | None = None
         self._worker = ThreadPoolExecutor(1)
-        self._waiting: deque[tuple[np.ndarray, Future[dict[str, np.ndarray] | None]]] = deque()
-        self._rows: list[dict[str, np.ndarray] | None] = []
+        self._waiting: deque[tuple[np.ndarray, Future[Row | None]]] = deque()
+        self._rows: list[Row | None] = []
 
     def see(self, picture: UInt8[np.ndarray, "H W 3"]) -> None:
         """Take the next frame."""
-        self._waiting.append((picture, self._worker.submit(self._read, picture)))
+        self._waiting.append((picture, self._worker.submit(self._read, picture, self._seen)))
+        self._seen += 1
         if len(self._waiting) >= _AHEAD:
             self._take()
 
@@ -177,7 +231,7 @@ class FaceObserver:
         row = read.result()
         self._rows.append(row)
         if self._then is not None:
-            self._then(picture, None if row is None else row["points"])
+            self._then(picture, None if row is None else row.own["points"])
 
     def close(self) -> None:
         """Free the detector; nothing more can be seen."""
@@ -191,19 +245,16 @@ class FaceObserver:
         while self._waiting:
             self._take()
         self.close()
-        some = next((row for row in self._rows if row is not None), None)
-        if some is None:
+        if all(row is None for row in self._rows):
             return None
-        blank = {name: np.full_like(value, np.nan) for name, value in some.items()}
-        columns = {name: np.stack([(row or blank)[name] for row in self._rows]) for name in some}
-        own = ("points", "rigid", "angles", "eyes", "tones", "looks")
         return Faces(
             found=np.array([row is not None for row in self._rows]),
-            measures={name: column for name, column in columns.items() if name not in own},
-            **{name: columns[name] for name in own},
+            measures=_columns([None if row is None else row.measures for row in self._rows]),
+            looks=_columns([None if row is None else row.looks for row in self._rows]),
+            **_columns([None if row is None else row.own for row in self._rows]),
         )
 
-    def _read(self, picture: UInt8[np.ndarray, "H W 3"]) -> dict[str, np.ndarray] | None:
+    def _read(self, picture: UInt8[np.ndarray, "H W 3"], number: int) -> Row | None:
         if self._provider is None:
             self._provider = self._make()
         face = self._provider.detect(picture)
@@ -214,14 +265,22 @@ class FaceObserver:
         viewmat = _pose(points, r.shape, r.focal, r.size, r.layout)[None]
         head = head_points(points[None], viewmat, r.focal, r.shape, r.size)
         ibug, rigid = points[list(r.layout.ibug68)], points[list(r.layout.rigid)]
-        return {name: sides[0] for name, sides in measure(head, r.layout).items()} | {
+        own = {
             "points": ibug,
             "rigid": rigid,
             "angles": head_angles(viewmat)[0],
             "eyes": lid_opening(head, r.layout)[0],
             "tones": face_tones(picture, rigid, r.shape[list(r.layout.rigid), :2]),
-            "looks": self._look(picture, ibug) if self._look is not None else np.zeros(0),
         }
+        turn = {name: looker for name, looker in self._lookers.items() if number % looker.every == 0}
+        looks = {name: looker.look(picture, ibug) for name, looker in turn.items()}
+        return Row(own, {name: sides[0] for name, sides in measure(head, r.layout).items()}, looks)
+
+
+def _columns(rows: Sequence[Mapping[str, np.ndarray] | None]) -> dict[str, np.ndarray]:
+    """Values of the same name in one array; nan in the rows that lack them."""
+    blank = {name: np.full_like(value, np.nan) for row in rows if row is not None for name, value in row.items()}
+    return {name: np.stack([(row or blank).get(name, empty) for row in rows]) for name, empty in blank.items()}
 
 
 def face_tones(

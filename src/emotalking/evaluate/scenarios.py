@@ -41,7 +41,7 @@ EMOTION_SECONDS = 4.0
 
 _IN_TIME = ("sync_e", "sync_c", "jitter_head", "jitter_background", "flicker", "mouth_in_silence")
 """Figures that only consecutive frames have."""
-_TRIVIAL = ("psnr", "psnr_head", "psnr_mouth", "ssim", "lpips", "lmd", "aue_u", "aue_l", "aue", "identity", "fps")
+_TRIVIAL = ("psnr", "psnr_head", "psnr_mouth", "ssim", "lpips", "lmd", "aue_u", "aue_l", "aue", "fps")
 """Figures that the recording, compared with itself, has perfect or not at all."""
 
 

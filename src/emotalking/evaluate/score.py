@@ -25,9 +25,6 @@ Picture = Shaped[np.ndarray, "_ _ 3"] | Shaped[Tensor, "_ _ 3"]
 """RGB: uint8, or floats in [0, 1]; a numpy array or a tensor on any device."""
 
 
-NO_IDENTITY = "no network that recognises faces is built in, and nothing on landmarks alone would measure identity"
-
-
 class Stopwatch:
     """Frames as they come, and how long each was waited for: wrap a renderer with it to get the figure "fps".
 
@@ -130,7 +127,6 @@ def measure(
         found = {figure.name: figure for meter in meters for figure in meter.figures()}
     finally:
         faces.close()
-    found["identity"] = absent("identity", NO_IDENTITY, count)
     found["fps"] = frames.figure() if isinstance(frames, Stopwatch) else absent("fps", "the rendering was not timed")
     return Scored({name: found[name] for name in KINDS if name in found}, _seen(faces, judges))
 
