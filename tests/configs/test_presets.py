@@ -21,15 +21,6 @@ def test_preset_is_valid_and_survives_json(name: str) -> None:
     assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
 
 
-def test_paper_preset_has_the_papers_numbers() -> None:
-    paper = preset("paper")
-    assert (paper.mouth.iterations, paper.face.iterations, paper.emotion.iterations) == (50_000, 50_000, 50_000)
-    assert paper.finetune.iterations == 20_000
-    assert (paper.face.densify.grad_threshold, paper.mouth.densify.grad_threshold) == (5e-4, 2e-4)
-    assert (paper.optim.grids, paper.optim.networks) == (5e-3, 5e-4)
-    assert (paper.model.face.initial_points, paper.model.mouth.initial_points) == (2_000, 10_000)
-
-
 def test_override_sets_nested_values_of_each_type() -> None:
     config = override(
         preset("tiny"),

@@ -13,6 +13,7 @@ from emotalking.ops.normals import decode_normals
 from emotalking.speech.tracks import FUTURE_FRAMES, PAST_FRAMES, WINDOW_FRAMES
 from emotalking.subject import Subject
 from emotalking.subject.layouts import FaceLayout, Label
+from emotalking.train.frames import StoredFrames, load_pictures
 
 
 @dataclass
@@ -35,9 +36,9 @@ class TrainingData:
     """Frames at rest as uint8; index 0..F-1 counts the *selected* frames, `indices` holds the subject's numbers."""
 
     indices: Int64[np.ndarray, "F"]
-    images: UInt8[Tensor, "F H W 3"]
+    images: UInt8[Tensor, "F H W 3"] | StoredFrames
     labels: UInt8[Tensor, "F H W"]
-    torso: UInt8[Tensor, "F H W 4"]
+    torso: UInt8[Tensor, "F H W 4"] | StoredFrames
     background: UInt8[Tensor, "H W 3"]
     conditions: Conditions
     K: Float[Tensor, "3 3"]
@@ -54,7 +55,7 @@ class TrainingData:
     shape: Float[Tensor, "K 3"] | None
     """Neutral 3-D landmarks in the head frame; None for folders of other tools."""
     layout: FaceLayout
-    normals: UInt8[Tensor, "F H W 3"] | None = None
+    normals: UInt8[Tensor, "F H W 3"] | StoredFrames | None = None
     """Face normals in camera space as colours (docs/conventions.md), black where there is none; None: not loaded."""
 
     @classmethod
@@ -76,8 +77,7 @@ class TrainingData:
         Raises:
             UserError: if the subject lacks something that training needs.
         """
-        packed = subject.load_tensors(indices)
-        maps = subject.load_normals(indices) if normals else None
+        pictures = load_pictures(subject, indices, device, normals=normals)
         track = subject.landmarks
         mouth_opening = subject.mouth_opening
         valence_arousal = subject.valence_arousal
@@ -95,9 +95,9 @@ class TrainingData:
             raise UserError(f"{subject.files.root} has non-finite audio features or action units: prepare it again.")
         return cls(
             indices=np.asarray(indices, np.int64),
-            images=torch.from_numpy(packed["images"]).to(device),
-            labels=torch.from_numpy(packed["labels"]).to(device),
-            torso=torch.from_numpy(packed["torso"]).to(device),
+            images=pictures.images,
+            labels=pictures.labels,
+            torso=pictures.torso,
             background=torch.from_numpy(np.array(subject.background)).to(device),
             conditions=conditions,
             K=torch.from_numpy(np.asarray(subject.K, np.float32)).to(device),
@@ -108,23 +108,23 @@ class TrainingData:
             points=pick(track.points),
             shape=None if track.shape is None else torch.from_numpy(np.float32(track.shape)).to(device),
             layout=track.layout,
-            normals=None if maps is None else torch.from_numpy(maps).to(device),
+            normals=pictures.normals,
         )
 
     @property
     def count(self) -> int:
         """F."""
-        return self.images.shape[0]
+        return self.labels.shape[0]
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height)."""
-        return self.images.shape[2], self.images.shape[1]
+        return self.labels.shape[2], self.labels.shape[1]
 
     @property
     def device(self) -> torch.device:
         """Where the tensors are."""
-        return self.images.device
+        return self.labels.device
 
     def image(self, frame: int) -> Float[Tensor, "1 H W 3"]:
         """The target frame in [0, 1]."""

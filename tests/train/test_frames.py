@@ -1,0 +1,58 @@
+"""Pictures that stay in the subject folder are the same as those that are held."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from emotalking.subject import Subject
+from emotalking.train import frames, run
+from emotalking.train.data import TrainingData
+from emotalking.train.frames import StoredFrames
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+KEYS = [
+    3,
+    slice(2, 5),
+    torch.tensor([6, 1, 6]),
+    (torch.tensor([0, 7]), slice(3, 20), slice(5, 9)),
+    (slice(1, 2), slice(None), slice(None), slice(0, 3)),
+    (4, slice(10, 12)),
+]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_way_to_index(actor_subject: Subject, monkeypatch: pytest.MonkeyPatch, key) -> None:
+    indices = np.array([5, 2, 9, 11, 0, 30, 31, 7])
+    held = TrainingData.load(actor_subject, indices, "mel", "cpu", normals=True)
+    monkeypatch.setattr(frames, "HELD_BYTES", 0)
+    stored = TrainingData.load(actor_subject, indices, "mel", "cpu", normals=True)
+    assert torch.equal(stored.labels, held.labels)
+    assert (stored.count, stored.size, stored.device) == (held.count, held.size, held.device)
+    for name in ("images", "torso", "normals"):
+        ours, theirs = getattr(stored, name), getattr(held, name)
+        assert isinstance(ours, StoredFrames) and isinstance(theirs, Tensor)
+        assert torch.equal(ours[key], theirs[key])
+
+
+def test_chunks_do_not_show(actor_subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = TrainingData.load(actor_subject, np.arange(11), "mel", "cpu")
+    monkeypatch.setattr(frames, "CHUNK", 4)
+    parts = TrainingData.load(actor_subject, np.arange(11), "mel", "cpu")
+    for name in ("images", "torso", "labels"):
+        assert torch.equal(getattr(whole, name), getattr(parts, name))
+
+
+def test_a_run_is_the_same(actor_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [f"{stage}.iterations=3" for stage in ("mouth", "face", "emotion", "finetune")]
+    settings += ["mouth.warmup=1", "face.warmup=1", "audio_start=2", "model.face.initial_points=200"]
+    settings += ["model.mouth.initial_points=50", "face.losses.normal=0.05", "emotion.losses.normal=0.05"]
+    held = run.train(actor_subject.files.root, tmp_path / "held.safetensors", "tiny", "cpu", settings)
+    monkeypatch.setattr(frames, "HELD_BYTES", 0)
+    stored = run.train(actor_subject.files.root, tmp_path / "stored.safetensors", "tiny", "cpu", settings)
+    again = stored.avatar.head.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in held.avatar.head.state_dict().items())
+    assert held.avatar.scene.torso.data.tobytes() == stored.avatar.scene.torso.data.tobytes()
