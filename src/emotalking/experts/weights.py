@@ -53,7 +53,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         UserError: if the file is cut short, is TorchScript, or holds anything but tensors and plain values.
     """
     readers: dict[str, Callable[[Path], Any]] = {".npz": _read_npz, ".safetensors": _read_safetensors}
-    content = readers.get(path.suffix, _read_torch)(path)
+    content = readers.get(path.suffix, read_torch)(path)
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
@@ -67,7 +67,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     }
 
 
-def _read_torch(path: Path) -> Any:
+def read_torch(path: Path) -> Any:
+    """What ``torch.save`` wrote, as far as it is tensors, plain values and containers of them.
+
+    Raises:
+        UserError: as :func:`read_weights`.
+    """
     try:
         with torch.serialization.safe_globals(_REMARKS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about kinds of files that are refused below
