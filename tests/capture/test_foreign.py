@@ -95,7 +95,10 @@ def test_masks_without_a_mouth_are_made_anew_elsewhere(deepspeech: tuple[Path, P
     assert [f for f in validate(out) if f.severity == "error"] == []
 
 
-SHORT = [f"{stage}.iterations=2" for stage in ("mouth", "face", "emotion", "finetune")] + ["audio_start=3"]
+SHORT = [f"{stage}.iterations=2" for stage in ("mouth", "face", "emotion", "finetune")] + [
+    "audio_start=3",
+    "motion_start=3",
+]
 SHORT += ["mouth.warmup=1", "face.warmup=1", "model.face.initial_points=200", "model.mouth.initial_points=60"]
 
 

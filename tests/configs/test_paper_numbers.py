@@ -108,6 +108,7 @@ PUBLISHED = {
     "model.audio.code": 32,
     "background": "green",
     "audio_start": 0,
+    "motion_start": 0,
 }
 """What the paper or its baseline's code says, by field."""
 

@@ -29,6 +29,7 @@ SHORT = [
     "finetune.iterations=2",
     "checkpoint_every=5",
     "audio_start=0",
+    "motion_start=0",
 ]
 
 

@@ -24,6 +24,7 @@ SHORT = [
     *(f"{stage}.iterations=2" for stage in ("mouth", "face", "emotion", "finetune")),
     *(f"{stage}.warmup=1" for stage in ("mouth", "face")),
     "audio_start=2",
+    "motion_start=2",
 ]
 
 

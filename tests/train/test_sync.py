@@ -46,6 +46,7 @@ SHORT = [
     "finetune.iterations=1",
     "checkpoint_every=5",
     "audio_start=0",
+    "motion_start=0",
     "sync.expert=stand-in",
     "sync.every=2",
 ]

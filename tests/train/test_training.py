@@ -46,6 +46,7 @@ SHORT = [
     "finetune.iterations=8",
     "checkpoint_every=5",
     "audio_start=5",
+    "motion_start=5",
 ]
 
 
@@ -120,7 +121,7 @@ def test_whole_run_learns_and_its_avatar_reads_back(actor_subject: Subject, tmp_
 @pytest.mark.parametrize("name", PRESETS)
 def test_each_preset_takes_two_steps_of_each_stage(actor_subject: Subject, tmp_path: Path, name: str) -> None:
     settings = [f"{stage}.iterations=2" for stage in ("mouth", "face", "emotion", "finetune")]
-    settings += ["mouth.warmup=1", "face.warmup=1", "audio_start=0", "sync.expert=none"]
+    settings += ["mouth.warmup=1", "face.warmup=1", "audio_start=0", "motion_start=0", "sync.expert=none"]
     made = run.train(actor_subject.files.root, tmp_path / "a.safetensors", name, "cpu", settings)
     assert all(bool(torch.isfinite(value).all()) for value in weights(made.avatar).values())
 

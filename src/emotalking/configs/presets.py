@@ -88,7 +88,8 @@ FAST = TrainConfig(
         iterations=6_000,
         warmup=1_200,
         schedule_knee=4_800,
-        losses=LossConfig(lips=0.5, sync=0.05),
+        losses=LossConfig(lips=0.5, eyes=0.25, sync=0.05),
+        curriculum_every=8,
         means_until=4_500,
         densify=DensifyConfig(start=300, until=4_500, grad_threshold=3e-4, size_from=1_200, max_gaussians=40_000),
     ),
@@ -98,6 +99,7 @@ FAST = TrainConfig(
     finetune=FinetuneStageConfig(iterations=1_500, mouth_colours=True),
     optim=OptimConfig(grids=2e-2, networks=2e-3, audio=3e-4, temporal=1e-4),
     audio_start=1_500,
+    motion_start=600,
     background="random",
 )
 """A GPU's minutes: about a tenth of the paper's iterations, started on the tracked surface."""
@@ -120,7 +122,8 @@ TINY = TrainConfig(
         iterations=3_500,
         warmup=400,
         schedule_knee=2_800,
-        losses=LossConfig(lips=1.0, sync=0.05),
+        losses=LossConfig(lips=1.0, eyes=0.5, sync=0.05),
+        curriculum_every=8,
         sh_every=600,
         means_until=2_000,
         densify=DensifyConfig(start=100, until=2_000, grad_threshold=3e-4, size_from=400, max_gaussians=9_000),
@@ -131,6 +134,7 @@ TINY = TrainConfig(
     finetune=FinetuneStageConfig(iterations=400, mouth_colours=True),
     optim=OptimConfig(means=4e-4, means_final=1e-5, grids=2e-2, networks=3e-3, audio=1e-4, temporal=1e-4),
     audio_start=300,
+    motion_start=300,
     background="random",
     checkpoint_every=500,
 )

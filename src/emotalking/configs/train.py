@@ -79,6 +79,9 @@ class LossConfig:
     """L1 and D-SSIM of the face stage once more, on the lip box alone. The lips are one pixel in forty, so without it a
     short run learns everything but them (on the demo's clip their opening correlates with the truth by -0.1 without
     and 0.8 with it); the published 50,000 iterations do without."""
+    eyes: float = 0.0
+    """The same on the box of both eyes: lids are one pixel in a hundred, and shut in one frame of twelve. Without it a
+    short run leaves bits of iris standing in front of shut lids."""
     attention: float = 0.0
     """Rendered attention where it does not belong, in the face stage after warm-up: the action units' on the lips, and
     both maps on the hair in the iterations that compare it (`hair_every`)."""
@@ -258,6 +261,9 @@ class TrainConfig:
     """The perceptual loss of all stages."""
     audio_start: int = 0
     """Updates that teach the audio encoders the tracked lip shape before the first stage (0: none, as published)."""
+    motion_start: int = 0
+    """Updates that teach the face's network the tracked mesh's motion before the first stage (0: none, as published).
+    """
     background: str = "green"
     """What masked regions are pasted on: `green` as published (with the chroma-key clean-up of paper-spec 3), or
     `random`: a new colour each step, which makes alpha identifiable without a clean-up."""

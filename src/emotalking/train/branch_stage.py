@@ -28,6 +28,9 @@ from emotalking.train.sync import SyncTerm
 MOUTH_MARGIN = 8
 """Pixels around the lip box that the image losses of mouth and lips see."""
 
+EYE_MARGIN = 0.4
+"""Of an eye's width, around the lids: what moves with them."""
+
 
 @dataclass
 class Context:
@@ -49,6 +52,20 @@ def lip_window(data: TrainingData, frame: int) -> tuple[slice, slice, slice]:
     top, bottom, left, right = data.lips[frame].tolist()
     rows = slice(max(0, top - MOUTH_MARGIN), bottom + MOUTH_MARGIN)
     return slice(None), rows, slice(max(0, left - MOUTH_MARGIN), right + MOUTH_MARGIN)
+
+
+def eye_boxes(data: TrainingData) -> list[list[int]]:
+    """top, bottom, left, right of the box around the eyes of each frame, with what lids move; empty without a face."""
+    layout = data.layout
+    sides = [(*layout.right_upper_lid, *layout.right_lower_lid), (*layout.left_upper_lid, *layout.left_lower_lid)]
+    eyes = torch.stack([data.points[:, side] for side in sides], 1)
+    width = (eyes.amax(2) - eyes.amin(2))[..., 0].mean(1)
+    low = eyes.amin((1, 2)) - EYE_MARGIN * width[:, None]
+    high = eyes.amax((1, 2)) + EYE_MARGIN * width[:, None]
+    edge = eyes.new_tensor(data.size)
+    low, high = low.clamp_min(0).minimum(edge), high.clamp_min(0).minimum(edge)
+    box = torch.stack([low[:, 1], high[:, 1], low[:, 0], high[:, 0]], 1)
+    return box.nan_to_num(0.0).round().int().tolist()
 
 
 @runtime_checkable

@@ -32,6 +32,7 @@ from emotalking.train.data import TrainingData
 from emotalking.train.emotion_stage import EmotionStage
 from emotalking.train.finetune_stage import FinetuneStage
 from emotalking.train.initial import initial_gaussians
+from emotalking.train.motion_start import start_motion
 from emotalking.train.perceptual import PerceptualTerm, make_perceptual, with_backbone
 from emotalking.train.stages import FaceStage, MouthStage
 from emotalking.train.sync import SyncTerm, make_sync
@@ -141,6 +142,7 @@ def build_head(config: TrainConfig, data: TrainingData, generator: torch.Generat
         head = TalkingHead(config.model, face.cpu(), mouth.cpu()).to(data.device)
         for branch in (head.face, head.mouth):
             start_audio(branch.audio, data, config.audio_start, generator)
+        start_motion(head.face, data, config.motion_start, generator)
     return head
 
 

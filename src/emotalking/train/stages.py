@@ -12,7 +12,7 @@ from emotalking.losses.normals import residual_size
 from emotalking.models.gaussians import Deformed
 from emotalking.models.head import Layer
 from emotalking.subject.layouts import Label
-from emotalking.train.branch_stage import BranchStage, Context, Stage, backdrop, lip_window, pasted
+from emotalking.train.branch_stage import BranchStage, Context, Stage, backdrop, eye_boxes, lip_window, pasted
 from emotalking.train.data import class_mask
 from emotalking.train.rendered_maps import normal_channels, normal_terms, rendered_attention
 from emotalking.train.sampler import FrameSampler, blink_window, lips_part_window, opening_window
@@ -98,6 +98,7 @@ class FaceStage(BranchStage):
 
     def __init__(self, context: Context, settings: BranchStageConfig | None = None) -> None:
         super().__init__("face", context, context.head.face, settings or context.config.face)
+        self._eyes = eye_boxes(context.data)
 
     def target(self, frame: int) -> Target:
         """What the rendered ``frame`` is compared with."""
@@ -121,7 +122,7 @@ class FaceStage(BranchStage):
 
     def compare(self, frame: int, layer: Layer, iteration: int) -> dict[str, Tensor]:
         """L1 and D-SSIM of the whole frame, masked regions pasted on the backdrop."""
-        data, weights, settings = self.context.data, self.settings.losses, self.settings
+        weights, settings = self.settings.losses, self.settings
         colour, wanted = backdrop(self.context), self.target(frame)
         head = class_mask(wanted.labels, Label.HEAD, Label.HAIR)
         image = layer.rgb + (1.0 - layer.alpha[..., None]) * colour
@@ -131,13 +132,26 @@ class FaceStage(BranchStage):
             bare = ~class_mask(wanted.labels, Label.HAIR)
             image, target = pasted(image, bare, colour), pasted(target, bare, colour)
         terms = {"l1": l1(image, target), "d_ssim": weights.d_ssim * d_ssim(image, target)}
-        if iteration >= settings.warmup and weights.lips:
-            ours, theirs = (part[lip_window(data, frame)] for part in (image, target))
-            terms["lips"] = weights.lips * (l1(ours, theirs) + weights.d_ssim * d_ssim(ours, theirs))
+        if iteration >= settings.warmup:
+            terms |= self.compare_parts(frame, image, target)
         if iteration >= settings.warmup and weights.silhouette:
             terms["silhouette"] = weights.silhouette * silhouette(layer.alpha, head)
         terms |= self.compare_perceptual(frame, image, target, colour, iteration)
         return terms | self.compare_normals(frame, layer)
+
+    def compare_parts(self, frame: int, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """L1 and D-SSIM once more of what moves most and is small: lips, eyes."""
+        weights, terms = self.settings.losses, {}
+        top, bottom, left, right = self._eyes[frame]
+        windows = {"lips": lip_window(self.context.data, frame)}
+        if bottom - top > 1 and right - left > 1:
+            windows["eyes"] = (slice(None), slice(top, bottom), slice(left, right))
+        for name, window in windows.items():
+            weight = getattr(weights, name)
+            if weight:
+                ours, theirs = image[window], target[window]
+                terms[name] = weight * (l1(ours, theirs) + weights.d_ssim * d_ssim(ours, theirs))
+        return terms
 
     def compare_perceptual(
         self, frame: int, image: Tensor, target: Tensor, colour: Tensor, iteration: int

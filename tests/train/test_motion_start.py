@@ -1,0 +1,97 @@
+"""The head start of the face's motion."""
+
+import pytest
+import torch
+
+from emotalking.configs.presets import override, preset
+from emotalking.models.head import TalkingHead
+from emotalking.ops.cameras import project
+from emotalking.subject import Subject
+from emotalking.train.branch_stage import eye_boxes
+from emotalking.train.data import TrainingData
+from emotalking.train.motion_start import mesh_motion, start_motion
+from emotalking.train.run import build_head
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def data(actor_subject: Subject) -> TrainingData:
+    return TrainingData.load(actor_subject, actor_subject.train_indices, "mel", "cpu")
+
+
+def untrained(data: TrainingData) -> TalkingHead:
+    few = ["model.face.initial_points=300", "model.mouth.initial_points=60", "audio_start=0", "motion_start=0"]
+    return build_head(override(preset("tiny"), few), data, torch.Generator().manual_seed(0))
+
+
+def test_mesh_motion_is_what_moved_the_points_and_not_the_pose(data: TrainingData) -> None:
+    assert data.shape is not None
+    moved = data.shape.clone()
+    lid = data.layout.right_upper_lid[3]
+    moved[lid, 1] -= 0.01
+    frames = data.count
+    view, K = data.conditions.viewmats, data.K.expand(frames, 3, 3)
+    data.points = project(data.shape.expand(frames, -1, -1), view, K)
+    data.points[4] = project(moved[None], view[4:5], K[4:5])[0]
+    data.points[7] = float("nan")
+    mesh = mesh_motion(data, data.shape)
+    assert 7 not in mesh.frames and len(mesh.frames) == frames - 1
+    rest = mesh.moves.clone()
+    vertex = int((mesh.vertices - data.shape[lid]).norm(dim=1).argmin())
+    across = data.conditions.viewmats[4, 2, :3]  # along the view nothing can be seen
+    true = torch.tensor([0.0, -0.01, 0.0])
+    torch.testing.assert_close(rest[4, vertex], true - across * (across @ true), atol=3e-5, rtol=0.0)
+    rest[4, vertex] = 0.0
+    assert float(rest.abs().max()) < 1e-4
+
+
+def test_rings_carry_half_of_the_oval_and_nothing(data: TrainingData) -> None:
+    assert data.shape is not None
+    mesh = mesh_motion(data, data.shape)
+    oval = len(data.layout.oval)
+    assert float(mesh.moves[:, -2 * oval : -oval].abs().max()) > 0.0
+    assert not mesh.moves[:, -oval:].any()
+    assert int(mesh.triangles.max()) == len(mesh.vertices) - 1
+
+
+def test_start_shuts_the_eyes_and_is_deterministic(data: TrainingData) -> None:
+    assert data.shape is not None
+    data.conditions.aus[:, 5] = 0.0
+    data.conditions.aus[::3, 5] = 2.0
+    lids = [*data.layout.right_upper_lid[2:-2], *data.layout.left_upper_lid[2:-2]]
+    low = data.points[:, lids, 1].clone()
+    low[::3] += 6.0
+    data.points[:, lids, 1] = low
+    made = []
+    for _ in range(2):
+        face = untrained(data).face
+        explained = start_motion(face, data, 60, torch.Generator().manual_seed(1))
+        aus = torch.zeros(2, 6)
+        aus[1, 5] = 2.0
+        with torch.no_grad():
+            canonical = face.motion.canonical(data.shape[lids])
+            d_means = face.motion(canonical, face.audio(data.conditions.audio[:2]), aus)["d_means"]
+        made.append(d_means)
+    assert explained > 0.3
+    assert float((made[0][1] - made[0][0])[:, 1].max()) < -0.001
+    assert torch.equal(*made)
+
+
+def test_no_steps_and_no_shape_change_nothing(data: TrainingData) -> None:
+    face = untrained(data).face
+    before = [parameter.clone() for parameter in face.parameters()]
+    assert start_motion(face, data, 0, torch.Generator()) == 0.0
+    data.shape = None
+    assert start_motion(face, data, 5, torch.Generator()) == 0.0
+    assert all(torch.equal(a, b) for a, b in zip(before, face.parameters(), strict=True))
+
+
+def test_eye_boxes_hold_the_lids(data: TrainingData) -> None:
+    data.points[2] = float("nan")
+    boxes = eye_boxes(data)
+    assert boxes[2] == [0, 0, 0, 0]
+    lids = data.points[0, [*data.layout.right_upper_lid, *data.layout.left_lower_lid]]
+    top, bottom, left, right = boxes[0]
+    assert left < float(lids[:, 0].min()) and float(lids[:, 0].max()) < right <= data.size[0]
+    assert top < float(lids[:, 1].min()) and float(lids[:, 1].max()) < bottom
