@@ -262,8 +262,9 @@ def test_the_switch_changes_the_result_and_the_record(
     }
     assert {"mouth.audio.project.0.weight", "face.audio.project.0.weight", "emotion.first.weight"} <= changed
     log = [json.loads(line) for line in (tmp_path / "synced.safetensors.run/log.jsonl").read_text().splitlines()]
-    assert {row["stage"] for row in log if "sync" in row} == {"mouth", "face", "emotion"}
-    assert all(row["sync"] > 0 for row in log if "sync" in row)
+    heard = [row for row in log if row["kind"] == "step" and "sync" in row["terms"]]
+    assert {row["stage"] for row in heard} == {"mouth", "face", "emotion"}
+    assert all(row["terms"]["sync"] > 0 and row["raw"]["sync"] > row["terms"]["sync"] for row in heard)
     assert synced.avatar.metadata["sync"]["expert"] == "stand-in"
     assert any("stand-in" in name for name in synced.avatar.metadata["licences"])
     assert plain.avatar.metadata["sync"] is None

@@ -46,10 +46,10 @@ def network_optimizer(networks: list[nn.Module], optim: OptimConfig) -> AdamW:
             else:
                 (grids if name.endswith("encoder.table") else others).append(parameter)
     groups = [
-        {"params": grids, "lr": optim.grids, "weight_decay": 0.0},
-        {"params": others, "lr": optim.networks, "weight_decay": 0.0},
-        {"params": audio, "lr": optim.audio, "weight_decay": 0.0},
-        {"params": attention, "lr": optim.temporal, "weight_decay": 1e-4},
+        {"name": "grids", "params": grids, "lr": optim.grids, "weight_decay": 0.0},
+        {"name": "networks", "params": others, "lr": optim.networks, "weight_decay": 0.0},
+        {"name": "audio", "params": audio, "lr": optim.audio, "weight_decay": 0.0},
+        {"name": "temporal", "params": attention, "lr": optim.temporal, "weight_decay": 1e-4},
     ]
     groups = [group for group in groups if group["params"]]
     return AdamW(groups, betas=(0.9, 0.99), eps=1e-8, fused=True)

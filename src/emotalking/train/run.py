@@ -33,7 +33,9 @@ from emotalking.train.emotion_stage import EmotionStage
 from emotalking.train.finetune_stage import FinetuneStage
 from emotalking.train.initial import initial_gaussians
 from emotalking.train.motion_start import start_motion
+from emotalking.train.page import PAGE
 from emotalking.train.perceptual import PerceptualTerm, make_perceptual, with_backbone
+from emotalking.train.record import recorded
 from emotalking.train.stages import FaceStage, MouthStage
 from emotalking.train.sync import SyncTerm, make_sync
 from emotalking.train.trainer import Trainer
@@ -53,6 +55,8 @@ class TrainResult:
     avatar: Avatar
     path: Path
     """The avatar file."""
+    page: Path
+    """How the run went, as a page."""
     stage_seconds: dict[str, float]
     """Time of each stage."""
 
@@ -64,16 +68,18 @@ def train(
     device: torch.device | str = "cpu",
     overrides: list[str] | None = None,
     resume: bool = True,
+    tensorboard: bool = False,
 ) -> TrainResult:
     """Train an avatar of a subject (paper 3.4, S4.3): mouth, face, emotion and fine-tune stages.
 
     Args:
         subject: subject folder (``emotalking prepare``).
-        out: avatar file to write; the run folder ``<out>.run`` beside it holds the checkpoint, the resolved
-            configuration and the log.
+        out: avatar file to write; the run folder ``<out>.run`` beside it holds the checkpoint, the run's record
+            (:mod:`emotalking.train.log`) and the page made from it.
         preset_name: `tiny`, `fast` or `paper`.
         overrides: settings ``key=value`` with dotted keys.
         resume: go on from the run folder's checkpoint if there is one.
+        tensorboard: write TensorBoard events into the run folder too (needs tensorboardX).
 
     Raises:
         UserError: if the subject or a setting cannot be used, or a loss stops being finite.
@@ -102,21 +108,18 @@ def train(
     sync = make_sync(config, source, data, folder, fresh=checkpoint is None)
     generator = torch.Generator().manual_seed(config.seed)
     head = checkpoint.head(config.model, device) if checkpoint else build_head(config, data, generator)
-    trainer = Trainer(
-        head,
-        stage_builders(Context(head, data, config, generator, sync, perceptual)),
-        generator,
-        folder,
-        record,
-        config.checkpoint_every,
-    )
-    trainer.run(checkpoint)
-    learn_closed_lips(head, data)
     metadata = _metadata(source, record, data.normals is not None, sync, perceptual)
-    avatar = Avatar(head, _scene(source, data), metadata)
-    avatar.save(out)
-    checkpoint_path.unlink(missing_ok=True)
-    return TrainResult(avatar, out, trainer.stage_seconds)
+    stages = stage_builders(Context(head, data, config, generator, sync, perceptual))
+    with recorded(
+        folder, head, config, source, emotion_generator, metadata, checkpoint=checkpoint, tensorboard=tensorboard
+    ) as recorder:
+        trainer = Trainer(head, stages, generator, folder, record, config.checkpoint_every, recorder)
+        trainer.run(checkpoint)
+        learn_closed_lips(head, data)
+        avatar = Avatar(head, _scene(source, data), metadata)
+        avatar.save(out)
+        checkpoint_path.unlink(missing_ok=True)
+    return TrainResult(avatar, out, folder / PAGE, trainer.stage_seconds)
 
 
 def features_in(source: Subject, name: str) -> str:

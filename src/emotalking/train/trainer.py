@@ -1,6 +1,5 @@
 """One loop for all stages; it knows no method."""
 
-import json
 import signal
 import threading
 import time
@@ -8,19 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from emotalking.errors import UserError
 from emotalking.models.head import TalkingHead
 from emotalking.progress import bar
 from emotalking.train.checkpoint import Checkpoint, write_checkpoint
+from emotalking.train.log import RunLog
+from emotalking.train.recorder import LOG_EVERY, Recorder
 from emotalking.train.stages import Stage
-
-LOG_EVERY = 25
-"""Iterations between looks at the loss values; each look waits for the device once."""
 
 
 @contextmanager
@@ -47,12 +43,8 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-class TrainingFailed(UserError):
-    """A loss became NaN or infinite."""
-
-
 class Trainer:
-    """Runs stages one after another, with checkpoints, a log and a stop at the first bad number."""
+    """Runs stages one after another, with checkpoints; what happens is told to a recorder."""
 
     def __init__(
         self,
@@ -62,6 +54,7 @@ class Trainer:
         folder: Path,
         config: dict[str, Any],
         checkpoint_every: int,
+        recorder: Recorder | None = None,
     ) -> None:
         """Make a trainer.
 
@@ -69,13 +62,15 @@ class Trainer:
             stages: builders of the stages in order; each is called when its stage begins, because its optimizers
                 must see the parameters that the stage before left behind.
             generator: CPU generator shared by all draws; saved with every checkpoint.
-            folder: run folder for `checkpoint.pt` and `log.jsonl`.
+            folder: run folder for `checkpoint.pt`.
             config: resolved configuration, stored in each checkpoint and compared on resume.
             checkpoint_every: iterations between checkpoints.
+            recorder: keeps the run's record; None: one that writes a new record into ``folder`` and watches nothing.
         """
         self.head, self.generator, self.folder, self.config = head, generator, folder, config
         self._builders = stages
         self._checkpoint_every = checkpoint_every
+        self._recorder = Recorder(RunLog(folder), head) if recorder is None else recorder
         self.stage_seconds: dict[str, float] = {}
 
     @property
@@ -89,31 +84,33 @@ class Trainer:
         The head must already hold the checkpoint's weights (:meth:`Checkpoint.head`).
 
         Raises:
-            TrainingFailed: naming stage, iteration, term and frame of the first value that is not finite.
+            TrainingFailed: see :meth:`Recorder.look`.
         """
         first = 0 if resume is None else resume.stage
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume is not None:
             self.stage_seconds = dict(resume.stage_seconds)
-        with (self.folder / "log.jsonl").open("a" if resume else "w") as log, bar() as progress:
+        with bar() as progress:
             for number in range(first, len(self._builders)):
                 start = 0
                 stage = self._builders[number]()
                 if resume is not None and number == first:
                     start = resume.restore(stage, self.generator)
                 task = progress.add_task(f"train {stage.name}", total=stage.iterations, completed=start, note="")
-                began = time.perf_counter() - self.stage_seconds.get(stage.name, 0.0)
+                before = self.stage_seconds.get(stage.name, 0.0)
+                began = time.perf_counter() - before
+                self._recorder.begin(stage, start, before)
 
                 def note(done: int, loss: float, task: Any = task) -> None:
                     progress.update(task, completed=done, note=f"loss {loss:.4f}")
 
-                self._run_stage(number, stage, start, began, log, note)
+                self._run_stage(number, stage, start, began, note)
                 self.stage_seconds[stage.name] = time.perf_counter() - began
 
     def _run_stage(
-        self, number: int, stage: Stage, start: int, began: float, log: TextIO, note: Callable[[int, float], None]
+        self, number: int, stage: Stage, start: int, began: float, note: Callable[[int, float], None]
     ) -> None:
-        pending: list[tuple[int, int, dict[str, Tensor]]] = []
+        recorder = self._recorder
         with deferred_interrupt() as interrupted:
             for iteration in range(start, stage.iterations):
                 terms, frame = stage.losses(iteration)
@@ -123,46 +120,15 @@ class Trainer:
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
                 stage.after_update(iteration)
-                pending.append((iteration, frame, {name: value.detach() for name, value in terms.items()}))
+                recorder.keep(iteration, frame, terms)
                 done = iteration + 1
                 if done % LOG_EVERY == 0 or done == stage.iterations:
-                    note(done, self._look(stage, pending, log))
+                    note(done, recorder.look(done))
                 if (done % self._checkpoint_every == 0 and done < stage.iterations) or interrupted():
-                    self._look(stage, pending, log)
+                    recorder.look(done)
                     self._save(number, stage, done, began)
                 if interrupted():
                     raise KeyboardInterrupt
-
-    def _look(self, stage: Stage, pending: list[tuple[int, int, dict[str, Tensor]]], log: TextIO) -> float:
-        """Bring the pending losses to the host, check and log them; returns their mean total."""
-        if not pending:
-            return 0.0
-        totals = []
-        names = list(dict.fromkeys(name for _, _, terms in pending for name in terms))
-        flat = torch.stack([value for _, _, terms in pending for value in terms.values()]).cpu().tolist()
-        values = iter(flat)
-        sums = dict.fromkeys(names, 0.0)
-        for iteration, frame, terms in pending:
-            total = 0.0
-            for name in terms:
-                value = next(values)
-                if not abs(value) < float("inf"):
-                    raise TrainingFailed(
-                        f"Training stopped: the loss '{name}' of stage '{stage.name}' became {value} at iteration "
-                        f"{iteration} on frame {frame}: look at that frame, or continue from the last checkpoint "
-                        "with lower rates."
-                    )
-                total += value
-                sums[name] += value
-            totals.append(total)
-        mean = sum(totals) / len(totals)
-        record = {"stage": stage.name, "iteration": pending[-1][0] + 1, "loss": mean}
-        record |= {name: value / len(pending) for name, value in sums.items()}
-        record |= {"face": self.head.face.gaussians.count, "mouth": self.head.mouth.gaussians.count}
-        log.write(json.dumps(record) + "\n")
-        log.flush()
-        pending.clear()
-        return mean
 
     def _save(self, number: int, stage: Stage, done: int, began: float) -> None:
         seconds = self.stage_seconds | {stage.name: time.perf_counter() - began}

@@ -1,0 +1,55 @@
+"""Pictures beside each other, and where they differ."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+ERROR_GAIN = 4.0
+"""Error maps show the mean absolute difference of the channels so many times enlarged."""
+_GAP, _LABEL = 4, 76
+_PAPER, _INK = 255, (60, 66, 80)
+
+
+def error_map(image: UInt8[np.ndarray, "H W 3"], truth: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """Mean absolute difference of the channels, :data:`ERROR_GAIN` times enlarged, dark to bright."""
+    error = np.abs(image.astype(np.float32) - truth.astype(np.float32)).mean(-1)
+    levels = np.clip(error * ERROR_GAIN, 0, 255).astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+
+
+def fit_width(image: UInt8[np.ndarray, "H W 3"], width: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Scaled to ``width`` pixels."""
+    height = max(round(image.shape[0] * width / image.shape[1]), 1)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def grid(
+    rows: Sequence[Sequence[UInt8[np.ndarray, "_ _ 3"]]], width: int, labels: Sequence[str] = ()
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Rows of pictures under each other, each picture ``width`` pixels wide, with a label left of each row.
+
+    Args:
+        rows: RGB; sizes may differ, a row is as high as its highest picture.
+        labels: one a row, or none at all.
+    """
+    margin = _LABEL if labels else 0
+    cells = [[fit_width(image, width) for image in row] for row in rows]
+    heights = [max(cell.shape[0] for cell in row) for row in cells]
+    most = max(len(row) for row in cells)
+    shape = (sum(heights) + _GAP * (len(rows) - 1), margin + most * width + _GAP * (most - 1), 3)
+    sheet = np.full(shape, _PAPER, np.uint8)
+    tops = np.cumsum([0] + [height + _GAP for height in heights])
+    for top, row in zip(tops, cells, strict=False):
+        for column, cell in enumerate(row):
+            left = margin + column * (width + _GAP)
+            sheet[top : top + cell.shape[0], left : left + width] = cell
+    if not labels:
+        return sheet
+    picture = Image.fromarray(sheet)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
+    for top, height, label in zip(tops, heights, labels, strict=False):
+        draw.text((0, int(top) + height / 2), label, _INK, font, anchor="lm")
+    return np.asarray(picture).copy()

@@ -1,0 +1,232 @@
+"""Early warnings: from the rows of a run's record to sentences. Pure functions; every threshold has its trial.
+
+The thresholds come from runs that were broken on purpose and from healthy ones (`benchmarks/early_warnings.py`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emotalking.configs.train import BranchStageConfig, TrainConfig
+from emotalking.train.log import Row, of_kind
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Something that looks wrong."""
+
+    name: str
+    """Which rule says so; a rule speaks once a stage."""
+    text: str
+    """One sentence: what was seen, where, and what to do."""
+
+
+def limits(config: TrainConfig) -> dict[str, dict[str, Any]]:
+    """What the rules need to know of each stage, for its `stage` row."""
+    return {name: _branch_limits(getattr(config, name)) for name in ("mouth", "face")}
+
+
+def _branch_limits(settings: BranchStageConfig) -> dict[str, Any]:
+    densify = settings.densify
+    return {
+        "warmup": settings.warmup,
+        "grows_from": densify.start,
+        "grows_until": min(densify.until, settings.iterations),
+        "max_gaussians": densify.max_gaussians,
+    }
+
+
+RISE, RISE_WINDOW, RISE_STEPS = 1.5, 0.08, 100
+"""A rising loss: mean of this share of the stage's iterations (at least so many) over the lowest such mean before."""
+FULL, EARLY = 0.98, 0.5
+"""Exploding: this share of `max_gaussians` before this share of the growing time has passed."""
+VANISHED = 0.25
+"""Vanishing: less than this share of the branch's Gaussians at the stage's beginning is left."""
+COVERED, REGION = 0.5, 0.002
+"""Empty: mean alpha inside the recorded region; and that region's share of the frame."""
+FROZEN_PX, FROZEN_AT = 0.02, 0.4
+"""Frozen: the most moved Gaussians move less, at this share of the moving iterations."""
+DEAF_DB, DEAF_AT = 0.05, 0.6
+"""Lips that do not follow the sound: its gain is less, from this share of the face stage's moving iterations on."""
+STARE_DB, STARE_AT = 0.05, 0.6
+"""Eyes that do not close: the gain of the action units is less, from this share of the face stage on."""
+NUMB_DB, NUMB_AT = 0.05, 0.5
+"""An emotion without effect: its gain is less, from this share of the emotion stage."""
+SYNC_FALL, SYNC_STEPS = 0.98, 200
+"""A sync loss that does not fall: mean of its last third over that of its first, over at least so many iterations."""
+
+
+def alarms_of(rows: list[Row], stage: str) -> list[Alarm]:
+    """What the record ``rows`` says against ``stage`` so far."""
+    opened = of_kind(rows, "stage", stage)
+    steps, frames = of_kind(rows, "step", stage), of_kind(rows, "frames", stage)
+    if not opened or not steps:
+        return []
+    found = (rule(opened[0], steps, frames) for rule in RULES)
+    return [alarm for alarm in found if alarm is not None]
+
+
+def rising(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
+    """The picture's error has been rising for long."""
+    since = max(stage.get("warmup", 0), 0)
+    span = max(RISE_STEPS, RISE_WINDOW * stage["iterations"])
+    rows = [row for row in steps if row["iteration"] > since] or steps
+    values = np.array([row["terms"]["l1"] for row in rows])
+    at = np.array([row["iteration"] for row in rows])
+    last, before = at > at[-1] - span, at <= at[-1] - span
+    if at[-1] - at[0] < 2 * span:
+        return None
+    windows = [values[(at > end - span) & (at <= end)].mean() for end in at[before] if end - span >= at[0] - 1]
+    if not windows or values[last].mean() < RISE * min(windows):
+        return None
+    best = at[before][-len(windows) :][int(np.argmin(windows))]
+    return Alarm(
+        "loss rises",
+        f"The '{stage['stage']}' stage gets worse: its picture error (l1) is {values[last].mean() / min(windows):.1f} "
+        f"times what it was around iteration {best} and has been for {span:.0f} iterations; lower the learning rates "
+        "(--set optim.networks=..., optim.means=...) and train afresh.",
+    )
+
+
+def exploding(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
+    """The branch's Gaussians fill their limit while they still have most of their growing to do."""
+    if "max_gaussians" not in stage:
+        return None
+    name, most = stage["stage"], stage["max_gaussians"]
+    full = [row["iteration"] for row in steps if row["gaussians"][name] >= FULL * most]
+    if steps[0]["gaussians"][name] >= FULL * most:
+        return None
+    early = stage["grows_from"] + EARLY * (stage["grows_until"] - stage["grows_from"])
+    if not full or full[0] > early:
+        return None
+    return Alarm(
+        "gaussians explode",
+        f"The {name}'s Gaussians reached their limit of {most} at iteration {full[0]} of the {stage['grows_until']} in "
+        f"which they may grow: raise {name}.densify.grad_threshold, or {name}.densify.max_gaussians if memory allows.",
+    )
+
+
+def vanishing(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
+    """Most of the branch's Gaussians were removed."""
+    if "max_gaussians" not in stage:
+        return None
+    name = stage["stage"]
+    counts = [row["gaussians"][name] for row in steps]
+    if counts[-1] >= VANISHED * max(counts):
+        return None
+    return Alarm(
+        "gaussians vanish",
+        f"Of the {name}'s {max(counts)} Gaussians {counts[-1]} are left at iteration {steps[-1]['iteration']}: lower "
+        f"{name}.densify.prune_opacity and prune_opacity_gain, and look at the {name} in the masks "
+        "('emotalking prepare --preview').",
+    )
+
+
+def empty(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
+    """The masks show nothing of the branch, or the branch covers little of what they show."""
+    if not frames or stage["stage"] == "finetune":
+        return None
+    last, name = frames[-1], "mouth" if stage["stage"] == "mouth" else "head"
+    if name == "head" and last.get("region", 1.0) < REGION:
+        return Alarm(
+            "masks empty",
+            f"The masks of the fixed frames show a head on {last['region']:.1%} of the picture, so there is nothing to "
+            f"learn in the '{stage['stage']}' stage: prepare the clip again and look at its preview.",
+        )
+    if last["iteration"] <= max(stage.get("warmup", 0), RISE_STEPS) or last.get("cover", 1.0) >= COVERED:
+        return None
+    return Alarm(
+        "silhouette empty",
+        f"At iteration {last['iteration']} of the '{stage['stage']}' stage the Gaussians cover {last['cover']:.0%} of "
+        f"the recorded {name}: raise its losses.silhouette, or lower its densify.prune_opacity.",
+    )
+
+
+def frozen(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
+    """The motion network moves nothing."""
+    if stage["stage"] not in ("mouth", "face") or not _late(stage, frames, FROZEN_AT):
+        return None
+    last = frames[-1]
+    if last.get("motion_px", 1.0) >= FROZEN_PX:
+        return None
+    return Alarm(
+        "motion frozen",
+        f"At iteration {last['iteration']} the {stage['stage']}'s Gaussians move {last['motion_px']:.3f} pixels when "
+        "sound and expression change, so the motion network is not learning: change its rates (--set "
+        "optim.networks=..., optim.grids=...).",
+    )
+
+
+def deaf(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
+    """The lips of held-out frames look no better with their own sound than with another frame's."""
+    if stage["stage"] != "face" or not _late(stage, frames, DEAF_AT):
+        return None
+    gain = np.mean([row["sound_gain"] for row in frames[-2:]])
+    if gain >= DEAF_DB:
+        return None
+    return Alarm(
+        "mouth not learning",
+        f"At iteration {frames[-1]['iteration']} of the face stage the lips of held-out frames look as good with other "
+        f"sound as with their own ({gain:+.2f} dB), so they do not follow speech: check that the clip's sound is its "
+        "own and in step ('emotalking sync measure'), or raise face.losses.lips and audio_start.",
+    )
+
+
+def staring(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
+    """Closed eyes of held-out frames look no better with their own action units than with open-eyed ones."""
+    known = [row["eye_gain"] for row in frames if "eye_gain" in row]
+    if stage["stage"] != "face" or not known or not _late(stage, frames, STARE_AT):
+        return None
+    if np.mean(known[-2:]) >= STARE_DB:
+        return None
+    return Alarm(
+        "eyes not learning",
+        f"At iteration {frames[-1]['iteration']} of the face stage closed eyes of held-out frames look as good with "
+        f"the action units of open ones ({np.mean(known[-2:]):+.2f} dB), so the avatar will not blink: check AU45 in "
+        "au.csv ('emotalking prepare --preview'), or train the face stage longer.",
+    )
+
+
+def numb(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
+    """Commanded emotions do not bring the face nearer to their targets."""
+    known = [row["emotion_gain"] for row in frames if "emotion_gain" in row]
+    if stage["stage"] != "emotion" or not known or not _late(stage, frames, NUMB_AT):
+        return None
+    if np.mean(known[-2:]) >= NUMB_DB:
+        return None
+    return Alarm(
+        "emotion without effect",
+        f"At iteration {frames[-1]['iteration']} of the emotion stage faces with a commanded emotion come no nearer to "
+        f"their targets than without ({np.mean(known[-2:]):+.2f} dB): raise optim.networks and optim.grids, or "
+        "emotion.iterations.",
+    )
+
+
+def out_of_sync(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
+    """The sync loss does not fall."""
+    rows = [row for row in steps if "sync" in row["terms"]]
+    if not rows or rows[-1]["iteration"] - rows[0]["iteration"] < max(SYNC_STEPS, stage["iterations"] / 3):
+        return None
+    values, third = np.array([row["terms"]["sync"] for row in rows]), max(1, len(rows) // 3)
+    ratio = values[-third:].mean() / values[:third].mean()
+    if ratio <= SYNC_FALL:
+        return None
+    return Alarm(
+        "sync loss flat",
+        f"The sync loss of the '{stage['stage']}' stage has not fallen from iteration {rows[0]['iteration']} to "
+        f"{rows[-1]['iteration']} (now {ratio:.2f} of what it was): check the expert on this clip ('emotalking sync "
+        "measure'), or raise the stage's losses.sync.",
+    )
+
+
+def _late(stage: Row, frames: list[Row], share: float) -> bool:
+    """Whether the last look lies beyond ``share`` of the iterations in which things move."""
+    warmup = stage.get("warmup", 0)
+    return bool(frames) and frames[-1]["iteration"] >= warmup + share * (stage["iterations"] - warmup)
+
+
+Rule = Callable[[Row, list[Row], list[Row]], Alarm | None]
+RULES: tuple[Rule, ...] = (rising, exploding, vanishing, empty, frozen, deaf, staring, numb, out_of_sync)
+"""Each looks at a stage's `stage` row, its `step` rows and its `frames` rows."""
