@@ -4,8 +4,12 @@ python benchmarks/audio_features.py SUBJECT --others SUBJECT ... [--clips FOLDER
 
 The audio encoder of the face branch is trained on the first three quarters of SUBJECT as training begins it
 (train/audio_start.py), and a linear head on its codes predicts the tracked mouth opening (gap over head size) and lip
-shape. --clips: a folder of short .mpg clips of one speaker, tracked here. --heads trains whole avatars instead
-(preset fast: a GPU) and scores their held-out frames: AVATARS is the folder for them.
+shape. --clips: a folder of short .mpg clips of one speaker, tracked here.
+
+python benchmarks/audio_features.py SUBJECT --heads AVATARS --judge EXPERT --speech FOLDER [--preset tiny --device cpu]
+
+trains whole avatars instead, into the folder AVATARS, and scores their held-out frames, and how their lips fit the
+held-out sound and the first seconds of each sound file in FOLDER, by a sync expert that never saw the person.
 """
 
 import argparse
@@ -33,6 +37,8 @@ from emotalking.train.audio_start import lip_motion, start_audio
 from emotalking.train.data import windows_of
 
 TRAINED, GAP = 0.75, 8
+HEARD_S = 6.0
+"""Seconds of the held-out sound, and of each other sound, on which avatars are judged."""
 RIDGE = 1e-3
 
 
@@ -120,17 +126,32 @@ def trial(subject: Subject, others: dict[str, list[Clip]], kinds: str, steps: in
     return scores
 
 
-def heads(subject: Path, kinds: list[str], avatars: Path) -> dict[str, Any]:
-    """Whole avatars, one for each kind, on the GPU."""
+def heads(args: argparse.Namespace) -> dict[str, Any]:
+    """Whole avatars, one for each kind; their lips judged by an expert that never saw the person."""
+    from sync_effect import held_out, measure
+
     from emotalking.evaluate.held_out import evaluate_held_out
+    from emotalking.render.player import Player
+    from emotalking.speech.sync_expert import open_expert
     from emotalking.train.run import train
 
-    made = {}
-    for kind in kinds:
-        settings = [f"model.audio.features={kind}", "emotion.iterations=0", "finetune.iterations=0"]
-        result = train(subject, avatars / f"{kind}.safetensors", "fast", "cuda", settings, resume=False)
-        scores = evaluate_held_out(result.avatar, Subject.open(subject), emotion=False)
-        made[kind] = {"seconds": result.stage_seconds, **scores.summary()}
+    subject = Subject.open(args.subject)
+    judge = {"expert": open_expert(str(args.judge), subject, args.device)}
+    points = subject.landmarks.ibug68[subject.train_indices].astype(np.float32)
+    own = load_audio(subject.files.audio, float(subject.val_indices[0] / subject.fps), HEARD_S)
+    sounds = [load_audio(path, 0.0, HEARD_S) for path in sorted(args.speech.glob("*.wav"))]
+    made: dict[str, Any] = {"preset": args.preset, "judge": judge["expert"].name, "sounds": len(sounds)}
+    for kind in args.kinds:
+        settings = [f"model.audio.features={kind}", "emotion.iterations=0", "sync.expert=none"]
+        out = args.heads / f"{kind}.safetensors"
+        avatar = train(args.subject, out, args.preset, args.device, settings, resume=False).avatar
+        scores = evaluate_held_out(avatar, subject, emotion=False).summary()
+        shown = list(held_out(avatar, subject))[: round(HEARD_S * float(subject.fps))]
+        player = Player(avatar)
+        made[kind] = scores | {
+            "held_out": measure([shown], [own], judge, points),
+            "other_speech": measure([list(player.frames(sound)) for sound in sounds], sounds, judge, points),
+        }
         print(kind, made[kind], flush=True)
     return made
 
@@ -144,9 +165,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--heads", type=Path, metavar="AVATARS")
+    parser.add_argument("--judge", type=Path, metavar="EXPERT")
+    parser.add_argument("--speech", type=Path, metavar="FOLDER")
+    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--device", default="cuda")
     args = parser.parse_args()
     if args.heads is not None:
-        write("audio_features_heads", heads(args.subject, args.kinds, args.heads))
+        if args.judge is None or args.speech is None:
+            parser.error("--heads needs --judge and --speech")
+        print(write("audio_features_heads", heads(args)).read_text())
         return
     subject = Subject.open(args.subject)
     others = {path.name: [of_subject(Subject.open(path))] for path in args.others}
