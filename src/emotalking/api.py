@@ -92,6 +92,7 @@ def train(
     device: Device = "auto",
     overrides: list[str] | None = None,
     resume: bool = True,
+    tensorboard: bool = False,
 ) -> Any:
     """Train an avatar of a subject folder; returns ``train.run.TrainResult``.
 
@@ -102,15 +103,40 @@ def train(
         device: "auto" takes a GPU if there is one.
         overrides: settings ``key=value`` with dotted keys.
         resume: go on from an interrupted run's checkpoint.
+        tensorboard: write TensorBoard events into the run folder (needs tensorboardX).
 
     Raises:
-        UserError: subject, preset, setting or device cannot be used.
+        UserError: subject, preset, setting or device cannot be used, or tensorboardX is missing.
     """
     if Path(avatar).is_dir():
         raise UserError(f"{avatar} is a folder: give the name of an avatar file, such as someone.safetensors.")
     from emotalking.train.run import train as run
 
-    return run(subject, avatar, preset, choose_device(device), overrides, resume)
+    return run(subject, avatar, preset, choose_device(device), overrides, resume, tensorboard)
+
+
+def report(run: str | Path, *, tensorboard: bool = False) -> Path:
+    """Make the page of a training run from its record, also of one that was interrupted or still goes on.
+
+    Args:
+        run: run folder (``<avatar>.run``).
+        tensorboard: make the TensorBoard events too (needs tensorboardX).
+
+    Returns:
+        The page, ``report.html`` in the folder.
+
+    Raises:
+        UserError: the folder holds no record of a run, or tensorboardX is missing.
+    """
+    from emotalking.train.log import LOG, read_log
+    from emotalking.train.page import write_page
+
+    folder = Path(run)
+    if tensorboard:
+        from emotalking.train.tensorboard import EventFiles
+
+        EventFiles(folder, read_log(folder / LOG)).close()
+    return write_page(folder)
 
 
 def render(

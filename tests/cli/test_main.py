@@ -188,7 +188,7 @@ def test_options_reach_the_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def record(*args: object, **options: object) -> object:
         calls.append((args, options))
-        return type("Made", (), {"stage_seconds": {"face": 1.0}, "path": "a.safetensors"})()
+        return type("Made", (), {"stage_seconds": {"face": 1.0}, "path": "a.safetensors", "page": "report.html"})()
 
     monkeypatch.setattr(api, "train", record)
     monkeypatch.setattr(api, "prepare", record)
@@ -197,6 +197,7 @@ def test_options_reach_the_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
     args, options = calls.pop()
     assert args == (Path("s"), Path("a.safetensors")) and options["preset"] == "tiny"
     assert options["overrides"] == ["face.iterations=5", "seed=3"] and options["resume"] is False
+    assert options["tensorboard"] is False
     words = ["--size", "256", "--seconds", "9", "--aus", "au.csv", "--parsing", "bisenet", "--emotion-judge", "emonet"]
     assert main(["prepare", "c.mp4", "s", *words]) == 0
     args, options = calls.pop()

@@ -18,6 +18,7 @@ COMMANDS = {
     "check": "will this clip make an avatar? a verdict and a page, in seconds",
     "prepare": "clip to subject folder: track the face, find masks, action units, emotion, sound",
     "train": "subject folder to avatar file",
+    "report": "how a training run goes or went: its page, anew from its record",
     "render": "avatar file and speech to video, with emotion",
     "say": "text to speech, with the times of its words and sounds; voices, curated sentences and their coverage",
     "evaluate": "the paper's three scenarios on held-out frames: tables, plots and a page",

@@ -23,6 +23,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fresh", action="store_true", help="start again even if an interrupted run of the same avatar is there"
     )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write TensorBoard events into the run folder AVATAR.run too (needs emotalking[tensorboard])",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -39,6 +44,8 @@ def run(args: argparse.Namespace) -> None:
         device=device,
         overrides=args.settings,
         resume=not args.fresh,
+        tensorboard=args.tensorboard,
     )
     took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in made.stage_seconds.items())
     note(f"{made.path} is ready ({took}): 'emotalking render {made.path} --audio SPEECH -o out.mp4'")
+    note(f"how it went: {made.page}")

@@ -38,6 +38,7 @@ from emotalking.train.perceptual import PerceptualTerm, make_perceptual, with_ba
 from emotalking.train.record import recorded
 from emotalking.train.stages import FaceStage, MouthStage
 from emotalking.train.sync import SyncTerm, make_sync
+from emotalking.train.tensorboard import require_writer
 from emotalking.train.trainer import Trainer
 
 LICENCES = {
@@ -84,6 +85,8 @@ def train(
     Raises:
         UserError: if the subject or a setting cannot be used, or a loss stops being finite.
     """
+    if tensorboard:
+        require_writer()
     config = with_backbone(override(preset(preset_name), overrides or []))
     source = Subject.open(subject)
     heard = features_in(source, config.model.audio.features)

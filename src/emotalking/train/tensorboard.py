@@ -1,5 +1,6 @@
 """A run's record as TensorBoard events: an optional view of it, never its source."""
 
+import importlib.util
 import math
 from pathlib import Path
 
@@ -10,6 +11,14 @@ from emotalking.train.log import Row
 
 FOLDER = "tensorboard"
 """Folder of the events in the run folder."""
+
+
+def require_writer() -> None:
+    """Raise UserError if tensorboardX is not installed."""
+    if importlib.util.find_spec("tensorboardX") is None:
+        raise UserError(
+            "TensorBoard events need tensorboardX, which is not installed: pip install 'emotalking[tensorboard]'."
+        )
 
 
 class EventFiles:
@@ -27,12 +36,9 @@ class EventFiles:
     """
 
     def __init__(self, folder: Path, rows: list[Row]) -> None:
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError as error:
-            raise UserError(
-                "TensorBoard events need tensorboardX, which is not installed: pip install 'emotalking[tensorboard]'."
-            ) from error
+        require_writer()
+        from tensorboardX import SummaryWriter
+
         self._folder = folder
         for old in (folder / FOLDER).glob("events.*"):
             old.unlink()
@@ -53,12 +59,16 @@ class EventFiles:
             for name, value in scalars(row).items():
                 self._writer.add_scalar(name, value, at)
             if kind == "frames":
-                self._picture(f"fixed frames/{row['stage']}", row["picture"], at)
+                self._picture(f"fixed_frames/{row['stage']}", row["picture"], at)
         elif kind == "warning":
             at = self._begins[row["stage"]] + row["iteration"]
             self._writer.add_text(f"warning/{row['stage']}", row["text"], at)
         elif kind == "end":
             self._writer.flush()
+
+    def close(self) -> None:
+        """Bring everything to disk."""
+        self._writer.close()
 
     def _picture(self, name: str, file: str, at: int) -> None:
         path = self._folder / file
@@ -72,9 +82,9 @@ def scalars(row: Row) -> dict[str, float]:
     stage = row["stage"]
     if row["kind"] == "frames":
         plain = {k: v for k, v in row.items() if isinstance(v, int | float) and k not in ("iteration", "seconds")}
-        return {f"fixed frames/{stage}/{name}": float(value) for name, value in plain.items()}
-    found = {f"loss/{stage}/total": row["loss"], f"speed/{stage}/steps per second": row["steps_per_second"]}
-    groups = {"loss": "terms", "raw": "raw", "rate": "rates", "memory MiB": "memory"}
+        return {f"fixed_frames/{stage}/{name}": float(value) for name, value in plain.items()}
+    found = {f"loss/{stage}/total": row["loss"], f"speed/{stage}/steps_per_second": row["steps_per_second"]}
+    groups = {"loss": "terms", "raw": "raw", "rate": "rates", "memory_MiB": "memory"}
     for group, key in groups.items():
         found |= {f"{group}/{stage}/{name}": value for name, value in row[key].items()}
     found |= {f"gaussians/{branch}": count for branch, count in row["gaussians"].items()}

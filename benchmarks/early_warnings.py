@@ -1,0 +1,191 @@
+"""Break runs on purpose and see which early warnings come; healthy runs must give none.
+
+python benchmarks/early_warnings.py WORKDIR [--only NAME ...] [--subject SUBJECT [--set KEY=VALUE ...]] [--name REPORT]
+
+Without SUBJECT the actor is filmed (64 px, 16 s, exact truth) and every trial below is run. With one, only the healthy
+run is made on it. A trial is a short training with the same settings but for what is broken; all with preset `tiny`.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _report import write
+
+from emotalking.actor.actor import Actor
+from emotalking.actor.performance import Performance
+from emotalking.capture.actor_source import write_actor_subject
+from emotalking.errors import UserError
+from emotalking.subject.layouts import FaceLayout
+from emotalking.train.log import LOG, of_kind, read_log
+from emotalking.train.run import train
+
+SIZE, SECONDS, SEED = 64, 16.0, 4
+"""Of the actor's clip; with this seed he blinks among the held-out frames."""
+SHORT = """model.face.initial_points=800 model.mouth.initial_points=150 mouth.iterations=100 mouth.warmup=20
+mouth.densify.start=20 mouth.densify.until=80 mouth.densify.every=20 face.iterations=400 face.warmup=80
+face.densify.start=60 face.densify.every=40 face.densify.until=280 face.densify.max_gaussians=3000
+emotion.iterations=0 finetune.iterations=0 checkpoint_every=100000""".split()
+"""A run of well under a minute on one core."""
+EMOTION = ("emotion.iterations=160", "finetune.iterations=20")
+
+
+def silent(features: np.ndarray) -> np.ndarray:
+    """Every frame hears the quietest sound."""
+    return np.broadcast_to(features.min((0, 1)), features.shape).copy()
+
+
+def shuffled(features: np.ndarray) -> np.ndarray:
+    """Every frame hears some other frame."""
+    return features[np.random.default_rng(0).permutation(len(features))]
+
+
+def other_blinks(text: str) -> str:
+    """The table of action units with AU45 of other frames."""
+    header, *rows = text.splitlines()
+    column = [name.strip() for name in header.split(",")].index("AU45_r")
+    cells = [row.split(",") for row in rows]
+    order = np.random.default_rng(0).permutation(len(cells))
+    blinks = [cells[at][column] for at in order]
+    for row, blink in zip(cells, blinks, strict=True):
+        row[column] = blink
+    return "\n".join([header, *(",".join(row) for row in cells)]) + "\n"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is broken, and which warnings must come of it."""
+
+    expected: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    sound: Callable[[np.ndarray], np.ndarray] | None = None
+    units: Callable[[str], str] | None = None
+    masks: bool = True
+    also: tuple[str, ...] = field(default=())
+    """Warnings that may come too, because they are true."""
+
+
+TRIALS = {
+    "healthy": Trial(settings=EMOTION),
+    "network rates x100": Trial(
+        ("mouth not learning",),
+        (*EMOTION, "optim.networks=0.3", "optim.grids=2.0", "optim.audio=0.01"),
+        also=("loss rises", "emotion without effect", "silhouette empty", "motion frozen", "eyes not learning"),
+    ),
+    "position rate x1000": Trial(("loss rises",), ("optim.means=0.4", "optim.means_final=0.4")),
+    "grows at every gradient": Trial(
+        ("gaussians explode",), ("face.densify.grad_threshold=1e-7", "mouth.densify.grad_threshold=1e-7")
+    ),
+    "prunes nearly all": Trial(
+        ("gaussians vanish",),
+        ("face.densify.prune_opacity=0.97", "mouth.densify.prune_opacity=0.97"),
+        also=("silhouette empty", "mouth not learning", "eyes not learning", "loss rises", "motion frozen"),
+    ),
+    "silent sound": Trial(("mouth not learning",), sound=silent, also=("motion frozen", "eyes not learning")),
+    "shuffled sound": Trial(("mouth not learning",), sound=shuffled),
+    "blinks of other frames": Trial(("eyes not learning",), units=other_blinks),
+    "networks do not learn": Trial(
+        ("motion frozen",),
+        ("optim.networks=0.0", "optim.grids=0.0", "optim.audio=0.0", "optim.temporal=0.0"),
+        also=("mouth not learning", "eyes not learning", "emotion without effect"),
+    ),
+    "emotion always neutral": Trial(("emotion without effect",), (*EMOTION, "emotion.va_limit=0.0")),
+    "masks black": Trial(("masks empty",), masks=False, also=("silhouette empty", "mouth not learning")),
+}
+"""By name."""
+
+
+def film(folder: Path) -> Path:
+    """The actor's subject folder."""
+    if folder.exists():
+        return folder
+    script, actor = Performance.generate(SECONDS, seed=SEED), Actor(size=SIZE)
+    write_actor_subject(
+        folder,
+        (actor.render(state) for state in script.states),
+        script.waveform,
+        Fraction(25),
+        FaceLayout(**asdict(actor.layout)),
+        actor.neutral_landmarks(),
+    )
+    return folder
+
+
+def broken(subject: Path, folder: Path, trial: Trial) -> Path:
+    """``subject`` with what the trial changes in it; the rest is linked."""
+    if trial.sound is None and trial.units is None and trial.masks:
+        return subject
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(subject, folder, copy_function=os.link)
+
+    def replace(path: Path, save: Callable[[Path], Any]) -> None:
+        path.unlink()
+        save(path)
+
+    if trial.sound is not None:
+        sound = trial.sound(np.load(folder / "aud_mel.npy"))
+        replace(folder / "aud_mel.npy", lambda path: np.save(path, sound))
+    if trial.units is not None:
+        table = trial.units((folder / "au.csv").read_text())
+        replace(folder / "au.csv", lambda path: path.write_text(table))
+    if not trial.masks:
+        from PIL import Image
+
+        for picture in sorted((folder / "parsing").glob("*.png")):
+            black = Image.new("RGB", Image.open(picture).size)
+            replace(picture, black.save)
+    return folder
+
+
+def run(subject: Path, avatar: Path, settings: list[str]) -> dict[str, Any]:
+    """Train, and say what was warned of."""
+    failure = None
+    try:
+        train(subject, avatar, "tiny", "cpu", settings, resume=False)
+    except UserError as error:
+        failure = str(error)
+    rows = read_log(avatar.with_name(avatar.name + ".run") / LOG)
+    warned = [{k: row[k] for k in ("name", "stage", "iteration", "text")} for row in of_kind(rows, "warning")]
+    looks = {row["stage"]: {k: v for k, v in row.items() if isinstance(v, float)} for row in of_kind(rows, "frames")}
+    steps = {row["stage"]: row["seconds"] for row in of_kind(rows, "step")}
+    watching = sum(row["seconds"] for row in of_kind(rows, "frames"))
+    return {"warnings": warned, "failure": failure, "last_looks": looks, "seconds": steps, "seconds_looking": watching}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workdir", type=Path)
+    parser.add_argument("--only", nargs="*", choices=list(TRIALS))
+    parser.add_argument("--subject", type=Path)
+    parser.add_argument("--set", dest="settings", action="append", default=[])
+    parser.add_argument("--name", default="early_warnings")
+    args = parser.parse_args()
+    args.workdir.mkdir(parents=True, exist_ok=True)
+    subject = args.subject or film(args.workdir / "actor")
+    chosen = ["healthy"] if args.subject else args.only or list(TRIALS)
+    results = {}
+    for name in chosen:
+        trial, place = TRIALS[name], args.workdir / name.replace(" ", "_")
+        base = args.settings if args.subject else SHORT + args.settings
+        source = broken(subject, place.with_name(place.name + "_subject"), trial)
+        made = run(source, place.with_suffix(".safetensors"), [*base, *trial.settings])
+        came = {warning["name"] for warning in made["warnings"]}
+        missing, extra = set(trial.expected) - came, came - set(trial.expected) - set(trial.also)
+        results[name] = {"expected": trial.expected, "missing": sorted(missing), "unexpected": sorted(extra)} | made
+        print(f"{name:<26} {'as expected' if not missing | extra else f'MISSING {missing} UNEXPECTED {extra}'}", came)
+        for stage, look in made["last_looks"].items():
+            print("   ", stage, {k: round(v, 3) for k, v in look.items()}, flush=True)
+    print(write(args.name, {"settings": args.settings, "trials": results}))
+
+
+if __name__ == "__main__":
+    main()

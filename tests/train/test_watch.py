@@ -1,0 +1,124 @@
+"""Each early warning comes from the rows that it is about, and from no healthy ones."""
+
+from typing import Any
+
+import pytest
+
+from emotalking.configs.presets import PRESETS, preset
+from emotalking.train.log import Row
+from emotalking.train.watch import RULES, alarms_of, limits
+
+BRANCH = {"warmup": 200, "grows_from": 100, "grows_until": 600, "max_gaussians": 9000}
+GOOD = {"cover": 0.97, "region": 0.3, "motion_px": 0.9, "sound_gain": 2.0, "eye_gain": 3.0, "emotion_gain": 1.5}
+
+
+def step(stage: str, iteration: int, l1: float = 0.01, count: int = 6000, **terms: float) -> Row:
+    gaussians = {"face": count, "mouth": count}
+    return {"kind": "step", "stage": stage, "iteration": iteration, "terms": {"l1": l1} | terms, "gaussians": gaussians}
+
+
+def look(stage: str, iteration: int, **figures: float) -> Row:
+    return {"kind": "frames", "stage": stage, "iteration": iteration} | GOOD | figures
+
+
+def record(stage: str, steps: list[Row], looks: list[Row], **more: Any) -> list[Row]:
+    known = BRANCH if stage in ("mouth", "face") else {}
+    return [{"kind": "stage", "stage": stage, "iterations": 1000} | known | more, *steps, *looks]
+
+
+def falling(stage: str, until: int = 1000) -> list[Row]:
+    return [step(stage, at, 0.02 + 0.1 * 0.995**at, sync=0.9 - at / 4000) for at in range(20, until + 1, 20)]
+
+
+def looks(stage: str, until: int = 1000, **figures: float) -> list[Row]:
+    return [look(stage, at, **figures) for at in range(100, until + 1, 100)]
+
+
+def names(rows: list[Row], stage: str) -> list[str]:
+    return [alarm.name for alarm in alarms_of(rows, stage)]
+
+
+@pytest.mark.parametrize("stage", ["mouth", "face", "emotion", "finetune"])
+@pytest.mark.parametrize("until", [20, 100, 300, 600, 1000])
+def test_a_healthy_stage_gives_none_at_any_time(stage: str, until: int) -> None:
+    assert names(record(stage, falling(stage, until), looks(stage, until)), stage) == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "figures", "name"),
+    [
+        ("face", {"sound_gain": 0.01}, "mouth not learning"),
+        ("face", {"eye_gain": 0.1}, "eyes not learning"),
+        ("face", {"motion_px": 0.001}, "motion frozen"),
+        ("mouth", {"motion_px": 0.001}, "motion frozen"),
+        ("face", {"cover": 0.2}, "silhouette empty"),
+        ("mouth", {"cover": 0.2}, "silhouette empty"),
+        ("face", {"region": 0.0}, "masks empty"),
+        ("emotion", {"emotion_gain": -0.1}, "emotion without effect"),
+    ],
+)
+def test_what_the_fixed_frames_show(stage: str, figures: dict[str, float], name: str) -> None:
+    rows = record(stage, falling(stage), looks(stage, **figures))
+    assert names(rows, stage) == [name]
+    text = alarms_of(rows, stage)[0].text
+    assert text.endswith(".") and text.count(". ") == 0 and stage in text
+
+
+@pytest.mark.parametrize("figure", ["sound_gain", "eye_gain", "motion_px"])
+def test_motion_is_given_time(figure: str) -> None:
+    assert names(record("face", falling("face", 400), looks("face", 400, **{figure: 0.0})), "face") == []
+
+
+def test_what_was_not_measured_is_not_held_against_a_run() -> None:
+    bare = [{"kind": "frames", "stage": "face", "iteration": at} for at in range(100, 1001, 100)]
+    assert names(record("face", falling("face"), bare), "face") == []
+
+
+def test_a_loss_that_rises_for_long() -> None:
+    rows = [step("face", at, 0.02 if at < 600 else 0.02 + 0.0005 * (at - 600)) for at in range(20, 1001, 20)]
+    assert names(record("face", rows, looks("face")), "face") == ["loss rises"]
+    alarm = alarms_of(record("face", rows, looks("face")), "face")[0]
+    assert "'face'" in alarm.text and "learning rates" in alarm.text
+    peak = [step("face", at, 0.2 if at == 700 else 0.02) for at in range(20, 1001, 20)]
+    assert names(record("face", peak, looks("face")), "face") == []
+
+
+def test_the_warm_up_is_no_measure_for_what_comes_after() -> None:
+    rows = [step("face", at, 0.01 if at <= 200 else 0.03) for at in range(20, 1001, 20)]
+    assert names(record("face", rows, looks("face")), "face") == []
+
+
+def test_gaussians_that_fill_their_limit_early() -> None:
+    def grown(rate: int) -> list[Row]:
+        counts = [min(9000, 3000 + rate * at) for at in range(20, 1001, 20)]
+        return [step("face", 20 * at, count=count) for at, count in enumerate(counts, 1)]
+
+    assert names(record("face", grown(50), looks("face")), "face") == ["gaussians explode"]
+    assert names(record("face", grown(12), looks("face")), "face") == []
+    full = [step("face", at, count=9000) for at in range(20, 1001, 20)]
+    assert names(record("face", full, looks("face")), "face") == []
+
+
+def test_gaussians_that_vanish() -> None:
+    rows = [step("mouth", at, count=4000 if at < 500 else 300) for at in range(20, 1001, 20)]
+    assert names(record("mouth", rows, looks("mouth")), "mouth") == ["gaussians vanish"]
+    halved = [step("mouth", at, count=4000 if at < 500 else 1900) for at in range(20, 1001, 20)]
+    assert names(record("mouth", halved, looks("mouth")), "mouth") == []
+
+
+def test_a_sync_loss_that_stays() -> None:
+    flat = [step("face", at, sync=0.9 + 0.01 * (at % 3)) for at in range(20, 1001, 20)]
+    assert names(record("face", flat, looks("face")), "face") == ["sync loss flat"]
+    assert names(record("face", flat[:10], looks("face", 200)), "face") == []
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_limits_are_those_of_the_preset(name: str) -> None:
+    config = preset(name)
+    known = limits(config)
+    assert known["face"]["max_gaussians"] == config.face.densify.max_gaussians
+    assert known["mouth"]["warmup"] == config.mouth.warmup
+
+
+def test_nothing_is_said_of_stages_that_have_not_begun() -> None:
+    assert alarms_of([], "face") == [] and len(RULES) == 9
