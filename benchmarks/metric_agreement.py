@@ -1,11 +1,13 @@
-"""Our image metrics against public implementations, on real and on made pictures.
+"""Our metrics against public implementations, on real and on made pictures; the rest against their definitions.
 
 python benchmarks/metric_agreement.py SUBJECT [--public FOLDER]
 
 FOLDER: where ``pip install --target FOLDER --no-deps scikit-image lazy-loader torchmetrics lightning-utilities lpips``
-put the public ones (none is a dependency); what cannot be imported is said, not skipped in silence (piq
-and lpips import torchvision). torchmetrics' SSIM is compared with ours on mirrored borders, its own definition. LPIPS
-needs the backbone's weights in the model folder; the public package takes its own heads and the same backbone.
+put the public ones (none is a dependency); what cannot be imported is said, not skipped in silence (piq and lpips
+import torchvision). torchmetrics' SSIM is compared with ours on mirrored borders, its own definition. LPIPS needs the
+backbone's weights in the model folder; the public package takes its own heads and the same backbone. Nothing that can
+be installed measures LMD, Sync-E or Sync-C: they are calculated once more in plain loops from their definitions, LMD on
+the subject's landmarks of neighbouring frames, sync on made vectors that agree best three frames apart.
 """
 
 import argparse
@@ -23,9 +25,11 @@ from _report import write
 
 from emotalking.evaluate.judges import Judges
 from emotalking.evaluate.metrics import psnr, ssim
+from emotalking.evaluate.metrics_face import landmark_distance
 from emotalking.experts.registry import model_path
 from emotalking.experts.weights import read_weights
 from emotalking.ops.reference.ssim import RADIUS
+from emotalking.speech.sync_scores import sync_scores
 from emotalking.subject import Subject
 
 PAIRS = 6
@@ -119,6 +123,50 @@ def lpips() -> dict[str, Callable[[np.ndarray, np.ndarray], float]]:
     return {"lpips squeeze": run}
 
 
+def landmark_distance_by_hand(a: np.ndarray, b: np.ndarray) -> float:
+    """LMD of [N, 68, 2]: points 48-67, each set less its own mean; mean length of the differences (TalkingGaussian)."""
+    total, count = 0.0, 0
+    for one, other in zip(a, b, strict=True):
+        centres = [sum(points[48:68]) / 20 for points in (one, other)]
+        for k in range(48, 68):
+            (x, y), (u, v) = one[k] - centres[0], other[k] - centres[1]
+            total, count = total + ((x - u) ** 2 + (y - v) ** 2) ** 0.5, count + 1
+    return total / count
+
+
+def sync_by_hand(lips: np.ndarray, sound: np.ndarray, reach: int) -> tuple[float, float]:
+    """Sync-E and Sync-C of [N, D] vectors: zeros beyond the ends, as in SyncNet's evaluation."""
+    means = []
+    for shift in range(-reach, reach + 1):
+        lengths = []
+        for at in range(len(lips)):
+            other = sound[at + shift] if 0 <= at + shift < len(sound) else np.zeros_like(sound[0])
+            lengths.append(float(np.sqrt(((lips[at] - other + 1e-6) ** 2).sum())))
+        means.append(sum(lengths) / len(lengths))
+    ordered = sorted(means)
+    return ordered[0], ordered[len(ordered) // 2] - ordered[0]
+
+
+def by_definition(subject: Subject) -> dict[str, Any]:
+    """Ours and the same by hand."""
+    seen = np.flatnonzero(subject.landmarks.detected)[:200]
+    points = subject.landmarks.ibug68[seen].astype(np.float64)
+    generator = np.random.default_rng(0)
+    sound = generator.normal(size=(120, 1024))
+    lips = 0.5 * np.roll(sound, -3, axis=0) + generator.normal(size=sound.shape)
+    scores = sync_scores(torch.from_numpy(lips), torch.from_numpy(sound), expert="made")
+    error, confidence = sync_by_hand(lips, sound, scores.vshift)
+    ours_lmd = float(np.mean(landmark_distance(points[:-1], points[1:])))
+    pairs = {
+        "lmd": (ours_lmd, landmark_distance_by_hand(points[:-1], points[1:])),
+        "sync_e": (scores.error, error),
+        "sync_c": (scores.confidence, confidence),
+    }
+    for name, (ours_value, by_hand) in pairs.items():
+        print(f"{name:14s} by definition ours {ours_value:.6f}, by hand {by_hand:.6f}; {abs(ours_value - by_hand):.2e}")
+    return {name: {"ours": a, "by_hand": b, "difference": abs(a - b)} for name, (a, b) in pairs.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("subject", type=Path)
@@ -126,7 +174,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.public is not None:
         sys.path.append(str(args.public))
-    pairs, own = pictures(Subject.open(args.subject)), ours()
+    subject = Subject.open(args.subject)
+    pairs, own = pictures(subject), ours()
     mine = {metric: {name: run(*pair) for name, pair in pairs.items()} for metric, run in own.items()}
     rows: dict[str, Any] = {"ours": mine, "public": {}, "not importable": {}}
     for package in (skimage, torchmetrics, piq, lpips):
@@ -142,7 +191,8 @@ def main() -> None:
             rows["public"][f"{metric}, {package.__name__}"] = {"values": theirs, "largest_difference": worst}
             example = f"ours {mine[metric]['far 1']:.5f}, theirs {theirs['far 1']:.5f}"
             print(f"{metric:14s} {package.__name__:13s} {example}; largest difference {worst:.2e}")
-    names = {"scikit-image", "torchmetrics", "piq", "lpips"}
+    rows["by definition"] = by_definition(subject)
+    names = {"scikit-image", "torchmetrics", "piq", "lpips", "torchvision"}
     rows["versions"] = {d.name: d.version for d in distributions() if d.name in names}
     print(write("metric_agreement", rows))
 
