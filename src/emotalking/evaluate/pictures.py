@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 from PIL import Image, ImageDraw, ImageFont
@@ -14,14 +13,13 @@ from emotalking.evaluate.held_out import reconstruct, to_uint8
 from emotalking.evaluate.record import Picture
 from emotalking.evaluate.session import Session
 from emotalking.render.sheet import save_picture
+from emotalking.report.pictures import ERROR_GAIN, error_map, fit_width
 from emotalking.speech.audio import SAMPLE_RATE
 from emotalking.subject import Subject
 
 FOLDER = "pictures"
 STRIP = 8
 """Consecutive frames in a strip."""
-ERROR_GAIN = 4.0
-"""Error maps show the mean absolute difference of the channels so many times enlarged."""
 _WIDE, _CELL = 400, 168
 _CIRCLE, _FACE = 900, 148
 _INK, _LINE = (40, 40, 40), (205, 211, 222)
@@ -38,7 +36,7 @@ def of_reconstruction(
     shown = []
     for name, at in chosen.items():
         truth, image = _pairs(session, indices[at : at + 1], va[at : at + 1])[0]
-        panels = [_fit(panel, _WIDE) for panel in (truth, image, error_map(image, truth))]
+        panels = [fit_width(panel, _WIDE) for panel in (truth, image, error_map(image, truth))]
         caption = f"{name} frame ({indices[at]}): recorded, avatar, error x{ERROR_GAIN:g}; {psnr.per_frame[at]:.2f} dB"
         shown.append(_save(session, f"self_{name}", np.concatenate(panels, 1), caption))
     opening = session.subject.mouth_opening[indices]
@@ -76,17 +74,10 @@ def of_emotion(
     rows, columns = face_box(session.subject, poses)
     for point, face in zip(TEST_POINTS, faces, strict=True):
         x, y = centre + radius * point.valence, centre - radius * point.arousal
-        cell = Image.fromarray(_fit(face[rows, columns], _FACE))
+        cell = Image.fromarray(fit_width(face[rows, columns], _FACE))
         sheet.paste(cell, (round(x - _FACE / 2), round(y - _FACE / 2)))
     caption = "the twelve commanded points, each face at its place on the plane (same head pose)"
     return _save(session, "emotion_circle", np.asarray(sheet).copy(), caption)
-
-
-def error_map(image: UInt8[np.ndarray, "H W 3"], truth: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-    """Mean absolute difference of the channels, :data:`ERROR_GAIN` times enlarged, dark to bright."""
-    error = np.abs(image.astype(np.float32) - truth.astype(np.float32)).mean(-1)
-    levels = np.clip(error * ERROR_GAIN, 0, 255).astype(np.uint8)
-    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
 
 
 def face_box(subject: Subject, indices: Int64[np.ndarray, " n"]) -> tuple[slice, slice]:
@@ -103,7 +94,7 @@ def face_box(subject: Subject, indices: Int64[np.ndarray, " n"]) -> tuple[slice,
 def face_strip(frames: Sequence[UInt8[np.ndarray, "H W 3"]], box: tuple[slice, slice]) -> UInt8[np.ndarray, "h w 3"]:
     """The part ``box`` of ``frames`` side by side."""
     rows, columns = box
-    return np.concatenate([_fit(frame[rows, columns], _CELL) for frame in frames], 1)
+    return np.concatenate([fit_width(frame[rows, columns], _CELL) for frame in frames], 1)
 
 
 def loudest_stretch(samples: Float[np.ndarray, " S"], count: int, fps: float | int) -> range:
@@ -130,12 +121,6 @@ def _pairs(
     emotion = va if session.avatar.head.emotional else None
     made = reconstruct(session.avatar, session.subject, indices, emotion)
     return [(session.subject.target(int(index)), to_uint8(image)) for index, image in zip(indices, made, strict=True)]
-
-
-def _fit(image: UInt8[np.ndarray, "H W 3"], width: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Scaled to ``width``."""
-    height = max(round(image.shape[0] * width / image.shape[1]), 1)
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _save(session: Session, name: str, image: UInt8[np.ndarray, "h w 3"], caption: str) -> Picture:
