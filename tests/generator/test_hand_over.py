@@ -144,9 +144,10 @@ def test_a_generator_of_squares_changes_eyes_and_mouth_alone() -> None:
     assert faces.images[0, middle[1], middle[0], 0] > frames[0, middle[1], middle[0], 0] + 0.15
     # The darker square is forgotten: where nothing else was painted the frame comes back, resampled.
     assert (faces.images[1] - frames[1]).abs().max() < 0.02
-    assert faces.labels[0, middle[1], middle[0]] == Label.MOUTH and (faces.labels[1] == Label.HEAD).all()
+    assert faces.labels[0, middle[1], middle[0]] == Label.MOUTH and (faces.labels[0][outside] == Label.NECK).all()
+    assert (faces.labels[0][~outside] != Label.NECK).all() and faces.labels[1, middle[1], middle[0]] == Label.HEAD
     torch.testing.assert_close(faces.landmarks, points + 1)
-    assert faces.normals is not None and faces.normals[1, ..., 2].eq(-1).all()
+    assert faces.normals is not None and torch.equal(faces.normals[..., 2] == -1, faces.labels == Label.HEAD)
     assert generator(frames, points, labels, poses, va).normals is None
 
 

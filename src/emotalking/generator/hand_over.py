@@ -3,7 +3,7 @@
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from emotalking.generator.ffhq import FaceSquares, align, in_groups, put_back
@@ -130,6 +130,14 @@ def paste_faces(
     return out.permute(0, 2, 3, 1)
 
 
+def _inside(rectangles: Int64[Tensor, "B R 4"], height: int, width: int) -> Bool[Tensor, "B H W"]:
+    """Pixels of any rectangle."""
+    top, bottom, left, right = rectangles[:, :, None, None].unbind(-1)
+    rows = torch.arange(height, device=rectangles.device)[:, None]
+    columns = torch.arange(width, device=rectangles.device)
+    return ((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)).any(1)
+
+
 class SquareGenerator:
     """The paper's way from a recorded frame to a training target, as an emotion generator.
 
@@ -169,6 +177,7 @@ class SquareGenerator:
     ) -> GeneratedFaces:
         """Edit a batch of frames; see the protocol for the arguments.
 
+        Labels are read anew inside the rectangles; beyond them the pixels are the recorded ones, and so are the labels.
         A frame in whose edited picture no face is found stays as recorded: with nothing read there is no rectangle.
         """
         landmarks = landmarks.to(images.dtype)
@@ -185,7 +194,8 @@ class SquareGenerator:
         kept = ~(known & torch.isfinite(again).all(2).all(1))
         new = torch.where(kept[:, None, None, None], images, new)
         again = torch.where(kept[:, None, None], landmarks, again)
-        new_labels = torch.where(kept[:, None, None], labels, self._reader.labels(new, again))
+        changed = _inside(boxes, height, width) & ~kept[:, None, None]
+        new_labels = torch.where(changed, self._reader.labels(new, again), labels)
         new_normals = None
         if normals is not None:
             fresh = self._reader.normals(new, again, new_labels, viewmats)
