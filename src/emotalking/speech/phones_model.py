@@ -2,10 +2,9 @@
 
 CMU's US English model (BSD licence) is phonetically tied: every phone has one codebook of 128 Gaussians for each of
 three streams (13 cepstra, their changes, the changes of those), and its senones (states) weigh them differently. Only
-the three states of a phone regardless of its neighbours are used: the 5000 of phones in a context tell hardly more
-frames right (33 against 31 %), cost forty times as much, and know English. The files are plain tables: ``means``,
-``variances`` (Sphinx-3 format), ``sendump`` (weights in a byte each), ``mdef`` (names and numbers of phones and
-states), ``feat.params``.
+the three states of a phone regardless of its neighbours are used: the 5000 of phones in a context cost forty times as
+much, and know English. The files are plain tables: ``means``, ``variances`` (Sphinx-3 format), ``sendump`` (weights in
+a byte each), ``mdef`` (names and numbers of phones and states), ``feat.params``.
 """
 
 import importlib.util

@@ -1,0 +1,133 @@
+"""How often the strongest phone of the features "phones" is the one that is spoken, on clips whose words are known.
+
+EMOTALKING_DATA=DIR python benchmarks/phone_frames.py   (DIR/clips/grid_s1: GRID corpus, *.mpg with *.align)
+
+Truth: pocketsphinx's forced alignment of the known words, so errors of the alignment count as ours. Steps of 20 ms in
+which a phone is aligned count. Baselines of the same run: always the most frequent phone, and pocketsphinx's own phone
+decoder (its phone language model; silence counts as wrong). Also: the correlation of our cepstra with those that
+pocketsphinx computes, with and without its tracking of noise, which ours leave out.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pocketsphinx
+from _report import write
+
+from emotalking.progress import track
+from emotalking.speech import phones_cepstra
+from emotalking.speech.audio import SAMPLE_RATE, load_audio
+from emotalking.speech.mel import Counted
+from emotalking.speech.phones import Phones
+from emotalking.speech.phones_model import SILENT, acoustic_model
+
+Segments = list[tuple[str, int, int]]
+"""Phone, first frame of 10 ms and the one behind the last."""
+WIDE = {"beam": 1e-100, "wbeam": 1e-80, "pbeam": 1e-100}
+
+
+def decode(samples: np.ndarray, decoder: Any) -> None:
+    decoder.start_utt()
+    decoder.process_raw(np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16).tobytes(), full_utt=True)
+    decoder.end_utt()
+
+
+def aligned(samples: np.ndarray, words: Iterable[str]) -> Segments | None:
+    """Phones of the known words; None where no path goes through them."""
+    decoder = pocketsphinx.Decoder(pocketsphinx.Config(lm=None, loglevel="FATAL", cmn="batch", **WIDE))
+    decoder.set_align_text(" ".join(words))
+    decode(samples, decoder)
+    if not decoder.hyp():
+        return None
+    decoder.set_alignment()
+    decode(samples, decoder)
+    return [
+        (phone.name, phone.start, phone.start + phone.duration) for word in decoder.get_alignment() for phone in word
+    ]
+
+
+def decoded(samples: np.ndarray) -> Segments:
+    """What pocketsphinx's phone decoder hears."""
+    model = pocketsphinx.get_model_path("en-us/en-us-phone.lm.bin")
+    config = pocketsphinx.Config(
+        allphone=model, lw=2.0, beam=1e-20, pbeam=1e-20, lm=None, loglevel="FATAL", cmn="batch"
+    )
+    decoder = pocketsphinx.Decoder(config)
+    decode(samples, decoder)
+    return [(segment.word, segment.start_frame, segment.end_frame + 1) for segment in decoder.seg()]
+
+
+def labels(segments: Segments, steps: int, names: list[str]) -> np.ndarray:
+    """Phone's number of each step of 20 ms, -1 for none; their frame 2 s is 3 ms after the middle of our step s."""
+    frames = np.full(2 * steps, -1)
+    for name, start, stop in segments:
+        frames[start:stop] = names.index(name) if name in names else -1
+    return frames[::2]
+
+
+def their_cepstra(samples: np.ndarray, remove_noise: bool) -> np.ndarray:
+    """Cepstra as pocketsphinx logs them."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = pocketsphinx.Config(mfclogdir=folder, remove_noise=remove_noise, loglevel="FATAL", cmn="none")
+        decode(samples, pocketsphinx.Decoder(config))
+        content = next(Path(folder).glob("*.mfc")).read_bytes()
+    order = "<" if 4 * int(np.frombuffer(content, "<i4", 1)[0]) == len(content) - 4 else ">"
+    return np.frombuffer(content, f"{order}f4", offset=4).reshape(-1, phones_cepstra.CEPSTRA)
+
+
+def likeness(samples: np.ndarray, remove_noise: bool) -> np.ndarray:
+    """Correlation of each cepstrum with theirs over time."""
+    theirs = their_cepstra(samples, remove_noise)
+    # Ours begin a little before the sound, so that they are centred on the steps of 20 ms: cut that off.
+    counted = Counted([samples[phones_cepstra.LEAD :]])
+    power = np.concatenate(list(phones_cepstra.iter_power(counted)))
+    ours = phones_cepstra.cepstra(power, np.full(phones_cepstra.BANDS, 1e-14, np.float32))
+    count = min(len(ours), len(theirs)) - 2
+    pairs = zip(ours[1:count].T, theirs[1:count].T, strict=True)
+    return np.array([np.corrcoef(a, b)[0, 1] for a, b in pairs])
+
+
+def main() -> None:
+    """Measure, print, write ``results/phone_frames.json``."""
+    names = [phone for phone in acoustic_model().phones if phone not in SILENT]
+    clips = sorted((Path(os.environ["EMOTALKING_DATA"]) / "clips" / "grid_s1").glob("*.align"))
+    truth, ours, theirs, alike = [], [], [], {True: [], False: []}
+    lost = 0
+    for path in track(clips, "phones"):
+        samples = load_audio(path.with_suffix(".mpg"))
+        words = [line.split()[2] for line in path.read_text().splitlines()]
+        segments = aligned(samples, [word for word in words if word not in ("sil", "sp")])
+        if segments is None:
+            lost += 1
+            continue
+        values = Phones().track([samples]).values
+        truth.append(labels(segments, len(values), names))
+        ours.append(values[: len(values)].argmax(1))
+        theirs.append(labels(decoded(samples), len(values), names))
+        for remove_noise, found in alike.items():
+            found.append(likeness(samples, remove_noise))
+    said = np.concatenate(truth)
+    spoken = said >= 0
+    right = {
+        "ours": float((np.concatenate(ours) == said)[spoken].mean()),
+        "most frequent phone": float(np.bincount(said[spoken]).max() / spoken.sum()),
+        "pocketsphinx's phone decoder": float((np.concatenate(theirs) == said)[spoken].mean()),
+    }
+    results: dict[str, Any] = {"clips": len(clips), "not_aligned": lost, "steps": int(spoken.sum()), "right": right}
+    for name, share in right.items():
+        print(f"{name:<30} {share:.1%} of {spoken.sum()} steps right")
+    for remove_noise, found in alike.items():
+        median = np.median(found, 0)
+        key = f"cepstra against pocketsphinx's {'with' if remove_noise else 'without'} its tracking of noise"
+        results[key] = {"lowest": float(median.min()), "highest": float(median.max())}
+        print(f"{key}: correlation {median.min():.4f} to {median.max():.4f} (13 cepstra, median over the clips)")
+    results["sample_rate"] = SAMPLE_RATE
+    print(write("phone_frames", results | {"command": "EMOTALKING_DATA=DIR python benchmarks/phone_frames.py"}))
+
+
+if __name__ == "__main__":
+    main()
