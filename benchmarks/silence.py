@@ -1,27 +1,37 @@
 """The silence test: how much a mouth moves and opens where nobody speaks, without and with the gate.
 
-    python benchmarks/silence.py AVATAR --speech speech.wav [--subject FOLDER]
+    python benchmarks/silence.py AVATAR --speech speech.wav [--subject FOLDER [--pictures FOLDER]]
 
 Renders the avatar (fixed head) for speech, digital silence, room noise, breathing, music and a pause within the speech,
 and measures the lips of the pictures with MediaPipe (points 13 and 14 over the distance of the eyes). Reported is the
 variance of the opening within a second, over that of the speech of the same run, and the mean opening. An avatar that
 has not learned its closed lips learns them here from ``--subject``, its own subject folder. The gate alone is also
 timed and its memory measured on ``--hours`` of sound that is never held as a whole.
+
+With ``--subject`` its held-out frames are rendered too, from their own sound, pose and action units: the opening of the
+recorded and the rendered lips in pauses and in speech, and how like the recording they are (PSNR of the whole frame and
+of the lips' rectangle), without and with the gate. ``--pictures`` keeps the frames of the longest pause as strips.
 """
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+import torch
 from _report import peak_mb, write
 from scipy.signal import butter, sosfilt
 
 from emotalking.capture.landmarks import MediaPipeMesh
+from emotalking.evaluate.held_out import to_uint8
+from emotalking.evaluate.metrics import psnr
 from emotalking.models.avatar import Avatar
+from emotalking.progress import track
 from emotalking.render.player import Player
-from emotalking.speech.audio import SAMPLE_RATE, load_audio
+from emotalking.speech.audio import SAMPLE_RATE, iter_audio, load_audio
 from emotalking.speech.silence import speech_track
 from emotalking.subject import Subject
 from emotalking.train.closed_lips import learn_closed_lips
@@ -54,10 +64,10 @@ def sounds(speech: np.ndarray, seconds: float) -> dict[str, np.ndarray]:
     return {name: wave.astype(np.float32) for name, wave in every.items()}
 
 
-def openings(avatar: Avatar, sound: np.ndarray, gate: bool) -> np.ndarray:
-    """Distance of the inner lips over that of the eyes, per cent, frame by frame."""
+def openings(images: Iterable[np.ndarray]) -> np.ndarray:
+    """Distance of the inner lips over that of the eyes, per cent, frame by frame; nan without a face."""
     mesh, found = MediaPipeMesh(), []
-    for image in Player(avatar).frames(sound, poses="fixed", silence_gate=gate):
+    for image in images:
         points = mesh.detect(image)
         if points is None:
             found.append(np.nan)
@@ -66,6 +76,69 @@ def openings(avatar: Avatar, sound: np.ndarray, gate: bool) -> np.ndarray:
             found.append(100 * gap / eyes)
     mesh.close()
     return np.array(found)
+
+
+def held_out(avatar: Avatar, subject: Subject, pictures: Path | None) -> dict[str, Any]:
+    """The held-out frames without and with the gate, beside the recording."""
+    data = TrainingData.load(subject, subject.val_indices, avatar.audio_features, avatar.device)
+    first, last, fps = int(subject.val_indices[0]), int(subject.val_indices[-1]) + 1, float(subject.fps)
+    gate = speech_track(iter_audio(subject.files.audio)).frames(first, last, fps)[subject.val_indices - first]
+    truth = [subject.target(int(index)) for index in subject.val_indices]
+    rects = [subject.lips_rect(int(index)) for index in subject.val_indices]
+
+    def made(gated: bool) -> Iterator[np.ndarray]:
+        for frame in track(range(data.count), f"held out, {'with' if gated else 'without'} the gate"):
+            at, speech = data.conditions.at(frame), torch.tensor([float(gate[frame])]) if gated else None
+            with torch.no_grad():
+                rgb = avatar.render(at.viewmats, at.audio, at.aus, None, data.behind(frame), speech).rgb[0]
+            yield to_uint8(rgb)
+
+    shown = {"recorded": truth, "no gate": list(made(False)), "gate": list(made(True))}
+    quiet, loud = gate <= 0, gate >= 1
+    rows: dict[str, Any] = {"frames": len(gate), "in_pauses": int(quiet.sum()), "in_speech": int(loud.sum())}
+    for name, images in shown.items():
+        lips = openings(images)
+        row = {"opening_in_pauses": float(np.nanmean(lips[quiet])), "opening_in_speech": float(np.nanmean(lips[loud]))}
+        if name != "recorded":
+            for part, used in (("in_pauses", quiet), ("in_all", np.ones_like(quiet))):
+                row[f"psnr_{part}"] = likeness(images, truth, used, None)
+                row[f"psnr_lips_{part}"] = likeness(images, truth, used, rects)
+        rows[name] = row
+        print(f"held out, {name:9}", "  ".join(f"{key} {value:.2f}" for key, value in row.items()))
+    if pictures is not None:
+        strip(shown, quiet, rects, pictures / "pause.png")
+    return rows
+
+
+def likeness(
+    images: list[np.ndarray], truth: list[np.ndarray], used: np.ndarray, rects: list[tuple[int, int, int, int]] | None
+) -> float:
+    """Mean PSNR of some frames, dB; ``rects``: of these parts."""
+    found = []
+    for index in np.flatnonzero(used):
+        top, bottom, left, right = (0, None, 0, None) if rects is None else rects[index]
+        ours, theirs = (torch.from_numpy(each[index][top:bottom, left:right]) / 255.0 for each in (images, truth))
+        found.append(float(psnr(ours, theirs)))
+    return float(np.mean(found))
+
+
+def strip(shown: dict[str, list[np.ndarray]], quiet: np.ndarray, rects: list[tuple[int, ...]], path: Path) -> None:
+    """Mouths of the longest pause and what is around it, a row for each: recorded, without and with the gate."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(int), [0]])))
+    begin, end = max(zip(edges[::2], edges[1::2], strict=True), key=lambda run: run[1] - run[0])
+    picks = np.linspace(max(0, begin - 4), min(len(quiet) - 1, end + 4), 14).astype(int)
+    rows = []
+    for images in shown.values():
+        cuts = []
+        for index in picks:
+            top, bottom, left, right = rects[index]
+            row, column, half = (top + bottom) // 2, (left + right) // 2, max(bottom - top, right - left)
+            part = images[index][max(0, row - half) : row + half, max(0, column - half) : column + half]
+            cuts.append(cv2.resize(part, (120, 120), interpolation=cv2.INTER_AREA))
+        rows.append(np.concatenate(cuts, 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.concatenate(rows)[..., ::-1])
+    print(f"{path}: frames {picks.tolist()}, the pause is {begin} to {end - 1}")
 
 
 def energy(opening: np.ndarray, fps: float) -> float:
@@ -89,6 +162,7 @@ def main() -> None:
     parser.add_argument("avatar", type=Path)
     parser.add_argument("--speech", type=Path, required=True)
     parser.add_argument("--subject", type=Path)
+    parser.add_argument("--pictures", type=Path)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--hours", type=float, default=1.0)
     parser.add_argument("--name", default="avatar", help="of the result file")
@@ -103,7 +177,7 @@ def main() -> None:
     middle = slice(round(args.seconds / 2 * fps + 0.3 * fps), round(args.seconds * fps - 0.3 * fps))
     for name, sound in sounds(speech, args.seconds).items():
         for gate in (False, True):
-            lips = openings(avatar, sound, gate)
+            lips = openings(Player(avatar).frames(sound, poses="fixed", silence_gate=gate))
             lips = lips[middle] if name == "pause" else lips
             row = {"energy": energy(lips, min(fps, len(lips))), "mean_opening": float(np.nanmean(lips))}
             row["missing"] = int(np.isnan(lips).sum())
@@ -118,7 +192,14 @@ def main() -> None:
     seconds = time.perf_counter() - begin
     timing = {"hours": args.hours, "steps": steps, "times_real_time": args.hours * 3600 / seconds, "peak_mb": peak_mb()}
     print(f"gate on {args.hours:g} h: {timing['times_real_time']:.0f} times real time, peak {timing['peak_mb']} MB")
-    results = {"mouth": rows, "gate": timing, "seconds": args.seconds, "command": "python benchmarks/silence.py AVATAR"}
+    results: dict[str, Any] = {
+        "mouth": rows,
+        "gate": timing,
+        "seconds": args.seconds,
+        "command": "python benchmarks/silence.py AVATAR",
+    }
+    if args.subject is not None:
+        results["held_out"] = held_out(avatar, Subject.open(args.subject), args.pictures)
     print(write(f"silence_{args.name}", results))
 
 
