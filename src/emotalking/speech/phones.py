@@ -33,8 +33,8 @@ _WEAKEST = WEAKEST_SPEECH * front.band_power_of_unit_noise()
 class Phones(ComputedFeatures):
     """Posteriors of 39 English phones every 20 ms; what is missing to the sum `GAIN` is silence or noise.
 
-    Frame-wise, not decoded: no language decides, and what is doubtful stays so (``benchmarks/phone_frames.py`` tells how
-    often the strongest phone is the spoken one).
+    Frame-wise, not decoded: no language decides, and what is doubtful stays so (``benchmarks/phone_frames.py`` tells
+    how often the strongest phone is the spoken one).
     """
 
     name = "phones"
