@@ -32,6 +32,10 @@ def test_unit_errors_are_summed_squares_over_the_baselines_sets() -> None:
     rest = {name: np.zeros(2) for name in names}
     assert metrics_face.unit_error(units, rest, metrics_face.UPPER_AUS).tolist() == [8, 32]
     assert metrics_face.unit_error(units, rest, metrics_face.LOWER_AUS).tolist() == [9, 36]
+    # A face at rest gets just this as its error.
+    for names_of in (metrics_face.UPPER_AUS, metrics_face.LOWER_AUS):
+        still = metrics_face.unit_error(rest, units, names_of)
+        assert metrics_face.unit_power(units, names_of).tolist() == still.tolist()
 
 
 def test_steady_motion_has_no_jitter_and_a_jump_of_one_pixel_has() -> None:

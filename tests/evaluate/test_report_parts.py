@@ -12,7 +12,7 @@ from emotalking.errors import UserError
 from emotalking.evaluate import plots, sounds
 from emotalking.evaluate.again import changed_figures
 from emotalking.evaluate.figures import Figure, absent, per_frame, root_mean, single
-from emotalking.evaluate.paper_tables import PUBLISHED, cell, figure_table, not_measured, paper_tables, run_table
+from emotalking.evaluate.paper_tables import PUBLISHED, cell, figure_table, paper_tables, remarks, run_table
 from emotalking.evaluate.pictures import error_map, loudest_stretch
 from emotalking.evaluate.record import (
     AVATAR,
@@ -107,7 +107,7 @@ def test_tables_have_the_papers_shape_and_mark_what_is_published() -> None:
     assert ours.table.rows[1][3] == "-" and "SyncNet v2 (Sync-E, Sync-C)" in ours.note
     assert "not comparable" in published.title and published.table.rows[-1][1] == "33.78"
     assert [row[0] for row in figure_table(result).rows] == ["PSNR [dB] ↑", "Sync-E ↓", "Sync-C ↑"]
-    assert not_measured(result) == ["Not measured: LPIPS (no weights)."]
+    assert remarks(result) == ["Not measured: LPIPS (no weights)."]
     assert cell(None) == "-" and cell(single("psnr", 31.005)) in ("31.00", "31.01")
     cross = Result("cross", "", 1.0, (a_run(AVATAR, "A", own[1:]), a_run(AVATAR, "B", own[1:])))
     table = next(paper_tables(a_report(cross))).table

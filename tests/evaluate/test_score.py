@@ -172,6 +172,19 @@ def test_the_command_is_compared_with_what_the_judge_reads(actor_subject: Subjec
     assert found.figures["e_top1"].judge == "rules on action units" and found.figures["e_top1"].frames == 6
 
 
+def test_mouth_motion_in_silence_needs_enough_of_both(actor_subject: Subject, painted: Painted) -> None:
+    """A babbling voice in the last two of four seconds; the mouth moves in the same way all the time."""
+    voice = Performance.generate(2.0, seed=2).waveform.astype(np.float64)
+    samples = np.concatenate([np.zeros(32000), voice])
+    corners = [(0, 20 * (frame % 2), 255) for frame in range(100)]
+    frames = [frame for _ in range(4) for frame in marked(actor_subject, corners[:25])]
+    found = measure(frames, subject=actor_subject, indices=None, samples=samples, judges=watched(painted)).figures
+    figure = found["mouth_in_silence"]
+    assert figure.value == pytest.approx(1, rel=0.05) and 45 <= figure.frames < 60
+    short = measure(frames[:40], subject=actor_subject, indices=None, samples=samples, judges=watched(painted)).figures
+    assert math.isnan(short["mouth_in_silence"].value) and "25 of each" in short["mouth_in_silence"].why_not
+
+
 def test_commands_and_frames_must_be_as_many(actor_subject: Subject, painted: Painted) -> None:
     frames = marked(actor_subject, [(0, 0, 255)] * 4)
     with pytest.raises(UserError, match="3 commanded emotions for 4 frames"):

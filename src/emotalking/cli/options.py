@@ -32,7 +32,9 @@ def add_judges(parser: argparse.ArgumentParser) -> None:
     judges.add_argument(
         "--expert",
         default="auto",
-        help="lip sync: syncnet, personal, a file, none, or auto: the first of these two that is there (default)",
+        help="lip sync: syncnet (syncnet_v2.model in the model folder, see 'emotalking models'), personal "
+        "(sync_expert.safetensors in the subject folder, made by 'emotalking sync train'), an expert's FILE, none, or "
+        "auto (default): syncnet if it is there, else personal, else no lip sync, and the report says why",
     )
     judges.add_argument(
         "--judge",

@@ -15,8 +15,8 @@ import torch
 from emotalking.configs.presets import override, preset, to_dict
 from emotalking.configs.train import TrainConfig
 from emotalking.errors import UserError
+from emotalking.evaluate.judges import find_expert
 from emotalking.evaluate.record import Report, read_report
-from emotalking.evaluate.scenarios import choose_expert
 from emotalking.models.avatar import read_avatar_file
 from emotalking.speech.sync_training import train_expert
 from emotalking.subject import Subject
@@ -115,7 +115,7 @@ def make_plan(subject: Subject, options: Options, folder: Path) -> Plan:
     settings = {name: (*base, *VARIANTS[name][1]) for name in names}
     for chosen in settings.values():
         override(preset(options.preset), list(chosen))
-    own = options.expert == "own" or (options.expert == "auto" and choose_expert("auto", subject) != "syncnet")
+    own = options.expert == "own" or (options.expert == "auto" and find_expert(subject) != "syncnet")
     return Plan(settings, left_out, trainer, folder / JUDGE if own else None)
 
 

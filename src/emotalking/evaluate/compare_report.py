@@ -13,6 +13,8 @@ from jaxtyping import Int64, UInt8
 from emotalking.evaluate.compare import Comparison, Row
 from emotalking.evaluate.figures import KINDS, Figure
 from emotalking.evaluate.intervals import BLOCK_S, DRAWS
+from emotalking.evaluate.own_error import THE_JUDGE, own_cell, own_error, own_error_facts, own_error_words
+from emotalking.evaluate.paper_tables import missing
 from emotalking.evaluate.pictures import ERROR_GAIN, error_map
 from emotalking.evaluate.record import to_json
 from emotalking.evaluate.systems import System
@@ -92,6 +94,9 @@ def main_table(comparison: Comparison) -> Table:
             wins = row.kind != "recording" and figure is not None and figure.value == best[name]
             cells.append(Bold(text) if wins else text)
         rows.append(cells)
+    own = [own_cell((name,), comparison.reference.figures) for name in names]
+    if set(own) - {"-"}:
+        rows.append([THE_JUDGE, *("–" if text == "-" else text for text in own)])
     return Table(["system", *(head(name) for name in names)], rows)
 
 
@@ -145,6 +150,12 @@ def notes_of(comparison: Comparison) -> list[str]:
             "p is two-sided, of a permutation test that swaps the systems in whole blocks; it is not corrected for the"
             " number of tests."
         )
+    figures = comparison.reference.figures
+    notes += own_error_words(figures)
+    own = figures.get("identity_truth")
+    if "identity" in names and own is not None and not math.isnan(own.value):
+        notes.append(f"{KINDS['identity_truth'].title}: {_number(own.value, 'identity')}.")
+    notes += missing(figures)
     if any(row.figures and not row.intervals for row in comparison.rows):
         notes.append("Without an interval: too few frames for four blocks, or a figure of the run as a whole.")
     return notes
@@ -183,6 +194,7 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
     return {
         "subject": comparison.subject,
         "frames": to_runs(comparison.indices),
+        "judge_error": own_error_facts(known[0]) if (known := own_error(comparison.reference.figures)) else None,
         "fps": comparison.fps,
         "block_frames": comparison.block,
         "reference": comparison.reference.name,

@@ -10,7 +10,7 @@ from emotalking.evaluate.compare import Comparison, common_frames, compare
 from emotalking.evaluate.compare_report import write_report
 from emotalking.evaluate.judges import Judges
 from emotalking.evaluate.provenance import file_sha256, provenance
-from emotalking.evaluate.scenarios import choose_expert, judge_names
+from emotalking.evaluate.scenarios import judge_names
 from emotalking.evaluate.systems import open_system
 from emotalking.progress import bar
 from emotalking.subject import Subject
@@ -47,8 +47,9 @@ def run_comparison(
     for name, path in systems.items():
         made_here = path == "recording" or path.lower().endswith(".safetensors")
         opened.append(open_system(name, path, subject, device, start.get(name, None if made_here else start.get(""))))
-    expert = choose_expert(judges["expert"], subject)
-    who = Judges.open(lpips=judges["lpips"], emotion=judges["judge"], sync=expert, subject=subject, device=device)
+    who = Judges.open(
+        lpips=judges["lpips"], emotion=judges["judge"], sync=judges["expert"], subject=subject, device=device
+    )
     looks = len(common_frames(opened, frames)) * len(opened) * (1 + as_published)
     with bar() as progress:
         task = progress.add_task("compare", total=looks, note="")

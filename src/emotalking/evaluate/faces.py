@@ -61,7 +61,7 @@ class FaceMeter:
     def __init__(self, subject: Subject, judges: Judges, asked: Asked) -> None:
         self._asked, self._judge, self._fps = asked, judges.emotion, float(subject.fps)
         self._expert, self._identity, self._count = judges.sync, judges.identity, 0
-        self._no_identity, self._person = judges.no_identity, None
+        self._no_sync, self._no_identity, self._person = judges.no_sync, judges.no_identity, None
         self.shown: Faces | None = None
         """What was seen of the scored frames, after :meth:`figures`."""
         self.reading: Reading | None = None
@@ -148,7 +148,7 @@ class FaceMeter:
         samples = self._asked.samples
         lost = int((~faces.found).sum())
         if self._expert is None or self._lips is None or samples is None:
-            why = NO_SOUND if self._expert is not None else "no sync expert was asked for"
+            why = NO_SOUND if self._expert is not None else self._no_sync
             return [absent(name, why, self._count) for name in _SYNC]
         try:
             self.sync = self._lips.scores(samples)

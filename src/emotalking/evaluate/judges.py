@@ -20,7 +20,8 @@ from emotalking.evaluate.identity import IdentityJudge
 from emotalking.experts.emonet import SIZE, EmoNetJudge, emonet_square
 from emotalking.experts.face_recogniser import DlibRecogniser
 from emotalking.experts.lpips import Backbone, Lpips
-from emotalking.speech.sync_expert import SyncExpert, open_expert
+from emotalking.experts.registry import models
+from emotalking.speech.sync_expert import EXPERT_FILE, SyncExpert, open_expert
 from emotalking.subject import Subject
 
 LPIPS_BACKBONES: tuple[Backbone, ...] = ("alex", "vgg", "squeeze")
@@ -160,6 +161,7 @@ class Judges:
     no_lpips: str = "LPIPS was not asked for"
     emotion: EmotionJudge | None = None
     sync: SyncExpert | None = None
+    no_sync: str = "no sync expert was asked for"
     identity: IdentityJudge | None = None
     no_identity: str = "identity was not asked for"
 
@@ -184,7 +186,8 @@ class Judges:
         Args:
             lpips: "alex", "vgg", "squeeze", "none", or "auto": the first of them whose weights are in the model folder.
             emotion: "landmarks" (embedded: rules on action units), "emonet" or "emonet5".
-            sync: expert for lips and sound (:func:`emotalking.speech.sync_expert.open_expert`); None: none.
+            sync: expert for lips and sound (:func:`emotalking.speech.sync_expert.open_expert`); "none" or None: none;
+                "auto": :func:`find_expert`.
             identity: recognise faces, if the extra "identity" is installed.
             subject: whose personal expert it is.
             device: where networks work.
@@ -194,6 +197,7 @@ class Judges:
         """
         device = torch.device(device)
         distance, reason = _open_lpips(lpips)
+        expert, no_sync = _open_sync(sync, subject, device)
         recogniser, stranger = _open_recogniser() if identity else (None, Judges.no_identity)
         return cls(
             device,
@@ -201,10 +205,33 @@ class Judges:
             None if distance is None else distance.to(device),
             reason,
             open_emotion_judge(emotion, device),
-            None if sync is None else open_expert(sync, subject, device),
+            expert,
+            no_sync,
             recogniser,
             stranger,
         )
+
+
+def find_expert(subject: Subject | None) -> str | None:
+    """The sync expert that "auto" stands for: SyncNet if its checkpoint is in the model folder, else the subject's own
+    (``sync_expert.safetensors`` in its folder), else None.
+    """
+    if models()["syncnet"].find() is not None:
+        return "syncnet"
+    return "personal" if subject is not None and (subject.files.root / EXPERT_FILE).is_file() else None
+
+
+def _open_sync(asked: str | None, subject: Subject | None, device: torch.device) -> tuple[SyncExpert | None, str]:
+    if asked in (None, "none"):
+        return None, Judges.no_sync
+    which = find_expert(subject) if asked == "auto" else asked
+    if which is not None:
+        return open_expert(which, subject, device), ""
+    where = "SUBJECT" if subject is None else subject.files.root.name
+    return None, (
+        f"there is no sync expert: neither {models()['syncnet'].files[0]} in the model folder nor {EXPERT_FILE} in the"
+        f" subject's, which 'emotalking sync train {where}' makes"
+    )
 
 
 def _open_recogniser() -> tuple[IdentityJudge | None, str]:

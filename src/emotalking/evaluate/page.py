@@ -9,7 +9,7 @@ from PIL import Image
 
 from emotalking.errors import UserError
 from emotalking.evaluate import plots
-from emotalking.evaluate.paper_tables import figure_table, not_measured, paper_tables, run_table, split_table
+from emotalking.evaluate.paper_tables import figure_table, paper_tables, remarks, run_table, split_table
 from emotalking.evaluate.record import AVATAR, Report, Result
 from emotalking.evaluate.tables import Table
 from emotalking.report import Page, Plot
@@ -63,7 +63,7 @@ def _section(page: Page, result: Result, folder: Path) -> None:
         _put(page, run_table(result))
     page.text("Every figure, who measured it, and on how many frames:")
     _put(page, figure_table(result))
-    for sentence in not_measured(result):
+    for sentence in remarks(result):
         page.text(sentence)
 
 

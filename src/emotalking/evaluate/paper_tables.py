@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from emotalking.evaluate.figures import KINDS, Figure
+from emotalking.evaluate.own_error import NAMES, THE_JUDGE, own_cell, own_error_words
 from emotalking.evaluate.record import AVATAR, RECORDED, Report, Result
 from emotalking.evaluate.tables import Table, head
 
@@ -74,7 +75,13 @@ def paper_tables(report: Report) -> Iterator[Titled]:
         recorded = tuple(_cells(columns, RECORDED)) if result.of(RECORDED) else ()
         if set(recorded) - {"-"}:
             rows.insert(0, (RECORDED, *recorded))
-        yield Titled(_TITLES[name], Table(header, rows), " ".join((*_judges(result), *result.notes)))
+        figures = result.summary(AVATAR)
+        own = [own_cell(names, figures) for names in _COLUMNS[name]]
+        if set(own) != {"-"}:
+            rows.append((THE_JUDGE, *own))
+        reads = any(figure in NAMES for names in _COLUMNS[name] for figure in names)
+        words = own_error_words(figures) if reads else []
+        yield Titled(_TITLES[name], Table(header, rows), " ".join((*_judges(result), *words, *result.notes)))
         names = ("Testset A", "Testset B") if name == "cross" else tuple(header[1:])
         title = f"Table {_NUMBERS[name]} of arXiv 2502.00654 ({NOT_COMPARABLE})"
         yield Titled(title, Table(("Method", *names), PUBLISHED[name]))
@@ -84,19 +91,27 @@ def figure_table(result: Result) -> Table:
     """Every figure of a scenario that could be had, with who measured it, and on how many of the avatar's frames."""
     systems = [system for system in (AVATAR, RECORDED) if result.of(system)]
     summaries = [result.summary(system) for system in systems]
+    judges = [] if own_cell(NAMES, summaries[0]) == "-" else [THE_JUDGE]
     rows = []
     for name, figure in summaries[0].items():
         if not math.isnan(figure.value):
             values = [cell(summary.get(name)) for summary in summaries]
+            values += [own_cell((name,), summaries[0]) for _ in judges]
             counts = (str(figure.frames), str(figure.missing))
             rows.append((head(name), *values, *counts, figure.judge or _UNJUDGED.get(name, "pixels")))
-    return Table(("Figure", *systems, "Frames", "Missing", "Measured by"), rows)
+    return Table(("Figure", *systems, *judges, "Frames", "Missing", "Measured by"), rows)
 
 
-def not_measured(result: Result) -> list[str]:
-    """One sentence for each reason why figures of the avatar are missing."""
+def remarks(result: Result) -> list[str]:
+    """What must be read below :func:`figure_table`: how the judge errs, and why figures of the avatar are missing."""
+    figures = result.summary(AVATAR)
+    return [*own_error_words(figures), *missing(figures)]
+
+
+def missing(figures: Mapping[str, Figure]) -> list[str]:
+    """One sentence for each reason why figures are missing."""
     reasons: dict[str, list[str]] = {}
-    for name, figure in result.summary(AVATAR).items():
+    for name, figure in figures.items():
         if math.isnan(figure.value):
             reasons.setdefault(figure.why_not, []).append(KINDS[name].title)
     return [f"Not measured: {', '.join(names)} ({reason})." for reason, names in reasons.items()]
@@ -168,7 +183,7 @@ def markdown(report: Report) -> str:
         lines += [f"## {titled.title}\n", titled.table.markdown(), f"{titled.note}\n" if titled.note else ""]
     for result in report.results:
         lines += [f"## Every figure: {_TITLES[result.scenario].lower()}\n", figure_table(result).markdown()]
-        lines += [f"{sentence}\n" for sentence in not_measured(result)]
+        lines += [f"{sentence}\n" for sentence in remarks(result)]
         if len(result.of(AVATAR)) > 1:
             lines += ["", run_table(result).markdown()]
     lines += ["## Splits\n", split_table(data).markdown()]

@@ -19,18 +19,17 @@ from emotalking.evaluate import pictures
 from emotalking.evaluate.figures import Figure, absent
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, pick_frames, reconstruct
 from emotalking.evaluate.judges import Judges
+from emotalking.evaluate.own_error import own_error_facts
 from emotalking.evaluate.provenance import file_sha256, provenance
 from emotalking.evaluate.record import AVATAR, RECORDED, Picture, Report, Result, Run, read_result, write_result
 from emotalking.evaluate.score import Stopwatch
 from emotalking.evaluate.seen import seen_facts
 from emotalking.evaluate.session import Options, Session
 from emotalking.evaluate.sounds import Speech, sounds_to_speak
-from emotalking.experts.registry import models
 from emotalking.models.avatar import Avatar
 from emotalking.progress import bar
 from emotalking.render.player import Player
 from emotalking.speech.audio import SAMPLE_RATE, load_audio
-from emotalking.speech.sync_expert import EXPERT_FILE
 from emotalking.subject import Subject
 from emotalking.subject.place import to_runs
 
@@ -72,14 +71,16 @@ def run_scenarios(
     """
     avatar = Avatar.load(avatar_file, device)
     check_pair(avatar, subject)
-    expert = choose_expert(options.expert, subject)
-    judges = Judges.open(lpips=options.lpips, emotion=options.judge, sync=expert, subject=subject, device=device)
+    judges = Judges.open(
+        lpips=options.lpips, emotion=options.judge, sync=options.expert, subject=subject, device=device
+    )
     longest = None if options.frames is None else options.frames / float(subject.fps)
     speak = any(name != "self" for name in options.scenarios)
     sounds = sounds_to_speak([Path(file) for file in options.audio], folder / SPEECH, longest) if speak else ()
     facts = provenance(subject, avatar_file, command)
     facts |= {"source_sha256": source_sha256(), "device": str(device), "judges": judge_names(judges)}
     facts["training"] = {key: avatar.metadata.get(key) for key in ("run", "sync", "command", "versions")}
+    facts["judge_error"] = None if judges.emotion is None else own_error_facts(judges.emotion.name)
     facts["sounds"] = [{"name": sound.name, "sha256": sound.sha256} for sound in sounds]
     session = Session(avatar, subject, options, judges, sounds, folder)
     totals = {name: PLANS[name](session) for name in options.scenarios}
@@ -119,18 +120,10 @@ def source_sha256() -> str:
     return hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
-def choose_expert(asked: str, subject: Subject) -> str | None:
-    """The sync expert to open: "auto" is SyncNet if its checkpoint is there, else the subject's own, else none."""
-    if asked != "auto":
-        return None if asked == "none" else asked
-    if models()["syncnet"].find() is not None:
-        return "syncnet"
-    return "personal" if (subject.files.root / EXPERT_FILE).is_file() else None
-
-
 def judge_names(judges: Judges) -> dict[str, str]:
     """Who measures what, for the report."""
     named = {"perceptual distance": judges.lpips, "emotion": judges.emotion, "lip sync": judges.sync}
+    named |= {"identity": judges.identity}
     return {what: "none" if judge is None else judge.name for what, judge in named.items()}
 
 

@@ -31,7 +31,7 @@ class Options:
     evenly: bool = False
     """Spread the frames of the self-reconstruction over all held-out ones; then nothing in time can be measured."""
     expert: str = "auto"
-    """Sync expert: none, personal, syncnet, a file, or auto: syncnet if its checkpoint is there, else personal."""
+    """Sync expert: none, personal, syncnet, a file, or auto (:func:`emotalking.evaluate.judges.find_expert`)."""
     judge: str = "landmarks"
     """Judge of valence, arousal and expression."""
     lpips: str = "auto"
