@@ -40,7 +40,10 @@ def aligned(samples: np.ndarray, words: Iterable[str]) -> Segments | None:
     """Phones of the known words; None where no path goes through them."""
     decoder = pocketsphinx.Decoder(pocketsphinx.Config(lm=None, loglevel="FATAL", cmn="batch", **WIDE))
     decoder.set_align_text(" ".join(words))
-    decode(samples, decoder)
+    try:
+        decode(samples, decoder)
+    except RuntimeError:  # no path was left at the end
+        return None
     if not decoder.hyp():
         return None
     decoder.set_alignment()
