@@ -100,7 +100,8 @@ class FixedFrames:
         Returns:
             `seconds` of this look; `picture`, its file; `cover`, mean alpha of the trained branch inside its recorded
             region, and `region`, that region's share of the frame; `motion_px` (:meth:`Painter.motion_px`); PSNR [dB]
-            of the whole frame, the head and the lip box (in the mouth stage `psnr_mouth`, inside the lips alone).
+            of the whole frame, the head and the lip box (in the mouth stage `psnr_mouth` and `sound_gain_mouth`, inside
+            the lips alone).
             `sound_gain` [dB]: by how much the picture of the lips gets worse when the sound of another frame is heard,
             whose mouth is open where this one is closed. `emotion_gain` [dB]: by how much faces of commanded emotions
             get worse against their targets when the emotion is left out. Both are 0 where the lips, or the emotion,
@@ -153,7 +154,7 @@ class FixedFrames:
             other.add(swapped, self._truth(at, box), seen)
             cover.add(painted.alpha, seen)
             region.add(self._data.mask(at, Label.MOUTH)[0].float())
-        figures = {"psnr_mouth": own.psnr, "sound_gain": own.psnr - other.psnr}
+        figures = {"psnr_mouth": own.psnr, "sound_gain_mouth": own.psnr - other.psnr}
         return figures | {"cover": cover.value, "region": region.value}
 
     def _face(self, head: TalkingHead, stage: str) -> dict[str, float]:

@@ -41,18 +41,13 @@ def held_out(rows: list[Row]) -> Iterator[tuple[Plot, str]]:
         plot = Plot()
         axes = plot.axes[0]
         for (name, label), colour in zip(names.items(), _COLOURS, strict=False):
-            drawn = False
-            for stage, start in starts.items():
-                points = [
-                    (start + row["iteration"], row[name]) for row in looks if row["stage"] == stage and name in row
-                ]
-                if points:
-                    axes.plot(*zip(*points, strict=True), ".-", color=colour, label=None if drawn else label)
-                    drawn = True
+            points = [(starts[row["stage"]] + row["iteration"], row[name]) for row in looks if name in row]
+            if points:
+                axes.plot(*zip(*points, strict=True), ".-", color=colour, label=label)
         if axes.lines:
             _stages(plot, starts, end)
             axes.set(ylabel=unit)
-            axes.legend(ncols=4)
+            axes.legend(ncols=4, frameon=False, loc="upper left", bbox_to_anchor=(0.0, -0.24))
             yield plot, caption
 
 
@@ -70,7 +65,7 @@ def curves(rows: list[Row]) -> Iterator[tuple[Plot, str]]:
         for branch, colour in zip(("face", "mouth"), _COLOURS, strict=False):
             plot.axes[0].plot(at, [row["gaussians"][branch] for row in steps], color=colour, label=branch)
         plot.axes[0].set(ylabel="Gaussians", ylim=(0, None))
-        plot.axes[0].legend(ncols=2)
+        plot.axes[0].legend(ncols=2, frameon=False)
         plot.axes[1].plot(at, [row["steps_per_second"] for row in steps], color=_COLOURS[2])
         plot.axes[1].set(ylabel="steps / s", ylim=(0, None))
         _stages(plot, starts, end)
@@ -90,7 +85,7 @@ def _losses(steps: list[Row]) -> Plot:
         if points:
             plot.axes[0].plot(*zip(*points, strict=True), color=colour, label=name, linewidth=0.9)
     plot.axes[0].set(yscale="log", xlabel="iteration")
-    plot.axes[0].legend(ncols=6)
+    plot.axes[0].legend(ncols=6, frameon=False)
     return plot
 
 
@@ -101,7 +96,7 @@ def _rates(steps: list[Row]) -> Plot:
         if points:
             plot.axes[0].plot(*zip(*points, strict=True), color=colour, label=name, linewidth=1.0)
     plot.axes[0].set(yscale="log", xlabel="iteration")
-    plot.axes[0].legend(ncols=2, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7)
+    plot.axes[0].legend(ncols=2, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False)
     return plot
 
 
@@ -124,6 +119,7 @@ def _stages(plot: Plot, starts: dict[str, int], end: int) -> None:
     top = plot.axes[0].secondary_xaxis("top")
     top.set_xticks(list(starts.values()), list(starts))
     top.tick_params(length=0, labelsize=8)
+    top.spines["top"].set_visible(False)
     for label in top.get_xticklabels():
         label.set_ha("left")
     plot.axes[-1].set(xlabel="iteration of the run")
