@@ -1,0 +1,129 @@
+"""FFHQ's square there and back, and eyes and mouth of another moment cloned into recorded frames, against OpenCV.
+
+python benchmarks/hand_over.py SUBJECT [--frames 8] [--device cpu] [--threads N] [--name NAME]
+
+The face of a frame half a clip away, tinted, stands for the generator's picture: it fits the frame's square, and its
+expression and colours are others. Figures in grey levels of 255.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _report import line, measure, ratio, write
+
+from emotalking.generator.ffhq import FaceSquares, align, put_back
+from emotalking.generator.hand_over import face_rectangles, paste_faces
+from emotalking.subject import Subject
+
+SIZES = (256, 512, 1024)
+TINT = (1.08, 0.95, 0.85)
+BAND = 6
+"""Pixels beside an edge whose mean is compared."""
+
+
+def round_trips(images: Tensor, squares: FaceSquares) -> dict[str, dict[str, float]]:
+    """What cutting the square out and putting it back changes, by the size of the cut."""
+    found = {}
+    for size in SIZES:
+        back, inside = put_back(squares, align(images, squares, size), images)
+        off = ((back - images).abs() * 255)[inside].flatten().cpu().numpy()
+        found[str(size)] = {"mean": float(off.mean()), "p99": float(np.quantile(off, 0.99)), "max": float(off.max())}
+    return found
+
+
+def opencv(frames: list[np.ndarray], edited: list[np.ndarray], boxes: list[list[list[int]]]) -> list[np.ndarray]:
+    """``seamlessClone`` for the same rectangles."""
+    out = []
+    for frame, source, rectangles in zip(frames, edited, boxes, strict=True):
+        for top, bottom, left, right in rectangles:
+            mask = np.zeros(frame.shape[:2], np.uint8)
+            mask[top:bottom, left:right] = 255
+            middle = ((left + right) // 2, (top + bottom) // 2)
+            frame = cv2.seamlessClone(source, frame, mask, middle, cv2.NORMAL_CLONE)
+        out.append(frame)
+    return out
+
+
+def seam(images: Tensor, boxes: Tensor) -> float:
+    """Mean step of brightness across the rectangles' left and right edges, between bands of pixels on both sides.
+
+    Two pixels beside the edge are left out on either side: the edge itself is kept, so they cannot differ.
+    """
+    grey, steps = images.mean(-1) * 255, []
+    for row, rectangles in enumerate(boxes.tolist()):
+        for top, bottom, left, right in rectangles:
+            for column in (left, right):
+                sides = [grey[row, top:bottom, column + k : column + k + BAND] for k in (2, -2 - BAND)]
+                steps.append((sides[0].mean(1) - sides[1].mean(1)).abs().mean())
+    return float(torch.stack(steps).mean())
+
+
+def clones(images: Tensor, edited: Tensor, boxes: Tensor, repeats: int) -> dict[str, Any]:
+    """Agreement with OpenCV, what is left of the seams, and the time for all frames."""
+    ours = paste_faces(images, edited, boxes)
+    plain = images.clone()
+    for row, rectangles in enumerate(boxes.tolist()):
+        for top, bottom, left, right in rectangles:
+            plain[row, top:bottom, left:right] = edited[row, top:bottom, left:right]
+    bytes_ = [[np.asarray((p * 255).round().byte().cpu()) for p in pictures] for pictures in (images, edited)]
+    theirs = opencv(*bytes_, boxes.tolist())
+    changed = (ours != images).any(-1).cpu().numpy()
+    off = np.abs(np.stack(theirs) - ours.cpu().numpy() * 255)[changed]
+    timings = {
+        "opencv": measure(lambda: opencv(*bytes_, boxes.tolist()), repeats),
+        "ours": measure(lambda: paste_faces(images, edited, boxes), repeats),
+    }
+    return {
+        "off_opencv": {"mean": float(off.mean()), "max": float(off.max())},
+        "seam": {name: seam(p, boxes) for name, p in (("recorded", images), ("pasted", plain), ("cloned", ours))},
+        "timings": timings,
+        "speedup": ratio(timings["opencv"], timings["ours"]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("subject", type=Path)
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--name", default="hand_over")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(options.threads)
+
+    subject = Subject.open(options.subject)
+    track, count = subject.landmarks, subject.num_frames
+    chosen = np.linspace(0, count // 2 - 1, options.frames).round().astype(int)
+    rows = [int(i) for i in np.concatenate([chosen, chosen + count // 2])]
+    images = torch.from_numpy(np.stack([subject.original(i) for i in rows])).to(options.device).float() / 255
+    points = torch.from_numpy(track.points[rows]).to(options.device).float()
+    squares = FaceSquares.around(points[:, list(track.layout.ibug68)])
+    here, there = list(range(options.frames)), list(range(options.frames, 2 * options.frames))
+
+    results: dict[str, Any] = {"arguments": {**vars(options), "subject": "SUBJECT"}}
+    results["sides_px"] = [round(side, 1) for side in squares.sides.tolist()]
+    results["round_trip"] = round_trips(images[here], squares.pick(here))
+    face = align(images[there], squares.pick(there), 512) * images.new_tensor(TINT)
+    edited, _ = put_back(squares.pick(here), face.clamp(0, 1), images[here])
+    boxes = face_rectangles(points[here], track.layout, *images.shape[1:3])
+    results["clone"] = clones(images[here], edited.clamp(0, 1), boxes, options.repeats)
+    for size, off in results["round_trip"].items():
+        print(f"there and back at {size}: mean {off['mean']:.2f}, 99 % below {off['p99']:.2f} grey levels")
+    print("off OpenCV", results["clone"]["off_opencv"], "\nsteps across edges", results["clone"]["seam"])
+    for name, timing in results["clone"]["timings"].items():
+        print(line(f"{name}, {options.frames} frames", timing))
+    print(write(options.name, results))
+
+
+if __name__ == "__main__":
+    main()
