@@ -42,12 +42,12 @@ def aligned(samples: np.ndarray, words: Iterable[str]) -> Segments | None:
     decoder.set_align_text(" ".join(words))
     try:
         decode(samples, decoder)
+        if not decoder.hyp():
+            return None
+        decoder.set_alignment()
+        decode(samples, decoder)
     except RuntimeError:  # no path was left at the end
         return None
-    if not decoder.hyp():
-        return None
-    decoder.set_alignment()
-    decode(samples, decoder)
     return [
         (phone.name, phone.start, phone.start + phone.duration) for word in decoder.get_alignment() for phone in word
     ]
