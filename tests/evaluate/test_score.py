@@ -204,6 +204,11 @@ def test_a_judge_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
         Judges.open(emotion="me")
     judges = Judges.open()
     assert judges.lpips is None and "emotalking models" in judges.no_lpips
+    found = Judges.open(sync="auto", identity=False)
+    assert found.sync is None and "syncnet_v2.model" in found.no_sync and "sync train" in found.no_sync
+    with pytest.raises(UserError, match=r"syncnet_v2\.model.*is not in"):
+        Judges.open(sync="syncnet")
+    assert Judges.open(sync="none").no_sync == "no sync expert was asked for"
 
 
 @pytest.mark.realdata
