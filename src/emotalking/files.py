@@ -1,5 +1,6 @@
 """Writing files so that nobody ever meets half of one."""
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,12 @@ def scratch_beside(path: Path) -> Path:
     os.close(handle)
     os.chmod(scratch, 0o666 & ~_UMASK)  # mkstemp makes private files
     return Path(scratch)
+
+
+def clear_scratch(path: Path) -> None:
+    """Remove what killed processes left of :func:`replacing` beside ``path``. Nobody may be writing ``path``."""
+    for scratch in path.parent.glob(f".{glob.escape(path.stem)}.????????.part"):
+        scratch.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -225,7 +225,11 @@ class Avatar:
         return self._canonical
 
     def save(self, path: Path | str) -> None:
-        """Write the avatar file: safetensors, everything else as JSON in its header."""
+        """Write the avatar file: safetensors, everything else as JSON in its header.
+
+        Raises:
+            UserError: it cannot be written; a file that was there is untouched.
+        """
         path, scene = Path(path), self.scene
         tensors = {f"head.{name}": value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
         arrays = {
@@ -252,8 +256,11 @@ class Avatar:
             ),
             "metadata": json.dumps(self.metadata),
         }
-        with replacing(path) as scratch:
-            save_file(tensors, scratch, metadata=header)
+        try:
+            with replacing(path) as scratch:
+                save_file(tensors, scratch, metadata=header)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"The avatar {path} cannot be written ({error}): free some space and try again.") from error
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "Avatar":

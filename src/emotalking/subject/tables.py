@@ -125,4 +125,7 @@ def _read_landmarks_npz(path: Path, num_frames: int) -> LandmarkTrack:
         raise UserError(f"{path} is no landmark archive ({error}): prepare the clip again.") from None
     if len(points) != num_frames:
         raise UserError(f"{path} has {len(points)} frames, the cameras {num_frames}: prepare the clip again.")
+    detected &= np.isfinite(points).all((1, 2))
+    if not detected.any() or (shape is not None and not np.isfinite(shape).all()):
+        raise UserError(f"{path} holds no frame with landmarks, or a face shape with gaps: prepare the clip again.")
     return LandmarkTrack(points, detected, shape, layout)

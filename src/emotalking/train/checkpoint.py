@@ -10,7 +10,7 @@ import torch
 
 from emotalking.configs.model import ModelConfig
 from emotalking.errors import UserError
-from emotalking.files import replacing
+from emotalking.files import clear_scratch, replacing
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
 from emotalking.train.branch_stage import Stage
@@ -29,7 +29,17 @@ def write_checkpoint(
     config: dict[str, Any],
     stage_seconds: dict[str, float],
 ) -> None:
-    """Save the run after ``done`` iterations of stage ``number``; the old checkpoint stays until the new is whole."""
+    """Save the run after ``done`` iterations of stage ``number``; the old checkpoint stays until the new is whole.
+
+    Raises:
+        UserError: the weights are not finite any more, or the disk is full; the old checkpoint is still good.
+    """
+    for name, value in head.state_dict().items():
+        if not bool(torch.isfinite(value).all()):
+            raise UserError(
+                f"Training stopped: '{name}' was no longer finite at iteration {done} of stage '{stage.name}': "
+                "continue from the last checkpoint with lower rates."
+            )
     payload = {
         "version": VERSION,
         "config": config,
@@ -43,10 +53,13 @@ def write_checkpoint(
         "stage_seconds": stage_seconds,
     }
     try:
+        clear_scratch(path)
         with replacing(path) as scratch:
             torch.save(payload, scratch)
-    except OSError as error:
-        raise UserError(f"The checkpoint {path} cannot be written ({error}): free some space and resume.") from error
+    except (OSError, RuntimeError) as error:  # torch's own writer knows no OSError
+        raise UserError(
+            f"The checkpoint {path} cannot be written ({str(error).splitlines()[0]}): free some space and resume."
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,12 @@ class TrainingData:
         conditions = Conditions(
             pick(subject.viewmats), windows_of(sound, indices), pick(subject.aus), pick(valence_arousal)
         )
-        if not bool(torch.isfinite(sound).all() & torch.isfinite(conditions.aus).all()):
-            raise UserError(f"{subject.files.root} has non-finite audio features or action units: prepare it again.")
+        tables = {"audio features": sound, "action units": conditions.aus, "valence or arousal": conditions.va}
+        for name, table in (tables | {"AU25": torch.from_numpy(subject.au25)}).items():
+            gaps = (~torch.isfinite(table)).flatten(1 if table.ndim > 1 else 0)
+            if bool(gaps.any()):
+                frame = int(gaps.reshape(len(table), -1).any(1).nonzero()[0])
+                raise UserError(f"{subject.files.root} has non-finite {name} in frame {frame}: prepare it again.")
         return cls(
             indices=np.asarray(indices, np.int64),
             images=pictures.images,

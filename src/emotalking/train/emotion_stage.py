@@ -24,8 +24,11 @@ MARGIN = 0.12
 
 
 def face_boxes(points: Float[Tensor, "F K 2"], size: tuple[int, int]) -> list[list[int]]:
-    """left, top, right, bottom in pixels of each frame's landmarks, grown by `MARGIN`, inside the frame."""
-    low, high = points.amin(1), points.amax(1)
+    """left, top, right, bottom in pixels of each frame's landmarks, grown by `MARGIN`, inside the frame.
+
+    The whole frame where a landmark is not known.
+    """
+    low, high = points.amin(1).nan_to_num(0.0), points.amax(1).nan_to_num(float(max(size)))
     grow = MARGIN * (high - low)
     corner = points.new_tensor([size[0] - 2, size[1] - 2])
     low = torch.minimum((low - grow).floor().clamp_min(0), corner)

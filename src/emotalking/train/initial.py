@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 from torch import Tensor
 
@@ -29,21 +29,31 @@ def initial_gaussians(
         classes: what the branch shows (head and hair, or the inside of the mouth).
 
     Raises:
-        UserError: if ``init`` is `surface` and the subject has no tracked 3-D shape, or shows none of ``classes``.
+        UserError: if the subject shows none of ``classes``, or ``init`` is `surface` and it has no tracked 3-D shape.
     """
     count = config.initial_points
+    shown = np.flatnonzero(sum(data.pixels_of(label) for label in classes))
+    if not len(shown):
+        names = " or ".join(label.name.lower() for label in classes)
+        raise UserError(
+            f"No frame of this subject shows {names}: look at its parsing folder and prepare the clip again."
+        )
     if config.init == "cube":
         points = (torch.rand(count, 3, generator=generator) * 2.0 - 1.0) * CUBE
         colours = torch.rand(count, 3, generator=generator) / 255.0
     else:
-        points, colours = _on_surface(count, data, classes, generator)
+        points, colours = _on_surface(count, data, classes, shown, generator)
     return Gaussians(points, colours, config.sh_degree).to(data.device)
 
 
 def _on_surface(
-    count: int, data: TrainingData, classes: tuple[Label, ...], generator: torch.Generator
+    count: int,
+    data: TrainingData,
+    classes: tuple[Label, ...],
+    shown: Int64[np.ndarray, "S"],
+    generator: torch.Generator,
 ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]]:
-    """Random pixels of the classes lifted onto the head's surface, with their colours."""
+    """Random pixels of the classes in frames out of ``shown``, lifted onto the head's surface, with their colours."""
     if data.shape is None:
         raise UserError(
             "This subject has no tracked 3-D face shape, so Gaussians cannot start on it: "
@@ -52,35 +62,28 @@ def _on_surface(
         )
     shape = data.shape.cpu().numpy()
     mouth = Label.MOUTH in classes
-    frames = _most_open(data) if mouth else _spread_by_yaw(data)
+    frames = _most_open(data, shown) if mouth else _spread_by_yaw(data, shown)
     share = -(-count // len(frames))
     points, colours = [], []
     for frame in frames:
         pixels = class_mask(data.labels[frame], *classes).nonzero().cpu()
-        if len(pixels) == 0:
-            continue
         chosen = pixels[torch.randint(len(pixels), (share,), generator=generator)]
         offset = torch.rand(share, 2, generator=generator)
         pixel = (chosen.flip(1) + offset).numpy().astype(np.float64)
         points.append(_lift(pixel, data, frame, shape, MOUTH_DEPTH if mouth else 0.0))
         colours.append(data.images[frame].cpu()[chosen[:, 0], chosen[:, 1]].float() / 255.0)
-    if not points:
-        names = " or ".join(label.name.lower() for label in classes)
-        raise UserError(
-            f"No frame of this subject shows {names}: look at its parsing folder and prepare the clip again."
-        )
     return torch.from_numpy(np.concatenate(points)[:count]).float(), torch.cat(colours)[:count]
 
 
-def _most_open(data: TrainingData) -> list[int]:
-    """Up to 16 of the frames with the widest open mouth."""
-    return np.argsort(-data.mouth_opening, kind="stable")[:16].tolist()
+def _most_open(data: TrainingData, shown: Int64[np.ndarray, "S"]) -> list[int]:
+    """Up to 16 of the frames ``shown`` with the widest open mouth."""
+    return shown[np.argsort(-data.mouth_opening[shown], kind="stable")[:16]].tolist()
 
 
-def _spread_by_yaw(data: TrainingData) -> list[int]:
-    """Up to five frames from the leftmost to the rightmost view, so that both sides of the head get points."""
+def _spread_by_yaw(data: TrainingData, shown: Int64[np.ndarray, "S"]) -> list[int]:
+    """Up to five of ``shown`` from the leftmost to the rightmost view, so that both sides of the head get points."""
     yaw = torch.atan2(data.conditions.viewmats[:, 0, 2], data.conditions.viewmats[:, 2, 2]).cpu().numpy()
-    order = np.argsort(yaw, kind="stable")
+    order = shown[np.argsort(yaw[shown], kind="stable")]
     return order[np.linspace(0, len(order) - 1, min(5, len(order))).round().astype(int)].tolist()
 
 

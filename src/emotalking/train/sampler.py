@@ -50,10 +50,11 @@ def opening_window(opening: np.ndarray, progress: float) -> Bool[np.ndarray, "F"
     """Face warm-up: mouth openings within +-20 % of the range around a centre that slides upward with ``progress``.
 
     Args:
-        opening: inner-lip opening of each frame in pixels, [F].
+        opening: inner-lip opening of each frame in pixels, [F]; NaN where no face was found.
         progress: iteration / 40,000 of the paper's schedule, in [0, 1].
     """
-    low, span = float(opening.min()), float(np.ptp(opening))
+    low, high = float(np.nanmin(opening)), float(np.nanmax(opening))
+    span = high - low
     centre = low + 0.2 * span + progress * span
     return np.abs(opening - centre) <= 0.2 * span
 

@@ -46,6 +46,8 @@ def original(data: TrainingData, frame: int, *, normals: bool = False) -> Target
 class EmotionalTargets:
     """A new (frame, valence, arousal) for every step; frames without replacement, valence and arousal uniform.
 
+    Frames without landmarks are left out.
+
     Args:
         data: the training frames.
         maker: edits a frame to a commanded emotion.
@@ -67,7 +69,9 @@ class EmotionalTargets:
     ) -> None:
         self._data, self._maker, self._draws = data, maker, draw
         self._va_limit, self._real_share, self._normals = va_limit, real_share, normals
-        self._sampler = FrameSampler(data.count, draw)
+        # Without landmarks no expression can be given to a frame.
+        found = torch.isfinite(data.points).flatten(1).all(1).cpu().numpy()
+        self._sampler = FrameSampler(data.count, draw, found)
         self._batch = CUDA_BATCH if data.device.type == "cuda" else 1
         self._plans: list[Plan] = []
         self._ready: list[Target] = []
