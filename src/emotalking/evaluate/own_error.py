@@ -70,7 +70,8 @@ def own_error_words(figures: Mapping[str, Figure]) -> list[str]:
         return [f"The own error of {judge} in reading emotion was not measured here ({how})."]
     return [
         f'"{THE_JUDGE}" is what {judge} gets on faces that show exactly what was commanded ({error.measured_on}): '
-        "an avatar that obeys perfectly would get no better, and differences that are small against it say little."
+        "an avatar that obeys perfectly would get no better. Held-out frames are held against what was read from the "
+        "recording, so there the recording's own figures are the limit."
     ]
 
 
