@@ -229,6 +229,27 @@ def test_chains_by_hand_never_run(tmp_path: Path) -> None:
     assert not Path(mark.decode()).exists()
 
 
+PUBLIC_PYTORCH = """
+builtins.set collections.OrderedDict dnnlib.util.EasyDict numpy.core.multiarray.scalar numpy.dtype
+torch._utils._rebuild_parameter torch._utils._rebuild_tensor_v2 torch.storage._load_from_bytes
+torch_utils.persistence._reconstruct_persistent_obj
+"""
+"""What a public scanner of pickles lists for ffhq.pkl and stylegan2-ffhq-1024x1024.pkl."""
+
+PUBLIC_TENSORFLOW = """
+dnnlib.tflib.network.Network numpy.core.multiarray._reconstruct numpy.core.multiarray.scalar numpy.dtype numpy.ndarray
+"""
+"""... and for stylegan2-ffhq-config-f.pkl."""
+
+
+@pytest.mark.parametrize("name", [*PUBLIC_PYTORCH.split(), *PUBLIC_TENSORFLOW.split()])
+def test_what_public_files_name_is_known(tmp_path: Path, name: str) -> None:
+    module, attribute = name.rsplit(".", 1)
+    (tmp_path / "a.pkl").write_bytes(raw(f"c{module}\n{attribute}\n".encode()))
+    with pytest.raises(UserError, match="no pickle of StyleGAN2"):  # a name alone is no network, but not forbidden
+        read_network_pickle(tmp_path / "a.pkl")
+
+
 class Storage:
     """A tensor whose numbers are another pickle."""
 
