@@ -36,6 +36,8 @@ mouth.densify.start=20 mouth.densify.until=80 mouth.densify.every=20 face.iterat
 face.densify.start=60 face.densify.every=40 face.densify.until=280 face.densify.max_gaussians=3000
 emotion.iterations=0 finetune.iterations=0 checkpoint_every=100000""".split()
 """A run of well under a minute on one core."""
+UNTAUGHT = ("motion_start=0", "audio_start=0")
+"""The starts teach the networks before the first stage, at rates of their own."""
 EMOTION = ("emotion.iterations=160", "finetune.iterations=20")
 
 
@@ -95,7 +97,7 @@ TRIALS = {
     "blinks of other frames": Trial(("eyes not learning",), units=other_blinks),
     "networks do not learn": Trial(
         ("motion frozen",),
-        ("optim.networks=0.0", "optim.grids=0.0", "optim.audio=0.0", "optim.temporal=0.0"),
+        ("optim.networks=0.0", "optim.grids=0.0", "optim.audio=0.0", "optim.temporal=0.0", *UNTAUGHT),
         also=("mouth not learning", "eyes not learning", "emotion without effect"),
     ),
     "emotion always neutral": Trial(("emotion without effect",), (*EMOTION, "emotion.va_limit=0.0")),
