@@ -93,8 +93,8 @@ def align(images: Float[Tensor, "B H W 3"], squares: FaceSquares, size: int) -> 
     Where a square reaches beyond its picture, the picture is mirrored and fades into its blur and its median colour, as
     in FFHQ.
 
-    Deviation: blur and median are taken in the square, the recipe takes them in a cut somewhat larger. Reason: one
-    resampling, on the graphics card.
+    Deviation: blur and median are taken in the square, the recipe takes them in a cut somewhat larger; and the recipe
+    samples bilinearly at four times the size, then shrinks. Reason: one bicubic resampling, on the graphics card.
 
     Args:
         images: RGB in [0, 1].
