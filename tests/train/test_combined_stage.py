@@ -10,9 +10,10 @@ from emotalking.configs.presets import override, preset
 from emotalking.models.avatar import Avatar
 from emotalking.subject import Subject
 from emotalking.train import run
+from emotalking.train.branch_stage import Context
 from emotalking.train.combined_stage import CombinedFaceStage
 from emotalking.train.data import TrainingData
-from emotalking.train.stages import Context, FaceStage
+from emotalking.train.stages import FaceStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

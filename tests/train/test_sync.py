@@ -29,9 +29,10 @@ from emotalking.speech.tts import Utterance
 from emotalking.subject import Subject
 from emotalking.subject.layouts import FaceLayout, Label
 from emotalking.train import run, sync, sync_source
+from emotalking.train.branch_stage import Context
 from emotalking.train.data import TrainingData
 from emotalking.train.emotion_stage import EmotionStage
-from emotalking.train.stages import Context, FaceStage, MouthStage
+from emotalking.train.stages import FaceStage, MouthStage
 from emotalking.train.sync import SyncTerm, first_iteration, wanted
 from emotalking.train.sync_source import WindowSource, consecutive, frame_steps, spoken, voiced
 

@@ -19,11 +19,12 @@ from emotalking.ops.cameras import camera_centre
 from emotalking.ops.normals import encode_normals, normals_from_render, to_camera_frame
 from emotalking.subject import Subject
 from emotalking.train import run
+from emotalking.train.branch_stage import Context
 from emotalking.train.data import TrainingData
 from emotalking.train.emotion_stage import EmotionStage
 from emotalking.train.finetune_stage import FinetuneStage
 from emotalking.train.recorder import TrainingFailed
-from emotalking.train.stages import Context, FaceStage, MouthStage
+from emotalking.train.stages import FaceStage, MouthStage
 from emotalking.train.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,7 +9,8 @@ from torch import Tensor
 from emotalking.generator.protocol import EmotionGenerator
 from emotalking.models.gaussians import Deformed
 from emotalking.models.head import Layer
-from emotalking.train.stages import Context, FaceStage
+from emotalking.train.branch_stage import Context
+from emotalking.train.stages import FaceStage
 from emotalking.train.targets import EmotionalTargets, Target
 
 

@@ -12,14 +12,12 @@ from emotalking.losses.normals import residual_size
 from emotalking.models.gaussians import Deformed
 from emotalking.models.head import Layer
 from emotalking.subject.layouts import Label
-from emotalking.train.branch_stage import BranchStage, Context, Stage, backdrop, eye_boxes, lip_window, pasted
+from emotalking.train.branch_stage import BranchStage, Context, backdrop, eye_boxes, lip_window, pasted
 from emotalking.train.data import class_mask
 from emotalking.train.rendered_maps import normal_channels, normal_terms, rendered_attention
 from emotalking.train.sampler import FrameSampler, blink_window, lips_part_window, opening_window
 from emotalking.train.sync import SyncTerm
 from emotalking.train.targets import Target, original
-
-__all__ = ["Context", "FaceStage", "MouthStage", "Stage"]
 
 LEAST_MOUTH = 20
 """Pixels of the inside of the mouth that a frame must show to be of use to its stage (paper-spec 8)."""

@@ -13,10 +13,10 @@ import torch
 
 from emotalking.models.head import TalkingHead
 from emotalking.progress import bar
+from emotalking.train.branch_stage import Stage
 from emotalking.train.checkpoint import Checkpoint, write_checkpoint
 from emotalking.train.log import RunLog
 from emotalking.train.recorder import LOG_EVERY, Recorder
-from emotalking.train.stages import Stage
 
 
 @contextmanager
