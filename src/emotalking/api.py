@@ -299,6 +299,8 @@ def compare(
     start: Mapping[str, int] | None = None,
     frames: int | None = None,
     as_published: bool = False,
+    audio: str | Path | None = None,
+    va: tuple[float, float] | None = None,
     expert: str = "auto",
     judge: str = "landmarks",
     lpips: str = "auto",
@@ -314,17 +316,28 @@ def compare(
         start: the subject's frame that the first frame of a named system shows; "" for all without one of their own.
         frames: score at most so many, the first ones.
         as_published: measure on re-encoded video too, as the baseline does.
+        audio: a sound that the subject never said and all systems say from their first frame on; there are no recorded
+            frames then, and only what needs none is measured.
+        va: valence and arousal that all systems should show with ``audio``.
         expert, judge, lpips: as for :func:`evaluate`.
 
     Raises:
         UserError: a system or judge cannot be used.
     """
-    from emotalking.evaluate.compare_run import run_comparison
+    from emotalking.evaluate.compare_run import run_comparison, unseen_of
 
     names = {name: str(path) for name, path in systems.items()}
     judges = {"expert": expert, "judge": judge, "lpips": lpips}
     return run_comparison(
-        Path(subject), names, Path(folder), choose_device(device), start or {}, frames, as_published, judges
+        Path(subject),
+        names,
+        Path(folder),
+        choose_device(device),
+        start or {},
+        frames,
+        as_published,
+        judges,
+        unseen_of(None if audio is None else Path(audio), va),
     )
 
 

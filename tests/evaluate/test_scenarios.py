@@ -10,15 +10,20 @@ import pytest
 import torch
 
 from emotalking.cli.main import INTERRUPTED, USER_ERROR, main
+from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
 from emotalking.evaluate import scenarios
+from emotalking.evaluate.compare import compare
 from emotalking.evaluate.evaluation import evaluate, evaluate_again
-from emotalking.evaluate.held_out import check_pair, own_emotion, pick_frames, reconstruct
+from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, pick_frames, reconstruct
 from emotalking.evaluate.judges import Judges
 from emotalking.evaluate.record import AVATAR, RECORDED, Report, read_report
 from emotalking.evaluate.session import Options
+from emotalking.evaluate.sounds import Speech
+from emotalking.evaluate.unseen import Unseen, open_unseen
 from emotalking.models.avatar import Avatar
-from emotalking.speech.audio import save_wav
+from emotalking.render.player import Player
+from emotalking.speech.audio import load_audio, save_wav
 from emotalking.subject import Subject
 from emotalking.train import run
 from emotalking.train.data import TrainingData
@@ -121,6 +126,31 @@ def test_a_report_can_be_made_again_and_says_what_changed(
     assert [line for line in changed.figures if "self, avatar, held-out frames, psnr" in line]
     with pytest.raises(UserError, match="give another folder"):
         evaluate_again(report_file, report_file.parent)
+
+
+def test_an_avatar_says_what_rivals_are_compared_on(
+    avatar_file: Path, actor_subject: Subject, speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unseen = Unseen(Speech("speech.wav", load_audio(speech)), (0.7, 0.3))
+    system = open_unseen("ours", str(avatar_file), actor_subject, torch.device("cpu"), unseen)
+    assert system.indices.tolist() == list(range(7))
+    whole, last = (list(system.frames(np.array(wanted))) for wanted in (range(7), [6]))
+    assert len(whole) == 7 and np.array_equal(whole[6], last[0])
+    made = compare(actor_subject, [system], Judges.none(), unseen=unseen)
+    assert made.rows[0].figures["fps"].value > 0
+    # What is commanded reaches the player; without a command it is the emotion of the held-out frames, as in cross.
+    tracks: list[EmotionTrack] = []
+    monkeypatch.setattr(
+        "emotalking.evaluate.unseen.Player.frames", lambda _, samples, track, batch: iter(tracks.append(track) or [])
+    )
+    plain = open_unseen("ours", str(avatar_file), actor_subject, torch.device("cpu"), Unseen(unseen.speech))
+    for source in (system, plain):
+        assert list(source.frames(np.arange(5))) == []
+    times = np.arange(5) / 25
+    assert tracks[0].at(times) == pytest.approx(np.tile([0.7, 0.3], (5, 1)), abs=1e-6)
+    shown = Player(OnHeldOut(Avatar.load(avatar_file, torch.device("cpu")), actor_subject)).recorded(5)
+    own = own_emotion(actor_subject, actor_subject.val_indices[shown])
+    assert tracks[1].at(times) == pytest.approx(own, abs=1e-6) and np.ptp(own) > 0
 
 
 def test_the_recording_stands_beside_the_avatar_only_where_there_is_one(

@@ -93,6 +93,14 @@ def test_output_folders_of_the_rivals_are_found(actor_subject: Subject, tmp_path
     assert len(list(system.frames(actor_subject.val_indices))) == 3
     write_folder(tmp_path / "trial" / "results", truth, "ngp_ep0028_{:04d}_rgb.png")
     assert opened(actor_subject, tmp_path / "trial").source.kind == "frames"
+    assert opened(actor_subject, model / "test").path.endswith("test")
+    # ER-NeRF without its torso script: depth, attention and uncertainty beside the picture, counted from 1.
+    for layer in ("rgb", "depth", "aud", "eye", "uncertainty"):
+        name = f"ngp_ep0028_{{:04d}}_{layer}.png"
+        write_folder(tmp_path / "valid" / "validation", truth, name, first=1)
+    assert np.array_equal(opened(actor_subject, tmp_path / "valid").indices, actor_subject.val_indices)
+    write_video(tmp_path / "valid" / "results" / "ngp_ep0028.mp4", truth, codec="libx264")
+    assert opened(actor_subject, tmp_path / "valid").source.kind == "video"
     write_video(model / "test" / "ours_7000" / "renders" / "out.mp4", truth, codec="libx264")
     with pytest.raises(UserError, match="several outputs"):
         opened(actor_subject, model)

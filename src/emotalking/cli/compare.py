@@ -11,6 +11,7 @@ _EXAMPLES = """examples:
   emotalking compare someone ours=someone.safetensors TalkingGaussian=output/someone ER-NeRF=trial/results -o table
   emotalking compare someone ours=frames rival=out.mp4 truth=recording -o table --as-published
   emotalking compare someone ours=ours.mkv rival=rival_frames -o table --start 1617 --start rival=1620
+  emotalking compare someone ours=someone.safetensors rival=rival_french.mp4 -o table --audio french.wav
 
 A system is NAME=PATH: an avatar file (rendered here, without loss), a folder of numbered PNG or JPEG frames, a video,
 the output folder of TalkingGaussian or ER-NeRF, or the word "recording" (the subject's own frames). Only held-out
@@ -39,6 +40,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also measure as TalkingGaussian's script does, on re-encoded video, and show the difference",
     )
+    parser.add_argument(
+        "--audio",
+        type=Path,
+        metavar="FILE",
+        help="a sound that all systems say from their first frame on and nobody was recorded saying: only what needs no"
+        " recorded frames is measured",
+    )
+    parser.add_argument("--va", metavar="V,A", help="valence and arousal that all systems should show with --audio")
     add_judges(parser)
     add_device(parser)
 
@@ -47,6 +56,7 @@ def run(args: argparse.Namespace) -> None:
     """Compare, and print the table."""
     from emotalking import api
     from emotalking.cli.options import note, say_device
+    from emotalking.emotion.tracks import parse_pair
     from emotalking.evaluate.compare_report import difference_table, main_table, notes_of, published_table
 
     device = api.choose_device(args.device)
@@ -58,6 +68,8 @@ def run(args: argparse.Namespace) -> None:
         start=starts_of(args.start),
         frames=args.frames,
         as_published=args.as_published,
+        audio=args.audio,
+        va=None if args.va is None else parse_pair(args.va),
         expert=args.expert,
         judge=args.judge,
         lpips=args.lpips,

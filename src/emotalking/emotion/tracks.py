@@ -71,7 +71,7 @@ class EmotionTrack:
             UserError: if the text is none of these.
         """
         if "," in text:
-            return cls.constant(*_parse_pair(text))
+            return cls.constant(*parse_pair(text))
         name, colon, strength = text.partition(":")
         valence, arousal = preset(name)
         if not colon:
@@ -128,11 +128,16 @@ def parse_emotion(emotion: str | None, va: str | None, track: Path | None) -> Em
     if track is not None:
         return EmotionTrack.from_file(track)
     if va is not None:
-        return EmotionTrack.constant(*_parse_pair(va))
+        return EmotionTrack.constant(*parse_pair(va))
     return EmotionTrack.from_text(emotion or "neutral")
 
 
-def _parse_pair(text: str) -> tuple[float, float]:
+def parse_pair(text: str) -> tuple[float, float]:
+    """The numbers of ``"valence,arousal"``.
+
+    Raises:
+        UserError: malformed, or out of [-1, 1].
+    """
     parts = text.split(",")
     where = f'"{text}"'
     if len(parts) != 2:

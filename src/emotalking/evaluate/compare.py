@@ -16,6 +16,7 @@ from emotalking.evaluate.judges import Judges
 from emotalking.evaluate.published import as_published
 from emotalking.evaluate.score import measure
 from emotalking.evaluate.systems import AvatarSource, System
+from emotalking.evaluate.unseen import SpokenSource, Unseen
 from emotalking.speech.audio import load_audio
 from emotalking.subject import Subject
 
@@ -50,11 +51,13 @@ class Comparison:
 
     subject: str
     indices: Int64[np.ndarray, " N"]
-    """The subject's frames that every system shows."""
+    """The subject's frames that every system shows, and that were scored."""
     fps: float
     block: int
     """Frames of a block of the intervals and tests."""
     rows: tuple[Row, ...]
+    heard: str = ""
+    """The sound that the systems say where no frame was recorded; then `indices` count from its beginning."""
 
     @property
     def reference(self) -> Row:
@@ -83,6 +86,7 @@ def compare(
     *,
     limit: int | None = None,
     published: bool = False,
+    unseen: Unseen | None = None,
     advance: Callable[[], Any] = lambda: None,
 ) -> Comparison:
     """Score every system on the frames that all of them show.
@@ -91,6 +95,8 @@ def compare(
         systems: with different names; the first that is not the recording is what the others are tested against.
         limit: at most so many frames, the first ones.
         published: measure once more in the baseline's way (:mod:`emotalking.evaluate.published`).
+        unseen: the systems (of :func:`emotalking.evaluate.unseen.open_unseen`) say a sound that was never recorded:
+            what needs recorded frames is absent.
         advance: called for every frame that was looked at.
 
     Raises:
@@ -100,24 +106,28 @@ def compare(
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None or not names:
         raise UserError(f"two systems are called {twice}: give each its own name." if names else "name a system.")
+    fps = float(subject.fps)
     indices = common_frames(systems, limit)
     for system in systems:
         _check_size(system, indices, subject)
-    samples, va = _sound(subject, indices), None
-    if subject.valence_arousal is not None:
-        va = own_emotion(subject, indices)
+    if unseen is not None:
+        truth, samples, va = None, unseen.samples(len(indices), fps), unseen.commanded(len(indices))
+    else:
+        truth, samples, va = indices, _sound(subject, indices), None
+        if subject.valence_arousal is not None:
+            va = own_emotion(subject, indices)
     rows = []
     for system in systems:
         frames = _counted(system.frames(indices), advance)
-        scored = measure(frames, subject=subject, indices=indices, samples=samples, va=va, judges=judges)
+        scored = measure(frames, subject=subject, indices=truth, samples=samples, va=va, judges=judges)
         figures = dict(scored.figures)
-        if isinstance(system.source, AvatarSource) and system.source.watch is not None:
+        if isinstance(system.source, AvatarSource | SpokenSource) and system.source.watch is not None:
             figures["fps"] = system.source.watch.figure()
         again = as_published(system, subject, indices, judges, advance) if published else {}
         source = system.source
         rows.append(Row(system.name, system.path, source.kind, source.note, figures, {}, {}, {}, again))
-    fps = float(subject.fps)
-    plain = Comparison(str(subject.files.root), indices, fps, block_frames(fps), tuple(rows))
+    heard = "" if unseen is None else unseen.speech.name
+    plain = Comparison(str(subject.files.root), indices, fps, block_frames(fps), tuple(rows), heard)
     return replace(plain, rows=tuple(_tested(row, plain.reference, plain.block) for row in rows))
 
 

@@ -67,6 +67,8 @@ def write_report(
 def caption(comparison: Comparison) -> str:
     """What the tables are of, in one line."""
     count = len(comparison.indices)
+    if comparison.heard:
+        return f"{count} frames of {Path(comparison.subject).name} saying {comparison.heard}, without recorded frames"
     return f"{count} held-out frames ({to_runs(comparison.indices)}) of {Path(comparison.subject).name}"
 
 
@@ -194,6 +196,7 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
     return {
         "subject": comparison.subject,
         "frames": to_runs(comparison.indices),
+        "heard": comparison.heard,
         "judge_error": own_error_facts(known[0]) if (known := own_error(comparison.reference.figures)) else None,
         "fps": comparison.fps,
         "block_frames": comparison.block,
@@ -226,7 +229,7 @@ def _plots(page: Page, comparison: Comparison) -> None:
         for label, values in lines:
             plot.axes[0].plot(comparison.indices, np.where(np.isfinite(values), values, np.nan), label=label)
         plot.axes[0].set_ylabel(f"{KINDS[name].title} [{KINDS[name].unit}]")
-        plot.axes[0].set_xlabel("frame of the subject")
+        plot.axes[0].set_xlabel("frame of the clip")
         plot.axes[0].legend(ncols=len(lines))
         page.plot(plot, f"{KINDS[name].title} of every frame")
 
@@ -235,7 +238,7 @@ def chosen_frames(comparison: Comparison) -> dict[str, int]:
     """Worst, median and best frame of the reference system by PSNR: title and frame of the subject."""
     figure = comparison.reference.figures.get("psnr")
     if figure is None or figure.per_frame is None:
-        return {"first": int(comparison.indices[0])}
+        return {"middle": int(comparison.indices[len(comparison.indices) // 2])}
     order = comparison.indices[np.argsort(figure.per_frame, kind="stable")]
     return {"worst": int(order[0]), "median": int(order[len(order) // 2]), "best": int(order[-1])}
 
@@ -246,8 +249,12 @@ def _pictures(page: Page, comparison: Comparison, systems: Sequence[System], sub
     wanted: Int64[np.ndarray, " n"] = np.array(sorted(set(chosen.values())), np.int64)
     others = [system for system in systems if system.source.kind != "recording"]
     shown = {s.name: dict(zip(wanted.tolist(), s.frames(wanted), strict=True)) for s in others}
-    page.heading(f"Pictures (errors {ERROR_GAIN:g} times enlarged)")
+    page.heading("Pictures" if comparison.heard else f"Pictures (errors {ERROR_GAIN:g} times enlarged)")
     for title, index in chosen.items():
+        if comparison.heard:
+            page.text(f"Frame {index} of the sound.")
+            page.pictures([_fit(frames[index]) for frames in shown.values()], list(shown))
+            continue
         truth = subject.target(index)
         page.text(f"Frame {index}: {title} of {comparison.reference.name} by PSNR.")
         images = [truth, *(frames[index] for frames in shown.values())]

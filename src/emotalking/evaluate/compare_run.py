@@ -11,7 +11,9 @@ from emotalking.evaluate.compare_report import write_report
 from emotalking.evaluate.judges import Judges
 from emotalking.evaluate.provenance import file_sha256, provenance
 from emotalking.evaluate.scenarios import judge_names
-from emotalking.evaluate.systems import open_system
+from emotalking.evaluate.sounds import sounds_to_speak
+from emotalking.evaluate.systems import RECORDING, open_system
+from emotalking.evaluate.unseen import Unseen, open_unseen, to_same_length
 from emotalking.progress import bar
 from emotalking.subject import Subject
 
@@ -25,6 +27,7 @@ def run_comparison(
     frames: int | None,
     as_published: bool,
     judges: Mapping[str, str],
+    unseen: Unseen | None = None,
 ) -> Comparison:
     """Open the systems, score them and write the report; arguments as for :func:`emotalking.api.compare`.
 
@@ -43,10 +46,18 @@ def run_comparison(
     subject = Subject.open(folder_of_subject)
     if len(subject.val_indices) == 0:
         raise UserError(f"{subject.files.root} has no held-out frames (transforms_val.json is empty).")
-    opened = []
-    for name, path in systems.items():
-        made_here = path == "recording" or path.lower().endswith(".safetensors")
-        opened.append(open_system(name, path, subject, device, start.get(name, None if made_here else start.get(""))))
+    if unseen is not None and (start or as_published):
+        word = "--start" if start else "--as-published"
+        raise UserError(f"{word} is for recorded frames, and with --audio there are none: leave one of them out.")
+    if unseen is not None:
+        opened = [open_unseen(name, path, subject, device, unseen) for name, path in systems.items()]
+        opened = to_same_length(opened, unseen, float(subject.fps), frames)
+    else:
+        opened = []
+        for name, path in systems.items():
+            made_here = path == RECORDING or path.lower().endswith(".safetensors")
+            chosen = start.get(name, None if made_here else start.get(""))
+            opened.append(open_system(name, path, subject, device, chosen))
     who = Judges.open(
         lpips=judges["lpips"], emotion=judges["judge"], sync=judges["expert"], subject=subject, device=device
     )
@@ -54,12 +65,31 @@ def run_comparison(
     with bar() as progress:
         task = progress.add_task("compare", total=looks, note="")
         made = compare(
-            subject, opened, who, limit=frames, published=as_published, advance=lambda: progress.advance(task)
+            subject,
+            opened,
+            who,
+            limit=frames,
+            published=as_published,
+            unseen=unseen,
+            advance=lambda: progress.advance(task),
         )
     facts = provenance(subject) | {"device": str(device), "judges": judge_names(who)}
     facts["systems"] = {
         name: {"path": path, "sha256": file_sha256(Path(path)) if Path(path).is_file() else None}
         for name, path in systems.items()
     }
+    if unseen is not None:
+        facts["sound"] = {"name": unseen.speech.name, "sha256": unseen.speech.sha256, "va": unseen.va}
     write_report(made, opened, subject, facts, folder)
     return made
+
+
+def unseen_of(audio: Path | None, va: tuple[float, float] | None) -> Unseen | None:
+    """What the systems should say and show where there are no recorded frames; None: there are.
+
+    Raises:
+        UserError: a sound that cannot be read, or an emotion without one.
+    """
+    if va is not None and audio is None:
+        raise UserError("--va commands an emotion of speech that was never recorded: give the speech with --audio.")
+    return None if audio is None else Unseen(sounds_to_speak([audio], audio.parent)[0], va)

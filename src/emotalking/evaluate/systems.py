@@ -29,6 +29,8 @@ _LOSSLESS = ("ffv1", "rawvideo", "png", "huffyuv", "ffvhuff", "utvideo", "qtrle"
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)(?:_rgb)?")
 _LAYERS = ("out_face", "out_mouth")
 """Videos of single layers that TalkingGaussian's script writes beside the whole picture."""
+_OUTPUTS = ("renders", "results", "test/ours_*", "ours_*", "validation")
+"""Where TalkingGaussian's and ER-NeRF's scripts leave pictures, most finished first."""
 
 Picture = UInt8[np.ndarray, "H W 3"]
 
@@ -175,9 +177,7 @@ class VideoSource:
         self._count = sum(1 for _ in pictures(path, damage))
         if damage.lost or damage.promised_s is not None:
             raise UserError(f"{path} is damaged, so its frames cannot be counted: copy or export it again.")
-        with av.open(str(path)) as container:
-            codec = container.streams.video[0].codec_context.name
-        self.note = "" if codec in _LOSSLESS else f"{codec} video: its compression is part of the figures"
+        self.note = _loss_of(path)
 
     def numbers(self) -> Int64[np.ndarray, " N"]:
         """See :class:`Source`."""
@@ -209,21 +209,27 @@ def open_system(name: str, path: str, subject: Subject, device: torch.device, st
     """
     if path == RECORDING:
         source: Source = RecordingSource(subject)
-    elif not Path(path).exists():
-        raise UserError(f"there is nothing at {path} (for {name}): give a folder of frames, a video or an avatar file.")
+    elif path.lower().endswith(".safetensors") and Path(path).is_file():
+        source = AvatarSource(Path(path), subject, device)
     else:
-        place = Path(path) if Path(path).is_file() else _output_in(Path(path))
-        if place.is_dir():
-            source = FolderSource(place)
-        elif place.suffix.lower() == ".safetensors":
-            source = AvatarSource(place, subject, device)
-        else:
-            source = VideoSource(place, subject.fps)
+        source = open_frames(name, path, subject)
     if isinstance(source, AvatarSource | RecordingSource):
         if start is not None:
             raise UserError(f"--start is for frames and videos, and {name} is made from the subject itself: leave it.")
         return System(name, path, source, source.numbers())
     return System(name, path, source, _truth_of(source.numbers(), subject, start, f"{name} ({path})"))
+
+
+def open_frames(name: str, path: str, subject: Subject) -> FolderSource | VideoSource:
+    """The folder of frames or the video that ``path`` means; see :func:`open_system`.
+
+    Raises:
+        UserError: there is none, or it cannot be used.
+    """
+    if not Path(path).exists():
+        raise UserError(f"there is nothing at {path} (for {name}): give a folder of frames, a video or an avatar file.")
+    place = Path(path) if Path(path).is_file() else _output_in(Path(path))
+    return FolderSource(place) if place.is_dir() else VideoSource(place, subject.fps)
 
 
 def _truth_of(
@@ -259,6 +265,19 @@ def _truth_of(
     return indices
 
 
+def _loss_of(path: Path) -> str:
+    """What a video has lost against the frames that were put into it; empty: nothing."""
+    with av.open(str(path)) as container:
+        context = container.streams.video[0].codec_context
+        codec, pixels = context.name, context.format
+    whole = None if pixels is None else (pixels.width, pixels.height)
+    thin = pixels is not None and any((part.width, part.height) != whole for part in pixels.components)
+    if codec not in _LOSSLESS:
+        lost = "compression and halved colours are" if thin else "compression is"
+        return f"{codec} video: its {lost} part of the figures"
+    return f"{codec} video in {pixels.name}: its halved colours are part of the figures" if pixels and thin else ""
+
+
 def _output_in(folder: Path) -> Path:
     """The folder of pictures or the video that ``folder`` means."""
     if _pictures_in(folder):
@@ -272,7 +291,8 @@ def _output_in(folder: Path) -> Path:
         raise UserError(f"{folder} holds several videos ({', '.join(v.name for v in videos[:3])}): name one of them.")
     if videos:
         return videos[0]
-    deeper = [path for name in ("renders", "results", "test/ours_*") for path in sorted(folder.glob(name))]
+    found = (sorted(folder.glob(name)) for name in _OUTPUTS)
+    deeper = next((places for places in found if places), [])
     if len(deeper) > 1:
         raise UserError(f"{folder} holds several outputs ({', '.join(d.name for d in deeper[:3])}): name one of them.")
     if not deeper:
