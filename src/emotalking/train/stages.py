@@ -19,8 +19,9 @@ from emotalking.train.sampler import FrameSampler, blink_window, lips_part_windo
 from emotalking.train.sync import SyncTerm
 from emotalking.train.targets import Target, original
 
-LEAST_MOUTH = 20
-"""Pixels of the inside of the mouth that a frame must show to be of use to its stage (paper-spec 8)."""
+LEAST_MOUTH = 20 / 512**2
+"""Share of a frame that the inside of the mouth must have to be of use to its stage: upstream's 20 pixels of frames of
+512x512 (paper-spec 8)."""
 
 
 class MouthStage(BranchStage):
@@ -28,7 +29,8 @@ class MouthStage(BranchStage):
 
     def __init__(self, context: Context) -> None:
         super().__init__("mouth", context, context.head.mouth, context.config.mouth)
-        self._open = context.data.pixels_of(Label.MOUTH) >= LEAST_MOUTH
+        width, height = context.data.size
+        self._open = context.data.pixels_of(Label.MOUTH) >= LEAST_MOUTH * width * height
         self.sampler = FrameSampler(context.data.count, context.generator, self._open)
 
     def draw(self, iteration: int) -> int:

@@ -1,0 +1,114 @@
+"""Switches of the recipe: what each changes, and that nothing else does (paper table 4)."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from emotalking.configs.presets import override, preset
+from emotalking.subject import Subject
+from emotalking.subject.layouts import Label
+from emotalking.train import run
+from emotalking.train.branch_stage import Context, backdrop
+from emotalking.train.data import TrainingData
+from emotalking.train.emotion_stage import EmotionStage
+from emotalking.train.stages import LEAST_MOUTH, FaceStage, MouthStage
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SHORT = [
+    *(f"{stage}.iterations=8" for stage in ("mouth", "face")),
+    *(f"{stage}.warmup=3" for stage in ("mouth", "face")),
+    "emotion.iterations=4",
+    "finetune.iterations=0",
+    "model.face.initial_points=150",
+    "model.mouth.initial_points=40",
+    "audio_start=2",
+    "motion_start=2",
+]
+
+
+def context(subject: Subject, settings: list[str] | None = None) -> Context:
+    config = override(preset("tiny"), SHORT + (settings or []))
+    data = TrainingData.load(subject, subject.train_indices, "mel", "cpu", normals=config.normals)
+    draw = torch.Generator().manual_seed(0)
+    return Context(run.build_head(config, data, draw), data, config, draw)
+
+
+def test_without_the_emotion_branch_mouth_and_face_are_the_same_bits(actor_subject: Subject, tmp_path: Path) -> None:
+    root = actor_subject.files.root
+    full = run.train(root, tmp_path / "full.safetensors", "tiny", "cpu", SHORT).avatar.head.state_dict()
+    plain = run.train(
+        root, tmp_path / "plain.safetensors", "tiny", "cpu", [*SHORT, "model.emotion.branch=none"]
+    ).avatar.head.state_dict()
+    assert {name.split(".")[0] for name in full} == {"face", "mouth", "emotion"}
+    assert {name.split(".")[0] for name in plain} == {"face", "mouth"}
+    assert all(torch.equal(value, full[name]) for name, value in plain.items())
+
+
+@pytest.mark.parametrize(
+    ("setting", "term"),
+    [
+        ("normal", "normal"),
+        ("normal_cosine", "normal_cosine"),
+        ("normal_tv", "normal_tv"),
+        ("attention", "attention"),
+        ("eyes", "eyes"),
+        ("silhouette", "silhouette"),
+        ("motion", "motion"),
+        ("lips", "lips"),
+    ],
+)
+def test_a_terms_weight_is_its_switch(actor_subject: Subject, setting: str, term: str) -> None:
+    found = {}
+    for weight in ("0.0", "0.25"):
+        stage = FaceStage(context(actor_subject, [f"face.losses.{setting}={weight}"]))
+        found[weight] = stage.losses(5)[0]
+    assert float(found["0.25"][term].detach()) > 0.0
+    assert float(found["0.0"].get(term, torch.zeros(())).detach()) == 0.0
+    others = found["0.25"].keys() - {term}
+    assert found["0.0"].keys() - {term} == others
+    assert all(torch.equal(found["0.0"][name], found["0.25"][name]) for name in others)
+
+
+def test_emotion_compares_normals_that_moved_with_the_face(actor_subject: Subject) -> None:
+    weights = ["emotion.losses.normal=0.05", "emotion.losses.normal_tv=0.005", "emotion.real_share=0"]
+    parts = context(actor_subject, weights)
+    stage = EmotionStage(parts, run.emotion_generator(parts.data))
+    for _ in range(3):  # the branch begins at nothing
+        terms, _ = stage.losses(0)
+        assert terms.keys() >= {"normal", "normal_tv"}
+        torch.stack(list(terms.values())).sum().backward()
+        stage.optimizers["networks"].step()
+    gradient = stage.network.encoder.table.grad
+    assert gradient is not None and bool(torch.isfinite(gradient).all()) and bool(gradient.any())
+    target = stage.targets.next()
+    given, source = target.normals, parts.data.normal_map(target.frame)
+    assert given is not None and source is not None and not torch.equal(given, source)
+    length = given.norm(dim=-1)
+    assert bool(((length == 0) | ((length - 1).abs() < 1e-4)).all())
+    known, same = (length > 0), (source.norm(dim=-1) > 0)
+    assert float((known & same).sum() / (known | same).sum()) > 0.8
+    assert float((given * source).sum(-1)[known & same].mean()) > 0.9
+    plain = context(actor_subject)
+    assert "normal" not in EmotionStage(plain, run.emotion_generator(plain.data)).losses(0)[0]
+
+
+def test_attention_reaches_its_networks_and_no_geometry(actor_subject: Subject) -> None:
+    stage = FaceStage(context(actor_subject, ["face.losses.attention=1.0"]))
+    frame = 0
+    deformed = stage.deform(frame)
+    stage.branch.zero_grad()
+    stage.regularise(frame, deformed, 5)["attention"].backward()
+    touched = {name.split(".")[1] for name, p in stage.branch.named_parameters() if p.grad is not None and p.grad.any()}
+    assert touched <= {"expression_attention", "audio_attention", "encoder"} and "expression_attention" in touched
+
+
+def test_mouth_sees_frames_that_show_it_and_black_at_the_end(actor_subject: Subject) -> None:
+    parts = context(actor_subject, ["background=green", "mouth.freeze_geometry_from=6", "mouth.curriculum_every=2"])
+    mouth, pixels = MouthStage(parts), parts.data.pixels_of(Label.MOUTH)
+    drawn = {mouth.draw(iteration) for iteration in range(60)}
+    least = LEAST_MOUTH * 64 * 64
+    assert all(pixels[frame] >= least for frame in drawn) and (pixels < least).any()
+    assert [mouth.frozen(iteration) for iteration in (5, 6)] == [False, True]
+    assert backdrop(parts).tolist() == [0.0, 1.0, 0.0] and backdrop(parts, finished=True).tolist() == [0.0, 0.0, 0.0]

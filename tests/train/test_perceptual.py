@@ -1,0 +1,145 @@
+"""The perceptual loss in training: which backbone, where it acts, and what a run says of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from emotalking.configs.presets import override, preset
+from emotalking.errors import UserError
+from emotalking.experts.lpips import Lpips
+from emotalking.subject import Subject
+from emotalking.train import run
+from emotalking.train.branch_stage import Context
+from emotalking.train.data import TrainingData
+from emotalking.train.emotion_stage import EmotionStage
+from emotalking.train.finetune_stage import FinetuneStage
+from emotalking.train.perceptual import PerceptualTerm, make_perceptual, with_backbone
+from emotalking.train.stages import FaceStage, MouthStage
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SHORT = [
+    *(f"{stage}.iterations=6" for stage in ("mouth", "face", "emotion", "finetune")),
+    *(f"{stage}.warmup=2" for stage in ("mouth", "face")),
+    *(f"{stage}.losses.lpips=0.2" for stage in ("mouth", "face", "emotion", "finetune")),
+    *(f"{stage}.losses.lpips_last=3" for stage in ("mouth", "face", "emotion", "finetune")),
+    "face.losses.lpips_lips=0.01",
+    "model.face.initial_points=150",
+    "model.mouth.initial_points=40",
+    "audio_start=0",
+    "motion_start=0",
+]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with a squeeze backbone of random weights."""
+    folder = tmp_path_factory.mktemp("models")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = Lpips("squeeze")
+    torch.save(made.classifier.state_dict(), folder / "squeezenet1_1-b8a52dc0.pth")
+    heads = {name: value.abs() for name, value in made.heads.state_dict().items()}
+    torch.save(heads, folder / "squeeze_lin_v0.1.pth")
+    return folder
+
+
+@pytest.fixture
+def folder(models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """That folder as the only place where models are looked for."""
+    monkeypatch.setenv("EMOTALKING_MODELS", str(models))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return models
+
+
+def context(subject: Subject) -> Context:
+    config = with_backbone(override(preset("tiny"), SHORT))
+    data = TrainingData.load(subject, subject.train_indices, "mel", "cpu")
+    draw = torch.Generator().manual_seed(0)
+    return Context(run.build_head(config, data, draw), data, config, draw, None, make_perceptual(config, "cpu"))
+
+
+def test_which_backbone(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
+    wanted = override(preset("tiny"), SHORT)
+    assert with_backbone(wanted).perceptual.backbone == "squeeze"
+    assert with_backbone(preset("tiny")).perceptual.backbone == "none", "no stage has a weight"
+    asked = override(wanted, ["perceptual.backbone=alex"])
+    with pytest.raises(UserError, match="alexnet"):
+        make_perceptual(with_backbone(asked), "cpu")
+    monkeypatch.setenv("EMOTALKING_MODELS", str(tmp_path))
+    assert not capsys.readouterr().err
+    alone = with_backbone(wanted)
+    assert alone.perceptual.backbone == "none" and make_perceptual(alone, "cpu") is None
+    assert "the perceptual terms are left out" in " ".join(capsys.readouterr().err.split())
+
+
+def test_every_stage_has_it_at_its_end(folder: Path, actor_subject: Subject) -> None:
+    parts = context(actor_subject)
+    stages = [
+        MouthStage(parts),
+        FaceStage(parts),
+        EmotionStage(parts, run.emotion_generator(parts.data)),
+        FinetuneStage(parts),
+    ]
+    for stage in stages:
+        for iteration, there in ((2, False), (3, True)):
+            terms, _ = stage.losses(iteration)
+            assert ("lpips" in terms) == there, (stage.name, iteration)
+            assert ("lpips_lips" in terms) == (there and stage.name == "face")
+    parts.perceptual = None
+    assert "lpips" not in stages[-1].losses(5)[0]
+
+
+def test_patches_leave_the_lips_out(folder: Path, actor_subject: Subject) -> None:
+    stage = FaceStage(context(actor_subject))
+    image = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(1))
+    target = image.clone()
+    top, bottom, left, right = stage.context.data.lips[0].tolist()
+    target[:, top:bottom, left:right] = 0.0
+    terms = stage.compare_perceptual(0, image, target, torch.zeros(3), 5)
+    assert float(terms["lpips"]) == 0.0 and float(terms["lpips_lips"]) > 0.0
+    whole = replace(stage.settings.losses, lpips_lips=0.0, patch_min=64, patch_max=64)
+    stage.settings = replace(stage.settings, losses=whole)
+    assert float(stage.compare_perceptual(0, image, target, torch.zeros(3), 5)["lpips"]) > 0.0
+
+
+def test_a_few_patches_have_the_mean_of_all(folder: Path) -> None:
+    config = with_backbone(override(preset("tiny"), SHORT))
+    term, weights = make_perceptual(config, "cpu"), config.face.losses
+    assert term is not None
+    draw = torch.Generator().manual_seed(2)
+    ours, theirs = (torch.rand(1, 96, 96, 3, generator=draw) for _ in range(2))
+    few = PerceptualTerm(term.distance, "squeeze", replace(config.perceptual, patches=1))
+    fixed = replace(weights, patch_min=32, patch_max=32)
+    whole = float(term.patches(ours, theirs, fixed, draw))
+    mean = sum(float(few.patches(ours, theirs, fixed, draw)) for _ in range(40)) / 40
+    assert mean == pytest.approx(whole, rel=0.1)
+
+
+def test_a_run_names_it_and_resumes_only_with_it(
+    folder: Path, actor_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out, losses = actor_subject.files.root, tmp_path / "a.safetensors", FinetuneStage.losses
+    settings = [*SHORT, "checkpoint_every=2"]
+    whole = run.train(root, tmp_path / "whole.safetensors", "tiny", "cpu", settings)
+    licences = whole.avatar.metadata["licences"]
+    assert whole.avatar.metadata["perceptual"] == "LPIPS (squeeze)"
+    assert any("SqueezeNet" in name and licence == "BSD-3-Clause" for name, licence in licences.items())
+
+    def fail(self, iteration):
+        if iteration == 5:
+            raise RuntimeError("power cut")
+        return losses(self, iteration)
+
+    monkeypatch.setattr(FinetuneStage, "losses", fail)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run.train(root, out, "tiny", "cpu", settings)
+    monkeypatch.setattr(FinetuneStage, "losses", losses)
+    monkeypatch.setenv("EMOTALKING_MODELS", str(tmp_path))
+    with pytest.raises(UserError, match="other settings"):
+        run.train(root, out, "tiny", "cpu", settings)
+    monkeypatch.setenv("EMOTALKING_MODELS", str(folder))
+    resumed = run.train(root, out, "tiny", "cpu", settings).avatar.head.state_dict()
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.avatar.head.state_dict().items())
