@@ -133,7 +133,7 @@ def test_without_the_extra_the_figure_says_which(
 
 
 def test_damaged_weights_end_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("dlib")
+    pytest.importorskip("dlib", reason="the extra 'identity' (100 MB) is not installed")
     broken = tmp_path / face_recogniser.WEIGHTS
     broken.write_bytes(b"no network")
     monkeypatch.setattr(face_recogniser, "_weights", lambda: broken)
@@ -143,7 +143,7 @@ def test_damaged_weights_end_in_a_sentence(tmp_path: Path, monkeypatch: pytest.M
 
 def test_dlib_tells_the_actors_apart() -> None:
     """The same picture is 1; the same actor otherwise posed is nearer than anybody else."""
-    pytest.importorskip("dlib")
+    pytest.importorskip("dlib", reason="the extra 'identity' (100 MB) is not installed")
     rest = ActorState(viewmat=head_viewmat())
     pictures = mediapipe_points([rest, replace(rest, valence=0.7, arousal=0.3), rest, rest], [ROBIN, ROBIN, MAYA, OTTO])
     network, ibug = DlibRecogniser(), list(MEDIAPIPE_LAYOUT.ibug68)
@@ -158,7 +158,7 @@ def test_dlib_tells_the_actors_apart() -> None:
 @pytest.mark.realdata
 def test_dlib_tells_people_apart(real_data: Path) -> None:
     """Across clips: frames of one person lie nearer to this person's mean than those of anybody else."""
-    pytest.importorskip("dlib")
+    pytest.importorskip("dlib", reason="the extra 'identity' (100 MB) is not installed")
     network, people = DlibRecogniser(), {}
     for name in ("reporter_512_71s", "suit_256_60s", "address_450_20s", "flag_590_5s"):
         provider, found = MediaPipeMesh(), []
