@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from emotalking.evaluate.compare_report import (
 )
 from emotalking.evaluate.judges import Judges
 from emotalking.evaluate.provenance import provenance
+from emotalking.evaluate.published import as_published
 from emotalking.evaluate.systems import System, open_system
 from emotalking.subject import Subject
 
@@ -67,6 +70,27 @@ def test_re_encoding_changes_the_figures(made: Comparison) -> None:
     assert np.isinf(truth["psnr"].value)  # both sides are the same file then
     table = published_table(made)
     assert table is not None and "PSNR re-encoded" in table.header
+
+
+def test_lossless_video_is_re_encoded_as_a_folder_is(
+    actor_subject: Subject, systems: list[System], tmp_path: Path
+) -> None:
+    folder = systems[1]
+    frames = list(folder.frames(actor_subject.val_indices))
+    for name, codec, pixels in (("whole.mkv", "ffv1", "bgr0"), ("lossy.mp4", "libx264", "yuv420p")):
+        with av.open(str(tmp_path / name), "w") as container:
+            stream: Any = container.add_stream(codec, rate=25)
+            stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], pixels
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode(None))
+    whole, lossy = (open_system(n, str(tmp_path / n), actor_subject, CPU) for n in ("whole.mkv", "lossy.mp4"))
+    wanted = actor_subject.val_indices
+    plain, again, taken = (
+        as_published(s, actor_subject, wanted, Judges.none())["psnr"].value for s in (folder, whole, lossy)
+    )
+    # x264's threads make runs differ by some thousandths of a decibel.
+    assert again == pytest.approx(plain, abs=0.02) and abs(taken - plain) > 0.1
 
 
 def test_tables_mark_the_best_system_and_not_the_recording(made: Comparison) -> None:

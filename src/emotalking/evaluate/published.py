@@ -22,7 +22,7 @@ from emotalking.errors import UserError
 from emotalking.evaluate.figures import Figure
 from emotalking.evaluate.judges import Judges
 from emotalking.evaluate.score import measure
-from emotalking.evaluate.systems import System
+from emotalking.evaluate.systems import System, VideoSource
 from emotalking.subject import Subject
 
 CRF = 10
@@ -40,8 +40,8 @@ def as_published(
 ) -> dict[str, Figure]:
     """PSNR, LPIPS and LMD between re-encoded frames of a system and re-encoded recorded frames.
 
-    A video is taken as it is: the baseline's output has been encoded by its own script. What this cannot undo are
-    differences between builds of x264, and the landmarks: ours are not the baseline's (FAN).
+    A video that has lost something is taken as it is: the baseline's script has encoded its output itself. What this
+    cannot undo are differences between builds of x264, and the landmarks: ours are not the baseline's (FAN).
 
     Args:
         indices: the subject's frames that are compared, shown by the system.
@@ -52,7 +52,7 @@ def as_published(
     """
     with tempfile.TemporaryDirectory(prefix="emotalking-") as scratch:
         truth = encode((subject.target(int(index)) for index in indices), Path(scratch) / "gt.mp4", subject.fps)
-        if system.source.kind == "video":
+        if isinstance(system.source, VideoSource) and system.source.note:
             frames: Iterable[np.ndarray] = system.frames(indices)
         else:
             frames = decode(encode(system.frames(indices), Path(scratch) / "out.mp4", subject.fps))
