@@ -25,7 +25,13 @@ FULL = "full"
 VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "no_normal": (
         "without the normal loss",
-        ("face.losses.normal=0", "face.losses.normal_tv=0", "face.losses.normal_residual=0"),
+        (
+            "face.losses.normal=0",
+            "face.losses.normal_tv=0",
+            "face.losses.normal_residual=0",
+            "emotion.losses.normal=0",
+            "emotion.losses.normal_tv=0",
+        ),
     ),
     "no_sync": ("without the sync loss", ("sync.expert=none",)),
     "combined": ("combined face branch", ("model.emotion.branch=combined",)),
