@@ -178,7 +178,7 @@ def test_failed_save_leaves_the_old_file(avatar: Avatar, tmp_path: Path, monkeyp
         raise OSError("disk full")
 
     monkeypatch.setattr("emotalking.models.avatar.save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="disk full"):
         avatar.save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -20,7 +20,7 @@ def test_the_median_ignores_odd_ones() -> None:
 
 
 def test_it_comes_from_the_frames_with_closed_lips(actor_subject: Subject) -> None:
-    config = override(preset("tiny"), [])
+    config = override(preset("tiny"), ["motion_start=0"])
     data = TrainingData.load(actor_subject, actor_subject.train_indices, "mel", "cpu")
     head = build_head(config, data, torch.Generator().manual_seed(0))
     assert head.face.audio.closed is None
