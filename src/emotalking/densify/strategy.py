@@ -33,7 +33,7 @@ class DensifyState:
     @classmethod
     def zeros(cls, count: int, device: torch.device | str) -> "DensifyState":
         """Nothing gathered yet."""
-        return cls(*(torch.zeros(count, device=device) for _ in range(2)))
+        return cls(torch.zeros(count, device=device), torch.zeros(count, device=device))
 
     def state_dict(self) -> dict[str, Tensor]:
         """What is gathered, by name, for a checkpoint."""
