@@ -33,7 +33,7 @@ def real_data() -> Path:
     return Path(os.environ["EMOTALKING_DATA"])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Sums of threads may differ in the last bit; one thread makes runs comparable exactly."""
     before = torch.get_num_threads()

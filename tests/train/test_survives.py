@@ -80,7 +80,9 @@ def stamp(path: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def whole(actor_subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+def whole(
+    one_thread: None, actor_subject: Subject, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, torch.Tensor]:
     """What an uninterrupted run ends with."""
     return train(actor_subject.files.root, tmp_path_factory.mktemp("whole") / "a.safetensors")
 
