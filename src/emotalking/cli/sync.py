@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLES
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, dest="verb")
     train = verbs.add_parser(
-        "train", help="make a subject's sync expert: seconds on a GPU, about half an hour on a CPU"
+        "train", help="make a subject's sync expert: seconds on a GPU, about eleven minutes on a CPU core"
     )
     train.add_argument("subjects", nargs="+", type=Path, metavar="SUBJECT", help="its folder; then others that help")
     train.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: sync_expert.safetensors in the folder")
