@@ -165,11 +165,8 @@ def frozen(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
 
 def deaf(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
     """The lips of held-out frames look no better with their own sound than with another frame's."""
-    known = [row["sound_gain"] for row in frames if "sound_gain" in row]
-    if stage["stage"] != "face" or not known or not _late(stage, frames, DEAF_AT):
-        return None
-    gain = np.mean(known[-2:])
-    if gain >= DEAF_DB:
+    gain = _gain("sound_gain", stage, frames, DEAF_AT) if stage["stage"] == "face" else None
+    if gain is None or gain >= DEAF_DB:
         return None
     return Alarm(
         "mouth not learning",
@@ -181,30 +178,26 @@ def deaf(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
 
 def staring(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
     """Closed eyes of held-out frames look no better with their own action units than with open-eyed ones."""
-    known = [row["eye_gain"] for row in frames if "eye_gain" in row]
-    if stage["stage"] != "face" or not known or not _late(stage, frames, STARE_AT):
-        return None
-    if np.mean(known[-2:]) >= STARE_DB:
+    gain = _gain("eye_gain", stage, frames, STARE_AT) if stage["stage"] == "face" else None
+    if gain is None or gain >= STARE_DB:
         return None
     return Alarm(
         "eyes not learning",
         f"At iteration {frames[-1]['iteration']} of the face stage closed eyes of held-out frames look as good with "
-        f"the action units of open ones ({np.mean(known[-2:]):+.2f} dB), so the avatar will not blink: check AU45 in "
+        f"the action units of open ones ({gain:+.2f} dB), so the avatar will not blink: check AU45 in "
         "au.csv ('emotalking prepare --preview'), or train the face stage longer.",
     )
 
 
 def numb(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
     """Commanded emotions do not bring the face nearer to their targets."""
-    known = [row["emotion_gain"] for row in frames if "emotion_gain" in row]
-    if stage["stage"] != "emotion" or not known or not _late(stage, frames, NUMB_AT):
-        return None
-    if np.mean(known[-2:]) >= NUMB_DB:
+    gain = _gain("emotion_gain", stage, frames, NUMB_AT) if stage["stage"] == "emotion" else None
+    if gain is None or gain >= NUMB_DB:
         return None
     return Alarm(
         "emotion without effect",
         f"At iteration {frames[-1]['iteration']} of the emotion stage faces with a commanded emotion come no nearer to "
-        f"their targets than without ({np.mean(known[-2:]):+.2f} dB): raise optim.networks and optim.grids, or "
+        f"their targets than without ({gain:+.2f} dB): raise optim.networks and optim.grids, or "
         "emotion.iterations.",
     )
 
@@ -224,6 +217,12 @@ def out_of_sync(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None
         f"{rows[-1]['iteration']} (to {ratio:.2f} of what it was): check the expert on this clip ('emotalking sync "
         "measure'), or raise the stage's losses.sync.",
     )
+
+
+def _gain(name: str, stage: Row, frames: list[Row], share: float) -> float | None:
+    """The mean of the last two looks' gain ``name`` [dB]; None before :func:`_late`, or where it cannot be measured."""
+    known = [row[name] for row in frames if name in row]
+    return float(np.mean(known[-2:])) if known and _late(stage, frames, share) else None
 
 
 def _late(stage: Row, frames: list[Row], share: float) -> bool:
