@@ -26,9 +26,9 @@ from _report import peak_mb, write
 from scipy.signal import butter, sosfilt
 
 from emotalking.capture.landmarks import MediaPipeMesh
-from emotalking.evaluate.held_out import to_uint8
 from emotalking.evaluate.metrics import psnr
 from emotalking.models.avatar import Avatar
+from emotalking.ops.composite import to_uint8
 from emotalking.progress import track
 from emotalking.render.player import Player
 from emotalking.speech.audio import SAMPLE_RATE, iter_audio, load_audio

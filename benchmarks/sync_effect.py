@@ -30,6 +30,7 @@ from _report import write
 from emotalking.evaluate.metrics import psnr
 from emotalking.experts.crops import Square
 from emotalking.models.avatar import Avatar
+from emotalking.ops.composite import to_uint8
 from emotalking.progress import track
 from emotalking.render.player import Player
 from emotalking.speech.audio import SAMPLE_RATE, load_audio
@@ -93,7 +94,7 @@ def held_out(avatar: Avatar, subject: Subject) -> Iterator[np.ndarray]:
     for frame in range(data.count):
         at = data.conditions.at(frame)
         made = avatar.render(at.viewmats, at.audio, at.aus, None, data.behind(frame)).rgb[0]
-        yield (made * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+        yield to_uint8(made)
 
 
 def measure(

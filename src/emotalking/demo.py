@@ -16,9 +16,10 @@ from emotalking.actor.judge import ActorJudge
 from emotalking.actor.performance import Performance
 from emotalking.emotion.circumplex import TEST_POINTS, preset
 from emotalking.emotion.tracks import EmotionTrack
-from emotalking.evaluate.held_out import HeldOut, evaluate_held_out, own_emotion, reconstruct, to_uint8
+from emotalking.evaluate.held_out import HeldOut, evaluate_held_out, own_emotion, reconstruct
 from emotalking.files import write_bytes
 from emotalking.models.avatar import Avatar
+from emotalking.ops.composite import to_uint8
 from emotalking.progress import track
 from emotalking.render.sheet import contact_sheet, save_picture
 from emotalking.render.writer import AUDIO_RATE, VideoWriter

@@ -130,11 +130,6 @@ def reconstruct(
             yield avatar.render(viewmats[here], sound[here], aus[here], feeling, put(behind)[None] / 255.0).rgb[0]
 
 
-def to_uint8(image: Float[Tensor, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-    """A rendered frame, rounded as for a picture file."""
-    return (image * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
-
-
 def _behind(subject: Subject, indices: Int64[np.ndarray, " F"]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """What stands behind the head in each frame, read ahead by threads."""
     plate = subject.background

@@ -9,9 +9,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.evaluate.figures import Figure
-from emotalking.evaluate.held_out import reconstruct, to_uint8
+from emotalking.evaluate.held_out import reconstruct
 from emotalking.evaluate.record import Picture
 from emotalking.evaluate.session import Session
+from emotalking.ops.composite import to_uint8
 from emotalking.render.sheet import save_picture
 from emotalking.report.pictures import ERROR_GAIN, error_map, fit_width
 from emotalking.speech.audio import SAMPLE_RATE

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from emotalking.errors import UserError
-from emotalking.evaluate.held_out import to_uint8
 from emotalking.evaluate.judges import Judges
 from emotalking.evaluate.score import Scored, measure
 from emotalking.evaluate.sounds import Speech
 from emotalking.models.avatar import Avatar
+from emotalking.ops.composite import to_uint8
 from emotalking.subject import Subject
 
 SCENARIOS = ("self", "cross", "emotion")

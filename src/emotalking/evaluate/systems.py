@@ -18,6 +18,7 @@ from emotalking.errors import UserError
 from emotalking.evaluate.held_out import check_pair, own_emotion, reconstruct
 from emotalking.evaluate.score import Stopwatch
 from emotalking.models.avatar import Avatar
+from emotalking.ops.composite import to_uint8
 from emotalking.subject import Subject
 
 RECORDING = "recording"
@@ -91,7 +92,7 @@ class AvatarSource:
         va = own_emotion(self._subject, indices) if self._avatar.head.emotional else None
         self.watch = Stopwatch(reconstruct(self._avatar, self._subject, indices, va))
         for image in self.watch:
-            yield (torch.as_tensor(image).clamp(0, 1) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+            yield to_uint8(torch.as_tensor(image))
 
 
 class RecordingSource:

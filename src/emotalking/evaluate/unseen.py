@@ -15,6 +15,7 @@ from emotalking.evaluate.score import Stopwatch
 from emotalking.evaluate.sounds import Speech
 from emotalking.evaluate.systems import RECORDING, Picture, System, open_frames
 from emotalking.models.avatar import Avatar
+from emotalking.ops.composite import to_uint8
 from emotalking.render.player import Player
 from emotalking.speech.audio import SAMPLE_RATE
 from emotalking.subject import Subject
@@ -70,7 +71,7 @@ class SpokenSource:
         self.watch = Stopwatch(player.frames(samples, track, batch=1))
         for number, image in enumerate(self.watch):
             if number in wanted:
-                yield (torch.as_tensor(image).clamp(0, 1) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+                yield to_uint8(torch.as_tensor(image))
             if number >= last:
                 return
 

@@ -1,8 +1,9 @@
 """Layers of a talking head put over each other."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 SEAM_SHARE = 0.05
@@ -82,3 +83,8 @@ def composite(
     coverage = mouth_coverage(mouth_alpha, frame_height)
     rgb = over(face_rgb, face_alpha, over(mouth_rgb, coverage, background))
     return rgb, face_alpha + coverage * (1.0 - face_alpha)
+
+
+def to_uint8(images: Float[Tensor, "*batch H W D"]) -> UInt8[np.ndarray, "*batch H W D"]:
+    """Pictures in [0, 1], what lies outside cut off, rounded as for a file."""
+    return (images.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()

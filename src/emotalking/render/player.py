@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from emotalking.errors import UserError
+from emotalking.ops.composite import to_uint8
 from emotalking.render.backgrounds import Background, background_plate
 from emotalking.render.poses import PoseLoop, Poses
 from emotalking.speech.audio import iter_audio
@@ -259,7 +260,7 @@ class Player:
             behind = torso_rgb + put(plate) / 255.0 * (1.0 - torso_alpha)
             made = self.avatar.render(*conditions, behind, speech)
             frames = torch.cat([made.rgb, made.alpha[..., None]], -1) if matte else made.rgb
-        return (frames.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+        return to_uint8(frames)
 
 
 def _fetch(

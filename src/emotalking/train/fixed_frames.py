@@ -16,6 +16,7 @@ from emotalking.errors import UserError
 from emotalking.files import write_bytes
 from emotalking.generator.protocol import EmotionGenerator, GeneratedFaces
 from emotalking.models.head import TalkingHead
+from emotalking.ops.composite import to_uint8
 from emotalking.report.pictures import error_map, grid
 from emotalking.subject import Subject
 from emotalking.subject.layouts import Label
@@ -307,11 +308,6 @@ class Error:
     def psnr(self) -> float:
         """In dB; of a perfect picture 100; NaN of none."""
         return -10.0 * math.log10(max(self._squares.value, 1e-10)) if self._squares.counted else math.nan
-
-
-def to_uint8(image: Float[Tensor, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """A rendered picture, rounded as for a file."""
-    return (image * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
 
 
 def save(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
