@@ -26,9 +26,13 @@ HEATMAPS = 20
 SLOPE = 0.2
 
 
-def _mlp(code: int, dim: int) -> nn.Sequential:
-    """(code and style) -> 2048 -> 1024 -> 512 -> (style)."""
-    sizes = (code + dim, 2048, 1024, 512)
+WIDTHS = (2048, 1024, 512)
+"""Of the hidden layers of each style's MLP."""
+
+
+def _mlp(code: int, dim: int, widths: tuple[int, ...]) -> nn.Sequential:
+    """(code and style) -> hidden layers -> (style)."""
+    sizes = (code + dim, *widths)
     hidden = [part for a, b in zip(sizes, sizes[1:], strict=False) for part in (nn.Linear(a, b), nn.LeakyReLU(SLOPE))]
     return nn.Sequential(*hidden, nn.Linear(sizes[-1], dim))
 
@@ -53,11 +57,14 @@ class EmoExtract(nn.Module):
     Named as in EmoStyle's checkpoint of the W+ variant (``emotion_enc``, ``latent_net``).
     """
 
-    def __init__(self, styles: int = STYLES, dim: int = STYLE_DIM) -> None:
-        """For a generator with so many styles a picture, each of so many numbers (StyleGAN2Size)."""
+    def __init__(self, styles: int = STYLES, dim: int = STYLE_DIM, widths: tuple[int, ...] = WIDTHS) -> None:
+        """For a generator with so many styles a picture, each of so many numbers (StyleGAN2Size).
+
+        ``widths``: of the MLPs' hidden layers; smaller than published for smaller generators.
+        """
         super().__init__()
         self.emotion_enc = nn.Sequential(nn.Linear(2, 32), nn.LeakyReLU(SLOPE), nn.Linear(32, EMOTION_DIM))
-        self.latent_net = nn.ModuleList(_mlp(EMOTION_DIM, dim) for _ in range(styles))
+        self.latent_net = nn.ModuleList(_mlp(EMOTION_DIM, dim, widths) for _ in range(styles))
 
     def forward(self, styles: Float[Tensor, "B L D"], va: Float[Tensor, "B 2"]) -> Float[Tensor, "B L D"]:
         """The emotion modification d of the source's W+ styles; the emotional styles are ``styles + d``.
@@ -120,12 +127,12 @@ class LipExtract(nn.Module):
     so that training begins with EmoStyle's own pictures.
     """
 
-    def __init__(self, styles: int = STYLES, dim: int = STYLE_DIM) -> None:
+    def __init__(self, styles: int = STYLES, dim: int = STYLE_DIM, widths: tuple[int, ...] = WIDTHS) -> None:
         """As :class:`EmoExtract`."""
         super().__init__()
-        self.latent_net = nn.ModuleList(_mlp(LIP_DIM, dim) for _ in range(styles))
+        self.latent_net = nn.ModuleList(_mlp(LIP_DIM, dim, widths) for _ in range(styles))
         for mlp in self.latent_net:
-            last = mlp.get_submodule("6")
+            last = mlp.get_submodule(str(2 * len(widths)))
             assert isinstance(last, nn.Linear)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)

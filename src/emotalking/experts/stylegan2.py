@@ -94,7 +94,10 @@ def modulated_conv(
     demodulate: bool = True,
     up: bool = False,
 ) -> Float[Tensor, "B O H2 W2"]:
-    """A convolution whose kernel is scaled anew for each picture (equations 1 and 3), as one grouped convolution.
+    """A convolution whose kernel is scaled anew for each picture (equations 1 and 3).
+
+    The features are scaled instead of the kernels, before and after one convolution that all pictures share: the same
+    numbers, and graphics cards are made for it (a kernel a picture is a convolution of as many groups).
 
     Args:
         x: features.
@@ -103,19 +106,17 @@ def modulated_conv(
         demodulate: scale the kernels of each output channel to length one.
         up: give twice the size, low-passed.
     """
-    batch, channels, height, width = x.shape
-    taps = weight.shape[2]
-    kernels = weight * styles[:, None, :, None, None] / math.sqrt(weight[0].numel())
-    if demodulate:
-        kernels = kernels * (kernels.square().sum((2, 3, 4), keepdim=True) + 1e-8).rsqrt()
-    x = x.reshape(1, batch * channels, height, width)
+    kernel = weight / math.sqrt(weight[0].numel())
+    x = x * styles[:, :, None, None]
     if up:
-        kernels = kernels.transpose(1, 2).reshape(batch * channels, -1, taps, taps)
-        x = F.conv_transpose2d(x, kernels, stride=2, groups=batch).view(batch, -1, 2 * height + 1, 2 * width + 1)
         # The zeros between the pixels are the convolution's own; its sum is a quarter of what it was.
-        return 4 * resample(x, (1, 1))
-    x = F.conv2d(x, kernels.flatten(0, 1), padding=taps // 2, groups=batch)
-    return x.view(batch, -1, height, width)
+        x = 4 * resample(F.conv_transpose2d(x, kernel.transpose(0, 1), stride=2), (1, 1))
+    else:
+        x = F.conv2d(x, kernel, padding=weight.shape[2] // 2)
+    if not demodulate:
+        return x
+    lengths = styles.square() @ kernel.square().sum((2, 3)).T
+    return x * (lengths + 1e-8).rsqrt()[:, :, None, None]
 
 
 def activate(x: Float[Tensor, "B C *size"], bias: Float[Tensor, " C"], clamp: float | int | None = None) -> Tensor:
