@@ -73,7 +73,7 @@ def test_moves_have_the_right_signs(scene: Scene) -> None:
     assert angry[layout.right_lower_lid[4], 1] < -0.5
 
 
-def test_lips_keep_opening_and_width(scene: Scene, rim) -> None:  # noqa: ANN001
+def test_lips_keep_their_opening_and_almost_their_width(scene: Scene, rim) -> None:  # noqa: ANN001
     inner, outer = list(scene.layout.lips_inner), list(scene.layout.lips_outer)
 
     def opening(points: torch.Tensor) -> torch.Tensor:
@@ -81,8 +81,23 @@ def test_lips_keep_opening_and_width(scene: Scene, rim) -> None:  # noqa: ANN001
         return (lips[:, [15, 14, 16]] - lips[:, [5, 6, 4]])[..., 1]
 
     assert (opening(rim.landmarks) - opening(scene.landmarks)).abs().max() < 0.3
-    width = [points[:, outer[10], 0] - points[:, outer[0], 0] for points in (rim.landmarks, scene.landmarks)]
-    assert (width[0] - width[1]).abs().max() < 0.1
+    new, old = (points[:, outer[10], 0] - points[:, outer[0], 0] for points in (rim.landmarks, scene.landmarks))
+    assert (new / old).min() > 0.995 and 1.03 < (new / old).max() < 1.08  # a smile is a little wider
+
+
+def test_width_changes_in_proportion_while_lips_move(scene: Scene) -> None:
+    """Speech stays: a mouth half as wide gets half the change, so that the factor is constant over a clip."""
+    lips = list(scene.layout.lips_outer + scene.layout.lips_inner)
+    pursed = scene.landmarks.clone()
+    middle = pursed[:, lips].mean(1)
+    pursed[:, lips, 0] = middle[:, None, 0] + 0.7 * (pursed[:, lips, 0] - middle[:, None, 0])
+    warp, va = make_warp(scene), torch.tensor([[0.74, 0.31]])
+    a, b = scene.layout.lips_outer[0], scene.layout.lips_outer[10]
+    factors = []
+    for points in (scene.landmarks, pursed):
+        new = run(warp, replace(scene, landmarks=points), va).landmarks
+        factors.append(float((new[0, b, 0] - new[0, a, 0]) / (points[0, b, 0] - points[0, a, 0])))
+    assert 1.02 < min(factors) and max(factors) / min(factors) < 1.04
 
 
 def test_lips_are_untouched_without_corners(scene: Scene) -> None:
@@ -140,7 +155,8 @@ def test_no_folds(scene: Scene, brow_gap: float) -> None:
     shape = scene.shape.copy()
     shape[list(scene.layout.right_brow + scene.layout.left_brow), 1] -= brow_gap * 0.063
     warp = make_warp(replace(scene, shape=shape))
-    field = warp._textures(coefficients(RIM, load_expressions().knots))
+    skin, edges, _ = warp._fields(coefficients(RIM, load_expressions().knots))
+    field = skin + edges
     (xy, xx), (yy, yx) = (torch.gradient(field[:, c], spacing=PITCH, dim=(1, 2)) for c in (0, 1))
     determinant = (1 + xx) * (1 + yy) - xy * yx
     assert determinant.min() > 0.1
@@ -159,7 +175,7 @@ def test_shading_can_be_turned_off_and_stays_on_skin(scene: Scene) -> None:
     with_shade = run(make_warp(scene), scene, va)
     without = run(make_warp(scene, MeshWarpConfig(shading=False)), scene, va)
     change = (with_shade.images - without.images).abs().amax(3)[0]
-    assert 0.01 < change.max() < 0.2
+    assert 0.01 < change.max() < 0.25
     assert change[(scene.labels[0] != 1)].mean() < 0.1 * change[scene.labels[0] == 1].mean()
 
 

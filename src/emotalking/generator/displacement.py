@@ -199,12 +199,12 @@ def _lids(face: FaceMap, template: FaceTemplate, move: dict[str, float]) -> Floa
 
 
 def _corner(face: FaceMap, template: FaceTemplate, move: dict[str, float]) -> Float[np.ndarray, "2 H W"]:
-    """Both lips get one vertical move that depends on x alone, so that their opening and width stay."""
+    """Both lips get one move that depends on x alone, so that their opening stays, and their width in proportion."""
     lips = template.group("lips_outer")
     middle, half = (lips[:, 0].min() + lips[:, 0].max()) / 2, np.ptp(lips[:, 0]) / 2
-    across = np.clip(np.abs(face.x - middle) / half, 0, 1.15) ** 2
+    across = np.clip((face.x - middle) / half, -1.15, 1.15)
     fade = np.exp(-0.5 * (face.lips_distance / move["fade"]) ** 2)
-    return np.stack([np.zeros_like(across), move["down"] * across * fade])
+    return np.stack([move["out"] * across * fade, move["down"] * across**2 * fade])
 
 
 def skin_basis(grid: TemplateGrid, table: ExpressionTable, face: FaceMap) -> Float[np.ndarray, "U 2 H W"]:

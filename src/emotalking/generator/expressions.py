@@ -24,16 +24,16 @@ class ExpressionTable:
     units: dict[str, dict[str, Any]]
     lids: dict[str, dict[str, float]]
     corner: dict[str, dict[str, float]]
-    shading: dict[str, dict[str, Any]]
+    folds: dict[str, dict[str, Any]]
     unit_names: tuple[str, ...]
-    shading_names: tuple[str, ...]
+    fold_names: tuple[str, ...]
     knots: Float[Tensor, "knots columns"]
-    """Coefficients at evenly spaced angles from 0; columns are the units, then the shading terms."""
+    """Coefficients at evenly spaced angles from 0; columns are the units, then the folds."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the coefficient columns."""
-        return self.unit_names + self.shading_names
+        return self.unit_names + self.fold_names
 
 
 @cache
@@ -43,11 +43,11 @@ def load_expressions() -> ExpressionTable:
         resources.files("emotalking.generator").joinpath("expressions.json").read_text("utf-8"), parse_int=float
     )
     unit_names = tuple(dict.fromkeys([*data["units"], *data["lids"], *data["corner"]]))
-    shading_names = tuple(data["shading"])
+    fold_names = tuple(data["folds"])
     rows = sorted(data["knots"], key=lambda knot: knot["angle_deg"])
     knots = torch.tensor(
         [
-            [knot["units"].get(n, 0.0) for n in unit_names] + [knot["shading"].get(n, 0.0) for n in shading_names]
+            [knot["units"].get(n, 0.0) for n in unit_names] + [knot["folds"].get(n, 0.0) for n in fold_names]
             for knot in rows
         ],
         dtype=torch.float32,
@@ -57,15 +57,15 @@ def load_expressions() -> ExpressionTable:
         units=data["units"],
         lids=data["lids"],
         corner=data["corner"],
-        shading=data["shading"],
+        folds=data["folds"],
         unit_names=unit_names,
-        shading_names=shading_names,
+        fold_names=fold_names,
         knots=knots,
     )
 
 
 def coefficients(va: Float[Tensor, "B 2"], knots: Float[Tensor, "knots columns"]) -> Float[Tensor, "B columns"]:
-    """Coefficients of all units and shading terms for points of the circumplex.
+    """Coefficients of all units and folds for points of the circumplex.
 
     Linear in the angle between the table's knots, ``(r / 0.8) ** 0.75`` in the radius up to 0.8 and constant beyond.
 

@@ -3,8 +3,8 @@
 Stands where the paper trains a StyleGAN2 with a lip encoder (paper-spec 12.2); it needs no network and no weights.
 
 Deviation: the paper edits a face in StyleGAN2's latent space and pastes eyes and mouth back by Poisson cloning. Here
-the frame's own pixels are moved (FACS action units on the tracked mesh) and lightly relit, so identity, gaze, lips'
-opening and background are kept by construction, and wide teeth-showing smiles are out of reach.
+the frame's own pixels are moved (FACS action units on the tracked mesh) and relit as their surface turns, so identity,
+gaze, lips' opening and background are kept by construction, and wide teeth-showing smiles are out of reach.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ from emotalking.generator.expressions import coefficients, load_expressions
 from emotalking.generator.eyes import PATCH_HALF, EyeIndices, pin_eyeballs
 from emotalking.generator.protocol import GeneratedFaces
 from emotalking.generator.raster import rasterize_attributes
-from emotalking.generator.shading import shading_basis
+from emotalking.generator.remap import remap, remap_normals
+from emotalking.generator.shading import Relight, fit_light, fold_basis, unit_normals
 from emotalking.generator.template import RINGS, build_template, eye_loop
 from emotalking.subject.layouts import FaceLayout, Label
 
@@ -38,7 +39,7 @@ class MeshWarpConfig:
     corners: bool = True
     """Let the corners of the mouth rise and fall slowly (both lips alike, so that their opening stays)."""
     shading: bool = True
-    """Relight the folds of the skin."""
+    """Relight the skin as its surface turns."""
     habit: tuple[float, float] = (0.0, 0.0)
     """Valence and arousal that the person's resting face already shows (a constant smile: (0.5, 0.1)). It is taken
     away from every commanded emotion, in proportion to that emotion's strength; the neutral command changes nothing."""
@@ -85,14 +86,13 @@ class MeshWarp:
         basis = np.zeros((len(table.columns), 5 * texels), np.float32)
         basis[:units, : 2 * texels] = skin_basis(grid, table, face).reshape(units, -1)
         basis[:units, 2 * texels : 4 * texels] = edge_basis(template, grid, table, face).reshape(units, -1)
-        basis[units:, 4 * texels :] = shading_basis(grid, table, face).reshape(len(table.shading_names), -1)
+        basis[units:, 4 * texels :] = fold_basis(grid, table, face).reshape(len(table.fold_names), -1)
 
         knots = table.knots.clone()
-        dropped = (() if self.config.corners else tuple(table.corner)) + (
-            () if self.config.shading else table.shading_names
-        )
-        knots[:, [table.columns.index(name) for name in dropped]] = 0
+        if not self.config.corners:
+            knots[:, [table.columns.index(name) for name in table.corner]] = 0
         self._grid = grid
+        self._relight = Relight.of(template, grid, face)
         self._focal = float(K[0, 0])
         self._unit_length = template.unit_length
         self._lids = EyeIndices(layout)
@@ -128,6 +128,7 @@ class MeshWarp:
         """Move the prepared fields; calls also do this by themselves."""
         self._tensors = {key: value.to(device) for key, value in self._tensors.items()}
         self._lids.to(device)
+        self._relight.to(device)
         return self
 
     @torch.no_grad()
@@ -142,9 +143,6 @@ class MeshWarp:
     ) -> GeneratedFaces:
         """Edit a batch of frames of this subject; see the protocol for the arguments.
 
-        Deviation: the paper estimates the new faces' normals anew. Here they move with their pixels; how the surface
-        turns under an expression, which a flat warp does not know, is left out.
-
         Raises:
             ValueError: if the landmarks are not those of the layout.
         """
@@ -153,11 +151,11 @@ class MeshWarp:
         count = self._tensors["points"].shape[0] - len(RINGS) * len(self.layout.oval)
         if landmarks.shape[1] != count:
             raise ValueError(f"landmarks must have {count} points, got {landmarks.shape[1]}")
-        landmarks = landmarks.to(images.dtype)
-        textures = self._textures(self._coefficients(va.to(images.dtype), landmarks))
+        landmarks, viewmats = landmarks.to(images.dtype), viewmats.to(images.dtype)
+        skin, edges, folds = self._fields(self._coefficients(va.to(images.dtype), landmarks))
         mesh = torch.cat([landmarks, self._ring(landmarks)], 1)
-        jacobian = self._image_per_template(viewmats.to(images.dtype))
-        shift = self._sample(textures[:, :2], self._tensors["points"][None, None, :count])[:, :, 0].transpose(1, 2)
+        jacobian = self._image_per_template(viewmats)
+        shift = self._sample(skin + edges, self._tensors["points"][None, None, :count])[:, :, 0].transpose(1, 2)
         shift = shift * self._tensors["mobile"]
         moved = landmarks + shift @ jacobian.transpose(1, 2)
 
@@ -167,11 +165,12 @@ class MeshWarp:
             return GeneratedFaces(images.clone(), labels.clone(), moved, None if normals is None else normals.clone())
         left, top, right, bottom, patch = box
         offset = mesh.new_tensor([left, top])
-        source, crop_labels = images[:, top:bottom, left:right], labels[:, top:bottom, left:right]
-        template_xy = self._template_coordinates(mesh - offset, viewmats.to(mesh.dtype), bottom - top, right - left)
-        flow, light = self._inverse(textures, template_xy, jacobian, images.shape[1])
-        source = source.permute(0, 3, 1, 2)
-        new_images, new_labels = _remap(source, crop_labels, flow, light)
+        source, crop_labels = images[:, top:bottom, left:right].permute(0, 3, 1, 2), labels[:, top:bottom, left:right]
+        template_xy = self._template_coordinates(mesh - offset, viewmats, bottom - top, right - left)
+        view = None if normals is None else viewmats
+        looks = self._looks(skin, folds, self._lamp(source, crop_labels, template_xy), view)
+        flow, looks = self._inverse(skin + edges, looks, template_xy, jacobian, images.shape[1])
+        new_images, new_labels = remap(source, crop_labels, flow, looks[:, :1])
         new_images = pin_eyeballs(new_images, source, landmarks - offset, moved - offset, self._lids, unit_px, patch)
         out_images, out_labels = images.clone(), labels.clone()
         out_images[:, top:bottom, left:right] = new_images.clamp(0, 1).permute(0, 2, 3, 1)
@@ -180,7 +179,7 @@ class MeshWarp:
         if normals is not None:
             out_normals = normals.clone()
             inside = normals[:, top:bottom, left:right].permute(0, 3, 1, 2)
-            out_normals[:, top:bottom, left:right] = _remap_normals(inside, flow).permute(0, 2, 3, 1)
+            out_normals[:, top:bottom, left:right] = remap_normals(inside, flow, looks[:, 1:]).permute(0, 2, 3, 1)
         return GeneratedFaces(out_images, out_labels, moved, out_normals)
 
     def _coefficients(self, va: Float[Tensor, "B 2"], landmarks: Float[Tensor, "B K 2"]) -> Float[Tensor, "B columns"]:
@@ -196,14 +195,48 @@ class MeshWarp:
         share = (share * share * (3 - 2 * share))[:, None]
         return out * (1 + self._tensors["is_lid"] * (share - 1))
 
-    def _textures(self, weights: Float[Tensor, "B columns"]) -> Float[Tensor, "B 3 h w"]:
-        """Move (x, y; template units) and log-gain over the template."""
+    def _fields(
+        self, weights: Float[Tensor, "B columns"]
+    ) -> tuple[Float[Tensor, "B 2 h w"], Float[Tensor, "B 2 h w"], Float[Tensor, "B 1 h w"]]:
+        """Over the template: moves (x, y) of the skin, moves of lids and lips, heights of folds; template units."""
         basis, reach = self._tensors["basis"], self._tensors["reach"]
         planes = (weights @ basis.to(weights.dtype)).view(-1, 5, self._grid.height, self._grid.width)
-        skin, edges, light = planes.split((2, 2, 1), 1)
+        skin, edges, folds = planes.split((2, 2, 1), 1)
         # A soft limit: v / (1 + (|v| / reach)^4)^(1/4) is v itself for short moves and never longer than the reach.
         ratio = skin.square().sum(1, keepdim=True) / reach.square()
-        return torch.cat([skin * (1 + ratio.square()) ** -0.25 + edges, light], 1)
+        return skin * (1 + ratio.square()) ** -0.25, edges, folds
+
+    def _lamp(
+        self,
+        source: Float[Tensor, "B 3 h w"],
+        labels: UInt8[Tensor, "B h w"],
+        template_xy: Float[Tensor, "B m n 2"],
+    ) -> Float[Tensor, "B 4"]:
+        """The light on each frame's skin, in the head's axes (:func:`emotalking.generator.shading.fit_light`)."""
+        stride = 4 if source.shape[2] >= 4 else 1
+        is_skin = (labels == Label.HEAD).to(source.dtype)[:, None]
+        seen = F.avg_pool2d(torch.cat([source.mean(1, keepdim=True), is_skin], 1), stride, ceil_mode=True)
+        surface = torch.cat([self._relight.slopes, self._relight.skin])[None].to(source.dtype)
+        surface = self._sample(surface.expand(len(source), -1, -1, -1), template_xy)
+        # Pixels that are not skin throughout are of another colour.
+        weight = (2 * seen[:, 1] - 1).clamp(min=0) * surface[:, 2]
+        return fit_light(seen[:, 0].flatten(1), surface[:, :2].flatten(2).transpose(1, 2), weight.flatten(1))
+
+    def _looks(
+        self,
+        skin: Float[Tensor, "B 2 h w"],
+        folds: Float[Tensor, "B 1 h w"],
+        lamp: Float[Tensor, "B 4"],
+        viewmats: Float[Tensor, "B 4 4"] | None,
+    ) -> Float[Tensor, "B _ h w"]:
+        """Over the template: log-gain of the skin; where poses are given, how far its normals turn (camera axes)."""
+        slopes, above = self._relight.turned(skin, folds, self._grid)
+        light = self._relight.gain(slopes, above, lamp) * float(self.config.shading)
+        if viewmats is None:
+            return light
+        turn = unit_normals(slopes) - unit_normals(self._relight.slopes[None])
+        turn = torch.einsum("bij,bjhw->bihw", viewmats[:, :3, :3] * viewmats.new_tensor([1.0, -1.0, 1.0]), turn)
+        return torch.cat([light, turn * self._relight.skin], 1)
 
     def _sample(self, textures: Float[Tensor, "B C h w"], xy: Float[Tensor, "b m n 2"]) -> Float[Tensor, "B C m n"]:
         """Look textures up at template coordinates; zero outside."""
@@ -258,17 +291,18 @@ class MeshWarp:
 
     def _inverse(
         self,
-        textures: Float[Tensor, "B 3 h w"],
+        moves: Float[Tensor, "B 2 h w"],
+        looks: Float[Tensor, "B C h w"],
         template_xy: Float[Tensor, "B m n 2"],
         jacobian: Float[Tensor, "B 2 2"],
         image_height: int,
-    ) -> tuple[Float[Tensor, "B 2 M N"], Float[Tensor, "B 1 M N"]]:
-        """Where each new pixel comes from (offset in pixels) and its log-gain, at the field's resolution."""
+    ) -> tuple[Float[Tensor, "B 2 M N"], Float[Tensor, "B C M N"]]:
+        """Where each new pixel comes from (offset in pixels) and how it looks, at the field's resolution."""
         fine = image_height < FINE_FIELD_BELOW
         scale = 4 if fine else 2
         xy = F.interpolate(template_xy.permute(0, 3, 1, 2), scale_factor=scale, mode="bilinear").permute(0, 2, 3, 1)
         step = 4 // scale
-        sampled = self._sample(textures, xy)
+        sampled = self._sample(torch.cat([moves, looks], 1), xy)
         forward = torch.einsum("bij,bjmn->bimn", jacobian, sampled[:, :2])
         batch, _, m, n = forward.shape
         rows = torch.arange(m, device=xy.device, dtype=xy.dtype) + 0.5
@@ -280,8 +314,7 @@ class MeshWarp:
             where = ((grid + flow / step).permute(0, 2, 3, 1) / size) * 2 - 1
             flow = -F.grid_sample(forward, where, mode="bilinear", padding_mode="border", align_corners=False)
         where = ((grid + flow / step).permute(0, 2, 3, 1) / size) * 2 - 1
-        light = F.grid_sample(sampled[:, 2:], where, mode="bilinear", padding_mode="border", align_corners=False)
-        return flow, light
+        return flow, F.grid_sample(sampled[:, 2:], where, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def _openness(eyes: Float[Tensor, "B 2 n 2"]) -> Float[Tensor, " B"]:
@@ -304,44 +337,3 @@ def _bounding_box(
     right, bottom = min(int(corners[2]) + 2, width), min(int(corners[3]) + 2, height)
     patch = (int(2 * PATCH_HALF[0] * corners[4]) + 2, int(2 * PATCH_HALF[1] * corners[4]) + 2)
     return (left, top, right, bottom, patch) if right - left > 1 and bottom - top > 1 else None
-
-
-def _remap(
-    images: Float[Tensor, "B 3 H W"],
-    labels: UInt8[Tensor, "B H W"],
-    flow: Float[Tensor, "B 2 m n"],
-    light: Float[Tensor, "B 1 m n"],
-) -> tuple[Float[Tensor, "B 3 H W"], UInt8[Tensor, "B H W"]]:
-    """Fetch every pixel from where it comes, relight skin, and carry the labels along."""
-    height, width = images.shape[2:]
-    skin = (labels == Label.HEAD).to(images.dtype)[:, None]
-    skin = F.avg_pool2d(skin, 5, stride=1, padding=2, count_include_pad=False)
-    if light.shape[3] < width:
-        light = F.interpolate(light, scale_factor=2, mode="bilinear")
-    light = light[..., :height, :width]
-    where = _sources(flow, height, width)
-    new = F.grid_sample(torch.cat([images, skin], 1), where, mode="bicubic", padding_mode="border", align_corners=False)
-    gain = torch.exp(light * new[:, 3:].clamp(0, 1))
-    moved_labels = F.grid_sample(
-        labels[:, None].to(images.dtype), where, mode="nearest", padding_mode="border", align_corners=False
-    )
-    return new[:, :3] * gain, moved_labels[:, 0].round().to(torch.uint8)
-
-
-def _remap_normals(normals: Float[Tensor, "B 3 H W"], flow: Float[Tensor, "B 2 m n"]) -> Float[Tensor, "B 3 H W"]:
-    """Fetch every normal from where its pixel comes; of unit length, zero where more than half was unknown."""
-    where = _sources(flow, normals.shape[2], normals.shape[3])
-    new = F.grid_sample(normals, where, mode="bilinear", padding_mode="zeros", align_corners=False)
-    length = new.norm(dim=1, keepdim=True)
-    return torch.where(length > 0.5, new / length.clamp_min(1e-6), 0.0)
-
-
-def _sources(flow: Float[Tensor, "B 2 m n"], height: int, width: int) -> Float[Tensor, "B H W 2"]:
-    """Where each pixel comes from, as `grid_sample` counts: -1 to 1 over the picture."""
-    if flow.shape[3] < width:
-        flow = F.interpolate(flow, scale_factor=2, mode="bilinear")
-    rows = torch.arange(height, device=flow.device, dtype=flow.dtype) + 0.5
-    columns = torch.arange(width, device=flow.device, dtype=flow.dtype) + 0.5
-    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], 0)
-    pixels = grid + flow[..., :height, :width]
-    return (pixels.permute(0, 2, 3, 1) / flow.new_tensor([width, height])) * 2 - 1

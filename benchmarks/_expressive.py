@@ -1,0 +1,117 @@
+"""What the benchmarks on expressive clips share: landmarks and blendshapes of a clip, in the person's head frame."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import mediapipe as mp
+import numpy as np
+
+from emotalking.capture.landmarks import _quiet
+from emotalking.capture.mediapipe_layout import MEDIAPIPE_LAYOUT
+from emotalking.capture.rigid import head_frame, similarity
+from emotalking.capture.video import pictures, to_rgb
+from emotalking.generator.template import eye_loop
+
+LAYOUT = MEDIAPIPE_LAYOUT
+REST_SHARE = 0.1
+"""Of a clip's frames, those with the least expression: what stands for the face at rest."""
+TALK = ("jaw", "mouth", "tongue")
+"""Blendshapes that speech moves begin with these..."""
+LOOK = ("eyeLook", "_neutral")
+"""...and these say nothing of the face at rest."""
+
+
+@dataclass
+class Expressive:
+    """One clip of one person."""
+
+    name: str
+    points: np.ndarray
+    """[N, 478, 3], every frame turned and scaled to the head frame: eye-centre distances, x to the viewer's right, y
+    down, z towards the viewer, origin between the eyes of the resting face."""
+    blend: np.ndarray
+    """[N, 52] blendshape scores, 0..1."""
+    shapes: tuple[str, ...]
+    """Their names."""
+
+    def score(self, *names: str) -> np.ndarray:
+        """[N], mean of blendshapes."""
+        return self.blend[:, [self.shapes.index(name) for name in names]].mean(1)
+
+    @cached_property
+    def rest(self) -> np.ndarray:
+        """Indices of the frames that show least."""
+        skipped = [k for k, name in enumerate(self.shapes) if name.startswith(LOOK)]
+        activity = np.delete(self.blend, skipped, 1).sum(1)
+        return np.argsort(activity)[: max(3, round(REST_SHARE * len(activity)))]
+
+    @property
+    def neutral(self) -> np.ndarray:
+        """[478, 3] the face at rest."""
+        return np.median(self.points[self.rest], 0)
+
+
+class BlendshapeReader:
+    """MediaPipe's face landmarker with its blendshape network; ``task``: its model file."""
+
+    def __init__(self, task: Path, video: bool = True) -> None:
+        vision = mp.tasks.vision
+        mode = vision.RunningMode.VIDEO if video else vision.RunningMode.IMAGE
+        options = vision.FaceLandmarkerOptions(
+            base_options=mp.tasks.BaseOptions(model_asset_path=str(task)),
+            running_mode=mode,
+            output_face_blendshapes=True,
+        )
+        with _quiet():
+            self._reader: Any = vision.FaceLandmarker.create_from_options(options)
+        self._video, self._time = video, 0
+
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None:
+        """Points [478, 3] in pixels, scores [52] and their names; None without a face."""
+        picture = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(image))
+        self._time += 40
+        found = self._reader.detect_for_video(picture, self._time) if self._video else self._reader.detect(picture)
+        if not found.face_landmarks:
+            return None
+        scale = np.array([image.shape[1], image.shape[0], image.shape[1]])
+        points = np.array([(p.x, p.y, p.z) for p in found.face_landmarks[0]]) * scale
+        shapes = found.face_blendshapes[0]
+        return points, np.array([s.score for s in shapes]), tuple(s.category_name for s in shapes)
+
+
+def in_head_frame(pixels: np.ndarray, model: np.ndarray) -> np.ndarray:
+    """[N, 478, 3] detector points -> eye-centre distances in the frame of ``model`` [478, 3], by the rigid points."""
+    rigid = list(LAYOUT.rigid)
+    scale, rotation, offset = similarity(model[rigid], pixels[:, rigid])
+    return np.einsum("nji,nkj->nki", rotation, pixels - offset[:, None]) / scale[:, None, None]
+
+
+def frontal(shape: np.ndarray) -> np.ndarray:
+    """[478, 3] detector points (pixels, y down, z away) -> frontal, eye-centre distances, y down, z to the viewer."""
+    upright = shape * np.array([1, -1, -1])
+    scale, rotation, offset = head_frame(upright, LAYOUT)
+    world = (scale * upright @ rotation.T + offset) * np.array([1, -1, 1])
+    centres = [world[list(eye_loop(LAYOUT, side))].mean(0) for side in ("right", "left")]
+    return (world - np.mean(centres, 0)) / np.linalg.norm(centres[1] - centres[0])
+
+
+def read(name: str, frames: Iterable[np.ndarray], task: Path) -> Expressive:
+    """Everything of one clip; frames without a face are left out."""
+    reader = BlendshapeReader(task)
+    found = [one for one in map(reader, frames) if one is not None]
+    pixels, blend = np.stack([one[0] for one in found]), np.stack([one[1] for one in found])
+    clip = Expressive(name, pixels, blend, found[0][2])
+    # The model of the rigid fit is the resting face; a second round takes the mean over all aligned resting frames.
+    model = frontal(pixels[clip.rest[0]])
+    for _ in range(2):
+        aligned = in_head_frame(pixels * np.array([1, 1, -1]), model)
+        model = frontal(np.median(aligned[clip.rest], 0) * np.array([1, 1, -1]))
+    return Expressive(name, in_head_frame(pixels * np.array([1, 1, -1]), model), blend, found[0][2])
+
+
+def read_clip(path: Path, task: Path) -> Expressive:
+    """A file."""
+    return read(path.stem, (to_rgb(frame) for _, frame in pictures(path)), task)
