@@ -75,15 +75,14 @@ def resample(
         down: as above.
     """
     batch, channels, height, width = x.shape
-    x = x.reshape(batch * channels, 1, height, width)
     if up > 1:
-        spread = x.new_zeros(batch * channels, 1, height, up, width, up)
+        spread = x.new_zeros(batch, channels, height, up, width, up)
         spread[:, :, :, 0, :, 0] = x
-        x = spread.view(batch * channels, 1, height * up, width * up)
+        x = spread.view(batch, channels, height * up, width * up)
     x = F.pad(x, (*padding, *padding))
-    taps = x.new_tensor(FILTER) * (up / sum(FILTER))
-    x = F.conv2d(F.conv2d(x, taps.view(1, 1, -1, 1), stride=(down, 1)), taps.view(1, 1, 1, -1), stride=(1, down))
-    return x.view(batch, channels, *x.shape[2:])
+    taps = (x.new_tensor(FILTER) * (up / sum(FILTER))).expand(channels, 1, -1)
+    x = F.conv2d(x, taps[..., None], stride=(down, 1), groups=channels)
+    return F.conv2d(x, taps[:, :, None], stride=(1, down), groups=channels)
 
 
 def modulated_conv(

@@ -1,0 +1,339 @@
+"""The paper's lip-aligned generator trained from nothing at 64 pixels on synthetic people (paper 3.3.1, figure 2).
+
+python benchmarks/_people.py PEOPLE.npz
+python benchmarks/paper_generator.py PEOPLE.npz FOLDER [--device cuda] [--phases critics,adversarial,...] [--name NAME]
+
+Phases: critics and, from other people and another seed, judges; a StyleGAN2; an encoder; EmoExtract with EmoStyle's
+losses; lip encoder, LipExtract and StyleGAN2 with the paper's five; figures on people whom no network has seen, by the
+judges. What a phase makes lies in FOLDER, from where later phases take it, so that a run can be cut in pieces.
+"""
+
+import argparse
+import copy
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _people import People
+from _report import write
+
+from emotalking.configs.faces import AdversarialConfig, EditConfig
+from emotalking.experts.stylegan2 import StyleGAN2, StyleGAN2Size, to_images
+from emotalking.faces.critics import LIPS, FoundPoints
+from emotalking.faces.edit_training import EmotionTask, LipTask, Sources
+from emotalking.faces.gan import AdversarialTask
+from emotalking.faces.inversion import EncoderTask
+from emotalking.faces.lip_aligned import LipAligned
+from emotalking.faces.loop import Task, run
+from emotalking.faces.losses import lip_rectangles
+from emotalking.faces.small import CriticsTask, SmallCritics, SmallEncoder
+
+SECONDS = {"critics": 18, "judges": 14, "adversarial": 75, "encoder": 30, "emotion": 35, "lips": 35}
+"""At most, by phase."""
+STEPS = {"critics": 450, "judges": 400, "adversarial": 100_000, "encoder": 3000, "emotion": 3000, "lips": 3000}
+WIDTHS = (512, 256, 256)
+UNSEEN = 0.1
+"""Share of the people whom nothing learns from."""
+RING = [(0.8, 22.5 + 45 * k) for k in range(8)] + [(0.5, 45 + 90 * k) for k in range(4)]
+"""The paper's twelve points: radius and degrees (paper-spec 9.3)."""
+
+
+class Study:
+    """Data, networks and their files."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.folder, self.device = options, options.folder, torch.device(options.device)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        people = People.read(options.people)
+        self.count = int(people.person.max()) + 1
+        size = options.size or people.images.shape[1]
+        images = [cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in people.images]
+        self.images = torch.from_numpy(np.stack(images)).to(self.device)
+        self.ibug68 = torch.from_numpy(people.ibug68).to(self.device)
+        self.va = torch.from_numpy(people.va).to(self.device)
+        self.person = torch.from_numpy(people.person).to(self.device)
+        self.unseen = self.person >= round(self.count * (1 - UNSEEN))
+        self.size = StyleGAN2Size(size, options.channels * size, 4 * options.channels, 4 * options.channels, 4)
+        self.seconds: dict[str, float] = {}
+        self.steps: dict[str, int] = {}
+
+    def learn(self, task: Task, phase: str, seed: int) -> None:
+        """One phase."""
+        began = time.monotonic()
+        steps = min(STEPS[phase], self.options.steps or STEPS[phase])
+        rows = run(task, steps, self.folder, seed=seed, seconds=self.options.limits.get(phase, SECONDS[phase]))
+        self.seconds[phase] = round(time.monotonic() - began, 1)
+        self.steps[phase] = rows[-1]["iteration"] if rows else 0
+        print(
+            phase, self.seconds[phase], "s", self.steps[phase], "steps", rows[-1]["terms"] if rows else "", flush=True
+        )
+
+    def keep(self, name: str, module: nn.Module) -> None:
+        """Half precision, which is less to carry."""
+        halves = {k: v.half() if v.is_floating_point() else v for k, v in module.state_dict().items()}
+        save_file({k: v.contiguous() for k, v in halves.items()}, self.folder / f"{name}.safetensors")
+
+    def take(self, name: str, module: nn.Module) -> Any:
+        """A phase's network, frozen."""
+        loaded = load_file(self.folder / f"{name}.safetensors")
+        module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in loaded.items()})
+        return module.to(self.device).eval().requires_grad_(False)
+
+    def critics(self, name: str) -> SmallCritics:
+        """Critics of the first half of the seen people, or judges of the second."""
+        return self.take(name, SmallCritics(self.count, 32 if name == "critics" else 24))
+
+    def generator(self) -> StyleGAN2:
+        return self.take("generator", StyleGAN2(self.size))
+
+    def encoder(self) -> SmallEncoder:
+        return self.take("encoder", SmallEncoder(self.size))
+
+    def sources(self, chosen: Tensor) -> Sources:
+        """Recorded faces with the encoder's styles."""
+        encoder, images = self.encoder(), self.images[chosen]
+        with torch.no_grad():
+            styles = torch.cat([encoder(part.float() / 255) for part in images.split(256)])
+        return Sources(images, self.ibug68[chosen], styles)
+
+
+def learn_critics(study: Study) -> None:
+    """Critics that the losses use, judges that only measure: other people, another seed, another width."""
+    seen_people = round(study.count * (1 - UNSEEN))
+    for seed, name in enumerate(("critics", "judges")):
+        half = (study.person * 2 // seen_people) == seed
+        width = 32 if name == "critics" else 24
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            critics = SmallCritics(study.count, width).to(study.device)
+        data = (study.images[half], study.ibug68[half], study.va[half], study.person[half])
+        steps = min(STEPS[name], study.options.steps or STEPS[name])
+        study.learn(CriticsTask(critics, *data, steps=steps, batch=4 * study.options.batch, name=name), name, seed)
+        study.keep(name, critics)
+        print(name, "on the unseen:", critic_errors(study, critics.eval()), flush=True)
+
+
+@torch.no_grad()
+def critic_errors(study: Study, critics: SmallCritics) -> dict[str, float]:
+    """How well critics read people whom they have not seen."""
+    found, points = [], []
+    images, truth = study.images[study.unseen], study.ibug68[study.unseen]
+    for part, places in zip(images.split(256), truth.split(256), strict=True):
+        faces = part.float() / 255
+        found.append(critics.emotion(faces, places))
+        points.append((critics.points(faces, places).points - (places + 1) * 32).norm(dim=2).mean(1))
+    va = torch.cat(found)
+    return {
+        **{f"r_{name}": correlation(va[:, i], study.va[study.unseen][:, i]) for i, name in enumerate(("v", "a"))},
+        "rmse": float((va - study.va[study.unseen]).square().mean().sqrt()),
+        "points_px": float(torch.cat(points).mean()),
+    }
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    """Pearson's."""
+    return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
+
+
+def learn_adversarial(study: Study) -> None:
+    """StyleGAN2 on the seen people."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        network = StyleGAN2(study.size).to(study.device)
+        config = AdversarialConfig(batch=study.options.batch, r1=0.3)
+        task = AdversarialTask(network, study.images[~study.unseen], config)
+    study.learn(task, "adversarial", 2)
+    study.keep("generator", task.average)
+    with torch.no_grad():
+        z = torch.randn(64, study.size.style_dim, generator=torch.Generator().manual_seed(0)).to(study.device)
+        drawn = to_images(task.average(z, psi=0.8))
+    picture(study.folder / "drawn.png", drawn.view(8, 8, *drawn.shape[1:]))
+
+
+def learn_encoder(study: Study) -> None:
+    """Inversion; the synthesis is tuned along, as in pivotal tuning."""
+    network, critics = study.generator(), study.critics("critics")
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        encoder = SmallEncoder(study.size).to(study.device)
+    images = study.images[~study.unseen]
+
+    def identity(faces: Tensor) -> Tensor:
+        return critics.identity(faces, faces.new_zeros(len(faces), 68, 2))
+
+    task = EncoderTask(encoder, network, images, batch=32, tune_generator=1e-3, identity=identity)
+    study.learn(task, "encoder", 3)
+    study.keep("encoder", encoder)
+    study.keep("generator", network)
+    shown = images[:: max(1, len(images) // 16)][:16].float() / 255
+    with torch.no_grad():
+        back = to_images(network.synthesis(encoder.eval()(shown)))
+    picture(study.folder / "inverted.png", torch.stack([shown[:8], back[:8], shown[8:16], back[8:16]]))
+
+
+def edit_config(study: Study) -> EditConfig:
+    """Rates and batch for minutes instead of epochs."""
+    return replace(EditConfig(), batch=study.options.batch, mapping_rate=3e-4)
+
+
+def learn_emotion(study: Study) -> None:
+    """EmoExtract."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        network = LipAligned(study.size, WIDTHS).to(study.device)
+    network.generator = study.generator()
+    task = EmotionTask(network, study.critics("critics"), study.sources(~study.unseen), edit_config(study))
+    study.learn(task, "emotion", 4)
+    study.keep("emotion", network.emotion)
+
+
+def learn_lips(study: Study) -> None:
+    """Lip encoder, LipExtract, StyleGAN2."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = LipAligned(study.size, WIDTHS).to(study.device)
+    network.generator = study.generator()
+    study.take("emotion", network.emotion)
+    task = LipTask(network, study.critics("critics"), study.sources(~study.unseen), edit_config(study))
+    study.learn(task, "lips", 5)
+    study.keep("lip_aligned", network)
+
+
+@torch.no_grad()
+def measure(study: Study) -> dict[str, Any]:
+    """Both generators on unseen people, by judges that took no part."""
+    whole = study.take("lip_aligned", LipAligned(study.size, WIDTHS))
+    alone = copy.deepcopy(whole)
+    alone.generator = study.generator()
+    sources = study.sources(study.unseen)
+    critics, judges = study.critics("critics"), study.critics("judges")
+    rows = torch.arange(0, len(sources), max(1, len(sources) // 240))[:240]
+    faces, ibug68, styles = sources.pick(rows)
+    angle = np.radians([degrees for _, degrees in RING])
+    ring = np.array([[radius] for radius, _ in RING]) * np.stack([np.cos(angle), np.sin(angle)], 1)
+    ring = torch.from_numpy(ring.astype(np.float32)).to(study.device)
+    lips = critics.points(faces, ibug68).lips
+    made: dict[str, list[Tensor]] = {"EmoStyle alone": [], "with LipExtract": []}
+    for va in ring:
+        command = va.expand(len(faces), 2)
+        made["EmoStyle alone"].append(alone(styles, command).faces)
+        made["with LipExtract"].append(whole(styles, command, lips).faces)
+    found = {"source": judged(judges, faces, faces, ibug68)}
+    figures: dict[str, Any] = {"judges_on_unseen": critic_errors(study, judges)}
+    figures["inverted, no edit"] = compared(found["source"], judged(judges, alone.draw(styles), faces, ibug68))
+    for name, parts in made.items():
+        seen = [judged(judges, part, faces, ibug68) for part in parts]
+        rates = [compared(found["source"], one) for one in seen]
+        figures[name] = {key: float(np.mean([rate[key] for rate in rates])) for key in rates[0]}
+        va = torch.cat([one["va"] for one in seen])
+        wanted = ring.repeat_interleave(len(faces), 0)
+        figures[name] |= {
+            "r_valence": correlation(va[:, 0], wanted[:, 0]),
+            "r_arousal": correlation(va[:, 1], wanted[:, 1]),
+            "rmse_valence": float((va - wanted)[:, 0].square().mean().sqrt()),
+            "rmse_arousal": float((va - wanted)[:, 1].square().mean().sqrt()),
+            "sign_valence": float((va.sign() == wanted.sign())[:, 0].float().mean()),
+            "sign_arousal": float((va.sign() == wanted.sign())[:, 1].float().mean()),
+        }
+    chosen = [0, 2, 3, 4, 7]
+    some = list(range(0, len(faces), max(1, len(faces) // 6)))[:6]
+    grid = [
+        torch.stack([faces[i], alone.draw(styles[i : i + 1])[0], *[parts[k][i] for k in chosen]])
+        for i in some
+        for parts in made.values()
+    ]
+    picture(study.folder / "edits.png", torch.stack(grid))
+    return figures
+
+
+def judged(judges: SmallCritics, made: Tensor, source: Tensor, ibug68: Tensor) -> dict[str, Tensor]:
+    """What the judges say of pictures."""
+    points: FoundPoints = judges.points(made, ibug68)
+    inside = lip_rectangles(ibug68, source.shape[1])
+    off = ((made - source).abs().mean(3) * inside).sum((1, 2)) / inside.sum((1, 2))
+    return {
+        "va": judges.emotion(made, ibug68),
+        "lips": points.points[:, LIPS],
+        "identity": judges.identity(made, ibug68),
+        "lip_colours": off,
+    }
+
+
+def compared(source: dict[str, Tensor], made: dict[str, Tensor]) -> dict[str, float]:
+    """Against the source; pixels of 64."""
+
+    def opening(lips: Tensor) -> Tensor:
+        return (lips[:, [17, 18, 19]] - lips[:, [15, 14, 13]])[..., 1].mean(1)
+
+    def width(lips: Tensor) -> Tensor:
+        return lips[:, 6, 0] - lips[:, 0, 0]
+
+    return {
+        "lip_landmarks_px": float((made["lips"] - source["lips"]).norm(dim=2).mean()),
+        "opening_px": float((opening(made["lips"]) - opening(source["lips"])).abs().mean()),
+        "width_px": float((width(made["lips"]) - width(source["lips"])).abs().mean()),
+        "lip_colours": float(made["lip_colours"].mean()),
+        "identity_cosine": float((made["identity"] * source["identity"]).sum(1).mean()),
+    }
+
+
+def picture(path: Path, rows: Tensor) -> None:
+    """Rows of pictures [R, C, S, S, 3] as one, twice as large."""
+    tall = torch.cat([torch.cat(list(row), 1) for row in rows.clamp(0, 1)], 0)
+    image = (tall * 255).round().byte().cpu().numpy()
+    large = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)  # type: ignore[call-overload]
+    cv2.imwrite(str(path), large[..., ::-1])
+
+
+PHASES = {
+    "critics": learn_critics,
+    "adversarial": learn_adversarial,
+    "encoder": learn_encoder,
+    "emotion": learn_emotion,
+    "lips": learn_lips,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("people", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--phases", default=",".join([*PHASES, "measure"]))
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--size", type=int, help="of the pictures (default: the file's)")
+    parser.add_argument("--channels", type=int, default=64, help="of StyleGAN2's last layers")
+    parser.add_argument("--steps", type=int, help="of every phase at most")
+    parser.add_argument("--limits", default="", help="other seconds of phases, such as encoder=20,lips=90")
+    parser.add_argument("--name", help="write benchmarks/results/NAME.json")
+    options = parser.parse_args()
+    pairs = [pair.split("=") for pair in options.limits.split(",") if pair]
+    options.limits = {name: float(seconds) for name, seconds in pairs}
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    study = Study(options)
+    results: dict[str, Any] = {}
+    for phase in options.phases.split(","):
+        if phase == "measure":
+            results["figures"] = measure(study)
+            for name, row in results["figures"].items():
+                print(name, {key: round(value, 3) for key, value in row.items()})
+        else:
+            PHASES[phase](study)
+    results |= {"seconds": study.seconds, "steps": study.steps}
+    results["arguments"] = {**vars(options), "people": "PEOPLE", "folder": "FOLDER"}
+    if options.name:
+        print(write(options.name, results, study.folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Weights and rates of the lip-aligned generator's training (paper 3.3.1, S1, S2.2; EmoStyle, Azari and Lim 2024)."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LipWeights:
+    """The paper's five losses (S6)."""
+
+    landmark: float = 1.0
+    """Lip landmarks of source and result (S1)."""
+    pixel: float = 5.0
+    """Colours in the rectangle around the source's lips (S2)."""
+    size: float = 0.03
+    """Length of the lip modification (S3)."""
+    emotion: float = 0.2
+    """Valence and arousal of the result (S4)."""
+    identity: float = 1.5
+    """Embeddings of source and result (S5)."""
+
+
+@dataclass(frozen=True)
+class EmotionWeights:
+    """EmoStyle's losses."""
+
+    identity: float = 1.5
+    """Embeddings of source and result."""
+    emotion: float = 0.3
+    """Valence and arousal of the result; .2 in EmoStyle's personal runs."""
+    background: float = 0.2
+    """Colours outside the face."""
+    landmark: float = 0.001
+    """Landmarks that no expression moves, in pixels of 256."""
+    reconstruction: float = 0.2
+    """MS-SSIM and L1 where the commanded emotion is the source's own."""
+    latent: float = 1.0
+    """L1 of the modification where the commanded emotion is the source's own."""
+    size: float = 0.03
+    """Length of the modification."""
+
+
+@dataclass(frozen=True)
+class EditConfig:
+    """How EmoExtract, lip encoder and LipExtract learn."""
+
+    epochs: int = 10
+    """Passes over the source pictures (paper S1)."""
+    batch: int = 4
+    """Pictures a step (EmoStyle)."""
+    mapping_rate: float = 5e-5
+    """Adam's rate for EmoExtract, lip encoder and LipExtract. Assumption: the paper's number is lost; EmoStyle's."""
+    generator_rate: float = 3e-4
+    """Adam's rate for StyleGAN2 where it is tuned. Assumption: as above."""
+    va_limit: float = 1.0
+    """Valence and arousal are drawn from [-limit, limit]^2 (EmoStyle; .7 in its personal runs)."""
+    same_share: float = 0.2
+    """Share of a batch whose commanded emotion is the source's own (EmoStyle: two of ten steps)."""
+    emotion: EmotionWeights = EmotionWeights()
+    lips: LipWeights = LipWeights()
+
+
+@dataclass(frozen=True)
+class AdversarialConfig:
+    """How a small StyleGAN2 learns to draw (Karras et al. 2020)."""
+
+    batch: int = 32
+    rate: float = 2.5e-3
+    """Adam's, for both networks; betas 0 and .99."""
+    r1: float = 10.0
+    """Weight gamma of the gradient penalty on real pictures; half of it times the squared gradient."""
+    r1_every: int = 16
+    path: float = 0.0
+    """Weight of the path length regulariser (2 in configuration F)."""
+    path_every: int = 4
+    mixing: float = 0.9
+    """Share of pictures drawn with two styles, one from a random layer on."""
+    average_kimg: float = 10.0
+    """Half-life of the weights' running mean, thousands of pictures."""

@@ -1,0 +1,204 @@
+"""Faces to styles and back: inversion by optimisation, by an encoder, and pivotal tuning of the generator.
+
+Sources: Karras et al. 2020 (section 5: projection), Tov et al. 2021 (e4e, arXiv 2102.02766), Roich et al. 2021 (pivotal
+tuning, arXiv 2106.05744).
+"""
+
+import copy
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from emotalking.experts.stylegan2 import StyleGAN2, to_images
+from emotalking.faces.lip_aligned import reduced
+from emotalking.faces.losses import reconstruction_loss
+from emotalking.progress import track
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""Two batches [B, S, S, 3] in [0, 1] to one distance a pair [B]: LPIPS, say."""
+
+RATE = 0.1
+RAMP_UP, RAMP_DOWN = 0.05, 0.25
+"""Shares of the steps in which the rate rises and falls (projection)."""
+SPREAD_DRAWS = 1000
+"""Styles from whose spread the noise of the search is scaled."""
+NOISE, NOISE_UNTIL = 0.05, 0.75
+"""Noise on the styles while searching, in spreads, and the share of the steps until it is gone."""
+LOCALITY_STEP = 30.0
+"""Pivotal tuning: distance in W at which the tuned generator is held to what it was."""
+
+
+def invert(
+    network: StyleGAN2,
+    faces: Float[Tensor, "B S S 3"],
+    steps: int = 500,
+    *,
+    perceptual: Distance | None = None,
+    seed: int = 0,
+) -> Float[Tensor, "B L D"]:
+    """W+ styles that draw these faces, found by gradient descent from the mean style.
+
+    Deviation: the noise maps stay the generator's own instead of being fitted, so that the picture lies in the styles,
+    which are what is edited.
+
+    Args:
+        network: generator, whose weights stay.
+        faces: FFHQ squares, RGB in [0, 1]; of the generator's size or of its reduced size.
+        steps: of Adam.
+        perceptual: added to the reconstruction loss (MS-SSIM and L1).
+        seed: of the noise that keeps the search from the nearest valley.
+    """
+    draws = torch.Generator().manual_seed(seed)
+    device, size = faces.device, network.size
+    with torch.no_grad():
+        sample = network.mapping(torch.randn(SPREAD_DRAWS, size.style_dim, generator=draws).to(device))
+        spread = (sample - network.mapping.w_avg).square().sum(1).mean().sqrt() / math.sqrt(size.style_dim)
+    styles = network.mapping.w_avg.repeat(len(faces), size.styles, 1).requires_grad_()
+    optimizer = torch.optim.Adam([styles], RATE, betas=(0.9, 0.999))
+    for number in track(range(steps), "invert"):
+        done = number / steps
+        falling = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - done) / RAMP_DOWN))
+        optimizer.param_groups[0]["lr"] = RATE * falling * min(1.0, (done + 1 / steps) / RAMP_UP)
+        noise = torch.randn(styles.shape, generator=draws).to(device)
+        strength = NOISE * spread * max(0.0, 1 - done / NOISE_UNTIL) ** 2
+        made = reduced(to_images(network.synthesis(styles + strength * noise)), faces.shape[1])
+        loss = reconstruction_loss(faces, made)
+        if perceptual is not None:
+            loss = loss + perceptual(made, faces).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward(inputs=[styles])
+        optimizer.step()
+    return styles.detach()
+
+
+class EncoderTask:
+    """An encoder learns to invert: recorded faces by their pictures, drawn ones by their styles too.
+
+    For generators without a published encoder.
+    """
+
+    name = "encoder"
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        network: StyleGAN2,
+        images: UInt8[Tensor, "N S S 3"],
+        *,
+        batch: int = 16,
+        rate: float = 1e-3,
+        tune_generator: float = 0.0,
+        identity: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """Train ``encoder``; with ``tune_generator`` as Adam's rate the synthesis too (pivots that move along).
+
+        Args:
+            encoder: a ``StyleEncoder``.
+            network: the generator.
+            images: recorded faces of its size.
+            batch: recorded faces a step; as many are drawn.
+            rate: Adam's.
+            tune_generator: rate of the synthesis; 0 freezes it.
+            identity: embedding of faces, whose difference is added.
+        """
+        self._encoder, self._network, self._images, self._batch = encoder, network, images, batch
+        self._identity = identity
+        network.requires_grad_(False)
+        self.modules: dict[str, nn.Module] = {"encoder": encoder}
+        self.optimizers: dict[str, Optimizer] = {"encoder": torch.optim.Adam(encoder.parameters(), rate)}
+        if tune_generator:
+            self.modules["synthesis"] = network.synthesis.requires_grad_(True)
+            self.optimizers["synthesis"] = torch.optim.Adam(network.synthesis.parameters(), tune_generator)
+
+    def step(self, number: int, draws: torch.Generator) -> dict[str, Tensor]:
+        """See :class:`emotalking.faces.loop.Task`."""
+        device, size = self._images.device, self._network.size
+        rows = torch.randint(len(self._images), (self._batch,), generator=draws)
+        faces = self._images[rows.to(device)].float() / 255
+        with torch.no_grad():
+            w = self._network.mapping(torch.randn(self._batch, size.style_dim, generator=draws).to(device))
+            drawn = to_images(self._network.synthesis(w))
+        styles = self._encoder(torch.cat([faces, drawn]))
+        made = to_images(self._network.synthesis(styles[: self._batch]))
+        # Leaving one style for all layers costs: near W edits keep their meaning (e4e, section 4).
+        spread = (styles - styles.mean(1, keepdim=True)).square().mean()
+        terms = {
+            "recorded": reconstruction_loss(faces, made),
+            "drawn": (styles[self._batch :] - w[:, None]).square().mean(),
+            "spread": spread,
+        }
+        total = terms["recorded"] + 0.1 * terms["drawn"] + 0.02 * spread
+        if self._identity is not None:
+            terms["identity"] = (self._identity(faces).detach() - self._identity(made)).square().sum(1).mean()
+            total = total + 0.2 * terms["identity"]
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        return terms
+
+
+class PivotalTask:
+    """Pivotal tuning: the synthesis learns to draw a person's faces from their fixed styles, and little else.
+
+    Locality: between a pivot and a random style, a fixed distance from the pivot, it is held to what it drew before.
+    """
+
+    name = "pivotal"
+
+    def __init__(
+        self,
+        network: StyleGAN2,
+        faces: UInt8[Tensor, "N S S 3"],
+        pivots: Float[Tensor, "N L D"],
+        *,
+        batch: int = 4,
+        rate: float = 3e-4,
+        locality: float = 0.1,
+        perceptual: Distance | None = None,
+    ) -> None:
+        """Tune ``network.synthesis``.
+
+        Args:
+            network: the generator.
+            faces: the person's squares, at most as large as the generator draws.
+            pivots: their styles.
+            batch: faces a step.
+            rate: Adam's (the publication's).
+            locality: weight of what must not change.
+            perceptual: added to the squared difference, as published (LPIPS).
+        """
+        self._before = copy.deepcopy(network).requires_grad_(False)
+        self._network, self._faces, self._pivots = network, faces, pivots
+        self._batch, self._locality, self._perceptual = batch, locality, perceptual
+        network.requires_grad_(False)
+        self.modules: dict[str, nn.Module] = {"synthesis": network.synthesis.requires_grad_(True)}
+        self.optimizers: dict[str, Optimizer] = {"synthesis": torch.optim.Adam(network.synthesis.parameters(), rate)}
+
+    def step(self, number: int, draws: torch.Generator) -> dict[str, Tensor]:
+        """See :class:`emotalking.faces.loop.Task`."""
+        device = self._faces.device
+        rows = torch.randint(len(self._faces), (self._batch,), generator=draws).to(device)
+        faces, pivots = self._faces[rows].float() / 255, self._pivots[rows]
+        made = reduced(to_images(self._network.synthesis(pivots)), faces.shape[1])
+        terms = {"recorded": (made - faces).square().mean() + reconstruction_loss(faces, made)}
+        if self._perceptual is not None:
+            terms["perceptual"] = self._perceptual(made, faces).mean()
+        if self._locality:
+            away = self._network.mapping(torch.randn(1, pivots.shape[2], generator=draws).to(device))[:, None]
+            step = away - pivots[:1]
+            between = pivots[:1] + LOCALITY_STEP * step / torch.linalg.vector_norm(step, dim=2, keepdim=True)
+            with torch.no_grad():
+                held = self._before.synthesis(between)
+            terms["locality"] = (self._network.synthesis(between) - held).square().mean()
+        weights = {"locality": self._locality}
+        total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
+        self.optimizers["synthesis"].zero_grad(set_to_none=True)
+        total.backward()
+        self.optimizers["synthesis"].step()
+        return {name: term.detach() for name, term in terms.items()}

@@ -1,0 +1,134 @@
+"""One loop for all trainings of this room: checkpoints that resume, a record, a progress bar, a stop at NaN."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from emotalking.errors import UserError
+from emotalking.experts.weights import read_torch
+from emotalking.files import clear_scratch, replacing
+from emotalking.progress import bar
+from emotalking.train.log import LOG, Row, RunLog
+
+VERSION = 1
+LOG_EVERY = 20
+"""Steps between rows of the record; losses are read from the device together."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Something that learns step by step."""
+
+    name: str
+    modules: dict[str, nn.Module]
+    """What a checkpoint keeps."""
+    optimizers: dict[str, Optimizer]
+
+    def step(self, number: int, draws: torch.Generator) -> dict[str, Tensor]:
+        """Learn once; the losses of the step, detached. ``draws``: CPU generator of everything random."""
+        ...
+
+
+def run(
+    task: Task,
+    steps: int,
+    folder: Path,
+    *,
+    seed: int = 0,
+    checkpoint_every: int = 1000,
+    seconds: float | int | None = None,
+) -> list[Row]:
+    """Train, or go on from the folder's checkpoint.
+
+    Args:
+        task: what learns; its modules and optimizers are filled from the checkpoint if there is one.
+        steps: to the end.
+        folder: of the run; holds ``NAME.pt`` until the end and the record ``NAME/log.jsonl``.
+        seed: of everything random. A resumed run on the CPU draws what an unbroken one would have drawn.
+        checkpoint_every: steps between checkpoints.
+        seconds: stop after so long, wherever it is (for lent machines).
+
+    Returns:
+        Rows of the record.
+
+    Raises:
+        UserError: a loss is not finite, a checkpoint is damaged or another task's, or the disk is full.
+    """
+    path = folder / f"{task.name}.pt"
+    draws = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        done = _resume(task, path, draws) if path.exists() else 0
+        log = RunLog(folder / task.name, (task.name, done) if done else None)
+        began, gathered = time.monotonic(), dict[str, list[Tensor]]()
+        with bar() as progress:
+            shown = progress.add_task(task.name, total=steps, completed=done, note="")
+            while done < steps and (seconds is None or time.monotonic() - began < seconds):
+                for name, value in task.step(done, draws).items():
+                    gathered.setdefault(name, []).append(value.detach())
+                done += 1
+                if done % LOG_EVERY == 0 or done == steps:
+                    terms = _means(gathered, task.name, done)
+                    log.add("step", stage=task.name, iteration=done, terms=terms, seconds=time.monotonic() - began)
+                    progress.update(shown, note=" ".join(f"{name} {value:.3g}" for name, value in terms.items()))
+                    gathered = {}
+                progress.advance(shown)
+                if done % checkpoint_every == 0:
+                    _save(task, path, draws, done)
+    path.unlink(missing_ok=True)
+    return log.rows
+
+
+def _means(gathered: dict[str, list[Tensor]], name: str, step: int) -> dict[str, float]:
+    terms = {term: float(torch.stack([v.float() for v in values]).mean()) for term, values in gathered.items()}
+    wrong = [term for term, value in terms.items() if not math.isfinite(value)]
+    if wrong:
+        raise UserError(
+            f"Training '{name}' stopped at step {step}: the loss '{wrong[0]}' is not finite: go on from the last"
+            " checkpoint with lower rates."
+        )
+    return terms
+
+
+def _save(task: Task, path: Path, draws: torch.Generator, done: int) -> None:
+    payload = {
+        "version": VERSION,
+        "task": task.name,
+        "done": done,
+        "modules": {name: module.state_dict() for name, module in task.modules.items()},
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in task.optimizers.items()},
+        "draws": draws.get_state(),
+        "torch": torch.get_rng_state(),
+    }
+    try:
+        clear_scratch(path)
+        with replacing(path) as scratch:
+            torch.save(payload, scratch)
+    except (OSError, RuntimeError) as error:  # torch's own writer knows no OSError
+        raise UserError(f"The checkpoint {path} cannot be written ({error}): free some space and resume.") from error
+
+
+def _resume(task: Task, path: Path, draws: torch.Generator) -> int:
+    """Fill the task and the generators; how many steps are done."""
+    payload: Any = read_torch(path)
+    known = isinstance(payload, dict) and payload.get("version") == VERSION and payload.get("task") == task.name
+    try:
+        if not known:
+            raise KeyError(task.name)
+        for name, module in task.modules.items():
+            module.load_state_dict(payload["modules"][name])
+        for name, optimizer in task.optimizers.items():
+            optimizer.load_state_dict(payload["optimizers"][name])
+        draws.set_state(payload["draws"])
+        torch.set_rng_state(payload["torch"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise UserError(f"The checkpoint {path} belongs to another training: remove it and train again.") from error
+    return int(payload["done"])
+
+
+__all__ = ["LOG", "Task", "run"]

@@ -1,0 +1,178 @@
+"""The trainings of the lip-aligned generator: what learns, what stays, what resumes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from emotalking.configs.faces import AdversarialConfig, EditConfig
+from emotalking.errors import UserError
+from emotalking.experts.stylegan2 import StyleGAN2, StyleGAN2Size, to_images
+from emotalking.faces.edit_training import EmotionTask, LipTask, steps_of
+from emotalking.faces.gan import AdversarialTask
+from emotalking.faces.inversion import EncoderTask, PivotalTask, invert
+from emotalking.faces.loop import run
+from emotalking.faces.small import CriticsTask, SmallCritics, SmallEncoder, true_maps
+
+from .faces import SIZE, FormulaCritics, network, sources
+
+FAST = replace(EditConfig(), batch=2, mapping_rate=3e-3, generator_rate=1e-3)
+
+
+def kept(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of the weights."""
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def same(module: nn.Module, before: dict[str, Tensor]) -> bool:
+    """Whether no weight has moved."""
+    return all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+def test_emotion_training_moves_only_emoextract_and_lowers_its_loss(tmp_path: Path) -> None:
+    whole = network()
+    frozen = kept(whole.generator)
+    rows = run(EmotionTask(whole, FormulaCritics(), sources(), FAST), 40, tmp_path)
+    assert same(whole.generator, frozen)
+    first, last = rows[0]["terms"], rows[-1]["terms"]
+    assert last["emotion"] < 0.8 * first["emotion"]
+    assert {"identity", "background", "landmark", "size", "reconstruction", "latent"} <= set(first)
+
+
+def test_lip_training_freezes_emoextract_and_tunes_the_synthesis(tmp_path: Path) -> None:
+    whole, data = network(), sources()
+    emotion, mapping, synthesis = kept(whole.emotion), kept(whole.generator.mapping), kept(whole.generator.synthesis)
+    rows = run(LipTask(whole, FormulaCritics(), data, FAST), 40, tmp_path)
+    assert same(whole.emotion, emotion) and same(whole.generator.mapping, mapping)
+    assert not same(whole.generator.synthesis, synthesis)
+    assert rows[-1]["terms"]["landmark"] < 0.7 * rows[0]["terms"]["landmark"]
+    assert set(rows[0]["terms"]) == {"landmark", "pixel", "size", "emotion", "identity", "total"}
+    with torch.no_grad():
+        faces, ibug68, styles = data.pick(torch.arange(3))
+        va = torch.tensor([[0.5, 0.5]]).expand(3, 2)
+        lips = FormulaCritics().points(faces, ibug68).lips
+        edited = whole(styles, va, lips)
+        torch.testing.assert_close(edited.faces, whole.draw(styles + edited.d_emotion + edited.d_lip))
+        assert whole(styles, va).d_lip is None
+    untouched = network()
+    before = kept(untouched.generator)
+    run(LipTask(untouched, FormulaCritics(), data, FAST, tune_generator=False), 3, tmp_path)
+    assert same(untouched.generator, before)
+
+
+def test_the_terms_of_a_step_add_up_with_the_papers_weights(tmp_path: Path) -> None:
+    task = LipTask(network(), FormulaCritics(), sources(), FAST)
+    terms = task.step(0, torch.Generator().manual_seed(0))
+    weights = {"landmark": 1, "pixel": 5, "size": 0.03, "emotion": 0.2, "identity": 1.5}
+    assert float(terms["total"]) == pytest.approx(sum(weights[n] * float(terms[n]) for n in weights), rel=1e-5)
+    assert steps_of(EditConfig(), 1000) == 2500  # ten epochs, four a step
+
+
+def test_a_run_goes_on_where_it_was_cut(tmp_path: Path, one_thread: None) -> None:
+    def learnt(folder: Path, cut: bool) -> dict[str, Tensor]:
+        whole = network()
+        task = LipTask(whole, FormulaCritics(), sources(), FAST)
+        if cut:
+            step = task.step
+
+            def killed(number: int, draws: torch.Generator) -> dict[str, Tensor]:
+                if number == 5:
+                    raise KeyboardInterrupt
+                return step(number, draws)
+
+            task.step = killed  # type: ignore[method-assign]
+            with pytest.raises(KeyboardInterrupt):
+                run(task, 8, folder, checkpoint_every=4)
+            assert (folder / "lips.pt").exists()
+            whole = network()
+            task = LipTask(whole, FormulaCritics(), sources(), FAST)
+        run(task, 8, folder, checkpoint_every=4)
+        assert not (folder / "lips.pt").exists()
+        return kept(whole)
+
+    straight, resumed = learnt(tmp_path / "a", False), learnt(tmp_path / "b", True)
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+def test_foreign_checkpoints_and_infinite_losses_end_with_a_sentence(tmp_path: Path) -> None:
+    torch.save({"version": 1, "task": "lips", "done": 3, "modules": {}, "optimizers": {}}, tmp_path / "lips.pt")
+    with pytest.raises(UserError, match="belongs to another training"):
+        run(LipTask(network(), FormulaCritics(), sources(), FAST), 4, tmp_path)
+    (tmp_path / "lips.pt").write_bytes(b"half")
+    with pytest.raises(UserError, match="damaged"):
+        run(LipTask(network(), FormulaCritics(), sources(), FAST), 4, tmp_path)
+    (tmp_path / "lips.pt").unlink()
+    broken = sources()
+    broken.styles[:] = float("nan")
+    with pytest.raises(UserError, match="'lips' stopped at step 1: the loss"):
+        run(LipTask(network(), FormulaCritics(), broken, FAST), 1, tmp_path)
+
+
+def test_adversarial_training_learns_the_colour_of_its_pictures(tmp_path: Path, one_thread: None) -> None:
+    torch.manual_seed(0)
+    size = StyleGAN2Size(resolution=8, channel_base=64, channel_max=8, style_dim=8, mapping_layers=2)
+    images = torch.full((32, 8, 8, 3), 200, dtype=torch.uint8)
+    images[..., 2] = 40
+    images += torch.randint(0, 20, images.shape, dtype=torch.uint8)
+    drawn = StyleGAN2(size)
+    config = AdversarialConfig(batch=4, r1=1.0, r1_every=4, path=2.0, path_every=4, average_kimg=0.05)
+    task = AdversarialTask(drawn, images, config)
+    rows = run(task, 120, tmp_path)
+    assert {"judge", "generator", "r1", "path", "fooled", "trusted"} <= set(rows[0]["terms"])
+    with torch.no_grad():
+        colours = to_images(task.average(torch.randn(16, SIZE.style_dim))).mean((0, 1, 2))
+    assert colours[0] > 0.6 and colours[2] < 0.4
+    assert task.average.mapping.w_avg.abs().sum() > 0
+
+
+def test_gradient_penalty_is_the_squared_slope() -> None:
+    torch.manual_seed(0)
+    task = AdversarialTask(StyleGAN2(SIZE), torch.zeros(4, 16, 16, 3, dtype=torch.uint8), AdversarialConfig(batch=4))
+    real = torch.randn(4, 3, 16, 16)
+    terms = task._judge_step(real.clone(), torch.Generator().manual_seed(0), 0)
+    torch.manual_seed(0)
+    fresh = AdversarialTask(StyleGAN2(SIZE), torch.zeros(4, 16, 16, 3, dtype=torch.uint8), AdversarialConfig(batch=4))
+    x = real.double().requires_grad_()
+    (slope,) = torch.autograd.grad(fresh.judge.double()(x).sum(), x)
+    assert float(terms["r1"]) == pytest.approx(slope.square().sum((1, 2, 3)).mean().item(), rel=1e-3)
+
+
+def test_inversion_finds_styles_and_pivotal_tuning_draws_them_better(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    drawn = StyleGAN2(SIZE).requires_grad_(False)
+    drawn.mapping.track(drawn.mapping(torch.randn(64, SIZE.style_dim)), decay=0.0)
+    target = to_images(drawn.synthesis(drawn.mapping(torch.randn(2, SIZE.style_dim)))).detach()
+    mean = to_images(drawn.synthesis(drawn.mapping.w_avg[None])).detach()
+    styles = invert(drawn, target, 40, perceptual=lambda a, b: (a - b).abs().mean((1, 2, 3)))
+    off = (to_images(drawn.synthesis(styles)) - target).abs().mean()
+    assert off < 0.5 * (mean - target).abs().mean() and not styles.requires_grad
+    faces = (target * 255).round().byte().flip(2)  # something that the styles do not draw
+    before = (to_images(drawn.synthesis(styles)) - faces.float() / 255).abs().mean()
+    mapping = kept(drawn.mapping)
+    rows = run(PivotalTask(drawn, faces, styles, batch=2, rate=3e-3), 40, tmp_path)
+    after = (to_images(drawn.synthesis(styles)) - faces.float() / 255).abs().mean()
+    assert after < 0.8 * before and same(drawn.mapping, mapping)
+    assert rows[-1]["terms"]["locality"] > 0
+
+
+def test_small_encoder_and_critics_learn(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    data = sources(8)
+    drawn = StyleGAN2(SIZE)
+    encoder = SmallEncoder(SIZE, 8)
+    rows = run(EncoderTask(encoder, drawn, data.faces, batch=2), 5, tmp_path)
+    assert set(rows[0]["terms"]) == {"recorded", "drawn", "spread"}
+    assert encoder(data.faces.float() / 255).shape == (8, SIZE.styles, SIZE.style_dim)
+    critics = SmallCritics(people=4, width=8)
+    va, person = torch.rand(8, 2), torch.arange(8) % 4
+    task = CriticsTask(critics, data.faces, data.ibug68, va, person, steps=40, batch=2)
+    rows = run(task, 40, tmp_path)
+    assert rows[-1]["terms"]["maps"] < 0.8 * rows[0]["terms"]["maps"]
+    with torch.no_grad():
+        faces = data.faces.float() / 255
+        found = critics.eval().points(faces, data.ibug68)
+        assert found.lips.shape == (8, 20, 64, 64) and found.points.shape == (8, 68, 2)
+        torch.testing.assert_close(critics.identity(faces, data.ibug68).norm(dim=1), torch.ones(8))
+    assert true_maps(torch.zeros(1, 1, 2))[0, 0, 31:33, 31:33].min() > 0.8
