@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from scipy.ndimage import map_coordinates
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _expressive import LAYOUT, Expressive, read_clip
@@ -84,7 +84,7 @@ def predictors(clip: Expressive) -> tuple[list[str], np.ndarray]:
 
 def symmetric(moves: np.ndarray, face: np.ndarray) -> np.ndarray:
     """[..., 478, 3] moves averaged over the two halves of a face [478, 3]; x becomes "away from the midline"."""
-    twin = cKDTree(face).query(face * [-1, 1, 1])[1]
+    twin = KDTree(face).query(face * [-1, 1, 1])[1]
     outward = moves * np.stack([np.sign(face[:, 0]), np.ones(len(face)), np.ones(len(face))], 1)
     return (outward + outward[..., twin, :]) / 2
 

@@ -19,7 +19,13 @@ def bowl(radius: float = 3.0) -> Relight:
     """A part of a sphere that faces the viewer."""
     x, y = (torch.from_numpy(a) for a in GRID.coordinates())
     depth = (radius**2 - x**2 - y**2).sqrt()
-    return Relight(torch.stack([-x / depth, -y / depth]).float(), torch.ones(1, GRID.height, GRID.width))
+    slopes = torch.stack([-x / depth, -y / depth]).float()
+    return Relight(slopes, slopes, torch.ones(1, GRID.height, GRID.width))
+
+
+def flat_face() -> Relight:
+    zeros = torch.zeros(2, GRID.height, GRID.width)
+    return Relight(zeros, zeros, torch.ones(1, GRID.height, GRID.width))
 
 
 def none(*shape: int) -> torch.Tensor:
@@ -51,7 +57,7 @@ def test_squeezed_skin_swells() -> None:
     x, _ = (torch.from_numpy(a).float() for a in GRID.coordinates())
     moves = none(2)
     moves[0, 0] = -0.15 * torch.exp(-((x / 0.3) ** 2)) * x / 0.3  # towards the middle from both sides
-    flat = Relight(torch.zeros(2, *x.shape), torch.ones(1, *x.shape))
+    flat = flat_face()
     slopes, _ = flat.turned(moves, none(1), GRID)
     middle = GRID.height // 2
     assert slopes[0, 0, middle, middle - 12] > 0.02 and slopes[0, 0, middle, middle + 12] < -0.02
@@ -60,7 +66,7 @@ def test_squeezed_skin_swells() -> None:
 def test_a_fold_shows_the_side_that_the_light_comes_from() -> None:
     """A horizontal groove: lit from above its lower wall is light, lit from below its upper wall."""
     _, y = (torch.from_numpy(a).float() for a in GRID.coordinates())
-    flat = Relight(torch.zeros(2, *y.shape), torch.ones(1, *y.shape))
+    flat = flat_face()
     folds = -0.01 * torch.exp(-0.5 * (y / 0.05) ** 2)[None, None]
     slopes, above = flat.turned(none(2), folds, GRID)
     upper, lower = (int((0.05 * s + 1) / PITCH) for s in (-1, 1))

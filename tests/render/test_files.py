@@ -47,7 +47,7 @@ def test_rate_is_exact(tmp_path: Path, fps: Fraction) -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 48), (63, 47), (64, 47)])
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov", "a.webm"])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov", "a.webm", "a.avi"])
 def test_colours_and_odd_sizes(tmp_path: Path, size: tuple[int, int], name: str) -> None:
     with VideoWriter(tmp_path / name, *size, Fraction(25)) as writer:
         for _ in range(3):
@@ -128,7 +128,7 @@ def test_refusals(tmp_path: Path, avatar, talk) -> None:
     (tmp_path / "full" / "notes.txt").write_bytes(b"mine")
     cases = [
         (dict(), "nothing to write"),
-        (dict(video=tmp_path / "a.avi"), "a name for video"),
+        (dict(video=tmp_path / "a.gif"), "a name for video"),
         (dict(video=tmp_path / "a.mp4", background="transparent"), "transparent video"),
         (dict(video=tmp_path / "full"), "a name for video"),
         (dict(video=tmp_path / "a.mp4", seconds=0.0), "positive"),

@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "subject folder to avatar file",
     "report": "how a training run goes or went: its page, anew from its record",
     "render": "avatar file and speech to video, with emotion",
+    "faces": "emotional faces from a picture, a clip or a subject, as training makes them; sheets over the circumplex",
     "say": "text to speech, with the times of its words and sounds; voices, curated sentences and their coverage",
     "evaluate": "the paper's three scenarios on held-out frames: tables, plots and a page",
     "compare": "score anyone's frames or videos of a subject beside each other, in one table",

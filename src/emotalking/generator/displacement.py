@@ -107,6 +107,8 @@ class FaceMap:
     """Signed distance from the midline (the viewer's right is positive)."""
     v: Float[np.ndarray, "H W"]
     """Height on the table's face, whose brows, mouth and chin lie at the anchors."""
+    radius: Float[np.ndarray, "H W"]
+    """Distance from the face's middle in multiples of the oval's there."""
     inside: Float[np.ndarray, "H W"]
     """1 on the face, falling to 0 at the outer ring."""
     off_lips: Float[np.ndarray, "H W"]
@@ -151,6 +153,7 @@ def face_map(template: FaceTemplate, grid: TemplateGrid, anchors: dict[str, floa
         y=y,
         u=u,
         v=v,
+        radius=rho,
         inside=1 - smoothstep(rho, *OVAL_FADE),
         off_lips=smoothstep(lips_distance, 0.0, LIPS_CLEARANCE),
         off_eyes=smoothstep(eyes, 0.0, EYES_CLEARANCE),

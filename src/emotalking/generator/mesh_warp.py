@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from emotalking.generator.displacement import edge_basis, face_map, skin_basis, template_grid
+from emotalking.generator.displacement import USUAL_OPENING, edge_basis, face_map, skin_basis, template_grid
 from emotalking.generator.expressions import coefficients, load_expressions
 from emotalking.generator.eyes import PATCH_HALF, EyeIndices, pin_eyeballs
 from emotalking.generator.protocol import GeneratedFaces
@@ -26,6 +26,8 @@ from emotalking.generator.template import RINGS, build_template, eye_loop
 from emotalking.subject.layouts import FaceLayout, Label
 
 INVERSION_STEPS = 4
+LEAST_OPENING = 0.6
+"""Share of the usual eye's opening below which eyes are taken for closing, whatever the neutral face says."""
 FINE_FIELD_BELOW = 384
 """Image height in pixels under which the field is computed at every pixel instead of every second one."""
 
@@ -116,7 +118,10 @@ class MeshWarp:
             "is_lid": torch.tensor([float(name in table.lids) for name in table.columns]),
             "eyes": eyes,
             "oval": torch.tensor(layout.oval),
-            "openness": _openness(torch.from_numpy(template.points[None, : len(shape)])[:, eyes]),
+            # A face that is known from one picture with shut eyes still has eyes that open.
+            "openness": _openness(torch.from_numpy(template.points[None, : len(shape)])[:, eyes]).clamp(
+                min=LEAST_OPENING * USUAL_OPENING
+            ),
         }
 
     @property

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from emotalking.generator.shading import COLOUR
 from emotalking.subject.layouts import Label
 
 
@@ -30,7 +31,7 @@ def remap(
     log_gain = log_gain[..., :height, :width]
     where = _sources(flow, height, width)
     new = F.grid_sample(torch.cat([images, skin], 1), where, mode="bicubic", padding_mode="border", align_corners=False)
-    gain = torch.exp(log_gain * new[:, 3:].clamp(0, 1))
+    gain = torch.exp(log_gain * new[:, 3:].clamp(0, 1) * new.new_tensor(COLOUR)[:, None, None])
     moved_labels = F.grid_sample(
         labels[:, None].to(images.dtype), where, mode="nearest", padding_mode="border", align_corners=False
     )

@@ -16,18 +16,25 @@ from scipy.interpolate import LinearNDInterpolator
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from emotalking.generator.displacement import PITCH, FaceMap, TemplateGrid, polyline_distance
+from emotalking.generator.displacement import PITCH, FaceMap, TemplateGrid, polyline_distance, smoothstep
 from emotalking.generator.expressions import ExpressionTable
 from emotalking.generator.template import FaceTemplate
 
-SURFACE_SIGMA = 0.06
-"""Smoothing of the neutral surface, in eye-centre distances, as all lengths here: landmarks are coarse and noisy."""
+SURFACE_SIGMA, SKULL_SIGMA = 0.06, 0.15
+"""Smoothing of the neutral surface, in eye-centre distances, as all lengths here: of what the light is read from, since
+landmarks are coarse; and of what skin slides over, since the tip of the nose moves with its skin."""
 THICKNESS = 0.10
-"""Skin and what moves with it: it swells by this times the share by which it is pushed together."""
-SWELL_SIGMA = 0.05
+"""Skin and what moves with it: it swells by this times the share by which it is pushed together. Stretched skin does
+not sink as far: it rests on bone and teeth."""
+SWELL_SIGMA = 0.06
 """Smoothing of the swelling: thick skin does not fold at every line."""
 CAVITY_SIGMA, CAVITY_SHADE = 0.07, 8.0
-"""Hollows see less of the surroundings: log-gain for each unit that the skin lies below the mean of its vicinity."""
+"""Folds see less of the surroundings: log-gain for each unit that they lie below the mean of their vicinity."""
+OUTLINE_FADE = (0.86, 1.05)
+"""Radii, in multiples of the face oval's, between which relighting ends: the mesh does not know how jaws turn away."""
+COLOUR = (0.8, 1.05, 1.15)
+"""Log-gain of red, green and blue for a mean of 1: light that has gone through skin is red, so that shade on skin is
+redder than shade on paper (Jensen et al., 2001; the amounts are an assumption)."""
 AMBIENT = 0.35
 """The least light on a surface, relative to one that faces the viewer: nothing on a face is black."""
 MOST = 0.28
@@ -83,6 +90,8 @@ class Relight:
 
     slopes: Float[Tensor, "2 H W"]
     """Of the resting face."""
+    skull: Float[Tensor, "2 H W"]
+    """Of the smooth surface under the skin."""
     skin: Float[Tensor, "1 H W"]
     """1 where the skin is relit: not on the lips and eyeballs, not beyond the face."""
 
@@ -93,20 +102,19 @@ class Relight:
         used = np.setdiff1d(np.arange(len(template.points)), holes)
         surface = LinearNDInterpolator(template.points[used], template.depth[used])
         depth = np.nan_to_num(surface(face.x, face.y), nan=float(template.depth.min()))
-        smooth = gaussian_filter(depth, SURFACE_SIGMA / PITCH, mode="nearest")
-        down, right = np.gradient(smooth, PITCH)
+        slopes, skull = (_slopes(gaussian_filter(depth, sigma / PITCH)) for sigma in (SURFACE_SIGMA, SKULL_SIGMA))
         # Eyeballs and lips are not skin; the eyes' fade is wide, since lashes are not to be relit.
-        skin = face.inside * face.off_lips * face.off_eyes**0.5
-        return cls(torch.from_numpy(np.stack([right, down]).astype(np.float32)), torch.from_numpy(skin[None]).float())
+        skin = (1 - smoothstep(face.radius, *OUTLINE_FADE)) * face.off_lips * face.off_eyes**0.5
+        return cls(slopes, skull, torch.from_numpy(skin[None]).float())
 
     def to(self, device: torch.device | str) -> None:
         """Move the maps."""
-        self.slopes, self.skin = self.slopes.to(device), self.skin.to(device)
+        self.slopes, self.skull, self.skin = (t.to(device) for t in (self.slopes, self.skull, self.skin))
 
     def turned(
         self, moves: Float[Tensor, "B 2 H W"], folds: Float[Tensor, "B 1 H W"], grid: TemplateGrid
     ) -> tuple[Float[Tensor, "B 2 H W"], Float[Tensor, "B 1 H W"]]:
-        """Slopes under an expression, and how far each point lies above the mean of its vicinity.
+        """Slopes under an expression, and how far folds lie above the mean of their vicinity.
 
         Args:
             moves: of the skin (x right, y down).
@@ -115,13 +123,14 @@ class Relight:
         """
         squeezed = -torch.gradient(moves[:, 0], spacing=PITCH, dim=2)[0]
         squeezed = squeezed - torch.gradient(moves[:, 1], spacing=PITCH, dim=1)[0]
-        height = THICKNESS * _blur(squeezed[:, None], SWELL_SIGMA) * self.skin + folds
+        height = THICKNESS * _blur(squeezed[:, None].clamp(min=0) * self.skin, SWELL_SIGMA) + folds
         where = moves.permute(0, 2, 3, 1) / moves.new_tensor(grid.size) * 2 + _plane(grid, moves)
-        slopes = F.grid_sample(
-            self.slopes.expand(len(moves), -1, -1, -1), where, padding_mode="border", align_corners=True
+        slid = F.grid_sample(
+            self.skull.expand(len(moves), -1, -1, -1), where, padding_mode="border", align_corners=True
         )
         right, down = (torch.gradient(height[:, 0], spacing=PITCH, dim=d)[0] for d in (2, 1))
-        return slopes + torch.stack([right, down], 1), height - _blur(height, CAVITY_SIGMA)
+        slopes = self.slopes + slid - self.skull + torch.stack([right, down], 1)
+        return slopes, folds - _blur(folds, CAVITY_SIGMA)
 
     def gain(
         self, slopes: Float[Tensor, "B 2 H W"], above: Float[Tensor, "B 1 H W"], light: Float[Tensor, "B 4"]
@@ -177,6 +186,11 @@ def fit_light(
 def unit_normals(slopes: Float[Tensor, "b 2 H W"]) -> Float[Tensor, "b 3 H W"]:
     """Normals (x right, y down, z to the viewer) of a surface with these slopes."""
     return torch.cat([-slopes, torch.ones_like(slopes[:, :1])], 1) * (1 + slopes.square().sum(1, keepdim=True)).rsqrt()
+
+
+def _slopes(depth: Float[np.ndarray, "H W"]) -> Float[Tensor, "2 H W"]:
+    down, right = np.gradient(depth, PITCH)
+    return torch.from_numpy(np.stack([right, down]).astype(np.float32))
 
 
 def _plane(grid: TemplateGrid, like: Tensor) -> Float[Tensor, "1 H W 2"]:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from emotalking.render.writer import checked_scratch
 
 _MARGIN = 6
-_PAPER, _INK, _CHECKS = (255, 255, 255), (40, 40, 40), (204, 238)
+_PAPER, _INK, _AXES, _CHECKS = (255, 255, 255), (40, 40, 40), (190, 190, 190), (204, 238)
 
 
 def contact_sheet(
@@ -53,6 +53,49 @@ def contact_sheet(
             draw.text(
                 (x + cell / 2, y + cell + line / 2), _fitted(captions[index], font, cell), _INK, font, anchor="mm"
             )
+    return np.asarray(sheet).copy()
+
+
+def circumplex_sheet(
+    images: Sequence[UInt8[np.ndarray, "_ _ _"]],
+    places: Sequence[tuple[float, float]],
+    captions: Sequence[str],
+    *,
+    cell: int = 256,
+    spacing: float = 0.36,
+    title: str = "",
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Pictures at their places on the valence/arousal plane: pleasant to the right, excited to the top.
+
+    Args:
+        images: RGB, each scaled to fit a square of ``cell`` pixels.
+        places: valence and arousal of each.
+        captions: one line each.
+        cell: pixels.
+        spacing: units of the plane that a picture takes: the least distance of two places along an axis.
+        title: a line above everything.
+    """
+    if not len(images) == len(places) == len(captions) > 0:
+        raise ValueError(f"expected as many images as places and captions, got {len(images)}, {len(places)}")
+    letters = max(11, cell // 16)
+    font, line = ImageFont.load_default(letters), round(letters * 1.6)
+    head = round(letters * 2.4) if title else 0
+    pitch = (cell + _MARGIN) / spacing, (cell + line + _MARGIN) / spacing
+    reach = [max(abs(place[axis]) for place in places) for axis in (0, 1)]
+    half = [round(reach[k] * pitch[k] + (cell + (line if k else 0)) / 2) + _MARGIN for k in (0, 1)]
+    sheet = Image.new("RGB", (2 * half[0], 2 * half[1] + head), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((_MARGIN, _MARGIN + head / 2), title, _INK, ImageFont.load_default(round(letters * 1.3)), anchor="lm")
+    middle = (half[0], half[1] + head)
+    draw.line((0, middle[1], 2 * half[0], middle[1]), _AXES, 2)
+    draw.line((middle[0], head, middle[0], 2 * half[1] + head), _AXES, 2)
+    for image, (valence, arousal), caption in zip(images, places, captions, strict=True):
+        x = round(middle[0] + valence * pitch[0] - cell / 2)
+        y = round(middle[1] - arousal * pitch[1] - (cell + line) / 2)
+        picture = ImageOps.contain(opaque(image), (cell, cell), Image.Resampling.LANCZOS)
+        draw.rectangle((x - 2, y - 2, x + cell + 1, y + cell + line), _PAPER)
+        sheet.paste(picture, (x + (cell - picture.width) // 2, y + (cell - picture.height) // 2))
+        draw.text((x + cell / 2, y + cell + line / 2), _fitted(caption, font, cell), _INK, font, anchor="mm")
     return np.asarray(sheet).copy()
 
 

@@ -40,6 +40,7 @@ _CODECS = {
     (".mp4", False): _Codec("libx264", "yuv420p", "aac", {"crf": "16", "preset": "medium"}, False),
     (".mov", False): _Codec("libx264", "yuv420p", "aac", {"crf": "16", "preset": "medium"}, False),
     (".mkv", False): _Codec("libx264", "yuv420p", "aac", {"crf": "16", "preset": "medium"}, False),
+    (".avi", False): _Codec("ffv1", "bgr0", "pcm_s16le", {}, False),
     (".webm", False): _Codec("libvpx-vp9", "yuv420p", "libopus", {"crf": "20", "b": "0", "cpu-used": "4"}, False),
     (".mov", True): _Codec("prores_ks", "yuva444p10le", "aac", {"profile": "4444"}, True),
     (".webm", True): _Codec("libvpx-vp9", "yuva420p", "libopus", {"crf": "20", "b": "0", "cpu-used": "4"}, True),
@@ -68,7 +69,8 @@ class VideoWriter:
     Use as a context manager: an exception inside leaves nothing behind and an existing file untouched.
 
     Args:
-        path: .mp4, .mov, .mkv (H.264, crf 16, yuv420p) or .webm (VP9); with transparency .mov (ProRes 4444), .webm.
+        path: .mp4, .mov, .mkv (H.264, crf 16, yuv420p), .webm (VP9) or .avi (FFV1 and PCM, without loss); with
+            transparency .mov (ProRes 4444), .webm.
         width: pixels; odd sizes are padded by repeating the last column.
         height: pixels, likewise.
         fps: exact frame rate [Hz].
