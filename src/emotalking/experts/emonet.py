@@ -17,6 +17,7 @@ from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor, nn
 
 from emotalking.experts.crops import Square, batches
+from emotalking.experts.hourglass import Block, Hourglass
 from emotalking.experts.registry import model_path
 from emotalking.experts.weights import load_frozen
 
@@ -33,49 +34,7 @@ Deviation: the authors' demonstration prints "fear" for the last. Reason: their 
 BATCH = 8
 """Faces that go through the network together: enough to keep a GPU busy, little memory."""
 
-_HOURGLASSES, _DEPTH, _CHANNELS = 2, 4, 256
-
-
-class _Block(nn.Module):
-    """Three 3x3 convolutions whose outputs are stacked, around a shortcut (FAN's hierarchical block)."""
-
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__()
-        half, quarter = channels_out // 2, channels_out // 4
-        self.bn1 = nn.BatchNorm2d(channels_in)
-        self.conv1 = nn.Conv2d(channels_in, half, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(half)
-        self.conv2 = nn.Conv2d(half, quarter, 3, padding=1, bias=False)
-        self.bn3 = nn.BatchNorm2d(quarter)
-        self.conv3 = nn.Conv2d(quarter, quarter, 3, padding=1, bias=False)
-        self.downsample = None
-        if channels_in != channels_out:
-            self.downsample = nn.Sequential(
-                nn.BatchNorm2d(channels_in), nn.ReLU(), nn.Conv2d(channels_in, channels_out, 1, bias=False)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        first = self.conv1(self.bn1(x).relu())
-        second = self.conv2(self.bn2(first).relu())
-        third = self.conv3(self.bn3(second).relu())
-        return torch.cat([first, second, third], 1) + (x if self.downsample is None else self.downsample(x))
-
-
-class _Hourglass(nn.Module):
-    """Down by halves and up again, with a branch kept at every size; level 4 is the outermost."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        for level in range(_DEPTH, 0, -1):
-            for name in ("b1", "b2", "b3"):
-                self.add_module(f"{name}_{level}", _Block(_CHANNELS, _CHANNELS))
-        self.b2_plus_1 = _Block(_CHANNELS, _CHANNELS)
-
-    def forward(self, x: Tensor, level: int = _DEPTH) -> Tensor:
-        kept = self.get_submodule(f"b1_{level}")(x)
-        low = self.get_submodule(f"b2_{level}")(F.max_pool2d(x, 2))
-        low = self.forward(low, level - 1) if level > 1 else self.b2_plus_1(low)
-        return kept + F.interpolate(self.get_submodule(f"b3_{level}")(low), scale_factor=2.0)
+_HOURGLASSES, _CHANNELS = 2, 256
 
 
 @dataclass(frozen=True)
@@ -98,19 +57,19 @@ class EmoNet(nn.Module):
         self.expressions = FIVE_EXPRESSIONS if expressions == len(FIVE_EXPRESSIONS) else EXPRESSIONS
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3)
         self.bn1 = nn.BatchNorm2d(64)
-        self.conv2 = _Block(64, 128)
-        self.conv3 = _Block(128, 128)
-        self.conv4 = _Block(128, _CHANNELS)
+        self.conv2 = Block(64, 128)
+        self.conv3 = Block(128, 128)
+        self.conv4 = Block(128, _CHANNELS)
         for i in range(_HOURGLASSES):
-            self.add_module(f"m{i}", _Hourglass())
-            self.add_module(f"top_m_{i}", _Block(_CHANNELS, _CHANNELS))
+            self.add_module(f"m{i}", Hourglass(_CHANNELS, F.max_pool2d))
+            self.add_module(f"top_m_{i}", Block(_CHANNELS, _CHANNELS))
             self.add_module(f"conv_last{i}", nn.Conv2d(_CHANNELS, _CHANNELS, 1))
             self.add_module(f"bn_end{i}", nn.BatchNorm2d(_CHANNELS))
             self.add_module(f"l{i}", nn.Conv2d(_CHANNELS, LANDMARKS, 1))
         self.bl0 = nn.Conv2d(_CHANNELS, _CHANNELS, 1)
         self.al0 = nn.Conv2d(LANDMARKS, _CHANNELS, 1)
         self.conv1x1_input_emo_2 = nn.Conv2d((_HOURGLASSES + 1) * _CHANNELS, _CHANNELS, 1)
-        halvings = (layer for _ in range(4) for layer in (_Block(_CHANNELS, _CHANNELS), nn.MaxPool2d(2)))
+        halvings = (layer for _ in range(4) for layer in (Block(_CHANNELS, _CHANNELS), nn.MaxPool2d(2)))
         self.emo_net_2 = nn.Sequential(*halvings)
         self.emo_fc_2 = nn.Sequential(
             nn.Linear(_CHANNELS, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, len(self.expressions) + 2)

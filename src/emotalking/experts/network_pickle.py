@@ -130,6 +130,8 @@ class _Array(_Inert):
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, by_columns, content = state
+        if isinstance(content, str):  # as Python 2 wrote bytes
+            content = content.encode("latin1")
         if not isinstance(dtype, _DType) or not isinstance(content, bytes):
             raise pickle.UnpicklingError("an array of other things than numbers")
         self.tensor = torch.from_numpy(dtype.read(content, shape, bool(by_columns)))
@@ -200,7 +202,7 @@ class _Reader(pickle.Unpickler):
     """pickle's machine with the list of globals in the place of Python's modules."""
 
     def __init__(self, file: Any) -> None:
-        super().__init__(file)
+        super().__init__(file, encoding="latin1")
         self._globals = _globals()
 
     def find_class(self, module: str, name: str) -> Any:
@@ -221,11 +223,30 @@ def read_network_pickle(path: Path) -> dict[str, PickledNetwork]:
         UserError: if the file names a global that is not on the list (which is told), is cut short, or holds
             something else.
     """
+    return _read(path, _networks, "pickle of StyleGAN2's networks")
+
+
+def read_arrays(path: Path) -> dict[str, Tensor]:
+    """Names and tensors of a pickled dict of numpy arrays, as Python 2 or 3 wrote it; nothing in the file is run.
+
+    Raises:
+        UserError: as :func:`read_network_pickle`.
+    """
+
+    def arrays(content: Any) -> dict[str, Tensor]:
+        if not isinstance(content, dict) or not all(isinstance(value, _Array) for value in content.values()):
+            raise ValueError("no dict of arrays")
+        return {str(name): value.tensor for name, value in content.items()}
+
+    return _read(path, arrays, "pickle of named arrays")
+
+
+def _read(path: Path, take: Callable[[Any], Any], kind: str) -> Any:
+    """What a file holds, or one sentence."""
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, about the kind of storage in which these files are written
-            content = _Reader(file).load()
-        return _networks(content)
+            return take(_Reader(file).load())
     except _Forbidden as error:
         raise UserError(
             f"{path} asks for {error}, which has no place among weights and could run code, so it was not opened: give"
@@ -235,7 +256,7 @@ def read_network_pickle(path: Path) -> dict[str, PickledNetwork]:
         if isinstance(error, pickle.UnpicklingError) and "nsupported" in str(error):
             trouble = "hides Python objects that could run code inside a tensor, so it was not opened"
         else:
-            trouble = "is damaged, cut short or no pickle of StyleGAN2's networks"
+            trouble = f"is damaged, cut short or no {kind}"
         raise UserError(f"{path} {trouble}: give the published file.") from error
 
 

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from emotalking.errors import UserError
+from emotalking.experts.network_pickle import read_arrays
+from emotalking.experts.torchscript import read_torchscript
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -43,16 +45,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Args:
         path: what ``torch.save`` wrote (both formats of it), a state dict or a dict that holds one as ``state_dict``;
-            ``.npz`` with one array a tensor, or ``.safetensors``. The prefix ``module.`` of ``DataParallel`` is
+            ``.npz`` with one array a tensor, ``.safetensors``, a pickled dict of arrays (``.pkl``), or a TorchScript
+            archive named ``.zip``, whose program is left alone. The prefix ``module.`` of ``DataParallel`` is
             taken off if all names carry it.
 
     Returns:
         Tensors on the CPU; floating ones as float32.
 
     Raises:
-        UserError: if the file is cut short, is TorchScript, or holds anything but tensors and plain values.
+        UserError: if the file is cut short, is TorchScript by another name, or holds anything but tensors and plain
+            values.
     """
-    readers: dict[str, Callable[[Path], Any]] = {".npz": _read_npz, ".safetensors": _read_safetensors}
+    readers: dict[str, Callable[[Path], Any]] = {
+        ".npz": _read_npz,
+        ".safetensors": _read_safetensors,
+        ".pkl": read_arrays,
+        ".zip": read_torchscript,
+    }
     content = readers.get(path.suffix, read_torch)(path)
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
