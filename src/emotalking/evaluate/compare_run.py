@@ -12,7 +12,7 @@ from emotalking.evaluate.judges import Judges
 from emotalking.evaluate.provenance import file_sha256, provenance
 from emotalking.evaluate.scenarios import judge_names
 from emotalking.evaluate.sounds import sounds_to_speak
-from emotalking.evaluate.systems import RECORDING, open_system
+from emotalking.evaluate.systems import RECORDING, is_avatar, open_system
 from emotalking.evaluate.unseen import Unseen, open_unseen, to_same_length
 from emotalking.progress import bar
 from emotalking.subject import Subject
@@ -55,7 +55,7 @@ def run_comparison(
     else:
         opened = []
         for name, path in systems.items():
-            made_here = path == RECORDING or path.lower().endswith(".safetensors")
+            made_here = path == RECORDING or is_avatar(path)
             chosen = start.get(name, None if made_here else start.get(""))
             opened.append(open_system(name, path, subject, device, chosen))
     who = Judges.open(

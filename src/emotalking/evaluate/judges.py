@@ -19,13 +19,11 @@ from emotalking.errors import UserError
 from emotalking.evaluate.identity import IdentityJudge
 from emotalking.experts.emonet import SIZE, EmoNetJudge, emonet_square
 from emotalking.experts.face_recogniser import DlibRecogniser
-from emotalking.experts.lpips import Backbone, Lpips
+from emotalking.experts.lpips import BACKBONES, Lpips
 from emotalking.experts.registry import models
 from emotalking.speech.sync_expert import EXPERT_FILE, SyncExpert, open_expert
 from emotalking.subject import Subject
 
-LPIPS_BACKBONES: tuple[Backbone, ...] = ("alex", "vgg", "squeeze")
-"""The paper measures with "alex"; of these "auto" takes the first whose weights are there."""
 CIRCUMPLEX_CLASSES: dict[str, str] = {
     "neutral": "neutral",
     "happy": "happy",
@@ -245,11 +243,11 @@ def _open_lpips(which: str) -> tuple[Lpips | None, str]:
     if which == "none":
         return None, Judges.no_lpips
     if which != "auto":
-        for backbone in LPIPS_BACKBONES:
+        for backbone in BACKBONES:
             if backbone == which:
                 return Lpips.open(backbone), ""
-        raise UserError(f"there is no LPIPS backbone '{which}': give auto, none, {', '.join(LPIPS_BACKBONES)}.")
-    for backbone in LPIPS_BACKBONES:
+        raise UserError(f"there is no LPIPS backbone '{which}': give auto, none, {', '.join(BACKBONES)}.")
+    for backbone in BACKBONES:
         try:
             return Lpips.open(backbone), ""
         except UserError:

@@ -210,7 +210,7 @@ def open_system(name: str, path: str, subject: Subject, device: torch.device, st
     """
     if path == RECORDING:
         source: Source = RecordingSource(subject)
-    elif path.lower().endswith(".safetensors") and Path(path).is_file():
+    elif is_avatar(path):
         source = AvatarSource(Path(path), subject, device)
     else:
         source = open_frames(name, path, subject)
@@ -219,6 +219,11 @@ def open_system(name: str, path: str, subject: Subject, device: torch.device, st
             raise UserError(f"--start is for frames and videos, and {name} is made from the subject itself: leave it.")
         return System(name, path, source, source.numbers())
     return System(name, path, source, _truth_of(source.numbers(), subject, start, f"{name} ({path})"))
+
+
+def is_avatar(path: str) -> bool:
+    """Whether ``path`` means an avatar file; a folder may well be called like one."""
+    return path.lower().endswith(".safetensors") and Path(path).is_file()
 
 
 def open_frames(name: str, path: str, subject: Subject) -> FolderSource | VideoSource:

@@ -13,7 +13,7 @@ from emotalking.errors import UserError
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion
 from emotalking.evaluate.score import Stopwatch
 from emotalking.evaluate.sounds import Speech
-from emotalking.evaluate.systems import RECORDING, Picture, System, open_frames
+from emotalking.evaluate.systems import RECORDING, Picture, System, is_avatar, open_frames
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
 from emotalking.render.player import Player
@@ -95,7 +95,7 @@ def open_unseen(name: str, path: str, subject: Subject, device: torch.device, un
     """
     if path == RECORDING:
         raise UserError(f"nobody was recorded saying {unseen.speech.name}: leave {name}=recording out, or --audio.")
-    if path.lower().endswith(".safetensors") and Path(path).is_file():
+    if is_avatar(path):
         source = SpokenSource(Path(path), subject, unseen, device)
     else:
         source = open_frames(name, path, subject)

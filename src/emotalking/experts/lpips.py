@@ -16,6 +16,8 @@ from emotalking.experts.registry import model_path
 from emotalking.experts.weights import load_frozen
 
 Backbone = Literal["alex", "vgg", "squeeze"]
+BACKBONES: tuple[Backbone, ...] = ("alex", "vgg", "squeeze")
+"""In the order in which "auto" takes the first whose weights are there; the paper measures with "alex"."""
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """Of RGB in [-1, 1], as the heads were trained."""

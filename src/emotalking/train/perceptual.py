@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emotalking.configs.train import LossConfig, PerceptualConfig, TrainConfig
-from emotalking.experts.lpips import Backbone, Lpips, files_of
+from emotalking.experts.lpips import BACKBONES, Backbone, Lpips, files_of
 from emotalking.experts.registry import model_folders, models
 from emotalking.losses.perceptual import at_least, cut_patches
 from emotalking.progress import console
@@ -15,8 +15,6 @@ from emotalking.progress import console
 LEAST_SIDE = 32
 """Pixels that the backbones need a side."""
 NONE = "none"
-BACKBONES: tuple[Backbone, ...] = ("alex", "vgg", "squeeze")
-"""In the order in which `auto` takes them."""
 
 
 class PerceptualTerm:
