@@ -199,7 +199,7 @@ def on_person(subject: Subject, args: argparse.Namespace, judges: Judges, judge:
 
 
 def flicker(subject: Subject, judges: Judges) -> dict[str, dict[str, float]]:
-    """Of consecutive frames, recorded and with three emotions: the face's brightness (grey levels), head jitter (px)."""
+    """Of consecutive frames, recorded and with three emotions: the face's flicker (grey levels), head jitter (px)."""
     frames = np.arange(STRIP) + subject.num_frames // 3
     rows = {}
     for name in (None, "angry", "happy", "afraid"):
