@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.interpolate import LinearNDInterpolator
 from scipy.ndimage import map_coordinates
 from scipy.spatial import KDTree
 
@@ -155,6 +156,26 @@ def compare(bases: np.ndarray, table: dict[str, np.ndarray]) -> dict[str, Any]:
     return rows
 
 
+def sliding(face: np.ndarray, bases: np.ndarray) -> dict[str, float]:
+    """Skin slides over the head: how much of the measured moves in depth follows from those sideways.
+
+    Correlation and slope of the measured depth on what the resting surface gives at the place that each point comes to,
+    over all places of all units but the jaw's (bone, not skin).
+    """
+    points = [k for ids in PLACES.values() for k in ids]
+    surface = LinearNDInterpolator(face[:, :2], face[:, 2])
+    skin = [k for k, name in enumerate(UNITS) if name not in ("JAW", "AU17")]
+    moves = bases[skin][:, points]
+    side = np.sign(face[points, :1])
+    there = face[points, :2] + moves[..., :2] * np.concatenate([side, np.ones_like(side)], 1)
+    told, true = (surface(there) - surface(face[points, :2])).ravel(), moves[..., 2].ravel()
+    both = np.isfinite(told)
+    told, true = told[both], true[both]
+    out = {"r": float(np.corrcoef(told, true)[0, 1]), "slope": float(told @ true / (told @ told))}
+    print("depth from sliding over the resting surface:", {k: round(v, 2) for k, v in out.items()})
+    return out
+
+
 def emotion_means(clips: dict[str, Expressive], face: np.ndarray) -> dict[str, Any]:
     """Mean displacement of the labelled clips at every place: how far emotional people are from their own rest.
 
@@ -181,6 +202,7 @@ def main() -> None:
     print({name: round(share, 2) for name, share in facts["explained"].items()}, "of the moves' squares explained")
     results: dict[str, Any] = {"people": len(sweeps), "frames": sum(len(c.points) for c in sweeps), **facts}
     results["units"] = compare(bases, table_moves(face))
+    results["sliding"] = sliding(face, bases)
     acted = {
         name: clip
         for name, clip in clips.items()
