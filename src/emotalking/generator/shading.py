@@ -1,9 +1,10 @@
 """Light and shade of an expression: the turned surface under the light that falls on the frame.
 
 Assumption: skin slides over the head, swells where it is pushed together, and folds at known places. (Detected depth
-supports sliding weakly: r .27, benchmarks/expression_bases.py; it is itself a guess of the detector's.) The surface's new normals are lit by the light that the frame's own skin shows: brightness
-over normals, a linear function (spherical harmonics up to order 1; Ramamoorthi and Hanrahan, 2001, of a convex diffuse
-surface; order 2 would take nine numbers from a face that shows half of all directions).
+supports sliding weakly: r .27, benchmarks/expression_bases.py; it is itself a guess of the detector's.) The surface's
+new normals are lit by the light that the frame's own skin shows: brightness over normals, a linear function (spherical
+harmonics up to order 1; Ramamoorthi and Hanrahan, 2001, of a convex diffuse surface; order 2 would take nine numbers
+from a face that shows half of all directions).
 """
 
 from dataclasses import dataclass
