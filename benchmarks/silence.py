@@ -26,6 +26,7 @@ from _report import peak_mb, write
 from scipy.signal import butter, sosfilt
 
 from emotalking.capture.landmarks import MediaPipeMesh
+from emotalking.configs.presets import preset
 from emotalking.evaluate.metrics import psnr
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
@@ -172,7 +173,8 @@ def main() -> None:
         if args.subject is None:
             parser.error("this avatar has not learned its closed lips: give --subject")
         subject = Subject.open(args.subject)
-        learn_closed_lips(avatar.head, TrainingData.load(subject, subject.train_indices, avatar.audio_features, "cpu"))
+        data = TrainingData.load(subject, subject.train_indices, avatar.audio_features, "cpu")
+        learn_closed_lips(avatar.head, data, preset("fast").closed_lips)
     fps, rows = float(avatar.fps), {}
     middle = slice(round(args.seconds / 2 * fps + 0.3 * fps), round(args.seconds * fps - 0.3 * fps))
     for name, sound in sounds(speech, args.seconds).items():

@@ -29,7 +29,7 @@ from emotalking.train import run
 from emotalking.train.data import TrainingData
 
 SHORT = [f"{stage}.iterations=2" for stage in ("mouth", "face", "emotion", "finetune")]
-SHORT += ["mouth.warmup=1", "face.warmup=1", "audio_start=0", "motion_start=0", "model.face.initial_points=200"]
+SHORT += ["mouth.warmup=1", "face.warmup=1", "audio_start=0", "closed_lips=2", "motion_start=0", "model.face.initial_points=200"]
 SHORT += ["model.mouth.initial_points=50"]
 
 

@@ -25,6 +25,7 @@ SHORT = [
     *(f"{stage}.warmup=1" for stage in ("mouth", "face")),
     "audio_start=2",
     "motion_start=2",
+    "closed_lips=2",
 ]
 
 

@@ -38,6 +38,7 @@ SHORT = [
     "checkpoint_every=2",
     "audio_start=3",
     "motion_start=3",
+    "closed_lips=2",
 ]
 LARGEST = 700_000
 """Bytes of a file on the nearly full disk: log and pictures fit, the tri-planes of checkpoint and avatar do not."""

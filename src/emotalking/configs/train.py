@@ -263,6 +263,9 @@ class TrainConfig:
     motion_start: int = 0
     """Updates that teach the face's network the tracked mesh's motion before the first stage (0: none, as published).
     """
+    closed_lips: int = 100
+    """Updates that teach the codes of closed lips, for silence, after the last stage (0: a median of codes); the
+    recipe as published knows no silence."""
     background: str = "green"
     """What masked regions are pasted on: `green` as published (with the chroma-key clean-up of paper-spec 3), or
     `random`: a new colour each step, which makes alpha identifiable without a clean-up."""

@@ -118,7 +118,7 @@ def train(
     ) as recorder:
         trainer = Trainer(head, stages, generator, folder, record, config.checkpoint_every, recorder)
         trainer.run(checkpoint)
-        learn_closed_lips(head, data)
+        learn_closed_lips(head, data, config.closed_lips)
         avatar = Avatar(head, _scene(source, data), metadata)
         avatar.save(out)
         checkpoint_path.unlink(missing_ok=True)
