@@ -30,24 +30,29 @@ class TemplateGrid:
     origin: tuple[float, float]
     height: int
     width: int
+    pitch: float = PITCH
 
     @property
     def size(self) -> tuple[float, float]:
         """Distance from the first to the last column and row."""
-        return PITCH * (self.width - 1), PITCH * (self.height - 1)
+        return self.pitch * (self.width - 1), self.pitch * (self.height - 1)
+
+    def coarse(self) -> "TemplateGrid":
+        """Every second texel of every second row."""
+        return TemplateGrid(self.origin, self.height // 2 + 1, self.width // 2 + 1, 2 * self.pitch)
 
     def coordinates(self) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
         """Template x and y of every texel."""
-        x = self.origin[0] + PITCH * np.arange(self.width)
-        y = self.origin[1] + PITCH * np.arange(self.height)
+        x = self.origin[0] + self.pitch * np.arange(self.width)
+        y = self.origin[1] + self.pitch * np.arange(self.height)
         return tuple(np.meshgrid(x, y))  # pyright: ignore[reportReturnType]
 
 
 def template_grid(template: FaceTemplate) -> TemplateGrid:
-    """The grid that covers the template and a margin of two texels."""
+    """The grid that covers the template and a margin of two texels; its sizes are odd."""
     low, high = template.points.min(0) - 2 * PITCH, template.points.max(0) + 2 * PITCH
     width, height = (int(n) for n in np.ceil((high - low) / PITCH) + 1)
-    return TemplateGrid((float(low[0]), float(low[1])), height, width)
+    return TemplateGrid((float(low[0]), float(low[1])), height // 2 * 2 + 1, width // 2 * 2 + 1)
 
 
 def smoothstep(x: Float[np.ndarray, "*s"], low: float, high: float) -> Float[np.ndarray, "*s"]:

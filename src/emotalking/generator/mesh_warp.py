@@ -94,7 +94,9 @@ class MeshWarp:
         if not self.config.corners:
             knots[:, [table.columns.index(name) for name in table.corner]] = 0
         self._grid = grid
-        self._relight = Relight.of(template, grid, face)
+        # Shade is smooth: every second texel holds it.
+        self._coarse = grid.coarse()
+        self._relight = Relight.of(template, self._coarse, face_map(template, self._coarse, table.anchors))
         self._focal = float(K[0, 0])
         self._unit_length = template.unit_length
         self._lids = EyeIndices(layout)
@@ -218,14 +220,17 @@ class MeshWarp:
         template_xy: Float[Tensor, "B m n 2"],
     ) -> Float[Tensor, "B 4"]:
         """The light on each frame's skin, in the head's axes (:func:`emotalking.generator.shading.fit_light`)."""
-        stride = 4 if source.shape[2] >= 4 else 1
-        is_skin = (labels == Label.HEAD).to(source.dtype)[:, None]
-        seen = F.avg_pool2d(torch.cat([source.mean(1, keepdim=True), is_skin], 1), stride, ceil_mode=True)
+        # The pixels in the middles of the field's cells are enough.
+        rows, columns = (
+            ((torch.arange(n, device=source.device) + 0.5) * size / n).long()
+            for n, size in zip(template_xy.shape[1:3], source.shape[2:], strict=True)
+        )
+        brightness = source[:, :, rows[:, None], columns].mean(1)
+        is_skin = (labels[:, rows[:, None], columns] == Label.HEAD).to(source.dtype)
         surface = torch.cat([self._relight.slopes, self._relight.skin])[None].to(source.dtype)
         surface = self._sample(surface.expand(len(source), -1, -1, -1), template_xy)
-        # Pixels that are not skin throughout are of another colour.
-        weight = (2 * seen[:, 1] - 1).clamp(min=0) * surface[:, 2]
-        return fit_light(seen[:, 0].flatten(1), surface[:, :2].flatten(2).transpose(1, 2), weight.flatten(1))
+        weight = is_skin * surface[:, 2]
+        return fit_light(brightness.flatten(1), surface[:, :2].flatten(2).transpose(1, 2), weight.flatten(1))
 
     def _looks(
         self,
@@ -235,13 +240,18 @@ class MeshWarp:
         viewmats: Float[Tensor, "B 4 4"] | None,
     ) -> Float[Tensor, "B _ h w"]:
         """Over the template: log-gain of the skin; where poses are given, how far its normals turn (camera axes)."""
-        slopes, above = self._relight.turned(skin, folds, self._grid)
+        every = np.s_[..., ::2, ::2]
+        slopes, above = self._relight.turned(skin[every], folds[every], self._coarse)
         light = self._relight.gain(slopes, above, lamp) * float(self.config.shading)
         if viewmats is None:
-            return light
+            return self._fine(light)
         turn = unit_normals(slopes) - unit_normals(self._relight.slopes[None])
         turn = torch.einsum("bij,bjhw->bihw", viewmats[:, :3, :3] * viewmats.new_tensor([1.0, -1.0, 1.0]), turn)
-        return torch.cat([light, turn * self._relight.skin], 1)
+        return self._fine(torch.cat([light, turn * self._relight.skin], 1))
+
+    def _fine(self, coarse: Float[Tensor, "B C m n"]) -> Float[Tensor, "B C h w"]:
+        """At the resolution of the moves."""
+        return F.interpolate(coarse, (self._grid.height, self._grid.width), mode="bilinear", align_corners=True)
 
     def _sample(self, textures: Float[Tensor, "B C h w"], xy: Float[Tensor, "b m n 2"]) -> Float[Tensor, "B C m n"]:
         """Look textures up at template coordinates; zero outside."""

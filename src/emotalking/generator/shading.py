@@ -17,7 +17,7 @@ from scipy.interpolate import LinearNDInterpolator
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from emotalking.generator.displacement import PITCH, FaceMap, TemplateGrid, polyline_distance, smoothstep
+from emotalking.generator.displacement import FaceMap, TemplateGrid, polyline_distance, smoothstep
 from emotalking.generator.expressions import ExpressionTable
 from emotalking.generator.template import FaceTemplate
 
@@ -103,7 +103,9 @@ class Relight:
         used = np.setdiff1d(np.arange(len(template.points)), holes)
         surface = LinearNDInterpolator(template.points[used], template.depth[used])
         depth = np.nan_to_num(surface(face.x, face.y), nan=float(template.depth.min()))
-        slopes, skull = (_slopes(gaussian_filter(depth, sigma / PITCH)) for sigma in (SURFACE_SIGMA, SKULL_SIGMA))
+        slopes, skull = (
+            _slopes(gaussian_filter(depth, sigma / grid.pitch), grid.pitch) for sigma in (SURFACE_SIGMA, SKULL_SIGMA)
+        )
         # Eyeballs and lips are not skin; the eyes' fade is wide, since lashes are not to be relit.
         skin = (1 - smoothstep(face.radius, *OUTLINE_FADE)) * face.off_lips * face.off_eyes**0.5
         return cls(slopes, skull, torch.from_numpy(skin[None]).float())
@@ -120,18 +122,18 @@ class Relight:
         Args:
             moves: of the skin (x right, y down).
             folds: heights of the folds.
-            grid: of the template.
+            grid: their texels and this surface's.
         """
-        squeezed = -torch.gradient(moves[:, 0], spacing=PITCH, dim=2)[0]
-        squeezed = squeezed - torch.gradient(moves[:, 1], spacing=PITCH, dim=1)[0]
-        height = THICKNESS * _blur(squeezed[:, None].clamp(min=0) * self.skin, SWELL_SIGMA) + folds
+        squeezed = -torch.gradient(moves[:, 0], spacing=grid.pitch, dim=2)[0]
+        squeezed = squeezed - torch.gradient(moves[:, 1], spacing=grid.pitch, dim=1)[0]
+        height = THICKNESS * _blur(squeezed[:, None].clamp(min=0) * self.skin, SWELL_SIGMA / grid.pitch) + folds
         where = moves.permute(0, 2, 3, 1) / moves.new_tensor(grid.size) * 2 + _plane(grid, moves)
         slid = F.grid_sample(
             self.skull.expand(len(moves), -1, -1, -1), where, padding_mode="border", align_corners=True
         )
-        right, down = (torch.gradient(height[:, 0], spacing=PITCH, dim=d)[0] for d in (2, 1))
+        right, down = (torch.gradient(height[:, 0], spacing=grid.pitch, dim=d)[0] for d in (2, 1))
         slopes = self.slopes + slid - self.skull + torch.stack([right, down], 1)
-        return slopes, folds - _blur(folds, CAVITY_SIGMA)
+        return slopes, folds - _blur(folds, CAVITY_SIGMA / grid.pitch)
 
     def gain(
         self, slopes: Float[Tensor, "B 2 H W"], above: Float[Tensor, "B 1 H W"], light: Float[Tensor, "B 4"]
@@ -174,11 +176,11 @@ def fit_light(
     trust = weight
     for _ in range(3):
         total = trust.sum(1).clamp_min(1.0) * PRIOR_WEIGHT
-        gram = torch.einsum("bp,bpi,bpj->bij", trust, design, design)
-        gram = gram + total[:, None, None] * torch.eye(4, device=gram.device, dtype=gram.dtype)
-        target = torch.einsum("bp,bpi,bp->bi", trust, design, value) + total[:, None] * prior
+        weighted = (design * trust[..., None]).transpose(1, 2)
+        gram = weighted @ design + total[:, None, None] * torch.eye(4, device=design.device, dtype=design.dtype)
+        target = (weighted @ value[..., None])[..., 0] + total[:, None] * prior
         light = torch.linalg.solve(gram, target)
-        off = value - torch.einsum("bpi,bi->bp", design, light)
+        off = value - (design @ light[..., None])[..., 0]
         trust = weight / (1 + (off / 0.15).square())
     front = light[:, :1] + light[:, 3:]
     return light / torch.where(front > 0.1, front, 1.0)
@@ -189,8 +191,8 @@ def unit_normals(slopes: Float[Tensor, "b 2 H W"]) -> Float[Tensor, "b 3 H W"]:
     return torch.cat([-slopes, torch.ones_like(slopes[:, :1])], 1) * (1 + slopes.square().sum(1, keepdim=True)).rsqrt()
 
 
-def _slopes(depth: Float[np.ndarray, "H W"]) -> Float[Tensor, "2 H W"]:
-    down, right = np.gradient(depth, PITCH)
+def _slopes(depth: Float[np.ndarray, "H W"], pitch: float) -> Float[Tensor, "2 H W"]:
+    down, right = np.gradient(depth, pitch)
     return torch.from_numpy(np.stack([right, down]).astype(np.float32))
 
 
@@ -201,9 +203,9 @@ def _plane(grid: TemplateGrid, like: Tensor) -> Float[Tensor, "1 H W 2"]:
 
 
 def _blur(planes: Float[Tensor, "B 1 H W"], sigma: float) -> Float[Tensor, "B 1 H W"]:
-    """Gaussian of ``sigma`` template units."""
-    reach = int(np.ceil(2.5 * sigma / PITCH))
-    taps = torch.arange(-reach, reach + 1, device=planes.device, dtype=planes.dtype) * PITCH
+    """Gaussian of ``sigma`` texels."""
+    reach = int(np.ceil(2.5 * sigma))
+    taps = torch.arange(-reach, reach + 1, device=planes.device, dtype=planes.dtype)
     taps = torch.exp(-0.5 * (taps / sigma).square())
     taps = taps / taps.sum()
     padded = F.pad(planes, (reach, reach, reach, reach), mode="replicate")
