@@ -32,8 +32,8 @@ def learn_closed_lips(head: TalkingHead, data: TrainingData, steps: int) -> None
     They begin as the geometric median of the codes of the frames whose lips are closed (single frames give distorted
     faces, and a mean follows the odd ones). Sound tells closed lips badly, so those codes are an average of what is
     seen at such sounds, and their lips stay parted: on one reporter by 2.7 % of the distance between his eyes, where
-    he shows 0.3. Then the two codes, all else held, learn for ``steps`` updates from the pictures of those frames around
-    the lips, and his part by 0.3 %.
+    he shows 0.3. Then the two codes, all else held, learn for ``steps`` updates from the pictures of those frames
+    around the lips, and his part by 0.3 %.
     """
     head.requires_grad_(False)
     frames = closed_frames(data)
@@ -45,7 +45,8 @@ def learn_closed_lips(head: TalkingHead, data: TrainingData, steps: int) -> None
         spread.append(codes.std(0, unbiased=False).mean().clamp_min(1e-3))
         encoder.closed = begin[-1].clone().requires_grad_(True)
     learned = [_code(encoder) for encoder in encoders]
-    optimizer = torch.optim.Adam([{"params": [code], "lr": RATE * float(s)} for code, s in zip(learned, spread, strict=True)])
+    groups = [{"params": [code], "lr": RATE * float(s)} for code, s in zip(learned, spread, strict=True)]
+    optimizer = torch.optim.Adam(groups)
     generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
         frame = int(frames[torch.randint(len(frames), (1,), generator=generator)])
