@@ -101,11 +101,11 @@ def measure_bases(clips: list[Expressive]) -> tuple[np.ndarray, np.ndarray, dict
         gram, cross = gram + scores.T @ scores / len(scores), cross + scores.T @ moves / len(scores)
         strongest.append(np.percentile(scores, 95, 0))
     bases = np.linalg.solve(gram + RIDGE * np.eye(len(stems)), cross)
-    for clip in clips:
+    for number, clip in enumerate(clips, 1):
         _, scores = predictors(clip)
         moves = symmetric(clip.points - clip.neutral, face).reshape(len(scores), -1)
         left = moves - (scores - np.median(scores[clip.rest], 0)) @ bases
-        explained[clip.name] = float(1 - np.square(left).sum() / np.square(moves).sum())
+        explained[f"person {number}"] = float(1 - np.square(left).sum() / np.square(moves).sum())
     # Of the clips that show a shape: the better half.
     full = np.median(np.sort(strongest, 0)[len(strongest) // 2 :], 0)
     index = [stems.index(shape) for shape, _ in UNITS.values()]
@@ -203,11 +203,11 @@ def main() -> None:
     results: dict[str, Any] = {"people": len(sweeps), "frames": sum(len(c.points) for c in sweeps), **facts}
     results["units"] = compare(bases, table_moves(face))
     results["sliding"] = sliding(face, bases)
-    acted = {
-        name: clip
-        for name, clip in clips.items()
-        if any(word in name for word in ACTED) and not any(word in name for word in CONTRADICTED)
-    }
+    acted: dict[str, Expressive] = {}
+    for name, clip in clips.items():
+        label = next((label for word, label in ACTED.items() if word in name), None)
+        if label is not None and not any(word in name for word in CONTRADICTED):
+            acted[f"{label} {sum(key.startswith(label) for key in acted) + 1}"] = clip
     results["emotions"] = emotion_means(acted, face)
     print(write(args.name, results))
 

@@ -173,8 +173,7 @@ def on_person(subject: Subject, args: argparse.Namespace, judges: Judges, judge:
     frames = chosen_frames(subject, args.places, args.each)
     va = np.repeat(POINTS, args.places * args.each, 0)
     rows: dict[str, Any] = {}
-    source: Scored | None = None
-    plain = None
+    source, plain = None, None
     for name in args.variants:
         images = edited(subject, VARIANTS[name], frames, va)
         scored = score(images, subject=subject, indices=frames, va=va, judges=judges)
@@ -195,20 +194,25 @@ def on_person(subject: Subject, args: argparse.Namespace, judges: Judges, judge:
             row["fitted_by_point"] = np.nanmean((read - plain).reshape(len(POINTS), -1, 2), 1).round(3).tolist()
         rows[name] = row
         print(name, {k: v for k, v in row.items() if k != "fitted_by_point"}, flush=True)
-    return {"size": [subject.height, subject.width], "variants": rows, "flicker": flicker(subject, judges)}
+    return {"size": [subject.height, subject.width], "variants": rows, "over_time": over_time(subject, judges)}
 
 
-def flicker(subject: Subject, judges: Judges) -> dict[str, dict[str, float]]:
-    """Of consecutive frames, recorded and with three emotions: the face's flicker (grey levels), head jitter (px)."""
+def over_time(subject: Subject, judges: Judges) -> dict[str, dict[str, float]]:
+    """Of consecutive frames, recorded and with three emotions: flicker (grey levels), head jitter (px), lips.
+
+    Within one emotion the lips' correlation with the recorded ones is that of speech alone.
+    """
     frames = np.arange(STRIP) + subject.num_frames // 3
-    rows = {}
+    rows, recorded = {}, None
     for name in (None, "angry", "happy", "afraid"):
         va = np.tile(PRESETS[name or "neutral"], (STRIP, 1))
         images = edited(subject, None if name is None else MeshWarpConfig(), frames, va)
-        figures = score(images, subject=subject, indices=frames, judges=judges).figures
-        rows[name or "recorded"] = {key: figures[key].value for key in ("flicker", "jitter_head")}
-        rows[name or "recorded"]["pixels"] = pixel_flicker(images, subject.landmarks.points[frames])
-    print("flicker", rows, flush=True)
+        scored = score(images, subject=subject, indices=frames, judges=judges)
+        recorded = recorded or scored
+        row = {key: scored.figures[key].value for key in ("flicker", "jitter_head")}
+        row["pixels"] = pixel_flicker(images, subject.landmarks.points[frames])
+        rows[name or "recorded"] = row | lips(scored, recorded)
+    print("over time", rows, flush=True)
     return rows
 
 
