@@ -1,6 +1,12 @@
 """Random scenes for the rasterizer's tests."""
 
+import ctypes
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +14,7 @@ import torch
 from torch import Tensor
 
 from emotalking.ops.constants import MIN_ALPHA
+from emotalking.ops.cuda import build
 from emotalking.ops.reference.rasterize import project_gaussians
 
 Scene = dict[str, Any]
@@ -111,3 +118,47 @@ def render_with_gradients(scene: Scene, backend: str, seed: int = 1) -> dict[str
 @pytest.fixture
 def gradients() -> Callable[..., dict[str, Tensor]]:
     return render_with_gradients
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., build.Launch]:
+    """Stands for :func:`emotalking.ops.cuda.build.kernel` where there is no GPU (cuda_on_cpu.h)."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("needs g++")
+    folder, kernels = tmp_path_factory.mktemp("emulated"), Path(build.__file__).parent
+
+    @cache
+    def library(source: str, definitions: tuple[str, ...]) -> ctypes.CDLL:
+        text = (kernels / source).read_text()
+        names = re.findall(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\)\s*)?(\w+)\(', text)
+        path = folder / ("_".join((source, *definitions)) + ".cpp")
+        path.write_text("\n".join(('#include "cuda_on_cpu.h"', text, *(f"EMULATED({name})" for name in names))))
+        includes = [f"-I{at}" for at in (Path(__file__).parent, kernels, kernels.parent / "cpu")]
+        flags = ["-O0", "-std=c++20", "-shared", "-fPIC", "-w", *includes, *(f"-D{each}" for each in definitions)]
+        built = path.with_suffix(".so")
+        subprocess.run([compiler, *flags, str(path), "-o", str(built)], check=True)
+        return ctypes.CDLL(str(built))
+
+    def kernel(source: str, name: str, definitions: tuple[str, ...], _: int) -> build.Launch:
+        function = getattr(library(source, definitions), f"emulated_{name}")
+
+        def launch(grid: tuple[int, int, int], block: int, *arguments: build.Argument) -> None:
+            packed = [build._packed(argument) for argument in arguments]
+            addresses = (ctypes.c_void_p * len(packed))(*(ctypes.addressof(value) for value in packed))
+            function((ctypes.c_uint * 3)(*grid), block, addresses)
+
+        return launch
+
+    return kernel
+
+
+@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def kernels_on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The device on which the CUDA kernels are to run: a GPU, or, emulated, the CPU."""
+    if request.param == "cuda":
+        return "cuda"
+    emulated = request.getfixturevalue("emulator")
+    for name in ("rasterize", "triplane", "similarity", "shade"):
+        monkeypatch.setattr(f"emotalking.ops.cuda.{name}.kernel", emulated)
+    return "cpu"

@@ -214,7 +214,7 @@ def test_wrong_shape_is_an_error() -> None:
 
 def test_backend_that_cannot_serve_is_an_error() -> None:
     with pytest.raises(ValueError, match="expected auto"):
-        rasterize(**single(), backend="cuda")
+        rasterize(**single(), backend="metal")
     with pytest.raises(ValueError, match="CUDA|cuda"):
         rasterize(**single(), backend="gsplat")
     doubles: dict[str, Any] = {n: v.double() if isinstance(v, Tensor) else v for n, v in single().items()}

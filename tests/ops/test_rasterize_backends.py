@@ -100,15 +100,33 @@ def test_gradcheck_of_the_reference(random_scene) -> None:
     )
 
 
+@pytest.mark.parametrize("held", [1, 3])
+def test_held_channels_teach_nothing_but_themselves(random_scene, gradients, held) -> None:
+    scenes = [with_extras(random_scene(channels=5, dtype=dtype)) for dtype in (torch.float32, torch.float64)]
+    kernel, truth = (
+        gradients({**scene, "held": held}, back) for scene, back in zip(scenes, ("cpu", "reference"), strict=True)
+    )
+    assert_same(kernel, truth, 2e-5)
+    free = gradients({**scenes[1], "features": scenes[1]["features"].clone()}, "reference")
+    assert torch.allclose(free["features"], truth["features"]) and not torch.allclose(free["d_means"], truth["d_means"])
+    dull = {**scenes[1], "features": scenes[1]["features"].clone(), "background": scenes[1]["background"].clone()}
+    dull["features"][:, -held:], dull["background"][-held:] = 0.0, 0.0
+    black = gradients({**dull, "held": held}, "reference")
+    assert all(torch.allclose(black[f"d_{name}"], truth[f"d_{name}"]) for name in ("means", "opacities", "scales"))
+
+
 @pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["cuda", "gsplat"])
+@pytest.mark.parametrize("held", [0, 1])
 @pytest.mark.parametrize("batch, channels, cameras", SHAPES)
-def test_gsplat_equals_float64_reference(random_scene, gradients, batch, channels, cameras) -> None:
-    pytest.importorskip("gsplat")
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
+def test_gpu_kernels_equal_float64_reference(random_scene, gradients, batch, channels, cameras, held, backend) -> None:
+    if backend == "gsplat":
+        pytest.importorskip("gsplat")
+    if held == channels:
+        pytest.skip("nothing would be left")
     arguments = {"batch": batch, "channels": channels, "cameras": cameras}
-    kernel = gradients(with_extras(random_scene(**arguments, device="cuda")), "gsplat")
-    truth = gradients(with_extras(random_scene(**arguments, dtype=torch.float64)), "reference")
+    kernel = gradients({**with_extras(random_scene(**arguments, device="cuda")), "held": held}, backend)
+    truth = gradients({**with_extras(random_scene(**arguments, dtype=torch.float64)), "held": held}, "reference")
     assert_same(kernel, truth, 2e-4)  # gsplat is built with fast maths: exp to about 1e-6
 
 
@@ -116,11 +134,9 @@ def test_gsplat_equals_float64_reference(random_scene, gradients, batch, channel
 @pytest.mark.parametrize("count", [0, 1])
 def test_gsplat_with_nothing_to_see(random_scene, count) -> None:
     pytest.importorskip("gsplat")
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
     scene = with_extras(random_scene(count=count, device="cuda"))
     scene["means"] = (scene["means"] - torch.tensor([0, 0, 9.0], device="cuda")).requires_grad_()
-    out = rasterize(**scene)
+    out = rasterize(**scene, backend="gsplat")
     assert out.backend == "gsplat"
     assert torch.equal(out.features, scene["background"].expand_as(out.features))
     assert not out.alpha.any() and not out.depth.any() and not out.radii.any()

@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 from torch import Tensor, nn
 
 from emotalking.ops.normals import gaussian_normals
-from emotalking.ops.sh import evaluate_sh, rgb_to_sh0
+from emotalking.ops.sh import rgb_to_sh0, seen_colours
 
 PARAMETERS = ("means", "sh0", "sh_rest", "opacity_logits", "raw_scales", "raw_quats", "normal_residuals")
 """Names of the raw parameters, in the order of their optimizer groups."""
@@ -109,9 +109,7 @@ class Gaussians(nn.Module):
         self, means: Float[Tensor, "B N 3"], camera_centres: Float[Tensor, "B 3"], degree: int
     ) -> Float[Tensor, "B N 3"]:
         """Colour of each Gaussian seen from ``camera_centres``, bands up to ``degree``; never negative."""
-        directions = means.detach() - camera_centres[:, None]
-        coefficients = torch.cat([self.sh0, self.sh_rest], 1).expand(means.shape[0], -1, -1, -1)
-        return evaluate_sh(coefficients, directions, degree).clamp_min(0.0)
+        return seen_colours(self.sh0, self.sh_rest, means, camera_centres, degree)
 
     def normals(self, deformed: Deformed, camera_centres: Float[Tensor, "B 3"]) -> Float[Tensor, "B N 3"]:
         """World-space unit normals of deformed Gaussians: shortest axis towards the camera plus residual."""

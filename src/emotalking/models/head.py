@@ -4,15 +4,16 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from emotalking.configs.model import ModelConfig
 from emotalking.models.audio import AudioEncoder
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.motion import EmotionMotion, FaceCanonical, FaceMotion, MouthCanonical, MouthMotion
+from emotalking.ops.aside import aside
 from emotalking.ops.cameras import camera_centre
-from emotalking.ops.rasterize import Rasterized, rasterize
+from emotalking.ops.rasterize import rasterize
 
 
 @dataclass
@@ -21,7 +22,10 @@ class Layer:
 
     rgb: Float[Tensor, "B H W 3"]
     alpha: Float[Tensor, "B H W"]
-    raster: Rasterized
+    extra: Float[Tensor, "B H W D"]
+    """What was splatted beside the colours; no channels without any."""
+    radii: Int[Tensor, "B N"]
+    """Half the larger side of each Gaussian's box on the screen, pixels; 0 = culled."""
 
 
 Motion = TypeVar("Motion", FaceMotion, MouthMotion)
@@ -69,10 +73,9 @@ class TalkingHead(nn.Module):
         Args:
             speech: gate of the mouth (:class:`AudioEncoder`).
         """
+        heard = aside(lambda: self.face.audio(audio_windows, speech), audio_windows.device)
         canonical = self.face.motion.canonical(self.face.gaussians.means) if canonical is None else canonical
-        return self.face.gaussians.deform(
-            **self.face.motion(canonical, self.face.audio(audio_windows, speech), aus, va)
-        )
+        return self.face.gaussians.deform(**self.face.motion(canonical, heard(), aus, va))
 
     def deform_emotional_face(
         self,
@@ -100,8 +103,9 @@ class TalkingHead(nn.Module):
         speech: Float[Tensor, " B"] | None = None,
     ) -> Deformed:
         """Inside-mouth Gaussians moved by speech (eq. 3), through the same gate as the face."""
+        heard = aside(lambda: self.mouth.audio(audio_windows, speech), audio_windows.device)
         canonical = self.mouth.motion.canonical(self.mouth.gaussians.means) if canonical is None else canonical
-        return self.mouth.gaussians.deform(**self.mouth.motion(canonical, self.mouth.audio(audio_windows, speech)))
+        return self.mouth.gaussians.deform(**self.mouth.motion(canonical, heard()))
 
     def add_emotion(self, face: Deformed, va: Float[Tensor, "B 2"]) -> Deformed:
         """The deformed face with the emotion's offsets added (eq. 5).
@@ -127,6 +131,7 @@ def render_layer(
     *,
     degree: int | None = None,
     extra: Float[Tensor, "B N D"] | None = None,
+    held: int = 0,
     probe: Float[Tensor, "B 1 N 2"] | None = None,
     backend: str = "auto",
     validate: bool = False,
@@ -136,7 +141,8 @@ def render_layer(
     Args:
         size: (width, height) in pixels.
         degree: highest spherical-harmonic degree used; None: all.
-        extra: more channels for the same pass (normals, attention); they follow the colours in `raster.features`.
+        extra: more channels for the same pass (normals, attention); they become `Layer.extra`.
+        held: so many of these, the last, teach geometry and opacity nothing.
         probe: zero tensor whose gradient is the screen-space gradient in pixels.
         validate: refuse non-finite inputs, at the cost of one synchronisation.
     """
@@ -155,7 +161,10 @@ def render_layer(
         size[0],
         size[1],
         means2d_probe=probe,
+        held=held,
         backend=backend,
         validate=validate,
     )
-    return Layer(raster.features[:, 0, ..., :3], raster.alpha[:, 0], raster)
+    # One split, and not two slices, whose gradients would each be a picture of all channels.
+    rgb, beside = raster.features[:, 0].split([3, raster.features.shape[-1] - 3], dim=-1)
+    return Layer(rgb, raster.alpha[:, 0], beside, raster.radii[:, 0])

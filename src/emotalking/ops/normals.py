@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from emotalking.ops.cameras import camera_centre
+from emotalking.ops.choice import chosen_backend
 from emotalking.ops.quaternions import normalize
 
 
@@ -59,6 +61,30 @@ def to_camera_frame(
 ) -> Float[Tensor, "*batch N 3"]:
     """World normals in the axes of an OpenCV camera (x right, y down, z forward): a facing normal has z < 0."""
     return normals @ viewmat[..., :3, :3].transpose(-1, -2)
+
+
+def camera_normals(
+    quats: Float[Tensor, "B N 4"],
+    scales: Float[Tensor, "B N 3"],
+    means: Float[Tensor, "B N 3"],
+    viewmats: Float[Tensor, "B 4 4"],
+    residuals: Float[Tensor, "N 3"],
+    *,
+    backend: str = "auto",
+) -> Float[Tensor, "B N 3"]:
+    """:func:`gaussian_normals` of each camera's Gaussians in that camera's axes, encoded as colours.
+
+    Args:
+        backend: ``reference`` is torch, ``cuda`` the kernel for GPUs in float32, ``auto`` takes that where it can.
+    """
+    if chosen_backend(backend, means) == "cuda" and means.numel():
+        from emotalking.ops.cuda import shade as cuda
+
+        return cuda.camera_normals(quats, scales, means, viewmats, residuals)
+    own = residuals.expand(means.shape[0], -1, -1)
+    return encode_normals(
+        to_camera_frame(gaussian_normals(quats, scales, means, camera_centre(viewmats), own), viewmats)
+    )
 
 
 def encode_normals(normals: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:

@@ -1,4 +1,4 @@
-"""Differentiable splatting of 3-D Gaussians: one meaning, three back ends."""
+"""Differentiable splatting of 3-D Gaussians: one meaning, four back ends."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class Rasterized:
     radii: Int[Tensor, "*batch C N"]
     """Half the larger side of each Gaussian's box on the screen, whole pixels (int32); 0 = culled."""
     backend: str
-    """The back end that ran: ``reference``, ``cpu`` or ``gsplat``."""
+    """The back end that ran: ``reference``, ``cpu``, ``cuda`` or ``gsplat``."""
 
 
 def rasterize(
@@ -40,6 +40,7 @@ def rasterize(
     *,
     backend: str = "auto",
     means2d_probe: Float[Tensor, "*batch C N 2"] | None = None,
+    held: int = 0,
     near: float = 0.01,
     validate: bool = True,
 ) -> Rasterized:
@@ -53,11 +54,13 @@ def rasterize(
     Convention: OpenCV cameras, pixel centres at .5, quaternions wxyz (`docs/conventions.md`).
 
     Back ends. ``reference`` is plain torch on any device in float32 or float64. ``cpu`` is the compiled kernel, in
-    float32. ``gsplat`` needs CUDA and float32. ``auto`` takes gsplat for CUDA tensors; for CPU tensors it takes the
-    kernel, or the reference where the kernel cannot serve: float64, a gradient to the cameras, or no C++ compiler. They
-    agree up to float rounding, with two exceptions: a contribution within rounding of one of the two thresholds may be
-    kept by one and dropped by another (which changes one pixel by less than 1 % of the contrast there), and a
-    quaternion of length zero counts as the identity, except in gsplat, which drops that Gaussian.
+    float32. ``cuda`` is the kernel for GPUs, in float32; it never makes the host wait. ``gsplat`` is that package, on
+    CUDA in float32, and what ours is measured against. ``auto`` takes the device's kernel; gsplat for a gradient to
+    ``viewmats``; the reference where no kernel can: float64, a gradient to the cameras,
+    or no C++ compiler. They agree up to float rounding, with two exceptions: a contribution within rounding of one of
+    the two thresholds may be kept by one and dropped by another (which changes one pixel by less than 1 % of the
+    contrast there), and a quaternion of length zero counts as the identity, except in gsplat, which drops that
+    Gaussian.
 
     Args:
         means: world positions.
@@ -70,9 +73,11 @@ def rasterize(
         width: image width in pixels.
         height: image height in pixels.
         background: one value per channel, shared by all images; None is zero.
-        backend: ``auto``, ``reference``, ``cpu`` or ``gsplat``; the one that ran is in the result.
+        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``gsplat``; the one that ran is in the result.
         means2d_probe: a zero tensor added to the projected centres, so that its gradient is the gradient of the loss
             with respect to the position on the screen, in pixels (densification reads it).
+        held: so many of the features, the last, give gradient to themselves alone: geometry and opacity learn nothing
+            from them.
         near: Gaussians with a smaller camera z are culled.
         validate: refuse NaN and infinity in the inputs: one reduction per input, and on CUDA a wait for the device.
 
@@ -93,6 +98,8 @@ def rasterize(
         "viewmats": viewmats, "Ks": Ks, "background": background, "means2d_probe": means2d_probe,
     }  # fmt: skip
     _check_shapes(inputs, width, height)
+    if not 0 <= held <= features.shape[-1]:
+        raise ValueError(f"held: expected 0 to {features.shape[-1]} of the features, got {held}")
     if validate:
         _check_finite(inputs)
     batch = means.shape[:-2]
@@ -102,13 +109,17 @@ def rasterize(
         means.reshape(count, N, 3), quats.reshape(count, N, 4), scales.reshape(count, N, 3),
         opacities.reshape(count, N), features.reshape(count, N, D), viewmats.reshape(count, C, 4, 4),
         Ks.reshape(count, C, 3, 3), width, height, background,
-        None if means2d_probe is None else means2d_probe.reshape(count, C, N, 2), near,
+        None if means2d_probe is None else means2d_probe.reshape(count, C, N, 2), near, held,
     )  # fmt: skip
     name = _choose(backend, means, viewmats.requires_grad, Ks.requires_grad)
-    if name == "gsplat":
+    if name == "cuda":
         from emotalking.ops.cuda import rasterize as cuda
 
         outputs = cuda.rasterize(*arguments)
+    elif name == "gsplat":
+        from emotalking.ops.cuda import gsplat
+
+        outputs = gsplat.rasterize(*arguments)
     elif name == "cpu":
         from emotalking.ops.cpu import rasterize as cpu
 
@@ -124,20 +135,22 @@ def _choose(backend: str, means: Tensor, viewmats_gradient: bool, Ks_gradient: b
     device, single = means.device.type, means.dtype == torch.float32
     if backend == "auto":
         if device == "cuda":
-            return "gsplat" if single and not Ks_gradient else "reference"
+            if not single or Ks_gradient:
+                return "reference"
+            return "gsplat" if viewmats_gradient else "cuda"
         if device != "cpu" or not single or viewmats_gradient or Ks_gradient:
             return "reference"
         return "cpu" if _kernel_available() else "reference"
-    needed = {"reference": device, "cpu": "cpu", "gsplat": "cuda"}
+    needed = {"reference": device, "cpu": "cpu", "cuda": "cuda", "gsplat": "cuda"}
     if backend not in needed:
-        raise ValueError(f"backend: expected auto, reference, cpu or gsplat, got {backend!r}")
+        raise ValueError(f"backend: expected auto, reference, cpu, cuda or gsplat, got {backend!r}")
     if device != needed[backend]:
         raise ValueError(f"backend={backend!r} needs {needed[backend]} tensors, means is on {means.device}")
     if backend != "reference" and not single:
         raise ValueError(f"backend={backend!r} needs float32, means is {means.dtype}")
-    if backend != "reference" and Ks_gradient or backend == "cpu" and viewmats_gradient:
+    if backend != "reference" and Ks_gradient or backend in ("cpu", "cuda") and viewmats_gradient:
         raise ValueError(
-            f"backend={backend!r} gives no gradient to viewmats (cpu) or Ks (cpu, gsplat); use 'reference'"
+            f"backend={backend!r} gives no gradient to viewmats (cpu, cuda) or Ks (cpu, cuda, gsplat); use 'reference'"
         )
     return backend
 

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from emotalking.ops.choice import chosen_backend
+
 C0 = 0.28209479177387814
 """The constant basis function, 1 / (2 sqrt(pi)): ``rgb = C0 * sh0 + 0.5``."""
 MAX_DEGREE = 3
@@ -64,6 +66,32 @@ def evaluate_sh(
         return C0 * coeffs[..., 0, :] + 0.5
     values = basis(torch.nn.functional.normalize(directions, dim=-1), degree)
     return (values[..., None, :] @ coeffs[..., :needed, :]).squeeze(-2) + 0.5
+
+
+def seen_colours(
+    sh0: Float[Tensor, "N 1 3"],
+    sh_rest: Float[Tensor, "N R 3"],
+    means: Float[Tensor, "B N 3"],
+    camera_centres: Float[Tensor, "B 3"],
+    degree: int,
+    *,
+    backend: str = "auto",
+) -> Float[Tensor, "B N 3"]:
+    """Colours of N Gaussians seen from B cameras, never negative: :func:`evaluate_sh` along each line of sight.
+
+    Args:
+        sh0: constant coefficients.
+        sh_rest: the higher ones, R + 1 >= (degree + 1)^2.
+        means: where each camera's Gaussians stand. They learn nothing from the colours.
+        backend: ``reference`` is torch, ``cuda`` the kernel for GPUs in float32, ``auto`` takes that where it can.
+    """
+    if chosen_backend(backend, means) == "cuda" and means.numel():
+        from emotalking.ops.cuda import shade as cuda
+
+        return cuda.seen_colours(sh0, sh_rest, means, camera_centres, degree)
+    directions = means.detach() - camera_centres[:, None]
+    coefficients = torch.cat([sh0, sh_rest], 1).expand(means.shape[0], -1, -1, -1)
+    return evaluate_sh(coefficients, directions, degree).clamp_min(0.0)
 
 
 def rgb_to_sh0(rgb: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:

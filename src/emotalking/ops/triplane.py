@@ -94,8 +94,8 @@ def encode(
         points: world positions.
         table: grid values of the three planes, ``E = entries_per_plane(spec)``.
         spec: the grids' sizes.
-        backend: ``reference`` is torch (any device and float type), ``cpu`` the compiled float32 kernel; ``auto`` takes
-            the kernel where it can.
+        backend: ``reference`` is torch (any device and float type), ``cpu`` and ``cuda`` are the devices' float32
+            kernels; ``auto`` takes the kernel where it can.
 
     Returns:
         ``F = 3 * levels`` features, plane by plane, coarse level first. Gradient flows to points and table.
@@ -113,13 +113,18 @@ def encode(
             f"table: expected {points.dtype} on {points.device} as points is, got {table.dtype} on {table.device}"
         )
     flat = points.reshape(-1, 3)
-    fits_kernel = points.device.type == "cpu" and points.dtype == torch.float32
-    if backend not in ("auto", "reference", "cpu"):
-        raise ValueError(f"backend: expected auto, reference or cpu, got {backend!r}")
-    if backend == "cpu" and not fits_kernel:
-        raise ValueError(f"backend='cpu' needs float32 on the CPU, points is {points.dtype} on {points.device}")
+    device = points.device.type
+    fits_kernel = points.dtype == torch.float32
+    if backend not in ("auto", "reference", "cpu", "cuda"):
+        raise ValueError(f"backend: expected auto, reference, cpu or cuda, got {backend!r}")
+    if backend in ("cpu", "cuda") and not (fits_kernel and device == backend):
+        raise ValueError(f"backend={backend!r} needs float32 on that device, points is {points.dtype} on {device}")
     features = None
-    if backend != "reference" and fits_kernel:
+    if backend != "reference" and fits_kernel and device == "cuda" and len(flat) and spec.levels <= 32:
+        from emotalking.ops.cuda import triplane as cuda
+
+        features = cuda.encode(flat, table, spec.scales, spec.strides, spec.offsets, spec.bound)
+    elif backend != "reference" and fits_kernel and device == "cpu":
         from emotalking.ops.cpu import triplane as cpu
 
         try:

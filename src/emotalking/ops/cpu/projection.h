@@ -1,10 +1,12 @@
-// EWA projection of one Gaussian and its derivative (3DGS, arXiv 2308.04079, section 4).
+// EWA projection of one Gaussian and its derivative (3DGS, arXiv 2308.04079, section 4), for CPU and GPU.
 #pragma once
+#ifndef __CUDACC_RTC__  // the GPU's compiler has none; ops/cuda/device.h says what they would
 #include <algorithm>
 #include <cmath>
+#endif
 
 struct Settings {  // mirrored by ctypes in rasterize.py; the values come from ops/constants.py
-    int32_t count, width, height, channels, threads;
+    int32_t count, width, height, channels, held, threads;  // held: channels, the last, that give no gradient to geometry
     float near, max_alpha, min_alpha, min_transmittance, blur, margin, max_extent;
 };
 
@@ -37,6 +39,23 @@ static inline void rotation(const float *quat, float R[3][3], float unit[4], flo
     R[0][0] = 1 - 2 * (y * y + z * z), R[0][1] = 2 * (x * y - w * z), R[0][2] = 2 * (x * z + w * y);
     R[1][0] = 2 * (x * y + w * z), R[1][1] = 1 - 2 * (x * x + z * z), R[1][2] = 2 * (y * z - w * x);
     R[2][0] = 2 * (x * z - w * y), R[2][1] = 2 * (y * z + w * x), R[2][2] = 1 - 2 * (x * x + y * y);
+}
+
+// Chain the gradient of a rotation matrix to the quaternion it was made of; adds to what is there.
+static inline void rotation_backward(const float dR[3][3], const float unit[4], float inv_norm, float *d_quat) {
+    const float w = unit[0], x = unit[1], y = unit[2], z = unit[3];
+    const float d_unit[4] = {
+        2 * (x * (dR[2][1] - dR[1][2]) + y * (dR[0][2] - dR[2][0]) + z * (dR[1][0] - dR[0][1])),
+        2 * (w * (dR[2][1] - dR[1][2]) + y * (dR[1][0] + dR[0][1]) + z * (dR[0][2] + dR[2][0]) -
+             2 * x * (dR[1][1] + dR[2][2])),
+        2 * (w * (dR[0][2] - dR[2][0]) + x * (dR[1][0] + dR[0][1]) + z * (dR[2][1] + dR[1][2]) -
+             2 * y * (dR[0][0] + dR[2][2])),
+        2 * (w * (dR[1][0] - dR[0][1]) + x * (dR[0][2] + dR[2][0]) + y * (dR[2][1] + dR[1][2]) -
+             2 * z * (dR[0][0] + dR[1][1])),
+    };
+    float radial = 0;
+    for (int i = 0; i < 4; ++i) radial += d_unit[i] * unit[i];
+    for (int i = 0; i < 4; ++i) d_quat[i] += (d_unit[i] - radial * unit[i]) * inv_norm;
 }
 
 struct Linear {  // the projection linearised at the Gaussian's centre
@@ -132,17 +151,5 @@ static inline void project_backward(const float *mean, const float *quat, const 
                           g.z - iz * iz * (d_u_all * lin.x + d_v_all * lin.y + d_inv_z)};
     for (int j = 0; j < 3; ++j) d_mean[j] += cam.R[0][j] * d_p[0] + cam.R[1][j] * d_p[1] + cam.R[2][j] * d_p[2];
 
-    const float w = lin.unit[0], x = lin.unit[1], y = lin.unit[2], zq = lin.unit[3];
-    const float d_unit[4] = {
-        2 * (x * (dRq[2][1] - dRq[1][2]) + y * (dRq[0][2] - dRq[2][0]) + zq * (dRq[1][0] - dRq[0][1])),
-        2 * (w * (dRq[2][1] - dRq[1][2]) + y * (dRq[1][0] + dRq[0][1]) + zq * (dRq[0][2] + dRq[2][0]) -
-             2 * x * (dRq[1][1] + dRq[2][2])),
-        2 * (w * (dRq[0][2] - dRq[2][0]) + x * (dRq[1][0] + dRq[0][1]) + zq * (dRq[2][1] + dRq[1][2]) -
-             2 * y * (dRq[0][0] + dRq[2][2])),
-        2 * (w * (dRq[1][0] - dRq[0][1]) + x * (dRq[0][2] + dRq[2][0]) + y * (dRq[2][1] + dRq[1][2]) -
-             2 * zq * (dRq[0][0] + dRq[1][1])),
-    };
-    float radial = 0;
-    for (int i = 0; i < 4; ++i) radial += d_unit[i] * lin.unit[i];
-    for (int i = 0; i < 4; ++i) d_quat[i] += (d_unit[i] - radial * lin.unit[i]) * lin.inv_norm;
+    rotation_backward(dRq, lin.unit, lin.inv_norm, d_quat);
 }

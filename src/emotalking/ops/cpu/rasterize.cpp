@@ -194,7 +194,7 @@ void blend_tile_backward(const State &state, const Settings &s, const Tile &tile
             for (int d = 0; d < s.channels; ++d) {
                 const float value = grad.image[pixel * s.channels + d];
                 g[y][d + 1][x] = value;
-                total += value * out.image[pixel * s.channels + d];
+                if (d < s.channels - s.held) total += value * out.image[pixel * s.channels + d];
             }
             behind[y][x] = total;
         }
@@ -212,6 +212,8 @@ void blend_tile_backward(const State &state, const Settings &s, const Tile &tile
         rows_of(state, tile, *item, y0, y1);
         const vf dx = r[X] - columns, base = r[A] * dx * dx + r[LOG2_OPACITY], slope = r[B] * dx;
         vf p0 = vf{}, p1 = vf{}, p2 = vf{}, values[D + 1] = {};
+        float felt[D + 1];  // what geometry learns from: held channels are as good as black
+        for (int d = 0; d <= D; ++d) felt[d] = d <= s.channels - s.held ? r[Z + d] : 0.f;
         for (int y = y0; y < y1; ++y) {
             const float dy = r[Y] - (tile.y0 + y + 0.5f);
             const vf raw = exp2_fast(base + dy * (slope + r[C] * dy)), alpha = min(raw, top);
@@ -221,7 +223,7 @@ void blend_tile_backward(const State &state, const Settings &s, const Tile &tile
             const vf weight = kept ? alpha * live : vf{};
             vf worth = g_alpha[y];
             for (int d = 0; d <= D; ++d) {
-                worth += g[y][d] * r[Z + d];
+                worth += g[y][d] * felt[d];
                 values[d] += weight * g[y][d];
             }
             worth *= weight;

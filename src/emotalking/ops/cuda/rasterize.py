@@ -1,75 +1,115 @@
-"""gsplat (Apache-2.0) behind `emotalking.ops.rasterize`: projection, tile intersection and blending on the GPU.
+"""Our own CUDA rasterizer behind `emotalking.ops.rasterize`: autograd around ``rasterize.cu``.
 
-Written against gsplat 1.5.3, whose functions take leading batch dimensions with different Gaussians.
+Nothing is read back by the host and nothing has a capacity, so a training step with it can be captured in a CUDA graph.
 """
 
-from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from emotalking.ops.constants import BLUR_2D
+from emotalking.ops import constants
+from emotalking.ops.cpu.rasterize import RasterSettings
+from emotalking.ops.cuda.build import Launch, kernel
 
-_TILE = 16  # gsplat's own default: one thread a pixel, 256 a block
+MAX_CHANNELS = 24
+"""Channels that one pass of the kernel carries; more are rendered in several passes."""
+MAX_SIDE = 255 * 16
+"""Tiles are counted in eight bits."""
+_TILE, _THREADS = 16, 128
 
 
-def _gsplat() -> ModuleType:
-    """The gsplat module, or one sentence about how to get it."""
-    try:
-        return import_module("gsplat")
-    except ImportError as error:
-        raise ImportError(
-            "backend='gsplat' needs the gsplat package: install emotalking[gpu] (gsplat 1.5.3), "
-            "or render with backend='reference'"
-        ) from error
+def _settings(count: int, width: int, height: int, channels: int, held: int, near: float) -> RasterSettings:
+    return RasterSettings(
+        count, width, height, channels, held, 0, near, constants.MAX_ALPHA, constants.MIN_ALPHA,
+        constants.MIN_TRANSMITTANCE, constants.BLUR_2D, constants.FRUSTUM_MARGIN, constants.MAX_EXTENT,
+    )  # fmt: skip
+
+
+def _kernel(name: str, device: torch.device, channels: int, held: int = 0, depth: bool = False) -> Launch:
+    definitions = (f"CHANNELS={channels}", f"STILL={held}", f"DEPTH={int(depth)}")
+    return kernel("rasterize.cu", name, definitions, device.index or 0)
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, features: Tensor,
+        background: Tensor | None, probe: Tensor | None, viewmats: Tensor, Ks: Tensor, settings: RasterSettings,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        batch, cameras, count, channels = *viewmats.shape[:2], *features.shape[1:]
+        images, device = batch * cameras, means.device
+        width, height = settings.width, settings.height
+        records = means.new_empty(images, count, 8)
+        keys, boxes = means.new_empty(images, count), torch.empty(images, count, dtype=torch.int32, device=device)
+        radii = torch.empty(batch, cameras, count, dtype=torch.int32, device=device)
+        _kernel("project_all", device, channels, settings.held)(
+            (-(-images * count // _THREADS), 1, 1), _THREADS, settings, images, cameras, means, quats, scales,
+            opacities, viewmats, Ks, probe, records, keys, boxes, radii,
+        )  # fmt: skip
+        order = keys.argsort(dim=1)
+        boxes = boxes.gather(1, order)
+        image = means.new_empty(batch, cameras, height, width, channels)
+        alpha, depth = (means.new_empty(batch, cameras, height, width) for _ in range(2))
+        last = torch.empty(images, height, width, dtype=torch.int32, device=device)
+        grid = (-(-width // _TILE), -(-height // _TILE), images)
+        _kernel("blend", device, channels, settings.held)(
+            grid, _TILE * _TILE, settings, cameras, records, boxes, order, features, background, image, alpha, depth,
+            last,
+        )  # fmt: skip
+        ctx.save_for_backward(
+            means, quats, scales, opacities, features, background, viewmats, Ks, image, alpha, depth, records, boxes,
+            order, last, radii,
+        )  # fmt: skip
+        ctx.settings, ctx.grid, ctx.has_probe = settings, grid, probe is not None
+        ctx.mark_non_differentiable(radii)
+        ctx.set_materialize_grads(False)
+        return image, alpha, depth, radii
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, g_image: Tensor | None, g_alpha: Tensor | None, g_depth: Tensor | None, _: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        means, quats, scales, opacities, features, background, viewmats, Ks, *made = ctx.saved_tensors
+        image, alpha, depth, records, boxes, order, last, radii = made
+        batch, cameras, count, channels = *viewmats.shape[:2], *features.shape[1:]
+        device, deep = means.device, g_depth is not None
+        g_image, g_alpha, g_depth = (None if g is None else g.contiguous() for g in (g_image, g_alpha, g_depth))
+        sums = means.new_zeros(batch * cameras, count, 6 + deep + channels)
+        _kernel("blend_backward", device, channels, ctx.settings.held, deep)(
+            ctx.grid, _TILE * _TILE, ctx.settings, cameras, records, boxes, order, features, image, alpha, depth, last,
+            g_image, g_alpha, g_depth, sums,
+        )  # fmt: skip
+        grads = [torch.empty_like(part) for part in (means, quats, scales, opacities, features)]
+        d_probe = means.new_empty(batch, cameras, count, 2) if ctx.has_probe else None
+        _kernel("project_all_backward", device, channels, ctx.settings.held, deep)(
+            (-(-batch * count // _THREADS), 1, 1), _THREADS, ctx.settings, batch, cameras, means, quats, scales,
+            opacities, viewmats, Ks, records, radii, sums, *grads, d_probe,
+        )  # fmt: skip
+        d_background = None
+        if background is not None and ctx.needs_input_grad[5] and g_image is not None:
+            d_background = torch.einsum("bchw,bchwd->d", 1 - alpha, g_image)
+        return *grads, d_background, d_probe, None, None, None
 
 
 def rasterize(
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, features: Tensor, viewmats: Tensor, Ks: Tensor,
-    width: int, height: int, background: Tensor | None, probe: Tensor | None, near: float,
+    width: int, height: int, background: Tensor | None, probe: Tensor | None, near: float, held: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """`emotalking.ops.rasterize.rasterize` on one flat batch axis ``B``: features, alpha, depth, radii.
-
-    Depth rides along as one more channel, so everything is blended in one pass.
-    """
-    gsplat = _gsplat()
-    batch, cameras, count, channels = *viewmats.shape[:2], *features.shape[1:]
-    if count == 0:
-        # Sums of nothing: zero, but part of the graph, so that a backward pass finds its way.
-        nothing = means.sum() + quats.sum() + scales.sum() + opacities.sum() + features.sum()
-        return _empty(nothing, background, (batch, cameras, height, width, channels))
-    # Fields of culled Gaussians are left uninitialised; radii 0 keeps every later step from reading them.
-    radii, means2d, depths, conics, _ = gsplat.fully_fused_projection(
-        means, None, quats, scales, viewmats, Ks, width, height, eps2d=BLUR_2D, near_plane=near, packed=False,
-        opacities=opacities,
-    )  # fmt: skip
-    if probe is not None:
-        means2d = means2d + probe
-    tiles_x, tiles_y = -(-width // _TILE), -(-height // _TILE)
-    images = batch * cameras
-    _, intersections, flatten_ids = gsplat.isect_tiles(means2d, radii, depths, _TILE, tiles_x, tiles_y)
-    offsets = gsplat.isect_offset_encode(intersections, images, tiles_x, tiles_y)
-
-    lead = (batch, cameras)
-    values = torch.cat((features[:, None].expand(*lead, count, channels), depths[..., None]), dim=-1)
-    behind = None
-    if background is not None:
-        behind = torch.cat((background, background.new_zeros(1))).expand(*lead, channels + 1)
-    blended, alpha = gsplat.rasterize_to_pixels(
-        means2d, conics, values, opacities[:, None].expand(*lead, count), width, height, _TILE,
-        offsets.reshape(*lead, tiles_y, tiles_x), flatten_ids, backgrounds=behind, packed=False,
-    )  # fmt: skip
-    visible = torch.where((radii > 0).all(dim=-1), radii.amax(dim=-1), 0)
-    return blended[..., :channels], alpha.squeeze(-1), blended[..., channels], visible
-
-
-def _empty(
-    nothing: Tensor, background: Tensor | None, shape: tuple[int, int, int, int, int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The picture of no Gaussians."""
-    image = nothing.new_zeros(shape) + nothing
-    if background is not None:
-        image = image + background
-    alpha, depth = nothing.new_zeros(shape[:-1]), nothing.new_zeros(shape[:-1])
-    return image, alpha, depth, torch.zeros(*shape[:2], 0, dtype=torch.int32, device=nothing.device)
+    """`emotalking.ops.rasterize.rasterize` on one flat batch axis ``B``: features, alpha, depth, radii."""
+    if max(width, height) > MAX_SIDE:
+        raise ValueError(f"width, height: backend='cuda' takes at most {MAX_SIDE} pixels, got {width} x {height}")
+    shared = [part.contiguous() for part in (means, quats, scales, opacities)]
+    cameras = (viewmats.contiguous(), Ks.contiguous())
+    probe = None if probe is None else probe.contiguous()
+    free, passes = features.shape[-1] - held, []
+    for start in range(0, features.shape[-1], MAX_CHANNELS):
+        part = features[..., start : start + MAX_CHANNELS].contiguous()
+        behind = None if background is None else background[start : start + MAX_CHANNELS].contiguous()
+        still = min(part.shape[-1], max(0, start + part.shape[-1] - free))
+        settings = _settings(means.shape[1], width, height, part.shape[-1], still, near)
+        passes.append(_Rasterize.apply(*shared, part, behind, probe, *cameras, settings))
+    image = passes[0][0] if len(passes) == 1 else torch.cat([images for images, *_ in passes], dim=-1)
+    return image, *passes[0][1:]

@@ -68,8 +68,13 @@ def project_gaussians(
     return Projected(means2d, z, conics, extents, radii)
 
 
-def _blend(pixels: Tensor, means2d: Tensor, conics: Tensor, opacities: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Composite Gaussians, sorted front to back, at ``pixels [P, 2]``: values ``[P, D]`` and transmittance ``[P]``."""
+def _blend(
+    pixels: Tensor, means2d: Tensor, conics: Tensor, opacities: Tensor, values: Tensor, free: int
+) -> tuple[Tensor, Tensor]:
+    """Composite Gaussians, sorted front to back, at ``pixels [P, 2]``: values ``[P, D]`` and transmittance ``[P]``.
+
+    Only the first ``free`` values give gradient to the weights.
+    """
     dx, dy = (pixels[:, None, :] - means2d).unbind(-1)
     a, b, c = conics.unbind(-1)
     power = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
@@ -80,10 +85,14 @@ def _blend(pixels: Tensor, means2d: Tensor, conics: Tensor, opacities: Tensor, v
     alpha = alpha * (log_T.exp() > MIN_TRANSMITTANCE)
     log_T = torch.log1p(-alpha).cumsum(dim=-1)
     T_before = torch.cat((torch.ones_like(alpha[:, :1]), log_T[:, :-1].exp()), dim=-1)
-    return (alpha * T_before) @ values, log_T[:, -1].exp()
+    weights = alpha * T_before
+    image = torch.cat((weights @ values[:, :free], weights.detach() @ values[:, free:]), dim=-1)
+    return image, log_T[:, -1].exp()
 
 
-def _render_image(seen: Projected, opacities: Tensor, values: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def _render_image(
+    seen: Projected, opacities: Tensor, values: Tensor, size: tuple[int, int], free: int
+) -> tuple[Tensor, Tensor]:
     """Composite ``values [N, D]``: ``[H, W, D]`` and transmittance ``[H, W]``, tile by tile to bound memory."""
     height, width = size
     ids = seen.radii.nonzero().squeeze(-1)
@@ -104,7 +113,7 @@ def _render_image(seen: Projected, opacities: Tensor, values: Tensor, size: tupl
         part = (seen.means2d[near_tile], seen.conics[near_tile], opacities[near_tile], values[near_tile])
         for chunk in pixels.split(max(1, _MAX_PAIRS // len(near_tile))):
             # Recomputing in the backward pass keeps the memory of one chunk instead of that of the whole image.
-            out, T = checkpoint(_blend, chunk, *part, use_reentrant=False)  # type: ignore[misc]
+            out, T = checkpoint(_blend, chunk, *part, free, use_reentrant=False)  # type: ignore[misc]
             rows.append(torch.cat((out, T[:, None]), dim=1))
     flat = torch.cat(rows)
     image = flat[_tile_order(height, width).to(flat.device)].reshape(height, width, -1)
@@ -121,7 +130,7 @@ def _tile_order(height: int, width: int) -> Tensor:
 
 def rasterize(
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, features: Tensor, viewmats: Tensor, Ks: Tensor,
-    width: int, height: int, background: Tensor | None, probe: Tensor | None, near: float,
+    width: int, height: int, background: Tensor | None, probe: Tensor | None, near: float, held: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """`emotalking.ops.rasterize.rasterize` on one flat batch axis ``B``: features, alpha, depth, radii."""
     batch, cameras = viewmats.shape[:2]
@@ -131,10 +140,14 @@ def rasterize(
         seen = project_gaussians(means[b], quats[b], scales[b], opacities[b], viewmats[b, c], Ks[b, c], size, near)
         if probe is not None:
             seen = seen._replace(means2d=seen.means2d + probe[b, c])
-        values = torch.cat((features[b], seen.depths[:, None]), dim=-1)
-        image, T = _render_image(seen, opacities[b], values, size)
-        colour, depth = image[..., :-1], image[..., -1]
-        images.append(colour if background is None else colour + T[..., None] * background)
+        values = torch.cat((seen.depths[:, None], features[b]), dim=-1)
+        image, T = _render_image(seen, opacities[b], values, size, values.shape[-1] - held)
+        depth, colour = image[..., 0], image[..., 1:]
+        if background is not None:
+            free = background.numel() - held
+            behind = (T[..., None] * background[:free], T.detach()[..., None] * background[free:])
+            colour = colour + torch.cat(behind, dim=-1)
+        images.append(colour)
         alphas.append(1 - T)
         depths.append(depth)
         radii.append(seen.radii)

@@ -1,0 +1,118 @@
+// CUDA on one CPU thread, for tests of the kernels' logic where there is no GPU: every CUDA thread is a fibre, blocks run
+// one after the other, and a barrier or warp operation waits until all fibres have reached it.
+#pragma once
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <tuple>
+#include <utility>
+#include <vector>
+#define __global__
+#define __shared__ static
+#define __launch_bounds__(...)
+struct float4 { float x, y, z, w; };
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+struct Index { unsigned x = 0, y = 0, z = 0; };
+static Index threadIdx, blockIdx, blockDim;
+using std::max, std::min;
+
+namespace emulated {
+constexpr int WARP = 32;
+struct Fibre { ucontext_t context; std::vector<char> stack; bool done; };
+struct Meeting { int arrived = 0, round = 0, sum = 0, total = 0; };
+static std::vector<Fibre> fibres(1024);
+static ucontext_t outside;
+static Meeting block, warps[WARP];
+static uint64_t given[WARP][WARP], taken[WARP][WARP];
+static int current, alive;
+static void (*body)();
+
+inline void yield() { swapcontext(&fibres[current].context, &outside); }
+inline void close(Meeting &m) { m.total = m.sum, m.sum = m.arrived = 0, ++m.round; }
+inline int meet_block(int value) {
+    const int round = block.round;
+    block.sum += value;
+    if (++block.arrived == alive) close(block);
+    while (round == block.round) yield();
+    return block.total;
+}
+inline void meet_warp(uint64_t value) {
+    const int w = current / WARP, round = warps[w].round;
+    given[w][current % WARP] = value;
+    if (++warps[w].arrived == WARP) std::memcpy(taken[w], given[w], sizeof given[w]), close(warps[w]);
+    while (round == warps[w].round) yield();
+}
+template <class T>
+T exchange(T value, int lane) {
+    uint64_t bits = 0;
+    std::memcpy(&bits, &value, sizeof value);
+    meet_warp(bits);
+    std::memcpy(&value, &taken[current / WARP][lane], sizeof value);
+    return value;
+}
+inline void start() {
+    body();
+    fibres[current].done = true, --alive;
+    if (alive && block.arrived == alive) close(block);
+    yield();
+}
+inline void run_block(int threads) {
+    alive = threads, block = {};
+    for (auto &warp : warps) warp = {};
+    for (int i = 0; i < threads; ++i) {
+        Fibre &fibre = fibres[i];
+        fibre.stack.resize(128 * 1024), fibre.done = false;
+        getcontext(&fibre.context);
+        fibre.context.uc_stack.ss_sp = fibre.stack.data(), fibre.context.uc_stack.ss_size = fibre.stack.size();
+        fibre.context.uc_link = nullptr;
+        makecontext(&fibre.context, start, 0);
+    }
+    while (alive)
+        for (int i = 0; i < threads; ++i)
+            if (!fibres[i].done) current = threadIdx.x = i, swapcontext(&outside, &fibres[i].context);
+}
+template <class... A, size_t... I>
+void launch(void (*kernel)(A...), const unsigned *grid, int threads, void **arguments, std::index_sequence<I...>) {
+    static void (*function)(A...);
+    static std::tuple<A...> *values;
+    std::tuple<A...> given_values(*static_cast<A *>(arguments[I])...);
+    function = kernel, values = &given_values, body = [] { std::apply(function, *values); };
+    blockDim.x = threads;
+    for (blockIdx.z = 0; blockIdx.z < grid[2]; ++blockIdx.z)
+        for (blockIdx.y = 0; blockIdx.y < grid[1]; ++blockIdx.y)
+            for (blockIdx.x = 0; blockIdx.x < grid[0]; ++blockIdx.x) run_block(threads);
+}
+template <class... A>
+void launch(void (*kernel)(A...), const unsigned *grid, int threads, void **arguments) {
+    launch(kernel, grid, threads, arguments, std::index_sequence_for<A...>{});
+}
+}  // namespace emulated
+
+inline void __syncthreads() { emulated::meet_block(0); }
+inline int __syncthreads_count(int value) { return emulated::meet_block(value != 0); }
+inline unsigned __ballot_sync(unsigned, bool vote) {
+    emulated::meet_warp(vote);
+    unsigned votes = 0;
+    for (int i = 0; i < 32; ++i) votes |= unsigned(emulated::taken[emulated::current / 32][i]) << i;
+    return votes;
+}
+inline bool __any_sync(unsigned mask, bool vote) { return __ballot_sync(mask, vote) != 0; }
+template <class T> T __shfl_sync(unsigned, T v, int lane) { return emulated::exchange(v, lane & 31); }
+template <class T> T __shfl_xor_sync(unsigned, T v, int mask) { return emulated::exchange(v, emulated::current % 32 ^ mask); }
+template <class T> T __shfl_up_sync(unsigned, T v, int by) {
+    const int lane = emulated::current % 32;
+    return emulated::exchange(v, lane >= by ? lane - by : lane);
+}
+template <class T> T atomicAdd(T *at, T value) { return std::exchange(*at, *at + value); }
+inline int atomicMax(int *at, int value) { return std::exchange(*at, std::max(*at, value)); }
+inline int __popc(unsigned value) { return __builtin_popcount(value); }
+inline float __int_as_float(int bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+#define EMULATED(name) \
+    extern "C" void emulated_##name(const unsigned *grid, int threads, void **arguments) { emulated::launch(name, grid, threads, arguments); }
