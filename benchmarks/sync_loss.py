@@ -22,11 +22,12 @@ from _report import write
 from emotalking.configs.presets import override, preset
 from emotalking.models.avatar import Avatar
 from emotalking.subject import Subject
-from emotalking.train.branch_stage import Context, Stage
+from emotalking.train.branch_stage import Context
 from emotalking.train.data import TrainingData
 from emotalking.train.emotion_stage import EmotionStage
 from emotalking.train.run import emotion_generator
 from emotalking.train.stages import FaceStage, MouthStage
+from emotalking.train.step import Stage
 from emotalking.train.sync import first_iteration, make_sync
 
 

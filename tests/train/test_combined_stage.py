@@ -46,21 +46,16 @@ def test_it_takes_the_steps_and_targets_of_both_stages(actor_subject: Subject) -
     made = stage(actor_subject, ["emotion.iterations=800", "face.iterations=1200", "emotion.real_share=0.25"])
     assert made.iterations == 2000 and made.settings.schedule_knee == 810
     assert math.isclose(made.emotional_share, 600 / 1996)
-    drawn = []
+    own, emotional = made.context.data.conditions.va, 0
     for _ in range(300):
-        frame = made.draw(made.settings.warmup)
-        drawn.append(made.target(frame))
-    own = made.context.data.conditions.va
-    emotional = sum(not torch.equal(target.va[0], own[target.frame]) for target in drawn)
+        plan = made.plan(made.settings.warmup)
+        emotional += "va" in plan.pictures and not torch.equal(plan.pictures["va"][0], own[plan.frame])
     assert 55 <= emotional <= 125  # 90 expected, four standard deviations
 
 
 def test_warm_up_sees_original_frames_alone(actor_subject: Subject) -> None:
     made = stage(actor_subject)
-    data = made.context.data
-    for iteration in range(made.settings.warmup):
-        frame = made.draw(iteration)
-        assert torch.equal(made.target(frame).image, data.image(frame))
+    assert not any(made.plan(iteration).pictures for iteration in range(made.settings.warmup))
 
 
 def test_emotional_targets_have_no_normal_terms(actor_subject: Subject) -> None:

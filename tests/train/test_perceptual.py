@@ -17,6 +17,7 @@ from emotalking.train.emotion_stage import EmotionStage
 from emotalking.train.finetune_stage import FinetuneStage
 from emotalking.train.perceptual import PerceptualTerm, make_perceptual, with_backbone
 from emotalking.train.stages import FaceStage, MouthStage
+from emotalking.train.step import Inputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -98,11 +99,13 @@ def test_patches_leave_the_lips_out(folder: Path, actor_subject: Subject) -> Non
     target = image.clone()
     top, bottom, left, right = stage.context.data.lips[0].tolist()
     target[:, top:bottom, left:right] = 0.0
-    terms = stage.compare_perceptual(0, image, target, torch.zeros(3), 5)
+    term, first = stage.context.perceptual, Inputs(torch.tensor([0]), torch.zeros(5), {})
+    assert term is not None
+    terms = stage.compare_perceptual(term, first, image, target)
     assert float(terms["lpips"]) == 0.0 and float(terms["lpips_lips"]) > 0.0
     whole = replace(stage.settings.losses, lpips_lips=0.0, patch_min=64, patch_max=64)
     stage.settings = replace(stage.settings, losses=whole)
-    assert float(stage.compare_perceptual(0, image, target, torch.zeros(3), 5)["lpips"]) > 0.0
+    assert float(stage.compare_perceptual(term, first, image, target)["lpips"]) > 0.0
 
 
 def test_a_few_patches_have_the_mean_of_all(folder: Path) -> None:

@@ -33,7 +33,8 @@ from emotalking.train.branch_stage import Context
 from emotalking.train.data import TrainingData
 from emotalking.train.emotion_stage import EmotionStage
 from emotalking.train.stages import FaceStage, MouthStage
-from emotalking.train.sync import SyncTerm, first_iteration, wanted
+from emotalking.train.step import Program
+from emotalking.train.sync import SyncTerm, wanted
 from emotalking.train.sync_source import WindowSource, consecutive, frame_steps, spoken, voiced
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -225,9 +226,7 @@ def test_only_the_stages_own_encoder_or_emotion_learns(actor_subject: Subject, s
         assert all(value.requires_grad for value in getattr(made.head, name).parameters())
         made.head.zero_grad(set_to_none=True)
     stage = EmotionStage(made, maker)
-    stage._compare_sync(first_iteration(made.config.sync, 0, stage.iterations), torch.tensor([0.5, 0.5]))[
-        "sync"
-    ].backward()
+    stage._compare_sync(Program(sync=True), torch.tensor([0.5, 0.5]))["sync"].backward()
     names = learning(made.head)
     assert names and all(part.startswith("emotion.") for part in names), names
 

@@ -25,6 +25,7 @@ from emotalking.train.emotion_stage import EmotionStage
 from emotalking.train.finetune_stage import FinetuneStage
 from emotalking.train.recorder import TrainingFailed
 from emotalking.train.stages import FaceStage, MouthStage
+from emotalking.train.step import Inputs
 from emotalking.train.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -65,10 +66,10 @@ def normal_error_degrees(data: TrainingData, stage: FaceStage, frames: int = 6) 
     for frame in range(frames):
         truth, gaussians = data.normal_map(frame), stage.branch.gaussians
         view = data.conditions.viewmats[frame : frame + 1]
-        deformed = stage.deform(frame)
+        deformed = stage.deform(Inputs(torch.tensor([frame]), torch.zeros(5), {}))
         normals = encode_normals(to_camera_frame(gaussians.normals(deformed, camera_centre(view)), view))
         layer = render_layer(gaussians, deformed, view, data.K, data.size, extra=normals)
-        rendered = normals_from_render(layer.raster.features[:, 0, ..., 3:], layer.alpha)
+        rendered = normals_from_render(layer.extra, layer.alpha)
         assert truth is not None
         cosine = (rendered * truth).sum(-1)[truth.abs().amax(-1) > 0]
         angles.append(float(torch.rad2deg(cosine.clamp(-1, 1).acos()).mean()))

@@ -44,8 +44,7 @@ def sample_statistics(
     state: DensifyState, probe_gradient: Float[Tensor, "B 1 N 2"], radii: Tensor, width: int, height: int
 ) -> None:
     """Add one step's screen-space gradients (per pixel, of the probe) and visibility to ``state``."""
-    scale = probe_gradient.new_tensor([0.5 * width, 0.5 * height])
-    norms = (probe_gradient * scale).norm(dim=-1)
+    norms = torch.hypot(probe_gradient[..., 0] * (0.5 * width), probe_gradient[..., 1] * (0.5 * height))
     state.gradient += norms.sum((0, 1))
     state.seen += (radii.reshape(-1, state.seen.shape[0]) > 0).sum(0)
 

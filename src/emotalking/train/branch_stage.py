@@ -1,9 +1,10 @@
-"""What every stage offers the trainer, and what the two branch stages (mouth and face) share."""
+"""What every stage has of its run, and what the two branch stages (mouth and face) share."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
+from jaxtyping import Bool, Int32
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -23,6 +24,7 @@ from emotalking.train.optim import (
 )
 from emotalking.train.perceptual import PerceptualTerm
 from emotalking.train.sampler import FrameSampler, random_colour
+from emotalking.train.step import Inputs, Plan, Program, Stage
 from emotalking.train.sync import SyncTerm
 
 MOUTH_MARGIN = 8
@@ -68,44 +70,11 @@ def eye_boxes(data: TrainingData) -> list[list[int]]:
     return box.nan_to_num(0.0).round().int().tolist()
 
 
-@runtime_checkable
-class Stage(Protocol):
-    """One stage of the recipe: its parameters, losses, sampler and growth. The trainer knows nothing else."""
-
-    name: str
-    iterations: int
-    optimizers: dict[str, Optimizer]
-
-    def losses(self, iteration: int) -> tuple[dict[str, Tensor], int]:
-        """Weighted loss terms of one step, and the subject's number of the frame that they are of."""
-        ...
-
-    def before_update(self, iteration: int) -> None:
-        """Called between the backward pass and the optimizer step: learning rates."""
-        ...
-
-    def after_update(self, iteration: int) -> None:
-        """Called after the optimizer step: growth and pruning."""
-        ...
-
-    def figures(self) -> dict[str, int]:
-        """What changed since the last call, for the run's record."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything but weights, optimizers and the generator that a resumed run needs."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of :meth:`state_dict`."""
-        ...
-
-
-def backdrop(context: Context, *, finished: bool = False) -> Tensor:
-    """The colour that masked regions are pasted on in this step, [3]; once ``finished`` green becomes black."""
+def backdrop(context: Context, *, finished: bool = False) -> tuple[float, float, float]:
+    """The colour that masked regions are pasted on in this step; once ``finished`` green becomes black."""
     if context.config.background == "green":
-        return torch.tensor([0.0, 0.0 if finished else 1.0, 0.0], device=context.data.device)
-    return random_colour(context.generator, context.data.device)
+        return 0.0, 0.0 if finished else 1.0, 0.0
+    return random_colour(context.generator)
 
 
 def pasted(image: Tensor, keep: Tensor, colour: Tensor) -> Tensor:
@@ -113,13 +82,49 @@ def pasted(image: Tensor, keep: Tensor, colour: Tensor) -> Tensor:
     return torch.where(keep[..., None], image, colour)
 
 
-class BranchStage:
+class ContextStage(Stage):
+    """What every stage has of the run's context."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.device = context.data.device
+        width, height = context.data.size
+        self.whole = torch.tensor([[0, height, 0, width]], dtype=torch.int32, device=self.device)
+        """The one box that is the frame."""
+        self._rows = torch.arange(height, device=self.device)[None, :, None]
+        self._columns = torch.arange(width, device=self.device)
+
+    def subject_frame(self, frame: int) -> int:
+        """See :class:`Stage`."""
+        return int(self.context.data.indices[frame])
+
+    def inside(self, boxes: Int32[Tensor, "1 4"]) -> Bool[Tensor, "1 H W"]:
+        """True in a box of the frame."""
+        top, bottom, left, right = boxes[0].unbind()
+        rows, columns = self._rows, self._columns
+        return (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+
+
+def window_of(box: Int32[Tensor, "4"]) -> tuple[slice, slice, slice]:
+    """A box as an index into [1, H, W, ...]; waits for the device."""
+    top, bottom, left, right = box.tolist()
+    return slice(None), slice(top, bottom), slice(left, right)
+
+
+class BranchStage(ContextStage):
     """Mouth or face: canonical Gaussians first, then Gaussians and motion together (eqs. S11-S14)."""
 
     def __init__(self, name: str, context: Context, branch: Branch, settings: BranchStageConfig) -> None:
+        super().__init__(context)
         self.name = name
         self.iterations = settings.iterations
-        self.context, self.branch, self.settings = context, branch, settings
+        self.branch, self.settings = branch, settings
+        self.lips = torch.from_numpy(context.data.lips).int().to(self.device)
+        """The lip box of each frame."""
+        margin = torch.tensor([-MOUTH_MARGIN, MOUTH_MARGIN, -MOUTH_MARGIN, MOUTH_MARGIN], device=self.device)
+        edge = self.whole[0, [1, 1, 3, 3]]
+        self.lip_windows = (self.lips + margin).clamp_min(0).minimum(edge).int()
+        """The same with a margin (:func:`lip_window`)."""
         self.sampler = FrameSampler(context.data.count, context.generator)
         self.extent = context.data.extent()
         optim = context.config.optim
@@ -138,19 +143,23 @@ class BranchStage:
         """The next frame under the stage's curriculum."""
         raise NotImplementedError
 
-    def deform(self, frame: int) -> Deformed:
-        """The branch moved for ``frame``."""
+    def numbers(self, iteration: int) -> tuple[float, ...]:
+        """What a step's terms need of the host: the backdrop's colour comes first."""
+        return backdrop(self.context, finished=self.frozen(iteration))
+
+    def deform(self, inputs: Inputs) -> Deformed:
+        """The branch moved for a frame."""
         raise NotImplementedError
 
-    def compare(self, frame: int, layer: Layer, iteration: int) -> dict[str, Tensor]:
+    def compare(self, inputs: Inputs, layer: Layer, program: Program) -> dict[str, Tensor]:
         """Weighted image terms of a rendered frame."""
         raise NotImplementedError
 
-    def extra(self, frame: int, deformed: Deformed) -> Tensor | None:
-        """Channels rendered beside the colours, [1, N, D]; None: none."""
-        return None
+    def extra(self, inputs: Inputs, deformed: Deformed, program: Program) -> tuple[Tensor | None, int]:
+        """Channels rendered beside the colours, [1, N, D], or None; and how many of them teach the geometry nothing."""
+        return None, 0
 
-    def regularise(self, frame: int, deformed: Deformed, iteration: int) -> dict[str, Tensor]:
+    def regularise(self, inputs: Inputs, deformed: Deformed, layer: Layer) -> dict[str, Tensor]:
         """Weighted terms of the motion itself, after the warm-up."""
         weight = self.settings.losses.motion
         return {"motion": weight * motion_size(deformed.offsets)} if weight else {}
@@ -159,50 +168,62 @@ class BranchStage:
         """Whether only colours and opacities still train."""
         return bool(self.settings.freeze_geometry_from) and iteration >= self.settings.freeze_geometry_from
 
-    def perceptual(self, iteration: int) -> PerceptualTerm | None:
-        """The perceptual loss where this iteration has it; canonical Gaussians have none (S11, S13)."""
-        term, settings = self.context.perceptual, self.settings
-        late = iteration >= max(settings.warmup, settings.iterations - settings.losses.lpips_last)
-        return term if late else None
+    def late(self, iteration: int) -> bool:
+        """Whether this iteration has the perceptual loss; canonical Gaussians have none (S11, S13)."""
+        settings = self.settings
+        if self.context.perceptual is None or not (settings.losses.lpips or settings.losses.lpips_lips):
+            return False
+        return iteration >= max(settings.warmup, settings.iterations - settings.losses.lpips_last)
 
     def sync_distance(self, sync: SyncTerm, degree: int) -> Tensor | None:
         """The distance of a window of the branch as it is now; None where the clip has no window for it."""
         raise NotImplementedError
 
-    def losses(self, iteration: int) -> tuple[dict[str, Tensor], int]:
+    def plan(self, iteration: int) -> Plan:
         """See :class:`Stage`."""
+        settings = self.settings
         frame = self.draw(iteration)
-        data, gaussians = self.context.data, self.branch.gaussians
-        degree = min(gaussians.sh_degree, iteration // self.settings.sh_every)
-        moving = iteration >= self.settings.warmup
-        deformed = self.deform(frame) if moving else gaussians.deform()
-        growing = iteration < self.settings.densify.until
-        probe = torch.zeros(1, 1, gaussians.count, 2, device=data.device, requires_grad=True) if growing else None
-        layer = render_layer(
-            gaussians,
-            deformed,
-            data.conditions.viewmats[frame : frame + 1],
-            data.K,
-            data.size,
-            degree=degree,
-            extra=self.extra(frame, deformed),
-            probe=probe,
+        program = Program(
+            moving=iteration >= settings.warmup,
+            growing=iteration < settings.densify.until,
+            degree=min(self.branch.gaussians.sh_degree, iteration // settings.sh_every),
+            perceptual=self.late(iteration),
+            sync=self.heard(iteration),
         )
-        self._probe, self._radii = probe, layer.raster.radii
-        terms = self.compare(frame, layer, iteration)
-        if moving:
-            terms |= self.regularise(frame, deformed, iteration)
-        return terms | self._compare_sync(iteration, degree), int(data.indices[frame])
+        return Plan(frame, program, self.numbers(iteration))
 
-    def _compare_sync(self, iteration: int, degree: int) -> dict[str, Tensor]:
-        """The sync term (eq. 9; S12, S14) where this iteration has one and the networks still learn."""
+    def terms(self, program: Program, inputs: Inputs) -> dict[str, Tensor]:
+        """See :class:`Stage`."""
+        data, gaussians = self.context.data, self.branch.gaussians
+        deformed = self.deform(inputs) if program.moving else gaussians.deform()
+        probe = None
+        if program.growing:
+            probe = torch.zeros(1, 1, gaussians.count, 2, device=self.device, requires_grad=True)
+        extra, held = self.extra(inputs, deformed, program)
+        view = data.conditions.viewmats[inputs.frame]
+        layer = render_layer(
+            gaussians, deformed, view, data.K, data.size, degree=program.degree, extra=extra, held=held, probe=probe
+        )
+        self._probe, self._radii = probe, layer.radii
+        terms = self.compare(inputs, layer, program)
+        if program.moving:
+            terms |= self.regularise(inputs, deformed, layer)
+        return terms | self._compare_sync(program)
+
+    def heard(self, iteration: int) -> bool:
+        """Whether this iteration has a sync term (eq. 9; S12, S14): while the networks still learn."""
         sync, settings = self.context.sync, self.settings
         if sync is None or not settings.losses.sync or self.frozen(iteration):
+            return False
+        return sync.due(iteration, settings.warmup, settings.iterations)
+
+    def _compare_sync(self, program: Program) -> dict[str, Tensor]:
+        sync = self.context.sync
+        if not program.sync or sync is None:
             return {}
-        if not sync.due(iteration, settings.warmup, settings.iterations):
-            return {}
+        degree = self.branch.gaussians.sh_degree if program.degree is None else program.degree
         distance = self.sync_distance(sync, degree)
-        return {} if distance is None else {"sync": settings.losses.sync * distance}
+        return {} if distance is None else {"sync": self.settings.losses.sync * distance}
 
     def before_update(self, iteration: int) -> None:
         """See :class:`Stage`."""
@@ -216,18 +237,20 @@ class BranchStage:
                 set_group_rate(self.optimizers["gaussians"], name, 0.0)
             self._network_schedule.set(0.0)
 
-    def after_update(self, iteration: int) -> None:
+    def gather(self) -> None:
+        """Add what this step says about where Gaussians are missing."""
+        if self._probe is None or self._radii is None:
+            return
+        if self._probe.grad is not None:
+            width, height = self.context.data.size
+            sample_statistics(self.density, self._probe.grad, self._radii, width, height)
+        self._probe = self._radii = None
+
+    def after_update(self, iteration: int) -> bool:
         """See :class:`Stage`."""
         densify = self.settings.densify
-        if self._probe is None or iteration >= densify.until:
-            return
-        gradient = self._probe.grad
-        if gradient is not None and self._radii is not None:
-            width, height = self.context.data.size
-            sample_statistics(self.density, gradient, self._radii, width, height)
-        self._probe = self._radii = None
-        if iteration % densify.every or iteration == 0:
-            return
+        if iteration >= densify.until or iteration % densify.every or iteration == 0:
+            return False
         gaussians, optimizer = self.branch.gaussians, self.optimizers["gaussians"]
         if iteration >= densify.start:
             self.density = densify_and_prune(
@@ -243,6 +266,7 @@ class BranchStage:
             self._changes["pruned"] += self.density.pruned
         if self.context.config.background == "green":
             self.clean_chroma_key()
+        return True
 
     def clean_chroma_key(self) -> None:
         """Remove or weaken Gaussians that learned the chroma key."""

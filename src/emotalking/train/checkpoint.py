@@ -13,7 +13,7 @@ from emotalking.errors import UserError
 from emotalking.files import clear_scratch, replacing
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
-from emotalking.train.branch_stage import Stage
+from emotalking.train.step import Stage
 
 VERSION = 1
 """Raised when older checkpoints cannot be read any more."""

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from emotalking.generator.protocol import EmotionGenerator
 from emotalking.models.gaussians import Deformed
-from emotalking.models.head import Layer
 from emotalking.train.branch_stage import Context
 from emotalking.train.stages import FaceStage
-from emotalking.train.targets import EmotionalTargets, Target
+from emotalking.train.step import Inputs, Plan
+from emotalking.train.targets import EmotionalTargets
 
 
 class CombinedFaceStage(FaceStage):
@@ -32,40 +32,45 @@ class CombinedFaceStage(FaceStage):
         moving = self.iterations - self.settings.warmup
         self.emotional_share = min(1.0, more * (1.0 - emotion.real_share) / max(moving, 1))
         self.targets = EmotionalTargets(context.data, maker, context.generator, va_limit=emotion.va_limit)
-        self._emotional: Target | None = None
+        self._forced: int | None = None
+
+    def plan(self, iteration: int) -> Plan:
+        """An emotional target, or a frame by the face stage's curriculum."""
+        moving = iteration >= self.settings.warmup
+        if not moving or float(torch.rand(1, generator=self.context.generator)) >= self.emotional_share:
+            return super().plan(iteration)
+        wanted = self.targets.next()
+        self._forced = wanted.frame
+        plan = super().plan(iteration)
+        self._forced = None
+        pictures = {"image": wanted.image, "labels": wanted.labels, "va": wanted.va}
+        return replace(plan, pictures=pictures, program=replace(plan.program, emotional=True))
 
     def draw(self, iteration: int) -> int:
-        """An emotional target's frame, or one by the face stage's curriculum."""
-        self._emotional = None
-        moving = iteration >= self.settings.warmup
-        if moving and float(torch.rand(1, generator=self.context.generator)) < self.emotional_share:
-            self._emotional = self.targets.next()
-            return self._emotional.frame
-        return super().draw(iteration)
-
-    def target(self, frame: int) -> Target:
         """See :class:`FaceStage`."""
-        return super().target(frame) if self._emotional is None else self._emotional
+        return super().draw(iteration) if self._forced is None else self._forced
 
-    def deform(self, frame: int) -> Deformed:
+    def recorded(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """See :class:`FaceStage`."""
-        conditions = self.context.data.conditions.at(frame)
-        va = conditions.va if self._emotional is None else self._emotional.va
+        if not inputs.pictures:
+            return super().recorded(inputs)
+        return inputs.pictures["image"], inputs.pictures["labels"]
+
+    def deform(self, inputs: Inputs) -> Deformed:
+        """See :class:`FaceStage`."""
+        conditions = self.context.data.conditions.at(inputs.frame)
+        va = inputs.pictures.get("va", conditions.va)
         return self.context.head.deform_face(conditions.audio, conditions.aus, va=va)
 
-    def extra(self, frame: int, deformed: Deformed) -> Tensor | None:
-        """Normals, which emotional targets do not have."""
-        return None if self._emotional is not None else super().extra(frame, deformed)
-
-    def compare_normals(self, frame: int, layer: Layer) -> dict[str, Tensor]:
-        """See :meth:`extra`."""
-        return {} if self._emotional is not None else super().compare_normals(frame, layer)
+    def compares_normals(self, inputs: Inputs) -> bool:
+        """Emotional targets have none here."""
+        return not inputs.pictures and super().compares_normals(inputs)
 
     def state_dict(self) -> dict[str, Any]:
-        """See :class:`emotalking.train.stages.Stage`."""
+        """See :class:`Stage`."""
         return super().state_dict() | {"targets": self.targets.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See :class:`emotalking.train.stages.Stage`."""
+        """See :class:`Stage`."""
         super().load_state_dict(state)
         self.targets.load_state_dict(state["targets"])

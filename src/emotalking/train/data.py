@@ -25,9 +25,9 @@ class Conditions:
     aus: Float[Tensor, "F 6"]
     va: Float[Tensor, "F 2"]
 
-    def at(self, frame: int) -> "Conditions":
+    def at(self, frame: int | Int64[Tensor, "1"]) -> "Conditions":
         """The one frame ``frame``, still batched."""
-        pick = slice(frame, frame + 1)
+        pick = rows_of(frame)
         return Conditions(self.viewmats[pick], self.audio[pick], self.aus[pick], self.va[pick])
 
 
@@ -130,21 +130,21 @@ class TrainingData:
         """Where the tensors are."""
         return self.labels.device
 
-    def image(self, frame: int) -> Float[Tensor, "1 H W 3"]:
+    def image(self, frame: int | Int64[Tensor, "1"]) -> Float[Tensor, "1 H W 3"]:
         """The target frame in [0, 1]."""
-        return self.images[frame : frame + 1].float() / 255.0
+        return self.images[rows_of(frame)].float() / 255.0
 
     def normal_map(self, frames: int | Int64[Tensor, "B"]) -> Float[Tensor, "B H W 3"] | None:
         """Unit normals of the face in one or B frames, camera space, zero where unknown; None: there are none."""
         if self.normals is None:
             return None
-        colours = self.normals[slice(frames, frames + 1) if isinstance(frames, int) else frames]
+        colours = self.normals[rows_of(frames)]
         vectors = decode_normals(colours.float() / 255.0)
         return F.normalize(vectors, dim=-1) * (colours > 0).any(-1, keepdim=True)
 
-    def mask(self, frame: int, *classes: Label) -> Bool[Tensor, "1 H W"]:
+    def mask(self, frame: int | Int64[Tensor, "1"], *classes: Label) -> Bool[Tensor, "1 H W"]:
         """True where frame ``frame`` shows one of ``classes``."""
-        return class_mask(self.labels[frame : frame + 1], *classes)
+        return class_mask(self.labels[rows_of(frame)], *classes)
 
     def pixels_of(self, label: Label) -> Int64[np.ndarray, "F"]:
         """How many pixels of ``label`` each frame shows."""
@@ -154,8 +154,7 @@ class TrainingData:
         self, frames: int | Int64[Tensor, "B"], rows: slice = slice(None), columns: slice = slice(None)
     ) -> Float[Tensor, "B h w 3"]:
         """The torso layers of one or B frames over the background plate; of all pixels, or some rows and columns."""
-        pick = slice(frames, frames + 1) if isinstance(frames, int) else frames
-        torso = self.torso[pick, rows, columns].float() / 255.0
+        torso = self.torso[rows_of(frames), rows, columns].float() / 255.0
         alpha = torso[..., 3:]
         return torso[..., :3] * alpha + self.background[rows, columns].float()[None] / 255.0 * (1.0 - alpha)
 
@@ -167,6 +166,11 @@ class TrainingData:
         rotation, translation = self.conditions.viewmats[:, :3, :3], self.conditions.viewmats[:, :3, 3]
         centres = -(rotation.transpose(1, 2) @ translation[..., None]).squeeze(-1)
         return max(0.1, 1.1 * float((centres - centres.mean(0)).norm(dim=1).max()))
+
+
+def rows_of(frames: int | Int64[Tensor, "B"]) -> slice | Tensor:
+    """An index that keeps the batch axis, of one frame or of those in a tensor; the latter waits for no device."""
+    return slice(frames, frames + 1) if isinstance(frames, int) else frames
 
 
 def windows_of(features: Float[Tensor, "N S C"], indices: Int64[np.ndarray, "F"]) -> Float[Tensor, "F 8 C S"]:

@@ -8,15 +8,16 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from emotalking.generator.protocol import EmotionGenerator
-from emotalking.losses.image import d_ssim, l1
+from emotalking.losses.image import alike_in_boxes
 from emotalking.losses.motion import motion_size
 from emotalking.models.head import render_layer
 from emotalking.ops.cameras import crop_intrinsics
 from emotalking.subject.layouts import Label
-from emotalking.train.branch_stage import Context, backdrop, pasted
+from emotalking.train.branch_stage import Context, ContextStage, backdrop, pasted
 from emotalking.train.data import class_mask
 from emotalking.train.optim import FactorSchedule, network_factor, network_optimizer
 from emotalking.train.rendered_maps import normal_channels, normal_terms
+from emotalking.train.step import Inputs, Plan, Program
 from emotalking.train.targets import EmotionalTargets
 
 MARGIN = 0.12
@@ -36,7 +37,23 @@ def face_boxes(points: Float[Tensor, "F K 2"], size: tuple[int, int]) -> list[li
     return torch.cat([low, high], 1).int().tolist()
 
 
-class EmotionStage:
+def alike(boxes: list[list[int]], size: tuple[int, int]) -> list[list[int]]:
+    """The boxes of faces grown to the size of the largest, inside the frame; boxes of the whole frame count for none.
+
+    So all of a clip's steps do the same operations, which a GPU needs to repeat them from a graph.
+    """
+    frame = [0, 0, *size]
+    partial = [box for box in boxes if box != frame] or boxes
+    width, height = (max(box[axis + 2] - box[axis] for box in partial) for axis in (0, 1))
+    grown = []
+    for left, top, right, bottom in boxes:
+        x = min(max((left + right - width) // 2, 0), size[0] - width)
+        y = min(max((top + bottom - height) // 2, 0), size[1] - height)
+        grown.append([x, y, x + width, y + height])
+    return grown
+
+
+class EmotionStage(ContextStage):
     """Only the emotion network trains; the face below it is frozen, so that switching it off changes nothing."""
 
     name = "emotion"
@@ -45,7 +62,8 @@ class EmotionStage:
         """``generator`` makes the targets, a new (frame, valence, arousal) every step."""
         if context.head.emotion is None:
             raise ValueError("context.head has no emotion branch to train")
-        self.context, self.settings = context, context.config.emotion
+        super().__init__(context)
+        self.settings = context.config.emotion
         self.iterations = self.settings.iterations
         self.targets = EmotionalTargets(
             context.data,
@@ -59,10 +77,30 @@ class EmotionStage:
         self.network = context.head.emotion.requires_grad_(True)
         self.optimizers: dict[str, Optimizer] = {"networks": network_optimizer([self.network], context.config.optim)}
         self._schedule = FactorSchedule(self.optimizers["networks"])
-        self._boxes = face_boxes(context.data.points, context.data.size)
+        boxes = face_boxes(context.data.points, context.data.size)
+        self._boxes = alike(boxes, context.data.size) if self.device.type == "cuda" else boxes
         self._Ks = crop_intrinsics(context.data.K, context.data.K.new_tensor([box[:2] for box in self._boxes]))
 
-    def losses(self, iteration: int) -> tuple[dict[str, Tensor], int]:
+    def plan(self, iteration: int) -> Plan:
+        """See :class:`Stage`. What it brings is the target inside the face's box."""
+        sync, weights = self.context.sync, self.settings.losses
+        wanted = self.targets.next()
+        left, top, right, bottom = self._boxes[wanted.frame]
+        window = (slice(None), slice(top, bottom), slice(left, right))
+        pictures = {"image": wanted.image[window], "labels": wanted.labels[window], "va": wanted.va}
+        if wanted.normals is not None:
+            pictures["normals"] = wanted.normals[window]
+        late = bool(weights.lpips) and iteration >= self.iterations - weights.lpips_last
+        program = Program(
+            size=(right - left, bottom - top),
+            emotional=True,
+            normals=wanted.normals is not None,
+            perceptual=late and self.context.perceptual is not None,
+            sync=sync is not None and bool(weights.sync) and sync.due(iteration, 0, self.iterations),
+        )
+        return Plan(wanted.frame, program, backdrop(self.context), pictures)
+
+    def terms(self, program: Program, inputs: Inputs) -> dict[str, Tensor]:
         """Image terms inside the face's box.
 
         Deviation: the paper compares the whole masked frame (S15). Outside the box a target is its source frame, so
@@ -70,55 +108,43 @@ class EmotionStage:
         Deviation: S15's residual term is absent: the residuals are frozen here, so that it would be a constant.
         """
         data, head, weights = self.context.data, self.context.head, self.settings.losses
-        wanted = self.targets.next()
-        conditions = data.conditions.at(wanted.frame)
+        conditions, wanted, colour = data.conditions.at(inputs.frame), inputs.pictures, inputs.numbers[:3]
         with torch.no_grad():
             face = head.deform_face(conditions.audio, conditions.aus)
-        emotional = head.add_emotion(face, wanted.va)
-        left, top, right, bottom = self._boxes[wanted.frame]
-        size = (right - left, bottom - top)
-        surface, view = wanted.normals, conditions.viewmats
-        extra = None if surface is None else normal_channels(head.face.gaussians, emotional, view)
-        layer = render_layer(head.face.gaussians, emotional, view, self._Ks[wanted.frame], size, extra=extra)
-        colour = backdrop(self.context)
+        emotional = head.add_emotion(face, wanted["va"])
+        view, size = conditions.viewmats, program.size or data.size
+        extra = normal_channels(head.face.gaussians, emotional, view) if program.normals else None
+        layer = render_layer(head.face.gaussians, emotional, view, self._Ks[inputs.frame][0], size, extra=extra)
         rendered = layer.rgb + (1.0 - layer.alpha[..., None]) * colour
-        window = (slice(None), slice(top, bottom), slice(left, right))
-        shown = class_mask(wanted.labels[window], Label.HEAD, Label.HAIR)
-        target = pasted(wanted.image[window], shown, colour)
-        terms = {"l1": l1(rendered, target), "d_ssim": weights.d_ssim * d_ssim(rendered, target)}
-        perceptual = self.context.perceptual
-        if perceptual is not None and weights.lpips and iteration >= self.iterations - weights.lpips_last:
-            distance = perceptual.patches(rendered, target, weights, self.context.generator)
+        target = pasted(wanted["image"], class_mask(wanted["labels"], Label.HEAD, Label.HAIR), colour)
+        difference, unlike = alike_in_boxes(rendered, target, self.whole)
+        terms = {"l1": difference[0], "d_ssim": weights.d_ssim * unlike[0]}
+        if program.perceptual and self.context.perceptual is not None:
+            distance = self.context.perceptual.patches(rendered, target, weights, self.context.generator)
             terms["lpips"] = weights.lpips * distance
-        if surface is not None:
-            terms |= normal_terms(layer, surface[window], weights)
+        if program.normals:
+            terms |= normal_terms(layer, wanted["normals"], weights)
         if weights.motion:
             terms["motion"] = weights.motion * motion_size(emotional.offsets)
-        return terms | self._compare_sync(iteration, wanted.va[0]), int(data.indices[wanted.frame])
+        return terms | self._compare_sync(program, wanted["va"][0])
 
-    def _compare_sync(self, iteration: int, va: Tensor) -> dict[str, Tensor]:
+    def _compare_sync(self, program: Program, va: Tensor) -> dict[str, Tensor]:
         """The sync term (eq. 9; S15) of a window that shows the step's emotion, where this iteration has one."""
-        sync, weight = self.context.sync, self.settings.losses.sync
-        if sync is None or not weight or not sync.due(iteration, 0, self.iterations):
+        sync = self.context.sync
+        if not program.sync or sync is None:
             return {}
         window = sync.source.draw(self.context.generator)
-        return {"sync": weight * sync.distance(sync.emotional(self.context.head, window, va), window)}
+        distance = sync.distance(sync.emotional(self.context.head, window, va), window)
+        return {"sync": self.settings.losses.sync * distance}
 
     def before_update(self, iteration: int) -> None:
-        """See :class:`emotalking.train.stages.Stage`."""
+        """See :class:`Stage`."""
         self._schedule.set(network_factor(iteration, self.settings.schedule_knee, self.iterations))
 
-    def after_update(self, iteration: int) -> None:
-        """Nothing grows in this stage."""
-
-    def figures(self) -> dict[str, int]:
-        """Nothing grows in this stage."""
-        return {}
-
     def state_dict(self) -> dict[str, Any]:
-        """See :class:`emotalking.train.stages.Stage`."""
+        """See :class:`Stage`."""
         return self.targets.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See :class:`emotalking.train.stages.Stage`."""
+        """See :class:`Stage`."""
         self.targets.load_state_dict(state)

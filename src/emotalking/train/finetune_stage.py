@@ -6,21 +6,23 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from emotalking.losses.image import d_ssim, l1
+from emotalking.losses.image import alike_in_boxes
 from emotalking.models.head import render_layer
 from emotalking.ops.composite import composite
-from emotalking.train.branch_stage import Context
+from emotalking.train.branch_stage import Context, ContextStage
 from emotalking.train.optim import SH_REST_SLOWER
 from emotalking.train.sampler import FrameSampler
+from emotalking.train.step import Inputs, Plan, Program
 
 
-class FinetuneStage:
+class FinetuneStage(ContextStage):
     """Erases the artefacts at the borders of face and mouth; geometry and networks are frozen."""
 
     name = "finetune"
 
     def __init__(self, context: Context) -> None:
-        self.context, self.settings = context, context.config.finetune
+        super().__init__(context)
+        self.settings = context.config.finetune
         self.iterations = self.settings.iterations
         self.sampler = FrameSampler(context.data.count, context.generator)
         head = context.head.requires_grad_(False)
@@ -33,40 +35,35 @@ class FinetuneStage:
             groups.append({"name": f"{name}_sh_rest", "params": [rest], "lr": self.settings.sh0 / SH_REST_SLOWER})
         self.optimizers: dict[str, Optimizer] = {"colours": Adam(groups, eps=1e-15, fused=True)}
 
-    def losses(self, iteration: int) -> tuple[dict[str, Tensor], int]:
-        """See :class:`emotalking.train.stages.Stage`."""
-        frame = self.sampler.draw()
+    def plan(self, iteration: int) -> Plan:
+        """See :class:`Stage`."""
+        weights = self.settings.losses
+        late = bool(weights.lpips) and iteration >= self.iterations - weights.lpips_last
+        return Plan(self.sampler.draw(), Program(perceptual=late and self.context.perceptual is not None), ())
+
+    def terms(self, program: Program, inputs: Inputs) -> dict[str, Tensor]:
+        """See :class:`Stage`."""
         data, head, weights = self.context.data, self.context.head, self.settings.losses
-        conditions = data.conditions.at(frame)
+        conditions = data.conditions.at(inputs.frame)
         with torch.no_grad():
             face = head.deform_emotional_face(conditions.audio, conditions.aus, conditions.va)
             mouth = head.deform_mouth(conditions.audio)
         face.opacities = head.face.gaussians.opacities[None]
         front = render_layer(head.face.gaussians, face, conditions.viewmats, data.K, data.size)
         inside = render_layer(head.mouth.gaussians, mouth, conditions.viewmats, data.K, data.size)
-        rendered, _ = composite(front.rgb, front.alpha, inside.rgb, inside.alpha, data.behind(frame))
-        target = data.image(frame)
-        terms = {"l1": l1(rendered, target), "d_ssim": weights.d_ssim * d_ssim(rendered, target)}
-        perceptual = self.context.perceptual
-        if perceptual is not None and weights.lpips and iteration >= self.iterations - weights.lpips_last:
-            distance = perceptual.patches(rendered, target, weights, self.context.generator)
+        rendered, _ = composite(front.rgb, front.alpha, inside.rgb, inside.alpha, data.behind(inputs.frame))
+        target = data.image(inputs.frame)
+        difference, unlike = alike_in_boxes(rendered, target, self.whole)
+        terms = {"l1": difference[0], "d_ssim": weights.d_ssim * unlike[0]}
+        if program.perceptual and self.context.perceptual is not None:
+            distance = self.context.perceptual.patches(rendered, target, weights, self.context.generator)
             terms["lpips"] = weights.lpips * distance
-        return terms, int(data.indices[frame])
-
-    def before_update(self, iteration: int) -> None:
-        """Rates are constant in this stage."""
-
-    def after_update(self, iteration: int) -> None:
-        """Nothing grows in this stage."""
-
-    def figures(self) -> dict[str, int]:
-        """Nothing grows in this stage."""
-        return {}
+        return terms
 
     def state_dict(self) -> dict[str, Any]:
-        """See :class:`emotalking.train.stages.Stage`."""
+        """See :class:`Stage`."""
         return {"sampler": self.sampler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See :class:`emotalking.train.stages.Stage`."""
+        """See :class:`Stage`."""
         self.sampler.load_state_dict(state["sampler"])

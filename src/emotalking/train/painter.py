@@ -10,7 +10,7 @@ from emotalking.models.head import TalkingHead, render_layer
 from emotalking.models.motion import FaceCanonical, MouthCanonical
 from emotalking.ops.cameras import camera_centre, crop_intrinsics
 from emotalking.ops.composite import composite
-from emotalking.ops.normals import encode_normals, normals_from_render, to_camera_frame
+from emotalking.ops.normals import camera_normals, encode_normals, normals_from_render
 from emotalking.subject.layouts import Label
 from emotalking.train.data import TrainingData, class_mask
 
@@ -106,9 +106,9 @@ class Painter:
         view, gaussians = data.conditions.viewmats[pick], head.face.gaussians
         conditions = data.conditions.at(frame)
         moved = head.deform_emotional_face(conditions.audio, conditions.aus, self.own(head, stage, frame))
-        colours = encode_normals(to_camera_frame(gaussians.normals(moved, camera_centre(view)), view))
+        colours = camera_normals(moved.quats, moved.scales, moved.means, view, gaussians.normal_residuals)
         layer = render_layer(gaussians, moved, view, data.K, data.size, extra=colours)
-        rendered = normals_from_render(layer.raster.features[:, 0, ..., 3:], layer.alpha)
+        rendered = normals_from_render(layer.extra, layer.alpha)
         known, covered = given.abs().amax(-1, keepdim=True) > 0, (layer.alpha > 0.5)[..., None]
         return [(encode_normals(given) * known)[0], (encode_normals(rendered) * covered)[0]]
 

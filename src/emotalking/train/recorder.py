@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 from emotalking.errors import UserError
 from emotalking.models.head import TalkingHead
 from emotalking.progress import console
-from emotalking.train.branch_stage import Stage
 from emotalking.train.log import Row, RunLog, of_kind
+from emotalking.train.step import Stage
 from emotalking.train.watch import alarms_of
 
 LOG_EVERY = 20
@@ -92,7 +92,7 @@ class Recorder:
 
     def keep(self, iteration: int, frame: int, terms: dict[str, Tensor]) -> None:
         """Remember the weighted terms of a step, without waiting for the device."""
-        self._pending.append((iteration, frame, {name: value.detach() for name, value in terms.items()}))
+        self._pending.append((iteration, frame, terms))
 
     def look(self, done: int) -> float:
         """Bring the pending losses to the host, check and write them; at times, look at the fixed frames too.

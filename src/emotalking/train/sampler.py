@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Bool
-from torch import Tensor
 
 
 class FrameSampler:
@@ -76,6 +75,7 @@ def lips_part_window(au25: np.ndarray, progress: float | None) -> Bool[np.ndarra
     return au25 >= top - progress * (top - float(np.percentile(au25, 25.0)))
 
 
-def random_colour(generator: torch.Generator, device: torch.device | str) -> Tensor:
-    """A colour drawn uniformly, [3]."""
-    return torch.rand(3, generator=generator).to(device)
+def random_colour(generator: torch.Generator) -> tuple[float, float, float]:
+    """A colour drawn uniformly."""
+    red, green, blue = torch.rand(3, generator=generator).tolist()
+    return red, green, blue

@@ -6,18 +6,19 @@ from torch import Tensor
 from emotalking.configs.train import BranchStageConfig
 from emotalking.densify import DensifyState
 from emotalking.densify.strategy import green_gaussians, prune
-from emotalking.losses.image import d_ssim, l1, silhouette
+from emotalking.losses.image import alike_in_boxes, silhouette
 from emotalking.losses.motion import attention_inside
 from emotalking.losses.normals import residual_size
 from emotalking.models.gaussians import Deformed
 from emotalking.models.head import Layer
 from emotalking.subject.layouts import Label
-from emotalking.train.branch_stage import BranchStage, Context, backdrop, eye_boxes, lip_window, pasted
+from emotalking.train.branch_stage import BranchStage, Context, eye_boxes, pasted, window_of
 from emotalking.train.data import class_mask
-from emotalking.train.rendered_maps import normal_channels, normal_terms, rendered_attention
+from emotalking.train.perceptual import PerceptualTerm
+from emotalking.train.rendered_maps import attention_channels, normal_channels, normal_terms
 from emotalking.train.sampler import FrameSampler, blink_window, lips_part_window, opening_window
+from emotalking.train.step import Inputs, Program
 from emotalking.train.sync import SyncTerm
-from emotalking.train.targets import Target, original
 
 LEAST_MOUTH = 20 / 512**2
 """Share of a frame that the inside of the mouth must have to be of use to its stage: upstream's 20 pixels of frames of
@@ -32,6 +33,8 @@ class MouthStage(BranchStage):
         width, height = context.data.size
         self._open = context.data.pixels_of(Label.MOUTH) >= LEAST_MOUTH * width * height
         self.sampler = FrameSampler(context.data.count, context.generator, self._open)
+        top, bottom, left, right = self.lip_windows.unbind(1)
+        self._shares = (bottom - top) * (right - left) / (width * height)
 
     def draw(self, iteration: int) -> int:
         """Wide open frames in warm-up, later every n-th from a window of AU25 that widens; all show the mouth's inside.
@@ -46,33 +49,29 @@ class MouthStage(BranchStage):
             return self.sampler.draw(self._open & window)
         return self.sampler.draw()
 
-    def deform(self, frame: int) -> Deformed:
+    def deform(self, inputs: Inputs) -> Deformed:
         """See :class:`BranchStage`."""
-        return self.context.head.deform_mouth(self.context.data.conditions.audio[frame : frame + 1])
+        return self.context.head.deform_mouth(self.context.data.conditions.audio[inputs.frame])
 
-    def compare(self, frame: int, layer: Layer, iteration: int) -> dict[str, Tensor]:
+    def compare(self, inputs: Inputs, layer: Layer, program: Program) -> dict[str, Tensor]:
         """L1 and D-SSIM inside the lip box, where lips hide the mouth nothing is asked.
 
         Deviation: compared on the lip box only, weighted by its share of the frame; outside it the target is
         backdrop by construction and the silhouette term forbids alpha there.
         """
-        data, weights = self.context.data, self.settings.losses
-        colour = backdrop(self.context, finished=self.frozen(iteration))
-        top, bottom, left, right = data.lips[frame].tolist()
-        window = lip_window(data, frame)
-        mouth = data.mask(frame, Label.MOUTH)
-        box = torch.zeros_like(mouth)
-        box[:, top:bottom, left:right] = True
-        seen = mouth | ~box
-        image = pasted(layer.rgb + (1.0 - layer.alpha[..., None]) * colour, seen, colour)[window]
-        target = pasted(data.image(frame), mouth, colour)[window]
-        share = image[..., 0].numel() / mouth.numel()
-        terms = {"l1": share * l1(image, target), "d_ssim": weights.d_ssim * share * d_ssim(image, target)}
-        perceptual = self.perceptual(iteration)
-        if perceptual is not None and weights.lpips:
-            distance = perceptual.patches(image, target, weights, self.context.generator)
+        data, weights, colour = self.context.data, self.settings.losses, inputs.numbers[:3]
+        windows, mouth = self.lip_windows[inputs.frame], data.mask(inputs.frame, Label.MOUTH)
+        box = self.inside(self.lips[inputs.frame])
+        image = pasted(layer.rgb + (1.0 - layer.alpha[..., None]) * colour, mouth | ~box, colour)
+        target = pasted(data.image(inputs.frame), mouth, colour)
+        share = self._shares[inputs.frame][0]
+        difference, unlike = alike_in_boxes(image, target, windows)
+        terms = {"l1": share * difference[0], "d_ssim": weights.d_ssim * share * unlike[0]}
+        if program.perceptual and self.context.perceptual is not None:
+            window = window_of(windows[0])
+            distance = self.context.perceptual.patches(image[window], target[window], weights, self.context.generator)
             terms["lpips"] = weights.lpips * share * distance
-        if iteration >= self.settings.warmup and weights.silhouette:
+        if program.moving and weights.silhouette:
             terms["silhouette"] = weights.silhouette * silhouette(layer.alpha, box)
         return terms
 
@@ -98,11 +97,25 @@ class FaceStage(BranchStage):
 
     def __init__(self, context: Context, settings: BranchStageConfig | None = None) -> None:
         super().__init__("face", context, context.head.face, settings or context.config.face)
-        self._eyes = eye_boxes(context.data)
+        eyes = torch.tensor(eye_boxes(context.data), dtype=torch.int32, device=self.device)
+        eyes = torch.where((eyes[:, 1::2] - eyes[:, ::2] > 1).all(1, keepdim=True), eyes, 0)
+        weights, parts = self.settings.losses, {"lips": self.lip_windows, "eyes": eyes}
+        self._parts = {name: getattr(weights, name) for name in parts if getattr(weights, name)}
+        """Weights of what is compared once more, because it moves most and is small."""
+        boxes = [self.whole.expand(context.data.count, -1), *(parts[name] for name in self._parts)]
+        self._boxes = torch.stack(boxes, 1)
 
-    def target(self, frame: int) -> Target:
-        """What the rendered ``frame`` is compared with."""
-        return original(self.context.data, frame)
+    def recorded(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """The picture that the rendered frame is compared with, and its labels."""
+        data = self.context.data
+        return data.image(inputs.frame), data.labels[inputs.frame]
+
+    def numbers(self, iteration: int) -> tuple[float, ...]:
+        """The backdrop's colour; whether hair is compared; whether attention is looked at on the hair."""
+        settings = self.settings
+        often, phase = settings.hair_every, settings.hair_from <= iteration < settings.hair_until
+        shown = not (often and phase and iteration % often)
+        return *super().numbers(iteration), float(shown), float(phase and iteration % max(1, often) == 0)
 
     def draw(self, iteration: int) -> int:
         """Every n-th frame from a sliding window of mouth opening (warm-up) or blink (after it)."""
@@ -115,90 +128,78 @@ class FaceStage(BranchStage):
             return self.sampler.draw(window)
         return self.sampler.draw()
 
-    def deform(self, frame: int) -> Deformed:
+    def deform(self, inputs: Inputs) -> Deformed:
         """See :class:`BranchStage`."""
-        conditions = self.context.data.conditions.at(frame)
+        conditions = self.context.data.conditions.at(inputs.frame)
         return self.context.head.deform_face(conditions.audio, conditions.aus)
 
-    def compare(self, frame: int, layer: Layer, iteration: int) -> dict[str, Tensor]:
+    def compare(self, inputs: Inputs, layer: Layer, program: Program) -> dict[str, Tensor]:
         """L1 and D-SSIM of the whole frame, masked regions pasted on the backdrop."""
-        weights, settings = self.settings.losses, self.settings
-        colour, wanted = backdrop(self.context), self.target(frame)
-        head = class_mask(wanted.labels, Label.HEAD, Label.HAIR)
+        weights, settings, colour = self.settings.losses, self.settings, inputs.numbers[:3]
+        recorded, labels = self.recorded(inputs)
+        head = class_mask(labels, Label.HEAD, Label.HAIR)
         image = layer.rgb + (1.0 - layer.alpha[..., None]) * colour
-        target = pasted(wanted.image, head, colour)
-        bald = settings.hair_every and settings.hair_from <= iteration < settings.hair_until
-        if bald and iteration % settings.hair_every:
-            bare = ~class_mask(wanted.labels, Label.HAIR)
+        target = pasted(recorded, head, colour)
+        if settings.hair_every:
+            bare = ~class_mask(labels, Label.HAIR) | (inputs.numbers[3] > 0)
             image, target = pasted(image, bare, colour), pasted(target, bare, colour)
-        terms = {"l1": l1(image, target), "d_ssim": weights.d_ssim * d_ssim(image, target)}
-        if iteration >= settings.warmup:
-            terms |= self.compare_parts(frame, image, target)
-        if iteration >= settings.warmup and weights.silhouette:
-            terms["silhouette"] = weights.silhouette * silhouette(layer.alpha, head)
-        terms |= self.compare_perceptual(frame, image, target, colour, iteration)
-        return terms | self.compare_normals(frame, layer)
-
-    def compare_parts(self, frame: int, image: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """L1 and D-SSIM once more of what moves most and is small: lips, eyes."""
-        weights, terms = self.settings.losses, {}
-        top, bottom, left, right = self._eyes[frame]
-        windows = {"lips": lip_window(self.context.data, frame)}
-        if bottom - top > 1 and right - left > 1:
-            windows["eyes"] = (slice(None), slice(top, bottom), slice(left, right))
-        for name, window in windows.items():
-            weight = getattr(weights, name)
-            if weight:
-                ours, theirs = image[window], target[window]
-                terms[name] = weight * (l1(ours, theirs) + weights.d_ssim * d_ssim(ours, theirs))
-        return terms
+        boxes = self._boxes[inputs.frame][0]
+        difference, unlike = alike_in_boxes(image, target, boxes if program.moving else boxes[:1])
+        terms = {"l1": difference[0], "d_ssim": weights.d_ssim * unlike[0]}
+        if program.moving:
+            for number, (name, weight) in enumerate(self._parts.items(), start=1):
+                terms[name] = weight * (difference[number] + weights.d_ssim * unlike[number])
+            if weights.silhouette:
+                terms["silhouette"] = weights.silhouette * silhouette(layer.alpha, head)
+        if program.perceptual and self.context.perceptual is not None:
+            terms |= self.compare_perceptual(self.context.perceptual, inputs, image, target)
+        return terms | self.compare_normals(inputs, layer)
 
     def compare_perceptual(
-        self, frame: int, image: Tensor, target: Tensor, colour: Tensor, iteration: int
+        self, term: PerceptualTerm, inputs: Inputs, image: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
         """LPIPS of the lip box, and of patches of the rest; of patches of all where the lip box has no weight."""
-        term, weights, terms = self.perceptual(iteration), self.settings.losses, {}
-        if term is None:
-            return terms
+        weights, terms = self.settings.losses, {}
         if weights.lpips_lips:
-            top, bottom, left, right = self.context.data.lips[frame].tolist()
-            lips = (slice(None), slice(top, bottom), slice(left, right))
+            lips = window_of(self.lips[inputs.frame][0])
             terms["lpips_lips"] = weights.lpips_lips * term.whole(image[lips], target[lips])
             bare = torch.ones_like(image[..., 0], dtype=torch.bool)
             bare[lips] = False
-            image, target = pasted(image, bare, colour), pasted(target, bare, colour)
+            image, target = (pasted(picture, bare, inputs.numbers[:3]) for picture in (image, target))
         if weights.lpips:
             terms["lpips"] = weights.lpips * term.patches(image, target, weights, self.context.generator)
         return terms
 
-    def regularise(self, frame: int, deformed: Deformed, iteration: int) -> dict[str, Tensor]:
+    def regularise(self, inputs: Inputs, deformed: Deformed, layer: Layer) -> dict[str, Tensor]:
         """Small offsets; and attention where it does not belong: the action units' on the lips, both on the hair."""
-        terms, data, settings = super().regularise(frame, deformed, iteration), self.context.data, self.settings
-        if not settings.losses.attention:
+        terms, weight = super().regularise(inputs, deformed, layer), self.settings.losses.attention
+        if not weight:
             return terms
-        box = data.lips[frame].tolist()
-        maps = rendered_attention(self.context.head.face, deformed, data, frame, box)
-        lips = torch.ones_like(maps[..., 0], dtype=torch.bool)
-        attention = attention_inside(maps[..., 1:], lips)
-        if settings.hair_from <= iteration < settings.hair_until and iteration % max(1, settings.hair_every) == 0:
-            hair = data.mask(frame, Label.HAIR)
-            whole = rendered_attention(
-                self.context.head.face, deformed, data, frame, [0, data.size[1], 0, data.size[0]]
-            )
-            attention = attention + attention_inside(whole, hair)
-        return terms | {"attention": settings.losses.attention * attention}
+        maps = layer.extra.split([layer.extra.shape[-1] - 2, 2], dim=-1)[1]
+        attention = attention_inside(maps[..., 1:], self.inside(self.lips[inputs.frame]))
+        hair = self.context.data.mask(inputs.frame, Label.HAIR)
+        return terms | {"attention": weight * (attention + inputs.numbers[4] * attention_inside(maps, hair))}
 
-    def extra(self, frame: int, deformed: Deformed) -> Tensor | None:
-        """Normals as colours, in the axes of the frame's camera (paper 3.2; eq. 12)."""
-        data = self.context.data
-        if not self.settings.losses.normals or data.normals is None:
-            return None
-        return normal_channels(self.branch.gaussians, deformed, data.conditions.viewmats[frame : frame + 1])
+    def compares_normals(self, inputs: Inputs) -> bool:
+        """Whether there are normal terms: they need weights, and maps."""
+        return self.settings.losses.normals and self.context.data.normals is not None
 
-    def compare_normals(self, frame: int, layer: Layer) -> dict[str, Tensor]:
+    def extra(self, inputs: Inputs, deformed: Deformed, program: Program) -> tuple[Tensor | None, int]:
+        """Normals as colours, in the axes of the frame's camera (paper 3.2; eq. 12); attention."""
+        channels, held = [], 0
+        if self.compares_normals(inputs):
+            view = self.context.data.conditions.viewmats[inputs.frame]
+            channels.append(normal_channels(self.branch.gaussians, deformed, view))
+        if program.moving and self.settings.losses.attention:
+            channels.append(attention_channels(self.context.head.face))
+            held = 2
+        return (torch.cat(channels, -1) if channels else None), held
+
+    def compare_normals(self, inputs: Inputs, layer: Layer) -> dict[str, Tensor]:
         """Weighted terms of the rendered normals (eqs. 12, 15); none without maps or weight."""
-        weights, wanted = self.settings.losses, self.context.data.normal_map(frame)
-        if not weights.normals or wanted is None:
+        weights = self.settings.losses
+        wanted = self.context.data.normal_map(inputs.frame) if self.compares_normals(inputs) else None
+        if wanted is None:
             return {}
         terms = normal_terms(layer, wanted, weights)
         if weights.normal_residual:

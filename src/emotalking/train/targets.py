@@ -1,6 +1,6 @@
 """What the model's emotional face is compared with: frames with a commanded emotion, made while training runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,6 +34,8 @@ class Target:
     va: Float[Tensor, "1 2"]
     normals: Float[Tensor, "1 H W 3"] | None = None
     """In camera space, zero where unknown; None where none were asked for or the subject has none."""
+    made: torch.cuda.Event | None = None
+    """On a GPU: when it is there."""
 
 
 def original(data: TrainingData, frame: int, *, normals: bool = False) -> Target:
@@ -72,17 +74,45 @@ class EmotionalTargets:
         # Without landmarks no expression can be given to a frame.
         found = torch.isfinite(data.points).flatten(1).all(1).cpu().numpy()
         self._sampler = FrameSampler(data.count, draw, found)
-        self._batch = CUDA_BATCH if data.device.type == "cuda" else 1
         self._plans: list[Plan] = []
+        """Of the steps to come, drawn already."""
         self._ready: list[Target] = []
+        """Targets of the first of these plans."""
+        self._aside: torch.cuda.Stream | None = None
+        if data.device.type == "cuda":
+            self._aside = torch.cuda.Stream(data.device)
+            self._aside.wait_stream(torch.cuda.current_stream(data.device))
 
     def next(self) -> Target:
-        """What the next step compares with."""
-        if not self._ready:
-            self._plans = self._plans or [self._draw() for _ in range(self._batch)]
-            self._ready = self._make(self._plans)
+        """What the next step compares with. On a GPU the next targets are made meanwhile, so that no step waits."""
+        if self._aside is None:
+            self._refill(1)
+        elif len(self._ready) <= CUDA_BATCH // 2:
+            with torch.cuda.stream(self._aside):
+                self._refill(CUDA_BATCH)
         self._plans = self._plans[1:]
-        return self._ready.pop(0)
+        target = self._ready.pop(0)
+        if self._aside is not None:
+            self._take_over(target)
+        return target
+
+    def _refill(self, count: int) -> None:
+        """Make targets of plans that have none, ``count`` of them if there is not one ready."""
+        if count == 1 and self._ready:
+            return
+        waiting = self._plans[len(self._ready) :]
+        waiting += [self._draw() for _ in range(count - len(waiting))]
+        self._plans = self._plans[: len(self._ready)] + waiting
+        self._ready += self._make(waiting)
+
+    def _take_over(self, target: Target) -> None:
+        """Let the stream of the training steps use what was made aside."""
+        stream = torch.cuda.current_stream(self._data.device)
+        if target.made is not None:
+            stream.wait_event(target.made)
+        for picture in (target.image, target.labels, target.va, target.normals):
+            if picture is not None:
+                picture.record_stream(stream)
 
     def _draw(self) -> Plan:
         frame, draw = self._sampler.draw(), self._draws
@@ -112,7 +142,11 @@ class EmotionalTargets:
                 pick = slice(row, row + 1)
                 surface = None if faces.normals is None else faces.normals[pick]
                 made[plan] = Target(plan.frame, faces.images[pick], faces.labels[pick], va[pick], surface)
-        return [made[plan] if plan in made else original(data, plan.frame, normals=self._normals) for plan in plans]
+        targets = [made[plan] if plan in made else original(data, plan.frame, normals=self._normals) for plan in plans]
+        if self._aside is None:
+            return targets
+        event = self._aside.record_event()
+        return [replace(target, made=event) for target in targets]
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs; pictures are made again."""
@@ -122,4 +156,4 @@ class EmotionalTargets:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of :meth:`state_dict`."""
         self._sampler.load_state_dict(state["sampler"])
-        self._plans = [Plan(frame, va) for frame, va in state["plans"]]
+        self._plans, self._ready = [Plan(frame, va) for frame, va in state["plans"]], []

@@ -13,10 +13,10 @@ import torch
 
 from emotalking.models.head import TalkingHead
 from emotalking.progress import bar
-from emotalking.train.branch_stage import Stage
 from emotalking.train.checkpoint import Checkpoint, write_checkpoint
 from emotalking.train.log import RunLog
 from emotalking.train.recorder import LOG_EVERY, Recorder
+from emotalking.train.step import Stage, steps_of
 
 
 @contextmanager
@@ -111,15 +111,9 @@ class Trainer:
         self, number: int, stage: Stage, start: int, began: float, note: Callable[[int, float], None]
     ) -> None:
         recorder = self._recorder
-        with deferred_interrupt() as interrupted:
+        with deferred_interrupt() as interrupted, steps_of(stage) as steps:
             for iteration in range(start, stage.iterations):
-                terms, frame = stage.losses(iteration)
-                torch.stack(list(terms.values())).sum().backward()
-                stage.before_update(iteration)
-                for optimizer in stage.optimizers.values():
-                    optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
-                stage.after_update(iteration)
+                terms, frame = steps.take(iteration)
                 recorder.keep(iteration, frame, terms)
                 done = iteration + 1
                 if done % LOG_EVERY == 0 or done == stage.iterations:

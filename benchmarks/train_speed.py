@@ -1,0 +1,207 @@
+"""Training steps a second: face, emotion with its targets, and mouth, against the plain loop in the same run.
+
+    python benchmarks/train_speed.py SUBJECT [--face 40000] [--mouth 10000] [--steps 200]
+
+The plain loop is gsplat (or, without it, our rasterizer), torch operations, and one launch after another; what each
+change gives is measured by adding one after the other. A full face step renders colours, normals and attention, takes
+all terms, and updates both optimizers. Where the time goes is profiled before and after. For GPUs.
+"""
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _report import write
+
+from emotalking.configs.presets import override, preset
+from emotalking.ops import choice, rasterize, triplane
+from emotalking.subject import Subject
+from emotalking.train.branch_stage import Context
+from emotalking.train.data import TrainingData
+from emotalking.train.emotion_stage import EmotionStage
+from emotalking.train.run import build_head, emotion_generator
+from emotalking.train.stages import FaceStage, MouthStage
+from emotalking.train.step import Stage, Steps, steps_of
+
+NORMALS = "losses.normal=0.05", "losses.normal_tv=0.005"
+SETTINGS = [
+    *(f"{stage}.{part}" for stage in ("face", "emotion") for part in NORMALS),
+    "face.losses.normal_residual=0.001",
+    "face.losses.attention=1e-4",
+    *(f"{stage}.{part}" for stage in ("face", "mouth") for part in ("densify.every=1000000000", "sh_every=1")),
+    *(f"{stage}.densify.until=1000000" for stage in ("face", "mouth")),
+    "audio_start=0",
+    "motion_start=100",
+]
+"""The paper's terms where it has some, else `fast`; the number of Gaussians stays."""
+FIRST = 2_000
+"""Iteration of the first step: after the warm-ups, all degrees of the colours."""
+PROFILED = 10
+"""Steps."""
+
+
+def plain(which: str) -> ExitStack:
+    """Put one operation back to what it is without a kernel of its own."""
+    stack = ExitStack()
+    if which == "rasterizer" and find_spec("gsplat"):
+        stack.enter_context(patch.object(rasterize, "_choose", lambda *arguments: "gsplat"))
+    elif which == "tri-plane":
+        stack.enter_context(patch("emotalking.models.motion.encode", partial(triplane.encode, backend="reference")))
+    elif which == "losses":
+        stack.enter_context(patch("emotalking.ops.similarity.chosen_backend", _reference))
+    elif which == "colours and normals":
+        stack.enter_context(patch("emotalking.ops.sh.chosen_backend", _reference))
+        stack.enter_context(patch("emotalking.ops.normals.chosen_backend", _reference))
+    return stack
+
+
+def _reference(_: str, sample: torch.Tensor) -> str:
+    return choice.chosen_backend("reference", sample)
+
+
+OPERATIONS = ("rasterizer", "tri-plane", "losses", "colours and normals")
+
+
+@contextmanager
+def loop(stage: Stage, fast: int, graphs: bool) -> Iterator[Callable[[int], Any]]:
+    """What takes a step, with the first ``fast`` of the operations' kernels in use."""
+    with ExitStack() as stack:
+        for which in OPERATIONS[fast:]:
+            stack.enter_context(plain(which))
+        if graphs:
+            yield stack.enter_context(steps_of(stage)).take
+        else:
+            yield Steps(stage).take
+
+
+def rate(take: Callable[[int], Any], steps: int, repeats: int = 3) -> dict[str, float]:
+    """Steps a second, median of the repeats and the extremes."""
+    at, rates = FIRST, []
+    for _ in range(10):
+        at += 1
+        take(at)
+    for _ in range(repeats):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(steps):
+            at += 1
+            take(at)
+        torch.cuda.synchronize()
+        rates.append(steps / (time.perf_counter() - start))
+    return {"steps_per_second": median(rates), "least": min(rates), "most": max(rates)}
+
+
+def waits(take: Callable[[int], Any]) -> dict[str, float]:
+    """How often the host waits for the device, a step, by the line that does."""
+    found: dict[str, int] = {}
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for at in range(PROFILED):
+            take(FIRST + at)
+    torch.cuda.set_sync_debug_mode("default")
+    for each in caught:
+        if "synchronizing" in str(each.message):
+            line = f"{Path(each.filename).name}:{each.lineno}"
+            found[line] = found.get(line, 0) + 1
+    return {line: count / PROFILED for line, count in sorted(found.items(), key=lambda item: -item[1])}
+
+
+def where(take: Callable[[int], Any]) -> dict[str, Any]:
+    """Kernels a step, the GPU's busy share, and the kernels that take most [microseconds a step]."""
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        for at in range(PROFILED):
+            take(FIRST + at)
+        torch.cuda.synchronize()
+    spans: list[tuple[float, float]] = []
+    kernels: dict[str, list[float]] = {}
+    for event in seen.events() or ():
+        if event.device_type == torch.autograd.DeviceType.CUDA:
+            begin, end = event.time_range.start, event.time_range.end
+            spans.append((begin, end))
+            kernels.setdefault(event.name[:90], []).append(end - begin)
+    if not spans:
+        return {}
+    spans.sort()
+    busy, reached = 0.0, spans[0][0]
+    for begin, end in spans:
+        busy += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    top = sorted(kernels.items(), key=lambda item: -sum(item[1]))[:25]
+    return {
+        "kernels": sum(map(len, kernels.values())) / PROFILED,
+        "busy_us": busy / PROFILED,
+        "busy_share": busy / (reached - spans[0][0]),
+        "top": {name: {"us": sum(took) / PROFILED, "count": len(took) / PROFILED} for name, took in top},
+    }
+
+
+def measured(stage: Stage, steps: int, ladder: bool) -> dict[str, Any]:
+    """All of one stage."""
+    results: dict[str, Any] = {}
+    rungs = [("plain", 0, False)]
+    if ladder:
+        rungs += [(f"+ {name}", number, False) for number, name in enumerate(OPERATIONS, start=1)]
+    rungs.append(("+ graphs" if ladder else "all", len(OPERATIONS), True))
+    for name, fast, graphs in rungs:
+        with loop(stage, fast, graphs) as take:
+            results[name] = rate(take, steps if graphs else max(10, steps // 5))
+            if name in (rungs[0][0], rungs[-1][0]):
+                results[name] |= {"waits_a_step": waits(take), "profile": where(take)}
+        line = f"{stage.name:<8} {name:<24} {results[name]['steps_per_second']:8.1f} steps/s"
+        print(line, f"ratio {results[name]['steps_per_second'] / results['plain']['steps_per_second']:.2f}", flush=True)
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("subject", type=Path)
+    parser.add_argument("--face", type=int, default=40_000)
+    parser.add_argument("--mouth", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=200)
+    args = parser.parse_args()
+    subject = Subject.open(args.subject)
+    sizes = [f"model.{name}.initial_points={getattr(args, name)}" for name in ("face", "mouth")]
+    config = override(preset("fast"), [*SETTINGS, *sizes])
+    data = TrainingData.load(subject, subject.train_indices, "mel", "cuda", normals=True)
+    generator = torch.Generator().manual_seed(0)
+    context = Context(build_head(config, data, generator), data, config, generator)
+    results: dict[str, Any] = {
+        "arguments": {"face": args.face, "mouth": args.mouth, "steps": args.steps},
+        "size": list(data.size),
+        "frames": data.count,
+        "baseline": "gsplat" if find_spec("gsplat") else "own rasterizer",
+    }
+    stages: list[Callable[[], Stage]] = [
+        lambda: FaceStage(context),
+        lambda: MouthStage(context),
+        lambda: EmotionStage(context, emotion_generator(data)),
+    ]
+    for build in stages:
+        stage = build()
+        with steps_of(stage) as steps:  # what stands on a face after some training is what steps are about
+            for iteration in range(300):
+                steps.take(FIRST + iteration)
+        torch.cuda.reset_peak_memory_stats()
+        results[stage.name] = measured(stage, args.steps, stage.name == "face")
+        results[stage.name]["memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
+        write("train_speed", results)
+    print(write("train_speed", results))
+
+
+if __name__ == "__main__":
+    main()

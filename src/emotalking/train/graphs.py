@@ -1,0 +1,125 @@
+"""Training steps as CUDA graphs: the host says what a step is about, and launches all of it at once.
+
+A plain step is some six hundred launches, which take the host four times as long as the GPU. Everything that differs
+from step to step (frame, colours, learning rates) lies in one small vector on the device, so the same graph serves
+until a densification replaces the Gaussians.
+"""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emotalking.train.step import SLOTS, Inputs, Plan, Program, Stage, Steps
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A program as a graph."""
+
+    graph: torch.cuda.CUDAGraph
+    names: tuple[str, ...]
+    values: Tensor
+    """The terms, where each replay leaves them."""
+    pictures: dict[str, Tensor]
+    """Where each replay finds them."""
+
+
+class GraphSteps(Steps):
+    """Takes a program's first step as it is, which also loads every kernel, and the later ones as a graph."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(stage)
+        self._stream = torch.cuda.Stream(stage.device)
+        self._groups = [group for optimizer in stage.optimizers.values() for group in optimizer.param_groups]
+        self._known: set[Program] = set()
+        self._graphs: dict[Program, Captured] = {}
+        self._vector = self._host = torch.empty(0)
+        self._copied: list[torch.cuda.Event] = []
+        self._step = 0
+        # Held by a graph of its own, the graphs' memory stays when a densification throws all of them away.
+        self._anchor = torch.cuda.CUDAGraph()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Everything on one stream that is not the default one, as capturing wants it."""
+        outside = torch.cuda.current_stream(self.stage.device)
+        self._stream.wait_stream(outside)
+        with torch.cuda.stream(self._stream):
+            self._anchor.capture_begin()
+            torch.zeros(1, device=self.stage.device)
+            self._anchor.capture_end()
+            yield
+        outside.wait_stream(self._stream)
+
+    def take(self, iteration: int) -> tuple[dict[str, Tensor], int]:
+        """See :class:`Steps`."""
+        stage = self.stage
+        stage.before_update(iteration)
+        plan = stage.plan(iteration)
+        if plan.program.repeats and plan.program in self._known:
+            terms = self._replay(plan)
+        else:
+            self._known.add(plan.program)
+            made = stage.terms(plan.program, Inputs.of(plan, stage.device))
+            self.learn(made)
+            terms = {name: value.detach() for name, value in made.items()}
+        if stage.after_update(iteration):
+            self._graphs.clear()
+        return terms, stage.subject_frame(plan.frame)
+
+    def _replay(self, plan: Plan) -> dict[str, Tensor]:
+        self._send(plan)
+        captured = self._graphs.get(plan.program)
+        if captured is None:
+            captured = self._graphs[plan.program] = self._capture(plan)
+        for name, picture in plan.pictures.items():
+            captured.pictures[name].copy_(picture, non_blocking=True)
+        captured.graph.replay()
+        return dict(zip(captured.names, captured.values.clone().unbind(), strict=True))
+
+    def _send(self, plan: Plan) -> None:
+        """Put frame, numbers and learning rates where the graphs read them."""
+        values = [plan.frame, *plan.numbers, *(float(group["lr"]) for group in self._groups)]
+        if not self._copied:
+            self._vector = torch.zeros(len(values), device=self.stage.device)
+            self._host = torch.zeros(SLOTS, len(values)).pin_memory()
+            self._copied = [torch.cuda.Event() for _ in range(SLOTS)]
+        slot, self._step = self._step % SLOTS, self._step + 1
+        self._copied[slot].synchronize()
+        self._host[slot] = torch.tensor(values)
+        self._vector.copy_(self._host[slot], non_blocking=True)
+        self._copied[slot].record()
+
+    def _capture(self, plan: Plan) -> Captured:
+        pictures = {name: picture.clone() for name, picture in plan.pictures.items()}
+        count = len(plan.numbers)
+        graph = torch.cuda.CUDAGraph()
+        gc_was_on = gc.isenabled()
+        gc.disable()  # Nothing of the device may be freed meanwhile.
+        try:
+            torch.cuda.synchronize(self.stage.device)
+            graph.capture_begin(pool=self._anchor.pool(), capture_error_mode="thread_local")
+            inputs = Inputs(self._vector[:1].long(), self._vector[1 : 1 + count], pictures)
+            terms = self.stage.terms(plan.program, inputs)
+            with self._rates_on_device(self._vector[1 + count :]):
+                self.learn(terms)
+            values = torch.stack([value.detach() for value in terms.values()])
+            graph.capture_end()
+        finally:
+            if gc_was_on:
+                gc.enable()
+        return Captured(graph, tuple(terms), values, pictures)
+
+    @contextmanager
+    def _rates_on_device(self, rates: Tensor) -> Iterator[None]:
+        """Let the optimizers read their rates from ``rates``, so that a schedule reaches a captured update."""
+        before = [(group["lr"], group["capturable"]) for group in self._groups]
+        for group, rate in zip(self._groups, rates.unbind(), strict=True):
+            group["lr"], group["capturable"] = rate, True
+        yield
+        for group, (rate, capturable) in zip(self._groups, before, strict=True):
+            group["lr"], group["capturable"] = rate, capturable
