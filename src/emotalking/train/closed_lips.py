@@ -74,7 +74,9 @@ def difference(head: TalkingHead, data: TrainingData, frame: int) -> Float[Tenso
     """How unlike frame ``frame`` the lips are that the codes of closed lips make."""
     conditions = data.conditions.at(frame)
     silence = torch.zeros(1, device=data.device)
-    face = head.deform_emotional_face(conditions.audio, conditions.aus, conditions.va, speech=silence)
+    # Without the emotion branch, so that the codes are the same whether there is one or not.
+    va = conditions.va if head.face.motion.takes_emotion else None
+    face = head.deform_emotional_face(conditions.audio, conditions.aus, va, speech=silence)
     mouth = head.deform_mouth(conditions.audio, speech=silence)
     top, bottom, left, right = data.lips[frame].tolist()
     width, height = data.size
