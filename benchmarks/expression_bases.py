@@ -35,7 +35,7 @@ from judge_error import ACTED, CONTRADICTED
 
 from emotalking.generator.displacement import edge_basis, face_map, skin_basis, template_grid
 from emotalking.generator.expressions import load_expressions
-from emotalking.generator.template import build_template
+from emotalking.generator.template import build_template, corner_lift
 from emotalking.progress import track
 
 UNITS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -184,7 +184,9 @@ def emotion_means(clips: dict[str, Expressive], face: np.ndarray) -> dict[str, A
     rows = {}
     for name, clip in clips.items():
         moves = symmetric(clip.points - clip.neutral, face).mean(0)
+        lift = corner_lift(build_template(np.median(clip.points, 0) * [1, -1, 1] * 0.063, LAYOUT))
         rows[name] = {place: [round(float(v), 4) for v in moves[list(ids)].mean(0)] for place, ids in PLACES.items()}
+        rows[name]["corner_lift"] = [round(lift, 4)]
         upper = {place: rows[name][place][1] for place in ("brow_inner", "brow_outer", "upper_lid", "lower_lid")}
         print(f"{name:22s} down: {upper}  corner {rows[name]['corner'][:2]}  cheek {rows[name]['cheek'][:2]}")
     return rows

@@ -1,16 +1,22 @@
-"""``emotalking faces``: emotional faces from a picture, a clip or a subject folder, as training makes them."""
+"""``emotalking faces``: emotional faces from a picture, a clip or a subject folder, as training makes them.
+
+And the training of the paper's generator for a subject.
+"""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emotalking.cli.options import add_device
+from emotalking.cli.options import add_device, add_generator
 
 if TYPE_CHECKING:
     from emotalking.emotion.tracks import EmotionTrack
     from emotalking.faces.edit import FaceEditor
 
-IF_INTERRUPTED = "no picture and no video was written; frames already in a folder are whole"
+IF_INTERRUPTED = (
+    "no picture, no video and no generator was written; frames already in a folder are whole, and a training goes on"
+    " from its last checkpoint"
+)
 
 _EXAMPLES = """examples:
   emotalking faces sheet portrait.jpg sheet.png
@@ -18,6 +24,8 @@ _EXAMPLES = """examples:
   emotalking faces apply portrait.jpg happy.png --emotion happy
   emotalking faces apply clip.mp4 angry.mp4 --va -0.7,0.3
   emotalking faces apply someone frames/ --track emotions.csv
+  emotalking faces train someone
+  emotalking faces sheet someone sheet.png --generator paper
 """
 
 
@@ -48,6 +56,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--cell", type=int, default=256, metavar="PX", help="side of each picture (default: %(default)s)"
     )
     _add_generator(sheet)
+    train = verbs.add_parser(
+        "train", help="the paper's generator for a subject, from published networks that you bring (needs a GPU)"
+    )
+    train.add_argument("subject", type=Path, help="subject folder ('emotalking prepare')")
+    train.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: faces.safetensors in the folder")
+    train.add_argument("--epochs", type=int, default=10, help="passes over the squares (default: %(default)s)")
+    train.add_argument("--squares", type=int, default=400, help="of the clip, at most (default: %(default)s)")
+    train.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
+    add_device(train)
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
@@ -58,13 +75,13 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
 def _add_generator(parser: argparse.ArgumentParser) -> None:
     """What makes the faces; see ``faces.generators``."""
     group = parser.add_argument_group("how the faces are made")
+    add_generator(group)
     group.add_argument("--gain", type=float, default=1.0, help="strength from 0 to 1 (default: %(default)s)")
     group.add_argument("--fixed-lips", action="store_true", help="leave the corners of the mouth where they are")
     group.add_argument(
         "--habit",
         metavar="V,A",
-        default="0,0",
-        help="what the resting face already shows (a constant smile: 0.5,0.1), to be taken away",
+        help="what the resting face already shows, to be taken away (default: read from its mouth; none: 0,0)",
     )
     add_device(group)
 
@@ -112,17 +129,24 @@ def _open(args: argparse.Namespace) -> "FaceEditor":
     from emotalking.emotion.tracks import parse_pair
     from emotalking.errors import UserError
     from emotalking.faces.edit import FaceEditor
-    from emotalking.faces.generators import open_generator
+    from emotalking.faces.generators import open_generator, open_paper_generator
     from emotalking.generator.mesh_warp import MeshWarpConfig
 
     if not 0 <= args.gain <= 1:
         raise UserError(f"--gain {args.gain:g}: give a strength from 0 to 1; stronger faces would be caricature.")
-    config = MeshWarpConfig(gain=args.gain, corners=not args.fixed_lips, habit=parse_pair(args.habit))
+    habit = None if args.habit is None else parse_pair(args.habit)
+    config = MeshWarpConfig(gain=args.gain, corners=not args.fixed_lips, habit=habit)
     device = api.choose_device(args.device)
     source = open_source(args.source)
     for remark in source.remarks:
         note(f"{args.source}: {remark}")
-    return FaceEditor(source, open_generator(source, config), device)
+    if args.generator == "mesh":
+        if args.faces is not None:
+            raise UserError("--faces is the file of the paper's generator: say --generator paper too.")
+        return FaceEditor(source, open_generator(source, config), device)
+    if config != MeshWarpConfig():
+        raise UserError("--gain, --fixed-lips and --habit belong to the mesh warp: leave them away.")
+    return FaceEditor(source, open_paper_generator(source, args.faces, device), device)
 
 
 def _write_frames(face: "FaceEditor", emotion: "EmotionTrack", args: argparse.Namespace) -> None:
@@ -197,4 +221,30 @@ def _sheet(args: argparse.Namespace) -> None:
     note(f"{args.out} is written")
 
 
-_VERBS = {"apply": _apply, "sheet": _sheet}
+def _train(args: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from emotalking import api
+    from emotalking.cli.options import note, say_device
+    from emotalking.configs.faces import EditConfig
+    from emotalking.errors import UserError
+    from emotalking.faces.person import Networks, train_faces
+    from emotalking.faces.trained import NAME
+    from emotalking.subject import Subject
+
+    for name in ("epochs", "squares"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name} {getattr(args, name)}: give one or more.")
+    subject = Subject.open(args.subject)
+    out = args.out or args.subject / NAME
+    if out.is_dir():
+        raise UserError(f"{out} is a folder: give the name of a file, such as {NAME}.")
+    device = api.choose_device(args.device)
+    networks = Networks.open(device)
+    say_device("training", device)
+    config = replace(EditConfig(), epochs=args.epochs)
+    train_faces(subject, out, networks, config=config, frames=args.squares, seed=args.seed)
+    note(f"{out} is ready: 'emotalking train {args.subject} AVATAR --generator paper'")
+
+
+_VERBS = {"apply": _apply, "sheet": _sheet, "train": _train}

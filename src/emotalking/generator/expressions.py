@@ -1,6 +1,7 @@
 """The table of expressions: which action units a point of the circumplex asks for, and what each of them moves."""
 
 import json
+import math
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -14,6 +15,12 @@ FULL_RADIUS = 0.8
 """Circumplex radius at which the moves reach the table's values; beyond it they stay (stronger is caricature)."""
 RADIAL_POWER = 0.75
 """Weak emotions are shown a little more than in proportion; found on acted clips."""
+
+USUAL_LIFT, SMILING_LIFT = 0.02, 0.09
+"""Lift of the mouth's corners that people who talk do not reach (five of them: -.042 to .004), and of one who beams
+throughout (two who smile: .050, .054). Medians over clips; benchmarks/expression_bases.py."""
+MOST_HABIT = 0.6
+"""A smile is not taken away whole: lips that it stretches would fold (looked at, on that one)."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,17 @@ def load_expressions() -> ExpressionTable:
         fold_names=fold_names,
         knots=knots,
     )
+
+
+def habit_of(lift: float) -> tuple[float, float]:
+    """Valence and arousal of the smile that a resting face wears; (0, 0) for most.
+
+    Args:
+        lift: of the mouth's corners (:func:`emotalking.generator.template.corner_lift`).
+    """
+    share = min(max((lift - USUAL_LIFT) / (SMILING_LIFT - USUAL_LIFT), 0.0), MOST_HABIT)
+    strength = FULL_RADIUS * share ** (1 / RADIAL_POWER)
+    return strength * math.cos(math.pi / 8), strength * math.sin(math.pi / 8)
 
 
 def coefficients(va: Float[Tensor, "B 2"], knots: Float[Tensor, "knots columns"]) -> Float[Tensor, "B columns"]:

@@ -16,13 +16,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from emotalking.generator.displacement import USUAL_OPENING, edge_basis, face_map, skin_basis, template_grid
-from emotalking.generator.expressions import coefficients, load_expressions
+from emotalking.generator.expressions import coefficients, habit_of, load_expressions
 from emotalking.generator.eyes import PATCH_HALF, EyeIndices, pin_eyeballs
 from emotalking.generator.protocol import GeneratedFaces
 from emotalking.generator.raster import rasterize_attributes
 from emotalking.generator.remap import remap, remap_normals
 from emotalking.generator.shading import Relight, fit_light, fold_basis, unit_normals
-from emotalking.generator.template import RINGS, build_template, eye_loop
+from emotalking.generator.template import RINGS, build_template, corner_lift, eye_loop
 from emotalking.subject.layouts import FaceLayout, Label
 
 INVERSION_STEPS = 4
@@ -42,9 +42,10 @@ class MeshWarpConfig:
     """Let the corners of the mouth rise and fall slowly (both lips alike, so that their opening stays)."""
     shading: bool = True
     """Relight the skin as its surface turns."""
-    habit: tuple[float, float] = (0.0, 0.0)
+    habit: tuple[float, float] | None = None
     """Valence and arousal that the person's resting face already shows (a constant smile: (0.5, 0.1)). It is taken
-    away from every commanded emotion, in proportion to that emotion's strength; the neutral command changes nothing."""
+    away from every commanded emotion, in proportion to that emotion's strength; the neutral command changes nothing.
+    None: read from the neutral shape (:func:`emotalking.generator.expressions.habit_of`)."""
 
 
 class MeshWarp:
@@ -93,6 +94,8 @@ class MeshWarp:
         knots = table.knots.clone()
         if not self.config.corners:
             knots[:, [table.columns.index(name) for name in table.corner]] = 0
+        self.habit = habit_of(corner_lift(template)) if self.config.habit is None else self.config.habit
+        """Valence and arousal of the resting face."""
         self._grid = grid
         # Shade is smooth: every second texel holds it.
         self._coarse = grid.coarse()
@@ -193,8 +196,8 @@ class MeshWarp:
         """Unit strengths for the commanded emotion, this person's habit and the present state of the eyes."""
         knots = self._tensors["knots"]
         out = coefficients(va, knots)
-        if any(self.config.habit):
-            habit = coefficients(va.new_tensor([self.config.habit]), knots)
+        if any(self.habit):
+            habit = coefficients(va.new_tensor([self.habit]), knots)
             out = out - (va.norm(dim=1, keepdim=True) / 0.5).clamp(max=1.0) * habit
         out = out * min(max(self.config.gain, 0.0), 1.0)
         # In a blink there is no eye to widen or narrow.

@@ -39,6 +39,14 @@ class FaceTemplate:
         return self.points[list(eye_loop(self.layout, side))]
 
 
+def corner_lift(template: FaceTemplate) -> float:
+    """How far the corners of the mouth lie above the line between the lips' middles, in eye-centre distances."""
+    outer, inner = template.group("lips_outer"), template.group("lips_inner")
+    corners = (outer[0] + outer[len(outer) // 2]) / 2
+    seam = (inner[len(inner) // 4] + inner[3 * len(inner) // 4]) / 2
+    return float(seam[1] - corners[1])
+
+
 def eye_loop(layout: FaceLayout, side: str) -> tuple[int, ...]:
     """Indices of one eye's outline: upper lid outwards in, lower lid back."""
     upper, lower = getattr(layout, f"{side}_upper_lid"), getattr(layout, f"{side}_lower_lid")
