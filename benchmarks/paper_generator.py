@@ -33,13 +33,13 @@ from emotalking.faces.edit_training import EmotionTask, LipTask, Sources
 from emotalking.faces.gan import AdversarialTask
 from emotalking.faces.inversion import EncoderTask
 from emotalking.faces.lip_aligned import LipAligned
-from emotalking.faces.loop import Task, run
+from emotalking.faces.loop import Task, clear, run
 from emotalking.faces.losses import lip_rectangles
 from emotalking.faces.small import CriticsTask, SmallCritics, SmallEncoder
 
 SECONDS = {"critics": 18, "judges": 14, "adversarial": 75, "encoder": 30, "emotion": 35, "lips": 35}
 """At most, by phase."""
-STEPS = {"critics": 450, "judges": 400, "adversarial": 100_000, "encoder": 3000, "emotion": 3000, "lips": 3000}
+STEPS = {"critics": 300, "judges": 250, "adversarial": 100_000, "encoder": 3000, "emotion": 3000, "lips": 3000}
 WIDTHS = (512, 256, 256)
 UNSEEN = 0.1
 """Share of the people whom nothing learns from."""
@@ -71,6 +71,7 @@ class Study:
         began = time.monotonic()
         steps = min(STEPS[phase], self.options.steps or STEPS[phase])
         rows = run(task, steps, self.folder, seed=seed, seconds=self.options.limits.get(phase, SECONDS[phase]))
+        clear([task.name], self.folder)
         self.seconds[phase] = round(time.monotonic() - began, 1)
         self.steps[phase] = rows[-1]["iteration"] if rows else 0
         print(
@@ -88,15 +89,20 @@ class Study:
         module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in loaded.items()})
         return module.to(self.device).eval().requires_grad_(False)
 
+    def new_critics(self, name: str) -> SmallCritics:
+        """Judges are a little narrower than critics."""
+        width = self.options.critics
+        return SmallCritics(self.count, width if name == "critics" else 3 * width // 4)
+
     def critics(self, name: str) -> SmallCritics:
         """Critics of the first half of the seen people, or judges of the second."""
-        return self.take(name, SmallCritics(self.count, 32 if name == "critics" else 24))
+        return self.take(name, self.new_critics(name))
 
     def generator(self) -> StyleGAN2:
         return self.take("generator", StyleGAN2(self.size))
 
     def encoder(self) -> SmallEncoder:
-        return self.take("encoder", SmallEncoder(self.size))
+        return self.take("encoder", SmallEncoder(self.size, self.options.encoder))
 
     def sources(self, chosen: Tensor) -> Sources:
         """Recorded faces with the encoder's styles."""
@@ -111,13 +117,14 @@ def learn_critics(study: Study) -> None:
     seen_people = round(study.count * (1 - UNSEEN))
     for seed, name in enumerate(("critics", "judges")):
         half = (study.person * 2 // seen_people) == seed
-        width = 32 if name == "critics" else 24
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            critics = SmallCritics(study.count, width).to(study.device)
+            critics = study.new_critics(name).to(study.device)
         data = (study.images[half], study.ibug68[half], study.va[half], study.person[half])
         steps = min(STEPS[name], study.options.steps or STEPS[name])
-        study.learn(CriticsTask(critics, *data, steps=steps, batch=4 * study.options.batch, name=name), name, seed)
+        study.learn(
+            CriticsTask(critics, *data, steps=steps, batch=min(64, 3 * study.options.batch), name=name), name, seed
+        )
         study.keep(name, critics)
         print(name, "on the unseen:", critic_errors(study, critics.eval()), flush=True)
 
@@ -164,13 +171,15 @@ def learn_encoder(study: Study) -> None:
     network, critics = study.generator(), study.critics("critics")
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        encoder = SmallEncoder(study.size).to(study.device)
+        encoder = SmallEncoder(study.size, study.options.encoder).to(study.device)
     images = study.images[~study.unseen]
 
     def identity(faces: Tensor) -> Tensor:
         return critics.identity(faces, faces.new_zeros(len(faces), 68, 2))
 
-    task = EncoderTask(encoder, network, images, batch=32, tune_generator=1e-3, identity=identity)
+    task = EncoderTask(
+        encoder, network, images, batch=min(32, study.options.batch), tune_generator=1e-3, identity=identity
+    )
     study.learn(task, "encoder", 3)
     study.keep("encoder", encoder)
     study.keep("generator", network)
@@ -182,7 +191,7 @@ def learn_encoder(study: Study) -> None:
 
 def edit_config(study: Study) -> EditConfig:
     """Rates and batch for minutes instead of epochs."""
-    return replace(EditConfig(), batch=study.options.batch, mapping_rate=3e-4)
+    return replace(EditConfig(), batch=study.options.batch, mapping_rate=1e-3)
 
 
 def learn_emotion(study: Study) -> None:
@@ -225,8 +234,8 @@ def measure(study: Study) -> dict[str, Any]:
     made: dict[str, list[Tensor]] = {"EmoStyle alone": [], "with LipExtract": []}
     for va in ring:
         command = va.expand(len(faces), 2)
-        made["EmoStyle alone"].append(alone(styles, command).faces)
-        made["with LipExtract"].append(whole(styles, command, lips).faces)
+        made["EmoStyle alone"].append(alone.draw(alone.move(styles, command).styles))
+        made["with LipExtract"].append(whole.draw(whole.move(styles, command, lips).styles))
     found = {"source": judged(judges, faces, faces, ibug68)}
     figures: dict[str, Any] = {"judges_on_unseen": critic_errors(study, judges)}
     figures["inverted, no edit"] = compared(found["source"], judged(judges, alone.draw(styles), faces, ibug68))
@@ -312,6 +321,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, help="of the pictures (default: the file's)")
     parser.add_argument("--channels", type=int, default=64, help="of StyleGAN2's last layers")
+    parser.add_argument("--critics", type=int, default=32, help="width of the critics")
+    parser.add_argument("--encoder", type=int, default=64, help="width of the encoder")
     parser.add_argument("--steps", type=int, help="of every phase at most")
     parser.add_argument("--limits", default="", help="other seconds of phases, such as encoder=20,lips=90")
     parser.add_argument("--name", help="write benchmarks/results/NAME.json")

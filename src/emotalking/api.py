@@ -93,6 +93,8 @@ def train(
     overrides: list[str] | None = None,
     resume: bool = True,
     tensorboard: bool = False,
+    generator: str = "mesh",
+    faces: str | Path | None = None,
 ) -> Any:
     """Train an avatar of a subject folder; returns ``train.run.TrainResult``.
 
@@ -104,15 +106,24 @@ def train(
         overrides: settings ``key=value`` with dotted keys.
         resume: go on from an interrupted run's checkpoint.
         tensorboard: write TensorBoard events into the run folder (needs tensorboardX).
+        generator: of the emotional targets: "mesh" (embedded) or "paper" (StyleGAN2, EmoStyle and LipExtract, trained
+            by ``faces train``).
+        faces: file of the paper's generator; None: ``faces.safetensors`` in the subject folder.
 
     Raises:
-        UserError: subject, preset, setting or device cannot be used, or tensorboardX is missing.
+        UserError: subject, preset, setting, device or generator cannot be used, or tensorboardX is missing.
     """
     if Path(avatar).is_dir():
         raise UserError(f"{avatar} is a folder: give the name of an avatar file, such as someone.safetensors.")
+    from emotalking.train.run import MESH_WARP
     from emotalking.train.run import train as run
 
-    return run(subject, avatar, preset, choose_device(device), overrides, resume, tensorboard)
+    chosen, maker = choose_device(device), MESH_WARP
+    if generator != "mesh" or faces is not None:
+        from emotalking.faces.generators import target_maker
+
+        maker = target_maker(generator, Path(subject), None if faces is None else Path(faces), chosen)
+    return run(subject, avatar, preset, chosen, overrides, resume, tensorboard, maker)
 
 
 def report(run: str | Path, *, tensorboard: bool = False) -> Path:

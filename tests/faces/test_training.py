@@ -13,7 +13,7 @@ from emotalking.experts.stylegan2 import StyleGAN2, StyleGAN2Size, to_images
 from emotalking.faces.edit_training import EmotionTask, LipTask, steps_of
 from emotalking.faces.gan import AdversarialTask
 from emotalking.faces.inversion import EncoderTask, PivotalTask, invert
-from emotalking.faces.loop import run
+from emotalking.faces.loop import clear, run
 from emotalking.faces.small import CriticsTask, SmallCritics, SmallEncoder, true_maps
 
 from .faces import SIZE, FormulaCritics, network, sources
@@ -53,12 +53,12 @@ def test_lip_training_freezes_emoextract_and_tunes_the_synthesis(tmp_path: Path)
         faces, ibug68, styles = data.pick(torch.arange(3))
         va = torch.tensor([[0.5, 0.5]]).expand(3, 2)
         lips = FormulaCritics().points(faces, ibug68).lips
-        edited = whole(styles, va, lips)
-        torch.testing.assert_close(edited.faces, whole.draw(styles + edited.d_emotion + edited.d_lip))
-        assert whole(styles, va).d_lip is None
+        edited = whole.move(styles, va, lips)
+        torch.testing.assert_close(edited.styles, styles + edited.d_emotion + edited.d_lip)
+        assert whole.move(styles, va).d_lip is None
     untouched = network()
     before = kept(untouched.generator)
-    run(LipTask(untouched, FormulaCritics(), data, FAST, tune_generator=False), 3, tmp_path)
+    run(LipTask(untouched, FormulaCritics(), data, FAST, tune_generator=False), 3, tmp_path / "frozen")
     assert same(untouched.generator, before)
 
 
@@ -89,6 +89,9 @@ def test_a_run_goes_on_where_it_was_cut(tmp_path: Path, one_thread: None) -> Non
             whole = network()
             task = LipTask(whole, FormulaCritics(), sources(), FAST)
         run(task, 8, folder, checkpoint_every=4)
+        again = LipTask(whole, FormulaCritics(), sources(), FAST)
+        assert run(again, 8, folder)[-1]["iteration"] == 8  # done: nothing is learnt twice
+        clear(["lips"], folder)
         assert not (folder / "lips.pt").exists()
         return kept(whole)
 
@@ -98,7 +101,7 @@ def test_a_run_goes_on_where_it_was_cut(tmp_path: Path, one_thread: None) -> Non
 
 def test_foreign_checkpoints_and_infinite_losses_end_with_a_sentence(tmp_path: Path) -> None:
     torch.save({"version": 1, "task": "lips", "done": 3, "modules": {}, "optimizers": {}}, tmp_path / "lips.pt")
-    with pytest.raises(UserError, match="belongs to another training"):
+    with pytest.raises(UserError, match="belongs to a training with other settings"):
         run(LipTask(network(), FormulaCritics(), sources(), FAST), 4, tmp_path)
     (tmp_path / "lips.pt").write_bytes(b"half")
     with pytest.raises(UserError, match="damaged"):
@@ -119,7 +122,7 @@ def test_adversarial_training_learns_the_colour_of_its_pictures(tmp_path: Path, 
     drawn = StyleGAN2(size)
     config = AdversarialConfig(batch=4, r1=1.0, r1_every=4, path=2.0, path_every=4, average_kimg=0.05)
     task = AdversarialTask(drawn, images, config)
-    rows = run(task, 120, tmp_path)
+    rows = run(task, 80, tmp_path)
     assert {"judge", "generator", "r1", "path", "fooled", "trusted"} <= set(rows[0]["terms"])
     with torch.no_grad():
         colours = to_images(task.average(torch.randn(16, SIZE.style_dim))).mean((0, 1, 2))

@@ -1,6 +1,7 @@
 """Options and notes that commands share."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +24,20 @@ def add_settings(parser: argparse.ArgumentParser, of: str) -> None:
         action="append",
         default=[],
         help=f"change one setting of {of}, such as face.iterations=2000; may be repeated",
+    )
+
+
+def add_generator(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
+    """``--generator``, ``--faces``."""
+    parser.add_argument(
+        "--generator",
+        choices=("mesh", "paper"),
+        default="mesh",
+        help="what makes emotional faces: mesh (embedded, default), or paper (StyleGAN2, EmoStyle and LipExtract as "
+        "'emotalking faces train' left them)",
+    )
+    parser.add_argument(
+        "--faces", type=Path, metavar="FILE", help="of --generator paper (default: faces.safetensors in the subject)"
     )
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from emotalking.cli.options import add_device, add_settings
+from emotalking.cli.options import add_device, add_generator, add_settings
 
 IF_INTERRUPTED = "run the same command again to go on from the last checkpoint"
 
@@ -20,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_device(parser)
     add_settings(parser, "the preset")
+    add_generator(parser)
     parser.add_argument(
         "--fresh", action="store_true", help="start again even if an interrupted run of the same avatar is there"
     )
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace) -> None:
         overrides=args.settings,
         resume=not args.fresh,
         tensorboard=args.tensorboard,
+        generator=args.generator,
+        faces=args.faces,
     )
     took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in made.stage_seconds.items())
     note(f"{made.path} is ready ({took}): 'emotalking render {made.path} --audio SPEECH -o out.mp4'")

@@ -83,10 +83,10 @@ class EmotionTask(_EditTask):
     def step(self, number: int, draws: torch.Generator) -> dict[str, Tensor]:
         """See :class:`emotalking.faces.loop.Task`."""
         faces, ibug68, styles, va, same = self._batch(draws)
-        edited = self.network(styles, va)
+        edited = self.network.move(styles, va)
         with torch.no_grad():
             source_points, identity = self.critics.points(faces, ibug68), self.critics.identity(faces, ibug68)
-        made = edited.faces
+        made = self.network.draw(edited.styles)
         outside = losses.outside_face(ibug68, faces.shape[1])
         terms = {
             "emotion": losses.emotion_loss(self.critics.emotion(made, ibug68), va),
@@ -136,8 +136,9 @@ class LipTask(_EditTask):
         with torch.no_grad():
             source: FoundPoints = self.critics.points(faces, ibug68)
             identity = self.critics.identity(faces, ibug68)
-        edited = self.network(styles, va, source.lips)
-        made = edited.faces
+        edited = self.network.move(styles, va, source.lips)
+        made = self.network.draw(edited.styles)
+        assert edited.d_lip is not None
         rectangle = losses.lip_rectangles(ibug68, faces.shape[1])
         terms = {
             "landmark": losses.lip_landmark_loss(source, self.critics.points(made, ibug68)),

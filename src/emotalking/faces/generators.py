@@ -1,8 +1,20 @@
 """Makers of emotional faces for pictures, clips and subject folders."""
 
-from emotalking.capture.face_source import FaceSource
+import hashlib
+from pathlib import Path
+
+import torch
+
+from emotalking.capture.face_reader import SubjectReader
+from emotalking.capture.face_source import FaceSource, SubjectFaces
+from emotalking.errors import UserError
+from emotalking.faces.trained import NAME, StyleEditor, TrainedFaces, open_faces
+from emotalking.generator.hand_over import SquareGenerator
 from emotalking.generator.mesh_warp import MeshWarp, MeshWarpConfig
 from emotalking.generator.protocol import EmotionGenerator
+from emotalking.subject import Subject
+from emotalking.train.run import MESH_WARP
+from emotalking.train.target_maker import TargetMaker
 
 
 def open_generator(source: FaceSource, config: MeshWarpConfig | None = None) -> EmotionGenerator:
@@ -13,3 +25,69 @@ def open_generator(source: FaceSource, config: MeshWarpConfig | None = None) -> 
         config: settings.
     """
     return MeshWarp(source.shape, source.layout, source.K, config)
+
+
+def open_paper_generator(source: FaceSource, faces: Path | None, device: torch.device | str) -> EmotionGenerator:
+    """The paper's generator as ``faces train`` left it, for the subject that it was trained on.
+
+    Args:
+        source: a subject folder.
+        faces: its file; None: the one in the folder.
+        device: where the networks work.
+
+    Raises:
+        UserError: the source is no subject folder, the file is missing or damaged, or a network that it rests on is.
+    """
+    if not isinstance(source, SubjectFaces):
+        raise UserError(
+            "--generator paper edits the person on whom it was trained: give the subject folder, or use the mesh warp."
+        )
+    return paper_generator(source.subject, open_faces(faces_file(source.subject, faces), device))
+
+
+def paper_generator(subject: Subject, faces: TrainedFaces) -> EmotionGenerator:
+    """StyleGAN2, EmoStyle and LipExtract in the square, eyes and mouth handed over into the frame (paper S4.1)."""
+    return SquareGenerator(StyleEditor(faces), SubjectReader.open(subject), subject.landmarks.layout)
+
+
+def faces_file(subject: Subject, faces: Path | None) -> Path:
+    """The file of the paper's generator for a subject.
+
+    Raises:
+        UserError: it is not there.
+    """
+    path = faces or subject.files.root / NAME
+    if not path.is_file():
+        raise UserError(
+            f"{path} is not there, which --generator paper needs: make it with 'emotalking faces train"
+            f" {subject.files.root}', or train with the embedded mesh warp (--generator mesh)."
+        )
+    return path
+
+
+def target_maker(kind: str, subject: Path, faces: Path | None, device: torch.device | str) -> TargetMaker:
+    """What makes a training's emotional targets.
+
+    Args:
+        kind: ``mesh`` or ``paper``.
+        subject: its folder.
+        faces: file of the paper's generator; None: the one in the folder.
+        device: where the networks work.
+
+    Raises:
+        UserError: no such kind, a file without --generator paper, or as :func:`open_paper_generator`.
+    """
+    if kind == "mesh":
+        if faces is not None:
+            raise UserError("--faces is the file of the paper's generator: say --generator paper too.")
+        return MESH_WARP
+    if kind != "paper":
+        raise UserError(f"there is no generator '{kind}': say mesh or paper.")
+    source = Subject.open(subject)
+    path = faces_file(source, faces)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    trained = open_faces(path, device)
+    # One for training and for looking at the fixed frames: the networks are large, and the parser is fitted once.
+    made = paper_generator(source, trained)
+    return TargetMaker(made.name, lambda _: made, digest, trained.licences)

@@ -27,10 +27,10 @@ class StyleEncoder(Protocol):
 class Edited:
     """An edit and what it is made of."""
 
-    faces: Float[Tensor, "B S S 3"]
-    """RGB in [0, 1]."""
+    styles: Float[Tensor, "B L D"]
+    """W+ of the edited face."""
     d_emotion: Float[Tensor, "B L D"]
-    """EmoExtract's modification of the styles."""
+    """EmoExtract's modification of the source's styles."""
     d_lip: Float[Tensor, "B L D"] | None
     """LipExtract's modification; None: EmoStyle alone."""
 
@@ -56,7 +56,7 @@ class LipAligned(nn.Module):
         """Faces of these styles, at most :data:`LARGEST` pixels a side."""
         return reduced(to_images(self.generator.synthesis(styles)))
 
-    def forward(
+    def move(
         self,
         styles: Float[Tensor, "B L D"],
         va: Float[Tensor, "B 2"],
@@ -74,7 +74,7 @@ class LipAligned(nn.Module):
         if lips is not None:
             d_lip = self.lip_extract(emotional, self.lip_encoder(lips))
             emotional = emotional + d_lip
-        return Edited(self.draw(emotional), d_emotion, d_lip)
+        return Edited(emotional, d_emotion, d_lip)
 
 
 def reduced(faces: Float[Tensor, "B S S 3"], largest: int = LARGEST) -> Float[Tensor, "B s s 3"]:

@@ -13,7 +13,7 @@ from emotalking.errors import UserError
 from emotalking.experts.weights import read_torch
 from emotalking.files import clear_scratch, replacing
 from emotalking.progress import bar
-from emotalking.train.log import LOG, Row, RunLog
+from emotalking.train.log import Row, RunLog
 
 VERSION = 1
 LOG_EVERY = 20
@@ -42,28 +42,31 @@ def run(
     seed: int = 0,
     checkpoint_every: int = 1000,
     seconds: float | int | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> list[Row]:
-    """Train, or go on from the folder's checkpoint.
+    """Train, or go on from the folder's checkpoint; a finished training is not done again.
 
     Args:
         task: what learns; its modules and optimizers are filled from the checkpoint if there is one.
         steps: to the end.
-        folder: of the run; holds ``NAME.pt`` until the end and the record ``NAME/log.jsonl``.
+        folder: of the run; gets the checkpoint ``NAME.pt``, which stays (:func:`clear`), and ``NAME/log.jsonl``.
         seed: of everything random. A resumed run on the CPU draws what an unbroken one would have drawn.
         checkpoint_every: steps between checkpoints.
         seconds: stop after so long, wherever it is (for lent machines).
+        settings: plain values; a checkpoint made with others is refused.
 
     Returns:
         Rows of the record.
 
     Raises:
-        UserError: a loss is not finite, a checkpoint is damaged or another task's, or the disk is full.
+        UserError: a loss is not finite, a checkpoint is damaged or another training's, or the disk is full.
     """
+    marks = {"version": VERSION, "task": task.name, "settings": settings or {}}
     path = folder / f"{task.name}.pt"
     draws = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        done = _resume(task, path, draws) if path.exists() else 0
+        done = _resume(task, path, draws, marks) if path.exists() else 0
         log = RunLog(folder / task.name, (task.name, done) if done else None)
         began, gathered = time.monotonic(), dict[str, list[Tensor]]()
         with bar() as progress:
@@ -78,10 +81,15 @@ def run(
                     progress.update(shown, note=" ".join(f"{name} {value:.3g}" for name, value in terms.items()))
                     gathered = {}
                 progress.advance(shown)
-                if done % checkpoint_every == 0:
-                    _save(task, path, draws, done)
-    path.unlink(missing_ok=True)
+                if done % checkpoint_every == 0 or done == steps:
+                    _save(task, path, draws, marks | {"done": done})
     return log.rows
+
+
+def clear(task_names: list[str], folder: Path) -> None:
+    """Remove the checkpoints of trainings whose result is kept elsewhere."""
+    for name in task_names:
+        (folder / f"{name}.pt").unlink(missing_ok=True)
 
 
 def _means(gathered: dict[str, list[Tensor]], name: str, step: int) -> dict[str, float]:
@@ -95,11 +103,8 @@ def _means(gathered: dict[str, list[Tensor]], name: str, step: int) -> dict[str,
     return terms
 
 
-def _save(task: Task, path: Path, draws: torch.Generator, done: int) -> None:
-    payload = {
-        "version": VERSION,
-        "task": task.name,
-        "done": done,
+def _save(task: Task, path: Path, draws: torch.Generator, marks: dict[str, Any]) -> None:
+    payload = marks | {
         "modules": {name: module.state_dict() for name, module in task.modules.items()},
         "optimizers": {name: optimizer.state_dict() for name, optimizer in task.optimizers.items()},
         "draws": draws.get_state(),
@@ -113,12 +118,11 @@ def _save(task: Task, path: Path, draws: torch.Generator, done: int) -> None:
         raise UserError(f"The checkpoint {path} cannot be written ({error}): free some space and resume.") from error
 
 
-def _resume(task: Task, path: Path, draws: torch.Generator) -> int:
+def _resume(task: Task, path: Path, draws: torch.Generator, marks: dict[str, Any]) -> int:
     """Fill the task and the generators; how many steps are done."""
     payload: Any = read_torch(path)
-    known = isinstance(payload, dict) and payload.get("version") == VERSION and payload.get("task") == task.name
     try:
-        if not known:
+        if not isinstance(payload, dict) or any(payload[name] != mark for name, mark in marks.items()):
             raise KeyError(task.name)
         for name, module in task.modules.items():
             module.load_state_dict(payload["modules"][name])
@@ -127,8 +131,7 @@ def _resume(task: Task, path: Path, draws: torch.Generator) -> int:
         draws.set_state(payload["draws"])
         torch.set_rng_state(payload["torch"])
     except (KeyError, RuntimeError, ValueError) as error:
-        raise UserError(f"The checkpoint {path} belongs to another training: remove it and train again.") from error
+        raise UserError(
+            f"The checkpoint {path} belongs to a training with other settings: remove it and train again."
+        ) from error
     return int(payload["done"])
-
-
-__all__ = ["LOG", "Task", "run"]

@@ -45,6 +45,7 @@ class LandmarkNet(nn.Module):
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
+        self.width = width
         self.first = _conv(3, width)
         self.down = nn.ModuleList([_conv(width, 2 * width, 2), _conv(2 * width, 4 * width, 2)])
         self.deep = nn.Sequential(_conv(4 * width, 4 * width, 2), _conv(4 * width, 4 * width))
@@ -79,12 +80,17 @@ class SmallCritics(nn.Module):
 
     def points(self, faces: Float[Tensor, "B S S 3"], ibug68: Float[Tensor, "B 68 2"]) -> FoundPoints:
         """See the protocol; the landmarks are not needed."""
-        maps = self.landmarks(faces)
-        return FoundPoints(maps, read_maps(maps))
+        return small_points(self.landmarks, faces)
 
     def identity(self, faces: Float[Tensor, "B S S 3"], ibug68: Float[Tensor, "B 68 2"]) -> Float[Tensor, "B D"]:
         """See the protocol; the landmarks are not needed."""
         return F.normalize(self.identities(_read(faces)))
+
+
+def small_points(network: LandmarkNet, faces: Float[Tensor, "B S S 3"]) -> FoundPoints:
+    """Landmarks of the whole square."""
+    maps = network(faces)
+    return FoundPoints(maps, read_maps(maps))
 
 
 def true_maps(ibug68: Float[Tensor, "B K 2"]) -> Float[Tensor, "B K 64 64"]:

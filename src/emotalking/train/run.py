@@ -24,7 +24,7 @@ from emotalking.speech.features import ImportedFeatures, audio_features, write_f
 from emotalking.subject import Subject
 from emotalking.subject.layouts import Label
 from emotalking.train.audio_start import start_audio
-from emotalking.train.branch_stage import Context, Stage
+from emotalking.train.branch_stage import Context
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.closed_lips import learn_closed_lips
 from emotalking.train.combined_stage import CombinedFaceStage
@@ -37,7 +37,9 @@ from emotalking.train.page import PAGE
 from emotalking.train.perceptual import PerceptualTerm, make_perceptual, with_backbone
 from emotalking.train.record import recorded
 from emotalking.train.stages import FaceStage, MouthStage
+from emotalking.train.step import Stage
 from emotalking.train.sync import SyncTerm, make_sync
+from emotalking.train.target_maker import TargetMaker
 from emotalking.train.tensorboard import require_writer
 from emotalking.train.trainer import Trainer
 
@@ -47,6 +49,24 @@ LICENCES = {
     "gsplat (training on CUDA)": "Apache-2.0",
 }
 """What touched an avatar that this package captured and trained, for ``emotalking info``."""
+
+
+def emotion_generator(data: TrainingData) -> EmotionGenerator:
+    """The embedded maker of emotional targets for this subject.
+
+    Raises:
+        UserError: if the subject has no tracked 3-D face shape.
+    """
+    if data.shape is None:
+        raise UserError(
+            "This subject has no tracked 3-D face shape, which the emotional targets need: complete the folder with "
+            "'emotalking import', or train without emotion (--set model.emotion.branch=none)."
+        )
+    return MeshWarp(data.shape.cpu().numpy(), data.layout, data.K.cpu().numpy())
+
+
+MESH_WARP = TargetMaker("mesh-warp", emotion_generator)
+"""The embedded maker of emotional targets."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +90,7 @@ def train(
     overrides: list[str] | None = None,
     resume: bool = True,
     tensorboard: bool = False,
+    maker: TargetMaker = MESH_WARP,
 ) -> TrainResult:
     """Train an avatar of a subject (paper 3.4, S4.3): mouth, face, emotion and fine-tune stages.
 
@@ -81,6 +102,7 @@ def train(
         overrides: settings ``key=value`` with dotted keys.
         resume: go on from the run folder's checkpoint if there is one.
         tensorboard: write TensorBoard events into the run folder too (needs tensorboardX).
+        maker: of the emotional targets.
 
     Raises:
         UserError: if the subject or a setting cannot be used, or a loss stops being finite.
@@ -100,7 +122,7 @@ def train(
     config = replace(config, model=replace(config.model, audio=replace(config.model.audio, channels=channels)))
     out, device = Path(out), torch.device(device)
     folder = out.with_name(out.name + ".run")
-    record = _record(config, preset_name, source)
+    record = _record(config, preset_name, source, maker)
     checkpoint_path = folder / "checkpoint.pt"
     checkpoint = Checkpoint.read(checkpoint_path, record) if resume and checkpoint_path.exists() else None
 
@@ -111,10 +133,10 @@ def train(
     sync = make_sync(config, source, data, folder, fresh=checkpoint is None)
     generator = torch.Generator().manual_seed(config.seed)
     head = checkpoint.head(config.model, device) if checkpoint else build_head(config, data, generator)
-    metadata = _metadata(source, record, data.normals is not None, sync, perceptual)
-    stages = stage_builders(Context(head, data, config, generator, sync, perceptual))
+    metadata = _metadata(source, record, data.normals is not None, sync, perceptual, maker)
+    stages = stage_builders(Context(head, data, config, generator, sync, perceptual), maker)
     with recorded(
-        folder, head, config, source, emotion_generator, metadata, checkpoint=checkpoint, tensorboard=tensorboard
+        folder, head, config, source, maker.open, metadata, checkpoint=checkpoint, tensorboard=tensorboard
     ) as recorder:
         trainer = Trainer(head, stages, generator, folder, record, config.checkpoint_every, recorder)
         trainer.run(checkpoint)
@@ -152,18 +174,18 @@ def build_head(config: TrainConfig, data: TrainingData, generator: torch.Generat
     return head
 
 
-def stage_builders(context: Context) -> list[Any]:
+def stage_builders(context: Context, maker: TargetMaker = MESH_WARP) -> list[Any]:
     """Builders of the run's stages, in order; a stage of no iterations is left out."""
     config = context.config
     branch = config.model.emotion.branch
 
     def face() -> Stage:
         if branch == "combined":
-            return CombinedFaceStage(context, emotion_generator(context.data))
+            return CombinedFaceStage(context, maker.open(context.data))
         return FaceStage(context)
 
     def emotion() -> Stage:
-        return EmotionStage(context, emotion_generator(context.data))
+        return EmotionStage(context, maker.open(context.data))
 
     stages = [
         (config.mouth.iterations, lambda: MouthStage(context)),
@@ -172,20 +194,6 @@ def stage_builders(context: Context) -> list[Any]:
         (config.finetune.iterations, lambda: FinetuneStage(context)),
     ]
     return [builder for iterations, builder in stages if iterations > 0]
-
-
-def emotion_generator(data: TrainingData) -> EmotionGenerator:
-    """The embedded maker of emotional targets for this subject.
-
-    Raises:
-        UserError: if the subject has no tracked 3-D face shape.
-    """
-    if data.shape is None:
-        raise UserError(
-            "This subject has no tracked 3-D face shape, which the emotional targets need: complete the folder with "
-            "'emotalking import', or train without emotion (--set model.emotion.branch=none)."
-        )
-    return MeshWarp(data.shape.cpu().numpy(), data.layout, data.K.cpu().numpy())
 
 
 def _scene(subject: Subject, data: TrainingData) -> Scene:
@@ -210,7 +218,7 @@ def _scene(subject: Subject, data: TrainingData) -> Scene:
     )
 
 
-def _record(config: TrainConfig, preset_name: str, subject: Subject) -> dict[str, Any]:
+def _record(config: TrainConfig, preset_name: str, subject: Subject, maker: TargetMaker) -> dict[str, Any]:
     """What identifies a run: a checkpoint goes on only under the same record."""
     clip = subject.manifest.get("clip")
     return {
@@ -219,6 +227,7 @@ def _record(config: TrainConfig, preset_name: str, subject: Subject) -> dict[str
         "clip": str(clip.get("sha256", "")) if isinstance(clip, dict) else "",
         "frames": subject.num_frames,
         "size": [subject.width, subject.height],
+        "generator": [maker.name, maker.file_hash],
     }
 
 
@@ -228,8 +237,9 @@ def _metadata(
     normal_maps: bool,
     sync: SyncTerm | None,
     perceptual: PerceptualTerm | None,
+    maker: TargetMaker,
 ) -> dict[str, Any]:
-    brought = [term.licences for term in (sync, perceptual) if term is not None]
+    brought = [maker.licences, *(term.licences for term in (sync, perceptual) if term is not None)]
     return {
         "run": record,
         "subject": {key: subject.manifest[key] for key in sorted(subject.manifest)},
@@ -237,7 +247,7 @@ def _metadata(
         "normal_maps": normal_maps,
         "sync": None if sync is None else sync.record,
         "perceptual": None if perceptual is None else perceptual.distance.name,
-        "generator": "mesh-warp" if record["train"]["model"]["emotion"]["branch"] != "none" else "none",
+        "generator": maker.name if record["train"]["model"]["emotion"]["branch"] != "none" else "none",
         "versions": {
             "emotalking": emotalking.__version__,
             "torch": torch.__version__,
