@@ -120,12 +120,15 @@ def likeness(
         top, bottom, left, right = (0, None, 0, None) if rects is None else rects[index]
         ours, theirs = (torch.from_numpy(each[index][top:bottom, left:right]) / 255.0 for each in (images, truth))
         found.append(float(psnr(ours, theirs)))
-    return float(np.mean(found))
+    return float(np.mean(found)) if found else float("nan")
 
 
 def strip(shown: dict[str, list[np.ndarray]], quiet: np.ndarray, rects: list[tuple[int, ...]], path: Path) -> None:
     """Mouths of the longest pause and what is around it, a row for each: recorded, without and with the gate."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(int), [0]])))
+    if not len(edges):
+        print("the held-out frames have no pause to show")
+        return
     begin, end = max(zip(edges[::2], edges[1::2], strict=True), key=lambda run: run[1] - run[0])
     picks = np.linspace(max(0, begin - 4), min(len(quiet) - 1, end + 4), 14).astype(int)
     rows = []
