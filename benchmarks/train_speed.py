@@ -2,9 +2,9 @@
 
     python benchmarks/train_speed.py SUBJECT [--face 40000] [--mouth 10000] [--steps 200]
 
-The plain loop is gsplat (or, without it, our rasterizer), torch operations, and one launch after another; what each
-change gives is measured by adding one after the other. A full face step renders colours, normals and attention, takes
-all terms, and updates both optimizers. Where the time goes is profiled before and after. For GPUs.
+The plain loop is the default: gsplat, torch operations, and one launch after another. Against it stands `gpu=kernels`;
+what each of its changes gives is measured by adding one after the other. A full face step renders colours, normals and
+attention, takes all terms, and updates both optimizers. Where the time goes is profiled before and after. For GPUs.
 """
 
 import argparse
@@ -13,8 +13,8 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -56,7 +56,7 @@ PROFILED = 10
 def plain(which: str) -> ExitStack:
     """Put one operation back to what it is without a kernel of its own."""
     stack = ExitStack()
-    if which == "rasterizer" and find_spec("gsplat"):
+    if which == "rasterizer":
         stack.enter_context(patch.object(rasterize, "_choose", lambda *arguments: "gsplat"))
     elif which == "tri-plane":
         stack.enter_context(patch("emotalking.models.motion.encode", partial(triplane.encode, backend="reference")))
@@ -79,7 +79,8 @@ OPERATIONS = ("rasterizer", "tri-plane", "losses", "colours and normals")
 def loop(stage: Stage, fast: int, graphs: bool) -> Iterator[Callable[[int], Any]]:
     """What takes a step, with the first ``fast`` of the operations' kernels in use."""
     with ExitStack() as stack:
-        for which in OPERATIONS[fast:]:
+        stack.enter_context(choice.own_kernels(stage.own_kernels))
+        for which in OPERATIONS[fast:] if stage.own_kernels else ():
             stack.enter_context(plain(which))
         if graphs:
             yield stack.enter_context(steps_of(stage)).take
@@ -150,14 +151,14 @@ def where(take: Callable[[int], Any]) -> dict[str, Any]:
     }
 
 
-def measured(stage: Stage, steps: int, ladder: bool) -> dict[str, Any]:
-    """All of one stage."""
+def measured(default: Stage, ours: Stage, steps: int, ladder: bool) -> dict[str, Any]:
+    """All of one stage: as it is by default, then with one change after the other."""
     results: dict[str, Any] = {}
-    rungs = [("plain", 0, False)]
+    rungs = [("plain", default, 0, False)]
     if ladder:
-        rungs += [(f"+ {name}", number, False) for number, name in enumerate(OPERATIONS, start=1)]
-    rungs.append(("+ graphs" if ladder else "all", len(OPERATIONS), True))
-    for name, fast, graphs in rungs:
+        rungs += [(f"+ {name}", ours, number, False) for number, name in enumerate(OPERATIONS, start=1)]
+    rungs.append(("+ graphs" if ladder else "all", ours, len(OPERATIONS), True))
+    for name, stage, fast, graphs in rungs:
         with loop(stage, fast, graphs) as take:
             results[name] = rate(take, steps if graphs else max(10, steps // 5))
             if name in (rungs[0][0], rungs[-1][0]):
@@ -179,25 +180,25 @@ def main() -> None:
     config = override(preset("fast"), [*SETTINGS, *sizes])
     data = TrainingData.load(subject, subject.train_indices, "mel", "cuda", normals=True)
     generator = torch.Generator().manual_seed(0)
-    context = Context(build_head(config, data, generator), data, config, generator)
+    head = build_head(config, data, generator)
+    default, ours = (Context(head, data, replace(config, gpu=gpu), generator) for gpu in ("gsplat", "kernels"))
     results: dict[str, Any] = {
         "arguments": {"face": args.face, "mouth": args.mouth, "steps": args.steps},
         "size": list(data.size),
         "frames": data.count,
-        "baseline": "gsplat" if find_spec("gsplat") else "own rasterizer",
     }
-    stages: list[Callable[[], Stage]] = [
-        lambda: FaceStage(context),
-        lambda: MouthStage(context),
-        lambda: EmotionStage(context, emotion_generator(data)),
+    stages: list[Callable[[Context], Stage]] = [
+        FaceStage,
+        MouthStage,
+        lambda context: EmotionStage(context, emotion_generator(data)),
     ]
     for build in stages:
-        stage = build()
+        stage = build(ours)
         with steps_of(stage) as steps:  # what stands on a face after some training is what steps are about
             for iteration in range(300):
                 steps.take(FIRST + iteration)
         torch.cuda.reset_peak_memory_stats()
-        results[stage.name] = measured(stage, args.steps, stage.name == "face")
+        results[stage.name] = measured(build(default), stage, args.steps, stage.name == "face")
         results[stage.name]["memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
         write("train_speed", results)
     print(write("train_speed", results))

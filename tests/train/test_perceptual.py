@@ -99,7 +99,7 @@ def test_patches_leave_the_lips_out(folder: Path, actor_subject: Subject) -> Non
     target = image.clone()
     top, bottom, left, right = stage.context.data.lips[0].tolist()
     target[:, top:bottom, left:right] = 0.0
-    term, first = stage.context.perceptual, Inputs(torch.tensor([0]), torch.zeros(5), {})
+    term, first = stage.context.perceptual, Inputs(0, torch.zeros(5), {})
     assert term is not None
     terms = stage.compare_perceptual(term, first, image, target)
     assert float(terms["lpips"]) == 0.0 and float(terms["lpips_lips"]) > 0.0

@@ -66,7 +66,7 @@ def normal_error_degrees(data: TrainingData, stage: FaceStage, frames: int = 6) 
     for frame in range(frames):
         truth, gaussians = data.normal_map(frame), stage.branch.gaussians
         view = data.conditions.viewmats[frame : frame + 1]
-        deformed = stage.deform(Inputs(torch.tensor([frame]), torch.zeros(5), {}))
+        deformed = stage.deform(Inputs(frame, torch.zeros(5), {}))
         normals = encode_normals(to_camera_frame(gaussians.normals(deformed, camera_centre(view)), view))
         layer = render_layer(gaussians, deformed, view, data.K, data.size, extra=normals)
         rendered = normals_from_render(layer.extra, layer.alpha)

@@ -269,6 +269,10 @@ class TrainConfig:
     background: str = "green"
     """What masked regions are pasted on: `green` as published (with the chroma-key clean-up of paper-spec 3), or
     `random`: a new colour each step, which makes alpha identifiable without a clean-up."""
+    gpu: str = "gsplat"
+    """What a GPU trains with: `gsplat` and one launch after another, or `kernels`: our own CUDA kernels (they need
+    cuda-bindings, extra `gpu-kernels`) and steps captured in CUDA graphs. The latter has not yet run on a GPU:
+    `pytest -m gpu` and benchmarks/train_speed.py compare it with the references."""
     seed: int = 0
     """Seed of every draw."""
     checkpoint_every: int = 1_000
@@ -304,6 +308,8 @@ class TrainConfig:
             raise ValueError("emotion.real_share must lie in 0..1")
         if self.background not in ("green", "random"):
             raise ValueError("background must be 'green' or 'random'")
+        if self.gpu not in ("gsplat", "kernels"):
+            raise ValueError("gpu must be 'gsplat' or 'kernels'")
         if self.model.emotion.branch not in ("separate", "combined", "none"):
             raise ValueError("model.emotion.branch must be 'separate', 'combined' or 'none'")
         for name, branch in (("face", self.model.face), ("mouth", self.model.mouth)):

@@ -1,11 +1,36 @@
-"""Which back end an operation takes that is plain torch everywhere and has a kernel for GPUs."""
+"""Which back end an operation takes that is plain torch everywhere and has a kernel of our own for GPUs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
+_OWN: ContextVar[bool] = ContextVar("own kernels", default=False)
+
+
+@contextmanager
+def own_kernels(wanted: bool = True) -> Iterator[None]:
+    """Inside, the back end ``auto`` takes our own CUDA kernels for float32 on CUDA, if ``wanted``.
+
+    They have not yet run on a GPU: `pytest -m gpu` and `benchmarks/train_speed.py` compare them with the references.
+    Outside, and by default, a GPU takes gsplat and torch's own operations.
+    """
+    before = _OWN.set(wanted)
+    try:
+        yield
+    finally:
+        _OWN.reset(before)
+
+
+def own_kernels_wanted() -> bool:
+    """Whether :func:`own_kernels` is in force."""
+    return _OWN.get()
+
 
 def chosen_backend(backend: str, sample: Tensor) -> str:
-    """``reference`` or ``cuda`` for inputs like ``sample``; ``auto`` takes the kernel for float32 on CUDA.
+    """``reference`` or ``cuda`` for inputs like ``sample``.
 
     Raises:
         ValueError: there is no such back end, or it cannot serve.
@@ -15,4 +40,4 @@ def chosen_backend(backend: str, sample: Tensor) -> str:
     fits = sample.device.type == "cuda" and sample.dtype == torch.float32
     if backend == "cuda" and not fits:
         raise ValueError(f"backend='cuda' needs float32 on CUDA, got {sample.dtype} on {sample.device}")
-    return "cuda" if fits and backend != "reference" else "reference"
+    return "cuda" if backend == "cuda" or (backend == "auto" and fits and own_kernels_wanted()) else "reference"

@@ -75,7 +75,7 @@ def camera_normals(
     """:func:`gaussian_normals` of each camera's Gaussians in that camera's axes, encoded as colours.
 
     Args:
-        backend: ``reference`` is torch, ``cuda`` the kernel for GPUs in float32, ``auto`` takes that where it can.
+        backend: ``reference`` is torch, ``cuda`` our kernel for GPUs in float32; ``auto`` as `ops.choice` says.
     """
     if chosen_backend(backend, means) == "cuda" and means.numel():
         from emotalking.ops.cuda import shade as cuda

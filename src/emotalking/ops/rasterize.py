@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from emotalking.ops.choice import own_kernels_wanted
 from emotalking.ops.cpu.build import NoCompiler
 from emotalking.ops.reference import rasterize as reference
 
@@ -54,13 +55,12 @@ def rasterize(
     Convention: OpenCV cameras, pixel centres at .5, quaternions wxyz (`docs/conventions.md`).
 
     Back ends. ``reference`` is plain torch on any device in float32 or float64. ``cpu`` is the compiled kernel, in
-    float32. ``cuda`` is the kernel for GPUs, in float32; it never makes the host wait. ``gsplat`` is that package, on
-    CUDA in float32, and what ours is measured against. ``auto`` takes the device's kernel; gsplat for a gradient to
-    ``viewmats``; the reference where no kernel can: float64, a gradient to the cameras,
-    or no C++ compiler. They agree up to float rounding, with two exceptions: a contribution within rounding of one of
-    the two thresholds may be kept by one and dropped by another (which changes one pixel by less than 1 % of the
-    contrast there), and a quaternion of length zero counts as the identity, except in gsplat, which drops that
-    Gaussian.
+    float32. ``gsplat`` needs CUDA and float32. ``cuda`` is our own kernel for GPUs, which never makes the host wait.
+    ``auto`` takes gsplat for CUDA tensors (inside :func:`emotalking.ops.choice.own_kernels`: ours); for CPU tensors it
+    takes the kernel, or the reference where the kernel cannot serve: float64, a gradient to the cameras, or no C++
+    compiler. They agree up to float rounding, with two exceptions: a contribution within rounding of one of the two
+    thresholds may be kept by one and dropped by another (which changes one pixel by less than 1 % of the contrast
+    there), and a quaternion of length zero counts as the identity, except in gsplat, which drops that Gaussian.
 
     Args:
         means: world positions.
@@ -137,7 +137,7 @@ def _choose(backend: str, means: Tensor, viewmats_gradient: bool, Ks_gradient: b
         if device == "cuda":
             if not single or Ks_gradient:
                 return "reference"
-            return "gsplat" if viewmats_gradient else "cuda"
+            return "cuda" if own_kernels_wanted() and not viewmats_gradient else "gsplat"
         if device != "cpu" or not single or viewmats_gradient or Ks_gradient:
             return "reference"
         return "cpu" if _kernel_available() else "reference"

@@ -83,7 +83,7 @@ def seen_colours(
         sh0: constant coefficients.
         sh_rest: the higher ones, R + 1 >= (degree + 1)^2.
         means: where each camera's Gaussians stand. They learn nothing from the colours.
-        backend: ``reference`` is torch, ``cuda`` the kernel for GPUs in float32, ``auto`` takes that where it can.
+        backend: ``reference`` is torch, ``cuda`` our kernel for GPUs in float32; ``auto`` as `ops.choice` says.
     """
     if chosen_backend(backend, means) == "cuda" and means.numel():
         from emotalking.ops.cuda import shade as cuda

@@ -17,9 +17,9 @@ def compare_in_boxes(
 
     Args:
         boxes: first row, row after the last, first column, column after the last; what lies outside the image is cut
-            off. On a GPU they stay there: nothing waits for them.
+            off. The kernel reads them on the GPU; for the reference they had better lie on the host.
         backend: ``reference`` cuts the boxes out (any device and float type; of several threads or a compiled kernel as
-            `ssim` finds them), ``cuda`` is the kernel for GPUs in float32; ``auto`` takes the kernel where it can.
+            `ssim` finds them), ``cuda`` is our kernel for GPUs in float32; ``auto`` as `ops.choice` says.
 
     Returns:
         L1 and similarity by box; an empty box differs in nothing: 0 and 1. Gradient flows to ``image`` alone.

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from emotalking.ops.choice import own_kernels_wanted
 from emotalking.ops.cpu.build import NoCompiler
 from emotalking.ops.reference import triplane as reference
 
@@ -95,7 +96,7 @@ def encode(
         table: grid values of the three planes, ``E = entries_per_plane(spec)``.
         spec: the grids' sizes.
         backend: ``reference`` is torch (any device and float type), ``cpu`` and ``cuda`` are the devices' float32
-            kernels; ``auto`` takes the kernel where it can.
+            kernels; ``auto`` takes the kernel where it can (on CUDA: :func:`emotalking.ops.choice.own_kernels`).
 
     Returns:
         ``F = 3 * levels`` features, plane by plane, coarse level first. Gradient flows to points and table.
@@ -120,7 +121,8 @@ def encode(
     if backend in ("cpu", "cuda") and not (fits_kernel and device == backend):
         raise ValueError(f"backend={backend!r} needs float32 on that device, points is {points.dtype} on {device}")
     features = None
-    if backend != "reference" and fits_kernel and device == "cuda" and len(flat) and spec.levels <= 32:
+    ours = backend == "cuda" or backend == "auto" and own_kernels_wanted()
+    if ours and fits_kernel and device == "cuda" and len(flat) and spec.levels <= 32:
         from emotalking.ops.cuda import triplane as cuda
 
         features = cuda.encode(flat, table, spec.scales, spec.strides, spec.offsets, spec.bound)

@@ -10,10 +10,12 @@ from torch.optim import Optimizer
 
 from emotalking.configs.train import BranchStageConfig, TrainConfig
 from emotalking.densify import DensifyState, densify_and_prune, sample_statistics
+from emotalking.errors import UserError
 from emotalking.losses.motion import motion_size
 from emotalking.models.gaussians import Deformed
 from emotalking.models.head import Branch, Layer, TalkingHead, render_layer
-from emotalking.train.data import TrainingData
+from emotalking.ops.cuda.build import available
+from emotalking.train.data import TrainingData, rows_of
 from emotalking.train.optim import (
     FactorSchedule,
     gaussian_optimizer,
@@ -86,10 +88,18 @@ class ContextStage(Stage):
     """What every stage has of the run's context."""
 
     def __init__(self, context: Context) -> None:
+        """Raise UserError where the kernels that are asked for cannot be compiled."""
         self.context = context
         self.device = context.data.device
+        self.own_kernels = context.config.gpu == "kernels" and self.device.type == "cuda"
+        if self.own_kernels and not available():
+            raise UserError(
+                "gpu=kernels needs cuda-bindings: pip install 'emotalking[gpu-kernels]', or use gpu=gsplat."
+            )
+        self.boxes_on = self.device if self.own_kernels else torch.device("cpu")
+        """Where boxes are known: the host, which cuts them out, or the device whose kernels read them."""
         width, height = context.data.size
-        self.whole = torch.tensor([[0, height, 0, width]], dtype=torch.int32, device=self.device)
+        self.whole = torch.tensor([[0, height, 0, width]], dtype=torch.int32, device=self.boxes_on)
         """The one box that is the frame."""
         self._rows = torch.arange(height, device=self.device)[None, :, None]
         self._columns = torch.arange(width, device=self.device)
@@ -106,7 +116,7 @@ class ContextStage(Stage):
 
 
 def window_of(box: Int32[Tensor, "4"]) -> tuple[slice, slice, slice]:
-    """A box as an index into [1, H, W, ...]; waits for the device."""
+    """A box as an index into [1, H, W, ...]."""
     top, bottom, left, right = box.tolist()
     return slice(None), slice(top, bottom), slice(left, right)
 
@@ -119,9 +129,9 @@ class BranchStage(ContextStage):
         self.name = name
         self.iterations = settings.iterations
         self.branch, self.settings = branch, settings
-        self.lips = torch.from_numpy(context.data.lips).int().to(self.device)
+        self.lips = torch.from_numpy(context.data.lips).int().to(self.boxes_on)
         """The lip box of each frame."""
-        margin = torch.tensor([-MOUTH_MARGIN, MOUTH_MARGIN, -MOUTH_MARGIN, MOUTH_MARGIN], device=self.device)
+        margin = torch.tensor([-MOUTH_MARGIN, MOUTH_MARGIN, -MOUTH_MARGIN, MOUTH_MARGIN], device=self.boxes_on)
         edge = self.whole[0, [1, 1, 3, 3]]
         self.lip_windows = (self.lips + margin).clamp_min(0).minimum(edge).int()
         """The same with a margin (:func:`lip_window`)."""
@@ -200,7 +210,7 @@ class BranchStage(ContextStage):
         if program.growing:
             probe = torch.zeros(1, 1, gaussians.count, 2, device=self.device, requires_grad=True)
         extra, held = self.extra(inputs, deformed, program)
-        view = data.conditions.viewmats[inputs.frame]
+        view = data.conditions.viewmats[rows_of(inputs.frame)]
         layer = render_layer(
             gaussians, deformed, view, data.K, data.size, degree=program.degree, extra=extra, held=held, probe=probe
         )

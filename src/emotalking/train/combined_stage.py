@@ -31,7 +31,9 @@ class CombinedFaceStage(FaceStage):
         )
         moving = self.iterations - self.settings.warmup
         self.emotional_share = min(1.0, more * (1.0 - emotion.real_share) / max(moving, 1))
-        self.targets = EmotionalTargets(context.data, maker, context.generator, va_limit=emotion.va_limit)
+        self.targets = EmotionalTargets(
+            context.data, maker, context.generator, va_limit=emotion.va_limit, ahead=self.own_kernels
+        )
         self._forced: int | None = None
 
     def plan(self, iteration: int) -> Plan:

@@ -14,7 +14,7 @@ from emotalking.models.head import render_layer
 from emotalking.ops.cameras import crop_intrinsics
 from emotalking.subject.layouts import Label
 from emotalking.train.branch_stage import Context, ContextStage, backdrop, pasted
-from emotalking.train.data import class_mask
+from emotalking.train.data import class_mask, rows_of
 from emotalking.train.optim import FactorSchedule, network_factor, network_optimizer
 from emotalking.train.rendered_maps import normal_channels, normal_terms
 from emotalking.train.step import Inputs, Plan, Program
@@ -40,7 +40,7 @@ def face_boxes(points: Float[Tensor, "F K 2"], size: tuple[int, int]) -> list[li
 def alike(boxes: list[list[int]], size: tuple[int, int]) -> list[list[int]]:
     """The boxes of faces grown to the size of the largest, inside the frame; boxes of the whole frame count for none.
 
-    So all of a clip's steps do the same operations, which a GPU needs to repeat them from a graph.
+    So all of a clip's steps do the same operations, as graphs need it.
     """
     frame = [0, 0, *size]
     partial = [box for box in boxes if box != frame] or boxes
@@ -72,13 +72,14 @@ class EmotionStage(ContextStage):
             va_limit=self.settings.va_limit,
             real_share=self.settings.real_share,
             normals=self.settings.losses.normals,
+            ahead=self.own_kernels,
         )
         context.head.requires_grad_(False)
         self.network = context.head.emotion.requires_grad_(True)
         self.optimizers: dict[str, Optimizer] = {"networks": network_optimizer([self.network], context.config.optim)}
         self._schedule = FactorSchedule(self.optimizers["networks"])
         boxes = face_boxes(context.data.points, context.data.size)
-        self._boxes = alike(boxes, context.data.size) if self.device.type == "cuda" else boxes
+        self._boxes = alike(boxes, context.data.size) if self.own_kernels else boxes
         self._Ks = crop_intrinsics(context.data.K, context.data.K.new_tensor([box[:2] for box in self._boxes]))
 
     def plan(self, iteration: int) -> Plan:
@@ -114,7 +115,9 @@ class EmotionStage(ContextStage):
         emotional = head.add_emotion(face, wanted["va"])
         view, size = conditions.viewmats, program.size or data.size
         extra = normal_channels(head.face.gaussians, emotional, view) if program.normals else None
-        layer = render_layer(head.face.gaussians, emotional, view, self._Ks[inputs.frame][0], size, extra=extra)
+        layer = render_layer(
+            head.face.gaussians, emotional, view, self._Ks[rows_of(inputs.frame)][0], size, extra=extra
+        )
         rendered = layer.rgb + (1.0 - layer.alpha[..., None]) * colour
         target = pasted(wanted["image"], class_mask(wanted["labels"], Label.HEAD, Label.HAIR), colour)
         difference, unlike = alike_in_boxes(rendered, target, self.whole)

@@ -13,7 +13,7 @@ from emotalking.models.gaussians import Deformed
 from emotalking.models.head import Layer
 from emotalking.subject.layouts import Label
 from emotalking.train.branch_stage import BranchStage, Context, eye_boxes, pasted, window_of
-from emotalking.train.data import class_mask
+from emotalking.train.data import class_mask, rows_of
 from emotalking.train.perceptual import PerceptualTerm
 from emotalking.train.rendered_maps import attention_channels, normal_channels, normal_terms
 from emotalking.train.sampler import FrameSampler, blink_window, lips_part_window, opening_window
@@ -51,7 +51,7 @@ class MouthStage(BranchStage):
 
     def deform(self, inputs: Inputs) -> Deformed:
         """See :class:`BranchStage`."""
-        return self.context.head.deform_mouth(self.context.data.conditions.audio[inputs.frame])
+        return self.context.head.deform_mouth(self.context.data.conditions.audio[rows_of(inputs.frame)])
 
     def compare(self, inputs: Inputs, layer: Layer, program: Program) -> dict[str, Tensor]:
         """L1 and D-SSIM inside the lip box, where lips hide the mouth nothing is asked.
@@ -60,11 +60,11 @@ class MouthStage(BranchStage):
         backdrop by construction and the silhouette term forbids alpha there.
         """
         data, weights, colour = self.context.data, self.settings.losses, inputs.numbers[:3]
-        windows, mouth = self.lip_windows[inputs.frame], data.mask(inputs.frame, Label.MOUTH)
-        box = self.inside(self.lips[inputs.frame])
+        windows, mouth = self.lip_windows[rows_of(inputs.frame)], data.mask(inputs.frame, Label.MOUTH)
+        box = self.inside(self.lips[rows_of(inputs.frame)])
         image = pasted(layer.rgb + (1.0 - layer.alpha[..., None]) * colour, mouth | ~box, colour)
         target = pasted(data.image(inputs.frame), mouth, colour)
-        share = self._shares[inputs.frame][0]
+        share = self._shares[rows_of(inputs.frame)][0]
         difference, unlike = alike_in_boxes(image, target, windows)
         terms = {"l1": share * difference[0], "d_ssim": weights.d_ssim * share * unlike[0]}
         if program.perceptual and self.context.perceptual is not None:
@@ -97,7 +97,7 @@ class FaceStage(BranchStage):
 
     def __init__(self, context: Context, settings: BranchStageConfig | None = None) -> None:
         super().__init__("face", context, context.head.face, settings or context.config.face)
-        eyes = torch.tensor(eye_boxes(context.data), dtype=torch.int32, device=self.device)
+        eyes = torch.tensor(eye_boxes(context.data), dtype=torch.int32, device=self.boxes_on)
         eyes = torch.where((eyes[:, 1::2] - eyes[:, ::2] > 1).all(1, keepdim=True), eyes, 0)
         weights, parts = self.settings.losses, {"lips": self.lip_windows, "eyes": eyes}
         self._parts = {name: getattr(weights, name) for name in parts if getattr(weights, name)}
@@ -108,7 +108,7 @@ class FaceStage(BranchStage):
     def recorded(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """The picture that the rendered frame is compared with, and its labels."""
         data = self.context.data
-        return data.image(inputs.frame), data.labels[inputs.frame]
+        return data.image(inputs.frame), data.labels[rows_of(inputs.frame)]
 
     def numbers(self, iteration: int) -> tuple[float, ...]:
         """The backdrop's colour; whether hair is compared; whether attention is looked at on the hair."""
@@ -143,7 +143,7 @@ class FaceStage(BranchStage):
         if settings.hair_every:
             bare = ~class_mask(labels, Label.HAIR) | (inputs.numbers[3] > 0)
             image, target = pasted(image, bare, colour), pasted(target, bare, colour)
-        boxes = self._boxes[inputs.frame][0]
+        boxes = self._boxes[rows_of(inputs.frame)][0]
         difference, unlike = alike_in_boxes(image, target, boxes if program.moving else boxes[:1])
         terms = {"l1": difference[0], "d_ssim": weights.d_ssim * unlike[0]}
         if program.moving:
@@ -161,7 +161,7 @@ class FaceStage(BranchStage):
         """LPIPS of the lip box, and of patches of the rest; of patches of all where the lip box has no weight."""
         weights, terms = self.settings.losses, {}
         if weights.lpips_lips:
-            lips = window_of(self.lips[inputs.frame][0])
+            lips = window_of(self.lips[rows_of(inputs.frame)][0])
             terms["lpips_lips"] = weights.lpips_lips * term.whole(image[lips], target[lips])
             bare = torch.ones_like(image[..., 0], dtype=torch.bool)
             bare[lips] = False
@@ -176,7 +176,7 @@ class FaceStage(BranchStage):
         if not weight:
             return terms
         maps = layer.extra.split([layer.extra.shape[-1] - 2, 2], dim=-1)[1]
-        attention = attention_inside(maps[..., 1:], self.inside(self.lips[inputs.frame]))
+        attention = attention_inside(maps[..., 1:], self.inside(self.lips[rows_of(inputs.frame)]))
         hair = self.context.data.mask(inputs.frame, Label.HAIR)
         return terms | {"attention": weight * (attention + inputs.numbers[4] * attention_inside(maps, hair))}
 
@@ -188,7 +188,7 @@ class FaceStage(BranchStage):
         """Normals as colours, in the axes of the frame's camera (paper 3.2; eq. 12); attention."""
         channels, held = [], 0
         if self.compares_normals(inputs):
-            view = self.context.data.conditions.viewmats[inputs.frame]
+            view = self.context.data.conditions.viewmats[rows_of(inputs.frame)]
             channels.append(normal_channels(self.branch.gaussians, deformed, view))
         if program.moving and self.settings.losses.attention:
             channels.append(attention_channels(self.context.head.face))

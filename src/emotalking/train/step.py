@@ -10,6 +10,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.optim import Optimizer
 
+from emotalking.ops.choice import own_kernels
+
 SLOTS = 64
 """Steps that the host may be ahead of the device."""
 
@@ -62,15 +64,16 @@ class Plan:
 class Inputs:
     """A plan's values where the device reads them."""
 
-    frame: Int64[Tensor, "1"]
+    frame: int | Int64[Tensor, "1"]
+    """A number to cut out by, or, where the device has to know it, one to gather by."""
     numbers: Float[Tensor, "M"]
     pictures: dict[str, Tensor]
 
     @classmethod
-    def of(cls, plan: Plan, device: torch.device) -> "Inputs":
-        """Moved to ``device``."""
+    def of(cls, plan: Plan, device: torch.device, gather: bool = False) -> "Inputs":
+        """Moved to ``device``; ``gather``: the frame's number, too."""
         numbers = torch.tensor([plan.frame, *plan.numbers], dtype=torch.float32).to(device)
-        return cls(numbers[:1].long(), numbers[1:], plan.pictures)
+        return cls(numbers[:1].long() if gather else plan.frame, numbers[1:], plan.pictures)
 
 
 class Stage:
@@ -83,6 +86,8 @@ class Stage:
     iterations: int
     optimizers: dict[str, Optimizer]
     device: torch.device
+    own_kernels: bool
+    """Whether its steps are to run on our own kernels, from CUDA graphs (`TrainConfig.gpu`)."""
 
     def plan(self, iteration: int) -> Plan:
         """All draws of a step."""
@@ -121,11 +126,11 @@ class Stage:
     def losses(self, iteration: int) -> tuple[dict[str, Tensor], int]:
         """Weighted loss terms of one step, and the subject's number of the frame that they are of."""
         plan = self.plan(iteration)
-        return self.terms(plan.program, Inputs.of(plan, self.device)), self.subject_frame(plan.frame)
+        return self.terms(plan.program, Inputs.of(plan, self.device, self.own_kernels)), self.subject_frame(plan.frame)
 
 
 class Steps:
-    """Takes a stage's steps, one after another, as they are: what a CPU does."""
+    """Takes a stage's steps, one after another, as they are."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -149,12 +154,12 @@ class Steps:
 
 @contextmanager
 def steps_of(stage: Stage) -> Iterator[Steps]:
-    """What takes the steps of ``stage`` on its device."""
-    if stage.device.type != "cuda":
+    """What takes the steps of ``stage`` on its device: graphs of our own kernels where these are wanted."""
+    if not stage.own_kernels:
         yield Steps(stage)
         return
     from emotalking.train.graphs import GraphSteps
 
     steps = GraphSteps(stage)
-    with steps.running():
+    with own_kernels(), steps.running():
         yield steps

@@ -35,7 +35,7 @@ class Target:
     normals: Float[Tensor, "1 H W 3"] | None = None
     """In camera space, zero where unknown; None where none were asked for or the subject has none."""
     made: torch.cuda.Event | None = None
-    """On a GPU: when it is there."""
+    """When it is there, if it is made aside."""
 
 
 def original(data: TrainingData, frame: int, *, normals: bool = False) -> Target:
@@ -57,6 +57,7 @@ class EmotionalTargets:
         va_limit: valence and arousal lie in [-limit, limit].
         real_share: share of original frames.
         normals: give normal maps too, where the subject has them.
+        ahead: on a GPU, make them while the steps before them run.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class EmotionalTargets:
         va_limit: float | int,
         real_share: float | int = 0.0,
         normals: bool = False,
+        ahead: bool = False,
     ) -> None:
         self._data, self._maker, self._draws = data, maker, draw
         self._va_limit, self._real_share, self._normals = va_limit, real_share, normals
@@ -78,30 +80,30 @@ class EmotionalTargets:
         """Of the steps to come, drawn already."""
         self._ready: list[Target] = []
         """Targets of the first of these plans."""
+        self._batch = CUDA_BATCH if data.device.type == "cuda" else 1
         self._aside: torch.cuda.Stream | None = None
-        if data.device.type == "cuda":
+        if data.device.type == "cuda" and ahead:
             self._aside = torch.cuda.Stream(data.device)
             self._aside.wait_stream(torch.cuda.current_stream(data.device))
 
     def next(self) -> Target:
-        """What the next step compares with. On a GPU the next targets are made meanwhile, so that no step waits."""
+        """What the next step compares with. If they are to be ``ahead``, the next ones are made meanwhile."""
         if self._aside is None:
-            self._refill(1)
-        elif len(self._ready) <= CUDA_BATCH // 2:
+            if not self._ready:
+                self._refill()
+        elif len(self._ready) <= self._batch // 2:
             with torch.cuda.stream(self._aside):
-                self._refill(CUDA_BATCH)
+                self._refill()
         self._plans = self._plans[1:]
         target = self._ready.pop(0)
         if self._aside is not None:
             self._take_over(target)
         return target
 
-    def _refill(self, count: int) -> None:
-        """Make targets of plans that have none, ``count`` of them if there is not one ready."""
-        if count == 1 and self._ready:
-            return
+    def _refill(self) -> None:
+        """Make targets of all plans that have none, of a whole batch at least."""
         waiting = self._plans[len(self._ready) :]
-        waiting += [self._draw() for _ in range(count - len(waiting))]
+        waiting += [self._draw() for _ in range(self._batch - len(waiting))]
         self._plans = self._plans[: len(self._ready)] + waiting
         self._ready += self._make(waiting)
 

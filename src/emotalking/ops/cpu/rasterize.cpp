@@ -212,8 +212,12 @@ void blend_tile_backward(const State &state, const Settings &s, const Tile &tile
         rows_of(state, tile, *item, y0, y1);
         const vf dx = r[X] - columns, base = r[A] * dx * dx + r[LOG2_OPACITY], slope = r[B] * dx;
         vf p0 = vf{}, p1 = vf{}, p2 = vf{}, values[D + 1] = {};
-        float felt[D + 1];  // what geometry learns from: held channels are as good as black
-        for (int d = 0; d <= D; ++d) felt[d] = d <= s.channels - s.held ? r[Z + d] : 0.f;
+        const float *felt = r + Z;  // what geometry learns from: held channels are as good as black
+        float dimmed[D + 1];
+        if (s.held) {
+            for (int d = 0; d <= D; ++d) dimmed[d] = d <= s.channels - s.held ? r[Z + d] : 0.f;
+            felt = dimmed;
+        }
         for (int y = y0; y < y1; ++y) {
             const float dy = r[Y] - (tile.y0 + y + 0.5f);
             const vf raw = exp2_fast(base + dy * (slope + r[C] * dy)), alpha = min(raw, top);

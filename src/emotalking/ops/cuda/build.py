@@ -36,7 +36,7 @@ def _bindings(name: str) -> Any:
     try:
         return import_module(f"cuda.bindings.{name}")
     except ImportError as error:
-        raise NoKernels("the CUDA kernels need cuda-bindings: pip install 'emotalking[gpu]'") from error
+        raise NoKernels("the CUDA kernels need cuda-bindings: pip install 'emotalking[gpu-kernels]'") from error
 
 
 def _checked(answer: tuple[Any, ...]) -> Any:
