@@ -12,6 +12,7 @@ from PIL import Image
 from emotalking.actor.actor import Actor, head_viewmat
 from emotalking.actor.state import ActorState
 from emotalking.capture.face_source import SourceFrame, open_source, share_of
+from emotalking.capture.landmarks import open_provider
 from emotalking.cli.main import main
 from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
@@ -232,6 +233,23 @@ def test_command_complains_in_one_sentence(
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("emotalking: error: ")]
     assert len(lines) == 1 and says in lines[0]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.realdata
+def test_a_real_clip_smiles_for_a_detector(real_data: Path) -> None:
+    source = open_source(real_data / "clips" / "flag_590_5s.mp4")
+    editor = FaceEditor(source, open_generator(source))
+    assert source.sound is not None and source.remarks == []
+    lifts = {}
+    for place in ((0.0, 0.0), HAPPY, SAD):
+        provider, rows = open_provider(), []
+        for image in editor.frames(EmotionTrack.constant(*place), limit=5):
+            points = provider.detect(image)
+            assert points is not None
+            corners, middle = points[[61, 291], 1].mean(), points[[13, 14], 1].mean()
+            rows.append((middle - corners) / np.linalg.norm(points[33, :2] - points[263, :2]))
+        lifts[place] = np.mean(rows)
+    assert lifts[HAPPY] > lifts[(0.0, 0.0)] + 0.02 and lifts[SAD] < lifts[(0.0, 0.0)] - 0.01
 
 
 @pytest.mark.gpu
