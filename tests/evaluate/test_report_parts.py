@@ -13,7 +13,7 @@ from emotalking.evaluate import plots, sounds
 from emotalking.evaluate.again import changed_figures
 from emotalking.evaluate.figures import Figure, absent, per_frame, root_mean, single
 from emotalking.evaluate.paper_tables import PUBLISHED, cell, figure_table, paper_tables, remarks, run_table
-from emotalking.evaluate.pictures import error_map, loudest_stretch
+from emotalking.evaluate.pictures import error_map, loudest_stretch, open_eyed
 from emotalking.evaluate.record import (
     AVATAR,
     RECORDED,
@@ -236,3 +236,10 @@ def test_pictures_show_errors_and_choose_the_loudest_frames() -> None:
     samples[9600:12800] = 0.5
     assert loudest_stretch(samples, 25, 25) in (range(14, 22), range(13, 21), range(15, 23), range(12, 20))
     assert loudest_stretch(samples, 3, 25) == range(0, 3)
+
+
+def test_the_moment_that_is_shown_has_open_eyes() -> None:
+    blink = np.array([0.0, 0.05, 0.9, 1.0, 1.0, 0.9, 0.1, 0.0])
+    assert open_eyed(blink) == 6
+    assert open_eyed(np.full(9, 0.7)) == 4
+    assert open_eyed(np.zeros(1)) == 0

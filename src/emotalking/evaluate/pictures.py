@@ -107,6 +107,12 @@ def loudest_stretch(samples: Float[np.ndarray, " S"], count: int, fps: float | i
     return range(begin, begin + length)
 
 
+def open_eyed(blink: Float[np.ndarray, " F"]) -> int:
+    """The frame nearest to the middle whose eyes are about as open as those of any; ``blink``: closure in [0, 1]."""
+    open_ = np.flatnonzero(blink <= np.nanmin(blink) + 0.1)
+    return int(open_[np.abs(open_ - len(blink) // 2).argmin()])
+
+
 def _liveliest(opening: Float[np.ndarray, " F"], length: int) -> slice:
     """The ``length`` neighbouring frames over which the mouth opens widest."""
     length = min(length, len(opening))

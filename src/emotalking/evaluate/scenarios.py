@@ -189,8 +189,10 @@ def emotion_conditioned(session: Session) -> Found:
         sound = session.sounds[number % len(session.sounds)]
         count, samples = _heard(session, sound, _emotion_frames(session))
         track = EmotionTrack.constant(point.valence, point.arousal) if session.avatar.head.emotional else None
-        keep: dict[int, Any] = {count // 2: None}
         player = Player(OnHeldOut(session.avatar, session.subject))
+        recorded = session.subject.val_indices[player.recorded(count)]
+        moment = pictures.open_eyed(session.subject.blink[recorded])
+        keep: dict[int, Any] = {moment: None}
         frames = player.frames(samples, track, batch=1)
         va = np.tile(np.array([point.valence, point.arousal]), (count, 1))
         scored = session.measure(Stopwatch(session.watched(frames, keep)), None, samples, va)
@@ -200,7 +202,7 @@ def emotion_conditioned(session: Session) -> Found:
             Run(AVATAR, _title(point), count, scored.figures, "", sound.name, sound.sha256, pair, point.label, seen)
         )
         faces += keep.values()
-        poses.append(session.subject.val_indices[player.recorded(count)[count // 2]])
+        poses.append(recorded[moment])
     notes = heard_in_training(session)
     if not session.avatar.head.emotional:
         notes.append("This avatar has no emotion branch: every point shows the same face.")
