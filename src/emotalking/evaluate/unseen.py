@@ -15,7 +15,6 @@ from emotalking.evaluate.score import Stopwatch
 from emotalking.evaluate.sounds import Speech
 from emotalking.evaluate.systems import RECORDING, Picture, System, is_avatar, open_frames
 from emotalking.models.avatar import Avatar
-from emotalking.ops.composite import to_uint8
 from emotalking.render.player import Player
 from emotalking.speech.audio import SAMPLE_RATE
 from emotalking.subject import Subject
@@ -63,7 +62,7 @@ class SpokenSource:
         return np.arange(self._count, dtype=np.int64)
 
     def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[Picture]:
-        """See :class:`emotalking.evaluate.systems.Source`; rounded to 8 bit, as the others' frames are."""
+        """See :class:`emotalking.evaluate.systems.Source`."""
         wanted, last = set(positions.tolist()), int(positions.max(initial=-1))
         samples = self._unseen.samples(last + 1, float(self._subject.fps))
         player = Player(OnHeldOut(self._avatar, self._subject))
@@ -71,7 +70,7 @@ class SpokenSource:
         self.watch = Stopwatch(player.frames(samples, track, batch=1))
         for number, image in enumerate(self.watch):
             if number in wanted:
-                yield to_uint8(torch.as_tensor(image))
+                yield np.asarray(image)
             if number >= last:
                 return
 
