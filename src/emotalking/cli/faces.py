@@ -136,17 +136,17 @@ def _open(args: argparse.Namespace) -> "FaceEditor":
         raise UserError(f"--gain {args.gain:g}: give a strength from 0 to 1; stronger faces would be caricature.")
     habit = None if args.habit is None else parse_pair(args.habit)
     config = MeshWarpConfig(gain=args.gain, corners=not args.fixed_lips, habit=habit)
+    if args.generator == "mesh" and args.faces is not None:
+        raise UserError("--faces is the file of the paper's generator: say --generator paper too.")
+    if args.generator == "paper" and config != MeshWarpConfig():
+        raise UserError("--gain, --fixed-lips and --habit belong to the mesh warp: leave them away.")
     device = api.choose_device(args.device)
     source = open_source(args.source)
     for remark in source.remarks:
         note(f"{args.source}: {remark}")
-    if args.generator == "mesh":
-        if args.faces is not None:
-            raise UserError("--faces is the file of the paper's generator: say --generator paper too.")
-        return FaceEditor(source, open_generator(source, config), device)
-    if config != MeshWarpConfig():
-        raise UserError("--gain, --fixed-lips and --habit belong to the mesh warp: leave them away.")
-    return FaceEditor(source, open_paper_generator(source, args.faces, device), device)
+    if args.generator == "paper":
+        return FaceEditor(source, open_paper_generator(source, args.faces, device), device)
+    return FaceEditor(source, open_generator(source, config), device)
 
 
 def _write_frames(face: "FaceEditor", emotion: "EmotionTrack", args: argparse.Namespace) -> None:
