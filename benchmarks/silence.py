@@ -104,6 +104,7 @@ def held_out(avatar: Avatar, subject: Subject, pictures: Path | None) -> dict[st
             for part, used in (("in_pauses", quiet), ("in_all", np.ones_like(quiet))):
                 row[f"psnr_{part}"] = likeness(images, truth, used, None)
                 row[f"psnr_lips_{part}"] = likeness(images, truth, used, rects)
+        row = {key: value for key, value in row.items() if np.isfinite(value)}  # a clip may hold no pause
         rows[name] = row
         print(f"held out, {name:9}", "  ".join(f"{key} {value:.2f}" for key, value in row.items()))
     if pictures is not None:
