@@ -22,6 +22,7 @@ from emotalking.files import clear_scratch, scratch_beside
 from emotalking.models.avatar import Avatar
 from emotalking.subject import Subject
 from emotalking.train import checkpoint, run
+from emotalking.train.data import TrainingData
 from emotalking.train.stages import FaceStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -241,6 +242,12 @@ def test_nan_in_one_frame_is_named(own: Path, tmp_path: Path, spoil: Callable[[P
     with pytest.raises(UserError, match=sentence) as raised:
         train(own, tmp_path / "a.safetensors")
     assert "\n" not in str(raised.value)
+
+
+def test_the_frame_named_is_the_subjects_own(own: Path) -> None:
+    spoil_table(own, "au.csv", "AU45_r")
+    with pytest.raises(UserError, match="non-finite action units in frame 4:"):
+        TrainingData.load(Subject.open(own), np.array([2, 4]), "mel", "cpu")
 
 
 def paint(root: Path, frames: range, colour: int, only: int | None = None) -> None:

@@ -91,11 +91,17 @@ class TrainingData:
         conditions = Conditions(
             pick(subject.viewmats), windows_of(sound, indices), pick(subject.aus), pick(valence_arousal)
         )
-        tables = {"audio features": sound, "action units": conditions.aus, "valence or arousal": conditions.va}
-        for name, table in (tables | {"AU25": torch.from_numpy(subject.au25)}).items():
-            gaps = (~torch.isfinite(table)).flatten(1 if table.ndim > 1 else 0)
+        everywhere = np.arange(subject.num_frames)
+        tables = (
+            ("audio features", sound, everywhere),
+            ("action units", conditions.aus, indices),
+            ("valence or arousal", conditions.va, indices),
+            ("AU25", torch.from_numpy(subject.au25), everywhere),
+        )
+        for name, table, frames in tables:
+            gaps = ~torch.isfinite(table.flatten(1) if table.ndim > 1 else table[:, None]).all(1)
             if bool(gaps.any()):
-                frame = int(gaps.reshape(len(table), -1).any(1).nonzero()[0])
+                frame = int(frames[int(gaps.nonzero()[0])])
                 raise UserError(f"{subject.files.root} has non-finite {name} in frame {frame}: prepare it again.")
         return cls(
             indices=np.asarray(indices, np.int64),
