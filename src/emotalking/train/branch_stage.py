@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from emotalking.configs.train import BranchStageConfig, TrainConfig
 from emotalking.densify import DensifyState, densify_and_prune, sample_statistics
 from emotalking.errors import UserError
+from emotalking.generator.template import eye_loop
 from emotalking.losses.motion import motion_size
 from emotalking.models.gaussians import Deformed
 from emotalking.models.head import Branch, Layer, TalkingHead, render_layer
@@ -54,15 +55,14 @@ class Context:
 def lip_window(data: TrainingData, frame: int) -> tuple[slice, slice, slice]:
     """The lip box of ``frame`` with a margin, as an index into [1, H, W, ...]."""
     top, bottom, left, right = data.lips[frame].tolist()
-    rows = slice(max(0, top - MOUTH_MARGIN), bottom + MOUTH_MARGIN)
-    return slice(None), rows, slice(max(0, left - MOUTH_MARGIN), right + MOUTH_MARGIN)
+    width, height = data.size
+    rows = slice(max(0, top - MOUTH_MARGIN), min(height, bottom + MOUTH_MARGIN))
+    return slice(None), rows, slice(max(0, left - MOUTH_MARGIN), min(width, right + MOUTH_MARGIN))
 
 
 def eye_boxes(data: TrainingData) -> list[list[int]]:
     """top, bottom, left, right of the box around the eyes of each frame, with what lids move; empty without a face."""
-    layout = data.layout
-    sides = [(*layout.right_upper_lid, *layout.right_lower_lid), (*layout.left_upper_lid, *layout.left_lower_lid)]
-    eyes = torch.stack([data.points[:, side] for side in sides], 1)
+    eyes = torch.stack([data.points[:, eye_loop(data.layout, side)] for side in ("right", "left")], 1)
     width = (eyes.amax(2) - eyes.amin(2))[..., 0].mean(1)
     low = eyes.amin((1, 2)) - EYE_MARGIN * width[:, None]
     high = eyes.amax((1, 2)) + EYE_MARGIN * width[:, None]

@@ -10,7 +10,7 @@ from emotalking.models.audio import AudioEncoder
 from emotalking.models.head import TalkingHead, render_layer
 from emotalking.ops.cameras import crop_intrinsics
 from emotalking.ops.composite import composite
-from emotalking.train.branch_stage import MOUTH_MARGIN
+from emotalking.train.branch_stage import lip_window
 from emotalking.train.data import TrainingData
 
 CLOSED_SHARE = 0.1
@@ -78,16 +78,13 @@ def difference(head: TalkingHead, data: TrainingData, frame: int) -> Float[Tenso
     va = conditions.va if head.face.motion.takes_emotion else None
     face = head.deform_emotional_face(conditions.audio, conditions.aus, va, speech=silence)
     mouth = head.deform_mouth(conditions.audio, speech=silence)
-    top, bottom, left, right = data.lips[frame].tolist()
-    width, height = data.size
-    rows = slice(max(0, top - MOUTH_MARGIN), min(height, bottom + MOUTH_MARGIN))
-    columns = slice(max(0, left - MOUTH_MARGIN), min(width, right + MOUTH_MARGIN))
+    _, rows, columns = lip_window(data, frame)
     size = (columns.stop - columns.start, rows.stop - rows.start)
     K = crop_intrinsics(data.K, data.K.new_tensor([columns.start, rows.start]))
     front = render_layer(head.face.gaussians, face, conditions.viewmats, K, size)
     inside = render_layer(head.mouth.gaussians, mouth, conditions.viewmats, K, size)
     behind = data.behind(frame, rows, columns)
-    made, _ = composite(front.rgb, front.alpha, inside.rgb, inside.alpha, behind, height)
+    made, _ = composite(front.rgb, front.alpha, inside.rgb, inside.alpha, behind, data.size[1])
     target = data.image(frame)[:, rows, columns]
     return l1(made, target) + D_SSIM * d_ssim(made, target)
 

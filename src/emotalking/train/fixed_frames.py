@@ -15,6 +15,7 @@ from torch import Tensor
 from emotalking.errors import UserError
 from emotalking.files import write_bytes
 from emotalking.generator.protocol import EmotionGenerator, GeneratedFaces
+from emotalking.generator.template import eye_loop
 from emotalking.models.head import TalkingHead
 from emotalking.ops.composite import to_uint8
 from emotalking.report.pictures import error_map, grid
@@ -208,10 +209,10 @@ class FixedFrames:
 
     def _eye_boxes(self, at: int) -> list[Box]:
         """Both eyes of a frame, with their lids and some skin."""
-        layout, (width, height) = self._data.layout, self._data.size
+        width, height = self._data.size
         boxes: list[Box] = []
-        for lids in (layout.right_upper_lid + layout.right_lower_lid, layout.left_upper_lid + layout.left_lower_lid):
-            points = self._data.points[at, list(lids)]
+        for side in ("right", "left"):
+            points = self._data.points[at, list(eye_loop(self._data.layout, side))]
             low, high = points.amin(0).tolist(), points.amax(0).tolist()
             grow = EYE_MARGIN * (high[0] - low[0])
             left, top = max(int(low[0] - grow), 0), max(int(low[1] - grow), 0)

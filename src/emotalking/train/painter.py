@@ -10,9 +10,10 @@ from emotalking.models.head import TalkingHead, render_layer
 from emotalking.models.motion import FaceCanonical, MouthCanonical
 from emotalking.ops.cameras import camera_centre, crop_intrinsics
 from emotalking.ops.composite import composite
-from emotalking.ops.normals import camera_normals, encode_normals, normals_from_render
+from emotalking.ops.normals import encode_normals, normals_from_render
 from emotalking.subject.layouts import Label
 from emotalking.train.data import TrainingData, class_mask
+from emotalking.train.rendered_maps import normal_channels
 
 Box = tuple[int, int, int, int]
 """left, top, right, bottom in pixels."""
@@ -106,8 +107,7 @@ class Painter:
         view, gaussians = data.conditions.viewmats[pick], head.face.gaussians
         conditions = data.conditions.at(frame)
         moved = head.deform_emotional_face(conditions.audio, conditions.aus, self.own(head, stage, frame))
-        colours = camera_normals(moved.quats, moved.scales, moved.means, view, gaussians.normal_residuals)
-        layer = render_layer(gaussians, moved, view, data.K, data.size, extra=colours)
+        layer = render_layer(gaussians, moved, view, data.K, data.size, extra=normal_channels(gaussians, moved, view))
         rendered = normals_from_render(layer.extra, layer.alpha)
         known, covered = given.abs().amax(-1, keepdim=True) > 0, (layer.alpha > 0.5)[..., None]
         return [(encode_normals(given) * known)[0], (encode_normals(rendered) * covered)[0]]
