@@ -110,6 +110,10 @@ class ContextStage(Stage):
 
     def inside(self, boxes: Int32[Tensor, "1 4"]) -> Bool[Tensor, "1 H W"]:
         """True in a box of the frame."""
+        if not self.own_kernels:
+            within = torch.zeros(1, *self.context.data.size[::-1], dtype=torch.bool, device=self.device)
+            within[window_of(boxes[0])] = True
+            return within
         top, bottom, left, right = boxes[0].unbind()
         rows, columns = self._rows, self._columns
         return (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
