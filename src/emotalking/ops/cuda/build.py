@@ -96,6 +96,8 @@ def kernel(source: str, name: str, definitions: tuple[str, ...], device: int) ->
     function = _checked(driver.cuModuleGetFunction(module, name.encode()))
 
     def launch(grid: tuple[int, int, int], block: int, *arguments: Argument) -> None:
+        if 0 in grid:  # which the driver refuses
+            return
         packed = tuple(_packed(argument) for argument in arguments)
         stream = torch.cuda.current_stream(device).cuda_stream
         addresses = (ctypes.c_void_p * len(packed))(*(ctypes.addressof(value) for value in packed))
