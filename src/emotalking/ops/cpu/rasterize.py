@@ -9,25 +9,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from emotalking.ops import constants
 from emotalking.ops.cpu.build import load_library
+from emotalking.ops.passes import RasterSettings, in_passes
 
 MAX_CHANNELS = 16
 """Channels that one pass of the kernel carries; more are rendered in several passes."""
 MAX_SIDE = 32767
 """Rows and columns are counted in 16 bits."""
-
-
-class RasterSettings(ctypes.Structure):
-    """Mirror of ``struct Settings`` in projection.h, which the CUDA kernel takes too."""
-
-    _fields_ = (
-        *((name, ctypes.c_int32) for name in ("count", "width", "height", "channels", "held", "threads")),
-        *(
-            (name, ctypes.c_float)
-            for name in ("near", "max_alpha", "min_alpha", "min_transmittance", "blur", "margin", "max_extent")
-        ),
-    )
 
 
 @cache
@@ -67,27 +55,19 @@ def _address(tensor: Tensor | None) -> int | None:
     return tensor.data_ptr()
 
 
-def _settings(count: int, width: int, height: int, channels: int, held: int, near: float) -> RasterSettings:
-    return RasterSettings(
-        count, width, height, channels, held, torch.get_num_threads(), near, constants.MAX_ALPHA, constants.MIN_ALPHA,
-        constants.MIN_TRANSMITTANCE, constants.BLUR_2D, constants.FRUSTUM_MARGIN, constants.MAX_EXTENT,
-    )  # fmt: skip
-
-
 class _Rasterize(torch.autograd.Function):
     """All images of a flat batch, one after the other; the kernel spreads each over the threads."""
 
     @staticmethod
     def forward(
         ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, features: Tensor,
-        background: Tensor | None, probe: Tensor | None, viewmats: Tensor, Ks: Tensor, width: int, height: int,
-        near: float, held: int,
+        background: Tensor | None, probe: Tensor | None, viewmats: Tensor, Ks: Tensor, settings: RasterSettings,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
         batch, cameras, count, channels = *viewmats.shape[:2], *features.shape[1:]
+        width, height = settings.width, settings.height
         image = means.new_empty(batch, cameras, height, width, channels)
         alpha, depth = (means.new_empty(batch, cameras, height, width) for _ in range(2))
         radii = torch.empty(batch, cameras, count, dtype=torch.int32)
-        settings = _settings(count, width, height, channels, held, near)
         keep = any(ctx.needs_input_grad)
         states = []
         for b, c in product(range(batch), range(cameras)):
@@ -122,24 +102,9 @@ class _Rasterize(torch.autograd.Function):
         d_background = None
         if background is not None and ctx.needs_input_grad[5]:
             d_background = torch.einsum("bchw,bchwd->d", 1 - alpha, g_image)
-        return *grads, d_background, d_probe, None, None, None, None, None, None
+        return *grads, d_background, d_probe, None, None, None
 
 
-def rasterize(
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, features: Tensor, viewmats: Tensor, Ks: Tensor,
-    width: int, height: int, background: Tensor | None, probe: Tensor | None, near: float, held: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """`emotalking.ops.rasterize.rasterize` on one flat batch axis ``B``: features, alpha, depth, radii."""
-    if max(width, height) > MAX_SIDE:
-        raise ValueError(f"width, height: backend='cpu' takes at most {MAX_SIDE} pixels, got {width} x {height}")
-    shared = [part.contiguous() for part in (means, quats, scales, opacities)]
-    cameras = (viewmats.contiguous(), Ks.contiguous())
-    probe = None if probe is None else probe.contiguous()
-    free, passes = features.shape[-1] - held, []
-    for start in range(0, features.shape[-1], MAX_CHANNELS):
-        part = features[..., start : start + MAX_CHANNELS].contiguous()
-        behind = None if background is None else background[start : start + MAX_CHANNELS].contiguous()
-        still = min(part.shape[-1], max(0, start + part.shape[-1] - free))
-        passes.append(_Rasterize.apply(*shared, part, behind, probe, *cameras, width, height, near, still))
-    image = passes[0][0] if len(passes) == 1 else torch.cat([images for images, *_ in passes], dim=-1)
-    return image, *passes[0][1:]
+def rasterize(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See :func:`emotalking.ops.passes.in_passes`."""
+    return in_passes(_Rasterize.apply, "cpu", MAX_SIDE, MAX_CHANNELS, *arguments)

@@ -9,22 +9,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from emotalking.ops import constants
-from emotalking.ops.cpu.rasterize import RasterSettings
 from emotalking.ops.cuda.build import Launch, kernel
+from emotalking.ops.passes import RasterSettings, in_passes
 
 MAX_CHANNELS = 24
 """Channels that one pass of the kernel carries; more are rendered in several passes."""
 MAX_SIDE = 255 * 16
 """Tiles are counted in eight bits."""
 _TILE, _THREADS = 16, 128
-
-
-def _settings(count: int, width: int, height: int, channels: int, held: int, near: float) -> RasterSettings:
-    return RasterSettings(
-        count, width, height, channels, held, 0, near, constants.MAX_ALPHA, constants.MIN_ALPHA,
-        constants.MIN_TRANSMITTANCE, constants.BLUR_2D, constants.FRUSTUM_MARGIN, constants.MAX_EXTENT,
-    )  # fmt: skip
 
 
 def _kernel(name: str, device: torch.device, channels: int, held: int = 0, depth: bool = False) -> Launch:
@@ -94,22 +86,6 @@ class _Rasterize(torch.autograd.Function):
         return *grads, d_background, d_probe, None, None, None
 
 
-def rasterize(
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, features: Tensor, viewmats: Tensor, Ks: Tensor,
-    width: int, height: int, background: Tensor | None, probe: Tensor | None, near: float, held: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """`emotalking.ops.rasterize.rasterize` on one flat batch axis ``B``: features, alpha, depth, radii."""
-    if max(width, height) > MAX_SIDE:
-        raise ValueError(f"width, height: backend='cuda' takes at most {MAX_SIDE} pixels, got {width} x {height}")
-    shared = [part.contiguous() for part in (means, quats, scales, opacities)]
-    cameras = (viewmats.contiguous(), Ks.contiguous())
-    probe = None if probe is None else probe.contiguous()
-    free, passes = features.shape[-1] - held, []
-    for start in range(0, features.shape[-1], MAX_CHANNELS):
-        part = features[..., start : start + MAX_CHANNELS].contiguous()
-        behind = None if background is None else background[start : start + MAX_CHANNELS].contiguous()
-        still = min(part.shape[-1], max(0, start + part.shape[-1] - free))
-        settings = _settings(means.shape[1], width, height, part.shape[-1], still, near)
-        passes.append(_Rasterize.apply(*shared, part, behind, probe, *cameras, settings))
-    image = passes[0][0] if len(passes) == 1 else torch.cat([images for images, *_ in passes], dim=-1)
-    return image, *passes[0][1:]
+def rasterize(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See :func:`emotalking.ops.passes.in_passes`."""
+    return in_passes(_Rasterize.apply, "cuda", MAX_SIDE, MAX_CHANNELS, *arguments)

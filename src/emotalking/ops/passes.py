@@ -1,0 +1,53 @@
+"""What our two rasterizer kernels, for the CPU and for CUDA, share on the way from a call to their passes."""
+
+import ctypes
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from emotalking.ops import constants
+
+
+class RasterSettings(ctypes.Structure):
+    """Mirror of ``struct Settings`` in projection.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("count", "width", "height", "channels", "held", "threads")),
+        *(
+            (name, ctypes.c_float)
+            for name in ("near", "max_alpha", "min_alpha", "min_transmittance", "blur", "margin", "max_extent")
+        ),
+    )
+
+
+def in_passes(
+    one_pass: Callable[..., tuple[Tensor, ...]], backend: str, most_side: int, most_channels: int,
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, features: Tensor, viewmats: Tensor, Ks: Tensor,
+    width: int, height: int, background: Tensor | None, probe: Tensor | None, near: float, held: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """`emotalking.ops.rasterize.rasterize` on one flat batch axis ``B``: features, alpha, depth, radii.
+
+    Args:
+        one_pass: the kernel for at most ``most_channels`` features.
+        backend: its name.
+        most_side: pixels that it can count along one side.
+    """
+    if max(width, height) > most_side:
+        raise ValueError(f"width, height: backend='{backend}' takes at most {most_side} pixels, got {width} x {height}")
+    shared = [part.contiguous() for part in (means, quats, scales, opacities)]
+    cameras = (viewmats.contiguous(), Ks.contiguous())
+    probe = None if probe is None else probe.contiguous()
+    free, passes = features.shape[-1] - held, []
+    for start in range(0, features.shape[-1], most_channels):
+        part = features[..., start : start + most_channels].contiguous()
+        behind = None if background is None else background[start : start + most_channels].contiguous()
+        still = min(part.shape[-1], max(0, start + part.shape[-1] - free))
+        settings = RasterSettings(
+            means.shape[1], width, height, part.shape[-1], still, torch.get_num_threads(), near, constants.MAX_ALPHA,
+            constants.MIN_ALPHA, constants.MIN_TRANSMITTANCE, constants.BLUR_2D, constants.FRUSTUM_MARGIN,
+            constants.MAX_EXTENT,
+        )  # fmt: skip
+        passes.append(one_pass(*shared, part, behind, probe, *cameras, settings))
+    image = passes[0][0] if len(passes) == 1 else torch.cat([images for images, *_ in passes], dim=-1)
+    return image, *passes[0][1:]
