@@ -52,12 +52,17 @@ class Context:
     """The perceptual loss; None: the run has none."""
 
 
-def lip_window(data: TrainingData, frame: int) -> tuple[slice, slice, slice]:
-    """The lip box of ``frame`` with a margin, as an index into [1, H, W, ...]."""
-    top, bottom, left, right = data.lips[frame].tolist()
+def lip_windows(data: TrainingData, frames: slice = slice(None)) -> Int32[Tensor, "F 4"]:
+    """top, bottom, left, right of the lip boxes of some frames with a margin, inside the frame; on the host."""
     width, height = data.size
-    rows = slice(max(0, top - MOUTH_MARGIN), min(height, bottom + MOUTH_MARGIN))
-    return slice(None), rows, slice(max(0, left - MOUTH_MARGIN), min(width, right + MOUTH_MARGIN))
+    margin = torch.tensor([-MOUTH_MARGIN, MOUTH_MARGIN, -MOUTH_MARGIN, MOUTH_MARGIN])
+    edge = torch.tensor([height, height, width, width])
+    return (torch.from_numpy(data.lips[frames]) + margin).clamp_min(0).minimum(edge).int()
+
+
+def lip_window(data: TrainingData, frame: int) -> tuple[slice, slice, slice]:
+    """The :func:`lip_windows` of one frame as an index into [1, H, W, ...]."""
+    return window_of(lip_windows(data, slice(frame, frame + 1))[0])
 
 
 def eye_boxes(data: TrainingData) -> list[list[int]]:
@@ -135,10 +140,8 @@ class BranchStage(ContextStage):
         self.branch, self.settings = branch, settings
         self.lips = torch.from_numpy(context.data.lips).int().to(self.boxes_on)
         """The lip box of each frame."""
-        margin = torch.tensor([-MOUTH_MARGIN, MOUTH_MARGIN, -MOUTH_MARGIN, MOUTH_MARGIN], device=self.boxes_on)
-        edge = self.whole[0, [1, 1, 3, 3]]
-        self.lip_windows = (self.lips + margin).clamp_min(0).minimum(edge).int()
-        """The same with a margin (:func:`lip_window`)."""
+        self.lip_windows = lip_windows(context.data).to(self.boxes_on)
+        """The same with a margin."""
         self.sampler = FrameSampler(context.data.count, context.generator)
         self.extent = context.data.extent()
         optim = context.config.optim
