@@ -52,7 +52,7 @@ def run(
         folder: of the run; gets the checkpoint ``NAME.pt``, which stays (:func:`clear`), and ``NAME/log.jsonl``.
         seed: of everything random. A resumed run on the CPU draws what an unbroken one would have drawn.
         checkpoint_every: steps between checkpoints.
-        seconds: stop after so long, wherever it is (for lent machines).
+        seconds: stop after so long, wherever it is (where a machine's time is limited).
         settings: plain values; a checkpoint made with others is refused.
 
     Returns:
