@@ -9,7 +9,7 @@ from typing import Any
 import mediapipe as mp
 import numpy as np
 
-from emotalking.capture.landmarks import _quiet
+from emotalking.capture.landmarks import quiet
 from emotalking.capture.mediapipe_layout import MEDIAPIPE_LAYOUT
 from emotalking.capture.rigid import head_frame, similarity
 from emotalking.capture.video import pictures, to_rgb
@@ -65,7 +65,7 @@ class BlendshapeReader:
             running_mode=mode,
             output_face_blendshapes=True,
         )
-        with _quiet():
+        with quiet():
             self._reader: Any = vision.FaceLandmarker.create_from_options(options)
         self._video, self._time = video, 0
 

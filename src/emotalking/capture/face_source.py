@@ -16,7 +16,7 @@ from jaxtyping import Float, Float32, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from emotalking.capture.footage.company import FaceFinder, HandFinder, count_rivals, hand_before_face
-from emotalking.capture.landmarks import LandmarkProvider, _quiet, open_provider
+from emotalking.capture.landmarks import LandmarkProvider, open_provider, quiet
 from emotalking.capture.masks import ClipParser, EmbeddedParsing
 from emotalking.capture.pose import PoseConfig
 from emotalking.capture.rigid import head_frame, similarity
@@ -160,7 +160,7 @@ class _Bare:
         self.box = self._find(looks)
         self._provider: LandmarkProvider = open_provider()
         self.layout: FaceLayout = self._provider.layout
-        with _quiet():
+        with quiet():
             samples = [one for one in map(self._sample, looks) if one is not None]
         if not samples:
             raise UserError(f"{self.path}: the face cannot be read; give a picture that shows it from the front.")
@@ -172,7 +172,7 @@ class _Bare:
             [[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], np.float32
         )
         self._check_pose(samples)
-        with _quiet():
+        with quiet():
             self._note_hands(samples)
             self._parser: ClipParser = EmbeddedParsing().fit(
                 [one.crop for one in samples], np.stack([one.points[:, :2] for one in samples]), self.layout

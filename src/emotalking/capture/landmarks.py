@@ -72,7 +72,7 @@ class MediaPipeMesh:
     layout = MEDIAPIPE_LAYOUT
 
     def __init__(self) -> None:
-        with _quiet():
+        with quiet():
             self._mesh = _solutions("face_mesh").FaceMesh(
                 static_image_mode=False, max_num_faces=1, refine_landmarks=True, min_detection_confidence=0.5
             )
@@ -102,7 +102,7 @@ class MediaPipeTask:
                 "(Apache-2.0), or leave the option out to use the embedded face mesh."
             )
         self.name = f"mediapipe-task:{Path(model).name}"
-        with _quiet():
+        with quiet():
             self._mp = importlib.import_module("mediapipe")
             tasks, vision = self._mp.tasks, self._mp.tasks.vision
             options = vision.FaceLandmarkerOptions(
@@ -150,7 +150,7 @@ _QUIET = RLock()
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """MediaPipe's native code writes to the error stream while it starts; nobody can act on that."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -181,7 +181,7 @@ def find_framing(
     Raises:
         UserError: no face in any frame, or a second face of similar size.
     """
-    with _quiet():
+    with quiet():
         detector = _solutions("face_detection").FaceDetection(model_selection=1, min_detection_confidence=0.5)
         detector.process(np.zeros((64, 64, 3), np.uint8))
     boxes, count = [], 0

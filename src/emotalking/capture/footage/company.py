@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from emotalking.capture.landmarks import _quiet, _solutions
+from emotalking.capture.landmarks import _solutions, quiet
 
 _FACE_SCORE = 0.6
 """Blank walls give weak detections."""
@@ -24,7 +24,7 @@ class FaceFinder:
     """MediaPipe's full-range face detector (Apache-2.0, embedded), every picture for itself."""
 
     def __init__(self) -> None:
-        with _quiet():
+        with quiet():
             self._detector = _solutions("face_detection").FaceDetection(model_selection=1, min_detection_confidence=0.5)
             self._detector.process(np.zeros((64, 64, 3), np.uint8))
 
@@ -47,7 +47,7 @@ class HandFinder:
     """MediaPipe's hand landmarks (Apache-2.0, embedded, the light model), every picture for itself."""
 
     def __init__(self) -> None:
-        with _quiet():
+        with quiet():
             self._hands: Any = _solutions("hands").Hands(
                 static_image_mode=True, max_num_hands=2, model_complexity=0, min_detection_confidence=_HAND_SCORE
             )
