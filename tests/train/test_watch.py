@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from emotalking.configs.presets import PRESETS, preset
@@ -113,8 +114,36 @@ def test_a_sync_loss_that_rises() -> None:
     assert names(record("face", worse[:40], looks("face", 800)), "face") == []  # it may still fall
     flat = [step("face", at, sync=0.9 + 0.01 * (at % 3)) for at in range(20, 1001, 20)]
     assert names(record("face", flat, looks("face")), "face") == []
-    mouth = [step("mouth", at, sync=0.9) for at in range(20, 1001, 20)]
+    mouth = [step("mouth", at, sync=0.9 + at / 5000) for at in range(20, 1001, 20)]
     assert names(record("mouth", mouth, looks("mouth")), "mouth") == []
+
+
+def scattered(seed: int, rise: float, count: int = 160) -> list[Row]:
+    """Sync terms as real emotion stages have them: independent rows that scatter by a quarter of their mean."""
+    values = np.linspace(1.0, 1.0 + rise, count) + 0.25 * np.random.default_rng(seed).standard_normal(count)
+    return [step("emotion", 20 * at, sync=0.001 * max(float(v), 0.1)) for at, v in enumerate(values, 1)]
+
+
+def test_a_sync_loss_that_scatters_has_not_risen() -> None:
+    """The ratio of the thirds alone passes 1.05 in every sixth of these, as it did in a healthy run."""
+    rows = {seed: scattered(seed, 0.0) for seed in range(100)}
+    thirds = {seed: np.split([row["terms"]["sync"] for row in of], [53, 107]) for seed, of in rows.items()}
+    assert sum(last.mean() > 1.05 * first.mean() for first, _, last in thirds.values()) > 10
+    ill = [
+        seed for seed, of in rows.items() if names(record("emotion", of, looks("emotion"), iterations=3200), "emotion")
+    ]
+    assert ill == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_sync_loss_that_rises_and_scatters(seed: int) -> None:
+    rows = record("emotion", scattered(seed, 0.5), looks("emotion"), iterations=3200)
+    assert names(rows, "emotion") == ["sync loss rises"]
+
+
+def test_few_rows_of_a_sync_loss_say_nothing() -> None:
+    rows = [step("face", at, sync=0.9 + at / 5000) for at in range(400, 1001, 40)]
+    assert names(record("face", rows, looks("face")), "face") == []
 
 
 @pytest.mark.parametrize("name", PRESETS)

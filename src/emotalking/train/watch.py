@@ -57,9 +57,11 @@ STARE_DB, STARE_AT = 0.75, 0.6
 that never blinked, of the actor and of a real clip, had 0.27 dB: lids that move a little already gain something."""
 NUMB_DB, NUMB_AT = 0.05, 0.5
 """An emotion without effect: its gain is less, from this share of the emotion stage."""
-SYNC_RISE, SYNC_AT = 1.05, 0.95
-"""A sync loss that gets worse: mean of its last third over that of its first, at this share of the stage. Healthy faces
-end between 0.86 and 0.97 and still stand at 1.00 in the middle; the mouth's is not judged: it sees recorded lips."""
+SYNC_RISE, SYNC_ERRORS, SYNC_ROWS, SYNC_AT = 1.05, 3.0, 30, 0.95
+"""A sync loss that gets worse: mean of its last third over that of its first, and that rise in standard errors, from so
+many rows on and at this share of the stage. Rows scatter by a quarter of their mean, whatever came before them, so that
+the ratio is known to 0.04 to 0.07: healthy faces end between 0.75 and 1.01, healthy emotion stages between 0.96 and
+1.08 (1.6 errors). The mouth's is not judged: it sees recorded lips."""
 
 
 def alarms_of(rows: list[Row], stage: str) -> list[Alarm]:
@@ -205,11 +207,12 @@ def numb(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
 def out_of_sync(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
     """The sync loss gets worse."""
     rows = [row for row in steps if "sync" in row["terms"]]
-    if stage["stage"] == "mouth" or len(rows) < 6 or rows[-1]["iteration"] < SYNC_AT * stage["iterations"]:
+    if stage["stage"] == "mouth" or len(rows) < SYNC_ROWS or rows[-1]["iteration"] < SYNC_AT * stage["iterations"]:
         return None
-    values, third = np.array([row["terms"]["sync"] for row in rows]), max(1, len(rows) // 3)
-    ratio = values[-third:].mean() / values[:third].mean()
-    if ratio <= SYNC_RISE:
+    values, third = np.array([row["terms"]["sync"] for row in rows]), len(rows) // 3
+    first, last = values[:third], values[-third:]
+    ratio, error = last.mean() / first.mean(), np.sqrt((first.var(ddof=1) + last.var(ddof=1)) / third)
+    if ratio <= SYNC_RISE or last.mean() - first.mean() <= SYNC_ERRORS * error:
         return None
     return Alarm(
         "sync loss rises",
