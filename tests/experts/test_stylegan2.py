@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from emotalking.experts.stylegan2 import (
@@ -10,9 +11,9 @@ from emotalking.experts.stylegan2 import (
     StyleGAN2Size,
     from_images,
     modulated_conv,
-    resample,
     to_images,
 )
+from emotalking.experts.stylegan2_filter import FILTER, double, low_pass
 
 from . import plain_stylegan2 as plain
 from . import public_layouts, stylegan2_layouts
@@ -50,10 +51,12 @@ def test_modulated_convolution_agrees_with_the_slow_form(up: bool, demodulate: b
         torch.randn(shape, dtype=torch.double, requires_grad=True) for shape in ((2, 4, 5, 6), (3, 4, taps, taps))
     ]
     styles = torch.randn(2, 4, dtype=torch.double, requires_grad=True)
-    fast = modulated_conv(*inputs, styles, demodulate=demodulate, up=up)
+    bias = torch.randn(3, dtype=torch.double)
+    fast = modulated_conv(*inputs, styles, bias, demodulate=demodulate, up=up, gain=1.5)
     slow = torch.stack(
         [plain.modulated(x, inputs[1], s, demodulate, up) for x, s in zip(inputs[0], styles, strict=True)]
     )
+    slow = 1.5 * (slow + bias[:, None, None])
     torch.testing.assert_close(fast, slow)
     assert fast.shape == (2, 3, 10 if up else 5, 12 if up else 6)
     weight = torch.randn_like(fast)
@@ -64,13 +67,28 @@ def test_modulated_convolution_agrees_with_the_slow_form(up: bool, demodulate: b
 
 def test_changes_of_size_keep_brightness_and_place() -> None:
     flat = torch.full((1, 2, 8, 8), 0.7)
-    torch.testing.assert_close(resample(flat, (2, 1), up=2)[..., 2:-2, 2:-2], torch.full((1, 2, 12, 12), 0.7))
-    torch.testing.assert_close(resample(flat, (1, 1), down=2)[..., 1:-1, 1:-1], torch.full((1, 2, 2, 2), 0.7))
+    torch.testing.assert_close(double(flat)[..., 2:-2, 2:-2], torch.full((1, 2, 12, 12), 0.7))
+    torch.testing.assert_close(low_pass(flat, 1, down=2)[..., 1:-1, 1:-1], torch.full((1, 2, 2, 2), 0.7))
     ramp = (torch.arange(8.0) + 0.5).expand(1, 1, 8, 8)  # the value is the place, in pixels
-    finer = resample(ramp, (2, 1), up=2)[0, 0, 8, 4:-4]
+    finer = double(ramp)[0, 0, 8, 4:-4]
     torch.testing.assert_close(finer, (torch.arange(4.0, 12.0) + 0.5) / 2)
-    coarser = resample(ramp, (1, 1), down=2)[0, 0, 2, 1:-1]
+    coarser = low_pass(ramp, 1, down=2)[0, 0, 2, 1:-1]
     torch.testing.assert_close(coarser, torch.tensor([3.0, 5.0]))
+
+
+@pytest.mark.parametrize(("room", "down"), [(1, 1), (2, 1), (1, 2)])
+def test_low_pass_is_one_convolution_with_the_filter(room: int, down: int) -> None:
+    x = torch.randn(2, 3, 7, 10, dtype=torch.double)
+    taps = torch.tensor(FILTER, dtype=torch.double)
+    kernel = (torch.outer(taps, taps) / taps.sum() ** 2).expand(3, 1, 4, 4)
+    torch.testing.assert_close(low_pass(x, room, down=down), F.conv2d(x, kernel, None, down, room, groups=3))
+
+
+def test_double_is_one_transposed_convolution_with_the_filter() -> None:
+    x = torch.randn(2, 3, 7, 10, dtype=torch.double)
+    taps = torch.tensor(FILTER, dtype=torch.double)
+    kernel = (torch.outer(taps, taps) * 4 / taps.sum() ** 2).expand(3, 1, 4, 4)
+    torch.testing.assert_close(double(x), F.conv_transpose2d(x, kernel, None, 2, 1, groups=3))
 
 
 def test_generator_agrees_with_the_slow_form() -> None:
@@ -132,8 +150,12 @@ def test_discriminator_agrees_with_the_slow_form() -> None:
     pictures = torch.randn(3, 3, 16, 16, dtype=torch.double, requires_grad=True)
     fast, slow = network(pictures), plain.judge(weights, pictures)
     torch.testing.assert_close(fast, slow)
-    ours, theirs = (torch.autograd.grad(out.square().sum(), pictures)[0] for out in (fast, slow))
+    ours, theirs = (torch.autograd.grad(out.square().sum(), pictures, create_graph=True)[0] for out in (fast, slow))
     torch.testing.assert_close(ours, theirs)
+    asked = [network.get_parameter(name) for name in ("b16.fromrgb.weight", "b16.conv1.weight", "b8.skip.weight")]
+    second = [torch.autograd.grad(slope.square().sum(), asked, retain_graph=True) for slope in (ours, theirs)]
+    for a, b in zip(*second, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_the_two_can_learn() -> None:

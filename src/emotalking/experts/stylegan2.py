@@ -13,13 +13,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-FILTER = (1, 3, 3, 1)
-"""Low-pass filter of all changes of size, in both directions."""
+from emotalking.experts.stylegan2_filter import double, low_pass
 
 START = 4
 """Pixels a side of the learned constant where the synthesis begins."""
 
 SLOPE = 0.2
+GAIN = math.sqrt(2)
+"""Of every leaky ReLU. Factors above zero pass through it, so it is part of the weights before."""
 GROUP = 4
 """So many pictures of a batch are compared by the discriminator's last block."""
 
@@ -63,42 +64,17 @@ class StyleGAN2Size:
         return min(self.channel_base // resolution, self.channel_max)
 
 
-def resample(
-    x: Float[Tensor, "B C H W"], padding: tuple[int, int], *, up: int = 1, down: int = 1
-) -> Float[Tensor, "B C H2 W2"]:
-    """Put ``up - 1`` zeros after each pixel, pad, filter with :data:`FILTER`, keep every ``down``-th pixel.
-
-    Args:
-        x: pictures.
-        padding: zeros before and after, along both axes, counted at the upper size.
-        up: the mean brightness of the input is kept.
-        down: as above.
-    """
-    batch, channels, height, width = x.shape
-    if up > 1:
-        spread = x.new_zeros(batch, channels, height, up, width, up)
-        spread[:, :, :, 0, :, 0] = x
-        x = spread.view(batch, channels, height * up, width * up)
-    x = F.pad(x, (*padding, *padding))
-    # Sums of shifted pictures: of a convolution of as many groups as channels, graphics cards take the second
-    # derivative, which the gradient penalty needs, one group after another.
-    for axis in (2, 3):
-        shown = x.shape[axis] - len(FILTER) + 1
-        before = (slice(None),) * axis
-        parts = [x[(*before, slice(tap, tap + shown, down))] * weight for tap, weight in enumerate(FILTER)]
-        x = (parts[0] + parts[1] + parts[2] + parts[3]) * (up / sum(FILTER))
-    return x
-
-
 def modulated_conv(
     x: Float[Tensor, "B I H W"],
     weight: Float[Tensor, "O I k k"],
     styles: Float[Tensor, "B I"],
+    bias: Float[Tensor, " O"],
     *,
     demodulate: bool = True,
     up: bool = False,
+    gain: float | int = 1.0,
 ) -> Float[Tensor, "B O H2 W2"]:
-    """A convolution whose kernel is scaled anew for each picture (equations 1 and 3).
+    """A convolution whose kernel is scaled anew for each picture (equations 1 and 3), and a bias.
 
     The features are scaled instead of the kernels, before and after one convolution that all pictures share: the same
     numbers, and graphics cards are made for it (a kernel a picture is a convolution of as many groups).
@@ -107,25 +83,31 @@ def modulated_conv(
         x: features.
         weight: kernel; an odd number of taps. As in the published files it is turned by 180 degrees where ``up``.
         styles: factor of each channel of ``x``.
+        bias: added to each channel in the end.
         demodulate: scale the kernels of each output channel to length one.
         up: give twice the size, low-passed.
+        gain: factor of everything.
     """
     kernel = weight / math.sqrt(weight[0].numel())
-    x = x * styles[:, :, None, None]
+    x = x * styles.to(x.dtype)[:, :, None, None]
+    shift = (bias * gain).view(1, -1, 1, 1)
     if up:
         # The zeros between the pixels are the convolution's own; its sum is a quarter of what it was.
-        x = 4 * resample(F.conv_transpose2d(x, kernel.transpose(0, 1), stride=2), (1, 1))
-    else:
+        x = low_pass(F.conv_transpose2d(x, 4 * kernel.transpose(0, 1), stride=2), 1)
+    elif demodulate:
         x = F.conv2d(x, kernel, padding=weight.shape[2] // 2)
-    if not demodulate:
-        return x
-    lengths = styles.square() @ kernel.square().sum((2, 3)).T
-    return x * (lengths + 1e-8).rsqrt()[:, :, None, None]
+    else:
+        return F.conv2d(x, gain * kernel, shift.flatten(), padding=weight.shape[2] // 2)
+    factor = x.new_full((1, 1), gain)
+    if demodulate:
+        lengths = styles.square() @ kernel.square().sum((2, 3)).T
+        factor = gain * (lengths + 1e-8).rsqrt()
+    return torch.addcmul(shift.to(x.dtype), x, factor.to(x.dtype)[:, :, None, None])
 
 
-def activate(x: Float[Tensor, "B C *size"], bias: Float[Tensor, " C"], clamp: float | int | None = None) -> Tensor:
-    """Bias and leaky ReLU, scaled to keep the variance."""
-    x = F.leaky_relu(x + bias.view(1, -1, *[1] * (x.dim() - 2)), SLOPE) * math.sqrt(2)
+def activate(x: Float[Tensor, "B C *size"], clamp: float | int | None = None) -> Tensor:
+    """Leaky ReLU in place; who calls has scaled ``x`` by :data:`GAIN`, which keeps the variance."""
+    x = F.leaky_relu_(x, SLOPE)
     return x if clamp is None else x.clamp(-clamp, clamp)
 
 
@@ -142,9 +124,9 @@ class Dense(nn.Module):
 
     def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
         """B vectors to B vectors."""
-        if self._active:
-            return activate(F.linear(x, self.weight * self._gain), self.bias * self._rate)
-        return F.linear(x, self.weight * self._gain, self.bias * self._rate)
+        gain = GAIN if self._active else 1.0
+        x = F.linear(x, self.weight * (gain * self._gain), self.bias * (gain * self._rate))
+        return activate(x) if self._active else x
 
 
 class Mapping(nn.Module):
@@ -191,12 +173,11 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, w: Float[Tensor, "B D"], noise: Noise) -> Float[Tensor, "B C R R"]:
         """Features in the style ``w``."""
-        x = modulated_conv(x, self.weight, self.affine(w), up=self._up)
-        if noise == "const":
-            x = x + self.noise_strength * self.noise_const
-        elif noise == "random":
-            x = x + self.noise_strength * torch.randn_like(x[:, :1])
-        return activate(x, self.bias, self._clamp)
+        x = modulated_conv(x, self.weight, self.affine(w), self.bias, up=self._up, gain=GAIN)
+        if noise != "none":
+            grain = self.noise_const if noise == "const" else torch.randn_like(x[:, :1])
+            x = x + (GAIN * self.noise_strength * grain).to(x.dtype)
+        return activate(x, self._clamp)
 
 
 class ToRGB(nn.Module):
@@ -211,7 +192,7 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Float[Tensor, "B D"]) -> Float[Tensor, "B 3 R R"]:
         """Colours in the style ``w``."""
-        x = modulated_conv(x, self.weight, self.affine(w), demodulate=False) + self.bias.view(1, 3, 1, 1)
+        x = modulated_conv(x, self.weight, self.affine(w), self.bias, demodulate=False).to(w.dtype)
         return x if self._clamp is None else x.clamp(-self._clamp, self._clamp)
 
 
@@ -236,7 +217,7 @@ class SynthesisBlock(nn.Module):
             features = self.conv1(self.const.expand(len(ws), -1, -1, -1), ws[:, 0], noise)
             return features, self.torgb(features, ws[:, 1])
         features = self.conv1(self.conv0(x, ws[:, 0], noise), ws[:, 1], noise)
-        return features, resample(image, (2, 1), up=2) + self.torgb(features, ws[:, 2])
+        return features, double(image) + self.torgb(features, ws[:, 2])
 
 
 class Synthesis(nn.Module):
@@ -309,21 +290,26 @@ def from_images(images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B 3 H W"]:
 class _Conv(nn.Module):
     """The discriminator's convolution, with or without bias and leaky ReLU."""
 
-    def __init__(self, channels_in: int, channels: int, taps: int, *, active: bool = True, down: bool = False) -> None:
+    def __init__(
+        self, channels_in: int, channels: int, taps: int, *, active: bool = True, down: bool = False, gain: float = 1.0
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(channels, channels_in, taps, taps))
         self.bias = nn.Parameter(torch.zeros(channels)) if active else None
-        self._down = down
+        self._down, self._gain = down, gain * (GAIN if active else 1.0)
 
     def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H2 W2"]:
         """Features, at half the size if asked for."""
-        weight = self.weight / math.sqrt(self.weight[0].numel())
+        weight = self.weight * (self._gain / math.sqrt(self.weight[0].numel()))
+        bias = None if self.bias is None else self.bias * self._gain
         margin = weight.shape[2] // 2
-        if self._down:
-            x = F.conv2d(resample(x, (margin + 1, margin + 1)), weight, stride=2)
+        if not self._down:
+            x = F.conv2d(x, weight, bias, padding=margin)
+        elif margin:
+            x = F.conv2d(low_pass(x, margin + 1), weight, bias, stride=2)
         else:
-            x = F.conv2d(x, weight, padding=margin)
-        return x if self.bias is None else activate(x, self.bias)
+            x = F.conv2d(low_pass(x, 1, down=2), weight, bias)
+        return x if self.bias is None else activate(x)
 
 
 class _JudgeBlock(nn.Module):
@@ -335,13 +321,14 @@ class _JudgeBlock(nn.Module):
         if resolution == size.resolution:
             self.fromrgb = _Conv(3, channels, 1)
         self.conv0 = _Conv(channels, channels, 3)
-        self.conv1 = _Conv(channels, after, 3, down=True)
-        self.skip = _Conv(channels, after, 1, active=False, down=True)
+        # The block gives their sum over the root of two.
+        self.conv1 = _Conv(channels, after, 3, down=True, gain=math.sqrt(0.5))
+        self.skip = _Conv(channels, after, 1, active=False, down=True, gain=math.sqrt(0.5))
 
     def forward(self, x: Tensor) -> Tensor:
         """Features at half the size."""
         x = self.fromrgb(x) if hasattr(self, "fromrgb") else x
-        return (self.conv1(self.conv0(x)) + self.skip(x)) / math.sqrt(2)
+        return self.conv1(self.conv0(x)) + self.skip(x)
 
 
 class _JudgeEnd(nn.Module):
@@ -358,10 +345,10 @@ class _JudgeEnd(nn.Module):
         """Scores."""
         batch = len(x)
         members = next(n for n in range(min(GROUP, batch), 0, -1) if batch % n == 0)
-        groups = x.view(members, batch // members, *x.shape[1:])
+        groups = x.to(self.out.weight.dtype).view(members, batch // members, *x.shape[1:])
         spread = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
         spread = spread.repeat(members).view(batch, 1, 1, 1).expand(-1, 1, *x.shape[2:])
-        return self.out(self.fc(self.conv(torch.cat([x, spread], 1)).flatten(1)))[:, 0]
+        return self.out(self.fc(self.conv(torch.cat([x, spread.to(x.dtype)], 1)).flatten(1)))[:, 0]
 
 
 class StyleGAN2Judge(nn.Module):

@@ -11,7 +11,8 @@ from torch import Tensor
 from emotalking.errors import UserError
 from emotalking.experts.network_pickle import read_network_pickle
 from emotalking.experts.registry import model_path
-from emotalking.experts.stylegan2 import FILTER, START, StyleGAN2, StyleGAN2Size
+from emotalking.experts.stylegan2 import START, StyleGAN2, StyleGAN2Size
+from emotalking.experts.stylegan2_filter import FILTER
 from emotalking.experts.weights import load_tensors, read_torch
 
 SETTINGS = {
