@@ -13,7 +13,7 @@ from emotalking.capture.landmarks import quiet
 from emotalking.capture.mediapipe_layout import MEDIAPIPE_LAYOUT
 from emotalking.capture.rigid import head_frame, similarity
 from emotalking.capture.video import pictures, to_rgb
-from emotalking.generator.template import eye_loop
+from emotalking.subject.layouts import EYE_DISTANCE
 
 LAYOUT = MEDIAPIPE_LAYOUT
 REST_SHARE = 0.1
@@ -94,8 +94,7 @@ def frontal(shape: np.ndarray) -> np.ndarray:
     upright = shape * np.array([1, -1, -1])
     scale, rotation, offset = head_frame(upright, LAYOUT)
     world = (scale * upright @ rotation.T + offset) * np.array([1, -1, 1])
-    centres = [world[list(eye_loop(LAYOUT, side))].mean(0) for side in ("right", "left")]
-    return (world - np.mean(centres, 0)) / np.linalg.norm(centres[1] - centres[0])
+    return (world - np.mean(LAYOUT.eye_centres(world), 0)) / EYE_DISTANCE
 
 
 def read(name: str, frames: Iterable[np.ndarray], task: Path) -> Expressive:

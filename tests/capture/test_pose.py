@@ -9,9 +9,9 @@ from scipy.spatial.transform import Rotation
 from emotalking.capture import bundle
 from emotalking.capture.flow import PointFlow
 from emotalking.capture.pose import PoseConfig, PoseTrack, jitter_px, project, solve_pose
-from emotalking.capture.rigid import EYE_DISTANCE, EYE_PLACE, RigidStart, head_frame, similarity, to_world
+from emotalking.capture.rigid import EYE_PLACE, RigidStart, head_frame, similarity, to_world
 from emotalking.errors import UserError
-from emotalking.subject.layouts import IBUG68, FaceLayout
+from emotalking.subject.layouts import EYE_DISTANCE, IBUG68, FaceLayout
 
 SIZE = (512, 512)
 

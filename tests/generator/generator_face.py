@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from emotalking.subject.layouts import FaceLayout, Label
-
-EYE_DISTANCE = 0.063
+from emotalking.subject.layouts import EYE_DISTANCE, FaceLayout, Label
 
 
 def _arc(cx: float, cy: float, rx: float, ry: float, start: float, stop: float, n: int) -> np.ndarray:

@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from emotalking.capture.rigid import EYE_DISTANCE
-from emotalking.subject.layouts import FaceLayout
+from emotalking.subject.layouts import EYE_DISTANCE, FaceLayout
 
 Sided = Float[np.ndarray, "N S"]
 """A measure over time: person's right and left side, or one column for what has no sides."""

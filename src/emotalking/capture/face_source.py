@@ -230,7 +230,8 @@ class _Bare:
         return None if points is None else _Sample(crop, points.astype(np.float64) / scale)
 
     def _check_size(self, samples: list[_Sample]) -> None:
-        eyes = np.median([_eye_distance(one.points, self.layout) for one in samples])
+        right, left = self.layout.eye_centres(np.stack([one.points for one in samples]))
+        eyes = np.median(np.linalg.norm(left - right, axis=1))
         if eyes < SMALLEST:
             raise UserError(
                 f"{self.path}: the eyes of the face are {eyes:.0f} pixels apart, and {SMALLEST:.0f} are needed; give a"
@@ -286,12 +287,6 @@ class _Bare:
         points, viewmat = found.points[:, :2].astype(np.float32), self._pose(found.points)
         labels = self._parser.decide(found.crop, points, self._parser.scores(found.crop, points)).labels
         return SourceFrame(image, self.box, points, labels, viewmat, share_of(viewmat))
-
-
-def _eye_distance(points: Float[np.ndarray, "K 3"], layout: FaceLayout) -> float:
-    right = points[[*layout.right_upper_lid, *layout.right_lower_lid]].mean(0)
-    left = points[[*layout.left_upper_lid, *layout.left_lower_lid]].mean(0)
-    return float(np.linalg.norm(left - right))
 
 
 def _read_picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:

@@ -45,9 +45,7 @@ class HeadFrame:
 
 
 def _eyes_to_unit(points: np.ndarray, layout: FaceLayout) -> np.ndarray:
-    right = points[[*layout.right_upper_lid, *layout.right_lower_lid]].mean(0)
-    left = points[[*layout.left_upper_lid, *layout.left_lower_lid]].mean(0)
-    return apply_affine(_similarity(np.stack([right, left]), np.array([[-0.5, 0.0], [0.5, 0.0]])), points)
+    return apply_affine(_similarity(np.stack(layout.eye_centres(points)), np.array([[-0.5, 0.0], [0.5, 0.0]])), points)
 
 
 def _similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from emotalking.subject.layouts import FaceLayout
+from emotalking.subject.layouts import EYE_DISTANCE, FaceLayout
 
-EYE_DISTANCE = 0.063
-"""World units between the eye centres (docs/conventions.md)."""
 EYE_PLACE = (0.0, 0.005, 0.055)
 """Where the middle between the eyes lies in the head frame, so that face and hair fill the cube +-0.15."""
 
@@ -49,8 +47,7 @@ def head_frame(
 
     x runs from the person's right eye to the left, y from the chin to the top of the forehead, made orthogonal to x.
     """
-    right = shape[[*layout.right_upper_lid, *layout.right_lower_lid]].mean(0)
-    left = shape[[*layout.left_upper_lid, *layout.left_lower_lid]].mean(0)
+    right, left = layout.eye_centres(shape)
     x = left - right
     scale = EYE_DISTANCE / float(np.linalg.norm(x))
     x = x / np.linalg.norm(x)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from emotalking.generator.ffhq import FaceSquares, align, in_groups, put_back
 from emotalking.generator.protocol import GeneratedFaces
+from emotalking.generator.template import eye_loop
 from emotalking.ops.poisson import RIM, seamless_clone
 from emotalking.subject.layouts import FaceLayout
 
@@ -81,11 +82,10 @@ def face_rectangles(
         least, because the edge of a rectangle is kept. Width and height are multiples of 8 unless the picture is in the
         way; a rectangle that lies outside the picture is empty (zeros).
     """
-    lids = [
-        [*getattr(layout, f"{side}_upper_lid"), *getattr(layout, f"{side}_lower_lid")] for side in ("right", "left")
-    ]
-    unit = (landmarks[:, lids[0]].mean(1) - landmarks[:, lids[1]].mean(1)).norm(dim=1)
-    groups = ([*lids[0], *lids[1], *layout.right_brow, *layout.left_brow], list(layout.lips_outer))
+    right, left = layout.eye_centres(landmarks)
+    unit = (left - right).norm(dim=1)
+    around_eyes = [*eye_loop(layout, "right"), *eye_loop(layout, "left"), *layout.right_brow, *layout.left_brow]
+    groups = (around_eyes, list(layout.lips_outer))
     limits = landmarks.new_tensor([width, height])
     out = []
     for indices, margin in zip(groups, MARGIN, strict=True):

@@ -74,9 +74,9 @@ def build_template(shape: Float[np.ndarray, "K 3"], layout: FaceLayout) -> FaceT
         raise ValueError(f"layout {layout.name} names point {max(indices, default=-1)}, shape has {len(shape)}")
     if not np.isfinite(shape).all():
         raise ValueError("shape must be finite")
-    centres = [shape[list(eye_loop(layout, side))].mean(0) for side in ("right", "left")]
-    centre = (centres[0] + centres[1]) / 2
-    unit = float(np.linalg.norm(centres[1] - centres[0]))
+    right, left = layout.eye_centres(shape)
+    centre = (right + left) / 2
+    unit = float(np.linalg.norm(left - right))
     local = (shape - centre) / unit * np.array([1.0, -1.0, 1.0])
     local = np.concatenate([local, ring_points(local[list(layout.oval)])])
     triangles = Delaunay(local[:, :2]).simplices

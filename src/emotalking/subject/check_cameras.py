@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float
 
 from emotalking.subject.files import SubjectFiles
 from emotalking.subject.findings import Finding, Severity, ranges
+from emotalking.subject.layouts import EYE_DISTANCE, IBUG68
 from emotalking.subject.subject import Subject
 from emotalking.subject.tables import read_cameras
 
@@ -12,8 +13,6 @@ ROTATION_TOLERANCE = 1e-3
 """Largest deviation of R R^T from the identity that rounding in a JSON file explains, with room."""
 MOST_ODD = 0.2
 """Share of frames in which a direction may look wrong (a profile, a lost landmark) before it is reported."""
-EYE_DISTANCE = 0.063
-"""World units between the eye centres (docs/conventions.md)."""
 
 
 def numbering(files: SubjectFiles) -> list[Finding]:
@@ -94,7 +93,8 @@ def _view_of_face(subject: Subject) -> list[Finding]:
         lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
         return np.asarray((a * b).sum(1) < 0.5 * lengths)
 
-    eyes = seen[:, 42:48].mean(1) - seen[:, 36:42].mean(1)
+    right, left = IBUG68.eye_centres(seen)
+    eyes = left - right
     upward = seen[:, 17:27].mean(1) - seen[:, 8]
     odd(against(image_of(0, 0.05, 0) - image_of(0, -0.05, 0), upward), "error", "the head's y axis is not up", axes)
     odd(against(image_of(0.03, 0, 0) - image_of(-0.03, 0, 0), eyes), "error", "the head's x axis is mirrored", axes)

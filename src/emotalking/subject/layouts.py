@@ -4,9 +4,14 @@ import json
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from functools import cache
+from typing import overload
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+EYE_DISTANCE = 0.063
+"""World units between the eye centres (docs/conventions.md)."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,29 @@ class FaceLayout:
     """Points that move with the skull only (nose bridge, eye corners, temples): the head pose rests on them."""
     ibug68: tuple[int, ...]
     """68 indices in iBUG order (0-16 jaw, 17-26 brows, 27-35 nose, 36-47 eyes, 48-67 lips)."""
+
+    @overload
+    def eye_centres(
+        self, points: Float[np.ndarray, "*B K D"]
+    ) -> tuple[Float[np.ndarray, "*B D"], Float[np.ndarray, "*B D"]]: ...
+
+    @overload
+    def eye_centres(self, points: Float[Tensor, "*B K D"]) -> tuple[Float[Tensor, "*B D"], Float[Tensor, "*B D"]]: ...
+
+    def eye_centres(
+        self, points: Float[np.ndarray, "*B K D"] | Float[Tensor, "*B K D"]
+    ) -> tuple[Float[np.ndarray, "*B D"] | Float[Tensor, "*B D"], Float[np.ndarray, "*B D"] | Float[Tensor, "*B D"]]:
+        """Middles of the lids of the person's right and left eye; what is told in eye distances rests on these.
+
+        Args:
+            points: a landmark set of this layout, in any frame and unit.
+
+        Returns:
+            Right and left, in that frame. The corners count twice, once with each lid.
+        """
+        right = points[..., [*self.right_upper_lid, *self.right_lower_lid], :].mean(-2)
+        left = points[..., [*self.left_upper_lid, *self.left_lower_lid], :].mean(-2)
+        return right, left
 
     def to_json(self) -> str:
         """The layout as JSON text, for storage beside the points."""
