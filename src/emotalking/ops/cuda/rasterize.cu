@@ -110,8 +110,9 @@ struct Walk {
         __syncthreads();
         return n;
     }
-    void row(int j, float (&out)[4 * ROW4]) const {
-        for (int i = 0; i < ROW4; ++i) {
+    // Quarters of a row: the first two say where the Gaussian is, the others how it looks.
+    void row(int j, float (&out)[4 * ROW4], int from, int to) const {
+        for (int i = from; i < to; ++i) {
             const float4 part = q.rows[j * ROW4 + i];
             out[4 * i] = part.x, out[4 * i + 1] = part.y, out[4 * i + 2] = part.z, out[4 * i + 3] = part.w;
         }
@@ -142,20 +143,21 @@ blend(Settings s, int cameras, const float4 *records, const unsigned *boxes, con
     bool done = !inside;
     int reached = 0;
     while (const int n = walk.fetch()) {
-        for (int j = 0; j < n && !done; ++j) {
+        // The pixels of a warp stay at one Gaussian: left to themselves, they drift apart and each works alone.
+        for (int j = 0; j < n && __any_sync(ALL, !done); ++j) {
             float row[4 * ROW4];
-            walk.row(j, row);
+            walk.row(j, row, 0, 2);
             const float dx = row[X] - cx, dy = row[Y] - cy;
             const float alpha = fminf(exp2f(row[LOG2_OPACITY] + row[A] * dx * dx + dy * (row[B] * dx + row[C] * dy)), s.max_alpha);
-            if (alpha < s.min_alpha) continue;
+            const bool seen = !done && alpha >= s.min_alpha;
+            if (!__any_sync(ALL, seen)) continue;
+            walk.row(j, row, 2, ROW4);
             const float after = live * (1.f - alpha);
-            if (!(after > s.min_transmittance)) {
-                done = true;
-                break;
-            }
-            const float weight = alpha * live;
+            const bool through = seen && after > s.min_transmittance;
+            done = done || (seen && !through);
+            const float weight = through ? alpha * live : 0.f;
             for (int d = 0; d < VALUES; ++d) sums[d] += weight * row[Z + d];
-            live = after, reached = walk.place(j) + 1;
+            if (through) live = after, reached = walk.place(j) + 1;
         }
         if (__syncthreads_count(done) == THREADS) break;
         walk.advance(n);
@@ -217,12 +219,13 @@ blend_backward(Settings s, int cameras, const float4 *records, const unsigned *b
     while (const int n = walk.fetch()) {
         for (int j = 0; j < n; ++j) {
             float row[4 * ROW4];
-            walk.row(j, row);
+            walk.row(j, row, 0, 2);
             const float dx = row[X] - cx, dy = row[Y] - cy;
             const float raw = exp2f(row[LOG2_OPACITY] + row[A] * dx * dx + dy * (row[B] * dx + row[C] * dy));
             const float alpha = fminf(raw, s.max_alpha);
             const bool kept = alpha >= s.min_alpha && walk.place(j) < reached;
             if (!__any_sync(ALL, kept)) continue;
+            walk.row(j, row, 2, ROW4);
             float v[FOLD] = {};
             if (kept) {
                 const float weight = alpha * live, through = 1.f - alpha;
