@@ -17,7 +17,7 @@ struct float4 { float x, y, z, w; };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 struct Index { unsigned x = 0, y = 0, z = 0; };
 static Index threadIdx, blockIdx, blockDim;
-using std::max, std::min;
+using std::max, std::min, std::pow;
 
 namespace emulated {
 constexpr int WARP = 32;

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from emotalking.ops import normals, sh, similarity, triplane
+from emotalking.ops import adam, normals, sh, similarity, triplane
 from emotalking.ops import rasterize as raster
+from emotalking.ops.cuda import adam as cuda_adam
 from emotalking.ops.cuda import rasterize as cuda_rasterize
 from emotalking.ops.cuda import shade as cuda_shade
 from emotalking.ops.cuda import similarity as cuda_similarity
@@ -130,6 +131,47 @@ def test_similarity_in_boxes(kernels_on: str, size: tuple[int, int]) -> None:
 def test_empty_box_differs_in_nothing() -> None:
     image, boxes = torch.rand(9, 9, 3), torch.tensor([[4, 4, 0, 9], [8, 2, 0, 9]], dtype=torch.int32)
     assert similarity.compare_in_boxes(image, 1.0 - image, boxes).tolist() == [[0.0, 1.0], [0.0, 1.0]]
+
+
+def test_adam(kernels_on: str) -> None:
+    """More tensors than one launch takes, of all sizes, with and without decay, against PyTorch's own optimizers."""
+    shapes = [(3,), (1,), (1025,), (40, 3), *((n, 2) for n in range(1, 50))]
+
+    def run(how: str, place: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        values = [place(draw(*shape, seed=n)).requires_grad_() for n, shape in enumerate(shapes)]
+        groups = [{"params": values[:2], "lr": 0.01}, {"params": values[2:3], "lr": 0.3}]
+        optimizers = [torch.optim.Adam(groups, eps=1e-15), torch.optim.AdamW(values[3:], betas=(0.9, 0.99), lr=0.02)]
+        for step in range(4):
+            for n, value in enumerate(values):
+                value.grad = place(draw(*shapes[n], seed=100 + 10 * n + step)) if n != 1 or step == 0 else None
+            if how == "torch" or step == 0:
+                for optimizer in optimizers:
+                    optimizer.step()
+                continue
+            for optimizer in optimizers:
+                for state in optimizer.state.values():
+                    state["step"] = state["step"].to(values[0])
+            rates = [group["lr"] for each in optimizers for group in each.param_groups]
+            parts = adam.parts_of(optimizers, place(torch.tensor(rates, dtype=torch.float64)))
+            assert len(parts) == len(shapes) - 1
+            with torch.no_grad():
+                cuda_adam.update(parts) if how == "cuda" else adam.update(parts, backend=how)
+        remembered = [state for each in optimizers for state in each.state.values()]
+        assert all(int(state["step"]) == (1 if n == 1 else 4) for n, state in enumerate(remembered))
+        return [*values, *(state[name] for state in remembered for name in ("exp_avg", "exp_avg_sq"))]
+
+    truth = run("torch", lambda value: value.clone())
+    agree(run("reference", lambda value: value.clone()), truth, 1e-12)
+    agree(run("cuda", lambda value: value.float().to(kernels_on)), truth, 2e-6)
+
+
+def test_adam_knows_its_limits() -> None:
+    value = torch.ones(2, requires_grad=True)
+    for optimizer in (torch.optim.SGD([value]), torch.optim.Adam([value], weight_decay=0.1)):
+        optimizer.param_groups[0].setdefault("amsgrad", False)
+        optimizer.param_groups[0].setdefault("decoupled_weight_decay", False)
+        with pytest.raises(ValueError, match="Adam"):
+            adam.parts_of([optimizer], torch.ones(1))
 
 
 @pytest.mark.parametrize("frames, degree, bands", [(1, 2, 2), (2, 1, 2), (3, 0, 2), (1, 0, 0)])

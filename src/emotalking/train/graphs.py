@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from emotalking.ops import adam
 from emotalking.train.step import SLOTS, Inputs, Plan, Program, Stage, Steps
 
 
@@ -43,6 +44,7 @@ class GraphSteps(Steps):
         self._graphs: dict[Program, Captured] = {}
         self._vector = self._host = torch.empty(0)
         self._copied: list[torch.cuda.Event] = []
+        self._rates: Tensor | None = None
         self._step = 0
         # Held by a graph of its own, the graphs' memory stays when a densification throws all of them away.
         self._anchor = torch.cuda.CUDAGraph()
@@ -75,6 +77,13 @@ class GraphSteps(Steps):
             self._graphs.clear()
             self._known.clear()
         return terms, stage.subject_frame(plan.frame)
+
+    def update(self) -> None:
+        """See :class:`Steps`. A captured update reads its rates from the device, so that a schedule reaches it."""
+        if self._rates is None:
+            super().update()
+        else:
+            adam.update(adam.parts_of(list(self.stage.optimizers.values()), self._rates))
 
     def _replay(self, plan: Plan) -> dict[str, Tensor]:
         self._send(plan)
@@ -110,21 +119,12 @@ class GraphSteps(Steps):
             graph.capture_begin(pool=self._anchor.pool(), capture_error_mode="thread_local")
             inputs = Inputs(self._vector[:1].long(), self._vector[1 : 1 + count], pictures)
             terms = self.stage.terms(plan.program, inputs)
-            with self._rates_on_device(self._vector[1 + count :]):
-                self.learn(terms)
+            self._rates = self._vector[1 + count :]
+            self.learn(terms)
             values = torch.stack([value.detach() for value in terms.values()])
             graph.capture_end()
         finally:
+            self._rates = None
             if gc_was_on:
                 gc.enable()
         return Captured(graph, tuple(terms), values, pictures)
-
-    @contextmanager
-    def _rates_on_device(self, rates: Tensor) -> Iterator[None]:
-        """Let the optimizers read their rates from ``rates``, so that a schedule reaches a captured update."""
-        before = [(group["lr"], group["capturable"]) for group in self._groups]
-        for group, rate in zip(self._groups, rates.unbind(), strict=True):
-            group["lr"], group["capturable"] = rate, True
-        yield
-        for group, (rate, capturable) in zip(self._groups, before, strict=True):
-            group["lr"], group["capturable"] = rate, capturable

@@ -147,9 +147,14 @@ class Steps:
         """Gradients and update."""
         torch.stack(list(terms.values())).sum().backward()
         self.stage.gather()
+        self.update()
+        for optimizer in self.stage.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+
+    def update(self) -> None:
+        """Change the parameters by their gradients."""
         for optimizer in self.stage.optimizers.values():
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
 
 
 @contextmanager

@@ -44,9 +44,10 @@ extern "C" __global__ void encode(Grid grid, int count, const float *points, con
     }
 }
 
-// d_table is added to; d_points is written. Either may be null.
+// d_table is added to; d_points is written. Either may be null. Of d_table there are several copies that blocks take in
+// turn, to be summed: thousands of points add to each of a small grid's numbers, and would wait for each other.
 extern "C" __global__ void encode_backward(Grid grid, int count, const float *points, const float *table,
-                                           const float *d_features, float *d_points, float *d_table) {
+                                           const float *d_features, float *d_points, float *d_table, int copies) {
     const int thread = blockIdx.x * blockDim.x + threadIdx.x, n = thread / LANES, lane = thread % LANES;
     const bool active = n < count && lane < LEVELS;
     const int point = min(n, count - 1), level = min(lane, LEVELS - 1), stride = grid.strides[level];
@@ -66,7 +67,7 @@ extern "C" __global__ void encode_backward(Grid grid, int count, const float *po
             d_u[b] += g * grid.scales[level] * ((c2 - c0) + fa * ((c3 - c1) - (c2 - c0)));
         }
         if (d_table) {
-            float *corner = d_table + index;
+            float *corner = d_table + (long long)(blockIdx.x % copies) * 3 * grid.entries + index;
             atomicAdd(corner, g * (1 - fa) * (1 - fb)), atomicAdd(corner + 1, g * fa * (1 - fb));
             atomicAdd(corner + stride, g * (1 - fa) * fb), atomicAdd(corner + stride + 1, g * fa * fb);
         }

@@ -11,6 +11,8 @@ from torch.autograd.function import once_differentiable
 from emotalking.ops.cuda.build import Launch, kernel
 
 _THREADS = 128
+_COPIED = 1 << 18
+"""Numbers in all copies of a table's gradient."""
 
 
 @cache
@@ -33,13 +35,13 @@ def _grid(
     return Grid(bound, offsets[-1], floats(*scales), ints(*strides), ints(*offsets[:-1]))
 
 
-def _launch(name: str, levels: int, points: Tensor, *arguments: Tensor | ctypes.Structure | None) -> None:
+def _launch(name: str, levels: int, points: Tensor, *arguments: Tensor | ctypes.Structure | int | None) -> None:
     """The kernel ``name`` over all points."""
     lanes = 1 << (levels - 1).bit_length()
     definitions = (f"LEVELS={levels}", f"LANES={lanes}")
     run: Launch = kernel("triplane.cu", name, definitions, points.device.index or 0)
-    grid, *tensors = arguments
-    run((-(-len(points) * lanes // _THREADS), 1, 1), _THREADS, grid, len(points), points, *tensors)
+    grid, *others = arguments
+    run((-(-len(points) * lanes // _THREADS), 1, 1), _THREADS, grid, len(points), points, *others)
 
 
 class _Encode(torch.autograd.Function):
@@ -56,9 +58,10 @@ class _Encode(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         points, table = ctx.saved_tensors
         d_points = torch.empty_like(points) if ctx.needs_input_grad[0] else None
-        d_table = torch.zeros_like(table) if ctx.needs_input_grad[1] else None
-        _launch("encode_backward", ctx.levels, points, ctx.grid, table, grad.contiguous(), d_points, d_table)
-        return d_points, d_table, None, None
+        copies = max(1, _COPIED // table.numel())
+        d_tables = table.new_zeros(copies, *table.shape) if ctx.needs_input_grad[1] else None
+        _launch("encode_backward", ctx.levels, points, ctx.grid, table, grad.contiguous(), d_points, d_tables, copies)
+        return d_points, None if d_tables is None else d_tables.sum(0), None, None
 
 
 def encode(

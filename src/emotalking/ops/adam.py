@@ -1,0 +1,86 @@
+"""One step of Adam or AdamW (Kingma and Ba 2015; Loshchilov and Hutter 2019) whose learning rates lie on the device.
+
+The optimizers stay PyTorch's, with their state and their checkpoints. This is their update for captured steps:
+PyTorch's own takes two launches a group, each of too few threads.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from emotalking.ops.choice import chosen_backend
+
+
+@dataclass(frozen=True)
+class Part:
+    """One parameter and what Adam remembers of it."""
+
+    value: Tensor
+    grad: Tensor
+    mean: Tensor
+    """Running mean of the gradient."""
+    square: Tensor
+    """Running mean of its square."""
+    steps: Float[Tensor, ""]
+    """Taken so far."""
+    rate: Float[Tensor, ""]
+    beta1: float
+    beta2: float
+    eps: float
+    decay: float | int
+    """Of the value itself, decoupled from the gradient."""
+
+
+def parts_of(optimizers: list[Optimizer], rates: Float[Tensor, "G"]) -> list[Part]:
+    """All parameters that have a gradient.
+
+    Args:
+        optimizers: Adam or AdamW in their plain forms; each parameter has been updated before.
+        rates: learning rate of every group, optimizer by optimizer.
+
+    Raises:
+        ValueError: an optimizer is neither, or has options beyond rates, betas, eps and decoupled decay.
+    """
+    found, group_rates = [], iter(rates.unbind())
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            rate, decay = next(group_rates), group["weight_decay"]
+            plain = not (group["amsgrad"] or group["maximize"]) and (group["decoupled_weight_decay"] or not decay)
+            if not isinstance(optimizer, Adam) or not plain:
+                raise ValueError("optimizers: expected plain Adam, or AdamW")
+            for value in group["params"]:
+                if value.grad is not None:
+                    state = optimizer.state[value]
+                    mean, square, steps = state["exp_avg"], state["exp_avg_sq"], state["step"]
+                    beta1, beta2 = group["betas"]
+                    found.append(Part(value, value.grad, mean, square, steps, rate, beta1, beta2, group["eps"], decay))
+    return found
+
+
+@torch.no_grad()
+def update(parts: list[Part], *, backend: str = "auto") -> None:
+    """Change values, means, squares and steps in place.
+
+    Args:
+        backend: ``reference`` (any device and float type), ``cuda`` (our kernel: float32, contiguous), or ``auto`` as
+            `ops.choice` says.
+    """
+    if not parts:
+        return
+    if chosen_backend(backend, parts[0].value) == "cuda":
+        from emotalking.ops.cuda import adam as cuda
+
+        cuda.update(parts)
+        return
+    for part in parts:
+        part.steps.add_(1)
+        part.mean.lerp_(part.grad, 1 - part.beta1)
+        part.square.mul_(part.beta2).addcmul_(part.grad, part.grad, value=1 - part.beta2)
+        steps = part.steps.double()
+        size = (part.rate / (1 - part.beta1**steps)).to(part.rate.dtype)
+        root = (1 - part.beta2**steps).sqrt().to(part.square.dtype)
+        part.value.mul_(1 - part.rate * part.decay)
+        part.value.sub_(size * part.mean / (part.square.sqrt() / root + part.eps))
