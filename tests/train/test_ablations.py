@@ -94,12 +94,14 @@ def test_emotion_compares_normals_that_moved_with_the_face(actor_subject: Subjec
     assert "normal" not in EmotionStage(plain, run.emotion_generator(plain.data)).losses(0)[0]
 
 
-def test_attention_reaches_its_networks_and_no_geometry(actor_subject: Subject) -> None:
+def test_attention_reaches_its_networks_and_not_the_picture(actor_subject: Subject) -> None:
+    """Where the tri-planes are read may change, as upstream; how the Gaussians cover the screen teaches nothing."""
     stage = FaceStage(context(actor_subject, ["face.losses.attention=1.0"]))
     stage.branch.zero_grad()
     stage.losses(5)[0]["attention"].backward()
     touched = {name.split(".")[1] for name, p in stage.branch.named_parameters() if p.grad is not None and p.grad.any()}
-    assert touched <= {"expression_attention", "audio_attention", "encoder"} and "expression_attention" in touched
+    networks = {"expression_attention", "audio_attention", "encoder"}
+    assert "expression_attention" in touched and touched <= networks | {"means"}
 
 
 def test_mouth_sees_frames_that_show_it_and_black_at_the_end(actor_subject: Subject) -> None:

@@ -26,6 +26,8 @@ class Deformed:
     opacities: Float[Tensor, "B N"]
     offsets: dict[str, Tensor]
     """Raw offsets by name (`d_means`, `d_quats`, `d_scales`), for the motion regulariser."""
+    attention: tuple[Float[Tensor, "N A"], Float[Tensor, "N 6"]] | None = None
+    """Of a face: how much each point attends to each entry of the audio code and to each action unit."""
 
 
 class Gaussians(nn.Module):

@@ -75,7 +75,9 @@ class TalkingHead(nn.Module):
         """
         heard = aside(lambda: self.face.audio(audio_windows, speech), audio_windows.device)
         canonical = self.face.motion.canonical(self.face.gaussians.means) if canonical is None else canonical
-        return self.face.gaussians.deform(**self.face.motion(canonical, heard(), aus, va))
+        deformed = self.face.gaussians.deform(**self.face.motion(canonical, heard(), aus, va))
+        deformed.attention = canonical.audio_attention, canonical.expression_attention
+        return deformed
 
     def deform_emotional_face(
         self,

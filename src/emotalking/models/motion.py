@@ -119,12 +119,6 @@ class FaceMotion(nn.Module):
             emotion_attention=self.emotion_attention(features) if self.takes_emotion else None,
         )
 
-    def attention(self, means: Float[Tensor, "N 3"]) -> Float[Tensor, "N 2"]:
-        """L2 norms of the audio and of the action-unit attention of points: what the regularisers look at."""
-        features = self.encoder(means)
-        maps = (self.audio_attention(features), self.expression_attention(features))
-        return torch.stack([torch.linalg.vector_norm(part, dim=-1) for part in maps], -1)
-
     def forward(
         self,
         canonical: FaceCanonical,

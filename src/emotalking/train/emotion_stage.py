@@ -11,6 +11,7 @@ from emotalking.generator.protocol import EmotionGenerator
 from emotalking.losses.image import alike_in_boxes
 from emotalking.losses.motion import motion_size
 from emotalking.models.head import render_layer
+from emotalking.models.motion import FaceCanonical
 from emotalking.ops.cameras import crop_intrinsics
 from emotalking.subject.layouts import Label
 from emotalking.train.branch_stage import Context, ContextStage, backdrop, pasted
@@ -80,6 +81,8 @@ class EmotionStage(ContextStage):
         self._schedule = FactorSchedule(self.optimizers["networks"])
         boxes = face_boxes(context.data.points, context.data.size)
         self._boxes = alike(boxes, context.data.size) if self.own_kernels else boxes
+        self._canonical: FaceCanonical | None = None
+        """Of the frozen face, once its weights are loaded."""
         self._Ks = crop_intrinsics(context.data.K, context.data.K.new_tensor([box[:2] for box in self._boxes]))
 
     def plan(self, iteration: int) -> Plan:
@@ -111,7 +114,9 @@ class EmotionStage(ContextStage):
         data, head, weights = self.context.data, self.context.head, self.settings.losses
         conditions, wanted, colour = data.conditions.at(inputs.frame), inputs.pictures, inputs.numbers[:3]
         with torch.no_grad():
-            face = head.deform_face(conditions.audio, conditions.aus)
+            if self._canonical is None:
+                self._canonical = head.face.motion.canonical(head.face.gaussians.means)
+            face = head.deform_face(conditions.audio, conditions.aus, self._canonical)
         emotional = head.add_emotion(face, wanted["va"])
         view, size = conditions.viewmats, program.size or data.size
         extra = normal_channels(head.face.gaussians, emotional, view) if program.normals else None

@@ -1,13 +1,13 @@
 """What is splatted beside the colours: normals and attention maps, and the loss terms of normals."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from emotalking.configs.train import LossConfig
 from emotalking.losses.normals import normal_cosine, normal_l1, total_variation
 from emotalking.models.gaussians import Deformed, Gaussians
-from emotalking.models.head import Branch, Layer
-from emotalking.models.motion import FaceMotion
+from emotalking.models.head import Layer
 from emotalking.ops.normals import camera_normals, normals_from_render
 
 
@@ -36,9 +36,11 @@ def normal_terms(layer: Layer, wanted: Float[Tensor, "B H W 3"], weights: LossCo
     return terms
 
 
-def attention_channels(face: Branch[FaceMotion]) -> Float[Tensor, "1 N 2"]:
-    """Strength of the audio and of the action-unit attention of each Gaussian (paper-spec 4.3).
+def attention_channels(face: Deformed) -> Float[Tensor, "1 N 2"]:
+    """Strength (L2 norm) of the audio and of the action-unit attention of each Gaussian (paper-spec 4.3).
 
-    Splatted as held channels, their gradient flows to the attention networks and their tri-plane alone.
+    Splatted as held channels, their gradient flows to the attention networks and to what these read, and not through
+    the picture to geometry and opacity.
     """
-    return face.motion.attention(face.gaussians.means.detach())[None]
+    assert face.attention is not None
+    return torch.stack([torch.linalg.vector_norm(part, dim=-1) for part in face.attention], -1)[None]

@@ -191,7 +191,7 @@ class FaceStage(BranchStage):
             view = self.context.data.conditions.viewmats[rows_of(inputs.frame)]
             channels.append(normal_channels(self.branch.gaussians, deformed, view))
         if program.moving and self.settings.losses.attention:
-            channels.append(attention_channels(self.context.head.face))
+            channels.append(attention_channels(deformed))
             held = 2
         return (torch.cat(channels, -1) if channels else None), held
 
