@@ -63,7 +63,7 @@ def densify_and_prune(
 
     Args:
         extent: scene extent in world units.
-        generator: CPU generator of the split positions.
+        generator: CPU generator that seeds the split positions.
 
     Returns:
         A cleared state of the new size that counts what was added and removed. At least one Gaussian always survives.
@@ -99,6 +99,8 @@ def _grow(
     extent: float,
     generator: torch.Generator,
 ) -> None:
+    # One draw, however many Gaussians split: runs that differ in these still see the same frames after it.
+    splits = torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
     gradient = state.gradient / state.seen.clamp_min(1.0)
     hot = gradient >= config.grad_threshold
     room = config.max_gaussians - gaussians.count
@@ -115,7 +117,7 @@ def _grow(
     scales, quats = gaussians.scales[split], gaussians.raw_quats[split]
     resize(gaussians, optimizer, source, fresh)
     halves = slice(source.numel() - 2 * split.numel(), source.numel())
-    noise = torch.randn(2 * split.numel(), 3, generator=generator).to(scales.device)
+    noise = torch.randn(2 * split.numel(), 3, generator=splits).to(scales.device)
     rotation = to_matrix(quats.repeat(2, 1))
     gaussians.means[halves] += (rotation @ (noise * scales.repeat(2, 1))[..., None]).squeeze(-1)
     gaussians.raw_scales[halves] = _inverse_softplus(scales.repeat(2, 1) / SPLIT_SHRINK)
