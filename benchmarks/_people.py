@@ -1,9 +1,11 @@
 """Many synthetic people with known emotions, lips and landmarks, as small FFHQ squares in one file.
 
-python benchmarks/_people.py FILE [--people 400] [--each 40] [--size 64] [--seed 1]
+python benchmarks/_people.py FILE [--people 600] [--each 25] [--size 64] [--seed 1]
 
 Identities are random styles of the actor; valence and arousal are uniform over [-1, 1]^2 and independent of what the
-mouth says, so that nothing but the face itself tells them.
+mouth says, so that nothing but the face itself tells them. In half of the pictures the lips do not take part: they show
+another emotion, drawn anew, as those of somebody who is saying something may. So who learns to read these faces reads
+brows, lids and cheeks too, and is on known ground where lips stay and the rest of the face changes.
 """
 
 import argparse
@@ -17,6 +19,7 @@ from jaxtyping import Float32, Int64, UInt8
 
 from emotalking.actor import Actor, ActorState, ActorStyle, Viseme, head_viewmat
 from emotalking.actor.actor import project
+from emotalking.actor.emotion import emotional_aus
 from emotalking.generator.ffhq import FaceSquares, align
 from emotalking.progress import track
 
@@ -24,6 +27,9 @@ FRAME = 1.3
 """Pixels a side of the rendered frame in sides of the square: the actor's square is about .79 of his frame."""
 QUALITY = 92
 """Of the stored pictures (WebP)."""
+LIP_AUS = ("AU12", "AU15", "AU17", "AU20", "AU23")
+FREE_LIPS = 0.5
+"""Share of the pictures whose lips show another emotion than the face."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,11 @@ def random_state(rng: np.random.Generator) -> ActorState:
     closed = rng.random() < 0.4
     aus = {name: float(max(0.0, rng.normal(0.0, 0.6))) for name in ("AU01", "AU02", "AU04", "AU05", "AU06", "AU07")}
     aus["AU45"] = float(rng.uniform(0.5, 2.0)) if rng.random() < 0.08 else 0.0
+    valence, arousal, *other = (float(part) for part in rng.uniform(-1, 1, 4))
+    free = rng.random() < FREE_LIPS
+    if free:
+        own, shown = emotional_aus(valence, arousal), emotional_aus(*other)
+        aus |= {name: shown[name] - own[name] for name in LIP_AUS}
     return ActorState(
         viewmat=head_viewmat(yaw, pitch, rng.uniform(-0.05, 0.05)),
         aus=aus,
@@ -98,9 +109,10 @@ def random_state(rng: np.random.Generator) -> ActorState:
             pucker=float(max(0.0, rng.uniform(-0.6, 0.8))),
             press=float(rng.uniform(0.0, 1.0)) if closed else 0.0,
         ),
-        valence=float(rng.uniform(-1, 1)),
-        arousal=float(rng.uniform(-1, 1)),
+        valence=valence,
+        arousal=arousal,
         gaze=(float(-0.9 * yaw), float(-0.9 * pitch)),
+        emotional_jaw=not free,
     )
 
 
@@ -137,8 +149,8 @@ def write(path: Path, people: int, each: int, size: int, seed: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--people", type=int, default=400)
-    parser.add_argument("--each", type=int, default=40)
+    parser.add_argument("--people", type=int, default=600)
+    parser.add_argument("--each", type=int, default=25)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

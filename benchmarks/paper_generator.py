@@ -3,9 +3,10 @@
 python benchmarks/_people.py PEOPLE.npz
 python benchmarks/paper_generator.py PEOPLE.npz FOLDER [--device cuda] [--phases critics,adversarial,...] [--name NAME]
 
-Phases: critics and, from other people and another seed, judges; a StyleGAN2; an encoder; EmoExtract with EmoStyle's
-losses; lip encoder, LipExtract and StyleGAN2 with the paper's five; figures on people whom no network has seen, by the
-judges. What a phase makes lies in FOLDER, from where later phases take it, so that a run can be cut in pieces.
+Phases: critics and, from other people and another seed, judges; a StyleGAN2 together with its encoder; EmoExtract with
+EmoStyle's losses; lip encoder, LipExtract and StyleGAN2 with the paper's five; figures on people whom no network has
+seen, by the judges. What a phase makes lies in FOLDER, from where later phases take it, so that a run can be cut in
+pieces.
 """
 
 import argparse
@@ -30,16 +31,16 @@ from emotalking.configs.faces import AdversarialConfig, EditConfig
 from emotalking.experts.stylegan2 import StyleGAN2, StyleGAN2Size, to_images
 from emotalking.faces.critics import LIPS, FoundPoints
 from emotalking.faces.edit_training import EmotionTask, LipTask, Sources
-from emotalking.faces.gan import AdversarialTask
-from emotalking.faces.inversion import EncoderTask
+from emotalking.faces.gan import AdversarialTask, Inversion
 from emotalking.faces.lip_aligned import LipAligned
-from emotalking.faces.loop import Task, clear, run
+from emotalking.faces.loop import clear, run
 from emotalking.faces.losses import lip_rectangles
-from emotalking.faces.small import CriticsTask, SmallCritics, SmallEncoder
+from emotalking.faces.small import CriticsTask, SmallCritics, SmallEncoder, VariedCritics
+from emotalking.faces.steps import Task
 
-SECONDS = {"critics": 18, "judges": 14, "adversarial": 75, "encoder": 30, "emotion": 35, "lips": 35}
+SECONDS = {"critics": 20, "judges": 15, "adversarial": 160, "emotion": 35, "lips": 45}
 """At most, by phase."""
-STEPS = {"critics": 300, "judges": 250, "adversarial": 100_000, "encoder": 3000, "emotion": 3000, "lips": 3000}
+STEPS = {"critics": 1500, "judges": 1200, "adversarial": 100_000, "emotion": 4000, "lips": 4000}
 WIDTHS = (512, 256, 256)
 UNSEEN = 0.1
 """Share of the people whom nothing learns from."""
@@ -70,7 +71,8 @@ class Study:
         """One phase."""
         began = time.monotonic()
         steps = min(STEPS[phase], self.options.steps or STEPS[phase])
-        rows = run(task, steps, self.folder, seed=seed, seconds=self.options.limits.get(phase, SECONDS[phase]))
+        seconds = self.options.limits.get(phase, SECONDS[phase])
+        rows = run(task, steps, self.folder, seed=seed, seconds=seconds, checkpoint_every=steps)
         clear([task.name], self.folder)
         self.seconds[phase] = round(time.monotonic() - began, 1)
         self.steps[phase] = rows[-1]["iteration"] if rows else 0
@@ -97,6 +99,10 @@ class Study:
     def critics(self, name: str) -> SmallCritics:
         """Critics of the first half of the seen people, or judges of the second."""
         return self.take(name, self.new_critics(name))
+
+    def varied(self) -> VariedCritics:
+        """Critics as losses ask them."""
+        return VariedCritics(self.critics("critics"))
 
     def generator(self) -> StyleGAN2:
         return self.take("generator", StyleGAN2(self.size))
@@ -152,41 +158,28 @@ def correlation(a: Tensor, b: Tensor) -> float:
 
 
 def learn_adversarial(study: Study) -> None:
-    """StyleGAN2 on the seen people."""
+    """StyleGAN2 and its encoder on the seen people."""
     with torch.random.fork_rng():
         torch.manual_seed(2)
         network = StyleGAN2(study.size).to(study.device)
-        config = AdversarialConfig(batch=study.options.batch, r1=0.3)
-        task = AdversarialTask(network, study.images[~study.unseen], config)
+        encoder = SmallEncoder(study.size, study.options.encoder).to(study.device)
+        inversion = Inversion(encoder, study.varied(), study.ibug68[~study.unseen])
+        config = AdversarialConfig(batch=study.options.batch, r1=0.5)
+        task = AdversarialTask(network, study.images[~study.unseen], config, inversion)
     study.learn(task, "adversarial", 2)
     study.keep("generator", task.average)
+    study.keep("encoder", task.average_encoder)
     with torch.no_grad():
         z = torch.randn(64, study.size.style_dim, generator=torch.Generator().manual_seed(0)).to(study.device)
         drawn = to_images(task.average(z, psi=0.8))
     picture(study.folder / "drawn.png", drawn.view(8, 8, *drawn.shape[1:]))
-
-
-def learn_encoder(study: Study) -> None:
-    """Inversion; the synthesis is tuned along, as in pivotal tuning."""
-    network, critics = study.generator(), study.critics("critics")
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        encoder = SmallEncoder(study.size, study.options.encoder).to(study.device)
-    images = study.images[~study.unseen]
-
-    def identity(faces: Tensor) -> Tensor:
-        return critics.identity(faces, faces.new_zeros(len(faces), 68, 2))
-
-    task = EncoderTask(
-        encoder, network, images, batch=min(32, study.options.batch), tune_generator=1e-3, identity=identity
-    )
-    study.learn(task, "encoder", 3)
-    study.keep("encoder", encoder)
-    study.keep("generator", network)
-    shown = images[:: max(1, len(images) // 16)][:16].float() / 255
-    with torch.no_grad():
-        back = to_images(network.synthesis(encoder.eval()(shown)))
-    picture(study.folder / "inverted.png", torch.stack([shown[:8], back[:8], shown[8:16], back[8:16]]))
+    rows = []
+    for images in (study.images[~study.unseen], study.images[study.unseen]):
+        shown = images[:: max(1, len(images) // 16)][:16].float() / 255
+        with torch.no_grad():
+            back = to_images(task.average.synthesis(task.average_encoder.eval()(shown)))
+        rows += [shown[:8], back[:8], shown[8:16], back[8:16]]
+    picture(study.folder / "inverted.png", torch.stack(rows))
 
 
 def edit_config(study: Study) -> EditConfig:
@@ -200,7 +193,7 @@ def learn_emotion(study: Study) -> None:
         torch.manual_seed(4)
         network = LipAligned(study.size, WIDTHS).to(study.device)
     network.generator = study.generator()
-    task = EmotionTask(network, study.critics("critics"), study.sources(~study.unseen), edit_config(study))
+    task = EmotionTask(network, study.varied(), study.sources(~study.unseen), edit_config(study))
     study.learn(task, "emotion", 4)
     study.keep("emotion", network.emotion)
 
@@ -212,7 +205,7 @@ def learn_lips(study: Study) -> None:
         network = LipAligned(study.size, WIDTHS).to(study.device)
     network.generator = study.generator()
     study.take("emotion", network.emotion)
-    task = LipTask(network, study.critics("critics"), study.sources(~study.unseen), edit_config(study))
+    task = LipTask(network, study.varied(), study.sources(~study.unseen), edit_config(study))
     study.learn(task, "lips", 5)
     study.keep("lip_aligned", network)
 
@@ -306,7 +299,6 @@ def picture(path: Path, rows: Tensor) -> None:
 PHASES = {
     "critics": learn_critics,
     "adversarial": learn_adversarial,
-    "encoder": learn_encoder,
     "emotion": learn_emotion,
     "lips": learn_lips,
 }
@@ -329,7 +321,6 @@ def main() -> None:
     options = parser.parse_args()
     pairs = [pair.split("=") for pair in options.limits.split(",") if pair]
     options.limits = {name: float(seconds) for name, seconds in pairs}
-    torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     study = Study(options)
     results: dict[str, Any] = {}

@@ -47,8 +47,8 @@ def test_lip_rectangle_holds_the_lips_with_room() -> None:
     assert (columns[0], columns[-1], rows[0], rows[-1]) == (24, 75, 59, 80)
     source, made = torch.zeros(1, 100, 100, 3), torch.ones(1, 100, 100, 3)
     made[0][inside] = 0.25
-    assert losses.lip_pixel_loss(source, made, inside[None]) == pytest.approx(0.25)
-    assert losses.lip_pixel_loss(source, made, torch.zeros_like(inside)[None]) == 0
+    assert losses.inside_loss(source, made, inside[None]) == pytest.approx(0.25)
+    assert losses.inside_loss(source, made, torch.zeros_like(inside)[None]) == 0
 
 
 def test_outside_of_the_face_is_outside_of_chin_and_brows() -> None:

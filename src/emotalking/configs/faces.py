@@ -53,10 +53,30 @@ class EditConfig:
     """Adam's rate for StyleGAN2 where it is tuned. Assumption: as above."""
     va_limit: float = 1.0
     """Valence and arousal are drawn from [-limit, limit]^2 (EmoStyle; .7 in its personal runs)."""
-    same_share: float = 0.2
-    """Share of a batch whose commanded emotion is the source's own (EmoStyle: two of ten steps)."""
+    same_every: int = 5
+    """Every so many steps the commanded emotion is the source's own (EmoStyle: two of ten)."""
     emotion: EmotionWeights = EmotionWeights()
     lips: LipWeights = LipWeights()
+
+
+@dataclass(frozen=True)
+class InversionWeights:
+    """How alike inversions have to be, beside one discriminator's opinion. Own choice, for small generators."""
+
+    recorded: float = 10.0
+    """MS-SSIM and L1."""
+    lips: float = 10.0
+    """L1 in a rectangle around the lips."""
+    eyes: float = 5.0
+    """L1 in a rectangle around the eyes."""
+    maps: float = 0.2
+    """Squared differences of landmark maps, summed over pixels."""
+    emotion: float = 1.0
+    """Squared difference of valence and arousal."""
+    identity: float = 0.5
+    """Squared distance of embeddings."""
+    spread: float = 0.02
+    """How much the layers' styles differ."""
 
 
 @dataclass(frozen=True)
@@ -76,3 +96,8 @@ class AdversarialConfig:
     """Share of pictures drawn with two styles, one from a random layer on."""
     average_kimg: float = 10.0
     """Half-life of the weights' running mean, thousands of pictures."""
+    half: bool = False
+    """Convolutions in bfloat16, but for the gradient penalty."""
+    encoder_rate: float = 1e-3
+    """Adam's for an encoder that learns along."""
+    inversion: InversionWeights = InversionWeights()

@@ -277,9 +277,13 @@ class StyleGAN2(nn.Module):
         return self.synthesis(self.mapping.truncate(self.mapping(z), psi), noise)
 
 
-def to_images(pictures: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B H W 3"]:
-    """What the generator draws, as RGB in [0, 1]; no gradient beyond the bounds."""
-    return ((pictures + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1)
+def to_images(pictures: Float[Tensor, "B 3 H W"], *, bounded: bool = True) -> Float[Tensor, "B H W 3"]:
+    """What the generator draws, as RGB in [0, 1]; no gradient beyond the bounds.
+
+    Not ``bounded``: as drawn, for losses that are to bring a young generator back between them.
+    """
+    images = ((pictures + 1) / 2).permute(0, 2, 3, 1)
+    return images.clamp(0, 1) if bounded else images
 
 
 def from_images(images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B 3 H W"]:

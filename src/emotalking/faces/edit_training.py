@@ -15,6 +15,7 @@ from emotalking.configs.faces import EditConfig
 from emotalking.faces import losses
 from emotalking.faces.critics import FaceCritics, FoundPoints
 from emotalking.faces.lip_aligned import LipAligned
+from emotalking.faces.steps import adam
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,6 @@ class Sources:
 
     def pick(self, rows: Tensor) -> tuple[Float[Tensor, "B S S 3"], Float[Tensor, "B 68 2"], Float[Tensor, "B L D"]]:
         """Some of them, colours in [0, 1]."""
-        rows = rows.to(self.faces.device)
         return self.faces[rows].float() / 255, self.ibug68[rows], self.styles[rows]
 
 
@@ -49,23 +49,23 @@ class _EditTask:
         self.network, self.critics, self.sources, self.config = network, critics, sources, config
         network.requires_grad_(False)
 
-    def _batch(self, draws: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Faces, landmarks, styles, commanded valence and arousal, and where that is the source's own."""
-        count, limit = self.config.batch, self.config.va_limit
-        rows = torch.randint(len(self.sources), (count,), generator=draws)
-        faces, ibug68, styles = self.sources.pick(rows)
-        va = ((torch.rand(count, 2, generator=draws) * 2 - 1) * limit).to(faces.device)
-        same = (torch.rand(count, generator=draws) < self.config.same_share).to(faces.device)
-        with torch.no_grad():
-            own = self.critics.emotion(faces, ibug68).clamp(-1, 1)
-        return faces, ibug68, styles, torch.where(same[:, None], own, va), same
+    def kind(self, number: int) -> str:
+        """See :class:`emotalking.faces.steps.Task`: whether the commanded emotion is the source's own."""
+        return "same" if number % self.config.same_every == 0 else "other"
+
+    def _batch(self, kind: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Faces, landmarks, styles, commanded valence and arousal."""
+        count, device = self.config.batch, self.sources.faces.device
+        faces, ibug68, styles = self.sources.pick(torch.randint(len(self.sources), (count,), device=device))
+        va = (torch.rand(count, 2, device=device) * 2 - 1) * self.config.va_limit
+        if kind == "same":
+            with torch.no_grad():
+                va = self.critics.emotion(faces, ibug68).clamp(-1, 1)
+        return faces, ibug68, styles, va
 
 
 class EmotionTask(_EditTask):
-    """EmoExtract (EmoStyle): valence and arousal reach what is commanded, identity and background stay.
-
-    Deviation: a share of every batch commands the source's own emotion, where EmoStyle gives it two of ten steps.
-    """
+    """EmoExtract (EmoStyle): valence and arousal reach what is commanded, identity and background stay."""
 
     name = "emotion"
 
@@ -76,13 +76,11 @@ class EmotionTask(_EditTask):
         super().__init__(network, critics, sources, config or EditConfig())
         network.emotion.requires_grad_(True)
         self.modules: dict[str, nn.Module] = {"emotion": network.emotion}
-        self.optimizers: dict[str, Optimizer] = {
-            "emotion": torch.optim.Adam(network.emotion.parameters(), self.config.mapping_rate)
-        }
+        self.optimizers: dict[str, Optimizer] = {"emotion": adam(network.emotion, self.config.mapping_rate)}
 
-    def step(self, number: int, draws: torch.Generator) -> dict[str, Tensor]:
-        """See :class:`emotalking.faces.loop.Task`."""
-        faces, ibug68, styles, va, same = self._batch(draws)
+    def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
+        """See :class:`emotalking.faces.steps.Task`."""
+        faces, ibug68, styles, va = self._batch(kind)
         edited = self.network.move(styles, va)
         with torch.no_grad():
             source_points, identity = self.critics.points(faces, ibug68), self.critics.identity(faces, ibug68)
@@ -95,9 +93,9 @@ class EmotionTask(_EditTask):
             "landmark": losses.still_landmark_loss(source_points, self.critics.points(made, ibug68)),
             "size": losses.modification_size(edited.d_emotion),
         }
-        if bool(same.any()):
-            terms["reconstruction"] = losses.reconstruction_loss(faces[same], made[same])
-            terms["latent"] = edited.d_emotion[same].abs().mean()
+        if kind == "same":
+            terms["reconstruction"] = losses.reconstruction_loss(faces, made)
+            terms["latent"] = edited.d_emotion.abs().mean()
         return _learn(self.optimizers, terms, self.config.emotion)
 
 
@@ -122,17 +120,15 @@ class LipTask(_EditTask):
         super().__init__(network, critics, sources, config or EditConfig())
         learnt = nn.ModuleList([network.lip_encoder, network.lip_extract]).requires_grad_(True)
         self.modules: dict[str, nn.Module] = {"lips": learnt}
-        self.optimizers: dict[str, Optimizer] = {
-            "lips": torch.optim.Adam(learnt.parameters(), self.config.mapping_rate)
-        }
+        self.optimizers: dict[str, Optimizer] = {"lips": adam(learnt, self.config.mapping_rate)}
         if tune_generator:
             drawn = network.generator.synthesis.requires_grad_(True)
             self.modules["synthesis"] = drawn
-            self.optimizers["synthesis"] = torch.optim.Adam(drawn.parameters(), self.config.generator_rate)
+            self.optimizers["synthesis"] = adam(drawn, self.config.generator_rate)
 
-    def step(self, number: int, draws: torch.Generator) -> dict[str, Tensor]:
-        """See :class:`emotalking.faces.loop.Task`."""
-        faces, ibug68, styles, va, _ = self._batch(draws)
+    def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
+        """See :class:`emotalking.faces.steps.Task`."""
+        faces, ibug68, styles, va = self._batch(kind)
         with torch.no_grad():
             source: FoundPoints = self.critics.points(faces, ibug68)
             identity = self.critics.identity(faces, ibug68)
@@ -142,7 +138,7 @@ class LipTask(_EditTask):
         rectangle = losses.lip_rectangles(ibug68, faces.shape[1])
         terms = {
             "landmark": losses.lip_landmark_loss(source, self.critics.points(made, ibug68)),
-            "pixel": losses.lip_pixel_loss(faces, made, rectangle),
+            "pixel": losses.inside_loss(faces, made, rectangle),
             "size": losses.modification_size(edited.d_lip),
             "emotion": losses.emotion_loss(self.critics.emotion(made, ibug68), va),
             "identity": losses.identity_loss(identity, self.critics.identity(made, ibug68)),

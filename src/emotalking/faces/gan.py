@@ -1,7 +1,14 @@
-"""Adversarial training of a small StyleGAN2 (Karras et al. 2020, arXiv 1912.04958, section 3 and appendix B)."""
+"""Adversarial training of a small StyleGAN2 (Karras et al. 2020, arXiv 1912.04958, section 3 and appendix B).
+
+With an encoder, which learns along, as in VAE-GAN (Larsen et al. 2016, arXiv 1512.09300): what it reads must draw the
+recorded face again, and must not be told from it. So a small generator can draw and invert within minutes.
+"""
 
 import copy
 import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,89 +17,157 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from emotalking.configs.faces import AdversarialConfig
-from emotalking.experts.stylegan2 import StyleGAN2, StyleGAN2Judge, from_images
+from emotalking.experts.stylegan2 import StyleGAN2, StyleGAN2Judge, from_images, to_images
+from emotalking.faces.critics import FaceCritics
+from emotalking.faces.inversion import likeness
+from emotalking.faces.steps import adam
 
 PATH_DECAY = 0.01
 """Of the running mean of path lengths."""
 
 
+@dataclass(frozen=True)
+class Inversion:
+    """What is needed to learn an encoder along."""
+
+    encoder: nn.Module
+    """A ``StyleEncoder``."""
+    critics: FaceCritics
+    ibug68: Float[Tensor, "N 68 2"]
+    """Landmarks of the pictures, -1 to 1."""
+
+
 class AdversarialTask:
     """Generator against discriminator: non-saturating logistic losses, R1 and path lengths now and then.
 
-    ``average`` is the generator to use: the running mean of the weights.
+    ``average`` is the generator to use, and ``average_encoder`` its encoder: running means of the weights.
+
+    With an encoder a quarter of the drawn pictures come from random styles, half are inversions, and a quarter are
+    crossings of two inversions, so that the space between recorded faces, where edits lead, is drawn well too.
+    Deviation: discriminator and generator learn from the same drawn pictures instead of drawing twice.
     """
 
     name = "adversarial"
 
     def __init__(
-        self, network: StyleGAN2, images: UInt8[Tensor, "N S S 3"], config: AdversarialConfig | None = None
+        self,
+        network: StyleGAN2,
+        images: UInt8[Tensor, "N S S 3"],
+        config: AdversarialConfig | None = None,
+        inversion: Inversion | None = None,
     ) -> None:
         """Train ``network`` to draw like ``images``, on the device of both."""
         self.config = config or AdversarialConfig()
-        self.network, self._images = network, images
+        self.network, self._images, self._inversion = network, images, inversion
         self.judge = StyleGAN2Judge(network.size).to(images.device)
         self.average = copy.deepcopy(network).requires_grad_(False)
         self.state = _PathLength().to(images.device)
         self.modules: dict[str, nn.Module] = {
             "network": network, "judge": self.judge, "average": self.average, "state": self.state
         }  # fmt: skip
+        self._followed: list[tuple[nn.Module, nn.Module]] = [(self.average, network)]
         every = {"network": self.config.path_every if self.config.path else 0, "judge": self.config.r1_every}
         self.optimizers: dict[str, Optimizer] = {
-            "network": _adam(network, self.config.rate, every["network"]),
-            "judge": _adam(self.judge, self.config.rate, every["judge"]),
+            "network": _lazy_adam(network, self.config.rate, every["network"]),
+            "judge": _lazy_adam(self.judge, self.config.rate, every["judge"]),
         }
+        if inversion is not None:
+            self.average_encoder = copy.deepcopy(inversion.encoder).requires_grad_(False)
+            self.modules |= {"encoder": inversion.encoder, "average_encoder": self.average_encoder}
+            self._followed.append((self.average_encoder, inversion.encoder))
+            self.optimizers["encoder"] = adam(inversion.encoder, self.config.encoder_rate, (0.9, 0.99))
 
-    def step(self, number: int, draws: torch.Generator) -> dict[str, Tensor]:
-        """Discriminator, generator, running mean."""
-        rows = torch.randint(len(self._images), (self.config.batch,), generator=draws)
-        real = from_images(self._images[rows.to(self._images.device)].float() / 255)
-        terms = self._judge_step(real, draws, number)
-        terms |= self._network_step(draws, number)
-        half_life = min(self.config.average_kimg, 0.05 * (number + 1) * self.config.batch / 1000)
-        keep = 0.5 ** (self.config.batch / (half_life * 1000))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - keep)
-            for mean, new in zip(self.average.buffers(), self.network.buffers(), strict=True):
-                mean.copy_(new)
-        return terms
+    def kind(self, number: int) -> str:
+        """See :class:`emotalking.faces.steps.Task`: which regularisers come."""
+        r1 = number % self.config.r1_every == 0
+        path = bool(self.config.path) and number % self.config.path_every == 0
+        return "+".join(["plain"] + ["r1"] * r1 + ["path"] * path)
 
-    def _judge_step(self, real: Tensor, draws: torch.Generator, number: int) -> dict[str, Tensor]:
-        with torch.no_grad():
-            fake = self.network.synthesis(self._styles(draws), "random")
-        scores_fake, scores_real = self.judge(fake), self.judge(real)
-        loss = F.softplus(scores_fake).mean() + F.softplus(-scores_real).mean()
-        terms = {"judge": loss, "fooled": (scores_fake > 0).float().mean(), "trusted": (scores_real > 0).float().mean()}
-        if number % self.config.r1_every == 0:
-            real = real.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.judge(real).sum(), real, create_graph=True)
-            terms["r1"] = slope.square().sum((1, 2, 3)).mean()
-            loss = loss + self.config.r1 / 2 * self.config.r1_every * terms["r1"]
-        _update(self.optimizers["judge"], loss)
-        return terms
-
-    def _network_step(self, draws: torch.Generator, number: int) -> dict[str, Tensor]:
+    def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
+        """Discriminator, generator (and encoder), running means."""
+        rows = torch.randint(len(self._images), (self.config.batch,), device=self._images.device)
+        faces = self._images[rows].float() / 255
+        random = self._styles(self.config.batch if self._inversion is None else self.config.batch // 4)
+        if self._inversion is None:
+            styles, encoded = random, None
+        else:
+            encoded = self._inversion.encoder(faces[: self.config.batch // 2])
+            styles = torch.cat([encoded, _crossed(encoded)[: self.config.batch // 4], random])
+        with self._half():
+            drawn = self.network.synthesis(styles, "random")
+        terms = self._judge_step(from_images(faces), drawn.detach(), "r1" in kind)
         self.judge.requires_grad_(False)
-        loss = F.softplus(-self.judge(self.network.synthesis(self._styles(draws, track=True), "random"))).mean()
-        terms = {"generator": loss}
-        if self.config.path and number % self.config.path_every == 0:
-            styles = self._styles(draws)[: max(1, self.config.batch // 2)]
+        with self._half():
+            terms["generator"] = F.softplus(-self.judge(drawn)).mean()
+        loss = terms["generator"]
+        if self._inversion is not None and encoded is not None:
+            known = faces[: len(encoded)], to_images(drawn[: len(encoded)], bounded=False)
+            found = likeness(self._inversion.critics, *known, self._inversion.ibug68[rows[: len(encoded)]])
+            # Leaving one style for all layers costs: near W edits keep their meaning (e4e, section 4).
+            found["spread"] = (encoded - encoded.mean(1, keepdim=True)).square().mean()
+            loss = loss + sum(getattr(self.config.inversion, name) * term for name, term in found.items())
+            terms |= found
+        if "path" in kind:
+            styles = self._styles(max(1, self.config.batch // 2))
             terms["path"] = self.state.penalty(self.network.synthesis(styles, "random"), styles)
             loss = loss + self.config.path * self.config.path_every * terms["path"]
-        _update(self.optimizers["network"], loss)
+        _update([optimizer for name, optimizer in self.optimizers.items() if name != "judge"], loss)
         self.judge.requires_grad_(True)
+        self._follow(number)
         return terms
 
-    def _styles(self, draws: torch.Generator, *, track: bool = False) -> Float[Tensor, "B L D"]:
-        """Styles of a batch; some pictures change theirs at a random layer."""
-        size, batch = self.network.size, self.config.batch
-        z = torch.randn(2 * batch, size.style_dim, generator=draws).to(self._images.device)
-        first, second = self.network.mapping(z).split(batch)
-        if track:
-            self.network.mapping.track(first.detach())
-        layers = torch.randint(1, size.styles, (batch, 1), generator=draws)
-        mixed = torch.rand(batch, 1, generator=draws) < self.config.mixing
-        other = ((torch.arange(size.styles) >= layers) & mixed).to(self._images.device)
+    def _judge_step(
+        self, real: Float[Tensor, "B 3 R R"], drawn: Float[Tensor, "D 3 R R"], penalised: bool
+    ) -> dict[str, Tensor]:
+        with self._half(not penalised):
+            real = real.detach().requires_grad_(penalised)
+            scores_drawn, scores_real = self.judge(drawn), self.judge(real)
+        loss = F.softplus(scores_drawn).mean() + F.softplus(-scores_real).mean()
+        terms = {
+            "judge": loss, "fooled": (scores_drawn > 0).float().mean(), "trusted": (scores_real > 0).float().mean()
+        }  # fmt: skip
+        if penalised:
+            (slope,) = torch.autograd.grad(scores_real.sum(), real, create_graph=True)
+            terms["r1"] = slope.square().sum((1, 2, 3)).mean()
+            loss = loss + self.config.r1 / 2 * self.config.r1_every * terms["r1"]
+        _update([self.optimizers["judge"]], loss)
+        return terms
+
+    def _half(self, wanted: bool = True) -> AbstractContextManager[Any]:
+        if not (self.config.half and wanted):
+            return nullcontext()
+        return torch.autocast(self._images.device.type, torch.bfloat16, cache_enabled=False)
+
+    def _styles(self, count: int) -> Float[Tensor, "B L D"]:
+        """Styles of random pictures; some change theirs at a random layer."""
+        size, device = self.network.size, self._images.device
+        first, second = self.network.mapping(torch.randn(2 * count, size.style_dim, device=device)).split(count)
+        self.network.mapping.track(first.detach())
+        layers = torch.randint(1, size.styles, (count, 1), device=device)
+        mixed = torch.rand(count, 1, device=device) < self.config.mixing
+        other = (torch.arange(size.styles, device=device) >= layers) & mixed
         return torch.where(other[..., None], second[:, None], first[:, None])
+
+    @torch.no_grad()
+    def _follow(self, number: Float[Tensor, ""]) -> None:
+        """Running means, of a short half-life in the beginning."""
+        seen = (number + 1) * (self.config.batch / 1000)
+        half_life = (0.05 * seen).clamp_max(self.config.average_kimg)
+        step = 1 - 0.5 ** (self.config.batch / 1000 / half_life)
+        for mean, new in self._followed:
+            off = torch._foreach_sub(list(new.parameters()), list(mean.parameters()))
+            torch._foreach_mul_(off, step)
+            torch._foreach_add_(list(mean.parameters()), off)
+            for kept, now in zip(mean.buffers(), new.buffers(), strict=True):
+                kept.copy_(now)
+
+
+def _crossed(styles: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+    """From a random layer on, the styles of the neighbour."""
+    count, layers = styles.shape[:2]
+    first = torch.randint(1, layers, (count, 1), device=styles.device)
+    other = torch.arange(layers, device=styles.device) >= first
+    return torch.where(other[..., None], styles.roll(1, 0), styles)
 
 
 class _PathLength(nn.Module):
@@ -112,13 +187,15 @@ class _PathLength(nn.Module):
         return (lengths - self.mean).square().mean()
 
 
-def _adam(network: nn.Module, rate: float, every: int) -> Optimizer:
+def _lazy_adam(network: nn.Module, rate: float, every: int) -> Optimizer:
     """Adam whose memory fits a regulariser that comes every ``every`` steps only (appendix B)."""
     share = every / (every + 1) if every else 1.0
-    return torch.optim.Adam(network.parameters(), rate * share, betas=(0.0, 0.99**share), eps=1e-8)
+    return adam(network, rate * share, (0.0, 0.99**share))
 
 
-def _update(optimizer: Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
+def _update(optimizers: list[Optimizer], loss: Tensor) -> None:
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()

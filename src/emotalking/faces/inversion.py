@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from emotalking.experts.stylegan2 import StyleGAN2, to_images
+from emotalking.faces.critics import FaceCritics
 from emotalking.faces.lip_aligned import reduced
-from emotalking.faces.losses import reconstruction_loss
+from emotalking.faces.losses import emotion_loss, eye_rectangles, inside_loss, lip_rectangles, reconstruction_loss
+from emotalking.faces.steps import adam
 from emotalking.progress import track
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -75,72 +77,26 @@ def invert(
     return styles.detach()
 
 
-class EncoderTask:
-    """An encoder learns to invert: recorded faces by their pictures, drawn ones by their styles too.
+def likeness(
+    critics: FaceCritics, faces: Float[Tensor, "B S S 3"], made: Float[Tensor, "B S S 3"], ibug68: Tensor
+) -> dict[str, Tensor]:
+    """How far inversions are from the recorded faces, by terms.
 
-    For generators without a published encoder.
+    Colours and structure, colours of lips and eyes once more (small parts that carry most of what is edited and kept),
+    and what critics say of both: landmark maps, emotion, identity.
     """
-
-    name = "encoder"
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        network: StyleGAN2,
-        images: UInt8[Tensor, "N S S 3"],
-        *,
-        batch: int = 16,
-        rate: float = 1e-3,
-        tune_generator: float = 0.0,
-        identity: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        """Train ``encoder``; with ``tune_generator`` as Adam's rate the synthesis too (pivots that move along).
-
-        Args:
-            encoder: a ``StyleEncoder``.
-            network: the generator.
-            images: recorded faces of its size.
-            batch: recorded faces a step; as many are drawn.
-            rate: Adam's.
-            tune_generator: rate of the synthesis; 0 freezes it.
-            identity: embedding of faces, whose difference is added.
-        """
-        self._encoder, self._network, self._images, self._batch = encoder, network, images, batch
-        self._identity = identity
-        network.requires_grad_(False)
-        self.modules: dict[str, nn.Module] = {"encoder": encoder}
-        self.optimizers: dict[str, Optimizer] = {"encoder": torch.optim.Adam(encoder.parameters(), rate)}
-        if tune_generator:
-            self.modules["synthesis"] = network.synthesis.requires_grad_(True)
-            self.optimizers["synthesis"] = torch.optim.Adam(network.synthesis.parameters(), tune_generator)
-
-    def step(self, number: int, draws: torch.Generator) -> dict[str, Tensor]:
-        """See :class:`emotalking.faces.loop.Task`."""
-        device, size = self._images.device, self._network.size
-        rows = torch.randint(len(self._images), (self._batch,), generator=draws)
-        faces = self._images[rows.to(device)].float() / 255
-        with torch.no_grad():
-            w = self._network.mapping(torch.randn(self._batch, size.style_dim, generator=draws).to(device))
-            drawn = to_images(self._network.synthesis(w))
-        styles = self._encoder(torch.cat([faces, drawn]))
-        made = to_images(self._network.synthesis(styles[: self._batch]))
-        # Leaving one style for all layers costs: near W edits keep their meaning (e4e, section 4).
-        spread = (styles - styles.mean(1, keepdim=True)).square().mean()
-        terms = {
-            "recorded": reconstruction_loss(faces, made),
-            "drawn": (styles[self._batch :] - w[:, None]).square().mean(),
-            "spread": spread,
-        }
-        total = terms["recorded"] + 0.1 * terms["drawn"] + 0.02 * spread
-        if self._identity is not None:
-            terms["identity"] = (self._identity(faces).detach() - self._identity(made)).square().sum(1).mean()
-            total = total + 0.2 * terms["identity"]
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        for optimizer in self.optimizers.values():
-            optimizer.step()
-        return terms
+    with torch.no_grad():
+        maps, emotion = critics.points(faces, ibug68).maps, critics.emotion(faces, ibug68)
+        identity = critics.identity(faces, ibug68)
+    size = faces.shape[1]
+    return {
+        "recorded": reconstruction_loss(faces, made),
+        "lips": inside_loss(faces, made, lip_rectangles(ibug68, size)),
+        "eyes": inside_loss(faces, made, eye_rectangles(ibug68, size)),
+        "maps": (critics.points(made, ibug68).maps - maps).square().sum((2, 3)).mean(),
+        "emotion": emotion_loss(critics.emotion(made, ibug68), emotion),
+        "identity": (critics.identity(made, ibug68) - identity).square().sum(1).mean(),
+    }
 
 
 class PivotalTask:
@@ -178,19 +134,23 @@ class PivotalTask:
         self._batch, self._locality, self._perceptual = batch, locality, perceptual
         network.requires_grad_(False)
         self.modules: dict[str, nn.Module] = {"synthesis": network.synthesis.requires_grad_(True)}
-        self.optimizers: dict[str, Optimizer] = {"synthesis": torch.optim.Adam(network.synthesis.parameters(), rate)}
+        self.optimizers: dict[str, Optimizer] = {"synthesis": adam(network.synthesis, rate)}
 
-    def step(self, number: int, draws: torch.Generator) -> dict[str, Tensor]:
-        """See :class:`emotalking.faces.loop.Task`."""
+    def kind(self, number: int) -> str:
+        """See :class:`emotalking.faces.steps.Task`."""
+        return "plain"
+
+    def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
+        """See :class:`emotalking.faces.steps.Task`."""
         device = self._faces.device
-        rows = torch.randint(len(self._faces), (self._batch,), generator=draws).to(device)
+        rows = torch.randint(len(self._faces), (self._batch,), device=device)
         faces, pivots = self._faces[rows].float() / 255, self._pivots[rows]
         made = reduced(to_images(self._network.synthesis(pivots)), faces.shape[1])
         terms = {"recorded": (made - faces).square().mean() + reconstruction_loss(faces, made)}
         if self._perceptual is not None:
             terms["perceptual"] = self._perceptual(made, faces).mean()
         if self._locality:
-            away = self._network.mapping(torch.randn(1, pivots.shape[2], generator=draws).to(device))[:, None]
+            away = self._network.mapping(torch.randn(1, pivots.shape[2], device=device))[:, None]
             step = away - pivots[:1]
             between = pivots[:1] + LOCALITY_STEP * step / torch.linalg.vector_norm(step, dim=2, keepdim=True)
             with torch.no_grad():

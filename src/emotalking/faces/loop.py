@@ -3,35 +3,22 @@
 import math
 import time
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from emotalking.errors import UserError
 from emotalking.experts.weights import read_torch
+from emotalking.faces.steps import Task, steps_of
 from emotalking.files import clear_scratch, replacing
 from emotalking.progress import bar
 from emotalking.train.log import Row, RunLog
+from emotalking.train.trainer import deferred_interrupt
 
-VERSION = 1
+VERSION = 2
 LOG_EVERY = 20
 """Steps between rows of the record; losses are read from the device together."""
-
-
-@runtime_checkable
-class Task(Protocol):
-    """Something that learns step by step."""
-
-    name: str
-    modules: dict[str, nn.Module]
-    """What a checkpoint keeps."""
-    optimizers: dict[str, Optimizer]
-
-    def step(self, number: int, draws: torch.Generator) -> dict[str, Tensor]:
-        """Learn once; the losses of the step, detached. ``draws``: CPU generator of everything random."""
-        ...
 
 
 def run(
@@ -46,11 +33,13 @@ def run(
 ) -> list[Row]:
     """Train, or go on from the folder's checkpoint; a finished training is not done again.
 
+    Ctrl-C ends the step, saves and raises KeyboardInterrupt; a second one stops at once.
+
     Args:
         task: what learns; its modules and optimizers are filled from the checkpoint if there is one.
         steps: to the end.
         folder: of the run; gets the checkpoint ``NAME.pt``, which stays (:func:`clear`), and ``NAME/log.jsonl``.
-        seed: of everything random. A resumed run on the CPU draws what an unbroken one would have drawn.
+        seed: of everything random. A resumed run draws what an unbroken one would have drawn.
         checkpoint_every: steps between checkpoints.
         seconds: stop after so long, wherever it is (where a machine's time is limited).
         settings: plain values; a checkpoint made with others is refused.
@@ -63,26 +52,28 @@ def run(
     """
     marks = {"version": VERSION, "task": task.name, "settings": settings or {}}
     path = folder / f"{task.name}.pt"
-    draws = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        done = _resume(task, path, draws, marks) if path.exists() else 0
+        done = _resume(task, path, marks) if path.exists() else 0
         log = RunLog(folder / task.name, (task.name, done) if done else None)
         began, gathered = time.monotonic(), dict[str, list[Tensor]]()
-        with bar() as progress:
+        taker = steps_of(task)
+        with bar() as progress, deferred_interrupt() as interrupted, taker.running():
             shown = progress.add_task(task.name, total=steps, completed=done, note="")
             while done < steps and (seconds is None or time.monotonic() - began < seconds):
-                for name, value in task.step(done, draws).items():
-                    gathered.setdefault(name, []).append(value.detach())
+                for name, value in taker.take(done).items():
+                    gathered.setdefault(name, []).append(value)
                 done += 1
-                if done % LOG_EVERY == 0 or done == steps:
+                if done % LOG_EVERY == 0 or done == steps or interrupted():
                     terms = _means(gathered, task.name, done)
                     log.add("step", stage=task.name, iteration=done, terms=terms, seconds=time.monotonic() - began)
                     progress.update(shown, note=" ".join(f"{name} {value:.3g}" for name, value in terms.items()))
                     gathered = {}
                 progress.advance(shown)
-                if done % checkpoint_every == 0 or done == steps:
-                    _save(task, path, draws, marks | {"done": done})
+                if done % checkpoint_every == 0 or done == steps or interrupted():
+                    _save(task, path, marks | {"done": done})
+                if interrupted():
+                    raise KeyboardInterrupt
     return log.rows
 
 
@@ -103,12 +94,11 @@ def _means(gathered: dict[str, list[Tensor]], name: str, step: int) -> dict[str,
     return terms
 
 
-def _save(task: Task, path: Path, draws: torch.Generator, marks: dict[str, Any]) -> None:
+def _save(task: Task, path: Path, marks: dict[str, Any]) -> None:
     payload = marks | {
         "modules": {name: module.state_dict() for name, module in task.modules.items()},
         "optimizers": {name: optimizer.state_dict() for name, optimizer in task.optimizers.items()},
-        "draws": draws.get_state(),
-        "torch": torch.get_rng_state(),
+        "draws": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
     }
     try:
         clear_scratch(path)
@@ -118,8 +108,8 @@ def _save(task: Task, path: Path, draws: torch.Generator, marks: dict[str, Any])
         raise UserError(f"The checkpoint {path} cannot be written ({error}): free some space and resume.") from error
 
 
-def _resume(task: Task, path: Path, draws: torch.Generator, marks: dict[str, Any]) -> int:
-    """Fill the task and the generators; how many steps are done."""
+def _resume(task: Task, path: Path, marks: dict[str, Any]) -> int:
+    """Fill the task and torch's generators; how many steps are done."""
     payload: Any = read_torch(path)
     try:
         if not isinstance(payload, dict) or any(payload[name] != mark for name, mark in marks.items()):
@@ -128,9 +118,12 @@ def _resume(task: Task, path: Path, draws: torch.Generator, marks: dict[str, Any
             module.load_state_dict(payload["modules"][name])
         for name, optimizer in task.optimizers.items():
             optimizer.load_state_dict(payload["optimizers"][name])
-        draws.set_state(payload["draws"])
-        torch.set_rng_state(payload["torch"])
-    except (KeyError, RuntimeError, ValueError) as error:
+        on_cpu, *on_gpus = payload["draws"]
+        torch.set_rng_state(on_cpu)
+        # Another machine has other devices; what is drawn there then goes on from the seed.
+        for device, state in enumerate(on_gpus[: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(state, device)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             f"The checkpoint {path} belongs to a training with other settings: remove it and train again."
         ) from error

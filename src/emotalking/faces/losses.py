@@ -12,13 +12,13 @@ from emotalking.faces.critics import LIPS, FoundPoints
 from emotalking.ops.reference.ssim import C1, C2, RADIUS, window
 
 LIP_MARGIN = 0.15
-"""Room around the lips in the rectangle, in its larger side."""
+"""Room around lips or eyes in their rectangle, in its larger side."""
 
-OUTLINE = (*range(17), *range(26, 16, -1))
-"""Chin and brows: the polygon of the face among the iBUG landmarks."""
-
-STILL = (0, 1, 2, 14, 15, 16, 27, 28, 29, 30)
-"""Ends of the jaw line and bridge of the nose: landmarks that no expression moves."""
+EYES = slice(36, 48)
+CHIN, BROWS = slice(17), slice(17, 27)
+STILL = (slice(3), slice(14, 17), slice(27, 31))
+"""Ends of the jaw line and bridge of the nose: landmarks that no expression moves. All as slices, because a list of
+numbers would be sent to the device each time."""
 
 SURE = 0.6
 """Landmarks whose heat map stays below this are not compared (EmoStyle)."""
@@ -46,17 +46,26 @@ def lip_rectangles(ibug68: Float[Tensor, "B 68 2"], size: int) -> Bool[Tensor, "
         ibug68: landmarks in the square, -1 to 1.
         size: pixels a side.
     """
-    low, high = ibug68[:, LIPS].amin(1), ibug68[:, LIPS].amax(1)
+    return _rectangles(ibug68[:, LIPS], size)
+
+
+def eye_rectangles(ibug68: Float[Tensor, "B 68 2"], size: int) -> Bool[Tensor, "B S S"]:
+    """Pixels in a rectangle around both eyes; as above."""
+    return _rectangles(ibug68[:, EYES], size)
+
+
+def _rectangles(points: Float[Tensor, "B K 2"], size: int) -> Bool[Tensor, "B S S"]:
+    low, high = points.amin(1), points.amax(1)
     room = LIP_MARGIN * (high - low).amax(1, keepdim=True)
-    places = (torch.arange(size, device=ibug68.device) + 0.5) / size * 2 - 1
+    places = (torch.arange(size, device=points.device) + 0.5) / size * 2 - 1
     inside = (places >= (low - room)[..., None]) & (places <= (high + room)[..., None])
     return inside[:, 1, :, None] & inside[:, 0, None, :]
 
 
-def lip_pixel_loss(
+def inside_loss(
     source: Float[Tensor, "B S S 3"], made: Float[Tensor, "B S S 3"], rectangle: Bool[Tensor, "B S S"]
 ) -> Float[Tensor, ""]:
-    """S2: mean absolute difference of colours inside the rectangle (zero where it is empty)."""
+    """S2 (with the lips' rectangle): mean absolute difference of colours inside it (zero where it is empty)."""
     off = ((source - made).abs().mean(3) * rectangle).sum((1, 2))
     return (off / rectangle.sum((1, 2)).clamp_min(1)).mean()
 
@@ -78,7 +87,7 @@ def identity_loss(source: Float[Tensor, "B D"], made: Float[Tensor, "B D"]) -> F
 
 def outside_face(ibug68: Float[Tensor, "B 68 2"], size: int) -> Bool[Tensor, "B S S"]:
     """Pixels outside the polygon of chin and brows (even-odd rule)."""
-    ends = ibug68[:, list(OUTLINE)]
+    ends = torch.cat([ibug68[:, CHIN], ibug68[:, BROWS].flip(1)], 1)
     places = (torch.arange(size, device=ibug68.device) + 0.5) / size * 2 - 1
     ax, ay = ends[:, :, None, None, 0], ends[:, :, None, None, 1]
     bx, by = ax.roll(-1, 1), ay.roll(-1, 1)
@@ -100,9 +109,12 @@ def still_landmark_loss(source: FoundPoints, made: FoundPoints) -> Float[Tensor,
 
     Zero where there is none.
     """
-    still = list(STILL)
-    sure = (source.scores[:, still] > SURE) & (made.scores[:, still] > SURE)
-    off = (source.points[:, still] - made.points[:, still]) * (UNITS / source.maps.shape[-1])
+
+    def still(values: Tensor) -> Tensor:
+        return torch.cat([values[:, part] for part in STILL], 1)
+
+    sure = (still(source.scores) > SURE) & (still(made.scores) > SURE)
+    off = still(source.points - made.points) * (UNITS / source.maps.shape[-1])
     return (off.square().mean(2) * sure).sum() / sure.sum().clamp_min(1)
 
 

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from emotalking.experts.stylegan2 import StyleGAN2Size
 from emotalking.faces.critics import FoundPoints, read_maps
+from emotalking.faces.steps import adam
 
 MAPS = 64
 """Pixels a side of the landmark maps."""
@@ -127,14 +128,18 @@ class CriticsTask:
         self._images, self._ibug68, self._va, self._person = images, ibug68, va, person
         self._rate, self._steps = rate, steps
         self.modules: dict[str, nn.Module] = {"critics": critics}
-        self.optimizers: dict[str, Optimizer] = {"critics": torch.optim.AdamW(critics.parameters(), rate)}
+        self.optimizers: dict[str, Optimizer] = {"critics": adam(critics, rate, decay=0.01)}
 
-    def step(self, number: int, draws: torch.Generator) -> dict[str, Tensor]:
-        """See :class:`emotalking.faces.loop.Task`."""
+    def kind(self, number: int) -> str:
+        """See :class:`emotalking.faces.steps.Task`."""
+        return "plain"
+
+    def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
+        """See :class:`emotalking.faces.steps.Task`."""
         optimizer = self.optimizers["critics"]
-        optimizer.param_groups[0]["lr"] = self._rate * max(0.02, 1 - number / self._steps)
-        rows = torch.randint(len(self._images), (self._batch,), generator=draws).to(self._images.device)
-        faces = varied(self._images[rows].float() / 255, draws)
+        optimizer.param_groups[0]["lr"] = self._rate * (1 - number / self._steps).clamp_min(0.02)
+        rows = torch.randint(len(self._images), (self._batch,), device=self._images.device)
+        faces = varied(self._images[rows].float() / 255)
         ibug68 = self._ibug68[rows]
         found = self._critics.points(faces, ibug68)
         wanted = (ibug68 + 1) * MAPS / 2
@@ -152,18 +157,42 @@ class CriticsTask:
         return terms
 
 
-def varied(faces: Float[Tensor, "B S S 3"], draws: torch.Generator) -> Float[Tensor, "B S S 3"]:
+def varied(faces: Float[Tensor, "B S S 3"]) -> Float[Tensor, "B S S 3"]:
     """Other exposure, tint, sharpness and grain, so that a critic learns shapes and not the last bit of a pixel."""
-    count, like = len(faces), faces
+    count = len(faces)
 
     def spread(*shape: int) -> Tensor:
-        return (torch.rand(*shape, generator=draws) * 2 - 1).to(like)
+        return torch.rand(*shape, device=faces.device) * 2 - 1
 
     gain = 1 + 0.15 * spread(count, 1, 1, 1) + 0.05 * spread(count, 1, 1, 3)
     coarse = F.interpolate(F.avg_pool2d(faces.permute(0, 3, 1, 2), 2), scale_factor=2.0, mode="bilinear")
     faces = torch.lerp(faces, coarse.permute(0, 2, 3, 1), spread(count, 1, 1, 1).clamp_min(0))
     grain = torch.randn_like(faces) * 0.04 * spread(count, 1, 1, 1).clamp_min(0)
     return (faces * gain + grain).clamp(0, 1)
+
+
+class VariedCritics:
+    """A :class:`~emotalking.faces.critics.FaceCritics` that sees every picture as :func:`varied`.
+
+    Small critics can be told anything by a pattern of pixels that nobody sees; one that has to persist through another
+    exposure, sharpness and grain each time is a change of the face (expectation over transformations, Athalye et al.
+    2018, arXiv 1707.07397).
+    """
+
+    def __init__(self, critics: SmallCritics) -> None:
+        self._critics = critics
+
+    def emotion(self, faces: Float[Tensor, "B S S 3"], ibug68: Float[Tensor, "B 68 2"]) -> Float[Tensor, "B 2"]:
+        """See the protocol."""
+        return self._critics.emotion(varied(faces), ibug68)
+
+    def points(self, faces: Float[Tensor, "B S S 3"], ibug68: Float[Tensor, "B 68 2"]) -> FoundPoints:
+        """See the protocol."""
+        return self._critics.points(varied(faces), ibug68)
+
+    def identity(self, faces: Float[Tensor, "B S S 3"], ibug68: Float[Tensor, "B 68 2"]) -> Float[Tensor, "B D"]:
+        """See the protocol."""
+        return self._critics.identity(varied(faces), ibug68)
 
 
 class SmallEncoder(nn.Module):

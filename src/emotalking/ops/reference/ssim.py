@@ -12,9 +12,9 @@ C1, C2 = 0.01**2, 0.03**2
 
 def window(dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
     """The eleven weights of the separable Gaussian window; they sum to 1."""
-    steps = torch.arange(-RADIUS, RADIUS + 1, dtype=torch.float64)
+    steps = torch.arange(-RADIUS, RADIUS + 1, dtype=torch.float64, device=device)
     weights = torch.exp(-0.5 * (steps / SIGMA) ** 2)
-    return (weights / weights.sum()).to(device, dtype)
+    return (weights / weights.sum()).to(dtype)
 
 
 def ssim_map(a: Tensor, b: Tensor) -> Tensor:

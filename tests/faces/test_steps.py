@@ -1,0 +1,140 @@
+"""Steps can be captured in a CUDA graph: all is done on the device, and nothing waits for it."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from emotalking.configs.faces import AdversarialConfig, EditConfig
+from emotalking.experts.emonet import EmoNet
+from emotalking.experts.fan import Fan
+from emotalking.experts.stylegan2 import StyleGAN2
+from emotalking.experts.vggface2 import VggFace2
+from emotalking.faces import edit_training, gan, inversion, small
+from emotalking.faces.edit_training import EmotionTask, LipTask, Sources
+from emotalking.faces.gan import AdversarialTask, Inversion
+from emotalking.faces.inversion import PivotalTask
+from emotalking.faces.lip_aligned import LipAligned
+from emotalking.faces.loop import run
+from emotalking.faces.published import PublishedCritics
+from emotalking.faces.small import CriticsTask, SmallCritics, SmallEncoder, VariedCritics
+from emotalking.faces.steps import Task
+
+from .faces import SIZE, FormulaCritics, network, sources
+
+COUNT = 6
+
+
+class OnDevice(TorchDispatchMode):
+    """Fails on every operation that reads or makes a tensor on the host.
+
+    The device is torch's "meta", which has shapes and no numbers, so that reading one raises too.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor)]
+        assert all(tensor.device.type == "meta" for tensor in tensors), func
+        return out
+
+
+class Idle(SGD):
+    """Updates nothing."""
+
+    def step(self, closure: Any = None) -> None:
+        pass
+
+
+@pytest.fixture
+def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adam's kernels know no device without numbers."""
+
+    def make(module: nn.Module, rate: float, *_: object, **__: object) -> Optimizer:
+        return Idle(module.parameters(), rate)
+
+    for room in (edit_training, gan, inversion, small):
+        monkeypatch.setattr(room, "adam", make)
+
+
+def waits_for_nothing(task: Task) -> set[str]:
+    """Take a step of each kind; the kinds."""
+    kinds = {task.kind(number) for number in range(16)}
+    for kind in kinds:
+        with OnDevice():
+            terms = task.step(kind, torch.zeros((), device="meta"))
+        assert all(term.shape == () for term in terms.values())
+    return kinds
+
+
+def known(size: int, styles: int, dim: int) -> Sources:
+    """Faces without numbers."""
+    return Sources(
+        torch.zeros(COUNT, size, size, 3, dtype=torch.uint8), torch.zeros(COUNT, 68, 2), torch.zeros(COUNT, styles, dim)
+    )
+
+
+def test_small_networks_learn_without_waiting(idle: None) -> None:
+    with torch.device("meta"):
+        data, labels = known(16, SIZE.styles, SIZE.style_dim), torch.zeros(COUNT, dtype=torch.long)
+        critics = SmallCritics(4, 8).eval().requires_grad_(False)
+        taught = CriticsTask(
+            SmallCritics(4, 8), data.faces, data.ibug68, torch.zeros(COUNT, 2), labels, steps=9, batch=4
+        )
+        config = AdversarialConfig(batch=4, r1_every=4, path=2.0, path_every=8)
+        alone = AdversarialTask(StyleGAN2(SIZE), data.faces, config)
+        seen = Inversion(SmallEncoder(SIZE, 8), VariedCritics(critics), data.ibug68)
+        both = AdversarialTask(StyleGAN2(SIZE), data.faces, config, seen)
+    assert waits_for_nothing(taught) == {"plain"}
+    assert waits_for_nothing(alone) == {"plain", "plain+r1", "plain+r1+path"} == waits_for_nothing(both)
+
+
+def test_edits_are_learnt_without_waiting(idle: None) -> None:
+    with torch.device("meta"):
+        critics = VariedCritics(SmallCritics(4, 8).eval().requires_grad_(False))
+        data, config = known(16, SIZE.styles, SIZE.style_dim), EditConfig(batch=2)
+        tasks = [kind(LipAligned(SIZE, (8,)), critics, data, config) for kind in (EmotionTask, LipTask)]
+        pivotal = PivotalTask(StyleGAN2(SIZE), data.faces, data.styles, batch=2)
+    assert [waits_for_nothing(task) for task in tasks] == [{"same", "other"}] * 2
+    assert waits_for_nothing(pivotal) == {"plain"}
+
+
+def test_the_published_critics_do_not_wait() -> None:
+    with torch.device("meta"):
+        critics = PublishedCritics(EmoNet().eval(), Fan().eval(), VggFace2().eval())
+        faces, ibug68 = torch.zeros(1, 64, 64, 3, requires_grad=True), torch.zeros(1, 68, 2)
+    with OnDevice():
+        points = critics.points(faces, ibug68).points
+        said = critics.emotion(faces, ibug68).sum() + points.sum() + critics.identity(faces, ibug68).sum()
+        (slope,) = torch.autograd.grad(said, faces)
+    assert slope.shape == faces.shape
+
+
+def test_ctrl_c_ends_the_step_and_saves(tmp_path: Path, one_thread: None) -> None:
+    def task(press: int | None) -> LipTask:
+        made = LipTask(network(), FormulaCritics(), sources(), EditConfig(batch=2, mapping_rate=3e-3))
+        step = made.step
+
+        def pressed(kind: str, number: Tensor) -> dict[str, Tensor]:
+            if press is not None and number == press:
+                os.kill(os.getpid(), signal.SIGINT)
+            return step(kind, number)
+
+        made.step = pressed  # type: ignore[method-assign]
+        return made
+
+    straight = task(None)
+    run(straight, 6, tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        run(task(3), 6, tmp_path / "b")
+    again = task(None)
+    rows = run(again, 6, tmp_path / "b")
+    assert [row["iteration"] for row in rows] == [4, 6]  # the fourth step was finished, and none is taken twice
+    for ours, theirs in zip(again.network.parameters(), straight.network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
