@@ -15,12 +15,12 @@ def test_patches_are_the_whole_squares_of_a_grid(side: int, corner: tuple[int, i
         for top in range(corner[0], 11 - side + 1, side)
         for left in range(corner[1], 14 - side + 1, side)
     ]
-    assert torch.equal(cut_patches(pictures, side, corner), torch.stack(wanted))
+    assert torch.equal(cut_patches(pictures, side, torch.tensor(corner)), torch.stack(wanted))
 
 
 def test_a_square_that_fits_nowhere_is_refused() -> None:
     with pytest.raises(ValueError, match="no square of 12"):
-        cut_patches(torch.zeros(1, 11, 14, 3), 12)
+        cut_patches(torch.zeros(1, 11, 14, 3), 12, torch.zeros(2).long())
 
 
 def test_small_pictures_grow_and_others_stay() -> None:

@@ -31,6 +31,7 @@ SHORT = [
     "checkpoint_every=5",
     "audio_start=0",
     "motion_start=0",
+    "closed_lips=2",
 ]
 
 
@@ -49,13 +50,13 @@ def test_it_takes_the_steps_and_targets_of_both_stages(actor_subject: Subject) -
     own, emotional = made.context.data.conditions.va, 0
     for _ in range(300):
         plan = made.plan(made.settings.warmup)
-        emotional += "va" in plan.pictures and not torch.equal(plan.pictures["va"][0], own[plan.frame])
+        emotional += "va" in plan.tensors and not torch.equal(plan.tensors["va"][0], own[plan.frame])
     assert 55 <= emotional <= 125  # 90 expected, four standard deviations
 
 
 def test_warm_up_sees_original_frames_alone(actor_subject: Subject) -> None:
     made = stage(actor_subject)
-    assert not any(made.plan(iteration).pictures for iteration in range(made.settings.warmup))
+    assert not any(made.plan(iteration).tensors for iteration in range(made.settings.warmup))
 
 
 def test_emotional_targets_have_no_normal_terms(actor_subject: Subject) -> None:
@@ -66,18 +67,23 @@ def test_emotional_targets_have_no_normal_terms(actor_subject: Subject) -> None:
     assert "normal" in made.losses(made.settings.warmup)[0]
 
 
-def test_whole_run_ends_in_an_avatar_that_shows_emotion(actor_subject: Subject, tmp_path: Path) -> None:
-    out = tmp_path / "a.safetensors"
-    result = run.train(actor_subject.files.root, out, "tiny", "cpu", SHORT)
-    assert set(result.stage_seconds) == {"mouth", "face", "finetune"}
-    avatar = Avatar.load(out)
+@pytest.fixture(scope="module")
+def whole(one_thread: None, actor_subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> run.TrainResult:
+    """An uninterrupted run."""
+    return run.train(actor_subject.files.root, tmp_path_factory.mktemp("whole") / "a.safetensors", "tiny", "cpu", SHORT)
+
+
+def test_whole_run_ends_in_an_avatar_that_shows_emotion(whole: run.TrainResult) -> None:
+    assert set(whole.stage_seconds) == {"mouth", "face", "finetune"}
+    avatar = Avatar.load(whole.path)
     assert avatar.head.emotion is None and avatar.head.emotional
-    assert result.avatar.metadata["generator"] == "mesh-warp"
+    assert whole.avatar.metadata["generator"] == "mesh-warp"
 
 
-def test_resumed_equals_uninterrupted(actor_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resumed_equals_uninterrupted(
+    actor_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: run.TrainResult
+) -> None:
     root = actor_subject.files.root
-    whole = run.train(root, tmp_path / "whole.safetensors", "tiny", "cpu", SHORT)
     before = FaceStage.losses
 
     def fail(self, at):

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
+from pathlib import Path
 
 import pytest
 import torch
 
 from emotalking.configs.presets import override, preset
 from emotalking.errors import UserError
+from emotalking.experts.lpips import Lpips
 from emotalking.ops.choice import own_kernels
+from emotalking.speech.personal_expert import PersonalExpert, PersonalNetwork
 from emotalking.subject import Subject
 from emotalking.train import run
 from emotalking.train.branch_stage import Context
@@ -16,8 +19,11 @@ from emotalking.train.data import TrainingData
 from emotalking.train.emotion_stage import EmotionStage
 from emotalking.train.finetune_stage import FinetuneStage
 from emotalking.train.graphs import GraphSteps
+from emotalking.train.perceptual import PerceptualTerm
 from emotalking.train.stages import FaceStage, MouthStage
 from emotalking.train.step import Plan, Stage, Steps, steps_of
+from emotalking.train.sync import SyncTerm
+from emotalking.train.sync_source import WindowSource
 
 SETTINGS = [
     "model.face.initial_points=2000",
@@ -33,6 +39,18 @@ SETTINGS = [
 ]
 
 
+JUDGED = [
+    "sync.speech=none",
+    "sync.delay=0.0",
+    "sync.every=2",
+    *(f"{stage}.losses.{part}" for stage in ("mouth", "face", "emotion") for part in ("sync=0.05", "patch_max=34")),
+    *(f"{stage}.losses.{part}" for stage in ("mouth", "face") for part in ("lpips=0.2", "lpips_last=30")),
+    *(f"{stage}.losses.{part}" for stage in ("emotion", "finetune") for part in ("lpips=0.2", "lpips_last=100000")),
+    "face.losses.lpips_lips=0.01",
+]
+"""With sync and perceptual terms. In the branch stages the latter come for the last 30 steps."""
+
+
 BUILDERS: dict[str, Callable[[Context], Stage]] = {
     "mouth": MouthStage,
     "face": FaceStage,
@@ -42,18 +60,28 @@ BUILDERS: dict[str, Callable[[Context], Stage]] = {
 
 
 def losses(
-    subject: Subject, name: str, how: str, device: str = "cuda", count: int = 60
+    subject: Subject, name: str, how: str, device: str = "cuda", count: int = 60, judged: bool = False
 ) -> tuple[list[float], list[int]]:
     """The totals of some steps of one stage, and their frames.
 
     Args:
-        how: `gsplat`, as it is by default; `plain`, our own kernels, one launch after another; `graphs`.
+        how: `gsplat`; `plain`, our own kernels, one launch after another; `graphs`.
+        judged: with sync and perceptual terms, by networks of random weights.
     """
-    own = [] if how == "gsplat" else ["gpu=kernels"]
-    config = override(preset("tiny"), SETTINGS + own)
+    config = override(
+        preset("tiny"), [*SETTINGS, *(JUDGED if judged else []), f"gpu={'gsplat' if how == 'gsplat' else 'kernels'}"]
+    )
     data = TrainingData.load(subject, subject.train_indices, "mel", device, normals=True)
     generator = torch.Generator().manual_seed(0)
-    stage = BUILDERS[name](Context(run.build_head(config, data, generator), data, config, generator))
+    context = Context(run.build_head(config, data, generator), data, config, generator)
+    if judged:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            expert, lpips = PersonalExpert(PersonalNetwork(), "random", {}, device), Lpips("squeeze").to(device)
+        heard = WindowSource(subject, data, expert, "mel", config.sync, Path("unused"), True)
+        context.sync = SyncTerm(expert, heard, data, config.sync)
+        context.perceptual = PerceptualTerm(lpips, "squeeze", config.perceptual)
+    stage = BUILDERS[name](context)
     totals, frames = [], []
     with ExitStack() as stack:
         stack.enter_context(own_kernels(how != "gsplat"))
@@ -75,9 +103,10 @@ def alike(some: list[float], others: list[float]) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", BUILDERS)
-def test_a_captured_run_is_the_plain_run(actor_subject: Subject, name: str) -> None:
-    plain, frames = losses(actor_subject, name, "plain")
-    captured, same = losses(actor_subject, name, "graphs")
+@pytest.mark.parametrize("judged", [False, True])
+def test_a_captured_run_is_the_plain_run(actor_subject: Subject, name: str, judged: bool) -> None:
+    plain, frames = losses(actor_subject, name, "plain", judged=judged)
+    captured, same = losses(actor_subject, name, "graphs", judged=judged)
     assert frames == same
     alike(captured, plain)
 
@@ -138,11 +167,13 @@ def pretended(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     monkeypatch.setattr(GraphSteps, "_replay", anew)
 
 
-@pytest.mark.parametrize("name", ["face", "emotion"])
-def test_what_the_host_sends_makes_the_same_steps(actor_subject: Subject, pretended: None, name: str) -> None:
-    """Frames, colours, pictures and learning rates reach a captured step as they reach a plain one."""
-    plain, frames = losses(actor_subject, name, "plain", "cpu", 14)
-    captured, same = losses(actor_subject, name, "graphs", "cpu", 14)
+@pytest.mark.parametrize(("name", "judged"), [("face", False), ("emotion", False), ("emotion", True)])
+def test_what_the_host_sends_makes_the_same_steps(
+    actor_subject: Subject, pretended: None, name: str, judged: bool
+) -> None:
+    """Frames, colours, pictures, windows and learning rates reach a captured step as they reach a plain one."""
+    plain, frames = losses(actor_subject, name, "plain", "cpu", 14, judged)
+    captured, same = losses(actor_subject, name, "graphs", "cpu", 14, judged)
     assert frames == same
     assert captured == pytest.approx(plain, rel=2e-3)  # measured: 4e-4, from rates in single precision
 

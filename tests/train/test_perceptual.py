@@ -31,6 +31,7 @@ SHORT = [
     "model.mouth.initial_points=40",
     "audio_start=0",
     "motion_start=0",
+    "closed_lips=2",
 ]
 
 
@@ -99,13 +100,18 @@ def test_patches_leave_the_lips_out(folder: Path, actor_subject: Subject) -> Non
     target = image.clone()
     top, bottom, left, right = stage.context.data.lips[0].tolist()
     target[:, top:bottom, left:right] = 0.0
-    term, first = stage.context.perceptual, Inputs(0, torch.zeros(5), {})
+    term = stage.context.perceptual
     assert term is not None
-    terms = stage.compare_perceptual(term, first, image, target)
-    assert float(terms["lpips"]) == 0.0 and float(terms["lpips_lips"]) > 0.0
+
+    def terms() -> dict[str, torch.Tensor]:
+        side, where = term.draw((64, 64), stage.settings.losses, stage.context.generator)
+        return stage.compare_perceptual(term, side, Inputs(0, torch.zeros(5), where), image, target)
+
+    found = terms()
+    assert float(found["lpips"]) == 0.0 and float(found["lpips_lips"]) > 0.0
     whole = replace(stage.settings.losses, lpips_lips=0.0, patch_min=64, patch_max=64)
     stage.settings = replace(stage.settings, losses=whole)
-    assert float(stage.compare_perceptual(term, first, image, target)["lpips"]) > 0.0
+    assert float(terms()["lpips"]) > 0.0
 
 
 def test_a_few_patches_have_the_mean_of_all(folder: Path) -> None:
@@ -116,8 +122,8 @@ def test_a_few_patches_have_the_mean_of_all(folder: Path) -> None:
     ours, theirs = (torch.rand(1, 96, 96, 3, generator=draw) for _ in range(2))
     few = PerceptualTerm(term.distance, "squeeze", replace(config.perceptual, patches=1))
     fixed = replace(weights, patch_min=32, patch_max=32)
-    whole = float(term.patches(ours, theirs, fixed, draw))
-    mean = sum(float(few.patches(ours, theirs, fixed, draw)) for _ in range(40)) / 40
+    whole = float(term.patches(ours, theirs, *term.draw((96, 96), fixed, draw)))
+    mean = sum(float(few.patches(ours, theirs, *few.draw((96, 96), fixed, draw))) for _ in range(40)) / 40
     assert mean == pytest.approx(whole, rel=0.1)
 
 

@@ -33,7 +33,6 @@ from emotalking.train.branch_stage import Context
 from emotalking.train.data import TrainingData
 from emotalking.train.emotion_stage import EmotionStage
 from emotalking.train.stages import FaceStage, MouthStage
-from emotalking.train.step import Program
 from emotalking.train.sync import SyncTerm, wanted
 from emotalking.train.sync_source import WindowSource, consecutive, frame_steps, spoken, voiced
 
@@ -49,6 +48,7 @@ SHORT = [
     "checkpoint_every=5",
     "audio_start=0",
     "motion_start=0",
+    "closed_lips=2",
     "sync.expert=stand-in",
     "sync.every=2",
 ]
@@ -218,15 +218,16 @@ def test_only_the_stages_own_encoder_or_emotion_learns(actor_subject: Subject, s
     maker = run.emotion_generator(made.data)
     made.data.labels[:, 36:50, 24:40] = int(Label.MOUTH)  # a wide open one
     for name, stage in (("mouth", MouthStage(made)), ("face", FaceStage(made))):
-        distance = stage.sync_distance(made.sync, 0)
-        assert distance is not None
-        distance.backward()
+        window = stage.sync_window(made.sync)
+        assert window is not None
+        made.sync.distance(stage.sync_pictures(made.sync, window, 0), window).backward()
         names = learning(made.head)
         assert names and all(part.startswith(f"{name}.audio") for part in names), names
         assert all(value.requires_grad for value in getattr(made.head, name).parameters())
         made.head.zero_grad(set_to_none=True)
-    stage = EmotionStage(made, maker)
-    stage._compare_sync(Program(sync=True), torch.tensor([0.5, 0.5]))["sync"].backward()
+    EmotionStage(made, maker)
+    window = made.sync.source.draw(made.generator)
+    made.sync.distance(made.sync.emotional(made.head, window, torch.tensor([0.5, 0.5])), window).backward()
     names = learning(made.head)
     assert names and all(part.startswith("emotion.") for part in names), names
 
@@ -250,18 +251,27 @@ def train(subject: Subject, out: Path, speech: Path | str, settings: list[str] |
     return run.train(subject.files.root, out, "tiny", "cpu", [*SHORT, f"sync.speech={speech}", *(settings or [])])
 
 
+@pytest.fixture(scope="module")
+def synced(
+    one_thread: None, actor_subject: Subject, tmp_path_factory: pytest.TempPathFactory, speech_folder: Path
+) -> run.TrainResult:
+    """An uninterrupted run with the sync loss."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sync, "open_expert", lambda which, subject, device: StandIn())
+        return train(actor_subject, tmp_path_factory.mktemp("synced") / "a.safetensors", speech_folder)
+
+
 def test_the_switch_changes_the_result_and_the_record(
-    actor_subject: Subject, tmp_path: Path, speech_folder: Path, stand_in: None
+    actor_subject: Subject, tmp_path: Path, speech_folder: Path, stand_in: None, synced: run.TrainResult
 ) -> None:
     plain = train(actor_subject, tmp_path / "plain.safetensors", speech_folder, ["sync.expert=none"])
-    synced = train(actor_subject, tmp_path / "synced.safetensors", speech_folder)
     changed = {
         name
         for name, value in synced.avatar.head.state_dict().items()
         if not torch.equal(value, plain.avatar.head.state_dict()[name])
     }
     assert {"mouth.audio.project.0.weight", "face.audio.project.0.weight", "emotion.first.weight"} <= changed
-    log = [json.loads(line) for line in (tmp_path / "synced.safetensors.run/log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (synced.page.parent / "log.jsonl").read_text().splitlines()]
     heard = [row for row in log if row["kind"] == "step" and "sync" in row["terms"]]
     assert {row["stage"] for row in heard} == {"mouth", "face", "emotion"}
     assert all(row["terms"]["sync"] > 0 and row["raw"]["sync"] > row["terms"]["sync"] for row in heard)
@@ -275,9 +285,13 @@ def test_the_switch_changes_the_result_and_the_record(
 
 
 def test_resumed_equals_uninterrupted(
-    actor_subject: Subject, tmp_path: Path, speech_folder: Path, stand_in: None, monkeypatch: pytest.MonkeyPatch
+    actor_subject: Subject,
+    tmp_path: Path,
+    speech_folder: Path,
+    stand_in: None,
+    synced: run.TrainResult,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = train(actor_subject, tmp_path / "whole.safetensors", speech_folder)
     for stage, at in ((FaceStage, 9), (EmotionStage, 5)):  # one run, cut off twice
         before = stage.losses
 
@@ -291,7 +305,7 @@ def test_resumed_equals_uninterrupted(
             train(actor_subject, tmp_path / "cut.safetensors", speech_folder)
         monkeypatch.setattr(stage, "losses", before)
     resumed = train(actor_subject, tmp_path / "cut.safetensors", speech_folder)
-    for name, value in whole.avatar.head.state_dict().items():
+    for name, value in synced.avatar.head.state_dict().items():
         assert torch.equal(value, resumed.avatar.head.state_dict()[name]), name
 
 
@@ -403,8 +417,8 @@ def test_a_clip_of_another_rate_and_a_silent_one(tmp_path: Path, speech_folder: 
     assert made.sync is not None and not made.sync.source.has_own()
     window = made.sync.source.draw(made.generator)
     assert (window.rows - window.rows[0]).tolist() == [0, 1, 3, 4, 5]
-    assert MouthStage(made).sync_distance(made.sync, 0) is None
-    distance = FaceStage(made).sync_distance(made.sync, 0)
+    assert MouthStage(made).sync_window(made.sync) is None
+    distance = made.sync.distance(FaceStage(made).sync_pictures(made.sync, window, 0), window)
     assert bool(torch.isfinite(distance))
     with pytest.raises(UserError, match="nothing is heard"):
         context(subject, "none")

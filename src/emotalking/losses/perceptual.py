@@ -1,30 +1,37 @@
 """Pictures cut for a perceptual loss (paper S12, S14-S16; paper-spec 7.2)."""
 
+import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def cut_patches(
-    pictures: Float[Tensor, "B H W C"], side: int, corner: tuple[int, int] = (0, 0)
-) -> Float[Tensor, "P S S C"]:
-    """All whole squares of a grid over the pictures; none overlap, and what is left over at the edges is not cut.
+def cut_out(
+    pictures: Float[Tensor, "B H W C"], corner: Int[Tensor, "2"], size: tuple[int, int]
+) -> Float[Tensor, "B h w C"]:
+    """The part of ``size`` (rows, columns) that begins at ``corner`` (row, column), which no host needs to know."""
+    for axis, (first, count) in enumerate(zip(corner.to(pictures.device).unbind(), size, strict=True), start=1):
+        pictures = pictures.index_select(axis, first + torch.arange(count, device=pictures.device))
+    return pictures
+
+
+def cut_patches(pictures: Float[Tensor, "B H W C"], side: int, corner: Int[Tensor, "2"]) -> Float[Tensor, "P S S C"]:
+    """As many whole squares as fit the pictures, side by side; what is left over at the edges is not cut.
 
     Args:
         side: of a square, pixels; at most H and W.
-        corner: row and column where the grid begins.
+        corner: row and column where the grid begins, at most H % S and W % S.
 
     Returns:
-        P = B * rows * columns squares, picture by picture, row by row.
+        P = B * (H // S) * (W // S) squares, picture by picture, row by row.
 
     Raises:
         ValueError: no square fits.
     """
-    rows, columns = ((size - first) // side for size, first in zip(pictures.shape[1:3], corner, strict=True))
+    rows, columns = (size // side for size in pictures.shape[1:3])
     if rows < 1 or columns < 1:
-        raise ValueError(f"side: no square of {side} pixels fits {tuple(pictures.shape[1:3])} from {corner}")
-    top, left = corner
-    used = pictures[:, top : top + rows * side, left : left + columns * side]
+        raise ValueError(f"side: no square of {side} pixels fits {tuple(pictures.shape[1:3])}")
+    used = cut_out(pictures, corner, (rows * side, columns * side))
     squares = used.unflatten(1, (rows, side)).unflatten(3, (columns, side))
     return squares.transpose(2, 3).flatten(0, 2)
 

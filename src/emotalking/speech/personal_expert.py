@@ -172,6 +172,7 @@ class PersonalExpert:
         self.facts = facts
         """How it was trained and what was measured then."""
         self.network = network.eval().requires_grad_(False).to(self.device)
+        self._grey = torch.tensor(_GREY, device=self.device)
 
     def square(self, points: Float[np.ndarray, "N 68 2"]) -> Square:
         """See :class:`~emotalking.speech.sync_expert.SyncExpert`."""
@@ -179,7 +180,7 @@ class PersonalExpert:
 
     def embed_lips(self, crops: Float[Tensor, "B 5 S S 3"]) -> Float[Tensor, "B D"]:
         """See :class:`~emotalking.speech.sync_expert.SyncExpert`."""
-        grey = crops @ crops.new_tensor(_GREY)
+        grey = crops @ self._grey
         return self.network.windows(self.network.frames(grey.flatten(0, 1)).unflatten(0, (-1, FRAMES)))
 
     def audio_windows(

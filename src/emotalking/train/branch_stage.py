@@ -29,6 +29,7 @@ from emotalking.train.perceptual import PerceptualTerm
 from emotalking.train.sampler import FrameSampler, random_colour
 from emotalking.train.step import Inputs, Plan, Program, Stage
 from emotalking.train.sync import SyncTerm
+from emotalking.train.sync_source import SyncWindow
 
 MOUTH_MARGIN = 8
 """Pixels around the lip box that the image losses of mouth and lips see."""
@@ -75,6 +76,30 @@ def eye_boxes(data: TrainingData) -> list[list[int]]:
     low, high = low.clamp_min(0).minimum(edge), high.clamp_min(0).minimum(edge)
     box = torch.stack([low[:, 1], high[:, 1], low[:, 0], high[:, 0]], 1)
     return box.nan_to_num(0.0).round().int().tolist()
+
+
+def alike(boxes: list[list[int]], size: tuple[int, int]) -> list[list[int]]:
+    """Boxes (left, top, right, bottom) grown to the size of the largest, inside the frame.
+
+    So all of a clip's steps do the same operations, as graphs need it. Boxes of the whole frame count for none.
+    """
+    frame = [0, 0, *size]
+    partial = [box for box in boxes if box != frame] or boxes
+    width, height = (max(box[axis + 2] - box[axis] for box in partial) for axis in (0, 1))
+    grown = []
+    for left, top, right, bottom in boxes:
+        x = min(max((left + right - width) // 2, 0), size[0] - width)
+        y = min(max((top + bottom - height) // 2, 0), size[1] - height)
+        grown.append([x, y, x + width, y + height])
+    return grown
+
+
+def same_size(boxes: Int32[Tensor, "F 4"], size: tuple[int, int]) -> Int32[Tensor, "F 4"]:
+    """:func:`alike` for boxes top, bottom, left, right of frames of ``size`` (width, height)."""
+    edge = boxes.new_tensor(size)[[1, 1, 0, 0]]
+    top, bottom, left, right = boxes.clamp_min(0).minimum(edge).unbind(1)
+    grown = alike(torch.stack([left, top, right, bottom], 1).tolist(), size)
+    return boxes.new_tensor(grown).view(-1, 4)[:, [1, 3, 0, 2]]
 
 
 def backdrop(context: Context, *, finished: bool = False) -> tuple[float, float, float]:
@@ -142,6 +167,8 @@ class BranchStage(ContextStage):
         """The lip box of each frame."""
         self.lip_windows = lip_windows(context.data).to(self.boxes_on)
         """The same with a margin."""
+        self.patched = context.data.size
+        """Width and height of what the perceptual term's patches are cut from."""
         self.sampler = FrameSampler(context.data.count, context.generator)
         self.extent = context.data.extent()
         optim = context.config.optim
@@ -188,26 +215,35 @@ class BranchStage(ContextStage):
     def late(self, iteration: int) -> bool:
         """Whether this iteration has the perceptual loss; canonical Gaussians have none (S11, S13)."""
         settings = self.settings
-        if self.context.perceptual is None or not (settings.losses.lpips or settings.losses.lpips_lips):
+        if not (settings.losses.lpips or settings.losses.lpips_lips):
             return False
         return iteration >= max(settings.warmup, settings.iterations - settings.losses.lpips_last)
 
-    def sync_distance(self, sync: SyncTerm, degree: int) -> Tensor | None:
-        """The distance of a window of the branch as it is now; None where the clip has no window for it."""
+    def sync_window(self, sync: SyncTerm) -> SyncWindow | None:
+        """Draw what a step's sync term hears and shows; None where the clip has no window for it."""
+        return sync.source.draw(self.context.generator)
+
+    def sync_pictures(self, sync: SyncTerm, window: SyncWindow, degree: int) -> Tensor:
+        """What the expert sees of the branch as it is now, [5, h, w, 3]."""
         raise NotImplementedError
 
     def plan(self, iteration: int) -> Plan:
         """See :class:`Stage`."""
-        settings = self.settings
-        frame = self.draw(iteration)
+        settings, context = self.settings, self.context
+        frame, side, tensors = self.draw(iteration), None, dict[str, Tensor]()
+        if context.perceptual is not None and self.late(iteration):
+            side, tensors = context.perceptual.draw(self.patched, settings.losses, context.generator)
+        window = self.sync_window(context.sync) if context.sync is not None and self.heard(iteration) else None
+        if window is not None:
+            tensors |= window.named()
         program = Program(
             moving=iteration >= settings.warmup,
             growing=iteration < settings.densify.until,
             degree=min(self.branch.gaussians.sh_degree, iteration // settings.sh_every),
-            perceptual=self.late(iteration),
-            sync=self.heard(iteration),
+            patch=side,
+            sync=window is not None,
         )
-        return Plan(frame, program, self.numbers(iteration))
+        return Plan(frame, program, self.numbers(iteration), tensors)
 
     def terms(self, program: Program, inputs: Inputs) -> dict[str, Tensor]:
         """See :class:`Stage`."""
@@ -225,7 +261,12 @@ class BranchStage(ContextStage):
         terms = self.compare(inputs, layer, program)
         if program.moving:
             terms |= self.regularise(inputs, deformed, layer)
-        return terms | self._compare_sync(program)
+        sync = self.context.sync
+        if program.sync and sync is not None:
+            window, degree = SyncWindow.of(inputs.tensors), gaussians.sh_degree
+            pictures = self.sync_pictures(sync, window, degree if program.degree is None else program.degree)
+            terms["sync"] = self.settings.losses.sync * sync.distance(pictures, window)
+        return terms
 
     def heard(self, iteration: int) -> bool:
         """Whether this iteration has a sync term (eq. 9; S12, S14): while the networks still learn."""
@@ -233,14 +274,6 @@ class BranchStage(ContextStage):
         if sync is None or not settings.losses.sync or self.frozen(iteration):
             return False
         return sync.due(iteration, settings.warmup, settings.iterations)
-
-    def _compare_sync(self, program: Program) -> dict[str, Tensor]:
-        sync = self.context.sync
-        if not program.sync or sync is None:
-            return {}
-        degree = self.branch.gaussians.sh_degree if program.degree is None else program.degree
-        distance = self.sync_distance(sync, degree)
-        return {} if distance is None else {"sync": self.settings.losses.sync * distance}
 
     def before_update(self, iteration: int) -> None:
         """See :class:`Stage`."""

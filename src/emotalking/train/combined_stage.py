@@ -45,8 +45,8 @@ class CombinedFaceStage(FaceStage):
         self._forced = wanted.frame
         plan = super().plan(iteration)
         self._forced = None
-        pictures = {"image": wanted.image, "labels": wanted.labels, "va": wanted.va}
-        return replace(plan, pictures=pictures, program=replace(plan.program, emotional=True))
+        target = {"image": wanted.image, "labels": wanted.labels, "va": wanted.va}
+        return replace(plan, tensors=plan.tensors | target, program=replace(plan.program, emotional=True))
 
     def draw(self, iteration: int) -> int:
         """See :class:`FaceStage`."""
@@ -54,19 +54,19 @@ class CombinedFaceStage(FaceStage):
 
     def recorded(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """See :class:`FaceStage`."""
-        if not inputs.pictures:
+        if "image" not in inputs.tensors:
             return super().recorded(inputs)
-        return inputs.pictures["image"], inputs.pictures["labels"]
+        return inputs.tensors["image"], inputs.tensors["labels"]
 
     def deform(self, inputs: Inputs) -> Deformed:
         """See :class:`FaceStage`."""
         conditions = self.context.data.conditions.at(inputs.frame)
-        va = inputs.pictures.get("va", conditions.va)
+        va = inputs.tensors.get("va", conditions.va)
         return self.context.head.deform_face(conditions.audio, conditions.aus, va=va)
 
     def compares_normals(self, inputs: Inputs) -> bool:
         """Emotional targets have none here."""
-        return not inputs.pictures and super().compares_normals(inputs)
+        return "image" not in inputs.tensors and super().compares_normals(inputs)
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`Stage`."""

@@ -14,11 +14,12 @@ from emotalking.models.head import render_layer
 from emotalking.models.motion import FaceCanonical
 from emotalking.ops.cameras import crop_intrinsics
 from emotalking.subject.layouts import Label
-from emotalking.train.branch_stage import Context, ContextStage, backdrop, pasted
+from emotalking.train.branch_stage import Context, ContextStage, alike, backdrop, pasted
 from emotalking.train.data import class_mask, rows_of
 from emotalking.train.optim import FactorSchedule, network_factor, network_optimizer
 from emotalking.train.rendered_maps import normal_channels, normal_terms
 from emotalking.train.step import Inputs, Plan, Program
+from emotalking.train.sync_source import SyncWindow
 from emotalking.train.targets import EmotionalTargets
 
 MARGIN = 0.12
@@ -36,22 +37,6 @@ def face_boxes(points: Float[Tensor, "F K 2"], size: tuple[int, int]) -> list[li
     low = torch.minimum((low - grow).floor().clamp_min(0), corner)
     high = torch.maximum(torch.minimum((high + grow).ceil(), corner + 2), low + 2)
     return torch.cat([low, high], 1).int().tolist()
-
-
-def alike(boxes: list[list[int]], size: tuple[int, int]) -> list[list[int]]:
-    """The boxes of faces grown to the size of the largest, inside the frame; boxes of the whole frame count for none.
-
-    So all of a clip's steps do the same operations, as graphs need it.
-    """
-    frame = [0, 0, *size]
-    partial = [box for box in boxes if box != frame] or boxes
-    width, height = (max(box[axis + 2] - box[axis] for box in partial) for axis in (0, 1))
-    grown = []
-    for left, top, right, bottom in boxes:
-        x = min(max((left + right - width) // 2, 0), size[0] - width)
-        y = min(max((top + bottom - height) // 2, 0), size[1] - height)
-        grown.append([x, y, x + width, y + height])
-    return grown
 
 
 class EmotionStage(ContextStage):
@@ -87,22 +72,24 @@ class EmotionStage(ContextStage):
 
     def plan(self, iteration: int) -> Plan:
         """See :class:`Stage`. What it brings is the target inside the face's box."""
-        sync, weights = self.context.sync, self.settings.losses
+        weights, draws = self.settings.losses, self.context.generator
+        sync, perceptual = self.context.sync, self.context.perceptual
         wanted = self.targets.next()
         left, top, right, bottom = self._boxes[wanted.frame]
         window = (slice(None), slice(top, bottom), slice(left, right))
-        pictures = {"image": wanted.image[window], "labels": wanted.labels[window], "va": wanted.va}
+        tensors = {"image": wanted.image[window], "labels": wanted.labels[window], "va": wanted.va}
         if wanted.normals is not None:
-            pictures["normals"] = wanted.normals[window]
-        late = bool(weights.lpips) and iteration >= self.iterations - weights.lpips_last
-        program = Program(
-            size=(right - left, bottom - top),
-            emotional=True,
-            normals=wanted.normals is not None,
-            perceptual=late and self.context.perceptual is not None,
-            sync=sync is not None and bool(weights.sync) and sync.due(iteration, 0, self.iterations),
-        )
-        return Plan(wanted.frame, program, backdrop(self.context), pictures)
+            tensors["normals"] = wanted.normals[window]
+        size, side, heard = (right - left, bottom - top), None, False
+        if perceptual is not None and weights.lpips and iteration >= self.iterations - weights.lpips_last:
+            side, where = perceptual.draw(size, weights, draws)
+            tensors |= where
+        if sync is not None and weights.sync and sync.due(iteration, 0, self.iterations):
+            tensors |= sync.source.draw(draws).named()
+            heard = True
+        normals = wanted.normals is not None
+        program = Program(size=size, emotional=True, normals=normals, patch=side, sync=heard)
+        return Plan(wanted.frame, program, backdrop(self.context), tensors)
 
     def terms(self, program: Program, inputs: Inputs) -> dict[str, Tensor]:
         """Image terms inside the face's box.
@@ -112,7 +99,7 @@ class EmotionStage(ContextStage):
         Deviation: S15's residual term is absent: the residuals are frozen here, so that it would be a constant.
         """
         data, head, weights = self.context.data, self.context.head, self.settings.losses
-        conditions, wanted, colour = data.conditions.at(inputs.frame), inputs.pictures, inputs.numbers[:3]
+        conditions, wanted, colour = data.conditions.at(inputs.frame), inputs.tensors, inputs.numbers[:3]
         with torch.no_grad():
             if self._canonical is None:
                 self._canonical = head.face.motion.canonical(head.face.gaussians.means)
@@ -127,23 +114,19 @@ class EmotionStage(ContextStage):
         target = pasted(wanted["image"], class_mask(wanted["labels"], Label.HEAD, Label.HAIR), colour)
         difference, unlike = alike_in_boxes(rendered, target, self.whole)
         terms = {"l1": difference[0], "d_ssim": weights.d_ssim * unlike[0]}
-        if program.perceptual and self.context.perceptual is not None:
-            distance = self.context.perceptual.patches(rendered, target, weights, self.context.generator)
+        if program.patch and self.context.perceptual is not None:
+            distance = self.context.perceptual.patches(rendered, target, program.patch, wanted)
             terms["lpips"] = weights.lpips * distance
         if program.normals:
             terms |= normal_terms(layer, wanted["normals"], weights)
         if weights.motion:
             terms["motion"] = weights.motion * motion_size(emotional.offsets)
-        return terms | self._compare_sync(program, wanted["va"][0])
-
-    def _compare_sync(self, program: Program, va: Tensor) -> dict[str, Tensor]:
-        """The sync term (eq. 9; S15) of a window that shows the step's emotion, where this iteration has one."""
         sync = self.context.sync
-        if not program.sync or sync is None:
-            return {}
-        window = sync.source.draw(self.context.generator)
-        distance = sync.distance(sync.emotional(self.context.head, window, va), window)
-        return {"sync": self.settings.losses.sync * distance}
+        if program.sync and sync is not None:  # eq. 9; S15: of a window that shows the step's emotion
+            window = SyncWindow.of(wanted)
+            distance = sync.distance(sync.emotional(head, window, wanted["va"][0]), window)
+            terms["sync"] = weights.sync * distance
+        return terms
 
     def before_update(self, iteration: int) -> None:
         """See :class:`Stage`."""

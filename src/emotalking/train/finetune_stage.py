@@ -37,9 +37,11 @@ class FinetuneStage(ContextStage):
 
     def plan(self, iteration: int) -> Plan:
         """See :class:`Stage`."""
-        weights = self.settings.losses
-        late = bool(weights.lpips) and iteration >= self.iterations - weights.lpips_last
-        return Plan(self.sampler.draw(), Program(perceptual=late and self.context.perceptual is not None), ())
+        weights, perceptual = self.settings.losses, self.context.perceptual
+        frame, side, where = self.sampler.draw(), None, {}
+        if perceptual is not None and weights.lpips and iteration >= self.iterations - weights.lpips_last:
+            side, where = perceptual.draw(self.context.data.size, weights, self.context.generator)
+        return Plan(frame, Program(patch=side), (), where)
 
     def terms(self, program: Program, inputs: Inputs) -> dict[str, Tensor]:
         """See :class:`Stage`."""
@@ -55,8 +57,8 @@ class FinetuneStage(ContextStage):
         target = data.image(inputs.frame)
         difference, unlike = alike_in_boxes(rendered, target, self.whole)
         terms = {"l1": difference[0], "d_ssim": weights.d_ssim * unlike[0]}
-        if program.perceptual and self.context.perceptual is not None:
-            distance = self.context.perceptual.patches(rendered, target, weights, self.context.generator)
+        if program.patch and self.context.perceptual is not None:
+            distance = self.context.perceptual.patches(rendered, target, program.patch, inputs.tensors)
             terms["lpips"] = weights.lpips * distance
         return terms
 

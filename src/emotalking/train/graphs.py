@@ -26,8 +26,8 @@ class Captured(NamedTuple):
     names: tuple[str, ...]
     values: Tensor
     """The terms, where each replay leaves them."""
-    pictures: dict[str, Tensor]
-    """Where each replay finds them."""
+    tensors: dict[str, Tensor]
+    """Where each replay finds the plan's."""
 
 
 class GraphSteps(Steps):
@@ -66,7 +66,7 @@ class GraphSteps(Steps):
         stage = self.stage
         stage.before_update(iteration)
         plan = stage.plan(iteration)
-        if plan.program.repeats and plan.program in self._known:
+        if plan.program in self._known:
             terms = self._replay(plan)
         else:
             self._known.add(plan.program)
@@ -90,8 +90,8 @@ class GraphSteps(Steps):
         captured = self._graphs.get(plan.program)
         if captured is None:
             captured = self._graphs[plan.program] = self._capture(plan)
-        for name, picture in plan.pictures.items():
-            captured.pictures[name].copy_(picture, non_blocking=True)
+        for name, tensor in plan.tensors.items():
+            captured.tensors[name].copy_(tensor, non_blocking=True)
         captured.graph.replay()
         return dict(zip(captured.names, captured.values.clone().unbind(), strict=True))
 
@@ -109,7 +109,7 @@ class GraphSteps(Steps):
         self._copied[slot].record()
 
     def _capture(self, plan: Plan) -> Captured:
-        pictures = {name: picture.clone() for name, picture in plan.pictures.items()}
+        tensors = {name: tensor.to(self.stage.device, copy=True) for name, tensor in plan.tensors.items()}
         count = len(plan.numbers)
         graph = torch.cuda.CUDAGraph()
         gc_was_on = gc.isenabled()
@@ -117,7 +117,7 @@ class GraphSteps(Steps):
         try:
             torch.cuda.synchronize(self.stage.device)
             graph.capture_begin(pool=self._anchor.pool(), capture_error_mode="thread_local")
-            inputs = Inputs(self._vector[:1].long(), self._vector[1 : 1 + count], pictures)
+            inputs = Inputs(self._vector[:1].long(), self._vector[1 : 1 + count], tensors)
             terms = self.stage.terms(plan.program, inputs)
             self._rates = self._vector[1 + count :]
             self.learn(terms)
@@ -127,4 +127,4 @@ class GraphSteps(Steps):
             self._rates = None
             if gc_was_on:
                 gc.enable()
-        return Captured(graph, tuple(terms), values, pictures)
+        return Captured(graph, tuple(terms), values, tensors)

@@ -30,17 +30,14 @@ class PerceptualTerm:
         """What the loss brought into an avatar, and its licence."""
         return {models()[name].title: models()[name].licence for name in files_of(self.backbone)}
 
-    def patches(
-        self,
-        image: Float[Tensor, "B H W 3"],
-        target: Float[Tensor, "B H W 3"],
-        weights: LossConfig,
-        generator: torch.Generator,
-    ) -> Float[Tensor, ""]:
-        """Mean distance over a grid of squares of one random even side; the grid begins at a random place.
+    def draw(
+        self, size: tuple[int, int], weights: LossConfig, generator: torch.Generator
+    ) -> tuple[int, dict[str, Tensor]]:
+        """A step's patches of pictures of ``size`` (width, height): their side, and where they lie.
 
-        Pictures smaller than the least side are one patch each. With ``patches`` set, so many squares are drawn from
-        the grid, which leaves the mean as it is and bounds the cost.
+        They are a grid of squares of one random even side that begins at a random place. Pictures smaller than the
+        least side are one patch each. With ``patches`` set, so many squares are drawn from the grid, which leaves the
+        mean as it is and bounds the cost.
 
         Deviation: upstream's grids begin at the corner, so that the lower and right edges are rarely seen.
         """
@@ -48,15 +45,27 @@ class PerceptualTerm:
         def integer(bound: int) -> int:
             return int(torch.randint(bound, (1,), generator=generator))
 
-        height, width = image.shape[1:3]
+        width, height = size
         low, high = weights.patch_min // 2, weights.patch_max // 2
         side = min(2 * (low + integer(high - low + 1)), height, width)
-        corner = (integer(height % side + 1), integer(width % side + 1))
-        ours, theirs = (cut_patches(picture, side, corner) for picture in (image, target))
-        most = self._settings.patches
-        if 0 < most < len(ours):
-            chosen = torch.randperm(len(ours), generator=generator)[:most].to(image.device)
-            ours, theirs = ours[chosen], theirs[chosen]
+        where = {"patch_corner": torch.tensor([integer(height % side + 1), integer(width % side + 1)])}
+        count, most = (height // side) * (width // side), self._settings.patches
+        if 0 < most < count:
+            where["patch_chosen"] = torch.randperm(count, generator=generator)[:most]
+        return side, where
+
+    def patches(
+        self,
+        image: Float[Tensor, "1 H W 3"],
+        target: Float[Tensor, "1 H W 3"],
+        side: int,
+        where: dict[str, Tensor],
+    ) -> Float[Tensor, ""]:
+        """Mean distance of the patches that :meth:`draw` gave for pictures of this size."""
+        ours, theirs = (cut_patches(picture, side, where["patch_corner"]) for picture in (image, target))
+        chosen = where.get("patch_chosen")
+        if chosen is not None:
+            ours, theirs = ours[chosen.to(ours.device)], theirs[chosen.to(ours.device)]
         return self.whole(ours, theirs)
 
     def whole(self, image: Float[Tensor, "B H W 3"], target: Float[Tensor, "B H W 3"]) -> Float[Tensor, ""]:

@@ -9,16 +9,18 @@ from emotalking.densify.strategy import green_gaussians, prune
 from emotalking.losses.image import alike_in_boxes, silhouette
 from emotalking.losses.motion import attention_inside
 from emotalking.losses.normals import residual_size
+from emotalking.losses.perceptual import cut_out
 from emotalking.models.gaussians import Deformed
 from emotalking.models.head import Layer
 from emotalking.subject.layouts import Label
-from emotalking.train.branch_stage import BranchStage, Context, eye_boxes, pasted, window_of
+from emotalking.train.branch_stage import BranchStage, Context, eye_boxes, pasted, same_size
 from emotalking.train.data import class_mask, rows_of
 from emotalking.train.perceptual import PerceptualTerm
 from emotalking.train.rendered_maps import attention_channels, normal_channels, normal_terms
 from emotalking.train.sampler import FrameSampler, blink_window, lips_part_window, opening_window
 from emotalking.train.step import Inputs, Program
 from emotalking.train.sync import SyncTerm
+from emotalking.train.sync_source import SyncWindow
 
 LEAST_MOUTH = 20 / 512**2
 """Share of a frame that the inside of the mouth must have to be of use to its stage: upstream's 20 pixels of frames of
@@ -35,6 +37,9 @@ class MouthStage(BranchStage):
         self.sampler = FrameSampler(context.data.count, context.generator, self._open)
         top, bottom, left, right = self.lip_windows.unbind(1)
         self._shares = (bottom - top) * (right - left) / (width * height)
+        patched = same_size(self.lip_windows.cpu(), context.data.size)
+        self.patched = (int(patched[0, 3] - patched[0, 2]), int(patched[0, 1] - patched[0, 0]))
+        self._patched_at = patched[:, ::2].contiguous().to(self.boxes_on)
 
     def draw(self, iteration: int) -> int:
         """Wide open frames in warm-up, later every n-th from a window of AU25 that widens; all show the mouth's inside.
@@ -67,20 +72,22 @@ class MouthStage(BranchStage):
         share = self._shares[rows_of(inputs.frame)][0]
         difference, unlike = alike_in_boxes(image, target, windows)
         terms = {"l1": share * difference[0], "d_ssim": weights.d_ssim * share * unlike[0]}
-        if program.perceptual and self.context.perceptual is not None:
-            window = window_of(windows[0])
-            distance = self.context.perceptual.patches(image[window], target[window], weights, self.context.generator)
+        if program.patch and self.context.perceptual is not None:
+            corner, size = self._patched_at[rows_of(inputs.frame)][0], (self.patched[1], self.patched[0])
+            ours, theirs = (cut_out(picture, corner, size) for picture in (image, target))
+            distance = self.context.perceptual.patches(ours, theirs, program.patch, inputs.tensors)
             terms["lpips"] = weights.lpips * share * distance
         if program.moving and weights.silhouette:
             terms["silhouette"] = weights.silhouette * silhouette(layer.alpha, box)
         return terms
 
-    def sync_distance(self, sync: SyncTerm, degree: int) -> Tensor | None:
+    def sync_window(self, sync: SyncTerm) -> SyncWindow | None:
+        """One of the clip's own: see :meth:`SyncTerm.mouth`."""
+        return sync.source.draw(self.context.generator, own=True) if sync.source.has_own() else None
+
+    def sync_pictures(self, sync: SyncTerm, window: SyncWindow, degree: int) -> Tensor:
         """See :meth:`SyncTerm.mouth`."""
-        if not sync.source.has_own():
-            return None
-        window = sync.source.draw(self.context.generator, own=True)
-        return sync.distance(sync.mouth(self.context.head, window, degree), window)
+        return sync.mouth(self.context.head, window, degree)
 
     def clean_chroma_key(self) -> None:
         """Green mouth Gaussians become small and faint."""
@@ -102,6 +109,9 @@ class FaceStage(BranchStage):
         weights, parts = self.settings.losses, {"lips": self.lip_windows, "eyes": eyes}
         self._parts = {name: getattr(weights, name) for name in parts if getattr(weights, name)}
         """Weights of what is compared once more, because it moves most and is small."""
+        squares = same_size(self.lips.cpu(), context.data.size)
+        self._lip_size = (int(squares[0, 1] - squares[0, 0]), int(squares[0, 3] - squares[0, 2]))
+        self._lip_squares = squares.to(self.boxes_on)
         boxes = [self.whole.expand(context.data.count, -1), *(parts[name] for name in self._parts)]
         self._boxes = torch.stack(boxes, 1)
 
@@ -151,23 +161,27 @@ class FaceStage(BranchStage):
                 terms[name] = weight * (difference[number] + weights.d_ssim * unlike[number])
             if weights.silhouette:
                 terms["silhouette"] = weights.silhouette * silhouette(layer.alpha, head)
-        if program.perceptual and self.context.perceptual is not None:
-            terms |= self.compare_perceptual(self.context.perceptual, inputs, image, target)
+        if program.patch and self.context.perceptual is not None:
+            terms |= self.compare_perceptual(self.context.perceptual, program.patch, inputs, image, target)
         return terms | self.compare_normals(inputs, layer)
 
     def compare_perceptual(
-        self, term: PerceptualTerm, inputs: Inputs, image: Tensor, target: Tensor
+        self, term: PerceptualTerm, side: int, inputs: Inputs, image: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
-        """LPIPS of the lip box, and of patches of the rest; of patches of all where the lip box has no weight."""
+        """LPIPS of the lip box, and of patches of the rest; of patches of all where the lip box has no weight.
+
+        Deviation: lip boxes have the size of the clip's largest (paper-spec 7.2: each its own), so that all steps do
+        the same operations.
+        """
         weights, terms = self.settings.losses, {}
         if weights.lpips_lips:
-            lips = window_of(self.lips[rows_of(inputs.frame)][0])
-            terms["lpips_lips"] = weights.lpips_lips * term.whole(image[lips], target[lips])
-            bare = torch.ones_like(image[..., 0], dtype=torch.bool)
-            bare[lips] = False
+            lips = self._lip_squares[rows_of(inputs.frame)]
+            ours, theirs = (cut_out(picture, lips[0, ::2], self._lip_size) for picture in (image, target))
+            terms["lpips_lips"] = weights.lpips_lips * term.whole(ours, theirs)
+            bare = ~self.inside(lips)
             image, target = (pasted(picture, bare, inputs.numbers[:3]) for picture in (image, target))
         if weights.lpips:
-            terms["lpips"] = weights.lpips * term.patches(image, target, weights, self.context.generator)
+            terms["lpips"] = weights.lpips * term.patches(image, target, side, inputs.tensors)
         return terms
 
     def regularise(self, inputs: Inputs, deformed: Deformed, layer: Layer) -> dict[str, Tensor]:
@@ -206,10 +220,9 @@ class FaceStage(BranchStage):
             terms["normal_residual"] = weights.normal_residual * residual_size(self.branch.gaussians.normal_residuals)
         return terms
 
-    def sync_distance(self, sync: SyncTerm, degree: int) -> Tensor:
+    def sync_pictures(self, sync: SyncTerm, window: SyncWindow, degree: int) -> Tensor:
         """See :meth:`SyncTerm.face`."""
-        window = sync.source.draw(self.context.generator)
-        return sync.distance(sync.face(self.context.head, window, degree), window)
+        return sync.face(self.context.head, window, degree)
 
     def clean_chroma_key(self) -> None:
         """Green face Gaussians are removed."""

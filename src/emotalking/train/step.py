@@ -35,15 +35,10 @@ class Program:
     """The plan brings the target's picture."""
     normals: bool = False
     """It brings a normal map."""
-    perceptual: bool = False
-    """There is a perceptual term. Its patches' size is drawn, so every step is another program."""
+    patch: int | None = None
+    """Side of the perceptual term's patches, whose places the plan brings; None: there is no such term."""
     sync: bool = False
-    """There is a sync term, whose window is drawn on the host."""
-
-    @property
-    def repeats(self) -> bool:
-        """Whether the operations are the same each time."""
-        return not (self.perceptual or self.sync)
+    """There is a sync term, whose window the plan brings."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +51,9 @@ class Plan:
     """What will be done."""
     numbers: tuple[float, ...]
     """With what: always as many in one stage."""
-    pictures: dict[str, Tensor] = field(default_factory=dict)
-    """Targets that are not simply the recorded frame, on the device."""
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    """And with what else, of the same shapes in all plans of a program: a target that is not simply the recorded frame,
+    where patches lie, what is heard. On the device or the host."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +63,14 @@ class Inputs:
     frame: int | Int64[Tensor, "1"]
     """A number to cut out by, or, where the device has to know it, one to gather by."""
     numbers: Float[Tensor, "M"]
-    pictures: dict[str, Tensor]
+    tensors: dict[str, Tensor]
 
     @classmethod
     def of(cls, plan: Plan, device: torch.device, gather: bool = False) -> "Inputs":
         """Moved to ``device``; ``gather``: the frame's number, too."""
         numbers = torch.tensor([plan.frame, *plan.numbers], dtype=torch.float32).to(device)
-        return cls(numbers[:1].long() if gather else plan.frame, numbers[1:], plan.pictures)
+        tensors = {name: tensor.to(device) for name, tensor in plan.tensors.items()}
+        return cls(numbers[:1].long() if gather else plan.frame, numbers[1:], tensors)
 
 
 class Stage:
@@ -94,7 +91,7 @@ class Stage:
         raise NotImplementedError
 
     def terms(self, program: Program, inputs: Inputs) -> dict[str, Tensor]:
-        """Weighted loss terms. Of a program that repeats, nothing in here may wait for the device."""
+        """Weighted loss terms. With our own kernels, nothing in here may wait for the device."""
         raise NotImplementedError
 
     def subject_frame(self, frame: int) -> int:

@@ -54,6 +54,15 @@ class SyncWindow:
     audio: Float[Tensor, "5 8 C S"]
     heard: Float[Tensor, "1 D"]
 
+    def named(self) -> dict[str, Tensor]:
+        """As a step's plan brings it."""
+        return {"sync_rows": self.rows, "sync_audio": self.audio, "sync_heard": self.heard}
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor]) -> "SyncWindow":
+        """Inverse of :meth:`named`."""
+        return cls(tensors["sync_rows"], tensors["sync_audio"], tensors["sync_heard"])
+
 
 def frame_steps(fps: Fraction | float | int) -> Int64[np.ndarray, "5"]:
     """Frames of a window, counted from its first: 0..4 at 25 a second, else those on the screen as often as that."""

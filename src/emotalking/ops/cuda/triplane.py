@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from emotalking.ops.cuda.build import Launch, kernel
 
 _THREADS = 128
-_COPIED = 1 << 18
+_COPIED = 1 << 19
 """Numbers in all copies of a table's gradient."""
 
 
