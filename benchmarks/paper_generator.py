@@ -167,6 +167,7 @@ def learn_adversarial(study: Study) -> None:
         config = AdversarialConfig(batch=study.options.batch, r1=0.5)
         task = AdversarialTask(network, study.images[~study.unseen], config, inversion)
     study.learn(task, "adversarial", 2)
+    task.settle()
     study.keep("generator", task.average)
     study.keep("encoder", task.average_encoder)
     with torch.no_grad():
@@ -177,7 +178,7 @@ def learn_adversarial(study: Study) -> None:
     for images in (study.images[~study.unseen], study.images[study.unseen]):
         shown = images[:: max(1, len(images) // 16)][:16].float() / 255
         with torch.no_grad():
-            back = to_images(task.average.synthesis(task.average_encoder.eval()(shown)))
+            back = to_images(task.average.synthesis(task.average_encoder(shown)))
         rows += [shown[:8], back[:8], shown[8:16], back[8:16]]
     picture(study.folder / "inverted.png", torch.stack(rows))
 

@@ -17,7 +17,7 @@ from emotalking.experts.emonet import EmoNet
 from emotalking.experts.fan import Fan
 from emotalking.experts.stylegan2 import StyleGAN2
 from emotalking.experts.vggface2 import VggFace2
-from emotalking.faces import edit_training, gan, inversion, small
+from emotalking.faces import edit_training, gan, inversion, loop, small
 from emotalking.faces.edit_training import EmotionTask, LipTask, Sources
 from emotalking.faces.gan import AdversarialTask, Inversion
 from emotalking.faces.inversion import PivotalTask
@@ -25,7 +25,7 @@ from emotalking.faces.lip_aligned import LipAligned
 from emotalking.faces.loop import run
 from emotalking.faces.published import PublishedCritics
 from emotalking.faces.small import CriticsTask, SmallCritics, SmallEncoder, VariedCritics
-from emotalking.faces.steps import Task
+from emotalking.faces.steps import GraphSteps, Steps, Task
 
 from .faces import SIZE, FormulaCritics, network, sources
 
@@ -114,6 +114,27 @@ def test_the_published_critics_do_not_wait() -> None:
         said = critics.emotion(faces, ibug68).sum() + points.sum() + critics.identity(faces, ibug68).sum()
         (slope,) = torch.autograd.grad(said, faces)
     assert slope.shape == faces.shape
+
+
+@pytest.mark.gpu
+def test_captured_steps_do_what_plain_ones_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def learnt(how: str) -> tuple[list[dict[str, float]], list[Tensor]]:
+        monkeypatch.setattr(loop, "steps_of", GraphSteps if how == "graphs" else Steps)
+        torch.manual_seed(0)
+        data = sources(32)
+        faces, ibug68 = data.faces.cuda(), data.ibug68.cuda()
+        critics = SmallCritics(4, 8).cuda().eval().requires_grad_(False)
+        seen = Inversion(SmallEncoder(SIZE, 8).cuda(), VariedCritics(critics), ibug68)
+        config = AdversarialConfig(batch=8, rate=1e-4, r1_every=4, encoder_rate=1e-4)
+        task = AdversarialTask(StyleGAN2(SIZE).cuda(), faces, config, seen)
+        rows = run(task, 40, tmp_path / how)
+        return [row["terms"] for row in rows], [p.detach().cpu() for p in task.network.parameters()]
+
+    (plain, weights), (captured, others) = learnt("plain"), learnt("graphs")
+    for ours, theirs in zip(captured, plain, strict=True):
+        assert ours == pytest.approx(theirs, rel=0.05, abs=0.02)
+    for ours, theirs in zip(others, weights, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0.05, atol=5e-3)
 
 
 def test_ctrl_c_ends_the_step_and_saves(tmp_path: Path, one_thread: None) -> None:

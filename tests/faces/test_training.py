@@ -141,8 +141,10 @@ def test_an_encoder_learns_along(tmp_path: Path, one_thread: None) -> None:
     first, last = rows[0]["terms"], rows[-1]["terms"]
     assert {"recorded", "lips", "eyes", "maps", "emotion", "identity", "spread", "judge", "r1"} <= set(first)
     assert last["recorded"] < 0.8 * first["recorded"] and last["lips"] < 0.8 * first["lips"]
+    task.settle()
+    assert not task.average_encoder.training
     with torch.no_grad():
-        styles = task.average_encoder.eval()(data.faces.float() / 255)
+        styles = task.average_encoder(data.faces.float() / 255)
         back = to_images(task.average.synthesis(styles))
     assert styles.shape == (8, SIZE.styles, SIZE.style_dim)
     grey = (data.faces / 255 - (data.faces / 255).mean((0, 1, 2))).abs().mean()

@@ -24,6 +24,8 @@ from emotalking.faces.steps import adam
 
 PATH_DECAY = 0.01
 """Of the running mean of path lengths."""
+SETTLE_STEPS, SETTLE_BATCH = 50, 256
+"""Batches from which an averaged encoder's normalisations are measured."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,19 @@ class AdversarialTask:
         self.judge.requires_grad_(True)
         self._follow(number)
         return terms
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Measure the averaged encoder's batch normalisations, once, at the end.
+
+        The mean of many encoders has features of its own, of which theirs tell nothing (Izmailov et al. 2018, arXiv
+        1803.05407, section 3.2).
+        """
+        self.average_encoder.train()
+        for _ in range(SETTLE_STEPS):
+            rows = torch.randint(len(self._images), (SETTLE_BATCH,), device=self._images.device)
+            self.average_encoder(self._images[rows].float() / 255)
+        self.average_encoder.eval()
 
     def _judge_step(
         self, real: Float[Tensor, "B 3 R R"], drawn: Float[Tensor, "D 3 R R"], penalised: bool
