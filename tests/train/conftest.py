@@ -1,10 +1,14 @@
 """What the tests of training share."""
 
+from collections.abc import Iterator
+
 import pytest
 
 
-@pytest.fixture(autouse=True)
-def no_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def no_page(request: pytest.FixtureRequest) -> Iterator[None]:
     """Runs end without drawing their page, which takes longer than they do; its own tests draw it."""
-    if request.path.name != "test_run_record.py":
-        monkeypatch.setattr("emotalking.train.record.write_page", lambda folder: None)
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.name != "test_run_record.py":
+            patch.setattr("emotalking.train.record.write_page", lambda folder: None)
+        yield

@@ -25,6 +25,7 @@ SHORT = [
     "model.mouth.initial_points=40",
     "audio_start=2",
     "motion_start=2",
+    "closed_lips=2",
 ]
 
 

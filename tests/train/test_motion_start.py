@@ -55,7 +55,7 @@ def test_rings_carry_half_of_the_oval_and_nothing(data: TrainingData) -> None:
     assert int(mesh.triangles.max()) == len(mesh.vertices) - 1
 
 
-def test_start_shuts_the_eyes_and_is_deterministic(data: TrainingData) -> None:
+def test_start_shuts_the_eyes(data: TrainingData) -> None:
     assert data.shape is not None
     data.conditions.aus[:, 5] = 0.0
     data.conditions.aus[::3, 5] = 2.0
@@ -63,19 +63,21 @@ def test_start_shuts_the_eyes_and_is_deterministic(data: TrainingData) -> None:
     low = data.points[:, lids, 1].clone()
     low[::3] += 6.0
     data.points[:, lids, 1] = low
-    made = []
-    for _ in range(2):
-        face = untrained(data).face
-        explained = start_motion(face, data, 60, torch.Generator().manual_seed(1))
-        aus = torch.zeros(2, 6)
-        aus[1, 5] = 2.0
-        with torch.no_grad():
-            canonical = face.motion.canonical(data.shape[lids])
-            d_means = face.motion(canonical, face.audio(data.conditions.audio[:2]), aus)["d_means"]
-        made.append(d_means)
-    assert explained > 0.3
-    assert float((made[0][1] - made[0][0])[:, 1].max()) < -0.001
-    assert torch.equal(*made)
+    face = untrained(data).face
+    assert start_motion(face, data, 60, torch.Generator().manual_seed(1)) > 0.3
+    aus = torch.zeros(2, 6)
+    aus[1, 5] = 2.0
+    with torch.no_grad():
+        canonical = face.motion.canonical(data.shape[lids])
+        d_means = face.motion(canonical, face.audio(data.conditions.audio[:2]), aus)["d_means"]
+    assert float((d_means[1] - d_means[0])[:, 1].max()) < -0.001
+
+
+def test_start_is_deterministic(data: TrainingData) -> None:
+    made = [untrained(data).face for _ in range(2)]
+    for face in made:
+        assert start_motion(face, data, 6, torch.Generator().manual_seed(1)) != 0.0
+    assert all(torch.equal(a, b) for a, b in zip(made[0].parameters(), made[1].parameters(), strict=True))
 
 
 def test_no_steps_and_no_shape_change_nothing(data: TrainingData) -> None:
