@@ -4,10 +4,11 @@ import struct
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
-from emotalking.capture.video import Damage, Framing, pictures, probe, read_frames
+from emotalking.capture.video import Damage, Framing, pictures, pixels, probe, read_frames
 from emotalking.errors import UserError
 
 from .clips import grey_frames, number_of, write_clip
@@ -40,6 +41,17 @@ def test_unsteady_time_stamps_keep_their_speed(tmp_path: Path) -> None:
     shown = np.array(times)[seen] - times[0]
     due = np.arange(len(seen)) * 40
     assert np.abs(shown - due)[:-1].max() <= 46  # the last picture stays for as long as pictures do on average
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p", "yuv422p10le", "rgb24", "nv12"])
+def test_pixels_are_those_of_pyav(pixel_format: str) -> None:
+    """One converter meets pictures of other sizes and formats by turns."""
+    draw = np.random.default_rng(0)
+    for height, width in ((48, 64), (30, 50), (48, 64)):
+        picture = draw.integers(0, 256, (height, width, 3), np.uint8)
+        frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format=pixel_format)
+        for kind in ("rgb24", "gray"):
+            np.testing.assert_array_equal(pixels(frame, kind), frame.to_ndarray(format=kind))
 
 
 def test_limit_stops_early(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from scipy.ndimage import uniform_filter1d
 
 from emotalking.capture.cadence import common_rate, find_cadence
-from emotalking.capture.video import Damage, Framing, pictures, to_rgb
+from emotalking.capture.video import Damage, Framing, pictures, pixels, to_rgb
 from emotalking.errors import UserError
 from emotalking.files import replacing
 from emotalking.speech.audio import SoundSpan
@@ -116,7 +116,7 @@ def glance(frame: Any) -> Float[np.ndarray, "h w"]:
         plane = frame.planes[0]
         grey = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
     else:
-        grey = frame.to_ndarray(format="gray")
+        grey = pixels(frame, "gray")
     size = (_GLANCE, max(round(grey.shape[0] * _GLANCE / grey.shape[1]), 1))
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
 

@@ -1,5 +1,6 @@
 """Video in: any container to RGB frames, one picture in memory at a time; damage is skipped and counted."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import av.error
 import av.stream
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from emotalking.errors import UserError
@@ -22,6 +24,8 @@ _EXACT_LENGTH = ("mov,mp4", "matroska", "avi")
 """Containers whose header declares the true length; the others estimate it."""
 _PICTURES = ("tty", "image2", "png_pipe", "jpeg_pipe", "gif")
 """What FFmpeg reads as video and is none."""
+_OWN = threading.local()
+"""A thread's converter of pictures."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +110,20 @@ def pictures(path: str | Path, damage: Damage | None = None) -> Iterator[tuple[f
             damage.promised_s = declared
 
 
+def pixels(frame: Any, kind: str) -> UInt8[np.ndarray, "H W *C"]:
+    """A PyAV frame in the pixel format ``kind`` (`rgb24`, `gray`), as it is stored.
+
+    ``frame.to_ndarray`` gives the same, but makes a converter with a thread for each processor at every picture, which
+    takes 4 to 13 ms where the conversion takes 0.1 to 0.6 (450 to 590 pixels, two processors).
+    """
+    if not hasattr(_OWN, "converter"):
+        _OWN.converter = VideoReformatter()
+    return _OWN.converter.reformat(frame, format=kind, threads=1).to_ndarray()
+
+
 def to_rgb(frame: Any, framing: Framing | None = None) -> UInt8[np.ndarray, "H W 3"]:
     """A picture of :func:`pictures` as RGB, upright (the rotation that a phone noted is undone), framed."""
-    image = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(frame)))
+    image = np.ascontiguousarray(np.rot90(pixels(frame, "rgb24"), _quarter_turns(frame)))
     return image if framing is None else framing.apply(image)
 
 

@@ -12,9 +12,10 @@ import av
 import av.error
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from jaxtyping import Float, UInt8
 
+from emotalking.capture.video import pixels
 from emotalking.errors import UserError
 from emotalking.files import scratch_beside
 
@@ -97,6 +98,7 @@ class VideoWriter:
         self._size = (height, width)
         self._fps = fps
         self._sound = iter(sound) if sound is not None else None
+        self._converter = VideoReformatter()  # a picture's own would be made anew each time, with threads
         self._scratch = checked_scratch(self.path)
         try:
             self._container = av.open(
@@ -137,11 +139,13 @@ class VideoWriter:
         pad = [(0, size % 2) for size in self._size]
         picture = np.pad(image, (*pad, (0, 0)), mode="edge") if any(high for _, high in pad) else image
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgba" if channels == 4 else "rgb24")
-        frame = frame.reformat(
+        frame = self._converter.reformat(
+            frame,
             format=self._codec.pixels,
             dst_colorspace=Colorspace.ITU709,
             src_color_range=ColorRange.JPEG,
             dst_color_range=ColorRange.MPEG,
+            threads=1,
         )
         frame.pts, frame.time_base = self.frames, 1 / self._fps
         self._container.mux(self._video.encode(frame))
@@ -270,6 +274,6 @@ def read_video(path: str | Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
             if not container.streams.video:
                 raise UserError(f"{path} holds no video: give a video file.")
             for frame in container.decode(container.streams.video[0]):
-                yield frame.to_ndarray(format="rgb24")
+                yield pixels(frame, "rgb24")
     except av.error.FFmpegError as error:
         raise UserError(f"{path} is not a video that can be read, or it is damaged ({error.strerror}).") from error
