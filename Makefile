@@ -17,8 +17,9 @@ $(VENV)/.ready: requirements/torch.txt requirements/lock.txt pyproject.toml
 demo: setup
 	$(BIN)/emotalking demo --out demo
 
+# A process for each processor, four at most; one thread each, or they wait for one another.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .
