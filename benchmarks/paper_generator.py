@@ -3,10 +3,10 @@
 python benchmarks/_people.py PEOPLE.npz
 python benchmarks/paper_generator.py PEOPLE.npz FOLDER [--device cuda] [--phases critics,adversarial,...] [--name NAME]
 
-Phases: critics and, from other people and another seed, judges; a StyleGAN2 together with its encoder; EmoExtract with
-EmoStyle's losses; lip encoder, LipExtract and StyleGAN2 with the paper's five; figures on people whom no network has
-seen, by the judges. What a phase makes lies in FOLDER, from where later phases take it, so that a run can be cut in
-pieces.
+Phases: critics and, from other people and another seed, judges; encoder and synthesis as an autoencoder; StyleGAN2
+against its discriminator, the encoder along with it; EmoExtract with EmoStyle's losses; lip encoder, LipExtract and
+StyleGAN2 with the paper's five; figures on people whom no network has seen, by the judges. What a phase makes lies in
+FOLDER, from where later phases take it, so that a run can be cut in pieces.
 """
 
 import argparse
@@ -31,16 +31,17 @@ from emotalking.configs.faces import AdversarialConfig, EditConfig
 from emotalking.experts.stylegan2 import StyleGAN2, StyleGAN2Size, to_images
 from emotalking.faces.critics import LIPS, FoundPoints
 from emotalking.faces.edit_training import EmotionTask, LipTask, Sources
-from emotalking.faces.gan import AdversarialTask, Inversion
+from emotalking.faces.gan import AdversarialTask
+from emotalking.faces.inversion import EncoderTask, Inversion
 from emotalking.faces.lip_aligned import LipAligned
 from emotalking.faces.loop import clear, run
 from emotalking.faces.losses import lip_rectangles
 from emotalking.faces.small import CriticsTask, SmallCritics, SmallEncoder, VariedCritics
 from emotalking.faces.steps import Task
 
-SECONDS = {"critics": 20, "judges": 15, "adversarial": 160, "emotion": 35, "lips": 45}
+SECONDS = {"critics": 20, "judges": 15, "encoder": 100, "adversarial": 60, "emotion": 35, "lips": 45}
 """At most, by phase."""
-STEPS = {"critics": 1500, "judges": 1200, "adversarial": 100_000, "emotion": 4000, "lips": 4000}
+STEPS = {"critics": 1500, "judges": 1200, "encoder": 100_000, "adversarial": 100_000, "emotion": 4000, "lips": 4000}
 WIDTHS = (512, 256, 256)
 UNSEEN = 0.1
 """Share of the people whom nothing learns from."""
@@ -157,16 +158,30 @@ def correlation(a: Tensor, b: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
 
 
-def learn_adversarial(study: Study) -> None:
-    """StyleGAN2 and its encoder on the seen people."""
+def inversion(study: Study, encoder: SmallEncoder) -> Inversion:
+    """Of the seen people."""
+    return Inversion(encoder, study.varied(), study.images[~study.unseen], study.ibug68[~study.unseen])
+
+
+def learn_encoder(study: Study) -> None:
+    """Encoder and synthesis alone."""
     with torch.random.fork_rng():
         torch.manual_seed(2)
         network = StyleGAN2(study.size).to(study.device)
         encoder = SmallEncoder(study.size, study.options.encoder).to(study.device)
-        inversion = Inversion(encoder, study.varied(), study.ibug68[~study.unseen])
-        config = AdversarialConfig(batch=study.options.batch, r1=0.5)
-        task = AdversarialTask(network, study.images[~study.unseen], config, inversion)
-    study.learn(task, "adversarial", 2)
+    study.learn(EncoderTask(network, inversion(study, encoder), batch=study.options.batch // 2), "encoder", 2)
+    study.keep("generator", network)
+    study.keep("encoder", encoder)
+
+
+def learn_adversarial(study: Study) -> None:
+    """StyleGAN2 and its encoder."""
+    network, encoder = study.generator().requires_grad_(True), study.encoder().train().requires_grad_(True)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        config = AdversarialConfig(batch=study.options.batch, r1=2.0, rate=1e-3)
+        task = AdversarialTask(network, study.images[~study.unseen], config, inversion(study, encoder))
+    study.learn(task, "adversarial", 3)
     task.settle()
     study.keep("generator", task.average)
     study.keep("encoder", task.average_encoder)
@@ -272,7 +287,7 @@ def judged(judges: SmallCritics, made: Tensor, source: Tensor, ibug68: Tensor) -
 
 
 def compared(source: dict[str, Tensor], made: dict[str, Tensor]) -> dict[str, float]:
-    """Against the source; pixels of 64."""
+    """Against the source; pixels of 64, correlations over faces."""
 
     def opening(lips: Tensor) -> Tensor:
         return (lips[:, [17, 18, 19]] - lips[:, [15, 14, 13]])[..., 1].mean(1)
@@ -282,6 +297,8 @@ def compared(source: dict[str, Tensor], made: dict[str, Tensor]) -> dict[str, fl
 
     return {
         "lip_landmarks_px": float((made["lips"] - source["lips"]).norm(dim=2).mean()),
+        "r_opening": correlation(opening(made["lips"]), opening(source["lips"])),
+        "r_width": correlation(width(made["lips"]), width(source["lips"])),
         "opening_px": float((opening(made["lips"]) - opening(source["lips"])).abs().mean()),
         "width_px": float((width(made["lips"]) - width(source["lips"])).abs().mean()),
         "lip_colours": float(made["lip_colours"].mean()),
@@ -299,6 +316,7 @@ def picture(path: Path, rows: Tensor) -> None:
 
 PHASES = {
     "critics": learn_critics,
+    "encoder": learn_encoder,
     "adversarial": learn_adversarial,
     "emotion": learn_emotion,
     "lips": learn_lips,

@@ -19,8 +19,8 @@ from emotalking.experts.stylegan2 import StyleGAN2
 from emotalking.experts.vggface2 import VggFace2
 from emotalking.faces import edit_training, gan, inversion, loop, small
 from emotalking.faces.edit_training import EmotionTask, LipTask, Sources
-from emotalking.faces.gan import AdversarialTask, Inversion
-from emotalking.faces.inversion import PivotalTask
+from emotalking.faces.gan import AdversarialTask
+from emotalking.faces.inversion import EncoderTask, Inversion, PivotalTask
 from emotalking.faces.lip_aligned import LipAligned
 from emotalking.faces.loop import run
 from emotalking.faces.published import PublishedCritics
@@ -89,9 +89,10 @@ def test_small_networks_learn_without_waiting(idle: None) -> None:
         )
         config = AdversarialConfig(batch=4, r1_every=4, path=2.0, path_every=8)
         alone = AdversarialTask(StyleGAN2(SIZE), data.faces, config)
-        seen = Inversion(SmallEncoder(SIZE, 8), VariedCritics(critics), data.ibug68)
+        seen = Inversion(SmallEncoder(SIZE, 8), VariedCritics(critics), data.faces, data.ibug68)
         both = AdversarialTask(StyleGAN2(SIZE), data.faces, config, seen)
-    assert waits_for_nothing(taught) == {"plain"}
+        encoder = EncoderTask(StyleGAN2(SIZE), seen, batch=4)
+    assert waits_for_nothing(taught) == {"plain"} == waits_for_nothing(encoder)
     assert waits_for_nothing(alone) == {"plain", "plain+r1", "plain+r1+path"} == waits_for_nothing(both)
 
 
@@ -124,7 +125,7 @@ def test_captured_steps_do_what_plain_ones_do(monkeypatch: pytest.MonkeyPatch, t
         data = sources(32)
         faces, ibug68 = data.faces.cuda(), data.ibug68.cuda()
         critics = SmallCritics(4, 8).cuda().eval().requires_grad_(False)
-        seen = Inversion(SmallEncoder(SIZE, 8).cuda(), VariedCritics(critics), ibug68)
+        seen = Inversion(SmallEncoder(SIZE, 8).cuda(), VariedCritics(critics), faces, ibug68)
         config = AdversarialConfig(batch=8, rate=1e-4, r1_every=4, encoder_rate=1e-4)
         task = AdversarialTask(StyleGAN2(SIZE).cuda(), faces, config, seen)
         rows = run(task, 40, tmp_path / how)

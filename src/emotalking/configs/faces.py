@@ -63,19 +63,19 @@ class EditConfig:
 class InversionWeights:
     """How alike inversions have to be, beside one discriminator's opinion. Own choice, for small generators."""
 
-    recorded: float = 10.0
+    recorded: float = 50.0
     """MS-SSIM and L1."""
-    lips: float = 10.0
+    lips: float = 50.0
     """L1 in a rectangle around the lips."""
-    eyes: float = 5.0
+    eyes: float = 25.0
     """L1 in a rectangle around the eyes."""
-    maps: float = 0.2
+    maps: float = 1.0
     """Squared differences of landmark maps, summed over pixels."""
-    emotion: float = 1.0
+    emotion: float = 5.0
     """Squared difference of valence and arousal."""
-    identity: float = 0.5
+    identity: float = 2.0
     """Squared distance of embeddings."""
-    spread: float = 0.02
+    spread: float = 0.1
     """How much the layers' styles differ."""
 
 
@@ -96,8 +96,5 @@ class AdversarialConfig:
     """Share of pictures drawn with two styles, one from a random layer on."""
     average_kimg: float = 10.0
     """Half-life of the weights' running mean, thousands of pictures."""
-    half: bool = False
-    """Convolutions in bfloat16, but for the gradient penalty."""
     encoder_rate: float = 1e-3
     """Adam's for an encoder that learns along."""
-    inversion: InversionWeights = InversionWeights()

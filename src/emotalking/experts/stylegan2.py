@@ -89,7 +89,7 @@ def modulated_conv(
         gain: factor of everything.
     """
     kernel = weight / math.sqrt(weight[0].numel())
-    x = x * styles.to(x.dtype)[:, :, None, None]
+    x = x * styles[:, :, None, None]
     shift = (bias * gain).view(1, -1, 1, 1)
     if up:
         # The zeros between the pixels are the convolution's own; its sum is a quarter of what it was.
@@ -102,7 +102,7 @@ def modulated_conv(
     if demodulate:
         lengths = styles.square() @ kernel.square().sum((2, 3)).T
         factor = gain * (lengths + 1e-8).rsqrt()
-    return torch.addcmul(shift.to(x.dtype), x, factor.to(x.dtype)[:, :, None, None])
+    return torch.addcmul(shift, x, factor[:, :, None, None])
 
 
 def activate(x: Float[Tensor, "B C *size"], clamp: float | int | None = None) -> Tensor:
@@ -176,7 +176,7 @@ class StyledConv(nn.Module):
         x = modulated_conv(x, self.weight, self.affine(w), self.bias, up=self._up, gain=GAIN)
         if noise != "none":
             grain = self.noise_const if noise == "const" else torch.randn_like(x[:, :1])
-            x = x + (GAIN * self.noise_strength * grain).to(x.dtype)
+            x = x + GAIN * self.noise_strength * grain
         return activate(x, self._clamp)
 
 
@@ -192,7 +192,7 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Float[Tensor, "B D"]) -> Float[Tensor, "B 3 R R"]:
         """Colours in the style ``w``."""
-        x = modulated_conv(x, self.weight, self.affine(w), self.bias, demodulate=False).to(w.dtype)
+        x = modulated_conv(x, self.weight, self.affine(w), self.bias, demodulate=False)
         return x if self._clamp is None else x.clamp(-self._clamp, self._clamp)
 
 
@@ -349,10 +349,10 @@ class _JudgeEnd(nn.Module):
         """Scores."""
         batch = len(x)
         members = next(n for n in range(min(GROUP, batch), 0, -1) if batch % n == 0)
-        groups = x.to(self.out.weight.dtype).view(members, batch // members, *x.shape[1:])
+        groups = x.view(members, batch // members, *x.shape[1:])
         spread = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
         spread = spread.repeat(members).view(batch, 1, 1, 1).expand(-1, 1, *x.shape[2:])
-        return self.out(self.fc(self.conv(torch.cat([x, spread.to(x.dtype)], 1)).flatten(1)))[:, 0]
+        return self.out(self.fc(self.conv(torch.cat([x, spread], 1)).flatten(1)))[:, 0]
 
 
 class StyleGAN2Judge(nn.Module):

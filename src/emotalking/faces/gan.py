@@ -6,9 +6,6 @@ recorded face again, and must not be told from it. So a small generator can draw
 
 import copy
 import math
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,26 +14,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from emotalking.configs.faces import AdversarialConfig
-from emotalking.experts.stylegan2 import StyleGAN2, StyleGAN2Judge, from_images, to_images
-from emotalking.faces.critics import FaceCritics
-from emotalking.faces.inversion import likeness
+from emotalking.experts.stylegan2 import StyleGAN2, StyleGAN2Judge, from_images
+from emotalking.faces.inversion import Inversion
 from emotalking.faces.steps import adam
 
 PATH_DECAY = 0.01
 """Of the running mean of path lengths."""
 SETTLE_STEPS, SETTLE_BATCH = 50, 256
 """Batches from which an averaged encoder's normalisations are measured."""
-
-
-@dataclass(frozen=True)
-class Inversion:
-    """What is needed to learn an encoder along."""
-
-    encoder: nn.Module
-    """A ``StyleEncoder``."""
-    critics: FaceCritics
-    ibug68: Float[Tensor, "N 68 2"]
-    """Landmarks of the pictures, -1 to 1."""
 
 
 class AdversarialTask:
@@ -87,27 +72,20 @@ class AdversarialTask:
 
     def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
         """Discriminator, generator (and encoder), running means."""
-        rows = torch.randint(len(self._images), (self.config.batch,), device=self._images.device)
-        faces = self._images[rows].float() / 255
-        random = self._styles(self.config.batch if self._inversion is None else self.config.batch // 4)
-        if self._inversion is None:
-            styles, encoded = random, None
-        else:
-            encoded = self._inversion.encoder(faces[: self.config.batch // 2])
-            styles = torch.cat([encoded, _crossed(encoded)[: self.config.batch // 4], random])
-        with self._half():
-            drawn = self.network.synthesis(styles, "random")
-        terms = self._judge_step(from_images(faces), drawn.detach(), "r1" in kind)
+        batch = self.config.batch
+        rows = torch.randint(len(self._images), (batch,), device=self._images.device)
+        styles, inverted = self._styles(batch if self._inversion is None else batch // 4), None
+        if self._inversion is not None:
+            inverted = self._inversion.pick(batch // 2)
+            encoded = self._inversion.encoder(inverted[0])
+            styles = torch.cat([encoded, _crossed(encoded)[: batch // 4], styles])
+        drawn = self.network.synthesis(styles, "random")
+        terms = self._judge_step(from_images(self._images[rows].float() / 255), drawn.detach(), "r1" in kind)
         self.judge.requires_grad_(False)
-        with self._half():
-            terms["generator"] = F.softplus(-self.judge(drawn)).mean()
-        loss = terms["generator"]
-        if self._inversion is not None and encoded is not None:
-            known = faces[: len(encoded)], to_images(drawn[: len(encoded)], bounded=False)
-            found = likeness(self._inversion.critics, *known, self._inversion.ibug68[rows[: len(encoded)]])
-            # Leaving one style for all layers costs: near W edits keep their meaning (e4e, section 4).
-            found["spread"] = (encoded - encoded.mean(1, keepdim=True)).square().mean()
-            loss = loss + sum(getattr(self.config.inversion, name) * term for name, term in found.items())
+        loss = terms["generator"] = F.softplus(-self.judge(drawn)).mean()
+        if self._inversion is not None and inverted is not None:
+            found, likeness = self._inversion.losses(*inverted, styles[: batch // 2], drawn[: batch // 2])
+            loss = loss + likeness
             terms |= found
         if "path" in kind:
             styles = self._styles(max(1, self.config.batch // 2))
@@ -134,9 +112,8 @@ class AdversarialTask:
     def _judge_step(
         self, real: Float[Tensor, "B 3 R R"], drawn: Float[Tensor, "D 3 R R"], penalised: bool
     ) -> dict[str, Tensor]:
-        with self._half(not penalised):
-            real = real.detach().requires_grad_(penalised)
-            scores_drawn, scores_real = self.judge(drawn), self.judge(real)
+        real = real.detach().requires_grad_(penalised)
+        scores_drawn, scores_real = self.judge(drawn), self.judge(real)
         loss = F.softplus(scores_drawn).mean() + F.softplus(-scores_real).mean()
         terms = {
             "judge": loss, "fooled": (scores_drawn > 0).float().mean(), "trusted": (scores_real > 0).float().mean()
@@ -147,11 +124,6 @@ class AdversarialTask:
             loss = loss + self.config.r1 / 2 * self.config.r1_every * terms["r1"]
         _update([self.optimizers["judge"]], loss)
         return terms
-
-    def _half(self, wanted: bool = True) -> AbstractContextManager[Any]:
-        if not (self.config.half and wanted):
-            return nullcontext()
-        return torch.autocast(self._images.device.type, torch.bfloat16, cache_enabled=False)
 
     def _styles(self, count: int) -> Float[Tensor, "B L D"]:
         """Styles of random pictures; some change theirs at a random layer."""

@@ -7,12 +7,14 @@ tuning, arXiv 2106.05744).
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from emotalking.configs.faces import InversionWeights
 from emotalking.experts.stylegan2 import StyleGAN2, to_images
 from emotalking.faces.critics import FaceCritics
 from emotalking.faces.lip_aligned import reduced
@@ -97,6 +99,80 @@ def likeness(
         "emotion": emotion_loss(critics.emotion(made, ibug68), emotion),
         "identity": (critics.identity(made, ibug68) - identity).square().sum(1).mean(),
     }
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What is needed to learn an encoder."""
+
+    encoder: nn.Module
+    """A ``StyleEncoder``."""
+    critics: FaceCritics
+    images: UInt8[Tensor, "N S S 3"]
+    """Recorded faces."""
+    ibug68: Float[Tensor, "N 68 2"]
+    """Their landmarks, -1 to 1."""
+    weights: InversionWeights = InversionWeights()
+
+    def pick(self, count: int) -> tuple[Float[Tensor, "B S S 3"], Float[Tensor, "B 68 2"]]:
+        """Recorded faces, colours in [0, 1], and their landmarks."""
+        rows = torch.randint(len(self.images), (count,), device=self.images.device)
+        return self.images[rows].float() / 255, self.ibug68[rows]
+
+    def losses(
+        self,
+        faces: Float[Tensor, "B S S 3"],
+        ibug68: Float[Tensor, "B 68 2"],
+        styles: Float[Tensor, "B L D"],
+        drawn: Float[Tensor, "B 3 S S"],
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Terms of inversions, and their weighted sum."""
+        terms = likeness(self.critics, faces, to_images(drawn, bounded=False), ibug68)
+        # Leaving one style for all layers costs: near W edits keep their meaning (e4e, section 4).
+        terms["spread"] = (styles - styles.mean(1, keepdim=True)).square().mean()
+        return terms, torch.stack([getattr(self.weights, name) * term for name, term in terms.items()]).sum()
+
+
+class EncoderTask:
+    """Encoder and synthesis learn from recorded faces alone, as an autoencoder: where a small generator begins.
+
+    A generator that draws nothing yet teaches its encoder nothing, and the adversarial game takes long to begin.
+    """
+
+    name = "encoder"
+
+    def __init__(
+        self,
+        network: StyleGAN2,
+        inversion: Inversion,
+        *,
+        batch: int = 32,
+        rate: float = 1e-3,
+        synthesis_rate: float = 2.5e-3,
+    ) -> None:
+        """Train ``inversion.encoder`` and ``network.synthesis`` by Adam, at these rates."""
+        self._network, self._inversion, self._batch = network, inversion, batch
+        self.modules: dict[str, nn.Module] = {"encoder": inversion.encoder, "synthesis": network.synthesis}
+        self.optimizers: dict[str, Optimizer] = {
+            "encoder": adam(inversion.encoder, rate, (0.9, 0.99)),
+            "synthesis": adam(network.synthesis, synthesis_rate, (0.9, 0.99)),
+        }
+
+    def kind(self, number: int) -> str:
+        """See :class:`emotalking.faces.steps.Task`."""
+        return "plain"
+
+    def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
+        """See :class:`emotalking.faces.steps.Task`."""
+        faces, ibug68 = self._inversion.pick(self._batch)
+        styles = self._inversion.encoder(faces)
+        terms, total = self._inversion.losses(faces, ibug68, styles, self._network.synthesis(styles, "random"))
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        return terms
 
 
 class PivotalTask:

@@ -165,8 +165,8 @@ def varied(faces: Float[Tensor, "B S S 3"]) -> Float[Tensor, "B S S 3"]:
         return torch.rand(*shape, device=faces.device) * 2 - 1
 
     gain = 1 + 0.15 * spread(count, 1, 1, 1) + 0.05 * spread(count, 1, 1, 3)
-    coarse = F.interpolate(F.avg_pool2d(faces.permute(0, 3, 1, 2), 2), scale_factor=2.0, mode="bilinear")
-    faces = torch.lerp(faces, coarse.permute(0, 2, 3, 1), spread(count, 1, 1, 1).clamp_min(0))
+    coarse = F.avg_pool2d(faces.permute(0, 3, 1, 2), 3, 1, 1, count_include_pad=False).permute(0, 2, 3, 1)
+    faces = torch.lerp(faces, coarse, spread(count, 1, 1, 1).clamp_min(0))
     grain = torch.randn_like(faces) * 0.04 * spread(count, 1, 1, 1).clamp_min(0)
     return (faces * gain + grain).clamp(0, 1)
 
