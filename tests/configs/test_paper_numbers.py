@@ -115,7 +115,7 @@ PUBLISHED = {
 CHOSEN = {
     # Gaps of the paper that its page here names, chosen by us: each with its reason at the field.
     "closed_lips": 100,
-    "gpu": "gsplat",
+    "gpu": "kernels",
     "emotion.real_share": 0.25,
     "emotion.va_limit": 1.0,
     "emotion.losses.motion": 1e-5,

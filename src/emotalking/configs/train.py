@@ -269,10 +269,10 @@ class TrainConfig:
     background: str = "green"
     """What masked regions are pasted on: `green` as published (with the chroma-key clean-up of paper-spec 3), or
     `random`: a new colour each step, which makes alpha identifiable without a clean-up."""
-    gpu: str = "gsplat"
-    """What a GPU trains with: `gsplat` and one launch after another, or `kernels`: our own CUDA kernels (they need
-    cuda-bindings, extra `gpu-kernels`) and steps captured in CUDA graphs. The latter is about six times as
-    fast (benchmarks/results/train_speed.json), but no head trained with it has been looked at yet."""
+    gpu: str = "kernels"
+    """What a GPU trains with: `kernels`, our own CUDA kernels (they need cuda-bindings, extra `gpu`) and steps captured
+    in CUDA graphs; or `gsplat` (extra `gsplat`) and one launch after another, which takes some ten times as long
+    (benchmarks/results/train_speed.json)."""
     seed: int = 0
     """Seed of every draw."""
     checkpoint_every: int = 1_000

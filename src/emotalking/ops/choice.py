@@ -7,15 +7,16 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-_OWN: ContextVar[bool] = ContextVar("own kernels", default=False)
+from emotalking.ops.cuda.build import available
+
+_OWN: ContextVar[bool] = ContextVar("own kernels", default=True)
 
 
 @contextmanager
 def own_kernels(wanted: bool = True) -> Iterator[None]:
-    """Inside, the back end ``auto`` takes our own CUDA kernels for float32 on CUDA, if ``wanted``.
+    """Whether, inside, the back end ``auto`` takes our own CUDA kernels for float32 on CUDA, as it does by default.
 
-    They agree with the references on a GPU (`pytest -m gpu`), but no head trained with them has been looked at yet.
-    Outside, and by default, a GPU takes gsplat and torch's own operations.
+    Without them a GPU takes gsplat and torch's own operations.
     """
     before = _OWN.set(wanted)
     try:
@@ -25,8 +26,8 @@ def own_kernels(wanted: bool = True) -> Iterator[None]:
 
 
 def own_kernels_wanted() -> bool:
-    """Whether :func:`own_kernels` is in force."""
-    return _OWN.get()
+    """Whether ``auto`` takes our own kernels: :func:`own_kernels` says so, and they can be loaded."""
+    return _OWN.get() and available()
 
 
 def chosen_backend(backend: str, sample: Tensor) -> str:

@@ -1,6 +1,7 @@
 """Differentiable splatting of 3-D Gaussians: one meaning, four back ends."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 from jaxtyping import Float, Int
@@ -56,11 +57,12 @@ def rasterize(
 
     Back ends. ``reference`` is plain torch on any device in float32 or float64. ``cpu`` is the compiled kernel, in
     float32. ``gsplat`` needs CUDA and float32. ``cuda`` is our own kernel for GPUs, which never makes the host wait.
-    ``auto`` takes gsplat for CUDA tensors (inside :func:`emotalking.ops.choice.own_kernels`: ours); for CPU tensors it
-    takes the kernel, or the reference where the kernel cannot serve: float64, a gradient to the cameras, or no C++
-    compiler. They agree up to float rounding, with two exceptions: a contribution within rounding of one of the two
-    thresholds may be kept by one and dropped by another (which changes one pixel by less than 1 % of the contrast
-    there), and a quaternion of length zero counts as the identity, except in gsplat, which drops that Gaussian.
+    ``auto`` takes ours for CUDA tensors (unless :func:`emotalking.ops.choice.own_kernels` says otherwise or
+    cuda-bindings is not there: gsplat); for CPU tensors it takes the kernel; and the reference where these cannot
+    serve: float64, a gradient to the cameras, or no C++ compiler. They agree up to float rounding, with two exceptions:
+    a contribution within rounding of one of the two thresholds may be kept by one and dropped by another (which changes
+    one pixel by less than 1 % of the contrast there), and a quaternion of length zero counts as the identity, except in
+    gsplat, which drops that Gaussian.
 
     Args:
         means: world positions.
@@ -136,6 +138,8 @@ def _choose(backend: str, means: Tensor, viewmats_gradient: bool, Ks_gradient: b
     if backend == "auto":
         if device == "cuda":
             if not single or Ks_gradient:
+                return "reference"
+            if viewmats_gradient and not find_spec("gsplat"):
                 return "reference"
             return "cuda" if own_kernels_wanted() and not viewmats_gradient else "gsplat"
         if device != "cpu" or not single or viewmats_gradient or Ks_gradient:

@@ -123,9 +123,7 @@ class ContextStage(Stage):
         self.device = context.data.device
         self.own_kernels = context.config.gpu == "kernels" and self.device.type == "cuda"
         if self.own_kernels and not available():
-            raise UserError(
-                "gpu=kernels needs cuda-bindings: pip install 'emotalking[gpu-kernels]', or use gpu=gsplat."
-            )
+            raise UserError("gpu=kernels needs cuda-bindings: pip install 'emotalking[gpu]', or use gpu=gsplat.")
         self.boxes_on = self.device if self.own_kernels else torch.device("cpu")
         """Where boxes are known: the host, which cuts them out, or the device whose kernels read them."""
         width, height = context.data.size

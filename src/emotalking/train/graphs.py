@@ -3,8 +3,6 @@
 A plain step is more than a thousand launches, which take the host seven times as long as the GPU. Everything that
 differs from step to step (frame, colours, learning rates) lies in one small vector on the device, so the same graph
 serves until a densification replaces the Gaussians.
-
-`pytest -m gpu` compares captured runs with plain ones; it has not yet come that far on a GPU.
 """
 
 import gc

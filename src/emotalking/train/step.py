@@ -158,7 +158,8 @@ class Steps:
 def steps_of(stage: Stage) -> Iterator[Steps]:
     """What takes the steps of ``stage`` on its device: graphs of our own kernels where these are wanted."""
     if not stage.own_kernels:
-        yield Steps(stage)
+        with own_kernels(False):
+            yield Steps(stage)
         return
     from emotalking.train.graphs import GraphSteps
 

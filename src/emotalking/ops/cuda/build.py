@@ -22,6 +22,7 @@ class NoKernels(RuntimeError):
     """The CUDA kernels cannot be compiled here."""
 
 
+@cache
 def available() -> bool:
     """Whether NVIDIA's bindings are installed."""
     try:
@@ -36,7 +37,7 @@ def _bindings(name: str) -> Any:
     try:
         return import_module(f"cuda.bindings.{name}")
     except ImportError as error:
-        raise NoKernels("the CUDA kernels need cuda-bindings: pip install 'emotalking[gpu-kernels]'") from error
+        raise NoKernels("the CUDA kernels need cuda-bindings: pip install 'emotalking[gpu]'") from error
 
 
 def _checked(answer: tuple[Any, ...]) -> Any:

@@ -20,8 +20,8 @@ def _gsplat() -> ModuleType:
         return import_module("gsplat")
     except ImportError as error:
         raise ImportError(
-            "backend='gsplat' needs the gsplat package: install emotalking[gpu] (gsplat 1.5.3), "
-            "or render with backend='reference'"
+            "rendering on a GPU needs cuda-bindings (pip install 'emotalking[gpu]'), or, with backend='gsplat', the "
+            "gsplat package (pip install 'emotalking[gsplat]')"
         ) from error
 
 
