@@ -81,9 +81,21 @@ TRIALS = {
     "network rates x100": Trial(
         ("mouth not learning",),
         (*EMOTION, "optim.networks=0.3", "optim.grids=2.0", "optim.audio=0.01"),
-        also=("loss rises", "emotion without effect", "silhouette empty", "motion frozen", "eyes not learning"),
+        also=(
+            *("loss rises", "emotion without effect", "silhouette empty", "motion frozen", "eyes not learning"),
+            "gaussians vanish",
+        ),
     ),
-    "position rate x1000": Trial(("loss rises",), ("optim.means=0.4", "optim.means_final=0.4")),
+    "position rate grows x250000": Trial(
+        ("loss rises",),
+        ("optim.means_final=0.4", "face.means_until=400", "mouth.means_until=100"),
+        also=("gaussians vanish", "silhouette empty", "motion frozen", "mouth not learning", "eyes not learning"),
+    ),
+    "position rate x1000": Trial(
+        ("gaussians vanish",),
+        ("optim.means=0.4", "optim.means_final=0.4"),
+        also=("loss rises", "silhouette empty", "motion frozen", "mouth not learning", "eyes not learning"),
+    ),
     "grows at every gradient": Trial(
         ("gaussians explode",), ("face.densify.grad_threshold=1e-7", "mouth.densify.grad_threshold=1e-7")
     ),
@@ -101,7 +113,7 @@ TRIALS = {
         also=("mouth not learning", "eyes not learning", "emotion without effect"),
     ),
     "emotion always neutral": Trial(("emotion without effect",), (*EMOTION, "emotion.va_limit=0.0")),
-    "masks black": Trial(("masks empty",), masks=False, also=("silhouette empty", "mouth not learning")),
+    "masks black": Trial(("masks full",), masks=False, also=("silhouette empty", "mouth not learning")),
 }
 """By name."""
 

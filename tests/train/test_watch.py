@@ -9,13 +9,14 @@ from emotalking.configs.presets import PRESETS, preset
 from emotalking.train.log import Row
 from emotalking.train.watch import RULES, alarms_of, limits
 
-BRANCH = {"warmup": 200, "grows_from": 100, "grows_until": 600, "max_gaussians": 9000}
+BRANCH = {"warmup": 200, "grows_every": 100}
 GOOD = {"cover": 0.97, "region": 0.3, "motion_px": 0.9, "sound_gain": 2.0, "eye_gain": 3.0, "emotion_gain": 1.5}
 
 
 def step(stage: str, iteration: int, l1: float = 0.01, count: int = 6000, **terms: float) -> Row:
     gaussians = {"face": count, "mouth": count}
-    return {"kind": "step", "stage": stage, "iteration": iteration, "terms": {"l1": l1} | terms, "gaussians": gaussians}
+    row = {"kind": "step", "stage": stage, "iteration": iteration, "terms": {"l1": l1} | terms, "gaussians": gaussians}
+    return row | {"grown": 0, "pruned": 0}
 
 
 def look(stage: str, iteration: int, **figures: float) -> Row:
@@ -55,6 +56,7 @@ def test_a_healthy_stage_gives_none_at_any_time(stage: str, until: int) -> None:
         ("face", {"cover": 0.2}, "silhouette empty"),
         ("mouth", {"cover": 0.2}, "silhouette empty"),
         ("face", {"region": 0.0}, "masks empty"),
+        ("face", {"region": 0.999}, "masks full"),
         ("emotion", {"emotion_gain": -0.1}, "emotion without effect"),
     ],
 )
@@ -89,16 +91,32 @@ def test_the_warm_up_is_no_measure_for_what_comes_after() -> None:
     assert names(record("face", rows, looks("face")), "face") == []
 
 
-def test_gaussians_that_fill_their_limit_early() -> None:
-    def grown(rate: int) -> list[Row]:
-        counts = [min(9000, 3000 + rate * at) for at in range(20, 1001, 20)]
-        return [step("face", 20 * at, count=count) for at, count in enumerate(counts, 1)]
+def growing(*shares: float, prune: float = 0.1, most: int = 9000) -> list[Row]:
+    """A densification every 100 iterations, each adding so many of the Gaussians before it; then some are removed."""
+    rows, count, events = [], 1000, iter(shares)
+    for at in range(20, 1001, 20):
+        grown = min(round(next(events, 0.0) * count), most - count) if at % 100 == 0 else 0
+        pruned = round(prune * (count + grown)) if grown else 0
+        count += grown - pruned
+        rows.append(step("face", at, count=count) | {"grown": grown, "pruned": pruned})
+    return rows
 
-    assert names(record("face", grown(50), looks("face")), "face") == ["gaussians explode"]
-    assert names(record("face", grown(12), looks("face")), "face") == []
-    assert names(record("face", grown(50), looks("face"), max_gaussians=5000), "face") == []  # no room from the start
-    full = [step("face", at, count=9000) for at in range(20, 1001, 20)]
-    assert names(record("face", full, looks("face")), "face") == []
+
+def test_gaussians_that_all_grow_again_and_again() -> None:
+    assert names(record("face", growing(1.0, 0.99, 0.99), looks("face")), "face") == ["gaussians explode"]
+    text = alarms_of(record("face", growing(0.3, 1.0, 1.0), looks("face")), "face")[0].text
+    assert "from 1170 to 3791 in two densifications until iteration 300" in text
+    for healthy in ((0.93, 0.84, 0.3), (0.4,) * 9, (1.0, 0.3, 1.0), (1.0,)):
+        assert names(record("face", growing(*healthy), looks("face")), "face") == []
+
+
+def test_a_full_branch_and_one_that_loses_its_gaussians_do_not_explode() -> None:
+    assert names(record("face", growing(*(1.0,) * 9, most=1500), looks("face")), "face") == []
+    assert names(record("face", growing(*(1.0,) * 9, prune=0.7), looks("face")), "face") == ["gaussians vanish"]
+
+
+def test_several_densifications_a_row_are_not_taken_for_one() -> None:
+    assert names(record("face", growing(1.0, 1.0, 1.0), looks("face"), grows_every=10), "face") == []
 
 
 def test_gaussians_that_vanish() -> None:
@@ -150,7 +168,7 @@ def test_few_rows_of_a_sync_loss_say_nothing() -> None:
 def test_limits_are_those_of_the_preset(name: str) -> None:
     config = preset(name)
     known = limits(config)
-    assert known["face"]["max_gaussians"] == config.face.densify.max_gaussians
+    assert known["face"]["grows_every"] == config.face.densify.every
     assert known["mouth"]["warmup"] == config.mouth.warmup
 
 

@@ -106,8 +106,8 @@ class FixedFrames:
             the lips alone).
             `sound_gain` [dB]: by how much the picture of the lips gets worse when the sound of another frame is heard,
             whose mouth is open where this one is closed. `emotion_gain` [dB]: by how much faces of commanded emotions
-            get worse against their targets when the emotion is left out. Both are 0 where the lips, or the emotion,
-            have learned nothing. `eye_gain` [dB]: likewise, for closed eyes, when the action units of an open-eyed
+            get worse against their targets when the neutral one is commanded. Both are 0 where the lips, or the emotion,
+            have learned nothing: the branch may still draw every face a little better. `eye_gain` [dB]: likewise, for closed eyes, when the action units of an open-eyed
             frame are given. What cannot be measured is absent.
         """
         began = time.perf_counter()
@@ -185,15 +185,16 @@ class FixedFrames:
     def _emotion_gain(self, head: TalkingHead, stage: str, maker: EmotionGenerator) -> float:
         """See :meth:`look`."""
         targets = self._emotional(maker)
-        felt, left_out = Error(), Error()
+        felt, neutral = Error(), Error()
         for at in range(0, self._count, 2):
             box = self._faces[at]
             left, top, right, bottom = box
             target = targets.images[at, top:bottom, left:right]
             seen = class_mask(targets.labels[at, top:bottom, left:right], Label.HEAD, Label.HAIR)
-            felt.add(self._painter.paint(head, stage, at, box, va=self._commanded(at)), target, seen)
-            left_out.add(self._painter.paint(head, stage, at, box, va=None), target, seen)
-        return felt.psnr - left_out.psnr
+            va = self._commanded(at)
+            felt.add(self._painter.paint(head, stage, at, box, va=va), target, seen)
+            neutral.add(self._painter.paint(head, stage, at, box, va=torch.zeros_like(va)), target, seen)
+        return felt.psnr - neutral.psnr
 
     def _eye_gain(self, head: TalkingHead, stage: str) -> float:
         """See :meth:`look`."""

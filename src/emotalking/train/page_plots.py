@@ -31,7 +31,7 @@ def held_out(rows: list[Row]) -> Iterator[tuple[Plot, str]]:
             {
                 "sound_gain": "own sound against another frame's",
                 "eye_gain": "own action units against open eyes",
-                "emotion_gain": "emotion against none",
+                "emotion_gain": "emotion against neutral",
             },
             "gain [dB]",
             "how much worse lips look with other sound, closed eyes with the units of open ones, and emotional faces "
