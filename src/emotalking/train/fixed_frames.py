@@ -106,9 +106,10 @@ class FixedFrames:
             the lips alone).
             `sound_gain` [dB]: by how much the picture of the lips gets worse when the sound of another frame is heard,
             whose mouth is open where this one is closed. `emotion_gain` [dB]: by how much faces of commanded emotions
-            get worse against their targets when the neutral one is commanded. Both are 0 where the lips, or the emotion,
-            have learned nothing: the branch may still draw every face a little better. `eye_gain` [dB]: likewise, for closed eyes, when the action units of an open-eyed
-            frame are given. What cannot be measured is absent.
+            get worse against their targets when neutral is commanded (without the branch would not do: one that learned
+            nothing else may draw every face a little better). Both are 0 where the lips, or the emotion, have learned
+            nothing. `eye_gain` [dB]: likewise, for closed eyes, when the action units of an open-eyed frame are given.
+            What cannot be measured is absent.
         """
         began = time.perf_counter()
         self._painter.begin(head)

@@ -36,9 +36,9 @@ def _branch_limits(settings: BranchStageConfig) -> dict[str, Any]:
 RISE, RISE_WINDOW, RISE_STEPS = 1.5, 0.08, 100
 """A rising loss: mean of this share of the stage's iterations (at least so many) over the lowest such mean before."""
 DOUBLED = 0.95
-"""Exploding: of a branch that has not shrunk, so many Gaussians grow at two densifications running. Healthy branches grow
-by 0.4 at the most, and by 0.93 and 0.84 in trials of a few hundred iterations at 64 pixels; with a threshold that every
-gradient passes it is 1.00. How full the limit is tells nothing: a healthy `fast` face fills it in a third of the time."""
+"""Exploding: of a branch that has not shrunk, so many Gaussians grow at two densifications running. Healthy branches
+grow by 0.4 at the most, and by 0.93 and 0.84 in trials of a few hundred iterations at 64 pixels; with a threshold that
+every gradient passes it is 1.00. How full the limit is tells nothing: a healthy `fast` face soon fills it."""
 VANISHED = 0.25
 """Vanishing: less than this share of the branch's largest count is left. A healthy `fast` mouth keeps 0.47."""
 COVERED, REGION, WHOLE = 0.5, 0.002, 0.95
@@ -110,8 +110,8 @@ def exploding(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
     at = twice[0]
     return Alarm(
         "gaussians explode",
-        f"The {name}'s Gaussians grew from {before[at - 1]} to {grew[at]['gaussians'][name]} in two densifications until "
-        f"iteration {grew[at]['iteration']}, nearly all of them each time: raise {name}.densify.grad_threshold.",
+        f"The {name}'s Gaussians grew from {before[at - 1]} to {grew[at]['gaussians'][name]} in two densifications "
+        f"until iteration {grew[at]['iteration']}, nearly all each time: raise {name}.densify.grad_threshold.",
     )
 
 
@@ -145,8 +145,8 @@ def empty(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
     if name == "head" and last.get("region", 0.0) > WHOLE:
         return Alarm(
             "masks full",
-            f"The masks of the fixed frames show a head on {last['region']:.1%} of the picture, so the '{stage['stage']}' "
-            "stage learns the background, too: prepare the clip again and look at its preview (black is hair).",
+            f"The masks of the fixed frames show a head on {last['region']:.1%} of the picture, so the background is "
+            f"learned, too, in the '{stage['stage']}' stage: prepare the clip again and look at its preview.",
         )
     if last["iteration"] <= max(stage.get("warmup", 0), RISE_STEPS) or last.get("cover", 1.0) >= COVERED:
         return None
