@@ -81,7 +81,7 @@ def test_judge_reads_its_own_actor_back() -> None:
     rng = np.random.default_rng(4)
     script = Performance.generate(4.0, seed=2).states
     truth, found, renders = [], [], []
-    for k in range(18):
+    for k in range(12):
         v, a = rng.uniform(-0.8, 0.8, 2)
         state = replace(script[5 * k], valence=float(v), arousal=float(a))
         state = replace(state, aus={**state.aus, "AU45": min(state.aus["AU45"], 0.4)})  # shut eyes tell little
