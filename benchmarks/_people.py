@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 
 from emotalking.actor import Actor, ActorState, ActorStyle, Viseme, head_viewmat
 from emotalking.actor.actor import project
@@ -43,6 +43,8 @@ class People:
     """Commanded valence and arousal."""
     person: Int64[np.ndarray, " N"]
     """Number of the identity."""
+    free: Bool[np.ndarray, " N"]
+    """Whether the lips show another emotion than the face."""
 
     @classmethod
     def read(cls, path: Path) -> "People":
@@ -50,7 +52,7 @@ class People:
         with np.load(path, allow_pickle=False) as file:
             parts = np.split(file["bytes"], np.cumsum(file["lengths"])[:-1])
             images = np.stack([np.asarray(cv2.imdecode(part, cv2.IMREAD_COLOR))[..., ::-1] for part in parts])
-            return cls(images, file["ibug68"], file["va"], file["person"])
+            return cls(images, file["ibug68"], file["va"], file["person"], file["free"])
 
 
 def random_style(rng: np.random.Generator, name: str) -> ActorStyle:
@@ -119,7 +121,7 @@ def random_state(rng: np.random.Generator) -> ActorState:
 def write(path: Path, people: int, each: int, size: int, seed: int) -> None:
     """Render and store; the same seed gives the same people."""
     rng = np.random.default_rng(seed)
-    pictures, points, emotions, persons = [], [], [], []
+    pictures, points, emotions, persons, free = [], [], [], [], []
     for person in track(range(people), "render people"):
         actor = Actor(random_style(rng, f"p{person}"), round(FRAME * size))
         ibug = list(actor.layout.ibug68)
@@ -136,6 +138,7 @@ def write(path: Path, people: int, each: int, size: int, seed: int) -> None:
             points.append(square.from_frame(places)[0].numpy())
             emotions.append((state.valence, state.arousal))
             persons.append(person)
+            free.append(not state.emotional_jaw)
     np.savez(
         path,
         bytes=np.concatenate(pictures),
@@ -143,6 +146,7 @@ def write(path: Path, people: int, each: int, size: int, seed: int) -> None:
         ibug68=np.array(points, np.float32),
         va=np.array(emotions, np.float32),
         person=np.array(persons, np.int64),
+        free=np.array(free),
     )
 
 

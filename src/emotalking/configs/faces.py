@@ -75,7 +75,7 @@ class InversionWeights:
     """Squared difference of valence and arousal."""
     identity: float = 2.0
     """Squared distance of embeddings."""
-    spread: float = 0.1
+    spread: float = 2.0
     """How much the layers' styles differ."""
 
 

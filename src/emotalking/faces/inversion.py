@@ -32,6 +32,8 @@ SPREAD_DRAWS = 1000
 """Styles from whose spread the noise of the search is scaled."""
 NOISE, NOISE_UNTIL = 0.05, 0.75
 """Noise on the styles while searching, in spreads, and the share of the steps until it is gone."""
+DIRECTIONS = 256
+"""Along which clouds of styles are compared."""
 LOCALITY_STEP = 30.0
 """Pivotal tuning: distance in W at which the tuned generator is held to what it was."""
 
@@ -136,7 +138,9 @@ class Inversion:
 class EncoderTask:
     """Encoder and synthesis learn from recorded faces alone, as an autoencoder: where a small generator begins.
 
-    A generator that draws nothing yet teaches its encoder nothing, and the adversarial game takes long to begin.
+    A generator that draws nothing yet teaches its encoder nothing, and the adversarial game takes long to begin. The
+    mapping learns to draw styles like the encoder's meanwhile, by their sliced Wasserstein distance (Kolouri et al.
+    2018, arXiv 1804.01947).
     """
 
     name = "encoder"
@@ -148,14 +152,14 @@ class EncoderTask:
         *,
         batch: int = 32,
         rate: float = 1e-3,
-        synthesis_rate: float = 2.5e-3,
+        network_rate: float = 2.5e-3,
     ) -> None:
-        """Train ``inversion.encoder`` and ``network.synthesis`` by Adam, at these rates."""
+        """Train ``inversion.encoder`` and ``network`` by Adam, at these rates."""
         self._network, self._inversion, self._batch = network, inversion, batch
-        self.modules: dict[str, nn.Module] = {"encoder": inversion.encoder, "synthesis": network.synthesis}
+        self.modules: dict[str, nn.Module] = {"encoder": inversion.encoder, "network": network}
         self.optimizers: dict[str, Optimizer] = {
             "encoder": adam(inversion.encoder, rate, (0.9, 0.99)),
-            "synthesis": adam(network.synthesis, synthesis_rate, (0.9, 0.99)),
+            "network": adam(network, network_rate, (0.9, 0.99)),
         }
 
     def kind(self, number: int) -> str:
@@ -167,12 +171,23 @@ class EncoderTask:
         faces, ibug68 = self._inversion.pick(self._batch)
         styles = self._inversion.encoder(faces)
         terms, total = self._inversion.losses(faces, ibug68, styles, self._network.synthesis(styles, "random"))
+        random = self._network.mapping(torch.randn_like(styles[:, 0]))
+        self._network.mapping.track(random.detach())
+        terms["styles"] = style_distance(random, styles.detach().mean(1))
+        total = total + terms["styles"]
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         total.backward()
         for optimizer in self.optimizers.values():
             optimizer.step()
         return terms
+
+
+def style_distance(a: Float[Tensor, "B D"], b: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
+    """Squared sliced Wasserstein distance of two clouds: both are sorted along random directions."""
+    rays = torch.randn(a.shape[1], DIRECTIONS, device=a.device)
+    rays = rays / torch.linalg.vector_norm(rays, dim=0)
+    return ((a @ rays).sort(0).values - (b @ rays).sort(0).values).square().mean()
 
 
 class PivotalTask:

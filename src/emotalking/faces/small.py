@@ -158,25 +158,31 @@ class CriticsTask:
 
 
 def varied(faces: Float[Tensor, "B S S 3"]) -> Float[Tensor, "B S S 3"]:
-    """Other exposure, tint, sharpness and grain, so that a critic learns shapes and not the last bit of a pixel."""
+    """Other exposure, tint, colourfulness, sharpness and grain: what is left for a critic to learn are shapes."""
     count = len(faces)
 
     def spread(*shape: int) -> Tensor:
         return torch.rand(*shape, device=faces.device) * 2 - 1
 
-    gain = 1 + 0.15 * spread(count, 1, 1, 1) + 0.05 * spread(count, 1, 1, 3)
-    coarse = F.avg_pool2d(faces.permute(0, 3, 1, 2), 3, 1, 1, count_include_pad=False).permute(0, 2, 3, 1)
-    faces = torch.lerp(faces, coarse, spread(count, 1, 1, 1).clamp_min(0))
-    grain = torch.randn_like(faces) * 0.04 * spread(count, 1, 1, 1).clamp_min(0)
+    def blurred(images: Tensor) -> Tensor:
+        planes = images.permute(0, 3, 1, 2)
+        return F.avg_pool2d(planes, 3, 1, 1, count_include_pad=False).permute(0, 2, 3, 1)
+
+    gain = 1 + 0.2 * spread(count, 1, 1, 1) + 0.1 * spread(count, 1, 1, 3)
+    faces = torch.lerp(faces, faces.mean(3, keepdim=True), spread(count, 1, 1, 1).clamp_min(0))
+    soft = blurred(faces)
+    soft = torch.lerp(soft, blurred(soft), spread(count, 1, 1, 1).clamp_min(0))
+    faces = torch.lerp(faces, soft, spread(count, 1, 1, 1).clamp_min(0))
+    grain = torch.randn_like(faces) * 0.08 * spread(count, 1, 1, 1).clamp_min(0)
     return (faces * gain + grain).clamp(0, 1)
 
 
 class VariedCritics:
-    """A :class:`~emotalking.faces.critics.FaceCritics` that sees every picture as :func:`varied`.
+    """A :class:`~emotalking.faces.critics.FaceCritics` that sees every picture that learns as :func:`varied`.
 
     Small critics can be told anything by a pattern of pixels that nobody sees; one that has to persist through another
     exposure, sharpness and grain each time is a change of the face (expectation over transformations, Athalye et al.
-    2018, arXiv 1707.07397).
+    2018, arXiv 1707.07397). Recorded faces, to which no gradient flows, are seen as they are.
     """
 
     def __init__(self, critics: SmallCritics) -> None:
@@ -184,15 +190,19 @@ class VariedCritics:
 
     def emotion(self, faces: Float[Tensor, "B S S 3"], ibug68: Float[Tensor, "B 68 2"]) -> Float[Tensor, "B 2"]:
         """See the protocol."""
-        return self._critics.emotion(varied(faces), ibug68)
+        return self._critics.emotion(_varied_if_learning(faces), ibug68)
 
     def points(self, faces: Float[Tensor, "B S S 3"], ibug68: Float[Tensor, "B 68 2"]) -> FoundPoints:
         """See the protocol."""
-        return self._critics.points(varied(faces), ibug68)
+        return self._critics.points(_varied_if_learning(faces), ibug68)
 
     def identity(self, faces: Float[Tensor, "B S S 3"], ibug68: Float[Tensor, "B 68 2"]) -> Float[Tensor, "B D"]:
         """See the protocol."""
-        return self._critics.identity(varied(faces), ibug68)
+        return self._critics.identity(_varied_if_learning(faces), ibug68)
+
+
+def _varied_if_learning(faces: Float[Tensor, "B S S 3"]) -> Float[Tensor, "B S S 3"]:
+    return varied(faces) if faces.requires_grad else faces
 
 
 class SmallEncoder(nn.Module):
