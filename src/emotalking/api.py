@@ -21,6 +21,7 @@ from jaxtyping import Float
 from emotalking.emotion.tracks import EmotionTrack, parse_emotion
 from emotalking.errors import UserError
 from emotalking.models.avatar import Avatar, read_avatar_file
+from emotalking.ops.cuda.build import available
 from emotalking.render.backgrounds import Background
 from emotalking.render.clip import Rendered, render_clip
 from emotalking.render.player import Performer
@@ -409,7 +410,7 @@ def choose_device(device: Device = "auto") -> torch.device:
         UserError: no such device, or a GPU without the rasterizer that it needs.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() and _gsplat_installed() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() and _rasterizes() else "cpu")
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
@@ -420,8 +421,8 @@ def choose_device(device: Device = "auto") -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (chosen.index or 0) >= count:
             raise UserError(f"the device '{device}' is not there ({count} GPUs are usable): use --device cpu.")
-        if not _gsplat_installed():
-            raise UserError("GPUs need gsplat, which is not installed: pip install 'emotalking[gpu]', or use cpu.")
+        if not _rasterizes():
+            raise UserError("GPUs need cuda-bindings (or gsplat): pip install 'emotalking[gpu]', or use --device cpu.")
     return chosen
 
 
@@ -447,8 +448,9 @@ def load_avatar(path: str | Path, device: Device = "auto") -> Avatar:
     return Avatar.load(path, choose_device(device))
 
 
-def _gsplat_installed() -> bool:
-    return importlib.util.find_spec("gsplat") is not None
+def _rasterizes() -> bool:
+    """Whether a GPU's rasterizer is installed: what our own kernels are compiled with, or gsplat."""
+    return available() or importlib.util.find_spec("gsplat") is not None
 
 
 def _avatar_facts(path: Path) -> dict[str, Any]:

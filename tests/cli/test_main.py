@@ -228,3 +228,17 @@ def test_package_offers_its_objects() -> None:
         assert getattr(emotalking, name) is not None
     with pytest.raises(AttributeError):
         emotalking.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(("bindings", "gsplat"), [(True, False), (False, True), (False, False)])
+def test_a_gpu_needs_one_of_two_rasterizers(monkeypatch: pytest.MonkeyPatch, bindings: bool, gsplat: bool) -> None:
+    monkeypatch.setattr(api.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(api.torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(api, "available", lambda: bindings)
+    monkeypatch.setattr(api.importlib.util, "find_spec", lambda name: object() if gsplat else None)
+    assert api.choose_device("auto").type == ("cuda" if bindings or gsplat else "cpu")
+    if bindings or gsplat:
+        assert api.choose_device("cuda:0").type == "cuda"
+        return
+    with pytest.raises(UserError, match=r"cuda-bindings.*emotalking\[gpu\]"):
+        api.choose_device("cuda")

@@ -77,7 +77,10 @@ def say_device(doing: str, device: "torch.device") -> None:
     if device.type == "cuda":
         import torch
 
-        note(f"{doing} on {torch.cuda.get_device_name(device)} (gsplat)")
+        from emotalking.ops.cuda.build import available
+
+        kernels = "our own kernels" if available() else "gsplat"
+        note(f"{doing} on {torch.cuda.get_device_name(device)} ({kernels})")
         return
     from emotalking.ops.cpu.build import NoCompiler
     from emotalking.ops.cpu.rasterize import library

@@ -1,6 +1,7 @@
 """What every stage has of its run, and what the two branch stages (mouth and face) share."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -124,6 +125,8 @@ class ContextStage(Stage):
         self.own_kernels = context.config.gpu == "kernels" and self.device.type == "cuda"
         if self.own_kernels and not available():
             raise UserError("gpu=kernels needs cuda-bindings: pip install 'emotalking[gpu]', or use gpu=gsplat.")
+        if self.device.type == "cuda" and not self.own_kernels and find_spec("gsplat") is None:
+            raise UserError("gpu=gsplat needs gsplat: pip install 'emotalking[gsplat]', or use gpu=kernels.")
         self.boxes_on = self.device if self.own_kernels else torch.device("cpu")
         """Where boxes are known: the host, which cuts them out, or the device whose kernels read them."""
         width, height = context.data.size

@@ -46,7 +46,6 @@ from emotalking.train.trainer import Trainer
 LICENCES = {
     "emotalking (tracking, masks, action units, emotional targets, training)": "Apache-2.0",
     "MediaPipe face mesh and person segmentation": "Apache-2.0",
-    "gsplat (training on CUDA)": "Apache-2.0",
 }
 """What touched an avatar that this package captured and trained, for ``emotalking info``."""
 
@@ -240,6 +239,8 @@ def _metadata(
     maker: TargetMaker,
 ) -> dict[str, Any]:
     brought = [maker.licences, *(term.licences for term in (sync, perceptual) if term is not None)]
+    if record["train"]["gpu"] == "gsplat":
+        brought.append({"gsplat (training on a GPU)": "Apache-2.0"})
     return {
         "run": record,
         "subject": {key: subject.manifest[key] for key in sorted(subject.manifest)},
