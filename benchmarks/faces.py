@@ -1,4 +1,4 @@
-"""What the embedded generator of emotional faces does to people: lips, identity, sharpness, flicker, time, emotion.
+"""What the embedded generator of emotional faces does to people: lips, identity, sharpness, flicker, emotion.
 
 python benchmarks/faces.py SUBJECT [SUBJECT ...] [--acted CLIPS --task TASK --neutral CLIP ...] [--places 2] [--each 5]
 
@@ -26,11 +26,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _expressive import BlendshapeReader, Expressive, read_clip
-from _report import line, measure, ratio, write
+from _report import write
 from judge_error import ACTED, CONTRADICTED
 
 from emotalking.capture.face_source import SubjectFaces
@@ -223,27 +222,6 @@ def pixel_flicker(images: list[np.ndarray], points: np.ndarray) -> float:
     return float(np.abs(np.diff(grey, n=2, axis=0)).mean())
 
 
-def timing(subject: Subject) -> dict[str, Any]:
-    """Milliseconds a picture at batch 1, beside one bicubic fetch of every pixel of the frame, the least of a warp."""
-    source = SubjectFaces(subject)
-    frame = next(source.frames(subject.num_frames // 2))
-    image = torch.from_numpy(frame.image)[None].float() / 255
-    points, labels, viewmat = (torch.from_numpy(a)[None] for a in (frame.landmarks, frame.labels, frame.viewmat))
-    warp, angry = open_generator(source), torch.tensor([[-0.7, 0.3]])
-    grid = F.affine_grid(torch.eye(2, 3)[None], [1, 3, *frame.image.shape[:2]], align_corners=False)
-    channels = image.permute(0, 3, 1, 2)
-    normals = torch.zeros_like(image)
-    runs = {
-        "edit": measure(lambda: warp(image, points, labels, viewmat, angry)),
-        "edit with normals": measure(lambda: warp(image, points, labels, viewmat, angry, normals)),
-        "one bicubic fetch": measure(lambda: F.grid_sample(channels, grid, mode="bicubic", align_corners=False)),
-        "prepare a person": measure(lambda: open_generator(source), repeats=3, warmup=1),
-    }
-    for name, found in runs.items():
-        print(line(f"{frame.image.shape[0]} px: {name}", found))
-    return {**runs, "fetches": 1 / ratio(runs["edit"], runs["one bicubic fetch"])}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("subjects", nargs="+", type=Path)
@@ -263,7 +241,6 @@ def main() -> None:
     judge = None
     if args.acted is not None:
         judge, results["ceiling"] = fit_judge(args)
-    results["timing"] = {"subject 1": timing(Subject.open(args.subjects[0]))}
     results["people"] = {}
     for number, folder in enumerate(args.subjects, 1):
         print(f"--- subject {number}", flush=True)
