@@ -1,0 +1,332 @@
+"""Learning curves on the synthetic actor, whose normals, poses and valence/arousal are known exactly.
+
+    python benchmarks/learning_curves.py SUBJECT FOLDER [--device cuda] [--preset fast] [--jobs 1] [--only ROW ...]
+                                         [--set KEY=VALUE ...] [--name REPORT]
+
+SUBJECT is the actor's clip (`Performance.generate`, seed 1) as `emotalking prepare` made it. FOLDER/truth becomes the
+same performance without any error of capture (true masks, poses, action units, valence/arousal and normals). Avatars
+are trained on either, without normals, with the paper's terms (L1), and with the cosine instead. While they learn, and
+at the end on all held-out frames, rendered normals (shortest axis and residual) are compared with the actor's own, and
+the twelve points of paper-spec 9.3 are rendered and read by the actor's judge. FOLDER keeps what is done, so that it is
+not done again; curves.png and normals.png in it show the curves and the maps.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+from functools import cache, partial
+from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _actor_truth import degrees_between, given, make_truth, normals_of, script_of
+from _report import write
+from loss_terms import ROWS as RECIPES
+
+from emotalking.actor import ActorJudge, ActorState, Performance
+from emotalking.configs.presets import override, preset
+from emotalking.emotion.circumplex import TEST_POINTS
+from emotalking.evaluate.held_out import evaluate_held_out
+from emotalking.files import write_bytes
+from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso
+from emotalking.models.head import TalkingHead
+from emotalking.ops.composite import to_uint8
+from emotalking.ops.normals import decode_normals, encode_normals
+from emotalking.report import Plot
+from emotalking.report.pictures import grid
+from emotalking.subject import Subject
+from emotalking.subject.layouts import Label
+from emotalking.train.branch_stage import Context
+from emotalking.train.closed_lips import learn_closed_lips
+from emotalking.train.data import TrainingData
+from emotalking.train.fixed_frames import FixedFrames, pick_frames
+from emotalking.train.log import LOG, RunLog, of_kind, read_log
+from emotalking.train.painter import EMOTIONAL, Painter
+from emotalking.train.perceptual import make_perceptual, with_backbone
+from emotalking.train.recorder import Recorder
+from emotalking.train.run import MESH_WARP, build_head, stage_builders
+from emotalking.train.sync import make_sync
+from emotalking.train.trainer import Trainer
+
+L1 = tuple(RECIPES["with normals"])
+COSINE = tuple(setting.replace(".losses.normal=", ".losses.normal_cosine=") for setting in L1)
+ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "as prepared, no normals": ("prepared", ()),
+    "as prepared, L1": ("prepared", L1),
+    "as prepared, cosine": ("prepared", COSINE),
+    "truth, no normals": ("truth", ()),
+    "truth, L1": ("truth", L1),
+    "truth, cosine": ("truth", COSINE),
+}
+"""Which folder is learned from, with which terms; the weights are the paper's."""
+JUDGED_FRAMES = 4
+"""Held-out frames on which the test points are shown at the end; one while it learns."""
+Picture = tuple[int, tuple[float, float], np.ndarray]
+"""Frame of the clip, commanded valence and arousal, RGB uint8."""
+
+
+class Probe:
+    """Rendered normals of some frames against the actor's own.
+
+    Args:
+        subject: what is learned from.
+        prepared: the folder whose face region counts, for all rows alike.
+        truth: the actor's own.
+        indices: frames of the clip.
+    """
+
+    def __init__(self, subject: Subject, prepared: Subject, truth: Subject, indices: np.ndarray, device: str) -> None:
+        self.data = TrainingData.load(subject, indices, "mel", device, normals=True)
+        self.painter = Painter(self.data)
+        self.true = np.stack([normals_of(truth, int(index)) for index in indices])
+        known = np.stack([normals_of(prepared, int(index)).any(-1) for index in indices])
+        face = np.stack([truth.labels_and_teeth(int(index))[0] == Label.HEAD for index in indices])
+        self.inside, self.rest = face & known, face & ~known
+
+    def errors(self, head: TalkingHead, stage: str) -> dict[str, float]:
+        """Degrees: mean and median where the prepared folder has a normal, mean on the rest of the head's skin; and
+        the share of the former that is covered."""
+        self.painter.begin(head)
+        maps = np.stack([self.rendered(head, stage, at) for at in range(self.data.count)])
+        covered = maps.any(-1)
+        angles = degrees_between(maps, self.true)
+        inside, rest = angles[self.inside & covered], angles[self.rest & covered]
+        share = (self.inside & covered).sum() / self.inside.sum()
+        figures = {"mean": inside.mean(), "median": np.median(inside), "rest": rest.mean(), "covered": share}
+        return {f"normal_{name}": float(value) for name, value in figures.items()}
+
+    def rendered(self, head: TalkingHead, stage: str, at: int) -> np.ndarray:
+        """[H, W, 3] unit normals in camera space, zero where nothing is drawn."""
+        _, encoded = self.painter.normals(head, stage, at)
+        return (decode_normals(encoded) * (encoded.amax(-1, keepdim=True) > 0)).cpu().numpy()
+
+    def shown(self, head: TalkingHead, stage: str, at: int) -> list[Picture]:
+        """The twelve test points on frame ``at``."""
+        self.painter.begin(head)
+        pictures = []
+        for point in TEST_POINTS:
+            commanded = (point.valence, point.arousal)
+            va = torch.tensor([commanded], device=self.data.device, dtype=torch.float32)
+            rgb = self.painter.paint(head, stage, at, self.painter.whole, va=va).rgb
+            pictures.append((int(self.data.indices[at]), commanded, to_uint8(rgb)))
+        return pictures
+
+
+class Watcher:
+    """The run's usual look at the fixed frames, and the probe's."""
+
+    def __init__(self, usual: FixedFrames, probe: Probe) -> None:
+        self._usual, self._probe = usual, probe
+        self.pictures: dict[tuple[str, int], list[Picture]] = {}
+
+    def look(self, head: TalkingHead, stage: str, iteration: int) -> dict[str, Any]:
+        """See :meth:`FixedFrames.look`."""
+        figures = self._usual.look(head, stage, iteration)
+        if stage in EMOTIONAL and head.emotional:
+            self.pictures[stage, iteration] = self._probe.shown(head, stage, self._probe.data.count // 2)
+        return figures if stage == "mouth" else figures | self._probe.errors(head, stage)
+
+    def finish(self, head: TalkingHead, stage: str) -> None:
+        """See :meth:`FixedFrames.finish`."""
+        self._usual.finish(head, stage)
+
+
+def learn(subject: Path, truth: Path, folder: Path, row: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Train one row, without its readings of emotion; the pictures that are to be read are among what comes back."""
+    kind, terms = ROWS[row]
+    prepared, true = Subject.open(subject), Subject.open(truth)
+    source = prepared if kind == "prepared" else true
+    config = with_backbone(override(preset(args.preset), [*terms, *args.settings]))
+    data = TrainingData.load(source, source.train_indices, "mel", args.device, normals=config.normals)
+    generator = torch.Generator().manual_seed(config.seed)
+    sync = make_sync(config, source, data, folder, fresh=True)
+    perceptual = make_perceptual(config, data.device)
+    head = build_head(config, data, generator)
+    picked = pick_frames(source)
+    fixed = TrainingData.load(source, picked.all, "mel", args.device, normals=config.normals)
+    probe = Probe(source, prepared, true, picked.fixed, args.device)
+    watcher = Watcher(FixedFrames(fixed, picked, folder, MESH_WARP.open(fixed)), probe)
+    recorder = Recorder(RunLog(folder), head, watcher=watcher)
+    began = time.perf_counter()
+    stages = stage_builders(Context(head, data, config, generator, sync, perceptual))
+    Trainer(head, stages, generator, folder, {}, config.checkpoint_every, recorder).run()
+    learn_closed_lips(head, data, config.closed_lips)
+    seconds = time.perf_counter() - began
+    avatar = Avatar(head, _scene(source, data))
+    held_out = Probe(source, prepared, true, source.val_indices, args.device)
+    steps = np.linspace(0, held_out.data.count - 1, JUDGED_FRAMES).round().astype(int)
+    final = [picture for at in steps for picture in held_out.shown(head, "finetune", int(at))]
+    shown = [held_out.rendered(head, "finetune", int(at)) for at in steps[:3]]
+    return {
+        "figures": held_out.errors(head, "finetune") | evaluate_held_out(avatar, source).summary(),
+        "gaussians": head.face.gaussians.count,
+        "seconds": seconds,
+        "pictures": watcher.pictures,
+        "final": final,
+        "maps": shown,
+    }
+
+
+def _scene(source: Subject, data: TrainingData) -> Scene:
+    """What scoring needs of a scene."""
+    conditions = data.conditions
+    return Scene(
+        width=source.width,
+        height=source.height,
+        fps=source.fps,
+        focal=float(source.focal),
+        viewmats=conditions.viewmats.cpu().numpy(),
+        aus=conditions.aus.cpu().numpy(),
+        va=conditions.va.cpu().numpy(),
+        background=np.asarray(source.background),
+        torso=TorsoStack.encode([encode_torso(source.torso(0))]),
+    )
+
+
+@cache
+def _judge() -> ActorJudge:
+    cv2.setNumThreads(1)
+    return ActorJudge()
+
+
+def read(task: tuple[Picture, ActorState]) -> tuple[float, float]:
+    """Valence and arousal that the actor's judge sees; for a worker process."""
+    (_, _, image), state = task
+    # The targets keep the lips' opening and the skin's tint, so those must not count for or against them.
+    found = _judge().judge(image / 255.0, replace(state, emotional_jaw=False, emotional_tint=False))
+    return found.valence, found.arousal
+
+
+def readback(pictures: list[Picture], script: Performance, pool: Executor) -> dict[str, Any]:
+    """Commanded against read emotion: correlation and error per axis."""
+    tasks = [(picture, script.states[picture[0]]) for picture in pictures]
+    measured = np.array(list(pool.map(read, tasks)))
+    commanded = np.array([picture[1] for picture in pictures])
+    rmse = np.sqrt(((measured - commanded) ** 2).mean(0))
+    figures = {}
+    for axis, name in enumerate(("valence", "arousal")):
+        steady = measured[:, axis].std() < 1e-9
+        figures[f"{name}_r"] = 0.0 if steady else float(np.corrcoef(commanded[:, axis], measured[:, axis])[0, 1])
+        figures[f"{name}_rmse"] = float(rmse[axis])
+    return figures
+
+
+def row_of(name: str, args: argparse.Namespace, truth: Subject, trainers: Executor, judges: Executor) -> dict[str, Any]:
+    """Train and read one row, unless that was done before."""
+    folder = args.folder / name.replace(",", "").replace(" ", "_")
+    kept, maps = folder / "row.json", folder / "maps.npy"
+    if not kept.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        made = trainers.submit(learn, args.subject, truth.files.root, folder, name, args).result()
+        script = script_of(truth)
+        pictures, final = made.pop("pictures"), made.pop("final")
+        np.save(maps, np.stack(made.pop("maps")).astype(np.float16))
+        made["figures"] |= readback(final, script, judges) if pictures else {}
+        emotion = {at: readback(shown, script, judges) for at, shown in pictures.items()}
+        made["settings"] = list(ROWS[name][1])
+        made["curve"] = _curve(folder, emotion)
+        kept.write_text(json.dumps(made))
+    made = json.loads(kept.read_text())
+    print(name, {figure: round(value, 3) for figure, value in made["figures"].items()}, flush=True)
+    return made
+
+
+def _curve(folder: Path, emotion: dict[tuple[str, int], dict[str, Any]]) -> list[dict[str, Any]]:
+    """All looks of a run, on one axis of iterations."""
+    rows, curve, start = read_log(folder / LOG), [], 0
+    for stage in of_kind(rows, "stage"):
+        for look in of_kind(rows, "frames", stage["stage"]):
+            names = [name for name in look if name.startswith(("normal_", "psnr"))]
+            at = {"stage": stage["stage"], "iteration": start + look["iteration"]}
+            known = emotion.get((stage["stage"], look["iteration"]), {})
+            curve.append(at | {name: look[name] for name in names} | known)
+        start += stage["iterations"]
+    return curve
+
+
+def draw_curves(path: Path, rows: dict[str, dict[str, Any]], prepared: dict[str, Any]) -> None:
+    """Normal error, correlations and PSNR over the iterations."""
+    names = {
+        "normal_mean": "normal error, mean [°]",
+        "valence_r": "valence: r",
+        "arousal_r": "arousal: r",
+        "psnr_head": "PSNR of the head [dB]",
+    }
+    starts: dict[int, str] = {}
+    for before, after in pairwise([{"stage": "", "iteration": 0}, *next(iter(rows.values()))["curve"]]):
+        if after["stage"] != before["stage"]:
+            starts[before["iteration"]] = after["stage"]
+    plot = Plot(rows=len(names), height=2.3 * len(names), sharex=True)
+    for axes, (figure, label) in zip(plot.axes, names.items(), strict=True):
+        for row, made in rows.items():
+            points = [(look["iteration"], look[figure]) for look in made["curve"] if figure in look]
+            if points:
+                style = "-" if ROWS[row][0] == "prepared" else "--"
+                colour = ("#8a93a5", "#2f6fde", "#e0672f")[list(ROWS).index(row) % 3]
+                axes.plot(*zip(*points, strict=True), style, marker=".", color=colour, label=row)
+        for at, stage in starts.items():
+            axes.axvline(at, color="#c9ced8", linewidth=0.8)
+            axes.annotate(stage, (at, 1), (3, -9), ("data", "axes fraction"), "offset points", fontsize=7)
+        axes.set(ylabel=label)
+    plot.axes[0].axhline(prepared["normals"]["normal_mean"], color="#1d2330", linewidth=0.8, linestyle=":")
+    plot.axes[0].legend(ncols=3, fontsize=7, title="dotted: the maps that 'as prepared' is given", title_fontsize=7)
+    plot.axes[-1].set(xlabel="iteration of the run")
+    write_bytes(path, plot.png())
+
+
+def draw_normals(path: Path, args: argparse.Namespace, truth: Subject, prepared: Subject) -> None:
+    """True, given and rendered normals of three held-out frames."""
+    count = len(prepared.val_indices)
+    indices = prepared.val_indices[np.linspace(0, count - 1, JUDGED_FRAMES).round().astype(int)[:3]]
+
+    def colours(vectors: np.ndarray) -> np.ndarray:
+        shown = encode_normals(torch.from_numpy(vectors.astype(np.float32))).numpy() * vectors.any(-1, keepdims=True)
+        return (255 * shown).astype(np.uint8)
+
+    rows = {name: [colours(normals_of(folder, int(index))) for index in indices]
+            for name, folder in (("true", truth), ("prepared", prepared))}  # fmt: skip
+    for name in args.only:
+        maps = args.folder / name.replace(",", "").replace(" ", "_") / "maps.npy"
+        rows[name.replace("as ", "").replace(", ", "\n")] = [colours(one) for one in np.load(maps)]
+    write_bytes(path, cv2.imencode(".png", grid(list(rows.values()), 256, list(rows))[..., ::-1])[1].tobytes())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("subject", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
+    parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="of every row")
+    parser.add_argument("--name", default="learning_curves_actor")
+    args = parser.parse_args()
+    prepared = Subject.open(args.subject)
+    truth = make_truth(args.folder / "truth", prepared)
+    about = given(prepared, truth)
+    print(json.dumps(about), flush=True)
+    workers: Callable[..., Executor] = partial(ProcessPoolExecutor, mp_context=get_context("spawn"))
+    judging = os.cpu_count() or 1
+    with workers(args.jobs) as trainers, workers(judging) as judges, ThreadPoolExecutor(len(args.only)) as threads:
+        made = threads.map(lambda name: row_of(name, args, truth, trainers, judges), args.only)
+        rows = dict(zip(args.only, made, strict=True))
+    draw_curves(args.folder / "curves.png", rows, about)
+    draw_normals(args.folder / "normals.png", args, truth, prepared)
+    facts = {"preset": args.preset, "jobs": args.jobs, "settings": args.settings}
+    print(write(args.name, {"arguments": facts, "given": about, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
