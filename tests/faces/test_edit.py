@@ -136,6 +136,14 @@ def test_bad_pictures_get_one_sentence(tmp_path: Path) -> None:
     assert "no such file" in complaint(tmp_path / "nowhere.png")
 
 
+def test_a_face_at_the_edge_is_remarked(tmp_path: Path) -> None:
+    """What there is of it is edited."""
+    source = open_source(save(tmp_path / "cut.png", look()[:, :136]))
+    assert len(source.remarks) == 1 and "outside the picture" in source.remarks[0]
+    (happy,) = FaceEditor(source, open_generator(source)).pictures(0, [HAPPY])
+    assert np.abs(happy.astype(int) - look()[:, :136]).max() > 12
+
+
 def test_emotion_fades_out_as_the_face_turns() -> None:
     shares = [share_of(head_viewmat(np.radians(deg))) for deg in (0, 30, 42, 60)]
     assert shares[:2] == [1, 1] and 0 < shares[2] < 1 and shares[3] == 0

@@ -34,6 +34,8 @@ READABLE = 256
 """Pixels: smaller squares are enlarged for the experts (the frame itself is not)."""
 SMALLEST = 16.0
 """Pixels between the eyes below which a face has no expression that could be edited."""
+CUT_OFF = 0.15
+"""Share of the face's outline that may lie outside the picture without a remark."""
 TURNED = (35.0, 50.0)
 """Degrees away from the camera between which the emotion fades out: beyond, half of the face is a guess."""
 
@@ -165,6 +167,7 @@ class _Bare:
         if not samples:
             raise UserError(f"{self.path}: the face cannot be read; give a picture that shows it from the front.")
         self._check_size(samples)
+        self._note_cut(samples)
         self.shape: Float[np.ndarray, "K 3"] = self._shape(samples)
         height, width = samples[0].crop.shape[:2]
         focal = PoseConfig().focal_ratio * max(height, width)
@@ -237,6 +240,13 @@ class _Bare:
                 f"{self.path}: the eyes of the face are {eyes:.0f} pixels apart, and {SMALLEST:.0f} are needed; give a"
                 " larger picture of it."
             )
+
+    def _note_cut(self, samples: list[_Sample]) -> None:
+        height, width = samples[0].crop.shape[:2]
+        oval = np.stack([one.points[list(self.layout.oval), :2] for one in samples])
+        outside = ((oval < 0) | (oval > [width, height])).any(-1).mean(-1)
+        if np.median(outside) > CUT_OFF:  # the box holds all of the face that the picture has
+            self.remarks.append("part of the face lies outside the picture, so only the rest shows the emotion")
 
     def _shape(self, samples: list[_Sample]) -> Float[np.ndarray, "K 3"]:
         """The detector's 3-D face in the head frame, the median over the frames."""
