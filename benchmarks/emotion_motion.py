@@ -14,11 +14,14 @@ the emotion, whatever head and lips do. DIR gets a video with sound and pictures
 - "lips": the opening against the neutral run's, frame by frame, pixels.
 - "units": what the embedded judge reads (its reference is SUBJECT); "fitted": what benchmarks/faces.py's regression
   from blendshapes reads (acted clips only); "fitted_change": that less its reading of the neutral run.
+- "learned": on held-out frames, how far the avatar's face moves beside its targets' (mesh warp), by landmarks of the
+  project's detector: the share of the targets' mean movement ("gain") and their likeness (cosine) in parts of the face.
+  What is missing here training did not learn; what is weak in spite of it is weak in the targets.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,10 +34,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _expressive import BlendshapeReader
 from _report import write
 
+from emotalking.capture.face_source import SubjectFaces
+from emotalking.capture.landmarks import MediaPipeMesh
 from emotalking.emotion.tracks import EmotionTrack
+from emotalking.evaluate.held_out import pick_frames, reconstruct
 from emotalking.evaluate.judges import Judges
 from emotalking.evaluate.score import measure
+from emotalking.faces.edit import FaceEditor
+from emotalking.faces.generators import open_generator
+from emotalking.generator.mesh_warp import MeshWarpConfig
 from emotalking.models.avatar import Avatar
+from emotalking.ops.composite import to_uint8
 from emotalking.progress import track
 from emotalking.render.player import Player
 from emotalking.render.sheet import contact_sheet, save_picture
@@ -57,6 +67,10 @@ NEAR = 5
 """Neighbours of a step on either side."""
 EACH = 5
 """The fitted judge looks at every so many frames."""
+COMPARED = 24
+"""Held-out frames on which movements are compared."""
+PARTS = {"brows": range(17, 27), "lids": range(36, 48), "corners": (48, 54), "lips": (*range(49, 54), *range(55, 60))}
+"""Of the 68 points."""
 ORDER = ("neutral", "excited", "sad", "calm", "angry")
 """Of the emotions that follow one another: every change goes far, two of them through the middle."""
 PLACES = {"neutral": (0.0, 0.0)} | QUADRANTS
@@ -241,6 +255,38 @@ def together(runs: dict[str, Run]) -> dict[str, Any]:
     return found
 
 
+def learned(avatar: Avatar, subject: Subject) -> dict[str, Any]:
+    """Movement of the avatar's landmarks by each quadrant's emotion beside that of the targets."""
+    indices = pick_frames(subject, COMPARED, evenly=True)
+    source, detector = SubjectFaces(subject), MediaPipeMesh()
+    editor = FaceEditor(source, open_generator(source, MeshWarpConfig()))
+
+    def found(images: Iterable[np.ndarray]) -> np.ndarray:
+        """[F, 68, 2], nan without a face."""
+        seen = (detector.detect(image) for image in images)
+        none = np.full((68, 2), np.nan)
+        return np.stack([none if face is None else face[list(detector.layout.ibug68), :2] for face in seen])
+
+    def painted(va: np.ndarray | None) -> Iterator[np.ndarray]:
+        return (to_uint8(image) for image in reconstruct(avatar, subject, indices, va))
+
+    recorded, plain = found(subject.original(int(index)) for index in indices), found(painted(None))
+    rows = {}
+    for name, place in QUADRANTS.items():
+        target = found(editor.pictures(int(index), [place])[0] for index in indices) - recorded
+        own = found(painted(np.tile(np.array(place, np.float32), (len(indices), 1)))) - plain
+        row = {}
+        for part, points in PARTS.items():
+            a, b = (np.nanmean(moved[:, list(points)], 0) for moved in (own, target))
+            far = {"target_px": np.linalg.norm(b, axis=-1).mean(), "gain": (a * b).sum() / (b * b).sum()}
+            row[part] = far | {"cosine": (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum())}
+        rows[name] = {
+            part: {key: round(float(value), 3) for key, value in found.items()} for part, found in row.items()
+        }
+    detector.close()
+    return rows
+
+
 def draw(runs: dict[str, Run], fps: float, out: Path) -> None:
     """Pictures of all runs."""
     count = len(runs["neutral"].faces)
@@ -322,7 +368,8 @@ def main() -> None:
     cv2.setNumThreads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     args.judge, ceiling = (None, None) if args.acted is None else fit_judge(args)
-    player, subject = Player(Avatar.load(args.avatar, args.device)), Subject.open(args.subject)
+    avatar, subject = Avatar.load(args.avatar, args.device), Subject.open(args.subject)
+    player = Player(avatar)
     judges = Judges.open(lpips="none", identity=False)
     runs: dict[str, Run] = {}
     for name, emotion in runs_of(args.seconds).items():
@@ -332,7 +379,9 @@ def main() -> None:
     for name, row in rows.items():
         print(name, row)
     facts = {"seconds": args.seconds, "radius": RADIUS, "turn_s": TURN_S, "hold_s": HOLD_S, "ease_s": EASE_S}
-    results = {"arguments": facts, "quadrants": together(runs), "runs": rows}
+    results = {"arguments": facts, "quadrants": together(runs), "runs": rows, "learned": learned(avatar, subject)}
+    for name, row in results["learned"].items():
+        print("learned", name, row)
     print(results["quadrants"])
     print(write(args.name, results if ceiling is None else results | {"ceiling": ceiling["means"]}))
 
