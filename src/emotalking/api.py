@@ -7,7 +7,6 @@ Example:
     >>> api.render("someone.safetensors", "speech.wav", "out.mp4", emotion="happy")
 """
 
-import importlib.util
 import json
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -15,21 +14,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
+from emotalking.devices import Device, choose_device, devices_of, pair_of
 from emotalking.emotion.tracks import EmotionTrack, parse_emotion
 from emotalking.errors import UserError
 from emotalking.models.avatar import Avatar, read_avatar_file
-from emotalking.ops.cuda.build import available
 from emotalking.render.backgrounds import Background
 from emotalking.render.clip import Rendered, render_clip
 from emotalking.render.player import Performer
 from emotalking.speech.tts import Utterance
 from emotalking.subject import Subject
 from emotalking.subject.validate import validate
-
-Device = str | torch.device
 
 
 def check(clip: str | Path) -> Any:
@@ -103,7 +99,8 @@ def train(
         subject: subject folder.
         avatar: avatar file to write.
         preset: "tiny", "fast" or "paper".
-        device: "auto" takes a GPU if there is one.
+        device: "auto" takes a GPU if there is one. Of two, such as "cuda:0,cuda:1", the second trains the mouth
+            stage in a process of its own, at the same time as the first the face stage; the avatar is the same.
         overrides: settings ``key=value`` with dotted keys.
         resume: go on from an interrupted run's checkpoint.
         tensorboard: write TensorBoard events into the run folder (needs tensorboardX).
@@ -119,12 +116,12 @@ def train(
     from emotalking.train.run import MESH_WARP
     from emotalking.train.run import train as run
 
-    chosen, maker = choose_device(device), MESH_WARP
+    (chosen, beside), maker = pair_of(device), MESH_WARP
     if generator != "mesh" or faces is not None:
         from emotalking.faces.generators import target_maker
 
         maker = target_maker(generator, Path(subject), None if faces is None else Path(faces), chosen)
-    return run(subject, avatar, preset, chosen, overrides, resume, tensorboard, maker)
+    return run(subject, avatar, preset, chosen, overrides, resume, tensorboard, maker, beside)
 
 
 def report(run: str | Path, *, tensorboard: bool = False) -> Path:
@@ -379,7 +376,7 @@ def ablate(
     Raises:
         UserError: something cannot be used, or a variant failed.
     """
-    from emotalking.evaluate.ablation import Options, ablate, devices_of
+    from emotalking.evaluate.ablation import Options, ablate
     from emotalking.evaluate.ablation_report import write_ablation
     from emotalking.evaluate.provenance import provenance
 
@@ -403,29 +400,6 @@ def info(path: str | Path) -> dict[str, Any]:
     return _avatar_facts(path)
 
 
-def choose_device(device: Device = "auto") -> torch.device:
-    """The device called ``device``; "auto" is a GPU if there is one that can be used.
-
-    Raises:
-        UserError: no such device, or a GPU without the rasterizer that it needs.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() and _rasterizes() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise UserError(f"there is no device '{device}': use auto, cpu, cuda or cuda:N.") from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise UserError(f"the device '{device}' is not supported: use auto, cpu, cuda or cuda:N.")
-    if chosen.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (chosen.index or 0) >= count:
-            raise UserError(f"the device '{device}' is not there ({count} GPUs are usable): use --device cpu.")
-        if not _rasterizes():
-            raise UserError("GPUs need cuda-bindings (or gsplat): pip install 'emotalking[gpu]', or use --device cpu.")
-    return chosen
-
-
 def emotion_track(
     *, name: str | None = None, va: str | None = None, track: str | Path | None = None
 ) -> EmotionTrack | None:
@@ -446,11 +420,6 @@ def load_avatar(path: str | Path, device: Device = "auto") -> Avatar:
         UserError: the file or the device cannot be used.
     """
     return Avatar.load(path, choose_device(device))
-
-
-def _rasterizes() -> bool:
-    """Whether a GPU's rasterizer is installed: what our own kernels are compiled with, or gsplat."""
-    return available() or importlib.util.find_spec("gsplat") is not None
 
 
 def _avatar_facts(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from emotalking import api
+from emotalking import api, devices
 from emotalking.cli import main as cli
 from emotalking.cli.main import join_negative_values, main
 from emotalking.errors import UserError
@@ -59,6 +59,7 @@ def test_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "nowhere", "."], "is a folder"),
         (["train", "nowhere", "a.safetensors", "--device", "abacus"], "no device 'abacus'"),
         (["train", "nowhere", "a.safetensors", "--device", "cuda:99"], "--device cpu"),
+        (["train", "nowhere", "a.safetensors", "--device", "cpu,cpu"], "names a device twice"),
         (["train", "nowhere", "a.safetensors", "--set", "colour=red"], "names no field"),
         (["prepare", "nowhere.mp4", "out"], "nowhere.mp4"),
         (["prepare", "TEXT", "out"], "words.wav"),
@@ -232,10 +233,10 @@ def test_package_offers_its_objects() -> None:
 
 @pytest.mark.parametrize(("bindings", "gsplat"), [(True, False), (False, True), (False, False)])
 def test_a_gpu_needs_one_of_two_rasterizers(monkeypatch: pytest.MonkeyPatch, bindings: bool, gsplat: bool) -> None:
-    monkeypatch.setattr(api.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(api.torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(api, "available", lambda: bindings)
-    monkeypatch.setattr(api.importlib.util, "find_spec", lambda name: object() if gsplat else None)
+    monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(devices, "available", lambda: bindings)
+    monkeypatch.setattr(devices, "find_spec", lambda name: object() if gsplat else None)
     assert api.choose_device("auto").type == ("cuda" if bindings or gsplat else "cpu")
     if bindings or gsplat:
         assert api.choose_device("cuda:0").type == "cuda"

@@ -8,11 +8,10 @@ if TYPE_CHECKING:
     import torch
 
 
-def add_device(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
-    """``--device``."""
-    parser.add_argument(
-        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ... (default: %(default)s)"
-    )
+def add_device(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", more: str = "") -> None:
+    """``--device``; ``more``: what else it can be."""
+    usual = "auto (a GPU if there is one), cpu, cuda, cuda:1, ..."
+    parser.add_argument("--device", default="auto", help=f"{usual}{more} (default: %(default)s)")
 
 
 def add_settings(parser: argparse.ArgumentParser, of: str) -> None:

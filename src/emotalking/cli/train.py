@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="fast",
         help="tiny: minutes on a CPU; fast: minutes on a GPU; paper: the paper's schedule (default: %(default)s)",
     )
-    add_device(parser)
+    add_device(parser, "; two, such as cuda:0,cuda:1, train mouth and face at the same time")
     add_settings(parser, "the preset")
     add_generator(parser)
     parser.add_argument(
@@ -36,13 +36,12 @@ def run(args: argparse.Namespace) -> None:
     from emotalking import api
     from emotalking.cli.options import note, say_device
 
-    device = api.choose_device(args.device)
-    say_device("training", device)
+    say_device("training", api.choose_device(args.device.partition(",")[0]))
     made = api.train(
         args.subject,
         args.avatar,
         preset=args.preset,
-        device=device,
+        device=args.device,
         overrides=args.settings,
         resume=not args.fresh,
         tensorboard=args.tensorboard,

@@ -10,8 +10,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-import torch
-
 from emotalking.configs.presets import override, preset, to_dict
 from emotalking.configs.train import TrainConfig
 from emotalking.errors import UserError
@@ -230,24 +228,6 @@ def as_process(arguments: Sequence[str], log: Path | None) -> int:
         return subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
     with log.open("a") as file:
         return subprocess.run(command, check=False, stdout=file, stderr=subprocess.STDOUT).returncode
-
-
-def devices_of(asked: str) -> list[str]:
-    """Devices of a list such as "cuda:0,cuda:1"; "auto": every GPU that can be used, else the processor.
-
-    Raises:
-        UserError: one cannot be used, or is named twice.
-    """
-    from emotalking.api import choose_device
-
-    if asked == "auto":
-        chosen = choose_device("auto")
-        count = torch.cuda.device_count() if chosen.type == "cuda" else 0
-        return [f"cuda:{number}" for number in range(count)] or ["cpu"]
-    devices = [str(choose_device(name.strip())) for name in asked.split(",")]
-    if len(set(devices)) < len(devices):
-        raise UserError(f"--devices {asked} names a device twice: name each once.")
-    return devices
 
 
 def _where(log: Path | None) -> str:

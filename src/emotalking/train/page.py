@@ -87,8 +87,8 @@ def stage_table(rows: list[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]
                 f"{speed:.1f}",
                 f"{last['memory']['host']:.0f} MiB",
                 f"{last['memory']['gpu']:.0f} MiB" if last["memory"]["gpu"] else "",
-                str(last["gaussians"]["face"]),
-                str(last["gaussians"]["mouth"]),
+                str(last["gaussians"].get("face", "")),
+                str(last["gaussians"].get("mouth", "")),
                 quality + (" (inside of the mouth)" if stage["stage"] == "mouth" and quality else ""),
             )
         )
@@ -114,8 +114,9 @@ def _outcome(rows: list[Row]) -> tuple[str, Any]:
     """How the run ended, in a sentence with its colour."""
     begun = max(at for at, row in enumerate(rows) if row["kind"] == "run")
     ends = of_kind(rows[begun:], "end")
-    steps = of_kind(rows, "step")
-    where = f"iteration {steps[-1]['iteration']} of the '{steps[-1]['stage']}' stage" if steps else "the first step"
+    reached = [steps[-1] for stage in of_kind(rows, "stage") if (steps := of_kind(rows, "step", stage["stage"]))]
+    last = reached[-1] if reached else None
+    where = "the first step" if last is None else f"iteration {last['iteration']} of the '{last['stage']}' stage"
     if not ends:
         return f"The run was cut off, or still runs: what follows goes up to {where}.", "warn"
     if ends[-1]["outcome"] == "finished":
@@ -162,6 +163,9 @@ def _facts(rows: list[Row]) -> Iterator[tuple[str, str]]:
     size = run["settings"]["size"]
     yield "picture", f"{size[0]} x {size[1]}"
     yield "worked on", f"{run['machine']['device']}: {run['machine']['name']}, {run['machine']['threads']} threads"
+    if "beside" in run["machine"]:
+        beside = run["machine"]["beside"]
+        yield "mouth stage, at the same time", f"{beside['device']}: {beside['name']}"
     yield "versions", ", ".join(f"{name} {version}" for name, version in run["machine"]["versions"].items())
     for number, row in enumerate(runs, 1):
         gone_on = "" if row["resumed"] is None else f", from iteration {row['resumed'][1]} of {row['resumed'][0]}"

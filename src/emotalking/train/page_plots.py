@@ -1,5 +1,6 @@
 """Curves of a run, from the rows of its record alone."""
 
+import math
 from collections.abc import Iterator
 from itertools import cycle
 
@@ -58,12 +59,13 @@ def curves(rows: list[Row]) -> Iterator[tuple[Plot, str]]:
         steps = of_kind(rows, "step", stage)
         if len(steps) > 1:
             yield _losses(steps), f"{stage}: mean weighted loss terms"
-    steps = of_kind(rows, "step")
+    steps = sorted(of_kind(rows, "step"), key=lambda row: starts[row["stage"]] + row["iteration"])
     if len(steps) > 1:
         at = [starts[row["stage"]] + row["iteration"] for row in steps]
         plot = Plot(rows=2, height=3.6, sharex=True)
         for branch, colour in zip(("face", "mouth"), _COLOURS, strict=False):
-            plot.axes[0].plot(at, [row["gaussians"][branch] for row in steps], color=colour, label=branch)
+            counts = [row["gaussians"].get(branch, math.nan) for row in steps]
+            plot.axes[0].plot(at, counts, color=colour, label=branch)
         plot.axes[0].set(ylabel="Gaussians", ylim=(0, None))
         plot.axes[0].legend(ncols=2, frameon=False)
         plot.axes[1].plot(at, [row["steps_per_second"] for row in steps], color=_COLOURS[2])

@@ -30,20 +30,26 @@ def recorded(
     head: TalkingHead,
     config: TrainConfig,
     subject: Subject,
-    maker_of: Callable[[TrainingData], EmotionGenerator],
+    maker_of: Callable[[TrainingData], EmotionGenerator] | None,
     metadata: dict[str, Any],
     *,
     checkpoint: Checkpoint | None,
-    tensorboard: bool,
+    tensorboard: bool = False,
+    elsewhere: str | None = None,
+    beside: torch.device | None = None,
+    page: bool = True,
 ) -> Iterator[Recorder]:
     """The recorder of a run; when the block ends, well or not, the run's last row and its page are written.
 
     Args:
         folder: run folder.
-        maker_of: the maker of emotional targets for some frames.
+        maker_of: the maker of emotional targets for some frames; None: the emotions are not looked at.
         metadata: the avatar's: its `run`, `licences` and `command`.
         checkpoint: what the run goes on from; None begins a new record.
         tensorboard: write TensorBoard events beside the record.
+        elsewhere: the branch that another process trains (:class:`Recorder`).
+        beside: its device, if that is another.
+        page: write the page.
 
     Raises:
         UserError: the folder cannot be written to, or TensorBoard's writer is missing.
@@ -52,7 +58,7 @@ def recorded(
     if resume is None:
         for old in (folder / PICTURES).glob("*.jpg"):
             old.unlink()
-    log = RunLog(folder, resume)
+    log = RunLog(folder, resume, elsewhere)
     follow = None
     if tensorboard:
         from emotalking.train.tensorboard import EventFiles
@@ -67,12 +73,13 @@ def recorded(
         weights=weights_of(config),
         watcher=watcher,
         follow=follow,
+        elsewhere=elsewhere,
     )
     recorder.open(
         subject=subject.files.root.name,
         resumed=resume,
         frames={"training": len(subject.train_indices), "held_out": len(subject.val_indices), "fixed": frames},
-        machine=machine(device),
+        machine=machine(device) | ({} if beside is None else {"beside": machine(beside)}),
         settings=metadata["run"],
         licences=metadata["licences"],
         command=metadata["command"],
@@ -80,34 +87,36 @@ def recorded(
     try:
         yield recorder
     except KeyboardInterrupt:
-        _end(recorder, folder, "interrupted", "Ctrl-C")
+        _end(recorder, folder, "interrupted", "Ctrl-C", page)
         raise
     except Exception as error:
-        _end(recorder, folder, "failed", str(error))
+        _end(recorder, folder, "failed", str(error), page)
         raise
     else:
-        _end(recorder, folder, "finished", "")
+        _end(recorder, folder, "finished", "", page)
 
 
 def _watcher(
     folder: Path,
     config: TrainConfig,
     subject: Subject,
-    maker_of: Callable[[TrainingData], EmotionGenerator],
+    maker_of: Callable[[TrainingData], EmotionGenerator] | None,
     device: torch.device,
 ) -> tuple[FixedFrames, list[int]]:
     """What looks at the fixed frames, and their numbers in the clip."""
     picked = pick_frames(subject)
     data = TrainingData.load(subject, picked.all, config.model.audio.features, device, normals=config.normals)
-    maker = maker_of(data) if data.shape is not None and config.model.emotion.branch != "none" else None
+    feels = data.shape is not None and config.model.emotion.branch != "none"
+    maker = maker_of(data) if maker_of is not None and feels else None
     return FixedFrames(data, picked, folder, maker), picked.fixed.tolist()
 
 
-def _end(recorder: Recorder, folder: Path, outcome: str, why: str) -> None:
+def _end(recorder: Recorder, folder: Path, outcome: str, why: str, page: bool) -> None:
     """The last row and the page; what keeps them from being written must not hide why the run ended."""
     try:
         recorder.close(outcome, why)
-        write_page(folder)
+        if page:
+            write_page(folder)
     except (UserError, OSError) as error:
         console.print(f"the run's page was not written: {error}", highlight=False)
 

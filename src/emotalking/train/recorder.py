@@ -51,6 +51,7 @@ class Recorder:
         weights: of each stage, its terms' weights; a term without one has weight 1.
         watcher: looks at the fixed frames; None: nobody does.
         follow: is told each row as it is written (TensorBoard).
+        elsewhere: the branch that another process trains, "face" or "mouth"; its Gaussians here are not the run's.
     """
 
     def __init__(
@@ -62,9 +63,11 @@ class Recorder:
         weights: dict[str, dict[str, float]] | None = None,
         watcher: Watcher | None = None,
         follow: Callable[[Row], None] | None = None,
+        elsewhere: str | None = None,
     ) -> None:
         self.log, self._head, self._watcher, self._follow = log, head, watcher, follow
         self._limits, self._weights = limits or {}, weights or {}
+        self.elsewhere = elsewhere
         self._pending: list[tuple[int, int, dict[str, Tensor]]] = []
         self._running: Stage | None = None
         self._said = {(row["name"], row["stage"]) for row in of_kind(log.rows, "warning")}
@@ -82,13 +85,24 @@ class Recorder:
     def begin(self, stage: Stage, start: int, seconds: float) -> None:
         """A stage begins, or goes on after ``start`` iterations that took ``seconds``."""
         self._running = stage
-        if not of_kind(self.log.rows, "stage", stage.name):
-            self._write("stage", stage=stage.name, iterations=stage.iterations, **self._limits.get(stage.name, {}))
+        self.announce(stage.name, stage.iterations)
         self._began = time.perf_counter() - seconds
         self._mark, self._marked = time.perf_counter(), start
         device = self._head.face.gaussians.means.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
+
+    def announce(self, stage: str, iterations: int) -> None:
+        """A stage belongs to the run, here or elsewhere; the order of these rows is that of the run's one axis."""
+        if not of_kind(self.log.rows, "stage", stage):
+            self._write("stage", stage=stage, iterations=iterations, **self._limits.get(stage, {}))
+
+    def mirror(self, row: Row) -> None:
+        """Keep what another process's record holds of a stage that is trained there."""
+        if row["kind"] == "warning":
+            self._warn(**{name: row[name] for name in ("name", "text", "stage", "iteration")})
+        elif row["kind"] in ("step", "frames"):
+            self._write(**row)
 
     def keep(self, iteration: int, frame: int, terms: dict[str, Tensor]) -> None:
         """Remember the weighted terms of a step, without waiting for the device."""
@@ -121,7 +135,7 @@ class Recorder:
             terms=terms,
             raw=raw,
             rates=rates_of(self._stage.optimizers),
-            gaussians={"face": self._head.face.gaussians.count, "mouth": self._head.mouth.gaussians.count},
+            gaussians=self._gaussians(),
             **self._stage.figures(),
             seconds=now - self._began,
             steps_per_second=rate,
@@ -129,7 +143,7 @@ class Recorder:
         )
         interval = look_interval(self._stage.iterations)
         if done % interval == 0 or done == self._stage.iterations:
-            self._look_at_frames(done)
+            self.look_at_frames(done)
         if done == self._stage.iterations and self._watcher is not None:
             self._watcher.finish(self._head, stage)
         self._mark, self._marked = time.perf_counter(), done
@@ -137,7 +151,19 @@ class Recorder:
 
     def warn(self, name: str, text: str, iteration: int) -> None:
         """Keep a warning of the running stage and say it, unless it was said before."""
-        stage = self._stage.name
+        self._warn(name, text, self._stage.name, iteration)
+
+    def look_at_frames(self, done: int) -> None:
+        """Write down how the fixed frames look after ``done`` iterations, and what is wrong with the running stage."""
+        if self._watcher is not None:
+            figures = self._watcher.look(self._head, self._stage.name, done)
+            if self.elsewhere is not None:
+                figures.pop("sound_gain", None)  # Beside a mouth that is not trained yet, lips hide what they gained.
+            self._write("frames", stage=self._stage.name, iteration=done, **figures)
+        for alarm in alarms_of(self.log.rows, self._stage.name):
+            self.warn(alarm.name, alarm.text, done)
+
+    def _warn(self, name: str, text: str, stage: str, iteration: int) -> None:
         if (name, stage) in self._said:
             return
         self._said.add((name, stage))
@@ -170,12 +196,10 @@ class Recorder:
                 sums[name] += value
         return sums, sum(sums.values()) / len(self._pending)
 
-    def _look_at_frames(self, done: int) -> None:
-        if self._watcher is not None:
-            figures = self._watcher.look(self._head, self._stage.name, done)
-            self._write("frames", stage=self._stage.name, iteration=done, **figures)
-        for alarm in alarms_of(self.log.rows, self._stage.name):
-            self.warn(alarm.name, alarm.text, done)
+    def _gaussians(self) -> dict[str, int]:
+        """How many each branch has, as far as they are trained here."""
+        branches = {"face": self._head.face, "mouth": self._head.mouth}
+        return {name: branch.gaussians.count for name, branch in branches.items() if name != self.elsewhere}
 
     def _write(self, kind: str, **values: Any) -> None:
         row = self.log.add(kind, **values)

@@ -1,7 +1,9 @@
 """A subject folder in, an avatar file out."""
 
+import hashlib
 import platform
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from emotalking.speech.features import ImportedFeatures, audio_features, write_f
 from emotalking.subject import Subject
 from emotalking.subject.layouts import Label
 from emotalking.train.audio_start import start_audio
+from emotalking.train.beside import mouth_beside
 from emotalking.train.branch_stage import Context
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.closed_lips import learn_closed_lips
@@ -34,11 +37,11 @@ from emotalking.train.finetune_stage import FinetuneStage
 from emotalking.train.initial import initial_gaussians
 from emotalking.train.motion_start import start_motion
 from emotalking.train.page import PAGE
-from emotalking.train.perceptual import PerceptualTerm, make_perceptual, with_backbone
+from emotalking.train.perceptual import make_perceptual, with_backbone
 from emotalking.train.record import recorded
 from emotalking.train.stages import FaceStage, MouthStage
 from emotalking.train.step import Stage
-from emotalking.train.sync import SyncTerm, make_sync
+from emotalking.train.sync import make_sync
 from emotalking.train.target_maker import TargetMaker
 from emotalking.train.tensorboard import require_writer
 from emotalking.train.trainer import Trainer
@@ -90,6 +93,7 @@ def train(
     resume: bool = True,
     tensorboard: bool = False,
     maker: TargetMaker = MESH_WARP,
+    beside: torch.device | str | None = None,
 ) -> TrainResult:
     """Train an avatar of a subject (paper 3.4, S4.3): mouth, face, emotion and fine-tune stages.
 
@@ -102,29 +106,78 @@ def train(
         resume: go on from the run folder's checkpoint if there is one.
         tensorboard: write TensorBoard events into the run folder too (needs tensorboardX).
         maker: of the emotional targets.
+        beside: another device, on which a process of its own trains the mouth while the face is trained here
+            (:mod:`emotalking.train.beside`). The avatar is the same.
 
     Raises:
         UserError: if the subject or a setting cannot be used, or a loss stops being finite.
     """
     if tensorboard:
         require_writer()
-    config = with_backbone(override(preset(preset_name), overrides or []))
+    asked = override(preset(preset_name), overrides or [])
     source = Subject.open(subject)
-    heard = features_in(source, config.model.audio.features)
-    config = replace(config, model=replace(config.model, audio=replace(config.model.audio, features=heard)))
-    _, steps, channels = source.audio_features(heard).shape
-    if not 1 <= steps <= MOST_STEPS:
-        raise UserError(
-            f"The '{config.model.audio.features}' audio features of {source.files.root} have {steps} steps a frame and "
-            f"the audio encoder takes 1 to {MOST_STEPS}: use others (--set model.audio.features=mel)."
-        )
-    config = replace(config, model=replace(config.model, audio=replace(config.model.audio, channels=channels)))
+    config = settled(asked, source)
     out, device = Path(out), torch.device(device)
+    other = None if beside is None else torch.device(beside)
     folder = out.with_name(out.name + ".run")
     record = _record(config, preset_name, source, maker)
     checkpoint_path = folder / "checkpoint.pt"
     checkpoint = Checkpoint.read(checkpoint_path, record) if resume and checkpoint_path.exists() else None
+    root = source.files.root
+    with mouth_beside(folder, root, record, config, checkpoint, device, other, resume=resume) as mouth:
+        context = make_context(config, source, device, folder, checkpoint)
+        head, data = context.head, context.data
+        metadata = _metadata(source, record, context, maker)
+        with recorded(
+            folder,
+            head,
+            config,
+            source,
+            maker.open,
+            metadata,
+            checkpoint=checkpoint,
+            tensorboard=tensorboard,
+            elsewhere=None if mouth is None else mouth.name,
+            beside=None if mouth is None or mouth.alone else mouth.device,
+        ) as recorder:
+            stages = stage_builders(context, maker)
+            every = config.checkpoint_every
+            trainer = Trainer(head, stages, context.generator, folder, record, every, recorder, mouth)
+            trainer.run(checkpoint)
+            learn_closed_lips(head, data, config.closed_lips)
+            avatar = Avatar(head, _scene(source, data), metadata)
+            avatar.save(out)
+            checkpoint_path.unlink(missing_ok=True)
+    return TrainResult(avatar, out, folder / PAGE, trainer.stage_seconds)
 
+
+def settled(config: TrainConfig, source: Subject) -> TrainConfig:
+    """The config as it is for a subject: what of the perceptual loss is there, and which audio features, how wide.
+
+    Raises:
+        UserError: the audio features cannot be used.
+    """
+    config = with_backbone(config)
+    heard = features_in(source, config.model.audio.features)
+    _, steps, channels = source.audio_features(heard).shape
+    if not 1 <= steps <= MOST_STEPS:
+        raise UserError(
+            f"The '{heard}' audio features of {source.files.root} have {steps} steps a frame and "
+            f"the audio encoder takes 1 to {MOST_STEPS}: use others (--set model.audio.features=mel)."
+        )
+    audio = replace(config.model.audio, features=heard, channels=channels)
+    return replace(config, model=replace(config.model, audio=audio))
+
+
+def make_context(
+    config: TrainConfig, source: Subject, device: torch.device, folder: Path, checkpoint: Checkpoint | None
+) -> Context:
+    """What the stages work on: untrained, or as ``checkpoint`` has it.
+
+    Args:
+        config: a :func:`settled` one.
+        folder: of the run.
+    """
     perceptual = make_perceptual(config, device)
     data = TrainingData.load(source, source.train_indices, config.model.audio.features, device, normals=config.normals)
     if config.normals and data.normals is None:
@@ -132,18 +185,7 @@ def train(
     sync = make_sync(config, source, data, folder, fresh=checkpoint is None)
     generator = torch.Generator().manual_seed(config.seed)
     head = checkpoint.head(config.model, device) if checkpoint else build_head(config, data, generator)
-    metadata = _metadata(source, record, data.normals is not None, sync, perceptual, maker)
-    stages = stage_builders(Context(head, data, config, generator, sync, perceptual), maker)
-    with recorded(
-        folder, head, config, source, maker.open, metadata, checkpoint=checkpoint, tensorboard=tensorboard
-    ) as recorder:
-        trainer = Trainer(head, stages, generator, folder, record, config.checkpoint_every, recorder)
-        trainer.run(checkpoint)
-        learn_closed_lips(head, data, config.closed_lips)
-        avatar = Avatar(head, _scene(source, data), metadata)
-        avatar.save(out)
-        checkpoint_path.unlink(missing_ok=True)
-    return TrainResult(avatar, out, folder / PAGE, trainer.stage_seconds)
+    return Context(head, data, config, generator, sync, perceptual)
 
 
 def features_in(source: Subject, name: str) -> str:
@@ -173,8 +215,12 @@ def build_head(config: TrainConfig, data: TrainingData, generator: torch.Generat
     return head
 
 
-def stage_builders(context: Context, maker: TargetMaker = MESH_WARP) -> list[Any]:
-    """Builders of the run's stages, in order; a stage of no iterations is left out."""
+def stage_builders(context: Context, maker: TargetMaker = MESH_WARP) -> list[Callable[[], Stage]]:
+    """Builders of the run's stages, in order; a stage of no iterations is left out.
+
+    Each begins with draws of its own, from the run's seed and its name: what a stage draws does not depend on what was
+    drawn before it, here or in another process.
+    """
     config = context.config
     branch = config.model.emotion.branch
 
@@ -186,13 +232,21 @@ def stage_builders(context: Context, maker: TargetMaker = MESH_WARP) -> list[Any
     def emotion() -> Stage:
         return EmotionStage(context, maker.open(context.data))
 
-    stages = [
-        (config.mouth.iterations, lambda: MouthStage(context)),
-        (config.face.iterations, face),
-        (config.emotion.iterations if branch == "separate" else 0, emotion),
-        (config.finetune.iterations, lambda: FinetuneStage(context)),
+    def begun(name: str, build: Callable[[], Stage]) -> Callable[[], Stage]:
+        def begin() -> Stage:
+            digest = hashlib.sha256(f"{config.seed} {name}".encode()).digest()
+            context.generator.manual_seed(int.from_bytes(digest[:4]))
+            return build()
+
+        return begin
+
+    stages: list[tuple[str, int, Callable[[], Stage]]] = [
+        ("mouth", config.mouth.iterations, lambda: MouthStage(context)),
+        ("face", config.face.iterations, face),
+        ("emotion", config.emotion.iterations if branch == "separate" else 0, emotion),
+        ("finetune", config.finetune.iterations, lambda: FinetuneStage(context)),
     ]
-    return [builder for iterations, builder in stages if iterations > 0]
+    return [begun(name, build) for name, iterations, build in stages if iterations > 0]
 
 
 def _scene(subject: Subject, data: TrainingData) -> Scene:
@@ -230,14 +284,8 @@ def _record(config: TrainConfig, preset_name: str, subject: Subject, maker: Targ
     }
 
 
-def _metadata(
-    subject: Subject,
-    record: dict[str, Any],
-    normal_maps: bool,
-    sync: SyncTerm | None,
-    perceptual: PerceptualTerm | None,
-    maker: TargetMaker,
-) -> dict[str, Any]:
+def _metadata(subject: Subject, record: dict[str, Any], context: Context, maker: TargetMaker) -> dict[str, Any]:
+    sync, perceptual = context.sync, context.perceptual
     brought = [maker.licences, *(term.licences for term in (sync, perceptual) if term is not None)]
     if record["train"]["gpu"] == "gsplat":
         brought.append({"gsplat (training on a GPU)": "Apache-2.0"})
@@ -245,7 +293,7 @@ def _metadata(
         "run": record,
         "subject": {key: subject.manifest[key] for key in sorted(subject.manifest)},
         "licences": LICENCES | {name: licence for licences in brought for name, licence in licences.items()},
-        "normal_maps": normal_maps,
+        "normal_maps": context.data.normals is not None,
         "sync": None if sync is None else sync.record,
         "perceptual": None if perceptual is None else perceptual.distance.name,
         "generator": maker.name if record["train"]["model"]["emotion"]["branch"] != "none" else "none",

@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 
+from emotalking.errors import UserError
 from emotalking.models.head import TalkingHead
 from emotalking.progress import bar
+from emotalking.train.beside import MouthBeside
 from emotalking.train.checkpoint import Checkpoint, write_checkpoint
 from emotalking.train.log import RunLog
 from emotalking.train.recorder import LOG_EVERY, Recorder
@@ -55,6 +57,7 @@ class Trainer:
         config: dict[str, Any],
         checkpoint_every: int,
         recorder: Recorder | None = None,
+        beside: MouthBeside | None = None,
     ) -> None:
         """Make a trainer.
 
@@ -66,11 +69,13 @@ class Trainer:
             config: resolved configuration, stored in each checkpoint and compared on resume.
             checkpoint_every: iterations between checkpoints.
             recorder: keeps the run's record; None: one that writes a new record into ``folder`` and watches nothing.
+            beside: the first stage, which another process trains while this one takes the second.
         """
         self.head, self.generator, self.folder, self.config = head, generator, folder, config
         self._builders = stages
         self._checkpoint_every = checkpoint_every
         self._recorder = Recorder(RunLog(folder), head) if recorder is None else recorder
+        self._beside = beside
         self.stage_seconds: dict[str, float] = {}
 
     @property
@@ -85,12 +90,19 @@ class Trainer:
 
         Raises:
             TrainingFailed: see :meth:`Recorder.look`.
+            UserError: the stage that another process trains failed; what is trained here was saved.
         """
         first = 0 if resume is None else resume.stage
+        if self._beside is not None:
+            first = max(first, 1)
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume is not None:
             self.stage_seconds = dict(resume.stage_seconds)
         with bar() as progress:
+            if self._beside is not None:
+                self._beside.begin(self._recorder, self.head, progress)
+                if self._beside.alone:
+                    self._beside.wait()
             for number in range(first, len(self._builders)):
                 start = 0
                 stage = self._builders[number]()
@@ -106,24 +118,41 @@ class Trainer:
 
                 self._run_stage(number, stage, start, began, note)
                 self.stage_seconds[stage.name] = time.perf_counter() - began
+                if self._beside is not None:
+                    self._join(number, stage, self._beside)
 
     def _run_stage(
         self, number: int, stage: Stage, start: int, began: float, note: Callable[[int, float], None]
     ) -> None:
-        recorder = self._recorder
+        recorder, beside, failed = self._recorder, self._beside, None
         with deferred_interrupt() as interrupted, steps_of(stage) as steps:
             for iteration in range(start, stage.iterations):
                 terms, frame = steps.take(iteration)
                 recorder.keep(iteration, frame, terms)
                 done = iteration + 1
                 if done % LOG_EVERY == 0 or done == stage.iterations:
+                    failed = None if beside is None else beside.look()
                     note(done, recorder.look(done))
-                if (done % self._checkpoint_every == 0 and done < stage.iterations) or interrupted():
+                if (done % self._checkpoint_every == 0 and done < stage.iterations) or interrupted() or failed:
                     recorder.look(done)
-                    self._save(number, stage, done, began)
+                    self._save(number, stage, done, time.perf_counter() - began)
                 if interrupted():
                     raise KeyboardInterrupt
+                if failed:
+                    raise UserError(failed)
 
-    def _save(self, number: int, stage: Stage, done: int, began: float) -> None:
-        seconds = self.stage_seconds | {stage.name: time.perf_counter() - began}
-        write_checkpoint(self.checkpoint_path, self.head, stage, number, done, self.generator, self.config, seconds)
+    def _join(self, number: int, stage: Stage, beside: MouthBeside) -> None:
+        """Have the whole of what was trained at the same time; ``stage`` is saved before that is waited for."""
+        seconds = self.stage_seconds[stage.name]
+        if not beside.taken:
+            self._save(number, stage, stage.iterations, seconds)
+            beside.wait()
+            self._recorder.look_at_frames(stage.iterations)
+        self.stage_seconds = {beside.name: beside.seconds} | self.stage_seconds
+        self._save(number, stage, stage.iterations, seconds)
+        beside.clear()
+        self._beside = None
+
+    def _save(self, number: int, stage: Stage, done: int, seconds: float) -> None:
+        taken = self.stage_seconds | {stage.name: seconds}
+        write_checkpoint(self.checkpoint_path, self.head, stage, number, done, self.generator, self.config, taken)

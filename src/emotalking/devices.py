@@ -1,0 +1,70 @@
+"""Which devices there are to work on."""
+
+from importlib.util import find_spec
+
+import torch
+
+from emotalking.errors import UserError
+from emotalking.ops.cuda.build import available
+from emotalking.progress import console
+
+Device = str | torch.device
+
+
+def choose_device(device: Device = "auto") -> torch.device:
+    """The device called ``device``; "auto" is a GPU if there is one that can be used.
+
+    Raises:
+        UserError: no such device, or a GPU without the rasterizer that it needs.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() and _rasterizes() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"there is no device '{device}': use auto, cpu, cuda or cuda:N.") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise UserError(f"the device '{device}' is not supported: use auto, cpu, cuda or cuda:N.")
+    if chosen.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (chosen.index or 0) >= count:
+            raise UserError(f"the device '{device}' is not there ({count} GPUs are usable): use --device cpu.")
+        if not _rasterizes():
+            raise UserError("GPUs need cuda-bindings (or gsplat): pip install 'emotalking[gpu]', or use --device cpu.")
+    return chosen
+
+
+def devices_of(asked: str) -> list[str]:
+    """Devices of a list such as "cuda:0,cuda:1"; "auto": every GPU that can be used, else the processor.
+
+    Raises:
+        UserError: one cannot be used, or is named twice.
+    """
+    if asked == "auto":
+        chosen = choose_device("auto")
+        count = torch.cuda.device_count() if chosen.type == "cuda" else 0
+        return [f"cuda:{number}" for number in range(count)] or ["cpu"]
+    chosen = [choose_device(name.strip()) for name in asked.split(",")]
+    devices = [f"cuda:{device.index or 0}" if device.type == "cuda" else device.type for device in chosen]
+    if len(set(devices)) < len(devices):
+        raise UserError(f"'{asked}' names a device twice: name each once.")
+    return devices
+
+
+def pair_of(asked: Device) -> tuple[torch.device, torch.device | None]:
+    """The device of a training, and a second one if ``asked`` is a list such as "cuda:0,cuda:1".
+
+    Raises:
+        UserError: one cannot be used, or is named twice.
+    """
+    if not isinstance(asked, str) or "," not in asked:
+        return choose_device(asked), None
+    first, second, *idle = devices_of(asked)
+    if idle:
+        console.print(f"left idle: {', '.join(idle)}; one training has work for two devices", highlight=False)
+    return torch.device(first), torch.device(second)
+
+
+def _rasterizes() -> bool:
+    """Whether a GPU's rasterizer is installed: what our own kernels are compiled with, or gsplat."""
+    return available() or find_spec("gsplat") is not None
