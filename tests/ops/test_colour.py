@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from emotalking.ops import sh
-from emotalking.ops.composite import composite, dilate, mouth_coverage, over
+from emotalking.ops.composite import DEPTH, composite, dilate, mouth_coverage, over
 
 
 def sphere(samples: int = 200_000) -> torch.Tensor:
@@ -67,6 +67,21 @@ def test_composition_by_hand() -> None:
     under = pixel(0.1, 0.45, 0.5)
     torch.testing.assert_close(frame, pixel(0.3, 0, 0) + 0.4 * under)
     torch.testing.assert_close(over(face, face_alpha, under), frame)
+
+
+def test_the_seam_has_the_mouths_colour_darkened() -> None:
+    """Two frames, each with its own mouth; what is seen between mouth and lips is neither black nor background."""
+    mouth_alpha = torch.zeros(2, 512, 60)
+    mouth_alpha[:, 30:50, 20:40] = 1.0
+    colours = torch.tensor([[0.8, 0.4, 0.4], [0.2, 0.2, 0.2]])
+    mouth = (mouth_alpha[..., None] * colours[:, None, None]).requires_grad_()
+    nothing, white = torch.zeros(2, 512, 60, 3), torch.ones(2, 512, 60, 3)
+    frame, _ = composite(nothing, torch.zeros(2, 512, 60), mouth, mouth_alpha, white)
+    torch.testing.assert_close(frame[:, 40, 30], colours)
+    torch.testing.assert_close(frame[:, 55, 30], DEPTH * colours)
+    torch.testing.assert_close(frame[:, 90, 30], white[:, 0, 0])
+    (gradient,) = torch.autograd.grad(frame[:, 55, 30].sum(), mouth)
+    assert gradient[:, 55, 30].eq(1).all() and gradient.sum() == 6
 
 
 def test_opaque_face_hides_all_and_nothing_shows_background() -> None:
