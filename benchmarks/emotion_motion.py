@@ -312,10 +312,10 @@ def draw(runs: dict[str, Run], fps: float, out: Path) -> None:
 
 
 def _busiest(run: Run, count: int) -> range:
-    """Neighbouring frames over which the lips move most."""
-    change = steps(run.mouths)
-    sums = np.convolve(change, np.ones(count - 1), "valid")
-    begin = int(sums.argmax())
+    """Neighbouring frames over which the lips' opening varies most."""
+    assert run.points is not None
+    gaps = np.lib.stride_tricks.sliding_window_view(lip_gap(run.points), count)
+    begin = int(np.nan_to_num(gaps.std(1)).argmax())
     return range(begin, begin + count)
 
 
