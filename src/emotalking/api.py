@@ -8,7 +8,7 @@ Example:
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -122,6 +122,36 @@ def train(
 
         maker = target_maker(generator, Path(subject), None if faces is None else Path(faces), chosen)
     return run(subject, avatar, preset, chosen, overrides, resume, tensorboard, maker, beside)
+
+
+def train_many(
+    subjects: Sequence[str | Path],
+    folder: str | Path,
+    *,
+    preset: str = "fast",
+    devices: str = "auto",
+    overrides: list[str] | None = None,
+    say: Callable[[str], Any] = print,
+) -> Any:
+    """Train an avatar of every subject folder, many at a time; returns ``train.many.Many``.
+
+    Args:
+        subjects: subject folders; of each, ``<name>.safetensors`` is made.
+        folder: for the avatars, their run folders and logs, and ``index.html`` about all of them. What is finished
+            there, with the same settings, is kept.
+        preset: "tiny", "fast" or "paper".
+        devices: such as "cuda:0,cuda:1", each for one subject at a time; "auto": every GPU, else the processor.
+        overrides: settings ``key=value`` with dotted keys.
+        say: told what begins and what ends.
+
+    Raises:
+        UserError: two subjects have one name, or a device or setting cannot be. A subject that cannot be trained raises
+            nothing: it is among the result's ``failures``.
+    """
+    from emotalking.train.many import train_many as run
+
+    paths = [Path(subject) for subject in subjects]
+    return run(paths, Path(folder), preset, overrides or [], devices_of(devices), say=say)
 
 
 def report(run: str | Path, *, tensorboard: bool = False) -> Path:

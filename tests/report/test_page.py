@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emotalking.report import Bold, Page, Plot
+from emotalking.report import Bold, Link, Page, Plot
 
 
 def test_page_holds_everything_and_escapes_text(tmp_path: Path) -> None:
@@ -51,3 +51,9 @@ def test_plots_are_reproducible_and_of_the_asked_size() -> None:
     assert draw().svg().startswith("<svg")
     assert draw().png().startswith(b"\x89PNG")
     assert len(Plot(rows=2, columns=3).axes) == 6
+
+
+def test_a_cell_can_lead_to_a_file() -> None:
+    page = Page("t")
+    page.table(("name", "v"), [(Link("a & b", Path("a & b.run") / "it's.html"), 1.5)])
+    assert '<td><a href="a%20%26%20b.run/it%27s.html">a &amp; b</a></td>' in page.html()

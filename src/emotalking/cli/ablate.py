@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from emotalking.cli.options import add_judges, add_settings
+from emotalking.cli.options import add_devices, add_judges, add_settings
 
 IF_INTERRUPTED = "run the same command again: what is finished is kept, what was begun goes on"
 
@@ -32,12 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, "every variant")
     parser.add_argument("--only", metavar="ROWS", help="these rows, separated by commas (default: all)")
     parser.add_argument("--frames", type=int, metavar="N", help="score at most so many frames of each run")
-    parser.add_argument(
-        "--devices",
-        default="auto",
-        metavar="LIST",
-        help="such as cuda:0,cuda:1: one variant at a time on each (default: every GPU, else the processor)",
-    )
+    add_devices(parser, "variant")
     parser.add_argument("--expert-steps", type=int, metavar="N", help="training steps of the personal sync experts")
     add_judges(parser)
 

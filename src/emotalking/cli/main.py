@@ -18,6 +18,7 @@ COMMANDS = {
     "check": "will this clip make an avatar? a verdict and a page, in seconds",
     "prepare": "clip to subject folder: track the face, find masks, action units, emotion, sound",
     "train": "subject folder to avatar file",
+    "train-many": "many subject folders to avatar files, on every GPU at once; one page about all of them",
     "report": "how a training run goes or went: its page, anew from its record",
     "render": "avatar file and speech to video, with emotion",
     "faces": "emotional faces from a picture, a clip or a subject, as training makes them; sheets over the circumplex",
@@ -33,7 +34,7 @@ COMMANDS = {
     "models": "networks that you may bring: where from, under which licence, whether they are there",
     "demo": "the whole way in one go, on a synthetic actor",
 }
-"""Every command is the module ``emotalking.cli.<name>`` (``import_`` where the name is a word of Python) with
+"""Every command is the module ``emotalking.cli.<name>`` (``train_many``; ``import_``, a word of Python) with
 ``configure(parser)`` and ``run(args)``, imported when it is called, so that help costs nothing."""
 
 USER_ERROR, INTERRUPTED, BUG = 2, 130, 1
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = join_negative_values(sys.argv[1:] if argv is None else argv)
         name = next((word for word in arguments if not word.startswith("-")), None)
         if name in COMMANDS:
-            module = importlib.import_module(f"emotalking.cli.{name}{'_' * keyword.iskeyword(name)}")
+            module = importlib.import_module(f"emotalking.cli.{name.replace('-', '_')}{'_' * keyword.iskeyword(name)}")
         parser = _parser(name, module)
         if not arguments:
             parser.print_help(sys.stderr)

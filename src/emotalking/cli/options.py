@@ -14,6 +14,16 @@ def add_device(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", more
     parser.add_argument("--device", default="auto", help=f"{usual}{more} (default: %(default)s)")
 
 
+def add_devices(parser: argparse.ArgumentParser, job: str) -> None:
+    """``--devices``, each of which works on one ``job`` at a time."""
+    parser.add_argument(
+        "--devices",
+        default="auto",
+        metavar="LIST",
+        help=f"such as cuda:0,cuda:1: one {job} at a time on each (default: every GPU, else the processor)",
+    )
+
+
 def add_settings(parser: argparse.ArgumentParser, of: str) -> None:
     """``--set``, as ``settings``; ``of``: what it changes."""
     parser.add_argument(

@@ -1,23 +1,18 @@
 """The ablations of the paper's table 4 (4.4): what a subject's avatar loses without each part of the method."""
 
-import json
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
-from emotalking.configs.presets import override, preset, to_dict
-from emotalking.configs.train import TrainConfig
+from emotalking.configs.presets import override, preset
 from emotalking.errors import UserError
 from emotalking.evaluate.judges import find_expert
 from emotalking.evaluate.record import Report, read_report
-from emotalking.models.avatar import read_avatar_file
+from emotalking.processes import Crew, Runner
 from emotalking.speech.sync_training import train_expert
 from emotalking.subject import Subject
+from emotalking.train.run import made_with
 
 FULL = "full"
 VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -42,9 +37,6 @@ NORMAL_WEIGHTS = ("face.losses.normal=0.05", "face.losses.normal_tv=0.005", "fac
 TRAINER, JUDGE = "trainer_expert.safetensors", "judge_expert.safetensors"
 """Personal sync experts: one trains, another, of other random draws, measures. Measured by its own teacher, the model
 with the sync loss would look better than it is."""
-
-Runner = Callable[[Sequence[str], Path | None], int]
-"""Runs the arguments of a command ``emotalking``, what it says appended to the log if there is one; gives its code."""
 
 
 @dataclass(frozen=True)
@@ -152,24 +144,13 @@ def ablate(
         if path is not None and not path.is_file():
             say(f"{path.name}: a sync expert is trained")
             train_expert([subject], path, steps=options.expert_steps, device=devices[0], seed=seed)
-    free: SimpleQueue[str] = SimpleQueue()
-    for device in devices:
-        free.put(device)
+    crew = Crew(devices)
 
-    def work(name: str) -> str | None:
-        device = free.get()
-        try:
-            log = None if len(devices) == 1 else folder / f"{name}.log"
-            return _one(name, plan, options, subject_folder, folder, device, run or as_process, log, say)
-        finally:
-            free.put(device)
+    def work(name: str, device: str) -> str | None:
+        log = None if len(devices) == 1 else folder / f"{name}.log"
+        return _one(name, plan, options, subject_folder, folder, device, run or crew.run, log, say)
 
-    with ThreadPoolExecutor(len(devices)) as pool:
-        try:
-            failures = [failure for failure in pool.map(work, plan.settings) if failure is not None]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # or what waits would still begin after an interruption
-            raise
+    failures = [failure for failure in crew.spread(list(plan.settings), work) if failure is not None]
     if failures:
         raise UserError(f"{'; '.join(failures)}: mend what it says and run the same command again.")
     reports = {name: read_report(folder / name / "report.json") for name in plan.settings}
@@ -189,45 +170,22 @@ def _one(
 ) -> str | None:
     """Train and score one variant; returns what failed."""
     title, avatar = VARIANTS[name][0], folder / f"{name}.safetensors"
-    config = override(preset(options.preset), list(plan.settings[name]))
-    if avatar.exists() and trained_with(avatar, config):
+    if avatar.exists() and made_with(avatar, subject, options.preset, list(plan.settings[name])):
         say(f"{title}: {avatar.name} is kept")
     elif avatar.exists():
         return f"{avatar} was trained with other settings than this ablation's (remove it, or give another folder)"
     else:
         say(f"{title}: training on {device}")
         settings = [word for setting in plan.settings[name] for word in ("--set", setting)]
-        code = run(["train", str(subject), str(avatar), "--preset", options.preset, "--device", device, *settings], log)
-        if code:
-            return f"the training of '{title}' failed{_where(log)}"
+        failed = run(["train", str(subject), str(avatar), "--preset", options.preset, *settings], device, log)
+        if failed is not None:
+            return f"the training of '{title}' failed{_where(log)}: {failed}"
     expert = options.expert if plan.judge is None else str(plan.judge)
-    command = ["evaluate", str(avatar), str(subject), "-o", str(folder / name), "--device", device]
+    command = ["evaluate", str(avatar), str(subject), "-o", str(folder / name)]
     command += ["--expert", expert, "--judge", options.judge, "--lpips", options.lpips]
     command += [] if options.frames is None else ["--frames", str(options.frames)]
-    return f"the evaluation of '{title}' failed{_where(log)}" if run(command, log) else None
-
-
-def trained_with(avatar: Path, config: TrainConfig) -> bool:
-    """Whether an avatar file was trained with ``config`` (the width of the audio features is the subject's)."""
-    header, _ = read_avatar_file(avatar)
-    recorded = json.loads(header["metadata"]).get("run", {}).get("train")
-    return _comparable(recorded) == _comparable(json.loads(json.dumps(to_dict(config))))
-
-
-def _comparable(config: Mapping[str, Any] | None) -> Any:
-    if config is None:
-        return None
-    model = {**config["model"], "audio": {**config["model"]["audio"], "channels": 0}}
-    return {**config, "model": model}
-
-
-def as_process(arguments: Sequence[str], log: Path | None) -> int:
-    """Run ``emotalking`` with these arguments in a process of its own; with a log, what it says is appended there."""
-    command = [sys.executable, "-m", "emotalking", *arguments]
-    if log is None:
-        return subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
-    with log.open("a") as file:
-        return subprocess.run(command, check=False, stdout=file, stderr=subprocess.STDOUT).returncode
+    failed = run(command, device, log)
+    return None if failed is None else f"the evaluation of '{title}' failed{_where(log)}: {failed}"
 
 
 def _where(log: Path | None) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -44,6 +45,23 @@ class Bold(str):
     """A table's cell that stands out: the best of its column."""
 
 
+class Link(str):
+    """A table's cell that leads to a file.
+
+    Args:
+        text: what is read.
+        to: the file, seen from the page's folder.
+    """
+
+    to: Path
+
+    def __new__(cls, text: str, to: Path) -> "Link":
+        """See the class."""
+        link = super().__new__(cls, text)
+        link.to = to
+        return link
+
+
 class Page:
     """Collects parts from top to bottom; :meth:`write` makes the file. All text is escaped.
 
@@ -75,7 +93,10 @@ class Page:
         self._parts.append(f'<div class="badge {tone}">{html.escape(text)}</div>')
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Rows under a header; cells are written with ``str``, columns of numbers aligned right, :class:`Bold` bold."""
+        """Rows under a header; cells are written with ``str``, columns of numbers aligned right.
+
+        A cell may be :class:`Bold` or a :class:`Link`.
+        """
         columns = [[row[at] for row in rows] for at in range(len(header))]
         marks = [
             ' class="number"' if at and column and all(_NUMBER.fullmatch(str(cell)) for cell in column) else ""
@@ -127,6 +148,8 @@ class Page:
 
 def _cell(cell: Any) -> str:
     text = html.escape(str(cell))
+    if isinstance(cell, Link):
+        return f'<a href="{quote(cell.to.as_posix())}">{text}</a>'
     return f"<b>{text}</b>" if isinstance(cell, Bold) else text
 
 

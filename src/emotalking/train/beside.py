@@ -99,7 +99,7 @@ class MouthBeside:
         if not code:
             return None
         why = "" if self._child is None else self._child.failure(code)
-        return f"The mouth stage on {self.device} failed ({self.folder / SAID}): {why}"
+        return f"The mouth stage on {self.device} failed ({self.folder / SAID}): {why}."
 
     def wait(self) -> None:
         """Until the head holds the trained mouth.

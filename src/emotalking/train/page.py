@@ -15,12 +15,13 @@ from emotalking.train.log import LOG, Row, of_kind, read_log
 
 PAGE = "report.html"
 """Name of the page in the run folder."""
-_STRIPS = {
+STRIPS = {
     "mouth": "lips: recorded, rendered inside the recorded face, error",
     "face": "recorded, rendered, error, (normals given and rendered,) lips recorded and rendered",
     "emotion": "recorded, rendered, error, (normals,) emotional target and rendered, lips recorded and rendered",
     "finetune": "recorded, rendered, error, (normals,) emotional target and rendered, lips recorded and rendered",
 }
+"""What a stage's picture of fixed frames shows, from left to right."""
 
 
 def write_page(folder: Path) -> Path:
@@ -138,7 +139,7 @@ def _strips(page: Page, rows: list[Row], folder: Path) -> None:
         looks = of_kind(rows, "frames", stage["stage"])
         image = _read(folder / looks[-1]["picture"]) if looks else None
         if image is not None:
-            caption = f"{stage['stage']}, iteration {looks[-1]['iteration']}: {_STRIPS[stage['stage']]}"
+            caption = f"{stage['stage']}, iteration {looks[-1]['iteration']}: {STRIPS[stage['stage']]}"
             page.picture(image, f"{caption}; error x{ERROR_GAIN:g}")
     emotions = _read(folder / "frames" / "emotions.jpg")
     if emotions is not None:

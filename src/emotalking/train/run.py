@@ -1,6 +1,7 @@
 """A subject folder in, an avatar file out."""
 
 import hashlib
+import json
 import platform
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from emotalking.errors import UserError
 from emotalking.generator.mesh_warp import MeshWarp
 from emotalking.generator.protocol import EmotionGenerator
 from emotalking.models.audio import MOST_STEPS
-from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso
+from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso, read_avatar_file
 from emotalking.models.head import TalkingHead
 from emotalking.progress import console, track
 from emotalking.speech.features import ImportedFeatures, audio_features, write_features
@@ -120,7 +121,7 @@ def train(
     out, device = Path(out), torch.device(device)
     other = None if beside is None else torch.device(beside)
     folder = out.with_name(out.name + ".run")
-    record = _record(config, preset_name, source, maker)
+    record = record_of(config, preset_name, source, maker)
     checkpoint_path = folder / "checkpoint.pt"
     checkpoint = Checkpoint.read(checkpoint_path, record) if resume and checkpoint_path.exists() else None
     root = source.files.root
@@ -149,6 +150,21 @@ def train(
             avatar.save(out)
             checkpoint_path.unlink(missing_ok=True)
     return TrainResult(avatar, out, folder / PAGE, trainer.stage_seconds)
+
+
+def made_with(
+    avatar: Path, subject: Path | str, preset_name: str, overrides: list[str], maker: TargetMaker = MESH_WARP
+) -> bool:
+    """Whether an avatar file is what :func:`train` would make of a subject.
+
+    Raises:
+        UserError: avatar, subject or a setting cannot be used.
+    """
+    header, _ = read_avatar_file(avatar)
+    source = Subject.open(subject)
+    config = settled(override(preset(preset_name), overrides), source)
+    wanted = json.loads(json.dumps(record_of(config, preset_name, source, maker)))
+    return json.loads(header["metadata"]).get("run") == wanted
 
 
 def settled(config: TrainConfig, source: Subject) -> TrainConfig:
@@ -271,7 +287,7 @@ def _scene(subject: Subject, data: TrainingData) -> Scene:
     )
 
 
-def _record(config: TrainConfig, preset_name: str, subject: Subject, maker: TargetMaker) -> dict[str, Any]:
+def record_of(config: TrainConfig, preset_name: str, subject: Subject, maker: TargetMaker) -> dict[str, Any]:
     """What identifies a run: a checkpoint goes on only under the same record."""
     clip = subject.manifest.get("clip")
     return {

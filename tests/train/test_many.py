@@ -1,0 +1,165 @@
+"""Many subjects over many devices: finished ones are kept, broken ones stop nobody, and a page tells of all."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from emotalking import processes
+from emotalking.cli.main import main
+from emotalking.errors import UserError
+from emotalking.processes import Crew
+from emotalking.subject import Subject
+from emotalking.train import run
+from emotalking.train.many import Many, train_many
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SHORT = """model.face.initial_points=120 model.mouth.initial_points=40 mouth.iterations=4 mouth.warmup=1
+face.iterations=4 face.warmup=1 emotion.iterations=2 finetune.iterations=2 audio_start=2 motion_start=2
+closed_lips=2""".split()
+
+
+class Here:
+    """Runs the commands in this process, and keeps them."""
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[str, str]] = []
+
+    def __call__(self, arguments: Sequence[str], device: str, log: Path | None) -> str | None:
+        assert arguments[0] == "train" and log is not None
+        self.commands.append((Path(arguments[1]).name, device))
+        try:
+            run.train(arguments[1], arguments[2], arguments[4], "cpu", list(arguments[6::2]))
+        except UserError as error:
+            return str(error).rstrip(".")
+        return None
+
+
+@pytest.fixture
+def subjects(actor_subject: Subject, tmp_path: Path) -> list[Path]:
+    """One that is well, and one without a table."""
+    folders = [tmp_path / "subjects" / name for name in ("anna", "ben")]
+    for folder in folders:
+        shutil.copytree(actor_subject.files.root, folder)
+    (folders[1] / "au.csv").unlink()
+    return folders
+
+
+def test_one_broken_subject_stops_nobody_and_what_is_finished_is_kept(subjects: list[Path], tmp_path: Path) -> None:
+    out, here, said = tmp_path / "avatars", Here(), []
+
+    def made(settings: list[str]) -> Many:
+        here.commands.clear()
+        return train_many(subjects, out, "tiny", settings, ["cpu", "meta", "idle"], run=here, say=said.append)
+
+    first = made(SHORT)
+    assert sorted(here.commands) == [("anna", "cpu"), ("ben", "meta")]
+    assert "au.csv" in first.failures["ben"] and list(first.failures) == ["ben"]
+    assert any(line.startswith("left idle: idle") for line in said)
+    anna, ben = first.rows
+    assert anna[:2] == ("anna", "trained") and 5.0 < float(anna[2]) < 40.0 and int(anna[3]) > 100 and int(anna[4]) > 10
+    assert ben == ("ben", "failed", "–", "–", "–", "–")
+    shutil.copyfile(subjects[0] / "au.csv", subjects[1] / "au.csv")
+    (out / "anna.safetensors.run" / "report.html").write_text("its page")
+    second = made(SHORT)
+    assert [name for name, _ in here.commands] == ["ben"] and not second.failures
+    assert [row[1] for row in second.rows] == ["kept", "trained"] and second.rows[0][2:] == anna[2:]
+    page = (out / "index.html").read_text()
+    assert '<a href="anna.safetensors.run/report.html">anna</a>' in page and "2 of 2 subjects have an avatar" in page
+    assert page.count("data:image/jpeg") == 2
+    third = made([*SHORT, "seed=3"])
+    assert not here.commands and "other settings" in third.failures["anna"]
+    assert "anna: " in (out / "index.html").read_text()
+
+
+def test_what_cannot_be_is_refused_before_anything_begins(
+    subjects: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, out = Here(), tmp_path / "avatars"
+    twin = tmp_path / "others" / "anna"
+    with pytest.raises(UserError, match="have one name, 'anna'"):
+        train_many([*subjects, twin], out, "tiny", SHORT, ["cpu"], run=here)
+    with pytest.raises(UserError, match="names no field"):
+        train_many(subjects, out, "tiny", ["colour=red"], ["cpu"], run=here)
+    assert not here.commands and not out.exists()
+    words = ["train-many", *map(str, subjects), "-o", str(out)]
+    assert main([*words, "--devices", "cpu,cpu"]) == 2
+    assert "names a device twice" in capsys.readouterr().err
+
+
+def test_the_command_ends_with_2_and_a_sentence_for_each_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(self: Crew, arguments: Sequence[str], device: str, log: Path | None) -> str:
+        return f"{Path(arguments[1]).name} is broken"
+
+    monkeypatch.setattr(Crew, "run", fail)
+    words = ["train-many", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path / "out"), "--devices", "cpu"]
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert "| a | failed |" in shown.out
+    lines = shown.err.splitlines()
+    assert "a: a is broken" in lines and "b: b is broken" in lines
+    assert lines[-1].startswith("emotalking: error: a, b could not be trained")
+
+
+SLEEPER = """
+import sys, time
+from pathlib import Path
+
+def main(arguments):
+    here = Path(arguments[0])
+    if here.name == "bad":
+        sys.stderr.write("emotalking: error: It is bad.\\n")
+        return 2
+    (here.with_suffix(".began")).touch()
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        (here.with_suffix(".saved")).write_text(" ".join([*arguments[1:], *sys.argv[:1]]))
+        return 130
+"""
+
+
+def test_ctrl_c_has_every_process_save_and_begins_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(processes, "COMMANDS", "sleeper")
+    monkeypatch.setattr(processes, "_TICK", 0.01)
+    crew, failures = Crew(["cpu", "cuda:7"]), []
+
+    def work(name: str, device: str) -> None:
+        failures.append(crew.run([str(tmp_path / name)], device, tmp_path / f"{name}.log"))
+
+    def press() -> None:
+        if len(list(tmp_path.glob("*.began"))) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        crew.spread(["bad", "one", "two", "three"], work, press)
+    assert failures[0] == "It is bad"
+    saved = {path.stem: path.read_text() for path in tmp_path.glob("*.saved")}
+    assert sorted(saved.values()) == ["--device cpu emotalking", "--device cuda emotalking"]
+    assert "three" not in saved and not (tmp_path / "three.began").exists()
+
+
+def test_a_process_ends_with_its_parent(tmp_path: Path) -> None:
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(tmp_path)!r})
+os.environ["PYTHONPATH"] = {str(tmp_path)!r}
+from pathlib import Path
+from emotalking.processes import Child
+child = Child("sleeper", [{str(tmp_path / "one")!r}], "cpu", Path({str(tmp_path / "log")!r}))
+while not Path({str(tmp_path / "one.began")!r}).exists():
+    assert child.wait(0.01) is None
+os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    while not (tmp_path / "one.saved").exists():
+        time.sleep(0.01)
