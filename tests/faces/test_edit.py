@@ -18,6 +18,7 @@ from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
 from emotalking.faces.edit import FaceEditor, grid_points
 from emotalking.faces.generators import open_generator
+from emotalking.generator.template import RINGS
 from emotalking.render.writer import read_video
 from emotalking.subject import Subject
 
@@ -89,6 +90,19 @@ def test_corners_of_the_square_are_no_stronger_than_the_rim(editor: FaceEditor) 
     """Valence and arousal of 1 lie outside the disc: the strongest face in that direction."""
     corner, rim = editor.pictures(0, [(1.0, 1.0), (0.566, 0.566)])
     assert np.abs(corner.astype(int) - rim).max() <= 2
+
+
+def test_what_is_behind_a_turned_face_stays(tmp_path: Path) -> None:
+    """Beyond the far cheek, where the mesh ends, points of the face once moved the background."""
+    image = actor().render(ActorState(head_viewmat(0.5, -0.3))).image
+    source = open_source(save(tmp_path / "turned.png", image))
+    frame = next(source.frames())
+    oval = frame.landmarks[list(source.layout.oval)] + np.array([frame.box[2], frame.box[0]], np.float32)
+    rim = (oval.mean(0) + RINGS[-1] * (oval - oval.mean(0))).round().astype(np.int32)
+    outside = cv2.dilate(cv2.fillConvexPoly(np.zeros((256, 256), np.uint8), cv2.convexHull(rim), 1), np.ones((9, 9)))
+    for edited in FaceEditor(source, open_generator(source)).pictures(0, [HAPPY, SAD, AFRAID]):
+        assert (edited != image).any()
+        assert np.abs(edited.astype(int) - image)[outside == 0].max() <= 1
 
 
 def test_closed_eyes_stay_closed(tmp_path: Path) -> None:

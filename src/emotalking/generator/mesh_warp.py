@@ -220,7 +220,7 @@ class MeshWarp:
         self,
         source: Float[Tensor, "B 3 h w"],
         labels: UInt8[Tensor, "B h w"],
-        template_xy: Float[Tensor, "B m n 2"],
+        template_xy: Float[Tensor, "B m n 3"],
     ) -> Float[Tensor, "B 4"]:
         """The light on each frame's skin, in the head's axes (:func:`emotalking.generator.shading.fit_light`)."""
         # The pixels in the middles of the field's cells are enough.
@@ -231,7 +231,7 @@ class MeshWarp:
         brightness = source[:, :, rows[:, None], columns].mean(1)
         is_skin = (labels[:, rows[:, None], columns] == Label.HEAD).to(source.dtype)
         surface = torch.cat([self._relight.slopes, self._relight.skin])[None].to(source.dtype)
-        surface = self._sample(surface.expand(len(source), -1, -1, -1), template_xy)
+        surface = self._sample(surface.expand(len(source), -1, -1, -1), template_xy[..., :2])
         weight = is_skin * surface[:, 2]
         return fit_light(brightness.flatten(1), surface[:, :2].flatten(2).transpose(1, 2), weight.flatten(1))
 
@@ -284,10 +284,11 @@ class MeshWarp:
 
     def _template_coordinates(
         self, mesh: Float[Tensor, "B V 2"], viewmats: Float[Tensor, "B 4 4"], height: int, width: int
-    ) -> Float[Tensor, "B h w 2"]:
-        """The template point that each pixel (of every fourth row and column) shows.
+    ) -> Float[Tensor, "B h w 3"]:
+        """The template point that each pixel (of every fourth row and column) shows, and 1 on the mesh, 0 off it.
 
-        An affine fit covers the whole plane; the mesh adds its deviation from it.
+        An affine fit covers the whole plane; the mesh adds its deviation from it. Off the mesh of a turned face the fit
+        alone may name a point that moves.
         """
         points = self._tensors["points"].to(mesh.dtype)
         batch = mesh.shape[0]
@@ -300,18 +301,20 @@ class MeshWarp:
         depth = (vertices @ viewmats[:, 2, :3, None])[..., 0] + viewmats[:, 2, 3:4]
         stride = 4 if height >= 4 else 1
         h, w = -(-height // stride), -(-width // stride)
-        coarse = rasterize_attributes(mesh / stride, depth, residual, self._tensors["triangles"], h, w)
+        known = torch.cat([residual, ones], 2)
+        coarse = rasterize_attributes(mesh / stride, depth, known, self._tensors["triangles"], h, w)
         rows = (torch.arange(h, device=mesh.device, dtype=mesh.dtype) + 0.5) * stride / height
         columns = (torch.arange(w, device=mesh.device, dtype=mesh.dtype) + 0.5) * stride / height
         y, x = torch.meshgrid(rows, columns, indexing="ij")
         plane = torch.stack([x, y, torch.ones_like(x)], 2).expand(batch, -1, -1, -1)
-        return coarse + (plane.flatten(1, 2) @ affine).view(batch, h, w, 2)
+        everywhere = (plane.flatten(1, 2) @ affine).view(batch, h, w, 2)
+        return torch.cat([coarse[..., :2] + everywhere, coarse[..., 2:]], 3)
 
     def _inverse(
         self,
         moves: Float[Tensor, "B 2 h w"],
         looks: Float[Tensor, "B C h w"],
-        template_xy: Float[Tensor, "B m n 2"],
+        template_xy: Float[Tensor, "B m n 3"],
         jacobian: Float[Tensor, "B 2 2"],
         image_height: int,
     ) -> tuple[Float[Tensor, "B 2 M N"], Float[Tensor, "B C M N"]]:
@@ -320,7 +323,7 @@ class MeshWarp:
         scale = 4 if fine else 2
         xy = F.interpolate(template_xy.permute(0, 3, 1, 2), scale_factor=scale, mode="bilinear").permute(0, 2, 3, 1)
         step = 4 // scale
-        sampled = self._sample(torch.cat([moves, looks], 1), xy)
+        sampled = self._sample(torch.cat([moves, looks], 1), xy[..., :2]) * xy[..., 2:].permute(0, 3, 1, 2)
         forward = torch.einsum("bij,bjmn->bimn", jacobian, sampled[:, :2])
         batch, _, m, n = forward.shape
         rows = torch.arange(m, device=xy.device, dtype=xy.dtype) + 0.5
