@@ -243,7 +243,7 @@ def test_other_settings_are_refused_and_fresh_starts_again(
 
 @pytest.mark.parametrize(
     ("settings", "reason"),
-    [(["sync.expert=stranger"], "sync loss of the face"), (["mouth.iterations=0", "mouth.warmup=0"], "not both")],
+    [(["sync.expert=stranger"], "sync loss looks at"), (["mouth.iterations=0", "mouth.warmup=0"], "not both")],
 )
 def test_what_cannot_be_beside_is_said(
     actor_subject: Subject, tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: list[str], reason: str

@@ -187,7 +187,7 @@ def _why_not(config: TrainConfig, checkpoint: Checkpoint | None) -> str | None:
     if checkpoint is not None:
         return "the run was begun so"
     if wanted(config):
-        return "the sync loss of the face looks at the finished mouth"
+        return "the sync loss looks at the finished mouth"
     if not (config.mouth.iterations and config.face.iterations):
         return "there are not both a mouth and a face stage"
     return None

@@ -30,7 +30,7 @@ def train_mouth(folder: Path) -> None:
     config = from_dict(TrainConfig, record["train"])
     path = folder / "checkpoint.pt"
     checkpoint = Checkpoint.read(path, record) if path.exists() else None
-    context = make_context(config, subject, device, folder, checkpoint)
+    context = make_context(config, subject, device, folder, checkpoint, elsewhere="face")
     about = {"run": record, "licences": {}, "command": ""}
     with recorded(
         folder, context.head, config, subject, None, about, checkpoint=checkpoint, elsewhere="face", page=False

@@ -126,7 +126,8 @@ def train(
     checkpoint = Checkpoint.read(checkpoint_path, record) if resume and checkpoint_path.exists() else None
     root = source.files.root
     with mouth_beside(folder, root, record, config, checkpoint, device, other, resume=resume) as mouth:
-        context = make_context(config, source, device, folder, checkpoint)
+        elsewhere = None if mouth is None else mouth.name
+        context = make_context(config, source, device, folder, checkpoint, elsewhere)
         head, data = context.head, context.data
         metadata = _metadata(source, record, context, maker)
         with recorded(
@@ -138,7 +139,7 @@ def train(
             metadata,
             checkpoint=checkpoint,
             tensorboard=tensorboard,
-            elsewhere=None if mouth is None else mouth.name,
+            elsewhere=elsewhere,
             beside=None if mouth is None or mouth.alone else mouth.device,
         ) as recorder:
             stages = stage_builders(context, maker)
@@ -186,13 +187,19 @@ def settled(config: TrainConfig, source: Subject) -> TrainConfig:
 
 
 def make_context(
-    config: TrainConfig, source: Subject, device: torch.device, folder: Path, checkpoint: Checkpoint | None
+    config: TrainConfig,
+    source: Subject,
+    device: torch.device,
+    folder: Path,
+    checkpoint: Checkpoint | None,
+    elsewhere: str | None = None,
 ) -> Context:
     """What the stages work on: untrained, or as ``checkpoint`` has it.
 
     Args:
         config: a :func:`settled` one.
         folder: of the run.
+        elsewhere: the branch that another process trains.
     """
     perceptual = make_perceptual(config, device)
     data = TrainingData.load(source, source.train_indices, config.model.audio.features, device, normals=config.normals)
@@ -200,7 +207,7 @@ def make_context(
         console.print(f"{source.files.root} has no normal maps: the normal terms are left out", highlight=False)
     sync = make_sync(config, source, data, folder, fresh=checkpoint is None)
     generator = torch.Generator().manual_seed(config.seed)
-    head = checkpoint.head(config.model, device) if checkpoint else build_head(config, data, generator)
+    head = checkpoint.head(config.model, device) if checkpoint else build_head(config, data, generator, elsewhere)
     return Context(head, data, config, generator, sync, perceptual)
 
 
@@ -218,17 +225,32 @@ def features_in(source: Subject, name: str) -> str:
     return kind.file
 
 
-def build_head(config: TrainConfig, data: TrainingData, generator: torch.Generator) -> TalkingHead:
-    """The untrained model on the data's device; deterministic under the config's seed."""
+def build_head(
+    config: TrainConfig, data: TrainingData, generator: torch.Generator, elsewhere: str | None = None
+) -> TalkingHead:
+    """The untrained model on the data's device; deterministic under the config's seed.
+
+    Args:
+        generator: draws where the Gaussians begin.
+        elsewhere: the branch that another process trains; it is given no head start here.
+    """
     face = initial_gaussians(config.model.face, data, (Label.HEAD, Label.HAIR), generator)
     mouth = initial_gaussians(config.model.mouth, data, (Label.MOUTH,), generator)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         head = TalkingHead(config.model, face.cpu(), mouth.cpu()).to(data.device)
-        for branch in (head.face, head.mouth):
-            start_audio(branch.audio, data, config.audio_start, generator)
-        start_motion(head.face, data, config.motion_start, generator)
+        for name, branch in (("face", head.face), ("mouth", head.mouth)):
+            if name != elsewhere:
+                start_audio(branch.audio, data, config.audio_start, draws(config, f"audio of the {name}"))
+        if elsewhere != "face":
+            start_motion(head.face, data, config.motion_start, draws(config, "motion of the face"))
     return head
+
+
+def draws(config: TrainConfig, name: str, generator: torch.Generator | None = None) -> torch.Generator:
+    """A generator at the beginning of the draws called ``name``, whatever was drawn before; a new one if None."""
+    digest = hashlib.sha256(f"{config.seed} {name}".encode()).digest()
+    return (generator or torch.Generator()).manual_seed(int.from_bytes(digest[:4]))
 
 
 def stage_builders(context: Context, maker: TargetMaker = MESH_WARP) -> list[Callable[[], Stage]]:
@@ -250,8 +272,7 @@ def stage_builders(context: Context, maker: TargetMaker = MESH_WARP) -> list[Cal
 
     def begun(name: str, build: Callable[[], Stage]) -> Callable[[], Stage]:
         def begin() -> Stage:
-            digest = hashlib.sha256(f"{config.seed} {name}".encode()).digest()
-            context.generator.manual_seed(int.from_bytes(digest[:4]))
+            draws(config, name, context.generator)
             return build()
 
         return begin
