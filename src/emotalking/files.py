@@ -37,6 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
     scratch = scratch_beside(path)
     try:
         yield scratch
+        os.chmod(scratch, 0o666 & ~_UMASK)  # safetensors 0.8 puts a private file of its own in its place
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)

@@ -15,10 +15,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from emotalking.errors import UserError
 from emotalking.evaluate.held_out import evaluate_held_out
-from emotalking.files import clear_scratch, scratch_beside
+from emotalking.files import clear_scratch, replacing, scratch_beside
 from emotalking.models.avatar import Avatar
 from emotalking.subject import Subject
 from emotalking.train import checkpoint, run
@@ -299,6 +300,14 @@ def test_one_gaussian_is_left_and_can_be_shown(actor_subject: Subject, tmp_path:
     assert weights["face.gaussians.means"].shape[0] == weights["mouth.gaussians.means"].shape[0] == 1
     scores = evaluate_held_out(Avatar.load(tmp_path / "a.safetensors"), actor_subject, limit=1).summary()
     assert np.isfinite(scores["psnr"])
+
+
+def test_written_files_have_usual_permissions(tmp_path: Path) -> None:
+    """Also where a writer, as safetensors' own, puts another file in the place of the one that it is given."""
+    (tmp_path / "plain").touch()
+    with replacing(tmp_path / "a.safetensors") as scratch:
+        save_file({"x": np.zeros(1, np.float32)}, scratch)
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_only_what_a_kill_left_is_removed(tmp_path: Path) -> None:
