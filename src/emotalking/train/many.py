@@ -88,7 +88,7 @@ class Many:
         "PSNR of held-out frames [dB]",
         "Gaussians of the face",
         "of the mouth",
-        "training [s]",
+        "stages [s]",
     )
     avatars: list[Made]
     page: Path
@@ -150,7 +150,7 @@ def train_many(
                 command = ["train", str(subject), str(avatar), "--preset", preset_name, *settings]
                 failed = (run or crew.run)(command, device, log)
                 took = time.perf_counter() - began
-                say(f"{name}: trained in {took:.0f} s" if failed is None else f"{name}: failed after {took:.0f} s")
+                say(f"{name}: trained in {took:.0f} s" if failed is None else f"{name}: stopped after {took:.0f} s")
                 return _known(avatar, "trained") if failed is None else _known(avatar, "failed", failed)
             finally:
                 bars.end(name)
@@ -250,4 +250,6 @@ class _Bars:
                 continue
             with suppress(UserError):  # It may be being written.
                 steps = {row["stage"]: row["iteration"] for row in of_kind(read_log(path), "step")}
-                self._progress.update(task, completed=sum(steps.values()), note=list(steps)[-1] if steps else "begins")
+                done = sum(steps.values())
+                note = "finishes" if done == self._iterations else list(steps)[-1] if steps else "begins"
+                self._progress.update(task, completed=done, note=note)
