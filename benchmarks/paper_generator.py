@@ -6,7 +6,9 @@ python benchmarks/paper_generator.py PEOPLE.npz FOLDER [--device cuda] [--phases
 Phases: critics and, from other people and another seed, judges; encoder and synthesis as an autoencoder; StyleGAN2
 against its discriminator, the encoder along with it; EmoExtract with EmoStyle's losses; lip encoder, LipExtract and
 StyleGAN2 with the paper's five; figures on people whom no network has seen, by the judges. What a phase makes lies in
-FOLDER, from where later phases take it, so that a run can be cut in pieces.
+FOLDER, from where later phases take it, so that a run can be cut in pieces. Pictures: drawn.png (random styles),
+inverted.png (seen people, then unseen), edits.png (unseen people: source, inversion, five emotions; first EmoStyle
+alone, below with LipExtract), curves.png.
 """
 
 import argparse
@@ -38,6 +40,9 @@ from emotalking.faces.loop import clear, run
 from emotalking.faces.losses import lip_rectangles
 from emotalking.faces.small import CriticsTask, SmallCritics, SmallEncoder, VariedCritics
 from emotalking.faces.steps import Task
+from emotalking.files import write_bytes
+from emotalking.report import Plot
+from emotalking.train.log import LOG, of_kind, read_log
 
 SECONDS = {"critics": 24, "judges": 16, "encoder": 90, "adversarial": 50, "emotion": 30, "lips": 45}
 """At most, by phase."""
@@ -319,6 +324,24 @@ def picture(path: Path, rows: Tensor) -> None:
     cv2.imwrite(str(path), large[..., ::-1])
 
 
+def draw_curves(folder: Path) -> None:
+    """curves.png: the terms of every phase that left a record."""
+    records = {phase: folder / phase / LOG for phase in SECONDS}
+    records = {phase: path for phase, path in records.items() if path.exists()}
+    if not records:
+        return
+    plot = Plot(rows=-(-len(records) // 2), columns=2, width=11, height=2.6 * -(-len(records) // 2))
+    for axes, (phase, path) in zip(plot.axes, records.items(), strict=False):
+        rows = of_kind(read_log(path), "step")
+        for term in rows[-1]["terms"]:
+            points = [(row["iteration"], row["terms"][term]) for row in rows if row["terms"].get(term, 0.0) > 0]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=term, linewidth=1)
+        axes.set(title=phase, yscale="log", xlabel="step")
+        axes.legend(ncols=3, fontsize=6)
+    write_bytes(folder / "curves.png", plot.png())
+
+
 PHASES = {
     "critics": learn_critics,
     "encoder": learn_encoder,
@@ -355,6 +378,7 @@ def main() -> None:
                 print(name, {key: round(value, 3) for key, value in row.items()})
         else:
             PHASES[phase](study)
+    draw_curves(study.folder)
     results |= {"seconds": study.seconds, "steps": study.steps}
     results["arguments"] = {**vars(options), "people": "PEOPLE", "folder": "FOLDER"}
     if options.name:
