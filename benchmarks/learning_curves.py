@@ -47,16 +47,13 @@ from emotalking.report import Plot
 from emotalking.report.pictures import grid
 from emotalking.subject import Subject
 from emotalking.subject.layouts import Label
-from emotalking.train.branch_stage import Context
 from emotalking.train.closed_lips import learn_closed_lips
 from emotalking.train.data import TrainingData
 from emotalking.train.fixed_frames import FixedFrames, pick_frames
 from emotalking.train.log import LOG, RunLog, of_kind, read_log
 from emotalking.train.painter import EMOTIONAL, Painter
-from emotalking.train.perceptual import make_perceptual, with_backbone
 from emotalking.train.recorder import Recorder
-from emotalking.train.run import MESH_WARP, build_head, stage_builders
-from emotalking.train.sync import make_sync
+from emotalking.train.run import MESH_WARP, make_context, settled, stage_builders
 from emotalking.train.trainer import Trainer
 
 L1 = tuple(RECIPES["with normals"])
@@ -147,20 +144,17 @@ def learn(subject: Path, truth: Path, folder: Path, row: str, args: argparse.Nam
     kind, terms = ROWS[row]
     prepared, true = Subject.open(subject), Subject.open(truth)
     source = prepared if kind == "prepared" else true
-    config = with_backbone(override(preset(args.preset), [*terms, *args.settings]))
-    data = TrainingData.load(source, source.train_indices, "mel", args.device, normals=config.normals)
-    generator = torch.Generator().manual_seed(config.seed)
-    sync = make_sync(config, source, data, folder, fresh=True)
-    perceptual = make_perceptual(config, data.device)
-    head = build_head(config, data, generator)
+    config = settled(override(preset(args.preset), [*terms, *args.settings]), source)
+    context = make_context(config, source, torch.device(args.device), folder, None)
+    head, data = context.head, context.data
     picked = pick_frames(source)
     fixed = TrainingData.load(source, picked.all, "mel", args.device, normals=config.normals)
     probe = Probe(source, prepared, true, picked.fixed, args.device)
     watcher = Watcher(FixedFrames(fixed, picked, folder, MESH_WARP.open(fixed)), probe)
     recorder = Recorder(RunLog(folder), head, watcher=watcher)
     began = time.perf_counter()
-    stages = stage_builders(Context(head, data, config, generator, sync, perceptual))
-    Trainer(head, stages, generator, folder, {}, config.checkpoint_every, recorder).run()
+    stages = stage_builders(context)
+    Trainer(head, stages, context.generator, folder, {}, config.checkpoint_every, recorder).run()
     learn_closed_lips(head, data, config.closed_lips)
     seconds = time.perf_counter() - began
     avatar = Avatar(head, _scene(source, data))
