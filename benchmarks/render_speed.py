@@ -1,59 +1,110 @@
-"""Frames per second of an avatar file, against the same renderer that recomputes what is constant for an avatar.
+"""Frames per second of an avatar file, one frame at a time, and what makes them: constants kept, own kernels.
 
 python benchmarks/render_speed.py someone.safetensors [--device cuda] [--frames 20] [--repeats 5]
+
+The baseline recomputes what is constant for an avatar; on a GPU it renders with gsplat, where that is installed, and
+torch's own operations. One change after the other is added to it in the same run. Profiles (what an operation or kernel
+takes of a frame) come from the first and the last; the largest difference of their pictures says that they agree.
 """
 
 import argparse
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import line, measure, ratio, write
 
 from emotalking.models.avatar import Avatar
+from emotalking.ops.choice import own_kernels
+
+TOP = 12
+"""Operations of a profile that are kept."""
+
+
+def renderer(avatar: Avatar, count: int, device: torch.device) -> Callable[[bool], torch.Tensor]:
+    """Renders ``count`` frames, one by one; with ``forget`` every one from nothing. [count, H, W, 3]."""
+    channels = avatar.head.config.audio.channels
+    views = torch.from_numpy(avatar.viewmats[:count]).to(device)
+    aus = torch.from_numpy(avatar.aus[:count]).to(device)
+    sound = torch.randn(count, 8, channels, 16, generator=torch.Generator().manual_seed(0)).to(device)
+    va = torch.full((count, 2), 0.5, device=device)
+    behind = torch.from_numpy(avatar.background).to(device)[None].float() / 255.0
+
+    def render(forget: bool) -> torch.Tensor:
+        made = []
+        for i in range(count):
+            if forget:
+                avatar.to(device)  # Moving an avatar drops its constants.
+            pick = slice(i, i + 1)
+            made.append(avatar.render(views[pick], sound[pick], aus[pick], va[pick], behind).rgb)
+        return torch.cat(made)
+
+    return render
+
+
+def profiled(run: Callable[[], Any], frames: int, on_gpu: bool) -> dict[str, Any]:
+    """Microseconds and launches a frame of what takes longest: kernels on a GPU, operations on the CPU."""
+    activities = [ProfilerActivity.CUDA] if on_gpu else [ProfilerActivity.CPU]
+    with profile(activities=activities) as seen:
+        run()
+    rows = [
+        (event.key, event.self_device_time_total if on_gpu else event.self_cpu_time_total, event.count)
+        for event in seen.key_averages()
+    ]
+    rows.sort(key=lambda row: -row[1])
+    return {
+        "microseconds": sum(row[1] for row in rows) / frames,
+        "launches": sum(row[2] for row in rows) / frames,
+        "top": {key: {"us": took / frames, "count": calls / frames} for key, took, calls in rows[:TOP]},
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("avatar", type=Path)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
-    avatar = Avatar.load(args.avatar, args.device)
+    device = torch.device(args.device)
+    on_gpu = device.type == "cuda"
+    avatar = Avatar.load(args.avatar, device)
     count = min(args.frames, len(avatar.viewmats))
-    channels = avatar.head.config.audio.channels
-    views = torch.from_numpy(avatar.viewmats[:count]).to(args.device)
-    aus = torch.from_numpy(avatar.aus[:count]).to(args.device)
-    sound = torch.randn(count, 8, channels, 16, generator=torch.Generator().manual_seed(0)).to(args.device)
-    va = torch.full((count, 2), 0.5, device=args.device)
-    behind = torch.from_numpy(avatar.background).to(args.device)[None].float() / 255.0
-
-    def render(forget: bool) -> None:
-        for i in range(count):
-            if forget:
-                avatar.to(args.device)  # Moving an avatar drops its constants.
-            pick = slice(i, i + 1)
-            avatar.render(views[pick], sound[pick], aus[pick], va[pick], behind)
-
-    kept = measure(lambda: render(False), args.repeats, warmup=1)
-    recomputed = measure(lambda: render(True), args.repeats, warmup=1)
-    rate = count * 1e3 / kept["median_ms"]
-    print(line(f"{count} frames, constants kept", kept))
-    print(line(f"{count} frames, constants recomputed", recomputed))
-    print(f"{rate:.1f} frames/s at {avatar.width}x{avatar.height}; ratio to recomputing {ratio(recomputed, kept):.2f}")
-    gaussians = {"face": avatar.head.face.gaussians.count, "mouth": avatar.head.mouth.gaussians.count}
+    render = renderer(avatar, count, device)
+    ladder = [("constants recomputed", True, True), ("constants kept", False, True)]
+    if on_gpu and find_spec("gsplat"):
+        ladder = [("gsplat, constants recomputed", True, False), ("gsplat, constants kept", False, False)]
+        ladder += [("own kernels, constants kept", False, True)]
+    steps: dict[str, Any] = {}
+    pictures = []
+    for name, forget, own in ladder:
+        with own_kernels(own) if on_gpu else nullcontext(), torch.no_grad():
+            avatar.to(device)
+            steps[name] = {"timing": measure(lambda forget=forget: render(forget), args.repeats, warmup=1)}
+            if name in (ladder[0][0], ladder[-1][0]):
+                pictures.append(render(forget))
+                steps[name]["profile"] = profiled(lambda forget=forget: render(forget), count, on_gpu)
+        steps[name]["frames_per_second"] = count * 1e3 / steps[name]["timing"]["median_ms"]
+        steps[name]["ratio"] = ratio(steps[ladder[0][0]]["timing"], steps[name]["timing"])
+        print(line(f"{count} frames, {name}", steps[name]["timing"]), f"ratio {steps[name]['ratio']:.2f}", flush=True)
+    off = (pictures[0] - pictures[-1]).abs()
+    rate = steps[ladder[-1][0]]["frames_per_second"]
+    print(f"{rate:.1f} frames/s, {avatar.width}x{avatar.height}; difference {off.mean():.1e}, at most {off.max():.1e}")
     write(
-        f"render_speed_{torch.device(args.device).type}",
+        f"render_speed_{device.type}",
         {
             "size": [avatar.width, avatar.height],
-            "gaussians": gaussians,
+            "gaussians": {"face": avatar.head.face.gaussians.count, "mouth": avatar.head.mouth.gaussians.count},
             "frames_per_second": rate,
-            "kept": kept,
-            "recomputed": recomputed,
-            "ratio": ratio(recomputed, kept),
+            "steps": steps,
+            "difference": {"max": float(off.max()), "mean": float(off.mean())},
         },
     )
 
