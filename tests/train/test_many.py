@@ -19,7 +19,7 @@ from emotalking.train.many import Many, train_many
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHORT = """model.face.initial_points=120 model.mouth.initial_points=40 mouth.iterations=4 mouth.warmup=1
-face.iterations=4 face.warmup=1 emotion.iterations=2 finetune.iterations=2 audio_start=2 motion_start=2
+face.iterations=4 face.warmup=1 model.emotion.branch=none finetune.iterations=2 audio_start=2 motion_start=2
 closed_lips=2""".split()
 
 
@@ -163,3 +163,14 @@ os.kill(os.getpid(), 9)
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     while not (tmp_path / "one.saved").exists():
         time.sleep(0.01)
+
+
+def test_a_killed_process_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    child = processes.Child("sleeper", [str(tmp_path / "one")], "cpu", tmp_path / "log")
+    assert child.wait() is None
+    child._process.kill()
+    code = child.wait(None)
+    assert code is not None and child.failure(code) == "it was killed by SIGKILL"
+    child.stop()
