@@ -48,7 +48,7 @@ def held_out(rows: list[Row]) -> Iterator[tuple[Plot, str]]:
         if axes.lines:
             _stages(plot, starts, end)
             axes.set(ylabel=unit)
-            axes.legend(ncols=4, frameon=False, loc="upper left", bbox_to_anchor=(0.0, -0.24))
+            plot.figure.legend(ncols=4, frameon=False, loc="outside lower left")
             yield plot, caption
 
 
@@ -98,7 +98,7 @@ def _rates(steps: list[Row]) -> Plot:
         if points:
             plot.axes[0].plot(*zip(*points, strict=True), color=colour, label=name, linewidth=1.0)
     plot.axes[0].set(yscale="log", xlabel="iteration")
-    plot.axes[0].legend(ncols=2, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False)
+    plot.figure.legend(ncols=2, loc="outside right center", fontsize=7, frameon=False)
     return plot
 
 
