@@ -135,7 +135,7 @@ CHOSEN = {
     "sync.takes": 3,
     "sync.original_share": 0.5,
     "sync.every": 4,
-    "sync.delay": 0.2,
+    "sync.delay": 0.9,
     "perceptual.backbone": "auto",
     "perceptual.patches": 0,
     "seed": 0,
