@@ -29,7 +29,7 @@ TOP = 12
 
 
 def renderer(avatar: Avatar, count: int, device: torch.device) -> Callable[[bool], torch.Tensor]:
-    """Renders ``count`` frames, one by one; with ``forget`` every one from nothing. [count, H, W, 3]."""
+    """Renders ``count`` frames, one by one; with ``forget`` every one from nothing. Gives the last, [1, H, W, 3]."""
     channels = avatar.head.config.audio.channels
     views = torch.from_numpy(avatar.viewmats[:count]).to(device)
     aus = torch.from_numpy(avatar.aus[:count]).to(device)
@@ -38,13 +38,13 @@ def renderer(avatar: Avatar, count: int, device: torch.device) -> Callable[[bool
     behind = torch.from_numpy(avatar.background).to(device)[None].float() / 255.0
 
     def render(forget: bool) -> torch.Tensor:
-        made = []
+        made = torch.empty(0)
         for i in range(count):
             if forget:
                 avatar.to(device)  # Moving an avatar drops its constants.
             pick = slice(i, i + 1)
-            made.append(avatar.render(views[pick], sound[pick], aus[pick], va[pick], behind).rgb)
-        return torch.cat(made)
+            made = avatar.render(views[pick], sound[pick], aus[pick], va[pick], behind).rgb
+        return made
 
     return render
 
