@@ -126,6 +126,16 @@ def test_gaussians_that_vanish() -> None:
     assert names(record("mouth", halved, looks("mouth")), "mouth") == []
 
 
+def test_a_cube_of_random_places_may_empty_itself_first() -> None:
+    assert limits(preset("paper"))["mouth"]["settled"] == 6000
+    assert limits(preset("fast"))["mouth"]["settled"] == 0
+    counts = {at: 4000 if at < 300 else 500 if at < 800 else 100 for at in range(20, 1001, 20)}
+    rows = [step("mouth", at, count=count) for at, count in counts.items()]
+    early = [row for row in rows if row["iteration"] < 800]
+    assert names(record("mouth", early, looks("mouth", 700), settled=400), "mouth") == []
+    assert names(record("mouth", rows, looks("mouth"), settled=400), "mouth") == ["gaussians vanish"]
+
+
 def test_a_sync_loss_that_rises() -> None:
     worse = [step("face", at, sync=0.9 + at / 5000) for at in range(20, 1001, 20)]
     assert names(record("face", worse, looks("face")), "face") == ["sync loss rises"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from emotalking.configs.model import BranchConfig
 from emotalking.configs.train import BranchStageConfig, TrainConfig
 from emotalking.train.log import Row, of_kind
 
@@ -26,11 +27,12 @@ class Alarm:
 
 def limits(config: TrainConfig) -> dict[str, dict[str, Any]]:
     """What the rules need to know of each stage, for its `stage` row."""
-    return {name: _branch_limits(getattr(config, name)) for name in ("mouth", "face")}
+    return {name: _branch_limits(getattr(config, name), getattr(config.model, name)) for name in ("mouth", "face")}
 
 
-def _branch_limits(settings: BranchStageConfig) -> dict[str, Any]:
-    return {"warmup": settings.warmup, "grows_every": settings.densify.every}
+def _branch_limits(settings: BranchStageConfig, model: BranchConfig) -> dict[str, Any]:
+    settled = SETTLED * settings.warmup if model.init == "cube" else 0
+    return {"warmup": settings.warmup, "grows_every": settings.densify.every, "settled": settled}
 
 
 RISE, RISE_WINDOW, RISE_STEPS = 1.5, 0.08, 100
@@ -41,6 +43,9 @@ grow by 0.4 at the most, and by 0.93 and 0.84 in trials of a few hundred iterati
 every gradient passes it is 1.00. How full the limit is tells nothing: a healthy `fast` face soon fills it."""
 VANISHED = 0.25
 """Vanishing: less than this share of the branch's largest count is left. A healthy `fast` mouth keeps 0.47."""
+SETTLED = 2
+"""Warm-ups after which a branch is judged so that began as a cube of random places: of the paper's 10,000 for the mouth
+a thousand lie where it is."""
 COVERED, REGION, WHOLE = 0.5, 0.002, 0.95
 """Empty: mean alpha inside the recorded region; and the least and the largest share of the frame that it can be."""
 FROZEN_PX, FROZEN_AT = 0.02, 0.4
@@ -120,8 +125,8 @@ def vanishing(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
     if "grows_every" not in stage:
         return None
     name = stage["stage"]
-    counts = [row["gaussians"][name] for row in steps]
-    if counts[-1] >= VANISHED * max(counts):
+    counts = [row["gaussians"][name] for row in steps if row["iteration"] >= stage.get("settled", 0)]
+    if not counts or counts[-1] >= VANISHED * max(counts):
         return None
     return Alarm(
         "gaussians vanish",
