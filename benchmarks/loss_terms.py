@@ -3,8 +3,9 @@
     python benchmarks/loss_terms.py SUBJECT FOLDER [--device cuda] [--jobs 3] [--only NAME ...]
 
 Each row is an avatar of its own, trained and evaluated (self-reconstruction) by the commands that users have; FOLDER
-keeps both, so that what is there is not done again. The first row is the recipe as it is, and the others' differences
-from it are printed. Every row is one run: differences of a tenth of a decibel or two mean nothing.
+keeps both, so that what is there is not done again, and the JSON is written anew after each row. The first row is the
+recipe as it is, and the others' differences from it are printed. Every row is one run: differences of a tenth of a
+decibel or two mean nothing.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import json
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ ROWS: dict[str, list[str]] = {
     "without lip box": ["face.losses.lips=0"],
     "without eye box": ["face.losses.eyes=0"],
     "without curriculum": ["face.curriculum_every=0"],
+    "on green": ["background=green"],
     "without audio start": ["audio_start=0"],
     "without motion start": ["motion_start=0"],
     "without emotion": ["model.emotion.branch=none"],
@@ -76,8 +78,9 @@ def row(name: str, args: argparse.Namespace) -> dict[str, Any] | None:
     if not scored:
         print(f"{name}: failed, see {folder / 'log.txt'}", flush=True)
         return None
-    (run,) = json.loads((report / "report.json").read_text())["scenarios"]["self"]["runs"]
-    found = {figure: run["figures"][figure]["value"] for figure in FIGURES if figure in run["figures"]}
+    (scenario,) = json.loads((report / "report.json").read_text())["results"]
+    figures = next(run["figures"] for run in scenario["runs"] if run["system"] == "avatar")
+    found = {figure: figures[figure]["value"] for figure in FIGURES if figure in figures}
     made = {"settings": ROWS[name], "train_seconds": seconds, "figures": found}
     kept.write_text(json.dumps(made, indent=2))
     print(f"{name}: {seconds:.0f} s, psnr {found['psnr']:.2f}, head {found['psnr_head']:.2f}", flush=True)
@@ -96,9 +99,15 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[], help="of every row")
     parser.add_argument("--name", default="loss_terms")
     args = parser.parse_args()
+    facts = {"preset": args.preset, "jobs": args.jobs, "settings": args.settings}
+    rows: dict[str, dict[str, Any]] = {}
     with ThreadPoolExecutor(args.jobs) as pool:
-        rows = dict(zip(args.only, pool.map(lambda name: row(name, args), args.only), strict=True))
-    rows = {name: made for name, made in rows.items() if made is not None}
+        names = {pool.submit(row, name, args): name for name in args.only}
+        for done in as_completed(names):
+            made = done.result()
+            if made is not None:
+                rows[names[done]] = made
+                write(args.name, {"arguments": facts, "rows": rows})
     base = rows.get("fast")
     for name, made in rows.items():
         values = [f"{figure} {made['figures'][figure]:.4g}" for figure in made["figures"]]
@@ -108,8 +117,6 @@ def main() -> None:
                 for figure, value in made["figures"].items()
             ]
         print(f"{name:<22}", "  ".join(values))
-    facts = {"preset": args.preset, "jobs": args.jobs, "settings": args.settings}
-    print(write(args.name, {"arguments": facts, "rows": rows}))
 
 
 if __name__ == "__main__":

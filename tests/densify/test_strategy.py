@@ -107,6 +107,20 @@ def test_chroma_key_finds_only_green() -> None:
     colours = torch.tensor([[0.0, 1.0, 0.0], [0.3, 0.9, 0.1], [0.9, 0.2, 0.2]])
     with torch.no_grad():
         gaussians.sh0[:, 0] = rgb_to_sh0(colours)
-    assert green_gaussians(gaussians, mouth=False).tolist() == [True, False, False]
-    prune(gaussians, optimizer, ~green_gaussians(gaussians, mouth=False))
+    green = green_gaussians(gaussians, torch.tensor([0.0, 0.0, 4.0]), 0, mouth=False)
+    assert green.tolist() == [True, False, False]
+    prune(gaussians, optimizer, ~green)
     assert gaussians.count == 2
+
+
+def test_chroma_key_is_what_a_camera_sees_of_it() -> None:
+    gaussians, _ = make(2)
+    centre = torch.tensor([0.0, 0.0, 4.0])
+    with torch.no_grad():
+        gaussians.sh0[:, 0] = rgb_to_sh0(torch.tensor([0.0, 0.8, 0.0]))
+        gaussians.sh_rest.zero_()
+        # Degree one along z, which this camera looks down: the first Gaussian's green grows, the second's falls.
+        gaussians.sh_rest[:, 1, 1] = torch.tensor([-0.5, 0.5])
+    assert green_gaussians(gaussians, centre, 1, mouth=False).tolist() == [True, False]
+    assert green_gaussians(gaussians, -centre, 1, mouth=False).tolist() == [False, True]
+    assert green_gaussians(gaussians, centre, 0, mouth=False).tolist() == [False, False]

@@ -11,7 +11,7 @@ from emotalking.configs.train import DensifyConfig
 from emotalking.densify.resize import resize
 from emotalking.models.gaussians import Gaussians
 from emotalking.ops.quaternions import to_matrix
-from emotalking.ops.sh import C0
+from emotalking.ops.sh import seen_colours
 
 SPLIT_SHRINK = 1.6
 """A split Gaussian's halves are this much smaller."""
@@ -135,8 +135,17 @@ def _faint_or_large(gaussians: Gaussians, config: DensifyConfig, iteration: int,
     return bad
 
 
-def green_gaussians(gaussians: Gaussians, *, mouth: bool) -> Bool[Tensor, "N"]:
-    """Gaussians that have learned the chroma key instead of the person (paper-spec 3: thresholds of 255)."""
+def green_gaussians(
+    gaussians: Gaussians, camera_centre: Float[Tensor, "3"], degree: int, *, mouth: bool
+) -> Bool[Tensor, "N"]:
+    """Gaussians that look like the chroma key instead of the person (paper-spec 3: thresholds of 255).
+
+    What counts is the colour that a camera sees with spherical harmonics up to ``degree``: of a clip of one side, half
+    of a Gaussian's green may stand in the higher ones.
+    """
     dim, bright = (20.0, 235.0) if mouth else (30.0, 225.0)
-    colour = (0.5 + C0 * gaussians.sh0.detach()[:, 0]) * 255.0
+    with torch.no_grad():
+        (colour,) = (
+            seen_colours(gaussians.sh0, gaussians.sh_rest, gaussians.means[None], camera_centre[None], degree) * 255.0
+        )
     return (colour[:, 0] < dim) & (colour[:, 1] > bright) & (colour[:, 2] < dim)

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Float, Int32
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -16,6 +16,7 @@ from emotalking.generator.template import eye_loop
 from emotalking.losses.motion import motion_size
 from emotalking.models.gaussians import Deformed
 from emotalking.models.head import Branch, Layer, TalkingHead, render_layer
+from emotalking.ops.cameras import camera_centre
 from emotalking.ops.cuda.build import available
 from emotalking.train.data import TrainingData, rows_of
 from emotalking.train.optim import (
@@ -183,6 +184,8 @@ class BranchStage(ContextStage):
         self._changes = {"grown": 0, "pruned": 0}
         self._probe: Tensor | None = None
         self._radii: Tensor | None = None
+        self._planned: tuple[int, int] | None = None
+        """Frame and degree of the step that is being taken."""
 
     def draw(self, iteration: int) -> int:
         """The next frame under the stage's curriculum."""
@@ -237,13 +240,15 @@ class BranchStage(ContextStage):
         window = self.sync_window(context.sync) if context.sync is not None and self.heard(iteration) else None
         if window is not None:
             tensors |= window.named()
+        degree = min(self.branch.gaussians.sh_degree, iteration // settings.sh_every)
         program = Program(
             moving=iteration >= settings.warmup,
             growing=iteration < settings.densify.until,
-            degree=min(self.branch.gaussians.sh_degree, iteration // settings.sh_every),
+            degree=degree,
             patch=side,
             sync=window is not None,
         )
+        self._planned = frame, degree
         return Plan(frame, program, self.numbers(iteration), tensors)
 
     def terms(self, program: Program, inputs: Inputs) -> dict[str, Tensor]:
@@ -315,12 +320,13 @@ class BranchStage(ContextStage):
             )
             self._changes["grown"] += self.density.grown
             self._changes["pruned"] += self.density.pruned
-        if self.context.config.background == "green":
-            self.clean_chroma_key()
+        if self.context.config.background == "green" and self._planned is not None:
+            frame, degree = self._planned
+            self.clean_chroma_key(camera_centre(self.context.data.conditions.viewmats[frame]), degree)
         return True
 
-    def clean_chroma_key(self) -> None:
-        """Remove or weaken Gaussians that learned the chroma key."""
+    def clean_chroma_key(self, camera_centre: Float[Tensor, "3"], degree: int) -> None:
+        """Remove or weaken Gaussians that learned the chroma key, as this camera sees them."""
         raise NotImplementedError
 
     def figures(self) -> dict[str, int]:

@@ -89,10 +89,10 @@ class MouthStage(BranchStage):
         """See :meth:`SyncTerm.mouth`."""
         return sync.mouth(self.context.head, window, degree)
 
-    def clean_chroma_key(self) -> None:
+    def clean_chroma_key(self, camera_centre: Tensor, degree: int) -> None:
         """Green mouth Gaussians become small and faint."""
         gaussians = self.branch.gaussians
-        green = green_gaussians(gaussians, mouth=True)
+        green = green_gaussians(gaussians, camera_centre, degree, mouth=True)
         with torch.no_grad():
             gaussians.opacity_logits[green] = -2.1972246  # logit of 0.1
             gaussians.raw_scales[green] /= 10.0
@@ -224,9 +224,9 @@ class FaceStage(BranchStage):
         """See :meth:`SyncTerm.face`."""
         return sync.face(self.context.head, window, degree)
 
-    def clean_chroma_key(self) -> None:
+    def clean_chroma_key(self, camera_centre: Tensor, degree: int) -> None:
         """Green face Gaussians are removed."""
-        green = green_gaussians(self.branch.gaussians, mouth=False)
+        green = green_gaussians(self.branch.gaussians, camera_centre, degree, mouth=False)
         if bool(green.any()):
             prune(self.branch.gaussians, self.optimizers["gaussians"], ~green)
             self.density = DensifyState.zeros(self.branch.gaussians.count, self.context.data.device)
