@@ -38,7 +38,9 @@ def one_thread() -> Iterator[None]:
     """Sums of threads may differ in the last bit; one thread makes runs comparable exactly."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # of the processes that a run begins
+        yield
     torch.set_num_threads(before)
 
 

@@ -7,7 +7,7 @@ from emotalking.configs.train import DensifyConfig, OptimConfig
 from emotalking.densify import DensifyState, densify_and_prune, sample_statistics
 from emotalking.densify.resize import resize
 from emotalking.densify.strategy import green_gaussians, prune
-from emotalking.models.gaussians import PARAMETERS, Gaussians
+from emotalking.models.gaussians import PARAMETERS, Gaussians, raw_scales_of
 from emotalking.ops.sh import rgb_to_sh0
 from emotalking.train.optim import gaussian_optimizer
 
@@ -111,6 +111,11 @@ def test_chroma_key_finds_only_green() -> None:
     assert green.tolist() == [True, False, False]
     prune(gaussians, optimizer, ~green)
     assert gaussians.count == 2
+
+
+def test_raw_scales_are_those_of_the_scales() -> None:
+    scales = torch.tensor([[1e-6, 1e-3, 0.5]])
+    torch.testing.assert_close(torch.nn.functional.softplus(raw_scales_of(scales)), scales)
 
 
 def test_chroma_key_is_what_a_camera_sees_of_it() -> None:

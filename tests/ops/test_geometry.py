@@ -18,21 +18,6 @@ def test_quarter_turn_by_hand() -> None:
     torch.testing.assert_close(about_z, torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), rtol=0, atol=1e-6)
 
 
-def test_product_of_quaternions_is_product_of_matrices() -> None:
-    a, b = random_quats(5, 2), random_quats(5, 2)
-    product = quaternions.to_matrix(quaternions.multiply(a, b))
-    torch.testing.assert_close(product, quaternions.to_matrix(a) @ quaternions.to_matrix(b))
-
-
-def test_matrix_and_back_for_every_kind_of_angle() -> None:
-    half_turns = torch.eye(4, dtype=torch.float64)  # identity, and half turns about x, y and z
-    near = quaternions.normalize(half_turns + 1e-5 * torch.randn(4, 4, dtype=torch.float64))
-    quats = torch.cat((random_quats(200), half_turns, near))
-    back = quaternions.from_matrix(quaternions.to_matrix(quats))
-    assert (back[:, 0] >= 0).all()
-    torch.testing.assert_close((back * quats).sum(-1).abs(), torch.ones(208, dtype=torch.float64))
-
-
 def test_zero_quaternion_is_the_identity() -> None:
     assert torch.equal(quaternions.to_matrix(torch.zeros(4)), torch.eye(3))
 
@@ -40,7 +25,6 @@ def test_zero_quaternion_is_the_identity() -> None:
 def test_gradients_of_quaternion_functions() -> None:
     quats = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(quaternions.to_matrix, quats)
-    assert torch.autograd.gradcheck(lambda q: quaternions.from_matrix(quaternions.to_matrix(q)), quats)
 
 
 def test_opengl_door_by_hand() -> None:
@@ -55,12 +39,11 @@ def test_opengl_door_by_hand() -> None:
     torch.testing.assert_close(cameras.camera_centre(viewmat), torch.tensor([0, 0, 0.7]))
 
 
-def test_opengl_round_trip() -> None:
+def test_viewmats_invert_opengls_cameras() -> None:
     c2w = torch.eye(4, dtype=torch.float64).repeat(3, 2, 1, 1)
     c2w[..., :3, :3] = quaternions.to_matrix(random_quats(3, 2))
     c2w[..., :3, 3] = torch.randn(3, 2, 3, dtype=torch.float64)
     viewmat = cameras.opengl_c2w_to_viewmat(c2w)
-    torch.testing.assert_close(cameras.viewmat_to_opengl_c2w(viewmat), c2w)
     torch.testing.assert_close(cameras.camera_centre(viewmat), c2w[..., :3, 3])
     flip = torch.diag(torch.tensor([1.0, -1, -1, 1], dtype=torch.float64))
     torch.testing.assert_close(viewmat @ c2w @ flip, torch.eye(4, dtype=torch.float64).expand(3, 2, 4, 4))

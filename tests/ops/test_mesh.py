@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emotalking.ops.mesh import interpolate_vertices, rasterize_mesh, vertex_normals
+from emotalking.ops.mesh import MeshFragments, interpolate_vertices, rasterize_mesh, vertex_normals
 
 
 def _soup(seed: int, faces: int) -> tuple[np.ndarray, np.ndarray]:
@@ -25,6 +25,17 @@ def test_compiled_equals_reference(faces: int) -> None:
         interpolate_vertices(values, triangles, fast, backend="cpu"),
         interpolate_vertices(values, triangles, slow, backend="reference"),
         atol=1e-4,
+    )
+
+
+def test_part_of_a_picture_with_other_number_types() -> None:
+    vertices, triangles = _soup(60, 60)
+    seen = rasterize_mesh(vertices, triangles, 37, 31)
+    values = np.random.default_rng(1).normal(size=(len(vertices), 5)).astype(np.float32)
+    part = MeshFragments(*(each[2:30:2, 1:36:3] for each in seen))
+    whole = interpolate_vertices(values, triangles, seen, backend="reference")
+    np.testing.assert_allclose(
+        interpolate_vertices(values, triangles, part, backend="cpu"), whole[2:30:2, 1:36:3], atol=1e-4
     )
 
 

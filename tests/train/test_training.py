@@ -15,8 +15,8 @@ from emotalking.errors import UserError
 from emotalking.evaluate.held_out import evaluate_held_out
 from emotalking.models.avatar import Avatar
 from emotalking.models.head import render_layer
-from emotalking.ops.cameras import camera_centre
-from emotalking.ops.normals import encode_normals, normals_from_render, to_camera_frame
+from emotalking.ops.normals import normals_from_render
+from emotalking.ops.sh import rgb_to_sh0
 from emotalking.subject import Subject
 from emotalking.train import run
 from emotalking.train.branch_stage import Context
@@ -24,6 +24,7 @@ from emotalking.train.data import TrainingData
 from emotalking.train.emotion_stage import EmotionStage
 from emotalking.train.finetune_stage import FinetuneStage
 from emotalking.train.recorder import TrainingFailed
+from emotalking.train.rendered_maps import normal_channels
 from emotalking.train.stages import FaceStage, MouthStage
 from emotalking.train.step import Inputs
 from emotalking.train.trainer import Trainer
@@ -69,7 +70,7 @@ def normal_error_degrees(data: TrainingData, stage: FaceStage, frames: int = 6) 
         truth, gaussians = data.normal_map(frame), stage.branch.gaussians
         view = data.conditions.viewmats[frame : frame + 1]
         deformed = stage.deform(Inputs(frame, torch.zeros(5), {}))
-        normals = encode_normals(to_camera_frame(gaussians.normals(deformed, camera_centre(view)), view))
+        normals = normal_channels(gaussians, deformed, view)
         layer = render_layer(gaussians, deformed, view, data.K, data.size, extra=normals)
         rendered = normals_from_render(layer.extra, layer.alpha)
         assert truth is not None
@@ -229,6 +230,19 @@ def test_finetune_changes_only_colours_and_opacities(actor_subject: Subject) -> 
     assert changed <= {f"{b}.gaussians.{p}" for b in ("face", "mouth") for p in ("sh0", "sh_rest", "opacity_logits")}
     assert "face.gaussians.opacity_logits" in changed
     assert "mouth.gaussians.opacity_logits" not in changed
+
+
+def test_green_gaussians_of_the_mouth_become_small_and_faint(actor_subject: Subject) -> None:
+    parts = context(actor_subject)
+    stage, gaussians = MouthStage(parts), parts.head.mouth.gaussians
+    with torch.no_grad():
+        gaussians.sh0[:3, 0] = rgb_to_sh0(torch.tensor([0.0, 1.0, 0.0]))
+        gaussians.sh0[3:, 0] = rgb_to_sh0(torch.tensor([0.6, 0.1, 0.2]))
+    before = gaussians.scales.clone()
+    stage.clean_chroma_key(torch.tensor([0.0, 0.0, 4.0]), 0)
+    torch.testing.assert_close(gaussians.scales[:3], before[:3] / 10)
+    torch.testing.assert_close(gaussians.opacities[:3], torch.full((3,), 0.1))
+    assert torch.equal(gaussians.scales[3:], before[3:])
 
 
 def test_without_emotion_branch_there_is_no_emotion_stage(actor_subject: Subject, tmp_path: Path) -> None:

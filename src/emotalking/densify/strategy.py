@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from emotalking.configs.train import DensifyConfig
 from emotalking.densify.resize import resize
-from emotalking.models.gaussians import Gaussians
+from emotalking.models.gaussians import Gaussians, raw_scales_of
 from emotalking.ops.quaternions import to_matrix
 from emotalking.ops.sh import seen_colours
 
@@ -120,11 +120,7 @@ def _grow(
     noise = torch.randn(2 * split.numel(), 3, generator=splits).to(scales.device)
     rotation = to_matrix(quats.repeat(2, 1))
     gaussians.means[halves] += (rotation @ (noise * scales.repeat(2, 1))[..., None]).squeeze(-1)
-    gaussians.raw_scales[halves] = _inverse_softplus(scales.repeat(2, 1) / SPLIT_SHRINK)
-
-
-def _inverse_softplus(value: Tensor) -> Tensor:
-    return torch.expm1(value.clamp_min(1e-8)).log()
+    gaussians.raw_scales[halves] = raw_scales_of(scales.repeat(2, 1) / SPLIT_SHRINK)
 
 
 def _faint_or_large(gaussians: Gaussians, config: DensifyConfig, iteration: int, extent: float) -> Bool[Tensor, "N"]:

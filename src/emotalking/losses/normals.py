@@ -1,4 +1,4 @@
-"""Losses of the rendered normal map (paper eq. 12 and S13: normal map, total variation, residual)."""
+"""Losses of the rendered normal map (paper eq. 11 and S13: normal map, total variation, residual)."""
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -7,7 +7,7 @@ from torch import Tensor
 def normal_l1(rendered: Float[Tensor, "*batch H W 3"], target: Float[Tensor, "*batch H W 3"]) -> Float[Tensor, ""]:
     """Mean absolute difference of unit normals over the frame, nothing asked where ``target`` is zero.
 
-    Assumption: the paper does not say whether this term is L1 or 1 - cosine; L1, as for its colours (eq. 12).
+    Assumption: the paper does not say whether this term is L1 or 1 - cosine; L1, as for its colours (eq. 10).
     """
     known = target.abs().amax(-1, keepdim=True) > 0
     return ((rendered - target).abs() * known).mean()

@@ -9,8 +9,7 @@ from jaxtyping import Float
 from scipy.spatial import KDTree
 from torch import Tensor, nn
 
-from emotalking.ops.normals import gaussian_normals
-from emotalking.ops.sh import rgb_to_sh0, seen_colours
+from emotalking.ops.sh import num_bases, rgb_to_sh0, seen_colours
 
 PARAMETERS = ("means", "sh0", "sh_rest", "opacity_logits", "raw_scales", "raw_quats", "normal_residuals")
 """Names of the raw parameters, in the order of their optimizer groups."""
@@ -57,7 +56,7 @@ class Gaussians(nn.Module):
         tensors = {
             "means": points,
             "sh0": rgb_to_sh0(colours)[:, None, :],
-            "sh_rest": points.new_zeros(count, (sh_degree + 1) ** 2 - 1, 3),
+            "sh_rest": points.new_zeros(count, num_bases(sh_degree) - 1, 3),
             "opacity_logits": torch.full((count,), float(np.log(0.1 / 0.9))),
             "raw_scales": neighbour_distance(points).log()[:, None].repeat(1, 3),
             "raw_quats": points.new_tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1),
@@ -113,10 +112,10 @@ class Gaussians(nn.Module):
         """Colour of each Gaussian seen from ``camera_centres``, bands up to ``degree``; never negative."""
         return seen_colours(self.sh0, self.sh_rest, means, camera_centres, degree)
 
-    def normals(self, deformed: Deformed, camera_centres: Float[Tensor, "B 3"]) -> Float[Tensor, "B N 3"]:
-        """World-space unit normals of deformed Gaussians: shortest axis towards the camera plus residual."""
-        residuals = self.normal_residuals.expand(deformed.means.shape[0], -1, -1)
-        return gaussian_normals(deformed.quats, deformed.scales, deformed.means, camera_centres, residuals)
+
+def raw_scales_of(scales: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+    """What `Gaussians.scales` makes ``scales`` (> 0, world units) of."""
+    return torch.expm1(scales.clamp_min(1e-8)).log()
 
 
 def neighbour_distance(points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:

@@ -6,7 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emotalking.ops.triplane import FACE_TRIPLANE, MOUTH_TRIPLANE, TriplaneSpec, encode, entries_per_plane
+from emotalking.ops.triplane import (
+    EMOTION_TRIPLANE,
+    FACE_TRIPLANE,
+    MOUTH_TRIPLANE,
+    TriplaneSpec,
+    encode,
+    entries_per_plane,
+)
 
 POSITION_SCALE = 1e-2
 """Network units to world units of a position offset."""
@@ -158,7 +165,7 @@ class EmotionMotion(nn.Module):
 
     def __init__(self, code: int = 16, hidden: int = 64) -> None:
         super().__init__()
-        self.encoder = TriplaneEncoder(FACE_TRIPLANE)
+        self.encoder = TriplaneEncoder(EMOTION_TRIPLANE)
         width = self.encoder.width
         self.embed, self.attention = _emotion_code(width, code)
         self.first = nn.Linear(width + code, hidden, bias=False)

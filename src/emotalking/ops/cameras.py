@@ -28,11 +28,6 @@ def opengl_c2w_to_viewmat(T_world_cam: Float[Tensor, "*batch 4 4"]) -> Float[Ten
     return _invert_rigid(_flip_camera_axes(T_world_cam))
 
 
-def viewmat_to_opengl_c2w(viewmat: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
-    """The inverse of `opengl_c2w_to_viewmat`."""
-    return _flip_camera_axes(_invert_rigid(viewmat))
-
-
 def camera_centre(viewmat: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 3"]:
     """Where the camera stands in the world."""
     return -(viewmat[..., :3, :3].transpose(-1, -2) @ viewmat[..., :3, 3:]).squeeze(-1)

@@ -1,4 +1,4 @@
-"""The numbers that fix what "rendered" means, for all three rasterizers; the CPU kernel gets them by argument."""
+"""The numbers that fix what "rendered" means, for all four rasterizers; the CPU kernel gets them by argument."""
 
 MAX_ALPHA = 0.999
 """A single Gaussian never covers a pixel fully, so 1 / (1 - alpha) in the backward pass stays finite. gsplat 1.5 has

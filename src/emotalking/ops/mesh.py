@@ -124,13 +124,14 @@ def interpolate_vertices(
     if library is None:
         return reference.interpolate_vertices(numbers, triangles, fragments.face_id, fragments.bary)
     height, width = fragments.face_id.shape
+    ids, bary = np.ascontiguousarray(fragments.face_id, np.int32), np.ascontiguousarray(fragments.bary, np.float32)
     out = np.empty((height, width, numbers.shape[1]), np.float32)
     library.interpolate_vertices(
         _pointer(numbers),
         ctypes.c_int32(numbers.shape[1]),
         _pointer(triangles),
-        _pointer(np.ascontiguousarray(fragments.face_id)),
-        _pointer(np.ascontiguousarray(fragments.bary)),
+        _pointer(ids),
+        _pointer(bary),
         ctypes.c_int64(height * width),
         _pointer(out),
     )

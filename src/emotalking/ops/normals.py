@@ -75,16 +75,15 @@ def camera_normals(
     """:func:`gaussian_normals` of each camera's Gaussians in that camera's axes, encoded as colours.
 
     Args:
+        viewmats: carry no gradient here.
         backend: ``reference`` is torch, ``cuda`` our kernel for GPUs in float32; ``auto`` as `ops.choice` says.
     """
     if chosen_backend(backend, means) == "cuda" and means.numel():
         from emotalking.ops.cuda import shade as cuda
 
         return cuda.camera_normals(quats, scales, means, viewmats, residuals)
-    own = residuals.expand(means.shape[0], -1, -1)
-    return encode_normals(
-        to_camera_frame(gaussian_normals(quats, scales, means, camera_centre(viewmats), own), viewmats)
-    )
+    own, views = residuals.expand(means.shape[0], -1, -1), viewmats.detach()
+    return encode_normals(to_camera_frame(gaussian_normals(quats, scales, means, camera_centre(views), own), views))
 
 
 def encode_normals(normals: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:

@@ -113,7 +113,7 @@ def rasterize(
         Ks.reshape(count, C, 3, 3), width, height, background,
         None if means2d_probe is None else means2d_probe.reshape(count, C, N, 2), near, held,
     )  # fmt: skip
-    name = _choose(backend, means, viewmats.requires_grad, Ks.requires_grad)
+    name = _choose(backend, means, max(width, height), viewmats.requires_grad, Ks.requires_grad)
     if name == "cuda":
         from emotalking.ops.cuda import rasterize as cuda
 
@@ -132,16 +132,19 @@ def rasterize(
     return Rasterized(image, alpha, depth, radii, name)
 
 
-def _choose(backend: str, means: Tensor, viewmats_gradient: bool, Ks_gradient: bool) -> str:
+def _choose(backend: str, means: Tensor, side: int, viewmats_gradient: bool, Ks_gradient: bool) -> str:
     """The back end that will run, after checking that the one asked for can."""
     device, single = means.device.type, means.dtype == torch.float32
     if backend == "auto":
         if device == "cuda":
+            from emotalking.ops.cuda.rasterize import MAX_SIDE
+
             if not single or Ks_gradient:
                 return "reference"
-            if viewmats_gradient and not find_spec("gsplat"):
+            unfit = viewmats_gradient or side > MAX_SIDE
+            if unfit and not find_spec("gsplat"):
                 return "reference"
-            return "cuda" if own_kernels_wanted() and not viewmats_gradient else "gsplat"
+            return "cuda" if own_kernels_wanted() and not unfit else "gsplat"
         if device != "cpu" or not single or viewmats_gradient or Ks_gradient:
             return "reference"
         return "cpu" if _kernel_available() else "reference"

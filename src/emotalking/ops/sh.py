@@ -12,14 +12,19 @@ MAX_DEGREE = 3
 
 
 def num_bases(degree: int) -> int:
-    """How many coefficients a colour channel has up to ``degree``."""
+    """How many coefficients a colour channel has up to ``degree``.
+
+    Raises:
+        ValueError: the degree is not 0 to 3.
+    """
+    if not 0 <= degree <= MAX_DEGREE:
+        raise ValueError(f"degree: expected 0 to {MAX_DEGREE}, got {degree}")
     return (degree + 1) ** 2
 
 
 def basis(directions: Float[Tensor, "*batch 3"], degree: int) -> Float[Tensor, "*batch K"]:
     """The ``(degree + 1)^2`` real spherical harmonics at unit ``directions``, in 3DGS's order and sign."""
-    if not 0 <= degree <= MAX_DEGREE:
-        raise ValueError(f"degree: expected 0 to {MAX_DEGREE}, got {degree}")
+    num_bases(degree)  # refuses other degrees
     x, y, z = directions.unbind(-1)
     values = [torch.full_like(x, C0)]
     if degree >= 1:
@@ -83,13 +88,20 @@ def seen_colours(
         sh0: constant coefficients.
         sh_rest: the higher ones, R + 1 >= (degree + 1)^2.
         means: where each camera's Gaussians stand. They learn nothing from the colours.
+        camera_centres: carry no gradient here.
         backend: ``reference`` is torch, ``cuda`` our kernel for GPUs in float32; ``auto`` as `ops.choice` says.
+
+    Raises:
+        ValueError: the degree is out of range, or there are fewer coefficients than it needs.
     """
+    needed = num_bases(degree)
+    if sh_rest.shape[-2] + 1 < needed:
+        raise ValueError(f"sh_rest: degree {degree} needs {needed - 1} coefficients, got {sh_rest.shape[-2]}")
     if chosen_backend(backend, means) == "cuda" and means.numel():
         from emotalking.ops.cuda import shade as cuda
 
         return cuda.seen_colours(sh0, sh_rest, means, camera_centres, degree)
-    directions = means.detach() - camera_centres[:, None]
+    directions = (means - camera_centres[:, None]).detach()
     coefficients = torch.cat([sh0, sh_rest], 1).expand(means.shape[0], -1, -1, -1)
     return evaluate_sh(coefficients, directions, degree).clamp_min(0.0)
 

@@ -10,7 +10,7 @@ from emotalking.losses.image import alike_in_boxes, silhouette
 from emotalking.losses.motion import attention_inside
 from emotalking.losses.normals import residual_size
 from emotalking.losses.perceptual import cut_out
-from emotalking.models.gaussians import Deformed
+from emotalking.models.gaussians import Deformed, raw_scales_of
 from emotalking.models.head import Layer
 from emotalking.subject.layouts import Label
 from emotalking.train.branch_stage import BranchStage, Context, eye_boxes, pasted, same_size
@@ -90,17 +90,25 @@ class MouthStage(BranchStage):
         return sync.mouth(self.context.head, window, degree)
 
     def clean_chroma_key(self, camera_centre: Tensor, degree: int) -> None:
-        """Green mouth Gaussians become small and faint."""
+        """Green mouth Gaussians become small and faint.
+
+        Deviation: the published code divides the raw scale by 10, which is negative before its softplus, so that they
+        grow, most of them beyond the whole head; here the scale itself is divided.
+        """
         gaussians = self.branch.gaussians
         green = green_gaussians(gaussians, camera_centre, degree, mouth=True)
         with torch.no_grad():
             gaussians.opacity_logits[green] = -2.1972246  # logit of 0.1
-            gaussians.raw_scales[green] /= 10.0
+            gaussians.raw_scales[green] = raw_scales_of(gaussians.scales[green] / 10.0)
             self.density.gradient[green] *= 0.5
 
 
 class FaceStage(BranchStage):
-    """Face and hair against their masked pixels (S13, S14)."""
+    """Face and hair against their masked pixels (S13, S14).
+
+    Deviation: TalkingGaussian erodes the mouth's mask by a pixel while LPIPS is compared, which the paper does not
+    mention; here a frame's mask is the same all through.
+    """
 
     def __init__(self, context: Context, settings: BranchStageConfig | None = None) -> None:
         super().__init__("face", context, context.head.face, settings or context.config.face)
@@ -199,7 +207,7 @@ class FaceStage(BranchStage):
         return self.settings.losses.normals and self.context.data.normals is not None
 
     def extra(self, inputs: Inputs, deformed: Deformed, program: Program) -> tuple[Tensor | None, int]:
-        """Normals as colours, in the axes of the frame's camera (paper 3.2; eq. 12); attention."""
+        """Normals as colours, in the axes of the frame's camera (paper 3.2; eq. 11); attention."""
         channels, held = [], 0
         if self.compares_normals(inputs):
             view = self.context.data.conditions.viewmats[rows_of(inputs.frame)]
@@ -210,7 +218,7 @@ class FaceStage(BranchStage):
         return (torch.cat(channels, -1) if channels else None), held
 
     def compare_normals(self, inputs: Inputs, layer: Layer) -> dict[str, Tensor]:
-        """Weighted terms of the rendered normals (eqs. 12, 15); none without maps or weight."""
+        """Weighted terms of the rendered normals (eqs. 11, 14); none without maps or weight."""
         weights = self.settings.losses
         wanted = self.context.data.normal_map(inputs.frame) if self.compares_normals(inputs) else None
         if wanted is None:

@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -33,35 +34,47 @@ def _cpu_flags() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
-@cache
-def load_library(source: str, extra_flags: tuple[str, ...] = ()) -> ctypes.CDLL:
+def load_library(source: str) -> ctypes.CDLL:
     """Build ``ops/cpu/<source>`` once for this processor and load it.
 
     The library lies in the user's cache folder under a hash of source, headers, flags, compiler and processor, so an
-    edited source or another machine never meets a stale build.
+    edited source or another machine never meets a stale build. Whether it could be built is remembered.
 
     Raises:
-        NoCompiler: if neither ``$CXX``, ``g++`` nor ``clang++`` is there, or it fails.
+        NoCompiler: if neither ``$CXX`` (with its own flags), ``g++`` nor ``clang++`` is there, or it fails, or what it
+            built cannot be kept.
     """
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if not compiler:
-        raise NoCompiler("no C++ compiler found: install g++ or clang++ for the fast CPU kernels")
+    found = _library(source)
+    if isinstance(found, str):
+        raise NoCompiler(found)
+    return found
+
+
+@cache
+def _library(source: str) -> ctypes.CDLL | str:
+    """The library, or why there is none."""
+    compiler = shlex.split(os.environ.get("CXX", "")) or [shutil.which("g++") or shutil.which("clang++") or ""]
+    if not compiler[0]:
+        return "no C++ compiler found: install g++ or clang++ for the fast CPU kernels"
+    try:
+        return _build(source, compiler)
+    except subprocess.CalledProcessError as error:
+        return f"{' '.join(compiler)} could not build {source}: {error.stderr[:2000]}"
+    except OSError as error:
+        return f"{' '.join(compiler)} could not build {source}: {error}"
+
+
+def _build(source: str, compiler: list[str]) -> ctypes.CDLL:
     path = _SOURCES / source
-    flags = (*FLAGS, *extra_flags)
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=False).stdout
     headers = (header.read_text() for header in sorted(_SOURCES.glob("*.h")))
-    key = hashlib.sha256("\0".join((path.read_text(), *headers, *flags, version, _cpu_flags())).encode()).hexdigest()[
-        :16
-    ]
+    parts = (path.read_text(), *headers, *FLAGS, version, _cpu_flags())
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     library = _cache_dir() / f"{path.stem}-{key}.so"
     if not library.exists():
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
             built = Path(scratch) / "kernel.so"
-            run = subprocess.run(
-                [compiler, *flags, str(path), "-o", str(built)], capture_output=True, text=True, check=False
-            )
-            if run.returncode:
-                raise NoCompiler(f"{compiler} could not build {source}: {run.stderr[:2000]}")
+            subprocess.run([*compiler, *FLAGS, str(path), "-o", str(built)], capture_output=True, text=True, check=True)
             os.replace(built, library)
     return ctypes.CDLL(str(library))

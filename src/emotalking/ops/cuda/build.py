@@ -102,8 +102,9 @@ def kernel(source: str, name: str, definitions: tuple[str, ...], device: int) ->
         packed = tuple(_packed(argument) for argument in arguments)
         stream = torch.cuda.current_stream(device).cuda_stream
         addresses = (ctypes.c_void_p * len(packed))(*(ctypes.addressof(value) for value in packed))
-        _checked(driver.cuCtxSetCurrent(context))  # The thread of a backward pass may have none yet.
-        _checked(driver.cuLaunchKernel(function, *grid, block, 1, 1, 0, stream, ctypes.addressof(addresses), 0))
+        with torch.cuda.device(device):  # which gives the thread its own device back
+            _checked(driver.cuCtxSetCurrent(context))  # The thread of a backward pass may have none yet.
+            _checked(driver.cuLaunchKernel(function, *grid, block, 1, 1, 0, stream, ctypes.addressof(addresses), 0))
 
     return launch
 

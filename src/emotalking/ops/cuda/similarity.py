@@ -61,4 +61,4 @@ def compare_in_boxes(image: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
     """`emotalking.ops.similarity.compare_in_boxes`."""
     if len(boxes) == 0:
         return image.new_zeros(0, 2)
-    return _Compare.apply(image.contiguous(), target.contiguous(), boxes.contiguous())
+    return _Compare.apply(image.contiguous(), target.contiguous(), boxes.to(image.device, torch.int32).contiguous())
