@@ -45,11 +45,29 @@ def test_override_sets_nested_values_of_each_type() -> None:
         ("face.warmup=99999999", "cannot work"),
         ("background=blue", "cannot work"),
         ("model.emotion.branch=both", "cannot work"),
+        ("checkpoint_every=0", "checkpoint_every must be at least 1"),
+        ("face.sh_every=0", r"face\.sh_every must be at least 1"),
+        ("model.audio.code=0", r"model\.audio\.code must be at least 1"),
+        ("optim.means_final=0", r"optim\.means_final must be above 0"),
+        ("optim.grids=-1", r"optim\.grids must be a number that is not negative"),
+        ("face.losses.motion=-1", r"face\.losses\.motion must be a number that is not negative"),
+        ("model.face.sh_degree=4", r"model\.face\.sh_degree must lie in 0\.\.3"),
+        (
+            "emotion.losses.silhouette=0.1",
+            r"emotion\.losses\.silhouette must be 0, because that",
+        ),
+        ("finetune.losses.sync=0.1", r"finetune\.losses\.sync must be 0"),
     ],
 )
 def test_bad_override_is_one_clear_sentence(setting: str, word: str) -> None:
     with pytest.raises(UserError, match=word):
         override(preset("tiny"), [setting])
+
+
+def test_the_combined_branch_takes_the_emotion_stages_iterations() -> None:
+    whole, none = preset("tiny"), override(preset("tiny"), ["model.emotion.branch=none"])
+    assert whole.iterations - none.iterations == whole.emotion.iterations
+    assert override(whole, ["model.emotion.branch=combined"]).iterations == whole.iterations
 
 
 def test_unknown_preset_names_the_known_ones() -> None:

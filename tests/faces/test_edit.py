@@ -11,7 +11,7 @@ from PIL import Image
 
 from emotalking.actor.actor import Actor, head_viewmat
 from emotalking.actor.state import ActorState
-from emotalking.capture.face_source import SourceFrame, open_source, share_of
+from emotalking.capture.face_source import SourceFrame, open_source
 from emotalking.capture.landmarks import open_provider
 from emotalking.cli.main import main
 from emotalking.emotion.tracks import EmotionTrack
@@ -21,6 +21,7 @@ from emotalking.faces.generators import open_generator
 from emotalking.generator.template import RINGS
 from emotalking.render.writer import read_video
 from emotalking.subject import Subject
+from emotalking.subject.frame import emotion_share
 
 HAPPY, SAD, AFRAID = (0.74, 0.31), (-0.74, -0.31), (-0.31, 0.74)
 
@@ -159,7 +160,7 @@ def test_a_face_at_the_edge_is_remarked(tmp_path: Path) -> None:
 
 
 def test_emotion_fades_out_as_the_face_turns() -> None:
-    shares = [share_of(head_viewmat(np.radians(deg))) for deg in (0, 30, 42, 60)]
+    shares = emotion_share(np.stack([head_viewmat(np.radians(deg)) for deg in (0, 30, 42, 60)])).tolist()
     assert shares[:2] == [1, 1] and 0 < shares[2] < 1 and shares[3] == 0
 
 

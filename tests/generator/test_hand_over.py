@@ -158,6 +158,7 @@ def test_a_frame_without_a_face_stays_as_it_was() -> None:
     faces = generator(frames, points, labels, torch.eye(4).expand(2, -1, -1), torch.ones(2, 2))
     assert torch.equal(faces.images[1], frames[1]) and torch.equal(faces.labels[1], labels[1])
     assert torch.equal(faces.landmarks[1], points[1]) and not torch.equal(faces.images[0], frames[0])
+    assert faces.kept is not None and faces.kept.tolist() == [False, True]
 
 
 def test_layouts_without_the_68_points_are_refused() -> None:

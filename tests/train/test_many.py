@@ -1,5 +1,6 @@
 """Many subjects over many devices: finished ones are kept, broken ones stop nobody, and a page tells of all."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from emotalking import processes
+from emotalking import processes, progress
 from emotalking.cli.main import main
 from emotalking.errors import UserError
 from emotalking.processes import Crew
 from emotalking.subject import Subject
-from emotalking.train import run
+from emotalking.train import many, run
+from emotalking.train.log import LOG, Row
 from emotalking.train.many import Many, train_many
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -74,6 +76,27 @@ def test_one_broken_subject_stops_nobody_and_what_is_finished_is_kept(subjects: 
     third = made([*SHORT, "seed=3"])
     assert not here.commands and "other settings" in third.failures["anna"]
     assert "anna: " in (out / "index.html").read_text()
+
+
+def test_a_bar_that_goes_while_it_is_looked_at_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Subjects end in threads of their own."""
+    with progress.bar() as shown:
+        shown.disable = False
+        bars = many._Bars(shown, 10, 2)
+        for name in ("anna", "ben"):
+            bars.begin(name, "cpu", tmp_path / f"{name}.safetensors")
+            log = tmp_path / f"{name}.safetensors.run" / LOG
+            log.parent.mkdir()
+            log.touch()
+            os.utime(log, (time.time() + 60, time.time() + 60))
+
+        def ends_meanwhile(path: Path) -> list[Row]:
+            bars.end("anna")
+            return [{"kind": "step", "stage": "mouth", "iteration": 4}]
+
+        monkeypatch.setattr(many, "read_log", ends_meanwhile)
+        bars.tick()
+        assert [task.completed for task in shown.tasks][1:] == [4]
 
 
 def test_what_cannot_be_is_refused_before_anything_begins(

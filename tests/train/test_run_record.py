@@ -150,6 +150,17 @@ def test_frames_to_look_at_are_held_out(actor_subject: Subject) -> None:
     assert len(shut) == min(EYES, len(held)) + 1 and shut[0] == max(held) and shut[-1] == min(held)
 
 
+def test_frames_without_a_face_are_not_looked_at(actor_subject: Subject) -> None:
+    detected, held = actor_subject.landmarks.detected, actor_subject.val_indices
+    try:
+        detected[held[0]] = False
+        assert set(pick_frames(actor_subject).all.tolist()) <= set(held[1:].tolist())
+        detected[held] = False
+        assert set(pick_frames(actor_subject).all.tolist()) <= set(actor_subject.train_indices.tolist())
+    finally:
+        detected[held] = True
+
+
 def test_a_missing_writer_is_named_before_anything_is_done(actor_subject: Subject, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"emotalking\[tensorboard\]"):

@@ -23,6 +23,7 @@ from emotalking.capture.rigid import head_frame, similarity
 from emotalking.capture.video import probe, read_frames
 from emotalking.errors import UserError
 from emotalking.subject import Subject
+from emotalking.subject.frame import TURNED, emotion_share, turned_deg
 from emotalking.subject.layouts import FaceLayout, Label
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -36,8 +37,6 @@ SMALLEST = 16.0
 """Pixels between the eyes below which a face has no expression that could be edited."""
 CUT_OFF = 0.15
 """Share of the face's outline that may lie outside the picture without a remark."""
-TURNED = (35.0, 50.0)
-"""Degrees away from the camera between which the emotion fades out: beyond, half of the face is a guess."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +89,6 @@ def open_source(path: Path) -> FaceSource:
     return _Bare(path, picture=path.suffix.lower() in PICTURES)
 
 
-def turned_deg(viewmat: Float[np.ndarray, "4 4"]) -> float:
-    """Degrees between the face's direction and the line from it to the camera."""
-    rotation, place = viewmat[:3, :3].astype(np.float64), viewmat[:3, 3].astype(np.float64)
-    return float(np.degrees(np.arccos(np.clip(-rotation[:, 2] @ place / np.linalg.norm(place), -1, 1))))
-
-
-def share_of(viewmat: Float[np.ndarray, "4 4"]) -> float:
-    """1 for a face that is seen well, falling to 0 over :data:`TURNED`."""
-    return float(np.interp(turned_deg(viewmat), TURNED, (1.0, 0.0)))
-
-
 class SubjectFaces:
     """A prepared subject's recorded frames; see :class:`FaceSource`."""
 
@@ -127,7 +115,7 @@ class SubjectFaces:
                 points,
                 subject.labels_and_teeth(index)[0],
                 viewmat,
-                share_of(viewmat) if seen else 0.0,
+                float(emotion_share(viewmat)) if seen else 0.0,
             )
 
 
@@ -268,7 +256,7 @@ class _Bare:
         return viewmat.astype(np.float32)
 
     def _check_pose(self, samples: list[_Sample]) -> None:
-        turned = min(turned_deg(self._pose(one.points)) for one in samples)
+        turned = min(float(turned_deg(self._pose(one.points))) for one in samples)
         if turned >= TURNED[1]:
             raise UserError(
                 f"{self.path}: the face is turned {turned:.0f} degrees away, and from {TURNED[1]:.0f} on too little of"
@@ -296,7 +284,7 @@ class _Bare:
             return SourceFrame(image, self.box, nothing, labels, np.eye(4, dtype=np.float32), 0.0)
         points, viewmat = found.points[:, :2].astype(np.float32), self._pose(found.points)
         labels = self._parser.decide(found.crop, points, self._parser.scores(found.crop, points)).labels
-        return SourceFrame(image, self.box, points, labels, viewmat, share_of(viewmat))
+        return SourceFrame(image, self.box, points, labels, viewmat, float(emotion_share(viewmat)))
 
 
 def _read_picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:

@@ -200,4 +200,4 @@ class SquareGenerator:
         if normals is not None:
             fresh = self._reader.normals(new, again, new_labels, viewmats)
             new_normals = torch.where(kept[:, None, None, None], normals, fresh)
-        return GeneratedFaces(new, new_labels, again, new_normals)
+        return GeneratedFaces(new, new_labels, again, new_normals, kept)

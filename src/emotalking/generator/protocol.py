@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 
@@ -19,6 +19,8 @@ class GeneratedFaces:
     """Landmarks of the new images, (x, y) in pixels."""
     normals: Float[Tensor, "B H W 3"] | None = None
     """Unit normals of the new faces in camera space, zero where unknown; None where none were given."""
+    kept: Bool[Tensor, "B"] | None = None
+    """Which frames could not be edited and stayed as they were; None: all were edited."""
 
 
 @runtime_checkable

@@ -11,6 +11,10 @@ LipsRect = tuple[int, int, int, int]
 """(row_min, row_max, col_min, col_max); the maxima are excluded, so ``image[r0:r1, c0:c1]`` is the crop."""
 
 
+TURNED = (35.0, 50.0)
+"""Degrees away from the camera between which an emotion fades out: beyond, half of the face is a guess."""
+
+
 @dataclass(frozen=True)
 class LandmarkTrack:
     """The landmarks of a whole clip."""
@@ -111,6 +115,18 @@ def lip_gap(ibug68: Float[np.ndarray, "*batch 68 D"]) -> Float[np.ndarray, "*bat
     """
     inner = ibug68[..., [61, 62, 63], :] - ibug68[..., [67, 66, 65], :]
     return np.linalg.norm(inner, axis=-1).mean(-1)
+
+
+def turned_deg(viewmats: Float[np.ndarray, "*batch 4 4"]) -> Float[np.ndarray, "*batch"]:
+    """Degrees between the face's direction and the line from it to the camera."""
+    forward, place = -viewmats[..., :3, 2].astype(np.float64), viewmats[..., :3, 3].astype(np.float64)
+    cosine = (forward * place).sum(-1) / np.linalg.norm(place, axis=-1)
+    return np.asarray(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def emotion_share(viewmats: Float[np.ndarray, "*batch 4 4"]) -> Float[np.ndarray, "*batch"]:
+    """How much of an emotion a face can show: 1 where it is seen well, falling to 0 over :data:`TURNED`."""
+    return np.asarray(np.interp(turned_deg(viewmats), TURNED, (1.0, 0.0)))
 
 
 def paste_torso(

@@ -6,6 +6,7 @@ checkpoint in the folder :data:`FOLDER` of the run's (:mod:`emotalking.train.mou
 run holds what came of it; so a folder that is there says that the mouth is not.
 """
 
+import fcntl
 import json
 import shutil
 from collections.abc import Iterator
@@ -33,8 +34,8 @@ from emotalking.train.sync import wanted
 STAGE = "mouth"
 FOLDER = STAGE
 """In the run folder."""
-JOB, SAID, BRANCH = "job.json", "output.txt", "mouth.safetensors"
-"""In that folder: what the process shall do, what it says, and what it hands over."""
+JOB, SAID, BRANCH, LOCK = "job.json", "output.txt", "mouth.safetensors", "lock"
+"""In that folder: what the process shall do, what it says, what it hands over, what it holds at work."""
 _PATIENCE = 0.3
 """Seconds between two looks at a process that is waited for."""
 
@@ -165,7 +166,9 @@ def mouth_beside(
     """
     begun = (folder / FOLDER).exists()
     if begun and not (resume and (checkpoint is None or checkpoint.payload["stage_name"] == "face")):
-        shutil.rmtree(folder / FOLDER)
+        with (folder / FOLDER / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # One whose run was killed may still be saving.
+            shutil.rmtree(folder / FOLDER)
         begun = False
     reason = None if begun else _why_not(config, checkpoint)
     if beside is not None and reason is not None:

@@ -79,7 +79,9 @@ class TrainingData:
         """
         pictures = load_pictures(subject, indices, device, normals=normals)
         track = subject.landmarks
-        mouth_opening = subject.mouth_opening
+        # Where no face was found the track holds what lies between its neighbours.
+        points = np.where(track.detected[:, None, None], track.points, np.float32(np.nan))
+        mouth_opening = np.where(track.detected, subject.mouth_opening, np.float32(np.nan))
         valence_arousal = subject.valence_arousal
         if valence_arousal is None:
             valence_arousal = np.zeros((subject.num_frames, 2), np.float32)
@@ -115,7 +117,7 @@ class TrainingData:
             mouth_opening=mouth_opening[indices],
             blink=subject.blink[indices],
             au25=subject.au25[indices],
-            points=pick(track.points),
+            points=pick(points),
             shape=None if track.shape is None else torch.from_numpy(np.float32(track.shape)).to(device),
             layout=track.layout,
             normals=pictures.normals,

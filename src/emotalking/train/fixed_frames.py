@@ -63,9 +63,12 @@ class Picked:
 
 
 def pick_frames(subject: Subject) -> Picked:
-    """The frames of ``subject`` that are looked at while it is learned."""
-    pool = np.asarray(subject.val_indices if len(subject.val_indices) else subject.train_indices, np.int64)
-    opening = np.nan_to_num(subject.mouth_opening[pool])
+    """The frames of ``subject`` that are looked at while it is learned; a face was found in each."""
+    held_out, others = (
+        indices[subject.landmarks.detected[indices]] for indices in (subject.val_indices, subject.train_indices)
+    )
+    pool = np.asarray(held_out if len(held_out) else others, np.int64)
+    opening = subject.mouth_opening[pool]
     ranked = pool[np.argsort(opening, kind="stable")]
     fixed = ranked[np.linspace(0, len(pool) - 1, min(FRAMES, len(pool))).round().astype(int)]
     windows = np.lib.stride_tricks.sliding_window_view(opening, min(STRIP, len(pool)))

@@ -137,7 +137,7 @@ def train_many(
     settings = [word for setting in overrides for word in ("--set", setting)]
 
     with bar() as progress:
-        bars = _Bars(progress, sum(stage.iterations for stage in config.stages), len(names))
+        bars = _Bars(progress, config.iterations, len(names))
 
         def work(name: str, device: str) -> Made:
             avatar, log, subject = folder / f"{name}.safetensors", folder / f"{name}.log", names[name]
@@ -248,7 +248,7 @@ class _Bars:
         for task, path, began in list(self._running.values()):
             if not path.exists() or path.stat().st_mtime < began:  # of an earlier run
                 continue
-            with suppress(UserError):  # It may be being written.
+            with suppress(UserError, KeyError):  # It may be being written, and its bar removed meanwhile.
                 steps = {row["stage"]: row["iteration"] for row in of_kind(read_log(path), "step")}
                 done = sum(steps.values())
                 note = "finishes" if done == self._iterations else list(steps)[-1] if steps else "begins"

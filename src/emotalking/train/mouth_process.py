@@ -12,7 +12,7 @@ from emotalking.configs.presets import from_dict
 from emotalking.configs.train import TrainConfig
 from emotalking.errors import UserError
 from emotalking.subject import Subject
-from emotalking.train.beside import BRANCH, JOB, hand_over
+from emotalking.train.beside import BRANCH, JOB, LOCK, hand_over
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.record import recorded
 from emotalking.train.run import make_context, stage_builders
@@ -43,7 +43,7 @@ def train_mouth(folder: Path) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Train the mouth of the job in the folder ``arguments[0]``; exit code."""
     folder = Path(arguments[0])
-    with (folder / "lock").open("w") as lock:
+    with (folder / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # One whose run was killed may still be saving.
         try:
             train_mouth(folder)

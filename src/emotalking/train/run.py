@@ -142,6 +142,8 @@ def train(
             elsewhere=elsewhere,
             beside=None if mouth is None or mouth.alone else mouth.device,
         ) as recorder:
+            if not resume:  # A run that is killed before its first checkpoint must not go on from an older one.
+                checkpoint_path.unlink(missing_ok=True)
             stages = stage_builders(context, maker)
             every = config.checkpoint_every
             trainer = Trainer(head, stages, context.generator, folder, record, every, recorder, mouth)

@@ -96,7 +96,8 @@ class SyncTerm:
     def mouth(self, head: TalkingHead, window: SyncWindow, degree: int) -> Float[Tensor, "5 h w 3"]:
         """The mouth's branch inside the recorded faces: there is no other face yet.
 
-        Its windows must be the clip's own: recorded lips say what was recorded.
+        Deviation: the paper's windows are of synthetic speech, too; these must be the clip's own, because the recorded
+        lips around the mouth say what was recorded.
         """
         data = self._data
         with held(head.mouth.gaussians, head.mouth.motion):

@@ -197,8 +197,9 @@ class WindowSource:
         Raises:
             UserError: the sound or the speech cannot be used, or there are no five consecutive frames.
         """
-        self._steps = torch.from_numpy(frame_steps(subject.fps))
-        self._runs = consecutive(data, int(self._steps[-1]))
+        steps = frame_steps(subject.fps)
+        self._steps = torch.from_numpy(steps).to(data.device)
+        self._runs = consecutive(data, int(steps[-1]))
         if len(self._runs) == 0:
             raise UserError(
                 f"{subject.files.root} has no five consecutive training frames with a face, which the sync loss "
@@ -241,8 +242,7 @@ class WindowSource:
         return self._window(sound, int(sound.starts[pick - self._ends[number]]), run)
 
     def _window(self, sound: Sound, start: int, row: int) -> SyncWindow:
-        device = sound.heard.device
-        steps = self._steps.to(device)
+        steps = self._steps
         return SyncWindow(row + steps, sound.audio[start + steps], sound.heard[start : start + 1])
 
 

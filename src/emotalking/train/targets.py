@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from emotalking.generator.protocol import EmotionGenerator
+from emotalking.subject.frame import emotion_share
 from emotalking.train.data import TrainingData
 from emotalking.train.sampler import FrameSampler
 
@@ -48,7 +49,7 @@ def original(data: TrainingData, frame: int, *, normals: bool = False) -> Target
 class EmotionalTargets:
     """A new (frame, valence, arousal) for every step; frames without replacement, valence and arousal uniform.
 
-    Frames without landmarks are left out.
+    Frames in which no face was found, or one that is turned away, are left out; between the two the emotion fades.
 
     Args:
         data: the training frames.
@@ -75,7 +76,8 @@ class EmotionalTargets:
         self._va_limit, self._real_share, self._normals = va_limit, real_share, normals
         # Without landmarks no expression can be given to a frame.
         found = torch.isfinite(data.points).flatten(1).all(1).cpu().numpy()
-        self._sampler = FrameSampler(data.count, draw, found)
+        self._share = emotion_share(data.conditions.viewmats.cpu().numpy())
+        self._sampler = FrameSampler(data.count, draw, found & (self._share > 0))
         self._plans: list[Plan] = []
         """Of the steps to come, drawn already."""
         self._ready: list[Target] = []
@@ -89,23 +91,27 @@ class EmotionalTargets:
     def next(self) -> Target:
         """What the next step compares with. If they are to be ``ahead``, the next ones are made meanwhile."""
         if self._aside is None:
-            if not self._ready:
-                self._refill()
-        elif len(self._ready) <= self._batch // 2:
+            self._refill(left=0)
+        else:
             with torch.cuda.stream(self._aside):
-                self._refill()
+                self._refill(left=self._batch // 2)
         self._plans = self._plans[1:]
         target = self._ready.pop(0)
         if self._aside is not None:
             self._take_over(target)
         return target
 
-    def _refill(self) -> None:
-        """Make targets of all plans that have none, of a whole batch at least."""
-        waiting = self._plans[len(self._ready) :]
-        waiting += [self._draw() for _ in range(self._batch - len(waiting))]
-        self._plans = self._plans[: len(self._ready)] + waiting
-        self._ready += self._make(waiting)
+    def _refill(self, left: int) -> None:
+        """Where no more than ``left`` are ready, a batch more.
+
+        Those of a resumed run's plans first, alone: the run draws when it would have drawn.
+        """
+        if len(self._plans) > len(self._ready):
+            self._ready += self._make(self._plans[len(self._ready) :])
+        if len(self._ready) <= left:
+            fresh = [self._draw() for _ in range(self._batch)]
+            self._plans += fresh
+            self._ready += self._make(fresh)
 
     def _take_over(self, target: Target) -> None:
         """Let the stream of the training steps use what was made aside."""
@@ -121,7 +127,8 @@ class EmotionalTargets:
         if float(torch.rand(1, generator=draw)) < self._real_share:
             return Plan(frame, None)
         valence, arousal = ((torch.rand(2, generator=draw) * 2.0 - 1.0) * self._va_limit).tolist()
-        return Plan(frame, (valence, arousal))
+        share = float(self._share[frame])
+        return Plan(frame, (valence * share, arousal * share))
 
     def _make(self, plans: list[Plan]) -> list[Target]:
         """The plans' targets, all generated ones in one call."""
@@ -140,6 +147,8 @@ class EmotionalTargets:
                     va,
                     data.normal_map(frames) if self._normals else None,
                 )
+            if faces.kept is not None:  # Such a frame shows its own emotion.
+                va = torch.where(faces.kept[:, None], data.conditions.va[frames], va)
             for row, plan in enumerate(wanted):
                 pick = slice(row, row + 1)
                 surface = None if faces.normals is None else faces.normals[pick]

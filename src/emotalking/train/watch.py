@@ -153,7 +153,8 @@ def empty(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
             f"The masks of the fixed frames show a head on {last['region']:.1%} of the picture, so the background is "
             f"learned, too, in the '{stage['stage']}' stage: prepare the clip again and look at its preview.",
         )
-    if last["iteration"] <= max(stage.get("warmup", 0), RISE_STEPS) or last.get("cover", 1.0) >= COVERED:
+    early = last["iteration"] <= max(stage.get("warmup", 0), RISE_STEPS)
+    if stage["stage"] == "emotion" or early or last.get("cover", 1.0) >= COVERED:
         return None
     return Alarm(
         "silhouette empty",

@@ -1,0 +1,99 @@
+"""Emotional targets: what is drawn does not depend on when pictures are made, or on where a run was cut."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from emotalking.generator.protocol import GeneratedFaces
+from emotalking.subject import Subject
+from emotalking.subject.frame import emotion_share
+from emotalking.train.data import TrainingData
+from emotalking.train.targets import EmotionalTargets, Target
+
+
+class Tint:
+    """Gives each picture the colour of its emotion."""
+
+    name = "tint"
+
+    def __call__(self, images: Tensor, landmarks: Tensor, labels: Tensor, viewmats: Tensor, va: Tensor, normals=None):
+        colour = torch.cat([va, va.new_zeros(len(va), 1)], 1) * 0.5 + 0.5
+        return GeneratedFaces(colour[:, None, None].expand_as(images).clone(), labels, landmarks)
+
+
+@pytest.fixture(scope="module")
+def data(actor_subject: Subject) -> TrainingData:
+    return TrainingData.load(actor_subject, actor_subject.train_indices, "mel", "cpu")
+
+
+def targets(data: TrainingData, draw: torch.Generator, batch: int, **options: Any) -> EmotionalTargets:
+    made = EmotionalTargets(data, Tint(), draw, va_limit=1.0, real_share=0.3, **options)
+    made._batch = batch
+    return made
+
+
+def taken(source: EmotionalTargets, draw: torch.Generator, steps: int) -> list[tuple[Target, float]]:
+    """Targets of ``steps`` steps, between which the run draws other things, too."""
+    return [(source.next(), float(torch.rand(1, generator=draw))) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 8, 10, 16])
+def test_a_run_cut_anywhere_goes_on_as_it_would_have(data: TrainingData, cut: int) -> None:
+    draw = torch.Generator().manual_seed(4)
+    whole = targets(data, draw, batch=8)
+    taken(whole, draw, cut)
+    state, drawn = whole.state_dict(), draw.get_state()
+    wanted = taken(whole, draw, 20)
+    again = torch.Generator()
+    again.set_state(drawn)
+    resumed = targets(data, again, batch=8)
+    resumed.load_state_dict(state)
+    for (ours, mine), (theirs, its) in zip(wanted, taken(resumed, again, 20), strict=True):
+        assert ours.frame == theirs.frame and mine == its
+        assert torch.equal(ours.va, theirs.va) and torch.equal(ours.image, theirs.image)
+
+
+def test_a_frame_that_could_not_be_edited_has_its_own_emotion(data: TrainingData) -> None:
+    class Unable(Tint):
+        def __call__(self, images: Tensor, landmarks: Tensor, labels: Tensor, *_: Any) -> GeneratedFaces:
+            return GeneratedFaces(images, labels, landmarks, kept=torch.ones(len(images), dtype=torch.bool))
+
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        target = EmotionalTargets(data, Unable(), draw, va_limit=1.0).next()
+        assert torch.equal(target.va[0], data.conditions.va[target.frame])
+
+
+def test_the_emotion_fades_as_the_face_turns(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    turned = replace(data, conditions=replace(data.conditions, viewmats=data.conditions.viewmats.clone()))
+    for frame, degrees in ((0, 46.0), (1, 75.0)):
+        spin = torch.from_numpy(Rotation.from_euler("y", degrees, degrees=True).as_matrix()).float()
+        turned.conditions.viewmats[frame, :3, :3] = turned.conditions.viewmats[frame, :3, :3] @ spin
+    share = emotion_share(turned.conditions.viewmats.numpy())
+    assert 0.2 < share[0] < 0.8 and share[1] == 0 and (share[2:] == 1).all()
+    draw = torch.Generator().manual_seed(0)
+    source = targets(turned, draw, batch=1)
+    drawn = [target for target, _ in taken(source, draw, 200)]
+    assert 1 not in {target.frame for target in drawn}
+    strongest = {frame: max(float(t.va.abs().max()) for t in drawn if t.frame == frame) for frame in (0, 2)}
+    assert strongest[0] <= share[0] < strongest[2]
+
+
+def test_a_frame_whose_face_was_lost_is_no_target(actor_subject: Subject) -> None:
+    track = actor_subject.landmarks
+    lost = actor_subject.train_indices[::2]
+    track.detected[lost] = False
+    try:
+        partly = TrainingData.load(actor_subject, actor_subject.train_indices, "mel", "cpu")
+    finally:
+        track.detected[lost] = True
+    assert np.isnan(partly.points.numpy()).all((1, 2)).tolist() == np.isin(partly.indices, lost).tolist()
+    assert np.isnan(partly.mouth_opening).tolist() == np.isin(partly.indices, lost).tolist()
+    draw = torch.Generator().manual_seed(0)
+    frames = {target.frame for target, _ in taken(targets(partly, draw, batch=1), draw, 40)}
+    assert frames and not np.isin(partly.indices[sorted(frames)], lost).any()
