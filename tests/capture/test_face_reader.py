@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from emotalking.capture import face_reader
 from emotalking.capture.face_reader import SubjectReader
 from emotalking.capture.masks import Parsing
+from emotalking.capture.networks import NORMALS_PROVIDER
 from emotalking.capture.normals import build_mesh, draw_normals
 from emotalking.errors import UserError
 from emotalking.generator.hand_over import FaceReader
@@ -79,6 +81,46 @@ def test_normals_are_those_of_the_neutral_face(actor_subject: Subject) -> None:
     assert right.norm(dim=2).sum() > 100
     torch.testing.assert_close(normals[0, :, width // 2 :], right, atol=1e-4, rtol=0)
     assert (normals[0, :, : width // 2] == 0).all() and (normals[1] == 0).all()
+
+
+def test_a_subject_is_read_by_the_networks_it_was_prepared_with(
+    actor_subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slope(torch.nn.Module):
+        """Says the same of every pixel: a surface that looks at the camera and to the left."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([-0.6, 0.0, 0.8]).view(1, 3, 1, 1).expand(len(x), 3, *x.shape[2:])
+
+    track, asked = actor_subject.landmarks, []
+    known = Detector(track.points[0], track.layout)
+    monkeypatch.setattr(face_reader, "open_provider", lambda: known)
+    monkeypatch.setattr(face_reader.FaceNormals, "open", Slope)
+    monkeypatch.setattr(
+        "emotalking.capture.networks.NetworkParsing.open", lambda choice, device: asked.append(choice) or Fitted()
+    )
+
+    class Fitted:
+        name = "fitted"
+
+        def fit(self, *_: object) -> Halves:
+            return Halves()
+
+    before = actor_subject.manifest.get("providers", {})
+    actor_subject.manifest["providers"] = {"masks": "bisenet", "normals": NORMALS_PROVIDER}
+    try:
+        reader = SubjectReader.open(actor_subject)
+    finally:
+        actor_subject.manifest["providers"] = before
+    assert asked == ["bisenet"]
+    image = torch.from_numpy(actor_subject.original(0)).float()[None] / 255
+    labels = torch.full(image.shape[:3], int(Label.HEAD), dtype=torch.uint8)
+    labels[:, : image.shape[1] // 2] = int(Label.HAIR)
+    points, viewmats = torch.from_numpy(track.points[:1]).float(), torch.eye(4)[None]
+    normals = reader.normals(image, points, labels, viewmats)
+    assert (normals[0, : image.shape[1] // 2] == 0).all()
+    seen = normals[0][normals[0].norm(dim=-1) > 0]
+    assert len(seen) > 200 and (seen[:, 2] < -0.7).all() and (seen[:, 0].abs() > 0.5).all()
 
 
 def test_another_detectors_landmarks_are_refused(actor_subject: Subject) -> None:

@@ -32,7 +32,7 @@ SHORT = [
 class KnownFaces:
     """A reader to whom every picture shows the subject's first frame."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, _: object) -> None:
         self._points = torch.from_numpy(subject.landmarks.points[0].astype("float32"))
 
     def landmarks(self, images: Tensor) -> Tensor:

@@ -75,8 +75,25 @@ def test_an_interrupted_training_does_not_repeat_what_is_done(
         with pytest.raises(KeyboardInterrupt):
             trained(tmp_path / "b.safetensors")
     assert (tmp_path / "b.safetensors.run" / "pivotal.pt").exists()
+    other = networks()
+    other.generator.mapping.w_avg.add_(1.0)
+    with pytest.raises(UserError, match="belongs to a training with other settings"):
+        train_faces(actor_subject, tmp_path / "b.safetensors", other, config=FEW, pivotal_steps=3, frames=4)
+    torch.rand(5)  # The seed is the training's own.
     again = trained(tmp_path / "b.safetensors")
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_frames_without_a_face_teach_nothing(actor_subject: Subject) -> None:
+    detected, lost = actor_subject.landmarks.detected, actor_subject.train_indices[3:]
+    try:
+        detected[lost] = False
+        assert len(squares_of(actor_subject, 16, 50, "cpu")[0]) == 3
+        detected[actor_subject.train_indices] = False
+        with pytest.raises(UserError, match="no training frame with landmarks"):
+            squares_of(actor_subject, 16, 50, "cpu")
+    finally:
+        detected[actor_subject.train_indices] = True
 
 
 def test_files_of_other_kinds_end_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

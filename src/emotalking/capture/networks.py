@@ -28,6 +28,8 @@ from emotalking.subject.layouts import FaceLayout, Label
 
 BATCH = 8
 """Frames that go through the normals network together."""
+NORMALS_PROVIDER = "face normals network"
+"""Its name in ``subject.json``."""
 
 
 class NetworkParsing:
@@ -164,4 +166,4 @@ def draw_network_normals(
         if index == 0:
             check_directions(normals, skin & normals.any(-1), "the face-normals network")
         write.write_normals(files.root, index, normals * skin[..., None])
-    return {"provider": "face normals network"}
+    return {"provider": NORMALS_PROVIDER}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from emotalking.errors import UserError
 from emotalking.experts.registry import model_path
-from emotalking.experts.weights import load_tensors, read_torch
+from emotalking.experts.weights import load_sized, read_torch
 
 SIZE = 256
 """Pixels a side of what the encoder reads."""
@@ -151,8 +151,8 @@ class E4e(nn.Module):
             for name, tensor in weights.items()
             if str(name).startswith("encoder.") and isinstance(tensor, Tensor)
         }
-        network = cls(len(mean)) if mean.dim() == 2 else cls()
-        return load_tensors(network, _counted(found) | {"latent_avg": mean.float()}, path)
+        styles = len(mean) if mean.dim() == 2 else 18
+        return load_sized(lambda: cls(styles), _counted(found) | {"latent_avg": mean.float()}, path)
 
 
 def _counted(found: dict[str, Tensor]) -> dict[str, Tensor]:

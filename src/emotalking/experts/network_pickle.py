@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from emotalking.errors import UserError
+from emotalking.experts.pickles import Function, Held, Inert, bounded, check_memo, spend
 
 OLDEST_TENSORFLOW = 4
 """Version of the TensorFlow pickles from which on names and shapes are as they are today."""
@@ -40,43 +41,13 @@ class _Forbidden(Exception):
     """A global that is not on the list; the message is its name."""
 
 
-class _Inert:
-    """Base of all that stands in for an object: nothing in a file can set attributes on it."""
-
-    __slots__ = ()
-
-    def __setstate__(self, _: Any) -> None:
-        raise pickle.UnpicklingError(f"a state for {type(self).__name__}")
-
-
-class _Function(_Inert):
-    """What a global of the list stands for; the file may call it, nothing else."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-
-    def __call__(self, *args: Any) -> Any:
-        return self._function(*args)
-
-
-class _Held(_Inert):
-    """A tensor, out of the file's reach."""
-
-    __slots__ = ("tensor",)
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-
-
-class _Storage(_Held):
+class _Storage(Held):
     """A tensor of one axis, of which others are views."""
 
     __slots__ = ()
 
 
-class _Module(_Inert):
+class _Module(Inert):
     """A network's or a layer's attributes."""
 
     __slots__ = ("attributes",)
@@ -87,7 +58,7 @@ class _Module(_Inert):
         self.attributes: dict[Any, Any] = meta["state"]
 
 
-class _TensorFlow(_Inert):
+class _TensorFlow(Inert):
     """A network of a TensorFlow file; its content comes as a state."""
 
     __slots__ = ("content",)
@@ -98,7 +69,7 @@ class _TensorFlow(_Inert):
         self.content = state
 
 
-class _DType(_Inert):
+class _DType(Inert):
     """numpy's description of plain numbers."""
 
     __slots__ = ("dtype",)
@@ -116,11 +87,12 @@ class _DType(_Inert):
 
     def read(self, content: Any, shape: tuple[int, ...], by_columns: bool = False) -> np.ndarray:
         """The numbers in ``content``."""
+        spend(len(content))
         numbers = np.frombuffer(content, self.dtype).reshape(shape, order="F" if by_columns else "C")
         return numbers.astype(numbers.dtype.newbyteorder("="))
 
 
-class _Array(_Inert):
+class _Array(Inert):
     """A numpy array; its content comes as a state."""
 
     __slots__ = ("tensor",)
@@ -146,6 +118,7 @@ def _number(dtype: Any, content: Any) -> Any:
 
 def _storage(content: Any) -> _Storage:
     """The numbers of a tensor: bytes that are themselves a pickle, read by torch's own restricted reader."""
+    spend(len(content))
     storage = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     if not isinstance(storage, torch.storage.TypedStorage):
         raise pickle.UnpicklingError("a storage that is none")
@@ -153,15 +126,15 @@ def _storage(content: Any) -> _Storage:
     return _Storage(flat.set_(storage.untyped(), 0, (storage.size(),), (1,)))
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Held:
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Held:
     """A view of a storage; torch refuses one that leaves it."""
     if not isinstance(storage, _Storage) or math.prod(size) > storage.tensor.numel():
         raise pickle.UnpicklingError("a tensor without its numbers")
-    return _Held(storage.tensor.as_strided(size, stride, offset))
+    return Held(storage.tensor.as_strided(size, stride, offset))
 
 
-def _parameter(data: Any, *_: Any) -> _Held:
-    if not isinstance(data, _Held):
+def _parameter(data: Any, *_: Any) -> Held:
+    if not isinstance(data, Held):
         raise pickle.UnpicklingError("a parameter without its tensor")
     return data
 
@@ -180,18 +153,18 @@ def _globals() -> dict[tuple[str, str], Any]:
 
         __slots__ = ()
 
-    dtype, array, number = (_Function(one) for one in (_DType, _Array, _number))
+    dtype, array, number = (Function(one) for one in (_DType, _Array, _number))
     found: dict[tuple[str, str], Any] = {
         ("collections", "OrderedDict"): Settings,
         ("dnnlib.util", "EasyDict"): Settings,
         ("dnnlib.tflib.network", "Network"): Network,
-        ("torch_utils.persistence", "_reconstruct_persistent_obj"): _Function(_Module),
-        ("torch._utils", "_rebuild_tensor_v2"): _Function(_tensor),
-        ("torch._utils", "_rebuild_parameter"): _Function(_parameter),
-        ("torch.storage", "_load_from_bytes"): _Function(_storage),
-        ("builtins", "set"): _Function(lambda items=(): frozenset(items)),
+        ("torch_utils.persistence", "_reconstruct_persistent_obj"): Function(_Module),
+        ("torch._utils", "_rebuild_tensor_v2"): Function(_tensor),
+        ("torch._utils", "_rebuild_parameter"): Function(_parameter),
+        ("torch.storage", "_load_from_bytes"): Function(_storage),
+        ("builtins", "set"): Function(lambda items=(): frozenset(items)),
         ("numpy", "dtype"): dtype,
-        ("numpy", "ndarray"): _Inert(),
+        ("numpy", "ndarray"): Inert(),
     }
     for place in ("numpy.core.multiarray", "numpy._core.multiarray"):
         found |= {(place, "_reconstruct"): array, (place, "scalar"): number}
@@ -244,8 +217,9 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
 def _read(path: Path, take: Callable[[Any], Any], kind: str) -> Any:
     """What a file holds, or one sentence."""
     try:
-        with path.open("rb") as file, warnings.catch_warnings():
+        with path.open("rb") as file, bounded(path.stat().st_size), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, about the kind of storage in which these files are written
+            check_memo(file)
             return take(_Reader(file).load())
     except _Forbidden as error:
         raise UserError(

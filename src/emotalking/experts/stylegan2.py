@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from emotalking.experts.stylegan2_filter import double, low_pass
 
-START = 4
-"""Pixels a side of the learned constant where the synthesis begins."""
+START, LARGEST = 4, 4096
+"""Pixels a side: of the learned constant where the synthesis begins, and of pictures at most."""
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)
@@ -46,8 +46,10 @@ class StyleGAN2Size:
     """Bound of what a convolution gives (files trained at half precision carry 256)."""
 
     def __post_init__(self) -> None:
-        if self.resolution < 2 * START or self.resolution & (self.resolution - 1):
-            raise ValueError(f"resolution must be a power of two from {2 * START}, got {self.resolution}")
+        if not 2 * START <= self.resolution <= LARGEST or self.resolution & (self.resolution - 1):
+            raise ValueError(f"resolution must be a power of two from {2 * START} to {LARGEST}, got {self.resolution}")
+        if min(self.channel_base // self.resolution, self.channel_max, self.style_dim, self.mapping_layers) < 1:
+            raise ValueError("channels, style_dim and mapping_layers must be at least 1")
 
     @property
     def resolutions(self) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from emotalking.experts.network_pickle import read_network_pickle
 from emotalking.experts.registry import model_path
 from emotalking.experts.stylegan2 import START, StyleGAN2, StyleGAN2Size
 from emotalking.experts.stylegan2_filter import FILTER
-from emotalking.experts.weights import load_tensors, read_torch
+from emotalking.experts.weights import load_sized, read_torch
 
 SETTINGS = {
     "c_dim": (0,),
@@ -70,7 +70,7 @@ def open_stylegan2(path: Path | None = None) -> StyleGAN2:
             raise UserError(f"{path} was built with {name} = {settings[name]}: give StyleGAN2 for FFHQ (config f).")
     tensors = _without_filters(tensors, path)
     size = _size(tensors, settings.get("conv_clamp"), path)
-    return load_tensors(StyleGAN2(size), {name: tensor.float() for name, tensor in tensors.items()}, path)
+    return load_sized(lambda: StyleGAN2(size), {name: tensor.float() for name, tensor in tensors.items()}, path)
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from emotalking.errors import UserError
+from emotalking.experts.pickles import Function, Held, Inert, bounded, check_memo, spend
 
 _STORAGES = {
     "FloatStorage": np.float32,
@@ -30,25 +31,13 @@ _STORAGES = {
 _LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
 
 
-class _Kind:
+class _Kind(Inert):
     """Stands for a kind of numbers; the file can do nothing with it."""
 
     __slots__ = ("dtype",)
 
     def __init__(self, dtype: type) -> None:
         self.dtype = dtype
-
-
-class _Held:
-    """A tensor, out of the file's reach."""
-
-    __slots__ = ("tensor",)
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-
-    def __setstate__(self, _: Any) -> None:
-        raise pickle.UnpicklingError("a state for a tensor")
 
 
 def _module_class() -> type:
@@ -68,11 +57,11 @@ def _module_class() -> type:
     return Module
 
 
-def _view(numbers: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Held:
+def _view(numbers: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Held:
     """A tensor of a storage."""
     if not isinstance(numbers, np.ndarray) or math.prod(size) > numbers.size:
         raise pickle.UnpicklingError("a tensor without its numbers")
-    return _Held(torch.from_numpy(numbers).as_strided(size, stride, offset).clone())
+    return Held(torch.from_numpy(numbers).as_strided(size, stride, offset))
 
 
 def _as_list(items: Any) -> list[Any]:
@@ -83,8 +72,11 @@ class _Reader(pickle.Unpickler):
     """pickle's machine with a list of globals in the place of Python's modules."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(io.BytesIO(archive.read(f"{root}/data.pkl")))
+        program = io.BytesIO(_read(archive, f"{root}/data.pkl"))
+        check_memo(program)
+        super().__init__(program)
         self._archive, self._root = archive, root
+        self._numbers: dict[tuple[str, type], np.ndarray] = {}
         self.module = _module_class()
 
     def find_class(self, module: str, name: str) -> Any:
@@ -94,11 +86,11 @@ class _Reader(pickle.Unpickler):
         if module == "torch" and name in _STORAGES:
             return _Kind(_STORAGES[name])
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _view
+            return Function(_view)
         if (module, name) == ("collections", "OrderedDict"):
             return dict
         if module == "torch.jit._pickle" and name in _LISTS:
-            return _as_list
+            return Function(_as_list)
         raise pickle.UnpicklingError(f"a global {module}.{name}")
 
     def persistent_load(self, pid: Any) -> np.ndarray:
@@ -106,10 +98,19 @@ class _Reader(pickle.Unpickler):
         what, kind, key, _, count = pid
         if what != "storage" or not isinstance(kind, _Kind) or not str(key).isdigit():
             raise pickle.UnpicklingError("a persistent object of an unknown kind")
-        numbers = np.frombuffer(self._archive.read(f"{self._root}/data/{key}"), kind.dtype)
+        if (key, kind.dtype) not in self._numbers:
+            found = np.frombuffer(_read(self._archive, f"{self._root}/data/{key}"), kind.dtype)
+            self._numbers[key, kind.dtype] = found.copy()
+        numbers = self._numbers[key, kind.dtype]
         if len(numbers) < count:
             raise pickle.UnpicklingError("a tensor without its numbers")
-        return numbers.copy()
+        return numbers
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A file of the archive, in which nothing is packed."""
+    spend(archive.getinfo(name).file_size)
+    return archive.read(name)
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:
@@ -119,7 +120,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
         UserError: if the file is no such archive, is cut short, or names a global that has no place among weights.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path) as archive, bounded(path.stat().st_size):
             places = [name for name in archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1]
             if not places:
                 raise ValueError("no data.pkl")
@@ -131,7 +132,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} holds {error}, so it was not opened: give the published file.") from error
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError,
-            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+            MemoryError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
         raise UserError(f"{path} is damaged, cut short or no TorchScript archive: download it again.") from error
 
 
@@ -141,7 +142,7 @@ def _tensors(module: Any, kind: type, prefix: str, seen: set[int]) -> Iterator[t
         raise ValueError("a module twice")
     seen.add(id(module))
     for name, value in module.attributes.items():
-        if isinstance(value, _Held):
+        if isinstance(value, Held):
             yield f"{prefix}{name}", value.tensor
         elif isinstance(value, kind):
             yield from _tensors(value, kind, f"{prefix}{name}.", seen)

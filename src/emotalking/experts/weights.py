@@ -136,6 +136,30 @@ def load_frozen(network: Network, path: Path, unused: tuple[str, ...] = ()) -> N
 
 def load_tensors(network: Network, found: Mapping[str, Tensor], path: Path) -> Network:
     """As :func:`load_frozen`, with tensors ``found`` that were read from ``path`` and renamed."""
+    _compare(network, found, path)
+    network.load_state_dict(found, strict=False)  # checked above, name by name
+    return network.eval().requires_grad_(False)
+
+
+def load_sized(build: Callable[[], Network], found: Mapping[str, Tensor], path: Path) -> Network:
+    """As :func:`load_tensors`, for a network whose size the file tells: compared before memory is taken for it.
+
+    Args:
+        build: makes the network; called twice, first without memory.
+        found: what was read from ``path``.
+        path: for messages.
+    """
+    try:
+        with torch.device("meta"):
+            sketch = build()
+    except RuntimeError as error:
+        raise UserError(f"{path} names sizes that no network can have: give the published file.") from error
+    _compare(sketch, found, path)
+    return load_tensors(build(), found, path)
+
+
+def _compare(network: nn.Module, found: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors that do not fit a network."""
     wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     misshaped = [
         f"{name}: {list(found[name].shape)} instead of {list(tensor.shape)}"
@@ -154,8 +178,6 @@ def load_tensors(network: Network, found: Mapping[str, Tensor], path: Path) -> N
             f"the checkpoint {path} does not fit {type(network).__name__}, keys: {', '.join(told)}: give the published"
             " file."
         )
-    network.load_state_dict(found, strict=False)  # checked above, name by name
-    return network.eval().requires_grad_(False)
 
 
 def _first(names: list[str]) -> str:

@@ -42,12 +42,12 @@ def open_paper_generator(source: FaceSource, faces: Path | None, device: torch.d
         raise UserError(
             "--generator paper edits the person on whom it was trained: give the subject folder, or use the mesh warp."
         )
-    return paper_generator(source.subject, open_faces(faces_file(source.subject, faces), device))
+    return paper_generator(source.subject, open_faces(faces_file(source.subject, faces), device), device)
 
 
-def paper_generator(subject: Subject, faces: TrainedFaces) -> EmotionGenerator:
+def paper_generator(subject: Subject, faces: TrainedFaces, device: torch.device | str) -> EmotionGenerator:
     """StyleGAN2, EmoStyle and LipExtract in the square, eyes and mouth handed over into the frame (paper S4.1)."""
-    return SquareGenerator(StyleEditor(faces), SubjectReader.open(subject), subject.landmarks.layout)
+    return SquareGenerator(StyleEditor(faces), SubjectReader.open(subject, device), subject.landmarks.layout)
 
 
 def faces_file(subject: Subject, faces: Path | None) -> Path:
@@ -89,5 +89,5 @@ def target_maker(kind: str, subject: Path, faces: Path | None, device: torch.dev
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     trained = open_faces(path, device)
     # One for training and for looking at the fixed frames: the networks are large, and the parser is fitted once.
-    made = paper_generator(source, trained)
+    made = paper_generator(source, trained, device)
     return TargetMaker(made.name, lambda _: made, digest, trained.licences)

@@ -88,8 +88,8 @@ def _means(gathered: dict[str, list[Tensor]], name: str, step: int) -> dict[str,
     wrong = [term for term, value in terms.items() if not math.isfinite(value)]
     if wrong:
         raise UserError(
-            f"Training '{name}' stopped at step {step}: the loss '{wrong[0]}' is not finite: go on from the last"
-            " checkpoint with lower rates."
+            f"Training '{name}' stopped at step {step}: the loss '{wrong[0]}' is not finite: remove its run folder and"
+            " train again with another --seed."
         )
     return terms
 

@@ -18,7 +18,10 @@ EYES = slice(36, 48)
 CHIN, BROWS = slice(17), slice(17, 27)
 STILL = (slice(3), slice(14, 17), slice(27, 31))
 """Ends of the jaw line and bridge of the nose: landmarks that no expression moves. All as slices, because a list of
-numbers would be sent to the device each time."""
+numbers would be sent to the device each time.
+
+Deviation: EmoStyle's code takes five points of each end of the jaw, of which laughter moves the lower ones, and all 68
+where the commanded emotion is the picture's own."""
 
 SURE = 0.6
 """Landmarks whose heat map stays below this are not compared (EmoStyle)."""

@@ -5,18 +5,19 @@ encoder and LipExtract learn with the paper's losses while StyleGAN2 is tuned fu
 where its file is missing it is trained on the subject by EmoStyle's own losses.
 """
 
+import hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from emotalking.configs.faces import EditConfig
 from emotalking.errors import UserError
 from emotalking.experts.e4e import E4e
 from emotalking.experts.emostyle import WIDTHS, EmoExtract
-from emotalking.experts.lpips import Lpips, files_of
+from emotalking.experts.lpips import BACKBONES, Backbone, Lpips, files_of
 from emotalking.experts.registry import models
 from emotalking.experts.stylegan2 import StyleGAN2
 from emotalking.experts.stylegan2_files import open_stylegan2
@@ -73,15 +74,23 @@ class Networks:
         emotion = EmoExtract.open().to(device) if models()["emostyle"].find() is not None else None
         licences = LICENCES if emotion is None else LICENCES | {"EmoStyle": models()["emostyle"].licence}
         generator, encoder = open_stylegan2().to(device), E4e.open().to(device)
-        critics = PublishedCritics.open(device)
-        return cls(generator, encoder, critics, emotion, _perceptual(device), licences=licences)
+        if generator.size.styles != len(encoder.styles):
+            raise UserError(
+                f"StyleGAN2 in the model folder draws {generator.size.resolution} pixels with {generator.size.styles}"
+                f" styles, and e4e gives {len(encoder.styles)}: put FFHQ's of 1024 pixels there."
+            )
+        critics, backbone = PublishedCritics.open(device), _backbone()
+        perceptual = None if backbone is None else Lpips.open(backbone).to(device)
+        if backbone is not None:
+            licences = licences | {models()[name].title: models()[name].licence for name in files_of(backbone)}
+        return cls(generator, encoder, critics, emotion, perceptual, licences=licences)
 
 
-def _perceptual(device: torch.device | str) -> Distance | None:
-    """LPIPS with the first backbone that is there."""
-    for backbone in ("alex", "vgg", "squeeze"):
+def _backbone() -> Backbone | None:
+    """The first of LPIPS that is there."""
+    for backbone in BACKBONES:
         if all(models()[name].find() is not None for name in files_of(backbone)):
-            return Lpips.open(backbone).to(device)
+            return backbone
     return None
 
 
@@ -118,10 +127,13 @@ def train_faces(
     with torch.no_grad():
         parts = [networks.encoder(part.float() / 255) for part in faces.split(8)]
     sources = Sources(faces, ibug68, torch.cat(parts))
-    network = LipAligned(networks.generator.size, networks.widths).to(device)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = LipAligned(networks.generator.size, networks.widths).to(device)
     network.generator = networks.generator
     folder = out.with_name(out.name + ".run")
-    settings = {"config": asdict(config), "pivotal_steps": pivotal_steps, "squares": len(sources), "seed": seed}
+    begun = fingerprint(faces, networks.generator, networks.encoder)
+    settings = {"config": asdict(config), "pivotal_steps": pivotal_steps, "begun_with": begun, "seed": seed}
 
     pivotal = PivotalTask(network.generator, faces, sources.styles, perceptual=networks.perceptual)
     run(pivotal, pivotal_steps, folder, seed=seed, settings=settings)
@@ -138,6 +150,16 @@ def train_faces(
     return out
 
 
+def fingerprint(faces: Tensor, *networks: object) -> str:
+    """SHA-256 of what a training begins with: of others its checkpoints know nothing."""
+    digest = hashlib.sha256(faces.cpu().numpy().tobytes())
+    for network in networks:
+        tensors = network.state_dict() if isinstance(network, nn.Module) else {}
+        for name, tensor in tensors.items():
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def squares_of(subject: Subject, size: int, most: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
     """FFHQ squares of training frames, evenly spread, and their landmarks in them.
 
@@ -151,10 +173,11 @@ def squares_of(subject: Subject, size: int, most: int, device: torch.device | st
         uint8 ``[N, S, S, 3]`` and float ``[N, 68, 2]`` from -1 to 1.
 
     Raises:
-        UserError: no training frame has the landmarks.
+        UserError: in no training frame was a face found.
     """
     points = subject.landmarks.points[:, list(subject.landmarks.layout.ibug68)]
-    known = [int(i) for i in subject.train_indices if np.isfinite(points[i]).all()]
+    found = subject.landmarks.detected & np.isfinite(points).all((1, 2))
+    known = [int(i) for i in subject.train_indices if found[i]]
     if not known:
         raise UserError(f"{subject.files.root} has no training frame with landmarks: prepare the clip anew.")
     chosen = [known[i] for i in np.unique(np.linspace(0, len(known) - 1, min(most, len(known))).round().astype(int))]

@@ -16,7 +16,7 @@ from emotalking.errors import UserError
 from emotalking.experts.e4e import E4e
 from emotalking.experts.fan import Fan
 from emotalking.experts.stylegan2 import StyleGAN2Size, to_images
-from emotalking.experts.weights import load_tensors
+from emotalking.experts.weights import load_sized
 from emotalking.faces.critics import FoundPoints
 from emotalking.faces.lip_aligned import LipAligned, StyleEncoder, reduced
 from emotalking.faces.published import fan_points
@@ -62,7 +62,7 @@ def save_faces(path: Path, network: LipAligned, licences: dict[str, str], small:
         small: its own encoder and landmark network; None: e4e and FAN, which stay where they are.
 
     Raises:
-        OSError: the file cannot be written.
+        UserError: the file cannot be written.
     """
     parts: dict[str, nn.Module] = {"network": network}
     head: dict[str, Any] = {"size": asdict(network.size), "widths": network.widths, "licences": licences}
@@ -75,8 +75,11 @@ def save_faces(path: Path, network: LipAligned, licences: dict[str, str], small:
         for name, tensor in module.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    with replacing(path) as scratch:
-        save_file(tensors, scratch, {"emotalking_faces": VERSION, "head": json.dumps(head)})
+    try:
+        with replacing(path) as scratch:
+            save_file(tensors, scratch, {"emotalking_faces": VERSION, "head": json.dumps(head)})
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be written ({error}): free some space and train on.") from error
 
 
 def open_faces(path: Path, device: torch.device | str = "cpu") -> TrainedFaces:
@@ -95,21 +98,24 @@ def open_faces(path: Path, device: torch.device | str = "cpu") -> TrainedFaces:
         if marks.get("emotalking_faces") != VERSION:
             raise KeyError(VERSION)
         head = json.loads(marks["head"])
-        network = LipAligned(StyleGAN2Size(**head["size"]), tuple(head["widths"]))
-        widths = head.get("small")
-        small = None
-        if widths is not None:
-            small = Small(SmallEncoder(network.size, widths["encoder"]), LandmarkNet(widths["landmarks"]))
+        size, widths, small = StyleGAN2Size(**head["size"]), tuple(head["widths"]), head.get("small")
+
+        def build() -> nn.ModuleDict:
+            parts: dict[str, nn.Module] = {"network": LipAligned(size, widths)}
+            if small is not None:
+                parts |= {"encoder": SmallEncoder(size, small["encoder"]), "landmarks": LandmarkNet(small["landmarks"])}
+            return nn.ModuleDict(parts)
+
+        parts = load_sized(build, tensors, path).to(device)
         licences = {str(name): str(licence) for name, licence in head["licences"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is no file of this version's 'emotalking faces train': make it anew.") from error
-    parts: dict[str, nn.Module] = {"network": network}
+    network = parts["network"]
+    assert isinstance(network, LipAligned)
     if small is not None:
-        parts |= {"encoder": small.encoder, "landmarks": small.landmarks}
-    load_tensors(nn.ModuleDict(parts), tensors, path).to(device)
-    if small is not None:
-        landmarks = small.landmarks
-        return TrainedFaces(network, small.encoder, lambda faces, _: small_points(landmarks, faces), licences)
+        encoder, landmarks = parts["encoder"], parts["landmarks"]
+        assert isinstance(encoder, SmallEncoder) and isinstance(landmarks, LandmarkNet)
+        return TrainedFaces(network, encoder, lambda faces, _: small_points(landmarks, faces), licences)
     return published_faces(network, E4e.open().to(device), Fan.open().to(device), licences)
 
 
