@@ -96,8 +96,10 @@ def random_scene() -> Callable[..., Scene]:
 LEAVES = ("means", "quats", "scales", "opacities", "features", "background", "means2d_probe")
 
 
-def render_with_gradients(scene: Scene, backend: str, seed: int = 1) -> dict[str, Tensor]:
-    """Outputs, and the gradients of a random linear function of all of them, by name, in float64 on the CPU."""
+def render_with_gradients(
+    scene: Scene, backend: str, seed: int = 1, of: tuple[str, ...] = ("features", "alpha", "depth")
+) -> dict[str, Tensor]:
+    """Outputs, and the gradients of a random linear function of some of them, by name, in float64 on the CPU."""
     from emotalking.ops.rasterize import rasterize
 
     leaves = {name: scene[name].clone().requires_grad_() for name in LEAVES if name in scene}
@@ -105,7 +107,7 @@ def render_with_gradients(scene: Scene, backend: str, seed: int = 1) -> dict[str
     rng = torch.Generator().manual_seed(seed)
     loss = sum(
         (part * torch.randn(part.shape, generator=rng, dtype=torch.float64).to(part)).sum()
-        for part in (out.features, out.alpha, out.depth)
+        for part in (getattr(out, name) for name in of)
     )
     assert isinstance(loss, Tensor)
     loss.backward()

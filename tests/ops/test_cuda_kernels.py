@@ -56,6 +56,34 @@ def test_rasterizer(
         assert (ours[name] - value).abs().max() < 5e-5 * value.abs().max(), name  # measured: at most 5e-6
 
 
+@pytest.mark.parametrize(
+    "of, channels, held",
+    [
+        (("features",), 3, 0),
+        (("features", "alpha"), 5, 2),
+        (("alpha",), 3, 0),
+        (("depth",), 3, 0),
+        (("features", "alpha"), 16, 2),
+        (("features",), 30, 0),
+    ],
+)
+def test_rasterizer_where_losses_look_at_some_outputs(
+    random_scene, gradients, monkeypatch, kernels_on: str, of: tuple[str, ...], channels: int, held: int
+) -> None:
+    """As training does (no depth, no background), and with more channels than one pass carries."""
+    monkeypatch.setattr(raster, "_choose", lambda backend, *_: backend)
+    scenes = [
+        {**random_scene(count=90, channels=channels, device=at, dtype=dtype), "held": held}
+        for at, dtype in ((kernels_on, torch.float32), ("cpu", torch.float64))
+    ]
+    ours, truth = gradients(scenes[0], "cuda", of=of), gradients(scenes[1], "reference", of=of)
+    for name, value in truth.items():
+        if name != "radii" and name in ours:
+            assert (ours[name] - value).abs().max() <= 5e-5 * value.abs().max(), name
+    missing = truth.keys() - ours.keys()
+    assert all(not truth[name].any() for name in missing), missing
+
+
 def test_rasterizer_of_opaque_crowds(random_scene, gradients, monkeypatch, kernels_on: str) -> None:
     """Blending stops early, alphas clamp, and the prefix differences of the backward pass cancel most."""
     monkeypatch.setattr(raster, "_choose", lambda backend, *_: backend)
