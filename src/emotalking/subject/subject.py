@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import cv2
@@ -25,6 +26,10 @@ DEFAULT_FPS = Fraction(25)
 
 AUDIO_SLACK_S = 0.2
 """Audio features may be this much shorter than the video: feature scripts round, or lose the last window."""
+
+_PARSER = Lock()
+"""Held while numpy reads a header, which it does with Python's parser: two threads in it at once can end in
+"SystemError: AST constructor recursion depth mismatch" (seen with 3.11; github.com/python/cpython/issues/106905)."""
 
 
 class Subject:
@@ -245,7 +250,8 @@ class Subject:
         labels = colours_to_labels(self._read(path, cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB))
         teeth_path = self.files.teeth(index)
         try:
-            teeth = np.load(teeth_path, allow_pickle=False).astype(bool)
+            with _PARSER:
+                teeth = np.load(teeth_path, allow_pickle=False).astype(bool)
         except FileNotFoundError:
             teeth = np.zeros(labels.shape, bool)
         except (OSError, ValueError, EOFError) as error:
