@@ -80,7 +80,8 @@ def row(name: str, args: argparse.Namespace) -> dict[str, Any] | None:
         return None
     (scenario,) = json.loads((report / "report.json").read_text())["results"]
     figures = next(run["figures"] for run in scenario["runs"] if run["system"] == "avatar")
-    found = {figure: figures[figure]["value"] for figure in FIGURES if figure in figures}
+    known = {figure: figures[figure]["value"] for figure in FIGURES if figure in figures}
+    found = {figure: value for figure, value in known.items() if value is not None}
     made = {"settings": ROWS[name], "train_seconds": seconds, "figures": found}
     kept.write_text(json.dumps(made, indent=2))
     print(f"{name}: {seconds:.0f} s, psnr {found['psnr']:.2f}, head {found['psnr_head']:.2f}", flush=True)
