@@ -32,6 +32,7 @@ ROWS: dict[str, list[str]] = {
     "without eye box": ["face.losses.eyes=0"],
     "without curriculum": ["face.curriculum_every=0"],
     "on green": ["background=green"],
+    "hears phones": ["model.audio.features=phones"],
     "without audio start": ["audio_start=0"],
     "without motion start": ["motion_start=0"],
     "without emotion": ["model.emotion.branch=none"],
