@@ -114,8 +114,7 @@ def _subject_frames(subject: Any) -> tuple[Any, _Frames, "np.ndarray"]:
     from emotalking.progress import track
     from emotalking.speech.audio import load_audio
 
-    landmarks = subject.landmarks
-    points = np.where(landmarks.detected[:, None, None], landmarks.ibug68, np.nan).astype(np.float64)
+    points = subject.landmarks.without_guesses().ibug68.astype(np.float64)
     numbers = track(range(subject.num_frames), "sync")
     return subject.fps, ((subject.original(i), points[i]) for i in numbers), load_audio(subject.files.audio)
 

@@ -7,6 +7,7 @@ Not verified here: the file itself (none was at hand; a difference ends in an er
 """
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +152,8 @@ class E4e(nn.Module):
             for name, tensor in weights.items()
             if str(name).startswith("encoder.") and isinstance(tensor, Tensor)
         }
-        styles = len(mean) if mean.dim() == 2 else 18
-        return load_sized(lambda: cls(styles), _counted(found) | {"latent_avg": mean.float()}, path)
+        build = partial(cls, len(mean)) if mean.dim() == 2 else cls
+        return load_sized(build, _counted(found) | {"latent_avg": mean.float()}, path)
 
 
 def _counted(found: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emotalking.experts.registry import model_path
+from emotalking.experts.registry import model_path, models
 from emotalking.experts.weights import load_frozen
 
 Backbone = Literal["alex", "vgg", "squeeze"]
@@ -106,6 +106,16 @@ _LAYERS = {"alex": _alex, "vgg": _vgg, "squeeze": _squeeze}
 def files_of(backbone: Backbone) -> tuple[str, str]:
     """What the distance is made of, by name in ``models.toml``: classifier and learned heads."""
     return _PLANS[backbone].network, f"lpips_{backbone}"
+
+
+def found_backbone() -> Backbone | None:
+    """The first of :data:`BACKBONES` whose files are in the model folders."""
+    return next((name for name in BACKBONES if all(models()[file].find() for file in files_of(name))), None)
+
+
+def licences_of(backbone: Backbone) -> dict[str, str]:
+    """What the distance brings into what is trained with it, and its licence."""
+    return {models()[name].title: models()[name].licence for name in files_of(backbone)}
 
 
 class _Classifier(nn.Module):

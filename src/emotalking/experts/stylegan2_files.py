@@ -11,7 +11,7 @@ from torch import Tensor
 from emotalking.errors import UserError
 from emotalking.experts.network_pickle import read_network_pickle
 from emotalking.experts.registry import model_path
-from emotalking.experts.stylegan2 import START, StyleGAN2, StyleGAN2Size
+from emotalking.experts.stylegan2 import LARGEST, START, StyleGAN2, StyleGAN2Size
 from emotalking.experts.stylegan2_filter import FILTER
 from emotalking.experts.weights import load_sized, read_torch
 
@@ -35,7 +35,7 @@ SETTINGS = {
 _Rule = tuple[str, int, Callable[[Tensor], Tensor]]
 """Our name for a tensor of a file, its axes there, and how it becomes ours."""
 
-_RESOLUTIONS = tuple(2**k for k in range(2, 13))
+_RESOLUTIONS = tuple(2**k for k in range(2, LARGEST.bit_length()))
 _MOST_LAYERS = 32
 """Beyond anything published; names past these are told as unexpected."""
 

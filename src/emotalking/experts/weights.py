@@ -137,8 +137,7 @@ def load_frozen(network: Network, path: Path, unused: tuple[str, ...] = ()) -> N
 def load_tensors(network: Network, found: Mapping[str, Tensor], path: Path) -> Network:
     """As :func:`load_frozen`, with tensors ``found`` that were read from ``path`` and renamed."""
     _compare(network, found, path)
-    network.load_state_dict(found, strict=False)  # checked above, name by name
-    return network.eval().requires_grad_(False)
+    return _filled(network, found)
 
 
 def load_sized(build: Callable[[], Network], found: Mapping[str, Tensor], path: Path) -> Network:
@@ -155,7 +154,13 @@ def load_sized(build: Callable[[], Network], found: Mapping[str, Tensor], path: 
     except RuntimeError as error:
         raise UserError(f"{path} names sizes that no network can have: give the published file.") from error
     _compare(sketch, found, path)
-    return load_tensors(build(), found, path)
+    return _filled(build(), found)
+
+
+def _filled(network: Network, found: Mapping[str, Tensor]) -> Network:
+    """With tensors that were compared with it name by name, and frozen."""
+    network.load_state_dict(found, strict=False)
+    return network.eval().requires_grad_(False)
 
 
 def _compare(network: nn.Module, found: Mapping[str, Tensor], path: Path) -> None:

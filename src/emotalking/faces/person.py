@@ -17,7 +17,7 @@ from emotalking.configs.faces import EditConfig
 from emotalking.errors import UserError
 from emotalking.experts.e4e import E4e
 from emotalking.experts.emostyle import WIDTHS, EmoExtract
-from emotalking.experts.lpips import BACKBONES, Backbone, Lpips, files_of
+from emotalking.experts.lpips import Lpips, found_backbone, licences_of
 from emotalking.experts.registry import models
 from emotalking.experts.stylegan2 import StyleGAN2
 from emotalking.experts.stylegan2_files import open_stylegan2
@@ -79,19 +79,11 @@ class Networks:
                 f"StyleGAN2 in the model folder draws {generator.size.resolution} pixels with {generator.size.styles}"
                 f" styles, and e4e gives {len(encoder.styles)}: put FFHQ's of 1024 pixels there."
             )
-        critics, backbone = PublishedCritics.open(device), _backbone()
+        critics, backbone = PublishedCritics.open(device), found_backbone()
         perceptual = None if backbone is None else Lpips.open(backbone).to(device)
         if backbone is not None:
-            licences = licences | {models()[name].title: models()[name].licence for name in files_of(backbone)}
+            licences = licences | licences_of(backbone)
         return cls(generator, encoder, critics, emotion, perceptual, licences=licences)
-
-
-def _backbone() -> Backbone | None:
-    """The first of LPIPS that is there."""
-    for backbone in BACKBONES:
-        if all(models()[name].find() is not None for name in files_of(backbone)):
-            return backbone
-    return None
 
 
 def train_faces(
@@ -175,9 +167,8 @@ def squares_of(subject: Subject, size: int, most: int, device: torch.device | st
     Raises:
         UserError: in no training frame was a face found.
     """
-    points = subject.landmarks.points[:, list(subject.landmarks.layout.ibug68)]
-    found = subject.landmarks.detected & np.isfinite(points).all((1, 2))
-    known = [int(i) for i in subject.train_indices if found[i]]
+    points = subject.landmarks.ibug68
+    known = [int(i) for i in subject.train_indices if subject.landmarks.detected[i]]
     if not known:
         raise UserError(f"{subject.files.root} has no training frame with landmarks: prepare the clip anew.")
     chosen = [known[i] for i in np.unique(np.linspace(0, len(known) - 1, min(most, len(known))).round().astype(int))]

@@ -92,9 +92,7 @@ def subject_clip(subject: Subject) -> TalkingClip:
         UserError: a file is missing, or no frame shows a face.
     """
     shown = at_25_fps(subject.num_frames, subject.fps)[: int(LONGEST_S * FPS)]
-    landmarks = subject.landmarks
-    points = landmarks.ibug68[shown].astype(np.float64)
-    points[~landmarks.detected[shown]] = np.nan
+    points = subject.landmarks.without_guesses().ibug68[shown].astype(np.float64)
     samples = load_audio(subject.files.audio, longest_s=LONGEST_S)
     learn = np.isin(shown, subject.train_indices)
     frames = (subject.original(int(index)) for index in track(shown, f"mouths of {subject.files.root.name}"))

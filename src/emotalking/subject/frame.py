@@ -1,6 +1,6 @@
 """One frame of a subject, its masks, and the small rules that derive them (paper-spec 1.2, 1.3)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
@@ -9,7 +9,6 @@ from emotalking.subject.layouts import FaceLayout, Label, mask_of
 
 LipsRect = tuple[int, int, int, int]
 """(row_min, row_max, col_min, col_max); the maxima are excluded, so ``image[r0:r1, c0:c1]`` is the crop."""
-
 
 TURNED = (35.0, 50.0)
 """Degrees away from the camera between which an emotion fades out: beyond, half of the face is a guess."""
@@ -22,7 +21,7 @@ class LandmarkTrack:
     points: Float[np.ndarray, "N K 2"]
     """Pixels (x, y)."""
     detected: Bool[np.ndarray, " N"]
-    """False where no face was found; the points of such a frame are a guess or NaN."""
+    """False where no face was found; the points of such a frame are a guess or NaN, all others are finite."""
     shape: Float[np.ndarray, "K 3"] | None
     """Neutral 3-D shape in the world (head) frame; None in a folder that another tool wrote."""
     layout: FaceLayout
@@ -31,6 +30,10 @@ class LandmarkTrack:
     def ibug68(self) -> Float[np.ndarray, "N 68 2"]:
         """The 68 iBUG points of every frame, pixels."""
         return self.points[:, list(self.layout.ibug68)]
+
+    def without_guesses(self) -> "LandmarkTrack":
+        """The same with NaN for the points of frames in which no face was found."""
+        return replace(self, points=np.where(self.detected[:, None, None], self.points, self.points.dtype.type(np.nan)))
 
 
 @dataclass(frozen=True)

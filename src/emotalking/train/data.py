@@ -12,6 +12,7 @@ from emotalking.errors import UserError
 from emotalking.ops.normals import decode_normals
 from emotalking.speech.tracks import FUTURE_FRAMES, PAST_FRAMES, WINDOW_FRAMES
 from emotalking.subject import Subject
+from emotalking.subject.frame import mouth_opening_of
 from emotalking.subject.layouts import FaceLayout, Label
 from emotalking.train.frames import StoredFrames, load_pictures
 
@@ -78,10 +79,8 @@ class TrainingData:
             UserError: if the subject lacks something that training needs.
         """
         pictures = load_pictures(subject, indices, device, normals=normals)
-        track = subject.landmarks
-        # Where no face was found the track holds what lies between its neighbours.
-        points = np.where(track.detected[:, None, None], track.points, np.float32(np.nan))
-        mouth_opening = np.where(track.detected, subject.mouth_opening, np.float32(np.nan))
+        track = subject.landmarks.without_guesses()
+        mouth_opening = mouth_opening_of(track.ibug68)
         valence_arousal = subject.valence_arousal
         if valence_arousal is None:
             valence_arousal = np.zeros((subject.num_frames, 2), np.float32)
@@ -117,7 +116,7 @@ class TrainingData:
             mouth_opening=mouth_opening[indices],
             blink=subject.blink[indices],
             au25=subject.au25[indices],
-            points=pick(points),
+            points=pick(track.points),
             shape=None if track.shape is None else torch.from_numpy(np.float32(track.shape)).to(device),
             layout=track.layout,
             normals=pictures.normals,

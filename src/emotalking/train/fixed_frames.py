@@ -64,10 +64,9 @@ class Picked:
 
 def pick_frames(subject: Subject) -> Picked:
     """The frames of ``subject`` that are looked at while it is learned; a face was found in each."""
-    held_out, others = (
-        indices[subject.landmarks.detected[indices]] for indices in (subject.val_indices, subject.train_indices)
-    )
-    pool = np.asarray(held_out if len(held_out) else others, np.int64)
+    found = subject.landmarks.detected
+    held_out, others = subject.val_indices, subject.train_indices
+    pool = np.asarray(held_out[found[held_out]] if found[held_out].any() else others[found[others]], np.int64)
     opening = subject.mouth_opening[pool]
     ranked = pool[np.argsort(opening, kind="stable")]
     fixed = ranked[np.linspace(0, len(pool) - 1, min(FRAMES, len(pool))).round().astype(int)]

@@ -248,8 +248,9 @@ class _Bars:
         for task, path, began in list(self._running.values()):
             if not path.exists() or path.stat().st_mtime < began:  # of an earlier run
                 continue
-            with suppress(UserError, KeyError):  # It may be being written, and its bar removed meanwhile.
+            with suppress(UserError):  # It may be being written.
                 steps = {row["stage"]: row["iteration"] for row in of_kind(read_log(path), "step")}
                 done = sum(steps.values())
                 note = "finishes" if done == self._iterations else list(steps)[-1] if steps else "begins"
-                self._progress.update(task, completed=done, note=note)
+                with suppress(KeyError):  # It may have ended, and its bar with it.
+                    self._progress.update(task, completed=done, note=note)

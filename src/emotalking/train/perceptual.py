@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emotalking.configs.train import LossConfig, PerceptualConfig, TrainConfig
-from emotalking.experts.lpips import BACKBONES, Backbone, Lpips, files_of
-from emotalking.experts.registry import model_folders, models
+from emotalking.experts.lpips import BACKBONES, Backbone, Lpips, found_backbone, licences_of
+from emotalking.experts.registry import model_folders
 from emotalking.losses.perceptual import at_least, cut_patches
 from emotalking.progress import console
 
@@ -28,7 +28,7 @@ class PerceptualTerm:
     @property
     def licences(self) -> dict[str, str]:
         """What the loss brought into an avatar, and its licence."""
-        return {models()[name].title: models()[name].licence for name in files_of(self.backbone)}
+        return licences_of(self.backbone)
 
     def draw(
         self, size: tuple[int, int], weights: LossConfig, generator: torch.Generator
@@ -83,7 +83,7 @@ def with_backbone(config: TrainConfig) -> TrainConfig:
     )
     chosen = config.perceptual.backbone if wanted else NONE
     if chosen == "auto":
-        chosen = next((name for name in BACKBONES if all(models()[file].find() for file in files_of(name))), NONE)
+        chosen = found_backbone() or NONE
         if chosen == NONE:
             folders = " or ".join(str(folder) for folder in model_folders())
             console.print(

@@ -49,7 +49,10 @@ def original(data: TrainingData, frame: int, *, normals: bool = False) -> Target
 class EmotionalTargets:
     """A new (frame, valence, arousal) for every step; frames without replacement, valence and arousal uniform.
 
-    Frames in which no face was found, or one that is turned away, are left out; between the two the emotion fades.
+    Frames in which no face was found are left out.
+
+    Deviation: the emotion fades as the face turns away (`subject.frame.emotion_share`), as in `faces apply`; where
+    nothing is left of it the frame is left out.
 
     Args:
         data: the training frames.
