@@ -8,13 +8,13 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from emotalking.actor import Actor, Performance
-from emotalking.capture.actor_source import write_actor_subject
-from emotalking.capture.pose import project
+from emotalking.data import Subject
+from emotalking.data.layouts import FaceLayout, Label
 from emotalking.errors import UserError
+from emotalking.preprocess.pose.solver import project
 from emotalking.progress import track
-from emotalking.subject import Subject
-from emotalking.subject.layouts import FaceLayout, Label
+from emotalking.testing.actor import Actor, Performance
+from emotalking.testing.actor_subject import write_actor_subject
 
 SEED = 1
 """Of the performance."""

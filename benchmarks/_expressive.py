@@ -9,11 +9,11 @@ from typing import Any
 import mediapipe as mp
 import numpy as np
 
-from emotalking.capture.landmarks import quiet
-from emotalking.capture.mediapipe_layout import MEDIAPIPE_LAYOUT
-from emotalking.capture.rigid import head_frame, similarity
-from emotalking.capture.video import pictures, to_rgb
-from emotalking.subject.layouts import EYE_DISTANCE
+from emotalking.data.layouts import EYE_DISTANCE
+from emotalking.io.video import pictures, to_rgb
+from emotalking.preprocess.landmarks import quiet
+from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
+from emotalking.preprocess.pose.rigid import head_frame, similarity
 
 LAYOUT = MEDIAPIPE_LAYOUT
 REST_SHARE = 0.1

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 
-from emotalking.actor import Actor, ActorState, ActorStyle, Viseme, head_viewmat
-from emotalking.actor.actor import project
-from emotalking.actor.emotion import emotional_aus
-from emotalking.generator.ffhq import FaceSquares, align
 from emotalking.progress import track
+from emotalking.stylegan.ffhq import FaceSquares, align
+from emotalking.testing.actor import Actor, ActorState, ActorStyle, Viseme, head_viewmat
+from emotalking.testing.actor.actor import project
+from emotalking.testing.actor.emotion import emotional_aus
 
 FRAME = 1.3
 """Pixels a side of the rendered frame in sides of the square: the actor's square is about .79 of his frame."""

@@ -12,11 +12,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
+from emotalking.audio.mel import HOP, mel_spectra, normalise
+from emotalking.io.audio import load_audio
 from emotalking.progress import track
-from emotalking.speech.align import align
-from emotalking.speech.audio import load_audio
-from emotalking.speech.mel import HOP, mel_spectra, normalise
-from emotalking.speech.tts import SAMPLE_RATE, Timed, Utterance
+from emotalking.tts.align import align
+from emotalking.tts.base import SAMPLE_RATE, Timed, Utterance
 
 UNITS_A_SECOND = 25_000
 """Of the .align files: 1000 units are one frame of 25 a second."""

@@ -26,14 +26,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
-from emotalking.capture.footage.face import mouth_opening
-from emotalking.capture.landmarks import open_provider
-from emotalking.capture.video import read_frames
+from emotalking.audio.features import audio_features
+from emotalking.data import Subject
+from emotalking.io.audio import load_audio
+from emotalking.io.video import read_frames
 from emotalking.models.audio import AudioEncoder
-from emotalking.speech.audio import load_audio
-from emotalking.speech.features import audio_features
-from emotalking.subject import Subject
-from emotalking.train.audio_start import lip_motion, start_audio
+from emotalking.preprocess.check.face import mouth_opening
+from emotalking.preprocess.landmarks import open_provider
+from emotalking.train.audio_pretraining import lip_motion, start_audio
 from emotalking.train.data import windows_of
 
 TRAINED, GAP = 0.75, 8
@@ -131,8 +131,8 @@ def heads(args: argparse.Namespace) -> dict[str, Any]:
     from sync_effect import held_out, measure
 
     from emotalking.evaluate.held_out import evaluate_held_out
-    from emotalking.render.player import Player
-    from emotalking.speech.sync_expert import open_expert
+    from emotalking.lipsync.expert import open_expert
+    from emotalking.player.player import Player
     from emotalking.train.run import train
 
     subject = Subject.open(args.subject)

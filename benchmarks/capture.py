@@ -24,9 +24,9 @@ COLUMNS = (
 
 def one(clip: Path, out: Path, seconds: float | None) -> dict[str, Any]:
     """Prepare one clip in this process; what cannot be used is told, not raised."""
-    from emotalking.capture.check import check_clip
-    from emotalking.capture.prepare import prepare
     from emotalking.errors import UserError
+    from emotalking.preprocess.check.clip import check_clip
+    from emotalking.preprocess.prepare import prepare
 
     try:
         manifest = prepare(clip, out, limit_seconds=seconds).manifest
@@ -51,8 +51,8 @@ def one(clip: Path, out: Path, seconds: float | None) -> dict[str, Any]:
 
 def film_actor(folder: Path) -> Path:
     """The actor's clip, 16 s."""
-    from emotalking.actor.performance import Performance
-    from emotalking.demo import film
+    from emotalking.testing.actor.performance import Performance
+    from emotalking.testing.demo import film
 
     clip = folder / "actor.mp4"
     if not clip.exists():

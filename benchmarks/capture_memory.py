@@ -16,17 +16,17 @@ from pathlib import Path
 import _report
 import numpy as np
 
-from emotalking.actor.performance import Performance
-from emotalking.capture import prepare
-from emotalking.capture.flow import PointFlow
-from emotalking.capture.job import Job, PrepareConfig
-from emotalking.capture.landmarks import RawTrack
-from emotalking.capture.steps import Steps
-from emotalking.capture.store import save_track
-from emotalking.capture.timeline import Scan, lay_out
-from emotalking.capture.video import Damage
-from emotalking.speech.audio import save_wav
-from emotalking.subject.files import SubjectFiles
+from emotalking.data.files import SubjectFiles
+from emotalking.io.audio import save_wav
+from emotalking.io.video import Damage
+from emotalking.preprocess import prepare
+from emotalking.preprocess.flow import PointFlow
+from emotalking.preprocess.job import Job, PrepareConfig
+from emotalking.preprocess.landmarks import RawTrack
+from emotalking.preprocess.steps import Steps
+from emotalking.preprocess.store import save_track
+from emotalking.preprocess.timeline import Scan, lay_out
+from emotalking.testing.actor.performance import Performance
 
 FPS = 25
 SIZE = 512

@@ -21,12 +21,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
-from emotalking.actor.actor import Actor
-from emotalking.actor.performance import Performance
-from emotalking.capture.actor_source import write_actor_subject
+from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
-from emotalking.subject.layouts import FaceLayout
-from emotalking.train.log import LOG, of_kind, read_log
+from emotalking.testing.actor.actor import Actor
+from emotalking.testing.actor.performance import Performance
+from emotalking.testing.actor_subject import write_actor_subject
+from emotalking.train.callbacks.log import LOG, of_kind, read_log
 from emotalking.train.run import train
 
 SIZE, SECONDS, SEED = 64, 16.0, 4

@@ -33,29 +33,29 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from _expressive import BlendshapeReader
 from _report import write
+from faces import FittedJudge, agreement, blendshapes, fit_judge
 
-from emotalking.capture.face_source import SubjectFaces
-from emotalking.capture.landmarks import MediaPipeMesh
+from emotalking.data import Subject
+from emotalking.data.frame import lip_gap
+from emotalking.emotion.mesh_warp.warp import MeshWarpConfig
 from emotalking.emotion.tracks import EmotionTrack
+from emotalking.evaluate.evaluation_models import Judges
 from emotalking.evaluate.held_out import pick_frames, reconstruct
-from emotalking.evaluate.judges import Judges
 from emotalking.evaluate.score import measure
 from emotalking.faces.edit import FaceEditor
 from emotalking.faces.generators import open_generator
-from emotalking.generator.mesh_warp import MeshWarpConfig
+from emotalking.faces.source import SubjectFaces
+from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
+from emotalking.io.video_writer import AUDIO_RATE, VideoWriter
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
+from emotalking.player.player import Player
+from emotalking.player.strip import mouth_box
+from emotalking.preprocess.landmarks import MediaPipeMesh
 from emotalking.progress import track
-from emotalking.render.player import Player
-from emotalking.render.sheet import contact_sheet, save_picture
-from emotalking.render.strip import mouth_box
-from emotalking.render.writer import AUDIO_RATE, VideoWriter
-from emotalking.report.pictures import grid
-from emotalking.speech.audio import SAMPLE_RATE, iter_audio, load_audio
-from emotalking.subject import Subject
-from emotalking.subject.frame import lip_gap
-from emotalking.train.fixed_frames import QUADRANTS
-from faces import FittedJudge, agreement, blendshapes, fit_judge
+from emotalking.report.contact_sheet import contact_sheet, save_picture
+from emotalking.report.images import grid
+from emotalking.train.callbacks.preview import QUADRANTS
 
 RADIUS, TURN_S = 0.8, 6.0
 """Of the circle: its distance from neutral, and the seconds of one turn."""

@@ -33,9 +33,9 @@ from _expressive import LAYOUT, Expressive, read_clip
 from _report import write
 from judge_error import ACTED, CONTRADICTED
 
-from emotalking.generator.displacement import edge_basis, face_map, skin_basis, template_grid
-from emotalking.generator.expressions import load_expressions
-from emotalking.generator.template import build_template, corner_lift
+from emotalking.emotion.mesh_warp.displacement import edge_basis, face_map, skin_basis, template_grid
+from emotalking.emotion.mesh_warp.expressions import load_expressions
+from emotalking.emotion.mesh_warp.template import build_template, corner_lift
 from emotalking.progress import track
 
 UNITS: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -3,7 +3,7 @@
 python benchmarks/faces.py SUBJECT [SUBJECT ...] [--acted CLIPS --task TASK --neutral CLIP ...] [--places 2] [--each 5]
 
 The same frames (`--each` consecutive ones from `--places` places of the clip) are edited to each of the twelve test
-points (paper-spec 9.3) and looked at again by detectors that know nothing of the edit; unedited they are the floor.
+points (docs/paper.md 9.3) and looked at again by detectors that know nothing of the edit; unedited they are the floor.
 
 Emotion is read by two estimators:
 - "units": the embedded judge (emotion.estimator). It and the generator share no number, but both rest on FACS: the
@@ -32,17 +32,17 @@ from _expressive import BlendshapeReader, Expressive, read_clip
 from _report import write
 from judge_error import ACTED, CONTRADICTED
 
-from emotalking.capture.face_source import SubjectFaces
+from emotalking.data import Subject
+from emotalking.data.frame import lip_gap
 from emotalking.emotion.circumplex import PRESETS, TEST_POINTS
-from emotalking.evaluate.judges import CIRCUMPLEX_CLASSES, Judges
+from emotalking.emotion.mesh_warp.warp import MeshWarpConfig
+from emotalking.evaluate.evaluation_models import CIRCUMPLEX_CLASSES, Judges
 from emotalking.evaluate.score import Scored
 from emotalking.evaluate.score import measure as score
 from emotalking.faces.edit import FaceEditor
 from emotalking.faces.generators import open_generator
-from emotalking.generator.mesh_warp import MeshWarpConfig
+from emotalking.faces.source import SubjectFaces
 from emotalking.progress import track
-from emotalking.subject import Subject
-from emotalking.subject.frame import lip_gap
 
 POINTS = np.array([(point.valence, point.arousal) for point in TEST_POINTS])
 VARIANTS: dict[str, MeshWarpConfig | None] = {

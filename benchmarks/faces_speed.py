@@ -17,7 +17,7 @@ import torch.nn.functional as F
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import line, measure, ratio, write
 
-from emotalking.subject import Subject
+from emotalking.data import Subject
 from emotalking.train.data import TrainingData
 from emotalking.train.run import emotion_generator
 

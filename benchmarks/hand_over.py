@@ -19,9 +19,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import line, measure, ratio, write
 
-from emotalking.generator.ffhq import FaceSquares, align, put_back
-from emotalking.generator.hand_over import face_rectangles, paste_faces
-from emotalking.subject import Subject
+from emotalking.data import Subject
+from emotalking.stylegan.ffhq import FaceSquares, align, put_back
+from emotalking.stylegan.paste_back import face_rectangles, paste_faces
 
 SIZES = (256, 512, 1024)
 TINT = (1.08, 0.95, 0.85)

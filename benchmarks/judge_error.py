@@ -28,23 +28,23 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
-from emotalking.actor.actor import Actor
-from emotalking.actor.performance import Performance
-from emotalking.actor.style import STYLES, ActorStyle
-from emotalking.capture.actor_source import write_actor_subject
-from emotalking.capture.landmarks import MediaPipeMesh
-from emotalking.capture.pose import PoseConfig
-from emotalking.capture.video import pictures, to_rgb
+from emotalking.data import Subject
+from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.circumplex import PRESETS, TEST_POINTS
-from emotalking.evaluate import own_error
+from emotalking.evaluate import estimator_error as own_error
+from emotalking.evaluate.evaluation_models import CIRCUMPLEX_CLASSES, EmotionJudge, Judges
 from emotalking.evaluate.faces import read_emotion
-from emotalking.evaluate.judges import CIRCUMPLEX_CLASSES, EmotionJudge, Judges
 from emotalking.evaluate.metrics_emotion import ranks, sign_agreement, top_k
 from emotalking.evaluate.observe import FaceObserver, Looker, Reference
 from emotalking.evaluate.score import Scored, measure
-from emotalking.files import write_bytes
-from emotalking.subject import Subject
-from emotalking.subject.layouts import FaceLayout
+from emotalking.io.files import write_bytes
+from emotalking.io.video import pictures, to_rgb
+from emotalking.preprocess.landmarks import MediaPipeMesh
+from emotalking.preprocess.pose.solver import PoseConfig
+from emotalking.testing.actor.actor import Actor
+from emotalking.testing.actor.performance import Performance
+from emotalking.testing.actor.style import STYLES, ActorStyle
+from emotalking.testing.actor_subject import write_actor_subject
 
 REST_S, RUN_S, SIZE = 8.0, 1.2, 256
 """Seconds of rest and of each point; side of the pictures."""

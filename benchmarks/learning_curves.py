@@ -7,8 +7,8 @@ SUBJECT is the actor's clip (`Performance.generate`, seed 1) as `emotalking prep
 same performance without any error of capture (true masks, poses, action units, valence/arousal and normals). Avatars
 are trained on either, without normals, with the paper's terms (L1), and with the cosine instead. While they learn, and
 at the end on all held-out frames, rendered normals (shortest axis and residual) are compared with the actor's own, and
-the twelve points of paper-spec 9.3 are rendered and read by the actor's judge. FOLDER keeps what is done, so that it is
-not done again; curves.png and normals.png in it show the curves and the maps.
+the twelve points of docs/paper.md 9.3 are rendered and read by the actor's judge. FOLDER keeps what is done, so that it
+is not done again; curves.png and normals.png in it show the curves and the maps.
 """
 
 import argparse
@@ -34,25 +34,26 @@ from _actor_truth import degrees_between, given, make_truth, normals_of, script_
 from _report import write
 from loss_terms import ROWS as RECIPES
 
-from emotalking.actor import ActorJudge, ActorState, Performance
-from emotalking.configs.presets import override, preset
+from emotalking.data import Subject
+from emotalking.data.layouts import Label
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.evaluate.held_out import evaluate_held_out
-from emotalking.files import write_bytes
+from emotalking.io.files import write_bytes
+from emotalking.io.settings import override
 from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso
 from emotalking.models.head import TalkingHead
 from emotalking.ops.composite import to_uint8
 from emotalking.ops.normals import decode_normals, encode_normals
 from emotalking.report import Plot
-from emotalking.report.pictures import grid
-from emotalking.subject import Subject
-from emotalking.subject.layouts import Label
-from emotalking.train.closed_lips import learn_closed_lips
+from emotalking.report.images import grid
+from emotalking.testing.actor import ActorJudge, ActorState, Performance
+from emotalking.train.callbacks.log import LOG, RunLog, of_kind, read_log
+from emotalking.train.callbacks.preview import FixedFrames, pick_frames
+from emotalking.train.callbacks.recorder import Recorder
+from emotalking.train.closed_mouth import learn_closed_lips
 from emotalking.train.data import TrainingData
-from emotalking.train.fixed_frames import FixedFrames, pick_frames
-from emotalking.train.log import LOG, RunLog, of_kind, read_log
 from emotalking.train.painter import EMOTIONAL, Painter
-from emotalking.train.recorder import Recorder
+from emotalking.train.presets import preset
 from emotalking.train.run import MESH_WARP, make_context, settled, stage_builders
 from emotalking.train.trainer import Trainer
 

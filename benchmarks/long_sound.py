@@ -34,11 +34,11 @@ import soundfile
 import torch
 from _report import peak_mb, write
 
+from emotalking.audio.features import features_of, write_features
+from emotalking.audio.vad import speech_track
+from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
 from emotalking.models.avatar import Avatar
-from emotalking.render.clip import render_clip
-from emotalking.speech.audio import SAMPLE_RATE, iter_audio, load_audio
-from emotalking.speech.features import features_of, write_features
-from emotalking.speech.silence import speech_track
+from emotalking.player.clip import render_clip
 
 TASKS = ("read", "render", "play mel", "file mel", "play phones")
 SHORT_S = 600.0

@@ -23,14 +23,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
-from emotalking.evaluate.judges import Judges
+from emotalking.data import Subject
+from emotalking.evaluate.evaluation_models import Judges
 from emotalking.evaluate.metrics import psnr, ssim
 from emotalking.evaluate.metrics_face import landmark_distance
-from emotalking.experts.registry import model_path
-from emotalking.experts.weights import read_weights
+from emotalking.lipsync.scores import sync_scores
+from emotalking.networks.registry import model_path
+from emotalking.networks.weights import read_weights
 from emotalking.ops.reference.ssim import RADIUS
-from emotalking.speech.sync_scores import sync_scores
-from emotalking.subject import Subject
 
 PAIRS = 6
 

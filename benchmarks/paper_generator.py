@@ -29,20 +29,20 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _people import People
 from _report import write
 
-from emotalking.configs.faces import AdversarialConfig, EditConfig
-from emotalking.experts.stylegan2 import StyleGAN2, StyleGAN2Size, to_images
-from emotalking.faces.critics import LIPS, FoundPoints
-from emotalking.faces.edit_training import EmotionTask, LipTask, Sources
-from emotalking.faces.gan import AdversarialTask
-from emotalking.faces.inversion import EncoderTask, Inversion
-from emotalking.faces.lip_aligned import LipAligned
-from emotalking.faces.loop import clear, run
-from emotalking.faces.losses import lip_rectangles
-from emotalking.faces.small import CriticsTask, SmallCritics, SmallEncoder, VariedCritics
-from emotalking.faces.steps import Task
-from emotalking.files import write_bytes
+from emotalking.io.files import write_bytes
 from emotalking.report import Plot
-from emotalking.train.log import LOG, of_kind, read_log
+from emotalking.stylegan.adversarial import AdversarialTask
+from emotalking.stylegan.config import AdversarialConfig, EditConfig
+from emotalking.stylegan.critics import LIPS, FoundPoints
+from emotalking.stylegan.edit_training import EmotionTask, LipTask, Sources
+from emotalking.stylegan.generator_losses import lip_rectangles
+from emotalking.stylegan.inversion import EncoderTask, Inversion
+from emotalking.stylegan.lip_aligned import LipAligned
+from emotalking.stylegan.small_critics import CriticsTask, SmallCritics, SmallEncoder, VariedCritics
+from emotalking.stylegan.stylegan2 import StyleGAN2, StyleGAN2Size, to_images
+from emotalking.stylegan.training_loop import clear, run
+from emotalking.stylegan.training_steps import Task
+from emotalking.train.callbacks.log import LOG, of_kind, read_log
 
 SECONDS = {"critics": 24, "judges": 16, "encoder": 90, "adversarial": 50, "emotion": 30, "lips": 45}
 """At most, by phase."""
@@ -51,7 +51,7 @@ WIDTHS = (512, 256, 256)
 UNSEEN = 0.1
 """Share of the people whom nothing learns from."""
 RING = [(0.8, 22.5 + 45 * k) for k in range(8)] + [(0.5, 45 + 90 * k) for k in range(4)]
-"""The paper's twelve points: radius and degrees (paper-spec 9.3)."""
+"""The paper's twelve points: radius and degrees (docs/paper.md 9.3)."""
 
 
 class Study:

@@ -19,15 +19,16 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
-from emotalking.configs.presets import override, preset
-from emotalking.configs.train import TrainConfig
+from emotalking.data import Subject
 from emotalking.evaluate.held_out import evaluate_held_out
+from emotalking.io.settings import override
 from emotalking.models.avatar import Avatar
-from emotalking.subject import Subject
-from emotalking.train.branch_stage import Context
+from emotalking.train.config import TrainConfig
 from emotalking.train.data import TrainingData
-from emotalking.train.finetune_stage import FinetuneStage
 from emotalking.train.perceptual import PerceptualTerm, make_perceptual, with_backbone
+from emotalking.train.presets import preset
+from emotalking.train.stages.base import Context
+from emotalking.train.stages.finetune import FinetuneStage
 
 
 def stage_of(avatar: Avatar, data: TrainingData, config: TrainConfig, term: PerceptualTerm | None) -> FinetuneStage:

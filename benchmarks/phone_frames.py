@@ -18,12 +18,12 @@ import numpy as np
 import pocketsphinx
 from _report import write
 
+from emotalking.audio import phones_cepstra
+from emotalking.audio.mel import Counted
+from emotalking.audio.phones import Phones
+from emotalking.audio.phones_model import SILENT, acoustic_model
+from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.progress import track
-from emotalking.speech import phones_cepstra
-from emotalking.speech.audio import SAMPLE_RATE, load_audio
-from emotalking.speech.mel import Counted
-from emotalking.speech.phones import Phones
-from emotalking.speech.phones_model import SILENT, acoustic_model
 
 Segments = list[tuple[str, int, int]]
 """Phone, first frame of 10 ms and the one behind the last."""

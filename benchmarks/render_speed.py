@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _report import line, measure, ratio, write
 
 from emotalking.models.avatar import Avatar
-from emotalking.ops.choice import own_kernels
+from emotalking.ops.backends import own_kernels
 
 TOP = 12
 """Operations of a profile that are kept."""

@@ -25,18 +25,18 @@ import torch
 from _report import peak_mb, write
 from scipy.signal import butter, sosfilt
 
-from emotalking.capture.landmarks import MediaPipeMesh
-from emotalking.configs.presets import preset
+from emotalking.audio.vad import speech_track
+from emotalking.data import Subject
 from emotalking.evaluate.metrics import psnr
+from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
+from emotalking.player.player import Player
+from emotalking.preprocess.landmarks import MediaPipeMesh
 from emotalking.progress import track
-from emotalking.render.player import Player
-from emotalking.speech.audio import SAMPLE_RATE, iter_audio, load_audio
-from emotalking.speech.silence import speech_track
-from emotalking.subject import Subject
-from emotalking.train.closed_lips import learn_closed_lips
+from emotalking.train.closed_mouth import learn_closed_lips
 from emotalking.train.data import TrainingData
+from emotalking.train.presets import preset
 
 EYES, LIPS = (33, 263), (13, 14)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from emotalking.capture.landmarks import open_provider
-from emotalking.capture.video import read_frames
-from emotalking.speech.audio import SAMPLE_RATE, load_audio
-from emotalking.speech.sync_data import TalkingClip, make_clip, subject_clip
-from emotalking.speech.sync_windows import FPS
-from emotalking.subject import Subject
+from emotalking.data import Subject
+from emotalking.io.audio import SAMPLE_RATE, load_audio
+from emotalking.io.video import read_frames
+from emotalking.lipsync.dataset import TalkingClip, make_clip, subject_clip
+from emotalking.lipsync.windows import FPS
+from emotalking.preprocess.landmarks import open_provider
 
 EVERY = 10
 

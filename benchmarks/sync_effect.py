@@ -27,20 +27,20 @@ from jaxtyping import Float, UInt8
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
+from emotalking.data import Subject
 from emotalking.evaluate.metrics import psnr
-from emotalking.experts.crops import Square
+from emotalking.io.audio import SAMPLE_RATE, load_audio
+from emotalking.lipsync.expert import SyncExpert, crop_frames, open_expert
+from emotalking.lipsync.scores import sync_scores
+from emotalking.lipsync.windows import FRAMES
 from emotalking.models.avatar import Avatar
+from emotalking.networks.crops import Square
 from emotalking.ops.composite import to_uint8
+from emotalking.player.player import Player
 from emotalking.progress import track
-from emotalking.render.player import Player
-from emotalking.speech.audio import SAMPLE_RATE, load_audio
-from emotalking.speech.sentences import curated_speech
-from emotalking.speech.sync_expert import SyncExpert, crop_frames, open_expert
-from emotalking.speech.sync_scores import sync_scores
-from emotalking.speech.sync_windows import FRAMES
-from emotalking.speech.tts import open_speaker
-from emotalking.subject import Subject
 from emotalking.train.data import TrainingData
+from emotalking.tts.base import open_speaker
+from emotalking.tts.sentences import curated_speech
 
 Pictures = UInt8[np.ndarray, "N S S 3"]
 STRIP = range(20, 60, 2)

@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 from sync_clips import unpack
 
-from emotalking.speech import sync_training
-from emotalking.speech.personal_expert import SIZE, PersonalExpert, PersonalNetwork, save_expert
-from emotalking.speech.sync_data import STORED, TalkingClip
-from emotalking.speech.sync_scores import sync_scores
-from emotalking.speech.sync_windows import FPS, FRAMES
+from emotalking.lipsync import training as sync_training
+from emotalking.lipsync.dataset import STORED, TalkingClip
+from emotalking.lipsync.personal import SIZE, PersonalExpert, PersonalNetwork, save_expert
+from emotalking.lipsync.scores import sync_scores
+from emotalking.lipsync.windows import FPS, FRAMES
 
 SHIFTS = range(-10, 11)
 PIECES_S = (1, 2, 5)

@@ -19,14 +19,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
-from emotalking.configs.presets import override, preset
+from emotalking.data import Subject
+from emotalking.io.settings import override
 from emotalking.models.avatar import Avatar
-from emotalking.subject import Subject
-from emotalking.train.branch_stage import Context
 from emotalking.train.data import TrainingData
-from emotalking.train.emotion_stage import EmotionStage
+from emotalking.train.presets import preset
 from emotalking.train.run import emotion_generator
-from emotalking.train.stages import FaceStage, MouthStage
+from emotalking.train.stages.base import Context
+from emotalking.train.stages.branches import FaceStage, MouthStage
+from emotalking.train.stages.emotion import EmotionStage
 from emotalking.train.step import Stage
 from emotalking.train.sync import first_iteration, make_sync
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import _report
 import numpy as np
 
-from emotalking.subject import Subject
-from emotalking.subject.tables import read_json
+from emotalking.data import Subject
+from emotalking.data.tables import read_json
 
 STEPS = 4
 """Of each stage; half of a branch's are its warm-up."""

@@ -12,8 +12,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
+from emotalking.data import Subject
 from emotalking.evaluate.held_out import evaluate_held_out
-from emotalking.subject import Subject
 from emotalking.train.run import train
 
 

@@ -26,14 +26,16 @@ from torch.profiler import ProfilerActivity, profile
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
-from emotalking.configs.presets import override, preset
-from emotalking.ops import choice, rasterize, triplane
-from emotalking.subject import Subject
-from emotalking.train.branch_stage import Context
+from emotalking.data import Subject
+from emotalking.io.settings import override
+from emotalking.ops import backends as choice
+from emotalking.ops import rasterize, triplane
 from emotalking.train.data import TrainingData
-from emotalking.train.emotion_stage import EmotionStage
+from emotalking.train.presets import preset
 from emotalking.train.run import build_head, emotion_generator
-from emotalking.train.stages import FaceStage, MouthStage
+from emotalking.train.stages.base import Context
+from emotalking.train.stages.branches import FaceStage, MouthStage
+from emotalking.train.stages.emotion import EmotionStage
 from emotalking.train.step import Stage, Steps, steps_of
 
 NORMALS = "losses.normal=0.05", "losses.normal_tv=0.005"

@@ -28,16 +28,16 @@ from jaxtyping import Float
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
-from emotalking.actor import Actor, ActorState, Viseme, head_viewmat
-from emotalking.actor.speech import PAUSE, Segment, babble, synthesize, viseme_curves
-from emotalking.capture.landmarks import LandmarkProvider, open_provider
 from emotalking.models.avatar import Avatar
+from emotalking.player.player import Player
+from emotalking.preprocess.landmarks import LandmarkProvider, open_provider
 from emotalking.progress import track
-from emotalking.render.player import Player
-from emotalking.speech.phonemes import inventory
-from emotalking.speech.sentences import curated_speech
-from emotalking.speech.times import without_gaps
-from emotalking.speech.tts import Utterance, open_speaker
+from emotalking.testing.actor import Actor, ActorState, Viseme, head_viewmat
+from emotalking.testing.actor.speech import PAUSE, Segment, babble, synthesize, viseme_curves
+from emotalking.tts.base import Utterance, open_speaker
+from emotalking.tts.phonemes import inventory
+from emotalking.tts.sentences import curated_speech
+from emotalking.tts.times import without_gaps
 
 UNSEEN_SEED = 7001
 LAGS = range(-5, 6)

@@ -15,8 +15,8 @@ from typing import Any
 import _report
 import torch
 
+from emotalking.data import Subject
 from emotalking.evaluate.held_out import evaluate_held_out
-from emotalking.subject import Subject
 from emotalking.train.run import TrainResult, train
 
 STAGES = ("mouth", "face", "emotion", "finetune")

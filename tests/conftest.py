@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from emotalking.actor.actor import Actor
-from emotalking.actor.performance import Performance
-from emotalking.capture.actor_source import write_actor_subject
-from emotalking.subject import Subject
-from emotalking.subject.layouts import FaceLayout
+from emotalking.data import Subject
+from emotalking.data.layouts import FaceLayout
+from emotalking.testing.actor.actor import Actor
+from emotalking.testing.actor.performance import Performance
+from emotalking.testing.actor_subject import write_actor_subject
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

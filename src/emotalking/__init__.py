@@ -11,17 +11,17 @@ __all__ = ["Avatar", "EmotionTrack", "Player", "Subject", "UserError", "__versio
 
 if TYPE_CHECKING:
     from emotalking import api
+    from emotalking.data import Subject
     from emotalking.emotion.tracks import EmotionTrack
     from emotalking.errors import UserError
     from emotalking.models.avatar import Avatar
-    from emotalking.render.player import Player
-    from emotalking.subject import Subject
+    from emotalking.player.player import Player
 
 _HOMES = {
     "Avatar": "models.avatar",
     "EmotionTrack": "emotion.tracks",
-    "Player": "render.player",
-    "Subject": "subject",
+    "Player": "player.player",
+    "Subject": "data",
     "UserError": "errors",
 }
 

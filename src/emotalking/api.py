@@ -16,31 +16,31 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from emotalking.devices import Device, choose_device, devices_of, pair_of
+from emotalking.data import Subject
+from emotalking.data.validate import validate
 from emotalking.emotion.tracks import EmotionTrack, parse_emotion
 from emotalking.errors import UserError
 from emotalking.models.avatar import Avatar, read_avatar_file
-from emotalking.render.backgrounds import Background
-from emotalking.render.clip import Rendered, render_clip
-from emotalking.render.player import Performer
-from emotalking.speech.tts import Utterance
-from emotalking.subject import Subject
-from emotalking.subject.validate import validate
+from emotalking.ops.devices import Device, choose_device, devices_of, pair_of
+from emotalking.player.backgrounds import Background
+from emotalking.player.clip import Rendered, render_clip
+from emotalking.player.player import Performer
+from emotalking.tts.base import Utterance
 
 
 def check(clip: str | Path) -> Any:
-    """Judge a clip before it is prepared; returns ``capture.check.Footage``.
+    """Judge a clip before it is prepared; returns ``preprocess.check.clip.Footage``.
 
     Raises:
         UserError: no video that can be read at all.
     """
-    from emotalking.capture.check import check_clip
+    from emotalking.preprocess.check.clip import check_clip
 
     return check_clip(clip)
 
 
 def prepare(clip: str | Path, out: str | Path, *, device: Device = "auto", **options: Any) -> Any:
-    """Turn a clip into a subject folder; see ``capture.job.PrepareConfig`` for the options. Returns the ``Subject``.
+    """Turn a clip into a subject folder; see ``preprocess.job.PrepareConfig`` for the options. Returns the ``Subject``.
 
     Args:
         clip: one person talking to the camera.
@@ -51,24 +51,24 @@ def prepare(clip: str | Path, out: str | Path, *, device: Device = "auto", **opt
     Raises:
         UserError: the clip or an option cannot be used.
     """
-    from emotalking.capture.prepare import prepare as run
+    from emotalking.preprocess.prepare import prepare as run
 
     return run(Path(clip), Path(out), device=str(choose_device(device)), **options)
 
 
 def import_folder(folder: str | Path, out: str | Path | None = None, clip: str | Path | None = None) -> Any:
-    """Complete a folder of TalkingGaussian's or ER-NeRF's scripts; see ``capture.foreign.import_folder``.
+    """Complete a folder of TalkingGaussian's or ER-NeRF's scripts; see ``preprocess.import_subject.import_folder``.
 
     Raises:
         UserError: the folder cannot be completed.
     """
-    from emotalking.capture.foreign import import_folder as run
+    from emotalking.preprocess.import_subject import import_folder as run
 
     return run(folder, out, clip)
 
 
 def preview(subject: str | Path) -> tuple[Path, Path]:
-    """A video and a page to look at what a subject folder holds; see ``capture.preview.make_preview``.
+    """A video and a page to look at what a subject folder holds; see ``preprocess.preview.make_preview``.
 
     Returns:
         ``preview.mp4`` and ``preview.html`` in the folder.
@@ -76,7 +76,7 @@ def preview(subject: str | Path) -> tuple[Path, Path]:
     Raises:
         UserError: the folder lacks what is to be shown.
     """
-    from emotalking.capture.preview import make_preview
+    from emotalking.preprocess.preview import make_preview
 
     return make_preview(Subject.open(subject))
 
@@ -167,12 +167,12 @@ def report(run: str | Path, *, tensorboard: bool = False) -> Path:
     Raises:
         UserError: the folder holds no record of a run, or tensorboardX is missing.
     """
-    from emotalking.train.log import LOG, read_log
-    from emotalking.train.page import write_page
+    from emotalking.train.callbacks.log import LOG, read_log
+    from emotalking.train.callbacks.page import write_page
 
     folder = Path(run)
     if tensorboard:
-        from emotalking.train.tensorboard import EventFiles
+        from emotalking.train.callbacks.tensorboard import EventFiles
 
         EventFiles(folder, read_log(folder / LOG)).close()
     return write_page(folder)
@@ -197,7 +197,7 @@ def render(
     silence_gate: bool = True,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Rendered:
-    """Render an avatar speaking; see ``render.clip.render_clip`` for what is not listed here.
+    """Render an avatar speaking; see ``player.clip.render_clip`` for what is not listed here.
 
     Args:
         avatar: avatar file, or an avatar already loaded (``device`` then has no effect).
@@ -256,9 +256,9 @@ def say(
     Raises:
         UserError: speaker, language, voice, rate or text cannot be used, or the times are not known.
     """
-    from emotalking.speech.audio import save_wav
-    from emotalking.speech.times import check_ending, write_times
-    from emotalking.speech.tts import open_speaker
+    from emotalking.io.audio import save_wav
+    from emotalking.tts.base import open_speaker
+    from emotalking.tts.times import check_ending, write_times
 
     if path is not None and Path(path).suffix.lower() != ".wav":
         raise UserError(f"speech cannot be written to {path}: let it end in .wav.")

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 import torch
 
-from emotalking.configs.model import BranchConfig, ModelConfig
 from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso
+from emotalking.models.config import BranchConfig, ModelConfig
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
 

@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from emotalking import api, devices
+from emotalking import api
 from emotalking.cli import main as cli
 from emotalking.cli.main import join_negative_values, main
+from emotalking.data import writer as write
 from emotalking.errors import UserError
-from emotalking.subject import write
+from emotalking.ops import devices
 
 
 def complaint(capsys: pytest.CaptureFixture[str]) -> str:

@@ -10,8 +10,8 @@ import pytest
 
 from emotalking import api
 from emotalking.cli.main import main
-from emotalking.speech.audio import load_audio
-from emotalking.speech.tts import open_speaker
+from emotalking.io.audio import load_audio
+from emotalking.tts.base import open_speaker
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None, reason="needs espeak-ng: pip install 'emotalking[espeak]'"

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from emotalking.actor.emotion import visible_aus
 from emotalking.emotion.circumplex import PRESETS
 from emotalking.emotion.estimator import PROTOTYPES, ActionUnitEmotion, unit_weights
+from emotalking.testing.actor.emotion import visible_aus
 
 N = 120
 

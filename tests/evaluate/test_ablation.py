@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from emotalking.configs.presets import override, preset
+from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.ablation import JUDGE, TRAINER, Ablation, Options, ablate, make_plan
 from emotalking.evaluate.ablation_report import ablation_table, notes_of, write_ablation
-from emotalking.evaluate.figures import single
 from emotalking.evaluate.record import AVATAR, Report, Result, Run, write_report
+from emotalking.evaluate.values import single
+from emotalking.io.settings import override
 from emotalking.models.avatar import FORMAT, VERSION
-from emotalking.subject import Subject
 from emotalking.train import run
+from emotalking.train.presets import preset
 
 SCORES = {"full": (0.0267, 46.6), "combined": (0.0253, 42.1), "no_emotion": (0.0255, 25.3)}
 ROWS = Options("tiny", variants=tuple(SCORES), expert="none")

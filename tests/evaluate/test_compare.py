@@ -12,6 +12,7 @@ import torch
 
 from emotalking.cli.compare import dict_of, starts_of
 from emotalking.cli.main import main
+from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.compare import Comparison, compare
 from emotalking.evaluate.compare_report import (
@@ -21,11 +22,10 @@ from emotalking.evaluate.compare_report import (
     published_table,
     write_report,
 )
-from emotalking.evaluate.judges import Judges
+from emotalking.evaluate.evaluation_models import Judges
 from emotalking.evaluate.provenance import provenance
 from emotalking.evaluate.published import as_published
 from emotalking.evaluate.systems import System, open_system
-from emotalking.subject import Subject
 
 CPU = torch.device("cpu")
 

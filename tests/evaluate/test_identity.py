@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from emotalking.actor.actor import Actor, head_viewmat
-from emotalking.actor.state import ActorState
-from emotalking.actor.style import MAYA, OTTO, ROBIN, ActorStyle
-from emotalking.capture.landmarks import MediaPipeMesh
-from emotalking.capture.mediapipe_layout import MEDIAPIPE_LAYOUT
-from emotalking.capture.video import pictures as decoded
-from emotalking.capture.video import to_rgb
-from emotalking.evaluate import judges as judges_module
-from emotalking.evaluate.figures import Figure
+from emotalking.data import Subject
+from emotalking.evaluate import evaluation_models as judges_module
+from emotalking.evaluate.evaluation_models import Judges
 from emotalking.evaluate.identity import IdentityJudge, identity_similarity
-from emotalking.evaluate.judges import Judges
 from emotalking.evaluate.score import measure
-from emotalking.experts import face_recogniser
-from emotalking.experts.face_recogniser import DlibRecogniser
-from emotalking.subject import Subject
+from emotalking.evaluate.values import Figure
+from emotalking.io.video import pictures as decoded
+from emotalking.io.video import to_rgb
+from emotalking.networks import face_recogniser
+from emotalking.networks.face_recogniser import DlibRecogniser
+from emotalking.preprocess.landmarks import MediaPipeMesh
+from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
+from emotalking.testing.actor.actor import Actor, head_viewmat
+from emotalking.testing.actor.state import ActorState
+from emotalking.testing.actor.style import MAYA, OTTO, ROBIN, ActorStyle
 
 
 class Anywhere:

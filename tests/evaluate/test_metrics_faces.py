@@ -7,9 +7,9 @@ import pytest
 
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.evaluate import metrics_emotion, metrics_face
-from emotalking.evaluate.figures import absent, per_frame, root_mean
-from emotalking.evaluate.judges import CIRCUMPLEX_CLASSES, circumplex_scores
+from emotalking.evaluate.evaluation_models import CIRCUMPLEX_CLASSES, circumplex_scores
 from emotalking.evaluate.observe import face_tones, runs_of
+from emotalking.evaluate.values import absent, per_frame, root_mean
 
 POINTS = np.random.default_rng(0).uniform(100, 200, (3, 68, 2))
 

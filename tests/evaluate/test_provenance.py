@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.provenance import provenance
-from emotalking.subject import Subject
 
 
 def test_everything_is_there_and_is_json(actor_subject: Subject, tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from emotalking.errors import UserError
-from emotalking.evaluate import plots, sounds
-from emotalking.evaluate.again import changed_figures
-from emotalking.evaluate.figures import Figure, absent, per_frame, root_mean, single
+from emotalking.evaluate import plots
+from emotalking.evaluate import speech as sounds
+from emotalking.evaluate.images import error_map, loudest_stretch, open_eyed
+from emotalking.evaluate.observations import RIGID, jitter_spectrum
 from emotalking.evaluate.paper_tables import PUBLISHED, cell, figure_table, paper_tables, remarks, run_table
-from emotalking.evaluate.pictures import error_map, loudest_stretch, open_eyed
 from emotalking.evaluate.record import (
     AVATAR,
     RECORDED,
@@ -27,9 +27,10 @@ from emotalking.evaluate.record import (
     write_report,
     write_result,
 )
-from emotalking.evaluate.seen import RIGID, jitter_spectrum
-from emotalking.speech.audio import save_wav
-from emotalking.speech.tts import Utterance
+from emotalking.evaluate.reproduce import changed_figures
+from emotalking.evaluate.values import Figure, absent, per_frame, root_mean, single
+from emotalking.io.audio import save_wav
+from emotalking.tts.base import Utterance
 
 NOTHING: dict[str, Any] = {"va": None, "classes": None, "expressions": None, "sync": None, "spectrum": None}
 
@@ -171,9 +172,9 @@ class Mumbler:
 
 
 def test_sentences_are_said_once_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("emotalking.speech.tts.open_speaker", lambda _: Mumbler())
+    monkeypatch.setattr("emotalking.tts.base.open_speaker", lambda _: Mumbler())
     first = sounds.sounds_to_speak([], tmp_path / "speech")
-    monkeypatch.setattr("emotalking.speech.tts.open_speaker", lambda _: pytest.fail("said again"))
+    monkeypatch.setattr("emotalking.tts.base.open_speaker", lambda _: pytest.fail("said again"))
     again = sounds.sounds_to_speak([], tmp_path / "speech")
     assert [sound.name for sound in first] == ["A_espeak_low_sentences_1-5.wav", "B_espeak_high_sentences_6-10.wav"]
     assert [sound.sha256 for sound in first] == [sound.sha256 for sound in again]
@@ -186,7 +187,7 @@ def test_without_a_speaker_and_without_files_one_sentence_says_what_to_do(
     def missing(_: str) -> None:
         raise UserError("espeak-ng is not installed.")
 
-    monkeypatch.setattr("emotalking.speech.tts.open_speaker", missing)
+    monkeypatch.setattr("emotalking.tts.base.open_speaker", missing)
     with pytest.raises(UserError, match=r"give --audio FILE.*espeak-ng is not installed"):
         sounds.sounds_to_speak([], tmp_path)
 

@@ -10,21 +10,21 @@ import pytest
 import torch
 
 from emotalking.cli.main import INTERRUPTED, USER_ERROR, main
+from emotalking.data import Subject
 from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
 from emotalking.evaluate import scenarios
 from emotalking.evaluate.compare import compare
 from emotalking.evaluate.evaluation import evaluate, evaluate_again
+from emotalking.evaluate.evaluation_models import Judges
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, pick_frames, reconstruct
-from emotalking.evaluate.judges import Judges
 from emotalking.evaluate.record import AVATAR, RECORDED, Report, read_report
 from emotalking.evaluate.session import Options
-from emotalking.evaluate.sounds import Speech
+from emotalking.evaluate.speech import Speech
 from emotalking.evaluate.unseen import Unseen, open_unseen
+from emotalking.io.audio import load_audio, save_wav
 from emotalking.models.avatar import Avatar
-from emotalking.render.player import Player
-from emotalking.speech.audio import load_audio, save_wav
-from emotalking.subject import Subject
+from emotalking.player.player import Player
 from emotalking.train import run
 from emotalking.train.data import TrainingData
 

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from emotalking.actor.actor import Actor, head_viewmat
-from emotalking.actor.performance import Performance
-from emotalking.actor.state import ActorState
-from emotalking.capture.actor_source import write_actor_subject
-from emotalking.capture.landmarks import MediaPipeMesh
-from emotalking.capture.mediapipe_layout import MEDIAPIPE_LAYOUT
+from emotalking.data import Subject
+from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.errors import UserError
-from emotalking.evaluate.figures import KINDS
-from emotalking.evaluate.judges import Judges, UnitsJudge
+from emotalking.evaluate.evaluation_models import Judges, UnitsJudge
 from emotalking.evaluate.score import Stopwatch, measure
-from emotalking.subject import Subject
-from emotalking.subject.layouts import FaceLayout
+from emotalking.evaluate.values import KINDS
+from emotalking.preprocess.landmarks import MediaPipeMesh
+from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
+from emotalking.testing.actor.actor import Actor, head_viewmat
+from emotalking.testing.actor.performance import Performance
+from emotalking.testing.actor.state import ActorState
+from emotalking.testing.actor_subject import write_actor_subject
 
 INDICES = np.arange(3, 8)
 

@@ -20,7 +20,7 @@ from emotalking.errors import UserError
 from emotalking.evaluate.study import COLUMNS, QUESTIONS, Study, make_study
 from emotalking.evaluate.study_answers import preference_table, preferences, read_answers, summary, write_rows
 from emotalking.evaluate.study_server import MOST_BODY, StudyServer
-from emotalking.render.writer import VideoWriter
+from emotalking.io.video_writer import VideoWriter
 
 
 def clip(path: Path, *, frames: int = 10, sound: bool = True) -> Path:

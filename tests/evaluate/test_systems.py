@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.systems import System, open_system
-from emotalking.subject import Subject
 
 CPU = torch.device("cpu")
 

@@ -13,16 +13,16 @@ import pytest
 import torch
 
 from emotalking.cli.main import main
+from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.compare import compare
 from emotalking.evaluate.compare_report import write_report
-from emotalking.evaluate.judges import Judges
+from emotalking.evaluate.evaluation_models import Judges
 from emotalking.evaluate.provenance import provenance
-from emotalking.evaluate.sounds import Speech
+from emotalking.evaluate.speech import Speech
 from emotalking.evaluate.systems import VideoSource
 from emotalking.evaluate.unseen import Unseen, open_unseen, to_same_length
-from emotalking.speech.audio import save_wav
-from emotalking.subject import Subject
+from emotalking.io.audio import save_wav
 
 CPU = torch.device("cpu")
 SPEECH = Speech("french.wav", np.sin(np.arange(16000) / 10).astype(np.float32) * 0.1)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import safe_open, save_file
 
-from emotalking.configs.model import BranchConfig, EmotionConfig, ModelConfig
 from emotalking.errors import UserError
 from emotalking.models.avatar import VERSION, Avatar, Scene, TorsoStack, encode_torso
+from emotalking.models.config import BranchConfig, EmotionConfig, ModelConfig
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
 

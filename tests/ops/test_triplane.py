@@ -4,14 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from emotalking.ops.triplane import (
-    FACE_TRIPLANE,
-    MOUTH_TRIPLANE,
-    TriplaneSpec,
-    encode,
-    entries_per_plane,
-    num_features,
-)
+from emotalking.ops.triplane import FACE_TRIPLANE, MOUTH_TRIPLANE, TriplaneSpec, encode, entries_per_plane, num_features
 
 both = pytest.mark.parametrize("backend", ["reference", "cpu"])
 SMALL = TriplaneSpec(levels=3, base=3.0, finest=5.5, bound=0.5)

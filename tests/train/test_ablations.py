@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from emotalking.configs.presets import override, preset
-from emotalking.subject import Subject
-from emotalking.subject.layouts import Label
+from emotalking.data import Subject
+from emotalking.data.layouts import Label
+from emotalking.io.settings import override
 from emotalking.train import run
-from emotalking.train.branch_stage import Context, backdrop
 from emotalking.train.data import TrainingData
-from emotalking.train.emotion_stage import EmotionStage
-from emotalking.train.stages import LEAST_MOUTH, FaceStage, MouthStage
+from emotalking.train.presets import preset
+from emotalking.train.stages.base import Context, backdrop
+from emotalking.train.stages.branches import LEAST_MOUTH, FaceStage, MouthStage
+from emotalking.train.stages.emotion import EmotionStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

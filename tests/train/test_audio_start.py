@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
+from emotalking.data import Subject
 from emotalking.models.audio import AudioEncoder
-from emotalking.subject import Subject
-from emotalking.train.audio_start import lip_motion, start_audio
+from emotalking.train.audio_pretraining import lip_motion, start_audio
 from emotalking.train.data import TrainingData
 
 

@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from emotalking import processes
+from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.subject import Subject
-from emotalking.train import beside, mouth_process, run
-from emotalking.train.beside import BRANCH, FOLDER
-from emotalking.train.log import LOG, of_kind, read_log
-from emotalking.train.stages import FaceStage, MouthStage
+from emotalking.train import mouth_worker as beside
+from emotalking.train import mouth_worker_main as mouth_process
+from emotalking.train import run
+from emotalking.train import workers as processes
+from emotalking.train.callbacks.log import LOG, of_kind, read_log
+from emotalking.train.mouth_worker import BRANCH, FOLDER
+from emotalking.train.stages.branches import FaceStage, MouthStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHORT = """model.face.initial_points=120 model.mouth.initial_points=40 mouth.iterations=30 mouth.warmup=3
@@ -48,13 +50,13 @@ def alone(one_thread: None, actor_subject: Subject, tmp_path_factory: pytest.Tem
 
 
 class Forked:
-    """Stands for :class:`emotalking.processes.Child`, without the seconds that a new interpreter takes."""
+    """Stands for :class:`emotalking.train.workers.Child`, without the seconds that a new interpreter takes."""
 
     before: Callable[[], None] = staticmethod(lambda: None)
     """What its process does first."""
 
     def __init__(self, module: str, arguments: Sequence[str], device: str, log: Path) -> None:
-        assert (module, device) == ("emotalking.train.mouth_process", "cpu")
+        assert (module, device) == ("emotalking.train.mouth_worker_main", "cpu")
         self._log, self._code = log, None
         sys.stdout.flush()
         self.pid = os.fork()

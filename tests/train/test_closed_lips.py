@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from emotalking.configs.presets import override, preset
+from emotalking.data import Subject
+from emotalking.io.settings import override
 from emotalking.models.head import TalkingHead
 from emotalking.ops.composite import to_uint8
-from emotalking.subject import Subject
-from emotalking.train import closed_lips
-from emotalking.train.closed_lips import closed_frames, difference, geometric_median, learn_closed_lips
+from emotalking.train import closed_mouth as closed_lips
+from emotalking.train.closed_mouth import closed_frames, difference, geometric_median, learn_closed_lips
 from emotalking.train.data import TrainingData
 from emotalking.train.painter import Painter
+from emotalking.train.presets import preset
 from emotalking.train.run import build_head
 
 FEW = ["model.face.initial_points=300", "model.mouth.initial_points=60", "audio_start=0", "motion_start=0"]

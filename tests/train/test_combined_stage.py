@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from emotalking.configs.presets import override, preset
+from emotalking.data import Subject
+from emotalking.io.settings import override
 from emotalking.models.avatar import Avatar
-from emotalking.subject import Subject
 from emotalking.train import run
-from emotalking.train.branch_stage import Context
-from emotalking.train.combined_stage import CombinedFaceStage
 from emotalking.train.data import TrainingData
-from emotalking.train.stages import FaceStage
+from emotalking.train.presets import preset
+from emotalking.train.stages.base import Context
+from emotalking.train.stages.branches import FaceStage
+from emotalking.train.stages.combined import CombinedFaceStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from emotalking.subject import Subject
+from emotalking.data import Subject
 from emotalking.train import frames, run
 from emotalking.train.data import TrainingData
 from emotalking.train.frames import StoredFrames

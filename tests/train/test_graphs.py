@@ -7,20 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from emotalking.configs.presets import override, preset
+from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.experts.lpips import Lpips
-from emotalking.ops.choice import own_kernels
-from emotalking.speech.personal_expert import PersonalExpert, PersonalNetwork
-from emotalking.subject import Subject
+from emotalking.io.settings import override
+from emotalking.lipsync.personal import PersonalExpert, PersonalNetwork
+from emotalking.networks.lpips import Lpips
+from emotalking.ops.backends import own_kernels
 from emotalking.train import run
-from emotalking.train.branch_stage import Context
 from emotalking.train.data import TrainingData
-from emotalking.train.emotion_stage import EmotionStage
-from emotalking.train.finetune_stage import FinetuneStage
 from emotalking.train.graphs import GraphSteps
 from emotalking.train.perceptual import PerceptualTerm
-from emotalking.train.stages import FaceStage, MouthStage
+from emotalking.train.presets import preset
+from emotalking.train.stages.base import Context
+from emotalking.train.stages.branches import FaceStage, MouthStage
+from emotalking.train.stages.emotion import EmotionStage
+from emotalking.train.stages.finetune import FinetuneStage
 from emotalking.train.step import Plan, Stage, Steps, steps_of
 from emotalking.train.sync import SyncTerm
 from emotalking.train.sync_source import WindowSource
@@ -185,7 +186,7 @@ def test_kernels_without_their_compiler_are_one_sentence(actor_subject: Subject,
     context = Context(run.build_head(config, data, torch.Generator()), data, config, torch.Generator())
     assert not FaceStage(context).own_kernels  # of no concern on a CPU
     monkeypatch.setattr(TrainingData, "device", torch.device("cuda"))
-    monkeypatch.setattr("emotalking.train.branch_stage.available", lambda: False)
+    monkeypatch.setattr("emotalking.train.stages.base.available", lambda: False)
     with pytest.raises(UserError, match="cuda-bindings"):
         FaceStage(context)
 

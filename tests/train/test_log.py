@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from emotalking.errors import UserError
-from emotalking.train.log import LOG, RunLog, of_kind, read_log, until
+from emotalking.train.callbacks.log import LOG, RunLog, of_kind, read_log, until
 
 
 def write(folder: Path) -> RunLog:

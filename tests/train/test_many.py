@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from emotalking import processes, progress
+from emotalking import progress
 from emotalking.cli.main import main
+from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.processes import Crew
-from emotalking.subject import Subject
 from emotalking.train import many, run
-from emotalking.train.log import LOG, Row
+from emotalking.train import workers as processes
+from emotalking.train.callbacks.log import LOG, Row
 from emotalking.train.many import Many, train_many
+from emotalking.train.workers import Crew
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHORT = """model.face.initial_points=120 model.mouth.initial_points=40 mouth.iterations=4 mouth.warmup=1
@@ -177,7 +178,7 @@ import os, sys
 sys.path.insert(0, {str(tmp_path)!r})
 os.environ["PYTHONPATH"] = {str(tmp_path)!r}
 from pathlib import Path
-from emotalking.processes import Child
+from emotalking.train.workers import Child
 child = Child("sleeper", [{str(tmp_path / "one")!r}], "cpu", Path({str(tmp_path / "log")!r}))
 while not Path({str(tmp_path / "one.began")!r}).exists():
     assert child.wait(0.01) is None

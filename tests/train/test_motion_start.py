@@ -3,14 +3,15 @@
 import pytest
 import torch
 
-from emotalking.configs.presets import override, preset
+from emotalking.data import Subject
+from emotalking.io.settings import override
 from emotalking.models.head import TalkingHead
 from emotalking.ops.cameras import project
-from emotalking.subject import Subject
-from emotalking.train.branch_stage import eye_boxes
 from emotalking.train.data import TrainingData
-from emotalking.train.motion_start import mesh_motion, start_motion
+from emotalking.train.motion_pretraining import mesh_motion, start_motion
+from emotalking.train.presets import preset
 from emotalking.train.run import build_head
+from emotalking.train.stages.base import eye_boxes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

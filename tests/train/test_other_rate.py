@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from emotalking import api
-from emotalking.actor.actor import Actor
-from emotalking.actor.performance import Performance
-from emotalking.capture.actor_source import write_actor_subject
-from emotalking.subject import Subject
-from emotalking.subject.layouts import FaceLayout
-from emotalking.subject.tables import read_table
+from emotalking.data import Subject
+from emotalking.data.layouts import FaceLayout
+from emotalking.data.tables import read_table
+from emotalking.testing.actor.actor import Actor
+from emotalking.testing.actor.performance import Performance
+from emotalking.testing.actor_subject import write_actor_subject
 from emotalking.train import run
 
 NTSC = Fraction(30000, 1001)

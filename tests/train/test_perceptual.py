@@ -6,17 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from emotalking.configs.presets import override, preset
+from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.experts.lpips import Lpips
-from emotalking.subject import Subject
+from emotalking.io.settings import override
+from emotalking.networks.lpips import Lpips
 from emotalking.train import run
-from emotalking.train.branch_stage import Context
 from emotalking.train.data import TrainingData
-from emotalking.train.emotion_stage import EmotionStage
-from emotalking.train.finetune_stage import FinetuneStage
 from emotalking.train.perceptual import PerceptualTerm, make_perceptual, with_backbone
-from emotalking.train.stages import FaceStage, MouthStage
+from emotalking.train.presets import preset
+from emotalking.train.stages.base import Context
+from emotalking.train.stages.branches import FaceStage, MouthStage
+from emotalking.train.stages.emotion import EmotionStage
+from emotalking.train.stages.finetune import FinetuneStage
 from emotalking.train.step import Inputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from emotalking import api
+from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.subject import Subject
-from emotalking.train import record, run
-from emotalking.train.emotion_stage import EmotionStage
-from emotalking.train.fixed_frames import EYES, FRAMES, STRIP, pick_frames
-from emotalking.train.log import LOG, of_kind, read_log
-from emotalking.train.recorder import look_interval
-from emotalking.train.tensorboard import FOLDER, scalars
+from emotalking.train import run
+from emotalking.train.callbacks import run_record as record
+from emotalking.train.callbacks.log import LOG, of_kind, read_log
+from emotalking.train.callbacks.preview import EYES, FRAMES, STRIP, pick_frames
+from emotalking.train.callbacks.recorder import look_interval
+from emotalking.train.callbacks.tensorboard import FOLDER, scalars
+from emotalking.train.stages.emotion import EmotionStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHORT = """model.face.initial_points=150 model.mouth.initial_points=40 mouth.iterations=20 mouth.warmup=5

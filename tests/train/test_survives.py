@@ -17,14 +17,14 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.held_out import evaluate_held_out
-from emotalking.files import clear_scratch, replacing, scratch_beside
+from emotalking.io.files import clear_scratch, replacing, scratch_beside
 from emotalking.models.avatar import Avatar
-from emotalking.subject import Subject
 from emotalking.train import checkpoint, run
 from emotalking.train.data import TrainingData
-from emotalking.train.stages import FaceStage
+from emotalking.train.stages.branches import FaceStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

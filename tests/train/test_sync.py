@@ -13,28 +13,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.actor.actor import Actor
-from emotalking.actor.performance import Performance
-from emotalking.capture.actor_source import write_actor_subject
-from emotalking.configs.presets import override, preset
+from emotalking.data import Subject
+from emotalking.data.layouts import FaceLayout, Label
 from emotalking.errors import UserError
-from emotalking.experts.crops import Square
+from emotalking.io.audio import load_audio, save_wav
+from emotalking.io.settings import override
+from emotalking.lipsync import training as sync_training
+from emotalking.lipsync.expert import SyncExpert, crop_frames
+from emotalking.lipsync.personal import lower_face
+from emotalking.lipsync.windows import FRAMES
 from emotalking.models.avatar import Avatar
-from emotalking.speech import sync_training
-from emotalking.speech.audio import load_audio, save_wav
-from emotalking.speech.personal_expert import lower_face
-from emotalking.speech.sync_expert import SyncExpert, crop_frames
-from emotalking.speech.sync_windows import FRAMES
-from emotalking.speech.tts import Utterance
-from emotalking.subject import Subject
-from emotalking.subject.layouts import FaceLayout, Label
+from emotalking.networks.crops import Square
+from emotalking.testing.actor.actor import Actor
+from emotalking.testing.actor.performance import Performance
+from emotalking.testing.actor_subject import write_actor_subject
 from emotalking.train import run, sync, sync_source
-from emotalking.train.branch_stage import Context
 from emotalking.train.data import TrainingData
-from emotalking.train.emotion_stage import EmotionStage
-from emotalking.train.stages import FaceStage, MouthStage
+from emotalking.train.presets import preset
+from emotalking.train.stages.base import Context
+from emotalking.train.stages.branches import FaceStage, MouthStage
+from emotalking.train.stages.emotion import EmotionStage
 from emotalking.train.sync import SyncTerm, wanted
 from emotalking.train.sync_source import WindowSource, consecutive, frame_steps, spoken, voiced
+from emotalking.tts.base import Utterance
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

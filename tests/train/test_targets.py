@@ -9,9 +9,9 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from emotalking.generator.protocol import GeneratedFaces
-from emotalking.subject import Subject
-from emotalking.subject.frame import emotion_share
+from emotalking.data import Subject
+from emotalking.data.frame import emotion_share
+from emotalking.emotion.generator import GeneratedFaces
 from emotalking.train.data import TrainingData
 from emotalking.train.targets import EmotionalTargets, Target
 

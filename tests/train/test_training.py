@@ -9,23 +9,24 @@ import numpy as np
 import pytest
 import torch
 
-from emotalking.configs.presets import PRESETS, from_dict, override, preset, to_dict
-from emotalking.configs.train import TrainConfig
+from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.held_out import evaluate_held_out
+from emotalking.io.settings import from_dict, override, to_dict
 from emotalking.models.avatar import Avatar
 from emotalking.models.head import render_layer
 from emotalking.ops.normals import normals_from_render
 from emotalking.ops.sh import rgb_to_sh0
-from emotalking.subject import Subject
 from emotalking.train import run
-from emotalking.train.branch_stage import Context
+from emotalking.train.callbacks.recorder import TrainingFailed
+from emotalking.train.config import TrainConfig
 from emotalking.train.data import TrainingData
-from emotalking.train.emotion_stage import EmotionStage
-from emotalking.train.finetune_stage import FinetuneStage
-from emotalking.train.recorder import TrainingFailed
+from emotalking.train.presets import PRESETS, preset
 from emotalking.train.rendered_maps import normal_channels
-from emotalking.train.stages import FaceStage, MouthStage
+from emotalking.train.stages.base import Context
+from emotalking.train.stages.branches import FaceStage, MouthStage
+from emotalking.train.stages.emotion import EmotionStage
+from emotalking.train.stages.finetune import FinetuneStage
 from emotalking.train.step import Inputs
 from emotalking.train.trainer import Trainer
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emotalking.configs.presets import PRESETS, preset
-from emotalking.train.log import Row
-from emotalking.train.watch import RULES, alarms_of, limits
+from emotalking.train.callbacks.log import Row
+from emotalking.train.callbacks.warnings import RULES, alarms_of, limits
+from emotalking.train.presets import PRESETS, preset
 
 BRANCH = {"warmup": 200, "grows_every": 100}
 GOOD = {"cover": 0.97, "region": 0.3, "motion_px": 0.9, "sound_gain": 2.0, "eye_gain": 3.0, "emotion_gain": 1.5}

@@ -22,10 +22,10 @@ def run(args: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from emotalking import api
-    from emotalking.capture.footage.page import offset_words, verdict_line, write_page
     from emotalking.cli.options import note
     from emotalking.errors import UserError
-    from emotalking.files import write_bytes
+    from emotalking.io.files import write_bytes
+    from emotalking.preprocess.check.page import offset_words, verdict_line, write_page
 
     footage = api.check(args.clip)
     page = args.page or Path(f"{args.clip.stem}.check.html")

@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run it and print its figures."""
     from emotalking.cli.options import note
-    from emotalking.demo import run_demo, table
+    from emotalking.testing.demo import run_demo, table
 
     made = run_demo(args.out, device=args.device, say=note)
     print(table(made.report))

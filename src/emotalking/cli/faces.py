@@ -94,11 +94,11 @@ def run(args: argparse.Namespace) -> None:
 def _apply(args: argparse.Namespace) -> None:
     import numpy as np
 
-    from emotalking.capture.face_source import PICTURES
     from emotalking.cli.options import note
     from emotalking.emotion.tracks import parse_emotion
     from emotalking.errors import UserError
-    from emotalking.render.sheet import save_picture
+    from emotalking.faces.source import PICTURES
+    from emotalking.report.contact_sheet import save_picture
 
     given = [args.emotion, args.va, args.track, args.grid]
     if sum(option is not None for option in given) != 1:
@@ -124,13 +124,13 @@ def _apply(args: argparse.Namespace) -> None:
 def _open(args: argparse.Namespace) -> "FaceEditor":
     """The source with its generator; its remarks are printed."""
     from emotalking import api
-    from emotalking.capture.face_source import open_source
     from emotalking.cli.options import note
+    from emotalking.emotion.mesh_warp.warp import MeshWarpConfig
     from emotalking.emotion.tracks import parse_pair
     from emotalking.errors import UserError
     from emotalking.faces.edit import FaceEditor
     from emotalking.faces.generators import open_generator, open_paper_generator
-    from emotalking.generator.mesh_warp import MeshWarpConfig
+    from emotalking.faces.source import open_source
 
     if not 0 <= args.gain <= 1:
         raise UserError(f"--gain {args.gain:g}: give a strength from 0 to 1; stronger faces would be caricature.")
@@ -155,9 +155,9 @@ def _write_frames(face: "FaceEditor", emotion: "EmotionTrack", args: argparse.Na
 
     from emotalking.cli.options import note
     from emotalking.errors import UserError
+    from emotalking.io.audio import iter_audio
+    from emotalking.io.video_writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
     from emotalking.progress import track
-    from emotalking.render.writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
-    from emotalking.speech.audio import iter_audio
 
     source, fps = face.source, face.source.fps
     assert fps is not None
@@ -185,7 +185,7 @@ def _write_grid(face: "FaceEditor", args: argparse.Namespace) -> None:
     from emotalking.cli.options import note
     from emotalking.errors import UserError
     from emotalking.faces.edit import grid_points
-    from emotalking.render.sheet import save_picture
+    from emotalking.report.contact_sheet import save_picture
 
     if args.out.suffix:
         raise UserError(f"--grid writes a folder of pictures, and {args.out} names a file: give a folder.")
@@ -200,7 +200,7 @@ def _sheet(args: argparse.Namespace) -> None:
     from emotalking.emotion.circumplex import TEST_POINTS
     from emotalking.errors import UserError
     from emotalking.faces.edit import grid_points
-    from emotalking.render.sheet import circumplex_sheet, contact_sheet, save_picture
+    from emotalking.report.contact_sheet import circumplex_sheet, contact_sheet, save_picture
 
     if not 32 <= args.cell <= 1024:
         raise UserError(f"--cell {args.cell}: give a number of pixels from 32 to 1024.")
@@ -226,11 +226,11 @@ def _train(args: argparse.Namespace) -> None:
 
     from emotalking import api
     from emotalking.cli.options import note, say_device
-    from emotalking.configs.faces import EditConfig
+    from emotalking.data import Subject
     from emotalking.errors import UserError
-    from emotalking.faces.person import Networks, train_faces
-    from emotalking.faces.trained import NAME
-    from emotalking.subject import Subject
+    from emotalking.stylegan.config import EditConfig
+    from emotalking.stylegan.personalise import Networks, train_faces
+    from emotalking.stylegan.trained import NAME
 
     for name in ("epochs", "squares"):
         if getattr(args, name) < 1:

@@ -16,7 +16,7 @@ def run(args: argparse.Namespace) -> None:
     """List them."""
     import sys
 
-    from emotalking.experts.registry import model_folders, models
+    from emotalking.networks.registry import model_folders, models
 
     facts = {name: _facts(model) for name, model in models().items()}
     if args.json:
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _facts(model: Any) -> dict[str, str]:
-    """What to show of a :class:`~emotalking.experts.registry.Model`."""
+    """What to show of a :class:`~emotalking.networks.registry.Model`."""
     path = model.find()
     if path is None:
         state = f"missing ({' or '.join(model.files)})"

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from emotalking.capture.choices import JUDGES, NORMALS, PARSINGS
 from emotalking.cli.options import add_device
+from emotalking.preprocess.choices import JUDGES, NORMALS, PARSINGS
 
 IF_INTERRUPTED = "run the same command again to go on from the last finished step"
 

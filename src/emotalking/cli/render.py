@@ -9,7 +9,7 @@ from emotalking.cli.options import add_device
 from emotalking.cli.say import add_speaker
 
 if TYPE_CHECKING:
-    from emotalking.speech.tts import Utterance
+    from emotalking.tts.base import Utterance
 
 IF_INTERRUPTED = "no video was written; frames already in the folder of --frames are whole"
 

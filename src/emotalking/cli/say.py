@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emotalking.speech.tts import Speaker, Utterance
+    from emotalking.tts.base import Speaker, Utterance
 
 _EXAMPLES = """examples:
   emotalking say "Good morning!" -o morning.wav --times morning.TextGrid
@@ -49,7 +49,7 @@ def add_speaker(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", man
 def run(args: argparse.Namespace) -> None:
     """Say it, or tell about voices and sets."""
     from emotalking.errors import UserError
-    from emotalking.speech.tts import open_speaker
+    from emotalking.tts.base import open_speaker
 
     chosen = [args.text is not None, args.curated is not None, args.coverage, args.voices]
     if sum(chosen) != 1:
@@ -109,8 +109,8 @@ def _say_set(speaker: "Speaker", args: argparse.Namespace) -> None:
     from emotalking.cli.options import note
     from emotalking.errors import UserError
     from emotalking.progress import track
-    from emotalking.speech.sentences import RATES, curated, curated_speech
-    from emotalking.speech.tts_folder import write_recording
+    from emotalking.tts.recordings import write_recording
+    from emotalking.tts.sentences import RATES, curated, curated_speech
 
     if args.output is None or args.output.is_file():
         raise UserError("the curated set is ten files and more: give a folder with -o, such as -o sentences.")
@@ -129,9 +129,9 @@ def _say_set(speaker: "Speaker", args: argparse.Namespace) -> None:
 
 def _cover(speaker: "Speaker", args: argparse.Namespace) -> None:
     from emotalking.cli.options import note
-    from emotalking.report.coverage import coverage_page, summary
-    from emotalking.speech.phonemes import coverage, inventory
-    from emotalking.speech.sentences import curated_speech
+    from emotalking.tts.coverage_page import coverage_page, summary
+    from emotalking.tts.phonemes import coverage, inventory
+    from emotalking.tts.sentences import curated_speech
 
     sounds = inventory(args.language)
     said = list(curated_speech(speaker, args.language))
@@ -145,7 +145,7 @@ def _cover(speaker: "Speaker", args: argparse.Namespace) -> None:
 
 
 def _list(speaker: "Speaker", language: str) -> None:
-    from emotalking.speech.tts import Polyglot
+    from emotalking.tts.base import Polyglot
 
     print(f"voices for {language}: {' '.join(speaker.voices(language))}")
     if isinstance(speaker, Polyglot):

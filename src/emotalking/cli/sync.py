@@ -52,9 +52,9 @@ def _train(args: argparse.Namespace) -> None:
     import sys
 
     from emotalking import api
+    from emotalking.data import Subject
     from emotalking.errors import UserError
-    from emotalking.speech.sync_training import train_expert
-    from emotalking.subject import Subject
+    from emotalking.lipsync.training import train_expert
 
     if args.steps is not None and args.steps < 1:
         raise UserError(f"--steps {args.steps}: give one step or more.")
@@ -80,11 +80,11 @@ def _measure(args: argparse.Namespace) -> None:
     import sys
 
     from emotalking import api
+    from emotalking.data import Subject
     from emotalking.evaluate.sync import SyncMeter, offset_plot
-    from emotalking.files import write_bytes
+    from emotalking.io.files import write_bytes
+    from emotalking.lipsync.expert import open_expert
     from emotalking.report import Page
-    from emotalking.speech.sync_expert import open_expert
-    from emotalking.subject import Subject
 
     subject = Subject.open(args.clip) if args.clip.is_dir() else None
     expert = open_expert(args.expert, subject, api.choose_device(args.device))
@@ -111,8 +111,8 @@ def _subject_frames(subject: Any) -> tuple[Any, _Frames, "np.ndarray"]:
     """Rate, frames with landmarks, and sound of a prepared clip."""
     import numpy as np
 
+    from emotalking.io.audio import load_audio
     from emotalking.progress import track
-    from emotalking.speech.audio import load_audio
 
     points = subject.landmarks.without_guesses().ibug68.astype(np.float64)
     numbers = track(range(subject.num_frames), "sync")
@@ -121,11 +121,11 @@ def _subject_frames(subject: Any) -> tuple[Any, _Frames, "np.ndarray"]:
 
 def _clip_frames(clip: Path) -> tuple[int, _Frames, "np.ndarray"]:
     """The same of any video, at 25 frames a second."""
-    from emotalking.capture.landmarks import open_provider
-    from emotalking.capture.video import read_frames
+    from emotalking.io.audio import load_audio
+    from emotalking.io.video import read_frames
+    from emotalking.lipsync.windows import FPS
+    from emotalking.preprocess.landmarks import open_provider
     from emotalking.progress import track
-    from emotalking.speech.audio import load_audio
-    from emotalking.speech.sync_windows import FPS
 
     samples = load_audio(clip)
 

@@ -20,8 +20,8 @@ def run(args: argparse.Namespace) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from emotalking.data import validate
     from emotalking.errors import UserError
-    from emotalking.subject import validate
 
     found = validate(args.subject, args.peer)
     reader = "emotalking" if args.peer is None else args.peer

@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emotalking.configs.presets import override, preset
+from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.evaluate.judges import find_expert
+from emotalking.evaluate.evaluation_models import find_expert
 from emotalking.evaluate.record import Report, read_report
-from emotalking.processes import Crew, Runner
-from emotalking.speech.sync_training import train_expert
-from emotalking.subject import Subject
+from emotalking.io.settings import override
+from emotalking.lipsync.training import train_expert
+from emotalking.train.presets import preset
 from emotalking.train.run import made_with
+from emotalking.train.workers import Crew, Runner
 
 FULL = "full"
 VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 from emotalking.evaluate.ablation import VARIANTS, Ablation, Options
-from emotalking.evaluate.figures import KINDS, Figure
 from emotalking.evaluate.record import AVATAR, Report, to_json
 from emotalking.evaluate.tables import Table, head
-from emotalking.files import write_bytes
+from emotalking.evaluate.values import KINDS, Figure
+from emotalking.io.files import write_bytes
 from emotalking.report import Bold, Page
 
 FORMAT, VERSION = "emotalking-ablation", 1

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
+from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.evaluate.figures import Figure
+from emotalking.evaluate.evaluation_models import Judges
 from emotalking.evaluate.held_out import own_emotion
 from emotalking.evaluate.intervals import Interval, block_frames, bootstrap, paired_p
-from emotalking.evaluate.judges import Judges
 from emotalking.evaluate.published import as_published
 from emotalking.evaluate.score import measure
 from emotalking.evaluate.systems import AvatarSource, System
 from emotalking.evaluate.unseen import SpokenSource, Unseen
-from emotalking.speech.audio import load_audio
-from emotalking.subject import Subject
+from emotalking.evaluate.values import Figure
+from emotalking.io.audio import load_audio
 
 _ROOTS = ("v_rmse", "a_rmse")
 """Figures that are the root of the mean of what they have per frame."""

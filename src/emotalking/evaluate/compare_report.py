@@ -10,19 +10,19 @@ import cv2
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from emotalking.data import Subject
+from emotalking.data.clip_place import to_runs
 from emotalking.evaluate.compare import Comparison, Row
-from emotalking.evaluate.figures import KINDS, Figure
+from emotalking.evaluate.estimator_error import THE_JUDGE, own_cell, own_error, own_error_facts, own_error_words
+from emotalking.evaluate.images import ERROR_GAIN, error_map
 from emotalking.evaluate.intervals import BLOCK_S, DRAWS
-from emotalking.evaluate.own_error import THE_JUDGE, own_cell, own_error, own_error_facts, own_error_words
 from emotalking.evaluate.paper_tables import missing
-from emotalking.evaluate.pictures import ERROR_GAIN, error_map
 from emotalking.evaluate.record import to_json
 from emotalking.evaluate.systems import System
 from emotalking.evaluate.tables import Table, head
-from emotalking.files import write_bytes
+from emotalking.evaluate.values import KINDS, Figure
+from emotalking.io.files import write_bytes
 from emotalking.report import Bold, Page, Plot
-from emotalking.subject import Subject
-from emotalking.subject.place import to_runs
 
 FORMAT, VERSION = "emotalking-comparison", 1
 _WIDE = 340

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import torch
 
+from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.compare import Comparison, common_frames, compare
 from emotalking.evaluate.compare_report import write_report
-from emotalking.evaluate.judges import Judges
+from emotalking.evaluate.evaluation_models import Judges
 from emotalking.evaluate.provenance import file_sha256, provenance
 from emotalking.evaluate.scenarios import judge_names
-from emotalking.evaluate.sounds import sounds_to_speak
+from emotalking.evaluate.speech import sounds_to_speak
 from emotalking.evaluate.systems import RECORDING, is_avatar, open_system
 from emotalking.evaluate.unseen import Unseen, open_unseen, to_same_length
 from emotalking.progress import bar
-from emotalking.subject import Subject
 
 
 def run_comparison(

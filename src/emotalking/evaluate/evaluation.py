@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
+from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.evaluate.again import changed_figures, changed_inputs, options_of
 from emotalking.evaluate.page import make_page
 from emotalking.evaluate.paper_tables import latex, markdown
 from emotalking.evaluate.record import Report, read_report, write_report
+from emotalking.evaluate.reproduce import changed_figures, changed_inputs, options_of
 from emotalking.evaluate.scenarios import SPEECH, run_scenarios
 from emotalking.evaluate.session import Options
-from emotalking.files import write_bytes
-from emotalking.subject import Subject
+from emotalking.io.files import write_bytes
 
 REPORT = "report.json"
 

@@ -6,18 +6,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from emotalking.audio.vad import speech_track
+from emotalking.data import Subject
+from emotalking.data.frame import lip_gap
 from emotalking.emotion.circumplex import TestPoint
 from emotalking.errors import UserError
 from emotalking.evaluate import metrics_emotion, metrics_face
-from emotalking.evaluate.figures import Figure, absent, per_frame, root_mean, single
+from emotalking.evaluate.evaluation_models import EmotionJudge, Judges, Reading
 from emotalking.evaluate.identity import EVERY_S, Person, identity_similarity
-from emotalking.evaluate.judges import EmotionJudge, Judges, Reading
 from emotalking.evaluate.observe import FaceObserver, Faces, Looker, Reference, runs_of
 from emotalking.evaluate.pixels import NO_TRUTH, Shown
 from emotalking.evaluate.sync import SyncMeter, SyncScores
-from emotalking.speech.silence import speech_track
-from emotalking.subject import Subject
-from emotalking.subject.frame import lip_gap
+from emotalking.evaluate.values import Figure, absent, per_frame, root_mean, single
 
 NO_FACE = "no face was found in any frame"
 NO_DETECTOR = "no detector of faces was asked for"

@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from emotalking.data import Subject
+from emotalking.data.frame import paste_torso
 from emotalking.errors import UserError
-from emotalking.evaluate.figures import Figure
-from emotalking.evaluate.judges import Judges
+from emotalking.evaluate.evaluation_models import Judges
 from emotalking.evaluate.score import measure
+from emotalking.evaluate.values import Figure
 from emotalking.models.avatar import Avatar, AvatarFrames
-from emotalking.subject import Subject
-from emotalking.subject.frame import paste_torso
 from emotalking.train.data import windows_of
 
 _DECODERS, _AHEAD = 4, 8
@@ -145,7 +145,7 @@ def _behind(subject: Subject, indices: Int64[np.ndarray, " F"]) -> Iterator[UInt
 class OnHeldOut:
     """The avatar with the held-out frames' head motion, eyes and torso in place of the training frames' in its file.
 
-    A ``render.player.Performer``: the player makes it say any sound.
+    A ``player.player.Performer``: the player makes it say any sound.
     """
 
     def __init__(self, avatar: Avatar, subject: Subject) -> None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Int
 
-from emotalking.capture.landmarks import LandmarkProvider
-from emotalking.experts.face_recogniser import FaceRecogniser
-from emotalking.subject import Subject
+from emotalking.data import Subject
+from emotalking.networks.face_recogniser import FaceRecogniser
+from emotalking.preprocess.landmarks import LandmarkProvider
 
 LOOKS = 16
 """Frames of the recording, evenly spread, that tell what the person looks like; and as many that it is tried on."""

@@ -1,4 +1,4 @@
-"""Image metrics: pure functions on arrays (paper-spec 9.1)."""
+"""Image metrics: pure functions on arrays (docs/paper.md 9.1)."""
 
 import torch
 from jaxtyping import Bool, Float

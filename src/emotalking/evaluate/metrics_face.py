@@ -8,9 +8,9 @@ from jaxtyping import Float
 LIPS = slice(48, 68)
 """iBUG numbers of the lips' points."""
 UPPER_AUS = ("AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU09", "AU45")
-"""Action units of AUE-U (paper-spec 9.1)."""
+"""Action units of AUE-U (docs/paper.md 9.1)."""
 LOWER_AUS = ("AU10", "AU12", "AU14", "AU15", "AU17", "AU20", "AU23", "AU25", "AU26")
-"""Action units of AUE-L (paper-spec 9.1)."""
+"""Action units of AUE-L (docs/paper.md 9.1)."""
 
 
 def landmark_distance(
@@ -19,7 +19,7 @@ def landmark_distance(
     """LMD: how far the lips' landmarks (iBUG 48-67) lie from the true ones, px.
 
     Each set less its own mean, so that a shifted mouth costs nothing; mean Euclidean distance of the 20 points
-    (paper-spec 9.1, TalkingGaussian's script).
+    (docs/paper.md 9.1, TalkingGaussian's script).
     """
     a, b = points[:, LIPS], truth[:, LIPS]
     return np.linalg.norm((a - a.mean(1, keepdims=True)) - (b - b.mean(1, keepdims=True)), axis=-1).mean(1)
@@ -32,7 +32,7 @@ def unit_error(
 ) -> Float[np.ndarray, " N"]:
     """AUE: squared differences of action units' intensities (0 to 5), summed over ``names``.
 
-    The baseline's script takes the mean over frames of this sum (paper-spec 9.1).
+    The baseline's script takes the mean over frames of this sum (docs/paper.md 9.1).
     """
     return np.sum([(units[name] - truth[name]) ** 2 for name in names], 0)
 
@@ -74,7 +74,7 @@ def flicker(tones: Float[np.ndarray, "N B B"]) -> Float[np.ndarray, " N"]:
 
 
 def opening_energy(opening: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """Squared change of the gap (``subject.frame.lip_gap``) since the frame before, px^2; nan in the first frame."""
+    """Squared change of the gap (``data.frame.lip_gap``) since the frame before, px^2; nan in the first frame."""
     return np.concatenate([[np.nan], np.diff(opening) ** 2])[: len(opening)]
 
 
@@ -83,7 +83,7 @@ def silence_ratio(energy: Float[np.ndarray, " N"], gate: Float[np.ndarray, " N"]
 
     Args:
         energy: of :func:`opening_energy`.
-        gate: 1 in speech, 0 in silence (:class:`emotalking.speech.silence.SpeechTrack`); frames between count for
+        gate: 1 in speech, 0 in silence (:class:`emotalking.audio.vad.SpeechTrack`); frames between count for
             neither, since lips may close there.
 
     Returns:

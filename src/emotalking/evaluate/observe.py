@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 
-from emotalking.capture.action_units import head_points, lid_opening, units_from_rest
-from emotalking.capture.face_measures import Rest, head_angles, measure
-from emotalking.capture.landmarks import LandmarkProvider
-from emotalking.capture.rigid import head_frame, similarity
-from emotalking.subject import Subject
-from emotalking.subject.layouts import FaceLayout
+from emotalking.data import Subject
+from emotalking.data.layouts import FaceLayout
+from emotalking.preprocess.action_units import head_points, lid_opening, units_from_rest
+from emotalking.preprocess.face_measures import Rest, head_angles, measure
+from emotalking.preprocess.landmarks import LandmarkProvider
+from emotalking.preprocess.pose.rigid import head_frame, similarity
 
 LOOKS = 3000
 """Frames of a clip, evenly spread, that tell where a face rests."""
@@ -161,7 +161,7 @@ class Faces:
     eyes: Float[np.ndarray, "N 2"]
     """Opening over width of the person's right and left eye."""
     measures: dict[str, Float[np.ndarray, "N S"]]
-    """Lengths on the face (:mod:`emotalking.capture.face_measures`)."""
+    """Lengths on the face (:mod:`emotalking.preprocess.face_measures`)."""
     tones: Float[np.ndarray, "N B B"]
     """Mean brightness (0..255) of blocks of the face, which move with the head."""
     looks: dict[str, Float[np.ndarray, "N F"]]

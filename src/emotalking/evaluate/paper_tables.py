@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from emotalking.evaluate.figures import KINDS, Figure
-from emotalking.evaluate.own_error import NAMES, THE_JUDGE, own_cell, own_error_words
+from emotalking.evaluate.estimator_error import NAMES, THE_JUDGE, own_cell, own_error_words
 from emotalking.evaluate.record import AVATAR, RECORDED, Report, Result
 from emotalking.evaluate.tables import Table, head
+from emotalking.evaluate.values import KINDS, Figure
 
 _UNJUDGED = {"fps": "clock"}
 """What figures without a judge are taken from, where it is not the pixels."""

@@ -13,12 +13,12 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 from scipy.ndimage import binary_erosion
 from torch import Tensor
 
-from emotalking.evaluate.figures import Figure, absent, per_frame
+from emotalking.data import Subject
+from emotalking.data.frame import LipsRect
+from emotalking.data.layouts import Label, mask_of
 from emotalking.evaluate.metrics import masked_psnr, psnr, ssim
-from emotalking.experts.lpips import Lpips
-from emotalking.subject import Subject
-from emotalking.subject.frame import LipsRect
-from emotalking.subject.layouts import Label, mask_of
+from emotalking.evaluate.values import Figure, absent, per_frame
+from emotalking.networks.lpips import Lpips
 
 _MASKS = 24
 """Frames of the clip whose masks tell what is background."""

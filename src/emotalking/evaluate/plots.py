@@ -8,10 +8,10 @@ from jaxtyping import Float
 from matplotlib.patches import Circle
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from emotalking.data.clip_place import from_runs
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.evaluate.record import AVATAR, RECORDED, Result, Run, array
 from emotalking.report import Plot
-from emotalking.subject.place import from_runs
 
 _COLOURS = {AVATAR: "#2f6fde", RECORDED: "#8a93a5"}
 _STYLES = ("-", "--", ":", "-.")

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Int
 
 import emotalking
+from emotalking.data import Subject
+from emotalking.data.clip_place import to_runs
 from emotalking.errors import UserError
-from emotalking.subject import Subject
-from emotalking.subject.place import to_runs
 
 PACKAGES = (
     "torch",

@@ -17,13 +17,13 @@ import numpy as np
 from av.video.reformatter import Interpolation
 from jaxtyping import Int64, UInt8
 
-from emotalking.capture.video import pictures, to_rgb
+from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.evaluate.figures import Figure
-from emotalking.evaluate.judges import Judges
+from emotalking.evaluate.evaluation_models import Judges
 from emotalking.evaluate.score import measure
 from emotalking.evaluate.systems import System, VideoSource
-from emotalking.subject import Subject
+from emotalking.evaluate.values import Figure
+from emotalking.io.video import pictures, to_rgb
 
 CRF = 10
 """imageio's quality 8."""

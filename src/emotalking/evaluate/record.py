@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from emotalking.errors import UserError
-from emotalking.evaluate.figures import Figure, root_mean, single
-from emotalking.files import write_bytes
+from emotalking.evaluate.values import Figure, root_mean, single
+from emotalking.io.files import write_bytes
 
 FORMAT, VERSION = "emotalking-evaluation", 1
 AVATAR, RECORDED = "avatar", "recorded video"

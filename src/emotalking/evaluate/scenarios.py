@@ -13,25 +13,25 @@ import torch
 from jaxtyping import Float
 
 import emotalking
+from emotalking.data import Subject
+from emotalking.data.clip_place import to_runs
 from emotalking.emotion.circumplex import TEST_POINTS, TestPoint
 from emotalking.emotion.tracks import EmotionTrack
-from emotalking.evaluate import pictures
-from emotalking.evaluate.figures import Figure, absent
+from emotalking.evaluate import images as pictures
+from emotalking.evaluate.estimator_error import own_error_facts
+from emotalking.evaluate.evaluation_models import Judges
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, pick_frames, reconstruct
-from emotalking.evaluate.judges import Judges
-from emotalking.evaluate.own_error import own_error_facts
+from emotalking.evaluate.observations import seen_facts
 from emotalking.evaluate.provenance import file_sha256, provenance
 from emotalking.evaluate.record import AVATAR, RECORDED, Picture, Report, Result, Run, read_result, write_result
 from emotalking.evaluate.score import Stopwatch
-from emotalking.evaluate.seen import seen_facts
 from emotalking.evaluate.session import Options, Session
-from emotalking.evaluate.sounds import Speech, sounds_to_speak
+from emotalking.evaluate.speech import Speech, sounds_to_speak
+from emotalking.evaluate.values import Figure, absent
+from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.models.avatar import Avatar
+from emotalking.player.player import Player
 from emotalking.progress import bar
-from emotalking.render.player import Player
-from emotalking.speech.audio import SAMPLE_RATE, load_audio
-from emotalking.subject import Subject
-from emotalking.subject.place import to_runs
 
 SPEECH = "speech"
 """Where a report keeps the sentences that were said for it."""
@@ -183,7 +183,7 @@ def cross_domain(session: Session) -> Found:
 
 
 def emotion_conditioned(session: Session) -> Found:
-    """The twelve points of paper-spec 9.3, each on unheard speech with the held-out frames' poses and torso."""
+    """The twelve points of docs/paper.md 9.3, each on unheard speech with the held-out frames' poses and torso."""
     runs, faces, poses = [], [], []
     for number, point in enumerate(TEST_POINTS):
         sound = session.sounds[number % len(session.sounds)]

@@ -10,16 +10,16 @@ import torch
 from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
-from emotalking.capture.steps import map_frames
+from emotalking.data import Subject
+from emotalking.data.frame import lip_gap
 from emotalking.emotion.circumplex import TEST_POINTS, TestPoint
 from emotalking.errors import UserError
+from emotalking.evaluate.evaluation_models import Judges
 from emotalking.evaluate.faces import Asked, FaceMeter
-from emotalking.evaluate.figures import KINDS, Figure, absent, single
-from emotalking.evaluate.judges import Judges
 from emotalking.evaluate.pixels import BackgroundMeter, Meter, PixelMeter, Shown, Truth, as_image
 from emotalking.evaluate.sync import SyncScores
-from emotalking.subject import Subject
-from emotalking.subject.frame import lip_gap
+from emotalking.evaluate.values import KINDS, Figure, absent, single
+from emotalking.preprocess.steps import map_frames
 
 Picture = Shaped[np.ndarray, "_ _ 3"] | Shaped[Tensor, "_ _ 3"]
 """RGB: uint8, or floats in [0, 1]; a numpy array or a tensor on any device."""

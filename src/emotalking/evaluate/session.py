@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
+from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.evaluate.judges import Judges
+from emotalking.evaluate.evaluation_models import Judges
 from emotalking.evaluate.score import Scored, measure
-from emotalking.evaluate.sounds import Speech
+from emotalking.evaluate.speech import Speech
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
-from emotalking.subject import Subject
 
 SCENARIOS = ("self", "cross", "emotion")
 
@@ -31,7 +31,7 @@ class Options:
     evenly: bool = False
     """Spread the frames of the self-reconstruction over all held-out ones; then nothing in time can be measured."""
     expert: str = "auto"
-    """Sync expert: none, personal, syncnet, a file, or auto (:func:`emotalking.evaluate.judges.find_expert`)."""
+    """Sync expert: none, personal, syncnet, a file, or auto (:func:`~.evaluation_models.find_expert`)."""
     judge: str = "landmarks"
     """Judge of valence, arousal and expression."""
     lpips: str = "auto"

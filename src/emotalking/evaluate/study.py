@@ -12,7 +12,7 @@ import av
 import av.error
 
 from emotalking.errors import UserError
-from emotalking.files import write_bytes
+from emotalking.io.files import write_bytes
 
 QUESTIONS: tuple[dict[str, str], ...] = (
     {

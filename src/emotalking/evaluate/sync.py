@@ -1,4 +1,4 @@
-"""Sync of a clip in the eyes of an expert (figures: :mod:`emotalking.speech.sync_scores`)."""
+"""Sync of a clip in the eyes of an expert (figures: :mod:`emotalking.lipsync.scores`)."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from emotalking.errors import UserError
+from emotalking.io.audio import SAMPLE_RATE
+from emotalking.lipsync.expert import SMOOTHING, SyncExpert, SyncNetExpert, calm_square, crop_frames
+from emotalking.lipsync.scores import FEWEST, VSHIFT, Edges, SyncScores, sync_scores
+from emotalking.lipsync.windows import FPS, FRAMES, num_shown
 from emotalking.report import Plot
-from emotalking.speech.audio import SAMPLE_RATE
-from emotalking.speech.sync_expert import SMOOTHING, SyncExpert, SyncNetExpert, calm_square, crop_frames
-from emotalking.speech.sync_scores import FEWEST, VSHIFT, Edges, SyncScores, sync_scores
-from emotalking.speech.sync_windows import FPS, FRAMES, num_shown
 
 BATCH = 32
 """Windows embedded at once."""

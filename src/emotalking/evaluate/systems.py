@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 
-from emotalking.capture.video import Damage, pictures, probe, to_rgb
+from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.held_out import check_pair, own_emotion, reconstruct
 from emotalking.evaluate.score import Stopwatch
+from emotalking.io.video import Damage, pictures, probe, to_rgb
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
-from emotalking.subject import Subject
 
 RECORDING = "recording"
 """The word that stands for the subject's own target frames."""

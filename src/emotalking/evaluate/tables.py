@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emotalking.evaluate.figures import KINDS
+from emotalking.evaluate.values import KINDS
 from emotalking.report import Bold
 
 _LATEX = {

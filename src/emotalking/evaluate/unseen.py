@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 
+from emotalking.data import Subject
 from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion
 from emotalking.evaluate.score import Stopwatch
-from emotalking.evaluate.sounds import Speech
+from emotalking.evaluate.speech import Speech
 from emotalking.evaluate.systems import RECORDING, Picture, System, is_avatar, open_frames
+from emotalking.io.audio import SAMPLE_RATE
 from emotalking.models.avatar import Avatar
-from emotalking.render.player import Player
-from emotalking.speech.audio import SAMPLE_RATE
-from emotalking.subject import Subject
+from emotalking.player.player import Player
 
 SLACK_S = 0.2
 """A system may end so much before its sound: feature windows cut some frames at the end."""

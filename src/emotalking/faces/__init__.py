@@ -1,1 +1,1 @@
-"""Training of the paper's lip-aligned emotional face generator: StyleGAN2, EmoStyle, lip encoder, LipExtract."""
+"""Emotional faces of images, clips and subject folders (``emotalking faces``)."""

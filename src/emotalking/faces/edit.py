@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from emotalking.capture.face_source import FaceSource, SourceFrame
+from emotalking.emotion.generator import EmotionGenerator
 from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
-from emotalking.generator.protocol import EmotionGenerator
+from emotalking.faces.source import FaceSource, SourceFrame
 from emotalking.ops.composite import to_uint8
 
 CUDA_BATCH = 8

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 
-from emotalking.capture.face_reader import SubjectReader
-from emotalking.capture.face_source import FaceSource, SubjectFaces
+from emotalking.data import Subject
+from emotalking.emotion.generator import EmotionGenerator
+from emotalking.emotion.mesh_warp.warp import MeshWarp, MeshWarpConfig
 from emotalking.errors import UserError
-from emotalking.faces.trained import NAME, StyleEditor, TrainedFaces, open_faces
-from emotalking.generator.hand_over import SquareGenerator
-from emotalking.generator.mesh_warp import MeshWarp, MeshWarpConfig
-from emotalking.generator.protocol import EmotionGenerator
-from emotalking.subject import Subject
+from emotalking.faces.reader import SubjectReader
+from emotalking.faces.source import FaceSource, SubjectFaces
+from emotalking.stylegan.paste_back import SquareGenerator
+from emotalking.stylegan.trained import NAME, StyleEditor, TrainedFaces, open_faces
 from emotalking.train.run import MESH_WARP
 from emotalking.train.target_maker import TargetMaker
 

@@ -1,4 +1,4 @@
-"""Image losses: L1 (eq. 10), D-SSIM (eq. 10), silhouette (paper-spec 7.1)."""
+"""Image losses: L1 (eq. 10), D-SSIM (eq. 10), silhouette (docs/paper.md 7.1)."""
 
 from jaxtyping import Bool, Float, Int32
 from torch import Tensor

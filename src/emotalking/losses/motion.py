@@ -1,4 +1,4 @@
-"""Regularisers of the motion networks: offsets and attention (paper-spec 7.1)."""
+"""Regularisers of the motion networks: offsets and attention (docs/paper.md 7.1)."""
 
 from collections.abc import Mapping
 

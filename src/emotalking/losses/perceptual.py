@@ -1,4 +1,4 @@
-"""Pictures cut for a perceptual loss (paper S12, S14-S16; paper-spec 7.2)."""
+"""Pictures cut for a perceptual loss (paper S12, S14-S16; docs/paper.md 7.2)."""
 
 import torch
 import torch.nn.functional as F

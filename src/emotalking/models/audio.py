@@ -1,4 +1,4 @@
-"""The audio encoder of a branch: AudioNet per frame and AudioAttNet over the window (paper-spec 4.2)."""
+"""The audio encoder of a branch: AudioNet per frame and AudioAttNet over the window (docs/paper.md 4.2)."""
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ class AudioEncoder(nn.Module):
     AudioNet is four stride-2 convolutions over a frame's steps and two linear layers; AudioAttNet weighs the eight
     frames' codes by a small convolutional attention, which is the only temporal smoothing of the model.
 
-    Assumption: HuBERT's two steps a frame ([N, 2, 1024], paper-spec 2) enter the same convolutions as they are: 16
+    Assumption: HuBERT's two steps a frame ([N, 2, 1024], docs/paper.md 2) enter the same convolutions as they are: 16
     steps shrink as 16, 8, 4, 2, 1, and two as 2, 1, 1, 1, 1 (kernel 3, stride 2, padding 1). No published text says
     more; repeating them eight times to 16 would give the convolutions nothing to see but their own padding.
     """
@@ -36,17 +36,17 @@ class AudioEncoder(nn.Module):
         self.attention = nn.Sequential(*attention)
         self.attention_weights = nn.Sequential(nn.Linear(WINDOW, WINDOW), nn.Softmax(dim=-1))
         self.closed: Float[Tensor, " code"] | None
-        """The code that closes this person's lips; None until training has ended (``train.closed_lips``)."""
+        """The code that closes this person's lips; None until training has ended (``train.closed_mouth``)."""
         self.register_buffer("closed", None)
 
     def forward(
         self, windows: Float[Tensor, "B 8 C S"], speech: Float[Tensor, " B"] | None = None
     ) -> Float[Tensor, "B code"]:
-        """Codes of B windows of S steps a frame, 1 <= S <= 16 (`speech.tracks.audio_windows`).
+        """Codes of B windows of S steps a frame, 1 <= S <= 16 (`audio.tracks.audio_windows`).
 
         Args:
             speech: 1 keeps the code, 0 puts the code of closed lips in its place, between they are blended
-                (``speech.silence``); None keeps it.
+                (``audio.vad``); None keeps it.
 
         Raises:
             ValueError: ``speech`` is given and the code of closed lips is not known.

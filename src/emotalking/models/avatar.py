@@ -14,15 +14,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from emotalking.configs.model import ModelConfig
-from emotalking.configs.presets import from_dict, to_dict
+from emotalking.data.clip_place import ClipPlace
 from emotalking.errors import UserError
-from emotalking.files import replacing
+from emotalking.io.files import replacing
+from emotalking.io.settings import from_dict, to_dict
+from emotalking.models.config import ModelConfig
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead, render_layer
 from emotalking.models.motion import FaceCanonical, MouthCanonical
 from emotalking.ops.composite import composite
-from emotalking.subject.place import ClipPlace
 
 FORMAT = "emotalking-avatar"
 VERSION = 2
@@ -198,7 +198,7 @@ class Avatar:
         Args:
             va: valence and arousal in [-1, 1]; None leaves the emotion branch out.
             background: what stands behind the head (torso included).
-            speech: 1 where somebody speaks, 0 where the lips are to be closed (``speech.silence``); only for an avatar
+            speech: 1 where somebody speaks, 0 where the lips are to be closed (``audio.vad``); only for an avatar
                 that :attr:`closes_lips`.
 
         Returns:

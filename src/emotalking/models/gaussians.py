@@ -1,4 +1,4 @@
-"""A set of canonical 3-D Gaussians with raw (optimised) parameters (paper 3.1; paper-spec 3)."""
+"""A set of canonical 3-D Gaussians with raw (optimised) parameters (paper 3.1; docs/paper.md 3)."""
 
 from dataclasses import dataclass
 
@@ -48,7 +48,7 @@ class Gaussians(nn.Module):
         """Start at ``points`` with ``colours`` in [0, 1], opacity 0.1, identity rotation.
 
         As published, the logarithm of the nearest-neighbour distance is fed to the softplus as raw scale
-        (paper-spec 3): a Gaussian starts at softplus(log d) = log(1 + d), nearly d.
+        (docs/paper.md 3): a Gaussian starts at softplus(log d) = log(1 + d), nearly d.
         """
         super().__init__()
         self.sh_degree = sh_degree

@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from emotalking.configs.model import ModelConfig
 from emotalking.models.audio import AudioEncoder
+from emotalking.models.config import ModelConfig
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.motion import EmotionMotion, FaceCanonical, FaceMotion, MouthCanonical, MouthMotion
-from emotalking.ops.aside import aside
 from emotalking.ops.cameras import camera_centre
 from emotalking.ops.rasterize import rasterize
+from emotalking.ops.streams import aside
 
 
 @dataclass

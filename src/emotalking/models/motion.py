@@ -1,4 +1,4 @@
-"""The three motion networks: inside mouth (eq. 3), face (eq. 4) and emotion (eq. 5); shapes from paper-spec 4."""
+"""The three motion networks: inside mouth (eq. 3), face (eq. 4) and emotion (eq. 5); shapes from docs/paper.md 4."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ POSITION_SCALE = 1e-2
 
 
 class TriplaneEncoder(nn.Module):
-    """Learnable dense tri-plane features of a point in the cube (paper-spec 4.1)."""
+    """Learnable dense tri-plane features of a point in the cube (docs/paper.md 4.1)."""
 
     def __init__(self, spec: TriplaneSpec) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class TriplaneEncoder(nn.Module):
 
 
 def mlp(*widths: int) -> nn.Sequential:
-    """Linear layers without biases and ReLU in between, as every network of paper-spec 4.3-4.5."""
+    """Linear layers without biases and ReLU in between, as every network of docs/paper.md 4.3-4.5."""
     layers: list[nn.Module] = []
     for wide_in, wide_out in zip(widths, widths[1:], strict=False):
         layers += [nn.Linear(wide_in, wide_out, bias=False), nn.ReLU()]
@@ -58,7 +58,7 @@ class MouthCanonical:
 
 
 class MouthMotion(nn.Module):
-    """Offsets of the inside-mouth Gaussians from the audio code; position only, mainly vertical (paper-spec 4.4)."""
+    """Offsets of the inside-mouth Gaussians from the audio code; position only, mainly vertical (docs/paper.md 4.4)."""
 
     def __init__(self, audio_code: int, hidden: int = 32) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class FaceCanonical:
 
 
 class FaceMotion(nn.Module):
-    """Offsets of the face Gaussians from the audio code and six action units (eq. 4; paper-spec 4.3).
+    """Offsets of the face Gaussians from the audio code and six action units (eq. 4; docs/paper.md 4.3).
 
     With ``emotion_code`` it is the combined face branch of paper 4.4 and takes valence and arousal too.
     Assumption: they enter as in :class:`EmotionMotion` (a code of that width, multiplied by an attention map of the
@@ -158,7 +158,7 @@ class FaceMotion(nn.Module):
 
 
 class EmotionMotion(nn.Module):
-    """Offsets on top of the deformed face from valence and arousal (eq. 5; shapes chosen, paper-spec 4.5).
+    """Offsets on top of the deformed face from valence and arousal (eq. 5; shapes chosen, docs/paper.md 4.5).
 
     The features are read at the positions of the *deformed* Gaussians, so nothing here is constant over frames.
     """

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from emotalking.ops.choice import chosen_backend
+from emotalking.ops.backends import chosen_backend
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def update(parts: list[Part], *, backend: str = "auto") -> None:
 
     Args:
         backend: ``reference`` (any device and float type), ``cuda`` (our kernel: float32, contiguous), or ``auto`` as
-            `ops.choice` says.
+            `ops.backends` says.
     """
     if not parts:
         return

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from emotalking.ops.backends import chosen_backend
 from emotalking.ops.cameras import camera_centre
-from emotalking.ops.choice import chosen_backend
 from emotalking.ops.quaternions import normalize
 
 
@@ -76,7 +76,7 @@ def camera_normals(
 
     Args:
         viewmats: carry no gradient here.
-        backend: ``reference`` is torch, ``cuda`` our kernel for GPUs in float32; ``auto`` as `ops.choice` says.
+        backend: ``reference`` is torch, ``cuda`` our kernel for GPUs in float32; ``auto`` as `ops.backends` says.
     """
     if chosen_backend(backend, means) == "cuda" and means.numel():
         from emotalking.ops.cuda import shade as cuda

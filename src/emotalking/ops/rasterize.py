@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emotalking.ops.choice import own_kernels_wanted
+from emotalking.ops.backends import own_kernels_wanted
 from emotalking.ops.cpu.build import NoCompiler
 from emotalking.ops.reference import rasterize as reference
 
@@ -57,7 +57,7 @@ def rasterize(
 
     Back ends. ``reference`` is plain torch on any device in float32 or float64. ``cpu`` is the compiled kernel, in
     float32. ``gsplat`` needs CUDA and float32. ``cuda`` is our own kernel for GPUs, which never makes the host wait.
-    ``auto`` takes ours for CUDA tensors (unless :func:`emotalking.ops.choice.own_kernels` says otherwise or
+    ``auto`` takes ours for CUDA tensors (unless :func:`emotalking.ops.backends.own_kernels` says otherwise or
     cuda-bindings is not there: gsplat); for CPU tensors it takes the kernel; and the reference where these cannot
     serve: float64, a gradient to the cameras, or no C++ compiler. They agree up to float rounding, with two exceptions:
     a contribution within rounding of one of the two thresholds may be kept by one and dropped by another (which changes

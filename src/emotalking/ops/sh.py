@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.ops.choice import chosen_backend
+from emotalking.ops.backends import chosen_backend
 
 C0 = 0.28209479177387814
 """The constant basis function, 1 / (2 sqrt(pi)): ``rgb = C0 * sh0 + 0.5``."""
@@ -89,7 +89,7 @@ def seen_colours(
         sh_rest: the higher ones, R + 1 >= (degree + 1)^2.
         means: where each camera's Gaussians stand. They learn nothing from the colours.
         camera_centres: carry no gradient here.
-        backend: ``reference`` is torch, ``cuda`` our kernel for GPUs in float32; ``auto`` as `ops.choice` says.
+        backend: ``reference`` is torch, ``cuda`` our kernel for GPUs in float32; ``auto`` as `ops.backends` says.
 
     Raises:
         ValueError: the degree is out of range, or there are fewer coefficients than it needs.

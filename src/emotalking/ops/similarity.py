@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
 
-from emotalking.ops.choice import chosen_backend
+from emotalking.ops.backends import chosen_backend
 from emotalking.ops.ssim import ssim
 
 
@@ -19,7 +19,7 @@ def compare_in_boxes(
         boxes: first row, row after the last, first column, column after the last; what lies outside the image is cut
             off. The kernel reads them on the GPU; for the reference they had better lie on the host.
         backend: ``reference`` cuts the boxes out (any device and float type; of several threads or a compiled kernel as
-            `ssim` finds them), ``cuda`` is our kernel for GPUs in float32; ``auto`` as `ops.choice` says.
+            `ssim` finds them), ``cuda`` is our kernel for GPUs in float32; ``auto`` as `ops.backends` says.
 
     Returns:
         L1 and similarity by box; an empty box differs in nothing: 0 and 1. Gradient flows to ``image`` alone.

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.ops.choice import own_kernels_wanted
+from emotalking.ops.backends import own_kernels_wanted
 from emotalking.ops.cpu.build import NoCompiler
 from emotalking.ops.reference import triplane as reference
 
@@ -96,7 +96,7 @@ def encode(
         table: grid values of the three planes, ``E = entries_per_plane(spec)``.
         spec: the grids' sizes.
         backend: ``reference`` is torch (any device and float type), ``cpu`` and ``cuda`` are the devices' float32
-            kernels; ``auto`` takes the kernel where it can (on CUDA: :func:`emotalking.ops.choice.own_kernels`).
+            kernels; ``auto`` takes the kernel where it can (on CUDA: :func:`emotalking.ops.backends.own_kernels`).
 
     Returns:
         ``F = 3 * levels`` features, plane by plane, coarse level first. Gradient flows to points and table.

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from emotalking.files import write_bytes
+from emotalking.io.files import write_bytes
 from emotalking.report.plots import Plot
 
 Tone = Literal["good", "warn", "bad", "plain"]

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from emotalking.configs.model import ModelConfig
 from emotalking.errors import UserError
-from emotalking.files import clear_scratch, replacing
+from emotalking.io.files import clear_scratch, replacing
+from emotalking.models.config import ModelConfig
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
 from emotalking.train.step import Stage

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
+from emotalking.audio.tracks import FUTURE_FRAMES, PAST_FRAMES, WINDOW_FRAMES
+from emotalking.data import Subject
+from emotalking.data.frame import mouth_opening_of
+from emotalking.data.layouts import FaceLayout, Label
 from emotalking.errors import UserError
 from emotalking.ops.normals import decode_normals
-from emotalking.speech.tracks import FUTURE_FRAMES, PAST_FRAMES, WINDOW_FRAMES
-from emotalking.subject import Subject
-from emotalking.subject.frame import mouth_opening_of
-from emotalking.subject.layouts import FaceLayout, Label
 from emotalking.train.frames import StoredFrames, load_pictures
 
 
@@ -166,7 +166,7 @@ class TrainingData:
         return torso[..., :3] * alpha + self.background[rows, columns].float()[None] / 255.0 * (1.0 - alpha)
 
     def extent(self) -> float:
-        """Scene scale: 1.1 x the largest distance of a camera from the mean camera (paper-spec 1.1).
+        """Scene scale: 1.1 x the largest distance of a camera from the mean camera (docs/paper.md 1.1).
 
         Deviation: at least 0.1, because a person who holds still would otherwise stop all Gaussians from moving.
         """
@@ -181,7 +181,7 @@ def rows_of(frames: int | Int64[Tensor, "B"]) -> slice | Tensor:
 
 
 def windows_of(features: Float[Tensor, "N S C"], indices: Int64[np.ndarray, "F"]) -> Float[Tensor, "F 8 C S"]:
-    """The windows [i-4, i+4) of the frames ``indices``, zero outside the recording (paper-spec 4.2).
+    """The windows [i-4, i+4) of the frames ``indices``, zero outside the recording (docs/paper.md 4.2).
 
     Consecutive frames get a view: eight copies of HuBERT's features would fill gigabytes.
     """

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from emotalking.data import Subject
 from emotalking.progress import track
-from emotalking.subject import Subject
 
 HELD_BYTES = 5 * 2**30
 """More than this is not held in the host's memory: five minutes at 512x512 would take 14 GB, and 20 with normals."""

@@ -6,10 +6,10 @@ from jaxtyping import Float, Int64
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 from torch import Tensor
 
-from emotalking.configs.model import BranchConfig
+from emotalking.data.layouts import Label
 from emotalking.errors import UserError
+from emotalking.models.config import BranchConfig
 from emotalking.models.gaussians import Gaussians
-from emotalking.subject.layouts import Label
 from emotalking.train.data import TrainingData, class_mask
 
 CUBE = 0.1

@@ -12,14 +12,15 @@ from typing import Any, ClassVar
 import cv2
 from rich.progress import Progress, TaskID
 
-from emotalking.configs.presets import override, preset
 from emotalking.errors import UserError
-from emotalking.processes import Crew, Runner
+from emotalking.io.settings import override
 from emotalking.progress import bar
 from emotalking.report import Link, Page
-from emotalking.train.log import LOG, Row, of_kind, read_log
-from emotalking.train.page import PAGE, STRIPS
+from emotalking.train.callbacks.log import LOG, Row, of_kind, read_log
+from emotalking.train.callbacks.page import PAGE, STRIPS
+from emotalking.train.presets import preset
 from emotalking.train.run import made_with
+from emotalking.train.workers import Crew, Runner
 
 INDEX = "index.html"
 """Name of the page about all avatars."""
@@ -36,7 +37,7 @@ class Made:
     why: str = ""
     """It failed."""
     record: list[Row] = field(default_factory=list, repr=False)
-    """Of the run that made it (:mod:`emotalking.train.log`); empty if that is not there."""
+    """Of the run that made it (:mod:`emotalking.train.callbacks.log`); empty if that is not there."""
 
     @property
     def run_folder(self) -> Path:
@@ -50,7 +51,7 @@ class Made:
 
     @property
     def psnr(self) -> float:
-        """Of the run's fixed frames at its end, dB (:mod:`emotalking.train.fixed_frames`); NaN: not known."""
+        """Of the run's fixed frames at its end, dB (:mod:`emotalking.train.callbacks.preview`); NaN: not known."""
         looks = [row for row in of_kind(self.record, "frames") if "psnr" in row]
         return looks[-1]["psnr"] if looks else math.nan
 

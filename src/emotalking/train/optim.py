@@ -1,13 +1,13 @@
-"""Optimizers and learning-rate schedules (paper S1; paper-spec 3, 4.6)."""
+"""Optimizers and learning-rate schedules (paper S1; docs/paper.md 3, 4.6)."""
 
 import math
 
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
-from emotalking.configs.train import OptimConfig
 from emotalking.models.audio import AudioEncoder
 from emotalking.models.gaussians import Gaussians
+from emotalking.train.config import OptimConfig
 
 SH_REST_SLOWER = 20.0
 """Higher colour bands learn this much slower than the base colour."""
@@ -56,7 +56,7 @@ def network_optimizer(networks: list[nn.Module], optim: OptimConfig) -> AdamW:
 
 
 def network_factor(iteration: int, knee: int, iterations: int) -> float:
-    """Rate factor of the networks: 0.5^(it/knee) before the knee, 0.1^(it/iterations) after it (paper-spec 4.6).
+    """Rate factor of the networks: 0.5^(it/knee) before the knee, 0.1^(it/iterations) after it (docs/paper.md 4.6).
 
     The step at the knee, from 0.5 to about 0.16, is the baseline's; the paper says "exponential scheduler".
     """

@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from emotalking.data.layouts import Label
 from emotalking.models.head import TalkingHead, render_layer
 from emotalking.models.motion import FaceCanonical, MouthCanonical
 from emotalking.ops.cameras import camera_centre, crop_intrinsics
 from emotalking.ops.composite import composite
 from emotalking.ops.normals import encode_normals, normals_from_render
-from emotalking.subject.layouts import Label
 from emotalking.train.data import TrainingData, class_mask
 from emotalking.train.rendered_maps import normal_channels
 

@@ -1,4 +1,4 @@
-"""The perceptual loss: LPIPS of patches (paper S12, S14, S15, S16; paper-spec 7.2), where a backbone's weights are."""
+"""Perceptual loss: LPIPS of patches (paper S12, S14-S16; docs/paper.md 7.2), where a backbone's weights are found."""
 
 from dataclasses import replace
 
@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.configs.train import LossConfig, PerceptualConfig, TrainConfig
-from emotalking.experts.lpips import BACKBONES, Backbone, Lpips, found_backbone, licences_of
-from emotalking.experts.registry import model_folders
 from emotalking.losses.perceptual import at_least, cut_patches
+from emotalking.networks.lpips import BACKBONES, Backbone, Lpips, found_backbone, licences_of
+from emotalking.networks.registry import model_folders
 from emotalking.progress import console
+from emotalking.train.config import LossConfig, PerceptualConfig, TrainConfig
 
 LEAST_SIDE = 32
 """Pixels that the backbones need a side."""

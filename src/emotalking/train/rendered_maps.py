@@ -4,11 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.configs.train import LossConfig
 from emotalking.losses.normals import normal_cosine, normal_l1, total_variation
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import Layer
 from emotalking.ops.normals import camera_normals, normals_from_render
+from emotalking.train.config import LossConfig
 
 
 def normal_channels(
@@ -37,7 +37,7 @@ def normal_terms(layer: Layer, wanted: Float[Tensor, "B H W 3"], weights: LossCo
 
 
 def attention_channels(face: Deformed) -> Float[Tensor, "1 N 2"]:
-    """Strength (L2 norm) of the audio and of the action-unit attention of each Gaussian (paper-spec 4.3).
+    """Strength (L2 norm) of the audio and of the action-unit attention of each Gaussian (docs/paper.md 4.3).
 
     Splatted as held channels, their gradient flows to the attention networks and to what these read, and not through
     the picture to geometry and opacity.

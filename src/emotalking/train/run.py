@@ -14,37 +14,38 @@ import numpy as np
 import torch
 
 import emotalking
-from emotalking.configs.presets import override, preset, to_dict
-from emotalking.configs.train import TrainConfig
+from emotalking.audio.features import ImportedFeatures, audio_features, write_features
+from emotalking.data import Subject
+from emotalking.data.layouts import Label
+from emotalking.emotion.generator import EmotionGenerator
+from emotalking.emotion.mesh_warp.warp import MeshWarp
 from emotalking.errors import UserError
-from emotalking.generator.mesh_warp import MeshWarp
-from emotalking.generator.protocol import EmotionGenerator
+from emotalking.io.settings import override, to_dict
 from emotalking.models.audio import MOST_STEPS
 from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso, read_avatar_file
 from emotalking.models.head import TalkingHead
 from emotalking.progress import console, track
-from emotalking.speech.features import ImportedFeatures, audio_features, write_features
-from emotalking.subject import Subject
-from emotalking.subject.layouts import Label
-from emotalking.train.audio_start import start_audio
-from emotalking.train.beside import mouth_beside
-from emotalking.train.branch_stage import Context
+from emotalking.train.audio_pretraining import start_audio
+from emotalking.train.callbacks.page import PAGE
+from emotalking.train.callbacks.run_record import recorded
+from emotalking.train.callbacks.tensorboard import require_writer
 from emotalking.train.checkpoint import Checkpoint
-from emotalking.train.closed_lips import learn_closed_lips
-from emotalking.train.combined_stage import CombinedFaceStage
+from emotalking.train.closed_mouth import learn_closed_lips
+from emotalking.train.config import TrainConfig
 from emotalking.train.data import TrainingData
-from emotalking.train.emotion_stage import EmotionStage
-from emotalking.train.finetune_stage import FinetuneStage
 from emotalking.train.initial import initial_gaussians
-from emotalking.train.motion_start import start_motion
-from emotalking.train.page import PAGE
+from emotalking.train.motion_pretraining import start_motion
+from emotalking.train.mouth_worker import mouth_beside
 from emotalking.train.perceptual import make_perceptual, with_backbone
-from emotalking.train.record import recorded
-from emotalking.train.stages import FaceStage, MouthStage
+from emotalking.train.presets import preset
+from emotalking.train.stages.base import Context
+from emotalking.train.stages.branches import FaceStage, MouthStage
+from emotalking.train.stages.combined import CombinedFaceStage
+from emotalking.train.stages.emotion import EmotionStage
+from emotalking.train.stages.finetune import FinetuneStage
 from emotalking.train.step import Stage
 from emotalking.train.sync import make_sync
 from emotalking.train.target_maker import TargetMaker
-from emotalking.train.tensorboard import require_writer
 from emotalking.train.trainer import Trainer
 
 LICENCES = {
@@ -101,14 +102,14 @@ def train(
     Args:
         subject: subject folder (``emotalking prepare``).
         out: avatar file to write; the run folder ``<out>.run`` beside it holds the checkpoint, the run's record
-            (:mod:`emotalking.train.log`) and the page made from it.
+            (:mod:`emotalking.train.callbacks.log`) and the page made from it.
         preset_name: `tiny`, `fast` or `paper`.
         overrides: settings ``key=value`` with dotted keys.
         resume: go on from the run folder's checkpoint if there is one.
         tensorboard: write TensorBoard events into the run folder too (needs tensorboardX).
         maker: of the emotional targets.
         beside: another device, on which a process of its own trains the mouth while the face is trained here
-            (:mod:`emotalking.train.beside`). The avatar is the same.
+            (:mod:`emotalking.train.mouth_worker`). The avatar is the same.
 
     Raises:
         UserError: if the subject or a setting cannot be used, or a loss stops being finite.

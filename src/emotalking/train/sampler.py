@@ -1,4 +1,4 @@
-"""Which frame comes next: without replacement, with a bounded curriculum (paper-spec 8)."""
+"""Which frame comes next: without replacement, with a bounded curriculum (docs/paper.md 8)."""
 
 from collections.abc import Sequence
 

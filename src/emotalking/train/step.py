@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.optim import Optimizer
 
-from emotalking.ops.choice import own_kernels
+from emotalking.ops.backends import own_kernels
 
 SLOTS = 64
 """Steps that the host may be ahead of the device."""

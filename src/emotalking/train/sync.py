@@ -18,18 +18,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emotalking.configs.train import SyncConfig, TrainConfig
-from emotalking.experts.crops import Square
-from emotalking.experts.registry import models
+from emotalking.data import Subject
+from emotalking.data.layouts import Label
+from emotalking.lipsync.expert import EXPERT_FILE, SyncExpert, crop_frames, open_expert
 from emotalking.losses.sync import sync_distance
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import Layer, TalkingHead, render_layer
+from emotalking.networks.crops import Square
+from emotalking.networks.registry import models
 from emotalking.ops.cameras import crop_intrinsics
 from emotalking.ops.composite import composite
 from emotalking.progress import console
-from emotalking.speech.sync_expert import EXPERT_FILE, SyncExpert, crop_frames, open_expert
-from emotalking.subject import Subject
-from emotalking.subject.layouts import Label
+from emotalking.train.config import SyncConfig, TrainConfig
 from emotalking.train.data import TrainingData, class_mask
 from emotalking.train.sync_source import SyncWindow, WindowSource
 
@@ -183,7 +183,7 @@ def make_sync(config: TrainConfig, subject: Subject, data: TrainingData, folder:
 
 def _personal(subject: Subject, folder: Path, seed: int, device: torch.device, fresh: bool) -> Path:
     """The subject's own expert, trained on its training frames if there is none yet."""
-    from emotalking.speech.sync_training import train_expert
+    from emotalking.lipsync.training import train_expert
 
     at_home, spare = subject.files.root / EXPERT_FILE, folder / EXPERT_FILE
     if at_home.is_file():

@@ -1,4 +1,4 @@
-"""Which five frames, to which sound: the windows of the sync loss (paper 3.3.2; paper-spec 10, 13)."""
+"""Which five frames, to which sound: the windows of the sync loss (paper 3.3.2; docs/paper.md 10, 13)."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,19 +11,19 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from emotalking.configs.train import SyncConfig
+from emotalking.audio.features import audio_features
+from emotalking.data import Subject
 from emotalking.errors import UserError
+from emotalking.io.audio import SAMPLE_RATE, load_audio, save_wav
+from emotalking.lipsync.expert import SyncExpert
+from emotalking.lipsync.windows import FPS, FRAMES
 from emotalking.ops.head_path import stretches
 from emotalking.progress import track
-from emotalking.speech.audio import SAMPLE_RATE, load_audio, save_wav
-from emotalking.speech.features import audio_features
-from emotalking.speech.sentences import curated_speech
-from emotalking.speech.sync_expert import SyncExpert
-from emotalking.speech.sync_windows import FPS, FRAMES
-from emotalking.speech.tts import open_speaker
-from emotalking.speech.tts_folder import FolderSpeaker
-from emotalking.subject import Subject
+from emotalking.train.config import SyncConfig
 from emotalking.train.data import TrainingData, windows_of
+from emotalking.tts.base import open_speaker
+from emotalking.tts.recordings import FolderSpeaker
+from emotalking.tts.sentences import curated_speech
 
 QUIET = 0.1
 """A frame is silent below this share of its recording's loud frames (95th percentile of the RMS): -20 dB."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from emotalking.generator.protocol import EmotionGenerator
+from emotalking.emotion.generator import EmotionGenerator
 from emotalking.train.data import TrainingData
 
 

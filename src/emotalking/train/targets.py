@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from emotalking.generator.protocol import EmotionGenerator
-from emotalking.subject.frame import emotion_share
+from emotalking.data.frame import emotion_share
+from emotalking.emotion.generator import EmotionGenerator
 from emotalking.train.data import TrainingData
 from emotalking.train.sampler import FrameSampler
 
@@ -51,7 +51,7 @@ class EmotionalTargets:
 
     Frames in which no face was found are left out.
 
-    Deviation: the emotion fades as the face turns away (`subject.frame.emotion_share`), as in `faces apply`; where
+    Deviation: the emotion fades as the face turns away (`data.frame.emotion_share`), as in `faces apply`; where
     nothing is left of it the frame is left out.
 
     Args:

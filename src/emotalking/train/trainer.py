@@ -14,10 +14,10 @@ import torch
 from emotalking.errors import UserError
 from emotalking.models.head import TalkingHead
 from emotalking.progress import bar
-from emotalking.train.beside import MouthBeside
+from emotalking.train.callbacks.log import RunLog
+from emotalking.train.callbacks.recorder import LOG_EVERY, Recorder
 from emotalking.train.checkpoint import Checkpoint, write_checkpoint
-from emotalking.train.log import RunLog
-from emotalking.train.recorder import LOG_EVERY, Recorder
+from emotalking.train.mouth_worker import MouthBeside
 from emotalking.train.step import Stage, steps_of
 
 

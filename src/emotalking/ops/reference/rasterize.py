@@ -7,14 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from emotalking.ops.constants import (
-    BLUR_2D,
-    FRUSTUM_MARGIN,
-    MAX_ALPHA,
-    MAX_EXTENT,
-    MIN_ALPHA,
-    MIN_TRANSMITTANCE,
-)
+from emotalking.ops.constants import BLUR_2D, FRUSTUM_MARGIN, MAX_ALPHA, MAX_EXTENT, MIN_ALPHA, MIN_TRANSMITTANCE
 from emotalking.ops.quaternions import to_matrix
 
 _TILE = 32

@@ -1,0 +1,265 @@
+"""Log-mel spectra of speech, made to look alike whoever speaks into whatever microphone.
+
+The embedded audio features: no network, no language, no download. One column ("step") every 20 ms; 32 mel channels from
+60 Hz to 7.6 kHz. Silence is exactly zero in every channel, which is also what lies before and after a recording.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from emotalking.audio.tracks import ComputedFeatures, FeatureTrack
+from emotalking.io.audio import SAMPLE_RATE
+from emotalking.io.rows import GrowingRows, blocks, spread
+
+CHANNELS = 32
+HOP = SAMPLE_RATE // 50
+"""Samples from one step to the next: 20 ms. Step s is centred on (s + 1/2) 20 ms."""
+WINDOW = 400
+"""Samples under the Hann window: 25 ms."""
+FFT = 512
+LOWEST_HZ, HIGHEST_HZ = 60.0, 7600.0
+PREEMPHASIS = 0.97
+
+_HEARD = 10.0 ** (-50 / 10)
+"""Steps weaker than this beside the loudest one are not heard and do not enter the level."""
+WEAKEST_SPEECH = 10.0 ** (-75 / 10)
+"""Mean square (after pre-emphasis) below which a recording holds no speech: room tone is not amplified into talk.
+Normal speech measures -20 to -45 dB here."""
+_ACTIVE_DB = -25.0
+"""Steps louder than this, relative to the speech level, count for the statistics."""
+_GATE_DB = (-45.0, -35.0)
+"""Below the first: silence; above the second: speech; relative to the speech level, after the noise is taken off."""
+_NOISE_GATE_DB = (-3.0, 3.0)
+"""The same relative to the noise level: what noise leaves behind when its mean is taken off must not move lips."""
+_NOISE_STEPS = 9
+_NOISE_FACTOR = 1.5
+"""The 10th percentile lies under the mean of the noise. Clean speech, pauses or not, measures 0 to 0.08 of its
+channel's active mean here, a noisy channel 0.2 to 0.9."""
+_NOISE_CAP = 0.8
+_BLOCK = 512
+"""Steps transformed at once."""
+_ENOUGH = 90_000
+"""Steps (half an hour) from which on the statistics of a recording are taken from pieces spread over it."""
+
+
+def mel_corners(lowest_hz: float | int, highest_hz: float | int, filters: int) -> Float[np.ndarray, " corners"]:
+    """Corners of ``filters`` overlapping triangles, equally spaced on the mel scale 2595 log10(1 + f/700).
+
+    O'Shaughnessy, "Speech Communication", 1987. Triangle i begins at corner i, peaks at i + 1 and ends at i + 2.
+
+    Returns:
+        ``filters`` + 2 frequencies, Hz.
+    """
+    lowest, highest = (2595.0 * np.log10(1.0 + hz / 700.0) for hz in (lowest_hz, highest_hz))
+    return 700.0 * (10.0 ** (np.linspace(lowest, highest, filters + 2) / 2595.0) - 1.0)
+
+
+def triangles(
+    corners: Float[np.ndarray, " corners"], places: Float[np.ndarray, " bins"]
+) -> Float[np.ndarray, "filters bins"]:
+    """Triangles of height 1 between rising ``corners`` (:func:`mel_corners`), at ``places`` in the same unit."""
+    low, peak, high = (corners[i : len(corners) - 2 + i, None] for i in range(3))
+    rise, fall = (places - low) / (peak - low), (high - places) / (high - peak)
+    return np.maximum(0.0, np.minimum(rise, fall))
+
+
+def mel_filterbank() -> Float[np.ndarray, "channels bins"]:
+    """Weights of the channels over the power spectrum.
+
+    Returns:
+        [32, 257] weights with peak 1; neighbours overlap by half and sum to 1 between the outer centres.
+    """
+    bins = np.arange(FFT // 2 + 1) * SAMPLE_RATE / FFT
+    return triangles(mel_corners(LOWEST_HZ, HIGHEST_HZ, CHANNELS), bins).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class MelSpectra:
+    """Mel power and mean square, step by step, before any normalisation."""
+
+    power: Float[np.ndarray, "steps channels"]
+    """Of the pre-emphasised signal."""
+    mean_square: Float[np.ndarray, " steps"]
+    """Of the pre-emphasised signal under the window."""
+    num_samples: int
+
+
+def mel_spectra(chunks: Iterable[Float[np.ndarray, " n"]]) -> MelSpectra:
+    """Mel spectra of consecutive pieces of one recording; the cut into pieces leaves no trace.
+
+    Args:
+        chunks: float32 mono at 16 kHz, pieces of any length.
+    """
+    powers, squares = [np.zeros((0, CHANNELS), np.float32)], [np.zeros(0, np.float32)]
+    counted = Counted(chunks)
+    for power, square in iter_mel(counted):
+        powers.append(power)
+        squares.append(square)
+    return MelSpectra(np.concatenate(powers), np.concatenate(squares), counted.samples)
+
+
+def iter_mel(
+    counted: "Counted",
+) -> Iterator[tuple[Float[np.ndarray, "steps channels"], Float[np.ndarray, " steps"]]]:
+    """Power and mean square of :func:`mel_spectra`, some hundred steps at a time."""
+    filters = mel_filterbank()
+    hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
+    for block in _blocks(counted):
+        frames = np.lib.stride_tricks.sliding_window_view(block, WINDOW)[::HOP] * hann
+        power = np.abs(np.fft.rfft(frames, FFT)) ** 2
+        yield (power @ filters.T).astype(np.float32), ((frames**2).sum(-1) / (hann**2).sum()).astype(np.float32)
+
+
+class Counted:
+    """Pre-emphasised chunks of a recording, and how many samples went by."""
+
+    def __init__(self, chunks: Iterable[np.ndarray]) -> None:
+        self.chunks = chunks
+        self.samples = 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        previous = np.zeros(1, np.float32)
+        for chunk in self.chunks:
+            if len(chunk):
+                self.samples += len(chunk)
+                joined = np.concatenate([previous, chunk])
+                previous = joined[-1:]
+                yield joined[1:] - np.float32(PREEMPHASIS) * joined[:-1]
+
+
+def _blocks(counted: Counted) -> Iterator[np.ndarray]:
+    """Pieces of the signal that hold a whole number of windows, 320 samples apart, centred on their steps."""
+    pending = [np.zeros((WINDOW - HOP) // 2, np.float32)]
+    length = len(pending[0])
+    done = 0
+    full = (_BLOCK - 1) * HOP + WINDOW
+    for chunk in counted:
+        pending.append(chunk)
+        length += len(chunk)
+        if length >= full:
+            signal = np.concatenate(pending)
+            steps = (len(signal) - WINDOW) // HOP + 1
+            yield signal[: (steps - 1) * HOP + WINDOW]
+            done += steps
+            pending = [signal[steps * HOP :]]
+            length = len(pending[0])
+    rest = -(-counted.samples // HOP) - done
+    if rest > 0:
+        signal = np.concatenate(pending)
+        yield np.pad(signal, (0, max(0, (rest - 1) * HOP + WINDOW - len(signal))))[: (rest - 1) * HOP + WINDOW]
+
+
+def normalise(spectra: MelSpectra) -> Float[np.ndarray, "steps channels"]:
+    """Spectra to features that do not know the level, the microphone or the voice's colour.
+
+    1. The level is the mean square of the steps above a gate (50 dB under the loudest, then 10 dB under the mean, as
+       loudness meters do, ITU-R BS.1770), so pauses do not count.
+    2. Steady noise (the 10th percentile of each channel smoothed over 180 ms) is taken off the power.
+    3. Each channel's logarithm loses its mean and gets unit variance over the active steps (cepstral mean and variance
+       normalisation, Viikki & Laurila 1998), which removes the frequency response of microphone and voice.
+    4. What is more than 2 deviations under the mean is floored, and steps under the gate fade to the floor, so that the
+       floor, 0, means silence: ``max(0, z + 2)``.
+
+    Returns:
+        [steps, 32] float32 >= 0; active speech has mean about 2 and deviation about 1 in every channel.
+    """
+    levels = _levels(spectra.power, spectra.mean_square, speech_level(spectra.mean_square))
+    if levels is None:
+        return np.zeros_like(spectra.power)
+    return levels.normalised(spectra.power, spectra.mean_square)
+
+
+class LogMel(ComputedFeatures):
+    """The embedded features: 16 steps of 20 ms of normalised log-mel around each frame."""
+
+    name = "mel"
+    file = "mel"
+    channels = CHANNELS
+    steps = 16
+    rate_hz = 50.0
+    reach_s = 0.1825
+    """Eight steps of 20 ms, half a window, and half a step where the frame rate does not divide the steps'."""
+
+    def track(self, chunks: Iterable[Float[np.ndarray, " n"]]) -> FeatureTrack:
+        """Features of one recording, normalised over the whole of it: level, noise, mean and deviation of its channels.
+
+        Args:
+            chunks: consecutive pieces of float32 mono at 16 kHz in [-1, 1].
+        """
+        counted = Counted(chunks)
+        powers, squares = GrowingRows(CHANNELS), [np.zeros(0, np.float32)]
+        for power, square in iter_mel(counted):
+            powers.append(power)
+            squares.append(square)
+        mean_square = np.concatenate(squares)
+        picked = spread(len(powers), _ENOUGH)
+        some = np.concatenate([powers[pick] for pick in picked])
+        levels = _levels(some, np.concatenate([mean_square[pick] for pick in picked]), speech_level(mean_square))
+        values = GrowingRows(CHANNELS)
+        for pick in blocks(len(powers)):
+            power = powers[pick]
+            values.append(np.zeros_like(power) if levels is None else levels.normalised(power, mean_square[pick]))
+        return FeatureTrack(values, self.rate_hz, self.steps, counted.samples / SAMPLE_RATE)
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """What :func:`normalise` takes off a recording."""
+
+    level: float
+    noise: Float[np.ndarray, " channels"]
+    gate_db: tuple[float, float]
+    floor: Float[np.ndarray, " channels"]
+    mean: Float[np.ndarray, " channels"]
+    deviation: Float[np.ndarray, " channels"]
+
+    def normalised(
+        self, power: Float[np.ndarray, "steps channels"], mean_square: Float[np.ndarray, " steps"]
+    ) -> Float[np.ndarray, "steps channels"]:
+        """Steps of the recording as features."""
+        clean = np.maximum(power - self.noise, 0.0)
+        kept = clean.sum(-1) / np.maximum(power.sum(-1), 1e-20)
+        loudness_db = 10.0 * np.log10(np.maximum(mean_square * kept / self.level, 1e-12))
+        closed, opened = self.gate_db
+        gate = np.clip((loudness_db - closed) / (opened - closed), 0.0, 1.0)[:, None]
+        above = (np.log(np.maximum(clean, self.floor)) - self.mean) / self.deviation
+        return (gate * np.maximum(0.0, above + 2.0)).astype(np.float32)
+
+
+def _levels(power: np.ndarray, mean_square: np.ndarray, level: float) -> _Levels | None:
+    """Statistics of the steps ``power`` [S, C] with ``mean_square`` [S]; None: there is no speech."""
+    active: Bool[np.ndarray, " steps"] = mean_square > level * 10.0 ** (_ACTIVE_DB / 10)
+    if level < WEAKEST_SPEECH or not active.any():
+        return None
+    # Digital silence around a recording says nothing about the noise of its room.
+    noise = _noise_power(power[mean_square > 1e-8 * level], power[active].mean(0))
+    noise_share = noise.sum() / np.maximum(power[active].mean(0).sum(), 1e-20)
+    noise_db = 10.0 * float(np.log10(np.maximum(noise_share, 1e-12)))
+    closed, opened = (max(own, noise_db + above) for own, above in zip(_GATE_DB, _NOISE_GATE_DB, strict=True))
+    # The floor lies 60 dB under the channel's own mean, and 70 dB under the whole, so that the dust in an empty channel
+    # (telephone speech has nothing above 4 kHz) stays a constant and is not blown up to look like speech.
+    clean = np.maximum(power[active] - noise, 0.0)
+    mean_power = clean.mean(0)
+    floor = 1e-6 * mean_power + 1e-7 * mean_power.sum() + 1e-20
+    log_power = np.log(np.maximum(clean, floor))
+    deviation = np.maximum(log_power.std(0), 0.5)
+    return _Levels(level, noise, (closed, opened), floor, log_power.mean(0), deviation)
+
+
+def speech_level(mean_square: Float[np.ndarray, " steps"]) -> float:
+    """Mean square of the steps that carry the speech; 0 for silence."""
+    if not mean_square.any():
+        return 0.0
+    heard = mean_square[mean_square > _HEARD * mean_square.max()]
+    return float(heard[heard > 0.1 * heard.mean()].mean())
+
+
+def _noise_power(sounding: np.ndarray, speech: np.ndarray) -> np.ndarray:
+    """Steady noise in each channel of the power ``sounding`` [n, C], never all of the mean of the active steps."""
+    padded = np.pad(sounding, ((_NOISE_STEPS // 2, _NOISE_STEPS // 2), (0, 0)), mode="edge")
+    sums = np.cumsum(np.pad(padded, ((1, 0), (0, 0))), axis=0, dtype=np.float64)
+    smooth = (sums[_NOISE_STEPS:] - sums[:-_NOISE_STEPS]) / _NOISE_STEPS
+    return np.minimum(_NOISE_FACTOR * np.percentile(smooth, 10, axis=0), _NOISE_CAP * speech).astype(np.float32)

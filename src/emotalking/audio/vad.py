@@ -1,0 +1,275 @@
+"""When somebody speaks: a gate for the mouth, from the sound alone, whatever the voice, language, level or microphone.
+
+Three measures of every 20 ms decide, none of which knows the level of the recording:
+
+1. *Sound*: power over the floor of steady noise (10th percentile of each frequency over 6 s), so that fans, hum, hiss
+   and rooms are silence.
+2. *Voice*: the strongest peak, within the pitch of voices, of the autocorrelation (Boersma 1993) of what stands above
+   the floor from 250 to 3500 Hz. Breath, knocks and drums have none: the square root of the power spectrum is
+   transformed, so that one low tone cannot pass for a row of harmonics.
+3. *Steadiness*: how alike the fine structure of the spectrum is 120 ms later or earlier. The harmonics of notes stay in
+   their places, those of talk glide (Seyerlehner et al., "Automatic music detection in television productions", 2007,
+   tell music from speech by the same).
+
+Speech is where voiced, gliding sound lasts. Unvoiced sound within reach of it counts too (fricatives, plosives), and so
+do gaps shorter than 0.2 s, the closures inside words. Limits (``benchmarks/silence.py`` has figures): whispering is
+taken for breath, held notes of a singer for music, and talk that is clearly weaker than the music behind it for music.
+
+The recording is worked through in overlapping blocks: memory does not grow with its length but for one byte each 20 ms,
+and how the sound was cut into pieces leaves no trace.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.ndimage import binary_closing, binary_dilation, binary_opening, maximum_filter1d, uniform_filter1d
+
+from emotalking.io.audio import SAMPLE_RATE
+
+HOP = SAMPLE_RATE // 50
+"""Samples from one step to the next: 20 ms. Step s is centred on (s + 1/2) 20 ms."""
+STEP_S = HOP / SAMPLE_RATE
+
+OPENS_S = (0.28, 0.08)
+"""The gate begins to open so long before a sound and is open so long before it. Lips part 0.28 s before the first sound
+of a sentence (median of 32 sentences of the GRID corpus, speaker 1)."""
+CLOSES_S = (0.02, 0.20)
+"""The gate begins to close so long after the last sound and is closed so long after it (the same sentences: lips are
+closed at the end of the last word, and stay closed)."""
+
+_FFT = 1024
+_FINE, _QUICK = 1024, 512
+"""Samples under the Hann windows: 64 ms to see single harmonics, 32 ms for the time of everything else."""
+_HZ = np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE)
+_VOICE_BAND = (_HZ >= 250) & (_HZ <= 3500)
+_BANDS = np.searchsorted(_HZ, (47, 156, 312, 500, 703, 937, 1250, 1640, 2110, 2656, 3281, 4000, 5156, 6562))
+_LAGS = np.arange(SAMPLE_RATE // 400, SAMPLE_RATE // 70)
+"""Periods of voices, 70 to 400 Hz."""
+
+_FLOOR_EVERY, _FLOOR_REACH, _FLOOR_SMOOTH = 25, 140, 9
+_OVER_FLOOR = 1.5
+"""The 10th percentile of noise lies under its mean."""
+_DIGITAL_SILENCE = 1e-8
+_WEAKEST_DB = -75.0
+"""Sound below this is no speech, as in ``audio.mel``."""
+_RANGE_DB, _RANGE_REACH = 42.0, 150
+"""Sound so far under the loudest within 3 s is its echo or its room."""
+_SOUND_DB, _VOICE_DB = 5.5, 6.0
+"""Over the floor, in the four strongest bands."""
+_VOICED = 0.26
+_WEAKEST_TONE = 3e-4
+_PEDESTAL = 0.2
+_LOW_TONE_DB = -18.0
+"""The voice band holds at least this share of the power of a voice; of a bass drum's it holds less."""
+_STEADY, _STEADY_LAG, _STEADY_REACH = 0.67, 6, 20
+_VOICE_RUN, _UNVOICED_REACH, _SHORTEST_PAUSE, _SHORTEST_SPEECH = 3, 12, 10, 6
+"""Steps: of voice that make it certain, of unvoiced sound around it, of a gap that is a pause, of speech at all."""
+
+_BLOCK, _CONTEXT = 1500, 400
+"""Steps decided at once, and steps on either side that can bear on them (multiples of _FLOOR_EVERY)."""
+
+
+class SpeechTrack:
+    """Where somebody speaks in a recording; it is listened to as far as was asked for, and no further.
+
+    Hours of sound take minutes to listen to, and a video can begin long before that.
+    """
+
+    def __init__(self, decided: Iterable[Bool[np.ndarray, " _"]]) -> None:
+        """``decided``: consecutive pieces of :attr:`speaking`, taken one by one."""
+        self._rest = iter(decided)
+        self._known = np.zeros(0, bool)
+
+    @property
+    def speaking(self) -> Bool[np.ndarray, " S"]:
+        """Step s is centred on (s + 1/2) 20 ms; the whole recording is listened to."""
+        self.finish()
+        return self._known
+
+    def finish(self) -> None:
+        """Listen to the whole recording."""
+        self._listen(None)
+
+    def _listen(self, steps: int | None) -> None:
+        """Know so many steps, or as many as there are."""
+        while steps is None or len(self._known) < steps:
+            piece = next(self._rest, None)
+            if piece is None:
+                return
+            self._known = np.concatenate([self._known, piece])
+
+    def at(self, times_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
+        """The gate at times: 1 in speech, 0 in silence, smooth between (:data:`OPENS_S`, :data:`CLOSES_S`), float32.
+
+        Outside the recording there is silence.
+        """
+        reach = int(np.ceil(max(*OPENS_S, *CLOSES_S) / STEP_S)) + 1
+        steps = np.floor(times_s / STEP_S).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
+        ahead = (steps + 0.5) * STEP_S - times_s[:, None]
+        distance = np.maximum(np.abs(ahead) - STEP_S / 2, 0.0)
+        far, near = np.where(ahead > 0, OPENS_S[0], CLOSES_S[1]), np.where(ahead > 0, OPENS_S[1], CLOSES_S[0])
+        ramp = np.clip((far - distance) / (far - near), 0.0, 1.0)
+        self._listen(int(steps.max(initial=-1)) + 1)
+        inside = (steps >= 0) & (steps < len(self._known))
+        if not inside.any():
+            return np.zeros(len(times_s), np.float32)
+        heard = self._known[np.clip(steps, 0, len(self._known) - 1)] & inside
+        # The ease of a smoothstep: speed zero at both ends, so that lips neither start nor stop with a jerk.
+        return (heard * ramp**2 * (3.0 - 2.0 * ramp)).max(1).astype(np.float32)
+
+    def frames(self, start: int, stop: int, fps: Fraction | float | int) -> Float[np.ndarray, " N"]:
+        """The gate of the video frames ``start`` .. ``stop - 1``, each at the middle of the time that it is shown."""
+        return self.at((np.arange(start, stop) + 0.5) / float(fps))
+
+
+def speech_track(chunks: Iterable[Float[np.ndarray, " _"]]) -> SpeechTrack:
+    """Find the speech in a recording, when the track is asked for it.
+
+    Args:
+        chunks: consecutive pieces of float32 mono at 16 kHz in [-1, 1], of any length.
+    """
+    return SpeechTrack(map(_decide_middle, _blocks(chunks)))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A piece of the recording with what lies around it."""
+
+    samples: Float[np.ndarray, " n"]
+    before: int
+    """Steps of context before the piece."""
+    steps: int
+    """Steps of the piece."""
+
+
+def _blocks(chunks: Iterable[np.ndarray]) -> Iterator[_Block]:
+    """Overlapping blocks; only the current one is held."""
+    parts: list[np.ndarray] = []
+    length = before = 0
+    for chunk in chunks:
+        parts.append(chunk.astype(np.float32))
+        length += len(chunk)
+        while length >= (before + _BLOCK + _CONTEXT + 4) * HOP:
+            held = np.concatenate(parts)
+            # Windows reach beyond their steps: two more steps of sound on either side keep the seams invisible.
+            yield _Block(held[: (before + _BLOCK + _CONTEXT) * HOP], before, _BLOCK)
+            dropped = max(0, before + _BLOCK - _CONTEXT)
+            parts, before = [held[dropped * HOP :]], before + _BLOCK - dropped
+            length = len(parts[0])
+    rest = -(-length // HOP) - before
+    if rest > 0:
+        yield _Block(np.concatenate(parts), before, rest)
+
+
+def _decide_middle(block: _Block) -> Bool[np.ndarray, " steps"]:
+    return _decide(_measure(block.samples))[block.before : block.before + block.steps]
+
+
+@dataclass(frozen=True)
+class _Measures:
+    """What is known of every step."""
+
+    over_floor: Float[np.ndarray, " S"]
+    """dB, of the strongest bands."""
+    level: Float[np.ndarray, " S"]
+    """dB, of what stands above the floor."""
+    voiced: Float[np.ndarray, " S"]
+    """0 (noise) to 1 (a periodic sound)."""
+    voice_share: Float[np.ndarray, " S"]
+    """dB: power of the voice band in all."""
+    steady: Float[np.ndarray, " S"]
+    """-1..1: correlation of the fine structure over 120 ms."""
+
+
+def _measure(samples: np.ndarray) -> _Measures:
+    quick, fine = _spectra(samples, _QUICK), _spectra(samples, _FINE)
+    sounding = quick.sum(1) > _DIGITAL_SILENCE
+    floor = _noise_floor(quick, sounding)
+    clean = np.maximum(quick - _OVER_FLOOR * floor, 0.0)
+    ratio = np.add.reduceat(quick, _BANDS, axis=1) / (np.add.reduceat(floor, _BANDS, axis=1) + 1e-9)
+    strongest = np.sort(uniform_filter1d(ratio, 3, axis=0), axis=1)[:, -4:].mean(1)
+    power = clean.sum(1)
+    fine_clean = np.maximum(fine - _OVER_FLOOR * _noise_floor(fine, sounding), 0.0)
+    return _Measures(
+        over_floor=_db(strongest),
+        level=_db(power),
+        voiced=_voicing(clean, floor),
+        voice_share=_db(clean[:, _VOICE_BAND].sum(1)) - _db(power),
+        steady=_steadiness(fine_clean[:, _VOICE_BAND]),
+    )
+
+
+def _decide(heard: _Measures) -> Bool[np.ndarray, " S"]:
+    """Speech or not, step by step."""
+    loudest = maximum_filter1d(heard.level, 2 * _RANGE_REACH + 1, mode="nearest")
+    sound = (heard.over_floor > _SOUND_DB) & (heard.level > np.maximum(_WEAKEST_DB, loudest - _RANGE_DB))
+    voiced = heard.voiced > _VOICED
+    # The steadiness of a passage is that of its loudest voiced steps.
+    weight = 10.0 ** (heard.level / 20.0) * voiced + 1e-9
+    span = 2 * _STEADY_REACH + 1
+    steady = uniform_filter1d(weight * heard.steady, span) / uniform_filter1d(weight, span)
+    voice = sound & voiced & (heard.over_floor > _VOICE_DB) & (heard.voice_share > _LOW_TONE_DB) & (steady < _STEADY)
+    certain = np.asarray(binary_opening(voice, np.ones(_VOICE_RUN)), bool)
+    reached = np.asarray(binary_dilation(certain, np.ones(2 * _UNVOICED_REACH + 1)), bool)
+    near = reached & sound & (steady < _STEADY + 0.1)
+    talk = np.logical_or(near, certain)
+    # Closing would eat the ends of the recording: it is done with room around.
+    bridged = binary_closing(np.pad(talk, _SHORTEST_PAUSE), np.ones(_SHORTEST_PAUSE + 1))
+    talk = np.logical_or(talk, np.asarray(bridged)[_SHORTEST_PAUSE:-_SHORTEST_PAUSE])
+    return np.asarray(binary_opening(talk, np.ones(_SHORTEST_SPEECH)), bool)
+
+
+def _spectra(samples: np.ndarray, window: int) -> Float[np.ndarray, "S bins"]:
+    """Power spectra of windows centred on the steps; a full-scale square wave has sum 1."""
+    steps = -(-len(samples) // HOP)
+    lead = (window - HOP) // 2
+    padded = np.pad(samples, (lead, max(0, (steps - 1) * HOP + window - lead - len(samples))))
+    hann = np.hanning(window + 1)[:-1].astype(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, window)[::HOP][:steps] * hann
+    power = np.abs(np.fft.rfft(windows, _FFT)) ** 2
+    return (power * (2.0 / _FFT / float((hann**2).sum()))).astype(np.float32)
+
+
+def _noise_floor(power: np.ndarray, sounding: np.ndarray) -> Float[np.ndarray, "S bins"]:
+    """10th percentile of each frequency over the sounding steps of about 3 s before and after; 0 without any."""
+    smooth = uniform_filter1d(power, _FLOOR_SMOOTH, axis=0, mode="nearest")
+    floor = np.zeros_like(power)
+    for begin in range(0, len(power), _FLOOR_EVERY):
+        span = slice(max(0, begin - _FLOOR_REACH), begin + _FLOOR_EVERY + _FLOOR_REACH)
+        around = smooth[span][sounding[span]]
+        if len(around) >= _FLOOR_EVERY:
+            # Neighbours are smoothed to be alike: every third says as much as all.
+            floor[begin : begin + _FLOOR_EVERY] = np.percentile(around[::3], 10, axis=0)
+    return floor
+
+
+def _voicing(clean: np.ndarray, floor: np.ndarray) -> Float[np.ndarray, " S"]:
+    """Highest autocorrelation within the pitch of voices, over that of the window itself."""
+    band = clean[:, _VOICE_BAND]
+    # What is left of noise when its floor is taken off is a comb of its chance peaks: the floor, without its own tones,
+    # goes under it again.
+    pedestal = uniform_filter1d(floor[:, _VOICE_BAND], 33, axis=1)
+    whole = np.zeros_like(clean)
+    whole[:, _VOICE_BAND] = np.sqrt(band + _PEDESTAL * pedestal + _WEAKEST_TONE * band.max(1, keepdims=True))
+    correlation = np.fft.irfft(whole, axis=1)
+    hann = np.hanning(_QUICK + 1)[:-1]
+    own = np.fft.irfft(np.abs(np.fft.rfft(hann, _FFT)) ** 2)
+    peaks = correlation[:, _LAGS] / np.maximum(own[_LAGS] / own[0], 0.3) / np.maximum(correlation[:, :1], 1e-12)
+    return np.where(clean.sum(1) > 1e-9, peaks.max(1), 0.0)
+
+
+def _steadiness(clean: np.ndarray) -> Float[np.ndarray, " S"]:
+    """Correlation of each step's fine structure with that of 120 ms before or after, whichever is higher."""
+    log_power = np.log(clean + 1e-3 * clean.max(1, keepdims=True) + 1e-10)
+    fine = log_power - uniform_filter1d(log_power, 17, axis=1)
+    fine /= np.sqrt((fine**2).sum(1, keepdims=True) + 1e-9)
+    lag = min(_STEADY_LAG, len(fine))
+    alike, none = (fine[:-lag] * fine[lag:]).sum(1), np.zeros(lag)
+    return np.maximum(np.concatenate([none, alike]), np.concatenate([alike, none]))
+
+
+def _db(power: np.ndarray) -> np.ndarray:
+    return 10.0 * np.log10(power + 1e-12)

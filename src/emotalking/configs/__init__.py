@@ -1,1 +1,0 @@
-"""Dataclasses and presets; no torch objects."""

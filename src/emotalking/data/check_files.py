@@ -1,0 +1,201 @@
+"""Are the pictures of a subject folder there, of one size, readable, and in the right colours?"""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+from emotalking.data.files import SubjectFiles
+from emotalking.data.findings import Finding, Severity, ranges
+from emotalking.data.layouts import LABEL_COLOURS, Label, colours_to_labels
+from emotalking.data.subject import Subject
+
+SAMPLES = 16
+"""Frames whose pictures are read as a whole; of all others only the header."""
+MADE_BY = "emotalking import FOLDER --out NEW makes it"
+
+
+def families(files: SubjectFiles) -> tuple[tuple[str, Callable[[int], Path], Severity, str], ...]:
+    """Every file that each frame has: name, path, how bad it is if one is missing, what to do."""
+    again = "prepare the clip again or copy the file there"
+    lost: Severity = "note" if files.landmarks.exists() else "warning"
+    return (
+        ("ori_imgs/*.jpg", files.original, "warning", again),
+        ("gt_imgs/*.jpg", files.target, "error", again),
+        ("torso_imgs/*.png", files.torso, "error", again),
+        ("parsing/*.png", files.parsing, "error", MADE_BY),
+        ("teeth_mask/*.npy", files.teeth, "warning", "no teeth are assumed there; " + MADE_BY),
+        ("ori_imgs/*.lms", files.ibug_landmarks, lost, "emotalking import FOLDER tracks the face anew"),
+    )
+
+
+def present(folder: Path, suffix: str) -> dict[int, int]:
+    """Frame number to size in bytes of the numbered files with ``suffix`` in ``folder``."""
+    found = {}
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                stem, end = os.path.splitext(entry.name)
+                if end == suffix and stem.isdigit():
+                    found[int(stem)] = entry.stat().st_size
+    return found
+
+
+def frame_files(subject: Subject) -> list[Finding]:
+    """Missing, empty and superfluous files of every family."""
+    found: list[Finding] = []
+    count = subject.num_frames
+    for name, path_of, severity, remedy in families(subject.files):
+        path = path_of(0)
+        there = present(path.parent, path.suffix)
+        missing = set(range(count)) - set(there)
+        if missing:
+            what = f"{len(missing)} of {count} files are missing ({ranges(missing)})"
+            found.append(Finding(severity, name, what, remedy))
+        empty = [i for i, size in there.items() if size == 0 and i < count]
+        if empty:
+            found.append(Finding(severity, name, f"{len(empty)} files are empty ({ranges(empty)})", remedy))
+        more = [i for i in there if i >= count]
+        if more:
+            what = f"{len(more)} files beyond the {count} cameras ({ranges(more)})"
+            found.append(Finding("note", name, what, "they are not used; a tracker that stopped early leaves such"))
+    return found
+
+
+def image_sizes(subject: Subject) -> list[Finding]:
+    """Headers only, so that a long clip is checked in seconds."""
+    found: list[Finding] = []
+    size = (subject.width, subject.height)
+    for name, path_of, severity, remedy in families(subject.files)[:4]:
+        unreadable, odd, other = [], [], size
+        for index in range(subject.num_frames):
+            try:
+                with Image.open(path_of(index)) as image:
+                    if image.size != size:
+                        odd.append(index)
+                        other = image.size
+            except FileNotFoundError:
+                continue
+            except (UnidentifiedImageError, OSError):
+                unreadable.append(index)
+        if unreadable:
+            what = f"{len(unreadable)} files are no readable images ({ranges(unreadable)})"
+            found.append(Finding(severity, name, what, remedy))
+        if odd:
+            what = f"{len(odd)} images measure {other[0]} x {other[1]}, bc.jpg {size[0]} x {size[1]} ({ranges(odd)})"
+            found.append(Finding("error", name, what, "bring all images to the size of bc.jpg"))
+    return found
+
+
+def samples(subject: Subject) -> list[int]:
+    """Frames to look at closely: evenly spread, and those with the widest open mouth."""
+    count = subject.num_frames
+    spread = np.linspace(0, count - 1, min(SAMPLES // 2, count)).round().astype(int)
+    opening = np.where(subject.landmarks.detected, subject.mouth_opening, -np.inf)
+    return sorted({*spread.tolist(), *np.argsort(-opening, kind="stable")[: SAMPLES // 2].tolist()})
+
+
+def picture_contents(subject: Subject) -> list[Finding]:
+    """Colours of the masks, and whether torso and target show anything."""
+    found: list[Finding] = []
+    seen, strange, opaque, flat, broken = set(), 0.0, [], [], []
+    looked = samples(subject)
+    for index in looked:
+        parsing, torso, target = (
+            _decoded(path)
+            for path in (subject.files.parsing(index), subject.files.torso(index), subject.files.target(index))
+        )
+        for path, image in ((subject.files.parsing(index), parsing), (subject.files.target(index), target)):
+            if image is None and path.exists():
+                broken.append(path.relative_to(subject.files.root))
+        if parsing is not None:
+            share, classes = colours_of(parsing[..., :3])
+            strange = max(strange, share)
+            seen |= classes
+        if torso is not None and (torso.ndim != 3 or torso.shape[2] != 4):
+            opaque.append(index)
+        if target is not None and float(target.std()) < 2.0:
+            flat.append(index)
+    if broken:
+        found.append(Finding("error", str(broken[0]), "cannot be decoded", "copy it again or prepare the clip again"))
+    if opaque:
+        what = f"no alpha channel (frames {ranges(opaque)})"
+        found.append(Finding("error", "torso_imgs/*.png", what, "write RGBA: torso and neck opaque, the rest clear"))
+    if flat:
+        found.append(Finding("error", "gt_imgs/*.jpg", f"one colour only (frames {ranges(flat)})", "write them again"))
+    return found + (_parsing(seen, strange, len(looked)) if seen or strange else [])
+
+
+def _parsing(seen: set[Label], strange: float, looked: int) -> list[Finding]:
+    found: list[Finding] = []
+    if strange > 0.01:
+        what = f"up to {strange:.0%} of the pixels have none of the six colours"
+        remedy = "paint (0,0,255) head, (0,0,0) hair, (100,100,100) mouth, (0,255,0) neck, (255,0,0) torso, white rest"
+        found.append(Finding("error" if strange > 0.2 else "warning", "parsing/*.png", what, remedy))
+    none = {label: label not in seen for label in Label}
+    if none[Label.HEAD]:
+        found.append(Finding("error", "parsing/*.png", f"no head in {looked} frames", MADE_BY))
+    if none[Label.MOUTH]:
+        what = f"no inside of a mouth in {looked} frames, the widest open ones among them"
+        found.append(Finding("error", "parsing/*.png", what, "ER-NeRF's masks know none; " + MADE_BY))
+    for label, what in ((Label.HAIR, "hair"), (Label.TORSO, "torso"), (Label.NECK, "neck")):
+        if none[label]:
+            found.append(Finding("warning", "parsing/*.png", f"no {what} in {looked} frames", "look at the masks"))
+    return found
+
+
+def colours_of(image: UInt8[np.ndarray, "H W 3"]) -> tuple[float, set[Label]]:
+    """Share of pixels that are more than 40 levels in some channel from all six colours; the classes of the others."""
+    labels = colours_to_labels(image)
+    near = (np.abs(image.astype(np.int16) - LABEL_COLOURS[labels].astype(np.int16)) <= 40).all(-1)
+    counts = np.bincount(labels[near], minlength=len(Label))
+    return float(1 - near.mean()), {label for label in Label if counts[label] > 0}
+
+
+def _decoded(path: Path) -> np.ndarray | None:
+    """An RGB(A) picture; None if it is missing or cannot be decoded."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError:
+        return None
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+    if image is None or image.ndim != 3:
+        return image if image is None else np.repeat(image[..., None], 3, -1)
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def repeated_frames(subject: Subject) -> list[Finding]:
+    """Original frames that are the same file twice; worse when one of them trains and the other validates."""
+    files, count = subject.files, subject.num_frames
+    by_size: dict[int, list[int]] = defaultdict(list)
+    for index, size in present(files.original(0).parent, ".jpg").items():
+        if index < count:
+            by_size[size].append(index)
+    val = set(subject.val_indices.tolist())
+    across, again = [], []
+    for same in _same_bytes(files, (group for group in by_size.values() if len(group) > 1)):
+        again += same[1:]
+        if 0 < len(val & set(same)) < len(same):
+            across += sorted(val & set(same))
+    found: list[Finding] = []
+    if across:
+        what = f"{len(across)} held-out frames are copies of training frames ({ranges(across)})"
+        found.append(Finding("warning", "ori_imgs/*.jpg", what, "scores on them say nothing: cut the clip elsewhere"))
+    if len(again) > max(2, 0.02 * count):
+        what = f"{len(again)} of {count} frames repeat another ({ranges(again)})"
+        found.append(Finding("warning", "ori_imgs/*.jpg", what, "the clip was brought to its rate by repetition"))
+    return found
+
+
+def _same_bytes(files: SubjectFiles, groups: Iterator[list[int]]) -> Iterator[list[int]]:
+    for group in groups:
+        by_hash: dict[bytes, list[int]] = defaultdict(list)
+        for index in sorted(group):
+            by_hash[hashlib.sha256(files.original(index).read_bytes()).digest()].append(index)
+        yield from (same for same in by_hash.values() if len(same) > 1)

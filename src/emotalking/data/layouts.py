@@ -1,0 +1,148 @@
+"""What the points of a landmark set mean, and what the colours of a parsing image mean."""
+
+import json
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from functools import cache
+from typing import overload
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+EYE_DISTANCE = 0.063
+"""World units between the eye centres (docs/conventions.md)."""
+
+
+@dataclass(frozen=True)
+class FaceLayout:
+    """Named index groups into a landmark set of K points, so that no code depends on one detector's numbering.
+
+    "Right" and "left" are the *person's*; the person's right is on the image's left. Lids run from the outer to the
+    inner corner and contain both corners; loops are closed implicitly (last joins first).
+    """
+
+    name: str
+    right_upper_lid: tuple[int, ...]
+    right_lower_lid: tuple[int, ...]
+    left_upper_lid: tuple[int, ...]
+    left_lower_lid: tuple[int, ...]
+    right_brow: tuple[int, ...]
+    left_brow: tuple[int, ...]
+    lips_outer: tuple[int, ...]
+    """Loop; starts at the person's right corner and goes over the upper lip."""
+    lips_inner: tuple[int, ...]
+    """Loop; starts at the person's right corner and goes over the upper lip."""
+    oval: tuple[int, ...]
+    """Loop around the face, starting at the top of the forehead."""
+    nose: tuple[int, ...]
+    """Bridge from top to tip."""
+    right_iris: tuple[int, ...]
+    """Centre first, then the rim; empty where the detector has no irises."""
+    left_iris: tuple[int, ...]
+    rigid: tuple[int, ...]
+    """Points that move with the skull only (nose bridge, eye corners, temples): the head pose rests on them."""
+    ibug68: tuple[int, ...]
+    """68 indices in iBUG order (0-16 jaw, 17-26 brows, 27-35 nose, 36-47 eyes, 48-67 lips)."""
+
+    @overload
+    def eye_centres(
+        self, points: Float[np.ndarray, "*B K D"]
+    ) -> tuple[Float[np.ndarray, "*B D"], Float[np.ndarray, "*B D"]]: ...
+
+    @overload
+    def eye_centres(self, points: Float[Tensor, "*B K D"]) -> tuple[Float[Tensor, "*B D"], Float[Tensor, "*B D"]]: ...
+
+    def eye_centres(
+        self, points: Float[np.ndarray, "*B K D"] | Float[Tensor, "*B K D"]
+    ) -> tuple[Float[np.ndarray, "*B D"] | Float[Tensor, "*B D"], Float[np.ndarray, "*B D"] | Float[Tensor, "*B D"]]:
+        """Middles of the lids of the person's right and left eye; what is told in eye distances rests on these.
+
+        Args:
+            points: a landmark set of this layout, in any frame and unit.
+
+        Returns:
+            Right and left, in that frame. The corners count twice, once with each lid.
+        """
+        right = points[..., [*self.right_upper_lid, *self.right_lower_lid], :].mean(-2)
+        left = points[..., [*self.left_upper_lid, *self.left_lower_lid], :].mean(-2)
+        return right, left
+
+    def to_json(self) -> str:
+        """The layout as JSON text, for storage beside the points."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "FaceLayout":
+        """Inverse of :meth:`to_json`."""
+        fields = json.loads(text)
+        name = str(fields.pop("name"))
+        return cls(name=name, **{key: tuple(int(i) for i in value) for key, value in fields.items()})
+
+
+IBUG68 = FaceLayout(
+    name="ibug68",
+    right_upper_lid=(36, 37, 38, 39),
+    right_lower_lid=(36, 41, 40, 39),
+    left_upper_lid=(45, 44, 43, 42),
+    left_lower_lid=(45, 46, 47, 42),
+    right_brow=(17, 18, 19, 20, 21),
+    left_brow=(26, 25, 24, 23, 22),
+    lips_outer=tuple(range(48, 60)),
+    lips_inner=tuple(range(60, 68)),
+    # iBUG knows no forehead: the loop closes along the brows.
+    oval=(22, 23, 24, 25, 26, *range(16, -1, -1), 17, 18, 19, 20, 21),
+    nose=(27, 28, 29, 30),
+    right_iris=(),
+    left_iris=(),
+    # The jaw points slide along the contour when the head turns, so none of them is rigid.
+    rigid=(27, 28, 29, 30, 36, 39, 42, 45),
+    ibug68=tuple(range(68)),
+)
+"""The 68 points of the ``.lms`` files (iBUG / FAN numbering)."""
+
+MODEL_AUS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
+"""Action units that drive the face branch, in this order (docs/paper.md 1.3)."""
+
+
+class Label(IntEnum):
+    """Classes of a parsing image."""
+
+    BACKGROUND = 0
+    HEAD = 1
+    """Skin, brows, eyes, nose, lips, ears, glasses, hat."""
+    HAIR = 2
+    MOUTH = 3
+    """Inside of the mouth, teeth included."""
+    NECK = 4
+    TORSO = 5
+
+
+LABEL_COLOURS = np.array(
+    [[255, 255, 255], [0, 0, 255], [0, 0, 0], [100, 100, 100], [0, 255, 0], [255, 0, 0]], dtype=np.uint8
+)
+"""RGB of each :class:`Label` in ``parsing/{i}.png`` (TalkingGaussian's layout, docs/paper.md 1.2). [6, 3]."""
+
+
+def labels_to_colours(labels: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
+    """Parsing classes to the RGB image of the subject folder."""
+    return LABEL_COLOURS[labels]
+
+
+@cache
+def _colour_table() -> UInt8[np.ndarray, "32768"]:
+    """Nearest class of every colour, five bits a channel (bin centres)."""
+    centres = np.arange(32, dtype=np.int16) * 8 + 4
+    cube = np.stack(np.meshgrid(centres, centres, centres, indexing="ij"), -1).reshape(-1, 1, 3)
+    return np.abs(cube - LABEL_COLOURS.astype(np.int16)).sum(-1).argmin(-1).astype(np.uint8)
+
+
+def colours_to_labels(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W"]:
+    """RGB parsing image to classes; every pixel takes the nearest of the six colours (colours binned by 8 levels)."""
+    red, green, blue = (image[..., c].astype(np.uint16) >> 3 for c in range(3))
+    return _colour_table()[(red << 10) | (green << 5) | blue]
+
+
+def mask_of(labels: UInt8[np.ndarray, "H W"], *classes: Label) -> Bool[np.ndarray, "H W"]:
+    """True where a pixel belongs to one of ``classes``."""
+    return np.isin(labels, [int(c) for c in classes])

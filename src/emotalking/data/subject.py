@@ -1,0 +1,380 @@
+"""A subject folder as typed, lazily read data (TalkingGaussian's layout and our extras, docs/paper.md 1)."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image, UnidentifiedImageError
+
+from emotalking.data.clip_place import ClipPlace
+from emotalking.data.files import SubjectFiles, feature_name
+from emotalking.data.frame import Frame, LandmarkTrack, lips_rect_of, mouth_opening_of, teeth_to_mouth
+from emotalking.data.layouts import MODEL_AUS, colours_to_labels
+from emotalking.data.tables import opengl_to_viewmats, read_cameras, read_json, read_landmarks, read_table
+from emotalking.errors import UserError
+
+DEFAULT_FPS = Fraction(25)
+"""The rate of every folder that TalkingGaussian's own scripts write; the layout has no field for it."""
+
+AUDIO_SLACK_S = 0.2
+"""Audio features may be this much shorter than the video: feature scripts round, or lose the last window."""
+
+_PARSER = Lock()
+"""Held while numpy reads a header, which it does with Python's parser: two threads in it at once can end in
+"SystemError: AST constructor recursion depth mismatch" (seen with 3.11; github.com/python/cpython/issues/106905)."""
+
+
+class Subject:
+    """One subject folder; cheap to open, everything heavy is read when it is asked for.
+
+    Example:
+        >>> subject = Subject.open("data/someone")
+        >>> frame = subject.frame(subject.train_indices[0])
+    """
+
+    def __init__(self, files: SubjectFiles, manifest: dict[str, Any]) -> None:
+        self.files = files
+        self.manifest = manifest
+        """Contents of ``subject.json``; empty for a folder that another tool wrote."""
+        train, focal, train_matrices = read_cameras(files.transforms("train"))
+        val, _, val_matrices = read_cameras(files.transforms("val"))
+        ids = np.array(train + val, np.int64)
+        if len(ids) == 0 or not np.array_equal(np.sort(ids), np.arange(len(ids))):
+            raise UserError(
+                f"The transforms_*.json of {files.root} do not list the frames 0..{max(len(ids) - 1, 0)} once each:"
+                " prepare the clip again."
+            )
+        self.focal: float = focal
+        """Focal length of both axes, px."""
+        self.train_indices: Int[np.ndarray, " T"] = np.array(train, np.int64)
+        self.val_indices: Int[np.ndarray, " V"] = np.array(val, np.int64)
+        matrices = np.concatenate([train_matrices, val_matrices])[np.argsort(ids)]
+        self.viewmats: Float[np.ndarray, "N 4 4"] = opengl_to_viewmats(matrices)
+        """World-to-camera, OpenCV axes, float32."""
+        self.width, self.height = _image_size(files.background)
+        self.fps: Fraction = _fps(files, manifest)
+        self.place = ClipPlace.from_json(manifest.get("framing"), str(files.manifest))
+        """Where the frames lie in the clip; None in a folder that another tool wrote."""
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Subject":
+        """Open a subject folder, ours or one that TalkingGaussian's or ER-NeRF's scripts wrote.
+
+        Raises:
+            UserError: if the folder, its cameras or its background plate are missing or unusable.
+        """
+        files = SubjectFiles(Path(path))
+        if not files.root.is_dir():
+            raise UserError(f"There is no subject folder {files.root}: make one with 'emotalking prepare'.")
+        manifest = read_json(files.manifest) if files.manifest.exists() else {}
+        return cls(files, manifest)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the clip, N."""
+        return len(self.viewmats)
+
+    @cached_property
+    def K(self) -> Float[np.ndarray, "3 3"]:
+        """Intrinsics, px, float32; the principal point is the image's centre."""
+        return np.array([[self.focal, 0, self.width / 2], [0, self.focal, self.height / 2], [0, 0, 1]], np.float32)
+
+    @cached_property
+    def _action_units(self) -> dict[str, Float[np.ndarray, " N"]]:
+        table = read_table(self.files.action_units)
+        rows = len(next(iter(table.values())))
+        if rows < self.num_frames:
+            raise UserError(
+                f"{self.files.action_units} has {rows} rows for {self.num_frames} frames: compute it again."
+            )
+        return {name[:-2]: values[: self.num_frames] for name, values in table.items() if name.endswith("_r")}
+
+    def au(self, name: str) -> Float[np.ndarray, " N"]:
+        """OpenFace intensity (0..5) of the action unit ``name`` ("AU25") per frame, float32.
+
+        Raises:
+            UserError: if ``au.csv`` is missing, too short, or has no such column.
+        """
+        try:
+            values = self._action_units[name]
+        except KeyError:
+            known = ", ".join(self._action_units) or "none"
+            raise UserError(f"{self.files.action_units} has no column {name}_r (it has {known}).") from None
+        return values.astype(np.float32)
+
+    @cached_property
+    def aus(self) -> Float[np.ndarray, "N 6"]:
+        """Network input: raw intensities in the order of ``MODEL_AUS``, AU45 clipped to [0, 2] (docs/paper.md 1.3)."""
+        values = np.stack([self.au(name) for name in MODEL_AUS], -1)
+        values[:, -1] = np.clip(values[:, -1], 0, 2)
+        return values
+
+    @cached_property
+    def blink(self) -> Float[np.ndarray, " N"]:
+        """Eye closure in [0, 1]: AU45 clipped to [0, 2], halved (docs/paper.md 1.3)."""
+        return self.aus[:, -1] / 2
+
+    @cached_property
+    def au25(self) -> Float[np.ndarray, " N"]:
+        """AU25 (lips part), clipped at its 95th percentile (docs/paper.md 1.3)."""
+        values = self.au("AU25")
+        return np.clip(values, 0, np.percentile(values, 95)).astype(np.float32)
+
+    @cached_property
+    def au25_levels(self) -> Float[np.ndarray, "4"]:
+        """25th, 50th, 75th percentile and maximum of :attr:`au25`."""
+        return np.percentile(self.au25, [25, 50, 75, 100]).astype(np.float32)
+
+    @cached_property
+    def valence_arousal(self) -> Float[np.ndarray, "N 2"] | None:
+        """Valence and arousal in [-1, 1] per frame, float32; None without ``va.csv``."""
+        path = self.files.valence_arousal
+        if not path.exists():
+            return None
+        table = read_table(path)
+        if "valence" not in table or "arousal" not in table:
+            raise UserError(f"{path} needs the columns valence and arousal: compute it again.")
+        values = np.stack([table["valence"], table["arousal"]], -1).astype(np.float32)
+        if len(values) != self.num_frames:
+            raise UserError(f"{path} has {len(values)} rows for {self.num_frames} frames: compute it again.")
+        return values
+
+    @cached_property
+    def landmarks(self) -> LandmarkTrack:
+        """``landmarks.npz``, or the 68 points of the ``.lms`` files (then without a 3-D shape)."""
+        return read_landmarks(self.files, self.num_frames)
+
+    @cached_property
+    def mouth_opening(self) -> Float[np.ndarray, " N"]:
+        """Vertical extent of the inner lips per frame, px."""
+        return mouth_opening_of(self.landmarks.ibug68)
+
+    def mouth_bound(self, index: int) -> tuple[float, float, float]:
+        """Smallest and largest mouth opening of the clip, and that of frame ``index``, px (docs/paper.md 1.3)."""
+        seen = self.mouth_opening[self.landmarks.detected]
+        return float(seen.min()), float(seen.max()), float(self.mouth_opening[index])
+
+    def lips_rect(self, index: int) -> tuple[int, int, int, int]:
+        """(row_min, row_max, col_min, col_max) of the lips; an undetected frame takes the nearest detected one's."""
+        track = self.landmarks
+        if not track.detected[index]:
+            seen = np.flatnonzero(track.detected)
+            index = int(seen[np.abs(seen - index).argmin()])
+        return lips_rect_of(track.points[index, list(track.layout.ibug68)], self.width, self.height)
+
+    def audio_features(self, name: str) -> Float[np.ndarray, "N S C"]:
+        """Audio features ``aud_{name}.npy`` per video frame, float32.
+
+        Args:
+            name: "mel" (ours), "ds" (DeepSpeech, 29 channels), "eo" (wav2vec, 44), "hu" (HuBERT); any of them may also
+                be called ``aud.npy``, as ER-NeRF has it, and is then known by its shape.
+
+        Returns:
+            [N, 16, C]; HuBERT as stored, [N, 2, 1024]. Up to 0.2 s missing at the end repeats the last frame.
+
+        Raises:
+            UserError: if the file is missing, malformed or shorter than the video.
+        """
+        path = self.files.audio_features(name)
+        if not path.exists() and self.unnamed_kind() == name:
+            path = self.files.unnamed_audio_features
+        if not path.exists():
+            known = sorted(p.stem.removeprefix("aud_") for p in self.files.root.glob("aud_*.npy"))
+            raise UserError(f"{path} is missing (found: {', '.join(known) or 'no audio features'}): extract it.")
+        try:
+            features = np.asarray(np.load(path, allow_pickle=False), np.float32)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"{path} is no array of audio features ({error}): extract them again.") from None
+        if features.ndim != 3:
+            raise UserError(f"{path} has the shape {features.shape} instead of [frames, steps, channels].")
+        missing = self.num_frames - len(features)
+        if missing > AUDIO_SLACK_S * self.fps or len(features) == 0:
+            raise UserError(f"{path} covers {len(features)} of {self.num_frames} frames: extract it again.")
+        if missing > 0:
+            features = np.concatenate([features, np.repeat(features[-1:], missing, 0)])
+        return features[: self.num_frames]
+
+    def unnamed_kind(self) -> str | None:
+        """Which features ``aud.npy`` holds, told by its shape; None without one."""
+        try:
+            shape = np.load(self.files.unnamed_audio_features, allow_pickle=False, mmap_mode="r").shape
+        except (OSError, ValueError, EOFError):
+            return None
+        return feature_name(shape[1:]) if len(shape) == 3 else None
+
+    @cached_property
+    def background(self) -> UInt8[np.ndarray, "H W 3"]:
+        """Clean background plate, RGB."""
+        return self._read(self.files.background, cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB)
+
+    def original(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
+        """Frame as decoded, RGB."""
+        return self._read(self.files.original(self._checked(index)), cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB)
+
+    def target(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
+        """Training target of frame ``index`` (``gt_imgs``), RGB."""
+        return self._read(self.files.target(self._checked(index)), cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB)
+
+    def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
+        """Straight RGBA layer of torso and neck of frame ``index``."""
+        return self._read(self.files.torso(self._checked(index)), cv2.IMREAD_UNCHANGED, cv2.COLOR_BGRA2RGBA)
+
+    def normals(self, index: int) -> Float[np.ndarray, "H W 3"] | None:
+        """Normals of the face in frame ``index``: unit vectors in camera space (OpenCV axes), zero off the face.
+
+        Returns:
+            float32; None in a folder without normal maps.
+
+        Raises:
+            UserError: if the folder has normal maps, but not this one.
+        """
+        path = self.files.normals(self._checked(index))
+        if not path.parent.is_dir():
+            return None
+        colours = self._read(path, cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB)
+        vectors = colours.astype(np.float32) / 127.5 - 1
+        vectors[~colours.any(-1)] = 0
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
+
+    def labels_and_teeth(self, index: int) -> tuple[UInt8[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
+        """Classes (teeth are ``MOUTH``) and teeth mask of frame ``index``; no teeth file means no teeth."""
+        path = self.files.parsing(self._checked(index))
+        labels = colours_to_labels(self._read(path, cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB))
+        teeth_path = self.files.teeth(index)
+        try:
+            with _PARSER:
+                teeth = np.load(teeth_path, allow_pickle=False).astype(bool)
+        except FileNotFoundError:
+            teeth = np.zeros(labels.shape, bool)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"{teeth_path} is no mask ({error}): compute it again.") from None
+        if teeth.shape != labels.shape:
+            raise UserError(f"{teeth_path} has the shape {teeth.shape}, the image {labels.shape}: compute it again.")
+        teeth_to_mouth(labels, teeth)
+        return labels, teeth
+
+    def frame(self, index: int) -> Frame:
+        """Read frame ``index`` (0 <= index < num_frames) from disk.
+
+        Raises:
+            UserError: if one of its files is missing, unreadable or of another size.
+            IndexError: if there is no such frame.
+        """
+        index = int(index)
+        labels, teeth = self.labels_and_teeth(index)
+        return Frame(
+            index=index,
+            image=self.target(index),
+            torso=self.torso(index),
+            labels=labels,
+            teeth=teeth,
+            lips_rect=self.lips_rect(index),
+        )
+
+    def load_tensors(
+        self, indices: Sequence[int] | Int[np.ndarray, " F"], workers: int | None = None
+    ) -> dict[str, UInt8[np.ndarray, "F H W ..."]]:
+        """Read many frames at once, with threads, each straight into its slot of one array.
+
+        Args:
+            indices: frames to read.
+            workers: threads; None: one per processor, at most 16.
+
+        Returns:
+            ``images`` [F, H, W, 3], ``torso`` [F, H, W, 4], ``labels`` [F, H, W], all uint8 (8 bytes a pixel).
+
+        Raises:
+            UserError: as :meth:`frame`.
+        """
+        size = (len(indices), self.height, self.width)
+        images, torso = np.empty((*size, 3), np.uint8), np.empty((*size, 4), np.uint8)
+        labels = np.empty(size, np.uint8)
+
+        def load(slot: int) -> None:
+            index = int(indices[slot])
+            self._read(self.files.target(index), cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB, out=images[slot])
+            self._read(self.files.torso(index), cv2.IMREAD_UNCHANGED, cv2.COLOR_BGRA2RGBA, out=torso[slot])
+            labels[slot] = self.labels_and_teeth(index)[0]
+
+        _each(load, len(indices), workers)
+        return {"images": images, "torso": torso, "labels": labels}
+
+    def load_normals(
+        self, indices: Sequence[int] | Int[np.ndarray, " F"], workers: int | None = None
+    ) -> UInt8[np.ndarray, "F H W 3"] | None:
+        """Normal maps of many frames as stored (:meth:`normals` decodes one), with threads.
+
+        Returns:
+            None in a folder without normal maps.
+
+        Raises:
+            UserError: if the folder has normal maps, but not all of these.
+        """
+        if not self.files.normals(0).parent.is_dir():
+            return None
+        maps = np.empty((len(indices), self.height, self.width, 3), np.uint8)
+
+        def load(slot: int) -> None:
+            path = self.files.normals(int(indices[slot]))
+            self._read(path, cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB, out=maps[slot])
+
+        _each(load, len(indices), workers)
+        return maps
+
+    def _checked(self, index: int) -> int:
+        if not 0 <= index < self.num_frames:
+            raise IndexError(f"index: expected 0..{self.num_frames - 1}, got {index}")
+        return index
+
+    def _read(self, path: Path, mode: int, colour: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Decode an image of the subject's size, into ``out`` if given."""
+        try:
+            data = np.fromfile(path, np.uint8)
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing: prepare the clip again or copy the file there.") from None
+        image = cv2.imdecode(data, mode) if len(data) else None
+        channels = 4 if mode == cv2.IMREAD_UNCHANGED else 3
+        if image is None:
+            raise UserError(f"{path} is no readable image: prepare the clip again.")
+        if image.shape != (self.height, self.width, channels):
+            raise UserError(
+                f"{path} has the shape {image.shape} instead of {(self.height, self.width, channels)}:"
+                " all images of a subject must have the size of bc.jpg."
+            )
+        return cv2.cvtColor(image, colour, dst=out)
+
+
+def _image_size(path: Path) -> tuple[int, int]:
+    """(width, height) from the header alone."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: prepare the clip again or copy the file there.") from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{path} is no readable image ({error}): prepare the clip again.") from None
+
+
+def _fps(files: SubjectFiles, manifest: dict[str, Any]) -> Fraction:
+    try:
+        fps = Fraction(str(manifest.get("fps", DEFAULT_FPS)))
+    except (ValueError, ZeroDivisionError):
+        fps = Fraction(0)
+    if fps <= 0:
+        raise UserError(f'{files.manifest}: fps is {manifest["fps"]!r}; write a positive rate such as "25".')
+    return fps
+
+
+def _each(load: Callable[[int], None], count: int, workers: int | None) -> None:
+    """``load(0..count-1)`` on threads; None: one per processor, at most 16."""
+    with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 16)) as pool:
+        for _ in pool.map(load, range(count)):
+            pass  # Draining the results raises the first error of a thread.

@@ -1,0 +1,246 @@
+"""Smooth displacement of the face for each action unit, drawn once as textures over the subject's template."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from emotalking.emotion.mesh_warp.expressions import ExpressionTable
+from emotalking.emotion.mesh_warp.template import RINGS, FaceTemplate
+
+PITCH = 0.016
+"""Texture spacing in eye-centre distances."""
+LIPS_CLEARANCE = 0.20
+"""Distance from the lips over which the moves of cheeks and chin rise from none to full."""
+EYES_CLEARANCE = 0.16
+"""The same around the eyes, for brows, cheeks and nose."""
+REACH_EYES, REACH_LIPS = 0.55, 0.7
+"""A skin move is limited to this share of its distance from the eyes and lips: skin between a brow and a lid can be
+squeezed or stretched only so far, which keeps faces with low brows from folding."""
+USUAL_OPENING = 0.30
+"""Area of the usual eye opening over the square of its width; narrower eyes move their lids less."""
+OVAL_FADE = (0.97, RINGS[1] - 0.08)
+"""Radii, in multiples of the face oval's, between which every move dies out."""
+
+
+@dataclass(frozen=True)
+class TemplateGrid:
+    """A regular grid over the template; texture column j lies at ``origin + pitch * j``."""
+
+    origin: tuple[float, float]
+    height: int
+    width: int
+    pitch: float = PITCH
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Distance from the first to the last column and row."""
+        return self.pitch * (self.width - 1), self.pitch * (self.height - 1)
+
+    def coarse(self) -> "TemplateGrid":
+        """Every second texel of every second row."""
+        return TemplateGrid(self.origin, self.height // 2 + 1, self.width // 2 + 1, 2 * self.pitch)
+
+    def coordinates(self) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
+        """Template x and y of every texel."""
+        x = self.origin[0] + self.pitch * np.arange(self.width)
+        y = self.origin[1] + self.pitch * np.arange(self.height)
+        return tuple(np.meshgrid(x, y))  # pyright: ignore[reportReturnType]
+
+
+def template_grid(template: FaceTemplate) -> TemplateGrid:
+    """The grid that covers the template and a margin of two texels; its sizes are odd."""
+    low, high = template.points.min(0) - 2 * PITCH, template.points.max(0) + 2 * PITCH
+    width, height = (int(n) for n in np.ceil((high - low) / PITCH) + 1)
+    return TemplateGrid((float(low[0]), float(low[1])), height // 2 * 2 + 1, width // 2 * 2 + 1)
+
+
+def smoothstep(x: Float[np.ndarray, "*s"], low: float, high: float) -> Float[np.ndarray, "*s"]:
+    """0 below ``low``, 1 above ``high``, twice continuously differentiable in between."""
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t**3 * (t * (6 * t - 15) + 10)
+
+
+def distance_outside(
+    x: Float[np.ndarray, "H W"], y: Float[np.ndarray, "H W"], loop: Float[np.ndarray, "n 2"]
+) -> Float[np.ndarray, "H W"]:
+    """Distance to a closed polygon, zero inside."""
+    closed = np.concatenate([loop, loop[:1]])
+    distance = polyline_distance(x, y, closed)[0]
+    inside = np.zeros(x.shape, bool)
+    for (ax, ay), (bx, by) in zip(closed[:-1], closed[1:], strict=True):
+        # Even-odd rule: count the edges that a ray to the right crosses.
+        if ay != by:
+            inside ^= ((ay > y) != (by > y)) & (x < ax + (bx - ax) * (y - ay) / (by - ay))
+    return np.where(inside, 0.0, distance)
+
+
+def polyline_distance(
+    x: Float[np.ndarray, "H W"], y: Float[np.ndarray, "H W"], line: Float[np.ndarray, "n 2"]
+) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
+    """Distance to a polyline, position along it (0..1) of the nearest point, and the side (positive: right of it).
+
+    "Right" is as seen when walking along the line with y down.
+    """
+    best = np.full(x.shape, np.inf)
+    along, side = np.zeros(x.shape), np.zeros(x.shape)
+    lengths = np.linalg.norm(np.diff(line, axis=0), axis=1)
+    starts = np.concatenate([[0.0], np.cumsum(lengths)])
+    for k, length in enumerate(lengths):
+        if length == 0:
+            continue
+        ax, ay = line[k]
+        tx, ty = (line[k + 1] - line[k]) / length
+        t = np.clip((x - ax) * tx + (y - ay) * ty, 0, length)
+        d = np.hypot(x - ax - t * tx, y - ay - t * ty)
+        closer = d < best
+        best = np.where(closer, d, best)
+        along = np.where(closer, (starts[k] + t) / starts[-1], along)
+        side = np.where(closer, tx * (y - ay) - ty * (x - ax), side)
+    return best, along, side
+
+
+@dataclass(frozen=True)
+class FaceMap:
+    """Where each texel lies on the face, with this person's proportions taken out."""
+
+    x: Float[np.ndarray, "H W"]
+    """Template x, and..."""
+    y: Float[np.ndarray, "H W"]
+    """...y."""
+    u: Float[np.ndarray, "H W"]
+    """Signed distance from the midline (the viewer's right is positive)."""
+    v: Float[np.ndarray, "H W"]
+    """Height on the table's face, whose brows, mouth and chin lie at the anchors."""
+    radius: Float[np.ndarray, "H W"]
+    """Distance from the face's middle in multiples of the oval's there."""
+    inside: Float[np.ndarray, "H W"]
+    """1 on the face, falling to 0 at the outer ring."""
+    off_lips: Float[np.ndarray, "H W"]
+    """0 on the lips and between them, rising to 1."""
+    off_eyes: Float[np.ndarray, "H W"]
+    """0 on the eyes, rising to 1."""
+    brow_scale: Float[np.ndarray, "H W"]
+    """Shortens vertical moves where this person's brows lie closer to the eyes than the table's."""
+    lips_distance: Float[np.ndarray, "H W"]
+    reach: Float[np.ndarray, "H W"]
+    """Longest move of skin that keeps its distance from eyes and lips."""
+
+
+def face_map(template: FaceTemplate, grid: TemplateGrid, anchors: dict[str, float]) -> FaceMap:
+    """Masks and person-free coordinates of every texel."""
+    x, y = grid.coordinates()
+    lips = template.group("lips_outer")
+    brow = (template.group("right_brow").mean(0) + template.group("left_brow").mean(0)) / 2
+    mouth = (lips.min(0) + lips.max(0)) / 2
+    oval = template.group("oval")
+    chin = oval[:, 1].max()
+    heights = np.array([min(brow[1], -0.1), 0.0, mouth[1], max(chin, mouth[1] + 0.2)])
+    targets = np.array([anchors["brow"], 0.0, anchors["mouth"], anchors["chin"]])
+    v = np.interp(y, heights, targets)
+    # Beyond the brows and the chin lengths are kept as they are.
+    v = np.where(
+        y < heights[0], targets[0] + y - heights[0], np.where(y > heights[-1], targets[-1] + y - heights[-1], v)
+    )
+    u = x - np.interp(y, [0.0, mouth[1]], [0.0, mouth[0]])
+
+    centre = oval.mean(0)
+    angles = np.arctan2(*(oval - centre).T[::-1])
+    order = np.argsort(angles)
+    radius = np.hypot(*(oval - centre).T)
+    reach = np.interp(np.arctan2(y - centre[1], x - centre[0]), angles[order], radius[order], period=2 * np.pi)
+    rho = np.hypot(x - centre[0], y - centre[1]) / reach
+
+    lips_distance = distance_outside(x, y, lips)
+    eyes = np.minimum(*(distance_outside(x, y, template.eye(side)) for side in ("right", "left")))
+    return FaceMap(
+        x=x,
+        y=y,
+        u=u,
+        v=v,
+        radius=rho,
+        inside=1 - smoothstep(rho, *OVAL_FADE),
+        off_lips=smoothstep(lips_distance, 0.0, LIPS_CLEARANCE),
+        off_eyes=smoothstep(eyes, 0.0, EYES_CLEARANCE),
+        brow_scale=1 + (np.clip(heights[0] / targets[0], 0.5, 1.1) - 1) * (1 - smoothstep(y, -0.1, 0.35)),
+        lips_distance=lips_distance,
+        reach=np.minimum(REACH_EYES * eyes, REACH_LIPS * lips_distance) + 1e-3,
+    )
+
+
+def _bump(face: FaceMap, bump: dict[str, float]) -> Float[np.ndarray, "2 H W"]:
+    """A Gaussian push on both halves of the face; smooth across the midline."""
+    vertical = np.exp(-0.5 * ((face.v - bump["y"]) / bump["sy"]) ** 2)
+    right, left = (np.exp(-0.5 * ((side * face.u - bump["x"]) / bump["sx"]) ** 2) for side in (1, -1))
+    both = np.exp(-0.5 * ((np.hypot(face.u, 0.04) - bump["x"]) / bump["sx"]) ** 2)
+    return np.stack([bump["out"] * (right - left) * vertical, bump["down"] * both * vertical])
+
+
+def opening(eye: Float[np.ndarray, "n 2"]) -> float:
+    """Area of an eye's outline over the square of its width."""
+    x, y = eye.T
+    area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+    return float(area / np.ptp(x) ** 2)
+
+
+def _lid(
+    face: FaceMap, lid: Float[np.ndarray, "n 2"], eye: Float[np.ndarray, "m 2"], upper: bool
+) -> Float[np.ndarray, "H W"]:
+    """Weight of a lid's move: full on the lid's middle, none at the corners, fading to both sides of its edge."""
+    order = np.argsort(lid[:, 0])
+    edge = np.interp(face.x, lid[order, 0], lid[order, 1])
+    low, high = eye[:, 0].min(), eye[:, 0].max()
+    profile = np.clip(1 - ((face.x - (low + high) / 2) / (0.53 * (high - low))) ** 2, 0, None)
+    profile = profile**2 * (3 - 2 * profile)
+    outward = (edge - face.y) if upper else (face.y - edge)
+    return profile * (1 - smoothstep(outward, 0.0, 0.11)) * (1 - smoothstep(-outward, 0.0, 0.10))
+
+
+def _lids(face: FaceMap, template: FaceTemplate, move: dict[str, float]) -> Float[np.ndarray, "2 H W"]:
+    field = np.zeros((2, *face.x.shape))
+    for side in ("right", "left"):
+        eye = template.eye(side)
+        share = np.clip(opening(eye) / USUAL_OPENING, 0.5, 1.2)
+        for part in ("upper", "lower"):
+            field[1] += share * move[part] * _lid(face, template.group(f"{side}_{part}_lid"), eye, part == "upper")
+    return field
+
+
+def _corner(face: FaceMap, template: FaceTemplate, move: dict[str, float]) -> Float[np.ndarray, "2 H W"]:
+    """Both lips get one move that depends on x alone, so that their opening stays, and their width in proportion."""
+    lips = template.group("lips_outer")
+    middle, half = (lips[:, 0].min() + lips[:, 0].max()) / 2, np.ptp(lips[:, 0]) / 2
+    across = np.clip((face.x - middle) / half, -1.15, 1.15)
+    fade = np.exp(-0.5 * (face.lips_distance / move["fade"]) ** 2)
+    return np.stack([move["out"] * across * fade, move["down"] * across**2 * fade])
+
+
+def skin_basis(grid: TemplateGrid, table: ExpressionTable, face: FaceMap) -> Float[np.ndarray, "U 2 H W"]:
+    """The move (x right, y down) of the skin around eyes and lips, for each unit at coefficient 1.
+
+    The units come in ``table.unit_names``' order; the sum over units is to be limited to ``face.reach``.
+    """
+    basis = np.zeros((len(table.unit_names), 2, grid.height, grid.width))
+    for k, name in enumerate(table.unit_names):
+        unit = table.units.get(name)
+        if unit is None:
+            continue
+        for bump in unit["bumps"]:
+            basis[k] += _bump(face, bump)
+        if unit["clear_of"] == "eyes":
+            basis[k] *= face.off_eyes
+    basis[:, 1] *= face.brow_scale
+    return (basis * face.off_lips * face.inside).astype(np.float32)
+
+
+def edge_basis(
+    template: FaceTemplate, grid: TemplateGrid, table: ExpressionTable, face: FaceMap
+) -> Float[np.ndarray, "U 2 H W"]:
+    """The move (x right, y down) of lid edges and lips, for each unit at coefficient 1, like :func:`skin_basis`."""
+    basis = np.zeros((len(table.unit_names), 2, grid.height, grid.width))
+    for k, name in enumerate(table.unit_names):
+        if name in table.lids:
+            basis[k] += _lids(face, template, table.lids[name])
+        if name in table.corner:
+            basis[k] += _corner(face, template, table.corner[name])
+    return (basis * face.inside).astype(np.float32)

@@ -1,0 +1,186 @@
+"""Lids slide over eyeballs: keep irises round and gaze still under moving lids.
+
+A warp alone stretches an iris when lids part and squeezes it when they close. Here the picture between the moved lid
+edges is laid anew: the eyeball stays where it was, and what parting lids uncover of it is filled from what was seen at
+the same distance from the iris's centre (an iris is round), darkened as under a lid.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from emotalking.data.layouts import FaceLayout
+
+EDGE = 0.012
+"""Lid edge with its lashes, drawn with the lid; lengths are in eye-centre distances."""
+LASH_SHADE, LOWER_SHADE = 0.025, 0.015
+"""Depth of the shadow on the eyeball under the old upper lid and over the lower one: it leaves with the lid."""
+SIDES_BLEND = 0.05
+"""Half width around the iris's middle over which the fill passes from its left to its right side."""
+SHADE_DEPTH, SHADE = 0.06, 0.3
+"""Reach and strength of the moved lid's own shadow on what it uncovered."""
+PATCH_HALF = (0.26, 0.34)
+"""Half height and half width of the patch around an eye."""
+
+
+class EyeIndices:
+    """Landmarks of both eyes, [2, n] each, ordered from the image's left to its right."""
+
+    def __init__(self, layout: FaceLayout) -> None:
+        right = [layout.right_upper_lid, layout.right_lower_lid]
+        left = [layout.left_upper_lid[::-1], layout.left_lower_lid[::-1]]
+        self.upper, self.lower = (_stack(a, b) for a, b in zip(right, left, strict=True))
+        has_iris = bool(layout.right_iris and layout.left_iris)
+        self.iris = torch.tensor([layout.right_iris[:1], layout.left_iris[:1]]) if has_iris else None
+
+    def to(self, device: torch.device | str) -> None:
+        """Move the indices."""
+        self.upper, self.lower = self.upper.to(device), self.lower.to(device)
+        self.iris = None if self.iris is None else self.iris.to(device)
+
+
+def _stack(a: tuple[int, ...], b: tuple[int, ...]) -> Int[Tensor, "2 n"]:
+    """Two index lists as rows; the shorter one repeats its last point."""
+    n = max(len(a), len(b))
+    return torch.tensor([ids + ids[-1:] * (n - len(ids)) for ids in (a, b)])
+
+
+def pin_eyeballs(
+    warped: Float[Tensor, "B 3 H W"],
+    source: Float[Tensor, "B 3 H W"],
+    landmarks: Float[Tensor, "B K 2"],
+    moved: Float[Tensor, "B K 2"],
+    eyes: EyeIndices,
+    unit_px: Float[Tensor, " B"],
+    patch: tuple[int, int],
+) -> Float[Tensor, "B 3 H W"]:
+    """Redraw the eyeballs of warped images.
+
+    Args:
+        warped: images after the warp.
+        source: images before it.
+        landmarks: points before, (x, y) in pixels of these images.
+        moved: points after.
+        eyes: which points are lids and irises.
+        unit_px: pixels of one eye-centre distance in each image.
+        patch: height and width of the region to work on around an eye, in pixels.
+
+    Returns:
+        The warped images with eyeballs in place.
+    """
+    batch, _, height, width = warped.shape
+    rows, columns = _patch_indices(landmarks[:, eyes.upper].flatten(0, 1), patch, height, width)
+    pixels = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), 3) + 0.5
+    looks, blend, weight = _eyeballs(pixels, landmarks, moved, eyes, unit_px.repeat_interleave(2))
+
+    # Each image's two patches, and in them the pixel itself and the two turned looks, are fetched in one go.
+    where = looks.view(batch, -1, pixels.shape[2], 2) / pixels.new_tensor([width, height]) * 2 - 1
+    looked = F.grid_sample(source, where, mode="bicubic", padding_mode="border", align_corners=False)
+    looked = looked.permute(0, 2, 3, 1).reshape(*looks.shape[:-1], 3)  # [2B, 3 h, w, 3]
+    stay, left, right = looked.chunk(3, 1)
+    sides, shadow, parted = blend.unbind(0)
+    colours = torch.lerp(stay, torch.lerp(left, right, sides) * shadow, parted)
+
+    out = warped.permute(0, 2, 3, 1).contiguous()
+    image = torch.arange(batch, device=warped.device)[:, None, None]
+    for eye in (0, 1):
+        place = (image, rows[eye::2, :, None], columns[eye::2, None, :])
+        out[place] = torch.lerp(out[place], colours[eye::2], weight[eye::2])
+    return out.permute(0, 3, 1, 2)
+
+
+def _patch_indices(
+    lid: Float[Tensor, "E n 2"], patch: tuple[int, int], height: int, width: int
+) -> tuple[Int[Tensor, "E h"], Int[Tensor, "E w"]]:
+    """Rows and columns of a patch around the lid's ends, shifted to lie in the image."""
+    h, w = min(patch[0], height), min(patch[1], width)
+    centre = (lid[:, 0] + lid[:, -1]) / 2
+    top = (centre[:, 1] - h / 2).round().long().clamp(0, height - h)
+    left = (centre[:, 0] - w / 2).round().long().clamp(0, width - w)
+    return (
+        top[:, None] + torch.arange(h, device=lid.device),
+        left[:, None] + torch.arange(w, device=lid.device),
+    )
+
+
+def _eyeballs(
+    pixels: Float[Tensor, "E h w 2"],
+    landmarks: Float[Tensor, "B K 2"],
+    moved: Float[Tensor, "B K 2"],
+    eyes: EyeIndices,
+    unit_px: Float[Tensor, " E"],
+) -> tuple[Float[Tensor, "E h3 w 2"], Float[Tensor, "3 E h w 1"], Float[Tensor, "E h w 1"]]:
+    """For the E = 2 B eyes: where to look, how to blend what is seen, and how much of each pixel the eyeball covers."""
+    lids = [landmarks[:, ids].flatten(0, 1) for ids in (eyes.upper, eyes.lower)]
+    new_lids = [moved[:, ids].flatten(0, 1) for ids in (eyes.upper, eyes.lower)]
+    iris = torch.cat(lids, 1).mean(1, keepdim=True) if eyes.iris is None else landmarks[:, eyes.iris].flatten(0, 1)
+    origin = lids[0][:, :1]
+    along = F.normalize(lids[0][:, -1] - lids[0][:, 0], dim=1)
+    up = torch.stack([along[:, 1], -along[:, 0]], 1)
+    axes = torch.stack([along, up], 1) * unit_px[:, None, None]  # (along, up) in eye-centre distances -> pixels
+    inverse = axes.transpose(1, 2) / unit_px[:, None, None].square()
+
+    place, pivot = ((p - origin) @ inverse for p in (pixels.flatten(1, 2), iris))
+    old, new = ([_sorted((lid - origin) @ inverse) for lid in pair] for pair in (lids, new_lids))
+    along_eye, height = place[..., 0].contiguous(), place[..., 1]
+    upper, lower = (_curve(along_eye, lid) for lid in old)
+    new_upper, new_lower = (_curve(along_eye, lid) for lid in new)
+
+    soft = 0.8 / unit_px[:, None]
+    weight = _ramp(new_upper - EDGE - height, -soft, soft) * _ramp(height - new_lower - EDGE, -soft, soft)
+    weight = weight * _ramp(new_upper - new_lower, 0.03, 0.08) * _ramp(upper - lower, 0.02, 0.06)
+    parted = _ramp(height - upper, -2 * LASH_SHADE, -LASH_SHADE) * _ramp(new_upper - upper, 0.0, 0.012)
+    sides = _ramp(along_eye - pivot[..., 0], -SIDES_BLEND, SIDES_BLEND)
+    shadow = 1 - SHADE * _ramp(height - new_upper, -SHADE_DEPTH, 0.0)
+    turned = _turned(place, pivot, *old)
+    looks = torch.cat([pixels, *((t @ axes + origin).view_as(pixels) for t in turned)], 1)
+    shape = (*pixels.shape[:3], 1)
+    return looks, torch.stack([sides, shadow, parted]).view(3, *shape), weight.view(shape)
+
+
+def _turned(
+    place: Float[Tensor, "E P 2"],
+    pivot: Float[Tensor, "E 1 2"],
+    upper: Float[Tensor, "E n 2"],
+    lower: Float[Tensor, "E m 2"],
+) -> tuple[Float[Tensor, "E P 2"], Float[Tensor, "E P 2"]]:
+    """Places at the same distance from the iris's centre, but between the old lids and clear of their shadows.
+
+    One on the left of the centre, one on its right.
+    """
+    count = place.shape[0]
+    place, pivot, upper, lower = (t.repeat(2, 1, 1) for t in (place, pivot, upper, lower))
+    side = place.new_ones(2 * count, 1)
+    side[:count] = -1
+    around = place - pivot
+    distance2, column, seen = around.square().sum(2), place[..., 0].contiguous(), around[..., 1]
+    reach = around[..., 0]
+    # Each turn changes the column and with it the lids' heights: the first turn is a guess, the others settle it.
+    for _ in range(3):
+        low = _curve(column, lower) + LOWER_SHADE - pivot[..., 1]
+        high = _curve(column, upper) - LASH_SHADE - pivot[..., 1]
+        seen = torch.minimum(torch.maximum(seen, low), high)
+        reach = side * (distance2 - seen.square()).clamp(min=0).sqrt()
+        column = pivot[..., 0] + reach
+    both = torch.stack([reach, seen], 2) + pivot
+    return both[:count], both[count:]
+
+
+def _sorted(lid: Float[Tensor, "E n 2"]) -> Float[Tensor, "E n 2"]:
+    """The lid's points in order along the eye."""
+    return lid.gather(1, lid[..., :1].argsort(1).expand_as(lid))
+
+
+def _curve(t: Float[Tensor, "E P"], lid: Float[Tensor, "E n 2"]) -> Float[Tensor, "E P"]:
+    """Height of a lid's edge at positions along the eye, linear between its landmarks, constant beyond them."""
+    right = torch.searchsorted(lid[..., 0].contiguous(), t).clamp(1, lid.shape[1] - 1)[..., None].expand(-1, -1, 2)
+    a, b = lid.gather(1, right - 1), lid.gather(1, right)
+    share = ((t - a[..., 0]) / (b[..., 0] - a[..., 0]).clamp(min=1e-6)).clamp(0, 1)
+    return torch.lerp(a[..., 1], b[..., 1], share)
+
+
+def _ramp(x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
+    """Smooth step from 0 at ``low`` to 1 at ``high``."""
+    u = ((x - low) / (high - low)).clamp(0, 1)
+    return u * u * (3 - 2 * u)

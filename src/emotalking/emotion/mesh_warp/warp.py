@@ -1,0 +1,360 @@
+"""Lip-aligned emotional faces by warping the subject's face mesh: the embedded generator.
+
+Stands where the paper trains a StyleGAN2 with a lip encoder (docs/paper.md 12.2); it needs no network and no weights.
+
+Deviation: the paper edits a face in StyleGAN2's latent space and pastes eyes and mouth back by Poisson cloning. Here
+the frame's own pixels are moved (FACS action units on the tracked mesh) and relit as their surface turns, so identity,
+gaze, lips' opening and background are kept by construction, and wide teeth-showing smiles are out of reach.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from emotalking.data.layouts import FaceLayout, Label
+from emotalking.emotion.generator import GeneratedFaces
+from emotalking.emotion.mesh_warp.displacement import USUAL_OPENING, edge_basis, face_map, skin_basis, template_grid
+from emotalking.emotion.mesh_warp.expressions import coefficients, habit_of, load_expressions
+from emotalking.emotion.mesh_warp.eyes import PATCH_HALF, EyeIndices, pin_eyeballs
+from emotalking.emotion.mesh_warp.raster import rasterize_attributes
+from emotalking.emotion.mesh_warp.remap import remap, remap_normals
+from emotalking.emotion.mesh_warp.shading import Relight, fit_light, fold_basis, unit_normals
+from emotalking.emotion.mesh_warp.template import RINGS, build_template, corner_lift, eye_loop
+
+INVERSION_STEPS = 4
+LEAST_OPENING = 0.6
+"""Share of the usual eye's opening below which eyes are taken for closing, whatever the neutral face says."""
+FINE_FIELD_BELOW = 384
+"""Image height in pixels under which the field is computed at every pixel instead of every second one."""
+
+
+@dataclass(frozen=True)
+class MeshWarpConfig:
+    """Settings of :class:`MeshWarp`."""
+
+    gain: float = 1.0
+    """Strength of the expressions, clamped to [0, 1]: stronger moves are caricature and fold the face."""
+    corners: bool = True
+    """Let the corners of the mouth rise and fall slowly (both lips alike, so that their opening stays)."""
+    shading: bool = True
+    """Relight the skin as its surface turns."""
+    habit: tuple[float, float] | None = None
+    """Valence and arousal that the person's resting face already shows (a constant smile: (0.5, 0.1)). It is taken
+    away from every commanded emotion, in proportion to that emotion's strength; the neutral command changes nothing.
+    None: read from the neutral shape (:func:`emotalking.emotion.mesh_warp.expressions.habit_of`)."""
+
+
+class MeshWarp:
+    """An :class:`~emotalking.emotion.generator.EmotionGenerator` that moves the pixels of the frame itself.
+
+    Each action unit is a smooth field over the subject's frontal template; a frame's mesh tells which template point
+    each pixel shows; the summed field is carried into the image by the head pose, inverted by fixed-point steps, and
+    the frame is sampled once. Deterministic; no gradient flows through.
+
+    Example::
+
+        warp = MeshWarp(track.shape, track.layout, subject.K)
+        faces = warp(images, landmarks, labels, viewmats, torch.tensor([[0.7, 0.3]]))
+    """
+
+    def __init__(
+        self,
+        shape: Float[np.ndarray, "K 3"],
+        layout: FaceLayout,
+        K: Float[np.ndarray, "3 3"],
+        config: MeshWarpConfig | None = None,
+    ) -> None:
+        """Prepare a subject's fields.
+
+        Args:
+            shape: neutral 3-D landmarks in the head frame, world units.
+            layout: meaning of the landmarks.
+            K: camera intrinsics in pixels.
+            config: settings.
+
+        Raises:
+            ValueError: if shape and layout do not fit.
+        """
+        self.config = config or MeshWarpConfig()
+        self.layout = layout
+        table = load_expressions()
+        template = build_template(np.asarray(shape, np.float64), layout)
+        grid = template_grid(template)
+        face = face_map(template, grid, table.anchors)
+        units, texels = len(table.unit_names), grid.height * grid.width
+        basis = np.zeros((len(table.columns), 5 * texels), np.float32)
+        basis[:units, : 2 * texels] = skin_basis(grid, table, face).reshape(units, -1)
+        basis[:units, 2 * texels : 4 * texels] = edge_basis(template, grid, table, face).reshape(units, -1)
+        basis[units:, 4 * texels :] = fold_basis(grid, table, face).reshape(len(table.fold_names), -1)
+
+        knots = table.knots.clone()
+        if not self.config.corners:
+            knots[:, [table.columns.index(name) for name in table.corner]] = 0
+        self.habit = habit_of(corner_lift(template)) if self.config.habit is None else self.config.habit
+        """Valence and arousal of the resting face."""
+        self._grid = grid
+        # Shade is smooth: every second texel holds it.
+        self._coarse = grid.coarse()
+        self._relight = Relight.of(template, self._coarse, face_map(template, self._coarse, table.anchors))
+        self._focal = float(K[0, 0])
+        self._unit_length = template.unit_length
+        self._lids = EyeIndices(layout)
+        loops = [list(eye_loop(layout, side)) for side in ("right", "left")]
+        longest = max(map(len, loops))
+        eyes = torch.tensor([loop + loop[-1:] * (longest - len(loop)) for loop in loops])
+        mobile = np.ones((len(shape), 1), np.float32)
+        mobile[list(layout.right_iris + layout.left_iris)] = 0
+        world = template.points * np.array([1, -1]) * template.unit_length
+        vertices = np.concatenate([world, template.depth[:, None] * template.unit_length], 1) + template.centre
+        front = vertices[: len(shape)]
+        self._tensors = {
+            "basis": torch.from_numpy(basis),
+            "reach": torch.from_numpy(face.reach.astype(np.float32)),
+            "knots": knots,
+            "points": torch.from_numpy(template.points),
+            "triangles": torch.from_numpy(template.triangles),
+            "vertices": torch.from_numpy(vertices.astype(np.float32)),
+            "middle": torch.from_numpy(front[list(layout.nose) + sum(loops, [])].mean(0).astype(np.float32)),
+            "mobile": torch.from_numpy(mobile),
+            "is_lid": torch.tensor([float(name in table.lids) for name in table.columns]),
+            "eyes": eyes,
+            "oval": torch.tensor(layout.oval),
+            # A face that is known from one picture with shut eyes still has eyes that open.
+            "openness": _openness(torch.from_numpy(template.points[None, : len(shape)])[:, eyes]).clamp(
+                min=LEAST_OPENING * USUAL_OPENING
+            ),
+        }
+
+    @property
+    def name(self) -> str:
+        """``mesh-warp``."""
+        return "mesh-warp"
+
+    def to(self, device: torch.device | str) -> "MeshWarp":
+        """Move the prepared fields; calls also do this by themselves."""
+        self._tensors = {key: value.to(device) for key, value in self._tensors.items()}
+        self._lids.to(device)
+        self._relight.to(device)
+        return self
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        images: Float[Tensor, "B H W 3"],
+        landmarks: Float[Tensor, "B K 2"],
+        labels: UInt8[Tensor, "B H W"],
+        viewmats: Float[Tensor, "B 4 4"],
+        va: Float[Tensor, "B 2"],
+        normals: Float[Tensor, "B H W 3"] | None = None,
+    ) -> GeneratedFaces:
+        """Edit a batch of frames of this subject; see the protocol for the arguments.
+
+        Raises:
+            ValueError: if the landmarks are not those of the layout.
+        """
+        if self._tensors["basis"].device != images.device:
+            self.to(images.device)
+        count = self._tensors["points"].shape[0] - len(RINGS) * len(self.layout.oval)
+        if landmarks.shape[1] != count:
+            raise ValueError(f"landmarks must have {count} points, got {landmarks.shape[1]}")
+        landmarks, viewmats = landmarks.to(images.dtype), viewmats.to(images.dtype)
+        skin, edges, folds = self._fields(self._coefficients(va.to(images.dtype), landmarks))
+        mesh = torch.cat([landmarks, self._ring(landmarks)], 1)
+        jacobian = self._image_per_template(viewmats)
+        shift = self._sample(skin + edges, self._tensors["points"][None, None, :count])[:, :, 0].transpose(1, 2)
+        shift = shift * self._tensors["mobile"]
+        moved = landmarks + shift @ jacobian.transpose(1, 2)
+
+        unit_px = torch.linalg.det(jacobian).abs().sqrt()
+        box = _bounding_box(mesh, unit_px, images.shape[1], images.shape[2])
+        if box is None:
+            return GeneratedFaces(images.clone(), labels.clone(), moved, None if normals is None else normals.clone())
+        left, top, right, bottom, patch = box
+        offset = mesh.new_tensor([left, top])
+        source, crop_labels = images[:, top:bottom, left:right].permute(0, 3, 1, 2), labels[:, top:bottom, left:right]
+        template_xy = self._template_coordinates(mesh - offset, viewmats, bottom - top, right - left)
+        view = None if normals is None else viewmats
+        looks = self._looks(skin, folds, self._lamp(source, crop_labels, template_xy), view)
+        flow, looks = self._inverse(skin + edges, looks, template_xy, jacobian, images.shape[1])
+        new_images, new_labels = remap(source, crop_labels, flow, looks[:, :1])
+        new_images = pin_eyeballs(new_images, source, landmarks - offset, moved - offset, self._lids, unit_px, patch)
+        out_images, out_labels = images.clone(), labels.clone()
+        out_images[:, top:bottom, left:right] = new_images.clamp(0, 1).permute(0, 2, 3, 1)
+        out_labels[:, top:bottom, left:right] = new_labels
+        out_normals = None
+        if normals is not None:
+            out_normals = normals.clone()
+            inside = normals[:, top:bottom, left:right].permute(0, 3, 1, 2)
+            out_normals[:, top:bottom, left:right] = remap_normals(inside, flow, looks[:, 1:]).permute(0, 2, 3, 1)
+        return GeneratedFaces(out_images, out_labels, moved, out_normals)
+
+    def _coefficients(self, va: Float[Tensor, "B 2"], landmarks: Float[Tensor, "B K 2"]) -> Float[Tensor, "B columns"]:
+        """Unit strengths for the commanded emotion, this person's habit and the present state of the eyes."""
+        knots = self._tensors["knots"]
+        out = coefficients(va, knots)
+        if any(self.habit):
+            habit = coefficients(va.new_tensor([self.habit]), knots)
+            out = out - (va.norm(dim=1, keepdim=True) / 0.5).clamp(max=1.0) * habit
+        out = out * min(max(self.config.gain, 0.0), 1.0)
+        # In a blink there is no eye to widen or narrow.
+        share = ((_openness(landmarks[:, self._tensors["eyes"]]) / self._tensors["openness"] - 0.25) / 0.5).clamp(0, 1)
+        share = (share * share * (3 - 2 * share))[:, None]
+        return out * (1 + self._tensors["is_lid"] * (share - 1))
+
+    def _fields(
+        self, weights: Float[Tensor, "B columns"]
+    ) -> tuple[Float[Tensor, "B 2 h w"], Float[Tensor, "B 2 h w"], Float[Tensor, "B 1 h w"]]:
+        """Over the template: moves (x, y) of the skin, moves of lids and lips, heights of folds; template units."""
+        basis, reach = self._tensors["basis"], self._tensors["reach"]
+        planes = (weights @ basis.to(weights.dtype)).view(-1, 5, self._grid.height, self._grid.width)
+        skin, edges, folds = planes.split((2, 2, 1), 1)
+        # A soft limit: v / (1 + (|v| / reach)^4)^(1/4) is v itself for short moves and never longer than the reach.
+        ratio = skin.square().sum(1, keepdim=True) / reach.square()
+        return skin * (1 + ratio.square()) ** -0.25, edges, folds
+
+    def _lamp(
+        self,
+        source: Float[Tensor, "B 3 h w"],
+        labels: UInt8[Tensor, "B h w"],
+        template_xy: Float[Tensor, "B m n 3"],
+    ) -> Float[Tensor, "B 4"]:
+        """Light on each frame's skin, in head axes (:func:`~emotalking.emotion.mesh_warp.shading.fit_light`)."""
+        # The pixels in the middles of the field's cells are enough.
+        rows, columns = (
+            ((torch.arange(n, device=source.device) + 0.5) * size / n).long()
+            for n, size in zip(template_xy.shape[1:3], source.shape[2:], strict=True)
+        )
+        brightness = source[:, :, rows[:, None], columns].mean(1)
+        is_skin = (labels[:, rows[:, None], columns] == Label.HEAD).to(source.dtype)
+        surface = torch.cat([self._relight.slopes, self._relight.skin])[None].to(source.dtype)
+        surface = self._sample(surface.expand(len(source), -1, -1, -1), template_xy[..., :2])
+        weight = is_skin * surface[:, 2]
+        return fit_light(brightness.flatten(1), surface[:, :2].flatten(2).transpose(1, 2), weight.flatten(1))
+
+    def _looks(
+        self,
+        skin: Float[Tensor, "B 2 h w"],
+        folds: Float[Tensor, "B 1 h w"],
+        lamp: Float[Tensor, "B 4"],
+        viewmats: Float[Tensor, "B 4 4"] | None,
+    ) -> Float[Tensor, "B _ h w"]:
+        """Over the template: log-gain of the skin; where poses are given, how far its normals turn (camera axes)."""
+        every = np.s_[..., ::2, ::2]
+        slopes, above = self._relight.turned(skin[every], folds[every], self._coarse)
+        light = self._relight.gain(slopes, above, lamp) * float(self.config.shading)
+        if viewmats is None:
+            return self._fine(light)
+        turn = unit_normals(slopes) - unit_normals(self._relight.slopes[None])
+        turn = torch.einsum("bij,bjhw->bihw", viewmats[:, :3, :3] * viewmats.new_tensor([1.0, -1.0, 1.0]), turn)
+        return self._fine(torch.cat([light, turn * self._relight.skin], 1))
+
+    def _fine(self, coarse: Float[Tensor, "B C m n"]) -> Float[Tensor, "B C h w"]:
+        """At the resolution of the moves."""
+        return F.interpolate(coarse, (self._grid.height, self._grid.width), mode="bilinear", align_corners=True)
+
+    def _sample(self, textures: Float[Tensor, "B C h w"], xy: Float[Tensor, "b m n 2"]) -> Float[Tensor, "B C m n"]:
+        """Look textures up at template coordinates; zero outside."""
+        origin, size = xy.new_tensor(self._grid.origin), xy.new_tensor(self._grid.size)
+        where = (xy - origin) / size * 2 - 1
+        return F.grid_sample(
+            textures,
+            where.expand(textures.shape[0], -1, -1, -1),
+            mode="bilinear",
+            padding_mode="zeros",
+            align_corners=True,
+        )
+
+    def _ring(self, landmarks: Float[Tensor, "B K 2"]) -> Float[Tensor, "B R 2"]:
+        """The template's closing rings, around the oval of the frame."""
+        oval = landmarks[:, self._tensors["oval"]]
+        centre = oval.mean(1, keepdim=True)
+        return torch.cat([centre + scale * (oval - centre) for scale in RINGS], 1)
+
+    def _image_per_template(self, viewmats: Float[Tensor, "B 4 4"]) -> Float[Tensor, "B 2 2"]:
+        """Pixels by which the middle of the face moves for a template unit right and down."""
+        rotation = viewmats[:, :3, :3]
+        x, y, z = (rotation @ self._tensors["middle"] + viewmats[:, :3, 3]).unbind(1)
+        axes = rotation[:, :, :2] * rotation.new_tensor([1.0, -1.0]) * self._unit_length
+        slope = torch.stack([x / z, y / z], 1)[:, :, None] * axes[:, 2:3]
+        return self._focal / z[:, None, None] * (axes[:, :2] - slope)
+
+    def _template_coordinates(
+        self, mesh: Float[Tensor, "B V 2"], viewmats: Float[Tensor, "B 4 4"], height: int, width: int
+    ) -> Float[Tensor, "B h w 3"]:
+        """The template point that each pixel (of every fourth row and column) shows, and 1 on the mesh, 0 off it.
+
+        An affine fit covers the whole plane; the mesh adds its deviation from it. Off the mesh of a turned face the fit
+        alone may name a point that moves.
+        """
+        points = self._tensors["points"].to(mesh.dtype)
+        batch = mesh.shape[0]
+        ones = mesh.new_ones(batch, mesh.shape[1], 1)
+        design = torch.cat([mesh / height, ones], 2)
+        gram = design.transpose(1, 2) @ design
+        affine = torch.linalg.solve(gram, design.transpose(1, 2) @ points)  # [B, 3, 2]
+        residual = points - design @ affine
+        vertices = self._tensors["vertices"].to(mesh.dtype)
+        depth = (vertices @ viewmats[:, 2, :3, None])[..., 0] + viewmats[:, 2, 3:4]
+        stride = 4 if height >= 4 else 1
+        h, w = -(-height // stride), -(-width // stride)
+        known = torch.cat([residual, ones], 2)
+        coarse = rasterize_attributes(mesh / stride, depth, known, self._tensors["triangles"], h, w)
+        rows = (torch.arange(h, device=mesh.device, dtype=mesh.dtype) + 0.5) * stride / height
+        columns = (torch.arange(w, device=mesh.device, dtype=mesh.dtype) + 0.5) * stride / height
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
+        plane = torch.stack([x, y, torch.ones_like(x)], 2).expand(batch, -1, -1, -1)
+        everywhere = (plane.flatten(1, 2) @ affine).view(batch, h, w, 2)
+        return torch.cat([coarse[..., :2] + everywhere, coarse[..., 2:]], 3)
+
+    def _inverse(
+        self,
+        moves: Float[Tensor, "B 2 h w"],
+        looks: Float[Tensor, "B C h w"],
+        template_xy: Float[Tensor, "B m n 3"],
+        jacobian: Float[Tensor, "B 2 2"],
+        image_height: int,
+    ) -> tuple[Float[Tensor, "B 2 M N"], Float[Tensor, "B C M N"]]:
+        """Where each new pixel comes from (offset in pixels) and how it looks, at the field's resolution."""
+        fine = image_height < FINE_FIELD_BELOW
+        scale = 4 if fine else 2
+        xy = F.interpolate(template_xy.permute(0, 3, 1, 2), scale_factor=scale, mode="bilinear").permute(0, 2, 3, 1)
+        step = 4 // scale
+        sampled = self._sample(torch.cat([moves, looks], 1), xy[..., :2]) * xy[..., 2:].permute(0, 3, 1, 2)
+        forward = torch.einsum("bij,bjmn->bimn", jacobian, sampled[:, :2])
+        batch, _, m, n = forward.shape
+        rows = torch.arange(m, device=xy.device, dtype=xy.dtype) + 0.5
+        columns = torch.arange(n, device=xy.device, dtype=xy.dtype) + 0.5
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], 0)[None]  # [1, 2, m, n]
+        size = xy.new_tensor([n, m])
+        flow = -forward
+        for _ in range(INVERSION_STEPS):
+            where = ((grid + flow / step).permute(0, 2, 3, 1) / size) * 2 - 1
+            flow = -F.grid_sample(forward, where, mode="bilinear", padding_mode="border", align_corners=False)
+        where = ((grid + flow / step).permute(0, 2, 3, 1) / size) * 2 - 1
+        return flow, F.grid_sample(sampled[:, 2:], where, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _openness(eyes: Float[Tensor, "B 2 n 2"]) -> Float[Tensor, " B"]:
+    """Area of the eye openings over the square of their spans, mean of both eyes."""
+    after = eyes.roll(-1, 2)
+    area = (eyes[..., 0] * after[..., 1] - eyes[..., 1] * after[..., 0]).sum(2).abs() / 2
+    span2 = (eyes - eyes[:, :, :1]).square().sum(3).amax(2)
+    return (area / span2.clamp(min=1e-12)).mean(1)
+
+
+def _bounding_box(
+    mesh: Float[Tensor, "B V 2"], unit_px: Float[Tensor, " B"], height: int, width: int
+) -> tuple[int, int, int, int, tuple[int, int]] | None:
+    """Left, top, right, bottom of all meshes of the batch within the image, and the size of an eye patch.
+
+    None if no mesh is in the image.
+    """
+    corners = torch.cat([mesh.amin((0, 1)).floor(), mesh.amax((0, 1)).ceil(), unit_px.max()[None]]).tolist()
+    left, top = max(int(corners[0]) - 2, 0), max(int(corners[1]) - 2, 0)
+    right, bottom = min(int(corners[2]) + 2, width), min(int(corners[3]) + 2, height)
+    patch = (int(2 * PATCH_HALF[0] * corners[4]) + 2, int(2 * PATCH_HALF[1] * corners[4]) + 2)
+    return (left, top, right, bottom, patch) if right - left > 1 and bottom - top > 1 else None

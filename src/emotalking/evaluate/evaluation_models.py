@@ -1,0 +1,255 @@
+"""Who measures: who finds and knows faces, who reads emotion, the perceptual distance, the expert for lips and sound.
+
+Every judge errs; ``benchmarks/judge_error.py`` measures by how much, and no avatar can score better than its judge.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from emotalking.data import Subject
+from emotalking.emotion.circumplex import PRESETS
+from emotalking.emotion.estimator import ActionUnitEmotion
+from emotalking.errors import UserError
+from emotalking.evaluate.identity import IdentityJudge
+from emotalking.lipsync.expert import EXPERT_FILE, SyncExpert, open_expert
+from emotalking.networks.emonet import SIZE, EmoNetJudge, emonet_square
+from emotalking.networks.face_recogniser import DlibRecogniser
+from emotalking.networks.lpips import BACKBONES, Lpips
+from emotalking.networks.registry import models
+from emotalking.preprocess.choices import JUDGES, check_choice
+from emotalking.preprocess.landmarks import LandmarkProvider, MediaPipeMesh
+
+CIRCUMPLEX_CLASSES: dict[str, str] = {
+    "neutral": "neutral",
+    "happy": "happy",
+    "sad": "sad",
+    "surprise": "surprised",
+    "fear": "afraid",
+    "disgust": "disgusted",
+    "anger": "angry",
+}
+"""EmoNet's expressions and their places among :data:`emotalking.emotion.circumplex.PRESETS`.
+
+Contempt, EmoNet's eighth, has no place on the plane that would tell it from disgust and anger.
+"""
+
+
+class Reading(NamedTuple):
+    """What a judge says of the frames of one run."""
+
+    va: Float[np.ndarray, "N 2"]
+    """Valence and arousal, [-1, 1]."""
+    scores: Float[np.ndarray, "N E"]
+    """One a class; only their order means anything."""
+
+
+@runtime_checkable
+class EmotionJudge(Protocol):
+    """Reads valence, arousal and expression: a note of each face while its frame is there, the verdict at the end."""
+
+    @property
+    def name(self) -> str:
+        """As printed beside every figure."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the expressions, in the order of the scores."""
+        ...
+
+    def look(self, picture: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
+        """What to keep of a frame with these iBUG landmarks."""
+        ...
+
+    def read(
+        self, looks: Float[np.ndarray, "N F"], units: Mapping[str, Float[np.ndarray, " N"]], fps: float | int
+    ) -> Reading:
+        """The verdict on frames that follow one another; all have a face.
+
+        Args:
+            looks: of :meth:`look`.
+            units: action units by name, 0..5, from the person's own rest.
+            fps: frames a second.
+        """
+        ...
+
+
+class UnitsJudge:
+    """The embedded judge: rules on action units, smoothed over half a second; it needs no weights.
+
+    Expressions are scored by nearness on the circumplex: minus the distance of the measured valence and arousal to the
+    place of the named emotion. This judge has no opinion on expressions beyond these two numbers, so its accuracy
+    cannot be compared with a classifier's.
+    """
+
+    name = "rules on action units"
+    classes = tuple(CIRCUMPLEX_CLASSES)
+
+    def __init__(self) -> None:
+        self._estimator = ActionUnitEmotion()
+
+    def look(self, picture: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
+        """See :class:`EmotionJudge`: nothing."""
+        return np.zeros(0)
+
+    def read(
+        self, looks: Float[np.ndarray, "N F"], units: Mapping[str, Float[np.ndarray, " N"]], fps: float | int
+    ) -> Reading:
+        """See :class:`EmotionJudge`."""
+        va = self._estimator.estimate(units, fps).astype(np.float64)
+        return Reading(va, circumplex_scores(va))
+
+
+def circumplex_scores(va: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N 7"]:
+    """Minus the distance of each valence and arousal to the places of :data:`CIRCUMPLEX_CLASSES`."""
+    places = np.array([PRESETS[place] for place in CIRCUMPLEX_CLASSES.values()])
+    return -np.linalg.norm(va[:, None] - places, axis=-1)
+
+
+class NetworkJudge:
+    """EmoNet, every frame for itself: valence and arousal clamped to [-1, 1], and its logits."""
+
+    def __init__(self, network: EmoNetJudge) -> None:
+        self._judge = network
+        self.classes = network.network.expressions
+        self.name = f"EmoNet {len(self.classes)}"
+
+    @torch.inference_mode()
+    def look(self, picture: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
+        """See :class:`EmotionJudge`: valence, arousal, logits."""
+        face = torch.from_numpy(emonet_square(points).cut(picture, SIZE)).to(self._judge.device).float() / 255
+        said = self._judge(face[None])
+        return torch.cat([said.va.clamp(-1, 1), said.expression], 1)[0].double().cpu().numpy()
+
+    def read(
+        self, looks: Float[np.ndarray, "N F"], units: Mapping[str, Float[np.ndarray, " N"]], fps: float | int
+    ) -> Reading:
+        """See :class:`EmotionJudge`."""
+        return Reading(looks[:, :2], looks[:, 2:])
+
+
+def open_emotion_judge(which: str, device: torch.device | str = "cpu") -> EmotionJudge:
+    """The judge of a choice in :data:`emotalking.preprocess.choices.JUDGES`.
+
+    Raises:
+        UserError: there is no such judge, or its checkpoint is missing.
+    """
+    check_choice("emotion judge", which, JUDGES)
+    if not JUDGES[which]:
+        return UnitsJudge()
+    from emotalking.preprocess.networks import open_judge
+
+    return NetworkJudge(open_judge(which, device))
+
+
+@dataclass
+class Judges:
+    """Everything that looks at frames and tells a number; what is None is named in the figures that lack it."""
+
+    device: torch.device
+    """Where pixels and networks are worked on."""
+    landmarks: Callable[[], LandmarkProvider] | None = None
+    """Makes a detector of faces; action units are measured from its points."""
+    lpips: Lpips | None = None
+    no_lpips: str = "LPIPS was not asked for"
+    emotion: EmotionJudge | None = None
+    sync: SyncExpert | None = None
+    no_sync: str = "no sync expert was asked for"
+    identity: IdentityJudge | None = None
+    no_identity: str = "identity was not asked for"
+
+    @classmethod
+    def none(cls, device: torch.device | str = "cpu") -> "Judges":
+        """Pixels alone."""
+        return cls(torch.device(device))
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        lpips: str = "auto",
+        emotion: str = "landmarks",
+        sync: str | None = None,
+        identity: bool = True,
+        subject: Subject | None = None,
+        device: torch.device | str = "cpu",
+    ) -> "Judges":
+        """The judges of these names.
+
+        Args:
+            lpips: "alex", "vgg", "squeeze", "none", or "auto": the first of them whose weights are in the model folder.
+            emotion: "landmarks" (embedded: rules on action units), "emonet" or "emonet5".
+            sync: expert for lips and sound (:func:`emotalking.lipsync.expert.open_expert`); "none" or None: none;
+                "auto": :func:`find_expert`.
+            identity: recognise faces, if the extra "identity" is installed.
+            subject: whose personal expert it is.
+            device: where networks work.
+
+        Raises:
+            UserError: a judge that does not exist, or whose checkpoint is missing.
+        """
+        device = torch.device(device)
+        distance, reason = _open_lpips(lpips)
+        expert, no_sync = _open_sync(sync, subject, device)
+        recogniser, stranger = _open_recogniser() if identity else (None, Judges.no_identity)
+        return cls(
+            device,
+            MediaPipeMesh,
+            None if distance is None else distance.to(device),
+            reason,
+            open_emotion_judge(emotion, device),
+            expert,
+            no_sync,
+            recogniser,
+            stranger,
+        )
+
+
+def find_expert(subject: Subject | None) -> str | None:
+    """The sync expert that "auto" stands for: SyncNet if its checkpoint is in the model folder, else the subject's own
+    (``sync_expert.safetensors`` in its folder), else None.
+    """
+    if models()["syncnet"].find() is not None:
+        return "syncnet"
+    return "personal" if subject is not None and (subject.files.root / EXPERT_FILE).is_file() else None
+
+
+def _open_sync(asked: str | None, subject: Subject | None, device: torch.device) -> tuple[SyncExpert | None, str]:
+    if asked in (None, "none"):
+        return None, Judges.no_sync
+    which = find_expert(subject) if asked == "auto" else asked
+    if which is not None:
+        return open_expert(which, subject, device), ""
+    where = "SUBJECT" if subject is None else subject.files.root.name
+    return None, (
+        f"there is no sync expert: neither {models()['syncnet'].files[0]} in the model folder nor {EXPERT_FILE} in the"
+        f" subject's, which 'emotalking sync train {where}' makes"
+    )
+
+
+def _open_recogniser() -> tuple[IdentityJudge | None, str]:
+    try:
+        return IdentityJudge(DlibRecogniser()), ""
+    except UserError as error:
+        return None, str(error).removesuffix(".")
+
+
+def _open_lpips(which: str) -> tuple[Lpips | None, str]:
+    if which == "none":
+        return None, Judges.no_lpips
+    if which != "auto":
+        for backbone in BACKBONES:
+            if backbone == which:
+                return Lpips.open(backbone), ""
+        raise UserError(f"there is no LPIPS backbone '{which}': give auto, none, {', '.join(BACKBONES)}.")
+    for backbone in BACKBONES:
+        try:
+            return Lpips.open(backbone), ""
+        except UserError:
+            continue
+    return None, "the weights of no LPIPS backbone are in the model folder ('emotalking models' tells where from)"

@@ -1,0 +1,136 @@
+"""Pictures of an evaluation: best and worst frames, strips, the faces of the twelve points on their circle."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int64, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from emotalking.data import Subject
+from emotalking.emotion.circumplex import TEST_POINTS
+from emotalking.evaluate.held_out import reconstruct
+from emotalking.evaluate.record import Picture
+from emotalking.evaluate.session import Session
+from emotalking.evaluate.values import Figure
+from emotalking.io.audio import SAMPLE_RATE
+from emotalking.ops.composite import to_uint8
+from emotalking.report.contact_sheet import save_picture
+from emotalking.report.images import ERROR_GAIN, error_map, fit_width
+
+FOLDER = "pictures"
+STRIP = 8
+"""Consecutive frames in a strip."""
+_WIDE, _CELL = 400, 168
+_CIRCLE, _FACE = 900, 148
+_INK, _LINE = (40, 40, 40), (205, 211, 222)
+
+
+def of_reconstruction(
+    session: Session, indices: Int64[np.ndarray, " F"], va: Float[np.ndarray, "F 2"], psnr: Figure
+) -> list[Picture]:
+    """Worst, median and best frame by PSNR beside truth and error; a strip around the widest change of the mouth."""
+    if psnr.per_frame is None:
+        return []
+    order = np.argsort(psnr.per_frame)
+    chosen = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
+    shown = []
+    for name, at in chosen.items():
+        truth, image = _pairs(session, indices[at : at + 1], va[at : at + 1])[0]
+        panels = [fit_width(panel, _WIDE) for panel in (truth, image, error_map(image, truth))]
+        caption = f"{name} frame ({indices[at]}): recorded, avatar, error x{ERROR_GAIN:g}; {psnr.per_frame[at]:.2f} dB"
+        shown.append(_save(session, f"self_{name}", np.concatenate(panels, 1), caption))
+    opening = session.subject.mouth_opening[indices]
+    run = _liveliest(opening, STRIP)
+    pairs, box = _pairs(session, indices[run], va[run]), face_box(session.subject, indices[run])
+    strip = np.concatenate([face_strip([pair[row] for pair in pairs], box) for row in range(2)])
+    caption = f"frames {indices[run][0]}-{indices[run][-1]} in a row: recorded above, avatar beneath"
+    return [*shown, _save(session, "self_strip", strip, caption)]
+
+
+def of_speech(
+    session: Session, number: int, name: str, frames: Mapping[int, Any], poses: Int64[np.ndarray, " N"]
+) -> Picture:
+    """A strip of consecutive frames of a spoken sound; ``poses``: the subject's frame under each frame of it."""
+    kept = [frames[at] for at in sorted(frames) if frames[at] is not None]
+    strip = face_strip(kept, face_box(session.subject, poses[sorted(frames)]))
+    return _save(session, f"cross_{number}", strip, f"{name}: frames {min(frames)}-{max(frames)} in a row")
+
+
+def of_emotion(
+    session: Session, faces: Sequence[UInt8[np.ndarray, "H W 3"]], poses: Int64[np.ndarray, "12"]
+) -> Picture:
+    """The faces of the twelve points where the points lie on the plane; ``poses``: the subject's frame under each."""
+    sheet = Image.new("RGB", (_CIRCLE, _CIRCLE), (255, 255, 255))
+    draw = ImageDraw.Draw(sheet)
+    centre, radius = _CIRCLE / 2, (_CIRCLE - _FACE) / 2 / 0.8
+    for size in (0.5, 0.8):
+        reach = size * radius
+        draw.ellipse((centre - reach, centre - reach, centre + reach, centre + reach), outline=_LINE)
+    draw.line((0, centre, _CIRCLE, centre), _LINE)
+    draw.line((centre, 0, centre, _CIRCLE), _LINE)
+    font = ImageFont.load_default(13)
+    draw.text((_CIRCLE - 6, centre - 4), "valence", _INK, font, anchor="rs")
+    draw.text((centre + 6, 4), "arousal", _INK, font, anchor="lt")
+    rows, columns = face_box(session.subject, poses)
+    for point, face in zip(TEST_POINTS, faces, strict=True):
+        x, y = centre + radius * point.valence, centre - radius * point.arousal
+        cell = Image.fromarray(fit_width(face[rows, columns], _FACE))
+        sheet.paste(cell, (round(x - _FACE / 2), round(y - _FACE / 2)))
+    caption = "the twelve commanded points, each face at its place on the plane (same head pose)"
+    return _save(session, "emotion_circle", np.asarray(sheet).copy(), caption)
+
+
+def face_box(subject: Subject, indices: Int64[np.ndarray, " n"]) -> tuple[slice, slice]:
+    """Rows and columns of one square that holds the face in all of the frames ``indices``."""
+    track = subject.landmarks
+    there = indices[track.detected[indices]]
+    points = track.ibug68[there if len(there) else track.detected].reshape(-1, 2)
+    low, high = points.min(0), points.max(0)
+    side = int(min(1.1 * (high - low).max(), subject.width, subject.height))
+    left, top = np.clip((low + high) / 2 - side / 2, 0, np.array([subject.width, subject.height]) - side).astype(int)
+    return slice(int(top), int(top) + side), slice(int(left), int(left) + side)
+
+
+def face_strip(frames: Sequence[UInt8[np.ndarray, "H W 3"]], box: tuple[slice, slice]) -> UInt8[np.ndarray, "h w 3"]:
+    """The part ``box`` of ``frames`` side by side."""
+    rows, columns = box
+    return np.concatenate([fit_width(frame[rows, columns], _CELL) for frame in frames], 1)
+
+
+def loudest_stretch(samples: Float[np.ndarray, " S"], count: int, fps: float | int) -> range:
+    """The :data:`STRIP` consecutive frames, of ``count``, with the most sound."""
+    length = min(STRIP, count)
+    edges = (np.arange(count + 1) / float(fps) * SAMPLE_RATE).astype(int).clip(0, len(samples))
+    energy = np.diff(np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])[edges])
+    begin = int(np.convolve(energy, np.ones(length), "valid").argmax())
+    return range(begin, begin + length)
+
+
+def open_eyed(blink: Float[np.ndarray, " F"]) -> int:
+    """The frame nearest to the middle whose eyes are about as open as those of any; ``blink``: closure in [0, 1]."""
+    open_ = np.flatnonzero(blink <= np.nanmin(blink) + 0.1)
+    return int(open_[np.abs(open_ - len(blink) // 2).argmin()])
+
+
+def _liveliest(opening: Float[np.ndarray, " F"], length: int) -> slice:
+    """The ``length`` neighbouring frames over which the mouth opens widest."""
+    length = min(length, len(opening))
+    windows = np.lib.stride_tricks.sliding_window_view(np.nan_to_num(opening), length)
+    begin = int((windows.max(-1) - windows.min(-1)).argmax())
+    return slice(begin, begin + length)
+
+
+def _pairs(
+    session: Session, indices: Int64[np.ndarray, " F"], va: Float[np.ndarray, "F 2"]
+) -> list[tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W 3"]]]:
+    """Recorded and rendered frames. They are rendered again: keeping every frame until the best is known costs more."""
+    emotion = va if session.avatar.head.emotional else None
+    made = reconstruct(session.avatar, session.subject, indices, emotion)
+    return [(session.subject.target(int(index)), to_uint8(image)) for index, image in zip(indices, made, strict=True)]
+
+
+def _save(session: Session, name: str, image: UInt8[np.ndarray, "h w 3"], caption: str) -> Picture:
+    file = f"{FOLDER}/{name}.png"
+    save_picture(session.folder / file, image)
+    return Picture(file, caption)

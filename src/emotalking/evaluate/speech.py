@@ -1,0 +1,89 @@
+"""Speech that the avatar has never heard, for the cross-domain and the emotion scenario (paper 4.1)."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from emotalking.errors import UserError
+from emotalking.io.audio import SAMPLE_RATE, load_audio, save_wav
+
+SHORTEST_S = 0.1
+"""Less is no speech."""
+PAUSE_S = 0.3
+"""Silence between two spoken sentences."""
+SETS = 2
+"""The curated sentences become so many sounds, each of another voice, as the paper tests on A and B."""
+
+
+@dataclass(frozen=True)
+class Speech:
+    """One sound to speak."""
+
+    name: str
+    """File name, or voice and sentences."""
+    samples: Float[np.ndarray, " n"]
+    """16 kHz mono in [-1, 1]."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the samples as 16-bit integers: the same sound in another container has the same."""
+        return hashlib.sha256(np.round(self.samples * 32767).astype("<i2").tobytes()).hexdigest()
+
+    def frames(self, fps: float | int, limit: int | None) -> int:
+        """Video frames that it fills whole, at most ``limit``."""
+        whole = int(len(self.samples) / SAMPLE_RATE * float(fps) + 1e-6)
+        return whole if limit is None else min(whole, limit)
+
+
+def sounds_to_speak(files: Sequence[Path], folder: Path, longest_s: float | int | None = None) -> tuple[Speech, ...]:
+    """The sounds to speak.
+
+    Args:
+        files: sound or video files; none: the paper's ten sentences in two voices of the offline speaker.
+        folder: the sentences are kept here as wav files, and taken from here if they were said before: the speaker
+            never says a sentence twice in the same way (its breath is random).
+        longest_s: read no more than so many seconds of each, so that a long file costs no memory.
+
+    Raises:
+        UserError: a file that cannot be read or holds hardly any sound, or no file and no offline speaker.
+    """
+    longest_s = None if longest_s is None else max(longest_s, SHORTEST_S)
+    files = files or sorted(folder.glob("*.wav")) or _speak(folder)
+    sounds = tuple(Speech(path.name, load_audio(path, longest_s=longest_s)) for path in files)
+    for sound in sounds:
+        if len(sound.samples) < SHORTEST_S * SAMPLE_RATE:
+            seconds = len(sound.samples) / SAMPLE_RATE
+            raise UserError(f"{sound.name} holds {seconds:.2f} s of sound: give at least {SHORTEST_S:g} s.")
+    return sounds
+
+
+def _speak(folder: Path) -> list[Path]:
+    """The curated sentences as files."""
+    from emotalking.tts.base import open_speaker
+    from emotalking.tts.sentences import curated
+
+    try:
+        speaker = open_speaker("espeak")
+        voices = speaker.voices("en")[:SETS]
+    except UserError as error:
+        raise UserError(
+            "there is no speech to test with: give --audio FILE, or install the offline speaker "
+            f"({str(error).rstrip('.')})."
+        ) from error
+    pause = np.zeros(int(PAUSE_S * SAMPLE_RATE), np.float32)
+    sentences = curated("en")
+    each = len(sentences) // len(voices)
+    made = {}
+    for turn, voice in enumerate(voices):
+        first, last = turn * each, (turn + 1) * each
+        said = [speaker.say(text, language="en", voice=voice).samples for text in sentences[first:last]]
+        name = f"{'AB'[turn]}_espeak_{voice}_sentences_{first + 1}-{last}.wav"
+        made[folder / name] = np.concatenate([piece for samples in said for piece in (samples, pause)])
+    # Only when all are said: half of them must not be taken for the whole the next time.
+    for path, samples in made.items():
+        save_wav(path, samples)
+    return list(made)

@@ -1,0 +1,296 @@
+"""Pictures, clips and subject folders as what a generator of emotional faces edits: frames with points, labels, pose.
+
+A bare picture or clip is read by the experts that prepare a subject (landmarks, parsing), without its long way: the
+shape of the face is the detector's own, the pose that of its rigid points, every frame for itself.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from emotalking.data import Subject
+from emotalking.data.frame import TURNED, emotion_share, turned_deg
+from emotalking.data.layouts import FaceLayout, Label
+from emotalking.errors import UserError
+from emotalking.io.video import probe, read_frames
+from emotalking.preprocess.check.occlusions import FaceFinder, HandFinder, count_rivals, hand_before_face
+from emotalking.preprocess.landmarks import LandmarkProvider, open_provider, quiet
+from emotalking.preprocess.parsing.parser import ClipParser, EmbeddedParsing
+from emotalking.preprocess.pose.rigid import head_frame, similarity
+from emotalking.preprocess.pose.solver import PoseConfig
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+LOOKS = 24
+"""Frames of a clip that are looked at first: where the face is, its shape, its colours."""
+ROOM = 1.3
+"""Half side of the square around a face, in heights of the detector's box (brows to chin)."""
+READABLE = 256
+"""Pixels: smaller squares are enlarged for the experts (the frame itself is not)."""
+SMALLEST = 16.0
+"""Pixels between the eyes below which a face has no expression that could be edited."""
+CUT_OFF = 0.15
+"""Share of the face's outline that may lie outside the picture without a remark."""
+
+
+@dataclass(frozen=True)
+class SourceFrame:
+    """One picture, and what is known of its face. Everything but ``image`` belongs to the box."""
+
+    image: UInt8[np.ndarray, "H W 3"]
+    box: tuple[int, int, int, int]
+    """(top, bottom, left, right) of the part that the experts saw, in pixels of ``image``, ends excluded."""
+    landmarks: Float32[np.ndarray, "K 2"]
+    labels: UInt8[np.ndarray, "h w"]
+    viewmat: Float32[np.ndarray, "4 4"]
+    share: float
+    """How much of an emotion this frame can show: 1; less where the face is turned far; 0 without a face."""
+
+
+@runtime_checkable
+class FaceSource(Protocol):
+    """Frames of one person."""
+
+    shape: Float[np.ndarray, "K 3"]
+    """Face in the head frame, world units."""
+    layout: FaceLayout
+    K: Float[np.ndarray, "3 3"]
+    """Intrinsics of the box, pixels."""
+    fps: Fraction | None
+    """None: a single picture."""
+    count: int | None
+    """Frames; None where that is not known before the end."""
+    sound: Path | None
+    """File whose sound belongs to the frames."""
+    remarks: list[str]
+    """What its user should know."""
+
+    def frames(self, start: int = 0) -> Iterator[SourceFrame]:
+        """In order, from the frame of this number on."""
+        ...
+
+
+def open_source(path: Path) -> FaceSource:
+    """A prepared subject's folder, a picture, or a clip.
+
+    Raises:
+        UserError: none of these, or no single face in it that can be edited.
+    """
+    if path.is_dir():
+        return SubjectFaces(Subject.open(path))
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or folder.")
+    return _Bare(path, picture=path.suffix.lower() in PICTURES)
+
+
+class SubjectFaces:
+    """A prepared subject's recorded frames; see :class:`FaceSource`."""
+
+    def __init__(self, subject: Subject) -> None:
+        """Raises: UserError: the folder has no 3-D face."""
+        track = subject.landmarks
+        if track.shape is None:
+            raise UserError(f"{subject.files.root} has no 3-D landmarks: complete it with 'emotalking import'.")
+        self.subject, self.shape, self.layout, self.K = subject, track.shape, track.layout, subject.K
+        self.fps: Fraction | None = subject.fps
+        self.count: int | None = subject.num_frames
+        self.sound = subject.files.audio if subject.files.audio.exists() else None
+        self.remarks: list[str] = []
+
+    def frames(self, start: int = 0) -> Iterator[SourceFrame]:
+        """See :class:`FaceSource`."""
+        subject, track = self.subject, self.subject.landmarks
+        for index in range(start, subject.num_frames):
+            points, viewmat = track.points[index].astype(np.float32), subject.viewmats[index]
+            seen = bool(track.detected[index]) and bool(np.isfinite(points).all())
+            yield SourceFrame(
+                subject.original(index),
+                (0, subject.height, 0, subject.width),
+                points,
+                subject.labels_and_teeth(index)[0],
+                viewmat,
+                float(emotion_share(viewmat)) if seen else 0.0,
+            )
+
+
+@dataclass
+class _Sample:
+    """What the experts saw in one frame of the box."""
+
+    crop: UInt8[np.ndarray, "h w 3"]
+    points: Float[np.ndarray, "K 3"]
+
+
+@dataclass
+class _Bare:
+    """A picture or a clip that nobody prepared; see :class:`FaceSource`."""
+
+    path: Path
+    picture: bool
+    remarks: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Raises: UserError: no single face in it that can be edited."""
+        self.sound: Path | None = None
+        self.fps: Fraction | None = None
+        self.count: int | None = 1
+        if not self.picture:
+            info = probe(self.path)
+            self.fps = info.fps
+            self.count = None if info.seconds is None else max(round(info.seconds * info.fps), 1)
+            self.sound = self.path if info.has_audio else None
+        self._still = _read_picture(self.path) if self.picture else None
+        looks = list(self._looks())
+        self.box = self._find(looks)
+        self._provider: LandmarkProvider = open_provider()
+        self.layout: FaceLayout = self._provider.layout
+        with quiet():
+            samples = [one for one in map(self._sample, looks) if one is not None]
+        if not samples:
+            raise UserError(f"{self.path}: the face cannot be read; give a picture that shows it from the front.")
+        self._check_size(samples)
+        self._note_cut(samples)
+        self.shape: Float[np.ndarray, "K 3"] = self._shape(samples)
+        height, width = samples[0].crop.shape[:2]
+        focal = PoseConfig().focal_ratio * max(height, width)
+        self.K: Float[np.ndarray, "3 3"] = np.array(
+            [[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], np.float32
+        )
+        self._check_pose(samples)
+        with quiet():
+            self._note_hands(samples)
+            self._parser: ClipParser = EmbeddedParsing().fit(
+                [one.crop for one in samples], np.stack([one.points[:, :2] for one in samples]), self.layout
+            )
+
+    def frames(self, start: int = 0) -> Iterator[SourceFrame]:
+        """See :class:`FaceSource`."""
+        for number, image in enumerate(self._images()):
+            if number >= start:
+                yield self._seen(image)
+
+    def _images(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        if self._still is not None:
+            yield self._still
+        elif self.fps is not None:
+            yield from read_frames(self.path, self.fps)
+
+    def _looks(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        """Frames spread over the clip; the first ones where its length is not known."""
+        stride = 1 if self.count is None else max(self.count // LOOKS, 1)
+        for number, image in enumerate(self._images()):
+            if number >= LOOKS * stride:
+                return
+            if number % stride == 0:
+                yield image
+
+    def _find(self, looks: list[np.ndarray]) -> tuple[int, int, int, int]:
+        """The part of the picture in which the face stays, as (top, bottom, left, right)."""
+        finder = FaceFinder()
+        found = [finder.find(image) for image in looks]
+        finder.close()
+        boxes = [one[0] for one in found if one]
+        if not boxes:
+            raise UserError(f"{self.path}: no face was found; give a picture or a clip of a person's face.")
+        if any(one and count_rivals(one) for one in found):
+            raise UserError(f"{self.path} shows two faces; crop it so that one person is seen.")
+        left, top, width, height = np.array(boxes).T
+        middle_x, middle_y, reach = left + width / 2, top + height / 2, ROOM * height
+        limits = np.array(looks[0].shape[:2])
+        low = np.floor([np.min(middle_y - reach), np.min(middle_x - reach)]).clip(0)
+        high = np.minimum(np.ceil([np.max(middle_y + reach), np.max(middle_x + reach)]), limits)
+        return int(low[0]), int(high[0]), int(low[1]), int(high[1])
+
+    def _sample(self, image: UInt8[np.ndarray, "H W 3"]) -> _Sample | None:
+        """The face in the box, small boxes enlarged for the detector; None where it sees none."""
+        top, bottom, left, right = self.box
+        crop = np.ascontiguousarray(image[top:bottom, left:right])
+        scale, (height, width) = max(READABLE / min(crop.shape[:2]), 1.0), crop.shape[:2]
+        # The detector's depth is right in squares only.
+        side = max(height, width)
+        large = cv2.copyMakeBorder(crop, 0, side - height, 0, side - width, cv2.BORDER_REPLICATE)
+        if scale > 1:
+            large = cv2.resize(large, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        points = self._provider.detect(np.asarray(large, np.uint8))
+        return None if points is None else _Sample(crop, points.astype(np.float64) / scale)
+
+    def _check_size(self, samples: list[_Sample]) -> None:
+        right, left = self.layout.eye_centres(np.stack([one.points for one in samples]))
+        eyes = np.median(np.linalg.norm(left - right, axis=1))
+        if eyes < SMALLEST:
+            raise UserError(
+                f"{self.path}: the eyes of the face are {eyes:.0f} pixels apart, and {SMALLEST:.0f} are needed; give a"
+                " larger picture of it."
+            )
+
+    def _note_cut(self, samples: list[_Sample]) -> None:
+        height, width = samples[0].crop.shape[:2]
+        oval = np.stack([one.points[list(self.layout.oval), :2] for one in samples])
+        outside = ((oval < 0) | (oval > [width, height])).any(-1).mean(-1)
+        if np.median(outside) > CUT_OFF:  # the box holds all of the face that the picture has
+            self.remarks.append("part of the face lies outside the picture, so only the rest shows the emotion")
+
+    def _shape(self, samples: list[_Sample]) -> Float[np.ndarray, "K 3"]:
+        """The detector's 3-D face in the head frame, the median over the frames."""
+        faces = []
+        for one in samples:
+            upright = one.points * np.array([1, -1, -1])
+            scale, rotation, offset = head_frame(upright, self.layout)
+            faces.append(scale * upright @ rotation.T + offset)
+        return np.median(faces, 0)
+
+    def _pose(self, points: Float[np.ndarray, "K 3"]) -> Float32[np.ndarray, "4 4"]:
+        """Head to camera from the rigid points: weak perspective, at the distance that the scale means."""
+        rigid, focal = list(self.layout.rigid), float(self.K[0, 0])
+        scale, rotation, offset = (a[0] for a in similarity(self.shape[rigid], points[None, rigid]))
+        viewmat = np.eye(4)
+        viewmat[:3, :3] = rotation
+        viewmat[:2, 3] = (offset[:2] - self.K[:2, 2]) / scale
+        viewmat[2, 3] = focal / scale
+        return viewmat.astype(np.float32)
+
+    def _check_pose(self, samples: list[_Sample]) -> None:
+        turned = min(float(turned_deg(self._pose(one.points))) for one in samples)
+        if turned >= TURNED[1]:
+            raise UserError(
+                f"{self.path}: the face is turned {turned:.0f} degrees away, and from {TURNED[1]:.0f} on too little of"
+                " it is seen; give a picture from the front."
+            )
+        if turned > TURNED[0]:
+            self.remarks.append(f"the face is turned {turned:.0f} degrees away, so the emotion is shown weaker")
+
+    def _note_hands(self, samples: list[_Sample]) -> None:
+        finder, oval = HandFinder(), list(self.layout.oval)
+        covered = sum(
+            any(hand_before_face(hand, one.points[oval, :2]) for hand in finder.find(one.crop)) for one in samples
+        )
+        finder.close()
+        if covered:
+            where = "" if self.picture else f" in {covered} of {len(samples)} frames looked at"
+            self.remarks.append(f"a hand is before the face{where}: it is bent together with the skin behind it")
+
+    def _seen(self, image: UInt8[np.ndarray, "H W 3"]) -> SourceFrame:
+        found = self._sample(image)
+        if found is None:
+            top, bottom, left, right = self.box
+            nothing = np.full((len(self.shape), 2), np.nan, np.float32)
+            labels = np.full((bottom - top, right - left), int(Label.BACKGROUND), np.uint8)
+            return SourceFrame(image, self.box, nothing, labels, np.eye(4, dtype=np.float32), 0.0)
+        points, viewmat = found.points[:, :2].astype(np.float32), self._pose(found.points)
+        labels = self._parser.decide(found.crop, points, self._parser.scores(found.crop, points)).labels
+        return SourceFrame(image, self.box, points, labels, viewmat, float(emotion_share(viewmat)))
+
+
+def _read_picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """RGB, upright as the camera noted."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB")).copy()
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+        raise UserError(f"{path} is not a picture that can be read ({error}).") from None

@@ -1,0 +1,1 @@
+"""Video, audio, image and file input and output."""

@@ -1,0 +1,345 @@
+"""Read any sound file as the house's one audio form (float32 mono, 16 kHz), in a stream; write WAV files.
+
+Video files keep their audio in step with the picture: sound that begins later than the first frame is preceded by
+silence, sound that begins earlier is cut, and gaps in the time stamps become silence instead of drift.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import av.stream
+import numpy as np
+import soundfile
+import soxr
+from jaxtyping import Float, Shaped
+
+from emotalking.errors import UserError
+from emotalking.io.files import replacing
+
+SAMPLE_RATE = 16000
+"""Hz; the rate of all audio inside the package."""
+
+_GAP_S = 0.1
+"""Time stamps that jump by more than this are a real gap; less is rounding (Matroska counts milliseconds)."""
+_LONGEST_GAP_S = 600.0
+"""A larger jump is a broken clock (transport streams wrap theirs), not a pause."""
+_OPPOSED = -0.9
+"""Correlation below which a channel is another one with its wires swapped: the mean would cancel the voice."""
+_PHASE_MEMORY_S = 1.0
+_EXACT_LENGTH = ("wav", "flac", "mov,mp4", "aiff", "w64", "matroska")
+"""Containers whose header declares the true length; the others estimate it from the bit rate."""
+
+
+def load_audio(
+    path: str | Path, start: float | None = None, longest_s: float | int | None = None
+) -> Float[np.ndarray, " S"]:
+    """The sound of ``path`` as float32 mono at 16 kHz in [-1, 1].
+
+    Any container, codec, sample format, rate and number of channels that FFmpeg reads; channels are averaged, those of
+    opposite phase turned first. Beyond the result itself the memory does not grow with the length.
+
+    Args:
+        path: sound or video file.
+        start: as in :func:`iter_audio`.
+        longest_s: read no further than so many seconds from there (the last sample counts whole); None: all.
+
+    Raises:
+        UserError: missing, empty or unreadable file, no audio stream, or a file that was cut short.
+    """
+    wanted = None if longest_s is None else int(np.ceil(longest_s * SAMPLE_RATE))
+    buffer = bytearray()
+    for chunk in iter_audio(path, start=start):
+        buffer += chunk.tobytes()
+        if wanted is not None and len(buffer) >= 4 * wanted:
+            break
+    return np.frombuffer(buffer, dtype=np.float32)[:wanted]
+
+
+def iter_audio(
+    path: str | Path, rate: int = SAMPLE_RATE, start: float | None = None, strict: bool = True
+) -> Iterator[Float[np.ndarray, " n"]]:
+    """The same samples as :func:`load_audio`, in consecutive pieces of at most some ten thousand samples.
+
+    Args:
+        path: sound or video file.
+        rate: sampling rate [Hz] of the result; other than 16 kHz only for sound that is to be heard.
+        start: time [s] on the file's own clock of the first sample; None: of the first picture, or of the first sound
+            where there is no picture.
+        strict: refuse a file that is damaged or cut short; otherwise damage becomes silence of the same length.
+
+    Raises:
+        UserError: as :func:`load_audio`; a cut-short file is noticed after its last good sample.
+    """
+    path = Path(path)
+    _check_file(path, strict)
+    with _opened_sound(path) as (container, stream):
+        decoded = _Decoder(path, stream, _picture_start(container) if start is None else start, rate, strict)
+        yield from decoded.chunks(container)
+        _check_complete(path, container, stream, decoded)
+
+
+@dataclass(frozen=True)
+class SoundSpan:
+    """Where a file has sound, in seconds on its own clock."""
+
+    begin: float
+    end: float
+    damaged: tuple[float, ...]
+    """Where packets could not be decoded (as near as the next good one tells)."""
+
+
+def sound_span(path: str | Path) -> SoundSpan:
+    """Look through the sound of a file: where it begins and ends, and what of it is damaged.
+
+    Raises:
+        UserError: missing or unreadable file, no audio stream, or no sample.
+    """
+    path = Path(path)
+    _check_file(path, strict=False)
+    begin, end = None, 0.0
+    damaged: list[float] = []
+    with _opened_sound(path) as (container, stream):
+        decoded = _Decoder(path, stream, None, SAMPLE_RATE, strict=False)
+        faults = 0
+        for frame in decoded.frames(container):
+            time = end if frame.time is None else frame.time
+            begin = time if begin is None else begin
+            damaged += [round(time, 3)] * (decoded.faults - faults)
+            faults = decoded.faults
+            end = max(end, time + frame.samples / frame.sample_rate)
+    if begin is None:
+        raise UserError(f"{path} has an audio stream without a single sample: give a file with sound.")
+    return SoundSpan(begin, end, tuple(damaged))
+
+
+def resample(samples: Float[np.ndarray, " S"], rate: int, new_rate: int) -> Float[np.ndarray, " n"]:
+    """Mono ``samples`` at another rate [Hz], float32; band-limited (soxr, high quality)."""
+    return soxr.resample(samples.astype(np.float32), rate, new_rate)
+
+
+def save_wav(path: str | Path, samples: Float[np.ndarray, " S"], rate: int = SAMPLE_RATE) -> None:
+    """Write mono ``samples`` in [-1, 1] (clipped) as 16-bit PCM WAV; the file appears under its name when complete."""
+    with replacing(Path(path)) as scratch:
+        soundfile.write(scratch, np.clip(samples, -1.0, 1.0), rate, format="WAV", subtype="PCM_16")
+
+
+def _check_file(path: Path, strict: bool) -> None:
+    """Refuse what cannot be a sound file before FFmpeg sees it."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist: give the path of a sound or video file.")
+    if not path.is_file():
+        raise UserError(f"{path} is not a file: give the path of a sound or video file.")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty (0 bytes): give a file with sound.")
+    missing = _missing_wav_bytes(path) if strict else 0
+    if missing > 0:
+        raise UserError(f"{path} is cut short: its WAV header promises {missing} more bytes; copy or export it again.")
+
+
+def _missing_wav_bytes(path: Path) -> int:
+    """How many bytes the data chunk of a RIFF file lacks; FFmpeg would not say. 0 for any other file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+            return 0
+        while len(chunk := file.read(8)) == 8:
+            length = int.from_bytes(chunk[4:], "little")
+            if chunk[:4] == b"data":
+                # Writers that cannot seek back (pipes) leave 0 or a huge number here: the length is then unknown.
+                return 0 if length >= 0x7FFFFF00 else max(0, file.tell() + length - size)
+            file.seek(length + length % 2, os.SEEK_CUR)
+    return 0
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The container of ``path``; any refusal of FFmpeg's becomes a sentence."""
+    try:
+        container = av.open(str(path))
+    except (av.error.FFmpegError, ValueError) as error:
+        raise UserError(
+            f"{path} is not a sound or video file that can be read, or it is cut short ({_reason(error)})."
+        ) from error
+    with container:
+        yield container
+
+
+@contextmanager
+def _opened_sound(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Container and first audio stream of ``path``."""
+    with _opened(path) as container:
+        if not container.streams.audio:
+            raise UserError(f"{path} has no audio stream: give a file with sound.")
+        yield container, container.streams.audio[0]
+
+
+def _reason(error: Exception) -> str:
+    """FFmpeg's own words, without the number and the path."""
+    return str(getattr(error, "strerror", None) or error).strip()
+
+
+def _picture_start(container: Any) -> float | None:
+    """Time stamp [s] of the first video frame, None for pure sound (cover pictures do not count)."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic and stream.start_time is not None:
+            return float(stream.start_time * stream.time_base)
+    return None
+
+
+def _check_complete(path: Path, container: Any, stream: Any, decoded: "_Decoder") -> None:
+    """Raise if the header promises clearly more sound than there was."""
+    if decoded.seconds == 0:
+        raise UserError(f"{path} has an audio stream without a single sample: give a file with sound.")
+    if not decoded.strict:
+        return
+    declared = None
+    if stream.duration is not None:
+        declared = float(stream.duration * stream.time_base)
+    elif container.duration is not None and not container.streams.video:
+        declared = container.duration / 1e6
+    if declared is None:
+        return
+    seconds = max(decoded.seconds, decoded.filled)
+    exact = container.format.name.startswith(_EXACT_LENGTH)
+    if seconds < declared - (0.25 if exact else 0.25 + 0.05 * declared):
+        raise UserError(
+            f"{path} is cut short: it promises {declared:.2f} s of sound and ends after {seconds:.2f} s; "
+            "copy or export it again."
+        )
+
+
+class _Decoder:
+    """Frames of one audio stream to mono chunks of one rate, with the clock kept."""
+
+    def __init__(self, path: Path, stream: Any, start: float | None, rate: int, strict: bool) -> None:
+        self.path = path
+        self.rate = rate
+        self.strict = strict
+        self.stream = stream
+        self.start = start
+        """Time [s] of output sample 0; None: the first sound."""
+        self.seconds = 0.0
+        """Length of what was decoded from the file."""
+        self.filled = 0.0
+        """Length of what was handed on, silence included [s]."""
+        self.faults = 0
+        """Packets that could not be decoded."""
+        self._bridged = 0
+        self._rate = 0
+        self._resampler: soxr.ResampleStream | None = None
+        self._mix = _Mixer()
+
+    def chunks(self, container: Any) -> Iterator[np.ndarray]:
+        """All output of the stream."""
+        for frame in self.frames(container):
+            samples = self._mix(frame)
+            self.seconds += len(samples) / frame.sample_rate
+            if frame.sample_rate != self._rate:
+                yield from self._flush()
+                self._rate = frame.sample_rate
+                self._resampler = soxr.ResampleStream(self._rate, self.rate, 1, dtype="float32")
+            samples = self._in_step(samples, frame.time)
+            self.filled += len(samples) / self._rate
+            # A long gap is fed in pieces, so that a chunk stays small.
+            for begin in range(0, len(samples), 65536):
+                yield from self._resample(samples[begin : begin + 65536], last=False)
+        yield from self._flush()
+
+    def frames(self, container: Any) -> Iterator[Any]:
+        """Decoded frames. Damage before the first one is junk to skip; later it ends the story, or is counted."""
+        try:
+            for packet in container.demux(self.stream):
+                try:
+                    frames = packet.decode()
+                except av.error.InvalidDataError:
+                    if self.seconds > 0 and self.strict:
+                        raise
+                    self.faults += 1
+                    continue
+                yield from frames
+        except av.error.FFmpegError as error:
+            if not self.strict:
+                return
+            raise UserError(
+                f"{self.path} is damaged or cut short after {self.seconds:.2f} s of sound ({_reason(error)}); "
+                "copy or export it again."
+            ) from error
+
+    def _in_step(self, samples: np.ndarray, time: float | None) -> np.ndarray:
+        """Silence where the clock ran on without sound; nothing of what lies before the start or comes twice."""
+        if time is None:
+            return samples
+        if self.start is None:
+            self.start = time
+        gap = time - self.start - self.filled
+        first = self.filled == 0
+        # After damage the gap is what the lost packets held: to be filled to the sample, however short.
+        smallest = 0.0 if self.faults > self._bridged else _GAP_S
+        self._bridged = self.faults
+        if gap < 0 and (first or gap < -_GAP_S):
+            if gap > -_LONGEST_GAP_S or first:
+                return samples[min(len(samples), round(-gap * self._rate)) :]
+            self.start += gap
+        if gap > 0 and (first or gap > smallest):
+            if gap < _LONGEST_GAP_S:
+                return np.concatenate([np.zeros(round(gap * self._rate), np.float32), samples])
+            self.start += gap
+        return samples
+
+    def _resample(self, samples: np.ndarray, last: bool) -> Iterator[np.ndarray]:
+        assert self._resampler is not None
+        out = self._resampler.resample_chunk(np.ascontiguousarray(samples, np.float32), last=last)
+        if len(out):
+            if not np.isfinite(out).all():
+                raise UserError(
+                    f"{self.path} contains samples that are not numbers (NaN or infinite): export it again."
+                )
+            yield np.clip(out, -1.0, 1.0)
+
+    def _flush(self) -> Iterator[np.ndarray]:
+        if self._resampler is not None:
+            yield from self._resample(np.zeros(0, np.float32), last=True)
+
+
+class _Mixer:
+    """Channels to one: their mean, each turned so that it does not cancel the first one that is heard."""
+
+    def __init__(self) -> None:
+        self._products = np.zeros((0, 0))
+        """Sums of products of the channels over about the last second."""
+
+    def __call__(self, frame: Any) -> Float[np.ndarray, " n"]:
+        """Mono of a decoded frame of any sample format, float32 in [-1, 1]."""
+        channels = _channels(frame)
+        if len(channels) == 1:
+            return channels[0]
+        if len(self._products) != len(channels):
+            self._products = np.zeros((len(channels), len(channels)))
+        # Samples that are no numbers are refused further on.
+        with np.errstate(invalid="ignore", over="ignore"):
+            memory = np.exp(-channels.shape[1] / frame.sample_rate / _PHASE_MEMORY_S)
+            wide = channels.astype(np.float64)
+            self._products = memory * self._products + wide @ wide.T
+            power = np.diag(self._products)
+            first = int((power >= 0.1 * power.max()).argmax())
+            opposed = self._products[first] < _OPPOSED * np.sqrt(power[first] * power)
+            return np.where(opposed[:, None], -channels, channels).mean(0, dtype=np.float32)
+
+
+def _channels(frame: Any) -> Float[np.ndarray, "channels n"]:
+    """Samples of a decoded frame of any format, float32 in [-1, 1]."""
+    data: Shaped[np.ndarray, "rows columns"] = frame.to_ndarray()
+    if not frame.format.is_planar:
+        data = data.reshape(-1, len(frame.layout.channels)).T
+    if data.dtype == np.uint8:
+        return (data.astype(np.float32) - 128.0) / 128.0
+    if np.issubdtype(data.dtype, np.integer):
+        return (data / -float(np.iinfo(data.dtype).min)).astype(np.float32)
+    return data.astype(np.float32)

@@ -1,0 +1,190 @@
+"""Experts that tell whether lips and sound belong together: one interface for the published SyncNet and for our own.
+
+An expert maps five consecutive frames of a mouth and 0.2 s of sound to vectors that are near each other (Euclidean
+distance) where both are in step. Distances of different experts have nothing to do with each other, so an expert's
+name goes beside every figure that was measured with it.
+
+See :mod:`emotalking.lipsync.windows` for what a window is.
+"""
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from emotalking.audio.mfcc import mfcc
+from emotalking.data import Subject
+from emotalking.errors import UserError
+from emotalking.lipsync import syncnet
+from emotalking.lipsync.personal import PersonalExpert
+from emotalking.lipsync.windows import FPS, padded, seen_points, step_windows
+from emotalking.networks.crops import Square
+from emotalking.networks.registry import model_path
+
+EXPERT_FILE = "sync_expert.safetensors"
+"""The personal expert's name in a subject folder."""
+SMOOTHING = 13
+"""Frames over whose median the square of a moving head is taken, as in SyncNet's evaluation."""
+
+_SURROUNDINGS = 110 / 255
+"""Grey beyond the picture, as in SyncNet's evaluation."""
+
+
+@runtime_checkable
+class SyncExpert(Protocol):
+    """A frozen pair of networks; gradients flow to the pictures."""
+
+    @property
+    def name(self) -> str:
+        """As printed beside every figure: "SyncNet v2", "personal 1a2b3c4d" (first digits of its file's SHA-256)."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures that it sees, pixels."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Length of a vector, D."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        ...
+
+    def square(self, points: Float[np.ndarray, "N 68 2"]) -> Square:
+        """The one square of frames with these landmarks (iBUG order, pixels) that it wants to see.
+
+        The median over the frames, so for a whole clip it is fixed; frames with NaN are ignored.
+
+        Raises:
+            ValueError: not one frame has landmarks.
+        """
+        ...
+
+    def embed_lips(self, crops: Float[Tensor, "B 5 S S 3"]) -> Float[Tensor, "B D"]:
+        """Vectors of windows of pictures (:func:`crop_frames`), RGB in [0, 1]."""
+        ...
+
+    def audio_windows(
+        self, samples: Float[np.ndarray, " n"], frames: int, fps: Fraction | float | int = FPS
+    ) -> Float[Tensor, "frames *A"]:
+        """What :meth:`embed_audio` wants for the windows that begin with each of the first ``frames`` frames.
+
+        Args:
+            samples: mono at 16 kHz in [-1, 1], beginning with frame 0; silence follows where it is too short.
+            frames: number of windows; a clip of N frames has N - 4 whole ones.
+            fps: of the frames.
+        """
+        ...
+
+    def embed_audio(self, windows: Float[Tensor, "B *A"]) -> Float[Tensor, "B D"]:
+        """Vectors of windows of sound."""
+        ...
+
+
+class SyncNetExpert:
+    """The published SyncNet.
+
+    Deviation: its evaluation cuts the box of the S3FD detector; here the box is found from the landmarks (jaw, and
+    brows plus a fifth for the forehead). The cut is the same multiple of that box.
+    """
+
+    name = "SyncNet v2"
+    size = syncnet.SIZE
+    width = syncnet.WIDTH
+
+    def __init__(self, network: syncnet.SyncNet, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self._network = network.to(self.device)
+
+    def square(self, points: Float[np.ndarray, "N 68 2"]) -> Square:
+        """See :class:`SyncExpert`. 2.8 times half the box's longer side, from the box's centre 1 up and 1.8 down."""
+        seen = seen_points(points)
+        low, high = seen.min(1), seen.max(1)
+        forehead = 0.2 * (high[:, 1] - low[:, 1])
+        low[:, 1] -= forehead
+        centre = np.median((low + high) / 2, 0)
+        half = float(np.median((high - low).max(1) / 2))
+        return Square(float(centre[0]) - 1.4 * half, float(centre[1]) - half, 2.8 * half)
+
+    def embed_lips(self, crops: Float[Tensor, "B 5 S S 3"]) -> Float[Tensor, "B D"]:
+        """See :class:`SyncExpert`."""
+        return self._network.lips(crops.flip(-1).permute(0, 4, 1, 2, 3) * 255.0)
+
+    def audio_windows(
+        self, samples: Float[np.ndarray, " n"], frames: int, fps: Fraction | float | int = FPS
+    ) -> Float[Tensor, "frames *A"]:
+        """See :class:`SyncExpert`. [frames, 1, 13, 20]"""
+        cepstra = mfcc(padded(samples, frames, fps))[step_windows(frames, fps)]
+        return torch.from_numpy(cepstra.astype(np.float32)).transpose(1, 2)[:, None].to(self.device)
+
+    def embed_audio(self, windows: Float[Tensor, "B *A"]) -> Float[Tensor, "B D"]:
+        """See :class:`SyncExpert`."""
+        return self._network.audio(windows)
+
+
+def open_expert(which: str, subject: Subject | None = None, device: torch.device | str = "cpu") -> SyncExpert:
+    """An expert by name.
+
+    Args:
+        which: "syncnet" (the model folder's ``syncnet_v2.model``), "personal" (``sync_expert.safetensors`` in the
+            folder of ``subject``), or the path of a personal expert's file.
+        subject: needed for "personal" only.
+
+    Raises:
+        UserError: the file is missing, or is no expert.
+    """
+    if which == "syncnet":
+        return SyncNetExpert(syncnet.SyncNet.open(model_path("syncnet")), device)
+    if which != "personal":
+        return PersonalExpert.load(Path(which), device)
+    if subject is None:
+        raise UserError(
+            "a personal sync expert belongs to a subject folder: give one, or the path of an expert's file."
+        )
+    path = subject.files.root / EXPERT_FILE
+    if not path.is_file():
+        raise UserError(
+            f"{subject.files.root} has no sync expert ({EXPERT_FILE}): make it with 'emotalking sync train"
+            f" {subject.files.root}'."
+        )
+    return PersonalExpert.load(path, device)
+
+
+def calm_square(
+    square: Callable[[Float[np.ndarray, "n 68 2"]], Square],
+    points: Float[np.ndarray, "N 68 2"] | Sequence[Float[np.ndarray, "68 2"]],
+    index: int,
+) -> Square | None:
+    """What ``square`` gives for the 13 frames around frame ``index``: follows a moving head without its jitter.
+
+    Returns:
+        Square; None where none of these frames has landmarks (NaN).
+    """
+    near = np.stack(list(points[max(index - SMOOTHING // 2, 0) : index + SMOOTHING // 2 + 1]))
+    return square(near) if np.isfinite(near).all((1, 2)).any() else None
+
+
+def crop_frames(images: Float[Tensor, "B H W 3"], square: Square, size: int) -> Float[Tensor, "B S S 3"]:
+    """Cut a square out of RGB pictures in [0, 1]; gradients flow to the pictures.
+
+    Bilinear where the cut is enlarged, the mean of bilinear samples at most a pixel apart where it is made smaller;
+    grey beyond the picture.
+    """
+    height, width = images.shape[1:3]
+    fine = max(1, int(np.ceil(square.side / size)))
+    places = (torch.arange(size * fine, device=images.device, dtype=images.dtype) + 0.5) * (square.side / (size * fine))
+    x, y = 2 * (square.left + places) / width - 1, 2 * (square.top + places) / height - 1
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).expand(len(images), -1, -1, -1)
+    shifted = images.permute(0, 3, 1, 2) - _SURROUNDINGS
+    cut = F.grid_sample(shifted, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.avg_pool2d(cut, fine).permute(0, 2, 3, 1) + _SURROUNDINGS

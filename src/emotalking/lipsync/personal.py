@@ -1,0 +1,238 @@
+"""The personal sync expert: a small pair of networks that learns one's own clips, of SyncNet's interface.
+
+What is different from SyncNet, and why:
+
+- It sees 96 x 96 pixels of the mouth and the lower face, grey, instead of a whole face in colour: a minute of one
+  person teaches the colour of a room as readily as the shape of lips.
+- Each frame goes through the picture network alone and the five results are joined afterwards, so that it must tell by
+  the shapes of the mouth and not by flicker between frames, and so that overlapping windows share work in training.
+- Sound is 40 mel bands, relative to the mean of the recording's speech in each band: level, microphone and room count
+  little. No cepstra, because bands can be shifted in training as other voices' formants are.
+- Group instead of batch normalisation: the same function in training and in use, whatever the light.
+- Vectors have unit length, so distances lie in [0, 2].
+
+Licence of the code and of what it learns here: Apache-2.0.
+"""
+
+import hashlib
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from emotalking.audio.mfcc import WINDOW, log_energies
+from emotalking.errors import UserError
+from emotalking.io.files import replacing
+from emotalking.lipsync.windows import FPS, FRAMES, STEPS, padded, seen_points, step_windows
+from emotalking.networks.crops import Square
+
+FORMAT, VERSION = "emotalking sync expert", 1
+SIZE = 96
+"""Side of the pictures, pixels."""
+WIDTH = 256
+"""Length of a vector."""
+BANDS = 40
+"""Of the sound."""
+SIDE = 1.15
+"""Of the square, in distances between the outer corners of the eyes: about 10 cm."""
+
+_GREY = (0.299, 0.587, 0.114)
+_MOUTH_BELOW = 0.38
+"""Centre of the square below the base of the nose, which no jaw moves, in sides of the square."""
+_SPEECH = 3.5
+"""Steps within so many nats of the 95th percentile of the energy are speech."""
+_FAINT = 9.0
+"""Natural logarithm of the energy (16-bit samples) below which there is no speech at all: -70 dB."""
+_FLOOR, _SCALE = -6.0, 2.5
+"""Bands end this many nats below their mean in speech; then nats become units of about one deviation."""
+
+
+def sound_bands(samples: Float[np.ndarray, " n"]) -> Float[np.ndarray, "steps 40"]:
+    """Mel bands every 10 ms, float32, relative to their mean in speech; silence is the lowest value everywhere.
+
+    Args:
+        samples: mono at 16 kHz in [-1, 1].
+    """
+    bands, whole = log_energies(samples, BANDS, np.hanning(WINDOW + 1)[:-1])
+    loudest = np.percentile(whole, 95)
+    if loudest < _FAINT:
+        return np.full(bands.shape, _FLOOR / _SCALE, np.float32)
+    bands -= bands[whole > loudest - _SPEECH].mean(0)
+    return (np.clip(bands, _FLOOR, -_FLOOR) / _SCALE).astype(np.float32)
+
+
+def lower_face(points: Float[np.ndarray, "N 68 2"]) -> Square:
+    """The square around mouth and lower face, from points that no jaw moves; the median over the frames.
+
+    Raises:
+        ValueError: not one frame has landmarks.
+    """
+    seen = seen_points(points)
+    across = seen[:, 45] - seen[:, 36]
+    side = SIDE * np.linalg.norm(across, axis=1)
+    down = np.stack([-across[:, 1], across[:, 0]], 1) / np.linalg.norm(across, axis=1, keepdims=True)
+    centre = np.median(seen[:, 33] + _MOUTH_BELOW * side[:, None] * down, 0)
+    middle = float(np.median(side))
+    return Square(float(centre[0]) - middle / 2, float(centre[1]) - middle / 2, middle)
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions beside a shorter way; the first one steps."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
+        self.first_norm = nn.GroupNorm(8, channels_out)
+        self.second = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
+        self.second_norm = nn.GroupNorm(8, channels_out)
+        self.short = nn.Sequential(nn.AvgPool2d(stride), nn.Conv2d(channels_in, channels_out, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.silu(self.first_norm(self.first(x)))
+        return F.silu(self.second_norm(self.second(y)) + self.short(x))
+
+
+class PersonalNetwork(nn.Module):
+    """Both towers.
+
+    Args:
+        dropout: share of numbers that are dropped before the last layers, in training.
+    """
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.frame = nn.Sequential(
+            nn.Conv2d(1, 24, 5, 2, 2, bias=False),
+            nn.GroupNorm(8, 24),
+            nn.SiLU(),
+            _Block(24, 48, 2),
+            _Block(48, 96, 2),
+            _Block(96, 128, 2),
+            _Block(128, 128, 2),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(128 * 9, 128),
+        )
+        self.lips = nn.Sequential(
+            nn.SiLU(), nn.Linear(128 * FRAMES, 384), nn.SiLU(), nn.Dropout(dropout), nn.Linear(384, WIDTH)
+        )
+        self.sound = nn.Sequential(
+            nn.Conv2d(1, 32, 3, 1, 1, bias=False),
+            nn.GroupNorm(8, 32),
+            nn.SiLU(),
+            _Block(32, 64, 2),
+            _Block(64, 96, 2),
+            _Block(96, 128, 1),
+            nn.AvgPool2d((1, 2)),
+            nn.Conv2d(128, 32, 1),
+            nn.Flatten(),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(32 * (STEPS // 4) * (BANDS // 8), 256),
+            nn.SiLU(),
+            nn.Linear(256, WIDTH),
+        )
+
+    def frames(self, pictures: Float[Tensor, "B S S"]) -> Float[Tensor, "B F"]:
+        """What one picture shows; grey in [0, 1], contrast and brightness count for nothing."""
+        mean = pictures.mean((1, 2), keepdim=True)
+        spread = (pictures - mean).square().mean((1, 2), keepdim=True)
+        return self.frame(((pictures - mean) / (spread + 1e-3).sqrt())[:, None])
+
+    def windows(self, shown: Float[Tensor, "B 5 F"]) -> Float[Tensor, "B D"]:
+        """Vectors of five pictures each."""
+        return F.normalize(self.lips(shown.flatten(1)).float(), dim=-1)
+
+    def hear(self, bands: Float[Tensor, "B 20 40"]) -> Float[Tensor, "B D"]:
+        """Vectors of sound."""
+        return F.normalize(self.sound(bands[:, None]).float(), dim=-1)
+
+
+class PersonalExpert:
+    """A trained network as :class:`~emotalking.lipsync.expert.SyncExpert`.
+
+    Example:
+        >>> expert = PersonalExpert.load("someone/sync_expert.safetensors", "cuda")
+    """
+
+    size = SIZE
+    width = WIDTH
+
+    def __init__(self, network: PersonalNetwork, name: str, facts: dict[str, Any], device: torch.device | str) -> None:
+        self.name = name
+        self.device = torch.device(device)
+        self.facts = facts
+        """How it was trained and what was measured then."""
+        self.network = network.eval().requires_grad_(False).to(self.device)
+        self._grey = torch.tensor(_GREY, device=self.device)
+
+    def square(self, points: Float[np.ndarray, "N 68 2"]) -> Square:
+        """See :class:`~emotalking.lipsync.expert.SyncExpert`."""
+        return lower_face(points)
+
+    def embed_lips(self, crops: Float[Tensor, "B 5 S S 3"]) -> Float[Tensor, "B D"]:
+        """See :class:`~emotalking.lipsync.expert.SyncExpert`."""
+        grey = crops @ self._grey
+        return self.network.windows(self.network.frames(grey.flatten(0, 1)).unflatten(0, (-1, FRAMES)))
+
+    def audio_windows(
+        self, samples: Float[np.ndarray, " n"], frames: int, fps: Fraction | float | int = FPS
+    ) -> Float[Tensor, "frames *A"]:
+        """See :class:`~emotalking.lipsync.expert.SyncExpert`. [frames, 20, 40]; give whole recordings."""
+        bands = sound_bands(padded(samples, frames, fps))
+        return torch.from_numpy(bands[step_windows(frames, fps)]).to(self.device)
+
+    def embed_audio(self, windows: Float[Tensor, "B *A"]) -> Float[Tensor, "B D"]:
+        """See :class:`~emotalking.lipsync.expert.SyncExpert`."""
+        return self.network.hear(windows)
+
+    @classmethod
+    def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "PersonalExpert":
+        """Read an expert's file: tensors and JSON, nothing in it can run.
+
+        Raises:
+            UserError: it is missing, damaged, of a newer format, or no expert.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"there is no sync expert {path}: make one with 'emotalking sync train'.")
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                header = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+        except (SafetensorError, OSError) as error:
+            raise UserError(
+                f"{path} is no whole sync expert (cut short, or of another kind): copy it again."
+            ) from error
+        if header.get("format") != FORMAT:
+            raise UserError(f"{path} is a safetensors file but no sync expert: make one with 'emotalking sync train'.")
+        if header.get("version") != str(VERSION):
+            raise UserError(
+                f"the sync expert {path} has format version {header.get('version')} and this program reads {VERSION}: "
+                "train it again."
+            )
+        network = PersonalNetwork()
+        try:
+            network.load_state_dict(tensors, strict=True)
+            facts = json.loads(header["facts"])
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise UserError(f"{path} does not hold what its header says: train the sync expert again.") from error
+        with path.open("rb") as file:
+            digits = hashlib.file_digest(file, "sha256").hexdigest()[:8]
+        return cls(network, f"personal {digits}", facts, device)
+
+
+def save_expert(network: PersonalNetwork, path: Path | str, facts: dict[str, Any]) -> None:
+    """Write an expert's file: safetensors, with ``facts`` as JSON in its header."""
+    tensors = {name: value.detach().float().cpu().contiguous() for name, value in network.state_dict().items()}
+    header = {"format": FORMAT, "version": str(VERSION), "facts": json.dumps(facts)}
+    with replacing(Path(path)) as scratch:
+        save_file(tensors, scratch, metadata=header)

@@ -1,0 +1,57 @@
+"""Shapes of the networks and Gaussians. What is fixed here is fixed in the avatar file."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """The audio encoder of a branch (docs/paper.md 4.2)."""
+
+    features: str = "mel"
+    """Name of the audio features (`audio.features`)."""
+    channels: int = 32
+    """Feature channels per 20 ms step: 32 log-mel bands; 29 DeepSpeech; 44 wav2vec; 1024 HuBERT."""
+    code: int = 32
+    """Width of the audio code."""
+
+
+@dataclass(frozen=True)
+class BranchConfig:
+    """One branch: its Gaussians and its motion network."""
+
+    initial_points: int
+    """Gaussians at the start (docs/paper.md 3: face 2,000, mouth 10,000)."""
+    init: str = "cube"
+    """`cube`: uniform in [-0.1, 0.1]^3 and near black, as published. `surface`: on the tracked face shape, coloured
+    from the most frontal frame."""
+    sh_degree: int = 2
+    """Spherical-harmonic degree of the colours."""
+    hidden: int = 64
+    """Hidden width of the motion trunk (face and emotion 64, mouth 32)."""
+
+
+@dataclass(frozen=True)
+class EmotionConfig:
+    """The emotion branch (paper eq. 5; widths are not stated there, docs/paper.md 4.5)."""
+
+    branch: str = "separate"
+    """`separate`: a network on top of the deformed face. `combined`: the face network takes valence and arousal beside
+    audio and action units ("Combined face b.", paper 4.4). `none`: the paper's "Ours w/o emo. branch"."""
+    code: int = 16
+    """Width of the valence/arousal code that the attention map multiplies."""
+    hidden: int = 64
+    """Hidden width of the trunk."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides the shapes of an avatar's tensors (but the Gaussian counts)."""
+
+    audio: AudioConfig = AudioConfig()
+    """Both branches' audio encoders."""
+    face: BranchConfig = BranchConfig(initial_points=2_000)
+    """Face branch."""
+    mouth: BranchConfig = BranchConfig(initial_points=10_000, hidden=32)
+    """Inside-mouth branch."""
+    emotion: EmotionConfig = EmotionConfig()
+    """Emotion branch."""

@@ -1,0 +1,81 @@
+"""Which networks a person may bring, where each comes from, what its licence forbids, and where it lies."""
+
+import hashlib
+import os
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from emotalking.errors import UserError
+
+FOLDER_VARIABLE = "EMOTALKING_MODELS"
+"""Environment variable that names the model folder."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """One entry of ``models.toml``."""
+
+    name: str
+    title: str
+    files: tuple[str, ...]
+    """Accepted names of the file (or of a folder with its ``config.json``), the published one first."""
+    source: str
+    licence: str
+    limits: str
+    """What the licence forbids."""
+    purpose: str
+    alternative: str
+    """What does the same work without this file."""
+    sha256: str | None = None
+    """Of the published file, or its first digits; None where it is not publicly known."""
+
+    def find(self) -> Path | None:
+        """Where the checkpoint lies, or None."""
+        places = (folder / file for folder in model_folders() for file in self.files)
+        return next((place for place in places if place.is_file() or (place / "config.json").is_file()), None)
+
+    def is_published(self, path: Path) -> bool | None:
+        """Whether ``path`` is the published file, byte by byte; None if its hash or that of this format is unknown."""
+        if self.sha256 is None or path.is_dir() or path.suffix != Path(self.files[0]).suffix:
+            return None
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest().startswith(self.sha256)
+
+
+def model_folders() -> tuple[Path, ...]:
+    """Where checkpoints are looked for, in this order: ``$EMOTALKING_MODELS``, ``~/.cache/emotalking/models``."""
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    home = Path("~/.cache/emotalking/models").expanduser()
+    return (Path(chosen).expanduser(), home) if chosen else (home,)
+
+
+@cache
+def models() -> dict[str, Model]:
+    """All entries by name, in the file's order."""
+    text = resources.files("emotalking.networks").joinpath("models.toml").read_text(encoding="utf-8")
+    return {
+        name: Model(name=name, **{**fields, "files": tuple(fields["files"])})
+        for name, fields in tomllib.loads(text).items()
+    }
+
+
+def model_path(name: str) -> Path:
+    """Where the checkpoint of network ``name`` lies.
+
+    Raises:
+        UserError: if it is in none of the model folders: which file, from where, under which licence, and what does
+            the same work without it.
+        KeyError: if ``models.toml`` has no such entry.
+    """
+    model = models()[name]
+    path = model.find()
+    if path is None:
+        folders = " or ".join(str(folder) for folder in model_folders())
+        raise UserError(
+            f"the checkpoint {model.files[0]} ({model.title}; licence: {model.licence}, {model.limits}) is not in"
+            f" {folders}: get it from {model.source}, or go without it with {model.alternative}."
+        )
+    return path

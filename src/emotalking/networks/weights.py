@@ -1,0 +1,189 @@
+"""Strict loading of checkpoints that others wrote: only tensors are built, and every key and shape must fit."""
+
+import pickle
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from emotalking.errors import UserError
+from emotalking.networks.network_pickle import read_arrays
+from emotalking.networks.torchscript import read_torchscript
+
+Network = TypeVar("Network", bound=nn.Module)
+
+NAMED = 3
+"""So many keys of each kind of trouble are named in an error."""
+
+
+class _Ignored:
+    """Stands for a NumPy number among a checkpoint's remarks (mmcv notes its best score so); never looked at."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+_REMARKS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (_Ignored, name)
+    for name in ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype", "numpy.float64")
+]
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Names and tensors of a checkpoint; nothing in the file can run code.
+
+    Args:
+        path: what ``torch.save`` wrote (both formats of it), a state dict or a dict that holds one as ``state_dict``;
+            ``.npz`` with one array a tensor, ``.safetensors``, a pickled dict of arrays (``.pkl``), or a TorchScript
+            archive named ``.zip``, whose program is left alone. The prefix ``module.`` of ``DataParallel`` is
+            taken off if all names carry it.
+
+    Returns:
+        Tensors on the CPU; floating ones as float32.
+
+    Raises:
+        UserError: if the file is cut short, is TorchScript by another name, or holds anything but tensors and plain
+            values.
+    """
+    readers: dict[str, Callable[[Path], Any]] = {
+        ".npz": _read_npz,
+        ".safetensors": _read_safetensors,
+        ".pkl": read_arrays,
+        ".zip": read_torchscript,
+    }
+    content = readers.get(path.suffix, read_torch)(path)
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise UserError(f"{path} holds no state dict (names and tensors): give the published file.")
+    names = [str(name) for name in content]
+    if all(name.startswith("module.") for name in names):
+        names = [name.removeprefix("module.") for name in names]
+    return {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in zip(names, content.values(), strict=True)
+    }
+
+
+def read_torch(path: Path) -> Any:
+    """What ``torch.save`` wrote, as far as it is tensors, plain values and containers of them.
+
+    Raises:
+        UserError: as :func:`read_weights`.
+    """
+    try:
+        with torch.serialization.safe_globals(_REMARKS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about kinds of files that are refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # bytes that are no checkpoint, or half of one, can fail in any way
+        if "TorchScript" in str(error):
+            trouble = "is a TorchScript archive, which is a program: give the checkpoint that holds weights only"
+        elif isinstance(error, pickle.UnpicklingError) and "nsupported" in str(error):
+            trouble = "holds Python objects that could run code, so it was not opened: give the published file"
+        else:
+            trouble = "is damaged, cut short or no checkpoint: download it again"
+        raise UserError(f"{path} {trouble}.") from error
+
+
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in arrays.files}
+    except (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is damaged or holds more than plain arrays: get it again.") from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is damaged, cut short or no safetensors file: get it again.") from error
+
+
+def load_frozen(network: Network, path: Path, unused: tuple[str, ...] = ()) -> Network:
+    """Fill ``network`` with the weights in ``path``, for evaluation only: no gradients for weights, BatchNorm fixed.
+
+    Args:
+        network: our implementation; its state dict has the published names.
+        path: checkpoint (:func:`read_weights`).
+        unused: beginnings of names that the published file holds and ``network`` does not need (training heads).
+
+    Returns:
+        ``network``.
+
+    Raises:
+        UserError: if a key is missing, unexpected or of another shape, or a weight is not finite; the first few of
+            each kind are named. ``num_batches_tracked`` counts for nothing either way.
+    """
+    found = {
+        name: tensor
+        for name, tensor in read_weights(path).items()
+        if not name.startswith(unused) and not name.endswith("num_batches_tracked")
+    }
+    return load_tensors(network, found, path)
+
+
+def load_tensors(network: Network, found: Mapping[str, Tensor], path: Path) -> Network:
+    """As :func:`load_frozen`, with tensors ``found`` that were read from ``path`` and renamed."""
+    _compare(network, found, path)
+    return _filled(network, found)
+
+
+def load_sized(build: Callable[[], Network], found: Mapping[str, Tensor], path: Path) -> Network:
+    """As :func:`load_tensors`, for a network whose size the file tells: compared before memory is taken for it.
+
+    Args:
+        build: makes the network; called twice, first without memory.
+        found: what was read from ``path``.
+        path: for messages.
+    """
+    try:
+        with torch.device("meta"):
+            sketch = build()
+    except RuntimeError as error:
+        raise UserError(f"{path} names sizes that no network can have: give the published file.") from error
+    _compare(sketch, found, path)
+    return _filled(build(), found)
+
+
+def _filled(network: Network, found: Mapping[str, Tensor]) -> Network:
+    """With tensors that were compared with it name by name, and frozen."""
+    network.load_state_dict(found, strict=False)
+    return network.eval().requires_grad_(False)
+
+
+def _compare(network: nn.Module, found: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors that do not fit a network."""
+    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+    misshaped = [
+        f"{name}: {list(found[name].shape)} instead of {list(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    troubles = {
+        "missing": [name for name in wanted if name not in found],
+        "unexpected": [name for name in found if name not in wanted],
+        "of another shape": misshaped,
+        "not finite": [name for name, tensor in found.items() if not torch.isfinite(tensor).all()],
+    }
+    told = [f"{len(names)} {kind} ({_first(names)})" for kind, names in troubles.items() if names]
+    if told:
+        raise UserError(
+            f"the checkpoint {path} does not fit {type(network).__name__}, keys: {', '.join(told)}: give the published"
+            " file."
+        )
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")

@@ -1,0 +1,156 @@
+"""From an avatar and a sound to files on disk."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import soxr
+from jaxtyping import Float
+
+from emotalking.audio.features import audio_features, imported_track
+from emotalking.errors import UserError
+from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
+from emotalking.io.video_writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
+from emotalking.player.backgrounds import Background
+from emotalking.player.paste import Paster
+from emotalking.player.player import Emotion, Performer, Player
+from emotalking.player.strip import LONGEST_S, Strip
+from emotalking.tts.base import Utterance
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What a rendering made."""
+
+    video: Path | None
+    folder: Path | None
+    frames: int
+    seconds: float
+    strip: Path | None = None
+
+
+def render_clip(
+    avatar: Performer,
+    audio: str | Path | Float[np.ndarray, " S"] | Utterance,
+    video: str | Path | None = None,
+    *,
+    strip: str | Path | None = None,
+    folder: str | Path | None = None,
+    features: str | Path | None = None,
+    emotion: Emotion | None = None,
+    poses: Literal["recorded", "fixed"] = "recorded",
+    background: Background = None,
+    paste: str | Path | None = None,
+    seconds: float | None = None,
+    batch: int = 8,
+    overwrite: bool = False,
+    silence_gate: bool = True,
+    progress: Callable[[int, int], Any] | None = None,
+) -> Rendered:
+    """Render an avatar speaking ``audio`` to a video with sound, to a folder of PNG files, or to both.
+
+    Args:
+        avatar: who speaks.
+        audio: sound or video file, float32 mono samples at 16 kHz, or speech made from text.
+        video: file to write; its ending chooses the codec (see ``VideoWriter``). An older file there is replaced only
+            when the new one is complete.
+        strip: picture of the first seconds' frames, cut to the mouth, above the sound; with words and their sounds
+            where ``audio`` is speech whose times are known. Alone, only these seconds are rendered.
+        folder: folder for lossless frames.
+        features: audio features of this sound that another program computed (.npy), for an avatar that needs such.
+        emotion: valence and arousal over time.
+        poses: head motion, see ``Player.frames``.
+        background: see ``Background``; "transparent" writes an alpha channel.
+        paste: the clip that the avatar was made from: full frames of it, in step with the recorded poses, with the
+            rendered head in them.
+        seconds: stop after this time.
+        batch: frames rendered together.
+        overwrite: ``folder`` may hold frames of an earlier run, which are removed.
+        silence_gate: close the lips where nobody speaks, see ``Player.frames``.
+        progress: called after each frame with (frames done, frames in all).
+
+    Raises:
+        UserError: anything about the inputs or the outputs that cannot be.
+    """
+    heard = audio.samples if isinstance(audio, Utterance) else audio
+    if video is None and folder is None and strip is not None:
+        seconds = min(LONGEST_S, LONGEST_S if seconds is None else seconds)
+    _check(heard, [video, folder, strip], seconds, background, paste)
+    picture = None if strip is None else Strip(strip, avatar)
+    player = Player(avatar)
+    given = None
+    if features is not None:
+        given = imported_track(features, audio_features(avatar.audio_features), avatar.fps)
+    track = player.listen(heard, given, silence_gate=silence_gate)
+    total = player.num_frames(track, seconds)
+    if total == 0:
+        raise UserError("the sound has no length, so there is no frame to render.")
+    matte = paste is not None
+    frames = player.frames(
+        track, emotion, poses=poses, background=background, seconds=seconds, batch=batch, matte=matte
+    )
+    if picture is not None:
+        frames = picture.watch(frames, matte)
+    width, height = avatar.width, avatar.height
+    if paste is not None:
+        paster = Paster(paste, getattr(avatar, "place", None))
+        width, height = paster.place.width, paster.place.height
+        frames = paster.frames(frames, player.recorded(total, poses))
+    with ExitStack() as stack:
+        outputs: list[VideoWriter | FrameFolder] = []
+        if folder is not None:
+            outputs.append(FrameFolder(folder, overwrite=overwrite))
+        if video is not None:
+            sound = _heard(heard)
+            alpha = isinstance(background, str) and background == "transparent"
+            outputs.append(stack.enter_context(VideoWriter(video, width, height, avatar.fps, sound, alpha=alpha)))
+        for done, image in enumerate(frames, 1):
+            for output in outputs:
+                output.write(image)
+            if progress is not None:
+                progress(done, total)
+    if picture is not None:
+        words, sounds = (audio.words, audio.phonemes) if isinstance(audio, Utterance) else (None, None)
+        picture.save(heard if isinstance(heard, np.ndarray) else load_audio(heard, longest_s=LONGEST_S), words, sounds)
+    return Rendered(
+        Path(video) if video is not None else None,
+        Path(folder) if folder is not None else None,
+        total,
+        float(total / avatar.fps),
+        Path(strip) if strip is not None else None,
+    )
+
+
+def _check(
+    audio: str | Path | Float[np.ndarray, " S"],
+    outputs: Sequence[str | Path | None],
+    seconds: float | None,
+    background: Background,
+    paste: str | Path | None,
+) -> None:
+    """Refuse what cannot be before anything is loaded; ``outputs`` begins with the video."""
+    if not any(outputs):
+        raise UserError("nothing to write: give a video file, a folder for frames, a strip, or several of them.")
+    if seconds is not None and not seconds > 0:
+        raise UserError(f"the length to render is {seconds:g} s: give a positive number of seconds.")
+    if (video := outputs[0]) is not None:
+        codec_for(Path(video), isinstance(background, str) and background == "transparent")
+        if isinstance(audio, str | Path) and Path(audio).exists() and Path(video).exists():
+            if Path(audio).samefile(video):
+                raise UserError(f"{video} is both the sound and the result: give the result another name.")
+    if paste is not None and background is not None:
+        raise UserError("pasting back shows the clip's own background: leave --background and --transparent away.")
+
+
+def _heard(audio: str | Path | Float[np.ndarray, " S"]) -> Iterator[Float[np.ndarray, " n"]]:
+    """The sound at the rate of video files, in pieces."""
+    if isinstance(audio, np.ndarray):
+        resampler = soxr.ResampleStream(SAMPLE_RATE, AUDIO_RATE, 1, dtype="float32")
+        for start in range(0, len(audio), SAMPLE_RATE):
+            last = start + SAMPLE_RATE >= len(audio)
+            yield resampler.resample_chunk(audio[start : start + SAMPLE_RATE], last=last)
+    else:
+        yield from iter_audio(audio, AUDIO_RATE)

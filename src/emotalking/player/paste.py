@@ -1,0 +1,110 @@
+"""Rendered heads back into the full frames of the clip that they came from."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32, Int, UInt8
+
+from emotalking.data.clip_place import ClipPlace
+from emotalking.errors import UserError
+from emotalking.player.clip_frames import ClipFrames
+
+MARGIN = 0.012
+"""The rendered picture is taken as far as this share of its side around the rendered head: the recorded one had nearly
+the same outline, for the pose is the same. Around it lies the avatar's plate, from which a moving backdrop differs."""
+CHIN = 0.045
+"""Downwards it is taken this much further, where the recorded torso lies: a chin that hung lower in the recorded frame
+must not look out from below."""
+FEATHER = 0.02
+"""Width of the soft edge, as a share of the side."""
+
+
+def blend_weight(alpha: Float32[np.ndarray, "S S"]) -> Float32[np.ndarray, "S S"]:
+    """Weight of the rendered picture: 1 on the head and around it, falling to 0 within the feather, 0 at the border.
+
+    Deviation: pasting the whole square is the usual way; in a clip larger than the avatar its soft backdrop would then
+    stand as a blurred square in a sharp frame, and a backdrop that moves would stop. Torso and backdrop of the same
+    recorded frame fit without any blending, so only the head is taken.
+
+    Args:
+        alpha: coverage of the rendered head, in [0, 1].
+    """
+    side = len(alpha)
+    reach, below, soft = (max(round(share * side), 1) for share in (MARGIN, CHIN, FEATHER))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    # Rows that begin at the anchor: the mask grows downwards only.
+    grown = cv2.dilate((alpha > 0.3).astype(np.uint8), np.ones((below + 1, 1), np.uint8), anchor=(0, below))
+    grown = cv2.dilate(grown, disc)
+    distance = cv2.distanceTransform(1 - grown, cv2.DIST_L2, 5)
+    at = np.minimum(np.arange(side), np.arange(side)[::-1]).astype(np.float32)
+    border = np.minimum(at[:, None], at[None])
+    ramp = np.minimum(1.0 - distance / soft, border / soft).clip(0.0, 1.0)
+    return (ramp * ramp * (3.0 - 2.0 * ramp)).astype(np.float32)
+
+
+def paste(
+    frame: UInt8[np.ndarray, "H W 3"], rendered: UInt8[np.ndarray, "S S 4"], place: ClipPlace
+) -> UInt8[np.ndarray, "H W 3"]:
+    """One frame with the rendered head in it; outside the feather it stays as it is, bit by bit.
+
+    Args:
+        frame: of the clip.
+        rendered: finished RGB, and the head's coverage as fourth channel (``Player.frames(matte=True)``).
+        place: where the square lies.
+    """
+    weight: Float[np.ndarray, "S S"] = blend_weight(rendered[..., 3].astype(np.float32) / 255.0)
+    size = (place.side, place.side)
+    if rendered.shape[:2] != size:
+        how = cv2.INTER_AREA if len(rendered) > place.side else cv2.INTER_CUBIC
+        picture = cv2.resize(rendered[..., :3], size, interpolation=how).astype(np.float32)
+        weight = cv2.resize(weight, size, interpolation=cv2.INTER_LINEAR).clip(0.0, 1.0)
+    else:
+        picture = rendered[..., :3].astype(np.float32)
+    out = frame.copy()
+    square = out[place.top : place.top + place.side, place.left : place.left + place.side]
+    mixed = square + (picture - square) * weight[..., None]
+    square[...] = np.where(weight[..., None] > 0, np.round(mixed), square).astype(np.uint8)
+    return out
+
+
+class Paster:
+    """Puts rendered frames into the clip's pictures that their torsos were recorded with.
+
+    Args:
+        clip: the clip that the avatar was made from.
+        place: the avatar's (``Avatar.place``).
+
+    Raises:
+        UserError: the avatar knows no place, or the clip is another one.
+    """
+
+    def __init__(self, clip: str | Path, place: ClipPlace | None) -> None:
+        if place is None or not len(place.pictures):
+            raise UserError(
+                "this avatar does not know its place in a clip, so it cannot be pasted: prepare and train it again."
+            )
+        self.place = place
+        self._frames = ClipFrames(clip)
+        height, width = self._frames[0].shape[:2]
+        if (width, height) != (place.width, place.height) or len(self._frames) <= int(place.pictures[-1]):
+            raise UserError(
+                f"{clip} has {len(self._frames)} pictures of {width} x {height}, the avatar's clip at least "
+                f"{int(place.pictures[-1]) + 1} of {place.width} x {place.height}: give the clip it was made from."
+            )
+
+    def frames(
+        self, rendered: Iterator[UInt8[np.ndarray, "S S 4"]], recorded: Int[np.ndarray, " T"]
+    ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        """Full frames, one by one.
+
+        Args:
+            rendered: as for :func:`paste`.
+            recorded: the recorded frame of each of them (``Player.recorded``).
+        """
+        try:
+            for image, index in zip(rendered, recorded, strict=True):
+                yield paste(self._frames[int(self.place.pictures[index])], image, self.place)
+        finally:
+            self._frames.close()

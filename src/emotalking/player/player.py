@@ -1,0 +1,271 @@
+"""Avatar and conditions to finished frames, in a stream."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from emotalking.audio.features import audio_features, features_of
+from emotalking.audio.tracks import FeatureTrack, FrameFeatures
+from emotalking.audio.vad import SpeechTrack, speech_track
+from emotalking.errors import UserError
+from emotalking.io.audio import iter_audio
+from emotalking.ops.composite import to_uint8
+from emotalking.player.backgrounds import Background, background_plate
+from emotalking.player.poses import PoseLoop, Poses
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the player knows of a sound."""
+
+    features: FeatureTrack | FrameFeatures
+    speech: SpeechTrack | None = None
+    """Where somebody speaks; None: the lips follow the features everywhere."""
+
+
+Sound = str | Path | Float[np.ndarray, " S"] | FeatureTrack | FrameFeatures | Heard
+"""A sound or video file, float32 mono samples at 16 kHz, features computed before, or what was heard before."""
+
+_DECODERS = 4
+"""Threads that unpack torso layers ahead of the renderer."""
+
+
+@runtime_checkable
+class LayerFrames(Protocol):
+    """What an avatar's ``render`` returns."""
+
+    rgb: Float[Tensor, "B H W 3"]
+    alpha: Float[Tensor, "B H W"]
+
+
+@runtime_checkable
+class Performer(Protocol):
+    """The part of ``models.avatar.Avatar`` that the player uses."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def fps(self) -> Fraction: ...
+    @property
+    def viewmats(self) -> Float[np.ndarray, "P 4 4"]: ...
+    @property
+    def aus(self) -> Float[np.ndarray, "P 6"]: ...
+    @property
+    def background(self) -> UInt8[np.ndarray, "H W 3"]: ...
+    @property
+    def audio_features(self) -> str: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def closes_lips(self) -> bool: ...
+
+    def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
+        """Straight-alpha torso layer of a recorded pose."""
+        ...
+
+    def render(
+        self,
+        viewmats: Float[Tensor, "B 4 4"],
+        audio_windows: Float[Tensor, "B 8 C steps"],
+        aus: Float[Tensor, "B 6"],
+        va: Float[Tensor, "B 2"] | None = None,
+        background: Float[Tensor, "B H W 3"] | None = None,
+        speech: Float[Tensor, " B"] | None = None,
+    ) -> LayerFrames:
+        """Frames of B conditions."""
+        ...
+
+
+@runtime_checkable
+class Emotion(Protocol):
+    """The part of ``emotion.tracks.EmotionTrack`` that the player uses."""
+
+    def at(self, times_s: Any) -> Any:
+        """Valence and arousal [T, 2] at times [T] in seconds."""
+        ...
+
+
+class Player:
+    """Plays an avatar.
+
+    Example:
+        >>> player = Player(Avatar.load("someone.safetensors"))
+        >>> for frame in player.frames("speech.wav", EmotionTrack.constant(0.6, 0.4)):
+        ...     show(frame)
+    """
+
+    def __init__(self, avatar: Performer) -> None:
+        self.avatar = avatar
+
+    def listen(self, audio: Sound, features: FrameFeatures | None = None, *, silence_gate: bool = True) -> Heard:
+        """The avatar's kind of features of a sound, and where in it somebody speaks; files are read in a stream.
+
+        Features rest on the level and the noise of the whole sound, so all of it is read here; where somebody speaks is
+        found while the frames are made.
+
+        Args:
+            audio: what is heard; features alone do not tell where there is silence.
+            features: features of this sound that another program computed.
+            silence_gate: look for silence, if the avatar has learned what to do then.
+
+        Raises:
+            UserError: the file cannot be used, or the avatar's features cannot be computed here.
+        """
+        if isinstance(audio, Heard):
+            return audio
+        if isinstance(audio, FeatureTrack | FrameFeatures):
+            return Heard(audio)
+        if features is not None:
+            track = features
+        elif isinstance(audio, np.ndarray):
+            track = audio_features(self.avatar.audio_features).track([audio])
+        else:
+            track = features_of(audio, self.avatar.audio_features)
+        if not (silence_gate and self.avatar.closes_lips):
+            return Heard(track)
+        speech = speech_track([audio] if isinstance(audio, np.ndarray) else iter_audio(audio))
+        if features is not None:
+            # Nobody has read the file yet, and what is wrong with it must be known before the first frame.
+            speech.finish()
+        return Heard(track, speech)
+
+    def num_frames(self, heard: Heard, seconds: float | None = None) -> int:
+        """Frames that cover the sound, or its first ``seconds``."""
+        whole = heard.features.num_frames(self.avatar.fps)
+        return whole if seconds is None else min(whole, int(np.ceil(seconds * float(self.avatar.fps) - 1e-6)))
+
+    def frames(
+        self,
+        audio: Sound,
+        emotion: Emotion | None = None,
+        *,
+        poses: Literal["recorded", "fixed"] = "recorded",
+        background: Background = None,
+        seconds: float | None = None,
+        batch: int = 8,
+        matte: bool = False,
+        silence_gate: bool = True,
+    ) -> Iterator[UInt8[np.ndarray, "H W channels"]]:
+        """Frames of the avatar speaking, one by one; memory does not grow with their number.
+
+        Args:
+            audio: what it says; ceil(duration * fps) frames are made.
+            emotion: valence and arousal over time; None leaves the emotion branch out.
+            poses: the recorded head motion, continued without a jump as long as needed, or a head that stands still.
+            background: see ``Background``; "transparent" gives RGBA with straight alpha.
+            seconds: stop after this time.
+            batch: frames rendered together.
+            matte: add the head's coverage to finished frames as a fourth channel.
+            silence_gate: close the lips where nobody speaks (``audio.vad``); needs the sound itself, not its
+                features alone, and an avatar that has learned its closed lips.
+
+        Yields:
+            uint8 RGB [H, W, 3], or RGBA [H, W, 4] when transparent, or RGB and coverage [H, W, 4] with ``matte``.
+
+        Raises:
+            UserError: unusable sound, background, or an emotion for an avatar that has no emotion branch.
+        """
+        # Everything that can be wrong is found before the first frame is asked for.
+        head = getattr(self.avatar, "head", None)
+        if emotion is not None and head is not None and not getattr(head, "emotional", False):
+            raise UserError(
+                "this avatar was trained without its emotion stage, so it cannot show one: train that stage."
+            )
+        plate = background_plate(background, self.avatar.background)
+        heard = self.listen(audio, silence_gate=silence_gate)
+        return self._play(heard, emotion, self._loop(poses), plate, self.num_frames(heard, seconds), batch, matte)
+
+    def recorded(self, total: int, poses: Literal["recorded", "fixed"] = "recorded") -> Int[np.ndarray, " total"]:
+        """Which recorded frame lies under each of ``total`` frames that :meth:`frames` makes."""
+        return self._loop(poses).at(np.arange(total), total).indices
+
+    def _loop(self, poses: Literal["recorded", "fixed"]) -> PoseLoop:
+        return PoseLoop(self.avatar.viewmats, self.avatar.aus, float(self.avatar.fps), fixed=poses == "fixed")
+
+    def _play(
+        self,
+        heard: Heard,
+        emotion: Emotion | None,
+        loop: PoseLoop,
+        plate: np.ndarray | Literal["transparent"],
+        total: int,
+        batch: int,
+        matte: bool,
+    ) -> Iterator[np.ndarray]:
+        starts = range(0, total, batch)
+        with ThreadPoolExecutor(_DECODERS) as pool:
+            ahead: deque[tuple[int, Poses, list[Future[np.ndarray]]]] = deque()
+
+            def prepare(start: int) -> None:
+                """Poses of a batch, and its torso layers on their way."""
+                here = loop.at(np.arange(start, min(start + batch, total)), total)
+                ahead.append((start, here, _fetch(pool, self.avatar.torso, here.indices)))
+
+            for start in starts[:2]:
+                prepare(start)
+            while ahead:
+                start, here, torsos = ahead.popleft()
+                stop = start + len(here.indices)
+                windows = heard.features.windows(start, stop, self.avatar.fps, total)
+                gate = None if heard.speech is None else heard.speech.frames(start, stop, self.avatar.fps)
+                va = None
+                if emotion is not None:
+                    va = np.asarray(emotion.at((start + np.arange(len(here.indices))) / float(self.avatar.fps)))
+                layers = np.stack([torso.result() for torso in torsos])
+                images = self._render(here, windows, va, gate, layers, plate, matte)
+                if start + 2 * batch < total:
+                    prepare(start + 2 * batch)
+                yield from images
+
+    @torch.no_grad()
+    def _render(
+        self,
+        poses: Poses,
+        windows: np.ndarray,
+        va: np.ndarray | None,
+        gate: np.ndarray | None,
+        torso: np.ndarray,
+        plate: np.ndarray | Literal["transparent"],
+        matte: bool,
+    ) -> UInt8[np.ndarray, "B H W channels"]:
+        """One batch: torso over plate, head over that."""
+        device = self.avatar.device
+
+        def put(array: np.ndarray) -> Tensor:
+            return torch.as_tensor(np.ascontiguousarray(array, np.float32), device=device)
+
+        layer = torch.as_tensor(torso, device=device).float() / 255.0
+        torso_alpha = layer[..., 3:]
+        torso_rgb = layer[..., :3] * torso_alpha
+        conditions = (put(poses.viewmats), put(windows), put(poses.aus), None if va is None else put(va))
+        speech = None if gate is None else put(gate)
+        if isinstance(plate, str):
+            head = self.avatar.render(*conditions, speech=speech)
+            alpha = head.alpha[..., None]
+            colour = head.rgb + torso_rgb * (1.0 - alpha)
+            alpha = alpha + torso_alpha * (1.0 - alpha)
+            frames = torch.cat([colour / alpha.clamp(min=1e-6), alpha], -1)
+        else:
+            behind = torso_rgb + put(plate) / 255.0 * (1.0 - torso_alpha)
+            made = self.avatar.render(*conditions, behind, speech)
+            frames = torch.cat([made.rgb, made.alpha[..., None]], -1) if matte else made.rgb
+        return to_uint8(frames)
+
+
+def _fetch(
+    pool: ThreadPoolExecutor, torso: Callable[[int], np.ndarray], indices: np.ndarray
+) -> "list[Future[np.ndarray]]":
+    """Torso layers on their way; a frame that is shown twice is decoded once."""
+    wanted = {int(index): pool.submit(torso, int(index)) for index in np.unique(indices)}
+    return [wanted[int(index)] for index in indices]

@@ -1,0 +1,171 @@
+"""Head poses for any length of speech from a recording of limited length, without a visible jump.
+
+The recorded frames are played forth and back between two calm moments; of a recording that was edited (jump cuts), the
+longest stretch without a cut. Near each end the playing speed falls smoothly
+through zero, so the head comes to rest and turns round as heads do; nothing is ever cut. Every pose carries the index
+of the recorded frame that it belongs to: the torso picture of that frame fits under it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from emotalking.ops.head_path import HEAD_RADIUS, pose_steps, stretches
+
+EASE_S = 0.5
+"""Half the time [s] that a turn takes."""
+_CALM_S = 0.4
+"""Length [s] over which a moment must be calm to be a turning point."""
+_SEARCH = 0.15
+"""Part of the recording at either end in which the turning points are looked for."""
+
+
+@dataclass(frozen=True)
+class Poses:
+    """What the player needs of n frames, besides speech and emotion."""
+
+    viewmats: Float[np.ndarray, "n 4 4"]
+    """World-to-camera, OpenCV axes, float32."""
+    aus: Float[np.ndarray, "n 6"]
+    """Action units in the order of ``data.layouts.MODEL_AUS``; the recorded blinks are among them."""
+    indices: Int64[np.ndarray, " n"]
+    """Recorded frame whose torso layer belongs under this head."""
+
+
+class PoseLoop:
+    """Endless poses from P recorded consecutive ones.
+
+    Args:
+        viewmats: recorded world-to-camera poses.
+        aus: recorded action units.
+        fps: frame rate [Hz] of the recording and of what is asked for.
+        fixed: keep the head (and the torso) still in its most usual pose; action units go on.
+    """
+
+    def __init__(
+        self,
+        viewmats: Float[np.ndarray, "P 4 4"],
+        aus: Float[np.ndarray, "P 6"],
+        fps: float | int,
+        *,
+        fixed: bool = False,
+    ) -> None:
+        if len(viewmats) == 0 or len(viewmats) != len(aus):
+            raise ValueError(f"viewmats and aus: expected as many, at least one; got {len(viewmats)}, {len(aus)}")
+        self._viewmats = viewmats.astype(np.float64)
+        self._aus = aus.astype(np.float64)
+        self._stretch = longest_stretch(viewmats)
+        here = slice(*self._stretch)
+        low, high = (self._stretch[0] + turn for turn in turning_points(viewmats[here], aus[here], fps))
+        # Whole frames, so that between the turns the poses are recorded ones exactly, on the way back too.
+        self._ease = min(round(EASE_S * fps), (high - low) // 2)
+        # The rounded corners stop half an ease short of the triangle's, so the triangle is drawn that much larger.
+        self._low, self._high = low - self._ease / 2, high + self._ease / 2
+        self._fixed = usual_pose(viewmats, aus) if fixed else None
+
+    def at(self, frames: Int64[np.ndarray, " n"], total: int | None = None) -> Poses:
+        """Poses of the output frames ``frames`` (>= 0).
+
+        Args:
+            frames: output frame numbers.
+            total: length of the whole output if known; when the recording is as long, it is played as it is.
+        """
+        begin, end = self._stretch
+        whole = total is not None and total <= end - begin
+        position = begin + frames.astype(np.float64) if whole else self._positions(begin + frames.astype(np.float64))
+        aus = _lerp(self._aus, position).astype(np.float32)
+        if self._fixed is not None:
+            viewmats = np.repeat(self._viewmats[None, self._fixed].astype(np.float32), len(frames), axis=0)
+            return Poses(viewmats, aus, np.full(len(frames), self._fixed, np.int64))
+        indices = np.floor(position + 0.5).astype(np.int64)
+        return Poses(interpolate_poses(self._viewmats, position), aus, indices)
+
+    def _positions(self, time: np.ndarray) -> np.ndarray:
+        """Frame numbers from the stretch's begin on to positions: up to the upper turn, down to the lower and so on."""
+        span = self._high - self._low
+        if span == 0:
+            return np.full_like(time, self._low)
+        # A triangle wave, first rising through 0, whose corners are rounded by parabolas of the same slope.
+        phase = np.where(time < self._low, time - self._low, np.mod(time - self._low, 2 * span))
+        rise = np.where(phase <= span, phase, 2 * span - phase)
+        from_high = span - rise
+        position = self._low + rise
+        position = np.where(from_high < self._ease, self._high - _rounded(from_high, self._ease), position)
+        # The first pass through the lower end comes from frame 0 and does not turn.
+        turns_low = (np.abs(rise) < self._ease) & (time > span)
+        return np.where(turns_low, self._low + _rounded(rise, self._ease), position)
+
+
+def _rounded(distance: np.ndarray, ease: int) -> np.ndarray:
+    """|u| with its corner replaced by the parabola that meets it with the same slope at ``ease``."""
+    return distance**2 / (2 * max(ease, 1)) + ease / 2
+
+
+def longest_stretch(viewmats: Float[np.ndarray, "P 4 4"]) -> tuple[int, int]:
+    """Begin and end (exclusive) of the longest run of poses without a cut."""
+    return max(stretches(viewmats), key=lambda run: run[1] - run[0])
+
+
+def turning_points(
+    viewmats: Float[np.ndarray, "P 4 4"], aus: Float[np.ndarray, "P 6"], fps: float | int
+) -> tuple[int, int]:
+    """The two calmest moments near the ends of the recording: little head motion and open eyes.
+
+    Returns:
+        (low, high) recorded frames, low <= high.
+    """
+    count = len(viewmats)
+    if count < 3:
+        return 0, count - 1
+    width = max(1, min(round(_CALM_S * fps), count // 8)) | 1
+    motion = np.pad(pose_steps(viewmats), (1, 0), mode="edge")
+    motion = motion / max(float(np.median(motion)), 1e-9) + 0.5 * aus[:, 5]
+    padded = np.pad(motion, width // 2, mode="edge")
+    calm = np.lib.stride_tricks.sliding_window_view(padded, width).mean(-1)
+    reach = max(1, int(_SEARCH * count))
+    return int(calm[:reach].argmin()), count - 1 - int(calm[::-1][:reach].argmin())
+
+
+def usual_pose(viewmats: Float[np.ndarray, "P 4 4"], aus: Float[np.ndarray, "P 6"]) -> int:
+    """The recorded frame nearest to the median pose, among those with open eyes."""
+    # Rows of [R | t]: a rotation moves the skin by its radius.
+    weights = np.tile([HEAD_RADIUS] * 3 + [1.0], 3)
+    flat = viewmats[:, :3].reshape(len(viewmats), 12).astype(np.float64) * weights
+    distance = np.abs(flat - np.median(flat, axis=0)).sum(-1)
+    open_eyes = aus[:, 5] <= np.median(aus[:, 5])
+    return int(np.where(open_eyes, distance, np.inf).argmin())
+
+
+def interpolate_poses(
+    viewmats: Float[np.ndarray, "P 4 4"], position: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, "n 4 4"]:
+    """Poses at fractional frame numbers: the rotation on the shortest arc, the head's origin on a straight line."""
+    first = np.clip(np.floor(position).astype(np.int64), 0, len(viewmats) - 1)
+    second = np.minimum(first + 1, len(viewmats) - 1)
+    part = (position - first)[:, None, None]
+    a, b = viewmats[first], viewmats[second]
+    turn = _rotation_power(b[:, :3, :3] @ a[:, :3, :3].transpose(0, 2, 1), part[:, 0, 0])
+    out = np.zeros((len(position), 4, 4), np.float64)
+    out[:, :3, :3] = turn @ a[:, :3, :3]
+    out[:, :3, 3] = (a * (1 - part) + b * part)[:, :3, 3]
+    out[:, 3, 3] = 1.0
+    return out.astype(np.float32)
+
+
+def _rotation_power(rotation: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    """Rotations [n, 3, 3] by a fraction of their angle, about their own axis (Rodrigues)."""
+    skew = (rotation - rotation.transpose(0, 2, 1)) / 2
+    axis = np.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], -1)
+    sine = np.linalg.norm(axis, axis=-1)
+    angle = np.arctan2(sine, (np.trace(rotation, axis1=1, axis2=2) - 1) / 2) * exponent
+    unit = skew / np.maximum(sine, 1e-12)[:, None, None]
+    return np.eye(3) + np.sin(angle)[:, None, None] * unit + (1 - np.cos(angle))[:, None, None] * (unit @ unit)
+
+
+def _lerp(values: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Rows of ``values`` at fractional positions."""
+    first = np.clip(np.floor(position).astype(np.int64), 0, len(values) - 1)
+    second = np.minimum(first + 1, len(values) - 1)
+    part = (position - first)[:, None]
+    return values[first] * (1 - part) + values[second] * part

@@ -1,0 +1,196 @@
+"""A strip of consecutive frames, cut to the mouth, with the sounds and words that belong to them written beneath."""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib.ft2font import FT2Font
+from PIL import Image, ImageDraw, ImageFont
+
+from emotalking.errors import UserError
+from emotalking.io.audio import SAMPLE_RATE
+from emotalking.models.avatar import Avatar
+from emotalking.player.player import Performer
+from emotalking.report.contact_sheet import opaque, save_picture
+from emotalking.tts.base import Timed
+
+LONGEST_S = 6.0
+"""The strip shows this much from the beginning."""
+COLUMNS = 16
+CELL = 84
+"""Pixels of a frame's picture; frames lie side by side, so that a row is a time axis."""
+_SOUND_BAND, _WORD_BAND, _WAVE_BAND, _GAP = 22, 20, 34, 12
+_EDGE = 8
+_PAPER, _INK, _SOFT, _WAVE = (255, 255, 255), (29, 35, 48), (140, 147, 160), (76, 114, 176)
+_SHADES = ((238, 241, 247), (222, 228, 239))
+_MOUTH_WIDTHS = 2.4
+"""Side of the cut, in widths of the mouth's Gaussians."""
+
+
+class Strip:
+    """Collects the frames of a rendering as they pass by and draws them.
+
+    Args:
+        path: .png or .jpg file to write.
+        avatar: who speaks; of other performers than an ``Avatar`` the whole frame is shown.
+
+    Raises:
+        UserError: ``path`` is of another kind.
+    """
+
+    def __init__(self, path: str | Path, avatar: Performer) -> None:
+        self.path = Path(path)
+        if self.path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+            raise UserError(f"a strip cannot be written to {path}: let it end in .png or .jpg.")
+        self._fps = float(avatar.fps)
+        self._box = mouth_box(avatar)
+        self._cuts: list[np.ndarray] = []
+
+    def watch(
+        self, frames: Iterator[UInt8[np.ndarray, "H W channels"]], matte: bool = False
+    ) -> Iterator[UInt8[np.ndarray, "H W channels"]]:
+        """The same frames; what the strip shows of them is kept.
+
+        Args:
+            matte: the fourth channel is the head's coverage of a finished picture, not transparency.
+        """
+        left, top, right, bottom = self._box
+        for image in frames:
+            if len(self._cuts) < LONGEST_S * self._fps:
+                picture = Image.fromarray(image[..., :3]) if matte else opaque(image)
+                cut = picture.resize((CELL, CELL), Image.Resampling.LANCZOS, box=(left, top, right, bottom))
+                self._cuts.append(np.asarray(cut))
+            yield image
+
+    def save(
+        self,
+        samples: Float[np.ndarray, " n"],
+        words: Sequence[Timed] | None = None,
+        sounds: Sequence[Timed] | None = None,
+    ) -> None:
+        """Draw and write it.
+
+        Args:
+            samples: 16 kHz mono of (at least) the time that is shown.
+            words, sounds: in time; None: not known, their bands are left out.
+        """
+        save_picture(self.path, draw_strip(self._cuts, self._fps, samples, words, sounds))
+
+
+def mouth_box(avatar: Performer) -> tuple[float, float, float, float]:
+    """Square around the mouth in the avatar's pictures (left, top, right, bottom; pixels), from the recorded poses.
+
+    Without a mouth branch to look at, the largest square in the middle of the picture.
+    """
+    width, height = avatar.width, avatar.height
+    side, x, y = float(min(width, height)), width / 2, height / 2
+    if isinstance(avatar, Avatar):
+        points = avatar.head.mouth.gaussians.means.detach().cpu().numpy().astype(np.float64)
+        seen = np.einsum("pij,nj->pni", avatar.viewmats[:, :3, :3], points) + avatar.viewmats[:, None, :3, 3]
+        pixels = seen[..., :2] / seen[..., 2:] * avatar.scene.focal + np.array([width, height]) / 2
+        low, high = np.quantile(pixels, [0.05, 0.95], axis=1)
+        side = min(side, _MOUTH_WIDTHS * float(np.median((high - low)[:, 0])))
+        x, y = np.median((low + high) / 2, axis=0)
+    x = float(np.clip(x, side / 2, width - side / 2))
+    y = float(np.clip(y, side / 2, height - side / 2))
+    return x - side / 2, y - side / 2, x + side / 2, y + side / 2
+
+
+def draw_strip(
+    cuts: Sequence[UInt8[np.ndarray, "S S 3"]],
+    fps: float,
+    samples: Float[np.ndarray, " n"],
+    words: Sequence[Timed] | None = None,
+    sounds: Sequence[Timed] | None = None,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Rows of pictures (S = ``CELL``); beneath each row, on its time axis, sounds, words and the wave.
+
+    Frame f is shown from f / fps to (f + 1) / fps; a sound that ends in the next row is drawn in both.
+    """
+    if not cuts:
+        raise ValueError("cuts: expected at least one, got none")
+    bands = [(timed, height) for timed, height in ((sounds, _SOUND_BAND), (words, _WORD_BAND)) if timed is not None]
+    pitch = CELL + sum(height for _, height in bands) + _WAVE_BAND + _GAP
+    rows = -(-len(cuts) // COLUMNS)
+    columns = min(COLUMNS, len(cuts))
+    page = Image.new("RGB", (columns * CELL + 2 * _EDGE, rows * pitch + 2 * _EDGE), _PAPER)
+    draw = ImageDraw.Draw(page)
+    scale = max(float(np.abs(samples).max(initial=0.0)), 1e-3)
+    for row in range(rows):
+        top = _EDGE + row * pitch
+        here = cuts[row * COLUMNS : (row + 1) * COLUMNS]
+        for column, cut in enumerate(here):
+            page.paste(Image.fromarray(cut), (_EDGE + column * CELL, top))
+        begin, end = row * COLUMNS / fps, (row * COLUMNS + len(here)) / fps
+        draw.text((_EDGE + 3, top + 2), f"{begin:.2f} s", _PAPER, _font(11), stroke_width=1, stroke_fill=_INK)
+        top += CELL
+        for timed, height in bands:
+            _band(draw, timed, begin, end, fps * CELL, top, height)
+            top += height
+        _wave(draw, samples, begin, end, fps * CELL, top, scale)
+    return np.asarray(page).copy()
+
+
+def _band(
+    draw: ImageDraw.ImageDraw,
+    timed: Sequence[Timed],
+    begin: float,
+    end: float,
+    pixels_per_s: float,
+    top: int,
+    height: int,
+) -> None:
+    """Labels between their start and end."""
+    for index, each in enumerate(timed):
+        start, stop = max(each.start_s, begin), min(each.end_s, end)
+        if stop <= start:
+            continue
+        left, right = (_EDGE + (time - begin) * pixels_per_s for time in (start, stop))
+        draw.rectangle((left, top + 1, right - 1, top + height - 2), _SHADES[index % 2])
+        label = _writable(each.label)
+        size = next((s for s in (14, 12, 10, 8) if _font(s).getlength(label) <= right - left), 8)
+        draw.text(((left + right) / 2, top + height / 2), label, _INK, _font(size), anchor="mm")
+
+
+def _wave(
+    draw: ImageDraw.ImageDraw,
+    samples: np.ndarray,
+    begin: float,
+    end: float,
+    pixels_per_s: float,
+    top: int,
+    scale: float,
+) -> None:
+    """Lowest and highest sample of every pixel column."""
+    middle, reach = top + _WAVE_BAND / 2, _WAVE_BAND / 2 - 2
+    width = round((end - begin) * pixels_per_s)
+    edges = ((begin + np.arange(width + 1) / pixels_per_s) * SAMPLE_RATE).astype(int)
+    draw.line((_EDGE, middle, _EDGE + width, middle), _SOFT)
+    for column, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        piece = samples[first:last]
+        if len(piece):
+            low, high = middle - piece.max() / scale * reach, middle - piece.min() / scale * reach
+            draw.line((_EDGE + column, low, _EDGE + column, high), _WAVE)
+
+
+_FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+"""Has the whole phonetic alphabet, and comes with matplotlib."""
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(_FONT), size)
+
+
+@cache
+def _drawn() -> frozenset[int]:
+    """Code points that the font has."""
+    return frozenset(FT2Font(str(_FONT)).get_charmap())
+
+
+def _writable(label: str) -> str:
+    """``label``, with a dot for what the font does not have (Chinese)."""
+    return "".join(sign if ord(sign) in _drawn() else "·" for sign in label)

@@ -1,0 +1,229 @@
+"""Facial action units from landmarks, in OpenFace's unit (intensity 0 to 5).
+
+The points are carried back into the head frame with the solved pose, so that a turning head moves no unit; there, a few
+distances between lids, brows, cheeks and lips are compared with the same person's own resting face in the same clip.
+
+Deviation: the paper runs OpenFace, whose licence forbids shipping it and whose models need a download; an ``au.csv``
+that OpenFace wrote can be put in place of ours (``preprocess.openface``).
+"""
+
+import numpy as np
+from jaxtyping import Float
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d, percentile_filter
+from scipy.signal import savgol_filter
+
+from emotalking.data.layouts import FaceLayout
+from emotalking.preprocess.face_measures import CHUNK, Rest, Sided, head_angles, measure
+
+__all__ = ["ALL_AUS", "CLOSED", "action_units", "head_points", "lid_opening", "raw_opening", "units_from_rest"]
+
+ALL_AUS = (
+    "AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU09", "AU10", "AU12", "AU14", "AU15", "AU17", "AU20", "AU23",
+    "AU25", "AU26", "AU45",
+)  # fmt: skip
+"""The units whose intensity OpenFace gives, in its order."""
+
+CLOSED = 2.5
+"""AU45 of closed lids. The face branch clips the unit at 2 and takes that for closed (docs/paper.md 1.3), so a blink
+must end a little above it, and a half-closed lid must not reach it."""
+
+_UPPER = ("inner_brow", "outer_brow", "brow_gap", "upper_lid", "lower_lid", "cheek")
+_MOUTH = ("wing", "nose_lip", "corner", "width", "smile", "gap", "thick_upper", "thick_lower", "lower_lip")
+_SPEECH_S = 0.15
+"""Standard deviation of the low-pass that takes words out of the mouth's expressive units: syllables (4 Hz) lose all,
+a smile that comes and goes in a second little."""
+
+
+def head_points(
+    points: Float[np.ndarray, "N K 2"],
+    viewmats: Float[np.ndarray, "N 4 4"],
+    focal: float,
+    shape: Float[np.ndarray, "K 3"],
+    size: tuple[int, int],
+) -> Float[np.ndarray, "N K 3"]:
+    """Landmarks in the head frame: each pixel is carried back to the depth of its neutral point.
+
+    Args:
+        points: pixels.
+        viewmats: head to camera.
+        focal: pixels.
+        shape: neutral face.
+        size: image (height, width).
+    """
+    rotation, translation = viewmats[:, :3, :3], viewmats[:, :3, 3]
+    depth = np.einsum("nj,kj->nk", rotation[:, 2], shape) + translation[:, 2:]
+    xy = (points - np.array([size[1] / 2, size[0] / 2])) / focal * depth[..., None]
+    camera = np.concatenate([xy, depth[..., None]], -1) - translation[:, None]
+    return np.einsum("nij,nki->nkj", rotation, camera)
+
+
+def lid_opening(head: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[np.ndarray, "N 2"]:
+    """Mean height of each eye's opening over its width; (person's right, left)."""
+    sides = []
+    for upper, lower in (
+        (layout.right_upper_lid, layout.right_lower_lid),
+        (layout.left_upper_lid, layout.left_lower_lid),
+    ):
+        width = np.linalg.norm(head[:, upper[0], :2] - head[:, upper[-1], :2], axis=-1)
+        gap = np.mean([head[:, u, 1] - head[:, low, 1] for u, low in zip(upper[1:-1], lower[1:-1], strict=True)], 0)
+        sides.append(gap / np.maximum(np.nanmedian(width), 1e-6))
+    return np.stack(sides, -1)
+
+
+def raw_opening(
+    points: Float[np.ndarray, "N K 2"],
+    viewmats: Float[np.ndarray, "N 4 4"],
+    focal: float,
+    shape: Float[np.ndarray, "K 3"],
+    size: tuple[int, int],
+    layout: FaceLayout,
+) -> Float[np.ndarray, "N 2"]:
+    """:func:`lid_opening` of landmarks as detected, in pixels; frames without a face are bridged.
+
+    Args: as :func:`head_points`; memory stays flat when ``points`` is memory-mapped.
+    """
+    out = np.empty((len(points), 2))
+    for begin in range(0, len(points), CHUNK):
+        part = slice(begin, begin + CHUNK)
+        out[part] = lid_opening(head_points(points[part], viewmats[part], focal, shape, size), layout)
+    good = np.flatnonzero(np.isfinite(out).all(1))
+    return np.stack([np.interp(np.arange(len(out)), good, side[good]) for side in out.T], 1)
+
+
+def action_units(
+    head: Float[np.ndarray, "N K 3"],
+    viewmats: Float[np.ndarray, "N 4 4"],
+    layout: FaceLayout,
+    fps: float | int = 25,
+    opening: Float[np.ndarray, "N 2"] | None = None,
+) -> dict[str, Float[np.ndarray, " N"]]:
+    """Intensities 0..5 of :data:`ALL_AUS` and of AU43, each [N].
+
+    AU43 (lids that droop for longer than a blink) is in no table of OpenFace; the emotion estimator reads it.
+
+    Args:
+        head: landmarks in the head frame (:func:`head_points`), world units.
+        viewmats: head to camera; what the landmarks wrongly do with the head's pose is taken out.
+        layout: names the points.
+        fps: frames a second.
+        opening: of the eyes before the landmarks were smoothed over time (:func:`raw_opening`), for the blink: the
+            filter closes one that lasts a single frame only by half, and the detector closes some a frame late, so the
+            smaller opening of both is nearest to what is seen.
+    """
+    eyes = lid_opening(head, layout)
+    if opening is not None:
+        eyes = np.minimum(eyes, opening)
+    measures, angles = measure(head, layout), head_angles(viewmats)
+    return units_from_rest(measures, angles, eyes, Rest.fit(measures, angles, layout, fps), fps)
+
+
+def units_from_rest(
+    measures: dict[str, Sided],
+    angles: Float[np.ndarray, "N 2"],
+    eyes: Float[np.ndarray, "N 2"],
+    rest: Rest,
+    fps: float | int = 25,
+) -> dict[str, Float[np.ndarray, " N"]]:
+    """:func:`action_units` of frames that follow one another, against a rest that is known from elsewhere.
+
+    Args:
+        measures: of :func:`~emotalking.preprocess.face_measures.measure`, finite.
+        angles: of :func:`~emotalking.preprocess.face_measures.head_angles`.
+        eyes: of :func:`lid_opening`.
+        rest: the same person's, seen by the same detector.
+        fps: frames a second.
+    """
+    right = np.clip(0.5 + angles[:, 0] / np.radians(40), 0, 1)
+    blink = _blink(eyes[:, 0] * right + eyes[:, 1] * (1 - right), fps)
+    moved = rest.change(measures, angles)
+    # Lids and cheeks mean nothing while the lids move for a blink: hold what was before.
+    open_frames = np.flatnonzero(maximum_filter1d(blink, 5) < 0.3)
+    upper = {name: _calm(_bridged(moved[name], open_frames), fps) for name in moved if name in _UPPER}
+    mouth = {name: gaussian_filter1d(moved[name], _SPEECH_S * fps, mode="nearest") for name in moved if name in _MOUTH}
+    scores = _upper_face(upper) | _mouth_at_rest(mouth, upper) | _mouth_open(moved)
+    return {name: np.clip(value, 0, 1) * 5.0 for name, value in sorted(scores.items())} | {"AU45": blink}
+
+
+def _part(values: np.ndarray, noise: float, full: float) -> np.ndarray:
+    """Movement as a share of intensity 5: nothing up to ``noise``, 1 at ``full``, more beyond."""
+    return np.maximum(values - noise, 0) / (full - noise)
+
+
+def _upper_face(moved: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Brows, lids, cheeks."""
+    inner, outer = moved["inner_brow"], moved["outer_brow"]
+    # The outer brow carries half of its rise to the inner end.
+    inner = inner - 0.55 * np.maximum(outer, 0)
+    opening = moved["upper_lid"] - moved["lower_lid"]
+    tight = _part(moved["lower_lid"] + 0.35 * np.maximum(-opening, 0), 0.8, 4.0)
+    lowered = _part(-inner, 1.5, 9.0) + _part(-moved["brow_gap"], 1.0, 6.0)
+    cheek = moved.get("cheek", 2 * moved["lower_lid"])
+    return {
+        "AU01": _part(inner, 1.5, 8.0),
+        "AU02": _part(outer, 2.0, 12.0),
+        "AU04": lowered,
+        "AU05": _part(opening, 1.0, 5.5),
+        "AU06": _part(0.7 * cheek + 0.6 * moved["lower_lid"], 0.7, 5.5),
+        "AU07": tight,
+        # A lowered brow or a tightened eye brings the lid down with it.
+        "AU43": _part(-moved["upper_lid"], 0.7, 4.0) * (1 - np.clip(lowered + tight, 0, 1)),
+    }
+
+
+def _mouth_at_rest(moved: dict[str, np.ndarray], upper: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What lips, nose and chin do beside talking."""
+    corner, width, shut = moved["corner"], moved["width"], 1 - np.clip(moved["gap"] / 10, 0, 1)
+    smile = np.maximum(corner, 0)
+    # A smile widens the mouth by a third more than it lifts the corners; what is wider than that is a stretch.
+    stretch = width - 1.35 * smile
+    # It also lifts the nose's wings and the upper lip.
+    wing, lip = moved["wing"] - 0.3 * np.maximum(moved["smile"], 0), -moved["nose_lip"] - 0.2 * smile
+    thin = -(moved["thick_upper"] + moved["thick_lower"])
+    nose = _part(wing, 1.5, 8.0)
+    # Lips drawn apart with their corners down are no smile.
+    smiling = _part(moved["smile"], 2.0, 25.0) * np.clip(1.3 + corner / 4, 0, 1)
+    frank = np.clip(1.5 * smiling, 0, 1)
+    return {
+        "AU09": nose * (0.5 + 0.5 * np.clip(_part(-upper["inner_brow"], 0.0, 4.0), 0, 1)),
+        "AU10": _part(lip, 1.5, 12.0),
+        "AU12": smiling,
+        "AU14": _part(stretch, 2.0, 14.0) * shut * (1 - frank),
+        "AU15": _part(-corner, 1.5, 14.0) * (1 - frank),
+        "AU17": _part(moved["lower_lip"], 3.0, 12.0) * shut,
+        "AU20": _part(stretch, 2.0, 16.0) * (1 - 0.5 * shut) * (1 - frank),
+        "AU23": _part(thin, 1.5, 8.0) * shut,
+    }
+
+
+def _mouth_open(moved: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Lips apart and jaw down, frame by frame: these are speech."""
+    gap = moved["gap"]
+    jaw = 0.5 * np.clip(_part(-moved["chin"], 1.0, 20.0), 0, 1) + 0.5 * np.clip(_part(gap, 2.0, 35.0), 0, 1)
+    return {"AU25": _part(gap, 1.0, 32.0), "AU26": jaw * np.clip(gap / 5, 0, 1)}
+
+
+def _blink(opening: np.ndarray, fps: float | int) -> np.ndarray:
+    """AU45 from the eyes' opening, against the usual opening around each frame.
+
+    That follows slow changes (a gaze that goes down lowers the lids for long; a blink lasts a fifth of a second).
+    """
+    window = max(int(1.6 * fps) | 1, 3)
+    rest = percentile_filter(opening, 75, size=min(window, len(opening)), mode="nearest")
+    rest = np.asarray(savgol_filter(rest, window, 1)) if len(rest) > window else rest
+    usual = float(np.median(rest))
+    rest = np.clip(rest, 0.5 * usual, 1.3 * usual)
+    # Closed eyes of this person: the deepest blinks seen, if there are any; detectors leave a slit open.
+    closed = min(float(np.percentile(opening, 0.5)), 0.4 * usual)
+    shut = (rest - opening) / np.maximum(rest - closed, 1e-6)
+    return np.clip((shut - 0.2) / 0.8, 0, 1) * CLOSED
+
+
+def _bridged(values: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Straight lines over all frames but the good ones."""
+    return np.interp(np.arange(len(values)), good, values[good]) if len(good) >= 2 else values
+
+
+def _calm(values: np.ndarray, fps: float | int) -> np.ndarray:
+    """Smooth over a third of a second."""
+    window = max(int(fps / 3) | 1, 5)
+    return np.asarray(savgol_filter(values, window, 2)) if len(values) > window else values

@@ -1,0 +1,97 @@
+"""What a row of landmarks tells about a face: size, where it looks, how the mouth and the lids move."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from scipy.ndimage import percentile_filter
+
+from emotalking.data.frame import lip_gap
+from emotalking.data.layouts import FaceLayout
+from emotalking.preprocess.landmarks import LandmarkProvider
+
+CLOSED = 0.006
+"""Of :func:`mouth_opening`: MediaPipe's inner lips never quite meet."""
+_SHUT = 0.6
+"""Lids this near (of their usual gap) are in a blink; MediaPipe leaves a slit of 0.2 to 0.5 in a full one."""
+_LONGEST_BLINK_S = 0.5
+_REST_S = 3.0
+
+
+def detect_all(frames: Iterable[UInt8[np.ndarray, "H W 3"]], provider: LandmarkProvider) -> Float[np.ndarray, "N K 3"]:
+    """Landmarks of each frame; NaN where no face was found, K = 1 if none ever was."""
+    rows = [provider.detect(image) for image in frames]
+    shape = next((row.shape for row in rows if row is not None), (1, 3))
+    return np.stack([np.full(shape, np.nan) if row is None else row.astype(np.float64) for row in rows])
+
+
+def face_height(points: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[np.ndarray, " N"]:
+    """Forehead to chin along the face (a nodding head keeps it), in the points' unit."""
+    return np.linalg.norm(points[:, layout.oval[0]] - points[:, layout.ibug68[8]], axis=-1)
+
+
+def mouth_opening(points: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[np.ndarray, " N"]:
+    """Gap of the inner lips over the size of the head (forehead to brow line and eye to eye, which no jaw moves)."""
+    index = layout.ibug68
+    tall = np.linalg.norm(points[:, layout.oval[0]] - points[:, index[27]], axis=-1)
+    wide = np.linalg.norm(points[:, layout.right_upper_lid[0]] - points[:, layout.left_upper_lid[0]], axis=-1)
+    return lip_gap(points[:, list(index)]) / (tall + wide)
+
+
+def lid_gap(points: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[np.ndarray, " N"]:
+    """Height over width of the eyes' opening, the larger of both (a turned head hides one)."""
+    sides = []
+    for upper, lower in (
+        (layout.right_upper_lid, layout.right_lower_lid),
+        (layout.left_upper_lid, layout.left_lower_lid),
+    ):
+        width = np.linalg.norm(points[:, upper[0]] - points[:, upper[-1]], axis=-1)
+        pairs = zip(upper[1:-1], lower[1:-1], strict=True)
+        height = np.mean([np.linalg.norm(points[:, a] - points[:, b], axis=-1) for a, b in pairs], 0)
+        sides.append(height / width)
+    return np.max(sides, 0)
+
+
+def head_turn(points: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[np.ndarray, "N 2"]:
+    """Yaw (positive: the person's right side comes to the front) and pitch (positive: up) in degrees.
+
+    From the depth that the landmarks carry: good to a few degrees, no camera is solved.
+    """
+    index = layout.ibug68
+    across = points[:, layout.left_upper_lid[0]] - points[:, layout.right_upper_lid[0]]
+    across = across + points[:, index[16]] - points[:, index[0]]
+    down = points[:, index[8]] - points[:, layout.oval[0]]
+    yaw = np.arctan2(across[:, 2], np.hypot(across[:, 0], across[:, 1]))
+    pitch = np.arctan2(-down[:, 2], np.hypot(down[:, 0], down[:, 1]))
+    return np.degrees(np.stack([yaw, pitch], -1))
+
+
+def head_roll(points: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[np.ndarray, " N"]:
+    """Angle of the line from forehead to chin against the picture's upright, degrees, -180 to 180."""
+    down = points[:, layout.ibug68[8]] - points[:, layout.oval[0]]
+    return np.degrees(np.arctan2(down[:, 0], down[:, 1]))
+
+
+def cropped(points: Float[np.ndarray, "N K 3"], layout: FaceLayout, size: tuple[int, int]) -> Bool[np.ndarray, " N"]:
+    """Frames in which the oval of the face leaves the picture of ``size`` (height, width)."""
+    oval = points[:, list(layout.oval), :2]
+    inside = (oval >= 0).all(-1) & (oval[..., 0] <= size[1]) & (oval[..., 1] <= size[0])
+    # A picture that ends at the hair line is nothing to complain about.
+    return (~inside).mean(-1) > 0.05
+
+
+def blink_starts(lids: Float[np.ndarray, " N"], fps: float) -> list[int]:
+    """Frames in which a blink begins: the lids close well below their usual gap and open again soon.
+
+    Args:
+        lids: :func:`lid_gap`; NaN where no face was seen.
+        fps: frames a second.
+    """
+    seen = np.flatnonzero(np.isfinite(lids))
+    if len(seen) < fps / 2:
+        return []
+    whole = np.interp(np.arange(len(lids)), seen, lids[seen])
+    rest = percentile_filter(whole, 70, size=max(round(_REST_S * fps), 3), mode="nearest")
+    edges = np.diff(np.concatenate([[0], (whole < _SHUT * rest).astype(int), [0]]))
+    begins, ends = np.flatnonzero(edges > 0), np.flatnonzero(edges < 0)
+    return begins[ends - begins <= _LONGEST_BLINK_S * fps].tolist()

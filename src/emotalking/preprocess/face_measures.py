@@ -1,0 +1,232 @@
+"""What FACS looks at, as lengths on the face: measured in the head frame, freed of the head's pose, from rest.
+
+Unit of all lengths: hundredths of the distance between the eye centres (one is about 0.6 mm).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
+
+from emotalking.data.layouts import EYE_DISTANCE, FaceLayout
+
+Sided = Float[np.ndarray, "N S"]
+"""A measure over time: person's right and left side, or one column for what has no sides."""
+
+CHUNK = 2000
+"""Frames that are looked at together."""
+_CHEEKS = {"mediapipe478": ((50, 117, 118, 119), (280, 346, 347, 348))}
+"""Cheek points (person's right, left) of the layouts that have any."""
+
+USUAL: dict[str, tuple[float, float, int]] = {
+    "inner_brow": (35.5, 6.0, 0),
+    "outer_brow": (29.3, 5.6, 0),
+    "brow_gap": (46.0, 1.8, -1),
+    "upper_lid": (7.4, 1.1, 0),
+    "lower_lid": (-3.5, 1.0, 1),
+    "cheek": (-34.6, 2.2, 1),
+    "wing": (-69.3, 3.9, 1),
+    "nose_lip": (23.7, 3.5, -1),
+    "corner": (0.8, 3.2, 0),
+    "width": (78.5, 5.2, 1),
+    "smile": (5.1, 4.0, 1),
+    "gap": (2.9, 3.0, 1),
+    "thick_upper": (11.2, 1.7, -1),
+    "thick_lower": (16.0, 2.7, -1),
+    "chin": (-181.0, 10.5, -1),
+    "lower_lip": (54.3, 6.5, 1),
+}
+"""Mean and standard deviation of each measure over the resting faces of a dozen adults (MediaPipe's points), and which
+way expressions move it (0: both): only that way a rest can be too far out to be one."""
+_ODDEST = 1.2
+"""A face whose rest lies further from the usual one than this many standard deviations is taken to make an expression
+all the time (a constant smile), and the excess counts."""
+_SHOWN = {"inner_brow": 15.0, "outer_brow": 14.0}
+"""Brows that move this far within a clip have shown where they rest, however high that is."""
+
+_SPEECH = {"corner": 0.2, "smile": 0.14, "nose_lip": -0.14, "thick_upper": -0.05, "thick_lower": 0.07}
+"""How much a measure moves with the gap between the lips when people talk (medians over a dozen talkers)."""
+_SPEECH_GAP = 10.0
+"""Lips open further in speech only rarely: what a wider gap moves is taken for expression."""
+_JAW = {"lower_lip": -0.65}
+"""The same, at any gap: the lower lip stands between gap and chin."""
+
+_NEAR = np.radians(20)
+"""From this yaw on only the side of the face that looks at the camera is believed."""
+_SLOPE = 0.8
+"""Usual error of a measure for ten degrees of yaw or pitch: landmark detectors bend with the head's pose."""
+_SCATTER = 3.0
+"""Usual size of real movement around rest, per independent look (half a second)."""
+
+
+def head_angles(viewmats: Float[np.ndarray, "N 4 4"]) -> Float[np.ndarray, "N 2"]:
+    """Yaw (positive: the person's right side comes to the front) and pitch of the head in the camera, radians."""
+    facing = np.diag([1.0, -1.0, -1.0]) @ viewmats[:, :3, :3].astype(np.float64)
+    return Rotation.from_matrix(facing).as_euler("YXZ")[:, :2]
+
+
+def measure(head: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> dict[str, Sided]:
+    """The lengths of every frame; heights are from the line through the eyes' corners.
+
+    Args:
+        head: landmarks in the head frame, world units; memory stays flat when they are memory-mapped.
+        layout: names the points.
+    """
+    parts = [_measure(head[begin : begin + CHUNK], layout) for begin in range(0, len(head), CHUNK)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _measure(head: np.ndarray, layout: FaceLayout) -> dict[str, np.ndarray]:
+    x, y = head[..., 0] / EYE_DISTANCE * 100, head[..., 1] / EYE_DISTANCE * 100
+    lids = (layout.right_upper_lid, layout.left_upper_lid)
+    eye_line = np.mean([y[:, lid[end]] for lid in lids for end in (0, -1)], 0)
+    point = layout.ibug68
+
+    def height(right: tuple[int, ...], left: tuple[int, ...]) -> np.ndarray:
+        return np.stack([y[:, list(right)].mean(1), y[:, list(left)].mean(1)], 1) - eye_line[:, None]
+
+    def between(pairs: tuple[tuple[int, int], ...]) -> np.ndarray:
+        return np.mean([y[:, point[a]] - y[:, point[b]] for a, b in pairs], 0)[:, None]
+
+    gap = between(((61, 67), (62, 66), (63, 65)))
+    # The lips' middle as if they touched: an open mouth alone must not lift its corners.
+    middle = (y[:, point[51]] + y[:, point[57]])[:, None] / 2 - eye_line[:, None]
+    corner = height((point[48],), (point[54],)) - middle
+    width = (x[:, point[54]] - x[:, point[48]])[:, None]
+    out = {
+        "inner_brow": height(layout.right_brow[-2:], layout.left_brow[-2:]),
+        "outer_brow": height(layout.right_brow[:2], layout.left_brow[:2]),
+        "brow_gap": (x[:, layout.left_brow[-1]] - x[:, layout.right_brow[-1]])[:, None],
+        "upper_lid": height(_middle(layout.right_upper_lid), _middle(layout.left_upper_lid)),
+        "lower_lid": height(_middle(layout.right_lower_lid), _middle(layout.left_lower_lid)),
+        "wing": height((point[31],), (point[35],)),
+        "nose_lip": between(((33, 51),)),
+        "corner": corner,
+        "width": width,
+        "gap": gap,
+        "thick_upper": between(((50, 61), (51, 62), (52, 63))),
+        "thick_lower": between(((65, 56), (66, 57), (67, 58))),
+        "chin": y[:, [point[8]]] - eye_line[:, None],
+        "lower_lip": between(((57, 8),)),
+    }
+    if layout.name in _CHEEKS:
+        out["cheek"] = height(*_CHEEKS[layout.name])
+    # Corners up and apart and cheeks up, together: people differ less in this than in each.
+    cheek = out["cheek"].mean(1, keepdims=True) if "cheek" in out else 0.0
+    out["smile"] = 0.7 * corner.mean(1, keepdims=True) + 0.5 * width + cheek
+    return out
+
+
+@dataclass(frozen=True)
+class Rest:
+    """How one person's face is measured when it rests, before one detector's eyes: what other frames are held against.
+
+    What follows yaw and pitch is taken out first (only as far as the clip's range of poses shows it), then what follows
+    the talking jaw. Rest is the middle of the shortest interval that holds half of the clip: the face that the person
+    usually makes, whatever else it does. Where even that is far from a usual face, the person never rests, and the
+    limit of what is usual takes its place.
+    """
+
+    angles: Float[np.ndarray, "2"]
+    """The clip's median yaw and pitch, radians."""
+    slopes: dict[str, Float[np.ndarray, "S 2"]]
+    """What each side of a measure does with ten degrees of yaw and of pitch."""
+    places: dict[str, Float[np.ndarray, " S"]]
+    """Where each side of a measure rests."""
+    doubts: dict[str, float]
+    """How much of a change is not believed, with its sign (:func:`_doubted`)."""
+
+    @classmethod
+    def fit(
+        cls, measures: dict[str, Sided], angles: Float[np.ndarray, "N 2"], layout: FaceLayout, fps: float | int
+    ) -> "Rest":
+        """The rest of the person in a clip.
+
+        Args:
+            measures: of :func:`measure`.
+            angles: of :func:`head_angles`.
+            layout: whose points were measured; :data:`USUAL` is known for MediaPipe's.
+            fps: frames a second.
+        """
+        middle = np.median(angles, 0)
+        turned = (angles - middle) / np.radians(10)
+        slopes, places, doubts = {}, {}, {}
+        for name, sides in measures.items():
+            slopes[name] = np.stack([_slope(v, turned, fps) for v in sides.T])
+            level = sides - turned @ slopes[name].T
+            rest = np.array([_shortest_half(v) for v in level.T])
+            shift, doubt = _doubted(name, rest, level) if layout.name == "mediapipe478" else (0.0, 0.0)
+            places[name], doubts[name] = rest + shift, doubt
+        return cls(middle, slopes, places, doubts)
+
+    def change(
+        self, measures: dict[str, Sided], angles: Float[np.ndarray, "N 2"]
+    ) -> dict[str, Float[np.ndarray, " N"]]:
+        """Each measure's departure from this rest, both sides together, in any frames of the same person.
+
+        Args:
+            measures: of :func:`measure`.
+            angles: of :func:`head_angles`.
+        """
+        turned = (angles - self.angles) / np.radians(10)
+        right = np.clip(0.5 + angles[:, 0] / (2 * _NEAR), 0, 1)
+        believed = np.stack([right, 1 - right], 1)
+        out = {}
+        for name, sides in measures.items():
+            change = sides - turned @ self.slopes[name].T - self.places[name]
+            doubt = self.doubts[name]
+            change = np.where(change * doubt > 0, np.sign(doubt) * np.maximum(np.abs(change) - abs(doubt), 0), change)
+            out[name] = change[:, 0] if change.shape[1] == 1 else (change * believed).sum(1)
+        talking = np.clip(out["gap"], 0, _SPEECH_GAP)
+        for name in _SPEECH:
+            out[name] = out[name] - _SPEECH[name] * talking
+        for name in _JAW:
+            out[name] = out[name] - _JAW[name] * out["gap"]
+        return out
+
+
+def _doubted(name: str, rest: np.ndarray, sides: np.ndarray) -> tuple[float, float]:
+    """How far a rest that no resting face has must be moved, and how much of a change that way is not believed yet."""
+    mean, spread, way = USUAL[name]
+    centre = float(rest.mean())
+    low = -np.inf if way > 0 else mean - _ODDEST * spread
+    high = np.inf if way < 0 else mean + _ODDEST * spread
+    beyond = float(np.clip(centre, low, high)) - centre
+    if name not in _SHOWN:
+        return beyond, 0.0
+    moves = float(np.ptp(np.percentile(sides.mean(1), [3, 97]))) / _SHOWN[name]
+    # Brows that were mostly held up, and fall, are not frowning yet.
+    return beyond * float(np.clip(1.5 - moves, 0, 1)), 3 * beyond * float(np.clip(moves - 0.5, 0, 1))
+
+
+def _middle(lid: tuple[int, ...]) -> tuple[int, ...]:
+    """The points of a lid that are well away from its corners."""
+    return lid[1:-1] if len(lid) < 6 else lid[2:-2]
+
+
+def _shortest_half(values: np.ndarray) -> float:
+    """Mean of the densest half of the values."""
+    order = np.sort(values)
+    half = len(order) // 2
+    begin = int((order[half:] - order[: len(order) - half]).argmin())
+    return float(order[begin : begin + half + 1].mean())
+
+
+def _slope(values: np.ndarray, turned: np.ndarray, fps: float | int) -> np.ndarray:
+    """The part that is linear in the head's angles, robustly, and shrunk as far as the clip is short or still.
+
+    Least squares with Huber weights and a prior: a clip of ``n`` independent looks says as much about the slope as the
+    scatter of real movement allows.
+    """
+    looks = max(len(values) / fps * 2, 1.0)
+    slope = np.zeros(2)
+    for _ in range(6):
+        rest = values - turned @ slope
+        rest = rest - np.median(rest)
+        weight = np.minimum(1.0, 1.5 * _SCATTER / np.maximum(np.abs(rest), 1e-9)) * looks / len(values) / _SCATTER**2
+        mean = (weight @ values) / weight.sum()
+        centred = turned - (weight @ turned) / weight.sum()
+        normal = (centred * weight[:, None]).T @ centred + np.eye(2) / _SLOPE**2
+        slope = np.linalg.solve(normal, (centred * weight[:, None]).T @ (values - mean))
+    return slope

@@ -1,0 +1,169 @@
+"""Perception by networks of others (room ``experts``), in the place of the embedded methods.
+
+Each function or class here does the work of an embedded one on the same inputs and files; ``choices`` names them.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Shaped, UInt8
+
+from emotalking.data import writer as write
+from emotalking.data.files import SubjectFiles
+from emotalking.data.layouts import FaceLayout, Label
+from emotalking.networks.bisenet import BiSeNet, label_scores, part_scores
+from emotalking.networks.crops import batches
+from emotalking.networks.easyportrait import PortraitParser, find_teeth
+from emotalking.networks.emonet import EmoNet, EmoNetJudge
+from emotalking.networks.face_normals import check_directions, estimate_normals
+from emotalking.preprocess.choices import PARSINGS
+from emotalking.preprocess.layers import read_labels
+from emotalking.preprocess.parsing.geometry import face_zones
+from emotalking.preprocess.parsing.mouth import teeth_mask
+from emotalking.preprocess.parsing.parser import Parsing
+from emotalking.progress import track
+
+BATCH = 8
+"""Frames that go through the normals network together."""
+NORMALS_PROVIDER = "face normals network"
+"""Its name in ``subject.json``."""
+
+
+class NetworkParsing:
+    """BiSeNet's 19 classes as a :class:`~.parsing.parser.ParsingProvider`, as TalkingGaussian parses."""
+
+    def __init__(
+        self, network: torch.nn.Module, teeth: torch.nn.Module | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        """Parse with these.
+
+        Args:
+            network: normalised pictures to scores of the 19 classes (:class:`BiSeNet`).
+            teeth: normalised pictures to scores of EasyPortrait's classes; None: teeth by colour, inside the lips.
+            device: where the work is done.
+        """
+        self.name = "bisenet" if teeth is None else "bisenet+easyportrait"
+        self._network = network.to(device)
+        self._teeth = None if teeth is None else teeth.to(device)
+        self._device = device
+
+    @classmethod
+    def open(cls, parsing: str, device: torch.device | str = "cpu") -> "NetworkParsing":
+        """The published networks of a choice in :data:`~emotalking.preprocess.choices.PARSINGS`.
+
+        Raises:
+            UserError: if a checkpoint is missing or does not fit.
+        """
+        teeth = PortraitParser.open() if "easyportrait" in PARSINGS[parsing] else None
+        return cls(BiSeNet.open(), teeth, device)
+
+    def fit(
+        self, images: Sequence[np.ndarray], points: Shaped[np.ndarray, "F K 2"], layout: FaceLayout
+    ) -> "NetworkClipParser":
+        """A parser for the clip; the networks learn nothing from it."""
+        return NetworkClipParser(self._network, self._teeth, self._device, layout)
+
+
+class NetworkClipParser:
+    """The networks and the meaning of a clip's landmarks."""
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        teeth: torch.nn.Module | None,
+        device: torch.device | str,
+        layout: FaceLayout,
+    ) -> None:
+        self._network, self._teeth, self._device, self._layout = network, teeth, device, layout
+
+    def scores(
+        self, image: UInt8[np.ndarray, "H W 3"], points: Shaped[np.ndarray, "K 2"]
+    ) -> Float32[np.ndarray, "h w 6"]:
+        """Probabilities of :class:`Label` at the network's 512 x 512 pixels."""
+        return label_scores(part_scores(self._network, [image], self._device)[0])
+
+    def decide(
+        self,
+        image: UInt8[np.ndarray, "H W 3"],
+        points: Shaped[np.ndarray, "K 2"],
+        scores: Float32[np.ndarray, "h w 6"],
+    ) -> Parsing:
+        """The likeliest label of every pixel; teeth are mouth."""
+        height, width = image.shape[:2]
+        full = cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR)
+        labels = full.argmax(-1).astype(np.uint8)
+        teeth = self._find_teeth(image, points)
+        labels[teeth] = Label.MOUTH
+        return Parsing(labels, teeth)
+
+    def _find_teeth(self, image: np.ndarray, points: np.ndarray) -> Bool[np.ndarray, "H W"]:
+        if self._teeth is None:
+            return teeth_mask(image, face_zones(points, self._layout, (image.shape[0], image.shape[1])))
+        return find_teeth(self._teeth, [image], self._device)[0]
+
+
+def read_emotion(
+    frames: Iterable[UInt8[np.ndarray, "H W 3"]],
+    points: Shaped[np.ndarray, "N K 2"],
+    layout: FaceLayout,
+    judge: EmoNetJudge,
+) -> Float32[np.ndarray, "N 2"]:
+    """Valence and arousal of every frame by EmoNet, in [-1, 1], each frame for itself (no smoothing over time).
+
+    Args:
+        frames: all frames in order.
+        points: steadied landmarks, pixels.
+        layout: their meaning.
+        judge: the network.
+    """
+    values = judge.read(frames, points[:, list(layout.ibug68)])
+    return np.stack(list(track(values, "emotion", len(points))))
+
+
+def open_judge(judge: str, device: torch.device | str = "cpu") -> EmoNetJudge:
+    """The published EmoNet of a choice in :data:`~emotalking.preprocess.choices.JUDGES`.
+
+    Raises:
+        UserError: if the checkpoint is missing or does not fit.
+    """
+    return EmoNetJudge(EmoNet.open(5 if judge == "emonet5" else 8), device)
+
+
+def draw_network_normals(
+    files: SubjectFiles,
+    frames: Iterable[UInt8[np.ndarray, "H W 3"]],
+    points: Shaped[np.ndarray, "N K 2"],
+    layout: FaceLayout,
+    network: torch.nn.Module,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """``normals/`` of all frames by the face-normals network, kept to the skin that ``parsing/`` shows.
+
+    Args:
+        files: the subject; its parsing is there.
+        frames: all frames in order.
+        points: steadied landmarks, pixels.
+        layout: their meaning.
+        network: :class:`FaceNormals`.
+        device: where the work is done.
+
+    Raises:
+        UserError: if the first frame's normals do not bulge as a face does.
+    """
+    network = network.to(device)
+    faces = points[:, list(layout.ibug68)]
+
+    def estimated() -> Iterator[Float32[np.ndarray, "H W 3"]]:
+        for part in batches(zip(frames, faces, strict=True), BATCH):
+            images, places = [image for image, _ in part], np.stack([place for _, place in part])
+            yield from estimate_normals(network, images, places, device)[0]
+
+    for index, normals in enumerate(track(estimated(), "normals", len(points))):
+        skin = read_labels(files, index)[0] == Label.HEAD
+        if index == 0:
+            check_directions(normals, skin & normals.any(-1), "the face-normals network")
+        write.write_normals(files.root, index, normals * skin[..., None])
+    return {"provider": NORMALS_PROVIDER}

@@ -1,0 +1,168 @@
+"""Camera-space normal maps of the face from the tracked landmarks: the embedded provider (no network, no weights).
+
+The points of a frame, in the head frame, are the corners of a triangle mesh whose connections are computed once from
+the subject's own neutral shape; its smooth vertex normals are drawn into the picture and kept on the skin.
+
+Deviation: the paper reads the cross-modal face-normal network; what the landmarks do not move (wrinkles, ears, the
+forehead above the last row of points) is missing here, and the depth is as good as the landmark detector's.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
+from scipy.spatial import Delaunay
+
+from emotalking.data import writer as write
+from emotalking.data.files import SubjectFiles
+from emotalking.data.layouts import FaceLayout, Label
+from emotalking.ops.mesh import interpolate_vertices, rasterize_mesh, vertex_normals
+from emotalking.preprocess.layers import read_labels
+from emotalking.preprocess.steps import each_frame
+
+_AXIS_Z = 0.02
+"""The shape is unrolled from an upright axis this far behind the head's origin (world units), so that cheeks and
+temples, which a frontal view shows edge-on, get well-shaped triangles."""
+_OPEN_MOUTH = 0.008
+"""How far the lower lip is drawn down while the connections are chosen (world units): in a closed mouth the two lips'
+edges lie on each other, and triangles would join the wrong ones."""
+_EDGE_ON = 0.1
+"""Pixels whose normal is less than this (cosine) turned to the camera are left out: the mesh has no outline there."""
+
+
+@dataclass(frozen=True)
+class FaceMesh:
+    """Connections of a landmark set, made for one subject."""
+
+    triangles: Int[np.ndarray, "T 3"]
+    """Landmark indices, counter-clockwise as seen from outside in the head frame (x right, y up, z outwards)."""
+
+
+def build_mesh(shape: Float[np.ndarray, "K 3"], layout: FaceLayout) -> FaceMesh:
+    """Connect the landmarks of a neutral face: Delaunay on the unrolled shape, holes at the eyes and between the lips.
+
+    Args:
+        shape: neutral landmarks in the head frame, world units.
+        layout: names the lids, lips and irises.
+
+    Raises:
+        ValueError: if the shape is not finite.
+    """
+    if not np.isfinite(shape).all():
+        raise ValueError("shape must be finite")
+    rings = [_loop(layout.right_upper_lid, layout.right_lower_lid), _loop(layout.left_upper_lid, layout.left_lower_lid)]
+    flat = np.stack([np.arctan2(shape[:, 0], shape[:, 2] + _AXIS_Z) * 0.08, shape[:, 1]], -1)
+    flat = _mouth_opened(flat, layout)
+    used = np.setdiff1d(np.arange(len(shape)), [*layout.right_iris, *layout.left_iris])
+    corners = used[Delaunay(flat[used]).simplices]
+    for ring in (*rings, layout.lips_inner):
+        corners = corners[~_inside(flat[corners].mean(1), flat[list(ring)])]
+    corners = corners[_inside(flat[corners].mean(1), flat[list(layout.oval)])]
+    a, b, c = (flat[corners[:, k]] for k in range(3))
+    turn = (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
+    corners[turn < 0] = corners[turn < 0][:, ::-1]
+    return FaceMesh(corners[np.abs(turn) > 1e-12].astype(np.int32))
+
+
+def draw_normals(
+    mesh: FaceMesh,
+    head: Float[np.ndarray, "K 3"],
+    viewmat: Float[np.ndarray, "4 4"],
+    focal: float,
+    size: tuple[int, int],
+    skin: Bool[np.ndarray, "H W"] | None = None,
+) -> Float32[np.ndarray, "H W 3"]:
+    """The face's normals as the camera sees them.
+
+    Args:
+        mesh: connections (:func:`build_mesh`).
+        head: the frame's landmarks in the head frame, world units.
+        viewmat: head to camera, OpenCV axes.
+        focal: pixels; the principal point is the image's centre.
+        size: image (height, width).
+        skin: True where normals may be drawn; None: everywhere.
+
+    Returns:
+        Unit vectors with OpenCV axes (x right, y down, z forward: skin that faces the camera has z < 0); zero where
+        there is no face.
+    """
+    height, width = size
+    rotation, translation = viewmat[:3, :3], viewmat[:3, 3]
+    camera = head @ rotation.T + translation
+    pixels = camera[:, :2] / camera[:, 2:] * focal + np.array([width / 2, height / 2])
+    seen = rasterize_mesh(np.concatenate([pixels, camera[:, 2:]], 1), mesh.triangles, width, height)
+    normals = vertex_normals(head, mesh.triangles) @ rotation.T.astype(np.float32)
+    image = interpolate_vertices(normals, mesh.triangles, seen)
+    length = np.sqrt(np.einsum("hwd,hwd->hw", image, image))
+    image /= np.maximum(length, 1e-6)[..., None]
+    rows, columns = np.nonzero(length > 0)
+    ray = np.stack([columns + 0.5 - width / 2, rows + 0.5 - height / 2, np.full(len(rows), focal)], -1)
+    towards = -np.einsum("nd,nd->n", image[rows, columns], ray) / np.linalg.norm(ray, axis=-1)
+    away = towards < _EDGE_ON
+    image[rows[away], columns[away]] = 0
+    if skin is not None:
+        image[~skin] = 0
+    return image
+
+
+def make_normals(
+    files: SubjectFiles,
+    head: Float[np.ndarray, "N K 3"],
+    shape: Float[np.ndarray, "K 3"],
+    viewmats: Float[np.ndarray, "N 4 4"],
+    focal: float,
+    layout: FaceLayout,
+) -> dict[str, Any]:
+    """``normals/`` of all frames, kept to the skin that ``parsing/`` shows.
+
+    Args:
+        files: the subject; its parsing is there.
+        head: landmarks of every frame in the head frame.
+        shape: neutral landmarks in the head frame.
+        viewmats: head to camera.
+        focal: pixels.
+        layout: meaning of the landmarks.
+    """
+    mesh = build_mesh(shape, layout)
+
+    def draw(index: int, points: np.ndarray) -> None:
+        skin = read_labels(files, index)[0] == Label.HEAD
+        size = (skin.shape[0], skin.shape[1])
+        write.write_normals(files.root, index, draw_normals(mesh, points, viewmats[index], focal, size, skin))
+
+    each_frame(head, draw, "normals", len(head))
+    return {"provider": "mesh"}
+
+
+def _loop(upper: tuple[int, ...], lower: tuple[int, ...]) -> tuple[int, ...]:
+    """One eye's outline: upper lid from the outer corner in, lower lid back."""
+    return (*upper, *[i for i in reversed(lower) if i not in upper])
+
+
+def _mouth_opened(flat: np.ndarray, layout: FaceLayout) -> np.ndarray:
+    """Everything below the line between the lips moved down, fully at its middle, not at its corners."""
+    lips = list(layout.lips_inner)
+    half = len(lips) // 2
+    line = flat[lips[: half + 1]]
+    order = np.argsort(line[:, 0])
+    lower = [*lips[half + 1 :]]
+    height = np.interp(flat[:, 0], line[order, 0], line[order, 1])
+    left, right = sorted((flat[lips[0], 0], flat[lips[half], 0]))
+    across = np.clip((flat[:, 0] - left) / (right - left), 0, 1)
+    below = flat[:, 1] < height
+    below[lips[: half + 1]] = False
+    below[lower] = True
+    out = flat.copy()
+    out[:, 1] -= _OPEN_MOUTH * np.sin(np.pi * across) * below
+    return out
+
+
+def _inside(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+    """Which points lie in a polygon (even-odd rule)."""
+    x, y = points[:, None, 0], points[:, None, 1]
+    a, b = polygon, np.roll(polygon, -1, axis=0)
+    crosses = (a[:, 1] > y) != (b[:, 1] > y)
+    rise = np.where(b[:, 1] == a[:, 1], 1.0, b[:, 1] - a[:, 1])
+    at = a[:, 0] + (y - a[:, 1]) * (b[:, 0] - a[:, 0]) / rise
+    return (crosses & (x < at)).sum(1) % 2 == 1

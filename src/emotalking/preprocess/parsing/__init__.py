@@ -1,0 +1,1 @@
+"""Embedded face parsing of a clip."""

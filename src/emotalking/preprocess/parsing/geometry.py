@@ -1,0 +1,158 @@
+"""Geometry behind the embedded parser: the head-fixed frame of a clip, and the zones that landmarks alone can name."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Shaped
+
+from emotalking.data.layouts import FaceLayout
+
+CELLS = 24
+"""Cells per eye distance in head-frame maps: a cell is about 3 px of a face that is 250 px high."""
+LEFT, TOP, RIGHT, BOTTOM = -3.5, -3.0, 3.5, 4.5
+"""Extent of head-frame maps in eye distances, the origin between the eyes; beyond it the border continues."""
+FAR_JAW_POINTS = 3.5
+"""By how many of iBUG's jaw points the neck's border shortens on the far side of a head in profile."""
+MAP_SIZE = (int((BOTTOM - TOP) * CELLS), int((RIGHT - LEFT) * CELLS))
+"""(rows, columns) of a head-frame map."""
+
+
+@dataclass(frozen=True)
+class HeadFrame:
+    """The mean face of a clip in eye distances (origin between the eyes, x right, y down), and the way to it.
+
+    Priors and running means live here, so that they move with the head and do not smear when it does.
+    """
+
+    reference: Float[np.ndarray, "K 2"]
+    rigid: tuple[int, ...]
+
+    @classmethod
+    def fit(cls, points: Shaped[np.ndarray, "F K 2"], layout: FaceLayout) -> "HeadFrame":
+        """Align the frames on their rigid points (Procrustes, 2-D similarity) and average them."""
+        rigid = layout.rigid
+        mean = _eyes_to_unit(points[0].astype(np.float64), layout)
+        for _ in range(3):
+            aligned = [apply_affine(_similarity(p[list(rigid)], mean[list(rigid)]), p) for p in points]
+            mean = _eyes_to_unit(np.median(aligned, 0), layout)
+        return cls(mean, rigid)
+
+    def affine_from_image(self, points: Shaped[np.ndarray, "K 2"]) -> Float[np.ndarray, "2 3"]:
+        """Similarity that brings image pixels to cells of a head-frame map."""
+        to_unit = _similarity(points[list(self.rigid)], self.reference[list(self.rigid)])
+        return CELLS * (to_unit - np.array([[0, 0, LEFT], [0, 0, TOP]]))
+
+
+def _eyes_to_unit(points: np.ndarray, layout: FaceLayout) -> np.ndarray:
+    return apply_affine(_similarity(np.stack(layout.eye_centres(points)), np.array([[-0.5, 0.0], [0.5, 0.0]])), points)
+
+
+def _similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Least-squares 2-D similarity as a 2x3 matrix, in complex numbers: target = a * source + b."""
+    s, t = source[:, 0] + 1j * source[:, 1], target[:, 0] + 1j * target[:, 1]
+    ds, dt = s - s.mean(), t - t.mean()
+    a = (ds.conj() @ dt) / (ds.conj() @ ds)
+    b = t.mean() - a * s.mean()
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+
+
+def apply_affine(matrix: Float[np.ndarray, "2 3"], points: Shaped[np.ndarray, "K 2"]) -> Float[np.ndarray, "K 2"]:
+    """``matrix`` applied to points (x, y)."""
+    return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], np.float64)
+
+
+def fill(points: Shaped[np.ndarray, "K 2"], size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+    """Inside of a polygon, to a sixteenth of a pixel; pixel centres lie at .5."""
+    mask = np.zeros(size, np.uint8)
+    fixed = np.round((points - 0.5) * 16).astype(np.int32)
+    cv2.fillPoly(mask, [fixed], 1, lineType=cv2.LINE_8, shift=4)
+    return mask.astype(bool)
+
+
+@dataclass(frozen=True)
+class FaceZones:
+    """What the landmarks alone say about the pixels of one image."""
+
+    oval: Bool[np.ndarray, "H W"]
+    """Inside the face oval (for a layout without a forehead it ends at the brows)."""
+    below_brows: Bool[np.ndarray, "H W"]
+    """The part of the oval where only face can be: from the brows down."""
+    under_jaw: Bool[np.ndarray, "H W"]
+    """Below the jaw line, prolonged sideways from the ear lobes: skin here is neck."""
+    mouth: Bool[np.ndarray, "H W"]
+    """Inside the inner lips."""
+    lips: Bool[np.ndarray, "H W"]
+    """Inside the outer lips: not the colour of skin."""
+    eyes: Bool[np.ndarray, "H W"]
+    """Eyes and brows with some margin: not the colour of skin either."""
+
+
+def face_zones(points: Shaped[np.ndarray, "K 2"], layout: FaceLayout, size: tuple[int, int]) -> FaceZones:
+    """Zones of one frame; ``size`` is (height, width)."""
+    points = np.asarray(points, np.float64)
+    oval = fill(points[list(layout.oval)], size)
+    # The brows' points lie on hair-coloured pixels, so the sure zone begins a little above them.
+    brows = points[[*layout.right_brow, *reversed(layout.left_brow)]]
+    chin = points[layout.ibug68[8]]
+    up = points[layout.ibug68[27]] - chin
+    up = up / max(float(np.linalg.norm(up)), 1e-6)
+    margin = 0.12 * np.linalg.norm(points[layout.ibug68[39]] - points[layout.ibug68[42]])
+    lower = fill(np.concatenate([brows + margin * up, points[list(layout.ibug68[16::-1])]]), size)
+    far = 4.0 * max(size)
+    side = np.array([-up[1], up[0]])
+    if side @ (points[layout.ibug68[16]] - points[layout.ibug68[0]]) < 0:
+        side = -side
+    jaw = _jaw_line(points, layout, side)
+    # Ear lobes hang beside the jaw's upper ends; a line that falls outwards keeps them with the head.
+    outer_left, outer_right = jaw[0] - far * side - 0.3 * far * up, jaw[-1] + far * side - 0.3 * far * up
+    below = np.concatenate([[outer_left], jaw, [outer_right, outer_right - far * up, outer_left - far * up]])
+    mouth, lips = fill(points[list(layout.lips_inner)], size), fill(points[list(layout.lips_outer)], size)
+    eyes = np.zeros(size, bool)
+    for loop in (
+        [*layout.right_upper_lid, *reversed(layout.right_lower_lid), *layout.right_brow],
+        [*layout.left_upper_lid, *reversed(layout.left_lower_lid), *layout.left_brow],
+    ):
+        hull = cv2.convexHull(points[loop].astype(np.float32))[:, 0]
+        eyes |= fill(hull.mean(0) + 1.3 * (hull - hull.mean(0)), size)
+    return FaceZones(oval, lower & oval, fill(below, size), mouth, lips, eyes)
+
+
+def _jaw_line(points: np.ndarray, layout: FaceLayout, side: np.ndarray) -> Float[np.ndarray, "J 2"]:
+    """The jaw from below one ear to below the other, as far as the neck can begin at it.
+
+    Where the head turns away the jaw's far half is the outline of the cheek, with no neck beside it: the further the
+    nose lies off the middle between the ears, the nearer to the chin the line begins.
+    """
+    right, left, nose = (points[layout.ibug68[k]] @ side for k in (0, 16, 27))
+    off = (nose - right) / max(float(left - right), 1e-6) - 0.5
+    short = FAR_JAW_POINTS * float(np.clip((abs(off) - 0.12) / 0.25, 0, 1))
+    begin, end = (4 + short, 12.0) if off < 0 else (4.0, 12 - short)
+    places = [begin, *range(int(begin) + 1, int(np.ceil(end))), end]
+    whole = points[list(layout.ibug68[:17])]
+    return np.stack([np.interp(places, np.arange(17), whole[:, k]) for k in (0, 1)], -1)
+
+
+def place_in_head(
+    image_to_map: Float[np.ndarray, "2 3"], size: tuple[int, int]
+) -> tuple[Float32[np.ndarray, "H W"], Float32[np.ndarray, "H W"]]:
+    """Head-frame coordinates (x, y) of every pixel of an image of ``size`` (height, width), eye distances."""
+    (a, b, c), (d, e, f) = image_to_map.astype(np.float32) / CELLS
+    cols, rows = np.arange(size[1], dtype=np.float32)[None], np.arange(size[0], dtype=np.float32)[:, None]
+    return a * cols + b * rows + (c + np.float32(LEFT)), d * cols + e * rows + (f + np.float32(TOP))
+
+
+def to_head(
+    image: Float32[np.ndarray, "H W C"], image_to_map: Float[np.ndarray, "2 3"]
+) -> Float32[np.ndarray, "rows cols C"]:
+    """Resample an image into the head frame; the image's border continues outside."""
+    size = (MAP_SIZE[1], MAP_SIZE[0])
+    return cv2.warpAffine(image, image_to_map, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def from_head(
+    maps: Float32[np.ndarray, "rows cols C"], image_to_map: Float[np.ndarray, "2 3"], size: tuple[int, int]
+) -> Float32[np.ndarray, "H W C"]:
+    """Resample head-frame maps into an image of ``size`` (height, width); the map's border continues outside."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(maps, image_to_map, (size[1], size[0]), flags=flags, borderMode=cv2.BORDER_REPLICATE)

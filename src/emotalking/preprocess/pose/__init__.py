@@ -1,0 +1,1 @@
+"""Head pose of a clip."""

@@ -1,0 +1,299 @@
+"""From a clip to a subject folder (docs/paper.md 1 and 2): the whole capture, step by step, resumable.
+
+A step is a function of the :class:`Job`: it makes its files and returns what ``subject.json`` records of it. It is run
+by :func:`_run`, which names the steps that it builds on and the settings that its product depends on; a second run
+skips what is finished. Cameras are written last, so that a half-made folder is never taken for a subject.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emotalking.audio.features import write_features
+from emotalking.data import Subject
+from emotalking.data import writer as write
+from emotalking.data.clip_place import to_runs
+from emotalking.data.tables import read_intensities
+from emotalking.emotion.estimator import ActionUnitEmotion
+from emotalking.errors import UserError
+from emotalking.io.audio import SAMPLE_RATE, sound_span
+from emotalking.io.video import SHORTEST_S
+from emotalking.lipsync.offset import TRUSTED, measure_offset
+from emotalking.preprocess import action_units as aus
+from emotalking.preprocess.check.clip import check_clip
+from emotalking.preprocess.check.face import mouth_opening
+from emotalking.preprocess.choices import JUDGES, NORMALS, PARSINGS, networks
+from emotalking.preprocess.job import Job, PrepareConfig
+from emotalking.preprocess.landmarks import LONGEST_GAP_S, check_faces, find_framing, open_provider, track_landmarks
+from emotalking.preprocess.layers import draw_layers, make_background, make_masks
+from emotalking.preprocess.normals import make_normals
+from emotalking.preprocess.openface import read_openface
+from emotalking.preprocess.pose.solver import project, solve_pose
+from emotalking.preprocess.smoothing import steady
+from emotalking.preprocess.sound import cut_sound, write_sound
+from emotalking.preprocess.steps import file_hash
+from emotalking.preprocess.store import build, chunks, save_pose, save_track
+from emotalking.preprocess.timeline import complaints, lay_out, scan
+from emotalking.progress import track
+
+__all__ = ["PrepareConfig", "prepare"]
+
+OFFSET_S = 600.0
+"""At most so much of the clip is compared with its sound."""
+
+
+def prepare(clip: str | Path, out: str | Path, **options: Any) -> Subject:
+    """Make the subject folder ``out`` of ``clip``; a folder that an earlier run began is finished.
+
+    Args:
+        clip: one person talking to the camera, two seconds or longer, with sound.
+        out: folder, new or made by an earlier run from the same clip.
+        options: fields of :class:`PrepareConfig`.
+
+    Raises:
+        UserError: if the clip cannot be used (no video, no sound, cut short, no face, two faces, too short), or if
+            ``out`` holds something else.
+    """
+    config = PrepareConfig(**options)
+    job = Job(Path(clip), Path(out), config)
+    _run(job)
+    _finish(job)
+    return Subject.open(out)
+
+
+def _run(job: Job) -> None:
+    """All steps in order: name, function, what it builds on, settings, and whether its files are there."""
+    config, files, done = job.config, job.files, job.steps.run
+    done("check", _check, job)
+    part = _used_part(job)
+    done("clock", lambda job: _clock(job, part), job, [], [str(config.rate), part], job.clock_file.exists)
+    done("framing", _frame, job, ["clock"], config.size)
+    done("landmarks", _landmarks, job, ["framing"], _hash(config.task_model), lambda: _has_landmarks(job))
+    done("pose", _pose, job, ["landmarks"], asdict(config.pose), lambda: _has_pose(job))
+    done("audio offset", _audio_offset, job, ["pose"], config.audio_offset)
+    done("audio", _audio, job, ["audio offset"], None, files.audio.exists)
+    parsing = [config.parsing, networks(PARSINGS[config.parsing])]
+    done("masks", _masks, job, ["pose"], parsing, lambda: job.has_last(files.parsing, files.teeth))
+    done("background", _background, job, ["masks"], None, files.background.exists)
+    done("layers", _layers, job, ["background"], None, lambda: job.has_last(files.target, files.torso))
+    if config.normals != "none":
+        normals = [config.normals, networks(NORMALS[config.normals])]
+        done("normals", _normals, job, ["masks"], normals, lambda: job.has_last(files.normals))
+    done("action units", _action_units, job, ["pose"], _hash(config.action_units), files.action_units.exists)
+    judge = [config.emotion_judge, networks(JUDGES[config.emotion_judge])]
+    done("emotion", _emotion, job, ["action units"], judge, files.valence_arousal.exists)
+    done("audio features", _features, job, ["audio"], "mel", files.audio_features("mel").exists)
+
+
+def _hash(path: str | Path | None) -> str | None:
+    """Stands for the content of a file among a step's settings; a missing file is for the step to complain about."""
+    return None if path is None else file_hash(Path(path)) if Path(path).is_file() else str(path)
+
+
+def _check(job: Job) -> dict[str, Any]:
+    """Look whether the clip can become an avatar, before hours are spent on it."""
+    found = check_clip(job.clip)
+    facts = {"verdict": found.verdict, "reasons": found.reasons, "part_s": found.part}
+    return facts | {"warnings": [f"{job.clip.name}: {warning}" for warning in found.warnings]}
+
+
+def _used_part(job: Job) -> tuple[float, float]:
+    """Begin and end [s] of what will be used; refuses a clip that the check calls unusable, unless forced."""
+    found, config = job.steps.facts("check"), job.config
+    if found["verdict"] == "unusable" and not config.force:
+        raise UserError(
+            f"{job.clip} cannot be used: {'; '.join(found['reasons'])} ('emotalking check' says more; --force goes on)."
+        )
+    begin, end = config.part or found["part_s"]
+    if end - begin < SHORTEST_S:
+        begin, end = 0.0, float("inf")
+    return begin, end if config.limit_seconds is None else min(end, begin + config.limit_seconds)
+
+
+def _clock(job: Job, part: tuple[float, float]) -> dict[str, Any]:
+    """Which pictures of the clip make the subject, and when: true rate, used part, what is damaged."""
+    seen, sound = scan(job.clip), sound_span(job.clip)
+    timeline = lay_out(seen, job.config.rate, part, (sound.begin, sound.end))
+    seconds = float(len(timeline.pictures) / timeline.fps)
+    if seconds < SHORTEST_S:
+        promised = seen.damage.promised_s
+        cut = "" if promised is None else f" (it is cut short: it promises {promised:.1f} s; copy or export it again)"
+        raise UserError(f"{job.clip} lasts {seconds:.1f} s{cut}; give a clip of at least {SHORTEST_S:.0f} s.")
+    hold, at = timeline.facts["longest_hold_s"], timeline.facts["longest_hold_at_s"]
+    if hold > LONGEST_GAP_S:
+        raise UserError(
+            f"{job.clip} has no picture for {hold:.1f} s from {at:.1f} s on; use a part before or behind it (--part)."
+        )
+    timeline.save(job.clock_file)
+    vars(job).pop("timeline", None)
+    return timeline.facts | {"warnings": complaints(job.clip, seen, sound, timeline)}
+
+
+def _frame(job: Job) -> dict[str, Any]:
+    step = max(int(min(max(job.count / 24, job.fps / 5), job.fps * 4)), 1)
+    images = job.timeline.every(step).read(job.clip)
+    frames = ((float(i * step / job.fps), image) for i, image in enumerate(images))
+    square = find_framing(job.info, frames, job.config.size)
+    return {"square": asdict(square), "clip": [job.info.width, job.info.height]}
+
+
+def _landmarks(job: Job) -> dict[str, Any]:
+    _drop_frames(job)
+    provider = open_provider(job.config.task_model)
+    try:
+        frames = track(job.read(), "landmarks", job.count)
+        found = track_landmarks(frames, provider, lambda i, image: write.write_original(job.files.root, i, image))
+    finally:
+        provider.close()
+    check_faces(found.detected, job.clip, float(job.fps))
+    save_track(job.work, found)
+    lost = np.flatnonzero(~found.detected).tolist()
+    return {"provider": found.provider, "frames": job.count, "frames_without_face": lost}
+
+
+def _has_landmarks(job: Job) -> bool:
+    return (job.work / "provider.txt").exists() and job.files.original(0).exists()
+
+
+def _drop_frames(job: Job) -> None:
+    """Forget an earlier run's frames: a shorter one must not leave the longer one's tail behind."""
+    files = job.files
+    every = (files.original, files.ibug_landmarks, files.parsing, files.teeth, files.target, files.torso, files.normals)
+    for name in every:
+        example = name(0)
+        for path in example.parent.glob(f"*{example.suffix}"):
+            if path.stem.isdigit():
+                path.unlink()
+
+
+def _pose(job: Job) -> dict[str, Any]:
+    found = job.track()
+    points, depth = found.points[..., :2], found.points[..., 2]
+    pose = solve_pose(points, depth, job.layout, job.size, float(job.fps), found.flow, job.config.pose)
+    with build(job.points_file, points.shape) as calm, build(job.head_file, found.points.shape) as head:
+        # Gaps of up to a second are bridged, and the filters look a few frames around.
+        for wide, inner in chunks(job.count, margin=int(2 * LONGEST_GAP_S * job.fps) + 16):
+            views = pose.viewmats[wide]
+            model = project(pose.shape, views, pose.focal, job.size)
+            here = steady(points[wide], model, job.layout, pose.figures["noise_px"], float(job.fps))
+            calm[wide][inner] = here[inner]
+            head[wide][inner] = aus.head_points(here, views, pose.focal, pose.shape, job.size)[inner]
+    save_pose(job.work, pose)
+    calm = job.points()
+    write.write_landmarks(job.files.root, calm, found.detected, pose.shape, job.layout)
+    for index, row in enumerate(calm[:, list(job.layout.ibug68)]):
+        write.write_ibug_landmarks(job.files.root, index, row)
+    return {"provider": "bundle adjustment", "focal_px": round(pose.focal, 2)} | {
+        name: round(value, 4) for name, value in pose.figures.items()
+    }
+
+
+def _has_pose(job: Job) -> bool:
+    return (job.work / "pose.json").exists() and job.files.landmarks.exists() and job.has_last(job.files.ibug_landmarks)
+
+
+def _audio_offset(job: Job) -> dict[str, Any]:
+    """How late the sound is, and by how much it will be moved."""
+    if not isinstance(job.config.audio_offset, str):
+        return {"applied_s": float(job.config.audio_offset)}
+    if job.config.audio_offset == "none":
+        return {"applied_s": 0.0}
+    # The middle of a long clip tells it as well as all of it.
+    most = int(OFFSET_S * job.fps)
+    first = max(job.count - most, 0) // 2
+    middle = job.timeline.cut(first, min(first + most, job.count))
+    mouth = mouth_opening(job.head()[first : first + most], job.layout)
+    found = measure_offset(mouth, job.fps, cut_sound(job.clip, middle))
+    trusted = found.confidence >= TRUSTED and abs(found.seconds) >= 0.5 / job.fps
+    facts = {"measured_s": round(found.seconds, 4), "confidence": round(found.confidence, 4)}
+    return facts | {"applied_s": round(found.seconds, 4) if trusted else 0.0}
+
+
+def _audio(job: Job) -> dict[str, Any]:
+    late = float(job.steps.facts("audio offset")["applied_s"])
+    return {"rate_hz": SAMPLE_RATE, "silent_s": write_sound(job.files.audio, job.clip, job.timeline, late)}
+
+
+def _masks(job: Job) -> dict[str, Any]:
+    chosen, provider = job.config.parsing, None
+    if PARSINGS[chosen]:
+        from emotalking.preprocess.networks import NetworkParsing
+
+        provider = NetworkParsing.open(chosen, job.config.device)
+    facts = make_masks(job.files, job.read(), job.points(), job.layout, provider)
+    return facts | {"networks": networks(PARSINGS[chosen])}
+
+
+def _background(job: Job) -> dict[str, Any]:
+    return make_background(job.files, job.read(), job.count)
+
+
+def _layers(job: Job) -> dict[str, Any]:
+    return draw_layers(job.files, job.read(), job.count)
+
+
+def _normals(job: Job) -> dict[str, Any]:
+    if job.config.normals == "network":
+        from emotalking.networks.face_normals import FaceNormals
+        from emotalking.preprocess.networks import draw_network_normals
+
+        network = FaceNormals.open()
+        facts = draw_network_normals(job.files, job.read(), job.points(), job.layout, network, job.config.device)
+        return facts | {"networks": networks(NORMALS["network"])}
+    pose = job.pose()
+    return make_normals(job.files, job.head(), pose.shape, pose.viewmats, pose.focal, job.layout)
+
+
+def _action_units(job: Job) -> dict[str, Any]:
+    if job.config.action_units is not None:
+        values = read_openface(job.config.action_units, job.count, job.fps, job.timeline.begin_s)
+        write.write_action_units(job.files.root, values, job.fps)
+        return {"provider": "OpenFace CSV"}
+    found, pose = job.track(), job.pose()
+    opening = aus.raw_opening(found.points[..., :2], pose.viewmats, pose.focal, pose.shape, job.size, job.layout)
+    values = aus.action_units(job.head(), pose.viewmats, job.layout, float(job.fps), opening)
+    write.write_action_units(job.files.root, values, job.fps, found.detected)
+    return {"provider": "landmarks"}
+
+
+def _emotion(job: Job) -> dict[str, Any]:
+    chosen = job.config.emotion_judge
+    if JUDGES[chosen]:
+        from emotalking.preprocess.networks import open_judge, read_emotion
+
+        values = read_emotion(job.read(), job.points(), job.layout, open_judge(chosen, job.config.device))
+        write.write_valence_arousal(job.files.root, values)
+        return {"provider": chosen, "networks": networks(JUDGES[chosen])}
+    estimator = ActionUnitEmotion()
+    values = estimator.estimate(read_intensities(job.files.action_units), float(job.fps))
+    write.write_valence_arousal(job.files.root, values)
+    return {"provider": estimator.name}
+
+
+def _features(job: Job) -> dict[str, Any]:
+    write_features(job.files.audio_features("mel"), job.files.audio, "mel", job.count, job.fps)
+    return {"provider": "mel"}
+
+
+def _finish(job: Job) -> None:
+    """The manifest as a whole, and last of all the cameras."""
+    pose = job.pose()
+    steps = job.manifest["steps"]
+    height, width = job.size
+    job.manifest |= {
+        "fps": str(job.fps),
+        "frames": job.count,
+        "width": width,
+        "height": height,
+        "framing": steps["framing"]["square"]
+        | {"clip": steps["framing"]["clip"], "pictures": to_runs(job.timeline.pictures)},
+        "check": {name: steps["check"][name] for name in ("verdict", "reasons", "warnings")},
+        "part": steps["clock"]["part_s"],
+        "audio_offset_s": steps["audio offset"]["applied_s"],
+        "warnings": [warning for record in steps.values() for warning in record.get("warnings", ())],
+        "providers": {name: record["provider"] for name, record in steps.items() if "provider" in record},
+    }
+    write.write_manifest(job.files.root, job.manifest)
+    write.write_transforms(job.files.root, pose.viewmats, pose.focal, width, height)

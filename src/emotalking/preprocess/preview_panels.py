@@ -1,0 +1,209 @@
+"""What a preview frame looks like: one dark canvas, drawn anew in few places for every frame."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from emotalking.data.layouts import FaceLayout, Label
+
+WIDTH, HEIGHT = 1280, 864
+PICTURE = 480
+"""Side of the two pictures."""
+LEFT, TOP, GAP = 16, 60, 16
+GROUND, PANEL, INK, SOFT, LINE = (15, 18, 26), (24, 29, 40), (232, 236, 244), (138, 148, 168), (48, 56, 74)
+COLOURS = {
+    Label.HEAD: (86, 156, 255),
+    Label.HAIR: (190, 120, 255),
+    Label.MOUTH: (255, 92, 122),
+    Label.NECK: (92, 214, 150),
+    Label.TORSO: (255, 178, 84),
+}
+"""Of the mask overlay; easier to tell apart on a face than those of the files."""
+TEETH = (255, 255, 255)
+CURVES = ((86, 156, 255), (92, 214, 150), (255, 178, 84), (255, 92, 122), (190, 120, 255), (92, 216, 230))
+AXES = ((255, 92, 92), (92, 230, 120), (92, 156, 255))
+WINDOW_S = 3.0
+"""The strips show this much before and after the frame."""
+STRIP_LEFT, STRIP_TOP, STRIP_WIDTH, STRIP_HEIGHT = 80, 588, WIDTH - 80 - LEFT, 260
+WAVE_HEIGHT = 56
+PAD = (LEFT + 2 * (PICTURE + GAP), TOP, WIDTH - 2 * LEFT - 2 * (PICTURE + GAP))
+"""Left, top and side of the valence/arousal square."""
+
+
+@cache
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The font that comes with matplotlib."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
+
+
+def write_text(
+    canvas: UInt8[np.ndarray, "H W 3"],
+    at: tuple[int, int],
+    text: str,
+    size: int = 14,
+    colour: tuple[int, int, int] = INK,
+    bold: bool = False,
+) -> None:
+    """Text on the canvas, in place; ``at`` is its left top corner (x, y)."""
+    face = font(size, bold)
+    width, height = int(face.getlength(text)) + 3, size + size // 2
+    x, y = at
+    part = canvas[y : y + height, x : x + width]
+    image = Image.fromarray(part)
+    ImageDraw.Draw(image).text((0, 0), text, font=face, fill=colour)
+    part[...] = np.asarray(image)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What the strips show, for the whole clip."""
+
+    names: tuple[str, ...]
+    units: Float[np.ndarray, "A N"]
+    """Intensities 0..5 of the named action units."""
+    wave: Float[np.ndarray, "C 2"]
+    """Least and greatest sample in each cell of sound; `cells` of them make a frame."""
+    cells: int
+    fps: float
+
+
+def backdrop(title: str, curves: Curves, has_emotion: bool) -> UInt8[np.ndarray, "H W 3"]:
+    """Everything that stays the same from frame to frame."""
+    canvas = np.full((HEIGHT, WIDTH, 3), GROUND, np.uint8)
+    write_text(canvas, (LEFT, 16), title, 20, INK, bold=True)
+    x, y, side = PAD
+    cv2.rectangle(canvas, (x, y), (x + side, y + side), PANEL, -1)
+    centre, radius = (x + side // 2, y + side // 2), side // 2 - 22
+    cv2.circle(canvas, centre, radius, LINE, 1, cv2.LINE_AA)
+    cv2.circle(canvas, centre, radius // 2, LINE, 1, cv2.LINE_AA)
+    cv2.line(canvas, (centre[0] - radius, centre[1]), (centre[0] + radius, centre[1]), LINE, 1)
+    cv2.line(canvas, (centre[0], centre[1] - radius), (centre[0], centre[1] + radius), LINE, 1)
+    write_text(canvas, (centre[0] + 5, y + 3), "aroused", 11, SOFT)
+    write_text(canvas, (x + side - 58, centre[1] + 4), "pleasant", 11, SOFT)
+    if not has_emotion:
+        write_text(canvas, (x + 12, centre[1] - 24), "no va.csv", 13, SOFT)
+    _legend(canvas)
+    _strip_frames(canvas, curves)
+    return canvas
+
+
+def _legend(canvas: np.ndarray) -> None:
+    y, x = TOP + PICTURE + 8, LEFT
+    for name, colour in zip(("x right", "y up", "z out of the face"), AXES, strict=True):
+        cv2.line(canvas, (x, y + 9), (x + 14, y + 9), colour, 3, cv2.LINE_AA)
+        write_text(canvas, (x + 20, y), name, 12, SOFT)
+        x += 40 + int(font(12).getlength(name))
+    x = LEFT + PICTURE + GAP
+    for label, colour in [*COLOURS.items(), ("teeth", TEETH)]:
+        name = label if isinstance(label, str) else label.name.lower()
+        cv2.rectangle(canvas, (x, y + 3), (x + 12, y + 15), colour, -1)
+        write_text(canvas, (x + 18, y), name, 12, SOFT)
+        x += 34 + int(font(12).getlength(name))
+
+
+def _rows(curves: Curves) -> list[tuple[int, int]]:
+    """Top and height of every curve's row."""
+    height = (STRIP_HEIGHT - WAVE_HEIGHT - 6) // max(len(curves.names), 1)
+    return [(STRIP_TOP + i * height, height - 3) for i in range(len(curves.names))]
+
+
+def _strip_frames(canvas: np.ndarray, curves: Curves) -> None:
+    for name, (top, height), i in zip(curves.names, _rows(curves), range(99), strict=False):
+        cv2.rectangle(canvas, (STRIP_LEFT, top), (STRIP_LEFT + STRIP_WIDTH, top + height), PANEL, -1)
+        write_text(canvas, (LEFT, top + height // 2 - 8), name, 12, CURVES[i % len(CURVES)], bold=True)
+    top = STRIP_TOP + STRIP_HEIGHT - WAVE_HEIGHT
+    cv2.rectangle(canvas, (STRIP_LEFT, top), (STRIP_LEFT + STRIP_WIDTH, top + WAVE_HEIGHT), PANEL, -1)
+    write_text(canvas, (LEFT, top + WAVE_HEIGHT // 2 - 8), "sound", 12, SOFT)
+
+
+def draw_strips(canvas: UInt8[np.ndarray, "H W 3"], curves: Curves, index: int) -> None:
+    """Action units and sound around frame ``index``, and the cursor in their middle."""
+    reach = int(WINDOW_S * curves.fps)
+    step = STRIP_WIDTH / (2 * reach)
+    middle = STRIP_LEFT + STRIP_WIDTH // 2
+    first, last = max(index - reach, 0), min(index + reach + 1, curves.units.shape[1])
+    x = middle + (np.arange(first, last) - index) * step
+    for row, (top, height), i in zip(curves.units, _rows(curves), range(99), strict=False):
+        y = top + height - 1 - np.clip(row[first:last], 0, 5) / 5 * (height - 3)
+        line = np.round(np.stack([x, y], -1) * 8).astype(np.int32)
+        cv2.polylines(canvas, [line], False, CURVES[i % len(CURVES)], 1, cv2.LINE_AA, 3)
+    centre, half = STRIP_TOP + STRIP_HEIGHT - WAVE_HEIGHT // 2, WAVE_HEIGHT / 2 - 3
+    begin, end = (max(at, 0) * curves.cells for at in (index - reach, index + reach))
+    wave = curves.wave[begin:end]
+    if len(wave):
+        at = middle + ((begin + np.arange(len(wave))) / curves.cells - index) * step
+        edge = np.concatenate(
+            [np.stack([at, centre - wave[:, 1] * half], -1), np.stack([at, centre - wave[:, 0] * half], -1)[::-1]]
+        )
+        cv2.fillPoly(canvas, [np.round(edge * 8).astype(np.int32)], SOFT, cv2.LINE_AA, 3)
+    cv2.line(canvas, (middle, STRIP_TOP - 4), (middle, STRIP_TOP + STRIP_HEIGHT), INK, 1)
+
+
+def draw_dot(canvas: UInt8[np.ndarray, "H W 3"], trail: Float[np.ndarray, "n 2"]) -> None:
+    """Valence and arousal on the circumplex: the last second as a trail, the frame's own as a dot."""
+    x, y, side = PAD
+    radius = side // 2 - 22
+    places = np.round((np.array([x, y]) + side // 2 + trail * [radius, -radius]) * 8).astype(np.int32)
+    cv2.polylines(canvas, [places], False, (110, 90, 40), 2, cv2.LINE_AA, 3)
+    cv2.circle(canvas, (int(places[-1, 0]), int(places[-1, 1])), 7 * 8, CURVES[2], -1, cv2.LINE_AA, 3)
+
+
+def mesh_picture(
+    image: UInt8[np.ndarray, "H W 3"],
+    points: Float[np.ndarray, "K 2"],
+    axes: Float[np.ndarray, "4 2"],
+    layout: FaceLayout,
+    detected: bool,
+) -> UInt8[np.ndarray, "S S 3"]:
+    """The frame with its landmarks and the axes of the head (origin and the ends of x, y, z, pixels)."""
+    scale = PICTURE / max(image.shape[:2])
+    picture = fitted(image)
+    offset = (np.array([PICTURE, PICTURE]) - np.array(image.shape[1::-1]) * scale) / 2
+    at = np.nan_to_num(points * scale + offset, nan=-100.0).clip(-1e4, 1e4)
+    colour = (140, 230, 255) if detected else (255, 92, 92)
+    for x, y in np.round(at * 8).astype(int):
+        cv2.circle(picture, (int(x), int(y)), 7, colour, -1, cv2.LINE_AA, 3)
+    lids = [(layout.right_upper_lid, layout.right_lower_lid), (layout.left_upper_lid, layout.left_lower_lid)]
+    loops = [(*upper, *reversed(lower)) for upper, lower in lids] + [layout.lips_outer, layout.lips_inner]
+    for group, closed in [*((loop, True) for loop in loops), (layout.right_brow, False), (layout.left_brow, False)]:
+        line = np.round(at[list(group)] * 8).astype(np.int32)
+        cv2.polylines(picture, [line], closed, (255, 214, 102), 1, cv2.LINE_AA, 3)
+    ends = np.round((axes * scale + offset).clip(-1e4, 1e4)).astype(int)
+    for end, tint in zip(ends[1:], AXES, strict=True):
+        cv2.arrowedLine(picture, tuple(map(int, ends[0])), tuple(map(int, end)), tint, 2, cv2.LINE_AA, 0, 0.18)
+    return picture
+
+
+def mask_picture(
+    image: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "H W"], teeth: Bool[np.ndarray, "H W"]
+) -> UInt8[np.ndarray, "S S 3"]:
+    """The frame tinted by its classes, with their outlines; the background is dimmed."""
+    table = np.array([GROUND, *(COLOURS[Label(i)] for i in range(1, len(Label)))], np.uint8)
+    tint = table[labels]
+    mixed = cv2.addWeighted(image, 0.6, tint, 0.4, 0)
+    dim = labels == Label.BACKGROUND
+    mixed[dim] = image[dim] // 3
+    edge = np.zeros(labels.shape, bool)
+    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    edge[1:] |= labels[1:] != labels[:-1]
+    mixed[edge] = tint[edge]
+    mixed[teeth] = TEETH
+    return fitted(mixed)
+
+
+def fitted(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "S S 3"]:
+    """An image of any shape in the middle of a square of :data:`PICTURE` pixels."""
+    scale = PICTURE / max(image.shape[:2])
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    out = np.full((PICTURE, PICTURE, 3), PANEL, np.uint8)
+    left, top = (PICTURE - size[0]) // 2, (PICTURE - size[1]) // 2
+    out[top : top + size[1], left : left + size[0]] = small
+    return out

@@ -1,0 +1,166 @@
+"""Steps that remember what they made: a finished one is not run again, an interrupted one is run anew."""
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from emotalking.data import writer as write
+from emotalking.data.files import SubjectFiles
+from emotalking.progress import console, track
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+State = TypeVar("State")
+Job = TypeVar("Job")
+
+LOOKAHEAD = 3
+"""Frames in flight for each worker; memory stays flat."""
+
+
+class Steps:
+    """Runs the steps of a capture in order and records them in ``subject.json``.
+
+    Each step has a key made of its own settings and of the keys of the steps that it builds on. It is skipped if the
+    manifest holds the same key and its files are there. Before a step begins to write, its old record and the cameras
+    leave the folder: whatever stops it then, nobody takes its half-made files for finished ones.
+    """
+
+    def __init__(self, root: Path, manifest: dict[str, Any], key: str) -> None:
+        self.root, self.manifest = root, manifest
+        self._key = key
+        self._old: dict[str, Any] = dict(manifest.get("steps", {}))
+        manifest["steps"] = {}
+        self.ran: list[str] = []
+        """Names of the steps that did run."""
+
+    def run(
+        self,
+        name: str,
+        work: Callable[[Job], dict[str, Any]],
+        job: Job,
+        needs: Sequence[str] = (),
+        settings: Any = None,
+        complete: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Call ``work(job)`` unless its product is there; what it returns is recorded with its key and its seconds.
+
+        ``warnings`` among what it returns, a list of sentences, are also told to the person at the terminal.
+
+        Args:
+            name: of the step.
+            work: makes the files.
+            job: handed to ``work``.
+            needs: names of the earlier steps whose products it reads.
+            settings: everything, JSON, that the product depends on besides them.
+            complete: tells whether the files of the step are all there.
+        """
+        key = digest([self._key, name, settings, [self.facts(earlier)["key"] for earlier in needs]])
+        record = self._old.pop(name, None)
+        if record is None or record.get("key") != key or not complete():
+            for split in ("train", "val"):
+                SubjectFiles(self.root).transforms(split).unlink(missing_ok=True)
+            self._write()
+            begin = time.perf_counter()
+            facts = work(job)
+            record = {"key": key, "seconds": round(time.perf_counter() - begin, 1), **facts}
+            self.ran.append(name)
+            for warning in facts.get("warnings", ()):
+                console.print(f"note: {warning}", highlight=False, markup=False, soft_wrap=True)
+        self.manifest["steps"][name] = record
+        self._write()
+
+    def _write(self) -> None:
+        """The manifest; steps that are yet to come keep their record, so that an interruption loses nothing."""
+        write.write_manifest(self.root, {**self.manifest, "steps": {**self.manifest["steps"], **self._old}})
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What a finished step recorded."""
+        return self.manifest["steps"][name]
+
+
+def digest(content: Any) -> str:
+    """Short hash of JSON content."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class PerWorker(Generic[State]):
+    """One ``make()`` for each thread that asks: for networks and buffers that two threads must not share.
+
+    Example:
+        >>> person = PerWorker(SelfieSegmentation)
+        >>> masks = map_frames(frames, lambda index, image: person()(image))
+    """
+
+    def __init__(self, make: Callable[[], State]) -> None:
+        self._make, self._own = make, threading.local()
+
+    def __call__(self) -> State:
+        """The calling thread's own."""
+        if not hasattr(self._own, "state"):
+            self._own.state = self._make()
+        return self._own.state
+
+
+def map_frames(
+    frames: Iterable[Item], work: Callable[[int, Item], Result], workers: int | None = None
+) -> Iterator[Result]:
+    """``work(index, frame)`` for every frame on all cores; the results come in the order of the frames.
+
+    Threads serve: numpy, OpenCV and MediaPipe release the interpreter while they compute. Only a few frames a worker
+    are in flight, so that memory stays flat. Work that needs the frame before (tracking, smoothing over time) belongs
+    into the loop that takes the results::
+
+        scored = map_frames(zip(images, points), lambda i, frame: parser().scores(*frame))  # parser = PerWorker(...)
+        each_frame((steadier(score) for score in scored), save, "masks", count)
+
+    Args:
+        frames: read one after another in the calling thread.
+        work: called in the workers; what two of them must not share is a :class:`PerWorker`.
+        workers: threads; None: one a core.
+    """
+    workers = workers or cores()
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for index, frame in enumerate(frames):
+                pending.append(pool.submit(work, index, frame))
+                if len(pending) >= workers * LOOKAHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def each_frame(
+    frames: Iterable[Item],
+    work: Callable[[int, Item], object],
+    description: str,
+    total: int,
+    workers: int | None = None,
+) -> int:
+    """Call ``work(index, frame)`` for every frame on all cores (:func:`map_frames`) with a progress bar.
+
+    Returns:
+        The number of frames.
+    """
+    return sum(1 for _ in track(map_frames(frames, work, workers), description, total))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,188 @@
+"""Adversarial training of a small StyleGAN2 (Karras et al. 2020, arXiv 1912.04958, section 3 and appendix B).
+
+With an encoder, which learns along, as in VAE-GAN (Larsen et al. 2016, arXiv 1512.09300): what it reads must draw the
+recorded face again, and must not be told from it. So a small generator can draw and invert within minutes.
+"""
+
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from emotalking.stylegan.config import AdversarialConfig
+from emotalking.stylegan.inversion import Inversion
+from emotalking.stylegan.stylegan2 import StyleGAN2, StyleGAN2Judge, from_images
+from emotalking.stylegan.training_steps import adam
+
+PATH_DECAY = 0.01
+"""Of the running mean of path lengths."""
+SETTLE_STEPS, SETTLE_BATCH = 50, 256
+"""Batches from which an averaged encoder's normalisations are measured."""
+
+
+class AdversarialTask:
+    """Generator against discriminator: non-saturating logistic losses, R1 and path lengths now and then.
+
+    ``average`` is the generator to use, and ``average_encoder`` its encoder: running means of the weights.
+
+    With an encoder a quarter of the drawn pictures come from random styles, half are inversions, and a quarter are
+    crossings of two inversions, so that the space between recorded faces, where edits lead, is drawn well too.
+    Deviation: discriminator and generator learn from the same drawn pictures instead of drawing twice.
+    """
+
+    name = "adversarial"
+
+    def __init__(
+        self,
+        network: StyleGAN2,
+        images: UInt8[Tensor, "N S S 3"],
+        config: AdversarialConfig | None = None,
+        inversion: Inversion | None = None,
+    ) -> None:
+        """Train ``network`` to draw like ``images``, on the device of both."""
+        self.config = config or AdversarialConfig()
+        self.network, self._images, self._inversion = network, images, inversion
+        self.judge = StyleGAN2Judge(network.size).to(images.device)
+        self.average = copy.deepcopy(network).requires_grad_(False)
+        self.state = _PathLength().to(images.device)
+        self.modules: dict[str, nn.Module] = {
+            "network": network, "judge": self.judge, "average": self.average, "state": self.state
+        }  # fmt: skip
+        self._followed: list[tuple[nn.Module, nn.Module]] = [(self.average, network)]
+        every = {"network": self.config.path_every if self.config.path else 0, "judge": self.config.r1_every}
+        self.optimizers: dict[str, Optimizer] = {
+            "network": _lazy_adam(network, self.config.rate, every["network"]),
+            "judge": _lazy_adam(self.judge, self.config.rate, every["judge"]),
+        }
+        if inversion is not None:
+            self.average_encoder = copy.deepcopy(inversion.encoder).requires_grad_(False)
+            self.modules |= {"encoder": inversion.encoder, "average_encoder": self.average_encoder}
+            self._followed.append((self.average_encoder, inversion.encoder))
+            self.optimizers["encoder"] = adam(inversion.encoder, self.config.encoder_rate, (0.9, 0.99))
+
+    def kind(self, number: int) -> str:
+        """See :class:`emotalking.stylegan.training_steps.Task`: which regularisers come."""
+        r1 = number % self.config.r1_every == 0
+        path = bool(self.config.path) and number % self.config.path_every == 0
+        return "+".join(["plain"] + ["r1"] * r1 + ["path"] * path)
+
+    def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
+        """Discriminator, generator (and encoder), running means."""
+        batch = self.config.batch
+        rows = torch.randint(len(self._images), (batch,), device=self._images.device)
+        styles, inverted = self._styles(batch if self._inversion is None else batch // 4), None
+        if self._inversion is not None:
+            inverted = self._inversion.pick(batch // 2)
+            encoded = self._inversion.encoder(inverted[0])
+            styles = torch.cat([encoded, _crossed(encoded)[: batch // 4], styles])
+        drawn = self.network.synthesis(styles, "random")
+        terms = self._judge_step(from_images(self._images[rows].float() / 255), drawn.detach(), "r1" in kind)
+        self.judge.requires_grad_(False)
+        loss = terms["generator"] = F.softplus(-self.judge(drawn)).mean()
+        if self._inversion is not None and inverted is not None:
+            found, likeness = self._inversion.losses(*inverted, styles[: batch // 2], drawn[: batch // 2])
+            loss = loss + likeness
+            terms |= found
+        if "path" in kind:
+            styles = self._styles(max(1, self.config.batch // 2))
+            terms["path"] = self.state.penalty(self.network.synthesis(styles, "random"), styles)
+            loss = loss + self.config.path * self.config.path_every * terms["path"]
+        _update([optimizer for name, optimizer in self.optimizers.items() if name != "judge"], loss)
+        self.judge.requires_grad_(True)
+        self._follow(number)
+        return terms
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Measure the averaged encoder's batch normalisations, once, at the end.
+
+        The mean of many encoders has features of its own, of which theirs tell nothing (Izmailov et al. 2018, arXiv
+        1803.05407, section 3.2).
+        """
+        self.average_encoder.train()
+        for _ in range(SETTLE_STEPS):
+            rows = torch.randint(len(self._images), (SETTLE_BATCH,), device=self._images.device)
+            self.average_encoder(self._images[rows].float() / 255)
+        self.average_encoder.eval()
+
+    def _judge_step(
+        self, real: Float[Tensor, "B 3 R R"], drawn: Float[Tensor, "D 3 R R"], penalised: bool
+    ) -> dict[str, Tensor]:
+        real = real.detach().requires_grad_(penalised)
+        scores_drawn, scores_real = self.judge(drawn), self.judge(real)
+        loss = F.softplus(scores_drawn).mean() + F.softplus(-scores_real).mean()
+        terms = {
+            "judge": loss, "fooled": (scores_drawn > 0).float().mean(), "trusted": (scores_real > 0).float().mean()
+        }  # fmt: skip
+        if penalised:
+            (slope,) = torch.autograd.grad(scores_real.sum(), real, create_graph=True)
+            terms["r1"] = slope.square().sum((1, 2, 3)).mean()
+            loss = loss + self.config.r1 / 2 * self.config.r1_every * terms["r1"]
+        _update([self.optimizers["judge"]], loss)
+        return terms
+
+    def _styles(self, count: int) -> Float[Tensor, "B L D"]:
+        """Styles of random pictures; some change theirs at a random layer."""
+        size, device = self.network.size, self._images.device
+        first, second = self.network.mapping(torch.randn(2 * count, size.style_dim, device=device)).split(count)
+        self.network.mapping.track(first.detach())
+        layers = torch.randint(1, size.styles, (count, 1), device=device)
+        mixed = torch.rand(count, 1, device=device) < self.config.mixing
+        other = (torch.arange(size.styles, device=device) >= layers) & mixed
+        return torch.where(other[..., None], second[:, None], first[:, None])
+
+    @torch.no_grad()
+    def _follow(self, number: Float[Tensor, ""]) -> None:
+        """Running means, of a short half-life in the beginning."""
+        seen = (number + 1) * (self.config.batch / 1000)
+        half_life = (0.05 * seen).clamp_max(self.config.average_kimg)
+        step = 1 - 0.5 ** (self.config.batch / 1000 / half_life)
+        for mean, new in self._followed:
+            off = torch._foreach_sub(list(new.parameters()), list(mean.parameters()))
+            torch._foreach_mul_(off, step)
+            torch._foreach_add_(list(mean.parameters()), off)
+            for kept, now in zip(mean.buffers(), new.buffers(), strict=True):
+                kept.copy_(now)
+
+
+def _crossed(styles: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+    """From a random layer on, the styles of the neighbour."""
+    count, layers = styles.shape[:2]
+    first = torch.randint(1, layers, (count, 1), device=styles.device)
+    other = torch.arange(layers, device=styles.device) >= first
+    return torch.where(other[..., None], styles.roll(1, 0), styles)
+
+
+class _PathLength(nn.Module):
+    """Path length regulariser (section 3.2) with its running mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+        self.mean: Tensor
+
+    def penalty(self, pictures: Float[Tensor, "B 3 R R"], styles: Float[Tensor, "B L D"]) -> Float[Tensor, ""]:
+        """Squared distance of the lengths of J^T y from their running mean, for random y."""
+        noise = torch.randn_like(pictures) / math.sqrt(pictures[0, 0].numel())
+        (slope,) = torch.autograd.grad((pictures * noise).sum(), styles, create_graph=True)
+        lengths = slope.square().sum(2).mean(1).sqrt()
+        self.mean.lerp_(lengths.detach().mean(), PATH_DECAY)
+        return (lengths - self.mean).square().mean()
+
+
+def _lazy_adam(network: nn.Module, rate: float, every: int) -> Optimizer:
+    """Adam whose memory fits a regulariser that comes every ``every`` steps only (appendix B)."""
+    share = every / (every + 1) if every else 1.0
+    return adam(network, rate * share, (0.0, 0.99**share))
+
+
+def _update(optimizers: list[Optimizer], loss: Tensor) -> None:
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    for optimizer in optimizers:
+        optimizer.step()

@@ -1,0 +1,157 @@
+"""How the edits are learnt: EmoExtract by EmoStyle's losses, then lip encoder, LipExtract and StyleGAN2 by the paper's.
+
+The paper starts from EmoStyle's published mapping and freezes it (S2.2); :class:`EmotionTask` is for generators and
+people for which there is none.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from emotalking.stylegan import generator_losses as losses
+from emotalking.stylegan.config import EditConfig
+from emotalking.stylegan.critics import FaceCritics, FoundPoints
+from emotalking.stylegan.lip_aligned import LipAligned
+from emotalking.stylegan.training_steps import adam
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Inverted faces to edit."""
+
+    faces: UInt8[Tensor, "N S S 3"]
+    """FFHQ squares, at most 256 pixels a side."""
+    ibug68: Float[Tensor, "N 68 2"]
+    """Landmarks in the squares, -1 to 1."""
+    styles: Float[Tensor, "N L D"]
+    """W+ styles that draw them."""
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def pick(self, rows: Tensor) -> tuple[Float[Tensor, "B S S 3"], Float[Tensor, "B 68 2"], Float[Tensor, "B L D"]]:
+        """Some of them, colours in [0, 1]."""
+        return self.faces[rows].float() / 255, self.ibug68[rows], self.styles[rows]
+
+
+def steps_of(config: EditConfig, count: int) -> int:
+    """Steps of the configured passes over ``count`` sources."""
+    return max(1, config.epochs * count // config.batch)
+
+
+class _EditTask:
+    """What both trainings share: a batch of sources and what is commanded."""
+
+    def __init__(self, network: LipAligned, critics: FaceCritics, sources: Sources, config: EditConfig) -> None:
+        self.network, self.critics, self.sources, self.config = network, critics, sources, config
+        network.requires_grad_(False)
+
+    def kind(self, number: int) -> str:
+        """See :class:`emotalking.stylegan.training_steps.Task`: whether the commanded emotion is the source's own."""
+        return "same" if number % self.config.same_every == 0 else "other"
+
+    def _batch(self, kind: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Faces, landmarks, styles, commanded valence and arousal."""
+        count, device = self.config.batch, self.sources.faces.device
+        faces, ibug68, styles = self.sources.pick(torch.randint(len(self.sources), (count,), device=device))
+        va = (torch.rand(count, 2, device=device) * 2 - 1) * self.config.va_limit
+        if kind == "same":
+            with torch.no_grad():
+                va = self.critics.emotion(faces, ibug68).clamp(-1, 1)
+        return faces, ibug68, styles, va
+
+
+class EmotionTask(_EditTask):
+    """EmoExtract (EmoStyle): valence and arousal reach what is commanded, identity and background stay."""
+
+    name = "emotion"
+
+    def __init__(
+        self, network: LipAligned, critics: FaceCritics, sources: Sources, config: EditConfig | None = None
+    ) -> None:
+        """Train ``network.emotion``; all else is frozen."""
+        super().__init__(network, critics, sources, config or EditConfig())
+        network.emotion.requires_grad_(True)
+        self.modules: dict[str, nn.Module] = {"emotion": network.emotion}
+        self.optimizers: dict[str, Optimizer] = {"emotion": adam(network.emotion, self.config.mapping_rate)}
+
+    def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
+        """See :class:`emotalking.stylegan.training_steps.Task`."""
+        faces, ibug68, styles, va = self._batch(kind)
+        edited = self.network.move(styles, va)
+        with torch.no_grad():
+            source_points, identity = self.critics.points(faces, ibug68), self.critics.identity(faces, ibug68)
+        made = self.network.draw(edited.styles)
+        outside = losses.outside_face(ibug68, faces.shape[1])
+        terms = {
+            "emotion": losses.emotion_loss(self.critics.emotion(made, ibug68), va),
+            "identity": losses.identity_loss(identity, self.critics.identity(made, ibug68)),
+            "background": losses.background_loss(faces, made, outside),
+            "landmark": losses.still_landmark_loss(source_points, self.critics.points(made, ibug68)),
+            "size": losses.modification_size(edited.d_emotion),
+        }
+        if kind == "same":
+            terms["reconstruction"] = losses.reconstruction_loss(faces, made)
+            terms["latent"] = edited.d_emotion.abs().mean()
+        return _learn(self.optimizers, terms, self.config.emotion)
+
+
+class LipTask(_EditTask):
+    """Lip encoder, LipExtract and StyleGAN2 (paper eqs. 7-8, S1-S6); EmoExtract is frozen.
+
+    Everything that compares with the source compares with the recorded picture, not with its inversion.
+    """
+
+    name = "lips"
+
+    def __init__(
+        self,
+        network: LipAligned,
+        critics: FaceCritics,
+        sources: Sources,
+        config: EditConfig | None = None,
+        *,
+        tune_generator: bool = True,
+    ) -> None:
+        """Train; ``tune_generator`` False leaves StyleGAN2 as it is."""
+        super().__init__(network, critics, sources, config or EditConfig())
+        learnt = nn.ModuleList([network.lip_encoder, network.lip_extract]).requires_grad_(True)
+        self.modules: dict[str, nn.Module] = {"lips": learnt}
+        self.optimizers: dict[str, Optimizer] = {"lips": adam(learnt, self.config.mapping_rate)}
+        if tune_generator:
+            drawn = network.generator.synthesis.requires_grad_(True)
+            self.modules["synthesis"] = drawn
+            self.optimizers["synthesis"] = adam(drawn, self.config.generator_rate)
+
+    def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
+        """See :class:`emotalking.stylegan.training_steps.Task`."""
+        faces, ibug68, styles, va = self._batch(kind)
+        with torch.no_grad():
+            source: FoundPoints = self.critics.points(faces, ibug68)
+            identity = self.critics.identity(faces, ibug68)
+        edited = self.network.move(styles, va, source.lips)
+        made = self.network.draw(edited.styles)
+        assert edited.d_lip is not None
+        rectangle = losses.lip_rectangles(ibug68, faces.shape[1])
+        terms = {
+            "landmark": losses.lip_landmark_loss(source, self.critics.points(made, ibug68)),
+            "pixel": losses.inside_loss(faces, made, rectangle),
+            "size": losses.modification_size(edited.d_lip),
+            "emotion": losses.emotion_loss(self.critics.emotion(made, ibug68), va),
+            "identity": losses.identity_loss(identity, self.critics.identity(made, ibug68)),
+        }
+        return _learn(self.optimizers, terms, self.config.lips)
+
+
+def _learn(optimizers: dict[str, Optimizer], terms: dict[str, Tensor], weights: object) -> dict[str, Tensor]:
+    """One step on the weighted sum; a term's weight has its name. Gives the terms without their weights."""
+    total = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
+    for optimizer in optimizers.values():
+        optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    for optimizer in optimizers.values():
+        optimizer.step()
+    return {name: term.detach() for name, term in terms.items()} | {"total": total.detach()}

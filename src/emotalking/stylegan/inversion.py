@@ -1,0 +1,261 @@
+"""Faces to styles and back: inversion by optimisation, by an encoder, and pivotal tuning of the generator.
+
+Sources: Karras et al. 2020 (section 5: projection), Tov et al. 2021 (e4e, arXiv 2102.02766), Roich et al. 2021 (pivotal
+tuning, arXiv 2106.05744).
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from emotalking.progress import track
+from emotalking.stylegan.config import InversionWeights
+from emotalking.stylegan.critics import FaceCritics
+from emotalking.stylegan.generator_losses import (
+    emotion_loss,
+    eye_rectangles,
+    inside_loss,
+    lip_rectangles,
+    reconstruction_loss,
+)
+from emotalking.stylegan.lip_aligned import reduced
+from emotalking.stylegan.stylegan2 import StyleGAN2, to_images
+from emotalking.stylegan.training_steps import adam
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""Two batches [B, S, S, 3] in [0, 1] to one distance a pair [B]: LPIPS, say."""
+
+RATE = 0.1
+RAMP_UP, RAMP_DOWN = 0.05, 0.25
+"""Shares of the steps in which the rate rises and falls (projection)."""
+SPREAD_DRAWS = 1000
+"""Styles from whose spread the noise of the search is scaled."""
+NOISE, NOISE_UNTIL = 0.05, 0.75
+"""Noise on the styles while searching, in spreads, and the share of the steps until it is gone."""
+DIRECTIONS = 256
+"""Along which clouds of styles are compared."""
+LOCALITY_STEP = 30.0
+"""Pivotal tuning: distance in W at which the tuned generator is held to what it was."""
+
+
+def invert(
+    network: StyleGAN2,
+    faces: Float[Tensor, "B S S 3"],
+    steps: int = 500,
+    *,
+    perceptual: Distance | None = None,
+    seed: int = 0,
+) -> Float[Tensor, "B L D"]:
+    """W+ styles that draw these faces, found by gradient descent from the mean style.
+
+    Deviation: the noise maps stay the generator's own instead of being fitted, so that the picture lies in the styles,
+    which are what is edited.
+
+    Args:
+        network: generator, whose weights stay.
+        faces: FFHQ squares, RGB in [0, 1]; of the generator's size or of its reduced size.
+        steps: of Adam.
+        perceptual: added to the reconstruction loss (MS-SSIM and L1).
+        seed: of the noise that keeps the search from the nearest valley.
+    """
+    draws = torch.Generator().manual_seed(seed)
+    device, size = faces.device, network.size
+    with torch.no_grad():
+        sample = network.mapping(torch.randn(SPREAD_DRAWS, size.style_dim, generator=draws).to(device))
+        spread = (sample - network.mapping.w_avg).square().sum(1).mean().sqrt() / math.sqrt(size.style_dim)
+    styles = network.mapping.w_avg.repeat(len(faces), size.styles, 1).requires_grad_()
+    optimizer = torch.optim.Adam([styles], RATE, betas=(0.9, 0.999))
+    for number in track(range(steps), "invert"):
+        done = number / steps
+        falling = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - done) / RAMP_DOWN))
+        optimizer.param_groups[0]["lr"] = RATE * falling * min(1.0, (done + 1 / steps) / RAMP_UP)
+        noise = torch.randn(styles.shape, generator=draws).to(device)
+        strength = NOISE * spread * max(0.0, 1 - done / NOISE_UNTIL) ** 2
+        made = reduced(to_images(network.synthesis(styles + strength * noise)), faces.shape[1])
+        loss = reconstruction_loss(faces, made)
+        if perceptual is not None:
+            loss = loss + perceptual(made, faces).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward(inputs=[styles])
+        optimizer.step()
+    return styles.detach()
+
+
+def likeness(
+    critics: FaceCritics, faces: Float[Tensor, "B S S 3"], made: Float[Tensor, "B S S 3"], ibug68: Tensor
+) -> dict[str, Tensor]:
+    """How far inversions are from the recorded faces, by terms.
+
+    Colours and structure, colours of lips and eyes once more (small parts that carry most of what is edited and kept),
+    and what critics say of both: landmark maps, emotion, identity.
+    """
+    with torch.no_grad():
+        maps, emotion = critics.points(faces, ibug68).maps, critics.emotion(faces, ibug68)
+        identity = critics.identity(faces, ibug68)
+    size = faces.shape[1]
+    return {
+        "recorded": reconstruction_loss(faces, made),
+        "lips": inside_loss(faces, made, lip_rectangles(ibug68, size)),
+        "eyes": inside_loss(faces, made, eye_rectangles(ibug68, size)),
+        "maps": (critics.points(made, ibug68).maps - maps).square().sum((2, 3)).mean(),
+        "emotion": emotion_loss(critics.emotion(made, ibug68), emotion),
+        "identity": (critics.identity(made, ibug68) - identity).square().sum(1).mean(),
+    }
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What is needed to learn an encoder."""
+
+    encoder: nn.Module
+    """A ``StyleEncoder``."""
+    critics: FaceCritics
+    images: UInt8[Tensor, "N S S 3"]
+    """Recorded faces."""
+    ibug68: Float[Tensor, "N 68 2"]
+    """Their landmarks, -1 to 1."""
+    weights: InversionWeights = InversionWeights()
+
+    def pick(self, count: int) -> tuple[Float[Tensor, "B S S 3"], Float[Tensor, "B 68 2"]]:
+        """Recorded faces, colours in [0, 1], and their landmarks."""
+        rows = torch.randint(len(self.images), (count,), device=self.images.device)
+        return self.images[rows].float() / 255, self.ibug68[rows]
+
+    def losses(
+        self,
+        faces: Float[Tensor, "B S S 3"],
+        ibug68: Float[Tensor, "B 68 2"],
+        styles: Float[Tensor, "B L D"],
+        drawn: Float[Tensor, "B 3 S S"],
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Terms of inversions, and their weighted sum."""
+        terms = likeness(self.critics, faces, to_images(drawn, bounded=False), ibug68)
+        # Leaving one style for all layers costs: near W edits keep their meaning (e4e, section 4).
+        terms["spread"] = (styles - styles.mean(1, keepdim=True)).square().mean()
+        return terms, torch.stack([getattr(self.weights, name) * term for name, term in terms.items()]).sum()
+
+
+class EncoderTask:
+    """Encoder and synthesis learn from recorded faces alone, as an autoencoder: where a small generator begins.
+
+    A generator that draws nothing yet teaches its encoder nothing, and the adversarial game takes long to begin. The
+    mapping learns to draw styles like the encoder's meanwhile, by their sliced Wasserstein distance (Kolouri et al.
+    2018, arXiv 1804.01947).
+    """
+
+    name = "encoder"
+
+    def __init__(
+        self,
+        network: StyleGAN2,
+        inversion: Inversion,
+        *,
+        batch: int = 32,
+        rate: float = 1e-3,
+        network_rate: float = 2.5e-3,
+    ) -> None:
+        """Train ``inversion.encoder`` and ``network`` by Adam, at these rates."""
+        self._network, self._inversion, self._batch = network, inversion, batch
+        self.modules: dict[str, nn.Module] = {"encoder": inversion.encoder, "network": network}
+        self.optimizers: dict[str, Optimizer] = {
+            "encoder": adam(inversion.encoder, rate, (0.9, 0.99)),
+            "network": adam(network, network_rate, (0.9, 0.99)),
+        }
+
+    def kind(self, number: int) -> str:
+        """See :class:`emotalking.stylegan.training_steps.Task`."""
+        return "plain"
+
+    def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
+        """See :class:`emotalking.stylegan.training_steps.Task`."""
+        faces, ibug68 = self._inversion.pick(self._batch)
+        styles = self._inversion.encoder(faces)
+        terms, total = self._inversion.losses(faces, ibug68, styles, self._network.synthesis(styles, "random"))
+        random = self._network.mapping(torch.randn_like(styles[:, 0]))
+        self._network.mapping.track(random.detach())
+        terms["styles"] = style_distance(random, styles.detach().mean(1))
+        total = total + terms["styles"]
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        return terms
+
+
+def style_distance(a: Float[Tensor, "B D"], b: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
+    """Squared sliced Wasserstein distance of two clouds: both are sorted along random directions."""
+    rays = torch.randn(a.shape[1], DIRECTIONS, device=a.device)
+    rays = rays / torch.linalg.vector_norm(rays, dim=0)
+    return ((a @ rays).sort(0).values - (b @ rays).sort(0).values).square().mean()
+
+
+class PivotalTask:
+    """Pivotal tuning: the synthesis learns to draw a person's faces from their fixed styles, and little else.
+
+    Locality: between a pivot and a random style, a fixed distance from the pivot, it is held to what it drew before.
+    """
+
+    name = "pivotal"
+
+    def __init__(
+        self,
+        network: StyleGAN2,
+        faces: UInt8[Tensor, "N S S 3"],
+        pivots: Float[Tensor, "N L D"],
+        *,
+        batch: int = 4,
+        rate: float = 3e-4,
+        locality: float = 0.1,
+        perceptual: Distance | None = None,
+    ) -> None:
+        """Tune ``network.synthesis``.
+
+        Args:
+            network: the generator.
+            faces: the person's squares, at most as large as the generator draws.
+            pivots: their styles.
+            batch: faces a step.
+            rate: Adam's (the publication's).
+            locality: weight of what must not change.
+            perceptual: added to the squared difference, as published (LPIPS).
+        """
+        self._before = copy.deepcopy(network).requires_grad_(False)
+        self._network, self._faces, self._pivots = network, faces, pivots
+        self._batch, self._locality, self._perceptual = batch, locality, perceptual
+        network.requires_grad_(False)
+        self.modules: dict[str, nn.Module] = {"synthesis": network.synthesis.requires_grad_(True)}
+        self.optimizers: dict[str, Optimizer] = {"synthesis": adam(network.synthesis, rate)}
+
+    def kind(self, number: int) -> str:
+        """See :class:`emotalking.stylegan.training_steps.Task`."""
+        return "plain"
+
+    def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
+        """See :class:`emotalking.stylegan.training_steps.Task`."""
+        device = self._faces.device
+        rows = torch.randint(len(self._faces), (self._batch,), device=device)
+        faces, pivots = self._faces[rows].float() / 255, self._pivots[rows]
+        made = reduced(to_images(self._network.synthesis(pivots)), faces.shape[1])
+        terms = {"recorded": (made - faces).square().mean() + reconstruction_loss(faces, made)}
+        if self._perceptual is not None:
+            terms["perceptual"] = self._perceptual(made, faces).mean()
+        if self._locality:
+            away = self._network.mapping(torch.randn(1, pivots.shape[2], device=device))[:, None]
+            step = away - pivots[:1]
+            between = pivots[:1] + LOCALITY_STEP * step / torch.linalg.vector_norm(step, dim=2, keepdim=True)
+            with torch.no_grad():
+                held = self._before.synthesis(between)
+            terms["locality"] = (self._network.synthesis(between) - held).square().mean()
+        weights = {"locality": self._locality}
+        total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
+        self.optimizers["synthesis"].zero_grad(set_to_none=True)
+        total.backward()
+        self.optimizers["synthesis"].step()
+        return {name: term.detach() for name, term in terms.items()}

@@ -1,0 +1,376 @@
+"""StyleGAN2's generator and discriminator (Karras et al. 2020, arXiv 1912.04958), configuration F.
+
+Parameters carry the names of the authors' PyTorch files (``synthesis.b64.conv0.affine.weight``), so that
+:mod:`emotalking.stylegan.stylegan2_files` can compare them one by one. Everything is plain torch, with second
+gradients.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from emotalking.stylegan.stylegan2_filter import double, low_pass
+
+START, LARGEST = 4, 4096
+"""Pixels a side: of the learned constant where the synthesis begins, and of pictures at most."""
+
+SLOPE = 0.2
+GAIN = math.sqrt(2)
+"""Of every leaky ReLU. Factors above zero pass through it, so it is part of the weights before."""
+GROUP = 4
+"""So many pictures of a batch are compared by the discriminator's last block."""
+
+MAPPING_RATE = 0.01
+"""The mapping network learns so much slower: its weights are kept that much larger."""
+
+Noise = Literal["const", "random", "none"]
+
+
+@dataclass(frozen=True)
+class StyleGAN2Size:
+    """What fixes every shape. The defaults are those of the published network for FFHQ."""
+
+    resolution: int = 1024
+    """Pixels a side; a power of two, at least 8."""
+    channel_base: int = 32768
+    """A layer of r pixels a side has this / r channels ..."""
+    channel_max: int = 512
+    """... but not more than so many."""
+    style_dim: int = 512
+    mapping_layers: int = 8
+    clamp: float | int | None = None
+    """Bound of what a convolution gives (files trained at half precision carry 256)."""
+
+    def __post_init__(self) -> None:
+        if not 2 * START <= self.resolution <= LARGEST or self.resolution & (self.resolution - 1):
+            raise ValueError(f"resolution must be a power of two from {2 * START} to {LARGEST}, got {self.resolution}")
+        if min(self.channel_base // self.resolution, self.channel_max, self.style_dim, self.mapping_layers) < 1:
+            raise ValueError("channels, style_dim and mapping_layers must be at least 1")
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """4, 8, ... up to the picture's own."""
+        return tuple(2**k for k in range(2, self.resolution.bit_length()))
+
+    @property
+    def styles(self) -> int:
+        """Layers with a style of their own: 18 at 1024 pixels."""
+        return 2 * len(self.resolutions)
+
+    def channels(self, resolution: int) -> int:
+        """Channels of the layers of so many pixels a side."""
+        return min(self.channel_base // resolution, self.channel_max)
+
+
+def modulated_conv(
+    x: Float[Tensor, "B I H W"],
+    weight: Float[Tensor, "O I k k"],
+    styles: Float[Tensor, "B I"],
+    bias: Float[Tensor, " O"],
+    *,
+    demodulate: bool = True,
+    up: bool = False,
+    gain: float | int = 1.0,
+) -> Float[Tensor, "B O H2 W2"]:
+    """A convolution whose kernel is scaled anew for each picture (equations 1 and 3), and a bias.
+
+    The features are scaled instead of the kernels, before and after one convolution that all pictures share: the same
+    numbers, and graphics cards are made for it (a kernel a picture is a convolution of as many groups).
+
+    Args:
+        x: features.
+        weight: kernel; an odd number of taps. As in the published files it is turned by 180 degrees where ``up``.
+        styles: factor of each channel of ``x``.
+        bias: added to each channel in the end.
+        demodulate: scale the kernels of each output channel to length one.
+        up: give twice the size, low-passed.
+        gain: factor of everything.
+    """
+    kernel = weight / math.sqrt(weight[0].numel())
+    x = x * styles[:, :, None, None]
+    shift = (bias * gain).view(1, -1, 1, 1)
+    if up:
+        # The zeros between the pixels are the convolution's own; its sum is a quarter of what it was.
+        x = low_pass(F.conv_transpose2d(x, 4 * kernel.transpose(0, 1), stride=2), 1)
+    elif demodulate:
+        x = F.conv2d(x, kernel, padding=weight.shape[2] // 2)
+    else:
+        return F.conv2d(x, gain * kernel, shift.flatten(), padding=weight.shape[2] // 2)
+    factor = x.new_full((1, 1), gain)
+    if demodulate:
+        lengths = styles.square() @ kernel.square().sum((2, 3)).T
+        factor = gain * (lengths + 1e-8).rsqrt()
+    return torch.addcmul(shift, x, factor[:, :, None, None])
+
+
+def activate(x: Float[Tensor, "B C *size"], clamp: float | int | None = None) -> Tensor:
+    """Leaky ReLU in place; who calls has scaled ``x`` by :data:`GAIN`, which keeps the variance."""
+    x = F.leaky_relu_(x, SLOPE)
+    return x if clamp is None else x.clamp(-clamp, clamp)
+
+
+class Dense(nn.Module):
+    """A full connection with equalised learning rate."""
+
+    def __init__(
+        self, size_in: int, size_out: int, *, rate: float | int = 1.0, bias: float | int = 0.0, active: bool = False
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(size_out, size_in) / rate)
+        self.bias = nn.Parameter(torch.full((size_out,), float(bias)))
+        self._gain, self._rate, self._active = rate / math.sqrt(size_in), rate, active
+
+    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+        """B vectors to B vectors."""
+        gain = GAIN if self._active else 1.0
+        x = F.linear(x, self.weight * (gain * self._gain), self.bias * (gain * self._rate))
+        return activate(x) if self._active else x
+
+
+class Mapping(nn.Module):
+    """Normal noise z to styles w."""
+
+    def __init__(self, size: StyleGAN2Size) -> None:
+        super().__init__()
+        self._layers = size.mapping_layers
+        for i in range(size.mapping_layers):
+            self.add_module(f"fc{i}", Dense(size.style_dim, size.style_dim, rate=MAPPING_RATE, active=True))
+        self.register_buffer("w_avg", torch.zeros(size.style_dim))
+        self.w_avg: Tensor
+
+    def forward(self, z: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """Styles of B draws from the normal distribution; only their directions count."""
+        x = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+        for i in range(self._layers):
+            x = self.get_submodule(f"fc{i}")(x)
+        return x
+
+    def truncate(self, w: Float[Tensor, "B *L D"], psi: float | int) -> Float[Tensor, "B *L D"]:
+        """Styles drawn towards the mean one: ``psi`` 1 leaves them, 0 gives the mean."""
+        return torch.lerp(self.w_avg.expand_as(w), w, float(psi))
+
+    @torch.no_grad()
+    def track(self, w: Float[Tensor, "B D"], decay: float | int = 0.995) -> None:
+        """Let the mean style follow those of a training batch."""
+        self.w_avg.lerp_(w.mean(0), 1 - decay)
+
+
+class StyledConv(nn.Module):
+    """A modulated 3x3 convolution, noise, bias, leaky ReLU."""
+
+    def __init__(self, size: StyleGAN2Size, channels_in: int, resolution: int, up: bool) -> None:
+        super().__init__()
+        channels = size.channels(resolution)
+        self._up, self._clamp = up, size.clamp
+        self.affine = Dense(size.style_dim, channels_in, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(channels, channels_in, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.noise_const: Tensor
+
+    def forward(self, x: Tensor, w: Float[Tensor, "B D"], noise: Noise) -> Float[Tensor, "B C R R"]:
+        """Features in the style ``w``."""
+        x = modulated_conv(x, self.weight, self.affine(w), self.bias, up=self._up, gain=GAIN)
+        if noise != "none":
+            grain = self.noise_const if noise == "const" else torch.randn_like(x[:, :1])
+            x = x + GAIN * self.noise_strength * grain
+        return activate(x, self._clamp)
+
+
+class ToRGB(nn.Module):
+    """Features to colours; the kernel is scaled but not brought to length one."""
+
+    def __init__(self, size: StyleGAN2Size, channels: int) -> None:
+        super().__init__()
+        self._clamp = size.clamp
+        self.affine = Dense(size.style_dim, channels, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(3, channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: Tensor, w: Float[Tensor, "B D"]) -> Float[Tensor, "B 3 R R"]:
+        """Colours in the style ``w``."""
+        x = modulated_conv(x, self.weight, self.affine(w), self.bias, demodulate=False)
+        return x if self._clamp is None else x.clamp(-self._clamp, self._clamp)
+
+
+class SynthesisBlock(nn.Module):
+    """All layers of one size; adds its colours to those of the blocks before."""
+
+    def __init__(self, size: StyleGAN2Size, resolution: int) -> None:
+        super().__init__()
+        channels = size.channels(resolution)
+        if resolution == START:
+            self.const = nn.Parameter(torch.randn(channels, START, START))
+        else:
+            self.conv0 = StyledConv(size, size.channels(resolution // 2), resolution, up=True)
+        self.conv1 = StyledConv(size, channels, resolution, up=False)
+        self.torgb = ToRGB(size, channels)
+
+    def forward(
+        self, x: Tensor | None, image: Tensor | None, ws: Float[Tensor, "B k D"], noise: Noise
+    ) -> tuple[Tensor, Tensor]:
+        """Features and picture at this size; None begins with the constant."""
+        if x is None or image is None:
+            features = self.conv1(self.const.expand(len(ws), -1, -1, -1), ws[:, 0], noise)
+            return features, self.torgb(features, ws[:, 1])
+        features = self.conv1(self.conv0(x, ws[:, 0], noise), ws[:, 1], noise)
+        return features, double(image) + self.torgb(features, ws[:, 2])
+
+
+class Synthesis(nn.Module):
+    """Styles to a picture."""
+
+    def __init__(self, size: StyleGAN2Size) -> None:
+        super().__init__()
+        self.size = size
+        for resolution in size.resolutions:
+            self.add_module(f"b{resolution}", SynthesisBlock(size, resolution))
+
+    def forward(self, ws: Float[Tensor, "B *L D"], noise: Noise = "const") -> Float[Tensor, "B 3 R R"]:
+        """Draw pictures.
+
+        Args:
+            ws: one style a picture (the space W), or one a layer (W+; L = ``size.styles``).
+            noise: the one kept in the file, a fresh one, or none.
+
+        Returns:
+            RGB, meant for [-1, 1] but not bounded (:func:`to_images`); gradients reach ``ws`` and all weights.
+
+        Raises:
+            ValueError: if W+ has another number of styles than the network has layers.
+        """
+        if ws.dim() == 2:
+            ws = ws[:, None].expand(-1, self.size.styles, -1)
+        if ws.shape[1] != self.size.styles:
+            raise ValueError(f"ws must have {self.size.styles} styles a picture, got {ws.shape[1]}")
+        x, image, first = None, None, 0
+        for resolution in self.size.resolutions:
+            # The colours' style is shared with the next block's first layer.
+            x, image = self.get_submodule(f"b{resolution}")(x, image, ws[:, first : first + 3], noise)
+            first += 1 if resolution == START else 2
+        assert image is not None
+        return image
+
+
+class StyleGAN2(nn.Module):
+    """The generator: mapping and synthesis.
+
+    Example::
+
+        network = StyleGAN2(StyleGAN2Size(resolution=64))
+        pictures = to_images(network(torch.randn(4, 512), psi=0.7))
+    """
+
+    def __init__(self, size: StyleGAN2Size | None = None) -> None:
+        super().__init__()
+        self.size = size or StyleGAN2Size()
+        self.mapping = Mapping(self.size)
+        self.synthesis = Synthesis(self.size)
+
+    def forward(
+        self, z: Float[Tensor, "B D"], psi: float | int = 1.0, noise: Noise = "const"
+    ) -> Float[Tensor, "B 3 R R"]:
+        """Pictures of B normal draws; ``psi`` below 1 draws them towards the mean (:meth:`Mapping.truncate`)."""
+        return self.synthesis(self.mapping.truncate(self.mapping(z), psi), noise)
+
+
+def to_images(pictures: Float[Tensor, "B 3 H W"], *, bounded: bool = True) -> Float[Tensor, "B H W 3"]:
+    """What the generator draws, as RGB in [0, 1]; no gradient beyond the bounds.
+
+    Not ``bounded``: as drawn, for losses that are to bring a young generator back between them.
+    """
+    images = ((pictures + 1) / 2).permute(0, 2, 3, 1)
+    return images.clamp(0, 1) if bounded else images
+
+
+def from_images(images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B 3 H W"]:
+    """Inverse of :func:`to_images`: what the discriminator reads."""
+    return images.permute(0, 3, 1, 2) * 2 - 1
+
+
+class _Conv(nn.Module):
+    """The discriminator's convolution, with or without bias and leaky ReLU."""
+
+    def __init__(
+        self, channels_in: int, channels: int, taps: int, *, active: bool = True, down: bool = False, gain: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(channels, channels_in, taps, taps))
+        self.bias = nn.Parameter(torch.zeros(channels)) if active else None
+        self._down, self._gain = down, gain * (GAIN if active else 1.0)
+
+    def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H2 W2"]:
+        """Features, at half the size if asked for."""
+        weight = self.weight * (self._gain / math.sqrt(self.weight[0].numel()))
+        bias = None if self.bias is None else self.bias * self._gain
+        margin = weight.shape[2] // 2
+        if not self._down:
+            x = F.conv2d(x, weight, bias, padding=margin)
+        elif margin:
+            x = F.conv2d(low_pass(x, margin + 1), weight, bias, stride=2)
+        else:
+            x = F.conv2d(low_pass(x, 1, down=2), weight, bias)
+        return x if self.bias is None else activate(x)
+
+
+class _JudgeBlock(nn.Module):
+    """Two convolutions beside a shortcut; gives half the size."""
+
+    def __init__(self, size: StyleGAN2Size, resolution: int) -> None:
+        super().__init__()
+        channels, after = size.channels(resolution), size.channels(resolution // 2)
+        if resolution == size.resolution:
+            self.fromrgb = _Conv(3, channels, 1)
+        self.conv0 = _Conv(channels, channels, 3)
+        # The block gives their sum over the root of two.
+        self.conv1 = _Conv(channels, after, 3, down=True, gain=math.sqrt(0.5))
+        self.skip = _Conv(channels, after, 1, active=False, down=True, gain=math.sqrt(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features at half the size."""
+        x = self.fromrgb(x) if hasattr(self, "fromrgb") else x
+        return self.conv1(self.conv0(x)) + self.skip(x)
+
+
+class _JudgeEnd(nn.Module):
+    """How much the batch varies as one more channel, then one number a picture."""
+
+    def __init__(self, size: StyleGAN2Size) -> None:
+        super().__init__()
+        channels = size.channels(START)
+        self.conv = _Conv(channels + 1, channels, 3)
+        self.fc = Dense(channels * START**2, channels, active=True)
+        self.out = Dense(channels, 1)
+
+    def forward(self, x: Float[Tensor, "B C s s"]) -> Float[Tensor, " B"]:
+        """Scores."""
+        batch = len(x)
+        members = next(n for n in range(min(GROUP, batch), 0, -1) if batch % n == 0)
+        groups = x.view(members, batch // members, *x.shape[1:])
+        spread = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
+        spread = spread.repeat(members).view(batch, 1, 1, 1).expand(-1, 1, *x.shape[2:])
+        return self.out(self.fc(self.conv(torch.cat([x, spread], 1)).flatten(1)))[:, 0]
+
+
+class StyleGAN2Judge(nn.Module):
+    """The discriminator (residual, with the minibatch's standard deviation): real pictures get high scores."""
+
+    def __init__(self, size: StyleGAN2Size) -> None:
+        super().__init__()
+        self.size = size
+        for resolution in size.resolutions[1:]:
+            self.add_module(f"b{resolution}", _JudgeBlock(size, resolution))
+        self.b4 = _JudgeEnd(size)
+
+    def forward(self, pictures: Float[Tensor, "B 3 R R"]) -> Float[Tensor, " B"]:
+        """Scores of B pictures (:func:`from_images`); the pictures of a batch are compared in groups of 4."""
+        x = pictures
+        for resolution in reversed(self.size.resolutions[1:]):
+            x = self.get_submodule(f"b{resolution}")(x)
+        return self.b4(x)

@@ -1,0 +1,148 @@
+"""A trained lip-aligned generator as a file, and as what edits FFHQ's squares."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from emotalking.errors import UserError
+from emotalking.io.files import replacing
+from emotalking.networks.weights import load_sized
+from emotalking.stylegan.critics import FoundPoints
+from emotalking.stylegan.e4e import E4e
+from emotalking.stylegan.fan import Fan
+from emotalking.stylegan.lip_aligned import LipAligned, StyleEncoder, reduced
+from emotalking.stylegan.published_critics import fan_points
+from emotalking.stylegan.small_critics import LandmarkNet, SmallEncoder, small_points
+from emotalking.stylegan.stylegan2 import StyleGAN2Size, to_images
+
+NAME = "faces.safetensors"
+"""Of the file in a subject folder."""
+VERSION = "1"
+BATCH = 4
+"""Squares that are drawn together: a kilopixel a side takes its memory."""
+
+Points = Callable[[Tensor, Tensor], FoundPoints]
+"""Faces [B, S, S, 3] and their landmarks in the square to landmark maps."""
+
+
+@dataclass(frozen=True)
+class Small:
+    """Encoder and landmark network that belong to a small generator and are kept in its file."""
+
+    encoder: SmallEncoder
+    landmarks: LandmarkNet
+
+
+@dataclass(frozen=True)
+class TrainedFaces:
+    """All that an edit needs."""
+
+    network: LipAligned
+    encoder: StyleEncoder
+    points: Points
+    licences: dict[str, str] = field(default_factory=dict)
+    """What the file rests on."""
+
+
+def save_faces(path: Path, network: LipAligned, licences: dict[str, str], small: Small | None = None) -> None:
+    """Write a trained generator.
+
+    Args:
+        path: ``.safetensors``.
+        network: what was trained.
+        licences: of what it rests on.
+        small: its own encoder and landmark network; None: e4e and FAN, which stay where they are.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    parts: dict[str, nn.Module] = {"network": network}
+    head: dict[str, Any] = {"size": asdict(network.size), "widths": network.widths, "licences": licences}
+    if small is not None:
+        parts |= {"encoder": small.encoder, "landmarks": small.landmarks}
+        head["small"] = {"encoder": small.encoder.width, "landmarks": small.landmarks.width}
+    tensors = {
+        f"{part}.{name}": tensor.detach().cpu().contiguous()
+        for part, module in parts.items()
+        for name, tensor in module.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    try:
+        with replacing(path) as scratch:
+            save_file(tensors, scratch, {"emotalking_faces": VERSION, "head": json.dumps(head)})
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be written ({error}): free some space and train on.") from error
+
+
+def open_faces(path: Path, device: torch.device | str = "cpu") -> TrainedFaces:
+    """Read a trained generator, frozen.
+
+    Raises:
+        UserError: the file is missing, damaged or another kind's, or e4e or FAN, on which it rests, is missing.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            marks = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read as a file of 'emotalking faces train': make it anew.") from error
+    try:
+        if marks.get("emotalking_faces") != VERSION:
+            raise KeyError(VERSION)
+        head = json.loads(marks["head"])
+        size, widths, small = StyleGAN2Size(**head["size"]), tuple(head["widths"]), head.get("small")
+
+        def build() -> nn.ModuleDict:
+            parts: dict[str, nn.Module] = {"network": LipAligned(size, widths)}
+            if small is not None:
+                parts |= {"encoder": SmallEncoder(size, small["encoder"]), "landmarks": LandmarkNet(small["landmarks"])}
+            return nn.ModuleDict(parts)
+
+        parts = load_sized(build, tensors, path).to(device)
+        licences = {str(name): str(licence) for name, licence in head["licences"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is no file of this version's 'emotalking faces train': make it anew.") from error
+    network = parts["network"]
+    assert isinstance(network, LipAligned)
+    if small is not None:
+        encoder, landmarks = parts["encoder"], parts["landmarks"]
+        assert isinstance(encoder, SmallEncoder) and isinstance(landmarks, LandmarkNet)
+        return TrainedFaces(network, encoder, lambda faces, _: small_points(landmarks, faces), licences)
+    return published_faces(network, E4e.open().to(device), Fan.open().to(device), licences)
+
+
+def published_faces(network: LipAligned, encoder: StyleEncoder, fan: Fan, licences: dict[str, str]) -> TrainedFaces:
+    """With the published encoder and landmark network."""
+    return TrainedFaces(network, encoder, lambda faces, ibug68: fan_points(fan, faces, ibug68), licences)
+
+
+class StyleEditor:
+    """A ``stylegan.paste_back.SquareEditor``: inversion by the encoder, EmoExtract, LipExtract, StyleGAN2."""
+
+    name = "paper"
+
+    def __init__(self, faces: TrainedFaces) -> None:
+        self._faces = faces
+        self.size = faces.network.size.resolution
+
+    @torch.no_grad()
+    def __call__(
+        self, squares: Float[Tensor, "B S S 3"], ibug68: Float[Tensor, "B 68 2"], va: Float[Tensor, "B 2"]
+    ) -> Float[Tensor, "B S S 3"]:
+        """Edited faces; see the protocol."""
+        parts = zip(squares.split(BATCH), ibug68.split(BATCH), va.split(BATCH), strict=True)
+        return torch.cat([self._edit(*part) for part in parts])
+
+    def _edit(self, squares: Tensor, ibug68: Tensor, va: Tensor) -> Tensor:
+        network, seen = self._faces.network, reduced(squares)
+        styles = self._faces.encoder(seen)
+        edited = network.move(styles, va, self._faces.points(seen, ibug68).lips)
+        return to_images(network.generator.synthesis(edited.styles))

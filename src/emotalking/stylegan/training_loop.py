@@ -1,0 +1,130 @@
+"""One loop for all trainings of this room: checkpoints that resume, a record, a progress bar, a stop at NaN."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emotalking.errors import UserError
+from emotalking.io.files import clear_scratch, replacing
+from emotalking.networks.weights import read_torch
+from emotalking.progress import bar
+from emotalking.stylegan.training_steps import Task, steps_of
+from emotalking.train.callbacks.log import Row, RunLog
+from emotalking.train.trainer import deferred_interrupt
+
+VERSION = 2
+LOG_EVERY = 20
+"""Steps between rows of the record; losses are read from the device together."""
+
+
+def run(
+    task: Task,
+    steps: int,
+    folder: Path,
+    *,
+    seed: int = 0,
+    checkpoint_every: int = 1000,
+    seconds: float | int | None = None,
+    settings: dict[str, Any] | None = None,
+) -> list[Row]:
+    """Train, or go on from the folder's checkpoint; a finished training is not done again.
+
+    Ctrl-C ends the step, saves and raises KeyboardInterrupt; a second one stops at once.
+
+    Args:
+        task: what learns; its modules and optimizers are filled from the checkpoint if there is one.
+        steps: to the end.
+        folder: of the run; gets the checkpoint ``NAME.pt``, which stays (:func:`clear`), and ``NAME/log.jsonl``.
+        seed: of everything random. A resumed run draws what an unbroken one would have drawn.
+        checkpoint_every: steps between checkpoints.
+        seconds: stop after so long, wherever it is (where a machine's time is limited).
+        settings: plain values; a checkpoint made with others is refused.
+
+    Returns:
+        Rows of the record.
+
+    Raises:
+        UserError: a loss is not finite, a checkpoint is damaged or another training's, or the disk is full.
+    """
+    marks = {"version": VERSION, "task": task.name, "settings": settings or {}}
+    path = folder / f"{task.name}.pt"
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        done = _resume(task, path, marks) if path.exists() else 0
+        log = RunLog(folder / task.name, (task.name, done) if done else None)
+        began, gathered = time.monotonic(), dict[str, list[Tensor]]()
+        taker = steps_of(task)
+        with bar() as progress, deferred_interrupt() as interrupted, taker.running():
+            shown = progress.add_task(task.name, total=steps, completed=done, note="")
+            while done < steps and (seconds is None or time.monotonic() - began < seconds):
+                for name, value in taker.take(done).items():
+                    gathered.setdefault(name, []).append(value)
+                done += 1
+                if done % LOG_EVERY == 0 or done == steps or interrupted():
+                    terms = _means(gathered, task.name, done)
+                    log.add("step", stage=task.name, iteration=done, terms=terms, seconds=time.monotonic() - began)
+                    progress.update(shown, note=" ".join(f"{name} {value:.3g}" for name, value in terms.items()))
+                    gathered = {}
+                progress.advance(shown)
+                if done % checkpoint_every == 0 or done == steps or interrupted():
+                    _save(task, path, marks | {"done": done})
+                if interrupted():
+                    raise KeyboardInterrupt
+    return log.rows
+
+
+def clear(task_names: list[str], folder: Path) -> None:
+    """Remove the checkpoints of trainings whose result is kept elsewhere."""
+    for name in task_names:
+        (folder / f"{name}.pt").unlink(missing_ok=True)
+
+
+def _means(gathered: dict[str, list[Tensor]], name: str, step: int) -> dict[str, float]:
+    terms = {term: float(torch.stack([v.float() for v in values]).mean()) for term, values in gathered.items()}
+    wrong = [term for term, value in terms.items() if not math.isfinite(value)]
+    if wrong:
+        raise UserError(
+            f"Training '{name}' stopped at step {step}: the loss '{wrong[0]}' is not finite: remove its run folder and"
+            " train again with another --seed."
+        )
+    return terms
+
+
+def _save(task: Task, path: Path, marks: dict[str, Any]) -> None:
+    payload = marks | {
+        "modules": {name: module.state_dict() for name, module in task.modules.items()},
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in task.optimizers.items()},
+        "draws": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
+    }
+    try:
+        clear_scratch(path)
+        with replacing(path) as scratch:
+            torch.save(payload, scratch)
+    except (OSError, RuntimeError) as error:  # torch's own writer knows no OSError
+        raise UserError(f"The checkpoint {path} cannot be written ({error}): free some space and resume.") from error
+
+
+def _resume(task: Task, path: Path, marks: dict[str, Any]) -> int:
+    """Fill the task and torch's generators; how many steps are done."""
+    payload: Any = read_torch(path)
+    try:
+        if not isinstance(payload, dict) or any(payload[name] != mark for name, mark in marks.items()):
+            raise KeyError(task.name)
+        for name, module in task.modules.items():
+            module.load_state_dict(payload["modules"][name])
+        for name, optimizer in task.optimizers.items():
+            optimizer.load_state_dict(payload["optimizers"][name])
+        on_cpu, *on_gpus = payload["draws"]
+        torch.set_rng_state(on_cpu)
+        # Another machine has other devices; what is drawn there then goes on from the seed.
+        for device, state in enumerate(on_gpus[: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(state, device)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"The checkpoint {path} belongs to a training with other settings: remove it and train again."
+        ) from error
+    return int(payload["done"])

@@ -1,0 +1,1 @@
+"""The synthetic actor and the demo."""

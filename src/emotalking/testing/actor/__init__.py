@@ -1,0 +1,31 @@
+"""A synthetic talking person with exact ground truth: the demo's subject and every test's fixture."""
+
+from emotalking.testing.actor.actor import Actor, head_viewmat
+from emotalking.testing.actor.emotion import emotional_aus, visible_aus
+from emotalking.testing.actor.judge import ActorJudge, Judgement
+from emotalking.testing.actor.landmarks import ActorLayout
+from emotalking.testing.actor.performance import Performance, perform
+from emotalking.testing.actor.state import ACTOR_AUS, MODEL_AUS, ActorFrame, ActorState, Viseme
+from emotalking.testing.actor.style import MAYA, OTTO, ROBIN, STYLES, ActorStyle
+
+__all__ = [
+    "ACTOR_AUS",
+    "MAYA",
+    "MODEL_AUS",
+    "OTTO",
+    "ROBIN",
+    "STYLES",
+    "Actor",
+    "ActorFrame",
+    "ActorJudge",
+    "ActorLayout",
+    "ActorState",
+    "ActorStyle",
+    "Judgement",
+    "Performance",
+    "Viseme",
+    "emotional_aus",
+    "head_viewmat",
+    "perform",
+    "visible_aus",
+]

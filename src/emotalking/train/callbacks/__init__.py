@@ -1,0 +1,1 @@
+"""What watches a run: log, previews, warnings, report."""

@@ -1,0 +1,115 @@
+"""The run's own record, one JSON object a line. The page and the TensorBoard events are made from it and nothing else.
+
+Every row has a ``kind``:
+
+| kind | when | what |
+|---|---|---|
+| `run` | training begins or goes on | settings, preset, machine, versions, licences, the fixed frames |
+| `stage` | a stage begins | its length and the limits that :mod:`emotalking.train.callbacks.warnings` needs |
+| `step` | every few iterations | mean loss and terms, rates, Gaussians, speed, memory |
+| `frames` | some times a stage | what the fixed frames look like, in figures, and the file of their picture |
+| `warning` | something looks wrong | one sentence |
+| `end` | training stops | `finished`, `interrupted` or `failed`, and why |
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from emotalking.errors import UserError
+from emotalking.io.files import write_bytes
+
+LOG = "log.jsonl"
+"""Name of the record in the run folder."""
+Row = dict[str, Any]
+"""One line."""
+
+
+class RunLog:
+    """Rows in memory and, each at once, on disk.
+
+    Args:
+        folder: run folder, made if it is not there.
+        resume: the stage's name and its iterations that a checkpoint holds; None begins a new record. What was written
+            after the checkpoint will come again, so it is taken out: every curve stays one line.
+        elsewhere: a stage whose curves come again as a whole, from the record of the process that trains it.
+
+    Raises:
+        UserError: the record cannot be read or written.
+    """
+
+    def __init__(self, folder: Path, resume: tuple[str, int] | None = None, elsewhere: str | None = None) -> None:
+        self._path = folder / LOG
+        self.rows: list[Row] = []
+        """All rows, oldest first."""
+        if resume is not None and self._path.exists():
+            again = {("step", elsewhere), ("frames", elsewhere)}
+            kept = until(read_log(self._path), *resume)
+            self.rows = [row for row in kept if (row["kind"], row.get("stage")) not in again]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_bytes(self._path, "".join(_line(row) for row in self.rows).encode())
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def add(self, kind: str, **values: Any) -> Row:
+        """Write a row.
+
+        Raises:
+            UserError: the disk is full or the folder gone.
+        """
+        row = {"kind": kind} | values
+        try:
+            with self._path.open("a") as file:
+                file.write(_line(row))
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self.rows.append(row)
+        return row
+
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError(f"The run's record {self._path} cannot be written ({error}): free some space and resume.")
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row) + "\n"
+
+
+def read_log(path: Path) -> list[Row]:
+    """The rows of a record; a last line that was cut off by a crash is left out.
+
+    Raises:
+        UserError: there is none, or it is not one of this version's.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The run's record {path} cannot be read ({error}): name the folder of a run.") from error
+    rows: list[Row] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == len(lines) and not line.endswith("\n"):
+                break
+            raise UserError(f"Line {number} of {path} is damaged: remove that line.") from error
+        if not isinstance(row, dict) or "kind" not in row:
+            raise UserError(f"{path} was written by another version of emotalking: train again.")
+        rows.append(row)
+    return rows
+
+
+def until(rows: list[Row], stage: str, iteration: int) -> list[Row]:
+    """``rows`` without those of what came after ``iteration`` of ``stage``; beginnings and ends of the run stay."""
+    kept: list[Row] = []
+    beyond = False
+    for row in rows:
+        beyond = beyond or (row.get("stage") == stage and row["kind"] != "stage" and row["iteration"] > iteration)
+        if not beyond or row["kind"] in ("run", "end"):
+            kept.append(row)
+    return kept
+
+
+def of_kind(rows: list[Row], kind: str, stage: str | None = None) -> list[Row]:
+    """Rows of a kind, of one stage or of all."""
+    return [row for row in rows if row["kind"] == kind and stage in (None, row.get("stage"))]

@@ -1,0 +1,174 @@
+"""The page of a run, made from its record and its pictures alone: of a finished run, or of one that stopped."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from emotalking.errors import UserError
+from emotalking.io.settings import to_dict
+from emotalking.report import Page
+from emotalking.report.images import ERROR_GAIN
+from emotalking.train.callbacks import page_plots
+from emotalking.train.callbacks.log import LOG, Row, of_kind, read_log
+from emotalking.train.presets import preset
+
+PAGE = "report.html"
+"""Name of the page in the run folder."""
+STRIPS = {
+    "mouth": "lips: recorded, rendered inside the recorded face, error",
+    "face": "recorded, rendered, error, (normals given and rendered,) lips recorded and rendered",
+    "emotion": "recorded, rendered, error, (normals,) emotional target and rendered, lips recorded and rendered",
+    "finetune": "recorded, rendered, error, (normals,) emotional target and rendered, lips recorded and rendered",
+}
+"""What a stage's picture of fixed frames shows, from left to right."""
+
+
+def write_page(folder: Path) -> Path:
+    """Make the page of the run in ``folder``.
+
+    Returns:
+        The page's file.
+
+    Raises:
+        UserError: the folder holds no record of a run, or a damaged one.
+    """
+    rows = read_log(folder / LOG)
+    if not of_kind(rows, "run"):
+        raise UserError(f"{folder / LOG} is empty: the run ended before it began, so there is nothing to show.")
+    make_page(rows, folder).write(folder / PAGE)
+    return folder / PAGE
+
+
+def make_page(rows: list[Row], folder: Path) -> Page:
+    """The page of the record ``rows``, whose pictures lie in ``folder``."""
+    run = of_kind(rows, "run")[-1]
+    page = Page("Training", f"{folder.name.removesuffix('.run')}, preset {run['settings']['preset']}, {run['time']}")
+    page.verdict(*_outcome(rows))
+    for warning in of_kind(rows, "warning"):
+        page.verdict(warning["text"], "warn")
+    for titled in page_plots.held_out(rows):
+        page.plot(*titled)
+    _strips(page, rows, folder)
+    page.heading("Stages")
+    page.table(*stage_table(rows))
+    for plot, caption in page_plots.curves(rows):
+        page.plot(plot, caption)
+    page.heading("Settings that differ from the preset")
+    deviations = deviations_of(run["settings"])
+    if deviations:
+        page.table(("setting", "preset", "this run"), deviations)
+    else:
+        page.text("None.")
+    page.heading("Licences of what this avatar is made with")
+    page.facts(run["licences"])
+    page.heading("Made with")
+    page.facts(dict(_facts(rows)))
+    page.heading("All settings")
+    page.facts(flat(run["settings"]["train"]))
+    return page
+
+
+def stage_table(rows: list[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and a row a stage: iterations, time, speed, memory, Gaussians, held-out PSNR."""
+    header = ("stage", "iterations", "time", "steps/s", "memory, host", "memory, GPU", "face", "mouth", "PSNR held out")
+    table = []
+    for stage in of_kind(rows, "stage"):
+        steps = of_kind(rows, "step", stage["stage"])
+        if not steps:
+            continue
+        last, looks = steps[-1], of_kind(rows, "frames", stage["stage"])
+        speed = sorted(row["steps_per_second"] for row in steps)[len(steps) // 2]
+        quality = next((f"{looks[-1][k]:.2f} dB" for k in ("psnr", "psnr_mouth") if looks and k in looks[-1]), "")
+        table.append(
+            (
+                stage["stage"],
+                f"{last['iteration']} of {stage['iterations']}",
+                f"{last['seconds']:.0f} s",
+                f"{speed:.1f}",
+                f"{last['memory']['host']:.0f} MiB",
+                f"{last['memory']['gpu']:.0f} MiB" if last["memory"]["gpu"] else "",
+                str(last["gaussians"].get("face", "")),
+                str(last["gaussians"].get("mouth", "")),
+                quality + (" (inside of the mouth)" if stage["stage"] == "mouth" and quality else ""),
+            )
+        )
+    return header, table
+
+
+def deviations_of(settings: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Name, the preset's value and the run's, of every setting in which ``settings`` (a run's record) differs."""
+    base, ours = flat(to_dict(preset(settings["preset"]))), flat(settings["train"])
+    names = [name for name in ours if name not in base or base[name] != ours[name]]
+    return [(name, str(base.get(name, "absent")), str(ours[name])) for name in names]
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def _outcome(rows: list[Row]) -> tuple[str, Any]:
+    """How the run ended, in a sentence with its colour."""
+    begun = max(at for at, row in enumerate(rows) if row["kind"] == "run")
+    ends = of_kind(rows[begun:], "end")
+    reached = [steps[-1] for stage in of_kind(rows, "stage") if (steps := of_kind(rows, "step", stage["stage"]))]
+    last = reached[-1] if reached else None
+    where = "the first step" if last is None else f"iteration {last['iteration']} of the '{last['stage']}' stage"
+    if not ends:
+        return f"The run was cut off, or still runs: what follows goes up to {where}.", "warn"
+    if ends[-1]["outcome"] == "finished":
+        count = len(of_kind(rows, "warning"))
+        said = "without a warning" if count == 0 else f"with {count} warning{'s' * (count > 1)}"
+        return f"Training finished {said}.", "good" if count == 0 else "plain"
+    if ends[-1]["outcome"] == "interrupted":
+        return f"Training was interrupted after {where}; the same command goes on from the last checkpoint.", "warn"
+    return f"Training failed after {where}: {ends[-1]['why']}", "bad"
+
+
+def _strips(page: Page, rows: list[Row], folder: Path) -> None:
+    """The last picture of each stage, and the four emotions."""
+    kept = of_kind(rows, "run")[-1]["frames"]
+    whose = "Held-out frames" if kept["held_out"] else "Training frames (none are held out)"
+    page.heading(f"{whose} at the end of each stage")
+    page.text(f"Frames {', '.join(str(number) for number in kept['fixed'])} are looked at; three of them are shown.")
+    for stage in of_kind(rows, "stage"):
+        looks = of_kind(rows, "frames", stage["stage"])
+        image = _read(folder / looks[-1]["picture"]) if looks else None
+        if image is not None:
+            caption = f"{stage['stage']}, iteration {looks[-1]['iteration']}: {STRIPS[stage['stage']]}"
+            page.picture(image, f"{caption}; error x{ERROR_GAIN:g}")
+    emotions = _read(folder / "frames" / "emotions.jpg")
+    if emotions is not None:
+        page.heading("The four emotions, speaking the held-out sound")
+        page.picture(emotions, "neighbouring frames; each row the same sound and head motion")
+
+
+def _read(path: Path) -> Any:
+    """A picture as RGB; None if it is not there (a run folder may have been thinned out)."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.exists() else None
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _facts(rows: list[Row]) -> Iterator[tuple[str, str]]:
+    runs, run = of_kind(rows, "run"), of_kind(rows, "run")[-1]
+    yield "command", run["command"]
+    yield (
+        "subject",
+        f"{run['subject']}, {run['frames']['training']} training and {run['frames']['held_out']} held-out frames",
+    )
+    yield "clip, SHA-256", run["settings"]["clip"] or "not recorded"
+    size = run["settings"]["size"]
+    yield "picture", f"{size[0]} x {size[1]}"
+    yield "worked on", f"{run['machine']['device']}: {run['machine']['name']}, {run['machine']['threads']} threads"
+    if "beside" in run["machine"]:
+        beside = run["machine"]["beside"]
+        yield "mouth stage, at the same time", f"{beside['device']}: {beside['name']}"
+    yield "versions", ", ".join(f"{name} {version}" for name, version in run["machine"]["versions"].items())
+    for number, row in enumerate(runs, 1):
+        gone_on = "" if row["resumed"] is None else f", from iteration {row['resumed'][1]} of {row['resumed'][0]}"
+        yield f"start {number}", row["time"] + gone_on

@@ -1,0 +1,328 @@
+"""The same few held-out frames, looked at again and again while a model learns."""
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+from emotalking.data import Subject
+from emotalking.data.layouts import Label
+from emotalking.emotion.generator import EmotionGenerator, GeneratedFaces
+from emotalking.emotion.mesh_warp.template import eye_loop
+from emotalking.errors import UserError
+from emotalking.io.files import write_bytes
+from emotalking.models.head import TalkingHead
+from emotalking.ops.composite import to_uint8
+from emotalking.report.images import error_map, grid
+from emotalking.train.data import TrainingData, class_mask
+from emotalking.train.painter import EMOTIONAL, Box, Painted, Painter
+from emotalking.train.stages.base import lip_window
+from emotalking.train.stages.emotion import face_boxes
+
+PICTURES = "frames"
+"""Folder of the pictures in the run folder."""
+FRAMES = 8
+"""Frames that figures are taken of, of every degree of mouth opening."""
+SHOWN = 3
+"""Of them, how many are pictured."""
+STRIP = 6
+"""Neighbouring frames on which the four emotions are shown."""
+QUADRANTS = {"excited": (0.6, 0.6), "angry": (-0.6, 0.6), "sad": (-0.6, -0.6), "calm": (0.6, -0.6)}
+"""A point of each quadrant of the valence/arousal plane."""
+EYES, SHUT = 4, 0.4
+"""Frames that eyes are looked at in: the held-out ones with the least open eyes, if they are closed so far (0..1)."""
+EYE_MARGIN = 0.35
+"""The compared box is this share of an eye's width larger than its lids, on each side."""
+MOST_MOVED = 0.95
+"""The motion of a branch is that of the Gaussian at this quantile: most of a face holds still."""
+_CELL, _FACE, _QUALITY = 200, 132, 88
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Held-out frames to look at (training frames where none are held out), by their numbers in the clip."""
+
+    fixed: Int64[np.ndarray, " F"]
+    """At most :data:`FRAMES`, by rising mouth opening."""
+    eyes: Int64[np.ndarray, " E"]
+    """At most :data:`EYES` with closed eyes, and then one with open ones; empty without closed eyes."""
+    strip: Int64[np.ndarray, " S"]
+    """The :data:`STRIP` neighbours over which the mouth opens widest."""
+
+    @property
+    def all(self) -> Int64[np.ndarray, " N"]:
+        """One after another."""
+        return np.concatenate([self.fixed, self.eyes, self.strip])
+
+
+def pick_frames(subject: Subject) -> Picked:
+    """The frames of ``subject`` that are looked at while it is learned; a face was found in each."""
+    found = subject.landmarks.detected
+    held_out, others = subject.val_indices, subject.train_indices
+    pool = np.asarray(held_out[found[held_out]] if found[held_out].any() else others[found[others]], np.int64)
+    opening = subject.mouth_opening[pool]
+    ranked = pool[np.argsort(opening, kind="stable")]
+    fixed = ranked[np.linspace(0, len(pool) - 1, min(FRAMES, len(pool))).round().astype(int)]
+    windows = np.lib.stride_tricks.sliding_window_view(opening, min(STRIP, len(pool)))
+    begin = int((windows.max(-1) - windows.min(-1)).argmax())
+    blink = np.nan_to_num(subject.blink[pool])
+    shut = np.argsort(-blink, kind="stable")[:EYES]
+    shut = pool[shut[blink[shut] >= SHUT]]
+    eyes = np.append(shut, pool[blink.argmin()]) if len(shut) else shut
+    return Picked(fixed, eyes, pool[begin : begin + STRIP])
+
+
+class FixedFrames:
+    """Figures and pictures of the fixed frames, for the recorder.
+
+    Args:
+        data: the frames ``picked.all``.
+        picked: which frames these are.
+        folder: run folder; pictures go into :data:`PICTURES` in it.
+        maker: makes emotional targets; None: the emotions are not compared with any.
+    """
+
+    def __init__(self, data: TrainingData, picked: Picked, folder: Path, maker: EmotionGenerator | None) -> None:
+        self._data, self._folder, self._maker = data, folder, maker
+        self._count, self._eyes = len(picked.fixed), range(len(picked.fixed), len(picked.fixed) + len(picked.eyes))
+        self._painter = Painter(data)
+        self._faces: list[Box] = [(box[0], box[1], box[2], box[3]) for box in face_boxes(data.points, data.size)]
+        self._targets: GeneratedFaces | None = None
+        self._wholes: dict[int, UInt8[np.ndarray, "H W 3"]] = {}
+        self._points = torch.tensor(list(QUADRANTS.values()), device=data.device)
+
+    def look(self, head: TalkingHead, stage: str, iteration: int) -> dict[str, Any]:
+        """Figures of a `frames` row.
+
+        Returns:
+            `seconds` of this look; `picture`, its file; `cover`, mean alpha of the trained branch inside its recorded
+            region, and `region`, that region's share of the frame; `motion_px` (:meth:`Painter.motion_px`); PSNR [dB]
+            of the whole frame, the head and the lip box (in the mouth stage `psnr_mouth` and `sound_gain_mouth`, inside
+            the lips alone).
+            `sound_gain` [dB]: by how much the picture of the lips gets worse when the sound of another frame is heard,
+            whose mouth is open where this one is closed. `emotion_gain` [dB]: by how much faces of commanded emotions
+            get worse against their targets when neutral is commanded (without the branch would not do: one that learned
+            nothing else may draw every face a little better). Both are 0 where the lips, or the emotion, have learned
+            nothing. `eye_gain` [dB]: likewise, for closed eyes, when the action units of an open-eyed frame are given.
+            What cannot be measured is absent.
+        """
+        began = time.perf_counter()
+        self._painter.begin(head)
+        picture = self._folder / PICTURES / f"{stage}_{iteration:06d}.jpg"
+        figures = self._mouth(head) if stage == "mouth" else self._face(head, stage)
+        figures["motion_px"] = self._painter.motion_px(head, stage, self._points, MOST_MOVED)
+        if self._maker is not None and self._painter.feels(head, stage) and iteration > 0:
+            figures["emotion_gain"] = self._emotion_gain(head, stage, self._maker)
+        if self._eyes and stage != "mouth":
+            figures["eye_gain"] = self._eye_gain(head, stage)
+        save(picture, self._sheet(head, stage))
+        known = {name: round(value, 5) for name, value in figures.items() if math.isfinite(value)}
+        return known | {"picture": f"{PICTURES}/{picture.name}", "seconds": round(time.perf_counter() - began, 3)}
+
+    def finish(self, head: TalkingHead, stage: str) -> None:
+        """Save the strip with the recorded sound: as recorded, with its own emotion, with one of each quadrant.
+
+        Before the emotions are learned there is none.
+        """
+        if stage not in EMOTIONAL:
+            return
+        self._painter.begin(head)
+        strip = range(self._count + len(self._eyes), self._data.count)
+        boxes = torch.tensor([self._faces[at] for at in strip])
+        low, high = boxes[:, :2].amin(0).tolist(), boxes[:, 2:].amax(0).tolist()
+        box: Box = (low[0], low[1], high[0], high[1])
+        rows = [[self._recorded(at, box) for at in strip], [self._painted(head, "finetune", at, box) for at in strip]]
+        labels = ["recorded", "own"]
+        if head.emotional:
+            for name, point in zip(QUADRANTS, self._points, strict=True):
+                rows.append([self._painted(head, "finetune", at, box, point[None]) for at in strip])
+                labels.append(name)
+        save(self._folder / PICTURES / "emotions.jpg", grid(rows, _FACE, labels))
+
+    def _mouth(self, head: TalkingHead) -> dict[str, float]:
+        """The inside of the mouth, where it is seen."""
+        own, other, cover, region = Error(), Error(), Mean(), Mean()
+        for at in range(self._count):
+            box = self._lips(at)
+            left, top, right, bottom = box
+            seen = self._data.mask(at, Label.MOUTH)[0, top:bottom, left:right]
+            painted = self._painter.paint(head, "mouth", at, box, va=None)
+            swapped = self._painter.paint(head, "mouth", at, box, va=None, heard=self._partner(at))
+            own.add(painted, self._truth(at, box), seen)
+            other.add(swapped, self._truth(at, box), seen)
+            cover.add(painted.alpha, seen)
+            region.add(self._data.mask(at, Label.MOUTH)[0].float())
+        figures = {"psnr_mouth": own.psnr, "sound_gain_mouth": own.psnr - other.psnr}
+        return figures | {"cover": cover.value, "region": region.value}
+
+    def _face(self, head: TalkingHead, stage: str) -> dict[str, float]:
+        """Whole frames, their heads and their lips."""
+        painter, whole = self._painter, self._painter.whole
+        frame, inside, lips, other, cover, region = Error(), Error(), Error(), Error(), Mean(), Mean()
+        for at in range(self._count):
+            truth, va = self._truth(at, whole), painter.own(head, stage, at)
+            painted = painter.paint(head, stage, at, whole, va=va)
+            self._wholes[at] = to_uint8(painted.rgb)
+            seen = self._data.mask(at, Label.HEAD, Label.HAIR)[0]
+            frame.add(painted, truth, torch.ones_like(seen))
+            inside.add(painted, truth, seen)
+            cover.add(painted.alpha, seen)
+            region.add(seen.float())
+            box = self._lips(at)
+            near = torch.zeros_like(seen)
+            near[box[1] : box[3], box[0] : box[2]] = True
+            lips.add(painted, truth, near)
+            swapped = painter.paint(head, stage, at, box, va=va, heard=self._partner(at))
+            other.add(swapped, self._truth(at, box), torch.ones_like(swapped.alpha, dtype=torch.bool))
+        figures = {"psnr": frame.psnr, "psnr_head": inside.psnr, "psnr_lips": lips.psnr}
+        figures["sound_gain"] = lips.psnr - other.psnr
+        return figures | {"cover": cover.value, "region": region.value}
+
+    def _emotion_gain(self, head: TalkingHead, stage: str, maker: EmotionGenerator) -> float:
+        """See :meth:`look`."""
+        targets = self._emotional(maker)
+        felt, neutral = Error(), Error()
+        for at in range(0, self._count, 2):
+            box = self._faces[at]
+            left, top, right, bottom = box
+            target = targets.images[at, top:bottom, left:right]
+            seen = class_mask(targets.labels[at, top:bottom, left:right], Label.HEAD, Label.HAIR)
+            va = self._commanded(at)
+            felt.add(self._painter.paint(head, stage, at, box, va=va), target, seen)
+            neutral.add(self._painter.paint(head, stage, at, box, va=torch.zeros_like(va)), target, seen)
+        return felt.psnr - neutral.psnr
+
+    def _eye_gain(self, head: TalkingHead, stage: str) -> float:
+        """See :meth:`look`."""
+        own, opened = Error(), Error()
+        *shut, awake = self._eyes
+        for at in shut:
+            for box in self._eye_boxes(at):
+                truth, va = self._truth(at, box), self._painter.own(head, stage, at)
+                everywhere = torch.ones_like(truth[..., 0], dtype=torch.bool)
+                own.add(self._painter.paint(head, stage, at, box, va=va), truth, everywhere)
+                opened.add(self._painter.paint(head, stage, at, box, va=va, moved=awake), truth, everywhere)
+        return own.psnr - opened.psnr
+
+    def _eye_boxes(self, at: int) -> list[Box]:
+        """Both eyes of a frame, with their lids and some skin."""
+        width, height = self._data.size
+        boxes: list[Box] = []
+        for side in ("right", "left"):
+            points = self._data.points[at, list(eye_loop(self._data.layout, side))]
+            low, high = points.amin(0).tolist(), points.amax(0).tolist()
+            grow = EYE_MARGIN * (high[0] - low[0])
+            left, top = max(int(low[0] - grow), 0), max(int(low[1] - grow), 0)
+            box = (left, top, min(int(high[0] + grow) + 1, width), min(int(high[1] + grow) + 1, height))
+            if box[2] > box[0] + 1 and box[3] > box[1] + 1:
+                boxes.append(box)
+        return boxes
+
+    def _emotional(self, maker: EmotionGenerator) -> GeneratedFaces:
+        """The fixed frames with one commanded emotion each, made once."""
+        if self._targets is None:
+            data, some = self._data, slice(0, self._count)
+            va = torch.cat([self._commanded(at) for at in range(self._count)])
+            images = torch.cat([data.image(at) for at in range(self._count)])
+            with torch.no_grad():
+                self._targets = maker(images, data.points[some], data.labels[some], data.conditions.viewmats[some], va)
+        return self._targets
+
+    def _sheet(self, head: TalkingHead, stage: str) -> UInt8[np.ndarray, "h w 3"]:
+        """A row a shown frame: recorded, rendered, error, normals if it has them, then the lips of both."""
+        rows = []
+        for at in np.linspace(0, self._count - 1, min(SHOWN, self._count)).round().astype(int).tolist():
+            lips = self._lips(at)
+            row = []
+            if stage != "mouth":
+                recorded, rendered = self._recorded(at, self._painter.whole), self._wholes[at]
+                row = [recorded, rendered, error_map(rendered, recorded)]
+                if self._data.normals is not None:
+                    row += [to_uint8(image) for image in self._painter.normals(head, stage, at)]
+                if self._targets is not None:
+                    row += [to_uint8(self._targets.images[at])]
+                    row += [self._painted(head, stage, at, va=self._commanded(at))]
+            theirs = self._recorded(at, lips)
+            left, top, right, bottom = lips
+            mouth = stage == "mouth"
+            ours = self._painted(head, stage, at, lips) if mouth else self._wholes[at][top:bottom, left:right]
+            rows.append([*row, theirs, ours, *([error_map(ours, theirs)] if mouth else [])])
+        return grid(rows, _CELL)
+
+    def _commanded(self, at: int) -> Float[Tensor, "1 2"]:
+        return self._points[at // 2 % len(QUADRANTS)][None]
+
+    def _partner(self, at: int) -> int:
+        """The fixed frame whose mouth is open where this one's is closed."""
+        return (at + self._count // 2) % self._count
+
+    def _lips(self, at: int) -> Box:
+        _, rows, columns = lip_window(self._data, at)
+        width, height = self._data.size
+        return columns.start, rows.start, min(columns.stop, width), min(rows.stop, height)
+
+    def _truth(self, at: int, box: Box) -> Float[Tensor, "h w 3"]:
+        return self._data.image(at)[0, box[1] : box[3], box[0] : box[2]]
+
+    def _recorded(self, at: int, box: Box) -> UInt8[np.ndarray, "h w 3"]:
+        return to_uint8(self._truth(at, box))
+
+    def _painted(
+        self, head: TalkingHead, stage: str, at: int, box: Box | None = None, va: Tensor | None = None
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        va = self._painter.own(head, stage, at) if va is None else va
+        return to_uint8(self._painter.paint(head, stage, at, box or self._painter.whole, va=va).rgb)
+
+
+class Mean:
+    """A mean over the pixels of many pictures; NaN of none."""
+
+    def __init__(self) -> None:
+        self._sum, self.counted = 0.0, 0
+
+    def add(self, values: Float[Tensor, "h w"], where: Bool[Tensor, "h w"] | None = None) -> None:
+        """Add the pixels ``where`` (None: all)."""
+        chosen = values if where is None else values[where]
+        self._sum += float(chosen.sum())
+        self.counted += chosen.numel()
+
+    @property
+    def value(self) -> float:
+        """The mean."""
+        return self._sum / self.counted if self.counted else math.nan
+
+
+class Error:
+    """Mean squared error over the pixels of many pictures."""
+
+    def __init__(self) -> None:
+        self._squares = Mean()
+
+    def add(self, painted: Painted, truth: Float[Tensor, "h w 3"], where: Bool[Tensor, "h w"]) -> None:
+        """Add the pixels ``where``."""
+        self._squares.add((painted.rgb - truth).square().mean(-1), where)
+
+    @property
+    def psnr(self) -> float:
+        """In dB; of a perfect picture 100; NaN of none."""
+        return -10.0 * math.log10(max(self._squares.value, 1e-10)) if self._squares.counted else math.nan
+
+
+def save(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Write a JPEG.
+
+    Raises:
+        UserError: the disk is full or the folder gone.
+    """
+    _, coded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    try:
+        write_bytes(path, coded.tobytes())
+    except OSError as error:
+        raise UserError(f"The run's picture {path} cannot be written ({error}): free some space and resume.") from error

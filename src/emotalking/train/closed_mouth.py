@@ -1,0 +1,98 @@
+"""The codes that close this person's lips, learned from the training frames at the end of training."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from emotalking.losses.image import d_ssim, l1
+from emotalking.models.audio import AudioEncoder
+from emotalking.models.head import TalkingHead, render_layer
+from emotalking.ops.cameras import crop_intrinsics
+from emotalking.ops.composite import composite
+from emotalking.train.data import TrainingData
+from emotalking.train.stages.base import lip_window
+
+CLOSED_SHARE = 0.1
+"""The frames with the least opening between the tracked lips. Quiet frames are no guide: many people rest with their
+lips parted (one reporter's are 7 px apart in pauses, and 2 px when closed)."""
+RATE = 0.1
+"""Of a step, in standard deviations of the codes of closed lips."""
+STAY = 1e-3
+"""Weight of the squared distance from where the codes began, in those standard deviations: ten times less closes the
+lips no further and draws specks around them."""
+D_SSIM = 0.2
+_BATCH = 256
+_ROUNDS = 30
+
+
+def learn_closed_lips(head: TalkingHead, data: TrainingData, steps: int) -> None:
+    """Give both audio encoders the codes whose picture is most like this person's closed lips.
+
+    They begin as the geometric median of the codes of the frames whose lips are closed (single frames give distorted
+    faces, and a mean follows the odd ones). Sound tells closed lips badly, so those codes are an average of what is
+    seen at such sounds, and their lips stay parted: on one reporter by 2.7 % of the distance between his eyes, where
+    he shows 0.3. Then the two codes, all else held, learn for ``steps`` updates from the pictures of those frames
+    around the lips, and his part by 0.3 %.
+    """
+    head.requires_grad_(False)
+    frames = closed_frames(data)
+    encoders = (head.face.audio, head.mouth.audio)
+    begin, spread = [], []
+    for encoder in encoders:
+        codes = torch.cat([encoder(part) for part in data.conditions.audio[frames].split(_BATCH)])
+        begin.append(geometric_median(codes))
+        spread.append(codes.std(0, unbiased=False).mean().clamp_min(1e-3))
+        encoder.closed = begin[-1].clone().requires_grad_(True)
+    learned = [_code(encoder) for encoder in encoders]
+    groups = [{"params": [code], "lr": RATE * float(s)} for code, s in zip(learned, spread, strict=True)]
+    optimizer = torch.optim.Adam(groups)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(steps):
+        frame = int(frames[torch.randint(len(frames), (1,), generator=generator)])
+        moved = sum(((code - a) / s).square().mean() for code, a, s in zip(learned, begin, spread, strict=True))
+        (difference(head, data, frame) + STAY * moved).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    for encoder, code in zip(encoders, learned, strict=True):
+        encoder.closed = code.detach()
+
+
+def closed_frames(data: TrainingData) -> Int64[Tensor, " F"]:
+    """The frames whose lips are closed; a lost track is not a closed mouth."""
+    opening = np.where(np.isfinite(data.mouth_opening), data.mouth_opening, np.inf)
+    count = max(1, round(CLOSED_SHARE * data.count))
+    return torch.from_numpy(np.sort(np.argsort(opening, kind="stable")[:count])).to(data.device)
+
+
+def _code(encoder: AudioEncoder) -> Tensor:
+    assert encoder.closed is not None  # given by the caller
+    return encoder.closed
+
+
+def difference(head: TalkingHead, data: TrainingData, frame: int) -> Float[Tensor, ""]:
+    """How unlike frame ``frame`` the lips are that the codes of closed lips make."""
+    conditions = data.conditions.at(frame)
+    silence = torch.zeros(1, device=data.device)
+    # Without the emotion branch, so that the codes are the same whether there is one or not.
+    va = conditions.va if head.face.motion.takes_emotion else None
+    face = head.deform_emotional_face(conditions.audio, conditions.aus, va, speech=silence)
+    mouth = head.deform_mouth(conditions.audio, speech=silence)
+    _, rows, columns = lip_window(data, frame)
+    size = (columns.stop - columns.start, rows.stop - rows.start)
+    K = crop_intrinsics(data.K, data.K.new_tensor([columns.start, rows.start]))
+    front = render_layer(head.face.gaussians, face, conditions.viewmats, K, size)
+    inside = render_layer(head.mouth.gaussians, mouth, conditions.viewmats, K, size)
+    behind = data.behind(frame, rows, columns)
+    made, _ = composite(front.rgb, front.alpha, inside.rgb, inside.alpha, behind, data.size[1])
+    target = data.image(frame)[:, rows, columns]
+    return l1(made, target) + D_SSIM * d_ssim(made, target)
+
+
+def geometric_median(points: Float[Tensor, "N D"]) -> Float[Tensor, " D"]:
+    """The point with the least sum of distances to ``points`` (Weiszfeld 1937)."""
+    middle = points.mean(0)
+    for _ in range(_ROUNDS):
+        weights = 1.0 / (points - middle).norm(dim=1).clamp(min=1e-6)
+        middle = (weights[:, None] * points).sum(0) / weights.sum()
+    return middle

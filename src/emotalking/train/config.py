@@ -1,0 +1,370 @@
+"""The recipe: stages, schedules and weights. Every number is the `paper` preset's unless a preset says otherwise."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from emotalking.models.config import ModelConfig
+
+LEAST_ONE = {
+    "every",
+    "sh_every",
+    "checkpoint_every",
+    "means_until",
+    "schedule_knee",
+    "initial_points",
+    "hidden",
+    "code",
+}
+"""Settings that must be at least 1, wherever they stand."""
+ABOVE_ZERO = {"means", "means_final"}
+"""Settings that must be above 0. No setting may be below."""
+TERMS = {
+    "mouth": {"d_ssim", "silhouette", "motion", "lpips", "sync"},
+    "face": {"d_ssim", "silhouette", "motion", "lpips", "sync", "lips", "eyes", "attention", "lpips_lips"}
+    | {"normal", "normal_cosine", "normal_tv", "normal_residual"},
+    "emotion": {"d_ssim", "motion", "lpips", "sync", "normal", "normal_cosine", "normal_tv"},
+    "finetune": {"d_ssim", "lpips"},
+}
+"""Of each stage the weights that it has a term for."""
+LENGTHS = {"lpips_last", "patch_min", "patch_max"}
+"""What `LossConfig` has beside weights."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Learning rates (paper S1; docs/paper.md 3 and 4.6)."""
+
+    means: float = 1.6e-4
+    """Initial position rate; times the scene extent."""
+    means_final: float = 1.6e-6
+    """Position rate at the end of densification; exponential in between."""
+    sh0: float = 2.5e-3
+    """Base colour rate; the higher bands learn 20 times slower."""
+    opacity: float = 0.05
+    """Opacity rate."""
+    scales: float = 3e-3
+    """Raw (softplus) scale rate."""
+    quats: float = 1e-3
+    """Rotation rate."""
+    normals: float = 2e-4
+    """Normal residual rate (GaussianShader's)."""
+    grids: float = 5e-3
+    """Tri-plane rate."""
+    networks: float = 5e-4
+    """Rate of every network weight not named below."""
+    audio: float = 5e-4
+    """Rate of the audio encoders."""
+    temporal: float = 2.5e-3
+    """Rate of the temporal audio attention (decay 1e-4). Five times the networks' as published; where those learn
+    faster it must not: its softmax then settles on one frame of the window at once and stays there."""
+
+
+@dataclass(frozen=True)
+class DensifyConfig:
+    """Grow and prune (docs/paper.md 3).
+
+    Deviation: the published rule that removes Gaussians of more than 20 pixels is absent. In 3-D Gaussian splatting's
+    code and what descends from it the radii are cleared right before they are tested, so it never acts; when it does
+    act, neighbours grow into the holes, are removed in turn, and a face of 26,000 Gaussians ended with one.
+    """
+
+    start: int = 500
+    """First iteration that grows."""
+    every: int = 100
+    """Interval."""
+    until: int = 45_000
+    """From this iteration on nothing grows or is pruned."""
+    grad_threshold: float = 2e-4
+    """Mean screen-space gradient (normalised device units) above which a Gaussian is cloned or split."""
+    percent_dense: float = 0.005
+    """Clone below, split above this share of the scene extent."""
+    prune_opacity: float = 0.05
+    """Opacity below which a Gaussian is removed, at the start."""
+    prune_opacity_gain: float = 0.25
+    """Added to `prune_opacity` linearly until `until`."""
+    size_from: int = 3_000
+    """Iteration from which too large Gaussians are removed."""
+    max_scale: float = 0.1
+    """Scale as a share of the scene extent, above which a Gaussian is removed from `size_from` on."""
+    max_gaussians: int = 100_000
+    """Growth stops here, so memory has a bound. Deviation: the published code has none; its heads stay far below."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights (paper S4.3; docs/paper.md 7 and 7.1)."""
+
+    d_ssim: float = 0.2
+    """1 - SSIM."""
+    silhouette: float = 1e-3
+    """Alpha missing inside and present outside the branch's region."""
+    motion: float = 1e-5
+    """Mean absolute offset, each kind. Deviation: published for the face alone (docs/paper.md 7.1); the mouth and
+    emotion stages have it too, because what nothing pulls back drifts where the region shows nothing."""
+    lips: float = 0.0
+    """L1 and D-SSIM of the face stage once more, on the lip box alone. The lips are one pixel in forty, so without it a
+    short run learns everything but them (on the demo's clip their opening correlates with the truth by -0.1 without
+    and 0.8 with it); the published 50,000 iterations do without."""
+    eyes: float = 0.0
+    """The same on the box of both eyes: lids are one pixel in a hundred, and shut in one frame of twelve. Without it a
+    short run leaves bits of iris standing in front of shut lids."""
+    attention: float = 0.0
+    """Rendered attention where it does not belong, in the face stage after warm-up: the action units' on the lips, and
+    both maps on the hair in the iterations that compare it (`hair_every`)."""
+    lpips: float = 0.0
+    """LPIPS of patches in the last `lpips_last` iterations, never in the warm-up, where `perceptual.backbone`'s
+    weights are (S12, S14, S15, S16)."""
+    lpips_lips: float = 0.0
+    """LPIPS of the lip box, in the face stage; the patches then leave that box out (docs/paper.md 7.2)."""
+    lpips_last: int = 0
+    """See `lpips`. Assumption: the paper gives the weights and not the iterations; these are TalkingGaussian's."""
+    patch_min: int = 32
+    """Least side of a patch in pixels, even."""
+    patch_max: int = 42
+    """Largest side of a patch in pixels, even."""
+    normal: float = 0.0
+    """L1 of rendered and given normal map, in the face and emotion stages, where the subject has normal maps."""
+    normal_cosine: float = 0.0
+    """1 - cosine of rendered and given normal map, likewise: another reading of the paper's normal loss, which does
+    not say how the maps are compared."""
+    normal_tv: float = 0.0
+    """Total variation of the rendered normal map; likewise."""
+    normal_residual: float = 0.0
+    """Mean absolute normal residual, in the face stage."""
+    sync: float = 0.0
+    """Sync distance (eq. 9) of five rendered frames, after warm-up, where `sync.expert` names an expert.
+
+    Deviation: the paper's 0.05 is for SyncNet's raw vectors, whose squared distance is some tens (Sync-E 7 to 9,
+    squared). A personal expert's have unit length and the distance lies in 0..4, so the same weight pulls some thirty
+    times less. `tiny` and `fast` keep it: four times as much, when motion networks still learned from it, cost 1.9 dB
+    around the mouth where this cost 0.6. `paper` has a tenth of it (`presets.PAPER` says why)."""
+
+    @property
+    def normals(self) -> bool:
+        """Whether rendered normals are compared."""
+        return self.normal > 0 or self.normal_cosine > 0 or self.normal_tv > 0
+
+    def validate(self, stage: str) -> None:
+        """Raise ValueError for values that cannot be in the stage ``stage``."""
+        for name in sorted({each.name for each in fields(self)} - TERMS[stage] - LENGTHS):
+            if getattr(self, name):
+                raise ValueError(f"{stage}.losses.{name} must be 0, because that stage has no such term")
+        if not 2 <= self.patch_min <= self.patch_max or self.patch_min % 2 or self.patch_max % 2:
+            raise ValueError("losses.patch_min and losses.patch_max must be even, at least 2, and in this order")
+
+
+@dataclass(frozen=True)
+class PerceptualConfig:
+    """The perceptual loss (paper S12, S14-S16; docs/paper.md 7.2). Its weights are each stage's `losses.lpips`."""
+
+    backbone: str = "auto"
+    """LPIPS backbone: `alex` (the baseline's), `vgg`, `squeeze`, `none`, or `auto`: the first of these whose files are
+    in the model folder."""
+    patches: int = 0
+    """At most so many patches a step, drawn from all of the frame's; 0: all."""
+
+
+@dataclass(frozen=True)
+class SyncConfig:
+    """The sync loss (paper 3.3.2, eq. 9; docs/paper.md 10, 13). Its weights are each stage's `losses.sync`."""
+
+    expert: str = "none"
+    """Who judges: `personal` (made from the training frames where it is not yet in the subject folder), `syncnet`
+    (SyncNet v2's checkpoint), a personal expert's file, or `none`: no sync loss."""
+    speech: str = "espeak"
+    """Speech without pictures to train on: `espeak` says the curated sentences, a folder gives its sound files, `none`
+    leaves the clip's own sound alone."""
+    languages: str = "en"
+    """Whose curated sentences are spoken, separated by commas. The paper: ten English ones."""
+    takes: int = 3
+    """How often each set is said, every time by other voices at other rates: ten sentences are not one voice."""
+    original_share: float = 0.5
+    """Share of windows on the clip's own sound where there is other speech too (paper S4.2: both; shares not stated).
+    """
+    every: int = 4
+    """Every so many iterations has a sync term, which then counts so many times: its mean is the weight's."""
+    delay: float = 0.2
+    """Share of a stage's iterations after its warm-up that pass before its first sync term: the expert judges lips,
+    and at first there are none."""
+
+    def validate(self) -> None:
+        """Raise ValueError for values that cannot be."""
+        if not self.expert or not self.speech:
+            raise ValueError("sync.expert and sync.speech must not be empty: use none")
+        if self.every < 1 or self.takes < 1:
+            raise ValueError("sync.every and sync.takes must be at least 1")
+        if not 0.0 <= self.original_share <= 1.0 or not 0.0 <= self.delay < 1.0:
+            raise ValueError("sync.original_share must lie in 0..1 and sync.delay in 0..1, below 1")
+        if not self.language_list:
+            raise ValueError("sync.languages needs at least one language")
+
+    @property
+    def language_list(self) -> tuple[str, ...]:
+        """`languages`, one by one."""
+        return tuple(part.strip() for part in self.languages.split(",") if part.strip())
+
+
+@dataclass(frozen=True)
+class BranchStageConfig:
+    """A branch's stage: canonical Gaussians first, then motion."""
+
+    iterations: int
+    """Length."""
+    warmup: int
+    """Iterations of the static, canonical model before motion begins."""
+    schedule_knee: int
+    """Network rates fall by 0.5^(it/knee) until here, then as 0.1^(it/iterations), or, where `freeze_geometry_from`
+    ends their learning, as 0.1^(it/that)."""
+    densify: DensifyConfig
+    """Growth and pruning."""
+    losses: LossConfig = LossConfig()
+    """Weights."""
+    means_until: int = 45_000
+    """Iteration at which the position rate reaches `optim.means_final`."""
+    sh_every: int = 1_000
+    """The colours gain one spherical-harmonic degree every so many iterations."""
+    freeze_geometry_from: int = 0
+    """From here on only colours and opacities train (0: never), before black where the backdrop was green."""
+    curriculum_every: int = 0
+    """Every so many iterations the frame must suit the curriculum (docs/paper.md 8); 0: never."""
+    hair_every: int = 0
+    """Hair is compared only every so many iterations (0: always) between `hair_from` and `hair_until`."""
+    hair_from: int = 3_000
+    """See `hair_every`."""
+    hair_until: int = 46_000
+    """See `hair_every`."""
+
+
+@dataclass(frozen=True)
+class EmotionStageConfig:
+    """The emotion stage (paper S15; sampling is not stated, docs/paper.md 0)."""
+
+    iterations: int
+    """Length."""
+    schedule_knee: int
+    """As in :class:`BranchStageConfig`."""
+    real_share: float = 0.25
+    """Share of steps on original frames with their estimated valence/arousal (paper S4.2: "and original")."""
+    va_limit: float = 1.0
+    """Valence and arousal are drawn uniformly from [-limit, limit]^2 (EmoStyle: U(-1, 1)^2)."""
+    losses: LossConfig = LossConfig(silhouette=0.0)
+    """Weights."""
+
+
+@dataclass(frozen=True)
+class FinetuneStageConfig:
+    """The last stage: colours and opacities on the whole composed frame (paper S16)."""
+
+    iterations: int
+    """Length."""
+    opacity: float = 1e-3
+    """Opacity rate in this stage."""
+    sh0: float = 2.5e-3
+    """Colour rate in this stage."""
+    mouth_colours: bool = False
+    """Train the mouth's colours too, as TalkingGaussian does; the paper trains the face's alone."""
+    losses: LossConfig = LossConfig(silhouette=0.0, motion=0.0)
+    """Weights."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run."""
+
+    mouth: BranchStageConfig
+    """Inside-mouth stage."""
+    face: BranchStageConfig
+    """Face stage."""
+    emotion: EmotionStageConfig
+    """Emotion stage."""
+    finetune: FinetuneStageConfig
+    """Fine-tune stage."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Shapes."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Rates."""
+    sync: SyncConfig = field(default_factory=SyncConfig)
+    """The sync loss of the mouth, face and emotion stages."""
+    perceptual: PerceptualConfig = field(default_factory=PerceptualConfig)
+    """The perceptual loss of all stages."""
+    audio_start: int = 0
+    """Updates that teach the audio encoders the tracked lip shape before the first stage (0: none, as published)."""
+    motion_start: int = 0
+    """Updates that teach the face's network the tracked mesh's motion before the first stage (0: none, as published).
+    """
+    closed_lips: int = 100
+    """Updates that teach the codes of closed lips, for silence, after the last stage (0: a median of codes); the
+    recipe as published knows no silence."""
+    background: str = "green"
+    """What masked regions are pasted on: `green` as published (with the chroma-key clean-up of docs/paper.md 3), or
+    `random`: a new colour each step, which makes alpha identifiable without a clean-up."""
+    gpu: str = "kernels"
+    """What a GPU trains with: `kernels`, our own CUDA kernels (they need cuda-bindings, extra `gpu`) and steps captured
+    in CUDA graphs; or `gsplat` (extra `gsplat`) and one launch after another, which takes some ten times as long
+    (benchmarks/results/train_speed.json)."""
+    seed: int = 0
+    """Seed of every draw."""
+    checkpoint_every: int = 1_000
+    """Iterations between checkpoints."""
+
+    @property
+    def stages(self) -> "tuple[BranchStageConfig | EmotionStageConfig | FinetuneStageConfig, ...]":
+        """The settings of the stages that run, in order."""
+        emotion = (self.emotion,) if self.model.emotion.branch == "separate" else ()
+        return (self.mouth, self.face, *emotion, self.finetune)
+
+    @property
+    def iterations(self) -> int:
+        """Of the whole run; the combined face branch takes the emotion stage's too."""
+        combined = self.emotion.iterations if self.model.emotion.branch == "combined" else 0
+        return sum(stage.iterations for stage in self.stages) + combined
+
+    @property
+    def normals(self) -> bool:
+        """Whether any stage compares normals."""
+        emotion = self.model.emotion.branch == "separate" and self.emotion.losses.normals
+        return self.face.losses.normals or emotion
+
+    def validate(self) -> None:
+        """Raise ValueError for an order of events that cannot be."""
+        for name, stage in (("mouth", self.mouth), ("face", self.face)):
+            if not 0 <= stage.warmup <= stage.iterations:
+                raise ValueError(f"{name}.warmup must lie in 0..{name}.iterations ({stage.iterations})")
+        for name in TERMS:
+            getattr(self, name).losses.validate(name)
+        if self.perceptual.backbone not in ("auto", "alex", "vgg", "squeeze", "none"):
+            raise ValueError("perceptual.backbone must be 'auto', 'alex', 'vgg', 'squeeze' or 'none'")
+        self.sync.validate()
+        if not 0.0 <= self.emotion.real_share <= 1.0:
+            raise ValueError("emotion.real_share must lie in 0..1")
+        if self.background not in ("green", "random"):
+            raise ValueError("background must be 'green' or 'random'")
+        if self.gpu not in ("gsplat", "kernels"):
+            raise ValueError("gpu must be 'gsplat' or 'kernels'")
+        if self.model.emotion.branch not in ("separate", "combined", "none"):
+            raise ValueError("model.emotion.branch must be 'separate', 'combined' or 'none'")
+        for name, branch in (("face", self.model.face), ("mouth", self.model.mouth)):
+            if branch.init not in ("cube", "surface"):
+                raise ValueError(f"model.{name}.init must be 'cube' or 'surface'")
+            if not 0 <= branch.sh_degree <= 3:
+                raise ValueError(f"model.{name}.sh_degree must lie in 0..3")
+        for name, number in _numbers(self):
+            last = name.rpartition(".")[2]
+            if not math.isfinite(number) or number < 0:
+                raise ValueError(f"{name} must be a number that is not negative, got {number}")
+            if number < 1 and last in LEAST_ONE:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+            if number == 0 and last in ABOVE_ZERO:
+                raise ValueError(f"{name} must be above 0")
+
+
+def _numbers(config: Any, prefix: str = "") -> Iterator[tuple[str, float | int]]:
+    """Every number of a config by its dotted name."""
+    for each in fields(config):
+        value, name = getattr(config, each.name), f"{prefix}{each.name}"
+        if is_dataclass(value):
+            yield from _numbers(value, f"{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield name, value

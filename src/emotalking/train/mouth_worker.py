@@ -1,0 +1,231 @@
+"""The mouth stage in a process of its own, on a second device, while this one trains the face.
+
+The two know nothing of each other: each stage begins with draws of its own (:func:`emotalking.train.run.
+stage_builders`), so that an avatar is the same whether they follow one another or not. The process keeps record and
+checkpoint in the folder :data:`FOLDER` of the run's (:mod:`emotalking.train.mouth_worker_main`), which is removed once
+the run holds what came of it; so a folder that is there says that the mouth is not.
+"""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import Progress
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from emotalking.errors import UserError
+from emotalking.io.files import replacing, write_bytes
+from emotalking.models.gaussians import Gaussians
+from emotalking.models.head import TalkingHead
+from emotalking.progress import console
+from emotalking.train.callbacks.log import LOG, Row
+from emotalking.train.callbacks.recorder import Recorder
+from emotalking.train.checkpoint import Checkpoint
+from emotalking.train.config import TrainConfig
+from emotalking.train.sync import wanted
+from emotalking.train.workers import Child, name_inside
+
+STAGE = "mouth"
+FOLDER = STAGE
+"""In the run folder."""
+JOB, SAID, BRANCH, LOCK = "job.json", "output.txt", "mouth.safetensors", "lock"
+"""In that folder: what the process shall do, what it says, what it hands over, what it holds at work."""
+_PATIENCE = 0.3
+"""Seconds between two looks at a process that is waited for."""
+
+
+class MouthBeside:
+    """A mouth stage that another process trains; :class:`emotalking.train.trainer.Trainer` has it.
+
+    Args:
+        folder: run folder.
+        subject: subject folder.
+        record: the run's; what is handed over must have been made under the same.
+        device: where the process works.
+        alone: there is no other device than this one, so nothing else is trained meanwhile.
+    """
+
+    name = STAGE
+
+    def __init__(
+        self, folder: Path, subject: Path, record: dict[str, Any], device: torch.device, *, alone: bool
+    ) -> None:
+        self.folder, self.alone, self.device = folder / FOLDER, alone, device
+        self.iterations = int(record["train"][STAGE]["iterations"])
+        self.seconds = 0.0
+        """That the stage took, as far as is known."""
+        self.taken = False
+        """Whether the head holds the trained mouth."""
+        self._run, self._record, self._read = folder, record, 0
+        self._old = self._number()
+        self._child: Child | None = None
+        if not (self.folder / BRANCH).exists():
+            job = {"subject": str(subject.resolve()), "device": name_inside(str(device)), "record": record}
+            write_bytes(self.folder / JOB, json.dumps(job).encode())
+            said = self.folder / SAID
+            said.unlink(missing_ok=True)
+            self._child = Child("emotalking.train.mouth_worker_main", [str(self.folder)], str(device), said)
+
+    def begin(self, recorder: Recorder, head: TalkingHead, progress: Progress) -> None:
+        """Say what happens to ``recorder`` and ``progress`` from now on."""
+        self._recorder, self._head, self._progress = recorder, head, progress
+        recorder.announce(STAGE, self.iterations)
+        self._task = progress.add_task(f"train {STAGE} ({self.device})", total=self.iterations, note="")
+
+    def look(self) -> str | None:
+        """Write down what happened since the last look, and put the trained mouth into the head if it is there.
+
+        Returns:
+            What went wrong, in a sentence; None: nothing.
+        """
+        code = 0 if self._child is None else self._child.wait()
+        for row in self._rows():
+            if row["kind"] == "frames" and (self.folder / row["picture"]).exists():
+                (self._run / row["picture"]).parent.mkdir(exist_ok=True)
+                shutil.copyfile(self.folder / row["picture"], self._run / row["picture"])
+            if row["kind"] == "step":
+                self.seconds = row["seconds"]
+                note = f"loss {row['loss']:.4f}"
+                self._progress.update(self._task, completed=row["iteration"], note=note)
+            self._recorder.mirror(row)
+        if code == 0 and not self.taken:
+            take(self._head, self.folder / BRANCH, self._record)
+            self.taken, self._recorder.elsewhere = True, None
+        if not code:
+            return None
+        why = "" if self._child is None else self._child.failure(code)
+        return f"The mouth stage on {self.device} failed ({self.folder / SAID}): {why}."
+
+    def wait(self) -> None:
+        """Until the head holds the trained mouth.
+
+        Raises:
+            UserError: it failed.
+        """
+        while (failed := self.look()) is None and not self.taken:
+            if self._child is not None:
+                self._child.wait(_PATIENCE)
+        if failed is not None:
+            raise UserError(failed)
+
+    def clear(self) -> None:
+        """The run holds everything now."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def stop(self) -> None:
+        """Have the process save and end, if it still runs."""
+        if self._child is not None:
+            self._child.stop()
+
+    def _rows(self) -> list[Row]:
+        """What is new in the process's record.
+
+        One that goes on begins by writing its record anew without what comes again; until then the old one is left.
+        """
+        number = self._number()
+        if number is None or (self._child is not None and number == self._old):
+            return []
+        with (self.folder / LOG).open("rb") as file:
+            file.seek(self._read)
+            whole, end, _ = file.read().rpartition(b"\n")
+        self._read += len(whole + end)
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def _number(self) -> int | None:
+        """Which file the process's record is now."""
+        path = self.folder / LOG
+        return path.stat().st_ino if path.exists() else None
+
+
+@contextmanager
+def mouth_beside(
+    folder: Path,
+    subject: Path,
+    record: dict[str, Any],
+    config: TrainConfig,
+    checkpoint: Checkpoint | None,
+    device: torch.device,
+    beside: torch.device | None,
+    *,
+    resume: bool,
+) -> Iterator[MouthBeside | None]:
+    """The mouth stage in another process, which ends with the block; None: the stages follow one another here.
+
+    Args:
+        folder: run folder.
+        checkpoint: what the run goes on from.
+        device: the run's.
+        beside: a second one. Without it, a mouth that was begun in a process is all the same finished in one, first.
+        resume: go on with that mouth.
+    """
+    begun = (folder / FOLDER).exists()
+    if begun and not (resume and (checkpoint is None or checkpoint.payload["stage_name"] == "face")):
+        with (folder / FOLDER / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # One whose run was killed may still be saving.
+            shutil.rmtree(folder / FOLDER)
+        begun = False
+    reason = None if begun else _why_not(config, checkpoint)
+    if beside is not None and reason is not None:
+        console.print(f"one stage after another, because {reason}: {beside} is left idle", highlight=False)
+    if not begun and (beside is None or reason is not None):
+        yield None
+        return
+    when = "first, as it was begun in a process of its own" if beside is None else "at the same time as the face"
+    console.print(f"the mouth is trained on {beside or device}, {when}", highlight=False)
+    mouth = MouthBeside(folder, subject, record, beside or device, alone=beside is None)
+    try:
+        yield mouth
+    finally:
+        mouth.stop()
+
+
+def _why_not(config: TrainConfig, checkpoint: Checkpoint | None) -> str | None:
+    """Why the stages must follow one another."""
+    if checkpoint is not None:
+        return "the run was begun so"
+    if wanted(config):
+        return "the sync loss looks at the finished mouth"
+    if not (config.mouth.iterations and config.face.iterations):
+        return "there are not both a mouth and a face stage"
+    return None
+
+
+def hand_over(head: TalkingHead, path: Path, record: dict[str, Any]) -> None:
+    """Write the trained mouth.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    weights = {name: value.detach().cpu().contiguous() for name, value in head.mouth.state_dict().items()}
+    try:
+        with replacing(path) as scratch:
+            save_file(weights, scratch, metadata={"record": json.dumps(record)})
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be written ({error}): free some space and resume.") from error
+
+
+def take(head: TalkingHead, path: Path, record: dict[str, Any]) -> None:
+    """Put the mouth that :func:`hand_over` wrote into ``head``.
+
+    Raises:
+        UserError: it is damaged, or of a run with other settings.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            made = json.loads((file.metadata() or {}).get("record", "null"))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if made != json.loads(json.dumps(record)):
+            raise UserError(f"{path} was made with other settings: use the same, or train afresh with --fresh.")
+        gaussians, mouth = weights["gaussians.means"], head.mouth
+        device = mouth.gaussians.means.device
+        mouth.gaussians = Gaussians.empty(gaussians.shape[0], head.config.mouth.sh_degree)
+        mouth.load_state_dict(weights, strict=True)
+        mouth.to(device)
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        raise UserError(f"{path} is damaged: remove {path.parent} and resume.") from error

@@ -1,0 +1,55 @@
+"""What the process of :mod:`emotalking.train.mouth_worker` does: the mouth stage of a run, and nothing else."""
+
+import fcntl
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from emotalking.data import Subject
+from emotalking.errors import UserError
+from emotalking.io.settings import from_dict
+from emotalking.train.callbacks.run_record import recorded
+from emotalking.train.checkpoint import Checkpoint
+from emotalking.train.config import TrainConfig
+from emotalking.train.mouth_worker import BRANCH, JOB, LOCK, hand_over
+from emotalking.train.run import make_context, stage_builders
+from emotalking.train.trainer import Trainer
+
+
+def train_mouth(folder: Path) -> None:
+    """Train the mouth of the job in ``folder``, from the checkpoint there if there is one, and hand it over.
+
+    Raises:
+        UserError: as :func:`emotalking.train.run.train`.
+    """
+    job = json.loads((folder / JOB).read_text())
+    record, device, subject = job["record"], torch.device(job["device"]), Subject.open(job["subject"])
+    config = from_dict(TrainConfig, record["train"])
+    path = folder / "checkpoint.pt"
+    checkpoint = Checkpoint.read(path, record) if path.exists() else None
+    context = make_context(config, subject, device, folder, checkpoint, elsewhere="face")
+    about = {"run": record, "licences": {}, "command": ""}
+    with recorded(
+        folder, context.head, config, subject, None, about, checkpoint=checkpoint, elsewhere="face", page=False
+    ) as recorder:
+        mouth, every = stage_builders(context)[:1], config.checkpoint_every
+        Trainer(context.head, mouth, context.generator, folder, record, every, recorder).run(checkpoint)
+        hand_over(context.head, folder / BRANCH, record)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train the mouth of the job in the folder ``arguments[0]``; exit code."""
+    folder = Path(arguments[0])
+    with (folder / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # One whose run was killed may still be saving.
+        try:
+            train_mouth(folder)
+        except UserError as error:
+            sys.stderr.write(f"{error}\n")
+            return 2
+        except KeyboardInterrupt:
+            return 130
+    return 0

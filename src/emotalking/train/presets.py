@@ -1,0 +1,162 @@
+"""Named training recipes: tiny, fast and paper."""
+
+from emotalking.errors import UserError
+from emotalking.models.config import BranchConfig, ModelConfig
+from emotalking.train.config import (
+    BranchStageConfig,
+    DensifyConfig,
+    EmotionStageConfig,
+    FinetuneStageConfig,
+    LossConfig,
+    OptimConfig,
+    SyncConfig,
+    TrainConfig,
+)
+
+PAPER = TrainConfig(
+    mouth=BranchStageConfig(
+        iterations=50_000,
+        warmup=3_000,
+        schedule_knee=39_000,
+        losses=LossConfig(lpips=0.2, lpips_last=1_000, sync=0.005),
+        densify=DensifyConfig(),
+        freeze_geometry_from=49_000,
+        curriculum_every=7,
+    ),
+    face=BranchStageConfig(
+        iterations=50_000,
+        warmup=3_000,
+        schedule_knee=40_000,
+        losses=LossConfig(
+            attention=1e-4,
+            lpips=0.2,
+            lpips_lips=0.01,
+            lpips_last=3_000,
+            patch_min=64,
+            patch_max=96,
+            normal=0.05,
+            normal_tv=0.005,
+            normal_residual=0.001,
+            sync=0.005,
+        ),
+        densify=DensifyConfig(grad_threshold=5e-4, until=49_000),
+        curriculum_every=15,
+        hair_every=7,
+    ),
+    emotion=EmotionStageConfig(
+        iterations=50_000,
+        schedule_knee=40_000,
+        losses=LossConfig(
+            silhouette=0.0,
+            lpips=0.2,
+            lpips_last=3_000,
+            patch_min=64,
+            patch_max=96,
+            normal=0.05,
+            normal_tv=0.005,
+            sync=1e-4,
+        ),
+    ),
+    finetune=FinetuneStageConfig(
+        iterations=20_000, losses=LossConfig(silhouette=0.0, motion=0.0, lpips=0.5, lpips_last=10_000)
+    ),
+    sync=SyncConfig(expert="personal", delay=0.9),
+    background="random",
+    checkpoint_every=5_000,
+)
+"""The paper's and the baseline's numbers (docs/paper.md 8).
+
+Deviation: masked regions are pasted on a new colour each step, not on green. The clean-up that belongs to green misses
+Gaussians that are nearly green: a real clip's face stage at 512x512 filled the open mouth with them, for good (lips of
+held-out frames 20 dB; on random colours 25.5).
+
+Deviation: the sync loss has the last tenth of each stage and a tenth of the paper's weights, which are those of another
+expert; the paper does not say when it begins. With the full weight from a fifth on, as in the short presets, the audio
+encoders learned for 37,000 iterations what the picture contradicts, and the head fell from 30 to 22 dB; in the last
+tenth alone the face's largest motion still grew from 5 to 19 pixels (both on green). As it is now: from 3.3 to 3.7. The
+short presets bear the full weight because they look at the lips once more (`losses.lips`). At 128x128, in the last half
+of 7,000 iterations (no sync loss, full weight, a tenth): frame 32.1, 31.7, 31.8 dB, and 1.65, 1.84, 1.91 dB by which
+another sound makes the lips worse."""
+
+FAST = TrainConfig(
+    model=ModelConfig(
+        face=BranchConfig(initial_points=12_000, init="surface"),
+        mouth=BranchConfig(initial_points=4_000, init="surface", hidden=32),
+    ),
+    mouth=BranchStageConfig(
+        iterations=3_000,
+        warmup=400,
+        schedule_knee=2_400,
+        losses=LossConfig(sync=0.05),
+        sh_every=500,
+        means_until=2_000,
+        densify=DensifyConfig(start=300, until=2_000, size_from=500, max_gaussians=20_000),
+    ),
+    face=BranchStageConfig(
+        iterations=6_000,
+        warmup=1_200,
+        schedule_knee=4_800,
+        losses=LossConfig(lips=0.5, eyes=0.25, sync=0.05),
+        curriculum_every=8,
+        means_until=4_500,
+        densify=DensifyConfig(start=300, until=4_500, grad_threshold=3e-4, size_from=1_200, max_gaussians=40_000),
+    ),
+    emotion=EmotionStageConfig(
+        iterations=4_000, schedule_knee=3_200, real_share=0.15, losses=LossConfig(silhouette=0.0, sync=0.001)
+    ),
+    finetune=FinetuneStageConfig(iterations=1_500, mouth_colours=True),
+    optim=OptimConfig(grids=2e-2, networks=2e-3, audio=3e-4, temporal=1e-4),
+    audio_start=1_500,
+    motion_start=600,
+    background="random",
+)
+"""A GPU's minutes: about a tenth of the paper's iterations, started on the tracked surface."""
+
+TINY = TrainConfig(
+    model=ModelConfig(
+        face=BranchConfig(initial_points=6_000, init="surface"),
+        mouth=BranchConfig(initial_points=600, init="surface", hidden=32),
+    ),
+    mouth=BranchStageConfig(
+        iterations=1_200,
+        warmup=150,
+        schedule_knee=960,
+        losses=LossConfig(sync=0.05),
+        sh_every=300,
+        means_until=800,
+        densify=DensifyConfig(start=100, until=800, size_from=150, max_gaussians=2_000),
+    ),
+    face=BranchStageConfig(
+        iterations=3_500,
+        warmup=400,
+        schedule_knee=2_800,
+        losses=LossConfig(lips=1.0, eyes=0.5, sync=0.05),
+        curriculum_every=8,
+        sh_every=600,
+        means_until=2_000,
+        densify=DensifyConfig(start=100, until=2_000, grad_threshold=3e-4, size_from=400, max_gaussians=9_000),
+    ),
+    emotion=EmotionStageConfig(
+        iterations=4_000, schedule_knee=3_200, real_share=0.1, losses=LossConfig(silhouette=0.0, sync=0.001)
+    ),
+    finetune=FinetuneStageConfig(iterations=400, mouth_colours=True),
+    optim=OptimConfig(means=4e-4, means_final=1e-5, grids=2e-2, networks=3e-3, audio=1e-4, temporal=1e-4),
+    audio_start=300,
+    motion_start=300,
+    background="random",
+    checkpoint_every=500,
+)
+"""Two CPU cores' minutes at 256x256."""
+
+PRESETS = {"tiny": TINY, "fast": FAST, "paper": PAPER}
+
+
+def preset(name: str) -> TrainConfig:
+    """The recipe called ``name``.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if name not in PRESETS:
+        raise UserError(f"there is no preset '{name}': choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

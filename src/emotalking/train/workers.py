@@ -1,0 +1,186 @@
+"""Processes of this package that end with the one that started them.
+
+Such a process has a pipe from its parent as standard input, and stops as by Ctrl-C when nobody holds the other end any
+more: the parent let go, or it is gone, however it went. It belongs to no terminal, so that Ctrl-C reaches the parent
+alone, which decides what becomes of the others.
+"""
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeVar
+
+GRACE = 60.0
+"""Seconds that a process has to save what it did after it was stopped."""
+COMMANDS = "emotalking.cli.main"
+"""Whose ``main`` runs the commands."""
+_COMPLAINT = "emotalking: error: "
+_TICK = 1.0
+"""Seconds between two looks at what goes on."""
+
+Job = TypeVar("Job")
+Made = TypeVar("Made")
+Runner = Callable[[Sequence[str], str, Path | None], str | None]
+"""Runs the arguments of a command ``emotalking`` on a device, what it says appended to the log if there is one; what
+went wrong, None: nothing."""
+
+
+class Child:
+    """One such process.
+
+    Args:
+        module: whose ``main(arguments)`` it runs, which returns its exit code.
+        device: "cpu", or the GPU that it shall see: there it is "cuda" (:func:`name_inside`), and the only one.
+        log: what it says is appended there; None: its complaints and progress go where this one's go.
+    """
+
+    def __init__(self, module: str, arguments: Sequence[str], device: str, log: Path | None) -> None:
+        self._log = log
+        with open(os.devnull if log is None else log, "ab") as said:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "emotalking.train.workers", module, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=said,
+                stderr=None if log is None else said,
+                env=_environment(device),
+                start_new_session=True,
+            )
+
+    def wait(self, seconds: float | int | None = 0) -> int | None:
+        """Its exit code; None if it still runs after ``seconds`` (None: wait for its end)."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def let_go(self) -> None:
+        """Have it save and end, and do not wait for that."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def stop(self) -> None:
+        """Have it save and end, and wait for that; where it does not end, kill it."""
+        self.let_go()
+        if self.wait(GRACE) is None:
+            self._process.kill()
+            self.wait(None)
+
+    def failure(self, code: int) -> str:
+        """Why it ended with ``code``: the last line that it said."""
+        if code < 0:
+            return f"it was killed by {signal.Signals(-code).name}"
+        said = "" if self._log is None else self._log.read_text(errors="replace")
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        return lines[-1].removeprefix(_COMPLAINT).rstrip(".") if lines else f"it ended with code {code}"
+
+
+class Crew:
+    """Some devices, each of which works on one job at a time.
+
+    Args:
+        devices: their names.
+    """
+
+    def __init__(self, devices: Sequence[str]) -> None:
+        self._devices = devices
+        self._lock = threading.Lock()
+        self._running: set[Child] = set()
+        self._stopped = False
+
+    def run(self, arguments: Sequence[str], device: str, log: Path | None) -> str | None:
+        """Run a command ``emotalking`` on ``device`` in a process of its own (a :data:`Runner`)."""
+        with self._lock:
+            if self._stopped:
+                return "it was not begun"
+            child = Child(COMMANDS, [*arguments, "--device", name_inside(device)], device, log)
+            self._running.add(child)
+        code = child.wait(None)
+        with self._lock:
+            self._running.remove(child)
+        return child.failure(code) if code else None
+
+    def spread(
+        self, jobs: Sequence[Job], work: Callable[[Job, str], Made], tick: Callable[[], None] = lambda: None
+    ) -> list[Made]:
+        """``work(job, device)`` for every job, in threads.
+
+        An exception, such as Ctrl-C, ends the processes that :meth:`run` began, and nothing more is begun.
+
+        Args:
+            tick: called every second.
+        """
+        free: SimpleQueue[str] = SimpleQueue()
+        for device in self._devices:
+            free.put(device)
+
+        def one(job: Job) -> Made:
+            device = free.get()
+            try:
+                return work(job, device)
+            finally:
+                free.put(device)
+
+        with ThreadPoolExecutor(len(self._devices)) as pool:
+            try:
+                futures = [pool.submit(one, job) for job in jobs]
+                while wait(futures, _TICK).not_done:
+                    tick()
+                return [future.result() for future in futures]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._stop()
+                raise
+
+    def _stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            running = list(self._running)
+        for child in running:
+            child.let_go()
+        for child in running:
+            child.stop()
+
+
+def name_inside(device: str) -> str:
+    """What a :class:`Child` calls ``device``: the one GPU that it sees has no number."""
+    return device.partition(":")[0]
+
+
+def _environment(device: str) -> dict[str, str]:
+    """This one's, in which ``device`` is the only GPU."""
+    kind, _, number = device.partition(":")
+    if kind != "cuda":
+        return dict(os.environ)
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    at = int(number or 0)
+    return os.environ | {"CUDA_VISIBLE_DEVICES": seen.split(",")[at].strip() if seen else str(at)}
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 1):  # Not sys.stdin, whose lock this thread would still hold when the interpreter ends.
+        pass
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # This also ends what it waits for.
+    time.sleep(GRACE)
+    os._exit(1)
+
+
+def main() -> int:
+    """Run a module's ``main`` as a child."""
+    # A parent without a terminal may hand down that it is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    module, *arguments = sys.argv[1:]
+    sys.argv = ["emotalking", *arguments]
+    return importlib.import_module(module).main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

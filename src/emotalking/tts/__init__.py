@@ -1,0 +1,1 @@
+"""Speech from text: back ends, alignment, phonemes and the curated sentences."""

@@ -1,0 +1,80 @@
+"""Speech by gTTS, which asks a web service of Google's: the paper's own way (section S5), and it needs a network."""
+
+import importlib.util
+import tempfile
+from pathlib import Path
+
+from emotalking.errors import UserError
+from emotalking.io.audio import load_audio
+from emotalking.tts.align import align
+from emotalking.tts.base import Utterance, checked_rate, choose_voice, speakable
+from emotalking.tts.tempo import at_tempo
+
+_ACCENTS = {
+    "en": {"us": "us", "uk": "co.uk", "australia": "com.au", "india": "co.in", "ireland": "ie", "canada": "ca"},
+    "fr": {"france": "fr", "canada": "ca"},
+    "es": {"spain": "es", "mexico": "com.mx", "us": "us"},
+}
+"""Voice names and the service's domains that speak so (documentation of gTTS, "Localized accents")."""
+_SPOKEN_AS = {"zh": "zh-CN"}
+_PATIENCE_S = 30.0
+
+
+class GttsSpeaker:
+    """Google's voices: one a language, with accents for some.
+
+    Times come from alignment with espeak-ng's reading where that is installed, else they are not known.
+
+    Raises:
+        UserError: gTTS is not installed.
+    """
+
+    def __init__(self) -> None:
+        if importlib.util.find_spec("gtts") is None:
+            raise UserError("this speaker needs gTTS, which is not installed: pip install 'emotalking[gtts]'.")
+
+    def say(self, text: str, *, language: str = "en", voice: str | None = None, rate: float | int = 1.0) -> Utterance:
+        """See ``Speaker.say``; the service knows no rate, so the tempo is changed afterwards.
+
+        Raises:
+            UserError: also when the service cannot be reached.
+        """
+        from gtts import gTTS  # pyright: ignore[reportMissingImports]
+        from gtts.tts import gTTSError  # pyright: ignore[reportMissingImports]
+
+        plain, pace = speakable(text), checked_rate(rate)
+        chosen = choose_voice(voice, self.voices(language), language)
+        domain = _ACCENTS.get(_base(language), {}).get(chosen, "com")
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "speech.mp3"
+            try:
+                gTTS(plain, lang=self._tag(language), tld=domain, lang_check=False, timeout=_PATIENCE_S).save(str(file))
+            except (gTTSError, OSError, AssertionError) as error:
+                raise UserError(
+                    "gTTS could not reach its web service (it needs a network): use the speaker espeak, which does not."
+                ) from error
+            samples = load_audio(file)
+        return at_tempo(align(Utterance(text, language, chosen, samples, None, None)), pace)
+
+    def voices(self, language: str = "en") -> tuple[str, ...]:
+        """See ``Speaker.voices``."""
+        self._tag(language)
+        return tuple(_ACCENTS.get(_base(language), ())) or ("default",)
+
+    def languages(self) -> tuple[str, ...]:
+        """Tags that ``language`` may be, besides "zh"."""
+        from gtts.lang import tts_langs  # pyright: ignore[reportMissingImports]
+
+        return tuple(sorted(tts_langs()))
+
+    def _tag(self, language: str) -> str:
+        """The service's own tag of a language."""
+        known = {tag.lower(): tag for tag in self.languages()}
+        for wanted in (language, _SPOKEN_AS.get(_base(language), ""), _base(language)):
+            if wanted.lower() in known:
+                return known[wanted.lower()]
+        raise UserError(f"gTTS does not speak '{language}': it speaks {', '.join(self.languages())}.")
+
+
+def _base(language: str) -> str:
+    return language.lower().replace("_", "-").split("-")[0]

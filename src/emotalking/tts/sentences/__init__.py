@@ -1,0 +1,59 @@
+"""Ten sentences a language that between them hold its sounds: what a speaker says to teach the lips.
+
+English: the ten of the paper (section S5). German, French, Spanish and Chinese: our own, written for their sounds.
+"""
+
+from collections.abc import Iterator, Sequence
+from importlib import resources
+
+from emotalking.errors import UserError
+from emotalking.tts.base import Speaker, Utterance
+
+LANGUAGES = ("en", "de", "fr", "es", "zh")
+RATES = (1.0, 0.85, 1.15)
+VOICES_AT_ONCE = 6
+
+
+def curated(language: str = "en") -> tuple[str, ...]:
+    """The ten sentences of a language ("en-gb" takes those of "en").
+
+    Raises:
+        UserError: there is no set for it.
+    """
+    base = language.lower().replace("_", "-").split("-")[0]
+    if base not in LANGUAGES:
+        raise UserError(f"there is no curated set for '{language}': there are {', '.join(LANGUAGES)}.")
+    text = resources.files(__name__).joinpath(f"{base}.txt").read_text(encoding="utf-8")
+    return tuple(line for line in text.splitlines() if line)
+
+
+def curated_speech(
+    speaker: Speaker,
+    language: str = "en",
+    voices: Sequence[str] | None = None,
+    rates: Sequence[float | int] = RATES,
+    takes: int = 1,
+) -> Iterator[Utterance]:
+    """The curated set said by several voices at several rates, so that ten sentences are not one voice.
+
+    Args:
+        speaker: who speaks; a folder of recordings gives what it holds instead.
+        language: which set.
+        voices: taken in turn; None: the speaker's six most different ones.
+        rates: taken in turn, shifted from round to round of the voices.
+        takes: how often the set is said; each time other voices and rates meet a sentence.
+
+    Raises:
+        UserError: no such set, voice or rate.
+    """
+    from emotalking.tts.recordings import FolderSpeaker
+
+    if isinstance(speaker, FolderSpeaker):
+        yield from speaker.utterances(language)
+        return
+    sentences = curated(language)
+    voices = voices or speaker.voices(language)[:VOICES_AT_ONCE]
+    for turn in range(takes * len(sentences)):
+        voice, lap = voices[turn % len(voices)], turn // len(voices)
+        rate = rates[(turn + lap) % len(rates)]
+        yield speaker.say(sentences[turn % len(sentences)], language=language, voice=voice, rate=rate)

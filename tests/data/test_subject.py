@@ -1,0 +1,201 @@
+"""What was written is read back, ours and the peers' folders alike."""
+
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+
+from emotalking.data import Subject, validate
+from emotalking.data import writer as write
+from emotalking.data.frame import lip_gap
+from emotalking.data.layouts import IBUG68, LABEL_COLOURS, MODEL_AUS, FaceLayout, Label, colours_to_labels
+from emotalking.errors import UserError
+
+from .conftest import FOCAL, FRAMES, HEIGHT, WIDTH, Tiny
+
+
+def test_round_trip(tiny: Tiny) -> None:
+    subject = Subject.open(tiny.root)
+    assert (subject.num_frames, subject.width, subject.height) == (FRAMES, WIDTH, HEIGHT)
+    assert subject.fps == Fraction(25)
+    assert subject.focal == FOCAL
+    np.testing.assert_allclose(subject.K, [[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]])
+    np.testing.assert_allclose(subject.viewmats, tiny.viewmats, atol=1e-6)
+    assert subject.train_indices.tolist() == list(range(10))
+    assert subject.val_indices.tolist() == [10]
+    for name, values in tiny.aus.items():
+        np.testing.assert_allclose(subject.au(name), values, atol=1e-4)
+    np.testing.assert_allclose(subject.valence_arousal, tiny.va, atol=1e-5)
+    np.testing.assert_array_equal(subject.audio_features("mel"), tiny.mel)
+    np.testing.assert_array_equal(subject.landmarks.points, tiny.points)
+    assert subject.landmarks.layout == IBUG68
+    assert subject.landmarks.shape is not None
+    assert subject.manifest["providers"] == {"parsing": "embedded"}
+    assert validate(tiny.root) == []
+
+
+def test_frame(tiny: Tiny) -> None:
+    frame = Subject.open(tiny.root).frame(3)
+    # A smooth ramp survives JPEG at the chosen quality within two levels.
+    assert np.abs(frame.image.astype(int) - tiny.images[3]).max() <= 3
+    np.testing.assert_array_equal(frame.torso, tiny.torso[3])
+    np.testing.assert_array_equal(frame.labels, tiny.labels[3])
+    np.testing.assert_array_equal(frame.teeth, tiny.teeth[3])
+    assert frame.mouth[tiny.teeth[3]].all()
+    assert not (frame.face & frame.mouth).any()
+    np.testing.assert_array_equal(frame.head, frame.face | frame.hair)
+    np.testing.assert_array_equal(frame.body, np.isin(tiny.labels[3], [Label.NECK, Label.TORSO]))
+
+
+def test_the_lips_gap_is_the_mean_of_three() -> None:
+    points = np.zeros((1, 68, 2))
+    points[0, [65, 66, 67], 1] = 6, 9, 3
+    points[0, [61, 62, 63], 0] = 4, 0, 8
+    assert lip_gap(points).tolist() == [(5 + 9 + 10) / 3]
+
+
+def test_the_peers_reader_sees_the_same_masks(tiny: Tiny) -> None:
+    """face = blue XOR teeth and mouth = grey OR teeth, as TalkingGaussian's loader has it, on our files."""
+    frame = Subject.open(tiny.root).frame(0)
+    colours = cv2.imread(str(tiny.root / "parsing" / "0.png"))[..., ::-1]
+    teeth = np.load(tiny.root / "teeth_mask" / "0.npy")
+    blue = (colours == (0, 0, 255)).all(-1)
+    grey = (colours == (100, 100, 100)).all(-1)
+    np.testing.assert_array_equal(blue ^ teeth, frame.face)
+    np.testing.assert_array_equal(grey | teeth, frame.mouth)
+
+
+def test_grey_teeth_of_a_foreign_folder_are_mouth_only(tiny: Tiny) -> None:
+    path = tiny.root / "parsing" / "0.png"
+    colours = LABEL_COLOURS[tiny.labels[0]]
+    cv2.imwrite(str(path), colours[..., ::-1])
+    frame = Subject.open(tiny.root).frame(0)
+    np.testing.assert_array_equal(frame.labels, tiny.labels[0])
+
+
+def test_load_tensors_equals_frames(tiny: Tiny) -> None:
+    subject = Subject.open(tiny.root)
+    loaded = subject.load_tensors([4, 0, 7], workers=2)
+    for slot, index in enumerate([4, 0, 7]):
+        frame = subject.frame(index)
+        np.testing.assert_array_equal(loaded["images"][slot], frame.image)
+        np.testing.assert_array_equal(loaded["torso"][slot], frame.torso)
+        np.testing.assert_array_equal(loaded["labels"][slot], frame.labels)
+
+
+def test_curriculum_numbers(tiny: Tiny) -> None:
+    """Paper-spec 1.3 by hand."""
+    subject = Subject.open(tiny.root)
+    raw = tiny.aus["AU45"]
+    np.testing.assert_allclose(subject.blink, np.clip(raw, 0, 2) / 2, atol=1e-4)
+    assert subject.aus.shape == (FRAMES, len(MODEL_AUS))
+    np.testing.assert_allclose(subject.aus[:, -1], np.clip(raw, 0, 2), atol=1e-4)
+    clipped = np.minimum(tiny.aus["AU25"], np.percentile(tiny.aus["AU25"], 95))
+    np.testing.assert_allclose(subject.au25_levels, np.percentile(clipped, [25, 50, 75, 100]), atol=1e-3)
+    opening = np.ptp(tiny.points[:, 60:68, 1], axis=1)
+    np.testing.assert_allclose(subject.mouth_bound(2), (opening.min(), opening.max(), opening[2]), rtol=1e-6)
+
+
+def test_lips_rect_is_rows_then_columns(tiny: Tiny) -> None:
+    points = np.full((FRAMES, 68, 2), 24.0, np.float32)
+    points[:, 48] = [10, 20]  # corners at x = 10 and 30, lips at y = 18 and 22
+    points[:, 54] = [30, 20]
+    points[:, 51] = [20, 18]
+    points[:, 57] = [20, 22]
+    points[:, [49, 50, 52, 53, 55, 56, 58, 59]] = [20, 20]
+    write.write_landmarks(tiny.root, points, np.ones(FRAMES, bool), None, IBUG68)
+    assert Subject.open(tiny.root).lips_rect(0) == (10, 30, 10, 30)
+
+
+def strip_extras(tiny: Tiny) -> None:
+    for name in ("va.csv", "landmarks.npz", "subject.json", "aud_mel.npy"):
+        (tiny.root / name).unlink()
+
+
+def test_a_folder_of_talkinggaussians_scripts(tiny: Tiny) -> None:
+    strip_extras(tiny)
+    np.save(tiny.root / "aud.npy", np.zeros((FRAMES - 2, 16, 29), np.float32))
+    np.save(tiny.root / "aud_hu.npy", np.zeros((FRAMES + 3, 2, 1024), np.float32))
+    subject = Subject.open(tiny.root)
+    assert subject.fps == 25
+    assert subject.valence_arousal is None
+    assert subject.landmarks.shape is None
+    np.testing.assert_allclose(subject.landmarks.points, tiny.points, atol=1e-4)
+    assert subject.audio_features("ds").shape == (FRAMES, 16, 29)
+    assert subject.audio_features("hu").shape == (FRAMES, 2, 1024)
+    assert [f for f in validate(tiny.root) if f.severity == "error"] == []
+
+
+def test_missing_lms_is_an_undetected_frame(tiny: Tiny) -> None:
+    strip_extras(tiny)
+    (tiny.root / "ori_imgs" / "4.lms").unlink()
+    subject = Subject.open(tiny.root)
+    assert np.flatnonzero(~subject.landmarks.detected).tolist() == [4]
+    assert subject.lips_rect(4) in (subject.lips_rect(3), subject.lips_rect(5))
+    assert any("1 of 11" in finding.what for finding in validate(tiny.root))
+
+
+def test_errors_name_the_file(tiny: Tiny) -> None:
+    with pytest.raises(UserError, match="no subject folder"):
+        Subject.open(tiny.root / "nowhere")
+    (tiny.root / "au.csv").write_text("frame, AU45_r\n1, 0.5\n")
+    with pytest.raises(UserError, match="1 rows for 11 frames"):
+        _ = Subject.open(tiny.root).aus
+    write.write_action_units(tiny.root, {"AU45": np.zeros(FRAMES)}, 25)
+    with pytest.raises(UserError, match="no column AU01_r"):
+        _ = Subject.open(tiny.root).aus
+    (tiny.root / "gt_imgs" / "5.jpg").unlink()
+    with pytest.raises(UserError, match="5.jpg is missing"):
+        Subject.open(tiny.root).load_tensors([1, 5])
+    write.write_target(tiny.root, 5, np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(UserError, match="size of bc.jpg"):
+        Subject.open(tiny.root).frame(5)
+    np.save(tiny.root / "aud_mel.npy", np.zeros((2, 16, 32), np.float32))
+    with pytest.raises(UserError, match="2 of 11 frames"):
+        Subject.open(tiny.root).audio_features("mel")
+    with pytest.raises(IndexError):
+        Subject.open(tiny.root).frame(FRAMES)
+
+
+def test_hostile_cameras(tiny: Tiny) -> None:
+    path = tiny.root / "transforms_val.json"
+    path.write_text('{"focal_len": 9, "frames": [{"img_id": 3, "transform_matrix": [[1]]}]}')
+    with pytest.raises(UserError, match="transforms_val"):
+        Subject.open(tiny.root)
+    path.write_text("not json")
+    with pytest.raises(UserError, match="cannot be read as JSON"):
+        Subject.open(tiny.root)
+    path.write_text('{"focal_len": 9, "frames": [{"img_id": 3, "transform_matrix": []}]}')
+    with pytest.raises(UserError, match="transforms_val"):
+        Subject.open(tiny.root)
+
+
+def test_a_gap_in_the_frame_numbers(tiny: Tiny) -> None:
+    path = tiny.root / "transforms_val.json"
+    path.write_text(path.read_text().replace('"img_id": 10', '"img_id": 12'))
+    with pytest.raises(UserError, match="once each"):
+        Subject.open(tiny.root)
+
+
+def test_pickles_never_run(tiny: Tiny) -> None:
+    np.save(tiny.root / "aud_mel.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match="aud_mel"):
+        Subject.open(tiny.root).audio_features("mel")
+
+
+def test_a_failed_write_leaves_the_old_file(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (tiny.root / "bc.jpg").read_bytes()
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write.write_background(tiny.root, np.zeros((4, 4, 3), np.uint8))
+    assert (tiny.root / "bc.jpg").read_bytes() == before
+    assert not list(tiny.root.glob(".bc.jpg*"))
+
+
+def test_colours_and_layout_text() -> None:
+    labels = np.arange(6, dtype=np.uint8)[None]
+    np.testing.assert_array_equal(colours_to_labels(LABEL_COLOURS[labels]), labels)
+    noisy = np.clip(LABEL_COLOURS[labels].astype(int) + [[[12, -9, 7]]], 0, 255).astype(np.uint8)
+    np.testing.assert_array_equal(colours_to_labels(noisy), labels)
+    assert FaceLayout.from_json(IBUG68.to_json()) == IBUG68

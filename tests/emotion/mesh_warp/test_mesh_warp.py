@@ -1,0 +1,267 @@
+"""Promises of the mesh warp, checked on a parametric face."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from generator_face import Scene, face_shape, make_scene
+
+from emotalking.emotion.generator import EmotionGenerator
+from emotalking.emotion.mesh_warp.displacement import PITCH
+from emotalking.emotion.mesh_warp.expressions import coefficients, load_expressions
+from emotalking.emotion.mesh_warp.template import RINGS
+from emotalking.emotion.mesh_warp.warp import MeshWarp, MeshWarpConfig
+
+RIM = torch.tensor([[0.8 * math.cos(math.radians(a)), 0.8 * math.sin(math.radians(a))] for a in range(0, 360, 15)])
+"""The circle where the moves reach their full size."""
+
+
+def make_warp(scene: Scene, config: MeshWarpConfig | None = None) -> MeshWarp:
+    return MeshWarp(scene.shape, scene.layout, scene.K, config)
+
+
+def run(warp: MeshWarp, scene: Scene, va: torch.Tensor):  # noqa: ANN201
+    return warp(*scene.repeat(len(va)), va)
+
+
+@pytest.fixture(scope="module")
+def rim(scene: Scene):  # noqa: ANN201
+    """The face on the rim of the circumplex."""
+    return run(make_warp(scene), scene, RIM)
+
+
+def test_follows_the_protocol(scene: Scene, rim) -> None:  # noqa: ANN001
+    assert isinstance(make_warp(scene), EmotionGenerator)
+    n = len(RIM)
+    assert rim.images.shape == (n, 256, 256, 3) and rim.labels.dtype == torch.uint8
+    assert rim.landmarks.shape == (n, *scene.landmarks.shape[1:])
+    assert 0 <= rim.images.min() and rim.images.max() <= 1 and rim.images.isfinite().all()
+
+
+@pytest.mark.parametrize("fixture", ["scene", "scene_without_irises", "turned_scene"])
+def test_no_emotion_changes_nothing(request: pytest.FixtureRequest, fixture: str) -> None:
+    scene = request.getfixturevalue(fixture)
+    out = run(make_warp(scene, MeshWarpConfig(habit=(0.5, 0.1))), scene, torch.zeros(1, 2))
+    assert (out.images - scene.images).abs().max() < 1 / 255
+    assert (out.labels == scene.labels).all()
+    torch.testing.assert_close(out.landmarks, scene.landmarks)
+
+
+@pytest.mark.parametrize("fixture", ["scene", "scene_without_irises", "turned_scene"])
+def test_every_emotion_changes_the_face(request: pytest.FixtureRequest, fixture: str) -> None:
+    scene = request.getfixturevalue(fixture)
+    va = torch.tensor([[0.74, 0.31], [0.31, 0.74], [-0.31, 0.74], [-0.74, 0.31], [-0.74, -0.31]])
+    out = run(make_warp(scene), scene, va)
+    moves = (out.landmarks - scene.landmarks).norm(dim=2)
+    assert (moves.amax(1) > 2).all() and moves.max() < 15
+    apart = (out.landmarks[:, None] - out.landmarks[None]).norm(dim=3).amax(2)
+    assert apart[~torch.eye(5, dtype=torch.bool)].min() > 1
+
+
+def test_moves_have_the_right_signs(scene: Scene) -> None:
+    happy, surprised, angry, sad = run(
+        make_warp(scene), scene, torch.tensor([[0.74, 0.31], [0.31, 0.74], [-0.74, 0.31], [-0.74, -0.31]])
+    ).landmarks - scene.landmarks.expand(4, -1, -1)
+    layout = scene.layout
+    corner, brow = layout.lips_outer[0], list(layout.right_brow)
+    assert happy[corner, 1] < -1 and sad[corner, 1] > 1  # y points down
+    assert surprised[brow, 1].mean() < -1 and angry[brow, 1].mean() > 1
+    upper = layout.right_upper_lid[4]
+    assert surprised[upper, 1] < -0.5 and sad[upper, 1] > 0.3
+    assert angry[layout.right_lower_lid[4], 1] < -0.5
+
+
+def test_lips_keep_their_opening_and_almost_their_width(scene: Scene, rim) -> None:  # noqa: ANN001
+    inner, outer = list(scene.layout.lips_inner), list(scene.layout.lips_outer)
+
+    def opening(points: torch.Tensor) -> torch.Tensor:
+        lips = points[:, inner]
+        return (lips[:, [15, 14, 16]] - lips[:, [5, 6, 4]])[..., 1]
+
+    assert (opening(rim.landmarks) - opening(scene.landmarks)).abs().max() < 0.3
+    new, old = (points[:, outer[10], 0] - points[:, outer[0], 0] for points in (rim.landmarks, scene.landmarks))
+    assert (new / old).min() > 0.995 and 1.03 < (new / old).max() < 1.08  # a smile is a little wider
+
+
+def test_width_changes_in_proportion_while_lips_move(scene: Scene) -> None:
+    """Speech stays: a mouth half as wide gets half the change, so that the factor is constant over a clip."""
+    lips = list(scene.layout.lips_outer + scene.layout.lips_inner)
+    pursed = scene.landmarks.clone()
+    middle = pursed[:, lips].mean(1)
+    pursed[:, lips, 0] = middle[:, None, 0] + 0.7 * (pursed[:, lips, 0] - middle[:, None, 0])
+    warp, va = make_warp(scene), torch.tensor([[0.74, 0.31]])
+    a, b = scene.layout.lips_outer[0], scene.layout.lips_outer[10]
+    factors = []
+    for points in (scene.landmarks, pursed):
+        new = run(warp, replace(scene, landmarks=points), va).landmarks
+        factors.append(float((new[0, b, 0] - new[0, a, 0]) / (points[0, b, 0] - points[0, a, 0])))
+    assert 1.02 < min(factors) and max(factors) / min(factors) < 1.04
+
+
+def test_lips_are_untouched_without_corners(scene: Scene) -> None:
+    out = run(make_warp(scene, MeshWarpConfig(corners=False)), scene, RIM)
+    lips = list(scene.layout.lips_outer + scene.layout.lips_inner)
+    assert (out.landmarks - scene.landmarks)[:, lips].abs().max() < 5e-3
+    mouth = scene.labels[0] == 3
+    assert (out.images - scene.images)[:, mouth].abs().max() < 1 / 255
+
+
+def test_irises_are_pinned(scene: Scene, rim) -> None:  # noqa: ANN001
+    for side in ("right", "left"):
+        iris = list(getattr(scene.layout, f"{side}_iris"))
+        assert torch.equal(rim.landmarks[:, iris], scene.landmarks[:, iris].expand(len(RIM), -1, -1))
+        x, y = scene.landmarks[0, iris[0]].long().tolist()
+        assert (rim.images - scene.images)[:, y, x].abs().max() < 2 / 255
+
+
+def test_nothing_moves_beyond_the_outer_ring(scene: Scene, rim) -> None:  # noqa: ANN001
+    oval = scene.landmarks[0, list(scene.layout.oval)].numpy()
+    import cv2
+
+    ring = (oval.mean(0) + RINGS[1] * (oval - oval.mean(0))).round().astype(np.int32)
+    inside = cv2.fillPoly(np.zeros((256, 256), np.uint8), [ring], 1).astype(bool)
+    outside = torch.from_numpy(~inside)
+    assert outside.sum() > 5000
+    assert (rim.images - scene.images)[:, outside].abs().max() < 1 / 255
+    assert (rim.labels == scene.labels)[:, outside].all()
+
+
+def test_a_symmetric_face_stays_symmetric(scene: Scene, rim) -> None:  # noqa: ANN001
+    shift = rim.landmarks - scene.landmarks
+    layout = scene.layout
+    pairs = [(layout.right_brow, layout.left_brow), (layout.right_upper_lid, layout.left_upper_lid)]
+    for right, left in pairs:
+        mirrored = shift[:, list(left)] * torch.tensor([-1.0, 1.0])
+        torch.testing.assert_close(shift[:, list(right)], mirrored, atol=0.1, rtol=0)
+
+
+def test_smooth_in_valence_and_arousal(scene: Scene) -> None:
+    angle = torch.linspace(0, 2 * math.pi, 145)
+    va = torch.stack([angle.cos(), angle.sin()], 1) * torch.linspace(0.2, 1, 145)[:, None]
+    knots = load_expressions().knots
+    steps = coefficients(va, knots).diff(dim=0).abs().max()
+    assert steps < 0.15  # 2.5 degrees; the steepest segment of the table moves 0.86 in 22.5
+    small = coefficients(torch.tensor([[1e-3, 0.0], [-1e-3, 0.0]]), knots)
+    assert small.abs().max() < 0.01
+    full = coefficients(torch.tensor([[0.8, 0.0], [1.0, 0.0]]), knots)
+    torch.testing.assert_close(full[0], full[1])
+
+
+@pytest.mark.parametrize("brow_gap", [0.0, 0.10])
+def test_no_folds(scene: Scene, brow_gap: float) -> None:
+    """Also for a person whose brows lie low, close to the eyes."""
+    shape = scene.shape.copy()
+    shape[list(scene.layout.right_brow + scene.layout.left_brow), 1] -= brow_gap * 0.063
+    warp = make_warp(replace(scene, shape=shape))
+    skin, edges, _ = warp._fields(coefficients(RIM, load_expressions().knots))
+    field = skin + edges
+    (xy, xx), (yy, yx) = (torch.gradient(field[:, c], spacing=PITCH, dim=(1, 2)) for c in (0, 1))
+    determinant = (1 + xx) * (1 + yy) - xy * yx
+    assert determinant.min() > 0.1
+
+
+def test_gain_is_clamped_and_scales(scene: Scene) -> None:
+    va = torch.tensor([[0.5, 0.3]])
+    outs = [run(make_warp(scene, MeshWarpConfig(gain=g)), scene, va) for g in (0.0, 0.5, 1.0, 3.0)]
+    moves = [(out.landmarks - scene.landmarks).norm(dim=2).mean() for out in outs]
+    assert moves[0] == 0 and moves[1] < 0.8 * moves[2]
+    torch.testing.assert_close(outs[2].images, outs[3].images)
+
+
+def test_shading_can_be_turned_off_and_stays_on_skin(scene: Scene) -> None:
+    va = torch.tensor([[-0.74, 0.31]])
+    with_shade = run(make_warp(scene), scene, va)
+    without = run(make_warp(scene, MeshWarpConfig(shading=False)), scene, va)
+    change = (with_shade.images - without.images).abs().amax(3)[0]
+    assert 0.01 < change.max() < 0.25
+    assert change[(scene.labels[0] != 1)].mean() < 0.1 * change[scene.labels[0] == 1].mean()
+
+
+def test_habit_is_taken_away(scene: Scene) -> None:
+    va = torch.tensor([[-0.74, 0.31]])
+    plain = run(make_warp(scene), scene, va)
+    smiler = run(make_warp(scene, MeshWarpConfig(habit=(0.5, 0.1))), scene, va)
+    corner = scene.layout.lips_outer[0]
+    assert smiler.landmarks[0, corner, 1] > plain.landmarks[0, corner, 1] + 0.5
+
+
+def test_a_constant_smile_is_read_from_the_neutral_face(scene: Scene) -> None:
+    """Corners a tenth of the eyes' distance higher: the man is read as smiling, and anger lowers them more."""
+    assert make_warp(scene).habit == (0.0, 0.0)
+    shape = scene.shape.copy()
+    lips = list(scene.layout.lips_outer + scene.layout.lips_inner)
+    shape[lips, 1] += 0.1 * 0.063 * (shape[lips, 0] / np.abs(shape[lips, 0]).max()) ** 2
+    smiler = make_warp(replace(scene, shape=shape))
+    assert 0.2 < smiler.habit[0] < 0.5
+    va = torch.tensor([[-0.74, 0.31]])
+    plain = run(make_warp(replace(scene, shape=shape), MeshWarpConfig(habit=(0.0, 0.0))), scene, va).landmarks
+    corner = scene.layout.lips_outer[0]
+    assert run(smiler, scene, va).landmarks[0, corner, 1] > plain[0, corner, 1] + 0.5
+
+
+def test_batch_equals_single(scene: Scene, turned_scene: Scene) -> None:
+    warp = make_warp(scene)
+    va = torch.tensor([[0.7, 0.3], [-0.7, 0.3]])
+    batch = warp(*(torch.cat([a, b]) for a, b in zip(scene.repeat(1), turned_scene.repeat(1), strict=True)), va)
+    for k, one in enumerate((scene, turned_scene)):
+        single = warp(*one.repeat(1), va[k : k + 1])
+        torch.testing.assert_close(batch.images[k], single.images[0], atol=3e-3, rtol=0)
+        assert (batch.labels[k] == single.labels[0]).float().mean() > 0.9995
+        torch.testing.assert_close(batch.landmarks[k], single.landmarks[0], atol=1e-3, rtol=0)
+
+
+def test_repeats_exactly(scene: Scene) -> None:
+    va = torch.tensor([[-0.3, 0.7]])
+    a, b = (run(make_warp(scene), scene, va) for _ in range(2))
+    assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
+
+
+def test_a_blink_stays_shut(scene: Scene) -> None:
+    shut = scene.landmarks.clone()
+    for side in ("right", "left"):
+        upper, lower = (list(getattr(scene.layout, f"{side}_{part}_lid")) for part in ("upper", "lower"))
+        shut[:, upper] = shut[:, lower]
+    out = run(make_warp(scene), replace(scene, landmarks=shut), torch.tensor([[0.31, 0.74]]))
+    upper, lower = (list(getattr(scene.layout, f"right_{part}_lid"))[4] for part in ("upper", "lower"))
+    assert (out.landmarks[0, upper] - out.landmarks[0, lower]).abs().max() < 0.1
+
+
+def test_face_at_the_edge_or_out_of_the_picture(scene: Scene) -> None:
+    warp, va = make_warp(scene), torch.tensor([[0.7, 0.3]])
+    moved = scene.landmarks + torch.tensor([120.0, -60.0])
+    assert run(warp, replace(scene, landmarks=moved), va).images.isfinite().all()
+    gone = run(warp, replace(scene, landmarks=scene.landmarks + 2000), va)
+    torch.testing.assert_close(gone.images, scene.images)
+
+
+def test_large_images_use_the_coarse_field() -> None:
+    small, large = make_scene(256), make_scene(512)
+    va = torch.tensor([[-0.74, 0.31]])
+    a, b = (run(make_warp(s), s, va) for s in (small, large))
+    torch.testing.assert_close(a.landmarks * 2, b.landmarks, atol=0.05, rtol=0)
+    shrunk = torch.nn.functional.avg_pool2d(b.images.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+    assert (shrunk - a.images).abs().mean() < 2e-3
+
+
+def test_wrong_inputs_are_named(scene: Scene) -> None:
+    warp = make_warp(scene)
+    images, landmarks, labels, viewmats = scene.repeat(1)
+    with pytest.raises(ValueError, match="landmarks must have .* points, got 5"):
+        warp(images, landmarks[:, :5], labels, viewmats, torch.zeros(1, 2))
+    shape, layout = face_shape()
+    with pytest.raises(ValueError, match="layout test names point"):
+        MeshWarp(shape[:20], layout, scene.K)
+    shape[0] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        MeshWarp(shape, layout, scene.K)
+
+
+@pytest.mark.gpu
+def test_gpu_agrees(scene: Scene) -> None:
+    va = torch.tensor([[0.7, 0.3], [-0.7, 0.3]])
+    warp = make_warp(scene)
+    here = run(warp, scene, va)
+    there = warp(*(t.cuda() for t in scene.repeat(2)), va.cuda())
+    assert (there.images.cpu() - here.images).abs().mean() < 1e-4

@@ -1,0 +1,66 @@
+"""LPIPS: its properties with random weights, and the reference package's value with the real ones."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from emotalking.errors import UserError
+from emotalking.networks.lpips import Lpips
+
+from . import public_layouts
+
+BACKBONES = ("alex", "vgg", "squeeze")
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def distance(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Lpips:
+    """The distance from files with random weights."""
+    folder = tmp_path_factory.mktemp("lpips")
+    torch.save(public_layouts.random_weights(public_layouts.classifier(request.param)), folder / "n.pth")
+    heads = {k: v.abs() for k, v in public_layouts.random_weights(public_layouts.heads(request.param)).items()}
+    torch.save(heads, folder / "h.pth")
+    return Lpips.open(request.param, folder / "n.pth", folder / "h.pth")
+
+
+def pictures(count: int = 2, size: tuple[int, int] = (35, 40)) -> torch.Tensor:
+    """Random RGB."""
+    return torch.rand(count, *size, 3, generator=torch.Generator().manual_seed(5))
+
+
+def test_equal_pictures_have_no_distance_and_more_change_has_more(distance: Lpips) -> None:
+    a = pictures()
+    assert distance(a, a).tolist() == [0, 0]
+    noise = torch.randn(a.shape, generator=torch.Generator().manual_seed(6))
+    near, far = (distance(a, (a + amount * noise).clamp(0, 1)) for amount in (0.02, 0.3))
+    assert (near > 0).all() and (far > near).all() and distance(a, a.flip(0)).shape == (2,)
+    b = (a + 0.1 * noise).clamp(0, 1)
+    torch.testing.assert_close(distance(a, b), distance(b, a))
+    one = torch.cat([distance(a[:1], b[:1]), distance(a[1:], b[1:])])
+    torch.testing.assert_close(distance(a, b), one, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_flow_to_the_picture_only(distance: Lpips) -> None:
+    a = pictures(1).requires_grad_()
+    distance(a, pictures(2)[1:]).sum().backward()
+    assert a.grad is not None and torch.isfinite(a.grad).all() and a.grad.abs().sum() > 0
+    assert not any(p.requires_grad for p in distance.parameters())
+    black = torch.zeros(1, 35, 40, 3, requires_grad=True)
+    distance(black, torch.zeros(1, 35, 40, 3)).sum().backward()
+    assert black.grad is not None and torch.isfinite(black.grad).all()
+
+
+def test_a_backbone_of_another_kind_is_refused(tmp_path: Path) -> None:
+    network = public_layouts.write_checkpoint(tmp_path / "n.pth", public_layouts.classifier("alex"))
+    with pytest.raises(UserError, match="features"):
+        Lpips.open("squeeze", network, network)
+
+
+@pytest.mark.realdata
+def test_the_reference_packages_value(real_data: Path) -> None:
+    folder = real_data / "models/lpips"
+    distance = Lpips.open("squeeze", folder / "squeezenet1_1.npz", folder / "squeeze_lin_v0.1.pth")
+    ys, xs = torch.meshgrid(torch.linspace(0, 1, 64), torch.linspace(0, 1, 64), indexing="ij")
+    image = torch.stack([ys, xs, ys * xs], -1)[None]
+    # lpips 0.1.4 with these weights says 0.38143012.
+    assert distance(image, image.flip(1)).item() == pytest.approx(0.38143012, abs=2e-6)

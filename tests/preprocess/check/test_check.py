@@ -1,0 +1,223 @@
+"""Clips with one fault each, made of the actor: every fault gets the right word, and the usable part is found."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from emotalking.cli.main import main
+from emotalking.preprocess.check.clip import Footage, check_clip, write_page
+from emotalking.testing.actor import Actor
+from emotalking.testing.actor.actor import head_viewmat
+from emotalking.testing.actor.performance import Performance
+from emotalking.testing.actor.state import ActorState
+
+from ..clips import write_clip
+
+SIZE, COUNT = 160, 80
+
+
+@dataclass(frozen=True)
+class Take:
+    """Some seconds of the actor."""
+
+    frames: list[np.ndarray]
+    sound: np.ndarray
+    jumped: list[np.ndarray]
+    """The end of them with the head elsewhere, as after a jump cut."""
+    other: list[np.ndarray]
+    """A few frames of another scene."""
+    empty: np.ndarray
+    """The scene without the actor."""
+
+
+@pytest.fixture(scope="module")
+def take() -> Take:
+    script = Performance.generate(COUNT / 25, 3)
+    actor = Actor(size=SIZE)
+
+    def picture(state: ActorState) -> np.ndarray:
+        return np.round(actor.image_of(state) * 255).astype(np.uint8)
+
+    frames = [picture(state) for state in script.states]
+    turned = head_viewmat(0.3, 0.0, 0.1, (0.03, 0.01, 0.0))
+    jumped = [picture(replace(state, viewmat=turned)) for state in script.states[40:60]]
+    other = [np.ascontiguousarray(cv2.resize(image, (96, 96))) for image in frames[:12]]
+    for index, small in enumerate(other):
+        other[index] = np.tile(np.arange(SIZE, dtype=np.uint8)[:, None, None], (1, SIZE, 3))
+        other[index][60:156, 4:100] = small
+    empty = np.round(actor.scenery.background[..., :3] * 255).astype(np.uint8)
+    return Take(frames, script.waveform, jumped, other, empty)
+
+
+def checked(tmp_path: Path, take: Take, frames: list[np.ndarray], **options: object) -> Footage:
+    given = {"sound": take.sound, **options}
+    return check_clip(write_clip(tmp_path / "clip.mp4", frames, **given))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def clean(take: Take, tmp_path_factory: pytest.TempPathFactory) -> Footage:
+    return checked(tmp_path_factory.mktemp("clean"), take, take.frames)
+
+
+def test_a_short_clean_clip(clean: Footage) -> None:
+    assert (clean.verdict, clean.true_fps, clean.face_share) == ("usable", "25", 1.0)
+    assert [warning[:20] for warning in clean.warnings] == ["only 3.2 s can be us", "the face is small (8"]
+    assert clean.part == pytest.approx((0.0, 3.2))
+    assert clean.face_px == pytest.approx(82, abs=7)
+    assert clean.mouth_range > 0.03
+    facts = json.loads(json.dumps(asdict(clean)))
+    assert facts["verdict"] == "usable"
+
+
+def test_repeats_do_not_count(tmp_path: Path, take: Take) -> None:
+    repeated = [take.frames[i * 25 // 30] for i in range(COUNT * 30 // 25)]
+    found = checked(tmp_path, take, repeated, fps=30)
+    assert (found.true_fps, found.stored_fps) == ("25", "30")
+    assert found.duplicate_share == pytest.approx(1 / 6, abs=0.02)
+
+
+def test_a_cut_in_the_middle(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, take.frames[:60] + take.other)
+    assert found.cuts[0] == pytest.approx(2.4)
+    assert found.part == pytest.approx((0.0, 2.4))
+    assert any("cut" in warning for warning in found.warnings)
+
+
+def test_a_jump_cut_can_be_used_on_both_sides(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, take.frames[:40] + take.jumped)
+    assert (found.jumps, found.cuts) == (pytest.approx((1.6,)), ())
+    assert found.part == pytest.approx((0.0, 2.4))
+
+
+def test_the_face_leaves(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, take.frames[:55] + [take.empty] * 40)
+    assert found.part[0] == 0
+    assert 1.5 <= found.part[1] <= 2.2 + 1e-6
+    assert 0.4 < found.face_share < 0.75
+    assert any("show no face" in warning for warning in found.warnings)
+
+
+def test_two_people(tmp_path: Path, take: Take) -> None:
+    both = [np.concatenate([image, image[:, ::-1]], 1) for image in take.frames[:30]]
+    found = checked(tmp_path, take, both)
+    assert found.verdict == "unusable"
+    assert any("two people" in reason for reason in found.reasons)
+
+
+def test_black_frames(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, take.frames[:60] + [np.zeros_like(take.empty)] * 20)
+    assert found.black_share == pytest.approx(0.25)
+    assert found.part == pytest.approx((0.0, 2.4))
+    assert any("black" in warning for warning in found.warnings)
+
+
+def test_ten_pictures_a_second(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, take.frames[::5] * 2, fps=10)
+    assert found.verdict == "unusable"
+    assert "10 pictures a second" in found.reasons[0]
+
+
+def test_sound_shorter_than_the_picture(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, take.frames, sound=take.sound[: int(2.3 * 16000)])
+    assert any("the sound lasts 2." in warning for warning in found.warnings)
+    assert found.part == pytest.approx((0.0, found.sound_s), abs=0.05)
+
+
+def test_two_seconds_are_the_least(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, take.frames[:40])
+    assert found.verdict == "unusable"
+    assert "it lasts 1.6 s" in found.reasons[0]
+
+
+def test_a_damaged_packet(tmp_path: Path, take: Take) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", take.frames, sound=take.sound, keyframe_every=20)
+    with av.open(str(clip)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(container.streams.video[0]) if p.size and p.pos is not None]
+    place, size = packets[30]
+    data = bytearray(clip.read_bytes())
+    data[place : place + size] = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8).tobytes()
+    clip.write_bytes(data)
+    found = check_clip(clip)
+    assert found.damaged_pictures >= 1
+    assert any("damaged" in warning for warning in found.warnings)
+
+
+def test_a_large_picture_with_the_speaker_in_it(tmp_path: Path, take: Take) -> None:
+    wide = []
+    for image in take.frames[:30]:
+        canvas = np.full((720, 1280, 3), 90, np.uint8)
+        canvas[300:684, 700:1084] = cv2.resize(image, (384, 384), interpolation=cv2.INTER_CUBIC)
+        wide.append(canvas)
+    found = checked(tmp_path, take, wide)
+    assert (found.width, found.height, found.face_share) == (1280, 720, 1.0)
+    assert found.face_px == pytest.approx(196, abs=16)
+
+
+def with_hand(image: np.ndarray) -> np.ndarray:
+    """A drawn hand, raised before the lower face: palm, wrist and five fingers, lit from the middle."""
+    size = image.shape[0]
+    unit, centre = 0.18 * size, np.array([0.52, 0.72]) * size
+    mask = np.zeros(image.shape[:2], np.uint8)
+
+    def place(x: float, y: float) -> tuple[int, int]:
+        return int(centre[0] + unit * x), int(centre[1] + unit * y)
+
+    palm = np.array([place(-0.42, 0), place(0.42, 0), place(0.36, 0.95), place(-0.36, 0.95)])
+    cv2.fillConvexPoly(mask, palm, 255)
+    limbs = [(0, 0.7, 0, 1.9, 0.3), (-0.33, 0, -0.45, -0.75, 0.1), (-0.11, -0.05, -0.14, -1.0, 0.11)]
+    limbs += [(0.11, -0.05, 0.13, -0.98, 0.11), (0.33, 0, 0.42, -0.72, 0.095), (-0.38, 0.6, -0.85, 0.05, 0.12)]
+    for x0, y0, x1, y1, radius in limbs:
+        cv2.line(mask, place(x0, y0), place(x1, y1), 255, max(int(2 * radius * unit), 1))
+    depth = np.clip(cv2.distanceTransform(mask, cv2.DIST_L2, 5) / (0.13 * unit), 0, 1) ** 0.5
+    share = (cv2.GaussianBlur(mask, (0, 0), 1) / 255.0)[..., None]
+    skin = np.array([205, 160, 135]) * (0.55 + 0.45 * depth[..., None])
+    return np.round(image * (1 - share) + skin * share).astype(np.uint8)
+
+
+def test_a_hand_before_the_face(tmp_path: Path, take: Take) -> None:
+    large = [cv2.resize(image, (320, 320), interpolation=cv2.INTER_CUBIC) for image in take.frames[:30]]
+    found = checked(tmp_path, take, [with_hand(image) for image in large])
+    assert found.hand_share > 0.5
+    assert any("a hand comes before the face" in warning for warning in found.warnings)
+
+
+def test_the_page_holds_everything(tmp_path: Path, clean: Footage) -> None:
+    write_page(clean, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("<svg") == 3
+    assert 4 <= text.count("data:image/jpeg") <= 8
+    assert not any(outside in text for outside in ('src="http', "<link", "<script", "@import"))
+    for word in ("is usable", "sound against mouth", "blinks a minute"):
+        assert word in text
+
+
+def test_the_command(
+    tmp_path: Path, take: Take, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clip = write_clip(tmp_path / "some.mp4", take.frames[:55], sound=take.sound)
+    assert main(["check", str(clip), "--json", "facts.json"]) == 0
+    assert capsys.readouterr().out.startswith("some.mp4 is usable, with 2 warnings: 2.2 s of 2.2 s")
+    assert "stills" not in json.loads((tmp_path / "facts.json").read_text())
+    assert (tmp_path / "some.check.html").exists()
+    mute = write_clip(tmp_path / "mute.mp4", take.frames[:30])
+    assert main(["check", str(mute), "--page", "mute.html"]) == 2
+    assert "it has no sound" in capsys.readouterr().err
+    assert (tmp_path / "mute.html").exists()
+    (tmp_path / "notes.txt").write_text("this is not a video\n" * 50)
+    assert main(["check", "notes.txt"]) == 2
+    assert "is not a video" in capsys.readouterr().err
+    assert not (tmp_path / "notes.check.html").exists()
+
+
+@pytest.mark.realdata
+def test_a_real_clip(real_data: Path) -> None:
+    found = check_clip(real_data / "clips" / "address_450_20s.mp4")
+    assert (found.verdict, found.jumps, found.cuts) == ("usable", (), ())
+    assert found.sound_late_s == pytest.approx(0.2, abs=0.04)
+    assert found.sound_late_confidence > 0.97
