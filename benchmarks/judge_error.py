@@ -4,7 +4,7 @@ python benchmarks/judge_error.py [--judge landmarks] [--seeds N] [--acted FOLDER
 
 1. On actors of every look, whose valence and arousal are known exactly: a clip in which they mostly rest, then a run at
    each of the twelve test points while they talk; RMSE, sign agreement, accuracy of the labels. ``mean`` is also
-   written into the package (``evaluate/own_error.json``), which prints it beside an avatar's figures.
+   written into the package (``evaluate/estimator_error.json``), which prints it beside an avatar's figures.
 2. What a gain and an offset would bring, fitted on one look and tried on the others.
 3. On acted clips (``--acted``) whose file names say the emotion: nobody knows their exact valence and arousal, so
    signs, order and the label's place among the scores. The face at rest is guessed from each clip itself.

@@ -9,7 +9,7 @@ from importlib import resources
 
 from emotalking.evaluate.values import KINDS, Figure
 
-DATA = "own_error.json"
+DATA = "estimator_error.json"
 """Beside this module; :func:`measured` reads it."""
 THE_JUDGE = "the judge itself"
 """Name of its row or column in the tables."""
