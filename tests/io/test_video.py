@@ -11,7 +11,7 @@ import pytest
 from emotalking.errors import UserError
 from emotalking.io.video import Damage, Framing, pictures, pixels, probe, read_frames
 
-from tests.preprocess.clips import grey_frames, number_of, write_clip
+from ..preprocess.clips import grey_frames, number_of, write_clip
 
 
 def test_probe_tells_what_the_header_says(tmp_path: Path) -> None:
