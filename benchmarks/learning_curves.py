@@ -54,7 +54,7 @@ from emotalking.train.closed_mouth import learn_closed_lips
 from emotalking.train.data import TrainingData
 from emotalking.train.painter import EMOTIONAL, Painter
 from emotalking.train.presets import preset
-from emotalking.train.run import MESH_WARP, make_context, settled, stage_builders
+from emotalking.train.run import MESH_WARP, make_context, resolve_config, stage_builders
 from emotalking.train.trainer import Trainer
 
 L1 = tuple(RECIPES["with normals"])
@@ -145,7 +145,7 @@ def learn(subject: Path, truth: Path, folder: Path, row: str, args: argparse.Nam
     kind, terms = ROWS[row]
     prepared, true = Subject.open(subject), Subject.open(truth)
     source = prepared if kind == "prepared" else true
-    config = settled(override(preset(args.preset), [*terms, *args.settings]), source)
+    config = resolve_config(override(preset(args.preset), [*terms, *args.settings]), source)
     context = make_context(config, source, torch.device(args.device), folder, None)
     head, data = context.head, context.data
     picked = pick_frames(source)

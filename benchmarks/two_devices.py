@@ -23,10 +23,12 @@ STAGES = ("mouth", "face", "emotion", "finetune")
 FEW = [f"{stage}.iterations=20" for stage in STAGES] + ["mouth.warmup=5", "face.warmup=5", "closed_lips=2"]
 
 
-def timed(args: argparse.Namespace, out: Path, beside: str | None, settings: list[str]) -> tuple[TrainResult, float]:
+def timed(
+    args: argparse.Namespace, out: Path, mouth_device: str | None, settings: list[str]
+) -> tuple[TrainResult, float]:
     """Train, and the seconds from the call to the written avatar and page."""
     began = time.perf_counter()
-    made = train(args.subject, out, args.preset, args.devices[0], settings, beside=beside)
+    made = train(args.subject, out, args.preset, args.devices[0], settings, mouth_device=mouth_device)
     return made, time.perf_counter() - began
 
 
@@ -53,8 +55,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         timed(args, Path(folder) / "few.safetensors", args.devices[1], [*args.settings, *FEW])
         weights = []
-        for name, beside in (("one", None), ("two", args.devices[1])):
-            made, seconds = timed(args, Path(folder) / f"{name}.safetensors", beside, args.settings)
+        for name, mouth_device in (("one", None), ("two", args.devices[1])):
+            made, seconds = timed(args, Path(folder) / f"{name}.safetensors", mouth_device, args.settings)
             results[name] = figures(made, seconds, subject)
             weights.append(made.avatar.head.state_dict())
             stages = ", ".join(f"{stage} {taken:.1f}" for stage, taken in made.stage_seconds.items())

@@ -116,12 +116,12 @@ def train(
     from emotalking.train.run import MESH_WARP
     from emotalking.train.run import train as run
 
-    (chosen, beside), maker = pair_of(device), MESH_WARP
+    (chosen, mouth_device), maker = pair_of(device), MESH_WARP
     if generator != "mesh" or faces is not None:
         from emotalking.faces.generators import target_maker
 
         maker = target_maker(generator, Path(subject), None if faces is None else Path(faces), chosen)
-    return run(subject, avatar, preset, chosen, overrides, resume, tensorboard, maker, beside)
+    return run(subject, avatar, preset, chosen, overrides, resume, tensorboard, maker, mouth_device)
 
 
 def train_many(

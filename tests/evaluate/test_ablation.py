@@ -40,8 +40,8 @@ class Bench:
         if arguments[0] == "train":
             settings = [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag == "--set"]
             subject = Subject.open(arguments[1])
-            config = run.settled(override(preset("tiny"), settings), subject)
-            metadata = {"run": run.record_of(config, "tiny", subject, run.MESH_WARP)}
+            config = run.resolve_config(override(preset("tiny"), settings), subject)
+            metadata = {"run": run.fingerprint(config, "tiny", subject, run.MESH_WARP)}
             header = {"format": FORMAT, "version": str(VERSION), "metadata": json.dumps(metadata)}
             save_file({"x": np.zeros(1, np.float32)}, arguments[2], metadata=header)
             return None

@@ -18,7 +18,7 @@ from emotalking.train import many, run
 from emotalking.train import workers as processes
 from emotalking.train.callbacks.log import LOG, Row
 from emotalking.train.many import Many, train_many
-from emotalking.train.workers import Crew
+from emotalking.train.workers import WorkerPool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHORT = """model.face.initial_points=120 model.mouth.initial_points=40 mouth.iterations=4 mouth.warmup=1
@@ -118,10 +118,10 @@ def test_what_cannot_be_is_refused_before_anything_begins(
 def test_the_command_ends_with_2_and_a_sentence_for_each_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(self: Crew, arguments: Sequence[str], device: str, log: Path | None) -> str:
+    def fail(self: WorkerPool, arguments: Sequence[str], device: str, log: Path | None) -> str:
         return f"{Path(arguments[1]).name} is broken"
 
-    monkeypatch.setattr(Crew, "run", fail)
+    monkeypatch.setattr(WorkerPool, "run", fail)
     words = ["train-many", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path / "out"), "--devices", "cpu"]
     assert main(words) == 2
     shown = capsys.readouterr()
@@ -154,17 +154,17 @@ def test_ctrl_c_has_every_process_save_and_begins_no_more(tmp_path: Path, monkey
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(processes, "COMMANDS", "sleeper")
     monkeypatch.setattr(processes, "_TICK", 0.01)
-    crew, failures = Crew(["cpu", "cuda:7"]), []
+    pool, failures = WorkerPool(["cpu", "cuda:7"]), []
 
     def work(name: str, device: str) -> None:
-        failures.append(crew.run([str(tmp_path / name)], device, tmp_path / f"{name}.log"))
+        failures.append(pool.run([str(tmp_path / name)], device, tmp_path / f"{name}.log"))
 
     def press() -> None:
         if len(list(tmp_path.glob("*.began"))) == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        crew.spread(["bad", "one", "two", "three"], work, press)
+        pool.spread(["bad", "one", "two", "three"], work, press)
     assert failures[0] == "It is bad"
     saved = {path.stem: path.read_text() for path in tmp_path.glob("*.saved")}
     assert sorted(saved.values()) == ["--device cpu emotalking", "--device cuda emotalking"]
@@ -178,8 +178,8 @@ import os, sys
 sys.path.insert(0, {str(tmp_path)!r})
 os.environ["PYTHONPATH"] = {str(tmp_path)!r}
 from pathlib import Path
-from emotalking.train.workers import Child
-child = Child("sleeper", [{str(tmp_path / "one")!r}], "cpu", Path({str(tmp_path / "log")!r}))
+from emotalking.train.workers import Worker
+child = Worker("sleeper", [{str(tmp_path / "one")!r}], "cpu", Path({str(tmp_path / "log")!r}))
 while not Path({str(tmp_path / "one.began")!r}).exists():
     assert child.wait(0.01) is None
 os.kill(os.getpid(), 9)
@@ -192,7 +192,7 @@ os.kill(os.getpid(), 9)
 def test_a_killed_process_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    child = processes.Child("sleeper", [str(tmp_path / "one")], "cpu", tmp_path / "log")
+    child = processes.Worker("sleeper", [str(tmp_path / "one")], "cpu", tmp_path / "log")
     assert child.wait() is None
     child._process.kill()
     code = child.wait(None)

@@ -12,8 +12,8 @@ from emotalking.evaluate.record import Report, read_report
 from emotalking.io.settings import override
 from emotalking.lipsync.training import train_expert
 from emotalking.train.presets import preset
-from emotalking.train.run import made_with
-from emotalking.train.workers import Crew, Runner
+from emotalking.train.run import is_up_to_date
+from emotalking.train.workers import Runner, WorkerPool
 
 FULL = "full"
 VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -145,13 +145,13 @@ def ablate(
         if path is not None and not path.is_file():
             say(f"{path.name}: a sync expert is trained")
             train_expert([subject], path, steps=options.expert_steps, device=devices[0], seed=seed)
-    crew = Crew(devices)
+    pool = WorkerPool(devices)
 
     def work(name: str, device: str) -> str | None:
         log = None if len(devices) == 1 else folder / f"{name}.log"
-        return _one(name, plan, options, subject_folder, folder, device, run or crew.run, log, say)
+        return _one(name, plan, options, subject_folder, folder, device, run or pool.run, log, say)
 
-    failures = [failure for failure in crew.spread(list(plan.settings), work) if failure is not None]
+    failures = [failure for failure in pool.spread(list(plan.settings), work) if failure is not None]
     if failures:
         raise UserError(f"{'; '.join(failures)}: mend what it says and run the same command again.")
     reports = {name: read_report(folder / name / "report.json") for name in plan.settings}
@@ -171,7 +171,7 @@ def _one(
 ) -> str | None:
     """Train and score one variant; returns what failed."""
     title, avatar = VARIANTS[name][0], folder / f"{name}.safetensors"
-    if avatar.exists() and made_with(avatar, subject, options.preset, list(plan.settings[name])):
+    if avatar.exists() and is_up_to_date(avatar, subject, options.preset, list(plan.settings[name])):
         say(f"{title}: {avatar.name} is kept")
     elif avatar.exists():
         return f"{avatar} was trained with other settings than this ablation's (remove it, or give another folder)"

@@ -19,8 +19,8 @@ from emotalking.report import Link, Page
 from emotalking.train.callbacks.log import LOG, Row, of_kind, read_log
 from emotalking.train.callbacks.page import PAGE, STRIPS
 from emotalking.train.presets import preset
-from emotalking.train.run import made_with
-from emotalking.train.workers import Crew, Runner
+from emotalking.train.run import is_up_to_date
+from emotalking.train.workers import Runner, WorkerPool
 
 INDEX = "index.html"
 """Name of the page about all avatars."""
@@ -134,7 +134,7 @@ def train_many(
     folder.mkdir(parents=True, exist_ok=True)
     if len(devices) > len(subjects):
         say(f"left idle: {', '.join(devices[len(subjects) :])}; there are more devices than subjects")
-    crew = Crew(devices[: len(subjects)])
+    pool = WorkerPool(devices[: len(subjects)])
     settings = [word for setting in overrides for word in ("--set", setting)]
 
     with bar() as progress:
@@ -149,14 +149,14 @@ def train_many(
                 began = time.perf_counter()
                 bars.begin(name, device, avatar)
                 command = ["train", str(subject), str(avatar), "--preset", preset_name, *settings]
-                failed = (run or crew.run)(command, device, log)
+                failed = (run or pool.run)(command, device, log)
                 took = time.perf_counter() - began
                 say(f"{name}: trained in {took:.0f} s" if failed is None else f"{name}: stopped after {took:.0f} s")
                 return _known(avatar, "trained") if failed is None else _known(avatar, "failed", failed)
             finally:
                 bars.end(name)
 
-        avatars = crew.spread(list(names), work, bars.tick)
+        avatars = pool.spread(list(names), work, bars.tick)
     made = Many(avatars, folder / INDEX)
     make_page(made, preset_name, overrides).write(made.page)
     return made
@@ -176,7 +176,7 @@ def _names(subjects: Sequence[Path]) -> dict[str, Path]:
 def _kept(avatar: Path, subject: Path, preset_name: str, overrides: list[str], say: Callable[[str], Any]) -> Made:
     """An avatar that is there already."""
     try:
-        if made_with(avatar, subject, preset_name, overrides):
+        if is_up_to_date(avatar, subject, preset_name, overrides):
             say(f"{avatar.stem}: {avatar.name} is kept")
             return _known(avatar, "kept")
         why = f"{avatar} was trained with other settings: remove it, or give another folder"

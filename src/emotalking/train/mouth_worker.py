@@ -29,7 +29,7 @@ from emotalking.train.callbacks.recorder import Recorder
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.config import TrainConfig
 from emotalking.train.sync import wanted
-from emotalking.train.workers import Child, name_inside
+from emotalking.train.workers import Worker, visible_name
 
 STAGE = "mouth"
 FOLDER = STAGE
@@ -40,7 +40,7 @@ _PATIENCE = 0.3
 """Seconds between two looks at a process that is waited for."""
 
 
-class MouthBeside:
+class MouthWorker:
     """A mouth stage that another process trains; :class:`emotalking.train.trainer.Trainer` has it.
 
     Args:
@@ -48,15 +48,15 @@ class MouthBeside:
         subject: subject folder.
         record: the run's; what is handed over must have been made under the same.
         device: where the process works.
-        alone: there is no other device than this one, so nothing else is trained meanwhile.
+        exclusive: there is no other device than this one, so nothing else is trained meanwhile.
     """
 
     name = STAGE
 
     def __init__(
-        self, folder: Path, subject: Path, record: dict[str, Any], device: torch.device, *, alone: bool
+        self, folder: Path, subject: Path, record: dict[str, Any], device: torch.device, *, exclusive: bool
     ) -> None:
-        self.folder, self.alone, self.device = folder / FOLDER, alone, device
+        self.folder, self.exclusive, self.device = folder / FOLDER, exclusive, device
         self.iterations = int(record["train"][STAGE]["iterations"])
         self.seconds = 0.0
         """That the stage took, as far as is known."""
@@ -64,13 +64,13 @@ class MouthBeside:
         """Whether the head holds the trained mouth."""
         self._run, self._record, self._read = folder, record, 0
         self._old = self._number()
-        self._child: Child | None = None
+        self._worker: Worker | None = None
         if not (self.folder / BRANCH).exists():
-            job = {"subject": str(subject.resolve()), "device": name_inside(str(device)), "record": record}
+            job = {"subject": str(subject.resolve()), "device": visible_name(str(device)), "record": record}
             write_bytes(self.folder / JOB, json.dumps(job).encode())
             said = self.folder / SAID
             said.unlink(missing_ok=True)
-            self._child = Child("emotalking.train.mouth_worker_main", [str(self.folder)], str(device), said)
+            self._worker = Worker("emotalking.train.mouth_worker_main", [str(self.folder)], str(device), said)
 
     def begin(self, recorder: Recorder, head: TalkingHead, progress: Progress) -> None:
         """Say what happens to ``recorder`` and ``progress`` from now on."""
@@ -84,7 +84,7 @@ class MouthBeside:
         Returns:
             What went wrong, in a sentence; None: nothing.
         """
-        code = 0 if self._child is None else self._child.wait()
+        code = 0 if self._worker is None else self._worker.wait()
         for row in self._rows():
             if row["kind"] == "frames" and (self.folder / row["picture"]).exists():
                 (self._run / row["picture"]).parent.mkdir(exist_ok=True)
@@ -95,11 +95,11 @@ class MouthBeside:
                 self._progress.update(self._task, completed=row["iteration"], note=note)
             self._recorder.mirror(row)
         if code == 0 and not self.taken:
-            take(self._head, self.folder / BRANCH, self._record)
-            self.taken, self._recorder.elsewhere = True, None
+            load_branch(self._head, self.folder / BRANCH, self._record)
+            self.taken, self._recorder.external_branch = True, None
         if not code:
             return None
-        why = "" if self._child is None else self._child.failure(code)
+        why = "" if self._worker is None else self._worker.failure(code)
         return f"The mouth stage on {self.device} failed ({self.folder / SAID}): {why}."
 
     def wait(self) -> None:
@@ -109,8 +109,8 @@ class MouthBeside:
             UserError: it failed.
         """
         while (failed := self.look()) is None and not self.taken:
-            if self._child is not None:
-                self._child.wait(_PATIENCE)
+            if self._worker is not None:
+                self._worker.wait(_PATIENCE)
         if failed is not None:
             raise UserError(failed)
 
@@ -120,8 +120,8 @@ class MouthBeside:
 
     def stop(self) -> None:
         """Have the process save and end, if it still runs."""
-        if self._child is not None:
-            self._child.stop()
+        if self._worker is not None:
+            self._worker.stop()
 
     def _rows(self) -> list[Row]:
         """What is new in the process's record.
@@ -129,7 +129,7 @@ class MouthBeside:
         One that goes on begins by writing its record anew without what comes again; until then the old one is left.
         """
         number = self._number()
-        if number is None or (self._child is not None and number == self._old):
+        if number is None or (self._worker is not None and number == self._old):
             return []
         with (self.folder / LOG).open("rb") as file:
             file.seek(self._read)
@@ -144,24 +144,24 @@ class MouthBeside:
 
 
 @contextmanager
-def mouth_beside(
+def mouth_worker(
     folder: Path,
     subject: Path,
     record: dict[str, Any],
     config: TrainConfig,
     checkpoint: Checkpoint | None,
     device: torch.device,
-    beside: torch.device | None,
+    mouth_device: torch.device | None,
     *,
     resume: bool,
-) -> Iterator[MouthBeside | None]:
+) -> Iterator[MouthWorker | None]:
     """The mouth stage in another process, which ends with the block; None: the stages follow one another here.
 
     Args:
         folder: run folder.
         checkpoint: what the run goes on from.
         device: the run's.
-        beside: a second one. Without it, a mouth that was begun in a process is all the same finished in one, first.
+        mouth_device: a second one. Without it, a mouth that was begun in a process is still finished in one, first.
         resume: go on with that mouth.
     """
     begun = (folder / FOLDER).exists()
@@ -171,14 +171,14 @@ def mouth_beside(
             shutil.rmtree(folder / FOLDER)
         begun = False
     reason = None if begun else _why_not(config, checkpoint)
-    if beside is not None and reason is not None:
-        console.print(f"one stage after another, because {reason}: {beside} is left idle", highlight=False)
-    if not begun and (beside is None or reason is not None):
+    if mouth_device is not None and reason is not None:
+        console.print(f"one stage after another, because {reason}: {mouth_device} is left idle", highlight=False)
+    if not begun and (mouth_device is None or reason is not None):
         yield None
         return
-    when = "first, as it was begun in a process of its own" if beside is None else "at the same time as the face"
-    console.print(f"the mouth is trained on {beside or device}, {when}", highlight=False)
-    mouth = MouthBeside(folder, subject, record, beside or device, alone=beside is None)
+    when = "first, as it was begun in a process of its own" if mouth_device is None else "at the same time as the face"
+    console.print(f"the mouth is trained on {mouth_device or device}, {when}", highlight=False)
+    mouth = MouthWorker(folder, subject, record, mouth_device or device, exclusive=mouth_device is None)
     try:
         yield mouth
     finally:
@@ -196,7 +196,7 @@ def _why_not(config: TrainConfig, checkpoint: Checkpoint | None) -> str | None:
     return None
 
 
-def hand_over(head: TalkingHead, path: Path, record: dict[str, Any]) -> None:
+def write_branch(head: TalkingHead, path: Path, record: dict[str, Any]) -> None:
     """Write the trained mouth.
 
     Raises:
@@ -210,8 +210,8 @@ def hand_over(head: TalkingHead, path: Path, record: dict[str, Any]) -> None:
         raise UserError(f"{path} cannot be written ({error}): free some space and resume.") from error
 
 
-def take(head: TalkingHead, path: Path, record: dict[str, Any]) -> None:
-    """Put the mouth that :func:`hand_over` wrote into ``head``.
+def load_branch(head: TalkingHead, path: Path, record: dict[str, Any]) -> None:
+    """Put the mouth that :func:`write_branch` wrote into ``head``.
 
     Raises:
         UserError: it is damaged, or of a run with other settings.

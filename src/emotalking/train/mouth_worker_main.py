@@ -14,7 +14,7 @@ from emotalking.io.settings import from_dict
 from emotalking.train.callbacks.run_record import recorded
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.config import TrainConfig
-from emotalking.train.mouth_worker import BRANCH, JOB, LOCK, hand_over
+from emotalking.train.mouth_worker import BRANCH, JOB, LOCK, write_branch
 from emotalking.train.run import make_context, stage_builders
 from emotalking.train.trainer import Trainer
 
@@ -30,14 +30,14 @@ def train_mouth(folder: Path) -> None:
     config = from_dict(TrainConfig, record["train"])
     path = folder / "checkpoint.pt"
     checkpoint = Checkpoint.read(path, record) if path.exists() else None
-    context = make_context(config, subject, device, folder, checkpoint, elsewhere="face")
+    context = make_context(config, subject, device, folder, checkpoint, external_branch="face")
     about = {"run": record, "licences": {}, "command": ""}
     with recorded(
-        folder, context.head, config, subject, None, about, checkpoint=checkpoint, elsewhere="face", page=False
+        folder, context.head, config, subject, None, about, checkpoint=checkpoint, external_branch="face", page=False
     ) as recorder:
         mouth, every = stage_builders(context)[:1], config.checkpoint_every
         Trainer(context.head, mouth, context.generator, folder, record, every, recorder).run(checkpoint)
-        hand_over(context.head, folder / BRANCH, record)
+        write_branch(context.head, folder / BRANCH, record)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -35,7 +35,7 @@ from emotalking.train.config import TrainConfig
 from emotalking.train.data import TrainingData
 from emotalking.train.initial import initial_gaussians
 from emotalking.train.motion_pretraining import start_motion
-from emotalking.train.mouth_worker import mouth_beside
+from emotalking.train.mouth_worker import mouth_worker
 from emotalking.train.perceptual import make_perceptual, with_backbone
 from emotalking.train.presets import preset
 from emotalking.train.stages.base import Context
@@ -95,7 +95,7 @@ def train(
     resume: bool = True,
     tensorboard: bool = False,
     maker: TargetMaker = MESH_WARP,
-    beside: torch.device | str | None = None,
+    mouth_device: torch.device | str | None = None,
 ) -> TrainResult:
     """Train an avatar of a subject (paper 3.4, S4.3): mouth, face, emotion and fine-tune stages.
 
@@ -108,7 +108,7 @@ def train(
         resume: go on from the run folder's checkpoint if there is one.
         tensorboard: write TensorBoard events into the run folder too (needs tensorboardX).
         maker: of the emotional targets.
-        beside: another device, on which a process of its own trains the mouth while the face is trained here
+        mouth_device: another device, on which a process of its own trains the mouth while the face is trained here
             (:mod:`emotalking.train.mouth_worker`). The avatar is the same.
 
     Raises:
@@ -118,17 +118,17 @@ def train(
         require_writer()
     asked = override(preset(preset_name), overrides or [])
     source = Subject.open(subject)
-    config = settled(asked, source)
+    config = resolve_config(asked, source)
     out, device = Path(out), torch.device(device)
-    other = None if beside is None else torch.device(beside)
+    second = None if mouth_device is None else torch.device(mouth_device)
     folder = out.with_name(out.name + ".run")
-    record = record_of(config, preset_name, source, maker)
+    record = fingerprint(config, preset_name, source, maker)
     checkpoint_path = folder / "checkpoint.pt"
     checkpoint = Checkpoint.read(checkpoint_path, record) if resume and checkpoint_path.exists() else None
     root = source.files.root
-    with mouth_beside(folder, root, record, config, checkpoint, device, other, resume=resume) as mouth:
-        elsewhere = None if mouth is None else mouth.name
-        context = make_context(config, source, device, folder, checkpoint, elsewhere)
+    with mouth_worker(folder, root, record, config, checkpoint, device, second, resume=resume) as mouth:
+        external_branch = None if mouth is None else mouth.name
+        context = make_context(config, source, device, folder, checkpoint, external_branch)
         head, data = context.head, context.data
         metadata = _metadata(source, record, context, maker)
         with recorded(
@@ -140,8 +140,8 @@ def train(
             metadata,
             checkpoint=checkpoint,
             tensorboard=tensorboard,
-            elsewhere=elsewhere,
-            beside=None if mouth is None or mouth.alone else mouth.device,
+            external_branch=external_branch,
+            mouth_device=None if mouth is None or mouth.exclusive else mouth.device,
         ) as recorder:
             if not resume:  # A run that is killed before its first checkpoint must not go on from an older one.
                 checkpoint_path.unlink(missing_ok=True)
@@ -156,7 +156,7 @@ def train(
     return TrainResult(avatar, out, folder / PAGE, trainer.stage_seconds)
 
 
-def made_with(
+def is_up_to_date(
     avatar: Path, subject: Path | str, preset_name: str, overrides: list[str], maker: TargetMaker = MESH_WARP
 ) -> bool:
     """Whether an avatar file is what :func:`train` would make of a subject.
@@ -166,12 +166,12 @@ def made_with(
     """
     header, _ = read_avatar_file(avatar)
     source = Subject.open(subject)
-    config = settled(override(preset(preset_name), overrides), source)
-    wanted = json.loads(json.dumps(record_of(config, preset_name, source, maker)))
+    config = resolve_config(override(preset(preset_name), overrides), source)
+    wanted = json.loads(json.dumps(fingerprint(config, preset_name, source, maker)))
     return json.loads(header["metadata"]).get("run") == wanted
 
 
-def settled(config: TrainConfig, source: Subject) -> TrainConfig:
+def resolve_config(config: TrainConfig, source: Subject) -> TrainConfig:
     """The config as it is for a subject: what of the perceptual loss is there, and which audio features, how wide.
 
     Raises:
@@ -195,14 +195,14 @@ def make_context(
     device: torch.device,
     folder: Path,
     checkpoint: Checkpoint | None,
-    elsewhere: str | None = None,
+    external_branch: str | None = None,
 ) -> Context:
     """What the stages work on: untrained, or as ``checkpoint`` has it.
 
     Args:
-        config: a :func:`settled` one.
+        config: a :func:`resolve_config` one.
         folder: of the run.
-        elsewhere: the branch that another process trains.
+        external_branch: the branch that another process trains.
     """
     perceptual = make_perceptual(config, device)
     data = TrainingData.load(source, source.train_indices, config.model.audio.features, device, normals=config.normals)
@@ -210,7 +210,7 @@ def make_context(
         console.print(f"{source.files.root} has no normal maps: the normal terms are left out", highlight=False)
     sync = make_sync(config, source, data, folder, fresh=checkpoint is None)
     generator = torch.Generator().manual_seed(config.seed)
-    head = checkpoint.head(config.model, device) if checkpoint else build_head(config, data, generator, elsewhere)
+    head = checkpoint.head(config.model, device) if checkpoint else build_head(config, data, generator, external_branch)
     return Context(head, data, config, generator, sync, perceptual)
 
 
@@ -229,13 +229,13 @@ def features_in(source: Subject, name: str) -> str:
 
 
 def build_head(
-    config: TrainConfig, data: TrainingData, generator: torch.Generator, elsewhere: str | None = None
+    config: TrainConfig, data: TrainingData, generator: torch.Generator, external_branch: str | None = None
 ) -> TalkingHead:
     """The untrained model on the data's device; deterministic under the config's seed.
 
     Args:
         generator: draws where the Gaussians begin.
-        elsewhere: the branch that another process trains; it is given no head start here.
+        external_branch: the branch that another process trains; it is given no head start here.
     """
     face = initial_gaussians(config.model.face, data, (Label.HEAD, Label.HAIR), generator)
     mouth = initial_gaussians(config.model.mouth, data, (Label.MOUTH,), generator)
@@ -243,9 +243,9 @@ def build_head(
         torch.manual_seed(config.seed)
         head = TalkingHead(config.model, face.cpu(), mouth.cpu()).to(data.device)
         for name, branch in (("face", head.face), ("mouth", head.mouth)):
-            if name != elsewhere:
+            if name != external_branch:
                 start_audio(branch.audio, data, config.audio_start, draws(config, f"audio of the {name}"))
-        if elsewhere != "face":
+        if external_branch != "face":
             start_motion(head.face, data, config.motion_start, draws(config, "motion of the face"))
     return head
 
@@ -311,7 +311,7 @@ def _scene(subject: Subject, data: TrainingData) -> Scene:
     )
 
 
-def record_of(config: TrainConfig, preset_name: str, subject: Subject, maker: TargetMaker) -> dict[str, Any]:
+def fingerprint(config: TrainConfig, preset_name: str, subject: Subject, maker: TargetMaker) -> dict[str, Any]:
     """What identifies a run: a checkpoint goes on only under the same record."""
     clip = subject.manifest.get("clip")
     return {

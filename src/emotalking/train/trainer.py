@@ -17,7 +17,7 @@ from emotalking.progress import bar
 from emotalking.train.callbacks.log import RunLog
 from emotalking.train.callbacks.recorder import LOG_EVERY, Recorder
 from emotalking.train.checkpoint import Checkpoint, write_checkpoint
-from emotalking.train.mouth_worker import MouthBeside
+from emotalking.train.mouth_worker import MouthWorker
 from emotalking.train.step import Stage, steps_of
 
 
@@ -57,7 +57,7 @@ class Trainer:
         config: dict[str, Any],
         checkpoint_every: int,
         recorder: Recorder | None = None,
-        beside: MouthBeside | None = None,
+        mouth_worker: MouthWorker | None = None,
     ) -> None:
         """Make a trainer.
 
@@ -69,13 +69,13 @@ class Trainer:
             config: resolved configuration, stored in each checkpoint and compared on resume.
             checkpoint_every: iterations between checkpoints.
             recorder: keeps the run's record; None: one that writes a new record into ``folder`` and watches nothing.
-            beside: the first stage, which another process trains while this one takes the second.
+            mouth_worker: the first stage, which another process trains while this one takes the second.
         """
         self.head, self.generator, self.folder, self.config = head, generator, folder, config
         self._builders = stages
         self._checkpoint_every = checkpoint_every
         self._recorder = Recorder(RunLog(folder), head) if recorder is None else recorder
-        self._beside = beside
+        self._mouth_worker = mouth_worker
         self.stage_seconds: dict[str, float] = {}
 
     @property
@@ -93,16 +93,16 @@ class Trainer:
             UserError: the stage that another process trains failed; what is trained here was saved.
         """
         first = 0 if resume is None else resume.stage
-        if self._beside is not None:
+        if self._mouth_worker is not None:
             first = max(first, 1)
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume is not None:
             self.stage_seconds = dict(resume.stage_seconds)
         with bar() as progress:
-            if self._beside is not None:
-                self._beside.begin(self._recorder, self.head, progress)
-                if self._beside.alone:
-                    self._beside.wait()
+            if self._mouth_worker is not None:
+                self._mouth_worker.begin(self._recorder, self.head, progress)
+                if self._mouth_worker.exclusive:
+                    self._mouth_worker.wait()
             for number in range(first, len(self._builders)):
                 start = 0
                 stage = self._builders[number]()
@@ -118,20 +118,20 @@ class Trainer:
 
                 self._run_stage(number, stage, start, began, note)
                 self.stage_seconds[stage.name] = time.perf_counter() - began
-                if self._beside is not None:
-                    self._join(number, stage, self._beside)
+                if self._mouth_worker is not None:
+                    self._join(number, stage, self._mouth_worker)
 
     def _run_stage(
         self, number: int, stage: Stage, start: int, began: float, note: Callable[[int, float], None]
     ) -> None:
-        recorder, beside, failed = self._recorder, self._beside, None
+        recorder, worker, failed = self._recorder, self._mouth_worker, None
         with deferred_interrupt() as interrupted, steps_of(stage) as steps:
             for iteration in range(start, stage.iterations):
                 terms, frame = steps.take(iteration)
                 recorder.keep(iteration, frame, terms)
                 done = iteration + 1
                 if done % LOG_EVERY == 0 or done == stage.iterations:
-                    failed = None if beside is None else beside.look()
+                    failed = None if worker is None else worker.look()
                     note(done, recorder.look(done))
                 if (done % self._checkpoint_every == 0 and done < stage.iterations) or interrupted() or failed:
                     recorder.look(done)
@@ -141,17 +141,17 @@ class Trainer:
                 if failed:
                     raise UserError(failed)
 
-    def _join(self, number: int, stage: Stage, beside: MouthBeside) -> None:
+    def _join(self, number: int, stage: Stage, worker: MouthWorker) -> None:
         """Have the whole of what was trained at the same time; ``stage`` is saved before that is waited for."""
         seconds = self.stage_seconds[stage.name]
-        if not beside.taken:
+        if not worker.taken:
             self._save(number, stage, stage.iterations, seconds)
-            beside.wait()
+            worker.wait()
             self._recorder.look_at_frames(stage.iterations)
-        self.stage_seconds = {beside.name: beside.seconds} | self.stage_seconds
+        self.stage_seconds = {worker.name: worker.seconds} | self.stage_seconds
         self._save(number, stage, stage.iterations, seconds)
-        beside.clear()
-        self._beside = None
+        worker.clear()
+        self._mouth_worker = None
 
     def _save(self, number: int, stage: Stage, done: int, seconds: float) -> None:
         taken = self.stage_seconds | {stage.name: seconds}

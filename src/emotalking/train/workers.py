@@ -33,12 +33,12 @@ Runner = Callable[[Sequence[str], str, Path | None], str | None]
 went wrong, None: nothing."""
 
 
-class Child:
+class Worker:
     """One such process.
 
     Args:
         module: whose ``main(arguments)`` it runs, which returns its exit code.
-        device: "cpu", or the GPU that it shall see: there it is "cuda" (:func:`name_inside`), and the only one.
+        device: "cpu", or the GPU that it shall see: there it is "cuda" (:func:`visible_name`), and the only one.
         log: what it says is appended there; None: its complaints and progress go where this one's go.
     """
 
@@ -61,14 +61,14 @@ class Child:
         except subprocess.TimeoutExpired:
             return None
 
-    def let_go(self) -> None:
+    def request_stop(self) -> None:
         """Have it save and end, and do not wait for that."""
         if self._process.stdin is not None:
             self._process.stdin.close()
 
     def stop(self) -> None:
         """Have it save and end, and wait for that; where it does not end, kill it."""
-        self.let_go()
+        self.request_stop()
         if self.wait(GRACE) is None:
             self._process.kill()
             self.wait(None)
@@ -82,7 +82,7 @@ class Child:
         return lines[-1].removeprefix(_COMPLAINT).rstrip(".") if lines else f"it ended with code {code}"
 
 
-class Crew:
+class WorkerPool:
     """Some devices, each of which works on one job at a time.
 
     Args:
@@ -92,20 +92,20 @@ class Crew:
     def __init__(self, devices: Sequence[str]) -> None:
         self._devices = devices
         self._lock = threading.Lock()
-        self._running: set[Child] = set()
+        self._running: set[Worker] = set()
         self._stopped = False
 
     def run(self, arguments: Sequence[str], device: str, log: Path | None) -> str | None:
         """Run a command ``emotalking`` on ``device`` in a process of its own (a :data:`Runner`)."""
         with self._lock:
             if self._stopped:
-                return "it was not begun"
-            child = Child(COMMANDS, [*arguments, "--device", name_inside(device)], device, log)
-            self._running.add(child)
-        code = child.wait(None)
+                return "it was not started"
+            worker = Worker(COMMANDS, [*arguments, "--device", visible_name(device)], device, log)
+            self._running.add(worker)
+        code = worker.wait(None)
         with self._lock:
-            self._running.remove(child)
-        return child.failure(code) if code else None
+            self._running.remove(worker)
+        return worker.failure(code) if code else None
 
     def spread(
         self, jobs: Sequence[Job], work: Callable[[Job, str], Made], tick: Callable[[], None] = lambda: None
@@ -143,14 +143,14 @@ class Crew:
         with self._lock:
             self._stopped = True
             running = list(self._running)
-        for child in running:
-            child.let_go()
-        for child in running:
-            child.stop()
+        for worker in running:
+            worker.request_stop()
+        for worker in running:
+            worker.stop()
 
 
-def name_inside(device: str) -> str:
-    """What a :class:`Child` calls ``device``: the one GPU that it sees has no number."""
+def visible_name(device: str) -> str:
+    """What a :class:`Worker` calls ``device``: the one GPU that it sees has no number."""
     return device.partition(":")[0]
 
 
@@ -173,7 +173,7 @@ def _end_with_parent() -> None:
 
 
 def main() -> int:
-    """Run a module's ``main`` as a child."""
+    """Run a module's ``main`` as a worker."""
     # A parent without a terminal may hand down that it is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()

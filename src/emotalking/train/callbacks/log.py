@@ -32,18 +32,18 @@ class RunLog:
         folder: run folder, made if it is not there.
         resume: the stage's name and its iterations that a checkpoint holds; None begins a new record. What was written
             after the checkpoint will come again, so it is taken out: every curve stays one line.
-        elsewhere: a stage whose curves come again as a whole, from the record of the process that trains it.
+        external_branch: a stage whose curves come again as a whole, from the record of the process that trains it.
 
     Raises:
         UserError: the record cannot be read or written.
     """
 
-    def __init__(self, folder: Path, resume: tuple[str, int] | None = None, elsewhere: str | None = None) -> None:
+    def __init__(self, folder: Path, resume: tuple[str, int] | None = None, external_branch: str | None = None) -> None:
         self._path = folder / LOG
         self.rows: list[Row] = []
         """All rows, oldest first."""
         if resume is not None and self._path.exists():
-            again = {("step", elsewhere), ("frames", elsewhere)}
+            again = {("step", external_branch), ("frames", external_branch)}
             kept = until(read_log(self._path), *resume)
             self.rows = [row for row in kept if (row["kind"], row.get("stage")) not in again]
         try:

@@ -165,9 +165,9 @@ def _facts(rows: list[Row]) -> Iterator[tuple[str, str]]:
     size = run["settings"]["size"]
     yield "picture", f"{size[0]} x {size[1]}"
     yield "worked on", f"{run['machine']['device']}: {run['machine']['name']}, {run['machine']['threads']} threads"
-    if "beside" in run["machine"]:
-        beside = run["machine"]["beside"]
-        yield "mouth stage, at the same time", f"{beside['device']}: {beside['name']}"
+    worker = run["machine"].get("mouth_worker", run["machine"].get("beside"))  # `beside`: records before 0.2
+    if worker is not None:
+        yield "mouth stage, at the same time", f"{worker['device']}: {worker['name']}"
     yield "versions", ", ".join(f"{name} {version}" for name, version in run["machine"]["versions"].items())
     for number, row in enumerate(runs, 1):
         gone_on = "" if row["resumed"] is None else f", from iteration {row['resumed'][1]} of {row['resumed'][0]}"

@@ -51,7 +51,7 @@ class Recorder:
         weights: of each stage, its terms' weights; a term without one has weight 1.
         watcher: looks at the fixed frames; None: nobody does.
         follow: is told each row as it is written (TensorBoard).
-        elsewhere: the branch that another process trains, "face" or "mouth"; its Gaussians here are not the run's.
+        external_branch: "face" or "mouth", if another process trains it; its Gaussians here are not the run's.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class Recorder:
         weights: dict[str, dict[str, float]] | None = None,
         watcher: Watcher | None = None,
         follow: Callable[[Row], None] | None = None,
-        elsewhere: str | None = None,
+        external_branch: str | None = None,
     ) -> None:
         self.log, self._head, self._watcher, self._follow = log, head, watcher, follow
         self._limits, self._weights = limits or {}, weights or {}
-        self.elsewhere = elsewhere
+        self.external_branch = external_branch
         self._pending: list[tuple[int, int, dict[str, Tensor]]] = []
         self._running: Stage | None = None
         self._said = {(row["name"], row["stage"]) for row in of_kind(log.rows, "warning")}
@@ -157,7 +157,7 @@ class Recorder:
         """Write down how the fixed frames look after ``done`` iterations, and what is wrong with the running stage."""
         if self._watcher is not None:
             figures = self._watcher.look(self._head, self._stage.name, done)
-            if self.elsewhere is not None:
+            if self.external_branch is not None:
                 figures.pop("sound_gain", None)  # Beside a mouth that is not trained yet, lips hide what they gained.
             self._write("frames", stage=self._stage.name, iteration=done, **figures)
         for alarm in alarms_of(self.log.rows, self._stage.name):
@@ -199,7 +199,7 @@ class Recorder:
     def _gaussians(self) -> dict[str, int]:
         """How many each branch has, as far as they are trained here."""
         branches = {"face": self._head.face, "mouth": self._head.mouth}
-        return {name: branch.gaussians.count for name, branch in branches.items() if name != self.elsewhere}
+        return {name: branch.gaussians.count for name, branch in branches.items() if name != self.external_branch}
 
     def _write(self, kind: str, **values: Any) -> None:
         row = self.log.add(kind, **values)

@@ -35,8 +35,8 @@ def recorded(
     *,
     checkpoint: Checkpoint | None,
     tensorboard: bool = False,
-    elsewhere: str | None = None,
-    beside: torch.device | None = None,
+    external_branch: str | None = None,
+    mouth_device: torch.device | None = None,
     page: bool = True,
 ) -> Iterator[Recorder]:
     """The recorder of a run; when the block ends, well or not, the run's last row and its page are written.
@@ -47,8 +47,8 @@ def recorded(
         metadata: the avatar's: its `run`, `licences` and `command`.
         checkpoint: what the run goes on from; None begins a new record.
         tensorboard: write TensorBoard events beside the record.
-        elsewhere: the branch that another process trains (:class:`Recorder`).
-        beside: its device, if that is another.
+        external_branch: the branch that another process trains (:class:`Recorder`).
+        mouth_device: its device, if that is another.
         page: write the page.
 
     Raises:
@@ -58,7 +58,7 @@ def recorded(
     if resume is None:
         for old in (folder / PICTURES).glob("*.jpg"):
             old.unlink()
-    log = RunLog(folder, resume, elsewhere)
+    log = RunLog(folder, resume, external_branch)
     follow = None
     if tensorboard:
         from emotalking.train.callbacks.tensorboard import EventFiles
@@ -73,13 +73,13 @@ def recorded(
         weights=weights_of(config),
         watcher=watcher,
         follow=follow,
-        elsewhere=elsewhere,
+        external_branch=external_branch,
     )
     recorder.open(
         subject=subject.files.root.name,
         resumed=resume,
         frames={"training": len(subject.train_indices), "held_out": len(subject.val_indices), "fixed": frames},
-        machine=machine(device) | ({} if beside is None else {"beside": machine(beside)}),
+        machine=machine(device) | ({} if mouth_device is None else {"mouth_worker": machine(mouth_device)}),
         settings=metadata["run"],
         licences=metadata["licences"],
         command=metadata["command"],

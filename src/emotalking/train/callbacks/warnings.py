@@ -50,13 +50,13 @@ COVERED, REGION, WHOLE = 0.5, 0.002, 0.95
 """Empty: mean alpha inside the recorded region; and the least and the largest share of the frame that it can be."""
 FROZEN_PX, FROZEN_AT = 0.02, 0.4
 """Frozen: the most moved Gaussians move less, at this share of the moving iterations."""
-DEAF_DB, DEAF_AT = 0.1, 0.6
+NO_AUDIO_RESPONSE_DB, NO_AUDIO_RESPONSE_AT = 0.1, 0.6
 """Lips that do not follow the sound: its gain is less, from this share of the face stage's moving iterations on. Silent
 sound gives 0.00; healthy heads ended at 0.8 (a real clip in `tiny`), 2.1 (one in `fast`) and 3.7 to 6.4 (the actor)."""
-STARE_DB, STARE_AT = 0.75, 0.6
+NO_BLINK_DB, NO_BLINK_AT = 0.75, 0.6
 """Eyes that do not close: the gain of the action units is less, from this share of the face stage on. Two heads
 that never blinked, of the actor and of a real clip, had 0.27 dB: lids that move a little already gain something."""
-NUMB_DB, NUMB_AT = 0.05, 0.5
+NO_EMOTION_RESPONSE_DB, NO_EMOTION_RESPONSE_AT = 0.05, 0.5
 """An emotion without effect: its gain is less, from this share of the emotion stage."""
 SYNC_RISE, SYNC_ERRORS, SYNC_ROWS, SYNC_AT = 1.05, 3.0, 30, 0.95
 """A sync loss that gets worse: mean of its last third over that of its first, and that rise in standard errors, from so
@@ -178,10 +178,10 @@ def frozen(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
     )
 
 
-def deaf(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
+def no_audio_response(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
     """The lips of held-out frames look no better with their own sound than with another frame's."""
-    gain = _gain("sound_gain", stage, frames, DEAF_AT) if stage["stage"] == "face" else None
-    if gain is None or gain >= DEAF_DB:
+    gain = _gain("sound_gain", stage, frames, NO_AUDIO_RESPONSE_AT) if stage["stage"] == "face" else None
+    if gain is None or gain >= NO_AUDIO_RESPONSE_DB:
         return None
     return Alarm(
         "mouth not learning",
@@ -191,10 +191,10 @@ def deaf(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
     )
 
 
-def staring(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
+def no_blink(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
     """Closed eyes of held-out frames look no better with their own action units than with open-eyed ones."""
-    gain = _gain("eye_gain", stage, frames, STARE_AT) if stage["stage"] == "face" else None
-    if gain is None or gain >= STARE_DB:
+    gain = _gain("eye_gain", stage, frames, NO_BLINK_AT) if stage["stage"] == "face" else None
+    if gain is None or gain >= NO_BLINK_DB:
         return None
     return Alarm(
         "eyes not learning",
@@ -204,10 +204,10 @@ def staring(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
     )
 
 
-def numb(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
+def no_emotion_response(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
     """Commanded emotions do not bring the face nearer to their targets."""
-    gain = _gain("emotion_gain", stage, frames, NUMB_AT) if stage["stage"] == "emotion" else None
-    if gain is None or gain >= NUMB_DB:
+    gain = _gain("emotion_gain", stage, frames, NO_EMOTION_RESPONSE_AT) if stage["stage"] == "emotion" else None
+    if gain is None or gain >= NO_EMOTION_RESPONSE_DB:
         return None
     return Alarm(
         "emotion without effect",
@@ -248,5 +248,15 @@ def _late(stage: Row, frames: list[Row], share: float) -> bool:
 
 
 Rule = Callable[[Row, list[Row], list[Row]], Alarm | None]
-RULES: tuple[Rule, ...] = (rising, exploding, vanishing, empty, frozen, deaf, staring, numb, out_of_sync)
+RULES: tuple[Rule, ...] = (
+    rising,
+    exploding,
+    vanishing,
+    empty,
+    frozen,
+    no_audio_response,
+    no_blink,
+    no_emotion_response,
+    out_of_sync,
+)
 """Each looks at a stage's `stage` row, its `step` rows and its `frames` rows."""

@@ -13,7 +13,7 @@ import torch
 
 from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.train import mouth_worker as beside
+from emotalking.train import mouth_worker as worker_module
 from emotalking.train import mouth_worker_main as mouth_process
 from emotalking.train import run
 from emotalking.train import workers as processes
@@ -36,7 +36,7 @@ def same(ours: Weights, theirs: Weights) -> bool:
 
 
 def train(subject: Subject, out: Path, second: str | None = "cpu", **options: bool) -> run.TrainResult:
-    return run.train(subject.files.root, out, "tiny", "cpu", SHORT, beside=second, **options)
+    return run.train(subject.files.root, out, "tiny", "cpu", SHORT, mouth_device=second, **options)
 
 
 def weights(made: run.TrainResult) -> Weights:
@@ -50,7 +50,7 @@ def alone(one_thread: None, actor_subject: Subject, tmp_path_factory: pytest.Tem
 
 
 class Forked:
-    """Stands for :class:`emotalking.train.workers.Child`, without the seconds that a new interpreter takes."""
+    """Stands for :class:`emotalking.train.workers.Worker`, without the seconds that a new interpreter takes."""
 
     before: Callable[[], None] = staticmethod(lambda: None)
     """What its process does first."""
@@ -82,12 +82,12 @@ class Forked:
             os.kill(self.pid, signal.SIGINT)
             self.wait(None)
 
-    failure = processes.Child.failure
+    failure = processes.Worker.failure
 
 
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside, "Child", Forked)
+    monkeypatch.setattr(worker_module, "Worker", Forked)
 
 
 def test_two_devices_make_the_avatar_of_one(actor_subject: Subject, tmp_path: Path, alone: run.TrainResult) -> None:
@@ -109,7 +109,7 @@ def test_two_devices_make_the_avatar_of_one(actor_subject: Subject, tmp_path: Pa
         assert last.get("psnr") == of_kind(theirs, "frames", stage)[-1].get("psnr")
         assert last.get("sound_gain") == of_kind(theirs, "frames", stage)[-1].get("sound_gain")
     assert set(of_kind(rows, "step", "mouth")[-1]["gaussians"]) == {"mouth"}
-    assert of_kind(rows, "run")[0]["machine"]["beside"]["device"] == "cpu"
+    assert of_kind(rows, "run")[0]["machine"]["mouth_worker"]["device"] == "cpu"
     said = [(row["name"], row["stage"]) for row in of_kind(rows, "warning")]
     assert sorted(said) == sorted((row["name"], row["stage"]) for row in of_kind(theirs, "warning"))
 
@@ -155,7 +155,7 @@ def test_a_killed_run_takes_its_process_along_and_goes_on(
         time.sleep(0.01)
     assert ended(folder) == ["interrupted"]
     assert torch.load(folder / "checkpoint.pt", weights_only=True)["stage_name"] == "face"
-    monkeypatch.setattr(beside, "Child", Forked)
+    monkeypatch.setattr(worker_module, "Worker", Forked)
     made = train(actor_subject, out)
     assert same(weights(made), weights(alone))
     rows = read_log(folder / LOG)
@@ -226,7 +226,7 @@ def test_other_settings_are_refused_and_fresh_starts_again(
     """Even where the run was ended before its own first checkpoint."""
     out, left = tmp_path / "a.safetensors", tmp_path / "a.safetensors.run" / FOLDER
     left.mkdir(parents=True)
-    beside.hand_over(alone.avatar.head, left / BRANCH, {"train": "other"})
+    worker_module.write_branch(alone.avatar.head, left / BRANCH, {"train": "other"})
     with pytest.raises(UserError, match="made with other settings.*--fresh"):
         train(actor_subject, out)
     (left / BRANCH).write_bytes((left / BRANCH).read_bytes()[:1000])
@@ -234,7 +234,7 @@ def test_other_settings_are_refused_and_fresh_starts_again(
         train(actor_subject, out)
     config, cpu = run.override(run.preset("tiny"), SHORT), torch.device("cpu")
     root = actor_subject.files.root
-    with beside.mouth_beside(left.parent, root, {}, config, None, cpu, None, resume=False) as mouth:
+    with worker_module.mouth_worker(left.parent, root, {}, config, None, cpu, None, resume=False) as mouth:
         assert mouth is None and not left.exists()
 
 
@@ -242,14 +242,14 @@ def test_other_settings_are_refused_and_fresh_starts_again(
     ("settings", "reason"),
     [(["sync.expert=stranger"], "sync loss looks at"), (["mouth.iterations=0", "mouth.warmup=0"], "not both")],
 )
-def test_what_cannot_be_beside_is_said(
+def test_reason_is_logged_where_the_mouth_cannot_have_a_worker(
     actor_subject: Subject, tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: list[str], reason: str
 ) -> None:
     config = run.override(run.preset("tiny"), [*SHORT, *settings])
     record = {"train": run.to_dict(config)}
     cpu = torch.device("cpu")
     root = actor_subject.files.root
-    with beside.mouth_beside(tmp_path, root, record, config, None, cpu, cpu, resume=True) as mouth:
+    with worker_module.mouth_worker(tmp_path, root, record, config, None, cpu, cpu, resume=True) as mouth:
         assert mouth is None
     said = " ".join(capsys.readouterr().err.split())
     assert reason in said and "left idle" in said
@@ -266,5 +266,5 @@ def test_a_child_sees_one_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         if visible:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        processes.Child("module", [processes.name_inside(device)], device, tmp_path / "log")
+        processes.Worker("module", [processes.visible_name(device)], device, tmp_path / "log")
     assert seen == [("cuda", "1"), ("cuda", "GPU-7"), ("cuda", "0"), ("cpu", None)]
