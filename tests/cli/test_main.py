@@ -205,7 +205,7 @@ def test_options_reach_the_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
     args, options = calls.pop()
     assert args == (Path("c.mp4"), Path("s"))
     expected = {"size": 256, "limit_seconds": 9.0, "task_model": None, "action_units": Path("au.csv")}
-    expected |= {"parsing": "bisenet", "emotion_judge": "emonet", "normals": "mesh", "device": "auto"}
+    expected |= {"parsing": "bisenet", "emotion_model": "emonet", "normals": "mesh", "device": "auto"}
     assert options.items() >= expected.items()
 
 

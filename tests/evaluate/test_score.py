@@ -200,7 +200,7 @@ def test_a_judge_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
         Judges.open(emotion="emonet")
     with pytest.raises(UserError, match=r"squeeze.*is not in"):
         Judges.open(lpips="squeeze")
-    with pytest.raises(UserError, match="emotion judge 'me'"):
+    with pytest.raises(UserError, match="emotion model 'me'"):
         Judges.open(emotion="me")
     judges = Judges.open()
     assert judges.lpips is None and "emotalking models" in judges.no_lpips

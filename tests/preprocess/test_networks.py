@@ -175,8 +175,8 @@ def test_missing_checkpoints_are_told_before_the_clip_is_touched(
     PrepareConfig(parsing="bisenet")
     wrong = {
         ("parsing", "bisenet+easyportrait"): r"fpn-fp-512\.pth.*--parsing bisenet",
-        ("emotion_judge", "emonet"): r"emonet_8\.pth.*CC BY-NC-ND.*--emotion-judge landmarks",
-        ("emotion_judge", "emonet5"): r"emonet_5\.pth",
+        ("emotion_model", "emonet"): r"emonet_8\.pth.*CC BY-NC-ND.*--emotion-model landmarks",
+        ("emotion_model", "emonet5"): r"emonet_5\.pth",
         ("normals", "network"): r"face_normals\.pth.*--normals mesh",
         ("parsing", "unet"): "give embedded, bisenet or bisenet\\+easyportrait",
     }

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from emotalking.cli.options import add_device
-from emotalking.preprocess.choices import JUDGES, NORMALS, PARSINGS
+from emotalking.preprocess.choices import EMOTION_MODELS, NORMALS, PARSINGS
 
 IF_INTERRUPTED = "run the same command again to go on from the last finished step"
 
@@ -45,10 +45,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="masks: embedded method, BiSeNet, or BiSeNet and EasyPortrait's teeth (default: %(default)s)",
     )
     brought.add_argument(
+        "--emotion-model",
         "--emotion-judge",
-        choices=list(JUDGES),
+        dest="emotion_model",
+        choices=list(EMOTION_MODELS),
         default="landmarks",
-        help="valence and arousal: rules on the landmarks, or EmoNet (default: %(default)s)",
+        help="valence and arousal: rules on the landmarks, or EmoNet (default: %(default)s; formerly --emotion-judge)",
     )
     brought.add_argument(
         "--normals",
@@ -96,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
         task_model=args.landmarker,
         action_units=args.aus,
         parsing=args.parsing,
-        emotion_judge=args.emotion_judge,
+        emotion_model=args.emotion_model,
         normals=args.normals,
         device=args.device,
     )

@@ -21,7 +21,7 @@ from emotalking.networks.emonet import SIZE, EmoNetJudge, emonet_square
 from emotalking.networks.face_recogniser import DlibRecogniser
 from emotalking.networks.lpips import BACKBONES, Lpips
 from emotalking.networks.registry import models
-from emotalking.preprocess.choices import JUDGES, check_choice
+from emotalking.preprocess.choices import EMOTION_MODELS, check_choice
 from emotalking.preprocess.landmarks import LandmarkProvider, MediaPipeMesh
 
 CIRCUMPLEX_CLASSES: dict[str, str] = {
@@ -134,17 +134,17 @@ class NetworkJudge:
 
 
 def open_emotion_judge(which: str, device: torch.device | str = "cpu") -> EmotionJudge:
-    """The judge of a choice in :data:`emotalking.preprocess.choices.JUDGES`.
+    """The judge of a choice in :data:`emotalking.preprocess.choices.EMOTION_MODELS`.
 
     Raises:
         UserError: there is no such judge, or its checkpoint is missing.
     """
-    check_choice("emotion judge", which, JUDGES)
-    if not JUDGES[which]:
+    check_choice("emotion model", which, EMOTION_MODELS)
+    if not EMOTION_MODELS[which]:
         return UnitsJudge()
-    from emotalking.preprocess.networks import open_judge
+    from emotalking.preprocess.networks import open_emotion_model
 
-    return NetworkJudge(open_judge(which, device))
+    return NetworkJudge(open_emotion_model(which, device))
 
 
 @dataclass

@@ -9,7 +9,7 @@ PARSINGS: dict[str, tuple[str, ...]] = {
     "bisenet+easyportrait": ("bisenet", "easyportrait"),
 }
 """Who parses, and the networks (``models.toml``) needed; "bisenet" alone finds teeth by colour, as "embedded" does."""
-JUDGES: dict[str, tuple[str, ...]] = {"landmarks": (), "emonet": ("emonet8",), "emonet5": ("emonet5",)}
+EMOTION_MODELS: dict[str, tuple[str, ...]] = {"landmarks": (), "emonet": ("emonet8",), "emonet5": ("emonet5",)}
 """Who reads valence and arousal, and the networks needed."""
 NORMALS: dict[str, tuple[str, ...]] = {"mesh": (), "network": ("face_normals",), "none": ()}
 """Where normal maps come from, and the networks needed."""

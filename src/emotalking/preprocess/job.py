@@ -15,7 +15,7 @@ from emotalking.data.files import SubjectFiles
 from emotalking.data.tables import read_json
 from emotalking.errors import UserError
 from emotalking.io.video import SHORTEST_S, ClipInfo, Framing, probe
-from emotalking.preprocess.choices import JUDGES, NORMALS, PARSINGS, check_choice
+from emotalking.preprocess.choices import EMOTION_MODELS, NORMALS, PARSINGS, check_choice
 from emotalking.preprocess.landmarks import RawTrack
 from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
 from emotalking.preprocess.pose.solver import PoseConfig, PoseTrack
@@ -49,8 +49,8 @@ class PrepareConfig:
     parsing: str = "embedded"
     """Who makes the masks: "embedded" (landmarks, person segmentation, the clip's colours), "bisenet" (teeth by
     colour) or "bisenet+easyportrait" (teeth by that network), as TalkingGaussian does."""
-    emotion_judge: str = "landmarks"
-    """Who reads valence and arousal: "landmarks" (rules), "emonet" (the paper's, 8 expressions) or "emonet5"."""
+    emotion_model: str = "landmarks"
+    """Estimator of valence and arousal: "landmarks" (rules), "emonet" (the paper's, 8 expressions) or "emonet5"."""
     normals: str = "mesh"
     """Where normal maps come from: "mesh" (the tracked landmarks), "network" (the paper's) or "none"."""
     device: str = "cpu"
@@ -74,7 +74,7 @@ class PrepareConfig:
         if self.size is not None and (self.size < 64 or self.size % 2):
             raise UserError(f"size {self.size}: give an even number of pixels, 64 or more.")
         check_choice("parsing", self.parsing, PARSINGS)
-        check_choice("emotion judge", self.emotion_judge, JUDGES)
+        check_choice("emotion model", self.emotion_model, EMOTION_MODELS)
         check_choice("normals", self.normals, NORMALS)
 
     @property

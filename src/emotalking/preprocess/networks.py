@@ -109,7 +109,7 @@ def read_emotion(
     frames: Iterable[UInt8[np.ndarray, "H W 3"]],
     points: Shaped[np.ndarray, "N K 2"],
     layout: FaceLayout,
-    judge: EmoNetJudge,
+    model: EmoNetJudge,
 ) -> Float32[np.ndarray, "N 2"]:
     """Valence and arousal of every frame by EmoNet, in [-1, 1], each frame for itself (no smoothing over time).
 
@@ -117,19 +117,19 @@ def read_emotion(
         frames: all frames in order.
         points: steadied landmarks, pixels.
         layout: their meaning.
-        judge: the network.
+        model: the network.
     """
-    values = judge.read(frames, points[:, list(layout.ibug68)])
+    values = model.read(frames, points[:, list(layout.ibug68)])
     return np.stack(list(track(values, "emotion", len(points))))
 
 
-def open_judge(judge: str, device: torch.device | str = "cpu") -> EmoNetJudge:
-    """The published EmoNet of a choice in :data:`~emotalking.preprocess.choices.JUDGES`.
+def open_emotion_model(name: str, device: torch.device | str = "cpu") -> EmoNetJudge:
+    """The published EmoNet of a choice in :data:`~emotalking.preprocess.choices.EMOTION_MODELS`.
 
     Raises:
         UserError: if the checkpoint is missing or does not fit.
     """
-    return EmoNetJudge(EmoNet.open(5 if judge == "emonet5" else 8), device)
+    return EmoNetJudge(EmoNet.open(5 if name == "emonet5" else 8), device)
 
 
 def draw_network_normals(

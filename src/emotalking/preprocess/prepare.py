@@ -24,7 +24,7 @@ from emotalking.lipsync.offset import TRUSTED, measure_offset
 from emotalking.preprocess import action_units as aus
 from emotalking.preprocess.check.clip import check_clip
 from emotalking.preprocess.check.face import mouth_opening
-from emotalking.preprocess.choices import JUDGES, NORMALS, PARSINGS, networks
+from emotalking.preprocess.choices import EMOTION_MODELS, NORMALS, PARSINGS, networks
 from emotalking.preprocess.job import Job, PrepareConfig
 from emotalking.preprocess.landmarks import LONGEST_GAP_S, check_faces, find_framing, open_provider, track_landmarks
 from emotalking.preprocess.layers import draw_layers, make_background, make_masks
@@ -82,8 +82,8 @@ def _run(job: Job) -> None:
         normals = [config.normals, networks(NORMALS[config.normals])]
         done("normals", _normals, job, ["masks"], normals, lambda: job.has_last(files.normals))
     done("action units", _action_units, job, ["pose"], _hash(config.action_units), files.action_units.exists)
-    judge = [config.emotion_judge, networks(JUDGES[config.emotion_judge])]
-    done("emotion", _emotion, job, ["action units"], judge, files.valence_arousal.exists)
+    emotion = [config.emotion_model, networks(EMOTION_MODELS[config.emotion_model])]
+    done("emotion", _emotion, job, ["action units"], emotion, files.valence_arousal.exists)
     done("audio features", _features, job, ["audio"], "mel", files.audio_features("mel").exists)
 
 
@@ -259,13 +259,13 @@ def _action_units(job: Job) -> dict[str, Any]:
 
 
 def _emotion(job: Job) -> dict[str, Any]:
-    chosen = job.config.emotion_judge
-    if JUDGES[chosen]:
-        from emotalking.preprocess.networks import open_judge, read_emotion
+    chosen = job.config.emotion_model
+    if EMOTION_MODELS[chosen]:
+        from emotalking.preprocess.networks import open_emotion_model, read_emotion
 
-        values = read_emotion(job.read(), job.points(), job.layout, open_judge(chosen, job.config.device))
+        values = read_emotion(job.read(), job.points(), job.layout, open_emotion_model(chosen, job.config.device))
         write.write_valence_arousal(job.files.root, values)
-        return {"provider": chosen, "networks": networks(JUDGES[chosen])}
+        return {"provider": chosen, "networks": networks(EMOTION_MODELS[chosen])}
     estimator = ActionUnitEmotion()
     values = estimator.estimate(read_intensities(job.files.action_units), float(job.fps))
     write.write_valence_arousal(job.files.root, values)

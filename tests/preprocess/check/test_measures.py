@@ -16,7 +16,7 @@ from emotalking.preprocess.check.frame_pass import (
     tile_classes,
     tile_leap,
 )
-from emotalking.preprocess.check.occlusions import count_rivals, hand_before_face
+from emotalking.preprocess.check.occlusions import count_other_faces, hand_before_face
 from emotalking.preprocess.check.quality import blockiness, detail
 from emotalking.preprocess.check.sound import clipped_share, most_spoken, sound_facts
 from emotalking.preprocess.check.verdict import judge
@@ -124,8 +124,8 @@ def test_the_window_with_most_speech() -> None:
 
 
 def test_rivals_are_large() -> None:
-    assert count_rivals([(0.0, 0.0, 100.0, 100.0), (200.0, 0.0, 90.0, 90.0), (0.0, 0.0, 20.0, 20.0)]) == 1
-    assert count_rivals([]) == 0
+    assert count_other_faces([(0.0, 0.0, 100.0, 100.0), (200.0, 0.0, 90.0, 90.0), (0.0, 0.0, 20.0, 20.0)]) == 1
+    assert count_other_faces([]) == 0
 
 
 def test_hands_count_only_before_the_face() -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from emotalking.data.layouts import FaceLayout
 from emotalking.io.video import Framing, pictures, to_rgb
 from emotalking.preprocess.check import face
-from emotalking.preprocess.check.occlusions import Box, FaceFinder, HandFinder, count_rivals, hand_before_face
+from emotalking.preprocess.check.occlusions import Box, FaceFinder, HandFinder, count_other_faces, hand_before_face
 from emotalking.preprocess.check.quality import blockiness, detail
 from emotalking.preprocess.check.results import Still
 from emotalking.preprocess.landmarks import open_provider
@@ -88,7 +88,7 @@ def look(clip: str | Path, spread: set[int], close: set[int], stills: set[int], 
             if number in spread:
                 boxes = _find_faces(finder, image)
                 square = _follow(square, boxes, image.shape[:2])
-                out.rivals[number] = count_rivals(boxes)
+                out.rivals[number] = count_other_faces(boxes)
             points = provider.detect(_shrunk(image if square is None else square.apply(image)))
             points = None if points is None else _into_clip(points, square, image.shape[:2])
             out.numbers.append(number)

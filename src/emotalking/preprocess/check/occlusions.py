@@ -64,7 +64,7 @@ class HandFinder:
         self._hands.close()
 
 
-def count_rivals(boxes: list[Box]) -> int:
+def count_other_faces(boxes: list[Box]) -> int:
     """Faces besides the largest that are large enough to be another speaker's."""
     return sum(box[3] > OTHER_FACE * boxes[0][3] for box in boxes[1:])
 
