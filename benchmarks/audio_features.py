@@ -3,8 +3,8 @@
 python benchmarks/audio_features.py SUBJECT --others SUBJECT ... [--clips FOLDER] [--kinds mel phones mel+phones]
 
 The audio encoder of the face branch is trained on the first three quarters of SUBJECT as training begins it
-(train/audio_start.py), and a linear head on its codes predicts the tracked mouth opening (gap over head size) and lip
-shape. --clips: a folder of short .mpg clips of one speaker, tracked here.
+(train/audio_pretraining.py), and a linear head on its codes predicts the tracked mouth opening (gap over head size)
+and lip shape. --clips: a folder of short .mpg clips of one speaker, tracked here.
 
 python benchmarks/audio_features.py SUBJECT --heads AVATARS --judge EXPERT --speech FOLDER [--preset tiny --device cpu]
 
@@ -33,7 +33,7 @@ from emotalking.io.video import read_frames
 from emotalking.models.audio import AudioEncoder
 from emotalking.preprocess.check.face import mouth_opening
 from emotalking.preprocess.landmarks import open_provider
-from emotalking.train.audio_pretraining import lip_motion, start_audio
+from emotalking.train.audio_pretraining import lip_motion, pretrain_audio
 from emotalking.train.data import windows_of
 
 TRAINED, GAP = 0.75, 8
@@ -72,7 +72,7 @@ def of_folder(folder: Path) -> list[Clip]:
 
 
 def lips(subject: Subject, windows: torch.Tensor, rows: np.ndarray) -> Any:
-    """The part of TrainingData that audio_start reads, without any picture."""
+    """The part of TrainingData that audio_pretraining reads, without any picture."""
     track = subject.landmarks
 
     def pick(array: np.ndarray) -> torch.Tensor:
@@ -109,7 +109,7 @@ def trial(subject: Subject, others: dict[str, list[Clip]], kinds: str, steps: in
     test = np.arange(len(train) + GAP, count)
     torch.manual_seed(seed)
     encoder = AudioEncoder(windows.shape[2])
-    start_audio(encoder, lips(subject, windows, train), steps, torch.Generator().manual_seed(seed))
+    pretrain_audio(encoder, lips(subject, windows, train), steps, torch.Generator().manual_seed(seed))
     code = codes(encoder, windows)
     shape = lip_motion(lips(subject, windows, np.arange(count))).numpy()
     truth = np.concatenate([shape, (clip.opening - clip.opening.mean())[:, None] / clip.opening.std()], 1)

@@ -36,7 +36,7 @@ mouth.densify.start=20 mouth.densify.until=80 mouth.densify.every=20 face.iterat
 face.densify.start=60 face.densify.every=40 face.densify.until=280 face.densify.max_gaussians=3000
 emotion.iterations=0 finetune.iterations=0 checkpoint_every=100000""".split()
 """A run of well under a minute on one core."""
-UNTAUGHT = ("motion_start=0", "audio_start=0")
+UNTAUGHT = ("motion_pretraining=0", "audio_pretraining=0")
 """The starts teach the networks before the first stage, at rates of their own."""
 EMOTION = ("emotion.iterations=160", "finetune.iterations=20")
 

@@ -50,7 +50,7 @@ from emotalking.testing.actor import ActorJudge, ActorState, Performance
 from emotalking.train.callbacks.log import LOG, RunLog, of_kind, read_log
 from emotalking.train.callbacks.preview import FixedFrames, pick_frames
 from emotalking.train.callbacks.recorder import Recorder
-from emotalking.train.closed_mouth import learn_closed_lips
+from emotalking.train.closed_mouth import learn_closed_mouth_codes
 from emotalking.train.data import TrainingData
 from emotalking.train.painter import EMOTIONAL, Painter
 from emotalking.train.presets import preset
@@ -156,7 +156,7 @@ def learn(subject: Path, truth: Path, folder: Path, row: str, args: argparse.Nam
     began = time.perf_counter()
     stages = stage_builders(context)
     Trainer(head, stages, context.generator, folder, {}, config.checkpoint_every, recorder).run()
-    learn_closed_lips(head, data, config.closed_lips)
+    learn_closed_mouth_codes(head, data, config.closed_mouth_code)
     seconds = time.perf_counter() - began
     avatar = Avatar(head, _scene(source, data))
     held_out = Probe(source, prepared, true, source.val_indices, args.device)

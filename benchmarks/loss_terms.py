@@ -33,8 +33,8 @@ ROWS: dict[str, list[str]] = {
     "without curriculum": ["face.curriculum_every=0"],
     "on green": ["background=green"],
     "hears phones": ["model.audio.features=phones"],
-    "without audio start": ["audio_start=0"],
-    "without motion start": ["motion_start=0"],
+    "without audio start": ["audio_pretraining=0"],
+    "without motion start": ["motion_pretraining=0"],
     "without emotion": ["model.emotion.branch=none"],
     "with normals": [
         *(f"{stage}.losses.{part}" for stage in ("face", "emotion") for part in ("normal=0.05", "normal_tv=0.005")),

@@ -34,7 +34,7 @@ from emotalking.ops.composite import to_uint8
 from emotalking.player.player import Player
 from emotalking.preprocess.landmarks import MediaPipeMesh
 from emotalking.progress import track
-from emotalking.train.closed_mouth import learn_closed_lips
+from emotalking.train.closed_mouth import learn_closed_mouth_codes
 from emotalking.train.data import TrainingData
 from emotalking.train.presets import preset
 
@@ -178,7 +178,7 @@ def main() -> None:
             parser.error("this avatar has not learned its closed lips: give --subject")
         subject = Subject.open(args.subject)
         data = TrainingData.load(subject, subject.train_indices, avatar.audio_features, "cpu")
-        learn_closed_lips(avatar.head, data, preset("fast").closed_lips)
+        learn_closed_mouth_codes(avatar.head, data, preset("fast").closed_mouth_code)
     fps, rows = float(avatar.fps), {}
     middle = slice(round(args.seconds / 2 * fps + 0.3 * fps), round(args.seconds * fps - 0.3 * fps))
     for name, sound in sounds(speech, args.seconds).items():

@@ -45,8 +45,8 @@ SETTINGS = [
     "face.losses.attention=1e-4",
     *(f"{stage}.{part}" for stage in ("face", "mouth") for part in ("densify.every=1000000000", "sh_every=1")),
     *(f"{stage}.densify.until=1000000" for stage in ("face", "mouth")),
-    "audio_start=0",
-    "motion_start=100",
+    "audio_pretraining=0",
+    "motion_pretraining=100",
 ]
 """The paper's terms where it has some, else `fast`; the number of Gaussians stays."""
 FIRST = 2_000

@@ -20,7 +20,7 @@ from emotalking.evaluate.held_out import evaluate_held_out
 from emotalking.train.run import TrainResult, train
 
 STAGES = ("mouth", "face", "emotion", "finetune")
-FEW = [f"{stage}.iterations=20" for stage in STAGES] + ["mouth.warmup=5", "face.warmup=5", "closed_lips=2"]
+FEW = [f"{stage}.iterations=20" for stage in STAGES] + ["mouth.warmup=5", "face.warmup=5", "closed_mouth_code=2"]
 
 
 def timed(

@@ -29,7 +29,7 @@ from emotalking.train import run
 from emotalking.train.data import TrainingData
 
 SHORT = [f"{stage}.iterations=2" for stage in ("mouth", "face", "emotion", "finetune")]
-SHORT += ["mouth.warmup=1", "face.warmup=1", "audio_start=0", "motion_start=0", "closed_lips=2"]
+SHORT += ["mouth.warmup=1", "face.warmup=1", "audio_pretraining=0", "motion_pretraining=0", "closed_mouth_code=2"]
 SHORT += ["model.face.initial_points=200", "model.mouth.initial_points=50"]
 
 

@@ -96,9 +96,9 @@ def test_masks_without_a_mouth_are_made_anew_elsewhere(deepspeech: tuple[Path, P
 
 
 SHORT = [f"{stage}.iterations=2" for stage in ("mouth", "face", "emotion", "finetune")] + [
-    "audio_start=3",
-    "closed_lips=2",
-    "motion_start=3",
+    "audio_pretraining=3",
+    "closed_mouth_code=2",
+    "motion_pretraining=3",
 ]
 SHORT += ["mouth.warmup=1", "face.warmup=1", "model.face.initial_points=200", "model.mouth.initial_points=60"]
 

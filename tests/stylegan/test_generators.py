@@ -23,9 +23,10 @@ from .faces import SIZE
 
 SHORT = [
     "model.face.initial_points=200", "model.mouth.initial_points=50", "mouth.iterations=2", "mouth.warmup=1",
-    "mouth.schedule_knee=2", "mouth.densify.start=1", "mouth.densify.until=2", "face.iterations=2", "face.warmup=1",
-    "face.schedule_knee=2", "face.densify.start=1", "face.densify.until=2", "emotion.iterations=3",
-    "emotion.real_share=0.0", "emotion.schedule_knee=3", "finetune.iterations=1", "audio_start=1", "motion_start=1",
+    "mouth.lr_decay_from=2", "mouth.densify.start=1", "mouth.densify.until=2", "face.iterations=2", "face.warmup=1",
+    "face.lr_decay_from=2", "face.densify.start=1", "face.densify.until=2", "emotion.iterations=3",
+    "emotion.real_share=0.0", "emotion.lr_decay_from=3", "finetune.iterations=1", "audio_pretraining=1",
+    "motion_pretraining=1",
 ]  # fmt: skip
 
 

@@ -24,9 +24,9 @@ SHORT = [
     "finetune.iterations=0",
     "model.face.initial_points=150",
     "model.mouth.initial_points=40",
-    "audio_start=2",
-    "motion_start=2",
-    "closed_lips=2",
+    "audio_pretraining=2",
+    "motion_pretraining=2",
+    "closed_mouth_code=2",
 ]
 
 

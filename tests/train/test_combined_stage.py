@@ -26,13 +26,13 @@ SHORT = [
     "mouth.warmup=2",
     "face.iterations=12",
     "face.warmup=4",
-    "face.schedule_knee=10",
+    "face.lr_decay_from=10",
     "emotion.iterations=8",
     "finetune.iterations=2",
     "checkpoint_every=5",
-    "audio_start=0",
-    "motion_start=0",
-    "closed_lips=2",
+    "audio_pretraining=0",
+    "motion_pretraining=0",
+    "closed_mouth_code=2",
 ]
 
 
@@ -46,7 +46,7 @@ def stage(subject: Subject, settings: list[str] | None = None) -> CombinedFaceSt
 
 def test_it_takes_the_steps_and_targets_of_both_stages(actor_subject: Subject) -> None:
     made = stage(actor_subject, ["emotion.iterations=800", "face.iterations=1200", "emotion.real_share=0.25"])
-    assert made.iterations == 2000 and made.settings.schedule_knee == 810
+    assert made.iterations == 2000 and made.settings.lr_decay_from == 810
     assert math.isclose(made.emotional_share, 600 / 1996)
     own, emotional = made.context.data.conditions.va, 0
     for _ in range(300):

@@ -48,7 +48,13 @@ def test_chunks_do_not_show(actor_subject: Subject, monkeypatch: pytest.MonkeyPa
 
 def test_a_run_is_the_same(actor_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = [f"{stage}.iterations=3" for stage in ("mouth", "face", "emotion", "finetune")]
-    settings += ["mouth.warmup=1", "face.warmup=1", "audio_start=2", "motion_start=2", "closed_lips=2"]
+    settings += [
+        "mouth.warmup=1",
+        "face.warmup=1",
+        "audio_pretraining=2",
+        "motion_pretraining=2",
+        "closed_mouth_code=2",
+    ]
     settings += ["model.face.initial_points=200", "model.mouth.initial_points=50"]
     settings += ["face.losses.normal=0.05", "emotion.losses.normal=0.05"]
     held = run.train(actor_subject.files.root, tmp_path / "held.safetensors", "tiny", "cpu", settings)

@@ -35,8 +35,8 @@ SETTINGS = [
     "face.hair_from=10",
     "face.losses.attention=1e-3",
     *(f"{stage}.losses.normal=0.05" for stage in ("face", "emotion")),
-    "audio_start=0",
-    "motion_start=20",
+    "audio_pretraining=0",
+    "motion_pretraining=20",
 ]
 
 

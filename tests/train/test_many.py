@@ -22,8 +22,8 @@ from emotalking.train.workers import WorkerPool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHORT = """model.face.initial_points=120 model.mouth.initial_points=40 mouth.iterations=4 mouth.warmup=1
-face.iterations=4 face.warmup=1 model.emotion.branch=none finetune.iterations=2 audio_start=2 motion_start=2
-closed_lips=2""".split()
+face.iterations=4 face.warmup=1 model.emotion.branch=none finetune.iterations=2 audio_pretraining=2 motion_pretraining=2
+closed_mouth_code=2""".split()
 
 
 class Here:

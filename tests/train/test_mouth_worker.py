@@ -23,8 +23,8 @@ from emotalking.train.stages.branches import FaceStage, MouthStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHORT = """model.face.initial_points=120 model.mouth.initial_points=40 mouth.iterations=30 mouth.warmup=3
-face.iterations=40 face.warmup=3 model.emotion.branch=none finetune.iterations=6 checkpoint_every=5 audio_start=3
-motion_start=3 closed_lips=2""".split()
+face.iterations=40 face.warmup=3 model.emotion.branch=none finetune.iterations=6 checkpoint_every=5 audio_pretraining=3
+motion_pretraining=3 closed_mouth_code=2""".split()
 SHORT += [f"{s}.densify.{rule}" for s in ("mouth", "face") for rule in ("start=2", "every=4", "until=9")]
 SHORT += [f"{s}.densify.prune_opacity_gain=0" for s in ("mouth", "face")]
 

@@ -23,9 +23,9 @@ SHORT = [
     "model.mouth.initial_points=40",
     *(f"{stage}.iterations=2" for stage in ("mouth", "face", "emotion", "finetune")),
     *(f"{stage}.warmup=1" for stage in ("mouth", "face")),
-    "audio_start=2",
-    "motion_start=2",
-    "closed_lips=2",
+    "audio_pretraining=2",
+    "motion_pretraining=2",
+    "closed_mouth_code=2",
 ]
 
 

@@ -28,9 +28,9 @@ PUBLISHED = {
     "optim.networks": 5e-4,
     "optim.audio": 5e-4,
     "optim.temporal": 5 * 5e-4,
-    "mouth.schedule_knee": 39_000,
-    "face.schedule_knee": 40_000,
-    "emotion.schedule_knee": 40_000,
+    "mouth.lr_decay_from": 39_000,
+    "face.lr_decay_from": 40_000,
+    "emotion.lr_decay_from": 40_000,
     # Gaussians: docs/paper.md 3; the normal residual's rate is GaussianShader's (docs/paper.md 6).
     "optim.means": 1.6e-4,
     "optim.means_final": 1.6e-6,
@@ -104,14 +104,14 @@ PUBLISHED = {
     "model.mouth.sh_degree": 2,
     "model.mouth.hidden": 32,
     "model.audio.code": 32,
-    "audio_start": 0,
-    "motion_start": 0,
+    "audio_pretraining": 0,
+    "motion_pretraining": 0,
 }
 """What the paper or its baseline's code says, by field."""
 
 CHOSEN = {
     # Gaps of the paper that its page here names, chosen by us: each with its reason at the field.
-    "closed_lips": 100,
+    "closed_mouth_code": 100,
     "gpu": "kernels",
     "emotion.real_share": 0.25,
     "emotion.va_limit": 1.0,

@@ -30,9 +30,9 @@ SHORT = [
     "face.losses.lpips_lips=0.01",
     "model.face.initial_points=150",
     "model.mouth.initial_points=40",
-    "audio_start=0",
-    "motion_start=0",
-    "closed_lips=2",
+    "audio_pretraining=0",
+    "motion_pretraining=0",
+    "closed_mouth_code=2",
 ]
 
 

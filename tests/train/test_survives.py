@@ -38,9 +38,9 @@ SHORT = [
     *(f"{stage}.densify.until=9" for stage in ("mouth", "face")),
     *(f"{stage}.densify.prune_opacity_gain=0" for stage in ("mouth", "face")),
     "checkpoint_every=2",
-    "audio_start=3",
-    "motion_start=3",
-    "closed_lips=2",
+    "audio_pretraining=3",
+    "motion_pretraining=3",
+    "closed_mouth_code=2",
 ]
 LARGEST = 700_000
 """Bytes of a file on the nearly full disk: log and pictures fit, the tri-planes of checkpoint and avatar do not."""

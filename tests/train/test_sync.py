@@ -47,9 +47,9 @@ SHORT = [
     "emotion.iterations=6",
     "finetune.iterations=1",
     "checkpoint_every=5",
-    "audio_start=0",
-    "motion_start=0",
-    "closed_lips=2",
+    "audio_pretraining=0",
+    "motion_pretraining=0",
+    "closed_mouth_code=2",
     "sync.expert=stand-in",
     "sync.every=2",
 ]

@@ -37,13 +37,13 @@ SHORT = [
     "model.mouth.initial_points=60",
     "mouth.iterations=24",
     "mouth.warmup=6",
-    "mouth.schedule_knee=20",
+    "mouth.lr_decay_from=20",
     "mouth.densify.start=4",
     "mouth.densify.every=8",
     "mouth.densify.until=20",
     "face.iterations=24",
     "face.warmup=6",
-    "face.schedule_knee=20",
+    "face.lr_decay_from=20",
     "face.densify.start=4",
     "face.densify.every=8",
     "face.densify.until=20",
@@ -51,9 +51,9 @@ SHORT = [
     "finetune.iterations=8",
     "checkpoint_every=5",
     *(f"{stage}.densify.prune_opacity_gain=0" for stage in ("mouth", "face")),  # or one Gaussian is left of each
-    "audio_start=5",
-    "motion_start=5",
-    "closed_lips=2",
+    "audio_pretraining=5",
+    "motion_pretraining=5",
+    "closed_mouth_code=2",
 ]
 
 
@@ -111,8 +111,8 @@ def weights(avatar: Avatar) -> dict[str, torch.Tensor]:
 def test_whole_run_learns_and_its_avatar_reads_back(actor_subject: Subject, tmp_path: Path) -> None:
     settings = ["mouth.iterations=20", "mouth.warmup=10", "face.iterations=150", "face.warmup=40"]
     settings += ["emotion.iterations=12", "finetune.iterations=10", "model.face.initial_points=800"]
-    settings += ["face.densify.start=20", "face.densify.every=20", "face.densify.until=100", "motion_start=40"]
-    settings += ["closed_lips=10", "audio_start=40"]
+    settings += ["face.densify.start=20", "face.densify.every=20", "face.densify.until=100", "motion_pretraining=40"]
+    settings += ["closed_mouth_code=10", "audio_pretraining=40"]
     made = run.train(actor_subject.files.root, tmp_path / "a.safetensors", "tiny", "cpu", settings)
     assert set(made.stage_seconds) == {"mouth", "face", "emotion", "finetune"}
     log = [json.loads(line) for line in (tmp_path / "a.safetensors.run" / "log.jsonl").read_text().splitlines()]
@@ -129,7 +129,13 @@ def test_whole_run_learns_and_its_avatar_reads_back(actor_subject: Subject, tmp_
 @pytest.mark.parametrize("name", PRESETS)
 def test_each_preset_takes_two_steps_of_each_stage(actor_subject: Subject, tmp_path: Path, name: str) -> None:
     settings = [f"{stage}.iterations=2" for stage in ("mouth", "face", "emotion", "finetune")]
-    settings += ["mouth.warmup=1", "face.warmup=1", "audio_start=0", "motion_start=0", "closed_lips=2"]
+    settings += [
+        "mouth.warmup=1",
+        "face.warmup=1",
+        "audio_pretraining=0",
+        "motion_pretraining=0",
+        "closed_mouth_code=2",
+    ]
     settings += ["sync.expert=none"]
     made = run.train(actor_subject.files.root, tmp_path / "a.safetensors", name, "cpu", settings)
     assert all(bool(torch.isfinite(value).all()) for value in weights(made.avatar).values())

@@ -2,10 +2,24 @@
 
 import dataclasses
 import json
+import logging
 from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 from emotalking.errors import UserError
+
+RENAMED: dict[str, dict[str, str]] = {
+    "TrainConfig": {
+        "audio_start": "audio_pretraining",
+        "motion_start": "motion_pretraining",
+        "closed_lips": "closed_mouth_code",
+    },
+    "BranchStageConfig": {"schedule_knee": "lr_decay_from"},
+    "EmotionStageConfig": {"schedule_knee": "lr_decay_from"},
+}
+"""{config class: {old field: new field}}: old names in stored configs and in settings, accepted for one release."""
+
+logger = logging.getLogger(__name__)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -16,10 +30,13 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(cls: type, values: dict[str, Any]) -> Any:
     """Build the dataclass ``cls`` from plain values; an unknown key is an error, a missing one takes its default.
 
+    Old field names are accepted (:data:`RENAMED`).
+
     Raises:
         ValueError: naming the keys that do not fit.
     """
     hints = get_type_hints(cls)
+    values = {RENAMED.get(cls.__name__, {}).get(key, key): value for key, value in values.items()}
     unknown = set(values) - set(hints)
     if unknown:
         raise ValueError(f"{cls.__name__} has no field {sorted(unknown)}")
@@ -30,8 +47,16 @@ def from_dict(cls: type, values: dict[str, Any]) -> Any:
     return cls(**built)
 
 
+def upgrade(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Stored values of the dataclass ``cls`` under the names of today; as they are, where they do not fit ``cls``."""
+    try:
+        return to_dict(from_dict(cls, values))
+    except (ValueError, TypeError):
+        return values
+
+
 def override(config: Any, settings: list[str]) -> Any:
-    """Apply ``key=value`` settings with dotted keys (``face.iterations=2000``).
+    """Apply ``key=value`` settings with dotted keys (``face.iterations=2000``); an old name is logged as a warning.
 
     Raises:
         UserError: if a key does not exist, a value has the wrong type, or the result is impossible.
@@ -51,6 +76,10 @@ def override(config: Any, settings: list[str]) -> Any:
 def _set(config: Any, path: list[str], text: str, setting: str) -> Any:
     fields = get_type_hints(type(config))
     head, rest = path[0], path[1:]
+    renamed = RENAMED.get(type(config).__name__, {}).get(head)
+    if renamed is not None:
+        logger.warning("the setting '%s' is called '%s' now: the old name goes with the next release", head, renamed)
+        head = renamed
     if head not in fields:
         raise UserError(f"the setting '{setting}' names no field: '{head}' is not one of {', '.join(fields)}")
     if rest:

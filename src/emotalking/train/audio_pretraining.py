@@ -31,7 +31,7 @@ def lip_motion(data: TrainingData) -> Float[Tensor, "F M"]:
     return ((motion - seen.mean(0)) / seen.std(0).clamp_min(1e-6)).nan_to_num(0.0)
 
 
-def start_audio(encoder: AudioEncoder, data: TrainingData, steps: int, generator: torch.Generator) -> float:
+def pretrain_audio(encoder: AudioEncoder, data: TrainingData, steps: int, generator: torch.Generator) -> float:
     """Train ``encoder`` with a linear head, dropped afterwards, to predict :func:`lip_motion`.
 
     Deviation: the published encoders learn from pictures alone, through an attention map that starts at zero. In a

@@ -13,6 +13,7 @@ from emotalking.io.files import clear_scratch, replacing
 from emotalking.models.config import ModelConfig
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
+from emotalking.train.config import upgrade_record
 from emotalking.train.step import Stage
 
 VERSION = 1
@@ -81,7 +82,7 @@ class Checkpoint:
             raise UserError(f"The checkpoint {path} is damaged: remove it and train again.") from error
         if not isinstance(payload, dict) or payload.get("version") != VERSION:
             raise UserError(f"The checkpoint {path} is of another version of emotalking: remove it and train again.")
-        if payload["config"] != config:
+        if upgrade_record(payload["config"]) != config:
             raise UserError(
                 f"The checkpoint {path} was made with other settings: use the same, or train afresh with --fresh."
             )

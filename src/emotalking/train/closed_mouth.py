@@ -26,7 +26,7 @@ _BATCH = 256
 _ROUNDS = 30
 
 
-def learn_closed_lips(head: TalkingHead, data: TrainingData, steps: int) -> None:
+def learn_closed_mouth_codes(head: TalkingHead, data: TrainingData, steps: int) -> None:
     """Give both audio encoders the codes whose picture is most like this person's closed lips.
 
     They begin as the geometric median of the codes of the frames whose lips are closed (single frames give distorted

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from emotalking.io.settings import upgrade
 from emotalking.models.config import ModelConfig
 
 LEAST_ONE = {
@@ -12,7 +13,7 @@ LEAST_ONE = {
     "sh_every",
     "checkpoint_every",
     "means_until",
-    "schedule_knee",
+    "lr_decay_from",
     "initial_points",
     "hidden",
     "code",
@@ -214,7 +215,7 @@ class BranchStageConfig:
     """Length."""
     warmup: int
     """Iterations of the static, canonical model before motion begins."""
-    schedule_knee: int
+    lr_decay_from: int
     """Network rates fall by 0.5^(it/knee) until here, then as 0.1^(it/iterations), or, where `freeze_geometry_from`
     ends their learning, as 0.1^(it/that)."""
     densify: DensifyConfig
@@ -243,7 +244,7 @@ class EmotionStageConfig:
 
     iterations: int
     """Length."""
-    schedule_knee: int
+    lr_decay_from: int
     """As in :class:`BranchStageConfig`."""
     real_share: float = 0.25
     """Share of steps on original frames with their estimated valence/arousal (paper S4.2: "and original")."""
@@ -289,12 +290,12 @@ class TrainConfig:
     """The sync loss of the mouth, face and emotion stages."""
     perceptual: PerceptualConfig = field(default_factory=PerceptualConfig)
     """The perceptual loss of all stages."""
-    audio_start: int = 0
+    audio_pretraining: int = 0
     """Updates that teach the audio encoders the tracked lip shape before the first stage (0: none, as published)."""
-    motion_start: int = 0
+    motion_pretraining: int = 0
     """Updates that teach the face's network the tracked mesh's motion before the first stage (0: none, as published).
     """
-    closed_lips: int = 100
+    closed_mouth_code: int = 100
     """Updates that teach the codes of closed lips, for silence, after the last stage (0: a median of codes); the
     recipe as published knows no silence."""
     background: str = "green"
@@ -358,6 +359,13 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 1, got {number}")
             if number == 0 and last in ABOVE_ZERO:
                 raise ValueError(f"{name} must be above 0")
+
+
+def upgrade_record(record: Any) -> Any:
+    """A stored run record with its settings under the names of today, to compare it with another."""
+    if not isinstance(record, dict) or not isinstance(record.get("train"), dict):
+        return record
+    return record | {"train": upgrade(TrainConfig, record["train"])}
 
 
 def _numbers(config: Any, prefix: str = "") -> Iterator[tuple[str, float | int]]:

@@ -60,7 +60,7 @@ def mesh_motion(data: TrainingData, shape: Float[Tensor, "K 3"]) -> MeshMotion:
     return MeshMotion(vertices, triangles.to(data.device), seen, torch.cat([moves, around], 1))
 
 
-def start_motion(face: Branch[FaceMotion], data: TrainingData, steps: int, generator: torch.Generator) -> float:
+def pretrain_motion(face: Branch[FaceMotion], data: TrainingData, steps: int, generator: torch.Generator) -> float:
     """Train the face's network, and its audio encoder with it, to move points of the mesh as they were tracked.
 
     Deviation: the published networks learn from pictures alone. Lids are one pixel in a hundred and closed in one

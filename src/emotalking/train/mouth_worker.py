@@ -27,7 +27,7 @@ from emotalking.progress import console
 from emotalking.train.callbacks.log import LOG, Row
 from emotalking.train.callbacks.recorder import Recorder
 from emotalking.train.checkpoint import Checkpoint
-from emotalking.train.config import TrainConfig
+from emotalking.train.config import TrainConfig, upgrade_record
 from emotalking.train.sync import wanted
 from emotalking.train.workers import Worker, visible_name
 
@@ -220,7 +220,7 @@ def load_branch(head: TalkingHead, path: Path, record: dict[str, Any]) -> None:
         with safe_open(path, framework="pt") as file:
             made = json.loads((file.metadata() or {}).get("record", "null"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if made != json.loads(json.dumps(record)):
+        if upgrade_record(made) != json.loads(json.dumps(record)):
             raise UserError(f"{path} was made with other settings: use the same, or train afresh with --fresh.")
         gaussians, mouth = weights["gaussians.means"], head.mouth
         device = mouth.gaussians.means.device

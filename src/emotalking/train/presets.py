@@ -17,7 +17,7 @@ PAPER = TrainConfig(
     mouth=BranchStageConfig(
         iterations=50_000,
         warmup=3_000,
-        schedule_knee=39_000,
+        lr_decay_from=39_000,
         losses=LossConfig(lpips=0.2, lpips_last=1_000, sync=0.005),
         densify=DensifyConfig(),
         freeze_geometry_from=49_000,
@@ -26,7 +26,7 @@ PAPER = TrainConfig(
     face=BranchStageConfig(
         iterations=50_000,
         warmup=3_000,
-        schedule_knee=40_000,
+        lr_decay_from=40_000,
         losses=LossConfig(
             attention=1e-4,
             lpips=0.2,
@@ -45,7 +45,7 @@ PAPER = TrainConfig(
     ),
     emotion=EmotionStageConfig(
         iterations=50_000,
-        schedule_knee=40_000,
+        lr_decay_from=40_000,
         losses=LossConfig(
             silhouette=0.0,
             lpips=0.2,
@@ -86,7 +86,7 @@ FAST = TrainConfig(
     mouth=BranchStageConfig(
         iterations=3_000,
         warmup=400,
-        schedule_knee=2_400,
+        lr_decay_from=2_400,
         losses=LossConfig(sync=0.05),
         sh_every=500,
         means_until=2_000,
@@ -95,19 +95,19 @@ FAST = TrainConfig(
     face=BranchStageConfig(
         iterations=6_000,
         warmup=1_200,
-        schedule_knee=4_800,
+        lr_decay_from=4_800,
         losses=LossConfig(lips=0.5, eyes=0.25, sync=0.05),
         curriculum_every=8,
         means_until=4_500,
         densify=DensifyConfig(start=300, until=4_500, grad_threshold=3e-4, size_from=1_200, max_gaussians=40_000),
     ),
     emotion=EmotionStageConfig(
-        iterations=4_000, schedule_knee=3_200, real_share=0.15, losses=LossConfig(silhouette=0.0, sync=0.001)
+        iterations=4_000, lr_decay_from=3_200, real_share=0.15, losses=LossConfig(silhouette=0.0, sync=0.001)
     ),
     finetune=FinetuneStageConfig(iterations=1_500, mouth_colours=True),
     optim=OptimConfig(grids=2e-2, networks=2e-3, audio=3e-4, temporal=1e-4),
-    audio_start=1_500,
-    motion_start=600,
+    audio_pretraining=1_500,
+    motion_pretraining=600,
     background="random",
 )
 """A GPU's minutes: about a tenth of the paper's iterations, started on the tracked surface."""
@@ -120,7 +120,7 @@ TINY = TrainConfig(
     mouth=BranchStageConfig(
         iterations=1_200,
         warmup=150,
-        schedule_knee=960,
+        lr_decay_from=960,
         losses=LossConfig(sync=0.05),
         sh_every=300,
         means_until=800,
@@ -129,7 +129,7 @@ TINY = TrainConfig(
     face=BranchStageConfig(
         iterations=3_500,
         warmup=400,
-        schedule_knee=2_800,
+        lr_decay_from=2_800,
         losses=LossConfig(lips=1.0, eyes=0.5, sync=0.05),
         curriculum_every=8,
         sh_every=600,
@@ -137,12 +137,12 @@ TINY = TrainConfig(
         densify=DensifyConfig(start=100, until=2_000, grad_threshold=3e-4, size_from=400, max_gaussians=9_000),
     ),
     emotion=EmotionStageConfig(
-        iterations=4_000, schedule_knee=3_200, real_share=0.1, losses=LossConfig(silhouette=0.0, sync=0.001)
+        iterations=4_000, lr_decay_from=3_200, real_share=0.1, losses=LossConfig(silhouette=0.0, sync=0.001)
     ),
     finetune=FinetuneStageConfig(iterations=400, mouth_colours=True),
     optim=OptimConfig(means=4e-4, means_final=1e-5, grids=2e-2, networks=3e-3, audio=1e-4, temporal=1e-4),
-    audio_start=300,
-    motion_start=300,
+    audio_pretraining=300,
+    motion_pretraining=300,
     background="random",
     checkpoint_every=500,
 )

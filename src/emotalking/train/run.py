@@ -25,16 +25,16 @@ from emotalking.models.audio import MOST_STEPS
 from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso, read_avatar_file
 from emotalking.models.head import TalkingHead
 from emotalking.progress import console, track
-from emotalking.train.audio_pretraining import start_audio
+from emotalking.train.audio_pretraining import pretrain_audio
 from emotalking.train.callbacks.page import PAGE
 from emotalking.train.callbacks.run_record import recorded
 from emotalking.train.callbacks.tensorboard import require_writer
 from emotalking.train.checkpoint import Checkpoint
-from emotalking.train.closed_mouth import learn_closed_lips
-from emotalking.train.config import TrainConfig
+from emotalking.train.closed_mouth import learn_closed_mouth_codes
+from emotalking.train.config import TrainConfig, upgrade_record
 from emotalking.train.data import TrainingData
 from emotalking.train.initial import initial_gaussians
-from emotalking.train.motion_pretraining import start_motion
+from emotalking.train.motion_pretraining import pretrain_motion
 from emotalking.train.mouth_worker import mouth_worker
 from emotalking.train.perceptual import make_perceptual, with_backbone
 from emotalking.train.presets import preset
@@ -149,7 +149,7 @@ def train(
             every = config.checkpoint_every
             trainer = Trainer(head, stages, context.generator, folder, record, every, recorder, mouth)
             trainer.run(checkpoint)
-            learn_closed_lips(head, data, config.closed_lips)
+            learn_closed_mouth_codes(head, data, config.closed_mouth_code)
             avatar = Avatar(head, _scene(source, data), metadata)
             avatar.save(out)
             checkpoint_path.unlink(missing_ok=True)
@@ -168,7 +168,7 @@ def is_up_to_date(
     source = Subject.open(subject)
     config = resolve_config(override(preset(preset_name), overrides), source)
     wanted = json.loads(json.dumps(fingerprint(config, preset_name, source, maker)))
-    return json.loads(header["metadata"]).get("run") == wanted
+    return upgrade_record(json.loads(header["metadata"]).get("run")) == wanted
 
 
 def resolve_config(config: TrainConfig, source: Subject) -> TrainConfig:
@@ -244,9 +244,9 @@ def build_head(
         head = TalkingHead(config.model, face.cpu(), mouth.cpu()).to(data.device)
         for name, branch in (("face", head.face), ("mouth", head.mouth)):
             if name != external_branch:
-                start_audio(branch.audio, data, config.audio_start, draws(config, f"audio of the {name}"))
+                pretrain_audio(branch.audio, data, config.audio_pretraining, draws(config, f"audio of the {name}"))
         if external_branch != "face":
-            start_motion(head.face, data, config.motion_start, draws(config, "motion of the face"))
+            pretrain_motion(head.face, data, config.motion_pretraining, draws(config, "motion of the face"))
     return head
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import cv2
 
 from emotalking.errors import UserError
-from emotalking.io.settings import to_dict
+from emotalking.io.settings import to_dict, upgrade
 from emotalking.report import Page
 from emotalking.report.images import ERROR_GAIN
 from emotalking.train.callbacks import page_plots
 from emotalking.train.callbacks.log import LOG, Row, of_kind, read_log
+from emotalking.train.config import TrainConfig
 from emotalking.train.presets import preset
 
 PAGE = "report.html"
@@ -99,7 +100,7 @@ def stage_table(rows: list[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]
 
 def deviations_of(settings: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Name, the preset's value and the run's, of every setting in which ``settings`` (a run's record) differs."""
-    base, ours = flat(to_dict(preset(settings["preset"]))), flat(settings["train"])
+    base, ours = flat(to_dict(preset(settings["preset"]))), flat(upgrade(TrainConfig, settings["train"]))
     names = [name for name in ours if name not in base or base[name] != ours[name]]
     return [(name, str(base.get(name, "absent")), str(ours[name])) for name in names]
 

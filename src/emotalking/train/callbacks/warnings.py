@@ -187,7 +187,7 @@ def no_audio_response(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm 
         "mouth not learning",
         f"At iteration {frames[-1]['iteration']} of the face stage the lips of held-out frames look as good with other "
         f"sound as with their own ({gain:+.2f} dB), so they do not follow speech: check that the clip's sound is its "
-        "own and in step ('emotalking sync measure'), or raise face.losses.lips and audio_start.",
+        "own and in step ('emotalking sync measure'), or raise face.losses.lips and audio_pretraining.",
     )
 
 

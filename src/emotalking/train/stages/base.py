@@ -287,7 +287,7 @@ class BranchStage(ContextStage):
         rate = means_rate(iteration, optim, settings.means_until, self.extent)
         set_group_rate(self.optimizers["gaussians"], "means", rate)
         learning = settings.freeze_geometry_from or settings.iterations
-        self._network_schedule.set(network_factor(iteration, settings.schedule_knee, learning))
+        self._network_schedule.set(network_factor(iteration, settings.lr_decay_from, learning))
         if self.frozen(iteration):
             for name in ("means", "raw_scales", "raw_quats"):
                 set_group_rate(self.optimizers["gaussians"], name, 0.0)

@@ -49,8 +49,8 @@ class MouthStage(BranchStage):
         every, data = self.settings.curriculum_every, self.context.data
         if every and iteration < self.settings.warmup:
             return self.sampler.draw(self._open & lips_part_window(data.au25, None))
-        if every and iteration < self.settings.schedule_knee and iteration % every == 0:
-            window = lips_part_window(data.au25, iteration / self.settings.schedule_knee)
+        if every and iteration < self.settings.lr_decay_from and iteration % every == 0:
+            window = lips_part_window(data.au25, iteration / self.settings.lr_decay_from)
             return self.sampler.draw(self._open & window)
         return self.sampler.draw()
 
@@ -138,8 +138,8 @@ class FaceStage(BranchStage):
     def draw(self, iteration: int) -> int:
         """Every n-th frame from a sliding window of mouth opening (warm-up) or blink (after it)."""
         every, data = self.settings.curriculum_every, self.context.data
-        if every and iteration % every == 0 and iteration < self.settings.schedule_knee:
-            progress = iteration / self.settings.schedule_knee
+        if every and iteration % every == 0 and iteration < self.settings.lr_decay_from:
+            progress = iteration / self.settings.lr_decay_from
             window = opening_window(data.mouth_opening, progress)
             if iteration >= self.settings.warmup:
                 window = blink_window(data.blink, progress)

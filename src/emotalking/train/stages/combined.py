@@ -27,7 +27,7 @@ class CombinedFaceStage(FaceStage):
         face, emotion = context.config.face, context.config.emotion
         more = emotion.iterations
         super().__init__(
-            context, replace(face, iterations=face.iterations + more, schedule_knee=face.schedule_knee + more)
+            context, replace(face, iterations=face.iterations + more, lr_decay_from=face.lr_decay_from + more)
         )
         moving = self.iterations - self.settings.warmup
         self.emotional_share = min(1.0, more * (1.0 - emotion.real_share) / max(moving, 1))

@@ -130,7 +130,7 @@ class EmotionStage(ContextStage):
 
     def before_update(self, iteration: int) -> None:
         """See :class:`Stage`."""
-        self._schedule.set(network_factor(iteration, self.settings.schedule_knee, self.iterations))
+        self._schedule.set(network_factor(iteration, self.settings.lr_decay_from, self.iterations))
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`Stage`."""

@@ -8,7 +8,7 @@ from emotalking.io.settings import override
 from emotalking.models.head import TalkingHead
 from emotalking.ops.cameras import project
 from emotalking.train.data import TrainingData
-from emotalking.train.motion_pretraining import mesh_motion, start_motion
+from emotalking.train.motion_pretraining import mesh_motion, pretrain_motion
 from emotalking.train.presets import preset
 from emotalking.train.run import build_head
 from emotalking.train.stages.base import eye_boxes
@@ -22,7 +22,12 @@ def data(actor_subject: Subject) -> TrainingData:
 
 
 def untrained(data: TrainingData) -> TalkingHead:
-    few = ["model.face.initial_points=300", "model.mouth.initial_points=60", "audio_start=0", "motion_start=0"]
+    few = [
+        "model.face.initial_points=300",
+        "model.mouth.initial_points=60",
+        "audio_pretraining=0",
+        "motion_pretraining=0",
+    ]
     return build_head(override(preset("tiny"), few), data, torch.Generator().manual_seed(0))
 
 
@@ -65,7 +70,7 @@ def test_start_shuts_the_eyes(data: TrainingData) -> None:
     low[::3] += 6.0
     data.points[:, lids, 1] = low
     face = untrained(data).face
-    assert start_motion(face, data, 60, torch.Generator().manual_seed(1)) > 0.3
+    assert pretrain_motion(face, data, 60, torch.Generator().manual_seed(1)) > 0.3
     aus = torch.zeros(2, 6)
     aus[1, 5] = 2.0
     with torch.no_grad():
@@ -77,16 +82,16 @@ def test_start_shuts_the_eyes(data: TrainingData) -> None:
 def test_start_is_deterministic(data: TrainingData) -> None:
     made = [untrained(data).face for _ in range(2)]
     for face in made:
-        assert start_motion(face, data, 6, torch.Generator().manual_seed(1)) != 0.0
+        assert pretrain_motion(face, data, 6, torch.Generator().manual_seed(1)) != 0.0
     assert all(torch.equal(a, b) for a, b in zip(made[0].parameters(), made[1].parameters(), strict=True))
 
 
 def test_no_steps_and_no_shape_change_nothing(data: TrainingData) -> None:
     face = untrained(data).face
     before = [parameter.clone() for parameter in face.parameters()]
-    assert start_motion(face, data, 0, torch.Generator()) == 0.0
+    assert pretrain_motion(face, data, 0, torch.Generator()) == 0.0
     data.shape = None
-    assert start_motion(face, data, 5, torch.Generator()) == 0.0
+    assert pretrain_motion(face, data, 5, torch.Generator()) == 0.0
     assert all(torch.equal(a, b) for a, b in zip(before, face.parameters(), strict=True))
 
 

@@ -5,7 +5,7 @@ import torch
 
 from emotalking.data import Subject
 from emotalking.models.audio import AudioEncoder
-from emotalking.train.audio_pretraining import lip_motion, start_audio
+from emotalking.train.audio_pretraining import lip_motion, pretrain_audio
 from emotalking.train.data import TrainingData
 
 
@@ -29,7 +29,7 @@ def test_start_explains_the_lips_and_is_deterministic(actor_subject: Subject) ->
     for _ in range(2):
         torch.manual_seed(0)
         encoder = AudioEncoder(32)
-        explained = start_audio(encoder, data, 120, torch.Generator().manual_seed(1))
+        explained = pretrain_audio(encoder, data, 120, torch.Generator().manual_seed(1))
         codes.append(encoder(data.conditions.audio).detach())
     assert explained > 0.3
     assert torch.equal(*codes)
@@ -39,5 +39,5 @@ def test_no_steps_change_nothing(actor_subject: Subject) -> None:
     data = TrainingData.load(actor_subject, actor_subject.train_indices, "mel", "cpu")
     encoder = AudioEncoder(32)
     before = encoder(data.conditions.audio).detach()
-    assert start_audio(encoder, data, 0, torch.Generator()) == 0.0
+    assert pretrain_audio(encoder, data, 0, torch.Generator()) == 0.0
     assert torch.equal(encoder(data.conditions.audio), before)

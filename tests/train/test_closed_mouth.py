@@ -12,13 +12,13 @@ from emotalking.io.settings import override
 from emotalking.models.head import TalkingHead
 from emotalking.ops.composite import to_uint8
 from emotalking.train import closed_mouth as closed_lips
-from emotalking.train.closed_mouth import closed_frames, difference, geometric_median, learn_closed_lips
+from emotalking.train.closed_mouth import closed_frames, difference, geometric_median, learn_closed_mouth_codes
 from emotalking.train.data import TrainingData
 from emotalking.train.painter import Painter
 from emotalking.train.presets import preset
 from emotalking.train.run import build_head
 
-FEW = ["model.face.initial_points=300", "model.mouth.initial_points=60", "audio_start=0", "motion_start=0"]
+FEW = ["model.face.initial_points=300", "model.mouth.initial_points=60", "audio_pretraining=0", "motion_pretraining=0"]
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +40,17 @@ def test_the_median_ignores_odd_ones() -> None:
 
 def test_it_begins_with_the_frames_with_closed_lips(data: TrainingData, head: TalkingHead) -> None:
     assert head.face.audio.closed is None
-    learn_closed_lips(head, data, 0)
+    learn_closed_mouth_codes(head, data, 0)
     first = head.face.audio.closed
     assert first is not None and first.shape == (32,) and bool(torch.isfinite(first).all())
     # A lost track is not a closed mouth.
     opening = np.array(data.mouth_opening)
     widest = int(opening.argmax())
     opening[widest] = np.nan
-    learn_closed_lips(head, replace(data, mouth_opening=opening), 0)
+    learn_closed_mouth_codes(head, replace(data, mouth_opening=opening), 0)
     assert torch.equal(head.face.audio.closed, first)
     # What counts is the opening: with other frames closed, the code is another one.
-    learn_closed_lips(head, replace(data, mouth_opening=-opening), 0)
+    learn_closed_mouth_codes(head, replace(data, mouth_opening=-opening), 0)
     assert not torch.allclose(head.face.audio.closed, first)
 
 
@@ -59,7 +59,7 @@ def test_the_codes_learn_from_the_pictures_of_closed_lips(
 ) -> None:
     for encoder in (head.face.audio, head.mouth.audio):
         encoder.project[-1].weight.data.mul_(1000.0)  # a new encoder's codes hardly differ
-    learn_closed_lips(head, data, 0)
+    learn_closed_mouth_codes(head, data, 0)
     begin = [encoder.closed for encoder in (head.face.audio, head.mouth.audio)]
     seen = set()
 
@@ -70,7 +70,7 @@ def test_the_codes_learn_from_the_pictures_of_closed_lips(
         return sum((code - was - 0.3).square().mean() for code, was in zip(codes, begin, strict=True))
 
     monkeypatch.setattr(closed_lips, "difference", distance)
-    learn_closed_lips(head, data, 60)
+    learn_closed_mouth_codes(head, data, 60)
     assert seen <= set(closed_frames(data).tolist()) and len(seen) > 1
     for encoder, was in zip((head.face.audio, head.mouth.audio), begin, strict=True):
         assert encoder.closed is not None and not encoder.closed.requires_grad
@@ -78,7 +78,7 @@ def test_the_codes_learn_from_the_pictures_of_closed_lips(
 
 
 def test_the_picture_of_the_codes_themselves_is_no_different(data: TrainingData, head: TalkingHead) -> None:
-    learn_closed_lips(head, data, 0)
+    learn_closed_mouth_codes(head, data, 0)
     frame = int(closed_frames(data)[0])
     against_recording = float(difference(head, data, frame))
     painter = Painter(data)
