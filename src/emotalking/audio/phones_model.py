@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from emotalking.errors import UserError
+from emotalking.errors import MissingPackageError, UserError
 
 STREAMS = 3
 SCALE = 0.4
@@ -87,7 +87,7 @@ def acoustic_model() -> AcousticModel:
     """
     package = importlib.util.find_spec("pocketsphinx")
     if package is None or not package.submodule_search_locations:
-        raise UserError(
+        raise MissingPackageError(
             "'phones' audio features need the acoustic model in the package pocketsphinx: install it with "
             "'pip install emotalking[phones]', or use 'mel', which needs nothing."
         )

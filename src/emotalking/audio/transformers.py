@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emotalking.audio.tracks import ComputedFeatures, FeatureTrack
-from emotalking.errors import UserError
+from emotalking.errors import MissingPackageError, UserError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.rows import GrowingRows, blocks
 from emotalking.networks.registry import model_path
@@ -175,7 +175,7 @@ def _empty(kind: str, config: dict[str, Any]) -> nn.Module:
     try:
         package = importlib.import_module("transformers")
     except ImportError as error:
-        raise UserError(
+        raise MissingPackageError(
             f"'{kind}' audio features need the package transformers: install it with 'pip install emotalking[hubert]'."
         ) from error
     family = {"hubert": "Hubert", "wav2vec2": "Wav2Vec2"}[kind]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from emotalking.errors import UserError
+from emotalking.errors import NoFaceError, UserError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.lipsync.expert import SMOOTHING, SyncExpert, SyncNetExpert, calm_square, crop_frames
 from emotalking.lipsync.scores import FEWEST, VSHIFT, Edges, SyncScores, sync_scores
@@ -94,7 +94,7 @@ class SyncMeter:
         edges: Edges = "zeros" if isinstance(self._expert, SyncNetExpert) else "inside"
         scores = sync_scores(lips, audio, vshift, expert=self._expert.name, edges=edges)
         if not np.isfinite(scores.distances).any(0).all():
-            raise UserError("hardly a frame shows a face, so sync cannot be measured: give a clip of a talking face.")
+            raise NoFaceError("hardly a frame shows a face, so sync cannot be measured: give a clip of a talking face.")
         return scores
 
     def _crop(self) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.emotion.tracks import EmotionTrack
-from emotalking.errors import UserError
+from emotalking.errors import NoFaceError, UserError
 from emotalking.faces.source import FaceSource, SourceFrame
 from emotalking.ops.composite import to_uint8
 
@@ -97,7 +97,9 @@ class FaceEditor:
         if frame is None:
             raise UserError(f"there is no frame {number}: give another --frame (the first is 0).")
         if frame.share <= 0:
-            raise UserError(f"frame {number} shows no face, or one that is turned too far away: give another --frame.")
+            raise NoFaceError(
+                f"frame {number} shows no face, or one that is turned too far away: give another --frame."
+            )
         return frame
 
     def _pictures(self, frame: SourceFrame, points: Sequence[Pair]) -> list[UInt8[np.ndarray, "H W 3"]]:

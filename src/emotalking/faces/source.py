@@ -18,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from emotalking.data import Subject
 from emotalking.data.frame import TURNED, emotion_share, turned_deg
 from emotalking.data.layouts import FaceLayout, Label
-from emotalking.errors import UserError
+from emotalking.errors import NoFaceError, UserError
 from emotalking.io.video import probe, read_frames
 from emotalking.preprocess.check.occlusions import FaceFinder, HandFinder, count_other_faces, hand_before_face
 from emotalking.preprocess.landmarks import LandmarkProvider, open_provider, quiet
@@ -197,7 +197,7 @@ class _Bare:
         finder.close()
         boxes = [one[0] for one in found if one]
         if not boxes:
-            raise UserError(f"{self.path}: no face was found; give a picture or a clip of a person's face.")
+            raise NoFaceError(f"{self.path}: no face was found; give a picture or a clip of a person's face.")
         if any(one and count_other_faces(one) for one in found):
             raise UserError(f"{self.path} shows two faces; crop it so that one person is seen.")
         left, top, width, height = np.array(boxes).T

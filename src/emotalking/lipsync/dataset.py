@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy.signal import fftconvolve
 
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import NoFaceError
 from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.lipsync.expert import calm_square
 from emotalking.lipsync.personal import SIZE, lower_face, sound_bands
@@ -98,7 +98,7 @@ def subject_clip(subject: Subject) -> TalkingClip:
     frames = (subject.original(int(index)) for index in track(shown, f"mouths of {subject.files.root.name}"))
     clip = make_clip(frames, points, samples, learn, _fingerprint(subject))
     if not clip.seen.any():
-        raise UserError(f"{subject.files.root} has no frame with a face and sound: prepare another clip.")
+        raise NoFaceError(f"{subject.files.root} has no frame with a face and sound: prepare another clip.")
     return clip
 
 

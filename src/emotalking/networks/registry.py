@@ -8,7 +8,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from emotalking.errors import UserError
+from emotalking.errors import MissingModelError
 
 FOLDER_VARIABLE = "EMOTALKING_MODELS"
 """Environment variable that names the model folder."""
@@ -74,7 +74,7 @@ def model_path(name: str) -> Path:
     path = model.find()
     if path is None:
         folders = " or ".join(str(folder) for folder in model_folders())
-        raise UserError(
+        raise MissingModelError(
             f"the checkpoint {model.files[0]} ({model.title}; licence: {model.licence}, {model.limits}) is not in"
             f" {folders}: get it from {model.source}, or go without it with {model.alternative}."
         )

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import torch
 
-from emotalking.errors import UserError
+from emotalking.errors import DeviceError, UserError
 from emotalking.ops.cuda.build import available
 from emotalking.progress import console
 
@@ -22,15 +22,17 @@ def choose_device(device: Device = "auto") -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise UserError(f"there is no device '{device}': use auto, cpu, cuda or cuda:N.") from error
+        raise DeviceError(f"there is no device '{device}': use auto, cpu, cuda or cuda:N.") from error
     if chosen.type not in ("cpu", "cuda"):
-        raise UserError(f"the device '{device}' is not supported: use auto, cpu, cuda or cuda:N.")
+        raise DeviceError(f"the device '{device}' is not supported: use auto, cpu, cuda or cuda:N.")
     if chosen.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (chosen.index or 0) >= count:
-            raise UserError(f"the device '{device}' is not there ({count} GPUs are usable): use --device cpu.")
+            raise DeviceError(f"the device '{device}' is not there ({count} GPUs are usable): use --device cpu.")
         if not _rasterizes():
-            raise UserError("GPUs need cuda-bindings (or gsplat): pip install 'emotalking[gpu]', or use --device cpu.")
+            raise DeviceError(
+                "GPUs need cuda-bindings (or gsplat): pip install 'emotalking[gpu]', or use --device cpu."
+            )
     return chosen
 
 

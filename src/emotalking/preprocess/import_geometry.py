@@ -12,7 +12,7 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from emotalking.data.layouts import FaceLayout
-from emotalking.errors import UserError
+from emotalking.errors import NoFaceError, UserError
 from emotalking.preprocess.pose import rigid
 from emotalking.preprocess.pose.solver import project
 
@@ -96,7 +96,7 @@ def shape_under(
         UserError: if fewer than ten frames show a face.
     """
     if detected.sum() < 10:
-        raise UserError(f"only {int(detected.sum())} frames show a face: at least ten are needed for its shape.")
+        raise NoFaceError(f"only {int(detected.sum())} frames show a face: at least ten are needed for its shape.")
     begin = rigid.start(points, depth, detected, layout, size, focal / size[1])
     index = np.asarray(layout.rigid)
     frames = np.flatnonzero(detected)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from emotalking.data.layouts import FaceLayout
-from emotalking.errors import UserError
+from emotalking.errors import NoFaceError, UserError
 from emotalking.io.video import ClipInfo, Framing
 from emotalking.preprocess.flow import FlowTracker, PointFlow
 from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
@@ -201,7 +201,9 @@ def find_framing(
             )
     detector.close()
     if not boxes:
-        raise UserError(f"{info.path}: no face was found in {count} frames looked at; give a clip of a person's face.")
+        raise NoFaceError(
+            f"{info.path}: no face was found in {count} frames looked at; give a clip of a person's face."
+        )
     x, y, height = np.median(np.array(boxes), 0)
     side = min(info.width, info.height)
     if info.width != info.height:
@@ -246,7 +248,7 @@ def track_landmarks(
             on_frame(index, image)
     some = next((row for row in rows if row is not None), None)
     if some is None:
-        raise UserError(f"no face was found in {len(rows)} frames; give a clip of a person's face.")
+        raise NoFaceError(f"no face was found in {len(rows)} frames; give a clip of a person's face.")
     points = np.stack([np.full_like(some, np.nan) if row is None else row for row in rows])
     return RawTrack(points, flow.result(len(rigid)), provider.name)
 
@@ -263,4 +265,4 @@ def check_faces(detected: Bool[np.ndarray, " N"], path: Path, fps: float | int =
     if longest <= LONGEST_GAP_S * fps and (~detected).mean() <= MOST_LOST:
         return
     times = ", ".join(f"{a / fps:.1f}-{b / fps:.1f} s" for a, b in gaps[:8]) + (", ..." if len(gaps) > 8 else "")
-    raise UserError(f"{path} shows no face at {times}; cut these parts out of the clip.")
+    raise NoFaceError(f"{path} shows no face at {times}; cut these parts out of the clip.")

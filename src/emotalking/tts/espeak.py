@@ -20,7 +20,7 @@ import numpy as np
 import soxr
 from jaxtyping import Float32
 
-from emotalking.errors import UserError
+from emotalking.errors import MissingPackageError, UserError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.tts.base import Timed, Utterance, checked_rate, choose_voice, speakable
 
@@ -155,7 +155,9 @@ class _Engine:
         options = _PHONEME_EVENTS | _IPA | _DO_NOT_EXIT
         self._rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 0, None if data is None else data.encode(), options)
         if self._rate_hz <= 0:
-            raise UserError("espeak-ng is there but its language data is not: pip install 'emotalking[espeak]'.")
+            raise MissingPackageError(
+                "espeak-ng is there but its language data is not: pip install 'emotalking[espeak]'."
+            )
         library.espeak_SetSynthCallback(self._callback)
         library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
         best: dict[str, tuple[int, str]] = {}
@@ -227,7 +229,7 @@ def _engine() -> _Engine:
     else:
         path, data = ctypes.util.find_library("espeak-ng"), None
     if path is None:
-        raise UserError(
+        raise MissingPackageError(
             "speech from text needs espeak-ng, which is not installed: pip install 'emotalking[espeak]', "
             "or choose another speaker (gtts, or a folder of sound files)."
         )

@@ -4,7 +4,7 @@ import importlib.util
 import tempfile
 from pathlib import Path
 
-from emotalking.errors import UserError
+from emotalking.errors import MissingPackageError, UserError
 from emotalking.io.audio import load_audio
 from emotalking.tts.align import align
 from emotalking.tts.base import Utterance, checked_rate, choose_voice, speakable
@@ -31,7 +31,9 @@ class GttsSpeaker:
 
     def __init__(self) -> None:
         if importlib.util.find_spec("gtts") is None:
-            raise UserError("this speaker needs gTTS, which is not installed: pip install 'emotalking[gtts]'.")
+            raise MissingPackageError(
+                "this speaker needs gTTS, which is not installed: pip install 'emotalking[gtts]'."
+            )
 
     def say(self, text: str, *, language: str = "en", voice: str | None = None, rate: float | int = 1.0) -> Utterance:
         """See ``Speaker.say``; the service knows no rate, so the tempo is changed afterwards.

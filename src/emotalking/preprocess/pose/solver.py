@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from emotalking.data.layouts import FaceLayout
-from emotalking.errors import UserError
+from emotalking.errors import NoFaceError
 from emotalking.preprocess.flow import PointFlow
 from emotalking.preprocess.pose import rigid
 from emotalking.preprocess.pose.bundle import Bundle, BundleWeights
@@ -121,7 +121,7 @@ def solve_pose(
     rigid_points = np.asarray(points[:, index], np.float64)
     detected: np.ndarray = np.asarray(np.isfinite(rigid_points).all((1, 2)))
     if detected.sum() < 10:
-        raise UserError(
+        raise NoFaceError(
             f"only {int(detected.sum())} frames show a face: at least ten are needed to solve the head pose"
         )
     start = rigid.start(points, depth, detected, layout, size, config.focal_ratio)

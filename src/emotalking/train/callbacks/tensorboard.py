@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 
-from emotalking.errors import UserError
+from emotalking.errors import MissingPackageError
 from emotalking.train.callbacks.log import Row
 
 FOLDER = "tensorboard"
@@ -16,7 +16,7 @@ FOLDER = "tensorboard"
 def require_writer() -> None:
     """Raise UserError if tensorboardX is not installed."""
     if importlib.util.find_spec("tensorboardX") is None:
-        raise UserError(
+        raise MissingPackageError(
             "TensorBoard events need tensorboardX, which is not installed: pip install 'emotalking[tensorboard]'."
         )
 
