@@ -48,6 +48,7 @@ from emotalking.faces.source import SubjectFaces
 from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
 from emotalking.io.video_writer import AUDIO_RATE, VideoWriter
 from emotalking.models.avatar import Avatar
+from emotalking.ops.box import Box
 from emotalking.ops.composite import to_uint8
 from emotalking.player.player import Player
 from emotalking.player.strip import mouth_box
@@ -142,30 +143,29 @@ class Run:
     """[N, 2]"""
 
 
-def play(player: Player, emotion: Any, run: Run, video: Path, args: argparse.Namespace, face: tuple[int, ...]) -> Any:
+def play(player: Player, emotion: Any, run: Run, video: Path, args: argparse.Namespace, face: Box) -> Any:
     """Yield the frames of a run, keep their cuts and write the video."""
     avatar = player.avatar
-    mouth = [round(edge) for edge in mouth_box(avatar)]
+    mouth = Box(*(round(edge) for edge in mouth_box(avatar)))
     sound = iter_audio(args.audio, AUDIO_RATE)
     with VideoWriter(video, avatar.width, avatar.height, avatar.fps, sound) as writer:
         for frame in player.frames(args.audio, emotion, seconds=args.seconds):
             writer.write(frame)
             run.faces.append(_cut(frame, face))
-            run.mouths.append(_cut(frame, tuple(mouth)))
+            run.mouths.append(_cut(frame, mouth))
             yield frame
 
 
-def _cut(image: np.ndarray, box: tuple[int, ...]) -> np.ndarray:
-    left, top, right, bottom = box
-    return image[top:bottom, left:right].copy()
+def _cut(image: np.ndarray, box: Box) -> np.ndarray:
+    return image[box.index].copy()
 
 
-def face_box(subject: Subject) -> tuple[int, ...]:
+def face_box(subject: Subject) -> Box:
     """Around all places of the face in the clip."""
     points = subject.landmarks.points[subject.landmarks.detected]
     margin = 0.04 * subject.width
-    low, high = points.min((0, 1)) - margin, points.max((0, 1)) + margin
-    return (*np.maximum(low, 0).astype(int), *np.minimum(high, [subject.width, subject.height]).astype(int))
+    box = Box.around(points.reshape(-1, 2)).grown(margin).clipped(subject.width, subject.height)
+    return Box(*(int(edge) for edge in box))
 
 
 def steps(series: list[np.ndarray], base: list[np.ndarray] | None = None) -> np.ndarray:

@@ -43,7 +43,7 @@ def opencv(frames: list[np.ndarray], edited: list[np.ndarray], boxes: list[list[
     """``seamlessClone`` for the same rectangles."""
     out = []
     for frame, source, rectangles in zip(frames, edited, boxes, strict=True):
-        for top, bottom, left, right in rectangles:
+        for top, left, bottom, right in rectangles:
             mask = np.zeros(frame.shape[:2], np.uint8)
             mask[top:bottom, left:right] = 255
             middle = ((left + right) // 2, (top + bottom) // 2)
@@ -59,7 +59,7 @@ def added_step(new: Tensor, recorded: Tensor, boxes: Tensor) -> float:
     """
     change, steps = (new - recorded).mean(-1) * 255, []
     for row, rectangles in enumerate(boxes.tolist()):
-        for top, bottom, left, right in rectangles:
+        for top, left, bottom, right in rectangles:
             steps += [change[row, top:bottom, a : a + BAND].mean(1).abs().mean() for a in (left, right - BAND)]
     return float(torch.stack(steps).mean())
 
@@ -69,7 +69,7 @@ def clones(images: Tensor, edited: Tensor, boxes: Tensor, repeats: int) -> dict[
     ours = paste_faces(images, edited, boxes)
     plain = images.clone()
     for row, rectangles in enumerate(boxes.tolist()):
-        for top, bottom, left, right in rectangles:
+        for top, left, bottom, right in rectangles:
             plain[row, top:bottom, left:right] = edited[row, top:bottom, left:right]
     bytes_ = [[np.asarray((p * 255).round().byte().cpu()) for p in pictures] for pictures in (images, edited)]
     theirs = opencv(*bytes_, boxes.tolist())

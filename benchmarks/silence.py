@@ -30,6 +30,7 @@ from emotalking.data import Subject
 from emotalking.evaluate.metrics import psnr
 from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
 from emotalking.models.avatar import Avatar
+from emotalking.ops.box import Box
 from emotalking.ops.composite import to_uint8
 from emotalking.player.player import Player
 from emotalking.preprocess.landmarks import MediaPipeMesh
@@ -112,19 +113,17 @@ def held_out(avatar: Avatar, subject: Subject, pictures: Path | None) -> dict[st
     return rows
 
 
-def likeness(
-    images: list[np.ndarray], truth: list[np.ndarray], used: np.ndarray, rects: list[tuple[int, int, int, int]] | None
-) -> float:
+def likeness(images: list[np.ndarray], truth: list[np.ndarray], used: np.ndarray, rects: list[Box] | None) -> float:
     """Mean PSNR of some frames, dB; ``rects``: of these parts."""
     found = []
     for index in np.flatnonzero(used):
-        top, bottom, left, right = (0, None, 0, None) if rects is None else rects[index]
-        ours, theirs = (torch.from_numpy(each[index][top:bottom, left:right]) / 255.0 for each in (images, truth))
+        part = np.s_[:, :] if rects is None else rects[index].index
+        ours, theirs = (torch.from_numpy(each[index][part]) / 255.0 for each in (images, truth))
         found.append(float(psnr(ours, theirs)))
     return float(np.mean(found)) if found else float("nan")
 
 
-def strip(shown: dict[str, list[np.ndarray]], quiet: np.ndarray, rects: list[tuple[int, ...]], path: Path) -> None:
+def strip(shown: dict[str, list[np.ndarray]], quiet: np.ndarray, rects: list[Box], path: Path) -> None:
     """Mouths of the longest pause and what is around it, a row for each: recorded, without and with the gate."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(int), [0]])))
     if not len(edges):
@@ -136,7 +135,7 @@ def strip(shown: dict[str, list[np.ndarray]], quiet: np.ndarray, rects: list[tup
     for images in shown.values():
         cuts = []
         for index in picks:
-            top, bottom, left, right = rects[index]
+            top, left, bottom, right = (int(edge) for edge in rects[index])
             row, column, half = (top + bottom) // 2, (left + right) // 2, max(bottom - top, right - left)
             part = images[index][max(0, row - half) : row + half, max(0, column - half) : column + half]
             cuts.append(cv2.resize(part, (120, 120), interpolation=cv2.INTER_AREA))

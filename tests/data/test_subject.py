@@ -11,6 +11,7 @@ from emotalking.data import writer as write
 from emotalking.data.frame import lip_gap
 from emotalking.data.layouts import IBUG68, LABEL_COLOURS, MODEL_AUS, FaceLayout, Label, colours_to_labels
 from emotalking.errors import UserError
+from emotalking.ops.box import Box
 
 from .conftest import FOCAL, FRAMES, HEIGHT, WIDTH, Tiny
 
@@ -97,7 +98,7 @@ def test_curriculum_numbers(tiny: Tiny) -> None:
     np.testing.assert_allclose(subject.mouth_bound(2), (opening.min(), opening.max(), opening[2]), rtol=1e-6)
 
 
-def test_lips_rect_is_rows_then_columns(tiny: Tiny) -> None:
+def test_lips_rect_is_the_square_around_the_lips(tiny: Tiny) -> None:
     points = np.full((FRAMES, 68, 2), 24.0, np.float32)
     points[:, 48] = [10, 20]  # corners at x = 10 and 30, lips at y = 18 and 22
     points[:, 54] = [30, 20]
@@ -105,7 +106,7 @@ def test_lips_rect_is_rows_then_columns(tiny: Tiny) -> None:
     points[:, 57] = [20, 22]
     points[:, [49, 50, 52, 53, 55, 56, 58, 59]] = [20, 20]
     write.write_landmarks(tiny.root, points, np.ones(FRAMES, bool), None, IBUG68)
-    assert Subject.open(tiny.root).lips_rect(0) == (10, 30, 10, 30)
+    assert Subject.open(tiny.root).lips_rect(0) == Box(10, 10, 30, 30)
 
 
 def strip_extras(tiny: Tiny) -> None:

@@ -13,6 +13,7 @@ from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso
 from emotalking.models.config import BranchConfig, ModelConfig
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
+from emotalking.ops.box import Box
 from emotalking.player.clip import render_clip
 from emotalking.player.strip import CELL, COLUMNS, LONGEST_S, Strip, draw_strip, mouth_box
 from emotalking.tts.base import Timed, Utterance
@@ -100,7 +101,7 @@ def test_alone_it_renders_only_what_it_shows(avatar, tmp_path: Path) -> None:
 
 
 def test_the_box_holds_the_mouth(avatar) -> None:
-    assert mouth_box(avatar) == (4.0, 0.0, 44.0, 40.0)  # no mouth to look at: the square in the middle
+    assert mouth_box(avatar) == Box(0.0, 4.0, 40.0, 44.0)  # no mouth to look at: the square in the middle
 
 
 def test_the_box_of_an_avatar_is_about_its_mouth() -> None:
@@ -123,7 +124,7 @@ def test_the_box_of_an_avatar_is_about_its_mouth() -> None:
         background=np.zeros((160, 200, 3), np.uint8),
         torso=TorsoStack.encode([encode_torso(np.zeros((160, 200, 4), np.uint8))] * 3),
     )
-    left, top, right, bottom = mouth_box(Avatar(head, scene))
+    box = mouth_box(Avatar(head, scene))
     # The mouth is 0.02 wide at 0.5: 16 pixels, 24 pixels under the centre.
-    assert right - left == pytest.approx(bottom - top) and 30 < right - left < 42
-    assert (left + right) / 2 == pytest.approx(100, abs=2) and (top + bottom) / 2 == pytest.approx(104, abs=2)
+    assert box.width == pytest.approx(box.height) and 30 < box.width < 42
+    assert box.centre == (pytest.approx(100, abs=2), pytest.approx(104, abs=2))

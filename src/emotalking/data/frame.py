@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 
 from emotalking.data.layouts import FaceLayout, Label, mask_of
+from emotalking.ops.box import Box
 
-LipsRect = tuple[int, int, int, int]
 """(row_min, row_max, col_min, col_max); the maxima are excluded, so ``image[r0:r1, c0:c1]`` is the crop."""
 
 TURNED = (35.0, 50.0)
@@ -48,7 +48,7 @@ class Frame:
     labels: UInt8[np.ndarray, "H W"]
     """Classes (:class:`Label`); teeth are ``MOUTH``."""
     teeth: Bool[np.ndarray, "H W"]
-    lips_rect: LipsRect
+    lips_rect: Box
 
     @property
     def face(self) -> Bool[np.ndarray, "H W"]:
@@ -85,12 +85,10 @@ def teeth_to_mouth(labels: UInt8[np.ndarray, "H W"], teeth: Bool[np.ndarray, "H 
     labels[teeth] = Label.MOUTH
 
 
-def lips_rect_of(ibug68: Shaped[np.ndarray, "68 2"], width: int, height: int) -> LipsRect:
+def lips_rect_of(ibug68: Shaped[np.ndarray, "68 2"], width: int, height: int) -> Box:
     """Square around the outer lips (iBUG 48-59), side = the longer side of their box, cut at the image's border.
 
     Source: docs/paper.md 1.3.
-
-    Convention: (row_min, row_max, col_min, col_max), in rows and columns, whatever upstream calls them.
 
     Args:
         ibug68: landmarks, pixels (x, y).
@@ -100,9 +98,7 @@ def lips_rect_of(ibug68: Shaped[np.ndarray, "68 2"], width: int, height: int) ->
     x, y = ibug68[48:60, 0].astype(np.int64), ibug68[48:60, 1].astype(np.int64)
     row, col = int(y.min() + y.max()) // 2, int(x.min() + x.max()) // 2
     half = int(max(y.max() - y.min(), x.max() - x.min())) // 2
-    rows = min(max(row - half, 0), height), min(max(row + half, 0), height)
-    cols = min(max(col - half, 0), width), min(max(col + half, 0), width)
-    return (*rows, *cols)
+    return Box(row - half, col - half, row + half, col + half).clipped(width, height)
 
 
 def mouth_opening_of(ibug68: Shaped[np.ndarray, "*batch 68 2"]) -> Float[np.ndarray, "*batch"]:

@@ -20,6 +20,7 @@ from emotalking.data.frame import Frame, LandmarkTrack, lips_rect_of, mouth_open
 from emotalking.data.layouts import MODEL_AUS, colours_to_labels
 from emotalking.data.tables import opengl_to_viewmats, read_cameras, read_json, read_landmarks, read_table
 from emotalking.errors import UserError
+from emotalking.ops.box import Box
 
 DEFAULT_FPS = Fraction(25)
 """The rate of every folder that TalkingGaussian's own scripts write; the layout has no field for it."""
@@ -162,8 +163,8 @@ class Subject:
         seen = self.mouth_opening[self.landmarks.detected]
         return float(seen.min()), float(seen.max()), float(self.mouth_opening[index])
 
-    def lips_rect(self, index: int) -> tuple[int, int, int, int]:
-        """(row_min, row_max, col_min, col_max) of the lips; an undetected frame takes the nearest detected one's."""
+    def lips_rect(self, index: int) -> Box:
+        """Square around the lips, px; an undetected frame takes the nearest detected one's."""
         track = self.landmarks
         if not track.detected[index]:
             seen = np.flatnonzero(track.detected)

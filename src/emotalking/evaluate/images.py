@@ -14,6 +14,7 @@ from emotalking.evaluate.record import Picture
 from emotalking.evaluate.session import Session
 from emotalking.evaluate.values import Figure
 from emotalking.io.audio import SAMPLE_RATE
+from emotalking.ops.box import Box
 from emotalking.ops.composite import to_uint8
 from emotalking.report.contact_sheet import save_picture
 from emotalking.report.images import ERROR_GAIN, error_map, fit_width
@@ -72,30 +73,29 @@ def of_emotion(
     font = ImageFont.load_default(13)
     draw.text((_CIRCLE - 6, centre - 4), "valence", _INK, font, anchor="rs")
     draw.text((centre + 6, 4), "arousal", _INK, font, anchor="lt")
-    rows, columns = face_box(session.subject, poses)
+    box = face_box(session.subject, poses)
     for point, face in zip(TEST_POINTS, faces, strict=True):
         x, y = centre + radius * point.valence, centre - radius * point.arousal
-        cell = Image.fromarray(fit_width(face[rows, columns], _FACE))
+        cell = Image.fromarray(fit_width(face[box.index], _FACE))
         sheet.paste(cell, (round(x - _FACE / 2), round(y - _FACE / 2)))
     caption = "the twelve commanded points, each face at its place on the plane (same head pose)"
     return _save(session, "emotion_circle", np.asarray(sheet).copy(), caption)
 
 
-def face_box(subject: Subject, indices: Int64[np.ndarray, " n"]) -> tuple[slice, slice]:
-    """Rows and columns of one square that holds the face in all of the frames ``indices``."""
+def face_box(subject: Subject, indices: Int64[np.ndarray, " n"]) -> Box:
+    """One square that holds the face in all of the frames ``indices``."""
     track = subject.landmarks
     there = indices[track.detected[indices]]
     points = track.ibug68[there if len(there) else track.detected].reshape(-1, 2)
     low, high = points.min(0), points.max(0)
     side = int(min(1.1 * (high - low).max(), subject.width, subject.height))
     left, top = np.clip((low + high) / 2 - side / 2, 0, np.array([subject.width, subject.height]) - side).astype(int)
-    return slice(int(top), int(top) + side), slice(int(left), int(left) + side)
+    return Box(int(top), int(left), int(top) + side, int(left) + side)
 
 
-def face_strip(frames: Sequence[UInt8[np.ndarray, "H W 3"]], box: tuple[slice, slice]) -> UInt8[np.ndarray, "h w 3"]:
+def face_strip(frames: Sequence[UInt8[np.ndarray, "H W 3"]], box: Box) -> UInt8[np.ndarray, "h w 3"]:
     """The part ``box`` of ``frames`` side by side."""
-    rows, columns = box
-    return np.concatenate([fit_width(frame[rows, columns], _CELL) for frame in frames], 1)
+    return np.concatenate([fit_width(frame[box.index], _CELL) for frame in frames], 1)
 
 
 def loudest_stretch(samples: Float[np.ndarray, " S"], count: int, fps: float | int) -> range:

@@ -14,11 +14,11 @@ from scipy.ndimage import binary_erosion
 from torch import Tensor
 
 from emotalking.data import Subject
-from emotalking.data.frame import LipsRect
 from emotalking.data.layouts import Label, mask_of
 from emotalking.evaluate.metrics import masked_psnr, psnr, ssim
 from emotalking.evaluate.values import Figure, absent, per_frame
 from emotalking.networks.lpips import Lpips
+from emotalking.ops.box import Box
 
 _MASKS = 24
 """Frames of the clip whose masks tell what is background."""
@@ -33,7 +33,7 @@ class Truth:
 
     picture: UInt8[np.ndarray, "H W 3"]
     labels: UInt8[np.ndarray, "H W"]
-    lips: LipsRect
+    lips: Box
     """Square around the lips."""
 
 
@@ -81,8 +81,7 @@ class PixelMeter:
         image = shown.image
         truth = torch.from_numpy(shown.truth.picture).to(image.device).float() / 255
         head = mask_of(shown.truth.labels, Label.HEAD, Label.HAIR, Label.MOUTH)
-        top, bottom, left, right = shown.truth.lips
-        mouth = np.s_[top:bottom, left:right]
+        mouth = shown.truth.lips.index
         values = (
             psnr(image, truth),
             masked_psnr(image, truth, torch.from_numpy(head).to(image.device)),

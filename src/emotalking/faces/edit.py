@@ -81,7 +81,7 @@ class FaceEditor:
             UserError: as :meth:`pictures`.
         """
         frame = self._frame(number)
-        places = frame.landmarks + np.array([frame.box[2], frame.box[0]])
+        places = frame.landmarks + np.array([frame.box.left, frame.box.top])
         low, high = places.min(0), places.max(0)
         reach = 0.62 * float((high - low).max())
         middle = (low + high) / 2 - [0, 0.08 * reach]
@@ -112,8 +112,8 @@ class FaceEditor:
         """All frames in one call; pixels outside a frame's box are untouched."""
         if not frames:
             return []
-        top, bottom, left, right = frames[0].box
-        crops = np.stack([one.image[top:bottom, left:right] for one in frames])
+        part = frames[0].box.index
+        crops = np.stack([one.image[part] for one in frames])
         faces = self.generator(
             torch.from_numpy(crops).to(self.device).float() / 255,
             torch.from_numpy(np.stack([one.landmarks for one in frames])).to(self.device),
@@ -124,6 +124,6 @@ class FaceEditor:
         out = []
         for one, crop in zip(frames, to_uint8(faces.images), strict=True):
             image = one.image.copy()
-            image[top:bottom, left:right] = crop
+            image[part] = crop
             out.append(image)
         return out

@@ -4,6 +4,7 @@ A bare picture or clip is read by the experts that prepare a subject (landmarks,
 shape of the face is the detector's own, the pose that of its rigid points, every frame for itself.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -20,6 +21,7 @@ from emotalking.data.frame import TURNED, emotion_share, turned_deg
 from emotalking.data.layouts import FaceLayout, Label
 from emotalking.errors import NoFaceError, UserError
 from emotalking.io.video import probe, read_frames
+from emotalking.ops.box import Box
 from emotalking.preprocess.check.occlusions import FaceFinder, HandFinder, count_other_faces, hand_before_face
 from emotalking.preprocess.landmarks import LandmarkProvider, open_provider, quiet
 from emotalking.preprocess.parsing.parser import ClipParser, EmbeddedParsing
@@ -44,8 +46,8 @@ class SourceFrame:
     """One picture, and what is known of its face. Everything but ``image`` belongs to the box."""
 
     image: UInt8[np.ndarray, "H W 3"]
-    box: tuple[int, int, int, int]
-    """(top, bottom, left, right) of the part that the experts saw, in pixels of ``image``, ends excluded."""
+    box: Box
+    """The part of ``image`` that the experts saw."""
     landmarks: Float32[np.ndarray, "K 2"]
     labels: UInt8[np.ndarray, "h w"]
     viewmat: Float32[np.ndarray, "4 4"]
@@ -111,7 +113,7 @@ class SubjectFaces:
             seen = bool(track.detected[index]) and bool(np.isfinite(points).all())
             yield SourceFrame(
                 subject.original(index),
-                (0, subject.height, 0, subject.width),
+                Box.whole(subject.width, subject.height),
                 points,
                 subject.labels_and_teeth(index)[0],
                 viewmat,
@@ -190,8 +192,8 @@ class _Bare:
             if number % stride == 0:
                 yield image
 
-    def _find(self, looks: list[np.ndarray]) -> tuple[int, int, int, int]:
-        """The part of the picture in which the face stays, as (top, bottom, left, right)."""
+    def _find(self, looks: list[np.ndarray]) -> Box:
+        """The part of the picture in which the face stays."""
         finder = FaceFinder()
         found = [finder.find(image) for image in looks]
         finder.close()
@@ -200,17 +202,15 @@ class _Bare:
             raise NoFaceError(f"{self.path}: no face was found; give a picture or a clip of a person's face.")
         if any(one and count_other_faces(one) for one in found):
             raise UserError(f"{self.path} shows two faces; crop it so that one person is seen.")
-        left, top, width, height = np.array(boxes).T
-        middle_x, middle_y, reach = left + width / 2, top + height / 2, ROOM * height
-        limits = np.array(looks[0].shape[:2])
-        low = np.floor([np.min(middle_y - reach), np.min(middle_x - reach)]).clip(0)
-        high = np.minimum(np.ceil([np.max(middle_y + reach), np.max(middle_x + reach)]), limits)
-        return int(low[0]), int(high[0]), int(low[1]), int(high[1])
+        centres, reach = np.array([box.centre for box in boxes]), ROOM * np.array([[box.height] for box in boxes])
+        reached = Box.around(np.concatenate([centres - reach, centres + reach]))
+        height, width = looks[0].shape[:2]
+        top, left = math.floor(reached.top), math.floor(reached.left)
+        return Box(top, left, math.ceil(reached.bottom), math.ceil(reached.right)).clipped(width, height)
 
     def _sample(self, image: UInt8[np.ndarray, "H W 3"]) -> _Sample | None:
         """The face in the box, small boxes enlarged for the detector; None where it sees none."""
-        top, bottom, left, right = self.box
-        crop = np.ascontiguousarray(image[top:bottom, left:right])
+        crop = np.ascontiguousarray(image[self.box.index])
         scale, (height, width) = max(READABLE / min(crop.shape[:2]), 1.0), crop.shape[:2]
         # The detector's depth is right in squares only.
         side = max(height, width)
@@ -278,9 +278,8 @@ class _Bare:
     def _seen(self, image: UInt8[np.ndarray, "H W 3"]) -> SourceFrame:
         found = self._sample(image)
         if found is None:
-            top, bottom, left, right = self.box
             nothing = np.full((len(self.shape), 2), np.nan, np.float32)
-            labels = np.full((bottom - top, right - left), int(Label.BACKGROUND), np.uint8)
+            labels = np.full(self.box.size[::-1], int(Label.BACKGROUND), np.uint8)
             return SourceFrame(image, self.box, nothing, labels, np.eye(4, dtype=np.float32), 0.0)
         points, viewmat = found.points[:, :2].astype(np.float32), self._pose(found.points)
         labels = self._parser.decide(found.crop, points, self._parser.scores(found.crop, points)).labels

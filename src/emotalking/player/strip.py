@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.models.avatar import Avatar
+from emotalking.ops.box import Box
 from emotalking.player.player import Performer
 from emotalking.report.contact_sheet import opaque, save_picture
 from emotalking.tts.base import Timed
@@ -57,11 +58,13 @@ class Strip:
         Args:
             matte: the fourth channel is the head's coverage of a finished picture, not transparency.
         """
-        left, top, right, bottom = self._box
+        box = self._box
         for image in frames:
             if len(self._cuts) < LONGEST_S * self._fps:
                 picture = Image.fromarray(image[..., :3]) if matte else opaque(image)
-                cut = picture.resize((CELL, CELL), Image.Resampling.LANCZOS, box=(left, top, right, bottom))
+                cut = picture.resize(
+                    (CELL, CELL), Image.Resampling.LANCZOS, box=(box.left, box.top, box.right, box.bottom)
+                )
                 self._cuts.append(np.asarray(cut))
             yield image
 
@@ -80,8 +83,8 @@ class Strip:
         save_picture(self.path, draw_strip(self._cuts, self._fps, samples, words, sounds))
 
 
-def mouth_box(avatar: Performer) -> tuple[float, float, float, float]:
-    """Square around the mouth in the avatar's pictures (left, top, right, bottom; pixels), from the recorded poses.
+def mouth_box(avatar: Performer) -> Box:
+    """Square around the mouth in the avatar's pictures, from the recorded poses.
 
     Without a mouth branch to look at, the largest square in the middle of the picture.
     """
@@ -96,7 +99,7 @@ def mouth_box(avatar: Performer) -> tuple[float, float, float, float]:
         x, y = np.median((low + high) / 2, axis=0)
     x = float(np.clip(x, side / 2, width - side / 2))
     y = float(np.clip(y, side / 2, height - side / 2))
-    return x - side / 2, y - side / 2, x + side / 2, y + side / 2
+    return Box(y - side / 2, x - side / 2, y + side / 2, x + side / 2)
 
 
 def draw_strip(

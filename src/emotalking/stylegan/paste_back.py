@@ -9,6 +9,7 @@ from torch import Tensor
 from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.generator import GeneratedFaces
 from emotalking.emotion.mesh_warp.template import eye_loop
+from emotalking.ops.box import Box
 from emotalking.ops.poisson import RIM, seamless_clone
 from emotalking.stylegan.ffhq import FaceSquares, align, in_groups, put_back
 
@@ -78,7 +79,7 @@ def face_rectangles(
         width: as above.
 
     Returns:
-        (top, bottom, left, right) of eyes and mouth, the ends excluded; one pixel away from the pictures' edge at
+        Boxes (``ops.box``: top, left, bottom, right) of eyes and mouth; one pixel away from the pictures' edge at
         least, because the edge of a rectangle is kept. Width and height are multiples of 8 unless the picture is in the
         way; a rectangle that lies outside the picture is empty (zeros).
     """
@@ -95,7 +96,7 @@ def face_rectangles(
         first = ((low + high - size) / 2).round().clamp_min(1)
         last = torch.minimum(((low + high - size) / 2).round() + size, limits - 1)
         large = (last - first > 2 * RIM).all(1, keepdim=True)
-        box = torch.stack([first[:, 1], last[:, 1], first[:, 0], last[:, 0]], 1)
+        box = torch.stack([first[:, 1], first[:, 0], last[:, 1], last[:, 0]], 1)
         out.append(torch.where(large, box, 0.0))
     return torch.stack(out, 1).long()
 
@@ -108,7 +109,7 @@ def paste_faces(
     Args:
         frames: RGB in [0, 1].
         edited: as above.
-        rectangles: (top, bottom, left, right) in pixels; empty ones are left out.
+        rectangles: boxes (top, left, bottom, right) in pixels; empty ones are left out.
 
     Returns:
         RGB in [0, 1]; pixels outside the rectangles are those of ``frames``. Differentiable in both.
@@ -116,13 +117,12 @@ def paste_faces(
     out = frames.permute(0, 3, 1, 2)
     patches = edited.permute(0, 3, 1, 2)
     for boxes in rectangles.unbind(1):
-        corners = [tuple(box) for box in boxes.tolist()]
-        sizes = [(bottom - top, right - left) for top, bottom, left, right in corners]
+        places_of = [Box(*box) for box in boxes.tolist()]
         new = out.clone()
-        for size, rows in in_groups(sizes):
+        for size, rows in in_groups([box.size for box in places_of]):
             if size == (0, 0):
                 continue
-            places = [(row, slice(None), slice(*corners[row][:2]), slice(*corners[row][2:])) for row in rows]
+            places = [(row, slice(None), *places_of[row].index) for row in rows]
             targets, wanted = (torch.stack([planes[place] for place in places]) for planes in (out, patches))
             for place, result in zip(places, seamless_clone(targets, wanted).clamp(0, 1), strict=True):
                 new[place] = result
@@ -132,7 +132,7 @@ def paste_faces(
 
 def _inside(rectangles: Int64[Tensor, "B R 4"], height: int, width: int) -> Bool[Tensor, "B H W"]:
     """Pixels of any rectangle."""
-    top, bottom, left, right = rectangles[:, :, None, None].unbind(-1)
+    top, left, bottom, right = rectangles[:, :, None, None].unbind(-1)
     rows = torch.arange(height, device=rectangles.device)[:, None]
     columns = torch.arange(width, device=rectangles.device)
     return ((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)).any(1)

@@ -104,6 +104,7 @@ class TrainingData:
             if bool(gaps.any()):
                 frame = int(frames[int(gaps.nonzero()[0])])
                 raise UserError(f"{subject.files.root} has non-finite {name} in frame {frame}: prepare it again.")
+        lips = [subject.lips_rect(int(index)) for index in indices]
         return cls(
             indices=np.asarray(indices, np.int64),
             images=pictures.images,
@@ -112,7 +113,7 @@ class TrainingData:
             background=torch.from_numpy(np.array(subject.background)).to(device),
             conditions=conditions,
             K=torch.from_numpy(np.asarray(subject.K, np.float32)).to(device),
-            lips=np.array([subject.lips_rect(int(index)) for index in indices], np.int64),
+            lips=np.array([[box.top, box.bottom, box.left, box.right] for box in lips], np.int64),
             mouth_opening=mouth_opening[indices],
             blink=subject.blink[indices],
             au25=subject.au25[indices],

@@ -78,20 +78,20 @@ def test_rectangles_hold_eyes_and_mouth() -> None:
     boxes = face_rectangles(points, IBUG68, HEIGHT, WIDTH)
     for row in range(2):
         for box, group in zip(boxes[row].tolist(), ([*range(17, 27), *range(36, 48)], range(48, 60)), strict=True):
-            top, bottom, left, right = box
+            top, left, bottom, right = box
             assert (bottom - top) % 8 == 0 and (right - left) % 8 == 0
             x, y = points[row, list(group)].unbind(1)
             margin = torch.stack([x.min() - left, right - x.max(), y.min() - top, bottom - y.max()])
             assert (margin > 0.1 * 26).all() and (margin < 0.3 * 30 + 5).all()
-        assert boxes[row, 0, 1] < boxes[row, 1, 0]  # the two do not meet
+        assert boxes[row, 0, 2] < boxes[row, 1, 0]  # the two do not meet
 
 
 def test_rectangles_stay_in_the_picture() -> None:
     points = torch.stack([face(20, 8, 30), face(130, 100, 30), face(-300, 50, 30)])
     boxes = face_rectangles(points, IBUG68, HEIGHT, WIDTH)
-    assert (boxes[..., 1] <= HEIGHT - 1).all() and (boxes[..., 3] <= WIDTH - 1).all()
+    assert (boxes[..., 2] <= HEIGHT - 1).all() and (boxes[..., 3] <= WIDTH - 1).all()
     whole = torch.stack([*boxes[0], boxes[1, 0]])
-    assert (whole[:, [0, 2]] >= 1).all() and (whole[:, 1] - whole[:, 0] > 6).all() and whole[0, 0] == 1
+    assert (whole[:, :2] >= 1).all() and (whole[:, 2] - whole[:, 0] > 6).all() and whole[0, 0] == 1
     assert (boxes[1, 1] == 0).all() and (boxes[2] == 0).all()
 
 
@@ -104,7 +104,7 @@ def test_pasting_is_opencvs_one_rectangle_after_the_other() -> None:
     ours = paste_faces(frames, edited, boxes)
     for row in range(2):
         theirs, source = ((part[row] * 255).round().byte().numpy() for part in (frames, edited))
-        for top, bottom, left, right in boxes[row].tolist():
+        for top, left, bottom, right in boxes[row].tolist():
             mask = np.zeros((HEIGHT, WIDTH), np.uint8)
             mask[top:bottom, left:right] = 255
             middle = ((left + right) // 2, (top + bottom) // 2)
@@ -122,7 +122,7 @@ def test_gradients_reach_the_edited_frames() -> None:
     (slope,) = torch.autograd.grad(paste_faces(frames, edited, boxes).square().sum(), edited)
     inside = torch.zeros(frames.shape[:3], dtype=torch.bool)
     for row in range(2):
-        for top, bottom, left, right in boxes[row].tolist():
+        for top, left, bottom, right in boxes[row].tolist():
             inside[row, top:bottom, left:right] = True
     assert slope[inside].abs().max() > 0 and slope[~inside].abs().max() == 0
 
@@ -137,7 +137,7 @@ def test_a_generator_of_squares_changes_eyes_and_mouth_alone() -> None:
     faces = generator(frames, points, labels, poses, va, normals)
     boxes = face_rectangles(points + 1, IBUG68, HEIGHT, WIDTH)
     outside = torch.ones(HEIGHT, WIDTH, dtype=torch.bool)
-    for top, bottom, left, right in boxes[0].tolist():
+    for top, left, bottom, right in boxes[0].tolist():
         outside[top:bottom, left:right] = False
     assert torch.equal(faces.images[0][outside], frames[0][outside])
     middle = points[0, 48:60].mean(0).round().long()

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from emotalking.ops.box import Box
 from emotalking.preprocess.check import face
 from emotalking.preprocess.check.frame_pass import (
     black_frames,
@@ -124,7 +125,7 @@ def test_the_window_with_most_speech() -> None:
 
 
 def test_rivals_are_large() -> None:
-    assert count_other_faces([(0.0, 0.0, 100.0, 100.0), (200.0, 0.0, 90.0, 90.0), (0.0, 0.0, 20.0, 20.0)]) == 1
+    assert count_other_faces([Box(0, 0, 100, 100), Box(0, 200, 90, 290), Box(0, 0, 20, 20)]) == 1
     assert count_other_faces([]) == 0
 
 

@@ -24,6 +24,7 @@ from emotalking.emotion.mesh_warp.raster import rasterize_attributes
 from emotalking.emotion.mesh_warp.remap import remap, remap_normals
 from emotalking.emotion.mesh_warp.shading import Relight, fit_light, fold_basis, unit_normals
 from emotalking.emotion.mesh_warp.template import RINGS, build_template, corner_lift, eye_loop
+from emotalking.ops.box import Box
 
 INVERSION_STEPS = 4
 LEAST_OPENING = 0.6
@@ -170,26 +171,27 @@ class MeshWarp:
         moved = landmarks + shift @ jacobian.transpose(1, 2)
 
         unit_px = torch.linalg.det(jacobian).abs().sqrt()
-        box = _bounding_box(mesh, unit_px, images.shape[1], images.shape[2])
+        box, patch = _bounding_box(mesh, unit_px, images.shape[1], images.shape[2])
         if box is None:
             return GeneratedFaces(images.clone(), labels.clone(), moved, None if normals is None else normals.clone())
-        left, top, right, bottom, patch = box
-        offset = mesh.new_tensor([left, top])
-        source, crop_labels = images[:, top:bottom, left:right].permute(0, 3, 1, 2), labels[:, top:bottom, left:right]
-        template_xy = self._template_coordinates(mesh - offset, viewmats, bottom - top, right - left)
+        inside = (slice(None), *box.index)
+        offset = mesh.new_tensor([box.left, box.top])
+        source, crop_labels = images[inside].permute(0, 3, 1, 2), labels[inside]
+        width, height = box.size
+        template_xy = self._template_coordinates(mesh - offset, viewmats, height, width)
         view = None if normals is None else viewmats
         looks = self._looks(skin, folds, self._lamp(source, crop_labels, template_xy), view)
         flow, looks = self._inverse(skin + edges, looks, template_xy, jacobian, images.shape[1])
         new_images, new_labels = remap(source, crop_labels, flow, looks[:, :1])
         new_images = pin_eyeballs(new_images, source, landmarks - offset, moved - offset, self._lids, unit_px, patch)
         out_images, out_labels = images.clone(), labels.clone()
-        out_images[:, top:bottom, left:right] = new_images.clamp(0, 1).permute(0, 2, 3, 1)
-        out_labels[:, top:bottom, left:right] = new_labels
+        out_images[inside] = new_images.clamp(0, 1).permute(0, 2, 3, 1)
+        out_labels[inside] = new_labels
         out_normals = None
         if normals is not None:
             out_normals = normals.clone()
-            inside = normals[:, top:bottom, left:right].permute(0, 3, 1, 2)
-            out_normals[:, top:bottom, left:right] = remap_normals(inside, flow, looks[:, 1:]).permute(0, 2, 3, 1)
+            recorded = normals[inside].permute(0, 3, 1, 2)
+            out_normals[inside] = remap_normals(recorded, flow, looks[:, 1:]).permute(0, 2, 3, 1)
         return GeneratedFaces(out_images, out_labels, moved, out_normals)
 
     def _coefficients(self, va: Float[Tensor, "B 2"], landmarks: Float[Tensor, "B K 2"]) -> Float[Tensor, "B columns"]:
@@ -348,13 +350,10 @@ def _openness(eyes: Float[Tensor, "B 2 n 2"]) -> Float[Tensor, " B"]:
 
 def _bounding_box(
     mesh: Float[Tensor, "B V 2"], unit_px: Float[Tensor, " B"], height: int, width: int
-) -> tuple[int, int, int, int, tuple[int, int]] | None:
-    """Left, top, right, bottom of all meshes of the batch within the image, and the size of an eye patch.
-
-    None if no mesh is in the image.
-    """
+) -> tuple[Box | None, tuple[int, int]]:
+    """The box of all meshes of the batch within the image (None if it has no mesh), and the size of an eye patch."""
     corners = torch.cat([mesh.amin((0, 1)).floor(), mesh.amax((0, 1)).ceil(), unit_px.max()[None]]).tolist()
-    left, top = max(int(corners[0]) - 2, 0), max(int(corners[1]) - 2, 0)
-    right, bottom = min(int(corners[2]) + 2, width), min(int(corners[3]) + 2, height)
+    left, top, right, bottom = (int(corner) for corner in corners[:4])
+    box = Box(top, left, bottom, right).grown(2).clipped(width, height)
     patch = (int(2 * PATCH_HALF[0] * corners[4]) + 2, int(2 * PATCH_HALF[1] * corners[4]) + 2)
-    return (left, top, right, bottom, patch) if right - left > 1 and bottom - top > 1 else None
+    return box if box.width > 1 and box.height > 1 else None, patch

@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float, UInt8
 
 from emotalking.data.layouts import FaceLayout
 from emotalking.io.video import Framing, pictures, to_rgb
+from emotalking.ops.box import Box
 from emotalking.preprocess.check import face
-from emotalking.preprocess.check.occlusions import Box, FaceFinder, HandFinder, count_other_faces, hand_before_face
+from emotalking.preprocess.check.occlusions import FaceFinder, HandFinder, count_other_faces, hand_before_face
 from emotalking.preprocess.check.quality import blockiness, detail
 from emotalking.preprocess.check.results import Still
 from emotalking.preprocess.landmarks import open_provider
@@ -109,7 +110,7 @@ def look(clip: str | Path, spread: set[int], close: set[int], stills: set[int], 
 def _find_faces(finder: FaceFinder, image: np.ndarray) -> list[Box]:
     small = _shrunk(image, _DETECT_SIDE)
     scale = image.shape[1] / small.shape[1]
-    return [(x * scale, y * scale, w * scale, h * scale) for x, y, w, h in finder.find(small)]
+    return [box.scaled(scale) for box in finder.find(small)]
 
 
 def _shrunk(image: np.ndarray, side: int = _SIDE) -> UInt8[np.ndarray, "h w 3"]:
@@ -123,10 +124,10 @@ def _follow(square: Framing | None, boxes: list[Box], size: tuple[int, int]) -> 
     """The square around the largest face; the old one while it still fits, so that tracking is not upset."""
     if not boxes:
         return square
-    left, top, width, height = boxes[0]
-    side = int(min(max(_FACE_SIDE * height, 64.0), *size))
-    x = int(np.clip(left + width / 2 - side / 2, 0, size[1] - side))
-    y = int(np.clip(top + height / 2 - side / 2, 0, size[0] - side))
+    side = int(min(max(_FACE_SIDE * boxes[0].height, 64.0), *size))
+    x, y = boxes[0].centre
+    x = int(np.clip(x - side / 2, 0, size[1] - side))
+    y = int(np.clip(y - side / 2, 0, size[0] - side))
     if square is not None and max(abs(x - square.left), abs(y - square.top), abs(side - square.side)) < _MOVED * side:
         return square
     return Framing(x, y, side, min(side, _SIDE))

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from emotalking.ops.box import Box
 from emotalking.preprocess.landmarks import _solutions, quiet
 
 _FACE_SCORE = 0.6
@@ -15,9 +16,6 @@ OTHER_FACE = 0.4
 _HAND_SCORE = 0.6
 _GAP = 0.12
 """Hands nearer to the face than this share of its height are about to cover it."""
-
-Box = tuple[float, float, float, float]
-"""Left, top, width, height in pixels."""
 
 
 class FaceFinder:
@@ -33,10 +31,11 @@ class FaceFinder:
         height, width = image.shape[:2]
         boxes = []
         for found in self._detector.process(image).detections or []:
-            box = found.location_data.relative_bounding_box
+            face = found.location_data.relative_bounding_box
             if found.score[0] > _FACE_SCORE:
-                boxes.append((box.xmin * width, box.ymin * height, box.width * width, box.height * height))
-        return sorted(boxes, key=lambda box: -box[3])
+                top, left = face.ymin * height, face.xmin * width
+                boxes.append(Box(top, left, top + face.height * height, left + face.width * width))
+        return sorted(boxes, key=lambda box: -box.height)
 
     def close(self) -> None:
         """Free the model."""
@@ -66,7 +65,7 @@ class HandFinder:
 
 def count_other_faces(boxes: list[Box]) -> int:
     """Faces besides the largest that are large enough to be another speaker's."""
-    return sum(box[3] > OTHER_FACE * boxes[0][3] for box in boxes[1:])
+    return sum(box.height > OTHER_FACE * boxes[0].height for box in boxes[1:])
 
 
 def hand_before_face(hand: Float[np.ndarray, "21 2"], oval: Float[np.ndarray, "P 2"]) -> bool:
