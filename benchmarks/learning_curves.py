@@ -52,9 +52,9 @@ from emotalking.train.callbacks.preview import FixedFrames, pick_frames
 from emotalking.train.callbacks.recorder import Recorder
 from emotalking.train.closed_mouth import learn_closed_mouth_codes
 from emotalking.train.data import TrainingData
-from emotalking.train.painter import EMOTIONAL, Painter
 from emotalking.train.presets import preset
 from emotalking.train.run import MESH_WARP, make_context, resolve_config, stage_builders
+from emotalking.train.stage_renderer import EMOTIONAL
 from emotalking.train.trainer import Trainer
 
 L1 = tuple(RECIPES["with normals"])
@@ -86,7 +86,7 @@ class Probe:
 
     def __init__(self, subject: Subject, prepared: Subject, truth: Subject, indices: np.ndarray, device: str) -> None:
         self.data = TrainingData.load(subject, indices, "mel", device, normals=True)
-        self.painter = Painter(self.data)
+        self.renderer = StageRenderer(self.data)
         self.true = np.stack([normals_of(truth, int(index)) for index in indices])
         known = np.stack([normals_of(prepared, int(index)).any(-1) for index in indices])
         face = np.stack([truth.labels_and_teeth(int(index))[0] == Label.HEAD for index in indices])
@@ -95,7 +95,7 @@ class Probe:
     def errors(self, head: TalkingHead, stage: str) -> dict[str, float]:
         """Degrees: mean and median where the prepared folder has a normal, mean on the rest of the head's skin; and
         the share of the former that is covered."""
-        self.painter.begin(head)
+        self.renderer.begin(head)
         maps = np.stack([self.rendered(head, stage, at) for at in range(self.data.count)])
         covered = maps.any(-1)
         angles = degrees_between(maps, self.true)
@@ -106,17 +106,17 @@ class Probe:
 
     def rendered(self, head: TalkingHead, stage: str, at: int) -> np.ndarray:
         """[H, W, 3] unit normals in camera space, zero where nothing is drawn."""
-        _, encoded = self.painter.normals(head, stage, at)
+        _, encoded = self.renderer.normals(head, stage, at)
         return (decode_normals(encoded) * (encoded.amax(-1, keepdim=True) > 0)).cpu().numpy()
 
     def shown(self, head: TalkingHead, stage: str, at: int) -> list[Picture]:
         """The twelve test points on frame ``at``."""
-        self.painter.begin(head)
+        self.renderer.begin(head)
         pictures = []
         for point in TEST_POINTS:
             commanded = (point.valence, point.arousal)
             va = torch.tensor([commanded], device=self.data.device, dtype=torch.float32)
-            rgb = self.painter.paint(head, stage, at, self.painter.whole, va=va).rgb
+            rgb = self.renderer.render(head, stage, at, self.renderer.whole, va=va).rgb
             pictures.append((int(self.data.indices[at]), commanded, to_uint8(rgb)))
         return pictures
 

@@ -2,9 +2,11 @@
 
 import cv2
 import numpy as np
+import torch
 
-from emotalking.data.frame import paste_torso
 from emotalking.data.layouts import Label
+from emotalking.models.compositor import torso_over_plate
+from emotalking.ops.composite import to_uint8
 from emotalking.preprocess.torso import NECK_EXTENSION_PX, torso_layer, training_target, write_layers
 
 HEIGHT = WIDTH = 256
@@ -78,7 +80,8 @@ def test_layer_over_plate_equals_target_on_the_body() -> None:
     """What lies behind the head is the training target where no head is near."""
     image, labels = bust()
     plate = np.full_like(image, WALL)
-    composed = paste_torso(torso_layer(image, labels), plate)
+    layer = torch.from_numpy(torso_layer(image, labels))
+    composed = to_uint8(torso_over_plate(layer, torch.from_numpy(plate) / 255.0))
     target = training_target(image, labels, plate)
     away = cv2.dilate(np.isin(labels, [Label.HEAD, Label.MOUTH]).astype(np.uint8), np.ones((9, 9), np.uint8)) == 0
     difference = np.abs(composed[away].astype(int) - target[away])

@@ -14,9 +14,9 @@ from emotalking.ops.composite import to_uint8
 from emotalking.train import closed_mouth as closed_lips
 from emotalking.train.closed_mouth import closed_frames, difference, geometric_median, learn_closed_mouth_codes
 from emotalking.train.data import TrainingData
-from emotalking.train.painter import Painter
 from emotalking.train.presets import preset
 from emotalking.train.run import build_head
+from emotalking.train.stage_renderer import StageRenderer
 
 FEW = ["model.face.initial_points=300", "model.mouth.initial_points=60", "audio_pretraining=0", "motion_pretraining=0"]
 
@@ -81,11 +81,11 @@ def test_the_picture_of_the_codes_themselves_is_no_different(data: TrainingData,
     learn_closed_mouth_codes(head, data, 0)
     frame = int(closed_frames(data)[0])
     against_recording = float(difference(head, data, frame))
-    painter = Painter(data)
-    painter.begin(head)
+    renderer = StageRenderer(data)
+    renderer.begin(head)
     for encoder in (head.face.audio, head.mouth.audio):  # the sound of the frame makes the same codes
         encoder.closed = encoder(data.conditions.audio[frame : frame + 1])[0].detach()
-    made = painter.paint(head, "finetune", frame, painter.whole, va=None).rgb
+    made = renderer.render(head, "finetune", frame, renderer.whole, va=None).rgb
     images = data.images.clone()
     images[frame] = torch.from_numpy(to_uint8(made))
     against_itself = float(difference(head, replace(data, images=images), frame))

@@ -126,12 +126,3 @@ def turned_deg(viewmats: Float[np.ndarray, "*batch 4 4"]) -> Float[np.ndarray, "
 def emotion_share(viewmats: Float[np.ndarray, "*batch 4 4"]) -> Float[np.ndarray, "*batch"]:
     """How much of an emotion a face can show: 1 where it is seen well, falling to 0 over :data:`TURNED`."""
     return np.asarray(np.interp(turned_deg(viewmats), TURNED, (1.0, 0.0)))
-
-
-def paste_torso(
-    torso: UInt8[np.ndarray, "*batch H W 4"], background: UInt8[np.ndarray, "H W 3"]
-) -> UInt8[np.ndarray, "*batch H W 3"]:
-    """Torso layer over the plate: what lies behind the head (docs/paper.md 1.3)."""
-    alpha = torso[..., 3:].astype(np.uint16)
-    mixed = torso[..., :3] * alpha + background * (255 - alpha) + 127
-    return (mixed // 255).astype(np.uint8)

@@ -12,12 +12,12 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from emotalking.data import Subject
-from emotalking.data.frame import paste_torso
 from emotalking.errors import UserError
 from emotalking.evaluate.evaluation_models import Judges
 from emotalking.evaluate.score import measure
 from emotalking.evaluate.values import Figure
-from emotalking.models.avatar import Avatar, AvatarFrames
+from emotalking.models.avatar import Avatar
+from emotalking.models.compositor import ComposedFrames, torso_over_plate
 from emotalking.train.data import windows_of
 
 _DECODERS, _AHEAD = 4, 8
@@ -124,22 +124,24 @@ def reconstruct(
     viewmats, aus = put(subject.viewmats[indices]), put(subject.aus[indices])
     emotion = None if va is None else put(va)
     with torch.no_grad():
-        for at, behind in enumerate(_behind(subject, indices)):
+        plate = put(subject.background) / 255.0
+        for at, torso in enumerate(_torso_layers(subject, indices)):
             here = slice(at, at + 1)
-            feeling = None if emotion is None else emotion[here]
-            yield avatar.render(viewmats[here], sound[here], aus[here], feeling, put(behind)[None] / 255.0).rgb[0]
+            behind = torso_over_plate(torch.from_numpy(torso).to(device), plate)[None]
+            yield avatar.render(
+                viewmats[here], sound[here], aus[here], None if emotion is None else emotion[here], behind
+            ).rgb[0]
 
 
-def _behind(subject: Subject, indices: Int64[np.ndarray, " F"]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """What stands behind the head in each frame, read ahead by threads."""
-    plate = subject.background
+def _torso_layers(subject: Subject, indices: Int64[np.ndarray, " F"]) -> Iterator[UInt8[np.ndarray, "H W 4"]]:
+    """Torso layers of the frames, read ahead by threads."""
     with ThreadPoolExecutor(_DECODERS) as pool:
         ahead: deque[Future[np.ndarray]] = deque()
         for at in range(len(indices) + _AHEAD):
             if at < len(indices):
                 ahead.append(pool.submit(subject.torso, int(indices[at])))
             if at >= _AHEAD:
-                yield paste_torso(ahead.popleft().result(), plate)
+                yield ahead.popleft().result()
 
 
 class OnHeldOut:
@@ -170,7 +172,7 @@ class OnHeldOut:
         va: Float[Tensor, "B 2"] | None = None,
         background: Float[Tensor, "B H W 3"] | None = None,
         speech: Float[Tensor, " B"] | None = None,
-    ) -> AvatarFrames:
+    ) -> ComposedFrames:
         """Frames of B conditions, by the avatar."""
         return self._avatar.render(viewmats, audio_windows, aus, va, background, speech)
 

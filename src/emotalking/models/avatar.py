@@ -1,7 +1,7 @@
 """The trained product: one file that needs nothing else to speak."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,10 @@ from emotalking.data.clip_place import ClipPlace
 from emotalking.errors import UserError
 from emotalking.io.files import replacing
 from emotalking.io.settings import from_dict, to_dict
+from emotalking.models.compositor import Canonical, ComposedFrames, Compositor, Conditions, canonical_of
 from emotalking.models.config import ModelConfig
 from emotalking.models.gaussians import Gaussians
-from emotalking.models.head import TalkingHead, render_layer
-from emotalking.models.motion import FaceCanonical, MouthCanonical
-from emotalking.ops.composite import composite
+from emotalking.models.head import TalkingHead
 
 FORMAT = "emotalking-avatar"
 VERSION = 2
@@ -92,14 +91,6 @@ class Scene:
 
 
 @dataclass
-class AvatarFrames:
-    """Rendered frames: finished with a background, else premultiplied head colours with their alpha."""
-
-    rgb: Float[Tensor, "B H W 3"]
-    alpha: Float[Tensor, "B H W"]
-
-
-@dataclass
 class Avatar:
     """A talking head with everything that rendering needs (architecture, "Avatar file")."""
 
@@ -110,10 +101,10 @@ class Avatar:
 
     def __post_init__(self) -> None:
         self.head.eval().requires_grad_(False)
-        self._canonical: tuple[FaceCanonical, MouthCanonical] | None = None
-        size = self.scene
+        self._canonical: Canonical | None = None
+        scene = self.scene
         self.K = torch.tensor(
-            [[size.focal, 0.0, size.width / 2], [0.0, size.focal, size.height / 2], [0.0, 0.0, 1.0]],
+            [[scene.focal, 0.0, scene.width / 2], [0.0, scene.focal, scene.height / 2], [0.0, 0.0, 1.0]],
             device=self.device,
         )
 
@@ -192,8 +183,8 @@ class Avatar:
         va: Float[Tensor, "B 2"] | None = None,
         background: Float[Tensor, "B H W 3"] | None = None,
         speech: Float[Tensor, " B"] | None = None,
-    ) -> AvatarFrames:
-        """Frames of B conditions (paper eqs. S9-S10).
+    ) -> ComposedFrames:
+        """Render frames of B conditions (paper eqs. S9-S10).
 
         Args:
             va: valence and arousal in [-1, 1]; None leaves the emotion branch out.
@@ -204,25 +195,12 @@ class Avatar:
         Returns:
             The finished frames, or without ``background`` the premultiplied head layer; `alpha` is the head's.
         """
-        face_canonical, mouth_canonical = self._constants()
-        face = self.head.deform_emotional_face(audio_windows, aus, va, face_canonical, speech)
-        mouth = self.head.deform_mouth(audio_windows, mouth_canonical, speech)
-        size = (self.width, self.height)
-        face_layer = render_layer(self.head.face.gaussians, face, viewmats, self.K, size)
-        mouth_layer = render_layer(self.head.mouth.gaussians, mouth, viewmats, self.K, size)
-        behind = torch.zeros_like(face_layer.rgb) if background is None else background
-        rgb, alpha = composite(face_layer.rgb, face_layer.alpha, mouth_layer.rgb, mouth_layer.alpha, behind)
-        return AvatarFrames(rgb.clamp(0.0, 1.0), alpha)
-
-    def _constants(self) -> tuple[FaceCanonical, MouthCanonical]:
-        """What depends on the canonical positions alone: they never move, so it is computed once."""
-        if self._canonical is None:
-            face, mouth = self.head.face, self.head.mouth
-            self._canonical = (
-                face.motion.canonical(face.gaussians.means),
-                mouth.motion.canonical(mouth.gaussians.means),
-            )
-        return self._canonical
+        if self._canonical is None:  # canonical positions never move, so their constants are computed once
+            self._canonical = canonical_of(self.head)
+        conditions = Conditions(viewmats, audio_windows, aus, va, speech)
+        compositor = Compositor(self.K, (self.width, self.height))
+        made = compositor.frames(self.head, conditions, background, canonical=self._canonical)
+        return replace(made, rgb=made.rgb.clamp(0.0, 1.0))
 
     def save(self, path: Path | str) -> None:
         """Write the avatar file: safetensors, everything else as JSON in its header.

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from emotalking.losses.image import d_ssim, l1
 from emotalking.models.audio import AudioEncoder
-from emotalking.models.head import TalkingHead, render_layer
-from emotalking.ops.cameras import crop_intrinsics
-from emotalking.ops.composite import composite
+from emotalking.models.compositor import Compositor, Conditions
+from emotalking.models.head import TalkingHead
+from emotalking.ops.box import Box
 from emotalking.train.data import TrainingData
 from emotalking.train.stages.base import lip_window
 
@@ -72,19 +72,15 @@ def _code(encoder: AudioEncoder) -> Tensor:
 
 def difference(head: TalkingHead, data: TrainingData, frame: int) -> Float[Tensor, ""]:
     """How unlike frame ``frame`` the lips are that the codes of closed lips make."""
-    conditions = data.conditions.at(frame)
+    recorded = data.conditions.at(frame)
     silence = torch.zeros(1, device=data.device)
     # Without the emotion branch, so that the codes are the same whether there is one or not.
-    va = conditions.va if head.face.motion.takes_emotion else None
-    face = head.deform_emotional_face(conditions.audio, conditions.aus, va, speech=silence)
-    mouth = head.deform_mouth(conditions.audio, speech=silence)
+    va = recorded.va if head.face.motion.takes_emotion else None
+    conditions = Conditions(recorded.viewmats, recorded.audio, recorded.aus, va, silence)
     _, rows, columns = lip_window(data, frame)
-    size = (columns.stop - columns.start, rows.stop - rows.start)
-    K = crop_intrinsics(data.K, data.K.new_tensor([columns.start, rows.start]))
-    front = render_layer(head.face.gaussians, face, conditions.viewmats, K, size)
-    inside = render_layer(head.mouth.gaussians, mouth, conditions.viewmats, K, size)
+    window = Box(rows.start, columns.start, rows.stop, columns.stop)
     behind = data.behind(frame, rows, columns)
-    made, _ = composite(front.rgb, front.alpha, inside.rgb, inside.alpha, behind, data.size[1])
+    made = Compositor(data.K, data.size).frames(head, conditions, behind, window).rgb
     target = data.image(frame)[:, rows, columns]
     return l1(made, target) + D_SSIM * d_ssim(made, target)
 

@@ -13,23 +13,21 @@ from emotalking.data import Subject
 from emotalking.data.frame import mouth_opening_of
 from emotalking.data.layouts import FaceLayout, Label
 from emotalking.errors import UserError
+from emotalking.models.compositor import Conditions, torso_over_plate
 from emotalking.ops.normals import decode_normals
 from emotalking.train.frames import StoredFrames, load_pictures
 
 
-@dataclass
-class Conditions:
-    """What drives the model, for F frames."""
+@dataclass(frozen=True)
+class RecordedConditions(Conditions):
+    """Conditions of the F training frames, as recorded."""
 
-    viewmats: Float[Tensor, "F 4 4"]
-    audio: Float[Tensor, "F 8 C S"]
-    aus: Float[Tensor, "F 6"]
     va: Float[Tensor, "F 2"]
 
-    def at(self, frame: int | Int64[Tensor, "1"]) -> "Conditions":
+    def at(self, frame: int | Int64[Tensor, "1"]) -> "RecordedConditions":
         """The one frame ``frame``, still batched."""
         pick = rows_of(frame)
-        return Conditions(self.viewmats[pick], self.audio[pick], self.aus[pick], self.va[pick])
+        return RecordedConditions(self.viewmats[pick], self.audio[pick], self.aus[pick], self.va[pick])
 
 
 @dataclass
@@ -41,7 +39,7 @@ class TrainingData:
     labels: UInt8[Tensor, "F H W"]
     torso: UInt8[Tensor, "F H W 4"] | StoredFrames
     background: UInt8[Tensor, "H W 3"]
-    conditions: Conditions
+    conditions: RecordedConditions
     K: Float[Tensor, "3 3"]
     lips: Int64[np.ndarray, "F 4"]
     """row_min, row_max, col_min, col_max of the squared lip box."""
@@ -89,7 +87,7 @@ class TrainingData:
         def pick(array: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array[indices], dtype=np.float32)).to(device)
 
-        conditions = Conditions(
+        conditions = RecordedConditions(
             pick(subject.viewmats), windows_of(sound, indices), pick(subject.aus), pick(valence_arousal)
         )
         everywhere = np.arange(subject.num_frames)
@@ -162,9 +160,8 @@ class TrainingData:
         self, frames: int | Int64[Tensor, "B"], rows: slice = slice(None), columns: slice = slice(None)
     ) -> Float[Tensor, "B h w 3"]:
         """The torso layers of one or B frames over the background plate; of all pixels, or some rows and columns."""
-        torso = self.torso[rows_of(frames), rows, columns].float() / 255.0
-        alpha = torso[..., 3:]
-        return torso[..., :3] * alpha + self.background[rows, columns].float()[None] / 255.0 * (1.0 - alpha)
+        plate = self.background[rows, columns].float()[None] / 255.0
+        return torso_over_plate(self.torso[rows_of(frames), rows, columns], plate)
 
     def extent(self) -> float:
         """Scene scale: 1.1 x the largest distance of a camera from the mean camera (docs/paper.md 1.1).

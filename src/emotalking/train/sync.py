@@ -22,12 +22,12 @@ from emotalking.data import Subject
 from emotalking.data.layouts import Label
 from emotalking.lipsync.expert import EXPERT_FILE, SyncExpert, crop_frames, open_expert
 from emotalking.losses.sync import sync_distance
+from emotalking.models.compositor import Compositor
 from emotalking.models.gaussians import Deformed, Gaussians
-from emotalking.models.head import Layer, TalkingHead, render_layer
+from emotalking.models.head import Layer, TalkingHead
 from emotalking.networks.crops import Square
 from emotalking.networks.registry import models
-from emotalking.ops.cameras import crop_intrinsics
-from emotalking.ops.composite import composite
+from emotalking.ops.box import Box
 from emotalking.progress import console
 from emotalking.train.config import SyncConfig, TrainConfig
 from emotalking.train.data import TrainingData, class_mask
@@ -57,14 +57,19 @@ class SyncTerm:
         square = expert.square(points)
         width, height = data.size
         spare = math.ceil(square.side / expert.size) + 1  # what the resampling reaches beyond the square
-        left, top = max(0, math.floor(square.left) - spare), max(0, math.floor(square.top) - spare)
-        right = min(width, math.ceil(square.left + square.side) + spare)
-        bottom = min(height, math.ceil(square.top + square.side) + spare)
-        self.size = (right - left, bottom - top)
-        """Pixels of the frame that are rendered, width and height."""
-        self._rows, self._columns = slice(top, bottom), slice(left, right)
-        self._square = Square(square.left - left, square.top - top, square.side)
-        self._K = crop_intrinsics(data.K, data.K.new_tensor([left, top]))
+        self._window = Box(
+            math.floor(square.top) - spare,
+            math.floor(square.left) - spare,
+            math.ceil(square.top + square.side) + spare,
+            math.ceil(square.left + square.side) + spare,
+        ).clipped(width, height)
+        self._square = Square(square.left - self._window.left, square.top - self._window.top, square.side)
+        self._compositor = Compositor(data.K, data.size)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels of the part of the frame that is rendered."""
+        return self._window.size
 
     @property
     def record(self) -> dict[str, str]:
@@ -102,8 +107,8 @@ class SyncTerm:
         data = self._data
         with held(head.mouth.gaussians, head.mouth.motion):
             layer = self._layer(head.mouth.gaussians, head.deform_mouth(window.audio), window, degree)
-        recorded = data.images[window.rows, self._rows, self._columns].float() / 255.0
-        outside = ~class_mask(data.labels[window.rows, self._rows, self._columns], Label.MOUTH)
+        recorded = data.images[window.rows, *self._window.index].float() / 255.0
+        outside = ~class_mask(data.labels[window.rows, *self._window.index], Label.MOUTH)
         return self._composed(recorded * outside[..., None], outside.float(), layer, window)
 
     def face(self, head: TalkingHead, window: SyncWindow, degree: int) -> Float[Tensor, "5 h w 3"]:
@@ -128,17 +133,16 @@ class SyncTerm:
         return self._layer(head.mouth.gaussians, head.deform_mouth(window.audio), window, None)
 
     def _layer(self, gaussians: Gaussians, moved: Deformed, window: SyncWindow, degree: int | None) -> Layer:
-        """All five frames in one pass, and of them what the expert will see."""
+        """All five frames in one pass, and of them the window that the expert sees."""
         views = self._data.conditions.viewmats[window.rows]
-        return render_layer(gaussians, moved, views, self._K, self.size, degree=degree)
+        return self._compositor.layer(gaussians, moved, views, self._window, degree)
 
     def _composed(
         self, rgb: Float[Tensor, "5 h w 3"], alpha: Float[Tensor, "5 h w"], mouth: Layer, window: SyncWindow
     ) -> Float[Tensor, "5 h w 3"]:
-        """As the viewer sees it (eqs. S9, S10)."""
-        behind = self._data.behind(window.rows, self._rows, self._columns)
-        image, _ = composite(rgb, alpha, mouth.rgb, mouth.alpha, behind, frame_height=self._data.size[1])
-        return image.clamp(0.0, 1.0)
+        """The composed window (eqs. S9, S10)."""
+        behind = self._data.behind(window.rows, *self._window.index)
+        return self._compositor.compose(rgb, alpha, mouth, behind).rgb.clamp(0.0, 1.0)
 
 
 def first_iteration(settings: SyncConfig, warmup: int, iterations: int) -> int:

@@ -19,10 +19,11 @@ from emotalking.emotion.mesh_warp.template import eye_loop
 from emotalking.errors import UserError
 from emotalking.io.files import write_bytes
 from emotalking.models.head import TalkingHead
+from emotalking.ops.box import Box
 from emotalking.ops.composite import to_uint8
 from emotalking.report.images import error_map, grid
 from emotalking.train.data import TrainingData, class_mask
-from emotalking.train.painter import EMOTIONAL, Box, Painted, Painter
+from emotalking.train.stage_renderer import EMOTIONAL, StageFrame, StageRenderer
 from emotalking.train.stages.base import lip_window
 from emotalking.train.stages.emotion import face_boxes
 
@@ -92,8 +93,8 @@ class FixedFrames:
     def __init__(self, data: TrainingData, picked: Picked, folder: Path, maker: EmotionGenerator | None) -> None:
         self._data, self._folder, self._maker = data, folder, maker
         self._count, self._eyes = len(picked.fixed), range(len(picked.fixed), len(picked.fixed) + len(picked.eyes))
-        self._painter = Painter(data)
-        self._faces: list[Box] = [(box[0], box[1], box[2], box[3]) for box in face_boxes(data.points, data.size)]
+        self._renderer = StageRenderer(data)
+        self._faces = [Box(top, left, bottom, right) for left, top, right, bottom in face_boxes(data.points, data.size)]
         self._targets: GeneratedFaces | None = None
         self._wholes: dict[int, UInt8[np.ndarray, "H W 3"]] = {}
         self._points = torch.tensor(list(QUADRANTS.values()), device=data.device)
@@ -103,9 +104,9 @@ class FixedFrames:
 
         Returns:
             `seconds` of this look; `picture`, its file; `cover`, mean alpha of the trained branch inside its recorded
-            region, and `region`, that region's share of the frame; `motion_px` (:meth:`Painter.motion_px`); PSNR [dB]
-            of the whole frame, the head and the lip box (in the mouth stage `psnr_mouth` and `sound_gain_mouth`, inside
-            the lips alone).
+            region, and `region`, that region's share of the frame; `motion_px` (:meth:`StageRenderer.motion_px`); PSNR
+            [dB] of the whole frame, the head and the lip box (in the mouth stage `psnr_mouth` and `sound_gain_mouth`,
+            inside the lips alone).
             `sound_gain` [dB]: by how much the picture of the lips gets worse when the sound of another frame is heard,
             whose mouth is open where this one is closed. `emotion_gain` [dB]: by how much faces of commanded emotions
             get worse against their targets when neutral is commanded (without the branch would not do: one that learned
@@ -114,11 +115,11 @@ class FixedFrames:
             What cannot be measured is absent.
         """
         began = time.perf_counter()
-        self._painter.begin(head)
+        self._renderer.begin(head)
         picture = self._folder / PICTURES / f"{stage}_{iteration:06d}.jpg"
         figures = self._mouth(head) if stage == "mouth" else self._face(head, stage)
-        figures["motion_px"] = self._painter.motion_px(head, stage, self._points, MOST_MOVED)
-        if self._maker is not None and self._painter.feels(head, stage) and iteration > 0:
+        figures["motion_px"] = self._renderer.motion_px(head, stage, self._points, MOST_MOVED)
+        if self._maker is not None and self._renderer.takes_emotion(head, stage) and iteration > 0:
             figures["emotion_gain"] = self._emotion_gain(head, stage, self._maker)
         if self._eyes and stage != "mouth":
             figures["eye_gain"] = self._eye_gain(head, stage)
@@ -133,11 +134,10 @@ class FixedFrames:
         """
         if stage not in EMOTIONAL:
             return
-        self._painter.begin(head)
+        self._renderer.begin(head)
         strip = range(self._count + len(self._eyes), self._data.count)
-        boxes = torch.tensor([self._faces[at] for at in strip])
-        low, high = boxes[:, :2].amin(0).tolist(), boxes[:, 2:].amax(0).tolist()
-        box: Box = (low[0], low[1], high[0], high[1])
+        boxes = torch.tensor([[*self._faces[at]] for at in strip])
+        box = Box(*boxes[:, :2].amin(0).tolist(), *boxes[:, 2:].amax(0).tolist())
         rows = [[self._recorded(at, box) for at in strip], [self._painted(head, "finetune", at, box) for at in strip]]
         labels = ["recorded", "own"]
         if head.emotional:
@@ -151,10 +151,9 @@ class FixedFrames:
         own, other, cover, region = Error(), Error(), Mean(), Mean()
         for at in range(self._count):
             box = self._lips(at)
-            left, top, right, bottom = box
-            seen = self._data.mask(at, Label.MOUTH)[0, top:bottom, left:right]
-            painted = self._painter.paint(head, "mouth", at, box, va=None)
-            swapped = self._painter.paint(head, "mouth", at, box, va=None, heard=self._partner(at))
+            seen = self._data.mask(at, Label.MOUTH)[0, *box.index]
+            painted = self._renderer.render(head, "mouth", at, box, va=None)
+            swapped = self._renderer.render(head, "mouth", at, box, va=None, audio_from=self._partner(at))
             own.add(painted, self._truth(at, box), seen)
             other.add(swapped, self._truth(at, box), seen)
             cover.add(painted.alpha, seen)
@@ -164,11 +163,11 @@ class FixedFrames:
 
     def _face(self, head: TalkingHead, stage: str) -> dict[str, float]:
         """Whole frames, their heads and their lips."""
-        painter, whole = self._painter, self._painter.whole
+        renderer, whole = self._renderer, self._renderer.whole
         frame, inside, lips, other, cover, region = Error(), Error(), Error(), Error(), Mean(), Mean()
         for at in range(self._count):
-            truth, va = self._truth(at, whole), painter.own(head, stage, at)
-            painted = painter.paint(head, stage, at, whole, va=va)
+            truth, va = self._truth(at, whole), renderer.own(head, stage, at)
+            painted = renderer.render(head, stage, at, whole, va=va)
             self._wholes[at] = to_uint8(painted.rgb)
             seen = self._data.mask(at, Label.HEAD, Label.HAIR)[0]
             frame.add(painted, truth, torch.ones_like(seen))
@@ -177,9 +176,9 @@ class FixedFrames:
             region.add(seen.float())
             box = self._lips(at)
             near = torch.zeros_like(seen)
-            near[box[1] : box[3], box[0] : box[2]] = True
+            near[box.index] = True
             lips.add(painted, truth, near)
-            swapped = painter.paint(head, stage, at, box, va=va, heard=self._partner(at))
+            swapped = renderer.render(head, stage, at, box, va=va, audio_from=self._partner(at))
             other.add(swapped, self._truth(at, box), torch.ones_like(swapped.alpha, dtype=torch.bool))
         figures = {"psnr": frame.psnr, "psnr_head": inside.psnr, "psnr_lips": lips.psnr}
         figures["sound_gain"] = lips.psnr - other.psnr
@@ -191,12 +190,11 @@ class FixedFrames:
         felt, neutral = Error(), Error()
         for at in range(0, self._count, 2):
             box = self._faces[at]
-            left, top, right, bottom = box
-            target = targets.images[at, top:bottom, left:right]
-            seen = class_mask(targets.labels[at, top:bottom, left:right], Label.HEAD, Label.HAIR)
+            target = targets.images[at, *box.index]
+            seen = class_mask(targets.labels[at, *box.index], Label.HEAD, Label.HAIR)
             va = self._commanded(at)
-            felt.add(self._painter.paint(head, stage, at, box, va=va), target, seen)
-            neutral.add(self._painter.paint(head, stage, at, box, va=torch.zeros_like(va)), target, seen)
+            felt.add(self._renderer.render(head, stage, at, box, va=va), target, seen)
+            neutral.add(self._renderer.render(head, stage, at, box, va=torch.zeros_like(va)), target, seen)
         return felt.psnr - neutral.psnr
 
     def _eye_gain(self, head: TalkingHead, stage: str) -> float:
@@ -205,10 +203,10 @@ class FixedFrames:
         *shut, awake = self._eyes
         for at in shut:
             for box in self._eye_boxes(at):
-                truth, va = self._truth(at, box), self._painter.own(head, stage, at)
+                truth, va = self._truth(at, box), self._renderer.own(head, stage, at)
                 everywhere = torch.ones_like(truth[..., 0], dtype=torch.bool)
-                own.add(self._painter.paint(head, stage, at, box, va=va), truth, everywhere)
-                opened.add(self._painter.paint(head, stage, at, box, va=va, moved=awake), truth, everywhere)
+                own.add(self._renderer.render(head, stage, at, box, va=va), truth, everywhere)
+                opened.add(self._renderer.render(head, stage, at, box, va=va, aus_from=awake), truth, everywhere)
         return own.psnr - opened.psnr
 
     def _eye_boxes(self, at: int) -> list[Box]:
@@ -220,8 +218,8 @@ class FixedFrames:
             low, high = points.amin(0).tolist(), points.amax(0).tolist()
             grow = EYE_MARGIN * (high[0] - low[0])
             left, top = max(int(low[0] - grow), 0), max(int(low[1] - grow), 0)
-            box = (left, top, min(int(high[0] + grow) + 1, width), min(int(high[1] + grow) + 1, height))
-            if box[2] > box[0] + 1 and box[3] > box[1] + 1:
+            box = Box(top, left, min(int(high[1] + grow) + 1, height), min(int(high[0] + grow) + 1, width))
+            if box.width > 1 and box.height > 1:
                 boxes.append(box)
         return boxes
 
@@ -242,17 +240,16 @@ class FixedFrames:
             lips = self._lips(at)
             row = []
             if stage != "mouth":
-                recorded, rendered = self._recorded(at, self._painter.whole), self._wholes[at]
+                recorded, rendered = self._recorded(at, self._renderer.whole), self._wholes[at]
                 row = [recorded, rendered, error_map(rendered, recorded)]
                 if self._data.normals is not None:
-                    row += [to_uint8(image) for image in self._painter.normals(head, stage, at)]
+                    row += [to_uint8(image) for image in self._renderer.normals(head, stage, at)]
                 if self._targets is not None:
                     row += [to_uint8(self._targets.images[at])]
                     row += [self._painted(head, stage, at, va=self._commanded(at))]
             theirs = self._recorded(at, lips)
-            left, top, right, bottom = lips
             mouth = stage == "mouth"
-            ours = self._painted(head, stage, at, lips) if mouth else self._wholes[at][top:bottom, left:right]
+            ours = self._painted(head, stage, at, lips) if mouth else self._wholes[at][lips.index]
             rows.append([*row, theirs, ours, *([error_map(ours, theirs)] if mouth else [])])
         return grid(rows, _CELL)
 
@@ -266,10 +263,10 @@ class FixedFrames:
     def _lips(self, at: int) -> Box:
         _, rows, columns = lip_window(self._data, at)
         width, height = self._data.size
-        return columns.start, rows.start, min(columns.stop, width), min(rows.stop, height)
+        return Box(rows.start, columns.start, rows.stop, columns.stop).clipped(width, height)
 
     def _truth(self, at: int, box: Box) -> Float[Tensor, "h w 3"]:
-        return self._data.image(at)[0, box[1] : box[3], box[0] : box[2]]
+        return self._data.image(at)[0, *box.index]
 
     def _recorded(self, at: int, box: Box) -> UInt8[np.ndarray, "h w 3"]:
         return to_uint8(self._truth(at, box))
@@ -277,8 +274,8 @@ class FixedFrames:
     def _painted(
         self, head: TalkingHead, stage: str, at: int, box: Box | None = None, va: Tensor | None = None
     ) -> UInt8[np.ndarray, "h w 3"]:
-        va = self._painter.own(head, stage, at) if va is None else va
-        return to_uint8(self._painter.paint(head, stage, at, box or self._painter.whole, va=va).rgb)
+        va = self._renderer.own(head, stage, at) if va is None else va
+        return to_uint8(self._renderer.render(head, stage, at, box or self._renderer.whole, va=va).rgb)
 
 
 class Mean:
@@ -305,7 +302,7 @@ class Error:
     def __init__(self) -> None:
         self._squares = Mean()
 
-    def add(self, painted: Painted, truth: Float[Tensor, "h w 3"], where: Bool[Tensor, "h w"]) -> None:
+    def add(self, painted: StageFrame, truth: Float[Tensor, "h w 3"], where: Bool[Tensor, "h w"]) -> None:
         """Add the pixels ``where``."""
         self._squares.add((painted.rgb - truth).square().mean(-1), where)
 

@@ -7,8 +7,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from emotalking.losses.image import alike_in_boxes
-from emotalking.models.head import render_layer
-from emotalking.ops.composite import composite
+from emotalking.models.compositor import Compositor
 from emotalking.train.optim import SH_REST_SLOWER
 from emotalking.train.sampler import FrameSampler
 from emotalking.train.stages.base import Context, ContextStage
@@ -51,9 +50,8 @@ class FinetuneStage(ContextStage):
             face = head.deform_emotional_face(conditions.audio, conditions.aus, conditions.va)
             mouth = head.deform_mouth(conditions.audio)
         face.opacities = head.face.gaussians.opacities[None]
-        front = render_layer(head.face.gaussians, face, conditions.viewmats, data.K, data.size)
-        inside = render_layer(head.mouth.gaussians, mouth, conditions.viewmats, data.K, data.size)
-        rendered, _ = composite(front.rgb, front.alpha, inside.rgb, inside.alpha, data.behind(inputs.frame))
+        behind = data.behind(inputs.frame)
+        rendered = Compositor(data.K, data.size).deformed_frames(head, face, mouth, conditions.viewmats, behind).rgb
         target = data.image(inputs.frame)
         difference, unlike = alike_in_boxes(rendered, target, self.whole)
         terms = {"l1": difference[0], "d_ssim": weights.d_ssim * unlike[0]}

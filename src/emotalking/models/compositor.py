@@ -1,0 +1,137 @@
+"""From conditions to a composed frame (paper eqs. S9, S10): the one way of the player, training and evaluation."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from emotalking.models.gaussians import Deformed, Gaussians
+from emotalking.models.head import Layer, TalkingHead, render_layer
+from emotalking.models.motion import FaceCanonical, MouthCanonical
+from emotalking.ops.box import Box
+from emotalking.ops.cameras import crop_intrinsics
+from emotalking.ops.composite import composite
+
+Canonical = tuple[FaceCanonical, MouthCanonical]
+"""Constants of a head whose parameters do not change: tri-plane features, attention and first-layer products."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Conditions of B frames."""
+
+    viewmats: Float[Tensor, "B 4 4"]
+    """World-to-camera, OpenCV axes."""
+    audio: Float[Tensor, "B 8 C S"]
+    """Windows of audio features (docs/paper.md 4.2)."""
+    aus: Float[Tensor, "B 6"]
+    """Action units, intensities 0 to 5."""
+    va: Float[Tensor, "B 2"] | None = None
+    """Valence and arousal in [-1, 1]; None leaves the emotion out."""
+    speech: Float[Tensor, " B"] | None = None
+    """1 where somebody speaks, 0 where the lips close (`audio.vad`); None: the lips follow the features everywhere."""
+
+
+@dataclass(frozen=True)
+class ComposedFrames:
+    """Composed frames, or a part of them; colours are not clipped."""
+
+    rgb: Float[Tensor, "B h w 3"]
+    alpha: Float[Tensor, "B h w"]
+    """Coverage of the head: face and inside of the mouth."""
+    face_alpha: Float[Tensor, "B h w"]
+    """Coverage of the face alone."""
+
+
+def canonical_of(head: TalkingHead) -> Canonical:
+    """Constants of ``head`` as it is now: canonical positions do not depend on the conditions."""
+    face, mouth = head.face, head.mouth
+    return face.motion.canonical(face.gaussians.means), mouth.motion.canonical(mouth.gaussians.means)
+
+
+def torso_over_plate(
+    torso: UInt8[Tensor, "*batch H W 4"], plate: Float[Tensor, "*#batch H W 3"]
+) -> Float[Tensor, "*batch H W 3"]:
+    """Torso layers (straight RGBA) over a plate in [0, 1]: the background of the head (docs/paper.md 1.3)."""
+    layer = torso.float() / 255.0
+    alpha = layer[..., 3:]
+    return layer[..., :3] * alpha + plate * (1.0 - alpha)
+
+
+class Compositor:
+    """Render the layers of a head for one camera and frame size, and compose them."""
+
+    def __init__(self, K: Float[Tensor, "3 3"], size: tuple[int, int]) -> None:
+        """Take the intrinsics in pixels and the whole frame's ``(width, height)``."""
+        self.K = K
+        self.size = size
+
+    def layer(
+        self,
+        gaussians: Gaussians,
+        deformed: Deformed,
+        viewmats: Float[Tensor, "B 4 4"],
+        window: Box | None = None,
+        degree: int | None = None,
+    ) -> Layer:
+        """Render one branch.
+
+        Args:
+            window: part of the frame, in whole pixels; None: all of it.
+            degree: highest spherical-harmonic degree; None: all.
+        """
+        if window is None:
+            return render_layer(gaussians, deformed, viewmats, self.K, self.size, degree=degree)
+        K = crop_intrinsics(self.K, self.K.new_tensor([window.left, window.top]))
+        return render_layer(gaussians, deformed, viewmats, K, window.size, degree=degree)
+
+    def compose(
+        self,
+        face_rgb: Float[Tensor, "B h w 3"],
+        face_alpha: Float[Tensor, "B h w"],
+        mouth: Layer,
+        background: Float[Tensor, "B h w 3"],
+    ) -> ComposedFrames:
+        """Face over the inside of the mouth over the background; all of them whole frames or the same part of them."""
+        rgb, alpha = composite(face_rgb, face_alpha, mouth.rgb, mouth.alpha, background, frame_height=self.size[1])
+        return ComposedFrames(rgb, alpha, face_alpha)
+
+    def deformed_frames(
+        self,
+        head: TalkingHead,
+        face: Deformed,
+        mouth: Deformed,
+        viewmats: Float[Tensor, "B 4 4"],
+        background: Float[Tensor, "B h w 3"] | None,
+        window: Box | None = None,
+    ) -> ComposedFrames:
+        """Frames of Gaussians that are already deformed; without ``background``, premultiplied over black."""
+        front = self.layer(head.face.gaussians, face, viewmats, window)
+        inside = self.layer(head.mouth.gaussians, mouth, viewmats, window)
+        behind = torch.zeros_like(front.rgb) if background is None else background
+        return self.compose(front.rgb, front.alpha, inside, behind)
+
+    def frames(
+        self,
+        head: TalkingHead,
+        conditions: Conditions,
+        background: Float[Tensor, "B h w 3"] | None = None,
+        window: Box | None = None,
+        canonical: Canonical | None = None,
+    ) -> ComposedFrames:
+        """Frames of B conditions.
+
+        Args:
+            head: all three branches; emotion acts where the model takes it.
+            conditions: what drives it.
+            background: torso over plate (:func:`torso_over_plate`) of the window; None: nothing, and the head's colours
+                are premultiplied.
+            window: part of the frame, in whole pixels; None: all of it.
+            canonical: constants of ``head`` (:func:`canonical_of`); None: computed here.
+        """
+        face_constants, mouth_constants = canonical or (None, None)
+        audio, speech = conditions.audio, conditions.speech
+        face = head.deform_emotional_face(audio, conditions.aus, conditions.va, face_constants, speech)
+        mouth = head.deform_mouth(audio, mouth_constants, speech)
+        return self.deformed_frames(head, face, mouth, conditions.viewmats, background, window)

@@ -1,0 +1,121 @@
+"""Frames of a half-trained head, rendered as its stage sees it."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from emotalking.data.layouts import Label
+from emotalking.models.compositor import Canonical, Compositor, Conditions, canonical_of
+from emotalking.models.head import TalkingHead, render_layer
+from emotalking.ops.box import Box
+from emotalking.ops.cameras import camera_centre
+from emotalking.ops.normals import encode_normals, normals_from_render
+from emotalking.train.data import TrainingData, class_mask
+from emotalking.train.rendered_maps import normal_channels
+
+EMOTIONAL = ("emotion", "finetune")
+"""Stages that render the emotion network; before them it is untrained."""
+
+
+@dataclass(frozen=True)
+class StageFrame:
+    """A part of a rendered frame."""
+
+    rgb: Float[Tensor, "h w 3"]
+    """In [0, 1]."""
+    alpha: Float[Tensor, "h w"]
+    """Coverage of the branch that the stage trains: the mouth's in the mouth stage, else the face's."""
+
+
+class StageRenderer:
+    """Render frames of ``data`` composed as in the player; in the mouth stage inside the recorded faces."""
+
+    def __init__(self, data: TrainingData) -> None:
+        self._data = data
+        self._compositor = Compositor(data.K, data.size)
+        self._canonical: Canonical | None = None
+
+    @torch.no_grad()
+    def begin(self, head: TalkingHead) -> None:
+        """Compute the constants of ``head`` as it is now."""
+        self._canonical = canonical_of(head)
+
+    @property
+    def whole(self) -> Box:
+        """Box of the whole frame."""
+        return Box.whole(*self._data.size)
+
+    def takes_emotion(self, head: TalkingHead, stage: str) -> bool:
+        """Whether valence and arousal act at this stage."""
+        return head.face.motion.takes_emotion or (head.emotion is not None and stage in EMOTIONAL)
+
+    def own(self, head: TalkingHead, stage: str, frame: int) -> Float[Tensor, "1 2"] | None:
+        """Recorded valence and arousal of ``frame``; None where nothing takes them."""
+        return self._data.conditions.va[frame : frame + 1] if self.takes_emotion(head, stage) else None
+
+    @torch.no_grad()
+    def render(
+        self,
+        head: TalkingHead,
+        stage: str,
+        frame: int,
+        box: Box,
+        *,
+        va: Float[Tensor, "1 2"] | None,
+        audio_from: int | None = None,
+        aus_from: int | None = None,
+    ) -> StageFrame:
+        """Render ``box`` of ``frame`` with the emotion ``va`` (None: without).
+
+        Args:
+            audio_from: frame whose audio window drives the lips; None: ``frame``.
+            aus_from: frame whose action units drive the face; None: ``frame``.
+        """
+        data, recorded = self._data, self._data.conditions.at(frame)
+        audio = recorded.audio if audio_from is None else data.conditions.at(audio_from).audio
+        aus = recorded.aus if aus_from is None else data.conditions.at(aus_from).aus
+        behind = data.behind(frame, *box.index)
+        if stage == "mouth":
+            outside = ~class_mask(data.labels[slice(frame, frame + 1), *box.index], Label.MOUTH)
+            deformed = head.deform_mouth(audio, None if self._canonical is None else self._canonical[1])
+            mouth = self._compositor.layer(head.mouth.gaussians, deformed, recorded.viewmats, box)
+            front = data.image(frame)[:, *box.index] * outside[..., None]
+            made = self._compositor.compose(front, outside.float(), mouth, behind)
+            return StageFrame(made.rgb[0].clamp(0.0, 1.0), mouth.alpha[0])
+        conditions = Conditions(recorded.viewmats, audio, aus, va)
+        made = self._compositor.frames(head, conditions, behind, box, self._canonical)
+        return StageFrame(made.rgb[0].clamp(0.0, 1.0), made.face_alpha[0])
+
+    @torch.no_grad()
+    def normals(self, head: TalkingHead, stage: str, frame: int) -> list[Float[Tensor, "H W 3"]]:
+        """Given and rendered normals of the face as colours, black where there are none; empty without given ones."""
+        data, pick = self._data, slice(frame, frame + 1)
+        given = data.normal_map(frame)
+        if given is None:
+            return []
+        view, gaussians = data.conditions.viewmats[pick], head.face.gaussians
+        conditions = data.conditions.at(frame)
+        moved = head.deform_emotional_face(conditions.audio, conditions.aus, self.own(head, stage, frame))
+        layer = render_layer(gaussians, moved, view, data.K, data.size, extra=normal_channels(gaussians, moved, view))
+        rendered = normals_from_render(layer.extra, layer.alpha)
+        known, covered = given.abs().amax(-1, keepdim=True) > 0, (layer.alpha > 0.5)[..., None]
+        return [(encode_normals(given) * known)[0], (encode_normals(rendered) * covered)[0]]
+
+    @torch.no_grad()
+    def motion_px(self, head: TalkingHead, stage: str, points: Float[Tensor, "P 2"], share: float) -> float:
+        """Motion of the stage's Gaussians in px: the ``share`` quantile over the Gaussians of their standard deviation
+        over the frames; in the emotion stage, over the emotions ``points``."""
+        conditions = self._data.conditions
+        if stage == "mouth":
+            offsets = head.deform_mouth(conditions.audio).offsets
+        elif stage == "emotion" and head.emotion is not None:
+            face = head.deform_face(conditions.audio[:1], conditions.aus[:1])
+            offsets = head.emotion(face.means.expand(len(points), -1, -1), points)
+        else:
+            va = conditions.va if head.face.motion.takes_emotion else None
+            offsets = head.deform_face(conditions.audio, conditions.aus, va=va).offsets
+        spread = offsets["d_means"].std(0, correction=0).norm(dim=-1)
+        distance = camera_centre(conditions.viewmats).norm(dim=-1).mean()
+        return float(torch.quantile(spread, share) * self._data.K[0, 0] / distance)
