@@ -12,7 +12,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
-from emotalking.audio.mel import HOP, mel_spectra, normalise
+from emotalking.audio.mel import HOP, log_mel
 from emotalking.io.audio import load_audio
 from emotalking.progress import track
 from emotalking.tts.align import align
@@ -34,7 +34,7 @@ def known_words(path: Path) -> tuple[Timed, ...]:
 
 def evenly(samples: np.ndarray, words: tuple[Timed, ...]) -> tuple[Timed, ...]:
     """The words at equal lengths from the first sounding step to the last."""
-    sounding = np.flatnonzero(normalise(mel_spectra([samples])).any(1)) * HOP / SAMPLE_RATE
+    sounding = np.flatnonzero(log_mel([samples])[:].any(1)) * HOP / SAMPLE_RATE
     edges = np.linspace(sounding[0], sounding[-1], len(words) + 1)
     return tuple(Timed(w.label, float(a), float(b)) for w, a, b in zip(words, edges[:-1], edges[1:], strict=True))
 

@@ -26,7 +26,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
-from emotalking.audio.features import audio_features
+from emotalking.audio.features import extract_features
+from emotalking.audio.windows import audio_windows
 from emotalking.data import Subject
 from emotalking.io.audio import load_audio
 from emotalking.io.video import read_frames
@@ -34,7 +35,6 @@ from emotalking.models.audio import AudioEncoder
 from emotalking.preprocess.check.face import mouth_opening
 from emotalking.preprocess.landmarks import open_provider
 from emotalking.train.audio_pretraining import lip_motion, pretrain_audio
-from emotalking.train.data import windows_of
 
 TRAINED, GAP = 0.75, 8
 HEARD_S = 6.0
@@ -52,8 +52,8 @@ class Clip:
 
     def windows(self, kinds: str) -> torch.Tensor:
         """What the encoder sees, [N, 8, C, 16]; several kinds joined by "+" lie beside each other."""
-        parts = [audio_features(k).extract(self.samples, len(self.opening), self.fps) for k in kinds.split("+")]
-        return windows_of(torch.from_numpy(np.concatenate(parts, 2)), np.arange(len(self.opening)))
+        parts = [extract_features(self.samples, len(self.opening), self.fps, k) for k in kinds.split("+")]
+        return audio_windows(torch.from_numpy(np.concatenate(parts, 2)))
 
 
 def of_subject(subject: Subject) -> Clip:

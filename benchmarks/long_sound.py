@@ -34,7 +34,7 @@ import soundfile
 import torch
 from _report import peak_mb, write
 
-from emotalking.audio.features import features_of, write_features
+from emotalking.audio.features import feature_track, write_features
 from emotalking.audio.vad import speech_track
 from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
 from emotalking.models.avatar import Avatar
@@ -103,7 +103,7 @@ def read(sound: Path) -> None:
 
 
 def play(sound: Path, kind: str) -> None:
-    features, speech = features_of(sound, kind), speech_track(iter_audio(sound))
+    features, speech = feature_track(sound, kind), speech_track(iter_audio(sound))
     total = features.num_frames(FPS)
     for start in range(0, total, BATCH):
         stop = min(start + BATCH, total)

@@ -19,8 +19,8 @@ import pocketsphinx
 from _report import write
 
 from emotalking.audio import phones_cepstra
+from emotalking.audio.features import feature_track
 from emotalking.audio.mel import Counted
-from emotalking.audio.phones import Phones
 from emotalking.audio.phones_model import SILENT, acoustic_model
 from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.progress import track
@@ -107,7 +107,7 @@ def main() -> None:
         if segments is None:
             lost += 1
             continue
-        values = Phones().track([samples]).values
+        values = feature_track(samples, "phones").values
         truth.append(labels(segments, len(values), names))
         ours.append(values[: len(values)].argmax(1))
         theirs.append(labels(decoded(samples), len(values), names))

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from emotalking.audio import transformers as room
-from emotalking.audio.transformers import HUBERT, TransformerFeatures, hidden_states, open_network
+from emotalking.audio.features import extract_features, feature_track
+from emotalking.audio.transformers import hidden_states, open_network
+from emotalking.data.audio_features import AudioFeature
 from emotalking.errors import UserError
 from emotalking.io.rows import GrowingRows
 
@@ -37,15 +39,15 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def tiny(kind: str) -> TransformerFeatures:
-    return TransformerFeatures(kind, "xx", kind, 24, 1.0 if kind == "hubert" else 0.75)
+def tiny(kind: str) -> AudioFeature:
+    return AudioFeature(kind, "xx", 2, 24)
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_equals_the_network_itself(models: Path, kind: str) -> None:
     name = {"hubert": "hubert-large-ls960-ft", "wav2vec2": "wav2vec2-large-960h-lv60-self"}[kind]
     folder = make_folder(models / name, kind)
-    track = tiny(kind).track(part for part in (SOUND[:9000], SOUND[9000:]))
+    track = room.track((part for part in (SOUND[:9000], SOUND[9000:])), tiny(kind))
     inner = getattr(transformers, KINDS[kind][1]).from_pretrained(folder, local_files_only=True).eval()
     inner = getattr(inner, kind)
     normal = np.pad((SOUND - SOUND.mean()) / np.sqrt(SOUND.var() + 1e-7), (0, 80))
@@ -57,9 +59,9 @@ def test_equals_the_network_itself(models: Path, kind: str) -> None:
     # The published layout: frame i holds the steps 2i and 2i + 1.
     frames = track.frames(np.arange(62), 25)
     assert frames.shape == (62, 2, 24) and np.array_equal(frames.reshape(-1, 24), track.values[:124])
-    quiet = tiny(kind).track([SOUND * np.float32(0.0316)]).values[:]
+    quiet = room.track([SOUND * np.float32(0.0316)], tiny(kind)).values[:]
     assert np.abs(quiet - whole).mean() < 1e-2
-    assert not tiny(kind).track([np.zeros(16000, np.float32)]).values[:].any()
+    assert not room.track([np.zeros(16000, np.float32)], tiny(kind)).values[:].any()
 
 
 def test_pieces_leave_no_seam(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,10 +99,10 @@ def test_old_file_names(models: Path) -> None:
 
 def test_what_is_missing_is_said(models: Path) -> None:
     with pytest.raises(UserError, match="hubert-large-ls960-ft"):
-        HUBERT.extract(np.zeros(16000, np.float32), 25, 25)
+        extract_features(np.zeros(16000, np.float32), 25, 25, "hubert")
     folder = make_folder(models / "hubert-large-ls960-ft", "hubert")
     with pytest.raises(UserError, match="24 numbers a step"):
-        HUBERT.track([SOUND])
+        feature_track(SOUND, "hubert")
     with pytest.raises(UserError, match="no wav2vec2 model"):
         open_network("wav2vec2", folder)
     config = json.loads((folder / "config.json").read_text())

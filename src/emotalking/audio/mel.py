@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from emotalking.audio.tracks import ComputedFeatures, FeatureTrack
+from emotalking.audio.tracks import StepFeatures
+from emotalking.data.audio_features import AUDIO_FEATURES, AudioFeature
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.rows import GrowingRows, blocks, spread
 
-CHANNELS = 32
+CHANNELS = AUDIO_FEATURES["mel"].channels
 HOP = SAMPLE_RATE // 50
 """Samples from one step to the next: 20 ms. Step s is centred on (s + 1/2) 20 ms."""
 WINDOW = 400
@@ -25,6 +26,10 @@ PREEMPHASIS = 0.97
 
 _HEARD = 10.0 ** (-50 / 10)
 """Steps weaker than this beside the loudest one are not heard and do not enter the level."""
+REACH_S = 0.1825
+"""How far [s] from the time of a frame the sound still enters its features: eight steps of 20 ms, half a window, and
+half a step where the frame rate does not divide the steps'. The 8-frame window adds its own; level, noise, mean and
+deviation are taken of the whole recording."""
 WEAKEST_SPEECH = 10.0 ** (-75 / 10)
 """Mean square (after pre-emphasis) below which a recording holds no speech: room tone is not amplified into talk.
 Normal speech measures -20 to -45 dB here."""
@@ -80,8 +85,8 @@ def mel_filterbank() -> Float[np.ndarray, "channels bins"]:
 class MelSpectra:
     """Mel power and mean square, step by step, before any normalisation."""
 
-    power: Float[np.ndarray, "steps channels"]
-    """Of the pre-emphasised signal."""
+    power: GrowingRows
+    """[steps, channels], of the pre-emphasised signal."""
     mean_square: Float[np.ndarray, " steps"]
     """Of the pre-emphasised signal under the window."""
     num_samples: int
@@ -93,15 +98,15 @@ def mel_spectra(chunks: Iterable[Float[np.ndarray, " n"]]) -> MelSpectra:
     Args:
         chunks: float32 mono at 16 kHz, pieces of any length.
     """
-    powers, squares = [np.zeros((0, CHANNELS), np.float32)], [np.zeros(0, np.float32)]
+    powers, squares = GrowingRows(CHANNELS), [np.zeros(0, np.float32)]
     counted = Counted(chunks)
-    for power, square in iter_mel(counted):
+    for power, square in _iter_mel(counted):
         powers.append(power)
         squares.append(square)
-    return MelSpectra(np.concatenate(powers), np.concatenate(squares), counted.samples)
+    return MelSpectra(powers, np.concatenate(squares), counted.samples)
 
 
-def iter_mel(
+def _iter_mel(
     counted: "Counted",
 ) -> Iterator[tuple[Float[np.ndarray, "steps channels"], Float[np.ndarray, " steps"]]]:
     """Power and mean square of :func:`mel_spectra`, some hundred steps at a time."""
@@ -152,7 +157,7 @@ def _blocks(counted: Counted) -> Iterator[np.ndarray]:
         yield np.pad(signal, (0, max(0, (rest - 1) * HOP + WINDOW - len(signal))))[: (rest - 1) * HOP + WINDOW]
 
 
-def normalise(spectra: MelSpectra) -> Float[np.ndarray, "steps channels"]:
+def normalise(spectra: MelSpectra) -> GrowingRows:
     """Spectra to features that do not know the level, the microphone or the voice's colour.
 
     1. The level is the mean square of the steps above a gate (50 dB under the loudest, then 10 dB under the mean, as
@@ -166,43 +171,31 @@ def normalise(spectra: MelSpectra) -> Float[np.ndarray, "steps channels"]:
     Returns:
         [steps, 32] float32 >= 0; active speech has mean about 2 and deviation about 1 in every channel.
     """
-    levels = _levels(spectra.power, spectra.mean_square, speech_level(spectra.mean_square))
-    if levels is None:
-        return np.zeros_like(spectra.power)
-    return levels.normalised(spectra.power, spectra.mean_square)
+    power, mean_square = spectra.power, spectra.mean_square
+    picked = spread(len(power), _ENOUGH)
+    some = np.concatenate([power[pick] for pick in picked])
+    levels = _levels(some, np.concatenate([mean_square[pick] for pick in picked]), speech_level(mean_square))
+    values = GrowingRows(CHANNELS)
+    for pick in blocks(len(power)):
+        part = power[pick]
+        values.append(np.zeros_like(part) if levels is None else levels.normalised(part, mean_square[pick]))
+    return values
 
 
-class LogMel(ComputedFeatures):
-    """The embedded features: 16 steps of 20 ms of normalised log-mel around each frame."""
+def log_mel(chunks: Iterable[Float[np.ndarray, " n"]]) -> GrowingRows:
+    """Normalised mel spectra, [steps, 32], of one recording; see :func:`normalise`."""
+    return normalise(mel_spectra(chunks))
 
-    name = "mel"
-    file = "mel"
-    channels = CHANNELS
-    steps = 16
-    rate_hz = 50.0
-    reach_s = 0.1825
-    """Eight steps of 20 ms, half a window, and half a step where the frame rate does not divide the steps'."""
 
-    def track(self, chunks: Iterable[Float[np.ndarray, " n"]]) -> FeatureTrack:
-        """Features of one recording, normalised over the whole of it: level, noise, mean and deviation of its channels.
+def track(chunks: Iterable[Float[np.ndarray, " n"]], feature: AudioFeature) -> StepFeatures:
+    """Features of one recording, normalised over the whole of it: level, noise, mean and deviation of its channels.
 
-        Args:
-            chunks: consecutive pieces of float32 mono at 16 kHz in [-1, 1].
-        """
-        counted = Counted(chunks)
-        powers, squares = GrowingRows(CHANNELS), [np.zeros(0, np.float32)]
-        for power, square in iter_mel(counted):
-            powers.append(power)
-            squares.append(square)
-        mean_square = np.concatenate(squares)
-        picked = spread(len(powers), _ENOUGH)
-        some = np.concatenate([powers[pick] for pick in picked])
-        levels = _levels(some, np.concatenate([mean_square[pick] for pick in picked]), speech_level(mean_square))
-        values = GrowingRows(CHANNELS)
-        for pick in blocks(len(powers)):
-            power = powers[pick]
-            values.append(np.zeros_like(power) if levels is None else levels.normalised(power, mean_square[pick]))
-        return FeatureTrack(values, self.rate_hz, self.steps, counted.samples / SAMPLE_RATE)
+    Args:
+        chunks: consecutive pieces of float32 mono at 16 kHz in [-1, 1].
+        feature: the row of these features.
+    """
+    spectra = mel_spectra(chunks)
+    return StepFeatures(normalise(spectra), feature.rate_hz, feature.steps, spectra.num_samples / SAMPLE_RATE)
 
 
 @dataclass(frozen=True)

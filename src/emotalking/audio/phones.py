@@ -13,12 +13,15 @@ from jaxtyping import Float
 from emotalking.audio import phones_cepstra as front
 from emotalking.audio.mel import WEAKEST_SPEECH, Counted, speech_level
 from emotalking.audio.phones_model import SILENT, acoustic_model
-from emotalking.audio.tracks import ComputedFeatures, FeatureTrack
+from emotalking.audio.tracks import StepFeatures
+from emotalking.data.audio_features import AudioFeature
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.rows import GrowingRows, blocks, spread
 
 GAIN = 3.0
 """Posteriors are multiplied by this, so that they are about as large as the other features."""
+REACH_S = 0.2178125
+"""As ``mel.REACH_S``: 0.16 s + half a step, and half a window and the changes' three frames of 10 ms."""
 
 _FLOOR = 10.0 ** (-45 / 10)
 """Power added to each band, beside its mean in speech: digital silence must not look like a signal of its own."""
@@ -30,50 +33,39 @@ _WEAKEST = WEAKEST_SPEECH * front.band_power_of_unit_noise()
 """The same as log-mel's, in the units of band power."""
 
 
-class Phones(ComputedFeatures):
+def track(chunks: Iterable[Float[np.ndarray, " n"]], feature: AudioFeature) -> StepFeatures:
     """Posteriors of 39 English phones every 20 ms; what is missing to the sum `GAIN` is silence or noise.
 
     Frame-wise, not decoded: no language decides, and what is doubtful stays so (``benchmarks/phone_frames.py`` tells
-    how often the strongest phone is the spoken one).
+    how often the strongest phone is the spoken one). The mean of the cepstra over the whole recording is taken off.
+
+    Args:
+        chunks: consecutive pieces of float32 mono at 16 kHz in [-1, 1].
+        feature: the row of these features.
+
+    Raises:
+        UserError: the package pocketsphinx is missing.
     """
-
-    name = "phones"
-    file = "phones"
-    channels = 39
-    steps = 16
-    rate_hz = 50.0
-    reach_s = 0.2178125
-    """As log-mel (0.16 + half a step), and half a window and the changes' three frames of 10 ms."""
-
-    def track(self, chunks: Iterable[Float[np.ndarray, " n"]]) -> FeatureTrack:
-        """Posteriors of one recording; the mean of the cepstra over all of it is taken off.
-
-        Args:
-            chunks: consecutive pieces of float32 mono at 16 kHz in [-1, 1].
-
-        Raises:
-            UserError: the package pocketsphinx is missing.
-        """
-        model = acoustic_model()
-        spoken = [index for index, phone in enumerate(model.phones) if phone not in SILENT]
-        counted = Counted(chunks)
-        powers, totals = GrowingRows(front.BANDS), [np.zeros(0, np.float32)]
-        for power in front.iter_power(counted):
-            powers.append(power)
-            totals.append(power.sum(1))
-        values = GrowingRows(self.channels)
-        levels = _levels(powers, np.concatenate(totals))
-        for pick in blocks(len(powers), _BLOCK):
-            if levels is None:
-                values.append(np.zeros(((pick.stop - pick.start) // 2, self.channels), np.float32))
-                continue
-            floor, mean = levels
-            begin, end = max(0, pick.start - front.REACH), min(len(powers), pick.stop + front.REACH)
-            near = front.cepstra(powers[begin:end], floor) - mean
-            lacking = (front.REACH - (pick.start - begin), front.REACH - (end - pick.stop))
-            likely = model.posteriors(front.with_changes(np.pad(near, (lacking, (0, 0)), mode="edge")))
-            values.append(GAIN * likely[:, spoken].reshape(-1, 2, self.channels).mean(1))
-        return FeatureTrack(values, self.rate_hz, self.steps, counted.samples / SAMPLE_RATE)
+    model = acoustic_model()
+    spoken = [index for index, phone in enumerate(model.phones) if phone not in SILENT]
+    counted = Counted(chunks)
+    powers, totals = GrowingRows(front.BANDS), [np.zeros(0, np.float32)]
+    for power in front.iter_power(counted):
+        powers.append(power)
+        totals.append(power.sum(1))
+    values = GrowingRows(feature.channels)
+    levels = _levels(powers, np.concatenate(totals))
+    for pick in blocks(len(powers), _BLOCK):
+        if levels is None:
+            values.append(np.zeros(((pick.stop - pick.start) // 2, feature.channels), np.float32))
+            continue
+        floor, mean = levels
+        begin, end = max(0, pick.start - front.REACH), min(len(powers), pick.stop + front.REACH)
+        near = front.cepstra(powers[begin:end], floor) - mean
+        lacking = (front.REACH - (pick.start - begin), front.REACH - (end - pick.stop))
+        likely = model.posteriors(front.with_changes(np.pad(near, (lacking, (0, 0)), mode="edge")))
+        values.append(GAIN * likely[:, spoken].reshape(-1, 2, feature.channels).mean(1))
+    return StepFeatures(values, feature.rate_hz, feature.steps, counted.samples / SAMPLE_RATE)
 
 
 def _levels(

@@ -8,7 +8,6 @@ memory does not grow with the sound; where two pieces meet they are blended over
 import importlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emotalking.audio.tracks import ComputedFeatures, FeatureTrack
-from emotalking.errors import MissingPackageError, UserError
+from emotalking.audio.tracks import StepFeatures
+from emotalking.data.audio_features import AudioFeature
+from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.rows import GrowingRows, blocks
 from emotalking.networks.registry import model_path
@@ -32,60 +32,50 @@ PIECE, CONTEXT, BLEND = 1000, 250, 50
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-@dataclass(frozen=True)
-class TransformerFeatures(ComputedFeatures):
-    """One family of speech transformers; two steps of 20 ms a video frame, as [N, 2, C] files hold them."""
+DEPTH = {"hubert": 1.0, "wav2vec2": 0.75}
+"""Hidden layer as a share of all, 1 the last (after the final norm, where there is one), by entry of ``models.toml``.
 
-    name: str
-    file: str
-    model: str
-    """Entry of ``experts/models.toml``."""
-    channels: int
-    depth: float
-    """Which hidden layer: this share of all, 1 the last (after the final norm, where there is one)."""
-    steps: int = 2
-    rate_hz: float = 50.0
-    reach_s: float = (PIECE + CONTEXT + BLEND + 2) * STRIDE / SAMPLE_RATE
-    """The piece and its context. Attention within reaches everywhere, most of its weight near."""
-
-    def track(self, chunks: Iterable[Float[np.ndarray, " n"]]) -> FeatureTrack:
-        """Hidden states of one recording, which is given zero mean and unit variance first.
-
-        Args:
-            chunks: consecutive pieces of float32 mono at 16 kHz in [-1, 1].
-
-        Raises:
-            UserError: transformers or the model folder is missing, or the folder holds another model.
-        """
-        network = open_network(self.name, model_path(self.model))
-        if network.width != self.channels:
-            raise UserError(
-                f"the model in {model_path(self.model)} gives {network.width} numbers a step and '{self.name}' "
-                f"features have {self.channels}: give the published folder."
-            )
-        sound, total, squares = GrowingRows(1), 0.0, 0.0
-        for chunk in chunks:
-            sound.append(chunk[:, None])
-            total += float(chunk.sum(dtype=np.float64))
-            squares += float((chunk.astype(np.float64) ** 2).sum())
-        count = len(sound)
-        mean = total / max(count, 1)
-        scale = 1.0 / np.sqrt(max(squares / max(count, 1) - mean**2, 0.0) + 1e-7)
-        values = GrowingRows(self.channels)
-        if squares / max(count, 1) < 1e-9:  # nothing but the rounding of silence, which would be blown up to speech
-            for pick in blocks(count // STRIDE):
-                values.append(np.zeros((pick.stop - pick.start, self.channels), np.float32))
-        else:
-            for piece in hidden_states(network, sound, mean, float(scale), self.depth):
-                values.append(piece)
-        return FeatureTrack(values, self.rate_hz, self.steps, count / SAMPLE_RATE, lead=1)
+HuBERT: the last hidden state, as the scripts of ER-NeRF and TalkingGaussian write it ([N, 2, 1024]). wav2vec 2.0: layer
+18 of 24 of the large model: of a model tuned to letters the upper layers say most about phones, the last ones about
+spelling (Pasad, Chou & Livescu 2021, arXiv 2107.04734)."""
 
 
-HUBERT = TransformerFeatures("hubert", "hu", "hubert", 1024, 1.0)
-"""The last hidden state, as the scripts of ER-NeRF and TalkingGaussian write it ([N, 2, 1024])."""
-WAV2VEC2 = TransformerFeatures("wav2vec2", "w2v2", "wav2vec2", 1024, 0.75)
-"""Layer 18 of 24 of the large model: of a model tuned to letters the upper layers say most about phones, the last ones
-about spelling (Pasad, Chou & Livescu 2021, arXiv 2107.04734)."""
+def track(chunks: Iterable[Float[np.ndarray, " n"]], feature: AudioFeature) -> StepFeatures:
+    """Hidden states of one recording, which is given zero mean and unit variance first.
+
+    Two steps of 20 ms a video frame, as [N, 2, C] files hold them. The sound of a piece and its context enters each of
+    its steps, most of attention's weight near.
+
+    Args:
+        chunks: consecutive pieces of float32 mono at 16 kHz in [-1, 1].
+        feature: the row of these features.
+
+    Raises:
+        UserError: transformers or the model folder is missing, or the folder holds another model.
+    """
+    folder = model_path(feature.name)
+    network = open_network(feature.name, folder)
+    if network.width != feature.channels:
+        raise UserError(
+            f"the model in {folder} gives {network.width} numbers a step and '{feature.name}' "
+            f"features have {feature.channels}: give the published folder."
+        )
+    sound, total, squares = GrowingRows(1), 0.0, 0.0
+    for chunk in chunks:
+        sound.append(chunk[:, None])
+        total += float(chunk.sum(dtype=np.float64))
+        squares += float((chunk.astype(np.float64) ** 2).sum())
+    count = len(sound)
+    mean = total / max(count, 1)
+    scale = 1.0 / np.sqrt(max(squares / max(count, 1) - mean**2, 0.0) + 1e-7)
+    values = GrowingRows(feature.channels)
+    if squares / max(count, 1) < 1e-9:  # nothing but the rounding of silence, which would be blown up to speech
+        for pick in blocks(count // STRIDE):
+            values.append(np.zeros((pick.stop - pick.start, feature.channels), np.float32))
+    else:
+        for piece in hidden_states(network, sound, mean, float(scale), DEPTH[feature.name]):
+            values.append(piece)
+    return StepFeatures(values, feature.rate_hz, feature.steps, count / SAMPLE_RATE, lead=1)
 
 
 class SpeechNetwork(nn.Module):
@@ -175,7 +165,7 @@ def _empty(kind: str, config: dict[str, Any]) -> nn.Module:
     try:
         package = importlib.import_module("transformers")
     except ImportError as error:
-        raise MissingPackageError(
+        raise UserError(
             f"'{kind}' audio features need the package transformers: install it with 'pip install emotalking[hubert]'."
         ) from error
     family = {"hubert": "Hubert", "wav2vec2": "Wav2Vec2"}[kind]

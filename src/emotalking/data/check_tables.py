@@ -4,7 +4,8 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
-from emotalking.data.files import FEATURE_SHAPES, SubjectFiles, feature_name
+from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE, audio_feature
+from emotalking.data.files import SubjectFiles
 from emotalking.data.findings import Finding, ranges
 from emotalking.data.layouts import MODEL_AUS
 from emotalking.data.subject import Subject
@@ -80,14 +81,14 @@ def emotion(subject: Subject) -> list[Finding]:
 
 def features(subject: Subject) -> list[Finding]:
     """Every ``aud*.npy``: type, shape, length, values."""
-    files = subject.files
+    files, default = subject.files, audio_feature(DEFAULT_FEATURE).file_name
     paths = sorted({*files.root.glob("aud_*.npy"), *(p for p in [files.unnamed_audio_features] if p.exists())})
     found = [finding for path in paths for finding in _feature_file(subject, path.name)]
     if not paths:
-        found.append(Finding("error", "aud_*.npy", "no audio features", "emotalking import FOLDER makes aud_mel.npy"))
-    elif not files.audio_features("mel").exists():
+        found.append(Finding("error", "aud_*.npy", "no audio features", f"emotalking import FOLDER makes {default}"))
+    elif not files.audio_features().exists():
         what = "missing, so an avatar can only be driven by features that other programs compute"
-        found.append(Finding("note", "aud_mel.npy", what, IMPORT))
+        found.append(Finding("note", default, what, IMPORT))
     return found
 
 
@@ -100,12 +101,11 @@ def _feature_file(subject: Subject, name: str) -> list[Finding]:
         shape = getattr(values, "shape", "an archive")
         return [Finding("error", name, f"holds {shape}", "give floats [frames, steps, channels]")]
     found: list[Finding] = []
-    wanted = FEATURE_SHAPES.get(name.removeprefix("aud_").removesuffix(".npy"))
-    shape = (int(values.shape[1]), int(values.shape[2]))
-    if wanted is None and feature_name(shape) is None or wanted is not None and wanted != shape:
-        known = "; ".join(f"{key} {list(value)}" for key, value in FEATURE_SHAPES.items())
-        what = f"{shape[0]} steps of {shape[1]} channels a frame"
-        found.append(Finding("error" if wanted else "warning", name, what, f"known are {known}"))
+    named = [feature for feature in AUDIO_FEATURES.values() if feature.file_name == name]
+    if values.shape[1:] not in [feature.shape for feature in named or AUDIO_FEATURES.values()]:
+        known = "; ".join(f"{feature.file} {list(feature.shape)}" for feature in AUDIO_FEATURES.values())
+        what = f"{values.shape[1]} steps of {values.shape[2]} channels a frame"
+        found.append(Finding("error" if named else "warning", name, what, f"known are {known}"))
     if not all(np.isfinite(part).all() for part in np.array_split(values, max(1, len(values) // 1000))):
         found.append(Finding("error", name, "values that are not finite", "extract the features again"))
     missing = subject.num_frames - len(values)

@@ -3,20 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-FEATURE_SHAPES = {
-    "mel": (16, 32),
-    "phones": (16, 39),
-    "ds": (16, 29),
-    "eo": (16, 44),
-    "hu": (2, 1024),
-    "w2v2": (2, 1024),
-}
-"""Steps and channels a frame of the audio features that folders hold (docs/paper.md 1; "mel" and "phones" are ours)."""
-
-
-def feature_name(shape: tuple[int, int]) -> str | None:
-    """Which audio features have ``shape`` = (steps, channels) a frame; None: unknown ones."""
-    return next((name for name, known in FEATURE_SHAPES.items() if known == shape), None)
+from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 
 
 @dataclass(frozen=True)
@@ -56,9 +43,13 @@ class SubjectFiles:
         """Cameras of ``split`` ("train" or "val")."""
         return self.root / f"transforms_{split}.json"
 
-    def audio_features(self, name: str) -> Path:
-        """Audio features called ``name`` ("mel", "ds", "eo", "hu")."""
-        return self.root / f"aud_{name}.npy"
+    def audio_features(self, name: str = DEFAULT_FEATURE) -> Path:
+        """Audio features called ``name`` (a row of ``data.audio_features``).
+
+        Raises:
+            UserError: no such features.
+        """
+        return self.root / audio_feature(name).file_name
 
     @property
     def background(self) -> Path:

@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, UnidentifiedImageError
 
+from emotalking.data.audio_features import DEFAULT_FEATURE, AudioFeature, audio_feature, feature_of_shape
 from emotalking.data.clip_place import ClipPlace
-from emotalking.data.files import SubjectFiles, feature_name
+from emotalking.data.files import SubjectFiles
 from emotalking.data.frame import Frame, LandmarkTrack, lips_rect_of, mouth_opening_of, teeth_to_mouth
 from emotalking.data.layouts import MODEL_AUS, colours_to_labels
 from emotalking.data.tables import opengl_to_viewmats, read_cameras, read_json, read_landmarks, read_table
@@ -171,12 +172,12 @@ class Subject:
             index = int(seen[np.abs(seen - index).argmin()])
         return lips_rect_of(track.points[index, list(track.layout.ibug68)], self.width, self.height)
 
-    def audio_features(self, name: str) -> Float[np.ndarray, "N S C"]:
-        """Audio features ``aud_{name}.npy`` per video frame, float32.
+    def audio_features(self, name: str = DEFAULT_FEATURE) -> Float[np.ndarray, "N S C"]:
+        """Audio features per video frame, float32.
 
         Args:
-            name: "mel" (ours), "ds" (DeepSpeech, 29 channels), "eo" (wav2vec, 44), "hu" (HuBERT); any of them may also
-                be called ``aud.npy``, as ER-NeRF has it, and is then known by its shape.
+            name: of a row of ``data.audio_features``, or its file's ("ds" for ``aud_ds.npy``); the file may also be
+                called ``aud.npy``, as ER-NeRF has it, and is then known by its shape.
 
         Returns:
             [N, 16, C]; HuBERT as stored, [N, 2, 1024]. Up to 0.2 s missing at the end repeats the last frame.
@@ -185,7 +186,7 @@ class Subject:
             UserError: if the file is missing, malformed or shorter than the video.
         """
         path = self.files.audio_features(name)
-        if not path.exists() and self.unnamed_kind() == name:
+        if not path.exists() and self.unnamed_feature() is audio_feature(name):
             path = self.files.unnamed_audio_features
         if not path.exists():
             known = sorted(p.stem.removeprefix("aud_") for p in self.files.root.glob("aud_*.npy"))
@@ -203,13 +204,13 @@ class Subject:
             features = np.concatenate([features, np.repeat(features[-1:], missing, 0)])
         return features[: self.num_frames]
 
-    def unnamed_kind(self) -> str | None:
-        """Which features ``aud.npy`` holds, told by its shape; None without one."""
+    def unnamed_feature(self) -> AudioFeature | None:
+        """The features that ``aud.npy`` holds, told by its shape; None without one."""
         try:
             shape = np.load(self.files.unnamed_audio_features, allow_pickle=False, mmap_mode="r").shape
         except (OSError, ValueError, EOFError):
             return None
-        return feature_name(shape[1:]) if len(shape) == 3 else None
+        return feature_of_shape(shape)
 
     @cached_property
     def background(self) -> UInt8[np.ndarray, "H W 3"]:

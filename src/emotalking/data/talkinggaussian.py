@@ -8,9 +8,10 @@ import csv
 import numpy as np
 from PIL import Image
 
+from emotalking.data.audio_features import audio_feature
 from emotalking.data.check_files import SAMPLES, families, present
 from emotalking.data.check_tables import lms_rows
-from emotalking.data.files import FEATURE_SHAPES, SubjectFiles
+from emotalking.data.files import SubjectFiles
 from emotalking.data.findings import Finding, ranges
 from emotalking.data.layouts import LABEL_COLOURS, MODEL_AUS, Label, colours_to_labels
 from emotalking.data.subject import Subject
@@ -61,13 +62,13 @@ def _features(files: SubjectFiles, count: int, names: tuple[str, ...]) -> list[F
 
 
 def _shape(files: SubjectFiles, name: str, count: int, kind: str | None = None) -> list[Finding]:
-    wanted = FEATURE_SHAPES[kind or name.removeprefix("aud_").removesuffix(".npy")]
+    feature = audio_feature(kind or name.removeprefix("aud_").removesuffix(".npy"))
     try:
         shape = np.load(files.root / name, allow_pickle=False, mmap_mode="r").shape
     except (OSError, ValueError, EOFError) as error:
         return [Finding("error", name, f"no array ({error})", "extract the features again")]
-    if shape[1:] != wanted:
-        return [Finding("error", name, f"shape {list(shape)}", f"[{count}, {wanted[0]}, {wanted[1]}] is expected")]
+    if shape[1:] != feature.shape:
+        return [Finding("error", name, f"shape {list(shape)}", f"{[count, *feature.shape]} is expected")]
     return []
 
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from emotalking.audio.windows import audio_windows
 from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.evaluation_models import Judges
@@ -18,7 +19,6 @@ from emotalking.evaluate.score import measure
 from emotalking.evaluate.values import Figure
 from emotalking.models.avatar import Avatar
 from emotalking.models.compositor import ComposedFrames, torso_over_plate
-from emotalking.train.data import windows_of
 
 _DECODERS, _AHEAD = 4, 8
 """Threads that read torso layers, and frames that they may be ahead of the renderer."""
@@ -116,7 +116,7 @@ def reconstruct(
         RGB in [0, 1] on the avatar's device.
     """
     device = avatar.device
-    sound = windows_of(torch.from_numpy(subject.audio_features(avatar.audio_features)).to(device), indices)
+    sound = audio_windows(torch.from_numpy(subject.audio_features(avatar.audio_features)).to(device), indices)
 
     def put(array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import butter, sosfiltfilt
 
-from emotalking.audio.mel import HOP, mel_spectra, normalise
+from emotalking.audio.mel import HOP, log_mel
 from emotalking.io.audio import SAMPLE_RATE, resample
 
 TRUSTED = 0.97
@@ -128,7 +128,7 @@ class _Sound:
 
 def _sound_predictors(samples: np.ndarray) -> _Sound | None:
     """The sound at every step; None if too short or silent."""
-    mel = normalise(mel_spectra([samples.astype(np.float32)]))
+    mel = log_mel([samples.astype(np.float32)])[:]
     if len(mel) < _SHORTEST_S / _STEP_S or not mel.any():
         return None
     calm = uniform_filter1d(mel.astype(np.float64), 3, axis=0)

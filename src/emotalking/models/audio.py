@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-WINDOW = 8
-"""Frames in an audio window: four past, the current and three future."""
+from emotalking.audio.windows import WINDOW_FRAMES
+
 MOST_STEPS = 16
 """Feature steps per frame that four stride-2 convolutions bring down to one; fewer are brought down as well."""
 
@@ -34,7 +34,7 @@ class AudioEncoder(nn.Module):
         for wide_in, wide_out in zip(widths, widths[1:], strict=False):
             attention += [nn.Conv1d(wide_in, wide_out, 3, padding=1), nn.LeakyReLU(0.02)]
         self.attention = nn.Sequential(*attention)
-        self.attention_weights = nn.Sequential(nn.Linear(WINDOW, WINDOW), nn.Softmax(dim=-1))
+        self.attention_weights = nn.Sequential(nn.Linear(WINDOW_FRAMES, WINDOW_FRAMES), nn.Softmax(dim=-1))
         self.closed: Float[Tensor, " code"] | None
         """The code that closes this person's lips; None until training has ended (``train.closed_mouth``)."""
         self.register_buffer("closed", None)
@@ -42,7 +42,7 @@ class AudioEncoder(nn.Module):
     def forward(
         self, windows: Float[Tensor, "B 8 C S"], speech: Float[Tensor, " B"] | None = None
     ) -> Float[Tensor, "B code"]:
-        """Codes of B windows of S steps a frame, 1 <= S <= 16 (`audio.tracks.audio_windows`).
+        """Codes of B windows of S steps a frame, 1 <= S <= 16 (`audio.windows.audio_windows`).
 
         Args:
             speech: 1 keeps the code, 0 puts the code of closed lips in its place, between they are blended
@@ -52,7 +52,7 @@ class AudioEncoder(nn.Module):
             ValueError: ``speech`` is given and the code of closed lips is not known.
         """
         batch = windows.shape[0]
-        codes = self.project(self.frames(windows.flatten(0, 1)).squeeze(-1)).unflatten(0, (batch, WINDOW))
+        codes = self.project(self.frames(windows.flatten(0, 1)).squeeze(-1)).unflatten(0, (batch, WINDOW_FRAMES))
         weights = self.attention_weights(self.attention(codes.transpose(1, 2)).squeeze(1))
         code = (weights[:, :, None] * codes).sum(1)
         if speech is None:

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 
+from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE
+
 
 @dataclass(frozen=True)
 class AudioConfig:
     """The audio encoder of a branch (docs/paper.md 4.2)."""
 
-    features: str = "mel"
-    """Name of the audio features (`audio.features`)."""
-    channels: int = 32
+    features: str = DEFAULT_FEATURE
+    """Name of the audio features (`data.audio_features`)."""
+    channels: int = AUDIO_FEATURES[DEFAULT_FEATURE].channels
     """Feature channels per 20 ms step: 32 log-mel bands; 29 DeepSpeech; 44 wav2vec; 1024 HuBERT."""
     code: int = 32
     """Width of the audio code."""

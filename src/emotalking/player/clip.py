@@ -10,7 +10,7 @@ import numpy as np
 import soxr
 from jaxtyping import Float
 
-from emotalking.audio.features import audio_features, imported_track
+from emotalking.audio.features import load_features
 from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
 from emotalking.io.video_writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
@@ -83,7 +83,7 @@ def render_clip(
     player = Player(avatar)
     given = None
     if features is not None:
-        given = imported_track(features, audio_features(avatar.audio_features), avatar.fps)
+        given = load_features(features, avatar.audio_features, avatar.fps)
     track = player.listen(heard, given, silence_gate=silence_gate)
     total = player.num_frames(track, seconds)
     if total == 0:

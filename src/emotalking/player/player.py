@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from emotalking.audio.features import audio_features, features_of
-from emotalking.audio.tracks import FeatureTrack, FrameFeatures
+from emotalking.audio.features import feature_track
+from emotalking.audio.tracks import FeatureTrack
 from emotalking.audio.vad import SpeechTrack, speech_track
 from emotalking.errors import UserError
 from emotalking.io.audio import iter_audio
@@ -27,12 +27,12 @@ from emotalking.player.poses import PoseLoop, Poses
 class Heard:
     """What the player knows of a sound."""
 
-    features: FeatureTrack | FrameFeatures
+    features: FeatureTrack
     speech: SpeechTrack | None = None
     """Where somebody speaks; None: the lips follow the features everywhere."""
 
 
-Sound = str | Path | Float[np.ndarray, " S"] | FeatureTrack | FrameFeatures | Heard
+Sound = str | Path | Float[np.ndarray, " S"] | FeatureTrack | Heard
 """A sound or video file, float32 mono samples at 16 kHz, features computed before, or what was heard before."""
 
 _DECODERS = 4
@@ -108,7 +108,7 @@ class Player:
     def __init__(self, avatar: Performer) -> None:
         self.avatar = avatar
 
-    def listen(self, audio: Sound, features: FrameFeatures | None = None, *, silence_gate: bool = True) -> Heard:
+    def listen(self, audio: Sound, features: FeatureTrack | None = None, *, silence_gate: bool = True) -> Heard:
         """The avatar's kind of features of a sound, and where in it somebody speaks; files are read in a stream.
 
         Features rest on the level and the noise of the whole sound, so all of it is read here; where somebody speaks is
@@ -124,14 +124,9 @@ class Player:
         """
         if isinstance(audio, Heard):
             return audio
-        if isinstance(audio, FeatureTrack | FrameFeatures):
+        if isinstance(audio, FeatureTrack):
             return Heard(audio)
-        if features is not None:
-            track = features
-        elif isinstance(audio, np.ndarray):
-            track = audio_features(self.avatar.audio_features).track([audio])
-        else:
-            track = features_of(audio, self.avatar.audio_features)
+        track = feature_track(audio, self.avatar.audio_features) if features is None else features
         if not (silence_gate and self.avatar.closes_lips):
             return Heard(track)
         speech = speech_track([audio] if isinstance(audio, np.ndarray) else iter_audio(audio))
@@ -232,7 +227,7 @@ class Player:
     def _render(
         self,
         poses: Poses,
-        windows: np.ndarray,
+        windows: Float[Tensor, "B 8 C steps"],
         va: np.ndarray | None,
         gate: np.ndarray | None,
         torso: np.ndarray,
@@ -248,7 +243,7 @@ class Player:
         layer = torch.as_tensor(torso, device=device).float() / 255.0
         torso_alpha = layer[..., 3:]
         torso_rgb = layer[..., :3] * torso_alpha
-        conditions = (put(poses.viewmats), put(windows), put(poses.aus), None if va is None else put(va))
+        conditions = (put(poses.viewmats), windows.to(device), put(poses.aus), None if va is None else put(va))
         speech = None if gate is None else put(gate)
         if isinstance(plate, str):
             head = self.avatar.render(*conditions, speech=speech)

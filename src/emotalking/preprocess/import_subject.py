@@ -18,11 +18,12 @@ import soundfile
 from jaxtyping import UInt8
 
 import emotalking
-from emotalking.audio.features import audio_features
+from emotalking.audio.features import extract_features
 from emotalking.data import Subject
 from emotalking.data import writer as write
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.check_files import colours_of, present
-from emotalking.data.files import SubjectFiles, feature_name
+from emotalking.data.files import SubjectFiles
 from emotalking.data.layouts import MODEL_AUS, Label
 from emotalking.data.tables import read_intensities, read_json, read_table
 from emotalking.emotion.estimator import ActionUnitEmotion
@@ -147,7 +148,7 @@ class _Import:
         self._step(files.action_units, self._action_units)
         self._step(files.valence_arousal, self._emotion)
         self._step(files.normals(self.subject.num_frames - 1), self._normals, "normals")
-        self._step(files.audio_features("mel"), self._features)
+        self._step(files.audio_features(), self._features)
         self._names()
         self._record(self.providers)
 
@@ -268,17 +269,16 @@ class _Import:
         if not self.files.audio.exists():
             return None
         samples = load_audio(self.files.audio)
-        values = audio_features("mel").extract(samples, self.subject.num_frames, self.subject.fps)
-        write.write_audio_features(self.files.root, "mel", values)
+        values = extract_features(samples, self.subject.num_frames, self.subject.fps)
+        write.write_audio_features(self.files.root, DEFAULT_FEATURE, values)
         return "aud.wav"
 
     def _names(self) -> None:
         """Both names of the audio features: ER-NeRF opens ``aud.npy`` where TalkingGaussian opens ``aud_ds.npy``."""
         files, plain = self.files, self.files.unnamed_audio_features
         if plain.exists():
-            shape = np.load(plain, allow_pickle=False, mmap_mode="r").shape
-            name = feature_name(shape[1:]) if len(shape) == 3 else None
-            pair = None if name is None else (plain, files.audio_features(name))
+            feature = self.subject.unnamed_feature()
+            pair = None if feature is None else (plain, files.audio_features(feature.name))
         else:
             pair = (files.audio_features("ds"), plain)
         if pair is not None and pair[0].exists() and not pair[1].exists():

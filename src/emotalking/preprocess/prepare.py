@@ -14,6 +14,7 @@ import numpy as np
 from emotalking.audio.features import write_features
 from emotalking.data import Subject
 from emotalking.data import writer as write
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.clip_place import to_runs
 from emotalking.data.tables import read_intensities
 from emotalking.emotion.estimator import ActionUnitEmotion
@@ -84,7 +85,7 @@ def _run(job: Job) -> None:
     done("action units", _action_units, job, ["pose"], _hash(config.action_units), files.action_units.exists)
     emotion = [config.emotion_model, networks(EMOTION_MODELS[config.emotion_model])]
     done("emotion", _emotion, job, ["action units"], emotion, files.valence_arousal.exists)
-    done("audio features", _features, job, ["audio"], "mel", files.audio_features("mel").exists)
+    done("audio features", _features, job, ["audio"], DEFAULT_FEATURE, files.audio_features().exists)
 
 
 def _hash(path: str | Path | None) -> str | None:
@@ -273,8 +274,8 @@ def _emotion(job: Job) -> dict[str, Any]:
 
 
 def _features(job: Job) -> dict[str, Any]:
-    write_features(job.files.audio_features("mel"), job.files.audio, "mel", job.count, job.fps)
-    return {"provider": "mel"}
+    write_features(job.files.audio_features(), job.files.audio, DEFAULT_FEATURE, job.count, job.fps)
+    return {"provider": DEFAULT_FEATURE}
 
 
 def _finish(job: Job) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 import emotalking
-from emotalking.audio.features import audio_features
+from emotalking.audio.features import extract_features
 from emotalking.data import Subject
 from emotalking.data import writer as write
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.layouts import FaceLayout, Label
 from emotalking.testing.actor.state import MODEL_AUS, ActorFrame
 
@@ -55,14 +56,13 @@ def write_actor_subject(
     height, width = frame.image.shape[:2]
     table = {name: column for name, column in zip(MODEL_AUS, np.array(aus, np.float32).T, strict=True)}
     table["AU25"] = AU25_PER_JAW * np.array(jaws, np.float32)
-    features = audio_features("mel")
     write.write_background(root, frame.background)
     write.write_action_units(root, table, fps)
     write.write_valence_arousal(root, np.array(emotions, np.float32))
     write.write_landmarks(root, np.array(points, np.float32), np.ones(count, bool), neutral, layout)
     write.write_transforms(root, np.array(viewmats, np.float32), float(frame.K[0, 0]), width, height)
     write.write_audio(root, samples)
-    write.write_audio_features(root, "mel", features.extract(samples, count, fps))
+    write.write_audio_features(root, DEFAULT_FEATURE, extract_features(samples, count, fps))
     write.write_manifest(
         root,
         {"fps": str(fps), "frames": count, "provider": "actor ground truth", "emotalking": emotalking.__version__},

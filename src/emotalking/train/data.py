@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from emotalking.audio.tracks import FUTURE_FRAMES, PAST_FRAMES, WINDOW_FRAMES
+from emotalking.audio.windows import audio_windows
 from emotalking.data import Subject
 from emotalking.data.frame import mouth_opening_of
 from emotalking.data.layouts import FaceLayout, Label
@@ -88,7 +88,7 @@ class TrainingData:
             return torch.from_numpy(np.ascontiguousarray(array[indices], dtype=np.float32)).to(device)
 
         conditions = RecordedConditions(
-            pick(subject.viewmats), windows_of(sound, indices), pick(subject.aus), pick(valence_arousal)
+            pick(subject.viewmats), audio_windows(sound, indices), pick(subject.aus), pick(valence_arousal)
         )
         everywhere = np.arange(subject.num_frames)
         tables = (
@@ -176,19 +176,6 @@ class TrainingData:
 def rows_of(frames: int | Int64[Tensor, "B"]) -> slice | Tensor:
     """An index that keeps the batch axis, of one frame or of those in a tensor; the latter waits for no device."""
     return slice(frames, frames + 1) if isinstance(frames, int) else frames
-
-
-def windows_of(features: Float[Tensor, "N S C"], indices: Int64[np.ndarray, "F"]) -> Float[Tensor, "F 8 C S"]:
-    """The windows [i-4, i+4) of the frames ``indices``, zero outside the recording (docs/paper.md 4.2).
-
-    Consecutive frames get a view: eight copies of HuBERT's features would fill gigabytes.
-    """
-    padded = torch.nn.functional.pad(features, (0, 0, 0, 0, PAST_FRAMES, FUTURE_FRAMES))
-    windows = padded.unfold(0, WINDOW_FRAMES, 1).permute(0, 3, 2, 1)
-    first = int(indices[0]) if len(indices) else 0
-    if np.array_equal(indices, np.arange(first, first + len(indices))):
-        return windows[first : first + len(indices)]
-    return windows[torch.from_numpy(indices).to(features.device)]
 
 
 def class_mask(labels: UInt8[Tensor, "*batch H W"], *classes: Label) -> Bool[Tensor, "*batch H W"]:

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 import emotalking
-from emotalking.audio.features import ImportedFeatures, audio_features, write_features
+from emotalking.audio.features import write_features
 from emotalking.data import Subject
+from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 from emotalking.data.layouts import Label
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.emotion.mesh_warp.warp import MeshWarp
@@ -183,7 +184,7 @@ def resolve_config(config: TrainConfig, source: Subject) -> TrainConfig:
     if not 1 <= steps <= MOST_STEPS:
         raise UserError(
             f"The '{heard}' audio features of {source.files.root} have {steps} steps a frame and "
-            f"the audio encoder takes 1 to {MOST_STEPS}: use others (--set model.audio.features=mel)."
+            f"the audio encoder takes 1 to {MOST_STEPS}: use others (--set model.audio.features={DEFAULT_FEATURE})."
         )
     audio = replace(config.model.audio, features=heard, channels=channels)
     return replace(config, model=replace(config.model, audio=audio))
@@ -220,12 +221,12 @@ def features_in(source: Subject, name: str) -> str:
     Raises:
         UserError: no such features, or what they are computed with is missing.
     """
-    kind = audio_features(name)
-    path = source.files.audio_features(kind.file)
-    there = path.exists() or source.unnamed_kind() == kind.file
-    if not there and not isinstance(kind, ImportedFeatures) and source.files.audio.exists():
-        write_features(path, source.files.audio, kind.name, source.num_frames, source.fps)
-    return kind.file
+    feature = audio_feature(name)
+    path = source.files.audio_features(name)
+    there = path.exists() or source.unnamed_feature() is feature
+    if not there and feature.module is not None and source.files.audio.exists():
+        write_features(path, source.files.audio, feature.name, source.num_frames, source.fps)
+    return feature.file
 
 
 def build_head(

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from emotalking.audio.features import audio_features
+from emotalking.audio.features import feature_track
+from emotalking.audio.windows import audio_windows
 from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE, load_audio, save_wav
@@ -20,7 +21,7 @@ from emotalking.lipsync.windows import FPS, FRAMES
 from emotalking.ops.head_path import stretches
 from emotalking.progress import track
 from emotalking.train.config import SyncConfig
-from emotalking.train.data import TrainingData, windows_of
+from emotalking.train.data import TrainingData
 from emotalking.tts.base import open_speaker
 from emotalking.tts.recordings import FolderSpeaker
 from emotalking.tts.sentences import curated_speech
@@ -136,7 +137,7 @@ def other_sound(
         UserError: features that cannot be computed here.
     """
     try:
-        heard_as = audio_features(features).track([samples])
+        heard_as = feature_track(samples, features)
     except UserError as error:
         raise UserError(f"{error} To train with the clip's own sound alone: --set sync.speech=none.") from None
     frames, steps = heard_as.num_frames(fps), frame_steps(fps)
@@ -145,7 +146,7 @@ def other_sound(
         return None
     values = torch.from_numpy(heard_as.frames(np.arange(frames), fps)).to(device)
     heard = embed_sound(expert, samples, frames, fps, device)
-    return Sound(windows_of(values, np.arange(frames)), heard, starts)
+    return Sound(audio_windows(values), heard, starts)
 
 
 def speech(settings: SyncConfig, folder: Path, fresh: bool) -> Iterator[Float[np.ndarray, " S"]]:

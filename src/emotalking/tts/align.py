@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from emotalking.audio.mel import HOP, mel_spectra, normalise
+from emotalking.audio.mel import HOP, log_mel
 from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.tts.base import Timed, Utterance
@@ -42,7 +42,7 @@ def warped(reading: Utterance, recording: Utterance) -> Utterance:
     Words and sounds without a place in the recording are left out. Unchanged if one of them is silent, or the
     recording is less than half as long as the reading.
     """
-    theirs, ours = (normalise(mel_spectra([each.samples])) for each in (reading, recording))
+    theirs, ours = (log_mel([each.samples])[:] for each in (reading, recording))
     if not theirs.any() or not ours.any():
         return recording
     first, last = _extent(theirs)

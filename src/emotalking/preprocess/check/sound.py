@@ -56,7 +56,7 @@ def sound_facts(samples: Float[np.ndarray, " S"]) -> SoundFacts:
 
 def speech_steps(spectra: MelSpectra) -> Bool[np.ndarray, " steps"]:
     """Where something stands out from room and noise, pauses within words bridged."""
-    heard = normalise(spectra).mean(-1) > _ACTIVE
+    heard = normalise(spectra)[:].mean(-1) > _ACTIVE
     joined = binary_closing(np.pad(heard, _BRIDGE), np.ones(_BRIDGE))[_BRIDGE:-_BRIDGE]
     return np.asarray(binary_opening(joined, np.ones(_SHORTEST)), bool)
 

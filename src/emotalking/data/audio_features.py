@@ -1,0 +1,72 @@
+"""The table of audio features: names, files and shapes; :mod:`emotalking.audio.features` computes them.
+
+A new kind is a row here and a module with a function ``track(chunks, feature)``, as in :mod:`emotalking.audio.mel`.
+"""
+
+from dataclasses import dataclass
+
+from emotalking.errors import UserError
+
+
+@dataclass(frozen=True)
+class AudioFeature:
+    """One kind of audio features."""
+
+    name: str
+    """In configs and in the avatar's metadata."""
+    file: str
+    """Short name, in the file's name in a subject folder: ``aud_{file}.npy``."""
+    steps: int
+    """Steps per video frame."""
+    channels: int
+    """Numbers per step."""
+    module: str | None = None
+    """Module whose ``track`` computes them; None: other programs do, and their files are only read."""
+    rate_hz: float = 50.0
+    """Steps per second."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(steps, channels), as in the file's rows."""
+        return self.steps, self.channels
+
+    @property
+    def file_name(self) -> str:
+        """In a subject folder."""
+        return f"aud_{self.file}.npy"
+
+
+DEFAULT_FEATURE = "mel"
+
+AUDIO_FEATURES: dict[str, AudioFeature] = {
+    feature.name: feature
+    for feature in (
+        AudioFeature("mel", "mel", 16, 32, "emotalking.audio.mel"),
+        AudioFeature("phones", "phones", 16, 39, "emotalking.audio.phones"),
+        AudioFeature("hubert", "hu", 2, 1024, "emotalking.audio.transformers"),
+        AudioFeature("wav2vec2", "w2v2", 2, 1024, "emotalking.audio.transformers"),
+        AudioFeature("deepspeech", "ds", 16, 29),
+        AudioFeature("esperanto", "eo", 16, 44),
+    )
+}
+"""By name (docs/paper.md 1; "mel" and "phones" are ours). Insert an own kind here to train with it."""
+
+
+def audio_feature(name: str) -> AudioFeature:
+    """The features called ``name``, which may also be their file's name in subject folders (``aud_ds.npy``: "ds").
+
+    Raises:
+        UserError: no such features.
+    """
+    found = next((kind for kind in AUDIO_FEATURES.values() if name in (kind.name, kind.file)), None)
+    if found is None:
+        raise UserError(f"there are no audio features called '{name}': choose one of {', '.join(AUDIO_FEATURES)}.")
+    return found
+
+
+def feature_of_shape(shape: tuple[int, ...]) -> AudioFeature | None:
+    """The first features of ``shape`` = (frames, steps, channels); None: unknown ones.
+
+    A file ``aud.npy`` (ER-NeRF) does not name its kind: HuBERT and wav2vec 2.0 have one shape, and HuBERT is meant.
+    """
+    return next((kind for kind in AUDIO_FEATURES.values() if kind.shape == shape[1:]), None)
