@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from emotalking.losses.image import l1
+from emotalking.losses.l1_dssim import l1
 
 
 def test_wrong_shape_is_refused() -> None:

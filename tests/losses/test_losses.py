@@ -3,9 +3,12 @@
 import pytest
 import torch
 
-from emotalking.losses.image import d_ssim, l1, silhouette
-from emotalking.losses.motion import motion_size
-from emotalking.losses.normals import normal_l1, residual_size, total_variation
+from emotalking.losses.l1_dssim import d_ssim, l1
+from emotalking.losses.motion import offset_magnitude
+from emotalking.losses.normal import normal_l1
+from emotalking.losses.normal_residual import normal_residual
+from emotalking.losses.normal_tv import normal_tv
+from emotalking.losses.silhouette import silhouette
 
 
 def test_l1_and_d_ssim_of_equal_and_different_images() -> None:
@@ -33,9 +36,9 @@ def test_silhouette_of_full_and_empty_regions(value: bool) -> None:
 
 def test_motion_size_sums_the_kinds() -> None:
     offsets = {"d_means": torch.tensor([[[1.0, -3.0]]]), "d_quats": torch.tensor([[[0.5, 0.5]]])}
-    assert float(motion_size(offsets)) == pytest.approx(2.5)
+    assert float(offset_magnitude(offsets)) == pytest.approx(2.5)
     with pytest.raises(ValueError, match="empty"):
-        motion_size({})
+        offset_magnitude({})
 
 
 def test_normal_terms_by_hand_and_on_nothing() -> None:
@@ -46,8 +49,8 @@ def test_normal_terms_by_hand_and_on_nothing() -> None:
     region = target.abs().amax(-1) > 0
     stepped = torch.zeros(1, 2, 3, 3)
     stepped[0, 0, 0, 0], stepped[0, 1, 2, 1] = 0.5, 9.0  # the second lies outside the region
-    assert float(total_variation(stepped, region)) == pytest.approx(0.5 / 18)
-    assert float(residual_size(torch.tensor([[1.0, -2.0, 0.0]]))) == pytest.approx(1.0)
+    assert float(normal_tv(stepped, region)) == pytest.approx(0.5 / 18)
+    assert float(normal_residual(torch.tensor([[1.0, -2.0, 0.0]]))) == pytest.approx(1.0)
     nothing = torch.zeros(1, 2, 3, dtype=torch.bool)
-    (normal_l1(rendered, 0 * target) + total_variation(rendered, nothing)).backward()
+    (normal_l1(rendered, 0 * target) + normal_tv(rendered, nothing)).backward()
     assert rendered.grad is not None and float(rendered.grad.abs().sum()) == 0.0

@@ -3,8 +3,10 @@
 import numpy as np
 import torch
 
-from emotalking.losses.motion import attention_inside
-from emotalking.losses.normals import normal_cosine, normal_l1, residual_size, total_variation
+from emotalking.losses.attention import attention_inside
+from emotalking.losses.normal import normal_cosine, normal_l1
+from emotalking.losses.normal_residual import normal_residual
+from emotalking.losses.normal_tv import normal_tv
 from emotalking.ops.normals import gaussian_normals
 
 HEIGHT, WIDTH = 4, 5
@@ -78,7 +80,7 @@ def test_map_losses_and_their_gradients() -> None:
     for ours, slow in (
         (lambda image: normal_l1(image, wanted), slow_l1),
         (lambda image: normal_cosine(image, wanted), slow_cosine),
-        (lambda image: total_variation(image, known), slow_variation),
+        (lambda image: normal_tv(image, known), slow_variation),
     ):
         image = torch.from_numpy(rendered)[None].requires_grad_()
         value = ours(image)
@@ -106,7 +108,7 @@ def test_normals_and_their_gradients_to_rotations_and_residuals() -> None:
 
 def test_residuals_are_pulled_to_zero() -> None:
     residuals = torch.tensor([[0.5, -1.0, 0.0], [0.25, 0.25, -0.25]], requires_grad=True)
-    value = residual_size(residuals)
+    value = normal_residual(residuals)
     value.backward()
     assert float(value.detach()) == 2.25 / 6
     assert residuals.grad is not None and torch.allclose(residuals.grad, residuals.detach().sign() / 6)

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from emotalking.losses.image import d_ssim, l1
+from emotalking.losses.l1_dssim import d_ssim, l1
 from emotalking.models.audio import AudioEncoder
 from emotalking.models.compositor import Compositor, Conditions
 from emotalking.models.head import TalkingHead

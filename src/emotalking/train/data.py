@@ -26,7 +26,7 @@ class RecordedConditions(Conditions):
 
     def at(self, frame: int | Int64[Tensor, "1"]) -> "RecordedConditions":
         """The one frame ``frame``, still batched."""
-        pick = rows_of(frame)
+        pick = as_index(frame)
         return RecordedConditions(self.viewmats[pick], self.audio[pick], self.aus[pick], self.va[pick])
 
 
@@ -138,19 +138,19 @@ class TrainingData:
 
     def image(self, frame: int | Int64[Tensor, "1"]) -> Float[Tensor, "1 H W 3"]:
         """The target frame in [0, 1]."""
-        return self.images[rows_of(frame)].float() / 255.0
+        return self.images[as_index(frame)].float() / 255.0
 
     def normal_map(self, frames: int | Int64[Tensor, "B"]) -> Float[Tensor, "B H W 3"] | None:
         """Unit normals of the face in one or B frames, camera space, zero where unknown; None: there are none."""
         if self.normals is None:
             return None
-        colours = self.normals[rows_of(frames)]
+        colours = self.normals[as_index(frames)]
         vectors = decode_normals(colours.float() / 255.0)
         return F.normalize(vectors, dim=-1) * (colours > 0).any(-1, keepdim=True)
 
     def mask(self, frame: int | Int64[Tensor, "1"], *classes: Label) -> Bool[Tensor, "1 H W"]:
         """True where frame ``frame`` shows one of ``classes``."""
-        return class_mask(self.labels[rows_of(frame)], *classes)
+        return class_mask(self.labels[as_index(frame)], *classes)
 
     def pixels_of(self, label: Label) -> Int64[np.ndarray, "F"]:
         """How many pixels of ``label`` each frame shows."""
@@ -161,7 +161,7 @@ class TrainingData:
     ) -> Float[Tensor, "B h w 3"]:
         """The torso layers of one or B frames over the background plate; of all pixels, or some rows and columns."""
         plate = self.background[rows, columns].float()[None] / 255.0
-        return torso_over_plate(self.torso[rows_of(frames), rows, columns], plate)
+        return torso_over_plate(self.torso[as_index(frames), rows, columns], plate)
 
     def extent(self) -> float:
         """Scene scale: 1.1 x the largest distance of a camera from the mean camera (docs/paper.md 1.1).
@@ -173,7 +173,7 @@ class TrainingData:
         return max(0.1, 1.1 * float((centres - centres.mean(0)).norm(dim=1).max()))
 
 
-def rows_of(frames: int | Int64[Tensor, "B"]) -> slice | Tensor:
+def as_index(frames: int | Int64[Tensor, "B"]) -> slice | Tensor:
     """An index that keeps the batch axis, of one frame or of those in a tensor; the latter waits for no device."""
     return slice(frames, frames + 1) if isinstance(frames, int) else frames
 

@@ -6,14 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.losses.perceptual import at_least, cut_patches
+from emotalking.losses.lpips import cut_patches, lpips
 from emotalking.networks.lpips import BACKBONES, Backbone, Lpips, found_backbone, licences_of
 from emotalking.networks.registry import model_folders
 from emotalking.progress import console
 from emotalking.train.config import LossConfig, PerceptualConfig, TrainConfig
 
-LEAST_SIDE = 32
-"""Pixels that the backbones need a side."""
 NONE = "none"
 
 
@@ -70,7 +68,7 @@ class PerceptualTerm:
 
     def whole(self, image: Float[Tensor, "B H W 3"], target: Float[Tensor, "B H W 3"]) -> Float[Tensor, ""]:
         """Mean distance of whole pictures."""
-        return self.distance(at_least(image, LEAST_SIDE), at_least(target, LEAST_SIDE)).mean()
+        return lpips(self.distance, image, target)
 
 
 def with_backbone(config: TrainConfig) -> TrainConfig:

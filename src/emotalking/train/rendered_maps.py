@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.losses.normals import normal_cosine, normal_l1, total_variation
+from emotalking.losses.normal import normal_cosine, normal_l1
+from emotalking.losses.normal_tv import normal_tv
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import Layer
 from emotalking.ops.normals import camera_normals, normals_from_render
@@ -32,7 +33,7 @@ def normal_terms(layer: Layer, wanted: Float[Tensor, "B H W 3"], weights: LossCo
         terms["normal_cosine"] = weights.normal_cosine * normal_cosine(rendered, wanted)
     if weights.normal_tv:
         known = wanted.abs().amax(-1) > 0
-        terms["normal_tv"] = weights.normal_tv * total_variation(rendered, known)
+        terms["normal_tv"] = weights.normal_tv * normal_tv(rendered, known)
     return terms
 
 

@@ -11,13 +11,13 @@ from torch.optim import Optimizer
 
 from emotalking.emotion.mesh_warp.template import eye_loop
 from emotalking.errors import UserError
-from emotalking.losses.motion import motion_size
+from emotalking.losses.motion import offset_magnitude
 from emotalking.models.gaussians import Deformed
 from emotalking.models.head import Branch, Layer, TalkingHead, render_layer
 from emotalking.ops.cameras import camera_centre
 from emotalking.ops.cuda.build import available
 from emotalking.train.config import BranchStageConfig, TrainConfig
-from emotalking.train.data import TrainingData, rows_of
+from emotalking.train.data import TrainingData, as_index
 from emotalking.train.densify import DensifyState, densify_and_prune, sample_statistics
 from emotalking.train.optim import (
     FactorSchedule,
@@ -111,8 +111,8 @@ def backdrop(context: Context, *, finished: bool = False) -> tuple[float, float,
     return random_colour(context.generator)
 
 
-def pasted(image: Tensor, keep: Tensor, colour: Tensor) -> Tensor:
-    """``image`` where ``keep``, ``colour`` elsewhere; [1, H, W, 3]."""
+def composite_over(image: Tensor, keep: Tensor, colour: Tensor) -> Tensor:
+    """``image`` where ``keep``, over ``colour``; [1, H, W, 3]."""
     return torch.where(keep[..., None], image, colour)
 
 
@@ -210,7 +210,7 @@ class BranchStage(ContextStage):
     def regularise(self, inputs: Inputs, deformed: Deformed, layer: Layer) -> dict[str, Tensor]:
         """Weighted terms of the motion itself, after the warm-up."""
         weight = self.settings.losses.motion
-        return {"motion": weight * motion_size(deformed.offsets)} if weight else {}
+        return {"motion": weight * offset_magnitude(deformed.offsets)} if weight else {}
 
     def frozen(self, iteration: int) -> bool:
         """Whether only colours and opacities still train."""
@@ -259,7 +259,7 @@ class BranchStage(ContextStage):
         if program.growing:
             probe = torch.zeros(1, 1, gaussians.count, 2, device=self.device, requires_grad=True)
         extra, held = self.extra(inputs, deformed, program)
-        view = data.conditions.viewmats[rows_of(inputs.frame)]
+        view = data.conditions.viewmats[as_index(inputs.frame)]
         layer = render_layer(
             gaussians, deformed, view, data.K, data.size, degree=program.degree, extra=extra, held=held, probe=probe
         )

@@ -4,20 +4,21 @@ import torch
 from torch import Tensor
 
 from emotalking.data.layouts import Label
-from emotalking.losses.image import alike_in_boxes, silhouette
-from emotalking.losses.motion import attention_inside
-from emotalking.losses.normals import residual_size
-from emotalking.losses.perceptual import cut_out
+from emotalking.losses.attention import attention_inside
+from emotalking.losses.l1_dssim import l1_dssim_in_boxes
+from emotalking.losses.lpips import crop
+from emotalking.losses.normal_residual import normal_residual
+from emotalking.losses.silhouette import silhouette
 from emotalking.models.gaussians import Deformed, raw_scales_of
 from emotalking.models.head import Layer
 from emotalking.train.config import BranchStageConfig
-from emotalking.train.data import class_mask, rows_of
+from emotalking.train.data import as_index, class_mask
 from emotalking.train.densify import DensifyState
 from emotalking.train.densify.strategy import green_gaussians, prune
 from emotalking.train.perceptual import PerceptualTerm
 from emotalking.train.rendered_maps import attention_channels, normal_channels, normal_terms
 from emotalking.train.sampler import FrameSampler, blink_window, lips_part_window, opening_window
-from emotalking.train.stages.base import BranchStage, Context, eye_boxes, pasted, same_size
+from emotalking.train.stages.base import BranchStage, Context, composite_over, eye_boxes, same_size
 from emotalking.train.step import Inputs, Program
 from emotalking.train.sync import SyncTerm
 from emotalking.train.sync_source import SyncWindow
@@ -56,7 +57,7 @@ class MouthStage(BranchStage):
 
     def deform(self, inputs: Inputs) -> Deformed:
         """See :class:`BranchStage`."""
-        return self.context.head.deform_mouth(self.context.data.conditions.audio[rows_of(inputs.frame)])
+        return self.context.head.deform_mouth(self.context.data.conditions.audio[as_index(inputs.frame)])
 
     def compare(self, inputs: Inputs, layer: Layer, program: Program) -> dict[str, Tensor]:
         """L1 and D-SSIM inside the lip box, where lips hide the mouth nothing is asked.
@@ -65,16 +66,16 @@ class MouthStage(BranchStage):
         backdrop by construction and the silhouette term forbids alpha there.
         """
         data, weights, colour = self.context.data, self.settings.losses, inputs.numbers[:3]
-        windows, mouth = self.lip_windows[rows_of(inputs.frame)], data.mask(inputs.frame, Label.MOUTH)
-        box = self.inside(self.lips[rows_of(inputs.frame)])
-        image = pasted(layer.rgb + (1.0 - layer.alpha[..., None]) * colour, mouth | ~box, colour)
-        target = pasted(data.image(inputs.frame), mouth, colour)
-        share = self._shares[rows_of(inputs.frame)][0]
-        difference, unlike = alike_in_boxes(image, target, windows)
+        windows, mouth = self.lip_windows[as_index(inputs.frame)], data.mask(inputs.frame, Label.MOUTH)
+        box = self.inside(self.lips[as_index(inputs.frame)])
+        image = composite_over(layer.rgb + (1.0 - layer.alpha[..., None]) * colour, mouth | ~box, colour)
+        target = composite_over(data.image(inputs.frame), mouth, colour)
+        share = self._shares[as_index(inputs.frame)][0]
+        difference, unlike = l1_dssim_in_boxes(image, target, windows)
         terms = {"l1": share * difference[0], "d_ssim": weights.d_ssim * share * unlike[0]}
         if program.patch and self.context.perceptual is not None:
-            corner, size = self._patched_at[rows_of(inputs.frame)][0], (self.patched[1], self.patched[0])
-            ours, theirs = (cut_out(picture, corner, size) for picture in (image, target))
+            corner, size = self._patched_at[as_index(inputs.frame)][0], (self.patched[1], self.patched[0])
+            ours, theirs = (crop(picture, corner, size) for picture in (image, target))
             distance = self.context.perceptual.patches(ours, theirs, program.patch, inputs.tensors)
             terms["lpips"] = weights.lpips * share * distance
         if program.moving and weights.silhouette:
@@ -126,7 +127,7 @@ class FaceStage(BranchStage):
     def recorded(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """The picture that the rendered frame is compared with, and its labels."""
         data = self.context.data
-        return data.image(inputs.frame), data.labels[rows_of(inputs.frame)]
+        return data.image(inputs.frame), data.labels[as_index(inputs.frame)]
 
     def numbers(self, iteration: int) -> tuple[float, ...]:
         """The backdrop's colour; whether hair is compared; whether attention is looked at on the hair."""
@@ -157,12 +158,12 @@ class FaceStage(BranchStage):
         recorded, labels = self.recorded(inputs)
         head = class_mask(labels, Label.HEAD, Label.HAIR)
         image = layer.rgb + (1.0 - layer.alpha[..., None]) * colour
-        target = pasted(recorded, head, colour)
+        target = composite_over(recorded, head, colour)
         if settings.hair_every:
             bare = ~class_mask(labels, Label.HAIR) | (inputs.numbers[3] > 0)
-            image, target = pasted(image, bare, colour), pasted(target, bare, colour)
-        boxes = self._boxes[rows_of(inputs.frame)][0]
-        difference, unlike = alike_in_boxes(image, target, boxes if program.moving else boxes[:1])
+            image, target = composite_over(image, bare, colour), composite_over(target, bare, colour)
+        boxes = self._boxes[as_index(inputs.frame)][0]
+        difference, unlike = l1_dssim_in_boxes(image, target, boxes if program.moving else boxes[:1])
         terms = {"l1": difference[0], "d_ssim": weights.d_ssim * unlike[0]}
         if program.moving:
             for number, (name, weight) in enumerate(self._parts.items(), start=1):
@@ -183,11 +184,11 @@ class FaceStage(BranchStage):
         """
         weights, terms = self.settings.losses, {}
         if weights.lpips_lips:
-            lips = self._lip_squares[rows_of(inputs.frame)]
-            ours, theirs = (cut_out(picture, lips[0, ::2], self._lip_size) for picture in (image, target))
+            lips = self._lip_squares[as_index(inputs.frame)]
+            ours, theirs = (crop(picture, lips[0, ::2], self._lip_size) for picture in (image, target))
             terms["lpips_lips"] = weights.lpips_lips * term.whole(ours, theirs)
             bare = ~self.inside(lips)
-            image, target = (pasted(picture, bare, inputs.numbers[:3]) for picture in (image, target))
+            image, target = (composite_over(picture, bare, inputs.numbers[:3]) for picture in (image, target))
         if weights.lpips:
             terms["lpips"] = weights.lpips * term.patches(image, target, side, inputs.tensors)
         return terms
@@ -198,7 +199,7 @@ class FaceStage(BranchStage):
         if not weight:
             return terms
         maps = layer.extra.split([layer.extra.shape[-1] - 2, 2], dim=-1)[1]
-        attention = attention_inside(maps[..., 1:], self.inside(self.lips[rows_of(inputs.frame)]))
+        attention = attention_inside(maps[..., 1:], self.inside(self.lips[as_index(inputs.frame)]))
         hair = self.context.data.mask(inputs.frame, Label.HAIR)
         return terms | {"attention": weight * (attention + inputs.numbers[4] * attention_inside(maps, hair))}
 
@@ -210,7 +211,7 @@ class FaceStage(BranchStage):
         """Normals as colours, in the axes of the frame's camera (paper 3.2; eq. 11); attention."""
         channels, held = [], 0
         if self.compares_normals(inputs):
-            view = self.context.data.conditions.viewmats[rows_of(inputs.frame)]
+            view = self.context.data.conditions.viewmats[as_index(inputs.frame)]
             channels.append(normal_channels(self.branch.gaussians, deformed, view))
         if program.moving and self.settings.losses.attention:
             channels.append(attention_channels(deformed))
@@ -225,7 +226,7 @@ class FaceStage(BranchStage):
             return {}
         terms = normal_terms(layer, wanted, weights)
         if weights.normal_residual:
-            terms["normal_residual"] = weights.normal_residual * residual_size(self.branch.gaussians.normal_residuals)
+            terms["normal_residual"] = weights.normal_residual * normal_residual(self.branch.gaussians.normal_residuals)
         return terms
 
     def sync_pictures(self, sync: SyncTerm, window: SyncWindow, degree: int) -> Tensor:

@@ -9,15 +9,15 @@ from torch.optim import Optimizer
 
 from emotalking.data.layouts import Label
 from emotalking.emotion.generator import EmotionGenerator
-from emotalking.losses.image import alike_in_boxes
-from emotalking.losses.motion import motion_size
+from emotalking.losses.l1_dssim import l1_dssim_in_boxes
+from emotalking.losses.motion import offset_magnitude
 from emotalking.models.head import render_layer
 from emotalking.models.motion import FaceCanonical
 from emotalking.ops.cameras import crop_intrinsics
-from emotalking.train.data import class_mask, rows_of
+from emotalking.train.data import as_index, class_mask
 from emotalking.train.optim import FactorSchedule, network_factor, network_optimizer
 from emotalking.train.rendered_maps import normal_channels, normal_terms
-from emotalking.train.stages.base import Context, ContextStage, alike, backdrop, pasted
+from emotalking.train.stages.base import Context, ContextStage, alike, backdrop, composite_over
 from emotalking.train.step import Inputs, Plan, Program
 from emotalking.train.sync_source import SyncWindow
 from emotalking.train.targets import EmotionalTargets
@@ -108,11 +108,11 @@ class EmotionStage(ContextStage):
         view, size = conditions.viewmats, program.size or data.size
         extra = normal_channels(head.face.gaussians, emotional, view) if program.normals else None
         layer = render_layer(
-            head.face.gaussians, emotional, view, self._Ks[rows_of(inputs.frame)][0], size, extra=extra
+            head.face.gaussians, emotional, view, self._Ks[as_index(inputs.frame)][0], size, extra=extra
         )
         rendered = layer.rgb + (1.0 - layer.alpha[..., None]) * colour
-        target = pasted(wanted["image"], class_mask(wanted["labels"], Label.HEAD, Label.HAIR), colour)
-        difference, unlike = alike_in_boxes(rendered, target, self.whole)
+        target = composite_over(wanted["image"], class_mask(wanted["labels"], Label.HEAD, Label.HAIR), colour)
+        difference, unlike = l1_dssim_in_boxes(rendered, target, self.whole)
         terms = {"l1": difference[0], "d_ssim": weights.d_ssim * unlike[0]}
         if program.patch and self.context.perceptual is not None:
             distance = self.context.perceptual.patches(rendered, target, program.patch, wanted)
@@ -120,7 +120,7 @@ class EmotionStage(ContextStage):
         if program.normals:
             terms |= normal_terms(layer, wanted["normals"], weights)
         if weights.motion:
-            terms["motion"] = weights.motion * motion_size(emotional.offsets)
+            terms["motion"] = weights.motion * offset_magnitude(emotional.offsets)
         sync = self.context.sync
         if program.sync and sync is not None:  # eq. 9; S15: of a window that shows the step's emotion
             window = SyncWindow.of(wanted)

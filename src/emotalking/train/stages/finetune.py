@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from emotalking.losses.image import alike_in_boxes
+from emotalking.losses.l1_dssim import l1_dssim_in_boxes
 from emotalking.models.compositor import Compositor
 from emotalking.train.optim import SH_REST_SLOWER
 from emotalking.train.sampler import FrameSampler
@@ -53,7 +53,7 @@ class FinetuneStage(ContextStage):
         behind = data.behind(inputs.frame)
         rendered = Compositor(data.K, data.size).deformed_frames(head, face, mouth, conditions.viewmats, behind).rgb
         target = data.image(inputs.frame)
-        difference, unlike = alike_in_boxes(rendered, target, self.whole)
+        difference, unlike = l1_dssim_in_boxes(rendered, target, self.whole)
         terms = {"l1": difference[0], "d_ssim": weights.d_ssim * unlike[0]}
         if program.patch and self.context.perceptual is not None:
             distance = self.context.perceptual.patches(rendered, target, program.patch, inputs.tensors)

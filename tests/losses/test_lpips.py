@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from emotalking.losses.perceptual import at_least, cut_patches
+from emotalking.losses.lpips import cut_patches, pad_to
 
 
 @pytest.mark.parametrize(("side", "corner"), [(4, (0, 0)), (4, (3, 1)), (9, (0, 2)), (1, (0, 0))])
@@ -25,6 +25,6 @@ def test_a_square_that_fits_nowhere_is_refused() -> None:
 
 def test_small_pictures_grow_and_others_stay() -> None:
     small = torch.ones(1, 3, 9, 3)
-    grown = at_least(small, 5)
+    grown = pad_to(small, 5)
     assert grown.shape == (1, 5, 9, 3) and float(grown.sum()) == float(small.sum())
-    assert at_least(small, 3) is small
+    assert pad_to(small, 3) is small
