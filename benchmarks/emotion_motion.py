@@ -39,9 +39,9 @@ from emotalking.data import Subject
 from emotalking.data.frame import lip_gap
 from emotalking.emotion.mesh_warp.warp import MeshWarpConfig
 from emotalking.emotion.tracks import EmotionTrack
-from emotalking.evaluate.evaluation_models import Judges
+from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import pick_frames, reconstruct
-from emotalking.evaluate.score import measure
+from emotalking.evaluate.measure import measure
 from emotalking.faces.edit import FaceEditor
 from emotalking.faces.generators import open_generator
 from emotalking.faces.source import SubjectFaces
@@ -325,9 +325,9 @@ def _sheet(path: Path, run: Run, frames: np.ndarray, columns: int) -> None:
 
 
 def observed(
-    name: str, emotion: Any, player: Player, subject: Subject, judges: Judges, args: argparse.Namespace
+    name: str, emotion: Any, player: Player, subject: Subject, models: EvaluationModels, args: argparse.Namespace
 ) -> Run:
-    """Render a run and let the judges see it."""
+    """Render a run and let the models see it."""
     fps = float(player.avatar.fps)
     seconds = min(args.seconds, len(load_audio(args.audio)) / SAMPLE_RATE)
     count = int(np.ceil(seconds * fps - 1e-6))
@@ -341,7 +341,7 @@ def observed(
                 kept.append(frame)
             yield frame
 
-    seen = measure(frames(), subject=subject, indices=None, va=run.va, judges=judges).seen
+    seen = measure(frames(), subject=subject, indices=None, va=run.va, models=models).observation
     assert seen is not None
     run.points, run.units = seen.points, seen.va
     if args.judge is not None:
@@ -370,10 +370,10 @@ def main() -> None:
     args.judge, ceiling = (None, None) if args.acted is None else fit_judge(args)
     avatar, subject = Avatar.load(args.avatar, args.device), Subject.open(args.subject)
     player = Player(avatar)
-    judges = Judges.open(lpips="none", identity=False)
+    models = EvaluationModels.open(lpips="none", identity=False)
     runs: dict[str, Run] = {}
     for name, emotion in runs_of(args.seconds).items():
-        runs[name] = observed(name, emotion, player, subject, judges, args)
+        runs[name] = observed(name, emotion, player, subject, models, args)
     draw(runs, float(player.avatar.fps), args.out)
     rows = {name: figures_of(name, runs) for name in runs}
     for name, row in rows.items():

@@ -1,4 +1,4 @@
-"""How long an evaluation takes: about 200 frames of each scenario, with every judge that is there, and its memory.
+"""Time and memory of an evaluation: about 200 frames of each scenario, with every evaluation model that is installed.
 
 python benchmarks/evaluate.py AVATAR SUBJECT [--frames 200] [--device cuda] [--expert personal]
 
@@ -41,7 +41,7 @@ def main() -> None:
                 frames=limit,
                 expert=args.expert,
                 device=args.device,
-                say=lambda _: None,
+                log=lambda _: None,
             )
             whole = time.perf_counter() - start
             result = report.results[0]
@@ -58,8 +58,8 @@ def main() -> None:
         }
         print(f"{scenario:<8} {frames:4d} frames  {result.seconds:6.1f} s  ({whole:.1f} s in all)  {peak_mb()} MB")
     results = {
-        "picture": list(report.provenance["data"]["size"]),
-        "judges": report.provenance["judges"],
+        "size": list(report.provenance["data"]["size"]),
+        "evaluation_models": report.provenance["evaluation_models"],
         "limits": limits,
         "scenarios": rows,
         "total_seconds": time.perf_counter() - begin,

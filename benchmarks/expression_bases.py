@@ -3,7 +3,7 @@
 python benchmarks/expression_bases.py CLIPS TASK [--name NAME]
 
 CLIPS: a folder of videos. Names with "sweep" (one person going through many expressions, unlabelled) give the bases;
-names that say an emotion (judge_error.ACTED) give its mean displacement. TASK: MediaPipe's face landmarker with
+names that say an emotion (estimator_error.ACTED) give its mean displacement. TASK: MediaPipe's face landmarker with
 blendshapes (.task).
 
 1. Every frame's 478 points are turned and scaled into the person's own head frame by the points that move with the
@@ -31,7 +31,7 @@ from scipy.spatial import KDTree
 sys.path.insert(0, str(Path(__file__).parent))
 from _expressive import LAYOUT, Expressive, read_clip
 from _report import write
-from judge_error import ACTED, CONTRADICTED
+from estimator_error import ACTED, CONTRADICTED
 
 from emotalking.emotion.mesh_warp.displacement import edge_basis, face_map, skin_basis, template_grid
 from emotalking.emotion.mesh_warp.expressions import load_expressions

@@ -30,15 +30,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from _expressive import BlendshapeReader, Expressive, read_clip
 from _report import write
-from judge_error import ACTED, CONTRADICTED
+from estimator_error import ACTED, CONTRADICTED
 
 from emotalking.data import Subject
 from emotalking.data.frame import lip_gap
 from emotalking.emotion.circumplex import PRESETS, TEST_POINTS
 from emotalking.emotion.mesh_warp.warp import MeshWarpConfig
-from emotalking.evaluate.evaluation_models import CIRCUMPLEX_CLASSES, Judges
-from emotalking.evaluate.score import Scored
-from emotalking.evaluate.score import measure as score
+from emotalking.evaluate.evaluation_models import CIRCUMPLEX_CLASSES, EvaluationModels
+from emotalking.evaluate.measure import Measurement
+from emotalking.evaluate.measure import measure as score
 from emotalking.faces.edit import FaceEditor
 from emotalking.faces.generators import open_generator
 from emotalking.faces.source import SubjectFaces
@@ -145,10 +145,10 @@ def sharpness(image: np.ndarray, points: np.ndarray) -> float:
     return float(np.abs(cv2.Laplacian(grey, cv2.CV_32F)).mean())
 
 
-def lips(seen: Scored, source: Scored) -> dict[str, float]:
+def lips(seen: Measurement, source: Measurement) -> dict[str, float]:
     """Change of the lips' opening and width against the same frames unedited, pixels; and how well they go together."""
-    assert seen.seen is not None and source.seen is not None
-    new, old = seen.seen.points, source.seen.points
+    assert seen.observation is not None and source.observation is not None
+    new, old = seen.observation.points, source.observation.points
     gaps, widths = (lip_gap(p) for p in (new, old)), (np.linalg.norm(p[:, 48] - p[:, 54], axis=1) for p in (new, old))
     out = {}
     for name, (a, b) in (("opening", tuple(gaps)), ("width", tuple(widths))):
@@ -167,7 +167,9 @@ def blendshapes(reader: BlendshapeReader, images: list[np.ndarray]) -> np.ndarra
     return np.stack([np.full(sum(keep), np.nan) if one is None else one[1][keep] for one in found])
 
 
-def on_person(subject: Subject, args: argparse.Namespace, judges: Judges, judge: FittedJudge | None) -> dict[str, Any]:
+def on_person(
+    subject: Subject, args: argparse.Namespace, models: EvaluationModels, judge: FittedJudge | None
+) -> dict[str, Any]:
     """All variants of one person."""
     frames = chosen_frames(subject, args.places, args.each)
     va = np.repeat(POINTS, args.places * args.each, 0)
@@ -175,16 +177,16 @@ def on_person(subject: Subject, args: argparse.Namespace, judges: Judges, judge:
     source, plain = None, None
     for name in args.variants:
         images = edited(subject, VARIANTS[name], frames, va)
-        scored = score(images, subject=subject, indices=frames, va=va, judges=judges)
+        scored = score(images, subject=subject, indices=frames, va=va, models=models)
         source = source or scored
-        row: dict[str, Any] = {figure: scored.figures[figure].value for figure in FIGURES if figure in scored.figures}
+        row: dict[str, Any] = {figure: scored.metrics[figure].value for figure in FIGURES if figure in scored.metrics}
         row["lips"] = lips(scored, source)
         points = subject.landmarks.points
         row["sharpness"] = float(
             np.mean([sharpness(image, points[i]) for image, i in zip(images, frames, strict=True)])
         )
-        assert scored.seen is not None and scored.seen.va is not None
-        row["units"] = agreement(scored.seen.va, va)
+        assert scored.observation is not None and scored.observation.va is not None
+        row["units"] = agreement(scored.observation.va, va)
         if judge is not None:
             read = judge(blendshapes(BlendshapeReader(args.task), images))
             plain = read if plain is None else plain
@@ -193,10 +195,10 @@ def on_person(subject: Subject, args: argparse.Namespace, judges: Judges, judge:
             row["fitted_by_point"] = np.nanmean((read - plain).reshape(len(POINTS), -1, 2), 1).round(3).tolist()
         rows[name] = row
         print(name, {k: v for k, v in row.items() if k != "fitted_by_point"}, flush=True)
-    return {"size": [subject.height, subject.width], "variants": rows, "over_time": over_time(subject, judges)}
+    return {"size": [subject.height, subject.width], "variants": rows, "over_time": over_time(subject, models)}
 
 
-def over_time(subject: Subject, judges: Judges) -> dict[str, dict[str, float]]:
+def over_time(subject: Subject, models: EvaluationModels) -> dict[str, dict[str, float]]:
     """Of consecutive frames, recorded and with three emotions: flicker (grey levels), head jitter (px), lips.
 
     Within one emotion the lips' correlation with the recorded ones is that of speech alone.
@@ -206,9 +208,9 @@ def over_time(subject: Subject, judges: Judges) -> dict[str, dict[str, float]]:
     for name in (None, "angry", "happy", "afraid"):
         va = np.tile(PRESETS[name or "neutral"], (STRIP, 1))
         images = edited(subject, None if name is None else MeshWarpConfig(), frames, va)
-        scored = score(images, subject=subject, indices=frames, judges=judges)
+        scored = score(images, subject=subject, indices=frames, models=models)
         recorded = recorded or scored
-        row = {key: scored.figures[key].value for key in ("flicker", "jitter_head")}
+        row = {key: scored.metrics[key].value for key in ("flicker", "jitter_head")}
         row["pixels"] = pixel_flicker(images, subject.landmarks.points[frames])
         rows[name or "recorded"] = row | lips(scored, recorded)
     print("over time", rows, flush=True)
@@ -236,7 +238,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
-    judges = Judges.open(lpips="none")
+    models = EvaluationModels.open(lpips="none")
     results: dict[str, Any] = {"places": args.places, "each": args.each, "threads": args.threads}
     judge = None
     if args.acted is not None:
@@ -244,7 +246,7 @@ def main() -> None:
     results["people"] = {}
     for number, folder in enumerate(args.subjects, 1):
         print(f"--- subject {number}", flush=True)
-        results["people"][f"subject {number}"] = on_person(Subject.open(folder), args, judges, judge)
+        results["people"][f"subject {number}"] = on_person(Subject.open(folder), args, models, judge)
     keys = [*FIGURES, "sharpness", "lips.opening_px", "lips.width_px", "lips.opening_r", "units.v_r", "units.a_r"]
     for kind in () if judge is None else ("fitted", "fitted_change"):
         keys += [f"{kind}.{name}" for name in ("v_r", "a_r", "v_sa", "a_sa")]

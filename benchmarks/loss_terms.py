@@ -81,7 +81,7 @@ def row(name: str, args: argparse.Namespace) -> dict[str, Any] | None:
         print(f"{name}: failed, see {folder / 'log.txt'}", flush=True)
         return None
     (scenario,) = json.loads((report / "report.json").read_text())["results"]
-    figures = next(run["figures"] for run in scenario["runs"] if run["system"] == "avatar")
+    figures = next(run["metrics"] for run in scenario["runs"] if run["system"] == "avatar")
     known = {figure: figures[figure]["value"] for figure in FIGURES if figure in figures}
     found = {figure: value for figure, value in known.items() if value is not None}
     made = {"settings": ROWS[name], "train_seconds": seconds, "figures": found}

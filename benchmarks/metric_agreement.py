@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
 from emotalking.data import Subject
-from emotalking.evaluate.evaluation_models import Judges
-from emotalking.evaluate.metrics import psnr, ssim
-from emotalking.evaluate.metrics_face import landmark_distance
+from emotalking.evaluate.evaluation_models import EvaluationModels
+from emotalking.evaluate.face_metrics import landmark_distance
+from emotalking.evaluate.image_metrics import psnr, ssim
 from emotalking.lipsync.scores import sync_scores
 from emotalking.networks.registry import model_path
 from emotalking.networks.weights import read_weights
@@ -52,7 +52,7 @@ def mirrored(image: torch.Tensor) -> torch.Tensor:
 
 def ours() -> dict[str, Callable[[np.ndarray, np.ndarray], float]]:
     """Our metrics on arrays."""
-    distance = Judges.open().lpips
+    distance = EvaluationModels.open().lpips
 
     def of(metric: Callable[..., torch.Tensor]) -> Callable[[np.ndarray, np.ndarray], float]:
         return lambda a, b: float(metric(torch.from_numpy(a), torch.from_numpy(b)))

@@ -279,7 +279,7 @@ def evaluate(
     *,
     device: Device = "auto",
     command: str | None = None,
-    say: Callable[[str], Any] = print,
+    log: Callable[[str], Any] = print,
     **options: Any,
 ) -> Any:
     """Score an avatar on the held-out frames of its subject; returns ``evaluate.record.Report``.
@@ -287,34 +287,34 @@ def evaluate(
     Args:
         avatar: avatar file.
         subject: the folder that it was trained on.
-        folder: for the report: JSON, tables, page and pictures.
+        folder: for the report: JSON, tables, page and images.
         device: "auto" takes a GPU if there is one.
         command: how it was called, for the report; None: this process's command line.
-        say: told what is done.
+        log: told what is done.
         options: fields of ``evaluate.session.Options``.
 
     Raises:
-        UserError: avatar and subject do not belong together, or a sound, judge or expert cannot be used.
+        UserError: avatar and subject do not belong together, or a sound, evaluation model or expert cannot be used.
     """
     from emotalking.evaluate.evaluation import evaluate as run
     from emotalking.evaluate.session import Options
 
     chosen = Options.of(options)
     return run(
-        Path(avatar), Path(subject), Path(folder), chosen, device=choose_device(device), command=command, say=say
+        Path(avatar), Path(subject), Path(folder), chosen, device=choose_device(device), command=command, log=log
     )
 
 
-def evaluate_again(
+def reproduce(
     report: str | Path,
     folder: str | Path,
     *,
     avatar: str | Path | None = None,
     subject: str | Path | None = None,
     device: Device = "auto",
-    say: Callable[[str], Any] = print,
+    log: Callable[[str], Any] = print,
 ) -> Any:
-    """Make a report of :func:`evaluate` again from its JSON; returns ``evaluate.evaluation.Again``.
+    """Make a report of :func:`evaluate` again from its JSON; returns ``evaluate.evaluation.Reproduction``.
 
     Args:
         report: ``report.json``.
@@ -324,10 +324,10 @@ def evaluate_again(
     Raises:
         UserError: the report, or something that it needs, cannot be used.
     """
-    from emotalking.evaluate.evaluation import evaluate_again as run
+    from emotalking.evaluate.evaluation import reproduce as run
 
     there = [None if path is None else Path(path) for path in (avatar, subject)]
-    return run(Path(report), Path(folder), avatar=there[0], subject=there[1], device=choose_device(device), say=say)
+    return run(Path(report), Path(folder), avatar=there[0], subject=there[1], device=choose_device(device), log=log)
 
 
 def compare(
@@ -341,7 +341,7 @@ def compare(
     audio: str | Path | None = None,
     va: tuple[float, float] | None = None,
     expert: str = "auto",
-    judge: str = "landmarks",
+    emotion_model: str = "landmarks",
     lpips: str = "auto",
     device: Device = "auto",
 ) -> Any:
@@ -358,15 +358,15 @@ def compare(
         audio: a sound that the subject never said and all systems say from their first frame on; there are no recorded
             frames then, and only what needs none is measured.
         va: valence and arousal that all systems should show with ``audio``.
-        expert, judge, lpips: as for :func:`evaluate`.
+        expert, emotion_model, lpips: as for :func:`evaluate`.
 
     Raises:
-        UserError: a system or judge cannot be used.
+        UserError: a system or evaluation model cannot be used.
     """
     from emotalking.evaluate.compare_run import run_comparison, unseen_of
 
     names = {name: str(path) for name, path in systems.items()}
-    judges = {"expert": expert, "judge": judge, "lpips": lpips}
+    models = {"expert": expert, "emotion_model": emotion_model, "lpips": lpips}
     return run_comparison(
         Path(subject),
         names,
@@ -375,7 +375,7 @@ def compare(
         start or {},
         frames,
         as_published,
-        judges,
+        models,
         unseen_of(None if audio is None else Path(audio), va),
     )
 
@@ -386,7 +386,7 @@ def ablate(
     *,
     devices: str = "auto",
     command: str | None = None,
-    say: Callable[[str], Any] = print,
+    log: Callable[[str], Any] = print,
     **options: Any,
 ) -> Any:
     """Train and score the ablations of the paper's table 4 and write the table.
@@ -397,7 +397,7 @@ def ablate(
             ``report.html``; what is finished there is kept.
         devices: such as "cuda:0,cuda:1"; "auto": every GPU, else the processor.
         command: how it was called, for the report; None: this process's command line.
-        say: told what begins and what was kept.
+        log: told what begins and what was kept.
         options: fields of ``evaluate.ablation.Options``.
 
     Returns:
@@ -411,7 +411,7 @@ def ablate(
     from emotalking.evaluate.provenance import provenance
 
     chosen = Options(**options)
-    made = ablate(Path(subject), Path(folder), chosen, devices_of(devices), say=say)
+    made = ablate(Path(subject), Path(folder), chosen, devices_of(devices), log=log)
     write_ablation(made, chosen, provenance(Subject.open(subject), None, command), Path(folder))
     return made, chosen
 

@@ -12,10 +12,10 @@ from safetensors.numpy import save_file
 
 from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.evaluate.ablation import JUDGE, TRAINER, Ablation, Options, ablate, make_plan
+from emotalking.evaluate.ablation import EVALUATION_EXPERT, TRAINING_EXPERT, Ablation, Options, ablate, make_plan
 from emotalking.evaluate.ablation_report import ablation_table, notes_of, write_ablation
+from emotalking.evaluate.metric import single
 from emotalking.evaluate.record import AVATAR, Report, Result, Run, write_report
-from emotalking.evaluate.values import single
 from emotalking.io.settings import override
 from emotalking.models.avatar import FORMAT, VERSION
 from emotalking.train import run
@@ -46,10 +46,10 @@ class Bench:
             save_file({"x": np.zeros(1, np.float32)}, arguments[2], metadata=header)
             return None
         lpips, accuracy = SCORES[name]
-        runs = {"self": ("lpips", lpips, "LPIPS (made up)"), "emotion": ("e_top3", accuracy, "a judge")}
+        runs = {"self": ("lpips", lpips, "LPIPS (made up)"), "emotion": ("e_top3", accuracy, "a model")}
         results = tuple(
-            Result(scenario, "", 1.0, (Run(AVATAR, "run", 3, {figure: single(figure, value, judge, 3)}),))
-            for scenario, (figure, value, judge) in runs.items()
+            Result(scenario, "", 1.0, (Run(AVATAR, "run", 3, {metric: single(metric, value, model, 3)}),))
+            for scenario, (metric, value, model) in runs.items()
         )
         folder = Path(arguments[arguments.index("-o") + 1])
         folder.mkdir(exist_ok=True)
@@ -63,7 +63,7 @@ def test_full_model_has_on_what_the_rows_take_away(actor_subject: Subject, tmp_p
     configs = {name: override(preset("tiny"), list(settings)) for name, settings in plan.settings.items()}
     full = configs["full"]
     assert (full.face.losses.normal, full.face.losses.normal_tv) == (0.05, 0.005)
-    assert full.sync.expert == str(tmp_path / TRAINER) == str(plan.trainer)
+    assert full.sync.expert == str(tmp_path / TRAINING_EXPERT) == str(plan.training_expert)
     assert configs["no_normal"] == replace(
         full, face=replace(full.face, losses=replace(full.face.losses, normal=0.0, normal_tv=0.0, normal_residual=0.0))
     )
@@ -71,7 +71,7 @@ def test_full_model_has_on_what_the_rows_take_away(actor_subject: Subject, tmp_p
     for name, branch in (("combined", "combined"), ("no_emotion", "none")):
         emotion = replace(full.model.emotion, branch=branch)
         assert configs[name] == replace(full, model=replace(full.model, emotion=emotion))
-    assert plan.judge == tmp_path / JUDGE != plan.trainer
+    assert plan.evaluation_expert == tmp_path / EVALUATION_EXPERT != plan.training_expert
 
 
 def test_rows_that_would_be_the_full_model_are_left_out(actor_subject: Subject, tmp_path: Path) -> None:
@@ -80,14 +80,14 @@ def test_rows_that_would_be_the_full_model_are_left_out(actor_subject: Subject, 
     plan = make_plan(Subject.open(tmp_path / "plain"), Options("tiny"), tmp_path)
     assert "no_normal" not in plan.settings and "no normal maps" in plan.left_out["no_normal"]
     only = make_plan(actor_subject, ROWS, tmp_path)
-    assert only.trainer is None and only.judge is None
+    assert only.training_expert is None and only.evaluation_expert is None
     assert only.settings["full"] == ()
     with pytest.raises(UserError, match="no variant 'wings'"):
         make_plan(actor_subject, replace(ROWS, variants=("wings",)), tmp_path)
 
 
 def made(subject: Subject, folder: Path, bench: Bench, devices: Sequence[str] = ("cpu",)) -> Ablation:
-    return ablate(subject.files.root, folder, ROWS, devices, run=bench, say=lambda _: None)
+    return ablate(subject.files.root, folder, ROWS, devices, run=bench, log=lambda _: None)
 
 
 def test_what_is_finished_is_kept(actor_subject: Subject, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_what_is_finished_is_kept(actor_subject: Subject, tmp_path: Path) -> Non
     ]
     other = replace(ROWS, settings=("seed=3",))
     with pytest.raises(UserError, match="trained with other settings"):
-        ablate(actor_subject.files.root, tmp_path, other, ["cpu"], run=bench, say=lambda _: None)
+        ablate(actor_subject.files.root, tmp_path, other, ["cpu"], run=bench, log=lambda _: None)
 
 
 def test_devices_share_the_rows(actor_subject: Subject, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_table_has_the_papers_columns_first(actor_subject: Subject, tmp_path: Pa
     ]
     write_ablation(done, ROWS, {"command": "test"}, tmp_path)
     data = json.loads((tmp_path / "ablation.json").read_text())
-    assert data["variants"]["combined"]["figures"]["self.lpips"]["value"] == 0.0253
+    assert data["variants"]["combined"]["metrics"]["self.lpips"]["value"] == 0.0253
     assert "not comparable" in (tmp_path / "table.md").read_text()
     assert "full model" in (tmp_path / "report.html").read_text()
     assert any("LPIPS (made up)" in note for note in notes_of(done, ROWS))

@@ -22,7 +22,7 @@ from emotalking.evaluate.compare_report import (
     published_table,
     write_report,
 )
-from emotalking.evaluate.evaluation_models import Judges
+from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.provenance import provenance
 from emotalking.evaluate.published import as_published
 from emotalking.evaluate.systems import System, open_system
@@ -49,23 +49,23 @@ def systems(actor_subject: Subject, tmp_path: Path) -> list[System]:
 
 @pytest.fixture
 def made(actor_subject: Subject, systems: list[System]) -> Comparison:
-    return compare(actor_subject, systems, Judges.none(), published=True)
+    return compare(actor_subject, systems, EvaluationModels.none(), published=True)
 
 
 def test_figures_are_those_of_the_frames(made: Comparison, actor_subject: Subject) -> None:
     bad, good, truth = made.rows
     assert made.indices.tolist() == actor_subject.val_indices.tolist()
-    assert abs(good.figures["psnr"].value - 20 * np.log10(255 / 3.0)) < 0.6  # clipping takes some of the noise away
-    assert bad.figures["psnr"].value < 28.0 and np.isinf(truth.figures["psnr"].value)
+    assert abs(good.metrics["psnr"].value - 20 * np.log10(255 / 3.0)) < 0.6  # clipping takes some of the noise away
+    assert bad.metrics["psnr"].value < 28.0 and np.isinf(truth.metrics["psnr"].value)
     assert made.reference is bad
-    assert good.differences["psnr"] == good.figures["psnr"].value - bad.figures["psnr"].value
+    assert good.differences["psnr"] == good.metrics["psnr"].value - bad.metrics["psnr"].value
     assert not good.p and not good.intervals  # three frames are no four blocks of a second
 
 
 def test_re_encoding_changes_the_figures(made: Comparison) -> None:
     bad, good, truth = (row.published for row in made.rows)
     assert set(good) == {"psnr", "lpips", "lmd"}
-    assert good["psnr"].value != made.rows[1].figures["psnr"].value
+    assert good["psnr"].value != made.rows[1].metrics["psnr"].value
     assert good["psnr"].value > bad["psnr"].value
     assert np.isinf(truth["psnr"].value)  # both sides are the same file then
     table = published_table(made)
@@ -87,7 +87,7 @@ def test_lossless_video_is_re_encoded_as_a_folder_is(
     whole, lossy = (open_system(n, str(tmp_path / n), actor_subject, CPU) for n in ("whole.mkv", "lossy.mp4"))
     wanted = actor_subject.val_indices
     plain, again, taken = (
-        as_published(s, actor_subject, wanted, Judges.none())["psnr"].value for s in (folder, whole, lossy)
+        as_published(s, actor_subject, wanted, EvaluationModels.none())["psnr"].value for s in (folder, whole, lossy)
     )
     # x264's threads make runs differ by some thousandths of a decibel.
     assert again == pytest.approx(plain, abs=0.02) and abs(taken - plain) > 0.1
@@ -108,7 +108,7 @@ def test_report_is_written_whole(
     write_report(made, systems, actor_subject, provenance(actor_subject, None, "emotalking compare"), tmp_path / "out")
     data = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert [system["name"] for system in data["systems"]] == ["bad", "good", "truth"]
-    assert data["systems"][2]["figures"]["psnr"]["value"] == "inf"
+    assert data["systems"][2]["metrics"]["psnr"]["value"] == "inf"
     assert data["provenance"]["data"]["val"]["count"] == 3
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("<img") == 9 and "worst of bad" in page
@@ -123,16 +123,16 @@ def test_sizes_names_and_parts_that_do_not_fit(actor_subject: Subject, systems: 
         cv2.imwrite(str(small / f"{number}.png"), np.zeros((32, 48, 3), np.uint8))
     other = open_system("small", str(small), actor_subject, CPU)
     with pytest.raises(UserError, match="small .* shows frames of 48x32 and the subject is 64x64"):
-        compare(actor_subject, [*systems, other], Judges.none())
+        compare(actor_subject, [*systems, other], EvaluationModels.none())
     with pytest.raises(UserError, match="two systems are called bad"):
-        compare(actor_subject, [systems[0], systems[0]], Judges.none())
+        compare(actor_subject, [systems[0], systems[0]], EvaluationModels.none())
     one = noisy(actor_subject, tmp_path / "one", 1.0, 2)
     (one / "2.png").unlink()
     (one / "1.png").unlink()
     first = open_system("first", str(one), actor_subject, CPU, start=int(actor_subject.val_indices[0]))
     last = open_system("last", str(one), actor_subject, CPU, start=int(actor_subject.val_indices[-1]))
     with pytest.raises(UserError, match="no held-out frame is shown by all systems"):
-        compare(actor_subject, [first, last], Judges.none())
+        compare(actor_subject, [first, last], EvaluationModels.none())
 
 
 def test_words_of_the_command() -> None:

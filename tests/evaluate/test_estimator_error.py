@@ -1,4 +1,4 @@
-"""The judge's own error: what the package says is what was measured, and every report shows it."""
+"""The model's own error: what the package says is what was measured, and every report shows it."""
 
 import json
 import math
@@ -13,41 +13,41 @@ from emotalking.evaluate.compare import Comparison, Row
 from emotalking.evaluate.compare_report import main_table, notes_of
 from emotalking.evaluate.estimator_error import (
     NAMES,
-    THE_JUDGE,
-    OwnError,
+    THE_MODEL,
+    EstimatorError,
+    error_cell,
+    error_of,
+    error_record,
     measured,
-    own_cell,
-    own_error,
-    own_error_facts,
 )
-from emotalking.evaluate.evaluation_models import NetworkJudge, UnitsJudge
+from emotalking.evaluate.evaluation_models import ActionUnitModel, EmoNetModel
+from emotalking.evaluate.metric import Metric, missing, per_frame, single
 from emotalking.evaluate.page import make_page
 from emotalking.evaluate.paper_tables import figure_table, latex, markdown, paper_tables, remarks
 from emotalking.evaluate.record import AVATAR, Report, Result, Run
-from emotalking.evaluate.values import Figure, absent, per_frame, single
 from emotalking.networks.emonet import EmoNet, EmoNetJudge
 
-MEASUREMENT = Path(__file__).parents[2] / "benchmarks" / "results" / "judge_error.json"
+MEASUREMENT = Path(__file__).parents[2] / "benchmarks" / "results" / "estimator_error.json"
 
 
-def emotional(judge: str) -> list[Figure]:
-    """Figures of an avatar whose emotion this judge read."""
-    return [single("psnr", 30.0, frames=2), *(single(name, 0.5, judge, 2) for name in NAMES)]
+def emotional(model: str) -> list[Metric]:
+    """Metrics of an avatar whose emotion this model read."""
+    return [single("psnr", 30.0, frames=2), *(single(name, 0.5, model, 2) for name in NAMES)]
 
 
-def result_of(figures: list[Figure], scenario: str = "emotion") -> Result:
+def result_of(metrics: list[Metric], scenario: str = "emotion") -> Result:
     """A scenario with one run."""
     seen = {"va": None, "classes": None, "expressions": None, "sync": None, "spectrum": None}
-    return Result(scenario, "", 1.0, (Run(AVATAR, "x", 2, {f.name: f for f in figures}, seen=seen),))
+    return Result(scenario, "", 1.0, (Run(AVATAR, "x", 2, {f.name: f for f in metrics}, observed=seen),))
 
 
 def test_the_package_says_what_was_measured() -> None:
     """Both files are written by one benchmark: neither may be newer than the other."""
     found = json.loads(MEASUREMENT.read_text())["results"] if MEASUREMENT.exists() else None
-    assert set(measured()) == (set() if found is None else {found["judge"]})
-    for judge, error in measured().items():
-        assert found is not None and set(error.figures) == set(NAMES) and error.measured_on, judge
-        for name, value in error.figures.items():
+    assert set(measured()) == (set() if found is None else {found.get("model", found.get("judge"))})
+    for model, error in measured().items():
+        assert found is not None and set(error.metrics) == set(NAMES) and error.measured_on, model
+        for name, value in error.metrics.items():
             assert value == pytest.approx(found["mean"][name], abs=1e-5), name
             rows = [row[name] for row in found["actors"].values()]
             assert len(rows) >= 3 and value == pytest.approx(np.mean(rows), abs=1e-5), name
@@ -55,28 +55,28 @@ def test_the_package_says_what_was_measured() -> None:
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """The embedded judge's own error is these figures."""
-    figures = {"v_rmse": 0.231, "a_rmse": 0.404, "v_sa": 0.95, "a_sa": 0.74, "e_top1": 47.25, "e_top3": 85.5}
-    error = OwnError(figures, "six actors")
-    monkeypatch.setattr(own_error_module, "measured", lambda: {UnitsJudge().name: error})
-    return figures
+    """The embedded model's own error is these metrics."""
+    metrics = {"v_rmse": 0.231, "a_rmse": 0.404, "v_sa": 0.95, "a_sa": 0.74, "e_top1": 47.25, "e_top3": 85.5}
+    error = EstimatorError(metrics, "six actors")
+    monkeypatch.setattr(own_error_module, "measured", lambda: {ActionUnitModel().name: error})
+    return metrics
 
 
-def test_the_row_stands_beside_the_figures_of_emotion_alone(known: dict[str, float]) -> None:
-    judge = UnitsJudge().name
-    result = result_of(emotional(judge))
+def test_the_row_stands_beside_the_metrics_of_emotion_alone(known: dict[str, float]) -> None:
+    model = ActionUnitModel().name
+    result = result_of(emotional(model))
     titled = next(paper_tables(Report({}, {}, (result,))))
     row, own = titled.table.rows[-1], known
-    assert row[0] == THE_JUDGE and row[1] == "-"
+    assert row[0] == THE_MODEL and row[1] == "-"
     assert row[2:4] == (f"{own['v_rmse']:.3f}", f"{own['a_rmse']:.3f}") and row[-1] == f"{own['e_top1']:.1f}"
-    assert THE_JUDGE in titled.note and "no better" in titled.note
+    assert THE_MODEL in titled.note and "no better" in titled.note
     table = figure_table(result)
-    assert table.header[2] == THE_JUDGE and table.rows[0][2] == "-"
+    assert table.header[2] == THE_MODEL and table.rows[0][2] == "-"
     assert [line[2] for line in table.rows if line[0].startswith("V-RMSE")] == [f"{own['v_rmse']:.3f}"]
-    assert any(THE_JUDGE in sentence for sentence in remarks(result))
-    mute = result_of([single("psnr", 30.0), *(absent(name, "no") for name in NAMES)], "self")
-    assert THE_JUDGE not in figure_table(mute).header and own_error(mute.summary(AVATAR)) is None
-    assert own_cell(("v_rmse",), mute.summary(AVATAR)) == "-"
+    assert any(THE_MODEL in sentence for sentence in remarks(result))
+    mute = result_of([single("psnr", 30.0), *(missing(name, "no") for name in NAMES)], "self")
+    assert THE_MODEL not in figure_table(mute).header and error_of(mute.summary(AVATAR)) is None
+    assert error_cell(("v_rmse",), mute.summary(AVATAR)) == "-"
 
 
 def test_every_form_of_a_report_has_it(known: dict[str, float], tmp_path: Path) -> None:
@@ -89,36 +89,36 @@ def test_every_form_of_a_report_has_it(known: dict[str, float], tmp_path: Path) 
         "avatar": {"file": "a", "sha256": "0"},
         "training": {},
         "sounds": [],
-        "judges": {},
+        "evaluation_models": {},
         "packages": {},
     }
     options = {"avatar": "a", "subject": "s"}
-    report = Report(options, provenance, (result_of(emotional(UnitsJudge().name)),), "test")
+    report = Report(options, provenance, (result_of(emotional(ActionUnitModel().name)),), "test")
     make_page(report, tmp_path).write(tmp_path / "page.html")
     for text in (markdown(report), latex(report), (tmp_path / "page.html").read_text()):
-        assert text.count(THE_JUDGE) >= 2 and "no better" in text
+        assert text.count(THE_MODEL) >= 2 and "no better" in text
 
 
 def test_a_comparison_has_it_too(known: dict[str, float]) -> None:
-    values = {name: per_frame(name, np.full(3, 0.5), UnitsJudge().name) for name in NAMES}
+    values = {name: per_frame(name, np.full(3, 0.5), ActionUnitModel().name) for name in NAMES}
     values |= {"psnr": per_frame("psnr", np.full(3, 30.0)), "identity_truth": single("identity_truth", 0.84, "d", 3)}
     values["identity"] = per_frame("identity", np.full(3, 0.7), "d")
     rows = (Row("a", "a", "frames", "", values, {}, {}, {}, {}),)
     made = Comparison("s", np.arange(3), 25.0, 25, rows)
     table = main_table(made)
     line = dict(zip(table.header, table.rows[-1], strict=True))
-    assert table.rows[-1][0] == THE_JUDGE and table.rows[-1][1] == "–"
+    assert table.rows[-1][0] == THE_MODEL and table.rows[-1][1] == "–"
     assert line["A-RMSE ↓"] == "0.404"
     notes = " ".join(notes_of(made))
     assert "no better" in notes and "six actors" in notes and "0.840" in notes
-    facts = own_error_facts(UnitsJudge().name)
-    assert facts is not None and facts["figures"] == known
+    facts = error_record(ActionUnitModel().name)
+    assert facts is not None and facts["metrics"] == known
 
 
-def test_a_judge_that_nobody_measured_says_so() -> None:
-    judge = NetworkJudge(EmoNetJudge(EmoNet(8).eval(), torch.device("cpu"))).name
-    result = result_of(emotional(judge))
-    assert own_error_facts(judge) is None and judge not in measured()
-    assert all(row[0] != THE_JUDGE for row in next(paper_tables(Report({}, {}, (result,)))).table.rows)
-    assert "was not measured here" in " ".join(remarks(result)) and judge in " ".join(remarks(result))
+def test_a_model_that_nobody_measured_says_so() -> None:
+    model = EmoNetModel(EmoNetJudge(EmoNet(8).eval(), torch.device("cpu"))).name
+    result = result_of(emotional(model))
+    assert error_record(model) is None and model not in measured()
+    assert all(row[0] != THE_MODEL for row in next(paper_tables(Report({}, {}, (result,)))).table.rows)
+    assert "was not measured here" in " ".join(remarks(result)) and model in " ".join(remarks(result))
     assert not math.isnan(result.summary(AVATAR)["v_rmse"].value)

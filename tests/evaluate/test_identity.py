@@ -1,4 +1,4 @@
-"""Identity: known answers of the figure, what is looked at and counted, and dlib's network where it is installed."""
+"""Identity: known answers of the metric, what is looked at and counted, and dlib's network where it is installed."""
 
 import math
 from dataclasses import replace
@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from emotalking.data import Subject
-from emotalking.evaluate import evaluation_models as judges_module
-from emotalking.evaluate.evaluation_models import Judges
-from emotalking.evaluate.identity import IdentityJudge, identity_similarity
-from emotalking.evaluate.score import measure
-from emotalking.evaluate.values import Figure
+from emotalking.evaluate import evaluation_models as models_module
+from emotalking.evaluate.evaluation_models import EvaluationModels
+from emotalking.evaluate.identity import IdentityModel, identity_similarity
+from emotalking.evaluate.measure import measure
+from emotalking.evaluate.metric import Metric
 from emotalking.io.video import pictures as decoded
 from emotalking.io.video import to_rgb
 from emotalking.networks import face_recogniser
@@ -26,7 +26,7 @@ from emotalking.testing.actor.style import MAYA, OTTO, ROBIN, ActorStyle
 
 
 class Anywhere:
-    """Finds the actor's face in the middle of every picture but black ones."""
+    """Finds the actor's face in the middle of every image but black ones."""
 
     name = "anywhere"
     layout = MEDIAPIPE_LAYOUT
@@ -35,7 +35,7 @@ class Anywhere:
         self._points = points
 
     def detect(self, image: np.ndarray) -> np.ndarray | None:
-        """The same points in every picture that is not black."""
+        """The same points in every image that is not black."""
         return self._points if image.any() else None
 
     def close(self) -> None:
@@ -50,14 +50,14 @@ class Shade:
     def __init__(self) -> None:
         self.looks = 0
 
-    def describe(self, picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+    def describe(self, image: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Mean colour, 0..10."""
         self.looks += 1
-        return picture.reshape(-1, 3).mean(0) / 25.5
+        return image.reshape(-1, 3).mean(0) / 25.5
 
 
 def mediapipe_points(states: list[ActorState], styles: list[ActorStyle]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pictures of actors, 192 pixels a side, and MediaPipe's points of each."""
+    """Images of actors, 192 pixels a side, and MediaPipe's points of each."""
     provider, out = MediaPipeMesh(), []
     for state, style in zip(states, styles, strict=True):
         image = Actor(style, 192).render(state).image
@@ -74,11 +74,11 @@ def points() -> np.ndarray:
     return mediapipe_points([ActorState(viewmat=head_viewmat())], [ROBIN])[0][1] / 3
 
 
-def judged(points: np.ndarray, frames: list[np.ndarray], subject: Subject) -> tuple[dict[str, Figure], Shade]:
-    """Figures in the eyes of who looks at shades."""
+def judged(points: np.ndarray, frames: list[np.ndarray], subject: Subject) -> tuple[dict[str, Metric], Shade]:
+    """Metrics in the eyes of who looks at shades."""
     shade = Shade()
-    who = Judges(torch.device("cpu"), lambda: Anywhere(points), identity=IdentityJudge(shade))
-    return measure(frames, subject=subject, indices=None, judges=who).figures, shade
+    who = EvaluationModels(torch.device("cpu"), lambda: Anywhere(points), identity=IdentityModel(shade))
+    return measure(frames, subject=subject, indices=None, models=who).metrics, shade
 
 
 def test_similarity_is_one_less_the_distance() -> None:
@@ -89,7 +89,7 @@ def test_similarity_is_one_less_the_distance() -> None:
 def test_the_person_is_known_and_a_stranger_is_not(actor_subject: Subject, points: np.ndarray) -> None:
     own = [actor_subject.target(int(index)) for index in actor_subject.val_indices]
     found, _ = judged(points, own, actor_subject)
-    assert found["identity"].judge == "shade" and found["identity"].better == "higher"
+    assert found["identity"].model == "shade" and found["identity"].better == "higher"
     assert found["identity"].value == pytest.approx(1, abs=0.2)
     assert found["identity_truth"].value == pytest.approx(1, abs=0.2)
     assert found["identity_truth"].frames == len(own) and found["identity_truth"].better == "none"
@@ -109,27 +109,27 @@ def test_every_fifth_frame_is_looked_at_and_missing_faces_are_counted(
     assert np.flatnonzero(~np.isnan(identity.per_frame)).tolist() == [0, 10]
     assert shade.looks == 2 + 16 + len(actor_subject.val_indices)
     blind, _ = judged(points, [np.zeros_like(frame) for frame in frames], actor_subject)
-    assert math.isnan(blind["identity"].value) and "no face" in blind["identity"].why_not
+    assert math.isnan(blind["identity"].value) and "no face" in blind["identity"].reason
 
 
 def test_a_person_is_met_once(actor_subject: Subject, points: np.ndarray) -> None:
     shade = Shade()
-    judge = IdentityJudge(shade)
-    first = judge.person(actor_subject, Anywhere(points))
+    model = IdentityModel(shade)
+    first = model.person(actor_subject, Anywhere(points))
     looks = shade.looks
-    assert judge.person(actor_subject, Anywhere(points)) is first and shade.looks == looks
+    assert model.person(actor_subject, Anywhere(points)) is first and shade.looks == looks
 
 
 def test_without_the_extra_the_figure_says_which(
     actor_subject: Subject, points: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "dlib", None)
-    judges = Judges.open(lpips="none")
-    assert judges.identity is None and "emotalking[identity]" in judges.no_identity
-    judges.landmarks, judges.emotion = (lambda: Anywhere(points)), None
-    found = measure([actor_subject.target(0)], subject=actor_subject, indices=None, judges=judges).figures
+    models = EvaluationModels.open(lpips="none")
+    assert models.identity is None and "emotalking[identity]" in models.no_identity
+    models.landmarks, models.emotion = (lambda: Anywhere(points)), None
+    found = measure([actor_subject.target(0)], subject=actor_subject, indices=None, models=models).metrics
     for name in ("identity", "identity_truth"):
-        assert math.isnan(found[name].value) and "pip install 'emotalking[identity]'" in found[name].why_not
+        assert math.isnan(found[name].value) and "pip install 'emotalking[identity]'" in found[name].reason
 
 
 def test_damaged_weights_end_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,18 +137,18 @@ def test_damaged_weights_end_in_a_sentence(tmp_path: Path, monkeypatch: pytest.M
     broken = tmp_path / face_recogniser.WEIGHTS
     broken.write_bytes(b"no network")
     monkeypatch.setattr(face_recogniser, "_weights", lambda: broken)
-    judge, why = judges_module._open_recogniser()
-    assert judge is None and "is not whole" in why
+    model, why = models_module._open_recogniser()
+    assert model is None and "is not whole" in why
 
 
 def test_dlib_tells_the_actors_apart() -> None:
-    """The same picture is 1; the same actor otherwise posed is nearer than anybody else."""
+    """The same image is 1; the same actor otherwise posed is nearer than anybody else."""
     pytest.importorskip("dlib", reason="the extra 'identity' (100 MB) is not installed")
     rest = ActorState(viewmat=head_viewmat())
-    pictures = mediapipe_points([rest, replace(rest, valence=0.7, arousal=0.3), rest, rest], [ROBIN, ROBIN, MAYA, OTTO])
+    images = mediapipe_points([rest, replace(rest, valence=0.7, arousal=0.3), rest, rest], [ROBIN, ROBIN, MAYA, OTTO])
     network, ibug = DlibRecogniser(), list(MEDIAPIPE_LAYOUT.ibug68)
-    vectors = np.stack([network.describe(image, found[ibug, :2].astype(np.float64)) for image, found in pictures])
-    again = network.describe(pictures[0][0], pictures[0][1][ibug, :2].astype(np.float64))
+    vectors = np.stack([network.describe(image, found[ibug, :2].astype(np.float64)) for image, found in images])
+    again = network.describe(images[0][0], images[0][1][ibug, :2].astype(np.float64))
     alike = identity_similarity(np.stack([again, *vectors[1:]]), vectors[0])
     assert vectors.shape == (4, 128) and alike[0] == pytest.approx(1)
     # Measured: .81, .74, .49. The synthetic people have one head: real ones are further apart.
@@ -165,10 +165,10 @@ def test_dlib_tells_people_apart(real_data: Path) -> None:
         for number, (_, frame) in enumerate(decoded(real_data / "clips" / f"{name}.mp4")):
             if number % 12:
                 continue
-            picture = to_rgb(frame)
-            points = provider.detect(picture)
+            image = to_rgb(frame)
+            points = provider.detect(image)
             if points is not None:
-                found.append(network.describe(picture, points[list(MEDIAPIPE_LAYOUT.ibug68), :2].astype(np.float64)))
+                found.append(network.describe(image, points[list(MEDIAPIPE_LAYOUT.ibug68), :2].astype(np.float64)))
             if len(found) == 8:
                 break
         provider.close()

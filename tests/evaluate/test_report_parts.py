@@ -1,4 +1,4 @@
-"""The parts of a report: numbers in JSON, pooled runs, sounds, spectra, tables, plots and pictures."""
+"""The parts of a report: numbers in JSON, pooled runs, sounds, spectra, tables, plots and images."""
 
 import json
 import math
@@ -12,6 +12,7 @@ from emotalking.errors import UserError
 from emotalking.evaluate import plots
 from emotalking.evaluate import speech as sounds
 from emotalking.evaluate.images import error_map, loudest_stretch, open_eyed
+from emotalking.evaluate.metric import Metric, missing, per_frame, root_mean, single
 from emotalking.evaluate.observations import RIGID, jitter_spectrum
 from emotalking.evaluate.paper_tables import PUBLISHED, cell, figure_table, paper_tables, remarks, run_table
 from emotalking.evaluate.record import (
@@ -27,17 +28,16 @@ from emotalking.evaluate.record import (
     write_report,
     write_result,
 )
-from emotalking.evaluate.reproduce import changed_figures
-from emotalking.evaluate.values import Figure, absent, per_frame, root_mean, single
+from emotalking.evaluate.reproduce import changed_metrics
 from emotalking.io.audio import save_wav
 from emotalking.tts.base import Utterance
 
 NOTHING: dict[str, Any] = {"va": None, "classes": None, "expressions": None, "sync": None, "spectrum": None}
 
 
-def a_run(system: str, title: str, figures: list[Figure], **more) -> Run:
-    facts: dict[str, Any] = {"seen": NOTHING} | more
-    return Run(system, title, 2, {figure.name: figure for figure in figures}, **facts)
+def a_run(system: str, title: str, metrics: list[Metric], **more) -> Run:
+    facts: dict[str, Any] = {"observed": NOTHING} | more
+    return Run(system, title, 2, {metric.name: metric for metric in metrics}, **facts)
 
 
 def a_report(*results: Result) -> Report:
@@ -45,17 +45,37 @@ def a_report(*results: Result) -> Report:
 
 
 def test_plain_values_hold_what_json_cannot(tmp_path: Path) -> None:
-    figure = per_frame("psnr", np.array([math.inf, math.nan, 30.123456789]))
-    result = Result("self", "key", 1.0, (a_run(AVATAR, "x", [figure, absent("lpips", "no weights")]),))
+    metric = per_frame("psnr", np.array([math.inf, math.nan, 30.123456789]))
+    result = Result("self", "key", 1.0, (a_run(AVATAR, "x", [metric, missing("lpips", "no weights")]),))
     write_report(a_report(result), tmp_path / "r.json")
     text = (tmp_path / "r.json").read_text()
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert '["inf", null' in " ".join(text.split()).replace("[ ", "[")
-    back = read_report(tmp_path / "r.json").results[0].runs[0].figures
+    back = read_report(tmp_path / "r.json").results[0].runs[0].metrics
     assert back["psnr"].value == math.inf and math.isnan(back["lpips"].value)
     assert back["psnr"].per_frame is not None and math.isnan(back["psnr"].per_frame[1])
     assert back["psnr"].per_frame[2] == pytest.approx(30.123456789, rel=1e-6)
     assert to_json(np.array([[1.0, 2.0]])) == [[1.0, 2.0]]
+
+
+def test_report_of_version_1_is_read(tmp_path: Path) -> None:
+    figure = {"name": "v_rmse", "value": 0.25, "unit": "", "better": "lower", "judge": "rules on action units"}
+    figure |= {"frames": 2, "missing": 1, "per_frame": None, "why_not": ""}
+    run = {"system": AVATAR, "title": "x", "frames": 3, "figures": {"v_rmse": figure}, "subject_frames": ""}
+    run |= {"sound": "", "sound_sha256": "", "commanded": None, "label": "", "seen": NOTHING}
+    picture = {"file": "pictures/a.png", "caption": "a"}
+    result = {"scenario": "self", "key": "k", "seconds": 1, "runs": [run], "pictures": [picture], "notes": []}
+    old = {"format": "emotalking-evaluation", "version": 1, "command": "test", "results": [result]}
+    old |= {"options": {"judge": "emonet"}, "provenance": {"judges": {"emotion": "EmoNet 8"}, "judge_error": None}}
+    (tmp_path / "r.json").write_text(json.dumps(old))
+    report = read_report(tmp_path / "r.json")
+    metric = report.results[0].runs[0].metrics["v_rmse"]
+    assert (metric.value, metric.model, metric.reason) == (0.25, "rules on action units", "")
+    assert report.results[0].images[0].file == "pictures/a.png" and report.results[0].runs[0].observed == NOTHING
+    assert report.options == {"emotion_model": "emonet"}
+    assert set(report.provenance) == {"evaluation_models", "estimator_error"}
+    write_report(report, tmp_path / "new.json")
+    assert json.loads((tmp_path / "new.json").read_text())["version"] == 2
 
 
 @pytest.mark.parametrize(
@@ -93,13 +113,13 @@ def test_runs_are_pooled_over_their_frames() -> None:
     assert whole["v_rmse"].value == pytest.approx(math.sqrt(2.0))
     assert (whole["v_rmse"].frames, whole["v_rmse"].missing) == (3, 1)
     assert whole["fps"].value == pytest.approx(17.5)
-    assert math.isnan(pool([{"lpips": absent("lpips", "no")}] * 2)["lpips"].value)
-    assert pool([{"lpips": absent("lpips", "no")}, {"lpips": single("lpips", 0.2, frames=4)}])["lpips"].value == 0.2
+    assert math.isnan(pool([{"lpips": missing("lpips", "no")}] * 2)["lpips"].value)
+    assert pool([{"lpips": missing("lpips", "no")}, {"lpips": single("lpips", 0.2, frames=4)}])["lpips"].value == 0.2
 
 
 def test_tables_have_the_papers_shape_and_mark_what_is_published() -> None:
     own = [per_frame("psnr", np.array([30.0, 32.0])), single("sync_e", 7.0, "SyncNet v2", 9)]
-    own += [single("sync_c", 6.5, "SyncNet v2", 9), absent("lpips", "no weights")]
+    own += [single("sync_c", 6.5, "SyncNet v2", 9), missing("lpips", "no weights")]
     truth = [single("sync_e", 6.0, "SyncNet v2", 9), single("sync_c", 8.0, "SyncNet v2", 9)]
     result = Result("self", "", 1.0, (a_run(AVATAR, "x", own), a_run(RECORDED, "x", truth)))
     ours, published = paper_tables(a_report(result))
@@ -114,7 +134,7 @@ def test_tables_have_the_papers_shape_and_mark_what_is_published() -> None:
     table = next(paper_tables(a_report(cross))).table
     assert table.header == ("Method", "Sync-E ↓/C ↑, A", "Sync-E ↓/C ↑, B")
     assert len(run_table(cross).rows) == 2 and run_table(cross).header == ("Run", "Frames", "Sync-E ↓", "Sync-C ↑")
-    silent = Result("self", "", 1.0, (a_run(AVATAR, "x", own), a_run(RECORDED, "x", [absent("sync_e", "no expert")])))
+    silent = Result("self", "", 1.0, (a_run(AVATAR, "x", own), a_run(RECORDED, "x", [missing("sync_e", "no expert")])))
     assert [row[0] for row in next(paper_tables(a_report(silent))).table.rows] == ["this avatar"]
     clocked = Result("self", "", 1.0, (a_run(AVATAR, "x", [single("fps", 4.0, frames=2)]),))
     assert figure_table(clocked).rows[0][-1] == "clock"
@@ -123,11 +143,11 @@ def test_tables_have_the_papers_shape_and_mark_what_is_published() -> None:
 
 def test_differences_below_the_last_printed_digit_are_none() -> None:
     def report(psnr: float, speed: float) -> Report:
-        figures = [single("psnr", psnr), single("fps", speed), absent("lpips", "no")]
-        return a_report(Result("self", "", 1.0, (a_run(AVATAR, "x", figures),)))
+        metrics = [single("psnr", psnr), single("fps", speed), missing("lpips", "no")]
+        return a_report(Result("self", "", 1.0, (a_run(AVATAR, "x", metrics),)))
 
-    assert changed_figures(report(30.0, 5.0), report(30.004, 9.0)) == ([], 2)
-    found, count = changed_figures(report(30.0, 5.0), report(30.01, 5.0))
+    assert changed_metrics(report(30.0, 5.0), report(30.004, 9.0)) == ([], 2)
+    found, count = changed_metrics(report(30.0, 5.0), report(30.01, 5.0))
     assert count == 2 and found == ["self, avatar, x, psnr: 30.000 then, 30.010 now"]
 
 
@@ -194,7 +214,7 @@ def test_without_a_speaker_and_without_files_one_sentence_says_what_to_do(
 
 def test_the_confusion_counts_frames_with_a_face() -> None:
     seen = NOTHING | {"classes": ["neutral", "happy"], "expressions": [1, 1, 0, -1], "va": [[0.5, 0.1]] * 4}
-    run = a_run(AVATAR, "p", [], commanded=(0.74, 0.31), label="happy", seen=seen)
+    run = a_run(AVATAR, "p", [], commanded=(0.74, 0.31), label="happy", observed=seen)
     result = Result("emotion", "", 1.0, (run,))
     found = plots.confusion(result)
     assert found is not None
@@ -216,7 +236,7 @@ def test_plots_count_the_clips_frames_and_many_runs_become_a_band() -> None:
         spectra = [
             {"hz": [0.0, *range(1, n)], "px": [9.0, *np.linspace(1, 0.1 * n, n - 1)]} for n in (5, 7, 7, 7, 7, 7)
         ]
-        runs = [a_run(AVATAR, f"p{n}", [], seen=NOTHING | {"spectrum": spectra[n]}) for n in range(count)]
+        runs = [a_run(AVATAR, f"p{n}", [], observed=NOTHING | {"spectrum": spectra[n]}) for n in range(count)]
         return Result("emotion", "", 1.0, tuple(runs))
 
     few, many = plots.jitter_plot(emotion(2)), plots.jitter_plot(emotion(6))
@@ -227,7 +247,7 @@ def test_plots_count_the_clips_frames_and_many_runs_become_a_band() -> None:
     assert many.axes[0].lines[0].get_xdata().tolist() == [1, 2, 3, 4]  # of the shortest run
 
 
-def test_pictures_show_errors_and_choose_the_loudest_frames() -> None:
+def test_images_show_errors_and_choose_the_loudest_frames() -> None:
     truth = np.full((4, 4, 3), 100, np.uint8)
     image = truth.copy()
     image[0, 0] = 160

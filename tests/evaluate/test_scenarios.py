@@ -15,8 +15,8 @@ from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
 from emotalking.evaluate import scenarios
 from emotalking.evaluate.compare import compare
-from emotalking.evaluate.evaluation import evaluate, evaluate_again
-from emotalking.evaluate.evaluation_models import Judges
+from emotalking.evaluate.evaluation import evaluate, reproduce
+from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, pick_frames, reconstruct
 from emotalking.evaluate.record import AVATAR, RECORDED, Report, read_report
 from emotalking.evaluate.session import Options
@@ -50,8 +50,8 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def pixels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Detectors take seconds to start and find nothing in pictures of 64x64; their judges have tests of their own."""
-    monkeypatch.setattr(scenarios.Judges, "open", lambda **_: Judges.none())
+    """Detectors take seconds to start and find nothing in images of 64x64; their models have tests of their own."""
+    monkeypatch.setattr(scenarios.EvaluationModels, "open", lambda **_: EvaluationModels.none())
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +61,9 @@ def evaluated(
     """One evaluation of everything, its folder and what it said."""
     folder, said = tmp_path_factory.mktemp("report"), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scenarios.Judges, "open", lambda **_: Judges.none())
+        patch.setattr(scenarios.EvaluationModels, "open", lambda **_: EvaluationModels.none())
         options = Options(audio=(str(speech),), frames=2)
-        report = evaluate(avatar_file, actor_subject.files.root, folder, options, command="test", say=said.append)
+        report = evaluate(avatar_file, actor_subject.files.root, folder, options, command="test", log=said.append)
     return report, folder, said
 
 
@@ -72,9 +72,9 @@ def test_all_scenarios_are_scored_and_written(evaluated: tuple[Report, Path, lis
     runs = {result.scenario: result.runs for result in report.results}
     assert [len(runs[name]) for name in ("self", "cross", "emotion")] == [2, 1, 12]
     assert [name.split(":")[0] for name in said] == ["self", "cross", "emotion"]
-    figures = runs["self"][0].figures
-    assert figures["psnr"].frames == 2 and 5 < figures["psnr"].value < 60
-    assert "psnr" not in runs["self"][1].figures and not any("truth" in name for name in figures)
+    metrics = runs["self"][0].metrics
+    assert metrics["psnr"].frames == 2 and 5 < metrics["psnr"].value < 60
+    assert "psnr" not in runs["self"][1].metrics and not any("truth" in name for name in metrics)
     assert runs["self"][0].subject_frames == "30-31"
     assert {run.commanded for run in runs["emotion"]} == {run.commanded for run in runs["emotion"] if run.commanded}
     assert all(run.sound == "speech.wav" and run.sound_sha256 for run in runs["cross"])
@@ -89,10 +89,10 @@ def test_the_report_reads_back_as_it_was(evaluated: tuple[Report, Path, list[str
     report, folder, _ = evaluated
     again = read_report(folder / "report.json")
     for before, after in zip(report.results, again.results, strict=True):
-        assert (before.key, before.pictures, before.notes) == (after.key, after.pictures, after.notes)
+        assert (before.key, before.images, before.notes) == (after.key, after.images, after.notes)
         for old, new in zip(before.runs, after.runs, strict=True):
             assert (old.title, old.commanded, old.label) == (new.title, new.commanded, new.label)
-            values = [[figure.value for figure in run.figures.values()] for run in (old, new)]
+            values = [[metric.value for metric in run.metrics.values()] for run in (old, new)]
             assert np.array_equal(*values, equal_nan=True)
 
 
@@ -104,10 +104,10 @@ def test_a_finished_scenario_is_kept_until_something_changes(
     (folder / "emotion.json").unlink()
     said: list[str] = []
     options = Options(audio=(str(speech),), frames=2)
-    evaluate(avatar_file, actor_subject.files.root, folder, options, say=said.append)
+    evaluate(avatar_file, actor_subject.files.root, folder, options, log=said.append)
     assert ["kept" in line for line in said] == [True, True, False]
     said.clear()
-    evaluate(avatar_file, actor_subject.files.root, folder, replace(options, frames=1), say=said.append)
+    evaluate(avatar_file, actor_subject.files.root, folder, replace(options, frames=1), log=said.append)
     assert ["kept" in line for line in said] == [False] * 3
 
 
@@ -115,17 +115,17 @@ def test_a_report_can_be_made_again_and_says_what_changed(
     evaluated: tuple[Report, Path, list[str]], actor_subject: Subject, tmp_path: Path
 ) -> None:
     report_file = evaluated[1] / "report.json"
-    same = evaluate_again(report_file, tmp_path / "same", say=lambda _: None)
-    assert same.inputs == [] and same.figures == [] and same.compared > 100
+    same = reproduce(report_file, tmp_path / "same", log=lambda _: None)
+    assert same.inputs == [] and same.metrics == [] and same.compared > 100
     other = tmp_path / "subject"
     shutil.copytree(actor_subject.files.root, other)
     target = Subject.open(other).files.target(30)
     shutil.copy(Subject.open(other).files.target(10), target)
-    changed = evaluate_again(report_file, tmp_path / "changed", subject=other, say=lambda _: None)
+    changed = reproduce(report_file, tmp_path / "changed", subject=other, log=lambda _: None)
     assert [line for line in changed.inputs if line.startswith("the held-out frames")]
-    assert [line for line in changed.figures if "self, avatar, held-out frames, psnr" in line]
+    assert [line for line in changed.metrics if "self, avatar, held-out frames, psnr" in line]
     with pytest.raises(UserError, match="give another folder"):
-        evaluate_again(report_file, report_file.parent)
+        reproduce(report_file, report_file.parent)
 
 
 def test_an_avatar_says_what_rivals_are_compared_on(
@@ -139,8 +139,8 @@ def test_an_avatar_says_what_rivals_are_compared_on(
     player = Player(OnHeldOut(Avatar.load(avatar_file, torch.device("cpu")), actor_subject))
     played = list(player.frames(unseen.samples(7, 25.0), EmotionTrack.constant(0.7, 0.3), batch=1))
     assert np.array_equal(whole, played) and len(np.unique(whole[0])) > 50
-    made = compare(actor_subject, [system], Judges.none(), unseen=unseen)
-    assert made.rows[0].figures["fps"].value > 0
+    made = compare(actor_subject, [system], EvaluationModels.none(), unseen=unseen)
+    assert made.rows[0].metrics["fps"].value > 0
     # What is commanded reaches the player; without a command it is the emotion of the held-out frames, as in cross.
     tracks: list[EmotionTrack] = []
     monkeypatch.setattr(
@@ -204,9 +204,9 @@ def test_a_pair_that_cannot_be_scored_honestly_is_refused(avatar_file: Path, act
 
 def test_spread_frames_have_no_figures_in_time(avatar_file: Path, actor_subject: Subject, tmp_path: Path) -> None:
     options = Options(("self",), frames=2, evenly=True)
-    result = evaluate(avatar_file, actor_subject.files.root, tmp_path, options, say=lambda _: None).results[0]
-    assert result.notes and result.runs[0].figures["psnr"].value > 0
-    assert result.runs[0].figures["flicker"].why_not == "the frames are not consecutive"
+    result = evaluate(avatar_file, actor_subject.files.root, tmp_path, options, log=lambda _: None).results[0]
+    assert result.notes and result.runs[0].metrics["psnr"].value > 0
+    assert result.runs[0].metrics["flicker"].reason == "the frames are not consecutive"
 
 
 @pytest.mark.parametrize(
@@ -246,14 +246,14 @@ def test_the_command_prints_the_tables_and_an_interruption_loses_no_scenario(
     assert shown.err.count("kept from before") == 2
     assert "| this avatar |" in shown.out and "not comparable" in shown.out
     assert main(["evaluate", "--again", str(tmp_path / "report.json"), "-o", str(tmp_path / "again")]) == 0
-    assert "figures are the same" in capsys.readouterr().out
+    assert "metrics are the same" in capsys.readouterr().out
     assert main([*words[:2], "-o", str(tmp_path)]) == USER_ERROR
 
 
 def test_a_warning_where_the_speech_was_in_the_training(avatar_file: Path, actor_subject: Subject) -> None:
     avatar = Avatar.load(avatar_file)
     avatar.metadata["sync"] = {"speech": "espeak"}
-    session = scenarios.Session(avatar, actor_subject, Options(), Judges.none(), (), Path())
+    session = scenarios.Session(avatar, actor_subject, Options(), EvaluationModels.none(), (), Path())
     assert "espeak" in scenarios.heard_in_training(session)[0]
     avatar.metadata["sync"] = None
     assert scenarios.heard_in_training(session) == []

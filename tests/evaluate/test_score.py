@@ -13,9 +13,9 @@ from emotalking.data import Subject
 from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.errors import UserError
-from emotalking.evaluate.evaluation_models import Judges, UnitsJudge
-from emotalking.evaluate.score import Stopwatch, measure
-from emotalking.evaluate.values import KINDS
+from emotalking.evaluate.evaluation_models import ActionUnitModel, EvaluationModels
+from emotalking.evaluate.measure import Stopwatch, measure
+from emotalking.evaluate.metric import METRICS
 from emotalking.preprocess.landmarks import MediaPipeMesh
 from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
 from emotalking.testing.actor.actor import Actor, head_viewmat
@@ -32,16 +32,18 @@ def recorded(subject: Subject) -> list[np.ndarray]:
 
 
 def test_the_recording_itself_is_perfect(actor_subject: Subject) -> None:
-    found = measure(recorded(actor_subject), subject=actor_subject, indices=INDICES, judges=Judges.none()).figures
+    found = measure(
+        recorded(actor_subject), subject=actor_subject, indices=INDICES, models=EvaluationModels.none()
+    ).metrics
     assert math.isinf(found["psnr"].value) and found["ssim"].value == pytest.approx(1, abs=1e-5)
     assert found["psnr"].frames == 5 and found["psnr"].missing == 0
-    assert math.isnan(found["lpips"].value) and "not asked for" in found["lpips"].why_not
-    assert list(found) == [name for name in KINDS if name in found]
+    assert math.isnan(found["lpips"].value) and "not asked for" in found["lpips"].reason
+    assert list(found) == [name for name in METRICS if name in found]
 
 
 def test_one_error_of_known_size(actor_subject: Subject) -> None:
     frames = [torch.from_numpy(frame).float() / 255 + 0.1 for frame in recorded(actor_subject)]
-    found = measure(frames, subject=actor_subject, indices=INDICES, judges=Judges.none()).figures
+    found = measure(frames, subject=actor_subject, indices=INDICES, models=EvaluationModels.none()).metrics
     for name in ("psnr", "psnr_head", "psnr_mouth"):
         assert found[name].value == pytest.approx(20, abs=1e-3), name
         values = found[name].per_frame
@@ -53,41 +55,45 @@ def test_an_error_in_the_background_leaves_the_head_alone(actor_subject: Subject
     for index, frame in zip(INDICES, recorded(actor_subject), strict=True):
         labels, _ = actor_subject.labels_and_teeth(int(index))
         frames.append(np.where((labels == 0)[..., None], 255 - frame, frame))
-    found = measure(frames, subject=actor_subject, indices=INDICES, judges=Judges.none()).figures
+    found = measure(frames, subject=actor_subject, indices=INDICES, models=EvaluationModels.none()).metrics
     assert found["psnr"].value < 20 and math.isinf(found["psnr_head"].value)
 
 
 def test_without_truth_nothing_is_made_up(actor_subject: Subject) -> None:
-    found = measure(recorded(actor_subject), subject=actor_subject, indices=None, judges=Judges.none()).figures
+    found = measure(
+        recorded(actor_subject), subject=actor_subject, indices=None, models=EvaluationModels.none()
+    ).metrics
     for name in ("psnr", "psnr_head", "psnr_mouth", "ssim", "lpips"):
-        assert math.isnan(found[name].value) and found[name].why_not, name
+        assert math.isnan(found[name].value) and found[name].reason, name
 
 
 def test_frames_of_another_size_or_number_are_refused(actor_subject: Subject) -> None:
     frames = recorded(actor_subject)
     with pytest.raises(UserError, match="fewer frames than the 5"):
-        measure(frames[:4], subject=actor_subject, indices=INDICES, judges=Judges.none())
+        measure(frames[:4], subject=actor_subject, indices=INDICES, models=EvaluationModels.none())
     with pytest.raises(UserError, match="more frames than the 5"):
-        measure([*frames, frames[0]], subject=actor_subject, indices=INDICES, judges=Judges.none())
+        measure([*frames, frames[0]], subject=actor_subject, indices=INDICES, models=EvaluationModels.none())
     with pytest.raises(UserError, match="frame 1 is 32x64"):
-        measure([frames[0], frames[1][:, :32]], subject=actor_subject, indices=None, judges=Judges.none())
+        measure([frames[0], frames[1][:, :32]], subject=actor_subject, indices=None, models=EvaluationModels.none())
 
 
 def test_the_rate_of_a_renderer(actor_subject: Subject) -> None:
     watch = Stopwatch(recorded(actor_subject))
-    found = measure(watch, subject=actor_subject, indices=INDICES, judges=Judges.none()).figures
+    found = measure(watch, subject=actor_subject, indices=INDICES, models=EvaluationModels.none()).metrics
     assert found["fps"].value > 10 and found["fps"].frames == 5
-    silent = measure(recorded(actor_subject), subject=actor_subject, indices=INDICES, judges=Judges.none()).figures
-    assert math.isnan(silent["fps"].value) and silent["fps"].why_not
+    silent = measure(
+        recorded(actor_subject), subject=actor_subject, indices=INDICES, models=EvaluationModels.none()
+    ).metrics
+    assert math.isnan(silent["fps"].value) and silent["fps"].reason
 
 
 def test_an_unknown_backbone() -> None:
     with pytest.raises(UserError, match="no LPIPS backbone 'resnet'"):
-        Judges.open(lpips="resnet")
+        EvaluationModels.open(lpips="resnet")
 
 
 class Painted:
-    """Takes the colour of the picture's corner for the place of a face; black there means no face."""
+    """Takes the colour of the image's corner for the place of a face; black there means no face."""
 
     name = "painted"
     layout = MEDIAPIPE_LAYOUT
@@ -125,51 +131,52 @@ def marked(subject: Subject, corners: list[tuple[int, int, int]]) -> list[np.nda
     return frames
 
 
-def watched(painted: Painted, emotion: bool = False) -> Judges:
-    """Judges who see faces through the painted detector."""
-    return Judges(torch.device("cpu"), lambda: painted, emotion=UnitsJudge() if emotion else None)
+def watched(painted: Painted, emotion: bool = False) -> EvaluationModels:
+    """EvaluationModels who see faces through the painted detector."""
+    return EvaluationModels(torch.device("cpu"), lambda: painted, emotion=ActionUnitModel() if emotion else None)
 
 
 def test_frames_without_a_face_are_counted(actor_subject: Subject, painted: Painted) -> None:
     frames = marked(actor_subject, [(0, 0, 255)] * 3 + [(0, 0, 0)] + [(0, 0, 255)] * 4)
-    found = measure(frames, subject=actor_subject, indices=None, judges=watched(painted))
-    jitter = found.figures["jitter_head"]
+    found = measure(frames, subject=actor_subject, indices=None, models=watched(painted))
+    jitter = found.metrics["jitter_head"]
     assert jitter.value == pytest.approx(0, abs=1e-4) and (jitter.frames, jitter.missing) == (3, 3)
     assert (
-        found.seen is not None and np.isnan(found.seen.points[:, 0, 0]).tolist() == [False] * 3 + [True] + [False] * 4
+        found.observation is not None
+        and np.isnan(found.observation.points[:, 0, 0]).tolist() == [False] * 3 + [True] + [False] * 4
     )
-    assert "no recorded frame" in found.figures["lmd"].why_not and found.figures["lmd"].missing == 8
+    assert "no recorded frame" in found.metrics["lmd"].reason and found.metrics["lmd"].missing == 8
 
 
 def test_a_head_that_jumps(actor_subject: Subject, painted: Painted) -> None:
     frames = marked(actor_subject, [(0, 0, 255)] * 3 + [(2, 0, 255)] * 3)
-    found = measure(frames, subject=actor_subject, indices=None, judges=watched(painted)).figures
+    found = measure(frames, subject=actor_subject, indices=None, models=watched(painted)).metrics
     assert found["jitter_head"].value == pytest.approx(1, abs=1e-3)  # 2 px at two of four places
     va = np.repeat([[0.5, 0.5], [-0.5, 0.5]], 3, 0)
-    cut = measure(frames, subject=actor_subject, indices=None, va=va, judges=watched(painted)).figures
+    cut = measure(frames, subject=actor_subject, indices=None, va=va, models=watched(painted)).metrics
     assert cut["jitter_head"].value == pytest.approx(0, abs=1e-4)
 
 
 def test_no_face_in_any_frame(actor_subject: Subject, painted: Painted) -> None:
     frames = marked(actor_subject, [(0, 0, 0)] * 4)
-    found = measure(frames, subject=actor_subject, indices=np.arange(4), judges=watched(painted, emotion=True))
-    assert found.seen is None
+    found = measure(frames, subject=actor_subject, indices=np.arange(4), models=watched(painted, emotion=True))
+    assert found.observation is None
     for name in ("lmd", "aue_u", "v_rmse", "jitter_head", "flicker", "sync_e", "mouth_in_silence"):
-        figure = found.figures[name]
-        assert math.isnan(figure.value) and figure.why_not and figure.missing == 4, name
-    assert found.figures["psnr"].frames == 4
+        metric = found.metrics[name]
+        assert math.isnan(metric.value) and metric.reason and metric.missing == 4, name
+    assert found.metrics["psnr"].frames == 4
 
 
-def test_the_command_is_compared_with_what_the_judge_reads(actor_subject: Subject, painted: Painted) -> None:
+def test_the_command_is_compared_with_what_the_emotion_model_reads(actor_subject: Subject, painted: Painted) -> None:
     frames = marked(actor_subject, [(0, 0, 255)] * 6)
     point = TEST_POINTS[0]
     va = np.tile([point.valence, point.arousal], (6, 1))
-    found = measure(frames, subject=actor_subject, indices=None, va=va, judges=watched(painted, emotion=True))
-    assert found.seen is not None and found.seen.va is not None
-    expected = np.sqrt(((found.seen.va - va) ** 2).mean(0))
-    assert found.figures["v_rmse"].value == pytest.approx(expected[0])
-    assert found.figures["a_rmse"].value == pytest.approx(expected[1])
-    assert found.figures["e_top1"].judge == "rules on action units" and found.figures["e_top1"].frames == 6
+    found = measure(frames, subject=actor_subject, indices=None, va=va, models=watched(painted, emotion=True))
+    assert found.observation is not None and found.observation.va is not None
+    expected = np.sqrt(((found.observation.va - va) ** 2).mean(0))
+    assert found.metrics["v_rmse"].value == pytest.approx(expected[0])
+    assert found.metrics["a_rmse"].value == pytest.approx(expected[1])
+    assert found.metrics["e_top1"].model == "rules on action units" and found.metrics["e_top1"].frames == 6
 
 
 def test_mouth_motion_in_silence_needs_enough_of_both(actor_subject: Subject, painted: Painted) -> None:
@@ -178,42 +185,42 @@ def test_mouth_motion_in_silence_needs_enough_of_both(actor_subject: Subject, pa
     samples = np.concatenate([np.zeros(32000), voice])
     corners = [(0, 20 * (frame % 2), 255) for frame in range(100)]
     frames = [frame for _ in range(4) for frame in marked(actor_subject, corners[:25])]
-    found = measure(frames, subject=actor_subject, indices=None, samples=samples, judges=watched(painted)).figures
-    figure = found["mouth_in_silence"]
-    assert figure.value == pytest.approx(1, rel=0.05) and 45 <= figure.frames < 60
-    short = measure(frames[:40], subject=actor_subject, indices=None, samples=samples, judges=watched(painted)).figures
-    assert math.isnan(short["mouth_in_silence"].value) and "25 of each" in short["mouth_in_silence"].why_not
+    found = measure(frames, subject=actor_subject, indices=None, samples=samples, models=watched(painted)).metrics
+    metric = found["mouth_in_silence"]
+    assert metric.value == pytest.approx(1, rel=0.05) and 45 <= metric.frames < 60
+    short = measure(frames[:40], subject=actor_subject, indices=None, samples=samples, models=watched(painted)).metrics
+    assert math.isnan(short["mouth_in_silence"].value) and "25 of each" in short["mouth_in_silence"].reason
 
 
 def test_commands_and_frames_must_be_as_many(actor_subject: Subject, painted: Painted) -> None:
     frames = marked(actor_subject, [(0, 0, 255)] * 4)
     with pytest.raises(UserError, match="3 commanded emotions for 4 frames"):
-        measure(frames, subject=actor_subject, indices=None, va=np.zeros((3, 2)), judges=watched(painted))
+        measure(frames, subject=actor_subject, indices=None, va=np.zeros((3, 2)), models=watched(painted))
     with pytest.raises(UserError, match="3 commanded emotions for 4 frames"):
-        measure(frames, subject=actor_subject, indices=np.arange(4), va=np.zeros((3, 2)), judges=watched(painted))
+        measure(frames, subject=actor_subject, indices=np.arange(4), va=np.zeros((3, 2)), models=watched(painted))
 
 
-def test_a_judge_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMOTALKING_MODELS", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(UserError, match=r"emonet_8\.pth.*is not in"):
-        Judges.open(emotion="emonet")
+        EvaluationModels.open(emotion="emonet")
     with pytest.raises(UserError, match=r"squeeze.*is not in"):
-        Judges.open(lpips="squeeze")
+        EvaluationModels.open(lpips="squeeze")
     with pytest.raises(UserError, match="emotion model 'me'"):
-        Judges.open(emotion="me")
-    judges = Judges.open()
-    assert judges.lpips is None and "emotalking models" in judges.no_lpips
-    found = Judges.open(sync="auto", identity=False)
+        EvaluationModels.open(emotion="me")
+    models = EvaluationModels.open()
+    assert models.lpips is None and "emotalking models" in models.no_lpips
+    found = EvaluationModels.open(sync="auto", identity=False)
     assert found.sync is None and "syncnet_v2.model" in found.no_sync and "sync train" in found.no_sync
     with pytest.raises(UserError, match=r"syncnet_v2\.model.*is not in"):
-        Judges.open(sync="syncnet")
-    assert Judges.open(sync="none").no_sync == "no sync expert was asked for"
+        EvaluationModels.open(sync="syncnet")
+    assert EvaluationModels.open(sync="none").no_sync == "no sync expert was asked for"
 
 
 @pytest.mark.realdata
 def test_the_actors_recording_against_itself(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With all judges that can be had: distances are zero, and nothing is missing."""
+    """With all models that can be had: distances are zero, and nothing is missing."""
     monkeypatch.setenv("EMOTALKING_MODELS", str(real_data / "models" / "lpips"))
     script, actor = Performance.generate(1.2, seed=5), Actor(size=192)
     states = (actor.render(state) for state in script.states)
@@ -222,8 +229,8 @@ def test_the_actors_recording_against_itself(real_data: Path, tmp_path: Path, mo
     indices = np.arange(subject.num_frames)
     frames = (subject.target(index) for index in range(subject.num_frames))
     va = subject.valence_arousal
-    judges = Judges.open()
-    found = measure(frames, subject=subject, indices=indices, samples=script.waveform, va=va, judges=judges).figures
+    models = EvaluationModels.open()
+    found = measure(frames, subject=subject, indices=indices, samples=script.waveform, va=va, models=models).metrics
     for name in ("lpips", "lmd", "aue_u", "aue_l"):
         assert found[name].value == pytest.approx(0, abs=1e-6) and found[name].missing == 0, name
-    assert found["lpips"].judge == "LPIPS (squeeze)" and found["jitter_head"].value == found["jitter_head_truth"].value
+    assert found["lpips"].model == "LPIPS (squeeze)" and found["jitter_head"].value == found["jitter_head_truth"].value

@@ -94,7 +94,7 @@ def test_output_folders_of_the_rivals_are_found(actor_subject: Subject, tmp_path
     write_folder(tmp_path / "trial" / "results", truth, "ngp_ep0028_{:04d}_rgb.png")
     assert opened(actor_subject, tmp_path / "trial").source.kind == "frames"
     assert opened(actor_subject, model / "test").path.endswith("test")
-    # ER-NeRF without its torso script: depth, attention and uncertainty beside the picture, counted from 1.
+    # ER-NeRF without its torso script: depth, attention and uncertainty beside the image, counted from 1.
     for layer in ("rgb", "depth", "aud", "eye", "uncertainty"):
         name = f"ngp_ep0028_{{:04d}}_{layer}.png"
         write_folder(tmp_path / "valid" / "validation", truth, name, first=1)
@@ -138,8 +138,8 @@ def test_broken_folders_are_refused_in_a_sentence(actor_subject: Subject, tmp_pa
     with pytest.raises(UserError, match="no frame number"):
         opened(actor_subject, stray)
     (stray / "sheet.png").unlink()
-    (stray / "00001.png").write_bytes(b"not a picture")
-    with pytest.raises(UserError, match="no readable 8-bit picture"):
+    (stray / "00001.png").write_bytes(b"not a image")
+    with pytest.raises(UserError, match="no readable 8-bit image"):
         list(opened(actor_subject, stray).frames(actor_subject.val_indices))
     cv2.imwrite(str(stray / "00001.png"), np.zeros((64, 64, 4), np.uint8))
     with pytest.raises(UserError, match="transparent"):

@@ -17,7 +17,7 @@ from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.compare import compare
 from emotalking.evaluate.compare_report import write_report
-from emotalking.evaluate.evaluation_models import Judges
+from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.provenance import provenance
 from emotalking.evaluate.speech import Speech
 from emotalking.evaluate.systems import VideoSource
@@ -47,10 +47,10 @@ def test_only_what_needs_no_recording_is_measured(actor_subject: Subject, tmp_pa
     }
     opened = [open_unseen(name, str(path), actor_subject, CPU, unseen) for name, path in paths.items()]
     systems = to_same_length(opened, unseen, 25.0, None)
-    made = compare(actor_subject, systems, Judges.none(), unseen=unseen)
+    made = compare(actor_subject, systems, EvaluationModels.none(), unseen=unseen)
     assert made.indices.tolist() == list(range(24)) and made.heard == "french.wav"
-    first, second = (row.figures for row in made.rows)
-    assert math.isnan(first["psnr"].value) and first["psnr"].why_not == "there is no recorded frame to compare with"
+    first, second = (row.metrics for row in made.rows)
+    assert math.isnan(first["psnr"].value) and first["psnr"].reason == "there is no recorded frame to compare with"
     assert first["jitter_background"].value < second["jitter_background"].value
     assert len(to_same_length(opened, unseen, 25.0, 5)[1].source.numbers()) == 24
     assert (to_same_length(opened, unseen, 25.0, 5)[1].indices >= 0).sum() == 5
@@ -102,9 +102,9 @@ def test_bad_commands_end_in_one_sentence(
 def test_videos_tell_what_they_have_lost(tmp_path: Path) -> None:
     wanted = {
         ("ffv1", "bgr0", "a.mkv"): "",
-        ("ffv1", "yuv420p", "b.mkv"): "ffv1 video in yuv420p: its halved colours are part of the figures",
-        ("libx264", "yuv420p", "c.mp4"): "h264 video: its compression and halved colours are part of the figures",
-        ("libx264", "yuv444p", "d.mp4"): "h264 video: its compression is part of the figures",
+        ("ffv1", "yuv420p", "b.mkv"): "ffv1 video in yuv420p: its halved colours are part of the metrics",
+        ("libx264", "yuv420p", "c.mp4"): "h264 video: its compression and halved colours are part of the metrics",
+        ("libx264", "yuv444p", "d.mp4"): "h264 video: its compression is part of the metrics",
     }
     for (codec, pixels, name), note in wanted.items():
         with av.open(str(tmp_path / name), "w") as container:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from emotalking.cli.options import add_devices, add_judges, add_settings
+from emotalking.cli.options import add_devices, add_evaluation_models, add_settings
 
 IF_INTERRUPTED = "run the same command again: what is finished is kept, what was begun goes on"
 
@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, metavar="N", help="score at most so many frames of each run")
     add_devices(parser, "variant")
     parser.add_argument("--expert-steps", type=int, metavar="N", help="training steps of the personal sync experts")
-    add_judges(parser)
+    add_evaluation_models(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -43,11 +43,11 @@ def run(args: argparse.Namespace) -> None:
     from emotalking.cli.options import note
     from emotalking.evaluate.ablation_report import ablation_table, notes_of
 
-    names = ("preset", "frames", "expert", "judge", "lpips", "expert_steps")
+    names = ("preset", "frames", "expert", "emotion_model", "lpips", "expert_steps")
     chosen: dict[str, Any] = {name: getattr(args, name) for name in names} | {"settings": tuple(args.settings)}
     if args.only is not None:
         chosen["variants"] = tuple(word.strip() for word in args.only.split(","))
-    made, options = api.ablate(args.subject, args.output, devices=args.devices, say=note, **chosen)
+    made, options = api.ablate(args.subject, args.output, devices=args.devices, log=note, **chosen)
     print(ablation_table(made).markdown())
     for sentence in notes_of(made, options):
         print(f"- {sentence}")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from emotalking.cli.options import add_device, add_judges
+from emotalking.cli.options import add_device, add_evaluation_models
 
 IF_INTERRUPTED = "nothing was written"
 
@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         " recorded frames is measured",
     )
     parser.add_argument("--va", metavar="V,A", help="valence and arousal that all systems should show with --audio")
-    add_judges(parser)
+    add_evaluation_models(parser)
     add_device(parser)
 
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
         audio=args.audio,
         va=None if args.va is None else parse_pair(args.va),
         expert=args.expert,
-        judge=args.judge,
+        emotion_model=args.emotion_model,
         lpips=args.lpips,
         device=device,
     )

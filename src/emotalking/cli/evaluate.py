@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from emotalking.cli.options import add_device, add_judges
+from emotalking.cli.options import add_device, add_evaluation_models
 
 IF_INTERRUPTED = "finished scenarios are kept: run the same command again to go on"
 
@@ -11,11 +11,11 @@ _EXAMPLES = """examples:
   emotalking evaluate someone.safetensors someone -o report
   emotalking evaluate someone.safetensors someone -o report --scenario self --frames 100
   emotalking evaluate someone.safetensors someone -o report --scenario cross --audio a.wav b.wav --expert personal
-  emotalking evaluate --again report/report.json -o report2
+  emotalking evaluate --reproduce report/report.json -o report2
 
 Only held-out frames are used, on frames as rendered (before any video encoding). The folder gets report.json,
-table.md, table.tex, report.html and pictures. --frames takes the first held-out frames in a row, because lip sync and
-jitter need frames that follow each other; --evenly spreads them instead and gives those figures up.
+table.md, table.tex, report.html and images. --frames takes the first held-out frames in a row, because lip sync and
+jitter need frames that follow each other; --evenly spreads them instead and gives those metrics up.
 """
 
 
@@ -40,32 +40,35 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--frames", type=int, metavar="N", help="at most so many frames of each run (default: all)")
     parser.add_argument("--evenly", action="store_true", help="spread --frames over all held-out frames (self)")
-    add_judges(parser)
+    add_evaluation_models(parser)
     parser.add_argument(
+        "--reproduce",
         "--again",
         type=Path,
         metavar="JSON",
-        help="make a report again from its report.json (its options are used) and compare",
+        help="reproduce an earlier report from its report.json (with its options) and compare the metrics",
     )
     add_device(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Evaluate, or evaluate again, and print the tables."""
+    """Evaluate, or reproduce a report, and print the tables."""
     from emotalking import api
     from emotalking.cli.options import note, say_device
     from emotalking.errors import UserError
     from emotalking.evaluate.paper_tables import paper_tables
 
-    if args.again is None and args.subject is None:
-        raise UserError("give the avatar file and the subject folder that it was trained on, or --again report.json")
+    if args.reproduce is None and args.subject is None:
+        raise UserError(
+            "give the avatar file and the subject folder that it was trained on, or --reproduce report.json"
+        )
     device = api.choose_device(args.device)
     say_device("evaluating", device)
-    if args.again is not None:
-        again = api.evaluate_again(args.again, args.output, avatar=args.avatar, subject=args.subject, device=device)
-        report = again.report
+    if args.reproduce is not None:
+        made = api.reproduce(args.reproduce, args.output, avatar=args.avatar, subject=args.subject, device=device)
+        report = made.report
     else:
-        again = None
+        made = None
         report = api.evaluate(
             args.avatar,
             args.subject,
@@ -75,15 +78,15 @@ def run(args: argparse.Namespace) -> None:
             frames=args.frames,
             evenly=args.evenly,
             expert=args.expert,
-            judge=args.judge,
+            emotion_model=args.emotion_model,
             lpips=args.lpips,
             device=device,
-            say=note,
+            log=note,
         )
     for titled in paper_tables(report):
         print(f"{titled.title}\n\n{titled.table.markdown()}\n{titled.note}\n")
-    if again is not None:
-        for line in (*again.inputs, *again.figures):
+    if made is not None:
+        for line in (*made.inputs, *made.metrics):
             print(line)
-        print(f"{again.compared - len(again.figures)} of {again.compared} figures are the same")
+        print(f"{made.compared - len(made.metrics)} of {made.compared} metrics are the same")
     note(f"look at {args.output / 'report.html'}")

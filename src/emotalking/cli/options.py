@@ -50,23 +50,24 @@ def add_generator(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -
     )
 
 
-def add_judges(parser: argparse.ArgumentParser) -> None:
-    """``--expert``, ``--judge``, ``--lpips``."""
-    judges = parser.add_argument_group("who measures (each figure names its judge)")
-    judges.add_argument(
+def add_evaluation_models(parser: argparse.ArgumentParser) -> None:
+    """``--expert``, ``--emotion-model`` (``--judge`` for one more release), ``--lpips``."""
+    models = parser.add_argument_group("evaluation models")
+    models.add_argument(
         "--expert",
         default="auto",
         help="lip sync: syncnet (syncnet_v2.model in the model folder, see 'emotalking models'), personal "
         "(sync_expert.safetensors in the subject folder, made by 'emotalking sync train'), an expert's FILE, none, or "
         "auto (default): syncnet if it is there, else personal, else no lip sync, and the report says why",
     )
-    judges.add_argument(
+    models.add_argument(
+        "--emotion-model",
         "--judge",
         default="landmarks",
         choices=("landmarks", "emonet", "emonet5"),
         help="valence, arousal and expression (default: %(default)s)",
     )
-    judges.add_argument(
+    models.add_argument(
         "--lpips",
         default="auto",
         choices=("auto", "alex", "vgg", "squeeze", "none"),

@@ -35,7 +35,8 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
 """Title and settings of each row, in the order of table 4."""
 NORMAL_WEIGHTS = ("face.losses.normal=0.05", "face.losses.normal_tv=0.005", "face.losses.normal_residual=0.001")
 """The paper's (S4.3), for presets that leave the normal terms out."""
-TRAINER, JUDGE = "trainer_expert.safetensors", "judge_expert.safetensors"
+TRAINING_EXPERT = "trainer_expert.safetensors"
+EVALUATION_EXPERT = "evaluation_expert.safetensors"
 """Personal sync experts: one trains, another, of other random draws, measures. Measured by its own teacher, the model
 with the sync loss would look better than it is."""
 
@@ -51,9 +52,9 @@ class Options:
     frames: int | None = None
     """At most so many frames of each run of the evaluation; None: all."""
     expert: str = "auto"
-    """Who measures lip sync: syncnet, personal, a file, none, own (:data:`JUDGE`), or auto: syncnet where its
-    checkpoint is there, else own."""
-    judge: str = "landmarks"
+    """Sync expert that measures: syncnet, personal, a file, none, own (:data:`EVALUATION_EXPERT`), or auto: syncnet
+    where its checkpoint is there, else own."""
+    emotion_model: str = "landmarks"
     lpips: str = "auto"
     expert_steps: int | None = None
     """Training steps of the personal experts; None: as ``train_expert`` has it."""
@@ -67,9 +68,9 @@ class Plan:
     """Of each variant, in the order of the table."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Variants that would be no different from the full model, and why."""
-    trainer: Path | None = None
+    training_expert: Path | None = None
     """Expert of the sync loss that is to be made first."""
-    judge: Path | None = None
+    evaluation_expert: Path | None = None
     """Expert that is to be made to measure."""
 
 
@@ -106,14 +107,14 @@ def make_plan(subject: Subject, options: Options, folder: Path) -> Plan:
         elif config.face.losses.normal == 0:
             base += NORMAL_WEIGHTS
     if "no_sync" in options.variants and config.sync.expert in ("none", "personal"):
-        trainer = folder / TRAINER
+        trainer = folder / TRAINING_EXPERT
         base.append(f"sync.expert={trainer}")
     names = [name for name in VARIANTS if name in options.variants and name not in left_out]
     settings = {name: (*base, *VARIANTS[name][1]) for name in names}
     for chosen in settings.values():
         override(preset(options.preset), list(chosen))
     own = options.expert == "own" or (options.expert == "auto" and find_expert(subject) != "syncnet")
-    return Plan(settings, left_out, trainer, folder / JUDGE if own else None)
+    return Plan(settings, left_out, trainer, folder / EVALUATION_EXPERT if own else None)
 
 
 def ablate(
@@ -123,7 +124,7 @@ def ablate(
     devices: Sequence[str],
     *,
     run: Runner | None = None,
-    say: Callable[[str], Any] = print,
+    log: Callable[[str], Any] = print,
 ) -> Ablation:
     """Train and score every variant; what an earlier run finished is kept, what it began is gone on with.
 
@@ -131,7 +132,7 @@ def ablate(
         folder: gets a file and a folder for each variant.
         devices: each works on one variant at a time, in a process of its own.
         run: runs a command; None: as a process.
-        say: told what begins and what was kept.
+        log: told what begins and what was kept.
 
     Raises:
         UserError: something cannot be used, or a variant failed (the others are finished first).
@@ -140,16 +141,16 @@ def ablate(
     folder.mkdir(parents=True, exist_ok=True)
     plan = make_plan(subject, options, folder)
     for name, reason in plan.left_out.items():
-        say(f"{VARIANTS[name][0]}: left out, because {reason}")
-    for seed, path in enumerate((plan.trainer, plan.judge)):
+        log(f"{VARIANTS[name][0]}: left out, because {reason}")
+    for seed, path in enumerate((plan.training_expert, plan.evaluation_expert)):
         if path is not None and not path.is_file():
-            say(f"{path.name}: a sync expert is trained")
+            log(f"{path.name}: a sync expert is trained")
             train_expert([subject], path, steps=options.expert_steps, device=devices[0], seed=seed)
     pool = WorkerPool(devices)
 
     def work(name: str, device: str) -> str | None:
-        log = None if len(devices) == 1 else folder / f"{name}.log"
-        return _one(name, plan, options, subject_folder, folder, device, run or pool.run, log, say)
+        log_file = None if len(devices) == 1 else folder / f"{name}.log"
+        return _one(name, plan, options, subject_folder, folder, device, run or pool.run, log_file, log)
 
     failures = [failure for failure in pool.spread(list(plan.settings), work) if failure is not None]
     if failures:
@@ -166,28 +167,28 @@ def _one(
     folder: Path,
     device: str,
     run: Runner,
-    log: Path | None,
-    say: Callable[[str], Any],
+    log_file: Path | None,
+    log: Callable[[str], Any],
 ) -> str | None:
     """Train and score one variant; returns what failed."""
     title, avatar = VARIANTS[name][0], folder / f"{name}.safetensors"
     if avatar.exists() and is_up_to_date(avatar, subject, options.preset, list(plan.settings[name])):
-        say(f"{title}: {avatar.name} is kept")
+        log(f"{title}: {avatar.name} is kept")
     elif avatar.exists():
         return f"{avatar} was trained with other settings than this ablation's (remove it, or give another folder)"
     else:
-        say(f"{title}: training on {device}")
+        log(f"{title}: training on {device}")
         settings = [word for setting in plan.settings[name] for word in ("--set", setting)]
-        failed = run(["train", str(subject), str(avatar), "--preset", options.preset, *settings], device, log)
+        failed = run(["train", str(subject), str(avatar), "--preset", options.preset, *settings], device, log_file)
         if failed is not None:
-            return f"the training of '{title}' failed{_where(log)}: {failed}"
-    expert = options.expert if plan.judge is None else str(plan.judge)
+            return f"the training of '{title}' failed{_where(log_file)}: {failed}"
+    expert = options.expert if plan.evaluation_expert is None else str(plan.evaluation_expert)
     command = ["evaluate", str(avatar), str(subject), "-o", str(folder / name)]
-    command += ["--expert", expert, "--judge", options.judge, "--lpips", options.lpips]
+    command += ["--expert", expert, "--emotion-model", options.emotion_model, "--lpips", options.lpips]
     command += [] if options.frames is None else ["--frames", str(options.frames)]
-    failed = run(command, device, log)
-    return None if failed is None else f"the evaluation of '{title}' failed{_where(log)}: {failed}"
+    failed = run(command, device, log_file)
+    return None if failed is None else f"the evaluation of '{title}' failed{_where(log_file)}: {failed}"
 
 
-def _where(log: Path | None) -> str:
-    return "" if log is None else f" (see {log})"
+def _where(log_file: Path | None) -> str:
+    return "" if log_file is None else f" (see {log_file})"

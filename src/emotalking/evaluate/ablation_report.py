@@ -1,4 +1,4 @@
-"""The ablation as files: table 4 of the paper with more columns, JSON, LaTeX, and a page with the pictures."""
+"""The ablation as files: table 4 of the paper with more columns, JSON, LaTeX, and a page with the images."""
 
 import json
 import math
@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 
 from emotalking.evaluate.ablation import VARIANTS, Ablation, Options
+from emotalking.evaluate.metric import METRICS, Metric
 from emotalking.evaluate.record import AVATAR, Report, to_json
 from emotalking.evaluate.tables import Table, head
-from emotalking.evaluate.values import KINDS, Figure
 from emotalking.io.files import write_bytes
 from emotalking.report import Bold, Page
 
@@ -35,7 +35,7 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("emotion", "v_sa"),
     ("emotion", "a_sa"),
 )
-"""Scenario and figure; the paper's three columns (LPIPS, Sync-C, E-Acc) first."""
+"""Scenario and metric; the paper's three columns (LPIPS, Sync-C, E-Acc) first."""
 PUBLISHED = Table(
     ("Method", "LPIPS ↓", "Sync-C ↑", "E-Acc top-3 [%] ↑"),
     (
@@ -50,29 +50,29 @@ PUBLISHED = Table(
 the text at hand; by the text, the first has the worst LPIPS (normal loss), the second the worst Sync-C (sync loss)."""
 NOT_COMPARABLE = "Table 4 of arXiv 2502.00654 (other data, other experts: not comparable)"
 _SCENARIOS = {"self": "", "cross": "cross-domain ", "emotion": "emotion "}
-_PICTURES = ("self_median", "cross_0", "emotion_circle")
+_IMAGES = ("self_median", "cross_0", "emotion_circle")
 
 
-def figures_of(report: Report) -> dict[tuple[str, str], Figure]:
-    """The avatar's figures by scenario and name."""
+def metrics_of(report: Report) -> dict[tuple[str, str], Metric]:
+    """The avatar's metrics by scenario and name."""
     return {
-        (result.scenario, name): figure for result in report.results for name, figure in result.summary(AVATAR).items()
+        (result.scenario, name): metric for result in report.results for name, metric in result.summary(AVATAR).items()
     }
 
 
 def ablation_table(ablation: Ablation) -> Table:
     """A row a variant; the best of each column is bold."""
-    found = {name: figures_of(report) for name, report in ablation.reports.items()}
-    there = [column for column in COLUMNS if any(_known(figures, column) for figures in found.values())]
+    found = {name: metrics_of(report) for name, report in ablation.reports.items()}
+    there = [column for column in COLUMNS if any(_known(metrics, column) for metrics in found.values())]
     best = {
-        column: _best([figures[column] for figures in found.values() if _known(figures, column)]) for column in there
+        column: _best([metrics[column] for metrics in found.values() if _known(metrics, column)]) for column in there
     }
     rows = []
-    for name, figures in found.items():
+    for name, metrics in found.items():
         cells = [VARIANTS[name][0]]
         for column in there:
-            text = "–" if not _known(figures, column) else f"{figures[column].value:.{KINDS[column[1]].decimals}f}"
-            wins = _known(figures, column) and figures[column].value == best[column]
+            text = "–" if not _known(metrics, column) else f"{metrics[column].value:.{METRICS[column[1]].decimals}f}"
+            wins = _known(metrics, column) and metrics[column].value == best[column]
             cells.append(Bold(text) if wins else text)
         rows.append(cells)
     return Table(["Method", *(f"{_SCENARIOS[scenario]}{head(name)}" for scenario, name in there)], rows)
@@ -81,14 +81,14 @@ def ablation_table(ablation: Ablation) -> Table:
 def notes_of(ablation: Ablation, options: Options) -> list[str]:
     """Sentences that a reader of the table must know."""
     notes = [f"{VARIANTS[name][0]}: left out, because {reason}." for name, reason in ablation.plan.left_out.items()]
-    judges: dict[str, list[str]] = {}
-    for figures in (figures_of(report) for report in ablation.reports.values()):
+    models: dict[str, list[str]] = {}
+    for metrics in (metrics_of(report) for report in ablation.reports.values()):
         for column in COLUMNS:
-            if _known(figures, column) and figures[column].judge:
-                titles = judges.setdefault(figures[column].judge, [])
-                titles += [KINDS[column[1]].title] if KINDS[column[1]].title not in titles else []
-    notes += [f"{', '.join(titles)} measured by: {judge}." for judge, titles in judges.items()]
-    if ablation.plan.judge is not None and ablation.plan.trainer is not None:
+            if _known(metrics, column) and metrics[column].model:
+                titles = models.setdefault(metrics[column].model, [])
+                titles += [METRICS[column[1]].title] if METRICS[column[1]].title not in titles else []
+    notes += [f"{', '.join(titles)} measured by: {model}." for model, titles in models.items()]
+    if ablation.plan.evaluation_expert is not None and ablation.plan.training_expert is not None:
         notes.append("The personal expert that measures is another than the one that trained the sync loss.")
     notes.append(
         f"Every variant: preset {options.preset}, same seed, same data; one run each, so differences of the size of a"
@@ -115,7 +115,7 @@ def write_ablation(ablation: Ablation, options: Options, facts: dict[str, Any], 
                 "title": VARIANTS[name][0],
                 "settings": list(ablation.plan.settings[name]),
                 "avatar": report.provenance.get("avatar"),
-                "figures": {f"{s}.{n}": _short(figure) for (s, n), figure in figures_of(report).items()},
+                "metrics": {f"{s}.{n}": _short(metric) for (s, n), metric in metrics_of(report).items()},
             }
             for name, report in ablation.reports.items()
         },
@@ -132,37 +132,37 @@ def write_ablation(ablation: Ablation, options: Options, facts: dict[str, Any], 
         page.text(note)
     page.heading(NOT_COMPARABLE)
     page.table(PUBLISHED.header, PUBLISHED.rows)
-    for stem in _PICTURES:
-        _pictures(page, ablation, folder, stem)
+    for stem in _IMAGES:
+        _images(page, ablation, folder, stem)
     page.write(folder / "report.html")
 
 
-def _pictures(page: Page, ablation: Ablation, folder: Path, stem: str) -> None:
-    """The same picture of every variant's evaluation, one below the other."""
+def _images(page: Page, ablation: Ablation, folder: Path, stem: str) -> None:
+    """The same image of every variant's evaluation, one below the other."""
     shown = []
     for name, report in ablation.reports.items():
-        for picture in (picture for result in report.results for picture in result.pictures):
-            if Path(picture.file).stem == stem:
-                image = cv2.imread(str(folder / name / picture.file), cv2.IMREAD_COLOR)
-                shown += [] if image is None else [(VARIANTS[name][0], picture.caption, image)]
+        for image in (image for result in report.results for image in result.images):
+            if Path(image.file).stem == stem:
+                image = cv2.imread(str(folder / name / image.file), cv2.IMREAD_COLOR)
+                shown += [] if image is None else [(VARIANTS[name][0], image.caption, image)]
     if shown:
         page.heading(shown[0][1])
     for title, _, image in shown:
         page.picture(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8), title)
 
 
-def _short(figure: Figure) -> dict[str, Any]:
+def _short(metric: Metric) -> dict[str, Any]:
     """Without the values per frame, which are in the variant's own report."""
-    names = ("value", "unit", "judge", "frames", "missing", "why_not")
-    return {name: getattr(figure, name) for name in names}
+    names = ("value", "unit", "model", "frames", "missing", "reason")
+    return {name: getattr(metric, name) for name in names}
 
 
-def _known(figures: Mapping[tuple[str, str], Figure], column: tuple[str, str]) -> bool:
-    return column in figures and not math.isnan(figures[column].value)
+def _known(metrics: Mapping[tuple[str, str], Metric], column: tuple[str, str]) -> bool:
+    return column in metrics and not math.isnan(metrics[column].value)
 
 
-def _best(figures: list[Figure]) -> float | None:
-    if len(figures) < 2 or figures[0].better == "none":
+def _best(metrics: list[Metric]) -> float | None:
+    if len(metrics) < 2 or metrics[0].better == "none":
         return None
-    values = [figure.value for figure in figures]
-    return max(values) if figures[0].better == "higher" else min(values)
+    values = [metric.value for metric in metrics]
+    return max(values) if metrics[0].better == "higher" else min(values)

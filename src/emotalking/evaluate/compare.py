@@ -10,39 +10,39 @@ from jaxtyping import Float, Int64, UInt8
 
 from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.evaluate.evaluation_models import Judges
+from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import own_emotion
 from emotalking.evaluate.intervals import Interval, block_frames, bootstrap, paired_p
+from emotalking.evaluate.measure import measure
+from emotalking.evaluate.metric import Metric
 from emotalking.evaluate.published import as_published
-from emotalking.evaluate.score import measure
 from emotalking.evaluate.systems import AvatarSource, System
 from emotalking.evaluate.unseen import SpokenSource, Unseen
-from emotalking.evaluate.values import Figure
 from emotalking.io.audio import load_audio
 
 _ROOTS = ("v_rmse", "a_rmse")
-"""Figures that are the root of the mean of what they have per frame."""
+"""Metrics that are the root of the mean of what they have per frame."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One system's figures."""
+    """One system's metrics."""
 
     name: str
     path: str
     kind: str
     """"avatar", "frames", "video" or "recording"."""
     note: str
-    """What a reader of the figures must know."""
-    figures: dict[str, Figure]
+    """What a reader of the metrics must know."""
+    metrics: dict[str, Metric]
     intervals: dict[str, Interval]
-    """95 % of the figures that have values per frame, where there are frames enough."""
+    """95 % of the metrics that have values per frame, where there are frames enough."""
     differences: dict[str, float]
     """Mean difference per frame from the reference system's, where both have the frame."""
     p: dict[str, float]
     """Of the paired test against the reference system; not corrected for the number of tests."""
-    published: dict[str, Figure]
-    """Figures in the baseline's way, on re-encoded video; empty where that was not asked for."""
+    published: dict[str, Metric]
+    """Metrics in the baseline's way, on re-encoded video; empty where that was not asked for."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def common_frames(systems: Sequence[System], limit: int | None = None) -> Int64[
 def compare(
     subject: Subject,
     systems: Sequence[System],
-    judges: Judges,
+    models: EvaluationModels,
     *,
     limit: int | None = None,
     published: bool = False,
@@ -96,7 +96,7 @@ def compare(
         limit: at most so many frames, the first ones.
         published: measure once more in the baseline's way (:mod:`emotalking.evaluate.published`).
         unseen: the systems (of :func:`emotalking.evaluate.unseen.open_unseen`) say a sound that was never recorded:
-            what needs recorded frames is absent.
+            what needs recorded frames is missing.
         advance: called for every frame that was looked at.
 
     Raises:
@@ -119,13 +119,13 @@ def compare(
     rows = []
     for system in systems:
         frames = _counted(system.frames(indices), advance)
-        scored = measure(frames, subject=subject, indices=truth, samples=samples, va=va, judges=judges)
-        figures = dict(scored.figures)
+        scored = measure(frames, subject=subject, indices=truth, samples=samples, va=va, models=models)
+        metrics = dict(scored.metrics)
         if isinstance(system.source, AvatarSource | SpokenSource) and system.source.watch is not None:
-            figures["fps"] = system.source.watch.figure()
-        again = as_published(system, subject, indices, judges, advance) if published else {}
+            metrics["fps"] = system.source.watch.metric()
+        again = as_published(system, subject, indices, models, advance) if published else {}
         source = system.source
-        rows.append(Row(system.name, system.path, source.kind, source.note, figures, {}, {}, {}, again))
+        rows.append(Row(system.name, system.path, source.kind, source.note, metrics, {}, {}, {}, again))
     heard = "" if unseen is None else unseen.speech.name
     plain = Comparison(str(subject.files.root), indices, fps, block_frames(fps), tuple(rows), heard)
     return replace(plain, rows=tuple(_tested(row, plain.reference, plain.block) for row in rows))
@@ -136,20 +136,20 @@ def _tested(row: Row, reference: Row, block: int) -> Row:
     intervals: dict[str, Interval] = {}
     differences: dict[str, float] = {}
     p: dict[str, float] = {}
-    for name, figure in row.figures.items():
-        ours = figure.per_frame
-        if ours is None or figure.better == "none" or np.isinf(ours).any():
+    for name, metric in row.metrics.items():
+        ours = metric.per_frame
+        if ours is None or metric.better == "none" or np.isinf(ours).any():
             continue
         interval = bootstrap(ours, block, root=name in _ROOTS)
         if interval is not None:
             intervals[name] = interval
-        other = reference.figures.get(name)
+        other = reference.metrics.get(name)
         if row is reference or row.kind == "recording" or other is None or other.per_frame is None:
             continue
         theirs = other.per_frame
         if len(theirs) != len(ours) or np.isnan(ours - theirs).all():
             continue
-        differences[name] = figure.value - other.value
+        differences[name] = metric.value - other.value
         chance = paired_p(ours, theirs, block)
         if chance is not None:
             p[name] = chance

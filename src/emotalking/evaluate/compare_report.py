@@ -1,4 +1,4 @@
-"""A comparison as files: JSON, Markdown, LaTeX, and a page with the pictures."""
+"""A comparison as files: JSON, Markdown, LaTeX, and a page with the images."""
 
 import json
 import math
@@ -13,20 +13,20 @@ from jaxtyping import Int64, UInt8
 from emotalking.data import Subject
 from emotalking.data.clip_place import to_runs
 from emotalking.evaluate.compare import Comparison, Row
-from emotalking.evaluate.estimator_error import THE_JUDGE, own_cell, own_error, own_error_facts, own_error_words
+from emotalking.evaluate.estimator_error import THE_MODEL, error_cell, error_notes, error_of, error_record
 from emotalking.evaluate.images import ERROR_GAIN, error_map
 from emotalking.evaluate.intervals import BLOCK_S, DRAWS
+from emotalking.evaluate.metric import METRICS, Metric
 from emotalking.evaluate.paper_tables import missing
 from emotalking.evaluate.record import to_json
 from emotalking.evaluate.systems import System
 from emotalking.evaluate.tables import Table, head
-from emotalking.evaluate.values import KINDS, Figure
 from emotalking.io.files import write_bytes
 from emotalking.report import Bold, Page, Plot
 
 FORMAT, VERSION = "emotalking-comparison", 1
 _WIDE = 340
-"""Pixels of a picture on the page."""
+"""Pixels of a image on the page."""
 
 
 def write_report(
@@ -35,7 +35,7 @@ def write_report(
     """Write ``comparison.json``, ``table.md``, ``table.tex`` and ``report.html``.
 
     Args:
-        systems: of the comparison, for their pictures.
+        systems: of the comparison, for their images.
         facts: of ``provenance.provenance``.
         folder: made if missing.
     """
@@ -58,7 +58,7 @@ def write_report(
     for note in notes:
         page.text(note)
     _plots(page, comparison)
-    _pictures(page, comparison, systems, subject)
+    _images(page, comparison, systems, subject)
     page.heading("Made with")
     page.facts(_flat(facts))
     page.write(folder / "report.html")
@@ -73,32 +73,32 @@ def caption(comparison: Comparison) -> str:
 
 
 def shown_figures(comparison: Comparison) -> list[str]:
-    """Names of the figures that some system has, in the order of the tables; the recording's own are left out."""
+    """Names of the metrics that some system has, in the order of the tables; the recording's own are left out."""
     return [
         name
-        for name, kind in KINDS.items()
+        for name, kind in METRICS.items()
         if kind.better != "none"
-        and any(name in row.figures and not math.isnan(row.figures[name].value) for row in comparison.rows)
+        and any(name in row.metrics and not math.isnan(row.metrics[name].value) for row in comparison.rows)
     ]
 
 
 def main_table(comparison: Comparison) -> Table:
-    """Every system's figures with half the width of their 95 % intervals; the best of a column is bold."""
+    """Every system's metrics with half the width of their 95 % intervals; the best of a column is bold."""
     names = shown_figures(comparison)
     rivals = [row for row in comparison.rows if row.kind != "recording"]
-    best = {name: _best([row.figures.get(name) for row in rivals]) for name in names}
+    best = {name: _best([row.metrics.get(name) for row in rivals]) for name in names}
     rows = []
     for row in comparison.rows:
         cells = [row.name]
         for name in names:
             text = _value(row, name)
-            figure = row.figures.get(name)
-            wins = row.kind != "recording" and figure is not None and figure.value == best[name]
+            metric = row.metrics.get(name)
+            wins = row.kind != "recording" and metric is not None and metric.value == best[name]
             cells.append(Bold(text) if wins else text)
         rows.append(cells)
-    own = [own_cell((name,), comparison.reference.figures) for name in names]
+    own = [error_cell((name,), comparison.reference.metrics) for name in names]
     if set(own) - {"-"}:
-        rows.append([THE_JUDGE, *("–" if text == "-" else text for text in own)])
+        rows.append([THE_MODEL, *("–" if text == "-" else text for text in own)])
     return Table(["system", *(head(name) for name in names)], rows)
 
 
@@ -114,16 +114,16 @@ def difference_table(comparison: Comparison) -> Table | None:
 
 def published_table(comparison: Comparison) -> Table | None:
     """As rendered, as published, and the difference between the two ways; None where that was not asked for."""
-    names = [name for name in KINDS if any(name in row.published for row in comparison.rows)]
+    names = [name for name in METRICS if any(name in row.published for row in comparison.rows)]
     if not names:
         return None
     ways = ("as rendered", "re-encoded", "change")
-    header = ["system", *(f"{KINDS[name].title} {way}" for name in names for way in ways)]
+    header = ["system", *(f"{METRICS[name].title} {way}" for name in names for way in ways)]
     rows = []
     for row in comparison.rows:
         cells = [row.name]
         for name in names:
-            plain, again = row.figures[name].value, row.published[name].value
+            plain, again = row.metrics[name].value, row.published[name].value
             cells += [_number(plain, name), _number(again, name), _number(again - plain, name, sign=True)]
         rows.append(cells)
     return Table(header, rows)
@@ -132,16 +132,16 @@ def published_table(comparison: Comparison) -> Table | None:
 def notes_of(comparison: Comparison) -> list[str]:
     """Sentences that a reader of the tables must know."""
     names = shown_figures(comparison)
-    by_judge: dict[str, list[str]] = {}
+    by_model: dict[str, list[str]] = {}
     for name in names:
-        for judge in sorted({row.figures[name].judge for row in comparison.rows if name in row.figures} - {""}):
-            by_judge.setdefault(judge, []).append(KINDS[name].title)
+        for model in sorted({row.metrics[name].model for row in comparison.rows if name in row.metrics} - {""}):
+            by_model.setdefault(model, []).append(METRICS[name].title)
     notes = [f"{row.name}: {row.note}." for row in comparison.rows if row.note]
-    notes += [f"{', '.join(titles)} measured by: {judge}." for judge, titles in by_judge.items()]
+    notes += [f"{', '.join(titles)} measured by: {model}." for model, titles in by_model.items()]
     for row in comparison.rows:
-        gaps = {f.missing for name in names if (f := row.figures.get(name)) is not None and f.missing}
+        gaps = {f.missing for name in names if (f := row.metrics.get(name)) is not None and f.missing}
         if gaps:
-            notes.append(f"{row.name}: up to {max(gaps)} of {len(comparison.indices)} frames without a face or figure.")
+            notes.append(f"{row.name}: up to {max(gaps)} of {len(comparison.indices)} frames without a face or metric.")
     if any(row.intervals for row in comparison.rows):
         notes.append(
             f"± is half the 95 % interval of a circular block bootstrap ({DRAWS} resamples of blocks of {BLOCK_S:g} s,"
@@ -152,22 +152,22 @@ def notes_of(comparison: Comparison) -> list[str]:
             "p is two-sided, of a permutation test that swaps the systems in whole blocks; it is not corrected for the"
             " number of tests."
         )
-    figures = comparison.reference.figures
-    notes += own_error_words(figures)
-    own = figures.get("identity_truth")
+    metrics = comparison.reference.metrics
+    notes += error_notes(metrics)
+    own = metrics.get("identity_truth")
     if "identity" in names and own is not None and not math.isnan(own.value):
-        notes.append(f"{KINDS['identity_truth'].title}: {_number(own.value, 'identity')}.")
-    notes += missing(figures)
-    if any(row.figures and not row.intervals for row in comparison.rows):
-        notes.append("Without an interval: too few frames for four blocks, or a figure of the run as a whole.")
+        notes.append(f"{METRICS['identity_truth'].title}: {_number(own.value, 'identity')}.")
+    notes += missing(metrics)
+    if any(row.metrics and not row.intervals for row in comparison.rows):
+        notes.append("Without an interval: too few frames for four blocks, or a metric of the run as a whole.")
     return notes
 
 
 def _value(row: Row, name: str) -> str:
-    figure = row.figures.get(name)
-    if figure is None or math.isnan(figure.value):
+    metric = row.metrics.get(name)
+    if metric is None or math.isnan(metric.value):
         return "–"
-    text, interval = _number(figure.value, name), row.intervals.get(name)
+    text, interval = _number(metric.value, name), row.intervals.get(name)
     return text if interval is None else f"{text} ± {_number((interval.high - interval.low) / 2, name)}"
 
 
@@ -181,14 +181,14 @@ def _difference(row: Row, name: str) -> str:
 def _number(value: float, name: str, *, sign: bool = False) -> str:
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
-    return "–" if math.isnan(value) else f"{value:{'+' if sign else ''}.{KINDS[name].decimals}f}"
+    return "–" if math.isnan(value) else f"{value:{'+' if sign else ''}.{METRICS[name].decimals}f}"
 
 
-def _best(figures: Sequence[Figure | None]) -> float | None:
-    there = [figure for figure in figures if figure is not None and not math.isnan(figure.value)]
+def _best(metrics: Sequence[Metric | None]) -> float | None:
+    there = [metric for metric in metrics if metric is not None and not math.isnan(metric.value)]
     if len(there) < 2:
         return None
-    values = [figure.value for figure in there]
+    values = [metric.value for metric in there]
     return max(values) if there[0].better == "higher" else min(values)
 
 
@@ -197,7 +197,7 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
         "subject": comparison.subject,
         "frames": to_runs(comparison.indices),
         "heard": comparison.heard,
-        "judge_error": own_error_facts(known[0]) if (known := own_error(comparison.reference.figures)) else None,
+        "estimator_error": error_record(known[0]) if (known := error_of(comparison.reference.metrics)) else None,
         "fps": comparison.fps,
         "block_frames": comparison.block,
         "reference": comparison.reference.name,
@@ -207,7 +207,7 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
                 "path": row.path,
                 "kind": row.kind,
                 "note": row.note,
-                "figures": row.figures,
+                "metrics": row.metrics,
                 "intervals": {name: [i.low, i.high] for name, i in row.intervals.items()},
                 "differences": row.differences,
                 "p": row.p,
@@ -221,35 +221,35 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
 def _plots(page: Page, comparison: Comparison) -> None:
     """PSNR and mouth distance over time."""
     for name in ("psnr_head", "lmd"):
-        lines = [(row.name, row.figures[name].per_frame) for row in comparison.rows if name in row.figures]
+        lines = [(row.name, row.metrics[name].per_frame) for row in comparison.rows if name in row.metrics]
         lines = [(label, values) for label, values in lines if values is not None and np.isfinite(values).any()]
         if not lines:
             continue
         plot = Plot()
         for label, values in lines:
             plot.axes[0].plot(comparison.indices, np.where(np.isfinite(values), values, np.nan), label=label)
-        plot.axes[0].set_ylabel(f"{KINDS[name].title} [{KINDS[name].unit}]")
+        plot.axes[0].set_ylabel(f"{METRICS[name].title} [{METRICS[name].unit}]")
         plot.axes[0].set_xlabel("frame of the clip")
         plot.axes[0].legend(ncols=len(lines))
-        page.plot(plot, f"{KINDS[name].title} of every frame")
+        page.plot(plot, f"{METRICS[name].title} of every frame")
 
 
 def chosen_frames(comparison: Comparison) -> dict[str, int]:
     """Worst, median and best frame of the reference system by PSNR: title and frame of the subject."""
-    figure = comparison.reference.figures.get("psnr")
-    if figure is None or figure.per_frame is None:
+    metric = comparison.reference.metrics.get("psnr")
+    if metric is None or metric.per_frame is None:
         return {"middle": int(comparison.indices[len(comparison.indices) // 2])}
-    order = comparison.indices[np.argsort(figure.per_frame, kind="stable")]
+    order = comparison.indices[np.argsort(metric.per_frame, kind="stable")]
     return {"worst": int(order[0]), "median": int(order[len(order) // 2]), "best": int(order[-1])}
 
 
-def _pictures(page: Page, comparison: Comparison, systems: Sequence[System], subject: Subject) -> None:
+def _images(page: Page, comparison: Comparison, systems: Sequence[System], subject: Subject) -> None:
     """Systems side by side, errors beneath, on the frames that :func:`chosen_frames` names."""
     chosen = chosen_frames(comparison)
     wanted: Int64[np.ndarray, " n"] = np.array(sorted(set(chosen.values())), np.int64)
     others = [system for system in systems if system.source.kind != "recording"]
     shown = {s.name: dict(zip(wanted.tolist(), s.frames(wanted), strict=True)) for s in others}
-    page.heading("Pictures" if comparison.heard else f"Pictures (errors {ERROR_GAIN:g} times enlarged)")
+    page.heading("Images" if comparison.heard else f"Images (errors {ERROR_GAIN:g} times enlarged)")
     for title, index in chosen.items():
         if comparison.heard:
             page.text(f"Frame {index} of the sound.")

@@ -9,9 +9,9 @@ from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.compare import Comparison, common_frames, compare
 from emotalking.evaluate.compare_report import write_report
-from emotalking.evaluate.evaluation_models import Judges
+from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.provenance import file_sha256, provenance
-from emotalking.evaluate.scenarios import judge_names
+from emotalking.evaluate.scenarios import model_names
 from emotalking.evaluate.speech import sounds_to_speak
 from emotalking.evaluate.systems import RECORDING, is_avatar, open_system
 from emotalking.evaluate.unseen import Unseen, open_unseen, to_same_length
@@ -26,13 +26,13 @@ def run_comparison(
     start: Mapping[str, int],
     frames: int | None,
     as_published: bool,
-    judges: Mapping[str, str],
+    models: Mapping[str, str],
     unseen: Unseen | None = None,
 ) -> Comparison:
     """Open the systems, score them and write the report; arguments as for :func:`emotalking.api.compare`.
 
     Raises:
-        UserError: a system, start or judge cannot be used, or ``folder`` cannot be made.
+        UserError: a system, start or model cannot be used, or ``folder`` cannot be made.
     """
     if frames is not None and frames < 1:
         raise UserError(f"--frames is {frames}: give at least 1.")
@@ -58,8 +58,8 @@ def run_comparison(
             made_here = path == RECORDING or is_avatar(path)
             chosen = start.get(name, None if made_here else start.get(""))
             opened.append(open_system(name, path, subject, device, chosen))
-    who = Judges.open(
-        lpips=judges["lpips"], emotion=judges["judge"], sync=judges["expert"], subject=subject, device=device
+    who = EvaluationModels.open(
+        lpips=models["lpips"], emotion=models["emotion_model"], sync=models["expert"], subject=subject, device=device
     )
     looks = len(common_frames(opened, frames)) * len(opened) * (1 + as_published)
     with bar() as progress:
@@ -73,7 +73,7 @@ def run_comparison(
             unseen=unseen,
             advance=lambda: progress.advance(task),
         )
-    facts = provenance(subject) | {"device": str(device), "judges": judge_names(who)}
+    facts = provenance(subject) | {"device": str(device), "evaluation_models": model_names(who)}
     facts["systems"] = {
         name: {"path": path, "sha256": file_sha256(Path(path)) if Path(path).is_file() else None}
         for name, path in systems.items()

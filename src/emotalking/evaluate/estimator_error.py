@@ -1,4 +1,4 @@
-"""What a judge of emotion gets wrong itself: no avatar can score better than its judge."""
+"""What a model of emotion gets wrong itself: no avatar can score better than its model."""
 
 import json
 import math
@@ -7,75 +7,75 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from emotalking.evaluate.values import KINDS, Figure
+from emotalking.evaluate.metric import METRICS, Metric
 
 DATA = "estimator_error.json"
 """Beside this module; :func:`measured` reads it."""
-THE_JUDGE = "the judge itself"
+THE_MODEL = "the emotion model itself"
 """Name of its row or column in the tables."""
 NAMES = ("v_rmse", "a_rmse", "v_sa", "a_sa", "e_top1", "e_top3")
-"""Figures that a judge of emotion gives."""
+"""Metrics that a model of emotion gives."""
 
 
 @dataclass(frozen=True)
-class OwnError:
-    """The figures of faces that showed exactly what was commanded."""
+class EstimatorError:
+    """The metrics of faces that showed exactly what was commanded."""
 
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     """By name (:data:`NAMES`)."""
     measured_on: str
     """Whose faces these were."""
 
 
 @cache
-def measured() -> dict[str, OwnError]:
-    """Own errors by the judge's name, as ``benchmarks/judge_error.py`` measured them and wrote them into this package.
+def measured() -> dict[str, EstimatorError]:
+    """Errors by the model's name, as ``benchmarks/estimator_error.py`` measured them and wrote them into this package.
 
     EmoNet's is not among them: its checkpoint was at hand on none of our machines.
     """
     known = json.loads(resources.files("emotalking.evaluate").joinpath(DATA).read_text("utf-8"))
-    return {judge: OwnError(row["figures"], row["measured_on"]) for judge, row in known.items()}
+    return {model: EstimatorError(row["metrics"], row["measured_on"]) for model, row in known.items()}
 
 
-def own_error(figures: Mapping[str, Figure]) -> tuple[str, OwnError | None] | None:
-    """The judge who read the emotion in these figures, and its own error, None where that was never measured.
+def error_of(metrics: Mapping[str, Metric]) -> tuple[str, EstimatorError | None] | None:
+    """The model who read the emotion in these metrics, and its own error, None where that was never measured.
 
     Returns:
         None where nobody read any emotion.
     """
-    found = (figures[name] for name in NAMES if name in figures)
-    judge = next((figure.judge for figure in found if not math.isnan(figure.value)), None)
-    return None if judge is None else (judge, measured().get(judge))
+    found = (metrics[name] for name in NAMES if name in metrics)
+    model = next((metric.model for metric in found if not math.isnan(metric.value)), None)
+    return None if model is None else (model, measured().get(model))
 
 
-def own_cell(names: Sequence[str], figures: Mapping[str, Figure]) -> str:
-    """The judge's own figures for a table's cell; "-" where it has none."""
-    known = own_error(figures)
+def error_cell(names: Sequence[str], metrics: Mapping[str, Metric]) -> str:
+    """The model's own metrics for a table's cell; "-" where it has none."""
+    known = error_of(metrics)
     error = None if known is None else known[1]
     texts = [
-        "-" if error is None or name not in error.figures else f"{error.figures[name]:.{KINDS[name].decimals}f}"
+        "-" if error is None or name not in error.metrics else f"{error.metrics[name]:.{METRICS[name].decimals}f}"
         for name in names
     ]
     return "-" if set(texts) == {"-"} else "/".join(texts)
 
 
-def own_error_words(figures: Mapping[str, Figure]) -> list[str]:
+def error_notes(metrics: Mapping[str, Metric]) -> list[str]:
     """The sentence that belongs to the row; none where nobody read any emotion."""
-    known = own_error(figures)
+    known = error_of(metrics)
     if known is None:
         return []
-    judge, error = known
+    model, error = known
     if error is None:
-        how = "benchmarks/judge_error.py measures it"
-        return [f"The own error of {judge} in reading emotion was not measured here ({how})."]
+        how = "benchmarks/estimator_error.py measures it"
+        return [f"The own error of {model} in reading emotion was not measured here ({how})."]
     return [
-        f'"{THE_JUDGE}" is what {judge} gets on faces that show exactly what was commanded ({error.measured_on}): '
+        f'"{THE_MODEL}" is what {model} gets on faces that show exactly what was commanded ({error.measured_on}): '
         "an avatar that obeys perfectly would get no better. Held-out frames are held against what was read from the "
-        "recording, so there the recording's own figures are the limit."
+        "recording, so there the recording's own metrics are the limit."
     ]
 
 
-def own_error_facts(judge: str) -> dict[str, object] | None:
+def error_record(model: str) -> dict[str, object] | None:
     """For a report's JSON."""
-    error = measured().get(judge)
-    return None if error is None else {"judge": judge, "measured_on": error.measured_on, "figures": dict(error.figures)}
+    error = measured().get(model)
+    return None if error is None else {"model": model, "measured_on": error.measured_on, "metrics": dict(error.metrics)}

@@ -13,7 +13,7 @@ from emotalking.errors import UserError
 from emotalking.evaluate.page import make_page
 from emotalking.evaluate.paper_tables import latex, markdown
 from emotalking.evaluate.record import Report, read_report, write_report
-from emotalking.evaluate.reproduce import changed_figures, changed_inputs, options_of
+from emotalking.evaluate.reproduce import changed_inputs, changed_metrics, options_of
 from emotalking.evaluate.scenarios import SPEECH, run_scenarios
 from emotalking.evaluate.session import Options
 from emotalking.io.files import write_bytes
@@ -22,16 +22,16 @@ REPORT = "report.json"
 
 
 @dataclass(frozen=True)
-class Again:
+class Reproduction:
     """A report made again, and how it compares."""
 
     report: Report
     inputs: list[str]
     """What had changed meanwhile."""
-    figures: list[str]
-    """Figures that differ."""
+    metrics: list[str]
+    """Metrics that differ."""
     compared: int
-    """Figures that were compared."""
+    """Metrics that were compared."""
 
 
 def evaluate(
@@ -42,7 +42,7 @@ def evaluate(
     *,
     device: torch.device | str = "cpu",
     command: str | None = None,
-    say: Callable[[str], Any] = print,
+    log: Callable[[str], Any] = print,
 ) -> Report:
     """Score an avatar in the paper's scenarios and write `report.json`, `table.md`, `table.tex` and `report.html`.
 
@@ -53,7 +53,7 @@ def evaluate(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"the folder {folder} cannot be made ({error.strerror}): choose another.") from error
-    report = run_scenarios(avatar, Subject.open(subject), options, folder, device=device, command=command, say=say)
+    report = run_scenarios(avatar, Subject.open(subject), options, folder, device=device, command=command, log=log)
     write_report(report, folder / REPORT)
     write_bytes(folder / "table.md", markdown(report).encode())
     write_bytes(folder / "table.tex", latex(report).encode())
@@ -61,15 +61,15 @@ def evaluate(
     return report
 
 
-def evaluate_again(
+def reproduce(
     report_file: Path,
     folder: Path,
     *,
     avatar: Path | None = None,
     subject: Path | None = None,
     device: torch.device | str = "cpu",
-    say: Callable[[str], Any] = print,
-) -> Again:
+    log: Callable[[str], Any] = print,
+) -> Reproduction:
     """Make a report again from its own JSON and compare.
 
     Args:
@@ -85,6 +85,6 @@ def evaluate_again(
     kept = report_file.parent / SPEECH
     if kept.is_dir():
         shutil.copytree(kept, folder / SPEECH, dirs_exist_ok=True)
-    after = evaluate(*paths, folder, options_of(before), device=device, say=say)
-    differ, compared = changed_figures(before, after)
-    return Again(after, changed_inputs(before, after), differ, compared)
+    after = evaluate(*paths, folder, options_of(before), device=device, log=log)
+    differ, compared = changed_metrics(before, after)
+    return Reproduction(after, changed_inputs(before, after), differ, compared)

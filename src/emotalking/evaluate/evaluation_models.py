@@ -1,6 +1,6 @@
 """Who measures: who finds and knows faces, who reads emotion, the perceptual distance, the expert for lips and sound.
 
-Every judge errs; ``benchmarks/judge_error.py`` measures by how much, and no avatar can score better than its judge.
+Every model errs; ``benchmarks/estimator_error.py`` measures by how much, and no avatar can score better than its model.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from emotalking.data import Subject
 from emotalking.emotion.circumplex import PRESETS
 from emotalking.emotion.estimator import ActionUnitEmotion
 from emotalking.errors import UserError
-from emotalking.evaluate.identity import IdentityJudge
+from emotalking.evaluate.identity import IdentityModel
 from emotalking.lipsync.expert import EXPERT_FILE, SyncExpert, open_expert
 from emotalking.networks.emonet import SIZE, EmoNetJudge, emonet_square
 from emotalking.networks.face_recogniser import DlibRecogniser
@@ -39,8 +39,8 @@ Contempt, EmoNet's eighth, has no place on the plane that would tell it from dis
 """
 
 
-class Reading(NamedTuple):
-    """What a judge says of the frames of one run."""
+class Prediction(NamedTuple):
+    """What a model says of the frames of one run."""
 
     va: Float[np.ndarray, "N 2"]
     """Valence and arousal, [-1, 1]."""
@@ -49,12 +49,12 @@ class Reading(NamedTuple):
 
 
 @runtime_checkable
-class EmotionJudge(Protocol):
+class EmotionModel(Protocol):
     """Reads valence, arousal and expression: a note of each face while its frame is there, the verdict at the end."""
 
     @property
     def name(self) -> str:
-        """As printed beside every figure."""
+        """As printed beside every metric."""
         ...
 
     @property
@@ -62,13 +62,13 @@ class EmotionJudge(Protocol):
         """Names of the expressions, in the order of the scores."""
         ...
 
-    def look(self, picture: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
+    def look(self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
         """What to keep of a frame with these iBUG landmarks."""
         ...
 
     def read(
         self, looks: Float[np.ndarray, "N F"], units: Mapping[str, Float[np.ndarray, " N"]], fps: float | int
-    ) -> Reading:
+    ) -> Prediction:
         """The verdict on frames that follow one another; all have a face.
 
         Args:
@@ -79,11 +79,11 @@ class EmotionJudge(Protocol):
         ...
 
 
-class UnitsJudge:
-    """The embedded judge: rules on action units, smoothed over half a second; it needs no weights.
+class ActionUnitModel:
+    """The embedded model: rules on action units, smoothed over half a second; it needs no weights.
 
     Expressions are scored by nearness on the circumplex: minus the distance of the measured valence and arousal to the
-    place of the named emotion. This judge has no opinion on expressions beyond these two numbers, so its accuracy
+    place of the named emotion. This model has no opinion on expressions beyond these two numbers, so its accuracy
     cannot be compared with a classifier's.
     """
 
@@ -93,16 +93,16 @@ class UnitsJudge:
     def __init__(self) -> None:
         self._estimator = ActionUnitEmotion()
 
-    def look(self, picture: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
-        """See :class:`EmotionJudge`: nothing."""
+    def look(self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
+        """See :class:`EmotionModel`: nothing."""
         return np.zeros(0)
 
     def read(
         self, looks: Float[np.ndarray, "N F"], units: Mapping[str, Float[np.ndarray, " N"]], fps: float | int
-    ) -> Reading:
-        """See :class:`EmotionJudge`."""
+    ) -> Prediction:
+        """See :class:`EmotionModel`."""
         va = self._estimator.estimate(units, fps).astype(np.float64)
-        return Reading(va, circumplex_scores(va))
+        return Prediction(va, circumplex_scores(va))
 
 
 def circumplex_scores(va: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N 7"]:
@@ -111,45 +111,45 @@ def circumplex_scores(va: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N 7"]:
     return -np.linalg.norm(va[:, None] - places, axis=-1)
 
 
-class NetworkJudge:
+class EmoNetModel:
     """EmoNet, every frame for itself: valence and arousal clamped to [-1, 1], and its logits."""
 
     def __init__(self, network: EmoNetJudge) -> None:
-        self._judge = network
+        self._model = network
         self.classes = network.network.expressions
         self.name = f"EmoNet {len(self.classes)}"
 
     @torch.inference_mode()
-    def look(self, picture: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
-        """See :class:`EmotionJudge`: valence, arousal, logits."""
-        face = torch.from_numpy(emonet_square(points).cut(picture, SIZE)).to(self._judge.device).float() / 255
-        said = self._judge(face[None])
+    def look(self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
+        """See :class:`EmotionModel`: valence, arousal, logits."""
+        face = torch.from_numpy(emonet_square(points).cut(image, SIZE)).to(self._model.device).float() / 255
+        said = self._model(face[None])
         return torch.cat([said.va.clamp(-1, 1), said.expression], 1)[0].double().cpu().numpy()
 
     def read(
         self, looks: Float[np.ndarray, "N F"], units: Mapping[str, Float[np.ndarray, " N"]], fps: float | int
-    ) -> Reading:
-        """See :class:`EmotionJudge`."""
-        return Reading(looks[:, :2], looks[:, 2:])
+    ) -> Prediction:
+        """See :class:`EmotionModel`."""
+        return Prediction(looks[:, :2], looks[:, 2:])
 
 
-def open_emotion_judge(which: str, device: torch.device | str = "cpu") -> EmotionJudge:
-    """The judge of a choice in :data:`emotalking.preprocess.choices.EMOTION_MODELS`.
+def open_emotion_model(which: str, device: torch.device | str = "cpu") -> EmotionModel:
+    """The model of a choice in :data:`emotalking.preprocess.choices.EMOTION_MODELS`.
 
     Raises:
-        UserError: there is no such judge, or its checkpoint is missing.
+        UserError: there is no such model, or its checkpoint is missing.
     """
     check_choice("emotion model", which, EMOTION_MODELS)
     if not EMOTION_MODELS[which]:
-        return UnitsJudge()
-    from emotalking.preprocess.networks import open_emotion_model
+        return ActionUnitModel()
+    from emotalking.preprocess.networks import open_emotion_model as open_network
 
-    return NetworkJudge(open_emotion_model(which, device))
+    return EmoNetModel(open_network(which, device))
 
 
 @dataclass
-class Judges:
-    """Everything that looks at frames and tells a number; what is None is named in the figures that lack it."""
+class EvaluationModels:
+    """Everything that looks at frames and tells a number; what is None is named in the metrics that lack it."""
 
     device: torch.device
     """Where pixels and networks are worked on."""
@@ -157,14 +157,14 @@ class Judges:
     """Makes a detector of faces; action units are measured from its points."""
     lpips: Lpips | None = None
     no_lpips: str = "LPIPS was not asked for"
-    emotion: EmotionJudge | None = None
+    emotion: EmotionModel | None = None
     sync: SyncExpert | None = None
     no_sync: str = "no sync expert was asked for"
-    identity: IdentityJudge | None = None
+    identity: IdentityModel | None = None
     no_identity: str = "identity was not asked for"
 
     @classmethod
-    def none(cls, device: torch.device | str = "cpu") -> "Judges":
+    def none(cls, device: torch.device | str = "cpu") -> "EvaluationModels":
         """Pixels alone."""
         return cls(torch.device(device))
 
@@ -178,8 +178,8 @@ class Judges:
         identity: bool = True,
         subject: Subject | None = None,
         device: torch.device | str = "cpu",
-    ) -> "Judges":
-        """The judges of these names.
+    ) -> "EvaluationModels":
+        """The models of these names.
 
         Args:
             lpips: "alex", "vgg", "squeeze", "none", or "auto": the first of them whose weights are in the model folder.
@@ -191,18 +191,18 @@ class Judges:
             device: where networks work.
 
         Raises:
-            UserError: a judge that does not exist, or whose checkpoint is missing.
+            UserError: a model that does not exist, or whose checkpoint is missing.
         """
         device = torch.device(device)
         distance, reason = _open_lpips(lpips)
         expert, no_sync = _open_sync(sync, subject, device)
-        recogniser, stranger = _open_recogniser() if identity else (None, Judges.no_identity)
+        recogniser, stranger = _open_recogniser() if identity else (None, EvaluationModels.no_identity)
         return cls(
             device,
             MediaPipeMesh,
             None if distance is None else distance.to(device),
             reason,
-            open_emotion_judge(emotion, device),
+            open_emotion_model(emotion, device),
             expert,
             no_sync,
             recogniser,
@@ -221,7 +221,7 @@ def find_expert(subject: Subject | None) -> str | None:
 
 def _open_sync(asked: str | None, subject: Subject | None, device: torch.device) -> tuple[SyncExpert | None, str]:
     if asked in (None, "none"):
-        return None, Judges.no_sync
+        return None, EvaluationModels.no_sync
     which = find_expert(subject) if asked == "auto" else asked
     if which is not None:
         return open_expert(which, subject, device), ""
@@ -232,16 +232,16 @@ def _open_sync(asked: str | None, subject: Subject | None, device: torch.device)
     )
 
 
-def _open_recogniser() -> tuple[IdentityJudge | None, str]:
+def _open_recogniser() -> tuple[IdentityModel | None, str]:
     try:
-        return IdentityJudge(DlibRecogniser()), ""
+        return IdentityModel(DlibRecogniser()), ""
     except UserError as error:
         return None, str(error).removesuffix(".")
 
 
 def _open_lpips(which: str) -> tuple[Lpips | None, str]:
     if which == "none":
-        return None, Judges.no_lpips
+        return None, EvaluationModels.no_lpips
     if which != "auto":
         for backbone in BACKBONES:
             if backbone == which:

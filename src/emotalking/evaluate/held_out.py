@@ -14,9 +14,9 @@ from torch import Tensor
 from emotalking.audio.windows import audio_windows
 from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.evaluate.evaluation_models import Judges
-from emotalking.evaluate.score import measure
-from emotalking.evaluate.values import Figure
+from emotalking.evaluate.evaluation_models import EvaluationModels
+from emotalking.evaluate.measure import measure
+from emotalking.evaluate.metric import Metric
 from emotalking.models.avatar import Avatar
 from emotalking.models.compositor import ComposedFrames, torso_over_plate
 
@@ -29,12 +29,12 @@ class HeldOut:
     """Scores of F held-out frames by their pixels alone, on frames as rendered, before any video encoding."""
 
     indices: Int64[np.ndarray, " F"]
-    figures: dict[str, Figure]
-    """As :func:`emotalking.evaluate.score.measure` gives them."""
+    metrics: dict[str, Metric]
+    """As :func:`emotalking.evaluate.measure.measure` gives them."""
 
     def summary(self) -> dict[str, float]:
         """Means over the frames."""
-        means = {name: self.figures[name].value for name in ("psnr", "psnr_head", "ssim")}
+        means = {name: self.metrics[name].value for name in ("psnr", "psnr_head", "ssim")}
         return {"frames": float(len(self.indices))} | means
 
 
@@ -190,6 +190,6 @@ def evaluate_held_out(avatar: Avatar, subject: Subject, limit: int | None = None
     check_pair(avatar, subject)
     indices = pick_frames(subject, limit, evenly=True)
     va = own_emotion(subject, indices) if emotion else None
-    judges = Judges.none(avatar.device)
+    models = EvaluationModels.none(avatar.device)
     frames = reconstruct(avatar, subject, indices, va)
-    return HeldOut(indices, measure(frames, subject=subject, indices=indices, judges=judges).figures)
+    return HeldOut(indices, measure(frames, subject=subject, indices=indices, models=models).metrics)

@@ -20,7 +20,7 @@ def identity_similarity(faces: Float[np.ndarray, "N D"], person: Float[np.ndarra
     """One less the Euclidean distance of each face's vector from the person's; 1: the very same face.
 
     Not a cosine: vectors of dlib's network all point to one side, and cosines between strangers lie near .9. Its
-    author's limit for two pictures of one person is a distance of .6, a similarity of .4; a mean over many pictures
+    author's limit for two images of one person is a distance of .6, a similarity of .4; a mean over many images
     lies nearer to each of them than they lie to each other.
     """
     return 1.0 - np.linalg.norm(faces - person, axis=-1)
@@ -39,7 +39,7 @@ class Person:
 
 
 @dataclass
-class IdentityJudge:
+class IdentityModel:
     """A recogniser, and the people whom it has met."""
 
     recogniser: FaceRecogniser
@@ -47,7 +47,7 @@ class IdentityJudge:
 
     @property
     def name(self) -> str:
-        """As printed beside every figure."""
+        """As printed beside every metric."""
         return self.recogniser.name
 
     def person(self, subject: Subject, provider: LandmarkProvider) -> Person | None:
@@ -76,11 +76,11 @@ class IdentityJudge:
         places = np.unique(np.linspace(0, max(len(frames) - 1, 0), min(LOOKS, len(frames))).round().astype(int))
         out, missed = [], 0
         for index in frames[places]:
-            picture = subject.target(int(index))
-            face = provider.detect(picture)
+            image = subject.target(int(index))
+            face = provider.detect(image)
             if face is None:
                 missed += 1
                 continue
             points = face[list(provider.layout.ibug68), :2].astype(np.float64)
-            out.append(self.recogniser.describe(picture, points))
+            out.append(self.recogniser.describe(image, points))
         return out, missed

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: best and worst frames, strips, the faces of the twelve points on their circle."""
+"""Images of an evaluation: best and worst frames, strips, the faces of the twelve points on their circle."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,16 +10,16 @@ from PIL import Image, ImageDraw, ImageFont
 from emotalking.data import Subject
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.evaluate.held_out import reconstruct
-from emotalking.evaluate.record import Picture
+from emotalking.evaluate.metric import Metric
+from emotalking.evaluate.record import ReportImage
 from emotalking.evaluate.session import Session
-from emotalking.evaluate.values import Figure
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.ops.box import Box
 from emotalking.ops.composite import to_uint8
 from emotalking.report.contact_sheet import save_picture
 from emotalking.report.images import ERROR_GAIN, error_map, fit_width
 
-FOLDER = "pictures"
+FOLDER = "images"
 STRIP = 8
 """Consecutive frames in a strip."""
 _WIDE, _CELL = 400, 168
@@ -28,8 +28,8 @@ _INK, _LINE = (40, 40, 40), (205, 211, 222)
 
 
 def of_reconstruction(
-    session: Session, indices: Int64[np.ndarray, " F"], va: Float[np.ndarray, "F 2"], psnr: Figure
-) -> list[Picture]:
+    session: Session, indices: Int64[np.ndarray, " F"], va: Float[np.ndarray, "F 2"], psnr: Metric
+) -> list[ReportImage]:
     """Worst, median and best frame by PSNR beside truth and error; a strip around the widest change of the mouth."""
     if psnr.per_frame is None:
         return []
@@ -51,7 +51,7 @@ def of_reconstruction(
 
 def of_speech(
     session: Session, number: int, name: str, frames: Mapping[int, Any], poses: Int64[np.ndarray, " N"]
-) -> Picture:
+) -> ReportImage:
     """A strip of consecutive frames of a spoken sound; ``poses``: the subject's frame under each frame of it."""
     kept = [frames[at] for at in sorted(frames) if frames[at] is not None]
     strip = face_strip(kept, face_box(session.subject, poses[sorted(frames)]))
@@ -60,7 +60,7 @@ def of_speech(
 
 def of_emotion(
     session: Session, faces: Sequence[UInt8[np.ndarray, "H W 3"]], poses: Int64[np.ndarray, "12"]
-) -> Picture:
+) -> ReportImage:
     """The faces of the twelve points where the points lie on the plane; ``poses``: the subject's frame under each."""
     sheet = Image.new("RGB", (_CIRCLE, _CIRCLE), (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
@@ -130,7 +130,7 @@ def _pairs(
     return [(session.subject.target(int(index)), to_uint8(image)) for index, image in zip(indices, made, strict=True)]
 
 
-def _save(session: Session, name: str, image: UInt8[np.ndarray, "h w 3"], caption: str) -> Picture:
+def _save(session: Session, name: str, image: UInt8[np.ndarray, "h w 3"], caption: str) -> ReportImage:
     file = f"{FOLDER}/{name}.png"
     save_picture(session.folder / file, image)
-    return Picture(file, caption)
+    return ReportImage(file, caption)

@@ -1,12 +1,12 @@
-"""What the judges saw in a run, as the plots need it: small, and ready for JSON."""
+"""What the models saw in a run, as the plots need it: small, and ready for JSON."""
 
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from emotalking.evaluate.measure import Observation
 from emotalking.evaluate.record import to_json
-from emotalking.evaluate.score import Seen
 
 RIGID = (27, 28, 29, 30, 36, 39, 42, 45)
 """iBUG points that move with the skull alone: bridge of the nose, corners of the eyes."""
@@ -14,11 +14,11 @@ _SHORTEST = 16
 """Frames that a spectrum needs."""
 
 
-def seen_facts(seen: Seen | None, fps: float | int, consecutive: bool) -> dict[str, Any]:
+def observation_record(observation: Observation | None, fps: float | int, consecutive: bool) -> dict[str, Any]:
     """Valence/arousal and expression per frame, the sync curve, and the head's jitter by frequency.
 
     Args:
-        seen: of the scorer; None: no frame showed a face.
+        observation: of the measurement; None: no frame showed a face.
         fps: frames a second.
         consecutive: the frames follow each other in time; else there is no spectrum.
 
@@ -28,25 +28,25 @@ def seen_facts(seen: Seen | None, fps: float | int, consecutive: bool) -> dict[s
         nobody looked.
     """
     facts: dict[str, Any] = {"va": None, "classes": None, "expressions": None, "sync": None, "spectrum": None}
-    if seen is None:
+    if observation is None:
         return facts
-    if seen.va is not None:
-        facts["va"] = seen.va
-    if seen.scores is not None:
-        blind = np.isnan(seen.scores).any(-1)
-        facts["classes"] = list(seen.classes)
-        facts["expressions"] = np.where(blind, -1, np.nan_to_num(seen.scores).argmax(-1)).tolist()
-    if seen.sync is not None:
+    if observation.va is not None:
+        facts["va"] = observation.va
+    if observation.scores is not None:
+        blind = np.isnan(observation.scores).any(-1)
+        facts["classes"] = list(observation.classes)
+        facts["expressions"] = np.where(blind, -1, np.nan_to_num(observation.scores).argmax(-1)).tolist()
+    if observation.sync is not None:
         names = ("error", "confidence", "offset")
-        facts["sync"] = {"expert": seen.sync.expert, "curve": np.asarray(seen.sync.curve, np.float64)}
-        facts["sync"] |= {name: float(getattr(seen.sync, name)) for name in names}
+        facts["sync"] = {"expert": observation.sync.expert, "curve": np.asarray(observation.sync.curve, np.float64)}
+        facts["sync"] |= {name: float(getattr(observation.sync, name)) for name in names}
     if consecutive:
-        facts["spectrum"] = jitter_spectrum(seen.points, fps)
+        facts["spectrum"] = jitter_spectrum(observation.points, fps)
     return to_json(facts)
 
 
 def jitter_spectrum(points: Float[np.ndarray, "N 68 2"], fps: float | int) -> dict[str, Any] | None:
-    """Amplitude of the head's motion in the picture by frequency: RMS over rigid points and both axes.
+    """Amplitude of the head's motion in the image by frequency: RMS over rigid points and both axes.
 
     Args:
         points: landmarks in pixels, nan without a face (bridged by straight lines).

@@ -32,12 +32,12 @@ _JUMP = 0.15
 Then = Callable[[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "68 2"] | None], None]
 """Takes a frame and its landmarks, None where no face was found."""
 Look = Callable[[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "68 2"]], Float[np.ndarray, " F"]]
-"""What a judge notes of a face: the frame and its landmarks to some numbers."""
+"""What a model notes of a face: the frame and its landmarks to some numbers."""
 
 
 @dataclass(frozen=True)
-class Looker:
-    """A judge at work."""
+class FaceDescriber:
+    """A model at work."""
 
     look: Look
     every: int = 1
@@ -71,13 +71,13 @@ class Reference:
             size, shape = (subject.height, subject.width), track.shape.astype(np.float64)
             return cls._resting(provider.layout, shape, subject.focal, size, points, views, rate / stride)
         stride = -(-subject.num_frames // FEW_LOOKS)
-        pictures = (subject.target(index) for index in range(0, subject.num_frames, stride))
-        return cls.seen_in(pictures, provider, subject.focal, rate / stride)
+        images = (subject.target(index) for index in range(0, subject.num_frames, stride))
+        return cls.seen_in(images, provider, subject.focal, rate / stride)
 
     @classmethod
     def seen_in(
         cls,
-        pictures: Iterable[UInt8[np.ndarray, "H W 3"]],
+        images: Iterable[UInt8[np.ndarray, "H W 3"]],
         provider: LandmarkProvider,
         focal: float,
         fps: float | int,
@@ -92,9 +92,9 @@ class Reference:
             None if no face is found in them.
         """
         found, size = [], (0, 0)
-        for picture in pictures:
-            size = (picture.shape[0], picture.shape[1])
-            found.append(provider.detect(picture))
+        for image in images:
+            size = (image.shape[0], image.shape[1])
+            found.append(provider.detect(image))
         seen = np.array([face for face in found if face is not None], np.float64)
         if len(seen) == 0:
             return None
@@ -165,7 +165,7 @@ class Faces:
     tones: Float[np.ndarray, "N B B"]
     """Mean brightness (0..255) of blocks of the face, which move with the head."""
     looks: dict[str, Float[np.ndarray, "N F"]]
-    """What each judge noted; none of a judge who never looked at a face."""
+    """What each model noted; none of a model who never looked at a face."""
 
     def units(self, rest: Rest, runs: Sequence[slice], fps: float | int) -> dict[str, Float[np.ndarray, " N"]]:
         """Action units by name, 0..5, each run for itself; frames without a face are bridged to filter, then nan."""
@@ -201,7 +201,7 @@ class FaceObserver:
         self,
         reference: Reference,
         provider: Callable[[], LandmarkProvider],
-        lookers: Mapping[str, Looker] | None = None,
+        lookers: Mapping[str, FaceDescriber] | None = None,
         then: Then | None = None,
     ) -> None:
         """Prepare to look.
@@ -219,19 +219,19 @@ class FaceObserver:
         self._waiting: deque[tuple[np.ndarray, Future[Row | None]]] = deque()
         self._rows: list[Row | None] = []
 
-    def see(self, picture: UInt8[np.ndarray, "H W 3"]) -> None:
+    def see(self, image: UInt8[np.ndarray, "H W 3"]) -> None:
         """Take the next frame."""
-        self._waiting.append((picture, self._worker.submit(self._read, picture, self._seen)))
+        self._waiting.append((image, self._worker.submit(self._read, image, self._seen)))
         self._seen += 1
         if len(self._waiting) >= _AHEAD:
             self._take()
 
     def _take(self) -> None:
-        picture, read = self._waiting.popleft()
+        image, read = self._waiting.popleft()
         row = read.result()
         self._rows.append(row)
         if self._then is not None:
-            self._then(picture, None if row is None else row.own["points"])
+            self._then(image, None if row is None else row.own["points"])
 
     def close(self) -> None:
         """Free the detector; nothing more can be seen."""
@@ -254,10 +254,10 @@ class FaceObserver:
             **_columns([None if row is None else row.own for row in self._rows]),
         )
 
-    def _read(self, picture: UInt8[np.ndarray, "H W 3"], number: int) -> Row | None:
+    def _read(self, image: UInt8[np.ndarray, "H W 3"], number: int) -> Row | None:
         if self._provider is None:
             self._provider = self._make()
-        face = self._provider.detect(picture)
+        face = self._provider.detect(image)
         if face is None:
             return None
         r = self._reference
@@ -270,10 +270,10 @@ class FaceObserver:
             "rigid": rigid,
             "angles": head_angles(viewmat)[0],
             "eyes": lid_opening(head, r.layout)[0],
-            "tones": face_tones(picture, rigid, r.shape[list(r.layout.rigid), :2]),
+            "tones": face_tones(image, rigid, r.shape[list(r.layout.rigid), :2]),
         }
         turn = {name: looker for name, looker in self._lookers.items() if number % looker.every == 0}
-        looks = {name: looker.look(picture, ibug) for name, looker in turn.items()}
+        looks = {name: looker.look(image, ibug) for name, looker in turn.items()}
         return Row(own, {name: sides[0] for name, sides in measure(head, r.layout).items()}, looks)
 
 
@@ -284,14 +284,14 @@ def _columns(rows: Sequence[Mapping[str, np.ndarray] | None]) -> dict[str, np.nd
 
 
 def face_tones(
-    picture: UInt8[np.ndarray, "H W 3"], rigid: Float[np.ndarray, "R 2"], shape: Float[np.ndarray, "R 2"]
+    image: UInt8[np.ndarray, "H W 3"], rigid: Float[np.ndarray, "R 2"], shape: Float[np.ndarray, "R 2"]
 ) -> Float[np.ndarray, "B B"]:
     """Mean brightness (0..255) of 8 x 8 blocks of the square, 1.4 of their box's side, around the points on the skull.
 
-    The square is laid on the picture by the similarity that fits the points best, so it moves with the head.
+    The square is laid on the image by the similarity that fits the points best, so it moves with the head.
 
     Args:
-        rigid: the points in the picture, px.
+        rigid: the points in the image, px.
         shape: the same points of the neutral face from the front; x right, y up.
     """
     centre, side = (shape.min(0) + shape.max(0)) / 2, 1.4 * float(np.ptp(shape, axis=0).max())
@@ -300,10 +300,10 @@ def face_tones(
     here, there = plan @ [1, 1j], (rigid - 0.5) @ [1, 1j]
     a = np.vdot(here - here.mean(), there - there.mean()) / np.vdot(here - here.mean(), here - here.mean())
     b = there.mean() - a * here.mean()
-    to_picture = np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    to_image = np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    face = cv2.warpAffine(grey, to_picture, (_FACE, _FACE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    face = cv2.warpAffine(grey, to_image, (_FACE, _FACE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(cv2.resize(face.astype(np.float32), (_BLOCKS, _BLOCKS), interpolation=cv2.INTER_AREA), np.float64)
 
 

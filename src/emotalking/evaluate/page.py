@@ -1,4 +1,4 @@
-"""The evaluation as one HTML page that needs no network: tables, plots, pictures, and what all of it was made with."""
+"""The evaluation as one HTML page that needs no network: tables, plots, images, and what all of it was made with."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,10 +27,10 @@ def make_page(report: Report, folder: Path) -> Page:
 
     Args:
         report: what was found.
-        folder: where its pictures lie.
+        folder: where its images lie.
 
     Raises:
-        UserError: a picture is missing or cannot be read.
+        UserError: a image is missing or cannot be read.
     """
     page = Page("Evaluation", _subtitle(report))
     page.text(f"Command: {report.command}")
@@ -57,11 +57,11 @@ def _section(page: Page, result: Result, folder: Path) -> None:
     page.heading(_SECTIONS[result.scenario])
     for plot, caption in _plots(result):
         page.plot(plot, caption)
-    for picture in result.pictures:
-        page.picture(_read(folder / picture.file), picture.caption, _QUALITY)
+    for image in result.images:
+        page.picture(_read(folder / image.file), image.caption, _QUALITY)
     if len(result.of(AVATAR)) > 1:
         _put(page, run_table(result))
-    page.text("Every figure, who measured it, and on how many frames:")
+    page.text("Every metric, who measured it, and on how many frames:")
     _put(page, figure_table(result))
     for sentence in remarks(result):
         page.text(sentence)
@@ -75,9 +75,9 @@ def _plots(result: Result) -> Iterator[tuple[Plot, str]]:
             plots.circumplex_plot,
             "commanded against measured valence and arousal; grey lines join what belongs together",
         ),
-        (plots.confusion_plot, "share of frames [%] of each commanded emotion that the judge read as each class"),
+        (plots.confusion_plot, "share of frames [%] of each commanded emotion that the model read as each class"),
         (plots.sync_plot, "sync expert: mean distance between sound and lips over the offset between them"),
-        (plots.jitter_plot, "motion of the head in the picture by frequency (rigid landmarks)"),
+        (plots.jitter_plot, "motion of the head in the image by frequency (rigid landmarks)"),
     )
     for draw, caption in drawn:
         plot = None if draw is None else draw(result)
@@ -94,7 +94,7 @@ def _read(path: Path) -> UInt8[np.ndarray, "H W 3"]:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
     except OSError as error:
-        raise UserError(f"the picture {path} of the report cannot be read ({error}): evaluate again.") from error
+        raise UserError(f"the image {path} of the report cannot be read ({error}): evaluate again.") from error
 
 
 def _subtitle(report: Report) -> str:
@@ -111,8 +111,8 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "trained by", str(known["training"].get("command") or "not recorded")
     for sound in known["sounds"]:
         yield f"sound {sound['name']}", f"SHA-256 {sound['sha256'][:16]}"
-    for what, judge in known["judges"].items():
-        yield f"judge: {what}", str(judge)
+    for what, model in known["evaluation_models"].items():
+        yield f"evaluation model: {what}", str(model)
     yield "machine", f"{machine['processor']}, {machine['cores']} cores, GPU: {machine['gpu'] or 'none'}"
     yield "worked on", known["device"]
     yield "packages", ", ".join(f"{name} {version}" for name, version in known["packages"].items())

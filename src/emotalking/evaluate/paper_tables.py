@@ -1,16 +1,16 @@
-"""The evaluation's figures in the shape of the paper's tables 1 to 3, with the published rows for orientation."""
+"""The evaluation's metrics in the shape of the paper's tables 1 to 3, with the published rows for orientation."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from emotalking.evaluate.estimator_error import NAMES, THE_JUDGE, own_cell, own_error_words
+from emotalking.evaluate.estimator_error import NAMES, THE_MODEL, error_cell, error_notes
+from emotalking.evaluate.metric import METRICS, Metric
 from emotalking.evaluate.record import AVATAR, RECORDED, Report, Result
 from emotalking.evaluate.tables import Table, head
-from emotalking.evaluate.values import KINDS, Figure
 
-_UNJUDGED = {"fps": "clock"}
-"""What figures without a judge are taken from, where it is not the pixels."""
+_WITHOUT_MODEL = {"fps": "clock"}
+"""What metrics without a model are taken from, where it is not the pixels."""
 NOT_COMPARABLE = "published, other data, other experts: not comparable"
 _COLUMNS = {
     "self": (("psnr",), ("ssim",), ("lpips",), ("lmd",), ("sync_e", "sync_c"), ("aue_u",), ("aue_l",), ("fps",)),
@@ -25,7 +25,7 @@ _COLUMNS = {
         ("e_top1",),
     ),
 }
-"""Figures of each column; two share one with a stroke, as the paper prints sync."""
+"""Metrics of each column; two share one with a stroke, as the paper prints sync."""
 _TITLES = {"self": "Self-reconstruction", "cross": "Cross-domain audio", "emotion": "Emotion-conditioned"}
 _NUMBERS = {"self": 1, "cross": 2, "emotion": 3}
 
@@ -75,66 +75,66 @@ def paper_tables(report: Report) -> Iterator[Titled]:
         recorded = tuple(_cells(columns, RECORDED)) if result.of(RECORDED) else ()
         if set(recorded) - {"-"}:
             rows.insert(0, (RECORDED, *recorded))
-        figures = result.summary(AVATAR)
-        own = [own_cell(names, figures) for names in _COLUMNS[name]]
+        metrics = result.summary(AVATAR)
+        own = [error_cell(names, metrics) for names in _COLUMNS[name]]
         if set(own) != {"-"}:
-            rows.append((THE_JUDGE, *own))
-        reads = any(figure in NAMES for names in _COLUMNS[name] for figure in names)
-        words = own_error_words(figures) if reads else []
-        yield Titled(_TITLES[name], Table(header, rows), " ".join((*_judges(result), *words, *result.notes)))
+            rows.append((THE_MODEL, *own))
+        reads = any(metric in NAMES for names in _COLUMNS[name] for metric in names)
+        words = error_notes(metrics) if reads else []
+        yield Titled(_TITLES[name], Table(header, rows), " ".join((*_models_note(result), *words, *result.notes)))
         names = ("Testset A", "Testset B") if name == "cross" else tuple(header[1:])
         title = f"Table {_NUMBERS[name]} of arXiv 2502.00654 ({NOT_COMPARABLE})"
         yield Titled(title, Table(("Method", *names), PUBLISHED[name]))
 
 
 def figure_table(result: Result) -> Table:
-    """Every figure of a scenario that could be had, with who measured it, and on how many of the avatar's frames."""
+    """Every metric of a scenario that could be had, with who measured it, and on how many of the avatar's frames."""
     systems = [system for system in (AVATAR, RECORDED) if result.of(system)]
     summaries = [result.summary(system) for system in systems]
-    judges = [] if own_cell(NAMES, summaries[0]) == "-" else [THE_JUDGE]
+    models = [] if error_cell(NAMES, summaries[0]) == "-" else [THE_MODEL]
     rows = []
-    for name, figure in summaries[0].items():
-        if not math.isnan(figure.value):
+    for name, metric in summaries[0].items():
+        if not math.isnan(metric.value):
             values = [cell(summary.get(name)) for summary in summaries]
-            values += [own_cell((name,), summaries[0]) for _ in judges]
-            counts = (str(figure.frames), str(figure.missing))
-            rows.append((head(name), *values, *counts, figure.judge or _UNJUDGED.get(name, "pixels")))
-    return Table(("Figure", *systems, *judges, "Frames", "Missing", "Measured by"), rows)
+            values += [error_cell((name,), summaries[0]) for _ in models]
+            counts = (str(metric.frames), str(metric.missing))
+            rows.append((head(name), *values, *counts, metric.model or _WITHOUT_MODEL.get(name, "pixels")))
+    return Table(("Metric", *systems, *models, "Frames", "Missing", "Measured by"), rows)
 
 
 def remarks(result: Result) -> list[str]:
-    """What must be read below :func:`figure_table`: how the judge errs, and why figures of the avatar are missing."""
-    figures = result.summary(AVATAR)
-    return [*own_error_words(figures), *missing(figures)]
+    """What must be read below :func:`figure_table`: how the model errs, and why metrics of the avatar are missing."""
+    metrics = result.summary(AVATAR)
+    return [*error_notes(metrics), *missing(metrics)]
 
 
-def missing(figures: Mapping[str, Figure]) -> list[str]:
-    """One sentence for each reason why figures are missing."""
+def missing(metrics: Mapping[str, Metric]) -> list[str]:
+    """One sentence for each reason why metrics are missing."""
     reasons: dict[str, list[str]] = {}
-    for name, figure in figures.items():
-        if math.isnan(figure.value):
-            reasons.setdefault(figure.why_not, []).append(KINDS[name].title)
+    for name, metric in metrics.items():
+        if math.isnan(metric.value):
+            reasons.setdefault(metric.reason, []).append(METRICS[name].title)
     return [f"Not measured: {', '.join(names)} ({reason})." for reason, names in reasons.items()]
 
 
 def run_table(result: Result) -> Table:
-    """One row a run (a sound, or a commanded point), a column each figure of the paper's table that some run has."""
+    """One row a run (a sound, or a commanded point), a column each metric of the paper's table that some run has."""
     wanted = [name for column in _COLUMNS[result.scenario] for name in column]
-    names = [name for name in wanted if any(cell(run.figures.get(name)) != "-" for run in result.of(AVATAR))]
+    names = [name for name in wanted if any(cell(run.metrics.get(name)) != "-" for run in result.of(AVATAR))]
     runs = [(run.title if run.title == run.sound else f"{run.title}: {run.sound}", run) for run in result.of(AVATAR)]
-    rows = [(title, str(run.frames), *(cell(run.figures.get(name)) for name in names)) for title, run in runs]
+    rows = [(title, str(run.frames), *(cell(run.metrics.get(name)) for name in names)) for title, run in runs]
     return Table(("Run", "Frames", *map(head, names)), rows)
 
 
-def cell(figure: Figure | None) -> str:
-    """A figure with the digits that it is worth; "-" where it is missing."""
-    if figure is None or math.isnan(figure.value):
+def cell(metric: Metric | None) -> str:
+    """A metric with the digits that it is worth; "-" where it is missing."""
+    if metric is None or math.isnan(metric.value):
         return "-"
-    return f"{figure.value:.{KINDS[figure.name].decimals}f}"
+    return f"{metric.value:.{METRICS[metric.name].decimals}f}"
 
 
-Column = tuple[str, Mapping[str, Sequence[Figure | None]]]
-"""A head, and the figures beneath it by system."""
+Column = tuple[str, Mapping[str, Sequence[Metric | None]]]
+"""A head, and the metrics beneath it by system."""
 
 
 def _columns(result: Result) -> list[Column]:
@@ -143,7 +143,7 @@ def _columns(result: Result) -> list[Column]:
     if result.scenario == "cross":
         names = _COLUMNS["cross"][0]
         return [
-            (f"{_head(names)}, {run.title}", {AVATAR: [run.figures.get(name) for name in names]})
+            (f"{_head(names)}, {run.title}", {AVATAR: [run.metrics.get(name) for name in names]})
             for run in result.of(AVATAR)
         ]
     summaries = {system: result.summary(system) for system in systems}
@@ -154,8 +154,8 @@ def _columns(result: Result) -> list[Column]:
 
 
 def _cells(columns: Sequence[Column], system: str) -> Iterator[str]:
-    for _, figures in columns:
-        texts = [cell(figure) for figure in figures[system]]
+    for _, metrics in columns:
+        texts = [cell(metric) for metric in metrics[system]]
         yield "-" if set(texts) == {"-"} else "/".join(texts)
 
 
@@ -163,16 +163,16 @@ def _head(names: Sequence[str]) -> str:
     return "/".join(map(head, names)).replace("/Sync-C", "/C")
 
 
-def _judges(result: Result) -> list[str]:
-    """Who measured what, in one sentence; figures of other judges are not comparable."""
+def _models_note(result: Result) -> list[str]:
+    """Who measured what, in one sentence; metrics of other models are not comparable."""
     found: dict[str, list[str]] = {}
     wanted = {name for column in _COLUMNS[result.scenario] for name in column}
-    for figure in result.summary(AVATAR).values():
-        if figure.judge and figure.name in wanted:
-            found.setdefault(figure.judge, []).append(KINDS[figure.name].title)
+    for metric in result.summary(AVATAR).values():
+        if metric.model and metric.name in wanted:
+            found.setdefault(metric.model, []).append(METRICS[metric.name].title)
     if not found:
         return []
-    return ["Measured by " + "; ".join(f"{judge} ({', '.join(names)})" for judge, names in found.items()) + "."]
+    return ["Measured by " + "; ".join(f"{model} ({', '.join(names)})" for model, names in found.items()) + "."]
 
 
 def markdown(report: Report) -> str:
@@ -182,7 +182,7 @@ def markdown(report: Report) -> str:
     for titled in paper_tables(report):
         lines += [f"## {titled.title}\n", titled.table.markdown(), f"{titled.note}\n" if titled.note else ""]
     for result in report.results:
-        lines += [f"## Every figure: {_TITLES[result.scenario].lower()}\n", figure_table(result).markdown()]
+        lines += [f"## Every metric: {_TITLES[result.scenario].lower()}\n", figure_table(result).markdown()]
         lines += [f"{sentence}\n" for sentence in remarks(result)]
         if len(result.of(AVATAR)) > 1:
             lines += ["", run_table(result).markdown()]
@@ -204,7 +204,7 @@ def split_table(data: Mapping[str, object]) -> Table:
         assert isinstance(split, Mapping)
         hashes = (str(split["numbers_sha256"])[:16], str(split["targets_sha256"])[:16])
         rows.append((name, str(split["frames"]), str(split["count"]), "yes" if split["contiguous"] else "no", *hashes))
-    return Table(("Split", "Frames", "Count", "Contiguous", "SHA-256 of the numbers", "of the pictures"), rows)
+    return Table(("Split", "Frames", "Count", "Contiguous", "SHA-256 of the numbers", "of the images"), rows)
 
 
 def _made_with(report: Report) -> str:

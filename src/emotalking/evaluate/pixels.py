@@ -15,41 +15,41 @@ from torch import Tensor
 
 from emotalking.data import Subject
 from emotalking.data.layouts import Label, mask_of
-from emotalking.evaluate.metrics import masked_psnr, psnr, ssim
-from emotalking.evaluate.values import Figure, absent, per_frame
+from emotalking.evaluate.image_metrics import masked_psnr, psnr, ssim
+from emotalking.evaluate.metric import Metric, missing, per_frame
 from emotalking.networks.lpips import Lpips
 from emotalking.ops.box import Box
 
 _MASKS = 24
 """Frames of the clip whose masks tell what is background."""
 _MARGIN = 0.015
-"""Of the picture's width: background this near to the person is left out."""
+"""Of the image's width: background this near to the person is left out."""
 NO_TRUTH = "there is no recorded frame to compare with"
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """The recorded frame that a frame should equal."""
 
-    picture: UInt8[np.ndarray, "H W 3"]
+    image: UInt8[np.ndarray, "H W 3"]
     labels: UInt8[np.ndarray, "H W"]
     lips: Box
     """Square around the lips."""
 
 
 @dataclass(frozen=True)
-class Shown:
+class RenderedFrame:
     """One frame that is scored."""
 
     number: int
     """Its place in the run, from 0."""
     image: Float[Tensor, "H W 3"]
-    """RGB in [0, 1], on the judges' device, as it was handed over: no rounding."""
-    truth: Truth | None
+    """RGB in [0, 1], on the models' device, as it was handed over: no rounding."""
+    truth: GroundTruth | None
 
     @cached_property
-    def picture(self) -> UInt8[np.ndarray, "H W 3"]:
-        """The frame as 8 bit, for judges that take no other."""
+    def uint8(self) -> UInt8[np.ndarray, "H W 3"]:
+        """The frame as 8 bit, for models that take nothing else."""
         return (self.image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
 
 
@@ -57,11 +57,11 @@ class Shown:
 class Meter(Protocol):
     """Measures a run of frames; it sees each once, in order, and keeps a few numbers of it."""
 
-    def see(self, shown: Shown) -> None:
+    def see(self, shown: RenderedFrame) -> None:
         """Take the next frame."""
         ...
 
-    def figures(self) -> list[Figure]:
+    def metrics(self) -> list[Metric]:
         """What was measured, after the last frame."""
         ...
 
@@ -74,12 +74,12 @@ class PixelMeter:
         self._rows: list[tuple[float, ...]] = []
 
     @torch.no_grad()
-    def see(self, shown: Shown) -> None:
+    def see(self, shown: RenderedFrame) -> None:
         """See :class:`Meter`."""
         if shown.truth is None:
             return
         image = shown.image
-        truth = torch.from_numpy(shown.truth.picture).to(image.device).float() / 255
+        truth = torch.from_numpy(shown.truth.image).to(image.device).float() / 255
         head = mask_of(shown.truth.labels, Label.HEAD, Label.HAIR, Label.MOUTH)
         mouth = shown.truth.lips.index
         values = (
@@ -91,25 +91,27 @@ class PixelMeter:
         )
         self._rows.append(tuple(torch.stack([value.float() for value in values]).tolist()))
 
-    def figures(self) -> list[Figure]:
+    def metrics(self) -> list[Metric]:
         """See :class:`Meter`."""
         names = ("psnr", "psnr_head", "psnr_mouth", "ssim", "lpips")
         if not self._rows:
-            return [absent(name, NO_TRUTH) for name in names]
+            return [missing(name, NO_TRUTH) for name in names]
         whole, head, mouth, similar, perceived = np.array(self._rows, np.float64).T
         return [
             per_frame("psnr", whole),
-            per_frame("psnr_head", head, why_not="no frame shows a head"),
-            per_frame("psnr_mouth", mouth, why_not="no frame shows lips"),
+            per_frame("psnr_head", head, reason="no frame shows a head"),
+            per_frame("psnr_mouth", mouth, reason="no frame shows lips"),
             per_frame("ssim", similar),
-            absent("lpips", self._no_lpips) if self._lpips is None else per_frame("lpips", perceived, self._lpips.name),
+            missing("lpips", self._no_lpips)
+            if self._lpips is None
+            else per_frame("lpips", perceived, self._lpips.name),
         ]
 
 
 class BackgroundMeter:
     """How restless the background is: what never is the person, and so should stand still as the camera does.
 
-    The pixels that the subject's masks call background in each of some frames of the clip, with a margin. Figure of a
+    The pixels that the subject's masks call background in each of some frames of the clip, with a margin. Metric of a
     frame: mean absolute second difference in time of their colours, grey levels of 255.
     """
 
@@ -124,23 +126,23 @@ class BackgroundMeter:
         self._starts = {run.start for run in runs}
         self._shown, self._true = _Restless(), _Restless()
 
-    def see(self, shown: Shown) -> None:
+    def see(self, shown: RenderedFrame) -> None:
         """See :class:`Meter`."""
         self._mask = self._mask.to(shown.image.device)
         first = shown.number in self._starts
         self._shown.add(shown.image[self._mask] * 255, first)
         if shown.truth is not None:
-            picture = torch.from_numpy(shown.truth.picture).to(shown.image.device)
-            self._true.add(picture[self._mask].float(), first)
+            truth = torch.from_numpy(shown.truth.image).to(shown.image.device)
+            self._true.add(truth[self._mask].float(), first)
 
-    def figures(self) -> list[Figure]:
+    def metrics(self) -> list[Metric]:
         """See :class:`Meter`."""
         why = "the clip shows no background, or there are fewer than three frames in a row"
-        own = per_frame("jitter_background", self._shown.series, why_not=why, wanted=np.isfinite(self._shown.series))
+        own = per_frame("jitter_background", self._shown.series, reason=why, wanted=np.isfinite(self._shown.series))
         if len(self._true.series) == 0:
             return [own]
         true = self._true.series
-        return [own, per_frame("jitter_background_truth", true, why_not=why, wanted=np.isfinite(true))]
+        return [own, per_frame("jitter_background_truth", true, reason=why, wanted=np.isfinite(true))]
 
 
 class _Restless:

@@ -22,14 +22,14 @@ _COMMANDED, _MEASURED = "#1d2330", "#e0672f"
 
 def psnr_plot(result: Result) -> Plot | None:
     """PSNR of every frame; the worst and the best are marked."""
-    runs = [run for run in result.of(AVATAR) if run.figures["psnr"].per_frame is not None]
+    runs = [run for run in result.of(AVATAR) if run.metrics["psnr"].per_frame is not None]
     if not runs:
         return None
     plot = Plot()
     axes = plot.axes[0]
     numbers = from_runs(runs[0].subject_frames)
     for name, colour in (("psnr", _COLOURS[AVATAR]), ("psnr_head", _MEASURED)):
-        values = runs[0].figures[name].per_frame
+        values = runs[0].metrics[name].per_frame
         if values is None or np.isnan(values).all():
             continue
         axes.plot(numbers, values, color=colour, label={"psnr": "whole frame", "psnr_head": "head"}[name])
@@ -42,27 +42,27 @@ def psnr_plot(result: Result) -> Plot | None:
 
 def sync_plot(result: Result) -> Plot | None:
     """Mean distance of sound and lips over the offset between them: a deep dip at 0 is good sync."""
-    runs = [run for run in result.runs if run.seen["sync"]]
+    runs = [run for run in result.runs if run.observed["sync"]]
     if not runs:
         return None
     plot = Plot(height=2.8)
     axes = plot.axes[0]
-    curves = [array(run.seen["sync"]["curve"]) for run in runs]
+    curves = [array(run.observed["sync"]["curve"]) for run in runs]
     offsets = np.arange(len(curves[0])) - len(curves[0]) // 2
     axes.axvline(0, color="#c9ced8", linewidth=0.8)
     _lines(axes, result, runs, offsets, curves)
-    axes.set(xlabel="sound moved by [frames]", ylabel="distance", title=f"expert: {runs[0].seen['sync']['expert']}")
+    axes.set(xlabel="sound moved by [frames]", ylabel="distance", title=f"expert: {runs[0].observed['sync']['expert']}")
     return plot
 
 
 def jitter_plot(result: Result) -> Plot | None:
-    """Head motion in the picture by frequency; people move below about 3 Hz, what lies above is shaking."""
-    runs = [run for run in result.runs if run.seen["spectrum"]]
+    """Head motion in the image by frequency; people move below about 3 Hz, what lies above is shaking."""
+    runs = [run for run in result.runs if run.observed["spectrum"]]
     if not runs:
         return None
     plot = Plot()
     axes = plot.axes[0]
-    spectra = [(array(run.seen["spectrum"]["hz"])[1:], array(run.seen["spectrum"]["px"])[1:]) for run in runs]
+    spectra = [(array(run.observed["spectrum"]["hz"])[1:], array(run.observed["spectrum"]["px"])[1:]) for run in runs]
     # Runs of other lengths have other frequencies.
     hz = min((known for known, _ in spectra), key=len)
     _lines(axes, result, runs, hz, [np.maximum(np.interp(hz, known, px), 1e-4) for known, px in spectra])
@@ -92,8 +92,8 @@ def _lines(
 
 
 def circumplex_plot(result: Result) -> Plot | None:
-    """Commanded valence and arousal against what the judge measured, one arrow a point, one dot a frame."""
-    runs = [run for run in result.of(AVATAR) if run.commanded is not None and run.seen["va"]]
+    """Commanded valence and arousal against what the model measured, one arrow a point, one dot a frame."""
+    runs = [run for run in result.of(AVATAR) if run.commanded is not None and run.observed["va"]]
     if not runs:
         return None
     plot = Plot(width=5.6, height=5.6)
@@ -102,7 +102,7 @@ def circumplex_plot(result: Result) -> Plot | None:
         axes.add_patch(Circle((0, 0), radius, fill=False, color="#d5dae3", linewidth=0.8))
     labels = ("measured per frame", "measured, mean", "commanded")
     for number, run in enumerate(runs):
-        measured = array(run.seen["va"])
+        measured = array(run.observed["va"])
         there = measured[~np.isnan(measured).any(-1)]
         if len(there) == 0 or run.commanded is None:
             continue
@@ -124,16 +124,16 @@ def confusion(result: Result) -> tuple[tuple[str, ...], tuple[str, ...], Float[n
     """Labels that the points should show, classes that were read, and the share of each label's frames read as each.
 
     Returns:
-        None without a judge of expressions. Shares of a row sum to 1 (frames without a face are left out).
+        None without a model of expressions. Shares of a row sum to 1 (frames without a face are left out).
     """
-    runs = [run for run in result.of(AVATAR) if run.label and run.seen["classes"]]
+    runs = [run for run in result.of(AVATAR) if run.label and run.observed["classes"]]
     if not runs:
         return None
-    classes = tuple(runs[0].seen["classes"])
+    classes = tuple(runs[0].observed["classes"])
     labels = tuple(dict.fromkeys(point.label for point in TEST_POINTS))
     counts = np.zeros((len(labels), len(classes)))
     for run in runs:
-        found = [index for index in run.seen["expressions"] if index >= 0]
+        found = [index for index in run.observed["expressions"] if index >= 0]
         counts[labels.index(run.label)] += np.bincount(found, minlength=len(classes))
     return labels, classes, counts / np.maximum(counts.sum(-1, keepdims=True), 1)
 
@@ -153,5 +153,5 @@ def confusion_plot(result: Result) -> Plot | None:
         axes.text(column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
     axes.set_yticks(range(len(labels)), labels)
-    axes.set(xlabel="read by the judge", ylabel="commanded")
+    axes.set(xlabel="read by the model", ylabel="commanded")
     return plot

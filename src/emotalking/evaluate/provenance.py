@@ -32,7 +32,7 @@ PACKAGES = (
     "soxr",
     "transformers",
 )
-"""Whose versions can change a figure; those that are not installed are left out."""
+"""Whose versions can change a metric; those that are not installed are left out."""
 
 
 def provenance(subject: Subject, avatar: Path | None = None, command: str | None = None) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def split(subject: Subject, indices: Int[np.ndarray, " F"]) -> dict[str, Any]:
 
     Returns:
         `frames` (runs such as "0-1616"), `count`, `contiguous`, `numbers_sha256` over the frame numbers (little-endian
-        64-bit, in order), and `targets_sha256` over the sums of *all* its target pictures' files, in order. Files, not
+        64-bit, in order), and `targets_sha256` over the sums of *all* its target images' files, in order. Files, not
         decoded pixels: JPEG decoders may differ by a level, and the same file gives the same pixels on one machine.
     """
     numbers = np.asarray(indices, "<i8")

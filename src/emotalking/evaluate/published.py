@@ -1,4 +1,4 @@
-"""The baseline's way of measuring, to reproduce published figures: on re-encoded video, frames cut to 8 bit.
+"""The baseline's way of measuring, to reproduce published metrics: on re-encoded video, frames cut to 8 bit.
 
 TalkingGaussian's ``synthesize_fuse.py`` (and ER-NeRF's ``Trainer.test``) hand 8-bit frames to ``imageio.mimwrite`` with
 ``fps=25, quality=8, macro_block_size=1``, for the rendered frames and for the recorded ones; ``metrics.py`` then reads
@@ -19,10 +19,10 @@ from jaxtyping import Int64, UInt8
 
 from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.evaluate.evaluation_models import Judges
-from emotalking.evaluate.score import measure
+from emotalking.evaluate.evaluation_models import EvaluationModels
+from emotalking.evaluate.measure import measure
+from emotalking.evaluate.metric import Metric
 from emotalking.evaluate.systems import System, VideoSource
-from emotalking.evaluate.values import Figure
 from emotalking.io.video import pictures, to_rgb
 
 CRF = 10
@@ -35,9 +35,9 @@ def as_published(
     system: System,
     subject: Subject,
     indices: Int64[np.ndarray, " N"],
-    judges: Judges,
+    models: EvaluationModels,
     advance: Callable[[], Any] = lambda: None,
-) -> dict[str, Figure]:
+) -> dict[str, Metric]:
     """PSNR, LPIPS and LMD between re-encoded frames of a system and re-encoded recorded frames.
 
     A video that has lost something is taken as it is: the baseline's script has encoded its output itself. What this
@@ -57,9 +57,9 @@ def as_published(
         else:
             frames = decode(encode(system.frames(indices), Path(scratch) / "out.mp4", subject.fps))
         scored = measure(
-            _counted(frames, advance), subject=subject, indices=indices, judges=judges, recorded=decode(truth)
+            _counted(frames, advance), subject=subject, indices=indices, models=models, recorded=decode(truth)
         )
-    return {name: scored.figures[name] for name in FIGURES if name in scored.figures}
+    return {name: scored.metrics[name] for name in FIGURES if name in scored.metrics}
 
 
 def encode(frames: Iterable[UInt8[np.ndarray, "H W 3"]], path: Path, fps: Fraction) -> Path:
@@ -80,9 +80,9 @@ def encode(frames: Iterable[UInt8[np.ndarray, "H W 3"]], path: Path, fps: Fracti
                 stream = container.add_stream("libx264", rate=fps, options={"crf": str(CRF)})
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
                 stream.thread_type = "FRAME"  # as the ffmpeg program has it; slices would cost quality
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
             # The ffmpeg program scales the colours with bicubic weights, where PyAV takes bilinear ones.
-            container.mux(stream.encode(picture.reformat(format="yuv420p", interpolation=Interpolation.BICUBIC)))
+            container.mux(stream.encode(image.reformat(format="yuv420p", interpolation=Interpolation.BICUBIC)))
         if stream is not None:
             container.mux(stream.encode(None))
     return path

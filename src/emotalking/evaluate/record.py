@@ -12,16 +12,27 @@ import numpy as np
 from jaxtyping import Float
 
 from emotalking.errors import UserError
-from emotalking.evaluate.values import Figure, root_mean, single
+from emotalking.evaluate.metric import Metric, root_mean, single
 from emotalking.io.files import write_bytes
 
-FORMAT, VERSION = "emotalking-evaluation", 1
+FORMAT, VERSION = "emotalking-evaluation", 2
 AVATAR, RECORDED = "avatar", "recorded video"
 """The two systems of a report; the second is the subject's own recording, measured in the same way."""
 
+_OLD_KEYS = {
+    "figures": "metrics",
+    "judge": "model",
+    "why_not": "reason",
+    "pictures": "images",
+    "seen": "observed",
+    "judges": "evaluation_models",
+    "judge_error": "estimator_error",
+}
+"""Keys of version 1 and what they are called now."""
+
 _ROOTS = ("v_rmse", "a_rmse")
 _DIGITS = 7
-"""Significant digits of values per frame; the figures themselves are kept in full."""
+"""Significant digits of values per frame; the metrics themselves are kept in full."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,7 @@ class Run:
     title: str
     """"held-out frames", the sound's name, or the commanded point."""
     frames: int
-    figures: dict[str, Figure]
+    metrics: dict[str, Metric]
     subject_frames: str = ""
     """The subject's frame of each, as runs such as "1617-1640"; empty where there is none."""
     sound: str = ""
@@ -42,13 +53,13 @@ class Run:
     """Valence and arousal, where one pair holds for all frames."""
     label: str = ""
     """The emotion that a classifier should read at the commanded point."""
-    seen: dict[str, Any] = field(default_factory=dict)
-    """What the judges saw, as lists (see :func:`emotalking.evaluate.scenarios.seen_facts`)."""
+    observed: dict[str, Any] = field(default_factory=dict)
+    """What the models saw, as lists (see :func:`emotalking.evaluate.observations.observation_record`)."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture file of a scenario, for the page."""
+class ReportImage:
+    """A image file of a scenario, for the page."""
 
     file: str
     """Relative to the report's folder."""
@@ -64,17 +75,17 @@ class Result:
     """Fingerprint of everything that it was made from: an unfinished evaluation takes it up again by this."""
     seconds: float
     runs: tuple[Run, ...]
-    pictures: tuple[Picture, ...] = ()
+    images: tuple[ReportImage, ...] = ()
     notes: tuple[str, ...] = ()
-    """Sentences that a reader of the figures must know."""
+    """Sentences that a reader of the metrics must know."""
 
     def of(self, system: str) -> tuple[Run, ...]:
         """The runs of one system."""
         return tuple(run for run in self.runs if run.system == system)
 
-    def summary(self, system: str) -> dict[str, Figure]:
-        """The figures of a system over all its runs (:func:`pool`)."""
-        return pool([run.figures for run in self.of(system)])
+    def summary(self, system: str) -> dict[str, Metric]:
+        """The metrics of a system over all its runs (:func:`pool`)."""
+        return pool([run.metrics for run in self.of(system)])
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,7 @@ class Report:
     options: dict[str, Any]
     """What was asked for: ``scenarios.Options`` with the paths of avatar and subject."""
     provenance: dict[str, Any]
-    """Of ``provenance.provenance``, with the judges, the avatar's training and the evaluation's device."""
+    """Of ``provenance.provenance``, with the models, the avatar's training and the evaluation's device."""
     results: tuple[Result, ...]
     command: str = ""
 
@@ -93,17 +104,17 @@ class Report:
         return next((result for result in self.results if result.scenario == scenario), None)
 
 
-def pool(runs: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:
-    """The figures of several runs as one: over all their frames where values per frame are there, else their mean
-    weighted by frames. A figure that some run lacks says so.
+def pool(runs: Sequence[Mapping[str, Metric]]) -> dict[str, Metric]:
+    """The metrics of several runs as one: over all their frames where values per frame are there, else their mean
+    weighted by frames. A metric that some run lacks says so.
     """
     if len(runs) == 1:
         return dict(runs[0])
-    names = dict.fromkeys(name for figures in runs for name in figures)
-    return {name: _pooled([figures[name] for figures in runs if name in figures]) for name in names}
+    names = dict.fromkeys(name for metrics in runs for name in metrics)
+    return {name: _pooled([metrics[name] for metrics in runs if name in metrics]) for name in names}
 
 
-def _pooled(parts: Sequence[Figure]) -> Figure:
+def _pooled(parts: Sequence[Metric]) -> Metric:
     there = [part for part in parts if not math.isnan(part.value)]
     if not there:
         return parts[0]
@@ -116,12 +127,12 @@ def _pooled(parts: Sequence[Figure]) -> Figure:
         return replace(there[0], value=value, frames=frames, missing=missing, per_frame=values)
     weights = np.array([max(part.frames, 1) for part in there], np.float64)
     value = float(np.average([part.value for part in there], weights=weights))
-    return single(parts[0].name, value, there[0].judge, frames, missing)
+    return single(parts[0].name, value, there[0].model, frames, missing)
 
 
 def to_json(value: Any) -> Any:
     """Plain values: nan becomes null, infinities "inf" and "-inf", arrays lists."""
-    if isinstance(value, Figure | Run | Result | Report | Picture):
+    if isinstance(value, Metric | Run | Result | Report | ReportImage):
         return {name: to_json(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, np.ndarray):
         return [to_json(item) for item in _rounded(value).tolist()]
@@ -155,11 +166,14 @@ def read_report(path: Path) -> Report:
     data = _read(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise UserError(f"{path} is no report of 'emotalking evaluate': give the report.json that it wrote.")
-    if data.get("version") != VERSION:
+    if data.get("version") not in (1, VERSION):
         raise UserError(f"{path} has version {data.get('version')}, this program reads {VERSION}: update emotalking.")
     try:
         results = tuple(_result(item) for item in data["results"])
-        return Report(data["options"], data["provenance"], results, data["command"])
+        options = dict(data["options"])
+        if "judge" in options:
+            options["emotion_model"] = options.pop("judge")
+        return Report(options, _current(data["provenance"]), results, data["command"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} lacks something that a report has ({error}): make it again.") from error
 
@@ -175,26 +189,34 @@ def read_result(path: Path, key: str) -> Result | None:
         result = _result(_read(path))
     except (UserError, KeyError, TypeError, ValueError):
         return None
-    whole = all((path.parent / picture.file).is_file() for picture in result.pictures)
+    whole = all((path.parent / image.file).is_file() for image in result.images)
     return result if result.key == key and whole else None
 
 
+def _current(data: dict[str, Any]) -> dict[str, Any]:
+    """A dictionary of any version with the keys of this one."""
+    return {_OLD_KEYS.get(key, key): value for key, value in data.items()}
+
+
 def _result(data: dict[str, Any]) -> Result:
+    data = _current(data)
     runs = tuple(_run(item) for item in data["runs"])
-    pictures = tuple(Picture(**item) for item in data["pictures"])
-    return Result(data["scenario"], data["key"], float(data["seconds"]), runs, pictures, tuple(data["notes"]))
+    images = tuple(ReportImage(**item) for item in data["images"])
+    return Result(data["scenario"], data["key"], float(data["seconds"]), runs, images, tuple(data["notes"]))
 
 
 def _run(data: dict[str, Any]) -> Run:
+    data = _current(data)
     commanded = data["commanded"]
-    figures = {name: _figure(item) for name, item in data["figures"].items()}
+    metrics = {name: _metric(item) for name, item in data["metrics"].items()}
     pair = None if commanded is None else (float(commanded[0]), float(commanded[1]))
-    return Run(**(data | {"figures": figures, "commanded": pair}))
+    return Run(**(data | {"metrics": metrics, "commanded": pair}))
 
 
-def _figure(data: dict[str, Any]) -> Figure:
+def _metric(data: dict[str, Any]) -> Metric:
+    data = _current(data)
     series = data["per_frame"]
-    return Figure(**(data | {"value": number(data["value"]), "per_frame": None if series is None else array(series)}))
+    return Metric(**(data | {"value": number(data["value"]), "per_frame": None if series is None else array(series)}))
 
 
 def number(value: Any) -> float:

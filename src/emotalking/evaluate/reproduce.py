@@ -1,15 +1,15 @@
-"""A report made again from its own JSON: whether what it was made with has changed, and whether the figures have."""
+"""A report made again from its own JSON: whether what it was made with has changed, and whether the metrics have."""
 
 import math
 from collections.abc import Iterator
 from typing import Any
 
+from emotalking.evaluate.metric import METRICS
 from emotalking.evaluate.record import Report
 from emotalking.evaluate.session import Options
-from emotalking.evaluate.values import KINDS
 
 _TIMED = ("fps",)
-"""Figures that a clock gives: never twice the same."""
+"""Metrics that a clock gives: never twice the same."""
 
 
 def options_of(report: Report) -> Options:
@@ -30,7 +30,7 @@ def changed_inputs(before: Report, after: Report) -> list[str]:
         "the training frames": lambda known: _split(known, "train"),
         "the held-out frames": lambda known: _split(known, "val"),
         "the speech": lambda known: [sound["sha256"] for sound in known["sounds"]],
-        "the judges": lambda known: known["judges"],
+        "the evaluation models": lambda known: known["evaluation_models"],
         "the code": lambda known: known["source_sha256"],
         "the packages": lambda known: known["packages"],
         "the machine": lambda known: (known["machine"], known["device"]),
@@ -38,12 +38,12 @@ def changed_inputs(before: Report, after: Report) -> list[str]:
     return [f"{name} changed: {get(old)} then, {get(new)} now" for name, get in named.items() if get(old) != get(new)]
 
 
-def changed_figures(before: Report, after: Report) -> tuple[list[str], int]:
-    """Figures that differ by more than the last digit that is printed, and how many were compared."""
+def changed_metrics(before: Report, after: Report) -> tuple[list[str], int]:
+    """Metrics that differ by more than the last digit that is printed, and how many were compared."""
     found, count = [], 0
     for name, old, new in _matched(before, after):
         count += 1
-        digits = KINDS[name[-1]].decimals if name[-1] in KINDS else 3
+        digits = METRICS[name[-1]].decimals if name[-1] in METRICS else 3
         same = (math.isnan(old) and math.isnan(new)) or old == new or abs(old - new) <= 0.5 * 10.0**-digits
         if not same:
             found.append(f"{', '.join(name)}: {old:.{digits + 1}f} then, {new:.{digits + 1}f} now")
@@ -51,7 +51,7 @@ def changed_figures(before: Report, after: Report) -> tuple[list[str], int]:
 
 
 def _matched(before: Report, after: Report) -> Iterator[tuple[tuple[str, ...], float, float]]:
-    """Every figure of both reports; one that only one of them has counts as nan in the other."""
+    """Every metric of both reports; one that only one of them has counts as nan in the other."""
     old, new = _values(before), _values(after)
     for name in dict.fromkeys([*old, *new]):
         yield name, old.get(name, math.nan), new.get(name, math.nan)
@@ -59,10 +59,10 @@ def _matched(before: Report, after: Report) -> Iterator[tuple[tuple[str, ...], f
 
 def _values(report: Report) -> dict[tuple[str, ...], float]:
     return {
-        (result.scenario, run.system, run.title, name): figure.value
+        (result.scenario, run.system, run.title, name): metric.value
         for result in report.results
         for run in result.runs
-        for name, figure in run.figures.items()
+        for name, metric in run.metrics.items()
         if name not in _TIMED
     }
 

@@ -17,17 +17,17 @@ from emotalking.data import Subject
 from emotalking.data.clip_place import to_runs
 from emotalking.emotion.circumplex import TEST_POINTS, TestPoint
 from emotalking.emotion.tracks import EmotionTrack
-from emotalking.evaluate import images as pictures
-from emotalking.evaluate.estimator_error import own_error_facts
-from emotalking.evaluate.evaluation_models import Judges
+from emotalking.evaluate import images
+from emotalking.evaluate.estimator_error import error_record
+from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, pick_frames, reconstruct
-from emotalking.evaluate.observations import seen_facts
+from emotalking.evaluate.measure import Stopwatch
+from emotalking.evaluate.metric import Metric, missing
+from emotalking.evaluate.observations import observation_record
 from emotalking.evaluate.provenance import file_sha256, provenance
-from emotalking.evaluate.record import AVATAR, RECORDED, Picture, Report, Result, Run, read_result, write_result
-from emotalking.evaluate.score import Stopwatch
+from emotalking.evaluate.record import AVATAR, RECORDED, Report, ReportImage, Result, Run, read_result, write_result
 from emotalking.evaluate.session import Options, Session
 from emotalking.evaluate.speech import Speech, sounds_to_speak
-from emotalking.evaluate.values import Figure, absent
 from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.models.avatar import Avatar
 from emotalking.player.player import Player
@@ -39,9 +39,9 @@ EMOTION_SECONDS = 4.0
 """Each of the twelve points speaks so long, unless a number of frames is asked for. The paper does not say how long."""
 
 _IN_TIME = ("sync_e", "sync_c", "jitter_head", "jitter_background", "flicker", "mouth_in_silence")
-"""Figures that only consecutive frames have."""
+"""Metrics that only consecutive frames have."""
 _TRIVIAL = ("psnr", "psnr_head", "psnr_mouth", "ssim", "lpips", "lmd", "aue_u", "aue_l", "aue", "fps")
-"""Figures that the recording, compared with itself, has perfect or not at all."""
+"""Metrics that the recording, compared with itself, has perfect or not at all."""
 
 
 def run_scenarios(
@@ -52,7 +52,7 @@ def run_scenarios(
     *,
     device: torch.device | str = "cpu",
     command: str | None = None,
-    say: Callable[[str], Any] = print,
+    log: Callable[[str], Any] = print,
 ) -> Report:
     """Evaluate an avatar on its subject.
 
@@ -61,28 +61,28 @@ def run_scenarios(
     Args:
         avatar_file: what was trained.
         subject: the folder that it was trained on.
-        folder: where the scenarios' results and pictures lie; made if missing.
+        folder: where the scenarios' results and images lie; made if missing.
         command: how it was called, for the report; None: this process's command line.
-        say: told what is done and what was found already.
+        log: told what is done and what was found already.
 
     Raises:
         UserError: avatar and subject do not belong together (see ``held_out.check_pair``), or a sound, expert or
-            judge cannot be used.
+            model cannot be used.
     """
     avatar = Avatar.load(avatar_file, device)
     check_pair(avatar, subject)
-    judges = Judges.open(
-        lpips=options.lpips, emotion=options.judge, sync=options.expert, subject=subject, device=device
+    models = EvaluationModels.open(
+        lpips=options.lpips, emotion=options.emotion_model, sync=options.expert, subject=subject, device=device
     )
     longest = None if options.frames is None else options.frames / float(subject.fps)
     speak = any(name != "self" for name in options.scenarios)
     sounds = sounds_to_speak([Path(file) for file in options.audio], folder / SPEECH, longest) if speak else ()
     facts = provenance(subject, avatar_file, command)
-    facts |= {"source_sha256": source_sha256(), "device": str(device), "judges": judge_names(judges)}
+    facts |= {"source_sha256": source_sha256(), "device": str(device), "evaluation_models": model_names(models)}
     facts["training"] = {key: avatar.metadata.get(key) for key in ("run", "sync", "command", "versions")}
-    facts["judge_error"] = None if judges.emotion is None else own_error_facts(judges.emotion.name)
+    facts["estimator_error"] = None if models.emotion is None else error_record(models.emotion.name)
     facts["sounds"] = [{"name": sound.name, "sha256": sound.sha256} for sound in sounds]
-    session = Session(avatar, subject, options, judges, sounds, folder)
+    session = Session(avatar, subject, options, models, sounds, folder)
     totals = {name: PLANS[name](session) for name in options.scenarios}
     results = []
     with bar() as progress:
@@ -96,35 +96,35 @@ def run_scenarios(
             if kept is None:
                 kept = _timed(name, key, session)
                 write_result(kept, place)
-                say(f"{name}: {totals[name]} frames in {kept.seconds:.0f} s")
+                log(f"{name}: {totals[name]} frames in {kept.seconds:.0f} s")
             else:
                 progress.advance(task, totals[name])
-                say(f"{name}: kept from before (nothing has changed)")
+                log(f"{name}: kept from before (nothing has changed)")
             results.append(kept)
     asked = asdict(options) | {"avatar": str(avatar_file), "subject": str(subject.files.root)}
     return Report(asked, facts, tuple(results), facts["command"])
 
 
 def fingerprint(scenario: str, facts: dict[str, Any], options: Options) -> str:
-    """What a scenario's figures depend on, as one hash: code, packages, machine, data, avatar, sounds, judges."""
-    parts = ("source_sha256", "packages", "machine", "device", "data", "avatar", "judges")
+    """What a scenario's metrics depend on, as one hash: code, packages, machine, data, avatar, sounds, models."""
+    parts = ("source_sha256", "packages", "machine", "device", "data", "avatar", "evaluation_models")
     relevant: dict[str, Any] = {part: facts[part] for part in parts} | {"scenario": scenario, "frames": options.frames}
     relevant |= {"evenly": options.evenly} if scenario == "self" else {"sounds": facts["sounds"]}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def source_sha256() -> str:
-    """Of this package's modules: figures of another source are not taken up again."""
+    """Of this package's modules: metrics of another source are not taken up again."""
     root = Path(emotalking.__file__).parent
     sums = [file_sha256(path) for path in sorted(root.rglob("*.py"))]
     return hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
-def judge_names(judges: Judges) -> dict[str, str]:
+def model_names(models: EvaluationModels) -> dict[str, str]:
     """Who measures what, for the report."""
-    named = {"perceptual distance": judges.lpips, "emotion": judges.emotion, "lip sync": judges.sync}
-    named |= {"identity": judges.identity}
-    return {what: "none" if judge is None else judge.name for what, judge in named.items()}
+    named = {"perceptual distance": models.lpips, "emotion": models.emotion, "lip sync": models.sync}
+    named |= {"identity": models.identity}
+    return {what: "none" if model is None else model.name for what, model in named.items()}
 
 
 def _timed(name: str, key: str, session: Session) -> Result:
@@ -133,10 +133,10 @@ def _timed(name: str, key: str, session: Session) -> Result:
     return Result(name, key, time.perf_counter() - begin, tuple(runs), tuple(shown), tuple(notes))
 
 
-Found = tuple[list[Run], list[Picture], list[str]]
+ScenarioResult = tuple[list[Run], list[ReportImage], list[str]]
 
 
-def self_reconstruction(session: Session) -> Found:
+def self_reconstruction(session: Session) -> ScenarioResult:
     """Held-out frames from their own sound, action units, valence/arousal, poses and torso, and the recording."""
     avatar, subject, options = session.avatar, session.subject, session.options
     indices = pick_frames(subject, options.frames, evenly=options.evenly)
@@ -153,18 +153,20 @@ def self_reconstruction(session: Session) -> Found:
     runs = []
     for system, frames in systems.items():
         scored = session.measure(Stopwatch(session.watched(frames())), indices, samples, va)
-        figures = scored.figures if together else _without_time(scored.figures)
+        metrics = scored.metrics if together else _without_time(scored.metrics)
         # The recording has a row of its own.
-        figures = {name: figure for name, figure in figures.items() if not name.endswith("_truth")}
+        metrics = {name: metric for name, metric in metrics.items() if not name.endswith("_truth")}
         if system == RECORDED:
-            figures = {name: figure for name, figure in figures.items() if name not in _TRIVIAL}
-        seen = seen_facts(scored.seen, session.fps, together)
-        runs.append(Run(system, "held-out frames", len(indices), figures, to_runs(indices), "its own", seen=seen))
+            metrics = {name: metric for name, metric in metrics.items() if name not in _TRIVIAL}
+        observed = observation_record(scored.observation, session.fps, together)
+        runs.append(
+            Run(system, "held-out frames", len(indices), metrics, to_runs(indices), "its own", observed=observed)
+        )
     notes = [] if together else ["The frames are not consecutive, so nothing that needs time was measured."]
-    return runs, pictures.of_reconstruction(session, indices, va, runs[0].figures["psnr"]), notes
+    return runs, images.of_reconstruction(session, indices, va, runs[0].metrics["psnr"]), notes
 
 
-def cross_domain(session: Session) -> Found:
+def cross_domain(session: Session) -> ScenarioResult:
     """Sounds that the subject never said, with the held-out frames' poses, action units, emotion and torso."""
     runs, shown = [], []
     for number, sound in enumerate(session.sounds):
@@ -173,16 +175,16 @@ def cross_domain(session: Session) -> Found:
         poses = session.subject.val_indices[player.recorded(count)]
         own = own_emotion(session.subject, poses)
         borrowed = _FrameEmotion(own, session.fps) if session.avatar.head.emotional else None
-        keep: dict[int, Any] = dict.fromkeys(pictures.loudest_stretch(samples, count, session.fps))
+        keep: dict[int, Any] = dict.fromkeys(images.loudest_stretch(samples, count, session.fps))
         frames = player.frames(samples, borrowed, batch=1)
         scored = session.measure(Stopwatch(session.watched(frames, keep)), None, samples, None)
-        seen = seen_facts(scored.seen, session.fps, True)
-        runs.append(Run(AVATAR, sound.name, count, scored.figures, "", sound.name, sound.sha256, seen=seen))
-        shown.append(pictures.of_speech(session, number, sound.name, keep, poses))
+        observed = observation_record(scored.observation, session.fps, True)
+        runs.append(Run(AVATAR, sound.name, count, scored.metrics, "", sound.name, sound.sha256, observed=observed))
+        shown.append(images.of_speech(session, number, sound.name, keep, poses))
     return runs, shown, heard_in_training(session)
 
 
-def emotion_conditioned(session: Session) -> Found:
+def emotion_conditioned(session: Session) -> ScenarioResult:
     """The twelve points of docs/paper.md 9.3, each on unheard speech with the held-out frames' poses and torso."""
     runs, faces, poses = [], [], []
     for number, point in enumerate(TEST_POINTS):
@@ -191,25 +193,25 @@ def emotion_conditioned(session: Session) -> Found:
         track = EmotionTrack.constant(point.valence, point.arousal) if session.avatar.head.emotional else None
         player = Player(OnHeldOut(session.avatar, session.subject))
         recorded = session.subject.val_indices[player.recorded(count)]
-        moment = pictures.open_eyed(session.subject.blink[recorded])
+        moment = images.open_eyed(session.subject.blink[recorded])
         keep: dict[int, Any] = {moment: None}
         frames = player.frames(samples, track, batch=1)
         va = np.tile(np.array([point.valence, point.arousal]), (count, 1))
         scored = session.measure(Stopwatch(session.watched(frames, keep)), None, samples, va)
-        seen = seen_facts(scored.seen, session.fps, True)
+        observed = observation_record(scored.observation, session.fps, True)
         pair = (point.valence, point.arousal)
         runs.append(
-            Run(AVATAR, _title(point), count, scored.figures, "", sound.name, sound.sha256, pair, point.label, seen)
+            Run(AVATAR, _title(point), count, scored.metrics, "", sound.name, sound.sha256, pair, point.label, observed)
         )
         faces += keep.values()
         poses.append(recorded[moment])
     notes = heard_in_training(session)
     if not session.avatar.head.emotional:
         notes.append("This avatar has no emotion branch: every point shows the same face.")
-    return runs, [pictures.of_emotion(session, faces, np.array(poses))], notes
+    return runs, [images.of_emotion(session, faces, np.array(poses))], notes
 
 
-SCORERS: dict[str, Callable[[Session], Found]] = {
+SCORERS: dict[str, Callable[[Session], ScenarioResult]] = {
     "self": self_reconstruction,
     "cross": cross_domain,
     "emotion": emotion_conditioned,
@@ -248,9 +250,9 @@ def _emotion_frames(session: Session) -> int:
     return max(int(EMOTION_SECONDS * session.fps), 1) if asked is None else asked
 
 
-def _without_time(figures: dict[str, Figure]) -> dict[str, Figure]:
+def _without_time(metrics: dict[str, Metric]) -> dict[str, Metric]:
     reason = "the frames are not consecutive"
-    return {name: absent(name, reason) if name in _IN_TIME else figure for name, figure in figures.items()}
+    return {name: missing(name, reason) if name in _IN_TIME else metric for name, metric in metrics.items()}
 
 
 def _title(point: TestPoint) -> str:

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int64
 
 from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.evaluate.evaluation_models import Judges
-from emotalking.evaluate.score import Scored, measure
+from emotalking.evaluate.evaluation_models import EvaluationModels
+from emotalking.evaluate.measure import Measurement, measure
 from emotalking.evaluate.speech import Speech
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
@@ -32,8 +32,8 @@ class Options:
     """Spread the frames of the self-reconstruction over all held-out ones; then nothing in time can be measured."""
     expert: str = "auto"
     """Sync expert: none, personal, syncnet, a file, or auto (:func:`~.evaluation_models.find_expert`)."""
-    judge: str = "landmarks"
-    """Judge of valence, arousal and expression."""
+    emotion_model: str = "landmarks"
+    """Model of valence, arousal and expression."""
     lpips: str = "auto"
     """LPIPS backbone: alex, vgg, squeeze, none, or auto: the first whose weights are there."""
 
@@ -70,7 +70,7 @@ class Session:
     avatar: Avatar
     subject: Subject
     options: Options
-    judges: Judges
+    models: EvaluationModels
     sounds: tuple[Speech, ...]
     folder: Path
     advance: Callable[[], Any] = field(default=lambda: None)
@@ -95,6 +95,6 @@ class Session:
         indices: Int64[np.ndarray, " N"] | None,
         samples: Float[np.ndarray, " S"] | None,
         va: Float[np.ndarray, "N 2"] | None,
-    ) -> Scored:
+    ) -> Measurement:
         """Score frames of the subject."""
-        return measure(frames, subject=self.subject, indices=indices, samples=samples, va=va, judges=self.judges)
+        return measure(frames, subject=self.subject, indices=indices, samples=samples, va=va, models=self.models)

@@ -198,5 +198,5 @@ def _checked(path: Path) -> float:
             f"{path} ({codec}, {pixels}) does not play in every browser: convert it to .mp4 (H.264, yuv420p) or .webm."
         )
     if not heard:
-        raise UserError(f"{path} has no sound, so nobody can judge its lips: add the speech to it.")
+        raise UserError(f"{path} has no sound, so nobody can model its lips: add the speech to it.")
     return seconds

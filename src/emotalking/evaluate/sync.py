@@ -1,4 +1,4 @@
-"""Sync of a clip in the eyes of an expert (figures: :mod:`emotalking.lipsync.scores`)."""
+"""Sync of a clip in the eyes of an expert (metrics: :mod:`emotalking.lipsync.scores`)."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ def offset_plot(scores: SyncScores) -> Plot:
 
 
 class SyncMeter:
-    """Takes a clip frame by frame and then tells its sync; holds a few pictures, and one vector a window.
+    """Takes a clip frame by frame and then tells its sync; holds a few frames, and one vector a window.
 
     The square follows the head, calmed by a median over 13 frames, as in SyncNet's evaluation; windows without a face
     nearby do not count. N frames at 25 a second give N - 4 windows. Deviation: the published script takes one fewer;
@@ -40,7 +40,7 @@ class SyncMeter:
     of other experts are compared inside only.
 
     Args:
-        expert: who judges.
+        expert: who models.
         fps: of the frames; other than 25, frames are repeated or left out.
 
     Example:
@@ -82,7 +82,7 @@ class SyncMeter:
         windows = min(len(self._points), len(samples) * FPS // SAMPLE_RATE) - FRAMES + 1
         if windows < vshift + FEWEST:
             raise UserError(
-                f"{max(windows + FRAMES - 1, 0) / FPS:.2f} s of picture and sound are too short to measure sync: "
+                f"{max(windows + FRAMES - 1, 0) / FPS:.2f} s of image and sound are too short to measure sync: "
                 f"{(vshift + FEWEST + FRAMES - 1) / FPS:.2f} s are needed."
             )
         if len(self._crops) >= FRAMES:
@@ -131,8 +131,8 @@ def measure_sync(
     """Sync of a clip whose landmarks are known; see :class:`SyncMeter`.
 
     Args:
-        expert: who judges.
-        frames: N RGB pictures in order; they stream by once.
+        expert: who models.
+        frames: N RGB frames in order; they stream by once.
         points: landmarks of each frame in its pixels, iBUG order; NaN where no face was found.
         samples: mono at 16 kHz in [-1, 1], beginning with frame 0.
         fps: of the frames.

@@ -16,7 +16,7 @@ from jaxtyping import Int64, UInt8
 from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.held_out import check_pair, own_emotion, reconstruct
-from emotalking.evaluate.score import Stopwatch
+from emotalking.evaluate.measure import Stopwatch
 from emotalking.io.video import Damage, pictures, probe, to_rgb
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
@@ -24,16 +24,16 @@ from emotalking.ops.composite import to_uint8
 RECORDING = "recording"
 """The word that stands for the subject's own target frames."""
 
-_PICTURES = (".png", ".jpg", ".jpeg")
+_IMAGES = (".png", ".jpg", ".jpeg")
 _VIDEOS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".mpg")
 _LOSSLESS = ("ffv1", "rawvideo", "png", "huffyuv", "ffvhuff", "utvideo", "qtrle", "apng")
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)(?:_rgb)?")
 _LAYERS = ("out_face", "out_mouth")
-"""Videos of single layers that TalkingGaussian's script writes beside the whole picture."""
+"""Videos of single layers that TalkingGaussian's script writes beside the whole image."""
 _OUTPUTS = ("renders", "results", "test/ours_*", "ours_*", "validation")
-"""Where TalkingGaussian's and ER-NeRF's scripts leave pictures, most finished first."""
+"""Where TalkingGaussian's and ER-NeRF's scripts leave images, most finished first."""
 
-Picture = UInt8[np.ndarray, "H W 3"]
+RGBFrame = UInt8[np.ndarray, "H W 3"]
 
 
 @runtime_checkable
@@ -43,13 +43,13 @@ class Source(Protocol):
     kind: str
     """"avatar", "frames", "video" or "recording"."""
     note: str
-    """What a reader of the figures must know; empty: nothing."""
+    """What a reader of the metrics must know; empty: nothing."""
 
     def numbers(self) -> Int64[np.ndarray, " N"]:
         """Number of every frame as the source itself counts them, in order and without gaps."""
         ...
 
-    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[Picture]:
+    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
         """The frames at ``positions`` (0..N-1, increasing), RGB."""
         ...
 
@@ -64,7 +64,7 @@ class System:
     indices: Int64[np.ndarray, " N"]
     """The subject's frame of each frame of the source; -1: none that may be scored."""
 
-    def frames(self, wanted: Int64[np.ndarray, " n"]) -> Iterator[Picture]:
+    def frames(self, wanted: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
         """The frames that show the subject's frames ``wanted``."""
         return self.source.read(np.flatnonzero(np.isin(self.indices, wanted)))
 
@@ -86,7 +86,7 @@ class AvatarSource:
         """See :class:`Source`."""
         return self._held_out
 
-    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[Picture]:
+    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
         """See :class:`Source`; rounded to 8 bit, as the others' frames are."""
         indices = self._held_out[positions]
         va = own_emotion(self._subject, indices) if self._avatar.head.emotional else None
@@ -108,7 +108,7 @@ class RecordingSource:
         """See :class:`Source`."""
         return self._held_out
 
-    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[Picture]:
+    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
         """See :class:`Source`."""
         for index in self._held_out[positions]:
             yield self._subject.target(int(index))
@@ -124,7 +124,7 @@ class FolderSource:
     kind = "frames"
 
     def __init__(self, folder: Path) -> None:
-        files = _pictures_in(folder)
+        files = _images_in(folder)
         rgb = [file for file in files if file.stem.endswith("_rgb")]
         named: dict[int, Path] = {}
         prefixes: set[str] = set()
@@ -147,16 +147,16 @@ class FolderSource:
         self._numbers = np.array(order, np.int64)
         self._files = [named[number] for number in order]
         lossy = self._files[0].suffix.lower() != ".png"
-        self.note = "JPEG: its compression is part of the figures" if lossy else ""
+        self.note = "JPEG: its compression is part of the metrics" if lossy else ""
 
     def numbers(self) -> Int64[np.ndarray, " N"]:
         """See :class:`Source`."""
         return self._numbers
 
-    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[Picture]:
+    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
         """See :class:`Source`."""
         for position in positions:
-            yield _read_picture(self._files[position])
+            yield _read_image(self._files[position])
 
 
 class VideoSource:
@@ -184,7 +184,7 @@ class VideoSource:
         """See :class:`Source`."""
         return np.arange(self._count, dtype=np.int64)
 
-    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[Picture]:
+    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
         """See :class:`Source`."""
         wanted, last = set(positions.tolist()), int(positions.max(initial=-1))
         for number, (_, frame) in enumerate(pictures(self.path)):
@@ -280,13 +280,13 @@ def _loss_of(path: Path) -> str:
     thin = pixels is not None and any((part.width, part.height) != whole for part in pixels.components)
     if codec not in _LOSSLESS:
         lost = "compression and halved colours are" if thin else "compression is"
-        return f"{codec} video: its {lost} part of the figures"
-    return f"{codec} video in {pixels.name}: its halved colours are part of the figures" if pixels and thin else ""
+        return f"{codec} video: its {lost} part of the metrics"
+    return f"{codec} video in {pixels.name}: its halved colours are part of the metrics" if pixels and thin else ""
 
 
 def _output_in(folder: Path) -> Path:
-    """The folder of pictures or the video that ``folder`` means."""
-    if _pictures_in(folder):
+    """The folder of images or the video that ``folder`` means."""
+    if _images_in(folder):
         return folder
     videos = [
         file
@@ -306,13 +306,13 @@ def _output_in(folder: Path) -> Path:
     return _output_in(deeper[0])
 
 
-def _pictures_in(folder: Path) -> list[Path]:
+def _images_in(folder: Path) -> list[Path]:
     files = sorted(folder.iterdir())
-    return [file for file in files if file.suffix.lower() in _PICTURES and not file.name.startswith(".")]
+    return [file for file in files if file.suffix.lower() in _IMAGES and not file.name.startswith(".")]
 
 
-def _read_picture(path: Path) -> Picture:
-    """One 8-bit picture as RGB.
+def _read_image(path: Path) -> RGBFrame:
+    """One 8-bit image as RGB.
 
     Raises:
         UserError: unreadable, of another depth, or with transparency.
@@ -320,7 +320,7 @@ def _read_picture(path: Path) -> Picture:
     data = np.fromfile(path, np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
     if image is None or image.dtype != np.uint8:
-        raise UserError(f"{path} is no readable 8-bit picture: render it again.")
+        raise UserError(f"{path} is no readable 8-bit image: render it again.")
     if image.ndim == 3 and image.shape[2] == 4 and (image[..., 3] < 255).any():
         raise UserError(f"{path} is partly transparent: render the frames over their background.")
     order = cv2.COLOR_GRAY2RGB if image.ndim == 2 else (cv2.COLOR_BGR2RGB, cv2.COLOR_BGRA2RGB)[image.shape[2] == 4]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emotalking.evaluate.values import KINDS
+from emotalking.evaluate.metric import METRICS
 from emotalking.report import Bold
 
 _LATEX = {
@@ -32,8 +32,8 @@ _ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
 
 
 def head(name: str) -> str:
-    """A figure's column head: title, unit, and an arrow that tells which way is better."""
-    kind = KINDS[name]
+    """A metric's column head: title, unit, and an arrow that tells which way is better."""
+    kind = METRICS[name]
     return f"{kind.title}{f' [{kind.unit}]' if kind.unit else ''}{_ARROWS[kind.better]}"
 
 

@@ -12,9 +12,9 @@ from emotalking.data import Subject
 from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion
-from emotalking.evaluate.score import Stopwatch
+from emotalking.evaluate.measure import Stopwatch
 from emotalking.evaluate.speech import Speech
-from emotalking.evaluate.systems import RECORDING, Picture, System, is_avatar, open_frames
+from emotalking.evaluate.systems import RECORDING, RGBFrame, System, is_avatar, open_frames
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.models.avatar import Avatar
 from emotalking.player.player import Player
@@ -61,7 +61,7 @@ class SpokenSource:
         """See :class:`emotalking.evaluate.systems.Source`."""
         return np.arange(self._count, dtype=np.int64)
 
-    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[Picture]:
+    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
         """See :class:`emotalking.evaluate.systems.Source`."""
         wanted, last = set(positions.tolist()), int(positions.max(initial=-1))
         samples = self._unseen.samples(last + 1, float(self._subject.fps))

@@ -59,7 +59,7 @@ def second_difference(values: Float[np.ndarray, "N *rest"]) -> Float[np.ndarray,
 def point_jitter(points: Float[np.ndarray, "N R 2"]) -> Float[np.ndarray, " N"]:
     """Length of the second difference in time, mean over points that sit on the skull, px a frame squared.
 
-    Real heads and every detector have some too: compare with the same figure of the recording.
+    Real heads and every detector have some too: compare with the same metric of the recording.
     """
     return np.linalg.norm(second_difference(points), axis=-1).mean(1)
 

@@ -1,10 +1,10 @@
-"""How much the embedded judges err themselves: no avatar can score better than its judge.
+"""Error of the embedded emotion models themselves: no avatar can score better than the model that reads it.
 
-python benchmarks/judge_error.py [--judge landmarks] [--seeds N] [--acted FOLDER] [--subject FOLDER]
+python benchmarks/estimator_error.py [--emotion-model landmarks] [--seeds N] [--acted FOLDER] [--subject FOLDER]
 
 1. On actors of every look, whose valence and arousal are known exactly: a clip in which they mostly rest, then a run at
    each of the twelve test points while they talk; RMSE, sign agreement, accuracy of the labels. ``mean`` is also
-   written into the package (``evaluate/estimator_error.json``), which prints it beside an avatar's figures.
+   written into the package (``evaluate/estimator_error.json``), which prints it beside an avatar's metrics.
 2. What a gain and an offset would bring, fitted on one look and tried on the others.
 3. On acted clips (``--acted``) whose file names say the emotion: nobody knows their exact valence and arousal, so
    signs, order and the label's place among the scores. The face at rest is guessed from each clip itself.
@@ -31,12 +31,12 @@ from _report import write
 from emotalking.data import Subject
 from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.circumplex import PRESETS, TEST_POINTS
-from emotalking.evaluate import estimator_error as own_error
-from emotalking.evaluate.evaluation_models import CIRCUMPLEX_CLASSES, EmotionJudge, Judges
+from emotalking.evaluate import estimator_error
+from emotalking.evaluate.emotion_metrics import ranks, sign_agreement, top_k
+from emotalking.evaluate.evaluation_models import CIRCUMPLEX_CLASSES, EmotionModel, EvaluationModels
 from emotalking.evaluate.faces import read_emotion
-from emotalking.evaluate.metrics_emotion import ranks, sign_agreement, top_k
-from emotalking.evaluate.observe import FaceObserver, Looker, Reference
-from emotalking.evaluate.score import Scored, measure
+from emotalking.evaluate.measure import Measurement, measure
+from emotalking.evaluate.observe import FaceDescriber, FaceObserver, Reference
 from emotalking.io.files import write_bytes
 from emotalking.io.video import pictures, to_rgb
 from emotalking.preprocess.landmarks import MediaPipeMesh
@@ -47,14 +47,14 @@ from emotalking.testing.actor.style import STYLES, ActorStyle
 from emotalking.testing.actor_subject import write_actor_subject
 
 REST_S, RUN_S, SIZE = 8.0, 1.2, 256
-"""Seconds of rest and of each point; side of the pictures."""
+"""Seconds of rest and of each point; side of the images."""
 NAMES = ("v_rmse", "a_rmse", "v_sa", "a_sa", "e_top1", "e_top3")
 POINTS = np.array([(point.valence, point.arousal) for point in TEST_POINTS])
 ACTED = {"furious": "anger", "happy": "happy", "sad": "sad", "fear": "fear", "disgusted": "disgust"}
 ACTED |= {"surprised": "surprise", "contempt": "contempt"}
 """Words in file names and what they mean; contempt has no place of its own on the circumplex."""
 CONTRADICTED = ("furious2",)
-"""Clips whose pictures contradict their names (a man who beams); they are read, and left out of what is said of all."""
+"""Clips whose images contradict their names (a man who beams); they are read, and left out of what is said of all."""
 FEW_LOOKS = 150
 """Frames of an acted clip that tell where its face rests."""
 CLEARLY = 0.3
@@ -70,7 +70,7 @@ def actor_subject(folder: Path, style: ActorStyle, seed: int) -> tuple[Subject, 
     return write_actor_subject(folder, states, script.waveform, rate, layout, actor.neutral_landmarks()), actor
 
 
-def on_actor(judges: Judges, style: ActorStyle, seed: int) -> Scored:
+def on_actor(models: EvaluationModels, style: ActorStyle, seed: int) -> Measurement:
     """The twelve points played by an actor who talks meanwhile."""
     with tempfile.TemporaryDirectory() as folder:
         subject, actor = actor_subject(Path(folder) / "subject", style, seed)
@@ -82,15 +82,15 @@ def on_actor(judges: Judges, style: ActorStyle, seed: int) -> Scored:
             for state, (v, a) in zip(script.states[: len(va)], va, strict=True)
         ]
         frames = (actor.render(state).image for state in states)
-        return measure(frames, subject=subject, indices=None, va=va, judges=judges)
+        return measure(frames, subject=subject, indices=None, va=va, models=models)
 
 
-def keep(judge: str, figures: dict[str, float], people: int) -> None:
-    """What the package says of a judge from now on."""
-    path = Path(own_error.__file__).with_name(own_error.DATA)
+def keep(model: str, metrics: dict[str, float], people: int) -> None:
+    """What the package says of a model from now on."""
+    path = Path(estimator_error.__file__).with_name(estimator_error.DATA)
     known = json.loads(path.read_text("utf-8"))
     where = f"{people} synthetic actors at the twelve test points, talking"
-    known[judge] = {"measured_on": where, "figures": {name: round(value, 6) for name, value in figures.items()}}
+    known[model] = {"measured_on": where, "metrics": {name: round(value, 6) for name, value in metrics.items()}}
     write_bytes(path, (json.dumps(known, indent=2, sort_keys=True) + "\n").encode())
 
 
@@ -126,7 +126,7 @@ def with_gain(readings: dict[str, list[np.ndarray]]) -> dict[str, Any]:
     return rows
 
 
-def on_clip(judge: EmotionJudge, clip: Path) -> tuple[np.ndarray, np.ndarray]:
+def on_clip(model: EmotionModel, clip: Path) -> tuple[np.ndarray, np.ndarray]:
     """Valence and arousal [N, 2] and class scores of a clip's frames with a face, held against its own rest."""
     times = [time for time, _ in pictures(clip)]
     fps, stride = (len(times) - 1) / (times[-1] - times[0]), -(-len(times) // FEW_LOOKS)
@@ -136,34 +136,34 @@ def on_clip(judge: EmotionJudge, clip: Path) -> tuple[np.ndarray, np.ndarray]:
     reference = Reference.seen_in(some, provider, PoseConfig().focal_ratio * first.shape[1], fps / stride)
     provider.close()
     assert reference is not None, clip.name
-    observer = FaceObserver(reference, MediaPipeMesh, {"emotion": Looker(judge.look)})
+    observer = FaceObserver(reference, MediaPipeMesh, {"emotion": FaceDescriber(model.look)})
     for _, frame in pictures(clip):
         observer.see(to_rgb(frame))
     faces = observer.faces()
     assert faces is not None, clip.name
     whole = [slice(0, len(faces.found))]
-    said = read_emotion(judge, faces, faces.units(reference.rest, whole, fps), whole, fps)
+    said = read_emotion(model, faces, faces.units(reference.rest, whole, fps), whole, fps)
     return said.va[faces.found], said.scores[faces.found]
 
 
-def on_acted(judge: EmotionJudge, folder: Path) -> dict[str, Any]:
+def on_acted(model: EmotionModel, folder: Path) -> dict[str, Any]:
     """Every clip whose name says an emotion, and what can be said of all."""
     clips = [
         (label, clip) for clip in sorted(folder.glob("*.mp4")) for word, label in ACTED.items() if word in clip.stem
     ]
     rows, count = {}, dict.fromkeys(ACTED.values(), 0)
     for label, clip in clips:
-        va, scores = on_clip(judge, clip)
+        va, scores = on_clip(model, clip)
         count[label] += 1
         row: dict[str, Any] = {"label": label, "frames": len(va)}
         row |= {name: float(va[:, axis].mean()) for axis, name in enumerate(("valence", "arousal"))}
         if any(word in clip.stem for word in CONTRADICTED):
-            row["left_out"] = "the pictures contradict the name"
+            row["left_out"] = "the images contradict the name"
         elif label in CIRCUMPLEX_CLASSES:
             for axis, letter in enumerate("va"):
                 place = np.full(len(va), PRESETS[CIRCUMPLEX_CLASSES[label]][axis])
                 row[f"{letter}_sa"] = float(sign_agreement(va[:, axis], place).mean())
-            rank = ranks(scores, judge.classes, [label] * len(va))
+            rank = ranks(scores, model.classes, [label] * len(va))
             row |= {f"e_top{k}": float(top_k(rank, k).mean()) for k in (1, 3)}
         rows[f"{label} {count[label]}"] = row
         print(f"{label:10s} " + "  ".join(f"{k} {v:.3f}" for k, v in row.items() if not isinstance(v, str)), flush=True)
@@ -190,7 +190,7 @@ def ordered(rows: list[dict[str, Any]], axis: int) -> dict[str, float | int]:
     return {"share": float(np.mean(right)), "pairs": len(right)}
 
 
-def through_jpeg(judges: Judges, subject: Subject, quality: int) -> dict[str, float]:
+def through_jpeg(models: EvaluationModels, subject: Subject, quality: int) -> dict[str, float]:
     """LMD and AUE of the recording against itself, compressed once more."""
     indices = subject.val_indices[:75]
 
@@ -199,14 +199,14 @@ def through_jpeg(judges: Judges, subject: Subject, quality: int) -> dict[str, fl
         return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
 
     frames = (again(int(index)) for index in indices)
-    found = measure(frames, subject=subject, indices=indices, judges=judges).figures
+    found = measure(frames, subject=subject, indices=indices, models=models).metrics
     return {name: found[name].value for name in ("psnr", "lmd", "aue_u", "aue_l")}
 
 
-def report(title: str, scored: Scored) -> dict[str, float | int]:
-    """Prints and returns the figures of one actor."""
-    found = {name: scored.figures[name].value for name in NAMES}
-    found["missing"] = scored.figures["v_rmse"].missing
+def report(title: str, scored: Measurement) -> dict[str, float | int]:
+    """Prints and returns the metrics of one actor."""
+    found = {name: scored.metrics[name].value for name in NAMES}
+    found["missing"] = scored.metrics["v_rmse"].missing
     print(f"{title:24s} " + "  ".join(f"{name} {value:.3f}" for name, value in found.items()), flush=True)
     return found
 
@@ -215,35 +215,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--acted", type=Path, help="a folder of clips whose names say the emotion")
     parser.add_argument("--subject", type=Path, help="a prepared subject for the JPEG test")
-    parser.add_argument("--judge", default="landmarks")
+    parser.add_argument("--emotion-model", default="landmarks")
     parser.add_argument("--seeds", type=int, default=1, help="performances of each look")
     args = parser.parse_args()
-    judges = Judges.open(lpips="none", emotion=args.judge, identity=False)
-    assert judges.emotion is not None
-    rows: dict[str, Any] = {"judge": judges.emotion.name, "actors": {}}
+    models = EvaluationModels.open(lpips="none", emotion=args.emotion_model, identity=False)
+    assert models.emotion is not None
+    rows: dict[str, Any] = {"model": models.emotion.name, "actors": {}}
     readings: dict[str, list[np.ndarray]] = {name: [] for name in STYLES}
     for name, style in STYLES.items():
         for seed in range(args.seeds):
             title = f"{name}, seed {seed}"
-            scored = on_actor(judges, style, seed)
+            scored = on_actor(models, style, seed)
             rows["actors"][title] = report(title, scored)
-            assert scored.seen is not None and scored.seen.va is not None
-            readings[name].append(scored.seen.va)
+            assert scored.observation is not None and scored.observation.va is not None
+            readings[name].append(scored.observation.va)
     tables = list(rows["actors"].values())
     rows["mean"] = {name: float(np.mean([t[name] for t in tables])) for name in NAMES}
     print("mean", {name: round(value, 3) for name, value in rows["mean"].items()})
-    keep(rows["judge"], rows["mean"], len(STYLES))
+    keep(rows["model"], rows["mean"], len(STYLES))
     rows["rmse_of_a_reader_that_always_says_0"] = math.sqrt(float(np.mean([p.valence**2 for p in TEST_POINTS])))
     rows["arousal_with_gain_and_offset"] = with_gain(readings)
     for title, row in rows["arousal_with_gain_and_offset"].items():
         print(title, {key: np.round(value, 3).tolist() for key, value in row.items()})
     if args.acted is not None:
-        rows["acted"] = on_acted(judges.emotion, args.acted)
+        rows["acted"] = on_acted(models.emotion, args.acted)
         print({name: rows["acted"][name] for name in rows["acted"] if name != "clips"})
     if args.subject is not None:
-        rows["jpeg"] = {q: through_jpeg(judges, Subject.open(args.subject), q) for q in (95, 75)}
+        rows["jpeg"] = {q: through_jpeg(models, Subject.open(args.subject), q) for q in (95, 75)}
         print(rows["jpeg"])
-    print(write("judge_error", rows))
+    print(write("estimator_error", rows))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Metrics of emotion control (docs/paper.md 9.3): pure functions on what was commanded and what a judge read."""
+"""Metrics of emotion control (docs/paper.md 9.3): pure functions on what was commanded and what a model read."""
 
 from collections.abc import Sequence
 
