@@ -92,6 +92,7 @@ def train(
     tensorboard: bool = False,
     generator: str = "mesh",
     faces: str | Path | None = None,
+    command: str = "",
 ) -> Any:
     """Train an avatar of a subject folder; returns ``train.run.TrainResult``.
 
@@ -107,6 +108,7 @@ def train(
         generator: of the emotional targets: "mesh" (embedded) or "paper" (StyleGAN2, EmoStyle and LipExtract, trained
             by ``faces train``).
         faces: file of the paper's generator; None: ``faces.safetensors`` in the subject folder.
+        command: stored in avatar and record, as what made them.
 
     Raises:
         UserError: subject, preset, setting, device or generator cannot be used, or tensorboardX is missing.
@@ -121,7 +123,7 @@ def train(
         from emotalking.faces.generators import target_maker
 
         maker = target_maker(generator, Path(subject), None if faces is None else Path(faces), chosen)
-    return run(subject, avatar, preset, chosen, overrides, resume, tensorboard, maker, mouth_device)
+    return run(subject, avatar, preset, chosen, overrides, resume, tensorboard, maker, mouth_device, command)
 
 
 def train_many(
@@ -131,7 +133,6 @@ def train_many(
     preset: str = "fast",
     devices: str = "auto",
     overrides: list[str] | None = None,
-    say: Callable[[str], Any] = print,
 ) -> Any:
     """Train an avatar of every subject folder, many at a time; returns ``train.many.Many``.
 
@@ -142,7 +143,6 @@ def train_many(
         preset: "tiny", "fast" or "paper".
         devices: such as "cuda:0,cuda:1", each for one subject at a time; "auto": every GPU, else the processor.
         overrides: settings ``key=value`` with dotted keys.
-        say: told what begins and what ends.
 
     Raises:
         UserError: two subjects have one name, or a device or setting cannot be. A subject that cannot be trained raises
@@ -151,7 +151,7 @@ def train_many(
     from emotalking.train.many import train_many as run
 
     paths = [Path(subject) for subject in subjects]
-    return run(paths, Path(folder), preset, overrides or [], devices_of(devices), say=say)
+    return run(paths, Path(folder), preset, overrides or [], devices_of(devices))
 
 
 def report(run: str | Path, *, tensorboard: bool = False) -> Path:

@@ -1,18 +1,94 @@
-"""Progress bars with an honest remaining time; silent when the output is not a terminal."""
+"""Progress of long work: quiet in a program of one's own, bars and messages under the command line.
 
-from collections.abc import Iterable, Iterator, Sized
-from typing import TypeVar
+As a library, nothing is printed: messages go to the standard logger ``emotalking`` and progress to the callback of
+:func:`on_progress`, if one is set.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 T = TypeVar("T")
+ProgressCallback = Callable[[float, float | None, str], None]
+"""Called with what is done, the total (None: unknown) and the description of a task, from any thread."""
 console = Console(stderr=True)
+_logger = logging.getLogger("emotalking")
+_shown = False
+_callback: ProgressCallback | None = None
+
+
+class _ConsoleHandler(logging.Handler):
+    """Print messages above the bars; a warning is yellow."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warning = record.levelno >= logging.WARNING
+        console.print(
+            f"warning: {record.getMessage()}" if warning else record.getMessage(),
+            style="yellow" if warning else None,
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+class _Bars(Progress):
+    """A progress display that also tells the callback."""
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        super().update(task_id, **changes)
+        self._tell(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._tell(task_id)
+
+    def _tell(self, task_id: TaskID) -> None:
+        task = self._tasks.get(task_id)
+        if _callback is not None and task is not None:
+            _callback(task.completed, task.total, task.description)
+
+
+def on_progress(callback: ProgressCallback | None) -> None:
+    """Have ``callback`` told the progress of all long work from now on; None: nothing is."""
+    global _callback  # noqa: PLW0603
+    _callback = callback
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Show bars (where standard error is a terminal) and log messages within the block, as the command line does."""
+    global _shown  # noqa: PLW0603
+    if _shown:
+        yield
+        return
+    handler = _ConsoleHandler()
+    level = _logger.level
+    _logger.addHandler(handler)
+    _logger.setLevel(logging.INFO)
+    _shown = True
+    try:
+        yield
+    finally:
+        _shown = False
+        _logger.setLevel(level)
+        _logger.removeHandler(handler)
 
 
 def bar() -> Progress:
-    """A progress display (use as a context manager) in the house's one style."""
-    return Progress(
+    """A progress display (use as a context manager) in the one style; hidden unless :func:`shown`."""
+    return _Bars(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -20,7 +96,7 @@ def bar() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
         console=console,
-        disable=not console.is_terminal,
+        disable=not (_shown and console.is_terminal),
     )
 
 

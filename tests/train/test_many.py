@@ -52,17 +52,20 @@ def subjects(actor_subject: Subject, tmp_path: Path) -> list[Path]:
     return folders
 
 
-def test_one_broken_subject_stops_nobody_and_what_is_finished_is_kept(subjects: list[Path], tmp_path: Path) -> None:
-    out, here, said = tmp_path / "avatars", Here(), []
+def test_one_broken_subject_stops_nobody_and_what_is_finished_is_kept(
+    subjects: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, here = tmp_path / "avatars", Here()
+    caplog.set_level("INFO", "emotalking")
 
     def made(settings: list[str]) -> Many:
         here.commands.clear()
-        return train_many(subjects, out, "tiny", settings, ["cpu", "meta", "idle"], run=here, say=said.append)
+        return train_many(subjects, out, "tiny", settings, ["cpu", "meta", "idle"], run=here)
 
     first = made(SHORT)
     assert sorted(here.commands) == [("anna", "cpu"), ("ben", "meta")]
     assert "au.csv" in first.failures["ben"] and list(first.failures) == ["ben"]
-    assert any(line.startswith("left idle: idle") for line in said)
+    assert "left idle: idle;" in caplog.text
     anna, ben = first.rows
     assert anna[:2] == ("anna", "trained") and 5.0 < float(anna[2]) < 40.0 and int(anna[3]) > 100 and int(anna[4]) > 10
     assert ben == ("ben", "failed", "–", "–", "–", "–")

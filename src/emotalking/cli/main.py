@@ -6,6 +6,7 @@ import importlib
 import keyword
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -69,7 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return USER_ERROR
         parsed = parser.parse_args(arguments)
         assert module is not None  # the parser refuses a missing or unknown command
-        module.run(parsed)
+        parsed.command_line = shlex.join(["emotalking", *arguments])
+        from emotalking.progress import shown
+
+        with shown():
+            module.run(parsed)
         return 0
     except SystemExit as end:  # --help, --version
         return int(end.code or 0)

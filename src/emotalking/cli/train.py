@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
         tensorboard=args.tensorboard,
         generator=args.generator,
         faces=args.faces,
+        command=args.command_line,
     )
     took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in made.stage_seconds.items())
     note(f"{made.path} is ready ({took}): 'emotalking render {made.path} --audio SPEECH -o out.mp4'")

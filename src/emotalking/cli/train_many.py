@@ -42,7 +42,6 @@ def run(args: argparse.Namespace) -> None:
         preset=args.preset,
         devices=args.devices,
         overrides=args.settings,
-        say=note,
     )
     print(Table(made.HEADER, made.rows).markdown())
     note(f"look at {made.page}")

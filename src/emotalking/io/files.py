@@ -2,14 +2,11 @@
 
 import glob
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-
-# It can only be read by setting it, for the whole process: once, before there are threads.
-_UMASK = os.umask(0)
-os.umask(_UMASK)
 
 
 def scratch_beside(path: Path) -> Path:
@@ -19,10 +16,11 @@ def scratch_beside(path: Path) -> Path:
         OSError: the folder cannot be made or written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".part")
-    os.close(handle)
-    os.chmod(scratch, 0o666 & ~_UMASK)  # mkstemp makes private files
-    return Path(scratch)
+    while True:
+        scratch = path.parent / f".{path.stem}.{secrets.token_hex(4)}.part"
+        with suppress(FileExistsError):
+            scratch.touch(exist_ok=False)  # Not mkstemp, whose files are private.
+            return scratch
 
 
 def clear_scratch(path: Path) -> None:
@@ -35,9 +33,10 @@ def clear_scratch(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file to write to: it becomes ``path`` when the block ends well, and vanishes otherwise."""
     scratch = scratch_beside(path)
+    mode = stat.S_IMODE(scratch.stat().st_mode)
     try:
         yield scratch
-        os.chmod(scratch, 0o666 & ~_UMASK)  # safetensors 0.8 puts a private file of its own in its place
+        scratch.chmod(mode)  # safetensors 0.8 puts a private file of its own in its place
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)

@@ -1,12 +1,14 @@
 """Which devices there are to work on."""
 
+import logging
 from importlib.util import find_spec
 
 import torch
 
 from emotalking.errors import DeviceError, UserError
 from emotalking.ops.cuda.build import available
-from emotalking.progress import console
+
+_logger = logging.getLogger(__name__)
 
 Device = str | torch.device
 
@@ -63,7 +65,7 @@ def pair_of(asked: Device) -> tuple[torch.device, torch.device | None]:
         return choose_device(asked), None
     first, second, *idle = devices_of(asked)
     if idle:
-        console.print(f"left idle: {', '.join(idle)}; one training has work for two devices", highlight=False)
+        _logger.info("left idle: %s; one training has work for two devices", ", ".join(idle))
     return torch.device(first), torch.device(second)
 
 

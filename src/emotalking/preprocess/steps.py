@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import threading
 import time
@@ -13,7 +14,9 @@ from typing import Any, Generic, TypeVar
 
 from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
-from emotalking.progress import console, track
+from emotalking.progress import track
+
+_logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -72,7 +75,7 @@ class Steps:
             record = {"key": key, "seconds": round(time.perf_counter() - begin, 1), **facts}
             self.ran.append(name)
             for warning in facts.get("warnings", ()):
-                console.print(f"note: {warning}", highlight=False, markup=False, soft_wrap=True)
+                _logger.info("note: %s", warning)
         self.manifest["steps"][name] = record
         self._write()
 

@@ -1,13 +1,14 @@
 """Many subjects over many devices: an avatar of each, and one page about all of them."""
 
+import logging
 import math
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import cv2
 from rich.progress import Progress, TaskID
@@ -21,6 +22,8 @@ from emotalking.train.callbacks.page import PAGE, STRIPS
 from emotalking.train.presets import preset
 from emotalking.train.run import is_up_to_date
 from emotalking.train.workers import Runner, WorkerPool
+
+_logger = logging.getLogger(__name__)
 
 INDEX = "index.html"
 """Name of the page about all avatars."""
@@ -113,7 +116,6 @@ def train_many(
     devices: Sequence[str],
     *,
     run: Runner | None = None,
-    say: Callable[[str], Any] = print,
 ) -> Many:
     """Train an avatar of every subject; what an earlier call finished is kept, what it began is gone on with.
 
@@ -122,7 +124,6 @@ def train_many(
         folder: gets ``<name>.safetensors``, its run folder and ``<name>.log`` of each, and :data:`INDEX`.
         devices: each works on one subject at a time, in a process of its own.
         run: runs a command; None: as a process.
-        say: told what begins and what ends.
 
     Raises:
         UserError: two subjects of one name, or a setting that cannot be; nothing is begun then.
@@ -133,7 +134,8 @@ def train_many(
         raise UserError(f"{folder} is a file: give the name of a folder.")
     folder.mkdir(parents=True, exist_ok=True)
     if len(devices) > len(subjects):
-        say(f"left idle: {', '.join(devices[len(subjects) :])}; there are more devices than subjects")
+        idle = ", ".join(devices[len(subjects) :])
+        _logger.info("left idle: %s; there are more devices than subjects", idle)
     pool = WorkerPool(devices[: len(subjects)])
     settings = [word for setting in overrides for word in ("--set", setting)]
 
@@ -144,14 +146,14 @@ def train_many(
             avatar, log, subject = folder / f"{name}.safetensors", folder / f"{name}.log", names[name]
             try:
                 if avatar.exists():
-                    return _kept(avatar, subject, preset_name, overrides, say)
-                say(f"{name}: training on {device} (log: {log})")
+                    return _kept(avatar, subject, preset_name, overrides)
+                _logger.info("%s: training on %s (log: %s)", name, device, log)
                 began = time.perf_counter()
                 bars.begin(name, device, avatar)
                 command = ["train", str(subject), str(avatar), "--preset", preset_name, *settings]
                 failed = (run or pool.run)(command, device, log)
                 took = time.perf_counter() - began
-                say(f"{name}: trained in {took:.0f} s" if failed is None else f"{name}: stopped after {took:.0f} s")
+                _logger.info("%s: %s %.0f s", name, "trained in" if failed is None else "stopped after", took)
                 return _known(avatar, "trained") if failed is None else _known(avatar, "failed", failed)
             finally:
                 bars.end(name)
@@ -173,16 +175,16 @@ def _names(subjects: Sequence[Path]) -> dict[str, Path]:
     return names
 
 
-def _kept(avatar: Path, subject: Path, preset_name: str, overrides: list[str], say: Callable[[str], Any]) -> Made:
+def _kept(avatar: Path, subject: Path, preset_name: str, overrides: list[str]) -> Made:
     """An avatar that is there already."""
     try:
         if is_up_to_date(avatar, subject, preset_name, overrides):
-            say(f"{avatar.stem}: {avatar.name} is kept")
+            _logger.info("%s: %s is kept", avatar.stem, avatar.name)
             return _known(avatar, "kept")
         why = f"{avatar} was trained with other settings: remove it, or give another folder"
     except UserError as error:
         why = str(error).rstrip(".")
-    say(f"{avatar.stem}: failed")
+    _logger.info("%s: failed", avatar.stem)
     return Made(avatar, "failed", why)
 
 

@@ -6,8 +6,8 @@ checkpoint in the folder :data:`FOLDER` of the run's (:mod:`emotalking.train.mou
 the run holds what came of it; so a folder that is there says that the mouth is not.
 """
 
-import fcntl
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,13 +23,14 @@ from emotalking.errors import UserError
 from emotalking.io.files import replacing, write_bytes
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
-from emotalking.progress import console
 from emotalking.train.callbacks.log import LOG, Row
 from emotalking.train.callbacks.recorder import Recorder
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.config import TrainConfig, upgrade_record
 from emotalking.train.sync import wanted
 from emotalking.train.workers import Worker, visible_name
+
+_logger = logging.getLogger(__name__)
 
 STAGE = "mouth"
 FOLDER = STAGE
@@ -166,23 +167,37 @@ def mouth_worker(
     """
     begun = (folder / FOLDER).exists()
     if begun and not (resume and (checkpoint is None or checkpoint.payload["stage_name"] == "face")):
-        with (folder / FOLDER / LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # One whose run was killed may still be saving.
+        with locked(folder / FOLDER):
             shutil.rmtree(folder / FOLDER)
         begun = False
     reason = None if begun else _why_not(config, checkpoint)
     if mouth_device is not None and reason is not None:
-        console.print(f"one stage after another, because {reason}: {mouth_device} is left idle", highlight=False)
+        _logger.info("one stage after another, because %s: %s is left idle", reason, mouth_device)
     if not begun and (mouth_device is None or reason is not None):
         yield None
         return
     when = "first, as it was begun in a process of its own" if mouth_device is None else "at the same time as the face"
-    console.print(f"the mouth is trained on {mouth_device or device}, {when}", highlight=False)
+    _logger.info("the mouth is trained on %s, %s", mouth_device or device, when)
     mouth = MouthWorker(folder, subject, record, mouth_device or device, exclusive=mouth_device is None)
     try:
         yield mouth
     finally:
         mouth.stop()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the mouth's ``folder``, after waiting for a worker that is still saving because its run was killed."""
+    with (folder / LOCK).open("w") as lock:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            import msvcrt
+
+            msvcrt.locking(lock.fileno(), msvcrt.LK_LOCK, 1)
+        else:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _why_not(config: TrainConfig, checkpoint: Checkpoint | None) -> str | None:

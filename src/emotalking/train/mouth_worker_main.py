@@ -1,6 +1,5 @@
 """What the process of :mod:`emotalking.train.mouth_worker` does: the mouth stage of a run, and nothing else."""
 
-import fcntl
 import json
 import sys
 from collections.abc import Sequence
@@ -11,10 +10,11 @@ import torch
 from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.io.settings import from_dict
+from emotalking.progress import shown
 from emotalking.train.callbacks.run_record import recorded
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.config import TrainConfig
-from emotalking.train.mouth_worker import BRANCH, JOB, LOCK, write_branch
+from emotalking.train.mouth_worker import BRANCH, JOB, locked, write_branch
 from emotalking.train.run import make_context, stage_builders
 from emotalking.train.trainer import Trainer
 
@@ -43,8 +43,7 @@ def train_mouth(folder: Path) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Train the mouth of the job in the folder ``arguments[0]``; exit code."""
     folder = Path(arguments[0])
-    with (folder / LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # One whose run was killed may still be saving.
+    with shown(), locked(folder):
         try:
             train_mouth(folder)
         except UserError as error:

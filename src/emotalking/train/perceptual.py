@@ -1,5 +1,6 @@
 """Perceptual loss: LPIPS of patches (paper S12, S14-S16; docs/paper.md 7.2), where a backbone's weights are found."""
 
+import logging
 from dataclasses import replace
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 from emotalking.losses.lpips import cut_patches, lpips
 from emotalking.networks.lpips import BACKBONES, Backbone, Lpips, found_backbone, licences_of
 from emotalking.networks.registry import model_folders
-from emotalking.progress import console
 from emotalking.train.config import LossConfig, PerceptualConfig, TrainConfig
+
+_logger = logging.getLogger(__name__)
 
 NONE = "none"
 
@@ -84,9 +86,8 @@ def with_backbone(config: TrainConfig) -> TrainConfig:
         chosen = found_backbone() or NONE
         if chosen == NONE:
             folders = " or ".join(str(folder) for folder in model_folders())
-            console.print(
-                f"no LPIPS network in {folders} ('emotalking models' names them): the perceptual terms are left out",
-                highlight=False,
+            _logger.info(
+                "no LPIPS network in %s ('emotalking models' names them): the perceptual terms are left out", folders
             )
     return replace(config, perceptual=replace(config.perceptual, backbone=chosen))
 

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
+import logging
 import platform
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from emotalking.io.settings import override, to_dict
 from emotalking.models.audio import MOST_STEPS
 from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso, read_avatar_file
 from emotalking.models.head import TalkingHead
-from emotalking.progress import console, track
+from emotalking.progress import track
 from emotalking.train.audio_pretraining import pretrain_audio
 from emotalking.train.callbacks.page import PAGE
 from emotalking.train.callbacks.run_record import recorded
@@ -48,6 +48,8 @@ from emotalking.train.step import Stage
 from emotalking.train.sync import make_sync
 from emotalking.train.target_maker import TargetMaker
 from emotalking.train.trainer import Trainer
+
+_logger = logging.getLogger(__name__)
 
 LICENCES = {
     "emotalking (tracking, masks, action units, emotional targets, training)": "Apache-2.0",
@@ -97,6 +99,7 @@ def train(
     tensorboard: bool = False,
     maker: TargetMaker = MESH_WARP,
     mouth_device: torch.device | str | None = None,
+    command: str = "",
 ) -> TrainResult:
     """Train an avatar of a subject (paper 3.4, S4.3): mouth, face, emotion and fine-tune stages.
 
@@ -111,6 +114,7 @@ def train(
         maker: of the emotional targets.
         mouth_device: another device, on which a process of its own trains the mouth while the face is trained here
             (:mod:`emotalking.train.mouth_worker`). The avatar is the same.
+        command: stored in avatar and record, as what made them.
 
     Raises:
         UserError: if the subject or a setting cannot be used, or a loss stops being finite.
@@ -131,7 +135,7 @@ def train(
         external_branch = None if mouth is None else mouth.name
         context = make_context(config, source, device, folder, checkpoint, external_branch)
         head, data = context.head, context.data
-        metadata = _metadata(source, record, context, maker)
+        metadata = _metadata(source, record, context, maker, command)
         with recorded(
             folder,
             head,
@@ -208,7 +212,7 @@ def make_context(
     perceptual = make_perceptual(config, device)
     data = TrainingData.load(source, source.train_indices, config.model.audio.features, device, normals=config.normals)
     if config.normals and data.normals is None:
-        console.print(f"{source.files.root} has no normal maps: the normal terms are left out", highlight=False)
+        _logger.info("%s has no normal maps: the normal terms are left out", source.files.root)
     sync = make_sync(config, source, data, folder, fresh=checkpoint is None)
     generator = torch.Generator().manual_seed(config.seed)
     head = checkpoint.head(config.model, device) if checkpoint else build_head(config, data, generator, external_branch)
@@ -325,7 +329,9 @@ def fingerprint(config: TrainConfig, preset_name: str, subject: Subject, maker: 
     }
 
 
-def _metadata(subject: Subject, record: dict[str, Any], context: Context, maker: TargetMaker) -> dict[str, Any]:
+def _metadata(
+    subject: Subject, record: dict[str, Any], context: Context, maker: TargetMaker, command: str
+) -> dict[str, Any]:
     sync, perceptual = context.sync, context.perceptual
     brought = [maker.licences, *(term.licences for term in (sync, perceptual) if term is not None)]
     if record["train"]["gpu"] == "gsplat":
@@ -343,5 +349,5 @@ def _metadata(subject: Subject, record: dict[str, Any], context: Context, maker:
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
-        "command": " ".join(Path(part).name if index == 0 else part for index, part in enumerate(sys.argv)),
+        "command": command,
     }

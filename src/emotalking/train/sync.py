@@ -8,6 +8,7 @@ each) a free motion network cost 1.0 dB around the mouth, and an expert that nev
 better; with the encoders alone it cost 0.2 dB and found it better.
 """
 
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -28,10 +29,11 @@ from emotalking.models.head import Layer, TalkingHead
 from emotalking.networks.crops import Square
 from emotalking.networks.registry import models
 from emotalking.ops.box import Box
-from emotalking.progress import console
 from emotalking.train.config import SyncConfig, TrainConfig
 from emotalking.train.data import TrainingData, class_mask
 from emotalking.train.sync_source import SyncWindow, WindowSource
+
+_logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -181,7 +183,7 @@ def make_sync(config: TrainConfig, subject: Subject, data: TrainingData, folder:
     expert = open_expert(which, subject, data.device)
     source = WindowSource(subject, data, expert, config.model.audio.features, config.sync, folder, fresh)
     own, other = source.counts
-    console.print(f"sync loss by {expert.name}: {own} windows of the clip, {other} of other speech", highlight=False)
+    _logger.info("sync loss by %s: %d windows of the clip, %d of other speech", expert.name, own, other)
     return SyncTerm(expert, source, data, config.sync)
 
 
@@ -196,6 +198,6 @@ def _personal(subject: Subject, folder: Path, seed: int, device: torch.device, f
         return spare
     out = at_home if os.access(subject.files.root, os.W_OK) else spare
     out.parent.mkdir(parents=True, exist_ok=True)
-    console.print(f"no sync expert in {subject.files.root} yet: it is made first", highlight=False)
+    _logger.info("no sync expert in %s yet: it is made first", subject.files.root)
     train_expert([subject], out, device=device, seed=seed)
     return out

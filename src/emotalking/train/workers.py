@@ -5,6 +5,7 @@ more: the parent let go, or it is gone, however it went. It belongs to no termin
 alone, which decides what becomes of the others.
 """
 
+import _thread
 import importlib
 import os
 import signal
@@ -52,6 +53,7 @@ class Worker:
                 stderr=None if log is None else said,
                 env=_environment(device),
                 start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
             )
 
     def wait(self, seconds: float | int | None = 0) -> int | None:
@@ -167,20 +169,23 @@ def _environment(device: str) -> dict[str, str]:
 def _end_with_parent() -> None:
     while os.read(0, 1):  # Not sys.stdin, whose lock this thread would still hold when the interpreter ends.
         pass
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # This also ends what it waits for.
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # This also ends what it waits for.
+    else:  # Windows
+        _thread.interrupt_main()
     time.sleep(GRACE)
     os._exit(1)
 
 
-def main() -> int:
-    """Run a module's ``main`` as a worker."""
+def main(arguments: Sequence[str]) -> int:
+    """Run the ``main`` of the module ``arguments[0]`` with the others, as a worker."""
     # A parent without a terminal may hand down that it is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    module, *arguments = sys.argv[1:]
-    sys.argv = ["emotalking", *arguments]
-    return importlib.import_module(module).main(arguments)
+    module, *given = arguments
+    sys.argv = ["emotalking", *given]
+    return importlib.import_module(module).main(given)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

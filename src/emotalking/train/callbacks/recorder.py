@@ -1,5 +1,6 @@
 """What the trainer tells about a run, written down: the one object between the loop and everything that watches it."""
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,11 @@ from torch.optim import Optimizer
 
 from emotalking.errors import UserError
 from emotalking.models.head import TalkingHead
-from emotalking.progress import console
 from emotalking.train.callbacks.log import Row, RunLog, of_kind
 from emotalking.train.callbacks.warnings import alarms_of
 from emotalking.train.step import Stage
+
+_logger = logging.getLogger(__name__)
 
 LOG_EVERY = 20
 """Iterations between looks at the loss values; each look waits for the device once."""
@@ -168,7 +170,7 @@ class Recorder:
             return
         self._said.add((name, stage))
         self._write("warning", name=name, stage=stage, iteration=iteration, text=text)
-        console.print(f"warning: {text}", style="yellow", highlight=False, soft_wrap=True)
+        _logger.warning("%s", text)
 
     @property
     def _stage(self) -> Stage:

@@ -1,5 +1,6 @@
 """Everything that a run leaves about itself: begun before the first step, ended however the run ends."""
 
+import logging
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,6 @@ from emotalking.data import Subject
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.errors import UserError
 from emotalking.models.head import TalkingHead
-from emotalking.progress import console
 from emotalking.train.callbacks.log import RunLog
 from emotalking.train.callbacks.page import write_page
 from emotalking.train.callbacks.preview import PICTURES, FixedFrames, pick_frames
@@ -22,6 +22,8 @@ from emotalking.train.callbacks.warnings import limits
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.config import TrainConfig
 from emotalking.train.data import TrainingData
+
+_logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -118,7 +120,7 @@ def _end(recorder: Recorder, folder: Path, outcome: str, why: str, page: bool) -
         if page:
             write_page(folder)
     except (UserError, OSError) as error:
-        console.print(f"the run's page was not written: {error}", highlight=False)
+        _logger.warning("the run's page was not written: %s", error)
 
 
 def weights_of(config: TrainConfig) -> dict[str, dict[str, float]]:
