@@ -26,10 +26,11 @@ def one(clip: Path, out: Path, seconds: float | None) -> dict[str, Any]:
     """Prepare one clip in this process; what cannot be used is told, not raised."""
     from emotalking.errors import UserError
     from emotalking.preprocess.check.clip import check_clip
+    from emotalking.preprocess.config import PrepareConfig
     from emotalking.preprocess.prepare import prepare
 
     try:
-        manifest = prepare(clip, out, limit_seconds=seconds).manifest
+        manifest = prepare(clip, out, PrepareConfig(seconds=seconds)).manifest
     except UserError as error:
         try:
             verdict = check_clip(clip).verdict

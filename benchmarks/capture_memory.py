@@ -20,8 +20,9 @@ from emotalking.data.files import SubjectFiles
 from emotalking.io.audio import save_wav
 from emotalking.io.video import Damage
 from emotalking.preprocess import prepare
+from emotalking.preprocess.config import PrepareConfig
 from emotalking.preprocess.flow import PointFlow
-from emotalking.preprocess.job import Job, PrepareConfig
+from emotalking.preprocess.job import Job
 from emotalking.preprocess.landmarks import RawTrack
 from emotalking.preprocess.steps import Steps
 from emotalking.preprocess.store import save_track

@@ -40,20 +40,21 @@ def check(clip: str | Path) -> Any:
 
 
 def prepare(clip: str | Path, out: str | Path, *, device: Device = "auto", **options: Any) -> Any:
-    """Turn a clip into a subject folder; see ``preprocess.job.PrepareConfig`` for the options. Returns the ``Subject``.
+    """Turn a clip into a subject folder; returns the ``Subject``.
 
     Args:
         clip: one person talking to the camera.
         out: folder to make, or to finish.
         device: where chosen networks work; "auto" takes a GPU if there is one.
-        options: fields of ``PrepareConfig``.
+        options: fields of ``preprocess.config.PrepareConfig``.
 
     Raises:
         UserError: the clip or an option cannot be used.
     """
+    from emotalking.preprocess.config import PrepareConfig
     from emotalking.preprocess.prepare import prepare as run
 
-    return run(Path(clip), Path(out), device=str(choose_device(device)), **options)
+    return run(Path(clip), Path(out), PrepareConfig(device=str(choose_device(device)), **options))
 
 
 def import_folder(folder: str | Path, out: str | Path | None = None, clip: str | Path | None = None) -> Any:

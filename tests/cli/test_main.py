@@ -204,7 +204,7 @@ def test_options_reach_the_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["prepare", "c.mp4", "s", *words]) == 0
     args, options = calls.pop()
     assert args == (Path("c.mp4"), Path("s"))
-    expected = {"size": 256, "limit_seconds": 9.0, "task_model": None, "action_units": Path("au.csv")}
+    expected = {"size": 256, "seconds": 9.0, "landmarker": None, "action_units": Path("au.csv")}
     expected |= {"parsing": "bisenet", "emotion_model": "emonet", "normals": "mesh", "device": "auto"}
     assert options.items() >= expected.items()
 

@@ -16,8 +16,8 @@ from emotalking.errors import UserError
 from emotalking.networks.bisenet import MEAN, STD, FacePart
 from emotalking.networks.easyportrait import TEETH
 from emotalking.networks.emonet import EmoNet, EmoNetJudge, EmoNetOutput
-from emotalking.preprocess.choices import networks
-from emotalking.preprocess.job import PrepareConfig
+from emotalking.preprocess.choices import PARSINGS, check_choice, networks
+from emotalking.preprocess.config import PrepareConfig
 from emotalking.preprocess.layers import make_masks, read_labels
 from emotalking.preprocess.networks import NetworkParsing, draw_network_normals, read_emotion
 from emotalking.testing.actor.actor import Actor
@@ -178,11 +178,12 @@ def test_missing_checkpoints_are_told_before_the_clip_is_touched(
         ("emotion_model", "emonet"): r"emonet_8\.pth.*CC BY-NC-ND.*--emotion-model landmarks",
         ("emotion_model", "emonet5"): r"emonet_5\.pth",
         ("normals", "network"): r"face_normals\.pth.*--normals mesh",
-        ("parsing", "unet"): "give embedded, bisenet or bisenet\\+easyportrait",
     }
     for (field, choice), says in wrong.items():
         with pytest.raises(UserError, match=says):
             PrepareConfig(**{field: choice})
+    with pytest.raises(UserError, match="give embedded, bisenet or bisenet\\+easyportrait"):
+        check_choice("parsing", "unet", PARSINGS)
     record = networks(("bisenet",))["bisenet"]
     assert record["file"] == "79999_iter.pth" and len(record["sha256"]) == 64 and "CelebAMask" in record["licence"]
 

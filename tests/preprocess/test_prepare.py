@@ -11,6 +11,7 @@ from emotalking.data import Subject, validate
 from emotalking.errors import UserError
 from emotalking.io.video import read_frames
 from emotalking.preprocess import prepare as prepare_module
+from emotalking.preprocess.config import PrepareConfig
 from emotalking.preprocess.pose.solver import project
 from emotalking.preprocess.prepare import prepare
 from emotalking.testing.actor.actor import Actor, head_viewmat
@@ -104,11 +105,11 @@ def test_an_interrupted_run_is_completed(actor_clip: Path, tmp_path: Path, monke
     with monkeypatch.context() as patch:
         patch.setattr(prepare_module, "make_background", stop)
         with pytest.raises(KeyboardInterrupt):
-            prepare(actor_clip, out, limit_seconds=2.0)
+            prepare(actor_clip, out, PrepareConfig(seconds=2.0))
     with pytest.raises(UserError):
         Subject.open(out)
     masks = (out / "parsing" / "0.png").stat().st_mtime_ns
-    subject = prepare(actor_clip, out, limit_seconds=2.0)
+    subject = prepare(actor_clip, out, PrepareConfig(seconds=2.0))
     assert subject.num_frames == 50
     assert (out / "parsing" / "0.png").stat().st_mtime_ns == masks
 
@@ -142,7 +143,7 @@ def test_no_face(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"wall\.mp4 cannot be used: no face was found in it .*--force"):
         prepare(clip, tmp_path / "out")
     with pytest.raises(UserError, match=r"wall\.mp4: no face was found in \d+ frames"):
-        prepare(clip, tmp_path / "out", force=True)
+        prepare(clip, tmp_path / "out", PrepareConfig(force=True))
 
 
 def test_two_faces(actor_clip: Path, tmp_path: Path) -> None:
@@ -157,13 +158,13 @@ def test_the_useful_part_is_used(actor_clip: Path, tmp_path: Path) -> None:
     frames = list(read_frames(actor_clip))
     frames += [np.full_like(frames[0], 120)] * 60
     clip = write_clip(tmp_path / "leaves.mp4", frames, sound=speech(4.8), movflags="+faststart")
-    subject = prepare(clip, tmp_path / "out", size=96)
+    subject = prepare(clip, tmp_path / "out", PrepareConfig(size=96))
     assert 50 <= subject.num_frames <= COUNT
     begin, end = subject.manifest["part"]
     assert begin == 0 and end == pytest.approx(subject.num_frames / 25, abs=0.01)
     assert subject.manifest["check"]["verdict"] == "usable"
     with pytest.raises(UserError, match=r"shows no face at 2\.\d-4\.0 s"):
-        prepare(clip, tmp_path / "out", size=96, part=(0.0, 4.0))
+        prepare(clip, tmp_path / "out", PrepareConfig(size=96, part=(0.0, 4.0)))
 
 
 def test_too_short(tmp_path: Path) -> None:
@@ -172,12 +173,10 @@ def test_too_short(tmp_path: Path) -> None:
         prepare(clip, tmp_path / "out")
 
 
-@pytest.mark.parametrize(
-    ("options", "message"), [({"size": 33}, "even number"), ({"limit_seconds": 0.5}, "at least 2 s")]
-)
+@pytest.mark.parametrize(("options", "message"), [({"size": 33}, "even number"), ({"seconds": 0.5}, "at least 2 s")])
 def test_impossible_settings(actor_clip: Path, tmp_path: Path, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        prepare(actor_clip, tmp_path / "out", **options)
+        prepare(actor_clip, tmp_path / "out", PrepareConfig(**options))
 
 
 def test_the_record_is_plain_json(folder: Path) -> None:

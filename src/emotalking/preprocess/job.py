@@ -1,7 +1,6 @@
 """What the steps of a capture share: the settings, the clip, its folder, and what earlier steps left there."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -15,72 +14,13 @@ from emotalking.data.files import SubjectFiles
 from emotalking.data.tables import read_json
 from emotalking.errors import UserError
 from emotalking.io.video import SHORTEST_S, ClipInfo, Framing, probe
-from emotalking.preprocess.choices import EMOTION_MODELS, NORMALS, PARSINGS, check_choice
+from emotalking.preprocess.config import PrepareConfig
 from emotalking.preprocess.landmarks import RawTrack
 from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
-from emotalking.preprocess.pose.solver import PoseConfig, PoseTrack
+from emotalking.preprocess.pose.solver import PoseTrack
 from emotalking.preprocess.steps import Steps, digest, file_hash
 from emotalking.preprocess.store import load, load_pose, load_track
-from emotalking.preprocess.timeline import Timeline, parse_rate
-
-
-@dataclass(frozen=True)
-class PrepareConfig:
-    """What a person may choose."""
-
-    size: int | None = None
-    """Side of the square frames in pixels; None: 512, or the clip's own where it is smaller."""
-    limit_seconds: float | int | None = None
-    """Use only the beginning of the clip, or of ``part``."""
-    fps: Fraction | float | int | str = 25
-    """Frames a second of the subject, kept as an exact rational ("30000/1001"); "source": the clip's true rate. The
-    networks' audio windows are counted in frames, and were published for 25."""
-    part: tuple[float | int, float | int] | None = None
-    """Use only this, seconds after the clip's first picture; None: the useful part that the footage check found."""
-    force: bool = False
-    """Go on with a clip that the footage check calls unusable."""
-    audio_offset: float | int | str = "auto"
-    """How late the sound is, in seconds: it is moved earlier by that much. "auto": as measured from mouth and voice,
-    if that can be trusted; "none": leave the sound where it is."""
-    task_model: str | Path | None = None
-    """A MediaPipe ``.task`` file for the landmarks; None: the embedded face mesh."""
-    action_units: str | Path | None = None
-    """A CSV that OpenFace wrote for the clip, at any frame rate; None: from the landmarks."""
-    parsing: str = "embedded"
-    """Who makes the masks: "embedded" (landmarks, person segmentation, the clip's colours), "bisenet" (teeth by
-    colour) or "bisenet+easyportrait" (teeth by that network), as TalkingGaussian does."""
-    emotion_model: str = "landmarks"
-    """Estimator of valence and arousal: "landmarks" (rules), "emonet" (the paper's, 8 expressions) or "emonet5"."""
-    normals: str = "mesh"
-    """Where normal maps come from: "mesh" (the tracked landmarks), "network" (the paper's) or "none"."""
-    device: str = "cpu"
-    """Where the networks that were chosen above work."""
-    pose: PoseConfig = PoseConfig()
-    """Weights of the pose solver."""
-
-    def __post_init__(self) -> None:
-        """Refuse what no clip could satisfy."""
-        if self.limit_seconds is not None and self.limit_seconds < SHORTEST_S:
-            raise UserError(f"limit of {self.limit_seconds} s: at least {SHORTEST_S:.0f} s are needed.")
-        if self.part is not None and not 0 <= self.part[0] <= self.part[1] - SHORTEST_S:
-            raise UserError(
-                f"part {self.part[0]:g},{self.part[1]:g}: give begin and end in s, {SHORTEST_S:.0f} or more apart."
-            )
-        if isinstance(self.audio_offset, str) and self.audio_offset not in ("auto", "none"):
-            raise UserError(f"audio offset {self.audio_offset!r}: give auto, none, or seconds.")
-        _ = self.rate
-        if self.action_units is not None and not Path(self.action_units).is_file():
-            raise UserError(f"{self.action_units}: there is no such file; give the CSV that OpenFace wrote.")
-        if self.size is not None and (self.size < 64 or self.size % 2):
-            raise UserError(f"size {self.size}: give an even number of pixels, 64 or more.")
-        check_choice("parsing", self.parsing, PARSINGS)
-        check_choice("emotion model", self.emotion_model, EMOTION_MODELS)
-        check_choice("normals", self.normals, NORMALS)
-
-    @property
-    def rate(self) -> Fraction | None:
-        """``fps`` as an exact number; None: the clip's own."""
-        return None if self.fps == "source" else parse_rate(self.fps)
+from emotalking.preprocess.timeline import Timeline
 
 
 class Job:

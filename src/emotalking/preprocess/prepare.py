@@ -5,7 +5,7 @@ by :func:`_run`, which names the steps that it builds on and the settings that i
 skips what is finished. Cameras are written last, so that a half-made folder is never taken for a subject.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,18 @@ from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE, sound_span
 from emotalking.io.video import SHORTEST_S
 from emotalking.lipsync.offset import TRUSTED, measure_offset
+from emotalking.ops.devices import choose_device
 from emotalking.preprocess import action_units as aus
 from emotalking.preprocess.check.clip import check_clip
 from emotalking.preprocess.check.face import mouth_opening
 from emotalking.preprocess.choices import EMOTION_MODELS, NORMALS, PARSINGS, networks
-from emotalking.preprocess.job import Job, PrepareConfig
+from emotalking.preprocess.config import PrepareConfig
+from emotalking.preprocess.job import Job
 from emotalking.preprocess.landmarks import LONGEST_GAP_S, check_faces, find_framing, open_provider, track_landmarks
 from emotalking.preprocess.layers import draw_layers, make_background, make_masks
 from emotalking.preprocess.normals import make_normals
 from emotalking.preprocess.openface import read_openface
-from emotalking.preprocess.pose.solver import project, solve_pose
+from emotalking.preprocess.pose.solver import PoseConfig, project, solve_pose
 from emotalking.preprocess.smoothing import steady
 from emotalking.preprocess.sound import cut_sound, write_sound
 from emotalking.preprocess.steps import file_hash
@@ -39,26 +41,23 @@ from emotalking.preprocess.store import build, chunks, save_pose, save_track
 from emotalking.preprocess.timeline import complaints, lay_out, scan
 from emotalking.progress import track
 
-__all__ = ["PrepareConfig", "prepare"]
-
 OFFSET_S = 600.0
 """At most so much of the clip is compared with its sound."""
 
 
-def prepare(clip: str | Path, out: str | Path, **options: Any) -> Subject:
+def prepare(clip: str | Path, out: str | Path, config: PrepareConfig = PrepareConfig()) -> Subject:
     """Make the subject folder ``out`` of ``clip``; a folder that an earlier run began is finished.
 
     Args:
         clip: one person talking to the camera, two seconds or longer, with sound.
         out: folder, new or made by an earlier run from the same clip.
-        options: fields of :class:`PrepareConfig`.
+        config: options.
 
     Raises:
         UserError: if the clip cannot be used (no video, no sound, cut short, no face, two faces, too short), or if
             ``out`` holds something else.
     """
-    config = PrepareConfig(**options)
-    job = Job(Path(clip), Path(out), config)
+    job = Job(Path(clip), Path(out), replace(config, device=str(choose_device(config.device))))
     _run(job)
     _finish(job)
     return Subject.open(out)
@@ -71,8 +70,8 @@ def _run(job: Job) -> None:
     part = _used_part(job)
     done("clock", lambda job: _clock(job, part), job, [], [str(config.rate), part], job.clock_file.exists)
     done("framing", _frame, job, ["clock"], config.size)
-    done("landmarks", _landmarks, job, ["framing"], _hash(config.task_model), lambda: _has_landmarks(job))
-    done("pose", _pose, job, ["landmarks"], asdict(config.pose), lambda: _has_pose(job))
+    done("landmarks", _landmarks, job, ["framing"], _hash(config.landmarker), lambda: _has_landmarks(job))
+    done("pose", _pose, job, ["landmarks"], asdict(config.pose or PoseConfig()), lambda: _has_pose(job))
     done("audio offset", _audio_offset, job, ["pose"], config.audio_offset)
     done("audio", _audio, job, ["audio offset"], None, files.audio.exists)
     parsing = [config.parsing, networks(PARSINGS[config.parsing])]
@@ -110,7 +109,7 @@ def _used_part(job: Job) -> tuple[float, float]:
     begin, end = config.part or found["part_s"]
     if end - begin < SHORTEST_S:
         begin, end = 0.0, float("inf")
-    return begin, end if config.limit_seconds is None else min(end, begin + config.limit_seconds)
+    return begin, end if config.seconds is None else min(end, begin + config.seconds)
 
 
 def _clock(job: Job, part: tuple[float, float]) -> dict[str, Any]:
@@ -142,7 +141,7 @@ def _frame(job: Job) -> dict[str, Any]:
 
 def _landmarks(job: Job) -> dict[str, Any]:
     _drop_frames(job)
-    provider = open_provider(job.config.task_model)
+    provider = open_provider(job.config.landmarker)
     try:
         frames = track(job.read(), "landmarks", job.count)
         found = track_landmarks(frames, provider, lambda i, image: write.write_original(job.files.root, i, image))
@@ -172,7 +171,7 @@ def _drop_frames(job: Job) -> None:
 def _pose(job: Job) -> dict[str, Any]:
     found = job.track()
     points, depth = found.points[..., :2], found.points[..., 2]
-    pose = solve_pose(points, depth, job.layout, job.size, float(job.fps), found.flow, job.config.pose)
+    pose = solve_pose(points, depth, job.layout, job.size, float(job.fps), found.flow, job.config.pose or PoseConfig())
     with build(job.points_file, points.shape) as calm, build(job.head_file, found.points.shape) as head:
         # Gaps of up to a second are bridged, and the filters look a few frames around.
         for wide, inner in chunks(job.count, margin=int(2 * LONGEST_GAP_S * job.fps) + 16):

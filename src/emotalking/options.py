@@ -1,0 +1,62 @@
+"""Options that several verbs share: one name, one type and one meaning each.
+
+A function or a config uses them as annotations; the command line takes its help from here. Nothing heavy is imported.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typing_extensions import Doc
+
+PathLike = str | Path
+
+Device = Annotated[str, Doc("device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...")]
+Devices = Annotated[str, Doc("such as cuda:0,cuda:1: one job at a time on each; auto: every GPU, else the CPU")]
+Overwrite = Annotated[bool, Doc("the output folder may hold frames of an earlier run")]
+Seed = Annotated[int, Doc("random seed")]
+Frames = Annotated[int | None, Doc("use at most so many frames (of each run); None: all")]
+Seconds = Annotated[float | int | None, Doc("use only the first seconds; None: all")]
+Tensorboard = Annotated[
+    bool, Doc("also write TensorBoard events into the run folder (needs the extra emotalking[tensorboard])")
+]
+
+Preset = Annotated[
+    Literal["tiny", "fast", "paper"],
+    Doc("tiny: minutes on a CPU; fast: minutes on a GPU; paper: the paper's schedule"),
+]
+Settings = Annotated[
+    Sequence[str], Doc("change settings of the preset: key=value with dotted keys, such as face.iterations=2000")
+]
+Generator = Annotated[
+    Literal["mesh", "paper"],
+    Doc("generator of emotional faces: mesh (embedded), or paper (StyleGAN2, EmoStyle, LipExtract; see 'faces train')"),
+]
+Faces = Annotated[PathLike | None, Doc("file of the paper's generator; None: faces.safetensors in the subject folder")]
+
+Emotion = Annotated[str | None, Doc("emotion: happy, sad, angry, ..., or with a strength: happy:0.5")]
+ValenceArousal = Annotated[
+    tuple[float | int, float | int] | None, Doc("valence and arousal, each from -1 to 1, such as -0.5,0.3")
+]
+Track = Annotated[PathLike | None, Doc("emotion over time: keyframes in a .csv or .json file (time, valence, arousal)")]
+
+Language = Annotated[str, Doc("language of the text: en, en-gb, de, fr, es, zh, ...")]
+Voice = Annotated[str | None, Doc("voice, one of 'emotalking tts-voices'; None: the speaker's choice")]
+Rate = Annotated[float | int, Doc("speaking rate: 0.5 (slow) to 2.5 (fast), 1 is normal")]
+Speaker = Annotated[PathLike, Doc("speech synthesizer: espeak, gtts (needs a network), or a folder of sound files")]
+
+EmotionModel = Annotated[
+    Literal["landmarks", "emonet", "emonet5"],
+    Doc("model that reads valence, arousal and expression: landmarks (rules on action units), emonet, or emonet5"),
+]
+Expert = Annotated[
+    str,
+    Doc(
+        "sync expert that measures: syncnet, personal (of 'sync train', in the subject folder), a file, none, or auto:"
+        " syncnet if its checkpoint is there, else personal, else lip sync is not measured and the report says why"
+    ),
+]
+Lpips = Annotated[
+    Literal["auto", "alex", "vgg", "squeeze", "none"],
+    Doc("LPIPS backbone; auto: the first whose weights are there"),
+]
