@@ -9,7 +9,8 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from emotalking.data import Subject
-from emotalking.data.layouts import FaceLayout, Label
+from emotalking.data.labels import Label
+from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
 from emotalking.preprocess.pose.solver import project
 from emotalking.progress import track
@@ -92,7 +93,7 @@ def given(prepared: Subject, truth: Subject) -> dict[str, Any]:
     angles = []
     for index in map(int, prepared.val_indices):
         own, true = normals_of(prepared, index), normals_of(truth, index)
-        seen = own.any(-1) & (truth.labels_and_teeth(index)[0] == Label.HEAD)
+        seen = own.any(-1) & (truth.masks(index).labels == Label.HEAD)
         angles.append(degrees_between(own, true)[seen])
     flat = np.concatenate(angles)
     normals = {"normal_mean": float(flat.mean()), "normal_median": float(np.median(flat))}

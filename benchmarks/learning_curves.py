@@ -35,7 +35,7 @@ from _report import write
 from loss_terms import ROWS as RECIPES
 
 from emotalking.data import Subject
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.evaluate.held_out import evaluate_held_out
 from emotalking.io.files import write_bytes
@@ -89,7 +89,7 @@ class Probe:
         self.renderer = StageRenderer(self.data)
         self.true = np.stack([normals_of(truth, int(index)) for index in indices])
         known = np.stack([normals_of(prepared, int(index)).any(-1) for index in indices])
-        face = np.stack([truth.labels_and_teeth(int(index))[0] == Label.HEAD for index in indices])
+        face = np.stack([truth.masks(int(index)).labels == Label.HEAD for index in indices])
         self.inside, self.rest = face & known, face & ~known
 
     def errors(self, head: TalkingHead, stage: str) -> dict[str, float]:

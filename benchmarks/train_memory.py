@@ -18,7 +18,7 @@ import _report
 import numpy as np
 
 from emotalking.data import Subject
-from emotalking.data.tables import read_json
+from emotalking.data.readers import read_json
 
 STEPS = 4
 """Of each stage; half of a branch's are its warm-up."""

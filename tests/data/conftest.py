@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from emotalking.data import writer as write
-from emotalking.data.layouts import IBUG68, Label
+from emotalking.data.labels import Label, Masks
+from emotalking.data.layouts import IBUG68
 
 HEIGHT, WIDTH, FRAMES, FOCAL = 40, 48, 11, 90.0
 
@@ -78,7 +79,7 @@ def make_tiny(root: Path) -> Tiny:
         write.write_original(root, i, images[i])
         write.write_target(root, i, images[i])
         write.write_torso(root, i, torso[i])
-        write.write_parsing(root, i, labels[i], teeth[i])
+        write.write_masks(root, i, Masks(labels[i], teeth[i]))
         write.write_ibug_landmarks(root, i, points[i])
     write.write_action_units(root, aus, 25.0)
     write.write_transforms(root, viewmats, FOCAL, WIDTH, HEIGHT)

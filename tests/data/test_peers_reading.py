@@ -16,7 +16,7 @@ from scipy.io import wavfile
 
 from emotalking.data import Subject, validate
 from emotalking.data import writer as write
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 
 from .conftest import FRAMES, Tiny
 

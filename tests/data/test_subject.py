@@ -1,16 +1,25 @@
 """What was written is read back, ours and the peers' folders alike."""
 
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+import emotalking
 from emotalking.data import Subject, validate
 from emotalking.data import writer as write
 from emotalking.data.frame import lip_gap
-from emotalking.data.layouts import IBUG68, LABEL_COLOURS, MODEL_AUS, FaceLayout, Label, colours_to_labels
+from emotalking.data.labels import LABEL_COLOURS, Label, Masks, colours_to_labels
+from emotalking.data.layouts import IBUG68, MODEL_AUS, FaceLayout
+from emotalking.data.readers import read_masks
 from emotalking.errors import UserError
+from emotalking.io.arrays import load_archive, load_array
 from emotalking.ops.box import Box
 
 from .conftest import FOCAL, FRAMES, HEIGHT, WIDTH, Tiny
@@ -83,6 +92,59 @@ def test_load_tensors_equals_frames(tiny: Tiny) -> None:
         np.testing.assert_array_equal(loaded["images"][slot], frame.image)
         np.testing.assert_array_equal(loaded["torso"][slot], frame.torso)
         np.testing.assert_array_equal(loaded["labels"][slot], frame.labels)
+
+
+def test_many_threads_read_masks(tiny: Tiny) -> None:
+    """Without a lock around numpy's header parser, CPython 3.11 loses count of its depth (issue 106905)."""
+    subject = Subject.open(tiny.root)
+    with ThreadPoolExecutor(16) as pool:
+        for index, masks in enumerate(pool.map(lambda i: subject.masks(i % FRAMES), range(2000))):
+            np.testing.assert_array_equal(masks.labels, tiny.labels[index % FRAMES])
+            np.testing.assert_array_equal(masks.teeth, tiny.teeth[index % FRAMES])
+
+
+def test_one_thread_at_a_time_reads_a_header(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most, load = [0], [0], np.load
+
+    def counted(*args: Any, **options: Any) -> Any:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.002)
+        try:
+            return load(*args, **options)
+        finally:
+            inside[0] -= 1
+
+    monkeypatch.setattr("numpy.load", counted)
+    subject = Subject.open(tiny.root)
+    reads = [
+        subject.masks,
+        lambda i: read_masks(subject.files, i),
+        lambda i: load_array(tiny.root / "aud_mel.npy", "r"),
+    ]
+    reads.append(lambda i: load_archive(tiny.root / "landmarks.npz"))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: reads[i % len(reads)](i % FRAMES), range(80)))
+    assert most[0] == 1
+
+
+def test_only_one_module_reads_numpy_files() -> None:
+    source = Path(emotalking.__file__).parent
+    readers = [p.name for p in source.rglob("*.py") if re.search(r"\b(np|numpy)\.load\(", p.read_text("utf-8"))]
+    assert readers == ["arrays.py"]
+
+
+def test_an_array_is_no_archive(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(3))
+    np.savez(tmp_path / "b.npz", x=np.arange(3))
+    assert load_array(tmp_path / "a.npy").tolist() == load_archive(tmp_path / "b.npz")["x"].tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="archive"):
+        load_array(tmp_path / "b.npz")
+    with pytest.raises(ValueError, match="archive"):
+        load_archive(tmp_path / "a.npy")
+    (tmp_path / "b.npz").write_bytes((tmp_path / "b.npz").read_bytes()[:-40])
+    with pytest.raises(ValueError):
+        load_archive(tmp_path / "b.npz")
 
 
 def test_curriculum_numbers(tiny: Tiny) -> None:
@@ -192,6 +254,19 @@ def test_a_failed_write_leaves_the_old_file(tiny: Tiny, monkeypatch: pytest.Monk
         write.write_background(tiny.root, np.zeros((4, 4, 3), np.uint8))
     assert (tiny.root / "bc.jpg").read_bytes() == before
     assert not list(tiny.root.glob(".bc.jpg*"))
+
+
+def test_masks_survive_both_files_exactly() -> None:
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 6, (64, 48)).astype(np.uint8)
+    teeth = rng.random(labels.shape) < 0.2
+    labels[teeth] = Label.MOUTH
+    masks = Masks(labels, teeth)
+    colours = masks.to_colours()
+    assert (colours[teeth] == LABEL_COLOURS[Label.HEAD]).all()
+    back = Masks.from_colours(colours, teeth)
+    np.testing.assert_array_equal(back.labels, labels)
+    np.testing.assert_array_equal(back.teeth, teeth)
 
 
 def test_colours_and_layout_text() -> None:

@@ -12,7 +12,8 @@ from emotalking.cli.main import main
 from emotalking.data import Finding, validate
 from emotalking.data import writer as write
 from emotalking.data.findings import ranges
-from emotalking.data.layouts import IBUG68, LABEL_COLOURS
+from emotalking.data.labels import LABEL_COLOURS
+from emotalking.data.layouts import IBUG68
 from emotalking.errors import UserError
 
 from .conftest import FOCAL, FRAMES, HEIGHT, WIDTH, Tiny

@@ -53,7 +53,7 @@ def test_one_error_of_known_size(actor_subject: Subject) -> None:
 def test_an_error_in_the_background_leaves_the_head_alone(actor_subject: Subject) -> None:
     frames = []
     for index, frame in zip(INDICES, recorded(actor_subject), strict=True):
-        labels, _ = actor_subject.labels_and_teeth(int(index))
+        labels = actor_subject.masks(int(index)).labels
         frames.append(np.where((labels == 0)[..., None], 255 - frame, frame))
     found = measure(frames, subject=actor_subject, indices=INDICES, models=EvaluationModels.none()).metrics
     assert found["psnr"].value < 20 and math.isinf(found["psnr_head"].value)

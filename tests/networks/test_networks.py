@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.networks.bisenet import LABEL_OF_PART, BiSeNet, FacePart, label_scores, part_scores
 from emotalking.networks.easyportrait import TEETH, PortraitParser, find_teeth
 from emotalking.networks.emonet import EXPRESSIONS, FIVE_EXPRESSIONS, EmoNet

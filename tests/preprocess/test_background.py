@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.errors import UserError
 from emotalking.preprocess.background import PlateBuilder, background_plate, fill_hidden, write_plate
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from emotalking.data import Subject
-from emotalking.data.layouts import IBUG68, FaceLayout, Label
+from emotalking.data.labels import Label, Masks
+from emotalking.data.layouts import IBUG68, FaceLayout
 from emotalking.errors import UserError
 from emotalking.faces import reader as face_reader
 from emotalking.faces.reader import SubjectReader
 from emotalking.preprocess.networks import NORMALS_PROVIDER
 from emotalking.preprocess.normals import build_mesh, draw_normals
-from emotalking.preprocess.parsing.parser import Parsing
 from emotalking.stylegan.paste_back import FaceReader
 
 
@@ -40,11 +40,11 @@ class Halves:
         """See ``ClipParser``."""
         return np.full((4, 4, 1), points[0, 0], np.float32)
 
-    def decide(self, image: np.ndarray, points: np.ndarray, scores: np.ndarray) -> Parsing:
+    def decide(self, image: np.ndarray, points: np.ndarray, scores: np.ndarray) -> Masks:
         """See ``ClipParser``."""
         right = np.arange(image.shape[1]) > scores[0, 0, 0]
         labels = np.where(right, int(Label.HEAD), int(Label.HAIR)).astype(np.uint8)
-        return Parsing(np.broadcast_to(labels, image.shape[:2]).copy(), np.zeros(image.shape[:2], bool))
+        return Masks(np.broadcast_to(labels, image.shape[:2]).copy(), np.zeros(image.shape[:2], bool))
 
 
 def test_reading(actor_subject: Subject) -> None:

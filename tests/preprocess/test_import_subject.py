@@ -13,7 +13,7 @@ import torch
 from emotalking import api
 from emotalking.cli.main import main
 from emotalking.data import Subject, validate
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.errors import UserError
 from emotalking.models.audio import AudioEncoder
 from emotalking.preprocess.import_geometry import read_tracker_cameras

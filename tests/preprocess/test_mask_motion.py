@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from emotalking.data.layouts import IBUG68, Label
+from emotalking.data.labels import Label
+from emotalking.data.layouts import IBUG68
 from emotalking.preprocess.parsing.confidence import MaskFigures
 from emotalking.preprocess.parsing.labels import unrooted
 from emotalking.preprocess.parsing.motion import SmallFlow, Steadier, flicker

@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from emotalking.data.layouts import IBUG68, FaceLayout, Label
+from emotalking.data.labels import Label, Masks
+from emotalking.data.layouts import IBUG68, FaceLayout
 from emotalking.preprocess.parsing.edges import guided_upsample
 from emotalking.preprocess.parsing.geometry import CELLS, LEFT, TOP, HeadFrame, apply_affine, face_zones
-from emotalking.preprocess.parsing.parser import ClipParser, EmbeddedParsing, Parsing, SelfieSegmentation
+from emotalking.preprocess.parsing.parser import ClipParser, EmbeddedParsing, SelfieSegmentation
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.state import ActorFrame, ActorState, Viseme
 from emotalking.testing.actor.style import STYLES
@@ -50,7 +51,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / max((a | b).sum(), 1))
 
 
-def parse(parser: ClipParser, image: np.ndarray, points: np.ndarray) -> Parsing:
+def parse(parser: ClipParser, image: np.ndarray, points: np.ndarray) -> Masks:
     return parser.decide(image, points, parser.scores(image, points))
 
 

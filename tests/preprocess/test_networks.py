@@ -11,14 +11,15 @@ import torch
 import torch.nn.functional as F
 
 from emotalking.data import Subject
-from emotalking.data.layouts import FaceLayout, Label
+from emotalking.data.labels import Label
+from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
 from emotalking.networks.bisenet import MEAN, STD, FacePart
 from emotalking.networks.easyportrait import TEETH
 from emotalking.networks.emonet import EmoNet, EmoNetJudge, EmoNetOutput
 from emotalking.preprocess.choices import PARSINGS, check_choice, networks
 from emotalking.preprocess.config import PrepareConfig
-from emotalking.preprocess.layers import make_masks, read_labels
+from emotalking.preprocess.layers import make_masks
 from emotalking.preprocess.networks import NetworkParsing, draw_network_normals, read_emotion
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.performance import Performance
@@ -83,7 +84,7 @@ def test_bisenets_classes_reach_the_folder(frames: list[ActorFrame], subject: Su
     facts = make_masks(subject.files, iter(images), points, subject.landmarks.layout, NetworkParsing(network))
     assert facts["provider"] == "bisenet"
     for index, frame in enumerate(frames):
-        labels, _ = read_labels(subject.files, index)
+        labels = subject.masks(index).labels
         # Teeth by colour and the steadying over time move a few pixels at borders.
         assert (labels == frame.labels).mean() > 0.985
         for label in (Label.HEAD, Label.HAIR, Label.TORSO, Label.BACKGROUND):
@@ -157,7 +158,7 @@ def test_normals_are_written_on_the_skin(frames: list[ActorFrame], subject: Subj
     for index in range(COUNT):
         colours = cv2.cvtColor(cv2.imread(str(subject.files.normals(index))), cv2.COLOR_BGR2RGB)
         drawn = colours.any(-1)
-        skin = read_labels(subject.files, index)[0] == Label.HEAD
+        skin = subject.masks(index).labels == Label.HEAD
         assert not drawn[~skin].any() and drawn[skin].mean() > 0.7
         normals = colours[drawn] / 255 * 2 - 1
         np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1, atol=0.02)

@@ -9,7 +9,8 @@ import pytest
 
 from emotalking.data import Subject
 from emotalking.data import writer as write
-from emotalking.data.layouts import FaceLayout, Label
+from emotalking.data.labels import Label
+from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
 from emotalking.preprocess.action_units import head_points
 from emotalking.preprocess.landmarks import MediaPipeMesh
@@ -105,7 +106,7 @@ def test_maps_are_written_and_read_back(take: tuple, actor_subject: Subject, tmp
     facts = make_normals(subject.files, head, track.shape, subject.viewmats[:3], subject.focal, track.layout)
     assert facts == {"provider": "mesh"}
     mesh = build_mesh(track.shape, track.layout)
-    skin = subject.labels_and_teeth(2)[0] == Label.HEAD
+    skin = subject.masks(2).labels == Label.HEAD
     drawn = draw_normals(mesh, head[2], subject.viewmats[2], subject.focal, size, skin)
     read = subject.normals(2)
     assert read is not None and read.dtype == np.float32

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from emotalking import api
 from emotalking.data import Subject
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.errors import UserError
 from emotalking.preprocess import preview_panels as panels
 from emotalking.preprocess.preview import head_angles, make_preview

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import torch
 
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.models.compositor import torso_over_plate
 from emotalking.ops.composite import to_uint8
 from emotalking.preprocess.torso import NECK_EXTENSION_PX, torso_layer, training_target, write_layers

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from emotalking.cli.main import main
 from emotalking.data import Subject
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.errors import UserError
 from emotalking.faces import generators

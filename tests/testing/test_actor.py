@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from emotalking.data.layouts import FaceLayout, Label
+from emotalking.data.labels import Label
+from emotalking.data.layouts import FaceLayout
 from emotalking.testing.actor import STYLES, Actor, ActorLayout, ActorState, Viseme, head_viewmat
 from emotalking.testing.actor import state as actor_state
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from emotalking.data import Subject
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.io.settings import override
 from emotalking.train import run
 from emotalking.train.data import TrainingData

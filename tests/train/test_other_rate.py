@@ -11,7 +11,7 @@ import pytest
 from emotalking import api
 from emotalking.data import Subject
 from emotalking.data.layouts import FaceLayout
-from emotalking.data.tables import read_table
+from emotalking.data.readers import read_table
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.performance import Performance
 from emotalking.testing.actor_subject import write_actor_subject

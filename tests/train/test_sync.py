@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emotalking.data import Subject
-from emotalking.data.layouts import FaceLayout, Label
+from emotalking.data.labels import Label
+from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
 from emotalking.io.audio import load_audio, save_wav
 from emotalking.io.settings import override

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from emotalking.audio.tracks import FrameFeatures, StepFeatures
 from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 from emotalking.errors import UserError
+from emotalking.io.arrays import load_array
 from emotalking.io.audio import iter_audio
 from emotalking.io.files import replacing
 
@@ -65,11 +66,11 @@ def load_features(path: str | Path, name: str, fps: Fraction | float | int) -> F
     """
     path, feature = Path(path), audio_feature(name)
     try:
-        values = np.load(path, allow_pickle=False, mmap_mode="r")
+        values = load_array(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path} cannot be read as an .npy array of audio features ({error}).") from error
-    if not isinstance(values, np.ndarray) or values.shape[1:] != feature.shape or values.dtype.kind != "f":
-        found = f"{values.dtype} {list(values.shape)}" if isinstance(values, np.ndarray) else "an archive"
+    if values.shape[1:] != feature.shape or values.dtype.kind != "f":
+        found = f"{values.dtype} {list(values.shape)}"
         raise UserError(
             f"{path} holds {found}, but '{feature.name}' features are floats of shape [frames, "
             f"{feature.steps}, {feature.channels}]."

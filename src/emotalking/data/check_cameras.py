@@ -6,8 +6,8 @@ from jaxtyping import Bool, Float
 from emotalking.data.files import SubjectFiles
 from emotalking.data.findings import Finding, Severity, ranges
 from emotalking.data.layouts import EYE_DISTANCE, IBUG68
+from emotalking.data.readers import read_cameras
 from emotalking.data.subject import Subject
-from emotalking.data.tables import read_cameras
 
 ROTATION_TOLERANCE = 1e-3
 """Largest deviation of R R^T from the identity that rounding in a JSON file explains, with room."""

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from emotalking.data.files import SubjectFiles
 from emotalking.data.findings import Finding, Severity, ranges
-from emotalking.data.layouts import LABEL_COLOURS, Label, colours_to_labels
+from emotalking.data.labels import LABEL_COLOURS, Label, colours_to_labels
 from emotalking.data.subject import Subject
 
 SAMPLES = 16

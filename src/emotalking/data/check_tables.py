@@ -8,8 +8,9 @@ from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE, audi
 from emotalking.data.files import SubjectFiles
 from emotalking.data.findings import Finding, ranges
 from emotalking.data.layouts import MODEL_AUS
+from emotalking.data.readers import read_table
 from emotalking.data.subject import Subject
-from emotalking.data.tables import read_table
+from emotalking.io.arrays import load_array
 
 IMPORT = "emotalking import FOLDER makes it"
 
@@ -94,12 +95,11 @@ def features(subject: Subject) -> list[Finding]:
 
 def _feature_file(subject: Subject, name: str) -> list[Finding]:
     try:
-        values = np.load(subject.files.root / name, allow_pickle=False, mmap_mode="r")
+        values = load_array(subject.files.root / name, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         return [Finding("error", name, f"no numeric array ({error})", "extract the features again")]
-    if not isinstance(values, np.ndarray) or values.ndim != 3 or values.dtype.kind != "f":
-        shape = getattr(values, "shape", "an archive")
-        return [Finding("error", name, f"holds {shape}", "give floats [frames, steps, channels]")]
+    if values.ndim != 3 or values.dtype.kind != "f":
+        return [Finding("error", name, f"holds {values.shape}", "give floats [frames, steps, channels]")]
     found: list[Finding] = []
     named = [feature for feature in AUDIO_FEATURES.values() if feature.file_name == name]
     if values.shape[1:] not in [feature.shape for feature in named or AUDIO_FEATURES.values()]:

@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 
-from emotalking.data.layouts import FaceLayout, Label, mask_of
+from emotalking.data.labels import Label, mask_of
+from emotalking.data.layouts import FaceLayout
 from emotalking.ops.box import Box
-
-"""(row_min, row_max, col_min, col_max); the maxima are excluded, so ``image[r0:r1, c0:c1]`` is the crop."""
 
 TURNED = (35.0, 50.0)
 """Degrees away from the camera between which an emotion fades out: beyond, half of the face is a guess."""
@@ -74,15 +73,6 @@ class Frame:
     def body(self) -> Bool[np.ndarray, "H W"]:
         """Torso or neck."""
         return mask_of(self.labels, Label.NECK, Label.TORSO)
-
-
-def teeth_to_mouth(labels: UInt8[np.ndarray, "H W"], teeth: Bool[np.ndarray, "H W"]) -> None:
-    """Relabel teeth as mouth, in place.
-
-    Deviation: TalkingGaussian takes face = head XOR teeth and mouth = grey OR teeth. Where the parser painted a tooth
-    as head this is the same; where it painted it grey, XOR would make it face *and* mouth, so we leave it mouth only.
-    """
-    labels[teeth] = Label.MOUTH
 
 
 def lips_rect_of(ibug68: Shaped[np.ndarray, "68 2"], width: int, height: int) -> Box:

@@ -1,13 +1,11 @@
-"""What the points of a landmark set mean, and what the colours of a parsing image mean."""
+"""Meaning of the points of a landmark set."""
 
 import json
 from dataclasses import asdict, dataclass
-from enum import IntEnum
-from functools import cache
 from typing import overload
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 EYE_DISTANCE = 0.063
@@ -103,46 +101,3 @@ IBUG68 = FaceLayout(
 
 MODEL_AUS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
 """Action units that drive the face branch, in this order (docs/paper.md 1.3)."""
-
-
-class Label(IntEnum):
-    """Classes of a parsing image."""
-
-    BACKGROUND = 0
-    HEAD = 1
-    """Skin, brows, eyes, nose, lips, ears, glasses, hat."""
-    HAIR = 2
-    MOUTH = 3
-    """Inside of the mouth, teeth included."""
-    NECK = 4
-    TORSO = 5
-
-
-LABEL_COLOURS = np.array(
-    [[255, 255, 255], [0, 0, 255], [0, 0, 0], [100, 100, 100], [0, 255, 0], [255, 0, 0]], dtype=np.uint8
-)
-"""RGB of each :class:`Label` in ``parsing/{i}.png`` (TalkingGaussian's layout, docs/paper.md 1.2). [6, 3]."""
-
-
-def labels_to_colours(labels: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
-    """Parsing classes to the RGB image of the subject folder."""
-    return LABEL_COLOURS[labels]
-
-
-@cache
-def _colour_table() -> UInt8[np.ndarray, "32768"]:
-    """Nearest class of every colour, five bits a channel (bin centres)."""
-    centres = np.arange(32, dtype=np.int16) * 8 + 4
-    cube = np.stack(np.meshgrid(centres, centres, centres, indexing="ij"), -1).reshape(-1, 1, 3)
-    return np.abs(cube - LABEL_COLOURS.astype(np.int16)).sum(-1).argmin(-1).astype(np.uint8)
-
-
-def colours_to_labels(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W"]:
-    """RGB parsing image to classes; every pixel takes the nearest of the six colours (colours binned by 8 levels)."""
-    red, green, blue = (image[..., c].astype(np.uint16) >> 3 for c in range(3))
-    return _colour_table()[(red << 10) | (green << 5) | blue]
-
-
-def mask_of(labels: UInt8[np.ndarray, "H W"], *classes: Label) -> Bool[np.ndarray, "H W"]:
-    """True where a pixel belongs to one of ``classes``."""
-    return np.isin(labels, [int(c) for c in classes])

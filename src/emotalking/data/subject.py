@@ -6,21 +6,29 @@ from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
-import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from emotalking.data.audio_features import DEFAULT_FEATURE, AudioFeature, audio_feature, feature_of_shape
 from emotalking.data.clip_place import ClipPlace
 from emotalking.data.files import SubjectFiles
-from emotalking.data.frame import Frame, LandmarkTrack, lips_rect_of, mouth_opening_of, teeth_to_mouth
-from emotalking.data.layouts import MODEL_AUS, colours_to_labels
-from emotalking.data.tables import opengl_to_viewmats, read_cameras, read_json, read_landmarks, read_table
+from emotalking.data.frame import Frame, LandmarkTrack, lips_rect_of, mouth_opening_of
+from emotalking.data.labels import Masks
+from emotalking.data.layouts import MODEL_AUS
+from emotalking.data.readers import (
+    opengl_to_viewmats,
+    read_cameras,
+    read_image,
+    read_json,
+    read_landmarks,
+    read_masks,
+    read_table,
+)
 from emotalking.errors import UserError
+from emotalking.io.arrays import load_array
 from emotalking.ops.box import Box
 
 DEFAULT_FPS = Fraction(25)
@@ -28,10 +36,6 @@ DEFAULT_FPS = Fraction(25)
 
 AUDIO_SLACK_S = 0.2
 """Audio features may be this much shorter than the video: feature scripts round, or lose the last window."""
-
-_PARSER = Lock()
-"""Held while numpy reads a header, which it does with Python's parser: two threads in it at once can end in
-"SystemError: AST constructor recursion depth mismatch" (seen with 3.11; github.com/python/cpython/issues/106905)."""
 
 
 class Subject:
@@ -192,7 +196,7 @@ class Subject:
             known = sorted(p.stem.removeprefix("aud_") for p in self.files.root.glob("aud_*.npy"))
             raise UserError(f"{path} is missing (found: {', '.join(known) or 'no audio features'}): extract it.")
         try:
-            features = np.asarray(np.load(path, allow_pickle=False), np.float32)
+            features = np.asarray(load_array(path), np.float32)
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"{path} is no array of audio features ({error}): extract them again.") from None
         if features.ndim != 3:
@@ -207,7 +211,7 @@ class Subject:
     def unnamed_feature(self) -> AudioFeature | None:
         """The features that ``aud.npy`` holds, told by its shape; None without one."""
         try:
-            shape = np.load(self.files.unnamed_audio_features, allow_pickle=False, mmap_mode="r").shape
+            shape = load_array(self.files.unnamed_audio_features, mmap_mode="r").shape
         except (OSError, ValueError, EOFError):
             return None
         return feature_of_shape(shape)
@@ -215,19 +219,19 @@ class Subject:
     @cached_property
     def background(self) -> UInt8[np.ndarray, "H W 3"]:
         """Clean background plate, RGB."""
-        return self._read(self.files.background, cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB)
+        return self._read(self.files.background)
 
     def original(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
         """Frame as decoded, RGB."""
-        return self._read(self.files.original(self._checked(index)), cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB)
+        return self._read(self.files.original(self._checked(index)))
 
     def target(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
         """Training target of frame ``index`` (``gt_imgs``), RGB."""
-        return self._read(self.files.target(self._checked(index)), cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB)
+        return self._read(self.files.target(self._checked(index)))
 
     def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
         """Straight RGBA layer of torso and neck of frame ``index``."""
-        return self._read(self.files.torso(self._checked(index)), cv2.IMREAD_UNCHANGED, cv2.COLOR_BGRA2RGBA)
+        return self._read(self.files.torso(self._checked(index)), 4)
 
     def normals(self, index: int) -> Float[np.ndarray, "H W 3"] | None:
         """Normals of the face in frame ``index``: unit vectors in camera space (OpenCV axes), zero off the face.
@@ -241,27 +245,18 @@ class Subject:
         path = self.files.normals(self._checked(index))
         if not path.parent.is_dir():
             return None
-        colours = self._read(path, cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB)
+        colours = self._read(path)
         vectors = colours.astype(np.float32) / 127.5 - 1
         vectors[~colours.any(-1)] = 0
         return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
 
-    def labels_and_teeth(self, index: int) -> tuple[UInt8[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
-        """Classes (teeth are ``MOUTH``) and teeth mask of frame ``index``; no teeth file means no teeth."""
-        path = self.files.parsing(self._checked(index))
-        labels = colours_to_labels(self._read(path, cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB))
-        teeth_path = self.files.teeth(index)
-        try:
-            with _PARSER:
-                teeth = np.load(teeth_path, allow_pickle=False).astype(bool)
-        except FileNotFoundError:
-            teeth = np.zeros(labels.shape, bool)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{teeth_path} is no mask ({error}): compute it again.") from None
-        if teeth.shape != labels.shape:
-            raise UserError(f"{teeth_path} has the shape {teeth.shape}, the image {labels.shape}: compute it again.")
-        teeth_to_mouth(labels, teeth)
-        return labels, teeth
+    def masks(self, index: int) -> Masks:
+        """Label map and teeth of frame ``index``; no teeth file means no teeth.
+
+        Raises:
+            UserError: if a file is missing, unreadable or of another size.
+        """
+        return read_masks(self.files, self._checked(index), (self.height, self.width))
 
     def frame(self, index: int) -> Frame:
         """Read frame ``index`` (0 <= index < num_frames) from disk.
@@ -271,13 +266,13 @@ class Subject:
             IndexError: if there is no such frame.
         """
         index = int(index)
-        labels, teeth = self.labels_and_teeth(index)
+        masks = self.masks(index)
         return Frame(
             index=index,
             image=self.target(index),
             torso=self.torso(index),
-            labels=labels,
-            teeth=teeth,
+            labels=masks.labels,
+            teeth=masks.teeth,
             lips_rect=self.lips_rect(index),
         )
 
@@ -302,9 +297,9 @@ class Subject:
 
         def load(slot: int) -> None:
             index = int(indices[slot])
-            self._read(self.files.target(index), cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB, out=images[slot])
-            self._read(self.files.torso(index), cv2.IMREAD_UNCHANGED, cv2.COLOR_BGRA2RGBA, out=torso[slot])
-            labels[slot] = self.labels_and_teeth(index)[0]
+            self._read(self.files.target(index), out=images[slot])
+            self._read(self.files.torso(index), 4, out=torso[slot])
+            labels[slot] = self.masks(index).labels
 
         _each(load, len(indices), workers)
         return {"images": images, "torso": torso, "labels": labels}
@@ -326,7 +321,7 @@ class Subject:
 
         def load(slot: int) -> None:
             path = self.files.normals(int(indices[slot]))
-            self._read(path, cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB, out=maps[slot])
+            self._read(path, out=maps[slot])
 
         _each(load, len(indices), workers)
         return maps
@@ -336,22 +331,9 @@ class Subject:
             raise IndexError(f"index: expected 0..{self.num_frames - 1}, got {index}")
         return index
 
-    def _read(self, path: Path, mode: int, colour: int, out: np.ndarray | None = None) -> np.ndarray:
+    def _read(self, path: Path, channels: int = 3, out: np.ndarray | None = None) -> np.ndarray:
         """Decode an image of the subject's size, into ``out`` if given."""
-        try:
-            data = np.fromfile(path, np.uint8)
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing: prepare the clip again or copy the file there.") from None
-        image = cv2.imdecode(data, mode) if len(data) else None
-        channels = 4 if mode == cv2.IMREAD_UNCHANGED else 3
-        if image is None:
-            raise UserError(f"{path} is no readable image: prepare the clip again.")
-        if image.shape != (self.height, self.width, channels):
-            raise UserError(
-                f"{path} has the shape {image.shape} instead of {(self.height, self.width, channels)}:"
-                " all images of a subject must have the size of bc.jpg."
-            )
-        return cv2.cvtColor(image, colour, dst=out)
+        return read_image(path, (self.height, self.width), channels, out)
 
 
 def _image_size(path: Path) -> tuple[int, int]:

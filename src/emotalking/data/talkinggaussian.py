@@ -13,9 +13,11 @@ from emotalking.data.check_files import SAMPLES, families, present
 from emotalking.data.check_tables import lms_rows
 from emotalking.data.files import SubjectFiles
 from emotalking.data.findings import Finding, ranges
-from emotalking.data.layouts import LABEL_COLOURS, MODEL_AUS, Label, colours_to_labels
+from emotalking.data.labels import LABEL_COLOURS, Label, colours_to_labels
+from emotalking.data.layouts import MODEL_AUS
+from emotalking.data.readers import read_json
 from emotalking.data.subject import Subject
-from emotalking.data.tables import read_json
+from emotalking.io.arrays import load_array
 
 PEERS = ("talkinggaussian", "ernerf")
 _FEATURES = {
@@ -64,7 +66,7 @@ def _features(files: SubjectFiles, count: int, names: tuple[str, ...]) -> list[F
 def _shape(files: SubjectFiles, name: str, count: int, kind: str | None = None) -> list[Finding]:
     feature = audio_feature(kind or name.removeprefix("aud_").removesuffix(".npy"))
     try:
-        shape = np.load(files.root / name, allow_pickle=False, mmap_mode="r").shape
+        shape = load_array(files.root / name, mmap_mode="r").shape
     except (OSError, ValueError, EOFError) as error:
         return [Finding("error", name, f"no array ({error})", "extract the features again")]
     if shape[1:] != feature.shape:
@@ -122,7 +124,7 @@ def _contents(subject: Subject, peer: str) -> list[Finding]:
         if table is not None and table.shape != (68, 2):
             rows.append(index)
         if peer == "talkinggaussian" and files.teeth(index).exists():
-            mask = np.load(files.teeth(index), allow_pickle=False)
+            mask = load_array(files.teeth(index))
             if mask.shape != (subject.height, subject.width) or mask.dtype != np.bool_:
                 teeth.append(index)
     found: list[Finding] = []

@@ -17,7 +17,8 @@ import soundfile
 from jaxtyping import Bool, Float, UInt8
 
 from emotalking.data.files import SubjectFiles
-from emotalking.data.layouts import FaceLayout, Label, labels_to_colours
+from emotalking.data.labels import Masks
+from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
 from emotalking.io.files import replacing, write_bytes
 
@@ -64,25 +65,11 @@ def write_ibug_landmarks(root: Path, index: int, points: Float[np.ndarray, "68 2
     write_bytes(SubjectFiles(root).ibug_landmarks(index), lines.encode())
 
 
-def write_parsing(
-    root: Path, index: int, labels: UInt8[np.ndarray, "H W"], teeth: Bool[np.ndarray, "H W"] | None = None
-) -> None:
-    """``parsing/{index}.png`` and ``teeth_mask/{index}.npy``.
-
-    Convention: the readers of TalkingGaussian take face = head XOR teeth and mouth = grey OR teeth (docs/paper.md 1.2),
-    so a tooth painted grey would come back as face. Teeth are therefore painted as head; the pair of files means the
-    same to their reader and to ours, which turns them back into :attr:`Label.MOUTH`.
-
-    Args:
-        labels: classes (:class:`Label`), the teeth as ``MOUTH``.
-        teeth: True on teeth; None: none seen.
-    """
+def write_masks(root: Path, index: int, masks: Masks) -> None:
+    """``parsing/{index}.png`` and ``teeth_mask/{index}.npy`` (:meth:`Masks.to_colours`)."""
     files = SubjectFiles(root)
-    if teeth is None:
-        teeth = np.zeros(labels.shape, bool)
-    painted = np.where(teeth, np.uint8(Label.HEAD), labels)
-    write_bytes(files.parsing(index), _png(labels_to_colours(painted)))
-    write_bytes(files.teeth(index), _npy(teeth))
+    write_bytes(files.parsing(index), _png(masks.to_colours()))
+    write_bytes(files.teeth(index), _npy(masks.teeth))
 
 
 def write_target(root: Path, index: int, image: Image) -> None:

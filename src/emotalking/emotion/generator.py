@@ -14,7 +14,7 @@ class GeneratedFaces:
     images: Float[Tensor, "B H W 3"]
     """RGB in [0, 1]."""
     labels: UInt8[Tensor, "B H W"]
-    """Parsing of the new images, :class:`emotalking.data.layouts.Label`."""
+    """Parsing of the new images, :class:`emotalking.data.labels.Label`."""
     landmarks: Float[Tensor, "B K 2"]
     """Landmarks of the new images, (x, y) in pixels."""
     normals: Float[Tensor, "B H W 3"] | None = None

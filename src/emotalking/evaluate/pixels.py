@@ -14,7 +14,7 @@ from scipy.ndimage import binary_erosion
 from torch import Tensor
 
 from emotalking.data import Subject
-from emotalking.data.layouts import Label, mask_of
+from emotalking.data.labels import Label, mask_of
 from emotalking.evaluate.image_metrics import masked_psnr, psnr, ssim
 from emotalking.evaluate.metric import Metric, missing, per_frame
 from emotalking.networks.lpips import Lpips
@@ -172,7 +172,7 @@ def _background(subject: Subject) -> Bool[np.ndarray, "H W"]:
     """Pixels that are background in each of some frames of the clip."""
     never = np.ones((subject.height, subject.width), bool)
     for index in np.unique(np.linspace(0, subject.num_frames - 1, _MASKS).round().astype(int)):
-        never &= subject.labels_and_teeth(int(index))[0] == Label.BACKGROUND
+        never &= subject.masks(int(index)).labels == Label.BACKGROUND
     margin = max(round(_MARGIN * subject.width), 1)
     return np.asarray(binary_erosion(never, iterations=margin, border_value=1))
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from emotalking.data import Subject
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.errors import UserError
 from emotalking.networks.face_normals import FaceNormals, estimate_normals
 from emotalking.preprocess.choices import PARSINGS

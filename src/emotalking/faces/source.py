@@ -18,7 +18,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from emotalking.data import Subject
 from emotalking.data.frame import TURNED, emotion_share, turned_deg
-from emotalking.data.layouts import FaceLayout, Label
+from emotalking.data.labels import Label
+from emotalking.data.layouts import FaceLayout
 from emotalking.errors import NoFaceError, UserError
 from emotalking.io.video import probe, read_frames
 from emotalking.ops.box import Box
@@ -115,7 +116,7 @@ class SubjectFaces:
                 subject.original(index),
                 Box.whole(subject.width, subject.height),
                 points,
-                subject.labels_and_teeth(index)[0],
+                subject.masks(index).labels,
                 viewmat,
                 float(emotion_share(viewmat)) if seen else 0.0,
             )

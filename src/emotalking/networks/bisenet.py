@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.networks.registry import model_path
 from emotalking.networks.resnet import BasicBlock, stage
 from emotalking.networks.weights import load_frozen

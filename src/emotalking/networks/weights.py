@@ -2,8 +2,6 @@
 
 import pickle
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from emotalking.errors import UserError
+from emotalking.io.arrays import load_archive
 from emotalking.networks.network_pickle import read_arrays
 from emotalking.networks.torchscript import read_torchscript
 
@@ -98,9 +97,8 @@ def read_torch(path: Path) -> Any:
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in arrays.files}
-    except (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in load_archive(path).items()}
+    except (OSError, EOFError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged or holds more than plain arrays: get it again.") from error
 
 

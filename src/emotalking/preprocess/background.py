@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.data.writer import write_background
 from emotalking.errors import UserError
 

@@ -24,15 +24,16 @@ from emotalking.data import writer as write
 from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.check_files import colours_of, present
 from emotalking.data.files import SubjectFiles
-from emotalking.data.layouts import MODEL_AUS, Label
-from emotalking.data.tables import read_intensities, read_json, read_table
+from emotalking.data.labels import Label
+from emotalking.data.layouts import MODEL_AUS
+from emotalking.data.readers import read_image, read_intensities, read_json, read_table
 from emotalking.emotion.estimator import ActionUnitEmotion
 from emotalking.errors import UserError
 from emotalking.io.audio import load_audio
 from emotalking.preprocess import action_units as aus
 from emotalking.preprocess.import_geometry import read_tracker_cameras, shape_under
 from emotalking.preprocess.landmarks import check_faces, open_provider, track_landmarks
-from emotalking.preprocess.layers import make_masks, read_image, spread
+from emotalking.preprocess.layers import make_masks, spread
 from emotalking.preprocess.normals import make_normals
 from emotalking.preprocess.pose.solver import project
 from emotalking.preprocess.smoothing import steady

@@ -11,7 +11,7 @@ from jaxtyping import Float32, UInt8
 
 import emotalking
 from emotalking.data.files import SubjectFiles
-from emotalking.data.tables import read_json
+from emotalking.data.readers import read_json
 from emotalking.errors import UserError
 from emotalking.io.video import SHORTEST_S, ClipInfo, Framing, probe
 from emotalking.preprocess.config import PrepareConfig

@@ -3,15 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 
 from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
-from emotalking.data.frame import teeth_to_mouth
-from emotalking.data.layouts import FaceLayout, colours_to_labels
-from emotalking.errors import UserError
+from emotalking.data.layouts import FaceLayout
+from emotalking.data.readers import read_image, read_masks
 from emotalking.preprocess.background import write_plate
 from emotalking.preprocess.parsing.confidence import MaskFigures
 from emotalking.preprocess.parsing.motion import Steadier
@@ -53,9 +51,9 @@ def make_masks(
             yield image, place, steadier(image, scores)
 
     def save(index: int, frame: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-        parsing = parser.decide(*frame)
-        write.write_parsing(files.root, index, parsing.labels, parsing.teeth)
-        figures.add(index, frame[0], frame[1], parsing.labels)
+        masks = parser.decide(*frame)
+        write.write_masks(files.root, index, masks)
+        figures.add(index, frame[0], frame[1], masks.labels)
 
     each_frame(scored(), save, "masks", len(points))
     return {"provider": provider.name, **figures.result()}
@@ -64,7 +62,7 @@ def make_masks(
 def make_background(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W 3"]], count: int) -> dict[str, Any]:
     """``bc.jpg`` from every fourth frame and its parsing."""
     chosen = (
-        (image, read_labels(files, index)[0])
+        (image, read_masks(files, index).labels)
         for index, image in enumerate(track(frames, "background", count))
         if index % 4 == 0
     )
@@ -77,7 +75,7 @@ def draw_layers(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W 3"]
     plate = read_image(files.background)
 
     def draw(index: int, image: np.ndarray) -> None:
-        write_layers(files.root, index, image, read_labels(files, index)[0], plate)
+        write_layers(files.root, index, image, read_masks(files, index).labels, plate)
 
     each_frame(frames, draw, "layers", count)
     return {}
@@ -86,19 +84,3 @@ def draw_layers(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W 3"]
 def spread(count: int, wanted: int) -> list[int]:
     """``wanted`` frame numbers evenly over ``count`` frames."""
     return np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(int)).tolist()
-
-
-def read_image(path: Any, flag: int = cv2.IMREAD_COLOR) -> UInt8[np.ndarray, "H W 3"]:
-    """An RGB picture that an earlier step wrote."""
-    image = cv2.imread(str(path), flag)
-    if image is None:
-        raise UserError(f"{path} is missing or damaged; remove the folder's subject.json and prepare the clip again.")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def read_labels(files: SubjectFiles, index: int) -> tuple[UInt8[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
-    """Classes (teeth as mouth) and teeth of a frame that :func:`make_masks` wrote."""
-    labels = colours_to_labels(read_image(files.parsing(index)))
-    teeth = np.load(files.teeth(index), allow_pickle=False)
-    teeth_to_mouth(labels, teeth)
-    return labels, teeth

@@ -13,17 +13,17 @@ from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
-from emotalking.data.layouts import FaceLayout, Label
+from emotalking.data.labels import Label, Masks
+from emotalking.data.layouts import FaceLayout
+from emotalking.data.readers import read_masks
 from emotalking.networks.bisenet import BiSeNet, label_scores, part_scores
 from emotalking.networks.crops import batches
 from emotalking.networks.easyportrait import PortraitParser, find_teeth
 from emotalking.networks.emonet import EmoNet, EmoNetJudge
 from emotalking.networks.face_normals import check_directions, estimate_normals
 from emotalking.preprocess.choices import PARSINGS
-from emotalking.preprocess.layers import read_labels
 from emotalking.preprocess.parsing.geometry import face_zones
 from emotalking.preprocess.parsing.mouth import teeth_mask
-from emotalking.preprocess.parsing.parser import Parsing
 from emotalking.progress import track
 
 BATCH = 8
@@ -90,14 +90,14 @@ class NetworkClipParser:
         image: UInt8[np.ndarray, "H W 3"],
         points: Shaped[np.ndarray, "K 2"],
         scores: Float32[np.ndarray, "h w 6"],
-    ) -> Parsing:
+    ) -> Masks:
         """The likeliest label of every pixel; teeth are mouth."""
         height, width = image.shape[:2]
         full = cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR)
         labels = full.argmax(-1).astype(np.uint8)
         teeth = self._find_teeth(image, points)
         labels[teeth] = Label.MOUTH
-        return Parsing(labels, teeth)
+        return Masks(labels, teeth)
 
     def _find_teeth(self, image: np.ndarray, points: np.ndarray) -> Bool[np.ndarray, "H W"]:
         if self._teeth is None:
@@ -162,7 +162,7 @@ def draw_network_normals(
             yield from estimate_normals(network, images, places, device)[0]
 
     for index, normals in enumerate(track(estimated(), "normals", len(points))):
-        skin = read_labels(files, index)[0] == Label.HEAD
+        skin = read_masks(files, index).labels == Label.HEAD
         if index == 0:
             check_directions(normals, skin & normals.any(-1), "the face-normals network")
         write.write_normals(files.root, index, normals * skin[..., None])

@@ -16,9 +16,10 @@ from scipy.spatial import Delaunay
 
 from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
-from emotalking.data.layouts import FaceLayout, Label
+from emotalking.data.labels import Label
+from emotalking.data.layouts import FaceLayout
+from emotalking.data.readers import read_masks
 from emotalking.ops.mesh import interpolate_vertices, rasterize_mesh, vertex_normals
-from emotalking.preprocess.layers import read_labels
 from emotalking.preprocess.steps import each_frame
 
 _AXIS_Z = 0.02
@@ -127,7 +128,7 @@ def make_normals(
     mesh = build_mesh(shape, layout)
 
     def draw(index: int, points: np.ndarray) -> None:
-        skin = read_labels(files, index)[0] == Label.HEAD
+        skin = read_masks(files, index).labels == Label.HEAD
         size = (skin.shape[0], skin.shape[1])
         write.write_normals(files.root, index, draw_normals(mesh, points, viewmats[index], focal, size, skin))
 

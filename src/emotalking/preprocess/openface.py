@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emotalking.data.layouts import MODEL_AUS
-from emotalking.data.tables import read_table
+from emotalking.data.readers import read_table
 from emotalking.errors import UserError
 from emotalking.preprocess.action_units import ALL_AUS
 

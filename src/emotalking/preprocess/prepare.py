@@ -16,7 +16,7 @@ from emotalking.data import Subject
 from emotalking.data import writer as write
 from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.clip_place import to_runs
-from emotalking.data.tables import read_intensities
+from emotalking.data.readers import read_intensities
 from emotalking.emotion.estimator import ActionUnitEmotion
 from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE, sound_span

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
 from emotalking.data import Subject, validate
-from emotalking.data.tables import read_table
+from emotalking.data.readers import read_table
 from emotalking.errors import UserError
 from emotalking.io.audio import iter_audio
 from emotalking.io.video_writer import AUDIO_RATE, VideoWriter
@@ -84,14 +84,14 @@ class _Drawing:
         """One finished preview frame."""
         subject, canvas = self.subject, self.canvas.copy()
         image = subject.original(index) if subject.files.original(index).exists() else subject.frame(index).image
-        labels, teeth = subject.labels_and_teeth(index)
         points = self.track.points[index].astype(np.float64)
         mesh = panels.mesh_picture(
             image, points, self._axes(index), self.track.layout, bool(self.track.detected[index])
         )
-        masks = panels.mask_picture(image, labels, teeth)
+        masks = subject.masks(index)
+        tinted = panels.mask_picture(image, masks.labels, masks.teeth)
         top, side = panels.TOP, panels.PICTURE
-        for left, picture in ((panels.LEFT, mesh), (panels.LEFT + side + panels.GAP, masks)):
+        for left, picture in ((panels.LEFT, mesh), (panels.LEFT + side + panels.GAP, tinted)):
             canvas[top : top + side, left : left + side] = picture
         panels.draw_strips(canvas, self.curves, index)
         if self.emotion is not None:

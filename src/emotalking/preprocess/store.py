@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from emotalking.errors import UserError
+from emotalking.io.arrays import load_array
 from emotalking.io.files import replacing, write_bytes
 from emotalking.preprocess.flow import PointFlow
 from emotalking.preprocess.landmarks import RawTrack
@@ -31,7 +32,7 @@ def _save(path: Path, array: np.ndarray) -> None:
 def load(path: Path) -> np.ndarray:
     """A memory-mapped array, read-only."""
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return load_array(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path} is damaged ({error}); remove it and prepare the clip again.") from None
 

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from scipy.ndimage import uniform_filter1d
 
 from emotalking.errors import UserError
+from emotalking.io.arrays import load_archive
 from emotalking.io.audio import SoundSpan
 from emotalking.io.files import replacing
 from emotalking.io.video import Damage, Framing, pictures, pixels, to_rgb
@@ -87,8 +88,8 @@ class Timeline:
     @classmethod
     def load(cls, path: Path) -> "Timeline":
         """Inverse of :meth:`save`, without facts."""
-        with np.load(path, allow_pickle=False) as file:
-            return cls(Fraction(str(file["fps"])), float(file["begin_s"]), file["pictures"], {})
+        file = load_archive(path)
+        return cls(Fraction(str(file["fps"])), float(file["begin_s"]), file["pictures"], {})
 
 
 def scan(clip: str | Path) -> Scan:

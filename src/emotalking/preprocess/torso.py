@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from emotalking.data.layouts import Label, mask_of
+from emotalking.data.labels import Label, mask_of
 from emotalking.data.writer import write_target, write_torso
 from emotalking.preprocess.background import nearest_colours
 

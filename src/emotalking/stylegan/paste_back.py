@@ -50,7 +50,7 @@ class FaceReader(Protocol):
         ...
 
     def labels(self, images: Float[Tensor, "B H W 3"], landmarks: Float[Tensor, "B K 2"]) -> UInt8[Tensor, "B H W"]:
-        """Parsing, :class:`emotalking.data.layouts.Label`."""
+        """Parsing, :class:`emotalking.data.labels.Label`."""
         ...
 
     def normals(

@@ -12,7 +12,8 @@ from emotalking.audio.features import extract_features
 from emotalking.data import Subject
 from emotalking.data import writer as write
 from emotalking.data.audio_features import DEFAULT_FEATURE
-from emotalking.data.layouts import FaceLayout, Label
+from emotalking.data.labels import Label, Masks
+from emotalking.data.layouts import FaceLayout
 from emotalking.testing.actor.state import MODEL_AUS, ActorFrame
 
 AU25_PER_JAW = 5.0
@@ -41,7 +42,7 @@ def write_actor_subject(
     for index, frame in enumerate(frames):
         write.write_original(root, index, frame.image)
         write.write_target(root, index, frame.image)
-        write.write_parsing(root, index, frame.labels, frame.teeth)
+        write.write_masks(root, index, Masks(frame.labels, frame.teeth))
         write.write_torso(root, index, frame.torso)
         write.write_normals(root, index, frame.normals * (frame.labels == Label.HEAD)[..., None])
         write.write_ibug_landmarks(root, index, frame.landmarks[list(layout.ibug68)])

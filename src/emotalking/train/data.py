@@ -11,7 +11,8 @@ from torch import Tensor
 from emotalking.audio.windows import audio_windows
 from emotalking.data import Subject
 from emotalking.data.frame import mouth_opening_of
-from emotalking.data.layouts import FaceLayout, Label
+from emotalking.data.labels import Label
+from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
 from emotalking.models.compositor import Conditions, torso_over_plate
 from emotalking.ops.normals import decode_normals

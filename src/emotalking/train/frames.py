@@ -78,7 +78,7 @@ def _stored(subject: Subject, indices: Int64[np.ndarray, "F"], normals: bool) ->
     labels = torch.empty((len(indices), subject.height, subject.width), dtype=torch.uint8)
 
     def load(slot: int) -> None:
-        labels[slot] = torch.from_numpy(subject.labels_and_teeth(int(indices[slot]))[0])
+        labels[slot] = torch.from_numpy(subject.masks(int(indices[slot])).labels)
 
     def normal_colours(index: int) -> np.ndarray:
         maps = subject.load_normals([index], workers=1)

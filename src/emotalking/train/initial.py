@@ -6,7 +6,7 @@ from jaxtyping import Float, Int64
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 from torch import Tensor
 
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.errors import UserError
 from emotalking.models.config import BranchConfig
 from emotalking.models.gaussians import Gaussians

@@ -17,7 +17,7 @@ import emotalking
 from emotalking.audio.features import write_features
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.emotion.mesh_warp.warp import MeshWarp
 from emotalking.errors import UserError

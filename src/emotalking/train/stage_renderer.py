@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.models.compositor import Canonical, Compositor, Conditions, canonical_of
 from emotalking.models.head import TalkingHead, render_layer
 from emotalking.ops.box import Box

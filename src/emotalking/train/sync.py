@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emotalking.data import Subject
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.lipsync.expert import EXPERT_FILE, SyncExpert, crop_frames, open_expert
 from emotalking.losses.sync import sync_distance
 from emotalking.models.compositor import Compositor

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from emotalking.data.layouts import EYE_DISTANCE, FaceLayout, Label
+from emotalking.data.labels import Label
+from emotalking.data.layouts import EYE_DISTANCE, FaceLayout
 
 
 def _arc(cx: float, cy: float, rx: float, ry: float, start: float, stop: float, n: int) -> np.ndarray:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from emotalking.data.layouts import IBUG68, FaceLayout, Label
+from emotalking.data.labels import Label
+from emotalking.data.layouts import IBUG68, FaceLayout
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.stylegan.paste_back import SquareGenerator, face_rectangles, paste_faces
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.emotion.mesh_warp.shading import COLOUR
 
 

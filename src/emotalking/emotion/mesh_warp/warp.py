@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from emotalking.data.layouts import FaceLayout, Label
+from emotalking.data.labels import Label
+from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.generator import GeneratedFaces
 from emotalking.emotion.mesh_warp.displacement import USUAL_OPENING, edge_basis, face_map, skin_basis, template_grid
 from emotalking.emotion.mesh_warp.expressions import coefficients, habit_of, load_expressions

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from emotalking.data.layouts import FaceLayout, Label
+from emotalking.data.labels import Label
+from emotalking.data.layouts import FaceLayout
 from emotalking.preprocess.parsing.geometry import face_zones
 from emotalking.preprocess.parsing.motion import SmallFlow, flicker
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.preprocess.parsing.geometry import CELLS, FaceZones, place_in_head
 from emotalking.preprocess.parsing.model import BACKGROUND, CLOTHES, HAIR, SKIN
 from emotalking.preprocess.parsing.mouth import open_mouth

@@ -6,13 +6,13 @@ wheel) and colours learned from the clip itself (``mask_model``).
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float32, Shaped, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 
-from emotalking.data.layouts import FaceLayout, Label
+from emotalking.data.labels import Label, Masks
+from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
 from emotalking.preprocess.parsing.edges import guided_upsample
 from emotalking.preprocess.parsing.geometry import HeadFrame, face_zones
@@ -26,15 +26,6 @@ WORK_SIZE = 256
 
 PersonSegmenter = Callable[[np.ndarray], np.ndarray]
 """RGB uint8 [H, W, 3] to the probability of person, float32 [H, W]."""
-
-
-@dataclass(frozen=True)
-class Parsing:
-    """Classes of one frame."""
-
-    labels: UInt8[np.ndarray, "H W"]
-    """:class:`Label`; teeth are ``MOUTH``."""
-    teeth: Bool[np.ndarray, "H W"]
 
 
 @runtime_checkable
@@ -59,7 +50,7 @@ class ClipParser(Protocol):
         image: UInt8[np.ndarray, "H W 3"],
         points: Shaped[np.ndarray, "K 2"],
         scores: Float32[np.ndarray, "h w C"],
-    ) -> Parsing:
+    ) -> Masks:
         """Labels of the frame at full resolution from its scores."""
         ...
 
@@ -161,7 +152,7 @@ class EmbeddedClipParser:
         image: UInt8[np.ndarray, "H W 3"],
         points: Shaped[np.ndarray, "K 2"],
         scores: Float32[np.ndarray, "h w 4"],
-    ) -> Parsing:
+    ) -> Masks:
         """See :class:`ClipParser`."""
         model, small = self.model, (scores.shape[0], scores.shape[1])
         near = np.asarray(points, np.float64) * (np.array(small) / image.shape[:2])[::-1]
@@ -170,7 +161,7 @@ class EmbeddedClipParser:
         labels = labels_from_matter(guided_upsample(whole, image), zones)
         teeth = teeth_mask(image, zones)
         labels[teeth] = Label.MOUTH
-        return Parsing(labels, teeth)
+        return Masks(labels, teeth)
 
 
 def _work_size(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 BACKGROUND, HEAD, HAIR, MOUTH, NECK, TORSO = range(6)
-"""Same numbers as ``data.layouts.Label`` (this room may import ``ops`` only; a test checks that they agree)."""
+"""Same numbers as ``data.labels.Label`` (this room may import ``ops`` only; a test checks that they agree)."""
 
 MODEL_AUS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
 """The action units that an avatar listens to, in its order."""
@@ -64,7 +64,7 @@ class ActorFrame:
 
     image: UInt8[np.ndarray, "H W 3"]
     labels: UInt8[np.ndarray, "H W"]
-    """Classes of ``data.layouts.Label``."""
+    """Classes of ``data.labels.Label``."""
     teeth: Bool[np.ndarray, "H W"]
     normals: Float32[np.ndarray, "H W 3"]
     """Unit normals of head, hair and mouth in camera space (OpenCV axes, so z < 0 faces the camera); else zero."""

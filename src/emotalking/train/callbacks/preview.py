@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from emotalking.data import Subject
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.emotion.generator import EmotionGenerator, GeneratedFaces
 from emotalking.emotion.mesh_warp.template import eye_loop
 from emotalking.errors import UserError

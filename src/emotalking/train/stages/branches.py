@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.losses.attention import attention_inside
 from emotalking.losses.l1_dssim import l1_dssim_in_boxes
 from emotalking.losses.lpips import crop

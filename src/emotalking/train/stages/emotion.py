@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
-from emotalking.data.layouts import Label
+from emotalking.data.labels import Label
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.losses.l1_dssim import l1_dssim_in_boxes
 from emotalking.losses.motion import offset_magnitude

@@ -1,17 +1,76 @@
-"""Readers of the small files of a subject folder: cameras, tables, landmarks. Each names an unusable file."""
+"""Readers of the files of a subject folder: images, masks, cameras, tables, landmarks. Each names an unusable file."""
 
 import csv
 import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, UInt8
 
 from emotalking.data.files import SubjectFiles
 from emotalking.data.frame import LandmarkTrack
+from emotalking.data.labels import Masks
 from emotalking.data.layouts import IBUG68, FaceLayout
 from emotalking.errors import UserError
+from emotalking.io.arrays import load_archive, load_array
+
+_AGAIN = "remove subject.json and prepare the clip again, or copy the file there"
+
+
+def read_image(
+    path: Path, size: tuple[int, int] | None = None, channels: int = 3, out: UInt8[np.ndarray, "H W C"] | None = None
+) -> UInt8[np.ndarray, "H W C"]:
+    """Decode an image to RGB (``channels`` 3) or RGBA (4).
+
+    Args:
+        path: PNG or JPEG.
+        size: (height, width) that it must have; None: any.
+        channels: a file of four channels is needed for 4.
+        out: array to decode into.
+
+    Raises:
+        UserError: if the file is missing, no image, or of another size.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: {_AGAIN}.") from None
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_UNCHANGED) if len(data) else None
+    if image is None:
+        raise UserError(f"{path} is no readable image: {_AGAIN}.")
+    expected = (*(size or image.shape[:2]), channels)
+    if image.shape != expected:
+        raise UserError(
+            f"{path} has the shape {image.shape} instead of {expected}:"
+            " all images of a subject must have the size of bc.jpg."
+        )
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB if channels == 3 else cv2.COLOR_BGRA2RGBA, dst=out))
+
+
+def read_masks(files: SubjectFiles, index: int, size: tuple[int, int] | None = None) -> Masks:
+    """Label map and teeth of frame ``index``; no teeth file means no teeth.
+
+    Args:
+        files: the folder.
+        index: frame number.
+        size: (height, width) that they must have; None: any.
+
+    Raises:
+        UserError: if the parsing image is missing, or one of the files is unusable.
+    """
+    colours = read_image(files.parsing(index), size)
+    path = files.teeth(index)
+    try:
+        teeth = load_array(path).astype(bool)
+    except FileNotFoundError:
+        teeth = np.zeros(colours.shape[:2], bool)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is no mask ({error}): compute it again.") from None
+    if teeth.shape != colours.shape[:2]:
+        raise UserError(f"{path} has the shape {teeth.shape}, the image {colours.shape[:2]}: compute it again.")
+    return Masks.from_colours(colours, teeth)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -115,8 +174,7 @@ def read_landmarks(files: SubjectFiles, num_frames: int) -> LandmarkTrack:
 
 def _read_landmarks_npz(path: Path, num_frames: int) -> LandmarkTrack:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+        arrays = load_archive(path)
         layout = FaceLayout.from_json(str(arrays["layout"]))
         points, detected = arrays["points"].astype(np.float32), arrays["detected"].astype(bool)
         shape = arrays["shape"].astype(np.float32) if "shape" in arrays else None

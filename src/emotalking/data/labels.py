@@ -1,0 +1,98 @@
+"""Label map of a frame, and the colours that stand for it in TalkingGaussian's layout."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+
+class Label(IntEnum):
+    """Classes of a label map."""
+
+    BACKGROUND = 0
+    HEAD = 1
+    """Skin, brows, eyes, nose, lips, ears, glasses, hat."""
+    HAIR = 2
+    MOUTH = 3
+    """Inside of the mouth, teeth included."""
+    NECK = 4
+    TORSO = 5
+
+
+LABEL_COLOURS = np.array(
+    [[255, 255, 255], [0, 0, 255], [0, 0, 0], [100, 100, 100], [0, 255, 0], [255, 0, 0]], dtype=np.uint8
+)
+"""RGB of each :class:`Label` in ``parsing/{i}.png`` (TalkingGaussian's layout, docs/paper.md 1.2). [6, 3]."""
+_OTHER = 255
+"""Mark of a colour that is none of the six."""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Label map and teeth of one frame: what parsers produce and everything else consumes."""
+
+    labels: UInt8[np.ndarray, "H W"]
+    """:class:`Label`; teeth are ``MOUTH``."""
+    teeth: Bool[np.ndarray, "H W"]
+
+    def to_colours(self) -> UInt8[np.ndarray, "H W 3"]:
+        """Encode as the RGB image of ``parsing/``; the teeth go beside it, in ``teeth_mask/``.
+
+        Convention: the readers of TalkingGaussian take face = head XOR teeth and mouth = grey OR teeth (docs/paper.md
+        1.2), so a tooth painted grey would come back as face. Teeth are therefore painted as head; the pair of files
+        means the same to their reader and to :meth:`from_colours`.
+        """
+        return LABEL_COLOURS[np.where(self.teeth, np.uint8(Label.HEAD), self.labels)]
+
+    @classmethod
+    def from_colours(cls, image: UInt8[np.ndarray, "H W 3"], teeth: Bool[np.ndarray, "H W"]) -> "Masks":
+        """Inverse of :meth:`to_colours`.
+
+        Deviation: TalkingGaussian takes face = head XOR teeth and mouth = grey OR teeth. Where the parser painted a
+        tooth as head this is the same; where it painted it grey, XOR would make it face *and* mouth, so we leave it
+        mouth only.
+        """
+        labels = colours_to_labels(image)
+        labels[teeth] = Label.MOUTH
+        return cls(labels, teeth)
+
+
+@cache
+def _exact_table() -> UInt8[np.ndarray, "16777216"]:
+    """Class of the six colours by ``red << 16 | green << 8 | blue``; :data:`_OTHER` for all others."""
+    table = np.full(1 << 24, _OTHER, np.uint8)
+    table[_packed(LABEL_COLOURS)] = np.arange(len(Label))
+    return table
+
+
+@cache
+def _nearest_table() -> UInt8[np.ndarray, "32768"]:
+    """Nearest class of every colour, five bits a channel (bin centres)."""
+    centres = np.arange(32, dtype=np.int16) * 8 + 4
+    cube = np.stack(np.meshgrid(centres, centres, centres, indexing="ij"), -1).reshape(-1, 1, 3)
+    return np.abs(cube - LABEL_COLOURS.astype(np.int16)).sum(-1).argmin(-1).astype(np.uint8)
+
+
+def _packed(colours: UInt8[np.ndarray, "*shape 3"], bits: int = 8) -> np.ndarray:
+    """RGB as one number of ``bits`` bits a channel."""
+    red, green, blue = (colours[..., c].astype(np.int32) >> (8 - bits) for c in range(3))
+    return red << 2 * bits | green << bits | blue
+
+
+def colours_to_labels(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W"]:
+    """Classes of an RGB parsing image: by exact colour, and the nearest of the six (in bins of 8 levels) elsewhere.
+
+    Only images that another tool interpolated or compressed hold other colours.
+    """
+    labels = _exact_table()[_packed(image)]
+    other = labels == _OTHER
+    if other.any():
+        labels[other] = _nearest_table()[_packed(image[other], 5)]
+    return labels
+
+
+def mask_of(labels: UInt8[np.ndarray, "H W"], *classes: Label) -> Bool[np.ndarray, "H W"]:
+    """True where a pixel belongs to one of ``classes``."""
+    return np.isin(labels, [int(c) for c in classes])
