@@ -35,7 +35,7 @@ import torch
 from _report import peak_mb, write
 
 from emotalking.audio.features import feature_track, write_features
-from emotalking.audio.vad import speech_track
+from emotalking.audio.vad import voice_activity
 from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
 from emotalking.models.avatar import Avatar
 from emotalking.player.clip import render_clip
@@ -103,7 +103,7 @@ def read(sound: Path) -> None:
 
 
 def play(sound: Path, kind: str) -> None:
-    features, speech = feature_track(sound, kind), speech_track(iter_audio(sound))
+    features, speech = feature_track(sound, kind), voice_activity(iter_audio(sound))
     total = features.num_frames(FPS)
     for start in range(0, total, BATCH):
         stop = min(start + BATCH, total)

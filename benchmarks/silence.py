@@ -25,7 +25,7 @@ import torch
 from _report import peak_mb, write
 from scipy.signal import butter, sosfilt
 
-from emotalking.audio.vad import speech_track
+from emotalking.audio.vad import voice_activity
 from emotalking.data import Subject
 from emotalking.evaluate.image_metrics import psnr
 from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
@@ -84,7 +84,7 @@ def held_out(avatar: Avatar, subject: Subject, pictures: Path | None) -> dict[st
     """The held-out frames without and with the gate, beside the recording."""
     data = TrainingData.load(subject, subject.val_indices, avatar.audio_features, avatar.device)
     first, last, fps = int(subject.val_indices[0]), int(subject.val_indices[-1]) + 1, float(subject.fps)
-    gate = speech_track(iter_audio(subject.files.audio)).frames(first, last, fps)[subject.val_indices - first]
+    gate = voice_activity(iter_audio(subject.files.audio)).frames(first, last, fps)[subject.val_indices - first]
     truth = [subject.target(int(index)) for index in subject.val_indices]
     rects = [subject.lips_rect(int(index)) for index in subject.val_indices]
 
@@ -182,7 +182,7 @@ def main() -> None:
     middle = slice(round(args.seconds / 2 * fps + 0.3 * fps), round(args.seconds * fps - 0.3 * fps))
     for name, sound in sounds(speech, args.seconds).items():
         for gate in (False, True):
-            lips = openings(Player(avatar).frames(sound, poses="fixed", silence_gate=gate))
+            lips = openings(Player(avatar).frames(sound, poses="fixed", vad=gate))
             lips = lips[middle] if name == "pause" else lips
             row = {"energy": energy(lips, min(fps, len(lips))), "mean_opening": float(np.nanmean(lips))}
             row["missing"] = int(np.isnan(lips).sum())
@@ -193,7 +193,7 @@ def main() -> None:
             print(f"{name:16} {gate:8} opening {figures['mean_opening']:6.2f} %  energy {figures['energy']:8.4f}"
                   f"  of speech {figures['of_speech']:.4f}")  # fmt: skip
     begin = time.perf_counter()
-    steps = len(speech_track(long_sound(args.hours, speech)).speaking)
+    steps = len(voice_activity(long_sound(args.hours, speech)).speaking)
     seconds = time.perf_counter() - begin
     timing = {"hours": args.hours, "steps": steps, "times_real_time": args.hours * 3600 / seconds, "peak_mb": peak_mb()}
     print(f"gate on {args.hours:g} h: {timing['times_real_time']:.0f} times real time, peak {timing['peak_mb']} MB")

@@ -195,7 +195,7 @@ def render(
     seconds: float | None = None,
     batch: int = 8,
     overwrite: bool = False,
-    silence_gate: bool = True,
+    vad: bool = True,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Rendered:
     """Render an avatar speaking; see ``player.clip.render_clip`` for what is not listed here.
@@ -229,7 +229,7 @@ def render(
         seconds=seconds,
         batch=batch,
         overwrite=overwrite,
-        silence_gate=silence_gate,
+        vad=vad,
         progress=progress,
     )
 

@@ -137,11 +137,14 @@ def test_the_gate_follows_the_sound(avatar) -> None:
     assert not gate[:42].any() and not gate[132:].any()
     assert gate[60:115].mean() > 0.8
     # The sound is heard even where its features come from elsewhere; features alone tell of no silence.
-    track = Player(avatar).listen(speech).features
-    assert Player(avatar).listen(speech, FrameFeatures(track.frames(np.arange(75), 25), 25.0)).speech is not None
+    track = Player(avatar).encode_audio(speech).features
+    assert (
+        Player(avatar).encode_audio(speech, FrameFeatures(track.frames(np.arange(75), 25), 25.0)).voice_activity
+        is not None
+    )
     avatar.calls.clear()
     list(Player(avatar).frames(track))
-    list(Player(avatar).frames(sound, silence_gate=False))
+    list(Player(avatar).frames(sound, vad=False))
     avatar.closes_lips = False
     list(Player(avatar).frames(sound))
     assert all(call["speech"] is None for call in avatar.calls)

@@ -1,4 +1,4 @@
-"""Log-mel spectra of speech, made to look alike whoever speaks into whatever microphone.
+"""Log-mel spectra of speech, normalised to be independent of speaker and microphone.
 
 The embedded audio features: no network, no language, no download. One column ("step") every 20 ms; 32 mel channels from
 60 Hz to 7.6 kHz. Silence is exactly zero in every channel, which is also what lies before and after a recording.
@@ -24,15 +24,17 @@ FFT = 512
 LOWEST_HZ, HIGHEST_HZ = 60.0, 7600.0
 PREEMPHASIS = 0.97
 
-_HEARD = 10.0 ** (-50 / 10)
-"""Steps weaker than this beside the loudest one are not heard and do not enter the level."""
+_AUDIBLE = 10.0 ** (-50 / 10)
+"""Steps weaker than this, relative to the loudest one, do not enter the level."""
 REACH_S = 0.1825
 """How far [s] from the time of a frame the sound still enters its features: eight steps of 20 ms, half a window, and
 half a step where the frame rate does not divide the steps'. The 8-frame window adds its own; level, noise, mean and
 deviation are taken of the whole recording."""
-WEAKEST_SPEECH = 10.0 ** (-75 / 10)
-"""Mean square (after pre-emphasis) below which a recording holds no speech: room tone is not amplified into talk.
-Normal speech measures -20 to -45 dB here."""
+WEAKEST_DB = -75.0
+"""Level (after pre-emphasis) below which a recording holds no speech: room tone is not amplified into talk. Normal
+speech measures -20 to -45 dB here."""
+WEAKEST_SPEECH = 10.0 ** (WEAKEST_DB / 10)
+"""The same as a mean square."""
 _ACTIVE_DB = -25.0
 """Steps louder than this, relative to the speech level, count for the statistics."""
 _GATE_DB = (-45.0, -35.0)
@@ -119,7 +121,7 @@ def _iter_mel(
 
 
 class Counted:
-    """Pre-emphasised chunks of a recording, and how many samples went by."""
+    """Pre-emphasised chunks of a recording, with a count of the samples that went by."""
 
     def __init__(self, chunks: Iterable[np.ndarray]) -> None:
         self.chunks = chunks
@@ -158,7 +160,7 @@ def _blocks(counted: Counted) -> Iterator[np.ndarray]:
 
 
 def normalise(spectra: MelSpectra) -> GrowingRows:
-    """Spectra to features that do not know the level, the microphone or the voice's colour.
+    """Normalise spectra to features independent of level, microphone and timbre of the voice.
 
     1. The level is the mean square of the steps above a gate (50 dB under the loudest, then 10 dB under the mean, as
        loudness meters do, ITU-R BS.1770), so pauses do not count.
@@ -200,7 +202,7 @@ def track(chunks: Iterable[Float[np.ndarray, " n"]], feature: AudioFeature) -> S
 
 @dataclass(frozen=True)
 class _Levels:
-    """What :func:`normalise` takes off a recording."""
+    """Statistics that :func:`normalise` takes off a recording."""
 
     level: float
     noise: Float[np.ndarray, " channels"]
@@ -246,8 +248,8 @@ def speech_level(mean_square: Float[np.ndarray, " steps"]) -> float:
     """Mean square of the steps that carry the speech; 0 for silence."""
     if not mean_square.any():
         return 0.0
-    heard = mean_square[mean_square > _HEARD * mean_square.max()]
-    return float(heard[heard > 0.1 * heard.mean()].mean())
+    audible = mean_square[mean_square > _AUDIBLE * mean_square.max()]
+    return float(audible[audible > 0.1 * audible.mean()].mean())
 
 
 def _noise_power(sounding: np.ndarray, speech: np.ndarray) -> np.ndarray:

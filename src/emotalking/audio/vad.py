@@ -1,22 +1,22 @@
-"""When somebody speaks: a gate for the mouth, from the sound alone, whatever the voice, language, level or microphone.
+"""Voice activity detection: a gate for the mouth, independent of voice, language, level and microphone.
 
-Three measures of every 20 ms decide, none of which knows the level of the recording:
+Three measures of every 20 ms decide, none of which depends on the level of the recording:
 
 1. *Sound*: power over the floor of steady noise (10th percentile of each frequency over 6 s), so that fans, hum, hiss
    and rooms are silence.
 2. *Voice*: the strongest peak, within the pitch of voices, of the autocorrelation (Boersma 1993) of what stands above
    the floor from 250 to 3500 Hz. Breath, knocks and drums have none: the square root of the power spectrum is
    transformed, so that one low tone cannot pass for a row of harmonics.
-3. *Steadiness*: how alike the fine structure of the spectrum is 120 ms later or earlier. The harmonics of notes stay in
-   their places, those of talk glide (Seyerlehner et al., "Automatic music detection in television productions", 2007,
-   tell music from speech by the same).
+3. *Steadiness*: the correlation of the fine structure of the spectrum with that 120 ms later or earlier. The harmonics
+   of notes stay in their places, those of talk glide (Seyerlehner et al., "Automatic music detection in television
+   productions", 2007, tell music from speech by the same).
 
 Speech is where voiced, gliding sound lasts. Unvoiced sound within reach of it counts too (fricatives, plosives), and so
 do gaps shorter than 0.2 s, the closures inside words. Limits (``benchmarks/silence.py`` has figures): whispering is
 taken for breath, held notes of a singer for music, and talk that is clearly weaker than the music behind it for music.
 
 The recording is worked through in overlapping blocks: memory does not grow with its length but for one byte each 20 ms,
-and how the sound was cut into pieces leaves no trace.
+and the result does not depend on how the sound was cut into pieces.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,10 +27,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import binary_closing, binary_dilation, binary_opening, maximum_filter1d, uniform_filter1d
 
+from emotalking.audio.mel import HOP, WEAKEST_DB
 from emotalking.io.audio import SAMPLE_RATE
 
-HOP = SAMPLE_RATE // 50
-"""Samples from one step to the next: 20 ms. Step s is centred on (s + 1/2) 20 ms."""
 STEP_S = HOP / SAMPLE_RATE
 
 OPENS_S = (0.28, 0.08)
@@ -53,8 +52,6 @@ _FLOOR_EVERY, _FLOOR_REACH, _FLOOR_SMOOTH = 25, 140, 9
 _OVER_FLOOR = 1.5
 """The 10th percentile of noise lies under its mean."""
 _DIGITAL_SILENCE = 1e-8
-_WEAKEST_DB = -75.0
-"""Sound below this is no speech, as in ``audio.mel``."""
 _RANGE_DB, _RANGE_REACH = 42.0, 150
 """Sound so far under the loudest within 3 s is its echo or its room."""
 _SOUND_DB, _VOICE_DB = 5.5, 6.0
@@ -72,10 +69,10 @@ _BLOCK, _CONTEXT = 1500, 400
 """Steps decided at once, and steps on either side that can bear on them (multiples of _FLOOR_EVERY)."""
 
 
-class SpeechTrack:
-    """Where somebody speaks in a recording; it is listened to as far as was asked for, and no further.
+class VoiceActivity:
+    """Voice activity of a recording, computed as far as it is asked for.
 
-    Hours of sound take minutes to listen to, and a video can begin long before that.
+    Hours of sound take minutes, and a video can begin long before that.
     """
 
     def __init__(self, decided: Iterable[Bool[np.ndarray, " _"]]) -> None:
@@ -85,16 +82,16 @@ class SpeechTrack:
 
     @property
     def speaking(self) -> Bool[np.ndarray, " S"]:
-        """Step s is centred on (s + 1/2) 20 ms; the whole recording is listened to."""
+        """True where somebody speaks; step s is centred on (s + 1/2) 20 ms. Computes the whole recording."""
         self.finish()
         return self._known
 
     def finish(self) -> None:
-        """Listen to the whole recording."""
-        self._listen(None)
+        """Compute the whole recording."""
+        self._compute(None)
 
-    def _listen(self, steps: int | None) -> None:
-        """Know so many steps, or as many as there are."""
+    def _compute(self, steps: int | None) -> None:
+        """Compute at least ``steps`` steps, where there are so many; None: all."""
         while steps is None or len(self._known) < steps:
             piece = next(self._rest, None)
             if piece is None:
@@ -112,26 +109,26 @@ class SpeechTrack:
         distance = np.maximum(np.abs(ahead) - STEP_S / 2, 0.0)
         far, near = np.where(ahead > 0, OPENS_S[0], CLOSES_S[1]), np.where(ahead > 0, OPENS_S[1], CLOSES_S[0])
         ramp = np.clip((far - distance) / (far - near), 0.0, 1.0)
-        self._listen(int(steps.max(initial=-1)) + 1)
+        self._compute(int(steps.max(initial=-1)) + 1)
         inside = (steps >= 0) & (steps < len(self._known))
         if not inside.any():
             return np.zeros(len(times_s), np.float32)
-        heard = self._known[np.clip(steps, 0, len(self._known) - 1)] & inside
+        active = self._known[np.clip(steps, 0, len(self._known) - 1)] & inside
         # The ease of a smoothstep: speed zero at both ends, so that lips neither start nor stop with a jerk.
-        return (heard * ramp**2 * (3.0 - 2.0 * ramp)).max(1).astype(np.float32)
+        return (active * ramp**2 * (3.0 - 2.0 * ramp)).max(1).astype(np.float32)
 
     def frames(self, start: int, stop: int, fps: Fraction | float | int) -> Float[np.ndarray, " N"]:
         """The gate of the video frames ``start`` .. ``stop - 1``, each at the middle of the time that it is shown."""
         return self.at((np.arange(start, stop) + 0.5) / float(fps))
 
 
-def speech_track(chunks: Iterable[Float[np.ndarray, " _"]]) -> SpeechTrack:
-    """Find the speech in a recording, when the track is asked for it.
+def voice_activity(chunks: Iterable[Float[np.ndarray, " _"]]) -> VoiceActivity:
+    """Detect speech in a recording; the work is done when the result is asked for.
 
     Args:
         chunks: consecutive pieces of float32 mono at 16 kHz in [-1, 1], of any length.
     """
-    return SpeechTrack(map(_decide_middle, _blocks(chunks)))
+    return VoiceActivity(map(_decide_middle, _blocks(chunks)))
 
 
 @dataclass(frozen=True)
@@ -170,7 +167,7 @@ def _decide_middle(block: _Block) -> Bool[np.ndarray, " steps"]:
 
 @dataclass(frozen=True)
 class _Measures:
-    """What is known of every step."""
+    """Measures of every step."""
 
     over_floor: Float[np.ndarray, " S"]
     """dB, of the strongest bands."""
@@ -202,16 +199,18 @@ def _measure(samples: np.ndarray) -> _Measures:
     )
 
 
-def _decide(heard: _Measures) -> Bool[np.ndarray, " S"]:
-    """Speech or not, step by step."""
-    loudest = maximum_filter1d(heard.level, 2 * _RANGE_REACH + 1, mode="nearest")
-    sound = (heard.over_floor > _SOUND_DB) & (heard.level > np.maximum(_WEAKEST_DB, loudest - _RANGE_DB))
-    voiced = heard.voiced > _VOICED
+def _decide(measures: _Measures) -> Bool[np.ndarray, " S"]:
+    """Decide between speech and its absence, step by step."""
+    loudest = maximum_filter1d(measures.level, 2 * _RANGE_REACH + 1, mode="nearest")
+    sound = (measures.over_floor > _SOUND_DB) & (measures.level > np.maximum(WEAKEST_DB, loudest - _RANGE_DB))
+    voiced = measures.voiced > _VOICED
     # The steadiness of a passage is that of its loudest voiced steps.
-    weight = 10.0 ** (heard.level / 20.0) * voiced + 1e-9
+    weight = 10.0 ** (measures.level / 20.0) * voiced + 1e-9
     span = 2 * _STEADY_REACH + 1
-    steady = uniform_filter1d(weight * heard.steady, span) / uniform_filter1d(weight, span)
-    voice = sound & voiced & (heard.over_floor > _VOICE_DB) & (heard.voice_share > _LOW_TONE_DB) & (steady < _STEADY)
+    steady = uniform_filter1d(weight * measures.steady, span) / uniform_filter1d(weight, span)
+    voice = (
+        sound & voiced & (measures.over_floor > _VOICE_DB) & (measures.voice_share > _LOW_TONE_DB) & (steady < _STEADY)
+    )
     certain = np.asarray(binary_opening(voice, np.ones(_VOICE_RUN)), bool)
     reached = np.asarray(binary_dilation(certain, np.ones(2 * _UNVOICED_REACH + 1)), bool)
     near = reached & sound & (steady < _STEADY + 0.1)
@@ -241,7 +240,7 @@ def _noise_floor(power: np.ndarray, sounding: np.ndarray) -> Float[np.ndarray, "
         span = slice(max(0, begin - _FLOOR_REACH), begin + _FLOOR_EVERY + _FLOOR_REACH)
         around = smooth[span][sounding[span]]
         if len(around) >= _FLOOR_EVERY:
-            # Neighbours are smoothed to be alike: every third says as much as all.
+            # Neighbours are smoothed: every third says as much as all.
             floor[begin : begin + _FLOOR_EVERY] = np.percentile(around[::3], 10, axis=0)
     return floor
 
@@ -267,8 +266,8 @@ def _steadiness(clean: np.ndarray) -> Float[np.ndarray, " S"]:
     fine = log_power - uniform_filter1d(log_power, 17, axis=1)
     fine /= np.sqrt((fine**2).sum(1, keepdims=True) + 1e-9)
     lag = min(_STEADY_LAG, len(fine))
-    alike, none = (fine[:-lag] * fine[lag:]).sum(1), np.zeros(lag)
-    return np.maximum(np.concatenate([none, alike]), np.concatenate([alike, none]))
+    correlation, none = (fine[:-lag] * fine[lag:]).sum(1), np.zeros(lag)
+    return np.maximum(np.concatenate([none, correlation]), np.concatenate([correlation, none]))
 
 
 def _db(power: np.ndarray) -> np.ndarray:

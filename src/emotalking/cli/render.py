@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
             seconds=args.seconds,
             batch=args.batch,
             overwrite=args.overwrite,
-            silence_gate=not args.no_silence_gate,
+            vad=not args.no_silence_gate,
             progress=lambda done, total: progress.update(task, description="render", completed=done, total=total),
         )
     rate = made.frames / (time.perf_counter() - begin)

@@ -83,7 +83,7 @@ def silence_ratio(energy: Float[np.ndarray, " N"], gate: Float[np.ndarray, " N"]
 
     Args:
         energy: of :func:`opening_energy`.
-        gate: 1 in speech, 0 in silence (:class:`emotalking.audio.vad.SpeechTrack`); frames between count for
+        gate: 1 in speech, 0 in silence (:class:`emotalking.audio.vad.VoiceActivity`); frames between count for
             neither, since lips may close there.
 
     Returns:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from emotalking.audio.vad import speech_track
+from emotalking.audio.vad import voice_activity
 from emotalking.data import Subject
 from emotalking.data.frame import lip_gap
 from emotalking.emotion.circumplex import TestPoint
@@ -175,7 +175,7 @@ class FaceMeter:
         samples, name = self._asked.samples, "mouth_in_silence"
         if samples is None:
             return missing(name, NO_SOUND, self._count)
-        gate = speech_track([samples]).frames(0, self._count, self._fps)
+        gate = voice_activity([samples]).frames(0, self._count, self._fps)
         energy = _by_run(face_metrics.opening_energy, lip_gap(faces.points), runs)
         known = np.isfinite(energy)
         quiet, loud = int((known & (gate <= 0)).sum()), int((known & (gate >= 1)).sum())

@@ -47,7 +47,7 @@ def render_clip(
     seconds: float | None = None,
     batch: int = 8,
     overwrite: bool = False,
-    silence_gate: bool = True,
+    vad: bool = True,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Rendered:
     """Render an avatar speaking ``audio`` to a video with sound, to a folder of PNG files, or to both.
@@ -69,22 +69,22 @@ def render_clip(
         seconds: stop after this time.
         batch: frames rendered together.
         overwrite: ``folder`` may hold frames of an earlier run, which are removed.
-        silence_gate: close the lips where nobody speaks, see ``Player.frames``.
+        vad: close the lips where nobody speaks, see ``Player.frames``.
         progress: called after each frame with (frames done, frames in all).
 
     Raises:
         UserError: anything about the inputs or the outputs that cannot be.
     """
-    heard = audio.samples if isinstance(audio, Utterance) else audio
+    sound = audio.samples if isinstance(audio, Utterance) else audio
     if video is None and folder is None and strip is not None:
         seconds = min(LONGEST_S, LONGEST_S if seconds is None else seconds)
-    _check(heard, [video, folder, strip], seconds, background, paste)
+    _check(sound, [video, folder, strip], seconds, background, paste)
     picture = None if strip is None else Strip(strip, avatar)
     player = Player(avatar)
     given = None
     if features is not None:
         given = load_features(features, avatar.audio_features, avatar.fps)
-    track = player.listen(heard, given, silence_gate=silence_gate)
+    track = player.encode_audio(sound, given, vad=vad)
     total = player.num_frames(track, seconds)
     if total == 0:
         raise UserError("the sound has no length, so there is no frame to render.")
@@ -104,17 +104,19 @@ def render_clip(
         if folder is not None:
             outputs.append(FrameFolder(folder, overwrite=overwrite))
         if video is not None:
-            sound = _heard(heard)
             alpha = isinstance(background, str) and background == "transparent"
-            outputs.append(stack.enter_context(VideoWriter(video, width, height, avatar.fps, sound, alpha=alpha)))
+            outputs.append(
+                stack.enter_context(VideoWriter(video, width, height, avatar.fps, resample_for_mux(sound), alpha=alpha))
+            )
         for done, image in enumerate(frames, 1):
             for output in outputs:
                 output.write(image)
             if progress is not None:
                 progress(done, total)
     if picture is not None:
-        words, sounds = (audio.words, audio.phonemes) if isinstance(audio, Utterance) else (None, None)
-        picture.save(heard if isinstance(heard, np.ndarray) else load_audio(heard, longest_s=LONGEST_S), words, sounds)
+        words, phonemes = (audio.words, audio.phonemes) if isinstance(audio, Utterance) else (None, None)
+        samples = sound if isinstance(sound, np.ndarray) else load_audio(sound, longest_s=LONGEST_S)
+        picture.save(samples, words, phonemes)
     return Rendered(
         Path(video) if video is not None else None,
         Path(folder) if folder is not None else None,
@@ -145,8 +147,8 @@ def _check(
         raise UserError("pasting back shows the clip's own background: leave --background and --transparent away.")
 
 
-def _heard(audio: str | Path | Float[np.ndarray, " S"]) -> Iterator[Float[np.ndarray, " n"]]:
-    """The sound at the rate of video files, in pieces."""
+def resample_for_mux(audio: str | Path | Float[np.ndarray, " S"]) -> Iterator[Float[np.ndarray, " n"]]:
+    """Resample a sound to the rate of video files, in pieces."""
     if isinstance(audio, np.ndarray):
         resampler = soxr.ResampleStream(SAMPLE_RATE, AUDIO_RATE, 1, dtype="float32")
         for start in range(0, len(audio), SAMPLE_RATE):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from emotalking.audio.features import feature_track
 from emotalking.audio.tracks import FeatureTrack
-from emotalking.audio.vad import SpeechTrack, speech_track
+from emotalking.audio.vad import VoiceActivity, voice_activity
 from emotalking.errors import UserError
 from emotalking.io.audio import iter_audio
 from emotalking.ops.composite import to_uint8
@@ -24,16 +24,16 @@ from emotalking.player.poses import PoseLoop, Poses
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What the player knows of a sound."""
+class AudioTrack:
+    """Conditions that a recording gives: its features and its voice activity."""
 
     features: FeatureTrack
-    speech: SpeechTrack | None = None
-    """Where somebody speaks; None: the lips follow the features everywhere."""
+    voice_activity: VoiceActivity | None = None
+    """None: the lips follow the features everywhere."""
 
 
-Sound = str | Path | Float[np.ndarray, " S"] | FeatureTrack | Heard
-"""A sound or video file, float32 mono samples at 16 kHz, features computed before, or what was heard before."""
+Sound = str | Path | Float[np.ndarray, " S"] | FeatureTrack | AudioTrack
+"""A sound or video file, float32 mono samples at 16 kHz, features computed before, or an encoded track."""
 
 _DECODERS = 4
 """Threads that unpack torso layers ahead of the renderer."""
@@ -108,36 +108,36 @@ class Player:
     def __init__(self, avatar: Performer) -> None:
         self.avatar = avatar
 
-    def listen(self, audio: Sound, features: FeatureTrack | None = None, *, silence_gate: bool = True) -> Heard:
-        """The avatar's kind of features of a sound, and where in it somebody speaks; files are read in a stream.
+    def encode_audio(self, audio: Sound, features: FeatureTrack | None = None, *, vad: bool = True) -> AudioTrack:
+        """Compute the avatar's audio features and the voice activity of a recording; files are read in a stream.
 
-        Features rest on the level and the noise of the whole sound, so all of it is read here; where somebody speaks is
+        Features rest on the level and the noise of the whole recording, so all of it is read here; voice activity is
         found while the frames are made.
 
         Args:
-            audio: what is heard; features alone do not tell where there is silence.
+            audio: the speech; features alone do not tell where there is silence.
             features: features of this sound that another program computed.
-            silence_gate: look for silence, if the avatar has learned what to do then.
+            vad: detect voice activity, if the avatar has learned its closed lips.
 
         Raises:
             UserError: the file cannot be used, or the avatar's features cannot be computed here.
         """
-        if isinstance(audio, Heard):
+        if isinstance(audio, AudioTrack):
             return audio
         if isinstance(audio, FeatureTrack):
-            return Heard(audio)
+            return AudioTrack(audio)
         track = feature_track(audio, self.avatar.audio_features) if features is None else features
-        if not (silence_gate and self.avatar.closes_lips):
-            return Heard(track)
-        speech = speech_track([audio] if isinstance(audio, np.ndarray) else iter_audio(audio))
+        if not (vad and self.avatar.closes_lips):
+            return AudioTrack(track)
+        activity = voice_activity([audio] if isinstance(audio, np.ndarray) else iter_audio(audio))
         if features is not None:
             # Nobody has read the file yet, and what is wrong with it must be known before the first frame.
-            speech.finish()
-        return Heard(track, speech)
+            activity.finish()
+        return AudioTrack(track, activity)
 
-    def num_frames(self, heard: Heard, seconds: float | None = None) -> int:
+    def num_frames(self, track: AudioTrack, seconds: float | None = None) -> int:
         """Frames that cover the sound, or its first ``seconds``."""
-        whole = heard.features.num_frames(self.avatar.fps)
+        whole = track.features.num_frames(self.avatar.fps)
         return whole if seconds is None else min(whole, int(np.ceil(seconds * float(self.avatar.fps) - 1e-6)))
 
     def frames(
@@ -150,7 +150,7 @@ class Player:
         seconds: float | None = None,
         batch: int = 8,
         matte: bool = False,
-        silence_gate: bool = True,
+        vad: bool = True,
     ) -> Iterator[UInt8[np.ndarray, "H W channels"]]:
         """Frames of the avatar speaking, one by one; memory does not grow with their number.
 
@@ -162,7 +162,7 @@ class Player:
             seconds: stop after this time.
             batch: frames rendered together.
             matte: add the head's coverage to finished frames as a fourth channel.
-            silence_gate: close the lips where nobody speaks (``audio.vad``); needs the sound itself, not its
+            vad: close the lips where nobody speaks (``audio.vad``); needs the sound itself, not its
                 features alone, and an avatar that has learned its closed lips.
 
         Yields:
@@ -178,8 +178,8 @@ class Player:
                 "this avatar was trained without its emotion stage, so it cannot show one: train that stage."
             )
         plate = background_plate(background, self.avatar.background)
-        heard = self.listen(audio, silence_gate=silence_gate)
-        return self._play(heard, emotion, self._loop(poses), plate, self.num_frames(heard, seconds), batch, matte)
+        track = self.encode_audio(audio, vad=vad)
+        return self._play(track, emotion, self._loop(poses), plate, self.num_frames(track, seconds), batch, matte)
 
     def recorded(self, total: int, poses: Literal["recorded", "fixed"] = "recorded") -> Int[np.ndarray, " total"]:
         """Which recorded frame lies under each of ``total`` frames that :meth:`frames` makes."""
@@ -190,7 +190,7 @@ class Player:
 
     def _play(
         self,
-        heard: Heard,
+        track: AudioTrack,
         emotion: Emotion | None,
         loop: PoseLoop,
         plate: np.ndarray | Literal["transparent"],
@@ -212,8 +212,9 @@ class Player:
             while ahead:
                 start, here, torsos = ahead.popleft()
                 stop = start + len(here.indices)
-                windows = heard.features.windows(start, stop, self.avatar.fps, total)
-                gate = None if heard.speech is None else heard.speech.frames(start, stop, self.avatar.fps)
+                windows = track.features.windows(start, stop, self.avatar.fps, total)
+                activity = track.voice_activity
+                gate = None if activity is None else activity.frames(start, stop, self.avatar.fps)
                 va = None
                 if emotion is not None:
                     va = np.asarray(emotion.at((start + np.arange(len(here.indices))) / float(self.avatar.fps)))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.signal import butter, sosfilt
 
-from emotalking.audio import vad as silence
-from emotalking.audio.vad import CLOSES_S, OPENS_S, STEP_S, SpeechTrack, speech_track
+from emotalking.audio import vad
+from emotalking.audio.vad import CLOSES_S, OPENS_S, STEP_S, VoiceActivity, voice_activity
 from emotalking.io.audio import SAMPLE_RATE, load_audio, resample
 from emotalking.testing.actor.performance import Performance
 from emotalking.testing.actor.speech import PAUSE
@@ -88,7 +88,7 @@ def truth(script: Performance) -> np.ndarray:
     ids=["digital", "offset", "white", "pink", "room", "hum", "breathing", "chords", "drums"],
 )
 def test_no_speech_no_opening(sound: np.ndarray) -> None:
-    track = speech_track([sound.astype(np.float32)])
+    track = voice_activity([sound.astype(np.float32)])
     assert len(track.speaking) == round(SECONDS / STEP_S)
     assert not track.speaking.any()
     assert not track.frames(0, 150, 25).any()
@@ -100,7 +100,7 @@ def test_speech_at_any_loudness(talk: Performance, level: int, background: int |
     sound = at_db(talk.waveform, level)
     if background is not None:
         sound = sound + at_db(noise(7, 0.5), level - background)
-    found, spoken = speech_track([np.clip(sound, -1, 1)]).speaking, truth(talk)
+    found, spoken = voice_activity([np.clip(sound, -1, 1)]).speaking, truth(talk)
     assert found[spoken].mean() > 0.9
     long_pauses = [s for s in talk.segments if s.phoneme == PAUSE and s.end - s.start > 0.35]
     assert long_pauses
@@ -112,7 +112,7 @@ def test_speech_at_any_loudness(talk: Performance, level: int, background: int |
 @pytest.mark.parametrize("rate", [8000, 11025])
 def test_telephone_bands_are_enough(talk: Performance, rate: int) -> None:
     narrow = resample(resample(talk.waveform, SAMPLE_RATE, rate), rate, SAMPLE_RATE)
-    found, spoken = speech_track([narrow]).speaking, truth(talk)
+    found, spoken = voice_activity([narrow]).speaking, truth(talk)
     assert found[: len(spoken)][spoken[: len(found)]].mean() > 0.9
 
 
@@ -124,17 +124,17 @@ def test_a_closure_is_no_pause(talk: Performance) -> None:
     at = round(voiced * SAMPLE_RATE)
     for seconds, bridged in ((0.1, True), (0.5, False)):
         hole = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
-        found = speech_track([np.concatenate([talk.waveform[:at], hole, talk.waveform[at:]])])
+        found = voice_activity([np.concatenate([talk.waveform[:at], hole, talk.waveform[at:]])])
         assert found.speaking[round((voiced + seconds / 2) / STEP_S)] == bridged
 
 
 def test_cutting_and_blocks_leave_no_trace(talk: Performance, monkeypatch: pytest.MonkeyPatch) -> None:
     sound = np.concatenate([talk.waveform, at_db(chords(), -25), 0.1 * talk.waveform, np.zeros(COUNT, np.float32)])
-    whole = speech_track([sound]).speaking
+    whole = voice_activity([sound]).speaking
     assert 0.2 < whole.mean() < 0.8
-    assert np.array_equal(speech_track(np.array_split(sound, 97)).speaking, whole)
-    monkeypatch.setattr(silence, "_BLOCK", 500)
-    assert np.array_equal(speech_track(np.array_split(sound, 13)).speaking, whole)
+    assert np.array_equal(voice_activity(np.array_split(sound, 97)).speaking, whole)
+    monkeypatch.setattr(vad, "_BLOCK", 500)
+    assert np.array_equal(voice_activity(np.array_split(sound, 13)).speaking, whole)
 
 
 def test_no_more_is_listened_to_than_was_asked_for(talk: Performance) -> None:
@@ -145,7 +145,7 @@ def test_no_more_is_listened_to_than_was_asked_for(talk: Performance) -> None:
             given.append(second)
             yield talk.waveform[:SAMPLE_RATE]
 
-    track = speech_track(second_by_second())
+    track = voice_activity(second_by_second())
     assert not given
     early = track.frames(0, 50, 25)
     assert 2 < len(given) < 60
@@ -161,7 +161,7 @@ def test_edges_are_soft_and_in_time() -> None:
     speaking[100:130] = True
     begin, end = 100 * STEP_S, 130 * STEP_S
     times = np.arange(0, 4, 0.002)
-    gate = SpeechTrack([speaking]).at(times)
+    gate = VoiceActivity([speaking]).at(times)
     assert gate.dtype == np.float32 and gate.min() == 0 and gate.max() == 1
     assert (gate[(times > begin - OPENS_S[1] + 0.01) & (times < end + CLOSES_S[0] - 0.01)] > 0.999).all()
     assert not gate[(times < begin - OPENS_S[0] - 0.01) | (times > end + CLOSES_S[1] + 0.01)].any()
@@ -170,7 +170,7 @@ def test_edges_are_soft_and_in_time() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 319, 321, 1281])
 def test_hardly_any_sound(count: int) -> None:
-    track = speech_track([np.full(count, 0.1, np.float32)])
+    track = voice_activity([np.full(count, 0.1, np.float32)])
     assert len(track.speaking) == -(-count // 320)
     assert track.frames(0, 3, 25).tolist() == [0, 0, 0]
 
@@ -180,7 +180,7 @@ def test_words_of_the_grid_corpus(real_data) -> None:
     """Recall and precision against the corpus's own word times, +-100 ms at the edges left out."""
     counts = np.zeros((2, 2))
     for clip in sorted((real_data / "clips" / "grid_s1").glob("*.mpg"))[:8]:
-        found = speech_track([load_audio(clip)])
+        found = voice_activity([load_audio(clip)])
         for line in clip.with_suffix(".align").read_text().splitlines():
             begin, end, word = line.split()
             times = np.arange(int(begin) / 25000 + 0.1, int(end) / 25000 - 0.1, STEP_S)
