@@ -18,6 +18,10 @@ def old_values() -> dict:
         values[old] = values.pop(new)
     for stage in ("mouth", "face", "emotion"):
         values[stage]["schedule_knee"] = values[stage].pop("lr_decay_from")
+    values["mouth"] |= {"hair_every": 0, "hair_from": 3_000, "hair_until": 46_000}
+    every = dict.fromkeys(values["face"]["losses"], 0.0)  # one class of losses served all stages
+    for stage in ("mouth", "emotion", "finetune"):
+        values[stage]["losses"] = every | values[stage]["losses"]
     return values
 
 

@@ -13,7 +13,6 @@ PUBLISHED = {
     "mouth.warmup": 3_000,
     "mouth.freeze_geometry_from": 49_000,
     "mouth.curriculum_every": 7,
-    "mouth.hair_every": 0,
     "face.iterations": 50_000,
     "face.warmup": 3_000,
     "face.freeze_geometry_from": 0,
@@ -175,7 +174,5 @@ def test_every_other_number_is_off(paper: dict[str, Any]) -> None:
             for stage in ("mouth", "emotion", "finetune")
             for name in ("patch_min", "patch_max")
         ),
-        "mouth.hair_from",
-        "mouth.hair_until",
     }
     assert {key for key, value in left.items() if value} <= means_nothing

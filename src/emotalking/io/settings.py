@@ -19,6 +19,16 @@ RENAMED: dict[str, dict[str, str]] = {
 }
 """{config class: {old field: new field}}: old names in stored configs and in settings, accepted for one release."""
 
+REMOVED: dict[str, set[str]] = {
+    "MouthStageConfig": {"hair_every", "hair_from", "hair_until"},
+    "MouthLosses": {"lips", "eyes", "attention", "lpips_lips"}
+    | {"normal", "normal_cosine", "normal_tv", "normal_residual"},
+    "EmotionLosses": {"silhouette", "lips", "eyes", "attention", "lpips_lips", "normal_residual"},
+    "FinetuneLosses": {"silhouette", "motion", "sync", "lips", "eyes", "attention", "lpips_lips"}
+    | {"normal", "normal_cosine", "normal_tv", "normal_residual"},
+}
+"""{config class: fields that it had and that never acted}: dropped from stored configs."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -30,13 +40,14 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(cls: type, values: dict[str, Any]) -> Any:
     """Build the dataclass ``cls`` from plain values; an unknown key is an error, a missing one takes its default.
 
-    Old field names are accepted (:data:`RENAMED`).
+    Old field names are accepted (:data:`RENAMED`), and fields that never acted (:data:`REMOVED`).
 
     Raises:
         ValueError: naming the keys that do not fit.
     """
     hints = get_type_hints(cls)
-    values = {RENAMED.get(cls.__name__, {}).get(key, key): value for key, value in values.items()}
+    gone, renamed = REMOVED.get(cls.__name__, set()), _renamed(cls)
+    values = {renamed.get(key, key): value for key, value in values.items() if key not in gone}
     unknown = set(values) - set(hints)
     if unknown:
         raise ValueError(f"{cls.__name__} has no field {sorted(unknown)}")
@@ -73,10 +84,15 @@ def override(config: Any, settings: list[str]) -> Any:
     return config
 
 
+def _renamed(cls: type) -> dict[str, str]:
+    """The fields of ``cls`` and of what it inherits from that have new names."""
+    return {old: new for base in cls.__mro__ for old, new in RENAMED.get(base.__name__, {}).items()}
+
+
 def _set(config: Any, path: list[str], text: str, setting: str) -> Any:
     fields = get_type_hints(type(config))
     head, rest = path[0], path[1:]
-    renamed = RENAMED.get(type(config).__name__, {}).get(head)
+    renamed = _renamed(type(config)).get(head)
     if renamed is not None:
         logger.warning("the setting '%s' is called '%s' now: the old name goes with the next release", head, renamed)
         head = renamed

@@ -21,16 +21,6 @@ LEAST_ONE = {
 """Settings that must be at least 1, wherever they stand."""
 ABOVE_ZERO = {"means", "means_final"}
 """Settings that must be above 0. No setting may be below."""
-TERMS = {
-    "mouth": {"d_ssim", "silhouette", "motion", "lpips", "sync"},
-    "face": {"d_ssim", "silhouette", "motion", "lpips", "sync", "lips", "eyes", "attention", "lpips_lips"}
-    | {"normal", "normal_cosine", "normal_tv", "normal_residual"},
-    "emotion": {"d_ssim", "motion", "lpips", "sync", "normal", "normal_cosine", "normal_tv"},
-    "finetune": {"d_ssim", "lpips"},
-}
-"""Of each stage the weights that it has a term for."""
-LENGTHS = {"lpips_last", "patch_min", "patch_max"}
-"""What `LossConfig` has beside weights."""
 
 
 @dataclass(frozen=True)
@@ -94,46 +84,47 @@ class DensifyConfig:
 
 
 @dataclass(frozen=True)
-class LossConfig:
-    """Weights (paper S4.3; docs/paper.md 7 and 7.1)."""
+class ImageLosses:
+    """Weights that every stage has (paper S4.3; docs/paper.md 7 and 7.1); that of L1 is 1."""
 
     d_ssim: float = 0.2
     """1 - SSIM."""
-    silhouette: float = 1e-3
-    """Alpha missing inside and present outside the branch's region."""
-    motion: float = 1e-5
-    """Mean absolute offset, each kind. Deviation: published for the face alone (docs/paper.md 7.1); the mouth and
-    emotion stages have it too, because what nothing pulls back drifts where the region shows nothing."""
-    lips: float = 0.0
-    """L1 and D-SSIM of the face stage once more, on the lip box alone. The lips are one pixel in forty, so without it a
-    short run learns everything but them (on the demo's clip their opening correlates with the truth by -0.1 without
-    and 0.8 with it); the published 50,000 iterations do without."""
-    eyes: float = 0.0
-    """The same on the box of both eyes: lids are one pixel in a hundred, and shut in one frame of twelve. Without it a
-    short run leaves bits of iris standing in front of shut lids."""
-    attention: float = 0.0
-    """Rendered attention where it does not belong, in the face stage after warm-up: the action units' on the lips, and
-    both maps on the hair in the iterations that compare it (`hair_every`)."""
     lpips: float = 0.0
     """LPIPS of patches in the last `lpips_last` iterations, never in the warm-up, where `perceptual.backbone`'s
     weights are (S12, S14, S15, S16)."""
-    lpips_lips: float = 0.0
-    """LPIPS of the lip box, in the face stage; the patches then leave that box out (docs/paper.md 7.2)."""
     lpips_last: int = 0
     """See `lpips`. Assumption: the paper gives the weights and not the iterations; these are TalkingGaussian's."""
     patch_min: int = 32
     """Least side of a patch in pixels, even."""
     patch_max: int = 42
     """Largest side of a patch in pixels, even."""
-    normal: float = 0.0
-    """L1 of rendered and given normal map, in the face and emotion stages, where the subject has normal maps."""
-    normal_cosine: float = 0.0
-    """1 - cosine of rendered and given normal map, likewise: another reading of the paper's normal loss, which does
-    not say how the maps are compared."""
-    normal_tv: float = 0.0
-    """Total variation of the rendered normal map; likewise."""
-    normal_residual: float = 0.0
-    """Mean absolute normal residual, in the face stage."""
+
+    @property
+    def perceptual(self) -> bool:
+        """Whether a perceptual term has a weight."""
+        return self.lpips > 0
+
+    def lpips_due(self, iteration: int, iterations: int, warmup: int = 0) -> bool:
+        """Whether an iteration of a stage has perceptual terms; canonical Gaussians have none (S11, S13)."""
+        return self.perceptual and iteration >= max(warmup, iterations - self.lpips_last)
+
+    def validate(self, stage: str) -> None:
+        """Raise ValueError for values that cannot be in the stage ``stage``."""
+        if not 2 <= self.patch_min <= self.patch_max or self.patch_min % 2 or self.patch_max % 2:
+            raise ValueError(
+                f"{stage}.losses.patch_min and {stage}.losses.patch_max must be even, at least 2, and in this order"
+            )
+        if self.perceptual and self.lpips_last < 1:
+            raise ValueError(f"{stage}.losses.lpips_last must be at least 1 where an LPIPS term has a weight")
+
+
+@dataclass(frozen=True)
+class MotionLosses(ImageLosses):
+    """Weights of the stages in which a motion network learns."""
+
+    motion: float = 1e-5
+    """Mean absolute offset, each kind. Deviation: published for the face alone (docs/paper.md 7.1); the mouth and
+    emotion stages have it too, because what nothing pulls back drifts where the region shows nothing."""
     sync: float = 0.0
     """Sync distance (eq. 9) of five rendered frames, after warm-up, where `sync.expert` names an expert.
 
@@ -142,18 +133,68 @@ class LossConfig:
     times less. `tiny` and `fast` keep it: four times as much, when motion networks still learned from it, cost 1.9 dB
     around the mouth where this cost 0.6. `paper` has a tenth of it (`presets.PAPER` says why)."""
 
+
+@dataclass(frozen=True)
+class NormalLosses:
+    """Weights of the rendered normal map in the face and emotion stages, where the subject has normal maps."""
+
+    normal: float = 0.0
+    """L1 of rendered and given normal map."""
+    normal_cosine: float = 0.0
+    """1 - cosine of rendered and given normal map: another reading of the paper's normal loss, which does not say how
+    the maps are compared."""
+    normal_tv: float = 0.0
+    """Total variation of the rendered normal map."""
+
     @property
     def normals(self) -> bool:
         """Whether rendered normals are compared."""
         return self.normal > 0 or self.normal_cosine > 0 or self.normal_tv > 0
 
-    def validate(self, stage: str) -> None:
-        """Raise ValueError for values that cannot be in the stage ``stage``."""
-        for name in sorted({each.name for each in fields(self)} - TERMS[stage] - LENGTHS):
-            if getattr(self, name):
-                raise ValueError(f"{stage}.losses.{name} must be 0, because that stage has no such term")
-        if not 2 <= self.patch_min <= self.patch_max or self.patch_min % 2 or self.patch_max % 2:
-            raise ValueError("losses.patch_min and losses.patch_max must be even, at least 2, and in this order")
+
+@dataclass(frozen=True)
+class MouthLosses(MotionLosses):
+    """Weights of the mouth stage (S11, S12)."""
+
+    silhouette: float = 1e-3
+    """Alpha missing inside and present outside the lip box."""
+
+
+@dataclass(frozen=True)
+class FaceLosses(NormalLosses, MotionLosses):
+    """Weights of the face stage (S13, S14)."""
+
+    silhouette: float = 1e-3
+    """Alpha missing inside and present outside face and hair."""
+    lips: float = 0.0
+    """L1 and D-SSIM once more, on the lip box alone. The lips are one pixel in forty, so without it a short run learns
+    everything but them (on the demo's clip their opening correlates with the truth by -0.1 without and 0.8 with it);
+    the published 50,000 iterations do without."""
+    eyes: float = 0.0
+    """The same on the box of both eyes: lids are one pixel in a hundred, and shut in one frame of twelve. Without it a
+    short run leaves bits of iris standing in front of shut lids."""
+    attention: float = 0.0
+    """Rendered attention where it does not belong, after warm-up: the action units' on the lips, and both maps on the
+    hair in the iterations that compare it (`hair_every`)."""
+    lpips_lips: float = 0.0
+    """LPIPS of the lip box; the patches then leave that box out (docs/paper.md 7.2)."""
+    normal_residual: float = 0.0
+    """Mean absolute normal residual, where normals are compared."""
+
+    @property
+    def perceptual(self) -> bool:
+        """See :class:`ImageLosses`."""
+        return self.lpips > 0 or self.lpips_lips > 0
+
+
+@dataclass(frozen=True)
+class EmotionLosses(NormalLosses, MotionLosses):
+    """Weights of the emotion stage (S15)."""
+
+
+@dataclass(frozen=True)
+class FinetuneLosses(ImageLosses):
+    """Weights of the fine-tune stage (S16)."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +250,7 @@ class SyncConfig:
 
 @dataclass(frozen=True)
 class BranchStageConfig:
-    """A branch's stage: canonical Gaussians first, then motion."""
+    """A branch's stage, mouth or face: canonical Gaussians first, then motion."""
 
     iterations: int
     """Length."""
@@ -220,8 +261,6 @@ class BranchStageConfig:
     ends their learning, as 0.1^(it/that)."""
     densify: DensifyConfig
     """Growth and pruning."""
-    losses: LossConfig = LossConfig()
-    """Weights."""
     means_until: int = 45_000
     """Iteration at which the position rate reaches `optim.means_final`."""
     sh_every: int = 1_000
@@ -230,6 +269,22 @@ class BranchStageConfig:
     """From here on only colours and opacities train (0: never), before black where the backdrop was green."""
     curriculum_every: int = 0
     """Every so many iterations the frame must suit the curriculum (docs/paper.md 8); 0: never."""
+
+
+@dataclass(frozen=True)
+class MouthStageConfig(BranchStageConfig):
+    """The mouth stage (S11, S12)."""
+
+    losses: MouthLosses = MouthLosses()
+    """Weights."""
+
+
+@dataclass(frozen=True)
+class FaceStageConfig(BranchStageConfig):
+    """The face stage (S13, S14)."""
+
+    losses: FaceLosses = FaceLosses()
+    """Weights."""
     hair_every: int = 0
     """Hair is compared only every so many iterations (0: always) between `hair_from` and `hair_until`."""
     hair_from: int = 3_000
@@ -250,7 +305,7 @@ class EmotionStageConfig:
     """Share of steps on original frames with their estimated valence/arousal (paper S4.2: "and original")."""
     va_limit: float = 1.0
     """Valence and arousal are drawn uniformly from [-limit, limit]^2 (EmoStyle: U(-1, 1)^2)."""
-    losses: LossConfig = LossConfig(silhouette=0.0)
+    losses: EmotionLosses = EmotionLosses()
     """Weights."""
 
 
@@ -266,7 +321,7 @@ class FinetuneStageConfig:
     """Colour rate in this stage."""
     mouth_colours: bool = False
     """Train the mouth's colours too, as TalkingGaussian does; the paper trains the face's alone."""
-    losses: LossConfig = LossConfig(silhouette=0.0, motion=0.0)
+    losses: FinetuneLosses = FinetuneLosses()
     """Weights."""
 
 
@@ -274,9 +329,9 @@ class FinetuneStageConfig:
 class TrainConfig:
     """One run."""
 
-    mouth: BranchStageConfig
+    mouth: MouthStageConfig
     """Inside-mouth stage."""
-    face: BranchStageConfig
+    face: FaceStageConfig
     """Face stage."""
     emotion: EmotionStageConfig
     """Emotion stage."""
@@ -311,7 +366,7 @@ class TrainConfig:
     """Iterations between checkpoints."""
 
     @property
-    def stages(self) -> "tuple[BranchStageConfig | EmotionStageConfig | FinetuneStageConfig, ...]":
+    def stages(self) -> tuple[MouthStageConfig | FaceStageConfig | EmotionStageConfig | FinetuneStageConfig, ...]:
         """The settings of the stages that run, in order."""
         emotion = (self.emotion,) if self.model.emotion.branch == "separate" else ()
         return (self.mouth, self.face, *emotion, self.finetune)
@@ -333,7 +388,7 @@ class TrainConfig:
         for name, stage in (("mouth", self.mouth), ("face", self.face)):
             if not 0 <= stage.warmup <= stage.iterations:
                 raise ValueError(f"{name}.warmup must lie in 0..{name}.iterations ({stage.iterations})")
-        for name in TERMS:
+        for name in ("mouth", "face", "emotion", "finetune"):
             getattr(self, name).losses.validate(name)
         if self.perceptual.backbone not in ("auto", "alex", "vgg", "squeeze", "none"):
             raise ValueError("perceptual.backbone must be 'auto', 'alex', 'vgg', 'squeeze' or 'none'")

@@ -10,7 +10,7 @@ from torch import Tensor
 from emotalking.losses.lpips import cut_patches, lpips
 from emotalking.networks.lpips import BACKBONES, Backbone, Lpips, found_backbone, licences_of
 from emotalking.networks.registry import model_folders
-from emotalking.train.config import LossConfig, PerceptualConfig, TrainConfig
+from emotalking.train.config import ImageLosses, PerceptualConfig, TrainConfig
 
 _logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class PerceptualTerm:
         return licences_of(self.backbone)
 
     def draw(
-        self, size: tuple[int, int], weights: LossConfig, generator: torch.Generator
+        self, size: tuple[int, int], weights: ImageLosses, generator: torch.Generator
     ) -> tuple[int, dict[str, Tensor]]:
         """A step's patches of pictures of ``size`` (width, height): their side, and where they lie.
 
@@ -78,9 +78,7 @@ def with_backbone(config: TrainConfig) -> TrainConfig:
 
     A run in which no stage has a perceptual weight has none. Said in one sentence where there are weights and no file.
     """
-    wanted = any(
-        stage.iterations > 0 and (stage.losses.lpips > 0 or stage.losses.lpips_lips > 0) for stage in config.stages
-    )
+    wanted = any(stage.iterations > 0 and stage.losses.perceptual for stage in config.stages)
     chosen = config.perceptual.backbone if wanted else NONE
     if chosen == "auto":
         chosen = found_backbone() or NONE

@@ -3,31 +3,35 @@
 from emotalking.errors import UserError
 from emotalking.models.config import BranchConfig, ModelConfig
 from emotalking.train.config import (
-    BranchStageConfig,
     DensifyConfig,
+    EmotionLosses,
     EmotionStageConfig,
+    FaceLosses,
+    FaceStageConfig,
+    FinetuneLosses,
     FinetuneStageConfig,
-    LossConfig,
+    MouthLosses,
+    MouthStageConfig,
     OptimConfig,
     SyncConfig,
     TrainConfig,
 )
 
 PAPER = TrainConfig(
-    mouth=BranchStageConfig(
+    mouth=MouthStageConfig(
         iterations=50_000,
         warmup=3_000,
         lr_decay_from=39_000,
-        losses=LossConfig(lpips=0.2, lpips_last=1_000, sync=0.005),
+        losses=MouthLosses(lpips=0.2, lpips_last=1_000, sync=0.005),
         densify=DensifyConfig(),
         freeze_geometry_from=49_000,
         curriculum_every=7,
     ),
-    face=BranchStageConfig(
+    face=FaceStageConfig(
         iterations=50_000,
         warmup=3_000,
         lr_decay_from=40_000,
-        losses=LossConfig(
+        losses=FaceLosses(
             attention=1e-4,
             lpips=0.2,
             lpips_lips=0.01,
@@ -46,8 +50,7 @@ PAPER = TrainConfig(
     emotion=EmotionStageConfig(
         iterations=50_000,
         lr_decay_from=40_000,
-        losses=LossConfig(
-            silhouette=0.0,
+        losses=EmotionLosses(
             lpips=0.2,
             lpips_last=3_000,
             patch_min=64,
@@ -57,9 +60,7 @@ PAPER = TrainConfig(
             sync=1e-4,
         ),
     ),
-    finetune=FinetuneStageConfig(
-        iterations=20_000, losses=LossConfig(silhouette=0.0, motion=0.0, lpips=0.5, lpips_last=10_000)
-    ),
+    finetune=FinetuneStageConfig(iterations=20_000, losses=FinetuneLosses(lpips=0.5, lpips_last=10_000)),
     sync=SyncConfig(expert="personal", delay=0.9),
     background="random",
     checkpoint_every=5_000,
@@ -83,26 +84,26 @@ FAST = TrainConfig(
         face=BranchConfig(initial_points=12_000, init="surface"),
         mouth=BranchConfig(initial_points=4_000, init="surface", hidden=32),
     ),
-    mouth=BranchStageConfig(
+    mouth=MouthStageConfig(
         iterations=3_000,
         warmup=400,
         lr_decay_from=2_400,
-        losses=LossConfig(sync=0.05),
+        losses=MouthLosses(sync=0.05),
         sh_every=500,
         means_until=2_000,
         densify=DensifyConfig(start=300, until=2_000, size_from=500, max_gaussians=20_000),
     ),
-    face=BranchStageConfig(
+    face=FaceStageConfig(
         iterations=6_000,
         warmup=1_200,
         lr_decay_from=4_800,
-        losses=LossConfig(lips=0.5, eyes=0.25, sync=0.05),
+        losses=FaceLosses(lips=0.5, eyes=0.25, sync=0.05),
         curriculum_every=8,
         means_until=4_500,
         densify=DensifyConfig(start=300, until=4_500, grad_threshold=3e-4, size_from=1_200, max_gaussians=40_000),
     ),
     emotion=EmotionStageConfig(
-        iterations=4_000, lr_decay_from=3_200, real_share=0.15, losses=LossConfig(silhouette=0.0, sync=0.001)
+        iterations=4_000, lr_decay_from=3_200, real_share=0.15, losses=EmotionLosses(sync=0.001)
     ),
     finetune=FinetuneStageConfig(iterations=1_500, mouth_colours=True),
     optim=OptimConfig(grids=2e-2, networks=2e-3, audio=3e-4, temporal=1e-4),
@@ -117,28 +118,26 @@ TINY = TrainConfig(
         face=BranchConfig(initial_points=6_000, init="surface"),
         mouth=BranchConfig(initial_points=600, init="surface", hidden=32),
     ),
-    mouth=BranchStageConfig(
+    mouth=MouthStageConfig(
         iterations=1_200,
         warmup=150,
         lr_decay_from=960,
-        losses=LossConfig(sync=0.05),
+        losses=MouthLosses(sync=0.05),
         sh_every=300,
         means_until=800,
         densify=DensifyConfig(start=100, until=800, size_from=150, max_gaussians=2_000),
     ),
-    face=BranchStageConfig(
+    face=FaceStageConfig(
         iterations=3_500,
         warmup=400,
         lr_decay_from=2_800,
-        losses=LossConfig(lips=1.0, eyes=0.5, sync=0.05),
+        losses=FaceLosses(lips=1.0, eyes=0.5, sync=0.05),
         curriculum_every=8,
         sh_every=600,
         means_until=2_000,
         densify=DensifyConfig(start=100, until=2_000, grad_threshold=3e-4, size_from=400, max_gaussians=9_000),
     ),
-    emotion=EmotionStageConfig(
-        iterations=4_000, lr_decay_from=3_200, real_share=0.1, losses=LossConfig(silhouette=0.0, sync=0.001)
-    ),
+    emotion=EmotionStageConfig(iterations=4_000, lr_decay_from=3_200, real_share=0.1, losses=EmotionLosses(sync=0.001)),
     finetune=FinetuneStageConfig(iterations=400, mouth_colours=True),
     optim=OptimConfig(means=4e-4, means_final=1e-5, grids=2e-2, networks=3e-3, audio=1e-4, temporal=1e-4),
     audio_pretraining=300,

@@ -9,7 +9,7 @@ from emotalking.losses.normal_tv import normal_tv
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import Layer
 from emotalking.ops.normals import camera_normals, normals_from_render
-from emotalking.train.config import LossConfig
+from emotalking.train.config import NormalLosses
 
 
 def normal_channels(
@@ -19,7 +19,7 @@ def normal_channels(
     return camera_normals(deformed.quats, deformed.scales, deformed.means, viewmats, gaussians.normal_residuals)
 
 
-def normal_terms(layer: Layer, wanted: Float[Tensor, "B H W 3"], weights: LossConfig) -> dict[str, Tensor]:
+def normal_terms(layer: Layer, wanted: Float[Tensor, "B H W 3"], weights: NormalLosses) -> dict[str, Tensor]:
     """Weighted terms of a layer that was rendered with :func:`normal_channels` (eqs. 11, 14, 17).
 
     Args:

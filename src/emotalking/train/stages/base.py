@@ -217,11 +217,8 @@ class BranchStage(ContextStage):
         return bool(self.settings.freeze_geometry_from) and iteration >= self.settings.freeze_geometry_from
 
     def late(self, iteration: int) -> bool:
-        """Whether this iteration has the perceptual loss; canonical Gaussians have none (S11, S13)."""
-        settings = self.settings
-        if not (settings.losses.lpips or settings.losses.lpips_lips):
-            return False
-        return iteration >= max(settings.warmup, settings.iterations - settings.losses.lpips_last)
+        """Whether this iteration has the perceptual loss."""
+        return self.settings.losses.lpips_due(iteration, self.iterations, self.settings.warmup)
 
     def sync_window(self, sync: SyncTerm) -> SyncWindow | None:
         """Draw what a step's sync term hears and shows; None where the clip has no window for it."""

@@ -11,7 +11,7 @@ from emotalking.losses.normal_residual import normal_residual
 from emotalking.losses.silhouette import silhouette
 from emotalking.models.gaussians import Deformed, raw_scales_of
 from emotalking.models.head import Layer
-from emotalking.train.config import BranchStageConfig
+from emotalking.train.config import FaceStageConfig
 from emotalking.train.data import as_index, class_mask
 from emotalking.train.densify import DensifyState
 from emotalking.train.densify.strategy import green_gaussians, prune
@@ -111,7 +111,7 @@ class FaceStage(BranchStage):
     mention; here a frame's mask is the same all through.
     """
 
-    def __init__(self, context: Context, settings: BranchStageConfig | None = None) -> None:
+    def __init__(self, context: Context, settings: FaceStageConfig | None = None) -> None:
         super().__init__("face", context, context.head.face, settings or context.config.face)
         eyes = torch.tensor(eye_boxes(context.data), dtype=torch.int32, device=self.boxes_on)
         eyes = torch.where((eyes[:, 1::2] - eyes[:, ::2] > 1).all(1, keepdim=True), eyes, 0)

@@ -81,7 +81,7 @@ class EmotionStage(ContextStage):
         if wanted.normals is not None:
             tensors["normals"] = wanted.normals[window]
         size, side, heard = (right - left, bottom - top), None, False
-        if perceptual is not None and weights.lpips and iteration >= self.iterations - weights.lpips_last:
+        if perceptual is not None and weights.lpips_due(iteration, self.iterations):
             side, where = perceptual.draw(size, weights, draws)
             tensors |= where
         if sync is not None and weights.sync and sync.due(iteration, 0, self.iterations):

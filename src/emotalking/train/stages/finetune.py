@@ -38,7 +38,7 @@ class FinetuneStage(ContextStage):
         """See :class:`Stage`."""
         weights, perceptual = self.settings.losses, self.context.perceptual
         frame, side, where = self.sampler.draw(), None, {}
-        if perceptual is not None and weights.lpips and iteration >= self.iterations - weights.lpips_last:
+        if perceptual is not None and weights.lpips_due(iteration, self.iterations):
             side, where = perceptual.draw(self.context.data.size, weights, self.context.generator)
         return Plan(frame, Program(patch=side), (), where)
 
