@@ -170,7 +170,7 @@ def _shown(
 
 
 def _truth(subject: Subject, index: int) -> GroundTruth:
-    return GroundTruth(subject.target(index), subject.labels_and_teeth(index)[0], subject.lips_rect(index))
+    return GroundTruth(subject.target(index), subject.masks(index).labels, subject.lips_rect(index))
 
 
 def _checked(frame: FrameLike, number: int, subject: Subject, device: torch.device) -> Float[Tensor, "H W 3"]:
