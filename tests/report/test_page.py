@@ -4,8 +4,11 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from emotalking.report import Bold, Link, Page, Plot
+from emotalking.errors import UserError
+from emotalking.report import Bold, Link, Page, Plot, Table, line_plot
+from emotalking.report.contact_sheet import save_image
 
 
 def test_page_holds_everything_and_escapes_text(tmp_path: Path) -> None:
@@ -17,8 +20,8 @@ def test_page_holds_everything_and_escapes_text(tmp_path: Path) -> None:
     page.facts({"k<": 2})
     image = np.zeros((8, 12, 3), np.uint8)
     image[..., 0] = 255
-    page.picture(image, "red")
-    page.pictures([image, image], ["one", "two"])
+    page.image(image, "red")
+    page.images([image, image], ["one", "two"])
     plot = Plot(rows=2)
     plot.axes[1].plot([0, 1, 0])
     page.plot(plot, "zigzag")
@@ -38,6 +41,28 @@ def test_tables_align_numbers_and_mark_the_best() -> None:
     text = page.html()
     assert '<td class="number"><b>1.5 ± .2</b></td>' in text and '<th class="number">a</th>' in text
     assert "<td>x</td>" in text and "<td>2</td>" in text and "<td>9</td>" in text  # b holds a word, the first is a name
+
+
+def test_images_come_from_files_too(tmp_path: Path) -> None:
+    save_image(tmp_path / "a.jpg", np.full((8, 12, 3), 200, np.uint8))
+    page = Page("t")
+    page.image(tmp_path / "a.jpg", "grey")
+    assert 'width="12" height="8"' in page.html() and "grey" in page.html()
+    with pytest.raises(UserError, match=r"b\.jpg cannot be read"):
+        page.image(tmp_path / "b.jpg")
+
+
+def test_a_table_is_the_same_as_its_parts() -> None:
+    pages = [Page("t"), Page("t")]
+    pages[0].table(Table(("a", "b"), [("x", "1")]))
+    pages[1].table(("a", "b"), [("x", "1")])
+    assert pages[0].html() == pages[1].html()
+
+
+def test_line_plots_draw_every_line() -> None:
+    axes = line_plot([0, 1], {"a": [1, 2], "b": [3, 4]}, "s", "dB", ylim=(0, 5)).axes[0]
+    assert [line.get_label() for line in axes.lines] == ["a", "b"] and axes.get_ylim() == (0, 5)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("s", "dB")
 
 
 def test_plots_are_reproducible_and_of_the_asked_size() -> None:

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 from emotalking.evaluate.ablation import VARIANTS, Ablation, Options
 from emotalking.evaluate.metric import METRICS, Metric
 from emotalking.evaluate.record import AVATAR, Report, to_json
@@ -127,11 +124,11 @@ def write_ablation(ablation: Ablation, options: Options, facts: dict[str, Any], 
     )
     write_bytes(folder / "table.tex", table.latex("Ablations").encode())
     page = Page("Ablations", f"preset {options.preset}")
-    page.table(table.header, table.rows)
+    page.table(table)
     for note in notes:
         page.text(note)
     page.heading(NOT_COMPARABLE)
-    page.table(PUBLISHED.header, PUBLISHED.rows)
+    page.table(PUBLISHED)
     for stem in _IMAGES:
         _images(page, ablation, folder, stem)
     page.write(folder / "report.html")
@@ -142,13 +139,13 @@ def _images(page: Page, ablation: Ablation, folder: Path, stem: str) -> None:
     shown = []
     for name, report in ablation.reports.items():
         for image in (image for result in report.results for image in result.images):
-            if Path(image.file).stem == stem:
-                image = cv2.imread(str(folder / name / image.file), cv2.IMREAD_COLOR)
-                shown += [] if image is None else [(VARIANTS[name][0], image.caption, image)]
+            path = folder / name / image.file
+            if path.stem == stem and path.exists():
+                shown.append((VARIANTS[name][0], image.caption, path))
     if shown:
         page.heading(shown[0][1])
-    for title, _, image in shown:
-        page.picture(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8), title)
+    for title, _, path in shown:
+        page.image(path, title)
 
 
 def _short(metric: Metric) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def write_report(
     for title, table in there:
         if title:
             page.heading(title)
-        page.table(table.header, table.rows)
+        page.table(table)
     for note in notes:
         page.text(note)
     _plots(page, comparison)
@@ -253,14 +253,14 @@ def _images(page: Page, comparison: Comparison, systems: Sequence[System], subje
     for title, index in chosen.items():
         if comparison.heard:
             page.text(f"Frame {index} of the sound.")
-            page.pictures([_fit(frames[index]) for frames in shown.values()], list(shown))
+            page.images([_fit(frames[index]) for frames in shown.values()], list(shown))
             continue
         truth = subject.target(index)
         page.text(f"Frame {index}: {title} of {comparison.reference.name} by PSNR.")
         images = [truth, *(frames[index] for frames in shown.values())]
         errors = [np.zeros_like(truth), *(error_map(frames[index], truth) for frames in shown.values())]
         both = [_fit(np.concatenate([image, error])) for image, error in zip(images, errors, strict=True)]
-        page.pictures(both, ["recorded", *shown])
+        page.images(both, ["recorded", *shown])
 
 
 def _fit(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -16,7 +16,7 @@ from emotalking.evaluate.session import Session
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.ops.box import Box
 from emotalking.ops.composite import to_uint8
-from emotalking.report.contact_sheet import save_picture
+from emotalking.report.contact_sheet import save_image
 from emotalking.report.images import ERROR_GAIN, error_map, fit_width
 
 FOLDER = "images"
@@ -132,5 +132,5 @@ def _pairs(
 
 def _save(session: Session, name: str, image: UInt8[np.ndarray, "h w 3"], caption: str) -> ReportImage:
     file = f"{FOLDER}/{name}.png"
-    save_picture(session.folder / file, image)
+    save_image(session.folder / file, image)
     return ReportImage(file, caption)

@@ -3,15 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
-
-from emotalking.errors import UserError
 from emotalking.evaluate import plots
 from emotalking.evaluate.paper_tables import figure_table, paper_tables, remarks, run_table, split_table
 from emotalking.evaluate.record import AVATAR, Report, Result
-from emotalking.evaluate.tables import Table
 from emotalking.report import Page, Plot
 
 _QUALITY = 85
@@ -40,14 +34,14 @@ def make_page(report: Report, folder: Path) -> Page:
     page.heading("Tables")
     for titled in paper_tables(report):
         page.subheading(titled.title)
-        _put(page, titled.table)
+        page.table(titled.table)
         if titled.note:
             page.text(titled.note)
     for result in report.results:
         _section(page, result, folder)
     page.heading("Splits")
     page.text("No frame is in both; the avatar's own poses are those of the training frames, bit by bit.")
-    _put(page, split_table(report.provenance["data"]))
+    page.table(split_table(report.provenance["data"]))
     page.heading("Made with")
     page.facts(dict(_facts(report)))
     return page
@@ -58,11 +52,11 @@ def _section(page: Page, result: Result, folder: Path) -> None:
     for plot, caption in _plots(result):
         page.plot(plot, caption)
     for image in result.images:
-        page.picture(_read(folder / image.file), image.caption, _QUALITY)
+        page.image(folder / image.file, image.caption, _QUALITY)
     if len(result.of(AVATAR)) > 1:
-        _put(page, run_table(result))
+        page.table(run_table(result))
     page.text("Every metric, who measured it, and on how many frames:")
-    _put(page, figure_table(result))
+    page.table(figure_table(result))
     for sentence in remarks(result):
         page.text(sentence)
 
@@ -83,18 +77,6 @@ def _plots(result: Result) -> Iterator[tuple[Plot, str]]:
         plot = None if draw is None else draw(result)
         if plot is not None:
             yield plot, caption
-
-
-def _put(page: Page, table: Table) -> None:
-    page.table(table.header, table.rows)
-
-
-def _read(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise UserError(f"the image {path} of the report cannot be read ({error}): evaluate again.") from error
 
 
 def _subtitle(report: Report) -> str:

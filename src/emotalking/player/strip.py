@@ -15,7 +15,7 @@ from emotalking.io.audio import SAMPLE_RATE
 from emotalking.models.avatar import Avatar
 from emotalking.ops.box import Box
 from emotalking.player.player import Performer
-from emotalking.report.contact_sheet import opaque, save_picture
+from emotalking.report.contact_sheet import opaque, save_image
 from emotalking.tts.base import Timed
 
 LONGEST_S = 6.0
@@ -80,7 +80,7 @@ class Strip:
             samples: 16 kHz mono of (at least) the time that is shown.
             words, sounds: in time; None: not known, their bands are left out.
         """
-        save_picture(self.path, draw_strip(self._cuts, self._fps, samples, words, sounds))
+        save_image(self.path, draw_strip(self._cuts, self._fps, samples, words, sounds))
 
 
 def mouth_box(avatar: Performer) -> Box:

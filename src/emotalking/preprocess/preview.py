@@ -187,7 +187,7 @@ def _write_page(drawing: _Drawing, pictures: dict[str, np.ndarray], path: Path) 
     )
     page.heading("Frames")
     for caption, image in pictures.items():
-        page.picture(image, caption)
+        page.image(image, caption)
     time = np.arange(subject.num_frames) / curves.fps
     page.heading("Head pose")
     pose = Plot(height=2.4)

@@ -1,4 +1,4 @@
-"""Contact sheets: many pictures with captions on one page."""
+"""Contact sheets: many images with captions on one page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,12 +21,12 @@ def contact_sheet(
     cell: int = 256,
     title: str = "",
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Pictures in rows, each scaled to fit a square of ``cell`` pixels, its caption below.
+    """Images in rows, each scaled to fit a square of ``cell`` pixels, its caption below.
 
     Args:
         images: RGB, or straight RGBA (shown over a chequered ground); their sizes may differ.
         captions: one line each, or none at all.
-        columns: pictures in a row.
+        columns: images in a row.
         cell: pixels.
         title: a line above everything.
     """
@@ -47,8 +47,8 @@ def contact_sheet(
     for index, image in enumerate(images):
         x = _MARGIN + index % columns * pitch[0]
         y = _MARGIN + head + index // columns * pitch[1]
-        picture = ImageOps.contain(opaque(image), (cell, cell), Image.Resampling.LANCZOS)
-        sheet.paste(picture, (x + (cell - picture.width) // 2, y + (cell - picture.height) // 2))
+        fitted = ImageOps.contain(opaque(image), (cell, cell), Image.Resampling.LANCZOS)
+        sheet.paste(fitted, (x + (cell - fitted.width) // 2, y + (cell - fitted.height) // 2))
         if captions:
             draw.text(
                 (x + cell / 2, y + cell + line / 2), _fitted(captions[index], font, cell), _INK, font, anchor="mm"
@@ -65,14 +65,14 @@ def circumplex_sheet(
     spacing: float = 0.36,
     title: str = "",
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Pictures at their places on the valence/arousal plane: pleasant to the right, excited to the top.
+    """Images at their places on the valence/arousal plane: pleasant to the right, excited to the top.
 
     Args:
         images: RGB, each scaled to fit a square of ``cell`` pixels.
         places: valence and arousal of each.
         captions: one line each.
         cell: pixels.
-        spacing: units of the plane that a picture takes: the least distance of two places along an axis.
+        spacing: units of the plane that an image takes: the least distance of two places along an axis.
         title: a line above everything.
     """
     if not len(images) == len(places) == len(captions) > 0:
@@ -92,14 +92,14 @@ def circumplex_sheet(
     for image, (valence, arousal), caption in zip(images, places, captions, strict=True):
         x = round(middle[0] + valence * pitch[0] - cell / 2)
         y = round(middle[1] - arousal * pitch[1] - (cell + line) / 2)
-        picture = ImageOps.contain(opaque(image), (cell, cell), Image.Resampling.LANCZOS)
+        fitted = ImageOps.contain(opaque(image), (cell, cell), Image.Resampling.LANCZOS)
         draw.rectangle((x - 2, y - 2, x + cell + 1, y + cell + line), _PAPER)
-        sheet.paste(picture, (x + (cell - picture.width) // 2, y + (cell - picture.height) // 2))
+        sheet.paste(fitted, (x + (cell - fitted.width) // 2, y + (cell - fitted.height) // 2))
         draw.text((x + cell / 2, y + cell + line / 2), _fitted(caption, font, cell), _INK, font, anchor="mm")
     return np.asarray(sheet).copy()
 
 
-def save_picture(path: str | Path, image: UInt8[np.ndarray, "H W channels"]) -> None:
+def save_image(path: str | Path, image: UInt8[np.ndarray, "H W channels"]) -> None:
     """Write a PNG or JPEG (by its ending); the file appears when complete."""
     path = Path(path)
     scratch = checked_scratch(path)
@@ -111,7 +111,7 @@ def save_picture(path: str | Path, image: UInt8[np.ndarray, "H W channels"]) -> 
 
 
 def opaque(image: UInt8[np.ndarray, "H W channels"]) -> Image.Image:
-    """RGB picture; the transparency of straight RGBA shows chequered paper."""
+    """RGB image; the transparency of straight RGBA shows chequered paper."""
     if image.shape[2] == 3:
         return Image.fromarray(image)
     rows, columns = np.indices(image.shape[:2]) // max(4, image.shape[0] // 32)

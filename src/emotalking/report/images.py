@@ -1,16 +1,32 @@
-"""Pictures beside each other, and where they differ."""
+"""Images of pages: read from files, beside each other, and where they differ."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from emotalking.errors import UserError
+
 ERROR_GAIN = 4.0
 """Error maps show the mean absolute difference of the channels so many times enlarged."""
 _GAP, _LABEL = 4, 76
 _PAPER, _INK = 255, (60, 66, 80)
+
+
+def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """The RGB image of a file.
+
+    Raises:
+        UserError: it is missing or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise UserError(f"The image {path} cannot be read ({error}): make it again.") from error
 
 
 def error_map(image: UInt8[np.ndarray, "H W 3"], truth: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
@@ -29,10 +45,10 @@ def fit_width(image: UInt8[np.ndarray, "H W 3"], width: int) -> UInt8[np.ndarray
 def grid(
     rows: Sequence[Sequence[UInt8[np.ndarray, "_ _ 3"]]], width: int, labels: Sequence[str] = ()
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Rows of pictures under each other, each picture ``width`` pixels wide, with a label left of each row.
+    """Rows of images under each other, each image ``width`` pixels wide, with a label left of each row.
 
     Args:
-        rows: RGB; sizes may differ, a row is as high as its highest picture.
+        rows: RGB; sizes may differ, a row is as high as its highest image.
         labels: one a row, or none at all.
     """
     margin = _LABEL if labels else 0
@@ -48,8 +64,9 @@ def grid(
             sheet[top : top + cell.shape[0], left : left + width] = cell
     if not labels:
         return sheet
-    picture = Image.fromarray(sheet)
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
+    canvas = Image.fromarray(sheet)
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(13)
     for top, height, label in zip(tops, heights, labels, strict=False):
         draw.text((0, int(top) + height / 2), label, _INK, font, anchor="lm")
-    return np.asarray(picture).copy()
+    return np.asarray(canvas).copy()

@@ -1,4 +1,4 @@
-"""A self-contained HTML page: headings, text, tables, pictures and plots in one file that works without a network."""
+"""A self-contained HTML page: headings, text, tables, images and plots in one file that works without a network."""
 
 import base64
 import html
@@ -13,7 +13,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from emotalking.io.files import write_bytes
+from emotalking.report.images import read_image
 from emotalking.report.plots import Plot
+from emotalking.report.tables import Bold, Link, Table
 
 Tone = Literal["good", "warn", "bad", "plain"]
 
@@ -39,27 +41,6 @@ figure { margin: .5rem 0; } img, svg { max-width: 100%; height: auto; }
 
 _NUMBER = re.compile(r"[-+−]?\d*\.?\d+( ?[±(/].*)?|inf|[-–]?")
 """What a cell of a column of numbers holds: with an interval, a p, a second number, or nothing."""
-
-
-class Bold(str):
-    """A table's cell that stands out: the best of its column."""
-
-
-class Link(str):
-    """A table's cell that leads to a file.
-
-    Args:
-        text: what is read.
-        to: the file, seen from the page's folder.
-    """
-
-    to: Path
-
-    def __new__(cls, text: str, to: Path) -> "Link":
-        """See the class."""
-        link = super().__new__(cls, text)
-        link.to = to
-        return link
 
 
 class Page:
@@ -92,11 +73,13 @@ class Page:
         """A sentence that must not be overlooked, with a coloured edge."""
         self._parts.append(f'<div class="badge {tone}">{html.escape(text)}</div>')
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Rows under a header; cells are written with ``str``, columns of numbers aligned right.
+    def table(self, header: Sequence[str] | Table, rows: Sequence[Sequence[Any]] = ()) -> None:
+        """Rows under a header, or a :class:`Table`; columns of numbers are aligned right.
 
-        A cell may be :class:`Bold` or a :class:`Link`.
+        A cell is written with ``str``, and may be :class:`Bold` or a :class:`Link`.
         """
+        if isinstance(header, Table):
+            header, rows = header.header, header.rows
         columns = [[row[at] for row in rows] for at in range(len(header))]
         marks = [
             ' class="number"' if at and column and all(_NUMBER.fullmatch(str(cell)) for cell in column) else ""
@@ -117,12 +100,16 @@ class Page:
         """A drawn plot, as SVG."""
         self._figure(plot.svg(), caption)
 
-    def picture(self, image: UInt8[np.ndarray, "H W 3"], caption: str = "", quality: int = 88) -> None:
-        """One RGB picture, stored as JPEG of ``quality``."""
-        self._figure(_image_tag(image, quality, caption), caption)
+    def image(self, image: UInt8[np.ndarray, "H W 3"] | Path, caption: str = "", quality: int = 88) -> None:
+        """One RGB image, or that of an image file, stored as JPEG of ``quality``.
 
-    def pictures(self, images: Sequence[np.ndarray], captions: Sequence[str] = (), quality: int = 85) -> None:
-        """RGB pictures (uint8 [H, W, 3]) side by side, wrapped to the window."""
+        Raises:
+            UserError: the file is missing or no image.
+        """
+        self._figure(_image_tag(read_image(image) if isinstance(image, Path) else image, quality, caption), caption)
+
+    def images(self, images: Sequence[np.ndarray], captions: Sequence[str] = (), quality: int = 85) -> None:
+        """A strip of RGB images (uint8 [H, W, 3]) side by side, wrapped to the window."""
         captions = captions or [""] * len(images)
         inner = "".join(
             f"<figure>{_image_tag(image, quality, caption)}<figcaption>{html.escape(caption)}</figcaption></figure>"

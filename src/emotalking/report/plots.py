@@ -2,11 +2,14 @@
 
 import io
 import re
+from collections.abc import Mapping
+from itertools import cycle
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 _STYLE: Any = {
     "font.size": 9,
@@ -23,6 +26,21 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "emotalking",
 }
+
+
+COLOURS = (
+    "#2f6fde",
+    "#e0672f",
+    "#1d7f4e",
+    "#8e44ad",
+    "#b3261e",
+    "#a86400",
+    "#0f8b8d",
+    "#5d6678",
+    "#c2185b",
+    "#7a9a01",
+)
+"""Of lines, in this order."""
 
 
 class Plot:
@@ -59,3 +77,22 @@ class Plot:
         with rc_context(_STYLE), io.BytesIO() as file:
             self.figure.savefig(file, format="png", dpi=dpi)
             return file.getvalue()
+
+
+def line_plot(
+    x: ArrayLike, lines: Mapping[str, ArrayLike], xlabel: str = "", ylabel: str = "", height: float = 2.4, **axes: Any
+) -> Plot:
+    """One line a name over the same ``x``, with a legend.
+
+    Args:
+        x: abscissae, shared by all lines.
+        lines: ordinates by what the legend calls them.
+        height: inches.
+        axes: more properties of the axes, such as ``ylim`` or ``yscale``.
+    """
+    plot = Plot(height=height)
+    for (name, y), colour in zip(lines.items(), cycle(COLOURS)):
+        plot.axes[0].plot(x, y, color=colour, label=name)
+    plot.axes[0].set(xlabel=xlabel, ylabel=ylabel, **axes)
+    plot.axes[0].legend(ncols=len(lines))
+    return plot

@@ -221,7 +221,7 @@ def make_page(many: Many, preset_name: str, overrides: list[str]) -> Page:
         if image is not None:
             page.heading(made.name)
             last = looks[-1]["stage"]
-            page.picture(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), f"{last}: {STRIPS[last]}")
+            page.image(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), f"{last}: {STRIPS[last]}")
     return page
 
 

@@ -29,7 +29,7 @@ def write_page(footage: Footage, path: str | Path) -> None:
             )
             for still in footage.stills
         ]
-        page.pictures(pictures, [still.caption for still in footage.stills])
+        page.images(pictures, [still.caption for still in footage.stills])
     page.heading("Measures")
     page.table(("", "", ""), _measures(footage))
     page.heading("Over the clip")

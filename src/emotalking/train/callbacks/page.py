@@ -142,11 +142,11 @@ def _strips(page: Page, rows: list[Row], folder: Path) -> None:
         image = _read(folder / looks[-1]["picture"]) if looks else None
         if image is not None:
             caption = f"{stage['stage']}, iteration {looks[-1]['iteration']}: {STRIPS[stage['stage']]}"
-            page.picture(image, f"{caption}; error x{ERROR_GAIN:g}")
+            page.image(image, f"{caption}; error x{ERROR_GAIN:g}")
     emotions = _read(folder / "frames" / "emotions.jpg")
     if emotions is not None:
         page.heading("The four emotions, speaking the held-out sound")
-        page.picture(emotions, "neighbouring frames; each row the same sound and head motion")
+        page.image(emotions, "neighbouring frames; each row the same sound and head motion")
 
 
 def _read(path: Path) -> Any:
