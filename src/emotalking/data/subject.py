@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from emotalking.data.audio_features import DEFAULT_FEATURE, AudioFeature, audio_feature, feature_of_shape
+from emotalking.data.blink import AU45_CLIP
 from emotalking.data.clip_place import ClipPlace
 from emotalking.data.files import SubjectFiles
 from emotalking.data.frame import Frame, LandmarkTrack, lips_rect_of, mouth_opening_of
@@ -120,13 +121,13 @@ class Subject:
     def aus(self) -> Float[np.ndarray, "N 6"]:
         """Network input: raw intensities in the order of ``MODEL_AUS``, AU45 clipped to [0, 2] (docs/paper.md 1.3)."""
         values = np.stack([self.au(name) for name in MODEL_AUS], -1)
-        values[:, -1] = np.clip(values[:, -1], 0, 2)
+        values[:, -1] = np.clip(values[:, -1], 0, AU45_CLIP)
         return values
 
     @cached_property
     def blink(self) -> Float[np.ndarray, " N"]:
         """Eye closure in [0, 1]: AU45 clipped to [0, 2], halved (docs/paper.md 1.3)."""
-        return self.aus[:, -1] / 2
+        return self.aus[:, -1] / AU45_CLIP
 
     @cached_property
     def au25(self) -> Float[np.ndarray, " N"]:

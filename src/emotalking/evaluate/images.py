@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from emotalking.data import Subject
+from emotalking.data.blink import CLOSURE_MARGIN
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.evaluate.held_out import reconstruct
 from emotalking.evaluate.metric import Metric
@@ -109,7 +110,7 @@ def loudest_stretch(samples: Float[np.ndarray, " S"], count: int, fps: float | i
 
 def open_eyed(blink: Float[np.ndarray, " F"]) -> int:
     """The frame nearest to the middle whose eyes are about as open as those of any; ``blink``: closure in [0, 1]."""
-    open_ = np.flatnonzero(blink <= np.nanmin(blink) + 0.1)
+    open_ = np.flatnonzero(blink <= np.nanmin(blink) + CLOSURE_MARGIN)
     return int(open_[np.abs(open_ - len(blink) // 2).argmin()])
 
 

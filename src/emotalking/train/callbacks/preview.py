@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from emotalking.data import Subject
+from emotalking.data.blink import CLOSURE_SHUT
 from emotalking.data.labels import Label
 from emotalking.emotion.generator import EmotionGenerator, GeneratedFaces
 from emotalking.emotion.mesh_warp.template import eye_loop
@@ -37,8 +38,8 @@ STRIP = 6
 """Neighbouring frames on which the four emotions are shown."""
 QUADRANTS = {"excited": (0.6, 0.6), "angry": (-0.6, 0.6), "sad": (-0.6, -0.6), "calm": (0.6, -0.6)}
 """A point of each quadrant of the valence/arousal plane."""
-EYES, SHUT = 4, 0.4
-"""Frames that eyes are looked at in: the held-out ones with the least open eyes, if they are closed so far (0..1)."""
+EYES = 4
+"""Most frames with closed eyes: the held-out ones with the least open eyes."""
 EYE_MARGIN = 0.35
 """The compared box is this share of an eye's width larger than its lids, on each side."""
 MOST_MOVED = 0.95
@@ -75,7 +76,7 @@ def pick_frames(subject: Subject) -> Picked:
     begin = int((windows.max(-1) - windows.min(-1)).argmax())
     blink = np.nan_to_num(subject.blink[pool])
     shut = np.argsort(-blink, kind="stable")[:EYES]
-    shut = pool[shut[blink[shut] >= SHUT]]
+    shut = pool[shut[blink[shut] >= CLOSURE_SHUT]]
     eyes = np.append(shut, pool[blink.argmin()]) if len(shut) else shut
     return Picked(fixed, eyes, pool[begin : begin + STRIP])
 
