@@ -24,7 +24,7 @@ from emotalking.models.avatar import Avatar, read_avatar_file
 from emotalking.ops.devices import Device, choose_device, devices_of, pair_of
 from emotalking.player.backgrounds import Background
 from emotalking.player.clip import Rendered, render_clip
-from emotalking.player.player import Performer
+from emotalking.player.player import PlayableAvatar
 from emotalking.tts.base import Utterance
 
 
@@ -180,7 +180,7 @@ def report(run: str | Path, *, tensorboard: bool = False) -> Path:
 
 
 def render(
-    avatar: str | Path | Performer,
+    avatar: str | Path | PlayableAvatar,
     audio: str | Path | Float[np.ndarray, " S"] | Utterance,
     video: str | Path | None = None,
     *,

@@ -14,7 +14,7 @@ from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.models.avatar import Avatar
 from emotalking.ops.box import Box
-from emotalking.player.player import Performer
+from emotalking.player.player import PlayableAvatar
 from emotalking.report.contact_sheet import opaque, save_image
 from emotalking.tts.base import Timed
 
@@ -42,7 +42,7 @@ class Strip:
         UserError: ``path`` is of another kind.
     """
 
-    def __init__(self, path: str | Path, avatar: Performer) -> None:
+    def __init__(self, path: str | Path, avatar: PlayableAvatar) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             raise UserError(f"a strip cannot be written to {path}: let it end in .png or .jpg.")
@@ -83,7 +83,7 @@ class Strip:
         save_image(self.path, draw_strip(self._cuts, self._fps, samples, words, sounds))
 
 
-def mouth_box(avatar: Performer) -> Box:
+def mouth_box(avatar: PlayableAvatar) -> Box:
     """Square around the mouth in the avatar's pictures, from the recorded poses.
 
     Without a mouth branch to look at, the largest square in the middle of the picture.
