@@ -15,9 +15,9 @@ from emotalking.evaluate.metric import Metric
 from emotalking.evaluate.record import ReportImage
 from emotalking.evaluate.session import Session
 from emotalking.io.audio import SAMPLE_RATE
+from emotalking.io.images import write_image
 from emotalking.ops.box import Box
 from emotalking.ops.composite import to_uint8
-from emotalking.report.contact_sheet import save_image
 from emotalking.report.images import ERROR_GAIN, error_map, fit_width
 
 FOLDER = "images"
@@ -133,5 +133,5 @@ def _pairs(
 
 def _save(session: Session, name: str, image: UInt8[np.ndarray, "h w 3"], caption: str) -> ReportImage:
     file = f"{FOLDER}/{name}.png"
-    save_image(session.folder / file, image)
+    write_image(session.folder / file, image)
     return ReportImage(file, caption)

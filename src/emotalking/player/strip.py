@@ -12,10 +12,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE
+from emotalking.io.images import write_image
 from emotalking.models.avatar import Avatar
 from emotalking.ops.box import Box
 from emotalking.player.player import PlayableAvatar
-from emotalking.report.contact_sheet import opaque, save_image
+from emotalking.report.contact_sheet import opaque
 from emotalking.tts.base import Timed
 
 LONGEST_S = 6.0
@@ -80,7 +81,7 @@ class Strip:
             samples: 16 kHz mono of (at least) the time that is shown.
             words, sounds: in time; None: not known, their bands are left out.
         """
-        save_image(self.path, draw_strip(self._cuts, self._fps, samples, words, sounds))
+        write_image(self.path, draw_strip(self._cuts, self._fps, samples, words, sounds))
 
 
 def mouth_box(avatar: PlayableAvatar) -> Box:

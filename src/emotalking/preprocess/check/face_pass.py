@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from emotalking.data.layouts import FaceLayout
+from emotalking.io.images import encode_image
 from emotalking.io.video import Framing, pictures, to_rgb
 from emotalking.ops.box import Box
 from emotalking.preprocess.check import face
@@ -157,8 +158,7 @@ def _examine(out: Looks, number: int, image: np.ndarray, points: np.ndarray | No
 
 
 def _jpeg(image: np.ndarray) -> str:
-    small = cv2.cvtColor(_shrunk(image, _STILL_SIDE), cv2.COLOR_RGB2BGR)
-    return base64.b64encode(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()).decode()
+    return base64.b64encode(encode_image(_shrunk(image, _STILL_SIDE), ".jpg", 82)).decode()
 
 
 def summary(looks: Looks, size: tuple[int, int]) -> dict[str, float | int | tuple[float, float]]:

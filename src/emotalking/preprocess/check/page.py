@@ -3,9 +3,9 @@
 import base64
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from emotalking.io.images import decode_image
 from emotalking.lipsync.offset import TRUSTED
 from emotalking.preprocess.check.results import Footage
 from emotalking.preprocess.check.verdict import LATE_S
@@ -22,13 +22,7 @@ def write_page(footage: Footage, path: str | Path) -> None:
     if footage.verdict == "good":
         page.verdict("Nothing to complain about.", "good")
     if footage.stills:
-        pictures = [
-            cv2.cvtColor(
-                np.asarray(cv2.imdecode(np.frombuffer(base64.b64decode(still.jpeg), np.uint8), cv2.IMREAD_COLOR)),
-                cv2.COLOR_BGR2RGB,
-            )
-            for still in footage.stills
-        ]
+        pictures = [np.asarray(decode_image(base64.b64decode(still.jpeg))) for still in footage.stills]
         page.images(pictures, [still.caption for still in footage.stills])
     page.heading("Measures")
     page.table(("", "", ""), _measures(footage))
