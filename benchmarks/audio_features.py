@@ -32,7 +32,7 @@ from emotalking.data import Subject
 from emotalking.io.audio import load_audio
 from emotalking.io.video import read_frames
 from emotalking.models.audio import AudioEncoder
-from emotalking.preprocess.check.face import mouth_opening
+from emotalking.preprocess.check.measures import mouth_opening
 from emotalking.preprocess.landmarks import open_provider
 from emotalking.train.audio_pretraining import lip_motion, pretrain_audio
 

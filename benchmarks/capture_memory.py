@@ -18,15 +18,13 @@ import numpy as np
 
 from emotalking.data.files import SubjectFiles
 from emotalking.io.audio import save_wav
-from emotalking.io.video import Damage
 from emotalking.preprocess import prepare
 from emotalking.preprocess.config import PrepareConfig
-from emotalking.preprocess.flow import PointFlow
 from emotalking.preprocess.job import Job
-from emotalking.preprocess.landmarks import RawTrack
+from emotalking.preprocess.scan import Scan
 from emotalking.preprocess.steps import Steps
-from emotalking.preprocess.store import save_track
-from emotalking.preprocess.timeline import Scan, lay_out
+from emotalking.preprocess.timeline import lay_out
+from emotalking.preprocess.tracking import PointFlow, RawTrack
 from emotalking.testing.actor.performance import Performance
 
 FPS = 25
@@ -53,7 +51,9 @@ def make(root: Path, minutes: float) -> None:
     job = made_job(root)
     count = round(minutes * 60 * FPS)
     rng = np.random.default_rng(0)
-    lay_out(Scan(np.arange(count) / FPS, np.ones(count), Damage()), Fraction(FPS)).save(job.clock_file)
+    scan = Scan(np.arange(count) / FPS, np.ones(count))
+    scan.save(job.scan_file)
+    lay_out(scan, Fraction(FPS)).save(job.clock_file)
     face = neutral_face() * np.array([1.0, -1.0, -1.0]) * 1800
     t = np.arange(count, dtype=np.float32)[:, None] / FPS
     points = np.empty((count, 478, 3), np.float32)
@@ -65,7 +65,7 @@ def make(root: Path, minutes: float) -> None:
         part += rng.normal(0, 0.4, part.shape).astype(np.float32)
     rigid = list(job.layout.rigid)
     flow = PointFlow(np.diff(points[:, rigid, :2], axis=0).astype(np.float64), np.ones((count - 1, len(rigid)), bool))
-    save_track(job.work, RawTrack(points, flow, "made"))
+    job.save_track(RawTrack(points, flow, "made"))
     voice = Performance.generate(60.0, seed=0).waveform.astype(np.float32)
     save_wav(job.clip, np.resize(voice, round(minutes * 60 * 16000)))
 

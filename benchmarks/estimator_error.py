@@ -39,8 +39,8 @@ from emotalking.evaluate.measure import Measurement, measure
 from emotalking.evaluate.observe import FaceDescriber, FaceObserver, Reference
 from emotalking.io.files import write_bytes
 from emotalking.io.video import pictures, to_rgb
+from emotalking.preprocess.config import PoseConfig
 from emotalking.preprocess.landmarks import MediaPipeMesh
-from emotalking.preprocess.pose.solver import PoseConfig
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.performance import Performance
 from emotalking.testing.actor.style import STYLES, ActorStyle

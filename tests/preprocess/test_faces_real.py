@@ -8,16 +8,19 @@ import pytest
 from emotalking.emotion.estimator import ActionUnitEmotion
 from emotalking.io.video import probe, read_frames
 from emotalking.preprocess.action_units import action_units, head_points, raw_opening
-from emotalking.preprocess.landmarks import MediaPipeMesh, find_framing, track_landmarks
+from emotalking.preprocess.landmarks import FaceFinder, MediaPipeMesh
 from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
 from emotalking.preprocess.pose.solver import project, solve_pose
 from emotalking.preprocess.smoothing import steady
+from emotalking.preprocess.tracking import find_framing, track_landmarks
 
 pytestmark = pytest.mark.realdata
 
 
 def _units(clip: Path, seconds: float) -> dict[str, np.ndarray]:
-    framing = find_framing(probe(clip), ((0.0, image) for image in read_frames(clip, 1, None, 2.0)))
+    info, finder = probe(clip), FaceFinder()
+    faces = [(0.0, finder.find(image)) for image in read_frames(clip, 1, None, 2.0)]
+    framing = find_framing(clip, (info.height, info.width), faces)
     size, provider = (framing.size, framing.size), MediaPipeMesh()
     found = track_landmarks(read_frames(clip, 25, framing, seconds), provider)
     provider.close()

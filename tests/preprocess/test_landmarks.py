@@ -1,16 +1,15 @@
 """Landmark clean-up on made-up tracks, the layout's laws, and the detector on real frames."""
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from emotalking.errors import UserError
-from emotalking.io.video import ClipInfo, probe, read_frames
-from emotalking.preprocess.flow import FlowTracker
-from emotalking.preprocess.landmarks import MediaPipeTask, check_faces, find_framing, open_provider, track_landmarks
+from emotalking.io.video import probe, read_frames
+from emotalking.preprocess.landmarks import FaceFinder, MediaPipeTask, open_provider
 from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT as LAYOUT
+from emotalking.preprocess.tracking import FlowTracker, check_faces, find_framing, track_landmarks
 
 
 def test_layout_is_consistent() -> None:
@@ -56,10 +55,10 @@ def test_flow_of_a_shifted_picture() -> None:
 
 
 def test_no_face_at_all() -> None:
-    info = ClipInfo(Path("wall.mp4"), 128, 128, Fraction(25), 4.0, True)
-    frames = [(float(i), np.full((128, 128, 3), 90, np.uint8)) for i in range(4)]
+    finder = FaceFinder()
+    faces = [(float(i), finder.find(np.full((128, 128, 3), 90, np.uint8))) for i in range(4)]
     with pytest.raises(UserError, match=r"wall\.mp4: no face was found in 4 frames"):
-        find_framing(info, frames)
+        find_framing(Path("wall.mp4"), (128, 128), faces)
 
 
 def test_missing_task_model() -> None:
@@ -98,8 +97,9 @@ def test_task_model_agrees_with_the_embedded_mesh(real_data: Path) -> None:
 @pytest.mark.realdata
 def test_wide_clip_is_cropped_around_the_head(real_data: Path) -> None:
     clip = next((real_data / "clips" / "grid_s1").glob("*.mpg"))
-    info = probe(clip)
-    framing = find_framing(info, ((float(i), image) for i, image in enumerate(read_frames(clip, 2))))
+    info, finder = probe(clip), FaceFinder()
+    faces = [(float(i), finder.find(image)) for i, image in enumerate(read_frames(clip, 2))]
+    framing = find_framing(clip, (info.height, info.width), faces)
     assert framing.side == framing.size == 288
     assert 0 <= framing.left <= 72 and framing.top == 0
 
@@ -108,6 +108,6 @@ def test_wide_clip_is_cropped_around_the_head(real_data: Path) -> None:
 def test_two_faces_name_the_time(real_data: Path) -> None:
     clip = real_data / "clips" / "suit_256_60s.mp4"
     image = next(iter(read_frames(clip)))
-    info = ClipInfo(Path("pair.mp4"), 512, 256, Fraction(25), 4.0, True)
+    faces = FaceFinder().find(np.hstack([image, image]))
     with pytest.raises(UserError, match=r"pair\.mp4 shows two faces at 1\.5 s"):
-        find_framing(info, [(1.5, np.hstack([image, image]))])
+        find_framing(Path("pair.mp4"), (256, 512), [(1.5, faces)])

@@ -17,8 +17,7 @@ from emotalking.errors import UserError
 from emotalking.networks.bisenet import MEAN, STD, FacePart
 from emotalking.networks.easyportrait import TEETH
 from emotalking.networks.emonet import EmoNet, EmoNetJudge, EmoNetOutput
-from emotalking.preprocess.choices import PARSINGS, check_choice, networks
-from emotalking.preprocess.config import PrepareConfig
+from emotalking.preprocess.config import PARSINGS, PrepareConfig, check_choice, networks
 from emotalking.preprocess.layers import make_masks
 from emotalking.preprocess.networks import NetworkParsing, draw_network_normals, read_emotion
 from emotalking.testing.actor.actor import Actor

@@ -8,10 +8,11 @@ from scipy.spatial.transform import Rotation
 
 from emotalking.data.layouts import EYE_DISTANCE, IBUG68, FaceLayout
 from emotalking.errors import UserError
-from emotalking.preprocess.flow import PointFlow
+from emotalking.preprocess.config import PoseConfig
 from emotalking.preprocess.pose import bundle
 from emotalking.preprocess.pose.rigid import EYE_PLACE, RigidStart, head_frame, similarity, to_world
-from emotalking.preprocess.pose.solver import PoseConfig, PoseTrack, jitter_px, project, solve_pose
+from emotalking.preprocess.pose.solver import PoseTrack, jitter_px, project, solve_pose
+from emotalking.preprocess.tracking import PointFlow
 
 SIZE = (512, 512)
 

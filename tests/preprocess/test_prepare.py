@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ from scipy.spatial.transform import Rotation
 
 from emotalking.data import Subject, validate
 from emotalking.errors import UserError
-from emotalking.io.video import read_frames
+from emotalking.io import audio, video
+from emotalking.io.video import pictures, read_frames, to_rgb
 from emotalking.preprocess import prepare as prepare_module
 from emotalking.preprocess.config import PrepareConfig
+from emotalking.preprocess.job import keep_frames
 from emotalking.preprocess.pose.solver import project
 from emotalking.preprocess.prepare import prepare
 from emotalking.testing.actor.actor import Actor, head_viewmat
@@ -89,6 +93,41 @@ def test_the_blink_is_found(folder: Path) -> None:
     assert np.delete(blink, range(BLINK_AT - 5, BLINK_AT + 6)).max() < 1.0
 
 
+def test_the_clip_is_decoded_three_times(
+    actor_clip: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scan and sound, faces, landmarks, sound again; the kept frames and sound go when the folder is complete."""
+    opened: list[str] = []
+    really = {module: module._opened for module in (video, audio)}
+
+    def count(module: ModuleType) -> Any:
+        def opening(path: Path) -> Any:
+            opened.append(f"{module.__name__.split('.')[-1]} {path.name}")
+            return really[module](path)
+
+        return opening
+
+    with monkeypatch.context() as patch:
+        for module in really:
+            patch.setattr(module, "_opened", count(module))
+        prepare(actor_clip, tmp_path / "s")
+    assert opened.count("video actor.mp4") <= 3
+    assert opened.count("audio actor.mp4") <= 2
+    assert not {"frames.avi", "sound.f32"} & {path.name for path in (tmp_path / "s" / ".capture").iterdir()}
+    assert (tmp_path / "s" / "va.csv").read_bytes() == (folder / "va.csv").read_bytes()
+
+
+def test_kept_frames_are_the_same(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (5, 62, 62, 3), dtype=np.uint8)
+    path = tmp_path / "frames.avi"
+    assert all(map(np.array_equal, keep_frames(path, noise), noise))
+    assert all(map(np.array_equal, (to_rgb(frame) for _, frame in pictures(path)), noise))
+    with pytest.raises(KeyboardInterrupt):
+        for image in keep_frames(tmp_path / "half.avi", noise):
+            raise KeyboardInterrupt(image.shape)
+    assert [file.name for file in tmp_path.iterdir()] == ["frames.avi"]
+
+
 def test_a_second_run_does_nothing(actor_clip: Path, folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (folder / "gt_imgs").iterdir()}
     poses = (folder / "transforms_train.json").read_text()
@@ -140,7 +179,7 @@ def test_no_sound(tmp_path: Path) -> None:
 
 def test_no_face(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "wall.mp4", grey_frames(60), sound=speech(2.4))
-    with pytest.raises(UserError, match=r"wall\.mp4 cannot be used: no face was found in it .*--force"):
+    with pytest.raises(UserError, match=r"wall\.mp4 cannot be used: no face was found in it .*set force"):
         prepare(clip, tmp_path / "out")
     with pytest.raises(UserError, match=r"wall\.mp4: no face was found in \d+ frames"):
         prepare(clip, tmp_path / "out", PrepareConfig(force=True))

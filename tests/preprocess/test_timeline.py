@@ -9,11 +9,11 @@ import pytest
 
 from emotalking.audio.features import write_features
 from emotalking.errors import UserError
-from emotalking.io.audio import SoundSpan, load_audio, save_wav, sound_span
+from emotalking.io.audio import SoundSpan, load_audio, save_wav
 from emotalking.io.video import Damage, pictures
-from emotalking.preprocess.cadence import common_rate, find_cadence
-from emotalking.preprocess.sound import write_sound
-from emotalking.preprocess.timeline import Scan, Timeline, complaints, lay_out, parse_rate, scan
+from emotalking.preprocess.cadence import common_rate, find_cadence, parse_rate
+from emotalking.preprocess.scan import Scan, scan_clip
+from emotalking.preprocess.timeline import Timeline, clock_warnings, lay_out
 
 from .clips import number_of, write_clip
 
@@ -79,7 +79,7 @@ def test_an_edit_changes_the_phase() -> None:
 def test_repeats_leave_a_stored_clip(tmp_path: Path) -> None:
     shown = [picture(i * 5 // 6) for i in range(114)]
     clip = write_clip(tmp_path / "a.mp4", shown, 30)
-    timeline = lay_out(scan(clip), Fraction(25))
+    timeline = lay_out(scan_clip(clip, tmp_path), Fraction(25))
     assert timeline.facts["true_fps"] == "25"
     assert timeline.facts["stored_fps"] == "30"
     assert timeline.facts["unevenness_ms"] < 0.01
@@ -93,11 +93,11 @@ def test_no_drift_over_an_hour(fps: Fraction) -> None:
     seen = Scan(stamps, np.random.default_rng(0).lognormal(0, 0.5, count), Damage())
     timeline = lay_out(seen, fps)
     assert timeline.facts["true_fps"] == "30000/1001"
-    due = seen.times[0] + np.arange(len(timeline.pictures)) / float(fps)
-    assert np.abs(seen.times[timeline.pictures] - due)[:-1].max() < 0.5 * 1001 / 30000 + 0.0011
-    assert len(timeline.pictures) == pytest.approx(count * 1001 / 30000 * fps, abs=1)
+    due = seen.times[0] + np.arange(len(timeline.source)) / float(fps)
+    assert np.abs(seen.times[timeline.source] - due)[:-1].max() < 0.5 * 1001 / 30000 + 0.0011
+    assert len(timeline.source) == pytest.approx(count * 1001 / 30000 * fps, abs=1)
     if fps == Fraction(30000, 1001):
-        assert np.array_equal(timeline.pictures, np.arange(count))
+        assert np.array_equal(timeline.source, np.arange(count))
 
 
 def test_own_rate_is_asked_for_by_none() -> None:
@@ -108,8 +108,8 @@ def test_own_rate_is_asked_for_by_none() -> None:
 def test_unsteady_stamps_take_the_nearest_picture() -> None:
     times = np.cumsum(np.random.default_rng(0).uniform(0.02, 0.06, 600))
     timeline = lay_out(Scan(times, np.ones(600), Damage()), Fraction(25))
-    due = timeline.begin_s + np.arange(len(timeline.pictures)) / 25
-    assert np.abs(times[timeline.pictures] - due)[:-1].max() <= 0.03
+    due = timeline.begin_s + np.arange(len(timeline.source)) / 25
+    assert np.abs(times[timeline.source] - due)[:-1].max() <= 0.03
     assert not timeline.facts["steady"]
     assert timeline.facts["unevenness_ms"] > 5
 
@@ -117,16 +117,16 @@ def test_unsteady_stamps_take_the_nearest_picture() -> None:
 def test_part_and_sound_limit_the_frames() -> None:
     seen = Scan(0.4 + np.arange(500) / 25, np.ones(500), Damage())
     timeline = lay_out(seen, Fraction(25), part=(4.0, 10.0))
-    assert (timeline.pictures[0], len(timeline.pictures)) == (100, 150)
+    assert (timeline.source[0], len(timeline.source)) == (100, 150)
     assert timeline.begin_s == pytest.approx(4.4)
-    short = SoundSpan(1.4, 15.4, ())
+    short = SoundSpan(1.4, 15.4)
     timeline = lay_out(seen, Fraction(25), sound=(short.begin, short.end))
     assert timeline.facts["part_s"] == [1.0, 15.0]
-    said = complaints(Path("clip.mp4"), seen, short, timeline)
-    assert "the sound begins 1.0 s after the picture" in said[0]
+    said = clock_warnings(Path("clip.mp4"), seen, short, timeline)
+    assert "the sound begins 1.0 s after the first frame" in said[0]
     assert "the sound ends at 15.0 s" in said[1]
     whole = lay_out(seen, Fraction(25), sound=(0.4 + 0.3, 20.0))
-    assert len(whole.pictures) == 500
+    assert len(whole.source) == 500
 
 
 def test_rates_are_exact() -> None:
@@ -144,10 +144,18 @@ def test_a_timeline_reads_back(tmp_path: Path) -> None:
     timeline.save(tmp_path / "clock.npz")
     again = Timeline.load(tmp_path / "clock.npz")
     assert (again.fps, again.begin_s) == (timeline.fps, timeline.begin_s)
-    assert np.array_equal(again.pictures, timeline.pictures)
-    later = again.cut(2, 4)
-    assert later.begin_s == pytest.approx(0.3 + 2 * 1001 / 30000)
-    assert later.pictures.tolist() == [2, 3]
+    assert np.array_equal(again.source, timeline.source)
+    few = again.every(2)
+    assert (few.fps, few.begin_s, few.source.tolist()) == (Fraction(15000, 1001), 0.3, [0, 2, 4])
+
+
+def test_a_scan_reads_back(tmp_path: Path) -> None:
+    sound = SoundSpan(0.2, 9.5, [1.5])
+    scan = Scan(np.arange(5) / 25, np.ones(5), Damage([0.1], [0.2], 7.0), sound, (90, 160))
+    scan.save(tmp_path / "scan.npz")
+    again = Scan.load(tmp_path / "scan.npz")
+    assert (again.damage, again.sound, again.size) == (scan.damage, scan.sound, scan.size)
+    assert np.array_equal(again.times, scan.times) and np.array_equal(again.change, scan.change)
 
 
 def test_a_clip_that_was_changed_is_noticed(tmp_path: Path) -> None:
@@ -171,15 +179,15 @@ def corrupt(clip: Path, first: int, count: int, kind: str = "video") -> None:
 def test_damaged_packets_are_bridged_and_told(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", [picture(i) for i in range(90)])
     corrupt(clip, 40, 3)
-    seen = scan(clip)
+    seen = scan_clip(clip, tmp_path)
     assert np.round(np.array(seen.damage.lost) * 25).astype(int).tolist() == [40, 41, 42]
     timeline = lay_out(seen, Fraction(25))
-    assert len(timeline.pictures) == 90
+    assert len(timeline.source) == 90
     shown = [number_of(image) for image in timeline.read(clip)]
     assert shown[:40] == list(range(40))
     assert abs(shown[41] - 41) <= 2
-    said = complaints(clip, seen, SoundSpan(0.0, 3.6, ()), timeline)
-    assert said[0].startswith("3 damaged pictures are bridged at 1.6 s")
+    said = clock_warnings(clip, seen, SoundSpan(0.0, 3.6), timeline)
+    assert said[0].startswith("3 damaged frames are bridged at 1.6 s")
 
 
 def test_a_hole_is_measured() -> None:
@@ -196,8 +204,8 @@ def test_a_damaged_beginning_is_left_out(tmp_path: Path) -> None:
     times = [time for time, _ in pictures(clip, damage)]
     assert len(damage.lost) + len(times) == 60
     assert times[0] == pytest.approx(0.8)
-    seen = scan(clip)
-    said = complaints(clip, seen, SoundSpan(0.0, 2.4, ()), lay_out(seen, Fraction(25)))
+    seen = scan_clip(clip, tmp_path)
+    said = clock_warnings(clip, seen, SoundSpan(0.0, 2.4), lay_out(seen, Fraction(25)))
     assert "its first 0.8 s are damaged" in said[0]
 
 
@@ -229,10 +237,11 @@ def click_clip(path: Path, sound_s: float = 0.0, picture_s: float = 0.0, rate: i
 
 def flash_and_click(clip: Path, tmp_path: Path, late_s: float = 0.0) -> tuple[float, float]:
     """Seconds of the flash among the frames and of the click in ``aud.wav``."""
-    seen, sound = scan(clip), sound_span(clip)
-    timeline = lay_out(seen, Fraction(25), sound=(sound.begin, sound.end))
+    seen = scan_clip(clip, tmp_path)
+    assert seen.sound is not None
+    timeline = lay_out(seen, Fraction(25), sound=(seen.sound.begin, seen.sound.end))
     bright = [float(image.mean()) for image in timeline.read(clip)]
-    write_sound(tmp_path / "aud.wav", clip, timeline, late_s)
+    timeline.write_sound(tmp_path / "aud.wav", clip, late_s)
     samples = load_audio(tmp_path / "aud.wav")
     assert len(samples) == len(bright) * 640
     return int(np.argmax(bright)) / 25, float(np.abs(samples).argmax()) / 16000
@@ -256,7 +265,8 @@ def test_an_offset_moves_the_sound(tmp_path: Path) -> None:
 def test_damaged_sound_stays_in_step(tmp_path: Path) -> None:
     clip = click_clip(tmp_path / "a.mp4")
     corrupt(clip, 30, 2, "audio")
-    span = sound_span(clip)
+    span = scan_clip(clip, tmp_path).sound
+    assert span is not None
     assert len(span.damaged) >= 1 and abs(span.damaged[0] - 0.64) < 0.1
     flash, click = flash_and_click(clip, tmp_path)
     assert click == pytest.approx(flash, abs=0.006)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from emotalking.cli.options import add_device
-from emotalking.preprocess.choices import EMOTION_MODELS, NORMALS, PARSINGS
+from emotalking.preprocess.config import EMOTION_MODELS, NORMALS, PARSINGS
 
 IF_INTERRUPTED = "run the same command again to go on from the last finished step"
 

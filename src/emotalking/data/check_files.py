@@ -6,15 +6,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
 
 from emotalking.data.files import SubjectFiles
 from emotalking.data.findings import Finding, Severity, ranges
 from emotalking.data.labels import LABEL_COLOURS, Label, colours_to_labels
 from emotalking.data.subject import Subject
-from emotalking.errors import InputError
-from emotalking.io.images import image_size, read_image
 
 SAMPLES = 16
 """Frames whose pictures are read as a whole; of all others only the header."""
@@ -75,16 +75,15 @@ def image_sizes(subject: Subject) -> list[Finding]:
     for name, path_of, severity, remedy in families(subject.files)[:4]:
         unreadable, odd, other = [], [], size
         for index in range(subject.num_frames):
-            if not path_of(index).exists():
-                continue
             try:
-                found_size = image_size(path_of(index))
-            except InputError:
-                unreadable.append(index)
+                with Image.open(path_of(index)) as image:
+                    if image.size != size:
+                        odd.append(index)
+                        other = image.size
+            except FileNotFoundError:
                 continue
-            if found_size != size:
-                odd.append(index)
-                other = found_size
+            except (UnidentifiedImageError, OSError):
+                unreadable.append(index)
         if unreadable:
             what = f"{len(unreadable)} files are no readable images ({ranges(unreadable)})"
             found.append(Finding(severity, name, what, remedy))
@@ -162,10 +161,13 @@ def colours_of(image: UInt8[np.ndarray, "H W 3"]) -> tuple[float, set[Label]]:
 def _decoded(path: Path) -> np.ndarray | None:
     """An RGB(A) picture; None if it is missing or cannot be decoded."""
     try:
-        image = read_image(path, unchanged=True)
-    except InputError:
+        data = np.fromfile(path, np.uint8)
+    except OSError:
         return None
-    return image if image.ndim == 3 else np.repeat(image[..., None], 3, -1)
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+    if image is None or image.ndim != 3:
+        return image if image is None else np.repeat(image[..., None], 3, -1)
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 
 def repeated_frames(subject: Subject) -> list[Finding]:

@@ -6,6 +6,7 @@ They read by exact names, headers and colours where our reader is lenient; what 
 import csv
 
 import numpy as np
+from PIL import Image
 
 from emotalking.data.audio_features import audio_feature
 from emotalking.data.check_files import SAMPLES, families, present
@@ -17,7 +18,6 @@ from emotalking.data.layouts import MODEL_AUS
 from emotalking.data.readers import read_json
 from emotalking.data.subject import Subject
 from emotalking.io.arrays import load_array
-from emotalking.io.images import read_image
 
 PEERS = ("talkinggaussian", "ernerf")
 _FEATURES = {
@@ -114,7 +114,8 @@ def _contents(subject: Subject, peer: str) -> list[Finding]:
     for index in np.linspace(0, subject.num_frames - 1, min(SAMPLES, subject.num_frames)).round().astype(int).tolist():
         files = subject.files
         if files.parsing(index).exists():
-            pixels = read_image(files.parsing(index))
+            with Image.open(files.parsing(index)) as image:
+                pixels = np.asarray(image.convert("RGB"))
             labels = colours_to_labels(pixels)
             hair += int((labels == Label.HAIR).sum())
             if (pixels != LABEL_COLOURS[labels]).any():

@@ -21,7 +21,7 @@ from emotalking.networks.emonet import SIZE, EmoNetJudge, emonet_square
 from emotalking.networks.face_recogniser import DlibRecogniser
 from emotalking.networks.lpips import BACKBONES, Lpips
 from emotalking.networks.registry import models
-from emotalking.preprocess.choices import EMOTION_MODELS, check_choice
+from emotalking.preprocess.config import EMOTION_MODELS, check_choice
 from emotalking.preprocess.landmarks import LandmarkProvider, MediaPipeMesh
 
 CIRCUMPLEX_CLASSES: dict[str, str] = {
@@ -134,7 +134,7 @@ class EmoNetModel:
 
 
 def open_emotion_model(which: str, device: torch.device | str = "cpu") -> EmotionModel:
-    """The model of a choice in :data:`emotalking.preprocess.choices.EMOTION_MODELS`.
+    """The model of a choice in :data:`emotalking.preprocess.config.EMOTION_MODELS`.
 
     Raises:
         UserError: there is no such model, or its checkpoint is missing.

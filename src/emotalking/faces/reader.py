@@ -11,7 +11,7 @@ from emotalking.data import Subject
 from emotalking.data.labels import Label
 from emotalking.errors import UserError
 from emotalking.networks.face_normals import FaceNormals, estimate_normals
-from emotalking.preprocess.choices import PARSINGS
+from emotalking.preprocess.config import PARSINGS
 from emotalking.preprocess.landmarks import LandmarkProvider, open_provider
 from emotalking.preprocess.normals import build_mesh, draw_normals
 from emotalking.preprocess.parsing.parser import ClipParser, EmbeddedParsing, ParsingProvider

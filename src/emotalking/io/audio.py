@@ -4,10 +4,11 @@ Video files keep their audio in step with the picture: sound that begins later t
 silence, sound that begins earlier is cut, and gaps in the time stamps become silence instead of drift.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ _EXACT_LENGTH = ("wav", "flac", "mov,mp4", "aiff", "w64", "matroska")
 """Containers whose header declares the true length; the others estimate it from the bit rate."""
 
 
+@dataclass
+class SoundSpan:
+    """Where a file has sound, in seconds on its own clock; filled while :func:`iter_audio` runs."""
+
+    begin: float = math.inf
+    end: float = 0.0
+    damaged: list[float] = field(default_factory=list)
+    """Where packets could not be decoded (as near as the next good one tells)."""
+
+
 def load_audio(
     path: str | Path, start: float | None = None, longest_s: float | int | None = None
 ) -> Float[np.ndarray, " S"]:
@@ -62,7 +73,11 @@ def load_audio(
 
 
 def iter_audio(
-    path: str | Path, rate: int = SAMPLE_RATE, start: float | None = None, strict: bool = True
+    path: str | Path,
+    rate: int = SAMPLE_RATE,
+    start: float | None = None,
+    strict: bool = True,
+    span: SoundSpan | None = None,
 ) -> Iterator[Float[np.ndarray, " n"]]:
     """The same samples as :func:`load_audio`, in consecutive pieces of at most some ten thousand samples.
 
@@ -72,6 +87,7 @@ def iter_audio(
         start: time [s] on the file's own clock of the first sample; None: of the first picture, or of the first sound
             where there is no picture.
         strict: refuse a file that is damaged or cut short; otherwise damage becomes silence of the same length.
+        span: filled until the last piece.
 
     Raises:
         UserError: as :func:`load_audio`; a cut-short file is noticed after its last good sample.
@@ -79,43 +95,10 @@ def iter_audio(
     path = Path(path)
     _check_file(path, strict)
     with _opened_sound(path) as (container, stream):
-        decoded = _Decoder(path, stream, _picture_start(container) if start is None else start, rate, strict)
+        start = _picture_start(container) if start is None else start
+        decoded = _Decoder(path, stream, start, rate, strict, SoundSpan() if span is None else span)
         yield from decoded.chunks(container)
         _check_complete(path, container, stream, decoded)
-
-
-@dataclass(frozen=True)
-class SoundSpan:
-    """Where a file has sound, in seconds on its own clock."""
-
-    begin: float
-    end: float
-    damaged: tuple[float, ...]
-    """Where packets could not be decoded (as near as the next good one tells)."""
-
-
-def sound_span(path: str | Path) -> SoundSpan:
-    """Look through the sound of a file: where it begins and ends, and what of it is damaged.
-
-    Raises:
-        UserError: missing or unreadable file, no audio stream, or no sample.
-    """
-    path = Path(path)
-    _check_file(path, strict=False)
-    begin, end = None, 0.0
-    damaged: list[float] = []
-    with _opened_sound(path) as (container, stream):
-        decoded = _Decoder(path, stream, None, SAMPLE_RATE, strict=False)
-        faults = 0
-        for frame in decoded.frames(container):
-            time = end if frame.time is None else frame.time
-            begin = time if begin is None else begin
-            damaged += [round(time, 3)] * (decoded.faults - faults)
-            faults = decoded.faults
-            end = max(end, time + frame.samples / frame.sample_rate)
-    if begin is None:
-        raise UserError(f"{path} has an audio stream without a single sample: give a file with sound.")
-    return SoundSpan(begin, end, tuple(damaged))
 
 
 def resample(samples: Float[np.ndarray, " S"], rate: int, new_rate: int) -> Float[np.ndarray, " n"]:
@@ -218,8 +201,9 @@ def _check_complete(path: Path, container: Any, stream: Any, decoded: "_Decoder"
 class _Decoder:
     """Frames of one audio stream to mono chunks of one rate, with the clock kept."""
 
-    def __init__(self, path: Path, stream: Any, start: float | None, rate: int, strict: bool) -> None:
+    def __init__(self, path: Path, stream: Any, start: float | None, rate: int, strict: bool, span: SoundSpan) -> None:
         self.path = path
+        self.span = span
         self.rate = rate
         self.strict = strict
         self.stream = stream
@@ -231,6 +215,7 @@ class _Decoder:
         """Length of what was handed on, silence included [s]."""
         self.faults = 0
         """Packets that could not be decoded."""
+        self._noted = 0
         self._bridged = 0
         self._rate = 0
         self._resampler: soxr.ResampleStream | None = None
@@ -263,7 +248,9 @@ class _Decoder:
                         raise
                     self.faults += 1
                     continue
-                yield from frames
+                for frame in frames:
+                    self._note(frame)
+                    yield frame
         except av.error.FFmpegError as error:
             if not self.strict:
                 return
@@ -271,6 +258,15 @@ class _Decoder:
                 f"{self.path} is damaged or cut short after {self.seconds:.2f} s of sound ({_reason(error)}); "
                 "copy or export it again."
             ) from error
+
+    def _note(self, frame: Any) -> None:
+        """Add a decoded frame to the span."""
+        span = self.span
+        time = span.end if frame.time is None else frame.time
+        span.begin = time if math.isinf(span.begin) else span.begin
+        span.damaged += [round(time, 3)] * (self.faults - self._noted)
+        self._noted = self.faults
+        span.end = max(span.end, time + frame.samples / frame.sample_rate)
 
     def _in_step(self, samples: np.ndarray, time: float | None) -> np.ndarray:
         """Silence where the clock ran on without sound; nothing of what lies before the start or comes twice."""

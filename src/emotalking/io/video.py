@@ -1,7 +1,7 @@
 """Video in: any container to RGB frames, one picture in memory at a time; damage is skipped and counted."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -82,15 +82,27 @@ def probe(path: str | Path) -> ClipInfo:
         frame = next((frame for _, frame in _decoded(path, container, stream, Damage())), None)
         if frame is None:
             raise UserError(f"{path} is cut short or damaged after 0 frames; copy or export it again.")
-        height, width = (frame.height, frame.width)[:: -1 if _quarter_turns(frame) % 2 else 1]
-        return ClipInfo(path, width, height, _rate(stream), _declared(container, stream), bool(container.streams.audio))
+        return _info(path, container, stream, frame)
 
 
-def pictures(path: str | Path, damage: Damage | None = None) -> Iterator[tuple[float, Any]]:
+def _info(path: Path, container: Any, stream: Any, frame: Any) -> ClipInfo:
+    """Header of an opened clip; ``frame`` is its first one, which knows how it is turned."""
+    height, width = (frame.height, frame.width)[:: -1 if _quarter_turns(frame) % 2 else 1]
+    return ClipInfo(path, width, height, _rate(stream), _declared(container, stream), bool(container.streams.audio))
+
+
+def pictures(
+    path: str | Path, damage: Damage | None = None, on_header: Callable[[ClipInfo], None] | None = None
+) -> Iterator[tuple[float, Any]]:
     """Time stamp [s, the clip's own clock, never running backwards] and PyAV frame of every good picture, in order.
 
     A damaged packet in the middle is skipped, a file that was cut short ends early; both are noted in ``damage``.
     A picture without a time stamp follows its predecessor at the declared rate.
+
+    Args:
+        path: the clip.
+        damage: filled until the last picture.
+        on_header: called before the first picture with what :func:`probe` returns; it may raise to refuse the clip.
 
     Raises:
         UserError: no video, or not one picture can be decoded.
@@ -99,7 +111,10 @@ def pictures(path: str | Path, damage: Damage | None = None) -> Iterator[tuple[f
     with _opened(path) as (container, stream):
         time, first = 0.0, None
         for time, frame in _decoded(path, container, stream, damage):
-            first = time if first is None else first
+            if first is None:
+                first = time
+                if on_header is not None:
+                    on_header(_info(path, container, stream, frame))
             yield time, frame
         if first is None:
             raise UserError(f"{path} is cut short or damaged after 0 frames; copy or export it again.")

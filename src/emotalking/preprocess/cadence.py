@@ -1,7 +1,7 @@
-"""The true frame rate of a clip that was stored at a higher one by repeating pictures (25 as 30, 24 as 60, ...).
+"""The true frame rate of a clip that was stored at a higher one by repeating frames (25 as 30, 24 as 60, ...).
 
-Stored slot i then shows source picture floor(i * true / stored + phase). Lossy coding changes a repeated picture a
-little, so no threshold on a single picture tells it from a calm moment; but at the true rate and phase *all* slots that
+Stored slot i then shows source frame floor(i * true / stored + phase). Lossy coding changes a repeated frame a
+little, so no threshold on a single frame tells it from a calm moment; but at the true rate and phase *all* slots that
 must be repeats change clearly less than their neighbours, which stands out from the noise even in bad copies.
 """
 
@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import uniform_filter1d
 
+from emotalking.errors import InputError
+
 RATES = tuple(
     Fraction(*pair)
     for pair in (
@@ -21,7 +23,7 @@ RATES = tuple(
 )  # fmt: skip
 """Frames a second at which cameras film; the true rate is looked for among them."""
 PHASES = 24
-"""Phases tried within one source picture."""
+"""Phases tried within one source frame."""
 WINDOW_S = 20.0
 """The phase may change where footage was edited after it was converted; it is found anew in such windows."""
 _CALM = 0.02
@@ -35,14 +37,14 @@ _SWITCH_NATS = 25.0
 
 @dataclass(frozen=True)
 class Cadence:
-    """How the stored pictures come from the source's."""
+    """Relation of the stored frames to the source's."""
 
     rate: Fraction
     """True frames a second."""
     sources: Int[np.ndarray, " S"]
-    """For each stored slot the number of its source picture; two slots with one number show the same picture."""
+    """For each stored slot the number of its source frame; two slots with one number show the same frame."""
     times: Float[np.ndarray, " S"]
-    """For each stored slot the source's even time [stored slots] of that picture."""
+    """For each stored slot the source's even time [stored slots] of that frame."""
 
 
 def common_rate(fps: float) -> Fraction:
@@ -56,11 +58,26 @@ def common_rate(fps: float) -> Fraction:
     return near if abs(float(near) - fps) <= 5e-4 * fps else Fraction(fps).limit_denominator(1000)
 
 
+def parse_rate(text: str | float | int | Fraction) -> Fraction:
+    """Frames a second as an exact rational: 25, "30000/1001", or "29.97", which means the same.
+
+    Raises:
+        InputError: no rate between 10 and 120.
+    """
+    try:
+        rate = common_rate(float(text)) if isinstance(text, float) or "." in str(text) else Fraction(str(text))
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 10 <= rate <= 120:
+        raise InputError(f"fps {text}: give frames a second from 10 to 120, such as 25, 30 or 30000/1001, or 'source'.")
+    return rate
+
+
 def find_cadence(change: Float[np.ndarray, " S"], stored: Fraction) -> Cadence | None:
-    """The true rate and the source picture of every slot, or None if the stored pictures are all their own.
+    """The true rate and the source frame of every slot, or None if no stored frame is a repeat.
 
     Args:
-        change: root mean square difference of every stored picture to the one before (grey levels; the first is 0).
+        change: root mean square difference of every stored frame to the one before (grey levels; the first is 0).
         stored: slots a second.
     """
     if len(change) < 3 * stored:
@@ -81,14 +98,14 @@ def find_cadence(change: Float[np.ndarray, " S"], stored: Fraction) -> Cadence |
     phases = _follow(level, best, stored)
     position = np.arange(len(level)) * float(best.rate / stored) + phases
     sources = np.maximum.accumulate(np.floor(position + 1e-9).astype(np.int64))
-    # Players and encoders show the source picture nearest to a slot: its own time is half a picture after its border.
+    # Players and encoders show the source frame nearest to a slot: its own time is half a frame after its border.
     times = (sources - phases + 0.5) * float(stored / best.rate)
     return Cadence(best.rate, sources, np.maximum.accumulate(times))
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """How well one rate explains the changes (logarithms, local mean removed)."""
+    """Fit of one rate to the changes (logarithms, local mean removed)."""
 
     rate: Fraction
     t: float
@@ -127,7 +144,7 @@ def _best_phase(level: np.ndarray, begin: int, ratio: Fraction) -> tuple[float, 
 
 
 def _repeats(slots: Int[np.ndarray, " S"], ratio: Fraction) -> Bool[np.ndarray, "S-1 P"]:
-    """For every phase: True where a slot shows the same source picture as the slot before."""
+    """For every phase: True where a slot shows the same source frame as the slot before."""
     numbers = np.floor(slots[:, None] * float(ratio) + np.arange(PHASES) / PHASES + 1e-9)
     return np.asarray(numbers[1:] == numbers[:-1])
 

@@ -3,14 +3,77 @@
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from emotalking.errors import InputError
+from emotalking.networks.registry import model_path, models
 from emotalking.options import Device, EmotionModel, PathLike
-from emotalking.preprocess.choices import EMOTION_MODELS, NORMALS, PARSINGS, check_choice
 
-if TYPE_CHECKING:
-    from emotalking.preprocess.pose.solver import PoseConfig
+PARSINGS: dict[str, tuple[str, ...]] = {
+    "embedded": (),
+    "bisenet": ("bisenet",),
+    "bisenet+easyportrait": ("bisenet", "easyportrait"),
+}
+"""Methods of parsing, and the networks (``models.toml``) needed; "bisenet" finds teeth by colour, as "embedded"."""
+EMOTION_MODELS: dict[str, tuple[str, ...]] = {"landmarks": (), "emonet": ("emonet8",), "emonet5": ("emonet5",)}
+"""Estimators of valence and arousal, and the networks needed."""
+NORMALS: dict[str, tuple[str, ...]] = {"mesh": (), "network": ("face_normals",), "none": ()}
+"""Sources of normal maps, and the networks needed."""
+
+
+def check_choice(name: str, chosen: str, table: dict[str, tuple[str, ...]]) -> None:
+    """Refuse a choice that does not exist, or whose checkpoints are missing.
+
+    Raises:
+        InputError: naming the choices, or the missing file, its source, its licence and what does without it.
+    """
+    if chosen not in table:
+        raise InputError(f"{name} {chosen!r}: give {', '.join(list(table)[:-1])} or {list(table)[-1]}.")
+    for network in table[chosen]:
+        model_path(network)
+
+
+def networks(names: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """Record for ``subject.json`` of the networks that a step uses: file, its SHA-256, licence.
+
+    Raises:
+        MissingModelError: a checkpoint is missing.
+    """
+    from emotalking.preprocess.steps import file_hash  # heavy, and the command line's help needs the tables only
+
+    paths = {name: model_path(name) for name in names}
+    return {
+        name: {"file": path.name, "sha256": file_hash(path), "licence": models()[name].licence}
+        for name, path in paths.items()
+    }
+
+
+@dataclass(frozen=True)
+class PoseConfig:
+    """Weights of the pose solver."""
+
+    cutoff_hz: float = 8.0
+    """Head motion faster than this [Hz] is taken for noise (a nodding head stays below 3 Hz)."""
+    focal_ratio: float = 2.2
+    """Prior of focal length / image width: a frontal talking clip looks nearly the same for any focal length."""
+    focal_spread: float = 0.25
+    """Standard deviation of that prior, of the focal length's logarithm."""
+    focal_doubt: float = 0.25
+    """Systematic standard deviation of the log focal length that the observations of a head turning far would give; it
+    grows as (1 + (focal_turn_deg / turn)^2)^(1/2) for a head that turns less. Measured with MediaPipe on the synthetic
+    actor: true 1.4, 2.1, 3.2 alone give 2.0, 2.2, 2.0 for turns of 7 degrees rms and 1.5, 1.9, 2.2 for 21."""
+    focal_turn_deg: float = 8.0
+    """Root mean square of yaw and pitch [degrees] at which half of the doubt's variance is for want of turning."""
+    shape_spread: tuple[float, float, float] = (0.0015, 0.0015, 0.002)
+    """Standard deviation (world units; x, y, z) of a point around the detector's 3-D shape, against fifty frames."""
+    flow_px: float = 0.035
+    """Standard deviation given to the optical flow, in pixels of a 512-pixel image. Less than its own scatter (about a
+    tenth), because the landmarks err alike at all points and in neighbouring frames and so weigh too much. On the
+    synthetic actor, whose pose is known, the rotation error is 1.12 degrees at .07, 0.94 at .04, 1.08 at .015."""
+    huber: float = 2.0
+    """Residuals beyond this many standard deviations count linearly."""
+    iterations: int = 20
+    """Gauss-Newton steps at most."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +91,10 @@ class PrepareConfig:
     """Use only this part, begin and end in seconds after the clip's first frame; None: the useful part that the footage
     check found."""
     force: bool = False
-    """Go on with a clip that the footage check calls unusable."""
+    """Continue with a clip that the footage check calls unusable."""
     audio_offset: float | int | str = "auto"
-    """How late the sound is, in seconds: it is moved earlier by that much. auto: as measured from mouth and voice,
-    if that can be trusted; none: leave the sound where it is."""
+    """Delay of the sound in seconds, by which it is moved earlier. auto: as measured from mouth and voice, if that can
+    be trusted; none: the sound stays where it is."""
     landmarker: PathLike | None = None
     """MediaPipe .task file for the landmarks; None: the embedded face mesh."""
     action_units: PathLike | None = None
@@ -43,8 +106,8 @@ class PrepareConfig:
     normals: Literal["mesh", "network", "none"] = "mesh"
     """Normal maps: mesh (of the tracked landmarks), network (the paper's) or none."""
     device: Device = "auto"
-    pose: "PoseConfig | None" = None
-    """Weights of the pose solver; None: the defaults."""
+    pose: PoseConfig = PoseConfig()
+    """Weights of the pose solver."""
 
     def __post_init__(self) -> None:
         """Refuse what no clip could satisfy."""
@@ -70,6 +133,6 @@ class PrepareConfig:
     @property
     def rate(self) -> Fraction | None:
         """``fps`` as an exact number; None: the clip's own."""
-        from emotalking.preprocess.timeline import parse_rate
+        from emotalking.preprocess.cadence import parse_rate
 
         return None if self.fps == "source" else parse_rate(self.fps)

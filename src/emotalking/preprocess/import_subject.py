@@ -32,11 +32,12 @@ from emotalking.errors import UserError
 from emotalking.io.audio import load_audio
 from emotalking.preprocess import action_units as aus
 from emotalking.preprocess.import_geometry import read_tracker_cameras, shape_under
-from emotalking.preprocess.landmarks import check_faces, open_provider, track_landmarks
+from emotalking.preprocess.landmarks import open_provider
 from emotalking.preprocess.layers import make_masks, spread
 from emotalking.preprocess.normals import make_normals
 from emotalking.preprocess.pose.solver import project
 from emotalking.preprocess.smoothing import steady
+from emotalking.preprocess.tracking import check_faces, track_landmarks
 from emotalking.progress import track
 
 RATES = (

@@ -1,36 +1,55 @@
-"""What the steps of a capture share: the settings, the clip, its folder, and what earlier steps left there."""
+"""Run of `prepare` on one clip: its folder, and what earlier steps left there for later ones (in ``.capture``).
 
-from collections.abc import Iterator
+The large arrays are single precision and memory-mapped when they are read: an hour of landmarks is half a gigabyte on
+disk and next to nothing in memory for a step that looks at some points, or at some frames at a time. The frames are
+kept without loss until the folder is complete, so that the clip is decoded three times in all.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from jaxtyping import Float32, UInt8
 
 import emotalking
 from emotalking.data.files import SubjectFiles
 from emotalking.data.readers import read_json
-from emotalking.errors import UserError
-from emotalking.io.video import SHORTEST_S, ClipInfo, Framing, probe
+from emotalking.errors import InputError
+from emotalking.io.arrays import load_array
+from emotalking.io.audio import SAMPLE_RATE
+from emotalking.io.files import replacing, write_bytes
+from emotalking.io.video import SHORTEST_S, ClipInfo, Framing, pictures, to_rgb
+from emotalking.ops.box import Box
 from emotalking.preprocess.config import PrepareConfig
-from emotalking.preprocess.landmarks import RawTrack
 from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
 from emotalking.preprocess.pose.solver import PoseTrack
+from emotalking.preprocess.scan import SOUND_FILE, Scan, decode_sound, load_sound, scan_clip
 from emotalking.preprocess.steps import Steps, digest, file_hash
-from emotalking.preprocess.store import load, load_pose, load_track
 from emotalking.preprocess.timeline import Timeline
+from emotalking.preprocess.tracking import PointFlow, RawTrack
+
+CHUNK = 2048
+"""Frames at a time."""
 
 
 class Job:
-    """One run of the capture on one clip; the steps are functions of it (``preprocess.prepare``)."""
+    """One run; the steps are functions of it (``preprocess.prepare``)."""
 
     layout = MEDIAPIPE_LAYOUT
 
     def __init__(self, clip: Path, out: Path, config: PrepareConfig) -> None:
-        self.clip, self.files, self.config = clip, SubjectFiles(out), config
-        self.info = _usable(clip)
+        if not clip.is_file():
+            raise InputError(f"{clip}: there is no such file.")
+        self.clip = clip
+        self.files = SubjectFiles(out)
+        self.config = config
         self.work = out / ".capture"
         clip_hash = file_hash(clip)
         old = _earlier(self.files, clip, clip_hash)
@@ -41,10 +60,37 @@ class Job:
         }
         key = digest([clip_hash, emotalking.__version__])
         self.steps = Steps(out, self.manifest, key)
+        self.boxes: dict[int, list[Box]] = {}
+        """Faces in frames of the clip, by their number, where the footage check looked for them."""
+
+    @property
+    def scan_file(self) -> Path:
+        """Where :meth:`scan` is kept."""
+        return self.work / "scan.npz"
+
+    @cached_property
+    def scan(self) -> Scan:
+        """First pass over the clip; of an earlier run where there was one."""
+        if self.scan_file.exists():
+            return Scan.load(self.scan_file)
+        scan = scan_clip(self.clip, self.work)
+        scan.save(self.scan_file)
+        return scan
+
+    def sound(self, begin_s: float, seconds: float) -> Float32[np.ndarray, " S"]:
+        """Samples (16 kHz) of the clip from ``begin_s``, its own clock; zeros where it has no sound."""
+        zero = float(self.scan.times[0])
+        if not (self.work / SOUND_FILE).exists():
+            decode_sound(self.clip, self.work, zero)
+        first, count = (round(time * SAMPLE_RATE) for time in (begin_s - zero, seconds))
+        samples = np.zeros(count, np.float32)
+        found = load_sound(self.work)[first : first + count]
+        samples[: len(found)] = found
+        return samples
 
     @property
     def framing(self) -> Framing:
-        """The square that step "framing" found."""
+        """Square of step "framing"."""
         return Framing(**self.steps.facts("framing")["square"])
 
     @property
@@ -52,37 +98,66 @@ class Job:
         """Height and width of the subject's frames, pixels."""
         return self.framing.size, self.framing.size
 
-    @cached_property
-    def timeline(self) -> Timeline:
-        """The clock of the subject, which step "clock" found."""
-        return Timeline.load(self.clock_file)
-
     @property
     def clock_file(self) -> Path:
         """Where :attr:`timeline` is kept."""
         return self.work / "clock.npz"
 
+    @cached_property
+    def timeline(self) -> Timeline:
+        """Clock of the subject, of step "clock"."""
+        return Timeline.load(self.clock_file)
+
     @property
     def fps(self) -> Fraction:
-        """Frames a second of the subject."""
+        """Frame rate of the subject."""
         return self.timeline.fps
 
     @property
     def count(self) -> int:
         """Frames of the subject."""
-        return len(self.timeline.pictures)
+        return len(self.timeline.source)
 
-    def read(self) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
-        """The subject's frames in order, framed."""
-        return self.timeline.read(self.clip, self.framing)
+    @property
+    def frames_file(self) -> Path:
+        """Where :meth:`frames` are kept."""
+        return self.work / "frames.avi"
+
+    def frames(self) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
+        """The subject's frames in order, framed; the first step that reads them keeps them for the others."""
+        if not self.frames_file.exists():
+            return keep_frames(self.frames_file, self.timeline.read(self.clip, self.framing))
+        return (to_rgb(frame) for _, frame in pictures(self.frames_file))
 
     def track(self) -> RawTrack:
-        """What step "landmarks" saw."""
-        return load_track(self.work)
+        """Landmarks and optical flow of step "landmarks"; the points are float32, memory-mapped."""
+        flow = load(self.work / "flow.npy").astype(np.float64), np.array(load(self.work / "flow_valid.npy"))
+        return RawTrack(load(self.work / "points.npy"), PointFlow(*flow), (self.work / "provider.txt").read_text())
+
+    def save_track(self, track: RawTrack) -> None:
+        """Write :meth:`track`."""
+        _save(self.work / "flow.npy", track.flow.displacement.astype(np.float32))
+        _save(self.work / "flow_valid.npy", track.flow.valid)
+        _save(self.work / "points.npy", track.points.astype(np.float32, copy=False))
+        write_bytes(self.work / "provider.txt", track.provider.encode())
 
     def pose(self) -> PoseTrack:
-        """The head's path, which step "pose" found."""
-        return load_pose(self.work)
+        """Path of the head of step "pose"."""
+        path = self.work / "pose.json"
+        try:
+            facts = json.loads(path.read_text())
+            focal, figures = float(facts["focal"]), dict(facts["figures"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged ({error}); remove it and prepare the clip again.") from None
+        viewmats, shape, sigma = (np.array(load(self.work / f"{name}.npy")) for name in ("viewmats", "shape", "sigma"))
+        return PoseTrack(viewmats, focal, shape, sigma, figures)
+
+    def save_pose(self, pose: PoseTrack) -> None:
+        """Write :meth:`pose`."""
+        _save(self.work / "viewmats.npy", pose.viewmats)
+        _save(self.work / "shape.npy", pose.shape)
+        _save(self.work / "sigma.npy", pose.sigma_px)
+        write_bytes(self.work / "pose.json", json.dumps({"focal": pose.focal, "figures": pose.figures}).encode())
 
     @property
     def points_file(self) -> Path:
@@ -90,7 +165,7 @@ class Job:
         return self.work / "steady.npy"
 
     def points(self) -> Float32[np.ndarray, "N K 2"]:
-        """Steadied landmarks in pixels, memory-mapped."""
+        """Smoothed landmarks in pixels, memory-mapped."""
         return load(self.points_file)
 
     @property
@@ -102,19 +177,86 @@ class Job:
         """The same landmarks in the head frame, world units, memory-mapped."""
         return load(self.head_file)
 
-    def has_last(self, *names: Any) -> bool:
-        """Whether the files of the last frame are there; ``names`` are methods of ``files``."""
+    def has_last(self, *names: Callable[[int], Path]) -> bool:
+        """True if the files of the last frame are there; ``names`` are methods of ``files``."""
         return all(name(self.count - 1).exists() for name in names)
 
+    def remove_scratch(self) -> None:
+        """Remove what only an unfinished run needs: the kept frames and sound."""
+        for path in (self.frames_file, self.work / SOUND_FILE):
+            path.unlink(missing_ok=True)
 
-def _usable(clip: Path) -> ClipInfo:
-    """The clip's header, or a sentence that says why it cannot be used."""
-    info = probe(clip)
+
+def check_header(info: ClipInfo) -> None:
+    """Refuse a clip that its header tells to be useless.
+
+    Raises:
+        InputError: no sound, or too short.
+    """
     if not info.has_audio:
-        raise UserError(f"{clip} has no sound, and lips cannot be learned without it; give a clip with its speech.")
+        raise InputError(
+            f"{info.path} has no sound, and lips cannot be learned without it; give a clip with its speech."
+        )
     if info.seconds is not None and info.seconds < SHORTEST_S:
-        raise UserError(f"{clip} lasts {info.seconds:.1f} s; give a clip of at least {SHORTEST_S:.0f} s.")
-    return info
+        raise InputError(f"{info.path} lasts {info.seconds:.1f} s; give a clip of at least {SHORTEST_S:.0f} s.")
+
+
+def keep_frames(path: Path, frames: Iterable[UInt8[np.ndarray, "S S 3"]]) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
+    """Yield the frames and write them, without loss, to the video ``path``, which appears behind the last one.
+
+    MagicYUV takes about 5 ms a frame of 512 x 512 each way and 230 kB (FFV1: 26 to 44 ms and 140 kB).
+    """
+    converter = VideoReformatter()  # a frame's own would be made anew each time, with threads
+    with replacing(path) as scratch, av.open(str(scratch), "w", format="avi") as container:
+        stream: Any = None
+        for image in frames:
+            if stream is None:
+                stream = container.add_stream("magicyuv", rate=25)
+                stream.height, stream.width = image.shape[:2]
+                stream.pix_fmt = "gbrp"
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            container.mux(stream.encode(converter.reformat(frame, format="gbrp", threads=1)))
+            yield image
+        if stream is not None:
+            container.mux(stream.encode(None))
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with replacing(path) as scratch, scratch.open("wb") as file:
+        np.save(file, array)
+
+
+def load(path: Path) -> np.ndarray:
+    """A memory-mapped array, read-only."""
+    try:
+        return load_array(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} is damaged ({error}); remove it and prepare the clip again.") from None
+
+
+@contextmanager
+def build(path: Path, shape: tuple[int, ...]) -> Iterator[Float32[np.ndarray, "..."]]:
+    """A float32 array on disk to be filled piece by piece; it becomes ``path`` when the block ends well."""
+    with replacing(path) as scratch:
+        array = np.lib.format.open_memmap(scratch, "w+", np.float32, shape)
+        yield array
+        array.flush()
+
+
+def chunks(count: int, margin: int = 0) -> Iterator[tuple[slice, slice]]:
+    """Cut ``count`` frames into pieces: (frames to look at, those of them that are new) for each piece.
+
+    Args:
+        count: frames.
+        margin: frames before and behind each piece that are looked at too, for filters over time.
+
+    Example:
+        >>> for wide, inner in chunks(len(values), margin=8):
+        ...     out[wide][inner] = smooth(values[wide])[inner]
+    """
+    for begin in range(0, count, CHUNK):
+        low, high = max(begin - margin, 0), min(begin + CHUNK + margin, count)
+        yield slice(low, high), slice(begin - low, min(begin + CHUNK, count) - low)
 
 
 def _earlier(files: SubjectFiles, clip: Path, clip_hash: str) -> dict[str, Any]:
@@ -131,5 +273,5 @@ def _earlier(files: SubjectFiles, clip: Path, clip_hash: str) -> dict[str, Any]:
         return old if made_from == clip_hash else {}
     if made_from != clip_hash:
         what = f"was made from another clip ({old['clip'].get('name')})" if made_from else "holds other files"
-        raise UserError(f"{files.root} {what}; give a new folder for {clip.name}.")
+        raise InputError(f"{files.root} {what}; give a new folder for {clip.name}.")
     return old

@@ -1,30 +1,29 @@
-"""Face landmarks of every frame, as the detector sees them (:mod:`emotalking.preprocess.smoothing` calms them).
-
-The embedded provider is MediaPipe's face mesh (478 points, Apache-2.0), whose model comes inside its wheel.
-"""
+"""Detectors of faces, landmarks and hands: MediaPipe's (Apache-2.0), whose models come inside its wheel."""
 
 import importlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from typing import Any, Protocol, runtime_checkable
 
+import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from emotalking.data.layouts import FaceLayout
-from emotalking.errors import NoFaceError, UserError
-from emotalking.io.video import ClipInfo, Framing
-from emotalking.preprocess.flow import FlowTracker, PointFlow
+from emotalking.errors import UserError
+from emotalking.ops.box import Box
 from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
 
-LONGEST_GAP_S = 1.0
-"""Frames without a face are bridged over at most this long."""
-MOST_LOST = 0.1
-"""Share of frames without a face beyond which the clip is refused."""
+_FACE_SCORE = 0.6
+"""Blank walls give weak detections."""
+OTHER_FACE = 0.4
+"""A face of a poster is much smaller than the speaker's: less than this share of the height does not count."""
+_HAND_SCORE = 0.6
+_GAP = 0.12
+"""Hands nearer to the face than this share of its height are about to cover it."""
 
 
 @runtime_checkable
@@ -48,21 +47,6 @@ class LandmarkProvider(Protocol):
     def close(self) -> None:
         """Free the model."""
         ...
-
-
-@dataclass(frozen=True)
-class RawTrack:
-    """What the provider and the optical flow saw."""
-
-    points: Float[np.ndarray, "N K 3"]
-    """Pixels; NaN where no face was found."""
-    flow: PointFlow
-    provider: str
-
-    @property
-    def detected(self) -> Bool[np.ndarray, " N"]:
-        """Frames with a face."""
-        return np.asarray(np.isfinite(self.points).all((1, 2)))
 
 
 class MediaPipeMesh:
@@ -165,104 +149,58 @@ def quiet() -> Iterator[None]:
             os.close(sink)
 
 
-def find_framing(
-    info: ClipInfo, frames: Iterable[tuple[float, UInt8[np.ndarray, "H W 3"]]], size: int | None = None
-) -> Framing:
-    """Look at some frames of the clip: exactly one face? Then a steady head-and-shoulders square around it.
+class FaceFinder:
+    """MediaPipe's full-range face detector (Apache-2.0, embedded), every image for itself."""
 
-    A square clip keeps its framing. Otherwise the square is about twice as high as the face, as in the usual
-    talking-head sets, and lies inside the frame.
+    def __init__(self) -> None:
+        with quiet():
+            self._detector = _solutions("face_detection").FaceDetection(model_selection=1, min_detection_confidence=0.5)
+            self._detector.process(np.zeros((64, 64, 3), np.uint8))
 
-    Args:
-        info: the clip.
-        frames: (time in seconds, image) of some frames, spread over the clip.
-        size: side of the result in pixels; None: 512, or the square's own side where that is less. Never enlarges.
+    def find(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Box]:
+        """Boxes from the brows to the chin, the largest first."""
+        height, width = image.shape[:2]
+        boxes = []
+        for found in self._detector.process(image).detections or []:
+            face = found.location_data.relative_bounding_box
+            if found.score[0] > _FACE_SCORE:
+                top, left = face.ymin * height, face.xmin * width
+                boxes.append(Box(top, left, top + face.height * height, left + face.width * width))
+        return sorted(boxes, key=lambda box: -box.height)
 
-    Raises:
-        UserError: no face in any frame, or a second face of similar size.
-    """
-    with quiet():
-        detector = _solutions("face_detection").FaceDetection(model_selection=1, min_detection_confidence=0.5)
-        detector.process(np.zeros((64, 64, 3), np.uint8))
-    boxes, count = [], 0
-    for time, image in frames:
-        count += 1
-        found = [(d.score[0], d.location_data.relative_bounding_box) for d in detector.process(image).detections or []]
-        # Blank walls give weak detections; a face of a poster is much smaller than the speaker's.
-        found = sorted((b.height * info.height, b) for score, b in found if score > 0.6)
-        if len(found) > 1 and found[-2][0] > 0.4 * found[-1][0]:
-            raise UserError(
-                f"{info.path} shows two faces at {time:.1f} s; cut or crop the clip so that one person is seen."
+    def close(self) -> None:
+        """Free the model."""
+        self._detector.close()
+
+
+class HandFinder:
+    """MediaPipe's hand landmarks (Apache-2.0, embedded, the light model), every image for itself."""
+
+    def __init__(self) -> None:
+        with quiet():
+            self._hands: Any = _solutions("hands").Hands(
+                static_image_mode=True, max_num_hands=2, model_complexity=0, min_detection_confidence=_HAND_SCORE
             )
-        if found:
-            box = found[-1][1]
-            boxes.append(
-                [(box.xmin + box.width / 2) * info.width, (box.ymin + box.height / 2) * info.height, found[-1][0]]
-            )
-    detector.close()
-    if not boxes:
-        raise NoFaceError(
-            f"{info.path}: no face was found in {count} frames looked at; give a clip of a person's face."
-        )
-    x, y, height = np.median(np.array(boxes), 0)
-    side = min(info.width, info.height)
-    if info.width != info.height:
-        # The detector's box spans brows to chin, about 0.8 of the face.
-        side = int(min(side, round(height / 0.8 * 2.0)))
-    left = int(np.clip(round(x - side / 2), 0, info.width - side))
-    top = int(np.clip(round(y + 0.05 * side - side / 2), 0, info.height - side))
-    target = min(512 if size is None else size, side)
-    if size is not None and size > side:
-        raise UserError(
-            f"{info.path}: size {size} is more than the {side} pixels around the head; frames are never enlarged."
-        )
-    return Framing(left, top, side, target - target % 2)
+            self._hands.process(np.zeros((64, 64, 3), np.uint8))
+
+    def find(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Float[np.ndarray, "21 2"]]:
+        """Joints of each hand in pixels."""
+        scale = np.array(image.shape[1::-1], np.float64)
+        hands = self._hands.process(image).multi_hand_landmarks or []
+        return [np.array([(point.x, point.y) for point in hand.landmark]) * scale for hand in hands]
+
+    def close(self) -> None:
+        """Free the model."""
+        self._hands.close()
 
 
-def track_landmarks(
-    frames: Iterable[UInt8[np.ndarray, "H W 3"]],
-    provider: LandmarkProvider,
-    on_frame: Callable[[int, UInt8[np.ndarray, "H W 3"]], None] | None = None,
-) -> RawTrack:
-    """Landmarks of every frame and the optical flow at the rigid points.
-
-    Args:
-        frames: in order.
-        provider: finds the points.
-        on_frame: called with each frame (to write it, so that the clip is decoded once).
-
-    Raises:
-        UserError: if no frame shows a face.
-    """
-    rigid = np.asarray(provider.layout.rigid)
-    flow = FlowTracker()
-    rows: list[np.ndarray | None] = []
-    for index, image in enumerate(frames):
-        found = provider.detect(image)
-        rows.append(found)
-        if found is None:
-            flow.advance(image, np.full((len(rigid), 2), np.nan), 0.0)
-        else:
-            flow.advance(image, found[rigid, :2].astype(np.float64), float(np.ptp(found[:, 1])))
-        if on_frame is not None:
-            on_frame(index, image)
-    some = next((row for row in rows if row is not None), None)
-    if some is None:
-        raise NoFaceError(f"no face was found in {len(rows)} frames; give a clip of a person's face.")
-    points = np.stack([np.full_like(some, np.nan) if row is None else row for row in rows])
-    return RawTrack(points, flow.result(len(rigid)), provider.name)
+def count_other_faces(boxes: list[Box]) -> int:
+    """Faces besides the largest that are large enough to be another speaker's."""
+    return sum(box.height > OTHER_FACE * boxes[0].height for box in boxes[1:])
 
 
-def check_faces(detected: Bool[np.ndarray, " N"], path: Path, fps: float | int = 25) -> None:
-    """Refuse a clip that loses the face for long.
-
-    Raises:
-        UserError: names the times without a face.
-    """
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], ~detected, [0]]).astype(int)))
-    gaps = list(zip(edges[::2], edges[1::2], strict=True))
-    longest = max((b - a for a, b in gaps), default=0)
-    if longest <= LONGEST_GAP_S * fps and (~detected).mean() <= MOST_LOST:
-        return
-    times = ", ".join(f"{a / fps:.1f}-{b / fps:.1f} s" for a, b in gaps[:8]) + (", ..." if len(gaps) > 8 else "")
-    raise NoFaceError(f"{path} shows no face at {times}; cut these parts out of the clip.")
+def hand_before_face(hand: Float[np.ndarray, "21 2"], oval: Float[np.ndarray, "P 2"]) -> bool:
+    """Whether a joint of the hand lies inside the face's outline, or within a tenth of its height."""
+    outline = oval.astype(np.float32).reshape(-1, 1, 2)
+    margin = _GAP * float(np.ptp(oval[:, 1]))
+    return any(cv2.pointPolygonTest(outline, (float(x), float(y)), True) > -margin for x, y in hand)

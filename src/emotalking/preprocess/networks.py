@@ -21,7 +21,7 @@ from emotalking.networks.crops import batches
 from emotalking.networks.easyportrait import PortraitParser, find_teeth
 from emotalking.networks.emonet import EmoNet, EmoNetJudge
 from emotalking.networks.face_normals import check_directions, estimate_normals
-from emotalking.preprocess.choices import PARSINGS
+from emotalking.preprocess.config import PARSINGS
 from emotalking.preprocess.parsing.geometry import face_zones
 from emotalking.preprocess.parsing.mouth import teeth_mask
 from emotalking.progress import track
@@ -52,7 +52,7 @@ class NetworkParsing:
 
     @classmethod
     def open(cls, parsing: str, device: torch.device | str = "cpu") -> "NetworkParsing":
-        """The published networks of a choice in :data:`~emotalking.preprocess.choices.PARSINGS`.
+        """The published networks of a choice in :data:`~emotalking.preprocess.config.PARSINGS`.
 
         Raises:
             UserError: if a checkpoint is missing or does not fit.
@@ -124,7 +124,7 @@ def read_emotion(
 
 
 def open_emotion_model(name: str, device: torch.device | str = "cpu") -> EmoNetJudge:
-    """The published EmoNet of a choice in :data:`~emotalking.preprocess.choices.EMOTION_MODELS`.
+    """The published EmoNet of a choice in :data:`~emotalking.preprocess.config.EMOTION_MODELS`.
 
     Raises:
         UserError: if the checkpoint is missing or does not fit.

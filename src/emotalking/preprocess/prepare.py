@@ -18,27 +18,27 @@ from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.clip_place import to_runs
 from emotalking.data.readers import read_intensities
 from emotalking.emotion.estimator import ActionUnitEmotion
-from emotalking.errors import UserError
-from emotalking.io.audio import SAMPLE_RATE, sound_span
+from emotalking.errors import InputError
+from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.video import SHORTEST_S
 from emotalking.lipsync.offset import TRUSTED, measure_offset
 from emotalking.ops.devices import choose_device
 from emotalking.preprocess import action_units as aus
-from emotalking.preprocess.check.clip import check_clip
-from emotalking.preprocess.check.face import mouth_opening
-from emotalking.preprocess.choices import EMOTION_MODELS, NORMALS, PARSINGS, networks
-from emotalking.preprocess.config import PrepareConfig
-from emotalking.preprocess.job import Job
-from emotalking.preprocess.landmarks import LONGEST_GAP_S, check_faces, find_framing, open_provider, track_landmarks
+from emotalking.preprocess.check.clip import check_scanned, plain_part
+from emotalking.preprocess.check.face_pass import find_boxes
+from emotalking.preprocess.check.measures import mouth_opening
+from emotalking.preprocess.config import EMOTION_MODELS, NORMALS, PARSINGS, PrepareConfig, networks
+from emotalking.preprocess.job import Job, build, check_header, chunks
+from emotalking.preprocess.landmarks import open_provider
 from emotalking.preprocess.layers import draw_layers, make_background, make_masks
 from emotalking.preprocess.normals import make_normals
 from emotalking.preprocess.openface import read_openface
-from emotalking.preprocess.pose.solver import PoseConfig, project, solve_pose
+from emotalking.preprocess.pose.solver import project, solve_pose
+from emotalking.preprocess.scan import scan_clip
 from emotalking.preprocess.smoothing import steady
-from emotalking.preprocess.sound import cut_sound, write_sound
 from emotalking.preprocess.steps import file_hash
-from emotalking.preprocess.store import build, chunks, save_pose, save_track
-from emotalking.preprocess.timeline import complaints, lay_out, scan
+from emotalking.preprocess.timeline import Timeline, clock_warnings, lay_out
+from emotalking.preprocess.tracking import LONGEST_GAP_S, check_faces, find_framing, track_landmarks
 from emotalking.progress import track
 
 OFFSET_S = 600.0
@@ -54,7 +54,7 @@ def prepare(clip: str | Path, out: str | Path, config: PrepareConfig = PrepareCo
         config: options.
 
     Raises:
-        UserError: if the clip cannot be used (no video, no sound, cut short, no face, two faces, too short), or if
+        InputError: if the clip cannot be used (no video, no sound, cut short, no face, two faces, too short), or if
             ``out`` holds something else.
     """
     job = Job(Path(clip), Path(out), replace(config, device=str(choose_device(config.device))))
@@ -71,7 +71,7 @@ def _run(job: Job) -> None:
     done("clock", lambda job: _clock(job, part), job, [], [str(config.rate), part], job.clock_file.exists)
     done("framing", _frame, job, ["clock"], config.size)
     done("landmarks", _landmarks, job, ["framing"], _hash(config.landmarker), lambda: _has_landmarks(job))
-    done("pose", _pose, job, ["landmarks"], asdict(config.pose or PoseConfig()), lambda: _has_pose(job))
+    done("pose", _pose, job, ["landmarks"], asdict(config.pose), lambda: _has_pose(job))
     done("audio offset", _audio_offset, job, ["pose"], config.audio_offset)
     done("audio", _audio, job, ["audio offset"], None, files.audio.exists)
     parsing = [config.parsing, networks(PARSINGS[config.parsing])]
@@ -88,67 +88,94 @@ def _run(job: Job) -> None:
 
 
 def _hash(path: str | Path | None) -> str | None:
-    """Stands for the content of a file among a step's settings; a missing file is for the step to complain about."""
+    """Content of a file among a step's settings; a missing file is for the step to complain about."""
     return None if path is None else file_hash(Path(path)) if Path(path).is_file() else str(path)
 
 
 def _check(job: Job) -> dict[str, Any]:
-    """Look whether the clip can become an avatar, before hours are spent on it."""
-    found = check_clip(job.clip)
+    """Check whether the clip can become an avatar, before hours are spent on it."""
+    scan = scan_clip(job.clip, job.work, check_header)
+    scan.save(job.scan_file)
+    job.scan = scan
+    # The frames for the framing are the same unless the faces shorten the part: they are searched in the same pass.
+    likely = _lay_out(job, _limited(job.config, plain_part(scan)))
+    found, job.boxes = check_scanned(job.clip, scan, _for_framing(likely).source.tolist())
     facts = {"verdict": found.verdict, "reasons": found.reasons, "part_s": found.part}
     return facts | {"warnings": [f"{job.clip.name}: {warning}" for warning in found.warnings]}
 
 
-def _used_part(job: Job) -> tuple[float, float]:
+def _used_part(job: Job) -> tuple[float | int, float | int]:
     """Begin and end [s] of what will be used; refuses a clip that the check calls unusable, unless forced."""
     found, config = job.steps.facts("check"), job.config
     if found["verdict"] == "unusable" and not config.force:
-        raise UserError(
-            f"{job.clip} cannot be used: {'; '.join(found['reasons'])} ('emotalking check' says more; --force goes on)."
+        raise InputError(
+            f"{job.clip} cannot be used: {'; '.join(found['reasons'])} (the footage check tells more; set force to "
+            "continue all the same)."
         )
-    begin, end = config.part or found["part_s"]
+    begin, end = found["part_s"]
+    return _limited(config, (begin, end))
+
+
+def _limited(config: PrepareConfig, part: tuple[float, float]) -> tuple[float | int, float | int]:
+    """The part that was chosen, or else ``part``, as far as the limit allows; everything if it is too short."""
+    begin, end = config.part or part
     if end - begin < SHORTEST_S:
         begin, end = 0.0, float("inf")
     return begin, end if config.seconds is None else min(end, begin + config.seconds)
 
 
-def _clock(job: Job, part: tuple[float, float]) -> dict[str, Any]:
-    """Which pictures of the clip make the subject, and when: true rate, used part, what is damaged."""
-    seen, sound = scan(job.clip), sound_span(job.clip)
-    timeline = lay_out(seen, job.config.rate, part, (sound.begin, sound.end))
-    seconds = float(len(timeline.pictures) / timeline.fps)
+def _lay_out(job: Job, part: tuple[float | int, float | int]) -> Timeline:
+    """Clock of the subject for a part of the clip."""
+    sound = job.scan.sound
+    return lay_out(job.scan, job.config.rate, part, None if sound is None else (sound.begin, sound.end))
+
+
+def _clock(job: Job, part: tuple[float | int, float | int]) -> dict[str, Any]:
+    """Frames of the clip that make the subject, and their times: true rate, used part, damage."""
+    scan, timeline = job.scan, _lay_out(job, part)
+    if scan.sound is None:
+        raise InputError(f"{job.clip} has an audio stream without a single sample: give a file with sound.")
+    seconds = float(len(timeline.source) / timeline.fps)
     if seconds < SHORTEST_S:
-        promised = seen.damage.promised_s
+        promised = scan.damage.promised_s
         cut = "" if promised is None else f" (it is cut short: it promises {promised:.1f} s; copy or export it again)"
-        raise UserError(f"{job.clip} lasts {seconds:.1f} s{cut}; give a clip of at least {SHORTEST_S:.0f} s.")
+        raise InputError(f"{job.clip} lasts {seconds:.1f} s{cut}; give a clip of at least {SHORTEST_S:.0f} s.")
     hold, at = timeline.facts["longest_hold_s"], timeline.facts["longest_hold_at_s"]
     if hold > LONGEST_GAP_S:
-        raise UserError(
-            f"{job.clip} has no picture for {hold:.1f} s from {at:.1f} s on; use a part before or behind it (--part)."
+        raise InputError(
+            f"{job.clip} has no new frame for {hold:.1f} s from {at:.1f} s on; choose a part before or behind it."
         )
     timeline.save(job.clock_file)
     vars(job).pop("timeline", None)
-    return timeline.facts | {"warnings": complaints(job.clip, seen, sound, timeline)}
+    return timeline.facts | {"warnings": clock_warnings(job.clip, scan, scan.sound, timeline)}
+
+
+def _for_framing(timeline: Timeline) -> Timeline:
+    """Frames, spread over the clip, in which the face is searched for the framing."""
+    count, fps = len(timeline.source), timeline.fps
+    return timeline.every(max(int(min(max(count / 24, fps / 5), fps * 4)), 1))
 
 
 def _frame(job: Job) -> dict[str, Any]:
-    step = max(int(min(max(job.count / 24, job.fps / 5), job.fps * 4)), 1)
-    images = job.timeline.every(step).read(job.clip)
-    frames = ((float(i * step / job.fps), image) for i, image in enumerate(images))
-    square = find_framing(job.info, frames, job.config.size)
-    return {"square": asdict(square), "clip": [job.info.width, job.info.height]}
+    chosen = _for_framing(job.timeline)
+    numbers = chosen.source.tolist()
+    if missing := set(numbers) - job.boxes.keys():
+        job.boxes |= find_boxes(job.clip, missing)
+    detections = ((float(i / chosen.fps), job.boxes[number]) for i, number in enumerate(numbers))
+    square = find_framing(job.clip, job.scan.size, detections, job.config.size)
+    return {"square": asdict(square), "clip": [*job.scan.size[::-1]]}
 
 
 def _landmarks(job: Job) -> dict[str, Any]:
     _drop_frames(job)
     provider = open_provider(job.config.landmarker)
     try:
-        frames = track(job.read(), "landmarks", job.count)
+        frames = track(job.frames(), "landmarks", job.count)
         found = track_landmarks(frames, provider, lambda i, image: write.write_original(job.files.root, i, image))
     finally:
         provider.close()
     check_faces(found.detected, job.clip, float(job.fps))
-    save_track(job.work, found)
+    job.save_track(found)
     lost = np.flatnonzero(~found.detected).tolist()
     return {"provider": found.provider, "frames": job.count, "frames_without_face": lost}
 
@@ -166,12 +193,13 @@ def _drop_frames(job: Job) -> None:
         for path in example.parent.glob(f"*{example.suffix}"):
             if path.stem.isdigit():
                 path.unlink()
+    job.frames_file.unlink(missing_ok=True)
 
 
 def _pose(job: Job) -> dict[str, Any]:
     found = job.track()
     points, depth = found.points[..., :2], found.points[..., 2]
-    pose = solve_pose(points, depth, job.layout, job.size, float(job.fps), found.flow, job.config.pose or PoseConfig())
+    pose = solve_pose(points, depth, job.layout, job.size, float(job.fps), found.flow, job.config.pose)
     with build(job.points_file, points.shape) as calm, build(job.head_file, found.points.shape) as head:
         # Gaps of up to a second are bridged, and the filters look a few frames around.
         for wide, inner in chunks(job.count, margin=int(2 * LONGEST_GAP_S * job.fps) + 16):
@@ -180,7 +208,7 @@ def _pose(job: Job) -> dict[str, Any]:
             here = steady(points[wide], model, job.layout, pose.figures["noise_px"], float(job.fps))
             calm[wide][inner] = here[inner]
             head[wide][inner] = aus.head_points(here, views, pose.focal, pose.shape, job.size)[inner]
-    save_pose(job.work, pose)
+    job.save_pose(pose)
     calm = job.points()
     write.write_landmarks(job.files.root, calm, found.detected, pose.shape, job.layout)
     for index, row in enumerate(calm[:, list(job.layout.ibug68)]):
@@ -195,7 +223,7 @@ def _has_pose(job: Job) -> bool:
 
 
 def _audio_offset(job: Job) -> dict[str, Any]:
-    """How late the sound is, and by how much it will be moved."""
+    """Measured delay of the sound, and the delay that will be corrected."""
     if not isinstance(job.config.audio_offset, str):
         return {"applied_s": float(job.config.audio_offset)}
     if job.config.audio_offset == "none":
@@ -203,9 +231,9 @@ def _audio_offset(job: Job) -> dict[str, Any]:
     # The middle of a long clip tells it as well as all of it.
     most = int(OFFSET_S * job.fps)
     first = max(job.count - most, 0) // 2
-    middle = job.timeline.cut(first, min(first + most, job.count))
     mouth = mouth_opening(job.head()[first : first + most], job.layout)
-    found = measure_offset(mouth, job.fps, cut_sound(job.clip, middle))
+    sound = job.sound(job.timeline.begin_s + float(first / job.fps), float(len(mouth) / job.fps))
+    found = measure_offset(mouth, job.fps, sound)
     trusted = found.confidence >= TRUSTED and abs(found.seconds) >= 0.5 / job.fps
     facts = {"measured_s": round(found.seconds, 4), "confidence": round(found.confidence, 4)}
     return facts | {"applied_s": round(found.seconds, 4) if trusted else 0.0}
@@ -213,7 +241,7 @@ def _audio_offset(job: Job) -> dict[str, Any]:
 
 def _audio(job: Job) -> dict[str, Any]:
     late = float(job.steps.facts("audio offset")["applied_s"])
-    return {"rate_hz": SAMPLE_RATE, "silent_s": write_sound(job.files.audio, job.clip, job.timeline, late)}
+    return {"rate_hz": SAMPLE_RATE, "silent_s": job.timeline.write_sound(job.files.audio, job.clip, late)}
 
 
 def _masks(job: Job) -> dict[str, Any]:
@@ -222,16 +250,16 @@ def _masks(job: Job) -> dict[str, Any]:
         from emotalking.preprocess.networks import NetworkParsing
 
         provider = NetworkParsing.open(chosen, job.config.device)
-    facts = make_masks(job.files, job.read(), job.points(), job.layout, provider)
+    facts = make_masks(job.files, job.frames(), job.points(), job.layout, provider)
     return facts | {"networks": networks(PARSINGS[chosen])}
 
 
 def _background(job: Job) -> dict[str, Any]:
-    return make_background(job.files, job.read(), job.count)
+    return make_background(job.files, job.frames(), job.count)
 
 
 def _layers(job: Job) -> dict[str, Any]:
-    return draw_layers(job.files, job.read(), job.count)
+    return draw_layers(job.files, job.frames(), job.count)
 
 
 def _normals(job: Job) -> dict[str, Any]:
@@ -240,7 +268,7 @@ def _normals(job: Job) -> dict[str, Any]:
         from emotalking.preprocess.networks import draw_network_normals
 
         network = FaceNormals.open()
-        facts = draw_network_normals(job.files, job.read(), job.points(), job.layout, network, job.config.device)
+        facts = draw_network_normals(job.files, job.frames(), job.points(), job.layout, network, job.config.device)
         return facts | {"networks": networks(NORMALS["network"])}
     pose = job.pose()
     return make_normals(job.files, job.head(), pose.shape, pose.viewmats, pose.focal, job.layout)
@@ -263,7 +291,7 @@ def _emotion(job: Job) -> dict[str, Any]:
     if EMOTION_MODELS[chosen]:
         from emotalking.preprocess.networks import open_emotion_model, read_emotion
 
-        values = read_emotion(job.read(), job.points(), job.layout, open_emotion_model(chosen, job.config.device))
+        values = read_emotion(job.frames(), job.points(), job.layout, open_emotion_model(chosen, job.config.device))
         write.write_valence_arousal(job.files.root, values)
         return {"provider": chosen, "networks": networks(EMOTION_MODELS[chosen])}
     estimator = ActionUnitEmotion()
@@ -278,7 +306,7 @@ def _features(job: Job) -> dict[str, Any]:
 
 
 def _finish(job: Job) -> None:
-    """The manifest as a whole, and last of all the cameras."""
+    """Write the whole manifest, and last of all the cameras."""
     pose = job.pose()
     steps = job.manifest["steps"]
     height, width = job.size
@@ -288,7 +316,7 @@ def _finish(job: Job) -> None:
         "width": width,
         "height": height,
         "framing": steps["framing"]["square"]
-        | {"clip": steps["framing"]["clip"], "pictures": to_runs(job.timeline.pictures)},
+        | {"clip": steps["framing"]["clip"], "pictures": to_runs(job.timeline.source)},
         "check": {name: steps["check"][name] for name in ("verdict", "reasons", "warnings")},
         "part": steps["clock"]["part_s"],
         "audio_offset_s": steps["audio offset"]["applied_s"],
@@ -297,3 +325,4 @@ def _finish(job: Job) -> None:
     }
     write.write_manifest(job.files.root, job.manifest)
     write.write_transforms(job.files.root, pose.viewmats, pose.focal, width, height)
+    job.remove_scratch()

@@ -16,7 +16,7 @@ from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
 from emotalking.progress import track
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("emotalking.preprocess")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,7 +24,7 @@ State = TypeVar("State")
 Job = TypeVar("Job")
 
 LOOKAHEAD = 3
-"""Frames in flight for each worker; memory stays flat."""
+"""Frames in flight per worker; memory stays flat."""
 
 
 class Steps:
@@ -54,7 +54,7 @@ class Steps:
     ) -> None:
         """Call ``work(job)`` unless its product is there; what it returns is recorded with its key and its seconds.
 
-        ``warnings`` among what it returns, a list of sentences, are also told to the person at the terminal.
+        ``warnings`` among what it returns, a list of sentences, are also logged.
 
         Args:
             name: of the step.
@@ -67,9 +67,10 @@ class Steps:
         key = digest([self._key, name, settings, [self.facts(earlier)["key"] for earlier in needs]])
         record = self._old.pop(name, None)
         if record is None or record.get("key") != key or not complete():
-            for split in ("train", "val"):
-                SubjectFiles(self.root).transforms(split).unlink(missing_ok=True)
-            self._write()
+            if self.root.exists():  # a clip that the first step refuses leaves no folder
+                for split in ("train", "val"):
+                    SubjectFiles(self.root).transforms(split).unlink(missing_ok=True)
+                self._write()
             begin = time.perf_counter()
             facts = work(job)
             record = {"key": key, "seconds": round(time.perf_counter() - begin, 1), **facts}

@@ -1,8 +1,9 @@
-"""Which picture of the clip each frame of the subject shows, and when: true rate, used part, exact rational clock.
+"""Frame of the clip for each frame of the subject: true frame rate, used part, exact rational clock.
 
-One pass over the clip (:func:`scan`) notes the time stamp of every picture and how much it differs from the one before.
-Pictures that were only repeated to fill a higher rate are dropped and the others get the even times at which they were
-filmed; then frame k of the subject, due k / fps after the beginning, is the picture nearest to that instant.
+The first pass over the clip (:mod:`emotalking.preprocess.scan`) notes the time stamp of every frame and how much it
+differs from the one before. Frames that were only repeated to fill a higher rate are dropped and the others get the
+even times at which they were filmed; then frame k of the subject, due k / fps after the beginning, is the clip's frame
+nearest to that instant.
 """
 
 from collections.abc import Iterator
@@ -11,49 +12,37 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+import soundfile
 from jaxtyping import Float, Int, UInt8
 from scipy.ndimage import uniform_filter1d
 
 from emotalking.errors import UserError
 from emotalking.io.arrays import load_archive
-from emotalking.io.audio import SoundSpan
+from emotalking.io.audio import SAMPLE_RATE, SoundSpan, iter_audio
 from emotalking.io.files import replacing
-from emotalking.io.video import Damage, Framing, pictures, pixels, to_rgb
+from emotalking.io.video import Framing, pictures, to_rgb
 from emotalking.preprocess.cadence import common_rate, find_cadence
+from emotalking.preprocess.scan import Scan
 
-_GLANCE = 96
-"""Width to which pictures are shrunk for comparing."""
 SILENT_S = 0.5
 """A shorter stretch without sound at an end of the clip is filled with silence, a longer one left out."""
 _STILL_SHARE = 0.1
-"""A picture that changes less than this share of what its second usually changes repeats the one before."""
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What one look at every picture of a clip tells."""
-
-    times: Float[np.ndarray, " P"]
-    """Time stamps in seconds, the clip's own clock."""
-    change: Float[np.ndarray, " P"]
-    """Root mean square difference to the picture before, in grey levels of the shrunk picture; 0 for the first."""
-    damage: Damage
+"""A frame that changes less than this share of what its second usually changes repeats the one before."""
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """The pictures that make a subject."""
+    """The frames of a clip that make a subject."""
 
     fps: Fraction
     """Frames a second of the subject."""
     begin_s: float
     """Time stamp of frame 0, the clip's own clock; the sound is cut to begin there."""
-    pictures: Int[np.ndarray, " N"]
-    """Number of the clip's picture that each frame shows; never decreases."""
+    source: Int[np.ndarray, " N"]
+    """Number of the clip's frame that each frame of the subject shows; never decreases."""
     facts: dict[str, Any]
-    """What ``subject.json`` says about it."""
+    """Record for ``subject.json``."""
 
     def read(self, clip: str | Path, framing: Framing | None = None) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         """The subject's frames in order, RGB, upright.
@@ -63,82 +52,62 @@ class Timeline:
         """
         done, image = 0, None
         for number, (_, frame) in enumerate(pictures(clip)):
-            while done < len(self.pictures) and self.pictures[done] == number:
+            while done < len(self.source) and self.source[done] == number:
                 image = to_rgb(frame, framing) if image is None else image
                 yield image
                 done += 1
             image = None
-            if done == len(self.pictures):
+            if done == len(self.source):
                 return
-        raise UserError(f"{clip} ends after {done} of {len(self.pictures)} frames: it was changed; prepare it anew.")
+        raise UserError(f"{clip} ends after {done} of {len(self.source)} frames: it was changed; prepare it anew.")
+
+    def write_sound(self, path: Path, clip: str | Path, late_s: float = 0.0) -> float:
+        """Write ``aud.wav`` (16 kHz mono int16): sample n is heard n / 16000 s after the first frame is shown.
+
+        Damaged sound is silence of the same length, and so is what lies before or behind the clip's sound. Memory does
+        not grow with the clip.
+
+        Args:
+            path: the file.
+            clip: its sound is taken.
+            late_s: the clip's sound is moved earlier by this much.
+
+        Returns:
+            Seconds of silence added at the end.
+        """
+        wanted, done = round(len(self.source) * SAMPLE_RATE / self.fps), 0
+        with replacing(path) as scratch, soundfile.SoundFile(
+            scratch, "w", SAMPLE_RATE, 1, "PCM_16", format="WAV"
+        ) as file:  # fmt: skip
+            for chunk in iter_audio(clip, start=self.begin_s + late_s, strict=False):
+                samples = chunk[: wanted - done]
+                file.write(np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16))
+                done += len(samples)
+                if done == wanted:
+                    break
+            for begin in range(done, wanted, SAMPLE_RATE):
+                file.write(np.zeros(min(SAMPLE_RATE, wanted - begin), np.int16))
+        return round((wanted - done) / SAMPLE_RATE, 3)
 
     def every(self, step: int) -> "Timeline":
         """Every ``step``-th frame, for a look over the clip."""
-        return Timeline(self.fps / step, self.begin_s, self.pictures[::step], {})
-
-    def cut(self, begin: int, end: int) -> "Timeline":
-        """The frames ``begin`` .. ``end - 1`` alone."""
-        return Timeline(self.fps, self.begin_s + float(begin / self.fps), self.pictures[begin:end], {})
+        return Timeline(self.fps / step, self.begin_s, self.source[::step], {})
 
     def save(self, path: Path) -> None:
         """Write as ``.npz``; the facts are in ``subject.json``."""
         with replacing(path) as scratch, scratch.open("wb") as file:
-            np.savez(file, fps=np.array(str(self.fps)), begin_s=np.array(self.begin_s), pictures=self.pictures)
+            np.savez(file, fps=np.array(str(self.fps)), begin_s=np.array(self.begin_s), source=self.source)
 
     @classmethod
     def load(cls, path: Path) -> "Timeline":
         """Inverse of :meth:`save`, without facts."""
         file = load_archive(path)
-        return cls(Fraction(str(file["fps"])), float(file["begin_s"]), file["pictures"], {})
-
-
-def scan(clip: str | Path) -> Scan:
-    """Look at every picture once; memory is a few numbers a picture.
-
-    Raises:
-        UserError: no video, or not one picture can be decoded.
-    """
-    damage = Damage()
-    times, change = [], []
-    last: np.ndarray | None = None
-    for time, frame in pictures(clip, damage):
-        small = glance(frame)
-        times.append(time)
-        same = last is not None and last.shape == small.shape
-        change.append(float(np.sqrt(((small - last) ** 2).mean())) if same else 0.0)
-        last = small
-    return Scan(np.array(times), np.array(change), damage)
-
-
-def glance(frame: Any) -> Float[np.ndarray, "h w"]:
-    """The brightness of a picture, small."""
-    name = frame.format.name
-    if name in ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "gray"):
-        plane = frame.planes[0]
-        grey = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
-    else:
-        grey = pixels(frame, "gray")
-    size = (_GLANCE, max(round(grey.shape[0] * _GLANCE / grey.shape[1]), 1))
-    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
-
-
-def parse_rate(text: str | float | int | Fraction) -> Fraction:
-    """Frames a second as an exact rational: 25, "30000/1001", or "29.97", which means the same.
-
-    Raises:
-        UserError: no rate between 10 and 120.
-    """
-    try:
-        rate = common_rate(float(text)) if isinstance(text, float) or "." in str(text) else Fraction(str(text))
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if not 10 <= rate <= 120:
-        raise UserError(f"fps {text}: give frames a second from 10 to 120, such as 25, 30 or 30000/1001, or 'source'.")
-    return rate
+        source = file["source" if "source" in file else "pictures"]  # the name before 0.2.0
+        return cls(Fraction(str(file["fps"])), float(file["begin_s"]), source, {})
 
 
 def stored_rate(times: Float[np.ndarray, " P"]) -> Fraction:
-    """Pictures a second by the time stamps: of the usual step, so that gaps and pauses do not count."""
+    """Frame rate by the time stamps: of the usual step, so that gaps and pauses do not count."""
     if len(times) < 2:
         return Fraction(25)
     steps = np.diff(times)
@@ -148,14 +117,14 @@ def stored_rate(times: Float[np.ndarray, " P"]) -> Fraction:
 
 
 def is_steady(times: Float[np.ndarray, " P"]) -> bool:
-    """Whether nearly all pictures follow each other by the same step (two milliseconds of rounding allowed)."""
+    """True if nearly all frames follow each other by the same step (two milliseconds of rounding allowed)."""
     step = float(1 / stored_rate(times))
     slots = np.diff(times) / step
     return bool((np.abs(slots - slots.round()) * step < 0.0025).mean() > 0.98 and (slots.round() == 1).mean() > 0.9)
 
 
 def own_times(seen: Scan) -> tuple[Int[np.ndarray, " U"], Float[np.ndarray, " U"], Fraction]:
-    """The pictures that are not mere repeats, the times [s] at which they were filmed, and the true rate."""
+    """Frames that are not repeats, the times [s] at which they were filmed, and the true frame rate."""
     stored = stored_rate(seen.times)
     everything = np.arange(len(seen.times))
     if not is_steady(seen.times):
@@ -172,14 +141,17 @@ def own_times(seen: Scan) -> tuple[Int[np.ndarray, " U"], Float[np.ndarray, " U"
 
 
 def lay_out(
-    seen: Scan, fps: Fraction | None, part: tuple[float, float] | None = None, sound: tuple[float, float] | None = None
+    seen: Scan,
+    fps: Fraction | None,
+    part: tuple[float | int, float | int] | None = None,
+    sound: tuple[float, float] | None = None,
 ) -> Timeline:
-    """Choose the picture of every frame.
+    """Choose the clip's frame for every frame of the subject.
 
     Args:
-        seen: the clip.
+        seen: first pass over the clip.
         fps: frames a second of the subject; None: the clip's true rate.
-        part: use only this, seconds after the clip's first picture.
+        part: use only this, seconds after the clip's first frame.
         sound: begin and end of the sound [s, the clip's own clock]: frames without sound are left out where more
             than :data:`SILENT_S` of them begin or end the clip; None: all.
     """
@@ -194,9 +166,9 @@ def lay_out(
     if sound is not None:
         begin = max(begin, sound[0]) if sound[0] - begin > SILENT_S else begin
         end = min(end, sound[1]) if end - sound[1] > SILENT_S else end
-    # Frame 0 is a picture's own instant: at the true rate every frame then is.
+    # Frame 0 is the instant of one of the clip's frames: at the true rate every frame then is.
     begin = float(times[min(int(np.searchsorted(times, begin - step / 2)), len(times) - 1)])
-    # Stamps in whole milliseconds must not make the last picture last a frame longer.
+    # Stamps in whole milliseconds must not make the last frame last one longer.
     count = max(int(np.ceil((end - begin) * fps - 0.1)), 0)
     due = begin + np.arange(count) / float(fps)
     chosen = np.searchsorted((times[1:] + times[:-1]) / 2, due - 1e-6)
@@ -218,24 +190,24 @@ def lay_out(
 def evenness(
     seen: Scan, shown: Int[np.ndarray, " N"], times: Float[np.ndarray, " N"], fps: Fraction
 ) -> dict[str, float | int]:
-    """How evenly the motion runs in the chosen frames.
+    """Evenness of the motion in the chosen frames.
 
     Args:
-        seen: the clip.
-        shown: number of each frame's picture.
+        seen: first pass over the clip.
+        shown: number in the clip of each frame.
         times: when it was filmed [s].
         fps: frames a second.
 
     Returns:
-        ``unevenness_ms``: root mean square of (time between the pictures of neighbouring frames - 1 / fps);
-        ``longest_hold_s``, ``longest_hold_at_s``: the longest time without a new picture, and where it begins;
-        ``still_frames``: frames whose picture is that of the frame before, as can be seen (a repeat in the clip too).
+        ``unevenness_ms``: root mean square of (time between neighbouring frames as filmed - 1 / fps);
+        ``longest_hold_s``, ``longest_hold_at_s``: the longest time without a new frame, and where it begins;
+        ``still_frames``: frames that show the same as the frame before (a repeat in the clip, too).
     """
     if len(shown) < 2:
         return {"unevenness_ms": 0.0, "longest_hold_s": 0.0, "longest_hold_at_s": 0.0, "still_frames": 0}
     step = np.diff(times)
     error = step - float(1 / fps)
-    # What changed between two shown pictures is what all pictures between them changed.
+    # The change between two shown frames is that of all frames between them.
     total = np.cumsum(seen.change)
     moved = np.diff(total[shown])
     usual = uniform_filter1d(moved, 2 * int(fps) + 1, mode="nearest")
@@ -247,9 +219,9 @@ def evenness(
     }
 
 
-def complaints(clip: Path, seen: Scan, sound: SoundSpan, timeline: Timeline) -> list[str]:
-    """What a person should know about the clip's clock, a short sentence each."""
-    begin, end = timeline.begin_s, timeline.begin_s + float(len(timeline.pictures) / timeline.fps)
+def clock_warnings(clip: Path, seen: Scan, sound: SoundSpan, timeline: Timeline) -> list[str]:
+    """Warnings about the clip's clock, a short sentence each."""
+    begin, end = timeline.begin_s, timeline.begin_s + float(len(timeline.source) / timeline.fps)
     zero = float(seen.times[0])
     out = []
     if seen.damage.promised_s is not None:
@@ -261,8 +233,8 @@ def complaints(clip: Path, seen: Scan, sound: SoundSpan, timeline: Timeline) -> 
     if lost:
         until = max(seen.damage.smeared_until[seen.damage.lost.index(time)] for time in lost) - zero
         out.append(
-            f"{len(lost)} damaged pictures are bridged at {_places([time - zero for time in lost])}; pictures up to "
-            f"{until:.1f} s may carry traces (--part leaves them out)."
+            f"{len(lost)} damaged frames are bridged at {_places([time - zero for time in lost])}; frames up to "
+            f"{until:.1f} s may carry traces (choose another part to omit them)."
         )
     broken = [time for time in sound.damaged if begin <= time <= end]
     if broken:
@@ -270,14 +242,14 @@ def complaints(clip: Path, seen: Scan, sound: SoundSpan, timeline: Timeline) -> 
     facts = timeline.facts
     left, right = facts["part_s"]
     if left > SILENT_S and abs(sound.begin - begin) < SILENT_S:
-        out.append(f"the sound begins {sound.begin - zero:.1f} s after the picture: frames before it are left out.")
+        out.append(f"the sound begins {sound.begin - zero:.1f} s after the first frame: frames before it are left out.")
     if right < facts["clip_s"] - SILENT_S and abs(sound.end - end) < SILENT_S:
-        out.append(f"the sound ends at {sound.end - zero:.1f} s, before the picture: frames behind it are left out.")
+        out.append(f"the sound ends at {sound.end - zero:.1f} s, before the last frame: frames behind it are left out.")
     true_rate = Fraction(facts["true_fps"])
     if facts["steady"] and timeline.fps != true_rate and facts["unevenness_ms"] > 8:
         out.append(
-            f"the clip shows {float(true_rate):.4g} pictures/s: at {float(timeline.fps):.4g} its motion is uneven by "
-            f"{facts['unevenness_ms']:.0f} ms; --fps source keeps it even."
+            f"the clip has {float(true_rate):.4g} frames/s: at {float(timeline.fps):.4g} its motion is uneven by "
+            f"{facts['unevenness_ms']:.0f} ms; the frame rate 'source' keeps it even."
         )
     return out
 

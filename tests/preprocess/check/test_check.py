@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from emotalking.cli.main import main
-from emotalking.preprocess.check.clip import Footage, check_clip, write_page
+from emotalking.preprocess.check.clip import check_clip
+from emotalking.preprocess.check.page import write_page
+from emotalking.preprocess.check.verdict import Footage
 from emotalking.testing.actor import Actor
 from emotalking.testing.actor.actor import head_viewmat
 from emotalking.testing.actor.performance import Performance
@@ -119,7 +121,7 @@ def test_black_frames(tmp_path: Path, take: Take) -> None:
 def test_ten_pictures_a_second(tmp_path: Path, take: Take) -> None:
     found = checked(tmp_path, take, take.frames[::5] * 2, fps=10)
     assert found.verdict == "unusable"
-    assert "10 pictures a second" in found.reasons[0]
+    assert "10 frames/s" in found.reasons[0]
 
 
 def test_sound_shorter_than_the_picture(tmp_path: Path, take: Take) -> None:
@@ -143,7 +145,7 @@ def test_a_damaged_packet(tmp_path: Path, take: Take) -> None:
     data[place : place + size] = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8).tobytes()
     clip.write_bytes(data)
     found = check_clip(clip)
-    assert found.damaged_pictures >= 1
+    assert found.damaged_frames >= 1
     assert any("damaged" in warning for warning in found.warnings)
 
 

@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 
 from emotalking.ops.box import Box
-from emotalking.preprocess.check import face
-from emotalking.preprocess.check.frame_pass import (
+from emotalking.preprocess.check import measures
+from emotalking.preprocess.check.measures import blockiness, detail
+from emotalking.preprocess.check.sound import clipped_share, most_spoken, sound_facts
+from emotalking.preprocess.check.verdict import assess
+from emotalking.preprocess.landmarks import count_other_faces, hand_before_face
+from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT as LAYOUT
+from emotalking.preprocess.scan import (
     black_frames,
     exposure_range,
     find_cuts,
@@ -17,11 +22,6 @@ from emotalking.preprocess.check.frame_pass import (
     tile_classes,
     tile_leap,
 )
-from emotalking.preprocess.check.occlusions import count_other_faces, hand_before_face
-from emotalking.preprocess.check.quality import blockiness, detail
-from emotalking.preprocess.check.sound import clipped_share, most_spoken, sound_facts
-from emotalking.preprocess.check.verdict import judge
-from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT as LAYOUT
 from emotalking.testing.actor import Actor
 from emotalking.testing.actor.actor import head_viewmat
 from emotalking.testing.actor.performance import Performance
@@ -124,7 +124,7 @@ def test_the_window_with_most_speech() -> None:
     assert most_spoken(np.zeros(0, bool), (2.0, 12.0), 4.0) == (2.0, 6.0)
 
 
-def test_rivals_are_large() -> None:
+def test_other_faces_are_large() -> None:
     assert count_other_faces([Box(0, 0, 100, 100), Box(0, 200, 90, 290), Box(0, 0, 20, 20)]) == 1
     assert count_other_faces([]) == 0
 
@@ -161,8 +161,8 @@ def actor_faces(yaw: float, pitch: float) -> np.ndarray:
 
 @pytest.mark.parametrize(("yaw", "pitch"), [(0, 0), (20, 0), (-30, 0), (0, 12), (15, -8)])
 def test_head_turn(yaw: int, pitch: int) -> None:
-    rest = face.head_turn(actor_faces(0, 0), LAYOUT)[0]
-    turned = face.head_turn(actor_faces(yaw, pitch), LAYOUT)[0] - rest
+    rest = measures.head_turn(actor_faces(0, 0), LAYOUT)[0]
+    turned = measures.head_turn(actor_faces(yaw, pitch), LAYOUT)[0] - rest
     assert abs(turned[0]) == pytest.approx(abs(yaw), abs=3)
     assert abs(turned[1]) == pytest.approx(abs(pitch), abs=3)
 
@@ -170,9 +170,9 @@ def test_head_turn(yaw: int, pitch: int) -> None:
 def test_roll_is_of_the_picture() -> None:
     upright = actor_faces(0, 0)
     lying = upright[..., [1, 0, 2]] * [1, -1, 1]
-    assert face.head_roll(upright, LAYOUT) == pytest.approx(0, abs=2)
-    assert face.head_roll(lying, LAYOUT) == pytest.approx(90, abs=2)
-    assert abs(face.head_roll(upright * [-1, -1, 1], LAYOUT)) == pytest.approx(180, abs=2)
+    assert measures.head_roll(upright, LAYOUT) == pytest.approx(0, abs=2)
+    assert measures.head_roll(lying, LAYOUT) == pytest.approx(90, abs=2)
+    assert abs(measures.head_roll(upright * [-1, -1, 1], LAYOUT)) == pytest.approx(180, abs=2)
 
 
 def test_mouth_opening_knows_no_size() -> None:
@@ -182,9 +182,9 @@ def test_mouth_opening_knows_no_size() -> None:
     for above, below in ((61, 67), (62, 66), (63, 65)):
         shut[0, index[below]] = shut[0, index[above]]
         open_[0, index[below]] = open_[0, index[above]] + [0, 10, 0]
-    assert face.mouth_opening(shut, LAYOUT)[0] < face.CLOSED
-    assert face.mouth_opening(3 * open_, LAYOUT) == pytest.approx(face.mouth_opening(open_, LAYOUT))
-    assert face.mouth_opening(open_, LAYOUT)[0] > 0.03
+    assert measures.mouth_opening(shut, LAYOUT)[0] < measures.CLOSED
+    assert measures.mouth_opening(3 * open_, LAYOUT) == pytest.approx(measures.mouth_opening(open_, LAYOUT))
+    assert measures.mouth_opening(open_, LAYOUT)[0] > 0.03
 
 
 def test_blinks_are_short() -> None:
@@ -192,20 +192,21 @@ def test_blinks_are_short() -> None:
     lids[50:54] = lids[120:126] = 0.08
     lids[180:220] = 0.1  # a look down
     lids[10] = np.nan
-    assert face.blink_starts(lids, 25.0) == [50, 120]
-    assert face.blink_starts(np.full(100, np.nan), 25.0) == []
+    assert measures.blink_starts(lids, 25.0) == [50, 120]
+    assert measures.blink_starts(np.full(100, np.nan), 25.0) == []
 
 
 def test_a_face_that_leaves_the_picture() -> None:
     points = np.full((2, 478, 3), 50.0)
     points[1, list(LAYOUT.oval)[:6], 0] = -3
-    assert face.cropped(points, LAYOUT, (100, 100)).tolist() == [False, True]
+    assert measures.cropped(points, LAYOUT, (100, 100)).tolist() == [False, True]
 
 
 GOOD: dict[str, Any] = {
-    "seconds": 60.0, "part": (0.0, 60.0), "true_fps": "25", "steady": True, "damaged_pictures": 0, "cut_short_s": 0.0,
-    "cuts": (), "jumps": (), "black_share": 0.0, "exposure_range": 0.02, "face_share": 1.0, "other_face_share": 0.0,
-    "hand_share": 0.0, "cropped_share": 0.0, "face_px": 250.0, "frontal_share": 1.0, "roll": 2.0, "detail": 0.3,
+    "seconds": 60.0, "part": (0.0, 60.0), "true_fps": "25", "steady": True, "damaged_frames": 0, "cut_short_s": 0.0,
+    "cuts": (), "jumps": (), "black_share": 0.0, "exposure_range": 0.02, "face_share": 1.0, "lost_share": 0.0,
+    "other_face_share": 0.0, "hand_share": 0.0,
+    "cropped_share": 0.0, "face_px": 250.0, "frontal_share": 1.0, "roll": 2.0, "detail": 0.3,
     "blockiness": 1.0, "close_look": (0.0, 16.0), "mouth_range": 0.06, "closed_share": 0.1, "sound_s": 60.0,
     "speech_share": 0.85, "speech_s": 50.0, "noise_db": 35.0, "clipped_share": 0.0, "sound_late_s": 0.0,
     "sound_late_confidence": 1.0,
@@ -213,7 +214,7 @@ GOOD: dict[str, Any] = {
 
 
 def test_a_good_clip_is_called_good() -> None:
-    assert judge(GOOD) == ("good", (), ())
+    assert assess(GOOD) == ("good", (), ())
 
 
 @pytest.mark.parametrize(
@@ -223,26 +224,27 @@ def test_a_good_clip_is_called_good() -> None:
         ({"sound_s": 0.0, "speech_s": 0.0}, "unusable", "no sound"),
         ({"speech_s": 0.2, "speech_share": 0.0}, "unusable", "nobody speaks"),
         ({"face_share": 0.0, "face_px": 0.0, "detail": 0.0}, "unusable", "no face"),
+        ({"lost_share": 0.2}, "unusable", "20 % of the frames that could be used show no face"),
         ({"face_px": 40.0}, "unusable", "40 pixels high"),
         ({"roll": 92.0}, "unusable", "on its side"),
         ({"other_face_share": 0.9}, "unusable", "two people"),
-        ({"true_fps": "10"}, "unusable", "10 pictures a second"),
+        ({"true_fps": "10"}, "unusable", "10 frames/s"),
         ({"detail": 0.05}, "unusable", "blurred"),
         ({"part": (3.0, 4.0)}, "unusable", "longest part"),
         ({"part": (0.0, 8.0), "cuts": (8.0,)}, "usable", "1 cut (at 8.0 s)"),
         ({"jumps": (8.0, 9.5)}, "usable", "2 jump cuts (at 8.0, 9.5 s)"),
-        ({"damaged_pictures": 3}, "usable", "3 pictures are damaged"),
+        ({"damaged_frames": 3}, "usable", "3 frames are damaged"),
         ({"cut_short_s": 4.0}, "usable", "cut short"),
-        ({"black_share": 0.1}, "usable", "10 % of the pictures are black"),
-        ({"true_fps": "20"}, "usable", "20 true pictures"),
+        ({"black_share": 0.1}, "usable", "10 % of the frames are black"),
+        ({"true_fps": "20"}, "usable", "20 true frames/s"),
         ({"steady": False}, "usable", "variable frame rate"),
         ({"blockiness": 1.8}, "usable", "blocks"),
         ({"detail": 0.1}, "usable", "soft"),
         ({"exposure_range": 0.4}, "usable", "brightness changes by 40 %"),
-        ({"face_share": 0.8}, "usable", "20 % of the pictures show no face"),
+        ({"face_share": 0.8}, "usable", "20 % of the frames show no face"),
         ({"other_face_share": 0.1}, "usable", "second face"),
         ({"face_px": 90.0}, "usable", "face is small"),
-        ({"cropped_share": 0.2}, "usable", "leaves the picture in 20 %"),
+        ({"cropped_share": 0.2}, "usable", "leaves the image in 20 %"),
         ({"hand_share": 0.1}, "usable", "hand"),
         ({"frontal_share": 0.4}, "usable", "looks away"),
         ({"mouth_range": 0.01}, "usable", "hardly opens"),
@@ -257,10 +259,10 @@ def test_a_good_clip_is_called_good() -> None:
     ],
 )
 def test_every_fault_has_its_word(change: dict[str, Any], verdict: str, says: str) -> None:
-    found, reasons, warnings = judge(GOOD | change)
+    found, reasons, warnings = assess(GOOD | change)
     assert found == verdict
     assert any(says in sentence for sentence in (reasons if verdict == "unusable" else warnings))
 
 
 def test_an_unsure_offset_is_not_announced() -> None:
-    assert judge(GOOD | {"sound_late_s": 0.2, "sound_late_confidence": 0.8}) == ("good", (), ())
+    assert assess(GOOD | {"sound_late_s": 0.2, "sound_late_confidence": 0.8}) == ("good", (), ())

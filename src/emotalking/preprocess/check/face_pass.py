@@ -1,7 +1,9 @@
-"""The second pass over a clip: faces, hands and sharpness in pictures spread over it, and every one of a close look."""
+"""Second pass over a clip: faces, hands and sharpness in frames spread over it, and all frames of a close look."""
 
 import base64
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -9,14 +11,17 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from emotalking.data.layouts import FaceLayout
-from emotalking.io.images import encode_image
 from emotalking.io.video import Framing, pictures, to_rgb
 from emotalking.ops.box import Box
-from emotalking.preprocess.check import face
-from emotalking.preprocess.check.occlusions import FaceFinder, HandFinder, count_other_faces, hand_before_face
-from emotalking.preprocess.check.quality import blockiness, detail
-from emotalking.preprocess.check.results import Still
-from emotalking.preprocess.landmarks import open_provider
+from emotalking.preprocess.check import measures
+from emotalking.preprocess.check.verdict import Still
+from emotalking.preprocess.landmarks import (
+    FaceFinder,
+    HandFinder,
+    count_other_faces,
+    hand_before_face,
+    open_provider,
+)
 from emotalking.progress import track
 
 _FACE_SIDE = 2.5
@@ -28,27 +33,29 @@ _MOVED = 0.15
 _DETECT_SIDE = 640
 _STILL_SIDE = 200
 _HAND_EVERY = 3
-"""Hands are looked for in every third of the spread pictures: they cost most, and stay for seconds."""
+"""Hands are looked for in every third of the spread frames: they cost most, and stay for seconds."""
 
 
 @dataclass
-class Looks:
-    """What was seen; rows in the order of time."""
+class FaceScan:
+    """Observations of the second pass; rows in the order of time."""
 
     numbers: list[int] = field(default_factory=list)
-    """Of the pictures that were looked at."""
+    """Of the frames in which landmarks were looked for."""
     spread: list[bool] = field(default_factory=list)
-    """Those spread over the clip (the others belong to the close look only)."""
+    """True for those spread over the clip (the others belong to the close look only)."""
     points: list[Float[np.ndarray, "K 3"] | None] = field(default_factory=list)
     """Landmarks in pixels of the clip."""
-    rivals: dict[int, int] = field(default_factory=dict)
-    """Other large faces, by the number of the picture; spread pictures only, as all that follow."""
+    other_faces: dict[int, int] = field(default_factory=dict)
+    """Other large faces, by the number of the frame; spread frames only, as all that follow."""
     hands: dict[int, bool] = field(default_factory=dict)
-    """Whether a hand is before the face; every third of them."""
+    """True: a hand is before the face; every third of them."""
     detail: dict[int, float] = field(default_factory=dict)
     blockiness: dict[int, float] = field(default_factory=dict)
     stills: list[Still] = field(default_factory=list)
     layout: FaceLayout | None = None
+    boxes: dict[int, list[Box]] = field(default_factory=dict)
+    """Faces in the whole frame at full size, by the number of the frame; only where they were asked for."""
 
     def track(self) -> Float[np.ndarray, "F K 3"]:
         """All landmarks; NaN rows without a face."""
@@ -59,38 +66,50 @@ class Looks:
 
     @property
     def seen(self) -> Bool[np.ndarray, " F"]:
-        """Pictures with a face."""
+        """Frames with a face."""
         return np.array([row is not None for row in self.points], bool)
 
 
-def look(clip: str | Path, spread: set[int], close: set[int], stills: set[int], first: float = 0.0) -> Looks:
-    """Search the pictures numbered ``spread`` for everything and those of ``close`` for the landmarks.
+def scan_faces(
+    clip: str | Path,
+    spread: set[int],
+    close: set[int],
+    stills: set[int],
+    first: float = 0.0,
+    boxes: Collection[int] = (),
+) -> FaceScan:
+    """Search the frames numbered ``spread`` for everything and those of ``close`` for the landmarks.
 
     Args:
         clip: the clip.
-        spread: numbers of pictures over the whole clip.
-        close: numbers of neighbouring pictures.
+        spread: numbers of frames over the whole clip.
+        close: numbers of neighbouring frames.
         stills: those of ``spread`` that are kept for the page.
-        first: time stamp of the first picture [s]; the stills count from it.
+        first: time stamp of the first frame [s]; the stills count from it.
+        boxes: numbers of frames whose faces are wanted in ``FaceScan.boxes``.
 
     Raises:
         UserError: no video.
     """
-    out = Looks()
-    wanted = sorted(spread | close)
+    out, also = FaceScan(), set(boxes)
+    wanted = spread | close | also
     if not wanted:
         return out
     finder, hands, provider = FaceFinder(), HandFinder(), open_provider()
     out.layout = provider.layout
     square: Framing | None = None
-    frames = ((n, time, frame) for n, (time, frame) in enumerate(pictures(clip)) if n in spread or n in close)
+    frames = ((n, time, frame) for n, (time, frame) in enumerate(pictures(clip)) if n in wanted)
     try:
-        for number, time, frame in track(frames, "faces", len(wanted)):
+        for number, time, frame in track(islice(frames, len(wanted)), "faces", len(wanted)):
             image = to_rgb(frame)
+            if number in also:
+                out.boxes[number] = finder.find(image)
             if number in spread:
-                boxes = _find_faces(finder, image)
-                square = _follow(square, boxes, image.shape[:2])
-                out.rivals[number] = count_other_faces(boxes)
+                found = _find_faces(finder, image)
+                square = _follow(square, found, image.shape[:2])
+                out.other_faces[number] = count_other_faces(found)
+            if number not in spread and number not in close:
+                continue
             points = provider.detect(_shrunk(image if square is None else square.apply(image)))
             points = None if points is None else _into_clip(points, square, image.shape[:2])
             out.numbers.append(number)
@@ -100,12 +119,20 @@ def look(clip: str | Path, spread: set[int], close: set[int], stills: set[int], 
                 _examine(out, number, image, points, hands)
                 if number in stills:
                     out.stills.append(Still(time - first, f"{time - first:.1f} s", _jpeg(image)))
-            if number == wanted[-1]:
-                break
     finally:
         for model in (finder, hands, provider):
             model.close()
     return out
+
+
+def find_boxes(clip: str | Path, numbers: Collection[int]) -> dict[int, list[Box]]:
+    """Faces in the frames with these numbers, in one more pass over the clip."""
+    wanted, finder = set(numbers), FaceFinder()
+    frames = ((n, frame) for n, (_, frame) in enumerate(pictures(clip)) if n in wanted)
+    try:
+        return {n: finder.find(to_rgb(frame)) for n, frame in islice(frames, len(wanted))}
+    finally:
+        finder.close()
 
 
 def _find_faces(finder: FaceFinder, image: np.ndarray) -> list[Box]:
@@ -140,8 +167,8 @@ def _into_clip(points: np.ndarray, square: Framing | None, size: tuple[int, int]
     return points * (square.side / square.size) + np.array([square.left, square.top, 0.0], np.float32)
 
 
-def _examine(out: Looks, number: int, image: np.ndarray, points: np.ndarray | None, hands: HandFinder) -> None:
-    """Blur, blocks and hands in one picture with a face."""
+def _examine(out: FaceScan, number: int, image: np.ndarray, points: np.ndarray | None, hands: HandFinder) -> None:
+    """Blur, blocks and hands in one frame with a face."""
     if points is None or out.layout is None:
         return
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -149,36 +176,37 @@ def _examine(out: Looks, number: int, image: np.ndarray, points: np.ndarray | No
     low = np.maximum(oval.min(0).astype(int), 0)
     high = np.minimum(oval.max(0).astype(int) + 1, image.shape[1::-1])
     if (high - low >= 32).all():
-        out.detail[number] = detail(np.asarray(grey[low[1] : high[1], low[0] : high[0]]))
-    out.blockiness[number] = blockiness(np.asarray(grey))
-    if len(out.rivals) % _HAND_EVERY == 1:
+        out.detail[number] = measures.detail(np.asarray(grey[low[1] : high[1], low[0] : high[0]]))
+    out.blockiness[number] = measures.blockiness(np.asarray(grey))
+    if len(out.other_faces) % _HAND_EVERY == 1:
         small = _shrunk(image, _DETECT_SIDE)
         scale = image.shape[1] / small.shape[1]
         out.hands[number] = any(hand_before_face(hand * scale, oval) for hand in hands.find(small))
 
 
 def _jpeg(image: np.ndarray) -> str:
-    return base64.b64encode(encode_image(_shrunk(image, _STILL_SIDE), ".jpg", 82)).decode()
+    small = cv2.cvtColor(_shrunk(image, _STILL_SIDE), cv2.COLOR_RGB2BGR)
+    return base64.b64encode(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()).decode()
 
 
-def summary(looks: Looks, size: tuple[int, int]) -> dict[str, float | int | tuple[float, float]]:
-    """The measures of :class:`~.record.Footage` that come from the spread pictures and from all landmarks.
+def summary(faces: FaceScan, size: tuple[int, int]) -> dict[str, float | int | tuple[float, float]]:
+    """Measures of :class:`~.verdict.Footage` that come from the spread frames and from all landmarks.
 
     Args:
-        looks: of :func:`look`.
+        faces: of :func:`scan_faces`.
         size: (height, width) of the clip.
     """
-    spread = np.array(looks.spread, bool)
-    rivals = list(looks.rivals.values())
+    spread = np.array(faces.spread, bool)
+    others = list(faces.other_faces.values())
     facts: dict[str, float | int | tuple[float, float]] = {
         "faces_looked_at": int(spread.sum()),
-        "face_share": float(looks.seen[spread].mean()) if spread.any() else 0.0,
-        "other_face_share": float(np.mean([count > 0 for count in rivals])) if rivals else 0.0,
-        "hand_share": float(np.mean(list(looks.hands.values()))) if looks.hands else 0.0,
-        "detail": float(np.median(list(looks.detail.values()))) if looks.detail else 0.0,
-        "blockiness": float(np.median(list(looks.blockiness.values()))) if looks.blockiness else 0.0,
+        "face_share": float(faces.seen[spread].mean()) if spread.any() else 0.0,
+        "other_face_share": float(np.mean([count > 0 for count in others])) if others else 0.0,
+        "hand_share": float(np.mean(list(faces.hands.values()))) if faces.hands else 0.0,
+        "detail": float(np.median(list(faces.detail.values()))) if faces.detail else 0.0,
+        "blockiness": float(np.median(list(faces.blockiness.values()))) if faces.blockiness else 0.0,
     }
-    if looks.layout is None or not looks.seen.any():
+    if faces.layout is None or not faces.seen.any():
         nothing = (0.0, 0.0)
         return facts | {
             "cropped_share": 0.0,
@@ -188,14 +216,14 @@ def summary(looks: Looks, size: tuple[int, int]) -> dict[str, float | int | tupl
             "roll": 0.0,
             "frontal_share": 0.0,
         }
-    points = looks.track()[looks.seen]
-    turn = face.head_turn(points, looks.layout)
+    points = faces.track()[faces.seen]
+    turn = measures.head_turn(points, faces.layout)
     ranges = np.percentile(turn, [2, 98], axis=0)
     return facts | {
-        "cropped_share": float(face.cropped(points, looks.layout, size).mean()),
-        "face_px": float(np.median(face.face_height(points, looks.layout))),
+        "cropped_share": float(measures.cropped(points, faces.layout, size).mean()),
+        "face_px": float(np.median(measures.face_height(points, faces.layout))),
         "yaw": (float(ranges[0, 0]), float(ranges[1, 0])),
         "pitch": (float(ranges[0, 1]), float(ranges[1, 1])),
-        "roll": float(np.median(face.head_roll(points, looks.layout))),
+        "roll": float(np.median(measures.head_roll(points, faces.layout))),
         "frontal_share": float((np.abs(turn) < (25.0, 25.0)).all(1).mean()),
     }

@@ -1,14 +1,13 @@
-"""The page of a footage check: verdict, pictures, measures and plots in one file."""
+"""Page of a footage check: verdict, images, measures and plots in one file."""
 
 import base64
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from emotalking.io.images import decode_image
 from emotalking.lipsync.offset import TRUSTED
-from emotalking.preprocess.check.results import Footage
-from emotalking.preprocess.check.verdict import LATE_S
+from emotalking.preprocess.check.verdict import LATE_S, Footage
 from emotalking.report import Page, Plot
 
 
@@ -20,10 +19,16 @@ def write_page(footage: Footage, path: str | Path) -> None:
     for warning in footage.warnings:
         page.verdict(f"{warning[0].upper()}{warning[1:]}.", "warn")
     if footage.verdict == "good":
-        page.verdict("Nothing to complain about.", "good")
+        page.verdict("Nothing to improve.", "good")
     if footage.stills:
-        pictures = [np.asarray(decode_image(base64.b64decode(still.jpeg))) for still in footage.stills]
-        page.images(pictures, [still.caption for still in footage.stills])
+        images = [
+            cv2.cvtColor(
+                np.asarray(cv2.imdecode(np.frombuffer(base64.b64decode(still.jpeg), np.uint8), cv2.IMREAD_COLOR)),
+                cv2.COLOR_BGR2RGB,
+            )
+            for still in footage.stills
+        ]
+        page.images(images, [still.caption for still in footage.stills])
     page.heading("Measures")
     page.table(("", "", ""), _measures(footage))
     page.heading("Over the clip")
@@ -34,7 +39,7 @@ def write_page(footage: Footage, path: str | Path) -> None:
         page.heading("Mouth and lids")
         page.plot(_close(footage), "Every frame of the seconds with the most speech.")
     if footage.curves["offset_evidence"] and any(footage.curves["offset_evidence"]):
-        page.heading("Sound against picture")
+        page.heading("Sound against image")
         page.plot(
             _offset(footage),
             "Evidence for each shift; 0: mouth and sound have nothing to do with each other.",
@@ -70,20 +75,20 @@ def _measures(f: Footage) -> list[tuple[str, str, str]]:
     percent = "{:.0%}".format
     steady = "" if f.steady else ", uneven"
     return [
-        ("picture", f"{f.width} x {f.height}, {f.seconds:.1f} s", "512 x 512 and a minute is what the field uses"),
-        ("pictures a second", f"{f.true_fps} true, {f.stored_fps} stored{steady}", "25; fewer than 15 are too few"),
-        ("mere repeats", percent(f.duplicate_share), "dropped by prepare"),
-        ("damaged pictures", str(f.damaged_pictures), "0"),
-        ("face", f"{f.face_px:.0f} px high, in {f.face_share:.0%} of {f.faces_looked_at} pictures", "250 px or more"),
+        ("image", f"{f.width} x {f.height}, {f.seconds:.1f} s", "512 x 512 and a minute is what the field uses"),
+        ("frame rate", f"{f.true_fps} true, {f.stored_fps} stored{steady}", "25 frames/s; fewer than 15 are too few"),
+        ("repeated frames", percent(f.duplicate_share), "dropped by prepare"),
+        ("damaged frames", str(f.damaged_frames), "0"),
+        ("face", f"{f.face_px:.0f} px high, in {f.face_share:.0%} of {f.faces_looked_at} frames", "250 px or more"),
         ("second face", percent(f.other_face_share), "0 %"),
         ("hand before the face", percent(f.hand_share), "0 %"),
-        ("face leaves the picture", percent(f.cropped_share), "0 %"),
+        ("face leaves the image", percent(f.cropped_share), "0 %"),
         ("yaw", f"{f.yaw[0]:+.0f} to {f.yaw[1]:+.0f} degrees", "what is not shown cannot be rendered"),
         ("pitch", f"{f.pitch[0]:+.0f} to {f.pitch[1]:+.0f} degrees", ""),
-        ("seen from front", percent(f.frontal_share), "70 % or more"),
+        ("seen from the front", percent(f.frontal_share), "70 % or more"),
         ("detail", f"{f.detail:.2f}", "0.17 to 0.6; soft under 0.14, blurred under 0.08"),
         ("blocks", f"{f.blockiness:.2f}", "1; visible from 1.5 on"),
-        ("bits a pixel", f"{f.bits_per_pixel:.3f}", "with the sound"),
+        ("bits per pixel", f"{f.bits_per_pixel:.3f}", "with the sound"),
         ("brightness changes", percent(f.exposure_range), "20 % at most"),
         ("mouth opens", f"{f.mouth_range:.3f} of the head", "talkers 0.05 to 0.15"),
         ("lips closed", percent(f.closed_share), "some, or silence cannot be learned"),
@@ -104,8 +109,8 @@ def _overview(f: Footage) -> Plot:
     curves = f.curves
     plot = Plot(rows=3, height=4.8, sharex=True)
     light, turn, loud = plot.axes
-    light.plot(curves["picture_s"], curves["brightness"], color="#5d6678", label="brightness")
-    light.plot(curves["picture_s"], curves["change"], color="#c9a227", lw=0.8, label="change")
+    light.plot(curves["frame_s"], curves["brightness"], color="#5d6678", label="brightness")
+    light.plot(curves["frame_s"], curves["change"], color="#c9a227", lw=0.8, label="change")
     light.set_ylabel("grey levels")
     if "yaw" in curves:
         turn.plot(curves["looks_s"], curves["yaw"], ".-", ms=3, color="#2f6fb3", label="yaw")

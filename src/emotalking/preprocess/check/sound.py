@@ -1,5 +1,6 @@
-"""What the sound of a clip is like: speech, pauses, noise, clipping."""
+"""Measures of a clip's sound: speech, pauses, noise, clipping."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ _TOP, _BELOW = 0.98, 0.9
 """Shares of the peak: clipped sound piles up in the uppermost 2 %, all other sound (a pure tone most: 0.8 of what is in
 the 8 % beneath) does not."""
 _PILE = 1.5
+_CHUNK = 1 << 18
 _LOUD = 0.3
 """Peaks under this are far from any converter's limit."""
 
@@ -39,8 +41,8 @@ class SoundFacts:
 
 
 def sound_facts(samples: Float[np.ndarray, " S"]) -> SoundFacts:
-    """Listen to 16 kHz mono ``samples`` in [-1, 1]."""
-    spectra = mel_spectra([samples.astype(np.float32)])
+    """Measure 16 kHz mono ``samples`` in [-1, 1]; memory stays flat when they are memory-mapped."""
+    spectra = mel_spectra(_chunks(samples))
     active = speech_steps(spectra)
     square = spectra.mean_square.astype(np.float64)
     speech_s = float(active.sum()) * STEP_S
@@ -73,13 +75,20 @@ def _above_noise(square: np.ndarray, active: np.ndarray) -> float:
 
 def clipped_share(samples: Float[np.ndarray, " S"]) -> float:
     """Share of samples that a converter or an encoder cut off at its limit."""
-    size = np.abs(samples)
-    peak = float(size.max(initial=0.0))
+    peak = max((float(np.abs(chunk).max()) for chunk in _chunks(samples)), default=0.0)
     if peak < _LOUD:
         return 0.0
-    top = float((size > _TOP * peak).mean())
-    below = float(((size > _BELOW * peak) & (size <= _TOP * peak)).mean())
-    return top if top > _PILE * below else 0.0
+    counts = np.zeros(2)
+    for chunk in _chunks(samples):
+        size = np.abs(chunk)
+        counts += (size > _BELOW * peak).sum(), (size > _TOP * peak).sum()
+    below, top = (counts - [counts[1], 0]) / len(samples)
+    return float(top) if top > _PILE * below else 0.0
+
+
+def _chunks(samples: np.ndarray) -> Iterator[Float[np.ndarray, " n"]]:
+    """A few seconds at a time."""
+    return (samples[begin : begin + _CHUNK].astype(np.float32) for begin in range(0, len(samples), _CHUNK))
 
 
 def most_spoken(active: Bool[np.ndarray, " steps"], part: tuple[float, float], seconds: float) -> tuple[float, float]:

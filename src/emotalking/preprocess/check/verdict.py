@@ -1,26 +1,32 @@
-"""From measures to words: what is said about a clip, and from which values on."""
+"""Results of a footage check, and the verdict: sentences for the measures, and the values from which they are said.
 
+What `prepare` refuses, too, has its limits there (:mod:`emotalking.preprocess.tracking`, ``io.video.SHORTEST_S``).
+"""
+
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 from emotalking.io.video import SHORTEST_S
 from emotalking.lipsync.offset import ENOUGH_SPEECH_S, TRUSTED
-from emotalking.preprocess.check.results import Verdict
+from emotalking.preprocess.tracking import MOST_LOST, MOST_OTHERS
+
+Verdict = Literal["good", "usable", "unusable"]
 
 SLOWEST_FPS = 15.0
-"""Lips move at up to 8 Hz in speech: fewer pictures a second cannot show it (sampling theorem)."""
+"""Lips move at up to 8 Hz in speech: fewer frames a second cannot show it (sampling theorem)."""
 SLOW_FPS = 23.0
-"""Films have 23.976; under this, quick closures (a tenth of a second) fall between the pictures."""
+"""Films have 23.976; under this, quick closures (a tenth of a second) fall between the frames."""
 WANTED_S = 20.0
-"""Shorter clips give avatars that know few sounds; a minute is what the published methods train on at least."""
-FEW_FACES, SOME_FACES = 0.5, 0.97
+"""Shorter clips give avatars that know few phonemes; a minute is what the published methods train on at least."""
+SOME_FACES = 0.97
 SMALL_FACE, TINY_FACE = 120.0, 60.0
 """Pixels from forehead to chin. The 256 px clips have 130 to 190 and train; the mouth of a 60 px face is 12 px high."""
 SOFT, BLURRED = 0.14, 0.08
-"""Of :func:`~.quality.detail`. Real clips measure 0.17 to 0.57, the same enlarged twofold 0.10 to 0.20, blurred by two
+"""Of :func:`~.measures.detail`. Real clips measure 0.17 to 0.57, the same enlarged twofold 0.10 to 0.20, blurred by two
 pixels 0.035 to 0.06."""
 BLOCKY = 1.5
-"""Of :func:`~.quality.blockiness`. H.264 clips measure 0.9 to 1.4, MPEG-1 1.8, JPEG of quality 25 1.5 to 2.8."""
+"""Of :func:`~.measures.blockiness`. H.264 clips measure 0.9 to 1.4, MPEG-1 1.8, JPEG of quality 25 1.5 to 2.8."""
 EXPOSURE = 0.2
 """Real clips under steady light measure 0.00 to 0.06; a cloud or an automatic exposure gives 0.2 and more."""
 NOISY_DB = 15.0
@@ -38,19 +44,115 @@ LATE_S = 0.03
 UNRELATED = 0.5
 
 
-def judge(facts: dict[str, Any]) -> tuple[Verdict, tuple[str, ...], tuple[str, ...]]:
+@dataclass(frozen=True)
+class Still:
+    """Image for the page."""
+
+    seconds: float
+    caption: str
+    jpeg: str
+    """Base64."""
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Measurements of :func:`~emotalking.preprocess.check.clip.check_clip`; ``dataclasses.asdict`` makes it JSON."""
+
+    clip: str
+    """Path as given."""
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    """Why it is unusable; empty otherwise."""
+    warnings: tuple[str, ...]
+    """What will cost quality; prepare goes on."""
+    part: tuple[float, float]
+    """The longest part that training can use, in seconds after the first frame; (0, 0) if there is none."""
+
+    seconds: float
+    width: int
+    """Pixels, upright."""
+    height: int
+    stored_fps: str
+    """Frame rate of the file, exact rational."""
+    true_fps: str
+    """Frame rate without repeated frames."""
+    steady: bool
+    """True: all frames at even times."""
+    duplicate_share: float
+    """Share of repeated frames among those stored."""
+    damaged_frames: int
+    cut_short_s: float
+    """Length that the header promises beyond what is there."""
+    bits_per_pixel: float
+    cuts: tuple[float, ...]
+    """Times at which another shot begins; the part lies between two of them."""
+    jumps: tuple[float, ...]
+    """Jump cuts: the same person goes on in another place or pose. Training can use both sides; motion cannot be
+    followed across."""
+    black_share: float
+    exposure_range: float
+    """(95th - 5th percentile) / mean of the brightness."""
+
+    faces_looked_at: int
+    """Frames that were searched for faces, hands and blur, spread over the clip."""
+    face_share: float
+    """Share of those frames with a face."""
+    lost_share: float
+    """Share of the frames within ``part`` without a face."""
+    other_face_share: float
+    """Share with a second one large enough to be a speaker's."""
+    hand_share: float
+    """Share with a hand before or at the face."""
+    cropped_share: float
+    """Share with a face that leaves the frame."""
+    face_px: float
+    """Median height from forehead to chin, pixels of the clip."""
+    yaw: tuple[float, float]
+    """2nd and 98th percentile, degrees; positive: the person's right side comes to the front."""
+    pitch: tuple[float, float]
+    """The same; positive: up."""
+    roll: float
+    """Median, degrees: near 90 or 180 in a frame that lies on its side or is upside down."""
+    frontal_share: float
+    detail: float
+    """Median of :func:`~emotalking.preprocess.check.measures.detail` in the face."""
+    blockiness: float
+
+    close_look: tuple[float, float]
+    """The seconds (most speech) whose every frame was tracked for what follows."""
+    mouth_range: float
+    """95th - 5th percentile of the opening over the head's size."""
+    closed_share: float
+    """Frames with closed lips."""
+    blinks_per_minute: float
+
+    sound_s: float
+    speech_share: float
+    speech_s: float
+    noise_db: float
+    clipped_share: float
+    sound_late_s: float
+    """Positive: the sound comes late; see ``lipsync.offset``."""
+    sound_late_confidence: float
+
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    """For the page: time and value rows by name."""
+    stills: tuple[Still, ...] = ()
+
+
+def assess(facts: dict[str, Any]) -> tuple[Verdict, tuple[str, ...], tuple[str, ...]]:
     """Verdict, reasons and warnings.
 
     Args:
-        facts: the measures, by the names of :class:`~.record.Footage`.
+        facts: measures, by the names of :class:`Footage`.
     """
     reasons = tuple(_reasons(facts))
-    warnings = tuple([*_picture(facts), *_face(facts), *_sound(facts)])
+    warnings = tuple([*_frames(facts), *_face(facts), *_sound(facts)])
     return ("unusable" if reasons else "usable" if warnings else "good"), reasons, warnings
 
 
 def _reasons(f: dict[str, Any]) -> list[str]:
-    """Why prepare would fail or the avatar could not speak; one is enough, the plainest first."""
+    """Reasons for which prepare would fail or the avatar could not speak; one is enough, the plainest first."""
     part = f["part"][1] - f["part"][0]
     fps = float(Fraction(f["true_fps"]))
     out = []
@@ -65,11 +167,13 @@ def _reasons(f: dict[str, Any]) -> list[str]:
     elif f["face_px"] < TINY_FACE:
         out.append(f"the face is {f['face_px']:.0f} pixels high, and {TINY_FACE:.0f} are the least: film nearer")
     if abs(f["roll"]) > LYING:
-        out.append("the picture lies on its side or upside down: turn it")
-    if f["other_face_share"] > FEW_FACES:
+        out.append("the image lies on its side or upside down: turn it")
+    elif f["lost_share"] > MOST_LOST:
+        out.append(f"{100 * f['lost_share']:.0f} % of the frames that could be used show no face")
+    if f["other_face_share"] > MOST_OTHERS:
         out.append("it shows two people: crop the other one out")
     if fps < SLOWEST_FPS:
-        out.append(f"it has {fps:.3g} pictures a second, too few to see lips move ({SLOWEST_FPS:.0f} are the least)")
+        out.append(f"it has {fps:.3g} frames/s, too few to see lips move ({SLOWEST_FPS:.0f} are the least)")
     if 0 < f["detail"] < BLURRED:
         out.append("the face is blurred: film it again in focus")
     if not out and part < SHORTEST_S:
@@ -79,7 +183,7 @@ def _reasons(f: dict[str, Any]) -> list[str]:
     return out
 
 
-def _picture(f: dict[str, Any]) -> list[str]:
+def _frames(f: dict[str, Any]) -> list[str]:
     out = []
     part = f["part"][1] - f["part"][0]
     fps = float(Fraction(f["true_fps"]))
@@ -89,20 +193,20 @@ def _picture(f: dict[str, Any]) -> list[str]:
         out.append(f"{_times(f['cuts'], 'cut')}: only the longest shot is used")
     if f["jumps"]:
         out.append(f"{_times(f['jumps'], 'jump cut')}: motion cannot be followed across")
-    if f["damaged_pictures"]:
-        out.append(f"{f['damaged_pictures']} pictures are damaged: copy or export the clip again")
+    if f["damaged_frames"]:
+        out.append(f"{f['damaged_frames']} frames are damaged: copy or export the clip again")
     if f["cut_short_s"] > 0:
         out.append(f"the file is cut short: {f['cut_short_s']:.1f} s that it promises are missing")
     if f["black_share"] > 0:
-        out.append(f"{100 * f['black_share']:.0f} % of the pictures are black")
+        out.append(f"{100 * f['black_share']:.0f} % of the frames are black")
     if SLOWEST_FPS <= fps < SLOW_FPS:
-        out.append(f"{fps:.3g} true pictures a second: quick closures of the lips fall between them")
+        out.append(f"{fps:.3g} true frames/s: quick closures of the lips fall between them")
     if not f["steady"]:
-        out.append("its pictures come at uneven times (a variable frame rate)")
+        out.append("its frames come at uneven times (a variable frame rate)")
     if f["blockiness"] > BLOCKY:
         out.append("blocks of a strong compression can be seen, and the avatar will learn them")
     if BLURRED <= f["detail"] < SOFT:
-        out.append("the picture is soft: out of focus, or enlarged from a smaller one")
+        out.append("the image is soft: out of focus, or enlarged from a smaller one")
     if f["exposure_range"] > EXPOSURE:
         out.append(f"the brightness changes by {100 * f['exposure_range']:.0f} %: lock the exposure")
     return out
@@ -111,19 +215,21 @@ def _picture(f: dict[str, Any]) -> list[str]:
 def _face(f: dict[str, Any]) -> list[str]:
     out = []
     if 0 < f["face_share"] < SOME_FACES:
-        out.append(f"{100 * (1 - f['face_share']):.0f} % of the pictures show no face")
-    if 0 < f["other_face_share"] <= FEW_FACES:
-        out.append("a second face comes into the picture")
+        out.append(f"{100 * (1 - f['face_share']):.0f} % of the frames show no face")
+    if 0 < f["other_face_share"] <= MOST_OTHERS:
+        out.append("a second face comes into view")
     if TINY_FACE <= f["face_px"] < SMALL_FACE:
         out.append(f"the face is small ({f['face_px']:.0f} pixels high): teeth and eyes will be coarse")
     if f["cropped_share"] > 1 - SOME_FACES:
-        out.append(f"the face leaves the picture in {100 * f['cropped_share']:.0f} % of the pictures")
+        out.append(f"the face leaves the image in {100 * f['cropped_share']:.0f} % of the frames")
     if f["hand_share"] > 0:
-        out.append(f"a hand comes before the face in {100 * f['hand_share']:.0f} % of the pictures")
+        out.append(f"a hand comes before the face in {100 * f['hand_share']:.0f} % of the frames")
     if f["face_share"] > 0 and f["frontal_share"] < TURNED:
-        out.append(f"the person looks away: {100 * f['frontal_share']:.0f} % of the pictures show the face from front")
+        out.append(
+            f"the person looks away: {100 * f['frontal_share']:.0f} % of the frames show the face from the front"
+        )
     if f["face_share"] > 0 and f["mouth_range"] < STILL_MOUTH:
-        out.append("the mouth hardly opens: most sounds are not seen")
+        out.append("the mouth hardly opens: most phonemes are not seen")
     elif f["face_share"] > 0 and f["closed_share"] < NEVER_CLOSED:
         out.append("the lips are never closed: the avatar will not learn to be silent")
     return out

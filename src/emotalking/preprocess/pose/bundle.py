@@ -13,8 +13,8 @@ import numpy as np
 from scipy.linalg import cho_solve_banded, cholesky_banded, get_lapack_funcs
 from scipy.spatial.transform import Rotation
 
-from emotalking.preprocess.flow import PointFlow
 from emotalking.preprocess.pose.rigid import RigidStart
+from emotalking.preprocess.tracking import PointFlow
 
 CHUNK = 512
 """Frames whose Jacobians are held at a time."""

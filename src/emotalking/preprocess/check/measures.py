@@ -1,26 +1,21 @@
-"""What a row of landmarks tells about a face: size, where it looks, how the mouth and the lids move."""
+"""Measures of faces in landmarks (size, direction, mouth, lids) and of images (detail, compression)."""
 
-from collections.abc import Iterable
-
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import percentile_filter
 
-from emotalking.data.blink import LONGEST_BLINK_S, OPENING_IN_BLINK
 from emotalking.data.frame import lip_gap
 from emotalking.data.layouts import FaceLayout
-from emotalking.preprocess.landmarks import LandmarkProvider
 
 CLOSED = 0.006
 """Of :func:`mouth_opening`: MediaPipe's inner lips never quite meet."""
+_SHUT = 0.6
+"""Lids this near (of their usual gap) are in a blink; MediaPipe leaves a slit of 0.2 to 0.5 in a full one."""
+_LONGEST_BLINK_S = 0.5
 _REST_S = 3.0
-
-
-def detect_all(frames: Iterable[UInt8[np.ndarray, "H W 3"]], provider: LandmarkProvider) -> Float[np.ndarray, "N K 3"]:
-    """Landmarks of each frame; NaN where no face was found, K = 1 if none ever was."""
-    rows = [provider.detect(image) for image in frames]
-    shape = next((row.shape for row in rows if row is not None), (1, 3))
-    return np.stack([np.full(shape, np.nan) if row is None else row.astype(np.float64) for row in rows])
+_SMOOTH = 8.0
+"""Steps between neighbouring pixels (grey levels) above this are edges of the scene, not of blocks."""
 
 
 def face_height(points: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[np.ndarray, " N"]:
@@ -65,16 +60,16 @@ def head_turn(points: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[n
 
 
 def head_roll(points: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[np.ndarray, " N"]:
-    """Angle of the line from forehead to chin against the picture's upright, degrees, -180 to 180."""
+    """Angle of the line from forehead to chin against the image's upright, degrees, -180 to 180."""
     down = points[:, layout.ibug68[8]] - points[:, layout.oval[0]]
     return np.degrees(np.arctan2(down[:, 0], down[:, 1]))
 
 
 def cropped(points: Float[np.ndarray, "N K 3"], layout: FaceLayout, size: tuple[int, int]) -> Bool[np.ndarray, " N"]:
-    """Frames in which the oval of the face leaves the picture of ``size`` (height, width)."""
+    """Frames in which the oval of the face leaves the image of ``size`` (height, width)."""
     oval = points[:, list(layout.oval), :2]
     inside = (oval >= 0).all(-1) & (oval[..., 0] <= size[1]) & (oval[..., 1] <= size[0])
-    # A picture that ends at the hair line is nothing to complain about.
+    # An image that ends at the hair line is nothing to complain about.
     return (~inside).mean(-1) > 0.05
 
 
@@ -90,6 +85,33 @@ def blink_starts(lids: Float[np.ndarray, " N"], fps: float) -> list[int]:
         return []
     whole = np.interp(np.arange(len(lids)), seen, lids[seen])
     rest = percentile_filter(whole, 70, size=max(round(_REST_S * fps), 3), mode="nearest")
-    edges = np.diff(np.concatenate([[0], (whole < OPENING_IN_BLINK * rest).astype(int), [0]]))
+    edges = np.diff(np.concatenate([[0], (whole < _SHUT * rest).astype(int), [0]]))
     begins, ends = np.flatnonzero(edges > 0), np.flatnonzero(edges < 0)
-    return begins[ends - begins <= LONGEST_BLINK_S * fps].tolist()
+    return begins[ends - begins <= _LONGEST_BLINK_S * fps].tolist()
+
+
+def detail(grey: UInt8[np.ndarray, "H W"]) -> float:
+    """Energy of the finest octave over that of the next two: low where the image was blurred or enlarged.
+
+    Noise counts as detail; the measure is a ratio, so that light and contrast do not matter.
+    """
+    image = grey.astype(np.float32)
+    levels = [image, *(cv2.GaussianBlur(image, (0, 0), sigma) for sigma in (1.0, 3.0))]
+    fine, coarse = (float((a - b).var()) for a, b in zip(levels[:-1], levels[1:], strict=True))
+    return fine / max(coarse, 1e-6)
+
+
+def blockiness(grey: UInt8[np.ndarray, "H W"]) -> float:
+    """Steps at the borders of 8x8 blocks over those elsewhere, in smooth areas: 1 for none, 1.3 can be seen.
+
+    Only meaningful where images were not rescaled after they were coded; newer codecs smooth their borders.
+    """
+    image = grey.astype(np.float32)
+    at_border, elsewhere = [], []
+    for turned in (image, image.T):
+        step: Float[np.ndarray, "H W1"] = np.abs(np.diff(turned, axis=1))
+        smooth = step < _SMOOTH
+        border = np.arange(step.shape[1]) % 8 == 7
+        for columns, out in ((border, at_border), (~border, elsewhere)):
+            out.append((step[:, columns] * smooth[:, columns]).sum() / max(smooth[:, columns].sum(), 1))
+    return float(np.mean(at_border) / max(float(np.mean(elsewhere)), 1e-3))

@@ -1,0 +1,270 @@
+"""First pass over a clip: every frame, small and grey, and the sound; for the footage check and the timeline.
+
+The frames give time stamps, repeats, cuts, black frames and exposure; memory is a few numbers a frame, and the sound
+goes to a file.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+from emotalking.errors import UserError
+from emotalking.io.arrays import load_archive
+from emotalking.io.audio import SAMPLE_RATE, SoundSpan, iter_audio
+from emotalking.io.files import replacing
+from emotalking.io.video import ClipInfo, Damage, pictures, pixels
+
+_WIDTH = 96
+"""Pixels to which frames are shrunk for comparing."""
+_TILES = 4
+"""Brightness histograms are compared in so many tiles a side: a cut changes most of them at once."""
+_BINS = 32
+_CUT_RATIO = 4.0
+"""Both measures of change stand out from the frames around a cut by this factor. Measured: jump cuts between takes of
+one speaker before one wall reach 5 to 26, the wildest heads and the beat of keyframes 3.5."""
+_CUT_LEAP, _CUT_CHANGE = 0.02, 4.0
+"""Less (share of pixels, grey levels) is noise whatever is around it; jump cuts reach 0.04 and 12."""
+_BLACK_LEVEL = 24.0
+"""Grey levels; video black is 16 in studio range, and lens caps leave noise."""
+_BLACK_CONTRAST = 10.0
+"""Standard deviation within the frame, grey levels: a dark scene with a lit face has more."""
+SOUND_FILE = "sound.f32"
+"""Raw samples of :func:`decode_sound`, float32."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Clock of a clip: what the timeline needs of the first pass."""
+
+    times: Float[np.ndarray, " P"]
+    """Time stamps of the frames in seconds, the clip's own clock."""
+    change: Float[np.ndarray, " P"]
+    """Root mean square difference to the frame before, in grey levels of the shrunk frame; 0 for the first."""
+    damage: Damage = field(default_factory=Damage)
+    sound: SoundSpan | None = None
+    """None: the clip has no sound that can be decoded."""
+    size: tuple[int, int] = (0, 0)
+    """Height and width of the frames as shown, pixels."""
+
+    def save(self, path: Path) -> None:
+        """Write as ``.npz``."""
+        facts = {"damage": asdict(self.damage), "sound": self.sound and asdict(self.sound), "size": self.size}
+        with replacing(path) as scratch, scratch.open("wb") as file:
+            np.savez(file, times=self.times, change=self.change, facts=np.array(json.dumps(facts)))
+
+    @classmethod
+    def load(cls, path: Path) -> "Scan":
+        """Inverse of :meth:`save`."""
+        file = load_archive(path)
+        facts = json.loads(str(file["facts"]))
+        sound = None if facts["sound"] is None else SoundSpan(**facts["sound"])
+        height, width = facts["size"]
+        return cls(file["times"], file["change"], Damage(**facts["damage"]), sound, (height, width))
+
+
+@dataclass(frozen=True)
+class ClipScan(Scan):
+    """Everything of the first pass."""
+
+    info: ClipInfo = field(kw_only=True)
+    brightness: Float[np.ndarray, " P"] = field(kw_only=True)
+    """Mean grey level, 0 to 255."""
+    contrast: Float[np.ndarray, " P"] = field(kw_only=True)
+    """Standard deviation of the grey levels within the frame."""
+    leap: Float[np.ndarray, " P"] = field(kw_only=True)
+    """Share of pixels (0 to 1) whose grey level class changed since the frame before, mean over tiles; first: 0."""
+    samples: Float32[np.ndarray, " S"] = field(kw_only=True)
+    """Sound from the first frame on, 16 kHz, memory-mapped; empty without sound."""
+
+    @property
+    def seconds(self) -> Float[np.ndarray, " P"]:
+        """Times of the frames since the first one."""
+        return self.times - self.times[0]
+
+    @property
+    def sound_s(self) -> float:
+        """Length of the sound behind the first frame's instant."""
+        return len(self.samples) / SAMPLE_RATE
+
+
+def scan_clip(clip: str | Path, folder: Path, on_header: Callable[[ClipInfo], None] | None = None) -> ClipScan:
+    """Decode all frames once, and the sound once.
+
+    Args:
+        clip: the clip.
+        folder: where :func:`decode_sound` keeps the samples.
+        on_header: see :func:`~emotalking.io.video.pictures`.
+
+    Raises:
+        UserError: no video, or not one frame can be decoded.
+    """
+    headers: list[ClipInfo] = []
+
+    def accept(info: ClipInfo) -> None:
+        if on_header is not None:
+            on_header(info)
+        headers.append(info)
+
+    damage = Damage()
+    rows: list[tuple[float, float, float, float, float]] = []
+    last: tuple[np.ndarray, np.ndarray] | None = None
+    for time, frame in pictures(clip, damage, accept):
+        small = _shrunk(frame)
+        tiles = tile_classes(small)
+        change, leap = 0.0, float(last is not None)
+        if last is not None and last[0].shape == small.shape:
+            change, leap = float(np.sqrt(((small - last[0]) ** 2).mean())), tile_leap(last[1], tiles)
+        rows.append((time, change, float(small.mean()), float(small.std()), leap))
+        last = small, tiles
+    times, change, brightness, contrast, leap = np.array(rows).T
+    info = headers[0]
+    sound, samples = decode_sound(clip, folder, float(times[0])) if info.has_audio else (None, np.zeros(0, np.float32))
+    return ClipScan(
+        times,
+        change,
+        damage,
+        sound,
+        (info.height, info.width),
+        info=info,
+        brightness=brightness,
+        contrast=contrast,
+        leap=leap,
+        samples=samples,
+    )
+
+
+def decode_sound(clip: str | Path, folder: Path, start: float) -> tuple[SoundSpan | None, Float32[np.ndarray, " S"]]:
+    """All sound of a clip from ``start`` [s, the clip's own clock] on, 16 kHz, in a file of ``folder``.
+
+    Returns:
+        Where the clip has sound, and the samples, memory-mapped; None and no samples for a stream without any.
+    """
+    path, span = folder / SOUND_FILE, SoundSpan()
+    try:
+        with replacing(path) as scratch, scratch.open("wb") as file:
+            for chunk in iter_audio(clip, start=start, strict=False, span=span):
+                chunk.tofile(file)
+    except UserError:
+        return None, np.zeros(0, np.float32)
+    return span, load_sound(folder)
+
+
+def load_sound(folder: Path) -> Float32[np.ndarray, " S"]:
+    """Samples that :func:`decode_sound` left in ``folder``, memory-mapped."""
+    path = folder / SOUND_FILE
+    return np.memmap(path, np.float32, "r") if path.stat().st_size else np.zeros(0, np.float32)
+
+
+def _shrunk(frame: Any) -> Float[np.ndarray, "h w"]:
+    """Grey levels of a small version of a frame."""
+    name = frame.format.name
+    if name in ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "gray"):
+        plane = frame.planes[0]
+        grey = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+    else:
+        grey = pixels(frame, "gray")
+    size = (_WIDTH, max(round(grey.shape[0] * _WIDTH / grey.shape[1]), 1))
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def tile_leap(before: Float[np.ndarray, "tiles bins"], after: Float[np.ndarray, "tiles bins"]) -> float:
+    """Share of pixels, 0 to 1, that leave their grey level class from one frame to the next, mean over tiles.
+
+    Args:
+        before: :func:`tile_classes` of a frame.
+        after: of the next one.
+    """
+    return float(np.abs(before - after).sum() / 2 / len(before))
+
+
+def tile_classes(small: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "tiles bins"]:
+    """Histogram of each tile about its own mean (so that a flash or an exposure step alone changes nothing), sum 1.
+
+    The classes have soft borders, so that noise at a border moves no pixel.
+    """
+    height, width = small.shape
+    tile = (np.arange(height) * _TILES // height)[:, None] * _TILES + np.arange(width) * _TILES // width
+    tile = tile.ravel()
+    count = np.bincount(tile, minlength=_TILES**2)
+    level = small.ravel() - (np.bincount(tile, small.ravel(), _TILES**2) / count)[tile]
+    place = np.clip((level + 256.0) / 512.0 * _BINS - 0.5, 0, _BINS - 1.001)
+    low = place.astype(np.intp)
+    share, at = place - low, tile * _BINS + low
+    size = _TILES**2 * _BINS
+    table = np.bincount(at, 1 - share, size) + np.bincount(at + 1, share, size)
+    return table.reshape(-1, _BINS) / count[:, None]
+
+
+def find_cuts(change: Float[np.ndarray, " P"], leap: Float[np.ndarray, " P"]) -> list[int]:
+    """Numbers of the frames that begin a new shot; fades are not found.
+
+    Args:
+        change: root mean square difference to the frame before, grey levels.
+        leap: see :func:`tile_leap`.
+    """
+    stands_out = (change > _CUT_CHANGE) & (leap > _CUT_LEAP)
+    stands_out &= (change > _CUT_RATIO * _neighbourhood(change)) & (leap > _CUT_RATIO * _neighbourhood(leap))
+    return np.flatnonzero(stands_out).tolist()
+
+
+def _neighbourhood(values: np.ndarray) -> np.ndarray:
+    """The most among the second to fourth neighbours of each; the direct ones may share a cut that was blended."""
+    padded = np.pad(values, 4, mode="reflect" if len(values) > 4 else "edge")
+    count = len(values)
+    return np.max([padded[4 + k : 4 + k + count] for k in (-4, -3, -2, 2, 3, 4)], axis=0)
+
+
+def black_frames(brightness: Float[np.ndarray, " P"], contrast: Float[np.ndarray, " P"]) -> Bool[np.ndarray, " P"]:
+    """Frames that show nothing but black."""
+    return (brightness < _BLACK_LEVEL) & (contrast < _BLACK_CONTRAST)
+
+
+def exposure_range(
+    times: Float[np.ndarray, " P"], brightness: Float[np.ndarray, " P"], good: Bool[np.ndarray, " P"]
+) -> float:
+    """Range of the brightness: (95th - 5th percentile) / mean of its medians over a second.
+
+    Args:
+        times: seconds.
+        brightness: mean grey levels (or those of the face).
+        good: frames that count (not black).
+    """
+    values = [
+        float(np.median(brightness[here]))
+        for second in range(int(times[-1]) + 1)
+        if (here := good & (times >= second) & (times < second + 1)).any()
+    ]
+    if len(values) < 2:
+        return 0.0
+    low, high = np.percentile(values, [5, 95])
+    return float((high - low) / max(float(np.mean(values)), 1.0))
+
+
+def longest_part(
+    times: Float[np.ndarray, " P"], good: Bool[np.ndarray, " P"], cuts: list[int], step: float
+) -> tuple[float, float]:
+    """The longest stretch of good frames without a cut, in seconds; (0, 0) if there is none.
+
+    Args:
+        times: of the frames [s].
+        good: frames that training could use.
+        cuts: numbers of the pictures that begin a new shot.
+        step: duration of the last frame [s].
+    """
+    borders = set(cuts)
+    best, begin = (0.0, 0.0), None
+    for i in range(len(times)):
+        if begin is not None and (not good[i] or i in borders):
+            begin = None
+        if good[i]:
+            begin = i if begin is None else begin
+            end = float(times[i + 1]) if i + 1 < len(times) else float(times[i]) + step
+            if end - float(times[begin]) > best[1] - best[0] + 1e-9:
+                best = (float(times[begin]), end)
+    return best
