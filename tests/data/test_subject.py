@@ -1,4 +1,4 @@
-"""What was written is read back, ours and the peers' folders alike."""
+"""What was written is read back, our folders and TalkingGaussian's alike."""
 
 import re
 import time
@@ -65,7 +65,7 @@ def test_the_lips_gap_is_the_mean_of_three() -> None:
     assert lip_gap(points).tolist() == [(5 + 9 + 10) / 3]
 
 
-def test_the_peers_reader_sees_the_same_masks(tiny: Tiny) -> None:
+def test_talkinggaussians_reader_sees_the_same_masks(tiny: Tiny) -> None:
     """face = blue XOR teeth and mouth = grey OR teeth, as TalkingGaussian's loader has it, on our files."""
     frame = Subject.open(tiny.root).frame(0)
     colours = cv2.imread(str(tiny.root / "parsing" / "0.png"))[..., ::-1]
@@ -76,7 +76,7 @@ def test_the_peers_reader_sees_the_same_masks(tiny: Tiny) -> None:
     np.testing.assert_array_equal(grey | teeth, frame.mouth)
 
 
-def test_grey_teeth_of_a_foreign_folder_are_mouth_only(tiny: Tiny) -> None:
+def test_grey_teeth_of_a_talkinggaussian_folder_are_mouth_only(tiny: Tiny) -> None:
     path = tiny.root / "parsing" / "0.png"
     colours = LABEL_COLOURS[tiny.labels[0]]
     cv2.imwrite(str(path), colours[..., ::-1])

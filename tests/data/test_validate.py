@@ -19,8 +19,8 @@ from emotalking.errors import UserError
 from .conftest import FOCAL, FRAMES, HEIGHT, WIDTH, Tiny
 
 
-def found(root: Path, peer: str | None = None) -> list[Finding]:
-    findings = validate(root, peer)
+def found(root: Path, compat: str | None = None) -> list[Finding]:
+    findings = validate(root, compat)
     assert all(finding.remedy and finding.what for finding in findings)
     return findings
 
@@ -122,7 +122,7 @@ FAULTS: list[tuple[Callable[[Tiny], object], str, str, str]] = [
         lambda t: write.write_landmarks(t.root, t.points - 90, np.ones(FRAMES, bool), None, IBUG68),
         "error",
         "landmarks.npz",
-        "outside the picture",
+        "outside the image",
     ),
     (lambda t: (t.root / "bc.jpg").unlink(), "error", "bc.jpg", "missing"),
 ]
@@ -143,7 +143,7 @@ def test_our_own_folder_is_clean(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "peer", "where", "what"),
+    ("spoil", "compat", "where", "what"),
     [
         (lambda t: np.save(t.root / "aud.npy", np.zeros((11, 16, 29))), "talkinggaussian", "aud_ds.npy", "aud.npy is"),
         (lambda t: np.save(t.root / "aud_ds.npy", np.zeros((11, 16, 29))), "ernerf", "aud.npy", "aud_ds.npy is"),
@@ -160,9 +160,9 @@ def test_our_own_folder_is_clean(tiny: Tiny) -> None:
         ),
     ],
 )
-def test_what_a_peer_would_stumble_over(tiny: Tiny, spoil: Callable, peer: str, where: str, what: str) -> None:
+def test_obstacles_for_another_loader(tiny: Tiny, spoil: Callable, compat: str, where: str, what: str) -> None:
     spoil(tiny)
-    assert any(f.where == where and what in f.what and f.severity == "error" for f in found(tiny.root, peer))
+    assert any(f.where == where and what in f.what and f.severity == "error" for f in found(tiny.root, compat))
 
 
 def test_the_command(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +173,7 @@ def test_the_command(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr()
     assert "gt_imgs/*.jpg" in shown.out and "has 1 error" in shown.err
     assert main(["validate", str(tiny.root / "nowhere")]) == 2
-    with pytest.raises(UserError, match="no peer called 'x'"):
+    with pytest.raises(UserError, match="compat is 'x'"):
         validate(tiny.root, "x")
 
 

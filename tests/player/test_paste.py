@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from emotalking.data.clip_place import ClipPlace, from_runs, to_runs
+from emotalking.data.clip_crop import ClipCrop, from_runs, to_runs
 from emotalking.errors import UserError
 from emotalking.player.clip import render_clip
 from emotalking.player.clip_frames import ClipFrames
@@ -43,9 +43,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place() -> ClipPlace:
+def place() -> ClipCrop:
     """Every frame of the avatar shows the clip's picture seven later."""
-    return ClipPlace(40, 30, 80, WIDTH, HEIGHT, np.arange(RECORDED) + 7)
+    return ClipCrop(40, 30, 80, WIDTH, HEIGHT, np.arange(RECORDED) + 7)
 
 
 class PlacedAvatar(FakeAvatar):
@@ -53,7 +53,7 @@ class PlacedAvatar(FakeAvatar):
 
     width = height = 48
 
-    def __init__(self, place: ClipPlace | None) -> None:
+    def __init__(self, place: ClipCrop | None) -> None:
         super().__init__()
         self.place = place
 
@@ -74,7 +74,7 @@ def test_any_picture_in_any_order(clip: Path, monkeypatch: pytest.MonkeyPatch) -
     frames.close()
 
 
-def test_outside_the_feather_nothing_changes(place: ClipPlace) -> None:
+def test_outside_the_feather_nothing_changes(place: ClipCrop) -> None:
     frame = backdrop(3)
     rendered = np.zeros((48, 48, 4), np.uint8)
     rendered[..., :3] = 255
@@ -100,7 +100,7 @@ def test_the_weight_is_soft_and_ends_at_the_border() -> None:
     assert np.abs(np.diff(weight, axis=0)).max() < 0.35 and np.abs(np.diff(weight, axis=1)).max() < 0.35
 
 
-def test_a_perfect_rendering_leaves_no_seam(place: ClipPlace) -> None:
+def test_a_perfect_rendering_leaves_no_seam(place: ClipCrop) -> None:
     """The clip's own square, rendered at the same size, gives the frame back; at half the size little is lost."""
     frame = backdrop(5)
     square = frame[30:110, 40:120]
@@ -111,7 +111,7 @@ def test_a_perfect_rendering_leaves_no_seam(place: ClipPlace) -> None:
     assert np.abs(paste(frame, small, place).astype(int) - frame).mean() < 1.0
 
 
-def test_full_frames_in_step_with_the_poses(clip: Path, place: ClipPlace, talk: np.ndarray, tmp_path: Path) -> None:
+def test_full_frames_in_step_with_the_poses(clip: Path, place: ClipCrop, talk: np.ndarray, tmp_path: Path) -> None:
     avatar = PlacedAvatar(place)
     long = np.tile(talk, 3)  # longer than the recording: the poses turn round, and the clip with them
     video = tmp_path / "out.mp4"
@@ -127,14 +127,14 @@ def test_full_frames_in_step_with_the_poses(clip: Path, place: ClipPlace, talk: 
         assert container.streams.audio[0].rate == 48000
 
 
-def test_what_cannot_be_pasted(clip: Path, place: ClipPlace, talk: np.ndarray, tmp_path: Path) -> None:
+def test_what_cannot_be_pasted(clip: Path, place: ClipCrop, talk: np.ndarray, tmp_path: Path) -> None:
     out = tmp_path / "a.mp4"
     with pytest.raises(UserError, match="does not know its place"):
         render_clip(PlacedAvatar(None), talk, out, paste=clip)
-    wide = ClipPlace(0, 0, 80, 200, 120, place.pictures)
+    wide = ClipCrop(0, 0, 80, 200, 120, place.clip_frames)
     with pytest.raises(UserError, match="the clip it was made from"):
         render_clip(PlacedAvatar(wide), talk, out, paste=clip)
-    late = ClipPlace(40, 30, 80, WIDTH, HEIGHT, place.pictures + 40)
+    late = ClipCrop(40, 30, 80, WIDTH, HEIGHT, place.clip_frames + 40)
     with pytest.raises(UserError, match="80 pictures of 160 x 120"):
         render_clip(PlacedAvatar(late), talk, out, paste=clip)
     with pytest.raises(UserError, match="the clip's own background"):
@@ -144,14 +144,14 @@ def test_what_cannot_be_pasted(clip: Path, place: ClipPlace, talk: np.ndarray, t
     assert not out.exists()
 
 
-def test_a_place_is_written_and_read(place: ClipPlace) -> None:
-    again = ClipPlace.from_json(place.to_json(), "x")
+def test_a_place_is_written_and_read(place: ClipCrop) -> None:
+    again = ClipCrop.from_json(place.to_json(), "x")
     assert again is not None and again.to_json() == place.to_json()
     assert place.to_json()["pictures"] == "7-66"
     numbers = np.array([0, 0, 1, 2, 2, 5, 6, 9])
     assert to_runs(numbers) == "0,0-2,2,5-6,9"
     np.testing.assert_array_equal(from_runs(to_runs(numbers)), numbers)
-    assert ClipPlace.from_json(None, "x") is None
+    assert ClipCrop.from_json(None, "x") is None
     for change in ({"side": 999}, {"pictures": "3-1"}, {"clip": [1]}, {"left": -1}):
         with pytest.raises(UserError, match=r"x: the framing"):
-            ClipPlace.from_json(place.to_json() | change, "x")
+            ClipCrop.from_json(place.to_json() | change, "x")

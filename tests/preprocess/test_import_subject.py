@@ -1,4 +1,4 @@
-"""Folders of the peers' scripts: what they lack is made beside what they hold, and then everything works on them."""
+"""Folders of TalkingGaussian's and ER-NeRF's scripts: what they lack is added, and then everything works on them."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ from emotalking.preprocess.import_geometry import read_tracker_cameras
 from emotalking.preprocess.import_subject import import_folder
 from emotalking.train.data import TrainingData
 
-from .peer_folders import PLACE, SCALE, TURN, make_peer_folder, make_truth, their_viewmats
+from .compat_folders import PLACE, SCALE, TURN, make_compat_folder, make_truth, their_viewmats
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -35,7 +35,7 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Subject:
 @pytest.fixture(scope="module")
 def hubert(truth: Subject, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str], dict[str, str]]:
     """A TalkingGaussian folder with HuBERT features, imported in place; hashes of its files before, what was made."""
-    root = make_peer_folder(tmp_path_factory.mktemp("peer") / "hu", truth, "talkinggaussian", "hu")
+    root = make_compat_folder(tmp_path_factory.mktemp("compat") / "hu", truth, "talkinggaussian", "hu")
     before = hashes(root)
     return root, before, import_folder(root).made
 
@@ -43,7 +43,7 @@ def hubert(truth: Subject, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 @pytest.fixture(scope="module")
 def deepspeech(truth: Subject, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """An ER-NeRF folder with DeepSpeech features, and the new folder of its import."""
-    root = make_peer_folder(tmp_path_factory.mktemp("peer") / "ds", truth, "ernerf", "ds")
+    root = make_compat_folder(tmp_path_factory.mktemp("compat") / "ds", truth, "ernerf", "ds")
     out = root.with_name("new")
     import_folder(root, out)
     return root, out
@@ -150,7 +150,7 @@ def test_windows_are_views_of_the_features(hubert: tuple) -> None:
 def test_what_cannot_be_imported(truth: Subject, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", str(tmp_path / "nowhere")]) == 2
     assert "There is no folder" in capsys.readouterr().err
-    root = make_peer_folder(tmp_path / "p", truth, "ernerf", "hu")
+    root = make_compat_folder(tmp_path / "p", truth, "ernerf", "hu")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("dear")
     with pytest.raises(UserError, match="holds other files"):
@@ -167,7 +167,7 @@ def test_what_cannot_be_imported(truth: Subject, tmp_path: Path, capsys: pytest.
 
 def test_lost_sound_and_columns(truth: Subject, tmp_path: Path) -> None:
     """The clip gives the sound; missing action units are measured, theirs are kept."""
-    root = make_peer_folder(tmp_path / "p", truth, "talkinggaussian", "hu")
+    root = make_compat_folder(tmp_path / "p", truth, "talkinggaussian", "hu")
     sound = (root / "aud.wav").resolve()
     (root / "aud.wav").unlink()
     lines = (root / "au.csv").read_text().replace(" AU25_r", " AU26_r")

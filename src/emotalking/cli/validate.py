@@ -10,7 +10,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.add_argument("subject", type=Path, help="subject folder, ours or of TalkingGaussian's or ER-NeRF's scripts")
     parser.add_argument(
-        "--peer", choices=("talkinggaussian", "ernerf"), help="ask instead what that program's loader would miss"
+        "--compat",
+        "--peer",
+        choices=("talkinggaussian", "ernerf"),
+        help="check for that program's loader instead",
     )
 
 
@@ -23,8 +26,8 @@ def run(args: argparse.Namespace) -> None:
     from emotalking.data import validate
     from emotalking.errors import UserError
 
-    found = validate(args.subject, args.peer)
-    reader = "emotalking" if args.peer is None else args.peer
+    found = validate(args.subject, args.compat)
+    reader = "emotalking" if args.compat is None else args.compat
     console = Console(highlight=False)
     if found:
         table = Table(title=f"{args.subject}, as {reader} reads it", title_justify="left")

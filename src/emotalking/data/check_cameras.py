@@ -1,4 +1,4 @@
-"""Are the cameras of a subject folder whole, numbered without gaps, and do they look at the face?"""
+"""Checks of a subject folder's cameras: complete, numbered without gaps, aimed at the face."""
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -38,7 +38,7 @@ def numbering(files: SubjectFiles) -> list[Finding]:
     known = set(train) | set(val)
     gaps = set(range(max(known, default=-1) + 1)) - known
     if gaps or min(known, default=0) < 0:
-        report("error", f"{len(gaps)} frame numbers are missing ({ranges(gaps)})", "number the frames 0..N-1 anew")
+        report("error", f"{len(gaps)} frame numbers are missing ({ranges(gaps)})", "renumber the frames 0..N-1")
     if not train:
         report("error", "transforms_train.json lists no frame", "write the cameras again")
     if not val:
@@ -50,7 +50,7 @@ def numbering(files: SubjectFiles) -> list[Finding]:
 
 
 def cameras(subject: Subject) -> list[Finding]:
-    """Rotations that are none, and a head that is not where the landmarks are."""
+    """Matrices that are no rotations, and a head that is not where the landmarks are."""
     found: list[Finding] = []
     rotations = subject.viewmats[:, :3, :3].astype(np.float64)
     errors = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
@@ -66,10 +66,10 @@ def cameras(subject: Subject) -> list[Finding]:
 
 
 def _view_of_face(subject: Subject) -> list[Finding]:
-    """Compares where the cameras see the head's axes with where the landmarks are."""
+    """Compare the head's axes in the cameras with the landmarks in the images."""
     found: list[Finding] = []
 
-    def odd(wrong: Bool[np.ndarray, " F"], severity: Severity, what: str, remedy: str) -> None:
+    def report(wrong: Bool[np.ndarray, " F"], severity: Severity, what: str, remedy: str) -> None:
         if len(wrong) and wrong.mean() > MOST_ODD:
             where = f"{what} in {int(wrong.sum())} of {len(wrong)} frames"
             found.append(Finding(severity, "transforms_*.json", where, remedy))
@@ -96,12 +96,12 @@ def _view_of_face(subject: Subject) -> list[Finding]:
     right, left = IBUG68.eye_centres(seen)
     eyes = left - right
     upward = seen[:, 17:27].mean(1) - seen[:, 8]
-    odd(against(image_of(0, 0.05, 0) - image_of(0, -0.05, 0), upward), "error", "the head's y axis is not up", axes)
-    odd(against(image_of(0.03, 0, 0) - image_of(-0.03, 0, 0), eyes), "error", "the head's x axis is mirrored", axes)
-    odd(np.asarray(views[:, 2, 2] > 0), "error", "the face looks away from the camera", axes)
+    report(against(image_of(0, 0.05, 0) - image_of(0, -0.05, 0), upward), "error", "the head's y axis is not up", axes)
+    report(against(image_of(0.03, 0, 0) - image_of(-0.03, 0, 0), eyes), "error", "the head's x axis is mirrored", axes)
+    report(np.asarray(views[:, 2, 2] > 0), "error", "the face looks away from the camera", axes)
     height = np.linalg.norm(upward, axis=1)
     off = np.linalg.norm(image_of(0, 0, 0.05) - seen.mean(1), axis=1)
-    odd(np.asarray(off > height), "warning", "the cameras' head is not where the face is seen", "track the clip again")
+    report(np.asarray(off > height), "warning", "the cameras' head is not where the face is", "track the clip again")
     scale = np.linalg.norm(eyes, axis=1) * views[:, 2, 3] / (subject.focal * EYE_DISTANCE)
     if len(scale) and not 0.5 < np.median(scale) < 2.0:
         what = f"the head is {np.median(scale):.2f} times as large as a head of this layout"

@@ -1,4 +1,4 @@
-"""Are the pictures of a subject folder there, of one size, readable, and in the right colours?"""
+"""Checks of a subject folder's images: complete, readable, of one size, and in the right colours."""
 
 import hashlib
 import os
@@ -17,21 +17,21 @@ from emotalking.data.labels import LABEL_COLOURS, Label, colours_to_labels
 from emotalking.data.subject import Subject
 
 SAMPLES = 16
-"""Frames whose pictures are read as a whole; of all others only the header."""
-MADE_BY = "emotalking import FOLDER --out NEW makes it"
+"""Frames whose images are decoded; of all others only the header is read."""
+MADE_BY = "'emotalking import' into a new folder makes it"
 
 
 def families(files: SubjectFiles) -> tuple[tuple[str, Callable[[int], Path], Severity, str], ...]:
-    """Every file that each frame has: name, path, how bad it is if one is missing, what to do."""
-    again = "prepare the clip again or copy the file there"
+    """Files that each frame has: name, path, severity and remedy if one is missing."""
+    copy = "prepare the clip again or copy the file there"
     lost: Severity = "note" if files.landmarks.exists() else "warning"
     return (
-        ("ori_imgs/*.jpg", files.original, "warning", again),
-        ("gt_imgs/*.jpg", files.target, "error", again),
-        ("torso_imgs/*.png", files.torso, "error", again),
+        ("ori_imgs/*.jpg", files.original, "warning", copy),
+        ("gt_imgs/*.jpg", files.target, "error", copy),
+        ("torso_imgs/*.png", files.torso, "error", copy),
         ("parsing/*.png", files.parsing, "error", MADE_BY),
         ("teeth_mask/*.npy", files.teeth, "warning", "no teeth are assumed there; " + MADE_BY),
-        ("ori_imgs/*.lms", files.ibug_landmarks, lost, "emotalking import FOLDER tracks the face anew"),
+        ("ori_imgs/*.lms", files.ibug_landmarks, lost, "'emotalking import' tracks the face again"),
     )
 
 
@@ -94,19 +94,19 @@ def image_sizes(subject: Subject) -> list[Finding]:
 
 
 def samples(subject: Subject) -> list[int]:
-    """Frames to look at closely: evenly spread, and those with the widest open mouth."""
+    """Frames to decode: evenly spread, and those with the widest open mouth."""
     count = subject.num_frames
     spread = np.linspace(0, count - 1, min(SAMPLES // 2, count)).round().astype(int)
     opening = np.where(subject.landmarks.detected, subject.mouth_opening, -np.inf)
     return sorted({*spread.tolist(), *np.argsort(-opening, kind="stable")[: SAMPLES // 2].tolist()})
 
 
-def picture_contents(subject: Subject) -> list[Finding]:
+def image_contents(subject: Subject) -> list[Finding]:
     """Colours of the masks, and whether torso and target show anything."""
     found: list[Finding] = []
-    seen, strange, opaque, flat, broken = set(), 0.0, [], [], []
-    looked = samples(subject)
-    for index in looked:
+    seen, unknown, opaque, flat, broken = set(), 0.0, [], [], []
+    sampled = samples(subject)
+    for index in sampled:
         parsing, torso, target = (
             _decoded(path)
             for path in (subject.files.parsing(index), subject.files.torso(index), subject.files.target(index))
@@ -116,7 +116,7 @@ def picture_contents(subject: Subject) -> list[Finding]:
                 broken.append(path.relative_to(subject.files.root))
         if parsing is not None:
             share, classes = colours_of(parsing[..., :3])
-            strange = max(strange, share)
+            unknown = max(unknown, share)
             seen |= classes
         if torso is not None and (torso.ndim != 3 or torso.shape[2] != 4):
             opaque.append(index)
@@ -129,24 +129,24 @@ def picture_contents(subject: Subject) -> list[Finding]:
         found.append(Finding("error", "torso_imgs/*.png", what, "write RGBA: torso and neck opaque, the rest clear"))
     if flat:
         found.append(Finding("error", "gt_imgs/*.jpg", f"one colour only (frames {ranges(flat)})", "write them again"))
-    return found + (_parsing(seen, strange, len(looked)) if seen or strange else [])
+    return found + (_parsing(seen, unknown, len(sampled)) if seen or unknown else [])
 
 
-def _parsing(seen: set[Label], strange: float, looked: int) -> list[Finding]:
+def _parsing(seen: set[Label], unknown: float, sampled: int) -> list[Finding]:
     found: list[Finding] = []
-    if strange > 0.01:
-        what = f"up to {strange:.0%} of the pixels have none of the six colours"
+    if unknown > 0.01:
+        what = f"up to {unknown:.0%} of the pixels have none of the six colours"
         remedy = "paint (0,0,255) head, (0,0,0) hair, (100,100,100) mouth, (0,255,0) neck, (255,0,0) torso, white rest"
-        found.append(Finding("error" if strange > 0.2 else "warning", "parsing/*.png", what, remedy))
+        found.append(Finding("error" if unknown > 0.2 else "warning", "parsing/*.png", what, remedy))
     none = {label: label not in seen for label in Label}
     if none[Label.HEAD]:
-        found.append(Finding("error", "parsing/*.png", f"no head in {looked} frames", MADE_BY))
+        found.append(Finding("error", "parsing/*.png", f"no head in {sampled} frames", MADE_BY))
     if none[Label.MOUTH]:
-        what = f"no inside of a mouth in {looked} frames, the widest open ones among them"
+        what = f"no inside of a mouth in {sampled} frames, the widest open ones among them"
         found.append(Finding("error", "parsing/*.png", what, "ER-NeRF's masks know none; " + MADE_BY))
     for label, what in ((Label.HAIR, "hair"), (Label.TORSO, "torso"), (Label.NECK, "neck")):
         if none[label]:
-            found.append(Finding("warning", "parsing/*.png", f"no {what} in {looked} frames", "look at the masks"))
+            found.append(Finding("warning", "parsing/*.png", f"no {what} in {sampled} frames", "look at the masks"))
     return found
 
 
@@ -159,7 +159,7 @@ def colours_of(image: UInt8[np.ndarray, "H W 3"]) -> tuple[float, set[Label]]:
 
 
 def _decoded(path: Path) -> np.ndarray | None:
-    """An RGB(A) picture; None if it is missing or cannot be decoded."""
+    """An RGB(A) image; None if it is missing or cannot be decoded."""
     try:
         data = np.fromfile(path, np.uint8)
     except OSError:
@@ -178,17 +178,17 @@ def repeated_frames(subject: Subject) -> list[Finding]:
         if index < count:
             by_size[size].append(index)
     val = set(subject.val_indices.tolist())
-    across, again = [], []
+    across, repeated = [], []
     for same in _same_bytes(files, (group for group in by_size.values() if len(group) > 1)):
-        again += same[1:]
+        repeated += same[1:]
         if 0 < len(val & set(same)) < len(same):
             across += sorted(val & set(same))
     found: list[Finding] = []
     if across:
         what = f"{len(across)} held-out frames are copies of training frames ({ranges(across)})"
         found.append(Finding("warning", "ori_imgs/*.jpg", what, "scores on them say nothing: cut the clip elsewhere"))
-    if len(again) > max(2, 0.02 * count):
-        what = f"{len(again)} of {count} frames repeat another ({ranges(again)})"
+    if len(repeated) > max(2, 0.02 * count):
+        what = f"{len(repeated)} of {count} frames repeat another ({ranges(repeated)})"
         found.append(Finding("warning", "ori_imgs/*.jpg", what, "the clip was brought to its rate by repetition"))
     return found
 

@@ -1,4 +1,4 @@
-"""Landmarks, action units, valence/arousal, sound and record of a subject folder."""
+"""Checks of a subject folder's landmarks, action units, valence/arousal, sound and record."""
 
 import numpy as np
 import soundfile
@@ -12,25 +12,25 @@ from emotalking.data.readers import read_table
 from emotalking.data.subject import Subject
 from emotalking.io.arrays import load_array
 
-IMPORT = "emotalking import FOLDER makes it"
+IMPORT = "'emotalking import' makes it"
 
 
 def landmarks(subject: Subject) -> list[Finding]:
-    """Frames without a face, values that are no numbers, faces outside the picture."""
+    """Frames without a face, values that are not finite, faces outside the image."""
     track = subject.landmarks
     where = "landmarks.npz" if subject.files.landmarks.exists() else "ori_imgs/*.lms"
     found: list[Finding] = []
     lost = np.flatnonzero(~track.detected)
     if len(lost):
         what = f"no face in {len(lost)} of {subject.num_frames} frames ({ranges(lost)})"
-        found.append(Finding("warning", where, what, "their neighbours stand in: cut long gaps out of the clip"))
+        found.append(Finding("warning", where, what, "neighbouring frames replace them: cut long gaps out of the clip"))
     points = track.points[track.detected]
     if not np.isfinite(points).all():
-        found.append(Finding("error", where, "values that are not finite", "emotalking import FOLDER tracks anew"))
+        found.append(Finding("error", where, "values that are not finite", "'emotalking import' tracks the face again"))
     else:
         low, high = points.mean(1).min(0, initial=np.inf), points.mean(1).max(0, initial=-np.inf)
         if (low < 0).any() or (high > [subject.width, subject.height]).any():
-            what = "faces outside the picture"
+            what = "faces outside the image"
             found.append(Finding("error", where, what, "give pixels (x, y) of the images in ori_imgs"))
     if track.shape is None:
         what = "no tracked 3-D face shape, so no emotion stage and no start on the face's surface"
@@ -39,7 +39,7 @@ def landmarks(subject: Subject) -> list[Finding]:
 
 
 def action_units(subject: Subject) -> list[Finding]:
-    """Rows against frames, columns, range, life."""
+    """Number of rows, columns, range, and at least one blink."""
     found: list[Finding] = []
     table = read_table(subject.files.action_units)
     rows = len(next(iter(table.values()), []))
@@ -51,7 +51,7 @@ def action_units(subject: Subject) -> list[Finding]:
     missing = [f"{name}_r" for name in (*MODEL_AUS, "AU25") if f"{name}_r" not in table]
     if missing:
         what = f"no column {', '.join(missing)}"
-        found.append(Finding("error", "au.csv", what, "emotalking import FOLDER --out NEW measures them"))
+        found.append(Finding("error", "au.csv", what, "'emotalking import' into a new folder measures them"))
     for name in (*MODEL_AUS, "AU25"):
         values = table.get(f"{name}_r")
         if values is None or not len(values):
@@ -86,7 +86,7 @@ def features(subject: Subject) -> list[Finding]:
     paths = sorted({*files.root.glob("aud_*.npy"), *(p for p in [files.unnamed_audio_features] if p.exists())})
     found = [finding for path in paths for finding in _feature_file(subject, path.name)]
     if not paths:
-        found.append(Finding("error", "aud_*.npy", "no audio features", f"emotalking import FOLDER makes {default}"))
+        found.append(Finding("error", "aud_*.npy", "no audio features", f"'emotalking import' makes {default}"))
     elif not files.audio_features().exists():
         what = "missing, so an avatar can only be driven by features that other programs compute"
         found.append(Finding("note", default, what, IMPORT))
@@ -125,7 +125,7 @@ def sound(subject: Subject) -> list[Finding]:
     path = subject.files.audio
     if not path.exists():
         what = "missing, so the result cannot be heard or scored for lip sync"
-        return [Finding("warning", "aud.wav", what, "emotalking import FOLDER --clip CLIP takes it from the clip")]
+        return [Finding("warning", "aud.wav", what, "'emotalking import' with the clip takes it from there")]
     try:
         info = soundfile.info(path)
         level = max((float(np.abs(block).max(initial=0)) for block in soundfile.blocks(path, 1 << 18)), default=0.0)
@@ -145,11 +145,11 @@ def sound(subject: Subject) -> list[Finding]:
 
 
 def record(subject: Subject) -> list[Finding]:
-    """Does anything tell the frame rate?"""
+    """Presence of the frame rate."""
     if "fps" in subject.manifest:
         return []
     what = f"the frame rate is unknown: {float(subject.fps):g} frames/s is assumed"
-    return [Finding("warning", "subject.json", what, "emotalking import FOLDER writes it")]
+    return [Finding("warning", "subject.json", what, "'emotalking import' writes it")]
 
 
 def lms_rows(files: SubjectFiles, index: int) -> Float[np.ndarray, "n m"] | None:

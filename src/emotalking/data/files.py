@@ -68,7 +68,7 @@ class SubjectFiles:
 
     @property
     def unnamed_audio_features(self) -> Path:
-        """What the scripts of ER-NeRF write where TalkingGaussian reads ``aud_ds.npy``."""
+        """ER-NeRF's name for TalkingGaussian's ``aud_ds.npy``."""
         return self.root / "aud.npy"
 
     @property

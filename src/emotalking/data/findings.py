@@ -1,4 +1,4 @@
-"""One finding about a subject folder: how bad, where, what, and what to do."""
+"""Findings about a subject folder."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Int
 
 Severity = Literal["error", "warning", "note"]
-"""error: training (or the peer's loader) stops on it; warning: the result suffers; note: good to know."""
+"""error: training (or the other program's loader) stops on it; warning: the result suffers; note: good to know."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something missing or odd."""
+    """Something missing or unusual, with a remedy."""
 
     severity: Severity
     where: str

@@ -37,7 +37,7 @@ class LandmarkTrack:
 
 @dataclass(frozen=True)
 class Frame:
-    """What training sees of one video frame. The masks are those of docs/paper.md 1.2."""
+    """Images, masks and lip box of one video frame (docs/paper.md 1.2)."""
 
     index: int
     image: UInt8[np.ndarray, "H W 3"]
@@ -100,7 +100,7 @@ def mouth_opening_of(ibug68: Shaped[np.ndarray, "*batch 68 2"]) -> Float[np.ndar
 def lip_gap(ibug68: Float[np.ndarray, "*batch 68 D"]) -> Float[np.ndarray, "*batch"]:
     """Distance of the inner lips, mean over three pairs of points (61-67, 62-66, 63-65), in the points' unit.
 
-    Does not care how the head is turned; :func:`mouth_opening_of` is the extent that the paper takes.
+    Independent of the head's rotation; :func:`mouth_opening_of` is the extent that the paper takes.
     """
     inner = ibug68[..., [61, 62, 63], :] - ibug68[..., [67, 66, 65], :]
     return np.linalg.norm(inner, axis=-1).mean(-1)
@@ -114,5 +114,5 @@ def turned_deg(viewmats: Float[np.ndarray, "*batch 4 4"]) -> Float[np.ndarray, "
 
 
 def emotion_share(viewmats: Float[np.ndarray, "*batch 4 4"]) -> Float[np.ndarray, "*batch"]:
-    """How much of an emotion a face can show: 1 where it is seen well, falling to 0 over :data:`TURNED`."""
+    """Share of an emotion that a face can show: 1 towards the camera, falling to 0 over :data:`TURNED`."""
     return np.asarray(np.interp(turned_deg(viewmats), TURNED, (1.0, 0.0)))

@@ -54,7 +54,7 @@ class FaceLayout:
     def eye_centres(
         self, points: Float[np.ndarray, "*B K D"] | Float[Tensor, "*B K D"]
     ) -> tuple[Float[np.ndarray, "*B D"] | Float[Tensor, "*B D"], Float[np.ndarray, "*B D"] | Float[Tensor, "*B D"]]:
-        """Middles of the lids of the person's right and left eye; what is told in eye distances rests on these.
+        """Middles of the lids of the person's right and left eye: the ends of the eye distance.
 
         Args:
             points: a landmark set of this layout, in any frame and unit.

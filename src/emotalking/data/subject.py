@@ -13,7 +13,6 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from emotalking.data.audio_features import DEFAULT_FEATURE, AudioFeature, audio_feature, feature_of_shape
-from emotalking.data.clip_place import ClipPlace
 from emotalking.data.files import SubjectFiles
 from emotalking.data.frame import Frame, LandmarkTrack, lips_rect_of, mouth_opening_of
 from emotalking.data.labels import Masks
@@ -67,8 +66,8 @@ class Subject:
         """World-to-camera, OpenCV axes, float32."""
         self.width, self.height = _image_size(files.background)
         self.fps: Fraction = _fps(files, manifest)
-        self.place = ClipPlace.from_json(manifest.get("framing"), str(files.manifest))
-        """Where the frames lie in the clip; None in a folder that another tool wrote."""
+        self.place = ClipCrop.from_json(manifest.get("framing"), str(files.manifest))
+        """Place of the frames in the clip; None in a folder that another tool wrote."""
 
     @classmethod
     def open(cls, path: str | Path) -> "Subject":
@@ -209,7 +208,7 @@ class Subject:
         return features[: self.num_frames]
 
     def unnamed_feature(self) -> AudioFeature | None:
-        """The features that ``aud.npy`` holds, told by its shape; None without one."""
+        """The features that ``aud.npy`` holds, recognised by its shape; None without one."""
         try:
             shape = load_array(self.files.unnamed_audio_features, mmap_mode="r").shape
         except (OSError, ValueError, EOFError):
@@ -283,7 +282,7 @@ class Subject:
 
         Args:
             indices: frames to read.
-            workers: threads; None: one per processor, at most 16.
+            workers: threads; None: one per CPU core, at most 16.
 
         Returns:
             ``images`` [F, H, W, 3], ``torso`` [F, H, W, 4], ``labels`` [F, H, W], all uint8 (8 bytes a pixel).
@@ -358,7 +357,7 @@ def _fps(files: SubjectFiles, manifest: dict[str, Any]) -> Fraction:
 
 
 def _each(load: Callable[[int], None], count: int, workers: int | None) -> None:
-    """``load(0..count-1)`` on threads; None: one per processor, at most 16."""
+    """``load(0..count-1)`` on threads; None: one per CPU core, at most 16."""
     with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 16)) as pool:
         for _ in pool.map(load, range(count)):
             pass  # Draining the results raises the first error of a thread.

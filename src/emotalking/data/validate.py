@@ -1,4 +1,4 @@
-"""Look over a subject folder and say what is missing or odd, how bad it is, and what to do."""
+"""Validation of a subject folder: what is missing or unusual, with severity and remedy."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,34 +6,34 @@ from pathlib import Path
 import emotalking.data.check_cameras as check_cameras
 import emotalking.data.check_files as check_files
 import emotalking.data.check_tables as check_tables
+from emotalking.data.compat import PROGRAMS, compat_findings
 from emotalking.data.files import SubjectFiles
 from emotalking.data.findings import Finding
 from emotalking.data.subject import Subject
-from emotalking.data.talkinggaussian import PEERS, peer_findings
 from emotalking.errors import UserError
 
 _NEEDED = "prepare the clip again or copy the file there"
 _ORDER = ("error", "warning", "note")
 
 
-def validate(path: str | Path, peer: str | None = None) -> list[Finding]:
-    """Findings about a subject folder, worst first; an empty list means that nothing is missing or odd.
+def validate(path: str | Path, compat: str | None = None) -> list[Finding]:
+    """Findings about a subject folder, worst first; an empty list means that nothing is missing or unusual.
 
     Args:
         path: the folder; one that TalkingGaussian's or ER-NeRF's scripts wrote is fine.
-        peer: "talkinggaussian" or "ernerf" looks with the eyes of its loader; None with ours.
+        compat: "talkinggaussian" or "ernerf" checks for that program's loader; None for ours.
 
     Raises:
-        UserError: no such peer.
+        UserError: no such program.
     """
-    if peer is not None and peer not in PEERS:
-        raise UserError(f"there is no peer called '{peer}': choose one of {', '.join(PEERS)}.")
+    if compat is not None and compat not in PROGRAMS:
+        raise UserError(f"compat is '{compat}': choose one of {', '.join(PROGRAMS)}.")
     files = SubjectFiles(Path(path))
     if not files.root.is_dir():
         return [Finding("error", str(files.root), "no such folder", "make one with 'emotalking prepare'")]
     vital = (files.transforms("train"), files.transforms("val"), files.background)
     tracked = (files.root / "track_params.pt").exists()
-    remedy = "emotalking import FOLDER makes them of track_params.pt" if tracked else _NEEDED
+    remedy = "'emotalking import' makes them from track_params.pt" if tracked else _NEEDED
     found = [Finding("error", file.name, "missing", remedy) for file in vital if not file.exists()]
     if all(files.transforms(split).exists() for split in ("train", "val")):
         found += _run("transforms_*.json", lambda: check_cameras.numbering(files))
@@ -46,8 +46,8 @@ def validate(path: str | Path, peer: str | None = None) -> list[Finding]:
     checks: dict[str, Callable[[Subject], list[Finding]]] = {
         "transforms_*.json": check_cameras.cameras,
         "the frames": check_files.frame_files,
-        "the pictures": check_files.image_sizes,
-        "the masks": check_files.picture_contents,
+        "the images": check_files.image_sizes,
+        "the masks": check_files.image_contents,
         "ori_imgs": check_files.repeated_frames,
         "the landmarks": check_tables.landmarks,
         "au.csv": check_tables.action_units,
@@ -56,17 +56,17 @@ def validate(path: str | Path, peer: str | None = None) -> list[Finding]:
         "aud.wav": check_tables.sound,
         "subject.json": check_tables.record,
     }
-    if peer is not None:
-        checks = {"transforms_*.json": check_cameras.cameras, "the pictures": check_files.image_sizes}
-        checks |= {"aud.wav": check_tables.sound, peer: lambda subject: peer_findings(subject, peer)}
+    if compat is not None:
+        checks = {"transforms_*.json": check_cameras.cameras, "the images": check_files.image_sizes}
+        checks |= {"aud.wav": check_tables.sound, compat: lambda subject: compat_findings(subject, compat)}
     for where, check in checks.items():
         found += _run(where, lambda check=check: check(subject))
-    # A missing file may be met by several checks.
+    # Several checks may report the same missing file.
     return sorted(dict.fromkeys(found), key=_badness)
 
 
 def _run(where: str, check: Callable[[], list[Finding]]) -> list[Finding]:
-    """A check, or the sentence of the file on which it stopped."""
+    """Run a check; an unusable file becomes a finding."""
     try:
         return check()
     except UserError as error:

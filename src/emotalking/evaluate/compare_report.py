@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from emotalking.data import Subject
-from emotalking.data.clip_place import to_runs
+from emotalking.data.clip_crop import to_runs
 from emotalking.evaluate.compare import Comparison, Row
 from emotalking.evaluate.estimator_error import THE_MODEL, error_cell, error_notes, error_of, error_record
 from emotalking.evaluate.images import ERROR_GAIN, error_map

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from matplotlib.patches import Circle
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from emotalking.data.clip_place import from_runs
+from emotalking.data.clip_crop import from_runs
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.evaluate.record import AVATAR, RECORDED, Result, Run, array
 from emotalking.report import Plot

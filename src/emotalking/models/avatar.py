@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from emotalking.data.clip_place import ClipPlace
+from emotalking.data.clip_crop import ClipCrop
 from emotalking.errors import UserError
 from emotalking.io.files import replacing
 from emotalking.io.settings import from_dict, to_dict
@@ -86,7 +86,7 @@ class Scene:
     va: Float[np.ndarray, "P 2"]
     background: UInt8[np.ndarray, "H W 3"]
     torso: TorsoStack
-    place: ClipPlace | None = None
+    place: ClipCrop | None = None
     """Where the frames lie in the clip that they were cut from, for pasting back."""
 
 
@@ -144,7 +144,7 @@ class Avatar:
         return self.scene.background
 
     @property
-    def place(self) -> ClipPlace | None:
+    def place(self) -> ClipCrop | None:
         """Where the recorded frames lie in their clip; None if that is not known."""
         return self.scene.place
 
@@ -260,7 +260,7 @@ class Avatar:
                 fps=Fraction(facts["fps"]),
                 focal=facts["focal"],
                 torso=torso,
-                place=ClipPlace.from_json(facts.get("place"), str(path)),
+                place=ClipCrop.from_json(facts.get("place"), str(path)),
                 **scene_tensors,
             )
             weights = {name[5:]: value for name, value in tensors.items() if name.startswith("head.")}

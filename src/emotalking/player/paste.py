@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
-from emotalking.data.clip_place import ClipPlace
+from emotalking.data.clip_crop import ClipCrop
 from emotalking.errors import UserError
 from emotalking.player.clip_frames import ClipFrames
 
@@ -45,7 +45,7 @@ def blend_weight(alpha: Float32[np.ndarray, "S S"]) -> Float32[np.ndarray, "S S"
 
 
 def paste(
-    frame: UInt8[np.ndarray, "H W 3"], rendered: UInt8[np.ndarray, "S S 4"], place: ClipPlace
+    frame: UInt8[np.ndarray, "H W 3"], rendered: UInt8[np.ndarray, "S S 4"], place: ClipCrop
 ) -> UInt8[np.ndarray, "H W 3"]:
     """One frame with the rendered head in it; outside the feather it stays as it is, bit by bit.
 
@@ -80,18 +80,18 @@ class Paster:
         UserError: the avatar knows no place, or the clip is another one.
     """
 
-    def __init__(self, clip: str | Path, place: ClipPlace | None) -> None:
-        if place is None or not len(place.pictures):
+    def __init__(self, clip: str | Path, place: ClipCrop | None) -> None:
+        if place is None or not len(place.clip_frames):
             raise UserError(
                 "this avatar does not know its place in a clip, so it cannot be pasted: prepare and train it again."
             )
         self.place = place
         self._frames = ClipFrames(clip)
         height, width = self._frames[0].shape[:2]
-        if (width, height) != (place.width, place.height) or len(self._frames) <= int(place.pictures[-1]):
+        if (width, height) != (place.width, place.height) or len(self._frames) <= int(place.clip_frames[-1]):
             raise UserError(
                 f"{clip} has {len(self._frames)} pictures of {width} x {height}, the avatar's clip at least "
-                f"{int(place.pictures[-1]) + 1} of {place.width} x {place.height}: give the clip it was made from."
+                f"{int(place.clip_frames[-1]) + 1} of {place.width} x {place.height}: give the clip it was made from."
             )
 
     def frames(
@@ -105,6 +105,6 @@ class Paster:
         """
         try:
             for image, index in zip(rendered, recorded, strict=True):
-                yield paste(self._frames[int(self.place.pictures[index])], image, self.place)
+                yield paste(self._frames[int(self.place.clip_frames[index])], image, self.place)
         finally:
             self._frames.close()

@@ -1,4 +1,4 @@
-"""Where a subject's square frames lie in the clip that they were cut from: what pasting back needs."""
+"""Place of a subject's square frames in the clip that they were cut from, for pasting back."""
 
 import re
 from dataclasses import dataclass, replace
@@ -11,8 +11,8 @@ from emotalking.errors import UserError
 
 
 @dataclass(frozen=True)
-class ClipPlace:
-    """A square in every frame of a clip, and which picture of the clip each frame of the subject shows."""
+class ClipCrop:
+    """The same square of every frame of a clip, and the clip's frame behind each frame of the subject."""
 
     left: int
     top: int
@@ -21,21 +21,21 @@ class ClipPlace:
     width: int
     """Of the clip, as shown (after rotation), pixels."""
     height: int
-    pictures: Int[np.ndarray, " N"]
-    """Number of the clip's picture (decoded, from 0) of every frame of the subject; never decreases."""
+    clip_frames: Int[np.ndarray, " N"]
+    """Number of the clip's frame (as decoded, from 0) for every frame of the subject; never decreases."""
 
-    def only(self, frames: Int[np.ndarray, " n"]) -> "ClipPlace":
-        """The same for some of the frames."""
-        return replace(self, pictures=self.pictures[frames])
+    def only(self, frames: Int[np.ndarray, " n"]) -> "ClipCrop":
+        """The same square for a selection of the frames."""
+        return replace(self, clip_frames=self.clip_frames[frames])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; the picture numbers as runs."""
+        """Convert to plain values, the frame numbers as runs."""
         square = {"left": self.left, "top": self.top, "side": self.side}
-        return square | {"clip": [self.width, self.height], "pictures": to_runs(self.pictures)}
+        return square | {"clip": [self.width, self.height], "pictures": to_runs(self.clip_frames)}
 
     @classmethod
-    def from_json(cls, facts: Any, where: str) -> "ClipPlace | None":
-        """Inverse of :meth:`to_json`; None where nothing (or no picture numbers) was recorded.
+    def from_json(cls, facts: Any, where: str) -> "ClipCrop | None":
+        """Inverse of :meth:`to_json`; None where nothing (or no frame numbers) was recorded.
 
         Raises:
             UserError: the values make no square inside a clip; ``where`` names the file.
@@ -45,16 +45,16 @@ class ClipPlace:
         try:
             left, top, side = (int(facts[name]) for name in ("left", "top", "side"))
             width, height = (int(value) for value in facts["clip"])
-            place = cls(left, top, side, width, height, from_runs(str(facts["pictures"])))
+            crop = cls(left, top, side, width, height, from_runs(str(facts["pictures"])))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{where}: the framing is malformed ({error}): prepare the clip again.") from None
         if left < 0 or top < 0 or side < 1 or left + side > width or top + side > height:
             raise UserError(f"{where}: the framing is no square inside the clip: prepare the clip again.")
-        return place
+        return crop
 
 
 def to_runs(numbers: Int[np.ndarray, " N"]) -> str:
-    """Whole numbers as runs of neighbours: [4, 5, 6, 6, 7, 9] is "4-6,6-7,9"."""
+    """Whole numbers as runs of consecutive ones: [4, 5, 6, 6, 7, 9] is "4-6,6-7,9"."""
     runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs if len(run))
 

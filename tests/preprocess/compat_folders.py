@@ -70,7 +70,7 @@ def make_truth(root: Path, frames: int, size: int) -> Subject:
     )
 
 
-def make_peer_folder(
+def make_compat_folder(
     root: Path, truth: Subject, style: Literal["talkinggaussian", "ernerf"], features: Literal["ds", "hu"]
 ) -> Path:
     """Cameras of a morphable-model tracker, 68 landmarks, imported features, nothing of ours.

@@ -1,4 +1,4 @@
-"""A subject folder from the point of view of TalkingGaussian's or ER-NeRF's loader (docs/paper.md 1 and 14).
+"""Compatibility of a subject folder with TalkingGaussian's and ER-NeRF's loaders (docs/paper.md 1 and 14).
 
 They read by exact names, headers and colours where our reader is lenient; what would stop them is an error here.
 """
@@ -19,7 +19,7 @@ from emotalking.data.readers import read_json
 from emotalking.data.subject import Subject
 from emotalking.io.arrays import load_array
 
-PEERS = ("talkinggaussian", "ernerf")
+PROGRAMS = ("talkinggaussian", "ernerf")
 _FEATURES = {
     "talkinggaussian": ("aud_ds.npy", "aud_hu.npy", "aud_eo.npy"),
     "ernerf": ("aud.npy", "aud_hu.npy", "aud_eo.npy"),
@@ -28,25 +28,25 @@ _FEATURES = {
 _COLUMNS = {"talkinggaussian": (*MODEL_AUS, "AU25"), "ernerf": ("AU45",)}
 
 
-def peer_findings(subject: Subject, peer: str) -> list[Finding]:
-    """What the loader of ``peer`` would stumble over.
+def compat_findings(subject: Subject, program: str) -> list[Finding]:
+    """Obstacles for the loader of ``program``.
 
     Args:
         subject: an opened folder.
-        peer: one of :data:`PEERS`.
+        program: one of :data:`PROGRAMS`.
 
     Deviation: their code cannot be run here; the rules are those of docs/paper.md 1.
     """
     files, count = subject.files, subject.num_frames
-    found = _features(files, count, _FEATURES[peer]) + _cameras(subject) + _columns(files, count, _COLUMNS[peer])
-    needed = families(files) if peer == "talkinggaussian" else [f for f in families(files) if "teeth" not in f[0]]
+    found = _features(files, count, _FEATURES[program]) + _cameras(subject) + _columns(files, count, _COLUMNS[program])
+    needed = families(files) if program == "talkinggaussian" else [f for f in families(files) if "teeth" not in f[0]]
     for name, path_of, _, remedy in needed:
         path = path_of(0)
         missing = set(range(count)) - set(present(path.parent, path.suffix))
         if missing:
             what = f"{len(missing)} of {count} files are missing ({ranges(missing)})"
             found.append(Finding("error", name, what, remedy))
-    return found + _contents(subject, peer)
+    return found + _contents(subject, program)
 
 
 def _features(files: SubjectFiles, count: int, names: tuple[str, ...]) -> list[Finding]:
@@ -108,7 +108,7 @@ def _columns(files: SubjectFiles, count: int, names: tuple[str, ...]) -> list[Fi
     return found
 
 
-def _contents(subject: Subject, peer: str) -> list[Finding]:
+def _contents(subject: Subject, program: str) -> list[Finding]:
     """A sample of frames: exact colours, 68 rows of two numbers, masks of the images' size."""
     colours, rows, teeth, hair = [], [], [], 0
     for index in np.linspace(0, subject.num_frames - 1, min(SAMPLES, subject.num_frames)).round().astype(int).tolist():
@@ -123,7 +123,7 @@ def _contents(subject: Subject, peer: str) -> list[Finding]:
         table = lms_rows(files, index)
         if table is not None and table.shape != (68, 2):
             rows.append(index)
-        if peer == "talkinggaussian" and files.teeth(index).exists():
+        if program == "talkinggaussian" and files.teeth(index).exists():
             mask = load_array(files.teeth(index))
             if mask.shape != (subject.height, subject.width) or mask.dtype != np.bool_:
                 teeth.append(index)
@@ -136,7 +136,7 @@ def _contents(subject: Subject, peer: str) -> list[Finding]:
     if teeth:
         what = f"no bool mask of the image's size (frames {ranges(teeth)})"
         found.append(Finding("error", "teeth_mask/*.npy", what, "write bool [H, W]"))
-    if peer == "ernerf" and hair:
+    if program == "ernerf" and hair:
         what = "hair has a colour of its own (black), which ER-NeRF's masks do not know"
         found.append(Finding("note", "parsing/*.png", what, "where it asks for the head, hair is left out"))
     return found

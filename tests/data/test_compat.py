@@ -1,4 +1,4 @@
-"""What we write, read with the peers' rules (docs/paper.md 1, 1.1-1.3): names, shapes, colours, axes.
+"""Written files read by TalkingGaussian's and ER-NeRF's rules (docs/paper.md 1, 1.1-1.3): names, shapes, colours, axes.
 
 Their loaders cannot run here. This is an own re-implementation of their reading rules, in their vocabulary, which
 shares no code with our reader: PIL colours, OpenGL to COLMAP axes, OpenFace's column names, lip and mouth boxes.
@@ -176,11 +176,11 @@ def test_the_sound_is_16_khz_and_as_long(folder: Subject) -> None:
     assert abs(len(samples) / rate - folder.num_frames / 25) < 0.05
 
 
-@pytest.mark.parametrize("peer", ["talkinggaussian", "ernerf"])
-def test_validate_agrees(folder: Subject, peer: str) -> None:
-    if peer == "ernerf":
+@pytest.mark.parametrize("compat", ["talkinggaussian", "ernerf"])
+def test_validate_agrees(folder: Subject, compat: str) -> None:
+    if compat == "ernerf":
         (folder.files.root / "aud.npy").symlink_to(folder.files.root / "aud_ds.npy")
-    assert [f for f in validate(folder.files.root, peer) if f.severity == "error"] == []
+    assert [f for f in validate(folder.files.root, compat) if f.severity == "error"] == []
 
 
 @pytest.mark.parametrize(("name", "shape"), [("ds", (16, 29)), ("eo", (16, 44)), ("hu", (2, 1024))])
