@@ -201,20 +201,26 @@ def test_the_page_holds_everything(tmp_path: Path, clean: Footage) -> None:
 def test_the_command(
     tmp_path: Path, take: Take, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    clip = write_clip(tmp_path / "some.mp4", take.frames[:55], sound=take.sound)
-    assert main(["check", str(clip), "--json", "facts.json"]) == 0
+    elsewhere, clips = tmp_path / "elsewhere", tmp_path / "clips"
+    elsewhere.mkdir()
+    clips.mkdir()
+    monkeypatch.chdir(elsewhere)
+    clip = write_clip(clips / "some.mp4", take.frames[:55], sound=take.sound)
+    assert main(["check", str(clip), "--json", str(tmp_path / "facts.json")]) == 0
     assert capsys.readouterr().out.startswith("some.mp4 is usable, with 2 warnings: 2.2 s of 2.2 s")
     assert "stills" not in json.loads((tmp_path / "facts.json").read_text())
-    assert (tmp_path / "some.check.html").exists()
+    assert (clips / "some.check.html").exists() and not any(elsewhere.iterdir())
     mute = write_clip(tmp_path / "mute.mp4", take.frames[:30])
     assert main(["check", str(mute), "--page", "mute.html"]) == 2
     assert "it has no sound" in capsys.readouterr().err
-    assert (tmp_path / "mute.html").exists()
-    (tmp_path / "notes.txt").write_text("this is not a video\n" * 50)
+    assert (elsewhere / "mute.html").exists()
+    assert main(["check", str(mute), "--page", str(clips)]) == 2  # a folder cannot be the page
+    said = capsys.readouterr()
+    assert said.out.startswith("mute.mp4 is unusable") and "cannot be written" in said.err
+    (elsewhere / "notes.txt").write_text("this is not a video\n" * 50)
     assert main(["check", "notes.txt"]) == 2
     assert "is not a video" in capsys.readouterr().err
-    assert not (tmp_path / "notes.check.html").exists()
+    assert not (elsewhere / "notes.check.html").exists()
 
 
 @pytest.mark.realdata

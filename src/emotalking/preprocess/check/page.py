@@ -6,13 +6,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from emotalking.errors import InputError
 from emotalking.lipsync.offset import TRUSTED
 from emotalking.preprocess.check.verdict import LATE_S, Footage
 from emotalking.report import Page, Plot
 
 
 def write_page(footage: Footage, path: str | Path) -> None:
-    """Write the self-contained HTML page of a check."""
+    """Write the self-contained HTML page of a check.
+
+    Raises:
+        InputError: the page cannot be written there.
+    """
     page = Page(f"Footage check: {Path(footage.clip).name}", verdict_line(footage))
     for reason in footage.reasons:
         page.verdict(f"Cannot be used: {reason}.", "bad")
@@ -44,7 +49,23 @@ def write_page(footage: Footage, path: str | Path) -> None:
             _offset(footage),
             "Evidence for each shift; 0: mouth and sound have nothing to do with each other.",
         )
-    page.write(path)
+    try:
+        page.write(path)
+    except OSError as error:
+        raise InputError(f"the page {path} cannot be written ({error.strerror}): choose another place.") from error
+
+
+def page_beside(clip: str | Path) -> Path:
+    """Default place of the page: ``CLIP.check.html`` in the folder of the clip."""
+    return Path(clip).with_name(f"{Path(clip).stem}.check.html")
+
+
+def summary_lines(footage: Footage) -> list[str]:
+    """The verdict, the warnings and the audio offset, a line each."""
+    if footage.verdict == "unusable":
+        return [verdict_line(footage)]
+    warnings = [f"  - {warning}" for warning in footage.warnings]
+    return [verdict_line(footage), *warnings, f"  sound against mouth: {offset_words(footage)}"]
 
 
 def verdict_line(footage: Footage) -> str:
