@@ -46,6 +46,7 @@ from emotalking.faces.edit import FaceEditor
 from emotalking.faces.generators import open_generator
 from emotalking.faces.source import SubjectFaces
 from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
+from emotalking.io.images import write_image
 from emotalking.io.video_writer import AUDIO_RATE, VideoWriter
 from emotalking.models.avatar import Avatar
 from emotalking.ops.box import Box
@@ -54,7 +55,7 @@ from emotalking.player.player import Player
 from emotalking.player.strip import mouth_box
 from emotalking.preprocess.landmarks import MediaPipeMesh
 from emotalking.progress import track
-from emotalking.report.contact_sheet import contact_sheet, save_image
+from emotalking.report.contact_sheet import contact_sheet
 from emotalking.report.images import grid
 from emotalking.train.callbacks.preview import QUADRANTS
 
@@ -291,9 +292,11 @@ def draw(runs: dict[str, Run], fps: float, out: Path) -> None:
     """Pictures of all runs."""
     count = len(runs["neutral"].faces)
     some = np.linspace(0, count - 1, 10).round().astype(int)
-    save_image(out / "quadrants.png", grid([[runs[name].faces[k] for k in some] for name in PLACES], 170, list(PLACES)))
+    write_image(
+        out / "quadrants.png", grid([[runs[name].faces[k] for k in some] for name in PLACES], 170, list(PLACES))
+    )
     loud = _busiest(runs["neutral"], 18)
-    save_image(out / "lips.png", grid([[runs[name].mouths[k] for k in loud] for name in PLACES], 100, list(PLACES)))
+    write_image(out / "lips.png", grid([[runs[name].mouths[k] for k in loud] for name in PLACES], 100, list(PLACES)))
     for name in ("valence", "arousal"):
         half = np.linspace(0, count // 2, 17).round().astype(int)
         _sheet(out / f"{name}.png", runs[name], half, 9)
@@ -306,7 +309,7 @@ def draw(runs: dict[str, Run], fps: float, out: Path) -> None:
             every = 1 if name == "hard" else 2
             rows.append([runs[name].faces[k] for k in range(begin, begin + 10 * every, every) if k < count])
             labels.append("to\n" + ORDER[number % len(ORDER)])
-        save_image(out / f"{name}.png", grid(rows, 150, labels))
+        write_image(out / f"{name}.png", grid(rows, 150, labels))
 
 
 def _busiest(run: Run, count: int) -> range:
@@ -319,7 +322,7 @@ def _busiest(run: Run, count: int) -> range:
 
 def _sheet(path: Path, run: Run, frames: np.ndarray, columns: int) -> None:
     captions = [f"V {run.va[k, 0]:+.2f}  A {run.va[k, 1]:+.2f}" for k in frames]
-    save_image(path, contact_sheet([run.faces[k] for k in frames], captions, columns=columns, cell=190))
+    write_image(path, contact_sheet([run.faces[k] for k in frames], captions, columns=columns, cell=190))
 
 
 def observed(

@@ -24,7 +24,7 @@ from emotalking.models.avatar import Avatar, read_avatar_file
 from emotalking.ops.devices import Device, choose_device, devices_of, pair_of
 from emotalking.player.backgrounds import Background
 from emotalking.player.clip import Rendered, render_clip
-from emotalking.player.player import Performer
+from emotalking.player.player import PlayableAvatar
 from emotalking.tts.base import Utterance
 
 
@@ -180,7 +180,7 @@ def report(run: str | Path, *, tensorboard: bool = False) -> Path:
 
 
 def render(
-    avatar: str | Path | Performer,
+    avatar: str | Path | PlayableAvatar,
     audio: str | Path | Float[np.ndarray, " S"] | Utterance,
     video: str | Path | None = None,
     *,
@@ -292,15 +292,15 @@ def evaluate(
         device: "auto" takes a GPU if there is one.
         command: how it was called, for the report; None: this process's command line.
         log: told what is done.
-        options: fields of ``evaluate.session.Options``.
+        options: fields of ``evaluate.config.EvaluateConfig``.
 
     Raises:
         UserError: avatar and subject do not belong together, or a sound, evaluation model or expert cannot be used.
     """
+    from emotalking.evaluate.config import EvaluateConfig
     from emotalking.evaluate.evaluation import evaluate as run
-    from emotalking.evaluate.session import Options
 
-    chosen = Options.of(options)
+    chosen = EvaluateConfig.of(options)
     return run(
         Path(avatar), Path(subject), Path(folder), chosen, device=choose_device(device), command=command, log=log
     )
@@ -399,19 +399,20 @@ def ablate(
         devices: such as "cuda:0,cuda:1"; "auto": every GPU, else the processor.
         command: how it was called, for the report; None: this process's command line.
         log: told what begins and what was kept.
-        options: fields of ``evaluate.ablation.Options``.
+        options: fields of ``evaluate.config.AblationConfig``.
 
     Returns:
-        ``evaluate.ablation.Ablation`` and the ``Options``.
+        ``evaluate.ablation.Ablation`` and the ``AblationConfig``.
 
     Raises:
         UserError: something cannot be used, or a variant failed.
     """
-    from emotalking.evaluate.ablation import Options, ablate
+    from emotalking.evaluate.ablation import ablate
     from emotalking.evaluate.ablation_report import write_ablation
+    from emotalking.evaluate.config import AblationConfig
     from emotalking.evaluate.provenance import provenance
 
-    chosen = Options(**options)
+    chosen = AblationConfig(**options)
     made = ablate(Path(subject), Path(folder), chosen, devices_of(devices), log=log)
     write_ablation(made, chosen, provenance(Subject.open(subject), None, command), Path(folder))
     return made, chosen

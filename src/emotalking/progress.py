@@ -50,7 +50,7 @@ class _Bars(Progress):
         super().update(task_id, **changes)
         self._tell(task_id)
 
-    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+    def advance(self, task_id: TaskID, advance: float | int = 1) -> None:
         super().advance(task_id, advance)
         self._tell(task_id)
 

@@ -12,8 +12,9 @@ from safetensors.numpy import save_file
 
 from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.evaluate.ablation import EVALUATION_EXPERT, TRAINING_EXPERT, Ablation, Options, ablate, make_plan
+from emotalking.evaluate.ablation import EVALUATION_EXPERT, TRAINING_EXPERT, Ablation, ablate, make_plan
 from emotalking.evaluate.ablation_report import ablation_table, notes_of, write_ablation
+from emotalking.evaluate.config import AblationConfig
 from emotalking.evaluate.metric import single
 from emotalking.evaluate.record import AVATAR, Report, Result, Run, write_report
 from emotalking.io.settings import override
@@ -22,7 +23,7 @@ from emotalking.train import run
 from emotalking.train.presets import preset
 
 SCORES = {"full": (0.0267, 46.6), "combined": (0.0253, 42.1), "no_emotion": (0.0255, 25.3)}
-ROWS = Options("tiny", variants=tuple(SCORES), expert="none")
+ROWS = AblationConfig("tiny", variants=tuple(SCORES), expert="none")
 
 
 class Bench:
@@ -58,7 +59,7 @@ class Bench:
 
 
 def test_full_model_has_on_what_the_rows_take_away(actor_subject: Subject, tmp_path: Path) -> None:
-    plan = make_plan(actor_subject, Options("tiny"), tmp_path)
+    plan = make_plan(actor_subject, AblationConfig("tiny"), tmp_path)
     assert list(plan.settings) == ["no_normal", "no_sync", "combined", "no_emotion", "full"]
     configs = {name: override(preset("tiny"), list(settings)) for name, settings in plan.settings.items()}
     full = configs["full"]
@@ -77,13 +78,13 @@ def test_full_model_has_on_what_the_rows_take_away(actor_subject: Subject, tmp_p
 def test_rows_that_would_be_the_full_model_are_left_out(actor_subject: Subject, tmp_path: Path) -> None:
     shutil.copytree(actor_subject.files.root, tmp_path / "plain")
     shutil.rmtree(tmp_path / "plain" / "normals")
-    plan = make_plan(Subject.open(tmp_path / "plain"), Options("tiny"), tmp_path)
+    plan = make_plan(Subject.open(tmp_path / "plain"), AblationConfig("tiny"), tmp_path)
     assert "no_normal" not in plan.settings and "no normal maps" in plan.left_out["no_normal"]
     only = make_plan(actor_subject, ROWS, tmp_path)
     assert only.training_expert is None and only.evaluation_expert is None
     assert only.settings["full"] == ()
-    with pytest.raises(UserError, match="no variant 'wings'"):
-        make_plan(actor_subject, replace(ROWS, variants=("wings",)), tmp_path)
+    with pytest.raises(UserError, match="no variant"):
+        make_plan(actor_subject, replace(ROWS, variants=()), tmp_path)
 
 
 def made(subject: Subject, folder: Path, bench: Bench, devices: Sequence[str] = ("cpu",)) -> Ablation:

@@ -15,11 +15,11 @@ from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
 from emotalking.evaluate import scenarios
 from emotalking.evaluate.compare import compare
+from emotalking.evaluate.config import EvaluateConfig
 from emotalking.evaluate.evaluation import evaluate, reproduce
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, pick_frames, reconstruct
 from emotalking.evaluate.record import AVATAR, RECORDED, Report, read_report
-from emotalking.evaluate.session import Options
 from emotalking.evaluate.speech import Speech
 from emotalking.evaluate.unseen import Unseen, open_unseen
 from emotalking.io.audio import load_audio, save_wav
@@ -62,7 +62,7 @@ def evaluated(
     folder, said = tmp_path_factory.mktemp("report"), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scenarios.EvaluationModels, "open", lambda **_: EvaluationModels.none())
-        options = Options(audio=(str(speech),), frames=2)
+        options = EvaluateConfig(audio=(str(speech),), frames=2)
         report = evaluate(avatar_file, actor_subject.files.root, folder, options, command="test", log=said.append)
     return report, folder, said
 
@@ -103,7 +103,7 @@ def test_a_finished_scenario_is_kept_until_something_changes(
     shutil.copytree(evaluated[1], folder)
     (folder / "emotion.json").unlink()
     said: list[str] = []
-    options = Options(audio=(str(speech),), frames=2)
+    options = EvaluateConfig(audio=(str(speech),), frames=2)
     evaluate(avatar_file, actor_subject.files.root, folder, options, log=said.append)
     assert ["kept" in line for line in said] == [True, True, False]
     said.clear()
@@ -203,7 +203,7 @@ def test_a_pair_that_cannot_be_scored_honestly_is_refused(avatar_file: Path, act
 
 
 def test_spread_frames_have_no_figures_in_time(avatar_file: Path, actor_subject: Subject, tmp_path: Path) -> None:
-    options = Options(("self",), frames=2, evenly=True)
+    options = EvaluateConfig(("self",), frames=2, evenly=True)
     result = evaluate(avatar_file, actor_subject.files.root, tmp_path, options, log=lambda _: None).results[0]
     assert result.notes and result.runs[0].metrics["psnr"].value > 0
     assert result.runs[0].metrics["flicker"].reason == "the frames are not consecutive"
@@ -212,15 +212,15 @@ def test_spread_frames_have_no_figures_in_time(avatar_file: Path, actor_subject:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"scenarios": ("self", "dance")}, "no scenario 'dance'"),
-        ({"frames": 0}, "--frames 1"),
-        ({"evenly": True}, "--frames N too"),
+        ({"scenarios": ()}, "no scenario"),
+        ({"frames": 0}, "give at least 1"),
+        ({"evenly": True}, "also give 'frames'"),
         ({"colour": "red"}, "no option 'colour'"),
     ],
 )
 def test_options_that_cannot_be_are_refused(values: dict, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        Options.of(values)
+        EvaluateConfig.of(values)
 
 
 def test_the_command_prints_the_tables_and_an_interruption_loses_no_scenario(
@@ -253,7 +253,7 @@ def test_the_command_prints_the_tables_and_an_interruption_loses_no_scenario(
 def test_a_warning_where_the_speech_was_in_the_training(avatar_file: Path, actor_subject: Subject) -> None:
     avatar = Avatar.load(avatar_file)
     avatar.metadata["sync"] = {"speech": "espeak"}
-    session = scenarios.Session(avatar, actor_subject, Options(), EvaluationModels.none(), (), Path())
+    session = scenarios.Session(avatar, actor_subject, EvaluateConfig(), EvaluationModels.none(), (), Path())
     assert "espeak" in scenarios.heard_in_training(session)[0]
     avatar.metadata["sync"] = None
     assert scenarios.heard_in_training(session) == []

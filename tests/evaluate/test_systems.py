@@ -138,8 +138,8 @@ def test_broken_folders_are_refused_in_a_sentence(actor_subject: Subject, tmp_pa
     with pytest.raises(UserError, match="no frame number"):
         opened(actor_subject, stray)
     (stray / "sheet.png").unlink()
-    (stray / "00001.png").write_bytes(b"not a image")
-    with pytest.raises(UserError, match="no readable 8-bit image"):
+    (stray / "00001.png").write_bytes(b"not a picture")
+    with pytest.raises(UserError, match="not a readable image"):
         list(opened(actor_subject, stray).frames(actor_subject.val_indices))
     cv2.imwrite(str(stray / "00001.png"), np.zeros((64, 64, 4), np.uint8))
     with pytest.raises(UserError, match="transparent"):

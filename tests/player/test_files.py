@@ -11,9 +11,10 @@ import soundfile
 
 from emotalking.errors import UserError
 from emotalking.io.audio import load_audio
+from emotalking.io.images import write_image
 from emotalking.io.video_writer import FrameFolder, VideoWriter, read_video
 from emotalking.player.clip import render_clip
-from emotalking.report.contact_sheet import contact_sheet, save_image
+from emotalking.report.contact_sheet import contact_sheet
 
 
 def picture(width: int, height: int, index: int = 0) -> np.ndarray:
@@ -167,7 +168,7 @@ def test_contact_sheet(tmp_path: Path) -> None:
     bare = contact_sheet(images[:2], columns=4, cell=64)
     assert bare.shape == (76, 146, 3)
     assert np.abs(bare[14:62, 6:70].astype(int) - images[0]).max() == 0
-    save_image(tmp_path / "sheet.png", sheet)
+    write_image(tmp_path / "sheet.png", sheet)
     assert np.array_equal(cv2.imread(str(tmp_path / "sheet.png"))[..., ::-1], sheet)
     with pytest.raises(ValueError, match="captions"):
         contact_sheet(images, ["one"])

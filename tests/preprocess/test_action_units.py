@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from emotalking.data.blink import AU45_CLOSED
 from emotalking.data.layouts import IBUG68
 from emotalking.preprocess.action_units import (
     ALL_AUS,
-    CLOSED,
     action_units,
     head_points,
     lid_opening,
@@ -71,7 +71,7 @@ def test_blinks_are_found_at_their_frames(clip: np.ndarray) -> None:
     blink = action_units(clip, STILL, IBUG68)["AU45"]
     peaks = [i for i in range(1, FRAMES - 1) if blink[i] > 2 and blink[i] == blink[i - 1 : i + 2].max()]
     assert peaks == [60, 140, 300]
-    assert blink[[60, 140, 300]].min() > 0.8 * CLOSED
+    assert blink[[60, 140, 300]].min() > 0.8 * AU45_CLOSED
     quiet = np.ones(FRAMES, bool)
     for at in (60, 140, 300):
         quiet[at - 4 : at + 6] = False
@@ -83,7 +83,7 @@ def test_looking_down_for_long_is_no_blink(clip: np.ndarray) -> None:
     clip[200:280, [37, 38, 43, 44], 1] -= 0.0025
     blink = action_units(clip, STILL, IBUG68)["AU45"]
     assert blink[220:260].max() < 0.6
-    assert blink[60] > 0.8 * CLOSED
+    assert blink[60] > 0.8 * AU45_CLOSED
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_blink_that_the_filter_blunted_is_read_from_the_raw_lids(clip: np.ndar
     opening = lid_opening(clip, IBUG68)
     opening[200] = 0.01
     blink = action_units(clip, STILL, IBUG68, 25, opening)["AU45"]
-    assert blink[200] > 0.8 * CLOSED and np.delete(blink, 200).max() < 0.5
+    assert blink[200] > 0.8 * AU45_CLOSED and np.delete(blink, 200).max() < 0.5
 
 
 def test_lid_opening_is_height_over_width() -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from emotalking.errors import UserError
+from emotalking.io.images import write_image
 from emotalking.report import Bold, Link, Page, Plot, Table, line_plot
-from emotalking.report.contact_sheet import save_image
 
 
 def test_page_holds_everything_and_escapes_text(tmp_path: Path) -> None:
@@ -44,11 +44,11 @@ def test_tables_align_numbers_and_mark_the_best() -> None:
 
 
 def test_images_come_from_files_too(tmp_path: Path) -> None:
-    save_image(tmp_path / "a.jpg", np.full((8, 12, 3), 200, np.uint8))
+    write_image(tmp_path / "a.jpg", np.full((8, 12, 3), 200, np.uint8))
     page = Page("t")
     page.image(tmp_path / "a.jpg", "grey")
     assert 'width="12" height="8"' in page.html() and "grey" in page.html()
-    with pytest.raises(UserError, match=r"b\.jpg cannot be read"):
+    with pytest.raises(UserError, match=r"b\.jpg is missing"):
         page.image(tmp_path / "b.jpg")
 
 

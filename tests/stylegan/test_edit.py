@@ -147,7 +147,7 @@ def test_bad_pictures_get_one_sentence(tmp_path: Path) -> None:
     profile = complaint(save(tmp_path / "profile.png", look(yaw=1.1)))
     assert "turned" in profile or "no face was found" in profile or "cannot be read" in profile
     (tmp_path / "text.png").write_text("no picture")
-    assert "not a picture that can be read" in complaint(tmp_path / "text.png")
+    assert "not a readable image" in complaint(tmp_path / "text.png")
     assert "no such file" in complaint(tmp_path / "nowhere.png")
 
 

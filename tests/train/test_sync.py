@@ -203,7 +203,7 @@ def test_the_mouth_stage_shows_recorded_faces(actor_subject: Subject, speech_fol
     made.data.labels[window.rows] = 0  # no inner mouth: nothing of the branch shows
     shown = made.sync.mouth(made.head, window, 0)
     recorded = made.data.images[window.rows].float() / 255.0
-    assert torch.allclose(shown, recorded[:, made.sync._rows, made.sync._columns])
+    assert torch.allclose(shown, recorded[:, *made.sync._window.index])
 
 
 def learning(head: torch.nn.Module) -> set[str]:

@@ -98,7 +98,7 @@ def _apply(args: argparse.Namespace) -> None:
     from emotalking.emotion.tracks import parse_emotion
     from emotalking.errors import UserError
     from emotalking.faces.source import PICTURES
-    from emotalking.report.contact_sheet import save_image
+    from emotalking.io.images import write_image
 
     given = [args.emotion, args.va, args.track, args.grid]
     if sum(option is not None for option in given) != 1:
@@ -111,7 +111,7 @@ def _apply(args: argparse.Namespace) -> None:
         _write_grid(face, args)
     elif args.out.suffix.lower() in PICTURES:
         valence, arousal = emotion.at(np.zeros(1))[0].tolist()
-        save_image(args.out, face.pictures(args.frame or 0, [(valence, arousal)])[0])
+        write_image(args.out, face.pictures(args.frame or 0, [(valence, arousal)])[0])
         note(f"{args.out} is written")
     elif face.source.fps is None:
         raise UserError(f"{args.source} is one picture: end the name of the result with .png or .jpg.")
@@ -185,13 +185,13 @@ def _write_grid(face: "FaceEditor", args: argparse.Namespace) -> None:
     from emotalking.cli.options import note
     from emotalking.errors import UserError
     from emotalking.faces.edit import grid_points
-    from emotalking.report.contact_sheet import save_image
+    from emotalking.io.images import write_image
 
     if args.out.suffix:
         raise UserError(f"--grid writes a folder of pictures, and {args.out} names a file: give a folder.")
     points = grid_points(args.grid)
     for (valence, arousal), image in zip(points, face.pictures(args.frame or 0, points), strict=True):
-        save_image(args.out / f"v{valence:+.2f}_a{arousal:+.2f}.png", image)
+        write_image(args.out / f"v{valence:+.2f}_a{arousal:+.2f}.png", image)
     note(f"{args.out}: {len(points)} pictures")
 
 
@@ -200,7 +200,8 @@ def _sheet(args: argparse.Namespace) -> None:
     from emotalking.emotion.circumplex import TEST_POINTS
     from emotalking.errors import UserError
     from emotalking.faces.edit import grid_points
-    from emotalking.report.contact_sheet import circumplex_sheet, contact_sheet, save_image
+    from emotalking.io.images import write_image
+    from emotalking.report.contact_sheet import circumplex_sheet, contact_sheet
 
     if not 32 <= args.cell <= 1024:
         raise UserError(f"--cell {args.cell}: give a number of pixels from 32 to 1024.")
@@ -217,7 +218,7 @@ def _sheet(args: argparse.Namespace) -> None:
         captions = ["as recorded", *(f"{p.label} {p.valence:+.2f}, {p.arousal:+.2f}" for p in TEST_POINTS)]
         pictures = face.close_ups(number, points)
         page = circumplex_sheet(pictures, points, captions, cell=args.cell, title=title)
-    save_image(args.out, page)
+    write_image(args.out, page)
     note(f"{args.out} is written")
 
 

@@ -6,15 +6,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
 
 from emotalking.data.files import SubjectFiles
 from emotalking.data.findings import Finding, Severity, ranges
 from emotalking.data.labels import LABEL_COLOURS, Label, colours_to_labels
 from emotalking.data.subject import Subject
+from emotalking.errors import InputError
+from emotalking.io.images import image_size, read_image
 
 SAMPLES = 16
 """Frames whose images are decoded; of all others only the header is read."""
@@ -75,15 +75,16 @@ def image_sizes(subject: Subject) -> list[Finding]:
     for name, path_of, severity, remedy in families(subject.files)[:4]:
         unreadable, odd, other = [], [], size
         for index in range(subject.num_frames):
-            try:
-                with Image.open(path_of(index)) as image:
-                    if image.size != size:
-                        odd.append(index)
-                        other = image.size
-            except FileNotFoundError:
+            if not path_of(index).exists():
                 continue
-            except (UnidentifiedImageError, OSError):
+            try:
+                found_size = image_size(path_of(index))
+            except InputError:
                 unreadable.append(index)
+                continue
+            if found_size != size:
+                odd.append(index)
+                other = found_size
         if unreadable:
             what = f"{len(unreadable)} files are no readable images ({ranges(unreadable)})"
             found.append(Finding(severity, name, what, remedy))
@@ -161,13 +162,10 @@ def colours_of(image: UInt8[np.ndarray, "H W 3"]) -> tuple[float, set[Label]]:
 def _decoded(path: Path) -> np.ndarray | None:
     """An RGB(A) image; None if it is missing or cannot be decoded."""
     try:
-        data = np.fromfile(path, np.uint8)
-    except OSError:
+        image = read_image(path, unchanged=True)
+    except InputError:
         return None
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
-    if image is None or image.ndim != 3:
-        return image if image is None else np.repeat(image[..., None], 3, -1)
-    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    return image if image.ndim == 3 else np.repeat(image[..., None], 3, -1)
 
 
 def repeated_frames(subject: Subject) -> list[Finding]:

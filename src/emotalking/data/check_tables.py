@@ -5,6 +5,7 @@ import soundfile
 from jaxtyping import Float
 
 from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE, audio_feature
+from emotalking.data.blink import AU45_NO_BLINK
 from emotalking.data.files import SubjectFiles
 from emotalking.data.findings import Finding, ranges
 from emotalking.data.layouts import MODEL_AUS
@@ -61,7 +62,7 @@ def action_units(subject: Subject) -> list[Finding]:
         elif values.min() < 0 or values.max() > 5:
             found.append(Finding("warning", "au.csv", f"{name}_r leaves the range 0..5", "compute it again"))
     blink = table.get("AU45_r")
-    if blink is not None and len(blink) and (blink <= 0.5).all():
+    if blink is not None and len(blink) and (blink <= AU45_NO_BLINK).all():
         found.append(Finding("warning", "au.csv", "AU45_r shows no blink", "the avatar will not blink: check the rows"))
     success = table.get("success")
     if success is not None and len(success) and (failed := 1 - float(np.mean(success > 0))) > 0.05:

@@ -6,7 +6,6 @@ They read by exact names, headers and colours where our reader is lenient; what 
 import csv
 
 import numpy as np
-from PIL import Image
 
 from emotalking.data.audio_features import audio_feature
 from emotalking.data.check_files import SAMPLES, families, present
@@ -18,6 +17,7 @@ from emotalking.data.layouts import MODEL_AUS
 from emotalking.data.readers import read_json
 from emotalking.data.subject import Subject
 from emotalking.io.arrays import load_array
+from emotalking.io.images import read_image
 
 PROGRAMS = ("talkinggaussian", "ernerf")
 _FEATURES = {
@@ -114,8 +114,7 @@ def _contents(subject: Subject, program: str) -> list[Finding]:
     for index in np.linspace(0, subject.num_frames - 1, min(SAMPLES, subject.num_frames)).round().astype(int).tolist():
         files = subject.files
         if files.parsing(index).exists():
-            with Image.open(files.parsing(index)) as image:
-                pixels = np.asarray(image.convert("RGB"))
+            pixels = read_image(files.parsing(index))
             labels = colours_to_labels(pixels)
             hair += int((labels == Label.HAIR).sum())
             if (pixels != LABEL_COLOURS[labels]).any():

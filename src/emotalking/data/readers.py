@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
@@ -14,6 +13,7 @@ from emotalking.data.frame import LandmarkTrack
 from emotalking.data.labels import Masks
 from emotalking.data.layouts import IBUG68, FaceLayout
 from emotalking.errors import UserError
+from emotalking.io import images
 from emotalking.io.arrays import load_archive, load_array
 
 _AGAIN = "remove subject.json and prepare the clip again, or copy the file there"
@@ -33,20 +33,17 @@ def read_image(
     Raises:
         UserError: if the file is missing, no image, or of another size.
     """
-    try:
-        data = np.fromfile(path, np.uint8)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: {_AGAIN}.") from None
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_UNCHANGED) if len(data) else None
-    if image is None:
-        raise UserError(f"{path} is no readable image: {_AGAIN}.")
+    image = images.read_image(path, unchanged=channels == 4, hint=_AGAIN)
     expected = (*(size or image.shape[:2]), channels)
     if image.shape != expected:
         raise UserError(
             f"{path} has the shape {image.shape} instead of {expected}:"
             " all images of a subject must have the size of bc.jpg."
         )
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB if channels == 3 else cv2.COLOR_BGRA2RGBA, dst=out))
+    if out is None:
+        return image
+    out[...] = image
+    return out
 
 
 def read_masks(files: SubjectFiles, index: int, size: tuple[int, int] | None = None) -> Masks:

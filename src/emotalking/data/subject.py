@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from PIL import Image, UnidentifiedImageError
 
 from emotalking.data.audio_features import DEFAULT_FEATURE, AudioFeature, audio_feature, feature_of_shape
+from emotalking.data.blink import AU45_CLIP
+from emotalking.data.clip_crop import ClipCrop
 from emotalking.data.files import SubjectFiles
 from emotalking.data.frame import Frame, LandmarkTrack, lips_rect_of, mouth_opening_of
 from emotalking.data.labels import Masks
@@ -28,6 +29,7 @@ from emotalking.data.readers import (
 )
 from emotalking.errors import UserError
 from emotalking.io.arrays import load_array
+from emotalking.io.images import image_size
 from emotalking.ops.box import Box
 
 DEFAULT_FPS = Fraction(25)
@@ -64,7 +66,7 @@ class Subject:
         matrices = np.concatenate([train_matrices, val_matrices])[np.argsort(ids)]
         self.viewmats: Float[np.ndarray, "N 4 4"] = opengl_to_viewmats(matrices)
         """World-to-camera, OpenCV axes, float32."""
-        self.width, self.height = _image_size(files.background)
+        self.width, self.height = image_size(files.background, hint="prepare the clip again or copy the file there")
         self.fps: Fraction = _fps(files, manifest)
         self.place = ClipCrop.from_json(manifest.get("framing"), str(files.manifest))
         """Place of the frames in the clip; None in a folder that another tool wrote."""
@@ -119,13 +121,13 @@ class Subject:
     def aus(self) -> Float[np.ndarray, "N 6"]:
         """Network input: raw intensities in the order of ``MODEL_AUS``, AU45 clipped to [0, 2] (docs/paper.md 1.3)."""
         values = np.stack([self.au(name) for name in MODEL_AUS], -1)
-        values[:, -1] = np.clip(values[:, -1], 0, 2)
+        values[:, -1] = np.clip(values[:, -1], 0, AU45_CLIP)
         return values
 
     @cached_property
     def blink(self) -> Float[np.ndarray, " N"]:
         """Eye closure in [0, 1]: AU45 clipped to [0, 2], halved (docs/paper.md 1.3)."""
-        return self.aus[:, -1] / 2
+        return self.aus[:, -1] / AU45_CLIP
 
     @cached_property
     def au25(self) -> Float[np.ndarray, " N"]:
@@ -333,17 +335,6 @@ class Subject:
     def _read(self, path: Path, channels: int = 3, out: np.ndarray | None = None) -> np.ndarray:
         """Decode an image of the subject's size, into ``out`` if given."""
         return read_image(path, (self.height, self.width), channels, out)
-
-
-def _image_size(path: Path) -> tuple[int, int]:
-    """(width, height) from the header alone."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: prepare the clip again or copy the file there.") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path} is no readable image ({error}): prepare the clip again.") from None
 
 
 def _fps(files: SubjectFiles, manifest: dict[str, Any]) -> Fraction:

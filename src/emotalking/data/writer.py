@@ -11,7 +11,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import soundfile
 from jaxtyping import Bool, Float, UInt8
@@ -21,6 +20,7 @@ from emotalking.data.labels import Masks
 from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
 from emotalking.io.files import replacing, write_bytes
+from emotalking.io.images import encode_image
 
 JPEG_QUALITY = 98
 """Quality of all photographs. The training target's coding error is the ceiling of every score: at 98 with full
@@ -37,15 +37,12 @@ def train_count(num_frames: int) -> int:
 
 def _jpeg(image: np.ndarray) -> bytes:
     """Full chroma resolution: half of it would blur the lips' edge in the training target."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+    return encode_image(image, ".jpg", JPEG_QUALITY, full_chroma=True)
 
 
 def _png(image: np.ndarray) -> bytes:
-    swap = cv2.COLOR_RGBA2BGRA if image.shape[-1] == 4 else cv2.COLOR_RGB2BGR
     # Level 1 writes three times as fast as the default for files a few per cent larger.
-    return cv2.imencode(".png", cv2.cvtColor(image, swap), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    return encode_image(image, ".png", 1)
 
 
 def _npy(array: np.ndarray) -> bytes:

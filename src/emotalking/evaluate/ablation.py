@@ -7,6 +7,7 @@ from typing import Any
 
 from emotalking.data import Subject
 from emotalking.errors import UserError
+from emotalking.evaluate.config import AblationConfig
 from emotalking.evaluate.evaluation_models import find_expert
 from emotalking.evaluate.record import Report, read_report
 from emotalking.io.settings import override
@@ -42,25 +43,6 @@ with the sync loss would look better than it is."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """What to train, and how to measure."""
-
-    preset: str = "fast"
-    settings: tuple[str, ...] = ()
-    """Settings ``key=value`` of every variant."""
-    variants: tuple[str, ...] = tuple(VARIANTS)
-    frames: int | None = None
-    """At most so many frames of each run of the evaluation; None: all."""
-    expert: str = "auto"
-    """Sync expert that measures: syncnet, personal, a file, none, own (:data:`EVALUATION_EXPERT`), or auto: syncnet
-    where its checkpoint is there, else own."""
-    emotion_model: str = "landmarks"
-    lpips: str = "auto"
-    expert_steps: int | None = None
-    """Training steps of the personal experts; None: as ``train_expert`` has it."""
-
-
-@dataclass(frozen=True)
 class Plan:
     """What will be trained."""
 
@@ -83,7 +65,7 @@ class Ablation:
     """Of each variant that was trained."""
 
 
-def make_plan(subject: Subject, options: Options, folder: Path) -> Plan:
+def make_plan(subject: Subject, options: AblationConfig, folder: Path) -> Plan:
     """Decide what each variant is trained with.
 
     The full model has everything on that one of the chosen variants takes away: a preset without normal terms gets the
@@ -120,7 +102,7 @@ def make_plan(subject: Subject, options: Options, folder: Path) -> Plan:
 def ablate(
     subject_folder: Path,
     folder: Path,
-    options: Options,
+    options: AblationConfig,
     devices: Sequence[str],
     *,
     run: Runner | None = None,
@@ -162,7 +144,7 @@ def ablate(
 def _one(
     name: str,
     plan: Plan,
-    options: Options,
+    options: AblationConfig,
     subject: Path,
     folder: Path,
     device: str,

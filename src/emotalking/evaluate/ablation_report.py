@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emotalking.evaluate.ablation import VARIANTS, Ablation, Options
+from emotalking.evaluate.ablation import VARIANTS, Ablation
+from emotalking.evaluate.config import AblationConfig
 from emotalking.evaluate.metric import METRICS, Metric
 from emotalking.evaluate.record import AVATAR, Report, to_json
 from emotalking.evaluate.tables import Table, head
@@ -75,7 +76,7 @@ def ablation_table(ablation: Ablation) -> Table:
     return Table(["Method", *(f"{_SCENARIOS[scenario]}{head(name)}" for scenario, name in there)], rows)
 
 
-def notes_of(ablation: Ablation, options: Options) -> list[str]:
+def notes_of(ablation: Ablation, options: AblationConfig) -> list[str]:
     """Sentences that a reader of the table must know."""
     notes = [f"{VARIANTS[name][0]}: left out, because {reason}." for name, reason in ablation.plan.left_out.items()]
     models: dict[str, list[str]] = {}
@@ -94,7 +95,7 @@ def notes_of(ablation: Ablation, options: Options) -> list[str]:
     return notes
 
 
-def write_ablation(ablation: Ablation, options: Options, facts: dict[str, Any], folder: Path) -> None:
+def write_ablation(ablation: Ablation, options: AblationConfig, facts: dict[str, Any], folder: Path) -> None:
     """Write ``ablation.json``, ``table.md``, ``table.tex`` and ``report.html``.
 
     Args:

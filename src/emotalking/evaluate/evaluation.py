@@ -10,12 +10,12 @@ import torch
 
 from emotalking.data import Subject
 from emotalking.errors import UserError
+from emotalking.evaluate.config import EvaluateConfig
 from emotalking.evaluate.page import make_page
 from emotalking.evaluate.paper_tables import latex, markdown
 from emotalking.evaluate.record import Report, read_report, write_report
 from emotalking.evaluate.reproduce import changed_inputs, changed_metrics, options_of
 from emotalking.evaluate.scenarios import SPEECH, run_scenarios
-from emotalking.evaluate.session import Options
 from emotalking.io.files import write_bytes
 
 REPORT = "report.json"
@@ -38,7 +38,7 @@ def evaluate(
     avatar: Path,
     subject: Path,
     folder: Path,
-    options: Options,
+    options: EvaluateConfig,
     *,
     device: torch.device | str = "cpu",
     command: str | None = None,

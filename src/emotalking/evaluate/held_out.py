@@ -147,7 +147,7 @@ def _torso_layers(subject: Subject, indices: Int64[np.ndarray, " F"]) -> Iterato
 class OnHeldOut:
     """The avatar with the held-out frames' head motion, eyes and torso in place of the training frames' in its file.
 
-    A ``player.player.Performer``: the player makes it say any sound.
+    A ``player.player.PlayableAvatar``: the player makes it say any sound.
     """
 
     def __init__(self, avatar: Avatar, subject: Subject) -> None:

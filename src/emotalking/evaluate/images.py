@@ -8,15 +8,16 @@ from jaxtyping import Float, Int64, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from emotalking.data import Subject
+from emotalking.data.blink import CLOSURE_MARGIN
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.evaluate.held_out import reconstruct
 from emotalking.evaluate.metric import Metric
 from emotalking.evaluate.record import ReportImage
 from emotalking.evaluate.session import Session
 from emotalking.io.audio import SAMPLE_RATE
+from emotalking.io.images import write_image
 from emotalking.ops.box import Box
 from emotalking.ops.composite import to_uint8
-from emotalking.report.contact_sheet import save_image
 from emotalking.report.images import ERROR_GAIN, error_map, fit_width
 
 FOLDER = "images"
@@ -109,7 +110,7 @@ def loudest_stretch(samples: Float[np.ndarray, " S"], count: int, fps: float | i
 
 def open_eyed(blink: Float[np.ndarray, " F"]) -> int:
     """The frame nearest to the middle whose eyes are about as open as those of any; ``blink``: closure in [0, 1]."""
-    open_ = np.flatnonzero(blink <= np.nanmin(blink) + 0.1)
+    open_ = np.flatnonzero(blink <= np.nanmin(blink) + CLOSURE_MARGIN)
     return int(open_[np.abs(open_ - len(blink) // 2).argmin()])
 
 
@@ -132,5 +133,5 @@ def _pairs(
 
 def _save(session: Session, name: str, image: UInt8[np.ndarray, "h w 3"], caption: str) -> ReportImage:
     file = f"{FOLDER}/{name}.png"
-    save_image(session.folder / file, image)
+    write_image(session.folder / file, image)
     return ReportImage(file, caption)

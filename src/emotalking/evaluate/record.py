@@ -93,7 +93,7 @@ class Report:
     """Everything that one evaluation found and was made with."""
 
     options: dict[str, Any]
-    """What was asked for: ``scenarios.Options`` with the paths of avatar and subject."""
+    """What was asked for: ``EvaluateConfig`` with the paths of avatar and subject."""
     provenance: dict[str, Any]
     """Of ``provenance.provenance``, with the models, the avatar's training and the evaluation's device."""
     results: tuple[Result, ...]

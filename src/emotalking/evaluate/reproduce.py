@@ -4,21 +4,23 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from emotalking.evaluate.config import EvaluateConfig
 from emotalking.evaluate.metric import METRICS
 from emotalking.evaluate.record import Report
-from emotalking.evaluate.session import Options
 
 _TIMED = ("fps",)
 """Metrics that a clock gives: never twice the same."""
 
 
-def options_of(report: Report) -> Options:
+def options_of(report: Report) -> EvaluateConfig:
     """What a report's evaluation was asked for.
 
     Raises:
         UserError: the report was edited into something that cannot be asked for.
     """
-    return Options.of({name: value for name, value in report.options.items() if name not in ("avatar", "subject")})
+    return EvaluateConfig.of(
+        {name: value for name, value in report.options.items() if name not in ("avatar", "subject")}
+    )
 
 
 def changed_inputs(before: Report, after: Report) -> list[str]:

@@ -18,6 +18,7 @@ from emotalking.data.clip_crop import to_runs
 from emotalking.emotion.circumplex import TEST_POINTS, TestPoint
 from emotalking.emotion.tracks import EmotionTrack
 from emotalking.evaluate import images
+from emotalking.evaluate.config import EvaluateConfig
 from emotalking.evaluate.estimator_error import error_record
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, pick_frames, reconstruct
@@ -26,7 +27,7 @@ from emotalking.evaluate.metric import Metric, missing
 from emotalking.evaluate.observations import observation_record
 from emotalking.evaluate.provenance import file_sha256, provenance
 from emotalking.evaluate.record import AVATAR, RECORDED, Report, ReportImage, Result, Run, read_result, write_result
-from emotalking.evaluate.session import Options, Session
+from emotalking.evaluate.session import Session
 from emotalking.evaluate.speech import Speech, sounds_to_speak
 from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.models.avatar import Avatar
@@ -47,7 +48,7 @@ _TRIVIAL = ("psnr", "psnr_head", "psnr_mouth", "ssim", "lpips", "lmd", "aue_u", 
 def run_scenarios(
     avatar_file: Path,
     subject: Subject,
-    options: Options,
+    options: EvaluateConfig,
     folder: Path,
     *,
     device: torch.device | str = "cpu",
@@ -105,7 +106,7 @@ def run_scenarios(
     return Report(asked, facts, tuple(results), facts["command"])
 
 
-def fingerprint(scenario: str, facts: dict[str, Any], options: Options) -> str:
+def fingerprint(scenario: str, facts: dict[str, Any], options: EvaluateConfig) -> str:
     """What a scenario's metrics depend on, as one hash: code, packages, machine, data, avatar, sounds, models."""
     parts = ("source_sha256", "packages", "machine", "device", "data", "avatar", "evaluation_models")
     relevant: dict[str, Any] = {part: facts[part] for part in parts} | {"scenario": scenario, "frames": options.frames}

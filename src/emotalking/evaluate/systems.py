@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import av
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError, UserError
 from emotalking.evaluate.held_out import check_pair, own_emotion, reconstruct
 from emotalking.evaluate.measure import Stopwatch
+from emotalking.io.images import read_image
 from emotalking.io.video import Damage, pictures, probe, to_rgb
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
@@ -317,11 +317,9 @@ def _read_image(path: Path) -> RGBFrame:
     Raises:
         UserError: unreadable, of another depth, or with transparency.
     """
-    data = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
-    if image is None or image.dtype != np.uint8:
-        raise UserError(f"{path} is no readable 8-bit image: render it again.")
+    image = read_image(path, unchanged=True, hint="render it again")
+    if image.dtype != np.uint8:
+        raise InputError(f"{path} has more than 8 bits a channel: render it again.")
     if image.ndim == 3 and image.shape[2] == 4 and (image[..., 3] < 255).any():
         raise UserError(f"{path} is partly transparent: render the frames over their background.")
-    order = cv2.COLOR_GRAY2RGB if image.ndim == 2 else (cv2.COLOR_BGR2RGB, cv2.COLOR_BGRA2RGB)[image.shape[2] == 4]
-    return np.asarray(cv2.cvtColor(image, order), np.uint8)
+    return np.ascontiguousarray(image[..., :3]) if image.ndim == 3 else np.repeat(image[..., None], 3, -1)

@@ -14,13 +14,13 @@ from typing import Protocol, runtime_checkable
 import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from emotalking.data import Subject
 from emotalking.data.frame import TURNED, emotion_share, turned_deg
 from emotalking.data.labels import Label
 from emotalking.data.layouts import FaceLayout
 from emotalking.errors import NoFaceError, UserError
+from emotalking.io.images import read_image
 from emotalking.io.video import probe, read_frames
 from emotalking.ops.box import Box
 from emotalking.preprocess.config import PoseConfig
@@ -155,7 +155,7 @@ class _Bare:
             self.fps = info.fps
             self.count = None if info.seconds is None else max(round(info.seconds * info.fps), 1)
             self.sound = self.path if info.has_audio else None
-        self._still = _read_picture(self.path) if self.picture else None
+        self._still = read_image(self.path) if self.picture else None
         looks = list(self._looks())
         self.box = self._find(looks)
         self._provider: LandmarkProvider = open_provider()
@@ -292,12 +292,3 @@ class _Bare:
         points, viewmat = found.points[:, :2].astype(np.float32), self._pose(found.points)
         labels = self._parser.decide(found.crop, points, self._parser.scores(found.crop, points)).labels
         return SourceFrame(image, self.box, points, labels, viewmat, float(emotion_share(viewmat)))
-
-
-def _read_picture(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """RGB, upright as the camera noted."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB")).copy()
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-        raise UserError(f"{path} is not a picture that can be read ({error}).") from None

@@ -1,48 +1,67 @@
-"""Writing files so that nobody ever meets half of one."""
+"""Atomic file writes."""
 
 import glob
 import os
 import secrets
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+from emotalking.errors import InputError
 
 
 def scratch_beside(path: Path) -> Path:
-    """An empty temporary file in the folder of ``path`` (which is made), to be renamed to it; with usual permissions.
+    """An empty temporary file in the folder of ``path`` (created if missing), to be renamed to it.
+
+    It has the permissions that any new file gets; ``tempfile.mkstemp`` would make it private.
 
     Raises:
-        OSError: the folder cannot be made or written to.
+        OSError: the folder cannot be created or written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         scratch = path.parent / f".{path.stem}.{secrets.token_hex(4)}.part"
-        with suppress(FileExistsError):
-            scratch.touch(exist_ok=False)  # Not mkstemp, whose files are private.
-            return scratch
+        try:
+            os.close(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        except FileExistsError:
+            continue
+        return scratch
+
+
+def checked_scratch(path: Path) -> Path:
+    """:func:`scratch_beside` with an error message for the user.
+
+    Raises:
+        InputError: the folder cannot be created or written to, or ``path`` is a folder.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give the name of a file.")
+    try:
+        return scratch_beside(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): choose another place.") from error
 
 
 def clear_scratch(path: Path) -> None:
-    """Remove what killed processes left of :func:`replacing` beside ``path``. Nobody may be writing ``path``."""
+    """Remove temporary files that killed processes left beside ``path``; no process may be writing ``path``."""
     for scratch in path.parent.glob(f".{glob.escape(path.stem)}.????????.part"):
         scratch.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file to write to: it becomes ``path`` when the block ends well, and vanishes otherwise."""
+    """A temporary file to write to: it becomes ``path`` when the block ends without an error, else it is removed."""
     scratch = scratch_beside(path)
-    mode = stat.S_IMODE(scratch.stat().st_mode)
+    mode = scratch.stat().st_mode
     try:
         yield scratch
-        scratch.chmod(mode)  # safetensors 0.8 puts a private file of its own in its place
+        os.chmod(scratch, mode)  # safetensors 0.8 puts a private file of its own in its place
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` in one piece."""
+    """Write ``data`` to ``path`` atomically."""
     with replacing(path) as scratch:
         scratch.write_bytes(data)

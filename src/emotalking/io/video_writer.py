@@ -10,13 +10,13 @@ from typing import Any
 
 import av
 import av.error
-import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from jaxtyping import Float, UInt8
 
 from emotalking.errors import UserError
-from emotalking.io.files import scratch_beside
+from emotalking.io.files import checked_scratch
+from emotalking.io.images import write_image
 from emotalking.io.video import pixels
 
 AUDIO_RATE = 48000
@@ -202,20 +202,6 @@ class VideoWriter:
             self.abandon()
 
 
-def checked_scratch(path: Path) -> Path:
-    """:func:`emotalking.io.files.scratch_beside`, with a sentence for the person whose place cannot be written to.
-
-    Raises:
-        UserError: the folder cannot be made or written to, or ``path`` is a folder.
-    """
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: give the name of a file.")
-    try:
-        return scratch_beside(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): choose another place.") from error
-
-
 def _muxer(path: Path) -> str:
     return {".mkv": "matroska"}.get(path.suffix.lower(), path.suffix.lower()[1:])
 
@@ -249,14 +235,7 @@ class FrameFolder:
 
     def write(self, image: UInt8[np.ndarray, "H W channels"]) -> None:
         """Append one frame."""
-        order = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
-        _, packed = cv2.imencode(".png", cv2.cvtColor(image, order), [cv2.IMWRITE_PNG_COMPRESSION, 3])
-        scratch = self.path / f".{self.frames:06d}.part"
-        try:
-            packed.tofile(scratch)
-            os.replace(scratch, self.path / f"{self.frames:06d}.png")
-        finally:
-            scratch.unlink(missing_ok=True)
+        write_image(self.path / f"{self.frames:06d}.png", image, quality=3)
         self.frames += 1
 
 

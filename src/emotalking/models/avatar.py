@@ -6,7 +6,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -15,8 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from emotalking.data.clip_crop import ClipCrop
-from emotalking.errors import UserError
+from emotalking.errors import InputError, UserError
 from emotalking.io.files import replacing
+from emotalking.io.images import decode_image, encode_image
 from emotalking.io.settings import from_dict, to_dict
 from emotalking.models.compositor import Canonical, ComposedFrames, Compositor, Conditions, canonical_of
 from emotalking.models.config import ModelConfig
@@ -53,20 +53,17 @@ class TorsoStack:
         if not 0 <= index < len(self):
             raise IndexError(f"torso layer {index} of {len(self)}")
         packed = self.data[self.offsets[index] : self.offsets[index + 1]]
-        picture = cv2.imdecode(packed, cv2.IMREAD_UNCHANGED)
-        if picture is None:
-            raise UserError(f"the avatar's torso layer {index} is damaged: make the avatar again")
-        if picture.shape[-1] == 3:  # WebP drops a fully opaque alpha.
-            return cv2.cvtColor(picture, cv2.COLOR_BGR2RGBA)
-        return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA)
+        image = decode_image(packed, unchanged=True)
+        if image is None:
+            raise InputError(f"the avatar's torso layer {index} is damaged: make the avatar again")
+        if image.shape[-1] == 3:  # WebP drops a fully opaque alpha.
+            return np.concatenate([image, np.full((*image.shape[:2], 1), 255, np.uint8)], -1)
+        return image
 
 
 def encode_torso(picture: UInt8[np.ndarray, "H W 4"]) -> bytes:
     """One straight-alpha RGBA torso layer as WebP."""
-    _, packed = cv2.imencode(
-        ".webp", cv2.cvtColor(picture, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_WEBP_QUALITY, TORSO_QUALITY]
-    )
-    return packed.tobytes()
+    return encode_image(picture, ".webp", TORSO_QUALITY)
 
 
 @dataclass(frozen=True)

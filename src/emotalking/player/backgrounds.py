@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from PIL import ImageColor
 
 from emotalking.errors import UserError
+from emotalking.io.images import read_image
 
 Background = str | Path | tuple[int, int, int] | UInt8[np.ndarray, "h w 3"] | None
 """None (the recorded plate), "transparent", a colour name or #rrggbb, an RGB triple, a picture or its path."""
@@ -37,10 +38,7 @@ def background_plate(
         return "transparent"
     path = Path(background)
     if path.is_file():
-        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise UserError(f"the background {path} is not a picture that can be read: give a PNG or JPEG file.")
-        return _cover(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), width, height)
+        return _cover(read_image(path, hint="give a PNG or JPEG file as background"), width, height)
     try:
         return _filled(ImageColor.getrgb(str(background))[:3], recorded)
     except ValueError:

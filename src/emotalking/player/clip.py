@@ -16,7 +16,7 @@ from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
 from emotalking.io.video_writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
 from emotalking.player.backgrounds import Background
 from emotalking.player.paste import Paster
-from emotalking.player.player import Emotion, Performer, Player
+from emotalking.player.player import Emotion, PlayableAvatar, Player
 from emotalking.player.strip import LONGEST_S, Strip
 from emotalking.tts.base import Utterance
 
@@ -33,7 +33,7 @@ class Rendered:
 
 
 def render_clip(
-    avatar: Performer,
+    avatar: PlayableAvatar,
     audio: str | Path | Float[np.ndarray, " S"] | Utterance,
     video: str | Path | None = None,
     *,

@@ -18,6 +18,7 @@ from emotalking.audio.tracks import FeatureTrack
 from emotalking.audio.vad import VoiceActivity, voice_activity
 from emotalking.errors import UserError
 from emotalking.io.audio import iter_audio
+from emotalking.models.compositor import ComposedFrames, torso_over_plate
 from emotalking.ops.composite import to_uint8
 from emotalking.player.backgrounds import Background, background_plate
 from emotalking.player.poses import PoseLoop, Poses
@@ -40,16 +41,8 @@ _DECODERS = 4
 
 
 @runtime_checkable
-class LayerFrames(Protocol):
-    """What an avatar's ``render`` returns."""
-
-    rgb: Float[Tensor, "B H W 3"]
-    alpha: Float[Tensor, "B H W"]
-
-
-@runtime_checkable
-class Performer(Protocol):
-    """The part of ``models.avatar.Avatar`` that the player uses."""
+class PlayableAvatar(Protocol):
+    """The part of ``models.avatar.Avatar`` that the player uses; ``evaluate.held_out`` has another implementation."""
 
     @property
     def width(self) -> int: ...
@@ -82,8 +75,8 @@ class Performer(Protocol):
         va: Float[Tensor, "B 2"] | None = None,
         background: Float[Tensor, "B H W 3"] | None = None,
         speech: Float[Tensor, " B"] | None = None,
-    ) -> LayerFrames:
-        """Frames of B conditions."""
+    ) -> ComposedFrames:
+        """Render frames of B conditions."""
         ...
 
 
@@ -105,7 +98,7 @@ class Player:
         ...     show(frame)
     """
 
-    def __init__(self, avatar: Performer) -> None:
+    def __init__(self, avatar: PlayableAvatar) -> None:
         self.avatar = avatar
 
     def encode_audio(self, audio: Sound, features: FeatureTrack | None = None, *, vad: bool = True) -> AudioTrack:
@@ -241,20 +234,17 @@ class Player:
         def put(array: np.ndarray) -> Tensor:
             return torch.as_tensor(np.ascontiguousarray(array, np.float32), device=device)
 
-        layer = torch.as_tensor(torso, device=device).float() / 255.0
-        torso_alpha = layer[..., 3:]
-        torso_rgb = layer[..., :3] * torso_alpha
+        layer = torch.as_tensor(torso, device=device)
         conditions = (put(poses.viewmats), windows.to(device), put(poses.aus), None if va is None else put(va))
         speech = None if gate is None else put(gate)
         if isinstance(plate, str):
             head = self.avatar.render(*conditions, speech=speech)
-            alpha = head.alpha[..., None]
-            colour = head.rgb + torso_rgb * (1.0 - alpha)
-            alpha = alpha + torso_alpha * (1.0 - alpha)
+            head_alpha, torso_alpha = head.alpha[..., None], layer[..., 3:].float() / 255.0
+            colour = head.rgb + torso_over_plate(layer, torch.zeros_like(head.rgb)) * (1.0 - head_alpha)
+            alpha = head_alpha + torso_alpha * (1.0 - head_alpha)
             frames = torch.cat([colour / alpha.clamp(min=1e-6), alpha], -1)
         else:
-            behind = torso_rgb + put(plate) / 255.0 * (1.0 - torso_alpha)
-            made = self.avatar.render(*conditions, behind, speech)
+            made = self.avatar.render(*conditions, torso_over_plate(layer, put(plate) / 255.0), speech)
             frames = torch.cat([made.rgb, made.alpha[..., None]], -1) if matte else made.rgb
         return to_uint8(frames)
 
@@ -262,6 +252,6 @@ class Player:
 def _fetch(
     pool: ThreadPoolExecutor, torso: Callable[[int], np.ndarray], indices: np.ndarray
 ) -> "list[Future[np.ndarray]]":
-    """Torso layers on their way; a frame that is shown twice is decoded once."""
+    """Queue the decoding of torso layers; a frame that is shown twice is decoded once."""
     wanted = {int(index): pool.submit(torso, int(index)) for index in np.unique(indices)}
     return [wanted[int(index)] for index in indices]

@@ -12,10 +12,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE
+from emotalking.io.images import write_image
 from emotalking.models.avatar import Avatar
 from emotalking.ops.box import Box
-from emotalking.player.player import Performer
-from emotalking.report.contact_sheet import opaque, save_image
+from emotalking.player.player import PlayableAvatar
+from emotalking.report.contact_sheet import opaque
 from emotalking.tts.base import Timed
 
 LONGEST_S = 6.0
@@ -42,7 +43,7 @@ class Strip:
         UserError: ``path`` is of another kind.
     """
 
-    def __init__(self, path: str | Path, avatar: Performer) -> None:
+    def __init__(self, path: str | Path, avatar: PlayableAvatar) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             raise UserError(f"a strip cannot be written to {path}: let it end in .png or .jpg.")
@@ -80,10 +81,10 @@ class Strip:
             samples: 16 kHz mono of (at least) the time that is shown.
             words, sounds: in time; None: not known, their bands are left out.
         """
-        save_image(self.path, draw_strip(self._cuts, self._fps, samples, words, sounds))
+        write_image(self.path, draw_strip(self._cuts, self._fps, samples, words, sounds))
 
 
-def mouth_box(avatar: Performer) -> Box:
+def mouth_box(avatar: PlayableAvatar) -> Box:
     """Square around the mouth in the avatar's pictures, from the recorded poses.
 
     Without a mouth branch to look at, the largest square in the middle of the picture.

@@ -12,20 +12,17 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, percentile_filter
 from scipy.signal import savgol_filter
 
+from emotalking.data.blink import AU45_CLOSED, AU45_OPEN, NARROWED, OPENING_CLOSED
 from emotalking.data.layouts import FaceLayout
 from emotalking.preprocess.face_measures import CHUNK, Rest, Sided, head_angles, measure
 
-__all__ = ["ALL_AUS", "CLOSED", "action_units", "head_points", "lid_opening", "raw_opening", "units_from_rest"]
+__all__ = ["ALL_AUS", "action_units", "head_points", "lid_opening", "raw_opening", "units_from_rest"]
 
 ALL_AUS = (
     "AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU09", "AU10", "AU12", "AU14", "AU15", "AU17", "AU20", "AU23",
     "AU25", "AU26", "AU45",
 )  # fmt: skip
 """The units whose intensity OpenFace gives, in its order."""
-
-CLOSED = 2.5
-"""AU45 of closed lids. The face branch clips the unit at 2 and takes that for closed (docs/paper.md 1.3), so a blink
-must end a little above it, and a half-closed lid must not reach it."""
 
 _UPPER = ("inner_brow", "outer_brow", "brow_gap", "upper_lid", "lower_lid", "cheek")
 _MOUTH = ("wing", "nose_lip", "corner", "width", "smile", "gap", "thick_upper", "thick_lower", "lower_lip")
@@ -137,7 +134,7 @@ def units_from_rest(
     blink = _blink(eyes[:, 0] * right + eyes[:, 1] * (1 - right), fps)
     moved = rest.change(measures, angles)
     # Lids and cheeks mean nothing while the lids move for a blink: hold what was before.
-    open_frames = np.flatnonzero(maximum_filter1d(blink, 5) < 0.3)
+    open_frames = np.flatnonzero(maximum_filter1d(blink, 5) < AU45_OPEN)
     upper = {name: _calm(_bridged(moved[name], open_frames), fps) for name in moved if name in _UPPER}
     mouth = {name: gaussian_filter1d(moved[name], _SPEECH_S * fps, mode="nearest") for name in moved if name in _MOUTH}
     scores = _upper_face(upper) | _mouth_at_rest(mouth, upper) | _mouth_open(moved)
@@ -213,9 +210,9 @@ def _blink(opening: np.ndarray, fps: float | int) -> np.ndarray:
     usual = float(np.median(rest))
     rest = np.clip(rest, 0.5 * usual, 1.3 * usual)
     # Closed eyes of this person: the deepest blinks seen, if there are any; detectors leave a slit open.
-    closed = min(float(np.percentile(opening, 0.5)), 0.4 * usual)
+    closed = min(float(np.percentile(opening, 0.5)), OPENING_CLOSED * usual)
     shut = (rest - opening) / np.maximum(rest - closed, 1e-6)
-    return np.clip((shut - 0.2) / 0.8, 0, 1) * CLOSED
+    return np.clip((shut - NARROWED) / (1 - NARROWED), 0, 1) * AU45_CLOSED
 
 
 def _bridged(values: np.ndarray, good: np.ndarray) -> np.ndarray:

@@ -1,13 +1,10 @@
 """Contact sheets: many images with captions on one page."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-
-from emotalking.io.video_writer import checked_scratch
 
 _MARGIN = 6
 _PAPER, _INK, _AXES, _CHECKS = (255, 255, 255), (40, 40, 40), (190, 190, 190), (204, 238)
@@ -97,17 +94,6 @@ def circumplex_sheet(
         sheet.paste(fitted, (x + (cell - fitted.width) // 2, y + (cell - fitted.height) // 2))
         draw.text((x + cell / 2, y + cell + line / 2), _fitted(caption, font, cell), _INK, font, anchor="mm")
     return np.asarray(sheet).copy()
-
-
-def save_image(path: str | Path, image: UInt8[np.ndarray, "H W channels"]) -> None:
-    """Write a PNG or JPEG (by its ending); the file appears when complete."""
-    path = Path(path)
-    scratch = checked_scratch(path)
-    try:
-        Image.fromarray(image).save(scratch, format="JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG")
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def opaque(image: UInt8[np.ndarray, "H W channels"]) -> Image.Image:

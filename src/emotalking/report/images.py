@@ -1,32 +1,16 @@
-"""Images of pages: read from files, beside each other, and where they differ."""
+"""Images of pages: beside each other, and where they differ."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from emotalking.errors import UserError
-
 ERROR_GAIN = 4.0
 """Error maps show the mean absolute difference of the channels so many times enlarged."""
 _GAP, _LABEL = 4, 76
 _PAPER, _INK = 255, (60, 66, 80)
-
-
-def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """The RGB image of a file.
-
-    Raises:
-        UserError: it is missing or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise UserError(f"The image {path} cannot be read ({error}): make it again.") from error
 
 
 def error_map(image: UInt8[np.ndarray, "H W 3"], truth: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:

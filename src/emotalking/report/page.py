@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from emotalking.io.files import write_bytes
-from emotalking.report.images import read_image
+from emotalking.io.images import encode_image, read_image
 from emotalking.report.plots import Plot
 from emotalking.report.tables import Bold, Link, Table
 
@@ -106,7 +105,10 @@ class Page:
         Raises:
             UserError: the file is missing or no image.
         """
-        self._figure(_image_tag(read_image(image) if isinstance(image, Path) else image, quality, caption), caption)
+        self._figure(
+            _image_tag(read_image(image, hint="make it again") if isinstance(image, Path) else image, quality, caption),
+            caption,
+        )
 
     def images(self, images: Sequence[np.ndarray], captions: Sequence[str] = (), quality: int = 85) -> None:
         """A strip of RGB images (uint8 [H, W, 3]) side by side, wrapped to the window."""
@@ -141,9 +143,6 @@ def _cell(cell: Any) -> str:
 
 
 def _image_tag(image: np.ndarray, quality: int, alt: str) -> str:
-    coded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not coded:
-        raise ValueError(f"an image of shape {image.shape} and type {image.dtype} cannot be stored")
     height, width = image.shape[:2]
-    source = base64.b64encode(data.tobytes()).decode()
+    source = base64.b64encode(encode_image(image, ".jpg", quality)).decode()
     return f'<img width="{width}" height="{height}" alt="{html.escape(alt)}" src="data:image/jpeg;base64,{source}">'

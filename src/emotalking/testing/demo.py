@@ -17,11 +17,12 @@ from emotalking.emotion.tracks import EmotionTrack
 from emotalking.evaluate.held_out import HeldOut, evaluate_held_out, own_emotion, reconstruct
 from emotalking.io.audio import iter_audio, save_wav
 from emotalking.io.files import write_bytes
+from emotalking.io.images import write_image
 from emotalking.io.video_writer import AUDIO_RATE, VideoWriter
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
 from emotalking.progress import track
-from emotalking.report.contact_sheet import contact_sheet, save_image
+from emotalking.report.contact_sheet import contact_sheet
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.judge import ActorJudge
 from emotalking.testing.actor.performance import Performance
@@ -92,7 +93,7 @@ def run_demo(out: Path, *, size: int = SIZE, clip_seconds: float = CLIP_SECONDS,
     video = out / "demo.mp4"
     api.render(avatar, speech, video, emotion=tour(SPEECH_SECONDS))
     sheet = out / "sheet.png"
-    save_image(sheet, picture(avatar, subject, size))
+    write_image(sheet, picture(avatar, subject, size))
     report = _report(held_out, readback)
     write_bytes(out / "report.json", json.dumps(report, indent=1).encode())
     return DemoResult(video, sheet, report)

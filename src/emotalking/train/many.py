@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-import cv2
 from rich.progress import Progress, TaskID
 
 from emotalking.errors import UserError
+from emotalking.io.images import decode_image
 from emotalking.io.settings import override
 from emotalking.progress import bar
 from emotalking.report import Link, Page
@@ -217,11 +217,11 @@ def make_page(many: Many, preset_name: str, overrides: list[str]) -> Page:
     for made in many.avatars:
         looks = of_kind(made.record, "frames")
         picture = made.run_folder / looks[-1]["picture"] if looks else None
-        image = cv2.imread(str(picture), cv2.IMREAD_COLOR) if picture is not None and picture.exists() else None
+        image = decode_image(picture.read_bytes()) if picture is not None and picture.exists() else None
         if image is not None:
             page.heading(made.name)
             last = looks[-1]["stage"]
-            page.image(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), f"{last}: {STRIPS[last]}")
+            page.image(image, f"{last}: {STRIPS[last]}")
     return page
 
 

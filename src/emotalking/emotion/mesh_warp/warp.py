@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from emotalking.data.blink import OPENNESS_BLINK
 from emotalking.data.labels import Label
 from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.generator import GeneratedFaces
@@ -204,7 +205,9 @@ class MeshWarp:
             out = out - (va.norm(dim=1, keepdim=True) / 0.5).clamp(max=1.0) * habit
         out = out * min(max(self.config.gain, 0.0), 1.0)
         # In a blink there is no eye to widen or narrow.
-        share = ((_openness(landmarks[:, self._tensors["eyes"]]) / self._tensors["openness"] - 0.25) / 0.5).clamp(0, 1)
+        shut, awake = OPENNESS_BLINK
+        openness = _openness(landmarks[:, self._tensors["eyes"]]) / self._tensors["openness"]
+        share = ((openness - shut) / (awake - shut)).clamp(0, 1)
         share = (share * share * (3 - 2 * share))[:, None]
         return out * (1 + self._tensors["is_lid"] * (share - 1))
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from emotalking.data.layouts import FaceLayout
+from emotalking.io.images import encode_image
 from emotalking.io.video import Framing, pictures, to_rgb
 from emotalking.ops.box import Box
 from emotalking.preprocess.check import measures
@@ -185,8 +186,7 @@ def _examine(out: FaceScan, number: int, image: np.ndarray, points: np.ndarray |
 
 
 def _jpeg(image: np.ndarray) -> str:
-    small = cv2.cvtColor(_shrunk(image, _STILL_SIDE), cv2.COLOR_RGB2BGR)
-    return base64.b64encode(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()).decode()
+    return base64.b64encode(encode_image(_shrunk(image, _STILL_SIDE), ".jpg", 82)).decode()
 
 
 def summary(faces: FaceScan, size: tuple[int, int]) -> dict[str, float | int | tuple[float, float]]:

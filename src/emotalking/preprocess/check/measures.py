@@ -5,14 +5,12 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import percentile_filter
 
+from emotalking.data.blink import LONGEST_BLINK_S, OPENING_IN_BLINK
 from emotalking.data.frame import lip_gap
 from emotalking.data.layouts import FaceLayout
 
 CLOSED = 0.006
 """Of :func:`mouth_opening`: MediaPipe's inner lips never quite meet."""
-_SHUT = 0.6
-"""Lids this near (of their usual gap) are in a blink; MediaPipe leaves a slit of 0.2 to 0.5 in a full one."""
-_LONGEST_BLINK_S = 0.5
 _REST_S = 3.0
 _SMOOTH = 8.0
 """Steps between neighbouring pixels (grey levels) above this are edges of the scene, not of blocks."""
@@ -85,9 +83,9 @@ def blink_starts(lids: Float[np.ndarray, " N"], fps: float) -> list[int]:
         return []
     whole = np.interp(np.arange(len(lids)), seen, lids[seen])
     rest = percentile_filter(whole, 70, size=max(round(_REST_S * fps), 3), mode="nearest")
-    edges = np.diff(np.concatenate([[0], (whole < _SHUT * rest).astype(int), [0]]))
+    edges = np.diff(np.concatenate([[0], (whole < OPENING_IN_BLINK * rest).astype(int), [0]]))
     begins, ends = np.flatnonzero(edges > 0), np.flatnonzero(edges < 0)
-    return begins[ends - begins <= _LONGEST_BLINK_S * fps].tolist()
+    return begins[ends - begins <= LONGEST_BLINK_S * fps].tolist()
 
 
 def detail(grey: UInt8[np.ndarray, "H W"]) -> float:

@@ -3,7 +3,6 @@
 import base64
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from emotalking.errors import InputError
@@ -26,13 +25,7 @@ def write_page(footage: Footage, path: str | Path) -> None:
     if footage.verdict == "good":
         page.verdict("Nothing to improve.", "good")
     if footage.stills:
-        images = [
-            cv2.cvtColor(
-                np.asarray(cv2.imdecode(np.frombuffer(base64.b64decode(still.jpeg), np.uint8), cv2.IMREAD_COLOR)),
-                cv2.COLOR_BGR2RGB,
-            )
-            for still in footage.stills
-        ]
+        images = [np.asarray(decode_image(base64.b64decode(still.jpeg))) for still in footage.stills]
         page.images(images, [still.caption for still in footage.stills])
     page.heading("Measures")
     page.table(("", "", ""), _measures(footage))

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
+import numpy as np
+from jaxtyping import UInt8
 
 from emotalking.errors import UserError
+from emotalking.io.images import decode_image
 from emotalking.io.settings import to_dict, upgrade
 from emotalking.report import Page
 from emotalking.report.images import ERROR_GAIN
@@ -149,10 +151,9 @@ def _strips(page: Page, rows: list[Row], folder: Path) -> None:
         page.image(emotions, "neighbouring frames; each row the same sound and head motion")
 
 
-def _read(path: Path) -> Any:
-    """A picture as RGB; None if it is not there (a run folder may have been thinned out)."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.exists() else None
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+def _read(path: Path) -> UInt8[np.ndarray, "H W 3"] | None:
+    """An image as RGB; None if it is not there (a run folder may have been thinned out)."""
+    return decode_image(path.read_bytes()) if path.exists() else None
 
 
 def _facts(rows: list[Row]) -> Iterator[tuple[str, str]]:

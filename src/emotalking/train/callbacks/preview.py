@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from emotalking.data import Subject
+from emotalking.data.blink import CLOSURE_SHUT
 from emotalking.data.labels import Label
 from emotalking.emotion.generator import EmotionGenerator, GeneratedFaces
 from emotalking.emotion.mesh_warp.template import eye_loop
-from emotalking.errors import UserError
-from emotalking.io.files import write_bytes
+from emotalking.io.images import write_image
 from emotalking.models.head import TalkingHead
 from emotalking.ops.box import Box
 from emotalking.ops.composite import to_uint8
@@ -37,8 +36,8 @@ STRIP = 6
 """Neighbouring frames on which the four emotions are shown."""
 QUADRANTS = {"excited": (0.6, 0.6), "angry": (-0.6, 0.6), "sad": (-0.6, -0.6), "calm": (0.6, -0.6)}
 """A point of each quadrant of the valence/arousal plane."""
-EYES, SHUT = 4, 0.4
-"""Frames that eyes are looked at in: the held-out ones with the least open eyes, if they are closed so far (0..1)."""
+EYES = 4
+"""Most frames with closed eyes: the held-out ones with the least open eyes."""
 EYE_MARGIN = 0.35
 """The compared box is this share of an eye's width larger than its lids, on each side."""
 MOST_MOVED = 0.95
@@ -75,7 +74,7 @@ def pick_frames(subject: Subject) -> Picked:
     begin = int((windows.max(-1) - windows.min(-1)).argmax())
     blink = np.nan_to_num(subject.blink[pool])
     shut = np.argsort(-blink, kind="stable")[:EYES]
-    shut = pool[shut[blink[shut] >= SHUT]]
+    shut = pool[shut[blink[shut] >= CLOSURE_SHUT]]
     eyes = np.append(shut, pool[blink.argmin()]) if len(shut) else shut
     return Picked(fixed, eyes, pool[begin : begin + STRIP])
 
@@ -123,7 +122,7 @@ class FixedFrames:
             figures["emotion_gain"] = self._emotion_gain(head, stage, self._maker)
         if self._eyes and stage != "mouth":
             figures["eye_gain"] = self._eye_gain(head, stage)
-        save(picture, self._sheet(head, stage))
+        write_image(picture, self._sheet(head, stage), _QUALITY)
         known = {name: round(value, 5) for name, value in figures.items() if math.isfinite(value)}
         return known | {"picture": f"{PICTURES}/{picture.name}", "seconds": round(time.perf_counter() - began, 3)}
 
@@ -144,7 +143,7 @@ class FixedFrames:
             for name, point in zip(QUADRANTS, self._points, strict=True):
                 rows.append([self._painted(head, "finetune", at, box, point[None]) for at in strip])
                 labels.append(name)
-        save(self._folder / PICTURES / "emotions.jpg", grid(rows, _FACE, labels))
+        write_image(self._folder / PICTURES / "emotions.jpg", grid(rows, _FACE, labels), _QUALITY)
 
     def _mouth(self, head: TalkingHead) -> dict[str, float]:
         """The inside of the mouth, where it is seen."""
@@ -310,16 +309,3 @@ class Error:
     def psnr(self) -> float:
         """In dB; of a perfect picture 100; NaN of none."""
         return -10.0 * math.log10(max(self._squares.value, 1e-10)) if self._squares.counted else math.nan
-
-
-def save(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Write a JPEG.
-
-    Raises:
-        UserError: the disk is full or the folder gone.
-    """
-    _, coded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    try:
-        write_bytes(path, coded.tobytes())
-    except OSError as error:
-        raise UserError(f"The run's picture {path} cannot be written ({error}): free some space and resume.") from error

@@ -4,9 +4,8 @@ import importlib.util
 import math
 from pathlib import Path
 
-import cv2
-
 from emotalking.errors import MissingPackageError
+from emotalking.io.images import decode_image
 from emotalking.train.callbacks.log import Row
 
 FOLDER = "tensorboard"
@@ -72,9 +71,9 @@ class EventFiles:
 
     def _picture(self, name: str, file: str, at: int) -> None:
         path = self._folder / file
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.exists() else None
+        image = decode_image(path.read_bytes()) if path.exists() else None
         if image is not None:
-            self._writer.add_image(name, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), at, dataformats="HWC")
+            self._writer.add_image(name, image, at, dataformats="HWC")
 
 
 def scalars(row: Row) -> dict[str, float]:

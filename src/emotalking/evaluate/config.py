@@ -1,0 +1,73 @@
+"""Options of ``evaluate`` and ``ablate``, without anything heavy: the command line is made from them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from emotalking.errors import InputError
+from emotalking.options import EmotionModel, Expert, Frames, Lpips, PathLike, Preset, Settings
+
+Scenario = Literal["self", "cross", "emotion"]
+SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
+Variant = Literal["no_normal", "no_sync", "combined", "no_emotion", "full"]
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Options of ``evaluate``."""
+
+    scenarios: tuple[Scenario, ...] = SCENARIOS
+    """Self-reconstruction, cross-domain audio, emotion-conditioned."""
+    audio: Sequence[PathLike] = ()
+    """Sound files for the cross-domain and emotion scenarios; none: the paper's ten sentences by espeak, in two
+    voices."""
+    frames: Frames = None
+    evenly: bool = False
+    """Spread the frames of the self-reconstruction over all held-out ones; then nothing in time can be measured."""
+    expert: Expert = "auto"
+    emotion_model: EmotionModel = "landmarks"
+    lpips: Lpips = "auto"
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "EvaluateConfig":
+        """From plain values, as a report has them.
+
+        Raises:
+            InputError: an option that does not exist, or a value that cannot be.
+        """
+        known = {entry.name for entry in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise InputError(f"there is no option '{name}' of an evaluation: there are {', '.join(sorted(known))}.")
+        plain: dict[str, Any] = {
+            name: tuple(map(str, value)) if isinstance(value, list | tuple) else value for name, value in values.items()
+        }
+        return cls(**plain)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "audio", tuple(map(str, self.audio)))
+        unknown = [name for name in self.scenarios if name not in SCENARIOS]
+        if unknown or not self.scenarios:
+            raise InputError(f"there is no scenario '{', '.join(unknown)}': give {', '.join(SCENARIOS)}.")
+        if self.frames is not None and self.frames < 1:
+            raise InputError(f"{self.frames} frames cannot be scored: give at least 1.")
+        if self.evenly and self.frames is None:
+            raise InputError("'evenly' spreads a limited number of frames: also give 'frames'.")
+
+
+@dataclass(frozen=True)
+class AblationConfig:
+    """Options of ``ablate``."""
+
+    preset: Preset = "fast"
+    settings: Settings = ()
+    variants: tuple[Variant, ...] = get_args(Variant)
+    """Rows of the table."""
+    frames: Frames = None
+    expert: Expert = "auto"
+    """Sync expert that measures: syncnet, personal, a file, none, own (one made for this), or auto: syncnet where its
+    checkpoint is there, else own."""
+    emotion_model: EmotionModel = "landmarks"
+    lpips: Lpips = "auto"
+    expert_steps: int | None = None
+    """Training steps of the personal sync experts; None: 600 on a GPU, 200 on a CPU."""

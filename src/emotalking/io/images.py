@@ -1,0 +1,116 @@
+"""Image files: the one reader and the one writer. RGB, 8 bits a channel."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Shaped, UInt8
+from PIL import Image, UnidentifiedImageError
+
+from emotalking.errors import InputError
+from emotalking.io.files import checked_scratch
+
+
+def decode_image(
+    data: bytes | UInt8[np.ndarray, " n"], *, unchanged: bool = False
+) -> Shaped[np.ndarray, "H W *C"] | None:
+    """Decode an image in any format of OpenCV's; None if it cannot be decoded.
+
+    Args:
+        data: content of the file.
+        unchanged: keep what is stored: alpha (RGBA), grey images ``[H, W]``, 16 bits. Otherwise uint8 RGB
+            ``[H, W, 3]``, upright as the camera noted, alpha dropped.
+    """
+    packed = np.frombuffer(data, np.uint8)
+    image = cv2.imdecode(packed, cv2.IMREAD_UNCHANGED if unchanged else cv2.IMREAD_COLOR) if len(packed) else None
+    if image is None or image.ndim == 2:
+        return image
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def read_image(path: str | Path, *, unchanged: bool = False, hint: str = "") -> Shaped[np.ndarray, "H W *C"]:
+    """Read an image file.
+
+    Args:
+        path: the file.
+        unchanged: as in :func:`decode_image`.
+        hint: advice that ends the error messages, such as "prepare the clip again".
+
+    Raises:
+        InputError: the file is missing or cannot be decoded.
+    """
+    hint = f": {hint}." if hint else "."
+    try:
+        data = np.fromfile(path, np.uint8)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing{hint}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}){hint}") from error
+    image = decode_image(data, unchanged=unchanged)
+    if image is None:
+        raise InputError(f"{path} is not a readable image{hint}")
+    return image
+
+
+def image_size(path: str | Path, *, hint: str = "") -> tuple[int, int]:
+    """(width, height) from the header alone, px.
+
+    Raises:
+        InputError: as :func:`read_image`.
+    """
+    hint = f": {hint}." if hint else "."
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing{hint}") from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"{path} is not a readable image ({error}){hint}") from None
+
+
+def encode_image(
+    image: UInt8[np.ndarray, "H W C"], suffix: str, quality: int | None = None, *, full_chroma: bool = False
+) -> bytes:
+    """Encode an RGB or straight RGBA image.
+
+    Args:
+        image: 3 or 4 channels; JPEG takes 3.
+        suffix: ``.png``, ``.jpg``, ``.jpeg`` or ``.webp``.
+        quality: of JPEG and WebP 0 to 100, of PNG the compression level 0 to 9; None: OpenCV's default.
+        full_chroma: JPEG keeps the full resolution of colours.
+
+    Raises:
+        ValueError: the shape, type or format does not fit.
+    """
+    suffix = suffix.lower()
+    setting = {".png": cv2.IMWRITE_PNG_COMPRESSION, ".webp": cv2.IMWRITE_WEBP_QUALITY}
+    options = [] if quality is None else [setting.get(suffix, cv2.IMWRITE_JPEG_QUALITY), quality]
+    if full_chroma:
+        options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    try:
+        swapped = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA if image.shape[-1] == 4 else cv2.COLOR_RGB2BGR)
+        encoded, data = cv2.imencode(suffix, swapped, options)
+    except cv2.error as error:
+        raise ValueError(f"an image of shape {image.shape} and type {image.dtype} cannot be stored") from error
+    if not encoded:
+        raise ValueError(f"an image of shape {image.shape} and type {image.dtype} cannot be stored as {suffix}")
+    return data.tobytes()
+
+
+def write_image(path: str | Path, image: UInt8[np.ndarray, "H W C"], quality: int | None = None) -> None:
+    """Write an image atomically; in the format of its ending, else as PNG (:func:`encode_image`).
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    path = Path(path)
+    known = path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
+    data = encode_image(image, path.suffix if known else ".png", quality)
+    scratch = checked_scratch(path)
+    try:
+        scratch.write_bytes(data)
+        scratch.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): free some space or choose another.") from error
+    finally:
+        scratch.unlink(missing_ok=True)

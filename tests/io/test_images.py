@@ -1,0 +1,73 @@
+"""The image reader and writer."""
+
+import os
+import stat
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from emotalking.errors import InputError
+from emotalking.io.images import decode_image, encode_image, image_size, read_image, write_image
+
+COLOURS = np.random.default_rng(0).integers(0, 256, (12, 20, 4), np.uint8)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_png_keeps_every_value(tmp_path: Path, channels: int) -> None:
+    image = np.ascontiguousarray(COLOURS[..., :channels])
+    write_image(tmp_path / "new" / "a.png", image)
+    assert np.array_equal(read_image(tmp_path / "new" / "a.png", unchanged=True), image)
+    assert np.array_equal(read_image(tmp_path / "new" / "a.png"), image[..., :3])
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "new" / "a.png")), image)  # RGB order for other programs
+    assert image_size(tmp_path / "new" / "a.png") == (20, 12)
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.png"]
+
+
+def test_grey_and_16_bits_are_kept_only_unchanged(tmp_path: Path) -> None:
+    Image.fromarray(COLOURS[..., 0]).save(tmp_path / "grey.png")
+    assert read_image(tmp_path / "grey.png", unchanged=True).shape == (12, 20)
+    assert np.array_equal(read_image(tmp_path / "grey.png"), np.repeat(COLOURS[..., :1], 3, -1))
+    cv2.imwrite(str(tmp_path / "deep.png"), COLOURS[..., :3].astype(np.uint16) * 257)
+    assert read_image(tmp_path / "deep.png", unchanged=True).dtype == np.uint16
+    assert np.array_equal(read_image(tmp_path / "deep.png"), COLOURS[..., 2::-1])
+
+
+def test_a_photograph_is_read_upright(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6  # EXIF orientation: a quarter turn clockwise brings it upright
+    Image.fromarray(COLOURS[..., :3]).save(tmp_path / "a.jpg", exif=turned)
+    assert read_image(tmp_path / "a.jpg").shape == (20, 12, 3)
+
+
+def test_jpeg_quality_and_chroma(tmp_path: Path) -> None:
+    image = np.ascontiguousarray(COLOURS[..., :3])
+    sizes = [len(encode_image(image, ".jpg", 50)), len(encode_image(image, ".JPG", 98))]
+    assert sizes[0] < sizes[1] < len(encode_image(image, ".jpg", 98, full_chroma=True))
+    write_image(tmp_path / "a.jpg", image, 50)
+    assert (tmp_path / "a.jpg").stat().st_size == sizes[0]
+    with pytest.raises(ValueError, match="cannot be stored"):
+        encode_image(np.ascontiguousarray(image[..., :2]), ".png")
+
+
+def test_what_cannot_be_read_or_written(tmp_path: Path) -> None:
+    assert decode_image(b"") is None and decode_image(b"dear") is None
+    (tmp_path / "a.png").write_bytes(b"dear")
+    for read in (read_image, image_size):
+        with pytest.raises(InputError, match=r"a\.png is not a readable image.*: render it again\.$"):
+            read(tmp_path / "a.png", hint="render it again")
+        with pytest.raises(InputError, match=r"b\.png is missing\.$"):
+            read(tmp_path / "b.png")
+    with pytest.raises(InputError, match="is a folder"):
+        write_image(tmp_path, COLOURS)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_files_get_usual_permissions(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    write_image(tmp_path / "a.png", COLOURS)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (plain, tmp_path / "a.png")]
+    assert modes[0] == modes[1]
