@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from emotalking.errors import InputError
+from emotalking.io.images import decode_image
 from emotalking.lipsync.offset import TRUSTED
 from emotalking.preprocess.check.verdict import LATE_S, Footage
 from emotalking.report import Page, Plot
