@@ -54,7 +54,7 @@ from emotalking.train.closed_mouth import learn_closed_mouth_codes
 from emotalking.train.data import TrainingData
 from emotalking.train.presets import preset
 from emotalking.train.run import MESH_WARP, make_context, resolve_config, stage_builders
-from emotalking.train.stage_renderer import EMOTIONAL
+from emotalking.train.stage_renderer import EMOTIONAL, StageRenderer
 from emotalking.train.trainer import Trainer
 
 L1 = tuple(RECIPES["with normals"])
