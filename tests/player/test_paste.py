@@ -129,13 +129,13 @@ def test_full_frames_in_step_with_the_poses(clip: Path, place: ClipCrop, talk: n
 
 def test_what_cannot_be_pasted(clip: Path, place: ClipCrop, talk: np.ndarray, tmp_path: Path) -> None:
     out = tmp_path / "a.mp4"
-    with pytest.raises(UserError, match="does not know its place"):
+    with pytest.raises(UserError, match="does not store its position"):
         render_clip(PlacedAvatar(None), talk, out, paste=clip)
     wide = ClipCrop(0, 0, 80, 200, 120, place.clip_frames)
     with pytest.raises(UserError, match="the clip it was made from"):
         render_clip(PlacedAvatar(wide), talk, out, paste=clip)
     late = ClipCrop(40, 30, 80, WIDTH, HEIGHT, place.clip_frames + 40)
-    with pytest.raises(UserError, match="80 pictures of 160 x 120"):
+    with pytest.raises(UserError, match="80 frames of 160 x 120"):
         render_clip(PlacedAvatar(late), talk, out, paste=clip)
     with pytest.raises(UserError, match="the clip's own background"):
         render_clip(PlacedAvatar(place), talk, out, paste=clip, background="white")

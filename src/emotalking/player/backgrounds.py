@@ -1,4 +1,4 @@
-"""What stands behind the head: the recorded plate, a colour, a picture, or nothing at all."""
+"""Background of the head: the recorded plate, a colour, an image, or transparency."""
 
 from pathlib import Path
 from typing import Literal
@@ -12,20 +12,20 @@ from emotalking.errors import UserError
 from emotalking.io.images import read_image
 
 Background = str | Path | tuple[int, int, int] | UInt8[np.ndarray, "h w 3"] | None
-"""None (the recorded plate), "transparent", a colour name or #rrggbb, an RGB triple, a picture or its path."""
+"""None (the recorded plate), "transparent", a colour name or #rrggbb, an RGB triple, an image or its path."""
 
 
 def background_plate(
     background: Background, recorded: UInt8[np.ndarray, "H W 3"]
 ) -> UInt8[np.ndarray, "H W 3"] | Literal["transparent"]:
-    """The picture behind the torso, of the avatar's size.
+    """Background behind the torso, of the avatar's size.
 
     Args:
-        background: what is asked for; a picture of another shape is scaled to cover the frame and cut at its middle.
+        background: an image of another shape is scaled to cover the frame and cropped at its centre.
         recorded: the avatar's own plate.
 
     Raises:
-        UserError: neither a colour nor a picture file.
+        UserError: neither a colour nor an image file.
     """
     height, width = recorded.shape[:2]
     if background is None:
@@ -43,7 +43,7 @@ def background_plate(
         return _filled(ImageColor.getrgb(str(background))[:3], recorded)
     except ValueError:
         raise UserError(
-            f"the background '{background}' is neither a picture file nor a colour: give a path, a colour such as "
+            f"the background '{background}' is neither an image file nor a colour: give a path, a colour such as "
             "'white' or '#00ff00', or 'transparent'."
         ) from None
 
@@ -54,12 +54,12 @@ def _filled(colour: tuple[int, ...], recorded: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.array(colour, np.uint8), recorded.shape).copy()
 
 
-def _cover(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Scale ``picture`` until it covers the frame, keep its middle."""
-    rows, columns = picture.shape[:2]
+def _cover(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Scale ``image`` until it covers the frame, and crop its centre."""
+    rows, columns = image.shape[:2]
     scale = max(width / columns, height / rows)
     size = max(width, round(columns * scale)), max(height, round(rows * scale))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    scaled = cv2.resize(picture, size, interpolation=how)
+    scaled = cv2.resize(image, size, interpolation=how)
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     return np.ascontiguousarray(scaled[top : top + height, left : left + width])

@@ -1,4 +1,4 @@
-"""From an avatar and a sound to files on disk."""
+"""Render an avatar and a sound to files."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -23,7 +23,7 @@ from emotalking.tts.base import Utterance
 
 @dataclass(frozen=True)
 class Rendered:
-    """What a rendering made."""
+    """Files and length of a rendering."""
 
     video: Path | None
     folder: Path | None
@@ -53,11 +53,11 @@ def render_clip(
     """Render an avatar speaking ``audio`` to a video with sound, to a folder of PNG files, or to both.
 
     Args:
-        avatar: who speaks.
+        avatar: the avatar.
         audio: sound or video file, float32 mono samples at 16 kHz, or speech made from text.
         video: file to write; its ending chooses the codec (see ``VideoWriter``). An older file there is replaced only
             when the new one is complete.
-        strip: picture of the first seconds' frames, cut to the mouth, above the sound; with words and their sounds
+        strip: image of the first seconds' frames, cropped to the mouth, above the waveform; with words and phonemes
             where ``audio`` is speech whose times are known. Alone, only these seconds are rendered.
         folder: folder for lossless frames.
         features: audio features of this sound that another program computed (.npy), for an avatar that needs such.
@@ -73,13 +73,13 @@ def render_clip(
         progress: called after each frame with (frames done, frames in all).
 
     Raises:
-        UserError: anything about the inputs or the outputs that cannot be.
+        UserError: an input or output cannot be used.
     """
     sound = audio.samples if isinstance(audio, Utterance) else audio
     if video is None and folder is None and strip is not None:
         seconds = min(LONGEST_S, LONGEST_S if seconds is None else seconds)
     _check(sound, [video, folder, strip], seconds, background, paste)
-    picture = None if strip is None else Strip(strip, avatar)
+    mouth_strip = None if strip is None else Strip(strip, avatar)
     player = Player(avatar)
     given = None
     if features is not None:
@@ -92,8 +92,8 @@ def render_clip(
     frames = player.frames(
         track, emotion, poses=poses, background=background, seconds=seconds, batch=batch, matte=matte
     )
-    if picture is not None:
-        frames = picture.watch(frames, matte)
+    if mouth_strip is not None:
+        frames = mouth_strip.watch(frames, matte)
     width, height = avatar.width, avatar.height
     if paste is not None:
         paster = Paster(paste, getattr(avatar, "place", None))
@@ -113,10 +113,10 @@ def render_clip(
                 output.write(image)
             if progress is not None:
                 progress(done, total)
-    if picture is not None:
+    if mouth_strip is not None:
         words, phonemes = (audio.words, audio.phonemes) if isinstance(audio, Utterance) else (None, None)
         samples = sound if isinstance(sound, np.ndarray) else load_audio(sound, longest_s=LONGEST_S)
-        picture.save(samples, words, phonemes)
+        mouth_strip.save(samples, words, phonemes)
     return Rendered(
         Path(video) if video is not None else None,
         Path(folder) if folder is not None else None,
@@ -133,7 +133,7 @@ def _check(
     background: Background,
     paste: str | Path | None,
 ) -> None:
-    """Refuse what cannot be before anything is loaded; ``outputs`` begins with the video."""
+    """Refuse impossible requests before anything is loaded; ``outputs`` begins with the video."""
     if not any(outputs):
         raise UserError("nothing to write: give a video file, a folder for frames, a strip, or several of them.")
     if seconds is not None and not seconds > 0:

@@ -1,4 +1,4 @@
-"""Any picture of a clip, forwards and backwards, in bounded memory."""
+"""Random access to the frames of a clip in bounded memory."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -15,25 +15,25 @@ from emotalking.io.video import pictures, to_rgb
 from emotalking.progress import track
 
 CACHE_BYTES = 200 << 20
-"""Decoded pictures that are kept; going backwards decodes a block of this size at a time."""
+"""Size of the cache of decoded frames; going backwards decodes a block of this size at a time."""
 
 
 class ClipFrames:
-    """Random access to the pictures of a clip by their number (decoded, from 0).
+    """Random access to the frames of a clip by their number (decoded, from 0).
 
-    The clip is decoded once to learn the time stamp of every picture (as ``prepare`` numbered them), later only around
-    what is asked for.
+    The clip is decoded once to read the time stamp of every frame (as ``prepare`` numbered them), later only around
+    the requested frame.
 
     Args:
         path: the clip.
 
     Raises:
-        UserError: no video, or one whose pictures carry no increasing time stamps.
+        UserError: no video, or one whose frames carry no increasing time stamps.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        stamps = [frame.pts for _, frame in track(pictures(self.path), "look at the clip")]
+        stamps = [frame.pts for _, frame in track(pictures(self.path), "scan clip")]
         if any(stamp is None for stamp in stamps) or any(b <= a for a, b in zip(stamps, stamps[1:], strict=False)):
             raise UserError(f"{self.path} carries no clean time stamps: convert it to .mp4 and try again.")
         self._stamps: list[int] = stamps
@@ -49,15 +49,15 @@ class ClipFrames:
         return len(self._stamps)
 
     def __getitem__(self, number: int) -> UInt8[np.ndarray, "H W 3"]:
-        """Picture ``number``, RGB, upright."""
+        """Frame ``number``, RGB, upright."""
         if not 0 <= number < len(self):
-            raise IndexError(f"picture {number} of {len(self)}")
+            raise IndexError(f"frame {number} of {len(self)}")
         if number not in self._cache:
             self._fetch(number)
         return self._cache[number]
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._container.close()
 
     def _fetch(self, number: int) -> None:
@@ -77,14 +77,14 @@ class ClipFrames:
             if at >= last:
                 break
         if number not in self._cache:
-            raise UserError(f"picture {number} of {self.path} cannot be decoded any more: copy the clip again.")
+            raise UserError(f"frame {number} of {self.path} cannot be decoded any more: copy the clip again.")
 
     def _block(self) -> int:
         one = next(iter(self._cache.values())).nbytes if self._cache else self._stream.width * self._stream.height * 3
         return max(CACHE_BYTES // one, 2)
 
     def _decoded(self) -> Iterator[tuple[int, Any]]:
-        """Numbered pictures from where the file stands; damaged packets are passed over."""
+        """Numbered frames from the current position; damaged packets are skipped."""
         for packet in self._container.demux(self._stream):
             try:
                 frames = packet.decode()

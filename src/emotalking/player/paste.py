@@ -1,4 +1,4 @@
-"""Rendered heads back into the full frames of the clip that they came from."""
+"""Paste rendered heads back into the full frames of their clip."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from emotalking.errors import UserError
 from emotalking.player.clip_frames import ClipFrames
 
 MARGIN = 0.012
-"""The rendered picture is taken as far as this share of its side around the rendered head: the recorded one had nearly
+"""The rendered image is used up to this share of its side around the rendered head: the recorded one had nearly
 the same outline, for the pose is the same. Around it lies the avatar's plate, from which a moving backdrop differs."""
 CHIN = 0.045
 """Downwards it is taken this much further, where the recorded torso lies: a chin that hung lower in the recorded frame
@@ -22,7 +22,7 @@ FEATHER = 0.02
 
 
 def blend_weight(alpha: Float32[np.ndarray, "S S"]) -> Float32[np.ndarray, "S S"]:
-    """Weight of the rendered picture: 1 on the head and around it, falling to 0 within the feather, 0 at the border.
+    """Weight of the rendered image: 1 on the head and around it, falling to 0 within the feather, 0 at the border.
 
     Deviation: pasting the whole square is the usual way; in a clip larger than the avatar its soft backdrop would then
     stand as a blurred square in a sharp frame, and a backdrop that moves would stop. Torso and backdrop of the same
@@ -47,7 +47,7 @@ def blend_weight(alpha: Float32[np.ndarray, "S S"]) -> Float32[np.ndarray, "S S"
 def paste(
     frame: UInt8[np.ndarray, "H W 3"], rendered: UInt8[np.ndarray, "S S 4"], place: ClipCrop
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """One frame with the rendered head in it; outside the feather it stays as it is, bit by bit.
+    """Paste the rendered head into one frame, which stays bit-identical outside the feather.
 
     Args:
         frame: of the clip.
@@ -58,19 +58,19 @@ def paste(
     size = (place.side, place.side)
     if rendered.shape[:2] != size:
         how = cv2.INTER_AREA if len(rendered) > place.side else cv2.INTER_CUBIC
-        picture = cv2.resize(rendered[..., :3], size, interpolation=how).astype(np.float32)
+        image = cv2.resize(rendered[..., :3], size, interpolation=how).astype(np.float32)
         weight = cv2.resize(weight, size, interpolation=cv2.INTER_LINEAR).clip(0.0, 1.0)
     else:
-        picture = rendered[..., :3].astype(np.float32)
+        image = rendered[..., :3].astype(np.float32)
     out = frame.copy()
     square = out[place.top : place.top + place.side, place.left : place.left + place.side]
-    mixed = square + (picture - square) * weight[..., None]
+    mixed = square + (image - square) * weight[..., None]
     square[...] = np.where(weight[..., None] > 0, np.round(mixed), square).astype(np.uint8)
     return out
 
 
 class Paster:
-    """Puts rendered frames into the clip's pictures that their torsos were recorded with.
+    """Paste rendered frames into the frames of the clip that their torsos were recorded with.
 
     Args:
         clip: the clip that the avatar was made from.
@@ -83,14 +83,15 @@ class Paster:
     def __init__(self, clip: str | Path, place: ClipCrop | None) -> None:
         if place is None or not len(place.clip_frames):
             raise UserError(
-                "this avatar does not know its place in a clip, so it cannot be pasted: prepare and train it again."
+                "this avatar does not store its position in a clip, so it cannot be pasted back: train it again from a "
+                "newly prepared subject."
             )
         self.place = place
         self._frames = ClipFrames(clip)
         height, width = self._frames[0].shape[:2]
         if (width, height) != (place.width, place.height) or len(self._frames) <= int(place.clip_frames[-1]):
             raise UserError(
-                f"{clip} has {len(self._frames)} pictures of {width} x {height}, the avatar's clip at least "
+                f"{clip} has {len(self._frames)} frames of {width} x {height}, the avatar's clip at least "
                 f"{int(place.clip_frames[-1]) + 1} of {place.width} x {place.height}: give the clip it was made from."
             )
 

@@ -1,4 +1,4 @@
-"""Avatar and conditions to finished frames, in a stream."""
+"""Stream finished frames of an avatar from speech, emotion and poses."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -90,7 +90,7 @@ class Emotion(Protocol):
 
 
 class Player:
-    """Plays an avatar.
+    """Play an avatar.
 
     Example:
         >>> player = Player(Avatar.load("someone.safetensors"))
@@ -164,7 +164,7 @@ class Player:
         Raises:
             UserError: unusable sound, background, or an emotion for an avatar that has no emotion branch.
         """
-        # Everything that can be wrong is found before the first frame is asked for.
+        # All inputs are checked before the first frame is requested.
         head = getattr(self.avatar, "head", None)
         if emotion is not None and head is not None and not getattr(head, "emotional", False):
             raise UserError(
@@ -175,7 +175,7 @@ class Player:
         return self._play(track, emotion, self._loop(poses), plate, self.num_frames(track, seconds), batch, matte)
 
     def recorded(self, total: int, poses: Literal["recorded", "fixed"] = "recorded") -> Int[np.ndarray, " total"]:
-        """Which recorded frame lies under each of ``total`` frames that :meth:`frames` makes."""
+        """Index of the recorded frame under each of the ``total`` frames of :meth:`frames`."""
         return self._loop(poses).at(np.arange(total), total).indices
 
     def _loop(self, poses: Literal["recorded", "fixed"]) -> PoseLoop:
@@ -196,7 +196,7 @@ class Player:
             ahead: deque[tuple[int, Poses, list[Future[np.ndarray]]]] = deque()
 
             def prepare(start: int) -> None:
-                """Poses of a batch, and its torso layers on their way."""
+                """Queue the poses of a batch and the decoding of its torso layers."""
                 here = loop.at(np.arange(start, min(start + batch, total)), total)
                 ahead.append((start, here, _fetch(pool, self.avatar.torso, here.indices)))
 
@@ -228,7 +228,7 @@ class Player:
         plate: np.ndarray | Literal["transparent"],
         matte: bool,
     ) -> UInt8[np.ndarray, "B H W channels"]:
-        """One batch: torso over plate, head over that."""
+        """Render one batch: torso over plate, head over both."""
         device = self.avatar.device
 
         def put(array: np.ndarray) -> Tensor:

@@ -2,8 +2,8 @@
 
 The recorded frames are played forth and back between two calm moments; of a recording that was edited (jump cuts), the
 longest stretch without a cut. Near each end the playing speed falls smoothly
-through zero, so the head comes to rest and turns round as heads do; nothing is ever cut. Every pose carries the index
-of the recorded frame that it belongs to: the torso picture of that frame fits under it.
+through zero, so the head comes to rest and turns back as heads do, without a cut. Every pose carries the index
+of the recorded frame that it belongs to: the torso layer of that frame fits under it.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _SEARCH = 0.15
 
 @dataclass(frozen=True)
 class Poses:
-    """What the player needs of n frames, besides speech and emotion."""
+    """Pose, action units and recorded frame of n output frames."""
 
     viewmats: Float[np.ndarray, "n 4 4"]
     """World-to-camera, OpenCV axes, float32."""
@@ -34,12 +34,12 @@ class Poses:
 
 
 class PoseLoop:
-    """Endless poses from P recorded consecutive ones.
+    """Poses of unlimited length from P recorded consecutive ones.
 
     Args:
         viewmats: recorded world-to-camera poses.
         aus: recorded action units.
-        fps: frame rate [Hz] of the recording and of what is asked for.
+        fps: frame rate [Hz] of the recording and of the output.
         fixed: keep the head (and the torso) still in its most usual pose; action units go on.
     """
 

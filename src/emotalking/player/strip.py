@@ -1,4 +1,4 @@
-"""A strip of consecutive frames, cut to the mouth, with the sounds and words that belong to them written beneath."""
+"""A strip of consecutive frames, cropped to the mouth, above their phonemes, words and waveform."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -20,24 +20,24 @@ from emotalking.report.contact_sheet import opaque
 from emotalking.tts.base import Timed
 
 LONGEST_S = 6.0
-"""The strip shows this much from the beginning."""
+"""Length from the beginning that the strip shows, in seconds."""
 COLUMNS = 16
 CELL = 84
-"""Pixels of a frame's picture; frames lie side by side, so that a row is a time axis."""
+"""Side of a frame's crop in pixels; frames lie side by side, so that a row is a time axis."""
 _SOUND_BAND, _WORD_BAND, _WAVE_BAND, _GAP = 22, 20, 34, 12
 _EDGE = 8
 _PAPER, _INK, _SOFT, _WAVE = (255, 255, 255), (29, 35, 48), (140, 147, 160), (76, 114, 176)
 _SHADES = ((238, 241, 247), (222, 228, 239))
 _MOUTH_WIDTHS = 2.4
-"""Side of the cut, in widths of the mouth's Gaussians."""
+"""Side of the crop, in widths of the mouth's Gaussians."""
 
 
 class Strip:
-    """Collects the frames of a rendering as they pass by and draws them.
+    """Collect the frames of a rendering while it runs, and draw them.
 
     Args:
         path: .png or .jpg file to write.
-        avatar: who speaks; of other performers than an ``Avatar`` the whole frame is shown.
+        avatar: the rendered avatar; of another type than ``Avatar`` the whole frame is shown.
 
     Raises:
         UserError: ``path`` is of another kind.
@@ -54,16 +54,16 @@ class Strip:
     def watch(
         self, frames: Iterator[UInt8[np.ndarray, "H W channels"]], matte: bool = False
     ) -> Iterator[UInt8[np.ndarray, "H W channels"]]:
-        """The same frames; what the strip shows of them is kept.
+        """Yield the same frames, and keep the crops that the strip shows.
 
         Args:
-            matte: the fourth channel is the head's coverage of a finished picture, not transparency.
+            matte: the fourth channel is the head's coverage of a finished frame, not transparency.
         """
         box = self._box
         for image in frames:
             if len(self._cuts) < LONGEST_S * self._fps:
-                picture = Image.fromarray(image[..., :3]) if matte else opaque(image)
-                cut = picture.resize(
+                shown = Image.fromarray(image[..., :3]) if matte else opaque(image)
+                cut = shown.resize(
                     (CELL, CELL), Image.Resampling.LANCZOS, box=(box.left, box.top, box.right, box.bottom)
                 )
                 self._cuts.append(np.asarray(cut))
@@ -85,9 +85,9 @@ class Strip:
 
 
 def mouth_box(avatar: PlayableAvatar) -> Box:
-    """Square around the mouth in the avatar's pictures, from the recorded poses.
+    """Square around the mouth in the avatar's frames, from the recorded poses.
 
-    Without a mouth branch to look at, the largest square in the middle of the picture.
+    Without a mouth branch, the largest square at the centre of the frame.
     """
     width, height = avatar.width, avatar.height
     side, x, y = float(min(width, height)), width / 2, height / 2
@@ -110,9 +110,9 @@ def draw_strip(
     words: Sequence[Timed] | None = None,
     sounds: Sequence[Timed] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Rows of pictures (S = ``CELL``); beneath each row, on its time axis, sounds, words and the wave.
+    """Draw rows of crops (S = ``CELL``) above phonemes, words and waveform on the same time axis.
 
-    Frame f is shown from f / fps to (f + 1) / fps; a sound that ends in the next row is drawn in both.
+    Frame f is shown from f / fps to (f + 1) / fps; a phoneme that ends in the next row is drawn in both.
     """
     if not cuts:
         raise ValueError("cuts: expected at least one, got none")
