@@ -15,31 +15,31 @@ from _report import write
 from emotalking.audio.mel import HOP, log_mel
 from emotalking.io.audio import load_audio
 from emotalking.progress import track
-from emotalking.tts.align import align
-from emotalking.tts.base import SAMPLE_RATE, Timed, Utterance
+from emotalking.tts.base import SAMPLE_RATE, TimedLabel, Utterance
+from emotalking.tts.timing import align
 
 UNITS_A_SECOND = 25_000
 """Of the .align files: 1000 units are one frame of 25 a second."""
 
 
-def known_words(path: Path) -> tuple[Timed, ...]:
+def known_words(path: Path) -> tuple[TimedLabel, ...]:
     """Words of an .align file, without the silences."""
     rows = [line.split() for line in path.read_text().splitlines()]
     return tuple(
-        Timed(word, int(a) / UNITS_A_SECOND, int(b) / UNITS_A_SECOND)
+        TimedLabel(word, int(a) / UNITS_A_SECOND, int(b) / UNITS_A_SECOND)
         for a, b, word in rows
         if word not in ("sil", "sp")
     )
 
 
-def evenly(samples: np.ndarray, words: tuple[Timed, ...]) -> tuple[Timed, ...]:
+def evenly(samples: np.ndarray, words: tuple[TimedLabel, ...]) -> tuple[TimedLabel, ...]:
     """The words at equal lengths from the first sounding step to the last."""
     sounding = np.flatnonzero(log_mel([samples])[:].any(1)) * HOP / SAMPLE_RATE
     edges = np.linspace(sounding[0], sounding[-1], len(words) + 1)
-    return tuple(Timed(w.label, float(a), float(b)) for w, a, b in zip(words, edges[:-1], edges[1:], strict=True))
+    return tuple(TimedLabel(w.label, float(a), float(b)) for w, a, b in zip(words, edges[:-1], edges[1:], strict=True))
 
 
-def errors(found: tuple[Timed, ...], truth: tuple[Timed, ...]) -> list[float]:
+def errors(found: tuple[TimedLabel, ...], truth: tuple[TimedLabel, ...]) -> list[float]:
     """Milliseconds, of every start and end."""
     pairs = zip(found, truth, strict=True)
     return [1e3 * abs(e) for a, b in pairs for e in (a.start_s - b.start_s, a.end_s - b.end_s)]

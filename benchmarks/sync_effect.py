@@ -39,7 +39,7 @@ from emotalking.ops.composite import to_uint8
 from emotalking.player.player import Player
 from emotalking.progress import track
 from emotalking.train.data import TrainingData
-from emotalking.tts.base import open_speaker
+from emotalking.tts.backends import open_synthesizer
 from emotalking.tts.sentences import curated_speech
 
 Pictures = UInt8[np.ndarray, "N S S 3"]
@@ -149,7 +149,7 @@ def main() -> None:
     rate = SAMPLE_RATE / float(subject.fps)
     own = whole[round(first * rate) : round((last + 1) * rate)]
     truth = [subject.frame(int(index)).image for index in subject.val_indices]
-    speaker = open_speaker(str(args.speech) if args.speech else "espeak")
+    speaker = open_synthesizer(str(args.speech) if args.speech else "espeak")
     languages = args.languages.split(",")[: 1 if args.speech else None]
     said = [each.samples for language in languages for each in curated_speech(speaker, language)]
     results: dict[str, Any] = {role: expert.name for role, expert in experts.items()}

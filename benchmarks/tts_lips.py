@@ -34,7 +34,8 @@ from emotalking.preprocess.landmarks import LandmarkProvider, open_provider
 from emotalking.progress import track
 from emotalking.testing.actor import Actor, ActorState, Viseme, head_viewmat
 from emotalking.testing.actor.speech import PAUSE, Segment, babble, synthesize, viseme_curves
-from emotalking.tts.base import Utterance, open_speaker
+from emotalking.tts.backends import open_synthesizer
+from emotalking.tts.base import Utterance
 from emotalking.tts.phonemes import inventory
 from emotalking.tts.sentences import curated_speech
 from emotalking.tts.times import without_gaps
@@ -81,7 +82,7 @@ def speeches(sentences: int, seconds: float) -> dict[str, list[Speech]]:
     """The three kinds."""
     own = [babble(seconds / 4, UNSEEN_SEED + index) for index in range(4)]
     kinds = {"babble": [Speech(synthesize(each, UNSEEN_SEED + i), each) for i, each in enumerate(own)]}
-    said = [each for each, _ in zip(curated_speech(open_speaker("espeak"), "en"), range(sentences), strict=False)]
+    said = [each for each, _ in zip(curated_speech(open_synthesizer("espeak"), "en"), range(sentences), strict=False)]
     acted = [segments_of(each) for each in said]
     kinds["own voice"] = [Speech(synthesize(each, UNSEEN_SEED), each) for each in acted]
     kinds["espeak"] = [Speech(each.samples, segments) for each, segments in zip(said, acted, strict=True)]

@@ -258,14 +258,14 @@ def say(
         UserError: speaker, language, voice, rate or text cannot be used, or the times are not known.
     """
     from emotalking.io.audio import save_wav
-    from emotalking.tts.base import open_speaker
+    from emotalking.tts.backends import open_synthesizer
     from emotalking.tts.times import check_ending, write_times
 
     if path is not None and Path(path).suffix.lower() != ".wav":
         raise UserError(f"speech cannot be written to {path}: let it end in .wav.")
     if times is not None:
         check_ending(Path(times))
-    said = open_speaker(speaker).say(text, language=language, voice=voice, rate=rate)
+    said = open_synthesizer(speaker).synthesize(text, language=language, voice=voice, rate=rate)
     if times is not None:
         write_times(times, said)
     if path is not None:

@@ -11,7 +11,7 @@ import pytest
 from emotalking import api
 from emotalking.cli.main import main
 from emotalking.io.audio import load_audio
-from emotalking.tts.base import open_speaker
+from emotalking.tts.backends import open_synthesizer
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None, reason="needs espeak-ng: pip install 'emotalking[espeak]'"
@@ -34,7 +34,7 @@ def test_the_curated_set_becomes_a_folder_that_can_be_read(tmp_path: Path, capsy
     assert main(words) == 0
     names = sorted(path.name for path in tmp_path.glob("*.wav"))
     assert len(names) == 20 == len(list(tmp_path.glob("*.json"))) and names[:2] == ["01_m3_100.wav", "02_f2_120.wav"]
-    held = open_speaker(tmp_path).say("Next stop is Central Park.")
+    held = open_synthesizer(tmp_path).synthesize("Next stop is Central Park.")
     assert held.words and [word.label for word in held.words] == "Next stop is Central Park".split()
     assert "20 sentences" in capsys.readouterr().err
 
@@ -42,7 +42,7 @@ def test_the_curated_set_becomes_a_folder_that_can_be_read(tmp_path: Path, capsy
 def test_coverage_and_voices_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "coverage.html"
     assert main(["say", "--coverage", "--language", "es", "--page", str(page)]) == 0
-    assert "26 of 26 sounds of Spanish (Castilian) (100%); none is missing." in capsys.readouterr().out
+    assert "26 of 26 phonemes of Spanish (Castilian) (100%); none is missing." in capsys.readouterr().out
     assert page.read_text().count("<svg") == 2
     assert main(["say", "--voices", "--language", "fr"]) == 0
     listed = capsys.readouterr().out
@@ -61,7 +61,7 @@ def test_coverage_and_voices_are_listed(tmp_path: Path, capsys: pytest.CaptureFi
         (["Hello", "-o", "x.wav", "--rate", "9"], "give 0.5 (slow) to 2.5 (fast)"),
         (["Hello", "-o", "x.wav", "--language", "tlh"], "does not speak 'tlh'"),
         (["Hello", "-o", "x.wav", "--voice", "zorro"], "no voice 'zorro'"),
-        (["Hello", "-o", "x.wav", "--speaker", "nobody"], "no speaker 'nobody'"),
+        (["Hello", "-o", "x.wav", "--speaker", "nobody"], "no speech synthesizer 'nobody'"),
         (["Hello", "-o", "x.wav", "--takes", "2"], "--curated as well"),
         (["Hello", "-o", "x.wav", "--page", "p.html"], "--coverage as well"),
         (["--curated", "en", "--times", "x.json", "-o", "d"], "--times goes with a text"),

@@ -186,15 +186,15 @@ class Mumbler:
     def voices(self, language: str) -> tuple[str, ...]:
         return ("low", "high", "odd")
 
-    def say(self, text: str, language: str, voice: str) -> Utterance:
+    def synthesize(self, text: str, language: str, voice: str) -> Utterance:
         samples = self.rng.uniform(-0.1, 0.1, 1600).astype(np.float32)
         return Utterance(text, language, voice, samples, None, None)
 
 
 def test_sentences_are_said_once_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("emotalking.tts.base.open_speaker", lambda _: Mumbler())
+    monkeypatch.setattr("emotalking.tts.backends.open_synthesizer", lambda _: Mumbler())
     first = sounds.sounds_to_speak([], tmp_path / "speech")
-    monkeypatch.setattr("emotalking.tts.base.open_speaker", lambda _: pytest.fail("said again"))
+    monkeypatch.setattr("emotalking.tts.backends.open_synthesizer", lambda _: pytest.fail("said again"))
     again = sounds.sounds_to_speak([], tmp_path / "speech")
     assert [sound.name for sound in first] == ["A_espeak_low_sentences_1-5.wav", "B_espeak_high_sentences_6-10.wav"]
     assert [sound.sha256 for sound in first] == [sound.sha256 for sound in again]
@@ -207,7 +207,7 @@ def test_without_a_speaker_and_without_files_one_sentence_says_what_to_do(
     def missing(_: str) -> None:
         raise UserError("espeak-ng is not installed.")
 
-    monkeypatch.setattr("emotalking.tts.base.open_speaker", missing)
+    monkeypatch.setattr("emotalking.tts.backends.open_synthesizer", missing)
     with pytest.raises(UserError, match=r"give --audio FILE.*espeak-ng is not installed"):
         sounds.sounds_to_speak([], tmp_path)
 

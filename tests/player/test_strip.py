@@ -16,7 +16,7 @@ from emotalking.models.head import TalkingHead
 from emotalking.ops.box import Box
 from emotalking.player.clip import render_clip
 from emotalking.player.strip import CELL, COLUMNS, LONGEST_S, Strip, draw_strip, mouth_box
-from emotalking.tts.base import Timed, Utterance
+from emotalking.tts.base import TimedLabel, Utterance
 
 FPS = 25.0
 
@@ -32,8 +32,8 @@ def inked(image: np.ndarray) -> np.ndarray:
 
 
 def test_frames_stand_on_a_time_axis_with_their_sounds_beneath() -> None:
-    sounds = (Timed("iː", 0.08, 0.20), Timed("ʃ", 0.20, 0.32))
-    page = draw_strip(pictures(8), FPS, np.zeros(5120, np.float32), (Timed("she", 0.08, 0.32),), sounds)
+    sounds = (TimedLabel("iː", 0.08, 0.20), TimedLabel("ʃ", 0.20, 0.32))
+    page = draw_strip(pictures(8), FPS, np.zeros(5120, np.float32), (TimedLabel("she", 0.08, 0.32),), sounds)
     left = np.flatnonzero((page[CELL // 2] != 255).any(1))[0]
     for index in range(8):
         assert (page[CELL, left + index * CELL + CELL // 2] == index).all()
@@ -47,7 +47,7 @@ def test_frames_stand_on_a_time_axis_with_their_sounds_beneath() -> None:
 
 def test_a_sound_goes_on_in_the_next_row_and_unknown_times_leave_no_band() -> None:
     count = COLUMNS + 4
-    crossing = (Timed("a", (COLUMNS - 2) / FPS, (COLUMNS + 2) / FPS),)
+    crossing = (TimedLabel("a", (COLUMNS - 2) / FPS, (COLUMNS + 2) / FPS),)
     page = draw_strip(pictures(count), FPS, np.ones(count * 640, np.float32), None, crossing)
     plain = draw_strip(pictures(count), FPS, np.ones(count * 640, np.float32))
     rows = 2
@@ -67,11 +67,11 @@ def test_the_wave_follows_the_sound() -> None:
 
 
 def test_chinese_words_become_dots_and_phonetic_signs_are_drawn() -> None:
-    base = draw_strip(pictures(3), FPS, np.zeros(1920, np.float32), (Timed("·", 0.0, 0.12),))
-    same = draw_strip(pictures(3), FPS, np.zeros(1920, np.float32), (Timed("你", 0.0, 0.12),))
+    base = draw_strip(pictures(3), FPS, np.zeros(1920, np.float32), (TimedLabel("·", 0.0, 0.12),))
+    same = draw_strip(pictures(3), FPS, np.zeros(1920, np.float32), (TimedLabel("你", 0.0, 0.12),))
     assert np.array_equal(base, same)
     drawn = [
-        draw_strip(pictures(3), FPS, np.zeros(1920, np.float32), None, (Timed(sign, 0.0, 0.12),))
+        draw_strip(pictures(3), FPS, np.zeros(1920, np.float32), None, (TimedLabel(sign, 0.0, 0.12),))
         for sign in "ʃʒθðŋɲʁɥœɑ"
     ]
     assert len({picture.tobytes() for picture in drawn}) == 10
@@ -79,7 +79,7 @@ def test_chinese_words_become_dots_and_phonetic_signs_are_drawn() -> None:
 
 @pytest.mark.parametrize("background", [None, "transparent"])
 def test_a_rendering_writes_its_strip(avatar, talk: np.ndarray, tmp_path: Path, background: str | None) -> None:
-    said = Utterance("one two", "en", "m3", talk, (Timed("one", 0.1, 0.9),), (Timed("w", 0.1, 0.5),))
+    said = Utterance("one two", "en", "m3", talk, (TimedLabel("one", 0.1, 0.9),), (TimedLabel("w", 0.1, 0.5),))
     shown: list[int] = []
     made = render_clip(
         avatar, said, strip=tmp_path / "strip.png", background=background, progress=lambda done, _: shown.append(done)

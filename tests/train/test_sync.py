@@ -375,17 +375,17 @@ def test_clips_that_cannot_be_judged_say_why(actor_subject: Subject, speech_fold
         )
     with pytest.raises(UserError, match=r"sync\.speech=none"):
         sync_source.other_sound(np.ones(16000, np.float32), "ds", expert, 25, data.device)
-    with pytest.raises(UserError, match="no speaker"):
+    with pytest.raises(UserError, match="no speech synthesizer"):
         WindowSource(actor_subject, data, expert, "mel", replace(settings, speech=str(tmp_path / "no")), tmp_path, True)
 
 
 def test_what_was_said_is_kept_for_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Moody:
-        """Never says a sentence twice alike."""
+        """Never repeats a sentence exactly."""
 
         count = 0
 
-        def say(
+        def synthesize(
             self, text: str, *, language: str = "en", voice: str | None = None, rate: float | int = 1.0
         ) -> Utterance:
             Moody.count += 1
@@ -395,7 +395,10 @@ def test_what_was_said_is_kept_for_a_run_that_goes_on(tmp_path: Path, monkeypatc
         def voices(self, language: str = "en") -> tuple[str, ...]:
             return ("moody",)
 
-    monkeypatch.setattr(sync_source, "open_speaker", lambda which: Moody())
+        def languages(self) -> tuple[str, ...]:
+            return ("en", "de")
+
+    monkeypatch.setattr(sync_source, "open_synthesizer", lambda which: Moody())
     settings = override(preset("tiny"), ["sync.languages=en,de", "sync.takes=2"]).sync
     first = list(sync_source.speech(settings, tmp_path, True))
     assert len(first) == Moody.count == 40

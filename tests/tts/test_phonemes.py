@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from emotalking.errors import UserError
-from emotalking.tts.base import Timed, Utterance, open_speaker
-from emotalking.tts.coverage_page import coverage_page, summary
-from emotalking.tts.phonemes import Inventory, coverage, inventory
+from emotalking.tts.backends import open_synthesizer
+from emotalking.tts.base import TimedLabel, Utterance
+from emotalking.tts.phonemes import Inventory, coverage, coverage_page, inventory, summary
 from emotalking.tts.sentences import LANGUAGES, curated_speech
 
 TOY = Inventory("Toy", ("t", "ʃ", "tʃ", "k"), ("a", "aː", "aɪ"), {"ɑ": ("a",), "ai": ("aɪ",), "x": ("k", "ʃ"), "ʔ": ()})
 
 
 def said(*labels: str) -> Utterance:
-    sounds = tuple(Timed(label, 0.1 * index, 0.1 * index + 0.1) for index, label in enumerate(labels))
+    sounds = tuple(TimedLabel(label, 0.1 * index, 0.1 * index + 0.1) for index, label in enumerate(labels))
     return Utterance("toy", "toy", "m3", np.zeros(16000, np.float32), (), sounds)
 
 
@@ -40,8 +40,8 @@ def test_signs_are_read_longest_first(label: str, sounds: list[str], unknown: st
 def test_coverage_of_an_invented_language() -> None:
     covered = coverage([said("tʃaː", "x", "t"), said("t", "ɣ", "ai")], TOY)
     assert covered.counts == {"t": 2, "ʃ": 1, "tʃ": 1, "k": 1, "a": 0, "aː": 1, "aɪ": 1}
-    assert covered.missing == ("a",) and covered.share == pytest.approx(6 / 7) and covered.foreign == {"ɣ": 1}
-    assert summary(covered) == "6 of 7 sounds of Toy (86%); missing: a."
+    assert covered.missing == ("a",) and covered.share == pytest.approx(6 / 7) and covered.unknown == {"ɣ": 1}
+    assert summary(covered) == "6 of 7 phonemes of Toy (86%); missing: a."
     page = coverage_page(covered, [said("tʃaː")]).html()
     assert "missing: a." in page and "ɣ (1)" in page and page.count("<svg") == 2
     nothing = coverage([], TOY)
@@ -77,5 +77,5 @@ def test_an_unknown_inventory_names_those_that_are_there() -> None:
     ],
 )
 def test_what_the_curated_sets_hold(language: str, missing: tuple[str, ...]) -> None:
-    covered = coverage(curated_speech(open_speaker("espeak"), language), inventory(language))
-    assert covered.missing == missing and covered.foreign == {}
+    covered = coverage(curated_speech(open_synthesizer("espeak"), language), inventory(language))
+    assert covered.missing == missing and covered.unknown == {}

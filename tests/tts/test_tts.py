@@ -14,11 +14,11 @@ import soundfile
 from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE, save_wav
 from emotalking.tts import espeak as tts_espeak
-from emotalking.tts.align import warp_path, warped
-from emotalking.tts.base import Speaker, Timed, Utterance, open_speaker, speakable
+from emotalking.tts.backends import open_synthesizer
+from emotalking.tts.base import Synthesizer, TimedLabel, Utterance, normalize_text
 from emotalking.tts.sentences import LANGUAGES, curated, curated_speech
-from emotalking.tts.tempo import at_tempo, change_tempo
 from emotalking.tts.times import read_times, without_gaps, write_times
+from emotalking.tts.timing import at_tempo, change_tempo, warp_path, warped
 
 needs_espeak = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None, reason="needs espeak-ng: pip install 'emotalking[espeak]'"
@@ -27,12 +27,12 @@ TEXT = "Bob may visit the café at 25 Park Lane."
 
 
 @pytest.fixture(scope="module")
-def espeak() -> Speaker:
-    return open_speaker("espeak")
+def espeak() -> Synthesizer:
+    return open_synthesizer("espeak")
 
 
 def check_times(utterance: Utterance) -> None:
-    """Words and sounds in order, inside the sound, and every sound inside a word."""
+    """Words and phonemes in order, inside the recording, and every phoneme inside a word."""
     assert utterance.words and utterance.phonemes
     for timed in (utterance.words, utterance.phonemes):
         assert all(0 <= each.start_s < each.end_s <= utterance.seconds for each in timed)
@@ -42,8 +42,8 @@ def check_times(utterance: Utterance) -> None:
 
 
 @needs_espeak
-def test_words_and_sounds_have_their_times(espeak: Speaker) -> None:
-    said = espeak.say(TEXT, voice="m3")
+def test_words_and_phonemes_have_their_times(espeak: Synthesizer) -> None:
+    said = espeak.synthesize(TEXT, voice="m3")
     check_times(said)
     assert said.words and [word.label for word in said.words] == "Bob may visit the café at 25 Park Lane".split()
     assert said.phonemes and [sound.label for sound in said.phonemes[:3]] == ["b", "ɑː", "b"]
@@ -52,8 +52,8 @@ def test_words_and_sounds_have_their_times(espeak: Speaker) -> None:
 
 
 @needs_espeak
-def test_times_agree_with_the_sound(espeak: Speaker) -> None:
-    said = espeak.say("Pam saw a sad seal. So?", voice="m3")
+def test_times_agree_with_the_sound(espeak: Synthesizer) -> None:
+    said = espeak.synthesize("Pam saw a sad seal. So?", voice="m3")
     spectrum = {}
     for sound in said.phonemes or ():
         piece = said.samples[int(sound.start_s * SAMPLE_RATE) : int(sound.end_s * SAMPLE_RATE)]
@@ -69,7 +69,7 @@ def test_times_agree_with_the_sound(espeak: Speaker) -> None:
 
 @needs_espeak
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_curated_set_is_said_whole(espeak: Speaker, language: str) -> None:
+def test_every_curated_set_is_said_whole(espeak: Synthesizer, language: str) -> None:
     sentences = curated(language)
     made = list(curated_speech(espeak, language))
     assert len(sentences) == len(set(sentences)) == len(made) == 10
@@ -88,10 +88,10 @@ def test_the_english_set_is_the_papers() -> None:
 
 
 @needs_espeak
-def test_accents_voices_and_rates_differ(espeak: Speaker) -> None:
-    plain = espeak.say(TEXT, voice="m3")
-    assert not np.array_equal(espeak.say(TEXT, voice="f2").samples, plain.samples)
-    again = espeak.say(TEXT, voice="m3")
+def test_accents_voices_and_rates_differ(espeak: Synthesizer) -> None:
+    plain = espeak.synthesize(TEXT, voice="m3")
+    assert not np.array_equal(espeak.synthesize(TEXT, voice="f2").samples, plain.samples)
+    again = espeak.synthesize(TEXT, voice="m3")
     assert abs(again.seconds - plain.seconds) < 0.03  # measured: 0.013, the phase of the voice goes on
     assert (
         again.words
@@ -99,28 +99,29 @@ def test_accents_voices_and_rates_differ(espeak: Speaker) -> None:
         and max(abs(a.end_s - b.end_s) for a, b in zip(again.words, plain.words, strict=True)) < 0.03
     )
     sounds = [
-        [sound.label for sound in espeak.say("Bath water", language=tag).phonemes or ()] for tag in ("en", "en-gb")
+        [sound.label for sound in espeak.synthesize("Bath water", language=tag).phonemes or ()]
+        for tag in ("en", "en-gb")
     ]
     assert sounds[0] != sounds[1]
-    slow, fast = (espeak.say(TEXT, voice="m3", rate=rate).seconds for rate in (0.5, 2.5))
+    slow, fast = (espeak.synthesize(TEXT, voice="m3", rate=rate).seconds for rate in (0.5, 2.5))
     assert slow > 1.5 * plain.seconds > 3 * fast
 
 
 @needs_espeak
 @pytest.mark.parametrize("rate", [0.0, -1.0, 0.49, 2.51, float("nan"), float("inf")])
-def test_rates_beyond_the_limits_are_refused(espeak: Speaker, rate: float) -> None:
+def test_rates_beyond_the_limits_are_refused(espeak: Synthesizer, rate: float) -> None:
     with pytest.raises(UserError, match="give 0.5 .slow. to 2.5 .fast."):
-        espeak.say(TEXT, rate=rate)
+        espeak.synthesize(TEXT, rate=rate)
 
 
 @needs_espeak
-def test_what_is_not_there_is_named(espeak: Speaker) -> None:
+def test_what_is_not_there_is_named(espeak: Synthesizer) -> None:
     with pytest.raises(UserError, match="no voice 'zorro' for 'en': there are m3, f2"):
-        espeak.say(TEXT, voice="zorro")
+        espeak.synthesize(TEXT, voice="zorro")
     with pytest.raises(UserError, match="does not speak 'tlh': it speaks en, en-gb, de, fr, es, zh and [0-9]+ more"):
-        espeak.say(TEXT, language="tlh")
-    with pytest.raises(UserError, match="no speaker 'festival': use espeak, gtts, or a folder"):
-        open_speaker("festival")
+        espeak.synthesize(TEXT, language="tlh")
+    with pytest.raises(UserError, match="no speech synthesizer 'festival': use espeak, gtts, or a folder"):
+        open_synthesizer("festival")
 
 
 def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,15 +129,15 @@ def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(tts_espeak.ctypes.util, "find_library", lambda _: None)
     tts_espeak._engine.cache_clear()
     with pytest.raises(UserError, match=r"pip install 'emotalking\[espeak\]'"):
-        open_speaker("espeak")
+        open_synthesizer("espeak")
     tts_espeak._engine.cache_clear()
 
 
 @needs_espeak
 @pytest.mark.parametrize("text", ["", "   \n", "... !?", "\0\0", "“—”"])
-def test_nothing_to_say(espeak: Speaker, text: str) -> None:
+def test_nothing_to_say(espeak: Synthesizer, text: str) -> None:
     with pytest.raises(UserError, match="nothing to say"):
-        espeak.say(text)
+        espeak.synthesize(text)
 
 
 @needs_espeak
@@ -150,32 +151,34 @@ def test_nothing_to_say(espeak: Speaker, text: str) -> None:
         ("Tom’s “café”", ["Tom's", "café"]),
     ],
 )
-def test_odd_signs_do_no_harm(espeak: Speaker, text: str, words: list[str] | None) -> None:
-    said = espeak.say(text)
+def test_odd_signs_do_no_harm(espeak: Synthesizer, text: str, words: list[str] | None) -> None:
+    said = espeak.synthesize(text)
     check_times(said)
     assert words is None or [word.label for word in said.words or ()] == words
 
 
 @needs_espeak
-def test_markup_is_read_and_not_obeyed(espeak: Speaker) -> None:
-    said = espeak.say("Bob <break time='9s'/> may")
+def test_markup_is_read_and_not_obeyed(espeak: Synthesizer) -> None:
+    said = espeak.synthesize("Bob <break time='9s'/> may")
     assert said.seconds < 6.0
     spoken = {"".join(sign for sign in word.label if sign.isalnum()) for word in said.words or ()}
     assert {"Bob", "break", "may"} <= spoken
 
 
 @needs_espeak
-def test_ten_thousand_words(espeak: Speaker) -> None:
-    said = espeak.say("so " * 10_000, rate=2.5)
+def test_ten_thousand_words(espeak: Synthesizer) -> None:
+    said = espeak.synthesize("so " * 10_000, rate=2.5)
     assert said.words and said.phonemes and len(said.words) == 10_000 and len(said.phonemes) == 20_000
     assert said.words[-1].end_s > 600
     with pytest.raises(UserError, match="at most 100000 at once"):
-        speakable("x" * 100_001)
+        normalize_text("x" * 100_001)
 
 
 def utterance(samples: np.ndarray, text: str = "a b") -> Utterance:
-    words = (Timed("a", 0.1, 0.3), Timed("b", 0.5, 0.7))
-    return Utterance(text, "en", "m3", samples.astype(np.float32), words, (Timed("ɐ", 0.1, 0.3), Timed("b", 0.5, 0.7)))
+    words = (TimedLabel("a", 0.1, 0.3), TimedLabel("b", 0.5, 0.7))
+    return Utterance(
+        text, "en", "m3", samples.astype(np.float32), words, (TimedLabel("ɐ", 0.1, 0.3), TimedLabel("b", 0.5, 0.7))
+    )
 
 
 def test_times_go_to_json_and_back(tmp_path: Path) -> None:
@@ -226,9 +229,9 @@ def test_the_warp_follows_a_known_stretch() -> None:
 
 
 @needs_espeak
-def test_alignment_finds_another_voice_at_another_rate(espeak: Speaker) -> None:
+def test_alignment_finds_another_voice_at_another_rate(espeak: Synthesizer) -> None:
     text = "Better late than never, they say."
-    reading, truth = espeak.say(text, voice="m3"), espeak.say(text, voice="f2", rate=0.8)
+    reading, truth = espeak.synthesize(text, voice="m3"), espeak.synthesize(text, voice="f2", rate=0.8)
     late = np.concatenate([np.zeros(8000, np.float32), truth.samples])
     found = warped(reading, Utterance(text, "en", "x", late, None, None))
     check_times(found)
@@ -241,26 +244,26 @@ def test_alignment_finds_another_voice_at_another_rate(espeak: Speaker) -> None:
 
 
 @needs_espeak
-def test_a_folder_says_what_it_holds(espeak: Speaker, tmp_path: Path) -> None:
-    said = espeak.say("Did you eat yet?", voice="f2")
+def test_a_folder_says_what_it_holds(espeak: Synthesizer, tmp_path: Path) -> None:
+    said = espeak.synthesize("Did you eat yet?", voice="f2")
     save_wav(tmp_path / "b.wav", said.samples)
     (tmp_path / "b.txt").write_text("Did you eat yet?\n")
     save_wav(tmp_path / "a.wav", said.samples)  # without words
-    folder = open_speaker(tmp_path)
+    folder = open_synthesizer(tmp_path)
     whole = list(curated_speech(folder))
     assert [each.text for each in whole] == ["", "Did you eat yet?"] and whole[0].words is None
     check_times(whole[1])
-    found = folder.say("did you eat, yet")
+    found = folder.synthesize("did you eat, yet")
     assert found.words and found.text == whole[1].text and np.array_equal(found.samples, whole[1].samples)
-    assert folder.say("a", rate=2).seconds == pytest.approx(said.seconds / 2, abs=0.06)
+    assert folder.synthesize("a", rate=2).seconds == pytest.approx(said.seconds / 2, abs=0.06)
     with pytest.raises(UserError, match="no recording in .* says 'No': .*a, b"):
-        folder.say("No")
+        folder.synthesize("No")
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(UserError, match="not UTF-8"):
         list(curated_speech(folder))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="has no sound file"):
-        open_speaker(tmp_path / "empty")
+        open_synthesizer(tmp_path / "empty")
 
 
 def fake_gtts(monkeypatch: pytest.MonkeyPatch, reachable: bool) -> list[dict]:
@@ -294,20 +297,20 @@ def fake_gtts(monkeypatch: pytest.MonkeyPatch, reachable: bool) -> list[dict]:
 
 def test_gtts_asks_for_language_and_accent(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = fake_gtts(monkeypatch, reachable=True)
-    speaker = open_speaker("gtts")
-    assert speaker.say("Hello", voice="uk", rate=2).seconds == pytest.approx(0.5, abs=0.1)
-    speaker.say("你好", language="zh")
+    gtts = open_synthesizer("gtts")
+    assert gtts.synthesize("Hello", voice="uk", rate=2).seconds == pytest.approx(0.5, abs=0.1)
+    gtts.synthesize("你好", language="zh")
     assert [(each["lang"], each["tld"]) for each in asked] == [("en", "co.uk"), ("zh-CN", "com")]
     with pytest.raises(UserError, match="does not speak 'tlh': it speaks en, zh-CN"):
-        speaker.say("Hello", language="tlh")
+        gtts.synthesize("Hello", language="tlh")
     with pytest.raises(UserError, match="no voice 'm3' for 'en': there are us, uk"):
-        speaker.say("Hello", voice="m3")
+        gtts.synthesize("Hello", voice="m3")
 
 
 def test_gtts_without_a_network_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_gtts(monkeypatch, reachable=False)
     with pytest.raises(UserError, match="could not reach its web service .it needs a network."):
-        open_speaker("gtts").say("Hello")
+        open_synthesizer("gtts").synthesize("Hello")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"pip install 'emotalking\[gtts\]'"):
-        open_speaker("gtts")
+        open_synthesizer("gtts")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emotalking.tts.base import Speaker, Utterance
+    from emotalking.tts.base import Synthesizer, Utterance
 
 _EXAMPLES = """examples:
   emotalking say "Good morning!" -o morning.wav --times morning.TextGrid
@@ -49,7 +49,7 @@ def add_speaker(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", man
 def run(args: argparse.Namespace) -> None:
     """Say it, or tell about voices and sets."""
     from emotalking.errors import UserError
-    from emotalking.tts.base import open_speaker
+    from emotalking.tts.backends import open_synthesizer
 
     chosen = [args.text is not None, args.curated is not None, args.coverage, args.voices]
     if sum(chosen) != 1:
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--page shows the coverage: give --coverage as well.")
     if args.takes != 1 and args.curated is None:
         raise UserError("--takes repeats the curated set: give --curated as well.")
-    speaker = open_speaker(args.speaker)
+    speaker = open_synthesizer(args.speaker)
     if args.voices:
         _list(speaker, args.language)
     elif args.coverage:
@@ -105,7 +105,7 @@ def _say(args: argparse.Namespace) -> None:
     note(f"{where}: {_described(said)}")
 
 
-def _say_set(speaker: "Speaker", args: argparse.Namespace) -> None:
+def _say_set(speaker: "Synthesizer", args: argparse.Namespace) -> None:
     from emotalking.cli.options import note
     from emotalking.errors import UserError
     from emotalking.progress import track
@@ -127,10 +127,9 @@ def _say_set(speaker: "Speaker", args: argparse.Namespace) -> None:
     note(f"{args.output}: {count} sentences, {seconds:.1f} s, each with its words (.txt) and times (.json)")
 
 
-def _cover(speaker: "Speaker", args: argparse.Namespace) -> None:
+def _cover(speaker: "Synthesizer", args: argparse.Namespace) -> None:
     from emotalking.cli.options import note
-    from emotalking.tts.coverage_page import coverage_page, summary
-    from emotalking.tts.phonemes import coverage, inventory
+    from emotalking.tts.phonemes import coverage, coverage_page, inventory, summary
     from emotalking.tts.sentences import curated_speech
 
     sounds = inventory(args.language)
@@ -144,12 +143,10 @@ def _cover(speaker: "Speaker", args: argparse.Namespace) -> None:
         note(f"look at {args.page}")
 
 
-def _list(speaker: "Speaker", language: str) -> None:
-    from emotalking.tts.base import Polyglot
-
+def _list(speaker: "Synthesizer", language: str) -> None:
     print(f"voices for {language}: {' '.join(speaker.voices(language))}")
-    if isinstance(speaker, Polyglot):
-        print(f"languages: {' '.join(speaker.languages())}")
+    if languages := speaker.languages():
+        print(f"languages: {' '.join(languages)}")
 
 
 def _described(said: "Utterance") -> str:

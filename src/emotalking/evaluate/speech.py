@@ -63,15 +63,15 @@ def sounds_to_speak(files: Sequence[Path], folder: Path, longest_s: float | int 
 
 def _speak(folder: Path) -> list[Path]:
     """The curated sentences as files."""
-    from emotalking.tts.base import open_speaker
+    from emotalking.tts.backends import open_synthesizer
     from emotalking.tts.sentences import curated
 
     try:
-        speaker = open_speaker("espeak")
-        voices = speaker.voices("en")[:SETS]
+        synthesizer = open_synthesizer("espeak")
+        voices = synthesizer.voices("en")[:SETS]
     except UserError as error:
         raise UserError(
-            "there is no speech to test with: give --audio FILE, or install the offline speaker "
+            "there is no speech to test with: give --audio FILE, or install the offline synthesizer "
             f"({str(error).rstrip('.')})."
         ) from error
     pause = np.zeros(int(PAUSE_S * SAMPLE_RATE), np.float32)
@@ -80,7 +80,7 @@ def _speak(folder: Path) -> list[Path]:
     made = {}
     for turn, voice in enumerate(voices):
         first, last = turn * each, (turn + 1) * each
-        said = [speaker.say(text, language="en", voice=voice).samples for text in sentences[first:last]]
+        said = [synthesizer.synthesize(text, language="en", voice=voice).samples for text in sentences[first:last]]
         name = f"{'AB'[turn]}_espeak_{voice}_sentences_{first + 1}-{last}.wav"
         made[folder / name] = np.concatenate([piece for samples in said for piece in (samples, pause)])
     # Only when all are said: half of them must not be taken for the whole the next time.

@@ -17,7 +17,7 @@ from emotalking.models.avatar import Avatar
 from emotalking.ops.box import Box
 from emotalking.player.player import PlayableAvatar
 from emotalking.report.contact_sheet import opaque
-from emotalking.tts.base import Timed
+from emotalking.tts.base import TimedLabel
 
 LONGEST_S = 6.0
 """Length from the beginning that the strip shows, in seconds."""
@@ -72,16 +72,16 @@ class Strip:
     def save(
         self,
         samples: Float[np.ndarray, " n"],
-        words: Sequence[Timed] | None = None,
-        sounds: Sequence[Timed] | None = None,
+        words: Sequence[TimedLabel] | None = None,
+        phonemes: Sequence[TimedLabel] | None = None,
     ) -> None:
         """Draw and write it.
 
         Args:
             samples: 16 kHz mono of (at least) the time that is shown.
-            words, sounds: in time; None: not known, their bands are left out.
+            words, phonemes: in time; None: not known, their bands are left out.
         """
-        write_image(self.path, draw_strip(self._cuts, self._fps, samples, words, sounds))
+        write_image(self.path, draw_strip(self._cuts, self._fps, samples, words, phonemes))
 
 
 def mouth_box(avatar: PlayableAvatar) -> Box:
@@ -107,8 +107,8 @@ def draw_strip(
     cuts: Sequence[UInt8[np.ndarray, "S S 3"]],
     fps: float,
     samples: Float[np.ndarray, " n"],
-    words: Sequence[Timed] | None = None,
-    sounds: Sequence[Timed] | None = None,
+    words: Sequence[TimedLabel] | None = None,
+    phonemes: Sequence[TimedLabel] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Draw rows of crops (S = ``CELL``) above phonemes, words and waveform on the same time axis.
 
@@ -116,7 +116,7 @@ def draw_strip(
     """
     if not cuts:
         raise ValueError("cuts: expected at least one, got none")
-    bands = [(timed, height) for timed, height in ((sounds, _SOUND_BAND), (words, _WORD_BAND)) if timed is not None]
+    bands = [(timed, height) for timed, height in ((phonemes, _SOUND_BAND), (words, _WORD_BAND)) if timed is not None]
     pitch = CELL + sum(height for _, height in bands) + _WAVE_BAND + _GAP
     rows = -(-len(cuts) // COLUMNS)
     columns = min(COLUMNS, len(cuts))
@@ -140,7 +140,7 @@ def draw_strip(
 
 def _band(
     draw: ImageDraw.ImageDraw,
-    timed: Sequence[Timed],
+    timed: Sequence[TimedLabel],
     begin: float,
     end: float,
     pixels_per_s: float,

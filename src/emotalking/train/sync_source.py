@@ -22,8 +22,8 @@ from emotalking.ops.head_path import stretches
 from emotalking.progress import track
 from emotalking.train.config import SyncConfig
 from emotalking.train.data import TrainingData
-from emotalking.tts.base import open_speaker
-from emotalking.tts.recordings import FolderSpeaker
+from emotalking.tts.backends import open_synthesizer
+from emotalking.tts.recordings import Recordings
 from emotalking.tts.sentences import curated_speech
 
 QUIET = 0.1
@@ -152,29 +152,33 @@ def other_sound(
 def speech(settings: SyncConfig, folder: Path, fresh: bool) -> Iterator[Float[np.ndarray, " S"]]:
     """The recordings that ``settings`` ask for, one after another (paper S5).
 
-    What a speaker says is kept in ``folder`` and read from there when a run goes on: espeak-ng never says a sentence
-    twice alike.
+    Synthesised speech is kept in ``folder`` and read from there when a run goes on: espeak-ng never repeats a sentence
+    exactly.
 
     Args:
         folder: the run folder.
-        fresh: say it anew.
+        fresh: synthesise it anew.
 
     Raises:
-        UserError: the speaker is not installed, or a language or the folder cannot be used.
+        UserError: the synthesizer is not installed, or a language or the folder cannot be used.
     """
     if settings.speech == "none":
         return
-    speaker, kept = open_speaker(settings.speech), folder / "speech"
-    if isinstance(speaker, FolderSpeaker):  # It holds what it holds, whatever the language.
-        yield from (each.samples for each in curated_speech(speaker, settings.language_list[0]))
+    synthesizer, kept = open_synthesizer(settings.speech), folder / "speech"
+    if isinstance(synthesizer, Recordings):  # It holds what it holds, whatever the language.
+        yield from (each.samples for each in curated_speech(synthesizer, settings.language_list[0]))
         return
     if fresh or not kept.is_dir():
         scratch = folder / "speech.part"
         for old in (kept, scratch):
             shutil.rmtree(old, ignore_errors=True)
         scratch.mkdir(parents=True)
-        said = (each for name in settings.language_list for each in curated_speech(speaker, name, takes=settings.takes))
-        for number, each in enumerate(track(said, "say sentences")):
+        made = (
+            each
+            for language in settings.language_list
+            for each in curated_speech(synthesizer, language, takes=settings.takes)
+        )
+        for number, each in enumerate(track(made, "say sentences")):
             save_wav(scratch / f"{number:04d}.wav", each.samples)
         scratch.rename(kept)
     yield from (load_audio(path) for path in sorted(kept.glob("*.wav")))

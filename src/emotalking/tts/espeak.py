@@ -1,4 +1,4 @@
-"""Offline speech by espeak-ng, with the times of its words and sounds.
+"""Offline speech by espeak-ng, with the times of its words and phonemes.
 
 The library is GPLv3 and stays outside: it is found at run time, from the package ``espeakng-loader`` (the extra
 ``espeak``) or from the system, and called through its C interface (``speak_lib.h``).
@@ -22,7 +22,7 @@ from jaxtyping import Float32
 
 from emotalking.errors import MissingPackageError, UserError
 from emotalking.io.audio import SAMPLE_RATE
-from emotalking.tts.base import Timed, Utterance, checked_rate, choose_voice, speakable
+from emotalking.tts.base import TimedLabel, Utterance, check_rate, choose_voice, normalize_text
 
 NORMAL_WORDS_PER_MINUTE = 175
 SPOKEN_AS = {"en": "en-us", "zh": "cmn"}
@@ -74,10 +74,10 @@ class _Voice(ctypes.Structure):
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
-class EspeakSpeaker:
-    """Speaks about a hundred languages; ``language`` says which accent ("en-gb"), ``voice`` whose throat.
+class Espeak:
+    """espeak-ng: about a hundred languages; ``language`` chooses the accent ("en-gb"), ``voice`` the timbre.
 
-    The same calls in the same order give the same samples in every process; said again, a text differs by some
+    The same calls in the same order give the same samples in every process; repeated, a text differs by some
     milliseconds, since the library's glottis goes on from where it was.
 
     Raises:
@@ -87,20 +87,22 @@ class EspeakSpeaker:
     def __init__(self) -> None:
         self._engine = _engine()
 
-    def say(self, text: str, *, language: str = "en", voice: str | None = None, rate: float | int = 1.0) -> Utterance:
-        """See ``Speaker.say``; 16 kHz samples are resampled from the 22.05 kHz that espeak-ng makes."""
-        plain, pace = speakable(text), checked_rate(rate)
+    def synthesize(
+        self, text: str, *, language: str = "en", voice: str | None = None, rate: float | int = 1.0
+    ) -> Utterance:
+        """See ``Synthesizer.synthesize``; 16 kHz samples are resampled from the 22.05 kHz that espeak-ng makes."""
+        plain, pace = normalize_text(text), check_rate(rate)
         chosen = choose_voice(voice, self.voices(language), language)
         made = self._engine.synthesize(plain, f"{self._engine.languages[self._tag(language)]}+{chosen}", pace)
         words, phonemes = _timeline(plain, made)
         if not phonemes:
             raise UserError(
-                f"espeak-ng knows no sounds for {text[:40]!r} in '{language}': give another text or language."
+                f"espeak-ng knows no phonemes for {text[:40]!r} in '{language}': give another text or language."
             )
         return Utterance(text, language, chosen, made.samples, words, phonemes, pace)
 
     def voices(self, language: str = "en") -> tuple[str, ...]:
-        """See ``Speaker.voices``: every voice speaks every language."""
+        """See ``Synthesizer.voices``: every voice speaks every language."""
         self._tag(language)
         return self._engine.voices
 
@@ -114,13 +116,13 @@ class EspeakSpeaker:
         if tag not in self._engine.languages:
             raise UserError(
                 f"espeak-ng does not speak '{language}': it speaks en, en-gb, de, fr, es, zh and "
-                f"{len(self._engine.languages) - 5} more ('emotalking say --voices')."
+                f"{len(self._engine.languages) - 5} more."
             )
         return tag
 
 
-class _Made:
-    """What one call of the synthesiser gives, piece by piece."""
+class _Output:
+    """Samples and events of one call of the library, piece by piece."""
 
     def __init__(self, rate_hz: int) -> None:
         self.rate_hz = rate_hz
@@ -131,7 +133,7 @@ class _Made:
         self._resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE, 1, dtype="float32")
         self._buffer = bytearray()
 
-    def take(self, wave: np.ndarray) -> None:
+    def append(self, wave: np.ndarray) -> None:
         self.length += len(wave)
         self._buffer += self._resampler.resample_chunk(wave.astype(np.float32) / 32768.0).tobytes()
 
@@ -149,7 +151,7 @@ class _Engine:
     def __init__(self, library: ctypes.CDLL, data: str | None) -> None:
         self._library = library
         self._lock = threading.Lock()
-        self._now: _Made | None = None
+        self._now: _Output | None = None
         self._failure: Exception | None = None
         self._callback = _Callback(self._receive)  # kept, or it would be freed under the library's feet
         options = _PHONEME_EVENTS | _IPA | _DO_NOT_EXIT
@@ -171,13 +173,13 @@ class _Engine:
         rest = (name for name in found if name not in VOICES and not any(part in name for part in _NOVELTIES))
         self.voices = (*own, *sorted(rest, key=str.lower))
 
-    def synthesize(self, text: str, voice: str, rate: float) -> _Made:
+    def synthesize(self, text: str, voice: str, rate: float) -> _Output:
         """Sound and events of one text."""
         with self._lock:
             if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
                 raise UserError(f"espeak-ng cannot load its voice '{voice}': install it anew.")
             self._library.espeak_SetParameter(_RATE, round(rate * NORMAL_WORDS_PER_MINUTE), 0)
-            self._now, self._failure = _Made(self._rate_hz), None
+            self._now, self._failure = _Output(self._rate_hz), None
             data = text.encode("utf-8", "ignore")
             status = self._library.espeak_Synth(
                 data, ctypes.c_size_t(len(data) + 1), 0, 1, 0, _UTF8 | _END_PAUSE, None, None
@@ -195,7 +197,7 @@ class _Engine:
         try:
             assert self._now is not None
             if wave and count:
-                self._now.take(np.ctypeslib.as_array(wave, (count,)))
+                self._now.append(np.ctypeslib.as_array(wave, (count,)))
             index = 0
             while events[index].type:
                 event = events[index]
@@ -209,7 +211,7 @@ class _Engine:
         return 0
 
     def _list(self, kind: bytes | None) -> Iterator[_Voice]:
-        """All voices, or those of a kind ("variant": throats)."""
+        """All voices, or those of a kind ("variant": timbres)."""
         text = ctypes.create_string_buffer(kind) if kind else None
         wanted = _Voice(languages=ctypes.cast(text, ctypes.c_void_p)) if text else None
         listed = self._library.espeak_ListVoices(ctypes.byref(wanted) if wanted else None)
@@ -231,7 +233,7 @@ def _engine() -> _Engine:
     if path is None:
         raise MissingPackageError(
             "speech from text needs espeak-ng, which is not installed: pip install 'emotalking[espeak]', "
-            "or choose another speaker (gtts, or a folder of sound files)."
+            "or choose another synthesizer (gtts, or a folder of sound files)."
         )
     try:
         library = ctypes.CDLL(path)
@@ -257,7 +259,7 @@ def _label(event: _Event) -> str:
     """IPA of a phoneme event without stress; empty for a pause."""
     raw = ctypes.string_at(ctypes.addressof(event) + _Event.id.offset, _IPA_BYTES).split(b"\0")[0]
     label = raw.decode("utf-8", "ignore").strip("ˈˌ' ")
-    if label.startswith("("):  # "(en)": from here on another language's sounds
+    if label.startswith("("):  # "(en)": from here on another language's phonemes
         return ""
     for own, ipa in _SPELLINGS:
         label = re.sub(own, ipa, label)
@@ -269,15 +271,15 @@ _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003f
 
 
 _MELTED = 1 / 3
-"""Share of a vowel that goes to the sound behind it where espeak-ng makes both in one piece ("mall") and names no time
-for the second."""
+"""Share of a vowel that goes to the phoneme behind it where espeak-ng makes both in one piece ("mall") and names no
+time for the second."""
 
 
-def _timeline(text: str, made: _Made) -> tuple[tuple[Timed, ...], tuple[Timed, ...]]:
-    """Words and sounds of the events. A word that is read as several ("25") is one; two read as one are one."""
+def _timeline(text: str, made: _Output) -> tuple[tuple[TimedLabel, ...], tuple[TimedLabel, ...]]:
+    """Words and phonemes of the events. A word that is read as several ("25") is one; two read as one are one."""
     starts = [match.start() for match in _TOKEN.finditer(text)]
     heads: list[int] = []  # of each word: where it begins in the text
-    sounds: list[tuple[int, Timed]] = []  # each with the index of its word
+    phonemes: list[tuple[int, TimedLabel]] = []  # each with the index of its word
     events = made.events
     times = np.maximum.accumulate([0, *(event[2] for event in events)])[1:].clip(max=made.length) / made.rate_hz
     ends = _ends([kind == _PHONEME for kind, *_ in events], times, made.length / made.rate_hz)
@@ -288,18 +290,18 @@ def _timeline(text: str, made: _Made) -> tuple[tuple[Timed, ...], tuple[Timed, .
                 heads.append(head)
         elif label:
             heads = heads or [0]
-            if end <= start and sounds and sounds[-1][1].end_s == start:
-                word, before = sounds[-1]
+            if end <= start and phonemes and phonemes[-1][1].end_s == start:
+                word, before = phonemes[-1]
                 start = before.end_s - _MELTED * (before.end_s - before.start_s)
-                sounds[-1] = (word, Timed(before.label, before.start_s, float(start)))
+                phonemes[-1] = (word, TimedLabel(before.label, before.start_s, float(start)))
             if end > start:
-                sounds.append((len(heads) - 1, Timed(label, float(start), float(end))))
+                phonemes.append((len(heads) - 1, TimedLabel(label, float(start), float(end))))
     words = []
-    for index, group in groupby(sounds, key=lambda each: each[0]):
-        own = [sound for _, sound in group]
+    for index, group in groupby(phonemes, key=lambda each: each[0]):
+        own = [phoneme for _, phoneme in group]
         stop = heads[index + 1] if index + 1 < len(heads) else len(text)
-        words.append(Timed(_bare(text[heads[index] : stop]), own[0].start_s, own[-1].end_s))
-    return tuple(words), tuple(sound for _, sound in sounds)
+        words.append(TimedLabel(_bare(text[heads[index] : stop]), own[0].start_s, own[-1].end_s))
+    return tuple(words), tuple(phoneme for _, phoneme in phonemes)
 
 
 def _ends(counts: list[bool], times: np.ndarray, last: float) -> list[float]:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from emotalking.errors import MissingPackageError, UserError
 from emotalking.io.audio import load_audio
-from emotalking.tts.align import align
-from emotalking.tts.base import Utterance, checked_rate, choose_voice, speakable
-from emotalking.tts.tempo import at_tempo
+from emotalking.tts.base import Utterance, base_language, check_rate, choose_voice, normalize_text
+from emotalking.tts.timing import align, at_tempo
 
 _ACCENTS = {
     "en": {"us": "us", "uk": "co.uk", "australia": "com.au", "india": "co.in", "ireland": "ie", "canada": "ca"},
@@ -20,10 +19,10 @@ _SPOKEN_AS = {"zh": "zh-CN"}
 _PATIENCE_S = 30.0
 
 
-class GttsSpeaker:
+class Gtts:
     """Google's voices: one a language, with accents for some.
 
-    Times come from alignment with espeak-ng's reading where that is installed, else they are not known.
+    Times come from alignment with espeak-ng's speech where that is installed, else they are not known.
 
     Raises:
         UserError: gTTS is not installed.
@@ -32,11 +31,13 @@ class GttsSpeaker:
     def __init__(self) -> None:
         if importlib.util.find_spec("gtts") is None:
             raise MissingPackageError(
-                "this speaker needs gTTS, which is not installed: pip install 'emotalking[gtts]'."
+                "this synthesizer needs gTTS, which is not installed: pip install 'emotalking[gtts]'."
             )
 
-    def say(self, text: str, *, language: str = "en", voice: str | None = None, rate: float | int = 1.0) -> Utterance:
-        """See ``Speaker.say``; the service knows no rate, so the tempo is changed afterwards.
+    def synthesize(
+        self, text: str, *, language: str = "en", voice: str | None = None, rate: float | int = 1.0
+    ) -> Utterance:
+        """See ``Synthesizer.synthesize``; the service knows no rate, so the tempo is changed afterwards.
 
         Raises:
             UserError: also when the service cannot be reached.
@@ -44,24 +45,24 @@ class GttsSpeaker:
         from gtts import gTTS  # pyright: ignore[reportMissingImports]
         from gtts.tts import gTTSError  # pyright: ignore[reportMissingImports]
 
-        plain, pace = speakable(text), checked_rate(rate)
+        plain, pace = normalize_text(text), check_rate(rate)
         chosen = choose_voice(voice, self.voices(language), language)
-        domain = _ACCENTS.get(_base(language), {}).get(chosen, "com")
+        domain = _ACCENTS.get(base_language(language), {}).get(chosen, "com")
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "speech.mp3"
             try:
                 gTTS(plain, lang=self._tag(language), tld=domain, lang_check=False, timeout=_PATIENCE_S).save(str(file))
             except (gTTSError, OSError, AssertionError) as error:
                 raise UserError(
-                    "gTTS could not reach its web service (it needs a network): use the speaker espeak, which does not."
+                    "gTTS could not reach its web service (it needs a network): use espeak, which does not."
                 ) from error
             samples = load_audio(file)
         return at_tempo(align(Utterance(text, language, chosen, samples, None, None)), pace)
 
     def voices(self, language: str = "en") -> tuple[str, ...]:
-        """See ``Speaker.voices``."""
+        """See ``Synthesizer.voices``."""
         self._tag(language)
-        return tuple(_ACCENTS.get(_base(language), ())) or ("default",)
+        return tuple(_ACCENTS.get(base_language(language), ())) or ("default",)
 
     def languages(self) -> tuple[str, ...]:
         """Tags that ``language`` may be, besides "zh"."""
@@ -72,11 +73,7 @@ class GttsSpeaker:
     def _tag(self, language: str) -> str:
         """The service's own tag of a language."""
         known = {tag.lower(): tag for tag in self.languages()}
-        for wanted in (language, _SPOKEN_AS.get(_base(language), ""), _base(language)):
+        for wanted in (language, _SPOKEN_AS.get(base_language(language), ""), base_language(language)):
             if wanted.lower() in known:
                 return known[wanted.lower()]
         raise UserError(f"gTTS does not speak '{language}': it speaks {', '.join(self.languages())}.")
-
-
-def _base(language: str) -> str:
-    return language.lower().replace("_", "-").split("-")[0]

@@ -1,4 +1,4 @@
-"""A folder of recordings as a speaker: any sound files, each with its words in a ``.txt`` of the same name."""
+"""A folder of recordings as a speech synthesizer: sound files, each with its words in a ``.txt`` of the same name."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,21 +7,20 @@ from pathlib import Path
 from emotalking.errors import UserError
 from emotalking.io.audio import load_audio, save_wav
 from emotalking.io.files import write_bytes
-from emotalking.tts.align import align
-from emotalking.tts.base import Utterance, checked_rate, choose_voice, speakable
-from emotalking.tts.tempo import at_tempo
+from emotalking.tts.base import Utterance, check_rate, choose_voice, normalize_text
 from emotalking.tts.times import read_times, write_times
+from emotalking.tts.timing import align, at_tempo
 
-SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
 LONGEST_TEXT_FILE = 1_000_000
 """Bytes; a longer ``.txt`` is no transcript."""
 
 
-class FolderSpeaker:
-    """Says what its recordings say.
+class Recordings:
+    """The recordings of a folder.
 
-    Times of words and sounds come from a ``.json`` of the same name (``emotalking say --times``), else from alignment
-    with espeak-ng's reading of the ``.txt`` where that is installed, else they are not known.
+    Times of words and phonemes come from a ``.json`` of the same name (:mod:`emotalking.tts.times`), else from
+    alignment with espeak-ng's speech of the ``.txt`` where that is installed, else they are not known.
 
     Args:
         folder: sound files, and for each a ``.txt`` where its words are known.
@@ -32,9 +31,9 @@ class FolderSpeaker:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.files = tuple(sorted(path for path in self.folder.iterdir() if path.suffix.lower() in SOUNDS))
+        self.files = tuple(sorted(path for path in self.folder.iterdir() if path.suffix.lower() in AUDIO_SUFFIXES))
         if not self.files:
-            raise UserError(f"the folder {folder} has no sound file ({', '.join(SOUNDS)}): put some there.")
+            raise UserError(f"the folder {folder} has no sound file ({', '.join(AUDIO_SUFFIXES)}): put some there.")
 
     def utterances(self, language: str = "en") -> Iterator[Utterance]:
         """Every recording, in the order of the names.
@@ -48,9 +47,11 @@ class FolderSpeaker:
         for path in self.files:
             yield self._utterance(path, language)
 
-    def say(self, text: str, *, language: str = "en", voice: str | None = None, rate: float | int = 1.0) -> Utterance:
-        """See ``Speaker.say``: the recording whose words, or whose name, ``text`` is."""
-        plain, pace = _comparable(speakable(text)), checked_rate(rate)
+    def synthesize(
+        self, text: str, *, language: str = "en", voice: str | None = None, rate: float | int = 1.0
+    ) -> Utterance:
+        """See ``Synthesizer.synthesize``: the recording whose words, or whose name, ``text`` is."""
+        plain, pace = _comparable(normalize_text(text)), check_rate(rate)
         choose_voice(voice, self.voices(language), language)
         for path in self.files:
             if plain in (_comparable(_words(path)), _comparable(path.stem)):
@@ -64,6 +65,10 @@ class FolderSpeaker:
         """One: the folder's name."""
         return (self.folder.resolve().name,)
 
+    def languages(self) -> tuple[str, ...]:
+        """None: the language of a recording is not known."""
+        return ()
+
     def _utterance(self, path: Path, language: str) -> Utterance:
         samples, voice = load_audio(path), self.voices()[0]
         known = path.with_suffix(".json")
@@ -74,7 +79,7 @@ class FolderSpeaker:
 
 
 def write_recording(path: Path, utterance: Utterance) -> None:
-    """Write an utterance as this speaker reads it: ``path`` (.wav), its words (.txt) and, if known, times (.json)."""
+    """Write an utterance for :class:`Recordings`: ``path`` (.wav), its words (.txt) and, if known, times (.json)."""
     save_wav(path, utterance.samples)
     write_bytes(path.with_suffix(".txt"), (utterance.text + "\n").encode("utf-8", "replace"))
     if utterance.words is not None and utterance.phonemes is not None:

@@ -1,4 +1,4 @@
-"""Files of word and sound times: JSON, which the house reads back, and Praat's TextGrid."""
+"""Files with the times of words and phonemes: JSON, which is read back, and Praat's TextGrid."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from jaxtyping import Float32
 from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.files import write_bytes
-from emotalking.tts.base import Timed, Utterance
+from emotalking.tts.base import TimedLabel, Utterance
 
 ENDINGS = (".json", ".textgrid")
 
@@ -32,7 +32,7 @@ def check_ending(path: Path) -> None:
     """Refuse a file that :func:`write_times` cannot write.
 
     Raises:
-        UserError: so it is.
+        UserError: its ending is another.
     """
     if path.suffix.lower() not in ENDINGS:
         raise UserError(f"times cannot be written to {path}: let it end in .json or .TextGrid.")
@@ -47,7 +47,7 @@ def read_times(path: Path, samples: Float32[np.ndarray, " n"]) -> Utterance:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         words, phonemes = (
-            tuple(Timed(str(each["label"]), float(each["start_s"]), float(each["end_s"])) for each in facts[kind])
+            tuple(TimedLabel(str(each["label"]), float(each["start_s"]), float(each["end_s"])) for each in facts[kind])
             for kind in ("words", "phonemes")
         )
         made = Utterance(
@@ -60,9 +60,7 @@ def read_times(path: Path, samples: Float32[np.ndarray, " n"]) -> Utterance:
             float(facts["rate"]),
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path} does not hold the times of a recording ('emotalking say --times'): remove it."
-        ) from error
+        raise UserError(f"{path} does not hold the times of a recording: remove it.") from error
     for timed in (words, phonemes):
         edges = [edge for each in timed for edge in (each.start_s, each.end_s)]
         if edges != sorted(edges) or (edges and not 0 <= edges[0] <= edges[-1] <= made.seconds + 1 / SAMPLE_RATE):
@@ -101,16 +99,16 @@ def _text_grid(utterance: Utterance) -> str:
     return "\n".join(lines) + "\n"
 
 
-def without_gaps(timed: tuple[Timed, ...], seconds: float) -> list[Timed]:
+def without_gaps(timed: tuple[TimedLabel, ...], seconds: float) -> list[TimedLabel]:
     """``timed`` with the silences between, before and behind as intervals with an empty label."""
-    whole: list[Timed] = []
+    whole: list[TimedLabel] = []
     reached = 0.0
     for each in timed:
         if each.start_s > reached:
-            whole.append(Timed("", reached, each.start_s))
+            whole.append(TimedLabel("", reached, each.start_s))
         if each.end_s > each.start_s:
             whole.append(each)
         reached = max(reached, each.end_s)
     if seconds > reached or not whole:
-        whole.append(Timed("", reached, seconds))
+        whole.append(TimedLabel("", reached, seconds))
     return whole

@@ -1,13 +1,14 @@
-"""Ten sentences a language that between them hold its sounds: what a speaker says to teach the lips.
+"""Ten sentences a language that together hold its phonemes, to teach the lips.
 
-English: the ten of the paper (section S5). German, French, Spanish and Chinese: our own, written for their sounds.
+English: the ten of the paper (section S5). German, French, Spanish and Chinese: our own, written for their phonemes.
 """
 
 from collections.abc import Iterator, Sequence
 from importlib import resources
 
 from emotalking.errors import UserError
-from emotalking.tts.base import Speaker, Utterance
+from emotalking.tts.base import Synthesizer, Utterance, base_language
+from emotalking.tts.recordings import Recordings
 
 LANGUAGES = ("en", "de", "fr", "es", "zh")
 RATES = (1.0, 0.85, 1.15)
@@ -20,7 +21,7 @@ def curated(language: str = "en") -> tuple[str, ...]:
     Raises:
         UserError: there is no set for it.
     """
-    base = language.lower().replace("_", "-").split("-")[0]
+    base = base_language(language)
     if base not in LANGUAGES:
         raise UserError(f"there is no curated set for '{language}': there are {', '.join(LANGUAGES)}.")
     text = resources.files(__name__).joinpath(f"{base}.txt").read_text(encoding="utf-8")
@@ -28,32 +29,30 @@ def curated(language: str = "en") -> tuple[str, ...]:
 
 
 def curated_speech(
-    speaker: Speaker,
+    synthesizer: Synthesizer,
     language: str = "en",
     voices: Sequence[str] | None = None,
     rates: Sequence[float | int] = RATES,
     takes: int = 1,
 ) -> Iterator[Utterance]:
-    """The curated set said by several voices at several rates, so that ten sentences are not one voice.
+    """The curated set in several voices at several rates, so that ten sentences are not one voice.
 
     Args:
-        speaker: who speaks; a folder of recordings gives what it holds instead.
+        synthesizer: back end; :class:`Recordings` gives what it holds instead.
         language: which set.
-        voices: taken in turn; None: the speaker's six most different ones.
+        voices: taken in turn; None: the six most different ones.
         rates: taken in turn, shifted from round to round of the voices.
-        takes: how often the set is said; each time other voices and rates meet a sentence.
+        takes: repetitions of the set; each time other voices and rates meet a sentence.
 
     Raises:
         UserError: no such set, voice or rate.
     """
-    from emotalking.tts.recordings import FolderSpeaker
-
-    if isinstance(speaker, FolderSpeaker):
-        yield from speaker.utterances(language)
+    if isinstance(synthesizer, Recordings):
+        yield from synthesizer.utterances(language)
         return
     sentences = curated(language)
-    voices = voices or speaker.voices(language)[:VOICES_AT_ONCE]
+    voices = voices or synthesizer.voices(language)[:VOICES_AT_ONCE]
     for turn in range(takes * len(sentences)):
         voice, lap = voices[turn % len(voices)], turn // len(voices)
         rate = rates[(turn + lap) % len(rates)]
-        yield speaker.say(sentences[turn % len(sentences)], language=language, voice=voice, rate=rate)
+        yield synthesizer.synthesize(sentences[turn % len(sentences)], language=language, voice=voice, rate=rate)

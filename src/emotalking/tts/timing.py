@@ -1,0 +1,151 @@
+"""Times of words and phonemes: aligned with a recording whose words are known, and kept through a change of tempo.
+
+Source of the alignment: dynamic time warping (Sakoe and Chiba 1978) against synthesised speech, as in aeneas and,
+before it, Malfrere and Dutoit 1997; the spectra are normalised log-mel steps, which forget voice and microphone.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import av
+import av.error
+import numpy as np
+from av.filter import Graph
+from jaxtyping import Float, Float32, Int
+
+from emotalking.audio.mel import HOP, log_mel
+from emotalking.errors import UserError
+from emotalking.io.audio import SAMPLE_RATE
+from emotalking.tts.base import TimedLabel, Utterance
+from emotalking.tts.espeak import Espeak
+
+LONGEST_S = 60.0
+"""Recordings longer than this are left without times: the path through them costs their length squared."""
+_STEP_S = HOP / SAMPLE_RATE
+_PIECE = 4096
+"""Samples fed at once."""
+_STALL = 0.4
+"""Cost of a recorded step without a step of the reading, or with two, relative to the mean distance: keeps the path
+near the diagonal where the spectra do not decide."""
+
+
+def align(utterance: Utterance) -> Utterance:
+    """``utterance`` with the times of its words and phonemes; unchanged if it has no text, is longer than a minute, or
+    espeak-ng is not installed or does not speak its language."""
+    if not utterance.text or utterance.seconds > LONGEST_S:
+        return utterance
+    try:
+        reading = Espeak().synthesize(utterance.text, language=utterance.language)
+    except UserError:
+        return utterance
+    return warped(reading, utterance)
+
+
+def warped(reading: Utterance, recording: Utterance) -> Utterance:
+    """``recording`` with the times of ``reading``, moved to where the recording has the same phonemes.
+
+    Words and phonemes without a place in the recording are left out. Unchanged if one of them is silent, or the
+    recording is less than half as long as the reading.
+    """
+    theirs, ours = (log_mel([each.samples])[:] for each in (reading, recording))
+    if not theirs.any() or not ours.any():
+        return recording
+    first, last = _extent(theirs)
+    if last - first + 2 > 2 * len(ours) - 1:
+        return recording
+    # A step of silence at both ends of the reading takes what the recording has before and behind the words.
+    steps = first - 1 + warp_path(ours, np.pad(theirs[first:last], ((1, 1), (0, 0))))
+
+    def warp(times_s: np.ndarray) -> np.ndarray:
+        edges = times_s / _STEP_S
+        return np.interp(edges.clip(first, last), steps + 0.5, np.arange(len(steps)) + 0.5) * _STEP_S
+
+    return replace(recording, words=_moved(reading.words, warp), phonemes=_moved(reading.phonemes, warp))
+
+
+def _moved(
+    timed: tuple[TimedLabel, ...] | None, warp: Callable[[np.ndarray], np.ndarray]
+) -> tuple[TimedLabel, ...] | None:
+    """Labels at other times; those that are left without length are dropped."""
+    if timed is None:
+        return None
+    times = warp(np.array([[each.start_s, each.end_s] for each in timed]).reshape(-1, 2))
+    placed = zip(timed, times, strict=True)
+    return tuple(TimedLabel(each.label, float(start), float(end)) for each, (start, end) in placed if end > start)
+
+
+def _extent(spectra: np.ndarray) -> tuple[int, int]:
+    """First step that is not silent, and the one behind the last."""
+    sounding = np.flatnonzero(spectra.any(1))
+    return int(sounding[0]), int(sounding[-1]) + 1
+
+
+def warp_path(ours: Float[np.ndarray, "n channels"], theirs: Float[np.ndarray, "m channels"]) -> Int[np.ndarray, " n"]:
+    """For each of our steps the most similar step of theirs: non-decreasing, from the first to the last.
+
+    Each of our steps takes the same step of theirs again, the next, or the one after the next, which needs m < 2 n.
+    """
+    n, m = len(ours), len(theirs)
+    squares = (ours**2).sum(1)[:, None] + (theirs**2).sum(1)[None] - 2.0 * ours @ theirs.T
+    distance = np.sqrt(np.maximum(squares, 0.0))
+    uneven = np.where(theirs.any(1), _STALL * distance.mean(), 0.0)  # silence may last
+    total = np.full(m, np.inf)
+    total[0] = distance[0, 0]
+    moves = np.zeros((n, m), np.uint8)
+    for step in range(1, n):
+        options = np.full((3, m), np.inf)
+        options[0] = total + uneven
+        options[1, 1:] = total[:-1]
+        options[2, 2:] = total[:-2] + uneven[2:]
+        moves[step] = options.argmin(0)
+        total = options.min(0) + distance[step]
+    path = np.empty(n, np.int64)
+    path[-1] = m - 1
+    for step in range(n - 1, 0, -1):
+        path[step - 1] = max(path[step] - moves[step, path[step]], 0)
+    return path
+
+
+def change_tempo(samples: Float[np.ndarray, " n"], rate: float) -> Float32[np.ndarray, " m"]:
+    """``samples`` (16 kHz mono) played ``rate`` times as fast (0.5 to 100) without a change of pitch.
+
+    FFmpeg's ``atempo``: waveform similarity overlap-add (Verhelst and Roelands 1993).
+    """
+    graph = Graph()
+    source = graph.add_abuffer(sample_rate=SAMPLE_RATE, format="flt", layout="mono", time_base=None)
+    tempo, sink = graph.add("atempo", f"{rate:.6f}"), graph.add("abuffersink")
+    source.link_to(tempo)
+    tempo.link_to(sink)
+    graph.configure()
+    pieces: list[np.ndarray] = []
+
+    def drain() -> None:
+        while True:
+            try:
+                pieces.append(graph.pull().to_ndarray()[0])  # type: ignore[union-attr]
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+
+    for start in range(0, len(samples), _PIECE):
+        piece = np.ascontiguousarray(samples[None, start : start + _PIECE], np.float32)
+        frame = av.AudioFrame.from_ndarray(piece, format="flt", layout="mono")
+        frame.sample_rate, frame.pts = SAMPLE_RATE, start
+        graph.push(frame)
+        drain()
+    graph.push(None)
+    drain()
+    return np.concatenate([np.zeros(0, np.float32), *pieces]).clip(-1.0, 1.0)
+
+
+def at_tempo(utterance: Utterance, rate: float) -> Utterance:
+    """The same words ``rate`` times as fast, their times with them."""
+    if rate == 1.0:
+        return utterance
+
+    return replace(
+        utterance,
+        samples=change_tempo(utterance.samples, rate),
+        words=_moved(utterance.words, lambda times_s: times_s / rate),
+        phonemes=_moved(utterance.phonemes, lambda times_s: times_s / rate),
+        rate=utterance.rate * rate,
+    )
