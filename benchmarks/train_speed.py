@@ -14,11 +14,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -28,8 +26,7 @@ from _report import write
 
 from emotalking.data import Subject
 from emotalking.io.settings import override
-from emotalking.ops import backends as choice
-from emotalking.ops import rasterize, triplane
+from emotalking.ops.backends import own_kernels, use_backends
 from emotalking.train.data import TrainingData
 from emotalking.train.presets import preset
 from emotalking.train.run import build_head, emotion_generator
@@ -55,35 +52,22 @@ PROFILED = 10
 """Steps."""
 
 
-def plain(which: str) -> ExitStack:
-    """Put one operation back to what it is without a kernel of its own."""
-    stack = ExitStack()
-    if which == "rasterizer":
-        stack.enter_context(patch.object(rasterize, "_choose", lambda *arguments: "gsplat"))
-    elif which == "tri-plane":
-        stack.enter_context(patch("emotalking.models.motion.encode", partial(triplane.encode, backend="reference")))
-    elif which == "losses":
-        stack.enter_context(patch("emotalking.ops.similarity.chosen_backend", _reference))
-    elif which == "colours and normals":
-        stack.enter_context(patch("emotalking.ops.sh.chosen_backend", _reference))
-        stack.enter_context(patch("emotalking.ops.normals.chosen_backend", _reference))
-    return stack
-
-
-def _reference(_: str, sample: torch.Tensor) -> str:
-    return choice.chosen_backend("reference", sample)
-
-
-OPERATIONS = ("rasterizer", "tri-plane", "losses", "colours and normals")
+OPERATIONS = {
+    "rasterizer": {"rasterize": "gsplat"},
+    "tri-plane": {"triplane": "reference"},
+    "losses": {"similarity": "reference"},
+    "colours and normals": {"view_colours": "reference", "camera_normals": "reference"},
+}
+"""What each operation is without a kernel of its own."""
 
 
 @contextmanager
 def loop(stage: Stage, fast: int, graphs: bool) -> Iterator[Callable[[int], Any]]:
     """What takes a step, with the first ``fast`` of the operations' kernels in use."""
     with ExitStack() as stack:
-        stack.enter_context(choice.own_kernels(stage.own_kernels))
-        for which in OPERATIONS[fast:] if stage.own_kernels else ():
-            stack.enter_context(plain(which))
+        stack.enter_context(own_kernels(stage.own_kernels))
+        for chosen in list(OPERATIONS.values())[fast:] if stage.own_kernels else ():
+            stack.enter_context(use_backends(**chosen))
         if graphs:
             yield stack.enter_context(steps_of(stage)).take
         else:

@@ -52,9 +52,9 @@ def test_sh_refuses_what_it_cannot_do() -> None:
     with pytest.raises(ValueError, match="coeffs"):
         sh.evaluate_sh(torch.zeros(1, 4, 3), torch.ones(1, 3), 2)
     with pytest.raises(ValueError, match="sh_rest"):
-        sh.seen_colours(torch.zeros(2, 1, 3), torch.zeros(2, 3, 3), torch.zeros(1, 2, 3), torch.zeros(1, 3), 2)
+        sh.view_colours(torch.zeros(2, 1, 3), torch.zeros(2, 3, 3), torch.zeros(1, 2, 3), torch.zeros(1, 3), 2)
     with pytest.raises(ValueError, match="degree"):
-        sh.seen_colours(torch.zeros(2, 1, 3), torch.zeros(2, 24, 3), torch.zeros(1, 2, 3), torch.zeros(1, 3), 4)
+        sh.view_colours(torch.zeros(2, 1, 3), torch.zeros(2, 24, 3), torch.zeros(1, 2, 3), torch.zeros(1, 3), 4)
     with pytest.raises(ValueError, match="degree"):
         sh.evaluate_sh(torch.zeros(1, 25, 3), torch.ones(1, 3), 4)
 

@@ -32,19 +32,25 @@ def both(run: Callable[[bool, Callable[[Tensor], Tensor]], list[Tensor]], device
     agree(kernel, run(False, lambda value: value.clone()), tolerance)
 
 
-@pytest.mark.parametrize("channels, cameras, held", [(3, 1, 0), (5, 2, 2)])
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the back end that is asked for, whatever the device: emulated kernels run on the CPU."""
+    operation = raster.RASTERIZE
+    monkeypatch.setattr(operation, "choose", lambda wanted, *_, **__: operation.backends[wanted])
+
+
+@pytest.mark.parametrize("channels, cameras, num_detached", [(3, 1, 0), (5, 2, 2)])
 @pytest.mark.parametrize("count", [120, 1500])
 def test_rasterizer(
-    random_scene, gradients, monkeypatch, kernels_on: str, channels: int, cameras: int, held: int, count: int
+    random_scene, gradients, monkeypatch, kernels_on: str, channels: int, cameras: int, num_detached: int, count: int
 ) -> None:
     """1,500 Gaussians are more than one look at the boxes takes in."""
     if count == 1500 and channels != 3:
         pytest.skip("once is enough")
-    monkeypatch.setattr(raster, "_choose", lambda backend, *_: backend)
-    shape = {"channels": channels, "cameras": cameras, "count": count, "batch": (2,) if held else ()}
+    unchecked(monkeypatch)
+    shape = {"channels": channels, "cameras": cameras, "count": count, "batch": (2,) if num_detached else ()}
     scenes = []
     for at, dtype in ((kernels_on, torch.float32), ("cpu", torch.float64)):
-        scene = {**random_scene(**shape, dtype=dtype, device=at), "held": held}
+        scene = {**random_scene(**shape, dtype=dtype, device=at), "num_detached": num_detached}
         scene["background"] = torch.linspace(0, 1, channels).to(scene["means"])
         scene["means2d_probe"] = scene["means"].new_zeros(*scene["viewmats"].shape[:-2], count, 2)
         if count == 1500:
@@ -57,7 +63,7 @@ def test_rasterizer(
 
 
 @pytest.mark.parametrize(
-    "of, channels, held",
+    "of, channels, num_detached",
     [
         (("features",), 3, 0),
         (("features", "alpha"), 5, 2),
@@ -68,12 +74,12 @@ def test_rasterizer(
     ],
 )
 def test_rasterizer_where_losses_look_at_some_outputs(
-    random_scene, gradients, monkeypatch, kernels_on: str, of: tuple[str, ...], channels: int, held: int
+    random_scene, gradients, monkeypatch, kernels_on: str, of: tuple[str, ...], channels: int, num_detached: int
 ) -> None:
     """As training does (no depth, no background), and with more channels than one pass carries."""
-    monkeypatch.setattr(raster, "_choose", lambda backend, *_: backend)
+    unchecked(monkeypatch)
     scenes = [
-        {**random_scene(count=90, channels=channels, device=at, dtype=dtype), "held": held}
+        {**random_scene(count=90, channels=channels, device=at, dtype=dtype), "num_detached": num_detached}
         for at, dtype in ((kernels_on, torch.float32), ("cpu", torch.float64))
     ]
     ours, truth = gradients(scenes[0], "cuda", of=of), gradients(scenes[1], "reference", of=of)
@@ -86,7 +92,7 @@ def test_rasterizer_where_losses_look_at_some_outputs(
 
 def test_rasterizer_of_opaque_crowds(random_scene, gradients, monkeypatch, kernels_on: str) -> None:
     """Blending stops early, alphas clamp, and the prefix differences of the backward pass cancel most."""
-    monkeypatch.setattr(raster, "_choose", lambda backend, *_: backend)
+    unchecked(monkeypatch)
     scenes = [random_scene(count=300, device=kernels_on), random_scene(count=300, dtype=torch.float64)]
     for scene in scenes:
         scene["opacities"], scene["scales"] = scene["opacities"] * 0.05 + 0.949, scene["scales"] * 3
@@ -214,7 +220,7 @@ def test_colours_and_normals(kernels_on: str, frames: int, degree: int, bands: i
     def run(fast: bool, place: Callable[[Tensor], Tensor]) -> list[Tensor]:
         sh0, sh_rest, quats, residuals = leaves = [place(value).requires_grad_() for value in inputs]
         where, seen, size, view = (place(value) for value in (means, centres, scales, views))
-        colour = cuda_shade.seen_colours if fast else sh.seen_colours
+        colour = cuda_shade.view_colours if fast else sh.view_colours
         turned = cuda_shade.camera_normals if fast else normals.camera_normals
         colours = colour(sh0, sh_rest, where, seen, degree)
         facing = turned(quats, size, where, view, residuals)

@@ -100,33 +100,38 @@ def test_gradcheck_of_the_reference(random_scene) -> None:
     )
 
 
-@pytest.mark.parametrize("held", [1, 3])
-def test_held_channels_teach_nothing_but_themselves(random_scene, gradients, held) -> None:
+@pytest.mark.parametrize("num_detached", [1, 3])
+def test_detached_channels_teach_nothing_but_themselves(random_scene, gradients, num_detached) -> None:
     scenes = [with_extras(random_scene(channels=5, dtype=dtype)) for dtype in (torch.float32, torch.float64)]
     kernel, truth = (
-        gradients({**scene, "held": held}, back) for scene, back in zip(scenes, ("cpu", "reference"), strict=True)
+        gradients({**scene, "num_detached": num_detached}, back)
+        for scene, back in zip(scenes, ("cpu", "reference"), strict=True)
     )
     assert_same(kernel, truth, 2e-5)
     free = gradients({**scenes[1], "features": scenes[1]["features"].clone()}, "reference")
     assert torch.allclose(free["features"], truth["features"]) and not torch.allclose(free["d_means"], truth["d_means"])
     dull = {**scenes[1], "features": scenes[1]["features"].clone(), "background": scenes[1]["background"].clone()}
-    dull["features"][:, -held:], dull["background"][-held:] = 0.0, 0.0
-    black = gradients({**dull, "held": held}, "reference")
+    dull["features"][:, -num_detached:], dull["background"][-num_detached:] = 0.0, 0.0
+    black = gradients({**dull, "num_detached": num_detached}, "reference")
     assert all(torch.allclose(black[f"d_{name}"], truth[f"d_{name}"]) for name in ("means", "opacities", "scales"))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("backend", ["cuda", "gsplat"])
-@pytest.mark.parametrize("held", [0, 1])
+@pytest.mark.parametrize("num_detached", [0, 1])
 @pytest.mark.parametrize("batch, channels, cameras", SHAPES)
-def test_gpu_kernels_equal_float64_reference(random_scene, gradients, batch, channels, cameras, held, backend) -> None:
+def test_gpu_kernels_equal_float64_reference(
+    random_scene, gradients, batch, channels, cameras, num_detached, backend
+) -> None:
     if backend == "gsplat":
         pytest.importorskip("gsplat")
-    if held == channels:
+    if num_detached == channels:
         pytest.skip("nothing would be left")
     arguments = {"batch": batch, "channels": channels, "cameras": cameras}
-    kernel = gradients({**with_extras(random_scene(**arguments, device="cuda")), "held": held}, backend)
-    truth = gradients({**with_extras(random_scene(**arguments, dtype=torch.float64)), "held": held}, "reference")
+    kernel = gradients({**with_extras(random_scene(**arguments, device="cuda")), "num_detached": num_detached}, backend)
+    truth = gradients(
+        {**with_extras(random_scene(**arguments, dtype=torch.float64)), "num_detached": num_detached}, "reference"
+    )
     assert_same(kernel, truth, 2e-4)  # gsplat is built with fast maths: exp to about 1e-6
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy.spatial import KDTree
 from torch import Tensor, nn
 
-from emotalking.ops.sh import num_bases, rgb_to_sh0, seen_colours
+from emotalking.ops.sh import num_bases, rgb_to_sh0, view_colours
 
 PARAMETERS = ("means", "sh0", "sh_rest", "opacity_logits", "raw_scales", "raw_quats", "normal_residuals")
 """Names of the raw parameters, in the order of their optimizer groups."""
@@ -110,7 +110,7 @@ class Gaussians(nn.Module):
         self, means: Float[Tensor, "B N 3"], camera_centres: Float[Tensor, "B 3"], degree: int
     ) -> Float[Tensor, "B N 3"]:
         """Colour of each Gaussian seen from ``camera_centres``, bands up to ``degree``; never negative."""
-        return seen_colours(self.sh0, self.sh_rest, means, camera_centres, degree)
+        return view_colours(self.sh0, self.sh_rest, means, camera_centres, degree)
 
 
 def raw_scales_of(scales: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:

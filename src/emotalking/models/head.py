@@ -133,7 +133,7 @@ def render_layer(
     *,
     degree: int | None = None,
     extra: Float[Tensor, "B N D"] | None = None,
-    held: int = 0,
+    num_detached: int = 0,
     probe: Float[Tensor, "B 1 N 2"] | None = None,
     backend: str = "auto",
     validate: bool = False,
@@ -144,7 +144,7 @@ def render_layer(
         size: (width, height) in pixels.
         degree: highest spherical-harmonic degree used; None: all.
         extra: more channels for the same pass (normals, attention); they become `Layer.extra`.
-        held: so many of these, the last, teach geometry and opacity nothing.
+        num_detached: so many of these, the last, teach geometry and opacity nothing.
         probe: zero tensor whose gradient is the screen-space gradient in pixels.
         validate: refuse non-finite inputs, at the cost of one synchronisation.
     """
@@ -163,7 +163,7 @@ def render_layer(
         size[0],
         size[1],
         means2d_probe=probe,
-        held=held,
+        num_detached=num_detached,
         backend=backend,
         validate=validate,
     )

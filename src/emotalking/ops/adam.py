@@ -11,7 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from emotalking.ops.backends import chosen_backend
+from emotalking.ops.backends import Backend, Operation, own_kernels_wanted
+
+ADAM = Operation(
+    "adam",
+    Backend("cuda", "emotalking.ops.cuda.adam:update", device="cuda", float32_only=True, available=own_kernels_wanted),
+    Backend("reference", "emotalking.ops.adam:update_reference"),
+)
 
 
 @dataclass(frozen=True)
@@ -68,13 +74,12 @@ def update(parts: list[Part], *, backend: str = "auto") -> None:
         backend: ``reference`` (any device and float type), ``cuda`` (our kernel: float32, contiguous), or ``auto`` as
             `ops.backends` says.
     """
-    if not parts:
-        return
-    if chosen_backend(backend, parts[0].value) == "cuda":
-        from emotalking.ops.cuda import adam as cuda
+    if parts:
+        ADAM.choose(backend, parts[0].value)(parts)
 
-        cuda.update(parts)
-        return
+
+def update_reference(parts: list[Part]) -> None:
+    """:func:`update` in plain torch."""
     for part in parts:
         part.steps.add_(1)
         part.mean.lerp_(part.grad, 1 - part.beta1)

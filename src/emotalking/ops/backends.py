@@ -1,20 +1,27 @@
-"""Which back end an operation takes that is plain torch everywhere and has a kernel of our own for GPUs."""
+"""The one registry of back ends: which implementations an operation has, what each can do, and which one ran."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from emotalking.ops.cpu.build import NoCompiler
 from emotalking.ops.cuda.build import available
 
+_logger = logging.getLogger(__name__)
 _OWN: ContextVar[bool] = ContextVar("own kernels", default=True)
+_CHOSEN: ContextVar[Mapping[str, str]] = ContextVar("back ends by operation", default={})  # noqa: B039 (never mutated)
 
 
 @contextmanager
 def own_kernels(wanted: bool = True) -> Iterator[None]:
-    """Whether, inside, the back end ``auto`` takes our own CUDA kernels for float32 on CUDA, as it does by default.
+    """Let ``auto`` take our own CUDA kernels for float32 on CUDA (the default), or not.
 
     Without them a GPU takes gsplat and torch's own operations.
     """
@@ -25,20 +32,117 @@ def own_kernels(wanted: bool = True) -> Iterator[None]:
         _OWN.reset(before)
 
 
+@contextmanager
+def use_backends(**chosen: str) -> Iterator[None]:
+    """Let ``auto`` mean these back ends, by the operation's name: ``use_backends(rasterize="gsplat")``."""
+    before = _CHOSEN.set({**_CHOSEN.get(), **chosen})
+    try:
+        yield
+    finally:
+        _CHOSEN.reset(before)
+
+
 def own_kernels_wanted() -> bool:
-    """Whether ``auto`` takes our own kernels: :func:`own_kernels` says so, and they can be loaded."""
+    """True where ``auto`` may take our CUDA kernels: :func:`own_kernels` allows it, and they can be compiled."""
     return _OWN.get() and available()
 
 
-def chosen_backend(backend: str, sample: Tensor) -> str:
-    """``reference`` or ``cuda`` for inputs like ``sample``.
+def builds(module: str) -> Callable[[], bool]:
+    """A test whether the compiled library of a module of `ops.cpu` can be built here."""
 
-    Raises:
-        ValueError: there is no such back end, or it cannot serve.
-    """
-    if backend not in ("auto", "reference", "cuda"):
-        raise ValueError(f"backend: expected auto, reference or cuda, got {backend!r}")
-    fits = sample.device.type == "cuda" and sample.dtype == torch.float32
-    if backend == "cuda" and not fits:
-        raise ValueError(f"backend='cuda' needs float32 on CUDA, got {sample.dtype} on {sample.device}")
-    return "cuda" if backend == "cuda" or (backend == "auto" and fits and own_kernels_wanted()) else "reference"
+    def test() -> bool:
+        try:
+            import_module(module).library()
+        except NoCompiler:
+            return False
+        return True
+
+    return test
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of an operation and its capabilities."""
+
+    name: str
+    function: str
+    """``module:function``; imported when it first runs."""
+    device: str | None = None
+    """Type of device whose tensors it takes; None: any."""
+    float32_only: bool = False
+    gradients: tuple[str, ...] = ()
+    """Those of the operation's optional gradients (``Operation.gradients``) that it gives."""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """The largest sizes that it takes, by the names that :meth:`Operation.choose` is called with."""
+    available: Callable[[], bool] = lambda: True
+    """Tells whether ``auto`` may choose it here; it is asked only for inputs that fit."""
+
+    def obstacle(self, sample: Tensor, gradients: Sequence[str], sizes: Mapping[str, int]) -> str | None:
+        """The reason why inputs do not fit; None: they do."""
+        if self.device is not None and sample.device.type != self.device:
+            return f"needs {self.device} tensors, got {sample.device}"
+        if self.float32_only and sample.dtype != torch.float32:
+            return f"needs float32, got {sample.dtype}"
+        missing = [name for name in gradients if name not in self.gradients]
+        if missing:
+            return f"gives no gradient to {', '.join(missing)}; use 'reference'"
+        large = [f"{name} {sizes[name]}, at most {most}" for name, most in self.limits.items() if sizes[name] > most]
+        return f"takes no {large[0]}" if large else None
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Run it."""
+        module, name = self.function.split(":")
+        return getattr(import_module(module), name)(*arguments, **options)
+
+
+class Operation:
+    """A named operation with its back ends, the preferred first; the last one serves wherever no other does."""
+
+    def __init__(self, name: str, *backends: Backend) -> None:
+        self.name = name
+        self.backends = {backend.name: backend for backend in backends}
+        self.last_run: str | None = None
+        """Name of the back end that was chosen last."""
+        OPERATIONS[name] = self
+
+    def register(self, backend: Backend) -> None:
+        """Add a back end, which ``auto`` prefers to all others."""
+        self.backends = {backend.name: backend, **self.backends}
+
+    def choose(self, wanted: str, sample: Tensor, gradients: Sequence[str] = (), **sizes: int) -> Backend:
+        """The back end for one call.
+
+        Args:
+            wanted: its name, or ``auto``.
+            sample: one of the inputs, all of which have its device and type.
+            gradients: optional gradients that the call needs.
+            sizes: those that `Backend.limits` name.
+
+        Raises:
+            ValueError: there is no such back end, or it cannot serve these inputs.
+        """
+        if wanted == "auto":
+            wanted = _CHOSEN.get().get(self.name, "auto")
+        if wanted == "auto":
+            fitting = (each for each in self.backends.values() if each.obstacle(sample, gradients, sizes) is None)
+            backend = next(each for each in fitting if each.available())
+        else:
+            if wanted not in self.backends:
+                raise ValueError(f"backend: expected auto, {', '.join(self.backends)}, got {wanted!r}")
+            backend = self.backends[wanted]
+            obstacle = backend.obstacle(sample, gradients, sizes)
+            if obstacle is not None:
+                raise ValueError(f"backend={wanted!r} {obstacle}")
+        if backend.name != self.last_run:
+            _logger.debug("%s runs on back end %s", self.name, backend.name)
+            self.last_run = backend.name
+        return backend
+
+
+OPERATIONS: dict[str, Operation] = {}
+"""All operations whose modules are imported, by name."""
+
+
+def report() -> dict[str, str]:
+    """The back end that each operation used last, by the operation's name."""
+    return {name: operation.last_run for name, operation in OPERATIONS.items() if operation.last_run is not None}

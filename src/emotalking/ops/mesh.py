@@ -1,15 +1,27 @@
 """Triangle meshes to pixels: which face a pixel sees, where in it, how deep; and smooth vertex normals."""
 
-import ctypes
 from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float, Float32, Int, Int32
 
-from emotalking.ops.cpu.build import NoCompiler, load_library
-from emotalking.ops.reference import mesh as reference
+from emotalking.ops.backends import Backend, Operation, builds
 
-Backend = Literal["auto", "cpu", "reference"]
+MeshBackend = Literal["auto", "cpu", "reference"]
+_ON_HOST = torch.empty(0)
+"""Stands for numpy arrays, which lie on the host, as float32."""
+
+
+def _operation(name: str) -> Operation:
+    """``name`` of ops/cpu/mesh.py and of ops/reference/mesh.py."""
+    cpu = Backend("cpu", f"emotalking.ops.cpu.mesh:{name}", device="cpu", available=builds("emotalking.ops.cpu.mesh"))
+    return Operation(name, cpu, Backend("reference", f"emotalking.ops.reference.mesh:{name}"))
+
+
+RASTERIZE_MESH = _operation("rasterize_mesh")
+INTERPOLATE_VERTICES = _operation("interpolate_vertices")
+VERTEX_NORMALS = _operation("vertex_normals")
 
 
 class MeshFragments(NamedTuple):
@@ -23,28 +35,10 @@ class MeshFragments(NamedTuple):
     """Depth of the surface, infinity where there is none."""
 
 
-def _kernel(backend: Backend) -> ctypes.CDLL | None:
-    """The compiled library, or None where the reference shall run."""
-    if backend not in ("auto", "cpu", "reference"):
-        raise ValueError(f"backend: expected 'auto', 'cpu' or 'reference', got {backend!r}")
-    if backend == "reference":
-        return None
-    try:
-        return load_library("mesh.cpp")
-    except NoCompiler:
-        if backend == "cpu":
-            raise
-        return None
-
-
 def _check_faces(faces: np.ndarray, vertices: int) -> None:
     """Refuse indices that would make the compiled code read elsewhere."""
     if faces.size and (faces.min() < 0 or faces.max() >= vertices):
         raise ValueError(f"faces: expected indices in [0, {vertices}), got {faces.min()}..{faces.max()}")
-
-
-def _pointer(array: np.ndarray) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
 
 
 def rasterize_mesh(
@@ -54,7 +48,7 @@ def rasterize_mesh(
     height: int,
     *,
     near: float = 1e-3,
-    backend: Backend = "auto",
+    backend: MeshBackend = "auto",
 ) -> MeshFragments:
     """Z-buffer a triangle mesh that is already projected.
 
@@ -79,24 +73,7 @@ def rasterize_mesh(
     _check_faces(faces, len(vertices_px))
     points = np.ascontiguousarray(vertices_px, np.float32)
     triangles = np.ascontiguousarray(faces, np.int32)
-    library = _kernel(backend)
-    if library is None:
-        return MeshFragments(*reference.rasterize_mesh(points, triangles, width, height, near))
-    face_id = np.empty((height, width), np.int32)
-    bary = np.empty((height, width, 3), np.float32)
-    depth = np.empty((height, width), np.float32)
-    library.rasterize_mesh(
-        _pointer(points),
-        _pointer(triangles),
-        ctypes.c_int64(len(triangles)),
-        ctypes.c_int32(width),
-        ctypes.c_int32(height),
-        ctypes.c_float(near),
-        _pointer(face_id),
-        _pointer(bary),
-        _pointer(depth),
-    )
-    return MeshFragments(face_id, bary, depth)
+    return MeshFragments(*RASTERIZE_MESH.choose(backend, _ON_HOST)(points, triangles, width, height, near))
 
 
 def interpolate_vertices(
@@ -104,7 +81,7 @@ def interpolate_vertices(
     faces: Int[np.ndarray, "F 3"],
     fragments: MeshFragments,
     *,
-    backend: Backend = "auto",
+    backend: MeshBackend = "auto",
 ) -> Float32[np.ndarray, "H W D"]:
     """Vertex values (colours, normals, texture coordinates...) at every pixel of a rasterized mesh.
 
@@ -120,26 +97,12 @@ def interpolate_vertices(
     _check_faces(faces, len(values))
     numbers = np.ascontiguousarray(values, np.float32)
     triangles = np.ascontiguousarray(faces, np.int32)
-    library = _kernel(backend)
-    if library is None:
-        return reference.interpolate_vertices(numbers, triangles, fragments.face_id, fragments.bary)
-    height, width = fragments.face_id.shape
     ids, bary = np.ascontiguousarray(fragments.face_id, np.int32), np.ascontiguousarray(fragments.bary, np.float32)
-    out = np.empty((height, width, numbers.shape[1]), np.float32)
-    library.interpolate_vertices(
-        _pointer(numbers),
-        ctypes.c_int32(numbers.shape[1]),
-        _pointer(triangles),
-        _pointer(ids),
-        _pointer(bary),
-        ctypes.c_int64(height * width),
-        _pointer(out),
-    )
-    return out
+    return INTERPOLATE_VERTICES.choose(backend, _ON_HOST)(numbers, triangles, ids, bary)
 
 
 def vertex_normals(
-    vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"], *, backend: Backend = "auto"
+    vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"], *, backend: MeshBackend = "auto"
 ) -> Float32[np.ndarray, "V 3"]:
     """Unit normals of a smooth surface: the area-weighted mean of the faces around each vertex.
 
@@ -157,15 +120,4 @@ def vertex_normals(
     _check_faces(faces, len(vertices))
     points = np.ascontiguousarray(vertices, np.float32)
     triangles = np.ascontiguousarray(faces, np.int32)
-    library = _kernel(backend)
-    if library is None:
-        return reference.vertex_normals(points, triangles)
-    out = np.empty_like(points)
-    library.vertex_normals(
-        _pointer(points),
-        ctypes.c_int64(len(points)),
-        _pointer(triangles),
-        ctypes.c_int64(len(triangles)),
-        _pointer(out),
-    )
-    return out
+    return VERTEX_NORMALS.choose(backend, _ON_HOST)(points, triangles)

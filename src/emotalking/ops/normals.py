@@ -5,9 +5,21 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.ops.backends import chosen_backend
+from emotalking.ops.backends import Backend, Operation, own_kernels_wanted
 from emotalking.ops.cameras import camera_centre
 from emotalking.ops.quaternions import normalize
+
+CAMERA_NORMALS = Operation(
+    "camera_normals",
+    Backend(
+        "cuda",
+        "emotalking.ops.cuda.shade:camera_normals",
+        device="cuda",
+        float32_only=True,
+        available=own_kernels_wanted,
+    ),
+    Backend("reference", "emotalking.ops.normals:camera_normals_reference"),
+)
 
 
 def shortest_axes(
@@ -78,10 +90,14 @@ def camera_normals(
         viewmats: carry no gradient here.
         backend: ``reference`` is torch, ``cuda`` our kernel for GPUs in float32; ``auto`` as `ops.backends` says.
     """
-    if chosen_backend(backend, means) == "cuda" and means.numel():
-        from emotalking.ops.cuda import shade as cuda
+    chosen = CAMERA_NORMALS.choose(backend if means.numel() else "reference", means)
+    return chosen(quats, scales, means, viewmats, residuals)
 
-        return cuda.camera_normals(quats, scales, means, viewmats, residuals)
+
+def camera_normals_reference(
+    quats: Tensor, scales: Tensor, means: Tensor, viewmats: Tensor, residuals: Tensor
+) -> Tensor:
+    """:func:`camera_normals` in plain torch."""
     own, views = residuals.expand(means.shape[0], -1, -1), viewmats.detach()
     return encode_normals(to_camera_frame(gaussian_normals(quats, scales, means, camera_centre(views), own), views))
 

@@ -13,7 +13,7 @@ class RasterSettings(ctypes.Structure):
     """Mirror of ``struct Settings`` in projection.h."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("count", "width", "height", "channels", "held", "threads")),
+        *((name, ctypes.c_int32) for name in ("count", "width", "height", "channels", "num_detached", "threads")),
         *(
             (name, ctypes.c_float)
             for name in ("near", "max_alpha", "min_alpha", "min_transmittance", "blur", "margin", "max_extent")
@@ -24,7 +24,7 @@ class RasterSettings(ctypes.Structure):
 def in_passes(
     one_pass: Callable[..., tuple[Tensor, ...]], backend: str, most_side: int, most_channels: int,
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, features: Tensor, viewmats: Tensor, Ks: Tensor,
-    width: int, height: int, background: Tensor | None, probe: Tensor | None, near: float, held: int,
+    width: int, height: int, background: Tensor | None, probe: Tensor | None, near: float, num_detached: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """`emotalking.ops.rasterize.rasterize` on one flat batch axis ``B``: features, alpha, depth, radii.
 
@@ -38,7 +38,7 @@ def in_passes(
     shared = [part.contiguous() for part in (means, quats, scales, opacities)]
     cameras = (viewmats.contiguous(), Ks.contiguous())
     probe = None if probe is None else probe.contiguous()
-    free, passes = features.shape[-1] - held, []
+    free, passes = features.shape[-1] - num_detached, []
     for start in range(0, features.shape[-1], most_channels):
         part = features[..., start : start + most_channels].contiguous()
         behind = None if background is None else background[start : start + most_channels].contiguous()

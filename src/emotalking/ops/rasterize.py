@@ -1,4 +1,4 @@
-"""Differentiable splatting of 3-D Gaussians: one meaning, four back ends."""
+"""Differentiable splatting of 3-D Gaussians (one definition, several back ends)."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -7,9 +7,38 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emotalking.ops.backends import own_kernels_wanted
-from emotalking.ops.cpu.build import NoCompiler
-from emotalking.ops.reference import rasterize as reference
+from emotalking.ops.backends import Backend, Operation, builds, own_kernels_wanted
+from emotalking.ops.cuda.rasterize import MAX_SIDE
+
+RASTERIZE = Operation(
+    "rasterize",
+    Backend(
+        "cuda",
+        "emotalking.ops.cuda.rasterize:rasterize",
+        device="cuda",
+        float32_only=True,
+        limits={"side": MAX_SIDE},
+        available=own_kernels_wanted,
+    ),
+    Backend(
+        "gsplat",
+        "emotalking.ops.cuda.gsplat:rasterize",
+        device="cuda",
+        float32_only=True,
+        gradients=("viewmats",),
+        available=lambda: find_spec("gsplat") is not None,
+    ),
+    Backend(
+        "cpu",
+        "emotalking.ops.cpu.rasterize:rasterize",
+        device="cpu",
+        float32_only=True,
+        available=builds("emotalking.ops.cpu.rasterize"),
+    ),
+    Backend("reference", "emotalking.ops.reference.rasterize:rasterize", gradients=("viewmats", "Ks")),
+)
+"""Back ends take the arguments of :func:`emotalking.ops.reference.rasterize.rasterize`. A new one needs a module with
+such a function and ``RASTERIZE.register(Backend(...))``."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +71,7 @@ def rasterize(
     *,
     backend: str = "auto",
     means2d_probe: Float[Tensor, "*batch C N 2"] | None = None,
-    held: int = 0,
+    num_detached: int = 0,
     near: float = 0.01,
     validate: bool = True,
 ) -> Rasterized:
@@ -78,8 +107,8 @@ def rasterize(
         backend: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``gsplat``; the one that ran is in the result.
         means2d_probe: a zero tensor added to the projected centres, so that its gradient is the gradient of the loss
             with respect to the position on the screen, in pixels (densification reads it).
-        held: so many of the features, the last, give gradient to themselves alone: geometry and opacity learn nothing
-            from them.
+        num_detached: number of features, the last ones, whose gradient goes to themselves alone and not to geometry and
+            opacity.
         near: Gaussians with a smaller camera z are culled.
         validate: refuse NaN and infinity in the inputs: one reduction per input, and on CUDA a wait for the device.
 
@@ -100,8 +129,8 @@ def rasterize(
         "viewmats": viewmats, "Ks": Ks, "background": background, "means2d_probe": means2d_probe,
     }  # fmt: skip
     _check_shapes(inputs, width, height)
-    if not 0 <= held <= features.shape[-1]:
-        raise ValueError(f"held: expected 0 to {features.shape[-1]} of the features, got {held}")
+    if not 0 <= num_detached <= features.shape[-1]:
+        raise ValueError(f"num_detached: expected 0 to {features.shape[-1]} of the features, got {num_detached}")
     if validate:
         _check_finite(inputs)
     batch = means.shape[:-2]
@@ -111,66 +140,18 @@ def rasterize(
         means.reshape(count, N, 3), quats.reshape(count, N, 4), scales.reshape(count, N, 3),
         opacities.reshape(count, N), features.reshape(count, N, D), viewmats.reshape(count, C, 4, 4),
         Ks.reshape(count, C, 3, 3), width, height, background,
-        None if means2d_probe is None else means2d_probe.reshape(count, C, N, 2), near, held,
+        None if means2d_probe is None else means2d_probe.reshape(count, C, N, 2), near, num_detached,
     )  # fmt: skip
-    name = _choose(backend, means, max(width, height), viewmats.requires_grad, Ks.requires_grad)
-    if name == "cuda":
-        from emotalking.ops.cuda import rasterize as cuda
-
-        outputs = cuda.rasterize(*arguments)
-    elif name == "gsplat":
-        from emotalking.ops.cuda import gsplat
-
-        outputs = gsplat.rasterize(*arguments)
-    elif name == "cpu":
-        from emotalking.ops.cpu import rasterize as cpu
-
-        outputs = cpu.rasterize(*arguments)
-    else:
-        outputs = reference.rasterize(*arguments)
+    cameras = {"viewmats": viewmats, "Ks": Ks}
+    needed = [name for name, value in cameras.items() if value.requires_grad]
+    side = max(width, height)
+    chosen = RASTERIZE.choose(backend, means, needed, side=side)
+    if backend == "auto" and chosen.name == "reference":
+        if RASTERIZE.backends["cuda"].obstacle(means, needed, {"side": side}) is None:
+            RASTERIZE.choose("gsplat", means)(*arguments)  # raises ImportError: never so slow without being asked
+    outputs = chosen(*arguments)
     image, alpha, depth, radii = (part.reshape(*batch, *part.shape[1:]) for part in outputs)
-    return Rasterized(image, alpha, depth, radii, name)
-
-
-def _choose(backend: str, means: Tensor, side: int, viewmats_gradient: bool, Ks_gradient: bool) -> str:
-    """The back end that will run, after checking that the one asked for can."""
-    device, single = means.device.type, means.dtype == torch.float32
-    if backend == "auto":
-        if device == "cuda":
-            from emotalking.ops.cuda.rasterize import MAX_SIDE
-
-            if not single or Ks_gradient:
-                return "reference"
-            unfit = viewmats_gradient or side > MAX_SIDE
-            if unfit and not find_spec("gsplat"):
-                return "reference"
-            return "cuda" if own_kernels_wanted() and not unfit else "gsplat"
-        if device != "cpu" or not single or viewmats_gradient or Ks_gradient:
-            return "reference"
-        return "cpu" if _kernel_available() else "reference"
-    needed = {"reference": device, "cpu": "cpu", "cuda": "cuda", "gsplat": "cuda"}
-    if backend not in needed:
-        raise ValueError(f"backend: expected auto, reference, cpu, cuda or gsplat, got {backend!r}")
-    if device != needed[backend]:
-        raise ValueError(f"backend={backend!r} needs {needed[backend]} tensors, means is on {means.device}")
-    if backend != "reference" and not single:
-        raise ValueError(f"backend={backend!r} needs float32, means is {means.dtype}")
-    if backend != "reference" and Ks_gradient or backend in ("cpu", "cuda") and viewmats_gradient:
-        raise ValueError(
-            f"backend={backend!r} gives no gradient to viewmats (cpu, cuda) or Ks (cpu, cuda, gsplat); use 'reference'"
-        )
-    return backend
-
-
-def _kernel_available() -> bool:
-    """Whether the CPU kernel is built or can be."""
-    from emotalking.ops.cpu.rasterize import library
-
-    try:
-        library()
-    except NoCompiler:
-        return False
-    return True
+    return Rasterized(image, alpha, depth, radii, chosen.name)
 
 
 def _check_shapes(inputs: dict[str, Tensor | None], width: int, height: int) -> None:

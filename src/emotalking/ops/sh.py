@@ -4,11 +4,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.ops.backends import chosen_backend
+from emotalking.ops.backends import Backend, Operation, own_kernels_wanted
 
 C0 = 0.28209479177387814
 """The constant basis function, 1 / (2 sqrt(pi)): ``rgb = C0 * sh0 + 0.5``."""
 MAX_DEGREE = 3
+VIEW_COLOURS = Operation(
+    "view_colours",
+    Backend(
+        "cuda",
+        "emotalking.ops.cuda.shade:view_colours",
+        device="cuda",
+        float32_only=True,
+        available=own_kernels_wanted,
+    ),
+    Backend("reference", "emotalking.ops.sh:view_colours_reference"),
+)
 
 
 def num_bases(degree: int) -> int:
@@ -73,7 +84,7 @@ def evaluate_sh(
     return (values[..., None, :] @ coeffs[..., :needed, :]).squeeze(-2) + 0.5
 
 
-def seen_colours(
+def view_colours(
     sh0: Float[Tensor, "N 1 3"],
     sh_rest: Float[Tensor, "N R 3"],
     means: Float[Tensor, "B N 3"],
@@ -97,10 +108,12 @@ def seen_colours(
     needed = num_bases(degree)
     if sh_rest.shape[-2] + 1 < needed:
         raise ValueError(f"sh_rest: degree {degree} needs {needed - 1} coefficients, got {sh_rest.shape[-2]}")
-    if chosen_backend(backend, means) == "cuda" and means.numel():
-        from emotalking.ops.cuda import shade as cuda
+    chosen = VIEW_COLOURS.choose(backend if means.numel() else "reference", means)
+    return chosen(sh0, sh_rest, means, camera_centres, degree)
 
-        return cuda.seen_colours(sh0, sh_rest, means, camera_centres, degree)
+
+def view_colours_reference(sh0: Tensor, sh_rest: Tensor, means: Tensor, camera_centres: Tensor, degree: int) -> Tensor:
+    """:func:`view_colours` in plain torch."""
     directions = (means - camera_centres[:, None]).detach()
     coefficients = torch.cat([sh0, sh_rest], 1).expand(means.shape[0], -1, -1, -1)
     return evaluate_sh(coefficients, directions, degree).clamp_min(0.0)

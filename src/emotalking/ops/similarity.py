@@ -4,8 +4,20 @@ import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
 
-from emotalking.ops.backends import chosen_backend
+from emotalking.ops.backends import Backend, Operation, own_kernels_wanted
 from emotalking.ops.ssim import ssim
+
+SIMILARITY = Operation(
+    "similarity",
+    Backend(
+        "cuda",
+        "emotalking.ops.cuda.similarity:compare_in_boxes",
+        device="cuda",
+        float32_only=True,
+        available=own_kernels_wanted,
+    ),
+    Backend("reference", "emotalking.ops.similarity:compare_cuts"),
+)
 
 
 def compare_in_boxes(
@@ -32,15 +44,11 @@ def compare_in_boxes(
             f"target: expected {tuple(image.shape)}, {image.dtype} on {image.device} as image is, "
             f"got {tuple(target.shape)}, {target.dtype} on {target.device}"
         )
-    if chosen_backend(backend, image) == "cuda":
-        from emotalking.ops.cuda import similarity as cuda
-
-        return cuda.compare_in_boxes(image, target.detach(), boxes)
-    return _cut_out(image, target.detach(), boxes)
+    return SIMILARITY.choose(backend, image)(image, target.detach(), boxes)
 
 
-def _cut_out(image: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
-    """Box by box."""
+def compare_cuts(image: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
+    """:func:`compare_in_boxes` by cutting out one box after the other (the reference)."""
     rows = []
     for top, bottom, left, right in boxes.clamp_min(0).tolist():
         ours, theirs = image[top:bottom, left:right], target[top:bottom, left:right]

@@ -1,11 +1,21 @@
 """Structural similarity of images (Wang et al. 2004), windowed as 3DGS does."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.ops.cpu.build import NoCompiler
-from emotalking.ops.reference import ssim as reference
+from emotalking.ops.backends import Backend, Operation, builds
+
+SSIM = Operation(
+    "ssim",
+    Backend(
+        "cpu",
+        "emotalking.ops.cpu.ssim:ssim_map",
+        device="cpu",
+        float32_only=True,
+        available=builds("emotalking.ops.cpu.ssim"),
+    ),
+    Backend("reference", "emotalking.ops.reference.ssim:ssim_map"),
+)
 
 
 def ssim(
@@ -40,21 +50,6 @@ def ssim(
         )
     if reduction not in ("mean", "none"):
         raise ValueError(f"reduction: expected mean or none, got {reduction!r}")
-    if backend not in ("auto", "reference", "cpu"):
-        raise ValueError(f"backend: expected auto, reference or cpu, got {backend!r}")
-    fits_kernel = a.device.type == "cpu" and a.dtype == torch.float32
-    if backend == "cpu" and not fits_kernel:
-        raise ValueError(f"backend='cpu' needs float32 on the CPU, a is {a.dtype} on {a.device}")
     flat_a, flat_b = a.reshape(-1, *a.shape[-3:]), b.reshape(-1, *b.shape[-3:])
-    similarity = None
-    if backend != "reference" and fits_kernel:
-        from emotalking.ops.cpu import ssim as cpu
-
-        try:
-            similarity = cpu.ssim_map(flat_a, flat_b)
-        except NoCompiler:
-            if backend == "cpu":
-                raise
-    if similarity is None:
-        similarity = reference.ssim_map(flat_a, flat_b)
+    similarity = SSIM.choose(backend, a)(flat_a, flat_b)
     return similarity.mean() if reduction == "mean" else similarity.reshape(a.shape)

@@ -4,13 +4,31 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.ops.backends import own_kernels_wanted
-from emotalking.ops.cpu.build import NoCompiler
-from emotalking.ops.reference import triplane as reference
+from emotalking.ops.backends import Backend, Operation, builds, own_kernels_wanted
+
+TRIPLANE = Operation(
+    "triplane",
+    Backend(
+        "cuda",
+        "emotalking.ops.cuda.triplane:encode",
+        device="cuda",
+        float32_only=True,
+        limits={"levels": 32},
+        available=own_kernels_wanted,
+    ),
+    Backend(
+        "cpu",
+        "emotalking.ops.cpu.triplane:encode",
+        device="cpu",
+        float32_only=True,
+        available=builds("emotalking.ops.cpu.triplane"),
+    ),
+    Backend("reference", "emotalking.ops.reference.triplane:encode"),
+)
+"""Back ends take the arguments of :func:`emotalking.ops.reference.triplane.encode`."""
 
 PLANES = ((0, 1), (1, 2), (0, 2))
 """Axes of the planes xy, yz, xz, in the order of tables and features."""
@@ -114,26 +132,6 @@ def encode(
             f"table: expected {points.dtype} on {points.device} as points is, got {table.dtype} on {table.device}"
         )
     flat = points.reshape(-1, 3)
-    device = points.device.type
-    fits_kernel = points.dtype == torch.float32
-    if backend not in ("auto", "reference", "cpu", "cuda"):
-        raise ValueError(f"backend: expected auto, reference, cpu or cuda, got {backend!r}")
-    if backend in ("cpu", "cuda") and not (fits_kernel and device == backend):
-        raise ValueError(f"backend={backend!r} needs float32 on that device, points is {points.dtype} on {device}")
-    features = None
-    ours = backend == "cuda" or backend == "auto" and own_kernels_wanted()
-    if ours and fits_kernel and device == "cuda" and len(flat) and spec.levels <= 32:
-        from emotalking.ops.cuda import triplane as cuda
-
-        features = cuda.encode(flat, table, spec.scales, spec.strides, spec.offsets, spec.bound)
-    elif backend != "reference" and fits_kernel and device == "cpu":
-        from emotalking.ops.cpu import triplane as cpu
-
-        try:
-            features = cpu.encode(flat, table, spec.scales, spec.strides, spec.offsets, spec.bound)
-        except NoCompiler:
-            if backend == "cpu":
-                raise
-    if features is None:
-        features = reference.encode(flat, table, spec.scales, spec.strides, spec.offsets, spec.bound)
+    chosen = TRIPLANE.choose(backend if len(flat) else "reference", points, levels=spec.levels)
+    features = chosen(flat, table, spec.scales, spec.strides, spec.offsets, spec.bound)
     return features.reshape(*points.shape[:-1], num_features(spec))

@@ -40,8 +40,8 @@ def normal_terms(layer: Layer, wanted: Float[Tensor, "B H W 3"], weights: Normal
 def attention_channels(face: Deformed) -> Float[Tensor, "1 N 2"]:
     """Strength (L2 norm) of the audio and of the action-unit attention of each Gaussian (docs/paper.md 4.3).
 
-    Splatted as held channels, their gradient flows to the attention networks and to what these read, and not through
-    the picture to geometry and opacity.
+    Splatted as detached channels, their gradient flows to the attention networks and to what these read, and not
+    through the image to geometry and opacity.
     """
     assert face.attention is not None
     return torch.stack([torch.linalg.vector_norm(part, dim=-1) for part in face.attention], -1)[None]

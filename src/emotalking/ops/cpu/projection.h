@@ -6,7 +6,9 @@
 #endif
 
 struct Settings {  // mirrored by ctypes in rasterize.py; the values come from ops/constants.py
-    int32_t count, width, height, channels, held, threads;  // held: channels, the last, that give no gradient to geometry
+    int32_t count, width, height, channels;
+    int32_t num_detached;  // of the channels, the last, that give no gradient to geometry
+    int32_t threads;
     float near, max_alpha, min_alpha, min_transmittance, blur, margin, max_extent;
 };
 

@@ -194,7 +194,7 @@ void blend_tile_backward(const State &state, const Settings &s, const Tile &tile
             for (int d = 0; d < s.channels; ++d) {
                 const float value = grad.image[pixel * s.channels + d];
                 g[y][d + 1][x] = value;
-                if (d < s.channels - s.held) total += value * out.image[pixel * s.channels + d];
+                if (d < s.channels - s.num_detached) total += value * out.image[pixel * s.channels + d];
             }
             behind[y][x] = total;
         }
@@ -212,10 +212,10 @@ void blend_tile_backward(const State &state, const Settings &s, const Tile &tile
         rows_of(state, tile, *item, y0, y1);
         const vf dx = r[X] - columns, base = r[A] * dx * dx + r[LOG2_OPACITY], slope = r[B] * dx;
         vf p0 = vf{}, p1 = vf{}, p2 = vf{}, values[D + 1] = {};
-        const float *felt = r + Z;  // what geometry learns from: held channels are as good as black
+        const float *felt = r + Z;  // what geometry learns from: detached channels are as good as black
         float dimmed[D + 1];
-        if (s.held) {
-            for (int d = 0; d <= D; ++d) dimmed[d] = d <= s.channels - s.held ? r[Z + d] : 0.f;
+        if (s.num_detached) {
+            for (int d = 0; d <= D; ++d) dimmed[d] = d <= s.channels - s.num_detached ? r[Z + d] : 0.f;
             felt = dimmed;
         }
         for (int y = y0; y < y1; ++y) {

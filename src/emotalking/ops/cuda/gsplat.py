@@ -27,14 +27,14 @@ def _gsplat() -> ModuleType:
 
 def rasterize(
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, features: Tensor, viewmats: Tensor, Ks: Tensor,
-    width: int, height: int, background: Tensor | None, probe: Tensor | None, near: float, held: int,
+    width: int, height: int, background: Tensor | None, probe: Tensor | None, near: float, num_detached: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """`emotalking.ops.rasterize.rasterize` on one flat batch axis ``B``: features, alpha, depth, radii.
 
-    Depth rides along as one more channel, so everything is blended in one pass; held channels take another.
+    Depth rides along as one more channel, so everything is blended in one pass; detached channels take another.
     """
-    if held:
-        free = features.shape[-1] - held
+    if num_detached:
+        free = features.shape[-1] - num_detached
         behind = (None, None) if background is None else (background[:free], background[free:])
         moved, seen = (means, quats, scales, opacities), (viewmats, Ks, width, height)
         first = rasterize(*moved, features[..., :free], *seen, behind[0], probe, near, 0)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@
 // The backward pass walks front to back too: with total = sum over outputs of value * gradient, what lies behind
 // Gaussian i is total minus the prefix up to i, so no division restores the transmittance.
 //
-// CHANNELS: of the features. STILL: so many of them, the last, give no gradient to geometry and opacity.
+// CHANNELS: of the features. NUM_DETACHED: so many of them, the last, give no gradient to geometry and opacity.
 // DEPTH: whether the expected depth has a gradient.
 #include "device.h"
 #include "projection.h"
@@ -207,7 +207,7 @@ blend_backward(Settings s, int cameras, const float4 *records, const unsigned *b
         if (g_image)
             for (int d = 0; d < CHANNELS; ++d) {
                 g[d + 1] = g_image[pixel * CHANNELS + d];
-                if (d < CHANNELS - STILL) behind += g[d + 1] * image[pixel * CHANNELS + d];
+                if (d < CHANNELS - NUM_DETACHED) behind += g[d + 1] * image[pixel * CHANNELS + d];
             }
         atomicMax(&furthest, reached);
     }
@@ -233,7 +233,7 @@ blend_backward(Settings s, int cameras, const float4 *records, const unsigned *b
                 if (DEPTH) worth += g[0] * row[Z], v[SUMS] = weight * g[0];
 #pragma unroll
                 for (int d = 0; d < CHANNELS; ++d) {
-                    if (d < CHANNELS - STILL) worth += g[d + 1] * row[ROW_HEAD + d];
+                    if (d < CHANNELS - NUM_DETACHED) worth += g[d + 1] * row[ROW_HEAD + d];
                     v[SUMS + DEPTH + d] = weight * g[d + 1];
                 }
                 worth *= weight, behind -= worth, live *= through;

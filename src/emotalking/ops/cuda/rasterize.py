@@ -19,8 +19,8 @@ MAX_SIDE = 255 * 16
 _TILE, _THREADS = 16, 128
 
 
-def _kernel(name: str, device: torch.device, channels: int, held: int = 0, depth: bool = False) -> Launch:
-    definitions = (f"CHANNELS={channels}", f"STILL={held}", f"DEPTH={int(depth)}")
+def _kernel(name: str, device: torch.device, channels: int, num_detached: int = 0, depth: bool = False) -> Launch:
+    definitions = (f"CHANNELS={channels}", f"NUM_DETACHED={num_detached}", f"DEPTH={int(depth)}")
     return kernel("rasterize.cu", name, definitions, device.index or 0)
 
 
@@ -36,7 +36,7 @@ class _Rasterize(torch.autograd.Function):
         records = means.new_empty(images, count, 8)
         keys, boxes = means.new_empty(images, count), torch.empty(images, count, dtype=torch.int32, device=device)
         radii = torch.empty(batch, cameras, count, dtype=torch.int32, device=device)
-        _kernel("project_all", device, channels, settings.held)(
+        _kernel("project_all", device, channels, settings.num_detached)(
             (-(-images * count // _THREADS), 1, 1), _THREADS, settings, images, cameras, means, quats, scales,
             opacities, viewmats, Ks, probe, records, keys, boxes, radii,
         )  # fmt: skip
@@ -46,7 +46,7 @@ class _Rasterize(torch.autograd.Function):
         alpha, depth = (means.new_empty(batch, cameras, height, width) for _ in range(2))
         last = torch.empty(images, height, width, dtype=torch.int32, device=device)
         grid = (-(-width // _TILE), -(-height // _TILE), images)
-        _kernel("blend", device, channels, settings.held)(
+        _kernel("blend", device, channels, settings.num_detached)(
             grid, _TILE * _TILE, settings, cameras, records, boxes, order, features, background, image, alpha, depth,
             last,
         )  # fmt: skip
@@ -70,13 +70,13 @@ class _Rasterize(torch.autograd.Function):
         device, deep = means.device, g_depth is not None
         g_image, g_alpha, g_depth = (None if g is None else g.contiguous() for g in (g_image, g_alpha, g_depth))
         sums = means.new_zeros(batch * cameras, count, 6 + deep + channels)
-        _kernel("blend_backward", device, channels, ctx.settings.held, deep)(
+        _kernel("blend_backward", device, channels, ctx.settings.num_detached, deep)(
             ctx.grid, _TILE * _TILE, ctx.settings, cameras, records, boxes, order, features, image, alpha, depth, last,
             g_image, g_alpha, g_depth, sums,
         )  # fmt: skip
         grads = [torch.empty_like(part) for part in (means, quats, scales, opacities, features)]
         d_probe = means.new_empty(batch, cameras, count, 2) if ctx.has_probe else None
-        _kernel("project_all_backward", device, channels, ctx.settings.held, deep)(
+        _kernel("project_all_backward", device, channels, ctx.settings.num_detached, deep)(
             (-(-batch * count // _THREADS), 1, 1), _THREADS, ctx.settings, batch, cameras, means, quats, scales,
             opacities, viewmats, Ks, records, radii, sums, *grads, d_probe,
         )  # fmt: skip

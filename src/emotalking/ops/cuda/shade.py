@@ -1,4 +1,4 @@
-"""The CUDA kernels behind `emotalking.ops.sh.seen_colours` and `emotalking.ops.normals.camera_normals`."""
+"""The CUDA kernels behind `emotalking.ops.sh.view_colours` and `emotalking.ops.normals.camera_normals`."""
 
 from typing import Any
 
@@ -59,8 +59,8 @@ class _Normals(torch.autograd.Function):
         return d_quats, None, None, None, d_residuals
 
 
-def seen_colours(sh0: Tensor, sh_rest: Tensor, means: Tensor, centres: Tensor, degree: int) -> Tensor:
-    """`emotalking.ops.sh.seen_colours`."""
+def view_colours(sh0: Tensor, sh_rest: Tensor, means: Tensor, centres: Tensor, degree: int) -> Tensor:
+    """`emotalking.ops.sh.view_colours`."""
     parts = (sh0, sh_rest, means.detach(), centres.detach())
     return _Colours.apply(*(part.contiguous() for part in parts), degree)
 

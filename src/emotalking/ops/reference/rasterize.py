@@ -123,7 +123,7 @@ def _tile_order(height: int, width: int) -> Tensor:
 
 def rasterize(
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, features: Tensor, viewmats: Tensor, Ks: Tensor,
-    width: int, height: int, background: Tensor | None, probe: Tensor | None, near: float, held: int,
+    width: int, height: int, background: Tensor | None, probe: Tensor | None, near: float, num_detached: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """`emotalking.ops.rasterize.rasterize` on one flat batch axis ``B``: features, alpha, depth, radii."""
     batch, cameras = viewmats.shape[:2]
@@ -134,10 +134,10 @@ def rasterize(
         if probe is not None:
             seen = seen._replace(means2d=seen.means2d + probe[b, c])
         values = torch.cat((seen.depths[:, None], features[b]), dim=-1)
-        image, T = _render_image(seen, opacities[b], values, size, values.shape[-1] - held)
+        image, T = _render_image(seen, opacities[b], values, size, values.shape[-1] - num_detached)
         depth, colour = image[..., 0], image[..., 1:]
         if background is not None:
-            free = background.numel() - held
+            free = background.numel() - num_detached
             behind = (T[..., None] * background[:free], T.detach()[..., None] * background[free:])
             colour = colour + torch.cat(behind, dim=-1)
         images.append(colour)

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from emotalking.models.gaussians import Gaussians, raw_scales_of
 from emotalking.ops.quaternions import to_matrix
-from emotalking.ops.sh import seen_colours
+from emotalking.ops.sh import view_colours
 from emotalking.train.config import DensifyConfig
 from emotalking.train.densify.resize import resize
 
@@ -142,6 +142,6 @@ def green_gaussians(
     dim, bright = (20.0, 235.0) if mouth else (30.0, 225.0)
     with torch.no_grad():
         (colour,) = (
-            seen_colours(gaussians.sh0, gaussians.sh_rest, gaussians.means[None], camera_centre[None], degree) * 255.0
+            view_colours(gaussians.sh0, gaussians.sh_rest, gaussians.means[None], camera_centre[None], degree) * 255.0
         )
     return (colour[:, 0] < dim) & (colour[:, 1] > bright) & (colour[:, 2] < dim)

@@ -255,10 +255,18 @@ class BranchStage(ContextStage):
         probe = None
         if program.growing:
             probe = torch.zeros(1, 1, gaussians.count, 2, device=self.device, requires_grad=True)
-        extra, held = self.extra(inputs, deformed, program)
+        extra, num_detached = self.extra(inputs, deformed, program)
         view = data.conditions.viewmats[as_index(inputs.frame)]
         layer = render_layer(
-            gaussians, deformed, view, data.K, data.size, degree=program.degree, extra=extra, held=held, probe=probe
+            gaussians,
+            deformed,
+            view,
+            data.K,
+            data.size,
+            degree=program.degree,
+            extra=extra,
+            num_detached=num_detached,
+            probe=probe,
         )
         self._probe, self._radii = probe, layer.radii
         terms = self.compare(inputs, layer, program)

@@ -209,14 +209,14 @@ class FaceStage(BranchStage):
 
     def extra(self, inputs: Inputs, deformed: Deformed, program: Program) -> tuple[Tensor | None, int]:
         """Normals as colours, in the axes of the frame's camera (paper 3.2; eq. 11); attention."""
-        channels, held = [], 0
+        channels, num_detached = [], 0
         if self.compares_normals(inputs):
             view = self.context.data.conditions.viewmats[as_index(inputs.frame)]
             channels.append(normal_channels(self.branch.gaussians, deformed, view))
         if program.moving and self.settings.losses.attention:
             channels.append(attention_channels(deformed))
-            held = 2
-        return (torch.cat(channels, -1) if channels else None), held
+            num_detached = 2
+        return (torch.cat(channels, -1) if channels else None), num_detached
 
     def compare_normals(self, inputs: Inputs, layer: Layer) -> dict[str, Tensor]:
         """Weighted terms of the rendered normals (eqs. 11, 14); none without maps or weight."""
