@@ -24,10 +24,10 @@ from emotalking.evaluate.held_out import evaluate_held_out
 from emotalking.io.settings import override
 from emotalking.models.avatar import Avatar
 from emotalking.train.config import TrainConfig
+from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
 from emotalking.train.perceptual import PerceptualTerm, make_perceptual, with_backbone
 from emotalking.train.presets import preset
-from emotalking.train.stages.base import Context
 from emotalking.train.stages.finetune import FinetuneStage
 
 

@@ -22,12 +22,13 @@ from _report import write
 from emotalking.data import Subject
 from emotalking.io.settings import override
 from emotalking.models.avatar import Avatar
+from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
 from emotalking.train.presets import preset
 from emotalking.train.run import emotion_generator
-from emotalking.train.stages.base import Context
-from emotalking.train.stages.branches import FaceStage, MouthStage
 from emotalking.train.stages.emotion import EmotionStage
+from emotalking.train.stages.face import FaceStage
+from emotalking.train.stages.mouth import MouthStage
 from emotalking.train.step import Stage
 from emotalking.train.sync import first_iteration, make_sync
 

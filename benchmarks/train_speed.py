@@ -27,12 +27,13 @@ from _report import write
 from emotalking.data import Subject
 from emotalking.io.settings import override
 from emotalking.ops.backends import own_kernels, use_backends
+from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
 from emotalking.train.presets import preset
 from emotalking.train.run import build_head, emotion_generator
-from emotalking.train.stages.base import Context
-from emotalking.train.stages.branches import FaceStage, MouthStage
 from emotalking.train.stages.emotion import EmotionStage
+from emotalking.train.stages.face import FaceStage
+from emotalking.train.stages.mouth import MouthStage
 from emotalking.train.step import Stage, Steps, steps_of
 
 NORMALS = "losses.normal=0.05", "losses.normal_tv=0.005"
@@ -65,13 +66,13 @@ OPERATIONS = {
 def loop(stage: Stage, fast: int, graphs: bool) -> Iterator[Callable[[int], Any]]:
     """What takes a step, with the first ``fast`` of the operations' kernels in use."""
     with ExitStack() as stack:
-        stack.enter_context(own_kernels(stage.own_kernels))
-        for chosen in list(OPERATIONS.values())[fast:] if stage.own_kernels else ():
+        stack.enter_context(own_kernels(stage.context.own_kernels))
+        for chosen in list(OPERATIONS.values())[fast:] if stage.context.own_kernels else ():
             stack.enter_context(use_backends(**chosen))
         if graphs:
-            yield stack.enter_context(steps_of(stage)).take
+            yield stack.enter_context(steps_of(stage)).step
         else:
-            yield Steps(stage).take
+            yield Steps(stage).step
 
 
 def rate(take: Callable[[int], Any], steps: int, repeats: int = 3) -> dict[str, float]:
@@ -182,7 +183,7 @@ def main() -> None:
         stage = build(ours)
         with steps_of(stage) as steps:  # what stands on a face after some training is what steps are about
             for iteration in range(300):
-                steps.take(FIRST + iteration)
+                steps.step(FIRST + iteration)
         torch.cuda.reset_peak_memory_stats()
         results[stage.name] = measured(build(gsplat), stage, args.steps, stage.name == "face")
         results[stage.name]["memory_mib"] = torch.cuda.max_memory_allocated() / 2**20

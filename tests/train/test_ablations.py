@@ -9,11 +9,12 @@ from emotalking.data import Subject
 from emotalking.data.labels import Label
 from emotalking.io.settings import override
 from emotalking.train import run
+from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
 from emotalking.train.presets import preset
-from emotalking.train.stages.base import Context, backdrop
-from emotalking.train.stages.branches import LEAST_MOUTH, FaceStage, MouthStage
 from emotalking.train.stages.emotion import EmotionStage
+from emotalking.train.stages.face import FaceStage
+from emotalking.train.stages.mouth import LEAST_MOUTH, MouthStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -84,8 +85,8 @@ def test_emotion_compares_normals_that_moved_with_the_face(actor_subject: Subjec
         stage.optimizers["networks"].step()
     gradient = stage.network.encoder.table.grad
     assert gradient is not None and bool(torch.isfinite(gradient).all()) and bool(gradient.any())
-    target = stage.targets.next()
-    given, source = target.normals, parts.data.normal_map(target.frame)
+    frame, target = stage.targets.next()
+    given, source = target.normals, parts.data.normal_map(frame)
     assert given is not None and source is not None and not torch.equal(given, source)
     length = given.norm(dim=-1)
     assert bool(((length == 0) | ((length - 1).abs() < 1e-4)).all())
@@ -112,5 +113,6 @@ def test_mouth_sees_frames_that_show_it_and_black_at_the_end(actor_subject: Subj
     drawn = {mouth.draw(iteration) for iteration in range(60)}
     least = LEAST_MOUTH * 64 * 64
     assert all(pixels[frame] >= least for frame in drawn) and (pixels < least).any()
-    assert [mouth.frozen(iteration) for iteration in (5, 6)] == [False, True]
-    assert backdrop(parts) == (0.0, 1.0, 0.0) and backdrop(parts, finished=True) == (0.0, 0.0, 0.0)
+    assert [mouth.learner.frozen(iteration) for iteration in (5, 6)] == [False, True]
+    assert parts.backdrop().tolist() == [0.0, 1.0, 0.0]
+    assert parts.backdrop(finished=True).tolist() == [0.0, 0.0, 0.0]

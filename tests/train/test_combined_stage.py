@@ -10,11 +10,11 @@ from emotalking.data import Subject
 from emotalking.io.settings import override
 from emotalking.models.avatar import Avatar
 from emotalking.train import run
+from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
 from emotalking.train.presets import preset
-from emotalking.train.stages.base import Context
-from emotalking.train.stages.branches import FaceStage
-from emotalking.train.stages.combined import CombinedFaceStage
+from emotalking.train.stages.face import FaceStage, combined_face_stage
+from emotalking.train.targets import MixedTargets
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,35 +36,40 @@ SHORT = [
 ]
 
 
-def stage(subject: Subject, settings: list[str] | None = None) -> CombinedFaceStage:
+def stage(subject: Subject, settings: list[str] | None = None) -> FaceStage:
     config = override(preset("tiny"), SHORT + (settings or []))
     data = TrainingData.load(subject, subject.train_indices, "mel", "cpu", normals=True)
     generator = torch.Generator().manual_seed(0)
     context = Context(run.build_head(config, data, generator), data, config, generator)
-    return CombinedFaceStage(context, run.emotion_generator(data))
+    return combined_face_stage(context, run.emotion_generator(data))
+
+
+def mixed(made: FaceStage) -> MixedTargets:
+    assert isinstance(made.source, MixedTargets)
+    return made.source
 
 
 def test_it_takes_the_steps_and_targets_of_both_stages(actor_subject: Subject) -> None:
     made = stage(actor_subject, ["emotion.iterations=800", "face.iterations=1200", "emotion.real_share=0.25"])
     assert made.iterations == 2000 and made.settings.lr_decay_from == 810
-    assert math.isclose(made.emotional_share, 600 / 1996)
+    assert math.isclose(mixed(made).share, 600 / 1996)
     own, emotional = made.context.data.conditions.va, 0
     for _ in range(300):
-        plan = made.plan(made.settings.warmup)
-        emotional += "va" in plan.tensors and not torch.equal(plan.tensors["va"][0], own[plan.frame])
+        _, inputs = made.inputs(made.settings.warmup)
+        emotional += inputs.target is not None and not torch.equal(inputs.target.va[0], own[inputs.frame])
     assert 55 <= emotional <= 125  # 90 expected, four standard deviations
 
 
 def test_warm_up_sees_original_frames_alone(actor_subject: Subject) -> None:
     made = stage(actor_subject)
-    assert not any(made.plan(iteration).tensors for iteration in range(made.settings.warmup))
+    assert all(made.inputs(iteration)[1].target is None for iteration in range(made.settings.warmup))
 
 
 def test_emotional_targets_have_no_normal_terms(actor_subject: Subject) -> None:
     made = stage(actor_subject, ["face.losses.normal=0.05", "emotion.iterations=5000", "emotion.real_share=0"])
-    made.emotional_share = 1.0
+    mixed(made).share = 1.0
     assert "normal" not in made.losses(made.settings.warmup)[0]
-    made.emotional_share = 0.0
+    mixed(made).share = 0.0
     assert "normal" in made.losses(made.settings.warmup)[0]
 
 

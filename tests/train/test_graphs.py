@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,16 @@ from emotalking.lipsync.personal import PersonalExpert, PersonalNetwork
 from emotalking.networks.lpips import Lpips
 from emotalking.ops.backends import own_kernels
 from emotalking.train import run
+from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
-from emotalking.train.graphs import GraphSteps
+from emotalking.train.graphs import GraphSteps, Kind
 from emotalking.train.perceptual import PerceptualTerm
 from emotalking.train.presets import preset
-from emotalking.train.stages.base import Context
-from emotalking.train.stages.branches import FaceStage, MouthStage
 from emotalking.train.stages.emotion import EmotionStage
+from emotalking.train.stages.face import FaceStage
 from emotalking.train.stages.finetune import FinetuneStage
-from emotalking.train.step import Plan, Stage, Steps, steps_of
+from emotalking.train.stages.mouth import MouthStage
+from emotalking.train.step import Stage, StepInputs, Steps, steps_of
 from emotalking.train.sync import SyncTerm
 from emotalking.train.sync_source import WindowSource
 
@@ -90,7 +92,7 @@ def losses(
         if isinstance(steps, GraphSteps):
             stack.enter_context(steps.running())
         for iteration in range(count):
-            terms, frame = steps.take(iteration)
+            terms, frame = steps.step(iteration)
             totals.append(torch.stack(list(terms.values())).sum())
             frames.append(frame)
     return torch.stack(totals).tolist(), frames
@@ -133,11 +135,11 @@ def test_a_captured_step_does_not_wait(actor_subject: Subject) -> None:
     with steps_of(stage) as steps:
         assert isinstance(steps, GraphSteps)
         for iteration in range(21, 25):
-            steps.take(iteration)
+            steps.step(iteration)
         torch.cuda.set_sync_debug_mode("error")
         try:
             for iteration in range(25, 30):
-                steps.take(iteration)
+                steps.step(iteration)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
@@ -162,9 +164,9 @@ def pretended(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     replay = GraphSteps._replay
 
-    def anew(self: GraphSteps, plan: Plan) -> dict[str, torch.Tensor]:
+    def anew(self: GraphSteps, kind: Kind, inputs: StepInputs) -> dict[str, torch.Tensor]:
         self._graphs.clear()
-        return replay(self, plan)
+        return replay(self, kind, inputs)
 
     monkeypatch.setattr(GraphSteps, "_replay", anew)
 
@@ -184,11 +186,11 @@ def test_kernels_without_their_compiler_are_one_sentence(actor_subject: Subject,
     config = override(preset("tiny"), [*SETTINGS, "gpu=kernels"])
     data = TrainingData.load(actor_subject, actor_subject.train_indices, "mel", "cpu")
     context = Context(run.build_head(config, data, torch.Generator()), data, config, torch.Generator())
-    assert not FaceStage(context).own_kernels  # of no concern on a CPU
+    assert not context.own_kernels  # of no concern on a CPU
     monkeypatch.setattr(TrainingData, "device", torch.device("cuda"))
-    monkeypatch.setattr("emotalking.train.stages.base.available", lambda: False)
+    monkeypatch.setattr("emotalking.train.context.available", lambda: False)
     with pytest.raises(UserError, match="cuda-bindings"):
-        FaceStage(context)
+        replace(context)
 
 
 def test_no_other_gpu_setting() -> None:

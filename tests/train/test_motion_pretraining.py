@@ -7,11 +7,11 @@ from emotalking.data import Subject
 from emotalking.io.settings import override
 from emotalking.models.head import TalkingHead
 from emotalking.ops.cameras import project
+from emotalking.train.boxes import eye_boxes
 from emotalking.train.data import TrainingData
 from emotalking.train.motion_pretraining import mesh_motion, pretrain_motion
 from emotalking.train.presets import preset
 from emotalking.train.run import build_head
-from emotalking.train.stages.base import eye_boxes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -97,7 +97,7 @@ def test_no_steps_and_no_shape_change_nothing(data: TrainingData) -> None:
 
 def test_eye_boxes_hold_the_lids(data: TrainingData) -> None:
     data.points[2] = float("nan")
-    boxes = eye_boxes(data)
+    boxes = eye_boxes(data).tolist()
     assert boxes[2] == [0, 0, 0, 0]
     lids = data.points[0, [*data.layout.right_upper_lid, *data.layout.left_lower_lid]]
     top, bottom, left, right = boxes[0]

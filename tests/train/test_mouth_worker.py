@@ -19,7 +19,8 @@ from emotalking.train import run
 from emotalking.train import workers as processes
 from emotalking.train.callbacks.log import LOG, of_kind, read_log
 from emotalking.train.mouth_worker import BRANCH, FOLDER
-from emotalking.train.stages.branches import FaceStage, MouthStage
+from emotalking.train.stages.face import FaceStage
+from emotalking.train.stages.mouth import MouthStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHORT = """model.face.initial_points=120 model.mouth.initial_points=40 mouth.iterations=30 mouth.warmup=3

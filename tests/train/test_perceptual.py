@@ -11,14 +11,15 @@ from emotalking.errors import UserError
 from emotalking.io.settings import override
 from emotalking.networks.lpips import Lpips
 from emotalking.train import run
+from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
 from emotalking.train.perceptual import PerceptualTerm, make_perceptual, with_backbone
 from emotalking.train.presets import preset
-from emotalking.train.stages.base import Context
-from emotalking.train.stages.branches import FaceStage, MouthStage
 from emotalking.train.stages.emotion import EmotionStage
+from emotalking.train.stages.face import FaceStage
 from emotalking.train.stages.finetune import FinetuneStage
-from emotalking.train.step import Inputs
+from emotalking.train.stages.mouth import MouthStage
+from emotalking.train.step import StepInputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -97,7 +98,8 @@ def test_every_stage_has_it_at_its_end(folder: Path, actor_subject: Subject) -> 
 
 
 def test_patches_leave_the_lips_out(folder: Path, actor_subject: Subject) -> None:
-    stage = FaceStage(context(actor_subject))
+    parts = context(actor_subject)
+    stage = FaceStage(parts)
     image = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(1))
     target = image.clone()
     top, bottom, left, right = stage.context.data.lips[0].tolist()
@@ -105,15 +107,14 @@ def test_patches_leave_the_lips_out(folder: Path, actor_subject: Subject) -> Non
     term = stage.context.perceptual
     assert term is not None
 
-    def terms() -> dict[str, torch.Tensor]:
-        side, where = term.draw((64, 64), stage.settings.losses, stage.context.generator)
-        return stage.compare_perceptual(term, side, Inputs(0, torch.zeros(5), where), image, target)
+    def terms(stage: FaceStage) -> dict[str, torch.Tensor]:
+        patches = term.draw((64, 64), stage.settings.losses, parts.generator)
+        return stage.perceptual_terms(StepInputs(0, patches=patches), image, target)
 
-    found = terms()
+    found = terms(stage)
     assert float(found["lpips"]) == 0.0 and float(found["lpips_lips"]) > 0.0
     whole = replace(stage.settings.losses, lpips_lips=0.0, patch_min=64, patch_max=64)
-    stage.settings = replace(stage.settings, losses=whole)
-    assert float(terms()["lpips"]) > 0.0
+    assert float(terms(FaceStage(parts, replace(stage.settings, losses=whole)))["lpips"]) > 0.0
 
 
 def test_a_few_patches_have_the_mean_of_all(folder: Path) -> None:
@@ -124,8 +125,8 @@ def test_a_few_patches_have_the_mean_of_all(folder: Path) -> None:
     ours, theirs = (torch.rand(1, 96, 96, 3, generator=draw) for _ in range(2))
     few = PerceptualTerm(term.distance, "squeeze", replace(config.perceptual, patches=1))
     fixed = replace(weights, patch_min=32, patch_max=32)
-    whole = float(term.patches(ours, theirs, *term.draw((96, 96), fixed, draw)))
-    mean = sum(float(few.patches(ours, theirs, *few.draw((96, 96), fixed, draw))) for _ in range(40)) / 40
+    whole = float(term.patches(ours, theirs, term.draw((96, 96), fixed, draw)))
+    mean = sum(float(few.patches(ours, theirs, few.draw((96, 96), fixed, draw))) for _ in range(40)) / 40
     assert mean == pytest.approx(whole, rel=0.1)
 
 

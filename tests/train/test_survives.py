@@ -24,7 +24,7 @@ from emotalking.io.files import clear_scratch, replacing, scratch_beside
 from emotalking.models.avatar import Avatar
 from emotalking.train import checkpoint, run
 from emotalking.train.data import TrainingData
-from emotalking.train.stages.branches import FaceStage
+from emotalking.train.stages.face import FaceStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

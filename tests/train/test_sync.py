@@ -29,11 +29,12 @@ from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.performance import Performance
 from emotalking.testing.actor_subject import write_actor_subject
 from emotalking.train import run, sync, sync_source
+from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
 from emotalking.train.presets import preset
-from emotalking.train.stages.base import Context
-from emotalking.train.stages.branches import FaceStage, MouthStage
 from emotalking.train.stages.emotion import EmotionStage
+from emotalking.train.stages.face import FaceStage
+from emotalking.train.stages.mouth import MouthStage
 from emotalking.train.sync import SyncTerm, wanted
 from emotalking.train.sync_source import WindowSource, consecutive, frame_steps, spoken, voiced
 from emotalking.tts.base import Utterance
@@ -158,7 +159,7 @@ def test_both_kinds_of_windows_are_drawn_with_their_own_sound(actor_subject: Sub
         assert torch.equal(window.audio, data.conditions.audio[window.rows])
         expected = made.sync.expert.audio_windows(load_audio(actor_subject.files.audio), actor_subject.num_frames, 25)
         heard = made.sync.expert.embed_audio(expected[data.indices[int(window.rows[0])]][None])
-        assert torch.allclose(window.heard, heard)
+        assert torch.allclose(window.embedding, heard)
     only = context(actor_subject, speech_folder, ["sync.original_share=0"])
     assert only.sync is not None
     window = only.sync.source.draw(only.generator)
@@ -219,10 +220,12 @@ def test_only_the_stages_own_encoder_or_emotion_learns(actor_subject: Subject, s
             gaussians.opacity_logits.fill_(0.5)
     maker = run.emotion_generator(made.data)
     made.data.labels[:, 36:50, 24:40] = int(Label.MOUTH)  # a wide open one
-    for name, stage in (("mouth", MouthStage(made)), ("face", FaceStage(made))):
-        window = stage.sync_window(made.sync)
+    for name in ("mouth", "face"):
+        stage = MouthStage(made) if name == "mouth" else FaceStage(made)
+        window = stage.draw_window() if isinstance(stage, MouthStage) else made.sync.source.draw(made.generator)
         assert window is not None
-        made.sync.distance(stage.sync_pictures(made.sync, window, 0), window).backward()
+        frames = made.sync.mouth if name == "mouth" else made.sync.face
+        made.sync.distance(frames(made.head, window, 0), window).backward()
         names = learning(made.head)
         assert names and all(part.startswith(f"{name}.audio") for part in names), names
         assert all(value.requires_grad for value in getattr(made.head, name).parameters())
@@ -243,7 +246,7 @@ def test_terms_come_every_so_often_and_count_so_many_times(actor_subject: Subjec
     window = made.sync.source.draw(made.generator)
     picture = made.sync.face(made.head, window, 0)
     crops = crop_frames(picture, made.sync._square, 24)
-    plain = (made.sync.expert.embed_lips(crops[None]) - window.heard).square().sum()
+    plain = (made.sync.expert.embed_lips(crops[None]) - window.embedding).square().sum()
     assert torch.allclose(made.sync.distance(picture, window), 3 * plain)
     frozen = FaceStage(replace(made, config=override(made.config, ["face.freeze_geometry_from=8"])))
     assert "sync" not in frozen.losses(8)[0]
@@ -422,8 +425,8 @@ def test_a_clip_of_another_rate_and_a_silent_one(tmp_path: Path, speech_folder: 
     assert made.sync is not None and not made.sync.source.has_own()
     window = made.sync.source.draw(made.generator)
     assert (window.rows - window.rows[0]).tolist() == [0, 1, 3, 4, 5]
-    assert MouthStage(made).sync_window(made.sync) is None
-    distance = made.sync.distance(FaceStage(made).sync_pictures(made.sync, window, 0), window)
+    assert MouthStage(made).draw_window() is None
+    distance = made.sync.distance(made.sync.face(made.head, window, 0), window)
     assert bool(torch.isfinite(distance))
     with pytest.raises(UserError, match="nothing is heard"):
         context(subject, "none")

@@ -20,14 +20,15 @@ from emotalking.ops.sh import rgb_to_sh0
 from emotalking.train import run
 from emotalking.train.callbacks.recorder import TrainingFailed
 from emotalking.train.config import TrainConfig
+from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
 from emotalking.train.presets import PRESETS, preset
 from emotalking.train.rendered_maps import normal_channels
-from emotalking.train.stages.base import Context
-from emotalking.train.stages.branches import FaceStage, MouthStage
 from emotalking.train.stages.emotion import EmotionStage
+from emotalking.train.stages.face import FaceStage
 from emotalking.train.stages.finetune import FinetuneStage
-from emotalking.train.step import Inputs
+from emotalking.train.stages.mouth import MouthStage
+from emotalking.train.step import StepInputs
 from emotalking.train.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -70,7 +71,7 @@ def normal_error_degrees(data: TrainingData, stage: FaceStage, frames: int = 6) 
     for frame in range(frames):
         truth, gaussians = data.normal_map(frame), stage.branch.gaussians
         view = data.conditions.viewmats[frame : frame + 1]
-        deformed = stage.deform(Inputs(frame, torch.zeros(5), {}))
+        deformed = stage.deform(StepInputs(frame))
         normals = normal_channels(gaussians, deformed, view)
         layer = render_layer(gaussians, deformed, view, data.K, data.size, extra=normals)
         rendered = normals_from_render(layer.extra, layer.alpha)
@@ -193,8 +194,7 @@ def test_checkpoint_of_other_settings_is_refused(actor_subject: Subject, tmp_pat
 def test_nan_stops_with_stage_iteration_term_and_frame(actor_subject: Subject, tmp_path: Path) -> None:
     parts = context(actor_subject)
     parts.data.conditions.aus[4] = math.nan
-    stage = FaceStage(parts)
-    stage.settings = replace(stage.settings, warmup=0)
+    stage = FaceStage(parts, replace(parts.config.face, warmup=0))
     trainer = Trainer(parts.head, [lambda: stage], parts.generator, tmp_path, {}, 1000)
     with pytest.raises(TrainingFailed, match=r"stage 'face'.*iteration \d+ on frame 4"):
         trainer.run()

@@ -9,9 +9,8 @@ from emotalking.losses.l1_dssim import d_ssim, l1
 from emotalking.models.audio import AudioEncoder
 from emotalking.models.compositor import Compositor, Conditions
 from emotalking.models.head import TalkingHead
-from emotalking.ops.box import Box
+from emotalking.train.boxes import lip_window
 from emotalking.train.data import TrainingData
-from emotalking.train.stages.base import lip_window
 
 CLOSED_SHARE = 0.1
 """The frames with the least opening between the tracked lips. Quiet frames are no guide: many people rest with their
@@ -77,11 +76,10 @@ def difference(head: TalkingHead, data: TrainingData, frame: int) -> Float[Tenso
     # Without the emotion branch, so that the codes are the same whether there is one or not.
     va = recorded.va if head.face.motion.takes_emotion else None
     conditions = Conditions(recorded.viewmats, recorded.audio, recorded.aus, va, silence)
-    _, rows, columns = lip_window(data, frame)
-    window = Box(rows.start, columns.start, rows.stop, columns.stop)
-    behind = data.behind(frame, rows, columns)
+    window = lip_window(data, frame)
+    behind = data.behind(frame, *window.index)
     made = Compositor(data.K, data.size).frames(head, conditions, behind, window).rgb
-    target = data.image(frame)[:, rows, columns]
+    target = data.image(frame)[:, *window.index]
     return l1(made, target) + D_SSIM * d_ssim(made, target)
 
 

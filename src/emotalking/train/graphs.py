@@ -14,32 +14,36 @@ import torch
 from torch import Tensor
 
 from emotalking.ops import adam
-from emotalking.train.step import SLOTS, Inputs, Plan, Program, Stage, Steps
+from emotalking.train.step import SLOTS, GraphKey, Stage, StepInputs, Steps
+
+Kind = tuple[GraphKey, tuple[torch.Size | int | None, ...]]
+"""What steps have in common that one graph serves: operations, and shapes of their inputs."""
 
 
 class Captured(NamedTuple):
-    """A program as a graph."""
+    """Steps of one kind as a graph."""
 
     graph: torch.cuda.CUDAGraph
     names: tuple[str, ...]
     values: Tensor
     """The terms, where each replay leaves them."""
-    tensors: dict[str, Tensor]
-    """Where each replay finds the plan's."""
+    inputs: StepInputs
+    """Where each replay finds its inputs."""
 
 
 class GraphSteps(Steps):
-    """Takes a program's first step as it is, which also loads every kernel, and the later ones as a graph.
+    """Takes the first step of a kind plainly, which also loads every kernel, and the later ones as a graph.
 
     So it does again when Gaussians were replaced: other sizes may take other kernels.
     """
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(stage)
-        self._stream = torch.cuda.Stream(stage.device)
+        self._device = stage.context.device
+        self._stream = torch.cuda.Stream(self._device)
         self._groups = [group for optimizer in stage.optimizers.values() for group in optimizer.param_groups]
-        self._known: set[Program] = set()
-        self._graphs: dict[Program, Captured] = {}
+        self._known: set[Kind] = set()
+        self._graphs: dict[Kind, Captured] = {}
         self._vector = self._host = torch.empty(0)
         self._copied: list[torch.cuda.Event] = []
         self._rates: Tensor | None = None
@@ -50,31 +54,32 @@ class GraphSteps(Steps):
     @contextmanager
     def running(self) -> Iterator[None]:
         """Everything on one stream that is not the default one, as capturing wants it."""
-        outside = torch.cuda.current_stream(self.stage.device)
+        outside = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(outside)
         with torch.cuda.stream(self._stream):
             self._anchor.capture_begin()
-            torch.zeros(1, device=self.stage.device)
+            torch.zeros(1, device=self._device)
             self._anchor.capture_end()
             yield
         outside.wait_stream(self._stream)
 
-    def take(self, iteration: int) -> tuple[dict[str, Tensor], int]:
+    def step(self, iteration: int) -> tuple[dict[str, Tensor], int]:
         """See :class:`Steps`."""
         stage = self.stage
         stage.before_update(iteration)
-        plan = stage.plan(iteration)
-        if plan.program in self._known:
-            terms = self._replay(plan)
+        key, inputs = stage.inputs(iteration)
+        kind = key, inputs.shapes()
+        if kind in self._known:
+            terms = self._replay(kind, inputs)
         else:
-            self._known.add(plan.program)
-            made = stage.terms(plan.program, Inputs.of(plan, stage.device, gather=True))
+            self._known.add(kind)
+            made = stage.terms(key, inputs.moved(self._device, gather=True))
             self.learn(made)
             terms = {name: value.detach() for name, value in made.items()}
         if stage.after_update(iteration):
             self._graphs.clear()
             self._known.clear()
-        return terms, stage.subject_frame(plan.frame)
+        return terms, stage.subject_frame(inputs)
 
     def update(self) -> None:
         """See :class:`Steps`. A captured update reads its rates from the device, so that a schedule reaches it."""
@@ -83,21 +88,21 @@ class GraphSteps(Steps):
         else:
             adam.update(adam.parts_of(list(self.stage.optimizers.values()), self._rates))
 
-    def _replay(self, plan: Plan) -> dict[str, Tensor]:
-        self._send(plan)
-        captured = self._graphs.get(plan.program)
+    def _replay(self, kind: Kind, inputs: StepInputs) -> dict[str, Tensor]:
+        self._send(inputs)
+        captured = self._graphs.get(kind)
         if captured is None:
-            captured = self._graphs[plan.program] = self._capture(plan)
-        for name, tensor in plan.tensors.items():
-            captured.tensors[name].copy_(tensor, non_blocking=True)
+            captured = self._graphs[kind] = self._capture(kind, inputs)
+        for place, tensor in zip(captured.inputs.tensors(), inputs.tensors(), strict=True):
+            place.copy_(tensor, non_blocking=True)
         captured.graph.replay()
         return dict(zip(captured.names, captured.values.clone().unbind(), strict=True))
 
-    def _send(self, plan: Plan) -> None:
-        """Put frame, numbers and learning rates where the graphs read them."""
-        values = [plan.frame, *plan.numbers, *(float(group["lr"]) for group in self._groups)]
+    def _send(self, inputs: StepInputs) -> None:
+        """Put the small numbers and the learning rates where the graphs read them."""
+        values = [*inputs.scalars, *(float(group["lr"]) for group in self._groups)]
         if not self._copied:
-            self._vector = torch.zeros(len(values), device=self.stage.device)
+            self._vector = torch.zeros(len(values), device=self._device)
             self._host = torch.zeros(SLOTS, len(values)).pin_memory()
             self._copied = [torch.cuda.Event() for _ in range(SLOTS)]
         slot, self._step = self._step % SLOTS, self._step + 1
@@ -106,18 +111,17 @@ class GraphSteps(Steps):
         self._vector.copy_(self._host[slot], non_blocking=True)
         self._copied[slot].record()
 
-    def _capture(self, plan: Plan) -> Captured:
-        tensors = {name: tensor.to(self.stage.device, copy=True) for name, tensor in plan.tensors.items()}
-        count = len(plan.numbers)
+    def _capture(self, kind: Kind, inputs: StepInputs) -> Captured:
+        inputs = inputs.with_tensors(lambda tensor: tensor.to(self._device, copy=True))
+        scalars, rates = self._vector.split((len(inputs.scalars), len(self._groups)))
         graph = torch.cuda.CUDAGraph()
         gc_was_on = gc.isenabled()
         gc.disable()  # Nothing of the device may be freed meanwhile.
         try:
-            torch.cuda.synchronize(self.stage.device)
+            torch.cuda.synchronize(self._device)
             graph.capture_begin(pool=self._anchor.pool(), capture_error_mode="thread_local")
-            inputs = Inputs(self._vector[:1].long(), self._vector[1 : 1 + count], tensors)
-            terms = self.stage.terms(plan.program, inputs)
-            self._rates = self._vector[1 + count :]
+            terms = self.stage.terms(kind[0], inputs.with_scalars(scalars))
+            self._rates = rates
             self.learn(terms)
             values = torch.stack([value.detach() for value in terms.values()])
             graph.capture_end()
@@ -125,4 +129,4 @@ class GraphSteps(Steps):
             self._rates = None
             if gc_was_on:
                 gc.enable()
-        return Captured(graph, tuple(terms), values, tensors)
+        return Captured(graph, tuple(terms), values, inputs)

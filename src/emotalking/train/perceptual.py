@@ -2,9 +2,10 @@
 
 import logging
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from emotalking.losses.lpips import cut_patches, lpips
@@ -15,6 +16,17 @@ from emotalking.train.config import ImageLosses, PerceptualConfig, TrainConfig
 _logger = logging.getLogger(__name__)
 
 NONE = "none"
+
+
+class Patches(NamedTuple):
+    """A step's patches: a grid of squares."""
+
+    side: int
+    """Of a square, pixels."""
+    corner: Int64[Tensor, "2"]
+    """Row and column where the grid of patches begins."""
+    chosen: Int64[Tensor, " P"] | None
+    """Which patches of the grid count; None: all."""
 
 
 class PerceptualTerm:
@@ -30,12 +42,10 @@ class PerceptualTerm:
         """What the loss brought into an avatar, and its licence."""
         return licences_of(self.backbone)
 
-    def draw(
-        self, size: tuple[int, int], weights: ImageLosses, generator: torch.Generator
-    ) -> tuple[int, dict[str, Tensor]]:
-        """A step's patches of pictures of ``size`` (width, height): their side, and where they lie.
+    def draw(self, size: tuple[int, int], losses: ImageLosses, generator: torch.Generator) -> Patches:
+        """A step's patches of images of ``size`` (width, height).
 
-        They are a grid of squares of one random even side that begins at a random place. Pictures smaller than the
+        They are a grid of squares of one random even side that begins at a random place. Images smaller than the
         least side are one patch each. With ``patches`` set, so many squares are drawn from the grid, which leaves the
         mean as it is and bounds the cost.
 
@@ -46,30 +56,28 @@ class PerceptualTerm:
             return int(torch.randint(bound, (1,), generator=generator))
 
         width, height = size
-        low, high = weights.patch_min // 2, weights.patch_max // 2
+        low, high = losses.patch_min // 2, losses.patch_max // 2
         side = min(2 * (low + integer(high - low + 1)), height, width)
-        where = {"patch_corner": torch.tensor([integer(height % side + 1), integer(width % side + 1)])}
+        corner = torch.tensor([integer(height % side + 1), integer(width % side + 1)])
         count, most = (height // side) * (width // side), self._settings.patches
-        if 0 < most < count:
-            where["patch_chosen"] = torch.randperm(count, generator=generator)[:most]
-        return side, where
+        chosen = torch.randperm(count, generator=generator)[:most] if 0 < most < count else None
+        return Patches(side, corner, chosen)
 
     def patches(
         self,
         image: Float[Tensor, "1 H W 3"],
         target: Float[Tensor, "1 H W 3"],
-        side: int,
-        where: dict[str, Tensor],
+        patches: Patches,
     ) -> Float[Tensor, ""]:
-        """Mean distance of the patches that :meth:`draw` gave for pictures of this size."""
-        ours, theirs = (cut_patches(picture, side, where["patch_corner"]) for picture in (image, target))
-        chosen = where.get("patch_chosen")
-        if chosen is not None:
-            ours, theirs = ours[chosen.to(ours.device)], theirs[chosen.to(ours.device)]
+        """Mean distance of the patches that :meth:`draw` gave for images of this size."""
+        ours, theirs = (cut_patches(each, patches.side, patches.corner) for each in (image, target))
+        if patches.chosen is not None:
+            chosen = patches.chosen.to(ours.device)
+            ours, theirs = ours[chosen], theirs[chosen]
         return self.whole(ours, theirs)
 
     def whole(self, image: Float[Tensor, "B H W 3"], target: Float[Tensor, "B H W 3"]) -> Float[Tensor, ""]:
-        """Mean distance of whole pictures."""
+        """Mean distance of whole images."""
         return lpips(self.distance, image, target)
 
 

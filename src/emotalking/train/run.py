@@ -33,17 +33,17 @@ from emotalking.train.callbacks.tensorboard import require_writer
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.closed_mouth import learn_closed_mouth_codes
 from emotalking.train.config import TrainConfig, upgrade_record
+from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
 from emotalking.train.initial import initial_gaussians
 from emotalking.train.motion_pretraining import pretrain_motion
 from emotalking.train.mouth_worker import mouth_worker
 from emotalking.train.perceptual import make_perceptual, with_backbone
 from emotalking.train.presets import preset
-from emotalking.train.stages.base import Context
-from emotalking.train.stages.branches import FaceStage, MouthStage
-from emotalking.train.stages.combined import CombinedFaceStage
 from emotalking.train.stages.emotion import EmotionStage
+from emotalking.train.stages.face import FaceStage, combined_face_stage
 from emotalking.train.stages.finetune import FinetuneStage
+from emotalking.train.stages.mouth import MouthStage
 from emotalking.train.step import Stage
 from emotalking.train.sync import make_sync
 from emotalking.train.target_maker import TargetMaker
@@ -272,7 +272,7 @@ def stage_builders(context: Context, maker: TargetMaker = MESH_WARP) -> list[Cal
 
     def face() -> Stage:
         if branch == "combined":
-            return CombinedFaceStage(context, maker.open(context.data))
+            return combined_face_stage(context, maker.open(context.data))
         return FaceStage(context)
 
     def emotion() -> Stage:

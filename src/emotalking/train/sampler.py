@@ -1,10 +1,11 @@
-"""Which frame comes next: without replacement, with a bounded curriculum (docs/paper.md 8)."""
+"""Draws of training frames: without replacement, with a bounded curriculum (docs/paper.md 8)."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 
 class FrameSampler:
@@ -75,7 +76,6 @@ def lips_part_window(au25: np.ndarray, progress: float | None) -> Bool[np.ndarra
     return au25 >= top - progress * (top - float(np.percentile(au25, 25.0)))
 
 
-def random_colour(generator: torch.Generator) -> tuple[float, float, float]:
+def random_colour(generator: torch.Generator) -> Float[Tensor, "3"]:
     """A colour drawn uniformly."""
-    red, green, blue = torch.rand(3, generator=generator).tolist()
-    return red, green, blue
+    return torch.rand(3, generator=generator)

@@ -1,9 +1,9 @@
 """One training step: what the host decides, what the device does, and how a GPU is kept busy with it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,16 +11,23 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from emotalking.ops.backends import own_kernels
+from emotalking.train.context import Context
+from emotalking.train.perceptual import Patches
+from emotalking.train.sync_source import SyncWindow
+from emotalking.train.targets import Target
 
 SLOTS = 64
 """Steps that the host may be ahead of the device."""
+OFF = torch.zeros(())
+ON = torch.ones(())
+Parts = TypeVar("Parts", bound=tuple[Any, ...])
 
 
 @dataclass(frozen=True)
-class Program:
-    """Which operations a step consists of: steps of one program differ in their :class:`Inputs` alone.
+class GraphKey:
+    """Which operations a step consists of, beyond what the shapes of its :class:`StepInputs` imply.
 
-    So a program is captured once in a CUDA graph, and after that a step is one launch.
+    Steps of one key and of the same shapes are captured once in a CUDA graph, and after that each is one launch.
     """
 
     moving: bool = True
@@ -29,87 +36,103 @@ class Program:
     """Statistics for the next densification are gathered."""
     degree: int | None = None
     """Highest spherical-harmonic degree of the colours; None: all."""
-    size: tuple[int, int] | None = None
-    """Width and height of the part of the frame that is rendered; None: all of it."""
-    emotional: bool = False
-    """The plan brings the target's picture."""
-    normals: bool = False
-    """It brings a normal map."""
-    patch: int | None = None
-    """Side of the perceptual term's patches, whose places the plan brings; None: there is no such term."""
-    sync: bool = False
-    """There is a sync term, whose window the plan brings."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What the host decides of a step before the device begins it."""
+class StepInputs(NamedTuple):
+    """What the host decides of a step before the device begins it; the same shapes in all steps that share a graph.
 
-    frame: int
-    """Row of the training data."""
-    program: Program
-    """What will be done."""
-    numbers: tuple[float, ...]
-    """With what: always as many in one stage."""
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    """And with what else, of the same shapes in all plans of a program: a target that is not simply the recorded frame,
-    where patches lie, what is heard. On the device or the host."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """A plan's values where the device reads them."""
+    A stage gives them on the host or the device; :meth:`moved` puts them where its terms read them.
+    """
 
     frame: int | Int64[Tensor, "1"]
-    """A number to cut out by, or, where the device has to know it, one to gather by."""
-    numbers: Float[Tensor, "M"]
-    tensors: dict[str, Tensor]
+    """Row of the training data: a number to cut out by, or, where the device has to know it, one to gather by."""
+    backdrop: Float[Tensor, "3"] = torch.zeros(3)
+    """Colour that replaces masked regions."""
+    compare_hair: Float[Tensor, ""] = ON
+    """0: hair counts as masked."""
+    hair_attention: Float[Tensor, ""] = OFF
+    """1: attention on the hair is penalised."""
+    target: Target | None = None
+    """What is compared with, where it is not simply the recorded frame."""
+    patches: Patches | None = None
+    """Where the perceptual term's patches lie."""
+    sync: SyncWindow | None = None
+    """What the sync term hears and shows."""
 
-    @classmethod
-    def of(cls, plan: Plan, device: torch.device, gather: bool = False) -> "Inputs":
-        """Moved to ``device``; ``gather``: the frame's number, too."""
-        numbers = torch.tensor([plan.frame, *plan.numbers], dtype=torch.float32).to(device)
-        tensors = {name: tensor.to(device) for name, tensor in plan.tensors.items()}
-        return cls(numbers[:1].long() if gather else plan.frame, numbers[1:], tensors)
+    @property
+    def scalars(self) -> list[float]:
+        """The small numbers, which a graph reads from one vector; inverse of :meth:`with_scalars`."""
+        return [float(self.frame), *self.backdrop.tolist(), float(self.compare_hair), float(self.hair_attention)]
+
+    def with_scalars(self, vector: Float[Tensor, "6"]) -> "StepInputs":
+        """These inputs with the small numbers as views of ``vector``, on its device."""
+        frame, backdrop, compare_hair, hair_attention = vector.split((1, 3, 1, 1))
+        return self._replace(
+            frame=frame.long(), backdrop=backdrop, compare_hair=compare_hair[0], hair_attention=hair_attention[0]
+        )
+
+    def with_tensors(self, function: Callable[[Tensor], Tensor]) -> "StepInputs":
+        """These inputs with ``function`` applied to every tensor of target, patches and sync window."""
+        target, patches, sync = (_mapped(function, part) for part in (self.target, self.patches, self.sync))
+        return self._replace(target=target, patches=patches, sync=sync)
+
+    def tensors(self) -> list[Tensor]:
+        """The tensors of target, patches and sync window, in a fixed order."""
+        return [value for value in self._values() if isinstance(value, Tensor)]
+
+    def shapes(self) -> tuple[torch.Size | int | None, ...]:
+        """The shapes of :meth:`tensors`, and what else of target, patches and sync window decides about operations."""
+        return tuple(value.shape if isinstance(value, Tensor) else value for value in self._values())
+
+    def _values(self) -> list[Tensor | int | None]:
+        return [value for part in (self.target, self.patches, self.sync) for value in part or (None,)]
+
+    def moved(self, device: torch.device, *, gather: bool) -> "StepInputs":
+        """These inputs on ``device``; ``gather``: the frame's number, too."""
+        there = self.with_scalars(torch.tensor(self.scalars).to(device))
+        there = there.with_tensors(lambda tensor: tensor.to(device))
+        return there if gather else there._replace(frame=self.frame)
+
+
+def _mapped(function: Callable[[Tensor], Tensor], part: Parts | None) -> Parts | None:
+    if part is None:
+        return None
+    return type(part)(*(function(value) if isinstance(value, Tensor) else value for value in part))
 
 
 class Stage:
-    """One stage of the recipe: its parameters, losses, sampler and growth. The trainer knows nothing else.
+    """One stage of the recipe: its parameters, losses, frames and growth; the one base of all stages.
 
-    Its steps are planned by the host and done by the device.
+    The host draws a step's inputs, the device does the rest.
     """
 
     name: str
-    iterations: int
     optimizers: dict[str, Optimizer]
-    device: torch.device
-    own_kernels: bool
-    """Whether its steps are to run on our own kernels, from CUDA graphs (`TrainConfig.gpu`)."""
 
-    def plan(self, iteration: int) -> Plan:
+    def __init__(self, context: Context, iterations: int) -> None:
+        self.context = context
+        self.iterations = iterations
+
+    def inputs(self, iteration: int) -> tuple[GraphKey, StepInputs]:
         """All draws of a step."""
         raise NotImplementedError
 
-    def terms(self, program: Program, inputs: Inputs) -> dict[str, Tensor]:
+    def terms(self, key: GraphKey, inputs: StepInputs) -> dict[str, Tensor]:
         """Weighted loss terms. With our own kernels, nothing in here may wait for the device."""
         raise NotImplementedError
 
-    def subject_frame(self, frame: int) -> int:
-        """The subject's number of a row of the training data."""
-        raise NotImplementedError
-
-    def gather(self) -> None:
-        """Called after the backward pass: what is to be kept of its gradients; likewise without waiting."""
+    def after_backward(self) -> None:
+        """Keep what the gradients say, before the update; likewise without waiting."""
 
     def before_update(self, iteration: int) -> None:
         """Set the learning rates of a step."""
 
     def after_update(self, iteration: int) -> bool:
-        """Called after the optimizers' step: growth and pruning. Whether tensors were replaced by others."""
+        """Grow and prune after the optimizers' step. Returns True where tensors were replaced by others."""
         return False
 
-    def figures(self) -> dict[str, int]:
-        """What changed since the last call, for the run's record."""
+    def growth(self) -> dict[str, int]:
+        """Gaussians added and removed since the last call, for the run's record."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -120,20 +143,25 @@ class Stage:
         """Inverse of :meth:`state_dict`."""
         raise NotImplementedError
 
+    def subject_frame(self, inputs: StepInputs) -> int:
+        """The subject's number of the frame that inputs from :meth:`inputs` are of."""
+        return int(self.context.data.indices[inputs.frame])
+
     def losses(self, iteration: int) -> tuple[dict[str, Tensor], int]:
         """Weighted loss terms of one step, and the subject's number of the frame that they are of."""
-        plan = self.plan(iteration)
-        return self.terms(plan.program, Inputs.of(plan, self.device, self.own_kernels)), self.subject_frame(plan.frame)
+        key, inputs = self.inputs(iteration)
+        moved = inputs.moved(self.context.device, gather=self.context.own_kernels)
+        return self.terms(key, moved), self.subject_frame(inputs)
 
 
 class Steps:
-    """Takes a stage's steps, one after another, as they are."""
+    """Takes a stage's steps, one after another, one launch at a time."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
 
-    def take(self, iteration: int) -> tuple[dict[str, Tensor], int]:
-        """One step: losses, gradients, update. The terms, and the subject's number of the frame."""
+    def step(self, iteration: int) -> tuple[dict[str, Tensor], int]:
+        """One step: losses, gradients, update. Returns the terms, and the subject's number of the frame."""
         self.stage.before_update(iteration)
         terms, frame = self.stage.losses(iteration)
         self.learn(terms)
@@ -143,7 +171,7 @@ class Steps:
     def learn(self, terms: dict[str, Tensor]) -> None:
         """Gradients and update."""
         torch.stack(list(terms.values())).sum().backward()
-        self.stage.gather()
+        self.stage.after_backward()
         self.update()
         for optimizer in self.stage.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
@@ -157,7 +185,7 @@ class Steps:
 @contextmanager
 def steps_of(stage: Stage) -> Iterator[Steps]:
     """What takes the steps of ``stage`` on its device: graphs of our own kernels where these are wanted."""
-    if not stage.own_kernels:
+    if not stage.context.own_kernels:
         with own_kernels(False):
             yield Steps(stage)
         return

@@ -37,8 +37,8 @@ _logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def held(*modules: nn.Module) -> Iterator[None]:
-    """What is computed inside gives no gradient to the modules' own parameters."""
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Compute inside without gradient to the modules' own parameters."""
     trained = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
@@ -98,26 +98,26 @@ class SyncTerm:
     def distance(self, pictures: Float[Tensor, "5 h w 3"], window: SyncWindow) -> Float[Tensor, ""]:
         """Equation 9 of one window, times the interval between terms."""
         crops = crop_frames(pictures, self._square, self.expert.size)
-        return self._settings.every * sync_distance(self.expert.embed_lips(crops[None]), window.heard)
+        return self._settings.every * sync_distance(self.expert.embed_lips(crops[None]), window.embedding)
 
-    def mouth(self, head: TalkingHead, window: SyncWindow, degree: int) -> Float[Tensor, "5 h w 3"]:
+    def mouth(self, head: TalkingHead, window: SyncWindow, degree: int | None) -> Float[Tensor, "5 h w 3"]:
         """The mouth's branch inside the recorded faces: there is no other face yet.
 
         Deviation: the paper's windows are of synthetic speech, too; these must be the clip's own, because the recorded
         lips around the mouth say what was recorded.
         """
         data = self._data
-        with held(head.mouth.gaussians, head.mouth.motion):
+        with frozen(head.mouth.gaussians, head.mouth.motion):
             layer = self._layer(head.mouth.gaussians, head.deform_mouth(window.audio), window, degree)
         recorded = data.images[window.rows, *self._window.index].float() / 255.0
         outside = ~class_mask(data.labels[window.rows, *self._window.index], Label.MOUTH)
         return self._composed(recorded * outside[..., None], outside.float(), layer, window)
 
-    def face(self, head: TalkingHead, window: SyncWindow, degree: int) -> Float[Tensor, "5 h w 3"]:
+    def face(self, head: TalkingHead, window: SyncWindow, degree: int | None) -> Float[Tensor, "5 h w 3"]:
         """The face's branch over the finished mouth."""
         va = self._data.conditions.va[window.rows] if head.face.motion.takes_emotion else None
         aus = self._data.conditions.aus[window.rows]
-        with held(head.face.gaussians, head.face.motion):
+        with frozen(head.face.gaussians, head.face.motion):
             face = head.deform_face(window.audio, aus, va=va)
             layer = self._layer(head.face.gaussians, face, window, degree)
         return self._composed(layer.rgb, layer.alpha, self._finished_mouth(head, window), window)

@@ -1,10 +1,11 @@
-"""Which five frames, to which sound: the windows of the sync loss (paper 3.3.2; docs/paper.md 10, 13)."""
+"""Windows of the sync loss: five frames and their speech (paper 3.3.2; docs/paper.md 10, 13)."""
 
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -37,32 +38,24 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Sound:
-    """One recording as the avatar hears it, frame by frame, and as the expert does, window by window."""
+    """One recording: the avatar's audio features frame by frame, and the expert's embeddings window by window."""
 
     audio: Float[Tensor, "N 8 C S"]
-    heard: Float[Tensor, "N D"]
-    """Embedding of the 0.2 s that begin with frame n."""
+    embeddings: Float[Tensor, "N D"]
+    """The expert's embedding of the 0.2 s that begin with frame n."""
     starts: Int64[np.ndarray, " n"]
     """First frames of the windows that may be drawn."""
 
 
-@dataclass(frozen=True)
-class SyncWindow:
-    """Five frames to render: what they show and what is heard."""
+class SyncWindow(NamedTuple):
+    """Five frames to render: conditions and speech."""
 
     rows: Int64[Tensor, "5"]
     """Training frames that give head pose, action units, emotion and torso."""
     audio: Float[Tensor, "5 8 C S"]
-    heard: Float[Tensor, "1 D"]
-
-    def named(self) -> dict[str, Tensor]:
-        """As a step's plan brings it."""
-        return {"sync_rows": self.rows, "sync_audio": self.audio, "sync_heard": self.heard}
-
-    @classmethod
-    def of(cls, tensors: dict[str, Tensor]) -> "SyncWindow":
-        """Inverse of :meth:`named`."""
-        return cls(tensors["sync_rows"], tensors["sync_audio"], tensors["sync_heard"])
+    """Audio features, as the avatar's encoder takes them."""
+    embedding: Float[Tensor, "1 D"]
+    """The expert's embedding of the speech."""
 
 
 def frame_steps(fps: Fraction | float | int) -> Int64[np.ndarray, "5"]:
@@ -86,7 +79,7 @@ def consecutive(data: TrainingData, reach: int) -> Int64[np.ndarray, " n"]:
 
 
 def spoken(samples: Float[np.ndarray, " S"], frames: int, fps: Fraction | float | int) -> Bool[np.ndarray, " frames"]:
-    """Whether something is heard while each frame is shown."""
+    """True for each frame during which something is heard."""
     edges = (np.arange(frames + 1) * (SAMPLE_RATE / float(fps))).round().astype(np.int64)
     energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])[np.minimum(edges, len(samples))]
     loud = np.sqrt(np.diff(energy).clip(min=0.0) / np.diff(edges))
@@ -118,10 +111,10 @@ def own_sound(subject: Subject, data: TrainingData, expert: SyncExpert, runs: In
     if not subject.files.audio.is_file():
         raise UserError(f"{subject.files.audio} is missing and the sync loss needs it: --set sync.expert=none.")
     samples = load_audio(subject.files.audio)
-    heard = embed_sound(expert, samples, subject.num_frames, subject.fps, data.device)
+    embeddings = embed_sound(expert, samples, subject.num_frames, subject.fps, data.device)
     speaking = spoken(samples, subject.num_frames, subject.fps)[data.indices]
     rows = torch.from_numpy(data.indices).to(data.device)
-    return Sound(data.conditions.audio, heard[rows], voiced(runs, speaking, frame_steps(subject.fps)))
+    return Sound(data.conditions.audio, embeddings[rows], voiced(runs, speaking, frame_steps(subject.fps)))
 
 
 def other_sound(
@@ -137,16 +130,15 @@ def other_sound(
         UserError: features that cannot be computed here.
     """
     try:
-        heard_as = feature_track(samples, features)
+        features_of = feature_track(samples, features)
     except UserError as error:
         raise UserError(f"{error} To train with the clip's own sound alone: --set sync.speech=none.") from None
-    frames, steps = heard_as.num_frames(fps), frame_steps(fps)
+    frames, steps = features_of.num_frames(fps), frame_steps(fps)
     starts = voiced(np.arange(max(frames - int(steps[-1]), 0)), spoken(samples, frames, fps), steps)
     if len(starts) == 0:
         return None
-    values = torch.from_numpy(heard_as.frames(np.arange(frames), fps)).to(device)
-    heard = embed_sound(expert, samples, frames, fps, device)
-    return Sound(audio_windows(values), heard, starts)
+    values = torch.from_numpy(features_of.frames(np.arange(frames), fps)).to(device)
+    return Sound(audio_windows(values), embed_sound(expert, samples, frames, fps, device), starts)
 
 
 def speech(settings: SyncConfig, folder: Path, fresh: bool) -> Iterator[Float[np.ndarray, " S"]]:
@@ -248,7 +240,7 @@ class WindowSource:
 
     def _window(self, sound: Sound, start: int, row: int) -> SyncWindow:
         steps = self._steps
-        return SyncWindow(row + steps, sound.audio[start + steps], sound.heard[start : start + 1])
+        return SyncWindow(row + steps, sound.audio[start + steps], sound.embeddings[start : start + 1])
 
 
 def _integer(bound: int, generator: torch.Generator) -> int:

@@ -1,7 +1,6 @@
-"""What the model's emotional face is compared with: frames with a commanded emotion, made while training runs."""
+"""Emotional targets: frames with a commanded emotion, made while training runs."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
@@ -9,41 +8,38 @@ from torch import Tensor
 
 from emotalking.data.frame import emotion_share
 from emotalking.emotion.generator import EmotionGenerator
+from emotalking.train.config import FaceStageConfig
 from emotalking.train.data import TrainingData
-from emotalking.train.sampler import FrameSampler
+from emotalking.train.sampler import FrameSampler, blink_window, opening_window
 
 CUDA_BATCH = 8
 """Targets made in one call of the generator on a GPU, where a call costs the same for one frame as for eight."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a step will compare with."""
+class Draw(NamedTuple):
+    """What was drawn for a step."""
 
     frame: int
+    """Row of the training data."""
     va: tuple[float, float] | None
     """Commanded valence and arousal; None: the original frame with its own."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """A plan with its picture."""
+class Target(NamedTuple):
+    """What a step compares with."""
 
-    frame: int
     image: Float[Tensor, "1 H W 3"]
     labels: UInt8[Tensor, "1 H W"]
     va: Float[Tensor, "1 2"]
     normals: Float[Tensor, "1 H W 3"] | None = None
     """In camera space, zero where unknown; None where none were asked for or the subject has none."""
-    made: torch.cuda.Event | None = None
-    """When it is there, if it is made aside."""
 
 
 def original(data: TrainingData, frame: int, *, normals: bool = False) -> Target:
     """The recorded frame with its own estimated valence and arousal, and with its ``normals`` if they are wanted."""
     pick = slice(frame, frame + 1)
     surface = data.normal_map(frame) if normals else None
-    return Target(frame, data.image(frame), data.labels[pick], data.conditions.va[pick], surface)
+    return Target(data.image(frame), data.labels[pick], data.conditions.va[pick], surface)
 
 
 class EmotionalTargets:
@@ -81,66 +77,62 @@ class EmotionalTargets:
         found = torch.isfinite(data.points).flatten(1).all(1).cpu().numpy()
         self._share = emotion_share(data.conditions.viewmats.cpu().numpy())
         self._sampler = FrameSampler(data.count, draw, found & (self._share > 0))
-        self._plans: list[Plan] = []
-        """Of the steps to come, drawn already."""
-        self._ready: list[Target] = []
-        """Targets of the first of these plans."""
+        self._drawn: list[Draw] = []
+        """Of the steps to come."""
+        self._ready: list[tuple[Target, torch.cuda.Event | None]] = []
+        """Targets of the first of these, each with the event of its completion if it is made on a side stream."""
         self._batch = CUDA_BATCH if data.device.type == "cuda" else 1
-        self._aside: torch.cuda.Stream | None = None
+        self._side: torch.cuda.Stream | None = None
         if data.device.type == "cuda" and ahead:
-            self._aside = torch.cuda.Stream(data.device)
-            self._aside.wait_stream(torch.cuda.current_stream(data.device))
+            self._side = torch.cuda.Stream(data.device)
+            self._side.wait_stream(torch.cuda.current_stream(data.device))
 
-    def next(self) -> Target:
-        """What the next step compares with. If they are to be ``ahead``, the next ones are made meanwhile."""
-        if self._aside is None:
+    def next(self) -> tuple[int, Target]:
+        """Row of the training data and target of the next step; ``ahead``, the following ones are made meanwhile."""
+        if self._side is None:
             self._refill(left=0)
         else:
-            with torch.cuda.stream(self._aside):
+            with torch.cuda.stream(self._side):
                 self._refill(left=self._batch // 2)
-        self._plans = self._plans[1:]
-        target = self._ready.pop(0)
-        if self._aside is not None:
-            self._take_over(target)
-        return target
+        drawn = self._drawn.pop(0)
+        target, made = self._ready.pop(0)
+        if self._side is not None:
+            stream = torch.cuda.current_stream(self._data.device)
+            if made is not None:
+                stream.wait_event(made)
+            for tensor in target:
+                if tensor is not None:
+                    tensor.record_stream(stream)
+        return drawn.frame, target
 
     def _refill(self, left: int) -> None:
         """Where no more than ``left`` are ready, a batch more.
 
-        Those of a resumed run's plans first, alone: the run draws when it would have drawn.
+        Those that a resumed run had drawn first, alone: the run draws when it would have drawn.
         """
-        if len(self._plans) > len(self._ready):
-            self._ready += self._make(self._plans[len(self._ready) :])
+        if len(self._drawn) > len(self._ready):
+            self._ready += self._make(self._drawn[len(self._ready) :])
         if len(self._ready) <= left:
             fresh = [self._draw() for _ in range(self._batch)]
-            self._plans += fresh
+            self._drawn += fresh
             self._ready += self._make(fresh)
 
-    def _take_over(self, target: Target) -> None:
-        """Let the stream of the training steps use what was made aside."""
-        stream = torch.cuda.current_stream(self._data.device)
-        if target.made is not None:
-            stream.wait_event(target.made)
-        for picture in (target.image, target.labels, target.va, target.normals):
-            if picture is not None:
-                picture.record_stream(stream)
-
-    def _draw(self) -> Plan:
+    def _draw(self) -> Draw:
         frame, draw = self._sampler.draw(), self._draws
         if float(torch.rand(1, generator=draw)) < self._real_share:
-            return Plan(frame, None)
+            return Draw(frame, None)
         valence, arousal = ((torch.rand(2, generator=draw) * 2.0 - 1.0) * self._va_limit).tolist()
         share = float(self._share[frame])
-        return Plan(frame, (valence * share, arousal * share))
+        return Draw(frame, (valence * share, arousal * share))
 
-    def _make(self, plans: list[Plan]) -> list[Target]:
-        """The plans' targets, all generated ones in one call."""
+    def _make(self, draws: list[Draw]) -> list[tuple[Target, torch.cuda.Event | None]]:
+        """The targets of ``draws``, all generated ones in one call."""
         data = self._data
-        wanted = [plan for plan in plans if plan.va is not None]
-        made: dict[Plan, Target] = {}
-        if wanted:
-            frames = torch.tensor([plan.frame for plan in wanted], device=data.device)
-            va = torch.tensor([plan.va for plan in wanted], device=data.device)
+        commanded = [draw for draw in draws if draw.va is not None]
+        made: dict[Draw, Target] = {}
+        if commanded:
+            frames = torch.tensor([draw.frame for draw in commanded], device=data.device)
+            va = torch.tensor([draw.va for draw in commanded], device=data.device)
             with torch.no_grad():
                 faces = self._maker(
                     data.images[frames].float() / 255.0,
@@ -152,22 +144,80 @@ class EmotionalTargets:
                 )
             if faces.kept is not None:  # Such a frame shows its own emotion.
                 va = torch.where(faces.kept[:, None], data.conditions.va[frames], va)
-            for row, plan in enumerate(wanted):
+            for row, draw in enumerate(commanded):
                 pick = slice(row, row + 1)
                 surface = None if faces.normals is None else faces.normals[pick]
-                made[plan] = Target(plan.frame, faces.images[pick], faces.labels[pick], va[pick], surface)
-        targets = [made[plan] if plan in made else original(data, plan.frame, normals=self._normals) for plan in plans]
-        if self._aside is None:
-            return targets
-        event = self._aside.record_event()
-        return [replace(target, made=event) for target in targets]
+                made[draw] = Target(faces.images[pick], faces.labels[pick], va[pick], surface)
+        targets = [made[draw] if draw in made else original(data, draw.frame, normals=self._normals) for draw in draws]
+        event = None if self._side is None else self._side.record_event()
+        return [(target, event) for target in targets]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs; pictures are made again."""
-        plans = [(plan.frame, plan.va) for plan in self._plans]
+        """What a resumed run needs; images are made again."""
+        plans = [(draw.frame, draw.va) for draw in self._drawn]
         return {"sampler": self._sampler.state_dict(), "plans": plans}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of :meth:`state_dict`."""
         self._sampler.load_state_dict(state["sampler"])
-        self._plans, self._ready = [Plan(frame, va) for frame, va in state["plans"]], []
+        self._drawn = [Draw(frame, va) for frame, va in state["plans"]]
+        self._ready = []
+
+
+class FaceCurriculum:
+    """Recorded frames in the order of the face stage: every n-th by the curriculum (docs/paper.md 8)."""
+
+    def __init__(self, data: TrainingData, settings: FaceStageConfig, generator: torch.Generator) -> None:
+        self._data, self._settings = data, settings
+        self._sampler = FrameSampler(data.count, generator)
+
+    def draw(self, iteration: int) -> tuple[int, None]:
+        """Every n-th frame from a sliding window of mouth opening (warm-up) or blink (after it)."""
+        settings, data = self._settings, self._data
+        every = settings.curriculum_every
+        if not every or iteration % every or iteration >= settings.lr_decay_from:
+            return self._sampler.draw(), None
+        progress = iteration / settings.lr_decay_from
+        window = opening_window(data.mouth_opening, progress)
+        if iteration >= settings.warmup:
+            window = blink_window(data.blink, progress)
+        return self._sampler.draw(window), None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {"sampler": self._sampler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self._sampler.load_state_dict(state["sampler"])
+
+
+class MixedTargets:
+    """Frames of a curriculum, and from ``warmup`` on a ``share`` of emotional targets among them."""
+
+    def __init__(
+        self,
+        curriculum: FaceCurriculum,
+        targets: EmotionalTargets,
+        share: float,
+        warmup: int,
+        generator: torch.Generator,
+    ) -> None:
+        self.share = share
+        self._curriculum, self._targets = curriculum, targets
+        self._warmup, self._generator = warmup, generator
+
+    def draw(self, iteration: int) -> tuple[int, Target | None]:
+        """An emotional target, or a frame of the curriculum."""
+        if iteration < self._warmup or float(torch.rand(1, generator=self._generator)) >= self.share:
+            return self._curriculum.draw(iteration)
+        return self._targets.next()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return self._curriculum.state_dict() | {"targets": self._targets.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self._curriculum.load_state_dict(state)
+        self._targets.load_state_dict(state["targets"])

@@ -127,7 +127,7 @@ class Trainer:
         recorder, worker, failed = self._recorder, self._mouth_worker, None
         with deferred_interrupt() as interrupted, steps_of(stage) as steps:
             for iteration in range(start, stage.iterations):
-                terms, frame = steps.take(iteration)
+                terms, frame = steps.step(iteration)
                 recorder.keep(iteration, frame, terms)
                 done = iteration + 1
                 if done % LOG_EVERY == 0 or done == stage.iterations:

@@ -21,10 +21,9 @@ from emotalking.models.head import TalkingHead
 from emotalking.ops.box import Box
 from emotalking.ops.composite import to_uint8
 from emotalking.report.images import error_map, grid
+from emotalking.train.boxes import face_boxes, lip_window
 from emotalking.train.data import TrainingData, class_mask
 from emotalking.train.stage_renderer import EMOTIONAL, StageFrame, StageRenderer
-from emotalking.train.stages.base import lip_window
-from emotalking.train.stages.emotion import face_boxes
 
 PICTURES = "frames"
 """Folder of the pictures in the run folder."""
@@ -93,7 +92,9 @@ class FixedFrames:
         self._data, self._folder, self._maker = data, folder, maker
         self._count, self._eyes = len(picked.fixed), range(len(picked.fixed), len(picked.fixed) + len(picked.eyes))
         self._renderer = StageRenderer(data)
-        self._faces = [Box(top, left, bottom, right) for left, top, right, bottom in face_boxes(data.points, data.size)]
+        self._faces = [
+            Box(top, left, bottom, right) for top, bottom, left, right in face_boxes(data.points, data.size).tolist()
+        ]
         self._targets: GeneratedFaces | None = None
         self._wholes: dict[int, UInt8[np.ndarray, "H W 3"]] = {}
         self._points = torch.tensor(list(QUADRANTS.values()), device=data.device)
@@ -260,9 +261,7 @@ class FixedFrames:
         return (at + self._count // 2) % self._count
 
     def _lips(self, at: int) -> Box:
-        _, rows, columns = lip_window(self._data, at)
-        width, height = self._data.size
-        return Box(rows.start, columns.start, rows.stop, columns.stop).clipped(width, height)
+        return lip_window(self._data, at)
 
     def _truth(self, at: int, box: Box) -> Float[Tensor, "h w 3"]:
         return self._data.image(at)[0, *box.index]

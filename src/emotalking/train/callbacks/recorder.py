@@ -138,7 +138,7 @@ class Recorder:
             raw=raw,
             rates=rates_of(self._stage.optimizers),
             gaussians=self._gaussians(),
-            **self._stage.figures(),
+            **self._stage.growth(),
             seconds=now - self._began,
             steps_per_second=rate,
             memory=memory_mib(self._head.face.gaussians.means.device),

@@ -1,1 +1,1 @@
-"""Training stages."""
+"""Training stages: mouth, face, emotion and fine-tune, each one :class:`emotalking.train.step.Stage`."""

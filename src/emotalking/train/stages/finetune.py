@@ -8,21 +8,20 @@ from torch.optim import Adam, Optimizer
 
 from emotalking.losses.l1_dssim import l1_dssim_in_boxes
 from emotalking.models.compositor import Compositor
+from emotalking.train.context import Context
 from emotalking.train.optim import SH_REST_SLOWER
 from emotalking.train.sampler import FrameSampler
-from emotalking.train.stages.base import Context, ContextStage
-from emotalking.train.step import Inputs, Plan, Program
+from emotalking.train.step import GraphKey, Stage, StepInputs
 
 
-class FinetuneStage(ContextStage):
+class FinetuneStage(Stage):
     """Erases the artefacts at the borders of face and mouth; geometry and networks are frozen."""
 
     name = "finetune"
 
     def __init__(self, context: Context) -> None:
-        super().__init__(context)
         self.settings = context.config.finetune
-        self.iterations = self.settings.iterations
+        super().__init__(context, self.settings.iterations)
         self.sampler = FrameSampler(context.data.count, context.generator)
         head = context.head.requires_grad_(False)
         opacity = head.face.gaussians.opacity_logits.requires_grad_(True)
@@ -34,17 +33,16 @@ class FinetuneStage(ContextStage):
             groups.append({"name": f"{name}_sh_rest", "params": [rest], "lr": self.settings.sh0 / SH_REST_SLOWER})
         self.optimizers: dict[str, Optimizer] = {"colours": Adam(groups, eps=1e-15, fused=True)}
 
-    def plan(self, iteration: int) -> Plan:
+    def inputs(self, iteration: int) -> tuple[GraphKey, StepInputs]:
         """See :class:`Stage`."""
-        weights, perceptual = self.settings.losses, self.context.perceptual
-        frame, side, where = self.sampler.draw(), None, {}
-        if perceptual is not None and weights.lpips_due(iteration, self.iterations):
-            side, where = perceptual.draw(self.context.data.size, weights, self.context.generator)
-        return Plan(frame, Program(patch=side), (), where)
+        losses, frame, patches = self.settings.losses, self.sampler.draw(), None
+        if losses.lpips_due(iteration, self.iterations):
+            patches = self.context.draw_patches(losses, self.context.data.size)
+        return GraphKey(), StepInputs(frame, patches=patches)
 
-    def terms(self, program: Program, inputs: Inputs) -> dict[str, Tensor]:
+    def terms(self, key: GraphKey, inputs: StepInputs) -> dict[str, Tensor]:
         """See :class:`Stage`."""
-        data, head, weights = self.context.data, self.context.head, self.settings.losses
+        data, head, losses = self.context.data, self.context.head, self.settings.losses
         conditions = data.conditions.at(inputs.frame)
         with torch.no_grad():
             face = head.deform_emotional_face(conditions.audio, conditions.aus, conditions.va)
@@ -53,11 +51,11 @@ class FinetuneStage(ContextStage):
         behind = data.behind(inputs.frame)
         rendered = Compositor(data.K, data.size).deformed_frames(head, face, mouth, conditions.viewmats, behind).rgb
         target = data.image(inputs.frame)
-        difference, unlike = l1_dssim_in_boxes(rendered, target, self.whole)
-        terms = {"l1": difference[0], "d_ssim": weights.d_ssim * unlike[0]}
-        if program.patch and self.context.perceptual is not None:
-            distance = self.context.perceptual.patches(rendered, target, program.patch, inputs.tensors)
-            terms["lpips"] = weights.lpips * distance
+        difference, dissimilarity = l1_dssim_in_boxes(rendered, target, self.context.whole)
+        terms = {"l1": difference[0], "d_ssim": losses.d_ssim * dissimilarity[0]}
+        if inputs.patches is not None and self.context.perceptual is not None:
+            distance = self.context.perceptual.patches(rendered, target, inputs.patches)
+            terms["lpips"] = losses.lpips * distance
         return terms
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,0 +1,167 @@
+"""What the two branch stages share: optimizers, learning rates and growth of one branch's Gaussians (eqs. S11-S14)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.optim import Optimizer
+
+from emotalking.models.gaussians import Deformed
+from emotalking.models.head import Branch, Layer, render_layer
+from emotalking.ops.cameras import camera_centre
+from emotalking.train.config import BranchStageConfig
+from emotalking.train.context import Context
+from emotalking.train.data import as_index
+from emotalking.train.densify import DensifyState, densify_and_prune, sample_statistics
+from emotalking.train.optim import (
+    FactorSchedule,
+    gaussian_optimizer,
+    means_rate,
+    network_factor,
+    network_optimizer,
+    set_group_rate,
+)
+from emotalking.train.step import GraphKey
+
+
+class BranchLearner:
+    """One branch while it learns: canonical Gaussians first, then Gaussians and motion together."""
+
+    def __init__(self, context: Context, branch: Branch, settings: BranchStageConfig) -> None:
+        self.branch = branch
+        self._context = context
+        self._settings = settings
+        self._extent = context.data.extent()
+        branch.requires_grad_(True)
+        optim = context.config.optim
+        self._gaussians = gaussian_optimizer(branch.gaussians, optim, self._extent)
+        networks = network_optimizer([branch.audio, branch.motion], optim)
+        self.optimizers: dict[str, Optimizer] = {"gaussians": self._gaussians, "networks": networks}
+        self._network_schedule = FactorSchedule(networks)
+        self.density = DensifyState.zeros(branch.gaussians.count, context.device)
+        self._growth = {"grown": 0, "pruned": 0}
+        self._probe: Tensor | None = None
+        self._radii: Tensor | None = None
+        self._step: tuple[int, int] | None = None
+        """Frame and degree of the step that is being taken."""
+
+    def frozen(self, iteration: int) -> bool:
+        """Whether only colours and opacities still train."""
+        return bool(self._settings.freeze_geometry_from) and iteration >= self._settings.freeze_geometry_from
+
+    def sync_due(self, iteration: int, weight: float) -> bool:
+        """Whether an iteration has a sync term (eq. 9; S12, S14): while the networks still learn."""
+        sync = self._context.sync
+        if sync is None or not weight or self.frozen(iteration):
+            return False
+        return sync.due(iteration, self._settings.warmup, self._settings.iterations)
+
+    def begin(self, iteration: int, frame: int) -> GraphKey:
+        """The operations of a step on ``frame`` that is about to be taken."""
+        settings = self._settings
+        degree = min(self.branch.gaussians.sh_degree, iteration // settings.sh_every)
+        self._step = frame, degree
+        return GraphKey(
+            moving=iteration >= settings.warmup,
+            growing=iteration < settings.densify.until,
+            degree=degree,
+        )
+
+    def render(
+        self,
+        key: GraphKey,
+        deformed: Deformed,
+        frame: int | Int64[Tensor, "1"],
+        extra: Float[Tensor, "1 N D"] | None = None,
+        num_detached: int = 0,
+    ) -> Layer:
+        """Render the branch in the camera of ``frame``, and watch the gradient on the screen if the key says so.
+
+        Args:
+            extra: channels rendered beside the colours.
+            num_detached: so many of these, the last, teach the geometry nothing.
+        """
+        data, gaussians = self._context.data, self.branch.gaussians
+        probe = None
+        if key.growing:
+            probe = torch.zeros(1, 1, gaussians.count, 2, device=data.device, requires_grad=True)
+        view = data.conditions.viewmats[as_index(frame)]
+        layer = render_layer(
+            gaussians,
+            deformed,
+            view,
+            data.K,
+            data.size,
+            degree=key.degree,
+            extra=extra,
+            num_detached=num_detached,
+            probe=probe,
+        )
+        self._probe, self._radii = probe, layer.radii
+        return layer
+
+    def after_backward(self) -> None:
+        """Add what this step's gradients say about where Gaussians are missing."""
+        if self._probe is None or self._radii is None:
+            return
+        if self._probe.grad is not None:
+            width, height = self._context.data.size
+            sample_statistics(self.density, self._probe.grad, self._radii, width, height)
+        self._probe = self._radii = None
+
+    def set_rates(self, iteration: int) -> None:
+        """Set the learning rates of a step."""
+        optim, settings = self._context.config.optim, self._settings
+        set_group_rate(self._gaussians, "means", means_rate(iteration, optim, settings.means_until, self._extent))
+        learning = settings.freeze_geometry_from or settings.iterations
+        self._network_schedule.set(network_factor(iteration, settings.lr_decay_from, learning))
+        if self.frozen(iteration):
+            for name in ("means", "raw_scales", "raw_quats"):
+                set_group_rate(self._gaussians, name, 0.0)
+            self._network_schedule.set(0.0)
+
+    def grow(self, iteration: int, clean_chroma_key: Callable[[Float[Tensor, "3"], int], None]) -> bool:
+        """Grow and prune where an iteration does.
+
+        Args:
+            clean_chroma_key: removes or weakens Gaussians that learned the green backdrop, given the camera's centre
+                and the degree of the colours that it sees.
+
+        Returns:
+            True where tensors were replaced by others.
+        """
+        densify = self._settings.densify
+        if iteration >= densify.until or iteration % densify.every or iteration == 0:
+            return False
+        if iteration >= densify.start:
+            self.density = densify_and_prune(
+                self.branch.gaussians,
+                self._gaussians,
+                self.density,
+                densify,
+                iteration=iteration,
+                extent=self._extent,
+                generator=self._context.generator,
+            )
+            self._growth["grown"] += self.density.grown
+            self._growth["pruned"] += self.density.pruned
+        if self._context.config.background == "green" and self._step is not None:
+            frame, degree = self._step
+            clean_chroma_key(camera_centre(self._context.data.conditions.viewmats[frame]), degree)
+        return True
+
+    def growth(self) -> dict[str, int]:
+        """Gaussians added and removed since the last call."""
+        growth, self._growth = self._growth, {"grown": 0, "pruned": 0}
+        return growth
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {"density": self.density.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        device = self._context.device
+        self.density = DensifyState(**{name: value.to(device) for name, value in state["density"].items()})
