@@ -32,11 +32,11 @@ from emotalking.data import Subject
 from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.circumplex import PRESETS, TEST_POINTS
 from emotalking.evaluate import estimator_error
-from emotalking.evaluate.emotion_metrics import ranks, sign_agreement, top_k
 from emotalking.evaluate.evaluation_models import CIRCUMPLEX_CLASSES, EmotionModel, EvaluationModels
-from emotalking.evaluate.faces import read_emotion
 from emotalking.evaluate.measure import Measurement, measure
-from emotalking.evaluate.observe import FaceDescriber, FaceObserver, Reference
+from emotalking.evaluate.metrics.expression import ranks, sign_agreement, top_k
+from emotalking.evaluate.observation import predict_emotion
+from emotalking.evaluate.observe import FaceDescriber, FaceObserver, FaceReference
 from emotalking.io.files import write_bytes
 from emotalking.io.video import pictures, to_rgb
 from emotalking.preprocess.config import PoseConfig
@@ -133,16 +133,16 @@ def on_clip(model: EmotionModel, clip: Path) -> tuple[np.ndarray, np.ndarray]:
     some = (to_rgb(frame) for number, (_, frame) in enumerate(pictures(clip)) if number % stride == 0)
     provider = MediaPipeMesh()
     first = to_rgb(next(iter(pictures(clip)))[1])
-    reference = Reference.seen_in(some, provider, PoseConfig().focal_ratio * first.shape[1], fps / stride)
+    reference = FaceReference.seen_in(some, provider, PoseConfig().focal_ratio * first.shape[1], fps / stride)
     provider.close()
     assert reference is not None, clip.name
-    observer = FaceObserver(reference, MediaPipeMesh, {"emotion": FaceDescriber(model.look)})
+    observer = FaceObserver(reference, MediaPipeMesh, {"emotion": FaceDescriber(model.describe)})
     for _, frame in pictures(clip):
         observer.see(to_rgb(frame))
     faces = observer.faces()
     assert faces is not None, clip.name
     whole = [slice(0, len(faces.found))]
-    said = read_emotion(model, faces, faces.units(reference.rest, whole, fps), whole, fps)
+    said = predict_emotion(model, faces, faces.units(reference.rest, whole, fps), whole, fps)
     return said.va[faces.found], said.scores[faces.found]
 
 

@@ -25,8 +25,8 @@ from _report import write
 
 from emotalking.data import Subject
 from emotalking.evaluate.evaluation_models import EvaluationModels
-from emotalking.evaluate.face_metrics import landmark_distance
-from emotalking.evaluate.image_metrics import psnr, ssim
+from emotalking.evaluate.metrics.image import psnr, ssim
+from emotalking.evaluate.metrics.lips import landmark_distance
 from emotalking.lipsync.scores import sync_scores
 from emotalking.networks.registry import model_path
 from emotalking.networks.weights import read_weights

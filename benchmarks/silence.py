@@ -27,7 +27,7 @@ from scipy.signal import butter, sosfilt
 
 from emotalking.audio.vad import voice_activity
 from emotalking.data import Subject
-from emotalking.evaluate.image_metrics import psnr
+from emotalking.evaluate.metrics.image import psnr
 from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
 from emotalking.models.avatar import Avatar
 from emotalking.ops.box import Box

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
 from emotalking.data import Subject
-from emotalking.evaluate.image_metrics import psnr
+from emotalking.evaluate.metrics.image import psnr
 from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.lipsync.expert import SyncExpert, crop_frames, open_expert
 from emotalking.lipsync.scores import sync_scores

@@ -15,7 +15,7 @@ from emotalking.errors import UserError
 from emotalking.evaluate.ablation import EVALUATION_EXPERT, TRAINING_EXPERT, Ablation, ablate, make_plan
 from emotalking.evaluate.ablation_report import ablation_table, notes_of, write_ablation
 from emotalking.evaluate.config import AblationConfig
-from emotalking.evaluate.metric import single
+from emotalking.evaluate.metrics import single
 from emotalking.evaluate.record import AVATAR, Report, Result, Run, write_report
 from emotalking.io.settings import override
 from emotalking.models.avatar import FORMAT, VERSION

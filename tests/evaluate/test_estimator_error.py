@@ -21,7 +21,7 @@ from emotalking.evaluate.estimator_error import (
     measured,
 )
 from emotalking.evaluate.evaluation_models import ActionUnitModel, EmoNetModel
-from emotalking.evaluate.metric import Metric, missing, per_frame, single
+from emotalking.evaluate.metrics import Metric, missing, per_frame, single
 from emotalking.evaluate.page import make_page
 from emotalking.evaluate.paper_tables import figure_table, latex, markdown, paper_tables, remarks
 from emotalking.evaluate.record import AVATAR, Report, Result, Run

@@ -10,10 +10,10 @@ import torch
 
 from emotalking.data import Subject
 from emotalking.evaluate import evaluation_models as models_module
-from emotalking.evaluate.evaluation_models import EvaluationModels
-from emotalking.evaluate.identity import IdentityModel, identity_similarity
+from emotalking.evaluate.evaluation_models import EvaluationModels, IdentityModel
 from emotalking.evaluate.measure import measure
-from emotalking.evaluate.metric import Metric
+from emotalking.evaluate.metrics import Metric
+from emotalking.evaluate.metrics.identity import identity_similarity
 from emotalking.io.video import pictures as decoded
 from emotalking.io.video import to_rgb
 from emotalking.networks import face_recogniser

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from emotalking.evaluate.image_metrics import psnr, ssim
+from emotalking.evaluate.metrics.image import psnr, ssim
 
 
 def test_psnr_by_hand() -> None:

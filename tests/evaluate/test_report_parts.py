@@ -12,7 +12,7 @@ from emotalking.errors import UserError
 from emotalking.evaluate import plots
 from emotalking.evaluate import speech as sounds
 from emotalking.evaluate.images import error_map, loudest_stretch, open_eyed
-from emotalking.evaluate.metric import Metric, missing, per_frame, root_mean, single
+from emotalking.evaluate.metrics import Metric, missing, per_frame, single
 from emotalking.evaluate.observations import RIGID, jitter_spectrum
 from emotalking.evaluate.paper_tables import PUBLISHED, cell, figure_table, paper_tables, remarks, run_table
 from emotalking.evaluate.record import (
@@ -105,9 +105,9 @@ def test_a_kept_scenario_counts_only_under_its_own_key(tmp_path: Path) -> None:
 
 
 def test_runs_are_pooled_over_their_frames() -> None:
-    first = {"v_rmse": per_frame("v_rmse", np.array([1.0, 1.0]), summary=root_mean)}
+    first = {"v_rmse": per_frame("v_rmse", np.array([1.0, 1.0]))}
     first["fps"] = single("fps", 10.0, frames=1)
-    second = {"v_rmse": per_frame("v_rmse", np.array([4.0, np.nan]), summary=root_mean)}
+    second = {"v_rmse": per_frame("v_rmse", np.array([4.0, np.nan]))}
     second["fps"] = single("fps", 20.0, frames=3)
     whole = pool([first, second])
     assert whole["v_rmse"].value == pytest.approx(math.sqrt(2.0))

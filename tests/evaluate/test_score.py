@@ -15,7 +15,7 @@ from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.errors import UserError
 from emotalking.evaluate.evaluation_models import ActionUnitModel, EvaluationModels
 from emotalking.evaluate.measure import Stopwatch, measure
-from emotalking.evaluate.metric import METRICS
+from emotalking.evaluate.metrics import METRICS
 from emotalking.preprocess.landmarks import MediaPipeMesh
 from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
 from emotalking.testing.actor.actor import Actor, head_viewmat
@@ -142,7 +142,7 @@ def test_frames_without_a_face_are_counted(actor_subject: Subject, painted: Pain
     jitter = found.metrics["jitter_head"]
     assert jitter.value == pytest.approx(0, abs=1e-4) and (jitter.frames, jitter.missing) == (3, 3)
     assert (
-        found.observation is not None
+        found.observation.found is not None
         and np.isnan(found.observation.points[:, 0, 0]).tolist() == [False] * 3 + [True] + [False] * 4
     )
     assert "no recorded frame" in found.metrics["lmd"].reason and found.metrics["lmd"].missing == 8
@@ -160,7 +160,7 @@ def test_a_head_that_jumps(actor_subject: Subject, painted: Painted) -> None:
 def test_no_face_in_any_frame(actor_subject: Subject, painted: Painted) -> None:
     frames = marked(actor_subject, [(0, 0, 0)] * 4)
     found = measure(frames, subject=actor_subject, indices=np.arange(4), models=watched(painted, emotion=True))
-    assert found.observation is None
+    assert found.observation.found is None
     for name in ("lmd", "aue_u", "v_rmse", "jitter_head", "flicker", "sync_e", "mouth_in_silence"):
         metric = found.metrics[name]
         assert math.isnan(metric.value) and metric.reason and metric.missing == 4, name
@@ -172,7 +172,7 @@ def test_the_command_is_compared_with_what_the_emotion_model_reads(actor_subject
     point = TEST_POINTS[0]
     va = np.tile([point.valence, point.arousal], (6, 1))
     found = measure(frames, subject=actor_subject, indices=None, va=va, models=watched(painted, emotion=True))
-    assert found.observation is not None and found.observation.va is not None
+    assert found.observation.va is not None
     expected = np.sqrt(((found.observation.va - va) ** 2).mean(0))
     assert found.metrics["v_rmse"].value == pytest.approx(expected[0])
     assert found.metrics["a_rmse"].value == pytest.approx(expected[1])

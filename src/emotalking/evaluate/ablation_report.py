@@ -8,32 +8,14 @@ from typing import Any
 
 from emotalking.evaluate.ablation import VARIANTS, Ablation
 from emotalking.evaluate.config import AblationConfig
-from emotalking.evaluate.metric import METRICS, Metric
+from emotalking.evaluate.metrics import METRICS, Metric
+from emotalking.evaluate.metrics.base import Scenario
 from emotalking.evaluate.record import AVATAR, Report, to_json
 from emotalking.evaluate.tables import Table, head
 from emotalking.io.files import write_bytes
 from emotalking.report import Bold, Page
 
 FORMAT, VERSION = "emotalking-ablation", 1
-COLUMNS: tuple[tuple[str, str], ...] = (
-    ("self", "lpips"),
-    ("self", "sync_c"),
-    ("emotion", "e_top3"),
-    ("self", "psnr"),
-    ("self", "ssim"),
-    ("self", "lmd"),
-    ("self", "sync_e"),
-    ("self", "aue_u"),
-    ("self", "aue_l"),
-    ("cross", "sync_e"),
-    ("cross", "sync_c"),
-    ("emotion", "sync_c"),
-    ("emotion", "v_rmse"),
-    ("emotion", "a_rmse"),
-    ("emotion", "v_sa"),
-    ("emotion", "a_sa"),
-)
-"""Scenario and metric; the paper's three columns (LPIPS, Sync-C, E-Acc) first."""
 PUBLISHED = Table(
     ("Method", "LPIPS ↓", "Sync-C ↑", "E-Acc top-3 [%] ↑"),
     (
@@ -51,6 +33,12 @@ _SCENARIOS = {"self": "", "cross": "cross-domain ", "emotion": "emotion "}
 _IMAGES = ("self_median", "cross_0", "emotion_circle")
 
 
+def columns() -> list[tuple[Scenario, str]]:
+    """Scenario and metric of each column; the paper's three (LPIPS, Sync-C, E-Acc) first."""
+    placed = [(at, scenario, name) for name, spec in METRICS.items() for scenario, at in spec.ablation.items()]
+    return [(scenario, name) for _, scenario, name in sorted(placed)]
+
+
 def metrics_of(report: Report) -> dict[tuple[str, str], Metric]:
     """The avatar's metrics by scenario and name."""
     return {
@@ -61,7 +49,7 @@ def metrics_of(report: Report) -> dict[tuple[str, str], Metric]:
 def ablation_table(ablation: Ablation) -> Table:
     """A row a variant; the best of each column is bold."""
     found = {name: metrics_of(report) for name, report in ablation.reports.items()}
-    there = [column for column in COLUMNS if any(_known(metrics, column) for metrics in found.values())]
+    there = [column for column in columns() if any(_known(metrics, column) for metrics in found.values())]
     best = {
         column: _best([metrics[column] for metrics in found.values() if _known(metrics, column)]) for column in there
     }
@@ -69,7 +57,7 @@ def ablation_table(ablation: Ablation) -> Table:
     for name, metrics in found.items():
         cells = [VARIANTS[name][0]]
         for column in there:
-            text = "–" if not _known(metrics, column) else f"{metrics[column].value:.{METRICS[column[1]].decimals}f}"
+            text = "–" if not _known(metrics, column) else f"{metrics[column].value:.{METRICS[column[1]].digits}f}"
             wins = _known(metrics, column) and metrics[column].value == best[column]
             cells.append(Bold(text) if wins else text)
         rows.append(cells)
@@ -81,7 +69,7 @@ def notes_of(ablation: Ablation, options: AblationConfig) -> list[str]:
     notes = [f"{VARIANTS[name][0]}: left out, because {reason}." for name, reason in ablation.plan.left_out.items()]
     models: dict[str, list[str]] = {}
     for metrics in (metrics_of(report) for report in ablation.reports.values()):
-        for column in COLUMNS:
+        for column in columns():
             if _known(metrics, column) and metrics[column].model:
                 titles = models.setdefault(metrics[column].model, [])
                 titles += [METRICS[column[1]].title] if METRICS[column[1]].title not in titles else []

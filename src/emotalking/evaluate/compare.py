@@ -14,14 +14,12 @@ from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import own_emotion
 from emotalking.evaluate.intervals import Interval, block_frames, bootstrap, paired_p
 from emotalking.evaluate.measure import measure
-from emotalking.evaluate.metric import Metric
+from emotalking.evaluate.metrics import METRICS, Metric
+from emotalking.evaluate.metrics.steadiness import rate_of
 from emotalking.evaluate.published import as_published
 from emotalking.evaluate.systems import AvatarSource, System
 from emotalking.evaluate.unseen import SpokenSource, Unseen
 from emotalking.io.audio import load_audio
-
-_ROOTS = ("v_rmse", "a_rmse")
-"""Metrics that are the root of the mean of what they have per frame."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ def compare(
         scored = measure(frames, subject=subject, indices=truth, samples=samples, va=va, models=models)
         metrics = dict(scored.metrics)
         if isinstance(system.source, AvatarSource | SpokenSource) and system.source.watch is not None:
-            metrics["fps"] = system.source.watch.metric()
+            metrics["fps"] = rate_of(system.source.watch.seconds)
         again = as_published(system, subject, indices, models, advance) if published else {}
         source = system.source
         rows.append(Row(system.name, system.path, source.kind, source.note, metrics, {}, {}, {}, again))
@@ -140,7 +138,7 @@ def _tested(row: Row, reference: Row, block: int) -> Row:
         ours = metric.per_frame
         if ours is None or metric.better == "none" or np.isinf(ours).any():
             continue
-        interval = bootstrap(ours, block, root=name in _ROOTS)
+        interval = bootstrap(ours, block, root=METRICS[name].aggregate == "root_mean")
         if interval is not None:
             intervals[name] = interval
         other = reference.metrics.get(name)

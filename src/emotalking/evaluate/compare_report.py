@@ -16,7 +16,7 @@ from emotalking.evaluate.compare import Comparison, Row
 from emotalking.evaluate.estimator_error import THE_MODEL, error_cell, error_notes, error_of, error_record
 from emotalking.evaluate.images import ERROR_GAIN, error_map
 from emotalking.evaluate.intervals import BLOCK_S, DRAWS
-from emotalking.evaluate.metric import METRICS, Metric
+from emotalking.evaluate.metrics import METRICS, Metric
 from emotalking.evaluate.paper_tables import missing
 from emotalking.evaluate.record import to_json
 from emotalking.evaluate.systems import System
@@ -181,7 +181,7 @@ def _difference(row: Row, name: str) -> str:
 def _number(value: float, name: str, *, sign: bool = False) -> str:
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
-    return "–" if math.isnan(value) else f"{value:{'+' if sign else ''}.{METRICS[name].decimals}f}"
+    return "–" if math.isnan(value) else f"{value:{'+' if sign else ''}.{METRICS[name].digits}f}"
 
 
 def _best(metrics: Sequence[Metric | None]) -> float | None:
@@ -220,7 +220,7 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
 
 def _plots(page: Page, comparison: Comparison) -> None:
     """PSNR and mouth distance over time."""
-    for name in ("psnr_head", "lmd"):
+    for name in (name for name, spec in METRICS.items() if spec.over_time):
         lines = [(row.name, row.metrics[name].per_frame) for row in comparison.rows if name in row.metrics]
         lines = [(label, values) for label, values in lines if values is not None and np.isfinite(values).any()]
         if not lines:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from emotalking.evaluate.metric import METRICS, Metric
+from emotalking.evaluate.metrics import METRICS, Metric
 
 DATA = "estimator_error.json"
 """Beside this module; :func:`measured` reads it."""
 THE_MODEL = "the emotion model itself"
 """Name of its row or column in the tables."""
-NAMES = ("v_rmse", "a_rmse", "v_sa", "a_sa", "e_top1", "e_top3")
-"""Metrics that a model of emotion gives."""
+NAMES = tuple(name for name, spec in METRICS.items() if "emotion_model" in spec.needs)
+"""Metrics that an emotion model measures."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def error_cell(names: Sequence[str], metrics: Mapping[str, Metric]) -> str:
     known = error_of(metrics)
     error = None if known is None else known[1]
     texts = [
-        "-" if error is None or name not in error.metrics else f"{error.metrics[name]:.{METRICS[name].decimals}f}"
+        "-" if error is None or name not in error.metrics else f"{error.metrics[name]:.{METRICS[name].digits}f}"
         for name in names
     ]
     return "-" if set(texts) == {"-"} else "/".join(texts)

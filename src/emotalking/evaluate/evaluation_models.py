@@ -4,26 +4,27 @@ Every model errs; ``benchmarks/estimator_error.py`` measures by how much, and no
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from emotalking.data import Subject
 from emotalking.emotion.circumplex import PRESETS
 from emotalking.emotion.estimator import ActionUnitEmotion
 from emotalking.errors import UserError
-from emotalking.evaluate.identity import IdentityModel
 from emotalking.lipsync.expert import EXPERT_FILE, SyncExpert, open_expert
 from emotalking.networks.emonet import SIZE, EmoNetJudge, emonet_square
-from emotalking.networks.face_recogniser import DlibRecogniser
+from emotalking.networks.face_recogniser import DlibRecogniser, FaceRecogniser
 from emotalking.networks.lpips import BACKBONES, Lpips
 from emotalking.networks.registry import models
 from emotalking.preprocess.config import EMOTION_MODELS, check_choice
 from emotalking.preprocess.landmarks import LandmarkProvider, MediaPipeMesh
 
+IDENTITY_FRAMES = 16
+"""Frames of the recording, evenly spread, that tell what the person looks like; and as many that it is tried on."""
 CIRCUMPLEX_CLASSES: dict[str, str] = {
     "neutral": "neutral",
     "happy": "happy",
@@ -62,17 +63,17 @@ class EmotionModel(Protocol):
         """Names of the expressions, in the order of the scores."""
         ...
 
-    def look(self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
+    def describe(self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
         """What to keep of a frame with these iBUG landmarks."""
         ...
 
-    def read(
-        self, looks: Float[np.ndarray, "N F"], units: Mapping[str, Float[np.ndarray, " N"]], fps: float | int
+    def predict(
+        self, descriptions: Float[np.ndarray, "N F"], units: Mapping[str, Float[np.ndarray, " N"]], fps: float | int
     ) -> Prediction:
         """The verdict on frames that follow one another; all have a face.
 
         Args:
-            looks: of :meth:`look`.
+            descriptions: of :meth:`describe`.
             units: action units by name, 0..5, from the person's own rest.
             fps: frames a second.
         """
@@ -93,12 +94,12 @@ class ActionUnitModel:
     def __init__(self) -> None:
         self._estimator = ActionUnitEmotion()
 
-    def look(self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
+    def describe(self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
         """See :class:`EmotionModel`: nothing."""
         return np.zeros(0)
 
-    def read(
-        self, looks: Float[np.ndarray, "N F"], units: Mapping[str, Float[np.ndarray, " N"]], fps: float | int
+    def predict(
+        self, descriptions: Float[np.ndarray, "N F"], units: Mapping[str, Float[np.ndarray, " N"]], fps: float | int
     ) -> Prediction:
         """See :class:`EmotionModel`."""
         va = self._estimator.estimate(units, fps).astype(np.float64)
@@ -120,17 +121,17 @@ class EmoNetModel:
         self.name = f"EmoNet {len(self.classes)}"
 
     @torch.inference_mode()
-    def look(self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
+    def describe(self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
         """See :class:`EmotionModel`: valence, arousal, logits."""
         face = torch.from_numpy(emonet_square(points).cut(image, SIZE)).to(self._model.device).float() / 255
         said = self._model(face[None])
         return torch.cat([said.va.clamp(-1, 1), said.expression], 1)[0].double().cpu().numpy()
 
-    def read(
-        self, looks: Float[np.ndarray, "N F"], units: Mapping[str, Float[np.ndarray, " N"]], fps: float | int
+    def predict(
+        self, descriptions: Float[np.ndarray, "N F"], units: Mapping[str, Float[np.ndarray, " N"]], fps: float | int
     ) -> Prediction:
         """See :class:`EmotionModel`."""
-        return Prediction(looks[:, :2], looks[:, 2:])
+        return Prediction(descriptions[:, :2], descriptions[:, 2:])
 
 
 def open_emotion_model(which: str, device: torch.device | str = "cpu") -> EmotionModel:
@@ -145,6 +146,68 @@ def open_emotion_model(which: str, device: torch.device | str = "cpu") -> Emotio
     from emotalking.preprocess.networks import open_emotion_model as open_network
 
     return EmoNetModel(open_network(which, device))
+
+
+@dataclass(frozen=True)
+class Person:
+    """What a subject looks like to a recogniser."""
+
+    vector: Float[np.ndarray, " D"]
+    """Mean over :data:`IDENTITY_FRAMES` training frames."""
+    held_out: Float[np.ndarray, "n D"]
+    """Vectors of held-out frames of the recording, to see what the same person gets in other frames. May be empty."""
+    missed: int
+    """Of these, frames in which no face was found."""
+
+
+@dataclass
+class IdentityModel:
+    """A face recogniser, and the people whom it knows."""
+
+    recogniser: FaceRecogniser
+    _known: dict[str, Person | None] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """As printed beside every metric."""
+        return self.recogniser.name
+
+    def person(self, subject: Subject, provider: LandmarkProvider) -> Person | None:
+        """Description of the subject, made once; None if no training frame shows a face.
+
+        Args:
+            provider: finds the faces.
+        """
+        place = str(subject.files.root)
+        if place not in self._known:
+            self._known[place] = self._learn(subject, provider)
+        return self._known[place]
+
+    def _learn(self, subject: Subject, provider: LandmarkProvider) -> Person | None:
+        training, _ = self._faces(subject, subject.train_indices, provider)
+        if not training:
+            return None
+        vector = np.mean(training, 0)
+        others, missed = self._faces(subject, subject.val_indices, provider)
+        return Person(vector, np.array(others).reshape(-1, len(vector)), missed)
+
+    def _faces(
+        self, subject: Subject, frames: Int[np.ndarray, " N"], provider: LandmarkProvider
+    ) -> tuple[list[Float[np.ndarray, " D"]], int]:
+        """Vectors of at most :data:`IDENTITY_FRAMES` of these frames, and in how many no face was found."""
+        places = np.unique(
+            np.linspace(0, max(len(frames) - 1, 0), min(IDENTITY_FRAMES, len(frames))).round().astype(int)
+        )
+        out, missed = [], 0
+        for index in frames[places]:
+            image = subject.target(int(index))
+            face = provider.detect(image)
+            if face is None:
+                missed += 1
+                continue
+            points = face[list(provider.layout.ibug68), :2].astype(np.float64)
+            out.append(self.recogniser.describe(image, points))
+        return out, missed
 
 
 @dataclass

@@ -16,7 +16,7 @@ from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.measure import measure
-from emotalking.evaluate.metric import Metric
+from emotalking.evaluate.metrics import Metric
 from emotalking.models.avatar import Avatar
 from emotalking.models.compositor import ComposedFrames, torso_over_plate
 

@@ -1,4 +1,4 @@
-"""Anyone's frames of a subject, scored in one pass."""
+"""Measure every metric on anyone's frames of a subject, in one pass."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,25 +11,24 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from emotalking.data import Subject
-from emotalking.data.frame import lip_gap
 from emotalking.emotion.circumplex import TEST_POINTS, TestPoint
 from emotalking.errors import UserError
 from emotalking.evaluate.evaluation_models import EvaluationModels
-from emotalking.evaluate.faces import Condition, FaceMeter
-from emotalking.evaluate.metric import METRICS, Metric, missing, single
-from emotalking.evaluate.pixels import BackgroundMeter, GroundTruth, Meter, PixelMeter, RenderedFrame, as_image
-from emotalking.evaluate.sync import SyncScores
+from emotalking.evaluate.metrics import METRICS, Metric, missing, per_frame
+from emotalking.evaluate.observation import Condition, GroundTruth, Observation, RenderedFrame, RunObserver, as_image
 from emotalking.preprocess.steps import map_frames
 
 FrameLike = Shaped[np.ndarray, "_ _ 3"] | Shaped[Tensor, "_ _ 3"]
 """RGB: uint8, or floats in [0, 1]; a numpy array or a tensor on any device."""
+_OF_RECORDING = ("recording", "faces", "recorded_faces")
+"""Needs without which a reference metric is left out."""
 
 
 class Stopwatch:
     """Frames as they come, and how long each was waited for: wrap a renderer with it to get the metric "fps".
 
     Example:
-        >>> scored = measure(Stopwatch(reconstruct(avatar, subject, indices)), subject=subject, ...)
+        >>> measured = measure(Stopwatch(reconstruct(avatar, subject, indices)), subject=subject, ...)
     """
 
     def __init__(self, frames: Iterable[FrameLike]) -> None:
@@ -49,38 +48,13 @@ class Stopwatch:
             self.seconds.append(time.perf_counter() - begin)
             yield frame
 
-    def metric(self) -> Metric:
-        """Frames a second by the median wait: the first frames, which start things up, and stalls do not count."""
-        if not self.seconds:
-            return missing("fps", "no frame came")
-        return single("fps", 1 / max(float(np.median(self.seconds)), 1e-9), frames=len(self.seconds))
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What the models saw of each frame of a run; nan where there was no face."""
-
-    points: Float[np.ndarray, "N 68 2"]
-    """iBUG landmarks, px."""
-    opening: Float[np.ndarray, " N"]
-    """Of the mouth, px."""
-    va: Float[np.ndarray, "N 2"] | None
-    """Measured valence and arousal."""
-    classes: tuple[str, ...]
-    """Expressions that the model knows."""
-    scores: Float[np.ndarray, "N E"] | None
-    """One a class; the highest is what the model sees."""
-    sync: SyncScores | None
-    """With the curve over offsets."""
-
 
 @dataclass(frozen=True)
 class Measurement:
-    """The metrics of a run of frames, and what they were made of."""
+    """The metrics of a run of frames, and what they were measured on."""
 
     metrics: dict[str, Metric]
-    observation: Observation | None
-    """None without a detector, or where no frame shows a face."""
+    observation: Observation
 
 
 def measure(
@@ -94,7 +68,7 @@ def measure(
     labels: Sequence[TestPoint] = TEST_POINTS,
     recorded: Iterable[UInt8[np.ndarray, "H W 3"]] | None = None,
 ) -> Measurement:
-    """Score a run of frames of ``subject``; every frame is held only while it is looked at.
+    """Measure a run of frames of ``subject``; every frame is held only while it is looked at.
 
     Args:
         frames: RGB of the subject's size, consecutive in time.
@@ -102,7 +76,7 @@ def measure(
         indices: the subject's frame that each should equal; None: there is no such frame.
         samples: the sound that they should speak, 16 kHz, beginning with the first frame; None: unknown.
         va: commanded valence and arousal; None: none was.
-        models: who measures.
+        models: what measures.
         labels: the expression that a classifier should read at each commanded point.
         recorded: what to compare with instead of the subject's own frames, one for each of ``indices``, in order.
 
@@ -112,40 +86,36 @@ def measure(
     told = [len(known) for known in (indices, va) if known is not None]
     if len(set(told)) > 1:
         raise UserError(f"there are {told[1]} commanded emotions for {told[0]} frames: give one for each.")
-    asked = Condition(indices, samples, va, labels)
-    faces = FaceMeter(subject, models, asked)
-    pixels = PixelMeter(models.lpips, models.no_lpips)
-    meters: list[Meter] = [pixels, faces, BackgroundMeter(subject, asked.runs(max(told, default=0))[0])]
+    of_frame = {name: spec.of_frame for name, spec in METRICS.items() if spec.of_frame is not None}
+    observer = RunObserver(subject, models, Condition(indices, samples, va, labels), of_frame)
     count = 0
     try:
-        for shown in _shown(frames, subject, indices, models.device, recorded):
+        for rendered in _rendered(frames, subject, indices, models.device, recorded):
             count += 1
-            for meter in meters:
-                meter.see(shown)
+            observer.see(rendered)
         if told and count != told[0]:
             raise UserError(f"there are {told[0]} commanded emotions for {count} frames: give one for each.")
-        found = {metric.name: metric for meter in meters for metric in meter.metrics()}
+        observation = observer.finish(frames.seconds if isinstance(frames, Stopwatch) else None)
+        return Measurement(metrics_of(observation), observation)
     finally:
-        faces.close()
-    found["fps"] = frames.metric() if isinstance(frames, Stopwatch) else missing("fps", "the rendering was not timed")
-    return Measurement({name: found[name] for name in METRICS if name in found}, _observation(faces, models))
+        observer.close()
 
 
-def _observation(faces: FaceMeter, models: EvaluationModels) -> Observation | None:
-    if faces.shown is None:
-        return None
-    points, said = faces.shown.points, faces.reading
-    return Observation(
-        points,
-        lip_gap(points),
-        None if said is None else said.va,
-        () if models.emotion is None else models.emotion.classes,
-        None if said is None else said.scores,
-        faces.sync,
-    )
+def metrics_of(observation: Observation) -> dict[str, Metric]:
+    """Every registered metric of what was observed; one that lacks something says what."""
+    found: dict[str, Metric] = {}
+    for name, spec in METRICS.items():
+        need = next((need for need in spec.needs if need in observation.lacks), None)
+        if need is None and spec.measure is not None:
+            found[name] = spec.measure(name, observation)
+        elif need is None:
+            found[name] = per_frame(name, observation.frame_values[name])
+        elif not spec.reference or need not in _OF_RECORDING:
+            found[name] = missing(name, *observation.lacks[need])
+    return found
 
 
-def _shown(
+def _rendered(
     frames: Iterable[FrameLike],
     subject: Subject,
     indices: Int[np.ndarray, " N"] | None,

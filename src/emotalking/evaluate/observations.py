@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from emotalking.evaluate.measure import Observation
+from emotalking.evaluate.observation import Observation
 from emotalking.evaluate.record import to_json
 
 RIGID = (27, 28, 29, 30, 36, 39, 42, 45)
@@ -14,11 +14,10 @@ _SHORTEST = 16
 """Frames that a spectrum needs."""
 
 
-def observation_record(observation: Observation | None, fps: float | int, consecutive: bool) -> dict[str, Any]:
+def observation_record(observation: Observation, fps: float | int, consecutive: bool) -> dict[str, Any]:
     """Valence/arousal and expression per frame, the sync curve, and the head's jitter by frequency.
 
     Args:
-        observation: of the measurement; None: no frame showed a face.
         fps: frames a second.
         consecutive: the frames follow each other in time; else there is no spectrum.
 
@@ -28,14 +27,14 @@ def observation_record(observation: Observation | None, fps: float | int, consec
         nobody looked.
     """
     facts: dict[str, Any] = {"va": None, "classes": None, "expressions": None, "sync": None, "spectrum": None}
-    if observation is None:
+    if observation.found is None:
         return facts
-    if observation.va is not None:
-        facts["va"] = observation.va
-    if observation.scores is not None:
-        blind = np.isnan(observation.scores).any(-1)
-        facts["classes"] = list(observation.classes)
-        facts["expressions"] = np.where(blind, -1, np.nan_to_num(observation.scores).argmax(-1)).tolist()
+    prediction, model = observation.prediction, observation.models.emotion
+    if prediction is not None and model is not None:
+        blind = np.isnan(prediction.scores).any(-1)
+        facts["va"] = prediction.va
+        facts["classes"] = list(model.classes)
+        facts["expressions"] = np.where(blind, -1, np.nan_to_num(prediction.scores).argmax(-1)).tolist()
     if observation.sync is not None:
         names = ("error", "confidence", "offset")
         facts["sync"] = {"expert": observation.sync.expert, "curve": np.asarray(observation.sync.curve, np.float64)}

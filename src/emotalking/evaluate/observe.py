@@ -31,7 +31,7 @@ _JUMP = 0.15
 
 Then = Callable[[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "68 2"] | None], None]
 """Takes a frame and its landmarks, None where no face was found."""
-Look = Callable[[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "68 2"]], Float[np.ndarray, " F"]]
+Describe = Callable[[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "68 2"]], Float[np.ndarray, " F"]]
 """What a model notes of a face: the frame and its landmarks to some numbers."""
 
 
@@ -39,13 +39,13 @@ Look = Callable[[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "68 2"]], Float[n
 class FaceDescriber:
     """A model at work."""
 
-    look: Look
+    describe: Describe
     every: int = 1
-    """It looks at the first frame and at each so many after it."""
+    """It descriptions at the first frame and at each so many after it."""
 
 
 @dataclass(frozen=True)
-class Reference:
+class FaceReference:
     """A subject in the eyes of one detector: the neutral shape, and how the face is when it rests."""
 
     layout: FaceLayout
@@ -57,7 +57,7 @@ class Reference:
     rest: Rest
 
     @classmethod
-    def of(cls, subject: Subject, provider: LandmarkProvider) -> "Reference | None":
+    def of(cls, subject: Subject, provider: LandmarkProvider) -> "FaceReference | None":
         """From the folder's own landmarks where the same kind of detector made them, else by looking at its frames.
 
         Returns:
@@ -81,7 +81,7 @@ class Reference:
         provider: LandmarkProvider,
         focal: float,
         fps: float | int,
-    ) -> "Reference | None":
+    ) -> "FaceReference | None":
         """By looking at the frames of a clip of which nothing else is known.
 
         Args:
@@ -112,7 +112,7 @@ class Reference:
         points: Float[np.ndarray, "N K 2"],
         views: Float[np.ndarray, "N 4 4"],
         fps: float | int,
-    ) -> "Reference":
+    ) -> "FaceReference":
         head = head_points(points, views, focal, shape, size)
         rest = Rest.fit(measure(head, layout), head_angles(views), layout, fps)
         return cls(layout, shape, focal, size, rest)
@@ -164,7 +164,7 @@ class Faces:
     """Lengths on the face (:mod:`emotalking.preprocess.face_measures`)."""
     tones: Float[np.ndarray, "N B B"]
     """Mean brightness (0..255) of blocks of the face, which move with the head."""
-    looks: dict[str, Float[np.ndarray, "N F"]]
+    descriptions: dict[str, Float[np.ndarray, "N F"]]
     """What each model noted; none of a model who never looked at a face."""
 
     def units(self, rest: Rest, runs: Sequence[slice], fps: float | int) -> dict[str, Float[np.ndarray, " N"]]:
@@ -186,12 +186,12 @@ class Faces:
         return out
 
 
-class Row(NamedTuple):
+class Detection(NamedTuple):
     """What was seen of one frame, by name."""
 
     own: dict[str, np.ndarray]
     measures: dict[str, np.ndarray]
-    looks: dict[str, np.ndarray]
+    descriptions: dict[str, np.ndarray]
 
 
 class FaceObserver:
@@ -199,9 +199,9 @@ class FaceObserver:
 
     def __init__(
         self,
-        reference: Reference,
+        reference: FaceReference,
         provider: Callable[[], LandmarkProvider],
-        lookers: Mapping[str, FaceDescriber] | None = None,
+        describers: Mapping[str, FaceDescriber] | None = None,
         then: Then | None = None,
     ) -> None:
         """Prepare to look.
@@ -209,15 +209,15 @@ class FaceObserver:
         Args:
             reference: the subject.
             provider: makes the detector, which follows the face from frame to frame.
-            lookers: by name; called with faces by the observer's thread.
+            describers: by name; called with faces by the observer's thread.
             then: called with every frame in order, by the caller's thread, a few frames late.
         """
         self._reference, self._make, self._then = reference, provider, then
-        self._lookers, self._seen = dict(lookers or {}), 0
+        self._describers, self._seen = dict(describers or {}), 0
         self._provider: LandmarkProvider | None = None
         self._worker = ThreadPoolExecutor(1)
-        self._waiting: deque[tuple[np.ndarray, Future[Row | None]]] = deque()
-        self._rows: list[Row | None] = []
+        self._waiting: deque[tuple[np.ndarray, Future[Detection | None]]] = deque()
+        self._rows: list[Detection | None] = []
 
     def see(self, image: UInt8[np.ndarray, "H W 3"]) -> None:
         """Take the next frame."""
@@ -250,11 +250,11 @@ class FaceObserver:
         return Faces(
             found=np.array([row is not None for row in self._rows]),
             measures=_columns([None if row is None else row.measures for row in self._rows]),
-            looks=_columns([None if row is None else row.looks for row in self._rows]),
+            descriptions=_columns([None if row is None else row.descriptions for row in self._rows]),
             **_columns([None if row is None else row.own for row in self._rows]),
         )
 
-    def _read(self, image: UInt8[np.ndarray, "H W 3"], number: int) -> Row | None:
+    def _read(self, image: UInt8[np.ndarray, "H W 3"], number: int) -> Detection | None:
         if self._provider is None:
             self._provider = self._make()
         face = self._provider.detect(image)
@@ -272,9 +272,9 @@ class FaceObserver:
             "eyes": lid_opening(head, r.layout)[0],
             "tones": face_tones(image, rigid, r.shape[list(r.layout.rigid), :2]),
         }
-        turn = {name: looker for name, looker in self._lookers.items() if number % looker.every == 0}
-        looks = {name: looker.look(image, ibug) for name, looker in turn.items()}
-        return Row(own, {name: sides[0] for name, sides in measure(head, r.layout).items()}, looks)
+        turn = {name: describer for name, describer in self._describers.items() if number % describer.every == 0}
+        descriptions = {name: describer.describe(image, ibug) for name, describer in turn.items()}
+        return Detection(own, {name: sides[0] for name, sides in measure(head, r.layout).items()}, descriptions)
 
 
 def _columns(rows: Sequence[Mapping[str, np.ndarray] | None]) -> dict[str, np.ndarray]:

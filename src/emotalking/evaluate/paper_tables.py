@@ -5,27 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from emotalking.evaluate.estimator_error import NAMES, THE_MODEL, error_cell, error_notes
-from emotalking.evaluate.metric import METRICS, Metric
+from emotalking.evaluate.metrics import METRICS, Metric
 from emotalking.evaluate.record import AVATAR, RECORDED, Report, Result
 from emotalking.evaluate.tables import Table, head
 
-_WITHOUT_MODEL = {"fps": "clock"}
-"""What metrics without a model are taken from, where it is not the pixels."""
 NOT_COMPARABLE = "published, other data, other experts: not comparable"
-_COLUMNS = {
-    "self": (("psnr",), ("ssim",), ("lpips",), ("lmd",), ("sync_e", "sync_c"), ("aue_u",), ("aue_l",), ("fps",)),
-    "cross": (("sync_e", "sync_c"),),
-    "emotion": (
-        ("sync_e", "sync_c"),
-        ("v_rmse",),
-        ("a_rmse",),
-        ("v_sa",),
-        ("a_sa",),
-        ("e_top3",),
-        ("e_top1",),
-    ),
-}
-"""Metrics of each column; two share one with a stroke, as the paper prints sync."""
 _TITLES = {"self": "Self-reconstruction", "cross": "Cross-domain audio", "emotion": "Emotion-conditioned"}
 _NUMBERS = {"self": 1, "cross": 2, "emotion": 3}
 
@@ -65,6 +49,16 @@ class Titled:
     note: str = ""
 
 
+def columns_of(scenario: str) -> list[tuple[str, ...]]:
+    """Metrics of each column of the paper's table; two share one with a stroke, as the paper prints sync."""
+    columns: dict[int, tuple[str, ...]] = {}
+    for name, spec in METRICS.items():
+        at = next((at for known, at in spec.columns.items() if known == scenario), None)
+        if at is not None:
+            columns[at] = (*columns.get(at, ()), name)
+    return [columns[at] for at in sorted(columns)]
+
+
 def paper_tables(report: Report) -> Iterator[Titled]:
     """For each scenario its table, and the published one after it."""
     for result in report.results:
@@ -76,15 +70,17 @@ def paper_tables(report: Report) -> Iterator[Titled]:
         if set(recorded) - {"-"}:
             rows.insert(0, (RECORDED, *recorded))
         metrics = result.summary(AVATAR)
-        own = [error_cell(names, metrics) for names in _COLUMNS[name]]
+        own = [error_cell(names, metrics) for names in columns_of(name)]
         if set(own) != {"-"}:
             rows.append((THE_MODEL, *own))
-        reads = any(metric in NAMES for names in _COLUMNS[name] for metric in names)
+        reads = any(metric in NAMES for names in columns_of(name) for metric in names)
         words = error_notes(metrics) if reads else []
         yield Titled(_TITLES[name], Table(header, rows), " ".join((*_models_note(result), *words, *result.notes)))
         names = ("Testset A", "Testset B") if name == "cross" else tuple(header[1:])
         title = f"Table {_NUMBERS[name]} of arXiv 2502.00654 ({NOT_COMPARABLE})"
-        yield Titled(title, Table(("Method", *names), PUBLISHED[name]))
+        # Metrics that the paper does not print have no published values.
+        published = [(*row, *[""] * (1 + len(names) - len(row))) for row in PUBLISHED[name]]
+        yield Titled(title, Table(("Method", *names), published))
 
 
 def figure_table(result: Result) -> Table:
@@ -98,7 +94,7 @@ def figure_table(result: Result) -> Table:
             values = [cell(summary.get(name)) for summary in summaries]
             values += [error_cell((name,), summaries[0]) for _ in models]
             counts = (str(metric.frames), str(metric.missing))
-            rows.append((head(name), *values, *counts, metric.model or _WITHOUT_MODEL.get(name, "pixels")))
+            rows.append((head(name), *values, *counts, metric.model or METRICS[name].source))
     return Table(("Metric", *systems, *models, "Frames", "Missing", "Measured by"), rows)
 
 
@@ -119,7 +115,7 @@ def missing(metrics: Mapping[str, Metric]) -> list[str]:
 
 def run_table(result: Result) -> Table:
     """One row a run (a sound, or a commanded point), a column each metric of the paper's table that some run has."""
-    wanted = [name for column in _COLUMNS[result.scenario] for name in column]
+    wanted = [name for column in columns_of(result.scenario) for name in column]
     names = [name for name in wanted if any(cell(run.metrics.get(name)) != "-" for run in result.of(AVATAR))]
     runs = [(run.title if run.title == run.sound else f"{run.title}: {run.sound}", run) for run in result.of(AVATAR)]
     rows = [(title, str(run.frames), *(cell(run.metrics.get(name)) for name in names)) for title, run in runs]
@@ -130,7 +126,7 @@ def cell(metric: Metric | None) -> str:
     """A metric with the digits that it is worth; "-" where it is missing."""
     if metric is None or math.isnan(metric.value):
         return "-"
-    return f"{metric.value:.{METRICS[metric.name].decimals}f}"
+    return f"{metric.value:.{METRICS[metric.name].digits}f}"
 
 
 Column = tuple[str, Mapping[str, Sequence[Metric | None]]]
@@ -141,7 +137,7 @@ def _columns(result: Result) -> list[Column]:
     """The columns of the paper's table; for cross-domain audio one a sound."""
     systems = [system for system in (AVATAR, RECORDED) if result.of(system)]
     if result.scenario == "cross":
-        names = _COLUMNS["cross"][0]
+        names = columns_of("cross")[0]
         return [
             (f"{_head(names)}, {run.title}", {AVATAR: [run.metrics.get(name) for name in names]})
             for run in result.of(AVATAR)
@@ -149,7 +145,7 @@ def _columns(result: Result) -> list[Column]:
     summaries = {system: result.summary(system) for system in systems}
     return [
         (_head(names), {system: [summaries[system].get(name) for name in names] for system in systems})
-        for names in _COLUMNS[result.scenario]
+        for names in columns_of(result.scenario)
     ]
 
 
@@ -166,7 +162,7 @@ def _head(names: Sequence[str]) -> str:
 def _models_note(result: Result) -> list[str]:
     """Who measured what, in one sentence; metrics of other models are not comparable."""
     found: dict[str, list[str]] = {}
-    wanted = {name for column in _COLUMNS[result.scenario] for name in column}
+    wanted = {name for column in columns_of(result.scenario) for name in column}
     for metric in result.summary(AVATAR).values():
         if metric.model and metric.name in wanted:
             found.setdefault(metric.model, []).append(METRICS[metric.name].title)

@@ -21,14 +21,12 @@ from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.measure import measure
-from emotalking.evaluate.metric import Metric
+from emotalking.evaluate.metrics import METRICS, Metric
 from emotalking.evaluate.systems import System, VideoSource
 from emotalking.io.video import pictures, to_rgb
 
 CRF = 10
 """imageio's quality 8."""
-FIGURES = ("psnr", "lpips", "lmd")
-"""What the baseline's script measures."""
 
 
 def as_published(
@@ -59,7 +57,7 @@ def as_published(
         scored = measure(
             _counted(frames, advance), subject=subject, indices=indices, models=models, recorded=decode(truth)
         )
-    return {name: scored.metrics[name] for name in FIGURES if name in scored.metrics}
+    return {name: scored.metrics[name] for name, spec in METRICS.items() if spec.baseline and name in scored.metrics}
 
 
 def encode(frames: Iterable[UInt8[np.ndarray, "H W 3"]], path: Path, fps: Fraction) -> Path:

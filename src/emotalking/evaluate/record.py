@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emotalking.errors import UserError
-from emotalking.evaluate.metric import Metric, root_mean, single
+from emotalking.evaluate.metrics import METRICS, Metric, single
 from emotalking.io.files import write_bytes
 
 FORMAT, VERSION = "emotalking-evaluation", 2
@@ -30,7 +30,6 @@ _OLD_KEYS = {
 }
 """Keys of version 1 and what they are called now."""
 
-_ROOTS = ("v_rmse", "a_rmse")
 _DIGITS = 7
 """Significant digits of values per frame; the metrics themselves are kept in full."""
 
@@ -123,7 +122,7 @@ def _pooled(parts: Sequence[Metric]) -> Metric:
     if len(series) == len(there):
         values = np.concatenate(series)
         known = values[~np.isnan(values)]
-        value = root_mean(known) if parts[0].name in _ROOTS else float(known.mean())
+        value = METRICS[parts[0].name].summary(known)
         return replace(there[0], value=value, frames=frames, missing=missing, per_frame=values)
     weights = np.array([max(part.frames, 1) for part in there], np.float64)
     value = float(np.average([part.value for part in there], weights=weights))

@@ -5,11 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from emotalking.evaluate.config import EvaluateConfig
-from emotalking.evaluate.metric import METRICS
+from emotalking.evaluate.metrics import METRICS
 from emotalking.evaluate.record import Report
-
-_TIMED = ("fps",)
-"""Metrics that a clock gives: never twice the same."""
 
 
 def options_of(report: Report) -> EvaluateConfig:
@@ -45,7 +42,7 @@ def changed_metrics(before: Report, after: Report) -> tuple[list[str], int]:
     found, count = [], 0
     for name, old, new in _matched(before, after):
         count += 1
-        digits = METRICS[name[-1]].decimals if name[-1] in METRICS else 3
+        digits = METRICS[name[-1]].digits if name[-1] in METRICS else 3
         same = (math.isnan(old) and math.isnan(new)) or old == new or abs(old - new) <= 0.5 * 10.0**-digits
         if not same:
             found.append(f"{', '.join(name)}: {old:.{digits + 1}f} then, {new:.{digits + 1}f} now")
@@ -65,7 +62,7 @@ def _values(report: Report) -> dict[tuple[str, ...], float]:
         for result in report.results
         for run in result.runs
         for name, metric in run.metrics.items()
-        if name not in _TIMED
+        if name not in METRICS or METRICS[name].reproducible
     }
 
 

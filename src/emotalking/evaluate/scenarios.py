@@ -23,7 +23,7 @@ from emotalking.evaluate.estimator_error import error_record
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, pick_frames, reconstruct
 from emotalking.evaluate.measure import Stopwatch
-from emotalking.evaluate.metric import Metric, missing
+from emotalking.evaluate.metrics import METRICS, Metric, missing
 from emotalking.evaluate.observations import observation_record
 from emotalking.evaluate.provenance import file_sha256, provenance
 from emotalking.evaluate.record import AVATAR, RECORDED, Report, ReportImage, Result, Run, read_result, write_result
@@ -38,11 +38,6 @@ SPEECH = "speech"
 """Where a report keeps the sentences that were said for it."""
 EMOTION_SECONDS = 4.0
 """Each of the twelve points speaks so long, unless a number of frames is asked for. The paper does not say how long."""
-
-_IN_TIME = ("sync_e", "sync_c", "jitter_head", "jitter_background", "flicker", "mouth_in_silence")
-"""Metrics that only consecutive frames have."""
-_TRIVIAL = ("psnr", "psnr_head", "psnr_mouth", "ssim", "lpips", "lmd", "aue_u", "aue_l", "aue", "fps")
-"""Metrics that the recording, compared with itself, has perfect or not at all."""
 
 
 def run_scenarios(
@@ -156,9 +151,9 @@ def self_reconstruction(session: Session) -> ScenarioResult:
         scored = session.measure(Stopwatch(session.watched(frames())), indices, samples, va)
         metrics = scored.metrics if together else _without_time(scored.metrics)
         # The recording has a row of its own.
-        metrics = {name: metric for name, metric in metrics.items() if not name.endswith("_truth")}
+        metrics = {name: metric for name, metric in metrics.items() if not METRICS[name].reference}
         if system == RECORDED:
-            metrics = {name: metric for name, metric in metrics.items() if name not in _TRIVIAL}
+            metrics = {name: metric for name, metric in metrics.items() if METRICS[name].of_recording}
         observed = observation_record(scored.observation, session.fps, together)
         runs.append(
             Run(system, "held-out frames", len(indices), metrics, to_runs(indices), "its own", observed=observed)
@@ -253,7 +248,7 @@ def _emotion_frames(session: Session) -> int:
 
 def _without_time(metrics: dict[str, Metric]) -> dict[str, Metric]:
     reason = "the frames are not consecutive"
-    return {name: missing(name, reason) if name in _IN_TIME else metric for name, metric in metrics.items()}
+    return {name: missing(name, reason) if METRICS[name].consecutive else metric for name, metric in metrics.items()}
 
 
 def _title(point: TestPoint) -> str:

@@ -1,0 +1,159 @@
+"""The table of metrics: what each is called, needs and means, and a measured value of one."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from emotalking.evaluate.evaluation_models import EvaluationModels
+from emotalking.evaluate.observation import Need, Observation, RenderedFrame
+
+Better = Literal["higher", "lower", "none"]
+Scenario = Literal["self", "cross", "emotion"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured number of one system on one run of frames."""
+
+    name: str
+    """A key of :data:`METRICS`."""
+    value: float
+    """nan where it is missing; infinite for the PSNR of equal images."""
+    unit: str
+    better: Better
+    model: str
+    """Evaluation model that measured; empty: pixels alone."""
+    frames: int
+    """Frames that entered."""
+    missing: int
+    """Frames that did not, mostly for want of a face."""
+    per_frame: Float[np.ndarray, " N"] | None
+    """For confidence intervals and paired tests, nan where missing; the value is their mean, or the root of it."""
+    reason: str = ""
+    """One sentence where the value is nan."""
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """Everything that the evaluation, its tables, plots and comparisons know about a metric.
+
+    A new metric is one :func:`register` call in one module of this package (or of a program of your own): it then
+    appears in ``report.json``, in the table of all metrics, in comparisons and on the pages.
+    """
+
+    title: str
+    """Column head."""
+    unit: str = ""
+    better: Better = "none"
+    digits: int = 3
+    """Decimals worth printing."""
+    measure: Callable[[str, Observation], Metric] | None = None
+    """Metric of a run, given its name and what was observed; None: the mean of ``of_frame``."""
+    of_frame: Callable[[RenderedFrame, EvaluationModels], Float[Tensor, ""]] | None = None
+    """Value of one frame that has a recorded one to compare with, taken while the frame is there."""
+    needs: tuple[Need, ...] = ()
+    """What it cannot be measured without; the first that lacks is the reason given."""
+    undefined: str = "no frame could be measured"
+    """Reason where every frame is nan."""
+    aggregate: Literal["mean", "root_mean"] = "mean"
+    """How values per frame become one number; "root_mean": they are squares, and this is the root of their mean."""
+    consecutive: bool = False
+    """Only frames that follow each other in time have it."""
+    reference: bool = False
+    """Measured on the recording: what a perfect avatar would get. Left out where there is no recording."""
+    of_recording: bool = True
+    """False: the recording, compared with itself, has it perfect or not at all."""
+    source: str = "pixels"
+    """What measures where no evaluation model does."""
+    reproducible: bool = True
+    """False: measured by a clock, never twice the same."""
+    columns: Mapping[Scenario, int] = field(default_factory=dict)
+    """Column in the paper's table of a scenario (tables 1 to 3); two metrics of one column share it with a stroke."""
+    ablation: Mapping[Scenario, int] = field(default_factory=dict)
+    """Column of a scenario's value in the ablation (table 4 and more)."""
+    baseline: bool = False
+    """Also measured by TalkingGaussian's script, on re-encoded video."""
+    over_time: bool = False
+    """Drawn frame by frame in comparisons."""
+
+    @property
+    def head(self) -> str:
+        """Column head with unit and an arrow towards the better side."""
+        arrow = {"higher": " ↑", "lower": " ↓", "none": ""}[self.better]
+        return f"{self.title}{f' [{self.unit}]' if self.unit else ''}{arrow}"
+
+    def summary(self, values: Float[np.ndarray, " n"]) -> float:
+        """One number of values per frame without nan."""
+        mean = float(values.mean())
+        return math.sqrt(mean) if self.aggregate == "root_mean" else mean
+
+    def text(self, value: float, *, sign: bool = False, none: str = "-") -> str:
+        """A value with the digits that it is worth; ``none`` where it is nan."""
+        if math.isnan(value):
+            return none
+        if math.isinf(value):
+            return "inf" if value > 0 else "-inf"
+        return f"{value:{'+' if sign else ''}.{self.digits}f}"
+
+
+METRICS: dict[str, MetricSpec] = {}
+"""Every metric by name, in the order of the tables. docs/evaluation.md defines each.
+
+Those that end in "_truth" are measured on the subject's own recording in the same way; "_rest" is what a face that
+never moves would get.
+"""
+
+
+def register(name: str, spec: MetricSpec) -> None:
+    """Add a metric.
+
+    Raises:
+        ValueError: the name is taken, or nothing says how to measure it.
+    """
+    if name in METRICS:
+        raise ValueError(f"there is a metric '{name}' already")
+    if spec.measure is None and spec.of_frame is None:
+        raise ValueError(f"the metric '{name}' has neither `measure` nor `of_frame`")
+    METRICS[name] = spec
+
+
+def per_frame(
+    name: str,
+    values: Float[np.ndarray, " N"],
+    model: str = "",
+    wanted: Bool[np.ndarray, " N"] | None = None,
+) -> Metric:
+    """Metric of N frames.
+
+    Args:
+        name: a key of :data:`METRICS`.
+        values: one a frame; nan: not measured.
+        model: evaluation model that measured.
+        wanted: frames that the metric is defined on (second differences have none at the ends); None: all.
+    """
+    spec, there = METRICS[name], ~np.isnan(values)
+    lost = int((~there if wanted is None else wanted & ~there).sum())
+    value = spec.summary(values[there]) if there.any() else math.nan
+    reason = spec.undefined if math.isnan(value) else ""
+    return Metric(name, value, spec.unit, spec.better, model, int(there.sum()), lost, values, reason)
+
+
+def single(name: str, value: float, model: str = "", frames: int = 0, lost: int = 0, reason: str = "") -> Metric:
+    """Metric of the run as a whole; ``lost``: frames that did not enter."""
+    spec = METRICS[name]
+    return Metric(name, value, spec.unit, spec.better, model, frames, lost, None, reason)
+
+
+def missing(name: str, reason: str, lost: int = 0) -> Metric:
+    """Metric that could not be had.
+
+    Args:
+        reason: one sentence.
+        lost: frames that it would have been taken from.
+    """
+    return single(name, math.nan, lost=lost, reason=reason)

@@ -1,0 +1,433 @@
+"""Everything that is observed of a run of frames, one frame at a time; metrics are functions of it."""
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from scipy.ndimage import binary_erosion
+from torch import Tensor
+
+from emotalking.data import Subject
+from emotalking.data.frame import lip_gap
+from emotalking.data.labels import Label
+from emotalking.emotion.circumplex import TestPoint
+from emotalking.errors import UserError
+from emotalking.evaluate.evaluation_models import EmotionModel, EvaluationModels, Person, Prediction
+from emotalking.evaluate.observe import FaceDescriber, FaceObserver, FaceReference, Faces, runs_of
+from emotalking.evaluate.sync import SyncMeter
+from emotalking.lipsync.scores import SyncScores
+from emotalking.ops.box import Box
+
+Need = Literal[
+    "recording", "lpips", "faces", "recorded_faces", "sync", "sound", "emotion_model", "command", "identity", "timing"
+]
+"""What a metric may need; see :attr:`Observation.lacks`."""
+NO_TRUTH = "there is no recorded frame to compare with"
+NO_SOUND = "the sound of these frames is not known"
+IDENTITY_EVERY_S = 0.2
+"""Seconds from one frame whose identity is looked at to the next: it does not change faster, and the network is slow (a
+tenth of a second a face on a CPU)."""
+_MASKS = 24
+"""Frames of the clip whose masks tell what is background."""
+_MARGIN = 0.015
+"""Of the image's width: background this near to the person is left out."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a run of frames was to show."""
+
+    indices: Int[np.ndarray, " N"] | None
+    """The subject's frames that it should equal."""
+    samples: Float[np.ndarray, " S"] | None
+    """The sound, 16 kHz; None: not known."""
+    va: Float[np.ndarray, "N 2"] | None
+    """Commanded valence and arousal."""
+    labels: Sequence[TestPoint]
+    """The expression that belongs to each commanded point."""
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The recorded frame that a frame should equal."""
+
+    image: UInt8[np.ndarray, "H W 3"]
+    labels: UInt8[np.ndarray, "H W"]
+    lips: Box
+    """Square around the lips."""
+
+
+@dataclass(frozen=True)
+class RenderedFrame:
+    """One frame that is scored."""
+
+    number: int
+    """Its place in the run, from 0."""
+    image: Float[Tensor, "H W 3"]
+    """RGB in [0, 1], on the models' device, as it was handed over: no rounding."""
+    truth: GroundTruth | None
+
+    @cached_property
+    def uint8(self) -> UInt8[np.ndarray, "H W 3"]:
+        """The frame as 8 bit, for models that take nothing else."""
+        return (self.image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
+
+    @cached_property
+    def true_image(self) -> Float[Tensor, "H W 3"]:
+        """The recorded frame in [0, 1], on the device of ``image``."""
+        assert self.truth is not None
+        return torch.from_numpy(self.truth.image).to(self.image.device).float() / 255
+
+
+class Lack(NamedTuple):
+    """Why something that metrics need is not there."""
+
+    reason: str
+    frames: int
+    """Frames that they would have been taken from."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was observed of a run of frames."""
+
+    condition: Condition
+    models: EvaluationModels
+    count: int
+    """Frames."""
+    clip_fps: float
+    runs: list[slice]
+    """Where the frames follow one another without a cut."""
+    step: int
+    """Frames of the clip from one frame to the next."""
+    reference: FaceReference | None
+    detector: str
+    person: Person | None
+    lacks: dict[str, Lack]
+    """What could not be had, by :data:`Need`."""
+    frame_values: Mapping[str, Float[np.ndarray, " R"]]
+    """Of each metric that has ``of_frame``."""
+    background: Float[np.ndarray, " N"]
+    """Restlessness of the background in grey levels; nan at the ends of a run."""
+    recorded_background: Float[np.ndarray, " R"]
+    """The same of the recording; empty without one."""
+    seconds: Sequence[float] | None
+    """Wait for each frame; None: not timed."""
+    found: Faces | None
+    """Faces of the scored frames; see :attr:`faces`."""
+    recorded_found: Faces | None
+    """Faces of the recorded frames; see :attr:`recorded_faces`."""
+    sync: SyncScores | None
+
+    @property
+    def faces(self) -> Faces:
+        """Faces of the scored frames, for metrics that need them."""
+        assert self.found is not None
+        return self.found
+
+    @property
+    def recorded_faces(self) -> Faces:
+        """Faces of the recorded frames, for metrics that need them."""
+        assert self.recorded_found is not None
+        return self.recorded_found
+
+    @property
+    def lost(self) -> int:
+        """Scored frames without a face."""
+        return int((~self.faces.found).sum())
+
+    @property
+    def rate(self) -> float:
+        """Scored frames a second."""
+        return self.clip_fps / self.step
+
+    @property
+    def identity_stride(self) -> int:
+        """Frames from one whose identity is looked at to the next."""
+        return identity_stride(self.clip_fps, self.step)
+
+    @cached_property
+    def units(self) -> dict[str, Float[np.ndarray, " N"]]:
+        """Action units of the scored frames."""
+        return self._units(self.faces)
+
+    @cached_property
+    def recorded_units(self) -> dict[str, Float[np.ndarray, " N"]]:
+        """Action units of the recorded frames."""
+        return self._units(self.recorded_faces)
+
+    def _units(self, faces: Faces) -> dict[str, np.ndarray]:
+        assert self.reference is not None
+        return faces.units(self.reference.rest, self.runs, self.rate)
+
+    @cached_property
+    def prediction(self) -> Prediction | None:
+        """What the emotion model reads; nan without a face, None without a model or any face."""
+        if self.models.emotion is None or self.found is None:
+            return None
+        return predict_emotion(self.models.emotion, self.found, self.units, self.runs, self.rate)
+
+    @property
+    def va(self) -> Float[np.ndarray, "N 2"] | None:
+        """Measured valence and arousal."""
+        return None if self.prediction is None else self.prediction.va
+
+    @property
+    def points(self) -> Float[np.ndarray, "N 68 2"]:
+        """iBUG landmarks, px."""
+        return self.faces.points
+
+    @cached_property
+    def opening(self) -> Float[np.ndarray, " N"]:
+        """Opening of the mouth, px."""
+        return lip_gap(self.faces.points)
+
+    @property
+    def inside(self) -> Bool[np.ndarray, " N"]:
+        """Frames that have a neighbour on both sides within their run."""
+        inside = np.zeros(self.count, bool)
+        for run in self.runs:
+            inside[run.start + 1 : run.stop - 1] = True
+        return inside
+
+    def by_run(self, work: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
+        """A series that ``work`` makes of ``values``, each run for itself."""
+        return np.concatenate([work(values[run]) for run in self.runs])
+
+
+def identity_stride(clip_fps: float | int, step: int) -> int:
+    """Frames from one whose identity is looked at to the next, ``step`` frames of the clip apart."""
+    return max(round(IDENTITY_EVERY_S * clip_fps / step), 1)
+
+
+def predict_emotion(
+    model: EmotionModel, faces: Faces, units: dict[str, np.ndarray], runs: Sequence[slice], fps: float | int
+) -> Prediction:
+    """The model's prediction for all frames, each run for itself; nan where there is no face."""
+    count = len(faces.found)
+    va, scores = np.full((count, 2), np.nan), np.full((count, len(model.classes)), np.nan)
+    for run in runs:
+        seen = np.arange(count)[run][faces.found[run]]
+        if len(seen):
+            known = {name: values[seen] for name, values in units.items()}
+            va[seen], scores[seen] = model.predict(faces.descriptions["emotion"][seen], known, fps)
+    return Prediction(va, scores)
+
+
+class RunObserver:
+    """Sees each frame of a run once, in order, and keeps a few numbers of it.
+
+    Args:
+        subject: whose frames they are.
+        models: what measures.
+        condition: what the frames were to show.
+        per_frame: metrics of single frames by name.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        models: EvaluationModels,
+        condition: Condition,
+        per_frame: Mapping[str, Callable[[RenderedFrame, EvaluationModels], Tensor]],
+    ) -> None:
+        self._models, self._condition, self._fps = models, condition, float(subject.fps)
+        self._per_frame, self._rows = per_frame, list[list[float]]()
+        told = [len(known) for known in (condition.indices, condition.va) if known is not None]
+        self._background = _BackgroundObserver(subject, self._runs(max(told, default=0))[0])
+        self._count = self._compared = 0
+        self._reference = self._person = None
+        self._detector = ""
+        self._observer = self._true_observer = self._lips = None
+        self._no_faces = "no detector of faces was asked for"
+        self._no_identity = models.no_identity
+        if models.landmarks is not None:
+            self._open_observers(subject, models)
+
+    def _open_observers(self, subject: Subject, models: EvaluationModels) -> None:
+        assert models.landmarks is not None
+        provider = models.landmarks()
+        self._detector = provider.name
+        self._reference = FaceReference.of(subject, provider)
+        if self._reference is None:
+            provider.close()
+            self._no_faces = f"no face was found in the frames of {subject.files.root}"
+            return
+        describers = {} if models.emotion is None else {"emotion": FaceDescriber(models.emotion.describe)}
+        if models.identity is not None:
+            self._person = models.identity.person(subject, provider)
+            self._no_identity = f"no face was found in the training frames of {subject.files.root}"
+            indices = self._condition.indices
+            step = 1 if indices is None else self._runs(len(indices))[1]
+            describers["identity"] = FaceDescriber(
+                models.identity.recogniser.describe, identity_stride(self._fps, step)
+            )
+        provider.close()
+        self._lips = None if models.sync is None else SyncMeter(models.sync, self._fps)
+        then = None if self._lips is None else self._lips.add
+        self._observer = FaceObserver(self._reference, models.landmarks, describers, then)
+        if self._condition.indices is not None:
+            self._true_observer = FaceObserver(self._reference, models.landmarks)
+
+    def _runs(self, count: int) -> tuple[list[slice], int]:
+        return runs_of(count, self._condition.indices, self._condition.va)
+
+    @torch.no_grad()
+    def see(self, frame: RenderedFrame) -> None:
+        """Take the next frame."""
+        self._count += 1
+        self._background.see(frame)
+        if self._observer is not None:
+            self._observer.see(frame.uint8)
+        if frame.truth is None:
+            return
+        self._compared += 1
+        values = [of_frame(frame, self._models).float() for of_frame in self._per_frame.values()]
+        self._rows.append(torch.stack(values).tolist())
+        if self._true_observer is not None:
+            self._true_observer.see(frame.truth.image)
+
+    def close(self) -> None:
+        """Free the detectors; nothing more can be seen."""
+        for observer in (self._observer, self._true_observer):
+            if observer is not None:
+                observer.close()
+
+    def finish(self, seconds: Sequence[float] | None = None) -> Observation:
+        """Everything that was observed, after the last frame; ``seconds``: the wait for each."""
+        found = None if self._observer is None else self._observer.faces()
+        recorded = None if found is None or self._true_observer is None else self._true_observer.faces()
+        lacks = self._lacks(found, recorded)
+        if seconds is None:
+            lacks["timing"] = Lack("the rendering was not timed", 0)
+        sync = None
+        if self._lips is not None and self._condition.samples is not None and found is not None:
+            try:
+                sync = self._lips.scores(self._condition.samples)
+            except UserError as error:
+                lacks["sync"] = Lack(str(error), self._count)
+        runs, step = self._runs(self._count)
+        series = np.array(self._rows, np.float64).reshape(len(self._rows), len(self._per_frame)).T
+        return Observation(
+            condition=self._condition,
+            models=self._models,
+            count=self._count,
+            clip_fps=self._fps,
+            runs=runs,
+            step=step,
+            reference=self._reference,
+            detector=self._detector,
+            person=self._person,
+            lacks=lacks,
+            frame_values=dict(zip(self._per_frame, series, strict=True)),
+            background=self._background.shown.series,
+            recorded_background=self._background.recorded.series,
+            seconds=seconds,
+            found=found,
+            recorded_found=recorded,
+            sync=sync,
+        )
+
+    def _lacks(self, found: Faces | None, recorded: Faces | None) -> dict[str, Lack]:
+        """What could not be had, and why."""
+        models, condition, count = self._models, self._condition, self._count
+        lacks: dict[str, Lack] = {}
+        if self._compared == 0:
+            lacks["recording"] = Lack(NO_TRUTH, 0)
+        if models.lpips is None:
+            lacks["lpips"] = Lack(models.no_lpips, 0)
+        if self._observer is None:
+            lacks["faces"] = Lack(self._no_faces, 0)
+        elif found is None:
+            lacks["faces"] = Lack("no face was found in any frame", count)
+        if self._true_observer is None:
+            lacks["recorded_faces"] = Lack(NO_TRUTH, count)
+        elif recorded is None:
+            lacks["recorded_faces"] = Lack("no face was found in the recorded frames", count)
+        if condition.samples is None:
+            lacks["sound"] = lacks["sync"] = Lack(NO_SOUND, count)
+        if models.sync is None:
+            lacks["sync"] = Lack(models.no_sync, count)
+        if models.emotion is None:
+            lacks["emotion_model"] = Lack("no model of emotion was asked for", count)
+        if condition.va is None:
+            lacks["command"] = Lack("no emotion was commanded", count)
+        if models.identity is None or self._person is None:
+            lacks["identity"] = Lack(self._no_identity, count)
+        return lacks
+
+
+class _BackgroundObserver:
+    """Restlessness of the background: what never is the person, and so should stand still as the camera does.
+
+    Pixels that the subject's masks call background in each of some frames of the clip, with a margin. Value of a frame:
+    mean absolute second difference in time of their colours, grey levels of 255.
+    """
+
+    def __init__(self, subject: Subject, runs: Sequence[slice]) -> None:
+        self._mask = torch.from_numpy(_background(subject))
+        self._starts = {run.start for run in runs}
+        self.shown, self.recorded = _Restlessness(), _Restlessness()
+
+    def see(self, frame: RenderedFrame) -> None:
+        """Take the next frame."""
+        self._mask = self._mask.to(frame.image.device)
+        first = frame.number in self._starts
+        self.shown.add(frame.image[self._mask] * 255, first)
+        if frame.truth is not None:
+            truth = torch.from_numpy(frame.truth.image).to(frame.image.device)
+            self.recorded.add(truth[self._mask].float(), first)
+
+
+class _Restlessness:
+    """Mean absolute second difference in time of a row of pixels; nan at the ends of a run."""
+
+    def __init__(self) -> None:
+        self._held: deque[Tensor] = deque(maxlen=3)
+        self._values: list[float] = []
+
+    def add(self, pixels: Float[Tensor, "n 3"], first: bool) -> None:
+        """The next frame's; ``first`` of its run or not."""
+        if first:
+            self._held.clear()
+        self._held.append(pixels)
+        self._values.append(math.nan)
+        if len(self._held) == 3 and pixels.numel():
+            before, here, after = self._held
+            self._values[-2] = float((before - 2 * here + after).abs().mean())
+
+    @property
+    def series(self) -> Float[np.ndarray, " N"]:
+        """One value a frame."""
+        return np.array(self._values, np.float64)
+
+
+def _background(subject: Subject) -> Bool[np.ndarray, "H W"]:
+    """Pixels that are background in each of some frames of the clip."""
+    never = np.ones((subject.height, subject.width), bool)
+    for index in np.unique(np.linspace(0, subject.num_frames - 1, _MASKS).round().astype(int)):
+        never &= subject.masks(int(index)).labels == Label.BACKGROUND
+    margin = max(round(_MARGIN * subject.width), 1)
+    return np.asarray(binary_erosion(never, iterations=margin, border_value=1))
+
+
+def as_image(frame: Shaped[np.ndarray, "H W 3"] | Tensor, device: torch.device) -> Float[Tensor, "H W 3"]:
+    """A frame of 0..255 (uint8) or [0, 1] (floats) as float32 on ``device``.
+
+    Raises:
+        ValueError: another type or shape.
+    """
+    tensor = torch.from_numpy(np.ascontiguousarray(frame)) if isinstance(frame, np.ndarray) else frame
+    if tensor.ndim != 3 or tensor.shape[-1] != 3:
+        raise ValueError(f"frame: expected [H, W, 3], got {list(tensor.shape)}")
+    if tensor.dtype == torch.uint8:
+        return tensor.to(device).float() / 255
+    if not tensor.is_floating_point():
+        raise ValueError(f"frame: expected uint8 or floats in [0, 1], got {tensor.dtype}")
+    return tensor.detach().to(device, torch.float32)

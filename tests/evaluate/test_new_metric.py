@@ -1,0 +1,98 @@
+"""One registered metric reaches every part of an evaluation: values, JSON, tables, LaTeX, page, comparison."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from emotalking.data import Subject
+from emotalking.evaluate.compare import Comparison, Row
+from emotalking.evaluate.compare_report import main_table
+from emotalking.evaluate.evaluation_models import EvaluationModels
+from emotalking.evaluate.measure import measure
+from emotalking.evaluate.metrics import METRICS, Metric, MetricSpec, per_frame, register
+from emotalking.evaluate.observation import Observation, RenderedFrame
+from emotalking.evaluate.page import make_page
+from emotalking.evaluate.paper_tables import figure_table, latex, markdown, run_table
+from emotalking.evaluate.record import AVATAR, Report, Result, Run, read_report, write_report
+
+INDICES = np.arange(3, 8)
+
+
+def darkness(frame: RenderedFrame, models: EvaluationModels) -> Tensor:
+    """How much darker a frame is than the recorded one."""
+    return (frame.true_image - frame.image).mean()
+
+
+def count(name: str, run: Observation) -> Metric:
+    """Numbers of the frames, as if they were squares."""
+    return per_frame(name, np.arange(run.count, dtype=np.float64), "counter")
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """Two more metrics, one of single frames and one of the run."""
+    of_frame = MetricSpec("darkness", "", "lower", 2, of_frame=darkness, needs=("recording",), columns={"self": 9})
+    register("darkness", of_frame)
+    register("count", MetricSpec("count", "frames", "higher", 1, measure=count, aggregate="root_mean"))
+    yield
+    del METRICS["darkness"], METRICS["count"]
+
+
+def report_of(metrics: dict[str, Metric]) -> Report:
+    """A report with one run."""
+    seen = {"va": None, "classes": None, "expressions": None, "sync": None, "spectrum": None}
+    split = {"frames": "0", "count": 1, "contiguous": True, "numbers_sha256": "0", "targets_sha256": "0"}
+    provenance = {
+        "code": {"version": "0", "commit": None, "uncommitted_changes": False},
+        "machine": {"processor": "p", "cores": 1, "gpu": None},
+        "data": {"clip": None, "train": split, "val": split},
+        "device": "cpu",
+        "avatar": {"file": "a", "sha256": "0"},
+        "training": {},
+        "sounds": [],
+        "evaluation_models": {},
+        "packages": {},
+    }
+    run = Run(AVATAR, "held-out frames", 5, metrics, "3-7", observed=seen)
+    return Report({"avatar": "a", "subject": "s"}, provenance, (Result("self", "", 1.0, (run,)),), "test")
+
+
+def test_metric_is_seen_in_values_json_tables_and_page(
+    registered: None, actor_subject: Subject, tmp_path: Path
+) -> None:
+    frames = [actor_subject.target(int(index)) // 2 for index in INDICES]
+    made = measure(frames, subject=actor_subject, indices=INDICES, models=EvaluationModels.none()).metrics
+    assert 0 < made["darkness"].value < 0.5 and made["darkness"].frames == 5
+    assert made["count"].value == pytest.approx(np.sqrt(2.0)) and made["count"].model == "counter"
+    report = report_of(made)
+    write_report(report, tmp_path / "report.json")
+    stored = json.loads((tmp_path / "report.json").read_text())["results"][0]["runs"][0]["metrics"]
+    assert stored["darkness"]["better"] == "lower" and len(stored["count"]["per_frame"]) == 5
+    again = read_report(tmp_path / "report.json").results[0].runs[0].metrics
+    assert again["count"].value == made["count"].value
+    rows = {row[0]: row for row in figure_table(report.results[0]).rows}
+    assert rows["count [frames] ↑"][1] == "1.4" and rows["count [frames] ↑"][-1] == "counter"
+    assert rows["darkness ↓"][-1] == "pixels"
+    assert run_table(report.results[0]).header[-1] == "darkness ↓"
+    make_page(report, tmp_path).write(tmp_path / "page.html")
+    for text in (markdown(report), latex(report), (tmp_path / "page.html").read_text()):
+        assert "darkness" in text
+    row = Row("ours", "a", "frames", "", made, {}, {}, {}, {})
+    assert {"darkness ↓", "count [frames] ↑"} <= set(main_table(Comparison("s", INDICES, 25.0, 25, (row,))).header)
+
+
+def test_without_a_recording_it_says_why(registered: None, actor_subject: Subject) -> None:
+    frames = [actor_subject.target(0)]
+    made = measure(frames, subject=actor_subject, indices=None, models=EvaluationModels.none()).metrics
+    assert np.isnan(made["darkness"].value) and made["darkness"].reason == "there is no recorded frame to compare with"
+
+
+def test_names_are_unique_and_something_measures() -> None:
+    with pytest.raises(ValueError, match="a metric 'psnr' already"):
+        register("psnr", MetricSpec("PSNR", measure=count))
+    with pytest.raises(ValueError, match="neither"):
+        register("nothing", MetricSpec("nothing"))
