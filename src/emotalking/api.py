@@ -283,7 +283,7 @@ def evaluate(
     log: Callable[[str], Any] = print,
     **options: Any,
 ) -> Any:
-    """Score an avatar on the held-out frames of its subject; returns ``evaluate.record.Report``.
+    """Score an avatar on the held-out frames of its subject; returns ``evaluate.results.Report``.
 
     Args:
         avatar: avatar file.

@@ -16,7 +16,7 @@ from emotalking.evaluate.ablation import EVALUATION_EXPERT, TRAINING_EXPERT, Abl
 from emotalking.evaluate.ablation_report import ablation_table, notes_of, write_ablation
 from emotalking.evaluate.config import AblationConfig
 from emotalking.evaluate.metrics import single
-from emotalking.evaluate.record import AVATAR, Report, Result, Run, write_report
+from emotalking.evaluate.results import AVATAR, Report, Result, Run, write_report
 from emotalking.io.settings import override
 from emotalking.models.avatar import FORMAT, VERSION
 from emotalking.train import run

@@ -23,8 +23,8 @@ from emotalking.evaluate.estimator_error import (
 from emotalking.evaluate.evaluation_models import ActionUnitModel, EmoNetModel
 from emotalking.evaluate.metrics import Metric, missing, per_frame, single
 from emotalking.evaluate.page import make_page
-from emotalking.evaluate.paper_tables import figure_table, latex, markdown, paper_tables, remarks
-from emotalking.evaluate.record import AVATAR, Report, Result, Run
+from emotalking.evaluate.results import AVATAR, Report, Result, Run
+from emotalking.evaluate.tables import metric_table, paper_tables, remarks
 from emotalking.networks.emonet import EmoNet, EmoNetJudge
 
 MEASUREMENT = Path(__file__).parents[2] / "benchmarks" / "results" / "estimator_error.json"
@@ -70,12 +70,12 @@ def test_the_row_stands_beside_the_metrics_of_emotion_alone(known: dict[str, flo
     assert row[0] == THE_MODEL and row[1] == "-"
     assert row[2:4] == (f"{own['v_rmse']:.3f}", f"{own['a_rmse']:.3f}") and row[-1] == f"{own['e_top1']:.1f}"
     assert THE_MODEL in titled.note and "no better" in titled.note
-    table = figure_table(result)
+    table = metric_table(result)
     assert table.header[2] == THE_MODEL and table.rows[0][2] == "-"
     assert [line[2] for line in table.rows if line[0].startswith("V-RMSE")] == [f"{own['v_rmse']:.3f}"]
     assert any(THE_MODEL in sentence for sentence in remarks(result))
     mute = result_of([single("psnr", 30.0), *(missing(name, "no") for name in NAMES)], "self")
-    assert THE_MODEL not in figure_table(mute).header and error_of(mute.summary(AVATAR)) is None
+    assert THE_MODEL not in metric_table(mute).header and error_of(mute.summary(AVATAR)) is None
     assert error_cell(("v_rmse",), mute.summary(AVATAR)) == "-"
 
 
@@ -94,8 +94,8 @@ def test_every_form_of_a_report_has_it(known: dict[str, float], tmp_path: Path) 
     }
     options = {"avatar": "a", "subject": "s"}
     report = Report(options, provenance, (result_of(emotional(ActionUnitModel().name)),), "test")
-    make_page(report, tmp_path).write(tmp_path / "page.html")
-    for text in (markdown(report), latex(report), (tmp_path / "page.html").read_text()):
+    page = make_page(report, tmp_path)
+    for text in (page.markdown(), page.latex(), page.html()):
         assert text.count(THE_MODEL) >= 2 and "no better" in text
 
 

@@ -16,8 +16,8 @@ from emotalking.evaluate.measure import measure
 from emotalking.evaluate.metrics import METRICS, Metric, MetricSpec, per_frame, register
 from emotalking.evaluate.observation import Observation, RenderedFrame
 from emotalking.evaluate.page import make_page
-from emotalking.evaluate.paper_tables import figure_table, latex, markdown, run_table
-from emotalking.evaluate.record import AVATAR, Report, Result, Run, read_report, write_report
+from emotalking.evaluate.results import AVATAR, Report, Result, Run, read_report, write_report
+from emotalking.evaluate.tables import metric_table, run_table
 
 INDICES = np.arange(3, 8)
 
@@ -74,12 +74,12 @@ def test_metric_is_seen_in_values_json_tables_and_page(
     assert stored["darkness"]["better"] == "lower" and len(stored["count"]["per_frame"]) == 5
     again = read_report(tmp_path / "report.json").results[0].runs[0].metrics
     assert again["count"].value == made["count"].value
-    rows = {row[0]: row for row in figure_table(report.results[0]).rows}
+    rows = {row[0]: row for row in metric_table(report.results[0]).rows}
     assert rows["count [frames] ↑"][1] == "1.4" and rows["count [frames] ↑"][-1] == "counter"
     assert rows["darkness ↓"][-1] == "pixels"
     assert run_table(report.results[0]).header[-1] == "darkness ↓"
-    make_page(report, tmp_path).write(tmp_path / "page.html")
-    for text in (markdown(report), latex(report), (tmp_path / "page.html").read_text()):
+    page = make_page(report, tmp_path)
+    for text in (page.markdown(), page.latex(), page.html()):
         assert "darkness" in text
     row = Row("ours", "a", "frames", "", made, {}, {}, {}, {})
     assert {"darkness ↓", "count [frames] ↑"} <= set(main_table(Comparison("s", INDICES, 25.0, 25, (row,))).header)

@@ -14,8 +14,8 @@ from emotalking.evaluate import speech as sounds
 from emotalking.evaluate.images import error_map, loudest_stretch, open_eyed
 from emotalking.evaluate.metrics import Metric, missing, per_frame, single
 from emotalking.evaluate.observations import RIGID, jitter_spectrum
-from emotalking.evaluate.paper_tables import PUBLISHED, cell, figure_table, paper_tables, remarks, run_table
-from emotalking.evaluate.record import (
+from emotalking.evaluate.reproduce import changed_metrics
+from emotalking.evaluate.results import (
     AVATAR,
     RECORDED,
     Report,
@@ -28,7 +28,7 @@ from emotalking.evaluate.record import (
     write_report,
     write_result,
 )
-from emotalking.evaluate.reproduce import changed_metrics
+from emotalking.evaluate.tables import PUBLISHED, cell, metric_table, paper_tables, remarks, run_table
 from emotalking.io.audio import save_wav
 from emotalking.tts.base import Utterance
 
@@ -125,9 +125,9 @@ def test_tables_have_the_papers_shape_and_mark_what_is_published() -> None:
     ours, published = paper_tables(a_report(result))
     assert ours.table.header[:6] == ("Method", "PSNR [dB] ↑", "SSIM ↑", "LPIPS ↓", "LMD [px] ↓", "Sync-E ↓/C ↑")
     assert ours.table.rows[0][5] == "6.000/8.000" and ours.table.rows[1][:2] == ("this avatar", "31.00")
-    assert ours.table.rows[1][3] == "-" and "SyncNet v2 (Sync-E, Sync-C)" in ours.note
+    assert ours.table.rows[1][3] == "-" and "Sync-E, Sync-C measured by: SyncNet v2." in ours.note
     assert "not comparable" in published.title and published.table.rows[-1][1] == "33.78"
-    assert [row[0] for row in figure_table(result).rows] == ["PSNR [dB] ↑", "Sync-E ↓", "Sync-C ↑"]
+    assert [row[0] for row in metric_table(result).rows] == ["PSNR [dB] ↑", "Sync-E ↓", "Sync-C ↑"]
     assert remarks(result) == ["Not measured: LPIPS (no weights)."]
     assert cell(None) == "-" and cell(single("psnr", 31.005)) in ("31.00", "31.01")
     cross = Result("cross", "", 1.0, (a_run(AVATAR, "A", own[1:]), a_run(AVATAR, "B", own[1:])))
@@ -137,7 +137,7 @@ def test_tables_have_the_papers_shape_and_mark_what_is_published() -> None:
     silent = Result("self", "", 1.0, (a_run(AVATAR, "x", own), a_run(RECORDED, "x", [missing("sync_e", "no expert")])))
     assert [row[0] for row in next(paper_tables(a_report(silent))).table.rows] == ["this avatar"]
     clocked = Result("self", "", 1.0, (a_run(AVATAR, "x", [single("fps", 4.0, frames=2)]),))
-    assert figure_table(clocked).rows[0][-1] == "clock"
+    assert metric_table(clocked).rows[0][-1] == "clock"
     assert all(len({len(row) for row in rows}) == 1 for rows in PUBLISHED.values())
 
 

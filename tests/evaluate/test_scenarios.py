@@ -19,7 +19,7 @@ from emotalking.evaluate.config import EvaluateConfig
 from emotalking.evaluate.evaluation import evaluate, reproduce
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, pick_frames, reconstruct
-from emotalking.evaluate.record import AVATAR, RECORDED, Report, read_report
+from emotalking.evaluate.results import AVATAR, RECORDED, Report, read_report
 from emotalking.evaluate.speech import Speech
 from emotalking.evaluate.unseen import Unseen, open_unseen
 from emotalking.io.audio import load_audio, save_wav

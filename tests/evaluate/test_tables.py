@@ -2,8 +2,7 @@
 
 import pytest
 
-from emotalking.evaluate.tables import Table
-from emotalking.report import Bold
+from emotalking.report import Bold, Table
 
 TABLE = Table(["system", "PSNR ↑"], [["a_b & c|d", Bold("33.1 ± 0.2")], ["50 %", "–"]])
 

@@ -82,3 +82,21 @@ def test_a_cell_can_lead_to_a_file() -> None:
     page = Page("t")
     page.table(("name", "v"), [(Link("a & b", Path("a & b.run") / "it's.html"), 1.5)])
     assert '<td><a href="a%20%26%20b.run/it%27s.html">a &amp; b</a></td>' in page.html()
+
+
+def test_one_report_is_a_page_markdown_and_latex(tmp_path: Path) -> None:
+    page = Page("Comparison", "two systems")
+    page.heading("Main")
+    page.table(Table(["system", "PSNR"], [["ours", "33.1"]]), caption="Main_table")
+    page.table(Table(["split", "frames"], [["train", "90"]]))
+    page.text("One note.")
+    page.verdict("Mind this.", "warn")
+    page.facts({"machine": "a CPU"})
+    page.write_report(tmp_path)
+    text = (tmp_path / "table.md").read_text()
+    for part in ("# Comparison", "two systems", "## Main", "| ours | 33.1 |", "| train | 90 |", "One note.", "> Mind"):
+        assert part in text
+    assert "- machine: a CPU" in text
+    latex = (tmp_path / "table.tex").read_text()
+    assert "booktabs" in latex and r"\caption{Main\_table}" in latex and "train" not in latex
+    assert "<td>ours</td>" in (tmp_path / "report.html").read_text()

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     from emotalking import api
     from emotalking.cli.options import note, say_device
     from emotalking.errors import UserError
-    from emotalking.evaluate.paper_tables import paper_tables
+    from emotalking.evaluate.tables import paper_tables
 
     if args.reproduce is None and args.subject is None:
         raise UserError(

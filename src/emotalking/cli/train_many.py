@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     from emotalking import api
     from emotalking.cli.options import note
     from emotalking.errors import UserError
-    from emotalking.evaluate.tables import Table
+    from emotalking.report import Table
 
     made = api.train_many(
         args.subjects,

@@ -9,7 +9,7 @@ from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.config import AblationConfig
 from emotalking.evaluate.evaluation_models import find_expert
-from emotalking.evaluate.record import Report, read_report
+from emotalking.evaluate.results import Report, read_report
 from emotalking.io.settings import override
 from emotalking.lipsync.training import train_expert
 from emotalking.train.presets import preset

@@ -1,19 +1,15 @@
-"""The ablation as files: table 4 of the paper with more columns, JSON, LaTeX, and a page with the images."""
+"""Report of an ablation: table 4 of the paper with more columns, and images."""
 
-import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from emotalking.evaluate.ablation import VARIANTS, Ablation
 from emotalking.evaluate.config import AblationConfig
 from emotalking.evaluate.metrics import METRICS, Metric
-from emotalking.evaluate.metrics.base import Scenario
-from emotalking.evaluate.record import AVATAR, Report, to_json
-from emotalking.evaluate.tables import Table, head
-from emotalking.io.files import write_bytes
-from emotalking.report import Bold, Page
+from emotalking.evaluate.results import AVATAR, Report, write_json
+from emotalking.evaluate.tables import best, bold_best, cell, measured_by
+from emotalking.report import Page, Table
 
 FORMAT, VERSION = "emotalking-ablation", 1
 PUBLISHED = Table(
@@ -33,47 +29,42 @@ _SCENARIOS = {"self": "", "cross": "cross-domain ", "emotion": "emotion "}
 _IMAGES = ("self_median", "cross_0", "emotion_circle")
 
 
-def columns() -> list[tuple[Scenario, str]]:
+Column = tuple[str, str]
+"""Scenario and metric."""
+
+
+def columns() -> list[Column]:
     """Scenario and metric of each column; the paper's three (LPIPS, Sync-C, E-Acc) first."""
     placed = [(at, scenario, name) for name, spec in METRICS.items() for scenario, at in spec.ablation.items()]
     return [(scenario, name) for _, scenario, name in sorted(placed)]
 
 
-def metrics_of(report: Report) -> dict[tuple[str, str], Metric]:
-    """The avatar's metrics by scenario and name."""
+def metrics_of(report: Report) -> dict[Column, Metric]:
+    """The avatar's metrics by scenario and name, where they could be had."""
     return {
-        (result.scenario, name): metric for result in report.results for name, metric in result.summary(AVATAR).items()
+        (result.scenario, name): metric
+        for result in report.results
+        for name, metric in result.summary(AVATAR).items()
+        if not math.isnan(metric.value)
     }
 
 
 def ablation_table(ablation: Ablation) -> Table:
     """A row a variant; the best of each column is bold."""
     found = {name: metrics_of(report) for name, report in ablation.reports.items()}
-    there = [column for column in columns() if any(_known(metrics, column) for metrics in found.values())]
-    best = {
-        column: _best([metrics[column] for metrics in found.values() if _known(metrics, column)]) for column in there
-    }
-    rows = []
-    for name, metrics in found.items():
-        cells = [VARIANTS[name][0]]
-        for column in there:
-            text = "–" if not _known(metrics, column) else f"{metrics[column].value:.{METRICS[column[1]].digits}f}"
-            wins = _known(metrics, column) and metrics[column].value == best[column]
-            cells.append(Bold(text) if wins else text)
-        rows.append(cells)
-    return Table(["Method", *(f"{_SCENARIOS[scenario]}{head(name)}" for scenario, name in there)], rows)
+    there = [column for column in columns() if any(column in metrics for metrics in found.values())]
+    bests = {column: best(metrics.get(column) for metrics in found.values()) for column in there}
+    rows = [
+        [VARIANTS[name][0], *(bold_best(cell(m.get(c), "–"), m.get(c), bests[c]) for c in there)]
+        for name, m in found.items()
+    ]
+    return Table(["Method", *(f"{_SCENARIOS[scenario]}{METRICS[name].head}" for scenario, name in there)], rows)
 
 
 def notes_of(ablation: Ablation, options: AblationConfig) -> list[str]:
     """Sentences that a reader of the table must know."""
     notes = [f"{VARIANTS[name][0]}: left out, because {reason}." for name, reason in ablation.plan.left_out.items()]
-    models: dict[str, list[str]] = {}
-    for metrics in (metrics_of(report) for report in ablation.reports.values()):
-        for column in columns():
-            if _known(metrics, column) and metrics[column].model:
-                titles = models.setdefault(metrics[column].model, [])
-                titles += [METRICS[column[1]].title] if METRICS[column[1]].title not in titles else []
-    notes += [f"{', '.join(titles)} measured by: {model}." for model, titles in models.items()]
+    notes += measured_by(metrics_of(report).get(column) for report in ablation.reports.values() for column in columns())
     if ablation.plan.evaluation_expert is not None and ablation.plan.training_expert is not None:
         notes.append("The personal expert that measures is another than the one that trained the sync loss.")
     notes.append(
@@ -89,7 +80,6 @@ def write_ablation(ablation: Ablation, options: AblationConfig, facts: dict[str,
     Args:
         facts: of ``provenance.provenance``.
     """
-    table, notes = ablation_table(ablation), notes_of(ablation, options)
     data = {
         "format": FORMAT,
         "version": VERSION,
@@ -101,26 +91,25 @@ def write_ablation(ablation: Ablation, options: AblationConfig, facts: dict[str,
                 "title": VARIANTS[name][0],
                 "settings": list(ablation.plan.settings[name]),
                 "avatar": report.provenance.get("avatar"),
-                "metrics": {f"{s}.{n}": _short(metric) for (s, n), metric in metrics_of(report).items()},
+                "metrics": {
+                    f"{result.scenario}.{metric.name}": _short(metric)
+                    for result in report.results
+                    for metric in result.summary(AVATAR).values()
+                },
             }
             for name, report in ablation.reports.items()
         },
     }
-    write_bytes(folder / "ablation.json", (json.dumps(to_json(data), indent=1, allow_nan=False) + "\n").encode())
-    listed = "\n".join(f"- {note}" for note in notes)
-    write_bytes(
-        folder / "table.md", f"{table.markdown()}\n{listed}\n\n{NOT_COMPARABLE}\n\n{PUBLISHED.markdown()}".encode()
-    )
-    write_bytes(folder / "table.tex", table.latex("Ablations").encode())
+    write_json(folder / "ablation.json", data)
     page = Page("Ablations", f"preset {options.preset}")
-    page.table(table)
-    for note in notes:
+    page.table(ablation_table(ablation), caption="Ablations")
+    for note in notes_of(ablation, options):
         page.text(note)
     page.heading(NOT_COMPARABLE)
     page.table(PUBLISHED)
     for stem in _IMAGES:
         _images(page, ablation, folder, stem)
-    page.write(folder / "report.html")
+    page.write_report(folder)
 
 
 def _images(page: Page, ablation: Ablation, folder: Path, stem: str) -> None:
@@ -141,14 +130,3 @@ def _short(metric: Metric) -> dict[str, Any]:
     """Without the values per frame, which are in the variant's own report."""
     names = ("value", "unit", "model", "frames", "missing", "reason")
     return {name: getattr(metric, name) for name in names}
-
-
-def _known(metrics: Mapping[tuple[str, str], Metric], column: tuple[str, str]) -> bool:
-    return column in metrics and not math.isnan(metrics[column].value)
-
-
-def _best(metrics: list[Metric]) -> float | None:
-    if len(metrics) < 2 or metrics[0].better == "none":
-        return None
-    values = [metric.value for metric in metrics]
-    return max(values) if metrics[0].better == "higher" else min(values)

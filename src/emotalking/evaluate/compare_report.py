@@ -1,32 +1,28 @@
-"""A comparison as files: JSON, Markdown, LaTeX, and a page with the images."""
+"""Report of a comparison: tables, plots and images."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 
 from emotalking.data import Subject
 from emotalking.data.clip_crop import to_runs
 from emotalking.evaluate.compare import Comparison, Row
 from emotalking.evaluate.estimator_error import THE_MODEL, error_cell, error_notes, error_of, error_record
-from emotalking.evaluate.images import ERROR_GAIN, error_map
 from emotalking.evaluate.intervals import BLOCK_S, DRAWS
-from emotalking.evaluate.metrics import METRICS, Metric
-from emotalking.evaluate.paper_tables import missing
-from emotalking.evaluate.record import to_json
+from emotalking.evaluate.metrics import METRICS
+from emotalking.evaluate.results import write_json
 from emotalking.evaluate.systems import System
-from emotalking.evaluate.tables import Table, head
-from emotalking.io.files import write_bytes
-from emotalking.report import Bold, Page, Plot
+from emotalking.evaluate.tables import best, bold_best, cell, measured_by, unmeasured
+from emotalking.report import Page, Plot, Table
+from emotalking.report.images import ERROR_GAIN, error_map, fit_width
 
 FORMAT, VERSION = "emotalking-comparison", 1
 _WIDE = 340
-"""Pixels of a image on the page."""
+"""Pixels of an image on the page."""
 
 
 def write_report(
@@ -40,28 +36,26 @@ def write_report(
         folder: made if missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    data = {"format": FORMAT, "version": VERSION, "provenance": facts, **_facts(comparison)}
-    write_bytes(folder / "comparison.json", (json.dumps(to_json(data), indent=1, allow_nan=False) + "\n").encode())
-    parts = [main_table(comparison), difference_table(comparison), published_table(comparison)]
-    titles = ["", f"Against {comparison.reference.name}", "Measured as the baseline does, on re-encoded video"]
-    there = [(title, table) for title, table in zip(titles, parts, strict=True) if table is not None]
-    notes = notes_of(comparison)
-    text = "\n".join([*(f"{title}\n\n{table.markdown()}" for title, table in there), *(f"- {note}" for note in notes)])
-    write_bytes(folder / "table.md", (text.strip() + "\n").encode())
-    latex = "\n".join(table.latex(title or caption(comparison)) for title, table in there)
-    write_bytes(folder / "table.tex", latex.encode())
+    write_json(
+        folder / "comparison.json", {"format": FORMAT, "version": VERSION, "provenance": facts, **_facts(comparison)}
+    )
     page = Page("Comparison", caption(comparison))
-    for title, table in there:
-        if title:
+    page.table(main_table(comparison), caption=caption(comparison))
+    parts = {
+        f"Against {comparison.reference.name}": difference_table(comparison),
+        "Measured as the baseline does, on re-encoded video": published_table(comparison),
+    }
+    for title, table in parts.items():
+        if table is not None:
             page.heading(title)
-        page.table(table)
-    for note in notes:
+            page.table(table, caption=title)
+    for note in notes_of(comparison):
         page.text(note)
     _plots(page, comparison)
     _images(page, comparison, systems, subject)
     page.heading("Made with")
     page.facts(_flat(facts))
-    page.write(folder / "report.html")
+    page.write_report(folder)
 
 
 def caption(comparison: Comparison) -> str:
@@ -72,7 +66,7 @@ def caption(comparison: Comparison) -> str:
     return f"{count} held-out frames ({to_runs(comparison.indices)}) of {Path(comparison.subject).name}"
 
 
-def shown_figures(comparison: Comparison) -> list[str]:
+def shown_metrics(comparison: Comparison) -> list[str]:
     """Names of the metrics that some system has, in the order of the tables; the recording's own are left out."""
     return [
         name
@@ -84,32 +78,27 @@ def shown_figures(comparison: Comparison) -> list[str]:
 
 def main_table(comparison: Comparison) -> Table:
     """Every system's metrics with half the width of their 95 % intervals; the best of a column is bold."""
-    names = shown_figures(comparison)
-    rivals = [row for row in comparison.rows if row.kind != "recording"]
-    best = {name: _best([row.metrics.get(name) for row in rivals]) for name in names}
+    names = shown_metrics(comparison)
+    compared = [row for row in comparison.rows if row.kind != "recording"]
+    bests = {name: best(row.metrics.get(name) for row in compared) for name in names}
     rows = []
     for row in comparison.rows:
-        cells = [row.name]
-        for name in names:
-            text = _value(row, name)
-            metric = row.metrics.get(name)
-            wins = row.kind != "recording" and metric is not None and metric.value == best[name]
-            cells.append(Bold(text) if wins else text)
-        rows.append(cells)
+        wanted = bests if row.kind != "recording" else dict.fromkeys(names)
+        rows.append([row.name, *(bold_best(_value(row, n), row.metrics.get(n), wanted[n]) for n in names)])
     own = [error_cell((name,), comparison.reference.metrics) for name in names]
     if set(own) - {"-"}:
         rows.append([THE_MODEL, *("–" if text == "-" else text for text in own)])
-    return Table(["system", *(head(name) for name in names)], rows)
+    return Table(["system", *(METRICS[name].head for name in names)], rows)
 
 
 def difference_table(comparison: Comparison) -> Table | None:
     """Differences from the reference and the chance of each under equal systems; None with one system only."""
     others = [row for row in comparison.rows if row.differences]
-    names = [name for name in shown_figures(comparison) if any(name in row.differences for row in others)]
+    names = [name for name in shown_metrics(comparison) if any(name in row.differences for row in others)]
     if not names:
         return None
     rows = [[row.name, *(_difference(row, name) for name in names)] for row in others]
-    return Table(["difference (p)", *(head(name) for name in names)], rows)
+    return Table(["difference (p)", *(METRICS[name].head for name in names)], rows)
 
 
 def published_table(comparison: Comparison) -> Table | None:
@@ -123,21 +112,18 @@ def published_table(comparison: Comparison) -> Table | None:
     for row in comparison.rows:
         cells = [row.name]
         for name in names:
-            plain, again = row.metrics[name].value, row.published[name].value
-            cells += [_number(plain, name), _number(again, name), _number(again - plain, name, sign=True)]
+            spec, plain, encoded = METRICS[name], row.metrics[name].value, row.published[name].value
+            cells += [spec.text(plain, none="–"), spec.text(encoded, none="–")]
+            cells.append(spec.text(encoded - plain, sign=True, none="–"))
         rows.append(cells)
     return Table(header, rows)
 
 
 def notes_of(comparison: Comparison) -> list[str]:
     """Sentences that a reader of the tables must know."""
-    names = shown_figures(comparison)
-    by_model: dict[str, list[str]] = {}
-    for name in names:
-        for model in sorted({row.metrics[name].model for row in comparison.rows if name in row.metrics} - {""}):
-            by_model.setdefault(model, []).append(METRICS[name].title)
+    names = shown_metrics(comparison)
     notes = [f"{row.name}: {row.note}." for row in comparison.rows if row.note]
-    notes += [f"{', '.join(titles)} measured by: {model}." for model, titles in by_model.items()]
+    notes += measured_by(row.metrics.get(name) for name in names for row in comparison.rows)
     for row in comparison.rows:
         gaps = {f.missing for name in names if (f := row.metrics.get(name)) is not None and f.missing}
         if gaps:
@@ -156,40 +142,26 @@ def notes_of(comparison: Comparison) -> list[str]:
     notes += error_notes(metrics)
     own = metrics.get("identity_truth")
     if "identity" in names and own is not None and not math.isnan(own.value):
-        notes.append(f"{METRICS['identity_truth'].title}: {_number(own.value, 'identity')}.")
-    notes += missing(metrics)
+        notes.append(f"{METRICS['identity_truth'].title}: {cell(own)}.")
+    notes += unmeasured(metrics)
     if any(row.metrics and not row.intervals for row in comparison.rows):
         notes.append("Without an interval: too few frames for four blocks, or a metric of the run as a whole.")
     return notes
 
 
 def _value(row: Row, name: str) -> str:
-    metric = row.metrics.get(name)
-    if metric is None or math.isnan(metric.value):
-        return "–"
-    text, interval = _number(metric.value, name), row.intervals.get(name)
-    return text if interval is None else f"{text} ± {_number((interval.high - interval.low) / 2, name)}"
+    """A value with half the width of its interval."""
+    text, interval = cell(row.metrics.get(name), "–"), row.intervals.get(name)
+    if interval is None or text == "–":
+        return text
+    return f"{text} ± {METRICS[name].text((interval.high - interval.low) / 2, none='–')}"
 
 
 def _difference(row: Row, name: str) -> str:
     if name not in row.differences:
         return "–"
-    text = _number(row.differences[name], name, sign=True)
+    text = METRICS[name].text(row.differences[name], sign=True, none="–")
     return f"{text} ({row.p[name]:.3f})" if name in row.p else text
-
-
-def _number(value: float, name: str, *, sign: bool = False) -> str:
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    return "–" if math.isnan(value) else f"{value:{'+' if sign else ''}.{METRICS[name].digits}f}"
-
-
-def _best(metrics: Sequence[Metric | None]) -> float | None:
-    there = [metric for metric in metrics if metric is not None and not math.isnan(metric.value)]
-    if len(there) < 2:
-        return None
-    values = [metric.value for metric in there]
-    return max(values) if there[0].better == "higher" else min(values)
 
 
 def _facts(comparison: Comparison) -> dict[str, Any]:
@@ -253,19 +225,14 @@ def _images(page: Page, comparison: Comparison, systems: Sequence[System], subje
     for title, index in chosen.items():
         if comparison.heard:
             page.text(f"Frame {index} of the sound.")
-            page.images([_fit(frames[index]) for frames in shown.values()], list(shown))
+            page.images([fit_width(frames[index], _WIDE) for frames in shown.values()], list(shown))
             continue
         truth = subject.target(index)
         page.text(f"Frame {index}: {title} of {comparison.reference.name} by PSNR.")
         images = [truth, *(frames[index] for frames in shown.values())]
         errors = [np.zeros_like(truth), *(error_map(frames[index], truth) for frames in shown.values())]
-        both = [_fit(np.concatenate([image, error])) for image, error in zip(images, errors, strict=True)]
+        both = [fit_width(np.concatenate([image, error]), _WIDE) for image, error in zip(images, errors, strict=True)]
         page.images(both, ["recorded", *shown])
-
-
-def _fit(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    height = round(image.shape[0] * _WIDE / image.shape[1])
-    return np.asarray(cv2.resize(image, (_WIDE, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, Any]:

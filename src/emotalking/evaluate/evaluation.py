@@ -12,11 +12,9 @@ from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.config import EvaluateConfig
 from emotalking.evaluate.page import make_page
-from emotalking.evaluate.paper_tables import latex, markdown
-from emotalking.evaluate.record import Report, read_report, write_report
 from emotalking.evaluate.reproduce import changed_inputs, changed_metrics, options_of
+from emotalking.evaluate.results import Report, read_report, write_report
 from emotalking.evaluate.scenarios import SPEECH, run_scenarios
-from emotalking.io.files import write_bytes
 
 REPORT = "report.json"
 
@@ -55,9 +53,7 @@ def evaluate(
         raise UserError(f"the folder {folder} cannot be made ({error.strerror}): choose another.") from error
     report = run_scenarios(avatar, Subject.open(subject), options, folder, device=device, command=command, log=log)
     write_report(report, folder / REPORT)
-    write_bytes(folder / "table.md", markdown(report).encode())
-    write_bytes(folder / "table.tex", latex(report).encode())
-    make_page(report, folder).write(folder / "report.html")
+    make_page(report, folder).write_report(folder)
     return report
 
 

@@ -12,7 +12,7 @@ from emotalking.data.blink import CLOSURE_MARGIN
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.evaluate.held_out import reconstruct
 from emotalking.evaluate.metrics import Metric
-from emotalking.evaluate.record import ReportImage
+from emotalking.evaluate.results import ReportImage
 from emotalking.evaluate.session import Session
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.images import write_image

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emotalking.evaluate.observation import Observation
-from emotalking.evaluate.record import to_json
+from emotalking.evaluate.results import to_json
 
 RIGID = (27, 28, 29, 30, 36, 39, 42, 45)
 """iBUG points that move with the skull alone: bridge of the nose, corners of the eyes."""

@@ -1,11 +1,11 @@
-"""The evaluation as one HTML page that needs no network: tables, plots, images, and what all of it was made with."""
+"""Report of an evaluation: tables, plots, images, and what all of it was made with."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from emotalking.evaluate import plots
-from emotalking.evaluate.paper_tables import figure_table, paper_tables, remarks, run_table, split_table
-from emotalking.evaluate.record import AVATAR, Report, Result
+from emotalking.evaluate.results import AVATAR, Report, Result
+from emotalking.evaluate.tables import metric_table, paper_tables, remarks, run_table, split_table
 from emotalking.report import Page, Plot
 
 _QUALITY = 85
@@ -17,14 +17,14 @@ _SECTIONS = {
 
 
 def make_page(report: Report, folder: Path) -> Page:
-    """The page of a report.
+    """Report of an evaluation as a page, Markdown and LaTeX.
 
     Args:
-        report: what was found.
+        report: what was measured.
         folder: where its images lie.
 
     Raises:
-        UserError: a image is missing or cannot be read.
+        UserError: an image is missing or cannot be read.
     """
     page = Page("Evaluation", _subtitle(report))
     page.text(f"Command: {report.command}")
@@ -34,7 +34,7 @@ def make_page(report: Report, folder: Path) -> Page:
     page.heading("Tables")
     for titled in paper_tables(report):
         page.subheading(titled.title)
-        page.table(titled.table)
+        page.table(titled.table, caption=f"{titled.title}. {titled.note}".strip())
         if titled.note:
             page.text(titled.note)
     for result in report.results:
@@ -55,8 +55,8 @@ def _section(page: Page, result: Result, folder: Path) -> None:
         page.image(folder / image.file, image.caption, _QUALITY)
     if len(result.of(AVATAR)) > 1:
         page.table(run_table(result))
-    page.text("Every metric, who measured it, and on how many frames:")
-    page.table(figure_table(result))
+    page.text("Every metric, its evaluation model, and the number of frames:")
+    page.table(metric_table(result))
     for sentence in remarks(result):
         page.text(sentence)
 
@@ -88,6 +88,10 @@ def _subtitle(report: Report) -> str:
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     known = report.provenance
     machine, clip = known["machine"], known["data"]["clip"] or {}
+    commit = (known["code"]["commit"] or "unknown") + (
+        " with uncommitted changes" if known["code"]["uncommitted_changes"] else ""
+    )
+    yield "code", f"emotalking {known['code']['version']}, commit {commit}"
     yield "avatar", f"{known['avatar']['file']}, SHA-256 {known['avatar']['sha256']}"
     yield "clip", f"{clip.get('name', 'not recorded')}, SHA-256 {clip.get('sha256', 'not recorded')}"
     yield "trained by", str(known["training"].get("command") or "not recorded")

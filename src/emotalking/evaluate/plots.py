@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from emotalking.data.clip_crop import from_runs
 from emotalking.emotion.circumplex import TEST_POINTS
-from emotalking.evaluate.record import AVATAR, RECORDED, Result, Run, array
+from emotalking.evaluate.results import AVATAR, RECORDED, Result, Run, array
 from emotalking.report import Plot
 
 _COLOURS = {AVATAR: "#2f6fde", RECORDED: "#8a93a5"}

@@ -6,7 +6,7 @@ from typing import Any
 
 from emotalking.evaluate.config import EvaluateConfig
 from emotalking.evaluate.metrics import METRICS
-from emotalking.evaluate.record import Report
+from emotalking.evaluate.results import Report
 
 
 def options_of(report: Report) -> EvaluateConfig:

@@ -26,7 +26,7 @@ from emotalking.evaluate.measure import Stopwatch
 from emotalking.evaluate.metrics import METRICS, Metric, missing
 from emotalking.evaluate.observations import observation_record
 from emotalking.evaluate.provenance import file_sha256, provenance
-from emotalking.evaluate.record import AVATAR, RECORDED, Report, ReportImage, Result, Run, read_result, write_result
+from emotalking.evaluate.results import AVATAR, RECORDED, Report, ReportImage, Result, Run, read_result, write_result
 from emotalking.evaluate.session import Session
 from emotalking.evaluate.speech import Speech, sounds_to_speak
 from emotalking.io.audio import SAMPLE_RATE, load_audio

@@ -14,8 +14,7 @@ from jaxtyping import Float
 from emotalking.errors import UserError
 from emotalking.evaluate.intervals import DRAWS, Interval
 from emotalking.evaluate.study import COLUMNS, NONE, QUESTIONS, Study
-from emotalking.evaluate.tables import Table
-from emotalking.report import Bold
+from emotalking.report import Bold, Table
 
 MOST_ROWS = 1_000_000
 """Rows that one file of answers may have."""

@@ -1,4 +1,4 @@
-"""A self-contained HTML page: headings, text, tables, images and plots in one file that works without a network."""
+"""One report as a self-contained HTML page, as Markdown and as LaTeX: headings, text, tables, images and plots."""
 
 import base64
 import html
@@ -53,31 +53,41 @@ class Page:
     def __init__(self, title: str, subtitle: str = "") -> None:
         self._title = title
         self._parts = [f"<h1>{html.escape(title)}</h1>"]
+        self._markdown = [f"# {title}\n"]
+        self._latex: list[str] = []
         if subtitle:
             self._parts.append(f'<div class="sub">{html.escape(subtitle)}</div>')
+            self._markdown.append(f"{subtitle}\n")
 
     def heading(self, text: str) -> None:
         """Begin a section."""
         self._parts.append(f"<h2>{html.escape(text)}</h2>")
+        self._markdown.append(f"## {text}\n")
 
     def subheading(self, text: str) -> None:
         """Begin a part of a section."""
         self._parts.append(f"<h3>{html.escape(text)}</h3>")
+        self._markdown.append(f"### {text}\n")
 
     def text(self, text: str) -> None:
         """A paragraph."""
         self._parts.append(f"<p>{html.escape(text)}</p>")
+        self._markdown.append(f"{text}\n")
 
     def verdict(self, text: str, tone: Tone = "plain") -> None:
         """A sentence that must not be overlooked, with a coloured edge."""
         self._parts.append(f'<div class="badge {tone}">{html.escape(text)}</div>')
+        self._markdown.append(f"> {text}\n")
 
-    def table(self, header: Sequence[str] | Table, rows: Sequence[Sequence[Any]] = ()) -> None:
+    def table(self, header: Sequence[str] | Table, rows: Sequence[Sequence[Any]] = (), caption: str = "") -> None:
         """Rows under a header, or a :class:`Table`; columns of numbers are aligned right.
 
-        A cell is written with ``str``, and may be :class:`Bold` or a :class:`Link`.
+        A cell is written with ``str``, and may be :class:`Bold` or a :class:`Link`. A table of text with a ``caption``
+        is also one of those in :meth:`latex`.
         """
         if isinstance(header, Table):
+            self._markdown.append(header.markdown())
+            self._latex += [header.latex(caption)] if caption else []
             header, rows = header.header, header.rows
         columns = [[row[at] for row in rows] for at in range(len(header))]
         marks = [
@@ -94,6 +104,7 @@ class Page:
     def facts(self, facts: Mapping[str, Any]) -> None:
         """Names and values, two columns."""
         self.table(("", ""), list(facts.items()))
+        self._markdown.append("".join(f"- {name}: {value}\n" for name, value in facts.items()))
 
     def plot(self, plot: Plot, caption: str = "") -> None:
         """A drawn plot, as SVG."""
@@ -125,6 +136,20 @@ class Page:
         width = '<meta name="viewport" content="width=device-width, initial-scale=1">'
         body = "\n".join(self._parts)
         return f'<!doctype html>\n<html lang="en"><head>{head}{width}</head>\n<body>\n{body}\n</body></html>\n'
+
+    def markdown(self) -> str:
+        """Headings, text and tables as Markdown."""
+        return "\n".join(self._markdown)
+
+    def latex(self) -> str:
+        """Tables with a caption as LaTeX; they need the package ``booktabs``."""
+        return "\n".join(["% needs \\usepackage{booktabs}", *self._latex])
+
+    def write_report(self, folder: Path) -> None:
+        """Write ``report.html``, ``table.md`` and ``table.tex`` into ``folder``."""
+        self.write(folder / "report.html")
+        write_bytes(folder / "table.md", self.markdown().encode())
+        write_bytes(folder / "table.tex", self.latex().encode())
 
     def write(self, path: str | Path) -> None:
         """Write the page; an older file is replaced only when the new one is complete."""

@@ -153,7 +153,7 @@ def _rounded(values: np.ndarray) -> np.ndarray:
 
 def write_report(report: Report, path: Path) -> None:
     """Write ``report`` as JSON."""
-    _write(path, {"format": FORMAT, "version": VERSION} | to_json(report))
+    write_json(path, {"format": FORMAT, "version": VERSION} | to_json(report))
 
 
 def read_report(path: Path) -> Report:
@@ -179,7 +179,7 @@ def read_report(path: Path) -> Report:
 
 def write_result(result: Result, path: Path) -> None:
     """Keep a finished scenario."""
-    _write(path, to_json(result))
+    write_json(path, result)
 
 
 def read_result(path: Path, key: str) -> Result | None:
@@ -229,8 +229,9 @@ def array(values: Sequence[Any]) -> Float[np.ndarray, "..."]:
     return np.array(nested, np.float64)
 
 
-def _write(path: Path, data: Any) -> None:
-    text = json.dumps(data, indent=1, allow_nan=False)
+def write_json(path: Path, data: Any) -> None:
+    """Write plain values and the records of this module; see :func:`to_json`."""
+    text = json.dumps(to_json(data), indent=1, allow_nan=False)
     # Lists of numbers on one line each: no string is in them, so none can be changed.
     text = re.sub(r"\[\n\s+([^\[\]{}\"]*?)\n\s+\]", lambda list_: f"[{' '.join(list_[1].split())}]", text)
     write_bytes(path, f"{text}\n".encode())
