@@ -11,9 +11,10 @@ import numpy as np
 
 from emotalking.data.layouts import EYE_DISTANCE
 from emotalking.io.video import pictures, to_rgb
+from emotalking.ops.alignment import fit_similarity
 from emotalking.preprocess.landmarks import quiet
 from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
-from emotalking.preprocess.pose.rigid import head_frame, similarity
+from emotalking.preprocess.pose.rigid import head_frame
 
 LAYOUT = MEDIAPIPE_LAYOUT
 REST_SHARE = 0.1
@@ -85,7 +86,7 @@ class BlendshapeReader:
 def in_head_frame(pixels: np.ndarray, model: np.ndarray) -> np.ndarray:
     """[N, 478, 3] detector points -> eye-centre distances in the frame of ``model`` [478, 3], by the rigid points."""
     rigid = list(LAYOUT.rigid)
-    scale, rotation, offset = similarity(model[rigid], pixels[:, rigid])
+    scale, rotation, offset = fit_similarity(model[rigid], pixels[:, rigid])
     return np.einsum("nji,nkj->nki", rotation, pixels - offset[:, None]) / scale[:, None, None]
 
 

@@ -10,7 +10,7 @@ from emotalking.data.layouts import EYE_DISTANCE, IBUG68, FaceLayout
 from emotalking.errors import UserError
 from emotalking.preprocess.config import PoseConfig
 from emotalking.preprocess.pose import bundle
-from emotalking.preprocess.pose.rigid import EYE_PLACE, RigidStart, head_frame, similarity, to_world
+from emotalking.preprocess.pose.rigid import EYE_PLACE, RigidStart, head_frame, to_world
 from emotalking.preprocess.pose.solver import PoseTrack, jitter_px, project, solve_pose
 from emotalking.preprocess.tracking import PointFlow
 
@@ -219,16 +219,6 @@ def test_moving_to_the_world_frame_changes_no_image() -> None:
     path[:, :3, 3] *= 2.0
     path, shape = to_world(path, 2.0 * scene.shape @ crooked.T, scene.layout)
     np.testing.assert_allclose(project(shape, path, scene.focal, SIZE), scene.clean, atol=1e-8)
-
-
-def test_similarity_of_known_transform() -> None:
-    rng = np.random.default_rng(0)
-    source = rng.normal(size=(9, 3))
-    turn = Rotation.random(random_state=1).as_matrix()
-    scale, rotation, translation = similarity(source, (1.7 * source @ turn.T + [1.0, 2.0, 3.0])[None])
-    np.testing.assert_allclose(scale, [1.7])
-    np.testing.assert_allclose(rotation[0], turn, atol=1e-12)
-    np.testing.assert_allclose(translation[0], [1, 2, 3], atol=1e-12)
 
 
 def test_jitter_of_white_noise_is_its_sigma() -> None:

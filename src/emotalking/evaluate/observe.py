@@ -12,10 +12,11 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 
 from emotalking.data import Subject
 from emotalking.data.layouts import FaceLayout
+from emotalking.ops.alignment import fit_similarity, similarity_matrix
 from emotalking.preprocess.action_units import head_points, lid_opening, units_from_rest
 from emotalking.preprocess.face_measures import Rest, head_angles, measure
 from emotalking.preprocess.landmarks import LandmarkProvider
-from emotalking.preprocess.pose.rigid import head_frame, similarity
+from emotalking.preprocess.pose.rigid import head_frame
 
 LOOKS = 3000
 """Frames of a clip, evenly spread, that tell where a face rests."""
@@ -123,7 +124,7 @@ def _mean_shape(faces: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[
     upright = faces * np.array([1.0, -1.0, -1.0])
     rigid, mean = list(layout.rigid), upright[0]
     for _ in range(3):
-        scale, rotation, offset = similarity(mean[rigid], upright[:, rigid])
+        scale, rotation, offset = fit_similarity(mean[rigid], upright[:, rigid])
         mean = (np.einsum("nij,nki->nkj", rotation, upright - offset[:, None]) / scale[:, None, None]).mean(0)
     scale, rotation, offset = head_frame(mean, layout)
     return scale * mean @ rotation.T + offset
@@ -296,11 +297,7 @@ def face_tones(
     """
     centre, side = (shape.min(0) + shape.max(0)) / 2, 1.4 * float(np.ptp(shape, axis=0).max())
     plan = (shape - centre) * np.array([1, -1]) * (_FACE / side) + (_FACE - 1) / 2
-    # A similarity of the plane is z -> a z + b in complex numbers.
-    here, there = plan @ [1, 1j], (rigid - 0.5) @ [1, 1j]
-    a = np.vdot(here - here.mean(), there - there.mean()) / np.vdot(here - here.mean(), here - here.mean())
-    b = there.mean() - a * here.mean()
-    to_image = np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+    to_image = similarity_matrix(plan, rigid - 0.5)
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     face = cv2.warpAffine(grey, to_image, (_FACE, _FACE), flags=flags, borderMode=cv2.BORDER_REPLICATE)

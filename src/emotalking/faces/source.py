@@ -22,6 +22,7 @@ from emotalking.data.layouts import FaceLayout
 from emotalking.errors import NoFaceError, UserError
 from emotalking.io.images import read_image
 from emotalking.io.video import probe, read_frames
+from emotalking.ops.alignment import fit_similarity
 from emotalking.ops.box import Box
 from emotalking.preprocess.config import PoseConfig
 from emotalking.preprocess.landmarks import (
@@ -34,7 +35,7 @@ from emotalking.preprocess.landmarks import (
     quiet,
 )
 from emotalking.preprocess.parsing.parser import ClipParser, EmbeddedParsing
-from emotalking.preprocess.pose.rigid import head_frame, similarity
+from emotalking.preprocess.pose.rigid import head_frame
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 LOOKS = 24
@@ -256,7 +257,7 @@ class _Bare:
     def _pose(self, points: Float[np.ndarray, "K 3"]) -> Float32[np.ndarray, "4 4"]:
         """Head to camera from the rigid points: weak perspective, at the distance that the scale means."""
         rigid, focal = list(self.layout.rigid), float(self.K[0, 0])
-        scale, rotation, offset = (a[0] for a in similarity(self.shape[rigid], points[None, rigid]))
+        scale, rotation, offset = fit_similarity(self.shape[rigid], points[rigid])
         viewmat = np.eye(4)
         viewmat[:3, :3] = rotation
         viewmat[:2, 3] = (offset[:2] - self.K[:2, 2]) / scale

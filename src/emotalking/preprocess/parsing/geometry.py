@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped
 
 from emotalking.data.layouts import FaceLayout
+from emotalking.ops.alignment import similarity_matrix
 
 CELLS = 24
 """Cells per eye distance in head-frame maps: a cell is about 3 px of a face that is 250 px high."""
@@ -34,27 +35,20 @@ class HeadFrame:
         rigid = layout.rigid
         mean = _eyes_to_unit(points[0].astype(np.float64), layout)
         for _ in range(3):
-            aligned = [apply_affine(_similarity(p[list(rigid)], mean[list(rigid)]), p) for p in points]
+            aligned = [apply_affine(similarity_matrix(p[list(rigid)], mean[list(rigid)]), p) for p in points]
             mean = _eyes_to_unit(np.median(aligned, 0), layout)
         return cls(mean, rigid)
 
     def affine_from_image(self, points: Shaped[np.ndarray, "K 2"]) -> Float[np.ndarray, "2 3"]:
         """Similarity that brings image pixels to cells of a head-frame map."""
-        to_unit = _similarity(points[list(self.rigid)], self.reference[list(self.rigid)])
+        to_unit = similarity_matrix(points[list(self.rigid)], self.reference[list(self.rigid)])
         return CELLS * (to_unit - np.array([[0, 0, LEFT], [0, 0, TOP]]))
 
 
 def _eyes_to_unit(points: np.ndarray, layout: FaceLayout) -> np.ndarray:
-    return apply_affine(_similarity(np.stack(layout.eye_centres(points)), np.array([[-0.5, 0.0], [0.5, 0.0]])), points)
-
-
-def _similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Least-squares 2-D similarity as a 2x3 matrix, in complex numbers: target = a * source + b."""
-    s, t = source[:, 0] + 1j * source[:, 1], target[:, 0] + 1j * target[:, 1]
-    ds, dt = s - s.mean(), t - t.mean()
-    a = (ds.conj() @ dt) / (ds.conj() @ ds)
-    b = t.mean() - a * s.mean()
-    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+    return apply_affine(
+        similarity_matrix(np.stack(layout.eye_centres(points)), np.array([[-0.5, 0.0], [0.5, 0.0]])), points
+    )
 
 
 def apply_affine(matrix: Float[np.ndarray, "2 3"], points: Shaped[np.ndarray, "K 2"]) -> Float[np.ndarray, "K 2"]:

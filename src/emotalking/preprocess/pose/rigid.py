@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from emotalking.data.layouts import EYE_DISTANCE, FaceLayout
+from emotalking.ops.alignment import fit_similarity
 
 EYE_PLACE = (0.0, 0.005, 0.055)
 """Where the middle between the eyes lies in the head frame, so that face and hair fill the cube +-0.15."""
@@ -23,21 +24,6 @@ class RigidStart:
     def only(self, index: Int[np.ndarray, " R2"]) -> "RigidStart":
         """The same with a subset of the points."""
         return RigidStart(self.shape[index], self.rotations, self.translations, self.focal)
-
-
-def similarity(
-    source: Float[np.ndarray, "K 3"], target: Float[np.ndarray, "N K 3"]
-) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, "N 3 3"], Float[np.ndarray, "N 3"]]:
-    """Scale, rotation, translation with target ~ scale * R @ source + t, least squares (Umeyama 1991)."""
-    source_mean, target_mean = source.mean(0), target.mean(1)
-    a, b = source - source_mean, target - target_mean[:, None]
-    u, s, vt = np.linalg.svd(np.einsum("nki,kj->nij", b, a))
-    sign = np.ones((len(target), 3))
-    sign[:, 2] = np.sign(np.linalg.det(u) * np.linalg.det(vt))
-    rotation = np.einsum("nij,nj,njk->nik", u, sign, vt)
-    scale = (s * sign).sum(-1) / (a**2).sum()
-    translation = target_mean - scale[:, None] * np.einsum("nij,j->ni", rotation, source_mean)
-    return scale, rotation, translation
 
 
 def head_frame(
@@ -76,13 +62,13 @@ def start(
     sample = np.concatenate([points[some], depth[some, :, None]], -1, dtype=np.float64)
     mean = sample[len(sample) // 2]
     for _ in range(3):
-        scale, rotation, translation = similarity(mean[index], sample[:, index])
+        scale, rotation, translation = fit_similarity(mean[index], sample[:, index])
         back = np.einsum("nij,nki->nkj", rotation, sample - translation[:, None]) / scale[:, None, None]
         mean = np.median(back, 0)
     world_scale, world_rotation, offset = head_frame(mean, layout)
     shape = world_scale * mean @ world_rotation.T + offset
     seen = np.concatenate([points[:, index], depth[:, index, None]], -1, dtype=np.float64)[detected]
-    scale, rotation, translation = similarity(shape[index], seen)
+    scale, rotation, translation = fit_similarity(shape[index], seen)
     focal = focal_ratio * size[1]
     z = focal / scale
     xy = (translation[:, :2] - np.array([size[1] / 2, size[0] / 2])) / scale[:, None]
