@@ -9,8 +9,8 @@ import pytest
 
 from emotalking.data.labels import Label, Masks
 from emotalking.data.layouts import IBUG68, FaceLayout
-from emotalking.preprocess.parsing.edges import guided_upsample
 from emotalking.preprocess.parsing.geometry import CELLS, LEFT, TOP, HeadFrame, apply_affine, face_zones
+from emotalking.preprocess.parsing.labels import guided_upsample
 from emotalking.preprocess.parsing.parser import ClipParser, EmbeddedParsing, SelfieSegmentation
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.state import ActorFrame, ActorState, Viseme
@@ -77,7 +77,7 @@ def test_classes_of_the_actor() -> None:
 
 @pytest.mark.parametrize(("name", "least_neck"), [("maya", 0.85), ("otto", 0.9)])
 def test_long_hair_beard_and_glasses(name: str, least_neck: float) -> None:
-    """Coarsely compressed, too. Where a beard ends and cropped hair begins matters to nobody: both move as one."""
+    """Coarsely compressed, too. Where a beard ends and cropped hair begins materials to nobody: both move as one."""
     play = performance(name)
     coarse = [cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 40])[1], 1) for image in play.images]
     for images in (play.images, [np.asarray(image, np.uint8) for image in coarse]):
@@ -123,7 +123,7 @@ def test_teeth_are_mouth_and_near_the_truth() -> None:
 
 
 def test_the_same_frame_parses_alike_wherever_it_lies() -> None:
-    """The clip's model lives in the head frame: a shifted picture gives shifted classes."""
+    """The clip's model lives in the head frame: a shifted image gives shifted classes."""
     play = performance()
     frame = play.frames[0]
     person = cv2.GaussianBlur((frame.labels != Label.BACKGROUND).astype(np.float32), (0, 0), 3.0)
@@ -179,7 +179,7 @@ def test_a_face_without_hair_clothes_or_mouth_is_no_error() -> None:
     """Hostile input: one frame, flat colour, everything person."""
     play = performance()
     image = np.full((SIZE, SIZE, 3), 128, np.uint8)
-    parser = EmbeddedParsing(lambda picture: np.ones(picture.shape[:2], np.float32)).fit(
+    parser = EmbeddedParsing(lambda image: np.ones(image.shape[:2], np.float32)).fit(
         [image], play.points[:1], play.layout
     )
     labels = parse(parser, image, play.points[0]).labels

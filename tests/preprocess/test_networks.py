@@ -52,7 +52,7 @@ def subject(frames: list[ActorFrame], tmp_path: Path) -> Subject:
 
 
 class Knowing(torch.nn.Module):
-    """Gives the true classes of the frame that a picture shows: it remembers all frames by their looks."""
+    """Gives the true classes of the frame that a image shows: it remembers all frames by their looks."""
 
     def __init__(self, images: list[np.ndarray], truth: list[np.ndarray], mean: tuple, std: tuple) -> None:
         super().__init__()
@@ -63,9 +63,9 @@ class Knowing(torch.nn.Module):
         small = F.interpolate(batch, self.images[0].shape[:2], mode="area").permute(0, 2, 3, 1).numpy()
         seen = (small * np.float32(self.std) + np.float32(self.mean)) * 255
         scores = []
-        for picture in seen:
-            which = np.argmin([np.abs(picture - image).mean() for image in self.images])
-            assert np.abs(picture - self.images[which]).mean() < 3  # it is one of them
+        for image in seen:
+            which = np.argmin([np.abs(image - image).mean() for image in self.images])
+            assert np.abs(image - self.images[which]).mean() < 3  # it is one of them
             classes = cv2.resize(self.truth[which], batch.shape[:1:-1], interpolation=cv2.INTER_NEAREST)
             scores.append(9.0 * torch.nn.functional.one_hot(torch.from_numpy(classes).long(), 19).permute(2, 0, 1))
         return torch.stack(scores)
@@ -198,7 +198,7 @@ SMALL_PARSER_ORDER = (
 
 
 class SmallParser(torch.nn.Module):
-    """The small U-Net of the sample data: 19 classes at 256 pixels, pictures in [-1, 1]."""
+    """The small U-Net of the sample data: 19 classes at 256 pixels, images in [-1, 1]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -213,7 +213,7 @@ class SmallParser(torch.nn.Module):
         self.out = torch.nn.Conv2d(32, 19, 1)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Scores at the size of the pictures, which come as BiSeNet's do."""
+        """Scores at the size of the images, which come as BiSeNet's do."""
         colours = batch * torch.tensor(STD).view(1, 3, 1, 1) + torch.tensor(MEAN).view(1, 3, 1, 1)
         x = F.interpolate(colours, (256, 256), mode="area") * 2 - 1
         first = self.enc1(x)

@@ -1,4 +1,4 @@
-"""Landmarks, labels and normals of pictures that were not in the clip: of generated faces of its subject."""
+"""Landmarks, labels and normals of images that were not in the clip: of generated faces of its subject."""
 
 from collections.abc import Iterator
 
@@ -21,9 +21,9 @@ SAMPLES = 40
 
 
 class SubjectReader:
-    """Reads new pictures of a subject as ``prepare`` read its clip: a ``stylegan.paste_back.FaceReader``.
+    """Reads new images of a subject as ``prepare`` read its clip: a ``stylegan.paste_back.FaceReader``.
 
-    Each picture for itself: landmarks as detected, masks not steadied over time.
+    Each image for itself: landmarks as detected, masks not steadied over time.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class SubjectReader:
         """Read with these.
 
         Args:
-            subject: whose pictures they are.
+            subject: whose images they are.
             provider: finds the points of the subject's layout.
             parser: fitted to the subject's clip.
             surface: the network that tells normals, on ``device``; None: the mesh through the landmarks does.
@@ -101,7 +101,7 @@ class SubjectReader:
         """Normals on the skin: by the network, or of the face's mesh drawn through the new landmarks.
 
         Assumption: each point of the mesh keeps the distance from the camera that it has in the neutral face; one
-        picture does not tell it.
+        image does not tell it.
         """
         height, width = images.shape[1:3]
         out = np.zeros((*images.shape[:3], 3), np.float32)
@@ -130,6 +130,6 @@ def _networks(masks: str, normals: str, device: torch.device | str) -> tuple[Par
 
 
 def _bytes(images: Float[Tensor, "B H W 3"]) -> Iterator[np.ndarray]:
-    """One picture after the other, uint8."""
+    """One image after the other, uint8."""
     for image in images:
         yield (image.clamp(0, 1) * 255).round().byte().cpu().numpy()

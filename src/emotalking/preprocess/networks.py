@@ -23,7 +23,7 @@ from emotalking.networks.emonet import EmoNet, EmoNetJudge
 from emotalking.networks.face_normals import check_directions, estimate_normals
 from emotalking.preprocess.config import PARSINGS
 from emotalking.preprocess.parsing.geometry import face_zones
-from emotalking.preprocess.parsing.mouth import teeth_mask
+from emotalking.preprocess.parsing.labels import teeth_mask
 from emotalking.progress import track
 
 BATCH = 8
@@ -41,8 +41,8 @@ class NetworkParsing:
         """Parse with these.
 
         Args:
-            network: normalised pictures to scores of the 19 classes (:class:`BiSeNet`).
-            teeth: normalised pictures to scores of EasyPortrait's classes; None: teeth by colour, inside the lips.
+            network: normalised images to scores of the 19 classes (:class:`BiSeNet`).
+            teeth: normalised images to scores of EasyPortrait's classes; None: teeth by colour, inside the lips.
             device: where the work is done.
         """
         self.name = "bisenet" if teeth is None else "bisenet+easyportrait"

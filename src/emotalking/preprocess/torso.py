@@ -128,7 +128,9 @@ def _cap(row: Bool[np.ndarray, " W"], chin: int, shape: tuple[int, ...], height:
     return np.arange(shape[0])[:, None] >= chin - height * np.sqrt(1 - x**6)
 
 
-def _carry(image: np.ndarray, source: np.ndarray, border: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def _extend_colours(
+    image: np.ndarray, source: np.ndarray, border: np.ndarray, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Every pixel's nearest colour of ``source`` clear of its ``border``, and the distance to it."""
     inset = 2 * max(1, round(1.5 * scale)) + 1
     inner = cv2.erode(source.astype(np.uint8), np.ones((inset, inset), np.uint8)).astype(bool) & ~border
@@ -147,7 +149,7 @@ def _body_colours(
     seam = 2 * max(1, round(SEAM_PX * scale)) + 1
     head = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH).astype(np.uint8)
     border |= cv2.dilate(head, np.ones((seam, seam), np.uint8)).astype(bool)
-    carried, distance = _carry(image, body, border, scale)
+    carried, distance = _extend_colours(image, body, border, scale)
     colour = image.astype(np.float32)
     mixed = (body & border) | ~body
     colour[mixed] = carried[mixed]
@@ -158,7 +160,7 @@ def _body_colours(
         if not region.any():
             continue
         if source is not body:
-            carried, distance = _carry(image, source, border, scale)
+            carried, distance = _extend_colours(image, source, border, scale)
         smooth = cv2.GaussianBlur(carried.astype(np.float32), (0, 0), max(blur * scale, 1))
         colour[region] = smooth[region] * (DARKENING ** (distance[region] / scale))[:, None]
     return colour

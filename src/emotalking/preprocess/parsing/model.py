@@ -30,7 +30,7 @@ from emotalking.preprocess.parsing.geometry import (
 )
 
 SKIN, HAIR, CLOTHES, BACKGROUND = range(4)
-"""Matter classes, told apart by colour; geometry divides skin into head and neck afterwards."""
+"""Material classes, told apart by colour; geometry divides skin into head and neck afterwards."""
 BINS = 32
 UNIFORM_SHARE = 0.02
 """Share of a flat histogram in every colour model: no colour is impossible anywhere."""
@@ -197,13 +197,13 @@ def _trust(scores: np.ndarray) -> np.ndarray:
 
 
 def _colours(seeds: Sequence[np.ndarray], samples: Sequence[Sample]) -> Float32[np.ndarray, "bins 4"]:
-    """Log density of each matter's colours over its seeds."""
+    """Log density of each material's colours over its seeds."""
     return _log_density(np.sum([_histogram(s.bins, seed) for s, seed in zip(samples, seeds, strict=True)], axis=0))
 
 
-def _looks_like(matter: int, colours: np.ndarray) -> np.ndarray:
-    """Bins that are at least a fiftieth as frequent in ``matter`` as its commonest."""
-    return colours[:, matter] > np.log(0.02) + colours[:, matter].max()
+def _looks_like(material: int, colours: np.ndarray) -> np.ndarray:
+    """Bins that are at least a fiftieth as frequent in ``material`` as its commonest."""
+    return colours[:, material] > np.log(0.02) + colours[:, material].max()
 
 
 def _without_skin(seeds: Sequence[np.ndarray], samples: Sequence[Sample]) -> list[np.ndarray]:
@@ -233,7 +233,7 @@ def _without_locks(seeds: Sequence[np.ndarray], samples: Sequence[Sample], colou
 
 
 def _certain(sample: Sample, head: HeadFrame, layout: FaceLayout) -> Float32[np.ndarray, "h w 4"]:
-    """Pixels whose matter landmarks and person segmentation name alone, one-hot."""
+    """Pixels whose material landmarks and person segmentation name alone, one-hot."""
     person, zones, x, y = sample.person, sample.zones, sample.x, sample.y
     radius = max(1, round(1.5 * BAND * max(person.shape)))
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)

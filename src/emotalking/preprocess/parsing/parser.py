@@ -1,28 +1,32 @@
 """Parsing of a talking-head clip into background, head, hair, mouth, neck and torso, and a teeth mask.
 
 The embedded provider needs no downloaded network: face landmarks, MediaPipe's selfie segmentation (Apache-2.0, in its
-wheel) and colours learned from the clip itself (``mask_model``).
+wheel) and colours learned from the clip itself (:mod:`emotalking.preprocess.parsing.model`). Its scores are averaged
+over time along the motion.
 """
 
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import cv2
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt8
+from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from emotalking.data.labels import Label, Masks
 from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
-from emotalking.preprocess.parsing.edges import guided_upsample
 from emotalking.preprocess.parsing.geometry import HeadFrame, face_zones
-from emotalking.preprocess.parsing.labels import labels_from_matter, settle
+from emotalking.preprocess.parsing.labels import guided_upsample, labels_from_scores, remove_detached, teeth_mask
 from emotalking.preprocess.parsing.model import ClipModel, class_scores, fit_model, make_sample
-from emotalking.preprocess.parsing.mouth import teeth_mask
 from emotalking.preprocess.steps import PerWorker
 
 WORK_SIZE = 256
 """Longer side of the image on which classes are estimated; their borders are then drawn at full resolution."""
+MEMORY = 0.8
+"""Weight of the past where the motion is certain: an average over about nine frames."""
+COLOUR_TOLERANCE = 12.0
+"""Difference of colour (levels, after the motion) at which the weight of the past falls to a third."""
 
 PersonSegmenter = Callable[[np.ndarray], np.ndarray]
 """RGB uint8 [H, W, 3] to the probability of person, float32 [H, W]."""
@@ -32,7 +36,7 @@ PersonSegmenter = Callable[[np.ndarray], np.ndarray]
 class ClipParser(Protocol):
     """A parser fitted to one clip.
 
-    Two halves, so that the scores can be made steady over time between them (``mask_motion.Steadier``): ``scores`` is
+    Two halves, so that the scores can be smoothed over time between them (:class:`TemporalSmoother`): ``scores`` is
     called frame after frame, ``decide`` on several threads at once.
     """
 
@@ -57,7 +61,7 @@ class ClipParser(Protocol):
 
 @runtime_checkable
 class ParsingProvider(Protocol):
-    """A way to parse a clip."""
+    """A method of parsing clips."""
 
     name: str
     """Written into ``subject.json``."""
@@ -133,7 +137,7 @@ class EmbeddedParsing:
 
 
 class EmbeddedClipParser:
-    """The embedded parser with what it learned of one clip."""
+    """The embedded parser, fitted to one clip."""
 
     def __init__(self, model: ClipModel, person: PersonSegmenter) -> None:
         self.model = model
@@ -142,7 +146,7 @@ class EmbeddedClipParser:
     def scores(
         self, image: UInt8[np.ndarray, "H W 3"], points: Shaped[np.ndarray, "K 2"]
     ) -> Float32[np.ndarray, "h w 4"]:
-        """Probabilities of skin, hair, clothes and background (``mask_model``)."""
+        """Probabilities of skin, hair, clothes and background (:mod:`emotalking.preprocess.parsing.model`)."""
         model = self.model
         sample = make_sample(image, points, self._person(image), model.head, model.layout, _work_size(image.shape))
         return class_scores(sample, model)
@@ -156,9 +160,9 @@ class EmbeddedClipParser:
         """See :class:`ClipParser`."""
         model, small = self.model, (scores.shape[0], scores.shape[1])
         near = np.asarray(points, np.float64) * (np.array(small) / image.shape[:2])[::-1]
-        whole = settle(scores, face_zones(near, model.layout, small), model.head.affine_from_image(near))
+        whole = remove_detached(scores, face_zones(near, model.layout, small), model.head.affine_from_image(near))
         zones = face_zones(points, model.layout, (image.shape[0], image.shape[1]))
-        labels = labels_from_matter(guided_upsample(whole, image), zones)
+        labels = labels_from_scores(guided_upsample(whole, image), zones)
         teeth = teeth_mask(image, zones)
         labels[teeth] = Label.MOUTH
         return Masks(labels, teeth)
@@ -167,3 +171,88 @@ class EmbeddedClipParser:
 def _work_size(shape: tuple[int, ...]) -> tuple[int, int]:
     scale = min(1.0, WORK_SIZE / max(shape[:2]))
     return round(shape[0] * scale), round(shape[1] * scale)
+
+
+class TemporalSmoother:
+    """Temporal smoothing of a clip's scores, fed frame by frame, in order.
+
+    The past is moved to where it went (dense optical flow, DIS: Kroeger et al. 2016) and counts only where it looks as
+    the present does, so that nothing lags and what was hidden a moment ago starts afresh.
+    """
+
+    def __init__(self) -> None:
+        self._flow = SmallFlow()
+        self._past: np.ndarray | None = None
+
+    def __call__(
+        self, image: UInt8[np.ndarray, "H W 3"], scores: Float32[np.ndarray, "h w C"]
+    ) -> Float32[np.ndarray, "h w C"]:
+        """The smoothed scores of the next frame; they sum to 1 if what is given does."""
+        small = cv2.resize(image, scores.shape[1::-1], interpolation=cv2.INTER_AREA)
+        flow, similarity = self._flow(small)
+        if self._past is not None:
+            past = warp_back(self._past, flow, cv2.INTER_LINEAR)
+            scores = scores + (MEMORY * similarity)[..., None] * (past - scores)
+        self._past = scores
+        return scores
+
+
+class SmallFlow:
+    """Motion from each frame back to the one before it, and the similarity of their colours."""
+
+    def __init__(self) -> None:
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._image: np.ndarray | None = None
+        self._grey: np.ndarray | None = None
+
+    def __call__(
+        self, image: UInt8[np.ndarray, "h w 3"]
+    ) -> tuple[Float32[np.ndarray, "h w 2"], Float32[np.ndarray, "h w"]]:
+        """Flow (pixels, from this frame to the last) and similarity in [0, 1]; zeros at the first frame."""
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        flow, similarity = np.zeros((*grey.shape, 2), np.float32), np.zeros(grey.shape, np.float32)
+        if self._image is not None and self._grey is not None:
+            flow = np.asarray(self._dis.calc(grey, self._grey, flow), np.float32)
+            moved = warp_back(self._image, flow, cv2.INTER_LINEAR)
+            red, green, blue = cv2.split(cv2.blur(cv2.absdiff(image, moved), (3, 3)))
+            difference = cv2.max(cv2.max(red, green), blue).astype(np.float32)
+            similarity = np.exp(-np.square(difference / np.float32(COLOUR_TOLERANCE)))
+        self._image, self._grey = image, grey
+        return flow, similarity
+
+
+def warp_back(array: np.ndarray, flow: Float32[np.ndarray, "h w 2"], interpolation: int) -> np.ndarray:
+    """The last frame's ``array`` where this frame has it; ``flow`` points from this frame to the last."""
+    rows, cols = np.indices(flow.shape[:2], np.float32)
+    x, y = cols + flow[..., 0], rows + flow[..., 1]
+    moved = cv2.remap(array, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved).reshape(array.shape)  # OpenCV drops a single channel
+
+
+def flicker(
+    before: UInt8[np.ndarray, "h w"],
+    after: UInt8[np.ndarray, "h w"],
+    flow: Float32[np.ndarray, "h w 2"],
+    similarity: Float32[np.ndarray, "h w"],
+) -> Bool[np.ndarray, "h w"]:
+    """Pixels whose label changes from one frame to the next although they show the same thing.
+
+    A border that moves by less than a pixel is rounded differently in every frame; a label that was no more than a
+    pixel away is therefore no change.
+
+    Args:
+        before: labels of the earlier frame.
+        after: of the later one.
+        flow: motion from the later to the earlier frame, px.
+        similarity: of the colours after that motion, 0..1; only pixels above 0.5 are counted.
+    """
+    rows, cols = np.indices(after.shape)
+    x = np.rint(cols + flow[..., 0]).astype(np.intp)
+    y = np.rint(rows + flow[..., 1]).astype(np.intp)
+    inside = (x >= 0) & (y >= 0) & (x < after.shape[1]) & (y < after.shape[0])
+    moved = before[y.clip(0, after.shape[0] - 1), x.clip(0, after.shape[1] - 1)]
+    near = np.zeros(after.shape, bool)
+    for label in np.unique(after):
+        around = cv2.dilate((moved == label).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+        near |= around & (after == label)
+    return inside & (similarity > 0.5) & ~near
