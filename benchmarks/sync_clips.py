@@ -37,7 +37,7 @@ def from_folder(folder: Path) -> TalkingClip:
         sound = np.resize(np.pad(load_audio(path), (0, count)), count)
         learn = np.full(len(frames), number % EVERY != EVERY - 1)
         parts.append(make_clip(frames, points, sound, learn, folder.name))
-        print(path.name, len(frames), int(parts[-1].seen.sum()), flush=True)
+        print(path.name, len(frames), int(parts[-1].detected.sum()), flush=True)
     fields = ("pictures", "seen", "learn", "samples")
     return TalkingClip(*(np.concatenate([getattr(p, f) for p in parts]) for f in fields), fingerprint=folder.name)
 
@@ -46,10 +46,10 @@ def pack(path: Path, clips: dict[str, TalkingClip]) -> None:
     """Write clips."""
     arrays = {}
     for name, clip in clips.items():
-        coded = [cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].ravel() for picture in clip.pictures]
+        coded = [cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].ravel() for picture in clip.images]
         arrays[f"{name}/jpeg"] = np.concatenate(coded)
         arrays[f"{name}/ends"] = np.cumsum([len(part) for part in coded])
-        arrays[f"{name}/seen"], arrays[f"{name}/learn"] = clip.seen, clip.learn
+        arrays[f"{name}/seen"], arrays[f"{name}/learn"] = clip.detected, clip.training
         arrays[f"{name}/samples"] = np.round(clip.samples * 32767).astype(np.int16)
         arrays[f"{name}/fingerprint"] = np.array(clip.fingerprint)
     np.savez(path, **arrays)
@@ -78,7 +78,8 @@ def main() -> None:
         name, folder = entry.split("=", 1)
         is_subject = (Path(folder) / "transforms_train.json").exists()
         clips[name] = subject_clip(Subject.open(folder)) if is_subject else from_folder(Path(folder))
-        print(name, clips[name].pictures.shape, int(clips[name].seen.sum()), int(clips[name].learn.sum()), flush=True)
+        clip = clips[name]
+        print(name, clip.images.shape, int(clip.detected.sum()), int(clip.training.sum()), flush=True)
     pack(args.out, clips)
     print(args.out, args.out.stat().st_size)
 

@@ -69,10 +69,10 @@ def shifted(lips: torch.Tensor, audio: torch.Tensor, length: int) -> dict[str, f
 
 def judge(network: PersonalNetwork, clip: TalkingClip, learned: bool) -> dict[str, Any]:
     """Figures on the frames that were not learned from."""
-    good = clip.seen & ~clip.learn if learned else clip.seen
+    good = clip.detected & ~clip.training if learned else clip.detected
     frames = np.flatnonzero(good)
     begin, end = int(frames[0]), int(frames[-1]) + 1
-    lips, audio = sync_training.clip_vectors(network, clip, begin, end)
+    lips, audio = sync_training.embed_clip(network, clip, begin, end)
     use = torch.from_numpy(np.lib.stride_tricks.sliding_window_view(good[begin:end], FRAMES).all(1))
     lips = lips.cpu().masked_fill(~use[:, None], torch.nan)
     whole = sync_scores(lips, audio.cpu(), expert="", edges="inside")
@@ -93,15 +93,15 @@ def judge(network: PersonalNetwork, clip: TalkingClip, learned: bool) -> dict[st
 def run(name: str, clips: dict[str, TalkingClip], device: str, save: Path | None) -> dict[str, Any]:
     """Train by one recipe and judge on all clips."""
     recipe = RECIPES[name]
-    changed = sync_training.change_pictures
-    sync_training.change_pictures = middle if recipe.get("plain") else changed
+    changed = sync_training.augment_images
+    sync_training.augment_images = middle if recipe.get("plain") else changed
     begun, worked = time.monotonic(), time.process_time()
     runs = recipe.get("runs", sync_training.RUNS_GPU)
     network, loss = sync_training.fit(
         [clips[clip] for clip in recipe["on"]], steps=recipe["steps"], runs=runs, device=device, seed=0
     )
     seconds, cpu_seconds = time.monotonic() - begun, time.process_time() - worked
-    sync_training.change_pictures = changed
+    sync_training.augment_images = changed
     if save is not None:
         save.mkdir(parents=True, exist_ok=True)
         facts = {"clips": list(recipe["on"]), "steps": recipe["steps"], "licence": "Apache-2.0"}

@@ -14,12 +14,13 @@ from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.sync import SyncMeter, measure_sync, offset_plot
 from emotalking.lipsync import training as sync_training
-from emotalking.lipsync.dataset import STORED, TalkingClip, make_clip, rooms
-from emotalking.lipsync.expert import EXPERT_FILE, SyncExpert, SyncNetExpert, calm_square, crop_frames, open_expert
+from emotalking.lipsync.augment import augment_recording
+from emotalking.lipsync.dataset import STORED, TalkingClip, make_clip
+from emotalking.lipsync.expert import EXPERT_FILE, SyncExpert, crop_frames, open_expert, smoothed_square
 from emotalking.lipsync.personal import SIZE, PersonalExpert, PersonalNetwork, save_expert, sound_bands
 from emotalking.lipsync.scores import sync_scores
-from emotalking.lipsync.syncnet import SyncNet
-from emotalking.lipsync.windows import at_25_fps, num_shown, step_windows
+from emotalking.lipsync.syncnet import SyncNet, SyncNetExpert
+from emotalking.lipsync.windows import at_25_fps, num_frames_at_25_fps, step_windows
 from emotalking.networks.crops import Square
 
 
@@ -63,7 +64,7 @@ def test_scores_have_known_answers() -> None:
         alone = lips[-shift:] if shift > 0 else lips[:-shift]  # beside zeros
         assert zeros.offset == -shift and zeros.error == pytest.approx(float(alone.norm(dim=1).sum()) / 80, abs=1e-4)
         assert len(found.per_window) == 80 and np.isnan(found.per_window).sum() == abs(shift)
-    assert "(x)" in found.words() and "offset" in offset_plot(found).svg()
+    assert "(x)" in found.summary() and "offset" in offset_plot(found).svg()
 
 
 def test_scores_follow_the_published_formula() -> None:
@@ -110,7 +111,7 @@ def test_other_rates_are_shown_at_25() -> None:
     for fps in (24, 30, Fraction(30000, 1001), 12.5):
         for frames in range(1, 60):
             shown = at_25_fps(frames, fps)
-            assert len(shown) == num_shown(frames, fps) and (len(shown) == 0 or shown[-1] < frames)
+            assert len(shown) == num_frames_at_25_fps(frames, fps) and (len(shown) == 0 or shown[-1] < frames)
     np.testing.assert_array_equal(step_windows(3, 25)[:, [0, -1]], [[0, 19], [4, 23], [8, 27]])
     assert step_windows(4, 30)[:, 0].tolist() == [0, 3, 7, 10]
 
@@ -138,7 +139,8 @@ def test_both_experts_keep_the_interface(expert_file: Path, actor_subject: Subje
             torch.testing.assert_close(later[2:], windows[1:-1])
         with pytest.raises(ValueError, match="not one frame"):
             expert.square(np.full((2, 68, 2), np.nan))
-    assert calm_square(expert.square, points[3:4], 0) is None and calm_square(expert.square, points, 3) is not None
+    assert smoothed_square(expert.square, points[3:4], 0) is None
+    assert smoothed_square(expert.square, points, 3) is not None
 
 
 def test_level_and_silence_of_the_bands() -> None:
@@ -206,12 +208,12 @@ def test_training_learns_and_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.isfinite(loss) and loss < 1.1 * np.log(10)  # guessing which of ten sounds is the own one
     again = [sync_training.fit([clip], steps=2, runs=2, device="cpu", seed=0)[1] for _ in range(2)]
     assert again[0] == again[1]
-    lips, audio = sync_training.clip_vectors(network, clip, 0, 90)
+    lips, audio = sync_training.embed_clip(network, clip, 0, 90)
     torch.testing.assert_close(lips.norm(dim=1), torch.ones(86))
-    later, shifted = sync_training.clip_vectors(network, clip, 0, 90, late=4)
+    later, shifted = sync_training.embed_clip(network, clip, 0, 90, late=4)
     torch.testing.assert_close(later, lips)
     torch.testing.assert_close(shifted[:-4], audio[4:])
-    assert sync_training.hold_out(network, clip) is None  # ten frames are too few
+    assert sync_training.score_held_out(network, clip) is None  # ten frames are too few
 
 
 def test_too_little_to_learn_from() -> None:
@@ -228,9 +230,9 @@ def test_clips_and_rooms() -> None:
     points = np.full((40, 68, 2), np.nan)
     points[:20] = np.random.default_rng(0).uniform(20, 40, (68, 2))
     clip = make_clip([np.full((64, 64, 3), 9, np.uint8)] * 40, points, sound, np.ones(40, bool), "made")
-    assert clip.pictures.shape == (40, STORED, STORED) and clip.seen.tolist() == [True] * 26 + [False] * 14
+    assert clip.images.shape == (40, STORED, STORED) and clip.detected.tolist() == [True] * 26 + [False] * 14
     assert clip.starts(True).tolist() == list(range(22)) and len(clip.starts(False)) == 0
-    heard = rooms(clip, 4, [sound[::-1].copy()], np.random.default_rng(0))
+    heard = augment_recording(clip, 4, [sound[::-1].copy()], np.random.default_rng(0))
     assert len(heard) == 4 and np.isfinite(heard).all() and heard.std(0).max() > 0.1
     loud = heard.mean(2)
     for other in loud[1:]:  # no version is earlier or later than the sound itself

@@ -98,10 +98,10 @@ def _measure(args: argparse.Namespace) -> None:
         facts |= {"sync_c": scores.confidence, "offset_frames": scores.offset, "curve": scores.curve.tolist()}
         write_bytes(args.json, (json.dumps(facts, indent=2) + "\n").encode())
     if args.page is not None:
-        page = Page(f"Sync of {args.clip.name}", scores.words())
+        page = Page(f"Sync of {args.clip.name}", scores.summary())
         page.plot(offset_plot(scores), "mean distance of lips and sound, by how many frames the sound comes first")
         page.write(args.page)
-    sys.stdout.write(f"{args.clip}: {scores.words()}\n")
+    sys.stdout.write(f"{args.clip}: {scores.summary()}\n")
 
 
 _Frames = Iterator[tuple["np.ndarray", "np.ndarray | None"]]

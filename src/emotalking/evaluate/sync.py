@@ -11,9 +11,10 @@ from torch import Tensor
 
 from emotalking.errors import NoFaceError, UserError
 from emotalking.io.audio import SAMPLE_RATE
-from emotalking.lipsync.expert import SMOOTHING, SyncExpert, SyncNetExpert, calm_square, crop_frames
+from emotalking.lipsync.expert import SMOOTHING, SyncExpert, crop_frames, smoothed_square
 from emotalking.lipsync.scores import FEWEST, VSHIFT, Edges, SyncScores, sync_scores
-from emotalking.lipsync.windows import FPS, FRAMES, num_shown
+from emotalking.lipsync.syncnet import SyncNetExpert
+from emotalking.lipsync.windows import FPS, FRAMES, num_frames_at_25_fps
 from emotalking.report import Plot
 
 BATCH = 32
@@ -47,7 +48,7 @@ class SyncMeter:
         >>> meter = SyncMeter(expert)
         >>> for image, points in clip:
         ...     meter.add(image, points)
-        >>> print(meter.scores(samples).words())
+        >>> print(meter.scores(samples).summary())
     """
 
     def __init__(self, expert: SyncExpert, fps: Fraction | float | int = FPS) -> None:
@@ -61,7 +62,7 @@ class SyncMeter:
     def add(self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"] | None) -> None:
         """The next frame, RGB, and its landmarks in its pixels, iBUG order; None or NaN where no face was found."""
         self._seen += 1
-        for _ in range(len(self._points), num_shown(self._seen, self._fps)):
+        for _ in range(len(self._points), num_frames_at_25_fps(self._seen, self._fps)):
             self._points.append(np.full((68, 2), np.nan) if points is None else np.asarray(points, np.float64))
             self._waiting.append(image)
             if len(self._waiting) > SMOOTHING // 2:
@@ -101,7 +102,7 @@ class SyncMeter:
         """What the expert sees of the frame that has waited longest."""
         place = len(self._points) - len(self._waiting)
         image, size = self._waiting.popleft(), self._expert.size
-        square = calm_square(self._expert.square, self._points, place)
+        square = smoothed_square(self._expert.square, self._points, place)
         if square is None:
             self._crops.append(torch.full((size, size, 3), torch.nan, device=self._expert.device))
         else:

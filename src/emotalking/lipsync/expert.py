@@ -1,10 +1,10 @@
-"""Experts that tell whether lips and sound belong together: one interface for the published SyncNet and for our own.
+"""Sync experts: one interface for the published SyncNet and for the personal expert.
 
-An expert maps five consecutive frames of a mouth and 0.2 s of sound to vectors that are near each other (Euclidean
-distance) where both are in step. Distances of different experts have nothing to do with each other, so an expert's
-name goes beside every figure that was measured with it.
+An expert maps five consecutive frames of a mouth and 0.2 s of sound to embeddings that are near each other (Euclidean
+distance) where both are in sync. Distances of different experts cannot be compared, so an expert's name goes beside
+every figure that was measured with it.
 
-See :mod:`emotalking.lipsync.windows` for what a window is.
+:mod:`emotalking.lipsync.windows` defines the windows.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,27 +18,26 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.audio.mfcc import mfcc
 from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.lipsync import syncnet
 from emotalking.lipsync.personal import PersonalExpert
-from emotalking.lipsync.windows import FPS, padded, seen_points, step_windows
+from emotalking.lipsync.syncnet import SyncNet, SyncNetExpert
+from emotalking.lipsync.windows import FPS
 from emotalking.networks.crops import Square
 from emotalking.networks.registry import model_path
 
 EXPERT_FILE = "sync_expert.safetensors"
-"""The personal expert's name in a subject folder."""
+"""File of the personal expert in a subject folder."""
 SMOOTHING = 13
 """Frames over whose median the square of a moving head is taken, as in SyncNet's evaluation."""
 
 _SURROUNDINGS = 110 / 255
-"""Grey beyond the picture, as in SyncNet's evaluation."""
+"""Grey beyond the image, as in SyncNet's evaluation."""
 
 
 @runtime_checkable
 class SyncExpert(Protocol):
-    """A frozen pair of networks; gradients flow to the pictures."""
+    """A frozen pair of networks; gradients flow to the images."""
 
     @property
     def name(self) -> str:
@@ -47,21 +46,21 @@ class SyncExpert(Protocol):
 
     @property
     def size(self) -> int:
-        """Side of the pictures that it sees, pixels."""
+        """Side of its input crops in pixels."""
         ...
 
     @property
     def width(self) -> int:
-        """Length of a vector, D."""
+        """Length of an embedding, D."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device of the networks."""
         ...
 
     def square(self, points: Float[np.ndarray, "N 68 2"]) -> Square:
-        """The one square of frames with these landmarks (iBUG order, pixels) that it wants to see.
+        """Square to crop from frames with these landmarks (iBUG order, pixels).
 
         The median over the frames, so for a whole clip it is fixed; frames with NaN are ignored.
 
@@ -71,13 +70,13 @@ class SyncExpert(Protocol):
         ...
 
     def embed_lips(self, crops: Float[Tensor, "B 5 S S 3"]) -> Float[Tensor, "B D"]:
-        """Vectors of windows of pictures (:func:`crop_frames`), RGB in [0, 1]."""
+        """Embeddings of windows of crops (:func:`crop_frames`), RGB in [0, 1]."""
         ...
 
     def audio_windows(
         self, samples: Float[np.ndarray, " n"], frames: int, fps: Fraction | float | int = FPS
     ) -> Float[Tensor, "frames *A"]:
-        """What :meth:`embed_audio` wants for the windows that begin with each of the first ``frames`` frames.
+        """Input of :meth:`embed_audio` for the windows that begin with each of the first ``frames`` frames.
 
         Args:
             samples: mono at 16 kHz in [-1, 1], beginning with frame 0; silence follows where it is too short.
@@ -87,49 +86,8 @@ class SyncExpert(Protocol):
         ...
 
     def embed_audio(self, windows: Float[Tensor, "B *A"]) -> Float[Tensor, "B D"]:
-        """Vectors of windows of sound."""
+        """Embeddings of windows of sound."""
         ...
-
-
-class SyncNetExpert:
-    """The published SyncNet.
-
-    Deviation: its evaluation cuts the box of the S3FD detector; here the box is found from the landmarks (jaw, and
-    brows plus a fifth for the forehead). The cut is the same multiple of that box.
-    """
-
-    name = "SyncNet v2"
-    size = syncnet.SIZE
-    width = syncnet.WIDTH
-
-    def __init__(self, network: syncnet.SyncNet, device: torch.device | str = "cpu") -> None:
-        self.device = torch.device(device)
-        self._network = network.to(self.device)
-
-    def square(self, points: Float[np.ndarray, "N 68 2"]) -> Square:
-        """See :class:`SyncExpert`. 2.8 times half the box's longer side, from the box's centre 1 up and 1.8 down."""
-        seen = seen_points(points)
-        low, high = seen.min(1), seen.max(1)
-        forehead = 0.2 * (high[:, 1] - low[:, 1])
-        low[:, 1] -= forehead
-        centre = np.median((low + high) / 2, 0)
-        half = float(np.median((high - low).max(1) / 2))
-        return Square(float(centre[0]) - 1.4 * half, float(centre[1]) - half, 2.8 * half)
-
-    def embed_lips(self, crops: Float[Tensor, "B 5 S S 3"]) -> Float[Tensor, "B D"]:
-        """See :class:`SyncExpert`."""
-        return self._network.lips(crops.flip(-1).permute(0, 4, 1, 2, 3) * 255.0)
-
-    def audio_windows(
-        self, samples: Float[np.ndarray, " n"], frames: int, fps: Fraction | float | int = FPS
-    ) -> Float[Tensor, "frames *A"]:
-        """See :class:`SyncExpert`. [frames, 1, 13, 20]"""
-        cepstra = mfcc(padded(samples, frames, fps))[step_windows(frames, fps)]
-        return torch.from_numpy(cepstra.astype(np.float32)).transpose(1, 2)[:, None].to(self.device)
-
-    def embed_audio(self, windows: Float[Tensor, "B *A"]) -> Float[Tensor, "B D"]:
-        """See :class:`SyncExpert`."""
-        return self._network.audio(windows)
 
 
 def open_expert(which: str, subject: Subject | None = None, device: torch.device | str = "cpu") -> SyncExpert:
@@ -144,7 +102,7 @@ def open_expert(which: str, subject: Subject | None = None, device: torch.device
         UserError: the file is missing, or is no expert.
     """
     if which == "syncnet":
-        return SyncNetExpert(syncnet.SyncNet.open(model_path("syncnet")), device)
+        return SyncNetExpert(SyncNet.open(model_path("syncnet")), device)
     if which != "personal":
         return PersonalExpert.load(Path(which), device)
     if subject is None:
@@ -154,18 +112,17 @@ def open_expert(which: str, subject: Subject | None = None, device: torch.device
     path = subject.files.root / EXPERT_FILE
     if not path.is_file():
         raise UserError(
-            f"{subject.files.root} has no sync expert ({EXPERT_FILE}): make it with 'emotalking sync train"
-            f" {subject.files.root}'."
+            f"{subject.files.root} has no sync expert ({EXPERT_FILE}): train a personal sync expert on it first."
         )
     return PersonalExpert.load(path, device)
 
 
-def calm_square(
+def smoothed_square(
     square: Callable[[Float[np.ndarray, "n 68 2"]], Square],
     points: Float[np.ndarray, "N 68 2"] | Sequence[Float[np.ndarray, "68 2"]],
     index: int,
 ) -> Square | None:
-    """What ``square`` gives for the 13 frames around frame ``index``: follows a moving head without its jitter.
+    """``square`` of the 13 frames around frame ``index``: follows a moving head without its jitter.
 
     Returns:
         Square; None where none of these frames has landmarks (NaN).
@@ -175,10 +132,10 @@ def calm_square(
 
 
 def crop_frames(images: Float[Tensor, "B H W 3"], square: Square, size: int) -> Float[Tensor, "B S S 3"]:
-    """Cut a square out of RGB pictures in [0, 1]; gradients flow to the pictures.
+    """Crop a square of RGB images in [0, 1]; gradients flow to the images.
 
-    Bilinear where the cut is enlarged, the mean of bilinear samples at most a pixel apart where it is made smaller;
-    grey beyond the picture.
+    Bilinear where the crop is enlarged, the mean of bilinear samples at most a pixel apart where it is made smaller;
+    grey beyond the image.
     """
     height, width = images.shape[1:3]
     fine = max(1, int(np.ceil(square.side / size)))

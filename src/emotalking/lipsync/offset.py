@@ -1,4 +1,4 @@
-"""How late the sound of a clip is against its picture, measured from mouth and voice, with an honest confidence.
+"""Audio-visual offset of a clip, measured from mouth opening and voice, with a calibrated confidence.
 
 For every shift, a Bayesian linear regression (MacKay, "Bayesian interpolation", Neural Computation 1992) explains the
 opening of the mouth and its velocity by the mel spectrum and its change at one shifted instant. The evidence, with the
@@ -6,7 +6,7 @@ weights integrated out, is highest at the true shift, and cannot be raised by ov
 be brought along: each voice, language and microphone teaches its own. The evidences of all shifts, and of "mouth and
 sound have nothing to do with each other", make a posterior; its mass near the peak is the confidence.
 
-What was measured: the evidence peaks where picture and sound are in step, in real recordings known to be so (a
+Measured: the evidence peaks where image and sound are in sync, in real recordings known to be so (a
 broadcast: +4 ms, the GRID corpus: -3 ms; frames taken at the middle of the time that they are shown) as well as on the
 synthetic actor (-1 ms), and therefore no constant is taken off. Windows cut out of such clips came within one frame of
 the true shift in 66 % (3 s of speech), 80 % (5 s), 94 % (8 s), 100 % (20 s and more).
@@ -67,12 +67,12 @@ def measure_offset(
     samples: Float[np.ndarray, " S"],
     rate_hz: int = SAMPLE_RATE,
 ) -> AudioOffset:
-    """Find the shift between the mouth in the picture and the sound.
+    """Find the shift between mouth movements and the sound.
 
     Args:
         mouth_opening: gap of the inner lips over the size of the head, any unit, one value a frame; NaN where no face
             was seen. Frame i stands for the time (i + 1/2) / fps.
-        fps: frames a second.
+        fps: frame rate of the openings.
         samples: mono sound that begins with the first frame.
         rate_hz: of ``samples``.
 
@@ -98,8 +98,8 @@ def measure_offset(
     if best in (0, len(lags) - 1):
         return AudioOffset(0.0, 0.0, lags, evidence)
     seconds = float(lags[best] + _STEP_S * _vertex(evidence[best - 1 : best + 2]))
-    heard = min(float(sound.heard.sum()) * _STEP_S / LEAST_SPEECH_S, 1.0)
-    return AudioOffset(seconds, heard * _confidence(evidence, np.abs(lags - seconds) <= _NEAR_S), lags, evidence)
+    speech = min(float(sound.audible.sum()) * _STEP_S / LEAST_SPEECH_S, 1.0)
+    return AudioOffset(seconds, speech * _confidence(evidence, np.abs(lags - seconds) <= _NEAR_S), lags, evidence)
 
 
 def _mouth_targets(opening: np.ndarray, fps: float) -> np.ndarray | None:
@@ -118,11 +118,11 @@ def _mouth_targets(opening: np.ndarray, fps: float) -> np.ndarray | None:
 
 @dataclass(frozen=True)
 class _Sound:
-    """What the sound says about the mouth."""
+    """Predictors of the mouth's movement from the sound."""
 
     predictors: Float[np.ndarray, "steps 64"]
     """Mel channels and their change in the band of speech; largest principal component of unit variance."""
-    heard: Bool[np.ndarray, " steps"]
+    audible: Bool[np.ndarray, " steps"]
     """Steps that are not silence."""
 
 

@@ -1,15 +1,15 @@
-"""The personal sync expert: a small pair of networks that learns one's own clips, of SyncNet's interface.
+"""The personal sync expert: a small pair of networks, trained on the subject's clips, of SyncNet's interface.
 
-What is different from SyncNet, and why:
+Differences from SyncNet, and their reasons:
 
-- It sees 96 x 96 pixels of the mouth and the lower face, grey, instead of a whole face in colour: a minute of one
-  person teaches the colour of a room as readily as the shape of lips.
-- Each frame goes through the picture network alone and the five results are joined afterwards, so that it must tell by
-  the shapes of the mouth and not by flicker between frames, and so that overlapping windows share work in training.
+- Its input is 96 x 96 pixels of the mouth and the lower face, grey, instead of a whole face in colour: from a minute of
+  one person the colour of a room is learned as readily as the shape of lips.
+- Each frame goes through the image network alone and the five results are joined afterwards, so that shapes of the
+  mouth decide and not flicker between frames, and so that overlapping windows share work in training.
 - Sound is 40 mel bands, relative to the mean of the recording's speech in each band: level, microphone and room count
   little. No cepstra, because bands can be shifted in training as other voices' formants are.
 - Group instead of batch normalisation: the same function in training and in use, whatever the light.
-- Vectors have unit length, so distances lie in [0, 2].
+- Embeddings have unit length, so distances lie in [0, 2].
 
 Licence of the code and of what it learns here: Apache-2.0.
 """
@@ -31,18 +31,18 @@ from torch import Tensor, nn
 from emotalking.audio.mfcc import WINDOW, log_energies
 from emotalking.errors import UserError
 from emotalking.io.files import replacing
-from emotalking.lipsync.windows import FPS, FRAMES, STEPS, padded, seen_points, step_windows
+from emotalking.lipsync.windows import FPS, FRAMES, STEPS, known_points, pad_audio, step_windows
 from emotalking.networks.crops import Square
 
 FORMAT, VERSION = "emotalking sync expert", 1
 SIZE = 96
-"""Side of the pictures, pixels."""
+"""Side of the crops in pixels."""
 WIDTH = 256
-"""Length of a vector."""
+"""Length of an embedding."""
 BANDS = 40
-"""Of the sound."""
+"""Mel bands of the sound."""
 SIDE = 1.15
-"""Of the square, in distances between the outer corners of the eyes: about 10 cm."""
+"""Side of the square in distances between the outer corners of the eyes: about 10 cm."""
 
 _GREY = (0.299, 0.587, 0.114)
 _MOUTH_BELOW = 0.38
@@ -75,17 +75,17 @@ def lower_face(points: Float[np.ndarray, "N 68 2"]) -> Square:
     Raises:
         ValueError: not one frame has landmarks.
     """
-    seen = seen_points(points)
-    across = seen[:, 45] - seen[:, 36]
+    known = known_points(points)
+    across = known[:, 45] - known[:, 36]
     side = SIDE * np.linalg.norm(across, axis=1)
     down = np.stack([-across[:, 1], across[:, 0]], 1) / np.linalg.norm(across, axis=1, keepdims=True)
-    centre = np.median(seen[:, 33] + _MOUTH_BELOW * side[:, None] * down, 0)
-    middle = float(np.median(side))
-    return Square(float(centre[0]) - middle / 2, float(centre[1]) - middle / 2, middle)
+    centre = np.median(known[:, 33] + _MOUTH_BELOW * side[:, None] * down, 0)
+    typical = float(np.median(side))
+    return Square(float(centre[0]) - typical / 2, float(centre[1]) - typical / 2, typical)
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions beside a shorter way; the first one steps."""
+    """Residual block: two 3x3 convolutions, the first with a stride, and a shortcut."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class PersonalNetwork(nn.Module):
     """Both towers.
 
     Args:
-        dropout: share of numbers that are dropped before the last layers, in training.
+        dropout: share of activations dropped before the last layers, in training.
     """
 
     def __init__(self, dropout: float = 0.0) -> None:
@@ -141,18 +141,18 @@ class PersonalNetwork(nn.Module):
             nn.Linear(256, WIDTH),
         )
 
-    def frames(self, pictures: Float[Tensor, "B S S"]) -> Float[Tensor, "B F"]:
-        """What one picture shows; grey in [0, 1], contrast and brightness count for nothing."""
-        mean = pictures.mean((1, 2), keepdim=True)
-        spread = (pictures - mean).square().mean((1, 2), keepdim=True)
-        return self.frame(((pictures - mean) / (spread + 1e-3).sqrt())[:, None])
+    def embed_frames(self, images: Float[Tensor, "B S S"]) -> Float[Tensor, "B F"]:
+        """Features of single crops, grey in [0, 1]; contrast and brightness are normalised away."""
+        mean = images.mean((1, 2), keepdim=True)
+        variance = (images - mean).square().mean((1, 2), keepdim=True)
+        return self.frame(((images - mean) / (variance + 1e-3).sqrt())[:, None])
 
-    def windows(self, shown: Float[Tensor, "B 5 F"]) -> Float[Tensor, "B D"]:
-        """Vectors of five pictures each."""
-        return F.normalize(self.lips(shown.flatten(1)).float(), dim=-1)
+    def embed_windows(self, frames: Float[Tensor, "B 5 F"]) -> Float[Tensor, "B D"]:
+        """Embeddings of the features of five consecutive crops each."""
+        return F.normalize(self.lips(frames.flatten(1)).float(), dim=-1)
 
-    def hear(self, bands: Float[Tensor, "B 20 40"]) -> Float[Tensor, "B D"]:
-        """Vectors of sound."""
+    def embed_bands(self, bands: Float[Tensor, "B 20 40"]) -> Float[Tensor, "B D"]:
+        """Embeddings of windows of mel bands."""
         return F.normalize(self.sound(bands[:, None]).float(), dim=-1)
 
 
@@ -170,29 +170,29 @@ class PersonalExpert:
         self.name = name
         self.device = torch.device(device)
         self.facts = facts
-        """How it was trained and what was measured then."""
+        """Facts about its training, and its scores on held-out frames."""
         self.network = network.eval().requires_grad_(False).to(self.device)
         self._grey = torch.tensor(_GREY, device=self.device)
 
     def square(self, points: Float[np.ndarray, "N 68 2"]) -> Square:
-        """See :class:`~emotalking.lipsync.expert.SyncExpert`."""
+        """See ``SyncExpert``."""
         return lower_face(points)
 
     def embed_lips(self, crops: Float[Tensor, "B 5 S S 3"]) -> Float[Tensor, "B D"]:
-        """See :class:`~emotalking.lipsync.expert.SyncExpert`."""
+        """See ``SyncExpert``."""
         grey = crops @ self._grey
-        return self.network.windows(self.network.frames(grey.flatten(0, 1)).unflatten(0, (-1, FRAMES)))
+        return self.network.embed_windows(self.network.embed_frames(grey.flatten(0, 1)).unflatten(0, (-1, FRAMES)))
 
     def audio_windows(
         self, samples: Float[np.ndarray, " n"], frames: int, fps: Fraction | float | int = FPS
     ) -> Float[Tensor, "frames *A"]:
-        """See :class:`~emotalking.lipsync.expert.SyncExpert`. [frames, 20, 40]; give whole recordings."""
-        bands = sound_bands(padded(samples, frames, fps))
+        """See ``SyncExpert``. [frames, 20, 40]; give whole recordings."""
+        bands = sound_bands(pad_audio(samples, frames, fps))
         return torch.from_numpy(bands[step_windows(frames, fps)]).to(self.device)
 
     def embed_audio(self, windows: Float[Tensor, "B *A"]) -> Float[Tensor, "B D"]:
-        """See :class:`~emotalking.lipsync.expert.SyncExpert`."""
-        return self.network.hear(windows)
+        """See ``SyncExpert``."""
+        return self.network.embed_bands(windows)
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "PersonalExpert":
@@ -203,7 +203,7 @@ class PersonalExpert:
         """
         path = Path(path)
         if not path.is_file():
-            raise UserError(f"there is no sync expert {path}: make one with 'emotalking sync train'.")
+            raise UserError(f"there is no sync expert {path}: train one first.")
         try:
             with safe_open(str(path), framework="pt") as file:
                 header = file.metadata() or {}
@@ -213,7 +213,7 @@ class PersonalExpert:
                 f"{path} is no whole sync expert (cut short, or of another kind): copy it again."
             ) from error
         if header.get("format") != FORMAT:
-            raise UserError(f"{path} is a safetensors file but no sync expert: make one with 'emotalking sync train'.")
+            raise UserError(f"{path} is a safetensors file but no sync expert: train one first.")
         if header.get("version") != str(VERSION):
             raise UserError(
                 f"the sync expert {path} has format version {header.get('version')} and this program reads {VERSION}: "

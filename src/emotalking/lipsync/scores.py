@@ -21,12 +21,12 @@ _NUDGE = 1e-6
 
 @dataclass(frozen=True)
 class SyncScores:
-    """How well lips and sound of a clip are in step, in the eyes of one expert."""
+    """Sync of the lips and the sound of a clip, measured by one expert."""
 
     expert: str
-    """Its name: figures of different experts cannot be compared."""
+    """Name of the expert: scores of different experts cannot be compared."""
     distances: Float[np.ndarray, "N shifts"]
-    """Of the lips of window i to the sound of window i + s, for s from -vshift to vshift; NaN where there is
+    """From the lips of window i to the sound of window i + s, for s from -vshift to vshift; NaN where there is
     no face or no sound."""
 
     @property
@@ -64,8 +64,8 @@ class SyncScores:
         """Confidence of each window: median of the mean distances less its own distance at the best shift."""
         return np.median(self.curve) - self.per_window
 
-    def words(self) -> str:
-        """The figures in a line, with the expert's name."""
+    def summary(self) -> str:
+        """The scores in a line, with the expert's name."""
         return f"offset {self.offset:+d} frames, Sync-E {self.error:.3f}, Sync-C {self.confidence:.3f} ({self.expert})"
 
 
@@ -77,16 +77,16 @@ def sync_scores(
     expert: str,
     edges: Edges = "zeros",
 ) -> SyncScores:
-    """Compare the vectors of N consecutive windows of lips with those of the sound around them.
+    """Compare the embeddings of N consecutive windows of lips with those of the sound around them.
 
     Args:
-        lips: one vector a window, in order, 25 a second; NaN in a window without a face, which does not count.
+        lips: one embedding a window, in order, at 25 fps; NaN in a window without a face, which does not count.
         audio: the same of the sound.
         vshift: largest shift, frames.
-        expert: name of who made the vectors.
-        edges: what is beyond the ends. "zeros": vectors of zeros, as in the published evaluation; "inside": nothing,
-            each shift's mean is over the windows that have a partner. A zero is a far stranger to SyncNet's vectors,
-            but nearer to vectors of unit length than they are to each other.
+        expert: name of the expert that made the embeddings.
+        edges: padding beyond the ends. "zeros": zero vectors, as in the published evaluation; "inside": none, each
+            shift's mean is over the windows that have a partner. A zero vector is far from all of SyncNet's embeddings,
+            but nearer to embeddings of unit length than they are to each other.
 
     Raises:
         ValueError: too few windows for this shift.
@@ -104,8 +104,8 @@ def _distances(lips: Float[Tensor, "N D"], audio: Float[Tensor, "N D"], vshift: 
     """Euclidean distances of the lips of every window to the sound of those around it.
 
     Args:
-        lips: vectors of consecutive windows.
-        audio: of the same windows; vectors of zeros are put beyond both ends.
+        lips: embeddings of consecutive windows.
+        audio: of the same windows; zero vectors are put beyond both ends.
         vshift: largest shift.
 
     Returns:

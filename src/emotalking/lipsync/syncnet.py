@@ -1,24 +1,27 @@
-"""SyncNet: do these lips and this sound belong together (Chung and Zisserman 2016, "Out of time").
+"""SyncNet, the published sync expert (Chung and Zisserman 2016, "Out of time").
 
 Written from the paper and the layout of the public weights: two towers, one of five frames of a face and one of 0.2 s
-of sound, whose vectors are near each other where both are in step. :mod:`emotalking.lipsync.expert` uses it.
+of sound, whose embeddings are near each other where both are in sync.
 """
 
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from emotalking.audio.mfcc import mfcc
+from emotalking.lipsync.windows import FPS, FRAMES, known_points, pad_audio, step_windows
+from emotalking.networks.crops import Square
 from emotalking.networks.registry import model_path
 from emotalking.networks.weights import load_frozen
 
 SIZE = 224
-"""Side of the pictures that it sees, pixels."""
-FRAMES = 5
-STEPS = 20
-"""Of 10 ms, beside five frames at 25 frames a second."""
+"""Side of its input images in pixels."""
 WIDTH = 1024
-"""Length of a vector."""
+"""Length of an embedding."""
 
 _Triple = tuple[int, int, int]
 
@@ -30,7 +33,7 @@ def _flat(channels_in: int, channels_out: int, kernel: int | tuple[int, int], pa
 
 
 def _deep(channels_in: int, channels_out: int, kernel: _Triple, stride: int = 1, padding: int = 1) -> list[nn.Module]:
-    """Convolution of the frames, BatchNorm, rectifier; stride and padding are those in the picture."""
+    """Convolution of the frames, BatchNorm, rectifier; stride and padding are those in the image."""
     convolution = nn.Conv3d(channels_in, channels_out, kernel, (1, stride, stride), (0, padding, padding))
     return [convolution, nn.BatchNorm3d(channels_out), nn.ReLU(inplace=True)]
 
@@ -82,9 +85,50 @@ class SyncNet(nn.Module):
         return load_frozen(cls(), path or model_path("syncnet"))
 
     def lips(self, frames: Float[Tensor, "B 3 5 224 224"]) -> Float[Tensor, "B 1024"]:
-        """Vectors of five consecutive frames each: BGR, 0 to 255, 25 frames a second."""
+        """Embeddings of five consecutive frames each: BGR, 0 to 255, 25 fps."""
         return self.netfclip(self.netcnnlip(frames).flatten(1))
 
     def audio(self, cepstra: Float[Tensor, "B 1 13 20"]) -> Float[Tensor, "B 1024"]:
-        """Vectors of 0.2 s of sound each: MFCC (:func:`emotalking.audio.mfcc.mfcc`), time last."""
+        """Embeddings of 0.2 s of sound each: MFCC (:func:`emotalking.audio.mfcc.mfcc`), time last."""
         return self.netfcaud(self.netcnnaud(cepstra).flatten(1))
+
+
+class SyncNetExpert:
+    """The published SyncNet as a :class:`~emotalking.lipsync.expert.SyncExpert`.
+
+    Deviation: its evaluation crops around the box of the S3FD detector; here the box is found from the landmarks (jaw,
+    and brows plus a fifth for the forehead). The crop is the same multiple of that box.
+    """
+
+    name = "SyncNet v2"
+    size = SIZE
+    width = WIDTH
+
+    def __init__(self, network: SyncNet, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self._network = network.to(self.device)
+
+    def square(self, points: Float[np.ndarray, "N 68 2"]) -> Square:
+        """See ``SyncExpert``: 2.8 times half the box's longer side, from the box's centre 1 up and 1.8 down."""
+        known = known_points(points)
+        low, high = known.min(1), known.max(1)
+        forehead = 0.2 * (high[:, 1] - low[:, 1])
+        low[:, 1] -= forehead
+        centre = np.median((low + high) / 2, 0)
+        half = float(np.median((high - low).max(1) / 2))
+        return Square(float(centre[0]) - 1.4 * half, float(centre[1]) - half, 2.8 * half)
+
+    def embed_lips(self, crops: Float[Tensor, "B 5 S S 3"]) -> Float[Tensor, "B D"]:
+        """See ``SyncExpert``."""
+        return self._network.lips(crops.flip(-1).permute(0, 4, 1, 2, 3) * 255.0)
+
+    def audio_windows(
+        self, samples: Float[np.ndarray, " n"], frames: int, fps: Fraction | float | int = FPS
+    ) -> Float[Tensor, "frames *A"]:
+        """See ``SyncExpert``. [frames, 1, 13, 20]"""
+        cepstra = mfcc(pad_audio(samples, frames, fps))[step_windows(frames, fps)]
+        return torch.from_numpy(cepstra.astype(np.float32)).transpose(1, 2)[:, None].to(self.device)
+
+    def embed_audio(self, windows: Float[Tensor, "B *A"]) -> Float[Tensor, "B D"]:
+        """See ``SyncExpert``."""
+        return self._network.audio(windows)

@@ -1,10 +1,10 @@
-"""Training of the personal sync expert on one's own clips, for those who have no SyncNet.
+"""Training of the personal sync expert on the subject's clips, for use without SyncNet.
 
 Contrastive: in a run of consecutive frames, the lips of a window must be nearer to their own sound than to the sound of
 every other window of the run, one frame off and more, and the other way round (InfoNCE, van den Oord et al. 2018, arXiv
-1807.03748; for SyncNet's task Chung et al. 2019, "Perfect match", arXiv 1809.08001). Windows of other runs do not
-count: to tell a minute's poses, voices and faces apart takes only a good memory. A minute is soon learned by heart:
-from some hundreds of steps on, new seconds get no better, and after 1500 they are worse.
+1807.03748; for SyncNet's task Chung et al. 2019, "Perfect match", arXiv 1809.08001). Windows of other runs are no
+negatives: a minute's poses, voices and faces can be told apart by memory alone. A minute is soon overfitted: from some
+hundreds of steps on, held-out seconds get no better, and after 1500 they are worse.
 """
 
 import time
@@ -22,8 +22,8 @@ from torch import Tensor
 import emotalking
 from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.lipsync.augment import change_pictures, change_sound
-from emotalking.lipsync.dataset import STORED, TalkingClip, rooms, subject_clip
+from emotalking.lipsync.augment import augment_bands, augment_images, augment_recording
+from emotalking.lipsync.dataset import STORED, TalkingClip, subject_clip
 from emotalking.lipsync.expert import EXPERT_FILE
 from emotalking.lipsync.personal import SIZE, PersonalNetwork, save_expert
 from emotalking.lipsync.scores import VSHIFT, SyncScores, sync_scores
@@ -31,15 +31,15 @@ from emotalking.lipsync.windows import FPS, FRAMES, step_windows
 from emotalking.progress import bar
 
 RUN = 36
-"""Frames of a run: 32 windows that see each other's sounds."""
-ROOMS = 8
-"""Versions of each sound."""
+"""Frames of a run: 32 windows, contrasted with each other."""
+VERSIONS = 8
+"""Augmented versions of each recording."""
 STEPS_GPU, STEPS_CPU = 600, 200
 """Optimizer steps by default."""
 RUNS_GPU, RUNS_CPU = 16, 8
 """Runs in a batch by default."""
 PIECE = 2 * FPS
-"""Windows of the pieces of held-out seconds whose offset is looked for."""
+"""Windows of the pieces of held-out seconds whose offset is measured."""
 
 _RATE, _DECAY, _DROPOUT = 1e-3, 0.05, 0.2
 _SHARPEST = 50.0
@@ -47,16 +47,16 @@ _SHARPEST = 50.0
 _QUIET = -1.2
 """Windows whose bands are lower than this on average are silence ..."""
 _QUIET_WEIGHT = 0.2
-"""... and count so much: one silence sounds like another."""
+"""... and have this weight: all silences are the same."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What an expert does on seconds that it never learned from."""
+    """Scores of an expert on held-out seconds."""
 
     seconds: float
     offset: int
-    """Frames by which the whole seems shifted, as :class:`~emotalking.lipsync.scores.SyncScores` counts them."""
+    """Measured offset of the whole in frames, as :class:`~emotalking.lipsync.scores.SyncScores` counts them."""
     sync_e: float
     sync_c: float
     pieces: int
@@ -67,7 +67,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class ExpertReport:
-    """What :func:`train_expert` did."""
+    """Result of :func:`train_expert`."""
 
     path: Path
     seconds: float
@@ -89,14 +89,14 @@ def train_expert(
     """Train an expert on the training frames of subject folders and write its file.
 
     Args:
-        subjects: the person the expert is for, then others that may help.
+        subjects: the person the expert is for, then further ones.
         out: file; None: ``sync_expert.safetensors`` in the first folder.
-        steps: optimizer steps; None: 600 on a GPU, 200 on a CPU. More than one clip bears more of them.
-        device: where to train.
-        seed: of everything random.
+        steps: optimizer steps; None: 600 on a GPU, 200 on a CPU. More clips allow more of them.
+        device: of the training.
+        seed: random seed.
 
     Raises:
-        UserError: no subject, or less than three seconds to learn from.
+        UserError: no subject, or less than three seconds to train on.
     """
     begun = time.monotonic()
     if not subjects:
@@ -105,7 +105,7 @@ def train_expert(
     on_gpu = torch.device(device).type == "cuda"
     steps = steps or (STEPS_GPU if on_gpu else STEPS_CPU)
     network, loss = fit(clips, steps=steps, runs=RUNS_GPU if on_gpu else RUNS_CPU, device=device, seed=seed)
-    held_out = tuple(hold_out(network, clip) for clip in clips)
+    held_out = tuple(score_held_out(network, clip) for clip in clips)
     path = Path(out) if out is not None else subjects[0].files.root / EXPERT_FILE
     report = ExpertReport(path, time.monotonic() - begun, steps, loss, held_out)
     save_expert(network, path, _facts(report, clips, seed))
@@ -113,12 +113,12 @@ def train_expert(
 
 
 def _facts(report: ExpertReport, clips: Sequence[TalkingClip], seed: int) -> dict[str, Any]:
-    """What stands in the file's header."""
+    """Facts for the file's header."""
     return {
         "emotalking": emotalking.__version__,
         "licence": "Apache-2.0; the clips' own rights remain with the persons shown",
         "clips_sha256": [clip.fingerprint for clip in clips],
-        "learned_seconds": [round(float((clip.learn & clip.seen).sum()) / FPS, 2) for clip in clips],
+        "learned_seconds": [round(float((clip.training & clip.detected).sum()) / FPS, 2) for clip in clips],
         "steps": report.steps,
         "seed": seed,
         "training_seconds": round(report.seconds, 1),
@@ -136,30 +136,30 @@ class _Batches:
         starts = [clip.starts(True, RUN) for clip in clips]
         self._starts = np.concatenate([np.stack([np.full(len(s), i), s], 1) for i, s in enumerate(starts)])
         if len(self._starts) < 3 * FPS - RUN:
-            raise UserError("there are less than three seconds of a visible face with sound to learn from.")
-        self._pictures = [torch.from_numpy(clip.pictures).to(device) for clip in clips]
-        self._sounds = [
-            torch.from_numpy(rooms(clip, ROOMS, [c.samples for c in clips if c is not clip], rng)).to(device)
-            for clip in clips
-        ]
-        self._steps = [torch.from_numpy(step_windows(len(clip.pictures), FPS)) for clip in clips]
+            raise UserError("there are less than three seconds of a visible face with sound to train on.")
+        self._images = [torch.from_numpy(clip.images).to(device) for clip in clips]
+        self._sounds: list[Tensor] = []
+        for clip in clips:
+            others = [other.samples for other in clips if other is not clip]
+            self._sounds.append(torch.from_numpy(augment_recording(clip, VERSIONS, others, rng)).to(device))
+        self._steps = [torch.from_numpy(step_windows(len(clip.images), FPS)) for clip in clips]
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures [R, T, S, S], bands of the windows [R, W, 20, 40], and their weights [R, W]."""
+        """Images [R, T, S, S], bands of the windows [R, W, 20, 40], and their weights [R, W]."""
         chosen = self._starts[self._rng.integers(len(self._starts), size=self._runs)]
-        pictures, bands, quiet = [], [], []
+        images, bands, loudness = [], [], []
         for clip, start in chosen:
-            pictures.append(self._pictures[clip][start : start + RUN])
+            images.append(self._images[clip][start : start + RUN])
             sound = self._sounds[clip]
             first = int(self._steps[clip][start, 0])
             last = int(self._steps[clip][start + RUN - FRAMES, -1]) + 1
             bands.append(sound[self._rng.integers(len(sound)), first:last])
-            quiet.append(sound[0, first:last].mean(1))
+            loudness.append(sound[0, first:last].mean(1))
         windows = torch.from_numpy(step_windows(RUN - FRAMES + 1, FPS)).to(self._changes.device)
-        heard = change_sound(torch.stack(bands), self._changes)[:, windows]
-        loud = torch.stack(quiet)[:, windows].mean(-1) > _QUIET
-        shown = change_pictures(torch.stack(pictures).float() / 255.0, self._changes)
-        return shown, heard, torch.where(loud, 1.0, _QUIET_WEIGHT)
+        audio = augment_bands(torch.stack(bands), self._changes)[:, windows]
+        loud = torch.stack(loudness)[:, windows].mean(-1) > _QUIET
+        lips = augment_images(torch.stack(images).float() / 255.0, self._changes)
+        return lips, audio, torch.where(loud, 1.0, _QUIET_WEIGHT)
 
 
 def fit(
@@ -191,10 +191,10 @@ def _learn(network: PersonalNetwork, batches: _Batches, steps: int, device: torc
     with bar() as progress:
         task = progress.add_task("sync expert", total=steps, note="")
         for step in range(steps):
-            shown, heard, weights = batches.draw()
+            images, bands, weights = batches.draw()
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                lips, audio = _vectors(network, shown, heard)
-            loss = contrast(lips, audio, scale.exp().clamp(max=_SHARPEST), weights)
+                lips, audio = _embeddings(network, images, bands)
+            loss = contrastive_loss(lips, audio, scale.exp().clamp(max=_SHARPEST), weights)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -208,18 +208,18 @@ def _learn(network: PersonalNetwork, batches: _Batches, steps: int, device: torc
     return float(torch.stack(losses).mean())
 
 
-def _vectors(network: PersonalNetwork, shown: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
-    """Vectors of all windows of all runs, [R, W, D] each; every picture is looked at once."""
-    seen = network.frames(shown.flatten(0, 1)).unflatten(0, shown.shape[:2])
-    windows = seen.unfold(1, FRAMES, 1).transpose(2, 3).flatten(0, 1)
-    both = network.windows(windows), network.hear(heard.flatten(0, 1))
-    return both[0].unflatten(0, heard.shape[:2]), both[1].unflatten(0, heard.shape[:2])
+def _embeddings(network: PersonalNetwork, images: Tensor, bands: Tensor) -> tuple[Tensor, Tensor]:
+    """Embeddings of all windows of all runs, [R, W, D] each; every image is embedded once."""
+    frames = network.embed_frames(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+    lips = network.embed_windows(frames.unfold(1, FRAMES, 1).transpose(2, 3).flatten(0, 1))
+    audio = network.embed_bands(bands.flatten(0, 1))
+    return lips.unflatten(0, bands.shape[:2]), audio.unflatten(0, bands.shape[:2])
 
 
-def contrast(
+def contrastive_loss(
     lips: Float[Tensor, "R W D"], audio: Float[Tensor, "R W D"], scale: Tensor, weights: Float[Tensor, "R W"]
 ) -> Float[Tensor, ""]:
-    """Weighted mean of -log of the chance that each window's own partner is picked of its run, both ways.
+    """InfoNCE within each run: weighted mean of -log of the softmax of each window's own partner, both ways.
 
     Args:
         scale: factor of the cosines.
@@ -232,34 +232,34 @@ def contrast(
 
 
 @torch.no_grad()
-def clip_vectors(
+def embed_clip(
     network: PersonalNetwork, clip: TalkingClip, begin: int, end: int, late: int = 0
 ) -> tuple[Float[Tensor, "W D"], Float[Tensor, "W D"]]:
-    """Vectors of the windows of lips and sound within the frames ``begin`` to ``end``, unchanged by augmentation.
+    """Embeddings of the windows of lips and sound within the frames ``begin`` to ``end``, unchanged by augmentation.
 
     Args:
         late: the sound is taken so many frames later (its windows must lie in the clip).
     """
     device = next(network.parameters()).device
     edge = (STORED - SIZE) // 2
-    pictures = torch.from_numpy(clip.pictures[begin:end, edge : edge + SIZE, edge : edge + SIZE]).to(device)
-    seen = torch.cat([network.frames(part.float() / 255.0) for part in pictures.split(256)])
-    lips = network.windows(seen.unfold(0, FRAMES, 1).transpose(1, 2))
-    bands = torch.from_numpy(rooms(clip, 1, [], np.random.default_rng(0))[0]).to(device)
-    windows = torch.from_numpy(step_windows(len(clip.pictures), FPS)[begin + late : end + late - FRAMES + 1]).to(device)
-    return lips, network.hear(bands[windows])
+    images = torch.from_numpy(clip.images[begin:end, edge : edge + SIZE, edge : edge + SIZE]).to(device)
+    frames = torch.cat([network.embed_frames(part.float() / 255.0) for part in images.split(256)])
+    lips = network.embed_windows(frames.unfold(0, FRAMES, 1).transpose(1, 2))
+    bands = torch.from_numpy(clip.bands).to(device)
+    windows = torch.from_numpy(step_windows(len(clip.images), FPS)[begin + late : end + late - FRAMES + 1]).to(device)
+    return lips, network.embed_bands(bands[windows])
 
 
-def hold_out(network: PersonalNetwork, clip: TalkingClip) -> HeldOut | None:
-    """Measure a network on the frames of a clip that are not for learning, a contiguous end of it.
+def score_held_out(network: PersonalNetwork, clip: TalkingClip) -> HeldOut | None:
+    """Score a network on the held-out frames of a clip, a contiguous end of it.
 
     Returns:
         None where fewer than two seconds and the reach of the shifts are there.
     """
-    frames = np.flatnonzero(~clip.learn & clip.seen)
+    frames = np.flatnonzero(~clip.training & clip.detected)
     if len(frames) < PIECE + FRAMES + VSHIFT or len(clip.starts(False, len(frames))) == 0:
         return None
-    lips, audio = clip_vectors(network, clip, int(frames[0]), int(frames[-1]) + 1)
+    lips, audio = embed_clip(network, clip, int(frames[0]), int(frames[-1]) + 1)
     whole = sync_scores(lips, audio, expert="in training", edges="inside")
     pieces = [SyncScores(whole.expert, whole.distances[b : b + PIECE]) for b in range(0, len(lips) - PIECE + 1, 5)]
     return HeldOut(
