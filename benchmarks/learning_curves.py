@@ -48,8 +48,9 @@ from emotalking.report import Plot
 from emotalking.report.images import grid
 from emotalking.testing.actor import ActorJudge, ActorState, Performance
 from emotalking.train.callbacks.log import LOG, RunLog, of_kind, read_log
-from emotalking.train.callbacks.preview import FixedFrames, pick_frames
-from emotalking.train.callbacks.recorder import Recorder
+from emotalking.train.callbacks.preview import Preview, pick_frames
+from emotalking.train.callbacks.step_log import StepLog
+from emotalking.train.callbacks.warnings import EarlyWarnings
 from emotalking.train.closed_mouth import learn_closed_mouth_codes
 from emotalking.train.data import TrainingData
 from emotalking.train.presets import preset
@@ -121,23 +122,21 @@ class Probe:
         return pictures
 
 
-class Watcher:
-    """The run's usual look at the fixed frames, and the probe's."""
+class ProbedPreview(Preview):
+    """The run's usual preview, and the probe's."""
 
-    def __init__(self, usual: FixedFrames, probe: Probe) -> None:
-        self._usual, self._probe = usual, probe
+    probe: Probe
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self.pictures: dict[tuple[str, int], list[Picture]] = {}
 
-    def look(self, head: TalkingHead, stage: str, iteration: int) -> dict[str, Any]:
-        """See :meth:`FixedFrames.look`."""
-        figures = self._usual.look(head, stage, iteration)
+    def measure(self, head: TalkingHead, stage: str, iteration: int) -> dict[str, Any]:
+        """See :meth:`Preview.measure`."""
+        metrics = super().measure(head, stage, iteration)
         if stage in EMOTIONAL and head.emotional:
-            self.pictures[stage, iteration] = self._probe.shown(head, stage, self._probe.data.count // 2)
-        return figures if stage == "mouth" else figures | self._probe.errors(head, stage)
-
-    def finish(self, head: TalkingHead, stage: str) -> None:
-        """See :meth:`FixedFrames.finish`."""
-        self._usual.finish(head, stage)
+            self.pictures[stage, iteration] = self.probe.shown(head, stage, self.probe.data.count // 2)
+        return metrics if stage == "mouth" else metrics | self.probe.errors(head, stage)
 
 
 def learn(subject: Path, truth: Path, folder: Path, row: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -151,11 +150,13 @@ def learn(subject: Path, truth: Path, folder: Path, row: str, args: argparse.Nam
     picked = pick_frames(source)
     fixed = TrainingData.load(source, picked.all, "mel", args.device, normals=config.normals)
     probe = Probe(source, prepared, true, picked.fixed, args.device)
-    watcher = Watcher(FixedFrames(fixed, picked, folder, MESH_WARP.open(fixed)), probe)
-    recorder = Recorder(RunLog(folder), head, watcher=watcher)
+    log = RunLog(folder)
+    preview = ProbedPreview(log, fixed, picked, folder, MESH_WARP.open(fixed))
+    preview.probe = probe
+    callbacks = [StepLog(log), preview, EarlyWarnings(log)]
     began = time.perf_counter()
     stages = stage_builders(context)
-    Trainer(head, stages, context.generator, folder, {}, config.checkpoint_every, recorder).run()
+    Trainer(head, stages, context.generator, folder, {}, config.checkpoint_every, callbacks).run()
     learn_closed_mouth_codes(head, data, config.closed_mouth_code)
     seconds = time.perf_counter() - began
     avatar = Avatar(head, _scene(source, data))
@@ -167,7 +168,7 @@ def learn(subject: Path, truth: Path, folder: Path, row: str, args: argparse.Nam
         "figures": held_out.errors(head, "finetune") | evaluate_held_out(avatar, source).summary(),
         "gaussians": head.face.gaussians.count,
         "seconds": seconds,
-        "pictures": watcher.pictures,
+        "pictures": preview.pictures,
         "final": final,
         "maps": shown,
     }

@@ -67,7 +67,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_training_takes_its_targets_from_the_papers_generator(
     actor_subject: Subject, faces: Path, known: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emotalking.train.callbacks.run_record.write_page", lambda folder: None)
+    monkeypatch.setattr("emotalking.train.callbacks.recording.write_page", lambda folder: None)
     maker = target_maker("paper", actor_subject.files.root, faces, "cpu")
     made = maker.open(None)  # type: ignore[arg-type]
     assert isinstance(made, EmotionGenerator) and made.name == "paper"

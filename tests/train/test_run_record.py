@@ -12,10 +12,10 @@ from emotalking import api
 from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.train import run
-from emotalking.train.callbacks import run_record as record
+from emotalking.train.callbacks import recording as record
+from emotalking.train.callbacks.base import preview_interval
 from emotalking.train.callbacks.log import LOG, of_kind, read_log
 from emotalking.train.callbacks.preview import EYES, FRAMES, STRIP, pick_frames
-from emotalking.train.callbacks.recorder import look_interval
 from emotalking.train.callbacks.tensorboard import FOLDER, scalars
 from emotalking.train.stages.emotion import EmotionStage
 
@@ -171,7 +171,7 @@ def test_a_missing_writer_is_named_before_anything_is_done(actor_subject: Subjec
 
 @pytest.mark.parametrize(("iterations", "interval"), [(50, 100), (400, 100), (3_500, 440), (50_000, 6_240)])
 def test_looks_are_spread_over_a_stage(iterations: int, interval: int) -> None:
-    assert look_interval(iterations) == interval
+    assert preview_interval(iterations) == interval
 
 
 def test_every_weight_of_a_term_is_known() -> None:

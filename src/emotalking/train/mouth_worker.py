@@ -9,13 +9,13 @@ the run holds what came of it; so a folder that is there says that the mouth is 
 import json
 import logging
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.progress import Progress
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -23,12 +23,15 @@ from emotalking.errors import UserError
 from emotalking.io.files import replacing, write_bytes
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
-from emotalking.train.callbacks.log import LOG, Row
-from emotalking.train.callbacks.recorder import Recorder
+from emotalking.train.callbacks.base import Callback, StopTraining
+from emotalking.train.callbacks.log import LOG, Row, RunLog
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.config import TrainConfig, upgrade_record
 from emotalking.train.sync import wanted
 from emotalking.train.workers import Worker, visible_name
+
+if TYPE_CHECKING:
+    from emotalking.train.trainer import Trainer
 
 _logger = logging.getLogger(__name__)
 
@@ -41,8 +44,8 @@ _PATIENCE = 0.3
 """Seconds between two looks at a process that is waited for."""
 
 
-class MouthWorker:
-    """A mouth stage that another process trains; :class:`emotalking.train.trainer.Trainer` has it.
+class MouthWorker(Callback):
+    """A mouth stage that another process trains, watched from the run that trains the face.
 
     Args:
         folder: run folder.
@@ -52,7 +55,8 @@ class MouthWorker:
         exclusive: there is no other device than this one, so nothing else is trained meanwhile.
     """
 
-    name = STAGE
+    log: RunLog
+    """The run's record; to be set before the run begins."""
 
     def __init__(
         self, folder: Path, subject: Path, record: dict[str, Any], device: torch.device, *, exclusive: bool
@@ -63,6 +67,7 @@ class MouthWorker:
         """That the stage took, as far as is known."""
         self.taken = False
         """Whether the head holds the trained mouth."""
+        self._joined = False
         self._run, self._record, self._read = folder, record, 0
         self._old = self._number()
         self._worker: Worker | None = None
@@ -73,14 +78,33 @@ class MouthWorker:
             said.unlink(missing_ok=True)
             self._worker = Worker("emotalking.train.mouth_worker_main", [str(self.folder)], str(device), said)
 
-    def begin(self, recorder: Recorder, head: TalkingHead, progress: Progress) -> None:
-        """Say what happens to ``recorder`` and ``progress`` from now on."""
-        self._recorder, self._head, self._progress = recorder, head, progress
-        recorder.announce(STAGE, self.iterations)
-        self._task = progress.add_task(f"train {STAGE} ({self.device})", total=self.iterations, note="")
+    def on_run_begin(self, trainer: "Trainer") -> None:
+        """Show the stage; if nothing else can be trained meanwhile, wait for it."""
+        self.log.announce(STAGE, self.iterations)
+        self._task = trainer.progress.add_task(f"train {STAGE} ({self.device})", total=self.iterations, note="")
+        if self.exclusive:
+            self._wait(trainer)
 
-    def look(self) -> str | None:
-        """Write down what happened since the last look, and put the trained mouth into the head if it is there.
+    def on_interval(self, trainer: "Trainer", done: int) -> None:
+        """Copy what happened, and take the trained mouth if it is there."""
+        failed = None if self._joined else self._poll(trainer)
+        if failed is not None:
+            raise StopTraining(failed)
+
+    def on_stage_end(self, trainer: "Trainer") -> None:
+        """Have the trained mouth in the head and in a checkpoint; the face is saved before it is waited for."""
+        if self._joined:
+            return
+        if not self.taken:
+            trainer.save()
+            self._wait(trainer)
+        trainer.stage_seconds = {STAGE: self.seconds} | trainer.stage_seconds
+        trainer.save()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._joined = True
+
+    def _poll(self, trainer: "Trainer") -> str | None:
+        """Copy what happened since the last time, and put the trained mouth into the head if it is there.
 
         Returns:
             What went wrong, in a sentence; None: nothing.
@@ -93,31 +117,27 @@ class MouthWorker:
             if row["kind"] == "step":
                 self.seconds = row["seconds"]
                 note = f"loss {row['loss']:.4f}"
-                self._progress.update(self._task, completed=row["iteration"], note=note)
-            self._recorder.mirror(row)
+                trainer.progress.update(self._task, completed=row["iteration"], note=note)
+            self.log.mirror(row)
         if code == 0 and not self.taken:
-            load_branch(self._head, self.folder / BRANCH, self._record)
-            self.taken, self._recorder.external_branch = True, None
+            load_branch(trainer.head, self.folder / BRANCH, self._record)
+            self.taken, self.log.external_branch = True, None
         if not code:
             return None
         why = "" if self._worker is None else self._worker.failure(code)
         return f"The mouth stage on {self.device} failed ({self.folder / SAID}): {why}."
 
-    def wait(self) -> None:
-        """Until the head holds the trained mouth.
+    def _wait(self, trainer: "Trainer") -> None:
+        """Wait until the head holds the trained mouth.
 
         Raises:
             UserError: it failed.
         """
-        while (failed := self.look()) is None and not self.taken:
+        while (failed := self._poll(trainer)) is None and not self.taken:
             if self._worker is not None:
                 self._worker.wait(_PATIENCE)
         if failed is not None:
             raise UserError(failed)
-
-    def clear(self) -> None:
-        """The run holds everything now."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def stop(self) -> None:
         """Have the process save and end, if it still runs."""
@@ -189,13 +209,13 @@ def mouth_worker(
 def locked(folder: Path) -> Iterator[None]:
     """Hold the mouth's ``folder``, after waiting for a worker that is still saving because its run was killed."""
     with (folder / LOCK).open("w") as lock:
-        try:
-            import fcntl
-        except ImportError:  # Windows
+        if sys.platform == "win32":
             import msvcrt
 
             msvcrt.locking(lock.fileno(), msvcrt.LK_LOCK, 1)
         else:
+            import fcntl
+
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -11,7 +11,7 @@ from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.io.settings import from_dict
 from emotalking.progress import shown
-from emotalking.train.callbacks.run_record import recorded
+from emotalking.train.callbacks.recording import recorded
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.config import TrainConfig
 from emotalking.train.mouth_worker import BRANCH, JOB, locked, write_branch
@@ -33,10 +33,10 @@ def train_mouth(folder: Path) -> None:
     context = make_context(config, subject, device, folder, checkpoint, external_branch="face")
     about = {"run": record, "licences": {}, "command": ""}
     with recorded(
-        folder, context.head, config, subject, None, about, checkpoint=checkpoint, external_branch="face", page=False
-    ) as recorder:
+        folder, context, subject, about, maker_of=None, checkpoint=checkpoint, external_branch="face", page=False
+    ) as (_, callbacks):
         mouth, every = stage_builders(context)[:1], config.checkpoint_every
-        Trainer(context.head, mouth, context.generator, folder, record, every, recorder).run(checkpoint)
+        Trainer(context.head, mouth, context.generator, folder, record, every, callbacks).run(checkpoint)
         write_branch(context.head, folder / BRANCH, record)
 
 

@@ -28,7 +28,7 @@ from emotalking.models.head import TalkingHead
 from emotalking.progress import track
 from emotalking.train.audio_pretraining import pretrain_audio
 from emotalking.train.callbacks.page import PAGE
-from emotalking.train.callbacks.run_record import recorded
+from emotalking.train.callbacks.recording import recorded
 from emotalking.train.callbacks.tensorboard import require_writer
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.closed_mouth import learn_closed_mouth_codes
@@ -37,7 +37,7 @@ from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
 from emotalking.train.initial import initial_gaussians
 from emotalking.train.motion_pretraining import pretrain_motion
-from emotalking.train.mouth_worker import mouth_worker
+from emotalking.train.mouth_worker import STAGE, mouth_worker
 from emotalking.train.perceptual import make_perceptual, with_backbone
 from emotalking.train.presets import preset
 from emotalking.train.stages.emotion import EmotionStage
@@ -132,27 +132,29 @@ def train(
     checkpoint = Checkpoint.read(checkpoint_path, record) if resume and checkpoint_path.exists() else None
     root = source.files.root
     with mouth_worker(folder, root, record, config, checkpoint, device, second, resume=resume) as mouth:
-        external_branch = None if mouth is None else mouth.name
+        external_branch = None if mouth is None else STAGE
         context = make_context(config, source, device, folder, checkpoint, external_branch)
         head, data = context.head, context.data
         metadata = _metadata(source, record, context, maker, command)
         with recorded(
             folder,
-            head,
-            config,
+            context,
             source,
-            maker.open,
             metadata,
+            maker_of=maker.open,
             checkpoint=checkpoint,
             tensorboard=tensorboard,
             external_branch=external_branch,
             mouth_device=None if mouth is None or mouth.exclusive else mouth.device,
-        ) as recorder:
+        ) as (log, callbacks):
+            if mouth is not None:
+                mouth.log = log
+                callbacks.insert(0, mouth)
             if not resume:  # A run that is killed before its first checkpoint must not go on from an older one.
                 checkpoint_path.unlink(missing_ok=True)
-            stages = stage_builders(context, maker)
-            every = config.checkpoint_every
-            trainer = Trainer(head, stages, context.generator, folder, record, every, recorder, mouth)
+            stages, every = stage_builders(context, maker), config.checkpoint_every
+            first = 0 if mouth is None else 1
+            trainer = Trainer(head, stages, context.generator, folder, record, every, callbacks, first)
             trainer.run(checkpoint)
             learn_closed_mouth_codes(head, data, config.closed_mouth_code)
             avatar = Avatar(head, _scene(source, data), metadata)

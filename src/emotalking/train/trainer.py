@@ -3,21 +3,21 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
+from rich.progress import Progress
 
-from emotalking.errors import UserError
 from emotalking.models.head import TalkingHead
 from emotalking.progress import bar
+from emotalking.train.callbacks.base import LOG_EVERY, Callback, StopTraining
 from emotalking.train.callbacks.log import RunLog
-from emotalking.train.callbacks.recorder import LOG_EVERY, Recorder
+from emotalking.train.callbacks.step_log import StepLog
 from emotalking.train.checkpoint import Checkpoint, write_checkpoint
-from emotalking.train.mouth_worker import MouthWorker
 from emotalking.train.step import Stage, steps_of
 
 
@@ -46,7 +46,19 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
 
 
 class Trainer:
-    """Runs stages one after another, with checkpoints; what happens is told to a recorder."""
+    """Run stages one after another, with checkpoints. What else happens in a run is the callbacks' business.
+
+    Attributes:
+        head: the model.
+        stage: the running stage.
+        done: iterations of it that are done.
+        progress: the bars.
+        note: text beside the running stage's bar, set by callbacks.
+        stage_seconds: time that each stage has taken so far.
+    """
+
+    stage: Stage
+    progress: Progress
 
     def __init__(
         self,
@@ -56,8 +68,8 @@ class Trainer:
         folder: Path,
         config: dict[str, Any],
         checkpoint_every: int,
-        recorder: Recorder | None = None,
-        mouth_worker: MouthWorker | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        first_stage: int = 0,
     ) -> None:
         """Make a trainer.
 
@@ -68,14 +80,17 @@ class Trainer:
             folder: run folder for `checkpoint.pt`.
             config: resolved configuration, stored in each checkpoint and compared on resume.
             checkpoint_every: iterations between checkpoints.
-            recorder: keeps the run's record; None: one that writes a new record into ``folder`` and watches nothing.
-            mouth_worker: the first stage, which another process trains while this one takes the second.
+            callbacks: called at the hook points in this order; None: a new record of the losses in ``folder``.
+            first_stage: number of the first stage that is trained here.
         """
         self.head, self.generator, self.folder, self.config = head, generator, folder, config
         self._builders = stages
         self._checkpoint_every = checkpoint_every
-        self._recorder = Recorder(RunLog(folder), head) if recorder is None else recorder
-        self._mouth_worker = mouth_worker
+        self._callbacks = [StepLog(RunLog(folder))] if callbacks is None else list(callbacks)
+        self._number = first_stage
+        self._began = 0.0
+        self.done = 0
+        self.note = ""
         self.stage_seconds: dict[str, float] = {}
 
     @property
@@ -83,76 +98,78 @@ class Trainer:
         """Where the run is saved."""
         return self.folder / "checkpoint.pt"
 
+    @property
+    def seconds(self) -> float:
+        """Time that the running stage has taken so far."""
+        return time.perf_counter() - self._began
+
     def run(self, resume: Checkpoint | None = None) -> None:
         """Train all stages, or what ``resume`` left of them.
 
         The head must already hold the checkpoint's weights (:meth:`Checkpoint.head`).
 
         Raises:
-            TrainingFailed: see :meth:`Recorder.look`.
-            UserError: the stage that another process trains failed; what is trained here was saved.
+            TrainingFailed: a loss is not finite (:class:`StepLog`).
+            StopTraining: a callback ended the run; it was saved.
         """
-        first = 0 if resume is None else resume.stage
-        if self._mouth_worker is not None:
-            first = max(first, 1)
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume is not None:
             self.stage_seconds = dict(resume.stage_seconds)
-        with bar() as progress:
-            if self._mouth_worker is not None:
-                self._mouth_worker.begin(self._recorder, self.head, progress)
-                if self._mouth_worker.exclusive:
-                    self._mouth_worker.wait()
+        first = self._number if resume is None else max(self._number, resume.stage)
+        with bar() as self.progress:
+            for callback in self._callbacks:
+                callback.on_run_begin(self)
             for number in range(first, len(self._builders)):
-                start = 0
-                stage = self._builders[number]()
-                if resume is not None and number == first:
-                    start = resume.restore(stage, self.generator)
-                task = progress.add_task(f"train {stage.name}", total=stage.iterations, completed=start, note="")
-                before = self.stage_seconds.get(stage.name, 0.0)
-                began = time.perf_counter() - before
-                self._recorder.begin(stage, start, before)
+                self._number = number
+                stage = self.stage = self._builders[number]()
+                continued = resume is not None and number == resume.stage
+                self.done = resume.restore(stage, self.generator) if resume is not None and continued else 0
+                self._began = time.perf_counter() - self.stage_seconds.get(stage.name, 0.0)
+                for callback in self._callbacks:
+                    callback.on_stage_begin(self)
+                self._run_stage(stage)
+                self.stage_seconds[stage.name] = self.seconds
+                for callback in self._callbacks:
+                    callback.on_stage_end(self)
 
-                def note(done: int, loss: float, task: Any = task) -> None:
-                    progress.update(task, completed=done, note=f"loss {loss:.4f}")
-
-                self._run_stage(number, stage, start, began, note)
-                self.stage_seconds[stage.name] = time.perf_counter() - began
-                if self._mouth_worker is not None:
-                    self._join(number, stage, self._mouth_worker)
-
-    def _run_stage(
-        self, number: int, stage: Stage, start: int, began: float, note: Callable[[int, float], None]
-    ) -> None:
-        recorder, worker, failed = self._recorder, self._mouth_worker, None
+    def _run_stage(self, stage: Stage) -> None:
+        bar = self.progress.add_task(f"train {stage.name}", total=stage.iterations, completed=self.done, note="")
         with deferred_interrupt() as interrupted, steps_of(stage) as steps:
-            for iteration in range(start, stage.iterations):
+            for iteration in range(self.done, stage.iterations):
                 terms, frame = steps.step(iteration)
-                recorder.keep(iteration, frame, terms)
-                done = iteration + 1
-                if done % LOG_EVERY == 0 or done == stage.iterations:
-                    failed = None if worker is None else worker.look()
-                    note(done, recorder.look(done))
-                if (done % self._checkpoint_every == 0 and done < stage.iterations) or interrupted() or failed:
-                    recorder.look(done)
-                    self._save(number, stage, done, time.perf_counter() - began)
-                if interrupted():
+                for callback in self._callbacks:
+                    callback.on_step(iteration, frame, terms)
+                done = self.done = iteration + 1
+                pressed = interrupted()
+                due = done % self._checkpoint_every == 0 and done < stage.iterations
+                reason = None
+                if done % LOG_EVERY == 0 or done == stage.iterations or due or pressed:
+                    reason = self._interval(done)
+                    self.progress.update(bar, completed=done, note=self.note)
+                if due or pressed or reason is not None:
+                    self.stage_seconds[stage.name] = self.seconds
+                    self.save()
+                if pressed:
                     raise KeyboardInterrupt
-                if failed:
-                    raise UserError(failed)
+                if reason is not None:
+                    raise reason
 
-    def _join(self, number: int, stage: Stage, worker: MouthWorker) -> None:
-        """Have the whole of what was trained at the same time; ``stage`` is saved before that is waited for."""
-        seconds = self.stage_seconds[stage.name]
-        if not worker.taken:
-            self._save(number, stage, stage.iterations, seconds)
-            worker.wait()
-            self._recorder.look_at_frames(stage.iterations)
-        self.stage_seconds = {worker.name: worker.seconds} | self.stage_seconds
-        self._save(number, stage, stage.iterations, seconds)
-        worker.clear()
-        self._mouth_worker = None
+    def _interval(self, done: int) -> StopTraining | None:
+        """Call the callbacks, all of them before the run is ended by one."""
+        reason = None
+        for callback in self._callbacks:
+            try:
+                callback.on_interval(self, done)
+            except StopTraining as stop:
+                reason = stop
+        return reason
 
-    def _save(self, number: int, stage: Stage, done: int, seconds: float) -> None:
-        taken = self.stage_seconds | {stage.name: seconds}
-        write_checkpoint(self.checkpoint_path, self.head, stage, number, done, self.generator, self.config, taken)
+    def save(self) -> None:
+        """Write the checkpoint.
+
+        Raises:
+            UserError: see :func:`write_checkpoint`.
+        """
+        stage, number, done = self.stage, self._number, self.done
+        args = (self.head, stage, number, done, self.generator, self.config, self.stage_seconds)
+        write_checkpoint(self.checkpoint_path, *args)

@@ -1,4 +1,4 @@
-"""The run's own record, one JSON object a line. The page and the TensorBoard events are made from it and nothing else.
+"""The run's own record, one JSON object a line: the one source of the page and the TensorBoard events.
 
 Every row has a ``kind``:
 
@@ -7,17 +7,21 @@ Every row has a ``kind``:
 | `run` | training begins or goes on | settings, preset, machine, versions, licences, the fixed frames |
 | `stage` | a stage begins | its length and the limits that :mod:`emotalking.train.callbacks.warnings` needs |
 | `step` | every few iterations | mean loss and terms, rates, Gaussians, speed, memory |
-| `frames` | some times a stage | what the fixed frames look like, in figures, and the file of their picture |
+| `frames` | some times a stage | metrics of the preview frames, and the file of their image |
 | `warning` | something looks wrong | one sentence |
 | `end` | training stops | `finished`, `interrupted` or `failed`, and why |
 """
 
 import json
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from emotalking.errors import UserError
 from emotalking.io.files import write_bytes
+
+_logger = logging.getLogger(__name__)
 
 LOG = "log.jsonl"
 """Name of the record in the run folder."""
@@ -32,14 +36,26 @@ class RunLog:
         folder: run folder, made if it is not there.
         resume: the stage's name and its iterations that a checkpoint holds; None begins a new record. What was written
             after the checkpoint will come again, so it is taken out: every curve stays one line.
-        external_branch: a stage whose curves come again as a whole, from the record of the process that trains it.
+        external_branch: "face" or "mouth", if another process trains it: its Gaussians here are not the run's, and the
+            curves of its stage come again as a whole, from the record of that process.
+        limits: of each stage, more for its `stage` row (:func:`emotalking.train.callbacks.warnings.limits`).
 
     Raises:
         UserError: the record cannot be read or written.
     """
 
-    def __init__(self, folder: Path, resume: tuple[str, int] | None = None, external_branch: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        resume: tuple[str, int] | None = None,
+        external_branch: str | None = None,
+        limits: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         self._path = folder / LOG
+        self._limits = limits or {}
+        self.external_branch = external_branch
+        self.listeners: list[Callable[[Row], None]] = []
+        """Called with each row that is added."""
         self.rows: list[Row] = []
         """All rows, oldest first."""
         if resume is not None and self._path.exists():
@@ -65,7 +81,27 @@ class RunLog:
         except OSError as error:
             raise self._unwritable(error) from error
         self.rows.append(row)
+        for listener in self.listeners:
+            listener(row)
         return row
+
+    def announce(self, stage: str, iterations: int) -> None:
+        """Add the `stage` row, once; the order of these rows is that of the run's one axis of iterations."""
+        if not of_kind(self.rows, "stage", stage):
+            self.add("stage", stage=stage, iterations=iterations, **self._limits.get(stage, {}))
+
+    def warn(self, name: str, text: str, stage: str, iteration: int) -> None:
+        """Add a `warning` row and log it, once a stage."""
+        if not any(row["name"] == name for row in of_kind(self.rows, "warning", stage)):
+            self.add("warning", name=name, stage=stage, iteration=iteration, text=text)
+            _logger.warning("%s", text)
+
+    def mirror(self, row: Row) -> None:
+        """Copy a row of the record of another process, if it is about the stage that is trained there."""
+        if row["kind"] == "warning":
+            self.warn(row["name"], row["text"], row["stage"], row["iteration"])
+        elif row["kind"] in ("step", "frames"):
+            self.add(**row)
 
     def _unwritable(self, error: OSError) -> UserError:
         return UserError(f"The run's record {self._path} cannot be written ({error}): free some space and resume.")

@@ -1,18 +1,16 @@
-"""The page of a run, made from its record and its pictures alone: of a finished run, or of one that stopped."""
+"""The page of a run, made from its record and its images alone: of a finished run, or of one that stopped."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
-
 from emotalking.errors import UserError
-from emotalking.io.images import decode_image
 from emotalking.io.settings import to_dict, upgrade
-from emotalking.report import Page
+from emotalking.report import Page, Plot
 from emotalking.report.images import ERROR_GAIN
-from emotalking.train.callbacks import page_plots
+from emotalking.report.plots import COLOURS
 from emotalking.train.callbacks.log import LOG, Row, of_kind, read_log
 from emotalking.train.config import TrainConfig
 from emotalking.train.presets import preset
@@ -25,7 +23,7 @@ STRIPS = {
     "emotion": "recorded, rendered, error, (normals,) emotional target and rendered, lips recorded and rendered",
     "finetune": "recorded, rendered, error, (normals,) emotional target and rendered, lips recorded and rendered",
 }
-"""What a stage's picture of fixed frames shows, from left to right."""
+"""What the preview of a stage shows, from left to right."""
 
 
 def write_page(folder: Path) -> Path:
@@ -51,12 +49,12 @@ def make_page(rows: list[Row], folder: Path) -> Page:
     page.verdict(*_outcome(rows))
     for warning in of_kind(rows, "warning"):
         page.verdict(warning["text"], "warn")
-    for titled in page_plots.held_out(rows):
-        page.plot(*titled)
+    for plot, caption in preview_plots(rows):
+        page.plot(plot, caption)
     _strips(page, rows, folder)
     page.heading("Stages")
     page.table(*stage_table(rows))
-    for plot, caption in page_plots.curves(rows):
+    for plot, caption in step_plots(rows):
         page.plot(plot, caption)
     page.heading("Settings that differ from the preset")
     deviations = deviations_of(run["settings"])
@@ -134,26 +132,21 @@ def _outcome(rows: list[Row]) -> tuple[str, Any]:
 
 
 def _strips(page: Page, rows: list[Row], folder: Path) -> None:
-    """The last picture of each stage, and the four emotions."""
+    """The last preview of each stage, and the four emotions."""
     kept = of_kind(rows, "run")[-1]["frames"]
     whose = "Held-out frames" if kept["held_out"] else "Training frames (none are held out)"
     page.heading(f"{whose} at the end of each stage")
-    page.text(f"Frames {', '.join(str(number) for number in kept['fixed'])} are looked at; three of them are shown.")
+    page.text(f"Frames {', '.join(str(number) for number in kept['fixed'])} are measured; three of them are shown.")
     for stage in of_kind(rows, "stage"):
         looks = of_kind(rows, "frames", stage["stage"])
-        image = _read(folder / looks[-1]["picture"]) if looks else None
-        if image is not None:
+        image = folder / looks[-1]["picture"] if looks else None
+        if image is not None and image.exists():  # A run folder may have been thinned out.
             caption = f"{stage['stage']}, iteration {looks[-1]['iteration']}: {STRIPS[stage['stage']]}"
             page.image(image, f"{caption}; error x{ERROR_GAIN:g}")
-    emotions = _read(folder / "frames" / "emotions.jpg")
-    if emotions is not None:
+    emotions = folder / "frames" / "emotions.jpg"
+    if emotions.exists():
         page.heading("The four emotions, speaking the held-out sound")
         page.image(emotions, "neighbouring frames; each row the same sound and head motion")
-
-
-def _read(path: Path) -> UInt8[np.ndarray, "H W 3"] | None:
-    """An image as RGB; None if it is not there (a run folder may have been thinned out)."""
-    return decode_image(path.read_bytes()) if path.exists() else None
 
 
 def _facts(rows: list[Row]) -> Iterator[tuple[str, str]]:
@@ -165,7 +158,7 @@ def _facts(rows: list[Row]) -> Iterator[tuple[str, str]]:
     )
     yield "clip, SHA-256", run["settings"]["clip"] or "not recorded"
     size = run["settings"]["size"]
-    yield "picture", f"{size[0]} x {size[1]}"
+    yield "image size", f"{size[0]} x {size[1]}"
     yield "worked on", f"{run['machine']['device']}: {run['machine']['name']}, {run['machine']['threads']} threads"
     worker = run["machine"].get("mouth_worker", run["machine"].get("beside"))  # `beside`: records before 0.2
     if worker is not None:
@@ -174,3 +167,103 @@ def _facts(rows: list[Row]) -> Iterator[tuple[str, str]]:
     for number, row in enumerate(runs, 1):
         gone_on = "" if row["resumed"] is None else f", from iteration {row['resumed'][1]} of {row['resumed'][0]}"
         yield f"start {number}", row["time"] + gone_on
+
+
+def preview_plots(rows: list[Row]) -> Iterator[tuple[Plot, str]]:
+    """Quality of the preview frames over the whole run, and what sound and emotion bring to them, with captions."""
+    quality = {"psnr": "whole frame", "psnr_head": "head", "psnr_lips": "lips", "psnr_mouth": "inside of the mouth"}
+    gains = {
+        "sound_gain": "own sound against another frame's",
+        "eye_gain": "own action units against open eyes",
+        "emotion_gain": "emotion against neutral",
+    }
+    explained = (
+        "how much worse lips look with other sound, closed eyes with the units of open ones, and emotional faces "
+        "without emotion; 0: nothing was learned"
+    )
+    axis = _RunAxis(rows)
+    frames = of_kind(rows, "frames")
+    for names, unit, caption in (
+        (quality, "PSNR [dB]", "PSNR of the preview frames"),
+        (gains, "gain [dB]", explained),
+    ):
+        plot = Plot()
+        for (name, label), colour in zip(names.items(), COLOURS, strict=False):
+            points = [(axis.at(row), row[name]) for row in frames if name in row]
+            if points:
+                plot.axes[0].plot(*zip(*points, strict=True), ".-", color=colour, label=label)
+        if plot.axes[0].lines:
+            axis.mark_stages(plot)
+            plot.axes[0].set(ylabel=unit)
+            plot.figure.legend(ncols=4, frameon=False, loc="outside lower left")
+            yield plot, caption
+
+
+def step_plots(rows: list[Row]) -> Iterator[tuple[Plot, str]]:
+    """Losses of each stage, then Gaussians and speed over the run, then the rates of each stage, with captions."""
+    axis = _RunAxis(rows)
+    stages = {stage: steps for stage in axis.starts if len(steps := of_kind(rows, "step", stage)) > 1}
+    for stage, steps in stages.items():
+        plot = Plot()
+        sums = [row["loss"] for row in steps]
+        plot.axes[0].plot([row["iteration"] for row in steps], sums, color="#1d2330", label="sum")
+        _log_lines(plot, [(row["iteration"], row["terms"]) for row in steps], linewidth=0.9)
+        plot.axes[0].legend(ncols=6, frameon=False)
+        yield plot, f"{stage}: mean weighted loss terms"
+    steps = sorted(of_kind(rows, "step"), key=axis.at)
+    if len(steps) > 1:
+        at = [axis.at(row) for row in steps]
+        plot = Plot(rows=2, height=3.6, sharex=True)
+        for branch, colour in zip(("face", "mouth"), COLOURS, strict=False):
+            counts = [row["gaussians"].get(branch, math.nan) for row in steps]
+            plot.axes[0].plot(at, counts, color=colour, label=branch)
+        plot.axes[0].set(ylabel="Gaussians", ylim=(0, None))
+        plot.axes[0].legend(ncols=2, frameon=False)
+        plot.axes[1].plot(at, [row["steps_per_second"] for row in steps], color=COLOURS[2])
+        plot.axes[1].set(ylabel="steps / s", ylim=(0, None))
+        axis.mark_stages(plot)
+        yield plot, "Gaussians of each branch, and steps a second (without the previews)"
+    for stage, steps in stages.items():
+        plot = Plot(height=2.0)
+        _log_lines(plot, [(row["iteration"], row["rates"]) for row in steps], linewidth=1.0)
+        plot.figure.legend(ncols=2, loc="outside right center", fontsize=7, frameon=False)
+        yield plot, f"{stage}: learning rates"
+
+
+def _log_lines(plot: Plot, values: list[tuple[int, Mapping[str, float]]], linewidth: float) -> None:
+    """Draw what is greater than 0 of each name over the iterations of a stage."""
+    names = dict.fromkeys(name for _, named in values for name in named)
+    for name, colour in zip(names, cycle(COLOURS)):
+        points = [(at, named[name]) for at, named in values if named.get(name, 0.0) > 0.0]
+        if points:
+            plot.axes[0].plot(*zip(*points, strict=True), color=colour, label=name, linewidth=linewidth)
+    plot.axes[0].set(yscale="log", xlabel="iteration")
+
+
+class _RunAxis:
+    """One axis of iterations over all stages."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.starts: dict[str, int] = {}
+        self._end = 0
+        for row in of_kind(rows, "stage"):
+            self.starts[row["stage"]] = self._end
+            self._end += row["iterations"]
+
+    def at(self, row: Row) -> int:
+        """Place of a row."""
+        return self.starts[row["stage"]] + row["iteration"]
+
+    def mark_stages(self, plot: Plot) -> None:
+        """Mark where stages begin."""
+        for axes in plot.axes:
+            for start in self.starts.values():
+                axes.axvline(start, color="#c9ced8", linewidth=0.8)
+            axes.set(xlim=(0, max(self._end, 1)))
+        top = plot.axes[0].secondary_xaxis("top")
+        top.set_xticks(list(self.starts.values()), list(self.starts))
+        top.tick_params(length=0, labelsize=8)
+        top.spines["top"].set_visible(False)
+        for label in top.get_xticklabels():
+            label.set_ha("left")
+        plot.axes[-1].set(xlabel="iteration of the run")

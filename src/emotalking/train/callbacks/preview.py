@@ -1,10 +1,10 @@
-"""The same few held-out frames, looked at again and again while a model learns."""
+"""Preview: the same few held-out frames, measured and rendered again and again while a model learns."""
 
 import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,15 +22,20 @@ from emotalking.ops.box import Box
 from emotalking.ops.composite import to_uint8
 from emotalking.report.images import error_map, grid
 from emotalking.train.boxes import face_boxes, lip_window
+from emotalking.train.callbacks.base import Callback, is_preview_due
+from emotalking.train.callbacks.log import RunLog
 from emotalking.train.data import TrainingData, class_mask
 from emotalking.train.stage_renderer import EMOTIONAL, StageFrame, StageRenderer
 
-PICTURES = "frames"
-"""Folder of the pictures in the run folder."""
+if TYPE_CHECKING:
+    from emotalking.train.trainer import Trainer
+
+IMAGES = "frames"
+"""Folder of the images in the run folder."""
 FRAMES = 8
-"""Frames that figures are taken of, of every degree of mouth opening."""
+"""Frames that are measured, of every degree of mouth opening."""
 SHOWN = 3
-"""Of them, how many are pictured."""
+"""How many of them are on the image."""
 STRIP = 6
 """Neighbouring frames on which the four emotions are shown."""
 QUADRANTS = {"excited": (0.6, 0.6), "angry": (-0.6, 0.6), "sad": (-0.6, -0.6), "calm": (0.6, -0.6)}
@@ -45,8 +50,8 @@ _CELL, _FACE, _QUALITY = 200, 132, 88
 
 
 @dataclass(frozen=True)
-class Picked:
-    """Held-out frames to look at (training frames where none are held out), by their numbers in the clip."""
+class PreviewFrames:
+    """Held-out frames to preview (training frames where none are held out), by their numbers in the clip."""
 
     fixed: Int64[np.ndarray, " F"]
     """At most :data:`FRAMES`, by rising mouth opening."""
@@ -61,8 +66,8 @@ class Picked:
         return np.concatenate([self.fixed, self.eyes, self.strip])
 
 
-def pick_frames(subject: Subject) -> Picked:
-    """The frames of ``subject`` that are looked at while it is learned; a face was found in each."""
+def pick_frames(subject: Subject) -> PreviewFrames:
+    """The preview frames of ``subject``; a face was found in each."""
     found = subject.landmarks.detected
     held_out, others = subject.val_indices, subject.train_indices
     pool = np.asarray(held_out[found[held_out]] if found[held_out].any() else others[found[others]], np.int64)
@@ -75,22 +80,30 @@ def pick_frames(subject: Subject) -> Picked:
     shut = np.argsort(-blink, kind="stable")[:EYES]
     shut = pool[shut[blink[shut] >= CLOSURE_SHUT]]
     eyes = np.append(shut, pool[blink.argmin()]) if len(shut) else shut
-    return Picked(fixed, eyes, pool[begin : begin + STRIP])
+    return PreviewFrames(fixed, eyes, pool[begin : begin + STRIP])
 
 
-class FixedFrames:
-    """Figures and pictures of the fixed frames, for the recorder.
+class Preview(Callback):
+    """Add `frames` rows to the run's record, and render images of the preview frames.
 
     Args:
+        log: the run's record.
         data: the frames ``picked.all``.
         picked: which frames these are.
-        folder: run folder; pictures go into :data:`PICTURES` in it.
+        folder: run folder; images go into :data:`IMAGES` in it.
         maker: makes emotional targets; None: the emotions are not compared with any.
     """
 
-    def __init__(self, data: TrainingData, picked: Picked, folder: Path, maker: EmotionGenerator | None) -> None:
-        self._data, self._folder, self._maker = data, folder, maker
-        self._count, self._eyes = len(picked.fixed), range(len(picked.fixed), len(picked.fixed) + len(picked.eyes))
+    def __init__(
+        self, log: RunLog, data: TrainingData, picked: PreviewFrames, folder: Path, maker: EmotionGenerator | None
+    ) -> None:
+        self._log = log
+        self._data = data
+        self._folder = folder
+        self._maker = maker
+        self._count = len(picked.fixed)
+        self._eyes = range(self._count, self._count + len(picked.eyes))
+        self._strip = range(self._count + len(picked.eyes), data.count)
         self._renderer = StageRenderer(data)
         self._faces = [
             Box(top, left, bottom, right) for top, bottom, left, right in face_boxes(data.points, data.size).tolist()
@@ -98,36 +111,67 @@ class FixedFrames:
         self._targets: GeneratedFaces | None = None
         self._wholes: dict[int, UInt8[np.ndarray, "H W 3"]] = {}
         self._points = torch.tensor(list(QUADRANTS.values()), device=data.device)
+        self._trainer: Trainer | None = None
+        self._incomplete = False
 
-    def look(self, head: TalkingHead, stage: str, iteration: int) -> dict[str, Any]:
-        """Figures of a `frames` row.
+    def on_stage_begin(self, trainer: "Trainer") -> None:
+        """Remember the trainer, for an interruption."""
+        self._trainer = trainer
+        self._incomplete = False
+
+    def on_interval(self, trainer: "Trainer", done: int) -> None:
+        """Add a row where one is due."""
+        if is_preview_due(done, trainer.stage.iterations):
+            self._add(trainer, done)
+
+    def on_stage_end(self, trainer: "Trainer") -> None:
+        """Save the strip; measure again if another process has brought its branch since the last row."""
+        if self._incomplete and self._log.external_branch is None:
+            self._add(trainer, trainer.stage.iterations)
+        self.save_strip(trainer.head, trainer.stage.name)
+
+    def on_run_end(self, outcome: str) -> None:
+        """Save the strip of an interrupted stage."""
+        if outcome == "interrupted" and self._trainer is not None:
+            self.save_strip(self._trainer.head, self._trainer.stage.name)
+
+    def _add(self, trainer: "Trainer", done: int) -> None:
+        stage = trainer.stage.name
+        metrics = self.measure(trainer.head, stage, done)
+        self._incomplete = self._log.external_branch is not None
+        if self._incomplete:
+            metrics.pop("sound_gain", None)  # A mouth that is not trained yet hides what the lips gained.
+        self._log.add("frames", stage=stage, iteration=done, **metrics)
+
+    def measure(self, head: TalkingHead, stage: str, iteration: int) -> dict[str, Any]:
+        """Measure and render the preview frames.
 
         Returns:
-            `seconds` of this look; `picture`, its file; `cover`, mean alpha of the trained branch inside its recorded
-            region, and `region`, that region's share of the frame; `motion_px` (:meth:`StageRenderer.motion_px`); PSNR
-            [dB] of the whole frame, the head and the lip box (in the mouth stage `psnr_mouth` and `sound_gain_mouth`,
-            inside the lips alone).
-            `sound_gain` [dB]: by how much the picture of the lips gets worse when the sound of another frame is heard,
-            whose mouth is open where this one is closed. `emotion_gain` [dB]: by how much faces of commanded emotions
-            get worse against their targets when neutral is commanded (without the branch would not do: one that learned
-            nothing else may draw every face a little better). Both are 0 where the lips, or the emotion, have learned
-            nothing. `eye_gain` [dB]: likewise, for closed eyes, when the action units of an open-eyed frame are given.
-            What cannot be measured is absent.
+            Metrics of a `frames` row: `seconds` that they took; `picture`, the image file; `cover`, mean alpha of the
+            trained branch inside its recorded region, and `region`, that region's share of the frame; `motion_px`
+            (:meth:`StageRenderer.motion_px`); PSNR [dB] of the whole frame, the head and the lip box (in the mouth
+            stage `psnr_mouth` and `sound_gain_mouth`, inside the lips alone).
+            `sound_gain` [dB]: loss of PSNR at the lips when they are driven by the sound of another frame, whose mouth
+            is open where this one is closed. `emotion_gain` [dB]: loss of PSNR of faces with a commanded emotion,
+            against their targets, when neutral is commanded (without the branch would not do: one that learned nothing
+            else may draw every face a little better). Both are 0 where the lips, or the emotion, have learned nothing.
+            `eye_gain` [dB]: likewise, for closed eyes, with the action units of an open-eyed frame.
+            What cannot be measured is left out.
         """
         began = time.perf_counter()
         self._renderer.begin(head)
-        picture = self._folder / PICTURES / f"{stage}_{iteration:06d}.jpg"
-        figures = self._mouth(head) if stage == "mouth" else self._face(head, stage)
-        figures["motion_px"] = self._renderer.motion_px(head, stage, self._points, MOST_MOVED)
+        image = self._folder / IMAGES / f"{stage}_{iteration:06d}.jpg"
+        metrics = self._mouth(head) if stage == "mouth" else self._face(head, stage)
+        metrics["motion_px"] = self._renderer.motion_px(head, stage, self._points, MOST_MOVED)
         if self._maker is not None and self._renderer.takes_emotion(head, stage) and iteration > 0:
-            figures["emotion_gain"] = self._emotion_gain(head, stage, self._maker)
+            metrics["emotion_gain"] = self._emotion_gain(head, stage, self._maker)
         if self._eyes and stage != "mouth":
-            figures["eye_gain"] = self._eye_gain(head, stage)
-        write_image(picture, self._sheet(head, stage), _QUALITY)
-        known = {name: round(value, 5) for name, value in figures.items() if math.isfinite(value)}
-        return known | {"picture": f"{PICTURES}/{picture.name}", "seconds": round(time.perf_counter() - began, 3)}
+            metrics["eye_gain"] = self._eye_gain(head, stage)
+        write_image(image, self._sheet(head, stage), _QUALITY)
+        known = {name: round(value, 5) for name, value in metrics.items() if math.isfinite(value)}
+        return known | {"picture": f"{IMAGES}/{image.name}", "seconds": round(time.perf_counter() - began, 3)}
 
-    def finish(self, head: TalkingHead, stage: str) -> None:
+    def save_strip(self, head: TalkingHead, stage: str) -> None:
         """Save the strip with the recorded sound: as recorded, with its own emotion, with one of each quadrant.
 
         Before the emotions are learned there is none.
@@ -135,78 +179,76 @@ class FixedFrames:
         if stage not in EMOTIONAL:
             return
         self._renderer.begin(head)
-        strip = range(self._count + len(self._eyes), self._data.count)
-        boxes = torch.tensor([[*self._faces[at]] for at in strip])
+        boxes = torch.tensor([[*self._faces[at]] for at in self._strip])
         box = Box(*boxes[:, :2].amin(0).tolist(), *boxes[:, 2:].amax(0).tolist())
-        rows = [[self._recorded(at, box) for at in strip], [self._painted(head, "finetune", at, box) for at in strip]]
-        labels = ["recorded", "own"]
+        emotions: dict[str, Tensor | None] = {"own": None}
         if head.emotional:
-            for name, point in zip(QUADRANTS, self._points, strict=True):
-                rows.append([self._painted(head, "finetune", at, box, point[None]) for at in strip])
-                labels.append(name)
-        write_image(self._folder / PICTURES / "emotions.jpg", grid(rows, _FACE, labels), _QUALITY)
+            emotions |= {name: point[None] for name, point in zip(QUADRANTS, self._points, strict=True)}
+        rows = [[self._recorded(at, box) for at in self._strip]]
+        rows += [[self._rendered(head, "finetune", at, box, va) for at in self._strip] for va in emotions.values()]
+        sheet = grid(rows, _FACE, ["recorded", *emotions])
+        write_image(self._folder / IMAGES / "emotions.jpg", sheet, _QUALITY)
 
     def _mouth(self, head: TalkingHead) -> dict[str, float]:
-        """The inside of the mouth, where it is seen."""
-        own, other, cover, region = Error(), Error(), Mean(), Mean()
+        """Measure the inside of the mouth, where it is visible."""
+        own, other, cover, region = (PixelMean() for _ in range(4))
         for at in range(self._count):
             box = self._lips(at)
-            seen = self._data.mask(at, Label.MOUTH)[0, *box.index]
-            painted = self._renderer.render(head, "mouth", at, box, va=None)
+            truth = self._truth(at, box)
+            inside = self._data.mask(at, Label.MOUTH)[0]
+            visible = inside[box.index]
+            frame = self._renderer.render(head, "mouth", at, box, va=None)
             swapped = self._renderer.render(head, "mouth", at, box, va=None, audio_from=self._partner(at))
-            own.add(painted, self._truth(at, box), seen)
-            other.add(swapped, self._truth(at, box), seen)
-            cover.add(painted.alpha, seen)
-            region.add(self._data.mask(at, Label.MOUTH)[0].float())
-        figures = {"psnr_mouth": own.psnr, "sound_gain_mouth": own.psnr - other.psnr}
-        return figures | {"cover": cover.value, "region": region.value}
+            own.add_error(frame, truth, visible)
+            other.add_error(swapped, truth, visible)
+            cover.add(frame.alpha, visible)
+            region.add(inside.float())
+        metrics = {"psnr_mouth": own.psnr, "sound_gain_mouth": own.psnr - other.psnr}
+        return metrics | {"cover": cover.value, "region": region.value}
 
     def _face(self, head: TalkingHead, stage: str) -> dict[str, float]:
-        """Whole frames, their heads and their lips."""
-        renderer, whole = self._renderer, self._renderer.whole
-        frame, inside, lips, other, cover, region = Error(), Error(), Error(), Error(), Mean(), Mean()
+        """Measure whole frames, their heads and their lips."""
+        whole, inside, lips, other, cover, region = (PixelMean() for _ in range(6))
         for at in range(self._count):
-            truth, va = self._truth(at, whole), renderer.own(head, stage, at)
-            painted = renderer.render(head, stage, at, whole, va=va)
-            self._wholes[at] = to_uint8(painted.rgb)
-            seen = self._data.mask(at, Label.HEAD, Label.HAIR)[0]
-            frame.add(painted, truth, torch.ones_like(seen))
-            inside.add(painted, truth, seen)
-            cover.add(painted.alpha, seen)
-            region.add(seen.float())
+            truth, va = self._truth(at, self._renderer.whole), self._renderer.own(head, stage, at)
+            frame = self._renderer.render(head, stage, at, self._renderer.whole, va=va)
+            self._wholes[at] = to_uint8(frame.rgb)
+            visible = self._data.mask(at, Label.HEAD, Label.HAIR)[0]
             box = self._lips(at)
-            near = torch.zeros_like(seen)
+            near = torch.zeros_like(visible)
             near[box.index] = True
-            lips.add(painted, truth, near)
-            swapped = renderer.render(head, stage, at, box, va=va, audio_from=self._partner(at))
-            other.add(swapped, self._truth(at, box), torch.ones_like(swapped.alpha, dtype=torch.bool))
-        figures = {"psnr": frame.psnr, "psnr_head": inside.psnr, "psnr_lips": lips.psnr}
-        figures["sound_gain"] = lips.psnr - other.psnr
-        return figures | {"cover": cover.value, "region": region.value}
+            swapped = self._renderer.render(head, stage, at, box, va=va, audio_from=self._partner(at))
+            whole.add_error(frame, truth)
+            inside.add_error(frame, truth, visible)
+            lips.add_error(frame, truth, near)
+            other.add_error(swapped, truth[box.index])
+            cover.add(frame.alpha, visible)
+            region.add(visible.float())
+        metrics = {"psnr": whole.psnr, "psnr_head": inside.psnr, "psnr_lips": lips.psnr}
+        metrics["sound_gain"] = lips.psnr - other.psnr
+        return metrics | {"cover": cover.value, "region": region.value}
 
     def _emotion_gain(self, head: TalkingHead, stage: str, maker: EmotionGenerator) -> float:
-        """See :meth:`look`."""
-        targets = self._emotional(maker)
-        felt, neutral = Error(), Error()
+        """See :meth:`measure`."""
+        targets = self._emotional_targets(maker)
+        emotional, neutral = PixelMean(), PixelMean()
         for at in range(0, self._count, 2):
-            box = self._faces[at]
+            box, va = self._faces[at], self._commanded(at)
             target = targets.images[at, *box.index]
-            seen = class_mask(targets.labels[at, *box.index], Label.HEAD, Label.HAIR)
-            va = self._commanded(at)
-            felt.add(self._renderer.render(head, stage, at, box, va=va), target, seen)
-            neutral.add(self._renderer.render(head, stage, at, box, va=torch.zeros_like(va)), target, seen)
-        return felt.psnr - neutral.psnr
+            visible = class_mask(targets.labels[at, *box.index], Label.HEAD, Label.HAIR)
+            emotional.add_error(self._renderer.render(head, stage, at, box, va=va), target, visible)
+            neutral.add_error(self._renderer.render(head, stage, at, box, va=torch.zeros_like(va)), target, visible)
+        return emotional.psnr - neutral.psnr
 
     def _eye_gain(self, head: TalkingHead, stage: str) -> float:
-        """See :meth:`look`."""
-        own, opened = Error(), Error()
+        """See :meth:`measure`."""
+        own, opened = PixelMean(), PixelMean()
         *shut, awake = self._eyes
         for at in shut:
             for box in self._eye_boxes(at):
                 truth, va = self._truth(at, box), self._renderer.own(head, stage, at)
-                everywhere = torch.ones_like(truth[..., 0], dtype=torch.bool)
-                own.add(self._renderer.render(head, stage, at, box, va=va), truth, everywhere)
-                opened.add(self._renderer.render(head, stage, at, box, va=va, aus_from=awake), truth, everywhere)
+                own.add_error(self._renderer.render(head, stage, at, box, va=va), truth)
+                opened.add_error(self._renderer.render(head, stage, at, box, va=va, aus_from=awake), truth)
         return own.psnr - opened.psnr
 
     def _eye_boxes(self, at: int) -> list[Box]:
@@ -223,8 +265,8 @@ class FixedFrames:
                 boxes.append(box)
         return boxes
 
-    def _emotional(self, maker: EmotionGenerator) -> GeneratedFaces:
-        """The fixed frames with one commanded emotion each, made once."""
+    def _emotional_targets(self, maker: EmotionGenerator) -> GeneratedFaces:
+        """The preview frames with one commanded emotion each, made once."""
         if self._targets is None:
             data, some = self._data, slice(0, self._count)
             va = torch.cat([self._commanded(at) for at in range(self._count)])
@@ -246,10 +288,10 @@ class FixedFrames:
                     row += [to_uint8(image) for image in self._renderer.normals(head, stage, at)]
                 if self._targets is not None:
                     row += [to_uint8(self._targets.images[at])]
-                    row += [self._painted(head, stage, at, va=self._commanded(at))]
+                    row += [self._rendered(head, stage, at, va=self._commanded(at))]
             theirs = self._recorded(at, lips)
             mouth = stage == "mouth"
-            ours = self._painted(head, stage, at, lips) if mouth else self._wholes[at][lips.index]
+            ours = self._rendered(head, stage, at, lips) if mouth else self._wholes[at][lips.index]
             rows.append([*row, theirs, ours, *([error_map(ours, theirs)] if mouth else [])])
         return grid(rows, _CELL)
 
@@ -257,7 +299,7 @@ class FixedFrames:
         return self._points[at // 2 % len(QUADRANTS)][None]
 
     def _partner(self, at: int) -> int:
-        """The fixed frame whose mouth is open where this one's is closed."""
+        """The preview frame whose mouth is open where this one's is closed."""
         return (at + self._count // 2) % self._count
 
     def _lips(self, at: int) -> Box:
@@ -269,42 +311,37 @@ class FixedFrames:
     def _recorded(self, at: int, box: Box) -> UInt8[np.ndarray, "h w 3"]:
         return to_uint8(self._truth(at, box))
 
-    def _painted(
+    def _rendered(
         self, head: TalkingHead, stage: str, at: int, box: Box | None = None, va: Tensor | None = None
     ) -> UInt8[np.ndarray, "h w 3"]:
         va = self._renderer.own(head, stage, at) if va is None else va
         return to_uint8(self._renderer.render(head, stage, at, box or self._renderer.whole, va=va).rgb)
 
 
-class Mean:
-    """A mean over the pixels of many pictures; NaN of none."""
+class PixelMean:
+    """Mean over the pixels of many images; NaN of none."""
 
     def __init__(self) -> None:
-        self._sum, self.counted = 0.0, 0
+        self._sum, self._count = 0.0, 0
 
     def add(self, values: Float[Tensor, "h w"], where: Bool[Tensor, "h w"] | None = None) -> None:
         """Add the pixels ``where`` (None: all)."""
         chosen = values if where is None else values[where]
         self._sum += float(chosen.sum())
-        self.counted += chosen.numel()
+        self._count += chosen.numel()
+
+    def add_error(
+        self, frame: StageFrame, truth: Float[Tensor, "h w 3"], where: Bool[Tensor, "h w"] | None = None
+    ) -> None:
+        """Add the squared error of the pixels ``where`` (None: all)."""
+        self.add((frame.rgb - truth).square().mean(-1), where)
 
     @property
     def value(self) -> float:
         """The mean."""
-        return self._sum / self.counted if self.counted else math.nan
-
-
-class Error:
-    """Mean squared error over the pixels of many pictures."""
-
-    def __init__(self) -> None:
-        self._squares = Mean()
-
-    def add(self, painted: StageFrame, truth: Float[Tensor, "h w 3"], where: Bool[Tensor, "h w"]) -> None:
-        """Add the pixels ``where``."""
-        self._squares.add((painted.rgb - truth).square().mean(-1), where)
+        return self._sum / self._count if self._count else math.nan
 
     @property
     def psnr(self) -> float:
-        """In dB; of a perfect picture 100; NaN of none."""
-        return -10.0 * math.log10(max(self._squares.value, 1e-10)) if self._squares.counted else math.nan
+        """PSNR [dB] of a mean of squared errors, at most 100."""
+        return -10.0 * math.log10(max(self.value, 1e-10)) if self._count else math.nan

@@ -1,11 +1,11 @@
-"""A run's record as TensorBoard events: an optional view of it, never its source."""
+"""TensorBoard events of a run's record: an optional view of it, never its source."""
 
 import importlib.util
 import math
 from pathlib import Path
 
 from emotalking.errors import MissingPackageError
-from emotalking.io.images import decode_image
+from emotalking.io.images import read_image
 from emotalking.train.callbacks.log import Row
 
 FOLDER = "tensorboard"
@@ -21,9 +21,9 @@ def require_writer() -> None:
 
 
 class EventFiles:
-    """Writes rows as events; called with a row, as it comes.
+    """Listener of a record (:attr:`RunLog.listeners`) that writes its rows as events.
 
-    The events are written anew from the whole record when a run begins or goes on, so that a resumed run's curves have
+    All events are written again from the whole record when a run begins or goes on, so that a resumed run's curves have
     neither gaps nor loops.
 
     Args:
@@ -58,7 +58,10 @@ class EventFiles:
             for name, value in scalars(row).items():
                 self._writer.add_scalar(name, value, at)
             if kind == "frames":
-                self._picture(f"fixed_frames/{row['stage']}", row["picture"], at)
+                image = self._folder / row["picture"]
+                if image.exists():
+                    name = f"fixed_frames/{row['stage']}"
+                    self._writer.add_image(name, read_image(image), at, dataformats="HWC")
         elif kind == "warning":
             at = self._begins[row["stage"]] + row["iteration"]
             self._writer.add_text(f"warning/{row['stage']}", row["text"], at)
@@ -68,12 +71,6 @@ class EventFiles:
     def close(self) -> None:
         """Bring everything to disk."""
         self._writer.close()
-
-    def _picture(self, name: str, file: str, at: int) -> None:
-        path = self._folder / file
-        image = decode_image(path.read_bytes()) if path.exists() else None
-        if image is not None:
-            self._writer.add_image(name, image, at, dataformats="HWC")
 
 
 def scalars(row: Row) -> dict[str, float]:

@@ -6,13 +6,17 @@ The thresholds come from runs that were broken on purpose and from healthy ones 
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from emotalking.models.config import BranchConfig
-from emotalking.train.callbacks.log import Row, of_kind
+from emotalking.train.callbacks.base import Callback, is_preview_due
+from emotalking.train.callbacks.log import Row, RunLog, of_kind
 from emotalking.train.config import BranchStageConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from emotalking.train.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,26 @@ the ratio is known to 0.04 to 0.07: healthy faces end between 0.75 and 1.01, hea
 1.08 (1.6 errors). The mouth's is not judged: it sees recorded lips."""
 
 
+class EarlyWarnings(Callback):
+    """Add what the rules find to the run's record, whenever there is a preview."""
+
+    def __init__(self, log: RunLog) -> None:
+        self._log = log
+
+    def on_interval(self, trainer: "Trainer", done: int) -> None:
+        """Apply the rules to the running stage."""
+        if is_preview_due(done, trainer.stage.iterations):
+            self._apply(trainer.stage.name, done)
+
+    def on_stage_end(self, trainer: "Trainer") -> None:
+        """Apply them once more: another process may have brought its branch."""
+        self._apply(trainer.stage.name, trainer.stage.iterations)
+
+    def _apply(self, stage: str, done: int) -> None:
+        for alarm in alarms_of(self._log.rows, stage):
+            self._log.warn(alarm.name, alarm.text, stage, done)
+
+
 def alarms_of(rows: list[Row], stage: str) -> list[Alarm]:
     """What the record ``rows`` says against ``stage`` so far."""
     opened = of_kind(rows, "stage", stage)
@@ -76,7 +100,7 @@ def alarms_of(rows: list[Row], stage: str) -> list[Alarm]:
 
 
 def rising(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
-    """The picture's error has been rising for long."""
+    """The image error has been rising for long."""
     since = max(stage.get("warmup", 0), 0)
     span = max(RISE_STEPS, RISE_WINDOW * stage["iterations"])
     rows = [row for row in steps if row["iteration"] > since] or steps
@@ -91,7 +115,7 @@ def rising(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
     best = at[before][-len(windows) :][int(np.argmin(windows))]
     return Alarm(
         "loss rises",
-        f"The '{stage['stage']}' stage gets worse: its picture error (l1) is {values[last].mean() / min(windows):.1f} "
+        f"The '{stage['stage']}' stage gets worse: its image error (l1) is {values[last].mean() / min(windows):.1f} "
         f"times what it was around iteration {best} and has been for {span:.0f} iterations; lower the learning rates "
         "(--set optim.networks=..., optim.means=...) and train afresh.",
     )
@@ -144,13 +168,13 @@ def empty(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
     if name == "head" and last.get("region", 1.0) < REGION:
         return Alarm(
             "masks empty",
-            f"The masks of the fixed frames show a head on {last['region']:.1%} of the picture, so there is nothing to "
+            f"The masks of the preview frames show a head on {last['region']:.1%} of the image, so there is nothing to "
             f"learn in the '{stage['stage']}' stage: prepare the clip again and look at its preview.",
         )
     if name == "head" and last.get("region", 0.0) > WHOLE:
         return Alarm(
             "masks full",
-            f"The masks of the fixed frames show a head on {last['region']:.1%} of the picture, so the background is "
+            f"The masks of the preview frames show a head on {last['region']:.1%} of the image, so the background is "
             f"learned, too, in the '{stage['stage']}' stage: prepare the clip again and look at its preview.",
         )
     early = last["iteration"] <= max(stage.get("warmup", 0), RISE_STEPS)
@@ -178,43 +202,61 @@ def frozen(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
     )
 
 
-def no_audio_response(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
-    """The lips of held-out frames look no better with their own sound than with another frame's."""
-    gain = _gain("sound_gain", stage, frames, NO_AUDIO_RESPONSE_AT) if stage["stage"] == "face" else None
-    if gain is None or gain >= NO_AUDIO_RESPONSE_DB:
-        return None
-    return Alarm(
-        "mouth not learning",
-        f"At iteration {frames[-1]['iteration']} of the face stage the lips of held-out frames look as good with other "
-        f"sound as with their own ({gain:+.2f} dB), so they do not follow speech: check that the clip's sound is its "
-        "own and in step ('emotalking sync measure'), or raise face.losses.lips and audio_pretraining.",
-    )
+@dataclass(frozen=True)
+class GainRule:
+    """A gain of the preview frames [dB] that stays below what a stage that learns would reach.
+
+    Measured as the mean of the last two previews, from a share of the stage's moving iterations on.
+    """
+
+    gain: str
+    stage: str
+    least_db: float
+    share: float
+    name: str
+    text: str
+    """The rest of the sentence, with the gain as ``{gain}``."""
+
+    def __call__(self, stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
+        """Apply the rule; None also where the gain cannot be measured."""
+        known = [row[self.gain] for row in frames if self.gain in row]
+        if stage["stage"] != self.stage or not known or not _late(stage, frames, self.share):
+            return None
+        gain = float(np.mean(known[-2:]))
+        if gain >= self.least_db:
+            return None
+        where = f"At iteration {frames[-1]['iteration']} of the {self.stage} stage "
+        return Alarm(self.name, where + self.text.format(gain=f"{gain:+.2f} dB"))
 
 
-def no_blink(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
-    """Closed eyes of held-out frames look no better with their own action units than with open-eyed ones."""
-    gain = _gain("eye_gain", stage, frames, NO_BLINK_AT) if stage["stage"] == "face" else None
-    if gain is None or gain >= NO_BLINK_DB:
-        return None
-    return Alarm(
-        "eyes not learning",
-        f"At iteration {frames[-1]['iteration']} of the face stage closed eyes of held-out frames look as good with "
-        f"the action units of open ones ({gain:+.2f} dB), so the avatar will not blink: check AU45 in "
-        "au.csv ('emotalking prepare --preview'), or train the face stage longer.",
-    )
-
-
-def no_emotion_response(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
-    """Commanded emotions do not bring the face nearer to their targets."""
-    gain = _gain("emotion_gain", stage, frames, NO_EMOTION_RESPONSE_AT) if stage["stage"] == "emotion" else None
-    if gain is None or gain >= NO_EMOTION_RESPONSE_DB:
-        return None
-    return Alarm(
-        "emotion without effect",
-        f"At iteration {frames[-1]['iteration']} of the emotion stage faces with a commanded emotion come no nearer to "
-        f"their targets than neutral ones ({gain:+.2f} dB): raise optim.networks and optim.grids, or "
-        "emotion.iterations.",
-    )
+no_audio_response = GainRule(
+    "sound_gain",
+    "face",
+    NO_AUDIO_RESPONSE_DB,
+    NO_AUDIO_RESPONSE_AT,
+    "mouth not learning",
+    "the lips of held-out frames look as good with other sound as with their own ({gain}), so they do not follow "
+    "speech: check that the clip's sound is its own and in step ('emotalking sync measure'), or raise "
+    "face.losses.lips and audio_pretraining.",
+)
+no_blink = GainRule(
+    "eye_gain",
+    "face",
+    NO_BLINK_DB,
+    NO_BLINK_AT,
+    "eyes not learning",
+    "closed eyes of held-out frames look as good with the action units of open ones ({gain}), so the avatar will not "
+    "blink: check AU45 in au.csv ('emotalking prepare --preview'), or train the face stage longer.",
+)
+no_emotion_response = GainRule(
+    "emotion_gain",
+    "emotion",
+    NO_EMOTION_RESPONSE_DB,
+    NO_EMOTION_RESPONSE_AT,
+    "emotion without effect",
+    "faces with a commanded emotion come no nearer to their targets than neutral ones ({gain}): raise optim.networks "
+    "and optim.grids, or emotion.iterations.",
+)
 
 
 def out_of_sync(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
@@ -233,12 +275,6 @@ def out_of_sync(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None
         f"{rows[-1]['iteration']} (to {ratio:.2f} of what it was): check the expert on this clip ('emotalking sync "
         "measure'), or raise the stage's losses.sync.",
     )
-
-
-def _gain(name: str, stage: Row, frames: list[Row], share: float) -> float | None:
-    """The mean of the last two looks' gain ``name`` [dB]; None before :func:`_late`, or where it cannot be measured."""
-    known = [row[name] for row in frames if name in row]
-    return float(np.mean(known[-2:])) if known and _late(stage, frames, share) else None
 
 
 def _late(stage: Row, frames: list[Row], share: float) -> bool:
