@@ -7,7 +7,7 @@ SUBJECT is the actor's clip (`Performance.generate`, seed 1) as `emotalking prep
 same performance without any error of capture (true masks, poses, action units, valence/arousal and normals). Avatars
 are trained on either, without normals, with the paper's terms (L1), and with the cosine instead. While they learn, and
 at the end on all held-out frames, rendered normals (shortest axis and residual) are compared with the actor's own, and
-the twelve points of docs/paper.md 9.3 are rendered and read by the actor's judge. FOLDER keeps what is done, so that it
+the twelve points of docs/paper.md 9.3 are rendered and read by the actor's model. FOLDER keeps what is done, so that it
 is not done again; curves.png and normals.png in it show the curves and the maps.
 """
 
@@ -46,7 +46,7 @@ from emotalking.ops.composite import to_uint8
 from emotalking.ops.normals import decode_normals, encode_normals
 from emotalking.report import Plot
 from emotalking.report.images import grid
-from emotalking.testing.actor import ActorJudge, ActorState, Performance
+from emotalking.testing.actor import ActorEmotionModel, ActorState, Performance
 from emotalking.train.callbacks.log import LOG, RunLog, of_kind, read_log
 from emotalking.train.callbacks.preview import Preview, pick_frames
 from emotalking.train.callbacks.step_log import StepLog
@@ -69,7 +69,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "truth, cosine": ("truth", COSINE),
 }
 """Which folder is learned from, with which terms; the weights are the paper's."""
-JUDGED_FRAMES = 4
+MEASURED_FRAMES = 4
 """Held-out frames on which the test points are shown at the end; one while it learns."""
 Picture = tuple[int, tuple[float, float], np.ndarray]
 """Frame of the clip, commanded valence and arousal, RGB uint8."""
@@ -161,7 +161,7 @@ def learn(subject: Path, truth: Path, folder: Path, row: str, args: argparse.Nam
     seconds = time.perf_counter() - began
     avatar = Avatar(head, _scene(source, data))
     held_out = Probe(source, prepared, true, source.val_indices, args.device)
-    steps = np.linspace(0, held_out.data.count - 1, JUDGED_FRAMES).round().astype(int)
+    steps = np.linspace(0, held_out.data.count - 1, MEASURED_FRAMES).round().astype(int)
     final = [picture for at in steps for picture in held_out.shown(head, "finetune", int(at))]
     shown = [held_out.rendered(head, "finetune", int(at)) for at in steps[:3]]
     return {
@@ -191,16 +191,16 @@ def _scene(source: Subject, data: TrainingData) -> Scene:
 
 
 @cache
-def _judge() -> ActorJudge:
+def _model() -> ActorEmotionModel:
     cv2.setNumThreads(1)
-    return ActorJudge()
+    return ActorEmotionModel()
 
 
 def read(task: tuple[Picture, ActorState]) -> tuple[float, float]:
-    """Valence and arousal that the actor's judge sees; for a worker process."""
+    """Valence and arousal that the actor's emotion model sees; for a worker process."""
     (_, _, image), state = task
     # The targets keep the lips' opening and the skin's tint, so those must not count for or against them.
-    found = _judge().judge(image / 255.0, replace(state, emotional_jaw=False, emotional_tint=False))
+    found = _model().fit(image / 255.0, replace(state, emotional_jaw=False, emotional_tint=False))
     return found.valence, found.arousal
 
 
@@ -284,7 +284,7 @@ def draw_curves(path: Path, rows: dict[str, dict[str, Any]], prepared: dict[str,
 def draw_normals(path: Path, args: argparse.Namespace, truth: Subject, prepared: Subject) -> None:
     """True, given and rendered normals of three held-out frames."""
     count = len(prepared.val_indices)
-    indices = prepared.val_indices[np.linspace(0, count - 1, JUDGED_FRAMES).round().astype(int)[:3]]
+    indices = prepared.val_indices[np.linspace(0, count - 1, MEASURED_FRAMES).round().astype(int)[:3]]
 
     def colours(vectors: np.ndarray) -> np.ndarray:
         shown = encode_normals(torch.from_numpy(vectors.astype(np.float32))).numpy() * vectors.any(-1, keepdims=True)

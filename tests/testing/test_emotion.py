@@ -1,4 +1,4 @@
-"""The map from valence and arousal to the face, and the judge that reads it back."""
+"""The map from valence and arousal to the face, and the model that reads it back."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from emotalking.testing.actor import Actor, ActorJudge, ActorState, Performance, emotional_aus, head_viewmat
+from emotalking.testing.actor import Actor, ActorEmotionModel, ActorState, Performance, emotional_aus, head_viewmat
 from emotalking.testing.actor.state import ACTOR_AUS
 
 
@@ -75,8 +75,8 @@ def test_values_outside_are_refused() -> None:
         emotional_aus(1.2, 0.0)
 
 
-def test_judge_reads_its_own_actor_back() -> None:
-    judge = ActorJudge(size=96)
+def test_emotion_model_reads_its_own_actor_back() -> None:
+    model = ActorEmotionModel(size=96)
     camera = Actor(size=160)
     rng = np.random.default_rng(4)
     script = Performance.generate(4.0, seed=2).states
@@ -88,10 +88,10 @@ def test_judge_reads_its_own_actor_back() -> None:
         image = camera.image_of(state)
         if k % 2:
             image = cv2.GaussianBlur(image, (0, 0), 1.2) * 0.92 + 0.03 + rng.normal(0, 0.015, image.shape)
-        verdict = judge.judge(np.clip(image, 0, 1).astype(np.float32), state)
+        fitted = model.fit(np.clip(image, 0, 1).astype(np.float32), state)
         truth.append((v, a))
-        found.append(verdict[:2])
-        renders.append(verdict.renders)
+        found.append(fitted[:2])
+        renders.append(fitted.renders)
     truth, found = np.array(truth), np.array(found)
     assert np.corrcoef(truth[:, 0], found[:, 0])[0, 1] > 0.98
     assert np.corrcoef(truth[:, 1], found[:, 1])[0, 1] > 0.98
@@ -110,6 +110,6 @@ def test_emotion_can_leave_jaw_and_tint_alone(actor: Actor) -> None:
     assert red[0] / red[1] > 1.01 * plain[0] / plain[1]
 
 
-def test_judge_refuses_other_shapes() -> None:
+def test_emotion_model_refuses_other_shapes() -> None:
     with pytest.raises(ValueError, match="square"):
-        ActorJudge(size=64).judge(np.zeros((64, 32, 3), np.float32), ActorState(head_viewmat()))
+        ActorEmotionModel(size=64).fit(np.zeros((64, 32, 3), np.float32), ActorState(head_viewmat()))

@@ -19,6 +19,6 @@ def run(args: argparse.Namespace) -> None:
     from emotalking.cli.options import note
     from emotalking.testing.demo import run_demo, table
 
-    made = run_demo(args.out, device=args.device, say=note)
+    made = run_demo(args.out, device=args.device, log=note)
     print(table(made.report))
     note(f"look at {made.sheet} and {made.video} (with sound)")

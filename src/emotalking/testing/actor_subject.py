@@ -1,4 +1,4 @@
-"""A subject folder straight from the actor's ground truth: what capture would write if it made no error."""
+"""Write a subject folder from the actor's ground truth, as an error-free `prepare` would."""
 
 from collections.abc import Iterable
 from fractions import Fraction

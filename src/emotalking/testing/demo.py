@@ -1,4 +1,4 @@
-"""The whole way in one go on the synthetic actor, with the truth beside the result."""
+"""Run the full pipeline on a synthetic clip, with the ground truth beside the result."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from emotalking.ops.composite import to_uint8
 from emotalking.progress import track
 from emotalking.report.contact_sheet import contact_sheet
 from emotalking.testing.actor.actor import Actor
-from emotalking.testing.actor.judge import ActorJudge
+from emotalking.testing.actor.emotion_model import ActorEmotionModel
 from emotalking.testing.actor.performance import Performance
 
 SIZE = 256
@@ -33,12 +33,12 @@ CLIP_SECONDS = 16.0
 """Length of the actor's clip."""
 SPEECH_SECONDS = 10.0
 """Length of the new speech."""
-JUDGED_FRAMES = 4
-"""Frames at which every test point of the circumplex is rendered and judged."""
+MEASURED_FRAMES = 4
+"""Frames at which every test point of the circumplex is rendered and measured."""
 EMOTIONS = ("neutral", "happy", "surprised", "angry", "sad", "calm")
 """Shown in the contact sheet and, one after another, in the video."""
 
-Say = Callable[[str], Any]
+Log = Callable[[str], Any]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class EmotionReadback:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made and measured."""
+    """Files and measurements of the demo."""
 
     video: Path
     sheet: Path
@@ -64,7 +64,7 @@ class DemoResult:
 
 
 def run_demo(out: Path, *, size: int = SIZE, clip_seconds: float = CLIP_SECONDS, overrides: list[str] | None = None,
-             device: str = "auto", say: Say = print) -> DemoResult:  # fmt: skip
+             device: str = "auto", log: Log = print) -> DemoResult:  # fmt: skip
     """Film the actor, prepare, train, render new speech with changing emotion, and measure all of it.
 
     Args:
@@ -73,27 +73,27 @@ def run_demo(out: Path, *, size: int = SIZE, clip_seconds: float = CLIP_SECONDS,
         clip_seconds: length of the clip.
         overrides: settings on top of the `tiny` preset.
         device: as in the other commands.
-        say: told what happens next.
+        log: told what happens next.
     """
     out.mkdir(parents=True, exist_ok=True)
     clip, folder, avatar_file = out / "actor.mp4", out / "subject", out / "actor.safetensors"
     script = Performance.generate(clip_seconds, seed=1)
-    say(f"1/5 filming the synthetic actor ({clip_seconds:g} s at {size}x{size})")
+    log(f"1/5 filming the synthetic actor ({clip_seconds:g} s at {size}x{size})")
     film(clip, script, size)
-    say("2/5 preparing the clip: face, pose, masks, action units, sound")
+    log("2/5 preparing the clip: face, pose, masks, action units, sound")
     subject = api.prepare(clip, folder)
-    say("3/5 training the avatar (preset tiny)")
+    log("3/5 training the avatar (preset tiny)")
     avatar = api.train(folder, avatar_file, preset="tiny", device=device, overrides=overrides).avatar
-    say("4/5 measuring: held-out frames, emotion on the actor's own scale")
+    log("4/5 measuring: held-out frames, emotion on the actor's own scale")
     held_out = evaluate_held_out(avatar, subject)
     readback = read_back_emotion(avatar, subject, script)
-    say("5/5 rendering new speech")
+    log("5/5 rendering new speech")
     speech = out / "speech.wav"
     save_wav(speech, Performance.generate(SPEECH_SECONDS, seed=2).waveform)
     video = out / "demo.mp4"
     api.render(avatar, speech, video, emotion=tour(SPEECH_SECONDS))
     sheet = out / "sheet.png"
-    write_image(sheet, picture(avatar, subject, size))
+    write_image(sheet, emotion_sheet(avatar, subject, size))
     report = _report(held_out, readback)
     write_bytes(out / "report.json", json.dumps(report, indent=1).encode())
     return DemoResult(video, sheet, report)
@@ -116,26 +116,26 @@ def tour(seconds: float) -> EmotionTrack:
 
 
 def read_back_emotion(avatar: Avatar, subject: Subject, script: Performance) -> EmotionReadback:
-    """Render the twelve test points (docs/paper.md 9.3) on held-out frames and measure them with the actor's judge.
+    """Render the twelve test points (docs/paper.md 9.3) on held-out frames and measure them with the actor's model.
 
-    The judge knows the actor, the true pose, viseme and action units of each frame, and searches valence and arousal.
+    The model knows the actor, the true pose, viseme and action units of each frame, and searches valence and arousal.
     """
     pool = subject.val_indices
-    indices = pool[np.linspace(0, len(pool) - 1, JUDGED_FRAMES).round().astype(int)]
-    judge = ActorJudge()
+    indices = pool[np.linspace(0, len(pool) - 1, MEASURED_FRAMES).round().astype(int)]
+    model = ActorEmotionModel()
     commanded, measured = [], []
-    for point in track(TEST_POINTS, "judge"):
+    for point in track(TEST_POINTS, "measure"):
         va = np.tile(np.array([point.valence, point.arousal]), (len(indices), 1))
         for index, image in zip(indices, reconstruct(avatar, subject, indices, va), strict=True):
             # The targets keep the lips' opening and the skin's tint, so those must not count for or against them.
             known = replace(script.states[index], emotional_jaw=False, emotional_tint=False)
-            found = judge.judge(image.cpu().numpy(), known)
+            found = model.fit(image.cpu().numpy(), known)
             commanded.append((point.valence, point.arousal))
             measured.append((found.valence, found.arousal))
     return EmotionReadback(np.array(commanded, np.float64), np.array(measured, np.float64))
 
 
-def picture(avatar: Avatar, subject: Subject, cell: int) -> np.ndarray:
+def emotion_sheet(avatar: Avatar, subject: Subject, cell: int) -> np.ndarray:
     """Contact sheet: a held-out frame, its reconstruction, and the named emotions on it."""
     pool = subject.val_indices
     indices = pool[[0, len(pool) // 2, len(pool) - 1]]

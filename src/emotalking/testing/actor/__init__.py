@@ -2,7 +2,7 @@
 
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.emotion import emotional_aus, visible_aus
-from emotalking.testing.actor.judge import ActorJudge, Judgement
+from emotalking.testing.actor.emotion_model import ActorEmotionModel, EmotionFit
 from emotalking.testing.actor.landmarks import ActorLayout
 from emotalking.testing.actor.performance import Performance, perform
 from emotalking.testing.actor.state import ACTOR_AUS, MODEL_AUS, ActorFrame, ActorState, Viseme
@@ -17,11 +17,11 @@ __all__ = [
     "STYLES",
     "Actor",
     "ActorFrame",
-    "ActorJudge",
+    "ActorEmotionModel",
     "ActorLayout",
     "ActorState",
     "ActorStyle",
-    "Judgement",
+    "EmotionFit",
     "Performance",
     "Viseme",
     "emotional_aus",

@@ -18,7 +18,7 @@ FOCAL = 2.1
 DISTANCE = 0.74
 """From the camera to the head's origin, metres."""
 RISE = 0.012
-"""The head's origin stands this much above the middle of the picture, metres."""
+"""The head's origin stands this much above the middle of the image, metres."""
 NECK_PIVOT = np.array([0.0, -0.065, -0.025])
 
 
@@ -58,7 +58,7 @@ class Actor:
             raise ValueError(f"size: expected at least 32 pixels, got {size}")
         self.style, self.size = style, size
         self.K = np.array([[FOCAL * size, 0, size / 2], [0, FOCAL * size, size / 2], [0, 0, 1]], np.float32)
-        self._fine = 2 if size > 128 else 3  # samples a pixel and axis: thin lines need more in small pictures
+        self._fine = 2 if size > 128 else 3  # samples a pixel and axis: thin lines need more in small images
         self._head = Head(style, int(np.clip(2.5 * size, 192, 1280)))
         self.scenery = Scenery(style, size, self.K, head_viewmat())
 
@@ -82,13 +82,13 @@ class Actor:
         return self._head.pose(aus, _with_emotion(state), state.gaze)[self._head.landmarks.vertices]
 
     def image_of(self, state: ActorState) -> Float32[np.ndarray, "H W 3"]:
-        """The picture alone, float in [0, 1], without the ground truth (faster)."""
+        """The image alone, float in [0, 1], without the ground truth (faster)."""
         layers = self._draw(state)
         torso, background = self.scenery.torso(state.torso_shift)[0], self.scenery.background
         return layers.over(torso, background)
 
     def render(self, state: ActorState) -> ActorFrame:
-        """The picture and its ground truth."""
+        """The image and its ground truth."""
         layers = self._draw(state)
         torso, torso_labels = self.scenery.torso(state.torso_shift)
         image = layers.over(torso, self.scenery.background)
@@ -160,7 +160,7 @@ class _HeadLayer:
         self.rgba = self._shrink(rgba.reshape(*self._size, 4))
 
     def over(self, torso: np.ndarray, background: np.ndarray) -> Float32[np.ndarray, "H W 3"]:
-        """The finished picture."""
+        """The finished image."""
         behind = torso[..., :3] + (1 - torso[..., 3:]) * background
         return self.rgba[..., :3] + (1 - self.rgba[..., 3:]) * behind
 

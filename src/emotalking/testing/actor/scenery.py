@@ -14,7 +14,7 @@ from emotalking.testing.actor.style import ActorStyle
 
 _FINE = 3
 _MARGIN = 0.06
-"""The torso is drawn this much (image widths) beyond the picture, so that it can sway."""
+"""The torso is drawn this much (image widths) beyond the image, so that it can sway."""
 
 
 class Scenery:

@@ -1,4 +1,4 @@
-"""How strongly does a picture of the actor show an emotion, on the actor's own scale: analysis by synthesis."""
+"""Measure the emotion in an image of the actor, on the actor's own scale: analysis by synthesis."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,30 +18,30 @@ _STEP = 0.08
 _DESCENT_RENDERS = 24
 """Renders of one descent at the most."""
 _STARTS = 3
-"""Descents, from the best points of the grid: a picture beyond the actor's own range (a very strong anger, say) can
+"""Descents, from the best points of the grid: an image beyond the actor's own range (a very strong anger, say) can
 have a second valley that a single descent ends in."""
 
 
-class Judgement(NamedTuple):
-    """What :class:`ActorJudge` found."""
+class EmotionFit(NamedTuple):
+    """What :class:`ActorEmotionModel` found."""
 
     valence: float
     arousal: float
     residual: float
-    """Root mean square difference that remains in the judged region, colours in [0, 1]."""
+    """Root mean square difference that remains in the compared region, colours in [0, 1]."""
     renders: int
 
 
-class ActorJudge:
-    """Finds the emotion whose rendering fits a picture best.
+class ActorEmotionModel:
+    """Find the emotion whose rendering fits an image best.
 
     The pose, the viseme and the commanded action units are known; only valence and arousal are searched: a coarse grid,
-    then damped Gauss-Newton steps on the picture's differences within brows, eyes, cheeks and mouth corners. Gain and
+    then damped Gauss-Newton steps on the image's differences within brows, eyes, cheeks and mouth corners. Gain and
     offset of every colour channel are fitted along, so exposure and tint do not matter.
 
     Args:
-        style: the actor in the pictures.
-        size: the judge's own working resolution in pixels; pictures of any size are resampled to it.
+        style: the actor in the images.
+        size: the model's own working resolution in pixels; images of any size are resampled to it.
     """
 
     def __init__(self, style: ActorStyle = ROBIN, size: int = 128) -> None:
@@ -53,20 +53,20 @@ class ActorJudge:
         self._eyes.append(np.array(layout.left_upper_lid + layout.left_lower_lid + layout.left_brow))
         self._neutral = self.actor.neutral_landmarks()
 
-    def judge(self, image: Float[np.ndarray, "H W 3"], state: ActorState) -> Judgement:
+    def fit(self, image: Float[np.ndarray, "H W 3"], state: ActorState) -> EmotionFit:
         """Estimate valence and arousal, each clamped to [-1, 1].
 
         Args:
-            image: the picture, RGB in [0, 1], square, seen by the actor's camera.
+            image: the image, RGB in [0, 1], square, seen by the actor's camera.
             state: what is known of it: pose, viseme, commanded action units, gaze (its emotion is ignored); for
-                pictures whose lips keep the viseme's opening set ``emotional_jaw=False``, for those whose emotion is in
+                images whose lips keep the viseme's opening set ``emotional_jaw=False``, for those whose emotion is in
                 the shape alone (made by warping) ``emotional_tint=False``.
 
         Raises:
-            ValueError: if the picture is not square.
+            ValueError: if the image is not square.
         """
         if image.shape[0] != image.shape[1]:
-            raise ValueError(f"image: expected a square picture, got {image.shape[1]}x{image.shape[0]}")
+            raise ValueError(f"image: expected a square image, got {image.shape[1]}x{image.shape[0]}")
         size = self.actor.size
         resampled = cv2.resize(np.asarray(image, np.float32), (size, size), interpolation=cv2.INTER_AREA)
         weight = self._region(state)
@@ -81,18 +81,18 @@ class ActorJudge:
             return self._soften(self.actor.image_of(asked))[seen]
 
         grid = [np.array([v, a]) for v in _COARSE for a in _COARSE]
-        pictures = [look(point) for point in grid]
-        errors = [self._fit(picture, target, root)[1] for picture in pictures]
+        images = [look(point) for point in grid]
+        errors = [self._fit(image, target, root)[1] for image in images]
         starts = np.argsort(errors)[:_STARTS]
-        ends = [self._descend(look, grid[i], pictures[i], errors[i], target, root) for i in starts]
+        ends = [self._descend(look, grid[i], images[i], errors[i], target, root) for i in starts]
         point, error = min(ends, key=lambda end: end[1])
-        return Judgement(float(point[0]), float(point[1]), float(error), self._renders)
+        return EmotionFit(float(point[0]), float(point[1]), float(error), self._renders)
 
     def _descend(
         self,
         look: Callable[[Float[np.ndarray, "2"]], np.ndarray],
         point: Float[np.ndarray, "2"],
-        picture: np.ndarray,
+        image: np.ndarray,
         error: float,
         target: np.ndarray,
         root: np.ndarray,
@@ -103,38 +103,38 @@ class ActorJudge:
         slopes = None
         while self._renders < most - 2:
             if slopes is None:
-                slopes = self._slopes(look, point, picture)
-            tried = np.clip(point + self._step(slopes, picture, target, root, damping), -1, 1)
+                slopes = self._slopes(look, point, image)
+            tried = np.clip(point + self._step(slopes, image, target, root, damping), -1, 1)
             if np.abs(tried - point).max() < 4e-3:
                 break
             candidate = look(tried)
             new_error = self._fit(candidate, target, root)[1]
             if new_error < error:
-                point, picture, error, damping, slopes = tried, candidate, new_error, damping * 0.2, None
+                point, image, error, damping, slopes = tried, candidate, new_error, damping * 0.2, None
             else:
                 damping = damping * 20 + 0.05
         return point, error
 
     @staticmethod
     def _slopes(
-        look: Callable[[Float[np.ndarray, "2"]], np.ndarray], point: Float[np.ndarray, "2"], picture: np.ndarray
+        look: Callable[[Float[np.ndarray, "2"]], np.ndarray], point: Float[np.ndarray, "2"], image: np.ndarray
     ) -> list[np.ndarray]:
-        """Derivatives of the picture with respect to valence and arousal."""
+        """Derivatives of the image with respect to valence and arousal."""
         result = []
         for axis in range(2):
             other = point.copy()
             other[axis] += _STEP if point[axis] < 0.9 else -_STEP
-            result.append((look(other) - picture) / (other[axis] - point[axis]))
+            result.append((look(other) - image) / (other[axis] - point[axis]))
         return result
 
     def _step(
-        self, slopes: list[np.ndarray], picture: np.ndarray, target: np.ndarray, root: np.ndarray, damping: float
+        self, slopes: list[np.ndarray], image: np.ndarray, target: np.ndarray, root: np.ndarray, damping: float
     ) -> Float[np.ndarray, "2"]:
         """One damped Gauss-Newton step; gain and offset of the colours are free."""
         normal, right = np.zeros((2, 2)), np.zeros(2)
-        gain, _ = self._fit(picture, target, root)
+        gain, _ = self._fit(image, target, root)
         for channel in range(3):
-            free, _ = np.linalg.qr(np.column_stack([picture[:, channel], np.ones(len(picture))]) * root)
+            free, _ = np.linalg.qr(np.column_stack([image[:, channel], np.ones(len(image))]) * root)
             ways = np.column_stack([slope[:, channel] for slope in slopes]) * root * gain[channel]
             rest = target[:, channel] * root[:, 0]
             ways = ways - free @ (free.T @ ways)
@@ -146,15 +146,15 @@ class ActorJudge:
 
     @staticmethod
     def _fit(
-        picture: Float[np.ndarray, "n c"], target: Float[np.ndarray, "n c"], root: Float[np.ndarray, "n 1"]
+        image: Float[np.ndarray, "n c"], target: Float[np.ndarray, "n c"], root: Float[np.ndarray, "n 1"]
     ) -> tuple[Float[np.ndarray, "c"], float]:
         """Best gain a channel (with a free offset) and the weighted error that it leaves."""
         weight = root**2
         total = weight.sum()
-        x = picture - (weight * picture).sum(0) / total
+        x = image - (weight * image).sum(0) / total
         y = target - (weight * target).sum(0) / total
         gain = np.clip((weight * x * y).sum(0) / np.maximum((weight * x * x).sum(0), 1e-9), 0.5, 2.0)
-        error = (weight * (y - gain * x) ** 2).sum() / (total * picture.shape[1])
+        error = (weight * (y - gain * x) ** 2).sum() / (total * image.shape[1])
         return gain, float(np.sqrt(error))
 
     def _soften(self, image: Float[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "H W 3"]:
