@@ -17,8 +17,17 @@ import pytest
 
 from emotalking.cli.main import main
 from emotalking.errors import UserError
-from emotalking.evaluate.study import COLUMNS, QUESTIONS, Study, make_study
-from emotalking.evaluate.study_answers import preference_table, preferences, read_answers, summary, write_rows
+from emotalking.evaluate.study import (
+    COLUMNS,
+    QUESTIONS,
+    Study,
+    make_study,
+    preference_table,
+    preferences,
+    read_answers,
+    summary,
+    write_rows,
+)
 from emotalking.evaluate.study_server import MOST_BODY, StudyServer
 from emotalking.io.video_writer import VideoWriter
 
@@ -118,9 +127,9 @@ def test_shares_and_intervals(study: tuple[Study, Path], tmp_path: Path) -> None
     assert interval is not None and 0.25 <= interval.low <= 0.4 and 0.8 <= interval.high <= 0.95
     table = preference_table(preferences(answers, made), made).markdown()
     assert "**60.0 (" in table and "| none |" in table
-    assert summary(answers, made) == "10 participants, 20 groups of clips answered, 60 answers"
+    assert summary(answers) == "10 participants, 20 groups of clips answered, 60 answers"
     few = read_answers(files[:2], made)
-    assert preferences(few, made)["lips"]["ours"].interval is None and "at least 5" in summary(few, made)
+    assert preferences(few, made)["lips"]["ours"].interval is None and "at least 5" in summary(few)
 
 
 @pytest.mark.parametrize(

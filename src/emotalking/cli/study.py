@@ -42,20 +42,14 @@ def run(args: argparse.Namespace) -> None:
     """Make a study, serve it, or tell its results."""
     from emotalking.cli.options import note
     from emotalking.errors import UserError
-    from emotalking.evaluate.study import ANSWERS, KEY, PAGE, Study, make_study
+    from emotalking.evaluate.study import KEY, PAGE, make_study, read_results
 
     if args.results is not None and (args.clips or args.serve):
         raise UserError("--results stands alone: make or serve the study in a command of its own.")
     if args.results is not None:
-        from emotalking.evaluate.study_answers import preference_table, preferences, read_answers, summary
-
-        study = Study.read(args.output / KEY)
-        stored = args.output / ANSWERS
-        if not args.results and not stored.exists():
-            raise UserError(f"nobody has answered yet ({stored} is not there): serve the study, or name CSV files.")
-        answers = read_answers(args.results or [stored], study)
-        print(preference_table(preferences(answers, study), study).markdown())
-        print(summary(answers, study))
+        results = read_results(args.output, args.results)
+        print(results.table.markdown())
+        print(results.summary)
         return
     if not args.clips and not args.serve:
         raise UserError("give clips as NAME=VIDEO, or --serve or --results for a study that is there.")

@@ -1,18 +1,25 @@
-"""A blind side-by-side study with the paper's three questions (S11): the page, its clips, and the key to them."""
+"""Blind side-by-side user study with the paper's three questions (S11): page, key, answers and results."""
 
 import base64
+import csv
+import io
 import json
+import re
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import av
 import av.error
+import numpy as np
+from jaxtyping import Float, Int
 
 from emotalking.errors import UserError
+from emotalking.evaluate.intervals import DRAWS, Interval
 from emotalking.io.files import write_bytes
+from emotalking.report import Bold, Table
 
 QUESTIONS: tuple[dict[str, str], ...] = (
     {
@@ -28,23 +35,26 @@ QUESTIONS: tuple[dict[str, str], ...] = (
 Assumption: the wording is ours; the paper tells only what was asked for.
 """
 NONE = "none"
-COLUMNS = ("study", "participant", "seed", "group", "order", "question", "choice", "seconds")
-"""Of the answers: `order` are the codes of the clips from left to right, `choice` one of them or "none"."""
 KEY, PAGE, CLIPS, ANSWERS = "key.json", "page", "clips", "answers.csv"
 FORMAT, VERSION = "emotalking-study", 1
-
-_PLAYABLE = {".mp4": ("h264", "av1"), ".webm": ("vp8", "vp9", "av1")}
-"""What every current browser plays."""
-_PIXELS = ("yuv420p", "yuvj420p")
 SAME_LENGTH_S = 0.2
-"""Clips of a group may differ so much in length."""
+"""Largest difference in length between the clips of a group."""
 EMBED_LIMIT = 200 << 20
 """Bytes of clips in one page; browsers give up far above it."""
+MOST_ROWS = 1_000_000
+"""Rows that one file of answers may have."""
+FEWEST_PEOPLE = 5
+"""With fewer participants there is no interval."""
+_PLAYABLE = {".mp4": ("h264", "av1"), ".webm": ("vp8", "vp9", "av1")}
+"""Codecs that every current browser plays, by container."""
+_PIXELS = ("yuv420p", "yuvj420p")
+_PARTICIPANT = re.compile(r"[0-9a-f]{8}")
+_HEADS = {"emotion": "emotion", "lips": "lip sync", "quality": "overall quality"}
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study as its key file holds it: what nobody who answers may see."""
+    """Content of the key file: what nobody who answers may see."""
 
     id: str
     title: str
@@ -67,18 +77,15 @@ class Study:
         """
         try:
             data = json.loads(path.read_text("utf-8"))
-        except OSError as error:
-            raise UserError(
-                f"{path} cannot be read ({error.strerror}): give the folder that 'emotalking study' made."
-            ) from error
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} is not whole JSON: copy the study's folder again.") from error
-        try:
             if data["format"] != FORMAT or data["version"] != VERSION:
                 raise ValueError("another format or version")
             groups = tuple({str(code): str(name) for code, name in group.items()} for group in data["groups"])
             return cls(str(data["id"]), str(data["title"]), groups, tuple(map(str, data["emotions"])))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be read ({error.strerror}): give the folder that 'emotalking study' made."
+            ) from error
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is no key file of a study ({error}): copy the study's folder again.") from error
 
 
@@ -111,37 +118,23 @@ def make_study(
         raise UserError(
             f"there are {len(groups)} groups of clips and {len(emotions)} emotions: give one for each group."
         )
-    seconds = [{name: _checked(path) for name, path in group.items()} for group in groups]
-    for number, lengths in enumerate(seconds):
-        if max(lengths.values()) - min(lengths.values()) > SAME_LENGTH_S:
-            told = ", ".join(f"{name} {length:.1f} s" for name, length in lengths.items())
-            raise UserError(f"the clips of group {number + 1} differ in length ({told}): cut them to the same.")
     if (folder / KEY).exists():
         raise UserError(f"{folder} holds a study already: choose another folder, or remove that one.")
-    study_id = secrets.token_hex(4)
-    coded = [{secrets.token_hex(4): name for name in group} for group in groups]
+    coded = tuple({secrets.token_hex(4): name for name in group} for group in groups)
+    paths = {code: group[name] for group, codes in zip(groups, coded, strict=True) for code, name in codes.items()}
+    if embed and sum(path.stat().st_size for path in paths.values()) > EMBED_LIMIT * 3 // 4:
+        raise UserError(f"the clips are too large for one page ({EMBED_LIMIT >> 20} MB): keep them as files.")
     files, embedded = {}, {}
-    for group, codes in zip(groups, coded, strict=True):
-        for code, name in codes.items():
-            data, suffix = group[name].read_bytes(), group[name].suffix.lower()
-            files[code] = f"{code}{suffix}"
-            if embed:
-                embedded[code] = f"data:video/{suffix[1:]};base64,{base64.b64encode(data).decode()}"
-            else:
-                write_bytes(folder / PAGE / CLIPS / files[code], data)
-    if sum(map(len, embedded.values())) > EMBED_LIMIT:
-        raise UserError(f"the clips are too large for one page ({EMBED_LIMIT >> 20} MB): leave --embed out.")
-    told = tuple(emotions) or ("",) * len(groups)
-    study = Study(study_id, title, tuple(coded), told)
+    for code, path in paths.items():
+        data, suffix = path.read_bytes(), path.suffix.lower()
+        files[code] = f"{code}{suffix}"
+        if embed:
+            embedded[code] = f"data:video/{suffix[1:]};base64,{base64.b64encode(data).decode()}"
+        else:
+            write_bytes(folder / PAGE / CLIPS / files[code], data)
+    study = Study(secrets.token_hex(4), title, coded, tuple(emotions) or ("",) * len(groups))
     write_bytes(folder / PAGE / "index.html", page(study, files, embedded).encode())
-    key = {
-        "format": FORMAT,
-        "version": VERSION,
-        "id": study_id,
-        "title": title,
-        "groups": coded,
-        "emotions": list(told),
-    }
+    key: dict[str, Any] = {"format": FORMAT, "version": VERSION} | asdict(study)
     key["clips"] = [{name: path.name for name, path in group.items()} for group in groups]
     write_bytes(folder / KEY, (json.dumps(key, indent=1) + "\n").encode())
     return study
@@ -163,6 +156,7 @@ def page(study: Study, files: Mapping[str, str], embedded: Mapping[str, str]) ->
 
 
 def _groups(clips: Mapping[str, Sequence[Path]]) -> list[dict[str, Path]]:
+    """Groups of clips that fit each other and that browsers play."""
     if len(clips) < 2:
         raise UserError("a study compares at least two systems: give A=video.mp4 B=video.mp4.")
     if any(name.strip().lower() == NONE for name in clips):
@@ -173,30 +167,222 @@ def _groups(clips: Mapping[str, Sequence[Path]]) -> list[dict[str, Path]]:
         raise UserError(
             f"the systems have different numbers of clips ({told}): give as many of each, in the same order."
         )
-    return [{name: paths[at] for name, paths in clips.items()} for at in range(next(iter(counts.values())))]
+    groups = [{name: paths[at] for name, paths in clips.items()} for at in range(next(iter(counts.values())))]
+    for number, group in enumerate(groups, 1):
+        lengths = {name: _seconds(path) for name, path in group.items()}
+        if max(lengths.values()) - min(lengths.values()) > SAME_LENGTH_S:
+            told = ", ".join(f"{name} {length:.1f} s" for name, length in lengths.items())
+            raise UserError(f"the clips of group {number} differ in length ({told}): cut them to the same.")
+    return groups
 
 
-def _checked(path: Path) -> float:
-    """Seconds of a clip that a browser plays, with sound."""
+def _seconds(path: Path) -> float:
+    """Length of a clip that a browser plays, with sound."""
     if not path.is_file():
         raise UserError(f"{path}: there is no such file.")
-    known = _PLAYABLE.get(path.suffix.lower())
     try:
         with av.open(str(path)) as container:
-            video, sound = container.streams.video, container.streams.audio
+            video, sound = container.streams.video, bool(container.streams.audio)
             if not video:
                 raise UserError(f"{path} has no video stream; give a clip that shows the person.")
             codec, pixels = video[0].codec_context.name, video[0].codec_context.pix_fmt
-            seconds = None if container.duration is None else container.duration / 1e6
-            heard = bool(sound)
+            duration = container.duration
     except av.error.FFmpegError as error:
         raise UserError(f"{path} is not a video that can be read ({error.strerror}).") from error
     # PyAV names a decoder by its library where there is one (libdav1d, libvpx-vp9).
-    plays = known is not None and any(name in codec.replace("dav1d", "av1") for name in known)
-    if not plays or pixels not in _PIXELS or seconds is None:
+    known = _PLAYABLE.get(path.suffix.lower(), ())
+    plays = any(name in codec.replace("dav1d", "av1") for name in known)
+    if not plays or pixels not in _PIXELS or duration is None:
         raise UserError(
             f"{path} ({codec}, {pixels}) does not play in every browser: convert it to .mp4 (H.264, yuv420p) or .webm."
         )
-    if not heard:
-        raise UserError(f"{path} has no sound, so nobody can model its lips: add the speech to it.")
-    return seconds
+    if not sound:
+        raise UserError(f"{path} has no sound, so its lips cannot be compared with it: add the speech to it.")
+    return duration / 1e6
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One row of the answers."""
+
+    study: str
+    participant: str
+    """8 hexadecimal digits, drawn by the browser."""
+    seed: int
+    """Of the participant's order of groups and clips."""
+    group: int
+    order: str
+    """Codes of the clips from left to right."""
+    question: str
+    choice: str
+    """A code, or "none"."""
+    seconds: float
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], study: Study) -> "Answer":
+        """A row of answers as typed values.
+
+        Raises:
+            ValueError: in a few words, what cannot be.
+        """
+        if set(row) != set(COLUMNS):
+            raise ValueError(f"the columns are not {', '.join(COLUMNS)}")
+        try:
+            seed, group, seconds = int(row["seed"]), int(row["group"]), float(row["seconds"])
+        except (TypeError, ValueError) as error:
+            raise ValueError("seed, group or seconds is no number") from error
+        text = {name: str(row[name]) for name in ("study", "participant", "order", "question", "choice")}
+        answer = cls(**text, seed=seed, group=group, seconds=seconds)
+        if answer.study != study.id:
+            raise ValueError("it is of another study")
+        if not _PARTICIPANT.fullmatch(answer.participant):
+            raise ValueError("the participant is not 8 hexadecimal digits")
+        if not 0 <= seed < 2**32 or not 0 <= group < len(study.groups) or not 0 <= seconds < 1e6:
+            raise ValueError("seed, group or seconds is out of range")
+        if sorted(answer.order.split(" ")) != sorted(study.groups[group]):
+            raise ValueError("the order does not hold the group's clips once each")
+        if answer.question not in {question["id"] for question in QUESTIONS}:
+            raise ValueError("there is no such question")
+        if answer.choice != NONE and answer.choice not in study.groups[group]:
+            raise ValueError("the choice is no clip of the group")
+        return answer
+
+
+COLUMNS = tuple(entry.name for entry in fields(Answer))
+"""Of the file of answers."""
+
+
+def read_answers(paths: Iterable[Path], study: Study) -> list[Answer]:
+    """Answers of several files; a row that comes twice counts once.
+
+    Raises:
+        UserError: a file cannot be read, a row is malformed, or somebody answered a question twice, differently.
+    """
+    found: dict[tuple[str, int, str], Answer] = {}
+    for path in paths:
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                for number, row in enumerate(csv.DictReader(file), 2):
+                    if number > MOST_ROWS:
+                        raise UserError(f"{path} has more than {MOST_ROWS} rows: give the answers of one study.")
+                    try:
+                        answer = Answer.of(row, study)
+                    except ValueError as error:
+                        raise UserError(f"{path}, line {number}: {error}; give the file as it was saved.") from error
+                    key = (answer.participant, answer.group, answer.question)
+                    if found.setdefault(key, answer).choice != answer.choice:
+                        raise UserError(f"{path}, line {number}: this participant has answered differently before.")
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{path} cannot be read as a table ({error}): give the answers' CSV file.") from error
+    return list(found.values())
+
+
+def write_rows(path: Path, answers: Sequence[Answer]) -> None:
+    """Append answers, with a header if the file is new."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    if not path.exists():
+        writer.writerow(COLUMNS)
+    writer.writerows(astuple(answer) for answer in answers)
+    # One write to the file, so that a server that is killed leaves all of a participant's answers or none.
+    with path.open("ab", buffering=0) as file:
+        file.write(text.getvalue().encode())
+
+
+@dataclass(frozen=True)
+class Share:
+    """How often a system was chosen at a question."""
+
+    share: float
+    """0..1."""
+    interval: Interval | None
+    """95 %; None with too few participants."""
+    answers: int
+
+
+def preferences(answers: Sequence[Answer], study: Study, *, seed: int = 0) -> dict[str, dict[str, Share]]:
+    """Question to system (and "none") to its share of the answers.
+
+    Intervals are percentiles of a bootstrap over participants, because one person's answers are alike.
+    """
+    people = sorted({answer.participant for answer in answers})
+    names = (*study.systems, NONE)
+    counts = {question["id"]: np.zeros((len(people), len(names))) for question in QUESTIONS}
+    for answer in answers:
+        name = NONE if answer.choice == NONE else study.groups[answer.group][answer.choice]
+        counts[answer.question][people.index(answer.participant), names.index(name)] += 1
+    enough = len(people) >= FEWEST_PEOPLE
+    drawn = np.random.default_rng(seed).integers(len(people), size=(DRAWS, len(people))) if enough else None
+    found: dict[str, dict[str, Share]] = {}
+    for question, each in counts.items():
+        total = int(each.sum())
+        if total:
+            intervals = [None] * len(names) if drawn is None else _intervals(each, drawn)
+            shares = zip(names, each.sum(0) / total, intervals, strict=True)
+            found[question] = {name: Share(float(share), interval, total) for name, share, interval in shares}
+    return found
+
+
+def _intervals(counts: Float[np.ndarray, "P S"], drawn: Int[np.ndarray, "D P"]) -> list[Interval | None]:
+    resampled = counts[drawn].sum(1)
+    totals = resampled.sum(1)
+    shares = resampled[totals > 0] / totals[totals > 0, None]
+    low, high = np.percentile(shares, [2.5, 97.5], axis=0)
+    return [Interval(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+
+
+def preference_table(found: Mapping[str, Mapping[str, Share]], study: Study) -> Table:
+    """Table S1 of the paper's form: a row a system, a column a question, in per cent with 95 % intervals."""
+    best = {question: max(share.share for share in shares.values()) for question, shares in found.items()}
+    rows = []
+    for name in (*study.systems, NONE):
+        cells = [name]
+        for question, shares in found.items():
+            share = shares[name]
+            text = f"{100 * share.share:.1f}"
+            if share.interval is not None:
+                text += f" ({100 * share.interval.low:.1f}–{100 * share.interval.high:.1f})"
+            cells.append(Bold(text) if share.share == best[question] else text)
+        rows.append(cells)
+    return Table(["system", *(f"{_HEADS[question]} [%]" for question in found)], rows)
+
+
+def summary(answers: Sequence[Answer]) -> str:
+    """Number of participants, groups and answers in one line."""
+    people = len({answer.participant for answer in answers})
+    groups = len({(answer.participant, answer.group) for answer in answers})
+    line = f"{people} participants, {groups} groups of clips answered, {len(answers)} answers"
+    return f"{line}; intervals need at least {FEWEST_PEOPLE} participants" if people < FEWEST_PEOPLE else line
+
+
+@dataclass(frozen=True)
+class Results:
+    """A study with the answers to it."""
+
+    study: Study
+    answers: list[Answer]
+
+    @property
+    def table(self) -> Table:
+        """Table S1 of the paper's form."""
+        return preference_table(preferences(self.answers, self.study), self.study)
+
+    @property
+    def summary(self) -> str:
+        """Number of participants, groups and answers in one line."""
+        return summary(self.answers)
+
+
+def read_results(folder: Path, files: Sequence[Path] = ()) -> Results:
+    """Results of a study folder.
+
+    Args:
+        files: of answers; none: those that the server collected.
+
+    Raises:
+        UserError: no study there, nobody has answered, or answers cannot be read.
+    """
+    study, stored = Study.read(folder / KEY), folder / ANSWERS
+    if not files and not stored.exists():
+        raise UserError(f"nobody has answered yet ({stored} is not there): serve the study, or name .csv files.")
+    return Results(study, read_answers(files or [stored], study))

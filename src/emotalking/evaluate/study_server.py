@@ -1,4 +1,4 @@
-"""A small server for a study on this machine: it hands out the page and its clips, and stores answers."""
+"""Small server for a study on this machine: it serves the page and its clips, and stores answers."""
 
 import json
 import re
@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from emotalking.errors import UserError
-from emotalking.evaluate.study import ANSWERS, CLIPS, KEY, PAGE, QUESTIONS, Study
-from emotalking.evaluate.study_answers import Answer, checked, read_answers, write_rows
+from emotalking.evaluate.study import ANSWERS, CLIPS, KEY, PAGE, QUESTIONS, Answer, Study, read_answers, write_rows
 
 MOST_BODY = 256 << 10
 """Bytes of one participant's answers."""
 MOST_STORED = 64 << 20
 """Bytes of the answers' file; beyond it nothing more is stored."""
 _TIMEOUT_S = 30.0
-"""A connection that says nothing for so long is closed."""
+"""A connection that sends nothing for so long is closed."""
 _PIECE = 1 << 16
 _TYPES = {".mp4": "video/mp4", ".webm": "video/webm"}
 _CLIP = re.compile(r"/clips/([0-9a-f]{8}\.(?:mp4|webm))")
@@ -85,7 +84,7 @@ class StudyServer(ThreadingHTTPServer):
         for row in body["rows"]:
             if not isinstance(row, dict):
                 raise ValueError("a row is malformed")
-            answers.append(checked(row | same, self.study))
+            answers.append(Answer.of(row | same, self.study))
         if {(answer.group, answer.question) for answer in answers} != wanted:
             raise ValueError("a question is answered twice, or not at all")
         return answers
@@ -104,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         clip = _CLIP.fullmatch(self.path)
         if clip is None:
-            self._say(HTTPStatus.NOT_FOUND, "there is nothing here")
+            self._reply(HTTPStatus.NOT_FOUND, "there is nothing here")
             return
         self._send_file(self.server.folder / PAGE / CLIPS / clip[1], _TYPES[f".{clip[1].rpartition('.')[2]}"])
 
@@ -113,21 +112,21 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         # A page of another site cannot send this type without asking, and it is never allowed.
         if self.path != "/answers" or self.headers.get_content_type() != "application/json":
-            self._say(HTTPStatus.NOT_FOUND, "there is nothing here")
+            self._reply(HTTPStatus.NOT_FOUND, "there is nothing here")
         elif not length.isascii() or not length.isdecimal() or not 0 < int(length) <= MOST_BODY:
-            self._say(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MOST_BODY} bytes are taken")
+            self._reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MOST_BODY} bytes are taken")
         else:
             try:
                 body = json.loads(self.rfile.read(int(length)))
             except (ValueError, RecursionError):
-                self._say(HTTPStatus.BAD_REQUEST, "this is no JSON")
+                self._reply(HTTPStatus.BAD_REQUEST, "this is no JSON")
                 return
-            self._say(*self.server.store(body))
+            self._reply(*self.server.store(body))
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: addresses of participants are nobody's business."""
 
-    def _say(self, status: HTTPStatus, text: str) -> None:
+    def _reply(self, status: HTTPStatus, text: str) -> None:
         data = text.encode()
         self.send_response(status)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
@@ -137,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_file(self, path: Path, kind: str) -> None:
         if not path.is_file():
-            self._say(HTTPStatus.NOT_FOUND, "there is nothing here")
+            self._reply(HTTPStatus.NOT_FOUND, "there is nothing here")
             return
         size = path.stat().st_size
         asked = _RANGE.fullmatch(self.headers.get("Range", ""))
