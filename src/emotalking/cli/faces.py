@@ -79,6 +79,7 @@ def _add_generator(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--gain", type=float, default=1.0, help="strength from 0 to 1 (default: %(default)s)")
     group.add_argument("--fixed-lips", action="store_true", help="leave the corners of the mouth where they are")
     group.add_argument(
+        "--resting-expression",
         "--habit",
         metavar="V,A",
         help="what the resting face already shows, to be taken away (default: read from its mouth; none: 0,0)",
@@ -134,12 +135,12 @@ def _open(args: argparse.Namespace) -> "FaceEditor":
 
     if not 0 <= args.gain <= 1:
         raise UserError(f"--gain {args.gain:g}: give a strength from 0 to 1; stronger faces would be caricature.")
-    habit = None if args.habit is None else parse_pair(args.habit)
-    config = MeshWarpConfig(gain=args.gain, corners=not args.fixed_lips, habit=habit)
+    resting = None if args.resting_expression is None else parse_pair(args.resting_expression)
+    config = MeshWarpConfig(gain=args.gain, corners=not args.fixed_lips, resting_expression=resting)
     if args.generator == "mesh" and args.faces is not None:
         raise UserError("--faces is the file of the paper's generator: say --generator paper too.")
     if args.generator == "paper" and config != MeshWarpConfig():
-        raise UserError("--gain, --fixed-lips and --habit belong to the mesh warp: leave them away.")
+        raise UserError("--gain, --fixed-lips and --resting-expression belong to the mesh warp: leave them away.")
     device = api.choose_device(args.device)
     source = open_source(args.source)
     for remark in source.remarks:

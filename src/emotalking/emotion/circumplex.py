@@ -1,4 +1,4 @@
-"""The valence/arousal plane: named emotions, the evaluation's test points, and checks of what a user typed."""
+"""Valence/arousal plane: named emotions, the evaluation's test points, and checks of user input."""
 
 import math
 from dataclasses import dataclass

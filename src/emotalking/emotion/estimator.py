@@ -32,7 +32,7 @@ _RIDGE = 0.15
 
 @cache
 def unit_weights() -> tuple[tuple[str, ...], Float[np.ndarray, "U 2"]]:
-    """Names of the units, and what each adds to valence and arousal per intensity (before squashing).
+    """Names of the units, and their weights for valence and arousal per intensity (before squashing).
 
     The smallest weights (ridge regression) with which the sum over a prototype's units gives the place of that emotion
     in :data:`emotalking.emotion.circumplex.PRESETS`; nothing is fitted to data or to a judge.

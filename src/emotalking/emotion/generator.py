@@ -1,4 +1,4 @@
-"""What every maker of emotional faces looks like from the trainer's side (docs/paper.md 12.2)."""
+"""Interface of generators of emotional faces (docs/paper.md 12.2)."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -20,7 +20,7 @@ class GeneratedFaces:
     normals: Float[Tensor, "B H W 3"] | None = None
     """Unit normals of the new faces in camera space, zero where unknown; None where none were given."""
     kept: Bool[Tensor, "B"] | None = None
-    """Which frames could not be edited and stayed as they were; None: all were edited."""
+    """True for frames that could not be edited and stayed as they were; None: all were edited."""
 
 
 @runtime_checkable

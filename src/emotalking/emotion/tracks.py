@@ -113,7 +113,7 @@ class EmotionTrack:
 
 
 def parse_emotion(emotion: str | None, va: str | None, track: Path | None) -> EmotionTrack:
-    """The track that the command line's three options ask for; neutral if none is given.
+    """Track from at most one of three texts; neutral if none is given.
 
     Args:
         emotion: a preset's name, with an optional strength.

@@ -65,9 +65,9 @@ class MouthMotion(nn.Module):
         self.encoder = TriplaneEncoder(MOUTH_TRIPLANE)
         self.first = nn.Linear(self.encoder.width + audio_code, hidden, bias=False)
         self.trunk = nn.Sequential(nn.ReLU(), *mlp(hidden, hidden, 3))
-        self.sway: Tensor
+        self.axis_scale: Tensor
         """World units of an offset by axis: x and z are a fifth of y."""
-        self.register_buffer("sway", torch.tensor([0.2, 1.0, 0.2]) * POSITION_SCALE, persistent=False)
+        self.register_buffer("axis_scale", torch.tensor([0.2, 1.0, 0.2]) * POSITION_SCALE, persistent=False)
 
     def canonical(self, means: Float[Tensor, "N 3"]) -> MouthCanonical:
         """First-layer products of the features at ``means``."""
@@ -77,7 +77,7 @@ class MouthMotion(nn.Module):
         """`d_means [B, N, 3]`."""
         sound = audio @ self.first.weight[:, self.encoder.width :].T
         raw = self.trunk(canonical.hidden[None] + sound[:, None, :])
-        return {"d_means": raw * self.sway}
+        return {"d_means": raw * self.axis_scale}
 
 
 @dataclass

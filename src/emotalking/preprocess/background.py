@@ -14,11 +14,11 @@ from emotalking.errors import UserError
 MIN_DISTANCE_PX = 5.0
 """A pixel nearer than this to the foreground is not trusted (TalkingGaussian's value, at any image size)."""
 FADE_PX = 24.0
-"""How far into the hidden area structures at its border continue before they dissolve into a smooth fill."""
+"""Distance into the hidden area over which structures at its border dissolve into a smooth fill."""
 
 
 class PlateBuilder:
-    """Collects the plate frame by frame in constant memory.
+    """Background plate, collected frame by frame in constant memory.
 
     Each pixel takes its colour from the frame where it lies farthest from the foreground, which avoids the person's
     soft border and shadow; what no frame shows is filled.
@@ -35,7 +35,7 @@ class PlateBuilder:
         self._distance = np.full((height, width), MIN_DISTANCE_PX, np.float32)
 
     def add(self, image: UInt8[np.ndarray, "H W 3"], foreground: Bool[np.ndarray, "H W"]) -> None:
-        """Offer one RGB frame; ``foreground`` is True on the person."""
+        """Add one RGB frame; ``foreground`` is True on the person."""
         if foreground.any():
             distance = cv2.distanceTransform((~foreground).astype(np.uint8), cv2.DIST_L2, 5)
         else:

@@ -11,8 +11,8 @@ from emotalking.data.writer import write_target, write_torso
 from emotalking.preprocess.background import nearest_colours
 
 NECK_EXTENSION_PX, TORSO_EXTENSION_PX, HAIR_EXTENSION_PX = 72, 9, 40
-"""How far the neck continues behind the chin, the torso behind the head, and both sideways behind long hair, at 512 px
-image height."""
+"""Length by which the neck continues behind the chin, the torso behind the head, and both sideways behind long hair, at
+512 px image height."""
 DARKENING = 0.997
 """Factor per pixel (at 512 px) on the way up behind the chin."""
 SEAM_PX = 3

@@ -43,7 +43,7 @@ def test_follows_the_protocol(scene: Scene, rim) -> None:  # noqa: ANN001
 @pytest.mark.parametrize("fixture", ["scene", "scene_without_irises", "turned_scene"])
 def test_no_emotion_changes_nothing(request: pytest.FixtureRequest, fixture: str) -> None:
     scene = request.getfixturevalue(fixture)
-    out = run(make_warp(scene, MeshWarpConfig(habit=(0.5, 0.1))), scene, torch.zeros(1, 2))
+    out = run(make_warp(scene, MeshWarpConfig(resting_expression=(0.5, 0.1))), scene, torch.zeros(1, 2))
     assert (out.images - scene.images).abs().max() < 1 / 255
     assert (out.labels == scene.labels).all()
     torch.testing.assert_close(out.landmarks, scene.landmarks)
@@ -179,24 +179,26 @@ def test_shading_can_be_turned_off_and_stays_on_skin(scene: Scene) -> None:
     assert change[(scene.labels[0] != 1)].mean() < 0.1 * change[scene.labels[0] == 1].mean()
 
 
-def test_habit_is_taken_away(scene: Scene) -> None:
+def test_resting_expression_is_taken_away(scene: Scene) -> None:
     va = torch.tensor([[-0.74, 0.31]])
     plain = run(make_warp(scene), scene, va)
-    smiler = run(make_warp(scene, MeshWarpConfig(habit=(0.5, 0.1))), scene, va)
+    smiler = run(make_warp(scene, MeshWarpConfig(resting_expression=(0.5, 0.1))), scene, va)
     corner = scene.layout.lips_outer[0]
     assert smiler.landmarks[0, corner, 1] > plain.landmarks[0, corner, 1] + 0.5
 
 
 def test_a_constant_smile_is_read_from_the_neutral_face(scene: Scene) -> None:
     """Corners a tenth of the eyes' distance higher: the man is read as smiling, and anger lowers them more."""
-    assert make_warp(scene).habit == (0.0, 0.0)
+    assert make_warp(scene).resting_expression == (0.0, 0.0)
     shape = scene.shape.copy()
     lips = list(scene.layout.lips_outer + scene.layout.lips_inner)
     shape[lips, 1] += 0.1 * 0.063 * (shape[lips, 0] / np.abs(shape[lips, 0]).max()) ** 2
     smiler = make_warp(replace(scene, shape=shape))
-    assert 0.2 < smiler.habit[0] < 0.5
+    assert 0.2 < smiler.resting_expression[0] < 0.5
     va = torch.tensor([[-0.74, 0.31]])
-    plain = run(make_warp(replace(scene, shape=shape), MeshWarpConfig(habit=(0.0, 0.0))), scene, va).landmarks
+    plain = run(
+        make_warp(replace(scene, shape=shape), MeshWarpConfig(resting_expression=(0.0, 0.0))), scene, va
+    ).landmarks
     corner = scene.layout.lips_outer[0]
     assert run(smiler, scene, va).landmarks[0, corner, 1] > plain[0, corner, 1] + 0.5
 

@@ -102,7 +102,7 @@ def polyline_distance(
 
 @dataclass(frozen=True)
 class FaceMap:
-    """Where each texel lies on the face, with this person's proportions taken out."""
+    """Position of each texel on the face, with this person's proportions taken out."""
 
     x: Float[np.ndarray, "H W"]
     """Template x, and..."""

@@ -1,4 +1,4 @@
-"""The table of expressions: which action units a point of the circumplex asks for, and what each of them moves."""
+"""Table of expressions: action units for each point of the circumplex, and the moves of each unit."""
 
 import json
 import math
@@ -19,8 +19,8 @@ RADIAL_POWER = 0.75
 USUAL_LIFT, SMILING_LIFT = 0.02, 0.09
 """Lift of the mouth's corners that people who talk do not reach (five of them: -.042 to .004), and of one who beams
 throughout (two who smile: .050, .054). Medians over clips; benchmarks/expression_bases.py."""
-MOST_HABIT = 0.6
-"""A smile is not taken away whole: lips that it stretches would fold (looked at, on that one)."""
+MAX_RESTING = 0.6
+"""Largest share of a smile that is taken away: lips that it stretches would fold (seen on the beaming person)."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ def load_expressions() -> ExpressionTable:
     )
 
 
-def habit_of(lift: float) -> tuple[float, float]:
-    """Valence and arousal of the smile that a resting face wears; (0, 0) for most.
+def resting_expression_of(lift: float) -> tuple[float, float]:
+    """Valence and arousal of a resting face's constant smile; (0, 0) for most people.
 
     Args:
         lift: of the mouth's corners (:func:`emotalking.emotion.mesh_warp.template.corner_lift`).
     """
-    share = min(max((lift - USUAL_LIFT) / (SMILING_LIFT - USUAL_LIFT), 0.0), MOST_HABIT)
+    share = min(max((lift - USUAL_LIFT) / (SMILING_LIFT - USUAL_LIFT), 0.0), MAX_RESTING)
     strength = FULL_RADIUS * share ** (1 / RADIAL_POWER)
     return strength * math.cos(math.pi / 8), strength * math.sin(math.pi / 8)
 

@@ -1,7 +1,7 @@
 """Lids slide over eyeballs: keep irises round and gaze still under moving lids.
 
-A warp alone stretches an iris when lids part and squeezes it when they close. Here the picture between the moved lid
-edges is laid anew: the eyeball stays where it was, and what parting lids uncover of it is filled from what was seen at
+A warp alone stretches an iris when lids part and squeezes it when they close. Here the image between the moved lid
+edges is redrawn: the eyeball stays where it was, and what parting lids uncover of it is filled from what was seen at
 the same distance from the iris's centre (an iris is round), darkened as under a lid.
 """
 
@@ -111,7 +111,7 @@ def _eyeballs(
     eyes: EyeIndices,
     unit_px: Float[Tensor, " E"],
 ) -> tuple[Float[Tensor, "E h3 w 2"], Float[Tensor, "3 E h w 1"], Float[Tensor, "E h w 1"]]:
-    """For the E = 2 B eyes: where to look, how to blend what is seen, and how much of each pixel the eyeball covers."""
+    """Sample positions, blending weights, and the share of each pixel that the eyeball covers, for the E = 2 B eyes."""
     lids = [landmarks[:, ids].flatten(0, 1) for ids in (eyes.upper, eyes.lower)]
     new_lids = [moved[:, ids].flatten(0, 1) for ids in (eyes.upper, eyes.lower)]
     iris = torch.cat(lids, 1).mean(1, keepdim=True) if eyes.iris is None else landmarks[:, eyes.iris].flatten(0, 1)

@@ -41,7 +41,7 @@ AMBIENT = 0.35
 MOST = 0.28
 """Limit of the log-gain: expressions do not change the skin by more."""
 PRIOR_LIGHT = (0.6, 0.0, -0.2, 0.4)
-"""Light where the skin tells little: constant, x (right), y (down), z (to the viewer), of a lamp in front and above."""
+"""Light assumed where the skin shows little: constant, x (right), y (down), z (to the viewer); in front and above."""
 PRIOR_WEIGHT = 0.02
 """Share of the pixels' weight that the prior has."""
 
@@ -84,15 +84,15 @@ def fold_basis(grid: TemplateGrid, table: ExpressionTable, face: FaceMap) -> Flo
 
 @dataclass
 class Relight:
-    """The resting surface of a person, and how expressions of it look in a frame's light.
+    """The resting surface of a person, and how its expressions look in a frame's light.
 
     Slopes are depth towards the viewer per template unit, right and down; ``n ~ (-slope, 1)``.
     """
 
     slopes: Float[Tensor, "2 H W"]
-    """Of the resting face."""
+    """Slopes of the resting face."""
     skull: Float[Tensor, "2 H W"]
-    """Of the smooth surface under the skin."""
+    """Slopes of the smooth surface under the skin."""
     skin: Float[Tensor, "1 H W"]
     """1 where the skin is relit: not on the lips and eyeballs, not beyond the face."""
 

@@ -40,7 +40,7 @@ class FaceTemplate:
 
 
 def corner_lift(template: FaceTemplate) -> float:
-    """How far the corners of the mouth lie above the line between the lips' middles, in eye-centre distances."""
+    """Height of the mouth's corners above the line between the lips' middles, in eye-centre distances."""
     outer, inner = template.group("lips_outer"), template.group("lips_inner")
     corners = (outer[0] + outer[len(outer) // 2]) / 2
     seam = (inner[len(inner) // 4] + inner[3 * len(inner) // 4]) / 2

@@ -20,10 +20,9 @@ from emotalking.data.labels import Label
 from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.generator import GeneratedFaces
 from emotalking.emotion.mesh_warp.displacement import USUAL_OPENING, edge_basis, face_map, skin_basis, template_grid
-from emotalking.emotion.mesh_warp.expressions import coefficients, habit_of, load_expressions
+from emotalking.emotion.mesh_warp.expressions import coefficients, load_expressions, resting_expression_of
 from emotalking.emotion.mesh_warp.eyes import PATCH_HALF, EyeIndices, pin_eyeballs
-from emotalking.emotion.mesh_warp.raster import rasterize_attributes
-from emotalking.emotion.mesh_warp.remap import remap, remap_normals
+from emotalking.emotion.mesh_warp.resampling import rasterize_attributes, remap, remap_normals
 from emotalking.emotion.mesh_warp.shading import Relight, fit_light, fold_basis, unit_normals
 from emotalking.emotion.mesh_warp.template import RINGS, build_template, corner_lift, eye_loop
 from emotalking.ops.box import Box
@@ -45,10 +44,10 @@ class MeshWarpConfig:
     """Let the corners of the mouth rise and fall slowly (both lips alike, so that their opening stays)."""
     shading: bool = True
     """Relight the skin as its surface turns."""
-    habit: tuple[float, float] | None = None
+    resting_expression: tuple[float, float] | None = None
     """Valence and arousal that the person's resting face already shows (a constant smile: (0.5, 0.1)). It is taken
     away from every commanded emotion, in proportion to that emotion's strength; the neutral command changes nothing.
-    None: read from the neutral shape (:func:`emotalking.emotion.mesh_warp.expressions.habit_of`)."""
+    None: read from the neutral shape (:func:`emotalking.emotion.mesh_warp.expressions.resting_expression_of`)."""
 
 
 class MeshWarp:
@@ -97,7 +96,11 @@ class MeshWarp:
         knots = table.knots.clone()
         if not self.config.corners:
             knots[:, [table.columns.index(name) for name in table.corner]] = 0
-        self.habit = habit_of(corner_lift(template)) if self.config.habit is None else self.config.habit
+        self.resting_expression = (
+            resting_expression_of(corner_lift(template))
+            if self.config.resting_expression is None
+            else self.config.resting_expression
+        )
         """Valence and arousal of the resting face."""
         self._grid = grid
         # Shade is smooth: every second texel holds it.
@@ -126,7 +129,7 @@ class MeshWarp:
             "is_lid": torch.tensor([float(name in table.lids) for name in table.columns]),
             "eyes": eyes,
             "oval": torch.tensor(layout.oval),
-            # A face that is known from one picture with shut eyes still has eyes that open.
+            # A face known from one image with closed eyes still has eyes that open.
             "openness": _openness(torch.from_numpy(template.points[None, : len(shape)])[:, eyes]).clamp(
                 min=LEAST_OPENING * USUAL_OPENING
             ),
@@ -182,9 +185,9 @@ class MeshWarp:
         width, height = box.size
         template_xy = self._template_coordinates(mesh - offset, viewmats, height, width)
         view = None if normals is None else viewmats
-        looks = self._looks(skin, folds, self._lamp(source, crop_labels, template_xy), view)
-        flow, looks = self._inverse(skin + edges, looks, template_xy, jacobian, images.shape[1])
-        new_images, new_labels = remap(source, crop_labels, flow, looks[:, :1])
+        appearance = self._appearance(skin, folds, self._light(source, crop_labels, template_xy), view)
+        flow, appearance = self._inverse(skin + edges, appearance, template_xy, jacobian, images.shape[1])
+        new_images, new_labels = remap(source, crop_labels, flow, appearance[:, :1])
         new_images = pin_eyeballs(new_images, source, landmarks - offset, moved - offset, self._lids, unit_px, patch)
         out_images, out_labels = images.clone(), labels.clone()
         out_images[inside] = new_images.clamp(0, 1).permute(0, 2, 3, 1)
@@ -193,16 +196,16 @@ class MeshWarp:
         if normals is not None:
             out_normals = normals.clone()
             recorded = normals[inside].permute(0, 3, 1, 2)
-            out_normals[inside] = remap_normals(recorded, flow, looks[:, 1:]).permute(0, 2, 3, 1)
+            out_normals[inside] = remap_normals(recorded, flow, appearance[:, 1:]).permute(0, 2, 3, 1)
         return GeneratedFaces(out_images, out_labels, moved, out_normals)
 
     def _coefficients(self, va: Float[Tensor, "B 2"], landmarks: Float[Tensor, "B K 2"]) -> Float[Tensor, "B columns"]:
-        """Unit strengths for the commanded emotion, this person's habit and the present state of the eyes."""
+        """Unit strengths for the commanded emotion, the resting expression and the present state of the eyes."""
         knots = self._tensors["knots"]
         out = coefficients(va, knots)
-        if any(self.habit):
-            habit = coefficients(va.new_tensor([self.habit]), knots)
-            out = out - (va.norm(dim=1, keepdim=True) / 0.5).clamp(max=1.0) * habit
+        if any(self.resting_expression):
+            resting = coefficients(va.new_tensor([self.resting_expression]), knots)
+            out = out - (va.norm(dim=1, keepdim=True) / 0.5).clamp(max=1.0) * resting
         out = out * min(max(self.config.gain, 0.0), 1.0)
         # In a blink there is no eye to widen or narrow.
         shut, awake = OPENNESS_BLINK
@@ -222,7 +225,7 @@ class MeshWarp:
         ratio = skin.square().sum(1, keepdim=True) / reach.square()
         return skin * (1 + ratio.square()) ** -0.25, edges, folds
 
-    def _lamp(
+    def _light(
         self,
         source: Float[Tensor, "B 3 h w"],
         labels: UInt8[Tensor, "B h w"],
@@ -241,22 +244,22 @@ class MeshWarp:
         weight = is_skin * surface[:, 2]
         return fit_light(brightness.flatten(1), surface[:, :2].flatten(2).transpose(1, 2), weight.flatten(1))
 
-    def _looks(
+    def _appearance(
         self,
         skin: Float[Tensor, "B 2 h w"],
         folds: Float[Tensor, "B 1 h w"],
-        lamp: Float[Tensor, "B 4"],
+        light: Float[Tensor, "B 4"],
         viewmats: Float[Tensor, "B 4 4"] | None,
     ) -> Float[Tensor, "B _ h w"]:
         """Over the template: log-gain of the skin; where poses are given, how far its normals turn (camera axes)."""
         every = np.s_[..., ::2, ::2]
         slopes, above = self._relight.turned(skin[every], folds[every], self._coarse)
-        light = self._relight.gain(slopes, above, lamp) * float(self.config.shading)
+        gain = self._relight.gain(slopes, above, light) * float(self.config.shading)
         if viewmats is None:
-            return self._fine(light)
+            return self._fine(gain)
         turn = unit_normals(slopes) - unit_normals(self._relight.slopes[None])
         turn = torch.einsum("bij,bjhw->bihw", viewmats[:, :3, :3] * viewmats.new_tensor([1.0, -1.0, 1.0]), turn)
-        return self._fine(torch.cat([light, turn * self._relight.skin], 1))
+        return self._fine(torch.cat([gain, turn * self._relight.skin], 1))
 
     def _fine(self, coarse: Float[Tensor, "B C m n"]) -> Float[Tensor, "B C h w"]:
         """At the resolution of the moves."""
@@ -291,7 +294,7 @@ class MeshWarp:
     def _template_coordinates(
         self, mesh: Float[Tensor, "B V 2"], viewmats: Float[Tensor, "B 4 4"], height: int, width: int
     ) -> Float[Tensor, "B h w 3"]:
-        """The template point that each pixel (of every fourth row and column) shows, and 1 on the mesh, 0 off it.
+        """Template point of each pixel (of every fourth row and column), and 1 on the mesh, 0 off it.
 
         An affine fit covers the whole plane; the mesh adds its deviation from it. Off the mesh of a turned face the fit
         alone may name a point that moves.
@@ -319,17 +322,17 @@ class MeshWarp:
     def _inverse(
         self,
         moves: Float[Tensor, "B 2 h w"],
-        looks: Float[Tensor, "B C h w"],
+        appearance: Float[Tensor, "B C h w"],
         template_xy: Float[Tensor, "B m n 3"],
         jacobian: Float[Tensor, "B 2 2"],
         image_height: int,
     ) -> tuple[Float[Tensor, "B 2 M N"], Float[Tensor, "B C M N"]]:
-        """Where each new pixel comes from (offset in pixels) and how it looks, at the field's resolution."""
+        """Source of each new pixel (offset in pixels) and its appearance, at the field's resolution."""
         fine = image_height < FINE_FIELD_BELOW
         scale = 4 if fine else 2
         xy = F.interpolate(template_xy.permute(0, 3, 1, 2), scale_factor=scale, mode="bilinear").permute(0, 2, 3, 1)
         step = 4 // scale
-        sampled = self._sample(torch.cat([moves, looks], 1), xy[..., :2]) * xy[..., 2:].permute(0, 3, 1, 2)
+        sampled = self._sample(torch.cat([moves, appearance], 1), xy[..., :2]) * xy[..., 2:].permute(0, 3, 1, 2)
         forward = torch.einsum("bij,bjmn->bimn", jacobian, sampled[:, :2])
         batch, _, m, n = forward.shape
         rows = torch.arange(m, device=xy.device, dtype=xy.dtype) + 0.5

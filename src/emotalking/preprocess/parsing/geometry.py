@@ -1,4 +1,4 @@
-"""Geometry behind the embedded parser: the head-fixed frame of a clip, and the zones that landmarks alone can name."""
+"""Geometry of the embedded parser: the head-fixed frame of a clip, and zones given by landmarks alone."""
 
 from dataclasses import dataclass
 
@@ -66,7 +66,7 @@ def fill(points: Shaped[np.ndarray, "K 2"], size: tuple[int, int]) -> Bool[np.nd
 
 @dataclass(frozen=True)
 class FaceZones:
-    """What the landmarks alone say about the pixels of one image."""
+    """Zones of one image that the landmarks alone give."""
 
     oval: Bool[np.ndarray, "H W"]
     """Inside the face oval (for a layout without a forehead it ends at the brows)."""

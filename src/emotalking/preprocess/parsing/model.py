@@ -37,7 +37,7 @@ UNIFORM_SHARE = 0.02
 BAND = 0.016
 """Half width of the border band where colour may move the person's outline, as a share of the image's longer side."""
 HANGING = 3.0
-"""How much less likely, in nats, clothes are where they hang together with the temple."""
+"""Penalty of clothes, in nats, where they are connected to the temple."""
 RAY_STEPS = 20
 LOCK = 0.08
 """Half the width, in eye distances, of the narrowest lock of hair that is followed onto the shoulders."""
@@ -109,7 +109,7 @@ def make_sample(
 def _hanging(
     person: np.ndarray, x: np.ndarray, y: np.ndarray, to_map: np.ndarray, half_width: float
 ) -> Float32[np.ndarray, "h w"]:
-    """Look from every pixel beside the neck to the temple on its side: is the person there all the way?"""
+    """1 for pixels beside the neck whose ray to the temple on their side stays on the person."""
     step = 2
     x, y = x[::step, ::step], y[::step, ::step]
     beside = (np.abs(x) > half_width) & (y > 0)
@@ -295,7 +295,7 @@ def _background_plate(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray
 
 
 def _first_prior(head: HeadFrame, layout: FaceLayout) -> Float32[np.ndarray, "rows cols 3"]:
-    """Where skin, hair and clothes lie on anyone, softly, in the head frame."""
+    """Soft prior places of skin, hair and clothes on anyone, in the head frame."""
     cells = (head.reference - (LEFT, TOP)) * CELLS
     zones = face_zones(cells, layout, MAP_SIZE)
     y, x = np.meshgrid(np.linspace(TOP, BOTTOM, MAP_SIZE[0]), np.linspace(LEFT, RIGHT, MAP_SIZE[1]), indexing="ij")

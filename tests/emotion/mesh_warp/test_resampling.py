@@ -2,7 +2,7 @@
 
 import torch
 
-from emotalking.emotion.mesh_warp.raster import rasterize_attributes
+from emotalking.emotion.mesh_warp.resampling import rasterize_attributes
 
 
 def test_interpolates_inside_and_leaves_the_rest_zero() -> None:
