@@ -83,7 +83,7 @@ def test_the_face_lies_in_their_head_frame(truth: Subject, hubert: tuple) -> Non
 
 def test_masks_without_a_mouth_are_made_anew_elsewhere(deepspeech: tuple[Path, Path]) -> None:
     root, out = deepspeech
-    with pytest.raises(UserError, match="parsing .its masks know no inside of the mouth. must be made anew; .* --out"):
+    with pytest.raises(UserError, match="parsing .its masks know no inside of the mouth. must be made anew; .* as out"):
         import_folder(root)
     subject = Subject.open(out)
     assert any((subject.frame(i).labels == Label.MOUTH).any() for i in range(FRAMES))

@@ -33,7 +33,7 @@ def test_the_video_and_the_page(folder: Path) -> None:
         assert len(container.streams.audio) == 1
     assert len(images) == subject.num_frames
     index = 20
-    shown = images[index][panels.TOP : panels.TOP + panels.PICTURE, panels.LEFT : panels.LEFT + panels.PICTURE]
+    shown = images[index][panels.TOP : panels.TOP + panels.SIDE, panels.LEFT : panels.LEFT + panels.SIDE]
     frame = panels.fitted(subject.original(index))
     # Landmarks and axes cover a few per cent of the picture; the rest is the frame.
     assert np.median(np.abs(shown.astype(int) - frame)) < 4
@@ -49,7 +49,7 @@ def test_landmarks_lie_on_the_face(folder: Path) -> None:
     index = int(subject.mouth_opening.argmax())
     image = np.zeros((subject.height, subject.width, 3), np.uint8)
     track = subject.landmarks
-    drawn = panels.mesh_picture(image, track.points[index].astype(float), np.full((4, 2), -99.0), track.layout, True)
+    drawn = panels.mesh_panel(image, track.points[index].astype(float), np.full((4, 2), -99.0), track.layout, True)
     yellow = (drawn[..., 0].astype(int) - drawn[..., 2] > 100) & (drawn[..., 1] > 150)
     mouth = cv2.resize((subject.frame(index).labels == Label.MOUTH).astype(np.uint8), drawn.shape[1::-1])
     rows, columns = np.nonzero(mouth)
@@ -66,7 +66,7 @@ def test_angles_have_their_signs() -> None:
 
 def test_other_shapes_and_missing_things(folder: Path) -> None:
     wide = panels.fitted(np.full((60, 120, 3), 200, np.uint8))
-    assert (wide[panels.PICTURE // 2] == 200).all() and (wide[0] == panels.PANEL).all()
+    assert (wide[panels.SIDE // 2] == 200).all() and (wide[0] == panels.PANEL).all()
     (folder / "va.csv").unlink()
     (folder / "aud.wav").unlink()
     video, _ = make_preview(Subject.open(folder))

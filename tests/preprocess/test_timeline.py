@@ -135,7 +135,7 @@ def test_rates_are_exact() -> None:
     assert parse_rate(25) == 25
     assert common_rate(59.94006) == Fraction(60000, 1001)
     for wrong in ("0", "x", "1/0", "500", "-25"):
-        with pytest.raises(UserError, match="frames a second from 10 to 120"):
+        with pytest.raises(UserError, match="a frame rate from 10 to 120"):
             parse_rate(wrong)
 
 

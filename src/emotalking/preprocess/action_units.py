@@ -102,7 +102,7 @@ def action_units(
         head: landmarks in the head frame (:func:`head_points`), world units.
         viewmats: head to camera; what the landmarks wrongly do with the head's pose is taken out.
         layout: names the points.
-        fps: frames a second.
+        fps: frame rate.
         opening: of the eyes before the landmarks were smoothed over time (:func:`raw_opening`), for the blink: the
             filter closes one that lasts a single frame only by half, and the detector closes some a frame late, so the
             smaller opening of both is nearest to what is seen.
@@ -128,7 +128,7 @@ def units_from_rest(
         angles: of :func:`~emotalking.preprocess.face_measures.head_angles`.
         eyes: of :func:`lid_opening`.
         rest: the same person's, seen by the same detector.
-        fps: frames a second.
+        fps: frame rate.
     """
     right = np.clip(0.5 + angles[:, 0] / np.radians(40), 0, 1)
     blink = _blink(eyes[:, 0] * right + eyes[:, 1] * (1 - right), fps)
@@ -168,7 +168,7 @@ def _upper_face(moved: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _mouth_at_rest(moved: dict[str, np.ndarray], upper: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What lips, nose and chin do beside talking."""
+    """Lips, nose and chin apart from speech."""
     corner, width, shut = moved["corner"], moved["width"], 1 - np.clip(moved["gap"] / 10, 0, 1)
     smile = np.maximum(corner, 0)
     # A smile widens the mouth by a third more than it lifts the corners; what is wider than that is a stretch.

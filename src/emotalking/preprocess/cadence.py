@@ -21,7 +21,7 @@ RATES = tuple(
         (30, 1), (48, 1), (50, 1), (60000, 1001),
     )
 )  # fmt: skip
-"""Frames a second at which cameras film; the true rate is looked for among them."""
+"""Frame rates of cameras, among which the true rate is searched."""
 PHASES = 24
 """Phases tried within one source frame."""
 WINDOW_S = 20.0
@@ -40,7 +40,7 @@ class Cadence:
     """Relation of the stored frames to the source's."""
 
     rate: Fraction
-    """True frames a second."""
+    """True frame rate."""
     sources: Int[np.ndarray, " S"]
     """For each stored slot the number of its source frame; two slots with one number show the same frame."""
     times: Float[np.ndarray, " S"]
@@ -59,7 +59,7 @@ def common_rate(fps: float) -> Fraction:
 
 
 def parse_rate(text: str | float | int | Fraction) -> Fraction:
-    """Frames a second as an exact rational: 25, "30000/1001", or "29.97", which means the same.
+    """Frame rate as an exact rational: 25, "30000/1001", or "29.97", which means the same.
 
     Raises:
         InputError: no rate between 10 and 120.
@@ -69,7 +69,7 @@ def parse_rate(text: str | float | int | Fraction) -> Fraction:
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
     if not 10 <= rate <= 120:
-        raise InputError(f"fps {text}: give frames a second from 10 to 120, such as 25, 30 or 30000/1001, or 'source'.")
+        raise InputError(f"fps {text}: give a frame rate from 10 to 120, such as 25, 30 or 30000/1001, or 'source'.")
     return rate
 
 
@@ -78,7 +78,7 @@ def find_cadence(change: Float[np.ndarray, " S"], stored: Fraction) -> Cadence |
 
     Args:
         change: root mean square difference of every stored frame to the one before (grey levels; the first is 0).
-        stored: slots a second.
+        stored: stored frame rate.
     """
     if len(change) < 3 * stored:
         return None

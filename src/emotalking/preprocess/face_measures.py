@@ -1,4 +1,4 @@
-"""What FACS looks at, as lengths on the face: measured in the head frame, freed of the head's pose, from rest.
+"""Lengths on the face that FACS describes: measured in the head frame, freed of the head's pose, from rest.
 
 Unit of all lengths: hundredths of the distance between the eye centres (one is about 0.6 mm).
 """
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 
 from emotalking.data.layouts import EYE_DISTANCE, FaceLayout
+from emotalking.preprocess.pose.rigid import euler_angles
 
 Sided = Float[np.ndarray, "N S"]
 """A measure over time: person's right and left side, or one column for what has no sides."""
 
 CHUNK = 2000
-"""Frames that are looked at together."""
+"""Frames that are measured together."""
 _CHEEKS = {"mediapipe478": ((50, 117, 118, 119), (280, 346, 347, 348))}
 """Cheek points (person's right, left) of the layouts that have any."""
 
@@ -46,7 +46,7 @@ _SHOWN = {"inner_brow": 15.0, "outer_brow": 14.0}
 """Brows that move this far within a clip have shown where they rest, however high that is."""
 
 _SPEECH = {"corner": 0.2, "smile": 0.14, "nose_lip": -0.14, "thick_upper": -0.05, "thick_lower": 0.07}
-"""How much a measure moves with the gap between the lips when people talk (medians over a dozen talkers)."""
+"""Change of a measure with the gap between the lips in speech (medians over a dozen talkers)."""
 _SPEECH_GAP = 10.0
 """Lips open further in speech only rarely: what a wider gap moves is taken for expression."""
 _JAW = {"lower_lip": -0.65}
@@ -57,13 +57,12 @@ _NEAR = np.radians(20)
 _SLOPE = 0.8
 """Usual error of a measure for ten degrees of yaw or pitch: landmark detectors bend with the head's pose."""
 _SCATTER = 3.0
-"""Usual size of real movement around rest, per independent look (half a second)."""
+"""Usual size of real movement around rest, per independent observation (half a second)."""
 
 
 def head_angles(viewmats: Float[np.ndarray, "N 4 4"]) -> Float[np.ndarray, "N 2"]:
     """Yaw (positive: the person's right side comes to the front) and pitch of the head in the camera, radians."""
-    facing = np.diag([1.0, -1.0, -1.0]) @ viewmats[:, :3, :3].astype(np.float64)
-    return Rotation.from_matrix(facing).as_euler("YXZ")[:, :2]
+    return euler_angles(viewmats)[:, :2]
 
 
 def measure(head: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> dict[str, Sided]:
@@ -120,7 +119,7 @@ def _measure(head: np.ndarray, layout: FaceLayout) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Rest:
-    """How one person's face is measured when it rests, before one detector's eyes: what other frames are held against.
+    """Measures of one person's face at rest by one detector, the reference of all other frames.
 
     What follows yaw and pitch is taken out first (only as far as the clip's range of poses shows it), then what follows
     the talking jaw. Rest is the middle of the shortest interval that holds half of the clip: the face that the person
@@ -131,11 +130,11 @@ class Rest:
     angles: Float[np.ndarray, "2"]
     """The clip's median yaw and pitch, radians."""
     slopes: dict[str, Float[np.ndarray, "S 2"]]
-    """What each side of a measure does with ten degrees of yaw and of pitch."""
+    """Change of each side of a measure with ten degrees of yaw and of pitch."""
     places: dict[str, Float[np.ndarray, " S"]]
-    """Where each side of a measure rests."""
+    """Value of each side of a measure at rest."""
     doubts: dict[str, float]
-    """How much of a change is not believed, with its sign (:func:`_doubted`)."""
+    """Part of a change that is not believed, with its sign (:func:`_doubted`)."""
 
     @classmethod
     def fit(
@@ -147,7 +146,7 @@ class Rest:
             measures: of :func:`measure`.
             angles: of :func:`head_angles`.
             layout: whose points were measured; :data:`USUAL` is known for MediaPipe's.
-            fps: frames a second.
+            fps: frame rate.
         """
         middle = np.median(angles, 0)
         turned = (angles - middle) / np.radians(10)
@@ -187,7 +186,7 @@ class Rest:
 
 
 def _doubted(name: str, rest: np.ndarray, sides: np.ndarray) -> tuple[float, float]:
-    """How far a rest that no resting face has must be moved, and how much of a change that way is not believed yet."""
+    """Correction of a rest that no resting face has, and the part of a change that way that is not believed yet."""
     mean, spread, way = USUAL[name]
     centre = float(rest.mean())
     low = -np.inf if way > 0 else mean - _ODDEST * spread
@@ -216,8 +215,8 @@ def _shortest_half(values: np.ndarray) -> float:
 def _slope(values: np.ndarray, turned: np.ndarray, fps: float | int) -> np.ndarray:
     """The part that is linear in the head's angles, robustly, and shrunk as far as the clip is short or still.
 
-    Least squares with Huber weights and a prior: a clip of ``n`` independent looks says as much about the slope as the
-    scatter of real movement allows.
+    Least squares with Huber weights and a prior: a clip of ``n`` independent observations says as much about the slope
+    as the scatter of real movement allows.
     """
     looks = max(len(values) / fps * 2, 1.0)
     slope = np.zeros(2)

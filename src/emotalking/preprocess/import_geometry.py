@@ -12,7 +12,7 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from emotalking.data.layouts import FaceLayout
-from emotalking.errors import NoFaceError, UserError
+from emotalking.errors import InputError, NoFaceError
 from emotalking.preprocess.pose import rigid
 from emotalking.preprocess.pose.solver import project
 
@@ -31,7 +31,7 @@ def read_tracker_cameras(path: Path) -> tuple[Float[np.ndarray, "N 4 4"], float]
     camera looks down -z; the translation is divided by ten.
 
     Raises:
-        UserError: if the file is missing or holds something else (nothing in it can run code).
+        InputError: if the file is missing or holds something else (nothing in it can run code).
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -39,13 +39,13 @@ def read_tracker_cameras(path: Path) -> tuple[Float[np.ndarray, "N 4 4"], float]
         moved = np.asarray(content["trans"], np.float64).reshape(len(euler), 3) / UNIT
         focal = float(np.asarray(content["focal"]).reshape(-1)[0])
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: copy it there, or prepare the clip anew.") from None
+        raise InputError(f"{path} is missing: copy it there, or prepare the clip anew.") from None
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise UserError(f"{path} holds no tracked euler, trans and focal ({error}): track the clip again.") from None
+        raise InputError(f"{path} holds no tracked euler, trans and focal ({error}): track the clip again.") from None
     except (pickle.UnpicklingError, zipfile.BadZipFile):
-        raise UserError(f"{path} holds more than tensors: save euler, trans and focal alone.") from None
+        raise InputError(f"{path} holds more than tensors: save euler, trans and focal alone.") from None
     if not len(euler) or not np.isfinite(euler).all() or not np.isfinite(moved).all() or not focal > 0:
-        raise UserError(f"{path} holds a camera that is not finite or no positive focal length: track the clip again.")
+        raise InputError(f"{path} holds a camera that is not finite or no positive focal length: track the clip again.")
     a, b, c = euler.T
     rotation = (
         Rotation.from_rotvec(np.outer(-a, [1, 0, 0]))
@@ -93,14 +93,13 @@ def shape_under(
         layout: names the rigid points.
 
     Raises:
-        UserError: if fewer than ten frames show a face.
+        InputError: if fewer than ten frames show a face.
     """
     if detected.sum() < 10:
         raise NoFaceError(f"only {int(detected.sum())} frames show a face: at least ten are needed for its shape.")
     begin = rigid.start(points, depth, detected, layout, size, focal / size[1])
     index = np.asarray(layout.rigid)
-    frames = np.flatnonzero(detected)
-    frames = frames[np.linspace(0, len(frames) - 1, min(_FRAMES, len(frames))).round().astype(int)]
+    frames = rigid.spread_over(np.flatnonzero(detected), _FRAMES)
     views, seen = viewmats[frames].astype(np.float64), points[frames][:, index]
     back = np.swapaxes(views[:, :3, :3], 1, 2)
     turn = Rotation.from_matrix(back @ begin.rotations[frames]).mean()

@@ -1,8 +1,8 @@
 """Complete a folder that TalkingGaussian's or ER-NeRF's scripts made, so that everything here works on it.
 
-Kept as they are: their cameras, audio features, action units, pictures and masks. Made beside them: 478 landmarks
-tracked anew with a face shape in *their* head frame (the emotional targets need it), normals, valence and arousal, our
-own audio features (so that the avatar can speak any sound), and the record. No file of theirs is ever written to.
+Kept as they are: its cameras, audio features, action units, images and masks. Added: 478 landmarks tracked anew with a
+face shape in *its* head frame (the emotional targets need it), normals, valence and arousal, our own audio features (so
+that the avatar can speak any audio), and the record. No file of the original folder is ever written to.
 """
 
 import os
@@ -28,7 +28,7 @@ from emotalking.data.labels import Label
 from emotalking.data.layouts import MODEL_AUS
 from emotalking.data.readers import read_image, read_intensities, read_json, read_table
 from emotalking.emotion.estimator import ActionUnitEmotion
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import load_audio
 from emotalking.preprocess import action_units as aus
 from emotalking.preprocess.import_geometry import read_tracker_cameras, shape_under
@@ -54,33 +54,33 @@ RATES = (
 
 @dataclass
 class Imported:
-    """What :func:`import_folder` did."""
+    """Result of :func:`import_folder`."""
 
     subject: Subject
     made: dict[str, str] = field(default_factory=dict)
-    """Name of every file or family that was made, and from what."""
+    """Source of every file or family that was made, by its name."""
 
 
 def import_folder(folder: str | Path, out: str | Path | None = None, clip: str | Path | None = None) -> Imported:
-    """Make what ``folder`` lacks; what is there already is neither made again nor changed.
+    """Add what ``folder`` lacks; existing files are neither made again nor changed.
 
     Args:
         folder: made by TalkingGaussian's or ER-NeRF's scripts (cameras or ``track_params.pt``, frames, ``bc.jpg``).
-        out: new folder, with links to their files (copies where the system has no links); None: beside their files.
+        out: new folder, with links to the files (copies where the system has no links); None: ``folder`` itself.
         clip: the video that the folder was made from, for its sound where ``aud.wav`` is missing.
 
     Raises:
-        UserError: the folder lacks what cannot be made, ``out`` holds something else, or something of theirs would
-            have to be replaced and no ``out`` was given.
+        InputError: the folder lacks what cannot be made, ``out`` holds something else, or an existing file would have
+            to be replaced and no ``out`` was given.
     """
     source = SubjectFiles(Path(folder))
     if not source.root.is_dir():
-        raise UserError(f"There is no folder {source.root}: give one of TalkingGaussian's or ER-NeRF's scripts.")
+        raise InputError(f"There is no folder {source.root}: give one of TalkingGaussian's or ER-NeRF's scripts.")
     place = source if out is None else SubjectFiles(Path(out))
     stale = _to_replace(source)
     if out is None and stale:
         names = " and ".join(f"{name} ({why})" for name, why in stale.items())
-        raise UserError(f"{source.root}: {names} must be made anew; give a new folder with --out NEW.")
+        raise InputError(f"{source.root}: {names} must be made anew; give a new folder as out.")
     if out is not None:
         _link(source, place, stale)
     work = _Import(source, place, None if clip is None else Path(clip))
@@ -89,7 +89,7 @@ def import_folder(folder: str | Path, out: str | Path | None = None, clip: str |
 
 
 def _to_replace(source: SubjectFiles) -> dict[str, str]:
-    """Entries of theirs that training cannot use, and why."""
+    """Reasons for which training cannot use entries of the folder."""
     stale = {}
     numbers = sorted(present(source.parsing(0).parent, ".png"))
     if numbers:
@@ -108,11 +108,11 @@ def _to_replace(source: SubjectFiles) -> dict[str, str]:
 def _link(source: SubjectFiles, place: SubjectFiles, stale: dict[str, str]) -> None:
     """``place`` as a folder of links into ``source``; a folder that an earlier import began is taken."""
     if place.root.resolve() == source.root.resolve():
-        raise UserError(f"{place.root} is the folder itself: leave --out away, or give a new folder.")
+        raise InputError(f"{place.root} is the folder itself: omit out, or give a new folder.")
     ours = place.root / "bc.jpg"
     if place.root.exists() and any(place.root.iterdir()):
         if not (ours.exists() and source.background.exists() and ours.resolve() == source.background.resolve()):
-            raise UserError(f"{place.root} holds other files: give a new folder.")
+            raise InputError(f"{place.root} holds other files: give a new folder.")
     place.root.mkdir(parents=True, exist_ok=True)
     left_out = {*stale, *({"teeth_mask"} if "parsing" in stale else ())}
     for entry in sorted(source.root.iterdir()):
@@ -130,7 +130,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 class _Import:
-    """One run: a step makes its file where it is missing, and notes it."""
+    """One run: a step makes its file where it is missing, and records it."""
 
     def __init__(self, source: SubjectFiles, files: SubjectFiles, clip: Path | None) -> None:
         self.source, self.files, self.clip = source, files, clip
@@ -165,9 +165,9 @@ class _Import:
             return
         tracked = files.root / "track_params.pt"
         if not tracked.exists():
-            raise UserError(
+            raise InputError(
                 f"{files.root} has neither transforms_train.json and transforms_val.json nor track_params.pt: its "
-                "cameras are unknown, so prepare the clip with 'emotalking prepare' instead."
+                "cameras are unknown, so prepare the clip instead."
             )
         views, focal = read_tracker_cameras(tracked)
         height, width = read_image(files.background).shape[:2]
@@ -175,7 +175,7 @@ class _Import:
         self.made["transforms_*.json"] = "track_params.pt"
 
     def _record(self, providers: dict[str, str]) -> None:
-        """``subject.json``: their folder has none, so the rate is told by the sound's length."""
+        """``subject.json``: the folder has none, so the frame rate follows from the sound's length."""
         files = self.files
         old: dict[str, Any] = read_json(files.manifest) if files.manifest.exists() else {}
         if old and not providers:

@@ -1,7 +1,7 @@
 """Run of `prepare` on one clip: its folder, and what earlier steps left there for later ones (in ``.capture``).
 
 The large arrays are single precision and memory-mapped when they are read: an hour of landmarks is half a gigabyte on
-disk and next to nothing in memory for a step that looks at some points, or at some frames at a time. The frames are
+disk and next to nothing in memory for a step that reads some points, or some frames at a time. The frames are
 kept without loss until the folder is complete, so that the clip is decoded three times in all.
 """
 
@@ -65,7 +65,7 @@ class Job:
 
     @property
     def scan_file(self) -> Path:
-        """Where :meth:`scan` is kept."""
+        """File of :attr:`scan`."""
         return self.work / "scan.npz"
 
     @cached_property
@@ -100,7 +100,7 @@ class Job:
 
     @property
     def clock_file(self) -> Path:
-        """Where :attr:`timeline` is kept."""
+        """File of :attr:`timeline`."""
         return self.work / "clock.npz"
 
     @cached_property
@@ -120,7 +120,7 @@ class Job:
 
     @property
     def frames_file(self) -> Path:
-        """Where :meth:`frames` are kept."""
+        """File of :meth:`frames`."""
         return self.work / "frames.avi"
 
     def frames(self) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
@@ -161,7 +161,7 @@ class Job:
 
     @property
     def points_file(self) -> Path:
-        """Where :meth:`points` are kept."""
+        """File of :meth:`points`."""
         return self.work / "steady.npy"
 
     def points(self) -> Float32[np.ndarray, "N K 2"]:
@@ -170,7 +170,7 @@ class Job:
 
     @property
     def head_file(self) -> Path:
-        """Where :meth:`head` is kept."""
+        """File of :meth:`head`."""
         return self.work / "head.npy"
 
     def head(self) -> Float32[np.ndarray, "N K 3"]:
@@ -244,11 +244,11 @@ def build(path: Path, shape: tuple[int, ...]) -> Iterator[Float32[np.ndarray, ".
 
 
 def chunks(count: int, margin: int = 0) -> Iterator[tuple[slice, slice]]:
-    """Cut ``count`` frames into pieces: (frames to look at, those of them that are new) for each piece.
+    """Cut ``count`` frames into pieces: (frames to read, those of them that are new) for each piece.
 
     Args:
         count: frames.
-        margin: frames before and behind each piece that are looked at too, for filters over time.
+        margin: frames before and behind each piece that are read, too, for filters over time.
 
     Example:
         >>> for wide, inner in chunks(len(values), margin=8):

@@ -28,16 +28,16 @@ _GAP = 0.12
 
 @runtime_checkable
 class LandmarkProvider(Protocol):
-    """Something that finds the points of the main face, frame after frame."""
+    """Detector of the landmarks of the main face, frame after frame."""
 
     @property
     def name(self) -> str:
-        """As recorded in subject.json."""
+        """Name in subject.json."""
         ...
 
     @property
     def layout(self) -> FaceLayout:
-        """What the points mean."""
+        """Meaning of the points."""
         ...
 
     def detect(self, image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "K 3"] | None:
@@ -83,7 +83,7 @@ class MediaPipeTask:
         if not Path(model).is_file():
             raise UserError(
                 f"{model}: there is no such file; download face_landmarker.task from MediaPipe's model page "
-                "(Apache-2.0), or leave the option out to use the embedded face mesh."
+                "(Apache-2.0), or omit it to use the embedded face mesh."
             )
         self.name = f"mediapipe-task:{Path(model).name}"
         with quiet():
@@ -100,8 +100,8 @@ class MediaPipeTask:
     def detect(self, image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "K 3"] | None:
         """See :class:`LandmarkProvider`."""
         self._time_ms += 40
-        picture = self._mp.Image(image_format=self._mp.ImageFormat.SRGB, data=np.ascontiguousarray(image))
-        faces = self._landmarker.detect_for_video(picture, self._time_ms).face_landmarks
+        frame = self._mp.Image(image_format=self._mp.ImageFormat.SRGB, data=np.ascontiguousarray(image))
+        faces = self._landmarker.detect_for_video(frame, self._time_ms).face_landmarks
         return _to_pixels(faces[0], image) if faces else None
 
     def close(self) -> None:
@@ -200,7 +200,7 @@ def count_other_faces(boxes: list[Box]) -> int:
 
 
 def hand_before_face(hand: Float[np.ndarray, "21 2"], oval: Float[np.ndarray, "P 2"]) -> bool:
-    """Whether a joint of the hand lies inside the face's outline, or within a tenth of its height."""
+    """True if a joint of the hand lies inside the face's outline, or within a tenth of its height."""
     outline = oval.astype(np.float32).reshape(-1, 1, 2)
     margin = _GAP * float(np.ptp(oval[:, 1]))
     return any(cv2.pointPolygonTest(outline, (float(x), float(y)), True) > -margin for x, y in hand)

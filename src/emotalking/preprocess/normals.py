@@ -1,7 +1,7 @@
 """Camera-space normal maps of the face from the tracked landmarks: the embedded provider (no network, no weights).
 
 The points of a frame, in the head frame, are the corners of a triangle mesh whose connections are computed once from
-the subject's own neutral shape; its smooth vertex normals are drawn into the picture and kept on the skin.
+the subject's own neutral shape; its smooth vertex normals are drawn into the image and kept on the skin.
 
 Deviation: the paper reads the cross-modal face-normal network; what the landmarks do not move (wrinkles, ears, the
 forehead above the last row of points) is missing here, and the depth is as good as the landmark detector's.
@@ -26,7 +26,7 @@ _AXIS_Z = 0.02
 """The shape is unrolled from an upright axis this far behind the head's origin (world units), so that cheeks and
 temples, which a frontal view shows edge-on, get well-shaped triangles."""
 _OPEN_MOUTH = 0.008
-"""How far the lower lip is drawn down while the connections are chosen (world units): in a closed mouth the two lips'
+"""Shift of the lower lip while the connections are chosen (world units): in a closed mouth the two lips'
 edges lie on each other, and triangles would join the wrong ones."""
 _EDGE_ON = 0.1
 """Pixels whose normal is less than this (cosine) turned to the camera are left out: the mesh has no outline there."""
@@ -74,7 +74,7 @@ def draw_normals(
     size: tuple[int, int],
     skin: Bool[np.ndarray, "H W"] | None = None,
 ) -> Float32[np.ndarray, "H W 3"]:
-    """The face's normals as the camera sees them.
+    """Draw the face's normals as the camera sees them.
 
     Args:
         mesh: connections (:func:`build_mesh`).
@@ -115,7 +115,7 @@ def make_normals(
     focal: float,
     layout: FaceLayout,
 ) -> dict[str, Any]:
-    """``normals/`` of all frames, kept to the skin that ``parsing/`` shows.
+    """Write ``normals/`` of all frames, kept to the skin that ``parsing/`` shows.
 
     Args:
         files: the subject; its parsing is there.
@@ -160,7 +160,7 @@ def _mouth_opened(flat: np.ndarray, layout: FaceLayout) -> np.ndarray:
 
 
 def _inside(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
-    """Which points lie in a polygon (even-odd rule)."""
+    """True for points inside a polygon (even-odd rule)."""
     x, y = points[:, None, 0], points[:, None, 1]
     a, b = polygon, np.roll(polygon, -1, axis=0)
     crosses = (a[:, 1] > y) != (b[:, 1] > y)

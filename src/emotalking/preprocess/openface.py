@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from emotalking.data.layouts import MODEL_AUS
 from emotalking.data.readers import read_table
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.preprocess.action_units import ALL_AUS
 
 NEEDED = (*MODEL_AUS, "AU25")
@@ -31,27 +31,27 @@ def read_openface(
     Args:
         path: the CSV.
         num_frames: frames of the subject, N.
-        fps: its frames a second.
+        fps: its frame rate.
         begin_s: time in OpenFace's clip of the subject's first frame.
 
     Returns:
         Every unit of :data:`~emotalking.preprocess.action_units.ALL_AUS` that the table has, 0..5, each [N].
 
     Raises:
-        UserError: if the file is no such table, lacks a unit that training needs, covers too little of the clip, or
+        InputError: if the file is no such table, lacks a unit that training needs, covers too little of the clip, or
             failed in most of it.
     """
     table = read_table(Path(path))
     units = {name: table[f"{name}_r"] for name in ALL_AUS if f"{name}_r" in table}
     missing = [f"{name}_r" for name in NEEDED if name not in units]
     if missing:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}; run OpenFace's FeatureExtraction with -aus.")
+        raise InputError(f"{path} lacks the columns {', '.join(missing)}; run OpenFace's FeatureExtraction with -aus.")
     rows = np.stack(list(units.values()), 1)
     good = np.isfinite(rows).all(1) & (table.get("success", np.ones(len(rows))) > 0)
     chosen = _main_face(table, good)
     if not chosen.any() or good[chosen].mean() < 1 - MOST_FAILED:
         found = int(good[chosen].sum())
-        raise UserError(
+        raise InputError(
             f"{path}: OpenFace found a face in {found} of {int(chosen.sum())} rows; run it on the clip to be prepared."
         )
     at = _places(Path(path), table, chosen, num_frames, float(fps), float(begin_s))
@@ -75,7 +75,7 @@ def _main_face(table: dict[str, np.ndarray], good: np.ndarray) -> np.ndarray:
 def _places(
     path: Path, table: dict[str, np.ndarray], chosen: np.ndarray, num_frames: int, fps: float, begin_s: float
 ) -> np.ndarray:
-    """Where on the subject's frames each row lies (0 is the first frame)."""
+    """Position of each row on the subject's frames (0 is the first frame)."""
     times, numbers = table.get("timestamp"), table.get("frame")
     count = int(chosen.sum())
     steps = np.array([]) if times is None else np.diff(times[chosen])
@@ -84,7 +84,7 @@ def _places(
         # Stamps are rounded to milliseconds; a row a frame long reaches half a frame beyond its stamp.
         if at[chosen][0] > SPARE_ROWS or at[chosen][-1] < num_frames - 1 - SPARE_ROWS * max(steps.mean() * fps, 1):
             first, last = times[chosen][0], times[chosen][-1]
-            raise UserError(
+            raise InputError(
                 f"{path} covers {first:.2f}-{last:.2f} s of its clip, but the subject lasts from {begin_s:.2f} to "
                 f"{begin_s + num_frames / fps:.2f} s; run OpenFace on the whole clip."
             )
@@ -94,8 +94,8 @@ def _places(
     else:
         at, total = np.cumsum(chosen) - 1, count
     if abs(total - num_frames) > SPARE_ROWS:
-        raise UserError(
+        raise InputError(
             f"{path} has {total} frames and no time stamps, the subject {num_frames}; run OpenFace on the same clip at "
-            f"{fps:g} frames a second."
+            f"{fps:g} frames/s."
         )
     return at

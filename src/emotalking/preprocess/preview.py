@@ -1,7 +1,7 @@
-"""Look at what was captured: a video with landmarks, axes, masks, action units, emotion and sound, and a page.
+"""Preview of a subject folder: a video with landmarks, axes, masks, action units, emotion and sound, and a page.
 
-Works on every subject folder, ours or imported. Frames are drawn one by one on all cores; memory does not grow with the
-clip's length.
+Works on every subject folder, prepared or imported. Frames are drawn one by one on all cores; memory does not grow with
+the clip's length.
 """
 
 from pathlib import Path
@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from jaxtyping import Float, UInt8
-from scipy.spatial.transform import Rotation
 
 from emotalking.data import Subject, validate
 from emotalking.data.readers import read_table
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import iter_audio
 from emotalking.io.video_writer import AUDIO_RATE, VideoWriter
 from emotalking.preprocess import preview_panels as panels
+from emotalking.preprocess.pose.rigid import euler_angles
+from emotalking.preprocess.pose.solver import project
 from emotalking.preprocess.steps import map_frames
 from emotalking.progress import track
-from emotalking.report import Page, Plot
+from emotalking.report import Page, Plot, line_plot
 from emotalking.report.page import Tone
 
 SHOWN = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU12", "AU25", "AU45")
@@ -33,13 +34,13 @@ _TONES: dict[str, Tone] = {"error": "bad", "warning": "warn", "note": "plain"}
 
 
 def make_preview(subject: Subject) -> tuple[Path, Path]:
-    """``preview.mp4`` and ``preview.html`` in the subject's folder.
+    """Write ``preview.mp4`` and ``preview.html`` into the subject's folder.
 
     Returns:
         Their paths.
 
     Raises:
-        UserError: frames, masks, landmarks or action units are missing.
+        InputError: frames, masks, landmarks or action units are missing.
     """
     root = subject.files.root
     video, page = root / "preview.mp4", root / "preview.html"
@@ -58,14 +59,14 @@ def make_preview(subject: Subject) -> tuple[Path, Path]:
 
 
 class _Drawing:
-    """Everything that the frames share."""
+    """State that the frames share."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.track = subject.landmarks
         names = tuple(name for name in SHOWN if f"{name}_r" in read_table(subject.files.action_units))
         if not names:
-            raise UserError(f"{subject.files.action_units} holds none of {', '.join(SHOWN)}: compute it again.")
+            raise InputError(f"{subject.files.action_units} holds none of {', '.join(SHOWN)}: compute it again.")
         self.curves = panels.Curves(
             names,
             np.stack([subject.au(name) for name in names]),
@@ -85,14 +86,12 @@ class _Drawing:
         subject, canvas = self.subject, self.canvas.copy()
         image = subject.original(index) if subject.files.original(index).exists() else subject.frame(index).image
         points = self.track.points[index].astype(np.float64)
-        mesh = panels.mesh_picture(
-            image, points, self._axes(index), self.track.layout, bool(self.track.detected[index])
-        )
+        mesh = panels.mesh_panel(image, points, self._axes(index), self.track.layout, bool(self.track.detected[index]))
         masks = subject.masks(index)
-        tinted = panels.mask_picture(image, masks.labels, masks.teeth)
-        top, side = panels.TOP, panels.PICTURE
-        for left, picture in ((panels.LEFT, mesh), (panels.LEFT + side + panels.GAP, tinted)):
-            canvas[top : top + side, left : left + side] = picture
+        tinted = panels.mask_panel(image, masks.labels, masks.teeth)
+        top, side = panels.TOP, panels.SIDE
+        for left, panel in ((panels.LEFT, mesh), (panels.LEFT + side + panels.GAP, tinted)):
+            canvas[top : top + side, left : left + side] = panel
         panels.draw_strips(canvas, self.curves, index)
         if self.emotion is not None:
             first = max(index - round(_TRAIL_S * self.curves.fps), 0)
@@ -104,10 +103,8 @@ class _Drawing:
         """Origin before the face and the ends of x, y, z in pixels."""
         subject = self.subject
         ends = np.array([0.0, 0.0, AXIS]) + AXIS * np.concatenate([np.zeros((1, 3)), np.eye(3)])
-        view = subject.viewmats[index].astype(np.float64)
-        p = ends @ view[:3, :3].T + view[:3, 3]
-        depth = np.maximum(p[:, 2:], 1e-3)
-        return subject.focal * p[:, :2] / depth + np.array([subject.width, subject.height]) / 2
+        view = subject.viewmats[index : index + 1].astype(np.float64)
+        return project(ends, view, subject.focal, (subject.height, subject.width))[0]
 
     def _numbers(self, canvas: np.ndarray, index: int) -> None:
         x, top, side = panels.PAD
@@ -145,9 +142,7 @@ class _Drawing:
 
 def head_angles(viewmats: Float[np.ndarray, "N 4 4"]) -> Float[np.ndarray, "N 3"]:
     """Yaw (the face turns to the image's right), pitch (the chin rises) and roll of the head, degrees."""
-    facing = np.diag([1.0, -1.0, -1.0]) @ viewmats[:, :3, :3].astype(np.float64)
-    angles = Rotation.from_matrix(facing).as_euler("YXZ", degrees=True)
-    return angles * np.array([1.0, -1.0, 1.0])
+    return np.degrees(euler_angles(viewmats)) * np.array([1.0, -1.0, 1.0])
 
 
 def _cells_of_sound(subject: Subject) -> Float[np.ndarray, "C 2"]:
@@ -166,12 +161,12 @@ def _cells_of_sound(subject: Subject) -> Float[np.ndarray, "C 2"]:
                     break
                 cells[cell] = samples.min(), samples.max()
     except soundfile.LibsndfileError:
-        raise UserError(f"{path} is no readable sound file: write 16 kHz, 16 bit.") from None
+        raise InputError(f"{path} is no readable sound file: write 16 kHz, 16 bit.") from None
     return cells / max(float(np.abs(cells).max(initial=0.0)), 1e-6)
 
 
-def _write_page(drawing: _Drawing, pictures: dict[str, np.ndarray], path: Path) -> None:
-    """Figures, findings, plots over the whole clip, and some frames."""
+def _write_page(drawing: _Drawing, images: dict[str, np.ndarray], path: Path) -> None:
+    """Write facts, findings, plots over the whole clip, and some frames."""
     subject, curves = drawing.subject, drawing.curves
     seconds = subject.num_frames / curves.fps
     page = Page(f"Preview of {subject.files.root.resolve().name}", "preview.mp4 beside this page shows every frame")
@@ -179,23 +174,18 @@ def _write_page(drawing: _Drawing, pictures: dict[str, np.ndarray], path: Path) 
         page.verdict(str(finding), _TONES[finding.severity])
     page.facts(
         {
-            "picture": f"{subject.width} x {subject.height}, {curves.fps:g} frames/s",
+            "image": f"{subject.width} x {subject.height}, {curves.fps:g} frames/s",
             "length": f"{subject.num_frames} frames, {seconds:.1f} s",
             "without a face": f"{int((~drawing.track.detected).sum())} frames",
             **{name: provider for name, provider in subject.manifest.get("providers", {}).items()},
         }
     )
     page.heading("Frames")
-    for caption, image in pictures.items():
+    for caption, image in images.items():
         page.image(image, caption)
     time = np.arange(subject.num_frames) / curves.fps
     page.heading("Head pose")
-    pose = Plot(height=2.4)
-    for name, row in zip(("yaw", "pitch", "roll"), drawing.angles.T, strict=True):
-        pose.axes[0].plot(time, row, label=name)
-    pose.axes[0].set(xlabel="s", ylabel="degrees")
-    pose.axes[0].legend(ncols=3)
-    page.plot(pose)
+    page.plot(line_plot(time, dict(zip(("yaw", "pitch", "roll"), drawing.angles.T, strict=True)), "s", "degrees"))
     page.heading("Action units")
     units = Plot(rows=len(curves.names), height=1.0 * len(curves.names), sharex=True)
     for axes, name, row in zip(units.axes, curves.names, curves.units, strict=True):
@@ -205,10 +195,6 @@ def _write_page(drawing: _Drawing, pictures: dict[str, np.ndarray], path: Path) 
     page.plot(units, "OpenFace's unit, 0 to 5")
     if drawing.emotion is not None:
         page.heading("Valence and arousal")
-        affect = Plot(height=2.2)
-        for name, row in zip(("valence", "arousal"), drawing.emotion.T, strict=True):
-            affect.axes[0].plot(time, row, label=name)
-        affect.axes[0].set(xlabel="s", ylim=(-1, 1))
-        affect.axes[0].legend(ncols=2)
-        page.plot(affect)
+        lines = dict(zip(("valence", "arousal"), drawing.emotion.T, strict=True))
+        page.plot(line_plot(time, lines, "s", height=2.2, ylim=(-1, 1)))
     page.write(path)

@@ -1,4 +1,4 @@
-"""What a preview frame looks like: one dark canvas, drawn anew in few places for every frame."""
+"""Drawing of a preview frame: one dark canvas, of which few places change from frame to frame."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -14,8 +14,8 @@ from emotalking.data.labels import Label
 from emotalking.data.layouts import FaceLayout
 
 WIDTH, HEIGHT = 1280, 864
-PICTURE = 480
-"""Side of the two pictures."""
+SIDE = 480
+"""Side of the two panels, pixels."""
 LEFT, TOP, GAP = 16, 60, 16
 GROUND, PANEL, INK, SOFT, LINE = (15, 18, 26), (24, 29, 40), (232, 236, 244), (138, 148, 168), (48, 56, 74)
 COLOURS = {
@@ -25,7 +25,7 @@ COLOURS = {
     Label.NECK: (92, 214, 150),
     Label.TORSO: (255, 178, 84),
 }
-"""Of the mask overlay; easier to tell apart on a face than those of the files."""
+"""Colours of the mask overlay; easier to tell apart on a face than those of the files."""
 TEETH = (255, 255, 255)
 CURVES = ((86, 156, 255), (92, 214, 150), (255, 178, 84), (255, 92, 122), (190, 120, 255), (92, 216, 230))
 AXES = ((255, 92, 92), (92, 230, 120), (92, 156, 255))
@@ -33,7 +33,7 @@ WINDOW_S = 3.0
 """The strips show this much before and after the frame."""
 STRIP_LEFT, STRIP_TOP, STRIP_WIDTH, STRIP_HEIGHT = 80, 588, WIDTH - 80 - LEFT, 260
 WAVE_HEIGHT = 56
-PAD = (LEFT + 2 * (PICTURE + GAP), TOP, WIDTH - 2 * LEFT - 2 * (PICTURE + GAP))
+PAD = (LEFT + 2 * (SIDE + GAP), TOP, WIDTH - 2 * LEFT - 2 * (SIDE + GAP))
 """Left, top and side of the valence/arousal square."""
 
 
@@ -64,7 +64,7 @@ def write_text(
 
 @dataclass(frozen=True)
 class Curves:
-    """What the strips show, for the whole clip."""
+    """Content of the strips, for the whole clip."""
 
     names: tuple[str, ...]
     units: Float[np.ndarray, "A N"]
@@ -96,12 +96,12 @@ def backdrop(title: str, curves: Curves, has_emotion: bool) -> UInt8[np.ndarray,
 
 
 def _legend(canvas: np.ndarray) -> None:
-    y, x = TOP + PICTURE + 8, LEFT
+    y, x = TOP + SIDE + 8, LEFT
     for name, colour in zip(("x right", "y up", "z out of the face"), AXES, strict=True):
         cv2.line(canvas, (x, y + 9), (x + 14, y + 9), colour, 3, cv2.LINE_AA)
         write_text(canvas, (x + 20, y), name, 12, SOFT)
         x += 40 + int(font(12).getlength(name))
-    x = LEFT + PICTURE + GAP
+    x = LEFT + SIDE + GAP
     for label, colour in [*COLOURS.items(), ("teeth", TEETH)]:
         name = label if isinstance(label, str) else label.name.lower()
         cv2.rectangle(canvas, (x, y + 3), (x + 12, y + 15), colour, -1)
@@ -156,7 +156,7 @@ def draw_dot(canvas: UInt8[np.ndarray, "H W 3"], trail: Float[np.ndarray, "n 2"]
     cv2.circle(canvas, (int(places[-1, 0]), int(places[-1, 1])), 7 * 8, CURVES[2], -1, cv2.LINE_AA, 3)
 
 
-def mesh_picture(
+def mesh_panel(
     image: UInt8[np.ndarray, "H W 3"],
     points: Float[np.ndarray, "K 2"],
     axes: Float[np.ndarray, "4 2"],
@@ -164,25 +164,25 @@ def mesh_picture(
     detected: bool,
 ) -> UInt8[np.ndarray, "S S 3"]:
     """The frame with its landmarks and the axes of the head (origin and the ends of x, y, z, pixels)."""
-    scale = PICTURE / max(image.shape[:2])
-    picture = fitted(image)
-    offset = (np.array([PICTURE, PICTURE]) - np.array(image.shape[1::-1]) * scale) / 2
+    scale = SIDE / max(image.shape[:2])
+    panel = fitted(image)
+    offset = (np.array([SIDE, SIDE]) - np.array(image.shape[1::-1]) * scale) / 2
     at = np.nan_to_num(points * scale + offset, nan=-100.0).clip(-1e4, 1e4)
     colour = (140, 230, 255) if detected else (255, 92, 92)
     for x, y in np.round(at * 8).astype(int):
-        cv2.circle(picture, (int(x), int(y)), 7, colour, -1, cv2.LINE_AA, 3)
+        cv2.circle(panel, (int(x), int(y)), 7, colour, -1, cv2.LINE_AA, 3)
     lids = [(layout.right_upper_lid, layout.right_lower_lid), (layout.left_upper_lid, layout.left_lower_lid)]
     loops = [(*upper, *reversed(lower)) for upper, lower in lids] + [layout.lips_outer, layout.lips_inner]
     for group, closed in [*((loop, True) for loop in loops), (layout.right_brow, False), (layout.left_brow, False)]:
         line = np.round(at[list(group)] * 8).astype(np.int32)
-        cv2.polylines(picture, [line], closed, (255, 214, 102), 1, cv2.LINE_AA, 3)
+        cv2.polylines(panel, [line], closed, (255, 214, 102), 1, cv2.LINE_AA, 3)
     ends = np.round((axes * scale + offset).clip(-1e4, 1e4)).astype(int)
     for end, tint in zip(ends[1:], AXES, strict=True):
-        cv2.arrowedLine(picture, tuple(map(int, ends[0])), tuple(map(int, end)), tint, 2, cv2.LINE_AA, 0, 0.18)
-    return picture
+        cv2.arrowedLine(panel, tuple(map(int, ends[0])), tuple(map(int, end)), tint, 2, cv2.LINE_AA, 0, 0.18)
+    return panel
 
 
-def mask_picture(
+def mask_panel(
     image: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "H W"], teeth: Bool[np.ndarray, "H W"]
 ) -> UInt8[np.ndarray, "S S 3"]:
     """The frame tinted by its classes, with their outlines; the background is dimmed."""
@@ -200,11 +200,11 @@ def mask_picture(
 
 
 def fitted(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "S S 3"]:
-    """An image of any shape in the middle of a square of :data:`PICTURE` pixels."""
-    scale = PICTURE / max(image.shape[:2])
+    """An image of any shape in the middle of a square of :data:`SIDE` pixels."""
+    scale = SIDE / max(image.shape[:2])
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    out = np.full((PICTURE, PICTURE, 3), PANEL, np.uint8)
-    left, top = (PICTURE - size[0]) // 2, (PICTURE - size[1]) // 2
+    out = np.full((SIDE, SIDE, 3), PANEL, np.uint8)
+    left, top = (SIDE - size[0]) // 2, (SIDE - size[1]) // 2
     out[top : top + size[1], left : left + size[0]] = small
     return out

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.arrays import load_archive
 from emotalking.io.audio import SAMPLE_RATE, SoundSpan, iter_audio
 from emotalking.io.files import replacing
@@ -102,7 +102,7 @@ def scan_clip(clip: str | Path, folder: Path, on_header: Callable[[ClipInfo], No
         on_header: see :func:`~emotalking.io.video.pictures`.
 
     Raises:
-        UserError: no video, or not one frame can be decoded.
+        InputError: no video, or not one frame can be decoded.
     """
     headers: list[ClipInfo] = []
 
@@ -150,7 +150,7 @@ def decode_sound(clip: str | Path, folder: Path, start: float) -> tuple[SoundSpa
         with replacing(path) as scratch, scratch.open("wb") as file:
             for chunk in iter_audio(clip, start=start, strict=False, span=span):
                 chunk.tofile(file)
-    except UserError:
+    except InputError:
         return None, np.zeros(0, np.float32)
     return span, load_sound(folder)
 
@@ -254,7 +254,7 @@ def longest_part(
     Args:
         times: of the frames [s].
         good: frames that training could use.
-        cuts: numbers of the pictures that begin a new shot.
+        cuts: numbers of the frames that begin a new shot.
         step: duration of the last frame [s].
     """
     borders = set(cuts)

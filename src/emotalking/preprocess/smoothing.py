@@ -1,4 +1,4 @@
-"""Landmarks made steady: the detector's noise taken out of them, their fast events left in.
+"""Smoothing of landmarks that takes out the detector's noise and leaves fast events in.
 
 The head's own motion is already steady in the solved path, which used the optical flow; only what is left, expressions
 and noise, is filtered here. A fixed filter that is calm enough for a resting face flattens blinks and the closures of
@@ -7,7 +7,7 @@ has a smoother whose strength follows the group's own motion against the detecto
 while it moves. It looks both ways in time and so has no lag.
 
 Optical flow at these points was tried in its place and left out: on compressed video it drags lips and lids, and what
-it follows at the outline is the background XX.
+it follows at the outline is the background.
 """
 
 import numpy as np
@@ -61,7 +61,7 @@ def steady(
         layout: names the groups.
         noise: frame-to-frame noise of the detector in pixels (``PoseTrack.figures["noise_px"]``), the same for all
             parts of a clip; None: measured in these frames.
-        fps: frames a second.
+        fps: frame rate.
     """
     rest = np.asarray(points, np.float64) - model
     if len(rest) < 5:
@@ -110,7 +110,7 @@ def _groups(model: np.ndarray, layout: FaceLayout) -> dict[str, list[int]]:
 
 
 def _bend(rest: np.ndarray) -> np.ndarray:
-    """How sharply a group moves in each frame: its second difference on the scale of :func:`jitter_px`."""
+    """Second difference of a group in each frame, on the scale of :func:`jitter_px`."""
     bend = np.sqrt((np.diff(rest, 2, axis=0) ** 2).mean((1, 2)) / 6.0)
     return np.pad(bend, 1, mode="edge")
 

@@ -1,4 +1,4 @@
-"""Steps that remember what they made: a finished one is not run again, an interrupted one is run anew."""
+"""Resumable steps with a record of their products, and work on all frames in parallel."""
 
 import hashlib
 import json
@@ -85,7 +85,7 @@ class Steps:
         write.write_manifest(self.root, {**self.manifest, "steps": {**self.manifest["steps"], **self._old}})
 
     def facts(self, name: str) -> dict[str, Any]:
-        """What a finished step recorded."""
+        """Record of a finished step."""
         return self.manifest["steps"][name]
 
 

@@ -17,7 +17,7 @@ import soundfile
 from jaxtyping import Float, Int, UInt8
 from scipy.ndimage import uniform_filter1d
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.arrays import load_archive
 from emotalking.io.audio import SAMPLE_RATE, SoundSpan, iter_audio
 from emotalking.io.files import replacing
@@ -36,7 +36,7 @@ class Timeline:
     """The frames of a clip that make a subject."""
 
     fps: Fraction
-    """Frames a second of the subject."""
+    """Frame rate of the subject."""
     begin_s: float
     """Time stamp of frame 0, the clip's own clock; the sound is cut to begin there."""
     source: Int[np.ndarray, " N"]
@@ -48,7 +48,7 @@ class Timeline:
         """The subject's frames in order, RGB, upright.
 
         Raises:
-            UserError: if the clip now ends before its last frame.
+            InputError: if the clip now ends before its last frame.
         """
         done, image = 0, None
         for number, (_, frame) in enumerate(pictures(clip)):
@@ -59,7 +59,7 @@ class Timeline:
             image = None
             if done == len(self.source):
                 return
-        raise UserError(f"{clip} ends after {done} of {len(self.source)} frames: it was changed; prepare it anew.")
+        raise InputError(f"{clip} ends after {done} of {len(self.source)} frames: it was changed; prepare it anew.")
 
     def write_sound(self, path: Path, clip: str | Path, late_s: float = 0.0) -> float:
         """Write ``aud.wav`` (16 kHz mono int16): sample n is heard n / 16000 s after the first frame is shown.
@@ -150,7 +150,7 @@ def lay_out(
 
     Args:
         seen: first pass over the clip.
-        fps: frames a second of the subject; None: the clip's true rate.
+        fps: frame rate of the subject; None: the clip's true rate.
         part: use only this, seconds after the clip's first frame.
         sound: begin and end of the sound [s, the clip's own clock]: frames without sound are left out where more
             than :data:`SILENT_S` of them begin or end the clip; None: all.
@@ -196,7 +196,7 @@ def evenness(
         seen: first pass over the clip.
         shown: number in the clip of each frame.
         times: when it was filmed [s].
-        fps: frames a second.
+        fps: frame rate.
 
     Returns:
         ``unevenness_ms``: root mean square of (time between neighbouring frames as filmed - 1 / fps);

@@ -92,7 +92,7 @@ class FlowTracker:
 
 @dataclass(frozen=True)
 class RawTrack:
-    """What the provider and the optical flow saw."""
+    """Landmarks of the provider and optical flow."""
 
     points: Float[np.ndarray, "N K 3"]
     """Pixels; NaN where no face was found."""

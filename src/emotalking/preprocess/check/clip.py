@@ -131,7 +131,7 @@ def _good(scan: ClipScan) -> Bool[np.ndarray, " P"]:
 
 
 def _close_window(scan: ClipScan, cuts: list[int], step: float, sound: SoundFacts | None) -> tuple[float, float]:
-    """Where to search every frame: the most speech without a cut."""
+    """Window in which every frame is searched: the most speech without a cut."""
     whole, good = (0.0, float(scan.seconds[-1]) + step), _good(scan)
     part = longest_part(scan.seconds, good, cuts, step)
     if part[1] - part[0] < min(CLOSE_S / 2, whole[1]):

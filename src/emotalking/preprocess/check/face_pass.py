@@ -34,7 +34,7 @@ _MOVED = 0.15
 _DETECT_SIDE = 640
 _STILL_SIDE = 200
 _HAND_EVERY = 3
-"""Hands are looked for in every third of the spread frames: they cost most, and stay for seconds."""
+"""Hands are searched in every third of the spread frames: they cost most, and stay for seconds."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class FaceScan:
     """Observations of the second pass; rows in the order of time."""
 
     numbers: list[int] = field(default_factory=list)
-    """Of the frames in which landmarks were looked for."""
+    """Numbers of the frames in which landmarks were searched."""
     spread: list[bool] = field(default_factory=list)
     """True for those spread over the clip (the others belong to the close look only)."""
     points: list[Float[np.ndarray, "K 3"] | None] = field(default_factory=list)

@@ -10,7 +10,7 @@ from emotalking.data.frame import lip_gap
 from emotalking.data.layouts import FaceLayout
 
 CLOSED = 0.006
-"""Of :func:`mouth_opening`: MediaPipe's inner lips never quite meet."""
+"""Closed lips by :func:`mouth_opening`: MediaPipe's inner lips never quite meet."""
 _REST_S = 3.0
 _SMOOTH = 8.0
 """Steps between neighbouring pixels (grey levels) above this are edges of the scene, not of blocks."""
@@ -76,7 +76,7 @@ def blink_starts(lids: Float[np.ndarray, " N"], fps: float) -> list[int]:
 
     Args:
         lids: :func:`lid_gap`; NaN where no face was seen.
-        fps: frames a second.
+        fps: frame rate.
     """
     seen = np.flatnonzero(np.isfinite(lids))
     if len(seen) < fps / 2:

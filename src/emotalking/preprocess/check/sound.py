@@ -35,9 +35,9 @@ class SoundFacts:
     speech_share: float
     speech_s: float
     noise_db: float
-    """How far the speech stands above what is heard in its pauses, treble stressed; 99 for digital silence."""
+    """Level of the speech above its pauses, treble stressed; 99 for digital silence."""
     clipped_share: float
-    """Of all samples."""
+    """Share of all samples."""
 
 
 def sound_facts(samples: Float[np.ndarray, " S"]) -> SoundFacts:
@@ -57,7 +57,7 @@ def sound_facts(samples: Float[np.ndarray, " S"]) -> SoundFacts:
 
 
 def speech_steps(spectra: MelSpectra) -> Bool[np.ndarray, " steps"]:
-    """Where something stands out from room and noise, pauses within words bridged."""
+    """Steps in which something stands out from room and noise, pauses within words bridged."""
     heard = normalise(spectra)[:].mean(-1) > _ACTIVE
     joined = binary_closing(np.pad(heard, _BRIDGE), np.ones(_BRIDGE))[_BRIDGE:-_BRIDGE]
     return np.asarray(binary_opening(joined, np.ones(_SHORTEST)), bool)

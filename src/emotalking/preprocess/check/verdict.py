@@ -23,10 +23,10 @@ SOME_FACES = 0.97
 SMALL_FACE, TINY_FACE = 120.0, 60.0
 """Pixels from forehead to chin. The 256 px clips have 130 to 190 and train; the mouth of a 60 px face is 12 px high."""
 SOFT, BLURRED = 0.14, 0.08
-"""Of :func:`~.measures.detail`. Real clips measure 0.17 to 0.57, the same enlarged twofold 0.10 to 0.20, blurred by two
-pixels 0.035 to 0.06."""
+"""Limits of :func:`~.measures.detail`. Real clips measure 0.17 to 0.57, the same enlarged twofold 0.10 to 0.20, blurred
+by two pixels 0.035 to 0.06."""
 BLOCKY = 1.5
-"""Of :func:`~.measures.blockiness`. H.264 clips measure 0.9 to 1.4, MPEG-1 1.8, JPEG of quality 25 1.5 to 2.8."""
+"""Limit of :func:`~.measures.blockiness`. H.264 clips measure 0.9 to 1.4, MPEG-1 1.8, JPEG of quality 25 1.5 to 2.8."""
 EXPOSURE = 0.2
 """Real clips under steady light measure 0.00 to 0.06; a cloud or an automatic exposure gives 0.2 and more."""
 NOISY_DB = 15.0
@@ -64,7 +64,7 @@ class Footage:
     reasons: tuple[str, ...]
     """Why it is unusable; empty otherwise."""
     warnings: tuple[str, ...]
-    """What will cost quality; prepare goes on."""
+    """Faults that cost quality; prepare continues."""
     part: tuple[float, float]
     """The longest part that training can use, in seconds after the first frame; (0, 0) if there is none."""
 

@@ -32,13 +32,13 @@ class BundleWeights:
     shape_spread: tuple[float, float, float]
     focal_spread: float
     prior_scale: float
-    """How many frames count as one independent frame: priors are multiplied by it, so that they weigh against evidence
+    """Frames that count as one independent frame: priors are multiplied by it, so that they weigh against evidence
     and not against the number of frames."""
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """What some frames [a, b) add to the normal equations."""
+    """Contribution of some frames [a, b) to the normal equations."""
 
     diagonal: np.ndarray
     """[n, 6, 6]."""
@@ -85,7 +85,7 @@ class Bundle:
         self.sigma = np.full(points.shape[1], unit)
         self.flow = flow
         self.focal_variance = np.inf
-        """Of the log focal length as the residuals claim it, independent frames counted, the prior left out."""
+        """Variance of the log focal length that the residuals claim, independent frames counted, the prior left out."""
         self._focal_prior = weights.prior_scale / weights.focal_spread**2
 
     def viewmats(self) -> np.ndarray:

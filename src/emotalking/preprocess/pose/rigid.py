@@ -1,15 +1,16 @@
-"""Geometry that the pose solver stands on: a first guess, triangulation, and the world frame of a head."""
+"""Geometry of the pose solver: first guess, triangulation, and the world frame of a head."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.spatial.transform import Rotation
 
 from emotalking.data.layouts import EYE_DISTANCE, FaceLayout
 from emotalking.ops.alignment import fit_similarity
 
 EYE_PLACE = (0.0, 0.005, 0.055)
-"""Where the middle between the eyes lies in the head frame, so that face and hair fill the cube +-0.15."""
+"""Middle between the eyes in the head frame; face and hair then fill the cube +-0.15."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ def head_frame(
     y = y / np.linalg.norm(y)
     rotation = np.stack([x, y, np.cross(x, y)])
     return scale, rotation, np.asarray(EYE_PLACE) - scale * rotation @ ((right + left) / 2)
+
+
+def euler_angles(viewmats: Float[np.ndarray, "N 4 4"]) -> Float[np.ndarray, "N 3"]:
+    """Yaw (positive: the person's right side comes to the front), pitch and roll of the head in the camera, radians."""
+    facing = np.diag([1.0, -1.0, -1.0]) @ viewmats[:, :3, :3].astype(np.float64)
+    return Rotation.from_matrix(facing).as_euler("YXZ")
 
 
 def start(

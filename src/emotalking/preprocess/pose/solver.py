@@ -1,6 +1,7 @@
 """Head pose of a whole clip: one focal length, one face shape and one smooth path, solved together.
 
-The peers track each frame by itself, and the heads of their avatars shake; here every frame helps every other. Unknown
+TalkingGaussian and ER-NeRF track each frame by itself, and the heads of their avatars shake; here every frame helps
+every other. Unknown
 are the focal length, the 3-D places of the rigid points, and six numbers a frame. Observed are the landmarks (free of
 drift, but noisy) and the optical flow at the rigid points (exact from frame to frame, but drifting). A prior on the
 second differences of the path removes what is faster than a head moves. All of it is one robust least-squares problem
@@ -11,7 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 
 from emotalking.data.layouts import FaceLayout
 from emotalking.errors import NoFaceError
@@ -34,7 +34,7 @@ class PoseTrack:
     sigma_px: Float[np.ndarray, " R"]
     """Measured noise of each rigid point around the model."""
     figures: dict[str, float] = field(default_factory=dict)
-    """Of the rigid points, in pixels: ``reprojection_px`` (rms); shake (:func:`jitter_px`) of the raw landmarks
+    """Measures of the rigid points, in pixels: ``reprojection_px`` (rms); jitter (:func:`jitter_px`) of the landmarks
     ``jitter_landmarks_px``, of what the path leaves of them ``noise_px``, of poses solved frame by frame
     ``jitter_per_frame_pose_px``, and of this path ``jitter_px``; how far the skin slides from frame to frame against
     the head (median distance between the path's motion and the optical flow), frame by frame
@@ -84,7 +84,7 @@ def solve_pose(
         depth: the detector's own depth of each point in pixels, smaller is nearer.
         layout: names the rigid points, the eyes, the forehead and the chin.
         size: image (height, width).
-        fps: frames a second.
+        fps: frame rate.
         flow: optical flow at ``layout.rigid``; without it the path is smoothed by the prior alone.
         config: weights.
 
@@ -179,15 +179,13 @@ def _slip(points: np.ndarray, flow: PointFlow) -> float:
 
 def _spans(path: np.ndarray) -> dict[str, float]:
     """Degrees between the 1st and the 99th percentile of yaw, pitch and roll."""
-    facing = np.diag([1.0, -1.0, -1.0]) @ path[:, :3, :3]
-    angles = np.degrees(Rotation.from_matrix(facing).as_euler("YXZ"))
-    low, high = np.percentile(angles, [1, 99], axis=0)
+    low, high = np.percentile(np.degrees(rigid.euler_angles(path)), [1, 99], axis=0)
     names = ("yaw_span_deg", "pitch_span_deg", "roll_span_deg")
     return {name: float(b - a) for name, a, b in zip(names, low, high, strict=True)}
 
 
 def _each_alone(problem: Bundle, detected: np.ndarray) -> np.ndarray:
-    """Rigid points under the pose that each frame alone would get (as the peers train on), to compare with.
+    """Rigid points under the pose that each frame alone would get (as TalkingGaussian trains on), to compare with.
 
     [N, R, 2]; NaN where there is no face.
     """
