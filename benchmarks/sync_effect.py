@@ -34,7 +34,8 @@ from emotalking.lipsync.expert import SyncExpert, crop_frames, open_expert
 from emotalking.lipsync.scores import sync_scores
 from emotalking.lipsync.windows import FRAMES
 from emotalking.models.avatar import Avatar
-from emotalking.networks.crops import Square
+from emotalking.networks.crops import crop
+from emotalking.ops.box import Box
 from emotalking.ops.composite import to_uint8
 from emotalking.player.player import Player
 from emotalking.progress import track
@@ -46,7 +47,7 @@ Pictures = UInt8[np.ndarray, "N S S 3"]
 STRIP = range(20, 60, 2)
 
 
-def lips_of(expert: SyncExpert, frames: list[np.ndarray], square: Square) -> torch.Tensor:
+def lips_of(expert: SyncExpert, frames: list[np.ndarray], square: Box) -> torch.Tensor:
     """Vectors of the windows that begin with each frame but the last four."""
     crops = []
     for frame in frames:
@@ -108,23 +109,23 @@ def measure(
         heard = [sound_of(expert, samples, len(frames)) for samples, frames in zip(sounds, takes, strict=True)]
         found[role] = judged(expert, lips, heard)
     square = experts["expert"].square(points)
-    cuts = [np.stack([cv2.cvtColor(square.cut(f, 96), cv2.COLOR_RGB2GRAY) for f in frames]) for frames in takes]
+    cuts = [np.stack([cv2.cvtColor(crop(f, square, 96), cv2.COLOR_RGB2GRAY) for f in frames]) for frames in takes]
     return found | texture([cut.astype(np.float32) for cut in cuts])
 
 
-def likeness(made: list[np.ndarray], truth: list[np.ndarray], square: Square) -> dict[str, float]:
+def likeness(made: list[np.ndarray], truth: list[np.ndarray], square: Box) -> dict[str, float]:
     """PSNR of whole frames and of the expert's square, dB."""
 
     def mean_psnr(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
         pairs = zip(ours, theirs, strict=True)
         return float(np.mean([float(psnr(torch.from_numpy(a) / 255.0, torch.from_numpy(b) / 255.0)) for a, b in pairs]))
 
-    cuts = ([square.cut(frame, 96) for frame in frames] for frames in (made, truth))
+    cuts = ([crop(frame, square, 96) for frame in frames] for frames in (made, truth))
     return {"psnr": mean_psnr(made, truth), "psnr_square": mean_psnr(*cuts)}
 
 
-def strip(frames: list[np.ndarray], square: Square) -> np.ndarray:
-    return np.concatenate([square.cut(frames[i], 128) for i in STRIP if i < len(frames)], 1)
+def strip(frames: list[np.ndarray], square: Box) -> np.ndarray:
+    return np.concatenate([crop(frames[i], square, 128) for i in STRIP if i < len(frames)], 1)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from emotalking.lipsync.personal import SIZE, PersonalExpert, PersonalNetwork, s
 from emotalking.lipsync.scores import sync_scores
 from emotalking.lipsync.syncnet import SyncNet, SyncNetExpert
 from emotalking.lipsync.windows import at_25_fps, num_frames_at_25_fps, step_windows
-from emotalking.networks.crops import Square
+from emotalking.ops.box import Box
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +92,13 @@ def test_lost_faces_and_short_clips() -> None:
 def test_crops_are_exact_and_differentiable() -> None:
     ramp = torch.arange(64.0).expand(48, 64)[None, ..., None].repeat(2, 1, 1, 3) / 64
     for side, size in ((16.0, 16), (16.0, 4), (8.0, 32)):
-        cut = crop_frames(ramp, Square(10.0, 12.0, side), size)
+        cut = crop_frames(ramp, Box(12.0, 10.0, 12.0 + side, 10.0 + side), size)
         places = 10 + (torch.arange(size) + 0.5) * side / size - 0.5
         torch.testing.assert_close(cut[1, size // 2, :, 0], places / 64, atol=2e-3, rtol=0)
-    outside = crop_frames(ramp, Square(-40.0, 0.0, 16.0), 8)
+    outside = crop_frames(ramp, Box(0.0, -40.0, 16.0, -24.0), 8)
     torch.testing.assert_close(outside, torch.full_like(outside, 110 / 255))
     images = ramp.clone().requires_grad_(True)
-    crop_frames(images, Square(10.0, 12.0, 20.0), 8).sum().backward()
+    crop_frames(images, Box(12.0, 10.0, 32.0, 30.0), 8).sum().backward()
     assert images.grad is not None
     grad = images.grad[0, ..., 0]
     assert (grad[13:31, 11:29] > 0).all() and grad[:11].abs().sum() == 0
@@ -124,8 +124,8 @@ def test_both_experts_keep_the_interface(expert_file: Path, actor_subject: Subje
     for expert in (open_expert(str(expert_file)), SyncNetExpert(SyncNet().eval().requires_grad_(False))):
         assert isinstance(expert, SyncExpert)
         square = expert.square(points)
-        assert square.left < mouth[0] < square.left + square.side and square.top < mouth[1] < square.top + square.side
-        assert expert.name in ("SyncNet v2",) or nose[1] < square.top + square.side / 2
+        assert square.left < mouth[0] < square.right and square.top < mouth[1] < square.bottom
+        assert expert.name in ("SyncNet v2",) or nose[1] < square.centre[1]
         crops = torch.rand(2, 5, expert.size, expert.size, 3, requires_grad=True)
         vectors = expert.embed_lips(crops)
         assert vectors.shape == (2, expert.width)

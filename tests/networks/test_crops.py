@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from emotalking.errors import UserError
-from emotalking.networks.crops import Square, batches
+from emotalking.networks.crops import batches, crop, uncrop
 from emotalking.networks.emonet import EmoNet, EmoNetJudge, EmoNetOutput, emonet_square
 from emotalking.networks.face_normals import check_directions, estimate_normals, normals_square
+from emotalking.ops.box import Box
 
 
 def ramp(height: int, width: int) -> np.ndarray:
@@ -25,30 +26,30 @@ def face_points(left: float, top: float, width: float, height: float) -> np.ndar
 
 def test_emonets_crop_is_the_authors() -> None:
     square = emonet_square(face_points(30.0, 40.0, 100.0, 120.0))
-    assert square.side == pytest.approx(200.0)
+    assert square.width == pytest.approx(200.0)
     assert (square.left + 100, square.top + 100) == (pytest.approx(80.0), pytest.approx(100.0))
 
 
 def test_the_normals_crop_stays_in_the_picture() -> None:
-    assert normals_square(face_points(100, 100, 50, 100), 512, 512) == Square(65.0, 90.0, 120.0)
+    assert normals_square(face_points(100, 100, 50, 100), 512, 512) == Box(90.0, 65.0, 210.0, 185.0)
     square = normals_square(face_points(0, 10, 100, 60), 110, 160)
-    assert square == Square(0.0, 0.0, 110.0)
-    assert normals_square(face_points(440, 10, 60, 60), 512, 512) == Square(434.0, 4.0, 72.0)
+    assert square == Box(0.0, 0.0, 110.0, 110.0)
+    assert normals_square(face_points(440, 10, 60, 60), 512, 512) == Box(4.0, 434.0, 76.0, 506.0)
 
 
 def test_a_cut_keeps_places() -> None:
-    cut = Square(10.0, 20.0, 64.0).cut(ramp(128, 128), 64)
+    cut = crop(ramp(128, 128), Box(20.0, 10.0, 84.0, 74.0), 64)
     assert (cut[..., 0] == 10 + np.arange(64)).all() and (cut[..., 1].T == 20 + np.arange(64)).all()
-    doubled = Square(10.0, 20.0, 32.0).cut(ramp(128, 128), 64).astype(float)
+    doubled = crop(ramp(128, 128), Box(20.0, 10.0, 52.0, 42.0), 64).astype(float)
     inner = np.arange(2, 62)
     np.testing.assert_allclose(doubled[30, inner, 0], 10 + (inner + 0.5) / 2 - 0.5, atol=0.51)
-    beyond = Square(-10.0, 0.0, 64.0).cut(ramp(128, 128), 64)
+    beyond = crop(ramp(128, 128), Box(0.0, -10.0, 64.0, 54.0), 64)
     assert (beyond[:, :9] == 0).all() and beyond[0, -1, 0] == 53
 
 
 def test_what_is_cut_goes_back() -> None:
-    image, square = ramp(100, 120), Square(20.25, 30.5, 48.0)
-    back, inside = square.paste(square.cut(image, 96).astype(np.float32), 100, 120)
+    image, square = ramp(100, 120), Box(30.5, 20.25, 78.5, 68.25)
+    back, inside = uncrop(crop(image, square, 96).astype(np.float32), square, 100, 120)
     assert inside.sum() == pytest.approx(48**2, rel=0.05)
     rows, cols = slice(33, 76), slice(23, 66)
     np.testing.assert_allclose(back[rows, cols], image[rows, cols], atol=0.6)
@@ -103,12 +104,12 @@ def test_normals_come_in_opencv_axes_and_at_their_place() -> None:
     normals, inside = estimate_normals(Ball(), images, points)
     for normal, mask, place in zip(normals, inside, points, strict=True):
         square = normals_square(place, 128, 128)
-        assert mask.sum() == pytest.approx(square.side**2, rel=0.05)
+        assert mask.sum() == pytest.approx(square.width**2, rel=0.05)
         assert (normal[~mask] == 0).all()
         np.testing.assert_allclose(np.linalg.norm(normal[mask], axis=-1), 1, atol=1e-5)
-        middle_x, middle_y = square.left + square.side / 2, square.top + square.side / 2
+        middle_x, middle_y = square.centre[0], square.centre[1]
         ys, xs = np.nonzero(mask)
-        expected = np.stack([xs + 0.5 - middle_x, ys + 0.5 - middle_y], -1) / square.side * 1.2
+        expected = np.stack([xs + 0.5 - middle_x, ys + 0.5 - middle_y], -1) / square.width * 1.2
         np.testing.assert_allclose(normal[mask][:, :2], expected, atol=0.02)
         assert (normal[mask][:, 2] < 0).all()
         check_directions(normal, mask, "a file")

@@ -24,7 +24,7 @@ from emotalking.lipsync.expert import SyncExpert, crop_frames
 from emotalking.lipsync.personal import lower_face
 from emotalking.lipsync.windows import FRAMES
 from emotalking.models.avatar import Avatar
-from emotalking.networks.crops import Square
+from emotalking.ops.box import Box
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.performance import Performance
 from emotalking.testing.actor_subject import write_actor_subject
@@ -65,7 +65,7 @@ class StandIn:
     width = 2
     device = torch.device("cpu")
 
-    def square(self, points: Float[np.ndarray, "N 68 2"]) -> Square:
+    def square(self, points: Float[np.ndarray, "N 68 2"]) -> Box:
         return lower_face(points)
 
     def embed_lips(self, crops: Float[Tensor, "B 5 S S 3"]) -> Float[Tensor, "B D"]:

@@ -16,6 +16,7 @@ from emotalking.emotion.circumplex import PRESETS
 from emotalking.emotion.estimator import ActionUnitEmotion
 from emotalking.errors import UserError
 from emotalking.lipsync.expert import EXPERT_FILE, SyncExpert, open_expert
+from emotalking.networks.crops import crop
 from emotalking.networks.emonet import SIZE, EmoNetJudge, emonet_square
 from emotalking.networks.face_recogniser import DlibRecogniser, FaceRecogniser
 from emotalking.networks.lpips import BACKBONES, Lpips
@@ -123,7 +124,7 @@ class EmoNetModel:
     @torch.inference_mode()
     def describe(self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
         """See :class:`EmotionModel`: valence, arousal, logits."""
-        face = torch.from_numpy(emonet_square(points).cut(image, SIZE)).to(self._model.device).float() / 255
+        face = torch.from_numpy(crop(image, emonet_square(points), SIZE)).to(self._model.device).float() / 255
         said = self._model(face[None])
         return torch.cat([said.va.clamp(-1, 1), said.expression], 1)[0].double().cpu().numpy()
 

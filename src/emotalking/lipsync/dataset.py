@@ -16,7 +16,8 @@ from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.lipsync.expert import smoothed_square
 from emotalking.lipsync.personal import SIZE, lower_face, sound_bands
 from emotalking.lipsync.windows import FPS, FRAMES, at_25_fps, pad_audio
-from emotalking.networks.crops import Square
+from emotalking.networks.crops import crop
+from emotalking.ops.box import Box
 from emotalking.progress import track
 
 MARGIN = 1.25
@@ -81,13 +82,12 @@ def make_clip(
     return TalkingClip(images, detected, training, samples, fingerprint)
 
 
-def _grey_crop(image: np.ndarray, square: Square) -> np.ndarray:
+def _grey_crop(image: np.ndarray, square: Box) -> np.ndarray:
     """Crop a square with its margin; pixels are averaged where it is made smaller."""
-    side, middle = square.side * MARGIN, square.side * (MARGIN - 1) / 2
-    fine = max(1, ceil(side / STORED))
-    wide = Square(square.left - middle, square.top - middle, side)
-    cut = cv2.cvtColor(wide.cut(image, STORED * fine), cv2.COLOR_RGB2GRAY)
-    return cv2.resize(cut, (STORED, STORED), interpolation=cv2.INTER_AREA)
+    wide = square.grown(square.width * (MARGIN - 1) / 2)
+    fine = max(1, ceil(wide.width / STORED))
+    grey = cv2.cvtColor(crop(image, wide, STORED * fine), cv2.COLOR_RGB2GRAY)
+    return cv2.resize(grey, (STORED, STORED), interpolation=cv2.INTER_AREA)
 
 
 def subject_clip(subject: Subject) -> TalkingClip:

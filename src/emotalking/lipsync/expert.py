@@ -23,8 +23,8 @@ from emotalking.errors import UserError
 from emotalking.lipsync.personal import PersonalExpert
 from emotalking.lipsync.syncnet import SyncNet, SyncNetExpert
 from emotalking.lipsync.windows import FPS
-from emotalking.networks.crops import Square
 from emotalking.networks.registry import model_path
+from emotalking.ops.box import Box
 
 EXPERT_FILE = "sync_expert.safetensors"
 """File of the personal expert in a subject folder."""
@@ -59,7 +59,7 @@ class SyncExpert(Protocol):
         """Device of the networks."""
         ...
 
-    def square(self, points: Float[np.ndarray, "N 68 2"]) -> Square:
+    def square(self, points: Float[np.ndarray, "N 68 2"]) -> Box:
         """Square to crop from frames with these landmarks (iBUG order, pixels).
 
         The median over the frames, so for a whole clip it is fixed; frames with NaN are ignored.
@@ -118,10 +118,10 @@ def open_expert(which: str, subject: Subject | None = None, device: torch.device
 
 
 def smoothed_square(
-    square: Callable[[Float[np.ndarray, "n 68 2"]], Square],
+    square: Callable[[Float[np.ndarray, "n 68 2"]], Box],
     points: Float[np.ndarray, "N 68 2"] | Sequence[Float[np.ndarray, "68 2"]],
     index: int,
-) -> Square | None:
+) -> Box | None:
     """``square`` of the 13 frames around frame ``index``: follows a moving head without its jitter.
 
     Returns:
@@ -131,15 +131,17 @@ def smoothed_square(
     return square(near) if np.isfinite(near).all((1, 2)).any() else None
 
 
-def crop_frames(images: Float[Tensor, "B H W 3"], square: Square, size: int) -> Float[Tensor, "B S S 3"]:
+def crop_frames(images: Float[Tensor, "B H W 3"], square: Box, size: int) -> Float[Tensor, "B S S 3"]:
     """Crop a square of RGB images in [0, 1]; gradients flow to the images.
 
     Bilinear where the crop is enlarged, the mean of bilinear samples at most a pixel apart where it is made smaller;
     grey beyond the image.
     """
     height, width = images.shape[1:3]
-    fine = max(1, int(np.ceil(square.side / size)))
-    places = (torch.arange(size * fine, device=images.device, dtype=images.dtype) + 0.5) * (square.side / (size * fine))
+    fine = max(1, int(np.ceil(square.width / size)))
+    places = (torch.arange(size * fine, device=images.device, dtype=images.dtype) + 0.5) * (
+        square.width / (size * fine)
+    )
     x, y = 2 * (square.left + places) / width - 1, 2 * (square.top + places) / height - 1
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).expand(len(images), -1, -1, -1)
     shifted = images.permute(0, 3, 1, 2) - _SURROUNDINGS

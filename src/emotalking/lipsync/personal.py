@@ -32,7 +32,8 @@ from emotalking.audio.mfcc import WINDOW, log_energies
 from emotalking.errors import UserError
 from emotalking.io.files import replacing
 from emotalking.lipsync.windows import FPS, FRAMES, STEPS, known_points, pad_audio, step_windows
-from emotalking.networks.crops import Square
+from emotalking.networks.crops import square_at
+from emotalking.ops.box import Box
 
 FORMAT, VERSION = "emotalking sync expert", 1
 SIZE = 96
@@ -69,7 +70,7 @@ def sound_bands(samples: Float[np.ndarray, " n"]) -> Float[np.ndarray, "steps 40
     return (np.clip(bands, _FLOOR, -_FLOOR) / _SCALE).astype(np.float32)
 
 
-def lower_face(points: Float[np.ndarray, "N 68 2"]) -> Square:
+def lower_face(points: Float[np.ndarray, "N 68 2"]) -> Box:
     """The square around mouth and lower face, from points that no jaw moves; the median over the frames.
 
     Raises:
@@ -81,7 +82,7 @@ def lower_face(points: Float[np.ndarray, "N 68 2"]) -> Square:
     down = np.stack([-across[:, 1], across[:, 0]], 1) / np.linalg.norm(across, axis=1, keepdims=True)
     centre = np.median(known[:, 33] + _MOUTH_BELOW * side[:, None] * down, 0)
     typical = float(np.median(side))
-    return Square(float(centre[0]) - typical / 2, float(centre[1]) - typical / 2, typical)
+    return square_at(float(centre[0]), float(centre[1]), typical)
 
 
 class _Block(nn.Module):
@@ -174,7 +175,7 @@ class PersonalExpert:
         self.network = network.eval().requires_grad_(False).to(self.device)
         self._grey = torch.tensor(_GREY, device=self.device)
 
-    def square(self, points: Float[np.ndarray, "N 68 2"]) -> Square:
+    def square(self, points: Float[np.ndarray, "N 68 2"]) -> Box:
         """See ``SyncExpert``."""
         return lower_face(points)
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from emotalking.audio.mfcc import mfcc
 from emotalking.lipsync.windows import FPS, FRAMES, known_points, pad_audio, step_windows
-from emotalking.networks.crops import Square
 from emotalking.networks.registry import model_path
 from emotalking.networks.weights import load_frozen
+from emotalking.ops.box import Box
 
 SIZE = 224
 """Side of its input images in pixels."""
@@ -108,7 +108,7 @@ class SyncNetExpert:
         self.device = torch.device(device)
         self._network = network.to(self.device)
 
-    def square(self, points: Float[np.ndarray, "N 68 2"]) -> Square:
+    def square(self, points: Float[np.ndarray, "N 68 2"]) -> Box:
         """See ``SyncExpert``: 2.8 times half the box's longer side, from the box's centre 1 up and 1.8 down."""
         known = known_points(points)
         low, high = known.min(1), known.max(1)
@@ -116,7 +116,8 @@ class SyncNetExpert:
         low[:, 1] -= forehead
         centre = np.median((low + high) / 2, 0)
         half = float(np.median((high - low).max(1) / 2))
-        return Square(float(centre[0]) - 1.4 * half, float(centre[1]) - half, 2.8 * half)
+        x, y = float(centre[0]), float(centre[1])
+        return Box(y - half, x - 1.4 * half, y + 1.8 * half, x + 1.4 * half)
 
     def embed_lips(self, crops: Float[Tensor, "B 5 S S 3"]) -> Float[Tensor, "B D"]:
         """See ``SyncExpert``."""

@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor, nn
 
-from emotalking.networks.crops import Square, batches
+from emotalking.networks.crops import batches, crop, square_around
 from emotalking.networks.hourglass import Block, Hourglass
 from emotalking.networks.registry import model_path
 from emotalking.networks.weights import load_frozen
+from emotalking.ops.box import Box
 
 SIZE = 256
 """Side of the face crop in pixels."""
@@ -104,7 +105,7 @@ class EmoNet(nn.Module):
         return load_frozen(cls(expressions), path or model_path(f"emonet{expressions}"))
 
 
-def emonet_square(points: Shaped[np.ndarray, "68 2"]) -> Square:
+def emonet_square(points: Shaped[np.ndarray, "68 2"]) -> Box:
     """The crop on which EmoNet was trained and its published figures were taken.
 
     Its centre is that of the bounding box of the 68 iBUG landmarks, its side (width + height) / 1.1 of that box.
@@ -116,7 +117,7 @@ def emonet_square(points: Shaped[np.ndarray, "68 2"]) -> Square:
         points: iBUG landmarks of a face, pixels.
     """
     width, height = points.max(0) - points.min(0)
-    return Square.around(points, float(width + height) / 1.1)
+    return square_around(points, float(width + height) / 1.1)
 
 
 class EmoNetJudge:
@@ -142,7 +143,7 @@ class EmoNetJudge:
         Raises:
             ValueError: if there are more or fewer frames than landmarks.
         """
-        cuts = (emonet_square(place).cut(frame, SIZE) for frame, place in zip(frames, points, strict=True))
+        cuts = (crop(frame, emonet_square(place), SIZE) for frame, place in zip(frames, points, strict=True))
         for part in batches(cuts, BATCH):
             with torch.inference_mode():
                 faces = torch.from_numpy(np.stack(part)).to(self.device).float() / 255

@@ -14,10 +14,11 @@ from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 from torch import Tensor, nn
 
 from emotalking.errors import UserError
-from emotalking.networks.crops import Square
+from emotalking.networks.crops import crop, inside, square_around, uncrop
 from emotalking.networks.registry import model_path
 from emotalking.networks.resnet import BasicBlock, stage
 from emotalking.networks.weights import load_frozen
+from emotalking.ops.box import Box
 
 SIZE = 256
 """Side of the face crop in pixels."""
@@ -99,10 +100,10 @@ def _join(coarse: Tensor, skip: Tensor) -> Tensor:
     return torch.cat([coarse[:, :plain], torch.maximum(coarse[:, plain:], skip)], 1)
 
 
-def normals_square(points: Shaped[np.ndarray, "68 2"], width: int, height: int) -> Square:
+def normals_square(points: Shaped[np.ndarray, "68 2"], width: int, height: int) -> Box:
     """The crop of the authors: 1.2 times the longer side of the 68 iBUG landmarks' box, moved into the picture."""
     longer = float((points.max(0) - points.min(0)).max())
-    return Square.around(points, MARGIN * longer).within(width, height)
+    return inside(square_around(points, MARGIN * longer), width, height)
 
 
 @torch.inference_mode()
@@ -125,10 +126,10 @@ def estimate_normals(
     """
     height, width = images[0].shape[:2]
     squares = [normals_square(place, width, height) for place in points]
-    cuts = np.stack([square.cut(image, SIZE) for square, image in zip(squares, images, strict=True)])
+    cuts = np.stack([crop(image, square, SIZE) for square, image in zip(squares, images, strict=True)])
     batch = torch.from_numpy(cuts).to(device).permute(0, 3, 1, 2).float() / 255
     found = network(batch).permute(0, 2, 3, 1).float().cpu().numpy() * np.array(TO_OPENCV, np.float32)
-    pasted = [square.paste(cut, height, width) for square, cut in zip(squares, found, strict=True)]
+    pasted = [uncrop(cut, square, height, width) for square, cut in zip(squares, found, strict=True)]
     inside = np.stack([mask for _, mask in pasted])
     normals = np.stack([normal for normal, _ in pasted])
     normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)

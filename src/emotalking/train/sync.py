@@ -26,7 +26,6 @@ from emotalking.losses.sync import sync_distance
 from emotalking.models.compositor import Compositor
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import Layer, TalkingHead
-from emotalking.networks.crops import Square
 from emotalking.networks.registry import models
 from emotalking.ops.box import Box
 from emotalking.train.config import SyncConfig, TrainConfig
@@ -58,14 +57,14 @@ class SyncTerm:
         points = data.points[:, list(data.layout.ibug68)].cpu().numpy()
         square = expert.square(points)
         width, height = data.size
-        spare = math.ceil(square.side / expert.size) + 1  # what the resampling reaches beyond the square
+        spare = math.ceil(square.width / expert.size) + 1  # what the resampling reaches beyond the square
         self._window = Box(
             math.floor(square.top) - spare,
             math.floor(square.left) - spare,
-            math.ceil(square.top + square.side) + spare,
-            math.ceil(square.left + square.side) + spare,
+            math.ceil(square.bottom) + spare,
+            math.ceil(square.right) + spare,
         ).clipped(width, height)
-        self._square = Square(square.left - self._window.left, square.top - self._window.top, square.side)
+        self._square = square.shifted(-self._window.left, -self._window.top)
         self._compositor = Compositor(data.K, data.size)
 
     @property
