@@ -188,7 +188,7 @@ def test_the_gate_closes_both_branches_smoothly(avatar: Avatar, tmp_path: Path) 
     views, sound, aus = conditions(1)
     open_lips = avatar.render(views, sound, aus).rgb
     assert not avatar.closes_lips
-    with pytest.raises(ValueError, match="closed lips"):
+    with pytest.raises(ValueError, match="closed-mouth code"):
         avatar.render(views, sound, aus, speech=torch.zeros(1))
     for branch in (avatar.head.face, avatar.head.mouth):
         branch.audio.closed = torch.randn(32, generator=torch.Generator().manual_seed(4))

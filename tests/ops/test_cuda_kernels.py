@@ -148,7 +148,7 @@ def test_triplane(kernels_on: str, spec: triplane.TriplaneSpec, count: int) -> N
 def test_similarity_in_boxes(kernels_on: str, size: tuple[int, int]) -> None:
     height, width = size
     image, target = draw(height, width, 3).abs().clamp(max=1), draw(height, width, 3, seed=1).abs().clamp(max=1)
-    corners = [[0, height, 0, width], [3, 20, 5, 33], [-4, 7, -3, 9], [9, 9, 3, 8], [height - 5, height + 9, 2, 40]]
+    corners = [[0, 0, height, width], [3, 5, 20, 33], [-4, -3, 7, 9], [9, 3, 9, 8], [height - 5, 2, height + 9, 40]]
     boxes, grad = torch.tensor(corners, dtype=torch.int32), draw(5, 2, seed=2)
 
     def run(fast: bool, place: Callable[[Tensor], Tensor]) -> list[Tensor]:
@@ -163,7 +163,7 @@ def test_similarity_in_boxes(kernels_on: str, size: tuple[int, int]) -> None:
 
 
 def test_empty_box_differs_in_nothing() -> None:
-    image, boxes = torch.rand(9, 9, 3), torch.tensor([[4, 4, 0, 9], [8, 2, 0, 9]], dtype=torch.int32)
+    image, boxes = torch.rand(9, 9, 3), torch.tensor([[4, 0, 4, 9], [8, 0, 2, 9]], dtype=torch.int32)
     assert similarity.compare_in_boxes(image, 1.0 - image, boxes).tolist() == [[0.0, 1.0], [0.0, 1.0]]
 
 

@@ -100,6 +100,6 @@ def test_eye_boxes_hold_the_lids(data: TrainingData) -> None:
     boxes = eye_boxes(data).tolist()
     assert boxes[2] == [0, 0, 0, 0]
     lids = data.points[0, [*data.layout.right_upper_lid, *data.layout.left_lower_lid]]
-    top, bottom, left, right = boxes[0]
+    top, left, bottom, right = boxes[0]
     assert left < float(lids[:, 0].min()) and float(lids[:, 0].max()) < right <= data.size[0]
     assert top < float(lids[:, 1].min()) and float(lids[:, 1].max()) < bottom

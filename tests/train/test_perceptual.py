@@ -102,7 +102,7 @@ def test_patches_leave_the_lips_out(folder: Path, actor_subject: Subject) -> Non
     stage = FaceStage(parts)
     image = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(1))
     target = image.clone()
-    top, bottom, left, right = stage.context.data.lips[0].tolist()
+    top, left, bottom, right = stage.context.data.lips[0].tolist()
     target[:, top:bottom, left:right] = 0.0
     term = stage.context.perceptual
     assert term is not None

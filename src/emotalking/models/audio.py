@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from emotalking.audio.windows import WINDOW_FRAMES
 
-MOST_STEPS = 16
-"""Feature steps per frame that four stride-2 convolutions bring down to one; fewer are brought down as well."""
+MAX_STEPS = 16
+"""Feature steps per frame that four stride-2 convolutions reduce to one; fewer are reduced as well."""
 
 
 class AudioEncoder(nn.Module):
@@ -18,7 +18,7 @@ class AudioEncoder(nn.Module):
 
     Assumption: HuBERT's two steps a frame ([N, 2, 1024], docs/paper.md 2) enter the same convolutions as they are: 16
     steps shrink as 16, 8, 4, 2, 1, and two as 2, 1, 1, 1, 1 (kernel 3, stride 2, padding 1). No published text says
-    more; repeating them eight times to 16 would give the convolutions nothing to see but their own padding.
+    more; repeating them eight times to 16 would show the convolutions nothing but their own padding.
     """
 
     def __init__(self, channels: int, code: int = 32) -> None:
@@ -36,7 +36,7 @@ class AudioEncoder(nn.Module):
         self.attention = nn.Sequential(*attention)
         self.attention_weights = nn.Sequential(nn.Linear(WINDOW_FRAMES, WINDOW_FRAMES), nn.Softmax(dim=-1))
         self.closed: Float[Tensor, " code"] | None
-        """The code that closes this person's lips; None until training has ended (``train.closed_mouth``)."""
+        """Closed-mouth code of this person; None until training has ended (``train.closed_mouth``)."""
         self.register_buffer("closed", None)
 
     def forward(
@@ -45,11 +45,11 @@ class AudioEncoder(nn.Module):
         """Codes of B windows of S steps a frame, 1 <= S <= 16 (`audio.windows.audio_windows`).
 
         Args:
-            speech: 1 keeps the code, 0 puts the code of closed lips in its place, between they are blended
+            speech: 1 keeps the code, 0 replaces it by the closed-mouth code, values between blend
                 (``audio.vad``); None keeps it.
 
         Raises:
-            ValueError: ``speech`` is given and the code of closed lips is not known.
+            ValueError: ``speech`` is given and the closed-mouth code is not known.
         """
         batch = windows.shape[0]
         codes = self.project(self.frames(windows.flatten(0, 1)).squeeze(-1)).unflatten(0, (batch, WINDOW_FRAMES))
@@ -58,5 +58,5 @@ class AudioEncoder(nn.Module):
         if speech is None:
             return code
         if self.closed is None:
-            raise ValueError("speech: expected None, because this encoder does not know the code of closed lips")
+            raise ValueError("speech: expected None, because this encoder has no closed-mouth code")
         return torch.lerp(self.closed.expand_as(code), code, speech[:, None])

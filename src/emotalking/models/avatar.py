@@ -1,4 +1,4 @@
-"""The trained product: one file that needs nothing else to speak."""
+"""The avatar and its file, which holds everything that rendering needs."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -33,23 +33,23 @@ TORSO_QUALITY = 90
 
 @dataclass(frozen=True)
 class TorsoStack:
-    """Compressed torso layers, one RGBA picture per recorded pose."""
+    """Compressed torso layers, one RGBA image per recorded pose."""
 
     data: UInt8[np.ndarray, "S"]
     offsets: Int64[np.ndarray, "P1"]
-    """Picture i is data[offsets[i]:offsets[i + 1]]."""
+    """Image i is data[offsets[i]:offsets[i + 1]]."""
 
     @classmethod
-    def encode(cls, pictures: "list[bytes]") -> "TorsoStack":
-        """Pack already compressed pictures (:func:`encode_torso`)."""
-        offsets = np.cumsum([0, *(len(picture) for picture in pictures)]).astype(np.int64)
-        return cls(np.frombuffer(b"".join(pictures), np.uint8), offsets)
+    def encode(cls, images: list[bytes]) -> "TorsoStack":
+        """Pack compressed images (:func:`encode_torso`)."""
+        offsets = np.cumsum([0, *(len(image) for image in images)]).astype(np.int64)
+        return cls(np.frombuffer(b"".join(images), np.uint8), offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
-        """Picture ``index`` as straight-alpha RGBA."""
+        """Image ``index`` as straight-alpha RGBA."""
         if not 0 <= index < len(self):
             raise IndexError(f"torso layer {index} of {len(self)}")
         packed = self.data[self.offsets[index] : self.offsets[index + 1]]
@@ -61,14 +61,14 @@ class TorsoStack:
         return image
 
 
-def encode_torso(picture: UInt8[np.ndarray, "H W 4"]) -> bytes:
+def encode_torso(image: UInt8[np.ndarray, "H W 4"]) -> bytes:
     """One straight-alpha RGBA torso layer as WebP."""
-    return encode_image(picture, ".webp", TORSO_QUALITY)
+    return encode_image(image, ".webp", TORSO_QUALITY)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What the avatar keeps of the clip: camera, recorded motion, background and torso.
+    """The clip as kept in the avatar: camera, recorded motion, background and torso.
 
     The P recorded frames are the clip's training frames, consecutive; held-out frames never enter the file.
     """
@@ -147,17 +147,17 @@ class Avatar:
 
     @property
     def audio_features(self) -> str:
-        """Name of the audio features that it listens to."""
+        """Name of the audio features that drive it."""
         return self.head.config.audio.features
 
     @property
     def device(self) -> torch.device:
-        """Where it renders."""
+        """Device of its tensors."""
         return self.head.face.gaussians.means.device
 
     @property
     def closes_lips(self) -> bool:
-        """Whether it has learned the closed shape of its lips; files of version 1 have not."""
+        """True if it has closed-mouth codes; files of version 1 have none."""
         return self.head.face.audio.closed is not None and self.head.mouth.audio.closed is not None
 
     def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
@@ -165,7 +165,7 @@ class Avatar:
         return self.scene.torso[index]
 
     def to(self, device: torch.device | str) -> "Avatar":
-        """Move it, in place."""
+        """Move it to ``device``, in place."""
         self.head.to(device)
         self.K = self.K.to(device)
         self._canonical = None

@@ -1,4 +1,4 @@
-"""Shapes of the networks and Gaussians. What is fixed here is fixed in the avatar file."""
+"""Shapes of the networks and Gaussians, as stored in the avatar file."""
 
 from dataclasses import dataclass
 
@@ -47,7 +47,7 @@ class EmotionConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides the shapes of an avatar's tensors (but the Gaussian counts)."""
+    """All settings that decide the shapes of an avatar's tensors, except the numbers of Gaussians."""
 
     audio: AudioConfig = AudioConfig()
     """Both branches' audio encoders."""

@@ -26,7 +26,7 @@ class Deformed:
     offsets: dict[str, Tensor]
     """Raw offsets by name (`d_means`, `d_quats`, `d_scales`), for the motion regulariser."""
     attention: tuple[Float[Tensor, "N A"], Float[Tensor, "N 6"]] | None = None
-    """Of a face: how much each point attends to each entry of the audio code and to each action unit."""
+    """Attention of each point to the entries of the audio code and to the action units; face only."""
 
 
 class Gaussians(nn.Module):
@@ -114,7 +114,7 @@ class Gaussians(nn.Module):
 
 
 def raw_scales_of(scales: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-    """What `Gaussians.scales` makes ``scales`` (> 0, world units) of."""
+    """Raw scales whose activation (`Gaussians.scales`) is ``scales`` (> 0, world units)."""
     return torch.expm1(scales.clamp_min(1e-8)).log()
 
 

@@ -13,7 +13,7 @@ from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.motion import EmotionMotion, FaceCanonical, FaceMotion, MouthCanonical, MouthMotion
 from emotalking.ops.cameras import camera_centre
 from emotalking.ops.rasterize import rasterize
-from emotalking.ops.streams import aside
+from emotalking.ops.streams import on_side_stream
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Layer:
     rgb: Float[Tensor, "B H W 3"]
     alpha: Float[Tensor, "B H W"]
     extra: Float[Tensor, "B H W D"]
-    """What was splatted beside the colours; no channels without any."""
+    """Further splatted channels; D = 0 without any."""
     radii: Int[Tensor, "B N"]
     """Half the larger side of each Gaussian's box on the screen, pixels; 0 = culled."""
 
@@ -57,7 +57,7 @@ class TalkingHead(nn.Module):
 
     @property
     def emotional(self) -> bool:
-        """Whether valence and arousal change anything."""
+        """True if valence and arousal change the output."""
         return self.emotion is not None or self.face.motion.takes_emotion
 
     def deform_face(
@@ -73,9 +73,9 @@ class TalkingHead(nn.Module):
         Args:
             speech: gate of the mouth (:class:`AudioEncoder`).
         """
-        heard = aside(lambda: self.face.audio(audio_windows, speech), audio_windows.device)
+        code = on_side_stream(lambda: self.face.audio(audio_windows, speech), audio_windows.device)
         canonical = self.face.motion.canonical(self.face.gaussians.means) if canonical is None else canonical
-        deformed = self.face.gaussians.deform(**self.face.motion(canonical, heard(), aus, va))
+        deformed = self.face.gaussians.deform(**self.face.motion(canonical, code(), aus, va))
         deformed.attention = canonical.audio_attention, canonical.expression_attention
         return deformed
 
@@ -87,7 +87,7 @@ class TalkingHead(nn.Module):
         canonical: FaceCanonical | None = None,
         speech: Float[Tensor, " B"] | None = None,
     ) -> Deformed:
-        """Face Gaussians as they are rendered: valence and arousal act where this model takes them, if anywhere.
+        """Face Gaussians as they are rendered, with valence and arousal in whichever branch takes them.
 
         Args:
             va: valence and arousal; None leaves the emotion out.
@@ -105,9 +105,9 @@ class TalkingHead(nn.Module):
         speech: Float[Tensor, " B"] | None = None,
     ) -> Deformed:
         """Inside-mouth Gaussians moved by speech (eq. 3), through the same gate as the face."""
-        heard = aside(lambda: self.mouth.audio(audio_windows, speech), audio_windows.device)
+        code = on_side_stream(lambda: self.mouth.audio(audio_windows, speech), audio_windows.device)
         canonical = self.mouth.motion.canonical(self.mouth.gaussians.means) if canonical is None else canonical
-        return self.mouth.gaussians.deform(**self.mouth.motion(canonical, heard()))
+        return self.mouth.gaussians.deform(**self.mouth.motion(canonical, code()))
 
     def add_emotion(self, face: Deformed, va: Float[Tensor, "B 2"]) -> Deformed:
         """The deformed face with the emotion's offsets added (eq. 5).
@@ -144,7 +144,7 @@ def render_layer(
         size: (width, height) in pixels.
         degree: highest spherical-harmonic degree used; None: all.
         extra: more channels for the same pass (normals, attention); they become `Layer.extra`.
-        num_detached: so many of these, the last, teach geometry and opacity nothing.
+        num_detached: number of these, the last ones, that give no gradient to geometry and opacity.
         probe: zero tensor whose gradient is the screen-space gradient in pixels.
         validate: refuse non-finite inputs, at the cost of one synchronisation.
     """
@@ -167,6 +167,6 @@ def render_layer(
         backend=backend,
         validate=validate,
     )
-    # One split, and not two slices, whose gradients would each be a picture of all channels.
-    rgb, beside = raster.features[:, 0].split([3, raster.features.shape[-1] - 3], dim=-1)
-    return Layer(rgb, raster.alpha[:, 0], beside, raster.radii[:, 0])
+    # One split, not two slices, whose gradients would each be an image of all channels.
+    rgb, further = raster.features[:, 0].split([3, raster.features.shape[-1] - 3], dim=-1)
+    return Layer(rgb, raster.alpha[:, 0], further, raster.radii[:, 0])

@@ -52,7 +52,7 @@ def _modulated(weight: Float[Tensor, "H D"], attention: Float[Tensor, "*n D"], c
 
 @dataclass
 class MouthCanonical:
-    """What the mouth network needs of the canonical positions; constant once trained."""
+    """Inputs of the mouth network that depend on the canonical positions alone; constant once trained."""
 
     hidden: Float[Tensor, "N H"]
 
@@ -75,14 +75,14 @@ class MouthMotion(nn.Module):
 
     def forward(self, canonical: MouthCanonical, audio: Float[Tensor, "B A"]) -> dict[str, Tensor]:
         """`d_means [B, N, 3]`."""
-        sound = audio @ self.first.weight[:, self.encoder.width :].T
-        raw = self.trunk(canonical.hidden[None] + sound[:, None, :])
+        from_audio = audio @ self.first.weight[:, self.encoder.width :].T
+        raw = self.trunk(canonical.hidden[None] + from_audio[:, None, :])
         return {"d_means": raw * self.axis_scale}
 
 
 @dataclass
 class FaceCanonical:
-    """What the face network needs of the canonical positions; constant once trained."""
+    """Inputs of the face network that depend on the canonical positions alone; constant once trained."""
 
     hidden: Float[Tensor, "N H"]
     audio_attention: Float[Tensor, "N A"]
@@ -143,11 +143,11 @@ class FaceMotion(nn.Module):
         Raises:
             ValueError: valence and arousal for a network that does not take them.
         """
-        _, sound_weight, expression_weight, emotion_weight = self.first.weight.split(self._splits, dim=1)
+        _, audio_weight, expression_weight, emotion_weight = self.first.weight.split(self._splits, dim=1)
         expression = torch.cat([self.expression(aus[:, :5]), aus[:, 5:]], -1)
         hidden = (
             canonical.hidden[None]
-            + _modulated(sound_weight, canonical.audio_attention, audio)
+            + _modulated(audio_weight, canonical.audio_attention, audio)
             + _modulated(expression_weight, canonical.expression_attention, expression)
         )
         if va is not None:

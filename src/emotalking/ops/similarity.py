@@ -1,4 +1,4 @@
-"""How alike two pictures are inside boxes: L1 and structural similarity, the losses of every stage, in one pass."""
+"""L1 and structural similarity of two images inside boxes, in one pass: the image losses of every stage."""
 
 import torch
 from jaxtyping import Float, Int32
@@ -25,11 +25,11 @@ def compare_in_boxes(
 ) -> Float[Tensor, "K 2"]:
     """Mean absolute difference and mean structural similarity (:func:`emotalking.ops.ssim.ssim`) of each box.
 
-    A box is a picture of its own: for the similarity's window there is nothing but zeros around it.
+    A box is an image of its own: the window of the similarity sees zeros around it.
 
     Args:
-        boxes: first row, row after the last, first column, column after the last; what lies outside the image is cut
-            off. The kernel reads them on the GPU; for the reference they had better lie on the host.
+        boxes: `ops.box.Box` rows (top, left, bottom, right), cut at the border of the image. The kernel reads them on
+            the GPU; for the reference keep them on the host.
         backend: ``reference`` cuts the boxes out (any device and float type; of several threads or a compiled kernel as
             `ssim` finds them), ``cuda`` is our kernel for GPUs in float32; ``auto`` as `ops.backends` says.
 
@@ -50,7 +50,7 @@ def compare_in_boxes(
 def compare_cuts(image: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
     """:func:`compare_in_boxes` by cutting out one box after the other (the reference)."""
     rows = []
-    for top, bottom, left, right in boxes.clamp_min(0).tolist():
+    for top, left, bottom, right in boxes.clamp_min(0).tolist():
         ours, theirs = image[top:bottom, left:right], target[top:bottom, left:right]
         if ours.numel() == 0:
             rows.append(torch.stack([image.new_zeros(()), image.new_ones(())]))

@@ -1,7 +1,6 @@
 """Boxes of lips, eyes and face in each training frame.
 
-Convention: int32 rows (top, bottom, left, right) in pixels, ends excluded, on the host: first row, row after the last,
-first column, column after the last, as :func:`emotalking.ops.similarity.compare_in_boxes` reads them.
+Convention: int32 rows (top, left, bottom, right) as :class:`emotalking.ops.box.Box`, on the host.
 """
 
 import torch
@@ -24,14 +23,13 @@ def lip_boxes(data: TrainingData, *, margin: int = 0) -> Int32[Tensor, "F 4"]:
     """The lip box of each frame with ``margin`` pixels around it, inside the frame where there is a margin."""
     boxes = torch.from_numpy(data.lips)
     if margin:
-        boxes = _clipped(boxes + torch.tensor([-margin, margin, -margin, margin]), data.size)
+        boxes = _clipped(boxes + torch.tensor([-margin, -margin, margin, margin]), data.size)
     return boxes.int()
 
 
 def lip_window(data: TrainingData, frame: int) -> Box:
     """The lip box of one frame with :data:`LIP_MARGIN`."""
-    top, bottom, left, right = data.lips[frame].tolist()
-    return Box(top, left, bottom, right).grown(LIP_MARGIN).clipped(*data.size)
+    return Box(*data.lips[frame].tolist()).grown(LIP_MARGIN).clipped(*data.size)
 
 
 def eye_boxes(data: TrainingData) -> Int32[Tensor, "F 4"]:
@@ -42,7 +40,7 @@ def eye_boxes(data: TrainingData) -> Int32[Tensor, "F 4"]:
     high = eyes.amax((1, 2)) + EYE_MARGIN * width[:, None]
     edge = eyes.new_tensor(data.size)
     low, high = low.clamp_min(0).minimum(edge), high.clamp_min(0).minimum(edge)
-    boxes = torch.stack([low[:, 1], high[:, 1], low[:, 0], high[:, 0]], 1)
+    boxes = torch.cat([low.flip(1), high.flip(1)], 1)
     return boxes.nan_to_num(0.0).round().int().cpu()
 
 
@@ -56,7 +54,7 @@ def face_boxes(points: Float[Tensor, "F K 2"], size: tuple[int, int]) -> Int32[T
     corner = points.new_tensor([size[0] - 2, size[1] - 2])
     low = torch.minimum((low - grow).floor().clamp_min(0), corner)
     high = torch.maximum(torch.minimum((high + grow).ceil(), corner + 2), low + 2)
-    return torch.stack([low[:, 1], high[:, 1], low[:, 0], high[:, 0]], 1).int().cpu()
+    return torch.cat([low.flip(1), high.flip(1)], 1).int().cpu()
 
 
 def equal_sized(boxes: Int32[Tensor, "F 4"], size: tuple[int, int]) -> Int32[Tensor, "F 4"]:
@@ -66,28 +64,26 @@ def equal_sized(boxes: Int32[Tensor, "F 4"], size: tuple[int, int]) -> Int32[Ten
     """
     width, height = size
     boxes = _clipped(boxes, size)
-    partial = boxes[(boxes != boxes.new_tensor([0, height, 0, width])).any(1)]
+    partial = boxes[(boxes != boxes.new_tensor([0, 0, height, width])).any(1)]
     if len(partial) == 0:
         partial = boxes
-    rows = int((partial[:, 1] - partial[:, 0]).max())
-    columns = int((partial[:, 3] - partial[:, 2]).max())
-    top = ((boxes[:, 0] + boxes[:, 1] - rows) // 2).clamp(0, height - rows)
-    left = ((boxes[:, 2] + boxes[:, 3] - columns) // 2).clamp(0, width - columns)
-    return torch.stack([top, top + rows, left, left + columns], 1)
+    largest = (partial[:, 2:] - partial[:, :2]).amax(0)
+    centred = (boxes[:, :2] + boxes[:, 2:] - largest).div(2, rounding_mode="floor").clamp_min(0)
+    corners = torch.minimum(centred, largest.new_tensor([height, width]) - largest)
+    return torch.cat([corners, corners + largest], 1)
 
 
 def size_of(boxes: Int32[Tensor, "F 4"]) -> tuple[int, int]:
     """Rows and columns of boxes that are :func:`equal_sized`."""
-    top, bottom, left, right = boxes[0].tolist()
-    return bottom - top, right - left
+    width, height = Box(*boxes[0].tolist()).size
+    return height, width
 
 
 def as_slices(box: Int32[Tensor, "4"]) -> tuple[slice, slice, slice]:
     """A box as an index into [B, H, W, ...]."""
-    top, bottom, left, right = box.tolist()
-    return slice(None), slice(top, bottom), slice(left, right)
+    return slice(None), *Box(*box.tolist()).index
 
 
 def _clipped(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     width, height = size
-    return boxes.clamp_min(0).minimum(boxes.new_tensor([height, height, width, width]))
+    return boxes.clamp_min(0).minimum(boxes.new_tensor([height, width, height, width]))

@@ -44,7 +44,7 @@ class Context:
         width, height = self.data.size
         self.box_device = self.device if self.own_kernels else torch.device("cpu")
         """Where boxes lie: on the host, which cuts them out, or on the device whose kernels read them."""
-        self.whole = torch.tensor([[0, height, 0, width]], dtype=torch.int32, device=self.box_device)
+        self.whole = torch.tensor([[0, 0, height, width]], dtype=torch.int32, device=self.box_device)
         """The one box that is the frame."""
         self._rows = torch.arange(height, device=self.device)[None, :, None]
         self._columns = torch.arange(width, device=self.device)
@@ -75,7 +75,7 @@ class Context:
             within = torch.zeros(1, *self.data.size[::-1], dtype=torch.bool, device=self.device)
             within[as_slices(boxes[0])] = True
             return within
-        top, bottom, left, right = boxes[0].unbind()
+        top, left, bottom, right = boxes[0].unbind()
         rows, columns = self._rows, self._columns
         return (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
 

@@ -43,7 +43,7 @@ class TrainingData:
     conditions: RecordedConditions
     K: Float[Tensor, "3 3"]
     lips: Int64[np.ndarray, "F 4"]
-    """row_min, row_max, col_min, col_max of the squared lip box."""
+    """Squares around the lips (`ops.box`: top, left, bottom, right)."""
     mouth_opening: Float[np.ndarray, "F"]
     """Vertical extent of the inner lips in pixels."""
     blink: Float[np.ndarray, "F"]
@@ -112,7 +112,7 @@ class TrainingData:
             background=torch.from_numpy(np.array(subject.background)).to(device),
             conditions=conditions,
             K=torch.from_numpy(np.asarray(subject.K, np.float32)).to(device),
-            lips=np.array([[box.top, box.bottom, box.left, box.right] for box in lips], np.int64),
+            lips=np.array([[*box] for box in lips], np.int64),
             mouth_opening=mouth_opening[indices],
             blink=subject.blink[indices],
             au25=subject.au25[indices],

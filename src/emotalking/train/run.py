@@ -22,7 +22,7 @@ from emotalking.emotion.generator import EmotionGenerator
 from emotalking.emotion.mesh_warp.warp import MeshWarp
 from emotalking.errors import UserError
 from emotalking.io.settings import override, to_dict
-from emotalking.models.audio import MOST_STEPS
+from emotalking.models.audio import MAX_STEPS
 from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso, read_avatar_file
 from emotalking.models.head import TalkingHead
 from emotalking.progress import track
@@ -187,10 +187,10 @@ def resolve_config(config: TrainConfig, source: Subject) -> TrainConfig:
     config = with_backbone(config)
     heard = features_in(source, config.model.audio.features)
     _, steps, channels = source.audio_features(heard).shape
-    if not 1 <= steps <= MOST_STEPS:
+    if not 1 <= steps <= MAX_STEPS:
         raise UserError(
             f"The '{heard}' audio features of {source.files.root} have {steps} steps a frame and "
-            f"the audio encoder takes 1 to {MOST_STEPS}: use others (--set model.audio.features={DEFAULT_FEATURE})."
+            f"the audio encoder takes 1 to {MAX_STEPS}: use others (--set model.audio.features={DEFAULT_FEATURE})."
         )
     audio = replace(config.model.audio, features=heard, channels=channels)
     return replace(config, model=replace(config.model, audio=audio))

@@ -9,11 +9,11 @@ struct Window {  // mirrored by ctypes in similarity.py
     float weights[TAPS];
 };
 
-struct Box {  // rows top..bottom and columns left..right of the image, the ends outside
-    int top, bottom, left, right;
+struct Box {  // as ops/box.py: rows top..bottom and columns left..right of the image, ends excluded
+    int top, left, bottom, right;
 
     Box(const int *at, int height, int width)
-        : top(max(at[0], 0)), bottom(min(at[1], height)), left(max(at[2], 0)), right(min(at[3], width)) {}
+        : top(max(at[0], 0)), left(max(at[1], 0)), bottom(min(at[2], height)), right(min(at[3], width)) {}
     bool has(int y, int x) const { return y >= top && y < bottom && x >= left && x < right; }
     bool meets(int y, int x) const {
         return area() > 0.f && y < bottom && y + TILE > top && x < right && x + TILE > left;

@@ -105,9 +105,7 @@ class Preview(Callback):
         self._eyes = range(self._count, self._count + len(picked.eyes))
         self._strip = range(self._count + len(picked.eyes), data.count)
         self._renderer = StageRenderer(data)
-        self._faces = [
-            Box(top, left, bottom, right) for top, bottom, left, right in face_boxes(data.points, data.size).tolist()
-        ]
+        self._faces = [Box(*row) for row in face_boxes(data.points, data.size).tolist()]
         self._targets: GeneratedFaces | None = None
         self._wholes: dict[int, UInt8[np.ndarray, "H W 3"]] = {}
         self._points = torch.tensor(list(QUADRANTS.values()), device=data.device)

@@ -50,7 +50,7 @@ class EmotionStage(Stage):
         self._boxes = equal_sized(boxes, context.data.size) if context.own_kernels else boxes
         self._canonical: FaceCanonical | None = None
         """Of the frozen face, once its weights are loaded."""
-        self._Ks = crop_intrinsics(K, self._boxes[:, [2, 0]].to(K))
+        self._Ks = crop_intrinsics(K, self._boxes[:, :2].flip(1).to(K))
 
     def inputs(self, iteration: int) -> tuple[GraphKey, StepInputs]:
         """See :class:`Stage`. The target is cut to the face's box."""

@@ -61,7 +61,7 @@ class FaceStage(Stage):
         self._lip_size = size_of(squares)
         self._lip_squares = squares.to(context.box_device)
         eyes = eye_boxes(data)
-        eyes = torch.where((eyes[:, 1::2] - eyes[:, ::2] > 1).all(1, keepdim=True), eyes, 0)
+        eyes = torch.where((eyes[:, 2:] - eyes[:, :2] > 1).all(1, keepdim=True), eyes, 0)
         losses = self.settings.losses
         parts = (("lips", losses.lips, lip_boxes(data, margin=LIP_MARGIN)), ("eyes", losses.eyes, eyes))
         self._parts = {name: weight for name, weight, _ in parts if weight}
@@ -167,7 +167,7 @@ class FaceStage(Stage):
         terms = {}
         if losses.lpips_lips:
             lips = self._lip_squares[as_index(inputs.frame)]
-            ours, theirs = (crop(each, lips[0, ::2], self._lip_size) for each in (image, target))
+            ours, theirs = (crop(each, lips[0, :2], self._lip_size) for each in (image, target))
             terms["lpips_lips"] = losses.lpips_lips * term.whole(ours, theirs)
             outside = ~self.context.inside(lips)
             image, target = (composite_over(each, outside, inputs.backdrop) for each in (image, target))

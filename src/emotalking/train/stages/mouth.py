@@ -44,12 +44,12 @@ class MouthStage(Stage):
         self._lips = lip_boxes(data).to(context.box_device)
         windows = lip_boxes(data, margin=LIP_MARGIN)
         self._windows = windows.to(context.box_device)
-        top, bottom, left, right = self._windows.unbind(1)
+        top, left, bottom, right = self._windows.unbind(1)
         self._shares = (bottom - top) * (right - left) / (width * height)
         patched = equal_sized(windows, data.size)
         self._patched_size = size_of(patched)
         """Rows and columns that the perceptual term's patches are cut from."""
-        self._patched_at = patched[:, ::2].contiguous().to(context.box_device)
+        self._patched_at = patched[:, :2].contiguous().to(context.box_device)
 
     def draw(self, iteration: int) -> int:
         """Wide open frames in warm-up, later every n-th from a window of AU25 that widens; all show the mouth's inside.
