@@ -16,7 +16,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import peak_mb, write
 
-from emotalking import api
+from emotalking import EvaluateConfig, api
 from emotalking.emotion.circumplex import TEST_POINTS
 
 
@@ -37,11 +37,8 @@ def main() -> None:
                 args.avatar,
                 args.subject,
                 folder,
-                scenarios=(scenario,),
-                frames=limit,
-                expert=args.expert,
+                EvaluateConfig(scenarios=(scenario,), frames=limit, expert=args.expert),
                 device=args.device,
-                log=lambda _: None,
             )
             whole = time.perf_counter() - start
             result = report.results[0]

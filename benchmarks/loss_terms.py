@@ -67,8 +67,8 @@ def row(name: str, args: argparse.Namespace) -> dict[str, Any] | None:
     program = [sys.executable, "-m", "emotalking"]
     settings = [word for each in (*ROWS[name], *args.settings) for word in ("--set", each)]
     begin = time.monotonic()
-    train = [*program, "train", args.subject, avatar, "--preset", args.preset, "--device", args.device, *settings]
-    score = [*program, "evaluate", avatar, args.subject, "-o", report, "--scenario", "self", "--device", args.device]
+    train = [*program, "train", args.subject, "-o", avatar, "--preset", args.preset, "--device", args.device, *settings]
+    score = [*program, "evaluate", avatar, args.subject, "-o", report, "--scenarios", "self", "--device", args.device]
     with (folder / "log.txt").open("a") as log:
 
         def done(words: list[Any]) -> bool:

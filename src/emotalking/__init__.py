@@ -1,35 +1,199 @@
 """EmoTalking: emotion-conditioned talking heads from a short clip (arXiv 2502.00654).
 
-The verbs of the command line are functions of :mod:`emotalking.api`; the objects behind them are here.
+Everything public is here and typed: the verbs of the command line as functions, their options and results, the objects
+behind them, and the error classes. Importing the package loads nothing heavy.
+
+Example:
+    >>> import emotalking
+    >>> emotalking.prepare("clip.mp4", "someone")
+    >>> emotalking.train("someone", "someone.safetensors", preset="fast")
+    >>> emotalking.render("someone.safetensors", "speech.wav", "out.mp4", emotion="happy")
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+__version__ = "0.2.0"  # first: modules below read it
 
-__version__ = "0.1.0"
-__all__ = ["Avatar", "EmotionTrack", "Player", "Subject", "UserError", "__version__", "api"]
+import importlib
+from typing import TYPE_CHECKING
+
+import emotalking.train as _  # noqa: F401 (the package first: below, its name becomes the function's)
+from emotalking import api
+from emotalking.api import (
+    ablate,
+    check,
+    choose_device,
+    compare,
+    demo,
+    edit_faces,
+    evaluate,
+    face_sheet,
+    import_subject,
+    info,
+    list_models,
+    list_voices,
+    load_avatar,
+    make_study,
+    measure_sync,
+    phoneme_coverage,
+    prepare,
+    preview,
+    render,
+    reproduce,
+    serve_study,
+    study_results,
+    synthesize,
+    synthesize_sentences,
+    train,
+    train_faces,
+    train_many,
+    train_sync_expert,
+    training_report,
+    validate,
+)
+from emotalking.errors import (
+    DeviceError,
+    EmotalkingError,
+    InputError,
+    MissingModelError,
+    MissingPackageError,
+    NoFaceError,
+    UserError,
+)
+from emotalking.evaluate.config import AblationConfig, EvaluateConfig
+from emotalking.faces.config import FaceConfig
+from emotalking.preprocess.config import PrepareConfig
 
 if TYPE_CHECKING:
-    from emotalking import api
     from emotalking.data import Subject
+    from emotalking.data.findings import Finding
     from emotalking.emotion.tracks import EmotionTrack
-    from emotalking.errors import UserError
+    from emotalking.evaluate.ablation import Ablation
+    from emotalking.evaluate.compare import Comparison
+    from emotalking.evaluate.evaluation import Reproduction
+    from emotalking.evaluate.results import Report
+    from emotalking.evaluate.study import Results, Study
+    from emotalking.evaluate.study_server import StudyServer
+    from emotalking.faces.files import Edited
+    from emotalking.lipsync.scores import SyncScores
+    from emotalking.lipsync.training import ExpertReport
     from emotalking.models.avatar import Avatar
+    from emotalking.networks.registry import Model
+    from emotalking.ops.box import Box
+    from emotalking.player.clip import Rendered
     from emotalking.player.player import Player
+    from emotalking.preprocess.check.verdict import Footage
+    from emotalking.preprocess.import_subject import Imported
+    from emotalking.progress import on_progress
+    from emotalking.testing.demo import DemoResult
+    from emotalking.train.many import Many
+    from emotalking.train.run import TrainResult
+    from emotalking.tts.base import Utterance
+    from emotalking.tts.phonemes import Coverage
 
-_HOMES = {
+_HEAVY = {
+    "Ablation": "evaluate.ablation",
     "Avatar": "models.avatar",
+    "Box": "ops.box",
+    "Comparison": "evaluate.compare",
+    "Coverage": "tts.phonemes",
+    "DemoResult": "testing.demo",
+    "Edited": "faces.files",
     "EmotionTrack": "emotion.tracks",
+    "ExpertReport": "lipsync.training",
+    "Finding": "data.findings",
+    "Footage": "preprocess.check.verdict",
+    "Imported": "preprocess.import_subject",
+    "Many": "train.many",
+    "Model": "networks.registry",
     "Player": "player.player",
+    "Rendered": "player.clip",
+    "Report": "evaluate.results",
+    "Reproduction": "evaluate.evaluation",
+    "Results": "evaluate.study",
+    "Study": "evaluate.study",
+    "StudyServer": "evaluate.study_server",
     "Subject": "data",
-    "UserError": "errors",
+    "SyncScores": "lipsync.scores",
+    "TrainResult": "train.run",
+    "Utterance": "tts.base",
+    "on_progress": "progress",
 }
+"""Modules of the names that are imported when they are asked for."""
+
+__all__ = [
+    "Ablation",
+    "AblationConfig",
+    "Avatar",
+    "Box",
+    "Comparison",
+    "Coverage",
+    "DemoResult",
+    "DeviceError",
+    "Edited",
+    "EmotalkingError",
+    "EmotionTrack",
+    "EvaluateConfig",
+    "ExpertReport",
+    "FaceConfig",
+    "Finding",
+    "Footage",
+    "Imported",
+    "InputError",
+    "Many",
+    "MissingModelError",
+    "MissingPackageError",
+    "Model",
+    "NoFaceError",
+    "Player",
+    "PrepareConfig",
+    "Rendered",
+    "Report",
+    "Reproduction",
+    "Results",
+    "Study",
+    "StudyServer",
+    "Subject",
+    "SyncScores",
+    "TrainResult",
+    "UserError",
+    "Utterance",
+    "__version__",
+    "ablate",
+    "api",
+    "check",
+    "choose_device",
+    "compare",
+    "demo",
+    "edit_faces",
+    "evaluate",
+    "face_sheet",
+    "import_subject",
+    "info",
+    "load_avatar",
+    "make_study",
+    "measure_sync",
+    "list_models",
+    "on_progress",
+    "prepare",
+    "preview",
+    "render",
+    "training_report",
+    "reproduce",
+    "serve_study",
+    "study_results",
+    "train",
+    "train_faces",
+    "train_many",
+    "train_sync_expert",
+    "synthesize",
+    "phoneme_coverage",
+    "synthesize_sentences",
+    "list_voices",
+    "validate",
+]
 
 
-def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for: ``emotalking --help`` needs no torch."""
-    if name == "api":
-        return importlib.import_module("emotalking.api")
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"emotalking.{_HOMES[name]}"), name)
+def __getattr__(name: str) -> object:
+    """Import a heavy name at its first use (PEP 562)."""
+    if name in _HEAVY:
+        return getattr(importlib.import_module(f"emotalking.{_HEAVY[name]}"), name)
     raise AttributeError(f"module 'emotalking' has no attribute '{name}'")

@@ -38,8 +38,6 @@ Emotion = Annotated[str | None, Doc("emotion: happy, sad, angry, ..., or with a 
 ValenceArousal = Annotated[
     tuple[float | int, float | int] | None, Doc("valence and arousal, each from -1 to 1, such as -0.5,0.3")
 ]
-Track = Annotated[PathLike | None, Doc("emotion over time: keyframes in a .csv or .json file (time, valence, arousal)")]
-
 Language = Annotated[str, Doc("language of the text: en, en-gb, de, fr, es, zh, ...")]
 Voice = Annotated[str | None, Doc("voice, one of 'emotalking tts-voices'; None: the speaker's choice")]
 Rate = Annotated[float | int, Doc("speaking rate: 0.5 (slow) to 2.5 (fast), 1 is normal")]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emotalking.emotion.circumplex import PRESETS
-from emotalking.emotion.tracks import EmotionTrack, parse_emotion
+from emotalking.emotion.tracks import EmotionTrack, emotion_track
 from emotalking.errors import UserError
 
 
@@ -96,12 +96,13 @@ def test_malformed_text(text: str) -> None:
 
 def test_command_line_options(tmp_path: Path) -> None:
     now = np.zeros(1)
-    assert parse_emotion(None, None, None).at(now).tolist() == [[0.0, 0.0]]
-    np.testing.assert_allclose(parse_emotion(None, "0.5,-0.5", None).at(now), [[0.5, -0.5]])
+    assert emotion_track() is None
+    np.testing.assert_allclose(emotion_track(va=(0.5, -0.5)).at(now), [[0.5, -0.5]])
     path = write(tmp_path, "a.csv", "time,emotion\n0,sad\n")
-    np.testing.assert_allclose(parse_emotion(None, None, path).at(now)[0], PRESETS["sad"], rtol=1e-6)
+    np.testing.assert_allclose(emotion_track(track=path).at(now)[0], PRESETS["sad"], rtol=1e-6)
+    assert emotion_track(track=(track := EmotionTrack.from_text("happy"))) is track
     with pytest.raises(UserError, match="only one"):
-        parse_emotion("happy", "0,0", None)
+        emotion_track("happy", (0.0, 0.0))
 
 
 def test_wrong_arrays_are_programming_errors() -> None:

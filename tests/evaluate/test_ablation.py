@@ -35,7 +35,7 @@ class Bench:
 
     def __call__(self, arguments: Sequence[str], device: str, log: Path | None) -> str | None:
         self.commands.append(list(arguments))
-        name = Path(arguments[2] if arguments[0] == "train" else arguments[1]).stem
+        name = Path(arguments[3] if arguments[0] == "train" else arguments[1]).stem
         if name == self.fail:
             return "it is broken"
         if arguments[0] == "train":
@@ -44,7 +44,7 @@ class Bench:
             config = run.resolve_config(override(preset("tiny"), settings), subject)
             metadata = {"run": run.fingerprint(config, "tiny", subject, run.MESH_WARP)}
             header = {"format": FORMAT, "version": str(VERSION), "metadata": json.dumps(metadata)}
-            save_file({"x": np.zeros(1, np.float32)}, arguments[2], metadata=header)
+            save_file({"x": np.zeros(1, np.float32)}, arguments[3], metadata=header)
             return None
         lpips, accuracy = SCORES[name]
         runs = {"self": ("lpips", lpips, "LPIPS (made up)"), "emotion": ("e_top3", accuracy, "a model")}
@@ -99,7 +99,7 @@ def test_what_is_finished_is_kept(actor_subject: Subject, tmp_path: Path) -> Non
     assert (tmp_path / "full" / "report.json").exists()  # the others are finished first
     bench.fail, bench.commands = "", []
     made(actor_subject, tmp_path, bench)
-    assert [command[2] for command in bench.commands if command[0] == "train"] == [
+    assert [command[3] for command in bench.commands if command[0] == "train"] == [
         str(tmp_path / "combined.safetensors")
     ]
     other = replace(ROWS, settings=("seed=3",))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotalking.cli.compare import dict_of, starts_of
+from emotalking.cli.arguments import named_numbers, named_paths
 from emotalking.cli.main import main
 from emotalking.data import Subject
 from emotalking.errors import UserError
@@ -136,13 +136,14 @@ def test_sizes_names_and_parts_that_do_not_fit(actor_subject: Subject, systems: 
 
 
 def test_words_of_the_command() -> None:
-    assert dict_of(["a=b=c", "d=e"]) == {"a": "b=c", "d": "e"}
-    assert starts_of(["1617", "rival=1620"]) == {"": 1617, "rival": 1620}
-    for words in (["ours"], ["=x"], ["a="], ["a=1", "a=2"]):
-        with pytest.raises(UserError):
-            dict_of(words)
-    with pytest.raises(UserError, match="no frame number"):
-        starts_of(["rival=soon"])
+    assert named_paths(["a=b=c", "d=e"]) == {"a": "b=c", "d": "e"}
+    assert named_paths(["a=1", "b=2", "a=3"]) == {"a": ["1", "3"], "b": "2"}
+    assert named_numbers(["1617", "rival=1620"]) == {"": 1617, "rival": 1620}
+    for words in (["ours"], ["=x"], ["a="]):
+        with pytest.raises(ValueError, match="NAME=PATH"):
+            named_paths(words)
+    with pytest.raises(ValueError, match="no frame number"):
+        named_numbers(["rival=soon"])
 
 
 def test_bad_commands_end_in_one_sentence(
@@ -152,6 +153,8 @@ def test_bad_commands_end_in_one_sentence(
     for words, says in (
         (["compare", "nowhere", "a=recording", *out], "no subject folder"),
         (["compare", root, "a=nowhere", *out], "there is nothing at"),
+        (["compare", root, "a=recording", "a=nowhere", *out], "two systems are called a"),
+        (["compare", root, "a=recording", *out, "--start", "b=soon"], "no frame number"),
         (["compare", root, "a=recording", *out, "--frames", "0"], "at least 1"),
         (["compare", root, "a=recording", *out, "--start", "b=3"], "no system here"),
         (["compare", root, "a=recording", *out, "--lpips", "vgg"], "vgg16"),

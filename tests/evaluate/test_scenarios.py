@@ -245,7 +245,7 @@ def test_the_command_prints_the_tables_and_an_interruption_loses_no_scenario(
     shown = capsys.readouterr()
     assert shown.err.count("kept from before") == 2
     assert "| this avatar |" in shown.out and "not comparable" in shown.out
-    assert main(["evaluate", "--again", str(tmp_path / "report.json"), "-o", str(tmp_path / "again")]) == 0
+    assert main(["reproduce", str(tmp_path / "report.json"), "-o", str(tmp_path / "again")]) == 0
     assert "metrics are the same" in capsys.readouterr().out
     assert main([*words[:2], "-o", str(tmp_path)]) == USER_ERROR
 

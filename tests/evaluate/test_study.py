@@ -256,16 +256,16 @@ def test_server_gives_the_page_and_clips_and_nothing_else(server: StudyServer) -
 
 def test_commands(clips: dict[str, list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [f"{name}={path}" for name, paths in clips.items() for path in paths]
-    assert main(["study", "-o", str(tmp_path), *words]) == 0
+    assert main(["study", "make", *words, "-o", str(tmp_path)]) == 0
     study = Study.read(tmp_path / "key.json")
     save(tmp_path / "answers.csv", rows_of(study, "ours"))
-    assert main(["study", "-o", str(tmp_path), "--results"]) == 0
+    assert main(["study", "results", str(tmp_path)]) == 0
     assert "| ours | **100.0** |" in capsys.readouterr().out
-    assert main(["study", "-o", str(tmp_path / "other"), "ours"]) == 2
-    assert main(["study", "-o", str(tmp_path / "other")]) == 2
-    assert main(["study", "-o", str(tmp_path / "other"), "--results"]) == 2
-    assert main(["study", "-o", str(tmp_path), "--serve", "--results"]) == 2
+    assert main(["study", "make", "-o", str(tmp_path / "other"), "ours"]) == 2
+    assert main(["study", "make", "-o", str(tmp_path / "other")]) == 2
+    assert main(["study", "results", str(tmp_path / "other")]) == 2
+    assert main(["study", "serve", str(tmp_path / "other")]) == 2
     capsys.readouterr()
     (tmp_path / "answers.csv").unlink()
-    assert main(["study", "-o", str(tmp_path), "--results"]) == 2
+    assert main(["study", "results", str(tmp_path)]) == 2
     assert "nobody has answered yet" in capsys.readouterr().err

@@ -109,7 +109,7 @@ def test_all_stages_train_and_the_avatar_speaks(
 ) -> None:
     folder = hubert[0] if name == "hu" else deepspeech[1]
     settings = [*SHORT, f"model.audio.features={name}"]
-    made = api.train(folder, tmp_path / "a.safetensors", preset="tiny", device="cpu", overrides=settings)
+    made = api.train(folder, tmp_path / "a.safetensors", preset="tiny", device="cpu", settings=settings)
     assert set(made.stage_seconds) == {"mouth", "face", "emotion", "finetune"}
     features = folder / f"aud_{name}.npy"
     out = api.render(tmp_path / "a.safetensors", folder / "aud.wav", tmp_path / "a.mp4", features=features, seconds=0.2)
@@ -175,7 +175,7 @@ def test_lost_sound_and_columns(truth: Subject, tmp_path: Path) -> None:
     (root / "au.csv").write_text(lines)
     with pytest.raises(UserError, match="au.csv .it has no column AU25_r. must be made anew"):
         import_folder(root)
-    assert main(["import", str(root), "--out", str(tmp_path / "new"), "--clip", str(sound)]) == 0
+    assert main(["import", str(root), "-o", str(tmp_path / "new"), "--clip", str(sound)]) == 0
     subject = Subject.open(tmp_path / "new")
     np.testing.assert_allclose(subject.au("AU45"), truth.au("AU45"), atol=1e-4)
     assert subject.au("AU25").max() > 0.1

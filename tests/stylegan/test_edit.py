@@ -208,17 +208,18 @@ def test_grid() -> None:
 
 
 def test_command_writes_sheets_and_pictures(portrait: Path, tmp_path: Path) -> None:
-    assert main(["faces", "sheet", str(portrait), str(tmp_path / "sheet.png"), "--cell", "64"]) == 0
+    assert main(["faces", "sheet", str(portrait), "-o", str(tmp_path / "sheet.png"), "--cell", "64"]) == 0
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert sheet.shape[0] > 300 and len(np.unique(sheet.reshape(-1, 3), axis=0)) > 1000
-    assert main(["faces", "apply", str(portrait), str(tmp_path / "grid"), "--grid", "2"]) == 0
+    assert main(["faces", "apply", str(portrait), "-o", str(tmp_path / "grid"), "--grid", "2"]) == 0
     assert len(list((tmp_path / "grid").glob("v?0.80_a?0.80.png"))) == 4
 
 
 def test_command_writes_a_lossless_clip(actor_subject: Subject, tmp_path: Path) -> None:
     out = tmp_path / "sad.avi"
     assert (
-        main(["faces", "apply", str(actor_subject.files.root), str(out), "--va", "-0.7,-0.3", "--seconds", "0.2"]) == 0
+        main(["faces", "apply", str(actor_subject.files.root), "-o", str(out), "--va", "-0.7,-0.3", "--seconds", "0.2"])
+        == 0
     )
     source = open_source(actor_subject.files.root)
     wanted = FaceEditor(source, open_generator(source)).frames(EmotionTrack.constant(-0.7, -0.3), limit=5)
@@ -229,18 +230,18 @@ def test_command_writes_a_lossless_clip(actor_subject: Subject, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["apply", "FACE", "a.png"], "say which emotion"),
-        (["apply", "FACE", "a.png", "--emotion", "happy", "--va", "0,0"], "say which emotion"),
-        (["apply", "FACE", "a.mp4", "--emotion", "happy"], "is one picture"),
-        (["apply", "FACE", "a.png", "--emotion", "hungry"], "unknown emotion"),
-        (["apply", "FACE", "a.png", "--va", "2,0"], "must lie between -1 and 1"),
-        (["apply", "FACE", "a.png", "--va", "0,0", "--gain", "3"], "caricature"),
-        (["apply", "FACE", "a.png", "--grid", "3"], "names a file"),
-        (["apply", "FACE", "a.png", "--emotion", "sad", "--frame", "7"], "there is no frame 7"),
-        (["apply", "FACE", "a.png", "--emotion", "sad", "--habit", "1"], "two numbers"),
-        (["sheet", "FACE", "a.png", "--cell", "4"], "from 32 to 1024"),
-        (["sheet", "nowhere.png", "a.png"], "no such file"),
-        (["dance", "FACE"], "invalid choice"),
+        (["apply", "FACE", "-o", "a.png"], "which emotion?"),
+        (["apply", "FACE", "-o", "a.png", "--emotion", "happy", "--va", "0,0"], "which emotion?"),
+        (["apply", "FACE", "-o", "a.mp4", "--emotion", "happy"], "is one image"),
+        (["apply", "FACE", "-o", "a.png", "--emotion", "hungry"], "unknown emotion"),
+        (["apply", "FACE", "-o", "a.png", "--va", "2,0"], "must lie between -1 and 1"),
+        (["apply", "FACE", "-o", "a.png", "--va", "0,0", "--gain", "3"], "caricature"),
+        (["apply", "FACE", "-o", "a.png", "--grid", "3"], "names a file"),
+        (["apply", "FACE", "-o", "a.png", "--emotion", "sad", "--frame", "7"], "there is no frame 7"),
+        (["apply", "FACE", "-o", "a.png", "--emotion", "sad", "--resting-expression", "1"], "two numbers"),
+        (["sheet", "FACE", "-o", "a.png", "--cell", "4"], "from 32 to 1024"),
+        (["sheet", "nowhere.png", "-o", "a.png"], "no such file"),
+        (["dance", "FACE"], "choose one of faces apply, faces sheet, faces train"),
     ],
 )
 def test_command_complains_in_one_sentence(

@@ -17,6 +17,7 @@ from emotalking.models.avatar import Avatar
 from emotalking.stylegan.lip_aligned import LipAligned
 from emotalking.stylegan.small_critics import LandmarkNet, SmallEncoder
 from emotalking.stylegan.trained import NAME, Small, save_faces
+from emotalking.train.callbacks import recording
 from emotalking.train.run import MESH_WARP, train
 
 from .faces import SIZE
@@ -67,7 +68,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_training_takes_its_targets_from_the_papers_generator(
     actor_subject: Subject, faces: Path, known: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emotalking.train.callbacks.recording.write_page", lambda folder: None)
+    monkeypatch.setattr(recording, "write_page", lambda folder: None)
     maker = target_maker("paper", actor_subject.files.root, faces, "cpu")
     made = maker.open(None)  # type: ignore[arg-type]
     assert isinstance(made, EmotionGenerator) and made.name == "paper"
@@ -102,9 +103,9 @@ def test_the_command_line_says_what_is_missing(
     root = str(actor_subject.files.root)
     assert main(["faces", "train", root, "--device", "cpu"]) == 2
     assert "stylegan2-ffhq-1024x1024.pkl" in capsys.readouterr().err
-    assert main(["train", root, str(tmp_path / "a.safetensors"), "--generator", "paper", "--device", "cpu"]) == 2
+    assert main(["train", root, "-o", str(tmp_path / "a.safetensors"), "--generator", "paper", "--device", "cpu"]) == 2
     assert "faces train" in capsys.readouterr().err
-    assert main(["faces", "sheet", root, str(tmp_path / "s.png"), "--generator", "paper", "--gain", "0.5"]) == 2
+    assert main(["faces", "sheet", root, "-o", str(tmp_path / "s.png"), "--generator", "paper", "--gain", "0.5"]) == 2
     assert "belong to the mesh warp" in capsys.readouterr().err
     assert main(["faces", "train", root, "--epochs", "0"]) == 2
-    assert "--epochs 0: give one or more" in capsys.readouterr().err
+    assert "epochs is 0: give 1 or more" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from emotalking.io.settings import override
 from emotalking.lipsync.personal import PersonalExpert, PersonalNetwork
 from emotalking.networks.lpips import Lpips
 from emotalking.ops.backends import own_kernels
+from emotalking.train import context as context_module
 from emotalking.train import run
 from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
@@ -188,7 +189,7 @@ def test_kernels_without_their_compiler_are_one_sentence(actor_subject: Subject,
     context = Context(run.build_head(config, data, torch.Generator()), data, config, torch.Generator())
     assert not context.own_kernels  # of no concern on a CPU
     monkeypatch.setattr(TrainingData, "device", torch.device("cuda"))
-    monkeypatch.setattr("emotalking.train.context.available", lambda: False)
+    monkeypatch.setattr(context_module, "available", lambda: False)
     with pytest.raises(UserError, match="cuda-bindings"):
         replace(context)
 

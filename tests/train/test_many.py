@@ -36,7 +36,7 @@ class Here:
         assert arguments[0] == "train" and log is not None
         self.commands.append((Path(arguments[1]).name, device))
         try:
-            run.train(arguments[1], arguments[2], arguments[4], "cpu", list(arguments[6::2]))
+            run.train(arguments[1], arguments[3], arguments[5], "cpu", list(arguments[7::2]))
         except UserError as error:
             return str(error).rstrip(".")
         return None

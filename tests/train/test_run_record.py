@@ -103,14 +103,14 @@ def test_the_page_tells_of_both_ways_to_end(finished: Path) -> None:
 
 def test_the_page_and_the_events_are_made_from_the_folder_alone(finished: Path, tmp_path: Path) -> None:
     (tmp_path / LOG).write_text((finished / LOG).read_text())
-    assert api.report(tmp_path, tensorboard=True) == tmp_path / "report.html"
+    assert api.training_report(tmp_path, tensorboard=True) == tmp_path / "report.html"
     assert "data:image" not in (tmp_path / "report.html").read_text()
     again, written = events(tmp_path), events(finished)
     pictures = {f"fixed_frames/{stage}" for stage in ("mouth", "face", "emotion", "finetune")}
     assert set(written) - set(again) == pictures
     assert {name: values for name, values in written.items() if name not in pictures} == again
     with pytest.raises(UserError, match="cannot be read"):
-        api.report(tmp_path / "nothing")
+        api.training_report(tmp_path / "nothing")
 
 
 def test_events_hold_every_scalar_of_the_record_on_one_axis(finished: Path) -> None:

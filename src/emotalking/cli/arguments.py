@@ -7,9 +7,11 @@ options of their own. Types that only a program can give (arrays, loaded objects
 import builtins
 import dataclasses
 import inspect
+import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from fractions import Fraction
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
@@ -28,6 +30,7 @@ FORMS: dict[str, tuple[Any, ...]] = {
     "emotions": (tyro.conf.UseAppendAction,),
 }
 """Parameters whose option is not just their name and one value."""
+_METAVARS = {"systems": "NAME=PATH", "clips": "NAME=VIDEO"}
 PROGRAM_ONLY = ("command",)
 """Parameters that the command line fills in itself."""
 
@@ -67,9 +70,32 @@ class Parameter:
 
     @property
     def flag(self) -> str:
-        """Its option, or its name if it is positional."""
-        name = "set" if self.name == "settings" else self.name.replace("_", "-")
-        return name if self.positional else f"--{name}"
+        """Its option."""
+        return "--set" if self.name == "settings" else f"--{self.name.replace('_', '-')}"
+
+    @property
+    def switches(self) -> tuple[str, str]:
+        """Both forms of a boolean option."""
+        return self.flag, f"--no-{self.flag[2:]}"
+
+    @property
+    def mapping(self) -> bool:
+        """Whether it is given as ``NAME=VALUE`` words."""
+        return _mapping(self.kind) is not None
+
+    @property
+    def start(self) -> Any:
+        """Default that the parser begins with."""
+        return () if self.mapping and not self.positional else self.default
+
+    @property
+    def hint(self) -> str:
+        """Default, for the help."""
+        if self.default is inspect.Parameter.empty:
+            return "" if self.positional else "(required)"
+        if isinstance(self.default, tuple):
+            return f"(default: {','.join(map(str, self.default))})" if self.default else ""
+        return "" if self.default is None or isinstance(self.default, bool) else f"(default: {self.default})"
 
 
 def parameters(function: Callable[..., Any], *, skip: Sequence[str] = ()) -> list[Parameter]:
@@ -83,38 +109,58 @@ def parameters(function: Callable[..., Any], *, skip: Sequence[str] = ()) -> lis
             found += _fields(entry.name, entry.default)
             continue
         kind, shared = _resolved(entry.annotation, function)
+        if kind is Path and isinstance(entry.default, str):
+            kind = str
         if kind is not None:
             found.append(Parameter(entry.name, kind, entry.default, helps.get(entry.name, shared)))
     return found
 
 
 def parse(
-    wanted: Sequence[Parameter], arguments: Sequence[str], *, prog: str, description: str, epilog: str = ""
+    wanted: Sequence[Parameter], arguments: Sequence[str], *, prog: str, about: Callable[..., Any], epilog: str = ""
 ) -> dict[str, Any]:
-    """Values by name, or the help on standard output and SystemExit.
+    """Values by name; of ``--help``, the help on standard output and SystemExit.
+
+    Args:
+        about: its docstring is the description.
 
     Raises:
         InputError: the arguments are wrong; one sentence that ends with how to get help.
     """
 
-    def collect(**values: Any) -> dict[str, Any]:
-        return values
-
-    entries = [
-        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=_argument(one))
+    fields = [
+        (one.name, _argument(one))
+        if one.start is inspect.Parameter.empty
+        else (one.name, _argument(one), dataclasses.field(default=one.start))
         for one in wanted
     ]
-    collect.__signature__ = inspect.Signature(entries)  # type: ignore[attr-defined]
-    collect.__annotations__ = {entry.name: entry.annotation for entry in entries}
+    parsed_type = dataclasses.make_dataclass("Arguments", fields, kw_only=True)
+    parsed = docstring_parser.parse(inspect.getdoc(about) or "")
+    description = _plain(f"{parsed.short_description} {parsed.long_description or ''}")
     shown = StringIO()
     try:
         with events.on_parse_error(_complain), redirect_stdout(shown):
-            return tyro.cli(
-                collect, args=arguments, prog=prog, description=description, config=(tyro.conf.DisallowNone,)
+            values = vars(
+                tyro.cli(
+                    parsed_type, args=arguments, prog=prog, description=description, config=(tyro.conf.DisallowNone,)
+                )
             )
     except SystemExit:
         print(shown.getvalue().rstrip() + (f"\n\n{epilog.strip()}" if epilog else ""))
         raise
+    for one in wanted:
+        if one.positional and values[one.name] == ():
+            raise InputError(f"required: {one.name}: see '{prog} --help'")
+        if one.mapping and values[one.name] == ():
+            values[one.name] = one.default
+        elif one.mapping:
+            try:
+                values[one.name] = (named_numbers if get_args(_mapping(one.kind))[1] is int else named_paths)(
+                    values[one.name]
+                )
+            except ValueError as error:
+                raise InputError(f"argument {one.name}: {error}: see '{prog} --help'") from None
+    return values
 
 
 def bind(wanted: Sequence[Parameter], values: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
@@ -169,6 +215,8 @@ def _reduced(kind: Any) -> Any:
             left = [part for part in left if part is not str]
         if float in left:
             left = [part for part in left if part is not int]
+        if Fraction in left:  # exact rates are given as text
+            left = [str]
         optional = type(None) in members
         return Union[tuple(left + [type(None)] * optional)] if left else None  # noqa: UP007
     if origin in (tuple, Sequence, Mapping, list) or (isinstance(origin, type) and issubclass(origin, Sequence)):
@@ -180,58 +228,64 @@ def _reduced(kind: Any) -> Any:
 
 def _argument(one: Parameter) -> Any:
     """What tyro is told about a parameter."""
-    notes: list[Any] = [tyro.conf.arg(help=" ".join(one.help.replace("``", "'").split()))]
-    form = FORMS.get(one.name, ())
+    kind: Any = tuple[str, ...] if one.mapping else one.kind
+    notes: list[Any] = [tyro.conf.arg(help=_plain(one.help), help_behavior_hint=one.hint)]
     if one.positional:
-        notes += [tyro.conf.Positional, tyro.conf.arg(metavar=one.name.upper())]
-    spec = None if tyro.conf.UseAppendAction in form else _spec(one.kind, one.positional)
-    if spec is not None:
-        notes.append(spec)
-    annotation: Any = one.kind
-    for note in (*notes, *form):
-        annotation = (
-            note[annotation]
-            if note in (tyro.conf.Positional, tyro.conf.UseAppendAction)
-            else Annotated[annotation, note]
-        )
-    return annotation
+        notes += [tyro.conf.arg(metavar=_METAVARS.get(one.name, one.name.upper())), tyro.conf.Positional]
+    elif one.mapping:
+        notes += [tyro.conf.arg(metavar="[NAME=]N"), tyro.conf.UseAppendAction]
+    elif one.name not in FORMS:
+        notes += _specs(kind)
+    for note in (*notes, *FORMS.get(one.name, ())):
+        marker = note in (tyro.conf.Positional, tyro.conf.UseAppendAction)
+        kind = note[kind] if marker else Annotated[kind, note]
+    return kind
 
 
-def _spec(kind: Any, positional: bool) -> PrimitiveConstructorSpec[Any] | None:
-    """How types that tyro reads in another way, or not at all, are read."""
+def _specs(kind: Any) -> list[PrimitiveConstructorSpec[Any]]:
+    """How types that tyro reads in another way are read."""
     members = [part for part in get_args(kind) if part is not type(None)]
     if get_origin(kind) is Union and len(members) == 1:
         kind = members[0]
-    origin, inner = get_origin(kind), get_args(kind)
+    if kind in (int, float):
+        return [_word("N" if kind is int else "X", lambda text: _number(kind, text), kind)]
+    inner = get_args(kind)
     if inner == (float, float):
-        return _one("A,B", pair)
-    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        read = named_numbers if inner[1] is int else named_paths
-        return PrimitiveConstructorSpec(
-            nargs="*",
-            metavar="[NAME=]N" if inner[1] is int else "NAME=PATH",
-            instance_from_str=read,
-            is_instance=lambda value: isinstance(value, Mapping),
-            str_from_instance=lambda value: [f"{name}={place}" for name, place in value.items()],
-        )
-    if origin is tuple and inner[-1] is ... and not positional and inner[0] is not Path:
-        return _one("A,B,...", lambda text: separated(text, inner[0]))
-    return None
+        return [_word("A,B", pair, tuple)]
+    if get_origin(kind) is tuple and inner[-1] is ... and inner[0] is not Path:
+        return [_word("A,B,...", lambda text: separated(text, inner[0]), tuple)]
+    return []
 
 
-def _one(metavar: str, read: Callable[[str], Any]) -> PrimitiveConstructorSpec[Any]:
+def _word(metavar: str, read: Callable[[str], Any], kind: type) -> PrimitiveConstructorSpec[Any]:
     """One word, read by a function."""
-
-    def write(value: Any) -> list[str]:
-        return [] if value is None else [",".join(str(part) for part in value)]
-
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar=metavar,
         instance_from_str=lambda words: read(words[0]),
-        is_instance=lambda value: value is None or isinstance(value, tuple),
-        str_from_instance=write,
+        is_instance=lambda value: value is None or isinstance(value, int | kind),
+        str_from_instance=lambda value: [",".join(map(str, value)) if isinstance(value, tuple) else str(value)],
     )
+
+
+def _number(kind: Callable[[str], Any], text: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"expected {'int' if kind is int else 'a number'}, got '{text}'") from None
+
+
+def _mapping(kind: Any) -> Any:
+    """The mapping type that ``kind`` is, or may be besides None; None: it is none."""
+    members = get_args(kind) if get_origin(kind) is Union else (kind,)
+    origins = [(one, get_origin(one)) for one in members]
+    return next((one for one, origin in origins if isinstance(origin, type) and issubclass(origin, Mapping)), None)
+
+
+def _plain(text: str) -> str:
+    """A docstring's text without markup."""
+    text = re.sub(r":\w+:`~?\.?([^`]+)`", r"'\1'", text)
+    return " ".join(text.replace("``", "'").split())
 
 
 def pair(text: str) -> tuple[float, float]:

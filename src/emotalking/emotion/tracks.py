@@ -112,24 +112,28 @@ class EmotionTrack:
         return cls(data[:, 0], data[:, 1:])
 
 
-def parse_emotion(emotion: str | None, va: str | None, track: Path | None) -> EmotionTrack:
-    """Track from at most one of three texts; neutral if none is given.
+def emotion_track(
+    emotion: str | None = None,
+    va: tuple[float | int, float | int] | None = None,
+    track: str | Path | EmotionTrack | None = None,
+) -> EmotionTrack | None:
+    """The emotion that at most one of three options asks for; None if none does.
 
     Args:
         emotion: a preset's name, with an optional strength.
-        va: ``"valence,arousal"``.
-        track: keyframe file.
+        va: valence and arousal.
+        track: keyframe file, or a track.
 
     Raises:
-        UserError: if more than one is given or the one given is malformed.
+        InputError: more than one is given, or the one given is malformed.
     """
     if sum(option is not None for option in (emotion, va, track)) > 1:
-        raise UserError("give only one of an emotion name, a valence,arousal pair and an emotion track")
-    if track is not None:
-        return EmotionTrack.from_file(track)
+        raise UserError("give only one of emotion, va and track.")
+    if emotion is not None:
+        return EmotionTrack.from_text(emotion)
     if va is not None:
-        return EmotionTrack.constant(*parse_pair(va))
-    return EmotionTrack.from_text(emotion or "neutral")
+        return EmotionTrack.constant(*va)
+    return EmotionTrack.from_file(Path(track)) if isinstance(track, str | Path) else track
 
 
 def parse_pair(text: str) -> tuple[float, float]:

@@ -161,7 +161,9 @@ def _one(
     else:
         log(f"{title}: training on {device}")
         settings = [word for setting in plan.settings[name] for word in ("--set", setting)]
-        failed = run(["train", str(subject), str(avatar), "--preset", options.preset, *settings], device, log_file)
+        failed = run(
+            ["train", str(subject), "-o", str(avatar), "--preset", options.preset, *settings], device, log_file
+        )
         if failed is not None:
             return f"the training of '{title}' failed{_where(log_file)}: {failed}"
     expert = options.expert if plan.evaluation_expert is None else str(plan.evaluation_expert)

@@ -28,6 +28,7 @@ def run_comparison(
     as_published: bool,
     models: Mapping[str, str],
     unseen: Unseen | None = None,
+    command: str = "",
 ) -> Comparison:
     """Open the systems, score them and write the report; arguments as for :func:`emotalking.api.compare`.
 
@@ -73,7 +74,7 @@ def run_comparison(
             unseen=unseen,
             advance=lambda: progress.advance(task),
         )
-    facts = provenance(subject) | {"device": str(device), "evaluation_models": model_names(who)}
+    facts = provenance(subject, command=command) | {"device": str(device), "evaluation_models": model_names(who)}
     facts["systems"] = {
         name: {"path": path, "sha256": file_sha256(Path(path)) if Path(path).is_file() else None}
         for name, path in systems.items()

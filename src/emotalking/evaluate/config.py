@@ -17,13 +17,13 @@ class EvaluateConfig:
     """Options of ``evaluate``."""
 
     scenarios: tuple[Scenario, ...] = SCENARIOS
-    """Self-reconstruction, cross-domain audio, emotion-conditioned."""
+    """self-reconstruction, cross-domain audio, emotion-conditioned."""
     audio: Sequence[PathLike] = ()
-    """Sound files for the cross-domain and emotion scenarios; none: the paper's ten sentences by espeak, in two
+    """sound files for the cross-domain and emotion scenarios; none: the paper's ten sentences by espeak, in two
     voices."""
     frames: Frames = None
     evenly: bool = False
-    """Spread the frames of the self-reconstruction over all held-out ones; then nothing in time can be measured."""
+    """spread the frames of the self-reconstruction over all held-out ones; then nothing in time can be measured."""
     expert: Expert = "auto"
     emotion_model: EmotionModel = "landmarks"
     lpips: Lpips = "auto"
@@ -62,12 +62,12 @@ class AblationConfig:
     preset: Preset = "fast"
     settings: Settings = ()
     variants: tuple[Variant, ...] = get_args(Variant)
-    """Rows of the table."""
+    """rows of the table."""
     frames: Frames = None
     expert: Expert = "auto"
-    """Sync expert that measures: syncnet, personal, a file, none, own (one made for this), or auto: syncnet where its
+    """sync expert that measures: syncnet, personal, a file, none, own (one made for this), or auto: syncnet where its
     checkpoint is there, else own."""
     emotion_model: EmotionModel = "landmarks"
     lpips: Lpips = "auto"
     expert_steps: int | None = None
-    """Training steps of the personal sync experts; None: 600 on a GPU, 200 on a CPU."""
+    """training steps of the personal sync experts; None: 600 on a GPU, 200 on a CPU."""

@@ -39,7 +39,7 @@ def evaluate(
     options: EvaluateConfig,
     *,
     device: torch.device | str = "cpu",
-    command: str | None = None,
+    command: str = "",
     log: Callable[[str], Any] = print,
 ) -> Report:
     """Score an avatar in the paper's scenarios and write `report.json`, `table.md`, `table.tex` and `report.html`.
@@ -64,6 +64,7 @@ def reproduce(
     avatar: Path | None = None,
     subject: Path | None = None,
     device: torch.device | str = "cpu",
+    command: str = "",
     log: Callable[[str], Any] = print,
 ) -> Reproduction:
     """Make a report again from its own JSON and compare.
@@ -81,6 +82,6 @@ def reproduce(
     kept = report_file.parent / SPEECH
     if kept.is_dir():
         shutil.copytree(kept, folder / SPEECH, dirs_exist_ok=True)
-    after = evaluate(*paths, folder, options_of(before), device=device, log=log)
+    after = evaluate(*paths, folder, options_of(before), device=device, command=command, log=log)
     differ, compared = changed_metrics(before, after)
     return Reproduction(after, changed_inputs(before, after), differ, compared)

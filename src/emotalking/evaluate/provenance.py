@@ -4,7 +4,6 @@ import hashlib
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -35,13 +34,13 @@ PACKAGES = (
 """Whose versions can change a metric; those that are not installed are left out."""
 
 
-def provenance(subject: Subject, avatar: Path | None = None, command: str | None = None) -> dict[str, Any]:
+def provenance(subject: Subject, avatar: Path | None = None, command: str = "") -> dict[str, Any]:
     """Everything that a reader needs to make a report again, as plain values ready for JSON.
 
     Args:
         subject: what was measured against.
         avatar: the avatar file that was measured, if one was.
-        command: how the report was made; None: the command line of this process.
+        command: how the report was made.
 
     Returns:
         `code` (version, commit), `packages`, `machine`, `command`, `data` (clip, splits) and `avatar`.
@@ -53,7 +52,7 @@ def provenance(subject: Subject, avatar: Path | None = None, command: str | None
         "code": code(),
         "packages": packages(),
         "machine": machine(),
-        "command": command_line() if command is None else command,
+        "command": command,
         "data": data(subject),
         "avatar": None if avatar is None else {"file": avatar.name, "sha256": file_sha256(avatar)},
     }
@@ -91,11 +90,6 @@ def machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.system(),
     }
-
-
-def command_line() -> str:
-    """The arguments of this process, the program by its name alone."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def data(subject: Subject) -> dict[str, Any]:

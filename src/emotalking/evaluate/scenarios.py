@@ -47,7 +47,7 @@ def run_scenarios(
     folder: Path,
     *,
     device: torch.device | str = "cpu",
-    command: str | None = None,
+    command: str = "",
     log: Callable[[str], Any] = print,
 ) -> Report:
     """Evaluate an avatar on its subject.
@@ -58,7 +58,7 @@ def run_scenarios(
         avatar_file: what was trained.
         subject: the folder that it was trained on.
         folder: where the scenarios' results and images lie; made if missing.
-        command: how it was called, for the report; None: this process's command line.
+        command: how it was called, for the report.
         log: told what is done and what was found already.
 
     Raises:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from emotalking import api
 from emotalking.data import Subject
 from emotalking.emotion.circumplex import TEST_POINTS, preset
 from emotalking.emotion.tracks import EmotionTrack
@@ -21,11 +20,15 @@ from emotalking.io.images import write_image
 from emotalking.io.video_writer import AUDIO_RATE, VideoWriter
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
+from emotalking.ops.devices import choose_device
+from emotalking.player.clip import render_clip
+from emotalking.preprocess.prepare import prepare
 from emotalking.progress import track
 from emotalking.report.contact_sheet import contact_sheet
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.emotion_model import ActorEmotionModel
 from emotalking.testing.actor.performance import Performance
+from emotalking.train.run import train
 
 SIZE = 256
 """Side of the demo's frames in pixels."""
@@ -81,9 +84,9 @@ def run_demo(out: Path, *, size: int = SIZE, clip_seconds: float = CLIP_SECONDS,
     log(f"1/5 filming the synthetic actor ({clip_seconds:g} s at {size}x{size})")
     film(clip, script, size)
     log("2/5 preparing the clip: face, pose, masks, action units, sound")
-    subject = api.prepare(clip, folder)
+    subject = prepare(clip, folder)
     log("3/5 training the avatar (preset tiny)")
-    avatar = api.train(folder, avatar_file, preset="tiny", device=device, overrides=overrides).avatar
+    avatar = train(folder, avatar_file, "tiny", choose_device(device), overrides).avatar
     log("4/5 measuring: held-out frames, emotion on the actor's own scale")
     held_out = evaluate_held_out(avatar, subject)
     readback = read_back_emotion(avatar, subject, script)
@@ -91,7 +94,7 @@ def run_demo(out: Path, *, size: int = SIZE, clip_seconds: float = CLIP_SECONDS,
     speech = out / "speech.wav"
     save_wav(speech, Performance.generate(SPEECH_SECONDS, seed=2).waveform)
     video = out / "demo.mp4"
-    api.render(avatar, speech, video, emotion=tour(SPEECH_SECONDS))
+    render_clip(avatar, speech, video, emotion=tour(SPEECH_SECONDS))
     sheet = out / "sheet.png"
     write_image(sheet, emotion_sheet(avatar, subject, size))
     report = _report(held_out, readback)

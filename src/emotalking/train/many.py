@@ -150,7 +150,7 @@ def train_many(
                 _logger.info("%s: training on %s (log: %s)", name, device, log)
                 began = time.perf_counter()
                 bars.begin(name, device, avatar)
-                command = ["train", str(subject), str(avatar), "--preset", preset_name, *settings]
+                command = ["train", str(subject), "-o", str(avatar), "--preset", preset_name, *settings]
                 failed = (run or pool.run)(command, device, log)
                 took = time.perf_counter() - began
                 _logger.info("%s: %s %.0f s", name, "trained in" if failed is None else "stopped after", took)

@@ -1,0 +1,58 @@
+"""The verbs of the command line as functions. Importing them loads nothing heavy.
+
+Example:
+    >>> import emotalking
+    >>> emotalking.prepare("clip.mp4", "someone")
+    >>> emotalking.train("someone", "someone.safetensors", preset="fast")
+    >>> emotalking.render("someone.safetensors", "speech.wav", "out.mp4", emotion="happy")
+"""
+
+from emotalking.api.evaluation import (
+    ablate,
+    compare,
+    evaluate,
+    make_study,
+    measure_sync,
+    reproduce,
+    serve_study,
+    study_results,
+)
+from emotalking.api.faces import edit_faces, face_sheet, train_faces
+from emotalking.api.inspection import info, list_models, validate
+from emotalking.api.rendering import choose_device, load_avatar, render
+from emotalking.api.speech import list_voices, phoneme_coverage, synthesize, synthesize_sentences
+from emotalking.api.subjects import check, import_subject, prepare, preview
+from emotalking.api.training import demo, train, train_many, train_sync_expert, training_report
+
+__all__ = [
+    "ablate",
+    "check",
+    "choose_device",
+    "compare",
+    "demo",
+    "edit_faces",
+    "evaluate",
+    "face_sheet",
+    "import_subject",
+    "info",
+    "load_avatar",
+    "make_study",
+    "measure_sync",
+    "list_models",
+    "prepare",
+    "preview",
+    "render",
+    "training_report",
+    "reproduce",
+    "serve_study",
+    "study_results",
+    "train",
+    "train_faces",
+    "train_many",
+    "train_sync_expert",
+    "synthesize",
+    "phoneme_coverage",
+    "synthesize_sentences",
+    "list_voices",
+    "validate",
+]

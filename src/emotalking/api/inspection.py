@@ -1,0 +1,50 @@
+"""What files and folders hold, and which optional models are there."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from emotalking.options import PathLike
+
+if TYPE_CHECKING:
+    from emotalking.data.findings import Finding
+    from emotalking.networks.registry import Model
+
+
+def info(path: PathLike) -> dict[str, object]:
+    """Show what an avatar file or a subject folder holds.
+
+    Args:
+        path: avatar file or subject folder.
+
+    Returns:
+        Plain values in titled sections.
+
+    Raises:
+        InputError: ``path`` is neither.
+    """
+    from emotalking.data.facts import subject_facts
+    from emotalking.models.facts import avatar_facts
+
+    return subject_facts(Path(path)) if Path(path).is_dir() else avatar_facts(Path(path))
+
+
+def validate(subject: PathLike, *, compat: Literal["talkinggaussian", "ernerf"] | None = None) -> "list[Finding]":
+    """Validate a subject folder: what is missing or odd, and what to do.
+
+    Args:
+        subject: subject folder, also one of TalkingGaussian's or ER-NeRF's scripts.
+        compat: check instead what that program's loader would miss.
+
+    Returns:
+        Findings, worst first; empty: nothing is missing or odd.
+    """
+    from emotalking.data import validate as run
+
+    return run(subject, compat)
+
+
+def list_models() -> "dict[str, Model]":
+    """List optional pretrained models (source, licence, installed)."""
+    from emotalking.networks.registry import models as read
+
+    return read()

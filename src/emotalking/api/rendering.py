@@ -1,0 +1,142 @@
+"""From avatar files and speech to videos."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from emotalking.errors import InputError
+from emotalking.options import (
+    Device,
+    Emotion,
+    Language,
+    Overwrite,
+    PathLike,
+    Rate,
+    Seconds,
+    Speaker,
+    ValenceArousal,
+    Voice,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from jaxtyping import Float
+
+    from emotalking.emotion.tracks import EmotionTrack
+    from emotalking.models.avatar import Avatar
+    from emotalking.player.backgrounds import Background
+    from emotalking.player.clip import Rendered
+    from emotalking.player.player import PlayableAvatar
+    from emotalking.tts.base import Utterance
+
+    Samples = Float[np.ndarray, " S"]
+
+_NO_TEXT = ("en", None, 1, "espeak")
+"""Language, voice, rate and speaker where no text is given."""
+
+
+def render(
+    avatar: "PathLike | PlayableAvatar",
+    audio: "PathLike | Samples | Utterance | None" = None,
+    output: PathLike | None = None,
+    *,
+    text: str | None = None,
+    language: Language = "en",
+    voice: Voice = None,
+    rate: Rate = 1,
+    speaker: Speaker = "espeak",
+    emotion: Emotion = None,
+    va: ValenceArousal = None,
+    track: "PathLike | EmotionTrack | None" = None,
+    frames_folder: PathLike | None = None,
+    strip: PathLike | None = None,
+    background: "str | Background | None" = None,
+    paste: PathLike | None = None,
+    poses: Literal["recorded", "fixed"] = "recorded",
+    seconds: Seconds = None,
+    features: PathLike | None = None,
+    vad: bool = True,
+    batch: int = 8,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> "Rendered":
+    """Render an avatar speaking, with emotion.
+
+    Args:
+        avatar: avatar file ('emotalking train'), or an avatar already loaded (``device`` then has no effect).
+        audio: speech: any sound or video file, of any length; float32 mono samples at 16 kHz; or the result of
+            ``synthesize``.
+        output: video to write, with sound: .mp4, .mov, .mkv or .webm; transparent: .mov or .webm.
+        text: speech made from this text, instead of audio.
+        track: emotion over time: keyframes in a .csv or .json file (time, valence, arousal).
+        frames_folder: write every frame as a PNG file into this folder.
+        strip: image of the first 6 s: every frame's mouth above the sound, with words and phonemes of the text.
+        background: an image file, a colour (white, #00ff00) or transparent; None: as recorded.
+        paste: paste the head back into the full frames of this clip, from which the avatar came.
+        poses: head motion: as recorded, or none.
+        features: .npy file with audio features of the speech, for an avatar not trained on 'mel'.
+        vad: voice activity detection: close the lips where nobody speaks, instead of following every sound.
+        batch: frames rendered together.
+        progress: called with the frames that are done and their number.
+
+    Raises:
+        InputError: an input or an output cannot be used.
+    """
+    from emotalking.emotion.tracks import emotion_track
+    from emotalking.player.clip import render_clip
+
+    if batch < 1:
+        raise InputError(f"the batch is {batch} frames: give at least 1.")
+    if (audio is None) == (text is None):
+        raise InputError("give one of audio and text: the speech as a sound file, or what is to be said.")
+    wanted = emotion_track(emotion, va, track)
+    if text is not None:
+        from emotalking.api.speech import synthesize
+
+        audio = synthesize(text, language=language, voice=voice, rate=rate, speaker=speaker)
+    elif (language, voice, rate, speaker) != _NO_TEXT:
+        raise InputError("language, voice, rate and speaker are for speech from text: omit them with audio.")
+    assert audio is not None
+    return render_clip(
+        load_avatar(avatar, device) if isinstance(avatar, PathLike) else avatar,
+        audio,
+        output,
+        strip=strip,
+        folder=frames_folder,
+        features=features,
+        emotion=wanted,
+        poses=poses,
+        background=background,
+        paste=paste,
+        seconds=seconds,
+        batch=batch,
+        overwrite=overwrite,
+        vad=vad,
+        progress=progress,
+    )
+
+
+def load_avatar(path: PathLike, device: "Device | torch.device" = "auto") -> "Avatar":
+    """Read an avatar file onto a device.
+
+    Args:
+        path: avatar file.
+
+    Raises:
+        InputError: the file or the device cannot be used.
+    """
+    from emotalking.models.avatar import Avatar
+
+    return Avatar.load(path, choose_device(device))
+
+
+def choose_device(device: "Device | torch.device" = "auto") -> "torch.device":
+    """Choose a device by its name; auto: a GPU if there is one that can be used.
+
+    Raises:
+        DeviceError: no such device, or a GPU without the rasterizer that it needs.
+    """
+    from emotalking.ops.devices import choose_device as choose
+
+    return choose(device)

@@ -1,0 +1,124 @@
+"""Speech from text."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emotalking.errors import InputError
+from emotalking.options import Language, PathLike, Rate, Speaker, Voice
+
+if TYPE_CHECKING:
+    from emotalking.tts.base import Utterance
+    from emotalking.tts.phonemes import Coverage
+
+
+def synthesize(
+    text: str,
+    output: PathLike | None = None,
+    *,
+    times: PathLike | None = None,
+    language: Language = "en",
+    voice: Voice = None,
+    rate: Rate = 1,
+    speaker: Speaker = "espeak",
+) -> "Utterance":
+    """Synthesize speech from text, with the times of its words and phonemes.
+
+    Args:
+        text: what to say.
+        output: .wav file to write.
+        times: file to write the times of words and phonemes to: .json or .TextGrid (Praat).
+
+    Raises:
+        InputError: speaker, language, voice, rate or text cannot be used, or the times are not known.
+    """
+    from emotalking.io.audio import save_wav
+    from emotalking.tts.backends import open_synthesizer
+    from emotalking.tts.times import check_ending, write_times
+
+    if output is not None and Path(output).suffix.lower() != ".wav":
+        raise InputError(f"speech cannot be written to {output}: let it end in .wav.")
+    if times is not None:
+        check_ending(Path(times))
+    said = open_synthesizer(speaker).synthesize(text, language=language, voice=voice, rate=rate)
+    if times is not None:
+        write_times(times, said)
+    if output is not None:
+        save_wav(output, said.samples)
+    return said
+
+
+def synthesize_sentences(
+    output: PathLike,
+    *,
+    language: Language = "en",
+    voices: tuple[str, ...] = (),
+    rates: tuple[float | int, ...] = (),
+    takes: int = 1,
+    speaker: Speaker = "espeak",
+) -> "list[Utterance]":
+    """Synthesize the ten curated sentences of a language in many voices.
+
+    Args:
+        output: folder for the sentences: sound (.wav), words (.txt) and times (.json) of each.
+        language: language of the sentences: en, de, fr, es, zh.
+        voices: taken in turn; none: the speaker's six most different ones.
+        rates: speaking rates taken in turn; none: several around the normal one.
+        takes: how often the set is said, in other voices each time.
+
+    Raises:
+        InputError: no such set, voice or rate, or ``output`` is a file.
+    """
+    from emotalking.progress import track
+    from emotalking.tts.backends import open_synthesizer
+    from emotalking.tts.recordings import write_recording
+    from emotalking.tts.sentences import RATES, curated, curated_speech
+
+    if Path(output).is_file():
+        raise InputError(f"the curated set is ten files and more, and {output} is a file: give a folder.")
+    if takes < 1:
+        raise InputError(f"the set is to be said {takes} times: give at least 1.")
+    made: list[Utterance] = []
+    spoken: Iterator[Utterance] = curated_speech(open_synthesizer(speaker), language, voices, rates or RATES, takes)
+    for number, said in enumerate(track(spoken, "tts", len(curated(language)) * takes), 1):
+        write_recording(Path(output) / f"{number:02d}_{said.voice}_{round(100 * said.rate)}.wav", said)
+        made.append(said)
+    return made
+
+
+def phoneme_coverage(
+    *, language: Language = "en", page: PathLike | None = None, speaker: Speaker = "espeak"
+) -> "Coverage":
+    """Count the phonemes that the ten curated sentences of a language hold.
+
+    Args:
+        page: HTML page with bars to write.
+
+    Raises:
+        InputError: no phoneme inventory or curated set of the language.
+    """
+    from emotalking.tts.backends import open_synthesizer
+    from emotalking.tts.phonemes import coverage, coverage_page, inventory
+    from emotalking.tts.sentences import curated_speech
+
+    sounds = inventory(language)
+    said = list(curated_speech(open_synthesizer(speaker), language))
+    covered = coverage(said, sounds)
+    if page is not None:
+        coverage_page(covered, said).write(Path(page))
+    return covered
+
+
+def list_voices(*, language: Language = "en", speaker: Speaker = "espeak") -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """List the voices and languages of a speech synthesizer.
+
+    Returns:
+        Voices of the language; languages of the speaker, empty where it cannot tell.
+
+    Raises:
+        InputError: the speaker or the language cannot be used.
+    """
+    from emotalking.tts.backends import open_synthesizer
+
+    opened = open_synthesizer(speaker)
+    return opened.voices(language), opened.languages()

@@ -1,0 +1,76 @@
+"""From clips and other programs' folders to subject folders."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emotalking.options import PathLike
+from emotalking.preprocess.config import PrepareConfig
+
+if TYPE_CHECKING:
+    from emotalking.data import Subject
+    from emotalking.preprocess.check.verdict import Footage
+    from emotalking.preprocess.import_subject import Imported
+
+
+def check(clip: PathLike) -> "Footage":
+    """Check whether a clip can become an avatar, before preparing it.
+
+    Args:
+        clip: video of one person talking to the camera, with sound.
+
+    Raises:
+        InputError: no video that can be read at all.
+    """
+    from emotalking.preprocess.check.clip import check_clip
+
+    return check_clip(clip)
+
+
+def prepare(clip: PathLike, output: PathLike, config: PrepareConfig = PrepareConfig()) -> "Subject":
+    """Prepare a clip: make its subject folder.
+
+    Args:
+        clip: video of one person talking to the camera, with sound, two seconds or longer.
+        output: subject folder to make, or to finish.
+        config: options.
+
+    Raises:
+        InputError: the clip or an option cannot be used.
+    """
+    from emotalking.preprocess.prepare import prepare as run
+
+    return run(clip, output, config)
+
+
+def import_subject(folder: PathLike, output: PathLike | None = None, *, clip: PathLike | None = None) -> "Imported":
+    """Complete a TalkingGaussian or ER-NeRF folder, so that emotion can be trained on it.
+
+    Args:
+        folder: subject folder of TalkingGaussian's or ER-NeRF's scripts.
+        output: new folder with links to the old files; None: new files beside the old ones.
+        clip: the video that it was made from, for its sound where that is missing.
+
+    Raises:
+        InputError: the folder cannot be completed.
+    """
+    from emotalking.preprocess.import_subject import import_folder
+
+    return import_folder(folder, output, clip)
+
+
+def preview(subject: PathLike) -> tuple[Path, Path]:
+    """Draw a subject folder's landmarks, masks and curves as a video and a page.
+
+    Args:
+        subject: subject folder.
+
+    Returns:
+        ``preview.mp4`` and ``preview.html`` in the folder.
+
+    Raises:
+        InputError: the folder lacks what is to be shown.
+    """
+    from emotalking.data import Subject
+    from emotalking.preprocess.preview import make_preview
+
+    return make_preview(Subject.open(subject))

@@ -1,0 +1,146 @@
+"""From subject folders to avatar files, and to sync experts."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emotalking.errors import InputError
+from emotalking.options import Device, Devices, Faces, Generator, PathLike, Preset, Seed, Settings, Tensorboard
+
+if TYPE_CHECKING:
+    from emotalking.lipsync.training import ExpertReport
+    from emotalking.testing.demo import DemoResult
+    from emotalking.train.many import Many
+    from emotalking.train.run import TrainResult
+
+_log = logging.getLogger("emotalking").info
+
+
+def train(
+    subject: PathLike,
+    output: PathLike,
+    *,
+    preset: Preset = "fast",
+    device: Device = "auto",
+    settings: Settings = (),
+    resume: bool = True,
+    tensorboard: Tensorboard = False,
+    generator: Generator = "mesh",
+    faces: Faces = None,
+    command: str = "",
+) -> "TrainResult":
+    """Train an avatar of a subject folder.
+
+    Args:
+        subject: subject folder ('emotalking prepare'), also in TalkingGaussian's layout.
+        output: avatar file to write, such as someone.safetensors.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...; of two, such as cuda:0,cuda:1, the second trains
+            the mouth at the same time as the first the face; the avatar is the same.
+        resume: go on from an interrupted run of the same avatar.
+        command: stored in avatar and record, as what made them.
+
+    Raises:
+        InputError: subject, preset, setting, device or generator cannot be used, or tensorboardX is missing.
+    """
+    if Path(output).is_dir():
+        raise InputError(f"{output} is a folder: give the name of an avatar file, such as someone.safetensors.")
+    from emotalking.ops.devices import pair_of
+    from emotalking.train.run import MESH_WARP
+    from emotalking.train.run import train as run
+
+    (chosen, mouth_device), maker = pair_of(device), MESH_WARP
+    if generator != "mesh" or faces is not None:
+        from emotalking.faces.generators import target_maker
+
+        maker = target_maker(generator, Path(subject), None if faces is None else Path(faces), chosen)
+    return run(subject, output, preset, chosen, list(settings), resume, tensorboard, maker, mouth_device, command)
+
+
+def train_many(
+    subjects: Sequence[PathLike],
+    output: PathLike,
+    *,
+    preset: Preset = "fast",
+    devices: Devices = "auto",
+    settings: Settings = (),
+) -> "Many":
+    """Train avatars of many subject folders, on every GPU at once, with one page about all of them.
+
+    Args:
+        subjects: subject folders; of each, ``NAME.safetensors`` is made.
+        output: folder for the avatars, their run folders and logs, and ``index.html`` about all of them. What is
+            finished there, with the same settings, is kept.
+
+    Raises:
+        InputError: two subjects have one name, or a device or setting cannot be used. A subject that cannot be trained
+            raises nothing: it is among the result's ``failures``.
+    """
+    from emotalking.ops.devices import devices_of
+    from emotalking.train.many import train_many as run
+
+    return run([Path(subject) for subject in subjects], Path(output), preset, list(settings), devices_of(devices))
+
+
+def training_report(run: PathLike, *, tensorboard: Tensorboard = False) -> Path:
+    """Rebuild the training report of a run, also of one that was interrupted or still goes on.
+
+    Args:
+        run: run folder, such as someone.safetensors.run.
+
+    Returns:
+        The page, ``report.html`` in the folder.
+
+    Raises:
+        InputError: the folder holds no record of a run, or tensorboardX is missing.
+    """
+    from emotalking.train.callbacks.log import LOG, read_log
+    from emotalking.train.callbacks.page import write_page
+
+    folder = Path(run)
+    if tensorboard:
+        from emotalking.train.callbacks.tensorboard import EventFiles
+
+        EventFiles(folder, read_log(folder / LOG)).close()
+    return write_page(folder)
+
+
+def train_sync_expert(
+    subjects: Sequence[PathLike],
+    output: PathLike | None = None,
+    *,
+    steps: int | None = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> "ExpertReport":
+    """Train a subject's personal sync expert: seconds on a GPU, about eleven minutes on a CPU core.
+
+    Args:
+        subjects: the subject's folder, then others that help.
+        output: expert file to write; None: ``sync_expert.safetensors`` in the first folder.
+        steps: optimizer steps; None: 600 on a GPU, 200 on a CPU.
+
+    Raises:
+        InputError: a folder cannot be used, or holds less than three seconds to learn from.
+    """
+    from emotalking.data import Subject
+    from emotalking.lipsync.training import train_expert
+    from emotalking.ops.devices import choose_device
+
+    if steps is not None and steps < 1:
+        raise InputError(f"steps is {steps}: give 1 or more.")
+    if output is not None and Path(output).is_dir():
+        raise InputError(f"{output} is a folder: give the name of a file, such as expert.safetensors.")
+    opened = [Subject.open(folder) for folder in subjects]
+    return train_expert(opened, output, steps=steps, device=choose_device(device), seed=seed)
+
+
+def demo(output: PathLike = "demo", *, device: Device = "auto") -> "DemoResult":
+    """Run the full pipeline on a synthetic clip.
+
+    Args:
+        output: folder for the results.
+    """
+    from emotalking.testing.demo import run_demo
+
+    return run_demo(Path(output), device=device, log=_log)

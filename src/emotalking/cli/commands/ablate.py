@@ -1,0 +1,32 @@
+"""``emotalking ablate``."""
+
+from pathlib import Path
+from typing import Any
+
+from emotalking import api
+
+SECTION = "evaluate"
+FUNCTION = api.ablate
+IF_INTERRUPTED = "run the same command again: finished variants are kept, begun ones go on"
+EXAMPLES = """examples:
+  emotalking ablate someone -o ablation
+  emotalking ablate someone -o ablation --preset tiny --variants combined,no_emotion,full --frames 50
+  emotalking ablate someone -o ablation --devices cuda:0,cuda:1
+
+Variants: no_normal (without the normal loss), no_sync (without the sync loss), combined (one face network takes audio,
+action units, valence and arousal), no_emotion (without the emotion branch), full. The full model has everything on that
+a chosen variant takes away. Lip sync is measured by SyncNet if its checkpoint is there, else by a personal expert made
+for this, which is another than the one that trains.
+"""
+
+
+def run(arguments: dict[str, Any]) -> None:
+    """Train, evaluate, and print the table."""
+    from emotalking.cli.console import note
+    from emotalking.evaluate.ablation_report import ablation_table, notes_of
+
+    made = api.ablate(**arguments)
+    print(ablation_table(made).markdown())
+    for sentence in notes_of(made, arguments["config"]):
+        print(f"- {sentence}")
+    note(f"see {Path(arguments['output']) / 'report.html'}")

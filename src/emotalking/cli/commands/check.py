@@ -1,0 +1,39 @@
+"""``emotalking check``."""
+
+from pathlib import Path
+from typing import Any
+
+from emotalking import api
+from emotalking.options import PathLike
+
+SECTION = "make an avatar"
+FUNCTION = api.check
+IF_INTERRUPTED = "no page was written"
+
+
+def run(arguments: dict[str, Any], *, page: PathLike | None = None, json: PathLike | None = None) -> None:
+    """Check the clip; an unusable one ends like any other input that cannot be used, with its page written.
+
+    Args:
+        page: HTML page to write; None: CLIP.check.html beside the clip.
+        json: also write all measures as JSON.
+    """
+    from dataclasses import asdict
+    from json import dumps
+
+    from emotalking.cli.console import note
+    from emotalking.errors import InputError
+    from emotalking.io.files import write_bytes
+    from emotalking.preprocess.check.page import page_beside, summary_lines, verdict_line, write_page
+
+    footage = api.check(**arguments)
+    print("\n".join(summary_lines(footage)), flush=True)  # first: not lost where the page cannot be written
+    page = Path(page) if page is not None else page_beside(Path(arguments["clip"]))
+    write_page(footage, page)
+    if json is not None:
+        facts = asdict(footage)
+        del facts["stills"]
+        write_bytes(Path(json), (dumps(facts, indent=2) + "\n").encode())
+    if footage.verdict == "unusable":
+        raise InputError(f"{verdict_line(footage)} See {page}")
+    note(f"{page} shows why")

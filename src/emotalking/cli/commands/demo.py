@@ -1,0 +1,19 @@
+"""``emotalking demo``."""
+
+from typing import Any
+
+from emotalking import api
+
+SECTION = "make an avatar"
+FUNCTION = api.demo
+IF_INTERRUPTED = "run the same command again: finished steps and the last checkpoint are used"
+
+
+def run(arguments: dict[str, Any]) -> None:
+    """Run it and print its metrics."""
+    from emotalking.cli.console import note
+    from emotalking.testing.demo import table
+
+    made = api.demo(**arguments)
+    print(table(made.report))
+    note(f"see {made.sheet} and {made.video} (with sound)")

@@ -1,0 +1,1 @@
+"""Emotional faces, and the paper's generator of them."""

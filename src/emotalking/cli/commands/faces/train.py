@@ -1,0 +1,18 @@
+"""``emotalking faces train``."""
+
+from typing import Any
+
+from emotalking import api
+
+SECTION = "use it"
+FUNCTION = api.train_faces
+IF_INTERRUPTED = "no generator was written; run the same command again to go on from the last checkpoint"
+
+
+def run(arguments: dict[str, Any]) -> None:
+    """Train the generator."""
+    from emotalking.cli.console import announce_device, note
+
+    announce_device("training", arguments["device"])
+    made = api.train_faces(**arguments)
+    note(f"{made} is ready: 'emotalking train {arguments['subject']} -o AVATAR --generator paper'")

@@ -1,0 +1,21 @@
+"""``emotalking import``."""
+
+from typing import Any
+
+from emotalking import api
+
+SECTION = "make an avatar"
+FUNCTION = api.import_subject
+IF_INTERRUPTED = "run the same command again: finished files are kept"
+
+
+def run(arguments: dict[str, Any]) -> None:
+    """Import it and print what was made."""
+    from emotalking.cli.console import note
+
+    done = api.import_subject(**arguments)
+    for name, how in done.made.items():
+        note(f"made {name}: {how}")
+    root = done.subject.files.root
+    state = "ready" if done.made else "complete, nothing was made"
+    note(f"{root} is {state}: 'emotalking validate {root}' checks it")

@@ -1,0 +1,58 @@
+"""``emotalking info``."""
+
+from typing import Any
+
+from emotalking import api
+
+SECTION = "inspect"
+FUNCTION = api.info
+
+
+def run(arguments: dict[str, Any], *, json: bool = False) -> None:
+    """Show the facts.
+
+    Args:
+        json: print JSON, for other programs.
+    """
+    facts = api.info(**arguments)
+    if json:
+        from json import dumps
+
+        print(dumps(facts, indent=2, default=str))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    for title, section in facts.items():
+        console.print(title, style="bold", markup=False)
+        for line in _lines(section, 1):
+            console.print(line, markup=False)
+
+
+def _lines(value: Any, depth: int) -> list[str]:
+    """A section as indented lines."""
+    indent = "  " * depth
+    if isinstance(value, dict):
+        lines = []
+        width = max((len(str(key)) for key, item in value.items() if not _deep(item)), default=0)
+        for key, item in value.items():
+            if _deep(item):
+                lines += [f"{indent}{key}", *_lines(item, depth + 1)]
+            else:
+                lines.append(f"{indent}{key!s:<{width}}  {_flat(item)}")
+        return lines
+    if isinstance(value, list):
+        return [f"{indent}- {_flat(item)}" for item in value] or [f"{indent}none"]
+    return [f"{indent}{_flat(value)}"]
+
+
+def _deep(value: Any) -> bool:
+    return isinstance(value, dict) or isinstance(value, list) and any(isinstance(item, str | dict) for item in value)
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value) or "none"
+    return str(value)

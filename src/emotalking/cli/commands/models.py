@@ -1,0 +1,53 @@
+"""``emotalking models``."""
+
+from typing import TYPE_CHECKING, Any
+
+from emotalking import api
+
+if TYPE_CHECKING:
+    from emotalking.networks.registry import Model
+
+SECTION = "inspect"
+FUNCTION = api.list_models
+
+
+def run(arguments: dict[str, Any], *, json: bool = False) -> None:
+    """List them.
+
+    Args:
+        json: print JSON, for other programs.
+    """
+    from json import dumps
+
+    from emotalking.networks.registry import model_folders
+
+    facts = {name: _facts(model) for name, model in api.list_models(**arguments).items()}
+    if json:
+        print(dumps(facts, indent=2))
+        return
+    folders = " or ".join(str(folder) for folder in model_folders())
+    lines = [f"None of these is needed; the embedded methods work without. Put the files into {folders}."]
+    for name, fields in facts.items():
+        lines += ["", f"{name}: {fields.pop('what')}"]
+        lines += [f"  {key:<8} {value}" for key, value in fields.items()]
+    print("\n".join(lines))
+
+
+def _facts(model: "Model") -> dict[str, str]:
+    """Title, purpose, state, licence and source of a model."""
+    path = model.find()
+    if path is None:
+        state = f"missing ({' or '.join(model.files)})"
+    else:
+        known = {True: ", the published file", False: ", NOT the published file", None: ""}
+        files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
+        size = f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB"
+        state = f"{path}, {size}{known[model.is_published(path)]}"
+    return {
+        "what": model.title,
+        "for": model.purpose,
+        "state": state,
+        "licence": f"{model.licence}: {model.limits}",
+        "source": model.source,
+        "without": model.alternative,
+    }

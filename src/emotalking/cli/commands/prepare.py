@@ -1,0 +1,29 @@
+"""``emotalking prepare``."""
+
+from typing import Any
+
+from emotalking import api
+
+SECTION = "make an avatar"
+FUNCTION = api.prepare
+IF_INTERRUPTED = "run the same command again to go on from the last finished step"
+EXAMPLES = """examples:
+  emotalking prepare clip.mp4 -o someone
+  emotalking prepare clip.mp4 -o someone --part 12.5,80 --size 256 --preview
+  emotalking prepare clip.mp4 -o someone --parsing bisenet --emotion-model emonet --normals network
+"""
+
+
+def run(arguments: dict[str, Any], *, preview: bool = False) -> None:
+    """Prepare the clip.
+
+    Args:
+        preview: also write preview.mp4 and preview.html: landmarks, masks, curves.
+    """
+    from emotalking.cli.console import note
+
+    folder = api.prepare(**arguments).files.root
+    if preview:
+        video, page = api.preview(folder)
+        note(f"see {video} and {page}")
+    note(f"{folder} is ready: 'emotalking train {folder} -o AVATAR'")

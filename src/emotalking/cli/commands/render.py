@@ -1,0 +1,43 @@
+"""``emotalking render``."""
+
+from typing import Any
+
+from emotalking import api
+
+SECTION = "use it"
+FUNCTION = api.render
+IF_INTERRUPTED = "no video was written; frames already in the frames folder are whole"
+EXAMPLES = """examples:
+  emotalking render someone.safetensors --audio speech.mp3 -o out.mp4 --emotion happy
+  emotalking render someone.safetensors --audio speech.wav -o out.mp4 --va -0.5,0.3
+  emotalking render someone.safetensors --audio speech.wav -o out.webm --background transparent
+  emotalking render someone.safetensors --text "Good morning!" --voice f2 -o out.mp4 --strip strip.png
+
+At most one of --emotion, --va and --track is given; without any, the face stays as it was recorded.
+"""
+
+
+def run(arguments: dict[str, Any]) -> None:
+    """Render the video."""
+    import time
+
+    from emotalking.cli.console import announce_device, note
+    from emotalking.progress import bar
+
+    if arguments["audio"] is None and arguments["text"] is None:
+        api.render(**arguments)  # refuses before the avatar is read
+    avatar = api.load_avatar(arguments.pop("avatar"), arguments["device"])
+    announce_device("rendering", arguments["device"])
+    if arguments["vad"] and not avatar.closes_lips:
+        note("this avatar has not learned its closed lips: in silence they rest as they may (train it again to close)")
+    begin = time.perf_counter()
+    with bar() as progress:
+        task = progress.add_task("audio", total=None, note="")
+
+        def show(done: int, total: int) -> None:
+            progress.update(task, description="render", completed=done, total=total)
+
+        made = api.render(avatar, progress=show, **arguments)
+    rate = made.frames / (time.perf_counter() - begin)
+    where = " and ".join(str(place) for place in (made.video, made.folder, made.strip) if place is not None)
+    note(f"{where}: {made.frames} frames, {made.seconds:.2f} s ({rate:.1f} fps)")

@@ -1,0 +1,28 @@
+"""``emotalking reproduce``."""
+
+from pathlib import Path
+from typing import Any
+
+from emotalking import api
+
+SECTION = "evaluate"
+FUNCTION = api.reproduce
+IF_INTERRUPTED = "finished scenarios are kept: run the same command again to go on"
+EXAMPLES = """examples:
+  emotalking reproduce report/report.json -o report2
+"""
+
+
+def run(arguments: dict[str, Any]) -> None:
+    """Evaluate again, and print the tables and what differs."""
+    from emotalking.cli.console import announce_device, note
+    from emotalking.evaluate.tables import paper_tables
+
+    announce_device("evaluating", arguments["device"])
+    made = api.reproduce(**arguments)
+    for titled in paper_tables(made.report):
+        print(f"{titled.title}\n\n{titled.table.markdown()}\n{titled.note}\n")
+    for line in (*made.inputs, *made.metrics):
+        print(line)
+    print(f"{made.compared - len(made.metrics)} of {made.compared} metrics are the same")
+    note(f"see {Path(arguments['output']) / 'report.html'}")

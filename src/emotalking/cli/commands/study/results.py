@@ -1,0 +1,19 @@
+"""``emotalking study results``."""
+
+from typing import Any
+
+from emotalking import api
+
+SECTION = "evaluate"
+FUNCTION = api.study_results
+EXAMPLES = """examples:
+  emotalking study results study
+  emotalking study results study --answers answers_1f2e3d4c.csv answers_5b6a7988.csv
+"""
+
+
+def run(arguments: dict[str, Any]) -> None:
+    """Print the table."""
+    results = api.study_results(**arguments)
+    print(results.table.markdown())
+    print(results.summary)

@@ -1,0 +1,1 @@
+"""Lip sync: the personal expert, and measuring a clip."""

@@ -1,0 +1,33 @@
+"""``emotalking sync measure``."""
+
+from pathlib import Path
+from typing import Any
+
+from emotalking import api
+from emotalking.options import PathLike
+
+SECTION = "evaluate"
+FUNCTION = api.measure_sync
+IF_INTERRUPTED = "no page was written"
+EXAMPLES = """examples:
+  emotalking sync measure out.mp4 --expert someone/sync_expert.safetensors
+  emotalking sync measure someone --page sync.html
+"""
+
+
+def run(arguments: dict[str, Any], *, json: PathLike | None = None) -> None:
+    """Measure and print.
+
+    Args:
+        json: also write the measures as JSON.
+    """
+    from json import dumps
+
+    from emotalking.io.files import write_bytes
+
+    scores = api.measure_sync(**arguments)
+    if json is not None:
+        facts: dict[str, Any] = {"clip": Path(arguments["clip"]).name, "expert": scores.expert, "sync_e": scores.error}
+        facts |= {"sync_c": scores.confidence, "offset_frames": scores.offset, "curve": scores.curve.tolist()}
+        write_bytes(Path(json), (dumps(facts, indent=2) + "\n").encode())
+    print(f"{arguments['clip']}: {scores.summary()}")

@@ -1,0 +1,25 @@
+"""``emotalking train``."""
+
+from typing import Any
+
+from emotalking import api
+
+SECTION = "make an avatar"
+FUNCTION = api.train
+IF_INTERRUPTED = "run the same command again to go on from the last checkpoint"
+EXAMPLES = """examples:
+  emotalking train someone -o someone.safetensors
+  emotalking train someone -o someone.safetensors --preset paper --device cuda:0,cuda:1
+  emotalking train someone -o someone.safetensors --preset tiny --set seed=3 --set face.iterations=2000
+"""
+
+
+def run(arguments: dict[str, Any]) -> None:
+    """Train the avatar."""
+    from emotalking.cli.console import announce_device, note
+
+    announce_device("training", arguments["device"])
+    made = api.train(**arguments)
+    took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in made.stage_seconds.items())
+    note(f"{made.path} is ready ({took}): 'emotalking render {made.path} --audio SPEECH -o out.mp4'")
+    note(f"training report: {made.page}")

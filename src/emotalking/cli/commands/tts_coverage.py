@@ -1,0 +1,21 @@
+"""``emotalking tts-coverage``."""
+
+from typing import Any
+
+from emotalking import api
+
+SECTION = "use it"
+FUNCTION = api.phoneme_coverage
+
+
+def run(arguments: dict[str, Any]) -> None:
+    """Count and print."""
+    from emotalking.cli.console import note
+    from emotalking.tts.phonemes import summary
+
+    covered = api.phoneme_coverage(**arguments)
+    print(summary(covered))
+    for kind, group in (("consonants", covered.inventory.consonants), ("vowels", covered.inventory.vowels)):
+        print(f"{kind}: " + "  ".join(f"{sound} {covered.counts[sound]}" for sound in group))
+    if arguments["page"] is not None:
+        note(f"see {arguments['page']}")

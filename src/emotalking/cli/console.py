@@ -1,0 +1,34 @@
+"""Notes for the person at the terminal; results on standard output stay clean."""
+
+import logging
+
+note = logging.getLogger("emotalking").info
+"""Print a line on standard error."""
+
+
+def announce_device(doing: str, device: str) -> None:
+    """Print which device and back end do the work; of a list, the first.
+
+    Raises:
+        DeviceError: it cannot be used.
+    """
+    from emotalking.ops.devices import choose_device
+
+    chosen = choose_device(device.partition(",")[0])
+    if chosen.type == "cuda":
+        import torch
+
+        from emotalking.ops.cuda.build import available
+
+        kernels = "our own kernels" if available() else "gsplat"
+        note(f"{doing} on {torch.cuda.get_device_name(chosen)} ({kernels})")
+        return
+    from emotalking.ops.cpu.build import NoCompiler
+    from emotalking.ops.cpu.rasterize import library
+
+    try:
+        library()
+    except NoCompiler as error:
+        note(f"{doing} on the CPU with the slow reference renderer ({str(error).splitlines()[0]})")
+    else:
+        note(f"{doing} on the CPU (compiled kernel)")

@@ -1,0 +1,150 @@
+"""Emotional faces written to files: an image, a video, a folder of frames, or a contact sheet."""
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from emotalking.emotion.circumplex import TEST_POINTS
+from emotalking.emotion.mesh_warp.warp import MeshWarpConfig
+from emotalking.emotion.tracks import EmotionTrack
+from emotalking.errors import InputError
+from emotalking.faces.config import FaceConfig
+from emotalking.faces.edit import FaceEditor, grid_points
+from emotalking.faces.generators import open_generator, open_paper_generator
+from emotalking.faces.source import PICTURES, open_source
+from emotalking.io.audio import iter_audio
+from emotalking.io.images import write_image
+from emotalking.io.video_writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
+from emotalking.ops.devices import choose_device
+from emotalking.progress import track
+from emotalking.report.contact_sheet import circumplex_sheet, contact_sheet
+
+_logger = logging.getLogger("emotalking")
+
+
+@dataclass(frozen=True)
+class Edited:
+    """Faces that were written."""
+
+    path: Path
+    """Image, video or folder."""
+    images: int
+    unchanged: int = 0
+    """Frames without a face that can be edited, which stayed as they were."""
+
+
+def open_editor(source: Path, config: FaceConfig) -> FaceEditor:
+    """A source of frames with its generator.
+
+    Raises:
+        InputError: the source, the generator or the device cannot be used.
+        NoFaceError: the source shows no face.
+    """
+    device = choose_device(config.device)
+    opened = open_source(source)
+    for remark in opened.remarks:
+        _logger.info(f"{source}: {remark}")
+    if config.generator == "paper":
+        file = None if config.faces is None else Path(config.faces)
+        return FaceEditor(opened, open_paper_generator(opened, file, device), device)
+    warp = MeshWarpConfig(gain=config.gain, corners=not config.fixed_lips, resting_expression=config.resting_expression)
+    return FaceEditor(opened, open_generator(opened, warp), device)
+
+
+def edit_to_files(
+    source: Path,
+    output: Path,
+    emotion: EmotionTrack | int,
+    config: FaceConfig,
+    *,
+    frame: int | None = None,
+    seconds: float | int | None = None,
+    overwrite: bool = False,
+) -> Edited:
+    """Write the faces of ``source`` with an emotion; the ending of ``output`` says as what.
+
+    Args:
+        emotion: valence and arousal over time; a number N: N x N images of one frame over the plane.
+        frame: of which to make one image; None: the first.
+        seconds: of a clip at most.
+        overwrite: the folder may hold frames of an earlier run.
+
+    Raises:
+        InputError: source, output and options do not fit together.
+    """
+    face = open_editor(source, config)
+    if isinstance(emotion, int):
+        return _write_grid(face, output, emotion, frame or 0)
+    if output.suffix.lower() in PICTURES:
+        valence, arousal = emotion.at(np.zeros(1))[0].tolist()
+        write_image(output, face.pictures(frame or 0, [(valence, arousal)])[0])
+        return Edited(output, 1)
+    if face.source.fps is None:
+        raise InputError(f"{source} is one image: end the name of the result with .png or .jpg.")
+    if frame is not None:
+        raise InputError("'frame' makes one image: end the name of the result with .png or .jpg, or omit it.")
+    if output.suffix:
+        codec_for(output, alpha=False)
+        if output.exists() and source.is_file() and output.samefile(source):
+            raise InputError(f"{output} is both the source and the result: give the result another name.")
+    return _write_frames(face, output, emotion, seconds, overwrite)
+
+
+def _write_frames(
+    face: FaceEditor, output: Path, emotion: EmotionTrack, seconds: float | int | None, overwrite: bool
+) -> Edited:
+    """A video with the source's sound, or a folder."""
+    source, fps = face.source, face.source.fps
+    assert fps is not None
+    limit = None if seconds is None else max(round(seconds * float(fps)), 1)
+    total = source.count if limit is None or source.count is None else min(source.count, limit)
+    done = 0
+    with ExitStack() as stack:
+        writer = None if output.suffix else FrameFolder(output, overwrite=overwrite)
+        for image in track(face.frames(emotion, limit), "faces", total):
+            if writer is None:
+                sound = None if source.sound is None else iter_audio(source.sound, AUDIO_RATE)
+                writer = stack.enter_context(VideoWriter(output, image.shape[1], image.shape[0], fps, sound))
+            writer.write(image)
+            done += 1
+    return Edited(output, done, face.left_alone)
+
+
+def _write_grid(face: FaceEditor, output: Path, count: int, frame: int) -> Edited:
+    """One file a place, named after it."""
+    if output.suffix:
+        raise InputError(f"a grid is a folder of images, and {output} names a file: give a folder.")
+    points = grid_points(count)
+    for (valence, arousal), image in zip(points, face.pictures(frame, points), strict=True):
+        write_image(output / f"v{valence:+.2f}_a{arousal:+.2f}.png", image)
+    return Edited(output, len(points))
+
+
+def write_sheet(source: Path, output: Path, config: FaceConfig, *, frame: int, grid: int | None, cell: int) -> Path:
+    """A contact sheet of one face: the evaluation's twelve test points, or a grid.
+
+    Args:
+        frame: number of the frame.
+        grid: N x N places; None: the test points.
+        cell: side of each image in pixels, 32 to 1024.
+
+    Raises:
+        InputError: a number is out of range.
+    """
+    if not 32 <= cell <= 1024:
+        raise InputError(f"cell {cell}: give a number of pixels from 32 to 1024.")
+    face = open_editor(source, config)
+    title = f"{source.stem}, frame {frame}, {face.generator.name}: pleasant to the right, excited to the top"
+    if grid is not None:
+        points = grid_points(grid)
+        captions = [f"{valence:+.2f}, {arousal:+.2f}" for valence, arousal in points]
+        page = contact_sheet(face.close_ups(frame, points), captions, columns=grid, cell=cell, title=title)
+    else:
+        points = [(0.0, 0.0), *((point.valence, point.arousal) for point in TEST_POINTS)]
+        captions = ["as recorded", *(f"{p.label} {p.valence:+.2f}, {p.arousal:+.2f}" for p in TEST_POINTS)]
+        page = circumplex_sheet(face.close_ups(frame, points), points, captions, cell=cell, title=title)
+    write_image(output, page)
+    return output
