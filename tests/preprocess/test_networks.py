@@ -52,7 +52,7 @@ def subject(frames: list[ActorFrame], tmp_path: Path) -> Subject:
 
 
 class Knowing(torch.nn.Module):
-    """Gives the true classes of the frame that a image shows: it remembers all frames by their looks."""
+    """Gives the true classes of the frame that an image shows: it remembers all frames by their looks."""
 
     def __init__(self, images: list[np.ndarray], truth: list[np.ndarray], mean: tuple, std: tuple) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Knowing(torch.nn.Module):
         seen = (small * np.float32(self.std) + np.float32(self.mean)) * 255
         scores = []
         for image in seen:
-            which = np.argmin([np.abs(image - image).mean() for image in self.images])
+            which = np.argmin([np.abs(image - known).mean() for known in self.images])
             assert np.abs(image - self.images[which]).mean() < 3  # it is one of them
             classes = cv2.resize(self.truth[which], batch.shape[:1:-1], interpolation=cv2.INTER_NEAREST)
             scores.append(9.0 * torch.nn.functional.one_hot(torch.from_numpy(classes).long(), 19).permute(2, 0, 1))

@@ -5,7 +5,7 @@ A new kind is a row here and a module with a function ``track(chunks, feature)``
 
 from dataclasses import dataclass
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ def audio_feature(name: str) -> AudioFeature:
     """The features called ``name``, which may also be their file's name in subject folders (``aud_ds.npy``: "ds").
 
     Raises:
-        UserError: no such features.
+        InputError: no such features.
     """
     found = next((kind for kind in AUDIO_FEATURES.values() if name in (kind.name, kind.file)), None)
     if found is None:
-        raise UserError(f"there are no audio features called '{name}': choose one of {', '.join(AUDIO_FEATURES)}.")
+        raise InputError(f"there are no audio features called '{name}': choose one of {', '.join(AUDIO_FEATURES)}.")
     return found
 
 

@@ -19,7 +19,7 @@ def numbering(files: SubjectFiles) -> list[Finding]:
     """Frame numbers of both splits: gaps, repetitions, frames that train *and* validate.
 
     Raises:
-        UserError: if a transforms file is missing or malformed.
+        InputError: if a transforms file is missing or malformed.
     """
     train, train_focal, _ = read_cameras(files.transforms("train"))
     val, val_focal, _ = read_cameras(files.transforms("val"))

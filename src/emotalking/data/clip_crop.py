@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ClipCrop:
         """Inverse of :meth:`to_json`; None where nothing (or no frame numbers) was recorded.
 
         Raises:
-            UserError: the values make no square inside a clip; ``where`` names the file.
+            InputError: the values make no square inside a clip; ``where`` names the file.
         """
         if not isinstance(facts, dict) or "pictures" not in facts:
             return None
@@ -47,9 +47,9 @@ class ClipCrop:
             width, height = (int(value) for value in facts["clip"])
             crop = cls(left, top, side, width, height, from_runs(str(facts["pictures"])))
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{where}: the framing is malformed ({error}): prepare the clip again.") from None
+            raise InputError(f"{where}: the framing is malformed ({error}): prepare the clip again.") from None
         if left < 0 or top < 0 or side < 1 or left + side > width or top + side > height:
-            raise UserError(f"{where}: the framing is no square inside the clip: prepare the clip again.")
+            raise InputError(f"{where}: the framing is no square inside the clip: prepare the clip again.")
         return crop
 
 

@@ -47,7 +47,7 @@ class SubjectFiles:
         """Audio features called ``name`` (a row of ``data.audio_features``).
 
         Raises:
-            UserError: no such features.
+            InputError: no such features.
         """
         return self.root / audio_feature(name).file_name
 

@@ -12,14 +12,14 @@ from emotalking.data.files import SubjectFiles
 from emotalking.data.frame import LandmarkTrack
 from emotalking.data.labels import Masks
 from emotalking.data.layouts import IBUG68, FaceLayout
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io import images
 from emotalking.io.arrays import load_archive, load_array
 
 _AGAIN = "remove subject.json and prepare the clip again, or copy the file there"
 
 
-def read_image(
+def read_subject_image(
     path: Path, size: tuple[int, int] | None = None, channels: int = 3, out: UInt8[np.ndarray, "H W C"] | None = None
 ) -> UInt8[np.ndarray, "H W C"]:
     """Decode an image to RGB (``channels`` 3) or RGBA (4).
@@ -31,12 +31,12 @@ def read_image(
         out: array to decode into.
 
     Raises:
-        UserError: if the file is missing, no image, or of another size.
+        InputError: if the file is missing, no image, or of another size.
     """
     image = images.read_image(path, unchanged=channels == 4, hint=_AGAIN)
     expected = (*(size or image.shape[:2]), channels)
     if image.shape != expected:
-        raise UserError(
+        raise InputError(
             f"{path} has the shape {image.shape} instead of {expected}:"
             " all images of a subject must have the size of bc.jpg."
         )
@@ -55,18 +55,18 @@ def read_masks(files: SubjectFiles, index: int, size: tuple[int, int] | None = N
         size: (height, width) that they must have; None: any.
 
     Raises:
-        UserError: if the parsing image is missing, or one of the files is unusable.
+        InputError: if the parsing image is missing, or one of the files is unusable.
     """
-    colours = read_image(files.parsing(index), size)
+    colours = read_subject_image(files.parsing(index), size)
     path = files.teeth(index)
     try:
         teeth = load_array(path).astype(bool)
     except FileNotFoundError:
         teeth = np.zeros(colours.shape[:2], bool)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is no mask ({error}): compute it again.") from None
+        raise InputError(f"{path} is no mask ({error}): compute it again.") from None
     if teeth.shape != colours.shape[:2]:
-        raise UserError(f"{path} has the shape {teeth.shape}, the image {colours.shape[:2]}: compute it again.")
+        raise InputError(f"{path} has the shape {teeth.shape}, the image {colours.shape[:2]}: compute it again.")
     return Masks.from_colours(colours, teeth)
 
 
@@ -74,16 +74,16 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        UserError: if the file is missing or no JSON object.
+        InputError: if the file is missing or no JSON object.
     """
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: prepare the clip again or copy the file there.") from None
+        raise InputError(f"{path} is missing: prepare the clip again or copy the file there.") from None
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}): prepare the clip again.") from None
+        raise InputError(f"{path} cannot be read as JSON ({error}): prepare the clip again.") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__} instead of a JSON object: prepare the clip again.")
+        raise InputError(f"{path} holds a {type(content).__name__} instead of a JSON object: prepare the clip again.")
     return content
 
 
@@ -91,7 +91,7 @@ def read_cameras(path: Path) -> tuple[list[int], float, Float64[np.ndarray, "N 4
     """Frame numbers, focal length (px) and camera-to-world matrices (OpenGL axes) of one transforms file.
 
     Raises:
-        UserError: if the file is missing or does not hold what docs/paper.md 1.1 asks.
+        InputError: if the file is missing or does not hold what docs/paper.md 1.1 asks.
     """
     content = read_json(path)
     try:
@@ -100,9 +100,9 @@ def read_cameras(path: Path) -> tuple[list[int], float, Float64[np.ndarray, "N 4
         matrices = np.array([frame["transform_matrix"] for frame in frames], np.float64).reshape(-1, 4, 4)
         focal = float(content["focal_len"])
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} has an entry that is missing or malformed ({error}): write it again.") from None
+        raise InputError(f"{path} has an entry that is missing or malformed ({error}): write it again.") from None
     if len(matrices) != len(ids) or not np.isfinite(matrices).all() or not focal > 0:
-        raise UserError(f"{path} holds a camera that is not a finite 4x4 matrix or no positive focal length.")
+        raise InputError(f"{path} holds a camera that is not a finite 4x4 matrix or no positive focal length.")
     return ids, focal, matrices
 
 
@@ -115,25 +115,25 @@ def read_table(path: Path) -> dict[str, Float64[np.ndarray, " N"]]:
     """A CSV with a header to columns by name; spaces around names and values are dropped (OpenFace has them).
 
     Raises:
-        UserError: if the file is missing, empty, ragged or not numeric.
+        InputError: if the file is missing, empty, ragged or not numeric.
     """
     try:
         with path.open(newline="") as file:
             rows = [row for row in csv.reader(file, skipinitialspace=True) if row]
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: prepare the clip again or copy the file there.") from None
+        raise InputError(f"{path} is missing: prepare the clip again or copy the file there.") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no CSV table ({error}): write it again.") from None
+        raise InputError(f"{path} is no CSV table ({error}): write it again.") from None
     if not rows:
-        raise UserError(f"{path} is empty: write it again.")
+        raise InputError(f"{path} is empty: write it again.")
     names = [name.strip() for name in rows[0]]
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(names):
-            raise UserError(f"{path}, row {number}, has {len(row)} values for {len(names)} columns: write it again.")
+            raise InputError(f"{path}, row {number}, has {len(row)} values for {len(names)} columns: write it again.")
     try:
         values = np.array(rows[1:], np.float64).reshape(-1, len(names))
     except ValueError as error:
-        raise UserError(f"{path} holds a value that is not a number ({error}): write it again.") from None
+        raise InputError(f"{path} holds a value that is not a number ({error}): write it again.") from None
     return {name: values[:, i] for i, name in enumerate(names)}
 
 
@@ -141,7 +141,7 @@ def read_intensities(path: Path) -> dict[str, Float64[np.ndarray, " N"]]:
     """Intensities of action units by name ("AU25") from an OpenFace-style table: its columns ``AU.._r``.
 
     Raises:
-        UserError: as :func:`read_table`.
+        InputError: as :func:`read_table`.
     """
     return {name[:-2]: values for name, values in read_table(path).items() if name.endswith("_r")}
 
@@ -150,7 +150,7 @@ def read_landmarks(files: SubjectFiles, num_frames: int) -> LandmarkTrack:
     """All landmarks of the clip: ``landmarks.npz`` where we wrote one, else the ``.lms`` files.
 
     Raises:
-        UserError: if neither is there, or they are malformed or too few.
+        InputError: if neither is there, or they are malformed or too few.
     """
     if files.landmarks.exists():
         return _read_landmarks_npz(files.landmarks, num_frames)
@@ -162,10 +162,10 @@ def read_landmarks(files: SubjectFiles, num_frames: int) -> LandmarkTrack:
         try:
             points[index] = np.array(path.read_text().split(), np.float32).reshape(68, 2)
         except ValueError:
-            raise UserError(f"{path} does not hold 68 lines of two numbers: detect the landmarks again.") from None
+            raise InputError(f"{path} does not hold 68 lines of two numbers: detect the landmarks again.") from None
     detected = np.asarray(np.isfinite(points).all((1, 2)))
     if not detected.any():
-        raise UserError(f"{files.ibug_landmarks(0).parent} holds no .lms landmark file: prepare the clip again.")
+        raise InputError(f"{files.ibug_landmarks(0).parent} holds no .lms landmark file: prepare the clip again.")
     return LandmarkTrack(points, detected, None, IBUG68)
 
 
@@ -177,10 +177,10 @@ def _read_landmarks_npz(path: Path, num_frames: int) -> LandmarkTrack:
         shape = arrays["shape"].astype(np.float32) if "shape" in arrays else None
         points.reshape(len(detected), -1, 2)[:, list(layout.ibug68)]
     except (OSError, KeyError, TypeError, ValueError, IndexError, EOFError) as error:
-        raise UserError(f"{path} is no landmark archive ({error}): prepare the clip again.") from None
+        raise InputError(f"{path} is no landmark archive ({error}): prepare the clip again.") from None
     if len(points) != num_frames:
-        raise UserError(f"{path} has {len(points)} frames, the cameras {num_frames}: prepare the clip again.")
+        raise InputError(f"{path} has {len(points)} frames, the cameras {num_frames}: prepare the clip again.")
     detected &= np.isfinite(points).all((1, 2))
     if not detected.any() or (shape is not None and not np.isfinite(shape).all()):
-        raise UserError(f"{path} holds no frame with landmarks, or a face shape with gaps: prepare the clip again.")
+        raise InputError(f"{path} holds no frame with landmarks, or a face shape with gaps: prepare the clip again.")
     return LandmarkTrack(points, detected, shape, layout)

@@ -21,13 +21,13 @@ from emotalking.data.layouts import MODEL_AUS
 from emotalking.data.readers import (
     opengl_to_viewmats,
     read_cameras,
-    read_image,
     read_json,
     read_landmarks,
     read_masks,
+    read_subject_image,
     read_table,
 )
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.arrays import load_array
 from emotalking.io.images import image_size
 from emotalking.ops.box import Box
@@ -55,7 +55,7 @@ class Subject:
         val, _, val_matrices = read_cameras(files.transforms("val"))
         ids = np.array(train + val, np.int64)
         if len(ids) == 0 or not np.array_equal(np.sort(ids), np.arange(len(ids))):
-            raise UserError(
+            raise InputError(
                 f"The transforms_*.json of {files.root} do not list the frames 0..{max(len(ids) - 1, 0)} once each:"
                 " prepare the clip again."
             )
@@ -76,11 +76,11 @@ class Subject:
         """Open a subject folder, ours or one that TalkingGaussian's or ER-NeRF's scripts wrote.
 
         Raises:
-            UserError: if the folder, its cameras or its background plate are missing or unusable.
+            InputError: if the folder, its cameras or its background plate are missing or unusable.
         """
         files = SubjectFiles(Path(path))
         if not files.root.is_dir():
-            raise UserError(f"There is no subject folder {files.root}: make one with 'emotalking prepare'.")
+            raise InputError(f"There is no subject folder {files.root}: make one with 'emotalking prepare'.")
         manifest = read_json(files.manifest) if files.manifest.exists() else {}
         return cls(files, manifest)
 
@@ -99,7 +99,7 @@ class Subject:
         table = read_table(self.files.action_units)
         rows = len(next(iter(table.values())))
         if rows < self.num_frames:
-            raise UserError(
+            raise InputError(
                 f"{self.files.action_units} has {rows} rows for {self.num_frames} frames: compute it again."
             )
         return {name[:-2]: values[: self.num_frames] for name, values in table.items() if name.endswith("_r")}
@@ -108,13 +108,13 @@ class Subject:
         """OpenFace intensity (0..5) of the action unit ``name`` ("AU25") per frame, float32.
 
         Raises:
-            UserError: if ``au.csv`` is missing, too short, or has no such column.
+            InputError: if ``au.csv`` is missing, too short, or has no such column.
         """
         try:
             values = self._action_units[name]
         except KeyError:
             known = ", ".join(self._action_units) or "none"
-            raise UserError(f"{self.files.action_units} has no column {name}_r (it has {known}).") from None
+            raise InputError(f"{self.files.action_units} has no column {name}_r (it has {known}).") from None
         return values.astype(np.float32)
 
     @cached_property
@@ -148,10 +148,10 @@ class Subject:
             return None
         table = read_table(path)
         if "valence" not in table or "arousal" not in table:
-            raise UserError(f"{path} needs the columns valence and arousal: compute it again.")
+            raise InputError(f"{path} needs the columns valence and arousal: compute it again.")
         values = np.stack([table["valence"], table["arousal"]], -1).astype(np.float32)
         if len(values) != self.num_frames:
-            raise UserError(f"{path} has {len(values)} rows for {self.num_frames} frames: compute it again.")
+            raise InputError(f"{path} has {len(values)} rows for {self.num_frames} frames: compute it again.")
         return values
 
     @cached_property
@@ -188,23 +188,23 @@ class Subject:
             [N, 16, C]; HuBERT as stored, [N, 2, 1024]. Up to 0.2 s missing at the end repeats the last frame.
 
         Raises:
-            UserError: if the file is missing, malformed or shorter than the video.
+            InputError: if the file is missing, malformed or shorter than the video.
         """
         path = self.files.audio_features(name)
         if not path.exists() and self.unnamed_feature() is audio_feature(name):
             path = self.files.unnamed_audio_features
         if not path.exists():
             known = sorted(p.stem.removeprefix("aud_") for p in self.files.root.glob("aud_*.npy"))
-            raise UserError(f"{path} is missing (found: {', '.join(known) or 'no audio features'}): extract it.")
+            raise InputError(f"{path} is missing (found: {', '.join(known) or 'no audio features'}): extract it.")
         try:
             features = np.asarray(load_array(path), np.float32)
         except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path} is no array of audio features ({error}): extract them again.") from None
+            raise InputError(f"{path} is no array of audio features ({error}): extract them again.") from None
         if features.ndim != 3:
-            raise UserError(f"{path} has the shape {features.shape} instead of [frames, steps, channels].")
+            raise InputError(f"{path} has the shape {features.shape} instead of [frames, steps, channels].")
         missing = self.num_frames - len(features)
         if missing > AUDIO_SLACK_S * self.fps or len(features) == 0:
-            raise UserError(f"{path} covers {len(features)} of {self.num_frames} frames: extract it again.")
+            raise InputError(f"{path} covers {len(features)} of {self.num_frames} frames: extract it again.")
         if missing > 0:
             features = np.concatenate([features, np.repeat(features[-1:], missing, 0)])
         return features[: self.num_frames]
@@ -241,7 +241,7 @@ class Subject:
             float32; None in a folder without normal maps.
 
         Raises:
-            UserError: if the folder has normal maps, but not this one.
+            InputError: if the folder has normal maps, but not this one.
         """
         path = self.files.normals(self._checked(index))
         if not path.parent.is_dir():
@@ -255,7 +255,7 @@ class Subject:
         """Label map and teeth of frame ``index``; no teeth file means no teeth.
 
         Raises:
-            UserError: if a file is missing, unreadable or of another size.
+            InputError: if a file is missing, unreadable or of another size.
         """
         return read_masks(self.files, self._checked(index), (self.height, self.width))
 
@@ -263,7 +263,7 @@ class Subject:
         """Read frame ``index`` (0 <= index < num_frames) from disk.
 
         Raises:
-            UserError: if one of its files is missing, unreadable or of another size.
+            InputError: if one of its files is missing, unreadable or of another size.
             IndexError: if there is no such frame.
         """
         index = int(index)
@@ -290,7 +290,7 @@ class Subject:
             ``images`` [F, H, W, 3], ``torso`` [F, H, W, 4], ``labels`` [F, H, W], all uint8 (8 bytes a pixel).
 
         Raises:
-            UserError: as :meth:`frame`.
+            InputError: as :meth:`frame`.
         """
         size = (len(indices), self.height, self.width)
         images, torso = np.empty((*size, 3), np.uint8), np.empty((*size, 4), np.uint8)
@@ -314,7 +314,7 @@ class Subject:
             None in a folder without normal maps.
 
         Raises:
-            UserError: if the folder has normal maps, but not all of these.
+            InputError: if the folder has normal maps, but not all of these.
         """
         if not self.files.normals(0).parent.is_dir():
             return None
@@ -334,7 +334,7 @@ class Subject:
 
     def _read(self, path: Path, channels: int = 3, out: np.ndarray | None = None) -> np.ndarray:
         """Decode an image of the subject's size, into ``out`` if given."""
-        return read_image(path, (self.height, self.width), channels, out)
+        return read_subject_image(path, (self.height, self.width), channels, out)
 
 
 def _fps(files: SubjectFiles, manifest: dict[str, Any]) -> Fraction:
@@ -343,7 +343,7 @@ def _fps(files: SubjectFiles, manifest: dict[str, Any]) -> Fraction:
     except (ValueError, ZeroDivisionError):
         fps = Fraction(0)
     if fps <= 0:
-        raise UserError(f'{files.manifest}: fps is {manifest["fps"]!r}; write a positive rate such as "25".')
+        raise InputError(f'{files.manifest}: fps is {manifest["fps"]!r}; write a positive rate such as "25".')
     return fps
 
 

@@ -10,7 +10,7 @@ from emotalking.data.compat import PROGRAMS, compat_findings
 from emotalking.data.files import SubjectFiles
 from emotalking.data.findings import Finding
 from emotalking.data.subject import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 
 _NEEDED = "prepare the clip again or copy the file there"
 _ORDER = ("error", "warning", "note")
@@ -24,10 +24,10 @@ def validate(path: str | Path, compat: str | None = None) -> list[Finding]:
         compat: "talkinggaussian" or "ernerf" checks for that program's loader; None for ours.
 
     Raises:
-        UserError: no such program.
+        InputError: no such program.
     """
     if compat is not None and compat not in PROGRAMS:
-        raise UserError(f"compat is '{compat}': choose one of {', '.join(PROGRAMS)}.")
+        raise InputError(f"compat is '{compat}': choose one of {', '.join(PROGRAMS)}.")
     files = SubjectFiles(Path(path))
     if not files.root.is_dir():
         return [Finding("error", str(files.root), "no such folder", "make one with 'emotalking prepare'")]
@@ -39,7 +39,7 @@ def validate(path: str | Path, compat: str | None = None) -> list[Finding]:
         found += _run("transforms_*.json", lambda: check_cameras.numbering(files))
     try:
         subject = Subject.open(path)
-    except UserError as error:
+    except InputError as error:
         if not any(finding.severity == "error" for finding in found):
             found.append(_finding("the folder", error))
         return sorted(found, key=_badness)
@@ -69,11 +69,11 @@ def _run(where: str, check: Callable[[], list[Finding]]) -> list[Finding]:
     """Run a check; an unusable file becomes a finding."""
     try:
         return check()
-    except UserError as error:
+    except InputError as error:
         return [_finding(where, error)]
 
 
-def _finding(where: str, error: UserError) -> Finding:
+def _finding(where: str, error: InputError) -> Finding:
     what, _, remedy = str(error).rpartition(": ")
     return Finding("error", where, what or str(error), remedy if what else _NEEDED)
 

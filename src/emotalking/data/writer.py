@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, UInt8
 from emotalking.data.files import SubjectFiles
 from emotalking.data.labels import Masks
 from emotalking.data.layouts import FaceLayout
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.files import replacing, write_bytes
 from emotalking.io.images import encode_image
 
@@ -193,9 +193,9 @@ def write_manifest(root: Path, manifest: Mapping[str, Any]) -> None:
     """``subject.json`` (ours): providers that ran, versions, clip hash, ``fps`` as text ("25" or "30000/1001").
 
     Raises:
-        UserError: if a number is not finite (it would not be JSON).
+        InputError: if a number is not finite (it would not be JSON).
     """
     for key, value in manifest.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"subject.json: {key} is {value}, which JSON cannot hold; leave it out.")
+            raise InputError(f"subject.json: {key} is {value}, which JSON cannot hold; leave it out.")
     write_bytes(SubjectFiles(root).manifest, (json.dumps(manifest, indent=1) + "\n").encode())

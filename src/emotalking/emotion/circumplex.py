@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 
 PRESETS: dict[str, tuple[float, float]] = {
     "neutral": (0.0, 0.0),
@@ -62,11 +62,11 @@ def preset(name: str) -> tuple[float, float]:
     """Valence and arousal of a named emotion (case does not matter).
 
     Raises:
-        UserError: for an unknown name; the message lists the names.
+        InputError: for an unknown name; the message lists the names.
     """
     found = PRESETS.get(name.strip().lower())
     if found is None:
-        raise UserError(f'unknown emotion "{name.strip()}": use one of {", ".join(PRESETS)}')
+        raise InputError(f'unknown emotion "{name.strip()}": use one of {", ".join(PRESETS)}')
     return found
 
 
@@ -79,10 +79,10 @@ def check_va(valence: float, arousal: float, where: str = "") -> tuple[float, fl
         where: place to name in the message, such as "track.csv line 3".
 
     Raises:
-        UserError: unless both are finite and in [-1, 1].
+        InputError: unless both are finite and in [-1, 1].
     """
     for name, value in (("valence", valence), ("arousal", arousal)):
         if not -1.0 <= value <= 1.0:
             prefix = f"{where}: " if where else ""
-            raise UserError(f"{prefix}{name} is {value:g} but must lie between -1 and 1")
+            raise InputError(f"{prefix}{name} is {value:g} but must lie between -1 and 1")
     return float(valence), float(arousal)

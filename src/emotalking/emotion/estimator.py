@@ -35,7 +35,7 @@ def unit_weights() -> tuple[tuple[str, ...], Float[np.ndarray, "U 2"]]:
     """Names of the units, and their weights for valence and arousal per intensity (before squashing).
 
     The smallest weights (ridge regression) with which the sum over a prototype's units gives the place of that emotion
-    in :data:`emotalking.emotion.circumplex.PRESETS`; nothing is fitted to data or to a judge.
+    in :data:`emotalking.emotion.circumplex.PRESETS`; nothing is fitted to data or to another model.
     """
     names = tuple(sorted({name for units in PROTOTYPES.values() for name in units}))
     shown = np.array([[float(name in units) for name in names] for units in PROTOTYPES.values()])

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
 
 from emotalking.emotion.circumplex import PRESETS, check_va, preset
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class EmotionTrack:
         """One emotion for all time.
 
         Raises:
-            UserError: if a value is outside [-1, 1].
+            InputError: if a value is outside [-1, 1].
         """
         return cls(np.zeros(1), np.array([check_va(valence, arousal)]))
 
@@ -68,7 +68,7 @@ class EmotionTrack:
         """A constant track from ``"happy"``, ``"happy:0.5"`` (half as strong) or ``"0.6,0.4"``.
 
         Raises:
-            UserError: if the text is none of these.
+            InputError: if the text is none of these.
         """
         if "," in text:
             return cls.constant(*parse_pair(text))
@@ -78,7 +78,7 @@ class EmotionTrack:
             return cls.constant(valence, arousal)
         factor = _number(strength, f'emotion "{text}"', "strength")
         if not 0 <= factor <= 1:
-            raise UserError(f'emotion "{text}": the strength must lie between 0 and 1')
+            raise InputError(f'emotion "{text}": the strength must lie between 0 and 1')
         return cls.constant(factor * valence, factor * arousal)
 
     @classmethod
@@ -89,25 +89,25 @@ class EmotionTrack:
         keys. Times are seconds.
 
         Raises:
-            UserError: naming file and line (JSON: entry) of anything malformed.
+            InputError: naming file and line (JSON: entry) of anything malformed.
         """
         path = Path(path)
         suffix = path.suffix.lower()
         if suffix not in (".csv", ".json"):
-            raise UserError(f"{path}: an emotion track must be a .csv or .json file")
+            raise InputError(f"{path}: an emotion track must be a .csv or .json file")
         try:
             text = path.read_text("utf-8-sig")
         except OSError as error:
-            raise UserError(f"cannot read the emotion track {path}: {error.strerror}") from None
+            raise InputError(f"cannot read the emotion track {path}: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise UserError(f"{path} is not a text file in UTF-8") from None
+            raise InputError(f"{path} is not a text file in UTF-8") from None
         rows = _csv_rows(path, text) if suffix == ".csv" else _json_rows(path, text)
         if not rows:
-            raise UserError(f"{path}: the emotion track has no keyframes")
+            raise InputError(f"{path}: the emotion track has no keyframes")
         keys = [_keyframe(row, where) for where, row in rows]
         for (where, _), before, now in zip(rows[1:], keys, keys[1:], strict=False):
             if now[0] <= before[0]:
-                raise UserError(f"{where}: time {now[0]:g} does not come after {before[0]:g}; put keyframes in order")
+                raise InputError(f"{where}: time {now[0]:g} does not come after {before[0]:g}; put keyframes in order")
         data = np.array(keys, np.float64)
         return cls(data[:, 0], data[:, 1:])
 
@@ -128,7 +128,7 @@ def emotion_track(
         InputError: more than one is given, or the one given is malformed.
     """
     if sum(option is not None for option in (emotion, va, track)) > 1:
-        raise UserError("give only one of emotion, va and track.")
+        raise InputError("give only one of emotion, va and track.")
     if emotion is not None:
         return EmotionTrack.from_text(emotion)
     if va is not None:
@@ -140,12 +140,12 @@ def parse_pair(text: str) -> tuple[float, float]:
     """The numbers of ``"valence,arousal"``.
 
     Raises:
-        UserError: malformed, or out of [-1, 1].
+        InputError: malformed, or out of [-1, 1].
     """
     parts = text.split(",")
     where = f'"{text}"'
     if len(parts) != 2:
-        raise UserError(f'{where} is not "valence,arousal", two numbers such as 0.6,0.4')
+        raise InputError(f'{where} is not "valence,arousal", two numbers such as 0.6,0.4')
     return check_va(_number(parts[0], where, "valence"), _number(parts[1], where, "arousal"), where)
 
 
@@ -156,9 +156,9 @@ def _number(value: Any, where: str, name: str) -> float:
             raise ValueError
         number = float(value)
     except (TypeError, ValueError):
-        raise UserError(f'{where}: {name} "{"" if value is None else value}" is not a number') from None
+        raise InputError(f'{where}: {name} "{"" if value is None else value}" is not a number') from None
     if not math.isfinite(number):
-        raise UserError(f"{where}: {name} must be a finite number")
+        raise InputError(f"{where}: {name} must be a finite number")
     return number
 
 
@@ -177,18 +177,18 @@ def _csv_rows(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
                 _check_header(header, where)
                 continue
             if len(cells) != len(header):
-                raise UserError(f"{where}: {len(cells)} columns where the header has {len(header)}")
+                raise InputError(f"{where}: {len(cells)} columns where the header has {len(header)}")
             rows.append((where, dict(zip(header, cells, strict=True))))
     except csv.Error as error:
-        raise UserError(f"{path} line {reader.line_num}: {error}") from None
+        raise InputError(f"{path} line {reader.line_num}: {error}") from None
     return rows
 
 
 def _check_header(header: list[str], where: str) -> None:
     if "time" not in header or not ({"valence", "arousal"} <= set(header) or "emotion" in header):
-        raise UserError(f"{where}: the header must be time,valence,arousal or time,emotion")
+        raise InputError(f"{where}: the header must be time,valence,arousal or time,emotion")
     if len(set(header)) != len(header):
-        raise UserError(f"{where}: a column is named twice")
+        raise InputError(f"{where}: a column is named twice")
 
 
 def _json_rows(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
@@ -196,14 +196,14 @@ def _json_rows(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
         data = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         line = f" line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise UserError(f"{path}{line}: not valid JSON") from None
+        raise InputError(f"{path}{line}: not valid JSON") from None
     if not isinstance(data, list):
-        raise UserError(f'{path}: expected a list of keyframes such as [{{"time": 0, "emotion": "happy"}}]')
+        raise InputError(f'{path}: expected a list of keyframes such as [{{"time": 0, "emotion": "happy"}}]')
     rows = []
     for index, item in enumerate(data, 1):
         where = f"{path} keyframe {index}"
         if not isinstance(item, dict):
-            raise UserError(f'{where}: expected an object with "time"')
+            raise InputError(f'{where}: expected an object with "time"')
         rows.append((where, item))
     return rows
 
@@ -211,16 +211,16 @@ def _json_rows(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
 def _keyframe(row: dict[str, Any], where: str) -> tuple[float, float, float]:
     unknown = set(row) - {"time", "valence", "arousal", "emotion"}
     if unknown:
-        raise UserError(f"{where}: unknown field {sorted(unknown)[0]!r}; use time with valence, arousal or emotion")
+        raise InputError(f"{where}: unknown field {sorted(unknown)[0]!r}; use time with valence, arousal or emotion")
     time = _number(row.get("time"), where, "time")
     if time < 0:
-        raise UserError(f"{where}: time {time:g} is negative; times are seconds from the start")
+        raise InputError(f"{where}: time {time:g} is negative; times are seconds from the start")
     name = row.get("emotion")
     if name not in (None, ""):
         if row.get("valence") not in (None, "") or row.get("arousal") not in (None, ""):
-            raise UserError(f"{where}: give either an emotion or valence and arousal, not both")
+            raise InputError(f"{where}: give either an emotion or valence and arousal, not both")
         if str(name).strip().lower() not in PRESETS:
-            raise UserError(f'{where}: unknown emotion "{name}": use one of {", ".join(PRESETS)}')
+            raise InputError(f'{where}: unknown emotion "{name}": use one of {", ".join(PRESETS)}')
         return (time, *preset(str(name)))
     valence, arousal = (_number(row.get(key), where, key) for key in ("valence", "arousal"))
     return (time, *check_va(valence, arousal, where))

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from emotalking.data.labels import Label
 from emotalking.data.writer import write_background
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 
 MIN_DISTANCE_PX = 5.0
 """A pixel nearer than this to the foreground is not trusted (TalkingGaussian's value, at any image size)."""
@@ -53,10 +53,10 @@ class PlateBuilder:
         """The plate, RGB.
 
         Raises:
-            UserError: if no frame shows any background.
+            InputError: if no frame shows any background.
         """
         if not self.known.any():
-            raise UserError("No background is visible in the clip: the person fills every frame; use a wider shot.")
+            raise InputError("No background is visible in the clip: the person fills every frame; use a wider shot.")
         return fill_hidden(self._colour, self.known)
 
 
@@ -107,7 +107,7 @@ def background_plate(
     """The plate from (RGB frame, labels) pairs, read once.
 
     Raises:
-        UserError: if there is no frame, or none shows background.
+        InputError: if there is no frame, or none shows background.
     """
     builder: PlateBuilder | None = None
     for image, labels in frames:
@@ -115,7 +115,7 @@ def background_plate(
             builder = PlateBuilder(image.shape[0], image.shape[1])
         builder.add(image, np.asarray(labels != Label.BACKGROUND))
     if builder is None:
-        raise UserError("The clip has no frame to take the background from: check that it can be played.")
+        raise InputError("The clip has no frame to take the background from: check that it can be played.")
     return builder.finish()
 
 

@@ -26,7 +26,7 @@ from emotalking.data.check_files import colours_of, present
 from emotalking.data.files import SubjectFiles
 from emotalking.data.labels import Label
 from emotalking.data.layouts import MODEL_AUS
-from emotalking.data.readers import read_image, read_intensities, read_json, read_table
+from emotalking.data.readers import read_intensities, read_json, read_subject_image, read_table
 from emotalking.emotion.estimator import ActionUnitEmotion
 from emotalking.errors import InputError
 from emotalking.io.audio import load_audio
@@ -95,7 +95,7 @@ def _to_replace(source: SubjectFiles) -> dict[str, str]:
     if numbers:
         seen: set[Label] = set()
         for at in spread(len(numbers), 24):
-            seen |= colours_of(read_image(source.parsing(numbers[at])))[1]
+            seen |= colours_of(read_subject_image(source.parsing(numbers[at])))[1]
         if Label.MOUTH not in seen:
             stale["parsing"] = "its masks know no inside of the mouth"
     if source.action_units.exists():
@@ -170,7 +170,7 @@ class _Import:
                 "cameras are unknown, so prepare the clip instead."
             )
         views, focal = read_tracker_cameras(tracked)
-        height, width = read_image(files.background).shape[:2]
+        height, width = read_subject_image(files.background).shape[:2]
         write.write_transforms(files.root, views, focal, width, height)
         self.made["transforms_*.json"] = "track_params.pt"
 
@@ -206,7 +206,7 @@ class _Import:
         """As decoded; a folder without ``ori_imgs`` shows the same face in ``gt_imgs``."""
         named = self.files.original if self.files.original(0).exists() else self.files.target
         for index in range(self.subject.num_frames):
-            yield read_image(named(index))
+            yield read_subject_image(named(index))
 
     def _landmarks(self) -> str:
         subject = self.subject

@@ -10,7 +10,7 @@ from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
 from emotalking.data.labels import Label
 from emotalking.data.layouts import FaceLayout
-from emotalking.data.readers import read_image, read_masks
+from emotalking.data.readers import read_masks, read_subject_image
 from emotalking.preprocess.background import write_plate
 from emotalking.preprocess.parsing.geometry import face_zones
 from emotalking.preprocess.parsing.parser import EmbeddedParsing, ParsingProvider, SmallFlow, TemporalSmoother, flicker
@@ -48,7 +48,7 @@ def make_masks(
     """
     provider = provider or EmbeddedParsing()
     chosen = spread(len(points), SAMPLES)
-    parser = provider.fit([read_image(files.original(i)) for i in chosen], points[chosen], layout)
+    parser = provider.fit([read_subject_image(files.original(i)) for i in chosen], points[chosen], layout)
     smoother, statistics = TemporalSmoother(), MaskStatistics(len(points), layout)
 
     def score(_: int, frame: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -80,7 +80,7 @@ def make_background(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W
 
 def draw_layers(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W 3"]], count: int) -> dict[str, Any]:
     """Write ``gt_imgs/`` and ``torso_imgs/`` of all frames, from parsing and plate."""
-    plate = read_image(files.background)
+    plate = read_subject_image(files.background)
 
     def draw(index: int, image: np.ndarray) -> None:
         write_layers(files.root, index, image, read_masks(files, index).labels, plate)

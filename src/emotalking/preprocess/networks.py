@@ -1,15 +1,13 @@
-"""Perception by networks of others (room ``experts``), in the place of the embedded methods.
-
-Each function or class here does the work of an embedded one on the same inputs and files; ``choices`` names them.
-"""
+"""Optional pretrained models (package ``networks``) in place of the embedded methods, on the same inputs and files."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Shaped, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 
 from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
@@ -38,12 +36,12 @@ class NetworkParsing:
     def __init__(
         self, network: torch.nn.Module, teeth: torch.nn.Module | None = None, device: torch.device | str = "cpu"
     ) -> None:
-        """Parse with these.
+        """Prepare the networks.
 
         Args:
             network: normalised images to scores of the 19 classes (:class:`BiSeNet`).
             teeth: normalised images to scores of EasyPortrait's classes; None: teeth by colour, inside the lips.
-            device: where the work is done.
+            device: of the networks.
         """
         self.name = "bisenet" if teeth is None else "bisenet+easyportrait"
         self._network = network.to(device)
@@ -55,7 +53,7 @@ class NetworkParsing:
         """The published networks of a choice in :data:`~emotalking.preprocess.config.PARSINGS`.
 
         Raises:
-            UserError: if a checkpoint is missing or does not fit.
+            InputError: if a checkpoint is missing or does not fit.
         """
         teeth = PortraitParser.open() if "easyportrait" in PARSINGS[parsing] else None
         return cls(BiSeNet.open(), teeth, device)
@@ -63,27 +61,24 @@ class NetworkParsing:
     def fit(
         self, images: Sequence[np.ndarray], points: Shaped[np.ndarray, "F K 2"], layout: FaceLayout
     ) -> "NetworkClipParser":
-        """A parser for the clip; the networks learn nothing from it."""
+        """Make the clip's parser; the networks learn nothing from the frames."""
         return NetworkClipParser(self._network, self._teeth, self._device, layout)
 
 
+@dataclass(frozen=True)
 class NetworkClipParser:
-    """The networks and the meaning of a clip's landmarks."""
+    """A :class:`~.parsing.parser.ClipParser` by networks: BiSeNet's, and EasyPortrait's or None for teeth."""
 
-    def __init__(
-        self,
-        network: torch.nn.Module,
-        teeth: torch.nn.Module | None,
-        device: torch.device | str,
-        layout: FaceLayout,
-    ) -> None:
-        self._network, self._teeth, self._device, self._layout = network, teeth, device, layout
+    network: torch.nn.Module
+    teeth: torch.nn.Module | None
+    device: torch.device | str
+    layout: FaceLayout
 
     def scores(
         self, image: UInt8[np.ndarray, "H W 3"], points: Shaped[np.ndarray, "K 2"]
     ) -> Float32[np.ndarray, "h w 6"]:
         """Probabilities of :class:`Label` at the network's 512 x 512 pixels."""
-        return label_scores(part_scores(self._network, [image], self._device)[0])
+        return label_scores(part_scores(self.network, [image], self.device)[0])
 
     def decide(
         self,
@@ -91,18 +86,16 @@ class NetworkClipParser:
         points: Shaped[np.ndarray, "K 2"],
         scores: Float32[np.ndarray, "h w 6"],
     ) -> Masks:
-        """The likeliest label of every pixel; teeth are mouth."""
+        """Likeliest label of every pixel; teeth are mouth."""
         height, width = image.shape[:2]
         full = cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR)
         labels = full.argmax(-1).astype(np.uint8)
-        teeth = self._find_teeth(image, points)
+        if self.teeth is None:
+            teeth = teeth_mask(image, face_zones(points, self.layout, (height, width)))
+        else:
+            teeth = find_teeth(self.teeth, [image], self.device)[0]
         labels[teeth] = Label.MOUTH
         return Masks(labels, teeth)
-
-    def _find_teeth(self, image: np.ndarray, points: np.ndarray) -> Bool[np.ndarray, "H W"]:
-        if self._teeth is None:
-            return teeth_mask(image, face_zones(points, self._layout, (image.shape[0], image.shape[1])))
-        return find_teeth(self._teeth, [image], self._device)[0]
 
 
 def read_emotion(
@@ -127,7 +120,7 @@ def open_emotion_model(name: str, device: torch.device | str = "cpu") -> EmoNetJ
     """The published EmoNet of a choice in :data:`~emotalking.preprocess.config.EMOTION_MODELS`.
 
     Raises:
-        UserError: if the checkpoint is missing or does not fit.
+        InputError: if the checkpoint is missing or does not fit.
     """
     return EmoNetJudge(EmoNet.open(5 if name == "emonet5" else 8), device)
 
@@ -148,10 +141,10 @@ def draw_network_normals(
         points: steadied landmarks, pixels.
         layout: their meaning.
         network: :class:`FaceNormals`.
-        device: where the work is done.
+        device: of the networks.
 
     Raises:
-        UserError: if the first frame's normals do not bulge as a face does.
+        InputError: if the first frame's normals do not bulge as a face does.
     """
     network = network.to(device)
     faces = points[:, list(layout.ibug68)]

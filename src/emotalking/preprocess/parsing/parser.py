@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from emotalking.data.labels import Label, Masks
 from emotalking.data.layouts import FaceLayout
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.preprocess.parsing.geometry import HeadFrame, face_zones
 from emotalking.preprocess.parsing.labels import guided_upsample, labels_from_scores, remove_detached, teeth_mask
 from emotalking.preprocess.parsing.model import ClipModel, class_scores, fit_model, make_sample
@@ -75,7 +75,7 @@ class SelfieSegmentation:
     """MediaPipe's selfie segmentation, 256 x 256, about 6 ms a frame (Apache-2.0, inside the mediapipe 0.10.21 wheel).
 
     Raises:
-        UserError: if the installed mediapipe no longer carries it.
+        InputError: if the installed mediapipe no longer carries it.
     """
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class SelfieSegmentation:
 
         solutions: Any = getattr(mediapipe, "solutions", None)
         if solutions is None:
-            raise UserError(
+            raise InputError(
                 f"mediapipe {mediapipe.__version__} carries no person segmentation: use Python 3.11 or 3.12 with"
                 " mediapipe 0.10.21, or import parsing images made elsewhere."
             )
