@@ -1,4 +1,4 @@
-"""Log filter-bank energies and cepstra every 10 ms, as the networks of audio-visual synchronisation want them.
+"""Log filter-bank energies and cepstra every 10 ms, the input of the sync experts.
 
 :func:`mfcc` follows the definition of the Python package ``python_speech_features`` with its default settings, on which
 the published SyncNet was trained: pre-emphasis 0.97, 25 ms rectangular windows every 10 ms, 512-point power spectrum,

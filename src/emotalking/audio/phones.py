@@ -1,8 +1,8 @@
-"""Audio features that say which sound of speech is heard: posteriors of phones.
+"""Audio features that are posteriors of phones.
 
-What a voice sounds like is mostly gone from them, so that lips learned from one person follow another's voice better
+They hold little of the voice's timbre, so that lips learned from one person follow another's voice better
 (``benchmarks/audio_features.py``). The model is English, but works frame by frame, without words or English sequences
-of sounds, so that other languages show up as the nearest English sounds.
+of phones, so that other languages show up as the nearest English phones.
 """
 
 from collections.abc import Iterable
@@ -21,10 +21,10 @@ from emotalking.io.rows import GrowingRows, blocks, spread
 GAIN = 3.0
 """Posteriors are multiplied by this, so that they are about as large as the other features."""
 REACH_S = 0.2178125
-"""As ``mel.REACH_S``: 0.16 s + half a step, and half a window and the changes' three frames of 10 ms."""
+"""As ``mel.REACH_S``: 0.16 s + half a step, and half a window and the deltas' three frames of 10 ms."""
 
 _FLOOR = 10.0 ** (-45 / 10)
-"""Power added to each band, beside its mean in speech: digital silence must not look like a signal of its own."""
+"""Power added to each band, relative to its mean in speech: digital silence must not become a signal of its own."""
 _ACTIVE = 10.0 ** (-25 / 10)
 _ENOUGH = 180_000
 """Frames (half an hour) from which on the mean is taken from pieces spread over the recording."""
@@ -63,7 +63,7 @@ def track(chunks: Iterable[Float[np.ndarray, " n"]], feature: AudioFeature) -> S
         begin, end = max(0, pick.start - front.REACH), min(len(powers), pick.stop + front.REACH)
         near = front.cepstra(powers[begin:end], floor) - mean
         lacking = (front.REACH - (pick.start - begin), front.REACH - (end - pick.stop))
-        likely = model.posteriors(front.with_changes(np.pad(near, (lacking, (0, 0)), mode="edge")))
+        likely = model.posteriors(front.with_deltas(np.pad(near, (lacking, (0, 0)), mode="edge")))
         values.append(GAIN * likely[:, spoken].reshape(-1, 2, feature.channels).mean(1))
     return StepFeatures(values, feature.rate_hz, feature.steps, counted.samples / SAMPLE_RATE)
 

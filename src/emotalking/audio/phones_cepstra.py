@@ -1,11 +1,11 @@
 """Cepstra as the acoustic model of pocketsphinx expects them (its ``feat.params``), in pieces.
 
 Pre-emphasis 0.97, Hamming windows of 25.6 ms every 10 ms, 25 triangles of unit area from 130 to 6800 Hz, logarithm,
-13 cosines (orthonormal), lifter 22; then the mean is taken off and the changes over +-2 frames and the changes of
-those (over +-1) are added. ``benchmarks/phone_frames.py`` holds them against the cepstra of pocketsphinx itself.
+13 cosines (orthonormal), lifter 22; then the mean is subtracted and deltas over +-2 frames and delta-deltas
+(over +-1) are added. ``benchmarks/phone_frames.py`` holds them against the cepstra of pocketsphinx itself.
 
 Deviation: its tracking of noise (``-remove_noise``) is left out: it has a memory, so that a frame would depend on all
-that was heard before. Noise is handled by its constant part: a floor under the power.
+frames before it. Noise is handled by its constant part: a floor under the power.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ FFT = 512
 BANDS = 25
 CEPSTRA = 13
 REACH = 3
-"""Frames to each side that the changes of a frame see."""
+"""Frames to each side that enter the deltas of a frame."""
 LEAD = (WINDOW - 2 * HOP) // 2 + HOP // 2
 """Samples by which windows begin early, so that frames 2s and 2s + 1 together are centred on (s + 1/2) 20 ms."""
 
@@ -84,8 +84,8 @@ def cepstra(
     return np.log(power + floor) @ _cosines()
 
 
-def with_changes(frames: Float[np.ndarray, "frames cepstra"]) -> Float[np.ndarray, "kept 39"]:
-    """Cepstra, their changes, and the changes of those, of all frames but `REACH` at each end."""
+def with_deltas(frames: Float[np.ndarray, "frames cepstra"]) -> Float[np.ndarray, "kept 39"]:
+    """Cepstra with their deltas and delta-deltas, of all frames but `REACH` at each end."""
     kept = len(frames) - 2 * REACH
 
     def at(shift: int) -> np.ndarray:

@@ -1,9 +1,9 @@
 """The acoustic model that comes with pocketsphinx, read from its files: frames of cepstra to posteriors of phones.
 
 CMU's US English model (BSD licence) is phonetically tied: every phone has one codebook of 128 Gaussians for each of
-three streams (13 cepstra, their changes, the changes of those), and its senones (states) weigh them differently. Only
-the three states of a phone regardless of its neighbours are used: the 5000 of phones in a context cost forty times as
-much, and know English. The files are plain tables: ``means``, ``variances`` (Sphinx-3 format), ``sendump`` (weights in
+three streams (13 cepstra, their deltas, their delta-deltas), and its senones (states) weigh them differently. Only
+the three context-independent states of a phone are used: the 5000 context-dependent ones cost forty times as much, and
+encode English. The files are plain tables: ``means``, ``variances`` (Sphinx-3 format), ``sendump`` (weights in
 a byte each), ``mdef`` (names and numbers of phones and states), ``feat.params``.
 """
 
@@ -49,17 +49,17 @@ class AcousticModel:
     phones: tuple[str, ...]
     """All base phones, with :data:`SILENT`."""
     quadratic: Float[np.ndarray, "streams 13 gaussians"]
-    """Of log N(x) = x^2 quadratic + x linear + constant."""
+    """Coefficients of log N(x) = x^2 quadratic + x linear + constant."""
     linear: Float[np.ndarray, "streams 13 gaussians"]
     constant: Float[np.ndarray, "streams gaussians"]
     weights: Float[np.ndarray, "streams phones density states"]
-    """Of the states of each phone regardless of its neighbours."""
+    """Mixture weights of the context-independent states of each phone."""
 
     def posteriors(self, features: Float[np.ndarray, "T 39"]) -> Float[np.ndarray, "T phones"]:
         """Probability of each phone in each frame, every phone being as likely as another beforehand.
 
         Args:
-            features: cepstra and their changes (``phones_cepstra``).
+            features: cepstra with deltas (``phones_cepstra``).
 
         Returns:
             Rows that sum to 1, in the order of ``phones``: a phone's three states together.
@@ -89,7 +89,7 @@ def acoustic_model() -> AcousticModel:
     if package is None or not package.submodule_search_locations:
         raise MissingPackageError(
             "'phones' audio features need the acoustic model in the package pocketsphinx: install it with "
-            "'pip install emotalking[phones]', or use 'mel', which needs nothing."
+            "'pip install emotalking[phones]', or use 'mel', which needs no package."
         )
     return read_model(Path(package.submodule_search_locations[0]) / "model" / "en-us" / "en-us")
 
@@ -108,7 +108,7 @@ def read_model(folder: Path) -> AcousticModel:
         weights = _read_sendump((folder / "sendump").read_bytes(), senones)
         if means.shape != variances.shape or means.shape != (len(phones), STREAMS, weights.shape[1], 13):
             raise ValueError(f"codebooks of shape {means.shape} for {len(phones)} phones")
-        # The senones of phones regardless of their neighbours are the first, phone after phone.
+        # The senones of context-independent phones are the first, phone after phone.
         own = weights[..., : states * len(phones)].reshape(*weights.shape[:2], len(phones), states)
     except (OSError, ValueError, IndexError) as error:
         raise UserError(

@@ -106,11 +106,11 @@ def hidden_states(
     for begin in range(0, steps, PIECE):
         end = min(begin + PIECE, steps)
         first, last = max(0, begin - CONTEXT - BLEND), min(steps, end + CONTEXT + BLEND)
-        heard = (sound[first * STRIDE : (last - 1) * STRIDE + RECEPTIVE][:, 0] - mean) * np.float32(scale)
-        missing = (last - first - 1) * STRIDE + RECEPTIVE - len(heard)
-        padded = np.pad(heard, (0, max(0, missing)))  # zero is silence now
+        piece = (sound[first * STRIDE : (last - 1) * STRIDE + RECEPTIVE][:, 0] - mean) * np.float32(scale)
+        missing = (last - first - 1) * STRIDE + RECEPTIVE - len(piece)
+        padded = np.pad(piece, (0, max(0, missing)))  # zero is silence now
         states = network(torch.from_numpy(padded).to(device), depth).float().cpu().numpy()
-        # Of the steps around a seam both pieces have an opinion: the old one's fades out as the new one's fades in.
+        # The steps around a seam are in both pieces: the old one fades out as the new one fades in.
         head = max(0, begin - BLEND)
         if tail is not None:
             both = states[head - first : head - first + len(tail)]

@@ -1,6 +1,6 @@
-"""Read any sound file as the house's one audio form (float32 mono, 16 kHz), in a stream; write WAV files.
+"""Read any sound file as float32 mono at 16 kHz, in a stream; write WAV files.
 
-Video files keep their audio in step with the picture: sound that begins later than the first frame is preceded by
+Video files keep their audio in sync with the images: sound that begins later than the first frame is preceded by
 silence, sound that begins earlier is cut, and gaps in the time stamps become silence instead of drift.
 """
 
@@ -83,9 +83,9 @@ def iter_audio(
 
     Args:
         path: sound or video file.
-        rate: sampling rate [Hz] of the result; other than 16 kHz only for sound that is to be heard.
-        start: time [s] on the file's own clock of the first sample; None: of the first picture, or of the first sound
-            where there is no picture.
+        rate: sampling rate [Hz] of the result; other than 16 kHz only for sound that goes into a video.
+        start: time [s] on the file's own clock of the first sample; None: of the first frame, or of the first sound
+            where there is no video.
         strict: refuse a file that is damaged or cut short; otherwise damage becomes silence of the same length.
         span: filled until the last piece.
 
@@ -95,7 +95,7 @@ def iter_audio(
     path = Path(path)
     _check_file(path, strict)
     with _opened_sound(path) as (container, stream):
-        start = _picture_start(container) if start is None else start
+        start = _video_start(container) if start is None else start
         decoded = _Decoder(path, stream, start, rate, strict, SoundSpan() if span is None else span)
         yield from decoded.chunks(container)
         _check_complete(path, container, stream, decoded)
@@ -126,7 +126,7 @@ def _check_file(path: Path, strict: bool) -> None:
 
 
 def _missing_wav_bytes(path: Path) -> int:
-    """How many bytes the data chunk of a RIFF file lacks; FFmpeg would not say. 0 for any other file."""
+    """Bytes that the data chunk of a RIFF file lacks, which FFmpeg does not report; 0 for any other file."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
@@ -168,8 +168,8 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error).strip()
 
 
-def _picture_start(container: Any) -> float | None:
-    """Time stamp [s] of the first video frame, None for pure sound (cover pictures do not count)."""
+def _video_start(container: Any) -> float | None:
+    """Time stamp [s] of the first video frame, None for pure sound (cover images do not count)."""
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic and stream.start_time is not None:
             return float(stream.start_time * stream.time_base)
@@ -305,7 +305,7 @@ class _Decoder:
 
 
 class _Mixer:
-    """Channels to one: their mean, each turned so that it does not cancel the first one that is heard."""
+    """Mix channels to mono: their mean, each with the sign that does not cancel the first audible one."""
 
     def __init__(self) -> None:
         self._products = np.zeros((0, 0))

@@ -16,7 +16,7 @@ BLOCK = 1 << 14
 
 @runtime_checkable
 class Rows(Protocol):
-    """What is asked of a long table of numbers [S, C]: a NumPy array, mapped file or :class:`GrowingRows` will do."""
+    """A long table of numbers [S, C]: a NumPy array, a mapped file or :class:`GrowingRows`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
