@@ -25,7 +25,7 @@ from emotalking.evaluate.metrics import Metric, missing, per_frame, single
 from emotalking.evaluate.page import make_page
 from emotalking.evaluate.results import AVATAR, Report, Result, Run
 from emotalking.evaluate.tables import metric_table, paper_tables, remarks
-from emotalking.networks.emonet import EmoNet, EmoNetJudge
+from emotalking.networks.emonet import EmoNet, EmoNetEstimator
 
 MEASUREMENT = Path(__file__).parents[2] / "benchmarks" / "results" / "estimator_error.json"
 
@@ -116,7 +116,7 @@ def test_a_comparison_has_it_too(known: dict[str, float]) -> None:
 
 
 def test_a_model_that_nobody_measured_says_so() -> None:
-    model = EmoNetModel(EmoNetJudge(EmoNet(8).eval(), torch.device("cpu"))).name
+    model = EmoNetModel(EmoNetEstimator(EmoNet(8).eval(), torch.device("cpu"))).name
     result = result_of(emotional(model))
     assert error_record(model) is None and model not in measured()
     assert all(row[0] != THE_MODEL for row in next(paper_tables(Report({}, {}, (result,)))).table.rows)

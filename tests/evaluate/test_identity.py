@@ -17,7 +17,7 @@ from emotalking.evaluate.metrics.identity import identity_similarity
 from emotalking.io.video import pictures as decoded
 from emotalking.io.video import to_rgb
 from emotalking.networks import face_recogniser
-from emotalking.networks.face_recogniser import DlibRecogniser
+from emotalking.networks.face_recogniser import FaceRecogniser
 from emotalking.preprocess.landmarks import MediaPipeMesh
 from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
 from emotalking.testing.actor.actor import Actor, head_viewmat
@@ -42,7 +42,7 @@ class Anywhere:
         """Nothing to free."""
 
 
-class Shade:
+class Shade(FaceRecogniser):
     """Knows people by their mean colour."""
 
     name = "shade"
@@ -146,7 +146,7 @@ def test_dlib_tells_the_actors_apart() -> None:
     pytest.importorskip("dlib", reason="the extra 'identity' (100 MB) is not installed")
     rest = ActorState(viewmat=head_viewmat())
     images = mediapipe_points([rest, replace(rest, valence=0.7, arousal=0.3), rest, rest], [ROBIN, ROBIN, MAYA, OTTO])
-    network, ibug = DlibRecogniser(), list(MEDIAPIPE_LAYOUT.ibug68)
+    network, ibug = FaceRecogniser(), list(MEDIAPIPE_LAYOUT.ibug68)
     vectors = np.stack([network.describe(image, found[ibug, :2].astype(np.float64)) for image, found in images])
     again = network.describe(images[0][0], images[0][1][ibug, :2].astype(np.float64))
     alike = identity_similarity(np.stack([again, *vectors[1:]]), vectors[0])
@@ -159,7 +159,7 @@ def test_dlib_tells_the_actors_apart() -> None:
 def test_dlib_tells_people_apart(real_data: Path) -> None:
     """Across clips: frames of one person lie nearer to this person's mean than those of anybody else."""
     pytest.importorskip("dlib", reason="the extra 'identity' (100 MB) is not installed")
-    network, people = DlibRecogniser(), {}
+    network, people = FaceRecogniser(), {}
     for name in ("reporter_512_71s", "suit_256_60s", "address_450_20s", "flag_590_5s"):
         provider, found = MediaPipeMesh(), []
         for number, (_, frame) in enumerate(decoded(real_data / "clips" / f"{name}.mp4")):

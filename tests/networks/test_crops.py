@@ -6,7 +6,7 @@ import torch
 
 from emotalking.errors import UserError
 from emotalking.networks.crops import batches, crop, uncrop
-from emotalking.networks.emonet import EmoNet, EmoNetJudge, EmoNetOutput, emonet_square
+from emotalking.networks.emonet import EmoNet, EmoNetEstimator, EmoNetOutput, emonet_square
 from emotalking.networks.face_normals import check_directions, estimate_normals, normals_square
 from emotalking.ops.box import Box
 
@@ -78,12 +78,12 @@ def test_the_judge_reads_frames_in_order_and_within_bounds() -> None:
     points = np.stack([face_points(28, 28, 40, 40)] * 11)
     frames = [np.full((96, 96, 3), 10 * i, np.uint8) for i in range(11)]
     network = Brightness()
-    values = np.stack(list(EmoNetJudge(network).read(iter(frames), points)))
+    values = np.stack(list(EmoNetEstimator(network).read(iter(frames), points)))
     assert network.calls == [8, 3]
     expected = np.clip(np.arange(11) * 10 / 255 * 4 - 1, -1, 1)
     np.testing.assert_allclose(values, np.stack([expected] * 2, 1), atol=1e-5)
     with pytest.raises(ValueError):
-        list(EmoNetJudge(network).read(iter(frames[:10]), points))
+        list(EmoNetEstimator(network).read(iter(frames[:10]), points))
 
 
 class Ball(torch.nn.Module):

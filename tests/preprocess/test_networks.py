@@ -16,7 +16,7 @@ from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
 from emotalking.networks.bisenet import MEAN, STD, FacePart
 from emotalking.networks.easyportrait import TEETH
-from emotalking.networks.emonet import EmoNet, EmoNetJudge, EmoNetOutput
+from emotalking.networks.emonet import EmoNet, EmoNetEstimator, EmoNetOutput
 from emotalking.preprocess.config import PARSINGS, PrepareConfig, check_choice, networks
 from emotalking.preprocess.layers import make_masks
 from emotalking.preprocess.networks import NetworkParsing, draw_network_normals, read_emotion
@@ -127,7 +127,7 @@ class Redness(EmoNet):
 
 def test_emotion_is_read_from_the_face_of_every_frame(frames: list[ActorFrame], subject: Subject) -> None:
     points = np.stack([frame.landmarks for frame in frames])
-    values = read_emotion((f.image for f in frames), points, subject.landmarks.layout, EmoNetJudge(Redness()))
+    values = read_emotion((f.image for f in frames), points, subject.landmarks.layout, EmoNetEstimator(Redness()))
     assert values.shape == (COUNT, 2) and values.dtype == np.float32
     skin = frames[0].image[frames[0].labels == Label.HEAD].mean(0) / 255
     assert values[0, 0] == pytest.approx(skin[0], abs=0.2) and values[0, 1] == pytest.approx(-skin[1], abs=0.2)

@@ -17,8 +17,8 @@ from emotalking.emotion.estimator import ActionUnitEmotion
 from emotalking.errors import UserError
 from emotalking.lipsync.expert import EXPERT_FILE, SyncExpert, open_expert
 from emotalking.networks.crops import crop
-from emotalking.networks.emonet import SIZE, EmoNetJudge, emonet_square
-from emotalking.networks.face_recogniser import DlibRecogniser, FaceRecogniser
+from emotalking.networks.emonet import SIZE, EmoNetEstimator, emonet_square
+from emotalking.networks.face_recogniser import FaceRecogniser
 from emotalking.networks.lpips import BACKBONES, Lpips
 from emotalking.networks.registry import models
 from emotalking.preprocess.config import EMOTION_MODELS, check_choice
@@ -116,7 +116,7 @@ def circumplex_scores(va: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N 7"]:
 class EmoNetModel:
     """EmoNet, every frame for itself: valence and arousal clamped to [-1, 1], and its logits."""
 
-    def __init__(self, network: EmoNetJudge) -> None:
+    def __init__(self, network: EmoNetEstimator) -> None:
         self._model = network
         self.classes = network.network.expressions
         self.name = f"EmoNet {len(self.classes)}"
@@ -298,7 +298,7 @@ def _open_sync(asked: str | None, subject: Subject | None, device: torch.device)
 
 def _open_recogniser() -> tuple[IdentityModel | None, str]:
     try:
-        return IdentityModel(DlibRecogniser()), ""
+        return IdentityModel(FaceRecogniser()), ""
     except UserError as error:
         return None, str(error).removesuffix(".")
 

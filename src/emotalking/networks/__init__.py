@@ -1,1 +1,1 @@
-"""Frozen networks that others trained: our own implementations, strict loading of their public checkpoints."""
+"""Optional pretrained models: our own implementations of published networks, strict loading of their checkpoints."""

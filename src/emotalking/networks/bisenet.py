@@ -72,7 +72,7 @@ class _ConvBnRelu(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Attention refinement module: channels weighted by what the whole picture holds (paper, 3.2)."""
+    """Attention refinement module: channels weighted by what the whole image holds (paper, 3.2)."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ def normalised(
     size: int | None,
     device: torch.device | str,
 ) -> Float[Tensor, "B 3 H2 W2"]:
-    """RGB pictures of one size as a network's input: in [0, 1], less the mean, over the deviation.
+    """RGB images of one size as a network's input: in [0, 1], less the mean, over the deviation.
 
     Args:
         images: RGB, all of one size.
@@ -207,10 +207,10 @@ def normalised(
 def part_scores(
     network: nn.Module, images: Sequence[UInt8[np.ndarray, "H W 3"]], device: torch.device | str = "cpu"
 ) -> Float32[np.ndarray, "B S S 19"]:
-    """Probabilities of :class:`FacePart` in RGB pictures of one size, at the 512 x 512 pixels of the network.
+    """Probabilities of :class:`FacePart` in RGB images of one size, at the 512 x 512 pixels of the network.
 
     Args:
-        network: on ``device``; normalised pictures to scores of the 19 classes.
+        network: on ``device``; normalised images to scores of the 19 classes.
         images: RGB; others than 512 x 512 are stretched to that.
         device: where the network is.
     """

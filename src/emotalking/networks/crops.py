@@ -61,7 +61,7 @@ def uncrop(
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of up to ``size`` items in order; only one list is held at a time."""
+    """Lists of up to ``size`` items in order; only one list is in memory at a time."""
     rest = iter(items)
     while part := list(islice(rest, size)):
         yield part

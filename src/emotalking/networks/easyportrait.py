@@ -92,7 +92,7 @@ class _Neck(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Every level brought to a quarter of the picture's size by convolutions and doublings, summed, classified."""
+    """Every level brought to a quarter of the image's size by convolutions and doublings, summed, classified."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class _Decoder(nn.Module):
     def forward(self, levels: list[Tensor]) -> Tensor:
         total = self.scale_heads[0](levels[0])
         for head, level in zip(list(self.scale_heads)[1:], levels[1:], strict=True):
-            # The size differs where the picture's is no multiple of 32.
+            # The size differs where the image's is no multiple of 32.
             total = total + F.interpolate(head(level), total.shape[2:], mode="bilinear")
         return self.conv_seg(total)
 
@@ -146,13 +146,13 @@ class PortraitParser(nn.Module):
 def find_teeth(
     network: nn.Module, images: Sequence[UInt8[np.ndarray, "H W 3"]], device: torch.device | str = "cpu"
 ) -> Bool[np.ndarray, "B H W"]:
-    """Where teeth are seen in RGB pictures of one size.
+    """Masks of the teeth in RGB images of one size.
 
     Deviation: TalkingGaussian hands frames over in their own size. Reason: the network knows faces at 512 x 512; other
     sizes are brought to it and the scores back.
 
     Args:
-        network: on ``device``; normalised pictures to scores of :data:`CLASSES`.
+        network: on ``device``; normalised images to scores of :data:`CLASSES`.
         images: RGB.
         device: where the network is.
     """

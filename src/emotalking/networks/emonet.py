@@ -1,8 +1,8 @@
 """EmoNet: valence, arousal and expression of a face (Toisoul et al. 2021, Nature Machine Intelligence 3, 42-50).
 
 Written from the paper and the layout of the public checkpoints: a face alignment network of two hourglasses (Bulat and
-Tzimiropoulos 2017, arXiv 1703.07332) whose landmark heat maps guide an emotion head. What those files call instance
-normalisation in the paper is BatchNorm in the weights.
+Tzimiropoulos 2017, arXiv 1703.07332) whose landmark heat maps guide an emotion head. The instance normalisation of the
+paper is BatchNorm in the weights.
 """
 
 from collections.abc import Iterable, Iterator
@@ -40,14 +40,14 @@ _HOURGLASSES, _CHANNELS = 2, 256
 
 @dataclass(frozen=True)
 class EmoNetOutput:
-    """What the network says of B faces; everything carries gradient to the pictures."""
+    """Prediction for B faces; all fields carry gradient to the images."""
 
     expression: Float[Tensor, "B E"]
     """Logits (:data:`EXPRESSIONS` or :data:`FIVE_EXPRESSIONS`)."""
     va: Float[Tensor, "B 2"]
     """Valence and arousal as regressed: meant for [-1, 1], not bounded."""
     heatmaps: Float[Tensor, "B 68 Q Q"]
-    """Of the iBUG landmarks, at a quarter of the picture's size (64 x 64)."""
+    """Of the iBUG landmarks, at a quarter of the image's size (64 x 64)."""
 
 
 class EmoNet(nn.Module):
@@ -120,15 +120,15 @@ def emonet_square(points: Shaped[np.ndarray, "68 2"]) -> Box:
     return square_around(points, float(width + height) / 1.1)
 
 
-class EmoNetJudge:
-    """EmoNet as a reader of pictures: valence and arousal of recorded or rendered frames."""
+class EmoNetEstimator:
+    """Valence and arousal of recorded or rendered frames by EmoNet."""
 
     def __init__(self, network: EmoNet, device: torch.device | str = "cpu") -> None:
         self.network = network.to(device)
         self.device = torch.device(device)
 
     def __call__(self, faces: Float[Tensor, "B 256 256 3"]) -> EmoNetOutput:
-        """Read faces, RGB in [0, 1], cut by :func:`emonet_square`; differentiable in the pictures."""
+        """Read faces, RGB in [0, 1], cut by :func:`emonet_square`; differentiable in the images."""
         return self.network(faces.permute(0, 3, 1, 2))
 
     def read(
@@ -137,7 +137,7 @@ class EmoNetJudge:
         """Valence and arousal of every frame in turn, clamped to [-1, 1]; a few frames are held at a time.
 
         Args:
-            frames: N RGB pictures.
+            frames: N RGB images.
             points: their iBUG landmarks, pixels, finite.
 
         Raises:

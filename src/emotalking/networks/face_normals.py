@@ -1,8 +1,8 @@
-"""Surface normals of a face from its picture (Abrevaya et al. 2020, arXiv 2003.09691).
+"""Surface normals of a face from its image (Abrevaya et al. 2020, arXiv 2003.09691).
 
-Written from the paper and the layout of the public checkpoint: the path from picture to normals, which is an encoder
+Written from the paper and the layout of the public checkpoint: the path from image to normals, which is an encoder
 (ResNet-18), a decoder, and "deactivable" skip connections that join by a maximum over some of the channels. The
-other half of the published file (normal encoder, picture decoder) only served the training.
+other half of the published file (normal encoder, image decoder) only served the training.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ def _conv(channels_in: int, channels_out: int, kernel: int) -> nn.Sequential:
 
 
 class FaceNormals(nn.Module):
-    """Picture to normals."""
+    """Image to normals."""
 
     # The trunk is in the file a second time under base_model; names in _2 are those of the training's other half.
     UNUSED = (
@@ -101,7 +101,7 @@ def _join(coarse: Tensor, skip: Tensor) -> Tensor:
 
 
 def normals_square(points: Shaped[np.ndarray, "68 2"], width: int, height: int) -> Box:
-    """The crop of the authors: 1.2 times the longer side of the 68 iBUG landmarks' box, moved into the picture."""
+    """The crop of the authors: 1.2 times the longer side of the 68 iBUG landmarks' box, moved into the image."""
     longer = float((points.max(0) - points.min(0)).max())
     return inside(square_around(points, MARGIN * longer), width, height)
 

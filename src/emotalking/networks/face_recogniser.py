@@ -1,6 +1,6 @@
-"""Who a face belongs to: dlib's recognition network, from the packages dlib-bin and face_recognition_models.
+"""Face recognition by dlib's network, from the packages dlib-bin and face_recognition_models.
 
-A residual network (29 layers, 128 outputs, D. E. King 2017) trained so that pictures of one person lie within 0.6 of
+A residual network (29 layers, 128 outputs, D. E. King 2017) trained so that images of one person lie within 0.6 of
 each other; .9938 on Labeled Faces in the Wild by its author. The code has the Boost licence, the weights are in the
 public domain (CC0). Only ``dlib_face_recognition_resnet_model_v1.dat`` is read: the landmark predictor that lies beside
 it in that package was trained on iBUG 300-W, whose terms forbid commercial use.
@@ -9,7 +9,7 @@ it in that package was trained on iBUG 300-W, whose terms forbid commercial use.
 import importlib
 import importlib.metadata
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -22,29 +22,14 @@ _SIDE, _PADDING = 150, 0.25
 """Of the aligned face that the network was trained on, px, and the border around it, in faces."""
 
 
-@runtime_checkable
-class FaceRecogniser(Protocol):
-    """Turns a face into a vector; faces of one person lie near each other."""
-
-    @property
-    def name(self) -> str:
-        """As printed beside every figure."""
-        ...
-
-    def describe(
-        self, picture: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]
-    ) -> Float[np.ndarray, " D"]:
-        """The vector of the face with these iBUG landmarks, px."""
-        ...
-
-
-class DlibRecogniser:
-    """dlib's network; Euclidean distances, of which 0.6 is its author's limit for the same person."""
+class FaceRecogniser:
+    """Turns a face into a vector; the author's limit for the same person is a Euclidean distance of 0.6."""
 
     name = "dlib ResNet v1"
+    """As printed beside every metric."""
 
     def __init__(self) -> None:
-        """Load it.
+        """Load the network.
 
         Raises:
             UserError: a package is missing, or its file is damaged.
@@ -60,14 +45,14 @@ class DlibRecogniser:
             raise UserError(f"{weights} is not whole: reinstall face_recognition_models.") from error
 
     def describe(
-        self, picture: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]
+        self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]
     ) -> Float[np.ndarray, "128"]:
-        """See :class:`FaceRecogniser`; the face is cut out upright by dlib's own rule for 68 points."""
+        """The vector of the face with these iBUG landmarks, px; dlib's own rule for 68 points aligns it."""
         # dlib counts from the middle of the first pixel, in whole pixels; a mean over the points follows.
         places = [self._dlib.point(int(x), int(y)) for x, y in np.rint(points - 0.5)]
-        box = self._dlib.rectangle(0, 0, picture.shape[1] - 1, picture.shape[0] - 1)
+        box = self._dlib.rectangle(0, 0, image.shape[1] - 1, image.shape[0] - 1)
         face = self._dlib.full_object_detection(box, places)
-        chip = self._dlib.get_face_chip(np.ascontiguousarray(picture), face, _SIDE, _PADDING)
+        chip = self._dlib.get_face_chip(np.ascontiguousarray(image), face, _SIDE, _PADDING)
         return np.array(self._network.compute_face_descriptor(chip), np.float64)
 
 

@@ -1,4 +1,4 @@
-"""LPIPS v0.1, a perceptual distance of pictures (Zhang et al. 2018, arXiv 1801.03924).
+"""LPIPS v0.1, a perceptual distance of images (Zhang et al. 2018, arXiv 1801.03924).
 
 Written from the paper and the layout of the public weights: features of a classifier trained on ImageNet, unit length
 per position, squared differences weighted by learned heads.
@@ -17,7 +17,7 @@ from emotalking.networks.weights import load_frozen
 
 Backbone = Literal["alex", "vgg", "squeeze"]
 BACKBONES: tuple[Backbone, ...] = ("alex", "vgg", "squeeze")
-"""In the order in which "auto" takes the first whose weights are there; the paper measures with "alex"."""
+"""In the order in which "auto" takes the first whose weights are found; the paper measures with "alex"."""
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """Of RGB in [-1, 1], as the heads were trained."""
@@ -86,8 +86,8 @@ def _squeeze() -> list[nn.Module]:
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """Layers of a backbone, after which of them features are taken, and how many channels those have."""
+class _Layout:
+    """Layers of a backbone after which features are taken, and the channels of these features."""
 
     network: str
     """Name in ``models.toml``."""
@@ -95,17 +95,17 @@ class _Plan:
     channels: tuple[int, ...]
 
 
-_PLANS: dict[str, _Plan] = {
-    "alex": _Plan("alexnet", (1, 4, 7, 9, 11), (64, 192, 384, 256, 256)),
-    "vgg": _Plan("vgg16", (3, 8, 15, 22, 29), (64, 128, 256, 512, 512)),
-    "squeeze": _Plan("squeezenet", (1, 4, 7, 9, 10, 11, 12), (64, 128, 256, 384, 384, 512, 512)),
+_LAYOUTS: dict[str, _Layout] = {
+    "alex": _Layout("alexnet", (1, 4, 7, 9, 11), (64, 192, 384, 256, 256)),
+    "vgg": _Layout("vgg16", (3, 8, 15, 22, 29), (64, 128, 256, 512, 512)),
+    "squeeze": _Layout("squeezenet", (1, 4, 7, 9, 10, 11, 12), (64, 128, 256, 384, 384, 512, 512)),
 }
 _LAYERS = {"alex": _alex, "vgg": _vgg, "squeeze": _squeeze}
 
 
 def files_of(backbone: Backbone) -> tuple[str, str]:
-    """What the distance is made of, by name in ``models.toml``: classifier and learned heads."""
-    return _PLANS[backbone].network, f"lpips_{backbone}"
+    """Names in ``models.toml`` of the classifier and the learned heads."""
+    return _LAYOUTS[backbone].network, f"lpips_{backbone}"
 
 
 def found_backbone() -> Backbone | None:
@@ -114,7 +114,7 @@ def found_backbone() -> Backbone | None:
 
 
 def licences_of(backbone: Backbone) -> dict[str, str]:
-    """What the distance brings into what is trained with it, and its licence."""
+    """Licences of the files that a training with this distance uses, by title."""
     return {models()[name].title: models()[name].licence for name in files_of(backbone)}
 
 
@@ -126,7 +126,7 @@ class _Classifier(nn.Module):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.features = nn.Sequential(*_LAYERS[backbone]())
-        self._taps = _PLANS[backbone].taps
+        self._taps = _LAYOUTS[backbone].taps
 
     def forward(self, x: Tensor) -> list[Tensor]:
         taken = []
@@ -154,7 +154,7 @@ class _Heads(nn.Module):
 
 
 class Lpips(nn.Module):
-    """The distance with one backbone; weights are frozen, gradients flow to the pictures.
+    """The distance with one backbone; weights are frozen, gradients flow to the images.
 
     Example:
         >>> distance = Lpips.open("squeeze")
@@ -167,7 +167,7 @@ class Lpips(nn.Module):
         self.scale: Tensor
         self.name = f"LPIPS ({backbone})"
         self.classifier = _Classifier(backbone)
-        self.heads = _Heads(_PLANS[backbone].channels)
+        self.heads = _Heads(_LAYOUTS[backbone].channels)
         self.register_buffer("shift", torch.tensor(SHIFT).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(SCALE).view(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
@@ -188,7 +188,7 @@ class Lpips(nn.Module):
         return distance
 
     def forward(self, image: Float[Tensor, "B H W 3"], truth: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B"]:
-        """Distance of each pair of RGB pictures in [0, 1]; 0 for equal ones, about 1 for unrelated ones.
+        """Distance of each pair of RGB images in [0, 1]; 0 for equal ones, about 1 for unrelated ones.
 
         Args:
             image: 32 pixels a side or more (the backbones halve the size five times).

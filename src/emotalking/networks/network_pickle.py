@@ -30,11 +30,11 @@ class PickledNetwork:
     """One network of a file."""
 
     tensorflow: bool
-    """Whether names and shapes are those of the TensorFlow files."""
+    """True if names and shapes are those of the TensorFlow files."""
     tensors: dict[str, Tensor]
     """Parameters and buffers by their full names, on the CPU as they were stored."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """What the network was built with; plain values, nested settings as dicts."""
+    """Arguments that the network was built with; plain values, nested settings as dicts."""
 
 
 class _Forbidden(Exception):
@@ -179,7 +179,7 @@ class _Reader(pickle.Unpickler):
         self._globals = _globals()
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a global of the file stands for."""
+        """The stand-in for a global of the file."""
         if (module, name) not in self._globals:
             raise _Forbidden(f"{module}.{name}")
         return self._globals[module, name]
@@ -215,7 +215,7 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
 
 
 def _read(path: Path, take: Callable[[Any], Any], kind: str) -> Any:
-    """What a file holds, or one sentence."""
+    """Content of a file; any failure becomes one message."""
     try:
         with path.open("rb") as file, bounded(path.stat().st_size), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, about the kind of storage in which these files are written

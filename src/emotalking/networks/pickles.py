@@ -1,4 +1,4 @@
-"""What the readers of strangers' pickles share: stand-ins that a file cannot change, and bounds on what it makes."""
+"""Shared by the readers of untrusted pickles: stand-ins that a file cannot change, and bounds on its memory."""
 
 import pickle
 import pickletools
@@ -25,7 +25,7 @@ class Inert:
 
 
 class Function(Inert):
-    """What a global of the list stands for; the file may call it, nothing else."""
+    """Stand-in for an allowed global; the file may call it, nothing else."""
 
     __slots__ = ("_function",)
 
@@ -47,7 +47,7 @@ class Held(Inert):
 
 @contextmanager
 def bounded(size: int) -> Iterator[None]:
-    """Inside, what a file of ``size`` bytes makes of its numbers (:func:`spend`) has room in the file itself."""
+    """Limit the bytes that a file of ``size`` bytes may allocate inside (:func:`spend`)."""
     token = _LEFT.set(size + SPARE)
     try:
         yield
@@ -56,7 +56,7 @@ def bounded(size: int) -> Iterator[None]:
 
 
 def spend(size: int) -> None:
-    """So many bytes of numbers are about to be made.
+    """Account for ``size`` bytes of numbers that are about to be allocated.
 
     Raises:
         UnpicklingError: more than the file can hold: it names the same ones again and again.

@@ -1,4 +1,4 @@
-"""Which networks a person may bring, where each comes from, what its licence forbids, and where it lies."""
+"""Registry of the optional pretrained models: source, licence, purpose, and where their checkpoints are found."""
 
 import hashlib
 import os
@@ -25,20 +25,20 @@ class Model:
     source: str
     licence: str
     limits: str
-    """What the licence forbids."""
+    """Uses that the licence forbids."""
     purpose: str
     alternative: str
-    """What does the same work without this file."""
+    """Replacement that does the same work without this file."""
     sha256: str | None = None
     """Of the published file, or its first digits; None where it is not publicly known."""
 
     def find(self) -> Path | None:
-        """Where the checkpoint lies, or None."""
+        """Path of the checkpoint, or None."""
         places = (folder / file for folder in model_folders() for file in self.files)
         return next((place for place in places if place.is_file() or (place / "config.json").is_file()), None)
 
     def is_published(self, path: Path) -> bool | None:
-        """Whether ``path`` is the published file, byte by byte; None if its hash or that of this format is unknown."""
+        """True if ``path`` is the published file, byte by byte; None if its hash or that of this format is unknown."""
         if self.sha256 is None or path.is_dir() or path.suffix != Path(self.files[0]).suffix:
             return None
         with path.open("rb") as file:
@@ -46,7 +46,7 @@ class Model:
 
 
 def model_folders() -> tuple[Path, ...]:
-    """Where checkpoints are looked for, in this order: ``$EMOTALKING_MODELS``, ``~/.cache/emotalking/models``."""
+    """Folders searched for checkpoints, in this order: ``$EMOTALKING_MODELS``, ``~/.cache/emotalking/models``."""
     chosen = os.environ.get(FOLDER_VARIABLE)
     home = Path("~/.cache/emotalking/models").expanduser()
     return (Path(chosen).expanduser(), home) if chosen else (home,)
@@ -63,12 +63,12 @@ def models() -> dict[str, Model]:
 
 
 def model_path(name: str) -> Path:
-    """Where the checkpoint of network ``name`` lies.
+    """Path of the checkpoint of model ``name``.
 
     Raises:
-        UserError: if it is in none of the model folders: which file, from where, under which licence, and what does
-            the same work without it.
-        KeyError: if ``models.toml`` has no such entry.
+        MissingModelError: it is in none of the model folders; the message names the file, its source, its licence and
+            the replacement.
+        KeyError: ``models.toml`` has no such entry.
     """
     model = models()[name]
     path = model.find()

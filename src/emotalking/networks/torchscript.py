@@ -80,7 +80,7 @@ class _Reader(pickle.Unpickler):
         self.module = _module_class()
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a global of the file stands for."""
+        """The stand-in for a global of the file."""
         if module.split(".")[0] == "__torch__":
             return self.module
         if module == "torch" and name in _STORAGES:

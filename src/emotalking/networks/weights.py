@@ -1,4 +1,4 @@
-"""Strict loading of checkpoints that others wrote: only tensors are built, and every key and shape must fit."""
+"""Strict loading of published checkpoints: only tensors are built, and every key and shape must fit."""
 
 import pickle
 import warnings
@@ -20,7 +20,7 @@ from emotalking.networks.torchscript import read_torchscript
 Network = TypeVar("Network", bound=nn.Module)
 
 NAMED = 3
-"""So many keys of each kind of trouble are named in an error."""
+"""Keys of each kind of mismatch that an error message names."""
 
 
 class _Ignored:
@@ -76,7 +76,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_torch(path: Path) -> Any:
-    """What ``torch.save`` wrote, as far as it is tensors, plain values and containers of them.
+    """Content of a ``torch.save`` file, if it is tensors, plain values and containers of them.
 
     Raises:
         UserError: as :func:`read_weights`.
@@ -143,7 +143,7 @@ def load_sized(build: Callable[[], Network], found: Mapping[str, Tensor], path: 
 
     Args:
         build: makes the network; called twice, first without memory.
-        found: what was read from ``path``.
+        found: tensors read from ``path``.
         path: for messages.
     """
     try:

@@ -17,7 +17,7 @@ from emotalking.data.readers import read_masks
 from emotalking.networks.bisenet import BiSeNet, label_scores, part_scores
 from emotalking.networks.crops import batches
 from emotalking.networks.easyportrait import PortraitParser, find_teeth
-from emotalking.networks.emonet import EmoNet, EmoNetJudge
+from emotalking.networks.emonet import EmoNet, EmoNetEstimator
 from emotalking.networks.face_normals import check_directions, estimate_normals
 from emotalking.preprocess.config import PARSINGS
 from emotalking.preprocess.parsing.geometry import face_zones
@@ -102,7 +102,7 @@ def read_emotion(
     frames: Iterable[UInt8[np.ndarray, "H W 3"]],
     points: Shaped[np.ndarray, "N K 2"],
     layout: FaceLayout,
-    model: EmoNetJudge,
+    model: EmoNetEstimator,
 ) -> Float32[np.ndarray, "N 2"]:
     """Valence and arousal of every frame by EmoNet, in [-1, 1], each frame for itself (no smoothing over time).
 
@@ -116,13 +116,13 @@ def read_emotion(
     return np.stack(list(track(values, "emotion", len(points))))
 
 
-def open_emotion_model(name: str, device: torch.device | str = "cpu") -> EmoNetJudge:
+def open_emotion_model(name: str, device: torch.device | str = "cpu") -> EmoNetEstimator:
     """The published EmoNet of a choice in :data:`~emotalking.preprocess.config.EMOTION_MODELS`.
 
     Raises:
         InputError: if the checkpoint is missing or does not fit.
     """
-    return EmoNetJudge(EmoNet.open(5 if name == "emonet5" else 8), device)
+    return EmoNetEstimator(EmoNet.open(5 if name == "emonet5" else 8), device)
 
 
 def draw_network_normals(
