@@ -33,7 +33,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from _expressive import BlendshapeReader
 from _report import write
-from faces import FittedJudge, agreement, blendshapes, fit_judge
 
 from emotalking.data import Subject
 from emotalking.data.frame import lip_gap
@@ -58,6 +57,7 @@ from emotalking.progress import track
 from emotalking.report.contact_sheet import contact_sheet
 from emotalking.report.images import grid
 from emotalking.train.callbacks.preview import QUADRANTS
+from faces import FittedJudge, agreement, blendshapes, fit_judge
 
 RADIUS, TURN_S = 0.8, 6.0
 """Of the circle: its distance from neutral, and the seconds of one turn."""
@@ -274,7 +274,7 @@ def learned(avatar: Avatar, subject: Subject) -> dict[str, Any]:
     recorded, plain = found(subject.original(int(index)) for index in indices), found(painted(None))
     rows = {}
     for name, place in QUADRANTS.items():
-        target = found(editor.pictures(int(index), [place])[0] for index in indices) - recorded
+        target = found(editor.images(int(index), [place])[0] for index in indices) - recorded
         own = found(painted(np.tile(np.array(place, np.float32), (len(indices), 1)))) - plain
         row = {}
         for part, points in PARTS.items():

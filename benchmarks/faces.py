@@ -135,7 +135,7 @@ def edited(subject: Subject, config: MeshWarpConfig | None, frames: np.ndarray, 
         return [subject.original(int(index)) for index in frames]
     source = SubjectFaces(subject)
     editor = FaceEditor(source, open_generator(source, config))
-    return [editor.pictures(int(index), [(float(v), float(a))])[0] for index, (v, a) in zip(frames, va, strict=True)]
+    return [editor.images(int(index), [(float(v), float(a))])[0] for index, (v, a) in zip(frames, va, strict=True)]
 
 
 def sharpness(image: np.ndarray, points: np.ndarray) -> float:

@@ -2,7 +2,7 @@
 
 python benchmarks/hand_over.py SUBJECT [--frames 8] [--device cpu] [--threads N] [--name NAME]
 
-The face of a frame half a clip away, tinted, stands for the generator's picture: it fits the frame's square, and its
+The face of a frame half a clip away, tinted, stands for the generator's image: it fits the frame's square, and its
 expression and colours are others. Figures in grey levels of 255.
 """
 
@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _report import line, measure, ratio, write
 
 from emotalking.data import Subject
-from emotalking.stylegan.ffhq import FaceSquares, align, put_back
-from emotalking.stylegan.paste_back import face_rectangles, paste_faces
+from emotalking.stylegan.ffhq import AlignedSquares, aligned_crops, paste_back
+from emotalking.stylegan.paste_back import face_rectangles, poisson_blend
 
 SIZES = (256, 512, 1024)
 TINT = (1.08, 0.95, 0.85)
@@ -29,11 +29,11 @@ BAND = 6
 """Pixels inside an edge whose mean is compared."""
 
 
-def round_trips(images: Tensor, squares: FaceSquares) -> dict[str, dict[str, float]]:
+def round_trips(images: Tensor, squares: AlignedSquares) -> dict[str, dict[str, float]]:
     """What cutting the square out and putting it back changes, by the size of the cut."""
     found = {}
     for size in SIZES:
-        back, inside = put_back(squares, align(images, squares, size), images)
+        back, inside = paste_back(squares, aligned_crops(images, squares, size), images)
         off = ((back - images).abs() * 255)[inside].flatten().cpu().numpy()
         found[str(size)] = {"mean": float(off.mean()), "p99": float(np.quantile(off, 0.99)), "max": float(off.max())}
     return found
@@ -66,18 +66,18 @@ def added_step(new: Tensor, recorded: Tensor, boxes: Tensor) -> float:
 
 def clones(images: Tensor, edited: Tensor, boxes: Tensor, repeats: int) -> dict[str, Any]:
     """Agreement with OpenCV, what is left of the seams, and the time for all frames."""
-    ours = paste_faces(images, edited, boxes)
+    ours = poisson_blend(images, edited, boxes)
     plain = images.clone()
     for row, rectangles in enumerate(boxes.tolist()):
         for top, left, bottom, right in rectangles:
             plain[row, top:bottom, left:right] = edited[row, top:bottom, left:right]
-    bytes_ = [[np.asarray((p * 255).round().byte().cpu()) for p in pictures] for pictures in (images, edited)]
+    bytes_ = [[np.asarray((p * 255).round().byte().cpu()) for p in images] for images in (images, edited)]
     theirs = opencv(*bytes_, boxes.tolist())
     changed = (ours != images).any(-1).cpu().numpy()
     off = np.abs(np.stack(theirs) - ours.cpu().numpy() * 255)[changed]
     timings = {
         "opencv": measure(lambda: opencv(*bytes_, boxes.tolist()), repeats),
-        "ours": measure(lambda: paste_faces(images, edited, boxes), repeats),
+        "ours": measure(lambda: poisson_blend(images, edited, boxes), repeats),
     }
     return {
         "off_opencv": {"mean": float(off.mean()), "max": float(off.max())},
@@ -105,14 +105,14 @@ def main() -> None:
     rows = [int(i) for i in np.concatenate([chosen, chosen + count // 2])]
     images = torch.from_numpy(np.stack([subject.original(i) for i in rows])).to(options.device).float() / 255
     points = torch.from_numpy(track.points[rows]).to(options.device).float()
-    squares = FaceSquares.around(points[:, list(track.layout.ibug68)])
+    squares = AlignedSquares.around(points[:, list(track.layout.ibug68)])
     here, there = list(range(options.frames)), list(range(options.frames, 2 * options.frames))
 
     results: dict[str, Any] = {"arguments": {**vars(options), "subject": "SUBJECT"}}
     results["sides_px"] = [round(side, 1) for side in squares.sides.tolist()]
     results["round_trip"] = round_trips(images[here], squares.pick(here))
-    face = align(images[there], squares.pick(there), 512) * images.new_tensor(TINT)
-    edited, _ = put_back(squares.pick(here), face.clamp(0, 1), images[here])
+    face = aligned_crops(images[there], squares.pick(there), 512) * images.new_tensor(TINT)
+    edited, _ = paste_back(squares.pick(here), face.clamp(0, 1), images[here])
     boxes = face_rectangles(points[here], track.layout, *images.shape[1:3])
     results["clone"] = clones(images[here], edited.clamp(0, 1), boxes, options.repeats)
     for size, off in results["round_trip"].items():

@@ -32,7 +32,7 @@ SHORT = [
 
 
 class KnownFaces:
-    """A reader to whom every picture shows the subject's first frame."""
+    """A reader to whom every image shows the subject's first frame."""
 
     def __init__(self, subject: Subject, _: object) -> None:
         self._points = torch.from_numpy(subject.landmarks.points[0].astype("float32"))
@@ -87,7 +87,7 @@ def test_training_takes_its_targets_from_the_papers_generator(
 def test_wrong_choices_are_one_sentence(actor_subject: Subject, faces: Path) -> None:
     root = actor_subject.files.root
     assert target_maker("mesh", root, None, "cpu") is MESH_WARP
-    with pytest.raises(UserError, match="say --generator paper too"):
+    with pytest.raises(UserError, match="also choose the generator paper"):
         target_maker("mesh", root, faces, "cpu")
     with pytest.raises(UserError, match="no generator 'warp'"):
         target_maker("warp", root, None, "cpu")

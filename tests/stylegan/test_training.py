@@ -113,7 +113,7 @@ def test_foreign_checkpoints_and_infinite_losses_end_with_a_sentence(tmp_path: P
         run(LipTask(network(), FormulaCritics(), broken, FAST), 1, tmp_path)
 
 
-def test_adversarial_training_learns_the_colour_of_its_pictures(tmp_path: Path, one_thread: None) -> None:
+def test_adversarial_training_learns_the_colour_of_its_images(tmp_path: Path, one_thread: None) -> None:
     torch.manual_seed(0)
     size = StyleGAN2Size(resolution=8, channel_base=64, channel_max=8, style_dim=8, mapping_layers=2)
     images = torch.full((32, 8, 8, 3), 200, dtype=torch.uint8)
@@ -123,7 +123,7 @@ def test_adversarial_training_learns_the_colour_of_its_pictures(tmp_path: Path, 
     config = AdversarialConfig(batch=4, r1=1.0, r1_every=4, path=2.0, path_every=4, average_kimg=0.05)
     task = AdversarialTask(drawn, images, config)
     rows = run(task, 80, tmp_path)
-    assert {"judge", "generator", "r1", "path", "fooled", "trusted"} <= set(rows[0]["terms"])
+    assert {"discriminator", "generator", "r1", "path", "fooled", "trusted"} <= set(rows[0]["terms"])
     with torch.no_grad():
         colours = to_images(task.average(torch.randn(16, SIZE.style_dim))).mean((0, 1, 2))
     assert colours[0] > 0.6 and colours[2] < 0.4
@@ -143,7 +143,7 @@ def test_an_encoder_learns_to_invert_alone_and_against_the_discriminator(tmp_pat
     config = AdversarialConfig(batch=4, rate=1e-3, r1=1.0, average_kimg=0.02)
     task = AdversarialTask(drawn, data.faces, config, seen)
     rows = run(task, 4, tmp_path)
-    assert set(first) - {"styles"} | {"judge", "generator", "fooled", "trusted", "r1"} == set(rows[0]["terms"])
+    assert set(first) - {"styles"} | {"discriminator", "generator", "fooled", "trusted", "r1"} == set(rows[0]["terms"])
     before = kept(task.average_encoder)
     task.settle()
     moved = {
@@ -168,7 +168,7 @@ def test_gradient_penalty_is_the_squared_slope() -> None:
     torch.manual_seed(0)
     fresh = AdversarialTask(StyleGAN2(SIZE), torch.zeros(4, 16, 16, 3, dtype=torch.uint8), AdversarialConfig(batch=4))
     x = real.double().requires_grad_()
-    (slope,) = torch.autograd.grad(fresh.judge.double()(x).sum(), x)
+    (slope,) = torch.autograd.grad(fresh.discriminator.double()(x).sum(), x)
     assert float(terms["r1"].detach()) == pytest.approx(slope.square().sum((1, 2, 3)).mean().item(), rel=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""Frames of a picture, a clip or a subject with another expression."""
+"""Frames of an image, a clip or a subject with another expression."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -25,7 +25,7 @@ def grid_points(count: int, limit: float | int = 0.8) -> list[Pair]:
         UserError: the count is less than 2 or more than 11.
     """
     if not 2 <= count <= 11:
-        raise UserError(f"a grid of {count} x {count} pictures is not possible: give a number from 2 to 11.")
+        raise UserError(f"a grid of {count} x {count} images is not possible: give a number from 2 to 11.")
     steps = np.linspace(-limit, limit, count).round(6) + 0.0
     return [(float(v), float(a)) for a in steps[::-1] for v in steps]
 
@@ -58,7 +58,7 @@ class FaceEditor:
                 yield made.get(k, one.image)
             number += len(group)
 
-    def pictures(self, number: int, points: Sequence[Pair]) -> list[UInt8[np.ndarray, "H W 3"]]:
+    def images(self, number: int, points: Sequence[Pair]) -> list[UInt8[np.ndarray, "H W 3"]]:
         """One frame at many places of the circumplex.
 
         Args:
@@ -68,7 +68,7 @@ class FaceEditor:
         Raises:
             UserError: there is no such frame, or it shows no face that can be edited.
         """
-        return self._pictures(self._frame(number), points)
+        return self._images(self._frame(number), points)
 
     def close_ups(self, number: int, points: Sequence[Pair]) -> list[UInt8[np.ndarray, "h w 3"]]:
         """The same, cut to the face with its hair and chin.
@@ -78,7 +78,7 @@ class FaceEditor:
             points: valence and arousal.
 
         Raises:
-            UserError: as :meth:`pictures`.
+            UserError: as :meth:`images`.
         """
         frame = self._frame(number)
         places = frame.landmarks + np.array([frame.box.left, frame.box.top])
@@ -90,7 +90,7 @@ class FaceEditor:
             (middle - reach).clip(0).astype(int),
             np.minimum(middle + reach, limits).astype(int),
         )
-        return [image[top:bottom, left:right] for image in self._pictures(frame, points)]
+        return [image[top:bottom, left:right] for image in self._images(frame, points)]
 
     def _frame(self, number: int) -> SourceFrame:
         frame = next(self.source.frames(number), None) if number >= 0 else None
@@ -102,7 +102,7 @@ class FaceEditor:
             )
         return frame
 
-    def _pictures(self, frame: SourceFrame, points: Sequence[Pair]) -> list[UInt8[np.ndarray, "H W 3"]]:
+    def _images(self, frame: SourceFrame, points: Sequence[Pair]) -> list[UInt8[np.ndarray, "H W 3"]]:
         wanted = np.array(points, np.float32) * frame.share
         pieces = np.split(wanted, range(CUDA_BATCH, len(wanted), CUDA_BATCH))
         return [image for piece in pieces for image in self._edit([frame] * len(piece), piece)]

@@ -14,7 +14,7 @@ from emotalking.errors import InputError
 from emotalking.faces.config import FaceConfig
 from emotalking.faces.edit import FaceEditor, grid_points
 from emotalking.faces.generators import open_generator, open_paper_generator
-from emotalking.faces.source import PICTURES, open_source
+from emotalking.faces.source import IMAGE_SUFFIXES, open_source
 from emotalking.io.audio import iter_audio
 from emotalking.io.images import write_image
 from emotalking.io.video_writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
@@ -78,9 +78,9 @@ def edit_to_files(
     face = open_editor(source, config)
     if isinstance(emotion, int):
         return _write_grid(face, output, emotion, frame or 0)
-    if output.suffix.lower() in PICTURES:
+    if output.suffix.lower() in IMAGE_SUFFIXES:
         valence, arousal = emotion.at(np.zeros(1))[0].tolist()
-        write_image(output, face.pictures(frame or 0, [(valence, arousal)])[0])
+        write_image(output, face.images(frame or 0, [(valence, arousal)])[0])
         return Edited(output, 1)
     if face.source.fps is None:
         raise InputError(f"{source} is one image: end the name of the result with .png or .jpg.")
@@ -118,7 +118,7 @@ def _write_grid(face: FaceEditor, output: Path, count: int, frame: int) -> Edite
     if output.suffix:
         raise InputError(f"a grid is a folder of images, and {output} names a file: give a folder.")
     points = grid_points(count)
-    for (valence, arousal), image in zip(points, face.pictures(frame, points), strict=True):
+    for (valence, arousal), image in zip(points, face.images(frame, points), strict=True):
         write_image(output / f"v{valence:+.2f}_a{arousal:+.2f}.png", image)
     return Edited(output, len(points))
 

@@ -1,4 +1,4 @@
-"""Makers of emotional faces for pictures, clips and subject folders."""
+"""Makers of emotional faces for images, clips and subject folders."""
 
 import hashlib
 from pathlib import Path
@@ -79,10 +79,10 @@ def target_maker(kind: str, subject: Path, faces: Path | None, device: torch.dev
     """
     if kind == "mesh":
         if faces is not None:
-            raise UserError("--faces is the file of the paper's generator: say --generator paper too.")
+            raise UserError("faces is the file of the paper's generator: also choose the generator paper.")
         return MESH_WARP
     if kind != "paper":
-        raise UserError(f"there is no generator '{kind}': say mesh or paper.")
+        raise UserError(f"there is no generator '{kind}': expected mesh or paper.")
     source = Subject.open(subject)
     path = faces_file(source, faces)
     with path.open("rb") as file:

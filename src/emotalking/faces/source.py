@@ -1,6 +1,6 @@
-"""Pictures, clips and subject folders as what a generator of emotional faces edits: frames with points, labels, pose.
+"""Images, clips and subject folders as what a generator of emotional faces edits: frames with points, labels, pose.
 
-A bare picture or clip is read by the experts that prepare a subject (landmarks, parsing), without its long way: the
+A bare image or clip is read by the experts that prepare a subject (landmarks, parsing), without its long way: the
 shape of the face is the detector's own, the pose that of its rigid points, every frame for itself.
 """
 
@@ -37,7 +37,7 @@ from emotalking.preprocess.landmarks import (
 from emotalking.preprocess.parsing.parser import ClipParser, EmbeddedParsing
 from emotalking.preprocess.pose.rigid import head_frame
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 LOOKS = 24
 """Frames of a clip that are looked at first: where the face is, its shape, its colours."""
 ROOM = 1.3
@@ -47,12 +47,12 @@ READABLE = 256
 SMALLEST = 16.0
 """Pixels between the eyes below which a face has no expression that could be edited."""
 CUT_OFF = 0.15
-"""Share of the face's outline that may lie outside the picture without a remark."""
+"""Share of the face's outline that may lie outside the image without a remark."""
 
 
 @dataclass(frozen=True)
 class SourceFrame:
-    """One picture, and what is known of its face. Everything but ``image`` belongs to the box."""
+    """One image, and what is known of its face. Everything but ``image`` belongs to the box."""
 
     image: UInt8[np.ndarray, "H W 3"]
     box: Box
@@ -74,7 +74,7 @@ class FaceSource(Protocol):
     K: Float[np.ndarray, "3 3"]
     """Intrinsics of the box, pixels."""
     fps: Fraction | None
-    """None: a single picture."""
+    """None: a single image."""
     count: int | None
     """Frames; None where that is not known before the end."""
     sound: Path | None
@@ -88,7 +88,7 @@ class FaceSource(Protocol):
 
 
 def open_source(path: Path) -> FaceSource:
-    """A prepared subject's folder, a picture, or a clip.
+    """A prepared subject's folder, an image, or a clip.
 
     Raises:
         UserError: none of these, or no single face in it that can be edited.
@@ -97,7 +97,7 @@ def open_source(path: Path) -> FaceSource:
         return SubjectFaces(Subject.open(path))
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder.")
-    return _Bare(path, picture=path.suffix.lower() in PICTURES)
+    return _Bare(path, is_image=path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 class SubjectFaces:
@@ -140,10 +140,10 @@ class _Sample:
 
 @dataclass
 class _Bare:
-    """A picture or a clip that nobody prepared; see :class:`FaceSource`."""
+    """An image or a clip that nobody prepared; see :class:`FaceSource`."""
 
     path: Path
-    picture: bool
+    is_image: bool
     remarks: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -151,12 +151,12 @@ class _Bare:
         self.sound: Path | None = None
         self.fps: Fraction | None = None
         self.count: int | None = 1
-        if not self.picture:
+        if not self.is_image:
             info = probe(self.path)
             self.fps = info.fps
             self.count = None if info.seconds is None else max(round(info.seconds * info.fps), 1)
             self.sound = self.path if info.has_audio else None
-        self._still = read_image(self.path) if self.picture else None
+        self._still = read_image(self.path) if self.is_image else None
         looks = list(self._looks())
         self.box = self._find(looks)
         self._provider: LandmarkProvider = open_provider()
@@ -164,7 +164,7 @@ class _Bare:
         with quiet():
             samples = [one for one in map(self._sample, looks) if one is not None]
         if not samples:
-            raise UserError(f"{self.path}: the face cannot be read; give a picture that shows it from the front.")
+            raise UserError(f"{self.path}: the face cannot be read; give an image that shows it from the front.")
         self._check_size(samples)
         self._note_cut(samples)
         self.shape: Float[np.ndarray, "K 3"] = self._shape(samples)
@@ -202,13 +202,13 @@ class _Bare:
                 yield image
 
     def _find(self, looks: list[np.ndarray]) -> Box:
-        """The part of the picture in which the face stays."""
+        """The part of the image in which the face stays."""
         finder = FaceFinder()
         found = [finder.find(image) for image in looks]
         finder.close()
         boxes = [one[0] for one in found if one]
         if not boxes:
-            raise NoFaceError(f"{self.path}: no face was found; give a picture or a clip of a person's face.")
+            raise NoFaceError(f"{self.path}: no face was found; give an image or a clip of a person's face.")
         if any(one and count_other_faces(one) for one in found):
             raise UserError(f"{self.path} shows two faces; crop it so that one person is seen.")
         centres, reach = np.array([box.centre for box in boxes]), ROOM * np.array([[box.height] for box in boxes])
@@ -235,15 +235,15 @@ class _Bare:
         if eyes < SMALLEST:
             raise UserError(
                 f"{self.path}: the eyes of the face are {eyes:.0f} pixels apart, and {SMALLEST:.0f} are needed; give a"
-                " larger picture of it."
+                " larger image of it."
             )
 
     def _note_cut(self, samples: list[_Sample]) -> None:
         height, width = samples[0].crop.shape[:2]
         oval = np.stack([one.points[list(self.layout.oval), :2] for one in samples])
         outside = ((oval < 0) | (oval > [width, height])).any(-1).mean(-1)
-        if np.median(outside) > CUT_OFF:  # the box holds all of the face that the picture has
-            self.remarks.append("part of the face lies outside the picture, so only the rest shows the emotion")
+        if np.median(outside) > CUT_OFF:  # the box holds all of the face that the image has
+            self.remarks.append("part of the face lies outside the image, so only the rest shows the emotion")
 
     def _shape(self, samples: list[_Sample]) -> Float[np.ndarray, "K 3"]:
         """The detector's 3-D face in the head frame, the median over the frames."""
@@ -269,7 +269,7 @@ class _Bare:
         if turned >= TURNED[1]:
             raise UserError(
                 f"{self.path}: the face is turned {turned:.0f} degrees away, and from {TURNED[1]:.0f} on too little of"
-                " it is seen; give a picture from the front."
+                " it is seen; give an image from the front."
             )
         if turned > TURNED[0]:
             self.remarks.append(f"the face is turned {turned:.0f} degrees away, so the emotion is shown weaker")
@@ -281,7 +281,7 @@ class _Bare:
         )
         finder.close()
         if covered:
-            where = "" if self.picture else f" in {covered} of {len(samples)} frames looked at"
+            where = "" if self.is_image else f" in {covered} of {len(samples)} frames looked at"
             self.remarks.append(f"a hand is before the face{where}: it is bent together with the skin behind it")
 
     def _seen(self, image: UInt8[np.ndarray, "H W 3"]) -> SourceFrame:

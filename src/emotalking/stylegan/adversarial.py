@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from emotalking.stylegan.config import AdversarialConfig
 from emotalking.stylegan.inversion import Inversion
-from emotalking.stylegan.stylegan2 import StyleGAN2, StyleGAN2Judge, from_images
+from emotalking.stylegan.stylegan2 import StyleGAN2, StyleGAN2Discriminator, from_images
 from emotalking.stylegan.training_steps import adam
 
 PATH_DECAY = 0.01
@@ -29,9 +29,9 @@ class AdversarialTask:
 
     ``average`` is the generator to use, and ``average_encoder`` its encoder: running means of the weights.
 
-    With an encoder a quarter of the drawn pictures come from random styles, half are inversions, and a quarter are
+    With an encoder a quarter of the drawn images come from random styles, half are inversions, and a quarter are
     crossings of two inversions, so that the space between recorded faces, where edits lead, is drawn well too.
-    Deviation: discriminator and generator learn from the same drawn pictures instead of drawing twice.
+    Deviation: discriminator and generator learn from the same drawn images instead of drawing twice.
     """
 
     name = "adversarial"
@@ -46,17 +46,17 @@ class AdversarialTask:
         """Train ``network`` to draw like ``images``, on the device of both."""
         self.config = config or AdversarialConfig()
         self.network, self._images, self._inversion = network, images, inversion
-        self.judge = StyleGAN2Judge(network.size).to(images.device)
+        self.discriminator = StyleGAN2Discriminator(network.size).to(images.device)
         self.average = copy.deepcopy(network).requires_grad_(False)
         self.state = _PathLength().to(images.device)
         self.modules: dict[str, nn.Module] = {
-            "network": network, "judge": self.judge, "average": self.average, "state": self.state
+            "network": network, "discriminator": self.discriminator, "average": self.average, "state": self.state
         }  # fmt: skip
         self._followed: list[tuple[nn.Module, nn.Module]] = [(self.average, network)]
-        every = {"network": self.config.path_every if self.config.path else 0, "judge": self.config.r1_every}
+        every = {"network": self.config.path_every if self.config.path else 0, "discriminator": self.config.r1_every}
         self.optimizers: dict[str, Optimizer] = {
             "network": _lazy_adam(network, self.config.rate, every["network"]),
-            "judge": _lazy_adam(self.judge, self.config.rate, every["judge"]),
+            "discriminator": _lazy_adam(self.discriminator, self.config.rate, every["discriminator"]),
         }
         if inversion is not None:
             self.average_encoder = copy.deepcopy(inversion.encoder).requires_grad_(False)
@@ -81,8 +81,8 @@ class AdversarialTask:
             styles = torch.cat([encoded, _crossed(encoded)[: batch // 4], styles])
         drawn = self.network.synthesis(styles, "random")
         terms = self._judge_step(from_images(self._images[rows].float() / 255), drawn.detach(), "r1" in kind)
-        self.judge.requires_grad_(False)
-        loss = terms["generator"] = F.softplus(-self.judge(drawn)).mean()
+        self.discriminator.requires_grad_(False)
+        loss = terms["generator"] = F.softplus(-self.discriminator(drawn)).mean()
         if self._inversion is not None and inverted is not None:
             found, likeness = self._inversion.losses(*inverted, styles[: batch // 2], drawn[: batch // 2])
             loss = loss + likeness
@@ -91,8 +91,8 @@ class AdversarialTask:
             styles = self._styles(max(1, self.config.batch // 2))
             terms["path"] = self.state.penalty(self.network.synthesis(styles, "random"), styles)
             loss = loss + self.config.path * self.config.path_every * terms["path"]
-        _update([optimizer for name, optimizer in self.optimizers.items() if name != "judge"], loss)
-        self.judge.requires_grad_(True)
+        _update([optimizer for name, optimizer in self.optimizers.items() if name != "discriminator"], loss)
+        self.discriminator.requires_grad_(True)
         self._follow(number)
         return terms
 
@@ -113,20 +113,22 @@ class AdversarialTask:
         self, real: Float[Tensor, "B 3 R R"], drawn: Float[Tensor, "D 3 R R"], penalised: bool
     ) -> dict[str, Tensor]:
         real = real.detach().requires_grad_(penalised)
-        scores_drawn, scores_real = self.judge(drawn), self.judge(real)
+        scores_drawn, scores_real = self.discriminator(drawn), self.discriminator(real)
         loss = F.softplus(scores_drawn).mean() + F.softplus(-scores_real).mean()
         terms = {
-            "judge": loss, "fooled": (scores_drawn > 0).float().mean(), "trusted": (scores_real > 0).float().mean()
-        }  # fmt: skip
+            "discriminator": loss,
+            "fooled": (scores_drawn > 0).float().mean(),
+            "trusted": (scores_real > 0).float().mean(),
+        }
         if penalised:
             (slope,) = torch.autograd.grad(scores_real.sum(), real, create_graph=True)
             terms["r1"] = slope.square().sum((1, 2, 3)).mean()
             loss = loss + self.config.r1 / 2 * self.config.r1_every * terms["r1"]
-        _update([self.optimizers["judge"]], loss)
+        _update([self.optimizers["discriminator"]], loss)
         return terms
 
     def _styles(self, count: int) -> Float[Tensor, "B L D"]:
-        """Styles of random pictures; some change theirs at a random layer."""
+        """Styles of random images; some change theirs at a random layer."""
         size, device = self.network.size, self._images.device
         first, second = self.network.mapping(torch.randn(2 * count, size.style_dim, device=device)).split(count)
         self.network.mapping.track(first.detach())
@@ -165,10 +167,10 @@ class _PathLength(nn.Module):
         self.register_buffer("mean", torch.zeros(()))
         self.mean: Tensor
 
-    def penalty(self, pictures: Float[Tensor, "B 3 R R"], styles: Float[Tensor, "B L D"]) -> Float[Tensor, ""]:
+    def penalty(self, images: Float[Tensor, "B 3 R R"], styles: Float[Tensor, "B L D"]) -> Float[Tensor, ""]:
         """Squared distance of the lengths of J^T y from their running mean, for random y."""
-        noise = torch.randn_like(pictures) / math.sqrt(pictures[0, 0].numel())
-        (slope,) = torch.autograd.grad((pictures * noise).sum(), styles, create_graph=True)
+        noise = torch.randn_like(images) / math.sqrt(images[0, 0].numel())
+        (slope,) = torch.autograd.grad((images * noise).sum(), styles, create_graph=True)
         lengths = slope.square().sum(2).mean(1).sqrt()
         self.mean.lerp_(lengths.detach().mean(), PATH_DECAY)
         return (lengths - self.mean).square().mean()

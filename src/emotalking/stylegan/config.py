@@ -44,9 +44,9 @@ class EditConfig:
     """How EmoExtract, lip encoder and LipExtract learn."""
 
     epochs: int = 10
-    """Passes over the source pictures (paper S1)."""
+    """Passes over the source images (paper S1)."""
     batch: int = 4
-    """Pictures a step (EmoStyle)."""
+    """Images a step (EmoStyle)."""
     mapping_rate: float = 5e-5
     """Adam's rate for EmoExtract, lip encoder and LipExtract. Assumption: the paper's number is lost; EmoStyle's."""
     generator_rate: float = 3e-4
@@ -87,14 +87,14 @@ class AdversarialConfig:
     rate: float = 2.5e-3
     """Adam's, for both networks; betas 0 and .99."""
     r1: float = 10.0
-    """Weight gamma of the gradient penalty on real pictures; half of it times the squared gradient."""
+    """Weight gamma of the gradient penalty on real images; half of it times the squared gradient."""
     r1_every: int = 16
     path: float = 0.0
     """Weight of the path length regulariser (2 in configuration F)."""
     path_every: int = 4
     mixing: float = 0.9
-    """Share of pictures drawn with two styles, one from a random layer on."""
+    """Share of images drawn with two styles, one from a random layer on."""
     average_kimg: float = 10.0
-    """Half-life of the weights' running mean, thousands of pictures."""
+    """Half-life of the weights' running mean, thousands of images."""
     encoder_rate: float = 1e-3
     """Adam's for an encoder that learns along."""

@@ -53,7 +53,7 @@ def read_maps(maps: Float[Tensor, "B K M M"]) -> Float[Tensor, "B K 2"]:
 
 @runtime_checkable
 class FaceCritics(Protocol):
-    """Frozen networks; everything is differentiable in the pictures.
+    """Frozen networks; everything is differentiable in the images.
 
     Faces are RGB in [0, 1]; ``ibug68`` are the source's landmarks in the square, -1 to 1: where published networks want
     another crop it follows from them, and source and result get the same one.

@@ -96,7 +96,7 @@ class E4e(nn.Module):
     """A ``stylegan.lip_aligned.StyleEncoder`` for FFHQ's generator."""
 
     def __init__(self, styles: int = 18) -> None:
-        """For generators with so many styles a picture."""
+        """For generators with so many styles an image."""
         super().__init__()
         self.input_layer = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
         units = [

@@ -102,7 +102,7 @@ class EmotionTask(_EditTask):
 class LipTask(_EditTask):
     """Lip encoder, LipExtract and StyleGAN2 (paper eqs. 7-8, S1-S6); EmoExtract is frozen.
 
-    Everything that compares with the source compares with the recorded picture, not with its inversion.
+    Everything that compares with the source compares with the recorded image, not with its inversion.
     """
 
     name = "lips"

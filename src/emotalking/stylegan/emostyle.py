@@ -46,7 +46,7 @@ def _each_style(
         ValueError: if there are more or fewer styles than MLPs.
     """
     if styles.shape[1] != len(mlps):
-        raise ValueError(f"expected {len(mlps)} styles a picture (W+), got {styles.shape[1]}")
+        raise ValueError(f"expected {len(mlps)} styles an image (W+), got {styles.shape[1]}")
     moved = [mlp(torch.cat([style, code], 1)) for mlp, style in zip(mlps, styles.unbind(1), strict=True)]
     return torch.stack(moved, 1)
 
@@ -58,7 +58,7 @@ class EmoExtract(nn.Module):
     """
 
     def __init__(self, styles: int = STYLES, dim: int = STYLE_DIM, widths: tuple[int, ...] = WIDTHS) -> None:
-        """For a generator with so many styles a picture, each of so many numbers (StyleGAN2Size).
+        """For a generator with so many styles an image, each of so many numbers (StyleGAN2Size).
 
         ``widths``: of the MLPs' hidden layers; smaller than published for smaller generators.
         """
@@ -124,7 +124,7 @@ class LipExtract(nn.Module):
     """The lip modification of the emotional styles (paper eq. 6, section S2).
 
     Assumption: an MLP a style as in EmoExtract; the paper gives neither depth nor width. The last layers begin at zero,
-    so that training begins with EmoStyle's own pictures.
+    so that training begins with EmoStyle's own images.
     """
 
     def __init__(self, styles: int = STYLES, dim: int = STYLE_DIM, widths: tuple[int, ...] = WIDTHS) -> None:

@@ -17,19 +17,19 @@ BORDER = 0.1
 """The published recipe keeps so much of the square's side around it ..."""
 
 MARGIN = 0.3
-"""... and invents at least so much beyond a side where the picture ends too early."""
+"""... and invents at least so much beyond a side where the image ends too early."""
 
 BLUR = 0.02
 """Standard deviation of the blur of invented parts, in sides."""
 
 TOUCH = 4
-"""Pixels between square and picture's edge below which anything is invented at all."""
+"""Pixels between square and image's edge below which anything is invented at all."""
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class FaceSquares:
+class AlignedSquares:
     """One oriented square a frame."""
 
     centres: Float[Tensor, "B 2"]
@@ -38,7 +38,7 @@ class FaceSquares:
     """From the centre to the middle of the square's right side, pixels."""
 
     @classmethod
-    def around(cls, ibug68: Float[Tensor, "B 68 2"]) -> "FaceSquares":
+    def around(cls, ibug68: Float[Tensor, "B 68 2"]) -> "AlignedSquares":
         """The published squares of these faces.
 
         Args:
@@ -56,9 +56,9 @@ class FaceSquares:
         """Sides of the squares, pixels of the frame."""
         return self.axes.norm(dim=1) * 2
 
-    def pick(self, rows: list[int]) -> "FaceSquares":
+    def pick(self, rows: list[int]) -> "AlignedSquares":
         """Some of the squares."""
-        return FaceSquares(self.centres[rows], self.axes[rows])
+        return AlignedSquares(self.centres[rows], self.axes[rows])
 
     def to_frame(self, places: Float[Tensor, "B *n 2"]) -> Float[Tensor, "B *n 2"]:
         """Places in the square ((-1, -1) top left to (1, 1) bottom right) as pixels of the frame."""
@@ -87,10 +87,10 @@ def in_groups(keys: Sequence[Key]) -> Iterator[tuple[Key, list[int]]]:
         yield key, [row for row, other in enumerate(keys) if other == key]
 
 
-def align(images: Float[Tensor, "B H W 3"], squares: FaceSquares, size: int) -> Float[Tensor, "B S S 3"]:
-    """Cut the squares out, S = ``size`` pixels a side; differentiable in the pictures.
+def aligned_crops(images: Float[Tensor, "B H W 3"], squares: AlignedSquares, size: int) -> Float[Tensor, "B S S 3"]:
+    """Cut the squares out, S = ``size`` pixels a side; differentiable in the images.
 
-    Where a square reaches beyond its picture, the picture is mirrored and fades into its blur and its median colour, as
+    Where a square reaches beyond its image, the image is mirrored and fades into its blur and its median colour, as
     in FFHQ.
 
     Deviation: blur and median are taken in the square, the recipe takes them in a cut somewhat larger; and the recipe
@@ -98,7 +98,7 @@ def align(images: Float[Tensor, "B H W 3"], squares: FaceSquares, size: int) -> 
 
     Args:
         images: RGB in [0, 1].
-        squares: one a picture.
+        squares: one an image.
         size: pixels.
     """
     # Squares larger than asked for are sampled more finely and averaged, or fine lines would flicker.
@@ -114,13 +114,13 @@ def align(images: Float[Tensor, "B H W 3"], squares: FaceSquares, size: int) -> 
     return torch.lerp(smooth, middle[:, None, None].expand_as(smooth), invented.clamp(0, 1)[..., None])
 
 
-def put_back(
-    squares: FaceSquares, cuts: Float[Tensor, "B S S 3"], images: Float[Tensor, "B H W 3"]
+def paste_back(
+    squares: AlignedSquares, cuts: Float[Tensor, "B S S 3"], images: Float[Tensor, "B H W 3"]
 ) -> tuple[Float[Tensor, "B H W 3"], Bool[Tensor, "B H W"]]:
-    """Inverse of :func:`align`: the frames with their squares replaced; differentiable in both.
+    """Inverse of :func:`aligned_crops`: the frames with their squares replaced; differentiable in both.
 
     Args:
-        squares: as given to :func:`align`.
+        squares: as given to :func:`aligned_crops`.
         cuts: the squares' new content, RGB.
         images: the frames.
 
@@ -159,7 +159,7 @@ def _pixels(height: int, width: int, like: Tensor) -> Float[Tensor, "1 H W 2"]:
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], -1)[None]
 
 
-def _cut(images: Tensor, squares: FaceSquares, size: int, factor: int) -> Float[Tensor, "b S S 3"]:
+def _cut(images: Tensor, squares: AlignedSquares, size: int, factor: int) -> Float[Tensor, "b S S 3"]:
     """The squares at ``factor`` times the size, averaged down."""
     height, width = images.shape[1:3]
     fine = size * factor
@@ -170,8 +170,8 @@ def _cut(images: Tensor, squares: FaceSquares, size: int, factor: int) -> Float[
     return F.avg_pool2d(new, factor).permute(0, 2, 3, 1)
 
 
-def _invented(squares: FaceSquares, height: int, width: int, size: int) -> Float[Tensor, "B S S"]:
-    """How far beyond the picture a pixel of the square lies: 0 at the picture's edge, 1 at the end of what the recipe
+def _invented(squares: AlignedSquares, height: int, width: int, size: int) -> Float[Tensor, "B S S"]:
+    """How far beyond the image a pixel of the square lies: 0 at the image's edge, 1 at the end of what the recipe
     invents, -1/3 where nothing is touched."""
     like = squares.centres
     corners = squares.to_frame(like.new_tensor([[-1, -1], [1, -1], [-1, 1], [1, 1]]).expand(len(like), -1, -1))
@@ -194,7 +194,7 @@ def _invented(squares: FaceSquares, height: int, width: int, size: int) -> Float
 
 
 def _blurred(images: Float[Tensor, "B S S 3"], sigma: float) -> Float[Tensor, "B S S 3"]:
-    """Gaussian blur of standard deviation ``sigma`` pixels; the pictures go on with their edge."""
+    """Gaussian blur of standard deviation ``sigma`` pixels; the images go on with their edge."""
     reach = max(1, round(3 * sigma))
     steps = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
     taps = torch.softmax(-steps.square() / (2 * sigma**2), 0)

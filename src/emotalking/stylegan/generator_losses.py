@@ -21,13 +21,13 @@ STILL = (slice(3), slice(14, 17), slice(27, 31))
 numbers would be sent to the device each time.
 
 Deviation: EmoStyle's code takes five points of each end of the jaw, of which laughter moves the lower ones, and all 68
-where the commanded emotion is the picture's own."""
+where the commanded emotion is the image's own."""
 
 SURE = 0.6
 """Landmarks whose heat map stays below this are not compared (EmoStyle)."""
 
 UNITS = 256
-"""EmoStyle compares landmarks in pixels of pictures of this size."""
+"""EmoStyle compares landmarks in pixels of images of this size."""
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Of MS-SSIM's five scales (Wang et al. 2003)."""
@@ -74,7 +74,7 @@ def inside_loss(
 
 
 def modification_size(modification: Float[Tensor, "B L D"]) -> Float[Tensor, ""]:
-    """S3: length of the modification, averaged over the styles of a picture (EmoStyle's form)."""
+    """S3: length of the modification, averaged over the styles of an image (EmoStyle's form)."""
     return torch.linalg.vector_norm(modification, dim=2).mean()
 
 
@@ -129,10 +129,10 @@ def reconstruction_loss(source: Float[Tensor, "B S S 3"], made: Float[Tensor, "B
 def ms_ssim(a: Float[Tensor, "B H W 3"], b: Float[Tensor, "B H W 3"]) -> Float[Tensor, ""]:
     """Structural similarity over scales (Wang et al. 2003), 11 x 11 Gaussian windows without padding.
 
-    Pictures too small for five scales are compared at fewer, whose weights then sum to one.
+    Images too small for five scales are compared at fewer, whose weights then sum to one.
 
     Args:
-        a: pictures of at least 11 pixels a side, values in [0, 1].
+        a: images of at least 11 pixels a side, values in [0, 1].
         b: as above.
     """
     scales = min(len(SCALE_WEIGHTS), (min(a.shape[1:3]) // (2 * RADIUS + 1)).bit_length())

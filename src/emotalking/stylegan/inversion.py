@@ -54,7 +54,7 @@ def invert(
 ) -> Float[Tensor, "B L D"]:
     """W+ styles that draw these faces, found by gradient descent from the mean style.
 
-    Deviation: the noise maps stay the generator's own instead of being fitted, so that the picture lies in the styles,
+    Deviation: the noise maps stay the generator's own instead of being fitted, so that the image lies in the styles,
     which are what is edited.
 
     Args:

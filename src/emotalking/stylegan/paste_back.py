@@ -11,7 +11,7 @@ from emotalking.emotion.generator import GeneratedFaces
 from emotalking.emotion.mesh_warp.template import eye_loop
 from emotalking.ops.box import Box
 from emotalking.ops.poisson import RIM, seamless_clone
-from emotalking.stylegan.ffhq import FaceSquares, align, in_groups, put_back
+from emotalking.stylegan.ffhq import AlignedSquares, aligned_crops, in_groups, paste_back
 
 MARGIN = (0.18, 0.30)
 """Room around the eyes with their brows, and around the lips, in distances of the eye centres."""
@@ -43,7 +43,7 @@ class SquareEditor(Protocol):
 
 @runtime_checkable
 class FaceReader(Protocol):
-    """Reads pictures of the subject anew: what labels, landmarks and normals an edited frame has."""
+    """Reads images of the subject anew: what labels, landmarks and normals an edited frame has."""
 
     def landmarks(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B K 2"]:
         """Points of the subject's layout, pixels; NaN where no face was found."""
@@ -73,15 +73,15 @@ def face_rectangles(
     which are expressive of emotion" and gives no margins.
 
     Args:
-        landmarks: of the generated pictures, pixels.
+        landmarks: of the generated images, pixels.
         layout: their meaning.
-        height: of the pictures, pixels.
+        height: of the images, pixels.
         width: as above.
 
     Returns:
-        Boxes (``ops.box``: top, left, bottom, right) of eyes and mouth; one pixel away from the pictures' edge at
-        least, because the edge of a rectangle is kept. Width and height are multiples of 8 unless the picture is in the
-        way; a rectangle that lies outside the picture is empty (zeros).
+        Boxes (``ops.box``: top, left, bottom, right) of eyes and mouth; one pixel away from the images' edge at
+        least, because the edge of a rectangle is kept. Width and height are multiples of 8 unless the image is in the
+        way; a rectangle that lies outside the image is empty (zeros).
     """
     right, left = layout.eye_centres(landmarks)
     unit = (left - right).norm(dim=1)
@@ -101,7 +101,7 @@ def face_rectangles(
     return torch.stack(out, 1).long()
 
 
-def paste_faces(
+def poisson_blend(
     frames: Float[Tensor, "B H W 3"], edited: Float[Tensor, "B H W 3"], rectangles: Int64[Tensor, "B R 4"]
 ) -> Float[Tensor, "B H W 3"]:
     """Clone rectangles of the edited frames seamlessly into the recorded ones, one after the other.
@@ -178,18 +178,18 @@ class SquareGenerator:
         """Edit a batch of frames; see the protocol for the arguments.
 
         Labels are read anew inside the rectangles; beyond them the pixels are the recorded ones, and so are the labels.
-        A frame in whose edited picture no face is found stays as recorded: with nothing read there is no rectangle.
+        A frame in whose edited image no face is found stays as recorded: with nothing read there is no rectangle.
         """
         landmarks = landmarks.to(images.dtype)
         points = landmarks[:, list(self._layout.ibug68)]
-        squares = FaceSquares.around(points)
-        cuts = align(images, squares, self._editor.size)
-        edited, _ = put_back(squares, self._editor(cuts, squares.from_frame(points), va).clamp(0, 1), images)
+        squares = AlignedSquares.around(points)
+        cuts = aligned_crops(images, squares, self._editor.size)
+        edited, _ = paste_back(squares, self._editor(cuts, squares.from_frame(points), va).clamp(0, 1), images)
         found = self._reader.landmarks(edited)
         known = torch.isfinite(found).all(2).all(1)
         height, width = images.shape[1:3]
         boxes = face_rectangles(torch.where(known[:, None, None], found, landmarks), self._layout, height, width)
-        new = paste_faces(images, edited, boxes * known[:, None, None])
+        new = poisson_blend(images, edited, boxes * known[:, None, None])
         again = self._reader.landmarks(new)
         kept = ~(known & torch.isfinite(again).all(2).all(1))
         new = torch.where(kept[:, None, None, None], images, new)

@@ -23,7 +23,7 @@ from emotalking.stylegan.critics import FaceCritics
 from emotalking.stylegan.e4e import E4e
 from emotalking.stylegan.edit_training import EmotionTask, LipTask, Sources, steps_of
 from emotalking.stylegan.emostyle import WIDTHS, EmoExtract
-from emotalking.stylegan.ffhq import FaceSquares, align
+from emotalking.stylegan.ffhq import AlignedSquares, aligned_crops
 from emotalking.stylegan.inversion import Distance, PivotalTask
 from emotalking.stylegan.lip_aligned import LARGEST, LipAligned, StyleEncoder
 from emotalking.stylegan.published_critics import LICENCES, PublishedCritics
@@ -176,7 +176,7 @@ def squares_of(subject: Subject, size: int, most: int, device: torch.device | st
     for index in track(chosen, "cut squares"):
         image = torch.from_numpy(np.ascontiguousarray(subject.original(index)))[None].float() / 255
         ibug68 = torch.from_numpy(points[index].astype(np.float32))[None]
-        square = FaceSquares.around(ibug68)
-        faces.append((align(image, square, min(size, LARGEST)).clamp(0, 1) * 255).round().byte())
+        square = AlignedSquares.around(ibug68)
+        faces.append((aligned_crops(image, square, min(size, LARGEST)).clamp(0, 1) * 255).round().byte())
         places.append(square.from_frame(ibug68))
     return torch.cat(faces).to(device), torch.cat(places).to(device)

@@ -29,7 +29,7 @@ def _conv(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential
 
 
 def _tower(width: int) -> nn.Sequential:
-    """64 pixels to 4, then the mean: 4 * ``width`` numbers a picture. Larger and smaller pictures are brought to 64."""
+    """64 pixels to 4, then the mean: 4 * ``width`` numbers an image. Larger and smaller images are brought to 64."""
     widths = (3, width, 2 * width, 3 * width, 4 * width)
     layers = [part for a, b in zip(widths, widths[1:], strict=False) for part in (_conv(a, b, 2), _conv(b, b))]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -108,7 +108,7 @@ def map_loss(found: Float[Tensor, "B K M M"], true: Float[Tensor, "B K M M"]) ->
 
 
 class CriticsTask:
-    """The three learn together, from pictures whose colours, sharpness and grain are varied."""
+    """The three learn together, from images whose colours, sharpness and grain are varied."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ def varied(faces: Float[Tensor, "B S S 3"]) -> Float[Tensor, "B S S 3"]:
 
 
 class VariedCritics:
-    """A :class:`~emotalking.stylegan.critics.FaceCritics` that sees every picture that learns as :func:`varied`.
+    """A :class:`~emotalking.stylegan.critics.FaceCritics` that sees every image that learns as :func:`varied`.
 
     Small critics can be told anything by a pattern of pixels that nobody sees; one that has to persist through another
     exposure, sharpness and grain each time is a change of the face (expectation over transformations, Athalye et al.

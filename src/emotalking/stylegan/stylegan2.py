@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from emotalking.stylegan.stylegan2_filter import double, low_pass
 
 START, LARGEST = 4, 4096
-"""Pixels a side: of the learned constant where the synthesis begins, and of pictures at most."""
+"""Pixels a side: of the learned constant where the synthesis begins, and of images at most."""
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)
 """Of every leaky ReLU. Factors above zero pass through it, so it is part of the weights before."""
 GROUP = 4
-"""So many pictures of a batch are compared by the discriminator's last block."""
+"""So many images of a batch are compared by the discriminator's last block."""
 
 MAPPING_RATE = 0.01
 """The mapping network learns so much slower: its weights are kept that much larger."""
@@ -54,7 +54,7 @@ class StyleGAN2Size:
 
     @property
     def resolutions(self) -> tuple[int, ...]:
-        """4, 8, ... up to the picture's own."""
+        """4, 8, ... up to the image's own."""
         return tuple(2**k for k in range(2, self.resolution.bit_length()))
 
     @property
@@ -77,10 +77,10 @@ def modulated_conv(
     up: bool = False,
     gain: float | int = 1.0,
 ) -> Float[Tensor, "B O H2 W2"]:
-    """A convolution whose kernel is scaled anew for each picture (equations 1 and 3), and a bias.
+    """A convolution whose kernel is scaled anew for each image (equations 1 and 3), and a bias.
 
-    The features are scaled instead of the kernels, before and after one convolution that all pictures share: the same
-    numbers, and graphics cards are made for it (a kernel a picture is a convolution of as many groups).
+    The features are scaled instead of the kernels, before and after one convolution that all images share: the same
+    numbers, and GPUs are made for it (a kernel an image is a convolution of as many groups).
 
     Args:
         x: features.
@@ -215,7 +215,7 @@ class SynthesisBlock(nn.Module):
     def forward(
         self, x: Tensor | None, image: Tensor | None, ws: Float[Tensor, "B k D"], noise: Noise
     ) -> tuple[Tensor, Tensor]:
-        """Features and picture at this size; None begins with the constant."""
+        """Features and image at this size; None begins with the constant."""
         if x is None or image is None:
             features = self.conv1(self.const.expand(len(ws), -1, -1, -1), ws[:, 0], noise)
             return features, self.torgb(features, ws[:, 1])
@@ -224,7 +224,7 @@ class SynthesisBlock(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Styles to a picture."""
+    """Styles to an image."""
 
     def __init__(self, size: StyleGAN2Size) -> None:
         super().__init__()
@@ -233,10 +233,10 @@ class Synthesis(nn.Module):
             self.add_module(f"b{resolution}", SynthesisBlock(size, resolution))
 
     def forward(self, ws: Float[Tensor, "B *L D"], noise: Noise = "const") -> Float[Tensor, "B 3 R R"]:
-        """Draw pictures.
+        """Draw images.
 
         Args:
-            ws: one style a picture (the space W), or one a layer (W+; L = ``size.styles``).
+            ws: one style an image (the space W), or one a layer (W+; L = ``size.styles``).
             noise: the one kept in the file, a fresh one, or none.
 
         Returns:
@@ -248,7 +248,7 @@ class Synthesis(nn.Module):
         if ws.dim() == 2:
             ws = ws[:, None].expand(-1, self.size.styles, -1)
         if ws.shape[1] != self.size.styles:
-            raise ValueError(f"ws must have {self.size.styles} styles a picture, got {ws.shape[1]}")
+            raise ValueError(f"ws must have {self.size.styles} styles an image, got {ws.shape[1]}")
         x, image, first = None, None, 0
         for resolution in self.size.resolutions:
             # The colours' style is shared with the next block's first layer.
@@ -264,7 +264,7 @@ class StyleGAN2(nn.Module):
     Example::
 
         network = StyleGAN2(StyleGAN2Size(resolution=64))
-        pictures = to_images(network(torch.randn(4, 512), psi=0.7))
+        images = to_images(network(torch.randn(4, 512), psi=0.7))
     """
 
     def __init__(self, size: StyleGAN2Size | None = None) -> None:
@@ -276,16 +276,16 @@ class StyleGAN2(nn.Module):
     def forward(
         self, z: Float[Tensor, "B D"], psi: float | int = 1.0, noise: Noise = "const"
     ) -> Float[Tensor, "B 3 R R"]:
-        """Pictures of B normal draws; ``psi`` below 1 draws them towards the mean (:meth:`Mapping.truncate`)."""
+        """Images of B normal draws; ``psi`` below 1 draws them towards the mean (:meth:`Mapping.truncate`)."""
         return self.synthesis(self.mapping.truncate(self.mapping(z), psi), noise)
 
 
-def to_images(pictures: Float[Tensor, "B 3 H W"], *, bounded: bool = True) -> Float[Tensor, "B H W 3"]:
+def to_images(images: Float[Tensor, "B 3 H W"], *, bounded: bool = True) -> Float[Tensor, "B H W 3"]:
     """What the generator draws, as RGB in [0, 1]; no gradient beyond the bounds.
 
     Not ``bounded``: as drawn, for losses that are to bring a young generator back between them.
     """
-    images = ((pictures + 1) / 2).permute(0, 2, 3, 1)
+    images = ((images + 1) / 2).permute(0, 2, 3, 1)
     return images.clamp(0, 1) if bounded else images
 
 
@@ -319,7 +319,7 @@ class _Conv(nn.Module):
         return x if self.bias is None else activate(x)
 
 
-class _JudgeBlock(nn.Module):
+class _DiscriminatorBlock(nn.Module):
     """Two convolutions beside a shortcut; gives half the size."""
 
     def __init__(self, size: StyleGAN2Size, resolution: int) -> None:
@@ -338,8 +338,8 @@ class _JudgeBlock(nn.Module):
         return self.conv1(self.conv0(x)) + self.skip(x)
 
 
-class _JudgeEnd(nn.Module):
-    """How much the batch varies as one more channel, then one number a picture."""
+class _DiscriminatorEnd(nn.Module):
+    """How much the batch varies as one more channel, then one number an image."""
 
     def __init__(self, size: StyleGAN2Size) -> None:
         super().__init__()
@@ -358,19 +358,19 @@ class _JudgeEnd(nn.Module):
         return self.out(self.fc(self.conv(torch.cat([x, spread], 1)).flatten(1)))[:, 0]
 
 
-class StyleGAN2Judge(nn.Module):
-    """The discriminator (residual, with the minibatch's standard deviation): real pictures get high scores."""
+class StyleGAN2Discriminator(nn.Module):
+    """The discriminator (residual, with the minibatch's standard deviation): real images get high scores."""
 
     def __init__(self, size: StyleGAN2Size) -> None:
         super().__init__()
         self.size = size
         for resolution in size.resolutions[1:]:
-            self.add_module(f"b{resolution}", _JudgeBlock(size, resolution))
-        self.b4 = _JudgeEnd(size)
+            self.add_module(f"b{resolution}", _DiscriminatorBlock(size, resolution))
+        self.b4 = _DiscriminatorEnd(size)
 
-    def forward(self, pictures: Float[Tensor, "B 3 R R"]) -> Float[Tensor, " B"]:
-        """Scores of B pictures (:func:`from_images`); the pictures of a batch are compared in groups of 4."""
-        x = pictures
+    def forward(self, images: Float[Tensor, "B 3 R R"]) -> Float[Tensor, " B"]:
+        """Scores of B images (:func:`from_images`); the images of a batch are compared in groups of 4."""
+        x = images
         for resolution in reversed(self.size.resolutions[1:]):
             x = self.get_submodule(f"b{resolution}")(x)
         return self.b4(x)

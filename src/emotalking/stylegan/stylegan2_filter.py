@@ -22,7 +22,7 @@ def _kernel(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "4 4"]:
 class _Gather(torch.autograd.Function):
     """The filter and its transpose below are each other's derivatives, of every order.
 
-    Left to torch, graphics cards take the second derivative, which the gradient penalty needs, of one channel after
+    Left to torch, GPUs take the second derivative, which the gradient penalty needs, of one channel after
     another.
     """
 
@@ -53,7 +53,7 @@ def low_pass(x: Float[Tensor, "B C H W"], room: int, *, down: int = 1) -> Float[
     """Filter with :data:`FILTER`.
 
     Args:
-        x: pictures.
+        x: images.
         room: zeros before and after, along both axes.
         down: keep every so many-th pixel.
     """
@@ -63,7 +63,7 @@ def low_pass(x: Float[Tensor, "B C H W"], room: int, *, down: int = 1) -> Float[
 
 
 def _spread(x: Float[Tensor, "B C H W"], shape: torch.Size, room: int, down: int) -> Tensor:
-    """Transpose of :func:`low_pass` of pictures of that shape."""
+    """Transpose of :func:`low_pass` of images of that shape."""
     out = _Spread.apply(x, shape, room, down)
     assert isinstance(out, Tensor)
     return out

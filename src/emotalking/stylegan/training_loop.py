@@ -1,4 +1,4 @@
-"""One loop for all trainings of this room: checkpoints that resume, a record, a progress bar, a stop at NaN."""
+"""Training loop of the generators' networks: checkpoints that resume, a record, a progress bar, a stop at NaN."""
 
 import math
 import time
@@ -9,16 +9,15 @@ import torch
 from torch import Tensor
 
 from emotalking.errors import UserError
-from emotalking.io.files import clear_scratch, replacing
 from emotalking.networks.weights import read_torch
 from emotalking.progress import bar
 from emotalking.stylegan.training_steps import Task, steps_of
+from emotalking.train.callbacks.base import LOG_EVERY
 from emotalking.train.callbacks.log import Row, RunLog
+from emotalking.train.checkpoint import write_payload
 from emotalking.train.trainer import deferred_interrupt
 
-VERSION = 2
-LOG_EVERY = 20
-"""Steps between rows of the record; losses are read from the device together."""
+VERSION = 3
 
 
 def run(
@@ -39,7 +38,7 @@ def run(
         task: what learns; its modules and optimizers are filled from the checkpoint if there is one.
         steps: to the end.
         folder: of the run; gets the checkpoint ``NAME.pt``, which stays (:func:`clear`), and ``NAME/log.jsonl``.
-        seed: of everything random. A resumed run draws what an unbroken one would have drawn.
+        seed: random seed. A resumed run draws what an unbroken one would have drawn.
         checkpoint_every: steps between checkpoints.
         seconds: stop after so long, wherever it is (where a machine's time is limited).
         settings: plain values; a checkpoint made with others is refused.
@@ -89,7 +88,7 @@ def _means(gathered: dict[str, list[Tensor]], name: str, step: int) -> dict[str,
     if wrong:
         raise UserError(
             f"Training '{name}' stopped at step {step}: the loss '{wrong[0]}' is not finite: remove its run folder and"
-            " train again with another --seed."
+            " train again with another seed."
         )
     return terms
 
@@ -100,12 +99,7 @@ def _save(task: Task, path: Path, marks: dict[str, Any]) -> None:
         "optimizers": {name: optimizer.state_dict() for name, optimizer in task.optimizers.items()},
         "draws": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
     }
-    try:
-        clear_scratch(path)
-        with replacing(path) as scratch:
-            torch.save(payload, scratch)
-    except (OSError, RuntimeError) as error:  # torch's own writer knows no OSError
-        raise UserError(f"The checkpoint {path} cannot be written ({error}): free some space and resume.") from error
+    write_payload(path, payload)
 
 
 def _resume(task: Task, path: Path, marks: dict[str, Any]) -> int:

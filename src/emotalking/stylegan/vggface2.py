@@ -19,7 +19,7 @@ from emotalking.networks.weights import load_frozen
 SIZE = 224
 """Side of the face crop in pixels."""
 MEAN_BGR = (91.4953, 103.8827, 131.0912)
-"""Of pictures in [0, 255]."""
+"""Of images in [0, 255]."""
 WIDTH = 2048
 """Numbers of an embedding."""
 MIDDLE = 0.7

@@ -53,6 +53,15 @@ def write_checkpoint(
         "generator": generator.get_state(),
         "stage_seconds": stage_seconds,
     }
+    write_payload(path, payload)
+
+
+def write_payload(path: Path, payload: dict[str, Any]) -> None:
+    """Write tensors and plain values; the old file stays until the new one is whole.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     try:
         clear_scratch(path)
         with replacing(path) as scratch:

@@ -1,4 +1,4 @@
-"""StyleGAN2 once more, slowly: one picture and one tap at a time, on the published names of the weights."""
+"""StyleGAN2 once more, slowly: one image and one tap at a time, on the published names of the weights."""
 
 import math
 
@@ -53,11 +53,11 @@ def dense(w: Weights, name: str, x: Tensor, rate: float = 1.0) -> Tensor:
 
 
 def modulated(x: Tensor, kernel: Tensor, style: Tensor, demodulate: bool, up: bool) -> Tensor:
-    """Scale the features, convolve with the kernel that all pictures share, scale what comes out."""
+    """Scale the features, convolve with the kernel that all images share, scale what comes out."""
     kernel = kernel / math.sqrt(kernel[0].numel())
     x = x * style[:, None, None]
     if up:
-        # A true convolution, so the taps are turned; the spread picture loses three quarters of its brightness.
+        # A true convolution, so the taps are turned; the spread image loses three quarters of its brightness.
         x = low_pass(correlate(spread(x), kernel.flip(2, 3), padding=2), 1, 1, gain=4)
     else:
         x = correlate(x, kernel, padding=kernel.shape[-1] // 2)
@@ -83,7 +83,7 @@ def styled(w: Weights, name: str, x: Tensor, style: Tensor, up: bool) -> Tensor:
 
 
 def synthesis(w: Weights, ws: Tensor) -> Tensor:
-    """One picture from its styles [L, D]."""
+    """One image from its styles [L, D]."""
     x, image, resolution, layer = w["synthesis.b4.const"], None, 4, 0
     while f"synthesis.b{resolution}.conv1.weight" in w:
         name = f"synthesis.b{resolution}"
@@ -98,8 +98,8 @@ def synthesis(w: Weights, ws: Tensor) -> Tensor:
     return image
 
 
-def judge(w: Weights, pictures: Tensor) -> Tensor:
-    """Scores of pictures [B, 3, R, R]; B up to 4."""
+def discriminator(w: Weights, images: Tensor) -> Tensor:
+    """Scores of images [B, 3, R, R]; B up to 4."""
 
     def block(name: str, x: Tensor) -> Tensor:
         def conv(part: str, x: Tensor) -> Tensor:
@@ -116,8 +116,8 @@ def judge(w: Weights, pictures: Tensor) -> Tensor:
         return (y + correlate(low_pass(x, 1, 1, 1.0), kernel / math.sqrt(kernel[0].numel()), stride=2)) / math.sqrt(2)
 
     features = []
-    for x in pictures:
-        resolution = pictures.shape[-1]
+    for x in images:
+        resolution = images.shape[-1]
         while resolution > 4:
             x, resolution = block(f"b{resolution}", x), resolution // 2
         features.append(x)

@@ -1,4 +1,4 @@
-"""Emotional faces from pictures, clips and subject folders, bad pictures included, and the command ``faces``."""
+"""Emotional faces from images, clips and subject folders, bad images included, and the command ``faces``."""
 
 from functools import cache
 from pathlib import Path
@@ -63,7 +63,7 @@ def complaint(path: Path) -> str:
 def test_a_bare_picture(portrait: Path, editor: FaceEditor) -> None:
     source, original = editor.source, np.asarray(Image.open(portrait))
     assert source.fps is None and source.remarks == []
-    neutral, happy, sad = editor.pictures(0, [(0, 0), HAPPY, SAD])
+    neutral, happy, sad = editor.images(0, [(0, 0), HAPPY, SAD])
     assert np.abs(neutral.astype(int) - original).max() <= 1
     box = next(source.frames()).box
     for image in (happy, sad):
@@ -76,7 +76,7 @@ def test_a_bare_picture(portrait: Path, editor: FaceEditor) -> None:
 
 
 def test_the_guessed_pose_is_the_true_one(tmp_path: Path) -> None:
-    """What a bare picture lacks, against the actor's truth."""
+    """What a bare image lacks, against the actor's truth."""
     source = open_source(save(tmp_path / "a.png", look(yaw=0.4)))
     frame, true = next(source.frames()), head_viewmat(0.4)
     turn = frame.viewmat[:3, :3] @ true[:3, :3].T
@@ -89,7 +89,7 @@ def test_the_guessed_pose_is_the_true_one(tmp_path: Path) -> None:
 
 def test_corners_of_the_square_are_no_stronger_than_the_rim(editor: FaceEditor) -> None:
     """Valence and arousal of 1 lie outside the disc: the strongest face in that direction."""
-    corner, rim = editor.pictures(0, [(1.0, 1.0), (0.566, 0.566)])
+    corner, rim = editor.images(0, [(1.0, 1.0), (0.566, 0.566)])
     assert np.abs(corner.astype(int) - rim).max() <= 2
 
 
@@ -101,7 +101,7 @@ def test_what_is_behind_a_turned_face_stays(tmp_path: Path) -> None:
     oval = frame.landmarks[list(source.layout.oval)] + np.array([frame.box.left, frame.box.top], np.float32)
     rim = (oval.mean(0) + RINGS[-1] * (oval - oval.mean(0))).round().astype(np.int32)
     outside = cv2.dilate(cv2.fillConvexPoly(np.zeros((256, 256), np.uint8), cv2.convexHull(rim), 1), np.ones((9, 9)))
-    for edited in FaceEditor(source, open_generator(source)).pictures(0, [HAPPY, SAD, AFRAID]):
+    for edited in FaceEditor(source, open_generator(source)).images(0, [HAPPY, SAD, AFRAID]):
         assert (edited != image).any()
         assert np.abs(edited.astype(int) - image)[outside == 0].max() <= 1
 
@@ -109,7 +109,7 @@ def test_what_is_behind_a_turned_face_stays(tmp_path: Path) -> None:
 def test_closed_eyes_stay_closed(tmp_path: Path) -> None:
     shut = look(AU45=2.0)
     source = open_source(save(tmp_path / "shut.png", shut))
-    (afraid,) = FaceEditor(source, open_generator(source)).pictures(0, [AFRAID])
+    (afraid,) = FaceEditor(source, open_generator(source)).images(0, [AFRAID])
     frame = next(source.frames())
     top, left, _, _ = frame.box
     for side in ("right", "left"):
@@ -129,7 +129,7 @@ def test_glasses_bend_little(tmp_path: Path, editor: FaceEditor) -> None:
         middle = (frame.landmarks[lid].mean(0) + offset).astype(int)
         cv2.ellipse(image, middle.tolist(), (21, 16), 0, 0, 360, (20, 20, 20), 2, cv2.LINE_AA)
     source = open_source(save(tmp_path / "glasses.png", image))
-    for new in FaceEditor(source, open_generator(source)).pictures(0, [HAPPY, SAD]):
+    for new in FaceEditor(source, open_generator(source)).images(0, [HAPPY, SAD]):
         rims = [((one.max(2) < 70) & (np.arange(256)[:, None] < 150)).astype(np.uint8) for one in (image, new)]
         near = cv2.dilate(rims[0], np.ones((15, 15), np.uint8))
         assert 0.6 < rims[1].sum() / rims[0].sum() < 1.5
@@ -146,7 +146,7 @@ def test_bad_pictures_get_one_sentence(tmp_path: Path) -> None:
     assert "pixels apart" in complaint(save(tmp_path / "small.png", small))
     profile = complaint(save(tmp_path / "profile.png", look(yaw=1.1)))
     assert "turned" in profile or "no face was found" in profile or "cannot be read" in profile
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     assert "not a readable image" in complaint(tmp_path / "text.png")
     assert "no such file" in complaint(tmp_path / "nowhere.png")
 
@@ -154,8 +154,8 @@ def test_bad_pictures_get_one_sentence(tmp_path: Path) -> None:
 def test_a_face_at_the_edge_is_remarked(tmp_path: Path) -> None:
     """What there is of it is edited."""
     source = open_source(save(tmp_path / "cut.png", look()[:, :136]))
-    assert len(source.remarks) == 1 and "outside the picture" in source.remarks[0]
-    (happy,) = FaceEditor(source, open_generator(source)).pictures(0, [HAPPY])
+    assert len(source.remarks) == 1 and "outside the image" in source.remarks[0]
+    (happy,) = FaceEditor(source, open_generator(source)).images(0, [HAPPY])
     assert np.abs(happy.astype(int) - look()[:, :136]).max() > 12
 
 
@@ -172,7 +172,7 @@ def test_a_subject_folder(actor_subject: Subject) -> None:
     moved = [np.abs(image.astype(int) - actor_subject.original(k)).mean() for k, image in enumerate(frames)]
     assert moved[0] < 0.01 and moved[0] < moved[2] < moved[5]
     with pytest.raises(UserError, match="there is no frame 99"):
-        editor.pictures(99, [HAPPY])
+        editor.images(99, [HAPPY])
 
 
 class _Lost:
@@ -207,7 +207,7 @@ def test_grid() -> None:
         grid_points(1)
 
 
-def test_command_writes_sheets_and_pictures(portrait: Path, tmp_path: Path) -> None:
+def test_command_writes_sheets_and_images(portrait: Path, tmp_path: Path) -> None:
     assert main(["faces", "sheet", str(portrait), "-o", str(tmp_path / "sheet.png"), "--cell", "64"]) == 0
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert sheet.shape[0] > 300 and len(np.unique(sheet.reshape(-1, 3), axis=0)) > 1000
@@ -278,8 +278,8 @@ def test_a_real_clip_smiles_for_a_detector(real_data: Path) -> None:
 
 @pytest.mark.gpu
 def test_gpu_agrees(editor: FaceEditor) -> None:
-    here = editor.pictures(0, [HAPPY, SAD])
+    here = editor.images(0, [HAPPY, SAD])
     source = editor.source
-    there = FaceEditor(source, open_generator(source), torch.device("cuda")).pictures(0, [HAPPY, SAD])
+    there = FaceEditor(source, open_generator(source), torch.device("cuda")).images(0, [HAPPY, SAD])
     for a, b in zip(here, there, strict=True):
         assert np.abs(a.astype(int) - b).mean() < 0.1

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .public_layouts import Layout, merged
+from ..networks.public_layouts import Layout, merged
 
 Weights = dict[str, Tensor]
 Channels = Callable[[int], int]

@@ -9,7 +9,7 @@ from torch import Tensor
 from emotalking.data.labels import Label
 from emotalking.data.layouts import IBUG68, FaceLayout
 from emotalking.emotion.generator import EmotionGenerator
-from emotalking.stylegan.paste_back import SquareGenerator, face_rectangles, paste_faces
+from emotalking.stylegan.paste_back import SquareGenerator, face_rectangles, poisson_blend
 
 HEIGHT, WIDTH = 120, 140
 
@@ -102,7 +102,7 @@ def test_pasting_is_opencvs_one_rectangle_after_the_other() -> None:
     frames = ((frames + 0.02 * torch.randn(frames.shape, generator=draw)) * 255).round() / 255
     edited = ((frames.flip(2) * 0.8).clamp(0, 1) * 255).round() / 255
     boxes = face_rectangles(points, IBUG68, HEIGHT, WIDTH)
-    ours = paste_faces(frames, edited, boxes)
+    ours = poisson_blend(frames, edited, boxes)
     for row in range(2):
         theirs, source = ((part[row] * 255).round().byte().numpy() for part in (frames, edited))
         for top, left, bottom, right in boxes[row].tolist():
@@ -112,7 +112,7 @@ def test_pasting_is_opencvs_one_rectangle_after_the_other() -> None:
             theirs = cv2.seamlessClone(source, theirs, mask, middle, cv2.NORMAL_CLONE)
         off = (ours[row] * 255 - torch.from_numpy(theirs)).abs()
         assert off.max() < 1.02 and off.mean() < 0.3
-        alone = paste_faces(frames[row : row + 1], edited[row : row + 1], boxes[row : row + 1])
+        alone = poisson_blend(frames[row : row + 1], edited[row : row + 1], boxes[row : row + 1])
         torch.testing.assert_close(alone[0], ours[row])
 
 
@@ -120,7 +120,7 @@ def test_gradients_reach_the_edited_frames() -> None:
     frames, points = scene()
     edited = (frames * 0.9).requires_grad_()
     boxes = face_rectangles(points, IBUG68, HEIGHT, WIDTH)
-    (slope,) = torch.autograd.grad(paste_faces(frames, edited, boxes).square().sum(), edited)
+    (slope,) = torch.autograd.grad(poisson_blend(frames, edited, boxes).square().sum(), edited)
     inside = torch.zeros(frames.shape[:3], dtype=torch.bool)
     for row in range(2):
         for top, left, bottom, right in boxes[row].tolist():

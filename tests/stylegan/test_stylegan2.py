@@ -7,7 +7,7 @@ from torch import nn
 
 from emotalking.stylegan.stylegan2 import (
     StyleGAN2,
-    StyleGAN2Judge,
+    StyleGAN2Discriminator,
     StyleGAN2Size,
     from_images,
     modulated_conv,
@@ -15,8 +15,9 @@ from emotalking.stylegan.stylegan2 import (
 )
 from emotalking.stylegan.stylegan2_filter import FILTER, double, low_pass
 
+from ..networks import public_layouts
 from . import plain_stylegan2 as plain
-from . import public_layouts, stylegan2_layouts
+from . import stylegan2_layouts
 
 SMALL = StyleGAN2Size(resolution=16, channel_base=64, channel_max=6, style_dim=5, mapping_layers=2)
 
@@ -36,11 +37,11 @@ def shapes(network: nn.Module) -> public_layouts.Layout:
 
 def test_names_and_shapes_are_the_published_ones() -> None:
     published = stylegan2_layouts.pytorch()
-    generator, judge = StyleGAN2(), StyleGAN2Judge(StyleGAN2Size())
+    generator, discriminator = StyleGAN2(), StyleGAN2Discriminator(StyleGAN2Size())
     assert shapes(generator) == {name: shape for name, shape in published.items() if "resample_filter" not in name}
     # The authors' summary of the networks for FFHQ at 1024 pixels.
     assert sum(p.numel() for p in generator.parameters()) == 30_370_060
-    assert sum(p.numel() for p in judge.parameters()) == 29_012_513
+    assert sum(p.numel() for p in discriminator.parameters()) == 29_012_513
     assert StyleGAN2Size().styles == 18 and StyleGAN2Size(resolution=64).styles == 10
 
 
@@ -115,7 +116,7 @@ def test_styles_of_one_picture_do_not_touch_another() -> None:
     ws = torch.randn(3, SMALL.styles, 5, dtype=torch.double)
     torch.testing.assert_close(network.synthesis(ws)[1:2], network.synthesis(ws[1:2]))
     torch.testing.assert_close(network.synthesis(ws[:, 0]), network.synthesis(ws[:, :1].expand(-1, SMALL.styles, -1)))
-    with pytest.raises(ValueError, match="6 styles a picture, got 5"):
+    with pytest.raises(ValueError, match="6 styles an image, got 5"):
         network.synthesis(ws[:, :5])
 
 
@@ -145,12 +146,12 @@ def test_bound_of_files_made_at_half_precision() -> None:
 
 
 def test_discriminator_agrees_with_the_slow_form() -> None:
-    network = stirred(StyleGAN2Judge(SMALL))
+    network = stirred(StyleGAN2Discriminator(SMALL))
     weights = dict(network.state_dict(keep_vars=True))
-    pictures = torch.randn(3, 3, 16, 16, dtype=torch.double, requires_grad=True)
-    fast, slow = network(pictures), plain.judge(weights, pictures)
+    images = torch.randn(3, 3, 16, 16, dtype=torch.double, requires_grad=True)
+    fast, slow = network(images), plain.discriminator(weights, images)
     torch.testing.assert_close(fast, slow)
-    ours, theirs = (torch.autograd.grad(out.square().sum(), pictures, create_graph=True)[0] for out in (fast, slow))
+    ours, theirs = (torch.autograd.grad(out.square().sum(), images, create_graph=True)[0] for out in (fast, slow))
     torch.testing.assert_close(ours, theirs)
     asked = [network.get_parameter(name) for name in ("b16.fromrgb.weight", "b16.conv1.weight", "b8.skip.weight")]
     second = [torch.autograd.grad(slope.square().sum(), asked, retain_graph=True) for slope in (ours, theirs)]
@@ -161,14 +162,14 @@ def test_discriminator_agrees_with_the_slow_form() -> None:
 def test_the_two_can_learn() -> None:
     """One step of each with the non-saturating loss and R1, whose gradient is of second order."""
     torch.manual_seed(0)
-    generator, judge = StyleGAN2(SMALL), StyleGAN2Judge(SMALL)
+    generator, discriminator = StyleGAN2(SMALL), StyleGAN2Discriminator(SMALL)
     real = torch.rand(4, 16, 16, 3)
-    pictures = from_images(real).requires_grad_()
-    scores = judge(pictures)
-    slope = torch.autograd.grad(scores.sum(), pictures, create_graph=True)[0]
+    images = from_images(real).requires_grad_()
+    scores = discriminator(images)
+    slope = torch.autograd.grad(scores.sum(), images, create_graph=True)[0]
     (nn.functional.softplus(-scores).mean() + slope.square().sum((1, 2, 3)).mean()).backward()
-    nn.functional.softplus(-judge(generator(torch.randn(4, 5)))).mean().backward()
-    for parameter in (*generator.parameters(), *judge.parameters()):
+    nn.functional.softplus(-discriminator(generator(torch.randn(4, 5)))).mean().backward()
+    for parameter in (*generator.parameters(), *discriminator.parameters()):
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all() and parameter.grad.abs().max() > 0
 
 

@@ -1,10 +1,10 @@
-"""FFHQ's square: the published recipe, the way back, gradients, parts beyond the picture."""
+"""FFHQ's square: the published recipe, the way back, gradients, parts beyond the image."""
 
 import numpy as np
 import pytest
 import torch
 
-from emotalking.stylegan.ffhq import FaceSquares, align, in_groups, put_back
+from emotalking.stylegan.ffhq import AlignedSquares, aligned_crops, in_groups, paste_back
 
 
 def face(centre: tuple[float, float], size: float, tilt: float = 0.0) -> torch.Tensor:
@@ -25,7 +25,7 @@ def middle_of(weights: torch.Tensor) -> torch.Tensor:
 
 
 def smooth(height: int, width: int) -> torch.Tensor:
-    """A soft picture [H, W, 3]."""
+    """A soft image [H, W, 3]."""
     y, x = torch.meshgrid((torch.arange(height) + 0.5) / 60, (torch.arange(width) + 0.5) / 60, indexing="ij")
     return torch.stack(
         [0.5 + 0.4 * torch.sin(5 * x + 2 * y), 0.5 + 0.3 * torch.cos(6 * y), 0.4 + 0.3 * torch.sin(4 * x)], 2
@@ -35,7 +35,7 @@ def smooth(height: int, width: int) -> torch.Tensor:
 def test_the_square_is_the_published_one() -> None:
     """The recipe once more in numpy, for random points."""
     points = torch.rand(5, 68, 2, dtype=torch.double) * 200
-    squares = FaceSquares.around(points)
+    squares = AlignedSquares.around(points)
     for row, p in enumerate(points.numpy()):
         eyes = [p[36:42].mean(0), p[42:48].mean(0)]
         across, mouth = eyes[1] - eyes[0], (p[48] + p[54]) / 2
@@ -60,7 +60,8 @@ def test_eyes_and_mouth_come_to_their_places() -> None:
         points = face((120, 90), size, tilt)
         dots = [points[36:42].mean(0), points[42:48].mean(0), (points[48] + points[54]) / 2]
         image = 1 - sum(torch.exp(-((x - d[0]) ** 2 + (y - d[1]) ** 2) / 8) for d in dots)
-        cut = align(image[None, ..., None].expand(-1, -1, -1, 3), FaceSquares.around(points[None]), 64)[0, ..., 0]
+        squares = AlignedSquares.around(points[None])
+        cut = aligned_crops(image[None, ..., None].expand(-1, -1, -1, 3), squares, 64)[0, ..., 0]
         dark = (1 - cut).clamp_min(0) ** 4
         half = [dark[:40, :32], dark[:40, 32:], dark[40:]]
         offsets = torch.tensor([[0.0, 0.0], [32.0, 0.0], [0.0, 40.0]])
@@ -74,27 +75,27 @@ def test_eyes_and_mouth_come_to_their_places() -> None:
 def test_there_and_back(size: int) -> None:
     """Squares smaller, as large and larger than the cut; two frames at once."""
     images = torch.stack([smooth(160, 200), smooth(160, 200).flip(1)])
-    squares = FaceSquares.around(torch.stack([face((100, 75), 26, 0.2), face((90, 70), 30, -0.3)]))
-    cuts = align(images, squares, size)
-    back, inside = put_back(squares, cuts, images * 0)
+    squares = AlignedSquares.around(torch.stack([face((100, 75), 26, 0.2), face((90, 70), 30, -0.3)]))
+    cuts = aligned_crops(images, squares, size)
+    back, inside = paste_back(squares, cuts, images * 0)
     assert back[~inside].abs().max() == 0 and 0.25 < inside.float().mean() < 0.5
     grid = torch.stack(torch.meshgrid(torch.arange(160) + 0.5, torch.arange(200) + 0.5, indexing="ij")[::-1], 2)
     interior = (squares.from_frame(grid.expand(2, -1, -1, -1)).abs() < 0.9).all(-1)
     off = (back - images).abs()[interior] * 255
     assert off.max() < (6.0 if size == 32 else 1.0) and off.mean() < (1.0 if size == 32 else 0.15)
-    kept, _ = put_back(squares, cuts, images)
+    kept, _ = paste_back(squares, cuts, images)
     assert torch.equal(kept[~inside], images[~inside])
 
 
 def test_no_frame_depends_on_its_neighbours() -> None:
     images = torch.rand(3, 90, 110, 3)
-    squares = FaceSquares.around(torch.stack([face((50, 40), 9), face((55, 40), 20, 0.3), face((30, 30), 30)]))
-    cuts = align(images, squares, 32)
-    back, inside = put_back(squares, cuts, images)
+    squares = AlignedSquares.around(torch.stack([face((50, 40), 9), face((55, 40), 20, 0.3), face((30, 30), 30)]))
+    cuts = aligned_crops(images, squares, 32)
+    back, inside = paste_back(squares, cuts, images)
     for row in range(3):
-        alone = align(images[row : row + 1], squares.pick([row]), 32)
+        alone = aligned_crops(images[row : row + 1], squares.pick([row]), 32)
         torch.testing.assert_close(alone[0], cuts[row])
-        again, there = put_back(squares.pick([row]), alone, images[row : row + 1])
+        again, there = paste_back(squares.pick([row]), alone, images[row : row + 1])
         torch.testing.assert_close(again[0], back[row])
         assert torch.equal(there[0], inside[row])
     assert list(in_groups([2, 1, 2])) == [(2, [0, 2]), (1, [1])]
@@ -102,26 +103,26 @@ def test_no_frame_depends_on_its_neighbours() -> None:
 
 def test_gradients_reach_pictures_and_cuts() -> None:
     images = torch.rand(1, 20, 24, 3, dtype=torch.double, requires_grad=True)
-    squares = FaceSquares.around(face((12, 9), 4, 0.2)[None].double())
-    assert torch.autograd.gradcheck(lambda i: align(i, squares, 8), (images,), fast_mode=True)
+    squares = AlignedSquares.around(face((12, 9), 4, 0.2)[None].double())
+    assert torch.autograd.gradcheck(lambda i: aligned_crops(i, squares, 8), (images,), fast_mode=True)
     cuts = torch.rand(1, 8, 8, 3, dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda c, i: put_back(squares, c, i)[0], (cuts, images), fast_mode=True)
+    assert torch.autograd.gradcheck(lambda c, i: paste_back(squares, c, i)[0], (cuts, images), fast_mode=True)
 
 
 def test_beyond_the_picture_it_is_mirrored_and_fades() -> None:
     draw = torch.Generator().manual_seed(0)
     image = smooth(120, 120) + 0.2 * torch.randn(120, 120, 3, generator=draw)
-    squares = FaceSquares.around(torch.stack([face((60, 12), 22), face((60, 55), 16)]))
-    top, whole = align(image.expand(2, -1, -1, -1), squares, 128)
+    squares = AlignedSquares.around(torch.stack([face((60, 12), 22), face((60, 55), 16)]))
+    top, whole = aligned_crops(image.expand(2, -1, -1, -1), squares, 128)
     beyond = (
         (squares.pick([0]).sides.item() / 2 - (squares.centres[0, 1]).item()) / squares.pick([0]).sides.item() * 128
     )
     assert 20 < beyond < 50
     rough = [(part[1:] - part[:-1]).abs().mean() for part in (top[:5], top[int(beyond) + 20 :])]
     assert rough[0] < 0.1 * rough[1]
-    # The last rows near the median colour, and well inside the picture nothing is touched.
+    # The last rows near the median colour, and well inside the image nothing is touched.
     assert top[:2].flatten(0, 1).std(0).max() < 0.3 * whole.flatten(0, 1).std(0).max()
     larger = torch.zeros(320, 320, 3)
     larger[100:220, 100:220] = image
-    far = FaceSquares(squares.centres[1:] + 100, squares.axes[1:])
-    torch.testing.assert_close(align(larger[None], far, 128)[0], whole, atol=1e-4, rtol=0)
+    far = AlignedSquares(squares.centres[1:] + 100, squares.axes[1:])
+    torch.testing.assert_close(aligned_crops(larger[None], far, 128)[0], whole, atol=1e-4, rtol=0)

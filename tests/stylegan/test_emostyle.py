@@ -10,7 +10,7 @@ from torch import Tensor
 from emotalking.errors import UserError
 from emotalking.stylegan.emostyle import EmoExtract, LipEncoder, LipExtract, read_emostyle
 
-from .public_layouts import Layout, linear, merged, random_weights
+from ..networks.public_layouts import Layout, linear, merged, random_weights
 
 
 def emostyle(styles: int = 18, dim: int = 512) -> Layout:
@@ -58,7 +58,7 @@ def test_the_published_layout_is_read_strictly(tmp_path: Path) -> None:
     assert not any(p.requires_grad for p in network.parameters())
     styles, va = torch.randn(2, 3, 16), torch.tensor([[0.5, -0.3], [0.0, 0.9]])
     torch.testing.assert_close(network(styles, va), plain(weights, styles, va), atol=1e-5, rtol=1e-4)
-    with pytest.raises(ValueError, match="expected 3 styles a picture"):
+    with pytest.raises(ValueError, match="expected 3 styles an image"):
         network(styles[:, :2], va)
     shorter = {name: tensor for name, tensor in weights.items() if "latent_net.2" not in name}
     with pytest.raises(UserError, match="8 missing"):
