@@ -16,13 +16,12 @@ from pathlib import Path
 import _report
 import numpy as np
 
-from emotalking.data.files import SubjectFiles
+from emotalking.data.writer import write_manifest
 from emotalking.io.audio import save_wav
 from emotalking.preprocess import prepare
 from emotalking.preprocess.config import PrepareConfig
 from emotalking.preprocess.job import Job
 from emotalking.preprocess.scan import Scan
-from emotalking.preprocess.steps import Steps
 from emotalking.preprocess.timeline import lay_out
 from emotalking.preprocess.tracking import PointFlow, RawTrack
 from emotalking.testing.actor.performance import Performance
@@ -48,6 +47,8 @@ def neutral_face() -> np.ndarray:
 
 def make(root: Path, minutes: float) -> None:
     """The product of the clip's decoding: time line, raw landmarks with noise, flow, sound."""
+    voice = Performance.generate(60.0, seed=0).waveform.astype(np.float32)
+    save_wav(root / "sound.wav", np.resize(voice, round(minutes * 60 * 16000)))
     job = made_job(root)
     count = round(minutes * 60 * FPS)
     rng = np.random.default_rng(0)
@@ -66,27 +67,18 @@ def make(root: Path, minutes: float) -> None:
     rigid = list(job.layout.rigid)
     flow = PointFlow(np.diff(points[:, rigid, :2], axis=0).astype(np.float64), np.ones((count - 1, len(rigid)), bool))
     job.save_track(RawTrack(points, flow, "made"))
-    voice = Performance.generate(60.0, seed=0).waveform.astype(np.float32)
-    save_wav(job.clip, np.resize(voice, round(minutes * 60 * 16000)))
+    write_manifest(job.files.root, job.manifest)
 
 
 def made_job(root: Path) -> Job:
     """A job whose clip is only sound, as far as the measured steps use it."""
-    job = object.__new__(Job)
-    job.clip, job.files, job.config, job.work = (
-        root / "sound.wav",
-        SubjectFiles(root),
-        PrepareConfig(),
-        root / ".capture",
-    )
     record = {
         "framing": {"square": {"left": 0, "top": 0, "side": SIZE, "size": SIZE}, "clip": [SIZE, SIZE]},
         "audio offset": {"applied_s": 0.0},
         "clock": {"part_s": [0, 0]},
         "check": {"verdict": "good", "reasons": [], "warnings": []},
     }
-    job.manifest = {"steps": {}}
-    job.steps = Steps(root, job.manifest, "made")
+    job = Job(root / "sound.wav", root / "subject", PrepareConfig())
     job.manifest["steps"] = record
     return job
 

@@ -7,6 +7,7 @@ import pytest
 
 from emotalking.errors import UserError
 from emotalking.io.video import probe, read_frames
+from emotalking.ops.box import Box
 from emotalking.preprocess.landmarks import FaceFinder, MediaPipeTask, open_provider
 from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT as LAYOUT
 from emotalking.preprocess.tracking import FlowTracker, check_faces, find_framing, track_landmarks
@@ -59,6 +60,16 @@ def test_no_face_at_all() -> None:
     faces = [(float(i), finder.find(np.full((128, 128, 3), 90, np.uint8))) for i in range(4)]
     with pytest.raises(UserError, match=r"wall\.mp4: no face was found in 4 frames"):
         find_framing(Path("wall.mp4"), (128, 128), faces)
+
+
+def test_a_second_face_in_few_frames_is_no_reason_to_refuse() -> None:
+    """As in the footage check, which leaves them out of the part or warns of them."""
+    speaker, other = Box(40, 50, 80, 90), Box(40, 120, 75, 155)
+    faces = [(float(i), [speaker, other] if i == 2 else [speaker]) for i in range(8)]
+    framing = find_framing(Path("a.mp4"), (120, 200), faces)
+    assert framing.side == 100 and framing.left == 20
+    with pytest.raises(UserError, match=r"a\.mp4 shows two faces at 0\.0 s"):
+        find_framing(Path("a.mp4"), (120, 200), [(time, [speaker, other]) for time, _ in faces])
 
 
 def test_missing_task_model() -> None:

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 import emotalking
-from emotalking.audio.features import extract_features
+from emotalking.audio.features import write_features
 from emotalking.data import Subject
 from emotalking.data import writer as write
 from emotalking.data.audio_features import DEFAULT_FEATURE
@@ -40,15 +40,7 @@ from emotalking.preprocess.smoothing import steady
 from emotalking.preprocess.tracking import check_faces, track_landmarks
 from emotalking.progress import track
 
-RATES = (
-    Fraction(25),
-    Fraction(30),
-    Fraction(24),
-    Fraction(50),
-    Fraction(60),
-    Fraction(30000, 1001),
-    Fraction(24000, 1001),
-)
+RATES = tuple(Fraction(rate) for rate in ("25", "30", "24", "50", "60", "30000/1001", "24000/1001"))
 """Rates that the length of the sound may point to, the layout's own first."""
 
 
@@ -158,6 +150,29 @@ class _Import:
         if not path.exists() and (how := make()) is not None:
             self.made[name or path.name] = how
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frames."""
+        return self.subject.height, self.subject.width
+
+    @property
+    def views(self) -> Float[np.ndarray, "N 4 4"]:
+        """World-to-camera matrices."""
+        return self.subject.viewmats.astype(np.float64)
+
+    @property
+    def shape(self) -> Float[np.ndarray, "K 3"]:
+        """Neutral landmarks in the head frame of the cameras."""
+        shape = self.subject.landmarks.shape
+        assert shape is not None  # step _landmarks made it
+        return shape.astype(np.float64)
+
+    @property
+    def head(self) -> Float[np.ndarray, "N K 3"]:
+        """Landmarks of every frame in the head frame."""
+        points = self.subject.landmarks.points.astype(np.float64)
+        return aus.head_points(points, self.views, self.subject.focal, self.shape, self.size)
+
     def _cameras(self) -> None:
         """``transforms_*.json`` from the tracker's own file where the cameras are missing."""
         files = self.files
@@ -216,33 +231,23 @@ class _Import:
         finally:
             provider.close()
         check_faces(found.detected, self.files.root, float(subject.fps))
-        points, depth, size = found.points[..., :2], found.points[..., 2], (subject.height, subject.width)
-        views = subject.viewmats.astype(np.float64)
-        fitted = shape_under(points, depth, found.detected, views, subject.focal, size, provider.layout)
-        model = project(fitted.shape, views, subject.focal, size)
+        points, depth = found.points[..., :2], found.points[..., 2]
+        fitted = shape_under(points, depth, found.detected, self.views, subject.focal, self.size, provider.layout)
+        model = project(fitted.shape, self.views, subject.focal, self.size)
         calm = steady(points, model, provider.layout, fps=float(subject.fps))
         write.write_landmarks(self.files.root, calm, found.detected, fitted.shape, provider.layout)
         self.providers["landmarks"] = found.provider
         return f"{found.provider}; face shape in their cameras: {fitted.reprojection_px:.2f} px, x {fitted.scale:.2f}"
 
     def _masks(self) -> str:
-        points = self.subject.landmarks.points.astype(np.float64)
-        self.providers["masks"] = make_masks(self.files, self._frames(), points, self.subject.landmarks.layout)[
-            "provider"
-        ]
-        return f"provider {self.providers['masks']}"
-
-    def _head(self) -> np.ndarray:
-        subject, track = self.subject, self.subject.landmarks
-        assert track.shape is not None  # the step before made it
-        size = (subject.height, subject.width)
-        shape, views = track.shape.astype(np.float64), subject.viewmats.astype(np.float64)
-        return aus.head_points(track.points.astype(np.float64), views, subject.focal, shape, size)
+        track = self.subject.landmarks
+        facts = make_masks(self.files, self._frames(), track.points.astype(np.float64), track.layout)
+        self.providers["masks"] = facts["provider"]
+        return f"provider {facts['provider']}"
 
     def _action_units(self) -> str:
         subject, track = self.subject, self.subject.landmarks
-        views = subject.viewmats.astype(np.float64)
-        values = aus.action_units(self._head(), views, track.layout, float(subject.fps))
+        values = aus.action_units(self.head, self.views, track.layout, float(subject.fps))
         theirs = read_table(self.source.action_units) if self.source.action_units.exists() else {}
         kept = {name[:-2]: row[: len(track.points)] for name, row in theirs.items() if name.endswith("_r")}
         kept = {name: row for name, row in kept.items() if len(row) == len(track.points)}
@@ -260,20 +265,17 @@ class _Import:
         return estimator.name
 
     def _normals(self) -> str:
-        subject, track = self.subject, self.subject.landmarks
-        assert track.shape is not None
-        shape, views = track.shape.astype(np.float64), subject.viewmats.astype(np.float64)
-        facts = make_normals(self.files, self._head(), shape, views, subject.focal, track.layout)
+        layout = self.subject.landmarks.layout
+        facts = make_normals(self.files, self.head, self.shape, self.views, self.subject.focal, layout)
         self.providers["normals"] = facts["provider"]
         return f"provider {facts['provider']}"
 
     def _features(self) -> str | None:
         if not self.files.audio.exists():
             return None
-        samples = load_audio(self.files.audio)
-        values = extract_features(samples, self.subject.num_frames, self.subject.fps)
-        write.write_audio_features(self.files.root, DEFAULT_FEATURE, values)
-        return "aud.wav"
+        path, subject = self.files.audio_features(), self.subject
+        write_features(path, self.files.audio, DEFAULT_FEATURE, subject.num_frames, subject.fps)
+        return self.files.audio.name
 
     def _names(self) -> None:
         """Both names of the audio features: ER-NeRF opens ``aud.npy`` where TalkingGaussian opens ``aud_ds.npy``."""

@@ -51,6 +51,16 @@ class Job:
         self.files = SubjectFiles(out)
         self.config = config
         self.work = out / ".capture"
+        self.scan_file = self.work / "scan.npz"
+        """File of :attr:`scan`."""
+        self.clock_file = self.work / "clock.npz"
+        """File of :attr:`timeline`."""
+        self.frames_file = self.work / "frames.avi"
+        """File of :meth:`frames`."""
+        self.points_file = self.work / "steady.npy"
+        """File of :meth:`points`."""
+        self.head_file = self.work / "head.npy"
+        """File of :meth:`head`."""
         clip_hash = file_hash(clip)
         old = _earlier(self.files, clip, clip_hash)
         self.manifest: dict[str, Any] = {
@@ -62,11 +72,6 @@ class Job:
         self.steps = Steps(out, self.manifest, key)
         self.boxes: dict[int, list[Box]] = {}
         """Faces in frames of the clip, by their number, where the footage check looked for them."""
-
-    @property
-    def scan_file(self) -> Path:
-        """File of :attr:`scan`."""
-        return self.work / "scan.npz"
 
     @cached_property
     def scan(self) -> Scan:
@@ -98,11 +103,6 @@ class Job:
         """Height and width of the subject's frames, pixels."""
         return self.framing.size, self.framing.size
 
-    @property
-    def clock_file(self) -> Path:
-        """File of :attr:`timeline`."""
-        return self.work / "clock.npz"
-
     @cached_property
     def timeline(self) -> Timeline:
         """Clock of the subject, of step "clock"."""
@@ -117,11 +117,6 @@ class Job:
     def count(self) -> int:
         """Frames of the subject."""
         return len(self.timeline.source)
-
-    @property
-    def frames_file(self) -> Path:
-        """File of :meth:`frames`."""
-        return self.work / "frames.avi"
 
     def frames(self) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
         """The subject's frames in order, framed; the first step that reads them keeps them for the others."""
@@ -159,19 +154,9 @@ class Job:
         _save(self.work / "sigma.npy", pose.sigma_px)
         write_bytes(self.work / "pose.json", json.dumps({"focal": pose.focal, "figures": pose.figures}).encode())
 
-    @property
-    def points_file(self) -> Path:
-        """File of :meth:`points`."""
-        return self.work / "steady.npy"
-
     def points(self) -> Float32[np.ndarray, "N K 2"]:
         """Smoothed landmarks in pixels, memory-mapped."""
         return load(self.points_file)
-
-    @property
-    def head_file(self) -> Path:
-        """File of :meth:`head`."""
-        return self.work / "head.npy"
 
     def head(self) -> Float32[np.ndarray, "N K 3"]:
         """The same landmarks in the head frame, world units, memory-mapped."""
