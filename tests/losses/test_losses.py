@@ -34,7 +34,7 @@ def test_silhouette_of_full_and_empty_regions(value: bool) -> None:
     assert alpha.grad is not None and bool(torch.isfinite(alpha.grad).all())
 
 
-def test_motion_size_sums_the_kinds() -> None:
+def test_offset_magnitude_sums_the_kinds() -> None:
     offsets = {"d_means": torch.tensor([[[1.0, -3.0]]]), "d_quats": torch.tensor([[[0.5, 0.5]]])}
     assert float(offset_magnitude(offsets)) == pytest.approx(2.5)
     with pytest.raises(ValueError, match="empty"):

@@ -1,4 +1,4 @@
-"""Pictures that stay in the subject folder are the same as those that are held."""
+"""Images that stay in the subject folder are the same as those in memory."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ KEYS = [
 def test_every_way_to_index(actor_subject: Subject, monkeypatch: pytest.MonkeyPatch, key) -> None:
     indices = np.array([5, 2, 9, 11, 0, 30, 31, 7])
     held = TrainingData.load(actor_subject, indices, "mel", "cpu", normals=True)
-    monkeypatch.setattr(frames, "HELD_BYTES", 0)
+    monkeypatch.setattr(frames, "MEMORY_BYTES", 0)
     stored = TrainingData.load(actor_subject, indices, "mel", "cpu", normals=True)
     assert torch.equal(stored.labels, held.labels)
     assert (stored.count, stored.size, stored.device) == (held.count, held.size, held.device)
@@ -58,7 +58,7 @@ def test_a_run_is_the_same(actor_subject: Subject, tmp_path: Path, monkeypatch: 
     settings += ["model.face.initial_points=200", "model.mouth.initial_points=50"]
     settings += ["face.losses.normal=0.05", "emotion.losses.normal=0.05"]
     held = run.train(actor_subject.files.root, tmp_path / "held.safetensors", "tiny", "cpu", settings)
-    monkeypatch.setattr(frames, "HELD_BYTES", 0)
+    monkeypatch.setattr(frames, "MEMORY_BYTES", 0)
     stored = run.train(actor_subject.files.root, tmp_path / "stored.safetensors", "tiny", "cpu", settings)
     again = stored.avatar.head.state_dict()
     assert all(torch.equal(value, again[name]) for name, value in held.avatar.head.state_dict().items())

@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 
 RENAMED: dict[str, dict[str, str]] = {
     "TrainConfig": {
@@ -70,17 +70,17 @@ def override(config: Any, settings: list[str]) -> Any:
     """Apply ``key=value`` settings with dotted keys (``face.iterations=2000``); an old name is logged as a warning.
 
     Raises:
-        UserError: if a key does not exist, a value has the wrong type, or the result is impossible.
+        InputError: if a key does not exist, a value has the wrong type, or the result is impossible.
     """
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator:
-            raise UserError(f"the setting '{setting}' is not of the form key=value")
+            raise InputError(f"the setting '{setting}' is not of the form key=value")
         config = _set(config, key.strip().split("."), text.strip(), setting)
     try:
         config.validate()
     except ValueError as error:
-        raise UserError(f"the settings cannot work: {error}") from error
+        raise InputError(f"the settings cannot work: {error}") from error
     return config
 
 
@@ -97,13 +97,13 @@ def _set(config: Any, path: list[str], text: str, setting: str) -> Any:
         logger.warning("the setting '%s' is called '%s' now: the old name goes with the next release", head, renamed)
         head = renamed
     if head not in fields:
-        raise UserError(f"the setting '{setting}' names no field: '{head}' is not one of {', '.join(fields)}")
+        raise InputError(f"the setting '{setting}' names no field: '{head}' is not one of {', '.join(fields)}")
     if rest:
         if not dataclasses.is_dataclass(getattr(config, head)):
-            raise UserError(f"the setting '{setting}' goes too deep: '{head}' is a single value")
+            raise InputError(f"the setting '{setting}' goes too deep: '{head}' is a single value")
         return replace(config, **{head: _set(getattr(config, head), rest, text, setting)})
     if dataclasses.is_dataclass(getattr(config, head)):
-        raise UserError(f"the setting '{setting}' stops at a group: name a field of '{head}'")
+        raise InputError(f"the setting '{setting}' stops at a group: name a field of '{head}'")
     return replace(config, **{head: _parse(text, fields[head], setting)})
 
 
@@ -114,9 +114,9 @@ def _parse(text: str, kind: Any, setting: str) -> Any:
     try:
         value = json.loads(text.lower().replace("_", ""))
     except json.JSONDecodeError as error:
-        raise UserError(f"the setting '{setting}' needs a {kind.__name__}") from error
+        raise InputError(f"the setting '{setting}' cannot be used: expected {kind.__name__}") from error
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:
-        raise UserError(f"the setting '{setting}' needs a {kind.__name__}")
+        raise InputError(f"the setting '{setting}' cannot be used: expected {kind.__name__}")
     return value

@@ -24,7 +24,7 @@ def crop(images: Float[Tensor, "B H W C"], corner: Int[Tensor, "2"], size: tuple
 
 
 def cut_patches(images: Float[Tensor, "B H W C"], side: int, corner: Int[Tensor, "2"]) -> Float[Tensor, "P S S C"]:
-    """As many whole squares as fit the images, side by side; what is left over at the edges is not cut.
+    """Cut as many whole squares as fit the images, side by side; the rest at the edges is left out.
 
     Args:
         side: of a square, pixels; at most H and W.

@@ -1,4 +1,4 @@
-"""A head start for the audio encoders: learn the tracked lip shape from sound before any picture is rendered."""
+"""A head start for the audio encoders: learn the tracked lip shape from sound before any image is rendered."""
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,7 @@ NOISE = 0.2
 
 
 def lip_motion(data: TrainingData) -> Float[Tensor, "F M"]:
-    """How the lips of each frame differ from the neutral head in the same pose, standardised per coordinate.
+    """Difference of each frame's lips from the neutral head in the same pose, standardised per coordinate.
 
     A folder of another tool has no neutral shape; then it is the mouth opening alone. A frame without landmarks
     counts as average.
@@ -34,7 +34,7 @@ def lip_motion(data: TrainingData) -> Float[Tensor, "F M"]:
 def pretrain_audio(encoder: AudioEncoder, data: TrainingData, steps: int, generator: torch.Generator) -> float:
     """Train ``encoder`` with a linear head, dropped afterwards, to predict :func:`lip_motion`.
 
-    Deviation: the published encoders learn from pictures alone, through an attention map that starts at zero. In a
+    Deviation: the published encoders learn from images alone, through an attention map that starts at zero. In a
     short run that signal comes too late: after two passes over a real clip the lips did not follow the sound at all.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.files import clear_scratch, replacing
 from emotalking.models.config import ModelConfig
 from emotalking.models.gaussians import Gaussians
@@ -33,11 +33,11 @@ def write_checkpoint(
     """Save the run after ``done`` iterations of stage ``number``; the old checkpoint stays until the new is whole.
 
     Raises:
-        UserError: the weights are not finite any more, or the disk is full; the old checkpoint is still good.
+        InputError: the weights are not finite any more, or the disk is full; the old checkpoint is still good.
     """
     for name, value in head.state_dict().items():
         if not bool(torch.isfinite(value).all()):
-            raise UserError(
+            raise InputError(
                 f"Training stopped: '{name}' was no longer finite at iteration {done} of stage '{stage.name}': "
                 "continue from the last checkpoint with lower rates."
             )
@@ -67,7 +67,7 @@ def write_payload(path: Path, payload: dict[str, Any]) -> None:
         with replacing(path) as scratch:
             torch.save(payload, scratch)
     except (OSError, RuntimeError) as error:  # torch's own writer knows no OSError
-        raise UserError(
+        raise InputError(
             f"The checkpoint {path} cannot be written ({str(error).splitlines()[0]}): free some space and resume."
         ) from error
 
@@ -83,18 +83,16 @@ class Checkpoint:
         """Load a checkpoint (weights only: nothing in it can run code).
 
         Raises:
-            UserError: if it is damaged, of another version, or belongs to another configuration.
+            InputError: if it is damaged, of another version, or belongs to another configuration.
         """
         try:
             payload = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-            raise UserError(f"The checkpoint {path} is damaged: remove it and train again.") from error
+            raise InputError(f"The checkpoint {path} is damaged: remove it and train again.") from error
         if not isinstance(payload, dict) or payload.get("version") != VERSION:
-            raise UserError(f"The checkpoint {path} is of another version of emotalking: remove it and train again.")
+            raise InputError(f"The checkpoint {path} is of another version of emotalking: remove it and train again.")
         if upgrade_record(payload["config"]) != config:
-            raise UserError(
-                f"The checkpoint {path} was made with other settings: use the same, or train afresh with --fresh."
-            )
+            raise InputError(f"The checkpoint {path} was made with other settings: use the same, or do not resume.")
         return cls(payload)
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 
 from emotalking.io.settings import upgrade
 from emotalking.models.config import ModelConfig
+from emotalking.train.loss_config import EmotionLosses, FaceLosses, FinetuneLosses, MouthLosses
 
 LEAST_ONE = {
     "every",
@@ -84,120 +85,6 @@ class DensifyConfig:
 
 
 @dataclass(frozen=True)
-class ImageLosses:
-    """Weights that every stage has (paper S4.3; docs/paper.md 7 and 7.1); that of L1 is 1."""
-
-    d_ssim: float = 0.2
-    """1 - SSIM."""
-    lpips: float = 0.0
-    """LPIPS of patches in the last `lpips_last` iterations, never in the warm-up, where `perceptual.backbone`'s
-    weights are (S12, S14, S15, S16)."""
-    lpips_last: int = 0
-    """See `lpips`. Assumption: the paper gives the weights and not the iterations; these are TalkingGaussian's."""
-    patch_min: int = 32
-    """Least side of a patch in pixels, even."""
-    patch_max: int = 42
-    """Largest side of a patch in pixels, even."""
-
-    @property
-    def perceptual(self) -> bool:
-        """Whether a perceptual term has a weight."""
-        return self.lpips > 0
-
-    def lpips_due(self, iteration: int, iterations: int, warmup: int = 0) -> bool:
-        """Whether an iteration of a stage has perceptual terms; canonical Gaussians have none (S11, S13)."""
-        return self.perceptual and iteration >= max(warmup, iterations - self.lpips_last)
-
-    def validate(self, stage: str) -> None:
-        """Raise ValueError for values that cannot be in the stage ``stage``."""
-        if not 2 <= self.patch_min <= self.patch_max or self.patch_min % 2 or self.patch_max % 2:
-            raise ValueError(
-                f"{stage}.losses.patch_min and {stage}.losses.patch_max must be even, at least 2, and in this order"
-            )
-        if self.perceptual and self.lpips_last < 1:
-            raise ValueError(f"{stage}.losses.lpips_last must be at least 1 where an LPIPS term has a weight")
-
-
-@dataclass(frozen=True)
-class MotionLosses(ImageLosses):
-    """Weights of the stages in which a motion network learns."""
-
-    motion: float = 1e-5
-    """Mean absolute offset, each kind. Deviation: published for the face alone (docs/paper.md 7.1); the mouth and
-    emotion stages have it too, because what nothing pulls back drifts where the region shows nothing."""
-    sync: float = 0.0
-    """Sync distance (eq. 9) of five rendered frames, after warm-up, where `sync.expert` names an expert.
-
-    Deviation: the paper's 0.05 is for SyncNet's raw vectors, whose squared distance is some tens (Sync-E 7 to 9,
-    squared). A personal expert's have unit length and the distance lies in 0..4, so the same weight pulls some thirty
-    times less. `tiny` and `fast` keep it: four times as much, when motion networks still learned from it, cost 1.9 dB
-    around the mouth where this cost 0.6. `paper` has a tenth of it (`presets.PAPER` says why)."""
-
-
-@dataclass(frozen=True)
-class NormalLosses:
-    """Weights of the rendered normal map in the face and emotion stages, where the subject has normal maps."""
-
-    normal: float = 0.0
-    """L1 of rendered and given normal map."""
-    normal_cosine: float = 0.0
-    """1 - cosine of rendered and given normal map: another reading of the paper's normal loss, which does not say how
-    the maps are compared."""
-    normal_tv: float = 0.0
-    """Total variation of the rendered normal map."""
-
-    @property
-    def normals(self) -> bool:
-        """Whether rendered normals are compared."""
-        return self.normal > 0 or self.normal_cosine > 0 or self.normal_tv > 0
-
-
-@dataclass(frozen=True)
-class MouthLosses(MotionLosses):
-    """Weights of the mouth stage (S11, S12)."""
-
-    silhouette: float = 1e-3
-    """Alpha missing inside and present outside the lip box."""
-
-
-@dataclass(frozen=True)
-class FaceLosses(NormalLosses, MotionLosses):
-    """Weights of the face stage (S13, S14)."""
-
-    silhouette: float = 1e-3
-    """Alpha missing inside and present outside face and hair."""
-    lips: float = 0.0
-    """L1 and D-SSIM once more, on the lip box alone. The lips are one pixel in forty, so without it a short run learns
-    everything but them (on the demo's clip their opening correlates with the truth by -0.1 without and 0.8 with it);
-    the published 50,000 iterations do without."""
-    eyes: float = 0.0
-    """The same on the box of both eyes: lids are one pixel in a hundred, and shut in one frame of twelve. Without it a
-    short run leaves bits of iris standing in front of shut lids."""
-    attention: float = 0.0
-    """Rendered attention where it does not belong, after warm-up: the action units' on the lips, and both maps on the
-    hair in the iterations that compare it (`hair_every`)."""
-    lpips_lips: float = 0.0
-    """LPIPS of the lip box; the patches then leave that box out (docs/paper.md 7.2)."""
-    normal_residual: float = 0.0
-    """Mean absolute normal residual, where normals are compared."""
-
-    @property
-    def perceptual(self) -> bool:
-        """See :class:`ImageLosses`."""
-        return self.lpips > 0 or self.lpips_lips > 0
-
-
-@dataclass(frozen=True)
-class EmotionLosses(NormalLosses, MotionLosses):
-    """Weights of the emotion stage (S15)."""
-
-
-@dataclass(frozen=True)
-class FinetuneLosses(ImageLosses):
-    """Weights of the fine-tune stage (S16)."""
-
-
-@dataclass(frozen=True)
 class PerceptualConfig:
     """The perceptual loss (paper S12, S14-S16; docs/paper.md 7.2). Its weights are each stage's `losses.lpips`."""
 
@@ -213,22 +100,22 @@ class SyncConfig:
     """The sync loss (paper 3.3.2, eq. 9; docs/paper.md 10, 13). Its weights are each stage's `losses.sync`."""
 
     expert: str = "none"
-    """Who judges: `personal` (made from the training frames where it is not yet in the subject folder), `syncnet`
+    """The expert: `personal` (made from the training frames where it is not yet in the subject folder), `syncnet`
     (SyncNet v2's checkpoint), a personal expert's file, or `none`: no sync loss."""
     speech: str = "espeak"
-    """Speech without pictures to train on: `espeak` says the curated sentences, a folder gives its sound files, `none`
-    leaves the clip's own sound alone."""
+    """Speech without images to train on: `espeak` says the curated sentences, a folder gives its audio files, `none`
+    leaves the clip's own speech alone."""
     languages: str = "en"
-    """Whose curated sentences are spoken, separated by commas. The paper: ten English ones."""
+    """Languages of the curated sentences, separated by commas. The paper: ten English ones."""
     takes: int = 3
-    """How often each set is said, every time by other voices at other rates: ten sentences are not one voice."""
+    """Repetitions of each set, every time by other voices at other rates: ten sentences are not one voice."""
     original_share: float = 0.5
     """Share of windows on the clip's own sound where there is other speech too (paper S4.2: both; shares not stated).
     """
     every: int = 4
     """Every so many iterations has a sync term, which then counts so many times: its mean is the weight's."""
     delay: float = 0.2
-    """Share of a stage's iterations after its warm-up that pass before its first sync term: the expert judges lips,
+    """Share of a stage's iterations after its warm-up that pass before its first sync term: the expert looks at lips,
     and at first there are none."""
 
     def validate(self) -> None:
@@ -300,7 +187,7 @@ class EmotionStageConfig:
     iterations: int
     """Length."""
     lr_decay_from: int
-    """As in :class:`BranchStageConfig`."""
+    """See :class:`BranchStageConfig`."""
     real_share: float = 0.25
     """Share of steps on original frames with their estimated valence/arousal (paper S4.2: "and original")."""
     va_limit: float = 1.0
@@ -354,12 +241,12 @@ class TrainConfig:
     """Updates that teach the codes of closed lips, for silence, after the last stage (0: a median of codes); the
     recipe as published knows no silence."""
     background: str = "green"
-    """What masked regions are pasted on: `green` as published (with the chroma-key clean-up of docs/paper.md 3), or
+    """Backdrop of masked regions: `green` as published (with the chroma-key clean-up of docs/paper.md 3), or
     `random`: a new colour each step, which makes alpha identifiable without a clean-up."""
     gpu: str = "kernels"
-    """What a GPU trains with: `kernels`, our own CUDA kernels (they need cuda-bindings, extra `gpu`) and steps captured
-    in CUDA graphs; or `gsplat` (extra `gsplat`) and one launch after another, which takes some ten times as long
-    (benchmarks/results/train_speed.json)."""
+    """Implementation on a GPU: `kernels`, our own CUDA kernels (they need cuda-bindings, extra `gpu`) and steps
+    captured in CUDA graphs; or `gsplat` (extra `gsplat`) and one launch after another, which takes some ten times as
+    long (benchmarks/results/train_speed.json)."""
     seed: int = 0
     """Seed of every draw."""
     checkpoint_every: int = 1_000
@@ -373,13 +260,13 @@ class TrainConfig:
 
     @property
     def iterations(self) -> int:
-        """Of the whole run; the combined face branch takes the emotion stage's too."""
+        """Iterations of the whole run; the combined face branch takes the emotion stage's too."""
         combined = self.emotion.iterations if self.model.emotion.branch == "combined" else 0
         return sum(stage.iterations for stage in self.stages) + combined
 
     @property
     def normals(self) -> bool:
-        """Whether any stage compares normals."""
+        """True where any stage compares normals."""
         emotion = self.model.emotion.branch == "separate" and self.emotion.losses.normals
         return self.face.losses.normals or emotion
 

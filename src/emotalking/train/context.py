@@ -7,12 +7,13 @@ import torch
 from jaxtyping import Bool, Float, Int32
 from torch import Tensor
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.models.head import TalkingHead
 from emotalking.ops.cuda.build import available
 from emotalking.train.boxes import as_slices
-from emotalking.train.config import ImageLosses, TrainConfig
+from emotalking.train.config import TrainConfig
 from emotalking.train.data import TrainingData
+from emotalking.train.loss_config import ImageLosses
 from emotalking.train.perceptual import Patches, PerceptualTerm
 from emotalking.train.sampler import random_colour
 from emotalking.train.sync import SyncTerm
@@ -20,10 +21,10 @@ from emotalking.train.sync import SyncTerm
 
 @dataclass
 class Context:
-    """What every stage works on.
+    """Everything that a stage works on.
 
     Raises:
-        UserError: the kernels that the config asks for cannot be used on the data's device.
+        InputError: the kernels that the config asks for cannot be used on the data's device.
     """
 
     head: TalkingHead
@@ -38,12 +39,12 @@ class Context:
 
     def __post_init__(self) -> None:
         if self.own_kernels and not available():
-            raise UserError("gpu=kernels needs cuda-bindings: pip install 'emotalking[gpu]', or use gpu=gsplat.")
+            raise InputError("gpu=kernels needs cuda-bindings: pip install 'emotalking[gpu]', or use gpu=gsplat.")
         if self.device.type == "cuda" and not self.own_kernels and find_spec("gsplat") is None:
-            raise UserError("gpu=gsplat needs gsplat: pip install 'emotalking[gsplat]', or use gpu=kernels.")
+            raise InputError("gpu=gsplat needs gsplat: pip install 'emotalking[gsplat]', or use gpu=kernels.")
         width, height = self.data.size
         self.box_device = self.device if self.own_kernels else torch.device("cpu")
-        """Where boxes lie: on the host, which cuts them out, or on the device whose kernels read them."""
+        """Device of boxes: the host, which cuts them out, or the device whose kernels read them."""
         self.whole = torch.tensor([[0, 0, height, width]], dtype=torch.int32, device=self.box_device)
         """The one box that is the frame."""
         self._rows = torch.arange(height, device=self.device)[None, :, None]
@@ -51,12 +52,12 @@ class Context:
 
     @property
     def device(self) -> torch.device:
-        """Where the data is."""
+        """Device of the data."""
         return self.data.device
 
     @property
     def own_kernels(self) -> bool:
-        """Whether steps run on our own kernels, from CUDA graphs (`TrainConfig.gpu`)."""
+        """True where steps run on our own kernels, from CUDA graphs (`TrainConfig.gpu`)."""
         return self.config.gpu == "kernels" and self.device.type == "cuda"
 
     def backdrop(self, *, finished: bool = False) -> Float[Tensor, "3"]:

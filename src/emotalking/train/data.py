@@ -13,17 +13,17 @@ from emotalking.data import Subject
 from emotalking.data.frame import mouth_opening_of
 from emotalking.data.labels import Label
 from emotalking.data.layouts import FaceLayout
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.models.compositor import Conditions, torso_over_plate
 from emotalking.ops.normals import decode_normals
-from emotalking.train.frames import StoredFrames, load_pictures
+from emotalking.train.frames import StoredFrames, load_images
 
 
 @dataclass(frozen=True)
 class RecordedConditions(Conditions):
     """Conditions of the F training frames, as recorded."""
 
-    va: Float[Tensor, "F 2"]
+    va: Float[Tensor, "F 2"]  # pyright: ignore[reportGeneralTypeIssues]  # Always known here.
 
     def at(self, frame: int | Int64[Tensor, "1"]) -> "RecordedConditions":
         """The one frame ``frame``, still batched."""
@@ -75,9 +75,9 @@ class TrainingData:
             normals: read the normal maps too, if the subject has any.
 
         Raises:
-            UserError: if the subject lacks something that training needs.
+            InputError: if the subject lacks something that training needs.
         """
-        pictures = load_pictures(subject, indices, device, normals=normals)
+        stored = load_images(subject, indices, device, normals=normals)
         track = subject.landmarks.without_guesses()
         mouth_opening = mouth_opening_of(track.ibug68)
         valence_arousal = subject.valence_arousal
@@ -102,13 +102,13 @@ class TrainingData:
             gaps = ~torch.isfinite(table.flatten(1) if table.ndim > 1 else table[:, None]).all(1)
             if bool(gaps.any()):
                 frame = int(frames[int(gaps.nonzero()[0])])
-                raise UserError(f"{subject.files.root} has non-finite {name} in frame {frame}: prepare it again.")
+                raise InputError(f"{subject.files.root} has non-finite {name} in frame {frame}: prepare it again.")
         lips = [subject.lips_rect(int(index)) for index in indices]
         return cls(
             indices=np.asarray(indices, np.int64),
-            images=pictures.images,
-            labels=pictures.labels,
-            torso=pictures.torso,
+            images=stored.images,
+            labels=stored.labels,
+            torso=stored.torso,
             background=torch.from_numpy(np.array(subject.background)).to(device),
             conditions=conditions,
             K=torch.from_numpy(np.asarray(subject.K, np.float32)).to(device),
@@ -119,7 +119,7 @@ class TrainingData:
             points=pick(track.points),
             shape=None if track.shape is None else torch.from_numpy(np.float32(track.shape)).to(device),
             layout=track.layout,
-            normals=pictures.normals,
+            normals=stored.normals,
         )
 
     @property
@@ -134,7 +134,7 @@ class TrainingData:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """Device of the tensors."""
         return self.labels.device
 
     def image(self, frame: int | Int64[Tensor, "1"]) -> Float[Tensor, "1 H W 3"]:
@@ -154,7 +154,7 @@ class TrainingData:
         return class_mask(self.labels[as_index(frame)], *classes)
 
     def pixels_of(self, label: Label) -> Int64[np.ndarray, "F"]:
-        """How many pixels of ``label`` each frame shows."""
+        """Pixels of ``label`` in each frame."""
         return np.array([int((frame == int(label)).sum()) for frame in self.labels], np.int64)
 
     def behind(

@@ -1,4 +1,4 @@
-"""Where a run's pictures lie: on the device, or, where they would fill the host's memory, in the subject folder."""
+"""Storage of a run's images: on the device, or, where they would fill the host's memory, in the subject folder."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,24 +12,24 @@ from torch import Tensor
 from emotalking.data import Subject
 from emotalking.progress import track
 
-HELD_BYTES = 5 * 2**30
-"""More than this is not held in the host's memory: five minutes at 512x512 would take 14 GB, and 20 with normals."""
+MEMORY_BYTES = 5 * 2**30
+"""More than this is not kept in the host's memory: five minutes at 512x512 would take 14 GB, and 20 with normals."""
 CHUNK = 64
 """Frames that are read before they go to the device."""
 
 
 class StoredFrames:
-    """Pictures of F frames that are decoded when a step asks for them; indexes like a uint8 tensor [F, H, W, C].
+    """Images of F frames that are decoded when a step asks for them; indexes like a uint8 tensor [F, H, W, C].
 
     A frame of 512x512 takes some milliseconds, where a training step on the CPU takes hundreds.
     """
 
     def __init__(self, read: Callable[[int], UInt8[np.ndarray, "H W C"]], indices: Int64[np.ndarray, "F"]) -> None:
-        """``read`` gives a picture by the subject's number of the frame; ``indices`` are those of the F frames."""
+        """``read`` gives an image by the subject's number of the frame; ``indices`` are those of the F frames."""
         self._read, self._indices = read, indices
 
     def __getitem__(self, key: int | slice | Tensor | tuple[int | slice | Tensor, ...]) -> Tensor:
-        """As a tensor's: one frame, a slice, or a tensor of frames; then rows, columns and channels if given."""
+        """Index like a tensor: one frame, a slice, or a tensor of frames; then rows, columns and channels if given."""
         frames, *rest = key if isinstance(key, tuple) else (key,)
         if isinstance(frames, int):
             return torch.from_numpy(self._read(int(self._indices[frames])))[tuple(rest)]
@@ -39,8 +39,8 @@ class StoredFrames:
 
 
 @dataclass
-class Pictures:
-    """What a run sees, frame by frame."""
+class FrameImages:
+    """Images of a run, frame by frame."""
 
     images: UInt8[Tensor, "F H W 3"] | StoredFrames
     torso: UInt8[Tensor, "F H W 4"] | StoredFrames
@@ -48,19 +48,19 @@ class Pictures:
     normals: UInt8[Tensor, "F H W 3"] | StoredFrames | None
 
 
-def load_pictures(
+def load_images(
     subject: Subject, indices: Int64[np.ndarray, "F"], device: torch.device | str, *, normals: bool
-) -> Pictures:
-    """Read the frames ``indices``; on the CPU, more than `HELD_BYTES` stay in the folder, but for the labels.
+) -> FrameImages:
+    """Read the frames ``indices``; on the CPU, more than `MEMORY_BYTES` stay in the folder, but for the labels.
 
     Raises:
-        UserError: as :meth:`Subject.load_tensors` and :meth:`Subject.load_normals`.
+        InputError: as :meth:`Subject.load_tensors` and :meth:`Subject.load_normals`.
     """
     normals = normals and subject.files.normals(0).parent.is_dir()
     count = len(indices) * subject.height * subject.width
-    if torch.device(device).type == "cpu" and count * (11 if normals else 8) > HELD_BYTES:
+    if torch.device(device).type == "cpu" and count * (11 if normals else 8) > MEMORY_BYTES:
         return _stored(subject, indices, normals)
-    held: dict[str, Tensor] = {}
+    loaded: dict[str, Tensor] = {}
     for first in track(range(0, len(indices), CHUNK), "read frames"):
         chunk = indices[first : first + CHUNK]
         arrays = subject.load_tensors(chunk)
@@ -68,13 +68,13 @@ def load_pictures(
         if maps is not None:
             arrays["normals"] = maps
         for name, array in arrays.items():
-            if name not in held:
-                held[name] = torch.empty((len(indices), *array.shape[1:]), dtype=torch.uint8, device=device)
-            held[name][first : first + len(chunk)] = torch.from_numpy(array).to(device)
-    return Pictures(held["images"], held["torso"], held["labels"], held.get("normals"))
+            if name not in loaded:
+                loaded[name] = torch.empty((len(indices), *array.shape[1:]), dtype=torch.uint8, device=device)
+            loaded[name][first : first + len(chunk)] = torch.from_numpy(array).to(device)
+    return FrameImages(loaded["images"], loaded["torso"], loaded["labels"], loaded.get("normals"))
 
 
-def _stored(subject: Subject, indices: Int64[np.ndarray, "F"], normals: bool) -> Pictures:
+def _stored(subject: Subject, indices: Int64[np.ndarray, "F"], normals: bool) -> FrameImages:
     labels = torch.empty((len(indices), subject.height, subject.width), dtype=torch.uint8)
 
     def load(slot: int) -> None:
@@ -88,7 +88,7 @@ def _stored(subject: Subject, indices: Int64[np.ndarray, "F"], normals: bool) ->
     with ThreadPoolExecutor() as pool:
         for _ in track(pool.map(load, range(len(indices))), "read masks", len(indices)):
             pass
-    return Pictures(
+    return FrameImages(
         StoredFrames(subject.target, indices),
         StoredFrames(subject.torso, indices),
         labels,

@@ -17,7 +17,7 @@ from emotalking.ops import adam
 from emotalking.train.step import SLOTS, GraphKey, Stage, StepInputs, Steps
 
 Kind = tuple[GraphKey, tuple[torch.Size | int | None, ...]]
-"""What steps have in common that one graph serves: operations, and shapes of their inputs."""
+"""Common properties of the steps that one graph serves: operations, and shapes of their inputs."""
 
 
 class Captured(NamedTuple):
@@ -26,9 +26,9 @@ class Captured(NamedTuple):
     graph: torch.cuda.CUDAGraph
     names: tuple[str, ...]
     values: Tensor
-    """The terms, where each replay leaves them."""
+    """The terms, which each replay writes here."""
     inputs: StepInputs
-    """Where each replay finds its inputs."""
+    """The places from which each replay reads its inputs."""
 
 
 class GraphSteps(Steps):

@@ -1,4 +1,4 @@
-"""Where the Gaussians start: in a cube as published, or on the tracked face."""
+"""Initial Gaussians: in a cube as published, or on the tracked face."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 from torch import Tensor
 
 from emotalking.data.labels import Label
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.models.config import BranchConfig
 from emotalking.models.gaussians import Gaussians
 from emotalking.train.data import TrainingData, class_mask
@@ -29,13 +29,13 @@ def initial_gaussians(
         classes: what the branch shows (head and hair, or the inside of the mouth).
 
     Raises:
-        UserError: if the subject shows none of ``classes``, or ``init`` is `surface` and it has no tracked 3-D shape.
+        InputError: if the subject shows none of ``classes``, or ``init`` is `surface` and it has no tracked 3-D shape.
     """
     count = config.initial_points
     shown = np.flatnonzero(sum(data.pixels_of(label) for label in classes))
     if not len(shown):
         names = " or ".join(label.name.lower() for label in classes)
-        raise UserError(
+        raise InputError(
             f"No frame of this subject shows {names}: look at its parsing folder and prepare the clip again."
         )
     if config.init == "cube":
@@ -55,10 +55,10 @@ def _on_surface(
 ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]]:
     """Random pixels of the classes in frames out of ``shown``, lifted onto the head's surface, with their colours."""
     if data.shape is None:
-        raise UserError(
+        raise InputError(
             "This subject has no tracked 3-D face shape, so Gaussians cannot start on it: "
-            "complete the folder with 'emotalking import', or add "
-            "--set model.face.init=cube --set model.mouth.init=cube."
+            "complete the folder with 'emotalking import', or "
+            "set model.face.init=cube and model.mouth.init=cube."
         )
     shape = data.shape.cpu().numpy()
     mouth = Label.MOUTH in classes

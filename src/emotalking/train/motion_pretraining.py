@@ -1,4 +1,4 @@
-"""A head start for the face's motion: learn the tracked mesh's motion before any picture is rendered."""
+"""A head start for the face's motion: learn the tracked mesh's motion before any image is rendered."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from emotalking.ops.cameras import project
 from emotalking.train.data import TrainingData
 
 FRAMES, POINTS = 32, 1024
-"""Of a batch."""
+"""Size of a batch."""
 RATE, GRID_RATE, AUDIO_RATE = 2e-3, 1e-2, 3e-4
 STILL = 0.1
 """Weight of the turns and stretches, which the mesh says nothing about, against the offsets."""
@@ -31,12 +31,12 @@ class MeshMotion:
     frames: Int64[Tensor, "S"]
     """Those with a face."""
     moves: Float[Tensor, "S V 3"]
-    """Offset of each vertex in each of ``frames``, world units: parallel to the picture, because the tracked points
+    """Offset of each vertex in each of ``frames``, world units: parallel to the image, because the tracked points
     have no depth; the outer ring rests."""
 
 
 def mesh_motion(data: TrainingData, shape: Float[Tensor, "K 3"]) -> MeshMotion:
-    """How the tracked points leave the place where they mostly are, without the head's own motion.
+    """Motion of the tracked points away from their median place, without the head's own motion.
 
     Irises are left out: lids close over them, and where they look no input tells.
     """
@@ -63,7 +63,7 @@ def mesh_motion(data: TrainingData, shape: Float[Tensor, "K 3"]) -> MeshMotion:
 def pretrain_motion(face: Branch[FaceMotion], data: TrainingData, steps: int, generator: torch.Generator) -> float:
     """Train the face's network, and its audio encoder with it, to move points of the mesh as they were tracked.
 
-    Deviation: the published networks learn from pictures alone. Lids are one pixel in a hundred and closed in one
+    Deviation: the published networks learn from images alone. Lids are one pixel in a hundred and closed in one
     frame of twelve, and a colour error tells a Gaussian only about the pixels that it touches: in a short run no
     avatar ever blinked. Every triangle of the mesh is drawn equally often; it has most of them at lids and lips.
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from emotalking.losses.lpips import cut_patches, lpips
 from emotalking.networks.lpips import BACKBONES, Backbone, Lpips, found_backbone, licences_of
 from emotalking.networks.registry import model_folders
-from emotalking.train.config import ImageLosses, PerceptualConfig, TrainConfig
+from emotalking.train.config import PerceptualConfig, TrainConfig
+from emotalking.train.loss_config import ImageLosses
 
 _logger = logging.getLogger(__name__)
 
@@ -22,11 +23,11 @@ class Patches(NamedTuple):
     """A step's patches: a grid of squares."""
 
     side: int
-    """Of a square, pixels."""
+    """Side of a square in pixels."""
     corner: Int64[Tensor, "2"]
     """Row and column where the grid of patches begins."""
     chosen: Int64[Tensor, " P"] | None
-    """Which patches of the grid count; None: all."""
+    """Patches of the grid that count; None: all."""
 
 
 class PerceptualTerm:
@@ -39,7 +40,7 @@ class PerceptualTerm:
 
     @property
     def licences(self) -> dict[str, str]:
-        """What the loss brought into an avatar, and its licence."""
+        """Licence of each part that the loss brought into an avatar."""
         return licences_of(self.backbone)
 
     def draw(self, size: tuple[int, int], losses: ImageLosses, generator: torch.Generator) -> Patches:
@@ -102,7 +103,7 @@ def make_perceptual(config: TrainConfig, device: torch.device | str) -> Perceptu
     """The run's perceptual term; None where the config (:func:`with_backbone`) has none.
 
     Raises:
-        UserError: the files of the backbone that was asked for are missing or do not fit.
+        InputError: the files of the backbone that was asked for are missing or do not fit.
     """
     chosen: Backbone | None = next((name for name in BACKBONES if name == config.perceptual.backbone), None)
     return None if chosen is None else PerceptualTerm(Lpips.open(chosen).to(device), chosen, config.perceptual)

@@ -1,21 +1,18 @@
 """Named training recipes: tiny, fast and paper."""
 
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.models.config import BranchConfig, ModelConfig
 from emotalking.train.config import (
     DensifyConfig,
-    EmotionLosses,
     EmotionStageConfig,
-    FaceLosses,
     FaceStageConfig,
-    FinetuneLosses,
     FinetuneStageConfig,
-    MouthLosses,
     MouthStageConfig,
     OptimConfig,
     SyncConfig,
     TrainConfig,
 )
+from emotalking.train.loss_config import EmotionLosses, FaceLosses, FinetuneLosses, MouthLosses
 
 PAPER = TrainConfig(
     mouth=MouthStageConfig(
@@ -67,13 +64,13 @@ PAPER = TrainConfig(
 )
 """The paper's and the baseline's numbers (docs/paper.md 8).
 
-Deviation: masked regions are pasted on a new colour each step, not on green. The clean-up that belongs to green misses
+Deviation: masked regions get a new colour each step, not on green. The clean-up that belongs to green misses
 Gaussians that are nearly green: a real clip's face stage at 512x512 filled the open mouth with them, for good (lips of
 held-out frames 20 dB; on random colours 25.5).
 
 Deviation: the sync loss has the last tenth of each stage and a tenth of the paper's weights, which are those of another
 expert; the paper does not say when it begins. With the full weight from a fifth on, as in the short presets, the audio
-encoders learned for 37,000 iterations what the picture contradicts, and the head fell from 30 to 22 dB; in the last
+encoders learned for 37,000 iterations what the image contradicts, and the head fell from 30 to 22 dB; in the last
 tenth alone the face's largest motion still grew from 5 to 19 pixels (both on green). As it is now: from 3.3 to 3.7. The
 short presets bear the full weight because they look at the lips once more (`losses.lips`). At 128x128, in the last half
 of 7,000 iterations (no sync loss, full weight, a tenth): frame 32.1, 31.7, 31.8 dB, and 1.65, 1.84, 1.91 dB by which
@@ -154,8 +151,8 @@ def preset(name: str) -> TrainConfig:
     """The recipe called ``name``.
 
     Raises:
-        UserError: if there is none.
+        InputError: if there is none.
     """
     if name not in PRESETS:
-        raise UserError(f"there is no preset '{name}': choose one of {', '.join(PRESETS)}")
+        raise InputError(f"there is no preset '{name}': choose one of {', '.join(PRESETS)}")
     return PRESETS[name]

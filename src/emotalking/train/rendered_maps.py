@@ -1,4 +1,4 @@
-"""What is splatted beside the colours: normals and attention maps, and the loss terms of normals."""
+"""Channels rendered beside the colours, normals and attention maps, and the loss terms of normals."""
 
 import torch
 from jaxtyping import Float
@@ -9,7 +9,7 @@ from emotalking.losses.normal_tv import normal_tv
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import Layer
 from emotalking.ops.normals import camera_normals, normals_from_render
-from emotalking.train.config import NormalLosses
+from emotalking.train.loss_config import NormalLosses
 
 
 def normal_channels(

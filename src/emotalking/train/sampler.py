@@ -11,7 +11,7 @@ from torch import Tensor
 class FrameSampler:
     """Draws frames without replacement; a constrained draw comes from the frames that qualify.
 
-    Upstream redraws until a frame qualifies and can spin forever; here a constraint that nobody meets is ignored.
+    Upstream redraws until a frame qualifies and can spin forever; here a constraint that no frame meets is ignored.
     """
 
     def __init__(self, count: int, generator: torch.Generator, useful: Bool[np.ndarray, "F"] | None = None) -> None:
@@ -38,7 +38,7 @@ class FrameSampler:
         return int(torch.randint(bound, (1,), generator=self._generator))
 
     def state_dict(self) -> dict[str, list[int]]:
-        """What a resumed run needs (the generator is saved once, by the trainer)."""
+        """State that a resumed run needs (the generator is saved once, by the trainer)."""
         return {"queue": list(self._queue)}
 
     def load_state_dict(self, state: dict[str, Sequence[int]]) -> None:

@@ -25,7 +25,7 @@ Parts = TypeVar("Parts", bound=tuple[Any, ...])
 
 @dataclass(frozen=True)
 class GraphKey:
-    """Which operations a step consists of, beyond what the shapes of its :class:`StepInputs` imply.
+    """Operations of a step, beyond what the shapes of its :class:`StepInputs` imply.
 
     Steps of one key and of the same shapes are captured once in a CUDA graph, and after that each is one launch.
     """
@@ -39,7 +39,7 @@ class GraphKey:
 
 
 class StepInputs(NamedTuple):
-    """What the host decides of a step before the device begins it; the same shapes in all steps that share a graph.
+    """All that the host decides of a step before the device begins it; steps that share a graph have the same shapes.
 
     A stage gives them on the host or the device; :meth:`moved` puts them where its terms read them.
     """
@@ -53,11 +53,11 @@ class StepInputs(NamedTuple):
     hair_attention: Float[Tensor, ""] = OFF
     """1: attention on the hair is penalised."""
     target: Target | None = None
-    """What is compared with, where it is not simply the recorded frame."""
+    """Target image, where it is not simply the recorded frame."""
     patches: Patches | None = None
-    """Where the perceptual term's patches lie."""
+    """Patches of the perceptual term."""
     sync: SyncWindow | None = None
-    """What the sync term hears and shows."""
+    """Frames and speech of the sync term."""
 
     @property
     def scalars(self) -> list[float]:
@@ -184,7 +184,7 @@ class Steps:
 
 @contextmanager
 def steps_of(stage: Stage) -> Iterator[Steps]:
-    """What takes the steps of ``stage`` on its device: graphs of our own kernels where these are wanted."""
+    """Yield what takes the steps of ``stage`` on its device: graphs of our own kernels where these are wanted."""
     if not stage.context.own_kernels:
         with own_kernels(False):
             yield Steps(stage)

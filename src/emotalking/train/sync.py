@@ -74,12 +74,12 @@ class SyncTerm:
 
     @property
     def record(self) -> dict[str, str]:
-        """Who judged and what was listened to, for the avatar's metadata."""
+        """Expert and speech, for the avatar's metadata."""
         return {"expert": self.expert.name, "speech": self._settings.speech, "languages": self._settings.languages}
 
     @property
     def licences(self) -> dict[str, str]:
-        """What the sync loss brought into an avatar, and its licence."""
+        """Licence of each part that the sync loss brought into an avatar."""
         licences = {f"sync expert {self.expert.name}": "Apache-2.0"}
         if self._settings.expert == "syncnet":
             licences = {f"sync expert {self.expert.name}": models()["syncnet"].licence}
@@ -90,13 +90,13 @@ class SyncTerm:
         return licences
 
     def due(self, iteration: int, warmup: int, iterations: int) -> bool:
-        """Whether this iteration of a stage has a term."""
+        """True where this iteration of a stage has a term."""
         late = iteration - first_iteration(self._settings, warmup, iterations)
         return late >= 0 and late % self._settings.every == 0
 
-    def distance(self, pictures: Float[Tensor, "5 h w 3"], window: SyncWindow) -> Float[Tensor, ""]:
+    def distance(self, frames: Float[Tensor, "5 h w 3"], window: SyncWindow) -> Float[Tensor, ""]:
         """Equation 9 of one window, times the interval between terms."""
-        crops = crop_frames(pictures, self._square, self.expert.size)
+        crops = crop_frames(frames, self._square, self.expert.size)
         return self._settings.every * sync_distance(self.expert.embed_lips(crops[None]), window.embedding)
 
     def mouth(self, head: TalkingHead, window: SyncWindow, degree: int | None) -> Float[Tensor, "5 h w 3"]:
@@ -147,12 +147,12 @@ class SyncTerm:
 
 
 def first_iteration(settings: SyncConfig, warmup: int, iterations: int) -> int:
-    """Of a stage's terms."""
+    """First iteration of a stage's terms."""
     return warmup + int(settings.delay * (iterations - warmup))
 
 
 def wanted(config: TrainConfig) -> bool:
-    """Whether any step of the run will have a sync term."""
+    """True where any step of the run will have a sync term."""
     if config.sync.expert == "none":
         return False
     emotion = config.emotion if config.model.emotion.branch == "separate" else None
@@ -172,7 +172,7 @@ def make_sync(config: TrainConfig, subject: Subject, data: TrainingData, folder:
         fresh: the run does not go on from a checkpoint: what an earlier run left in ``folder`` does not count.
 
     Raises:
-        UserError: expert, speech or the clip's sound cannot be used.
+        InputError: expert, speech or the clip's sound cannot be used.
     """
     if not wanted(config):
         return None

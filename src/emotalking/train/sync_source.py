@@ -15,7 +15,7 @@ from torch import Tensor
 from emotalking.audio.features import feature_track
 from emotalking.audio.windows import audio_windows
 from emotalking.data import Subject
-from emotalking.errors import UserError
+from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE, load_audio, save_wav
 from emotalking.lipsync.expert import SyncExpert
 from emotalking.lipsync.windows import FPS, FRAMES
@@ -79,7 +79,7 @@ def consecutive(data: TrainingData, reach: int) -> Int64[np.ndarray, " n"]:
 
 
 def spoken(samples: Float[np.ndarray, " S"], frames: int, fps: Fraction | float | int) -> Bool[np.ndarray, " frames"]:
-    """True for each frame during which something is heard."""
+    """True for each frame with audible sound."""
     edges = (np.arange(frames + 1) * (SAMPLE_RATE / float(fps))).round().astype(np.int64)
     energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])[np.minimum(edges, len(samples))]
     loud = np.sqrt(np.diff(energy).clip(min=0.0) / np.diff(edges))
@@ -106,10 +106,10 @@ def own_sound(subject: Subject, data: TrainingData, expert: SyncExpert, runs: In
     """The clip's own sound under its training frames; ``runs`` begin consecutive ones.
 
     Raises:
-        UserError: the subject folder has no sound.
+        InputError: the subject folder has no sound.
     """
     if not subject.files.audio.is_file():
-        raise UserError(f"{subject.files.audio} is missing and the sync loss needs it: --set sync.expert=none.")
+        raise InputError(f"{subject.files.audio} is missing and the sync loss needs it: set sync.expert=none.")
     samples = load_audio(subject.files.audio)
     embeddings = embed_sound(expert, samples, subject.num_frames, subject.fps, data.device)
     speaking = spoken(samples, subject.num_frames, subject.fps)[data.indices]
@@ -124,15 +124,15 @@ def other_sound(
     fps: Fraction | float | int,
     device: torch.device,
 ) -> Sound | None:
-    """Speech that no picture was taken of; None where it has no window.
+    """Speech without images; None where it has no window.
 
     Raises:
-        UserError: features that cannot be computed here.
+        InputError: features that cannot be computed here.
     """
     try:
         features_of = feature_track(samples, features)
-    except UserError as error:
-        raise UserError(f"{error} To train with the clip's own sound alone: --set sync.speech=none.") from None
+    except InputError as error:
+        raise InputError(f"{error} To train with the clip's own sound alone, set sync.speech=none.") from None
     frames, steps = features_of.num_frames(fps), frame_steps(fps)
     starts = voiced(np.arange(max(frames - int(steps[-1]), 0)), spoken(samples, frames, fps), steps)
     if len(starts) == 0:
@@ -152,7 +152,7 @@ def speech(settings: SyncConfig, folder: Path, fresh: bool) -> Iterator[Float[np
         fresh: synthesise it anew.
 
     Raises:
-        UserError: the synthesizer is not installed, or a language or the folder cannot be used.
+        InputError: the synthesizer is not installed, or a language or the folder cannot be used.
     """
     if settings.speech == "none":
         return
@@ -192,15 +192,15 @@ class WindowSource:
         """Hear everything once; ``folder`` and ``fresh`` as :func:`speech` has them.
 
         Raises:
-            UserError: the sound or the speech cannot be used, or there are no five consecutive frames.
+            InputError: the sound or the speech cannot be used, or there are no five consecutive frames.
         """
         steps = frame_steps(subject.fps)
         self._steps = torch.from_numpy(steps).to(data.device)
         self._runs = consecutive(data, int(steps[-1]))
         if len(self._runs) == 0:
-            raise UserError(
+            raise InputError(
                 f"{subject.files.root} has no five consecutive training frames with a face, which the sync loss "
-                "needs: --set sync.expert=none."
+                "needs: set sync.expert=none."
             )
         self._own = own_sound(subject, data, expert, self._runs)
         self._own_share = settings.original_share
@@ -211,9 +211,9 @@ class WindowSource:
         self._others = [sound for sound in made if sound is not None]
         self._ends = np.cumsum([len(sound.starts) for sound in self._others])
         if not self._others and settings.speech != "none":
-            raise UserError(f"no speech of '{settings.speech}' lasts five frames: --set sync.speech=none.")
+            raise InputError(f"no speech of '{settings.speech}' lasts five frames: set sync.speech=none.")
         if not self._others and len(self._own.starts) == 0:
-            raise UserError(f"nothing is heard in {subject.files.audio}: --set sync.expert=none.")
+            raise InputError(f"nothing is heard in {subject.files.audio}: set sync.expert=none.")
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -221,7 +221,7 @@ class WindowSource:
         return len(self._own.starts), int(self._ends[-1]) if len(self._ends) else 0
 
     def has_own(self) -> bool:
-        """Whether the clip's own sound has windows."""
+        """True where the clip's own sound has windows."""
         return len(self._own.starts) > 0
 
     def draw(self, generator: torch.Generator, *, own: bool = False) -> SyncWindow:

@@ -1,4 +1,4 @@
-"""Which generator makes a run's emotional targets, and what the run's record says of it."""
+"""Choice of the generator of a run's emotional targets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +15,6 @@ class TargetMaker:
     open: Callable[[TrainingData], EmotionGenerator]
     """The generator for some frames of the subject."""
     file_hash: str = ""
-    """Of the file that it was read from; a run goes on only with the same one."""
+    """Hash of the file that it was read from; a run resumes only with the same one."""
     licences: dict[str, str] = field(default_factory=dict)
-    """Of what it rests on, beyond this package."""
+    """Licences of what it rests on, beyond this package."""

@@ -17,7 +17,7 @@ CUDA_BATCH = 8
 
 
 class Draw(NamedTuple):
-    """What was drawn for a step."""
+    """The random choices of a step."""
 
     frame: int
     """Row of the training data."""
@@ -26,7 +26,7 @@ class Draw(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What a step compares with."""
+    """Image and conditions that a step compares with."""
 
     image: Float[Tensor, "1 H W 3"]
     labels: UInt8[Tensor, "1 H W"]
@@ -78,7 +78,7 @@ class EmotionalTargets:
         self._share = emotion_share(data.conditions.viewmats.cpu().numpy())
         self._sampler = FrameSampler(data.count, draw, found & (self._share > 0))
         self._drawn: list[Draw] = []
-        """Of the steps to come."""
+        """Choices for the steps to come."""
         self._ready: list[tuple[Target, torch.cuda.Event | None]] = []
         """Targets of the first of these, each with the event of its completion if it is made on a side stream."""
         self._batch = CUDA_BATCH if data.device.type == "cuda" else 1
@@ -106,7 +106,7 @@ class EmotionalTargets:
         return drawn.frame, target
 
     def _refill(self, left: int) -> None:
-        """Where no more than ``left`` are ready, a batch more.
+        """Make a batch more where no more than ``left`` are ready.
 
         Those that a resumed run had drawn first, alone: the run draws when it would have drawn.
         """
@@ -149,11 +149,14 @@ class EmotionalTargets:
                 surface = None if faces.normals is None else faces.normals[pick]
                 made[draw] = Target(faces.images[pick], faces.labels[pick], va[pick], surface)
         targets = [made[draw] if draw in made else original(data, draw.frame, normals=self._normals) for draw in draws]
-        event = None if self._side is None else self._side.record_event()
+        event: torch.cuda.Event | None = None
+        if self._side is not None:
+            event = torch.cuda.Event()
+            event.record(self._side)
         return [(target, event) for target in targets]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs; images are made again."""
+        """State that a resumed run needs; images are made again."""
         plans = [(draw.frame, draw.va) for draw in self._drawn]
         return {"sampler": self._sampler.state_dict(), "plans": plans}
 
@@ -184,7 +187,7 @@ class FaceCurriculum:
         return self._sampler.draw(window), None
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """State that a resumed run needs."""
         return {"sampler": self._sampler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -214,7 +217,7 @@ class MixedTargets:
         return self._targets.next()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """State that a resumed run needs."""
         return self._curriculum.state_dict() | {"targets": self._targets.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

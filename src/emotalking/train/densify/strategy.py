@@ -1,4 +1,4 @@
-"""When and where Gaussians are cloned, split and removed (3-D Gaussian splatting's rule; docs/paper.md 3)."""
+"""Rules by which Gaussians are cloned, split and removed (3-D Gaussian splatting's rule; docs/paper.md 3)."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ SPLIT_SHRINK = 1.6
 
 @dataclass
 class DensifyState:
-    """What is gathered between two densifications, one entry per Gaussian."""
+    """Statistics between two densifications, one entry per Gaussian."""
 
     gradient: Float[Tensor, "N"]
     """Sum of screen-space gradient norms, in normalised device units."""
@@ -36,7 +36,7 @@ class DensifyState:
         return cls(torch.zeros(count, device=device), torch.zeros(count, device=device))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What is gathered, by name, for a checkpoint."""
+        """The statistics by name, for a checkpoint."""
         return {"gradient": self.gradient, "seen": self.seen}
 
 

@@ -1,4 +1,4 @@
-"""What the two branch stages share: optimizers, learning rates and growth of one branch's Gaussians (eqs. S11-S14)."""
+"""Shared part of the branch stages: optimizers, learning rates and growth of one branch (eqs. S11-S14)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -48,11 +48,11 @@ class BranchLearner:
         """Frame and degree of the step that is being taken."""
 
     def frozen(self, iteration: int) -> bool:
-        """Whether only colours and opacities still train."""
+        """True where only colours and opacities still train."""
         return bool(self._settings.freeze_geometry_from) and iteration >= self._settings.freeze_geometry_from
 
     def sync_due(self, iteration: int, weight: float) -> bool:
-        """Whether an iteration has a sync term (eq. 9; S12, S14): while the networks still learn."""
+        """True for an iteration with a sync term (eq. 9; S12, S14): while the networks still learn."""
         sync = self._context.sync
         if sync is None or not weight or self.frozen(iteration):
             return False
@@ -158,7 +158,7 @@ class BranchLearner:
         return growth
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """State that a resumed run needs."""
         return {"density": self.density.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -49,7 +49,7 @@ class EmotionStage(Stage):
         boxes, K = face_boxes(context.data.points, context.data.size), context.data.K
         self._boxes = equal_sized(boxes, context.data.size) if context.own_kernels else boxes
         self._canonical: FaceCanonical | None = None
-        """Of the frozen face, once its weights are loaded."""
+        """Constants of the frozen face, once its weights are loaded."""
         self._Ks = crop_intrinsics(K, self._boxes[:, :2].flip(1).to(K))
 
     def inputs(self, iteration: int) -> tuple[GraphKey, StepInputs]:

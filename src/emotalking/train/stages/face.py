@@ -176,7 +176,7 @@ class FaceStage(Stage):
         return terms
 
     def compares_normals(self, inputs: StepInputs) -> bool:
-        """Whether there are normal terms: they need weights, and maps, which emotional targets do not have here."""
+        """True where there are normal terms: they need weights, and maps, which emotional targets do not have here."""
         return inputs.target is None and self.settings.losses.normals and self.context.data.normals is not None
 
     def normal_terms(self, inputs: StepInputs, layer: Layer) -> dict[str, Tensor]:

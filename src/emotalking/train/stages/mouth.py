@@ -76,7 +76,8 @@ class MouthStage(Stage):
         losses, settings = self.settings.losses, self.settings
         frame, patches = self.draw(iteration), None
         if losses.lpips_due(iteration, self.iterations, settings.warmup):
-            patches = self.context.draw_patches(losses, self._patched_size[::-1])
+            rows, columns = self._patched_size
+            patches = self.context.draw_patches(losses, (columns, rows))
         window = self.draw_window() if self.learner.sync_due(iteration, losses.sync) else None
         backdrop = self.context.backdrop(finished=self.learner.frozen(iteration))
         key = self.learner.begin(iteration, frame)
