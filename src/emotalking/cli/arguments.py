@@ -206,7 +206,8 @@ def _resolved(annotation: Any, owner: Any) -> tuple[Any, str]:
 
 def _reduced(kind: Any) -> Any:
     """``kind`` without absent members; None: nothing but None is left."""
-    origin, members = get_origin(kind), get_args(kind)
+    origin: Any = get_origin(kind)
+    members = get_args(kind)
     if kind is _Absent or origin is Callable:
         return None
     if origin in (Union, types.UnionType):
@@ -222,7 +223,7 @@ def _reduced(kind: Any) -> Any:
     if origin in (tuple, Sequence, Mapping, list) or (isinstance(origin, type) and issubclass(origin, Sequence)):
         parts = [part if part is ... else _reduced(part) for part in members]
         parts = parts if origin is not Sequence else [parts[0], ...]
-        return origin[tuple(parts)] if issubclass(origin, Mapping) else tuple[tuple(parts)]
+        return types.GenericAlias(origin if issubclass(origin, Mapping) else tuple, tuple(parts))
     return kind
 
 
@@ -283,7 +284,8 @@ def _mapping(kind: Any) -> Any:
 
 
 def _plain(text: str) -> str:
-    """A docstring's text without markup."""
+    """A docstring's text without markup, and as the command line says it."""
+    text = re.sub(r"\bNone: ", "default: ", text)
     text = re.sub(r":\w+:`~?\.?([^`]+)`", r"'\1'", text)
     return " ".join(text.replace("``", "'").split())
 
