@@ -1,0 +1,1 @@
+"""Audio features per video frame, their windows, and voice activity."""
