@@ -10,7 +10,7 @@ import mediapipe as mp
 import numpy as np
 
 from emotalking.data.layouts import EYE_DISTANCE
-from emotalking.io.video import pictures, to_rgb
+from emotalking.io.video import decode_frames, to_rgb
 from emotalking.ops.alignment import fit_similarity
 from emotalking.preprocess.landmarks import quiet
 from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
@@ -114,4 +114,4 @@ def read(name: str, frames: Iterable[np.ndarray], task: Path) -> Expressive:
 
 def read_clip(path: Path, task: Path) -> Expressive:
     """A file."""
-    return read(path.stem, (to_rgb(frame) for _, frame in pictures(path)), task)
+    return read(path.stem, (to_rgb(frame) for _, frame in decode_frames(path)), task)

@@ -38,7 +38,7 @@ from emotalking.evaluate.metrics.expression import ranks, sign_agreement, top_k
 from emotalking.evaluate.observation import predict_emotion
 from emotalking.evaluate.observe import FaceDescriber, FaceObserver, FaceReference
 from emotalking.io.files import write_bytes
-from emotalking.io.video import pictures, to_rgb
+from emotalking.io.video import decode_frames, to_rgb
 from emotalking.preprocess.config import PoseConfig
 from emotalking.preprocess.landmarks import MediaPipeMesh
 from emotalking.testing.actor.actor import Actor
@@ -128,16 +128,16 @@ def with_gain(readings: dict[str, list[np.ndarray]]) -> dict[str, Any]:
 
 def on_clip(model: EmotionModel, clip: Path) -> tuple[np.ndarray, np.ndarray]:
     """Valence and arousal [N, 2] and class scores of a clip's frames with a face, held against its own rest."""
-    times = [time for time, _ in pictures(clip)]
+    times = [time for time, _ in decode_frames(clip)]
     fps, stride = (len(times) - 1) / (times[-1] - times[0]), -(-len(times) // FEW_LOOKS)
-    some = (to_rgb(frame) for number, (_, frame) in enumerate(pictures(clip)) if number % stride == 0)
+    some = (to_rgb(frame) for number, (_, frame) in enumerate(decode_frames(clip)) if number % stride == 0)
     provider = MediaPipeMesh()
-    first = to_rgb(next(iter(pictures(clip)))[1])
+    first = to_rgb(next(iter(decode_frames(clip)))[1])
     reference = FaceReference.seen_in(some, provider, PoseConfig().focal_ratio * first.shape[1], fps / stride)
     provider.close()
     assert reference is not None, clip.name
     observer = FaceObserver(reference, MediaPipeMesh, {"emotion": FaceDescriber(model.describe)})
-    for _, frame in pictures(clip):
+    for _, frame in decode_frames(clip):
         observer.see(to_rgb(frame))
     faces = observer.faces()
     assert faces is not None, clip.name

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from emotalking.errors import UserError
-from emotalking.io.video import Damage, Framing, pictures, pixels, probe, read_frames
+from emotalking.io.video import Damage, Framing, decode_frames, pixels, probe, read_frames
 
 from ..preprocess.clips import grey_frames, number_of, write_clip
 
@@ -110,7 +110,7 @@ def test_a_clip_that_is_cut_short_gives_its_good_part(tmp_path: Path) -> None:
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(clip.read_bytes()[: int(clip.stat().st_size * 0.6)])
     damage = Damage()
-    assert 30 <= len(list(pictures(cut, damage))) <= 38
+    assert 30 <= len(list(decode_frames(cut, damage))) <= 38
     assert damage.promised_s == pytest.approx(2.4)
     assert damage.lost == []
 

@@ -12,7 +12,8 @@ import soundfile
 from emotalking.errors import UserError
 from emotalking.io.audio import load_audio
 from emotalking.io.images import write_image
-from emotalking.io.video_writer import FrameFolder, VideoWriter, read_video
+from emotalking.io.video import decode_frames, to_rgb
+from emotalking.io.video_writer import FrameFolder, VideoWriter
 from emotalking.player.clip import render_clip
 from emotalking.report.contact_sheet import contact_sheet
 
@@ -53,7 +54,7 @@ def test_colours_and_odd_sizes(tmp_path: Path, size: tuple[int, int], name: str)
     with VideoWriter(tmp_path / name, *size, Fraction(25)) as writer:
         for _ in range(3):
             writer.write(picture(*size))
-    read = next(iter(read_video(tmp_path / name)))
+    read = to_rgb(next(iter(decode_frames(tmp_path / name)))[1])
     assert read.shape == (48, 64, 3)
     error = np.abs(read[: size[1], : size[0]].astype(int) - picture(*size))
     assert error.mean() < (4 if name == "a.webm" else 2.5)
@@ -156,9 +157,9 @@ def test_wrong_size_is_a_programming_error(tmp_path: Path) -> None:
 
 def test_reading_what_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("words")
-    for name, says in (("a.mp4", "not a video"), ("b.mp4", "does not exist")):
+    for name, says in (("a.mp4", "not a video"), ("b.mp4", "no such file")):
         with pytest.raises(UserError, match=says):
-            list(read_video(tmp_path / name))
+            list(decode_frames(tmp_path / name))
 
 
 def test_contact_sheet(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from emotalking.data import Subject, validate
 from emotalking.errors import UserError
 from emotalking.io import audio, video
-from emotalking.io.video import pictures, read_frames, to_rgb
+from emotalking.io.video import decode_frames, read_frames, to_rgb
 from emotalking.preprocess import prepare as prepare_module
 from emotalking.preprocess.config import PrepareConfig
 from emotalking.preprocess.job import keep_frames
@@ -121,7 +121,7 @@ def test_kept_frames_are_the_same(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (5, 62, 62, 3), dtype=np.uint8)
     path = tmp_path / "frames.avi"
     assert all(map(np.array_equal, keep_frames(path, noise), noise))
-    assert all(map(np.array_equal, (to_rgb(frame) for _, frame in pictures(path)), noise))
+    assert all(map(np.array_equal, (to_rgb(frame) for _, frame in decode_frames(path)), noise))
     with pytest.raises(KeyboardInterrupt):
         for image in keep_frames(tmp_path / "half.avi", noise):
             raise KeyboardInterrupt(image.shape)

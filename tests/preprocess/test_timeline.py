@@ -10,7 +10,7 @@ import pytest
 from emotalking.audio.features import write_features
 from emotalking.errors import UserError
 from emotalking.io.audio import SoundSpan, load_audio, save_wav
-from emotalking.io.video import Damage, pictures
+from emotalking.io.video import Damage, decode_frames
 from emotalking.preprocess.cadence import common_rate, find_cadence, parse_rate
 from emotalking.preprocess.scan import Scan, scan_clip
 from emotalking.preprocess.timeline import Timeline, clock_warnings, lay_out
@@ -201,7 +201,7 @@ def test_a_damaged_beginning_is_left_out(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", [picture(i) for i in range(60)], keyframe_every=20)
     corrupt(clip, 0, 5)
     damage = Damage()
-    times = [time for time, _ in pictures(clip, damage)]
+    times = [time for time, _ in decode_frames(clip, damage)]
     assert len(damage.lost) + len(times) == 60
     assert times[0] == pytest.approx(0.8)
     seen = scan_clip(clip, tmp_path)

@@ -23,7 +23,7 @@ from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.measure import measure
 from emotalking.evaluate.metrics import METRICS, Metric
 from emotalking.evaluate.systems import System, VideoSource
-from emotalking.io.video import pictures, to_rgb
+from emotalking.io.video import decode_frames, to_rgb
 
 CRF = 10
 """imageio's quality 8."""
@@ -88,7 +88,7 @@ def encode(frames: Iterable[UInt8[np.ndarray, "H W 3"]], path: Path, fps: Fracti
 
 def decode(path: Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """The frames of a video that :func:`encode` wrote."""
-    for _, frame in pictures(path):
+    for _, frame in decode_frames(path):
         yield to_rgb(frame)
 
 

@@ -17,7 +17,7 @@ from emotalking.errors import InputError, UserError
 from emotalking.evaluate.held_out import check_pair, own_emotion, reconstruct
 from emotalking.evaluate.measure import Stopwatch
 from emotalking.io.images import read_image
-from emotalking.io.video import Damage, pictures, probe, to_rgb
+from emotalking.io.video import Damage, decode_frames, probe, to_rgb
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
 
@@ -175,7 +175,7 @@ class VideoSource:
                 f"{path} has {float(found):g} frames/s and the subject {float(fps):g}: render it at the subject's rate."
             )
         damage = Damage()
-        self._count = sum(1 for _ in pictures(path, damage))
+        self._count = sum(1 for _ in decode_frames(path, damage))
         if damage.lost or damage.promised_s is not None:
             raise UserError(f"{path} is damaged, so its frames cannot be counted: copy or export it again.")
         self.note = _loss_of(path)
@@ -187,7 +187,7 @@ class VideoSource:
     def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
         """See :class:`Source`."""
         wanted, last = set(positions.tolist()), int(positions.max(initial=-1))
-        for number, (_, frame) in enumerate(pictures(self.path)):
+        for number, (_, frame) in enumerate(decode_frames(self.path)):
             if number in wanted:
                 yield to_rgb(frame)
             if number >= last:

@@ -44,7 +44,7 @@ class SoundSpan:
     begin: float = math.inf
     end: float = 0.0
     damaged: list[float] = field(default_factory=list)
-    """Where packets could not be decoded (as near as the next good one tells)."""
+    """Times of packets that could not be decoded (of the next good one)."""
 
 
 def load_audio(

@@ -1,4 +1,4 @@
-"""Video in: any container to RGB frames, one picture in memory at a time; damage is skipped and counted."""
+"""Video reader: any container to RGB frames, one in memory at a time; damage is skipped and counted."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ _EXACT_LENGTH = ("mov,mp4", "matroska", "avi")
 _PICTURES = ("tty", "image2", "png_pipe", "jpeg_pipe", "gif")
 """What FFmpeg reads as video and is none."""
 _OWN = threading.local()
-"""A thread's converter of pictures."""
+"""The pixel format converter of each thread."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class Framing:
 
 @dataclass
 class Damage:
-    """What could not be decoded; filled while :func:`pictures` runs."""
+    """Frames that could not be decoded; filled while :func:`decode_frames` runs."""
 
     lost: list[float] = field(default_factory=list)
-    """Time stamps [s] of the pictures that are missing or came out broken."""
+    """Time stamps [s] of the frames that are missing or came out broken."""
     smeared_until: list[float] = field(default_factory=list)
-    """For each of them the next keyframe [s]: until there, pictures may carry traces of the damage."""
+    """For each of them the next keyframe [s]: until there, frames may carry traces of the damage."""
     promised_s: float | None = None
     """Length that the header declares, where it is clearly more than there is: the file was cut short."""
 
@@ -91,21 +91,21 @@ def _info(path: Path, container: Any, stream: Any, frame: Any) -> ClipInfo:
     return ClipInfo(path, width, height, _rate(stream), _declared(container, stream), bool(container.streams.audio))
 
 
-def pictures(
+def decode_frames(
     path: str | Path, damage: Damage | None = None, on_header: Callable[[ClipInfo], None] | None = None
 ) -> Iterator[tuple[float, Any]]:
-    """Time stamp [s, the clip's own clock, never running backwards] and PyAV frame of every good picture, in order.
+    """Time stamp [s, the clip's own clock, never running backwards] and PyAV frame of every good frame, in order.
 
     A damaged packet in the middle is skipped, a file that was cut short ends early; both are noted in ``damage``.
-    A picture without a time stamp follows its predecessor at the declared rate.
+    A frame without a time stamp follows its predecessor at the declared rate.
 
     Args:
         path: the clip.
-        damage: filled until the last picture.
-        on_header: called before the first picture with what :func:`probe` returns; it may raise to refuse the clip.
+        damage: filled until the last frame.
+        on_header: called before the first frame with what :func:`probe` returns; it may raise to refuse the clip.
 
     Raises:
-        UserError: no video, or not one picture can be decoded.
+        UserError: no video, or not one frame can be decoded.
     """
     path, damage = Path(path), Damage() if damage is None else damage
     with _opened(path) as (container, stream):
@@ -128,8 +128,8 @@ def pictures(
 def pixels(frame: Any, kind: str) -> UInt8[np.ndarray, "H W *C"]:
     """A PyAV frame in the pixel format ``kind`` (`rgb24`, `gray`), as it is stored.
 
-    ``frame.to_ndarray`` gives the same, but makes a converter with a thread for each processor at every picture, which
-    takes 4 to 13 ms where the conversion takes 0.1 to 0.6 (450 to 590 pixels, two processors).
+    ``frame.to_ndarray`` gives the same, but makes a converter with a thread for each CPU core at every frame, which
+    takes 4 to 13 ms where the conversion takes 0.1 to 0.6 (450 to 590 pixels, two cores).
     """
     if not hasattr(_OWN, "converter"):
         _OWN.converter = VideoReformatter()
@@ -137,7 +137,7 @@ def pixels(frame: Any, kind: str) -> UInt8[np.ndarray, "H W *C"]:
 
 
 def to_rgb(frame: Any, framing: Framing | None = None) -> UInt8[np.ndarray, "H W 3"]:
-    """A picture of :func:`pictures` as RGB, upright (the rotation that a phone noted is undone), framed."""
+    """A frame of :func:`decode_frames` as RGB, upright (the rotation that a phone noted is undone), framed."""
     image = np.ascontiguousarray(np.rot90(pixels(frame, "rgb24"), _quarter_turns(frame)))
     return image if framing is None else framing.apply(image)
 
@@ -145,9 +145,9 @@ def to_rgb(frame: Any, framing: Framing | None = None) -> UInt8[np.ndarray, "H W
 def read_frames(
     path: str | Path, fps: Fraction | int = 25, framing: Framing | None = None, limit_seconds: float | int | None = None
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """Frames at exactly ``fps`` in one pass: at k / fps after the first picture the one whose time stamp is nearest.
+    """Frames at exactly ``fps`` in one pass: at k / fps after the first frame the one whose time stamp is nearest.
 
-    This trusts the clip's time stamps; ``preprocess.timeline`` also finds repeated pictures and the true rate.
+    This trusts the clip's time stamps; ``preprocess.timeline`` also finds repeated frames and the true rate.
 
     Args:
         path: the clip.
@@ -156,13 +156,13 @@ def read_frames(
         limit_seconds: stop after this much; None: read all.
 
     Raises:
-        UserError: no video, or not one picture can be decoded.
+        UserError: no video, or not one frame can be decoded.
     """
     rate = Fraction(fps)
     limit = None if limit_seconds is None else int(limit_seconds * rate)
     made = seen = 0
     begin, last = None, None
-    for time, frame in pictures(path):
+    for time, frame in decode_frames(path):
         begin = time if begin is None else begin
         seen += 1
         if last is not None:
@@ -180,7 +180,7 @@ def read_frames(
 
 
 def _repeat(frame: Any, framing: Framing | None, made: int, due: int, limit: int | None) -> Iterator[np.ndarray]:
-    """The picture once for every frame number from ``made`` to ``due``."""
+    """The RGB image once for every frame number from ``made`` to ``due``."""
     count = (due if limit is None else min(due, limit)) - made
     if count > 0:
         image = to_rgb(frame, framing)
@@ -190,7 +190,7 @@ def _repeat(frame: Any, framing: Framing | None, made: int, due: int, limit: int
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Container and picture stream."""
+    """Container and video stream."""
     if not path.is_file():
         raise UserError(f"{path}: there is no such file.")
     try:
@@ -215,10 +215,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _decoded(path: Path, container: Any, stream: Any, damage: Damage) -> Iterator[tuple[float, Any]]:
-    """Good pictures with their times; what is lost between the first and the last of them goes into ``damage``."""
+    """Good frames with their times; frames lost between the first and the last of them go into ``damage``."""
     clock = Fraction(stream.time_base)
     step, time = float(1 / _rate(stream)), None
-    waiting: dict[int, bool] = {}  # stamps of packets whose picture has not come, and whether it is a keyframe
+    waiting: dict[int, bool] = {}  # stamps of packets whose frame has not come, and whether it is a keyframe
     keys: list[int] = []
     lost: list[int] = []
     failed = 0
@@ -240,8 +240,8 @@ def _decoded(path: Path, container: Any, stream: Any, damage: Damage) -> Iterato
             else:
                 stamp = float(frame.pts * clock)
                 late = sorted(pts for pts in waiting if pts < frame.pts)
-                # Packets that an edit list hides come without a picture too: only after an error are they damage. One
-                # error at the beginning may cost all pictures up to the next keyframe.
+                # Packets that an edit list hides come without a frame too: only after an error are they damage. One
+                # error at the beginning may cost all frames up to the next keyframe.
                 lost += late if failed else []
                 failed = 0 if time is None else max(failed - len(late), 0)
                 for pts in (*late, frame.pts):
@@ -270,7 +270,7 @@ def _rate(stream: Any) -> Fraction:
 
 
 def _declared(container: Any, stream: Any) -> float | None:
-    """Seconds of picture that the header promises."""
+    """Seconds of video that the header declares."""
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
     return None if container.duration is None else container.duration / 1e6

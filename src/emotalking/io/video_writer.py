@@ -1,7 +1,7 @@
-"""Frames to a video file with sound, or to a folder of PNG files; written in a stream, never half."""
+"""Video writer: frames to a video file with sound, or to a folder of PNG files; streaming and atomic."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +17,6 @@ from jaxtyping import Float, UInt8
 from emotalking.errors import UserError
 from emotalking.io.files import checked_scratch
 from emotalking.io.images import write_image
-from emotalking.io.video import pixels
 
 AUDIO_RATE = 48000
 """Hz of the sound in video files."""
@@ -28,7 +27,7 @@ _BT709 = 1
 
 @dataclass(frozen=True)
 class _Codec:
-    """How one kind of file is written."""
+    """Codecs and options of one kind of file."""
 
     video: str
     pixels: str
@@ -49,7 +48,7 @@ _CODECS = {
 
 
 def codec_for(path: Path, alpha: bool) -> _Codec:
-    """What ``path``'s ending stands for.
+    """The codec for the ending of ``path``.
 
     Raises:
         UserError: an unknown ending, or one that cannot hold transparency.
@@ -75,7 +74,7 @@ class VideoWriter:
         width: pixels; odd sizes are padded by repeating the last column.
         height: pixels, likewise.
         fps: exact frame rate [Hz].
-        sound: pieces of float32 mono at 48 kHz, read as far as the picture goes; None for a silent video.
+        sound: pieces of float32 mono at 48 kHz, read as far as the frames go; None for a silent video.
         alpha: frames are RGBA with straight alpha.
 
     Raises:
@@ -98,7 +97,7 @@ class VideoWriter:
         self._size = (height, width)
         self._fps = fps
         self._sound = iter(sound) if sound is not None else None
-        self._converter = VideoReformatter()  # a picture's own would be made anew each time, with threads
+        self._converter = VideoReformatter()  # a frame's own would be made anew each time, with threads
         self._scratch = checked_scratch(self.path)
         try:
             self._container = av.open(
@@ -137,8 +136,8 @@ class VideoWriter:
         if image.shape != (*self._size, channels):
             raise ValueError(f"image: expected shape {(*self._size, channels)}, got {image.shape}")
         pad = [(0, size % 2) for size in self._size]
-        picture = np.pad(image, (*pad, (0, 0)), mode="edge") if any(high for _, high in pad) else image
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgba" if channels == 4 else "rgb24")
+        padded = np.pad(image, (*pad, (0, 0)), mode="edge") if any(high for _, high in pad) else image
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgba" if channels == 4 else "rgb24")
         frame = self._converter.reformat(
             frame,
             format=self._codec.pixels,
@@ -174,7 +173,7 @@ class VideoWriter:
         self._samples += ready
 
     def close(self) -> None:
-        """Finish the file and give it its name."""
+        """Finish the file and rename it to its final name."""
         try:
             if self._audio is not None:
                 self._write_sound(int(self.frames / self._fps * AUDIO_RATE), last=True)
@@ -186,7 +185,7 @@ class VideoWriter:
             self._scratch.unlink(missing_ok=True)
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
+        """Remove the unfinished file."""
         self._container.close()
         self._scratch.unlink(missing_ok=True)
 
@@ -227,7 +226,7 @@ class FrameFolder:
         except OSError as error:
             raise UserError(f"the folder {self.path} cannot be made ({error.strerror}): choose another.") from error
         if present and not overwrite:
-            raise UserError(f"the folder {self.path} is not empty: choose another, or say --overwrite.")
+            raise UserError(f"the folder {self.path} is not empty: choose another, or allow overwriting.")
         for old in present:
             # Frames of an earlier, longer run must not follow on ours; nothing else is touched.
             if old.suffix == ".png" and old.stem.isdigit():
@@ -237,22 +236,3 @@ class FrameFolder:
         """Append one frame."""
         write_image(self.path / f"{self.frames:06d}.png", image, quality=3)
         self.frames += 1
-
-
-def read_video(path: str | Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """RGB frames of a video file, one by one.
-
-    Raises:
-        UserError: the file is missing or holds no video.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: give the path of a video file.")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UserError(f"{path} holds no video: give a video file.")
-            for frame in container.decode(container.streams.video[0]):
-                yield pixels(frame, "rgb24")
-    except av.error.FFmpegError as error:
-        raise UserError(f"{path} is not a video that can be read, or it is damaged ({error.strerror}).") from error

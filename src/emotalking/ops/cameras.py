@@ -29,14 +29,14 @@ def opengl_c2w_to_viewmat(T_world_cam: Float[Tensor, "*batch 4 4"]) -> Float[Ten
 
 
 def camera_centre(viewmat: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 3"]:
-    """Where the camera stands in the world."""
+    """World position of the camera."""
     return -(viewmat[..., :3, :3].transpose(-1, -2) @ viewmat[..., :3, 3:]).squeeze(-1)
 
 
 def crop_intrinsics(
     intrinsics: Float[Tensor, "3 3"], corners: Float[Tensor, "*batch 2"]
 ) -> Float[Tensor, "*batch 3 3"]:
-    """The matrix K of the same camera for parts of its picture whose left upper corners (x, y) are ``corners``, px."""
+    """Intrinsics K of the same camera for parts of its image whose upper left corners (x, y) are ``corners``, px."""
     cropped = intrinsics.expand(*corners.shape[:-1], 3, 3).clone()
     cropped[..., :2, 2] -= corners
     return cropped

@@ -97,5 +97,5 @@ def composite(
 
 
 def to_uint8(images: Float[Tensor, "*batch H W D"]) -> UInt8[np.ndarray, "*batch H W D"]:
-    """Pictures in [0, 1], what lies outside cut off, rounded as for a file."""
+    """Images in [0, 1] to uint8, clipped and rounded as for a file."""
     return (images.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()

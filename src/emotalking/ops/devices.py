@@ -1,4 +1,4 @@
-"""Which devices there are to work on."""
+"""Choice of the devices to compute on."""
 
 import logging
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ Device = str | torch.device
 
 
 def choose_device(device: Device = "auto") -> torch.device:
-    """The device called ``device``; "auto" is a GPU if there is one that can be used.
+    """Resolve a device name; "auto" is a GPU if there is one that can be used.
 
     Raises:
         UserError: no such device, or a GPU without the rasterizer that it needs.
@@ -30,16 +30,14 @@ def choose_device(device: Device = "auto") -> torch.device:
     if chosen.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (chosen.index or 0) >= count:
-            raise DeviceError(f"the device '{device}' is not there ({count} GPUs are usable): use --device cpu.")
+            raise DeviceError(f"the device '{device}' is not there ({count} GPUs are usable): use cpu.")
         if not _rasterizes():
-            raise DeviceError(
-                "GPUs need cuda-bindings (or gsplat): pip install 'emotalking[gpu]', or use --device cpu."
-            )
+            raise DeviceError("GPUs need cuda-bindings (or gsplat): pip install 'emotalking[gpu]', or use cpu.")
     return chosen
 
 
 def devices_of(asked: str) -> list[str]:
-    """Devices of a list such as "cuda:0,cuda:1"; "auto": every GPU that can be used, else the processor.
+    """Devices of a list such as "cuda:0,cuda:1"; "auto": every GPU that can be used, else the CPU.
 
     Raises:
         UserError: one cannot be used, or is named twice.
@@ -70,5 +68,5 @@ def pair_of(asked: Device) -> tuple[torch.device, torch.device | None]:
 
 
 def _rasterizes() -> bool:
-    """Whether a GPU's rasterizer is installed: what our own kernels are compiled with, or gsplat."""
+    """True if a rasterizer for GPUs is installed: the compiler bindings of our own kernels, or gsplat."""
     return available() or find_spec("gsplat") is not None

@@ -1,4 +1,4 @@
-"""What our two rasterizer kernels, for the CPU and for CUDA, share on the way from a call to their passes."""
+"""Settings and channel passes that our two rasterizer kernels (CPU and CUDA) share."""
 
 import ctypes
 from collections.abc import Callable

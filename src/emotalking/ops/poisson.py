@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 RIM = 3
-"""In so many outermost pixels OpenCV keeps the gradients of the picture below."""
+"""In so many outermost pixels OpenCV keeps the gradients of the image below."""
 
 
 def _sines(count: int, like: Tensor) -> tuple[Float[Tensor, "n n"], Float[Tensor, " n"]]:
@@ -35,8 +35,8 @@ def seamless_clone(target: Float[Tensor, "*B h w"], patch: Float[Tensor, "*B h w
     choice), but batched, differentiable, not rounded to 8 bits and not clipped.
 
     Args:
-        target: planes of the picture under the patch; h and w more than ``2 * RIM``.
-        patch: what is to be seen there.
+        target: planes of the image under the patch; h and w more than ``2 * RIM``.
+        patch: planes to be cloned there.
 
     Raises:
         ValueError: if nothing is left between the rims.

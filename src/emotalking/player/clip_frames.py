@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from emotalking.errors import UserError
-from emotalking.io.video import pictures, to_rgb
+from emotalking.io.video import decode_frames, to_rgb
 from emotalking.progress import track
 
 CACHE_BYTES = 200 << 20
@@ -33,7 +33,7 @@ class ClipFrames:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        stamps = [frame.pts for _, frame in track(pictures(self.path), "scan clip")]
+        stamps = [frame.pts for _, frame in track(decode_frames(self.path), "scan clip")]
         if any(stamp is None for stamp in stamps) or any(b <= a for a, b in zip(stamps, stamps[1:], strict=False)):
             raise UserError(f"{self.path} carries no clean time stamps: convert it to .mp4 and try again.")
         self._stamps: list[int] = stamps

@@ -25,7 +25,7 @@ from emotalking.errors import InputError
 from emotalking.io.arrays import load_array
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.files import replacing, write_bytes
-from emotalking.io.video import SHORTEST_S, ClipInfo, Framing, pictures, to_rgb
+from emotalking.io.video import SHORTEST_S, ClipInfo, Framing, decode_frames, to_rgb
 from emotalking.ops.box import Box
 from emotalking.preprocess.config import PrepareConfig
 from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
@@ -122,7 +122,7 @@ class Job:
         """The subject's frames in order, framed; the first step that reads them keeps them for the others."""
         if not self.frames_file.exists():
             return keep_frames(self.frames_file, self.timeline.read(self.clip, self.framing))
-        return (to_rgb(frame) for _, frame in pictures(self.frames_file))
+        return (to_rgb(frame) for _, frame in decode_frames(self.frames_file))
 
     def track(self) -> RawTrack:
         """Landmarks and optical flow of step "landmarks"; the points are float32, memory-mapped."""

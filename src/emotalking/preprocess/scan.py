@@ -18,7 +18,7 @@ from emotalking.errors import InputError
 from emotalking.io.arrays import load_archive
 from emotalking.io.audio import SAMPLE_RATE, SoundSpan, iter_audio
 from emotalking.io.files import replacing
-from emotalking.io.video import ClipInfo, Damage, pictures, pixels
+from emotalking.io.video import ClipInfo, Damage, decode_frames, pixels
 
 _WIDTH = 96
 """Pixels to which frames are shrunk for comparing."""
@@ -99,7 +99,7 @@ def scan_clip(clip: str | Path, folder: Path, on_header: Callable[[ClipInfo], No
     Args:
         clip: the clip.
         folder: where :func:`decode_sound` keeps the samples.
-        on_header: see :func:`~emotalking.io.video.pictures`.
+        on_header: see :func:`~emotalking.io.video.decode_frames`.
 
     Raises:
         InputError: no video, or not one frame can be decoded.
@@ -114,7 +114,7 @@ def scan_clip(clip: str | Path, folder: Path, on_header: Callable[[ClipInfo], No
     damage = Damage()
     rows: list[tuple[float, float, float, float, float]] = []
     last: tuple[np.ndarray, np.ndarray] | None = None
-    for time, frame in pictures(clip, damage, accept):
+    for time, frame in decode_frames(clip, damage, accept):
         small = _shrunk(frame)
         tiles = tile_classes(small)
         change, leap = 0.0, float(last is not None)

@@ -21,7 +21,7 @@ from emotalking.errors import InputError
 from emotalking.io.arrays import load_archive
 from emotalking.io.audio import SAMPLE_RATE, SoundSpan, iter_audio
 from emotalking.io.files import replacing
-from emotalking.io.video import Framing, pictures, to_rgb
+from emotalking.io.video import Framing, decode_frames, to_rgb
 from emotalking.preprocess.cadence import common_rate, find_cadence
 from emotalking.preprocess.scan import Scan
 
@@ -51,7 +51,7 @@ class Timeline:
             InputError: if the clip now ends before its last frame.
         """
         done, image = 0, None
-        for number, (_, frame) in enumerate(pictures(clip)):
+        for number, (_, frame) in enumerate(decode_frames(clip)):
             while done < len(self.source) and self.source[done] == number:
                 image = to_rgb(frame, framing) if image is None else image
                 yield image

@@ -24,7 +24,7 @@ def _cache_dir() -> Path:
 
 
 def _cpu_flags() -> str:
-    """The processor's feature list: a cached library built for another processor must not be loaded."""
+    """The CPU's feature list: a cached library built for another CPU must not be loaded."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -35,9 +35,9 @@ def _cpu_flags() -> str:
 
 
 def load_library(source: str) -> ctypes.CDLL:
-    """Build ``ops/cpu/<source>`` once for this processor and load it.
+    """Build ``ops/cpu/<source>`` once for this CPU and load it.
 
-    The library lies in the user's cache folder under a hash of source, headers, flags, compiler and processor, so an
+    The library lies in the user's cache folder under a hash of source, headers, flags, compiler and CPU, so an
     edited source or another machine never meets a stale build. Whether it could be built is remembered.
 
     Raises:

@@ -24,7 +24,7 @@ class NoKernels(RuntimeError):
 
 @cache
 def available() -> bool:
-    """Whether NVIDIA's bindings are installed."""
+    """True if NVIDIA's bindings are installed."""
     try:
         _bindings("nvrtc")
     except NoKernels:
@@ -50,7 +50,7 @@ def _checked(answer: tuple[Any, ...]) -> Any:
 
 @cache
 def compile_kernels(source: str, definitions: tuple[str, ...], device: int) -> bytes:
-    """Machine code of ``ops/cuda/<source>`` for the processor of ``device``.
+    """Machine code of ``ops/cuda/<source>`` for the architecture of ``device``.
 
     Args:
         definitions: macros, ``NAME=value``.

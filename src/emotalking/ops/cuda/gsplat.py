@@ -75,7 +75,7 @@ def rasterize(
 def _empty(
     nothing: Tensor, background: Tensor | None, shape: tuple[int, int, int, int, int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The picture of no Gaussians."""
+    """The image of no Gaussians."""
     image = nothing.new_zeros(shape) + nothing
     if background is not None:
         image = image + background

@@ -91,7 +91,7 @@ def _render_image(
     ids = seen.radii.nonzero().squeeze(-1)
     ids = ids[seen.depths.detach()[ids].argsort(stable=True)]
     low, high = (seen.means2d - seen.extents).detach()[ids], (seen.means2d + seen.extents).detach()[ids]
-    # Zero, but part of the graph: a picture in which nothing is seen has zero gradients, not none.
+    # Zero, but part of the graph: an image in which nothing is seen has zero gradients, not none.
     blank = torch.cat((values.sum(dim=0) * 0, 1 + opacities.sum()[None] * 0))
     rows: list[Tensor] = []
     for y0, x0 in product(range(0, height, _TILE), range(0, width, _TILE)):

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from emotalking.data.layouts import FaceLayout
 from emotalking.io.images import encode_image
-from emotalking.io.video import Framing, pictures, to_rgb
+from emotalking.io.video import Framing, decode_frames, to_rgb
 from emotalking.ops.box import Box
 from emotalking.preprocess.check import measures
 from emotalking.preprocess.check.verdict import Still
@@ -99,7 +99,7 @@ def scan_faces(
     finder, hands, provider = FaceFinder(), HandFinder(), open_provider()
     out.layout = provider.layout
     square: Framing | None = None
-    frames = ((n, time, frame) for n, (time, frame) in enumerate(pictures(clip)) if n in wanted)
+    frames = ((n, time, frame) for n, (time, frame) in enumerate(decode_frames(clip)) if n in wanted)
     try:
         for number, time, frame in track(islice(frames, len(wanted)), "faces", len(wanted)):
             image = to_rgb(frame)
@@ -129,7 +129,7 @@ def scan_faces(
 def find_boxes(clip: str | Path, numbers: Collection[int]) -> dict[int, list[Box]]:
     """Faces in the frames with these numbers, in one more pass over the clip."""
     wanted, finder = set(numbers), FaceFinder()
-    frames = ((n, frame) for n, (_, frame) in enumerate(pictures(clip)) if n in wanted)
+    frames = ((n, frame) for n, (_, frame) in enumerate(decode_frames(clip)) if n in wanted)
     try:
         return {n: finder.find(to_rgb(frame)) for n, frame in islice(frames, len(wanted))}
     finally:
