@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     from emotalking.preprocess.import_subject import Imported
     from emotalking.progress import on_progress
     from emotalking.testing.demo import DemoResult
-    from emotalking.train.many import Many
+    from emotalking.train.many import TrainManyResult
     from emotalking.train.run import TrainResult
     from emotalking.tts.base import Utterance
     from emotalking.tts.phonemes import Coverage
@@ -102,7 +102,6 @@ _HEAVY = {
     "Finding": "data.findings",
     "Footage": "preprocess.check.verdict",
     "Imported": "preprocess.import_subject",
-    "Many": "train.many",
     "Model": "networks.registry",
     "Player": "player.player",
     "Rendered": "player.clip",
@@ -113,6 +112,7 @@ _HEAVY = {
     "StudyServer": "evaluate.study_server",
     "Subject": "data",
     "SyncScores": "lipsync.scores",
+    "TrainManyResult": "train.many",
     "TrainResult": "train.run",
     "Utterance": "tts.base",
     "on_progress": "progress",
@@ -138,7 +138,6 @@ __all__ = [
     "Footage",
     "Imported",
     "InputError",
-    "Many",
     "MissingModelError",
     "MissingPackageError",
     "Model",
@@ -153,6 +152,7 @@ __all__ = [
     "StudyServer",
     "Subject",
     "SyncScores",
+    "TrainManyResult",
     "TrainResult",
     "UserError",
     "Utterance",

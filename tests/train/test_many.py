@@ -17,7 +17,7 @@ from emotalking.errors import UserError
 from emotalking.train import many, run
 from emotalking.train import workers as processes
 from emotalking.train.callbacks.log import LOG, Row
-from emotalking.train.many import Many, train_many
+from emotalking.train.many import TrainManyResult, train_many
 from emotalking.train.workers import WorkerPool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -58,7 +58,7 @@ def test_one_broken_subject_stops_nobody_and_what_is_finished_is_kept(
     out, here = tmp_path / "avatars", Here()
     caplog.set_level("INFO", "emotalking")
 
-    def made(settings: list[str]) -> Many:
+    def made(settings: list[str]) -> TrainManyResult:
         here.commands.clear()
         return train_many(subjects, out, "tiny", settings, ["cpu", "meta", "idle"], run=here)
 
@@ -66,14 +66,14 @@ def test_one_broken_subject_stops_nobody_and_what_is_finished_is_kept(
     assert sorted(here.commands) == [("anna", "cpu"), ("ben", "meta")]
     assert "au.csv" in first.failures["ben"] and list(first.failures) == ["ben"]
     assert "left idle: idle;" in caplog.text
-    anna, ben = first.rows
+    anna, ben = first.table.rows
     assert anna[:2] == ("anna", "trained") and 5.0 < float(anna[2]) < 40.0 and int(anna[3]) > 100 and int(anna[4]) > 10
     assert ben == ("ben", "failed", "–", "–", "–", "–")
     shutil.copyfile(subjects[0] / "au.csv", subjects[1] / "au.csv")
     (out / "anna.safetensors.run" / "report.html").write_text("its page")
     second = made(SHORT)
     assert [name for name, _ in here.commands] == ["ben"] and not second.failures
-    assert [row[1] for row in second.rows] == ["kept", "trained"] and second.rows[0][2:] == anna[2:]
+    assert [row[1] for row in second.table.rows] == ["kept", "trained"] and second.table.rows[0][2:] == anna[2:]
     page = (out / "index.html").read_text()
     assert '<a href="anna.safetensors.run/report.html">anna</a>' in page and "2 of 2 subjects have an avatar" in page
     assert page.count("data:image/jpeg") == 2
@@ -147,7 +147,7 @@ def main(arguments):
     try:
         time.sleep(60)
     except KeyboardInterrupt:
-        (here.with_suffix(".saved")).write_text(" ".join([*arguments[1:], *sys.argv[:1]]))
+        (here.with_suffix(".saved")).write_text(" ".join(arguments[1:]))
         return 130
 """
 
@@ -170,7 +170,7 @@ def test_ctrl_c_has_every_process_save_and_begins_no_more(tmp_path: Path, monkey
         pool.spread(["bad", "one", "two", "three"], work, press)
     assert failures[0] == "It is bad"
     saved = {path.stem: path.read_text() for path in tmp_path.glob("*.saved")}
-    assert sorted(saved.values()) == ["--device cpu emotalking", "--device cuda emotalking"]
+    assert sorted(saved.values()) == ["--device cpu", "--device cuda"]
     assert "three" not in saved and not (tmp_path / "three.began").exists()
 
 

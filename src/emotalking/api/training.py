@@ -11,7 +11,7 @@ from emotalking.options import Device, Devices, Faces, Generator, PathLike, Pres
 if TYPE_CHECKING:
     from emotalking.lipsync.training import ExpertReport
     from emotalking.testing.demo import DemoResult
-    from emotalking.train.many import Many
+    from emotalking.train.many import TrainManyResult
     from emotalking.train.run import TrainResult
 
 _log = logging.getLogger("emotalking").info
@@ -64,7 +64,7 @@ def train_many(
     preset: Preset = "fast",
     devices: Devices = "auto",
     settings: Settings = (),
-) -> "Many":
+) -> "TrainManyResult":
     """Train avatars of many subject folders, on every GPU at once, with one page about all of them.
 
     Args:

@@ -1,4 +1,4 @@
-"""Many subjects over many devices: an avatar of each, and one page about all of them."""
+"""Train many subjects on many devices: an avatar of each, and one page about all of them."""
 
 import logging
 import math
@@ -8,15 +8,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 from rich.progress import Progress, TaskID
 
 from emotalking.errors import UserError
-from emotalking.io.images import decode_image
 from emotalking.io.settings import override
 from emotalking.progress import bar
-from emotalking.report import Link, Page
+from emotalking.report import Link, Page, Table
 from emotalking.train.callbacks.log import LOG, Row, of_kind, read_log
 from emotalking.train.callbacks.page import PAGE, STRIPS
 from emotalking.train.presets import preset
@@ -25,48 +23,56 @@ from emotalking.train.workers import Runner, WorkerPool
 
 _logger = logging.getLogger(__name__)
 
+_HEADER = (
+    "subject",
+    "avatar",
+    "PSNR of held-out frames [dB]",
+    "Gaussians of the face",
+    "of the mouth",
+    "stages [s]",
+)
 INDEX = "index.html"
 """Name of the page about all avatars."""
 
 
 @dataclass(frozen=True)
-class Made:
-    """What became of one subject."""
+class SubjectResult:
+    """Outcome of one subject."""
 
     avatar: Path
     """Its file, if it is there."""
     outcome: str
     """`trained`, `kept` or `failed`."""
     why: str = ""
-    """It failed."""
+    """Reason of a failure."""
     record: list[Row] = field(default_factory=list, repr=False)
-    """Of the run that made it (:mod:`emotalking.train.callbacks.log`); empty if that is not there."""
+    """Rows of its run (:mod:`emotalking.train.callbacks.log`); empty if these are missing."""
 
     @property
     def run_folder(self) -> Path:
-        """Where its run keeps what it knows."""
+        """The run folder."""
         return self.avatar.with_name(self.avatar.name + ".run")
 
     @property
     def name(self) -> str:
-        """The subject's."""
+        """Name of the subject."""
         return self.avatar.stem
 
     @property
     def psnr(self) -> float:
-        """Of the run's fixed frames at its end, dB (:mod:`emotalking.train.callbacks.preview`); NaN: not known."""
+        """PSNR of the preview frames at the end [dB] (:mod:`emotalking.train.callbacks.preview`); NaN: not known."""
         looks = [row for row in of_kind(self.record, "frames") if "psnr" in row]
         return looks[-1]["psnr"] if looks else math.nan
 
     @property
     def seconds(self) -> float:
-        """That the stages took."""
+        """Time of the stages."""
         steps = {row["stage"]: row for row in of_kind(self.record, "step")}
         return sum(row["seconds"] for row in steps.values())
 
     @property
     def row(self) -> tuple[str, ...]:
-        """Of a table (:attr:`Many.HEADER`)."""
+        """Row of :attr:`TrainManyResult.table`."""
         counts: dict[str, int] = {}
         for step in of_kind(self.record, "step"):
             counts |= step["gaussians"]
@@ -83,29 +89,22 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Many:
-    """What became of all of them."""
+class TrainManyResult:
+    """Outcomes of all subjects."""
 
-    HEADER: ClassVar[tuple[str, ...]] = (
-        "subject",
-        "avatar",
-        "PSNR of held-out frames [dB]",
-        "Gaussians of the face",
-        "of the mouth",
-        "stages [s]",
-    )
-    avatars: list[Made]
+    avatars: list[SubjectResult]
     page: Path
+    """The page about all of them."""
 
     @property
-    def rows(self) -> list[tuple[str, ...]]:
-        """A table under :attr:`HEADER`."""
-        return [made.row for made in self.avatars]
+    def table(self) -> Table:
+        """A row of metrics for each subject."""
+        return Table(_HEADER, [result.row for result in self.avatars])
 
     @property
     def failures(self) -> dict[str, str]:
-        """Why, by the subject's name."""
-        return {made.name: made.why for made in self.avatars if made.outcome == "failed"}
+        """Reasons by the subject's name."""
+        return {result.name: result.why for result in self.avatars if result.outcome == "failed"}
 
 
 def train_many(
@@ -116,7 +115,7 @@ def train_many(
     devices: Sequence[str],
     *,
     run: Runner | None = None,
-) -> Many:
+) -> TrainManyResult:
     """Train an avatar of every subject; what an earlier call finished is kept, what it began is gone on with.
 
     Args:
@@ -142,7 +141,7 @@ def train_many(
     with bar() as progress:
         bars = _Bars(progress, config.iterations, len(names))
 
-        def work(name: str, device: str) -> Made:
+        def work(name: str, device: str) -> SubjectResult:
             avatar, log, subject = folder / f"{name}.safetensors", folder / f"{name}.log", names[name]
             try:
                 if avatar.exists():
@@ -159,9 +158,9 @@ def train_many(
                 bars.end(name)
 
         avatars = pool.spread(list(names), work, bars.tick)
-    made = Many(avatars, folder / INDEX)
-    make_page(made, preset_name, overrides).write(made.page)
-    return made
+    result = TrainManyResult(avatars, folder / INDEX)
+    make_page(result, preset_name, overrides).write(result.page)
+    return result
 
 
 def _names(subjects: Sequence[Path]) -> dict[str, Path]:
@@ -175,7 +174,7 @@ def _names(subjects: Sequence[Path]) -> dict[str, Path]:
     return names
 
 
-def _kept(avatar: Path, subject: Path, preset_name: str, overrides: list[str]) -> Made:
+def _kept(avatar: Path, subject: Path, preset_name: str, overrides: list[str]) -> SubjectResult:
     """An avatar that is there already."""
     try:
         if is_up_to_date(avatar, subject, preset_name, overrides):
@@ -185,48 +184,46 @@ def _kept(avatar: Path, subject: Path, preset_name: str, overrides: list[str]) -
     except UserError as error:
         why = str(error).rstrip(".")
     _logger.info("%s: failed", avatar.stem)
-    return Made(avatar, "failed", why)
+    return SubjectResult(avatar, "failed", why)
 
 
-def _known(avatar: Path, outcome: str, why: str = "") -> Made:
+def _known(avatar: Path, outcome: str, why: str = "") -> SubjectResult:
     """With what its run's record says."""
-    made = Made(avatar, outcome, why)
+    result = SubjectResult(avatar, outcome, why)
     try:
-        rows = read_log(made.run_folder / LOG)
+        rows = read_log(result.run_folder / LOG)
     except UserError:  # An avatar may have been moved here without it.
-        return made
-    return Made(avatar, outcome, why, rows) if of_kind(rows, "run") else made
+        return result
+    return SubjectResult(avatar, outcome, why, rows) if of_kind(rows, "run") else made
 
 
-def make_page(many: Many, preset_name: str, overrides: list[str]) -> Page:
-    """Verdict, table and the last picture of held-out frames of each avatar, with links to their own pages."""
+def make_page(result: TrainManyResult, preset_name: str, overrides: list[str]) -> Page:
+    """The page: verdict, table and the last preview of each avatar, with links to their own pages."""
     chosen = f"preset {preset_name}" + "".join(f" --set {shlex.quote(setting)}" for setting in overrides)
     page = Page("Avatars", f"{chosen}, {time.strftime('%Y-%m-%d %H:%M')}")
-    good, total = len(many.avatars) - len(many.failures), len(many.avatars)
+    good, total = len(result.avatars) - len(result.failures), len(result.avatars)
     page.verdict(f"{good} of {total} subjects have an avatar.", "good" if good == total else "warn")
-    for name, why in many.failures.items():
+    for name, why in result.failures.items():
         page.verdict(f"{name}: {why}.", "bad")
-    folder = many.page.parent
     rows = []
-    for made in many.avatars:
-        own = made.run_folder / PAGE
-        linked = Link(made.name, own.relative_to(folder)) if own.exists() else made.name
-        rows.append((linked, *made.row[1:]))
-    page.table(many.HEADER, rows)
-    page.text("PSNR: of the few held-out frames that training looks at; 'emotalking evaluate' measures all of them.")
-    for made in many.avatars:
-        looks = of_kind(made.record, "frames")
-        picture = made.run_folder / looks[-1]["picture"] if looks else None
-        image = decode_image(picture.read_bytes()) if picture is not None and picture.exists() else None
-        if image is not None:
-            page.heading(made.name)
-            last = looks[-1]["stage"]
-            page.image(image, f"{last}: {STRIPS[last]}")
+    for subject in result.avatars:
+        own = subject.run_folder / PAGE
+        linked = Link(subject.name, own.relative_to(result.page.parent)) if own.exists() else subject.name
+        rows.append((linked, *subject.row[1:]))
+    page.table(_HEADER, rows)
+    page.text("PSNR: of the few held-out frames that training previews; 'emotalking evaluate' measures all of them.")
+    for subject in result.avatars:
+        previews = of_kind(subject.record, "frames")
+        image = subject.run_folder / previews[-1]["picture"] if previews else None
+        if image is not None and image.exists():
+            stage = previews[-1]["stage"]
+            page.heading(subject.name)
+            page.image(image, f"{stage}: {STRIPS[stage]}")
     return page
 
 
 class _Bars:
-    """How far all are, and each that is being trained; read from their records."""
+    """Progress of all subjects and of each that is being trained, read from their records."""
 
     def __init__(self, progress: Progress, iterations: int, subjects: int) -> None:
         self._progress, self._iterations = progress, iterations
@@ -234,18 +231,18 @@ class _Bars:
         self._running: dict[str, tuple[TaskID, Path, float]] = {}
 
     def begin(self, name: str, device: str, avatar: Path) -> None:
-        """One is trained from now on."""
+        """Add the bar of a subject."""
         task = self._progress.add_task(f"{name} ({device})", total=self._iterations, note="begins")
         self._running[name] = task, avatar.with_name(avatar.name + ".run") / LOG, time.time()
 
     def end(self, name: str) -> None:
-        """One is trained, or will not be."""
+        """Remove the bar of a subject."""
         if name in self._running:
             self._progress.remove_task(self._running.pop(name)[0])
         self._progress.advance(self._all)
 
     def tick(self) -> None:
-        """Look again."""
+        """Update all bars."""
         if self._progress.disable:
             return
         for task, path, began in list(self._running.values()):

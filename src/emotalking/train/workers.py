@@ -183,7 +183,6 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     module, *given = arguments
-    sys.argv = ["emotalking", *given]
     return importlib.import_module(module).main(given)
 
 

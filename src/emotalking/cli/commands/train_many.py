@@ -21,10 +21,9 @@ def run(arguments: dict[str, Any]) -> None:
     """Train the avatars, and print a table of them."""
     from emotalking.cli.console import note
     from emotalking.errors import InputError
-    from emotalking.report import Table
 
     made = api.train_many(**arguments)
-    print(Table(made.HEADER, made.rows).markdown())
+    print(made.table.markdown())
     note(f"see {made.page}")
     for name, why in made.failures.items():
         note(f"{name}: {why}")
