@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint docs clean
 
 setup: $(VENV)/.ready
 
@@ -17,7 +17,7 @@ $(VENV)/.ready: requirements/torch.txt requirements/lock.txt pyproject.toml
 demo: setup
 	$(BIN)/emotalking demo --out demo
 
-# A process for each processor, four at most; one thread each, or they wait for one another.
+# A process for each core, four at most; one thread each, or they wait for one another.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
@@ -26,5 +26,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+docs: setup
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements/docs.txt
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo docs/_build
