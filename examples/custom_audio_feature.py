@@ -34,4 +34,4 @@ AUDIO_FEATURES["level"] = AudioFeature("level", "level", steps=16, channels=len(
 
 if __name__ == "__main__":
     subject, avatar, *settings = sys.argv[1:]
-    emotalking.train(subject, avatar, preset="tiny", overrides=["model.audio.features=level", *settings])
+    emotalking.train(subject, avatar, preset="tiny", settings=["model.audio.features=level", *settings])

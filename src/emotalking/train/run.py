@@ -263,6 +263,20 @@ def draws(config: TrainConfig, name: str, generator: torch.Generator | None = No
     return (generator or torch.Generator()).manual_seed(int.from_bytes(digest[:4]))
 
 
+@dataclass
+class StageClasses:
+    """Class of each stage; a program may put a subclass of its own in one's place (``examples/custom_loss.py``)."""
+
+    mouth: type[MouthStage] = MouthStage
+    face: type[FaceStage] = FaceStage
+    emotion: type[EmotionStage] = EmotionStage
+    finetune: type[FinetuneStage] = FinetuneStage
+
+
+STAGES = StageClasses()
+"""Classes of the stages of every run of this process."""
+
+
 def stage_builders(context: Context, maker: TargetMaker = MESH_WARP) -> list[Callable[[], Stage]]:
     """Builders of the run's stages, in order; a stage of no iterations is left out.
 
@@ -275,10 +289,10 @@ def stage_builders(context: Context, maker: TargetMaker = MESH_WARP) -> list[Cal
     def face() -> Stage:
         if branch == "combined":
             return combined_face_stage(context, maker.open(context.data))
-        return FaceStage(context)
+        return STAGES.face(context)
 
     def emotion() -> Stage:
-        return EmotionStage(context, maker.open(context.data))
+        return STAGES.emotion(context, maker.open(context.data))
 
     def begun(name: str, build: Callable[[], Stage]) -> Callable[[], Stage]:
         def begin() -> Stage:
@@ -288,10 +302,10 @@ def stage_builders(context: Context, maker: TargetMaker = MESH_WARP) -> list[Cal
         return begin
 
     stages: list[tuple[str, int, Callable[[], Stage]]] = [
-        ("mouth", config.mouth.iterations, lambda: MouthStage(context)),
+        ("mouth", config.mouth.iterations, lambda: STAGES.mouth(context)),
         ("face", config.face.iterations, face),
         ("emotion", config.emotion.iterations if branch == "separate" else 0, emotion),
-        ("finetune", config.finetune.iterations, lambda: FinetuneStage(context)),
+        ("finetune", config.finetune.iterations, lambda: STAGES.finetune(context)),
     ]
     return [begun(name, build) for name, iterations, build in stages if iterations > 0]
 

@@ -1,0 +1,78 @@
+"""Every program of examples/ runs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from emotalking.data import Subject
+from emotalking.io.audio import save_wav
+from emotalking.testing.actor.performance import Performance
+from emotalking.train.run import train
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SHORT = [
+    "mouth.iterations=3",
+    "mouth.warmup=1",
+    "face.iterations=4",
+    "face.warmup=1",
+    "emotion.iterations=2",
+    "finetune.iterations=1",
+    "audio_pretraining=2",
+    "motion_pretraining=2",
+    "closed_mouth_code=2",
+]
+
+
+def run(name: str, *arguments: str | Path) -> str:
+    """Run an example as a user does and return its output."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, EXAMPLES / name, *arguments]
+    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def avatar(actor_subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("examples") / "actor.safetensors"
+    train(actor_subject.files.root, path, "tiny", "cpu", SHORT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sound") / "speech.wav"
+    save_wav(path, Performance.generate(0.4, seed=2).waveform)
+    return path
+
+
+def test_render_video(avatar: Path, sound: Path, tmp_path: Path) -> None:
+    assert "10 frames" in run("render_video.py", avatar, sound, tmp_path / "out.mp4")
+    assert (tmp_path / "out.mp4").stat().st_size > 1000
+
+
+def test_frame_by_frame(avatar: Path, sound: Path) -> None:
+    lines = run("frame_by_frame.py", avatar, sound).splitlines()
+    assert len(lines) == 10
+    assert lines[0].startswith("frame 0: 64x64")
+
+
+def test_custom_loss(actor_subject: Subject, tmp_path: Path) -> None:
+    run("custom_loss.py", actor_subject.files.root, tmp_path / "edges.safetensors", *SHORT)
+    rows = [json.loads(line) for line in (tmp_path / "edges.safetensors.run" / "log.jsonl").read_text().splitlines()]
+    assert any("edges" in json.dumps(row) for row in rows)
+
+
+def test_custom_audio_feature(actor_subject: Subject, tmp_path: Path) -> None:
+    run("custom_audio_feature.py", actor_subject.files.root, tmp_path / "level.safetensors", *SHORT)
+    assert actor_subject.audio_features("mel").shape[2] != 4
+    assert (actor_subject.files.root / "aud_level.npy").exists()
+
+
+def test_no_example_is_forgotten() -> None:
+    source = Path(__file__).read_text("utf-8")
+    assert all(f'"{path.name}"' in source for path in EXAMPLES.glob("*.py"))
