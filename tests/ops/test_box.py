@@ -33,5 +33,4 @@ def test_clipped_grown_shifted_scaled() -> None:
     assert box.grown(4).clipped(width=12, height=8) == Box(0, 0, 8, 12)
     assert box.shifted(x=5, y=-1) == Box(1, 8, 5, 14)
     assert box.scaled(2) == Box(4, 6, 12, 18)
-    assert not box.empty
-    assert box.shifted(x=100, y=0).clipped(width=12, height=8).empty
+    assert box.shifted(x=100, y=0).clipped(width=12, height=8).size == (0, 4)

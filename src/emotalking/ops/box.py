@@ -57,11 +57,6 @@ class Box:
         return (self.left + self.right) / 2, (self.top + self.bottom) / 2
 
     @property
-    def empty(self) -> bool:
-        """True where no pixel is inside."""
-        return self.width <= 0 or self.height <= 0
-
-    @property
     def index(self) -> tuple[slice, slice]:
         """Rows and columns as an index: ``image[box.index]``."""
         return slice(int(self.top), int(self.bottom)), slice(int(self.left), int(self.right))
