@@ -10,9 +10,12 @@ from emotalking.data.labels import Label, mask_of
 from emotalking.data.writer import write_target, write_torso
 from emotalking.preprocess.background import nearest_colours
 
-NECK_EXTENSION_PX, TORSO_EXTENSION_PX, HAIR_EXTENSION_PX = 72, 9, 40
-"""Length by which the neck continues behind the chin, the torso behind the head, and both sideways behind long hair, at
-512 px image height."""
+NECK_EXTENSION_PX = 72
+"""Length by which the neck continues behind the chin, at 512 px image height."""
+TORSO_EXTENSION_PX = 9
+"""The same of the torso behind the head."""
+HAIR_EXTENSION_PX = 40
+"""The same of neck and torso sideways behind long hair."""
 DARKENING = 0.997
 """Factor per pixel (at 512 px) on the way up behind the chin."""
 SEAM_PX = 3

@@ -11,7 +11,8 @@ from emotalking.ops.alignment import similarity_matrix
 
 CELLS = 24
 """Cells per eye distance in head-frame maps: a cell is about 3 px of a face that is 250 px high."""
-LEFT, TOP, RIGHT, BOTTOM = -3.5, -3.0, 3.5, 4.5
+LEFT, TOP = -3.5, -3.0
+RIGHT, BOTTOM = 3.5, 4.5
 """Extent of head-frame maps in eye distances, the origin between the eyes; beyond it the border continues."""
 FAR_JAW_POINTS = 3.5
 """By how many of iBUG's jaw points the neck's border shortens on the far side of a head in profile."""

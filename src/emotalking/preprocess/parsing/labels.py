@@ -12,9 +12,12 @@ SMALL_SHARE = 5e-4
 """Islands below this share of the image are absorbed by what surrounds them."""
 BRIDGE = 0.07
 """Half the width, in eye distances, of the thinnest bridge that connects a region to its root."""
-TEETH_REDNESS, TEETH_SATURATION, TEETH_LIGHTNESS = 0.6, 0.75, 0.6
-"""Teeth are below these shares of the lips' redness (Lab a) or of the skin's saturation, and above this share of the
-skin's lightness."""
+TEETH_REDNESS = 0.6
+"""Teeth are below this share of the lips' redness (Lab a) or ..."""
+TEETH_SATURATION = 0.75
+"""... below this share of the skin's saturation, and ..."""
+TEETH_LIGHTNESS = 0.6
+"""... above this share of the skin's lightness."""
 THINNEST_MOUTH = 0.045
 """Lips parted by less than this share of the mouth's width are closed."""
 GUIDE_RADIUS, GUIDE_EPSILON = 5, 4e-4
@@ -244,12 +247,19 @@ def guided_upsample(
     r, g, b = (small[..., c] for c in range(3))
     second = mean(np.dstack([r * r, r * g, r * b])), mean(np.dstack([g * g, g * b, b * b]))
     mr, mg, mb = (mean_guide[..., c] for c in range(3))
-    rr, rg, rb = second[0][..., 0] - mr * mr, second[0][..., 1] - mr * mg, second[0][..., 2] - mr * mb
-    gg, gb, bb = second[1][..., 0] - mg * mg, second[1][..., 1] - mg * mb, second[1][..., 2] - mb * mb
-    rr, gg, bb = rr + GUIDE_EPSILON, gg + GUIDE_EPSILON, bb + GUIDE_EPSILON
+    rr = second[0][..., 0] - mr * mr + GUIDE_EPSILON
+    rg = second[0][..., 1] - mr * mg
+    rb = second[0][..., 2] - mr * mb
+    gg = second[1][..., 0] - mg * mg + GUIDE_EPSILON
+    gb = second[1][..., 1] - mg * mb
+    bb = second[1][..., 2] - mb * mb + GUIDE_EPSILON
     # Inverse of the symmetric 3x3 covariance by cofactors.
-    i_rr, i_rg, i_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
-    i_gg, i_gb, i_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
+    i_rr = gg * bb - gb * gb
+    i_rg = gb * rb - rg * bb
+    i_rb = rg * gb - gg * rb
+    i_gg = rr * bb - rb * rb
+    i_gb = rb * rg - rr * gb
+    i_bb = rr * gg - rg * rg
     determinant = rr * i_rr + rg * i_rg + rb * i_rb
     planes = [np.multiply(image[..., k], np.float32(1 / 255), dtype=np.float32) for k in range(3)]
     result = np.empty((scores.shape[-1], height, width), np.float32)
