@@ -94,7 +94,9 @@ def made(subject: Subject, folder: Path, bench: Bench, devices: Sequence[str] = 
 def test_what_is_finished_is_kept(actor_subject: Subject, tmp_path: Path) -> None:
     bench = Bench()
     bench.fail = "combined"
-    with pytest.raises(UserError, match="training of 'combined face branch' failed: it is broken.*same command again"):
+    with pytest.raises(
+        UserError, match="training of 'combined face branch' failed: it is broken.*fix the reported error and rerun"
+    ):
         made(actor_subject, tmp_path, bench)
     assert (tmp_path / "full" / "report.json").exists()  # the others are finished first
     bench.fail, bench.commands = "", []

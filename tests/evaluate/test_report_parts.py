@@ -11,10 +11,10 @@ import pytest
 from emotalking.errors import UserError
 from emotalking.evaluate import plots
 from emotalking.evaluate import speech as sounds
+from emotalking.evaluate.evaluation import changed_metrics
 from emotalking.evaluate.images import error_map, loudest_stretch, open_eyed
 from emotalking.evaluate.metrics import Metric, missing, per_frame, single
-from emotalking.evaluate.observations import RIGID, jitter_spectrum
-from emotalking.evaluate.reproduce import changed_metrics
+from emotalking.evaluate.plots import RIGID, jitter_spectrum
 from emotalking.evaluate.results import (
     AVATAR,
     RECORDED,
@@ -208,7 +208,7 @@ def test_without_a_speaker_and_without_files_one_sentence_says_what_to_do(
         raise UserError("espeak-ng is not installed.")
 
     monkeypatch.setattr("emotalking.tts.backends.open_synthesizer", missing)
-    with pytest.raises(UserError, match=r"give --audio FILE.*espeak-ng is not installed"):
+    with pytest.raises(UserError, match=r"give audio files.*espeak-ng is not installed"):
         sounds.sounds_to_speak([], tmp_path)
 
 

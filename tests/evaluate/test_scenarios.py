@@ -21,7 +21,7 @@ from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, pick_frames, reconstruct
 from emotalking.evaluate.results import AVATAR, RECORDED, Report, read_report
 from emotalking.evaluate.speech import Speech
-from emotalking.evaluate.unseen import Unseen, open_unseen
+from emotalking.evaluate.unseen import UnseenSpeech, open_unseen
 from emotalking.io.audio import load_audio, save_wav
 from emotalking.models.avatar import Avatar
 from emotalking.player.player import Player
@@ -131,7 +131,7 @@ def test_a_report_can_be_made_again_and_says_what_changed(
 def test_an_avatar_says_what_rivals_are_compared_on(
     avatar_file: Path, actor_subject: Subject, speech: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unseen = Unseen(Speech("speech.wav", load_audio(speech)), (0.7, 0.3))
+    unseen = UnseenSpeech(Speech("speech.wav", load_audio(speech)), (0.7, 0.3))
     system = open_unseen("ours", str(avatar_file), actor_subject, torch.device("cpu"), unseen)
     assert system.indices.tolist() == list(range(7))
     whole, last = (list(system.frames(np.array(wanted))) for wanted in (range(7), [6]))
@@ -146,7 +146,7 @@ def test_an_avatar_says_what_rivals_are_compared_on(
     monkeypatch.setattr(
         "emotalking.evaluate.unseen.Player.frames", lambda _, samples, track, batch: iter(tracks.append(track) or [])
     )
-    plain = open_unseen("ours", str(avatar_file), actor_subject, torch.device("cpu"), Unseen(unseen.speech))
+    plain = open_unseen("ours", str(avatar_file), actor_subject, torch.device("cpu"), UnseenSpeech(unseen.speech))
     for source in (system, plain):
         assert list(source.frames(np.arange(5))) == []
     times = np.arange(5) / 25
@@ -254,6 +254,6 @@ def test_a_warning_where_the_speech_was_in_the_training(avatar_file: Path, actor
     avatar = Avatar.load(avatar_file)
     avatar.metadata["sync"] = {"speech": "espeak"}
     session = scenarios.Session(avatar, actor_subject, EvaluateConfig(), EvaluationModels.none(), (), Path())
-    assert "espeak" in scenarios.heard_in_training(session)[0]
+    assert "espeak" in scenarios.speech_in_training(session)[0]
     avatar.metadata["sync"] = None
-    assert scenarios.heard_in_training(session) == []
+    assert scenarios.speech_in_training(session) == []

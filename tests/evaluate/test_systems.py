@@ -74,7 +74,7 @@ def test_names_and_start_tell_which_frames_a_part_shows(actor_subject: Subject, 
     assert np.array_equal(by_start.indices, held_out[1:])
     early = opened(actor_subject, plain, start=int(held_out[0]) - 1)
     assert early.indices.tolist() == [-1, held_out[0]]
-    with pytest.raises(UserError, match="neither the 3 held-out ones.*--start"):
+    with pytest.raises(UserError, match="neither the 3 held-out ones.*give the start"):
         opened(actor_subject, plain)
     with pytest.raises(UserError, match="beyond the subject's frames"):
         opened(actor_subject, plain, start=int(held_out[-1]))
@@ -110,7 +110,7 @@ def test_the_recording_is_itself(actor_subject: Subject) -> None:
     system = opened(actor_subject, "recording")
     read = list(system.frames(actor_subject.val_indices))
     assert all(np.array_equal(a, b) for a, b in zip(read, frames_of(actor_subject, system.indices), strict=True))
-    with pytest.raises(UserError, match="--start is for frames"):
+    with pytest.raises(UserError, match="start: is for frames"):
         opened(actor_subject, "recording", start=30)
 
 

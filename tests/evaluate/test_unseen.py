@@ -21,7 +21,7 @@ from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.provenance import provenance
 from emotalking.evaluate.speech import Speech
 from emotalking.evaluate.systems import VideoSource
-from emotalking.evaluate.unseen import Unseen, open_unseen, to_same_length
+from emotalking.evaluate.unseen import UnseenSpeech, open_unseen, to_same_length
 from emotalking.io.audio import save_wav
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ def folder(subject: Subject, path: Path, count: int, level: float = 0.0, first: 
 
 
 def test_only_what_needs_no_recording_is_measured(actor_subject: Subject, tmp_path: Path) -> None:
-    unseen = Unseen(SPEECH, (0.5, -0.2))
+    unseen = UnseenSpeech(SPEECH, (0.5, -0.2))
     # Counted from 1 (ER-NeRF's validation), and a frame short at the end, as feature windows leave some out.
     paths = {
         "still": folder(actor_subject, tmp_path / "a", 25),
@@ -48,7 +48,7 @@ def test_only_what_needs_no_recording_is_measured(actor_subject: Subject, tmp_pa
     opened = [open_unseen(name, str(path), actor_subject, CPU, unseen) for name, path in paths.items()]
     systems = to_same_length(opened, unseen, 25.0, None)
     made = compare(actor_subject, systems, EvaluationModels.none(), unseen=unseen)
-    assert made.indices.tolist() == list(range(24)) and made.heard == "french.wav"
+    assert made.indices.tolist() == list(range(24)) and made.speech == "french.wav"
     first, second = (row.metrics for row in made.rows)
     assert math.isnan(first["psnr"].value) and first["psnr"].reason == "there is no recorded frame to compare with"
     assert first["jitter_background"].value < second["jitter_background"].value
@@ -58,20 +58,20 @@ def test_only_what_needs_no_recording_is_measured(actor_subject: Subject, tmp_pa
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("<img") == 2 and "saying french.wav, without recorded frames" in page
     assert "Not measured: PSNR" in (tmp_path / "out" / "table.md").read_text()
-    assert json.loads((tmp_path / "out" / "comparison.json").read_text())["heard"] == "french.wav"
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text())["speech"] == "french.wav"
 
 
 def test_sound_and_command_follow_the_frames() -> None:
-    unseen = Unseen(SPEECH, (0.5, -0.2))
+    unseen = UnseenSpeech(SPEECH, (0.5, -0.2))
     assert len(unseen.samples(5, 25.0)) == 3200
     commanded = unseen.commanded(3)
     assert commanded is not None and commanded.tolist() == [[0.5, -0.2]] * 3
-    assert Unseen(SPEECH).commanded(3) is None
+    assert UnseenSpeech(SPEECH).commanded(3) is None
 
 
 def test_what_says_another_sound_is_refused(actor_subject: Subject, tmp_path: Path) -> None:
-    unseen = Unseen(SPEECH)
-    with pytest.raises(UserError, match="nobody was recorded saying french.wav"):
+    unseen = UnseenSpeech(SPEECH)
+    with pytest.raises(UserError, match="french.wav was never recorded"):
         open_unseen("truth", "recording", actor_subject, CPU, unseen)
     with pytest.raises(UserError, match="there is nothing at"):
         open_unseen("a", str(tmp_path / "nowhere"), actor_subject, CPU, unseen)
@@ -88,11 +88,11 @@ def test_bad_commands_end_in_one_sentence(
     save_wav(sound, SPEECH.samples)
     start = ["compare", str(actor_subject.files.root), "a=recording", "-o", str(tmp_path / "out"), "--device", "cpu"]
     for words, says in (
-        (["--va", "0.5,0.5"], "give the speech with --audio"),
+        (["--va", "0.5,0.5"], "so it needs audio too"),
         (["--audio", str(sound), "--va", "0.5"], "two numbers"),
-        (["--audio", str(sound), "--start", "3"], "--start is for recorded frames"),
-        (["--audio", str(sound), "--as-published"], "--as-published is for recorded frames"),
-        (["--audio", str(sound)], "nobody was recorded saying a.wav"),
+        (["--audio", str(sound), "--start", "3"], "a start needs recorded frames"),
+        (["--audio", str(sound), "--as-published"], "the published protocol needs recorded frames"),
+        (["--audio", str(sound)], "a.wav was never recorded"),
         (["--audio", str(tmp_path / "none.wav")], "none.wav"),
     ):
         assert main([*start, *words]) == 2

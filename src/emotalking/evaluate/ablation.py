@@ -1,4 +1,4 @@
-"""The ablations of the paper's table 4 (4.4): what a subject's avatar loses without each part of the method."""
+"""Ablations of the paper's table 4 (4.4): train and evaluate a subject's avatar without each part of the method."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -44,10 +44,10 @@ with the sync loss would look better than it is."""
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be trained."""
+    """Trainings of an ablation."""
 
     settings: dict[str, tuple[str, ...]]
-    """Of each variant, in the order of the table."""
+    """Settings of each variant, in the order of the table."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Variants that would be no different from the full model, and why."""
     training_expert: Path | None = None
@@ -58,11 +58,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Ablation:
-    """What came out."""
+    """Result of an ablation."""
 
     plan: Plan
     reports: dict[str, Report]
-    """Of each variant that was trained."""
+    """Report of each variant that was trained."""
 
 
 def make_plan(subject: Subject, options: AblationConfig, folder: Path) -> Plan:
@@ -83,7 +83,7 @@ def make_plan(subject: Subject, options: AblationConfig, folder: Path) -> Plan:
     if "no_normal" in options.variants:
         if not subject.files.normals(0).parent.is_dir():
             left_out["no_normal"] = (
-                f"{subject.files.root} has no normal maps (prepare the clip with --normals mesh), so there is no normal"
+                f"{subject.files.root} has no normal maps (prepare the clip with mesh normals), so there is no normal"
                 " loss to take away"
             )
         elif config.face.losses.normal == 0:
@@ -114,7 +114,7 @@ def ablate(
         folder: gets a file and a folder for each variant.
         devices: each works on one variant at a time, in a process of its own.
         run: runs a command; None: as a process.
-        log: told what begins and what was kept.
+        log: called with a line of progress.
 
     Raises:
         UserError: something cannot be used, or a variant failed (the others are finished first).
@@ -136,7 +136,7 @@ def ablate(
 
     failures = [failure for failure in pool.spread(list(plan.settings), work) if failure is not None]
     if failures:
-        raise UserError(f"{'; '.join(failures)}: mend what it says and run the same command again.")
+        raise UserError(f"{'; '.join(failures)}: fix the reported error and rerun; what is finished is kept.")
     reports = {name: read_report(folder / name / "report.json") for name in plan.settings}
     return Ablation(plan, reports)
 

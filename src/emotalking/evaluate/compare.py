@@ -18,7 +18,7 @@ from emotalking.evaluate.metrics import METRICS, Metric
 from emotalking.evaluate.metrics.steadiness import rate_of
 from emotalking.evaluate.published import as_published
 from emotalking.evaluate.systems import AvatarSource, System
-from emotalking.evaluate.unseen import SpokenSource, Unseen
+from emotalking.evaluate.unseen import SpokenSource, UnseenSpeech
 from emotalking.io.audio import load_audio
 
 
@@ -31,14 +31,14 @@ class Row:
     kind: str
     """"avatar", "frames", "video" or "recording"."""
     note: str
-    """What a reader of the metrics must know."""
+    """Limits of the metrics, for the reader."""
     metrics: dict[str, Metric]
     intervals: dict[str, Interval]
     """95 % of the metrics that have values per frame, where there are frames enough."""
     differences: dict[str, float]
     """Mean difference per frame from the reference system's, where both have the frame."""
     p: dict[str, float]
-    """Of the paired test against the reference system; not corrected for the number of tests."""
+    """p-values of the paired test against the reference system; not corrected for the number of tests."""
     published: dict[str, Metric]
     """Metrics in the baseline's way, on re-encoded video; empty where that was not asked for."""
 
@@ -54,7 +54,7 @@ class Comparison:
     block: int
     """Frames of a block of the intervals and tests."""
     rows: tuple[Row, ...]
-    heard: str = ""
+    speech: str = ""
     """The sound that the systems say where no frame was recorded; then `indices` count from its beginning."""
 
     @property
@@ -84,7 +84,7 @@ def compare(
     *,
     limit: int | None = None,
     published: bool = False,
-    unseen: Unseen | None = None,
+    unseen: UnseenSpeech | None = None,
     advance: Callable[[], Any] = lambda: None,
 ) -> Comparison:
     """Score every system on the frames that all of them show.
@@ -124,8 +124,8 @@ def compare(
         again = as_published(system, subject, indices, models, advance) if published else {}
         source = system.source
         rows.append(Row(system.name, system.path, source.kind, source.note, metrics, {}, {}, {}, again))
-    heard = "" if unseen is None else unseen.speech.name
-    plain = Comparison(str(subject.files.root), indices, fps, block_frames(fps), tuple(rows), heard)
+    speech = "" if unseen is None else unseen.speech.name
+    plain = Comparison(str(subject.files.root), indices, fps, block_frames(fps), tuple(rows), speech)
     return replace(plain, rows=tuple(_tested(row, plain.reference, plain.block) for row in rows))
 
 
@@ -155,7 +155,7 @@ def _tested(row: Row, reference: Row, block: int) -> Row:
 
 
 def _sound(subject: Subject, indices: Int64[np.ndarray, " N"]) -> Float[np.ndarray, " S"] | None:
-    """What is heard under the frames; None without sound, or if they are not consecutive."""
+    """Sound of the frames; None without sound, or if they are not consecutive."""
     if not subject.files.audio.exists() or not (np.diff(indices) == 1).all():
         return None
     fps = float(subject.fps)

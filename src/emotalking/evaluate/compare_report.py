@@ -59,10 +59,10 @@ def write_report(
 
 
 def caption(comparison: Comparison) -> str:
-    """What the tables are of, in one line."""
+    """Caption of the tables."""
     count = len(comparison.indices)
-    if comparison.heard:
-        return f"{count} frames of {Path(comparison.subject).name} saying {comparison.heard}, without recorded frames"
+    if comparison.speech:
+        return f"{count} frames of {Path(comparison.subject).name} saying {comparison.speech}, without recorded frames"
     return f"{count} held-out frames ({to_runs(comparison.indices)}) of {Path(comparison.subject).name}"
 
 
@@ -168,7 +168,7 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
     return {
         "subject": comparison.subject,
         "frames": to_runs(comparison.indices),
-        "heard": comparison.heard,
+        "speech": comparison.speech,
         "estimator_error": error_record(known[0]) if (known := error_of(comparison.reference.metrics)) else None,
         "fps": comparison.fps,
         "block_frames": comparison.block,
@@ -221,9 +221,9 @@ def _images(page: Page, comparison: Comparison, systems: Sequence[System], subje
     wanted: Int64[np.ndarray, " n"] = np.array(sorted(set(chosen.values())), np.int64)
     others = [system for system in systems if system.source.kind != "recording"]
     shown = {s.name: dict(zip(wanted.tolist(), s.frames(wanted), strict=True)) for s in others}
-    page.heading("Images" if comparison.heard else f"Images (errors {ERROR_GAIN:g} times enlarged)")
+    page.heading("Images" if comparison.speech else f"Images (errors {ERROR_GAIN:g} times enlarged)")
     for title, index in chosen.items():
-        if comparison.heard:
+        if comparison.speech:
             page.text(f"Frame {index} of the sound.")
             page.images([fit_width(frames[index], _WIDE) for frames in shown.values()], list(shown))
             continue

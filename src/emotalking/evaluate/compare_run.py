@@ -14,7 +14,7 @@ from emotalking.evaluate.provenance import file_sha256, provenance
 from emotalking.evaluate.scenarios import model_names
 from emotalking.evaluate.speech import sounds_to_speak
 from emotalking.evaluate.systems import RECORDING, is_avatar, open_system
-from emotalking.evaluate.unseen import Unseen, open_unseen, to_same_length
+from emotalking.evaluate.unseen import UnseenSpeech, open_unseen, to_same_length
 from emotalking.progress import bar
 
 
@@ -27,7 +27,7 @@ def run_comparison(
     frames: int | None,
     as_published: bool,
     models: Mapping[str, str],
-    unseen: Unseen | None = None,
+    unseen: UnseenSpeech | None = None,
     command: str = "",
 ) -> Comparison:
     """Open the systems, score them and write the report; arguments as for :func:`emotalking.api.compare`.
@@ -36,10 +36,10 @@ def run_comparison(
         UserError: a system, start or model cannot be used, or ``folder`` cannot be made.
     """
     if frames is not None and frames < 1:
-        raise UserError(f"--frames is {frames}: give at least 1.")
-    stranger = next((name for name in start if name and name not in systems), None)
-    if stranger is not None:
-        raise UserError(f"--start names '{stranger}', which is no system here: there are {', '.join(systems)}.")
+        raise UserError(f"frames: expected at least 1, got {frames}.")
+    unknown = next((name for name in start if name and name not in systems), None)
+    if unknown is not None:
+        raise UserError(f"start: '{unknown}' is no system here; there are {', '.join(systems)}.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -48,8 +48,8 @@ def run_comparison(
     if len(subject.val_indices) == 0:
         raise UserError(f"{subject.files.root} has no held-out frames (transforms_val.json is empty).")
     if unseen is not None and (start or as_published):
-        word = "--start" if start else "--as-published"
-        raise UserError(f"{word} is for recorded frames, and with --audio there are none: leave one of them out.")
+        word = "a start" if start else "the published protocol"
+        raise UserError(f"{word} needs recorded frames, and with audio there are none: omit one of them.")
     if unseen is not None:
         opened = [open_unseen(name, path, subject, device, unseen) for name, path in systems.items()]
         opened = to_same_length(opened, unseen, float(subject.fps), frames)
@@ -59,7 +59,7 @@ def run_comparison(
             made_here = path == RECORDING or is_avatar(path)
             chosen = start.get(name, None if made_here else start.get(""))
             opened.append(open_system(name, path, subject, device, chosen))
-    who = EvaluationModels.open(
+    evaluation_models = EvaluationModels.open(
         lpips=models["lpips"], emotion=models["emotion_model"], sync=models["expert"], subject=subject, device=device
     )
     looks = len(common_frames(opened, frames)) * len(opened) * (1 + as_published)
@@ -68,13 +68,14 @@ def run_comparison(
         made = compare(
             subject,
             opened,
-            who,
+            evaluation_models,
             limit=frames,
             published=as_published,
             unseen=unseen,
             advance=lambda: progress.advance(task),
         )
-    facts = provenance(subject, command=command) | {"device": str(device), "evaluation_models": model_names(who)}
+    facts = provenance(subject, command=command)
+    facts |= {"device": str(device), "evaluation_models": model_names(evaluation_models)}
     facts["systems"] = {
         name: {"path": path, "sha256": file_sha256(Path(path)) if Path(path).is_file() else None}
         for name, path in systems.items()
@@ -85,12 +86,12 @@ def run_comparison(
     return made
 
 
-def unseen_of(audio: Path | None, va: tuple[float, float] | None) -> Unseen | None:
-    """What the systems should say and show where there are no recorded frames; None: there are.
+def unseen_of(audio: Path | None, va: tuple[float, float] | None) -> UnseenSpeech | None:
+    """Speech and emotion of a comparison without recorded frames; None without ``audio``.
 
     Raises:
         UserError: a sound that cannot be read, or an emotion without one.
     """
     if va is not None and audio is None:
-        raise UserError("--va commands an emotion of speech that was never recorded: give the speech with --audio.")
-    return None if audio is None else Unseen(sounds_to_speak([audio], audio.parent)[0], va)
+        raise UserError("va: commands the emotion of speech that was never recorded, so it needs audio too.")
+    return None if audio is None else UnseenSpeech(sounds_to_speak([audio], audio.parent)[0], va)

@@ -1,4 +1,4 @@
-"""What a model of emotion gets wrong itself: no avatar can score better than its model."""
+"""Error of the emotion models themselves: no avatar can score better than the model that reads it."""
 
 import json
 import math
@@ -22,9 +22,9 @@ class EstimatorError:
     """The metrics of faces that showed exactly what was commanded."""
 
     metrics: Mapping[str, float]
-    """By name (:data:`NAMES`)."""
+    """Value by metric (:data:`NAMES`)."""
     measured_on: str
-    """Whose faces these were."""
+    """Faces that it was measured on."""
 
 
 @cache
@@ -38,10 +38,10 @@ def measured() -> dict[str, EstimatorError]:
 
 
 def error_of(metrics: Mapping[str, Metric]) -> tuple[str, EstimatorError | None] | None:
-    """The model who read the emotion in these metrics, and its own error, None where that was never measured.
+    """Name of the model that read the emotion in these metrics, and its error; None where that was never measured.
 
     Returns:
-        None where nobody read any emotion.
+        None where no model read any emotion.
     """
     found = (metrics[name] for name in NAMES if name in metrics)
     model = next((metric.model for metric in found if not math.isnan(metric.value)), None)
@@ -60,17 +60,17 @@ def error_cell(names: Sequence[str], metrics: Mapping[str, Metric]) -> str:
 
 
 def error_notes(metrics: Mapping[str, Metric]) -> list[str]:
-    """The sentence that belongs to the row; none where nobody read any emotion."""
+    """Sentence that explains the row; none where no model read any emotion."""
     known = error_of(metrics)
     if known is None:
         return []
     model, error = known
     if error is None:
         how = "benchmarks/estimator_error.py measures it"
-        return [f"The own error of {model} in reading emotion was not measured here ({how})."]
+        return [f"The error of {model} in reading emotion was not measured here ({how})."]
     return [
         f'"{THE_MODEL}" is what {model} gets on faces that show exactly what was commanded ({error.measured_on}): '
-        "an avatar that obeys perfectly would get no better. Held-out frames are held against what was read from the "
+        "a perfect avatar would get no better. Held-out frames are compared with what was read from the "
         "recording, so there the recording's own metrics are the limit."
     ]
 

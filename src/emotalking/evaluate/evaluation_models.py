@@ -1,6 +1,6 @@
-"""Who measures: who finds and knows faces, who reads emotion, the perceptual distance, the expert for lips and sound.
+"""Evaluation models: face detector and recogniser, emotion model, perceptual distance, sync expert.
 
-Every model errs; ``benchmarks/estimator_error.py`` measures by how much, and no avatar can score better than its model.
+Every model errs; ``benchmarks/estimator_error.py`` measures by how much.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,7 +42,7 @@ Contempt, EmoNet's eighth, has no place on the plane that would tell it from dis
 
 
 class Prediction(NamedTuple):
-    """What a model says of the frames of one run."""
+    """Prediction of an emotion model for the frames of one run."""
 
     va: Float[np.ndarray, "N 2"]
     """Valence and arousal, [-1, 1]."""
@@ -52,7 +52,7 @@ class Prediction(NamedTuple):
 
 @runtime_checkable
 class EmotionModel(Protocol):
-    """Reads valence, arousal and expression: a note of each face while its frame is there, the verdict at the end."""
+    """Read valence, arousal and expression: describe each face while its frame is there, and predict at the end."""
 
     @property
     def name(self) -> str:
@@ -65,13 +65,13 @@ class EmotionModel(Protocol):
         ...
 
     def describe(self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
-        """What to keep of a frame with these iBUG landmarks."""
+        """Numbers to keep of a frame with these iBUG landmarks."""
         ...
 
     def predict(
         self, descriptions: Float[np.ndarray, "N F"], units: Mapping[str, Float[np.ndarray, " N"]], fps: float | int
     ) -> Prediction:
-        """The verdict on frames that follow one another; all have a face.
+        """Prediction for frames that follow one another; all have a face.
 
         Args:
             descriptions: of :meth:`describe`.
@@ -151,14 +151,14 @@ def open_emotion_model(which: str, device: torch.device | str = "cpu") -> Emotio
 
 @dataclass(frozen=True)
 class Person:
-    """What a subject looks like to a recogniser."""
+    """Description of a subject by a face recogniser."""
 
     vector: Float[np.ndarray, " D"]
     """Mean over :data:`IDENTITY_FRAMES` training frames."""
     held_out: Float[np.ndarray, "n D"]
     """Vectors of held-out frames of the recording, to see what the same person gets in other frames. May be empty."""
     missed: int
-    """Of these, frames in which no face was found."""
+    """Held-out frames in which no face was found."""
 
 
 @dataclass
@@ -213,10 +213,10 @@ class IdentityModel:
 
 @dataclass
 class EvaluationModels:
-    """Everything that looks at frames and tells a number; what is None is named in the metrics that lack it."""
+    """Models that measure; the metrics of one that is None are missing, with the reason."""
 
     device: torch.device
-    """Where pixels and networks are worked on."""
+    """Device of pixels and networks."""
     landmarks: Callable[[], LandmarkProvider] | None = None
     """Makes a detector of faces; action units are measured from its points."""
     lpips: Lpips | None = None
@@ -251,8 +251,8 @@ class EvaluationModels:
             sync: expert for lips and sound (:func:`emotalking.lipsync.expert.open_expert`); "none" or None: none;
                 "auto": :func:`find_expert`.
             identity: recognise faces, if the extra "identity" is installed.
-            subject: whose personal expert it is.
-            device: where networks work.
+            subject: subject of the personal expert.
+            device: device of the networks.
 
         Raises:
             UserError: a model that does not exist, or whose checkpoint is missing.

@@ -1,4 +1,4 @@
-"""How sure a mean over video frames is: neighbours are alike, so blocks of time are drawn, not single frames."""
+"""Confidence intervals and paired tests over video frames, resampled in blocks of time: neighbours are correlated."""
 
 import math
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def paired_p(
 ) -> float | None:
     """Two-sided p of a paired permutation test: may the difference of two systems on the same frames be chance?
 
-    If the systems were alike, swapping them within a block of time would change nothing; so the mean difference is
+    If the systems were equal, swapping them within a block of time would change nothing; so the mean difference is
     compared with what it is under random (up to 12 blocks: all) swaps of whole blocks.
 
     Args:

@@ -1,7 +1,5 @@
 """Everything that is observed of a run of frames, one frame at a time; metrics are functions of it."""
 
-import math
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,14 +8,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
-from scipy.ndimage import binary_erosion
 from torch import Tensor
 
 from emotalking.data import Subject
 from emotalking.data.frame import lip_gap
-from emotalking.data.labels import Label
 from emotalking.emotion.circumplex import TestPoint
 from emotalking.errors import UserError
+from emotalking.evaluate.background import BackgroundObserver
 from emotalking.evaluate.evaluation_models import EmotionModel, EvaluationModels, Person, Prediction
 from emotalking.evaluate.observe import FaceDescriber, FaceObserver, FaceReference, Faces, runs_of
 from emotalking.evaluate.sync import SyncMeter
@@ -27,21 +24,17 @@ from emotalking.ops.box import Box
 Need = Literal[
     "recording", "lpips", "faces", "recorded_faces", "sync", "sound", "emotion_model", "command", "identity", "timing"
 ]
-"""What a metric may need; see :attr:`Observation.lacks`."""
+"""Input that a metric may need; see :attr:`Observation.lacks`."""
 NO_TRUTH = "there is no recorded frame to compare with"
 NO_SOUND = "the sound of these frames is not known"
 IDENTITY_EVERY_S = 0.2
 """Seconds from one frame whose identity is looked at to the next: it does not change faster, and the network is slow (a
 tenth of a second a face on a CPU)."""
-_MASKS = 24
-"""Frames of the clip whose masks tell what is background."""
-_MARGIN = 0.015
-"""Of the image's width: background this near to the person is left out."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a run of frames was to show."""
+    """Intended content of a run of frames."""
 
     indices: Int[np.ndarray, " N"] | None
     """The subject's frames that it should equal."""
@@ -70,7 +63,7 @@ class RenderedFrame:
     number: int
     """Its place in the run, from 0."""
     image: Float[Tensor, "H W 3"]
-    """RGB in [0, 1], on the models' device, as it was handed over: no rounding."""
+    """RGB in [0, 1], on the models' device, without rounding."""
     truth: GroundTruth | None
 
     @cached_property
@@ -86,7 +79,7 @@ class RenderedFrame:
 
 
 class Lack(NamedTuple):
-    """Why something that metrics need is not there."""
+    """Reason why an input of metrics is not available."""
 
     reason: str
     frames: int
@@ -95,7 +88,7 @@ class Lack(NamedTuple):
 
 @dataclass(frozen=True)
 class Observation:
-    """What was observed of a run of frames."""
+    """Everything observed of a run of frames."""
 
     condition: Condition
     models: EvaluationModels
@@ -103,16 +96,16 @@ class Observation:
     """Frames."""
     clip_fps: float
     runs: list[slice]
-    """Where the frames follow one another without a cut."""
+    """Parts without a cut."""
     step: int
     """Frames of the clip from one frame to the next."""
     reference: FaceReference | None
     detector: str
     person: Person | None
     lacks: dict[str, Lack]
-    """What could not be had, by :data:`Need`."""
+    """Inputs that are not available, by :data:`Need`."""
     frame_values: Mapping[str, Float[np.ndarray, " R"]]
-    """Of each metric that has ``of_frame``."""
+    """Values per frame of each metric that has ``of_frame``."""
     background: Float[np.ndarray, " N"]
     """Restlessness of the background in grey levels; nan at the ends of a run."""
     recorded_background: Float[np.ndarray, " R"]
@@ -168,7 +161,7 @@ class Observation:
 
     @cached_property
     def prediction(self) -> Prediction | None:
-        """What the emotion model reads; nan without a face, None without a model or any face."""
+        """Prediction of the emotion model; nan without a face, None without a model or any face."""
         if self.models.emotion is None or self.found is None:
             return None
         return predict_emotion(self.models.emotion, self.found, self.units, self.runs, self.rate)
@@ -240,7 +233,7 @@ class RunObserver:
         self._models, self._condition, self._fps = models, condition, float(subject.fps)
         self._per_frame, self._rows = per_frame, list[list[float]]()
         told = [len(known) for known in (condition.indices, condition.va) if known is not None]
-        self._background = _BackgroundObserver(subject, self._runs(max(told, default=0))[0])
+        self._background = BackgroundObserver(subject, self._runs(max(told, default=0))[0])
         self._count = self._compared = 0
         self._reference = self._person = None
         self._detector = ""
@@ -282,7 +275,8 @@ class RunObserver:
     def see(self, frame: RenderedFrame) -> None:
         """Take the next frame."""
         self._count += 1
-        self._background.see(frame)
+        recorded = None if frame.truth is None else torch.from_numpy(frame.truth.image)
+        self._background.see(frame.number, frame.image, recorded)
         if self._observer is not None:
             self._observer.see(frame.uint8)
         if frame.truth is None:
@@ -335,7 +329,7 @@ class RunObserver:
         )
 
     def _lacks(self, found: Faces | None, recorded: Faces | None) -> dict[str, Lack]:
-        """What could not be had, and why."""
+        """Inputs that are not available, with the reason."""
         models, condition, count = self._models, self._condition, self._count
         lacks: dict[str, Lack] = {}
         if self._compared == 0:
@@ -361,60 +355,6 @@ class RunObserver:
         if models.identity is None or self._person is None:
             lacks["identity"] = Lack(self._no_identity, count)
         return lacks
-
-
-class _BackgroundObserver:
-    """Restlessness of the background: what never is the person, and so should stand still as the camera does.
-
-    Pixels that the subject's masks call background in each of some frames of the clip, with a margin. Value of a frame:
-    mean absolute second difference in time of their colours, grey levels of 255.
-    """
-
-    def __init__(self, subject: Subject, runs: Sequence[slice]) -> None:
-        self._mask = torch.from_numpy(_background(subject))
-        self._starts = {run.start for run in runs}
-        self.shown, self.recorded = _Restlessness(), _Restlessness()
-
-    def see(self, frame: RenderedFrame) -> None:
-        """Take the next frame."""
-        self._mask = self._mask.to(frame.image.device)
-        first = frame.number in self._starts
-        self.shown.add(frame.image[self._mask] * 255, first)
-        if frame.truth is not None:
-            truth = torch.from_numpy(frame.truth.image).to(frame.image.device)
-            self.recorded.add(truth[self._mask].float(), first)
-
-
-class _Restlessness:
-    """Mean absolute second difference in time of a row of pixels; nan at the ends of a run."""
-
-    def __init__(self) -> None:
-        self._held: deque[Tensor] = deque(maxlen=3)
-        self._values: list[float] = []
-
-    def add(self, pixels: Float[Tensor, "n 3"], first: bool) -> None:
-        """The next frame's; ``first`` of its run or not."""
-        if first:
-            self._held.clear()
-        self._held.append(pixels)
-        self._values.append(math.nan)
-        if len(self._held) == 3 and pixels.numel():
-            before, here, after = self._held
-            self._values[-2] = float((before - 2 * here + after).abs().mean())
-
-    @property
-    def series(self) -> Float[np.ndarray, " N"]:
-        """One value a frame."""
-        return np.array(self._values, np.float64)
-
-
-def _background(subject: Subject) -> Bool[np.ndarray, "H W"]:
-    """Pixels that are background in each of some frames of the clip."""
-    never = np.ones((subject.height, subject.width), bool)
-    for index in np.unique(np.linspace(0, subject.num_frames - 1, _MASKS).round().astype(int)):
-        never &= subject.masks(int(index)).labels == Label.BACKGROUND
-    margin = max(round(_MARGIN * subject.width), 1)
-    return np.asarray(binary_erosion(never, iterations=margin, border_value=1))
 
 
 def as_image(frame: Shaped[np.ndarray, "H W 3"] | Tensor, device: torch.device) -> Float[Tensor, "H W 3"]:

@@ -1,4 +1,4 @@
-"""What is seen of the face in every frame: one pass, one detector that works through the frames in order."""
+"""Observe the face in every frame: one pass, one detector that works through the frames in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,21 +33,21 @@ _JUMP = 0.15
 Then = Callable[[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "68 2"] | None], None]
 """Takes a frame and its landmarks, None where no face was found."""
 Describe = Callable[[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "68 2"]], Float[np.ndarray, " F"]]
-"""What a model notes of a face: the frame and its landmarks to some numbers."""
+"""Description of a face by a model: from the frame and its landmarks to some numbers."""
 
 
 @dataclass(frozen=True)
 class FaceDescriber:
-    """A model at work."""
+    """A model that describes faces."""
 
     describe: Describe
     every: int = 1
-    """It descriptions at the first frame and at each so many after it."""
+    """Stride in frames, from the first on."""
 
 
 @dataclass(frozen=True)
 class FaceReference:
-    """A subject in the eyes of one detector: the neutral shape, and how the face is when it rests."""
+    """Reference of a subject for one detector: neutral shape and resting face."""
 
     layout: FaceLayout
     shape: Float[np.ndarray, "K 3"]
@@ -83,7 +83,7 @@ class FaceReference:
         focal: float,
         fps: float | int,
     ) -> "FaceReference | None":
-        """By looking at the frames of a clip of which nothing else is known.
+        """Fit a reference to the frames of a clip of which nothing else is known.
 
         Args:
             focal: of the camera, pixels.
@@ -150,7 +150,7 @@ def _pose(
 
 @dataclass(frozen=True)
 class Faces:
-    """What was seen of N frames; nan (False) where no face was found."""
+    """Faces of N frames; nan (False) where no face was found."""
 
     found: Bool[np.ndarray, " N"]
     points: Float[np.ndarray, "N 68 2"]
@@ -166,7 +166,7 @@ class Faces:
     tones: Float[np.ndarray, "N B B"]
     """Mean brightness (0..255) of blocks of the face, which move with the head."""
     descriptions: dict[str, Float[np.ndarray, "N F"]]
-    """What each model noted; none of a model who never looked at a face."""
+    """Descriptions by each model; none of a model that never saw a face."""
 
     def units(self, rest: Rest, runs: Sequence[slice], fps: float | int) -> dict[str, Float[np.ndarray, " N"]]:
         """Action units by name, 0..5, each run for itself; frames without a face are bridged to filter, then nan."""
@@ -188,7 +188,7 @@ class Faces:
 
 
 class Detection(NamedTuple):
-    """What was seen of one frame, by name."""
+    """Detection of one face, arrays by name."""
 
     own: dict[str, np.ndarray]
     measures: dict[str, np.ndarray]
@@ -196,7 +196,7 @@ class Detection(NamedTuple):
 
 
 class FaceObserver:
-    """Looks at one frame after the other in a thread of its own; a few frames wait, and little is kept of each."""
+    """Detect faces frame by frame in a thread of its own; a few frames wait, and little is kept of each."""
 
     def __init__(
         self,
@@ -205,7 +205,7 @@ class FaceObserver:
         describers: Mapping[str, FaceDescriber] | None = None,
         then: Then | None = None,
     ) -> None:
-        """Prepare to look.
+        """Set up the observer.
 
         Args:
             reference: the subject.
@@ -307,7 +307,7 @@ def face_tones(
 def runs_of(
     count: int, indices: Shaped[np.ndarray, " N"] | None, va: Float[np.ndarray, "N 2"] | None
 ) -> tuple[list[slice], int]:
-    """Where the frames follow one another without a cut, and how many frames of the clip lie from one to the next.
+    """Split frames into runs without a cut, and find the step in frames of the clip from one to the next.
 
     A cut is where the step between indices is not the usual one, or where the commanded emotion jumps.
 

@@ -62,7 +62,7 @@ def _section(page: Page, result: Result, folder: Path) -> None:
 
 
 def _plots(result: Result) -> Iterator[tuple[Plot, str]]:
-    """What can be drawn of a scenario, with captions."""
+    """Plots of a scenario, with captions."""
     drawn = (
         (plots.psnr_plot if result.scenario == "self" else None, "PSNR of every frame; dots: the worst and the best"),
         (

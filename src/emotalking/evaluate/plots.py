@@ -1,4 +1,4 @@
-"""Plots of an evaluation, from its report alone."""
+"""Plots of an evaluation, from its report alone, and what a report keeps of an observation for them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +10,18 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from emotalking.data.clip_crop import from_runs
 from emotalking.emotion.circumplex import TEST_POINTS
-from emotalking.evaluate.results import AVATAR, RECORDED, Result, Run, array
+from emotalking.evaluate.observation import Observation
+from emotalking.evaluate.results import AVATAR, RECORDED, Result, Run, array, to_json
 from emotalking.report import Plot
 
 _COLOURS = {AVATAR: "#2f6fde", RECORDED: "#8a93a5"}
 _STYLES = ("-", "--", ":", "-.")
-"""Of lines, so that they can be told apart without their colours."""
+"""Line styles, so that lines differ without their colours."""
 _MOST_LINES = 4
+RIGID = (27, 28, 29, 30, 36, 39, 42, 45)
+"""iBUG points that move with the skull alone: bridge of the nose, corners of the eyes."""
+_SHORTEST = 16
+"""Frames that a spectrum needs."""
 _COMMANDED, _MEASURED = "#1d2330", "#e0672f"
 
 
@@ -92,7 +97,7 @@ def _lines(
 
 
 def circumplex_plot(result: Result) -> Plot | None:
-    """Commanded valence and arousal against what the model measured, one arrow a point, one dot a frame."""
+    """Commanded against measured valence and arousal, one arrow a point, one dot a frame."""
     runs = [run for run in result.of(AVATAR) if run.commanded is not None and run.observed["va"]]
     if not runs:
         return None
@@ -155,3 +160,56 @@ def confusion_plot(result: Result) -> Plot | None:
     axes.set_yticks(range(len(labels)), labels)
     axes.set(xlabel="read by the model", ylabel="commanded")
     return plot
+
+
+def observation_record(observation: Observation, fps: float | int, consecutive: bool) -> dict[str, Any]:
+    """Valence/arousal and expression per frame, the sync curve, and the head's jitter by frequency.
+
+    Args:
+        fps: frames a second.
+        consecutive: the frames follow each other in time; else there is no spectrum.
+
+    Returns:
+        `va` [N, 2]; `classes` and `expressions` (the likeliest class of each frame, -1 without a face); `sync` with
+        `expert`, `error`, `confidence`, `offset` [frames] and `curve`; `spectrum` with `hz` and `px`; each None where
+        no model measured.
+    """
+    facts: dict[str, Any] = {"va": None, "classes": None, "expressions": None, "sync": None, "spectrum": None}
+    if observation.found is None:
+        return facts
+    prediction, model = observation.prediction, observation.models.emotion
+    if prediction is not None and model is not None:
+        blind = np.isnan(prediction.scores).any(-1)
+        facts["va"] = prediction.va
+        facts["classes"] = list(model.classes)
+        facts["expressions"] = np.where(blind, -1, np.nan_to_num(prediction.scores).argmax(-1)).tolist()
+    if observation.sync is not None:
+        names = ("error", "confidence", "offset")
+        facts["sync"] = {"expert": observation.sync.expert, "curve": np.asarray(observation.sync.curve, np.float64)}
+        facts["sync"] |= {name: float(getattr(observation.sync, name)) for name in names}
+    if consecutive:
+        facts["spectrum"] = jitter_spectrum(observation.points, fps)
+    return to_json(facts)
+
+
+def jitter_spectrum(points: Float[np.ndarray, "N 68 2"], fps: float | int) -> dict[str, Any] | None:
+    """Amplitude of the head's motion in the image by frequency: RMS over rigid points and both axes.
+
+    Args:
+        points: landmarks in pixels, nan without a face (bridged by straight lines).
+        fps: frames a second.
+
+    Returns:
+        `hz` and `px` (a sine of amplitude a stands out as a); None for fewer than 16 frames with a face.
+    """
+    tracks = points[:, RIGID].reshape(len(points), -1).astype(np.float64)
+    there = ~np.isnan(tracks).any(-1)
+    if there.sum() < _SHORTEST:
+        return None
+    times = np.arange(len(tracks))
+    whole = np.stack([np.interp(times, times[there], track[there]) for track in tracks.T], -1)
+    slope = np.stack([np.ones(len(times)), times], -1)
+    whole = whole - slope @ np.linalg.lstsq(slope, whole, rcond=None)[0]
+    window = np.hanning(len(whole) + 2)[1:-1, None]
+    amplitude = 2 * np.abs(np.fft.rfft(whole * window, axis=0)) / window.sum()
+    return {"hz": np.fft.rfftfreq(len(whole), 1 / float(fps)), "px": np.sqrt((amplitude**2).mean(-1))}

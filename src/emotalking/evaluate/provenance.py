@@ -1,4 +1,4 @@
-"""What a report was made with: code, packages, machine, command and a fingerprint of the data."""
+"""Provenance of a report: code, packages, machine, command and a fingerprint of the data."""
 
 import hashlib
 import os
@@ -31,11 +31,11 @@ PACKAGES = (
     "soxr",
     "transformers",
 )
-"""Whose versions can change a metric; those that are not installed are left out."""
+"""Packages whose versions can change a metric; those that are not installed are left out."""
 
 
 def provenance(subject: Subject, avatar: Path | None = None, command: str = "") -> dict[str, Any]:
-    """Everything that a reader needs to make a report again, as plain values ready for JSON.
+    """Everything that a reader needs to reproduce a report, as plain values ready for JSON.
 
     Args:
         subject: what was measured against.
@@ -60,7 +60,7 @@ def provenance(subject: Subject, avatar: Path | None = None, command: str = "") 
 
 def code() -> dict[str, Any]:
     """Version of this package, and the commit where it runs from a git checkout of its own (else None)."""
-    # A package installed beside somebody else's repository must not report that one's commit.
+    # A package installed beside another repository must not report the commit of that.
     ours = _git("ls-files", "--error-unmatch", "__init__.py") is not None
     changes = _git("status", "--porcelain", "--untracked-files=no") if ours else None
     return {
@@ -82,7 +82,7 @@ def packages() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, threads of torch, GPU and system; nothing that names the very machine."""
+    """CPU, cores, threads of torch, GPU and system; nothing that names the very machine."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -146,7 +146,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says in the folder of the package; None if it does not know, or is not installed."""
+    """Output of git in the folder of the package; None if it fails or is not installed."""
     command: Sequence[str] = ("git", "-C", str(Path(emotalking.__file__).parent), *arguments)
     try:
         run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
@@ -156,7 +156,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def _processor() -> str:
-    """Name of the processor."""
+    """Name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

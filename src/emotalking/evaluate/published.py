@@ -1,4 +1,4 @@
-"""The baseline's way of measuring, to reproduce published metrics: on re-encoded video, frames cut to 8 bit.
+"""Measure as the baseline does, to reproduce published metrics: on re-encoded video, frames cut to 8 bit.
 
 TalkingGaussian's ``synthesize_fuse.py`` (and ER-NeRF's ``Trainer.test``) hand 8-bit frames to ``imageio.mimwrite`` with
 ``fps=25, quality=8, macro_block_size=1``, for the rendered frames and for the recorded ones; ``metrics.py`` then reads
@@ -43,7 +43,7 @@ def as_published(
 
     Args:
         indices: the subject's frames that are compared, shown by the system.
-        advance: called for every frame that was looked at.
+        advance: called after every frame.
 
     Raises:
         UserError: an odd width or height, which 4:2:0 video cannot hold.
@@ -72,7 +72,7 @@ def encode(frames: Iterable[UInt8[np.ndarray, "H W 3"]], path: Path, fps: Fracti
             height, width = frame.shape[:2]
             if height % 2 or width % 2:
                 raise UserError(
-                    f"the baseline cannot encode frames of {width}x{height}: --as-published needs even sizes."
+                    f"the baseline cannot encode frames of {width}x{height}: its protocol needs even sizes."
                 )
             if stream is None:
                 stream = container.add_stream("libx264", rate=fps, options={"crf": str(CRF)})

@@ -1,4 +1,4 @@
-"""The evaluation's report as data: what was measured in which scenario, and its JSON."""
+"""Report of an evaluation as data, and its JSON."""
 
 import json
 import math
@@ -53,12 +53,12 @@ class Run:
     label: str = ""
     """The emotion that a classifier should read at the commanded point."""
     observed: dict[str, Any] = field(default_factory=dict)
-    """What the models saw, as lists (see :func:`emotalking.evaluate.observations.observation_record`)."""
+    """Record of what was observed (:func:`emotalking.evaluate.plots.observation_record`)."""
 
 
 @dataclass(frozen=True)
 class ReportImage:
-    """A image file of a scenario, for the page."""
+    """An image file of a scenario, for the page."""
 
     file: str
     """Relative to the report's folder."""
@@ -71,12 +71,12 @@ class Result:
 
     scenario: str
     key: str
-    """Fingerprint of everything that it was made from: an unfinished evaluation takes it up again by this."""
+    """Fingerprint of its inputs, by which an interrupted evaluation reuses it."""
     seconds: float
     runs: tuple[Run, ...]
     images: tuple[ReportImage, ...] = ()
     notes: tuple[str, ...] = ()
-    """Sentences that a reader of the metrics must know."""
+    """Limits of the metrics, for the reader."""
 
     def of(self, system: str) -> tuple[Run, ...]:
         """The runs of one system."""
@@ -89,12 +89,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that one evaluation found and was made with."""
+    """Results and provenance of one evaluation."""
 
     options: dict[str, Any]
-    """What was asked for: ``EvaluateConfig`` with the paths of avatar and subject."""
+    """``EvaluateConfig`` with the paths of avatar and subject."""
     provenance: dict[str, Any]
-    """Of ``provenance.provenance``, with the models, the avatar's training and the evaluation's device."""
+    """Record of ``provenance.provenance``, with the models, the avatar's training and the evaluation's device."""
     results: tuple[Result, ...]
     command: str = ""
 
@@ -174,7 +174,7 @@ def read_report(path: Path) -> Report:
             options["emotion_model"] = options.pop("judge")
         return Report(options, _current(data["provenance"]), results, data["command"])
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} lacks something that a report has ({error}): make it again.") from error
+        raise UserError(f"{path} lacks something that a report has ({error}): evaluate again.") from error
 
 
 def write_result(result: Result, path: Path) -> None:

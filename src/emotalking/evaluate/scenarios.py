@@ -24,7 +24,7 @@ from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, pick_frames, reconstruct
 from emotalking.evaluate.measure import Stopwatch
 from emotalking.evaluate.metrics import METRICS, Metric, missing
-from emotalking.evaluate.observations import observation_record
+from emotalking.evaluate.plots import observation_record
 from emotalking.evaluate.provenance import file_sha256, provenance
 from emotalking.evaluate.results import AVATAR, RECORDED, Report, ReportImage, Result, Run, read_result, write_result
 from emotalking.evaluate.session import Session
@@ -35,9 +35,9 @@ from emotalking.player.player import Player
 from emotalking.progress import bar
 
 SPEECH = "speech"
-"""Where a report keeps the sentences that were said for it."""
+"""Folder of a report for its synthesized sentences."""
 EMOTION_SECONDS = 4.0
-"""Each of the twelve points speaks so long, unless a number of frames is asked for. The paper does not say how long."""
+"""Seconds of speech of each of the twelve points, unless a number of frames is given. The paper does not tell it."""
 
 
 def run_scenarios(
@@ -55,11 +55,11 @@ def run_scenarios(
     A finished scenario is kept in ``folder``; the same evaluation, started again, goes on behind it.
 
     Args:
-        avatar_file: what was trained.
+        avatar_file: trained avatar.
         subject: the folder that it was trained on.
-        folder: where the scenarios' results and images lie; made if missing.
+        folder: results and images of the scenarios; made if missing.
         command: how it was called, for the report.
-        log: told what is done and what was found already.
+        log: called with a line of progress.
 
     Raises:
         UserError: avatar and subject do not belong together (see ``held_out.check_pair``), or a sound, expert or
@@ -102,7 +102,7 @@ def run_scenarios(
 
 
 def fingerprint(scenario: str, facts: dict[str, Any], options: EvaluateConfig) -> str:
-    """What a scenario's metrics depend on, as one hash: code, packages, machine, data, avatar, sounds, models."""
+    """Hash of everything that a scenario's metrics depend on: code, packages, machine, data, avatar, sounds, models."""
     parts = ("source_sha256", "packages", "machine", "device", "data", "avatar", "evaluation_models")
     relevant: dict[str, Any] = {part: facts[part] for part in parts} | {"scenario": scenario, "frames": options.frames}
     relevant |= {"evenly": options.evenly} if scenario == "self" else {"sounds": facts["sounds"]}
@@ -110,14 +110,14 @@ def fingerprint(scenario: str, facts: dict[str, Any], options: EvaluateConfig) -
 
 
 def source_sha256() -> str:
-    """Of this package's modules: metrics of another source are not taken up again."""
+    """Hash of this package's modules: results of another source are not reused."""
     root = Path(emotalking.__file__).parent
     sums = [file_sha256(path) for path in sorted(root.rglob("*.py"))]
     return hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
 def model_names(models: EvaluationModels) -> dict[str, str]:
-    """Who measures what, for the report."""
+    """Names of the evaluation models, for the report."""
     named = {"perceptual distance": models.lpips, "emotion": models.emotion, "lip sync": models.sync}
     named |= {"identity": models.identity}
     return {what: "none" if model is None else model.name for what, model in named.items()}
@@ -167,7 +167,7 @@ def cross_domain(session: Session) -> ScenarioResult:
     runs, shown = [], []
     for number, sound in enumerate(session.sounds):
         player = Player(OnHeldOut(session.avatar, session.subject))
-        count, samples = _heard(session, sound, session.options.frames)
+        count, samples = _speech(session, sound, session.options.frames)
         poses = session.subject.val_indices[player.recorded(count)]
         own = own_emotion(session.subject, poses)
         borrowed = _FrameEmotion(own, session.fps) if session.avatar.head.emotional else None
@@ -177,7 +177,7 @@ def cross_domain(session: Session) -> ScenarioResult:
         observed = observation_record(scored.observation, session.fps, True)
         runs.append(Run(AVATAR, sound.name, count, scored.metrics, "", sound.name, sound.sha256, observed=observed))
         shown.append(images.of_speech(session, number, sound.name, keep, poses))
-    return runs, shown, heard_in_training(session)
+    return runs, shown, speech_in_training(session)
 
 
 def emotion_conditioned(session: Session) -> ScenarioResult:
@@ -185,7 +185,7 @@ def emotion_conditioned(session: Session) -> ScenarioResult:
     runs, faces, poses = [], [], []
     for number, point in enumerate(TEST_POINTS):
         sound = session.sounds[number % len(session.sounds)]
-        count, samples = _heard(session, sound, _emotion_frames(session))
+        count, samples = _speech(session, sound, _emotion_frames(session))
         track = EmotionTrack.constant(point.valence, point.arousal) if session.avatar.head.emotional else None
         player = Player(OnHeldOut(session.avatar, session.subject))
         recorded = session.subject.val_indices[player.recorded(count)]
@@ -201,7 +201,7 @@ def emotion_conditioned(session: Session) -> ScenarioResult:
         )
         faces += keep.values()
         poses.append(recorded[moment])
-    notes = heard_in_training(session)
+    notes = speech_in_training(session)
     if not session.avatar.head.emotional:
         notes.append("This avatar has no emotion branch: every point shows the same face.")
     return runs, [images.of_emotion(session, faces, np.array(poses))], notes
@@ -214,9 +214,9 @@ SCORERS: dict[str, Callable[[Session], ScenarioResult]] = {
 }
 PLANS: dict[str, Callable[[Session], int]] = {
     "self": lambda session: 2 * len(pick_frames(session.subject, session.options.frames)),
-    "cross": lambda session: sum(_heard(session, sound, session.options.frames)[0] for sound in session.sounds),
+    "cross": lambda session: sum(_speech(session, sound, session.options.frames)[0] for sound in session.sounds),
     "emotion": lambda session: sum(
-        _heard(session, session.sounds[number % len(session.sounds)], _emotion_frames(session))[0]
+        _speech(session, session.sounds[number % len(session.sounds)], _emotion_frames(session))[0]
         for number in range(len(TEST_POINTS))
     ),
 }
@@ -231,11 +231,11 @@ class _FrameEmotion:
     fps: float
 
     def at(self, times_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T 2"]:
-        """Of the frames at these times."""
+        """Valence and arousal of the frames at these times."""
         return self.values[np.round(np.asarray(times_s) * self.fps).astype(np.int64)]
 
 
-def _heard(session: Session, sound: Speech, limit: int | None) -> tuple[int, Float[np.ndarray, " S"]]:
+def _speech(session: Session, sound: Speech, limit: int | None) -> tuple[int, Float[np.ndarray, " S"]]:
     """Frames of a sound that are rendered, and the samples under them."""
     count = max(sound.frames(session.fps, limit), 1)
     return count, sound.samples[: int(count / session.fps * SAMPLE_RATE)]
@@ -255,7 +255,7 @@ def _title(point: TestPoint) -> str:
     return f"V {point.valence:+.2f}, A {point.arousal:+.2f} ({point.label})"
 
 
-def heard_in_training(session: Session) -> list[str]:
+def speech_in_training(session: Session) -> list[str]:
     """A warning where the test's speech was in the training."""
     sync = session.avatar.metadata.get("sync")
     spoken = sync.get("speech", "none") if isinstance(sync, dict) else "none"
@@ -263,5 +263,5 @@ def heard_in_training(session: Session) -> list[str]:
         return []
     return [
         f"The avatar was trained with synthetic speech ({spoken}), so these sentences may not be new to it: "
-        "give other speech with --audio."
+        "evaluate with other speech."
     ]

@@ -1,4 +1,4 @@
-"""An evaluation at work: what was asked for, and what its scenarios share."""
+"""State that the scenarios of one evaluation share."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from emotalking.ops.composite import to_uint8
 
 @dataclass
 class Session:
-    """An evaluation at work."""
+    """A running evaluation."""
 
     avatar: Avatar
     subject: Subject
@@ -32,7 +32,7 @@ class Session:
 
     @property
     def fps(self) -> float:
-        """Frames a second of the subject."""
+        """Frame rate of the subject."""
         return float(self.subject.fps)
 
     def watched(self, frames: Iterable[Any], keep: dict[int, Any] | None = None) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Speech that the avatar has never heard, for the cross-domain and the emotion scenario (paper 4.1)."""
+"""Unseen speech for the cross-domain and the emotion scenario (paper 4.1)."""
 
 import hashlib
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Speech:
 
     @property
     def sha256(self) -> str:
-        """Of the samples as 16-bit integers: the same sound in another container has the same."""
+        """Hash of the samples as 16-bit integers: the same sound in another container has the same."""
         return hashlib.sha256(np.round(self.samples * 32767).astype("<i2").tobytes()).hexdigest()
 
     def frames(self, fps: float | int, limit: int | None) -> int:
@@ -71,7 +71,7 @@ def _speak(folder: Path) -> list[Path]:
         voices = synthesizer.voices("en")[:SETS]
     except UserError as error:
         raise UserError(
-            "there is no speech to test with: give --audio FILE, or install the offline synthesizer "
+            "there is no speech to test with: give audio files, or install the offline synthesizer "
             f"({str(error).rstrip('.')})."
         ) from error
     pause = np.zeros(int(PAUSE_S * SAMPLE_RATE), np.float32)

@@ -54,7 +54,7 @@ _HEADS = {"emotion": "emotion", "lips": "lip sync", "quality": "overall quality"
 
 @dataclass(frozen=True)
 class Study:
-    """Content of the key file: what nobody who answers may see."""
+    """Content of the key file, which participants must not see."""
 
     id: str
     title: str
@@ -209,7 +209,7 @@ class Answer:
     participant: str
     """8 hexadecimal digits, drawn by the browser."""
     seed: int
-    """Of the participant's order of groups and clips."""
+    """Seed of the participant's order of groups and clips."""
     group: int
     order: str
     """Codes of the clips from left to right."""
@@ -249,7 +249,7 @@ class Answer:
 
 
 COLUMNS = tuple(entry.name for entry in fields(Answer))
-"""Of the file of answers."""
+"""Columns of the file of answers."""
 
 
 def read_answers(paths: Iterable[Path], study: Study) -> list[Answer]:
@@ -291,7 +291,7 @@ def write_rows(path: Path, answers: Sequence[Answer]) -> None:
 
 @dataclass(frozen=True)
 class Share:
-    """How often a system was chosen at a question."""
+    """Share of answers that chose a system at a question."""
 
     share: float
     """0..1."""
@@ -303,7 +303,7 @@ class Share:
 def preferences(answers: Sequence[Answer], study: Study, *, seed: int = 0) -> dict[str, dict[str, Share]]:
     """Question to system (and "none") to its share of the answers.
 
-    Intervals are percentiles of a bootstrap over participants, because one person's answers are alike.
+    Intervals are percentiles of a bootstrap over participants, because one person's answers are correlated.
     """
     people = sorted({answer.participant for answer in answers})
     names = (*study.systems, NONE)

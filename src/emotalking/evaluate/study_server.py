@@ -48,11 +48,11 @@ class StudyServer(ThreadingHTTPServer):
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except OSError as error:
-            raise UserError(f"port {port} cannot be used ({error.strerror}): give another with --port.") from error
+            raise UserError(f"port {port} cannot be used ({error.strerror}): give another.") from error
 
     @property
     def address(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
     def store(self, body: Any) -> tuple[HTTPStatus, str]:
@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(*self.server.store(body))
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: addresses of participants are nobody's business."""
+        """Log nothing: addresses of participants are private."""
 
     def _reply(self, status: HTTPStatus, text: str) -> None:
         data = text.encode()

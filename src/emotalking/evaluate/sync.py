@@ -1,4 +1,4 @@
-"""Sync of a clip in the eyes of an expert (metrics: :mod:`emotalking.lipsync.scores`)."""
+"""Lip sync of a clip by an expert (metrics: :mod:`emotalking.lipsync.scores`)."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ def offset_plot(scores: SyncScores) -> Plot:
 
 
 class SyncMeter:
-    """Takes a clip frame by frame and then tells its sync; holds a few frames, and one vector a window.
+    """Measure the sync of a clip frame by frame; holds a few frames, and one vector a window.
 
     The square follows the head, calmed by a median over 13 frames, as in SyncNet's evaluation; windows without a face
     nearby do not count. N frames at 25 a second give N - 4 windows. Deviation: the published script takes one fewer;
@@ -41,7 +41,7 @@ class SyncMeter:
     of other experts are compared inside only.
 
     Args:
-        expert: who models.
+        expert: sync expert.
         fps: of the frames; other than 25, frames are repeated or left out.
 
     Example:
@@ -99,15 +99,15 @@ class SyncMeter:
         return scores
 
     def _crop(self) -> None:
-        """What the expert sees of the frame that has waited longest."""
+        """Crop the frame that has waited longest."""
         place = len(self._points) - len(self._waiting)
         image, size = self._waiting.popleft(), self._expert.size
         square = smoothed_square(self._expert.square, self._points, place)
         if square is None:
             self._crops.append(torch.full((size, size, 3), torch.nan, device=self._expert.device))
         else:
-            picture = torch.from_numpy(np.ascontiguousarray(image)).to(self._expert.device)[None].float() / 255.0
-            self._crops.append(crop_frames(picture, square, size)[0])
+            pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self._expert.device)[None].float() / 255.0
+            self._crops.append(crop_frames(pixels, square, size)[0])
         if len(self._crops) == BATCH + FRAMES - 1:
             self._embed()
             self._crops = self._crops[BATCH:]
@@ -132,7 +132,7 @@ def measure_sync(
     """Sync of a clip whose landmarks are known; see :class:`SyncMeter`.
 
     Args:
-        expert: who models.
+        expert: sync expert.
         frames: N RGB frames in order; they stream by once.
         points: landmarks of each frame in its pixels, iBUG order; NaN where no face was found.
         samples: mono at 16 kHz in [-1, 1], beginning with frame 0.

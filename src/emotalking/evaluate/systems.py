@@ -1,4 +1,4 @@
-"""What is compared: an avatar, a folder of frames, a video, or the recording; each as frames with their numbers."""
+"""Systems to compare: an avatar, a folder of frames, a video, or the recording; each as frames with their numbers."""
 
 import re
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)(?:_rgb)?")
 _LAYERS = ("out_face", "out_mouth")
 """Videos of single layers that TalkingGaussian's script writes beside the whole image."""
 _OUTPUTS = ("renders", "results", "test/ours_*", "ours_*", "validation")
-"""Where TalkingGaussian's and ER-NeRF's scripts leave images, most finished first."""
+"""Where TalkingGaussian's and ER-NeRF's scripts write images, most finished first."""
 
 RGBFrame = UInt8[np.ndarray, "H W 3"]
 
@@ -43,7 +43,7 @@ class Source(Protocol):
     kind: str
     """"avatar", "frames", "video" or "recording"."""
     note: str
-    """What a reader of the metrics must know; empty: nothing."""
+    """Limits of the metrics, for the reader; may be empty."""
 
     def numbers(self) -> Int64[np.ndarray, " N"]:
         """Number of every frame as the source itself counts them, in order and without gaps."""
@@ -80,7 +80,7 @@ class AvatarSource:
         self._subject, self._held_out = subject, np.sort(np.asarray(subject.val_indices, np.int64))
         self.note = ""
         self.watch: Stopwatch | None = None
-        """Of the last reading: how fast frames came."""
+        """Timing of the last reading."""
 
     def numbers(self) -> Int64[np.ndarray, " N"]:
         """See :class:`Source`."""
@@ -198,10 +198,10 @@ def open_system(name: str, path: str, subject: Subject, device: torch.device, st
     """Find out what ``path`` is and which of the subject's held-out frames it shows.
 
     Args:
-        name: what the tables call it.
+        name: name in the tables.
         path: "recording", an avatar file, a video, a folder of frames, or a folder in which TalkingGaussian
             (``MODEL/test/ours_N/renders/out.mp4``) or ER-NeRF (``WORKSPACE/results``) left its output.
-        subject: who is shown.
+        subject: subject that is shown.
         device: where an avatar is rendered.
         start: the subject's frame that the first one shows; None: told by the number of frames, or their names.
 
@@ -216,13 +216,13 @@ def open_system(name: str, path: str, subject: Subject, device: torch.device, st
         source = open_frames(name, path, subject)
     if isinstance(source, AvatarSource | RecordingSource):
         if start is not None:
-            raise UserError(f"--start is for frames and videos, and {name} is made from the subject itself: leave it.")
+            raise UserError(f"start: is for frames and videos, and {name} is made from the subject itself: omit it.")
         return System(name, path, source, source.numbers())
     return System(name, path, source, _truth_of(source.numbers(), subject, start, f"{name} ({path})"))
 
 
 def is_avatar(path: str) -> bool:
-    """Whether ``path`` means an avatar file; a folder may well be called like one."""
+    """True if ``path`` is an avatar file; a folder may have such a name too."""
     return path.lower().endswith(".safetensors") and Path(path).is_file()
 
 
@@ -248,7 +248,7 @@ def _truth_of(
         indices = start + np.arange(count, dtype=np.int64)
         if start < 0 or indices[-1] >= total:
             raise UserError(
-                f"{what} has {count} frames, which from --start {start} on reach beyond the subject's frames"
+                f"{what} has {count} frames, which from start {start} on reach beyond the subject's frames"
                 f" 0 to {total - 1}: give another start."
             )
     elif np.array_equal(numbers, held_out) or count == len(held_out):
@@ -260,7 +260,7 @@ def _truth_of(
     else:
         raise UserError(
             f"{what} has {count} frames, which is neither the {len(held_out)} held-out ones of {subject.files.root} nor"
-            f" its {total} in all: say with --start which frame is the first."
+            f" its {total} in all: give the start, the frame that the first one shows."
         )
     indices = np.where(np.isin(indices, held_out), indices, -1)
     if (indices < 0).all():
@@ -272,7 +272,7 @@ def _truth_of(
 
 
 def _loss_of(path: Path) -> str:
-    """What a video has lost against the frames that were put into it; empty: nothing."""
+    """Loss of a video against the frames that were encoded; empty: none."""
     with av.open(str(path)) as container:
         context = container.streams.video[0].codec_context
         codec, pixels = context.name, context.format

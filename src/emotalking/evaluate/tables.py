@@ -42,7 +42,7 @@ PUBLISHED: dict[str, tuple[tuple[str, ...], ...]] = {
 
 @dataclass(frozen=True)
 class Titled:
-    """A table with what must be read above it."""
+    """A table with a title and a note."""
 
     title: str
     table: Table
@@ -85,7 +85,7 @@ def paper_tables(report: Report) -> Iterator[Titled]:
 
 
 def metric_table(result: Result) -> Table:
-    """Every metric of a scenario that could be had, with who measured it, and on how many of the avatar's frames."""
+    """Every metric of a scenario, its evaluation model, and the number of the avatar's frames."""
     systems = [system for system in (AVATAR, RECORDED) if result.of(system)]
     summaries = [result.summary(system) for system in systems]
     models = [] if error_cell(NAMES, summaries[0]) == "-" else [THE_MODEL]
@@ -100,7 +100,7 @@ def metric_table(result: Result) -> Table:
 
 
 def remarks(result: Result) -> list[str]:
-    """What must be read below :func:`metric_table`: how the model errs, and why metrics of the avatar are missing."""
+    """Notes below :func:`metric_table`: error of the emotion model, and reasons of missing metrics."""
     metrics = result.summary(AVATAR)
     return [*error_notes(metrics), *unmeasured(metrics)]
 

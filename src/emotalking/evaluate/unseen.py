@@ -1,4 +1,4 @@
-"""Comparing without recorded frames: systems that say a sound which the subject never said (paper 4.1, tables 2, 3)."""
+"""Compare on speech that the subject was never recorded saying (paper 4.1, tables 2 and 3)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +24,8 @@ SLACK_S = 0.2
 
 
 @dataclass(frozen=True)
-class Unseen:
-    """What all systems should do, though nobody was recorded doing it."""
+class UnseenSpeech:
+    """Speech and emotion that all systems should show, and that were never recorded."""
 
     speech: Speech
     va: tuple[float, float] | None = None
@@ -49,13 +49,13 @@ class SpokenSource:
     kind = "avatar"
     note = ""
 
-    def __init__(self, path: Path, subject: Subject, unseen: Unseen, device: torch.device) -> None:
+    def __init__(self, path: Path, subject: Subject, unseen: UnseenSpeech, device: torch.device) -> None:
         self._avatar, self._unseen = Avatar.load(path, device), unseen
         check_pair(self._avatar, subject)
         self._subject = subject
         self._count = max(unseen.speech.frames(float(subject.fps), None), 1)
         self.watch: Stopwatch | None = None
-        """Of the last reading: how fast frames came."""
+        """Timing of the last reading."""
 
     def numbers(self) -> Int64[np.ndarray, " N"]:
         """See :class:`emotalking.evaluate.systems.Source`."""
@@ -75,25 +75,25 @@ class SpokenSource:
                 return
 
     def _emotion(self, player: Player, count: int) -> EmotionTrack:
-        """Of the first ``count`` frames."""
+        """Emotion of the first ``count`` frames."""
         if self._unseen.va is not None:
             return EmotionTrack.constant(*self._unseen.va)
         own = own_emotion(self._subject, self._subject.val_indices[player.recorded(count)])
         return EmotionTrack(np.arange(count) / float(self._subject.fps), own.astype(np.float64))
 
 
-def open_unseen(name: str, path: str, subject: Subject, device: torch.device, unseen: Unseen) -> System:
+def open_unseen(name: str, path: str, subject: Subject, device: torch.device, unseen: UnseenSpeech) -> System:
     """A system whose first frame is shown when the sound begins.
 
     Args:
-        name: what the tables call it.
+        name: name in the tables.
         path: an avatar file, a video, or a folder of frames.
 
     Raises:
         UserError: it cannot be used, or is the recording, which does not say this sound.
     """
     if path == RECORDING:
-        raise UserError(f"nobody was recorded saying {unseen.speech.name}: leave {name}=recording out, or --audio.")
+        raise UserError(f"{unseen.speech.name} was never recorded: omit {name}=recording, or the audio.")
     if is_avatar(path):
         source = SpokenSource(Path(path), subject, unseen, device)
     else:
@@ -101,7 +101,9 @@ def open_unseen(name: str, path: str, subject: Subject, device: torch.device, un
     return System(name, path, source, np.arange(len(source.numbers()), dtype=np.int64))
 
 
-def to_same_length(systems: Sequence[System], unseen: Unseen, fps: float | int, limit: int | None) -> list[System]:
+def to_same_length(
+    systems: Sequence[System], unseen: UnseenSpeech, fps: float | int, limit: int | None
+) -> list[System]:
     """The systems cut to the frames that all of them show.
 
     Raises:
@@ -112,7 +114,7 @@ def to_same_length(systems: Sequence[System], unseen: Unseen, fps: float | int, 
         if len(system.indices) < wanted - SLACK_S * fps:
             raise UserError(
                 f"{system.name} ({system.path}) has {len(system.indices)} frames and {unseen.speech.name} lasts"
-                f" {wanted}: give its frames of this whole sound, or fewer with --frames."
+                f" {wanted}: give its frames of this whole sound, or limit the frames."
             )
     count = min(wanted, *(len(system.indices) for system in systems))
     return [replace(system, indices=np.where(system.indices < count, system.indices, -1)) for system in systems]

@@ -40,7 +40,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """Everything that the evaluation, its tables, plots and comparisons know about a metric.
+    """Properties of a metric, and the function that measures it.
 
     A new metric is one :func:`register` call in one module of this package (or of a program of your own): it then
     appears in ``report.json``, in the table of all metrics, in comparisons and on the pages.
@@ -57,11 +57,11 @@ class MetricSpec:
     of_frame: Callable[[RenderedFrame, EvaluationModels], Float[Tensor, ""]] | None = None
     """Value of one frame that has a recorded one to compare with, taken while the frame is there."""
     needs: tuple[Need, ...] = ()
-    """What it cannot be measured without; the first that lacks is the reason given."""
+    """Inputs that it cannot be measured without; the first that lacks is the reason given."""
     undefined: str = "no frame could be measured"
     """Reason where every frame is nan."""
     aggregate: Literal["mean", "root_mean"] = "mean"
-    """How values per frame become one number; "root_mean": they are squares, and this is the root of their mean."""
+    """Aggregation of values per frame; "root_mean": they are squares, and this is the root of their mean."""
     consecutive: bool = False
     """Only frames that follow each other in time have it."""
     reference: bool = False
@@ -69,7 +69,7 @@ class MetricSpec:
     of_recording: bool = True
     """False: the recording, compared with itself, has it perfect or not at all."""
     source: str = "pixels"
-    """What measures where no evaluation model does."""
+    """Source of the value where no evaluation model measures."""
     reproducible: bool = True
     """False: measured by a clock, never twice the same."""
     columns: Mapping[Scenario, int] = field(default_factory=dict)

@@ -40,7 +40,7 @@ def unit_power(units: Mapping[str, Float[np.ndarray, " N"]], names: tuple[str, .
 
 
 def squared_error(measured: Float[np.ndarray, " N"], commanded: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """Of each frame; V-RMSE and A-RMSE are the root of its mean. Valence and arousal lie in [-1, 1]."""
+    """Squared error of each frame; V-RMSE and A-RMSE are the root of its mean. Valence and arousal lie in [-1, 1]."""
     return (measured - commanded) ** 2
 
 
