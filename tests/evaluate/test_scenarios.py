@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotalking.cli.main import INTERRUPTED, USER_ERROR, main
+from emotalking.cli.main import INPUT_ERROR, INTERRUPTED, main
 from emotalking.data import Subject
 from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
@@ -128,7 +128,7 @@ def test_a_report_can_be_made_again_and_says_what_changed(
         reproduce(report_file, report_file.parent)
 
 
-def test_an_avatar_says_what_rivals_are_compared_on(
+def test_an_avatar_speaks_what_systems_are_compared_on(
     avatar_file: Path, actor_subject: Subject, speech: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unseen = UnseenSpeech(Speech("speech.wav", load_audio(speech)), (0.7, 0.3))
@@ -143,9 +143,7 @@ def test_an_avatar_says_what_rivals_are_compared_on(
     assert made.rows[0].metrics["fps"].value > 0
     # What is commanded reaches the player; without a command it is the emotion of the held-out frames, as in cross.
     tracks: list[EmotionTrack] = []
-    monkeypatch.setattr(
-        "emotalking.evaluate.unseen.Player.frames", lambda _, samples, track, batch: iter(tracks.append(track) or [])
-    )
+    monkeypatch.setattr(Player, "frames", lambda _, samples, track, batch: iter(tracks.append(track) or []))
     plain = open_unseen("ours", str(avatar_file), actor_subject, torch.device("cpu"), UnseenSpeech(unseen.speech))
     for source in (system, plain):
         assert list(source.frames(np.arange(5))) == []
@@ -247,7 +245,7 @@ def test_the_command_prints_the_tables_and_an_interruption_loses_no_scenario(
     assert "| this avatar |" in shown.out and "not comparable" in shown.out
     assert main(["reproduce", str(tmp_path / "report.json"), "-o", str(tmp_path / "again")]) == 0
     assert "metrics are the same" in capsys.readouterr().out
-    assert main([*words[:2], "-o", str(tmp_path)]) == USER_ERROR
+    assert main([*words[:2], "-o", str(tmp_path)]) == INPUT_ERROR
 
 
 def test_a_warning_where_the_speech_was_in_the_training(avatar_file: Path, actor_subject: Subject) -> None:
