@@ -91,7 +91,7 @@ def test_wrong_choices_are_one_sentence(actor_subject: Subject, faces: Path) -> 
         target_maker("mesh", root, faces, "cpu")
     with pytest.raises(UserError, match="no generator 'warp'"):
         target_maker("warp", root, None, "cpu")
-    with pytest.raises(UserError, match="faces.safetensors is not there.*faces train"):
+    with pytest.raises(UserError, match="faces.safetensors is missing.*faces train"):
         target_maker("paper", root, None, "cpu")
 
 

@@ -228,7 +228,7 @@ def test_other_settings_are_refused_and_fresh_starts_again(
     out, left = tmp_path / "a.safetensors", tmp_path / "a.safetensors.run" / FOLDER
     left.mkdir(parents=True)
     worker_module.write_branch(alone.avatar.head, left / BRANCH, {"train": "other"})
-    with pytest.raises(UserError, match="made with other settings.*--fresh"):
+    with pytest.raises(UserError, match="made with other settings.*do not resume"):
         train(actor_subject, out)
     (left / BRANCH).write_bytes((left / BRANCH).read_bytes()[:1000])
     with pytest.raises(UserError, match="damaged"):

@@ -95,11 +95,9 @@ class FaceEditor:
     def _frame(self, number: int) -> SourceFrame:
         frame = next(self.source.frames(number), None) if number >= 0 else None
         if frame is None:
-            raise UserError(f"there is no frame {number}: give another --frame (the first is 0).")
+            raise UserError(f"there is no frame {number}: give another frame (the first is 0).")
         if frame.share <= 0:
-            raise NoFaceError(
-                f"frame {number} shows no face, or one that is turned too far away: give another --frame."
-            )
+            raise NoFaceError(f"frame {number} shows no face, or one that is turned too far away: give another frame.")
         return frame
 
     def _images(self, frame: SourceFrame, points: Sequence[Pair]) -> list[UInt8[np.ndarray, "H W 3"]]:

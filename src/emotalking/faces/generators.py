@@ -40,7 +40,7 @@ def open_paper_generator(source: FaceSource, faces: Path | None, device: torch.d
     """
     if not isinstance(source, SubjectFaces):
         raise UserError(
-            "--generator paper edits the person on whom it was trained: give the subject folder, or use the mesh warp."
+            "The generator paper edits only the person of its training: give the subject folder, or use the mesh warp."
         )
     return paper_generator(source.subject, open_faces(faces_file(source.subject, faces), device), device)
 
@@ -59,8 +59,8 @@ def faces_file(subject: Subject, faces: Path | None) -> Path:
     path = faces or subject.files.root / NAME
     if not path.is_file():
         raise UserError(
-            f"{path} is not there, which --generator paper needs: make it with 'emotalking faces train"
-            f" {subject.files.root}', or train with the embedded mesh warp (--generator mesh)."
+            f"{path} is missing, which the generator paper needs: make it with 'emotalking faces train"
+            f" {subject.files.root}', or train with the embedded mesh warp (generator mesh)."
         )
     return path
 
@@ -75,7 +75,7 @@ def target_maker(kind: str, subject: Path, faces: Path | None, device: torch.dev
         device: where the networks work.
 
     Raises:
-        UserError: no such kind, a file without --generator paper, or as :func:`open_paper_generator`.
+        UserError: no such kind, a file without the generator paper, or as :func:`open_paper_generator`.
     """
     if kind == "mesh":
         if faces is not None:

@@ -256,7 +256,7 @@ def load_branch(head: TalkingHead, path: Path, record: dict[str, Any]) -> None:
             made = json.loads((file.metadata() or {}).get("record", "null"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if upgrade_record(made) != json.loads(json.dumps(record)):
-            raise UserError(f"{path} was made with other settings: use the same, or train afresh with --fresh.")
+            raise UserError(f"{path} was made with other settings: use the same, or do not resume.")
         gaussians, mouth = weights["gaussians.means"], head.mouth
         device = mouth.gaussians.means.device
         mouth.gaussians = Gaussians.empty(gaussians.shape[0], head.config.mouth.sh_degree)

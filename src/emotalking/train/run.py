@@ -67,7 +67,7 @@ def emotion_generator(data: TrainingData) -> EmotionGenerator:
     if data.shape is None:
         raise UserError(
             "This subject has no tracked 3-D face shape, which the emotional targets need: complete the folder with "
-            "'emotalking import', or train without emotion (--set model.emotion.branch=none)."
+            "'emotalking import', or train without emotion (setting model.emotion.branch=none)."
         )
     return MeshWarp(data.shape.cpu().numpy(), data.layout, data.K.cpu().numpy())
 
@@ -190,7 +190,7 @@ def resolve_config(config: TrainConfig, source: Subject) -> TrainConfig:
     if not 1 <= steps <= MAX_STEPS:
         raise UserError(
             f"The '{heard}' audio features of {source.files.root} have {steps} steps a frame and "
-            f"the audio encoder takes 1 to {MAX_STEPS}: use others (--set model.audio.features={DEFAULT_FEATURE})."
+            f"the audio encoder takes 1 to {MAX_STEPS}: use others (setting model.audio.features={DEFAULT_FEATURE})."
         )
     audio = replace(config.model.audio, features=heard, channels=channels)
     return replace(config, model=replace(config.model, audio=audio))

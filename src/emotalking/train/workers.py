@@ -1,4 +1,4 @@
-"""Processes of this package that end with the one that started them.
+"""Worker processes that end with the process that started them.
 
 Such a process has a pipe from its parent as standard input, and stops as by Ctrl-C when nobody holds the other end any
 more: the parent let go, or it is gone, however it went. It belongs to no terminal, so that Ctrl-C reaches the parent
@@ -20,22 +20,22 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 GRACE = 60.0
-"""Seconds that a process has to save what it did after it was stopped."""
+"""Seconds that a worker has to save its work after it was asked to stop."""
 COMMANDS = "emotalking.cli.main"
-"""Whose ``main`` runs the commands."""
+"""Module whose ``main`` runs the commands."""
 _COMPLAINT = "emotalking: error: "
 _TICK = 1.0
-"""Seconds between two looks at what goes on."""
+"""Seconds between two checks of the jobs."""
 
 Job = TypeVar("Job")
 Made = TypeVar("Made")
 Runner = Callable[[Sequence[str], str, Path | None], str | None]
-"""Runs the arguments of a command ``emotalking`` on a device, what it says appended to the log if there is one; what
-went wrong, None: nothing."""
+"""Runs the arguments of a command ``emotalking`` on a device, its output appended to the log if there is one; returns
+the reason of a failure, or None."""
 
 
 class Worker:
-    """One such process.
+    """A worker process.
 
     Args:
         module: whose ``main(arguments)`` it runs, which returns its exit code.
@@ -57,26 +57,26 @@ class Worker:
             )
 
     def wait(self, seconds: float | int | None = 0) -> int | None:
-        """Its exit code; None if it still runs after ``seconds`` (None: wait for its end)."""
+        """Exit code; None if it still runs after ``seconds`` (None: wait for its end)."""
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
 
     def request_stop(self) -> None:
-        """Have it save and end, and do not wait for that."""
+        """Ask it to save and end, without waiting for that."""
         if self._process.stdin is not None:
             self._process.stdin.close()
 
     def stop(self) -> None:
-        """Have it save and end, and wait for that; where it does not end, kill it."""
+        """Ask it to save and end, and wait for that; kill it after :data:`GRACE`."""
         self.request_stop()
         if self.wait(GRACE) is None:
             self._process.kill()
             self.wait(None)
 
     def failure(self, code: int) -> str:
-        """Why it ended with ``code``: the last line that it said."""
+        """Reason of the exit code ``code``: the last line of its output."""
         if code < 0:
             return f"it was killed by {signal.Signals(-code).name}"
         said = "" if self._log is None else self._log.read_text(errors="replace")
@@ -85,7 +85,7 @@ class Worker:
 
 
 class WorkerPool:
-    """Some devices, each of which works on one job at a time.
+    """Runs jobs on devices, one job at a time on each.
 
     Args:
         devices: their names.
@@ -112,7 +112,7 @@ class WorkerPool:
     def spread(
         self, jobs: Sequence[Job], work: Callable[[Job, str], Made], tick: Callable[[], None] = lambda: None
     ) -> list[Made]:
-        """``work(job, device)`` for every job, in threads.
+        """Run ``work(job, device)`` for every job, in threads.
 
         An exception, such as Ctrl-C, ends the processes that :meth:`run` began, and nothing more is begun.
 
@@ -152,12 +152,12 @@ class WorkerPool:
 
 
 def visible_name(device: str) -> str:
-    """What a :class:`Worker` calls ``device``: the one GPU that it sees has no number."""
+    """Name of ``device`` inside a :class:`Worker`: the one GPU that it sees has no number."""
     return device.partition(":")[0]
 
 
 def _environment(device: str) -> dict[str, str]:
-    """This one's, in which ``device`` is the only GPU."""
+    """This environment with ``device`` as the only visible GPU."""
     kind, _, number = device.partition(":")
     if kind != "cuda":
         return dict(os.environ)

@@ -117,7 +117,7 @@ def rising(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
         "loss rises",
         f"The '{stage['stage']}' stage gets worse: its image error (l1) is {values[last].mean() / min(windows):.1f} "
         f"times what it was around iteration {best} and has been for {span:.0f} iterations; lower the learning rates "
-        "(--set optim.networks=..., optim.means=...) and train afresh.",
+        "(settings optim.networks and optim.means) and train again.",
     )
 
 
@@ -156,7 +156,7 @@ def vanishing(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
         "gaussians vanish",
         f"Of the {name}'s {max(counts)} Gaussians {counts[-1]} are left at iteration {steps[-1]['iteration']}: lower "
         f"{name}.densify.prune_opacity and prune_opacity_gain, and look at the {name} in the masks "
-        "('emotalking prepare --preview').",
+        "(the preview of the prepared subject).",
     )
 
 
@@ -197,8 +197,8 @@ def frozen(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
     return Alarm(
         "motion frozen",
         f"At iteration {last['iteration']} the {stage['stage']}'s Gaussians move {last['motion_px']:.3f} pixels when "
-        "sound and expression change, so the motion network is not learning: change its rates (--set "
-        "optim.networks=..., optim.grids=...).",
+        "sound and expression change, so the motion network is not learning: change its rates (settings "
+        "optim.networks and optim.grids).",
     )
 
 
@@ -246,7 +246,7 @@ no_blink = GainRule(
     NO_BLINK_AT,
     "eyes not learning",
     "closed eyes of held-out frames look as good with the action units of open ones ({gain}), so the avatar will not "
-    "blink: check AU45 in au.csv ('emotalking prepare --preview'), or train the face stage longer.",
+    "blink: check AU45 in au.csv (the preview of the prepared subject), or train the face stage longer.",
 )
 no_emotion_response = GainRule(
     "emotion_gain",
