@@ -194,7 +194,7 @@ def _known(avatar: Path, outcome: str, why: str = "") -> SubjectResult:
         rows = read_log(result.run_folder / LOG)
     except UserError:  # An avatar may have been moved here without it.
         return result
-    return SubjectResult(avatar, outcome, why, rows) if of_kind(rows, "run") else made
+    return SubjectResult(avatar, outcome, why, rows) if of_kind(rows, "run") else result
 
 
 def make_page(result: TrainManyResult, preset_name: str, overrides: list[str]) -> Page:
