@@ -72,7 +72,7 @@ def test_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "nowhere", "-o", "a.safetensors"], "no subject folder nowhere"),
         (["train", "nowhere", "-o", "."], "is a folder"),
         (["train", "nowhere", "-o", "a.safetensors", "--device", "abacus"], "no device 'abacus'"),
-        (["train", "nowhere", "-o", "a.safetensors", "--device", "cuda:99"], "--device cpu"),
+        (["train", "nowhere", "-o", "a.safetensors", "--device", "cuda:99"], "GPUs are usable"),
         (["train", "nowhere", "-o", "a.safetensors", "--device", "cpu,cpu"], "names a device twice"),
         (["train", "nowhere", "-o", "a.safetensors", "--set", "colour=red"], "names no field"),
         (["prepare", "nowhere.mp4", "-o", "out"], "nowhere.mp4"),
