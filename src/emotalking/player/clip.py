@@ -144,7 +144,7 @@ def _check(
             if Path(audio).samefile(video):
                 raise UserError(f"{video} is both the sound and the result: give the result another name.")
     if paste is not None and background is not None:
-        raise UserError("pasting back shows the clip's own background: leave --background and --transparent away.")
+        raise UserError("pasting back shows the clip's own background: omit the background.")
 
 
 def resample_for_mux(audio: str | Path | Float[np.ndarray, " S"]) -> Iterator[Float[np.ndarray, " n"]]:
