@@ -10,7 +10,6 @@ from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import Layer, TalkingHead, render_layer
 from emotalking.models.motion import FaceCanonical, MouthCanonical
 from emotalking.ops.box import Box
-from emotalking.ops.cameras import crop_intrinsics
 from emotalking.ops.composite import composite
 
 Canonical = tuple[FaceCanonical, MouthCanonical]
@@ -83,7 +82,9 @@ class Compositor:
         """
         if window is None:
             return render_layer(gaussians, deformed, viewmats, self.K, self.size, degree=degree)
-        K = crop_intrinsics(self.K, self.K.new_tensor([window.left, window.top]))
+        K = self.K.clone()  # no tensor from the host: a CUDA graph cannot capture its copy
+        K[0, 2] -= window.left
+        K[1, 2] -= window.top
         return render_layer(gaussians, deformed, viewmats, K, window.size, degree=degree)
 
     def compose(
