@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _report import line, measure, ratio, write
 
 from emotalking.data import Subject
+from emotalking.faces.paste_back import face_rectangles, poisson_blend
 from emotalking.stylegan.ffhq import AlignedSquares, aligned_crops, paste_back
-from emotalking.stylegan.paste_back import face_rectangles, poisson_blend
 
 SIZES = (256, 512, 1024)
 TINT = (1.08, 0.95, 0.85)

@@ -13,6 +13,7 @@ from emotalking.emotion.generator import EmotionGenerator
 from emotalking.errors import UserError
 from emotalking.faces import generators
 from emotalking.faces.generators import target_maker
+from emotalking.faces.reader import SubjectReader
 from emotalking.models.avatar import Avatar
 from emotalking.stylegan.lip_aligned import LipAligned
 from emotalking.stylegan.small_critics import LandmarkNet, SmallEncoder
@@ -31,22 +32,22 @@ SHORT = [
 ]  # fmt: skip
 
 
-class KnownFaces:
+class KnownFaces(SubjectReader):
     """A reader to whom every image shows the subject's first frame."""
 
     def __init__(self, subject: Subject, _: object) -> None:
         self._points = torch.from_numpy(subject.landmarks.points[0].astype("float32"))
 
     def landmarks(self, images: Tensor) -> Tensor:
-        """See ``FaceReader``."""
+        """See ``SubjectReader``."""
         return self._points.expand(len(images), -1, -1)
 
     def labels(self, images: Tensor, landmarks: Tensor) -> Tensor:
-        """See ``FaceReader``."""
+        """See ``SubjectReader``."""
         return torch.full(images.shape[:3], int(Label.HEAD), dtype=torch.uint8)
 
     def normals(self, images: Tensor, landmarks: Tensor, labels: Tensor, viewmats: Tensor) -> Tensor:
-        """See ``FaceReader``."""
+        """See ``SubjectReader``."""
         return torch.zeros_like(images)
 
 

@@ -9,9 +9,9 @@ from emotalking.data import Subject
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.emotion.mesh_warp.warp import MeshWarp, MeshWarpConfig
 from emotalking.errors import UserError
+from emotalking.faces.paste_back import PaperGenerator
 from emotalking.faces.reader import SubjectReader
 from emotalking.faces.source import FaceSource, SubjectFaces
-from emotalking.stylegan.paste_back import SquareGenerator
 from emotalking.stylegan.trained import NAME, StyleEditor, TrainedFaces, open_faces
 from emotalking.train.run import MESH_WARP
 from emotalking.train.target_maker import TargetMaker
@@ -47,7 +47,7 @@ def open_paper_generator(source: FaceSource, faces: Path | None, device: torch.d
 
 def paper_generator(subject: Subject, faces: TrainedFaces, device: torch.device | str) -> EmotionGenerator:
     """StyleGAN2, EmoStyle and LipExtract in the square, eyes and mouth handed over into the frame (paper S4.1)."""
-    return SquareGenerator(StyleEditor(faces), SubjectReader.open(subject, device), subject.landmarks.layout)
+    return PaperGenerator(StyleEditor(faces), SubjectReader.open(subject, device), subject.landmarks.layout)
 
 
 def faces_file(subject: Subject, faces: Path | None) -> Path:

@@ -21,9 +21,9 @@ SAMPLES = 40
 
 
 class SubjectReader:
-    """Reads new images of a subject as ``prepare`` read its clip: a ``stylegan.paste_back.FaceReader``.
+    """Detects landmarks, labels and normals in new images of a subject, as ``prepare`` did in its clip.
 
-    Each image for itself: landmarks as detected, masks not steadied over time.
+    Each image on its own: landmarks as detected, masks not smoothed over time.
     """
 
     def __init__(

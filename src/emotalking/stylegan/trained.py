@@ -125,11 +125,12 @@ def published_faces(network: LipAligned, encoder: StyleEncoder, fan: Fan, licenc
 
 
 class StyleEditor:
-    """A ``stylegan.paste_back.SquareEditor``: inversion by the encoder, EmoExtract, LipExtract, StyleGAN2."""
+    """Editor of faces in FFHQ-aligned crops: inversion by the encoder, EmoExtract, LipExtract, StyleGAN2."""
 
     name = "paper"
 
     def __init__(self, faces: TrainedFaces) -> None:
+        """Edit crops of ``size`` pixels a side, the generator's resolution."""
         self._faces = faces
         self.size = faces.network.size.resolution
 
@@ -137,7 +138,13 @@ class StyleEditor:
     def __call__(
         self, squares: Float[Tensor, "B S S 3"], ibug68: Float[Tensor, "B 68 2"], va: Float[Tensor, "B 2"]
     ) -> Float[Tensor, "B S S 3"]:
-        """Edited faces; see the protocol."""
+        """Edited faces.
+
+        Args:
+            squares: RGB in [0, 1].
+            ibug68: landmarks in the crops, from (-1, -1) top left to (1, 1) bottom right.
+            va: commanded valence and arousal in [-1, 1].
+        """
         parts = zip(squares.split(BATCH), ibug68.split(BATCH), va.split(BATCH), strict=True)
         return torch.cat([self._edit(*part) for part in parts])
 

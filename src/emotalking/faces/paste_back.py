@@ -1,6 +1,4 @@
-"""Generated expressions back into the recorded frames (paper, section S4.1; docs/paper.md 12.2)."""
-
-from typing import Protocol, runtime_checkable
+"""Paste generated expressions into the recorded frames (paper, section S4.1; docs/paper.md 12.2)."""
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -9,65 +7,23 @@ from torch import Tensor
 from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.generator import GeneratedFaces
 from emotalking.emotion.mesh_warp.template import eye_loop
+from emotalking.faces.reader import SubjectReader
 from emotalking.ops.box import Box
 from emotalking.ops.poisson import RIM, seamless_clone
 from emotalking.stylegan.ffhq import AlignedSquares, aligned_crops, in_groups, paste_back
+from emotalking.stylegan.trained import StyleEditor
 
 MARGIN = (0.18, 0.30)
 """Room around the eyes with their brows, and around the lips, in distances of the eye centres."""
 
 STEP = 8
-"""Widths and heights of rectangles are multiples of this, so that those of a clip are often alike."""
-
-
-@runtime_checkable
-class SquareEditor(Protocol):
-    """Gives faces in FFHQ's squares another expression."""
-
-    name: str
-    size: int
-    """Pixels a side of the squares."""
-
-    def __call__(
-        self, squares: Float[Tensor, "B S S 3"], ibug68: Float[Tensor, "B 68 2"], va: Float[Tensor, "B 2"]
-    ) -> Float[Tensor, "B S S 3"]:
-        """Edited faces.
-
-        Args:
-            squares: RGB in [0, 1].
-            ibug68: landmarks in the squares, from (-1, -1) top left to (1, 1) bottom right.
-            va: commanded valence and arousal in [-1, 1].
-        """
-        ...
-
-
-@runtime_checkable
-class FaceReader(Protocol):
-    """Reads images of the subject anew: what labels, landmarks and normals an edited frame has."""
-
-    def landmarks(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B K 2"]:
-        """Points of the subject's layout, pixels; NaN where no face was found."""
-        ...
-
-    def labels(self, images: Float[Tensor, "B H W 3"], landmarks: Float[Tensor, "B K 2"]) -> UInt8[Tensor, "B H W"]:
-        """Parsing, :class:`emotalking.data.labels.Label`."""
-        ...
-
-    def normals(
-        self,
-        images: Float[Tensor, "B H W 3"],
-        landmarks: Float[Tensor, "B K 2"],
-        labels: UInt8[Tensor, "B H W"],
-        viewmats: Float[Tensor, "B 4 4"],
-    ) -> Float[Tensor, "B H W 3"]:
-        """Unit normals in camera space, zero where unknown."""
-        ...
+"""Widths and heights of rectangles are multiples of this, so that many rectangles of a clip share a size."""
 
 
 def face_rectangles(
     landmarks: Float[Tensor, "B K 2"], layout: FaceLayout, height: int, width: int
 ) -> Int64[Tensor, "B 2 4"]:
-    """Where eyes and mouth are handed over.
+    """Rectangles of eyes and mouth that are cloned into the recorded frame.
 
     Assumption: one rectangle holds both eyes and brows. The paper says "rectangular regions around the eyes and mouth,
     which are expressive of emotion" and gives no margins.
@@ -80,8 +36,8 @@ def face_rectangles(
 
     Returns:
         Boxes (``ops.box``: top, left, bottom, right) of eyes and mouth; one pixel away from the images' edge at
-        least, because the edge of a rectangle is kept. Width and height are multiples of 8 unless the image is in the
-        way; a rectangle that lies outside the image is empty (zeros).
+        least, because the edge of a rectangle is kept. Width and height are multiples of 8 unless the image cuts
+        them off; a rectangle outside the image is empty (zeros).
     """
     right, left = layout.eye_centres(landmarks)
     unit = (left - right).norm(dim=1)
@@ -138,31 +94,33 @@ def _inside(rectangles: Int64[Tensor, "B R 4"], height: int, width: int) -> Bool
     return ((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)).any(1)
 
 
-class SquareGenerator:
-    """The paper's way from a recorded frame to a training target, as an emotion generator.
+class PaperGenerator:
+    """Emotion generator of the paper: from a recorded frame to a training target.
 
-    Square out of the frame, another expression in the square, square back, eyes and mouth cloned into the recorded
-    frame, everything about the new frame read anew.
+    Crop the FFHQ-aligned face, edit its expression, paste it back, clone eyes and mouth into the recorded frame, and
+    detect landmarks, labels and normals in the new frame.
     """
 
-    def __init__(self, editor: SquareEditor, reader: FaceReader, layout: FaceLayout) -> None:
+    def __init__(self, editor: StyleEditor, reader: SubjectReader, layout: FaceLayout) -> None:
         """Generate with these.
 
         Args:
-            editor: the network.
-            reader: what finds landmarks, labels and normals of the result.
+            editor: network that edits aligned crops.
+            reader: detects landmarks, labels and normals in the result.
             layout: the subject's landmarks.
 
         Raises:
             ValueError: if the layout does not tell the 68 iBUG points apart.
         """
         if len(set(layout.ibug68)) < len(layout.ibug68):
-            raise ValueError(f"layout {layout.name} does not name the 68 iBUG points that FFHQ's square needs")
-        self._editor, self._reader, self._layout = editor, reader, layout
+            raise ValueError(f"layout {layout.name} does not name the 68 iBUG points that FFHQ's alignment needs")
+        self._editor = editor
+        self._reader = reader
+        self._layout = layout
 
     @property
     def name(self) -> str:
-        """The editor's."""
+        """Name of the editor."""
         return self._editor.name
 
     @torch.no_grad()
@@ -175,10 +133,10 @@ class SquareGenerator:
         va: Float[Tensor, "B 2"],
         normals: Float[Tensor, "B H W 3"] | None = None,
     ) -> GeneratedFaces:
-        """Edit a batch of frames; see the protocol for the arguments.
+        """Edit a batch of frames; arguments as in ``EmotionGenerator``.
 
-        Labels are read anew inside the rectangles; beyond them the pixels are the recorded ones, and so are the labels.
-        A frame in whose edited image no face is found stays as recorded: with nothing read there is no rectangle.
+        Labels are parsed in the new image inside the rectangles only; outside, pixels and labels are the recorded ones.
+        A frame stays as recorded if no face is detected in its edited image, because it then has no rectangles.
         """
         landmarks = landmarks.to(images.dtype)
         points = landmarks[:, list(self._layout.ibug68)]
@@ -190,14 +148,14 @@ class SquareGenerator:
         height, width = images.shape[1:3]
         boxes = face_rectangles(torch.where(known[:, None, None], found, landmarks), self._layout, height, width)
         new = poisson_blend(images, edited, boxes * known[:, None, None])
-        again = self._reader.landmarks(new)
-        kept = ~(known & torch.isfinite(again).all(2).all(1))
+        new_points = self._reader.landmarks(new)
+        kept = ~(known & torch.isfinite(new_points).all(2).all(1))
         new = torch.where(kept[:, None, None, None], images, new)
-        again = torch.where(kept[:, None, None], landmarks, again)
+        new_points = torch.where(kept[:, None, None], landmarks, new_points)
         changed = _inside(boxes, height, width) & ~kept[:, None, None]
-        new_labels = torch.where(changed, self._reader.labels(new, again), labels)
+        new_labels = torch.where(changed, self._reader.labels(new, new_points), labels)
         new_normals = None
         if normals is not None:
-            fresh = self._reader.normals(new, again, new_labels, viewmats)
+            fresh = self._reader.normals(new, new_points, new_labels, viewmats)
             new_normals = torch.where(kept[:, None, None, None], normals, fresh)
-        return GeneratedFaces(new, new_labels, again, new_normals, kept)
+        return GeneratedFaces(new, new_labels, new_points, new_normals, kept)

@@ -9,7 +9,9 @@ from torch import Tensor
 from emotalking.data.labels import Label
 from emotalking.data.layouts import IBUG68, FaceLayout
 from emotalking.emotion.generator import EmotionGenerator
-from emotalking.stylegan.paste_back import SquareGenerator, face_rectangles, poisson_blend
+from emotalking.faces.paste_back import PaperGenerator, face_rectangles, poisson_blend
+from emotalking.faces.reader import SubjectReader
+from emotalking.stylegan.trained import StyleEditor
 
 HEIGHT, WIDTH = 120, 140
 
@@ -39,13 +41,16 @@ def scene() -> tuple[Tensor, Tensor]:
     return torch.stack([image, image.flip(1)]), torch.stack([face(70, 48, 30), face(66, 50, 26)])
 
 
-class Editor:
+class Editor(StyleEditor):
     """Darkens whole squares and paints the mouth red, the more the higher the arousal."""
 
     name, size = "painter", 128
 
+    def __init__(self) -> None:
+        pass
+
     def __call__(self, squares: Tensor, ibug68: Tensor, va: Tensor) -> Tensor:
-        """See ``SquareEditor``."""
+        """See ``StyleEditor``."""
         place = (torch.arange(self.size) + 0.5) / self.size * 2 - 1
         middle = ibug68[:, 48:60].mean(1)
         near = (place[None, None] - middle[:, :1, None]) ** 2 + (place[None, :, None] - middle[:, 1:, None]) ** 2
@@ -53,7 +58,7 @@ class Editor:
         return squares - 0.2 + 0.3 * red
 
 
-class Reader:
+class Reader(SubjectReader):
     """Knows the landmarks; calls what is red a mouth. Frames named in ``lost`` have no face."""
 
     def __init__(self, landmarks: Tensor, lost: tuple[int, ...] = ()) -> None:
@@ -61,16 +66,16 @@ class Reader:
         self.points[list(lost)] = float("nan")
 
     def landmarks(self, images: Tensor) -> Tensor:
-        """See ``FaceReader``."""
+        """See ``SubjectReader``."""
         return self.points + 1
 
     def labels(self, images: Tensor, landmarks: Tensor) -> Tensor:
-        """See ``FaceReader``."""
+        """See ``SubjectReader``."""
         red = images[..., 0] > images[..., 1] + 0.55
         return torch.where(red, int(Label.MOUTH), int(Label.HEAD)).to(torch.uint8)
 
     def normals(self, images: Tensor, landmarks: Tensor, labels: Tensor, viewmats: Tensor) -> Tensor:
-        """See ``FaceReader``."""
+        """See ``SubjectReader``."""
         return torch.tensor([0.0, 0.0, -1.0]) * (labels == Label.HEAD)[..., None]
 
 
@@ -130,7 +135,7 @@ def test_gradients_reach_the_edited_frames() -> None:
 
 def test_a_generator_of_squares_changes_eyes_and_mouth_alone() -> None:
     frames, points = scene()
-    generator = SquareGenerator(Editor(), Reader(points), IBUG68)
+    generator = PaperGenerator(Editor(), Reader(points), IBUG68)
     assert isinstance(generator, EmotionGenerator) and generator.name == "painter"
     labels = torch.full((2, HEIGHT, WIDTH), int(Label.NECK), dtype=torch.uint8)
     va = torch.tensor([[0.0, 1.0], [0.0, 0.0]])
@@ -155,7 +160,7 @@ def test_a_generator_of_squares_changes_eyes_and_mouth_alone() -> None:
 def test_a_frame_without_a_face_stays_as_it_was() -> None:
     frames, points = scene()
     labels = torch.full((2, HEIGHT, WIDTH), int(Label.NECK), dtype=torch.uint8)
-    generator = SquareGenerator(Editor(), Reader(points, lost=(1,)), IBUG68)
+    generator = PaperGenerator(Editor(), Reader(points, lost=(1,)), IBUG68)
     faces = generator(frames, points, labels, torch.eye(4).expand(2, -1, -1), torch.ones(2, 2))
     assert torch.equal(faces.images[1], frames[1]) and torch.equal(faces.labels[1], labels[1])
     assert torch.equal(faces.landmarks[1], points[1]) and not torch.equal(faces.images[0], frames[0])
@@ -165,4 +170,4 @@ def test_a_frame_without_a_face_stays_as_it_was() -> None:
 def test_layouts_without_the_68_points_are_refused() -> None:
     without = FaceLayout(**{**vars(IBUG68), "name": "few", "ibug68": (0,) * 68})
     with pytest.raises(ValueError, match="few does not name the 68"):
-        SquareGenerator(Editor(), Reader(torch.zeros(1, 68, 2)), without)
+        PaperGenerator(Editor(), Reader(torch.zeros(1, 68, 2)), without)
