@@ -78,7 +78,7 @@ def render(
         features: .npy file with audio features of the speech, for an avatar not trained on 'mel'.
         vad: voice activity detection: close the lips where nobody speaks, instead of following every sound.
         batch: frames rendered together.
-        progress: called with the frames that are done and their number.
+        progress: called after each frame with (frames done, frames in all).
 
     Raises:
         InputError: an input or an output cannot be used.

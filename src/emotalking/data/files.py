@@ -16,7 +16,7 @@ class SubjectFiles:
     root: Path
 
     def original(self, index: int) -> Path:
-        """Frame as decoded."""
+        """Frame of the subject before masks: the clip's image, upright and framed (cut to the square and scaled)."""
         return self.root / "ori_imgs" / f"{index}.jpg"
 
     def ibug_landmarks(self, index: int) -> Path:

@@ -31,7 +31,7 @@ _OTHER = 255
 
 @dataclass(frozen=True)
 class Masks:
-    """Label map and teeth of one frame: what parsers produce and everything else consumes."""
+    """Label map and teeth of one frame, as parsers make them; training and evaluation read the label map alone."""
 
     labels: UInt8[np.ndarray, "H W"]
     """:class:`Label`; teeth are ``MOUTH``."""

@@ -52,7 +52,7 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 def write_original(root: Path, index: int, image: Image) -> None:
-    """``ori_imgs/{index}.jpg``: the frame as decoded, RGB."""
+    """``ori_imgs/{index}.jpg``: the framed image of the clip, RGB, with its own background."""
     write_bytes(SubjectFiles(root).original(index), _jpeg(image))
 
 

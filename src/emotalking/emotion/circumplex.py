@@ -1,4 +1,7 @@
-"""Valence/arousal plane: named emotions, the evaluation's test points, and checks of user input."""
+"""Valence/arousal plane: named emotions, the evaluation's test points, and checks of user input.
+
+Training draws its own points (``train.targets``); ``emotion.mesh_warp.expressions`` turns a point into action units.
+"""
 
 import math
 from dataclasses import dataclass

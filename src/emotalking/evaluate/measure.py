@@ -1,4 +1,4 @@
-"""Measure every metric on anyone's frames of a subject, in one pass."""
+"""Measure every metric on a run of frames of a subject, whoever rendered them, in one pass."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -122,7 +122,7 @@ def _rendered(
     device: torch.device,
     recorded: Iterable[np.ndarray] | None,
 ) -> Iterator[RenderedFrame]:
-    """Each frame beside its truth, which is read ahead by threads."""
+    """Each frame and the recorded frame that it should equal, which threads read ahead."""
     if indices is None:
         for number, frame in enumerate(frames):
             yield RenderedFrame(number, _checked(frame, number, subject, device), None)

@@ -1,4 +1,7 @@
-"""Everything that is observed of a run of frames, one frame at a time; metrics are functions of it."""
+"""Everything that is observed of a run of frames, one frame at a time; metrics are functions of it.
+
+Rendered and recorded frames are given to the same kind of landmark detector, both as 8-bit images.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,9 +54,11 @@ class GroundTruth:
     """The recorded frame that a frame should equal."""
 
     image: UInt8[np.ndarray, "H W 3"]
+    """RGB, over the clean background (``gt_imgs``)."""
     labels: UInt8[np.ndarray, "H W"]
+    """Classes (:class:`emotalking.data.labels.Label`)."""
     lips: Box
-    """Square around the lips."""
+    """Square around the lips, px."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Observe the face in every frame: one pass, one detector that works through the frames in order."""
+"""Faces of a run: one detector reads every frame, in order (``evaluate.observation`` observes the rest)."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -188,9 +188,10 @@ class Faces:
 
 
 class Detection(NamedTuple):
-    """Detection of one face, arrays by name."""
+    """Detection of one face, arrays by name; each name becomes a row of :class:`Faces`."""
 
     own: dict[str, np.ndarray]
+    """Fields of :class:`Faces` of the same names."""
     measures: dict[str, np.ndarray]
     descriptions: dict[str, np.ndarray]
 
@@ -221,7 +222,7 @@ class FaceObserver:
         self._rows: list[Detection | None] = []
 
     def see(self, image: UInt8[np.ndarray, "H W 3"]) -> None:
-        """Take the next frame."""
+        """Hand the next frame to the detector's thread."""
         self._waiting.append((image, self._worker.submit(self._read, image, self._seen)))
         self._seen += 1
         if len(self._waiting) >= _AHEAD:

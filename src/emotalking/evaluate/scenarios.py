@@ -130,6 +130,7 @@ def _timed(name: str, key: str, session: Session) -> Result:
 
 
 ScenarioResult = tuple[list[Run], list[ReportImage], list[str]]
+"""Runs, images and notes of a scenario; with key and seconds they are a :class:`Result`."""
 
 
 def self_reconstruction(session: Session) -> ScenarioResult:
@@ -220,7 +221,7 @@ PLANS: dict[str, Callable[[Session], int]] = {
         for number in range(len(TEST_POINTS))
     ),
 }
-"""Frames that each scenario scores."""
+"""Number of frames that each scenario scores, for the progress bar."""
 
 
 @dataclass(frozen=True)

@@ -50,5 +50,5 @@ class Session:
         samples: Float[np.ndarray, " S"] | None,
         va: Float[np.ndarray, "N 2"] | None,
     ) -> Measurement:
-        """Score frames of the subject."""
+        """Measure frames of the subject (:func:`emotalking.evaluate.measure.measure`) with this session's models."""
         return measure(frames, subject=self.subject, indices=indices, samples=samples, va=va, models=self.models)

@@ -27,6 +27,7 @@ class AudioEncoder(nn.Module):
         layers: list[nn.Module] = []
         for wide_in, wide_out in zip(widths, widths[1:], strict=False):
             layers += [nn.Conv1d(wide_in, wide_out, 3, stride=2, padding=1), nn.LeakyReLU(0.02)]
+        # AudioNet's convolutions, for each frame of the window.
         self.frames = nn.Sequential(*layers)
         self.project = nn.Sequential(nn.Linear(64, 64), nn.LeakyReLU(0.02), nn.Linear(64, code))
         attention: list[nn.Module] = []

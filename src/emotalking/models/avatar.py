@@ -89,7 +89,7 @@ class Scene:
 
 @dataclass
 class Avatar:
-    """A talking head with everything that rendering needs (architecture, "Avatar file")."""
+    """A talking head with everything that rendering needs (docs/architecture.md, "Files")."""
 
     head: TalkingHead
     scene: Scene
@@ -127,12 +127,12 @@ class Avatar:
 
     @property
     def aus(self) -> Float[np.ndarray, "P 6"]:
-        """Recorded action units."""
+        """Recorded action units (`data.layouts.MODEL_AUS`), intensities 0 to 5, AU45 clipped to [0, 2]."""
         return self.scene.aus
 
     @property
     def va(self) -> Float[np.ndarray, "P 2"]:
-        """Recorded valence and arousal."""
+        """Recorded valence and arousal in [-1, 1]."""
         return self.scene.va
 
     @property
@@ -185,7 +185,7 @@ class Avatar:
 
         Args:
             va: valence and arousal in [-1, 1]; None leaves the emotion branch out.
-            background: what stands behind the head (torso included).
+            background: torso over plate, RGB in [0, 1]; None: nothing behind the head.
             speech: 1 where somebody speaks, 0 where the lips are to be closed (``audio.vad``); only for an avatar
                 that :attr:`closes_lips`.
 

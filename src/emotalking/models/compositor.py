@@ -1,4 +1,8 @@
-"""From conditions to a composed frame (paper eqs. S9, S10): the one way of the player, training and evaluation."""
+"""From conditions to a composed frame (paper eqs. S9, S10), for the player, evaluation, previews and training.
+
+In training, fine-tuning, the sync loss and the fit of closed lips see composed frames; the image terms of the mouth,
+face and emotion stages see one layer over a plain colour (`models.head.render_layer`).
+"""
 
 from dataclasses import dataclass
 
@@ -25,7 +29,7 @@ class Conditions:
     audio: Float[Tensor, "B 8 C S"]
     """Windows of audio features (docs/paper.md 4.2)."""
     aus: Float[Tensor, "B 6"]
-    """Action units, intensities 0 to 5."""
+    """Action units in the order of `data.layouts.MODEL_AUS`, intensities 0 to 5, AU45 clipped to [0, 2]."""
     va: Float[Tensor, "B 2"] | None = None
     """Valence and arousal in [-1, 1]; None leaves the emotion out."""
     speech: Float[Tensor, " B"] | None = None
@@ -37,6 +41,7 @@ class ComposedFrames:
     """Composed frames, or a part of them; colours are not clipped."""
 
     rgb: Float[Tensor, "B h w 3"]
+    """RGB, about [0, 1]; premultiplied where there is no background."""
     alpha: Float[Tensor, "B h w"]
     """Coverage of the head: face and inside of the mouth."""
     face_alpha: Float[Tensor, "B h w"]

@@ -17,14 +17,19 @@ PARAMETERS = ("means", "sh0", "sh_rest", "opacity_logits", "raw_scales", "raw_qu
 
 @dataclass
 class Deformed:
-    """Activated Gaussians of B frames, and the offsets that made them."""
+    """Activated Gaussians of B frames, and the offsets of the network that moved them last."""
 
     means: Float[Tensor, "B N 3"]
+    """World units."""
     quats: Float[Tensor, "B N 4"]
+    """wxyz, not normalised."""
     scales: Float[Tensor, "B N 3"]
+    """World units, > 0."""
     opacities: Float[Tensor, "B N"]
+    """In (0, 1)."""
     offsets: dict[str, Tensor]
-    """Raw offsets by name (`d_means`, `d_quats`, `d_scales`), for the motion regulariser."""
+    """By name, for the motion regulariser: `d_means` in world units, `d_quats` and `d_scales` before activation. After
+    `TalkingHead.add_emotion` they are the emotion network's alone, without the face network's."""
     attention: tuple[Float[Tensor, "N A"], Float[Tensor, "N 6"]] | None = None
     """Attention of each point to the entries of the audio code and to the action units; face only."""
 

@@ -21,7 +21,9 @@ class Layer:
     """One branch rendered for B frames: premultiplied colours and alpha."""
 
     rgb: Float[Tensor, "B H W 3"]
+    """Rendered over black; not clipped."""
     alpha: Float[Tensor, "B H W"]
+    """Coverage in [0, 1)."""
     extra: Float[Tensor, "B H W D"]
     """Further splatted channels; D = 0 without any."""
     radii: Int[Tensor, "B N"]

@@ -26,7 +26,7 @@ from emotalking.player.poses import PoseLoop, Poses
 
 @dataclass(frozen=True)
 class AudioTrack:
-    """Conditions that a recording gives: its features and its voice activity."""
+    """Features of a recording (not yet codes of the audio encoder) and its voice activity."""
 
     features: FeatureTrack
     voice_activity: VoiceActivity | None = None
@@ -34,7 +34,7 @@ class AudioTrack:
 
 
 Sound = str | Path | Float[np.ndarray, " S"] | FeatureTrack | AudioTrack
-"""A sound or video file, float32 mono samples at 16 kHz, features computed before, or an encoded track."""
+"""A sound or video file, float32 mono samples at 16 kHz, their features, or the track of `Player.encode_audio`."""
 
 _DECODERS = 4
 """Threads that unpack torso layers ahead of the renderer."""
@@ -85,7 +85,7 @@ class Emotion(Protocol):
     """The part of ``emotion.tracks.EmotionTrack`` that the player uses."""
 
     def at(self, times_s: Any) -> Any:
-        """Valence and arousal [T, 2] at times [T] in seconds."""
+        """Valence and arousal [T, 2] in [-1, 1] at times [T] in seconds."""
         ...
 
 

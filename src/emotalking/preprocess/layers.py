@@ -37,7 +37,7 @@ def make_masks(
     layout: FaceLayout,
     provider: ParsingProvider | None = None,
 ) -> dict[str, Any]:
-    """Write ``parsing/`` and ``teeth_mask/`` of all frames.
+    """Write ``parsing/`` and ``teeth_mask/`` of all frames: score each, smooth the scores over time, decide the labels.
 
     Args:
         files: the subject; ``ori_imgs`` are there.

@@ -64,7 +64,10 @@ def prepare(clip: str | Path, out: str | Path, config: PrepareConfig = PrepareCo
 
 
 def _run(job: Job) -> None:
-    """All steps in order: name, function, what it builds on, settings, and whether its files are there."""
+    """Run all steps in order; each line names a step, its function, what it builds on, settings, a test for its files.
+
+    ``done`` is :meth:`Steps.run`, which runs a step that is not finished.
+    """
     config, files, done = job.config, job.files, job.steps.run
     done("check", _check, job)
     part = _used_part(job)

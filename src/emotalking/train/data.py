@@ -33,17 +33,23 @@ class RecordedConditions(Conditions):
 
 @dataclass
 class TrainingData:
-    """Frames at rest as uint8; index 0..F-1 counts the *selected* frames, `indices` holds the subject's numbers."""
+    """Frames at rest as uint8; row 0..F-1 counts the *selected* frames, `indices` holds the subject's numbers."""
 
     indices: Int64[np.ndarray, "F"]
+    """The subject's number of each row."""
     images: UInt8[Tensor, "F H W 3"] | StoredFrames
+    """Training targets (``gt_imgs``), RGB."""
     labels: UInt8[Tensor, "F H W"]
+    """Label maps (:class:`emotalking.data.labels.Label`); teeth are ``MOUTH``."""
     torso: UInt8[Tensor, "F H W 4"] | StoredFrames
+    """Straight RGBA layers of torso and neck."""
     background: UInt8[Tensor, "H W 3"]
+    """Background plate, RGB, without the person."""
     conditions: RecordedConditions
     K: Float[Tensor, "3 3"]
+    """Camera intrinsics in pixels."""
     lips: Int64[np.ndarray, "F 4"]
-    """Squares around the lips (`ops.box`: top, left, bottom, right)."""
+    """Squares around the lips in pixels (`ops.box`: top, left, bottom, right)."""
     mouth_opening: Float[np.ndarray, "F"]
     """Vertical extent of the inner lips in pixels."""
     blink: Float[np.ndarray, "F"]
@@ -124,12 +130,12 @@ class TrainingData:
 
     @property
     def count(self) -> int:
-        """F."""
+        """Number of rows, F."""
         return self.labels.shape[0]
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height)."""
+        """(width, height) in pixels."""
         return self.labels.shape[2], self.labels.shape[1]
 
     @property

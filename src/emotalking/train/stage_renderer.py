@@ -48,7 +48,7 @@ class StageRenderer:
         return Box.whole(*self._data.size)
 
     def takes_emotion(self, head: TalkingHead, stage: str) -> bool:
-        """Whether valence and arousal act at this stage."""
+        """True if valence and arousal act at this stage."""
         return head.face.motion.takes_emotion or (head.emotion is not None and stage in EMOTIONAL)
 
     def own(self, head: TalkingHead, stage: str, frame: int) -> Float[Tensor, "1 2"] | None:

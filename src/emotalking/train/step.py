@@ -1,4 +1,4 @@
-"""One training step: what the host decides, what the device does, and how a GPU is kept busy with it."""
+"""One training step: its inputs, the base class of all stages, and the plain loop (CUDA graphs: ``train.graphs``)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

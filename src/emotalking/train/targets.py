@@ -43,7 +43,7 @@ def original(data: TrainingData, frame: int, *, normals: bool = False) -> Target
 
 
 class EmotionalTargets:
-    """A new (frame, valence, arousal) for every step; frames without replacement, valence and arousal uniform.
+    """A new (frame, valence, arousal) for every step; frames without replacement, emotions uniform in a square.
 
     Frames in which no face was found are left out.
 
@@ -52,8 +52,8 @@ class EmotionalTargets:
 
     Args:
         data: the training frames.
-        maker: edits a frame to a commanded emotion.
-        draw: generator of the draws.
+        maker: edits frames to commanded emotions.
+        draw: random number generator of frames, valence and arousal.
         va_limit: valence and arousal lie in [-limit, limit].
         real_share: share of original frames.
         normals: give normal maps too, where the subject has them.

@@ -1,4 +1,4 @@
-"""Table of expressions: action units for each point of the circumplex, and the moves of each unit."""
+"""Table of expressions: strengths of action units at angles of the circumplex, and the displacement of each unit."""
 
 import json
 import math

@@ -141,7 +141,7 @@ class MeshWarp:
         return "mesh-warp"
 
     def to(self, device: torch.device | str) -> "MeshWarp":
-        """Move the prepared fields; calls also do this by themselves."""
+        """Move the prepared fields; a call moves them to the device of its images by itself."""
         self._tensors = {key: value.to(device) for key, value in self._tensors.items()}
         self._lids.to(device)
         self._relight.to(device)
@@ -157,7 +157,9 @@ class MeshWarp:
         va: Float[Tensor, "B 2"],
         normals: Float[Tensor, "B H W 3"] | None = None,
     ) -> GeneratedFaces:
-        """Edit a batch of frames of this subject; see the protocol for the arguments.
+        """Edit a batch of frames of this subject.
+
+        Arguments as in :class:`~emotalking.emotion.generator.EmotionGenerator`.
 
         Raises:
             ValueError: if the landmarks are not those of the layout.

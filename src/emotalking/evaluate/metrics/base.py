@@ -73,7 +73,7 @@ class MetricSpec:
     reproducible: bool = True
     """False: measured by a clock, never twice the same."""
     columns: Mapping[Scenario, int] = field(default_factory=dict)
-    """Column in the paper's table of a scenario (tables 1 to 3); two metrics of one column share it with a stroke."""
+    """Column, from 1, of the paper's table of a scenario (1 to 3); metrics of one column share a cell ("a/b")."""
     ablation: Mapping[Scenario, int] = field(default_factory=dict)
     """Column of a scenario's value in the ablation (table 4 and more)."""
     baseline: bool = False

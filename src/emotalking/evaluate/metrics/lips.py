@@ -15,10 +15,10 @@ LIPS = slice(48, 68)
 def landmark_distance(
     points: Float[np.ndarray, "N 68 2"], truth: Float[np.ndarray, "N 68 2"]
 ) -> Float[np.ndarray, " N"]:
-    """LMD: how far the lips' landmarks (iBUG 48-67) lie from the true ones, px.
+    """LMD of each frame: mean distance of the lips' landmarks (iBUG 48-67) from the recorded ones, px of the frame.
 
-    Each set less its own mean, so that a shifted mouth costs nothing; mean Euclidean distance of the 20 points
-    (docs/paper.md 9.1, TalkingGaussian's script).
+    Each set less its own mean, so that a shifted mouth costs nothing; mean Euclidean distance of the 20 points,
+    nan where one of the frames shows no face (docs/paper.md 9.1, TalkingGaussian's script).
     """
     a, b = points[:, LIPS], truth[:, LIPS]
     return np.linalg.norm((a - a.mean(1, keepdims=True)) - (b - b.mean(1, keepdims=True)), axis=-1).mean(1)

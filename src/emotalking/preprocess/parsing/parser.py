@@ -55,7 +55,7 @@ class ClipParser(Protocol):
         points: Shaped[np.ndarray, "K 2"],
         scores: Float32[np.ndarray, "h w C"],
     ) -> Masks:
-        """Labels of the frame at full resolution from its scores."""
+        """Label map and teeth of the frame, [H, W], from its (smoothed) scores at the working size."""
         ...
 
 
@@ -174,7 +174,7 @@ def _work_size(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 class TemporalSmoother:
-    """Temporal smoothing of a clip's scores, fed frame by frame, in order.
+    """Temporal smoothing of a clip's class probabilities, fed frame by frame, in order.
 
     The past is moved to where it went (dense optical flow, DIS: Kroeger et al. 2016) and counts only where it looks as
     the present does, so that nothing lags and what was hidden a moment ago starts afresh.
@@ -208,7 +208,7 @@ class SmallFlow:
     def __call__(
         self, image: UInt8[np.ndarray, "h w 3"]
     ) -> tuple[Float32[np.ndarray, "h w 2"], Float32[np.ndarray, "h w"]]:
-        """Flow (pixels, from this frame to the last) and similarity in [0, 1]; zeros at the first frame."""
+        """Flow (pixels, from this frame to the previous one) and similarity in [0, 1]; zeros at the first frame."""
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         flow, similarity = np.zeros((*grey.shape, 2), np.float32), np.zeros(grey.shape, np.float32)
         if self._image is not None and self._grey is not None:
@@ -222,7 +222,7 @@ class SmallFlow:
 
 
 def warp_back(array: np.ndarray, flow: Float32[np.ndarray, "h w 2"], interpolation: int) -> np.ndarray:
-    """The last frame's ``array`` where this frame has it; ``flow`` points from this frame to the last."""
+    """The previous frame's ``array``, moved to this frame; ``flow`` points from this frame to the previous one."""
     rows, cols = np.indices(flow.shape[:2], np.float32)
     x, y = cols + flow[..., 0], rows + flow[..., 1]
     moved = cv2.remap(array, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE)

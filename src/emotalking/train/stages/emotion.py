@@ -1,4 +1,4 @@
-"""The emotion stage: the emotion network learns from generated emotional frames and original ones (S15)."""
+"""The emotion stage: the emotion network learns from generated emotional frames and recorded ones (S15)."""
 
 from typing import Any
 
@@ -23,12 +23,24 @@ from emotalking.train.targets import EmotionalTargets, Target
 
 
 class EmotionStage(Stage):
-    """Only the emotion network trains; the face below it is frozen, so that switching it off changes nothing."""
+    """Only the emotion network trains; everything else of the head is frozen, so that switching it off changes nothing.
+
+    Gradient flows from the image terms through the rasterizer to the Gaussians' means, rotations and scales, and from
+    there to the network alone: its tri-plane, embedding, attention and trunk. The targets carry none.
+    """
 
     name = "emotion"
 
     def __init__(self, context: Context, maker: EmotionGenerator) -> None:
-        """``maker`` makes the targets, a new (frame, valence, arousal) every step."""
+        """Prepare the stage.
+
+        Args:
+            context: what every stage works on.
+            maker: generator of the emotional targets.
+
+        Raises:
+            ValueError: the head has no emotion network of its own.
+        """
         if context.head.emotion is None:
             raise ValueError("context.head has no emotion branch to train")
         self.settings = context.config.emotion
