@@ -50,7 +50,7 @@ class Titled:
 
 
 def columns_of(scenario: str) -> list[tuple[str, ...]]:
-    """Metrics of each column of the paper's table; two share one with a stroke, as the paper prints sync."""
+    """Metrics of each column of the paper's table; two may share a cell ("a/b"), as the paper prints sync."""
     columns: dict[int, tuple[str, ...]] = {}
     for name, spec in METRICS.items():
         at = next((at for known, at in spec.columns.items() if known == scenario), None)
@@ -124,7 +124,7 @@ def run_table(result: Result) -> Table:
 
 
 def cell(metric: Metric | None, none: str = "-") -> str:
-    """A metric with the digits that it is worth; ``none`` where it is missing."""
+    """A metric's value, rounded as its :class:`MetricSpec` says; ``none`` where it is missing."""
     return none if metric is None else METRICS[metric.name].text(metric.value, none=none)
 
 

@@ -66,7 +66,7 @@ def faces_file(subject: Subject, faces: Path | None) -> Path:
 
 
 def target_maker(kind: str, subject: Path, faces: Path | None, device: torch.device | str) -> TargetMaker:
-    """What makes a training's emotional targets.
+    """Choose the generator of a training's emotional targets.
 
     Args:
         kind: ``mesh`` or ``paper``.

@@ -131,8 +131,8 @@ class Compositor:
         Args:
             head: all three branches; emotion acts where the model takes it.
             conditions: what drives it.
-            background: torso over plate (:func:`torso_over_plate`) of the window; None: nothing, and the head's colours
-                are premultiplied.
+            background: torso over plate (:func:`torso_over_plate`) of the window, in [0, 1]; None: nothing, and the
+                head's colours are premultiplied.
             window: part of the frame, in whole pixels; None: all of it.
             canonical: constants of ``head`` (:func:`canonical_of`); None: computed here.
         """

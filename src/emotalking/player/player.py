@@ -191,6 +191,7 @@ class Player:
         batch: int,
         matte: bool,
     ) -> Iterator[np.ndarray]:
+        """Render batch after batch; poses and torso layers of the next two are prepared meanwhile."""
         starts = range(0, total, batch)
         with ThreadPoolExecutor(_DECODERS) as pool:
             ahead: deque[tuple[int, Poses, list[Future[np.ndarray]]]] = deque()

@@ -95,7 +95,7 @@ class RawTrack:
     """Landmarks of the provider and optical flow."""
 
     points: Float[np.ndarray, "N K 3"]
-    """Pixels; NaN where no face was found."""
+    """x, y, z in pixels (z: smaller is nearer); NaN where no face was found."""
     flow: PointFlow
     provider: str
 

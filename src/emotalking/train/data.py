@@ -46,6 +46,7 @@ class TrainingData:
     background: UInt8[Tensor, "H W 3"]
     """Background plate, RGB, without the person."""
     conditions: RecordedConditions
+    """Cameras, audio windows, action units and valence/arousal of each row."""
     K: Float[Tensor, "3 3"]
     """Camera intrinsics in pixels."""
     lips: Int64[np.ndarray, "F 4"]

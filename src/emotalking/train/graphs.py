@@ -34,7 +34,7 @@ class Captured(NamedTuple):
 class GraphSteps(Steps):
     """Takes the first step of a kind plainly, which also loads every kernel, and the later ones as a graph.
 
-    So it does again when Gaussians were replaced: other sizes may take other kernels.
+    After Gaussians were replaced the first step is plain again: other sizes may take other kernels.
     """
 
     def __init__(self, stage: Stage) -> None:

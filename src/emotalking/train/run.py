@@ -59,7 +59,7 @@ LICENCES = {
 
 
 def emotion_generator(data: TrainingData) -> EmotionGenerator:
-    """The embedded maker of emotional targets for this subject.
+    """Make the embedded generator of emotional targets from the training frames.
 
     Raises:
         UserError: if the subject has no tracked 3-D face shape.
@@ -73,7 +73,7 @@ def emotion_generator(data: TrainingData) -> EmotionGenerator:
 
 
 MESH_WARP = TargetMaker("mesh-warp", emotion_generator)
-"""The embedded maker of emotional targets."""
+"""Choice of the embedded generator of emotional targets."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def train(
         overrides: settings ``key=value`` with dotted keys.
         resume: go on from the run folder's checkpoint if there is one.
         tensorboard: write TensorBoard events into the run folder too (needs tensorboardX).
-        maker: of the emotional targets.
+        maker: choice of the generator of emotional targets.
         mouth_device: another device, on which a process of its own trains the mouth while the face is trained here
             (:mod:`emotalking.train.mouth_worker`). The avatar is the same.
         command: stored in avatar and record, as what made them.

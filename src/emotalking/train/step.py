@@ -184,7 +184,7 @@ class Steps:
 
 @contextmanager
 def steps_of(stage: Stage) -> Iterator[Steps]:
-    """Yield what takes the steps of ``stage`` on its device: graphs of our own kernels where these are wanted."""
+    """Yield the loop of ``stage``: CUDA graphs of our own kernels where the config wants them, else plain steps."""
     if not stage.context.own_kernels:
         with own_kernels(False):
             yield Steps(stage)

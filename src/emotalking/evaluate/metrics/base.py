@@ -93,7 +93,7 @@ class MetricSpec:
         return math.sqrt(mean) if self.aggregate == "root_mean" else mean
 
     def text(self, value: float, *, sign: bool = False, none: str = "-") -> str:
-        """A value with the digits that it is worth; ``none`` where it is nan."""
+        """A value rounded to :attr:`digits`; ``none`` where it is nan."""
         if math.isnan(value):
             return none
         if math.isinf(value):
@@ -150,7 +150,7 @@ def single(name: str, value: float, model: str = "", frames: int = 0, lost: int 
 
 
 def missing(name: str, reason: str, lost: int = 0) -> Metric:
-    """Metric that could not be had.
+    """Metric that could not be measured: nan, with its reason.
 
     Args:
         reason: one sentence.
