@@ -287,9 +287,9 @@ def test_a_training_takes_two_devices_and_leaves_the_others(
     monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(devices, "available", lambda: True)
-    first, second = devices.pair_of("cuda:2, cuda,cuda:1")
+    first, second = devices.device_pair("cuda:2, cuda,cuda:1")
     assert (str(first), str(second)) == ("cuda:2", "cuda:0")
     assert "left idle: cuda:1" in caplog.text
-    assert devices.pair_of("cuda:1")[1] is None and devices.devices_of("auto") == ["cuda:0", "cuda:1", "cuda:2"]
+    assert devices.device_pair("cuda:1")[1] is None and devices.parse_devices("auto") == ["cuda:0", "cuda:1", "cuda:2"]
     with pytest.raises(UserError, match="names a device twice"):
-        devices.pair_of("cuda,cuda:0")
+        devices.device_pair("cuda,cuda:0")

@@ -153,9 +153,9 @@ def ablate(
     from emotalking.evaluate.ablation import ablate as run
     from emotalking.evaluate.ablation_report import write_ablation
     from emotalking.evaluate.provenance import provenance
-    from emotalking.ops.devices import devices_of
+    from emotalking.ops.devices import parse_devices
 
-    made = run(Path(subject), Path(output), config, devices_of(devices), log=_log)
+    made = run(Path(subject), Path(output), config, parse_devices(devices), log=_log)
     write_ablation(made, config, provenance(Subject.open(subject), None, command), Path(output))
     return made
 

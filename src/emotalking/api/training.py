@@ -45,11 +45,11 @@ def train(
     """
     if Path(output).is_dir():
         raise InputError(f"{output} is a folder: give the name of an avatar file, such as someone.safetensors.")
-    from emotalking.ops.devices import pair_of
+    from emotalking.ops.devices import device_pair
     from emotalking.train.run import MESH_WARP
     from emotalking.train.run import train as run
 
-    (chosen, mouth_device), maker = pair_of(device), MESH_WARP
+    (chosen, mouth_device), maker = device_pair(device), MESH_WARP
     if generator != "mesh" or faces is not None:
         from emotalking.faces.generators import target_maker
 
@@ -76,10 +76,10 @@ def train_many(
         InputError: two subjects have one name, or a device or setting cannot be used. A subject that cannot be trained
             raises nothing: it is among the result's ``failures``.
     """
-    from emotalking.ops.devices import devices_of
+    from emotalking.ops.devices import parse_devices
     from emotalking.train.many import train_many as run
 
-    return run([Path(subject) for subject in subjects], Path(output), preset, list(settings), devices_of(devices))
+    return run([Path(subject) for subject in subjects], Path(output), preset, list(settings), parse_devices(devices))
 
 
 def training_report(run: PathLike, *, tensorboard: Tensorboard = False) -> Path:

@@ -1,4 +1,4 @@
-"""Attention regulariser: rendered attention where it does not belong (docs/paper.md 7.1)."""
+"""Attention regulariser: rendered attention outside its own region (docs/paper.md 7.1)."""
 
 from jaxtyping import Bool, Float
 from torch import Tensor

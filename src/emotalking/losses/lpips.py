@@ -8,16 +8,16 @@ from torch import Tensor
 from emotalking.networks.lpips import Lpips
 
 LEAST_SIDE = 32
-"""Pixels a side that the backbones need."""
+"""Least side of an image in pixels that the backbones need."""
 
 
 def lpips(network: Lpips, images: Float[Tensor, "B H W C"], targets: Float[Tensor, "B H W C"]) -> Float[Tensor, ""]:
-    """Mean LPIPS distance of B images, with black around those smaller than :data:`LEAST_SIDE`."""
+    """Mean LPIPS distance of B images; those smaller than :data:`LEAST_SIDE` are padded with black."""
     return network(pad_to(images, LEAST_SIDE), pad_to(targets, LEAST_SIDE)).mean()
 
 
 def crop(images: Float[Tensor, "B H W C"], corner: Int[Tensor, "2"], size: tuple[int, int]) -> Float[Tensor, "B h w C"]:
-    """The part of ``size`` (rows, columns) that begins at ``corner`` (row, column), which no host needs to know."""
+    """Crop of ``size`` (rows, columns) from ``corner`` (row, column), which may lie on the device: nothing waits."""
     for axis, (first, count) in enumerate(zip(corner.to(images.device).unbind(), size, strict=True), start=1):
         images = images.index_select(axis, first + torch.arange(count, device=images.device))
     return images
@@ -45,7 +45,7 @@ def cut_patches(images: Float[Tensor, "B H W C"], side: int, corner: Int[Tensor,
 
 
 def pad_to(images: Float[Tensor, "B H W C"], side: int) -> Float[Tensor, "B h w C"]:
-    """The images with black to the right and below, where they are smaller than ``side`` pixels."""
+    """Pad images smaller than ``side`` pixels with black on the right and below."""
     height, width = images.shape[1:3]
     if min(height, width) >= side:
         return images

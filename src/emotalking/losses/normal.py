@@ -1,11 +1,11 @@
-"""Normal loss: rendered against given normal map (paper eqs. 11, S13)."""
+"""Normal loss: rendered against target normal map (paper eqs. 11, S13)."""
 
 from jaxtyping import Float
 from torch import Tensor
 
 
 def normal_l1(rendered: Float[Tensor, "*batch H W 3"], target: Float[Tensor, "*batch H W 3"]) -> Float[Tensor, ""]:
-    """Mean absolute difference of unit normals over the frame, nothing asked where ``target`` is zero.
+    """Mean absolute difference of unit normals over the frame; pixels where ``target`` is zero do not count.
 
     Assumption: the paper does not say whether this term is L1 or 1 - cosine; L1, as for its colours (eq. 10).
     """
@@ -14,7 +14,7 @@ def normal_l1(rendered: Float[Tensor, "*batch H W 3"], target: Float[Tensor, "*b
 
 
 def normal_cosine(rendered: Float[Tensor, "*batch H W 3"], target: Float[Tensor, "*batch H W 3"]) -> Float[Tensor, ""]:
-    """1 - cosine of unit normals, mean over the frame, nothing asked where ``target`` is zero (GaussianShader's form).
+    """1 - cosine of unit normals, mean over the frame; zero ``target`` pixels do not count (GaussianShader's form).
 
     Assumption: the other reading of the paper's normal loss, see :func:`normal_l1`.
     """

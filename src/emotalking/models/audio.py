@@ -16,9 +16,9 @@ class AudioEncoder(nn.Module):
     AudioNet is four stride-2 convolutions over a frame's steps and two linear layers; AudioAttNet weighs the eight
     frames' codes by a small convolutional attention, which is the only temporal smoothing of the model.
 
-    Assumption: HuBERT's two steps a frame ([N, 2, 1024], docs/paper.md 2) enter the same convolutions as they are: 16
-    steps shrink as 16, 8, 4, 2, 1, and two as 2, 1, 1, 1, 1 (kernel 3, stride 2, padding 1). No published text says
-    more; repeating them eight times to 16 would show the convolutions nothing but their own padding.
+    Assumption: HuBERT's two steps a frame ([N, 2, 1024], docs/paper.md 2) enter the same convolutions unchanged: 16
+    steps shrink as 16, 8, 4, 2, 1, and two as 2, 1, 1, 1, 1 (kernel 3, stride 2, padding 1). Nothing more
+    is published; repeating them eight times to 16 would feed the convolutions little besides their own padding.
     """
 
     def __init__(self, channels: int, code: int = 32) -> None:
@@ -50,7 +50,7 @@ class AudioEncoder(nn.Module):
                 (``audio.vad``); None keeps it.
 
         Raises:
-            ValueError: ``speech`` is given and the closed-mouth code is not known.
+            ValueError: ``speech`` is given without a closed-mouth code.
         """
         batch = windows.shape[0]
         codes = self.project(self.frames(windows.flatten(0, 1)).squeeze(-1)).unflatten(0, (batch, WINDOW_FRAMES))

@@ -1,4 +1,4 @@
-"""The avatar and its file, which holds everything that rendering needs."""
+"""The avatar and its file, which contains all data that rendering needs."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -84,7 +84,7 @@ class Scene:
     background: UInt8[np.ndarray, "H W 3"]
     torso: TorsoStack
     place: ClipCrop | None = None
-    """Where the frames lie in the clip that they were cut from, for pasting back."""
+    """Position of the frames in the clip that they were cropped from, for pasting back."""
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Avatar:
     head: TalkingHead
     scene: Scene
     metadata: dict[str, Any] = field(default_factory=dict)
-    """Provenance: clip, versions, command, presets and the licences of every expert that touched it."""
+    """Provenance: clip, versions, command, presets and the licences of all models and tools used."""
 
     def __post_init__(self) -> None:
         self.head.eval().requires_grad_(False)
@@ -142,7 +142,7 @@ class Avatar:
 
     @property
     def place(self) -> ClipCrop | None:
-        """Where the recorded frames lie in their clip; None if that is not known."""
+        """Position of the recorded frames in their clip; None if unknown."""
         return self.scene.place
 
     @property
@@ -186,7 +186,7 @@ class Avatar:
         Args:
             va: valence and arousal in [-1, 1]; None leaves the emotion branch out.
             background: torso over plate, RGB in [0, 1]; None: nothing behind the head.
-            speech: 1 where somebody speaks, 0 where the lips are to be closed (``audio.vad``); only for an avatar
+            speech: 1 during speech, 0 for closed lips (``audio.vad``); only for an avatar
                 that :attr:`closes_lips`.
 
         Returns:
@@ -196,14 +196,14 @@ class Avatar:
             self._canonical = canonical_of(self.head)
         conditions = Conditions(viewmats, audio_windows, aus, va, speech)
         compositor = Compositor(self.K, (self.width, self.height))
-        made = compositor.frames(self.head, conditions, background, canonical=self._canonical)
-        return replace(made, rgb=made.rgb.clamp(0.0, 1.0))
+        frames = compositor.frames(self.head, conditions, background, canonical=self._canonical)
+        return replace(frames, rgb=frames.rgb.clamp(0.0, 1.0))
 
     def save(self, path: Path | str) -> None:
         """Write the avatar file: safetensors, everything else as JSON in its header.
 
         Raises:
-            UserError: it cannot be written; a file that was there is untouched.
+            UserError: it cannot be written; an existing file is left unchanged.
         """
         path, scene = Path(path), self.scene
         tensors = {f"head.{name}": value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
@@ -239,7 +239,7 @@ class Avatar:
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "Avatar":
-        """Read an avatar file. No code in it can run: it holds tensors and JSON only.
+        """Read an avatar file. It cannot run code: it contains tensors and JSON only.
 
         Raises:
             UserError: if it is missing, cut short, of a newer format, or not an avatar.
@@ -279,7 +279,7 @@ class Avatar:
 
 
 def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
-    """The stored configuration in this version's words: version 1 said only whether there is an emotion branch."""
+    """Upgrade a stored configuration: version 1 stored only a flag for the emotion branch."""
     emotion = dict(config.get("emotion", {}))
     if "enabled" in emotion:
         emotion["branch"] = "separate" if emotion.pop("enabled") else "none"

@@ -1,7 +1,7 @@
-"""From conditions to a composed frame (paper eqs. S9, S10), for the player, evaluation, previews and training.
+"""Composed frames from conditions (paper eqs. S9, S10), for the player, evaluation, previews and training.
 
-In training, fine-tuning, the sync loss and the fit of closed lips see composed frames; the image terms of the mouth,
-face and emotion stages see one layer over a plain colour (`models.head.render_layer`).
+In training, fine-tuning, the sync loss and the fit of closed lips use composed frames; the image terms of the mouth,
+face and emotion stages use one layer over a plain colour (`models.head.render_layer`).
 """
 
 from dataclasses import dataclass
@@ -31,9 +31,9 @@ class Conditions:
     aus: Float[Tensor, "B 6"]
     """Action units in the order of `data.layouts.MODEL_AUS`, intensities 0 to 5, AU45 clipped to [0, 2]."""
     va: Float[Tensor, "B 2"] | None = None
-    """Valence and arousal in [-1, 1]; None leaves the emotion out."""
+    """Valence and arousal in [-1, 1]; None: no emotion."""
     speech: Float[Tensor, " B"] | None = None
-    """1 where somebody speaks, 0 where the lips close (`audio.vad`); None: the lips follow the features everywhere."""
+    """1 during speech, 0 for closed lips (`audio.vad`); None: the lips always follow the audio features."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Compositor:
     """Render the layers of a head for one camera and frame size, and compose them."""
 
     def __init__(self, K: Float[Tensor, "3 3"], size: tuple[int, int]) -> None:
-        """Take the intrinsics in pixels and the whole frame's ``(width, height)``."""
+        """Set intrinsics in pixels and the ``(width, height)`` of the full frame."""
         self.K = K
         self.size = size
 
@@ -82,7 +82,7 @@ class Compositor:
         """Render one branch.
 
         Args:
-            window: part of the frame, in whole pixels; None: all of it.
+            window: part of the frame, in integer pixels; None: the full frame.
             degree: highest spherical-harmonic degree; None: all.
         """
         if window is None:
@@ -99,7 +99,7 @@ class Compositor:
         mouth: Layer,
         background: Float[Tensor, "B h w 3"],
     ) -> ComposedFrames:
-        """Face over the inside of the mouth over the background; all of them whole frames or the same part of them."""
+        """Compose face over inside of the mouth over background; all are full frames, or the same window of them."""
         rgb, alpha = composite(face_rgb, face_alpha, mouth.rgb, mouth.alpha, background, frame_height=self.size[1])
         return ComposedFrames(rgb, alpha, face_alpha)
 
@@ -112,7 +112,7 @@ class Compositor:
         background: Float[Tensor, "B h w 3"] | None,
         window: Box | None = None,
     ) -> ComposedFrames:
-        """Frames of Gaussians that are already deformed; without ``background``, premultiplied over black."""
+        """Render and compose deformed Gaussians; without ``background``, premultiplied over black."""
         front = self.layer(head.face.gaussians, face, viewmats, window)
         inside = self.layer(head.mouth.gaussians, mouth, viewmats, window)
         behind = torch.zeros_like(front.rgb) if background is None else background
@@ -126,7 +126,7 @@ class Compositor:
         window: Box | None = None,
         canonical: Canonical | None = None,
     ) -> ComposedFrames:
-        """Frames of B conditions.
+        """Render and compose the frames of B conditions.
 
         Args:
             head: all three branches; emotion acts where the model takes it.

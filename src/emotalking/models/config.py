@@ -37,8 +37,8 @@ class EmotionConfig:
     """The emotion branch (paper eq. 5; widths are not stated there, docs/paper.md 4.5)."""
 
     branch: str = "separate"
-    """`separate`: a network on top of the deformed face. `combined`: the face network takes valence and arousal beside
-    audio and action units ("Combined face b.", paper 4.4). `none`: the paper's "Ours w/o emo. branch"."""
+    """`separate`: a network on top of the deformed face. `combined`: the face network has valence and arousal as inputs
+    next to audio and action units ("Combined face b.", paper 4.4). `none`: the paper's "Ours w/o emo. branch"."""
     code: int = 16
     """Width of the valence/arousal code that the attention map multiplies."""
     hidden: int = 64

@@ -1,4 +1,4 @@
-"""What an avatar file holds, without loading the avatar."""
+"""Facts about an avatar file, read without loading the avatar."""
 
 import json
 from fractions import Fraction
@@ -12,7 +12,7 @@ def avatar_facts(path: Path) -> dict[str, object]:
     """Size, content, licences and provenance of an avatar file, as plain values in titled sections.
 
     Raises:
-        InputError: the file does not exist, or is no whole avatar file.
+        InputError: the file does not exist, or is not a complete avatar file.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist: give an avatar file or a subject folder.")

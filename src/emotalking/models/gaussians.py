@@ -97,8 +97,8 @@ class Gaussians(nn.Module):
         d_scales: Float[Tensor, "B N 3"] | None = None,
     ) -> Deformed:
         """Add raw offsets (before activation) to the canonical parameters; without any, one static frame."""
-        given = {"d_means": d_means, "d_quats": d_quats, "d_scales": d_scales}
-        offsets = {name: value for name, value in given.items() if value is not None}
+        parts = {"d_means": d_means, "d_quats": d_quats, "d_scales": d_scales}
+        offsets = {name: value for name, value in parts.items() if value is not None}
         frames = next(iter(offsets.values())).shape[0] if offsets else 1
         means = self.means.expand(frames, -1, -1)
         quats = self.raw_quats.expand(frames, -1, -1)
@@ -114,7 +114,7 @@ class Gaussians(nn.Module):
     def colours(
         self, means: Float[Tensor, "B N 3"], camera_centres: Float[Tensor, "B 3"], degree: int
     ) -> Float[Tensor, "B N 3"]:
-        """Colour of each Gaussian seen from ``camera_centres``, bands up to ``degree``; never negative."""
+        """Colour of each Gaussian as viewed from ``camera_centres``, bands up to ``degree``; never negative."""
         return view_colours(self.sh0, self.sh_rest, means, camera_centres, degree)
 
 

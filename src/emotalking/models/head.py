@@ -70,7 +70,7 @@ class TalkingHead(nn.Module):
         va: Float[Tensor, "B 2"] | None = None,
         speech: Float[Tensor, " B"] | None = None,
     ) -> Deformed:
-        """Face Gaussians moved by the face network: speech, action units (eq. 4), and ``va`` if it takes them.
+        """Face Gaussians moved by the face network: speech, action units (eq. 4), and ``va`` if it is an input.
 
         Args:
             speech: gate of the mouth (:class:`AudioEncoder`).
@@ -89,10 +89,10 @@ class TalkingHead(nn.Module):
         canonical: FaceCanonical | None = None,
         speech: Float[Tensor, " B"] | None = None,
     ) -> Deformed:
-        """Face Gaussians as they are rendered, with valence and arousal in whichever branch takes them.
+        """Face Gaussians for rendering, with valence and arousal as inputs of the branch that has them.
 
         Args:
-            va: valence and arousal; None leaves the emotion out.
+            va: valence and arousal; None: no emotion.
             speech: gate of the mouth (:class:`AudioEncoder`).
         """
         if self.face.motion.takes_emotion:
@@ -146,7 +146,7 @@ def render_layer(
         size: (width, height) in pixels.
         degree: highest spherical-harmonic degree used; None: all.
         extra: more channels for the same pass (normals, attention); they become `Layer.extra`.
-        num_detached: number of these, the last ones, that give no gradient to geometry and opacity.
+        num_detached: number of the last of these without gradient to geometry and opacity.
         probe: zero tensor whose gradient is the screen-space gradient in pixels.
         validate: refuse non-finite inputs, at the cost of one synchronisation.
     """

@@ -33,7 +33,7 @@ class TriplaneEncoder(nn.Module):
         return 3 * self.spec.levels
 
     def forward(self, points: Float[Tensor, "*batch N 3"]) -> Float[Tensor, "*batch N D"]:
-        """Features of points; zeros from a plane outside whose square the point lies."""
+        """Features of points; zeros from each plane whose square the point is outside of."""
         return encode(points, self.table, self.spec)
 
 
@@ -88,15 +88,15 @@ class FaceCanonical:
     audio_attention: Float[Tensor, "N A"]
     expression_attention: Float[Tensor, "N 6"]
     emotion_attention: Float[Tensor, "N E"] | None = None
-    """Of a network that takes valence and arousal."""
+    """Only in a network with valence and arousal as inputs."""
 
 
 class FaceMotion(nn.Module):
     """Offsets of the face Gaussians from the audio code and six action units (eq. 4; docs/paper.md 4.3).
 
-    With ``emotion_code`` it is the combined face branch of paper 4.4 and takes valence and arousal too.
+    With ``emotion_code`` it is the combined face branch of paper 4.4, with valence and arousal as further inputs.
     Assumption: they enter as in :class:`EmotionMotion` (a code of that width, multiplied by an attention map of the
-    point); the paper says only that the network takes them.
+    point); the paper states only that they are inputs.
 
     Deviation: TalkingGaussian's network has an eleventh output, an opacity offset that is regularised but never
     applied; it is absent here.
@@ -137,11 +137,11 @@ class FaceMotion(nn.Module):
 
         Args:
             aus: AU01, AU04, AU05, AU06, AU07, AU45 in OpenFace units; the blink bypasses the expression MLP.
-            va: valence and arousal, for a network that takes them; None is the same as (0, 0), because nothing here
+            va: valence and arousal, for a network with these inputs; None is the same as (0, 0), because nothing here
                 has a bias.
 
         Raises:
-            ValueError: valence and arousal for a network that does not take them.
+            ValueError: valence and arousal for a network without these inputs.
         """
         _, audio_weight, expression_weight, emotion_weight = self.first.weight.split(self._splits, dim=1)
         expression = torch.cat([self.expression(aus[:, :5]), aus[:, 5:]], -1)

@@ -1,7 +1,7 @@
-"""One step of Adam or AdamW (Kingma and Ba 2015; Loshchilov and Hutter 2019) whose learning rates lie on the device.
+"""One step of Adam or AdamW (Kingma and Ba 2015; Loshchilov and Hutter 2019) with learning rates on the device.
 
 The optimizers stay PyTorch's, with their state and their checkpoints. This is their update for captured steps:
-PyTorch's own takes two launches a group, each of too few threads.
+PyTorch's own needs two launches a group, each with too few threads.
 """
 
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from emotalking.ops.backends import Backend, Operation, own_kernels_wanted
+from emotalking.ops.backends import Backend, Operation, own_kernels_enabled
 
 ADAM = Operation(
     "adam",
-    Backend("cuda", "emotalking.ops.cuda.adam:update", device="cuda", float32_only=True, available=own_kernels_wanted),
+    Backend("cuda", "emotalking.ops.cuda.adam:update", device="cuda", float32_only=True, available=own_kernels_enabled),
     Backend("reference", "emotalking.ops.adam:update_reference"),
 )
 
 
 @dataclass(frozen=True)
 class Part:
-    """One parameter and what Adam remembers of it."""
+    """One parameter and its Adam state."""
 
     value: Tensor
     grad: Tensor
@@ -31,13 +31,13 @@ class Part:
     square: Tensor
     """Running mean of its square."""
     steps: Float[Tensor, ""]
-    """Taken so far."""
+    """Number of steps so far."""
     rate: Float[Tensor, ""]
     beta1: float
     beta2: float
     eps: float
     decay: float | int
-    """Of the value itself, decoupled from the gradient."""
+    """Weight decay of the value itself, decoupled from the gradient."""
 
 
 def parts_of(optimizers: list[Optimizer], rates: Float[Tensor, "G"]) -> list[Part]:
@@ -50,7 +50,8 @@ def parts_of(optimizers: list[Optimizer], rates: Float[Tensor, "G"]) -> list[Par
     Raises:
         ValueError: an optimizer is neither, or has options beyond rates, betas, eps and decoupled decay.
     """
-    found, group_rates = [], iter(rates.unbind())
+    parts = []
+    group_rates = iter(rates.unbind())
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             rate, decay = next(group_rates), group["weight_decay"]
@@ -60,10 +61,20 @@ def parts_of(optimizers: list[Optimizer], rates: Float[Tensor, "G"]) -> list[Par
             for value in group["params"]:
                 if value.grad is not None:
                     state = optimizer.state[value]
-                    mean, square, steps = state["exp_avg"], state["exp_avg_sq"], state["step"]
-                    beta1, beta2 = group["betas"]
-                    found.append(Part(value, value.grad, mean, square, steps, rate, beta1, beta2, group["eps"], decay))
-    return found
+                    part = Part(
+                        value=value,
+                        grad=value.grad,
+                        mean=state["exp_avg"],
+                        square=state["exp_avg_sq"],
+                        steps=state["step"],
+                        rate=rate,
+                        beta1=group["betas"][0],
+                        beta2=group["betas"][1],
+                        eps=group["eps"],
+                        decay=decay,
+                    )
+                    parts.append(part)
+    return parts
 
 
 @torch.no_grad()
@@ -72,7 +83,7 @@ def update(parts: list[Part], *, backend: str = "auto") -> None:
 
     Args:
         backend: ``reference`` (any device and float type), ``cuda`` (our kernel: float32, contiguous), or ``auto`` as
-            `ops.backends` says.
+            in `ops.backends`.
     """
     if parts:
         ADAM.choose(backend, parts[0].value)(parts)

@@ -1,4 +1,4 @@
-"""The one registry of back ends: which implementations an operation has, what each can do, and which one ran."""
+"""Registry of back ends: the implementations of each operation, their capabilities, and the one that ran."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,12 +20,12 @@ _CHOSEN: ContextVar[Mapping[str, str]] = ContextVar("back ends by operation", de
 
 
 @contextmanager
-def own_kernels(wanted: bool = True) -> Iterator[None]:
-    """Let ``auto`` take our own CUDA kernels for float32 on CUDA (the default), or not.
+def own_kernels(enabled: bool = True) -> Iterator[None]:
+    """Allow ``auto`` to choose our own CUDA kernels for float32 on CUDA (the default), or forbid it.
 
-    Without them a GPU takes gsplat and torch's own operations.
+    Without them a GPU runs gsplat and torch's own operations.
     """
-    before = _OWN.set(wanted)
+    before = _OWN.set(enabled)
     try:
         yield
     finally:
@@ -34,7 +34,7 @@ def own_kernels(wanted: bool = True) -> Iterator[None]:
 
 @contextmanager
 def use_backends(**chosen: str) -> Iterator[None]:
-    """Let ``auto`` mean these back ends, by the operation's name: ``use_backends(rasterize="gsplat")``."""
+    """Make ``auto`` choose these back ends, by the operation's name: ``use_backends(rasterize="gsplat")``."""
     before = _CHOSEN.set({**_CHOSEN.get(), **chosen})
     try:
         yield
@@ -42,13 +42,13 @@ def use_backends(**chosen: str) -> Iterator[None]:
         _CHOSEN.reset(before)
 
 
-def own_kernels_wanted() -> bool:
-    """True where ``auto`` may take our CUDA kernels: :func:`own_kernels` allows it, and they can be compiled."""
+def own_kernels_enabled() -> bool:
+    """True where ``auto`` may choose our CUDA kernels: :func:`own_kernels` allows it, and they can be compiled."""
     return _OWN.get() and available()
 
 
 def builds(module: str) -> Callable[[], bool]:
-    """A test whether the compiled library of a module of `ops.cpu` can be built here."""
+    """Function that returns True if the compiled library of a module of `ops.cpu` can be built here."""
 
     def test() -> bool:
         try:
@@ -68,17 +68,17 @@ class Backend:
     function: str
     """``module:function``; imported when it first runs."""
     device: str | None = None
-    """Type of device whose tensors it takes; None: any."""
+    """Device type of its tensors; None: any."""
     float32_only: bool = False
     gradients: tuple[str, ...] = ()
-    """Those of the operation's optional gradients (``Operation.gradients``) that it gives."""
+    """Optional gradients that it supports."""
     limits: Mapping[str, int] = field(default_factory=dict)
-    """The largest sizes that it takes, by the names that :meth:`Operation.choose` is called with."""
+    """Largest supported sizes, by the names of the ``sizes`` of :meth:`Operation.choose`."""
     available: Callable[[], bool] = lambda: True
-    """Tells whether ``auto`` may choose it here; it is asked only for inputs that fit."""
+    """True if ``auto`` may choose it here; called only for inputs that fit."""
 
     def obstacle(self, sample: Tensor, gradients: Sequence[str], sizes: Mapping[str, int]) -> str | None:
-        """The reason why inputs do not fit; None: they do."""
+        """Reason that inputs do not fit; None: they do."""
         if self.device is not None and sample.device.type != self.device:
             return f"needs {self.device} tensors, got {sample.device}"
         if self.float32_only and sample.dtype != torch.float32:
@@ -96,7 +96,7 @@ class Backend:
 
 
 class Operation:
-    """A named operation with its back ends, the preferred first; the last one serves wherever no other does."""
+    """A named operation with its back ends, the preferred one first; the last one is the fallback."""
 
     def __init__(self, name: str, *backends: Backend) -> None:
         self.name = name
@@ -106,33 +106,33 @@ class Operation:
         OPERATIONS[name] = self
 
     def register(self, backend: Backend) -> None:
-        """Add a back end, which ``auto`` prefers to all others."""
+        """Add a back end, which ``auto`` then prefers to all others."""
         self.backends = {backend.name: backend, **self.backends}
 
-    def choose(self, wanted: str, sample: Tensor, gradients: Sequence[str] = (), **sizes: int) -> Backend:
-        """The back end for one call.
+    def choose(self, requested: str, sample: Tensor, gradients: Sequence[str] = (), **sizes: int) -> Backend:
+        """Choose the back end for one call.
 
         Args:
-            wanted: its name, or ``auto``.
+            requested: its name, or ``auto``.
             sample: one of the inputs, all of which have its device and type.
             gradients: optional gradients that the call needs.
-            sizes: those that `Backend.limits` name.
+            sizes: those named in `Backend.limits`.
 
         Raises:
             ValueError: there is no such back end, or it cannot serve these inputs.
         """
-        if wanted == "auto":
-            wanted = _CHOSEN.get().get(self.name, "auto")
-        if wanted == "auto":
+        if requested == "auto":
+            requested = _CHOSEN.get().get(self.name, "auto")
+        if requested == "auto":
             fitting = (each for each in self.backends.values() if each.obstacle(sample, gradients, sizes) is None)
             backend = next(each for each in fitting if each.available())
         else:
-            if wanted not in self.backends:
-                raise ValueError(f"backend: expected auto, {', '.join(self.backends)}, got {wanted!r}")
-            backend = self.backends[wanted]
+            if requested not in self.backends:
+                raise ValueError(f"backend: expected auto, {', '.join(self.backends)}, got {requested!r}")
+            backend = self.backends[requested]
             obstacle = backend.obstacle(sample, gradients, sizes)
             if obstacle is not None:
-                raise ValueError(f"backend={wanted!r} {obstacle}")
+                raise ValueError(f"backend={requested!r} {obstacle}")
         if backend.name != self.last_run:
             _logger.debug("%s runs on back end %s", self.name, backend.name)
             self.last_run = backend.name

@@ -1,4 +1,4 @@
-"""The one rectangle type of the library."""
+"""Rectangles of images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from jaxtyping import Shaped
 class Box:
     """Axis-aligned rectangle of an image in pixels: rows ``top`` to ``bottom``, columns ``left`` to ``right``.
 
-    The ends are excluded, and edges lie between pixels: the whole image is ``Box(0, 0, height, width)``. Whole numbers
-    where it cuts pixels out, fractions where it was measured (a detector's box). It may reach beyond the image.
+    The ends are excluded, and edges lie between pixels: the full image is ``Box(0, 0, height, width)``. Integers
+    where it crops an image, fractions where it was measured (a detector's box). It may extend beyond the image.
     Arrays and tensors of boxes ``[..., 4]`` have the same order; ``Box(*row)`` and ``[*box]`` convert.
     """
 
@@ -23,7 +23,7 @@ class Box:
 
     @classmethod
     def whole(cls, width: int, height: int) -> "Box":
-        """The box of a whole image."""
+        """The box of a full image."""
         return cls(0, 0, height, width)
 
     @classmethod
@@ -48,7 +48,7 @@ class Box:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of a box of whole pixels."""
+        """Width and height of a box with integer edges."""
         return int(self.width), int(self.height)
 
     @property

@@ -1,4 +1,4 @@
-"""Cameras: OpenCV world-to-camera matrices inside, OpenGL camera-to-world at the door of TalkingGaussian's files."""
+"""Cameras: OpenCV world-to-camera matrices inside, OpenGL camera-to-world in TalkingGaussian's files."""
 
 import torch
 from jaxtyping import Float
@@ -15,12 +15,12 @@ def _invert_rigid(T_a_b: Tensor) -> Tensor:
 
 
 def _flip_camera_axes(T_world_cam: Tensor) -> Tensor:
-    """Turn a camera's y and z axes round: OpenGL (y up, z backward) <-> OpenCV (y down, z forward)."""
+    """Negate a camera's y and z axes: OpenGL (y up, z backward) <-> OpenCV (y down, z forward)."""
     return T_world_cam * T_world_cam.new_tensor((1.0, -1.0, -1.0, 1.0))
 
 
 def opengl_c2w_to_viewmat(T_world_cam: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
-    """World-to-camera matrix (OpenCV axes) of a ``transform_matrix`` as `transforms_*.json` holds it.
+    """World-to-camera matrix (OpenCV axes) of a ``transform_matrix`` in `transforms_*.json`.
 
     Args:
         T_world_cam: rigid camera-to-world transforms with OpenGL axes (x right, y up, z backward).
@@ -53,7 +53,7 @@ def project(
         intrinsics: the matrix K in pixels; pixel centres lie at .5.
 
     Returns:
-        ``(x, y)`` in pixels. A point on the camera's plane gives infinities; one behind it is mirrored through the
+        ``(x, y)`` in pixels. A point in the camera plane gives infinities; one behind it is mirrored through the
         centre.
     """
     cam = points @ viewmat[..., :3, :3].transpose(-1, -2) + viewmat[..., None, :3, 3]

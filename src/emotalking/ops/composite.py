@@ -1,4 +1,4 @@
-"""Layers of a talking head put over each other."""
+"""Alpha compositing of the layers of a talking head."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ SEAM_SHARE = 0.05
 """Share of the image's height over which the mouth's coverage is widened: 25 pixels of 512."""
 
 DEPTH = 0.5
-"""Brightness of the mouth's depths beside its mean: of .35, .5 and 1 what looked most like the corners of real ones."""
+"""Brightness inside the mouth relative to its mean: of .35, .5 and 1 the most similar to the corners of real mouths."""
 
 
 def over(
@@ -31,7 +31,7 @@ def dilate(alpha: Float[Tensor, "*batch H W"], size: int) -> Float[Tensor, "*bat
 def _largest(values: Tensor, size: int, dim: int) -> Tensor:
     """The largest of ``size`` neighbours along ``dim``: windows joined in pairs, so log2(size) maxima a value.
 
-    A max-pool of 25 x 1 takes 50 times as long on a CPU.
+    A max-pool of 25 x 1 is 50 times slower on a CPU.
     """
     padding = [0, 0] * (-dim - 1) + [size // 2, size // 2]
     widest = F.pad(values, padding, value=-torch.inf)
@@ -47,9 +47,9 @@ def _largest(values: Tensor, size: int, dim: int) -> Tensor:
 def mouth_coverage(
     mouth_alpha: Float[Tensor, "*batch H W"], frame_height: int | None = None
 ) -> Float[Tensor, "*batch H W"]:
-    """What the inside of the mouth hides of the background: its alpha, widened by :data:`SEAM_SHARE` of the height.
+    """Coverage of the background by the inside of the mouth: alpha widened by :data:`SEAM_SHARE` of the height.
 
-    ``frame_height`` is the whole frame's where the layers are a part of it.
+    ``frame_height`` is that of the full frame where the layers are a window of it.
 
     Source: InsTaG widens by 13 pixels of 512, as TalkingGaussian's option does.
     Deviation: 25 pixels. Emotions pull the lips' corners further than any recorded frame, and background shone through
@@ -73,7 +73,7 @@ def composite(
     face_alpha)``; ``coverage`` is the mouth's alpha widened (:func:`mouth_coverage`), so that no background shines
     through the seam at the lips, and ``depth`` is the mouth's mean colour, darkened by :data:`DEPTH`.
 
-    Deviation: in TalkingGaussian ``depth`` is black, which is seen as dots and wedges where an emotion opens the lips'
+    Deviation: in TalkingGaussian ``depth`` is black, which shows as dots and wedges where an emotion opens the lips'
     corners.
 
     Args:
@@ -82,13 +82,13 @@ def composite(
         mouth_rgb: premultiplied colours.
         mouth_alpha: coverage in [0, 1].
         background: opaque, [0, 1].
-        frame_height: pixels of the whole frame where all these are a part of it; None: they are the frame.
+        frame_height: pixels of the full frame where these layers are a window of it; None: they are the frame.
 
     Returns:
-        Colours, not clipped, and what head and mouth cover, in [0, 1]. All inputs carry gradient.
+        Colours, not clipped, and coverage of head and mouth in [0, 1]. All inputs carry gradient.
     """
     coverage = mouth_coverage(mouth_alpha, frame_height)
-    # Lips teach nothing about what they merely reveal, so the colour is taken as it is.
+    # No gradient through the gap: its colour is only an estimate of what the lips reveal.
     colour, covered = mouth_rgb.detach().sum((-3, -2)), mouth_alpha.detach().sum((-2, -1))
     depth = DEPTH * colour / covered.clamp(min=1.0)[..., None]
     gap = (coverage - mouth_alpha)[..., None] * depth[..., None, None, :]

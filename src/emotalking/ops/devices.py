@@ -14,7 +14,7 @@ Device = str | torch.device
 
 
 def choose_device(device: Device = "auto") -> torch.device:
-    """Resolve a device name; "auto" is a GPU if there is one that can be used.
+    """Resolve a device name; "auto" is a GPU if a usable one exists.
 
     Raises:
         UserError: no such device, or a GPU without the rasterizer that it needs.
@@ -36,32 +36,32 @@ def choose_device(device: Device = "auto") -> torch.device:
     return chosen
 
 
-def devices_of(asked: str) -> list[str]:
-    """Devices of a list such as "cuda:0,cuda:1"; "auto": every GPU that can be used, else the CPU.
+def parse_devices(names: str) -> list[str]:
+    """Devices of a list such as "cuda:0,cuda:1"; "auto": every usable GPU, else the CPU.
 
     Raises:
         UserError: one cannot be used, or is named twice.
     """
-    if asked == "auto":
+    if names == "auto":
         chosen = choose_device("auto")
         count = torch.cuda.device_count() if chosen.type == "cuda" else 0
         return [f"cuda:{number}" for number in range(count)] or ["cpu"]
-    chosen = [choose_device(name.strip()) for name in asked.split(",")]
+    chosen = [choose_device(name.strip()) for name in names.split(",")]
     devices = [f"cuda:{device.index or 0}" if device.type == "cuda" else device.type for device in chosen]
     if len(set(devices)) < len(devices):
-        raise UserError(f"'{asked}' names a device twice: name each once.")
+        raise UserError(f"'{names}' names a device twice: name each once.")
     return devices
 
 
-def pair_of(asked: Device) -> tuple[torch.device, torch.device | None]:
-    """The device of a training, and a second one if ``asked`` is a list such as "cuda:0,cuda:1".
+def device_pair(names: Device) -> tuple[torch.device, torch.device | None]:
+    """The device of a training, and a second one if ``names`` is a list such as "cuda:0,cuda:1".
 
     Raises:
         UserError: one cannot be used, or is named twice.
     """
-    if not isinstance(asked, str) or "," not in asked:
-        return choose_device(asked), None
-    first, second, *idle = devices_of(asked)
+    if not isinstance(names, str) or "," not in names:
+        return choose_device(names), None
+    first, second, *idle = parse_devices(names)
     if idle:
         _logger.info("left idle: %s; one training has work for two devices", ", ".join(idle))
     return torch.device(first), torch.device(second)

@@ -1,4 +1,4 @@
-"""How a recorded head moves from frame to frame, and where a recording was cut."""
+"""Motion of a recorded head from frame to frame, and cuts of the recording."""
 
 import numpy as np
 from jaxtyping import Float
@@ -7,14 +7,14 @@ _JUMP = 6.0
 """A step so many times as long as the steps around it is a cut. Measured on 71 s of edited news: the four cuts 10 to 46
 times, the fastest gestures 2.8."""
 HEAD_RADIUS = 0.08
-"""World units; how far skin lies from the origin. Motion is measured there."""
+"""Distance of the skin from the origin, world units. Motion is measured there."""
 
 
 def pose_steps(viewmats: Float[np.ndarray, "P 4 4"]) -> Float[np.ndarray, " Q"]:
-    """How far the skin moves from each pose to the next [world units]: RMS over six points around the head."""
+    """Distance [world units] that the skin moves from each pose to the next: RMS over six points around the head."""
     points = HEAD_RADIUS * np.concatenate([np.eye(3), -np.eye(3)])
-    seen = np.einsum("pij,kj->pki", viewmats[:, :3, :3].astype(np.float64), points) + viewmats[:, None, :3, 3]
-    return np.sqrt((np.diff(seen, axis=0) ** 2).sum(-1).mean(-1))
+    in_camera = np.einsum("pij,kj->pki", viewmats[:, :3, :3].astype(np.float64), points) + viewmats[:, None, :3, 3]
+    return np.sqrt((np.diff(in_camera, axis=0) ** 2).sum(-1).mean(-1))
 
 
 def stretches(viewmats: Float[np.ndarray, "P 4 4"]) -> list[tuple[int, int]]:

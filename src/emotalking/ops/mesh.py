@@ -1,4 +1,4 @@
-"""Triangle meshes to pixels: which face a pixel sees, where in it, how deep; and smooth vertex normals."""
+"""Rasterization of triangle meshes (face, barycentrics and depth per pixel), and smooth vertex normals."""
 
 from typing import Literal, NamedTuple
 
@@ -10,7 +10,7 @@ from emotalking.ops.backends import Backend, Operation, builds
 
 MeshBackend = Literal["auto", "cpu", "reference"]
 _ON_HOST = torch.empty(0)
-"""Stands for numpy arrays, which lie on the host, as float32."""
+"""Sample of numpy arrays, which are on the host and float32, for :meth:`Operation.choose`."""
 
 
 def _operation(name: str) -> Operation:
@@ -25,10 +25,10 @@ VERTEX_NORMALS = _operation("vertex_normals")
 
 
 class MeshFragments(NamedTuple):
-    """What :func:`rasterize_mesh` found per pixel."""
+    """Result of :func:`rasterize_mesh` per pixel."""
 
     face_id: Int32[np.ndarray, "H W"]
-    """Row of ``faces`` seen at the pixel centre, -1 where there is none."""
+    """Row of ``faces`` visible at the pixel centre, -1 where there is none."""
     bary: Float32[np.ndarray, "H W 3"]
     """Perspective-correct barycentric weights of that face's corners (sum 1), zero where there is none."""
     depth: Float32[np.ndarray, "H W"]
@@ -54,15 +54,15 @@ def rasterize_mesh(
 
     Args:
         vertices_px: ``(x, y)`` in pixels (pixel centres at .5) and depth (> 0 before the camera), any unit. [V, 3]
-        faces: vertex indices; both windings are seen (no back-face culling). [F, 3]
+        faces: vertex indices; both windings are drawn (no back-face culling). [F, 3]
         width: image width in pixels, > 0.
         height: image height in pixels, > 0.
-        near: a face with a corner at or before this depth, or not finite, is dropped whole (no clipping).
+        near: a face with a corner at or before this depth, or not finite, is dropped (no clipping).
         backend: "cpu" (compiled), "reference" (numpy, slow) or "auto" (the compiled one where a compiler is).
 
     Returns:
         Face index, perspective-correct barycentrics and depth per pixel. Where two faces are equally near, the first
-        in ``faces`` is seen. No gradients.
+        in ``faces`` is visible. No gradients.
 
     Raises:
         ValueError: if ``faces`` names a vertex that does not exist, or the size is not positive.
@@ -92,7 +92,7 @@ def interpolate_vertices(
         backend: as in :func:`rasterize_mesh`.
 
     Returns:
-        Mixed values, zero where no face is seen. [H, W, D]
+        Mixed values, zero where no face is visible. [H, W, D]
     """
     _check_faces(faces, len(values))
     numbers = np.ascontiguousarray(values, np.float32)

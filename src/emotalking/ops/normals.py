@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.ops.backends import Backend, Operation, own_kernels_wanted
+from emotalking.ops.backends import Backend, Operation, own_kernels_enabled
 from emotalking.ops.cameras import camera_centre
 from emotalking.ops.quaternions import normalize
 
@@ -16,7 +16,7 @@ CAMERA_NORMALS = Operation(
         "emotalking.ops.cuda.shade:camera_normals",
         device="cuda",
         float32_only=True,
-        available=own_kernels_wanted,
+        available=own_kernels_enabled,
     ),
     Backend("reference", "emotalking.ops.normals:camera_normals_reference"),
 )
@@ -48,14 +48,14 @@ def gaussian_normals(
 
     ``normal = normalise(axis + residual)``, as GaussianShader writes it.
 
-    Deviation: GaussianShader learns two residuals and picks one by whether the axis was flipped; the paper speaks of
+    Deviation: GaussianShader learns two residuals and picks one by whether the axis was flipped; the paper has
     one "normal residual" for the face, so there is one here.
 
     Args:
         quats: wxyz of the (deformed) Gaussians.
         scales: > 0, world units.
         means: world positions.
-        camera_centres: world position of the camera that each batch entry is seen by.
+        camera_centres: world position of each batch entry's camera.
         residuals: dn in the world frame; None is zero.
 
     Returns:
@@ -88,7 +88,7 @@ def camera_normals(
 
     Args:
         viewmats: carry no gradient here.
-        backend: ``reference`` is torch, ``cuda`` our kernel for GPUs in float32; ``auto`` as `ops.backends` says.
+        backend: ``reference`` is torch, ``cuda`` our kernel for GPUs in float32; ``auto`` as in `ops.backends`.
     """
     chosen = CAMERA_NORMALS.choose(backend if means.numel() else "reference", means)
     return chosen(quats, scales, means, viewmats, residuals)
@@ -117,7 +117,7 @@ def normals_from_render(
 ) -> Float[Tensor, "*batch H W 3"]:
     """Unit normal image from splatted encoded normals (premultiplied, over black).
 
-    The splat holds ``sum of w (0.5 n + 0.5)`` and alpha is ``sum of w``, so ``2 * splatted - alpha`` is ``sum of w n``
+    The splat is ``sum of w (0.5 n + 0.5)`` and alpha is ``sum of w``, so ``2 * splatted - alpha`` is ``sum of w n``
     whatever the coverage.
 
     Returns:

@@ -31,7 +31,7 @@ def in_passes(
     Args:
         one_pass: the kernel for at most ``most_channels`` features.
         backend: its name.
-        most_side: pixels that it can count along one side.
+        most_side: largest supported side in pixels.
     """
     if max(width, height) > most_side:
         raise ValueError(f"width, height: backend='{backend}' takes at most {most_side} pixels, got {width} x {height}")

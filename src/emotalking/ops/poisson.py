@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 RIM = 3
-"""In so many outermost pixels OpenCV keeps the gradients of the image below."""
+"""Width in pixels of the border in which OpenCV keeps the gradients of the target image."""
 
 
 def _sines(count: int, like: Tensor) -> tuple[Float[Tensor, "n n"], Float[Tensor, " n"]]:
@@ -28,14 +28,14 @@ def solve_poisson(load: Float[Tensor, "*B m n"]) -> Float[Tensor, "*B m n"]:
 
 
 def seamless_clone(target: Float[Tensor, "*B h w"], patch: Float[Tensor, "*B h w"]) -> Float[Tensor, "*B h w"]:
-    """The rectangle ``patch`` in the place of ``target``, with the gradients of the one and the edge of the other.
+    """Clone ``patch`` into ``target``: gradients of ``patch``, border values of ``target``.
 
     The Poisson equation with Dirichlet border, as in OpenCV's ``seamlessClone`` with ``NORMAL_CLONE`` and a mask that
-    is the whole rectangle (that in the outermost :data:`RIM` pixels the gradients are those of ``target`` is its
-    choice), but batched, differentiable, not rounded to 8 bits and not clipped.
+    is the full rectangle (including that the outermost :data:`RIM` pixels have the gradients of ``target``), but
+    batched, differentiable, not rounded to 8 bits and not clipped.
 
     Args:
-        target: planes of the image under the patch; h and w more than ``2 * RIM``.
+        target: planes of the target image; h and w more than ``2 * RIM``.
         patch: planes to be cloned there.
 
     Raises:

@@ -1,4 +1,13 @@
-"""Differentiable splatting of 3-D Gaussians (one definition, several back ends)."""
+"""Differentiable splatting of 3-D Gaussians (one definition, several back ends).
+
+``reference`` is plain torch on any device in float32 or float64. ``cpu`` is the compiled kernel, in float32. ``gsplat``
+needs CUDA and float32. ``cuda`` is our own kernel for GPUs, which never makes the host wait. ``auto`` chooses ours for
+CUDA tensors, or gsplat if :func:`emotalking.ops.backends.own_kernels` forbids ours or cuda-bindings is not installed;
+for CPU tensors it chooses the kernel; and the reference where these cannot run: float64, a gradient to the cameras, or
+no C++ compiler. They agree up to float rounding, with two exceptions: a contribution within rounding of one of the two
+thresholds may be kept by one and dropped by another (which changes one pixel by less than 1 % of the contrast there),
+and a quaternion of length zero counts as the identity, except in gsplat, which drops that Gaussian.
+"""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -7,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from emotalking.ops.backends import Backend, Operation, builds, own_kernels_wanted
+from emotalking.ops.backends import Backend, Operation, builds, own_kernels_enabled
 from emotalking.ops.cuda.rasterize import MAX_SIDE
 
 RASTERIZE = Operation(
@@ -18,7 +27,7 @@ RASTERIZE = Operation(
         device="cuda",
         float32_only=True,
         limits={"side": MAX_SIDE},
-        available=own_kernels_wanted,
+        available=own_kernels_enabled,
     ),
     Backend(
         "gsplat",
@@ -37,13 +46,13 @@ RASTERIZE = Operation(
     ),
     Backend("reference", "emotalking.ops.reference.rasterize:rasterize", gradients=("viewmats", "Ks")),
 )
-"""Back ends take the arguments of :func:`emotalking.ops.reference.rasterize.rasterize`. A new one needs a module with
+"""Back ends have the arguments of :func:`emotalking.ops.reference.rasterize.rasterize`. A new one needs a module with
 such a function and ``RASTERIZE.register(Backend(...))``."""
 
 
 @dataclass(frozen=True)
 class Rasterized:
-    """What `rasterize` returns. ``features``, ``alpha`` and ``depth`` carry gradient; ``radii`` does not."""
+    """Result of :func:`rasterize`. ``features``, ``alpha`` and ``depth`` carry gradient; ``radii`` does not."""
 
     features: Float[Tensor, "*batch C H W D"]
     """Premultiplied: sum of weight * feature, plus transmittance * background."""
@@ -52,7 +61,7 @@ class Rasterized:
     depth: Float[Tensor, "*batch C H W"]
     """Expected depth: sum of weight * camera z, not divided by alpha; the background counts 0."""
     radii: Int[Tensor, "*batch C N"]
-    """Half the larger side of each Gaussian's box on the screen, whole pixels (int32); 0 = culled."""
+    """Half the larger side of each Gaussian's box on the screen, integer pixels (int32); 0 = culled."""
     backend: str
     """The back end that ran: ``reference``, ``cpu``, ``cuda`` or ``gsplat``."""
 
@@ -80,18 +89,9 @@ def rasterize(
     EWA splatting as in 3DGS (arXiv 2308.04079): Gaussians are projected, sorted by the depth of their centres, and
     blended front to back with ``alpha = min(0.999, opacity * exp(-power))``; contributions below 1/255 are dropped and
     blending stops before transmittance would reach 1e-4 (`ops.constants`). Leading batch dimensions carry *different*
-    Gaussians (deformed frames); the ``C`` cameras of one batch entry look at the same ones. Skew in ``Ks`` is ignored.
+    Gaussians (deformed frames); the ``C`` cameras of one batch entry share them. Skew in ``Ks`` is ignored.
 
     Convention: OpenCV cameras, pixel centres at .5, quaternions wxyz (`docs/conventions.md`).
-
-    Back ends. ``reference`` is plain torch on any device in float32 or float64. ``cpu`` is the compiled kernel, in
-    float32. ``gsplat`` needs CUDA and float32. ``cuda`` is our own kernel for GPUs, which never makes the host wait.
-    ``auto`` takes ours for CUDA tensors (unless :func:`emotalking.ops.backends.own_kernels` says otherwise or
-    cuda-bindings is not there: gsplat); for CPU tensors it takes the kernel; and the reference where these cannot
-    serve: float64, a gradient to the cameras, or no C++ compiler. They agree up to float rounding, with two exceptions:
-    a contribution within rounding of one of the two thresholds may be kept by one and dropped by another (which changes
-    one pixel by less than 1 % of the contrast there), and a quaternion of length zero counts as the identity, except in
-    gsplat, which drops that Gaussian.
 
     Args:
         means: world positions.
@@ -104,11 +104,11 @@ def rasterize(
         width: image width in pixels.
         height: image height in pixels.
         background: one value per channel, shared by all images; None is zero.
-        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``gsplat``; the one that ran is in the result.
+        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``gsplat`` (see the module); the result
+            names the one that ran.
         means2d_probe: a zero tensor added to the projected centres, so that its gradient is the gradient of the loss
             with respect to the position on the screen, in pixels (densification reads it).
-        num_detached: number of features, the last ones, whose gradient goes to themselves alone and not to geometry and
-            opacity.
+        num_detached: number of the last features without gradient to geometry and opacity.
         near: Gaussians with a smaller camera z are culled.
         validate: refuse NaN and infinity in the inputs: one reduction per input, and on CUDA a wait for the device.
 
@@ -117,8 +117,8 @@ def rasterize(
 
     Raises:
         ValueError: a shape, size, device, dtype or value does not fit; the message names the argument.
-        ImportError: gsplat is asked for and not installed.
-        NoCompiler: ``backend="cpu"`` is asked for and there is no C++ compiler.
+        ImportError: gsplat is needed and not installed.
+        NoCompiler: ``backend="cpu"`` without a C++ compiler.
 
     Example:
         >>> out = rasterize(means, quats, scales, opacities, colours, viewmats, Ks, 512, 512)
@@ -128,42 +128,48 @@ def rasterize(
         "means": means, "quats": quats, "scales": scales, "opacities": opacities, "features": features,
         "viewmats": viewmats, "Ks": Ks, "background": background, "means2d_probe": means2d_probe,
     }  # fmt: skip
-    _check_shapes(inputs, width, height)
-    if not 0 <= num_detached <= features.shape[-1]:
-        raise ValueError(f"num_detached: expected 0 to {features.shape[-1]} of the features, got {num_detached}")
+    _check_shapes(inputs, width, height, num_detached)
     if validate:
         _check_finite(inputs)
     batch = means.shape[:-2]
-    count = max(1, batch.numel())
-    N, D, C = means.shape[-2], features.shape[-1], viewmats.shape[-3]
-    arguments = (
-        means.reshape(count, N, 3), quats.reshape(count, N, 4), scales.reshape(count, N, 3),
-        opacities.reshape(count, N), features.reshape(count, N, D), viewmats.reshape(count, C, 4, 4),
-        Ks.reshape(count, C, 3, 3), width, height, background,
-        None if means2d_probe is None else means2d_probe.reshape(count, C, N, 2), near, num_detached,
+
+    def flat(value: Tensor) -> Tensor:
+        return value.reshape(batch.numel(), *value.shape[len(batch) :])
+
+    chosen = _choose(backend, means, {"viewmats": viewmats, "Ks": Ks}, max(width, height))
+    outputs = chosen(
+        *(flat(value) for value in (means, quats, scales, opacities, features, viewmats, Ks)),
+        width, height, background, None if means2d_probe is None else flat(means2d_probe), near, num_detached,
     )  # fmt: skip
-    cameras = {"viewmats": viewmats, "Ks": Ks}
-    needed = [name for name, value in cameras.items() if value.requires_grad]
-    side = max(width, height)
-    chosen = RASTERIZE.choose(backend, means, needed, side=side)
-    if backend == "auto" and chosen.name == "reference":
-        if RASTERIZE.backends["cuda"].obstacle(means, needed, {"side": side}) is None:
-            RASTERIZE.choose("gsplat", means)(*arguments)  # raises ImportError: never so slow without being asked
-    outputs = chosen(*arguments)
     image, alpha, depth, radii = (part.reshape(*batch, *part.shape[1:]) for part in outputs)
     return Rasterized(image, alpha, depth, radii, chosen.name)
 
 
-def _check_shapes(inputs: dict[str, Tensor | None], width: int, height: int) -> None:
+def _choose(backend: str, means: Tensor, cameras: dict[str, Tensor], side: int) -> Backend:
+    """Choose the back end of a call; on a GPU ``auto`` never falls back to the slow reference for lack of a package."""
+    needed = [name for name, value in cameras.items() if value.requires_grad]
+    chosen = RASTERIZE.choose(backend, means, needed, side=side)
+    if backend == "auto" and chosen.name == "reference":
+        if RASTERIZE.backends["cuda"].obstacle(means, needed, {"side": side}) is None:
+            return RASTERIZE.choose("gsplat", means)  # not installed: its call raises ImportError
+    return chosen
+
+
+def _check_shapes(inputs: dict[str, Tensor | None], width: int, height: int, num_detached: int) -> None:
     """Refuse shapes, devices and dtypes that do not fit together, naming the argument."""
-    means, features, viewmats = inputs["means"], inputs["features"], inputs["viewmats"]
+    means = inputs["means"]
+    features = inputs["features"]
+    viewmats = inputs["viewmats"]
     assert means is not None and features is not None and viewmats is not None
     if means.ndim < 2 or features.ndim < 2 or viewmats.ndim < 3:
         raise ValueError(
             "means [*batch, N, 3], features [*batch, N, D] or viewmats [*batch, C, 4, 4] has too few dimensions: "
             f"got {tuple(means.shape)}, {tuple(features.shape)}, {tuple(viewmats.shape)}"
         )
-    batch, N, D, C = means.shape[:-2], means.shape[-2], features.shape[-1], viewmats.shape[-3]
+    batch = means.shape[:-2]
+    N = means.shape[-2]
+    D = features.shape[-1]
+    C = viewmats.shape[-3]
     expected = {
         "means": (*batch, N, 3), "quats": (*batch, N, 4), "scales": (*batch, N, 3), "opacities": (*batch, N),
         "features": (*batch, N, D), "viewmats": (*batch, C, 4, 4), "Ks": (*batch, C, 3, 3), "background": (D,),
@@ -184,6 +190,8 @@ def _check_shapes(inputs: dict[str, Tensor | None], width: int, height: int) -> 
         raise ValueError(f"means, viewmats: expected at least one batch entry and camera, got {tuple(batch)} and {C}")
     if width < 1 or height < 1:
         raise ValueError(f"width, height: expected at least 1 pixel, got {width} x {height}")
+    if not 0 <= num_detached <= D:
+        raise ValueError(f"num_detached: expected 0 to {D} of the features, got {num_detached}")
 
 
 def _check_finite(inputs: dict[str, Tensor | None]) -> None:
@@ -191,9 +199,9 @@ def _check_finite(inputs: dict[str, Tensor | None]) -> None:
 
     The sum runs in float64, so that large but finite float32 values cannot overflow it.
     """
-    given = {name: value for name, value in inputs.items() if value is not None and value.numel()}
-    sums = torch.stack([value.detach().sum(dtype=torch.float64) for value in given.values()])
+    present = {name: value for name, value in inputs.items() if value is not None and value.numel()}
+    sums = torch.stack([value.detach().sum(dtype=torch.float64) for value in present.values()])
     if not bool(torch.isfinite(sums.sum())):
-        for name, total in zip(given, sums.tolist(), strict=True):
+        for name, total in zip(present, sums.tolist(), strict=True):
             if total - total != 0:
                 raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.ops.backends import Backend, Operation, own_kernels_wanted
+from emotalking.ops.backends import Backend, Operation, own_kernels_enabled
 
 C0 = 0.28209479177387814
 """The constant basis function, 1 / (2 sqrt(pi)): ``rgb = C0 * sh0 + 0.5``."""
@@ -16,14 +16,14 @@ VIEW_COLOURS = Operation(
         "emotalking.ops.cuda.shade:view_colours",
         device="cuda",
         float32_only=True,
-        available=own_kernels_wanted,
+        available=own_kernels_enabled,
     ),
     Backend("reference", "emotalking.ops.sh:view_colours_reference"),
 )
 
 
 def num_bases(degree: int) -> int:
-    """How many coefficients a colour channel has up to ``degree``.
+    """Number of coefficients of a colour channel up to ``degree``.
 
     Raises:
         ValueError: the degree is not 0 to 3.
@@ -42,8 +42,12 @@ def basis(directions: Float[Tensor, "*batch 3"], degree: int) -> Float[Tensor, "
         c = 0.4886025119029199
         values += [-c * y, c * z, -c * x]
     if degree >= 2:
-        xx, yy, zz = x * x, y * y, z * z
-        c, c0, c2 = 1.0925484305920792, 0.31539156525252005, 0.5462742152960396
+        xx = x * x
+        yy = y * y
+        zz = z * z
+        c = 1.0925484305920792
+        c0 = 0.31539156525252005
+        c2 = 0.5462742152960396
         values += [c * x * y, -c * y * z, c0 * (2 * zz - xx - yy), -c * x * z, c2 * (xx - yy)]
         if degree >= 3:
             values += [
@@ -61,7 +65,7 @@ def basis(directions: Float[Tensor, "*batch 3"], degree: int) -> Float[Tensor, "
 def evaluate_sh(
     coeffs: Float[Tensor, "*batch N K 3"], directions: Float[Tensor, "*batch N 3"], degree: int
 ) -> Float[Tensor, "*batch N 3"]:
-    """Colours seen along ``directions``.
+    """Colours as viewed along ``directions``.
 
     Args:
         coeffs: at least ``(degree + 1)^2`` coefficients per channel; later ones are ignored, as in training that raises
@@ -93,14 +97,14 @@ def view_colours(
     *,
     backend: str = "auto",
 ) -> Float[Tensor, "B N 3"]:
-    """Colours of N Gaussians seen from B cameras, never negative: :func:`evaluate_sh` along each line of sight.
+    """Colours of N Gaussians as viewed from B cameras, never negative: :func:`evaluate_sh` along each line of sight.
 
     Args:
         sh0: constant coefficients.
         sh_rest: the higher ones, R + 1 >= (degree + 1)^2.
-        means: where each camera's Gaussians stand. They learn nothing from the colours.
+        means: positions of each camera's Gaussians; no gradient flows to them.
         camera_centres: carry no gradient here.
-        backend: ``reference`` is torch, ``cuda`` our kernel for GPUs in float32; ``auto`` as `ops.backends` says.
+        backend: ``reference`` is torch, ``cuda`` our kernel for GPUs in float32; ``auto`` as in `ops.backends`.
 
     Raises:
         ValueError: the degree is out of range, or there are fewer coefficients than it needs.
@@ -120,5 +124,5 @@ def view_colours_reference(sh0: Tensor, sh_rest: Tensor, means: Tensor, camera_c
 
 
 def rgb_to_sh0(rgb: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
-    """The constant coefficient that gives ``rgb`` from every side."""
+    """Constant coefficient of the colour ``rgb``, the same from all directions."""
     return (rgb - 0.5) / C0

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
 
-from emotalking.ops.backends import Backend, Operation, own_kernels_wanted
+from emotalking.ops.backends import Backend, Operation, own_kernels_enabled
 from emotalking.ops.ssim import ssim
 
 SIMILARITY = Operation(
@@ -14,9 +14,9 @@ SIMILARITY = Operation(
         "emotalking.ops.cuda.similarity:compare_in_boxes",
         device="cuda",
         float32_only=True,
-        available=own_kernels_wanted,
+        available=own_kernels_enabled,
     ),
-    Backend("reference", "emotalking.ops.similarity:compare_cuts"),
+    Backend("reference", "emotalking.ops.similarity:compare_crops"),
 )
 
 
@@ -25,16 +25,16 @@ def compare_in_boxes(
 ) -> Float[Tensor, "K 2"]:
     """Mean absolute difference and mean structural similarity (:func:`emotalking.ops.ssim.ssim`) of each box.
 
-    A box is an image of its own: the window of the similarity sees zeros around it.
+    Each box is treated as an image of its own: the window of the similarity is zero padded around it.
 
     Args:
-        boxes: `ops.box.Box` rows (top, left, bottom, right), cut at the border of the image. The kernel reads them on
-            the GPU; for the reference keep them on the host.
-        backend: ``reference`` cuts the boxes out (any device and float type; of several threads or a compiled kernel as
-            `ssim` finds them), ``cuda`` is our kernel for GPUs in float32; ``auto`` as `ops.backends` says.
+        boxes: `ops.box.Box` rows (top, left, bottom, right), clipped at the border of the image. The kernel reads them
+            on the GPU; for the reference keep them on the host.
+        backend: ``reference`` crops the boxes (any device and float type; with the back end that
+            `ssim` chooses), ``cuda`` is our kernel for GPUs in float32; ``auto`` as in `ops.backends`.
 
     Returns:
-        L1 and similarity by box; an empty box differs in nothing: 0 and 1. Gradient flows to ``image`` alone.
+        L1 and similarity by box; 0 and 1 for an empty box. Gradient flows to ``image`` alone.
 
     Raises:
         ValueError: shapes, dtypes or devices differ, or the back end cannot serve.
@@ -47,13 +47,13 @@ def compare_in_boxes(
     return SIMILARITY.choose(backend, image)(image, target.detach(), boxes)
 
 
-def compare_cuts(image: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
-    """:func:`compare_in_boxes` by cutting out one box after the other (the reference)."""
+def compare_crops(image: Tensor, target: Tensor, boxes: Tensor) -> Tensor:
+    """:func:`compare_in_boxes` by cropping one box after another (the reference)."""
     rows = []
     for top, left, bottom, right in boxes.clamp_min(0).tolist():
-        ours, theirs = image[top:bottom, left:right], target[top:bottom, left:right]
-        if ours.numel() == 0:
+        a, b = image[top:bottom, left:right], target[top:bottom, left:right]
+        if a.numel() == 0:
             rows.append(torch.stack([image.new_zeros(()), image.new_ones(())]))
         else:
-            rows.append(torch.stack([(ours - theirs).abs().mean(), ssim(ours, theirs)]))
+            rows.append(torch.stack([(a - b).abs().mean(), ssim(a, b)]))
     return torch.stack(rows) if rows else image.new_zeros(0, 2)

@@ -33,15 +33,15 @@ def ssim(
         a: images, channel last.
         b: images of the same shape.
         reduction: ``mean`` over everything, or ``none`` for one value per pixel and channel.
-        backend: ``reference`` is torch (any device and float type), ``cpu`` the compiled float32 kernel; ``auto`` takes
-            the kernel where it can.
+        backend: ``reference`` is torch (any device and float type), ``cpu`` the compiled float32 kernel; ``auto``
+            chooses the kernel where possible.
 
     Returns:
         A scalar, or a map of the images' shape. Gradient flows to both images.
 
     Raises:
         ValueError: shapes, dtypes or devices differ.
-        NoCompiler: ``backend="cpu"`` is asked for and there is no C++ compiler.
+        NoCompiler: ``backend="cpu"`` without a C++ compiler.
     """
     if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
         raise ValueError(

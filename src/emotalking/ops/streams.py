@@ -14,7 +14,7 @@ def on_side_stream(work: Callable[[], Tensor], device: torch.device) -> Callable
     hundred tiny kernels in a row, none of which keeps a GPU busy.
 
     Returns:
-        A function that waits for the work and gives its result.
+        A function that waits for the work and returns its result.
     """
     if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
         value = work()

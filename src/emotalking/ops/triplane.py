@@ -7,7 +7,7 @@ from functools import cached_property
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.ops.backends import Backend, Operation, builds, own_kernels_wanted
+from emotalking.ops.backends import Backend, Operation, builds, own_kernels_enabled
 
 TRIPLANE = Operation(
     "triplane",
@@ -17,7 +17,7 @@ TRIPLANE = Operation(
         device="cuda",
         float32_only=True,
         limits={"levels": 32},
-        available=own_kernels_wanted,
+        available=own_kernels_enabled,
     ),
     Backend(
         "cpu",
@@ -28,7 +28,7 @@ TRIPLANE = Operation(
     ),
     Backend("reference", "emotalking.ops.reference.triplane:encode"),
 )
-"""Back ends take the arguments of :func:`emotalking.ops.reference.triplane.encode`."""
+"""Back ends have the arguments of :func:`emotalking.ops.reference.triplane.encode`."""
 
 PLANES = ((0, 1), (1, 2), (0, 2))
 """Axes of the planes xy, yz, xz, in the order of tables and features."""
@@ -39,13 +39,13 @@ class TriplaneSpec:
     """Shape of one encoder: resolutions form a geometric series from ``base`` to ``finest``."""
 
     levels: int = 12
-    """Grids per plane; each gives one feature."""
+    """Grids per plane, one feature each."""
     base: float = 16.0
     """Resolution of the first level."""
     finest: float = 38.4
     """Resolution of the last level; smaller than ``base`` is allowed (the mouth's preset)."""
     bound: float = 0.15
-    """Half side of the cube that the planes see, world units."""
+    """Half side of the cube that the planes cover, world units."""
 
     def __post_init__(self) -> None:
         if self.levels < 1 or self.base < 2 or self.finest < 2 or self.bound <= 0:
@@ -55,7 +55,7 @@ class TriplaneSpec:
     def scales(self) -> tuple[float, ...]:
         """Cells across the cube, one per level: resolution - 1."""
         steps = max(1, self.levels - 1)
-        # Rounding keeps a whole number whole, so that the stride does not hang on the last bit of a power.
+        # Rounding keeps a whole number whole, so that the stride does not depend on the last bit of a power.
         return tuple(round(self.base * (self.finest / self.base) ** (i / steps) - 1, 9) for i in range(self.levels))
 
     @cached_property
@@ -65,9 +65,9 @@ class TriplaneSpec:
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """Where each level begins in a plane's table, and the table's length at the end.
+        """Offset of each level in a plane's table, and the table's length at the end.
 
-        Levels begin at multiples of 8, as gridencoder lays them out, so that its tables can be read.
+        Levels begin at multiples of 8, as in gridencoder, so that its tables can be read.
         """
         starts = [0]
         for stride in self.strides:
@@ -104,24 +104,24 @@ def encode(
     """Bilinear features of points from the planes xy, yz and xz.
 
     With ``u = (x + bound) / (2 bound)`` the position inside level ``l`` is ``u * scale_l + 0.5``. A plane for which one
-    of the point's coordinates lies outside the cube gives zeros.
+    of the point's coordinates is outside the cube gives zeros.
 
     Deviation: the paper calls this a hash grid. At both presets' sizes no level comes near the table limit of its code
-    (2^17), so nothing is ever hashed there; these grids are dense and hold the same values.
+    (2^17), so nothing is ever hashed there; these grids are dense and have the same values.
 
     Args:
         points: world positions.
         table: grid values of the three planes, ``E = entries_per_plane(spec)``.
         spec: the grids' sizes.
         backend: ``reference`` is torch (any device and float type), ``cpu`` and ``cuda`` are the devices' float32
-            kernels; ``auto`` takes the kernel where it can (on CUDA: :func:`emotalking.ops.backends.own_kernels`).
+            kernels; ``auto`` chooses the kernel where possible (on CUDA: :func:`emotalking.ops.backends.own_kernels`).
 
     Returns:
         ``F = 3 * levels`` features, plane by plane, coarse level first. Gradient flows to points and table.
 
     Raises:
         ValueError: the table's shape or dtype does not fit.
-        NoCompiler: ``backend="cpu"`` is asked for and there is no C++ compiler.
+        NoCompiler: ``backend="cpu"`` without a C++ compiler.
     """
     if table.shape != (len(PLANES), entries_per_plane(spec)):
         raise ValueError(f"table: expected shape {(len(PLANES), entries_per_plane(spec))}, got {tuple(table.shape)}")

@@ -18,7 +18,7 @@ Background = str | Path | tuple[int, int, int] | UInt8[np.ndarray, "h w 3"] | No
 def background_plate(
     background: Background, recorded: UInt8[np.ndarray, "H W 3"]
 ) -> UInt8[np.ndarray, "H W 3"] | Literal["transparent"]:
-    """Background behind the torso, of the avatar's size.
+    """Load the background behind the torso in the avatar's size.
 
     Args:
         background: an image of another shape is scaled to cover the frame and cropped at its centre.
@@ -59,7 +59,7 @@ def _cover(image: np.ndarray, width: int, height: int) -> np.ndarray:
     rows, columns = image.shape[:2]
     scale = max(width / columns, height / rows)
     size = max(width, round(columns * scale)), max(height, round(rows * scale))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    scaled = cv2.resize(image, size, interpolation=how)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    scaled = cv2.resize(image, size, interpolation=interpolation)
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     return np.ascontiguousarray(scaled[top : top + height, left : left + width])

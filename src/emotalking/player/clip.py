@@ -1,14 +1,14 @@
-"""Render an avatar and a sound to files."""
+"""Rendering of an avatar to video and image files."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import soxr
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from emotalking.audio.features import load_features
 from emotalking.errors import UserError
@@ -23,7 +23,7 @@ from emotalking.tts.base import Utterance
 
 @dataclass(frozen=True)
 class Rendered:
-    """Files and length of a rendering."""
+    """Output files and length of a rendering."""
 
     video: Path | None
     folder: Path | None
@@ -54,23 +54,23 @@ def render_clip(
 
     Args:
         avatar: the avatar.
-        audio: sound or video file, float32 mono samples at 16 kHz, or speech made from text.
-        video: file to write; its ending chooses the codec (see ``VideoWriter``). An older file there is replaced only
-            when the new one is complete.
+        audio: audio or video file, float32 mono samples at 16 kHz, or speech made from text.
+        video: file to write; its suffix chooses the codec (see ``VideoWriter``). An existing file is replaced
+            only when the new one is complete.
         strip: image of the first seconds' frames, cropped to the mouth, above the waveform; with words and phonemes
             where ``audio`` is speech whose times are known. Alone, only these seconds are rendered.
         folder: folder for lossless frames.
-        features: audio features of this sound that another program computed (.npy), for an avatar that needs such.
+        features: audio features of ``audio`` computed by another program (.npy), for an avatar that needs them.
         emotion: valence and arousal over time.
         poses: head motion, see ``Player.frames``.
         background: see ``Background``; "transparent" writes an alpha channel.
-        paste: the clip that the avatar was made from: full frames of it, in step with the recorded poses, with the
+        paste: the clip that the avatar was made from: full frames of it, aligned with the recorded poses, with the
             rendered head in them.
         seconds: stop after this time.
         batch: frames rendered together.
-        overwrite: ``folder`` may hold frames of an earlier run, which are removed.
-        vad: close the lips where nobody speaks, see ``Player.frames``.
-        progress: called after each frame with (frames done, frames in all).
+        overwrite: remove frames of an earlier run from ``folder``.
+        vad: close the lips during silence, see ``Player.frames``.
+        progress: called after each frame with (frames done, total frames).
 
     Raises:
         UserError: an input or output cannot be used.
@@ -81,10 +81,8 @@ def render_clip(
     _check(sound, [video, folder, strip], seconds, background, paste)
     mouth_strip = None if strip is None else Strip(strip, avatar)
     player = Player(avatar)
-    given = None
-    if features is not None:
-        given = load_features(features, avatar.audio_features, avatar.fps)
-    track = player.encode_audio(sound, given, vad=vad)
+    loaded = None if features is None else load_features(features, avatar.audio_features, avatar.fps)
+    track = player.encode_audio(sound, loaded, vad=vad)
     total = player.num_frames(track, seconds)
     if total == 0:
         raise UserError("the sound has no length, so there is no frame to render.")
@@ -99,31 +97,48 @@ def render_clip(
         paster = Paster(paste, getattr(avatar, "place", None))
         width, height = paster.place.width, paster.place.height
         frames = paster.frames(frames, player.recorded(total, poses))
-    with ExitStack() as stack:
-        outputs: list[VideoWriter | FrameFolder] = []
-        if folder is not None:
-            outputs.append(FrameFolder(folder, overwrite=overwrite))
-        if video is not None:
-            alpha = isinstance(background, str) and background == "transparent"
-            outputs.append(
-                stack.enter_context(VideoWriter(video, width, height, avatar.fps, resample_for_mux(sound), alpha=alpha))
-            )
+    frame_folder = None if folder is None else FrameFolder(folder, overwrite=overwrite)
+    writer = None
+    if video is not None:
+        alpha = _is_transparent(background)
+        writer = VideoWriter(video, width, height, avatar.fps, resample_for_mux(sound), alpha=alpha)
+    _write(frames, total, frame_folder, writer, progress)
+    if mouth_strip is not None:
+        _save_strip(mouth_strip, audio)
+    return Rendered(_path(video), _path(folder), total, float(total / avatar.fps), _path(strip))
+
+
+def _write(
+    frames: Iterator[UInt8[np.ndarray, "H W channels"]],
+    total: int,
+    folder: FrameFolder | None,
+    video: VideoWriter | None,
+    progress: Callable[[int, int], Any] | None,
+) -> None:
+    """Write each frame to all outputs."""
+    with video or nullcontext():
         for done, image in enumerate(frames, 1):
-            for output in outputs:
-                output.write(image)
+            for output in (folder, video):
+                if output is not None:
+                    output.write(image)
             if progress is not None:
                 progress(done, total)
-    if mouth_strip is not None:
-        words, phonemes = (audio.words, audio.phonemes) if isinstance(audio, Utterance) else (None, None)
-        samples = sound if isinstance(sound, np.ndarray) else load_audio(sound, longest_s=LONGEST_S)
-        mouth_strip.save(samples, words, phonemes)
-    return Rendered(
-        Path(video) if video is not None else None,
-        Path(folder) if folder is not None else None,
-        total,
-        float(total / avatar.fps),
-        Path(strip) if strip is not None else None,
-    )
+
+
+def _save_strip(strip: Strip, audio: str | Path | Float[np.ndarray, " S"] | Utterance) -> None:
+    """Save the strip with the waveform, and with words and phonemes where their times are known."""
+    if isinstance(audio, Utterance):
+        strip.save(audio.samples, audio.words, audio.phonemes)
+    else:
+        strip.save(audio if isinstance(audio, np.ndarray) else load_audio(audio, longest_s=LONGEST_S))
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _is_transparent(background: Background) -> bool:
+    return isinstance(background, str) and background == "transparent"
 
 
 def _check(
@@ -133,13 +148,13 @@ def _check(
     background: Background,
     paste: str | Path | None,
 ) -> None:
-    """Refuse impossible requests before anything is loaded; ``outputs`` begins with the video."""
+    """Refuse impossible requests before anything is loaded; ``outputs[0]`` is the video."""
     if not any(outputs):
         raise UserError("nothing to write: give a video file, a folder for frames, a strip, or several of them.")
     if seconds is not None and not seconds > 0:
         raise UserError(f"the length to render is {seconds:g} s: give a positive number of seconds.")
     if (video := outputs[0]) is not None:
-        codec_for(Path(video), isinstance(background, str) and background == "transparent")
+        codec_for(Path(video), _is_transparent(background))
         if isinstance(audio, str | Path) and Path(audio).exists() and Path(video).exists():
             if Path(audio).samefile(video):
                 raise UserError(f"{video} is both the sound and the result: give the result another name.")
@@ -148,7 +163,7 @@ def _check(
 
 
 def resample_for_mux(audio: str | Path | Float[np.ndarray, " S"]) -> Iterator[Float[np.ndarray, " n"]]:
-    """Resample a sound to the rate of video files, in pieces."""
+    """Resample audio to the sample rate of video files, in chunks."""
     if isinstance(audio, np.ndarray):
         resampler = soxr.ResampleStream(SAMPLE_RATE, AUDIO_RATE, 1, dtype="float32")
         for start in range(0, len(audio), SAMPLE_RATE):

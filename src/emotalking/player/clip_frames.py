@@ -69,19 +69,20 @@ class ClipFrames:
             self._container.seek(self._stamps[first], stream=self._stream, backward=True)
             self._ahead = self._decoded()
         self._next = last + 1
-        for at, frame in self._ahead:
-            if first <= at <= last:
-                self._cache[at] = to_rgb(frame)
+        for index, frame in self._ahead:
+            if first <= index <= last:
+                self._cache[index] = to_rgb(frame)
                 while len(self._cache) > block:
                     self._cache.popitem(last=False)
-            if at >= last:
+            if index >= last:
                 break
         if number not in self._cache:
             raise UserError(f"frame {number} of {self.path} cannot be decoded any more: copy the clip again.")
 
     def _block(self) -> int:
-        one = next(iter(self._cache.values())).nbytes if self._cache else self._stream.width * self._stream.height * 3
-        return max(CACHE_BYTES // one, 2)
+        """Frames that fit the cache."""
+        size = next(iter(self._cache.values())).nbytes if self._cache else self._stream.width * self._stream.height * 3
+        return max(CACHE_BYTES // size, 2)
 
     def _decoded(self) -> Iterator[tuple[int, Any]]:
         """Numbered frames from the current position; damaged packets are skipped."""

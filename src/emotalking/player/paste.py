@@ -12,11 +12,11 @@ from emotalking.errors import UserError
 from emotalking.player.clip_frames import ClipFrames
 
 MARGIN = 0.012
-"""The rendered image is used up to this share of its side around the rendered head: the recorded one had nearly
-the same outline, for the pose is the same. Around it lies the avatar's plate, from which a moving backdrop differs."""
+"""Margin around the rendered head up to which the rendered image is used, as a share of its side: the recorded head
+has nearly the same outline, as the pose is the same. Outside it the avatar's plate differs from a moving backdrop."""
 CHIN = 0.045
-"""Downwards it is taken this much further, where the recorded torso lies: a chin that hung lower in the recorded frame
-must not look out from below."""
+"""Further margin downwards, on the recorded torso: a chin that was lower in the recorded frame must not be visible
+below the rendered one."""
 FEATHER = 0.02
 """Width of the soft edge, as a share of the side."""
 
@@ -25,7 +25,7 @@ def blend_weight(alpha: Float32[np.ndarray, "S S"]) -> Float32[np.ndarray, "S S"
     """Weight of the rendered image: 1 on the head and around it, falling to 0 within the feather, 0 at the border.
 
     Deviation: pasting the whole square is the usual way; in a clip larger than the avatar its soft backdrop would then
-    stand as a blurred square in a sharp frame, and a backdrop that moves would stop. Torso and backdrop of the same
+    be a blurred square in a sharp frame, and a moving backdrop would stop. Torso and backdrop of the same
     recorded frame fit without any blending, so only the head is taken.
 
     Args:
@@ -50,9 +50,9 @@ def paste(
     """Paste the rendered head into one frame, which stays bit-identical outside the feather.
 
     Args:
-        frame: of the clip.
+        frame: frame of the clip.
         rendered: finished RGB, and the head's coverage as fourth channel (``Player.frames(matte=True)``).
-        place: where the square lies.
+        place: position of the square.
     """
     weight: Float[np.ndarray, "S S"] = blend_weight(rendered[..., 3].astype(np.float32) / 255.0)
     size = (place.side, place.side)
@@ -77,7 +77,7 @@ class Paster:
         place: the avatar's (``Avatar.place``).
 
     Raises:
-        UserError: the avatar knows no place, or the clip is another one.
+        UserError: the avatar has no place, or the clip is a different one.
     """
 
     def __init__(self, clip: str | Path, place: ClipCrop | None) -> None:
@@ -102,7 +102,7 @@ class Paster:
 
         Args:
             rendered: as for :func:`paste`.
-            recorded: the recorded frame of each of them (``Player.recorded``).
+            recorded: index of the recorded frame of each (``Player.recorded``).
         """
         try:
             for image, index in zip(rendered, recorded, strict=True):

@@ -37,7 +37,7 @@ Sound = str | Path | Float[np.ndarray, " S"] | FeatureTrack | AudioTrack
 """A sound or video file, float32 mono samples at 16 kHz, their features, or the track of `Player.encode_audio`."""
 
 _DECODERS = 4
-"""Threads that unpack torso layers ahead of the renderer."""
+"""Threads that decode torso layers ahead of the renderer."""
 
 
 @runtime_checkable
@@ -104,13 +104,13 @@ class Player:
     def encode_audio(self, audio: Sound, features: FeatureTrack | None = None, *, vad: bool = True) -> AudioTrack:
         """Compute the avatar's audio features and the voice activity of a recording; files are read in a stream.
 
-        Features rest on the level and the noise of the whole recording, so all of it is read here; voice activity is
-        found while the frames are made.
+        Features depend on the level and noise of the entire recording, so all of it is read here; voice activity is
+        computed while the frames are rendered.
 
         Args:
-            audio: the speech; features alone do not tell where there is silence.
-            features: features of this sound that another program computed.
-            vad: detect voice activity, if the avatar has learned its closed lips.
+            audio: the speech; features alone do not contain voice activity.
+            features: features of ``audio`` computed by another program.
+            vad: detect voice activity, if the avatar has closed-mouth codes.
 
         Raises:
             UserError: the file cannot be used, or the avatar's features cannot be computed here.
@@ -124,14 +124,14 @@ class Player:
             return AudioTrack(track)
         activity = voice_activity([audio] if isinstance(audio, np.ndarray) else iter_audio(audio))
         if features is not None:
-            # Nobody has read the file yet, and what is wrong with it must be known before the first frame.
+            # The file has not been read yet, and its errors must be raised before the first frame.
             activity.finish()
         return AudioTrack(track, activity)
 
     def num_frames(self, track: AudioTrack, seconds: float | None = None) -> int:
-        """Frames that cover the sound, or its first ``seconds``."""
-        whole = track.features.num_frames(self.avatar.fps)
-        return whole if seconds is None else min(whole, int(np.ceil(seconds * float(self.avatar.fps) - 1e-6)))
+        """Number of frames that cover the audio, or its first ``seconds``."""
+        total = track.features.num_frames(self.avatar.fps)
+        return total if seconds is None else min(total, int(np.ceil(seconds * float(self.avatar.fps) - 1e-6)))
 
     def frames(
         self,
@@ -145,24 +145,24 @@ class Player:
         matte: bool = False,
         vad: bool = True,
     ) -> Iterator[UInt8[np.ndarray, "H W channels"]]:
-        """Frames of the avatar speaking, one by one; memory does not grow with their number.
+        """Render frames of the speaking avatar one by one; memory does not grow with their number.
 
         Args:
-            audio: what it says; ceil(duration * fps) frames are made.
-            emotion: valence and arousal over time; None leaves the emotion branch out.
-            poses: the recorded head motion, continued without a jump as long as needed, or a head that stands still.
+            audio: the speech; ceil(duration * fps) frames are rendered.
+            emotion: valence and arousal over time; None: without the emotion branch.
+            poses: the recorded head motion, continued without a jump as long as needed, or a still head.
             background: see ``Background``; "transparent" gives RGBA with straight alpha.
             seconds: stop after this time.
             batch: frames rendered together.
             matte: add the head's coverage to finished frames as a fourth channel.
-            vad: close the lips where nobody speaks (``audio.vad``); needs the sound itself, not its
-                features alone, and an avatar that has learned its closed lips.
+            vad: close the lips during silence (``audio.vad``); needs the audio itself, not only its features, and an
+                avatar with closed-mouth codes.
 
         Yields:
             uint8 RGB [H, W, 3], or RGBA [H, W, 4] when transparent, or RGB and coverage [H, W, 4] with ``matte``.
 
         Raises:
-            UserError: unusable sound, background, or an emotion for an avatar that has no emotion branch.
+            UserError: unusable audio or background, or an emotion for an avatar without an emotion branch.
         """
         # All inputs are checked before the first frame is requested.
         head = getattr(self.avatar, "head", None)
@@ -245,14 +245,14 @@ class Player:
             alpha = head_alpha + torso_alpha * (1.0 - head_alpha)
             frames = torch.cat([colour / alpha.clamp(min=1e-6), alpha], -1)
         else:
-            made = self.avatar.render(*conditions, torso_over_plate(layer, put(plate) / 255.0), speech)
-            frames = torch.cat([made.rgb, made.alpha[..., None]], -1) if matte else made.rgb
+            image = self.avatar.render(*conditions, torso_over_plate(layer, put(plate) / 255.0), speech)
+            frames = torch.cat([image.rgb, image.alpha[..., None]], -1) if matte else image.rgb
         return to_uint8(frames)
 
 
 def _fetch(
     pool: ThreadPoolExecutor, torso: Callable[[int], np.ndarray], indices: np.ndarray
 ) -> "list[Future[np.ndarray]]":
-    """Queue the decoding of torso layers; a frame that is shown twice is decoded once."""
-    wanted = {int(index): pool.submit(torso, int(index)) for index in np.unique(indices)}
-    return [wanted[int(index)] for index in indices]
+    """Queue the decoding of torso layers; a frame used twice is decoded once."""
+    futures = {int(index): pool.submit(torso, int(index)) for index in np.unique(indices)}
+    return [futures[int(index)] for index in indices]

@@ -1,9 +1,8 @@
 """Head poses for any length of speech from a recording of limited length, without a visible jump.
 
-The recorded frames are played forth and back between two calm moments; of a recording that was edited (jump cuts), the
-longest stretch without a cut. Near each end the playing speed falls smoothly
-through zero, so the head comes to rest and turns back as heads do, without a cut. Every pose carries the index
-of the recorded frame that it belongs to: the torso layer of that frame fits under it.
+The recorded frames are played forwards and backwards between two calm moments; of a recording with jump cuts, only the
+longest stretch without a cut. Near each end the playback speed falls smoothly through zero, so that the head comes to
+rest and turns back naturally. Every pose has the index of its recorded frame, whose torso layer fits under it.
 """
 
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from jaxtyping import Float, Int64
 from emotalking.ops.head_path import HEAD_RADIUS, pose_steps, stretches
 
 EASE_S = 0.5
-"""Half the time [s] that a turn takes."""
+"""Half the duration [s] of a turn."""
 _CALM_S = 0.4
 """Length [s] over which a moment must be calm to be a turning point."""
 _SEARCH = 0.15
-"""Part of the recording at either end in which the turning points are looked for."""
+"""Share of the recording at each end in which turning points are searched."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +29,17 @@ class Poses:
     aus: Float[np.ndarray, "n 6"]
     """Action units in the order of ``data.layouts.MODEL_AUS``; the recorded blinks are among them."""
     indices: Int64[np.ndarray, " n"]
-    """Recorded frame whose torso layer belongs under this head."""
+    """Recorded frame with the torso layer of this head."""
 
 
 class PoseLoop:
-    """Poses of unlimited length from P recorded consecutive ones.
+    """Pose sequence of unlimited length from P consecutive recorded poses.
 
     Args:
         viewmats: recorded world-to-camera poses.
         aus: recorded action units.
         fps: frame rate [Hz] of the recording and of the output.
-        fixed: keep the head (and the torso) still in its most usual pose; action units go on.
+        fixed: keep head and torso still in the most usual pose; action units continue.
     """
 
     def __init__(
@@ -58,9 +57,9 @@ class PoseLoop:
         self._stretch = longest_stretch(viewmats)
         here = slice(*self._stretch)
         low, high = (self._stretch[0] + turn for turn in turning_points(viewmats[here], aus[here], fps))
-        # Whole frames, so that between the turns the poses are recorded ones exactly, on the way back too.
+        # An integer number of frames, so that poses between the turns are exactly recorded ones, also backwards.
         self._ease = min(round(EASE_S * fps), (high - low) // 2)
-        # The rounded corners stop half an ease short of the triangle's, so the triangle is drawn that much larger.
+        # The rounded corners end half an ease before the triangle's, so the triangle is enlarged by that.
         self._low, self._high = low - self._ease / 2, high + self._ease / 2
         self._fixed = usual_pose(viewmats, aus) if fixed else None
 
@@ -69,11 +68,12 @@ class PoseLoop:
 
         Args:
             frames: output frame numbers.
-            total: length of the whole output if known; when the recording is as long, it is played as it is.
+            total: length of the output if known; a recording at least as long is played unchanged.
         """
         begin, end = self._stretch
-        whole = total is not None and total <= end - begin
-        position = begin + frames.astype(np.float64) if whole else self._positions(begin + frames.astype(np.float64))
+        position = begin + frames.astype(np.float64)
+        if total is None or total > end - begin:
+            position = self._positions(position)
         aus = _lerp(self._aus, position).astype(np.float32)
         if self._fixed is not None:
             viewmats = np.repeat(self._viewmats[None, self._fixed].astype(np.float32), len(frames), axis=0)
@@ -98,7 +98,7 @@ class PoseLoop:
 
 
 def _rounded(distance: np.ndarray, ease: int) -> np.ndarray:
-    """|u| with its corner replaced by the parabola that meets it with the same slope at ``ease``."""
+    """|u| with its corner replaced by the parabola that joins it with the same slope at ``ease``."""
     return distance**2 / (2 * max(ease, 1)) + ease / 2
 
 

@@ -20,13 +20,19 @@ from emotalking.report.contact_sheet import opaque
 from emotalking.tts.base import TimedLabel
 
 LONGEST_S = 6.0
-"""Length from the beginning that the strip shows, in seconds."""
+"""Longest time of a strip, from the beginning of the audio, in seconds."""
 COLUMNS = 16
 CELL = 84
-"""Side of a frame's crop in pixels; frames lie side by side, so that a row is a time axis."""
-_SOUND_BAND, _WORD_BAND, _WAVE_BAND, _GAP = 22, 20, 34, 12
+"""Side of a frame's crop in pixels; frames are placed side by side, so that a row is a time axis."""
+_PHONEME_BAND = 22
+_WORD_BAND = 20
+_WAVE_BAND = 34
+_GAP = 12
 _EDGE = 8
-_PAPER, _INK, _SOFT, _WAVE = (255, 255, 255), (29, 35, 48), (140, 147, 160), (76, 114, 176)
+_BACKGROUND = (255, 255, 255)
+_TEXT = (29, 35, 48)
+_AXIS = (140, 147, 160)
+_WAVE = (76, 114, 176)
 _SHADES = ((238, 241, 247), (222, 228, 239))
 _MOUTH_WIDTHS = 2.4
 """Side of the crop, in widths of the mouth's Gaussians."""
@@ -37,10 +43,10 @@ class Strip:
 
     Args:
         path: .png or .jpg file to write.
-        avatar: the rendered avatar; of another type than ``Avatar`` the whole frame is shown.
+        avatar: the rendered avatar; for a type other than ``Avatar`` the full frame is drawn.
 
     Raises:
-        UserError: ``path`` is of another kind.
+        UserError: ``path`` has another suffix.
     """
 
     def __init__(self, path: str | Path, avatar: PlayableAvatar) -> None:
@@ -54,7 +60,7 @@ class Strip:
     def watch(
         self, frames: Iterator[UInt8[np.ndarray, "H W channels"]], matte: bool = False
     ) -> Iterator[UInt8[np.ndarray, "H W channels"]]:
-        """Yield the same frames, and keep the crops that the strip shows.
+        """Yield the same frames, and keep their crops for the strip.
 
         Args:
             matte: the fourth channel is the head's coverage of a finished frame, not transparency.
@@ -62,10 +68,8 @@ class Strip:
         box = self._box
         for image in frames:
             if len(self._cuts) < LONGEST_S * self._fps:
-                shown = Image.fromarray(image[..., :3]) if matte else opaque(image)
-                cut = shown.resize(
-                    (CELL, CELL), Image.Resampling.LANCZOS, box=(box.left, box.top, box.right, box.bottom)
-                )
+                rgb = Image.fromarray(image[..., :3]) if matte else opaque(image)
+                cut = rgb.resize((CELL, CELL), Image.Resampling.LANCZOS, box=(box.left, box.top, box.right, box.bottom))
                 self._cuts.append(np.asarray(cut))
             yield image
 
@@ -75,11 +79,11 @@ class Strip:
         words: Sequence[TimedLabel] | None = None,
         phonemes: Sequence[TimedLabel] | None = None,
     ) -> None:
-        """Draw and write it.
+        """Draw and write the strip.
 
         Args:
-            samples: 16 kHz mono of (at least) the time that is shown.
-            words, phonemes: in time; None: not known, their bands are left out.
+            samples: 16 kHz mono, at least as long as the strip.
+            words, phonemes: with times; None: unknown, without their bands.
         """
         write_image(self.path, draw_strip(self._cuts, self._fps, samples, words, phonemes))
 
@@ -90,11 +94,12 @@ def mouth_box(avatar: PlayableAvatar) -> Box:
     Without a mouth branch, the largest square at the centre of the frame.
     """
     width, height = avatar.width, avatar.height
-    side, x, y = float(min(width, height)), width / 2, height / 2
+    side = float(min(width, height))
+    x, y = width / 2, height / 2
     if isinstance(avatar, Avatar):
         points = avatar.head.mouth.gaussians.means.detach().cpu().numpy().astype(np.float64)
-        seen = np.einsum("pij,nj->pni", avatar.viewmats[:, :3, :3], points) + avatar.viewmats[:, None, :3, 3]
-        pixels = seen[..., :2] / seen[..., 2:] * avatar.scene.focal + np.array([width, height]) / 2
+        in_camera = np.einsum("pij,nj->pni", avatar.viewmats[:, :3, :3], points) + avatar.viewmats[:, None, :3, 3]
+        pixels = in_camera[..., :2] / in_camera[..., 2:] * avatar.scene.focal + np.array([width, height]) / 2
         low, high = np.quantile(pixels, [0.05, 0.95], axis=1)
         side = min(side, _MOUTH_WIDTHS * float(np.median((high - low)[:, 0])))
         x, y = np.median((low + high) / 2, axis=0)
@@ -112,15 +117,15 @@ def draw_strip(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Draw rows of crops (S = ``CELL``) above phonemes, words and waveform on the same time axis.
 
-    Frame f is shown from f / fps to (f + 1) / fps; a phoneme that ends in the next row is drawn in both.
+    Frame f lasts from f / fps to (f + 1) / fps; a phoneme that ends in the next row is drawn in both.
     """
     if not cuts:
         raise ValueError("cuts: expected at least one, got none")
-    bands = [(timed, height) for timed, height in ((phonemes, _SOUND_BAND), (words, _WORD_BAND)) if timed is not None]
+    bands = [(timed, height) for timed, height in ((phonemes, _PHONEME_BAND), (words, _WORD_BAND)) if timed is not None]
     pitch = CELL + sum(height for _, height in bands) + _WAVE_BAND + _GAP
     rows = -(-len(cuts) // COLUMNS)
     columns = min(COLUMNS, len(cuts))
-    page = Image.new("RGB", (columns * CELL + 2 * _EDGE, rows * pitch + 2 * _EDGE), _PAPER)
+    page = Image.new("RGB", (columns * CELL + 2 * _EDGE, rows * pitch + 2 * _EDGE), _BACKGROUND)
     draw = ImageDraw.Draw(page)
     scale = max(float(np.abs(samples).max(initial=0.0)), 1e-3)
     for row in range(rows):
@@ -129,7 +134,7 @@ def draw_strip(
         for column, cut in enumerate(here):
             page.paste(Image.fromarray(cut), (_EDGE + column * CELL, top))
         begin, end = row * COLUMNS / fps, (row * COLUMNS + len(here)) / fps
-        draw.text((_EDGE + 3, top + 2), f"{begin:.2f} s", _PAPER, _font(11), stroke_width=1, stroke_fill=_INK)
+        draw.text((_EDGE + 3, top + 2), f"{begin:.2f} s", _BACKGROUND, _font(11), stroke_width=1, stroke_fill=_TEXT)
         top += CELL
         for timed, height in bands:
             _band(draw, timed, begin, end, fps * CELL, top, height)
@@ -147,7 +152,7 @@ def _band(
     top: int,
     height: int,
 ) -> None:
-    """Labels between their start and end."""
+    """Draw labels between their start and end."""
     for index, each in enumerate(timed):
         start, stop = max(each.start_s, begin), min(each.end_s, end)
         if stop <= start:
@@ -156,7 +161,7 @@ def _band(
         draw.rectangle((left, top + 1, right - 1, top + height - 2), _SHADES[index % 2])
         label = _writable(each.label)
         size = next((s for s in (14, 12, 10, 8) if _font(s).getlength(label) <= right - left), 8)
-        draw.text(((left + right) / 2, top + height / 2), label, _INK, _font(size), anchor="mm")
+        draw.text(((left + right) / 2, top + height / 2), label, _TEXT, _font(size), anchor="mm")
 
 
 def _wave(
@@ -168,11 +173,11 @@ def _wave(
     top: int,
     scale: float,
 ) -> None:
-    """Lowest and highest sample of every pixel column."""
+    """Draw the lowest and highest sample of every pixel column."""
     middle, reach = top + _WAVE_BAND / 2, _WAVE_BAND / 2 - 2
     width = round((end - begin) * pixels_per_s)
     edges = ((begin + np.arange(width + 1) / pixels_per_s) * SAMPLE_RATE).astype(int)
-    draw.line((_EDGE, middle, _EDGE + width, middle), _SOFT)
+    draw.line((_EDGE, middle, _EDGE + width, middle), _AXIS)
     for column, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
         piece = samples[first:last]
         if len(piece):
@@ -181,7 +186,7 @@ def _wave(
 
 
 _FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-"""Has the whole phonetic alphabet, and comes with matplotlib."""
+"""Font with the full phonetic alphabet, part of matplotlib."""
 
 
 @cache
@@ -190,11 +195,11 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 @cache
-def _drawn() -> frozenset[int]:
-    """Code points that the font has."""
+def _charset() -> frozenset[int]:
+    """Code points of the font."""
     return frozenset(FT2Font(str(_FONT)).get_charmap())
 
 
 def _writable(label: str) -> str:
-    """``label``, with a dot for what the font does not have (Chinese)."""
-    return "".join(sign if ord(sign) in _drawn() else "·" for sign in label)
+    """Replace characters that the font lacks (Chinese) by dots."""
+    return "".join(sign if ord(sign) in _charset() else "·" for sign in label)

@@ -37,22 +37,22 @@ def _cpu_flags() -> str:
 def load_library(source: str) -> ctypes.CDLL:
     """Build ``ops/cpu/<source>`` once for this CPU and load it.
 
-    The library lies in the user's cache folder under a hash of source, headers, flags, compiler and CPU, so an
-    edited source or another machine never meets a stale build. Whether it could be built is remembered.
+    The library is stored in the user's cache folder under a hash of source, headers, flags, compiler and CPU, so an
+    edited source or another machine never loads a stale build. The outcome is cached.
 
     Raises:
         NoCompiler: if neither ``$CXX`` (with its own flags), ``g++`` nor ``clang++`` is there, or it fails, or what it
             built cannot be kept.
     """
-    found = _library(source)
-    if isinstance(found, str):
-        raise NoCompiler(found)
-    return found
+    library = _library(source)
+    if isinstance(library, str):
+        raise NoCompiler(library)
+    return library
 
 
 @cache
 def _library(source: str) -> ctypes.CDLL | str:
-    """The library, or why there is none."""
+    """The library, or the reason that it cannot be built."""
     compiler = shlex.split(os.environ.get("CXX", "")) or [shutil.which("g++") or shutil.which("clang++") or ""]
     if not compiler[0]:
         return "no C++ compiler found: install g++ or clang++ for the fast CPU kernels"

@@ -13,7 +13,7 @@ from emotalking.ops.cpu.build import load_library
 from emotalking.ops.passes import RasterSettings, in_passes
 
 MAX_CHANNELS = 16
-"""Channels that one pass of the kernel carries; more are rendered in several passes."""
+"""Channels of one pass of the kernel; more are rendered in several passes."""
 MAX_SIDE = 32767
 """Rows and columns are counted in 16 bits."""
 
@@ -37,7 +37,7 @@ def library() -> ctypes.CDLL:
 
 
 class _State:
-    """Owner of what the kernel keeps from a forward pass (projections, order, tiles)."""
+    """Owner of the kernel's state after a forward pass (projections, order, tiles)."""
 
     def __init__(self, pointer: int) -> None:
         self.pointer = pointer
@@ -48,7 +48,7 @@ class _State:
 
 
 def _address(tensor: Tensor | None) -> int | None:
-    """Where the data lies; the kernel reads dense rows."""
+    """Address of the data; the kernel reads contiguous rows."""
     if tensor is None:
         return None
     assert tensor.is_contiguous()
@@ -79,7 +79,10 @@ class _Rasterize(torch.autograd.Function):
             if keep:
                 states.append(_State(pointer))
         ctx.save_for_backward(means, quats, scales, opacities, background, viewmats, Ks, image, alpha, depth)
-        ctx.states, ctx.settings, ctx.feature_shape, ctx.has_probe = states, settings, features.shape, probe is not None
+        ctx.states = states
+        ctx.settings = settings
+        ctx.feature_shape = features.shape
+        ctx.has_probe = probe is not None
         ctx.mark_non_differentiable(radii)
         return image, alpha, depth, radii
 
@@ -88,7 +91,9 @@ class _Rasterize(torch.autograd.Function):
     def backward(ctx: Any, g_image: Tensor, g_alpha: Tensor, g_depth: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         means, quats, scales, opacities, background, viewmats, Ks, image, alpha, depth = ctx.saved_tensors
         batch, cameras = viewmats.shape[:2]
-        g_image, g_alpha, g_depth = g_image.contiguous(), g_alpha.contiguous(), g_depth.contiguous()
+        g_image = g_image.contiguous()
+        g_alpha = g_alpha.contiguous()
+        g_depth = g_depth.contiguous()
         grads = [torch.zeros_like(tensor) for tensor in (means, quats, scales, opacities)]
         grads.append(means.new_zeros(ctx.feature_shape))
         d_probe = means.new_zeros(batch, cameras, means.shape[1], 2) if ctx.has_probe else None

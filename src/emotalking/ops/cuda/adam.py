@@ -6,7 +6,7 @@ from emotalking.ops.adam import Part
 from emotalking.ops.cuda.build import kernel
 
 _PARTS = 48
-"""Of one launch: arguments of a kernel have 4 KB."""
+"""Tensors of one launch: the arguments of a kernel have at most 4 KB."""
 _THREADS, _CHUNK = 256, 1024
 
 
@@ -28,13 +28,18 @@ class _Parts(ctypes.Structure):
 def update(parts: list[Part]) -> None:
     """`emotalking.ops.adam.update`, 48 tensors at a time."""
     for begin in range(0, len(parts), _PARTS):
-        some, table, blocks = parts[begin : begin + _PARTS], _Parts(), 0
+        some = parts[begin : begin + _PARTS]
+        table = _Parts()
+        blocks = 0
         for row, part in zip(table.of, some, strict=False):
             for name in ("value", "mean", "square", "steps", "grad", "rate"):
                 tensor = getattr(part, name)
                 assert tensor.is_contiguous()
                 setattr(row, name, tensor.data_ptr())
-            row.beta1, row.beta2, row.eps, row.decay = part.beta1, part.beta2, part.eps, part.decay
+            row.beta1 = part.beta1
+            row.beta2 = part.beta2
+            row.eps = part.eps
+            row.decay = part.decay
             row.count, row.first_block = part.value.numel(), blocks
             blocks += -(-part.value.numel() // _CHUNK)
         for name, grid, threads in (("update", blocks, _THREADS), ("count_step", 1, _PARTS)):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 _HERE = Path(__file__).parent
 _HEADERS = {"device.h": _HERE / "device.h", "projection.h": _HERE.parent / "cpu" / "projection.h"}
-"""The projection is one piece of source for CPU and GPU."""
+"""Header of the projection, shared by CPU and GPU."""
 
 Argument = Tensor | int | float | ctypes.Structure | None
 Launch = Callable[..., None]
@@ -91,26 +91,26 @@ def kernel(source: str, name: str, definitions: tuple[str, ...], device: int) ->
     """
     driver = _bindings("driver")
     with torch.cuda.device(device):
-        torch.empty(1, device="cuda")  # Now PyTorch has made the context, if it had not.
+        torch.empty(1, device="cuda")  # Makes PyTorch create the context.
         context = _checked(driver.cuCtxGetCurrent())
         module = _checked(driver.cuModuleLoadData(compile_kernels(source, definitions, device)))
     function = _checked(driver.cuModuleGetFunction(module, name.encode()))
 
     def launch(grid: tuple[int, int, int], block: int, *arguments: Argument) -> None:
-        if 0 in grid:  # which the driver refuses
+        if 0 in grid:  # The driver refuses it.
             return
         packed = tuple(_packed(argument) for argument in arguments)
         stream = torch.cuda.current_stream(device).cuda_stream
         addresses = (ctypes.c_void_p * len(packed))(*(ctypes.addressof(value) for value in packed))
-        with torch.cuda.device(device):  # which gives the thread its own device back
-            _checked(driver.cuCtxSetCurrent(context))  # The thread of a backward pass may have none yet.
+        with torch.cuda.device(device):  # Restores the thread's own device.
+            _checked(driver.cuCtxSetCurrent(context))  # The thread of a backward pass may have none.
             _checked(driver.cuLaunchKernel(function, *grid, block, 1, 1, 0, stream, ctypes.addressof(addresses), 0))
 
     return launch
 
 
 def _packed(argument: Argument) -> Any:
-    """As a C value."""
+    """Convert a kernel argument to a C value."""
     if argument is None:
         return ctypes.c_void_p(0)
     if isinstance(argument, Tensor):

@@ -1,4 +1,4 @@
-"""gsplat (Apache-2.0) behind `emotalking.ops.rasterize`: a second opinion on our own kernel, and camera gradients.
+"""gsplat (Apache-2.0) behind `emotalking.ops.rasterize`: a check of our own kernel, and camera gradients.
 
 Written against gsplat 1.5.3, whose functions take leading batch dimensions with different Gaussians.
 """
@@ -15,7 +15,7 @@ _TILE = 16  # gsplat's own default: one thread a pixel, 256 a block
 
 
 def _gsplat() -> ModuleType:
-    """The gsplat module, or one sentence about how to get it."""
+    """Import gsplat, or raise ImportError with the command that installs it."""
     try:
         return import_module("gsplat")
     except ImportError as error:
@@ -31,20 +31,20 @@ def rasterize(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """`emotalking.ops.rasterize.rasterize` on one flat batch axis ``B``: features, alpha, depth, radii.
 
-    Depth rides along as one more channel, so everything is blended in one pass; detached channels take another.
+    Depth is one more channel, so that everything is blended in one pass; detached channels need a second pass.
     """
     if num_detached:
         free = features.shape[-1] - num_detached
         behind = (None, None) if background is None else (background[:free], background[free:])
-        moved, seen = (means, quats, scales, opacities), (viewmats, Ks, width, height)
-        first = rasterize(*moved, features[..., :free], *seen, behind[0], probe, near, 0)  # type: ignore[arg-type]
-        still = [part.detach() for part in moved]
-        second = rasterize(*still, features[..., free:], *seen, behind[1], None, near, 0)  # type: ignore[arg-type]
+        geometry, cameras = (means, quats, scales, opacities), (viewmats, Ks, width, height)
+        first = rasterize(*geometry, features[..., :free], *cameras, behind[0], probe, near, 0)  # type: ignore[arg-type]
+        detached = [part.detach() for part in geometry]
+        second = rasterize(*detached, features[..., free:], *cameras, behind[1], None, near, 0)  # type: ignore[arg-type]
         return torch.cat((first[0], second[0]), dim=-1), *first[1:]
     gsplat = _gsplat()
     batch, cameras, count, channels = *viewmats.shape[:2], *features.shape[1:]
     if count == 0:
-        # Sums of nothing: zero, but part of the graph, so that a backward pass finds its way.
+        # Sums of empty tensors: zero, but part of the autograd graph, so that a backward pass works.
         nothing = means.sum() + quats.sum() + scales.sum() + opacities.sum() + features.sum()
         return _empty(nothing, background, (batch, cameras, height, width, channels))
     # Fields of culled Gaussians are left uninitialised; radii 0 keeps every later step from reading them.

@@ -13,7 +13,7 @@ from emotalking.ops.cuda.build import Launch, kernel
 from emotalking.ops.passes import RasterSettings, in_passes
 
 MAX_CHANNELS = 24
-"""Channels that one pass of the kernel carries; more are rendered in several passes."""
+"""Channels of one pass of the kernel; more are rendered in several passes."""
 MAX_SIDE = 255 * 16
 """Tiles are counted in eight bits."""
 _TILE, _THREADS = 16, 128
@@ -54,7 +54,9 @@ class _Rasterize(torch.autograd.Function):
             means, quats, scales, opacities, features, background, viewmats, Ks, image, alpha, depth, records, boxes,
             order, last, radii,
         )  # fmt: skip
-        ctx.settings, ctx.grid, ctx.has_probe = settings, grid, probe is not None
+        ctx.settings = settings
+        ctx.grid = grid
+        ctx.has_probe = probe is not None
         ctx.mark_non_differentiable(radii)
         ctx.set_materialize_grads(False)
         return image, alpha, depth, radii

@@ -1,4 +1,4 @@
-"""Slow, obvious triangle rasterization in numpy (the truth for ``ops/cpu/mesh.cpp``)."""
+"""Slow, obvious triangle rasterization in numpy (the reference of ``ops/cpu/mesh.cpp``)."""
 
 import numpy as np
 from jaxtyping import Float32, Int32

@@ -1,4 +1,4 @@
-"""The rasterizer's meaning, in plain torch: any device, any float type, differentiable by autograd."""
+"""Reference rasterizer in plain torch: any device, any float type, differentiable by autograd."""
 
 from itertools import product
 from typing import NamedTuple
@@ -11,11 +11,11 @@ from emotalking.ops.constants import BLUR_2D, FRUSTUM_MARGIN, MAX_ALPHA, MAX_EXT
 from emotalking.ops.quaternions import to_matrix
 
 _TILE = 32
-_MAX_PAIRS = 1 << 21  # pixel-Gaussian pairs held at once: about 100 MB with all intermediates
+_MAX_PAIRS = 1 << 21  # pixel-Gaussian pairs in memory at once: about 100 MB with all intermediates
 
 
 class Projected(NamedTuple):
-    """Gaussians of one image, as the screen sees them."""
+    """Gaussians projected into one image."""
 
     means2d: Tensor  # [N, 2] px
     depths: Tensor  # [N]
@@ -34,7 +34,8 @@ def project_gaussians(
     cam = means @ R.T + viewmat[:3, 3]
     in_front = cam[:, 2] >= near
     z = torch.where(in_front, cam[:, 2], torch.ones_like(cam[:, 2]))
-    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+    fx, fy = K[0, 0], K[1, 1]
+    cx, cy = K[0, 2], K[1, 2]
     u, v = cam[:, 0] / z, cam[:, 1] / z
 
     margin_x, margin_y = FRUSTUM_MARGIN * 0.5 * width / fx, FRUSTUM_MARGIN * 0.5 * height / fy
@@ -45,7 +46,9 @@ def project_gaussians(
 
     axes = J @ R @ (to_matrix(quats) * scales[:, None, :])
     cov = axes @ axes.transpose(-1, -2)
-    xx, xy, yy = cov[:, 0, 0] + BLUR_2D, cov[:, 0, 1], cov[:, 1, 1] + BLUR_2D
+    xx = cov[:, 0, 0] + BLUR_2D
+    xy = cov[:, 0, 1]
+    yy = cov[:, 1, 1] + BLUR_2D
     det = xx * yy - xy * xy
     means2d = torch.stack((fx * u + cx, fy * v + cy), dim=-1)
     conics = torch.stack((yy, -xy, xx), dim=-1) / det[:, None]
@@ -84,14 +87,17 @@ def _blend(
 
 
 def _render_image(
-    seen: Projected, opacities: Tensor, values: Tensor, size: tuple[int, int], free: int
+    projected: Projected, opacities: Tensor, values: Tensor, size: tuple[int, int], free: int
 ) -> tuple[Tensor, Tensor]:
     """Composite ``values [N, D]``: ``[H, W, D]`` and transmittance ``[H, W]``, tile by tile to bound memory."""
     height, width = size
-    ids = seen.radii.nonzero().squeeze(-1)
-    ids = ids[seen.depths.detach()[ids].argsort(stable=True)]
-    low, high = (seen.means2d - seen.extents).detach()[ids], (seen.means2d + seen.extents).detach()[ids]
-    # Zero, but part of the graph: an image in which nothing is seen has zero gradients, not none.
+    ids = projected.radii.nonzero().squeeze(-1)
+    ids = ids[projected.depths.detach()[ids].argsort(stable=True)]
+    low, high = (
+        (projected.means2d - projected.extents).detach()[ids],
+        (projected.means2d + projected.extents).detach()[ids],
+    )
+    # Zero, but part of the autograd graph: an image in which nothing is visible has zero gradients, not none.
     blank = torch.cat((values.sum(dim=0) * 0, 1 + opacities.sum()[None] * 0))
     rows: list[Tensor] = []
     for y0, x0 in product(range(0, height, _TILE), range(0, width, _TILE)):
@@ -103,7 +109,7 @@ def _render_image(
         if len(near_tile) == 0:
             rows.append(blank.expand(len(pixels), -1))
             continue
-        part = (seen.means2d[near_tile], seen.conics[near_tile], opacities[near_tile], values[near_tile])
+        part = (projected.means2d[near_tile], projected.conics[near_tile], opacities[near_tile], values[near_tile])
         for chunk in pixels.split(max(1, _MAX_PAIRS // len(near_tile))):
             # Recomputing in the backward pass keeps the memory of one chunk instead of that of the whole image.
             out, T = checkpoint(_blend, chunk, *part, free, use_reentrant=False)  # type: ignore[misc]
@@ -114,7 +120,7 @@ def _render_image(
 
 
 def _tile_order(height: int, width: int) -> Tensor:
-    """For each pixel in reading order, its place in the tile-by-tile order."""
+    """Index in the tile-by-tile order of each pixel in row-major order."""
     index = torch.arange(height * width).reshape(height, width)
     tiles = [index[y : y + _TILE, x : x + _TILE].reshape(-1) for y in range(0, height, _TILE)
              for x in range(0, width, _TILE)]  # fmt: skip
@@ -130,11 +136,11 @@ def rasterize(
     size = (height, width)
     images, alphas, depths, radii = [], [], [], []
     for b, c in product(range(batch), range(cameras)):
-        seen = project_gaussians(means[b], quats[b], scales[b], opacities[b], viewmats[b, c], Ks[b, c], size, near)
+        projected = project_gaussians(means[b], quats[b], scales[b], opacities[b], viewmats[b, c], Ks[b, c], size, near)
         if probe is not None:
-            seen = seen._replace(means2d=seen.means2d + probe[b, c])
-        values = torch.cat((seen.depths[:, None], features[b]), dim=-1)
-        image, T = _render_image(seen, opacities[b], values, size, values.shape[-1] - num_detached)
+            projected = projected._replace(means2d=projected.means2d + probe[b, c])
+        values = torch.cat((projected.depths[:, None], features[b]), dim=-1)
+        image, T = _render_image(projected, opacities[b], values, size, values.shape[-1] - num_detached)
         depth, colour = image[..., 0], image[..., 1:]
         if background is not None:
             free = background.numel() - num_detached
@@ -143,7 +149,7 @@ def rasterize(
         images.append(colour)
         alphas.append(1 - T)
         depths.append(depth)
-        radii.append(seen.radii)
+        radii.append(projected.radii)
     lead = (batch, cameras)
     return (
         torch.stack(images).unflatten(0, lead),

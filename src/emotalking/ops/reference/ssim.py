@@ -26,7 +26,9 @@ def ssim_map(a: Tensor, b: Tensor) -> Tensor:
     blurred = F.conv2d(maps, weights, padding=(0, RADIUS), groups=count)
     blurred = F.conv2d(blurred, weights.movedim(-1, -2), padding=(RADIUS, 0), groups=count)
     mean_a, mean_b, aa, bb, ab = blurred.chunk(5, dim=1)
-    var_a, var_b, cov = aa - mean_a * mean_a, bb - mean_b * mean_b, ab - mean_a * mean_b
+    var_a = aa - mean_a * mean_a
+    var_b = bb - mean_b * mean_b
+    cov = ab - mean_a * mean_b
     luminance = (2 * mean_a * mean_b + C1) / (mean_a * mean_a + mean_b * mean_b + C1)
     structure = (2 * cov + C2) / (var_a + var_b + C2)
     return (luminance * structure).movedim(1, -1)
