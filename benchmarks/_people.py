@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from emotalking.progress import track
-from emotalking.stylegan.ffhq import AlignedSquares, aligned_crops
+from emotalking.stylegan.ffhq import FaceAlignment, aligned_crops
 from emotalking.testing.actor import Actor, ActorState, ActorStyle, Viseme, head_viewmat
 from emotalking.testing.actor.actor import project
 from emotalking.testing.actor.emotion import emotional_aus
@@ -130,12 +130,12 @@ def write(path: Path, people: int, each: int, size: int, seed: int) -> None:
             seen = project(actor.landmarks_world(state), state.viewmat, actor.K)[ibug, :2]
             frame = torch.from_numpy(np.clip(actor.image_of(state), 0, 1).astype(np.float32))[None]
             places = torch.from_numpy(seen)[None]
-            square = AlignedSquares.around(places)
-            cut = (aligned_crops(frame, square, size)[0].clamp(0, 1) * 255).round().byte().numpy()
-            done, packed = cv2.imencode(".webp", cut[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
+            alignment = FaceAlignment.around(places)
+            crop = (aligned_crops(frame, alignment, size)[0].clamp(0, 1) * 255).round().byte().numpy()
+            done, packed = cv2.imencode(".webp", crop[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
             assert done
             pictures.append(packed.ravel())
-            points.append(square.from_frame(places)[0].numpy())
+            points.append(alignment.from_frame(places)[0].numpy())
             emotions.append((state.valence, state.arousal))
             persons.append(person)
             free.append(not state.emotional_jaw)

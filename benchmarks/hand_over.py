@@ -21,7 +21,7 @@ from _report import line, measure, ratio, write
 
 from emotalking.data import Subject
 from emotalking.faces.paste_back import face_rectangles, poisson_blend
-from emotalking.stylegan.ffhq import AlignedSquares, aligned_crops, paste_back
+from emotalking.stylegan.ffhq import FaceAlignment, aligned_crops, paste_back
 
 SIZES = (256, 512, 1024)
 TINT = (1.08, 0.95, 0.85)
@@ -29,11 +29,11 @@ BAND = 6
 """Pixels inside an edge whose mean is compared."""
 
 
-def round_trips(images: Tensor, squares: AlignedSquares) -> dict[str, dict[str, float]]:
+def round_trips(images: Tensor, alignment: FaceAlignment) -> dict[str, dict[str, float]]:
     """What cutting the square out and putting it back changes, by the size of the cut."""
     found = {}
     for size in SIZES:
-        back, inside = paste_back(squares, aligned_crops(images, squares, size), images)
+        back, inside = paste_back(alignment, aligned_crops(images, alignment, size), images)
         off = ((back - images).abs() * 255)[inside].flatten().cpu().numpy()
         found[str(size)] = {"mean": float(off.mean()), "p99": float(np.quantile(off, 0.99)), "max": float(off.max())}
     return found
@@ -105,14 +105,14 @@ def main() -> None:
     rows = [int(i) for i in np.concatenate([chosen, chosen + count // 2])]
     images = torch.from_numpy(np.stack([subject.original(i) for i in rows])).to(options.device).float() / 255
     points = torch.from_numpy(track.points[rows]).to(options.device).float()
-    squares = AlignedSquares.around(points[:, list(track.layout.ibug68)])
+    alignment = FaceAlignment.around(points[:, list(track.layout.ibug68)])
     here, there = list(range(options.frames)), list(range(options.frames, 2 * options.frames))
 
     results: dict[str, Any] = {"arguments": {**vars(options), "subject": "SUBJECT"}}
-    results["sides_px"] = [round(side, 1) for side in squares.sides.tolist()]
-    results["round_trip"] = round_trips(images[here], squares.pick(here))
-    face = aligned_crops(images[there], squares.pick(there), 512) * images.new_tensor(TINT)
-    edited, _ = paste_back(squares.pick(here), face.clamp(0, 1), images[here])
+    results["sides_px"] = [round(side, 1) for side in alignment.sides.tolist()]
+    results["round_trip"] = round_trips(images[here], alignment.pick(here))
+    face = aligned_crops(images[there], alignment.pick(there), 512) * images.new_tensor(TINT)
+    edited, _ = paste_back(alignment.pick(here), face.clamp(0, 1), images[here])
     boxes = face_rectangles(points[here], track.layout, *images.shape[1:3])
     results["clone"] = clones(images[here], edited.clamp(0, 1), boxes, options.repeats)
     for size, off in results["round_trip"].items():

@@ -23,7 +23,9 @@ from emotalking.preprocess.landmarks import open_provider
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.state import ActorState
 
-HAPPY, SAD, AFRAID = (0.74, 0.31), (-0.74, -0.31), (-0.31, 0.74)
+HAPPY = (0.74, 0.31)
+SAD = (-0.74, -0.31)
+AFRAID = (-0.31, 0.74)
 
 
 @cache
@@ -76,7 +78,7 @@ def test_a_bare_picture(portrait: Path, editor: FaceEditor) -> None:
 
 
 def test_the_guessed_pose_is_the_true_one(tmp_path: Path) -> None:
-    """What a bare image lacks, against the actor's truth."""
+    """Analysis of an unprepared image against the actor's truth."""
     source = open_source(save(tmp_path / "a.png", look(yaw=0.4)))
     frame, true = next(source.frames()), head_viewmat(0.4)
     turn = frame.viewmat[:3, :3] @ true[:3, :3].T
@@ -152,7 +154,7 @@ def test_bad_pictures_get_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_face_at_the_edge_is_remarked(tmp_path: Path) -> None:
-    """What there is of it is edited."""
+    """The visible part of the face is edited."""
     source = open_source(save(tmp_path / "cut.png", look()[:, :136]))
     assert len(source.remarks) == 1 and "outside the image" in source.remarks[0]
     (happy,) = FaceEditor(source, open_generator(source)).images(0, [HAPPY])
@@ -168,7 +170,7 @@ def test_a_subject_folder(actor_subject: Subject) -> None:
     source = open_source(actor_subject.files.root)
     editor = FaceEditor(source, open_generator(source))
     frames = list(editor.frames(EmotionTrack(np.array([0.0, 0.2]), np.array([(0, 0), HAPPY])), limit=6))
-    assert len(frames) == 6 and editor.left_alone == 0
+    assert len(frames) == 6 and editor.num_unchanged == 0
     moved = [np.abs(image.astype(int) - actor_subject.original(k)).mean() for k, image in enumerate(frames)]
     assert moved[0] < 0.01 and moved[0] < moved[2] < moved[5]
     with pytest.raises(UserError, match="there is no frame 99"):
@@ -182,8 +184,13 @@ class _Lost:
         from fractions import Fraction
 
         self._frame = next(editor.source.frames())
-        self.fps, self.count, self.remarks, self.sound = Fraction(25), 2, [], None
-        self.shape, self.layout, self.K = editor.source.shape, editor.source.layout, editor.source.K
+        self.fps = Fraction(25)
+        self.count = 2
+        self.remarks = []
+        self.sound = None
+        self.shape = editor.source.shape
+        self.layout = editor.source.layout
+        self.K = editor.source.K
 
     def frames(self, start: int = 0):  # noqa: ANN201
         yield self._frame
@@ -196,7 +203,7 @@ def test_frames_without_a_face_stay_as_they_are(editor: FaceEditor) -> None:
     lost = FaceEditor(_Lost(editor), editor.generator)
     first, second = lost.frames(EmotionTrack.constant(*HAPPY))
     original = next(editor.source.frames()).image
-    assert lost.left_alone == 1
+    assert lost.num_unchanged == 1
     assert (first != original).any() and (second == original).all()
 
 

@@ -1,4 +1,4 @@
-"""Eyes and mouth of an edited square in the recorded frame: only there, without seams, and everything read anew."""
+"""Eyes and mouth of an edited crop in the recorded frame: only there, without seams, with new labels and landmarks."""
 
 import cv2
 import numpy as np
@@ -42,20 +42,20 @@ def scene() -> tuple[Tensor, Tensor]:
 
 
 class Editor(StyleEditor):
-    """Darkens whole squares and paints the mouth red, the more the higher the arousal."""
+    """Darken whole crops and paint the mouth red, the more the higher the arousal."""
 
     name, size = "painter", 128
 
     def __init__(self) -> None:
         pass
 
-    def __call__(self, squares: Tensor, ibug68: Tensor, va: Tensor) -> Tensor:
+    def __call__(self, crops: Tensor, ibug68: Tensor, va: Tensor) -> Tensor:
         """See ``StyleEditor``."""
         place = (torch.arange(self.size) + 0.5) / self.size * 2 - 1
         middle = ibug68[:, 48:60].mean(1)
         near = (place[None, None] - middle[:, :1, None]) ** 2 + (place[None, :, None] - middle[:, 1:, None]) ** 2
         red = torch.exp(-near / 0.02)[..., None] * va[:, 1].view(-1, 1, 1, 1) * torch.tensor([1.0, -1.0, -1.0])
-        return squares - 0.2 + 0.3 * red
+        return crops - 0.2 + 0.3 * red
 
 
 class Reader(SubjectReader):
@@ -92,7 +92,7 @@ def test_rectangles_hold_eyes_and_mouth() -> None:
         assert boxes[row, 0, 2] < boxes[row, 1, 0]  # the two do not meet
 
 
-def test_rectangles_stay_in_the_picture() -> None:
+def test_rectangles_stay_in_the_image() -> None:
     points = torch.stack([face(20, 8, 30), face(130, 100, 30), face(-300, 50, 30)])
     boxes = face_rectangles(points, IBUG68, HEIGHT, WIDTH)
     assert (boxes[..., 2] <= HEIGHT - 1).all() and (boxes[..., 3] <= WIDTH - 1).all()
@@ -133,7 +133,7 @@ def test_gradients_reach_the_edited_frames() -> None:
     assert slope[inside].abs().max() > 0 and slope[~inside].abs().max() == 0
 
 
-def test_a_generator_of_squares_changes_eyes_and_mouth_alone() -> None:
+def test_the_paper_generator_changes_eyes_and_mouth_alone() -> None:
     frames, points = scene()
     generator = PaperGenerator(Editor(), Reader(points), IBUG68)
     assert isinstance(generator, EmotionGenerator) and generator.name == "painter"
@@ -148,7 +148,7 @@ def test_a_generator_of_squares_changes_eyes_and_mouth_alone() -> None:
     assert torch.equal(faces.images[0][outside], frames[0][outside])
     middle = points[0, 48:60].mean(0).round().long()
     assert faces.images[0, middle[1], middle[0], 0] > frames[0, middle[1], middle[0], 0] + 0.15
-    # The darker square is forgotten: where nothing else was painted the frame comes back, resampled.
+    # The darkening is removed: where nothing else was painted, the frame is only resampled.
     assert (faces.images[1] - frames[1]).abs().max() < 0.02
     assert faces.labels[0, middle[1], middle[0]] == Label.MOUTH and (faces.labels[0][outside] == Label.NECK).all()
     assert (faces.labels[0][~outside] != Label.NECK).all() and faces.labels[1, middle[1], middle[0]] == Label.HEAD

@@ -1,4 +1,4 @@
-"""Pictures of a subject read anew: missing faces, labels where they are asked for, normals of the neutral face."""
+"""Analysis of new images of a subject: missing faces, labels, normals of the neutral face."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from emotalking.preprocess.normals import build_mesh, draw_normals
 
 
 class Detector:
-    """Finds the subject's points one pixel to the right; no face in a black picture."""
+    """Finds the subject's points one pixel to the right; no face in a black image."""
 
     name = "known"
 

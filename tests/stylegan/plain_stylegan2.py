@@ -84,7 +84,10 @@ def styled(w: Weights, name: str, x: Tensor, style: Tensor, up: bool) -> Tensor:
 
 def synthesis(w: Weights, ws: Tensor) -> Tensor:
     """One image from its styles [L, D]."""
-    x, image, resolution, layer = w["synthesis.b4.const"], None, 4, 0
+    x = w["synthesis.b4.const"]
+    image = None
+    resolution = 4
+    layer = 0
     while f"synthesis.b{resolution}.conv1.weight" in w:
         name = f"synthesis.b{resolution}"
         if resolution > 4:

@@ -76,7 +76,7 @@ def converted(size: int = 1024, channels: Channels = config_f, dim: int = 512, l
 
 
 def random_weights(layout: Layout, seed: int = 0) -> Weights:
-    """Of a PyTorch layout; the filters are the published ones."""
+    """Tensors of a PyTorch layout; the filters are the published ones."""
     generator = torch.Generator().manual_seed(seed)
     line = torch.tensor([1.0, 3.0, 3.0, 1.0])
     return {

@@ -38,7 +38,7 @@ class Persistent(torch.nn.Module):
     """A layer of the PyTorch programs: pickled as its state and the source of its class."""
 
     def __reduce__(self) -> Any:
-        """As their decorator does."""
+        """Reduce like their decorator."""
         meta = {
             "type": "class",
             "version": 6,
@@ -95,7 +95,7 @@ def persistent(weights: Weights, **settings: Any) -> Persistent:
 
 
 def write_pytorch(path: Path, weights: Weights, **settings: Any) -> Path:
-    """As the trainer of the PyTorch programs does."""
+    """Pickle like the trainer of the PyTorch programs."""
     with their_modules():
         content = {
             "G": None,
@@ -109,7 +109,7 @@ def write_pytorch(path: Path, weights: Weights, **settings: Any) -> Path:
 
 
 def write_tensorflow(path: Path, weights: Weights, size: int, version: int = 4, **settings: Any) -> Path:
-    """As the TensorFlow program does: (G, D, Gs)."""
+    """Pickle like the TensorFlow program: (G, D, Gs)."""
     mapping, synthesis, own = as_tensorflow(weights, size)
 
     def network(variables: dict[str, Any], components: dict[str, Any], **static: Any) -> Network:

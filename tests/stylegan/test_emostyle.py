@@ -40,7 +40,7 @@ def plain(w: dict[str, Tensor], styles: Tensor, va: Tensor) -> Tensor:
 
 
 def write(path: Path, weights: dict[str, Tensor]) -> Path:
-    """As EmoStyle's trainer does."""
+    """Save like EmoStyle's trainer."""
     state = {"state": {}, "param_groups": [{"lr": 5e-5, "betas": (0.9, 0.999)}]}
     torch.save({"epoch": 5, "emo_mapping_state_dict": weights, "generator_optimizer_state_dict": state}, path)
     return path

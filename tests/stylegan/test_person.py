@@ -13,7 +13,7 @@ from emotalking.networks.emonet import EmoNet, EmoNetOutput
 from emotalking.stylegan.config import EditConfig
 from emotalking.stylegan.fan import Fan
 from emotalking.stylegan.lip_aligned import LipAligned
-from emotalking.stylegan.personalise import Networks, squares_of, train_faces
+from emotalking.stylegan.personalise import Networks, aligned_faces, train_faces
 from emotalking.stylegan.published_critics import LICENCES, PublishedCritics, cut_faces
 from emotalking.stylegan.small_critics import LandmarkNet, SmallEncoder
 from emotalking.stylegan.stylegan2 import StyleGAN2
@@ -34,7 +34,7 @@ def networks() -> Networks:
 
 
 def test_squares_are_ffhqs_and_landmarks_lie_in_them(actor_subject: Subject) -> None:
-    faces, ibug68 = squares_of(actor_subject, 16, 5, "cpu")
+    faces, ibug68 = aligned_faces(actor_subject, 16, 5, "cpu")
     assert faces.shape == (5, 16, 16, 3) and faces.dtype == torch.uint8 and ibug68.shape == (5, 68, 2)
     eyes, mouth = ibug68[:, 36:48].mean(1), ibug68[:, [48, 54]].mean(1)
     middle = eyes + (mouth - eyes) * 0.1  # FFHQ's centre
@@ -53,12 +53,12 @@ def test_a_subject_is_trained_and_its_file_edits_squares(actor_subject: Subject,
     assert trained.licences == {"made": "free"}
     editor = StyleEditor(trained)
     assert (editor.name, editor.size) == ("paper", 16)
-    squares, ibug68 = torch.rand(6, 16, 16, 3), torch.zeros(6, 68, 2)
+    crops, ibug68 = torch.rand(6, 16, 16, 3), torch.zeros(6, 68, 2)
     va = torch.tensor([[0.8, 0.3]]).expand(6, 2)
-    edited = editor(squares, ibug68, va)
+    edited = editor(crops, ibug68, va)
     assert edited.shape == (6, 16, 16, 3)
-    torch.testing.assert_close(edited[4:5], editor(squares[4:5], ibug68[4:5], va[4:5]))  # whatever the batch
-    assert (editor(squares, ibug68, -va) - edited).abs().max() > 0
+    torch.testing.assert_close(edited[4:5], editor(crops[4:5], ibug68[4:5], va[4:5]))  # whatever the batch
+    assert (editor(crops, ibug68, -va) - edited).abs().max() > 0
 
 
 def test_an_interrupted_training_does_not_repeat_what_is_done(
@@ -89,10 +89,10 @@ def test_frames_without_a_face_teach_nothing(actor_subject: Subject) -> None:
     detected, lost = actor_subject.landmarks.detected, actor_subject.train_indices[3:]
     try:
         detected[lost] = False
-        assert len(squares_of(actor_subject, 16, 50, "cpu")[0]) == 3
+        assert len(aligned_faces(actor_subject, 16, 50, "cpu")[0]) == 3
         detected[actor_subject.train_indices] = False
         with pytest.raises(UserError, match="no training frame with landmarks"):
-            squares_of(actor_subject, 16, 50, "cpu")
+            aligned_faces(actor_subject, 16, 50, "cpu")
     finally:
         detected[actor_subject.train_indices] = True
 

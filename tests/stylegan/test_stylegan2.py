@@ -23,7 +23,7 @@ SMALL = StyleGAN2Size(resolution=16, channel_base=64, channel_max=6, style_dim=5
 
 
 def stirred(network: nn.Module, seed: int = 0) -> nn.Module:
-    """In double precision, and nothing zero that begins at zero."""
+    """Network in double precision, with zero-initialised parameters randomised."""
     torch.manual_seed(seed)
     for parameter in network.double().parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)

@@ -24,7 +24,7 @@ SIZE = 32
 
 
 def channels(resolution: int) -> int:
-    """Of the test's networks: 6, 6, 4, 2."""
+    """Channels of the test's networks: 6, 6, 4, 2."""
     return min(64 // resolution, 6)
 
 
@@ -157,7 +157,7 @@ class Call:
         self.call = (function, args)
 
     def __reduce__(self) -> Any:
-        """What a pickle may ask for."""
+        """Imports allowed in a pickle."""
         return self.call
 
 
@@ -234,7 +234,7 @@ builtins.set collections.OrderedDict dnnlib.util.EasyDict numpy.core.multiarray.
 torch._utils._rebuild_parameter torch._utils._rebuild_tensor_v2 torch.storage._load_from_bytes
 torch_utils.persistence._reconstruct_persistent_obj
 """
-"""What a public scanner of pickles lists for ffhq.pkl and stylegan2-ffhq-1024x1024.pkl."""
+"""Imports of ffhq.pkl and stylegan2-ffhq-1024x1024.pkl, as listed by a public scanner of pickles."""
 
 PUBLIC_TENSORFLOW = """
 dnnlib.tflib.network.Network numpy.core.multiarray._reconstruct numpy.core.multiarray.scalar numpy.dtype numpy.ndarray
@@ -257,7 +257,7 @@ class Storage:
         self.content = content
 
     def __reduce__(self) -> Any:
-        """As torch pickles its storages."""
+        """Storage reference as torch pickles it."""
         return (torch.storage._load_from_bytes, (self.content,))
 
 
@@ -285,7 +285,7 @@ class View:
         self.layout = (offset, size, stride)
 
     def __reduce__(self) -> Any:
-        """As torch pickles its tensors."""
+        """Tensor as torch pickles it."""
         storage = torch.arange(4.0).storage()
         return (torch._utils._rebuild_tensor_v2, (storage, *self.layout, False, {}))
 

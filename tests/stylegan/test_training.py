@@ -27,7 +27,7 @@ def kept(module: nn.Module) -> dict[str, Tensor]:
 
 
 def same(module: nn.Module, before: dict[str, Tensor]) -> bool:
-    """Whether no weight has moved."""
+    """Return True if no weight has changed."""
     return all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
 
 
@@ -164,7 +164,7 @@ def test_gradient_penalty_is_the_squared_slope() -> None:
     torch.manual_seed(0)
     task = AdversarialTask(StyleGAN2(SIZE), torch.zeros(4, 16, 16, 3, dtype=torch.uint8), AdversarialConfig(batch=4))
     real = torch.randn(4, 3, 16, 16)
-    terms = task._judge_step(real.clone(), torch.randn(4, 3, 16, 16), True)
+    terms = task._discriminator_step(real.clone(), torch.randn(4, 3, 16, 16), True)
     torch.manual_seed(0)
     fresh = AdversarialTask(StyleGAN2(SIZE), torch.zeros(4, 16, 16, 3, dtype=torch.uint8), AdversarialConfig(batch=4))
     x = real.double().requires_grad_()

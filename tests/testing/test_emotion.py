@@ -80,7 +80,9 @@ def test_emotion_model_reads_its_own_actor_back() -> None:
     camera = Actor(size=160)
     rng = np.random.default_rng(4)
     script = Performance.generate(4.0, seed=2).states
-    truth, found, renders = [], [], []
+    truth = []
+    found = []
+    renders = []
     for k in range(12):
         v, a = rng.uniform(-0.8, 0.8, 2)
         state = replace(script[5 * k], valence=float(v), arousal=float(a))

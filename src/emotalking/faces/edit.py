@@ -14,12 +14,12 @@ from emotalking.faces.source import FaceSource, SourceFrame
 from emotalking.ops.composite import to_uint8
 
 CUDA_BATCH = 8
-"""Frames edited together on a GPU, where a call costs the same for one as for eight."""
+"""Frames edited per call on a GPU, where one costs the same as eight."""
 Pair = tuple[float | int, float | int]
 
 
 def grid_points(count: int, limit: float | int = 0.8) -> list[Pair]:
-    """``count`` x ``count`` places from the most aroused row down, valence from left to right, up to ``limit``.
+    """``count`` x ``count`` points from the most aroused row down, valence from left to right, up to ``limit``.
 
     Raises:
         UserError: the count is less than 2 or more than 11.
@@ -31,12 +31,14 @@ def grid_points(count: int, limit: float | int = 0.8) -> list[Pair]:
 
 
 class FaceEditor:
-    """A source of frames, and a generator made for its face."""
+    """Edit the frames of a source with a generator for its face."""
 
     def __init__(self, source: FaceSource, generator: EmotionGenerator, device: torch.device | str = "cpu") -> None:
-        """Edit with these on ``device``."""
-        self.source, self.generator, self.device = source, generator, torch.device(device)
-        self.left_alone = 0
+        """Edit frames of ``source`` by ``generator`` on ``device``."""
+        self.source = source
+        self.generator = generator
+        self.device = torch.device(device)
+        self.num_unchanged = 0
         """Frames of the last :meth:`frames` without a face, or with one that is turned too far."""
 
     def frames(self, emotion: EmotionTrack, limit: int | None = None) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
@@ -47,19 +49,21 @@ class FaceEditor:
             limit: frames at most; None: all.
         """
         assert self.source.fps is not None
-        upcoming, number, self.left_alone = islice(self.source.frames(), limit), 0, 0
+        upcoming = islice(self.source.frames(), limit)
+        number = 0
+        self.num_unchanged = 0
         while group := list(islice(upcoming, CUDA_BATCH if self.device.type == "cuda" else 1)):
             times = (number + np.arange(len(group))) / float(self.source.fps)
             wanted = emotion.at(times) * np.array([[one.share] for one in group], np.float32)
             usable = [k for k, one in enumerate(group) if one.share > 0]
             made = dict(zip(usable, self._edit([group[k] for k in usable], wanted[usable]), strict=True))
-            self.left_alone += len(group) - len(usable)
+            self.num_unchanged += len(group) - len(usable)
             for k, one in enumerate(group):
                 yield made.get(k, one.image)
             number += len(group)
 
     def images(self, number: int, points: Sequence[Pair]) -> list[UInt8[np.ndarray, "H W 3"]]:
-        """One frame at many places of the circumplex.
+        """Edit one frame at many points of the circumplex.
 
         Args:
             number: of the frame.
@@ -71,7 +75,7 @@ class FaceEditor:
         return self._images(self._frame(number), points)
 
     def close_ups(self, number: int, points: Sequence[Pair]) -> list[UInt8[np.ndarray, "h w 3"]]:
-        """The same, cut to the face with its hair and chin.
+        """Edit as :meth:`images`, cropped to the face with its hair and chin.
 
         Args:
             number: of the frame.

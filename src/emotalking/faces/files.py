@@ -27,7 +27,7 @@ _logger = logging.getLogger("emotalking")
 
 @dataclass(frozen=True)
 class Edited:
-    """Faces that were written."""
+    """Result of an edit."""
 
     path: Path
     """Image, video or folder."""
@@ -37,7 +37,7 @@ class Edited:
 
 
 def open_editor(source: Path, config: FaceConfig) -> FaceEditor:
-    """A source of frames with its generator.
+    """Open a source of frames with its generator.
 
     Raises:
         InputError: the source, the generator or the device cannot be used.
@@ -64,7 +64,7 @@ def edit_to_files(
     seconds: float | int | None = None,
     overwrite: bool = False,
 ) -> Edited:
-    """Write the faces of ``source`` with an emotion; the ending of ``output`` says as what.
+    """Write the faces of ``source`` with an emotion; the suffix of ``output`` selects the format.
 
     Args:
         emotion: valence and arousal over time; a number N: N x N images of one frame over the plane.
@@ -96,7 +96,7 @@ def edit_to_files(
 def _write_frames(
     face: FaceEditor, output: Path, emotion: EmotionTrack, seconds: float | int | None, overwrite: bool
 ) -> Edited:
-    """A video with the source's sound, or a folder."""
+    """Write a video with the source's audio, or a folder."""
     source, fps = face.source, face.source.fps
     assert fps is not None
     limit = None if seconds is None else max(round(seconds * float(fps)), 1)
@@ -110,11 +110,11 @@ def _write_frames(
                 writer = stack.enter_context(VideoWriter(output, image.shape[1], image.shape[0], fps, sound))
             writer.write(image)
             done += 1
-    return Edited(output, done, face.left_alone)
+    return Edited(output, done, face.num_unchanged)
 
 
 def _write_grid(face: FaceEditor, output: Path, count: int, frame: int) -> Edited:
-    """One file a place, named after it."""
+    """Write one file per point, named after it."""
     if output.suffix:
         raise InputError(f"a grid is a folder of images, and {output} names a file: give a folder.")
     points = grid_points(count)

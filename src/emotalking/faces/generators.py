@@ -1,4 +1,4 @@
-"""Makers of emotional faces for images, clips and subject folders."""
+"""Open generators of emotional faces for images, clips and subject folders."""
 
 import hashlib
 from pathlib import Path
@@ -21,22 +21,22 @@ def open_generator(source: FaceSource, config: MeshWarpConfig | None = None) -> 
     """The embedded generator, made for the face of ``source``.
 
     Args:
-        source: whose face it is.
+        source: of the face.
         config: settings.
     """
     return MeshWarp(source.shape, source.layout, source.K, config)
 
 
 def open_paper_generator(source: FaceSource, faces: Path | None, device: torch.device | str) -> EmotionGenerator:
-    """The paper's generator as ``faces train`` left it, for the subject that it was trained on.
+    """The paper's generator as trained by ``faces train``, for the subject of its training.
 
     Args:
         source: a subject folder.
         faces: its file; None: the one in the folder.
-        device: where the networks work.
+        device: of the networks.
 
     Raises:
-        UserError: the source is no subject folder, the file is missing or damaged, or a network that it rests on is.
+        UserError: the source is no subject folder, the file is missing or damaged, or a network that it needs is.
     """
     if not isinstance(source, SubjectFaces):
         raise UserError(
@@ -46,7 +46,7 @@ def open_paper_generator(source: FaceSource, faces: Path | None, device: torch.d
 
 
 def paper_generator(subject: Subject, faces: TrainedFaces, device: torch.device | str) -> EmotionGenerator:
-    """StyleGAN2, EmoStyle and LipExtract in the square, eyes and mouth handed over into the frame (paper S4.1)."""
+    """StyleGAN2, EmoStyle and LipExtract in the aligned crop, eyes and mouth cloned into the frame (paper S4.1)."""
     return PaperGenerator(StyleEditor(faces), SubjectReader.open(subject, device), subject.landmarks.layout)
 
 
@@ -72,7 +72,7 @@ def target_maker(kind: str, subject: Path, faces: Path | None, device: torch.dev
         kind: ``mesh`` or ``paper``.
         subject: its folder.
         faces: file of the paper's generator; None: the one in the folder.
-        device: where the networks work.
+        device: of the networks.
 
     Raises:
         UserError: no such kind, a file without the generator paper, or as :func:`open_paper_generator`.
@@ -88,6 +88,6 @@ def target_maker(kind: str, subject: Path, faces: Path | None, device: torch.dev
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     trained = open_faces(path, device)
-    # One for training and for looking at the fixed frames: the networks are large, and the parser is fitted once.
+    # One generator for training and for the preview frames: the networks are large, and the parser is fitted once.
     made = paper_generator(source, trained, device)
     return TargetMaker(made.name, lambda _: made, digest, trained.licences)

@@ -10,7 +10,7 @@ from emotalking.emotion.mesh_warp.template import eye_loop
 from emotalking.faces.reader import SubjectReader
 from emotalking.ops.box import Box
 from emotalking.ops.poisson import RIM, seamless_clone
-from emotalking.stylegan.ffhq import AlignedSquares, aligned_crops, in_groups, paste_back
+from emotalking.stylegan.ffhq import FaceAlignment, aligned_crops, in_groups, paste_back
 from emotalking.stylegan.trained import StyleEditor
 
 MARGIN = (0.18, 0.30)
@@ -140,9 +140,9 @@ class PaperGenerator:
         """
         landmarks = landmarks.to(images.dtype)
         points = landmarks[:, list(self._layout.ibug68)]
-        squares = AlignedSquares.around(points)
-        cuts = aligned_crops(images, squares, self._editor.size)
-        edited, _ = paste_back(squares, self._editor(cuts, squares.from_frame(points), va).clamp(0, 1), images)
+        alignment = FaceAlignment.around(points)
+        crops = aligned_crops(images, alignment, self._editor.size)
+        edited, _ = paste_back(alignment, self._editor(crops, alignment.from_frame(points), va).clamp(0, 1), images)
         found = self._reader.landmarks(edited)
         known = torch.isfinite(found).all(2).all(1)
         height, width = images.shape[1:3]

@@ -1,4 +1,4 @@
-"""Landmarks, labels and normals of images that were not in the clip: of generated faces of its subject."""
+"""Landmarks, labels and normals of new images of a subject, such as generated faces."""
 
 from collections.abc import Iterator
 
@@ -31,16 +31,16 @@ class SubjectReader:
         subject: Subject,
         provider: LandmarkProvider,
         parser: ClipParser,
-        surface: torch.nn.Module | None = None,
+        normals_network: torch.nn.Module | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         """Read with these.
 
         Args:
-            subject: whose images they are.
+            subject: of the images.
             provider: finds the points of the subject's layout.
             parser: fitted to the subject's clip.
-            surface: the network that tells normals, on ``device``; None: the mesh through the landmarks does.
+            normals_network: estimates normals, on ``device``; None: they come from the mesh through the landmarks.
             device: of that network.
 
         Raises:
@@ -50,30 +50,33 @@ class SubjectReader:
         if track.shape is None or track.layout.name != provider.layout.name:
             raise UserError(
                 f"{subject.files.root} was not prepared with landmarks of {provider.layout.name}, which reading"
-                " generated faces needs: make it anew with 'emotalking prepare'."
+                " generated faces needs: prepare it again with 'emotalking prepare'."
             )
         self._shape = np.asarray(track.shape, np.float64)
         self._mesh = build_mesh(self._shape, track.layout)
         self._focal = float(subject.K[0, 0])
-        self._provider, self._parser, self._surface, self._device = provider, parser, surface, device
+        self._provider = provider
+        self._parser = parser
+        self._normals_network = normals_network
+        self._device = device
         self._ibug68 = list(track.layout.ibug68)
 
     @classmethod
     def open(cls, subject: Subject, device: torch.device | str = "cpu") -> "SubjectReader":
-        """With the parser and the normals that its folder names, fitted to frames of the clip.
+        """Open the parser and the normals method named in the folder, fitted to frames of the clip.
 
-        Networks work on ``device``. A parser of another tool is replaced by the embedded one.
+        Networks run on ``device``. A parser of another tool is replaced by the embedded one.
 
         Raises:
             UserError: a network that the folder was made with is missing; and as the constructor.
         """
         track, providers = subject.landmarks, subject.manifest.get("providers", {})
-        seen = np.flatnonzero(track.detected & np.isfinite(track.points).all((1, 2)))
-        chosen = seen[np.unique(np.linspace(0, len(seen) - 1, min(SAMPLES, len(seen))).round().astype(int))]
+        usable = np.flatnonzero(track.detected & np.isfinite(track.points).all((1, 2)))
+        chosen = usable[np.unique(np.linspace(0, len(usable) - 1, min(SAMPLES, len(usable))).round().astype(int))]
         images = [subject.original(int(index)) for index in chosen]
-        parsing, surface = _networks(providers.get("masks", ""), providers.get("normals", ""), device)
+        parsing, normals_network = _networks(providers.get("masks", ""), providers.get("normals", ""), device)
         parser = parsing.fit(images, track.points[chosen], track.layout)
-        return cls(subject, open_provider(), parser, surface, device)
+        return cls(subject, open_provider(), parser, normals_network, device)
 
     def landmarks(self, images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B K 2"]:
         """Detected points, pixels; NaN where no face was found."""
@@ -100,8 +103,8 @@ class SubjectReader:
     ) -> Float[Tensor, "B H W 3"]:
         """Normals on the skin: by the network, or of the face's mesh drawn through the new landmarks.
 
-        Assumption: each point of the mesh keeps the distance from the camera that it has in the neutral face; one
-        image does not tell it.
+        Assumption: each point of the mesh keeps the distance from the camera that it has in the neutral face; it
+        cannot be measured in one image.
         """
         height, width = images.shape[1:3]
         out = np.zeros((*images.shape[:3], 3), np.float32)
@@ -109,9 +112,9 @@ class SubjectReader:
         for row, (image, viewmat) in enumerate(zip(_bytes(images), viewmats.double().cpu().numpy(), strict=True)):
             if not np.isfinite(points[row]).all():
                 continue
-            if self._surface is not None:
+            if self._normals_network is not None:
                 place = points[row, self._ibug68][None]
-                (normals,), _ = estimate_normals(self._surface, [image], place, self._device)
+                (normals,), _ = estimate_normals(self._normals_network, [image], place, self._device)
                 out[row] = normals * skins[row][..., None]
                 continue
             depth = self._shape @ viewmat[2, :3] + viewmat[2, 3]
@@ -122,7 +125,7 @@ class SubjectReader:
 
 
 def _networks(masks: str, normals: str, device: torch.device | str) -> tuple[ParsingProvider, torch.nn.Module | None]:
-    """Who parses, and the network that tells normals, by their names in ``subject.json``."""
+    """Parser and normals network by their names in ``subject.json``."""
     from emotalking.preprocess.networks import NORMALS_PROVIDER, NetworkParsing  # heavy
 
     parsing = NetworkParsing.open(masks, device) if PARSINGS.get(masks) else EmbeddedParsing()

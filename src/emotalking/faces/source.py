@@ -1,7 +1,7 @@
-"""Images, clips and subject folders as what a generator of emotional faces edits: frames with points, labels, pose.
+"""Sources of frames for emotional faces: images, clips and subject folders, with landmarks, labels and pose.
 
-A bare image or clip is read by the experts that prepare a subject (landmarks, parsing), without its long way: the
-shape of the face is the detector's own, the pose that of its rigid points, every frame for itself.
+An unprepared image or clip is analysed by the same models as in ``prepare`` (landmarks, parsing) in one pass: the
+shape of the face is the detector's own, the pose is fitted to its rigid points, each frame on its own.
 """
 
 import math
@@ -38,12 +38,12 @@ from emotalking.preprocess.parsing.parser import ClipParser, EmbeddedParsing
 from emotalking.preprocess.pose.rigid import head_frame
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-LOOKS = 24
-"""Frames of a clip that are looked at first: where the face is, its shape, its colours."""
+SAMPLE_FRAMES = 24
+"""Frames of a clip that are analysed first, for the position, shape and colours of the face."""
 ROOM = 1.3
 """Half side of the square around a face, in heights of the detector's box (brows to chin)."""
 READABLE = 256
-"""Pixels: smaller squares are enlarged for the experts (the frame itself is not)."""
+"""Pixels; smaller crops are enlarged for the detector (the frame itself is not)."""
 SMALLEST = 16.0
 """Pixels between the eyes below which a face has no expression that could be edited."""
 CUT_OFF = 0.15
@@ -52,16 +52,16 @@ CUT_OFF = 0.15
 
 @dataclass(frozen=True)
 class SourceFrame:
-    """One image, and what is known of its face. Everything but ``image`` belongs to the box."""
+    """One image with the analysis of its face. All fields but ``image`` refer to the box."""
 
     image: UInt8[np.ndarray, "H W 3"]
     box: Box
-    """The part of ``image`` that the experts saw."""
+    """Analysed part of ``image``."""
     landmarks: Float32[np.ndarray, "K 2"]
     labels: UInt8[np.ndarray, "h w"]
     viewmat: Float32[np.ndarray, "4 4"]
     share: float
-    """How much of an emotion this frame can show: 1; less where the face is turned far; 0 without a face."""
+    """Share of an emotion that this frame can express: 1; less where the face is turned far; 0 without a face."""
 
 
 @runtime_checkable
@@ -80,10 +80,10 @@ class FaceSource(Protocol):
     sound: Path | None
     """File whose sound belongs to the frames."""
     remarks: list[str]
-    """What its user should know."""
+    """Notes for the user."""
 
     def frames(self, start: int = 0) -> Iterator[SourceFrame]:
-        """In order, from the frame of this number on."""
+        """Iterate over the frames from number ``start``."""
         ...
 
 
@@ -97,7 +97,7 @@ def open_source(path: Path) -> FaceSource:
         return SubjectFaces(Subject.open(path))
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder.")
-    return _Bare(path, is_image=path.suffix.lower() in IMAGE_SUFFIXES)
+    return _RawSource(path, is_image=path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 class SubjectFaces:
@@ -108,7 +108,10 @@ class SubjectFaces:
         track = subject.landmarks
         if track.shape is None:
             raise UserError(f"{subject.files.root} has no 3-D landmarks: complete it with 'emotalking import'.")
-        self.subject, self.shape, self.layout, self.K = subject, track.shape, track.layout, subject.K
+        self.subject = subject
+        self.shape = track.shape
+        self.layout = track.layout
+        self.K = subject.K
         self.fps: Fraction | None = subject.fps
         self.count: int | None = subject.num_frames
         self.sound = subject.files.audio if subject.files.audio.exists() else None
@@ -119,28 +122,28 @@ class SubjectFaces:
         subject, track = self.subject, self.subject.landmarks
         for index in range(start, subject.num_frames):
             points, viewmat = track.points[index].astype(np.float32), subject.viewmats[index]
-            seen = bool(track.detected[index]) and bool(np.isfinite(points).all())
+            detected = bool(track.detected[index]) and bool(np.isfinite(points).all())
             yield SourceFrame(
                 subject.original(index),
                 Box.whole(subject.width, subject.height),
                 points,
                 subject.masks(index).labels,
                 viewmat,
-                float(emotion_share(viewmat)) if seen else 0.0,
+                float(emotion_share(viewmat)) if detected else 0.0,
             )
 
 
 @dataclass
 class _Sample:
-    """What the experts saw in one frame of the box."""
+    """Analysis of one frame in the box."""
 
     crop: UInt8[np.ndarray, "h w 3"]
     points: Float[np.ndarray, "K 3"]
 
 
 @dataclass
-class _Bare:
-    """An image or a clip that nobody prepared; see :class:`FaceSource`."""
+class _RawSource:
+    """An unprepared image or clip; see :class:`FaceSource`."""
 
     path: Path
     is_image: bool
@@ -157,12 +160,12 @@ class _Bare:
             self.count = None if info.seconds is None else max(round(info.seconds * info.fps), 1)
             self.sound = self.path if info.has_audio else None
         self._still = read_image(self.path) if self.is_image else None
-        looks = list(self._looks())
-        self.box = self._find(looks)
+        images = list(self._sample_frames())
+        self.box = self._find(images)
         self._provider: LandmarkProvider = open_provider()
         self.layout: FaceLayout = self._provider.layout
         with quiet():
-            samples = [one for one in map(self._sample, looks) if one is not None]
+            samples = [one for one in map(self._sample, images) if one is not None]
         if not samples:
             raise UserError(f"{self.path}: the face cannot be read; give an image that shows it from the front.")
         self._check_size(samples)
@@ -184,7 +187,7 @@ class _Bare:
         """See :class:`FaceSource`."""
         for number, image in enumerate(self._images()):
             if number >= start:
-                yield self._seen(image)
+                yield self._analyse(image)
 
     def _images(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         if self._still is not None:
@@ -192,19 +195,19 @@ class _Bare:
         elif self.fps is not None:
             yield from read_frames(self.path, self.fps)
 
-    def _looks(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    def _sample_frames(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         """Frames spread over the clip; the first ones where its length is not known."""
-        stride = 1 if self.count is None else max(self.count // LOOKS, 1)
+        stride = 1 if self.count is None else max(self.count // SAMPLE_FRAMES, 1)
         for number, image in enumerate(self._images()):
-            if number >= LOOKS * stride:
+            if number >= SAMPLE_FRAMES * stride:
                 return
             if number % stride == 0:
                 yield image
 
-    def _find(self, looks: list[np.ndarray]) -> Box:
-        """The part of the image in which the face stays."""
+    def _find(self, images: list[np.ndarray]) -> Box:
+        """Box that contains the face in all frames."""
         finder = FaceFinder()
-        found = [finder.find(image) for image in looks]
+        found = [finder.find(image) for image in images]
         finder.close()
         boxes = [one[0] for one in found if one]
         if not boxes:
@@ -213,15 +216,15 @@ class _Bare:
             raise UserError(f"{self.path} shows two faces; crop it so that one person is seen.")
         centres, reach = np.array([box.centre for box in boxes]), ROOM * np.array([[box.height] for box in boxes])
         reached = Box.around(np.concatenate([centres - reach, centres + reach]))
-        height, width = looks[0].shape[:2]
+        height, width = images[0].shape[:2]
         top, left = math.floor(reached.top), math.floor(reached.left)
         return Box(top, left, math.ceil(reached.bottom), math.ceil(reached.right)).clipped(width, height)
 
     def _sample(self, image: UInt8[np.ndarray, "H W 3"]) -> _Sample | None:
-        """The face in the box, small boxes enlarged for the detector; None where it sees none."""
+        """The face in the box, small boxes enlarged for the detector; None without a detection."""
         crop = np.ascontiguousarray(image[self.box.index])
         scale, (height, width) = max(READABLE / min(crop.shape[:2]), 1.0), crop.shape[:2]
-        # The detector's depth is right in squares only.
+        # The detector's depth is correct in square images only.
         side = max(height, width)
         large = cv2.copyMakeBorder(crop, 0, side - height, 0, side - width, cv2.BORDER_REPLICATE)
         if scale > 1:
@@ -255,7 +258,7 @@ class _Bare:
         return np.median(faces, 0)
 
     def _pose(self, points: Float[np.ndarray, "K 3"]) -> Float32[np.ndarray, "4 4"]:
-        """Head to camera from the rigid points: weak perspective, at the distance that the scale means."""
+        """Head to camera from the rigid points: weak perspective, at the distance given by the scale."""
         rigid, focal = list(self.layout.rigid), float(self.K[0, 0])
         scale, rotation, offset = fit_similarity(self.shape[rigid], points[rigid])
         viewmat = np.eye(4)
@@ -284,7 +287,7 @@ class _Bare:
             where = "" if self.is_image else f" in {covered} of {len(samples)} frames looked at"
             self.remarks.append(f"a hand is before the face{where}: it is bent together with the skin behind it")
 
-    def _seen(self, image: UInt8[np.ndarray, "H W 3"]) -> SourceFrame:
+    def _analyse(self, image: UInt8[np.ndarray, "H W 3"]) -> SourceFrame:
         found = self._sample(image)
         if found is None:
             nothing = np.full((len(self.shape), 2), np.nan, np.float32)

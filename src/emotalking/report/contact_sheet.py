@@ -7,7 +7,10 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 _MARGIN = 6
-_PAPER, _INK, _AXES, _CHECKS = (255, 255, 255), (40, 40, 40), (190, 190, 190), (204, 238)
+_PAPER = (255, 255, 255)
+_INK = (40, 40, 40)
+_AXES = (190, 190, 190)
+_CHECKS = (204, 238)
 
 
 def contact_sheet(
@@ -21,7 +24,7 @@ def contact_sheet(
     """Images in rows, each scaled to fit a square of ``cell`` pixels, its caption below.
 
     Args:
-        images: RGB, or straight RGBA (shown over a chequered ground); their sizes may differ.
+        images: RGB, or straight RGBA (over a checkerboard); their sizes may differ.
         captions: one line each, or none at all.
         columns: images in a row.
         cell: pixels.
@@ -62,7 +65,7 @@ def circumplex_sheet(
     spacing: float = 0.36,
     title: str = "",
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Images at their places on the valence/arousal plane: pleasant to the right, excited to the top.
+    """Images at their points on the valence/arousal plane: pleasant to the right, excited to the top.
 
     Args:
         images: RGB, each scaled to fit a square of ``cell`` pixels.
@@ -97,7 +100,7 @@ def circumplex_sheet(
 
 
 def opaque(image: UInt8[np.ndarray, "H W channels"]) -> Image.Image:
-    """RGB image; the transparency of straight RGBA shows chequered paper."""
+    """RGB image; transparent parts of straight RGBA become a checkerboard."""
     if image.shape[2] == 3:
         return Image.fromarray(image)
     rows, columns = np.indices(image.shape[:2]) // max(4, image.shape[0] // 32)

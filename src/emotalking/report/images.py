@@ -1,4 +1,4 @@
-"""Images of pages: beside each other, and where they differ."""
+"""Images of pages: side by side, and error maps."""
 
 from collections.abc import Sequence
 
@@ -8,20 +8,20 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 ERROR_GAIN = 4.0
-"""Error maps show the mean absolute difference of the channels so many times enlarged."""
+"""Amplification of the mean absolute difference in error maps."""
 _GAP, _LABEL = 4, 76
 _PAPER, _INK = 255, (60, 66, 80)
 
 
 def error_map(image: UInt8[np.ndarray, "H W 3"], truth: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-    """Mean absolute difference of the channels, :data:`ERROR_GAIN` times enlarged, dark to bright."""
+    """Mean absolute difference of the channels, :data:`ERROR_GAIN` times amplified, dark to bright."""
     error = np.abs(image.astype(np.float32) - truth.astype(np.float32)).mean(-1)
     levels = np.clip(error * ERROR_GAIN, 0, 255).astype(np.uint8)
     return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
 
 
 def fit_width(image: UInt8[np.ndarray, "H W 3"], width: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Scaled to ``width`` pixels."""
+    """Scale to ``width`` pixels."""
     height = max(round(image.shape[0] * width / image.shape[1]), 1)
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 

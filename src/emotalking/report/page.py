@@ -39,7 +39,7 @@ figure { margin: .5rem 0; } img, svg { max-width: 100%; height: auto; }
 
 
 _NUMBER = re.compile(r"[-+−]?\d*\.?\d+( ?[±(/].*)?|inf|[-–]?")
-"""What a cell of a column of numbers holds: with an interval, a p, a second number, or nothing."""
+"""Cell of a numeric column: a number with an interval, a p or a second number; or empty."""
 
 
 class Page:
@@ -75,7 +75,7 @@ class Page:
         self._markdown.append(f"{text}\n")
 
     def verdict(self, text: str, tone: Tone = "plain") -> None:
-        """A sentence that must not be overlooked, with a coloured edge."""
+        """A highlighted sentence with a coloured edge."""
         self._parts.append(f'<div class="badge {tone}">{html.escape(text)}</div>')
         self._markdown.append(f"> {text}\n")
 
@@ -107,7 +107,7 @@ class Page:
         self._markdown.append("".join(f"- {name}: {value}\n" for name, value in facts.items()))
 
     def plot(self, plot: Plot, caption: str = "") -> None:
-        """A drawn plot, as SVG."""
+        """A plot, as SVG."""
         self._figure(plot.svg(), caption)
 
     def image(self, image: UInt8[np.ndarray, "H W 3"] | Path, caption: str = "", quality: int = 88) -> None:

@@ -40,11 +40,11 @@ COLOURS = (
     "#c2185b",
     "#7a9a01",
 )
-"""Of lines, in this order."""
+"""Line colours, in order of use."""
 
 
 class Plot:
-    """A figure with one or more axes in the house's style.
+    """A figure with one or more axes in the common style.
 
     Args:
         rows, columns: grid of axes.
@@ -53,7 +53,7 @@ class Plot:
     Example:
         >>> plot = Plot(rows=2)
         >>> plot.axes[0].plot([1, 2, 3])
-        >>> page.plot(plot, "what is seen")
+        >>> page.plot(plot, "caption")
     """
 
     def __init__(
@@ -86,7 +86,7 @@ def line_plot(
 
     Args:
         x: abscissae, shared by all lines.
-        lines: ordinates by what the legend calls them.
+        lines: ordinates by legend label.
         height: inches.
         axes: more properties of the axes, such as ``ylim`` or ``yscale``.
     """

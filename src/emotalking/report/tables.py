@@ -27,15 +27,15 @@ _LATEX = {
 
 
 class Bold(str):
-    """A table's cell that stands out: the best of its column."""
+    """A highlighted cell of a table: the best of its column."""
 
 
 class Link(str):
-    """A table's cell that leads to a file.
+    """A table's cell that links to a file.
 
     Args:
-        text: what is read.
-        to: the file, seen from the page's folder.
+        text: link text.
+        to: the file, relative to the page's folder.
     """
 
     to: Path

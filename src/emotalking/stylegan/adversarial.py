@@ -1,7 +1,8 @@
 """Adversarial training of a small StyleGAN2 (Karras et al. 2020, arXiv 1912.04958, section 3 and appendix B).
 
-With an encoder, which learns along, as in VAE-GAN (Larsen et al. 2016, arXiv 1512.09300): what it reads must draw the
-recorded face again, and must not be told from it. So a small generator can draw and invert within minutes.
+Optionally with an encoder trained jointly, as in VAE-GAN (Larsen et al. 2016, arXiv 1512.09300): its styles must
+reconstruct the recorded face, and the discriminator must not distinguish the two. A small generator then learns to
+generate and invert within minutes.
 """
 
 import copy
@@ -19,19 +20,20 @@ from emotalking.stylegan.stylegan2 import StyleGAN2, StyleGAN2Discriminator, fro
 from emotalking.stylegan.training_steps import adam
 
 PATH_DECAY = 0.01
-"""Of the running mean of path lengths."""
-SETTLE_STEPS, SETTLE_BATCH = 50, 256
-"""Batches from which an averaged encoder's normalisations are measured."""
+"""Decay of the running mean of path lengths."""
+SETTLE_STEPS = 50
+"""Batches from which the averaged encoder's batch normalisations are measured."""
+SETTLE_BATCH = 256
 
 
 class AdversarialTask:
-    """Generator against discriminator: non-saturating logistic losses, R1 and path lengths now and then.
+    """Generator against discriminator: non-saturating logistic losses, lazy R1 and path length regularisers.
 
     ``average`` is the generator to use, and ``average_encoder`` its encoder: running means of the weights.
 
-    With an encoder a quarter of the drawn images come from random styles, half are inversions, and a quarter are
-    crossings of two inversions, so that the space between recorded faces, where edits lead, is drawn well too.
-    Deviation: discriminator and generator learn from the same drawn images instead of drawing twice.
+    With an encoder a quarter of the generated images come from random styles, half are inversions, and a quarter mix
+    two inversions, so that the space between recorded faces, which edits reach, is covered too.
+    Deviation: discriminator and generator learn from the same generated images instead of generating twice.
     """
 
     name = "adversarial"
@@ -43,9 +45,11 @@ class AdversarialTask:
         config: AdversarialConfig | None = None,
         inversion: Inversion | None = None,
     ) -> None:
-        """Train ``network`` to draw like ``images``, on the device of both."""
+        """Train ``network`` to generate images like ``images``, on the device of both."""
         self.config = config or AdversarialConfig()
-        self.network, self._images, self._inversion = network, images, inversion
+        self.network = network
+        self._images = images
+        self._inversion = inversion
         self.discriminator = StyleGAN2Discriminator(network.size).to(images.device)
         self.average = copy.deepcopy(network).requires_grad_(False)
         self.state = _PathLength().to(images.device)
@@ -65,13 +69,13 @@ class AdversarialTask:
             self.optimizers["encoder"] = adam(inversion.encoder, self.config.encoder_rate, (0.9, 0.99))
 
     def kind(self, number: int) -> str:
-        """See :class:`emotalking.stylegan.training_steps.Task`: which regularisers come."""
+        """See :class:`emotalking.stylegan.training_steps.Task`: the regularisers of the step."""
         r1 = number % self.config.r1_every == 0
         path = bool(self.config.path) and number % self.config.path_every == 0
         return "+".join(["plain"] + ["r1"] * r1 + ["path"] * path)
 
     def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
-        """Discriminator, generator (and encoder), running means."""
+        """Update discriminator, generator (and encoder) and running means."""
         batch = self.config.batch
         rows = torch.randint(len(self._images), (batch,), device=self._images.device)
         styles, inverted = self._styles(batch if self._inversion is None else batch // 4), None
@@ -79,12 +83,14 @@ class AdversarialTask:
             inverted = self._inversion.pick(batch // 2)
             encoded = self._inversion.encoder(inverted[0])
             styles = torch.cat([encoded, _crossed(encoded)[: batch // 4], styles])
-        drawn = self.network.synthesis(styles, "random")
-        terms = self._judge_step(from_images(self._images[rows].float() / 255), drawn.detach(), "r1" in kind)
+        generated = self.network.synthesis(styles, "random")
+        terms = self._discriminator_step(
+            from_images(self._images[rows].float() / 255), generated.detach(), "r1" in kind
+        )
         self.discriminator.requires_grad_(False)
-        loss = terms["generator"] = F.softplus(-self.discriminator(drawn)).mean()
+        loss = terms["generator"] = F.softplus(-self.discriminator(generated)).mean()
         if self._inversion is not None and inverted is not None:
-            found, likeness = self._inversion.losses(*inverted, styles[: batch // 2], drawn[: batch // 2])
+            found, likeness = self._inversion.losses(*inverted, styles[: batch // 2], generated[: batch // 2])
             loss = loss + likeness
             terms |= found
         if "path" in kind:
@@ -100,7 +106,7 @@ class AdversarialTask:
     def settle(self) -> None:
         """Measure the averaged encoder's batch normalisations, once, at the end.
 
-        The mean of many encoders has features of its own, of which theirs tell nothing (Izmailov et al. 2018, arXiv
+        The statistics of the averaged weights differ from those of the trained ones (Izmailov et al. 2018, arXiv
         1803.05407, section 3.2).
         """
         self.average_encoder.train()
@@ -109,15 +115,15 @@ class AdversarialTask:
             self.average_encoder(self._images[rows].float() / 255)
         self.average_encoder.eval()
 
-    def _judge_step(
-        self, real: Float[Tensor, "B 3 R R"], drawn: Float[Tensor, "D 3 R R"], penalised: bool
+    def _discriminator_step(
+        self, real: Float[Tensor, "B 3 R R"], generated: Float[Tensor, "D 3 R R"], penalised: bool
     ) -> dict[str, Tensor]:
         real = real.detach().requires_grad_(penalised)
-        scores_drawn, scores_real = self.discriminator(drawn), self.discriminator(real)
-        loss = F.softplus(scores_drawn).mean() + F.softplus(-scores_real).mean()
+        scores_generated, scores_real = self.discriminator(generated), self.discriminator(real)
+        loss = F.softplus(scores_generated).mean() + F.softplus(-scores_real).mean()
         terms = {
             "discriminator": loss,
-            "fooled": (scores_drawn > 0).float().mean(),
+            "fooled": (scores_generated > 0).float().mean(),
             "trusted": (scores_real > 0).float().mean(),
         }
         if penalised:
@@ -128,7 +134,7 @@ class AdversarialTask:
         return terms
 
     def _styles(self, count: int) -> Float[Tensor, "B L D"]:
-        """Styles of random images; some change theirs at a random layer."""
+        """Styles of random images; some mix two styles at a random layer (style mixing)."""
         size, device = self.network.size, self._images.device
         first, second = self.network.mapping(torch.randn(2 * count, size.style_dim, device=device)).split(count)
         self.network.mapping.track(first.detach())
@@ -139,9 +145,9 @@ class AdversarialTask:
 
     @torch.no_grad()
     def _follow(self, number: Float[Tensor, ""]) -> None:
-        """Running means, of a short half-life in the beginning."""
-        seen = (number + 1) * (self.config.batch / 1000)
-        half_life = (0.05 * seen).clamp_max(self.config.average_kimg)
+        """Update the running means, with a shorter half-life at the start."""
+        images_so_far = (number + 1) * (self.config.batch / 1000)
+        half_life = (0.05 * images_so_far).clamp_max(self.config.average_kimg)
         step = 1 - 0.5 ** (self.config.batch / 1000 / half_life)
         for mean, new in self._followed:
             off = torch._foreach_sub(list(new.parameters()), list(mean.parameters()))
@@ -152,7 +158,7 @@ class AdversarialTask:
 
 
 def _crossed(styles: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-    """From a random layer on, the styles of the neighbour."""
+    """Replace the styles from a random layer on by those of the next row."""
     count, layers = styles.shape[:2]
     first = torch.randint(1, layers, (count, 1), device=styles.device)
     other = torch.arange(layers, device=styles.device) >= first
@@ -177,7 +183,7 @@ class _PathLength(nn.Module):
 
 
 def _lazy_adam(network: nn.Module, rate: float, every: int) -> Optimizer:
-    """Adam whose memory fits a regulariser that comes every ``every`` steps only (appendix B)."""
+    """Adam with rate and betas corrected for a regulariser applied every ``every`` steps (appendix B)."""
     share = every / (every + 1) if every else 1.0
     return adam(network, rate * share, (0.0, 0.99**share))
 

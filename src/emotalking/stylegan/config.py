@@ -41,16 +41,16 @@ class EmotionWeights:
 
 @dataclass(frozen=True)
 class EditConfig:
-    """How EmoExtract, lip encoder and LipExtract learn."""
+    """Training of EmoExtract, lip encoder and LipExtract."""
 
     epochs: int = 10
     """Passes over the source images (paper S1)."""
     batch: int = 4
     """Images a step (EmoStyle)."""
     mapping_rate: float = 5e-5
-    """Adam's rate for EmoExtract, lip encoder and LipExtract. Assumption: the paper's number is lost; EmoStyle's."""
+    """Adam's rate for EmoExtract, lip encoder and LipExtract. Assumption: EmoStyle's, as the paper gives none."""
     generator_rate: float = 3e-4
-    """Adam's rate for StyleGAN2 where it is tuned. Assumption: as above."""
+    """Adam's rate for StyleGAN2 when it is tuned. Assumption: as above."""
     va_limit: float = 1.0
     """Valence and arousal are drawn from [-limit, limit]^2 (EmoStyle; .7 in its personal runs)."""
     same_every: int = 5
@@ -61,7 +61,7 @@ class EditConfig:
 
 @dataclass(frozen=True)
 class InversionWeights:
-    """How alike inversions have to be, beside one discriminator's opinion. Own choice, for small generators."""
+    """Weights of the inversion losses, in addition to the adversarial loss. Own choice, for small generators."""
 
     recorded: float = 50.0
     """MS-SSIM and L1."""
@@ -76,16 +76,16 @@ class InversionWeights:
     identity: float = 2.0
     """Squared distance of embeddings."""
     spread: float = 2.0
-    """How much the layers' styles differ."""
+    """Variance of the styles over the layers."""
 
 
 @dataclass(frozen=True)
 class AdversarialConfig:
-    """How a small StyleGAN2 learns to draw (Karras et al. 2020)."""
+    """Adversarial training of a small StyleGAN2 (Karras et al. 2020)."""
 
     batch: int = 32
     rate: float = 2.5e-3
-    """Adam's, for both networks; betas 0 and .99."""
+    """Adam's rate for both networks; betas 0 and .99."""
     r1: float = 10.0
     """Weight gamma of the gradient penalty on real images; half of it times the squared gradient."""
     r1_every: int = 16
@@ -93,8 +93,8 @@ class AdversarialConfig:
     """Weight of the path length regulariser (2 in configuration F)."""
     path_every: int = 4
     mixing: float = 0.9
-    """Share of images drawn with two styles, one from a random layer on."""
+    """Share of images generated with two styles, the second from a random layer on."""
     average_kimg: float = 10.0
     """Half-life of the weights' running mean, thousands of images."""
     encoder_rate: float = 1e-3
-    """Adam's for an encoder that learns along."""
+    """Adam's rate for a jointly trained encoder."""

@@ -1,4 +1,4 @@
-"""What the generator's losses ask of frozen networks: emotion, landmarks and identity of faces in FFHQ's squares."""
+"""Interface of the frozen networks in the generator's losses: emotion, landmarks, identity of FFHQ-aligned faces."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -8,15 +8,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 LIPS = slice(48, 68)
-"""Among the iBUG landmarks."""
+"""Indices among the iBUG landmarks."""
 
 REACH = 3
-"""Pixels of a heat map around its highest one that tell where the landmark is."""
+"""Radius in pixels around a heat map's maximum over which the landmark is averaged."""
 
 
 @dataclass(frozen=True)
 class FoundPoints:
-    """What a landmark detector says of faces."""
+    """Output of a landmark detector."""
 
     maps: Float[Tensor, "B 68 M M"]
     """Heat maps, about 1 where a landmark is."""
@@ -35,7 +35,7 @@ class FoundPoints:
 
 
 def read_maps(maps: Float[Tensor, "B K M M"]) -> Float[Tensor, "B K 2"]:
-    """Where each map is highest, (x, y) in its pixels with pixel centres at .5: the centroid around its maximum.
+    """Landmarks (x, y) in pixels of their maps, with pixel centres at .5: the centroid around each maximum.
 
     Deviation: the detectors' own rule moves a quarter of a pixel towards the higher neighbour, which has no gradient.
     """
@@ -55,8 +55,8 @@ def read_maps(maps: Float[Tensor, "B K M M"]) -> Float[Tensor, "B K 2"]:
 class FaceCritics(Protocol):
     """Frozen networks; everything is differentiable in the images.
 
-    Faces are RGB in [0, 1]; ``ibug68`` are the source's landmarks in the square, -1 to 1: where published networks want
-    another crop it follows from them, and source and result get the same one.
+    Faces are RGB in [0, 1]; ``ibug68`` are the source's landmarks in the crop, -1 to 1: where published networks need
+    another crop it is derived from them, and source and result get the same one.
     """
 
     def emotion(self, faces: Float[Tensor, "B S S 3"], ibug68: Float[Tensor, "B 68 2"]) -> Float[Tensor, "B 2"]:

@@ -3,7 +3,7 @@
 Written from the paper and the names and shapes of the public file for FFHQ: IR-SE-50 (Deng et al. 2019, arXiv
 1801.07698) with a small feature pyramid; a convolutional head for the first style and one for what each other style
 adds to it.
-Not verified here: the file itself (none was at hand; a difference ends in an error that names it).
+Not verified here: the file itself (not available; a difference raises an error that names it).
 """
 
 import math
@@ -21,12 +21,12 @@ from emotalking.networks.registry import model_path
 from emotalking.networks.weights import load_sized, read_torch
 
 SIZE = 256
-"""Pixels a side of what the encoder reads."""
+"""Pixels a side of the encoder's input."""
 STYLE_DIM = 512
 UNITS = ((64, 64, 3), (64, 128, 4), (128, 256, 14), (256, 512, 3))
 """Channels before and after a stage, and its blocks; each stage halves the size."""
 MIDDLE, FINE = 3, 7
-"""First styles that are read from the middle and from the fine features."""
+"""Indices of the first styles computed from the middle and from the fine features."""
 SQUEEZED = 16
 
 
@@ -66,7 +66,7 @@ class _Unit(nn.Module):
 
 
 class _Scaled(nn.Module):
-    """A full connection with equalised learning rate."""
+    """Linear layer with equalised learning rate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class E4e(nn.Module):
     """A ``stylegan.lip_aligned.StyleEncoder`` for FFHQ's generator."""
 
     def __init__(self, styles: int = 18) -> None:
-        """For generators with so many styles an image."""
+        """Encode for generators with ``styles`` styles per image."""
         super().__init__()
         self.input_layer = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
         units = [
@@ -117,13 +117,14 @@ class E4e(nn.Module):
         x = faces.permute(0, 3, 1, 2) * 2 - 1
         if x.shape[-1] != SIZE:
             x = F.interpolate(x, (SIZE, SIZE), mode="bilinear", antialias=True)
-        x, kept, ends = self.input_layer(x), [], [UNITS[0][2] + UNITS[1][2], UNITS[2][2], UNITS[3][2]]
+        x = self.input_layer(x)
+        pyramid = []
         start = 0
-        for count in ends:
+        for count in (UNITS[0][2] + UNITS[1][2], UNITS[2][2], UNITS[3][2]):
             x = self.body[start : start + count](x)
-            kept.append(x)
+            pyramid.append(x)
             start += count
-        fine, middle, coarse = kept
+        fine, middle, coarse = pyramid
         middle = _finer(coarse, self.latlayer1(middle))
         fine = _finer(middle, self.latlayer2(fine))
         first = self.styles[0](coarse)
@@ -136,7 +137,7 @@ class E4e(nn.Module):
     def open(cls, path: Path | None = None) -> "E4e":
         """The published encoder, frozen; ``path`` defaults to the model folder's file.
 
-        The generator that the file holds too is not read: it is StyleGAN2 for FFHQ.
+        The generator in the same file is ignored: it is StyleGAN2 for FFHQ.
 
         Raises:
             UserError: if the file is missing or does not fit.
@@ -157,10 +158,10 @@ class E4e(nn.Module):
 
 
 def _counted(found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without BatchNorm's counters, which count for nothing."""
+    """Drop BatchNorm's counters, which have no effect."""
     return {name: tensor for name, tensor in found.items() if not name.endswith("num_batches_tracked")}
 
 
 def _finer(coarse: Tensor, fine: Tensor) -> Tensor:
-    """The feature pyramid's sum."""
+    """Upsample and add one level of the feature pyramid."""
     return F.interpolate(coarse, fine.shape[2:], mode="bilinear", align_corners=True) + fine

@@ -1,7 +1,7 @@
-"""How the edits are learnt: EmoExtract by EmoStyle's losses, then lip encoder, LipExtract and StyleGAN2 by the paper's.
+"""Training of the edits: EmoExtract by EmoStyle's losses, then lip encoder, LipExtract, StyleGAN2 by the paper's.
 
 The paper starts from EmoStyle's published mapping and freezes it (S2.2); :class:`EmotionTask` is for generators and
-people for which there is none.
+people without one.
 """
 
 from dataclasses import dataclass
@@ -23,17 +23,17 @@ class Sources:
     """Inverted faces to edit."""
 
     faces: UInt8[Tensor, "N S S 3"]
-    """FFHQ squares, at most 256 pixels a side."""
+    """FFHQ-aligned crops, at most 256 pixels a side."""
     ibug68: Float[Tensor, "N 68 2"]
-    """Landmarks in the squares, -1 to 1."""
+    """Landmarks in the crops, -1 to 1."""
     styles: Float[Tensor, "N L D"]
-    """W+ styles that draw them."""
+    """W+ styles of their inversions."""
 
     def __len__(self) -> int:
         return len(self.faces)
 
     def pick(self, rows: Tensor) -> tuple[Float[Tensor, "B S S 3"], Float[Tensor, "B 68 2"], Float[Tensor, "B L D"]]:
-        """Some of them, colours in [0, 1]."""
+        """Select rows, colours in [0, 1]."""
         return self.faces[rows].float() / 255, self.ibug68[rows], self.styles[rows]
 
 
@@ -43,14 +43,17 @@ def steps_of(config: EditConfig, count: int) -> int:
 
 
 class _EditTask:
-    """What both trainings share: a batch of sources and what is commanded."""
+    """Common part of both trainings: a batch of sources and commanded emotions."""
 
     def __init__(self, network: LipAligned, critics: FaceCritics, sources: Sources, config: EditConfig) -> None:
-        self.network, self.critics, self.sources, self.config = network, critics, sources, config
+        self.network = network
+        self.critics = critics
+        self.sources = sources
+        self.config = config
         network.requires_grad_(False)
 
     def kind(self, number: int) -> str:
-        """See :class:`emotalking.stylegan.training_steps.Task`: whether the commanded emotion is the source's own."""
+        """See :class:`emotalking.stylegan.training_steps.Task`: "same" commands the source's own emotion."""
         return "same" if number % self.config.same_every == 0 else "other"
 
     def _batch(self, kind: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -65,7 +68,7 @@ class _EditTask:
 
 
 class EmotionTask(_EditTask):
-    """EmoExtract (EmoStyle): valence and arousal reach what is commanded, identity and background stay."""
+    """EmoExtract (EmoStyle): valence and arousal reach the commanded ones, identity and background stay."""
 
     name = "emotion"
 
@@ -102,7 +105,7 @@ class EmotionTask(_EditTask):
 class LipTask(_EditTask):
     """Lip encoder, LipExtract and StyleGAN2 (paper eqs. 7-8, S1-S6); EmoExtract is frozen.
 
-    Everything that compares with the source compares with the recorded image, not with its inversion.
+    All comparisons use the recorded image, not its inversion.
     """
 
     name = "lips"
@@ -147,7 +150,7 @@ class LipTask(_EditTask):
 
 
 def _learn(optimizers: dict[str, Optimizer], terms: dict[str, Tensor], weights: object) -> dict[str, Tensor]:
-    """One step on the weighted sum; a term's weight has its name. Gives the terms without their weights."""
+    """Take one step on the sum weighted by the fields of ``weights``; return the unweighted terms."""
     total = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
     for optimizer in optimizers.values():
         optimizer.zero_grad(set_to_none=True)

@@ -25,9 +25,8 @@ HEATMAPS = 20
 
 SLOPE = 0.2
 
-
 WIDTHS = (2048, 1024, 512)
-"""Of the hidden layers of each style's MLP."""
+"""Widths of the hidden layers of each style's MLP."""
 
 
 def _mlp(code: int, dim: int, widths: tuple[int, ...]) -> nn.Sequential:
@@ -40,7 +39,7 @@ def _mlp(code: int, dim: int, widths: tuple[int, ...]) -> nn.Sequential:
 def _each_style(
     mlps: nn.ModuleList, styles: Float[Tensor, "B L D"], code: Float[Tensor, "B E"]
 ) -> Float[Tensor, "B L D"]:
-    """One MLP a style, all with the same code beside it.
+    """Apply one MLP per style, each to its style concatenated with the same code.
 
     Raises:
         ValueError: if there are more or fewer styles than MLPs.
@@ -52,15 +51,18 @@ def _each_style(
 
 
 class EmoExtract(nn.Module):
-    """Valence and arousal up-sampled (2 -> 32 -> 64), and for each style an MLP that tells how it moves.
+    """Valence and arousal up-sampled (2 -> 32 -> 64), and for each style an MLP that predicts its offset.
 
     Named as in EmoStyle's checkpoint of the W+ variant (``emotion_enc``, ``latent_net``).
     """
 
     def __init__(self, styles: int = STYLES, dim: int = STYLE_DIM, widths: tuple[int, ...] = WIDTHS) -> None:
-        """For a generator with so many styles an image, each of so many numbers (StyleGAN2Size).
+        """Build for a generator of this size.
 
-        ``widths``: of the MLPs' hidden layers; smaller than published for smaller generators.
+        Args:
+            styles: styles per image (``StyleGAN2Size.styles``).
+            dim: numbers per style (``StyleGAN2Size.style_dim``).
+            widths: hidden layers of the MLPs; smaller than published for smaller generators.
         """
         super().__init__()
         self.emotion_enc = nn.Sequential(nn.Linear(2, 32), nn.LeakyReLU(SLOPE), nn.Linear(32, EMOTION_DIM))
@@ -102,7 +104,7 @@ class LipEncoder(nn.Module):
     """The source's lip heat maps to one vector.
 
     Assumption: the paper gives neither depth nor width. Four convolutions halve the maps of 64 x 64 pixels to 4 x 4,
-    and one full connection follows; the vector is as long as EmoStyle's emotion code.
+    and one linear layer follows; the vector is as long as EmoStyle's emotion code.
     """
 
     def __init__(self) -> None:
@@ -123,12 +125,12 @@ class LipEncoder(nn.Module):
 class LipExtract(nn.Module):
     """The lip modification of the emotional styles (paper eq. 6, section S2).
 
-    Assumption: an MLP a style as in EmoExtract; the paper gives neither depth nor width. The last layers begin at zero,
-    so that training begins with EmoStyle's own images.
+    Assumption: an MLP a style as in EmoExtract; the paper gives neither depth nor width. The last layers start at zero,
+    so that training starts from EmoStyle's own images.
     """
 
     def __init__(self, styles: int = STYLES, dim: int = STYLE_DIM, widths: tuple[int, ...] = WIDTHS) -> None:
-        """As :class:`EmoExtract`."""
+        """Build as :class:`EmoExtract`."""
         super().__init__()
         self.latent_net = nn.ModuleList(_mlp(LIP_DIM, dim, widths) for _ in range(styles))
         for mlp in self.latent_net:

@@ -2,7 +2,7 @@
 
 Written from the paper and the names and shapes of the public checkpoints: the ``.pth.tar`` and the TorchScript
 archives, of which the tensors alone are read. Not verified here: that the archives of the versions 1.5 and 1.6 hold
-exactly these names (no file was at hand; a difference ends in an error that names it).
+exactly these names (no file was available; a difference raises an error that names it).
 """
 
 from pathlib import Path
@@ -18,14 +18,16 @@ from emotalking.networks.weights import load_frozen
 
 SIZE = 256
 """Side of the face crop in pixels."""
-LANDMARKS, HOURGLASSES, CHANNELS = 68, 4, 256
+LANDMARKS = 68
+HOURGLASSES = 4
+CHANNELS = 256
 
 FOREHEAD = 0.25
-"""A detector's box begins this share of the landmarks' height above the brows."""
+"""Distance of a detector box's top above the brows, as a share of the landmarks' height."""
 RAISED = 0.12
-"""The crop's centre stands this share of the box's height above the box's."""
+"""Distance of the crop's centre above the box's, as a share of the box's height."""
 WIDER = 200 / 195
-"""The crop's side in (width + height) of the box."""
+"""Side of the crop, as a multiple of (width + height) of the box."""
 
 
 class Fan(nn.Module):
@@ -36,7 +38,9 @@ class Fan(nn.Module):
         self._hourglasses = hourglasses
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3)
         self.bn1 = nn.BatchNorm2d(64)
-        self.conv2, self.conv3, self.conv4 = Block(64, 128), Block(128, 128), Block(128, CHANNELS)
+        self.conv2 = Block(64, 128)
+        self.conv3 = Block(128, 128)
+        self.conv4 = Block(128, CHANNELS)
         for i in range(hourglasses):
             self.add_module(f"m{i}", Hourglass(CHANNELS, F.avg_pool2d))
             self.add_module(f"top_m_{i}", Block(CHANNELS, CHANNELS))

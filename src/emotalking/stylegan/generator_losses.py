@@ -1,6 +1,6 @@
 """Losses of the lip-aligned generator (paper S1-S5) and of EmoStyle's emotion mapping.
 
-Faces are RGB in [0, 1], channel last; every function gives one number, the mean over the batch.
+Faces are RGB in [0, 1], channel last; every function returns a scalar, the mean over the batch.
 """
 
 import torch
@@ -18,26 +18,25 @@ EYES = slice(36, 48)
 CHIN, BROWS = slice(17), slice(17, 27)
 STILL = (slice(3), slice(14, 17), slice(27, 31))
 """Ends of the jaw line and bridge of the nose: landmarks that no expression moves. All as slices, because a list of
-numbers would be sent to the device each time.
+indices would be copied to the device on each use.
 
 Deviation: EmoStyle's code takes five points of each end of the jaw, of which laughter moves the lower ones, and all 68
 where the commanded emotion is the image's own."""
 
 SURE = 0.6
-"""Landmarks whose heat map stays below this are not compared (EmoStyle)."""
+"""Landmarks whose heat map stays below this are ignored (EmoStyle)."""
 
 UNITS = 256
 """EmoStyle compares landmarks in pixels of images of this size."""
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Of MS-SSIM's five scales (Wang et al. 2003)."""
+"""Weights of MS-SSIM's five scales (Wang et al. 2003)."""
 
 
 def lip_landmark_loss(source: FoundPoints, made: FoundPoints) -> Float[Tensor, ""]:
     """S1: squared distance of the lips' landmarks, averaged over coordinates.
 
-    Assumption: in pixels of the detector's heat maps (64 a side), the units in which it finds them; the paper gives
-    none.
+    Assumption: in pixels of the detector's heat maps (64 a side), its own units; the paper gives none.
     """
     return (source.points[:, LIPS] - made.points[:, LIPS]).square().mean()
 
@@ -46,7 +45,7 @@ def lip_rectangles(ibug68: Float[Tensor, "B 68 2"], size: int) -> Bool[Tensor, "
     """M of S2: pixels in a rectangle around the lips.
 
     Args:
-        ibug68: landmarks in the square, -1 to 1.
+        ibug68: landmarks in the crop, -1 to 1.
         size: pixels a side.
     """
     return _rectangles(ibug68[:, LIPS], size)
@@ -108,7 +107,7 @@ def background_loss(
 
 
 def still_landmark_loss(source: FoundPoints, made: FoundPoints) -> Float[Tensor, ""]:
-    """EmoStyle: squared distance of the landmarks that no expression moves, pixels of 256, those that both are sure of.
+    """EmoStyle: squared distance of the landmarks that no expression moves, pixels of 256, if confident in both.
 
     Zero where there is none.
     """

@@ -29,7 +29,7 @@ from emotalking.stylegan.stylegan2 import StyleGAN2, to_images
 from emotalking.stylegan.training_steps import adam
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-"""Two batches [B, S, S, 3] in [0, 1] to one distance a pair [B]: LPIPS, say."""
+"""Distance [B] per pair of two batches [B, S, S, 3] in [0, 1], such as LPIPS."""
 
 RATE = 0.1
 RAMP_UP, RAMP_DOWN = 0.05, 0.25
@@ -39,9 +39,9 @@ SPREAD_DRAWS = 1000
 NOISE, NOISE_UNTIL = 0.05, 0.75
 """Noise on the styles while searching, in spreads, and the share of the steps until it is gone."""
 DIRECTIONS = 256
-"""Along which clouds of styles are compared."""
+"""Number of random directions along which sets of styles are compared."""
 LOCALITY_STEP = 30.0
-"""Pivotal tuning: distance in W at which the tuned generator is held to what it was."""
+"""Pivotal tuning: distance in W at which the tuned generator is regularised to the original."""
 
 
 def invert(
@@ -52,17 +52,17 @@ def invert(
     perceptual: Distance | None = None,
     seed: int = 0,
 ) -> Float[Tensor, "B L D"]:
-    """W+ styles that draw these faces, found by gradient descent from the mean style.
+    """Invert faces to W+ styles by gradient descent from the mean style.
 
-    Deviation: the noise maps stay the generator's own instead of being fitted, so that the image lies in the styles,
-    which are what is edited.
+    Deviation: the noise maps stay the generator's own instead of being fitted, so that the image is encoded in the
+    styles, which are edited.
 
     Args:
         network: generator, whose weights stay.
-        faces: FFHQ squares, RGB in [0, 1]; of the generator's size or of its reduced size.
+        faces: FFHQ-aligned crops, RGB in [0, 1]; of the generator's size or of its reduced size.
         steps: of Adam.
         perceptual: added to the reconstruction loss (MS-SSIM and L1).
-        seed: of the noise that keeps the search from the nearest valley.
+        seed: of the noise that keeps the search out of the nearest local minimum.
     """
     draws = torch.Generator().manual_seed(seed)
     device, size = faces.device, network.size
@@ -90,10 +90,10 @@ def invert(
 def likeness(
     critics: FaceCritics, faces: Float[Tensor, "B S S 3"], made: Float[Tensor, "B S S 3"], ibug68: Tensor
 ) -> dict[str, Tensor]:
-    """How far inversions are from the recorded faces, by terms.
+    """Distances of inversions from the recorded faces, by term.
 
-    Colours and structure, colours of lips and eyes once more (small parts that carry most of what is edited and kept),
-    and what critics say of both: landmark maps, emotion, identity.
+    Colours and structure, colours of lips and eyes separately (small regions that carry most of the expression), and
+    differences of the critics' outputs: landmark maps, emotion, identity.
     """
     with torch.no_grad():
         maps, emotion = critics.points(faces, ibug68).maps, critics.emotion(faces, ibug68)
@@ -111,7 +111,7 @@ def likeness(
 
 @dataclass(frozen=True)
 class Inversion:
-    """What is needed to learn an encoder."""
+    """Inputs of an encoder's training."""
 
     encoder: nn.Module
     """A ``StyleEncoder``."""
@@ -136,16 +136,16 @@ class Inversion:
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of inversions, and their weighted sum."""
         terms = likeness(self.critics, faces, to_images(drawn, bounded=False), ibug68)
-        # Leaving one style for all layers costs: near W edits keep their meaning (e4e, section 4).
+        # Penalise leaving W: edits keep their meaning near it (e4e, section 4).
         terms["spread"] = (styles - styles.mean(1, keepdim=True)).square().mean()
         return terms, torch.stack([getattr(self.weights, name) * term for name, term in terms.items()]).sum()
 
 
 class EncoderTask:
-    """Encoder and synthesis learn from recorded faces alone, as an autoencoder: where a small generator begins.
+    """Encoder and synthesis learn from recorded faces alone, as an autoencoder: the first phase of a small generator.
 
-    A generator that draws nothing yet teaches its encoder nothing, and the adversarial game takes long to begin. The
-    mapping learns to draw styles like the encoder's meanwhile, by their sliced Wasserstein distance (Kolouri et al.
+    An untrained generator gives its encoder no signal, and adversarial training is slow to start. Meanwhile the
+    mapping learns to sample styles like the encoder's, by their sliced Wasserstein distance (Kolouri et al.
     2018, arXiv 1804.01947).
     """
 
@@ -161,7 +161,9 @@ class EncoderTask:
         network_rate: float = 2.5e-3,
     ) -> None:
         """Train ``inversion.encoder`` and ``network`` by Adam, at these rates."""
-        self._network, self._inversion, self._batch = network, inversion, batch
+        self._network = network
+        self._inversion = inversion
+        self._batch = batch
         self.modules: dict[str, nn.Module] = {"encoder": inversion.encoder, "network": network}
         self.optimizers: dict[str, Optimizer] = {
             "encoder": adam(inversion.encoder, rate, (0.9, 0.99)),
@@ -190,16 +192,16 @@ class EncoderTask:
 
 
 def style_distance(a: Float[Tensor, "B D"], b: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
-    """Squared sliced Wasserstein distance of two clouds: both are sorted along random directions."""
+    """Squared sliced Wasserstein distance of two sets of styles, over random directions."""
     rays = torch.randn(a.shape[1], DIRECTIONS, device=a.device)
     rays = rays / torch.linalg.vector_norm(rays, dim=0)
     return ((a @ rays).sort(0).values - (b @ rays).sort(0).values).square().mean()
 
 
 class PivotalTask:
-    """Pivotal tuning: the synthesis learns to draw a person's faces from their fixed styles, and little else.
+    """Pivotal tuning: tune the synthesis to reproduce a person's faces from their fixed styles.
 
-    Locality: between a pivot and a random style, a fixed distance from the pivot, it is held to what it drew before.
+    Locality: at a fixed distance from a pivot towards a random style, the output is regularised to the original.
     """
 
     name = "pivotal"
@@ -219,16 +221,20 @@ class PivotalTask:
 
         Args:
             network: the generator.
-            faces: the person's squares, at most as large as the generator draws.
+            faces: the person's aligned crops, at most as large as the generator's images.
             pivots: their styles.
             batch: faces a step.
             rate: Adam's (the publication's).
-            locality: weight of what must not change.
+            locality: weight of the locality regulariser.
             perceptual: added to the squared difference, as published (LPIPS).
         """
         self._before = copy.deepcopy(network).requires_grad_(False)
-        self._network, self._faces, self._pivots = network, faces, pivots
-        self._batch, self._locality, self._perceptual = batch, locality, perceptual
+        self._network = network
+        self._faces = faces
+        self._pivots = pivots
+        self._batch = batch
+        self._locality = locality
+        self._perceptual = perceptual
         network.requires_grad_(False)
         self.modules: dict[str, nn.Module] = {"synthesis": network.synthesis.requires_grad_(True)}
         self.optimizers: dict[str, Optimizer] = {"synthesis": adam(network.synthesis, rate)}
@@ -251,8 +257,8 @@ class PivotalTask:
             step = away - pivots[:1]
             between = pivots[:1] + LOCALITY_STEP * step / torch.linalg.vector_norm(step, dim=2, keepdim=True)
             with torch.no_grad():
-                held = self._before.synthesis(between)
-            terms["locality"] = (self._network.synthesis(between) - held).square().mean()
+                before = self._before.synthesis(between)
+            terms["locality"] = (self._network.synthesis(between) - before).square().mean()
         weights = {"locality": self._locality}
         total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
         self.optimizers["synthesis"].zero_grad(set_to_none=True)

@@ -11,21 +11,21 @@ from emotalking.stylegan.emostyle import WIDTHS, EmoExtract, LipEncoder, LipExtr
 from emotalking.stylegan.stylegan2 import StyleGAN2, StyleGAN2Size, to_images
 
 LARGEST = 256
-"""Pixels a side to which drawn faces are averaged before critics and losses see them (EmoStyle)."""
+"""Pixels a side to which generated faces are averaged before critics and losses (EmoStyle)."""
 
 
 @runtime_checkable
 class StyleEncoder(Protocol):
-    """Inversion by a network: faces to the W+ styles that draw them."""
+    """Inversion by a network: faces to their W+ styles."""
 
     def __call__(self, faces: Float[Tensor, "B S S 3"]) -> Float[Tensor, "B L D"]:
-        """Styles of RGB faces in [0, 1], cut as FFHQ's squares."""
+        """Styles of FFHQ-aligned RGB faces in [0, 1]."""
         ...
 
 
 @dataclass(frozen=True)
 class Edited:
-    """An edit and what it is made of."""
+    """An edit and its two modifications."""
 
     styles: Float[Tensor, "B L D"]
     """W+ of the edited face."""
@@ -36,7 +36,7 @@ class Edited:
 
 
 class LipAligned(nn.Module):
-    """What is trained, for a generator of any size."""
+    """Generator and edit networks, for a generator of any size."""
 
     def __init__(self, size: StyleGAN2Size, widths: tuple[int, ...] = WIDTHS) -> None:
         """Untrained networks.
@@ -78,7 +78,7 @@ class LipAligned(nn.Module):
 
 
 def reduced(faces: Float[Tensor, "B S S 3"], largest: int = LARGEST) -> Float[Tensor, "B s s 3"]:
-    """The faces, averaged to ``largest`` pixels a side where they are larger (sizes are powers of two)."""
+    """Average faces to at most ``largest`` pixels a side (sizes are powers of two)."""
     if faces.shape[1] <= largest:
         return faces
     return F.avg_pool2d(faces.permute(0, 3, 1, 2), faces.shape[1] // largest).permute(0, 2, 3, 1)

@@ -1,8 +1,8 @@
 """``emotalking faces train``: the paper's generator for one subject, from the published networks.
 
-Squares of the clip are inverted by e4e, StyleGAN2 is tuned to draw them from these styles (pivotal tuning), then lip
-encoder and LipExtract learn with the paper's losses while StyleGAN2 is tuned further. EmoExtract is EmoStyle's, frozen;
-where its file is missing it is trained on the subject by EmoStyle's own losses.
+Aligned crops of the clip are inverted by e4e, StyleGAN2 is tuned to reproduce them from these styles (pivotal tuning),
+then lip encoder and LipExtract are trained with the paper's losses while StyleGAN2 is tuned further. EmoExtract is
+EmoStyle's, frozen; without its file it is trained on the subject by EmoStyle's own losses.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from emotalking.stylegan.critics import FaceCritics
 from emotalking.stylegan.e4e import E4e
 from emotalking.stylegan.edit_training import EmotionTask, LipTask, Sources, steps_of
 from emotalking.stylegan.emostyle import WIDTHS, EmoExtract
-from emotalking.stylegan.ffhq import AlignedSquares, aligned_crops
+from emotalking.stylegan.ffhq import FaceAlignment, aligned_crops
 from emotalking.stylegan.inversion import Distance, PivotalTask
 from emotalking.stylegan.lip_aligned import LARGEST, LipAligned, StyleEncoder
 from emotalking.stylegan.published_critics import LICENCES, PublishedCritics
@@ -33,7 +33,7 @@ from emotalking.stylegan.trained import Small, save_faces
 from emotalking.stylegan.training_loop import clear, run
 
 FRAMES = 400
-"""At most so many squares of a clip are learnt from, evenly spread."""
+"""Maximum number of training crops of a clip, evenly spread."""
 PIVOTAL_STEPS = 2000
 PERSONAL_LIMIT = 0.7
 """Valence and arousal of EmoStyle's personal runs."""
@@ -41,7 +41,7 @@ PERSONAL_LIMIT = 0.7
 
 @dataclass(frozen=True)
 class Networks:
-    """What a training begins with."""
+    """Initial networks of a training."""
 
     generator: StyleGAN2
     encoder: StyleEncoder
@@ -51,14 +51,14 @@ class Networks:
     perceptual: Distance | None = None
     """Added in pivotal tuning (LPIPS)."""
     widths: tuple[int, ...] = WIDTHS
-    """Of LipExtract's (and, where it is trained, EmoExtract's) MLPs."""
+    """Hidden layers of LipExtract's (and, where it is trained, EmoExtract's) MLPs."""
     small: Small | None = None
     """Encoder and landmark network to be kept in the file; None: they are the published ones."""
     licences: dict[str, str] | None = None
 
     @classmethod
     def open(cls, device: torch.device | str = "cpu") -> "Networks":
-        """The published ones, as far as they are there.
+        """Open the published networks; EmoExtract and LPIPS only if present.
 
         Raises:
             UserError: StyleGAN2, e4e, EmoNet, FAN or VGGFace2 is missing or does not fit.
@@ -96,16 +96,16 @@ def train_faces(
     frames: int = FRAMES,
     seed: int = 0,
 ) -> Path:
-    """Train the lip-aligned generator on a subject; an interrupted training goes on.
+    """Train the lip-aligned generator on a subject; an interrupted training is resumed.
 
     Args:
-        subject: prepared folder; its training frames are learnt from.
-        out: file to write (``.safetensors``); the folder ``<out>.run`` beside it holds checkpoints and records.
-        networks: to begin with; the generator's weights are changed.
+        subject: prepared folder; its training frames are used.
+        out: file to write (``.safetensors``); the folder ``<out>.run`` next to it holds checkpoints and logs.
+        networks: initial networks; the generator's weights are changed.
         config: rates, weights, epochs.
         pivotal_steps: of pivotal tuning, a few faces each.
-        frames: squares of the clip at most.
-        seed: of everything random.
+        frames: maximum number of crops of the clip.
+        seed: random seed.
 
     Returns:
         ``out``.
@@ -115,7 +115,7 @@ def train_faces(
     """
     config = config or EditConfig()
     device = networks.generator.mapping.w_avg.device
-    faces, ibug68 = squares_of(subject, networks.generator.size.resolution, frames, device)
+    faces, ibug68 = aligned_faces(subject, networks.generator.size.resolution, frames, device)
     with torch.no_grad():
         parts = [networks.encoder(part.float() / 255) for part in faces.split(8)]
     sources = Sources(faces, ibug68, torch.cat(parts))
@@ -124,8 +124,8 @@ def train_faces(
         network = LipAligned(networks.generator.size, networks.widths).to(device)
     network.generator = networks.generator
     folder = out.with_name(out.name + ".run")
-    begun = fingerprint(faces, networks.generator, networks.encoder)
-    settings = {"config": asdict(config), "pivotal_steps": pivotal_steps, "begun_with": begun, "seed": seed}
+    started_from = fingerprint(faces, networks.generator, networks.encoder)
+    settings = {"config": asdict(config), "pivotal_steps": pivotal_steps, "begun_with": started_from, "seed": seed}
 
     pivotal = PivotalTask(network.generator, faces, sources.styles, perceptual=networks.perceptual)
     run(pivotal, pivotal_steps, folder, seed=seed, settings=settings)
@@ -143,7 +143,7 @@ def train_faces(
 
 
 def fingerprint(faces: Tensor, *networks: object) -> str:
-    """SHA-256 of what a training begins with: of others its checkpoints know nothing."""
+    """SHA-256 of a training's initial data and networks; checkpoints of other ones are refused."""
     digest = hashlib.sha256(faces.cpu().numpy().tobytes())
     for network in networks:
         tensors = network.state_dict() if isinstance(network, nn.Module) else {}
@@ -152,31 +152,31 @@ def fingerprint(faces: Tensor, *networks: object) -> str:
     return digest.hexdigest()
 
 
-def squares_of(subject: Subject, size: int, most: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """FFHQ squares of training frames, evenly spread, and their landmarks in them.
+def aligned_faces(subject: Subject, size: int, most: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """FFHQ-aligned crops of training frames, evenly spread, and their landmarks.
 
     Args:
         subject: prepared folder.
-        size: pixels a side that the generator draws; the squares have at most :data:`LARGEST`.
-        most: squares.
-        device: where they go.
+        size: pixels a side of the generator; the crops have at most :data:`LARGEST`.
+        most: maximum number of crops.
+        device: of the result.
 
     Returns:
         uint8 ``[N, S, S, 3]`` and float ``[N, 68, 2]`` from -1 to 1.
 
     Raises:
-        UserError: in no training frame was a face found.
+        UserError: no training frame has a detected face.
     """
     points = subject.landmarks.ibug68
     known = [int(i) for i in subject.train_indices if subject.landmarks.detected[i]]
     if not known:
-        raise UserError(f"{subject.files.root} has no training frame with landmarks: prepare the clip anew.")
+        raise UserError(f"{subject.files.root} has no training frame with landmarks: prepare the clip again.")
     chosen = [known[i] for i in np.unique(np.linspace(0, len(known) - 1, min(most, len(known))).round().astype(int))]
     faces, places = [], []
     for index in track(chosen, "cut squares"):
         image = torch.from_numpy(np.ascontiguousarray(subject.original(index)))[None].float() / 255
         ibug68 = torch.from_numpy(points[index].astype(np.float32))[None]
-        square = AlignedSquares.around(ibug68)
-        faces.append((aligned_crops(image, square, min(size, LARGEST)).clamp(0, 1) * 255).round().byte())
-        places.append(square.from_frame(ibug68))
+        alignment = FaceAlignment.around(ibug68)
+        faces.append((aligned_crops(image, alignment, min(size, LARGEST)).clamp(0, 1) * 255).round().byte())
+        places.append(alignment.from_frame(ibug68))
     return torch.cat(faces).to(device), torch.cat(places).to(device)

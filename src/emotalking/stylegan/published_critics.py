@@ -1,4 +1,4 @@
-"""The paper's critics for faces of real people: EmoNet, FAN and VGGFace2, each with the crop that it was trained on."""
+"""The paper's critics for faces of real people: EmoNet, FAN and VGGFace2, each with the crop of its training."""
 
 import torch
 import torch.nn.functional as F
@@ -22,13 +22,13 @@ LICENCES = {
     "FAN": "BSD-3-Clause (code); none stated for the weights",
     "ResNet-50 of VGGFace2": "MIT (code); none stated for the weights",
 }
-"""What a generator that is trained with the published networks rests on."""
+"""Licences of the networks that such a generator is derived from."""
 
 
 def cut_faces(
     faces: Float[Tensor, "B S S 3"], centre: Float[Tensor, "B 2"], half: Float[Tensor, " B"], size: int
 ) -> Float[Tensor, "B 3 C C"]:
-    """Squares of squares, bilinear; what lies outside is black.
+    """Crop squares of aligned crops, bilinear; pixels outside are black.
 
     Args:
         faces: RGB.
@@ -47,11 +47,13 @@ class PublishedCritics:
     """A :class:`~emotalking.stylegan.critics.FaceCritics`."""
 
     def __init__(self, emotions: EmoNet, landmarks: Fan, identities: VggFace2) -> None:
-        self.emotions, self.landmarks, self.identities = emotions, landmarks, identities
+        self.emotions = emotions
+        self.landmarks = landmarks
+        self.identities = identities
 
     @classmethod
     def open(cls, device: torch.device | str = "cpu") -> "PublishedCritics":
-        """From the model folder.
+        """Open the networks from the model folder.
 
         Raises:
             UserError: a file is missing or does not fit.
@@ -69,7 +71,7 @@ class PublishedCritics:
         return fan_points(self.landmarks, faces, ibug68)
 
     def identity(self, faces: Float[Tensor, "B S S 3"], ibug68: Float[Tensor, "B 68 2"]) -> Float[Tensor, "B D"]:
-        """VGGFace2's embeddings of the square's middle (EmoStyle's crop).
+        """VGGFace2's embeddings of the middle of the aligned crop (EmoStyle's crop).
 
         Deviation: EmoStyle shrinks to the nearest pixel in two steps; here it is one bilinear step.
         """
@@ -78,6 +80,6 @@ class PublishedCritics:
 
 
 def fan_points(network: Fan, faces: Float[Tensor, "B S S 3"], ibug68: Float[Tensor, "B 68 2"]) -> FoundPoints:
-    """Landmarks of faces in FFHQ's squares, in the network's own crop."""
+    """Landmarks of FFHQ-aligned faces, in pixels of the network's own crop."""
     maps = network(cut_faces(faces, *fan_crop(ibug68), fan.SIZE))
     return FoundPoints(maps, read_maps(maps))

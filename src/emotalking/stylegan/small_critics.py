@@ -1,6 +1,6 @@
-"""Small critics and a small encoder for generators of 64 pixels or so, trained from faces about which all is known.
+"""Small critics and a small encoder for generators of 64 pixels or so, trained from fully labelled faces.
 
-They stand where EmoNet, FAN, VGGFace2 and e4e stand for FFHQ's generator.
+They replace EmoNet, FAN, VGGFace2 and e4e of FFHQ's generator.
 """
 
 import torch
@@ -16,10 +16,10 @@ from emotalking.stylegan.training_steps import adam
 MAPS = 64
 """Pixels a side of the landmark maps."""
 SIGMA = 1.5
-"""Of the true maps, pixels."""
+"""Standard deviation of the target maps, pixels."""
 EMBEDDING = 64
 SHARPNESS = 16.0
-"""Of the softmax over identities (cosines)."""
+"""Scale of the cosines in the softmax over identities."""
 
 
 def _conv(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
@@ -36,7 +36,7 @@ def _tower(width: int) -> nn.Sequential:
 
 
 def _read(faces: Float[Tensor, "B S S 3"]) -> Float[Tensor, "B 3 64 64"]:
-    """What the networks see."""
+    """Input of the networks, 64 pixels a side in [-1, 1]."""
     x = faces.permute(0, 3, 1, 2) * 2 - 1
     return x if x.shape[-1] == MAPS else F.interpolate(x, (MAPS, MAPS), mode="bilinear", antialias=True)
 
@@ -54,7 +54,7 @@ class LandmarkNet(nn.Module):
         self.maps = nn.Conv2d(2 * width, 68, 1)
 
     def forward(self, faces: Float[Tensor, "B S S 3"]) -> Float[Tensor, "B 68 64 64"]:
-        """Maps of the whole square."""
+        """Heat maps of the whole crop."""
         kept = [self.first(_read(faces))]
         for layer in self.down:
             kept.append(layer(kept[-1]))
@@ -65,10 +65,10 @@ class LandmarkNet(nn.Module):
 
 
 class SmallCritics(nn.Module):
-    """Three networks that see the whole square: a :class:`~emotalking.stylegan.critics.FaceCritics`."""
+    """Three networks on the whole crop: a :class:`~emotalking.stylegan.critics.FaceCritics`."""
 
     def __init__(self, people: int, width: int = 32) -> None:
-        """For training on faces of so many people."""
+        """Build for training on faces of ``people`` identities."""
         super().__init__()
         self.emotions = nn.Sequential(_tower(width), nn.Dropout(0.2), nn.Linear(4 * width, 2))
         self.landmarks = LandmarkNet(width)
@@ -89,26 +89,26 @@ class SmallCritics(nn.Module):
 
 
 def small_points(network: LandmarkNet, faces: Float[Tensor, "B S S 3"]) -> FoundPoints:
-    """Landmarks of the whole square."""
+    """Landmarks in the whole crop."""
     maps = network(faces)
     return FoundPoints(maps, read_maps(maps))
 
 
 def true_maps(ibug68: Float[Tensor, "B K 2"]) -> Float[Tensor, "B K 64 64"]:
-    """Gaussians of height 1 at landmarks in the square, -1 to 1."""
+    """Target maps: Gaussians of height 1 at landmarks in the crop, -1 to 1."""
     places = (torch.arange(MAPS, device=ibug68.device) + 0.5) / MAPS * 2 - 1
     off = ((places - ibug68[..., None]) * MAPS / 2).square()
     return torch.exp(-(off[..., 1, :, None] + off[..., 0, None, :]) / (2 * SIGMA**2))
 
 
 def map_loss(found: Float[Tensor, "B K M M"], true: Float[Tensor, "B K M M"]) -> Float[Tensor, ""]:
-    """Squared difference; the few pixels of a bump weigh as much together as all the others (else nothing is drawn)."""
+    """Squared difference; the few pixels of a peak weigh as much as all others (else the maps collapse to zero)."""
     bump = true / true.mean((2, 3), keepdim=True).clamp_min(1e-6)
     return ((found - true).square() * (0.5 + 0.5 * bump)).mean()
 
 
 class CriticsTask:
-    """The three learn together, from images whose colours, sharpness and grain are varied."""
+    """Joint training of the three, on images with augmented colours, sharpness and grain."""
 
     def __init__(
         self,
@@ -123,10 +123,16 @@ class CriticsTask:
         rate: float = 2e-3,
         name: str = "critics",
     ) -> None:
-        """Train; ``person`` counts from 0, ``steps`` is the length over which the rate falls."""
-        self.name, self._critics, self._batch = name, critics, batch
-        self._images, self._ibug68, self._va, self._person = images, ibug68, va, person
-        self._rate, self._steps = rate, steps
+        """Train; ``person`` counts from 0, ``steps`` is the length of the rate's decay."""
+        self.name = name
+        self._critics = critics
+        self._batch = batch
+        self._images = images
+        self._ibug68 = ibug68
+        self._va = va
+        self._person = person
+        self._rate = rate
+        self._steps = steps
         self.modules: dict[str, nn.Module] = {"critics": critics}
         self.optimizers: dict[str, Optimizer] = {"critics": adam(critics, rate, decay=0.01)}
 
@@ -158,7 +164,7 @@ class CriticsTask:
 
 
 def varied(faces: Float[Tensor, "B S S 3"]) -> Float[Tensor, "B S S 3"]:
-    """Other exposure, tint, colourfulness, sharpness and grain: what is left for a critic to learn are shapes."""
+    """Augment exposure, tint, saturation, sharpness and grain, so that a critic learns shapes."""
     count = len(faces)
 
     def spread(*shape: int) -> Tensor:
@@ -178,11 +184,11 @@ def varied(faces: Float[Tensor, "B S S 3"]) -> Float[Tensor, "B S S 3"]:
 
 
 class VariedCritics:
-    """A :class:`~emotalking.stylegan.critics.FaceCritics` that sees every image that learns as :func:`varied`.
+    """A :class:`~emotalking.stylegan.critics.FaceCritics` that augments every image with a gradient (:func:`varied`).
 
-    Small critics can be told anything by a pattern of pixels that nobody sees; one that has to persist through another
-    exposure, sharpness and grain each time is a change of the face (expectation over transformations, Athalye et al.
-    2018, arXiv 1707.07397). Recorded faces, to which no gradient flows, are seen as they are.
+    Small critics are easily fooled by adversarial patterns; a change that persists through varying exposure, sharpness
+    and grain is a change of the face (expectation over transformations, Athalye et al. 2018, arXiv 1707.07397).
+    Recorded faces, to which no gradient flows, are not augmented.
     """
 
     def __init__(self, critics: SmallCritics) -> None:
@@ -206,11 +212,11 @@ def _varied_if_learning(faces: Float[Tensor, "B S S 3"]) -> Float[Tensor, "B S S
 
 
 class SmallEncoder(nn.Module):
-    """A :class:`~emotalking.stylegan.lip_aligned.StyleEncoder`: one style from the deepest features, and what
-    each layer's style adds to it (as e4e)."""
+    """A :class:`~emotalking.stylegan.lip_aligned.StyleEncoder`: one style from the deepest features, and
+    an offset per layer (as e4e)."""
 
     def __init__(self, size: StyleGAN2Size, width: int = 64) -> None:
-        """For generators of this size."""
+        """Build for generators of this size."""
         super().__init__()
         self.size, self.width = size, width
         widths = (3, width, 2 * width, 4 * width, 4 * width)

@@ -16,35 +16,36 @@ from torch import Tensor, nn
 
 from emotalking.stylegan.stylegan2_filter import double, low_pass
 
-START, LARGEST = 4, 4096
-"""Pixels a side: of the learned constant where the synthesis begins, and of images at most."""
+START = 4
+"""Pixels a side of the learned constant at the start of the synthesis."""
+LARGEST = 4096
+"""Largest images, pixels a side."""
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)
-"""Of every leaky ReLU. Factors above zero pass through it, so it is part of the weights before."""
+"""Gain of every leaky ReLU; positive factors commute with it, so it is folded into the weights before."""
 GROUP = 4
-"""So many images of a batch are compared by the discriminator's last block."""
+"""Group size of the discriminator's minibatch standard deviation."""
 
 MAPPING_RATE = 0.01
-"""The mapping network learns so much slower: its weights are kept that much larger."""
+"""Learning rate multiplier of the mapping network; its weights are stored divided by it."""
 
 Noise = Literal["const", "random", "none"]
 
 
 @dataclass(frozen=True)
 class StyleGAN2Size:
-    """What fixes every shape. The defaults are those of the published network for FFHQ."""
+    """Sizes that determine every shape. The defaults are those of the published network for FFHQ."""
 
     resolution: int = 1024
     """Pixels a side; a power of two, at least 8."""
     channel_base: int = 32768
-    """A layer of r pixels a side has this / r channels ..."""
+    """A layer of r pixels a side has this / r channels, at most ``channel_max``."""
     channel_max: int = 512
-    """... but not more than so many."""
     style_dim: int = 512
     mapping_layers: int = 8
     clamp: float | int | None = None
-    """Bound of what a convolution gives (files trained at half precision carry 256)."""
+    """Bound of a convolution's output (files trained at half precision have 256)."""
 
     def __post_init__(self) -> None:
         if not 2 * START <= self.resolution <= LARGEST or self.resolution & (self.resolution - 1):
@@ -63,7 +64,7 @@ class StyleGAN2Size:
         return 2 * len(self.resolutions)
 
     def channels(self, resolution: int) -> int:
-        """Channels of the layers of so many pixels a side."""
+        """Channels of the layers of ``resolution`` pixels a side."""
         return min(self.channel_base // resolution, self.channel_max)
 
 
@@ -77,25 +78,25 @@ def modulated_conv(
     up: bool = False,
     gain: float | int = 1.0,
 ) -> Float[Tensor, "B O H2 W2"]:
-    """A convolution whose kernel is scaled anew for each image (equations 1 and 3), and a bias.
+    """Modulated convolution: the kernel is scaled per image (equations 1 and 3); then a bias.
 
-    The features are scaled instead of the kernels, before and after one convolution that all images share: the same
-    numbers, and GPUs are made for it (a kernel an image is a convolution of as many groups).
+    The features are scaled instead of the kernels, before and after one convolution shared by all images: the same
+    result, and faster on GPUs than a grouped convolution with one kernel per image.
 
     Args:
         x: features.
-        weight: kernel; an odd number of taps. As in the published files it is turned by 180 degrees where ``up``.
+        weight: kernel; an odd number of taps. As in the published files it is rotated by 180 degrees if ``up``.
         styles: factor of each channel of ``x``.
-        bias: added to each channel in the end.
+        bias: added to each output channel.
         demodulate: scale the kernels of each output channel to length one.
-        up: give twice the size, low-passed.
-        gain: factor of everything.
+        up: upsample by two, with the low-pass filter.
+        gain: factor of the output.
     """
     kernel = weight / math.sqrt(weight[0].numel())
     x = x * styles[:, :, None, None]
     shift = (bias * gain).view(1, -1, 1, 1)
     if up:
-        # The zeros between the pixels are the convolution's own; its sum is a quarter of what it was.
+        # The transposed convolution inserts zeros between the pixels, which quarters the sum.
         x = low_pass(F.conv_transpose2d(x, 4 * kernel.transpose(0, 1), stride=2), 1)
     elif demodulate:
         x = F.conv2d(x, kernel, padding=weight.shape[2] // 2)
@@ -109,13 +110,13 @@ def modulated_conv(
 
 
 def activate(x: Float[Tensor, "B C *size"], clamp: float | int | None = None) -> Tensor:
-    """Leaky ReLU in place; who calls has scaled ``x`` by :data:`GAIN`, which keeps the variance."""
+    """Leaky ReLU in place; the caller has scaled ``x`` by :data:`GAIN`, which keeps the variance."""
     x = F.leaky_relu_(x, SLOPE)
     return x if clamp is None else x.clamp(-clamp, clamp)
 
 
 class Dense(nn.Module):
-    """A full connection with equalised learning rate."""
+    """Linear layer with equalised learning rate."""
 
     def __init__(
         self, size_in: int, size_out: int, *, rate: float | int = 1.0, bias: float | int = 0.0, active: bool = False
@@ -123,7 +124,9 @@ class Dense(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(size_out, size_in) / rate)
         self.bias = nn.Parameter(torch.full((size_out,), float(bias)))
-        self._gain, self._rate, self._active = rate / math.sqrt(size_in), rate, active
+        self._gain = rate / math.sqrt(size_in)
+        self._rate = rate
+        self._active = active
 
     def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
         """B vectors to B vectors."""
@@ -151,12 +154,12 @@ class Mapping(nn.Module):
         return x
 
     def truncate(self, w: Float[Tensor, "B *L D"], psi: float | int) -> Float[Tensor, "B *L D"]:
-        """Styles drawn towards the mean one: ``psi`` 1 leaves them, 0 gives the mean."""
+        """Truncation: interpolate styles towards the mean; ``psi`` 1 leaves them, 0 returns the mean."""
         return torch.lerp(self.w_avg.expand_as(w), w, float(psi))
 
     @torch.no_grad()
     def track(self, w: Float[Tensor, "B D"], decay: float | int = 0.995) -> None:
-        """Let the mean style follow those of a training batch."""
+        """Update the running mean style from a training batch."""
         self.w_avg.lerp_(w.mean(0), 1 - decay)
 
 
@@ -184,7 +187,7 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """Features to colours; the kernel is scaled but not brought to length one."""
+    """Features to colours; modulated without demodulation."""
 
     def __init__(self, size: StyleGAN2Size, channels: int) -> None:
         super().__init__()
@@ -200,7 +203,7 @@ class ToRGB(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """All layers of one size; adds its colours to those of the blocks before."""
+    """All layers of one resolution; adds its colours to those of the previous blocks."""
 
     def __init__(self, size: StyleGAN2Size, resolution: int) -> None:
         super().__init__()
@@ -215,7 +218,7 @@ class SynthesisBlock(nn.Module):
     def forward(
         self, x: Tensor | None, image: Tensor | None, ws: Float[Tensor, "B k D"], noise: Noise
     ) -> tuple[Tensor, Tensor]:
-        """Features and image at this size; None begins with the constant."""
+        """Features and image at this size; None starts from the constant."""
         if x is None or image is None:
             features = self.conv1(self.const.expand(len(ws), -1, -1, -1), ws[:, 0], noise)
             return features, self.torgb(features, ws[:, 1])
@@ -233,11 +236,11 @@ class Synthesis(nn.Module):
             self.add_module(f"b{resolution}", SynthesisBlock(size, resolution))
 
     def forward(self, ws: Float[Tensor, "B *L D"], noise: Noise = "const") -> Float[Tensor, "B 3 R R"]:
-        """Draw images.
+        """Generate images.
 
         Args:
             ws: one style an image (the space W), or one a layer (W+; L = ``size.styles``).
-            noise: the one kept in the file, a fresh one, or none.
+            noise: stored in the file, random, or none.
 
         Returns:
             RGB, meant for [-1, 1] but not bounded (:func:`to_images`); gradients reach ``ws`` and all weights.
@@ -249,9 +252,11 @@ class Synthesis(nn.Module):
             ws = ws[:, None].expand(-1, self.size.styles, -1)
         if ws.shape[1] != self.size.styles:
             raise ValueError(f"ws must have {self.size.styles} styles an image, got {ws.shape[1]}")
-        x, image, first = None, None, 0
+        x = None
+        image = None
+        first = 0
         for resolution in self.size.resolutions:
-            # The colours' style is shared with the next block's first layer.
+            # torgb shares its style with the next block's first layer.
             x, image = self.get_submodule(f"b{resolution}")(x, image, ws[:, first : first + 3], noise)
             first += 1 if resolution == START else 2
         assert image is not None
@@ -281,16 +286,16 @@ class StyleGAN2(nn.Module):
 
 
 def to_images(images: Float[Tensor, "B 3 H W"], *, bounded: bool = True) -> Float[Tensor, "B H W 3"]:
-    """What the generator draws, as RGB in [0, 1]; no gradient beyond the bounds.
+    """Generator output as RGB in [0, 1]; no gradient beyond the bounds.
 
-    Not ``bounded``: as drawn, for losses that are to bring a young generator back between them.
+    ``bounded`` False does not clamp, for losses that must pull an early generator back into the range.
     """
     images = ((images + 1) / 2).permute(0, 2, 3, 1)
     return images.clamp(0, 1) if bounded else images
 
 
 def from_images(images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B 3 H W"]:
-    """Inverse of :func:`to_images`: what the discriminator reads."""
+    """Inverse of :func:`to_images`: input of the discriminator."""
     return images.permute(0, 3, 1, 2) * 2 - 1
 
 
@@ -306,7 +311,7 @@ class _Conv(nn.Module):
         self._down, self._gain = down, gain * (GAIN if active else 1.0)
 
     def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H2 W2"]:
-        """Features, at half the size if asked for."""
+        """Features, at half the size if ``down``."""
         weight = self.weight * (self._gain / math.sqrt(self.weight[0].numel()))
         bias = None if self.bias is None else self.bias * self._gain
         margin = weight.shape[2] // 2
@@ -320,7 +325,7 @@ class _Conv(nn.Module):
 
 
 class _DiscriminatorBlock(nn.Module):
-    """Two convolutions beside a shortcut; gives half the size."""
+    """Two convolutions and a shortcut; halves the size."""
 
     def __init__(self, size: StyleGAN2Size, resolution: int) -> None:
         super().__init__()
@@ -328,7 +333,7 @@ class _DiscriminatorBlock(nn.Module):
         if resolution == size.resolution:
             self.fromrgb = _Conv(3, channels, 1)
         self.conv0 = _Conv(channels, channels, 3)
-        # The block gives their sum over the root of two.
+        # The block returns their sum over the root of two.
         self.conv1 = _Conv(channels, after, 3, down=True, gain=math.sqrt(0.5))
         self.skip = _Conv(channels, after, 1, active=False, down=True, gain=math.sqrt(0.5))
 
@@ -339,7 +344,7 @@ class _DiscriminatorBlock(nn.Module):
 
 
 class _DiscriminatorEnd(nn.Module):
-    """How much the batch varies as one more channel, then one number an image."""
+    """Minibatch standard deviation as an additional channel, then one score per image."""
 
     def __init__(self, size: StyleGAN2Size) -> None:
         super().__init__()

@@ -30,14 +30,14 @@ SETTINGS = {
     "mapping_lrmul": (0.01,),
     "use_noise": (True,),
 }
-"""What a file may have been built with besides its sizes; names and shapes alone would not tell another choice."""
+"""Accepted settings of a file besides its sizes; names and shapes alone would not reveal another choice."""
 
 _Rule = tuple[str, int, Callable[[Tensor], Tensor]]
-"""Our name for a tensor of a file, its axes there, and how it becomes ours."""
+"""Our name for a tensor of a file, its number of axes there, and its conversion."""
 
 _RESOLUTIONS = tuple(2**k for k in range(2, LARGEST.bit_length()))
 _MOST_LAYERS = 32
-"""Beyond anything published; names past these are told as unexpected."""
+"""More than any published file; names beyond are reported as unexpected."""
 
 
 def open_stylegan2(path: Path | None = None) -> StyleGAN2:
@@ -82,7 +82,7 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _size(tensors: dict[str, Tensor], clamp: Any, path: Path) -> StyleGAN2Size:
-    """What the shapes tell; a wrong guess is found when every shape is compared."""
+    """Infer the sizes from shapes; a wrong inference fails when every shape is compared."""
     blocks = [int(found[1]) for name in tensors if (found := re.match(r"synthesis\.b(\d+)\.torgb\.weight$", name))]
     layers = [name for name in tensors if re.match(r"mapping\.fc\d+\.weight$", name)]
     try:
@@ -100,7 +100,7 @@ def _size(tensors: dict[str, Tensor], clamp: Any, path: Path) -> StyleGAN2Size:
 
 
 def _without_filters(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The weights alone; the filters that stand among them must be the one that our network has."""
+    """Remove the resampling filters, which must equal our network's."""
     line = torch.tensor([float(tap) for tap in FILTER])
     square = torch.outer(line, line) / line.sum() ** 2
     for name, tensor in tensors.items():
@@ -111,7 +111,7 @@ def _without_filters(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor
 
 
 def _rename(tensors: dict[str, Tensor], rules: dict[str, _Rule], path: Path) -> dict[str, Tensor]:
-    """Our names and shapes; a name without rule stays as it is, so that the comparison tells it.
+    """Our names and shapes; a name without rule stays, so that the comparison reports it.
 
     Raises:
         UserError: if a tensor has another number of axes than published.
@@ -138,7 +138,7 @@ def _plane(tensor: Tensor) -> Tensor:
 
 
 def _layers() -> Iterator[tuple[int, str, int]]:
-    """Pixels, name and number of every convolution, up to more than has been published."""
+    """Pixels, name and number of every convolution, beyond the largest published network."""
     for number, resolution in enumerate(_RESOLUTIONS):
         if resolution > START:
             yield resolution, "conv0", 2 * number - 1
@@ -146,7 +146,7 @@ def _layers() -> Iterator[tuple[int, str, int]]:
 
 
 def _converted_rules() -> dict[str, _Rule]:
-    """The widespread ``.pt`` files; the filters of their layers for larger sizes carry the gain 4."""
+    """The widespread ``.pt`` files; the filters of their upsampling layers include the gain 4."""
     rules: dict[str, _Rule] = {
         "input.input": ("synthesis.b4.const", 4, _first),
         "latent_avg": ("mapping.w_avg", 1, _same),
@@ -189,8 +189,8 @@ def _from_converted(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _tensorflow_rules() -> dict[str, _Rule]:
-    """The first authors' files: channels last, the kernels of layers for larger sizes not turned, biases of styles
-    counted from one."""
+    """The first authors' files: channels last, the kernels of upsampling layers not rotated, biases of styles
+    relative to one."""
     rules: dict[str, _Rule] = {
         "dlatent_avg": ("mapping.w_avg", 1, _same),
         "synthesis/4x4/Const/const": ("synthesis.b4.const", 4, _first),
@@ -220,5 +220,5 @@ def _tensorflow_rules() -> dict[str, _Rule]:
 
 
 def _from_tensorflow(variables: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Our names for a TensorFlow network's variables; ``lod`` belongs to an older way of growing networks."""
+    """Our names for a TensorFlow network's variables; ``lod`` is left over from progressive growing."""
     return _rename({k: v for k, v in variables.items() if k != "lod"}, _tensorflow_rules(), path)

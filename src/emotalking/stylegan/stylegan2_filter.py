@@ -1,4 +1,4 @@
-"""StyleGAN2's low-pass filter (Karras et al. 2020, appendix B), differentiable as often as wanted."""
+"""StyleGAN2's low-pass filter (Karras et al. 2020, appendix B), differentiable to any order."""
 
 import functools
 from typing import Any
@@ -22,8 +22,8 @@ def _kernel(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "4 4"]:
 class _Gather(torch.autograd.Function):
     """The filter and its transpose below are each other's derivatives, of every order.
 
-    Left to torch, GPUs take the second derivative, which the gradient penalty needs, of one channel after
-    another.
+    With torch's own autograd, GPUs compute the second derivative, which the gradient penalty needs, one channel at a
+    time.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""A trained lip-aligned generator as a file, and as what edits FFHQ's squares."""
+"""A trained lip-aligned generator: its file, and the editor of FFHQ-aligned crops."""
 
 import json
 from collections.abc import Callable
@@ -24,18 +24,18 @@ from emotalking.stylegan.small_critics import LandmarkNet, SmallEncoder, small_p
 from emotalking.stylegan.stylegan2 import StyleGAN2Size, to_images
 
 NAME = "faces.safetensors"
-"""Of the file in a subject folder."""
+"""Name of the file in a subject folder."""
 VERSION = "1"
 BATCH = 4
-"""Squares that are drawn together: a kilopixel a side takes its memory."""
+"""Crops edited together; images of 1024 pixels a side need much memory."""
 
 Points = Callable[[Tensor, Tensor], FoundPoints]
-"""Faces [B, S, S, 3] and their landmarks in the square to landmark maps."""
+"""Faces [B, S, S, 3] and their landmarks in the crop to landmark maps."""
 
 
 @dataclass(frozen=True)
 class Small:
-    """Encoder and landmark network that belong to a small generator and are kept in its file."""
+    """Encoder and landmark network of a small generator, stored in its file."""
 
     encoder: SmallEncoder
     landmarks: LandmarkNet
@@ -43,13 +43,13 @@ class Small:
 
 @dataclass(frozen=True)
 class TrainedFaces:
-    """All that an edit needs."""
+    """Networks of an edit."""
 
     network: LipAligned
     encoder: StyleEncoder
     points: Points
     licences: dict[str, str] = field(default_factory=dict)
-    """What the file rests on."""
+    """Licences of the networks that the file is derived from."""
 
 
 def save_faces(path: Path, network: LipAligned, licences: dict[str, str], small: Small | None = None) -> None:
@@ -57,9 +57,9 @@ def save_faces(path: Path, network: LipAligned, licences: dict[str, str], small:
 
     Args:
         path: ``.safetensors``.
-        network: what was trained.
-        licences: of what it rests on.
-        small: its own encoder and landmark network; None: e4e and FAN, which stay where they are.
+        network: the trained networks.
+        licences: of the networks that it is derived from.
+        small: its own encoder and landmark network; None: e4e and FAN from the model folder.
 
     Raises:
         UserError: the file cannot be written.
@@ -86,19 +86,21 @@ def open_faces(path: Path, device: torch.device | str = "cpu") -> TrainedFaces:
     """Read a trained generator, frozen.
 
     Raises:
-        UserError: the file is missing, damaged or another kind's, or e4e or FAN, on which it rests, is missing.
+        UserError: the file is missing, damaged or another kind's, or e4e or FAN, which it needs, is missing.
     """
     try:
         with safe_open(path, "pt") as file:
-            marks = file.metadata() or {}
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read as a file of 'emotalking faces train': make it anew.") from error
+        raise UserError(f"{path} cannot be read as a file of 'emotalking faces train': train it again.") from error
     try:
-        if marks.get("emotalking_faces") != VERSION:
+        if metadata.get("emotalking_faces") != VERSION:
             raise KeyError(VERSION)
-        head = json.loads(marks["head"])
-        size, widths, small = StyleGAN2Size(**head["size"]), tuple(head["widths"]), head.get("small")
+        head = json.loads(metadata["head"])
+        size = StyleGAN2Size(**head["size"])
+        widths = tuple(head["widths"])
+        small = head.get("small")
 
         def build() -> nn.ModuleDict:
             parts: dict[str, nn.Module] = {"network": LipAligned(size, widths)}
@@ -109,7 +111,7 @@ def open_faces(path: Path, device: torch.device | str = "cpu") -> TrainedFaces:
         parts = load_sized(build, tensors, path).to(device)
         licences = {str(name): str(licence) for name, licence in head["licences"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is no file of this version's 'emotalking faces train': make it anew.") from error
+        raise UserError(f"{path} is no file of this version's 'emotalking faces train': train it again.") from error
     network = parts["network"]
     assert isinstance(network, LipAligned)
     if small is not None:
@@ -120,7 +122,7 @@ def open_faces(path: Path, device: torch.device | str = "cpu") -> TrainedFaces:
 
 
 def published_faces(network: LipAligned, encoder: StyleEncoder, fan: Fan, licences: dict[str, str]) -> TrainedFaces:
-    """With the published encoder and landmark network."""
+    """Combine with the published encoder and landmark network."""
     return TrainedFaces(network, encoder, lambda faces, ibug68: fan_points(fan, faces, ibug68), licences)
 
 
@@ -136,20 +138,20 @@ class StyleEditor:
 
     @torch.no_grad()
     def __call__(
-        self, squares: Float[Tensor, "B S S 3"], ibug68: Float[Tensor, "B 68 2"], va: Float[Tensor, "B 2"]
+        self, crops: Float[Tensor, "B S S 3"], ibug68: Float[Tensor, "B 68 2"], va: Float[Tensor, "B 2"]
     ) -> Float[Tensor, "B S S 3"]:
         """Edited faces.
 
         Args:
-            squares: RGB in [0, 1].
+            crops: RGB in [0, 1].
             ibug68: landmarks in the crops, from (-1, -1) top left to (1, 1) bottom right.
             va: commanded valence and arousal in [-1, 1].
         """
-        parts = zip(squares.split(BATCH), ibug68.split(BATCH), va.split(BATCH), strict=True)
+        parts = zip(crops.split(BATCH), ibug68.split(BATCH), va.split(BATCH), strict=True)
         return torch.cat([self._edit(*part) for part in parts])
 
-    def _edit(self, squares: Tensor, ibug68: Tensor, va: Tensor) -> Tensor:
-        network, seen = self._faces.network, reduced(squares)
-        styles = self._faces.encoder(seen)
-        edited = network.move(styles, va, self._faces.points(seen, ibug68).lips)
+    def _edit(self, crops: Tensor, ibug68: Tensor, va: Tensor) -> Tensor:
+        network, faces = self._faces.network, reduced(crops)
+        styles = self._faces.encoder(faces)
+        edited = network.move(styles, va, self._faces.points(faces, ibug68).lips)
         return to_images(network.generator.synthesis(edited.styles))

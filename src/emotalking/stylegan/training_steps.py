@@ -1,4 +1,4 @@
-"""What takes a task's steps: one operation after another, or on a GPU each kind of step as one CUDA graph."""
+"""Training steps of a task: eager, or on a GPU one CUDA graph per kind of step."""
 
 import gc
 from collections.abc import Iterator
@@ -13,22 +13,22 @@ from torch.optim import Adam, AdamW, Optimizer
 
 @runtime_checkable
 class Task(Protocol):
-    """Something that learns step by step."""
+    """Iterative training of modules."""
 
     name: str
     modules: dict[str, nn.Module]
-    """What a checkpoint keeps."""
+    """Modules stored in a checkpoint."""
     optimizers: dict[str, Optimizer]
 
     def kind(self, number: int) -> str:
-        """Which operations step ``number`` consists of: steps of a kind do the same, with other random numbers."""
+        """Name the operations of step ``number``: steps of a kind do the same, with other random numbers."""
         ...
 
     def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
-        """Learn once; the losses of the step.
+        """Take one step; return its losses.
 
-        Everything random is drawn on the device by torch's own generator, and nothing waits for the device, so that a
-        step can be captured: ``number`` lies there too, and schedules are computed from it.
+        Random numbers come from torch's generator of the device, and nothing synchronises with the host, so that a
+        step can be captured: ``number`` is on the device too, and schedules are computed from it.
         """
         ...
 
@@ -43,7 +43,7 @@ def adam(
 
 
 class Steps:
-    """Takes steps as they are."""
+    """Eager steps."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -52,11 +52,11 @@ class Steps:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Around all steps."""
+        """Context of all steps."""
         yield
 
     def take(self, number: int) -> dict[str, Tensor]:
-        """One step; its losses, detached."""
+        """Take one step; return its losses, detached."""
         self._number.fill_(number)
         return {name: value.detach() for name, value in self.task.step(self.task.kind(number), self._number).items()}
 
@@ -68,9 +68,9 @@ class _Captured(NamedTuple):
 
 
 class GraphSteps(Steps):
-    """Takes the first step of a kind as it is, which also loads every kernel, and the later ones as a graph.
+    """Run the first step of a kind eagerly, which also loads every kernel, and replay later ones as a graph.
 
-    A step of StyleGAN2 is thousands of launches, for which the host needs longer than the GPU for the work.
+    A step of StyleGAN2 is thousands of launches, which take the host longer than the work takes the GPU.
     """
 
     def __init__(self, task: Task) -> None:
@@ -81,7 +81,7 @@ class GraphSteps(Steps):
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Everything on one stream that is not the default one, as capturing wants it."""
+        """Run on one stream that is not the default one, as capture requires."""
         outside = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(outside)
         with torch.cuda.stream(self._stream):
@@ -105,7 +105,7 @@ class GraphSteps(Steps):
         graph, others = torch.cuda.CUDAGraph(), list(self._graphs.values())
         pool = others[0].graph.pool() if others else None
         collecting = gc.isenabled()
-        gc.disable()  # Nothing of the device may be freed meanwhile.
+        gc.disable()  # No device memory may be freed during capture.
         try:
             with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
                 terms = self.task.step(kind, self._number)
@@ -117,6 +117,6 @@ class GraphSteps(Steps):
 
 
 def steps_of(task: Task) -> Steps:
-    """What takes the steps of ``task`` on its device."""
+    """Steps of ``task`` for its device."""
     plain = Steps(task)
     return GraphSteps(task) if plain.device.type == "cuda" else plain

@@ -1,8 +1,8 @@
-"""Who a face belongs to: ResNet-50 trained on VGGFace2 (Cao et al. 2018, arXiv 1710.08092), as EmoStyle uses it.
+"""Face identity: ResNet-50 trained on VGGFace2 (Cao et al. 2018, arXiv 1710.08092), as EmoStyle uses it.
 
 Written from the paper and the names and shapes of the widespread conversion ``resnet50_ft_weight.pkl`` (a pickle of a
-dict of numpy arrays, which is read without running anything in it; no file was at hand). In these networks, which come
-from Caffe, the first 1x1 convolution of a block carries the stride.
+dict of numpy arrays, which is read without executing anything in it; no file was available). In these networks, which
+come from Caffe, the first 1x1 convolution of a block carries the stride.
 """
 
 from pathlib import Path
@@ -19,11 +19,11 @@ from emotalking.networks.weights import load_frozen
 SIZE = 224
 """Side of the face crop in pixels."""
 MEAN_BGR = (91.4953, 103.8827, 131.0912)
-"""Of images in [0, 255]."""
+"""Mean of images in [0, 255]."""
 WIDTH = 2048
 """Numbers of an embedding."""
 MIDDLE = 0.7
-"""EmoStyle's crop: this share of FFHQ's square, from its centre."""
+"""EmoStyle's crop: this share of the FFHQ-aligned crop, around its centre."""
 
 
 class _CaffeBottleneck(Bottleneck):

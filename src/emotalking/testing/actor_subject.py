@@ -31,13 +31,17 @@ def write_actor_subject(
     """Write the exact masks, poses, landmarks, action units, valence/arousal and layers, normals of a performance.
 
     Args:
-        frames: rendered frames in order; each is written before the next is asked for.
+        frames: rendered frames in order; each is written before the next is rendered.
         samples: the performance's speech, 16 kHz mono.
         layout: meaning of the actor's landmarks.
         neutral: the actor's neutral 3-D landmarks, head frame.
     """
     root = Path(out)
-    viewmats, aus, points, emotions, jaws = [], [], [], [], []
+    viewmats = []
+    aus = []
+    points = []
+    emotions = []
+    jaws = []
     frame = None
     for index, frame in enumerate(frames):
         write.write_original(root, index, frame.image)

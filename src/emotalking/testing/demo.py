@@ -1,4 +1,4 @@
-"""Run the full pipeline on a synthetic clip, with the ground truth beside the result."""
+"""Run the full pipeline on a synthetic clip, with the ground truth next to the result."""
 
 import json
 from collections.abc import Callable
@@ -39,7 +39,7 @@ SPEECH_SECONDS = 10.0
 MEASURED_FRAMES = 4
 """Frames at which every test point of the circumplex is rendered and measured."""
 EMOTIONS = ("neutral", "happy", "surprised", "angry", "sad", "calm")
-"""Shown in the contact sheet and, one after another, in the video."""
+"""Emotions of the contact sheet and, one after another, of the video."""
 
 Log = Callable[[str], Any]
 
@@ -76,10 +76,12 @@ def run_demo(out: Path, *, size: int = SIZE, clip_seconds: float = CLIP_SECONDS,
         clip_seconds: length of the clip.
         overrides: settings on top of the `tiny` preset.
         device: as in the other commands.
-        log: told what happens next.
+        log: called with a message before each step.
     """
     out.mkdir(parents=True, exist_ok=True)
-    clip, folder, avatar_file = out / "actor.mp4", out / "subject", out / "actor.safetensors"
+    clip = out / "actor.mp4"
+    folder = out / "subject"
+    avatar_file = out / "actor.safetensors"
     script = Performance.generate(clip_seconds, seed=1)
     log(f"1/5 filming the synthetic actor ({clip_seconds:g} s at {size}x{size})")
     film(clip, script, size)
@@ -121,7 +123,7 @@ def tour(seconds: float) -> EmotionTrack:
 def read_back_emotion(avatar: Avatar, subject: Subject, script: Performance) -> EmotionReadback:
     """Render the twelve test points (docs/paper.md 9.3) on held-out frames and measure them with the actor's model.
 
-    The model knows the actor, the true pose, viseme and action units of each frame, and searches valence and arousal.
+    The model is given the true pose, viseme and action units of each frame, and searches valence and arousal.
     """
     pool = subject.val_indices
     indices = pool[np.linspace(0, len(pool) - 1, MEASURED_FRAMES).round().astype(int)]

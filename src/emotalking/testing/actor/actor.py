@@ -16,9 +16,9 @@ from emotalking.testing.actor.style import ROBIN, ActorStyle
 FOCAL = 2.1
 """Focal length in image heights."""
 DISTANCE = 0.74
-"""From the camera to the head's origin, metres."""
+"""Distance from the camera to the head's origin, metres."""
 RISE = 0.012
-"""The head's origin stands this much above the middle of the image, metres."""
+"""Height of the head's origin above the middle of the image, metres."""
 NECK_PIVOT = np.array([0.0, -0.065, -0.025])
 
 
@@ -33,7 +33,9 @@ def head_viewmat(
         roll: radians, positive tilts the crown to the image's left.
         shift: metres in the room: right, up, towards the viewer.
     """
-    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+    cy, sy = np.cos(yaw), np.sin(yaw)
+    cp, sp = np.cos(pitch), np.sin(pitch)
+    cr, sr = np.cos(roll), np.sin(roll)
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
     about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
@@ -49,7 +51,7 @@ class Actor:
     """Renders :class:`ActorState` into :class:`ActorFrame`; deterministic, CPU only.
 
     Args:
-        style: who it is.
+        style: appearance of the person.
         size: image width and height in pixels, >= 32.
     """
 
@@ -124,26 +126,31 @@ class Actor:
         count = len(head.skin.x)
         lit[:count, :3] *= head.flush(*(aus, state.arousal) if state.emotional_tint else (state.aus, 0.0))
         lit[head.mouth_vertices] *= np.float32(head.mouth_light(vertices))
-        seen = rasterize_mesh(pixels, head.faces, size, size)
-        return _HeadLayer(head, self._fine, vertices, seen, np.concatenate([head.uv, lit, normals], 1))
+        fragments = rasterize_mesh(pixels, head.faces, size, size)
+        return _HeadLayer(head, self._fine, vertices, fragments, np.concatenate([head.uv, lit, normals], 1))
 
 
 class _HeadLayer:
     """Head, hair and mouth as a premultiplied layer with labels and normals."""
 
     def __init__(
-        self, head: Head, samples: int, vertices: Float32[np.ndarray, "V 3"], seen: MeshFragments, looks: np.ndarray
+        self,
+        head: Head,
+        samples: int,
+        vertices: Float32[np.ndarray, "V 3"],
+        fragments: MeshFragments,
+        attributes: np.ndarray,
     ) -> None:
         self.vertices = vertices
         self._head, self._samples = head, samples
-        self._size = seen.face_id.shape
-        self._at = np.flatnonzero(seen.face_id >= 0)  # samples that see the head
-        self._face = seen.face_id.ravel()[self._at]
+        self._size = fragments.face_id.shape
+        self._at = np.flatnonzero(fragments.face_id >= 0)  # samples that hit the head
+        self._face = fragments.face_id.ravel()[self._at]
         count = len(self._at)
         few = MeshFragments(
-            self._face[None], seen.bary.reshape(-1, 3)[self._at][None], seen.depth.ravel()[self._at][None]
+            self._face[None], fragments.bary.reshape(-1, 3)[self._at][None], fragments.depth.ravel()[self._at][None]
         )
-        values = interpolate_vertices(looks, head.faces, few)[0]
+        values = interpolate_vertices(attributes, head.faces, few)[0]
         self._normals = values[:, 6:9]
         # remap wants an image, not a list: fold the samples into rows
         places = np.zeros((-(-max(count, 1) // 1024) * 1024, 2), np.float32)
@@ -165,7 +172,7 @@ class _HeadLayer:
         return self.rgba[..., :3] + (1 - self.rgba[..., 3:]) * behind
 
     def classes(self) -> tuple[UInt8[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
-        """Most frequent class of a pixel's samples where at least half see the head, else background; and the teeth."""
+        """Most frequent class of a pixel's samples where at least half hit the head, else background; and the teeth."""
         fine = np.zeros(self._size[0] * self._size[1], np.uint32)
         fine[self._at] = self._head.face_code[self._face]
         fine = fine.reshape(self._size)
@@ -191,7 +198,7 @@ class _HeadLayer:
         fine[self._at] = self._normals
         unit = self._shrink(fine.reshape(*self._size, 3))
         unit /= np.maximum(np.sqrt(np.einsum("hwd,hwd->hw", unit, unit)), 1e-6)[..., None]
-        # interpolated normals may look slightly away at the outline: turn those until they are seen edge-on
+        # interpolated normals may point slightly away from the camera at the outline: turn those to edge-on
         unit[..., 2] = np.minimum(unit[..., 2], -0.02)
         unit /= np.sqrt(np.einsum("hwd,hwd->hw", unit, unit))[..., None]
         unit[labels == BACKGROUND] = 0

@@ -22,7 +22,7 @@ KEY_LIGHT = np.array([-0.46, 0.58, 0.67]) / np.linalg.norm([-0.46, 0.58, 0.67])
 
 
 class Atlas:
-    """Several textures in one image, each with a border so that bilinear look-ups do not mix neighbours."""
+    """Several textures in one image, each with a border so that bilinear sampling does not mix neighbours."""
 
     def __init__(self, textures: Mapping[str, Float32[np.ndarray, "h w 3"]]) -> None:
         width = max(texture.shape[1] for texture in textures.values()) + 4
@@ -93,7 +93,7 @@ class Head:
         sizes = [len(part.vertices) for part in everything]
         is_skin = [part.label == HEAD and part.texture != "eye" for part in everything]
         self.soft = np.repeat(is_skin, sizes).astype(np.float32)
-        # sheets without an inside are lit from the side that is seen
+        # open surfaces are lit from the visible side
         open_sheet = [part.label == MOUTH or any(part is strip for strip in self._strips) for part in everything]
         self.two_sided = np.repeat(open_sheet, sizes)
         atlas = Atlas(_textures(style, texture_size))
@@ -158,7 +158,8 @@ class Head:
         """Vertices of the whole head for visible action units, a viseme and a gaze."""
         skin = self.rig.deform(aus, viseme, gaze[1])
         yaw, pitch = gaze
-        cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
+        cy, sy = np.cos(yaw), np.sin(yaw)
+        cp, sp = np.cos(pitch), np.sin(pitch)
         turn = np.array([[cy, sy * -sp, sy * cp], [0, cp, sp], [-sy, -cy * sp, cy * cp]])
         eyes = [self._eye.vertices @ turn.T + parts.eye_centre(sign) for sign in (-1, 1)]
         rigid = self._rigid
@@ -208,13 +209,13 @@ class Head:
         sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
         near_key = KEY_LIGHT + 0.16 * np.random.default_rng(0).normal(size=(14, 3))
         near_key /= np.linalg.norm(near_key, axis=1, keepdims=True)
-        seen = np.zeros(len(vertices))
+        visible = np.zeros(len(vertices))
         total = np.full(len(vertices), 1e-6)
         for direction in sphere:
             weight = np.clip(normals @ direction, 0, 1)
-            seen += weight * self._visible(vertices, normals, direction)
+            visible += weight * self._visible(vertices, normals, direction)
             total += weight
-        ambient = seen / total
+        ambient = visible / total
         shadow = np.mean([self._visible(vertices, normals, direction) for direction in near_key], axis=0)
         inside = np.zeros(len(vertices), bool)
         self.mouth_vertices = np.unique(self.faces[self.face_label == MOUTH])

@@ -1,4 +1,4 @@
-"""From valence and arousal to action units: a smooth map over the circumplex, after FACS descriptions of emotions."""
+"""Smooth map from valence and arousal to action units, after FACS descriptions of emotions."""
 
 from collections.abc import Mapping
 
@@ -58,7 +58,8 @@ def emotional_aus(valence: float, arousal: float) -> dict[str, float]:
     """
     if not (-1 <= valence <= 1 and -1 <= arousal <= 1):
         raise ValueError(f"valence, arousal: expected in [-1, 1], got {valence}, {arousal}")
-    vp, vn, ap, an = _ramp(valence), _ramp(-valence), _ramp(arousal), _ramp(-arousal)
+    vp, vn = _ramp(valence), _ramp(-valence)
+    ap, an = _ramp(arousal), _ramp(-arousal)
     terms = np.array([vp, vn, ap, an, vp * ap, vn * ap, vn * an, vp * an])
     rest = np.array([_ramp(0.0)] * 4 + [_ramp(0.0) ** 2] * 4)
     values = np.clip(_TABLE @ (terms - rest), -0.6, 5.0)

@@ -19,11 +19,11 @@ _DESCENT_RENDERS = 24
 """Renders of one descent at the most."""
 _STARTS = 3
 """Descents, from the best points of the grid: an image beyond the actor's own range (a very strong anger, say) can
-have a second valley that a single descent ends in."""
+have a second local minimum in which a single descent ends."""
 
 
 class EmotionFit(NamedTuple):
-    """What :class:`ActorEmotionModel` found."""
+    """Result of :class:`ActorEmotionModel`."""
 
     valence: float
     arousal: float
@@ -57,8 +57,8 @@ class ActorEmotionModel:
         """Estimate valence and arousal, each clamped to [-1, 1].
 
         Args:
-            image: the image, RGB in [0, 1], square, seen by the actor's camera.
-            state: what is known of it: pose, viseme, commanded action units, gaze (its emotion is ignored); for
+            image: the image, RGB in [0, 1], square, from the actor's camera.
+            state: known parts of it: pose, viseme, commanded action units, gaze (its emotion is ignored); for
                 images whose lips keep the viseme's opening set ``emotional_jaw=False``, for those whose emotion is in
                 the shape alone (made by warping) ``emotional_tint=False``.
 
@@ -70,27 +70,27 @@ class ActorEmotionModel:
         size = self.actor.size
         resampled = cv2.resize(np.asarray(image, np.float32), (size, size), interpolation=cv2.INTER_AREA)
         weight = self._region(state)
-        seen = weight > 0.02
+        compared = weight > 0.02
         self._renders = 0
-        root = np.sqrt(weight[seen])[:, None]
-        target = self._soften(resampled)[seen]
+        root = np.sqrt(weight[compared])[:, None]
+        target = self._soften(resampled)[compared]
 
-        def look(emotion: Float[np.ndarray, "2"]) -> Float32[np.ndarray, "n 3"]:
+        def render(emotion: Float[np.ndarray, "2"]) -> Float32[np.ndarray, "n 3"]:
             self._renders += 1
-            asked = replace(state, valence=float(emotion[0]), arousal=float(emotion[1]))
-            return self._soften(self.actor.image_of(asked))[seen]
+            state_tried = replace(state, valence=float(emotion[0]), arousal=float(emotion[1]))
+            return self._soften(self.actor.image_of(state_tried))[compared]
 
         grid = [np.array([v, a]) for v in _COARSE for a in _COARSE]
-        images = [look(point) for point in grid]
+        images = [render(point) for point in grid]
         errors = [self._fit(image, target, root)[1] for image in images]
         starts = np.argsort(errors)[:_STARTS]
-        ends = [self._descend(look, grid[i], images[i], errors[i], target, root) for i in starts]
+        ends = [self._descend(render, grid[i], images[i], errors[i], target, root) for i in starts]
         point, error = min(ends, key=lambda end: end[1])
         return EmotionFit(float(point[0]), float(point[1]), float(error), self._renders)
 
     def _descend(
         self,
-        look: Callable[[Float[np.ndarray, "2"]], np.ndarray],
+        render: Callable[[Float[np.ndarray, "2"]], np.ndarray],
         point: Float[np.ndarray, "2"],
         image: np.ndarray,
         error: float,
@@ -103,28 +103,32 @@ class ActorEmotionModel:
         slopes = None
         while self._renders < most - 2:
             if slopes is None:
-                slopes = self._slopes(look, point, image)
-            tried = np.clip(point + self._step(slopes, image, target, root, damping), -1, 1)
-            if np.abs(tried - point).max() < 4e-3:
+                slopes = self._slopes(render, point, image)
+            candidate_point = np.clip(point + self._step(slopes, image, target, root, damping), -1, 1)
+            if np.abs(candidate_point - point).max() < 4e-3:
                 break
-            candidate = look(tried)
-            new_error = self._fit(candidate, target, root)[1]
+            candidate_image = render(candidate_point)
+            new_error = self._fit(candidate_image, target, root)[1]
             if new_error < error:
-                point, image, error, damping, slopes = tried, candidate, new_error, damping * 0.2, None
+                point = candidate_point
+                image = candidate_image
+                error = new_error
+                damping *= 0.2
+                slopes = None
             else:
                 damping = damping * 20 + 0.05
         return point, error
 
     @staticmethod
     def _slopes(
-        look: Callable[[Float[np.ndarray, "2"]], np.ndarray], point: Float[np.ndarray, "2"], image: np.ndarray
+        render: Callable[[Float[np.ndarray, "2"]], np.ndarray], point: Float[np.ndarray, "2"], image: np.ndarray
     ) -> list[np.ndarray]:
         """Derivatives of the image with respect to valence and arousal."""
         result = []
         for axis in range(2):
             other = point.copy()
             other[axis] += _STEP if point[axis] < 0.9 else -_STEP
-            result.append((look(other) - image) / (other[axis] - point[axis]))
+            result.append((render(other) - image) / (other[axis] - point[axis]))
         return result
 
     def _step(
@@ -174,7 +178,7 @@ class ActorEmotionModel:
         across = (left - right) / np.linalg.norm(left - right)
         columns, rows = np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5)
         below = (rows - right[1]) * across[0] - (columns - right[0]) * across[1]
-        weight[below > 0.03 * size] = 0  # the chin goes with speech and the jaw
+        weight[below > 0.03 * size] = 0  # the chin moves with speech and the jaw
         weight = cv2.GaussianBlur(weight, (0, 0), 0.008 * size)
         return (weight * face).astype(np.float32)
 

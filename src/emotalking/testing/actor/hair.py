@@ -43,7 +43,7 @@ def strands(across: np.ndarray, along: np.ndarray, seed: int, low: float, high: 
 
 
 def hairline(theta: np.ndarray, style: ActorStyle) -> np.ndarray:
-    """Height ``t`` at which hair begins."""
+    """Height ``t`` of the hairline."""
     degrees, height = np.array(_LINES[style.hair_style]).T
     return PchipInterpolator(degrees, height)(np.clip(np.degrees(np.abs(theta)), 0, 180))
 
@@ -110,7 +110,7 @@ def _grid_normals(points: Float[np.ndarray, "R C 3"]) -> Float[np.ndarray, "R C 
 
 
 def _curtain(sign: int, style: ActorStyle) -> Part:
-    """Long hair falling beside the face and neck."""
+    """Long hair along the face and neck."""
     s, u = np.meshgrid(np.linspace(0, 1, 60), np.linspace(0, 1, 44), indexing="ij")
     knots = np.array([0, 0.2, 0.4, 0.6, 0.75, 0.9, 1.0])
     y = PchipInterpolator(knots, [0.085, 0.040, -0.010, -0.060, -0.100, -0.145, -0.172])(s)

@@ -35,7 +35,7 @@ class ActorLayout:
 
 @dataclass(frozen=True)
 class LandmarkSet:
-    """Which mesh vertices the landmarks are, what they are called, and how they are grouped."""
+    """Mesh vertices, names and groups of the landmarks."""
 
     vertices: Int32[np.ndarray, "K"]
     names: tuple[str, ...]
@@ -43,7 +43,7 @@ class LandmarkSet:
 
 
 class _Collector:
-    """Gives every vertex one landmark, however many groups name it."""
+    """Assign one landmark per vertex, even if several groups contain it."""
 
     def __init__(self) -> None:
         self.vertices: list[int] = []

@@ -181,7 +181,7 @@ def hair(style: ActorStyle, size: int) -> Texture:
 
 
 def curtain(style: ActorStyle, size: int) -> Texture:
-    """Strands of the long hair beside the face, columns front to back, rows downwards."""
+    """Strands of the long hair along the face, columns front to back, rows downwards."""
     u, s = np.meshgrid(np.linspace(0, 1, size), np.linspace(0, 1, size))
     across = 1.6 * u
     value = (

@@ -11,7 +11,7 @@ from emotalking.testing.actor.style import ActorStyle
 from emotalking.testing.actor.surface import EYE_RADIUS, EYE_X, EYE_Y, EYE_Z, MOUTH_Y, smoothstep
 
 IRIS_ANGLE = 0.46
-"""Half-angle of the iris seen from the eyeball's centre, radians."""
+"""Half-angle of the iris from the eyeball's centre, radians."""
 EYE_SEGMENTS = 36
 _EYE_RINGS = np.concatenate([np.linspace(0, IRIS_ANGLE, 6), np.linspace(IRIS_ANGLE, 1.45, 12)[1:]])
 IRIS_RING = 5
@@ -19,7 +19,7 @@ IRIS_RING = 5
 
 @dataclass(frozen=True)
 class Part:
-    """A mesh with its looks; positions in the head frame, metres."""
+    """A mesh with its appearance; positions in the head frame, metres."""
 
     vertices: Float[np.ndarray, "V 3"]
     faces: Int32[np.ndarray, "F 3"]
@@ -49,16 +49,20 @@ def grid_faces(rows: int, columns: int, wrap: bool = False) -> Int32[np.ndarray,
     )
 
 
-def sheet(points: Float[np.ndarray, "R C 3"], colour: np.ndarray, label: int, *, wrap: bool = False, **looks) -> Part:
+def sheet(
+    points: Float[np.ndarray, "R C 3"], colour: np.ndarray, label: int, *, wrap: bool = False, **attributes
+) -> Part:
     """A grid of points as a part; ``colour`` broadcasts to the grid; uv run along columns and rows."""
     rows, columns = points.shape[:2]
     v, u = np.meshgrid(np.linspace(0, 1, rows), np.linspace(0, 1, columns), indexing="ij")
     colours = np.broadcast_to(colour, (rows, columns, 3)).reshape(-1, 3)
     uv = np.stack([u, v], -1).reshape(-1, 2)
-    return Part(points.reshape(-1, 3), grid_faces(rows, columns, wrap), colours, uv, label, **looks)
+    return Part(points.reshape(-1, 3), grid_faces(rows, columns, wrap), colours, uv, label, **attributes)
 
 
-def tube(path: Float[np.ndarray, "n 3"], radius: float, colour: np.ndarray, label: int, closed: bool, **looks) -> Part:
+def tube(
+    path: Float[np.ndarray, "n 3"], radius: float, colour: np.ndarray, label: int, closed: bool, **attributes
+) -> Part:
     """A round tube along a path."""
     along = np.roll(path, -1, 0) - np.roll(path, 1, 0) if closed else np.gradient(path, axis=0)
     along = along / np.linalg.norm(along, axis=1, keepdims=True)
@@ -70,7 +74,7 @@ def tube(path: Float[np.ndarray, "n 3"], radius: float, colour: np.ndarray, labe
     points = path[:, None] + radius * ring
     if closed:
         points = np.concatenate([points, points[:1]])
-    return sheet(points[:, ::-1], colour, label, **looks)
+    return sheet(points[:, ::-1], colour, label, **attributes)
 
 
 def eyeball() -> Part:

@@ -38,7 +38,7 @@ def _blinks(times: Float[np.ndarray, "T"], rng: np.random.Generator) -> Float[np
 
 @dataclass(frozen=True)
 class Performance:
-    """What happens in each frame, and the sound."""
+    """State of each frame, and the audio."""
 
     states: tuple[ActorState, ...]
     waveform: Float32[np.ndarray, "S"]
@@ -56,7 +56,7 @@ class Performance:
         Args:
             seconds: length, at least one frame.
             seed: same seed, same take.
-            fps: frames a second.
+            fps: frames per second.
             emotion: mean (valence, arousal), each in [-1, 1].
 
         Raises:
@@ -114,7 +114,7 @@ class Performance:
 def perform(
     seed: int, seconds: float, size: int = 256, style: ActorStyle = ROBIN
 ) -> tuple[Iterator[ActorFrame], Float32[np.ndarray, "S"]]:
-    """Frames (rendered one by one as they are asked for) and 16 kHz sound of a take at 25 frames a second.
+    """Frames (rendered lazily, one by one) and 16 kHz sound of a take at 25 frames per second.
 
     Args:
         seed: of the script.

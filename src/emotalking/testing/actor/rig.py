@@ -1,4 +1,4 @@
-"""How the face moves: action units, jaw, lips and lids as displacements of the skin at rest."""
+"""Deformation of the face: action units, jaw, lips and lids as displacements of the skin at rest."""
 
 from collections.abc import Callable, Mapping
 
@@ -14,7 +14,7 @@ from emotalking.testing.actor.surface import EYE_X, EYE_Y, JAW_HINGE, MOUTH_X, M
 JAW_ANGLE = 0.21
 """Rotation of the wide open jaw (jaw = 1), radians."""
 _UPPER_REACH, _LOWER_REACH = 0.0150, 0.0125
-"""How far from its edge the skin follows a lid, metres."""
+"""Distance from its edge up to which the skin follows a lid, metres."""
 
 Field = Callable[
     [np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray | float, np.ndarray | float, np.ndarray | float]
@@ -147,10 +147,10 @@ class Rig:
         across = np.clip(e, -lid.half, lid.half)
         upper, lower = lid.upper_y(across), lid.lower_y(across)
         middle = lid.cant * np.clip(e / lid.half, -1, 1) - 0.0004
-        beside = smoothstep(np.abs(e), 0.0215, 0.0142)
+        lateral = smoothstep(np.abs(e), 0.0215, 0.0142)
         above = h >= middle - 1e-9
-        over = np.clip(1 - np.maximum(h - upper, 0) / _UPPER_REACH, 0, 1) ** 1.3 * beside
-        under = np.clip(1 - np.maximum(lower - h, 0) / _LOWER_REACH, 0, 1) ** 1.3 * beside
+        over = np.clip(1 - np.maximum(h - upper, 0) / _UPPER_REACH, 0, 1) ** 1.3 * lateral
+        under = np.clip(1 - np.maximum(lower - h, 0) / _LOWER_REACH, 0, 1) ** 1.3 * lateral
         self._upper = np.where(above, over, 0)
         self._lower = np.where(above, 0, under)
         meet = lower + 0.16 * (upper - lower)  # where the closed lids touch

@@ -1,4 +1,4 @@
-"""What does not move with the head: neck and shoulders, and the wall behind."""
+"""Parts that do not move with the head: neck, shoulders and background."""
 
 import cv2
 import numpy as np
@@ -68,17 +68,19 @@ class Scenery:
         canvas = self._size + 2 * self._margin
         camera = vertices @ viewmat[:3, :3].T + viewmat[:3, 3]
         px = camera[:, :2] / camera[:, 2:] * K[0, 0] + K[:2, 2] + self._margin
-        seen = rasterize_mesh(np.concatenate([px * _FINE, camera[:, 2:]], 1), faces, canvas * _FINE, canvas * _FINE)
-        values = interpolate_vertices(np.concatenate([uv, lit], 1), faces, seen)
+        fragments = rasterize_mesh(
+            np.concatenate([px * _FINE, camera[:, 2:]], 1), faces, canvas * _FINE, canvas * _FINE
+        )
+        values = interpolate_vertices(np.concatenate([uv, lit], 1), faces, fragments)
         albedo = cv2.remap(atlas.image, np.ascontiguousarray(values[..., :2]), None, cv2.INTER_LINEAR)  # type: ignore[call-overload]
-        covered = seen.face_id >= 0
+        covered = fragments.face_id >= 0
         rgba = (
             np.concatenate([shading.shade(albedo, values[..., 2:6]), np.ones_like(values[..., :1])], -1)
             * covered[..., None]
         )
         rgba = cv2.resize(rgba.astype(np.float32), (canvas, canvas), interpolation=cv2.INTER_AREA)
         is_torso = cv2.resize(
-            (covered & (labels[seen.face_id] == TORSO)).astype(np.float32),
+            (covered & (labels[fragments.face_id] == TORSO)).astype(np.float32),
             (canvas, canvas),
             interpolation=cv2.INTER_AREA,
         )

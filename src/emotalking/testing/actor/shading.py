@@ -12,7 +12,7 @@ FILL = np.array([0.80, -0.10, -0.60], np.float32) / np.float32(np.linalg.norm([0
 _HALF_KEY = (KEY + np.array([0, 0, -1], np.float32)) / np.linalg.norm(KEY + np.array([0, 0, -1], np.float32))
 _HALF_FILL = (FILL + np.array([0, 0, -1], np.float32)) / np.linalg.norm(FILL + np.array([0, 0, -1], np.float32))
 _WRAP = np.array([0.42, 0.24, 0.18], np.float32)
-"""How far light creeps past the terminator in red, green and blue: skin glows red there."""
+"""Extent of light past the terminator in red, green and blue (subsurface scattering of skin)."""
 _KEY_COLOUR = np.array([0.70, 0.67, 0.63], np.float32)
 _FILL_COLOUR = np.array([0.20, 0.215, 0.235], np.float32)
 _SKY, _GROUND = np.array([0.46, 0.465, 0.48], np.float32), np.array([0.30, 0.27, 0.255], np.float32)
@@ -28,8 +28,8 @@ def light(
 
     Args:
         normals: unit, camera space (OpenCV axes).
-        ambient: share of the surroundings that is seen, 0..1.
-        shadow: share of the key light that is seen, 0..1.
+        ambient: visible share of the surroundings, 0..1.
+        shadow: visible share of the key light, 0..1.
         soft: 1 for skin (light wraps around, broad highlight), 0 else.
     """
     wrap = 0.12 + soft[:, None] * (_WRAP - 0.12)

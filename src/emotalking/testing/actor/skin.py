@@ -13,7 +13,7 @@ from emotalking.testing.actor.surface import EYE_X, EYE_Y, MOUTH_X, SLIT_X
 ARC = 0.075
 """Metres of triangulation plane a radian of azimuth."""
 _REACH = 1.85
-"""The mesh goes this far around (radians); hair covers the rest."""
+"""Angular extent of the mesh, radians; hair covers the rest."""
 
 _JAW_T = (0.010, -0.012, -0.032, -0.052, -0.070, -0.0845, -0.0965, -0.1050, -0.1080)
 _JAW_DEG = (80.0, 80.0, 79.0, 77.0, 73.0, 66.0, 53.0, 29.0, 0.0)

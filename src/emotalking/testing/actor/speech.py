@@ -1,6 +1,6 @@
 """The actor's voice: random phoneme sequences, a formant synthesiser for them, and the mouth shapes that go with them.
 
-The voice is not meant to say anything; it is meant to sound like speech to a feature extractor, with a spectrum that
+The speech has no meaning; it only has to sound like speech to a feature extractor, with a spectrum that
 determines the mouth's shape, and with exactly known times.
 """
 
@@ -20,7 +20,7 @@ _BLOCK = 80
 
 @dataclass(frozen=True)
 class Phoneme:
-    """How a sound is made and what the mouth does meanwhile."""
+    """Synthesis parameters and mouth shape of a phoneme."""
 
     formants: tuple[float, float, float]
     """Hz; for a consonant the places that the neighbours glide to."""
@@ -33,7 +33,7 @@ class Phoneme:
     seconds: float
     viseme: Viseme
     grip: float
-    """How strongly the sound imposes its viseme on its neighbours."""
+    """Strength with which the phoneme imposes its viseme on its neighbours."""
     burst: bool = False
     """A stop: silence, then a short noise."""
 

@@ -1,4 +1,4 @@
-"""What the actor is asked to do in a frame, and everything that is known about the frame it then gives."""
+"""State commanded for a frame of the actor, and the rendered frame with its ground truth."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 BACKGROUND, HEAD, HAIR, MOUTH, NECK, TORSO = range(6)
-"""Same numbers as ``data.labels.Label`` (this room may import ``ops`` only; a test checks that they agree)."""
+"""Same numbers as ``data.labels.Label`` (this package may import ``ops`` only; a test checks that they agree)."""
 
 MODEL_AUS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU45")
-"""The action units that an avatar listens to, in its order."""
+"""Action units that condition an avatar, in its order."""
 ACTOR_AUS = (
     "AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU09", "AU12", "AU15", "AU17", "AU20", "AU23", "AU43", "AU45",
 )  # fmt: skip
@@ -37,23 +37,23 @@ class Viseme:
 
 @dataclass(frozen=True)
 class ActorState:
-    """One frame's request."""
+    """Commanded state of one frame."""
 
     viewmat: Float32[np.ndarray, "4 4"]
     """World-to-camera, OpenCV axes; the world is the head."""
     aus: Mapping[str, float] = field(default_factory=dict)
-    """OpenFace intensities 0..5 by name (:data:`ACTOR_AUS`), beside what the emotion adds; absent ones are 0."""
+    """OpenFace intensities 0..5 by name (:data:`ACTOR_AUS`), in addition to those of the emotion; absent ones are 0."""
     viseme: Viseme = Viseme()
     valence: float = 0.0
     arousal: float = 0.0
     gaze: tuple[float, float] = (0.0, 0.0)
     """Eye direction ``(yaw, pitch)`` in the head, radians; positive to the person's left and upwards."""
     emotional_jaw: bool = True
-    """Whether arousal drops the jaw a little; False keeps the lips' opening to the viseme, as emotional training
-    targets do."""
+    """Arousal drops the jaw a little; False leaves the opening of the lips to the viseme, as in emotional training
+    targets."""
     emotional_tint: bool = True
-    """Whether emotion reddens the cheeks and darkens the furrow between the brows; False leaves it to shape alone, as
-    targets made by warping do."""
+    """Emotion reddens the cheeks and darkens the furrow between the brows; False changes the shape only, as in
+    warped targets."""
     torso_shift: tuple[float, float] = (0.0, 0.0)
     """Sway of the shoulders in the image, metres at the neck's depth: right and up."""
 
@@ -77,7 +77,7 @@ class ActorFrame:
     """The same points on the deformed face, head frame."""
     K: Float32[np.ndarray, "3 3"]
     state: ActorState
-    """The request: pose, commanded action units, viseme, valence and arousal, gaze."""
+    """Commanded state: pose, commanded action units, viseme, valence and arousal, gaze."""
     aus: Mapping[str, float]
     """Visible action units, 0..5: the commanded ones and those of the emotion together."""
 

@@ -1,4 +1,4 @@
-"""Who the actor is: proportions, colours, hair and clothes of a synthetic person."""
+"""Appearance of the actor: proportions, colours, hair and clothes of a synthetic person."""
 
 from dataclasses import dataclass
 from typing import Literal

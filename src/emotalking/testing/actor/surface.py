@@ -16,7 +16,9 @@ from emotalking.testing.actor.style import ActorStyle
 
 Values = Float[np.ndarray, "*n"]
 
-EYE_X, EYE_Y, EYE_Z = 0.0315, 0.005, 0.0560
+EYE_X = 0.0315
+EYE_Y = 0.005
+EYE_Z = 0.0560
 """Centre of the person's left eyeball; the eyes are 0.063 apart."""
 EYE_RADIUS = 0.0155
 LID_RADIUS = 0.0165
@@ -207,7 +209,7 @@ def _soft_max(a: Values, b: Values, width: float) -> Values:
 
 
 def eye_depth(x: Values, y: Values) -> Values:
-    """Depth of lids and socket floor together (used again when the lids move)."""
+    """Depth of lids and socket floor together (also used when the lids move)."""
     return _soft_max(socket(x, y), lid_sphere(x, y), 0.0007)
 
 
