@@ -133,12 +133,12 @@ def on_clip(model: EmotionModel, clip: Path) -> tuple[np.ndarray, np.ndarray]:
     some = (to_rgb(frame) for number, (_, frame) in enumerate(decode_frames(clip)) if number % stride == 0)
     provider = MediaPipeMesh()
     first = to_rgb(next(iter(decode_frames(clip)))[1])
-    reference = FaceReference.seen_in(some, provider, PoseConfig().focal_ratio * first.shape[1], fps / stride)
+    reference = FaceReference.from_frames(some, provider, PoseConfig().focal_ratio * first.shape[1], fps / stride)
     provider.close()
     assert reference is not None, clip.name
     observer = FaceObserver(reference, MediaPipeMesh, {"emotion": FaceDescriber(model.describe)})
     for _, frame in decode_frames(clip):
-        observer.see(to_rgb(frame))
+        observer.add(to_rgb(frame))
     faces = observer.faces()
     assert faces is not None, clip.name
     whole = [slice(0, len(faces.found))]

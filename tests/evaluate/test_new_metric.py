@@ -23,7 +23,7 @@ INDICES = np.arange(3, 8)
 
 
 def darkness(frame: RenderedFrame, models: EvaluationModels) -> Tensor:
-    """How much darker a frame is than the recorded one."""
+    """Mean darkening of a frame relative to the recorded one."""
     return (frame.true_image - frame.image).mean()
 
 

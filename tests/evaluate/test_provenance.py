@@ -1,4 +1,4 @@
-"""What a report says about its origin."""
+"""Provenance of a report."""
 
 import hashlib
 import json

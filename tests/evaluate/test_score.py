@@ -220,7 +220,7 @@ def test_a_model_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.realdata
 def test_the_actors_recording_against_itself(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With all models that can be had: distances are zero, and nothing is missing."""
+    """All models are open: distances are zero, and nothing is missing."""
     monkeypatch.setenv("EMOTALKING_MODELS", str(real_data / "models" / "lpips"))
     script, actor = Performance.generate(1.2, seed=5), Actor(size=192)
     states = (actor.render(state) for state in script.states)

@@ -20,12 +20,11 @@ from emotalking.errors import UserError
 from emotalking.evaluate.study import (
     COLUMNS,
     QUESTIONS,
+    Results,
     Study,
     make_study,
-    preference_table,
     preferences,
     read_answers,
-    summary,
     write_rows,
 )
 from emotalking.evaluate.study_server import MOST_BODY, StudyServer
@@ -84,7 +83,7 @@ def test_page_is_blind_and_whole(study: tuple[Study, Path]) -> None:
 
 
 def test_page_keeps_its_order_and_offers_another_try(study: tuple[Study, Path]) -> None:
-    """What a browser showed to be wrong: a reload drew another order, a failed sending could not be repeated, and a
+    """Regressions found in a browser: a reload drew another order, a failed submission could not be repeated, and a
     clip moved to its end counted as seen."""
     page = (study[1] / "page" / "index.html").read_text()
     welcome = page[page.index("function welcome()") : page.index("function watched(")]
@@ -125,11 +124,11 @@ def test_shares_and_intervals(study: tuple[Study, Path], tmp_path: Path) -> None
     assert {name: share.share for name, share in found.items()} == {"ours": 0.6, "rival": 0.3, "none": 0.1}
     interval = found["ours"].interval
     assert interval is not None and 0.25 <= interval.low <= 0.4 and 0.8 <= interval.high <= 0.95
-    table = preference_table(preferences(answers, made), made).markdown()
+    table = Results(made, answers).table.markdown()
     assert "**60.0 (" in table and "| none |" in table
-    assert summary(answers) == "10 participants, 20 groups of clips answered, 60 answers"
+    assert Results(made, answers).summary == "10 participants, 20 groups of clips answered, 60 answers"
     few = read_answers(files[:2], made)
-    assert preferences(few, made)["lips"]["ours"].interval is None and "at least 5" in summary(few)
+    assert preferences(few, made)["lips"]["ours"].interval is None and "at least 5" in Results(made, few).summary
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which frames a folder or a video shows, and what is refused."""
+"""Frames of a folder or a video, and refused inputs."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -109,7 +109,8 @@ def test_videos_tell_what_they_have_lost(tmp_path: Path) -> None:
     for (codec, pixels, name), note in wanted.items():
         with av.open(str(tmp_path / name), "w") as container:
             stream: Any = container.add_stream(codec, rate=25)
-            stream.width, stream.height, stream.pix_fmt = 32, 32, pixels
+            stream.width = stream.height = 32
+            stream.pix_fmt = pixels
             for _ in range(3):
                 container.mux(
                     stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24"))

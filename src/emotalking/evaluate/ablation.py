@@ -35,7 +35,7 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """Title and settings of each row, in the order of table 4."""
 NORMAL_WEIGHTS = ("face.losses.normal=0.05", "face.losses.normal_tv=0.005", "face.losses.normal_residual=0.001")
-"""The paper's (S4.3), for presets that leave the normal terms out."""
+"""Weights of the paper (S4.3), for presets without the normal terms."""
 TRAINING_EXPERT = "trainer_expert.safetensors"
 EVALUATION_EXPERT = "evaluation_expert.safetensors"
 """Personal sync experts: one trains, another, of other random draws, measures. Measured by its own teacher, the model
@@ -108,7 +108,7 @@ def ablate(
     run: Runner | None = None,
     log: Callable[[str], Any] = print,
 ) -> Ablation:
-    """Train and score every variant; what an earlier run finished is kept, what it began is gone on with.
+    """Train and score every variant; finished parts of an earlier run are reused, interrupted ones resumed.
 
     Args:
         folder: gets a file and a folder for each variant.

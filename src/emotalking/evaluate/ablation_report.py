@@ -62,7 +62,7 @@ def ablation_table(ablation: Ablation) -> Table:
 
 
 def notes_of(ablation: Ablation, options: AblationConfig) -> list[str]:
-    """Sentences that a reader of the table must know."""
+    """Notes to the table."""
     notes = [f"{VARIANTS[name][0]}: left out, because {reason}." for name, reason in ablation.plan.left_out.items()]
     notes += measured_by(metrics_of(report).get(column) for report in ablation.reports.values() for column in columns())
     if ablation.plan.evaluation_expert is not None and ablation.plan.training_expert is not None:

@@ -1,4 +1,4 @@
-"""Restlessness of the background, which should stand still as the camera does."""
+"""Temporal instability of the background, which is static under a static camera."""
 
 import math
 from collections import deque
@@ -14,47 +14,47 @@ from emotalking.data import Subject
 from emotalking.data.labels import Label
 
 _MASKS = 24
-"""Frames of the clip whose masks tell what is background."""
+"""Frames of the clip whose masks define the background."""
 _MARGIN = 0.015
-"""Distance from the person, of the image's width, within which background is left out."""
+"""Distance from the person, of the image's width, within which background is ignored."""
 
 
 class BackgroundObserver:
-    """Restlessness of the background: what never is the person, and so should stand still as the camera does.
+    """Temporal instability of the background, which is static under a static camera.
 
-    Pixels that the subject's masks call background in each of some frames of the clip, with a margin. Value of a frame:
-    mean absolute second difference in time of their colours, grey levels of 255.
+    Pixels labelled background in each of some frames of the clip, with a margin. Value of a frame: mean absolute
+    second difference in time of their colours, grey levels of 255.
     """
 
     def __init__(self, subject: Subject, runs: Sequence[slice]) -> None:
         self._mask = torch.from_numpy(_background(subject))
         self._starts = {run.start for run in runs}
-        self.shown, self.recorded = _Restlessness(), _Restlessness()
+        self.rendered, self.recorded = _SecondDifference(), _SecondDifference()
 
-    def see(self, number: int, image: Float[Tensor, "H W 3"], recorded: UInt8[Tensor, "H W 3"] | None) -> None:
-        """Take the next frame: its place in the run, RGB in [0, 1], and the recorded frame in 0..255."""
+    def add(self, number: int, image: Float[Tensor, "H W 3"], recorded: UInt8[Tensor, "H W 3"] | None) -> None:
+        """Take the next frame: its position in the run, RGB in [0, 1], and the recorded frame in 0..255."""
         self._mask = self._mask.to(image.device)
         first = number in self._starts
-        self.shown.add(image[self._mask] * 255, first)
+        self.rendered.add(image[self._mask] * 255, first)
         if recorded is not None:
             self.recorded.add(recorded.to(image.device)[self._mask].float(), first)
 
 
-class _Restlessness:
+class _SecondDifference:
     """Mean absolute second difference in time of a row of pixels; nan at the ends of a run."""
 
     def __init__(self) -> None:
-        self._held: deque[Tensor] = deque(maxlen=3)
+        self._window: deque[Tensor] = deque(maxlen=3)
         self._values: list[float] = []
 
     def add(self, pixels: Float[Tensor, "n 3"], first: bool) -> None:
-        """The next frame's; ``first`` of its run or not."""
+        """Add the next frame's pixels; ``first``: it starts a run."""
         if first:
-            self._held.clear()
-        self._held.append(pixels)
+            self._window.clear()
+        self._window.append(pixels)
         self._values.append(math.nan)
-        if len(self._held) == 3 and pixels.numel():
-            before, here, after = self._held
+        if len(self._window) == 3 and pixels.numel():
+            before, here, after = self._window
             self._values[-2] = float((before - 2 * here + after).abs().mean())
 
     @property

@@ -34,13 +34,13 @@ class Row:
     """Limits of the metrics, for the reader."""
     metrics: dict[str, Metric]
     intervals: dict[str, Interval]
-    """95 % of the metrics that have values per frame, where there are frames enough."""
+    """95 % intervals of the metrics with values per frame, given enough frames."""
     differences: dict[str, float]
     """Mean difference per frame from the reference system's, where both have the frame."""
     p: dict[str, float]
     """p-values of the paired test against the reference system; not corrected for the number of tests."""
     published: dict[str, Metric]
-    """Metrics in the baseline's way, on re-encoded video; empty where that was not asked for."""
+    """Metrics by the baseline's protocol, on re-encoded video; empty if not requested."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class Comparison:
 
     subject: str
     indices: Int64[np.ndarray, " N"]
-    """The subject's frames that every system shows, and that were scored."""
+    """Scored frames of the subject, available from every system."""
     fps: float
     block: int
     """Frames of a block of the intervals and tests."""
     rows: tuple[Row, ...]
     speech: str = ""
-    """The sound that the systems say where no frame was recorded; then `indices` count from its beginning."""
+    """Unrecorded speech that the systems render; then `indices` count from its start."""
 
     @property
     def reference(self) -> Row:
@@ -64,15 +64,15 @@ class Comparison:
 
 
 def common_frames(systems: Sequence[System], limit: int | None = None) -> Int64[np.ndarray, " N"]:
-    """The held-out frames that all systems show, the first ``limit`` of them.
+    """First ``limit`` held-out frames that all systems have.
 
     Raises:
         UserError: there is none.
     """
-    shown = [system.indices[system.indices >= 0] for system in systems]
-    common = reduce(np.intersect1d, shown)
+    available = [system.indices[system.indices >= 0] for system in systems]
+    common = reduce(np.intersect1d, available)
     if len(common) == 0:
-        spans = ", ".join(f"{s.name} {i.min()}-{i.max()}" for s, i in zip(systems, shown, strict=True))
+        spans = ", ".join(f"{s.name} {i.min()}-{i.max()}" for s, i in zip(systems, available, strict=True))
         raise UserError(f"no held-out frame is shown by all systems ({spans}): give frames of the same part.")
     return np.asarray(common[:limit], np.int64)
 
@@ -87,33 +87,35 @@ def compare(
     unseen: UnseenSpeech | None = None,
     advance: Callable[[], Any] = lambda: None,
 ) -> Comparison:
-    """Score every system on the frames that all of them show.
+    """Score every system on their common frames.
 
     Args:
-        systems: with different names; the first that is not the recording is what the others are tested against.
-        limit: at most so many frames, the first ones.
-        published: measure once more in the baseline's way (:mod:`emotalking.evaluate.published`).
-        unseen: the systems (of :func:`emotalking.evaluate.unseen.open_unseen`) say a sound that was never recorded:
-            what needs recorded frames is missing.
-        advance: called for every frame that was looked at.
+        systems: with different names; the others are tested against the first that is not the recording.
+        limit: maximum number of frames, from the first.
+        published: also measure by the baseline's protocol (:mod:`emotalking.evaluate.published`).
+        unseen: the systems (of :func:`emotalking.evaluate.unseen.open_unseen`) render speech that was never recorded:
+            metrics that need recorded frames are missing.
+        advance: called after every frame.
 
     Raises:
         UserError: a name twice, no common frame, or frames of another size than the subject's.
     """
     names = [system.name for system in systems]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None or not names:
-        raise UserError(f"two systems are called {twice}: give each its own name." if names else "name a system.")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None or not names:
+        raise UserError(f"two systems are called {duplicate}: give each its own name." if names else "name a system.")
     fps = float(subject.fps)
     indices = common_frames(systems, limit)
     for system in systems:
         _check_size(system, indices, subject)
     if unseen is not None:
-        truth, samples, va = None, unseen.samples(len(indices), fps), unseen.commanded(len(indices))
+        truth = None
+        samples = unseen.samples(len(indices), fps)
+        va = unseen.commanded(len(indices))
     else:
-        truth, samples, va = indices, _sound(subject, indices), None
-        if subject.valence_arousal is not None:
-            va = own_emotion(subject, indices)
+        truth = indices
+        samples = _sound(subject, indices)
+        va = None if subject.valence_arousal is None else own_emotion(subject, indices)
     rows = []
     for system in systems:
         frames = _counted(system.frames(indices), advance)
@@ -121,9 +123,9 @@ def compare(
         metrics = dict(scored.metrics)
         if isinstance(system.source, AvatarSource | SpokenSource) and system.source.watch is not None:
             metrics["fps"] = rate_of(system.source.watch.seconds)
-        again = as_published(system, subject, indices, models, advance) if published else {}
+        by_baseline = as_published(system, subject, indices, models, advance) if published else {}
         source = system.source
-        rows.append(Row(system.name, system.path, source.kind, source.note, metrics, {}, {}, {}, again))
+        rows.append(Row(system.name, system.path, source.kind, source.note, metrics, {}, {}, {}, by_baseline))
     speech = "" if unseen is None else unseen.speech.name
     plain = Comparison(str(subject.files.root), indices, fps, block_frames(fps), tuple(rows), speech)
     return replace(plain, rows=tuple(_tested(row, plain.reference, plain.block) for row in rows))

@@ -102,7 +102,7 @@ def difference_table(comparison: Comparison) -> Table | None:
 
 
 def published_table(comparison: Comparison) -> Table | None:
-    """As rendered, as published, and the difference between the two ways; None where that was not asked for."""
+    """Metrics as rendered, as published, and their difference; None if not requested."""
     names = [name for name in METRICS if any(name in row.published for row in comparison.rows)]
     if not names:
         return None
@@ -112,7 +112,9 @@ def published_table(comparison: Comparison) -> Table | None:
     for row in comparison.rows:
         cells = [row.name]
         for name in names:
-            spec, plain, encoded = METRICS[name], row.metrics[name].value, row.published[name].value
+            spec = METRICS[name]
+            plain = row.metrics[name].value
+            encoded = row.published[name].value
             cells += [spec.text(plain, none="–"), spec.text(encoded, none="–")]
             cells.append(spec.text(encoded - plain, sign=True, none="–"))
         rows.append(cells)
@@ -120,7 +122,7 @@ def published_table(comparison: Comparison) -> Table | None:
 
 
 def notes_of(comparison: Comparison) -> list[str]:
-    """Sentences that a reader of the tables must know."""
+    """Notes to the tables."""
     names = shown_metrics(comparison)
     notes = [f"{row.name}: {row.note}." for row in comparison.rows if row.note]
     notes += measured_by(row.metrics.get(name) for name in names for row in comparison.rows)
@@ -216,7 +218,7 @@ def chosen_frames(comparison: Comparison) -> dict[str, int]:
 
 
 def _images(page: Page, comparison: Comparison, systems: Sequence[System], subject: Subject) -> None:
-    """Systems side by side, errors beneath, on the frames that :func:`chosen_frames` names."""
+    """Systems side by side, errors beneath, on the frames of :func:`chosen_frames`."""
     chosen = chosen_frames(comparison)
     wanted: Int64[np.ndarray, " n"] = np.array(sorted(set(chosen.values())), np.int64)
     others = [system for system in systems if system.source.kind != "recording"]

@@ -62,9 +62,9 @@ def run_comparison(
     evaluation_models = EvaluationModels.open(
         lpips=models["lpips"], emotion=models["emotion_model"], sync=models["expert"], subject=subject, device=device
     )
-    looks = len(common_frames(opened, frames)) * len(opened) * (1 + as_published)
+    num_frames = len(common_frames(opened, frames)) * len(opened) * (1 + as_published)
     with bar() as progress:
-        task = progress.add_task("compare", total=looks, note="")
+        task = progress.add_task("compare", total=num_frames, note="")
         made = compare(
             subject,
             opened,

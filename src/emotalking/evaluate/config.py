@@ -30,7 +30,7 @@ class EvaluateConfig:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "EvaluateConfig":
-        """From plain values, as a report has them.
+        """Build from plain values, as stored in a report.
 
         Raises:
             InputError: an option that does not exist, or a value that cannot be.

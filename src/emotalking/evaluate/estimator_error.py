@@ -10,7 +10,7 @@ from importlib import resources
 from emotalking.evaluate.metrics import METRICS, Metric
 
 DATA = "estimator_error.json"
-"""Beside this module; :func:`measured` reads it."""
+"""File next to this module, read by :func:`measured`."""
 THE_MODEL = "the emotion model itself"
 """Name of its row or column in the tables."""
 NAMES = tuple(name for name, spec in METRICS.items() if "emotion_model" in spec.needs)

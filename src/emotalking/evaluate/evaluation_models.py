@@ -25,7 +25,7 @@ from emotalking.preprocess.config import EMOTION_MODELS, check_choice
 from emotalking.preprocess.landmarks import LandmarkProvider, MediaPipeMesh
 
 IDENTITY_FRAMES = 16
-"""Frames of the recording, evenly spread, that tell what the person looks like; and as many that it is tried on."""
+"""Training frames, evenly spread, that define the person's identity vector; and held-out frames that check it."""
 CIRCUMPLEX_CLASSES: dict[str, str] = {
     "neutral": "neutral",
     "happy": "happy",
@@ -37,7 +37,7 @@ CIRCUMPLEX_CLASSES: dict[str, str] = {
 }
 """EmoNet's expressions and their places among :data:`emotalking.emotion.circumplex.PRESETS`.
 
-Contempt, EmoNet's eighth, has no place on the plane that would tell it from disgust and anger.
+Contempt, EmoNet's eighth, has no point on the plane that distinguishes it from disgust and anger.
 """
 
 
@@ -47,16 +47,16 @@ class Prediction(NamedTuple):
     va: Float[np.ndarray, "N 2"]
     """Valence and arousal, [-1, 1]."""
     scores: Float[np.ndarray, "N E"]
-    """One a class; only their order means anything."""
+    """One per class; only their order is meaningful."""
 
 
 @runtime_checkable
 class EmotionModel(Protocol):
-    """Read valence, arousal and expression: describe each face while its frame is there, and predict at the end."""
+    """Read valence, arousal and expression: describe each face while its frame is in memory, predict at the end."""
 
     @property
     def name(self) -> str:
-        """As printed beside every metric."""
+        """Name printed next to every metric."""
         ...
 
     @property
@@ -65,7 +65,7 @@ class EmotionModel(Protocol):
         ...
 
     def describe(self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
-        """Numbers to keep of a frame with these iBUG landmarks."""
+        """Description of a frame with these iBUG landmarks, stored until :meth:`predict`."""
         ...
 
     def predict(
@@ -75,8 +75,8 @@ class EmotionModel(Protocol):
 
         Args:
             descriptions: of :meth:`describe`.
-            units: action units by name, 0..5, from the person's own rest.
-            fps: frames a second.
+            units: action units by name, 0..5, relative to the person's resting face.
+            fps: frames per second.
         """
         ...
 
@@ -85,7 +85,7 @@ class ActionUnitModel:
     """The embedded model: rules on action units, smoothed over half a second; it needs no weights.
 
     Expressions are scored by nearness on the circumplex: minus the distance of the measured valence and arousal to the
-    place of the named emotion. This model has no opinion on expressions beyond these two numbers, so its accuracy
+    point of the named emotion. This model derives expressions from these two numbers only, so its accuracy
     cannot be compared with a classifier's.
     """
 
@@ -114,7 +114,7 @@ def circumplex_scores(va: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N 7"]:
 
 
 class EmoNetModel:
-    """EmoNet, every frame for itself: valence and arousal clamped to [-1, 1], and its logits."""
+    """EmoNet, each frame on its own: valence and arousal clamped to [-1, 1], and its logits."""
 
     def __init__(self, network: EmoNetEstimator) -> None:
         self._model = network
@@ -125,8 +125,8 @@ class EmoNetModel:
     def describe(self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, " F"]:
         """See :class:`EmotionModel`: valence, arousal, logits."""
         face = torch.from_numpy(crop(image, emonet_square(points), SIZE)).to(self._model.device).float() / 255
-        said = self._model(face[None])
-        return torch.cat([said.va.clamp(-1, 1), said.expression], 1)[0].double().cpu().numpy()
+        output = self._model(face[None])
+        return torch.cat([output.va.clamp(-1, 1), output.expression], 1)[0].double().cpu().numpy()
 
     def predict(
         self, descriptions: Float[np.ndarray, "N F"], units: Mapping[str, Float[np.ndarray, " N"]], fps: float | int
@@ -156,7 +156,7 @@ class Person:
     vector: Float[np.ndarray, " D"]
     """Mean over :data:`IDENTITY_FRAMES` training frames."""
     held_out: Float[np.ndarray, "n D"]
-    """Vectors of held-out frames of the recording, to see what the same person gets in other frames. May be empty."""
+    """Vectors of held-out recorded frames, for the score of the same person in other frames. May be empty."""
     missed: int
     """Held-out frames in which no face was found."""
 
@@ -170,7 +170,7 @@ class IdentityModel:
 
     @property
     def name(self) -> str:
-        """As printed beside every metric."""
+        """Name printed next to every metric."""
         return self.recogniser.name
 
     def person(self, subject: Subject, provider: LandmarkProvider) -> Person | None:
@@ -283,10 +283,10 @@ def find_expert(subject: Subject | None) -> str | None:
     return "personal" if subject is not None and (subject.files.root / EXPERT_FILE).is_file() else None
 
 
-def _open_sync(asked: str | None, subject: Subject | None, device: torch.device) -> tuple[SyncExpert | None, str]:
-    if asked in (None, "none"):
+def _open_sync(choice: str | None, subject: Subject | None, device: torch.device) -> tuple[SyncExpert | None, str]:
+    if choice in (None, "none"):
         return None, EvaluationModels.no_sync
-    which = find_expert(subject) if asked == "auto" else asked
+    which = find_expert(subject) if choice == "auto" else choice
     if which is not None:
         return open_expert(which, subject, device), ""
     where = "SUBJECT" if subject is None else subject.files.root.name

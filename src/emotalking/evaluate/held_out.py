@@ -30,7 +30,7 @@ class HeldOut:
 
     indices: Int64[np.ndarray, " F"]
     metrics: dict[str, Metric]
-    """As :func:`emotalking.evaluate.measure.measure` gives them."""
+    """Result of :func:`emotalking.evaluate.measure.measure`."""
 
     def summary(self) -> dict[str, float]:
         """Means over the frames."""
@@ -60,21 +60,22 @@ def check_pair(avatar: Avatar, subject: Subject) -> None:
     clips = [_clip_hash(record) for record in (avatar.metadata.get("subject"), subject.manifest)]
     if None not in clips and clips[0] != clips[1]:
         raise UserError(f"The avatar was made from another clip than {root}: evaluate it on its own subject folder.")
-    trained, known = avatar.viewmats, subject.viewmats
-    if np.array_equal(trained, known[subject.train_indices]):
+    trained, poses_of_clip = avatar.viewmats, subject.viewmats
+    if np.array_equal(trained, poses_of_clip[subject.train_indices]):
         return
-    of_frame = {pose.tobytes(): index for index, pose in enumerate(known)}
+    of_frame = {pose.tobytes(): index for index, pose in enumerate(poses_of_clip)}
     frames = [of_frame.get(pose.tobytes()) for pose in trained]
     if any(frame is None for frame in frames):
         raise UserError(
             f"The avatar's head poses are not those of {root} (another subject, or prepared again since the training): "
             "evaluate it on the folder that it was trained on, or train it again."
         )
-    seen = np.intersect1d(np.array(frames, np.int64), subject.val_indices)
-    if len(seen):
+    trained_on = np.intersect1d(np.array(frames, np.int64), subject.val_indices)
+    if len(trained_on):
         raise UserError(
-            f"The avatar was trained on {len(seen)} of the {len(subject.val_indices)} held-out frames of {root} (the "
-            f"first is frame {seen[0]}), so no score on them would be honest: train it on the training frames alone."
+            f"The avatar was trained on {len(trained_on)} of the {len(subject.val_indices)} held-out frames of {root}"
+            f" (the first is frame {trained_on[0]}), so no score on them would be honest: train it on the"
+            " training frames alone."
         )
 
 
@@ -85,7 +86,7 @@ def _clip_hash(record: Any) -> str | None:
 
 
 def pick_frames(subject: Subject, limit: int | None, *, evenly: bool = False) -> Int64[np.ndarray, " F"]:
-    """At most ``limit`` held-out frames of ``subject``: the first ones in a row, or spread evenly over all."""
+    """Held-out frames of ``subject``, at most ``limit``: the first consecutive ones, or spread evenly over all."""
     pool = np.asarray(subject.val_indices, np.int64)
     if limit is None or limit >= len(pool):
         return pool
@@ -106,7 +107,7 @@ def reconstruct(
 ) -> Iterator[Float[Tensor, "H W 3"]]:
     """Render the frames ``indices`` of ``subject`` from their own sound, action units, pose and torso layer.
 
-    Frames are made one by one as they are asked for, so memory does not grow with their number.
+    Frames are rendered lazily, one by one, so memory does not grow with their number.
 
     Args:
         va: valence and arousal of each frame (:func:`own_emotion` for the recorded ones); None leaves the emotion
@@ -154,7 +155,9 @@ class OnHeldOut:
         self._avatar, self._subject = avatar, subject
         self._indices = np.asarray(subject.val_indices, np.int64)
         self.head = avatar.head
-        self.width, self.height, self.fps = avatar.width, avatar.height, subject.fps
+        self.width = avatar.width
+        self.height = avatar.height
+        self.fps = subject.fps
         self.audio_features, self.device = avatar.audio_features, avatar.device
         self.closes_lips = avatar.closes_lips
         self.viewmats, self.aus = subject.viewmats[self._indices], subject.aus[self._indices]

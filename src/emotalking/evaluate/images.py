@@ -31,31 +31,31 @@ _INK, _LINE = (40, 40, 40), (205, 211, 222)
 def of_reconstruction(
     session: Session, indices: Int64[np.ndarray, " F"], va: Float[np.ndarray, "F 2"], psnr: Metric
 ) -> list[ReportImage]:
-    """Worst, median and best frame by PSNR beside truth and error; a strip around the widest change of the mouth."""
+    """Worst, median and best frame by PSNR with truth and error; a strip around the widest change of the mouth."""
     if psnr.per_frame is None:
         return []
     order = np.argsort(psnr.per_frame)
     chosen = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
-    shown = []
+    saved = []
     for name, at in chosen.items():
         truth, image = _pairs(session, indices[at : at + 1], va[at : at + 1])[0]
         panels = [fit_width(panel, _WIDE) for panel in (truth, image, error_map(image, truth))]
         caption = f"{name} frame ({indices[at]}): recorded, avatar, error x{ERROR_GAIN:g}; {psnr.per_frame[at]:.2f} dB"
-        shown.append(_save(session, f"self_{name}", np.concatenate(panels, 1), caption))
+        saved.append(_save(session, f"self_{name}", np.concatenate(panels, 1), caption))
     opening = session.subject.mouth_opening[indices]
     run = _liveliest(opening, STRIP)
     pairs, box = _pairs(session, indices[run], va[run]), face_box(session.subject, indices[run])
     strip = np.concatenate([face_strip([pair[row] for pair in pairs], box) for row in range(2)])
     caption = f"frames {indices[run][0]}-{indices[run][-1]} in a row: recorded above, avatar beneath"
-    return [*shown, _save(session, "self_strip", strip, caption)]
+    return [*saved, _save(session, "self_strip", strip, caption)]
 
 
 def of_speech(
     session: Session, number: int, name: str, frames: Mapping[int, Any], poses: Int64[np.ndarray, " N"]
 ) -> ReportImage:
     """A strip of consecutive frames of a spoken sound; ``poses``: the subject's frame under each frame of it."""
-    kept = [frames[at] for at in sorted(frames) if frames[at] is not None]
-    strip = face_strip(kept, face_box(session.subject, poses[sorted(frames)]))
+    stored = [frames[at] for at in sorted(frames) if frames[at] is not None]
+    strip = face_strip(stored, face_box(session.subject, poses[sorted(frames)]))
     return _save(session, f"cross_{number}", strip, f"{name}: frames {min(frames)}-{max(frames)} in a row")
 
 
@@ -125,7 +125,7 @@ def _liveliest(opening: Float[np.ndarray, " F"], length: int) -> slice:
 def _pairs(
     session: Session, indices: Int64[np.ndarray, " F"], va: Float[np.ndarray, "F 2"]
 ) -> list[tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W 3"]]]:
-    """Recorded and rendered frames. They are rendered again: keeping every frame until the best is known costs more."""
+    """Recorded and rendered frames, rendered a second time instead of storing all until the best is known."""
     emotion = va if session.avatar.head.emotional else None
     made = reconstruct(session.avatar, session.subject, indices, emotion)
     return [(session.subject.target(int(index)), to_uint8(image)) for index, image in zip(indices, made, strict=True)]

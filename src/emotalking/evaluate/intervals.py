@@ -10,7 +10,7 @@ from jaxtyping import Float
 BLOCK_S = 1.0
 """Seconds of a block: longer than a syllable or a blink, so that blocks are nearly independent of each other."""
 LEAST_BLOCKS = 4
-"""With fewer blocks nothing is said: no interval, no p."""
+"""Minimum number of blocks for an interval or a p-value."""
 DRAWS = 2000
 """Resamples of an interval, and sign patterns of a test with too many blocks to try all."""
 _EXACT_BLOCKS = 12
@@ -53,8 +53,8 @@ def bootstrap(
     # Sums of every circular block at once: a resample is then a sum of a few numbers.
     there = ~np.isnan(values)
     sums, counts = (_block_sums(series, block) for series in (np.where(there, values, 0.0), there.astype(float)))
-    total, seen = sums[starts].sum(1), counts[starts].sum(1)
-    means = total[seen > 0] / seen[seen > 0]
+    total, counted = sums[starts].sum(1), counts[starts].sum(1)
+    means = total[counted > 0] / counted[counted > 0]
     means = np.sqrt(means) if root else means
     low, high = np.percentile(means, [2.5, 97.5])
     return Interval(float(low), float(high))

@@ -68,33 +68,33 @@ def measure(
     labels: Sequence[TestPoint] = TEST_POINTS,
     recorded: Iterable[UInt8[np.ndarray, "H W 3"]] | None = None,
 ) -> Measurement:
-    """Measure a run of frames of ``subject``; every frame is held only while it is looked at.
+    """Measure a run of frames of ``subject``; each frame is in memory only while it is measured.
 
     Args:
         frames: RGB of the subject's size, consecutive in time.
-        subject: whose frames they are.
-        indices: the subject's frame that each should equal; None: there is no such frame.
-        samples: the sound that they should speak, 16 kHz, beginning with the first frame; None: unknown.
+        subject: of the frames.
+        indices: ground-truth frame of the subject for each; None: there is none.
+        samples: the speech, 16 kHz, starting with the first frame; None: unknown.
         va: commanded valence and arousal; None: none was.
-        models: what measures.
-        labels: the expression that a classifier should read at each commanded point.
-        recorded: what to compare with instead of the subject's own frames, one for each of ``indices``, in order.
+        models: evaluation models.
+        labels: expected expression at each commanded point.
+        recorded: ground truth instead of the subject's own frames, one for each of ``indices``, in order.
 
     Raises:
         UserError: a frame has another size, or there are more or fewer frames than indices.
     """
-    told = [len(known) for known in (indices, va) if known is not None]
-    if len(set(told)) > 1:
-        raise UserError(f"there are {told[1]} commanded emotions for {told[0]} frames: give one for each.")
+    counts = [len(values) for values in (indices, va) if values is not None]
+    if len(set(counts)) > 1:
+        raise UserError(f"there are {counts[1]} commanded emotions for {counts[0]} frames: give one for each.")
     of_frame = {name: spec.of_frame for name, spec in METRICS.items() if spec.of_frame is not None}
     observer = RunObserver(subject, models, Condition(indices, samples, va, labels), of_frame)
     count = 0
     try:
         for rendered in _rendered(frames, subject, indices, models.device, recorded):
             count += 1
-            observer.see(rendered)
-        if told and count != told[0]:
-            raise UserError(f"there are {told[0]} commanded emotions for {count} frames: give one for each.")
+            observer.add(rendered)
+        if counts and count != counts[0]:
+            raise UserError(f"there are {counts[0]} commanded emotions for {count} frames: give one for each.")
         observation = observer.finish(frames.seconds if isinstance(frames, Stopwatch) else None)
         return Measurement(metrics_of(observation), observation)
     finally:
@@ -102,7 +102,7 @@ def measure(
 
 
 def metrics_of(observation: Observation) -> dict[str, Metric]:
-    """Every registered metric of what was observed; one that lacks something says what."""
+    """Every registered metric of an observation; a metric with a missing input states it."""
     found: dict[str, Metric] = {}
     for name, spec in METRICS.items():
         need = next((need for need in spec.needs if need in observation.lacks), None)

@@ -31,8 +31,8 @@ Need = Literal[
 NO_TRUTH = "there is no recorded frame to compare with"
 NO_SOUND = "the sound of these frames is not known"
 IDENTITY_EVERY_S = 0.2
-"""Seconds from one frame whose identity is looked at to the next: it does not change faster, and the network is slow (a
-tenth of a second a face on a CPU)."""
+"""Seconds between frames whose identity is measured: it changes slowly, and the network is slow (a tenth of a second
+per face on a CPU)."""
 
 
 @dataclass(frozen=True)
@@ -142,12 +142,12 @@ class Observation:
 
     @property
     def rate(self) -> float:
-        """Scored frames a second."""
+        """Scored frames per second."""
         return self.clip_fps / self.step
 
     @property
     def identity_stride(self) -> int:
-        """Frames from one whose identity is looked at to the next."""
+        """Distance in frames between identity measurements."""
         return identity_stride(self.clip_fps, self.step)
 
     @cached_property
@@ -195,36 +195,38 @@ class Observation:
         return inside
 
     def by_run(self, work: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
-        """A series that ``work`` makes of ``values``, each run for itself."""
+        """Apply ``work`` to ``values``, each run on its own."""
         return np.concatenate([work(values[run]) for run in self.runs])
 
 
 def identity_stride(clip_fps: float | int, step: int) -> int:
-    """Frames from one whose identity is looked at to the next, ``step`` frames of the clip apart."""
+    """Distance in frames between identity measurements; consecutive frames are ``step`` frames of the clip apart."""
     return max(round(IDENTITY_EVERY_S * clip_fps / step), 1)
 
 
 def predict_emotion(
     model: EmotionModel, faces: Faces, units: dict[str, np.ndarray], runs: Sequence[slice], fps: float | int
 ) -> Prediction:
-    """The model's prediction for all frames, each run for itself; nan where there is no face."""
+    """Predict the emotion of all frames, each run on its own; nan without a face."""
     count = len(faces.found)
     va, scores = np.full((count, 2), np.nan), np.full((count, len(model.classes)), np.nan)
     for run in runs:
-        seen = np.arange(count)[run][faces.found[run]]
-        if len(seen):
-            known = {name: values[seen] for name, values in units.items()}
-            va[seen], scores[seen] = model.predict(faces.descriptions["emotion"][seen], known, fps)
+        found_frames = np.arange(count)[run][faces.found[run]]
+        if len(found_frames):
+            units_found = {name: values[found_frames] for name, values in units.items()}
+            va[found_frames], scores[found_frames] = model.predict(
+                faces.descriptions["emotion"][found_frames], units_found, fps
+            )
     return Prediction(va, scores)
 
 
 class RunObserver:
-    """Sees each frame of a run once, in order, and keeps a few numbers of it.
+    """Measure each frame of a run once, in order, and store a few numbers per frame.
 
     Args:
-        subject: whose frames they are.
-        models: what measures.
-        condition: what the frames were to show.
+        subject: of the frames.
+        models: evaluation models.
+        condition: ground truth and commands of the frames.
         per_frame: metrics of single frames by name.
     """
 
@@ -235,10 +237,12 @@ class RunObserver:
         condition: Condition,
         per_frame: Mapping[str, Callable[[RenderedFrame, EvaluationModels], Tensor]],
     ) -> None:
-        self._models, self._condition, self._fps = models, condition, float(subject.fps)
+        self._models = models
+        self._condition = condition
+        self._fps = float(subject.fps)
         self._per_frame, self._rows = per_frame, list[list[float]]()
-        told = [len(known) for known in (condition.indices, condition.va) if known is not None]
-        self._background = BackgroundObserver(subject, self._runs(max(told, default=0))[0])
+        counts = [len(values) for values in (condition.indices, condition.va) if values is not None]
+        self._background = BackgroundObserver(subject, self._runs(max(counts, default=0))[0])
         self._count = self._compared = 0
         self._reference = self._person = None
         self._detector = ""
@@ -277,29 +281,29 @@ class RunObserver:
         return runs_of(count, self._condition.indices, self._condition.va)
 
     @torch.no_grad()
-    def see(self, frame: RenderedFrame) -> None:
+    def add(self, frame: RenderedFrame) -> None:
         """Take the next frame."""
         self._count += 1
         recorded = None if frame.truth is None else torch.from_numpy(frame.truth.image)
-        self._background.see(frame.number, frame.image, recorded)
+        self._background.add(frame.number, frame.image, recorded)
         if self._observer is not None:
-            self._observer.see(frame.uint8)
+            self._observer.add(frame.uint8)
         if frame.truth is None:
             return
         self._compared += 1
         values = [of_frame(frame, self._models).float() for of_frame in self._per_frame.values()]
         self._rows.append(torch.stack(values).tolist())
         if self._true_observer is not None:
-            self._true_observer.see(frame.truth.image)
+            self._true_observer.add(frame.truth.image)
 
     def close(self) -> None:
-        """Free the detectors; nothing more can be seen."""
+        """Free the detectors; no more frames can be added."""
         for observer in (self._observer, self._true_observer):
             if observer is not None:
                 observer.close()
 
     def finish(self, seconds: Sequence[float] | None = None) -> Observation:
-        """Everything that was observed, after the last frame; ``seconds``: the wait for each."""
+        """Return all measurements after the last frame; ``seconds``: the wait for each."""
         found = None if self._observer is None else self._observer.faces()
         recorded = None if found is None or self._true_observer is None else self._true_observer.faces()
         lacks = self._lacks(found, recorded)
@@ -325,7 +329,7 @@ class RunObserver:
             person=self._person,
             lacks=lacks,
             frame_values=dict(zip(self._per_frame, series, strict=True)),
-            background=self._background.shown.series,
+            background=self._background.rendered.series,
             recorded_background=self._background.recorded.series,
             seconds=seconds,
             found=found,
@@ -335,7 +339,9 @@ class RunObserver:
 
     def _lacks(self, found: Faces | None, recorded: Faces | None) -> dict[str, Lack]:
         """Inputs that are not available, with the reason."""
-        models, condition, count = self._models, self._condition, self._count
+        models = self._models
+        condition = self._condition
+        count = self._count
         lacks: dict[str, Lack] = {}
         if self._compared == 0:
             lacks["recording"] = Lack(NO_TRUTH, 0)

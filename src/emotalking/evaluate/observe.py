@@ -18,14 +18,14 @@ from emotalking.preprocess.face_measures import Rest, head_angles, measure
 from emotalking.preprocess.landmarks import LandmarkProvider
 from emotalking.preprocess.pose.rigid import head_frame
 
-LOOKS = 3000
-"""Frames of a clip, evenly spread, that tell where a face rests."""
-FEW_LOOKS = 300
-"""The same where the detector must look at them anew."""
+REST_FRAMES = 3000
+"""Frames of a clip, evenly spread, that define the resting face."""
+DETECTED_REST_FRAMES = 300
+"""Number of such frames if the detector must process them again."""
 _AHEAD = 8
 """Frames that may wait for the detector."""
 _FACE, _BLOCKS = 128, 8
-"""Side of the levelled face in pixels, and blocks a side whose brightness is kept."""
+"""Side of the aligned face in pixels, and blocks a side whose brightness is stored."""
 
 _JUMP = 0.15
 """Change of valence or arousal between frames that no face makes."""
@@ -59,31 +59,31 @@ class FaceReference:
 
     @classmethod
     def of(cls, subject: Subject, provider: LandmarkProvider) -> "FaceReference | None":
-        """From the folder's own landmarks where the same kind of detector made them, else by looking at its frames.
+        """Fit to the folder's own landmarks if they are of the same kind of detector, else detect them in its frames.
 
         Returns:
             None if no face is found in them.
         """
         track, rate = subject.landmarks, float(subject.fps)
         if track.layout.name == provider.layout.name and track.shape is not None:
-            stride = -(-subject.num_frames // LOOKS)
+            stride = -(-subject.num_frames // REST_FRAMES)
             used = np.flatnonzero(track.detected)[::stride]
             points, views = track.points[used].astype(np.float64), subject.viewmats[used].astype(np.float64)
             size, shape = (subject.height, subject.width), track.shape.astype(np.float64)
             return cls._resting(provider.layout, shape, subject.focal, size, points, views, rate / stride)
-        stride = -(-subject.num_frames // FEW_LOOKS)
+        stride = -(-subject.num_frames // DETECTED_REST_FRAMES)
         images = (subject.target(index) for index in range(0, subject.num_frames, stride))
-        return cls.seen_in(images, provider, subject.focal, rate / stride)
+        return cls.from_frames(images, provider, subject.focal, rate / stride)
 
     @classmethod
-    def seen_in(
+    def from_frames(
         cls,
         images: Iterable[UInt8[np.ndarray, "H W 3"]],
         provider: LandmarkProvider,
         focal: float,
         fps: float | int,
     ) -> "FaceReference | None":
-        """Fit a reference to the frames of a clip of which nothing else is known.
+        """Fit to the frames of an unprepared clip.
 
         Args:
             focal: of the camera, pixels.
@@ -96,10 +96,10 @@ class FaceReference:
         for image in images:
             size = (image.shape[0], image.shape[1])
             found.append(provider.detect(image))
-        seen = np.array([face for face in found if face is not None], np.float64)
-        if len(seen) == 0:
+        detected = np.array([face for face in found if face is not None], np.float64)
+        if len(detected) == 0:
             return None
-        points, shape = seen[..., :2], _mean_shape(seen, provider.layout)
+        points, shape = detected[..., :2], _mean_shape(detected, provider.layout)
         views = np.stack([_pose(face, shape, focal, size, provider.layout) for face in points])
         return cls._resting(provider.layout, shape, focal, size, points, views, fps)
 
@@ -120,7 +120,7 @@ class FaceReference:
 
 
 def _mean_shape(faces: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[np.ndarray, "K 3"]:
-    """The faces laid on each other by the points on the skull; their mean in the head frame."""
+    """Mean face in the head frame, after alignment by the points on the skull."""
     upright = faces * np.array([1.0, -1.0, -1.0])
     rigid, mean = list(layout.rigid), upright[0]
     for _ in range(3):
@@ -197,7 +197,7 @@ class Detection(NamedTuple):
 
 
 class FaceObserver:
-    """Detect faces frame by frame in a thread of its own; a few frames wait, and little is kept of each."""
+    """Detect faces frame by frame in a separate thread, with a short queue; store a few numbers per frame."""
 
     def __init__(
         self,
@@ -212,19 +212,22 @@ class FaceObserver:
             reference: the subject.
             provider: makes the detector, which follows the face from frame to frame.
             describers: by name; called with faces by the observer's thread.
-            then: called with every frame in order, by the caller's thread, a few frames late.
+            then: called with every frame in order, in the caller's thread, a few frames late.
         """
-        self._reference, self._make, self._then = reference, provider, then
-        self._describers, self._seen = dict(describers or {}), 0
+        self._reference = reference
+        self._make = provider
+        self._then = then
+        self._describers = dict(describers or {})
+        self._num_frames = 0
         self._provider: LandmarkProvider | None = None
         self._worker = ThreadPoolExecutor(1)
         self._waiting: deque[tuple[np.ndarray, Future[Detection | None]]] = deque()
         self._rows: list[Detection | None] = []
 
-    def see(self, image: UInt8[np.ndarray, "H W 3"]) -> None:
+    def add(self, image: UInt8[np.ndarray, "H W 3"]) -> None:
         """Hand the next frame to the detector's thread."""
-        self._waiting.append((image, self._worker.submit(self._read, image, self._seen)))
-        self._seen += 1
+        self._waiting.append((image, self._worker.submit(self._read, image, self._num_frames)))
+        self._num_frames += 1
         if len(self._waiting) >= _AHEAD:
             self._take()
 
@@ -236,14 +239,14 @@ class FaceObserver:
             self._then(image, None if row is None else row.own["points"])
 
     def close(self) -> None:
-        """Free the detector; nothing more can be seen."""
+        """Free the detector; no more frames can be added."""
         self._worker.shutdown(cancel_futures=True)
         if self._provider is not None:
             self._provider.close()
             self._provider = None
 
     def faces(self) -> Faces | None:
-        """All that was seen; None if there was no face in any frame. Closes the observer."""
+        """Return all detections, None if there are none, and close the observer."""
         while self._waiting:
             self._take()
         self.close()

@@ -1,4 +1,4 @@
-"""Plots of an evaluation, from its report alone, and what a report keeps of an observation for them."""
+"""Plots of an evaluation from its report, and the data that a report stores for them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -126,7 +126,7 @@ def circumplex_plot(result: Result) -> Plot | None:
 
 
 def confusion(result: Result) -> tuple[tuple[str, ...], tuple[str, ...], Float[np.ndarray, "L C"]] | None:
-    """Labels that the points should show, classes that were read, and the share of each label's frames read as each.
+    """Expected labels, predicted classes, and the share of each label's frames predicted as each class.
 
     Returns:
         None without a model of expressions. Shares of a row sum to 1 (frames without a face are left out).
@@ -166,7 +166,7 @@ def observation_record(observation: Observation, fps: float | int, consecutive: 
     """Valence/arousal and expression per frame, the sync curve, and the head's jitter by frequency.
 
     Args:
-        fps: frames a second.
+        fps: frames per second.
         consecutive: the frames follow each other in time; else there is no spectrum.
 
     Returns:
@@ -197,7 +197,7 @@ def jitter_spectrum(points: Float[np.ndarray, "N 68 2"], fps: float | int) -> di
 
     Args:
         points: landmarks in pixels, nan without a face (bridged by straight lines).
-        fps: frames a second.
+        fps: frames per second.
 
     Returns:
         `hz` and `px` (a sine of amplitude a stands out as a); None for fewer than 16 frames with a face.

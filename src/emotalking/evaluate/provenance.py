@@ -31,7 +31,7 @@ PACKAGES = (
     "soxr",
     "transformers",
 )
-"""Packages whose versions can change a metric; those that are not installed are left out."""
+"""Packages whose versions can change a metric; those that are not installed are omitted."""
 
 
 def provenance(subject: Subject, avatar: Path | None = None, command: str = "") -> dict[str, Any]:
@@ -60,7 +60,7 @@ def provenance(subject: Subject, avatar: Path | None = None, command: str = "") 
 
 def code() -> dict[str, Any]:
     """Version of this package, and the commit where it runs from a git checkout of its own (else None)."""
-    # A package installed beside another repository must not report the commit of that.
+    # A package installed inside another repository must not report that repository's commit.
     ours = _git("ls-files", "--error-unmatch", "__init__.py") is not None
     changes = _git("status", "--porcelain", "--untracked-files=no") if ours else None
     return {
@@ -95,7 +95,7 @@ def machine() -> dict[str, Any]:
 def data(subject: Subject) -> dict[str, Any]:
     """Fingerprint of a subject: the clip it was made from, and both splits.
 
-    The splits are contiguous and disjoint in folders that ``emotalking prepare`` made; `disjoint` says it of this one.
+    The splits are contiguous and disjoint in folders of ``emotalking prepare``; `disjoint` states it for this one.
     """
     manifest = subject.manifest
     clip = manifest.get("clip") if isinstance(manifest.get("clip"), dict) else None

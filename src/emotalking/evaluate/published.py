@@ -1,4 +1,4 @@
-"""Measure as the baseline does, to reproduce published metrics: on re-encoded video, frames cut to 8 bit.
+"""Measure by the baseline's protocol, to reproduce published metrics: on re-encoded video, frames cut to 8 bit.
 
 TalkingGaussian's ``synthesize_fuse.py`` (and ER-NeRF's ``Trainer.test``) hand 8-bit frames to ``imageio.mimwrite`` with
 ``fps=25, quality=8, macro_block_size=1``, for the rendered frames and for the recorded ones; ``metrics.py`` then reads
@@ -26,7 +26,7 @@ from emotalking.evaluate.systems import System, VideoSource
 from emotalking.io.video import decode_frames, to_rgb
 
 CRF = 10
-"""imageio's quality 8."""
+"""Constant rate factor of imageio's quality 8."""
 
 
 def as_published(
@@ -42,7 +42,7 @@ def as_published(
     cannot undo are differences between builds of x264, and the landmarks: ours are not the baseline's (FAN).
 
     Args:
-        indices: the subject's frames that are compared, shown by the system.
+        indices: compared frames of the subject, which the system has.
         advance: called after every frame.
 
     Raises:
@@ -76,7 +76,9 @@ def encode(frames: Iterable[UInt8[np.ndarray, "H W 3"]], path: Path, fps: Fracti
                 )
             if stream is None:
                 stream = container.add_stream("libx264", rate=fps, options={"crf": str(CRF)})
-                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                stream.width = width
+                stream.height = height
+                stream.pix_fmt = "yuv420p"
                 stream.thread_type = "FRAME"  # as the ffmpeg program has it; slices would cost quality
             image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
             # The ffmpeg program scales the colours with bicubic weights, where PyAV takes bilinear ones.

@@ -31,7 +31,7 @@ _OLD_KEYS = {
 """Keys of version 1 and what they are called now."""
 
 _DIGITS = 7
-"""Significant digits of values per frame; the metrics themselves are kept in full."""
+"""Significant digits of values per frame; the metrics themselves are stored in full."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Report:
 
 def pool(runs: Sequence[Mapping[str, Metric]]) -> dict[str, Metric]:
     """The metrics of several runs as one: over all their frames where values per frame are there, else their mean
-    weighted by frames. A metric that some run lacks says so.
+    weighted by frames. A metric that some run lacks states it.
     """
     if len(runs) == 1:
         return dict(runs[0])
@@ -178,12 +178,12 @@ def read_report(path: Path) -> Report:
 
 
 def write_result(result: Result, path: Path) -> None:
-    """Keep a finished scenario."""
+    """Store a finished scenario."""
     write_json(path, result)
 
 
 def read_result(path: Path, key: str) -> Result | None:
-    """A finished scenario, if it was made from what ``key`` stands for."""
+    """Read a finished scenario if its key equals ``key``."""
     try:
         result = _result(_read(path))
     except (UserError, KeyError, TypeError, ValueError):

@@ -37,7 +37,7 @@ from emotalking.progress import bar
 SPEECH = "speech"
 """Folder of a report for its synthesized sentences."""
 EMOTION_SECONDS = 4.0
-"""Seconds of speech of each of the twelve points, unless a number of frames is given. The paper does not tell it."""
+"""Seconds of speech of each of the twelve points, unless a number of frames is given. The paper does not state it."""
 
 
 def run_scenarios(
@@ -52,7 +52,7 @@ def run_scenarios(
 ) -> Report:
     """Evaluate an avatar on its subject.
 
-    A finished scenario is kept in ``folder``; the same evaluation, started again, goes on behind it.
+    A finished scenario is stored in ``folder``; the same evaluation, restarted, resumes after it.
 
     Args:
         avatar_file: trained avatar.
@@ -88,17 +88,17 @@ def run_scenarios(
             progress.update(task, note=name)
             key = fingerprint(name, facts, options)
             place = folder / f"{name}.json"
-            kept = read_result(place, key)
-            if kept is None:
-                kept = _timed(name, key, session)
-                write_result(kept, place)
-                log(f"{name}: {totals[name]} frames in {kept.seconds:.0f} s")
+            result = read_result(place, key)
+            if result is None:
+                result = _timed(name, key, session)
+                write_result(result, place)
+                log(f"{name}: {totals[name]} frames in {result.seconds:.0f} s")
             else:
                 progress.advance(task, totals[name])
                 log(f"{name}: kept from before (nothing has changed)")
-            results.append(kept)
-    asked = asdict(options) | {"avatar": str(avatar_file), "subject": str(subject.files.root)}
-    return Report(asked, facts, tuple(results), facts["command"])
+            results.append(result)
+    requested = asdict(options) | {"avatar": str(avatar_file), "subject": str(subject.files.root)}
+    return Report(requested, facts, tuple(results), facts["command"])
 
 
 def fingerprint(scenario: str, facts: dict[str, Any], options: EvaluateConfig) -> str:
@@ -125,8 +125,8 @@ def model_names(models: EvaluationModels) -> dict[str, str]:
 
 def _timed(name: str, key: str, session: Session) -> Result:
     begin = time.perf_counter()
-    runs, shown, notes = SCORERS[name](session)
-    return Result(name, key, time.perf_counter() - begin, tuple(runs), tuple(shown), tuple(notes))
+    runs, images_saved, notes = SCORERS[name](session)
+    return Result(name, key, time.perf_counter() - begin, tuple(runs), tuple(images_saved), tuple(notes))
 
 
 ScenarioResult = tuple[list[Run], list[ReportImage], list[str]]
@@ -135,7 +135,9 @@ ScenarioResult = tuple[list[Run], list[ReportImage], list[str]]
 
 def self_reconstruction(session: Session) -> ScenarioResult:
     """Held-out frames from their own sound, action units, valence/arousal, poses and torso, and the recording."""
-    avatar, subject, options = session.avatar, session.subject, session.options
+    avatar = session.avatar
+    subject = session.subject
+    options = session.options
     indices = pick_frames(subject, options.frames, evenly=options.evenly)
     va = own_emotion(subject, indices)
     together = bool((np.diff(indices) == 1).all())
@@ -164,8 +166,8 @@ def self_reconstruction(session: Session) -> ScenarioResult:
 
 
 def cross_domain(session: Session) -> ScenarioResult:
-    """Sounds that the subject never said, with the held-out frames' poses, action units, emotion and torso."""
-    runs, shown = [], []
+    """Speech that the subject never spoke, with the held-out frames' poses, action units, emotion and torso."""
+    runs, images_saved = [], []
     for number, sound in enumerate(session.sounds):
         player = Player(OnHeldOut(session.avatar, session.subject))
         count, samples = _speech(session, sound, session.options.frames)
@@ -177,13 +179,15 @@ def cross_domain(session: Session) -> ScenarioResult:
         scored = session.measure(Stopwatch(session.watched(frames, keep)), None, samples, None)
         observed = observation_record(scored.observation, session.fps, True)
         runs.append(Run(AVATAR, sound.name, count, scored.metrics, "", sound.name, sound.sha256, observed=observed))
-        shown.append(images.of_speech(session, number, sound.name, keep, poses))
-    return runs, shown, speech_in_training(session)
+        images_saved.append(images.of_speech(session, number, sound.name, keep, poses))
+    return runs, images_saved, speech_in_training(session)
 
 
 def emotion_conditioned(session: Session) -> ScenarioResult:
     """The twelve points of docs/paper.md 9.3, each on unheard speech with the held-out frames' poses and torso."""
-    runs, faces, poses = [], [], []
+    runs = []
+    faces = []
+    poses = []
     for number, point in enumerate(TEST_POINTS):
         sound = session.sounds[number % len(session.sounds)]
         count, samples = _speech(session, sound, _emotion_frames(session))
@@ -243,8 +247,8 @@ def _speech(session: Session, sound: Speech, limit: int | None) -> tuple[int, Fl
 
 
 def _emotion_frames(session: Session) -> int:
-    asked = session.options.frames
-    return max(int(EMOTION_SECONDS * session.fps), 1) if asked is None else asked
+    requested = session.options.frames
+    return max(int(EMOTION_SECONDS * session.fps), 1) if requested is None else requested
 
 
 def _without_time(metrics: dict[str, Metric]) -> dict[str, Metric]:

@@ -36,7 +36,7 @@ class Session:
         return float(self.subject.fps)
 
     def watched(self, frames: Iterable[Any], keep: dict[int, Any] | None = None) -> Iterator[Any]:
-        """``frames``; those whose numbers are keys of ``keep`` are kept there as uint8, the others are let go."""
+        """Iterate over ``frames``; store those whose numbers are keys of ``keep`` there, as uint8."""
         for number, frame in enumerate(frames):
             if keep is not None and number in keep:
                 keep[number] = frame if isinstance(frame, np.ndarray) else to_uint8(frame)

@@ -12,16 +12,16 @@ from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE, load_audio, save_wav
 
 SHORTEST_S = 0.1
-"""Less is no speech."""
+"""Minimum length of speech, seconds."""
 PAUSE_S = 0.3
 """Silence between two spoken sentences."""
 SETS = 2
-"""The curated sentences become so many sounds, each of another voice, as the paper tests on A and B."""
+"""Number of sounds made from the curated sentences, each with another voice, as the paper tests on A and B."""
 
 
 @dataclass(frozen=True)
 class Speech:
-    """One sound to speak."""
+    """Speech of one sound file."""
 
     name: str
     """File name, or voice and sentences."""
@@ -34,22 +34,22 @@ class Speech:
         return hashlib.sha256(np.round(self.samples * 32767).astype("<i2").tobytes()).hexdigest()
 
     def frames(self, fps: float | int, limit: int | None) -> int:
-        """Video frames that it fills whole, at most ``limit``."""
+        """Number of complete video frames, at most ``limit``."""
         whole = int(len(self.samples) / SAMPLE_RATE * float(fps) + 1e-6)
         return whole if limit is None else min(whole, limit)
 
 
 def sounds_to_speak(files: Sequence[Path], folder: Path, longest_s: float | int | None = None) -> tuple[Speech, ...]:
-    """The sounds to speak.
+    """Collect the speech of an evaluation.
 
     Args:
-        files: sound or video files; none: the paper's ten sentences in two voices of the offline speaker.
-        folder: the sentences are kept here as wav files, and taken from here if they were said before: the speaker
-            never says a sentence twice in the same way (its breath is random).
-        longest_s: read no more than so many seconds of each, so that a long file costs no memory.
+        files: sound or video files; none: the paper's ten sentences in two voices of the offline synthesizer.
+        folder: the sentences are stored here as wav files, and read from here if they exist: the synthesizer is not
+            deterministic (its breath noise is random).
+        longest_s: read at most this many seconds of each, so that a long file costs no memory.
 
     Raises:
-        UserError: a file that cannot be read or holds hardly any sound, or no file and no offline speaker.
+        UserError: a file that cannot be read or holds hardly any sound, or no file and no offline synthesizer.
     """
     longest_s = None if longest_s is None else max(longest_s, SHORTEST_S)
     files = files or sorted(folder.glob("*.wav")) or _speak(folder)
@@ -80,10 +80,10 @@ def _speak(folder: Path) -> list[Path]:
     made = {}
     for turn, voice in enumerate(voices):
         first, last = turn * each, (turn + 1) * each
-        said = [synthesizer.synthesize(text, language="en", voice=voice).samples for text in sentences[first:last]]
+        spoken = [synthesizer.synthesize(text, language="en", voice=voice).samples for text in sentences[first:last]]
         name = f"{'AB'[turn]}_espeak_{voice}_sentences_{first + 1}-{last}.wav"
-        made[folder / name] = np.concatenate([piece for samples in said for piece in (samples, pause)])
-    # Only when all are said: half of them must not be taken for the whole the next time.
+        made[folder / name] = np.concatenate([piece for samples in spoken for piece in (samples, pause)])
+    # Write only when all are synthesized: a part must not be taken for the whole on the next run.
     for path, samples in made.items():
         save_wav(path, samples)
     return list(made)

@@ -32,10 +32,13 @@ QUESTIONS: tuple[dict[str, str], ...] = (
 )
 """Reflection of the emotion, lip synchronisation, overall quality (S11), each with "none of them" as in table S1.
 
-Assumption: the wording is ours; the paper tells only what was asked for.
+Assumption: the wording is ours; the paper states only the topics.
 """
 NONE = "none"
-KEY, PAGE, CLIPS, ANSWERS = "key.json", "page", "clips", "answers.csv"
+KEY = "key.json"
+PAGE = "page"
+CLIPS = "clips"
+ANSWERS = "answers.csv"
 FORMAT, VERSION = "emotalking-study", 1
 SAME_LENGTH_S = 0.2
 """Largest difference in length between the clips of a group."""
@@ -44,7 +47,7 @@ EMBED_LIMIT = 200 << 20
 MOST_ROWS = 1_000_000
 """Rows that one file of answers may have."""
 FEWEST_PEOPLE = 5
-"""With fewer participants there is no interval."""
+"""Minimum number of participants for an interval."""
 _PLAYABLE = {".mp4": ("h264", "av1"), ".webm": ("vp8", "vp9", "av1")}
 """Codecs that every current browser plays, by container."""
 _PIXELS = ("yuv420p", "yuvj420p")
@@ -61,7 +64,7 @@ class Study:
     groups: tuple[dict[str, str], ...]
     """For each group of clips: code to system."""
     emotions: tuple[str, ...]
-    """The emotion that each group should show; "" where it was not told."""
+    """Intended emotion of each group; "" if not given."""
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -97,17 +100,17 @@ def make_study(
     title: str = "Which video is better?",
     embed: bool = False,
 ) -> Study:
-    """Write ``page/index.html`` with the clips beside it (or inside it) and ``key.json``.
+    """Write ``page/index.html`` with the clips next to it (or embedded) and ``key.json``.
 
-    The page and the names of the clips do not tell which system made what: only the key does, so hand out the folder
+    The page and the names of the clips do not reveal the systems; only the key does, so give participants the folder
     ``page`` alone.
 
     Args:
         clips: system to its clips; the first clips of all systems are one group, shown side by side, and so on.
         folder: made; must not hold a study yet.
-        emotions: what each group should show, in words; empty: not told.
+        emotions: intended emotion of each group, in words; empty: not given.
         title: heading of the page.
-        embed: put the clips into the page, which is then one file.
+        embed: embed the clips in the page, which is then one file.
 
     Raises:
         UserError: fewer than two systems, different numbers of clips, one that a browser cannot play, without sound, or
@@ -141,13 +144,13 @@ def make_study(
 
 
 def page(study: Study, files: Mapping[str, str], embedded: Mapping[str, str]) -> str:
-    """The page, which knows codes and no systems.
+    """HTML page, with codes instead of systems.
 
     Args:
         files: code to file name in ``clips``.
-        embedded: code to the clip as a data address; empty: they are files.
+        embedded: code to the clip as a data URL; empty: they are files.
     """
-    # Sorted codes: the order in which the systems were given must not show.
+    # Sorted codes hide the order of the systems.
     groups = [{"clips": sorted(g), "emotion": e} for g, e in zip(study.groups, study.emotions, strict=True)]
     facts: dict[str, Any] = {"id": study.id, "title": study.title, "questions": QUESTIONS, "columns": COLUMNS}
     facts |= {"groups": groups, "files": dict(sorted(files.items())), "embedded": dict(sorted(embedded.items()))}
@@ -156,28 +159,28 @@ def page(study: Study, files: Mapping[str, str], embedded: Mapping[str, str]) ->
 
 
 def _groups(clips: Mapping[str, Sequence[Path]]) -> list[dict[str, Path]]:
-    """Groups of clips that fit each other and that browsers play."""
+    """Groups of clips, checked for equal lengths and playable formats."""
     if len(clips) < 2:
         raise UserError("a study compares at least two systems: give A=video.mp4 B=video.mp4.")
     if any(name.strip().lower() == NONE for name in clips):
         raise UserError(f"a system cannot be called '{NONE}', which is an answer: give it another name.")
     counts = {name: len(paths) for name, paths in clips.items()}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name} {count}" for name, count in counts.items())
+        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise UserError(
-            f"the systems have different numbers of clips ({told}): give as many of each, in the same order."
+            f"the systems have different numbers of clips ({listed}): give as many of each, in the same order."
         )
     groups = [{name: paths[at] for name, paths in clips.items()} for at in range(next(iter(counts.values())))]
     for number, group in enumerate(groups, 1):
         lengths = {name: _seconds(path) for name, path in group.items()}
         if max(lengths.values()) - min(lengths.values()) > SAME_LENGTH_S:
-            told = ", ".join(f"{name} {length:.1f} s" for name, length in lengths.items())
-            raise UserError(f"the clips of group {number} differ in length ({told}): cut them to the same.")
+            listed = ", ".join(f"{name} {length:.1f} s" for name, length in lengths.items())
+            raise UserError(f"the clips of group {number} differ in length ({listed}): cut them to the same.")
     return groups
 
 
 def _seconds(path: Path) -> float:
-    """Length of a clip that a browser plays, with sound."""
+    """Length in seconds of a clip that browsers play, with sound."""
     if not path.is_file():
         raise UserError(f"{path}: there is no such file.")
     try:
@@ -220,15 +223,17 @@ class Answer:
 
     @classmethod
     def of(cls, row: Mapping[str, Any], study: Study) -> "Answer":
-        """A row of answers as typed values.
+        """Parse and check a row of answers.
 
         Raises:
-            ValueError: in a few words, what cannot be.
+            ValueError: with a short description of the error.
         """
         if set(row) != set(COLUMNS):
             raise ValueError(f"the columns are not {', '.join(COLUMNS)}")
         try:
-            seed, group, seconds = int(row["seed"]), int(row["group"]), float(row["seconds"])
+            seed = int(row["seed"])
+            group = int(row["group"])
+            seconds = float(row["seconds"])
         except (TypeError, ValueError) as error:
             raise ValueError("seed, group or seconds is no number") from error
         text = {name: str(row[name]) for name in ("study", "participant", "order", "question", "choice")}
@@ -253,10 +258,10 @@ COLUMNS = tuple(entry.name for entry in fields(Answer))
 
 
 def read_answers(paths: Iterable[Path], study: Study) -> list[Answer]:
-    """Answers of several files; a row that comes twice counts once.
+    """Answers of several files; a duplicate row counts once.
 
     Raises:
-        UserError: a file cannot be read, a row is malformed, or somebody answered a question twice, differently.
+        UserError: a file cannot be read, a row is malformed, or a participant answered a question twice, differently.
     """
     found: dict[tuple[str, int, str], Answer] = {}
     for path in paths:
@@ -331,30 +336,6 @@ def _intervals(counts: Float[np.ndarray, "P S"], drawn: Int[np.ndarray, "D P"]) 
     return [Interval(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
 
-def preference_table(found: Mapping[str, Mapping[str, Share]], study: Study) -> Table:
-    """Table S1 of the paper's form: a row a system, a column a question, in per cent with 95 % intervals."""
-    best = {question: max(share.share for share in shares.values()) for question, shares in found.items()}
-    rows = []
-    for name in (*study.systems, NONE):
-        cells = [name]
-        for question, shares in found.items():
-            share = shares[name]
-            text = f"{100 * share.share:.1f}"
-            if share.interval is not None:
-                text += f" ({100 * share.interval.low:.1f}–{100 * share.interval.high:.1f})"
-            cells.append(Bold(text) if share.share == best[question] else text)
-        rows.append(cells)
-    return Table(["system", *(f"{_HEADS[question]} [%]" for question in found)], rows)
-
-
-def summary(answers: Sequence[Answer]) -> str:
-    """Number of participants, groups and answers in one line."""
-    people = len({answer.participant for answer in answers})
-    groups = len({(answer.participant, answer.group) for answer in answers})
-    line = f"{people} participants, {groups} groups of clips answered, {len(answers)} answers"
-    return f"{line}; intervals need at least {FEWEST_PEOPLE} participants" if people < FEWEST_PEOPLE else line
-
-
 @dataclass(frozen=True)
 class Results:
     """A study with the answers to it."""
@@ -364,13 +345,28 @@ class Results:
 
     @property
     def table(self) -> Table:
-        """Table S1 of the paper's form."""
-        return preference_table(preferences(self.answers, self.study), self.study)
+        """Table in the form of the paper's S1: a row per system, a column per question, in % with 95 % intervals."""
+        found = preferences(self.answers, self.study)
+        best = {question: max(share.share for share in shares.values()) for question, shares in found.items()}
+        rows = []
+        for name in (*self.study.systems, NONE):
+            cells = [name]
+            for question, shares in found.items():
+                share = shares[name]
+                text = f"{100 * share.share:.1f}"
+                if share.interval is not None:
+                    text += f" ({100 * share.interval.low:.1f}–{100 * share.interval.high:.1f})"
+                cells.append(Bold(text) if share.share == best[question] else text)
+            rows.append(cells)
+        return Table(["system", *(f"{_HEADS[question]} [%]" for question in found)], rows)
 
     @property
     def summary(self) -> str:
         """Number of participants, groups and answers in one line."""
-        return summary(self.answers)
+        people = len({answer.participant for answer in self.answers})
+        groups = len({(answer.participant, answer.group) for answer in self.answers})
+        line = f"{people} participants, {groups} groups of clips answered, {len(self.answers)} answers"
+        return f"{line}; intervals need at least {FEWEST_PEOPLE} participants" if people < FEWEST_PEOPLE else line
 
 
 def read_results(folder: Path, files: Sequence[Path] = ()) -> Results:
@@ -380,7 +376,7 @@ def read_results(folder: Path, files: Sequence[Path] = ()) -> Results:
         files: of answers; none: those that the server collected.
 
     Raises:
-        UserError: no study there, nobody has answered, or answers cannot be read.
+        UserError: no study there, no answers, or answers cannot be read.
     """
     study, stored = Study.read(folder / KEY), folder / ANSWERS
     if not files and not stored.exists():

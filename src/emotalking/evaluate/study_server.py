@@ -12,11 +12,11 @@ from emotalking.errors import UserError
 from emotalking.evaluate.study import ANSWERS, CLIPS, KEY, PAGE, QUESTIONS, Answer, Study, read_answers, write_rows
 
 MOST_BODY = 256 << 10
-"""Bytes of one participant's answers."""
+"""Maximum bytes of one participant's answers."""
 MOST_STORED = 64 << 20
-"""Bytes of the answers' file; beyond it nothing more is stored."""
+"""Maximum bytes of the answers' file."""
 _TIMEOUT_S = 30.0
-"""A connection that sends nothing for so long is closed."""
+"""Idle timeout of a connection."""
 _PIECE = 1 << 16
 _TYPES = {".mp4": "video/mp4", ".webm": "video/webm"}
 _CLIP = re.compile(r"/clips/([0-9a-f]{8}\.(?:mp4|webm))")
@@ -56,7 +56,7 @@ class StudyServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
     def store(self, body: Any) -> tuple[HTTPStatus, str]:
-        """Check one participant's answers and append them to the file; all or none, and once if they come twice."""
+        """Check one participant's answers and append them to the file; all or none, and only once if sent twice."""
         try:
             answers = self._checked(body)
         except ValueError as error:
@@ -64,7 +64,7 @@ class StudyServer(ThreadingHTTPServer):
         with self._lock:
             known = self._known.get(answers[0].participant)
             if known is not None:
-                # A page whose answer was lost on the way sends once more.
+                # A page that did not receive the response sends again.
                 same = known == set(answers)
                 return (HTTPStatus.OK, "stored") if same else (HTTPStatus.CONFLICT, "you have answered before")
             if self.answers.exists() and self.answers.stat().st_size > MOST_STORED:
@@ -108,9 +108,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_file(self.server.folder / PAGE / CLIPS / clip[1], _TYPES[f".{clip[1].rpartition('.')[2]}"])
 
     def do_POST(self) -> None:  # noqa: N802
-        self.close_connection = True  # what is refused is not read to its end
+        self.close_connection = True  # refused bodies are not read to their end
         length = self.headers.get("Content-Length", "")
-        # A page of another site cannot send this type without asking, and it is never allowed.
+        # Cross-origin requests of this type need a CORS preflight, which is never allowed.
         if self.path != "/answers" or self.headers.get_content_type() != "application/json":
             self._reply(HTTPStatus.NOT_FOUND, "there is nothing here")
         elif not length.isascii() or not length.isdecimal() or not 0 < int(length) <= MOST_BODY:
@@ -139,17 +139,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(HTTPStatus.NOT_FOUND, "there is nothing here")
             return
         size = path.stat().st_size
-        asked = _RANGE.fullmatch(self.headers.get("Range", ""))
-        first = int(asked[1]) if asked else 0
-        last = min(int(asked[2]), size - 1) if asked and asked[2] else size - 1
-        if asked and first > last:
+        byte_range = _RANGE.fullmatch(self.headers.get("Range", ""))
+        first = int(byte_range[1]) if byte_range else 0
+        last = min(int(byte_range[2]), size - 1) if byte_range and byte_range[2] else size - 1
+        if byte_range and first > last:
             self.send_response(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
             self.send_header("Content-Range", f"bytes */{size}")
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        self.send_response(HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK)
-        if asked:
+        self.send_response(HTTPStatus.PARTIAL_CONTENT if byte_range else HTTPStatus.OK)
+        if byte_range:
             self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Content-Type", kind)
@@ -164,4 +164,4 @@ class _Handler(BaseHTTPRequestHandler):
                     self.wfile.write(piece)
                     rest -= len(piece)
         except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True  # browsers stop when they have seen enough of a clip
+            self.close_connection = True  # browsers close the connection when they have enough of a clip

@@ -35,9 +35,9 @@ def offset_plot(scores: SyncScores) -> Plot:
 class SyncMeter:
     """Measure the sync of a clip frame by frame; holds a few frames, and one vector a window.
 
-    The square follows the head, calmed by a median over 13 frames, as in SyncNet's evaluation; windows without a face
-    nearby do not count. N frames at 25 a second give N - 4 windows. Deviation: the published script takes one fewer;
-    the last one is as good as any. With :class:`SyncNetExpert` zeros stand beyond the ends, as published; the windows
+    The square follows the head, smoothed by a median over 13 frames, as in SyncNet's evaluation; windows without a face
+    nearby do not count. N frames at 25 fps give N - 4 windows. Deviation: the published script takes one fewer,
+    without need. With :class:`SyncNetExpert` the ends are padded with zeros, as published; the windows
     of other experts are compared inside only.
 
     Args:
@@ -114,7 +114,7 @@ class SyncMeter:
 
     @torch.no_grad()
     def _embed(self) -> None:
-        """Vectors of all windows of the crops at hand; NaN where one of them shows no face."""
+        """Vectors of all windows of the buffered crops; NaN if a crop has no face."""
         windows = torch.stack(self._crops).unfold(0, FRAMES, 1).permute(0, 4, 1, 2, 3)
         lost = windows.isnan().flatten(1).any(1)
         vectors = self._expert.embed_lips(windows.nan_to_num())

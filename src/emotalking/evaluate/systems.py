@@ -22,23 +22,23 @@ from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
 
 RECORDING = "recording"
-"""The word that stands for the subject's own target frames."""
+"""Name of the subject's own target frames as a system."""
 
 _IMAGES = (".png", ".jpg", ".jpeg")
 _VIDEOS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".mpg")
 _LOSSLESS = ("ffv1", "rawvideo", "png", "huffyuv", "ffvhuff", "utvideo", "qtrle", "apng")
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)(?:_rgb)?")
 _LAYERS = ("out_face", "out_mouth")
-"""Videos of single layers that TalkingGaussian's script writes beside the whole image."""
+"""Videos of single layers that TalkingGaussian's script writes next to the whole image."""
 _OUTPUTS = ("renders", "results", "test/ours_*", "ours_*", "validation")
-"""Where TalkingGaussian's and ER-NeRF's scripts write images, most finished first."""
+"""Output folders of TalkingGaussian's and ER-NeRF's scripts, most finished first."""
 
 RGBFrame = UInt8[np.ndarray, "H W 3"]
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Frames that can be gone through more than once."""
+    """Frames that can be read more than once."""
 
     kind: str
     """"avatar", "frames", "video" or "recording"."""
@@ -56,7 +56,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class System:
-    """A source, and which frame of the subject each of its frames should equal."""
+    """A source with the subject's frame that corresponds to each of its frames."""
 
     name: str
     path: str
@@ -65,7 +65,7 @@ class System:
     """The subject's frame of each frame of the source; -1: none that may be scored."""
 
     def frames(self, wanted: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
-        """The frames that show the subject's frames ``wanted``."""
+        """Frames of the source for the subject's frames ``wanted``."""
         return self.source.read(np.flatnonzero(np.isin(self.indices, wanted)))
 
 
@@ -96,7 +96,7 @@ class AvatarSource:
 
 
 class RecordingSource:
-    """The subject's own frames: what a perfect avatar would show."""
+    """The subject's own frames, the output of a perfect avatar."""
 
     kind = "recording"
     note = "the frames that the others are compared with"
@@ -195,18 +195,18 @@ class VideoSource:
 
 
 def open_system(name: str, path: str, subject: Subject, device: torch.device, start: int | None = None) -> System:
-    """Find out what ``path`` is and which of the subject's held-out frames it shows.
+    """Open ``path`` and match its frames to the subject's held-out frames.
 
     Args:
         name: name in the tables.
         path: "recording", an avatar file, a video, a folder of frames, or a folder in which TalkingGaussian
             (``MODEL/test/ours_N/renders/out.mp4``) or ER-NeRF (``WORKSPACE/results``) left its output.
-        subject: subject that is shown.
+        subject: subject of the frames.
         device: where an avatar is rendered.
-        start: the subject's frame that the first one shows; None: told by the number of frames, or their names.
+        start: the subject's frame of the first one; None: inferred from the number of frames, or their names.
 
     Raises:
-        UserError: nothing that can be compared, or it cannot be told which frames it shows.
+        UserError: nothing that can be compared, or its frames cannot be matched.
     """
     if path == RECORDING:
         source: Source = RecordingSource(subject)

@@ -1,4 +1,4 @@
-"""Compare on speech that the subject was never recorded saying (paper 4.1, tables 2 and 3)."""
+"""Compare on speech of which no recording of the subject exists (paper 4.1, tables 2 and 3)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,30 +20,30 @@ from emotalking.models.avatar import Avatar
 from emotalking.player.player import Player
 
 SLACK_S = 0.2
-"""A system may end so much before its sound: feature windows cut some frames at the end."""
+"""Tolerance for systems that end before their sound: feature windows cut some frames at the end."""
 
 
 @dataclass(frozen=True)
 class UnseenSpeech:
-    """Speech and emotion that all systems should show, and that were never recorded."""
+    """Unrecorded speech and emotion that all systems render."""
 
     speech: Speech
     va: tuple[float, float] | None = None
-    """Commanded valence and arousal; None: none was."""
+    """Commanded valence and arousal; None: none."""
 
     def samples(self, count: int, fps: float | int) -> Float[np.ndarray, " S"]:
         """The sound under the first ``count`` frames."""
         return self.speech.samples[: int(count / fps * SAMPLE_RATE)]
 
     def commanded(self, count: int) -> Float[np.ndarray, "N 2"] | None:
-        """One pair a frame."""
+        """Commanded valence and arousal per frame."""
         return None if self.va is None else np.tile(np.array(self.va, np.float64), (count, 1))
 
 
 class SpokenSource:
-    """An avatar that says the sound, with the held-out frames' poses, action units and torso, forth and back.
+    """An avatar that speaks the sound, with the held-out frames' poses, action units and torso, forth and back.
 
-    Without a commanded emotion it shows that of the held-out frames, as in ``evaluate``'s cross-domain scenario.
+    Without a commanded emotion it has that of the held-out frames, as in ``evaluate``'s cross-domain scenario.
     """
 
     kind = "avatar"
@@ -83,14 +83,14 @@ class SpokenSource:
 
 
 def open_unseen(name: str, path: str, subject: Subject, device: torch.device, unseen: UnseenSpeech) -> System:
-    """A system whose first frame is shown when the sound begins.
+    """Open a system whose first frame is at the start of the sound.
 
     Args:
         name: name in the tables.
         path: an avatar file, a video, or a folder of frames.
 
     Raises:
-        UserError: it cannot be used, or is the recording, which does not say this sound.
+        UserError: it cannot be used, or is the recording, which does not contain this speech.
     """
     if path == RECORDING:
         raise UserError(f"{unseen.speech.name} was never recorded: omit {name}=recording, or the audio.")
@@ -104,10 +104,10 @@ def open_unseen(name: str, path: str, subject: Subject, device: torch.device, un
 def to_same_length(
     systems: Sequence[System], unseen: UnseenSpeech, fps: float | int, limit: int | None
 ) -> list[System]:
-    """The systems cut to the frames that all of them show.
+    """Cut the systems to their common frames.
 
     Raises:
-        UserError: one has clearly fewer frames than the sound (or than ``limit``), so it says another one.
+        UserError: one has clearly fewer frames than the sound (or than ``limit``), so it belongs to another one.
     """
     wanted = max(unseen.speech.frames(fps, limit), 1)
     for system in systems:

@@ -1,4 +1,4 @@
-"""Metrics: pure functions, each registered with everything that tables, plots and comparisons need to know of it."""
+"""Metrics: pure functions, each registered with all properties that tables, plots and comparisons need."""
 
 # isort: off
 # Importing a module registers its metrics; their order is that of the tables.

@@ -53,11 +53,11 @@ class MetricSpec:
     digits: int = 3
     """Decimals worth printing."""
     measure: Callable[[str, Observation], Metric] | None = None
-    """Metric of a run, given its name and what was observed; None: the mean of ``of_frame``."""
+    """Compute the metric of a run from its name and observation; None: the mean of ``of_frame``."""
     of_frame: Callable[[RenderedFrame, EvaluationModels], Float[Tensor, ""]] | None = None
     """Value of one frame that has a recorded one to compare with, taken while the frame is there."""
     needs: tuple[Need, ...] = ()
-    """Inputs that it cannot be measured without; the first that lacks is the reason given."""
+    """Required inputs; the first missing one is the reason given."""
     undefined: str = "no frame could be measured"
     """Reason where every frame is nan."""
     aggregate: Literal["mean", "root_mean"] = "mean"
@@ -79,7 +79,7 @@ class MetricSpec:
     baseline: bool = False
     """Also measured by TalkingGaussian's script, on re-encoded video."""
     over_time: bool = False
-    """Drawn frame by frame in comparisons."""
+    """Plotted per frame in comparisons."""
 
     @property
     def head(self) -> str:

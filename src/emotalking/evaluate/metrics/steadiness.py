@@ -18,7 +18,7 @@ _SILENCE_S = 1.0
 
 
 def second_difference(values: Float[np.ndarray, "N *rest"]) -> Float[np.ndarray, "N *rest"]:
-    """v[t - 1] - 2 v[t] + v[t + 1]; nan in the first and last frame and beside nan.
+    """v[t - 1] - 2 v[t] + v[t + 1]; nan in the first and last frame and next to nan.
 
     What moves evenly has none; motion that is slow against the frames has next to none.
     """
@@ -101,7 +101,7 @@ def _mouth_in_silence(name: str, run: Observation) -> Metric:
 
 
 def _fps(name: str, run: Observation) -> Metric:
-    """Frames a second by the median wait: the first frames, which start things up, and stalls do not count."""
+    """Frames per second by the median wait, without warm-up frames and stalls."""
     return rate_of(run.seconds or ())
 
 
