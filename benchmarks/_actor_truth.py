@@ -1,4 +1,4 @@
-"""What benchmarks on the synthetic actor share: his performance without any error of capture, and capture's errors."""
+"""Common parts of benchmarks on the synthetic actor: its performance without capture errors, and those errors."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +18,7 @@ from emotalking.testing.actor import Actor, Performance
 from emotalking.testing.actor_subject import write_actor_subject
 
 SEED = 1
-"""Of the performance."""
+"""Seed of the performance."""
 SAME_CLIP_DB = 30.0
 """A recorded frame and the actor's drawing of it agree at least so well: what lossy video leaves."""
 
@@ -59,7 +59,7 @@ def degrees_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def pose_errors(subject: Subject, truth: Subject) -> dict[str, float]:
-    """How far the recorded head poses are from the true ones, up to the head frame, which is a convention.
+    """Errors of the recorded head poses against the true ones, up to the head frame, which is a convention.
 
     One similarity between the two head frames is fitted to the pixels of the actor's resting landmarks over the clip;
     then the rotations and these pixels are compared.
@@ -89,7 +89,7 @@ def pose_errors(subject: Subject, truth: Subject) -> dict[str, float]:
 
 
 def given(prepared: Subject, truth: Subject) -> dict[str, Any]:
-    """What training is given, against the truth: normals and valence/arousal of the held-out frames, all poses."""
+    """Errors of training inputs against the truth: normals and valence/arousal of the held-out frames, all poses."""
     angles = []
     for index in map(int, prepared.val_indices):
         own, true = normals_of(prepared, index), normals_of(truth, index)

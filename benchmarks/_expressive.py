@@ -1,4 +1,4 @@
-"""What the benchmarks on expressive clips share: landmarks and blendshapes of a clip, in the person's head frame."""
+"""Common parts of benchmarks on expressive clips: landmarks and blendshapes of a clip, in the person's head frame."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from emotalking.preprocess.pose.rigid import head_frame
 
 LAYOUT = MEDIAPIPE_LAYOUT
 REST_SHARE = 0.1
-"""Of a clip's frames, those with the least expression: what stands for the face at rest."""
+"""Frames of a clip with the least expression, which define the resting face."""
 TALK = ("jaw", "mouth", "tongue")
 """Blendshapes that speech moves begin with these..."""
 LOOK = ("eyeLook", "_neutral")

@@ -26,7 +26,7 @@ from emotalking.testing.actor.emotion import emotional_aus
 FRAME = 1.3
 """Pixels a side of the rendered frame in sides of the square: the actor's square is about .79 of his frame."""
 QUALITY = 92
-"""Of the stored pictures (WebP)."""
+"""Quality of the stored images (WebP)."""
 LIP_AUS = ("AU12", "AU15", "AU17", "AU20", "AU23")
 FREE_LIPS = 0.5
 """Share of the pictures whose lips show another emotion than the face."""
@@ -44,7 +44,7 @@ class People:
     person: Int64[np.ndarray, " N"]
     """Number of the identity."""
     free: Bool[np.ndarray, " N"]
-    """Whether the lips show another emotion than the face."""
+    """The lips show another emotion than the face."""
 
     @classmethod
     def read(cls, path: Path) -> "People":

@@ -1,4 +1,4 @@
-"""What the benchmarks share: repeated timing, and a JSON report that says what ran where."""
+"""Common parts of the benchmarks: repeated timing, and a JSON report with the environment."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def measure(run: Callable[[], Any], repeats: int = 20, warmup: int = 3) -> dict[
 
 
 def ratio(baseline: dict[str, float], candidate: dict[str, float]) -> float:
-    """How many times faster the candidate is, by the medians of the same run."""
+    """Speed-up of the candidate, by the medians of the same run."""
     return baseline["median_ms"] / candidate["median_ms"]
 
 

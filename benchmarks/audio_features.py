@@ -1,4 +1,4 @@
-"""Which audio features drive lips best: on the held-out end of one speaker's clip, and from other speakers' sound.
+"""Lip accuracy by audio feature: on the held-out end of one speaker's clip, and from other speakers' sound.
 
 python benchmarks/audio_features.py SUBJECT --others SUBJECT ... [--clips FOLDER] [--kinds mel phones mel+phones]
 
@@ -51,7 +51,7 @@ class Clip:
     fps: Fraction
 
     def windows(self, kinds: str) -> torch.Tensor:
-        """What the encoder sees, [N, 8, C, 16]; several kinds joined by "+" lie beside each other."""
+        """Encoder input, [N, 8, C, 16]; several kinds joined by "+" are concatenated."""
         parts = [extract_features(self.samples, len(self.opening), self.fps, k) for k in kinds.split("+")]
         return audio_windows(torch.from_numpy(np.concatenate(parts, 2)))
 

@@ -1,4 +1,4 @@
-"""What the capture makes of every clip of a folder: verdict, clock, offset, time and memory of the steps, errors.
+"""Results of `prepare` for every clip of a folder: verdict, clock, offset, time and memory of the steps, errors.
 
 python benchmarks/capture.py CLIPS [--work FOLDER] [--seconds 60]; the synthetic actor is one more clip. Every clip is
 prepared in a process of its own. Prints a Markdown table; everything measured goes to results/capture.json.

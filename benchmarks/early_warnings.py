@@ -30,7 +30,7 @@ from emotalking.train.callbacks.log import LOG, of_kind, read_log
 from emotalking.train.run import train
 
 SIZE, SECONDS, SEED = 64, 16.0, 4
-"""Of the actor's clip; with this seed he blinks among the held-out frames."""
+"""Seed of the actor's clip; with it the actor blinks among the held-out frames."""
 SHORT = """model.face.initial_points=800 model.mouth.initial_points=150 mouth.iterations=100 mouth.warmup=20
 mouth.densify.start=20 mouth.densify.until=80 mouth.densify.every=20 face.iterations=400 face.warmup=80
 face.densify.start=60 face.densify.every=40 face.densify.until=280 face.densify.max_gaussians=3000
@@ -65,7 +65,7 @@ def other_blinks(text: str) -> str:
 
 @dataclass(frozen=True)
 class Trial:
-    """What is broken, and which warnings must come of it."""
+    """Injected fault, and the warnings that it must raise."""
 
     expected: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()

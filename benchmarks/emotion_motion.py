@@ -60,21 +60,21 @@ from emotalking.train.callbacks.preview import QUADRANTS
 from faces import FittedJudge, agreement, blendshapes, fit_judge
 
 RADIUS, TURN_S = 0.8, 6.0
-"""Of the circle: its distance from neutral, and the seconds of one turn."""
+"""Radius of the circle around neutral, and the seconds of one turn."""
 HOLD_S = 2.0
-"""Between two changes of emotion."""
+"""Seconds between two changes of emotion."""
 EASE_S = 0.6
 """A smooth change takes this long."""
 NEAR = 5
 """Neighbours of a step on either side."""
 EACH = 5
-"""The fitted judge looks at every so many frames."""
+"""Stride in frames of the fitted emotion model."""
 COMPARED = 24
 """Held-out frames on which movements are compared."""
 PARTS = {"brows": range(17, 27), "lids": range(36, 48), "corners": (48, 54), "lips": (*range(49, 54), *range(55, 60))}
-"""Of the 68 points."""
+"""Indices among the 68 points."""
 ORDER = ("neutral", "excited", "sad", "calm", "angry")
-"""Of the emotions that follow one another: every change goes far, two of them through the middle."""
+"""Order of the emotions: every change is large, two of them through neutral."""
 PLACES = {"neutral": (0.0, 0.0)} | QUADRANTS
 
 
@@ -121,7 +121,7 @@ def eased(seconds: float) -> EmotionTrack:
 
 
 def runs_of(seconds: float) -> dict[str, Any]:
-    """What is rendered, neutral first."""
+    """Rendered emotions, neutral first."""
     still = {name: EmotionTrack.constant(*place) for name, place in PLACES.items()}
     lines = {"valence": Curve(line(0, seconds)), "arousal": Curve(line(1, seconds))}
     return still | lines | {"circle": Curve(circle), "hard": Curve(hard), "eased": eased(seconds)}
@@ -129,7 +129,7 @@ def runs_of(seconds: float) -> dict[str, Any]:
 
 @dataclass
 class Run:
-    """What is kept of one rendering."""
+    """Measurements of one rendering."""
 
     va: np.ndarray
     """[N, 2] commanded."""

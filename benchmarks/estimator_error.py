@@ -86,7 +86,7 @@ def on_actor(models: EvaluationModels, style: ActorStyle, seed: int) -> Measurem
 
 
 def keep(model: str, metrics: dict[str, float], people: int) -> None:
-    """What the package says of a model from now on."""
+    """Record of a model for the package's data file."""
     path = Path(estimator_error.__file__).with_name(estimator_error.DATA)
     known = json.loads(path.read_text("utf-8"))
     where = f"{people} synthetic actors at the twelve test points, talking"

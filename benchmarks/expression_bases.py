@@ -1,4 +1,4 @@
-"""How far a face really moves for each action unit: measured on expressive clips, beside the generator's table.
+"""Measured motion of a face per action unit on expressive clips, next to the generator's table.
 
 python benchmarks/expression_bases.py CLIPS TASK [--name NAME]
 

@@ -1,4 +1,4 @@
-"""What the embedded generator of emotional faces does to people: lips, identity, sharpness, flicker, emotion.
+"""Effects of the embedded generator of emotional faces on people: lips, identity, sharpness, flicker, emotion.
 
 python benchmarks/faces.py SUBJECT [SUBJECT ...] [--acted CLIPS --task TASK --neutral CLIP ...] [--places 2] [--each 5]
 
@@ -199,7 +199,7 @@ def on_person(
 
 
 def over_time(subject: Subject, models: EvaluationModels) -> dict[str, dict[str, float]]:
-    """Of consecutive frames, recorded and with three emotions: flicker (grey levels), head jitter (px), lips.
+    """Metrics of consecutive frames, recorded and with three emotions: flicker (grey levels), head jitter (px), lips.
 
     Within one emotion the lips' correlation with the recorded ones is that of speech alone.
     """

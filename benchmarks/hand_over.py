@@ -30,7 +30,7 @@ BAND = 6
 
 
 def round_trips(images: Tensor, alignment: FaceAlignment) -> dict[str, dict[str, float]]:
-    """What cutting the square out and putting it back changes, by the size of the cut."""
+    """Change by cropping and pasting back, by the size of the crop."""
     found = {}
     for size in SIZES:
         back, inside = paste_back(alignment, aligned_crops(images, alignment, size), images)

@@ -175,7 +175,7 @@ def learn(subject: Path, truth: Path, folder: Path, row: str, args: argparse.Nam
 
 
 def _scene(source: Subject, data: TrainingData) -> Scene:
-    """What scoring needs of a scene."""
+    """Scoring inputs of a scene."""
     conditions = data.conditions
     return Scene(
         width=source.width,

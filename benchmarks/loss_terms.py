@@ -1,4 +1,4 @@
-"""What each term and step of the `fast` recipe gives: the recipe without it, or with it, scored on held-out frames.
+"""Effect of each term and step of the `fast` recipe: the recipe without it, or with it, scored on held-out frames.
 
     python benchmarks/loss_terms.py SUBJECT FOLDER [--device cuda] [--jobs 3] [--only NAME ...]
 

@@ -45,7 +45,7 @@ from emotalking.stylegan.training_steps import Task
 from emotalking.train.callbacks.log import LOG, of_kind, read_log
 
 SECONDS = {"critics": 24, "judges": 16, "encoder": 90, "adversarial": 50, "emotion": 30, "lips": 45}
-"""At most, by phase."""
+"""Maximum, by phase."""
 STEPS = {"critics": 1600, "judges": 1300, "encoder": 100_000, "adversarial": 100_000, "emotion": 4000, "lips": 4000}
 WIDTHS = (512, 256, 256)
 UNSEEN = 0.1
@@ -148,7 +148,7 @@ def learn_critics(study: Study) -> None:
 
 @torch.no_grad()
 def critic_errors(study: Study, critics: SmallCritics) -> dict[str, float]:
-    """How well critics read people whom they have not seen."""
+    """Accuracy of the critics on unseen people."""
     found, points = [], []
     images, truth = study.images[study.unseen], study.ibug68[study.unseen]
     for part, places in zip(images.split(256), truth.split(256), strict=True):
@@ -169,7 +169,7 @@ def correlation(a: Tensor, b: Tensor) -> float:
 
 
 def inversion(study: Study, encoder: SmallEncoder) -> Inversion:
-    """Of the seen people."""
+    """Inversion of the training people."""
     return Inversion(encoder, study.varied(), study.images[~study.unseen], study.ibug68[~study.unseen])
 
 
@@ -284,7 +284,7 @@ def measure(study: Study) -> dict[str, Any]:
 
 
 def judged(judges: SmallCritics, made: Tensor, source: Tensor, ibug68: Tensor) -> dict[str, Tensor]:
-    """What the judges say of pictures."""
+    """Predictions of the evaluation models for images."""
     points: FoundPoints = judges.points(made, ibug68)
     inside = lip_rectangles(ibug68, source.shape[1])
     off = ((made - source).abs().mean(3) * inside).sum((1, 2)) / inside.sum((1, 2))

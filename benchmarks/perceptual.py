@@ -1,4 +1,4 @@
-"""What the perceptual loss costs and brings: one avatar fine-tuned from the same weights without it and with it.
+"""Cost and effect of the perceptual loss: one avatar fine-tuned from the same weights without it and with it.
 
 python benchmarks/perceptual.py SUBJECT AVATAR [--steps 300] [--weight 0.5] [--backbone auto] [--patches 0]
 

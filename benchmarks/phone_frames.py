@@ -1,4 +1,4 @@
-"""How often the strongest phone of the features "phones" is the one that is spoken, on clips whose words are known.
+"""Share of frames whose strongest phone in the features "phones" is the spoken one, on clips whose words are known.
 
 EMOTALKING_DATA=DIR python benchmarks/phone_frames.py   (DIR/clips/grid_s1: GRID corpus, *.mpg with *.align)
 
@@ -54,7 +54,7 @@ def aligned(samples: np.ndarray, words: Iterable[str]) -> Segments | None:
 
 
 def decoded(samples: np.ndarray) -> Segments:
-    """What pocketsphinx's phone decoder hears."""
+    """Output of pocketsphinx's phone decoder."""
     model = pocketsphinx.get_model_path("en-us/en-us-phone.lm.bin")
     config = pocketsphinx.Config(
         allphone=model, lw=2.0, beam=1e-20, pbeam=1e-20, lm=None, loglevel="FATAL", cmn="batch"

@@ -1,4 +1,4 @@
-"""How fast the rasterizer's back ends are, against the reference in the same run.
+"""Speed of the rasterizer's back ends, against the reference in the same run.
 
     python benchmarks/rasterize.py [--count 40000] [--size 512] [--channels 3] [--repeats 20] [--threads N]
 

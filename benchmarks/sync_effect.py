@@ -1,4 +1,4 @@
-"""What training with the sync loss changes, on sound that no training heard: two avatars of one subject side by side.
+"""Effect of training with the sync loss, on unseen sound: two avatars of one subject side by side.
 
 python benchmarks/sync_effect.py SUBJECT WITHOUT.safetensors WITH.safetensors --expert E --judge J [--device cuda]
 

@@ -1,4 +1,4 @@
-"""What the personal sync expert finds on seconds and people that it never saw, by what it learned from.
+"""Accuracy of the personal sync expert on unseen seconds and people, by its training data.
 
 python benchmarks/sync_expert.py CLIPS.npz ... [--device cuda] [--only RECIPE ...] [--beside CLIP,...=EXPERT ...]
 
@@ -56,7 +56,7 @@ def middle(pictures: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
 
 
 def shifted(lips: torch.Tensor, audio: torch.Tensor, length: int) -> dict[str, float]:
-    """How well the offset of pieces with shifted sound is found."""
+    """Accuracy of the offset of pieces with shifted sound."""
     reach = max(SHIFTS)
     errors = [
         abs(sync_scores(lips[b : b + length], audio[b + s : b + s + length], expert="", edges="inside").offset - s)

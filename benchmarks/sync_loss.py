@@ -1,4 +1,4 @@
-"""What the sync loss costs: time of a training step of each stage without it, with it, and the share it takes.
+"""Cost of the sync loss: time of a training step of each stage without it, with it, and the share it takes.
 
 python benchmarks/sync_loss.py SUBJECT AVATAR [--preset fast] [--device cuda] [--expert personal] [--speech espeak]
 

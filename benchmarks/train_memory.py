@@ -21,7 +21,7 @@ from emotalking.data import Subject
 from emotalking.data.readers import read_json
 
 STEPS = 4
-"""Of each stage; half of a branch's are its warm-up."""
+"""Steps of each stage; half of a branch's are its warm-up."""
 
 
 def repeated(source: Subject, frames: int, root: Path) -> None:

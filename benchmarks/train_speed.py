@@ -59,7 +59,7 @@ OPERATIONS = {
     "losses": {"similarity": "reference"},
     "colours and normals": {"view_colours": "reference", "camera_normals": "reference"},
 }
-"""What each operation is without a kernel of its own."""
+"""Replacement of each operation without its kernel."""
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def rate(take: Callable[[int], Any], steps: int, repeats: int = 3) -> dict[str, 
 
 
 def waits(take: Callable[[int], Any]) -> dict[str, float]:
-    """How often the host waits for the device, a step, by the line that does."""
+    """Host-device synchronisations per step, by source line."""
     found: dict[str, int] = {}
     torch.cuda.set_sync_debug_mode("warn")
     with warnings.catch_warnings(record=True) as caught:

@@ -1,4 +1,4 @@
-"""How fast the tri-plane encoder's kernel is, against torch's gathers with autograd in the same run.
+"""Speed of the tri-plane encoder's kernel, against torch's gathers with autograd in the same run.
 
 python benchmarks/triplane.py [--count 40000] [--repeats 20] [--threads N]
 """

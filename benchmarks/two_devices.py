@@ -33,7 +33,7 @@ def timed(
 
 
 def figures(made: TrainResult, seconds: float, subject: Subject) -> dict[str, Any]:
-    """What is reported of a training."""
+    """Reported results of a training."""
     head = made.avatar.head
     return {
         "seconds": seconds,
