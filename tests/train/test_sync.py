@@ -35,7 +35,7 @@ from emotalking.train.presets import preset
 from emotalking.train.stages.emotion import EmotionStage
 from emotalking.train.stages.face import FaceStage
 from emotalking.train.stages.mouth import MouthStage
-from emotalking.train.sync import SyncTerm, wanted
+from emotalking.train.sync import SyncTerm, needs_sync
 from emotalking.train.sync_source import WindowSource, consecutive, frame_steps, spoken, voiced
 from emotalking.tts.base import Utterance
 
@@ -316,12 +316,12 @@ def test_resumed_equals_uninterrupted(
 
 def test_nothing_is_made_for_a_run_that_never_gets_there() -> None:
     paper = preset("paper")
-    assert wanted(paper)
-    assert not wanted(override(paper, ["sync.expert=none"]))
+    assert needs_sync(paper)
+    assert not needs_sync(override(paper, ["sync.expert=none"]))
     few = [f"{stage}.iterations=0" for stage in ("mouth", "face", "emotion")]
-    assert not wanted(override(paper, [*few, "mouth.warmup=0", "face.warmup=0"]))
-    assert not wanted(override(paper, [f"{stage}.losses.sync=0" for stage in ("mouth", "face", "emotion")]))
-    assert not wanted(preset("tiny")) and not wanted(preset("fast"))
+    assert not needs_sync(override(paper, [*few, "mouth.warmup=0", "face.warmup=0"]))
+    assert not needs_sync(override(paper, [f"{stage}.losses.sync=0" for stage in ("mouth", "face", "emotion")]))
+    assert not needs_sync(preset("tiny")) and not needs_sync(preset("fast"))
 
 
 @pytest.mark.parametrize("writable", [True, False])

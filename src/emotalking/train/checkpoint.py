@@ -30,7 +30,7 @@ def write_checkpoint(
     config: dict[str, Any],
     stage_seconds: dict[str, float],
 ) -> None:
-    """Save the run after ``done`` iterations of stage ``number``; the old checkpoint stays until the new is whole.
+    """Save the run after ``done`` iterations of stage ``number``; the old file is kept until the new one is complete.
 
     Raises:
         InputError: the weights are not finite any more, or the disk is full; the old checkpoint is still good.
@@ -57,7 +57,7 @@ def write_checkpoint(
 
 
 def write_payload(path: Path, payload: dict[str, Any]) -> None:
-    """Write tensors and plain values; the old file stays until the new one is whole.
+    """Write tensors and plain values; the old file is kept until the new one is complete.
 
     Raises:
         UserError: the file cannot be written.
@@ -74,7 +74,7 @@ def write_payload(path: Path, payload: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run to go on with."""
+    """State of a run to resume from."""
 
     payload: dict[str, Any]
 

@@ -16,23 +16,23 @@ CLOSED_SHARE = 0.1
 """The frames with the least opening between the tracked lips. Quiet frames are no guide: many people rest with their
 lips parted (one reporter's are 7 px apart in pauses, and 2 px when closed)."""
 RATE = 0.1
-"""Of a step, in standard deviations of the codes of closed lips."""
+"""Learning rate, in standard deviations of the codes of closed lips."""
 STAY = 1e-3
-"""Weight of the squared distance from where the codes began, in those standard deviations: ten times less closes the
-lips no further and draws specks around them."""
+"""Weight of the squared distance from the initial codes, in those standard deviations: a tenth of it does not close the
+lips further and causes specks around them."""
 D_SSIM = 0.2
 _BATCH = 256
 _ROUNDS = 30
 
 
 def learn_closed_mouth_codes(head: TalkingHead, data: TrainingData, steps: int) -> None:
-    """Give both audio encoders the codes whose picture is most like this person's closed lips.
+    """Give both audio encoders the codes whose rendering is closest to this person's closed lips.
 
     They begin as the geometric median of the codes of the frames whose lips are closed (single frames give distorted
-    faces, and a mean follows the odd ones). Sound tells closed lips badly, so those codes are an average of what is
-    seen at such sounds, and their lips stay parted: on one reporter by 2.7 % of the distance between his eyes, where
-    he shows 0.3. Then the two codes, all else held, learn for ``steps`` updates from the pictures of those frames
-    around the lips, and his part by 0.3 %.
+    faces, and a mean follows the odd ones). Audio predicts closed lips poorly, so those codes are an average over the
+    frames of similar audio, and their lips stay parted: on one reporter by 2.7 % of the distance between his eyes;
+    in the recording by 0.3. Then the two codes, all else frozen, are optimized for ``steps`` updates on the lip region
+    of those frames, and his part by 0.3 %.
     """
     head.requires_grad_(False)
     frames = closed_frames(data)
@@ -70,7 +70,7 @@ def _code(encoder: AudioEncoder) -> Tensor:
 
 
 def difference(head: TalkingHead, data: TrainingData, frame: int) -> Float[Tensor, ""]:
-    """How unlike frame ``frame`` the lips are that the codes of closed lips make."""
+    """Image difference between the lips of ``frame`` and those rendered with the closed-mouth codes."""
     recorded = data.conditions.at(frame)
     silence = torch.zeros(1, device=data.device)
     # Without the emotion branch, so that the codes are the same whether there is one or not.
@@ -78,9 +78,9 @@ def difference(head: TalkingHead, data: TrainingData, frame: int) -> Float[Tenso
     conditions = Conditions(recorded.viewmats, recorded.audio, recorded.aus, va, silence)
     window = lip_window(data, frame)
     behind = data.behind(frame, *window.index)
-    made = Compositor(data.K, data.size).frames(head, conditions, behind, window).rgb
+    rendered = Compositor(data.K, data.size).frames(head, conditions, behind, window).rgb
     target = data.image(frame)[:, *window.index]
-    return l1(made, target) + D_SSIM * d_ssim(made, target)
+    return l1(rendered, target) + D_SSIM * d_ssim(rendered, target)
 
 
 def geometric_median(points: Float[Tensor, "N D"]) -> Float[Tensor, " D"]:

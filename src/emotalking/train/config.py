@@ -19,7 +19,7 @@ LEAST_ONE = {
     "hidden",
     "code",
 }
-"""Settings that must be at least 1, wherever they stand."""
+"""Names of settings that must be at least 1, in any class."""
 ABOVE_ZERO = {"means", "means_final"}
 """Settings that must be above 0. No setting may be below."""
 
@@ -33,7 +33,7 @@ class OptimConfig:
     means_final: float = 1.6e-6
     """Position rate at the end of densification; exponential in between."""
     sh0: float = 2.5e-3
-    """Base colour rate; the higher bands learn 20 times slower."""
+    """Base colour rate; the rate of the higher bands is 20 times lower."""
     opacity: float = 0.05
     """Opacity rate."""
     scales: float = 3e-3
@@ -67,7 +67,7 @@ class DensifyConfig:
     every: int = 100
     """Interval."""
     until: int = 45_000
-    """From this iteration on nothing grows or is pruned."""
+    """Iteration from which nothing grows or is pruned."""
     grad_threshold: float = 2e-4
     """Mean screen-space gradient (normalised device units) above which a Gaussian is cloned or split."""
     percent_dense: float = 0.005
@@ -92,7 +92,7 @@ class PerceptualConfig:
     """LPIPS backbone: `alex` (the baseline's), `vgg`, `squeeze`, `none`, or `auto`: the first of these whose files are
     in the model folder."""
     patches: int = 0
-    """At most so many patches a step, drawn from all of the frame's; 0: all."""
+    """Maximum number of patches a step, drawn from all of the frame's; 0: all."""
 
 
 @dataclass(frozen=True)
@@ -100,23 +100,23 @@ class SyncConfig:
     """The sync loss (paper 3.3.2, eq. 9; docs/paper.md 10, 13). Its weights are each stage's `losses.sync`."""
 
     expert: str = "none"
-    """The expert: `personal` (made from the training frames where it is not yet in the subject folder), `syncnet`
+    """The expert: `personal` (trained on the training frames if the subject folder has none yet), `syncnet`
     (SyncNet v2's checkpoint), a personal expert's file, or `none`: no sync loss."""
     speech: str = "espeak"
-    """Speech without images to train on: `espeak` says the curated sentences, a folder gives its audio files, `none`
-    leaves the clip's own speech alone."""
+    """Speech without images to train on: `espeak` synthesizes the curated sentences, a folder provides its audio files,
+    `none` uses the clip's own speech only."""
     languages: str = "en"
     """Languages of the curated sentences, separated by commas. The paper: ten English ones."""
     takes: int = 3
-    """Repetitions of each set, every time by other voices at other rates: ten sentences are not one voice."""
+    """Repetitions of each set, each with other voices and rates."""
     original_share: float = 0.5
-    """Share of windows on the clip's own sound where there is other speech too (paper S4.2: both; shares not stated).
+    """Share of windows with the clip's own audio if there is other speech too (paper S4.2: both; shares not stated).
     """
     every: int = 4
-    """Every so many iterations has a sync term, which then counts so many times: its mean is the weight's."""
+    """Interval of the sync term in iterations; the term is multiplied by it, so that its mean keeps the weight."""
     delay: float = 0.2
-    """Share of a stage's iterations after its warm-up that pass before its first sync term: the expert looks at lips,
-    and at first there are none."""
+    """Share of a stage's iterations after its warm-up that pass before its first sync term: the expert needs visible
+    lips, and at first there are none."""
 
     def validate(self) -> None:
         """Raise ValueError for values that cannot be."""
@@ -151,11 +151,11 @@ class BranchStageConfig:
     means_until: int = 45_000
     """Iteration at which the position rate reaches `optim.means_final`."""
     sh_every: int = 1_000
-    """The colours gain one spherical-harmonic degree every so many iterations."""
+    """Interval in iterations after which the colours gain one spherical-harmonic degree."""
     freeze_geometry_from: int = 0
-    """From here on only colours and opacities train (0: never), before black where the backdrop was green."""
+    """Iteration from which only colours and opacities train (0: never), over black where the backdrop was green."""
     curriculum_every: int = 0
-    """Every so many iterations the frame must suit the curriculum (docs/paper.md 8); 0: never."""
+    """Interval in iterations of frames drawn by the curriculum (docs/paper.md 8); 0: never."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class EmotionStageConfig:
 
 @dataclass(frozen=True)
 class FinetuneStageConfig:
-    """The last stage: colours and opacities on the whole composed frame (paper S16)."""
+    """The last stage: colours and opacities on the full composed frame (paper S16)."""
 
     iterations: int
     """Length."""
@@ -245,8 +245,8 @@ class TrainConfig:
     `random`: a new colour each step, which makes alpha identifiable without a clean-up."""
     gpu: str = "kernels"
     """Implementation on a GPU: `kernels`, our own CUDA kernels (they need cuda-bindings, extra `gpu`) and steps
-    captured in CUDA graphs; or `gsplat` (extra `gsplat`) and one launch after another, which takes some ten times as
-    long (benchmarks/results/train_speed.json)."""
+    captured in CUDA graphs; or `gsplat` (extra `gsplat`) and one launch after another, which is about ten
+    times slower (benchmarks/results/train_speed.json)."""
     seed: int = 0
     """Seed of every draw."""
     checkpoint_every: int = 1_000
@@ -260,7 +260,7 @@ class TrainConfig:
 
     @property
     def iterations(self) -> int:
-        """Iterations of the whole run; the combined face branch takes the emotion stage's too."""
+        """Iterations of the run; the combined face branch includes those of the emotion stage."""
         combined = self.emotion.iterations if self.model.emotion.branch == "combined" else 0
         return sum(stage.iterations for stage in self.stages) + combined
 
@@ -304,14 +304,14 @@ class TrainConfig:
 
 
 def upgrade_record(record: Any) -> Any:
-    """A stored run record with its settings under the names of today, to compare it with another."""
+    """Rename the settings of a stored run record to their current names, to compare it with another."""
     if not isinstance(record, dict) or not isinstance(record.get("train"), dict):
         return record
     return record | {"train": upgrade(TrainConfig, record["train"])}
 
 
 def _numbers(config: Any, prefix: str = "") -> Iterator[tuple[str, float | int]]:
-    """Every number of a config by its dotted name."""
+    """Yield all numbers of a config with their dotted names."""
     for each in fields(config):
         value, name = getattr(config, each.name), f"{prefix}{each.name}"
         if is_dataclass(value):

@@ -1,7 +1,7 @@
-"""Training steps as CUDA graphs: the host says what a step is about, and launches all of it at once.
+"""Training steps as CUDA graphs: the host sends the inputs of a step, and launches it as a whole.
 
 A plain step is more than a thousand launches, which take the host seven times as long as the GPU. Everything that
-differs from step to step (frame, colours, learning rates) lies in one small vector on the device, so the same graph
+differs from step to step (frame, colours, learning rates) is in one small vector on the device, so the same graph
 serves until a densification replaces the Gaussians.
 """
 
@@ -32,9 +32,9 @@ class Captured(NamedTuple):
 
 
 class GraphSteps(Steps):
-    """Takes the first step of a kind plainly, which also loads every kernel, and the later ones as a graph.
+    """Runs the first step of a kind without a graph, which also loads every kernel, and later ones as a graph.
 
-    After Gaussians were replaced the first step is plain again: other sizes may take other kernels.
+    After Gaussians were replaced this is repeated: other sizes may take other kernels.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -48,7 +48,7 @@ class GraphSteps(Steps):
         self._copied: list[torch.cuda.Event] = []
         self._rates: Tensor | None = None
         self._step = 0
-        # Held by a graph of its own, the graphs' memory stays when a densification throws all of them away.
+        # A graph of its own keeps the shared memory pool alive when a densification discards all others.
         self._anchor = torch.cuda.CUDAGraph()
 
     @contextmanager
@@ -73,9 +73,9 @@ class GraphSteps(Steps):
             terms = self._replay(kind, inputs)
         else:
             self._known.add(kind)
-            made = stage.terms(key, inputs.moved(self._device, gather=True))
-            self.learn(made)
-            terms = {name: value.detach() for name, value in made.items()}
+            live = stage.terms(key, inputs.moved(self._device, gather=True))
+            self.backward_and_update(live)
+            terms = {name: value.detach() for name, value in live.items()}
         if stage.after_update(iteration):
             self._graphs.clear()
             self._known.clear()
@@ -122,7 +122,7 @@ class GraphSteps(Steps):
             graph.capture_begin(pool=self._anchor.pool(), capture_error_mode="thread_local")
             terms = self.stage.terms(kind[0], inputs.with_scalars(scalars))
             self._rates = rates
-            self.learn(terms)
+            self.backward_and_update(terms)
             values = torch.stack([value.detach() for value in terms.values()])
             graph.capture_end()
         finally:

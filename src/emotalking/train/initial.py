@@ -32,17 +32,17 @@ def initial_gaussians(
         InputError: if the subject shows none of ``classes``, or ``init`` is `surface` and it has no tracked 3-D shape.
     """
     count = config.initial_points
-    shown = np.flatnonzero(sum(data.pixels_of(label) for label in classes))
-    if not len(shown):
+    visible = np.flatnonzero(sum(data.pixels_of(label) for label in classes))
+    if not len(visible):
         names = " or ".join(label.name.lower() for label in classes)
         raise InputError(
-            f"No frame of this subject shows {names}: look at its parsing folder and prepare the clip again."
+            f"No frame of this subject shows {names}: check its parsing folder and prepare the clip again."
         )
     if config.init == "cube":
         points = (torch.rand(count, 3, generator=generator) * 2.0 - 1.0) * CUBE
         colours = torch.rand(count, 3, generator=generator) / 255.0
     else:
-        points, colours = _on_surface(count, data, classes, shown, generator)
+        points, colours = _on_surface(count, data, classes, visible, generator)
     return Gaussians(points, colours, config.sh_degree).to(data.device)
 
 
@@ -50,10 +50,10 @@ def _on_surface(
     count: int,
     data: TrainingData,
     classes: tuple[Label, ...],
-    shown: Int64[np.ndarray, "S"],
+    visible: Int64[np.ndarray, "S"],
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]]:
-    """Random pixels of the classes in frames out of ``shown``, lifted onto the head's surface, with their colours."""
+    """Random pixels of the classes in frames out of ``visible``, lifted onto the head's surface, with their colours."""
     if data.shape is None:
         raise InputError(
             "This subject has no tracked 3-D face shape, so Gaussians cannot start on it: "
@@ -62,7 +62,7 @@ def _on_surface(
         )
     shape = data.shape.cpu().numpy()
     mouth = Label.MOUTH in classes
-    frames = _most_open(data, shown) if mouth else _spread_by_yaw(data, shown)
+    frames = _most_open(data, visible) if mouth else _spread_by_yaw(data, visible)
     share = -(-count // len(frames))
     points, colours = [], []
     for frame in frames:
@@ -75,22 +75,22 @@ def _on_surface(
     return torch.from_numpy(np.concatenate(points)[:count]).float(), torch.cat(colours)[:count]
 
 
-def _most_open(data: TrainingData, shown: Int64[np.ndarray, "S"]) -> list[int]:
-    """Up to 16 of the frames ``shown`` with the widest open mouth."""
-    return shown[np.argsort(-data.mouth_opening[shown], kind="stable")[:16]].tolist()
+def _most_open(data: TrainingData, visible: Int64[np.ndarray, "S"]) -> list[int]:
+    """Up to 16 of the frames ``visible`` with the widest open mouth."""
+    return visible[np.argsort(-data.mouth_opening[visible], kind="stable")[:16]].tolist()
 
 
-def _spread_by_yaw(data: TrainingData, shown: Int64[np.ndarray, "S"]) -> list[int]:
-    """Up to five of ``shown`` from the leftmost to the rightmost view, so that both sides of the head get points."""
+def _spread_by_yaw(data: TrainingData, visible: Int64[np.ndarray, "S"]) -> list[int]:
+    """Up to five of ``visible`` from the leftmost to the rightmost view, so that both sides of the head get points."""
     yaw = torch.atan2(data.conditions.viewmats[:, 0, 2], data.conditions.viewmats[:, 2, 2]).cpu().numpy()
-    order = shown[np.argsort(yaw[shown], kind="stable")]
+    order = visible[np.argsort(yaw[visible], kind="stable")]
     return order[np.linspace(0, len(order) - 1, min(5, len(order))).round().astype(int)].tolist()
 
 
 def _lift(
     pixels: np.ndarray, data: TrainingData, frame: int, shape: np.ndarray, depth: float
 ) -> Float[np.ndarray, "M 3"]:
-    """World points of pixels: the ray's meeting with the height field z(x, y) of the tracked shape."""
+    """World points of pixels: intersection of the ray with the height field z(x, y) of the tracked shape."""
     inside = LinearNDInterpolator(shape[:, :2], shape[:, 2])
     nearest = NearestNDInterpolator(shape[:, :2], np.arange(len(shape)))
 

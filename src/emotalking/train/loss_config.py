@@ -1,11 +1,11 @@
-"""Weights of the loss terms: one class a stage, with the terms that the stage has and no other."""
+"""Weights of the loss terms: one class a stage with its terms only."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ImageLosses:
-    """Weights that every stage has (paper S4.3; docs/paper.md 7 and 7.1); that of L1 is 1."""
+    """Weights of all stages (paper S4.3; docs/paper.md 7 and 7.1); that of L1 is 1."""
 
     d_ssim: float = 0.2
     """1 - SSIM."""
@@ -61,8 +61,8 @@ class NormalLosses:
     normal: float = 0.0
     """L1 of rendered and given normal map."""
     normal_cosine: float = 0.0
-    """1 - cosine of rendered and given normal map: another reading of the paper's normal loss, which does not say how
-    the maps are compared."""
+    """1 - cosine of rendered and given normal map: another interpretation of the paper's normal loss, which does not
+    state how the maps are compared."""
     normal_tv: float = 0.0
     """Total variation of the rendered normal map."""
 

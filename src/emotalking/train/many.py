@@ -61,8 +61,8 @@ class SubjectResult:
     @property
     def psnr(self) -> float:
         """PSNR of the preview frames at the end [dB] (:mod:`emotalking.train.callbacks.preview`); NaN: not known."""
-        looks = [row for row in of_kind(self.record, "frames") if "psnr" in row]
-        return looks[-1]["psnr"] if looks else math.nan
+        previews = [row for row in of_kind(self.record, "frames") if "psnr" in row]
+        return previews[-1]["psnr"] if previews else math.nan
 
     @property
     def seconds(self) -> float:
@@ -116,7 +116,7 @@ def train_many(
     *,
     run: Runner | None = None,
 ) -> TrainManyResult:
-    """Train an avatar of every subject; what an earlier call finished is kept, what it began is gone on with.
+    """Train an avatar of every subject; finished avatars are kept, and started ones are resumed.
 
     Args:
         subjects: subject folders.
@@ -142,7 +142,9 @@ def train_many(
         bars = _Bars(progress, config.iterations, len(names))
 
         def work(name: str, device: str) -> SubjectResult:
-            avatar, log, subject = folder / f"{name}.safetensors", folder / f"{name}.log", names[name]
+            avatar = folder / f"{name}.safetensors"
+            log = folder / f"{name}.log"
+            subject = names[name]
             try:
                 if avatar.exists():
                     return _kept(avatar, subject, preset_name, overrides)
@@ -188,7 +190,7 @@ def _kept(avatar: Path, subject: Path, preset_name: str, overrides: list[str]) -
 
 
 def _known(avatar: Path, outcome: str, why: str = "") -> SubjectResult:
-    """With what its run's record says."""
+    """Result with the rows of its run's record."""
     result = SubjectResult(avatar, outcome, why)
     try:
         rows = read_log(result.run_folder / LOG)

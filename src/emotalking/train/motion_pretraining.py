@@ -16,7 +16,9 @@ from emotalking.train.data import TrainingData
 
 FRAMES, POINTS = 32, 1024
 """Size of a batch."""
-RATE, GRID_RATE, AUDIO_RATE = 2e-3, 1e-2, 3e-4
+RATE = 2e-3
+GRID_RATE = 1e-2
+AUDIO_RATE = 3e-4
 STILL = 0.1
 """Weight of the turns and stretches, which the mesh says nothing about, against the offsets."""
 
@@ -26,7 +28,7 @@ class MeshMotion:
     """The face as triangles that move."""
 
     vertices: Float[Tensor, "V 3"]
-    """At rest, world units; after the landmarks come rings around the face."""
+    """Rest positions in world units: the landmarks, then rings around the face."""
     triangles: Int64[Tensor, "T 3"]
     frames: Int64[Tensor, "S"]
     """Those with a face."""

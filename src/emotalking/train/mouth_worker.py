@@ -1,9 +1,9 @@
 """The mouth stage in a process of its own, on a second device, while this one trains the face.
 
-The two know nothing of each other: each stage begins with draws of its own (:func:`emotalking.train.run.
+The two are independent: each stage begins with its own random draws (:func:`emotalking.train.run.
 stage_builders`), so that an avatar is the same whether they follow one another or not. The process keeps record and
 checkpoint in the folder :data:`FOLDER` of the run's (:mod:`emotalking.train.mouth_worker_main`), which is removed once
-the run holds what came of it; so a folder that is there says that the mouth is not.
+the run has its result; so an existing folder means that the mouth is not finished.
 """
 
 import json
@@ -27,7 +27,7 @@ from emotalking.train.callbacks.base import Callback, StopTraining
 from emotalking.train.callbacks.log import LOG, Row, RunLog
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.config import TrainConfig, upgrade_record
-from emotalking.train.sync import wanted
+from emotalking.train.sync import needs_sync
 from emotalking.train.workers import Worker, visible_name
 
 if TYPE_CHECKING:
@@ -37,11 +37,14 @@ _logger = logging.getLogger(__name__)
 
 STAGE = "mouth"
 FOLDER = STAGE
-"""In the run folder."""
-JOB, SAID, BRANCH, LOCK = "job.json", "output.txt", "mouth.safetensors", "lock"
-"""In that folder: what the process shall do, what it says, what it hands over, what it holds at work."""
+"""Name of the worker's folder in the run folder."""
+JOB = "job.json"
+OUTPUT = "output.txt"
+BRANCH = "mouth.safetensors"
+LOCK = "lock"
+"""Files in that folder: job, output of the process, trained branch, and lock."""
 _PATIENCE = 0.3
-"""Seconds between two looks at a process that is waited for."""
+"""Seconds between two checks of a process while waiting for it."""
 
 
 class MouthWorker(Callback):
@@ -50,7 +53,7 @@ class MouthWorker(Callback):
     Args:
         folder: run folder.
         subject: subject folder.
-        record: the run's; what is handed over must have been made under the same.
+        record: the run's; the trained branch must have the same.
         device: where the process works.
         exclusive: there is no other device than this one, so nothing else is trained meanwhile.
     """
@@ -61,22 +64,26 @@ class MouthWorker(Callback):
     def __init__(
         self, folder: Path, subject: Path, record: dict[str, Any], device: torch.device, *, exclusive: bool
     ) -> None:
-        self.folder, self.exclusive, self.device = folder / FOLDER, exclusive, device
+        self.folder = folder / FOLDER
+        self.exclusive = exclusive
+        self.device = device
         self.iterations = int(record["train"][STAGE]["iterations"])
         self.seconds = 0.0
-        """That the stage took, as far as is known."""
+        """Time of the stage so far."""
         self.taken = False
-        """Whether the head holds the trained mouth."""
+        """True if the head has the trained mouth."""
         self._joined = False
-        self._run, self._record, self._read = folder, record, 0
+        self._run = folder
+        self._record = record
+        self._read = 0
         self._old = self._number()
         self._worker: Worker | None = None
         if not (self.folder / BRANCH).exists():
             job = {"subject": str(subject.resolve()), "device": visible_name(str(device)), "record": record}
             write_bytes(self.folder / JOB, json.dumps(job).encode())
-            said = self.folder / SAID
-            said.unlink(missing_ok=True)
-            self._worker = Worker("emotalking.train.mouth_worker_main", [str(self.folder)], str(device), said)
+            output = self.folder / OUTPUT
+            output.unlink(missing_ok=True)
+            self._worker = Worker("emotalking.train.mouth_worker_main", [str(self.folder)], str(device), output)
 
     def on_run_begin(self, trainer: "Trainer") -> None:
         """Show the stage; if nothing else can be trained meanwhile, wait for it."""
@@ -86,13 +93,13 @@ class MouthWorker(Callback):
             self._wait(trainer)
 
     def on_interval(self, trainer: "Trainer", done: int) -> None:
-        """Copy what happened, and take the trained mouth if it is there."""
+        """Copy new rows, and load the trained mouth if it is finished."""
         failed = None if self._joined else self._poll(trainer)
         if failed is not None:
             raise StopTraining(failed)
 
     def on_stage_end(self, trainer: "Trainer") -> None:
-        """Have the trained mouth in the head and in a checkpoint; the face is saved before it is waited for."""
+        """Wait for the trained mouth and save it in a checkpoint; the face is saved before the wait."""
         if self._joined:
             return
         if not self.taken:
@@ -104,10 +111,10 @@ class MouthWorker(Callback):
         self._joined = True
 
     def _poll(self, trainer: "Trainer") -> str | None:
-        """Copy what happened since the last time, and put the trained mouth into the head if it is there.
+        """Copy rows since the last call, and load the trained mouth into the head if it is finished.
 
         Returns:
-            What went wrong, in a sentence; None: nothing.
+            The failure as a sentence; None: none.
         """
         code = 0 if self._worker is None else self._worker.wait()
         for row in self._rows():
@@ -125,7 +132,7 @@ class MouthWorker(Callback):
         if not code:
             return None
         why = "" if self._worker is None else self._worker.failure(code)
-        return f"The mouth stage on {self.device} failed ({self.folder / SAID}): {why}."
+        return f"The mouth stage on {self.device} failed ({self.folder / OUTPUT}): {why}."
 
     def _wait(self, trainer: "Trainer") -> None:
         """Wait until the head holds the trained mouth.
@@ -140,14 +147,14 @@ class MouthWorker(Callback):
             raise UserError(failed)
 
     def stop(self) -> None:
-        """Have the process save and end, if it still runs."""
+        """Make the process save and exit, if it still runs."""
         if self._worker is not None:
             self._worker.stop()
 
     def _rows(self) -> list[Row]:
-        """What is new in the process's record.
+        """New rows of the process's record.
 
-        One that goes on begins by writing its record anew without what comes again; until then the old one is left.
+        A resumed process first rewrites its record without the rows to be repeated; until then the old one is ignored.
         """
         number = self._number()
         if number is None or (self._worker is not None and number == self._old):
@@ -159,7 +166,7 @@ class MouthWorker(Callback):
         return [json.loads(line) for line in whole.splitlines()]
 
     def _number(self) -> int | None:
-        """Which file the process's record is now."""
+        """Inode of the process's current record."""
         path = self.folder / LOG
         return path.stat().st_ino if path.exists() else None
 
@@ -180,7 +187,7 @@ def mouth_worker(
 
     Args:
         folder: run folder.
-        checkpoint: what the run goes on from.
+        checkpoint: checkpoint that the run resumes from.
         device: the run's.
         mouth_device: a second one. Without it, a mouth that was begun in a process is still finished in one, first.
         resume: go on with that mouth.
@@ -221,11 +228,11 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _why_not(config: TrainConfig, checkpoint: Checkpoint | None) -> str | None:
-    """Why the stages must follow one another."""
+    """Reason that the stages must follow one another; None: they need not."""
     if checkpoint is not None:
         return "the run was begun so"
-    if wanted(config):
-        return "the sync loss looks at the finished mouth"
+    if needs_sync(config):
+        return "the sync loss needs the finished mouth"
     if not (config.mouth.iterations and config.face.iterations):
         return "there are not both a mouth and a face stage"
     return None
@@ -253,9 +260,9 @@ def load_branch(head: TalkingHead, path: Path, record: dict[str, Any]) -> None:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            made = json.loads((file.metadata() or {}).get("record", "null"))
+            stored = json.loads((file.metadata() or {}).get("record", "null"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if upgrade_record(made) != json.loads(json.dumps(record)):
+        if upgrade_record(stored) != json.loads(json.dumps(record)):
             raise UserError(f"{path} was made with other settings: use the same, or do not resume.")
         gaussians, mouth = weights["gaussians.means"], head.mouth
         device = mouth.gaussians.means.device

@@ -1,4 +1,4 @@
-"""What the process of :mod:`emotalking.train.mouth_worker` does: the mouth stage of a run, and nothing else."""
+"""Entry point of the process of :mod:`emotalking.train.mouth_worker`: the mouth stage of a run."""
 
 import json
 import sys
@@ -20,13 +20,15 @@ from emotalking.train.trainer import Trainer
 
 
 def train_mouth(folder: Path) -> None:
-    """Train the mouth of the job in ``folder``, from the checkpoint there if there is one, and hand it over.
+    """Train the mouth of the job in ``folder``, from its checkpoint if there is one, and write it for the parent.
 
     Raises:
         UserError: as :func:`emotalking.train.run.train`.
     """
     job = json.loads((folder / JOB).read_text())
-    record, device, subject = job["record"], torch.device(job["device"]), Subject.open(job["subject"])
+    record = job["record"]
+    device = torch.device(job["device"])
+    subject = Subject.open(job["subject"])
     config = from_dict(TrainConfig, record["train"])
     path = folder / "checkpoint.pt"
     checkpoint = Checkpoint.read(path, record) if path.exists() else None

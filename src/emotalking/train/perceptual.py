@@ -50,7 +50,7 @@ class PerceptualTerm:
         least side are one patch each. With ``patches`` set, so many squares are drawn from the grid, which leaves the
         mean as it is and bounds the cost.
 
-        Deviation: upstream's grids begin at the corner, so that the lower and right edges are rarely seen.
+        Deviation: upstream's grids begin at the corner, so that the lower and right edges are rarely covered.
         """
 
         def integer(bound: int) -> int:
@@ -78,14 +78,14 @@ class PerceptualTerm:
         return self.whole(ours, theirs)
 
     def whole(self, image: Float[Tensor, "B H W 3"], target: Float[Tensor, "B H W 3"]) -> Float[Tensor, ""]:
-        """Mean distance of whole images."""
+        """Mean distance of full images."""
         return lpips(self.distance, image, target)
 
 
 def with_backbone(config: TrainConfig) -> TrainConfig:
     """The config with ``auto`` replaced by the backbone that this run has: alex (upstream's), vgg, squeeze or none.
 
-    A run in which no stage has a perceptual weight has none. Said in one sentence where there are weights and no file.
+    A run in which no stage has a perceptual weight has none. Logs one sentence where there are weights and no file.
     """
     wanted = any(stage.iterations > 0 and stage.losses.perceptual for stage in config.stages)
     chosen = config.perceptual.backbone if wanted else NONE
@@ -103,7 +103,7 @@ def make_perceptual(config: TrainConfig, device: torch.device | str) -> Perceptu
     """The run's perceptual term; None where the config (:func:`with_backbone`) has none.
 
     Raises:
-        InputError: the files of the backbone that was asked for are missing or do not fit.
+        InputError: the files of the requested backbone are missing or do not fit.
     """
     chosen: Backbone | None = next((name for name in BACKBONES if name == config.perceptual.backbone), None)
     return None if chosen is None else PerceptualTerm(Lpips.open(chosen).to(device), chosen, config.perceptual)

@@ -1,4 +1,4 @@
-"""Channels rendered beside the colours, normals and attention maps, and the loss terms of normals."""
+"""Extra rendered channels (normals and attention maps), and the loss terms of normals."""
 
 import torch
 from jaxtyping import Float
@@ -15,24 +15,24 @@ from emotalking.train.loss_config import NormalLosses
 def normal_channels(
     gaussians: Gaussians, deformed: Deformed, viewmats: Float[Tensor, "B 4 4"]
 ) -> Float[Tensor, "B N 3"]:
-    """Normals as colours, in the axes of each frame's camera: what `render_layer` takes as ``extra`` (paper 3.2)."""
+    """Normals as colours, in the axes of each frame's camera: the ``extra`` of `render_layer` (paper 3.2)."""
     return camera_normals(deformed.quats, deformed.scales, deformed.means, viewmats, gaussians.normal_residuals)
 
 
-def normal_terms(layer: Layer, wanted: Float[Tensor, "B H W 3"], weights: NormalLosses) -> dict[str, Tensor]:
+def normal_terms(layer: Layer, target: Float[Tensor, "B H W 3"], weights: NormalLosses) -> dict[str, Tensor]:
     """Weighted terms of a layer that was rendered with :func:`normal_channels` (eqs. 11, 14, 17).
 
     Args:
-        wanted: unit normals in camera space, zero where unknown.
+        target: unit normals in camera space, zero where unknown.
     """
     rendered = normals_from_render(layer.extra.split([3, layer.extra.shape[-1] - 3], dim=-1)[0], layer.alpha)
     terms = {}
     if weights.normal:
-        terms["normal"] = weights.normal * normal_l1(rendered, wanted)
+        terms["normal"] = weights.normal * normal_l1(rendered, target)
     if weights.normal_cosine:
-        terms["normal_cosine"] = weights.normal_cosine * normal_cosine(rendered, wanted)
+        terms["normal_cosine"] = weights.normal_cosine * normal_cosine(rendered, target)
     if weights.normal_tv:
-        known = wanted.abs().amax(-1) > 0
+        known = target.abs().amax(-1) > 0
         terms["normal_tv"] = weights.normal_tv * normal_tv(rendered, known)
     return terms
 

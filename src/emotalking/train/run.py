@@ -1,4 +1,4 @@
-"""A subject folder in, an avatar file out."""
+"""Training of an avatar file from a subject folder."""
 
 import hashlib
 import json
@@ -55,7 +55,7 @@ LICENCES = {
     "emotalking (tracking, masks, action units, emotional targets, training)": "Apache-2.0",
     "MediaPipe face mesh and person segmentation": "Apache-2.0",
 }
-"""What touched an avatar that this package captured and trained, for ``emotalking info``."""
+"""Licences of everything used for an avatar captured and trained by this package, for ``emotalking info``."""
 
 
 def emotion_generator(data: TrainingData) -> EmotionGenerator:
@@ -78,13 +78,13 @@ MESH_WARP = TargetMaker("mesh-warp", emotion_generator)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run made."""
+    """Result of a run."""
 
     avatar: Avatar
     path: Path
     """The avatar file."""
     page: Path
-    """How the run went, as a page."""
+    """HTML report of the run."""
     stage_seconds: dict[str, float]
     """Time of each stage."""
 
@@ -105,7 +105,7 @@ def train(
 
     Args:
         subject: subject folder (``emotalking prepare``).
-        out: avatar file to write; the run folder ``<out>.run`` beside it holds the checkpoint, the run's record
+        out: avatar file to write; the run folder ``<out>.run`` next to it has the checkpoint, the run's record
             (:mod:`emotalking.train.callbacks.log`) and the page made from it.
         preset_name: `tiny`, `fast` or `paper`.
         overrides: settings ``key=value`` with dotted keys.
@@ -114,16 +114,16 @@ def train(
         maker: choice of the generator of emotional targets.
         mouth_device: another device, on which a process of its own trains the mouth while the face is trained here
             (:mod:`emotalking.train.mouth_worker`). The avatar is the same.
-        command: stored in avatar and record, as what made them.
+        command: command line, stored in avatar and record.
 
     Raises:
         UserError: if the subject or a setting cannot be used, or a loss stops being finite.
     """
     if tensorboard:
         require_writer()
-    asked = override(preset(preset_name), overrides or [])
+    requested = override(preset(preset_name), overrides or [])
     source = Subject.open(subject)
-    config = resolve_config(asked, source)
+    config = resolve_config(requested, source)
     out, device = Path(out), torch.device(device)
     second = None if mouth_device is None else torch.device(mouth_device)
     folder = out.with_name(out.name + ".run")
@@ -166,7 +166,7 @@ def train(
 def is_up_to_date(
     avatar: Path, subject: Path | str, preset_name: str, overrides: list[str], maker: TargetMaker = MESH_WARP
 ) -> bool:
-    """Whether an avatar file is what :func:`train` would make of a subject.
+    """True if an avatar file equals the result of :func:`train` for a subject.
 
     Raises:
         UserError: avatar, subject or a setting cannot be used.
@@ -174,25 +174,25 @@ def is_up_to_date(
     header, _ = read_avatar_file(avatar)
     source = Subject.open(subject)
     config = resolve_config(override(preset(preset_name), overrides), source)
-    wanted = json.loads(json.dumps(fingerprint(config, preset_name, source, maker)))
-    return upgrade_record(json.loads(header["metadata"]).get("run")) == wanted
+    expected = json.loads(json.dumps(fingerprint(config, preset_name, source, maker)))
+    return upgrade_record(json.loads(header["metadata"]).get("run")) == expected
 
 
 def resolve_config(config: TrainConfig, source: Subject) -> TrainConfig:
-    """The config as it is for a subject: what of the perceptual loss is there, and which audio features, how wide.
+    """Resolve the config for a subject: the available perceptual backbone, the audio features and their width.
 
     Raises:
         UserError: the audio features cannot be used.
     """
     config = with_backbone(config)
-    heard = features_in(source, config.model.audio.features)
-    _, steps, channels = source.audio_features(heard).shape
+    features = features_in(source, config.model.audio.features)
+    _, steps, channels = source.audio_features(features).shape
     if not 1 <= steps <= MAX_STEPS:
         raise UserError(
-            f"The '{heard}' audio features of {source.files.root} have {steps} steps a frame and "
+            f"The '{features}' audio features of {source.files.root} have {steps} steps a frame and "
             f"the audio encoder takes 1 to {MAX_STEPS}: use others (setting model.audio.features={DEFAULT_FEATURE})."
         )
-    audio = replace(config.model.audio, features=heard, channels=channels)
+    audio = replace(config.model.audio, features=features, channels=channels)
     return replace(config, model=replace(config.model, audio=audio))
 
 
@@ -204,10 +204,10 @@ def make_context(
     checkpoint: Checkpoint | None,
     external_branch: str | None = None,
 ) -> Context:
-    """What the stages work on: untrained, or as ``checkpoint`` has it.
+    """Create the context of the stages: untrained, or from ``checkpoint``.
 
     Args:
-        config: a :func:`resolve_config` one.
+        config: result of :func:`resolve_config`.
         folder: of the run.
         external_branch: the branch that another process trains.
     """
@@ -222,10 +222,10 @@ def make_context(
 
 
 def features_in(source: Subject, name: str) -> str:
-    """What the folder calls the audio features ``name``; those that can be computed are, where they are missing.
+    """Name of the audio features ``name`` in the folder; missing ones are computed if possible.
 
     Raises:
-        UserError: no such features, or what they are computed with is missing.
+        UserError: no such features, or the model that computes them is missing.
     """
     feature = audio_feature(name)
     path = source.files.audio_features(name)
@@ -241,8 +241,8 @@ def build_head(
     """The untrained model on the data's device; deterministic under the config's seed.
 
     Args:
-        generator: draws where the Gaussians begin.
-        external_branch: the branch that another process trains; it is given no head start here.
+        generator: draws the initial positions of the Gaussians.
+        external_branch: the branch that another process trains; it is not pretrained here.
     """
     face = initial_gaussians(config.model.face, data, (Label.HEAD, Label.HAIR), generator)
     mouth = initial_gaussians(config.model.mouth, data, (Label.MOUTH,), generator)
@@ -280,8 +280,8 @@ STAGES = StageClasses()
 def stage_builders(context: Context, maker: TargetMaker = MESH_WARP) -> list[Callable[[], Stage]]:
     """Builders of the run's stages, in order; a stage of no iterations is left out.
 
-    Each begins with draws of its own, from the run's seed and its name: what a stage draws does not depend on what was
-    drawn before it, here or in another process.
+    Each begins with its own random draws, from the run's seed and its name: the draws of a stage do not depend on
+    earlier draws, here or in another process.
     """
     config = context.config
     branch = config.model.emotion.branch
@@ -294,7 +294,7 @@ def stage_builders(context: Context, maker: TargetMaker = MESH_WARP) -> list[Cal
     def emotion() -> Stage:
         return STAGES.emotion(context, maker.open(context.data))
 
-    def begun(name: str, build: Callable[[], Stage]) -> Callable[[], Stage]:
+    def seeded(name: str, build: Callable[[], Stage]) -> Callable[[], Stage]:
         def begin() -> Stage:
             draws(config, name, context.generator)
             return build()
@@ -307,7 +307,7 @@ def stage_builders(context: Context, maker: TargetMaker = MESH_WARP) -> list[Cal
         ("emotion", config.emotion.iterations if branch == "separate" else 0, emotion),
         ("finetune", config.finetune.iterations, lambda: STAGES.finetune(context)),
     ]
-    return [begun(name, build) for name, iterations, build in stages if iterations > 0]
+    return [seeded(name, build) for name, iterations, build in stages if iterations > 0]
 
 
 def _scene(subject: Subject, data: TrainingData) -> Scene:
@@ -317,7 +317,7 @@ def _scene(subject: Subject, data: TrainingData) -> Scene:
         return encode_torso(np.ascontiguousarray(data.torso[frame].cpu().numpy()))
 
     with ThreadPoolExecutor() as pool:
-        pictures = list(track(pool.map(packed, range(data.count)), "pack torso", data.count))
+        images = list(track(pool.map(packed, range(data.count)), "pack torso", data.count))
     return Scene(
         width=subject.width,
         height=subject.height,
@@ -327,13 +327,13 @@ def _scene(subject: Subject, data: TrainingData) -> Scene:
         aus=data.conditions.aus.cpu().numpy(),
         va=data.conditions.va.cpu().numpy(),
         background=np.asarray(subject.background),
-        torso=TorsoStack.encode(pictures),
+        torso=TorsoStack.encode(images),
         place=None if subject.place is None else subject.place.only(data.indices),
     )
 
 
 def fingerprint(config: TrainConfig, preset_name: str, subject: Subject, maker: TargetMaker) -> dict[str, Any]:
-    """What identifies a run: a checkpoint goes on only under the same record."""
+    """Record that identifies a run: a checkpoint is resumed only under the same one."""
     clip = subject.manifest.get("clip")
     return {
         "preset": preset_name,

@@ -11,7 +11,7 @@ from torch import Tensor
 class FrameSampler:
     """Draws frames without replacement; a constrained draw comes from the frames that qualify.
 
-    Upstream redraws until a frame qualifies and can spin forever; here a constraint that no frame meets is ignored.
+    Upstream redraws until a frame qualifies and can spin forever; here a constraint without frames is ignored.
     """
 
     def __init__(self, count: int, generator: torch.Generator, useful: Bool[np.ndarray, "F"] | None = None) -> None:

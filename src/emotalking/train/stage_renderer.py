@@ -1,4 +1,4 @@
-"""Frames of a half-trained head, rendered as its stage sees it."""
+"""Frames of a partly trained head, rendered as in its stage."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class StageFrame:
     """A part of a rendered frame."""
 
     rgb: Float[Tensor, "h w 3"]
-    """In [0, 1]."""
+    """Colours in [0, 1]."""
     alpha: Float[Tensor, "h w"]
     """Coverage of the branch that the stage trains: the mouth's in the mouth stage, else the face's."""
 
@@ -52,7 +52,7 @@ class StageRenderer:
         return head.face.motion.takes_emotion or (head.emotion is not None and stage in EMOTIONAL)
 
     def own(self, head: TalkingHead, stage: str, frame: int) -> Float[Tensor, "1 2"] | None:
-        """Recorded valence and arousal of ``frame``; None where nothing takes them."""
+        """Recorded valence and arousal of ``frame``; None where they have no effect."""
         return self._data.conditions.va[frame : frame + 1] if self.takes_emotion(head, stage) else None
 
     @torch.no_grad()

@@ -31,7 +31,7 @@ class GraphKey:
     """
 
     moving: bool = True
-    """The Gaussians follow the networks, and do not stand in their canonical places."""
+    """Gaussians are deformed by the networks, not at their canonical positions."""
     growing: bool = False
     """Statistics for the next densification are gathered."""
     degree: int | None = None
@@ -122,7 +122,7 @@ class Stage:
         raise NotImplementedError
 
     def after_backward(self) -> None:
-        """Keep what the gradients say, before the update; likewise without waiting."""
+        """Gather statistics of the gradients before the update; likewise without waiting."""
 
     def before_update(self, iteration: int) -> None:
         """Set the learning rates of a step."""
@@ -155,7 +155,7 @@ class Stage:
 
 
 class Steps:
-    """Takes a stage's steps, one after another, one launch at a time."""
+    """Runs a stage's steps, one after another, one launch at a time."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -164,11 +164,11 @@ class Steps:
         """One step: losses, gradients, update. Returns the terms, and the subject's number of the frame."""
         self.stage.before_update(iteration)
         terms, frame = self.stage.losses(iteration)
-        self.learn(terms)
+        self.backward_and_update(terms)
         self.stage.after_update(iteration)
         return {name: value.detach() for name, value in terms.items()}, frame
 
-    def learn(self, terms: dict[str, Tensor]) -> None:
+    def backward_and_update(self, terms: dict[str, Tensor]) -> None:
         """Gradients and update."""
         torch.stack(list(terms.values())).sum().backward()
         self.stage.after_backward()

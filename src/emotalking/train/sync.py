@@ -1,11 +1,11 @@
-"""The sync term: five consecutive frames as they would be seen, held against their sound (paper eq. 9, S12, S14, S15).
+"""The sync term: five consecutive composed frames, compared with their audio (paper eq. 9, S12, S14, S15).
 
-In the mouth and face stages only the audio encoders learn from it: which of its shapes a mouth takes at a sound, and
-not what these look like. Deviation: the paper lets the gradient into all of a branch. An expert can be pleased by
-painting as well as by speaking: with free Gaussians what is painted stays in every frame, and a free motion network
+In the mouth and face stages only the audio encoders learn from it: which mouth shape
+belongs to a sound, not the appearance of these shapes. Deviation: in the paper the gradient flows into all of a branch.
+An expert can also be satisfied by appearance: trained Gaussians keep it in every frame, and a trained motion network
 bends some of them (a real speaker got a bright speck with pits on his chin). On the synthetic actor (`tiny`, one run
-each) a free motion network cost 1.0 dB around the mouth, and an expert that never saw the actor found unseen speech no
-better; with the encoders alone it cost 0.2 dB and found it better.
+each) a trained motion network cost 1.0 dB around the mouth, and an expert not trained on the actor scored unseen speech
+no better; with the encoders alone it cost 0.2 dB and scored better.
 """
 
 import logging
@@ -49,7 +49,7 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 
 
 class SyncTerm:
-    """Renders windows and measures them; one for all stages of a run."""
+    """Sync loss of rendered windows; shared by all stages of a run."""
 
     def __init__(self, expert: SyncExpert, source: WindowSource, data: TrainingData, settings: SyncConfig) -> None:
         self.expert, self.source = expert, source
@@ -103,7 +103,7 @@ class SyncTerm:
         """The mouth's branch inside the recorded faces: there is no other face yet.
 
         Deviation: the paper's windows are of synthetic speech, too; these must be the clip's own, because the recorded
-        lips around the mouth say what was recorded.
+        lips around the mouth belong to the recorded speech.
         """
         data = self._data
         with frozen(head.mouth.gaussians, head.mouth.motion):
@@ -134,7 +134,7 @@ class SyncTerm:
         return self._layer(head.mouth.gaussians, head.deform_mouth(window.audio), window, None)
 
     def _layer(self, gaussians: Gaussians, moved: Deformed, window: SyncWindow, degree: int | None) -> Layer:
-        """All five frames in one pass, and of them the window that the expert sees."""
+        """All five frames in one pass, cropped to the expert's window."""
         views = self._data.conditions.viewmats[window.rows]
         return self._compositor.layer(gaussians, moved, views, self._window, degree)
 
@@ -151,7 +151,7 @@ def first_iteration(settings: SyncConfig, warmup: int, iterations: int) -> int:
     return warmup + int(settings.delay * (iterations - warmup))
 
 
-def wanted(config: TrainConfig) -> bool:
+def needs_sync(config: TrainConfig) -> bool:
     """True where any step of the run will have a sync term."""
     if config.sync.expert == "none":
         return False
@@ -165,7 +165,7 @@ def wanted(config: TrainConfig) -> bool:
 
 
 def make_sync(config: TrainConfig, subject: Subject, data: TrainingData, folder: Path, fresh: bool) -> SyncTerm | None:
-    """The run's sync term, its expert made first if it is to be personal and is not there; None where none is wanted.
+    """Create the run's sync term, after training its personal expert if that is missing; None without a sync loss.
 
     Args:
         folder: the run folder, where the expert goes if the subject folder cannot be written to.
@@ -174,7 +174,7 @@ def make_sync(config: TrainConfig, subject: Subject, data: TrainingData, folder:
     Raises:
         InputError: expert, speech or the clip's sound cannot be used.
     """
-    if not wanted(config):
+    if not needs_sync(config):
         return None
     which = config.sync.expert
     if which == "personal":

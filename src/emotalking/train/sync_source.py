@@ -30,8 +30,8 @@ from emotalking.tts.sentences import curated_speech
 QUIET = 0.1
 """A frame is silent below this share of its recording's loud frames (95th percentile of the RMS): -20 dB."""
 SPOKEN_FRAMES = 2
-"""A window must hold so many frames that are not silent: of a pause nothing can be said but that the mouth is shut,
-while the frames in which it opens and closes tell most."""
+"""A window must hold so many frames that are not silent: a pause contains only a shut mouth,
+while frames in which it opens and closes are the most informative."""
 BATCH = 256
 """Windows of sound embedded at once."""
 
@@ -53,7 +53,7 @@ class SyncWindow(NamedTuple):
     rows: Int64[Tensor, "5"]
     """Training frames that give head pose, action units, emotion and torso."""
     audio: Float[Tensor, "5 8 C S"]
-    """Audio features, as the avatar's encoder takes them."""
+    """Audio features as inputs of the avatar's encoder."""
     embedding: Float[Tensor, "1 D"]
     """The expert's embedding of the speech."""
 
@@ -72,10 +72,10 @@ def consecutive(data: TrainingData, reach: int) -> Int64[np.ndarray, " n"]:
     for begin, end in zip(edges, edges[1:], strict=False):
         for first, stop in stretches(viewmats[begin:end]):
             last[begin + first : begin + stop] = begin + stop - 1
-    seen = torch.isfinite(data.points).all(-1).all(-1).cpu().numpy()
-    blind = np.concatenate([[0], np.cumsum(~seen)])
+    detected = torch.isfinite(data.points).all(-1).all(-1).cpu().numpy()
+    missing = np.concatenate([[0], np.cumsum(~detected)])
     starts = np.arange(max(data.count - reach, 0))
-    return starts[(starts + reach <= last[starts]) & (blind[starts + reach + 1] == blind[starts])]
+    return starts[(starts + reach <= last[starts]) & (missing[starts + reach + 1] == missing[starts])]
 
 
 def spoken(samples: Float[np.ndarray, " S"], frames: int, fps: Fraction | float | int) -> Bool[np.ndarray, " frames"]:
@@ -149,7 +149,7 @@ def speech(settings: SyncConfig, folder: Path, fresh: bool) -> Iterator[Float[np
 
     Args:
         folder: the run folder.
-        fresh: synthesise it anew.
+        fresh: synthesise it again.
 
     Raises:
         InputError: the synthesizer is not installed, or a language or the folder cannot be used.
@@ -157,7 +157,7 @@ def speech(settings: SyncConfig, folder: Path, fresh: bool) -> Iterator[Float[np
     if settings.speech == "none":
         return
     synthesizer, kept = open_synthesizer(settings.speech), folder / "speech"
-    if isinstance(synthesizer, Recordings):  # It holds what it holds, whatever the language.
+    if isinstance(synthesizer, Recordings):  # Recordings do not depend on the language.
         yield from (each.samples for each in curated_speech(synthesizer, settings.language_list[0]))
         return
     if fresh or not kept.is_dir():
@@ -189,7 +189,7 @@ class WindowSource:
         folder: Path,
         fresh: bool,
     ) -> None:
-        """Hear everything once; ``folder`` and ``fresh`` as :func:`speech` has them.
+        """Load and embed all audio; ``folder`` and ``fresh`` as in :func:`speech`.
 
         Raises:
             InputError: the sound or the speech cannot be used, or there are no five consecutive frames.

@@ -1,4 +1,4 @@
-"""Emotional targets: frames with a commanded emotion, made while training runs."""
+"""Emotional targets: frames with a commanded emotion, generated during training."""
 
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ class Target(NamedTuple):
     labels: UInt8[Tensor, "1 H W"]
     va: Float[Tensor, "1 2"]
     normals: Float[Tensor, "1 H W 3"] | None = None
-    """In camera space, zero where unknown; None where none were asked for or the subject has none."""
+    """Normals in camera space, zero where unknown; None if not requested or the subject has none."""
 
 
 def original(data: TrainingData, frame: int, *, normals: bool = False) -> Target:
@@ -71,8 +71,12 @@ class EmotionalTargets:
         normals: bool = False,
         ahead: bool = False,
     ) -> None:
-        self._data, self._maker, self._draws = data, maker, draw
-        self._va_limit, self._real_share, self._normals = va_limit, real_share, normals
+        self._data = data
+        self._maker = maker
+        self._draws = draw
+        self._va_limit = va_limit
+        self._real_share = real_share
+        self._normals = normals
         # Without landmarks no expression can be given to a frame.
         found = torch.isfinite(data.points).flatten(1).all(1).cpu().numpy()
         self._share = emotion_share(data.conditions.viewmats.cpu().numpy())
@@ -142,7 +146,7 @@ class EmotionalTargets:
                     va,
                     data.normal_map(frames) if self._normals else None,
                 )
-            if faces.kept is not None:  # Such a frame shows its own emotion.
+            if faces.kept is not None:  # Such a frame keeps its recorded emotion.
                 va = torch.where(faces.kept[:, None], data.conditions.va[frames], va)
             for row, draw in enumerate(commanded):
                 pick = slice(row, row + 1)
@@ -156,7 +160,7 @@ class EmotionalTargets:
         return [(target, event) for target in targets]
 
     def state_dict(self) -> dict[str, Any]:
-        """State that a resumed run needs; images are made again."""
+        """State that a resumed run needs; images are generated again."""
         plans = [(draw.frame, draw.va) for draw in self._drawn]
         return {"sampler": self._sampler.state_dict(), "plans": plans}
 
@@ -175,7 +179,7 @@ class FaceCurriculum:
         self._sampler = FrameSampler(data.count, generator)
 
     def draw(self, iteration: int) -> tuple[int, None]:
-        """Every n-th frame from a sliding window of mouth opening (warm-up) or blink (after it)."""
+        """Draw a frame, every n-th from a sliding window of mouth opening (warm-up) or blink (after it)."""
         settings, data = self._settings, self._data
         every = settings.curriculum_every
         if not every or iteration % every or iteration >= settings.lr_decay_from:

@@ -23,7 +23,7 @@ from emotalking.train.step import Stage, steps_of
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C end the current iteration first, so that what is saved is a whole one; a second one stops at once.
+    """Let Ctrl-C end the current iteration first, so that a complete one is saved; a second one stops at once.
 
     Yields a function that tells whether Ctrl-C was pressed. Outside the main thread nothing is changed.
     """
@@ -53,7 +53,7 @@ class Trainer:
         stage: the running stage.
         done: iterations of it that are done.
         progress: the bars.
-        note: text beside the running stage's bar, set by callbacks.
+        note: text next to the running stage's bar, set by callbacks.
         stage_seconds: time that each stage has taken so far.
     """
 
@@ -83,7 +83,10 @@ class Trainer:
             callbacks: called at the hook points in this order; None: a new record of the losses in ``folder``.
             first_stage: number of the first stage that is trained here.
         """
-        self.head, self.generator, self.folder, self.config = head, generator, folder, config
+        self.head = head
+        self.generator = generator
+        self.folder = folder
+        self.config = config
         self._builders = stages
         self._checkpoint_every = checkpoint_every
         self._callbacks = [StepLog(RunLog(folder))] if callbacks is None else list(callbacks)
@@ -95,7 +98,7 @@ class Trainer:
 
     @property
     def checkpoint_path(self) -> Path:
-        """Where the run is saved."""
+        """File of the run's checkpoint."""
         return self.folder / "checkpoint.pt"
 
     @property

@@ -1,7 +1,7 @@
 """Worker processes that end with the process that started them.
 
-Such a process has a pipe from its parent as standard input, and stops as by Ctrl-C when nobody holds the other end any
-more: the parent let go, or it is gone, however it went. It belongs to no terminal, so that Ctrl-C reaches the parent
+Such a process has a pipe from its parent as standard input, and stops as by Ctrl-C when the other end is closed:
+by the parent, or because it ended in any way. It belongs to no terminal, so that Ctrl-C reaches the parent
 alone, which decides what becomes of the others.
 """
 
@@ -23,7 +23,7 @@ GRACE = 60.0
 """Seconds that a worker has to save its work after it was asked to stop."""
 COMMANDS = "emotalking.cli.main"
 """Module whose ``main`` runs the commands."""
-_COMPLAINT = "emotalking: error: "
+_ERROR_PREFIX = "emotalking: error: "
 _TICK = 1.0
 """Seconds between two checks of the jobs."""
 
@@ -39,18 +39,18 @@ class Worker:
 
     Args:
         module: whose ``main(arguments)`` it runs, which returns its exit code.
-        device: "cpu", or the GPU that it shall see: there it is "cuda" (:func:`visible_name`), and the only one.
-        log: what it says is appended there; None: its complaints and progress go where this one's go.
+        device: "cpu", or the GPU visible to it, as its only one: "cuda" (:func:`visible_name`).
+        log: file that its output is appended to; None: its errors and progress go to this process's stderr.
     """
 
     def __init__(self, module: str, arguments: Sequence[str], device: str, log: Path | None) -> None:
         self._log = log
-        with open(os.devnull if log is None else log, "ab") as said:
+        with open(os.devnull if log is None else log, "ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "emotalking.train.workers", module, *arguments],
                 stdin=subprocess.PIPE,
-                stdout=said,
-                stderr=None if log is None else said,
+                stdout=output,
+                stderr=None if log is None else output,
                 env=_environment(device),
                 start_new_session=True,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
@@ -79,9 +79,9 @@ class Worker:
         """Reason of the exit code ``code``: the last line of its output."""
         if code < 0:
             return f"it was killed by {signal.Signals(-code).name}"
-        said = "" if self._log is None else self._log.read_text(errors="replace")
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        return lines[-1].removeprefix(_COMPLAINT).rstrip(".") if lines else f"it ended with code {code}"
+        output = "" if self._log is None else self._log.read_text(errors="replace")
+        lines = [line.strip() for line in output.splitlines() if line.strip()]
+        return lines[-1].removeprefix(_ERROR_PREFIX).rstrip(".") if lines else f"it ended with code {code}"
 
 
 class WorkerPool:

@@ -1,1 +1,1 @@
-"""What watches a run: log, previews, warnings, report."""
+"""Callbacks of a run: log, previews, warnings, report."""

@@ -1,4 +1,4 @@
-"""Hook points of a training run, for everything that watches it or acts between its steps."""
+"""Hook points of a training run, for monitoring it or acting between its steps."""
 
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ class Callback:
     """Receives the events of a run; each hook does nothing unless overridden.
 
     A callback draws nothing from the run's generator and changes no parameters of the running stage, so that a run is
-    the same whoever watches. :class:`emotalking.train.trainer.Trainer` calls the hooks of all callbacks in their order.
+    the same with any callbacks. :class:`emotalking.train.trainer.Trainer` calls the hooks of all callbacks in order.
     """
 
     def on_run_begin(self, trainer: "Trainer") -> None:
@@ -51,10 +51,10 @@ class Callback:
 
 
 def preview_interval(iterations: int) -> int:
-    """Iterations between two previews: about a :data:`PREVIEWS`-th of the stage, whole intervals."""
+    """Iterations between two previews: about a :data:`PREVIEWS`-th of the stage, a multiple of :data:`LOG_EVERY`."""
     return max(MIN_PREVIEW_INTERVAL, round(iterations / PREVIEWS / LOG_EVERY) * LOG_EVERY)
 
 
 def is_preview_due(done: int, iterations: int) -> bool:
-    """Whether there is a preview after ``done`` of a stage's ``iterations``."""
+    """True if a preview is due after ``done`` of a stage's ``iterations``."""
     return done % preview_interval(iterations) == 0 or done == iterations

@@ -8,7 +8,7 @@ Every row has a ``kind``:
 | `stage` | a stage begins | its length and the limits that :mod:`emotalking.train.callbacks.warnings` needs |
 | `step` | every few iterations | mean loss and terms, rates, Gaussians, speed, memory |
 | `frames` | some times a stage | metrics of the preview frames, and the file of their image |
-| `warning` | something looks wrong | one sentence |
+| `warning` | a failure is suspected | one sentence |
 | `end` | training stops | `finished`, `interrupted` or `failed`, and why |
 """
 
@@ -33,11 +33,11 @@ class RunLog:
     """Rows in memory and, each at once, on disk.
 
     Args:
-        folder: run folder, made if it is not there.
-        resume: the stage's name and its iterations that a checkpoint holds; None begins a new record. What was written
-            after the checkpoint will come again, so it is taken out: every curve stays one line.
+        folder: run folder, created if missing.
+        resume: the stage's name and its iterations that a checkpoint holds; None begins a new record. Rows
+            after the checkpoint are removed, as they will be written again: every curve stays one line.
         external_branch: "face" or "mouth", if another process trains it: its Gaussians here are not the run's, and the
-            curves of its stage come again as a whole, from the record of that process.
+            curves of its stage are copied again in full from the record of that process.
         limits: of each stage, more for its `stage` row (:func:`emotalking.train.callbacks.warnings.limits`).
 
     Raises:
@@ -59,9 +59,9 @@ class RunLog:
         self.rows: list[Row] = []
         """All rows, oldest first."""
         if resume is not None and self._path.exists():
-            again = {("step", external_branch), ("frames", external_branch)}
+            mirrored = {("step", external_branch), ("frames", external_branch)}
             kept = until(read_log(self._path), *resume)
-            self.rows = [row for row in kept if (row["kind"], row.get("stage")) not in again]
+            self.rows = [row for row in kept if (row["kind"], row.get("stage")) not in mirrored]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_bytes(self._path, "".join(_line(row) for row in self.rows).encode())
@@ -136,7 +136,7 @@ def read_log(path: Path) -> list[Row]:
 
 
 def until(rows: list[Row], stage: str, iteration: int) -> list[Row]:
-    """``rows`` without those of what came after ``iteration`` of ``stage``; beginnings and ends of the run stay."""
+    """``rows`` without those after ``iteration`` of ``stage``; beginnings and ends of the run are kept."""
     kept: list[Row] = []
     beyond = False
     for row in rows:

@@ -23,7 +23,7 @@ STRIPS = {
     "emotion": "recorded, rendered, error, (normals,) emotional target and rendered, lips recorded and rendered",
     "finetune": "recorded, rendered, error, (normals,) emotional target and rendered, lips recorded and rendered",
 }
-"""What the preview of a stage shows, from left to right."""
+"""Content of a stage's preview, from left to right."""
 
 
 def write_page(folder: Path) -> Path:
@@ -43,7 +43,7 @@ def write_page(folder: Path) -> Path:
 
 
 def make_page(rows: list[Row], folder: Path) -> Page:
-    """The page of the record ``rows``, whose pictures lie in ``folder``."""
+    """The page of the record ``rows``, with the images in ``folder``."""
     run = of_kind(rows, "run")[-1]
     page = Page("Training", f"{folder.name.removesuffix('.run')}, preset {run['settings']['preset']}, {run['time']}")
     page.verdict(*_outcome(rows))
@@ -79,9 +79,11 @@ def stage_table(rows: list[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]
         steps = of_kind(rows, "step", stage["stage"])
         if not steps:
             continue
-        last, looks = steps[-1], of_kind(rows, "frames", stage["stage"])
+        last, previews = steps[-1], of_kind(rows, "frames", stage["stage"])
         speed = sorted(row["steps_per_second"] for row in steps)[len(steps) // 2]
-        quality = next((f"{looks[-1][k]:.2f} dB" for k in ("psnr", "psnr_mouth") if looks and k in looks[-1]), "")
+        quality = next(
+            (f"{previews[-1][k]:.2f} dB" for k in ("psnr", "psnr_mouth") if previews and k in previews[-1]), ""
+        )
         table.append(
             (
                 stage["stage"],
@@ -107,14 +109,14 @@ def deviations_of(settings: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings by dotted name."""
-    found: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
+        flattened |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flattened
 
 
 def _outcome(rows: list[Row]) -> tuple[str, Any]:
-    """How the run ended, in a sentence with its colour."""
+    """Outcome of the run, as a sentence with its colour."""
     begun = max(at for at, row in enumerate(rows) if row["kind"] == "run")
     ends = of_kind(rows[begun:], "end")
     reached = [steps[-1] for stage in of_kind(rows, "stage") if (steps := of_kind(rows, "step", stage["stage"]))]
@@ -124,8 +126,8 @@ def _outcome(rows: list[Row]) -> tuple[str, Any]:
         return f"The run was cut off, or still runs: what follows goes up to {where}.", "warn"
     if ends[-1]["outcome"] == "finished":
         count = len(of_kind(rows, "warning"))
-        said = "without a warning" if count == 0 else f"with {count} warning{'s' * (count > 1)}"
-        return f"Training finished {said}.", "good" if count == 0 else "plain"
+        suffix = "without a warning" if count == 0 else f"with {count} warning{'s' * (count > 1)}"
+        return f"Training finished {suffix}.", "good" if count == 0 else "plain"
     if ends[-1]["outcome"] == "interrupted":
         return f"Training was interrupted after {where}; the same command goes on from the last checkpoint.", "warn"
     return f"Training failed after {where}: {ends[-1]['why']}", "bad"

@@ -1,4 +1,4 @@
-"""Preview: the same few held-out frames, measured and rendered again and again while a model learns."""
+"""Preview: the same few held-out frames, measured and rendered repeatedly during training."""
 
 import math
 import time
@@ -34,10 +34,10 @@ IMAGES = "frames"
 """Folder of the images in the run folder."""
 FRAMES = 8
 """Frames that are measured, of every degree of mouth opening."""
-SHOWN = 3
-"""How many of them are on the image."""
+SHEET_FRAMES = 3
+"""Number of them on the image."""
 STRIP = 6
-"""Neighbouring frames on which the four emotions are shown."""
+"""Neighbouring frames for the strip of the four emotions."""
 QUADRANTS = {"excited": (0.6, 0.6), "angry": (-0.6, 0.6), "sad": (-0.6, -0.6), "calm": (0.6, -0.6)}
 """A point of each quadrant of the valence/arousal plane."""
 EYES = 4
@@ -45,8 +45,10 @@ EYES = 4
 EYE_MARGIN = 0.35
 """The compared box is this share of an eye's width larger than its lids, on each side."""
 MOST_MOVED = 0.95
-"""The motion of a branch is that of the Gaussian at this quantile: most of a face holds still."""
-_CELL, _FACE, _QUALITY = 200, 132, 88
+"""The motion of a branch is that of the Gaussian at this quantile: most of a face does not move."""
+_CELL = 200
+_FACE = 132
+_QUALITY = 88
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,15 @@ class PreviewFrames:
     """Held-out frames to preview (training frames where none are held out), by their numbers in the clip."""
 
     fixed: Int64[np.ndarray, " F"]
-    """At most :data:`FRAMES`, by rising mouth opening."""
+    """Up to :data:`FRAMES` frames, by increasing mouth opening."""
     eyes: Int64[np.ndarray, " E"]
-    """At most :data:`EYES` with closed eyes, and then one with open ones; empty without closed eyes."""
+    """Up to :data:`EYES` frames with closed eyes, then one with open eyes; empty without closed eyes."""
     strip: Int64[np.ndarray, " S"]
     """The :data:`STRIP` neighbours over which the mouth opens widest."""
 
     @property
     def all(self) -> Int64[np.ndarray, " N"]:
-        """One after another."""
+        """All of these, concatenated."""
         return np.concatenate([self.fixed, self.eyes, self.strip])
 
 
@@ -89,7 +91,7 @@ class Preview(Callback):
     Args:
         log: the run's record.
         data: the frames ``picked.all``.
-        picked: which frames these are.
+        picked: selection of these frames.
         folder: run folder; images go into :data:`IMAGES` in it.
         maker: makes emotional targets; None: the emotions are not compared with any.
     """
@@ -151,8 +153,9 @@ class Preview(Callback):
             stage `psnr_mouth` and `sound_gain_mouth`, inside the lips alone).
             `sound_gain` [dB]: loss of PSNR at the lips when they are driven by the sound of another frame, whose mouth
             is open where this one is closed. `emotion_gain` [dB]: loss of PSNR of faces with a commanded emotion,
-            against their targets, when neutral is commanded (without the branch would not do: one that learned nothing
-            else may draw every face a little better). Both are 0 where the lips, or the emotion, have learned nothing.
+            against their targets, when neutral is commanded (not when the branch is off: a branch that learned
+            nothing else may still render every face a little better). Both are 0 where the lips, or the emotion, have
+            learned nothing.
             `eye_gain` [dB]: likewise, for closed eyes, with the action units of an open-eyed frame.
             What cannot be measured is left out.
         """
@@ -274,9 +277,9 @@ class Preview(Callback):
         return self._targets
 
     def _sheet(self, head: TalkingHead, stage: str) -> UInt8[np.ndarray, "h w 3"]:
-        """A row a shown frame: recorded, rendered, error, normals if it has them, then the lips of both."""
+        """One row per frame: recorded, rendered, error, normals if it has them, then the lips of both."""
         rows = []
-        for at in np.linspace(0, self._count - 1, min(SHOWN, self._count)).round().astype(int).tolist():
+        for at in np.linspace(0, self._count - 1, min(SHEET_FRAMES, self._count)).round().astype(int).tolist():
             lips = self._lips(at)
             row = []
             if stage != "mouth":
@@ -287,10 +290,13 @@ class Preview(Callback):
                 if self._targets is not None:
                     row += [to_uint8(self._targets.images[at])]
                     row += [self._rendered(head, stage, at, va=self._commanded(at))]
-            theirs = self._recorded(at, lips)
+            recorded_lips = self._recorded(at, lips)
             mouth = stage == "mouth"
-            ours = self._rendered(head, stage, at, lips) if mouth else self._wholes[at][lips.index]
-            rows.append([*row, theirs, ours, *([error_map(ours, theirs)] if mouth else [])])
+            rendered_lips = self._rendered(head, stage, at, lips) if mouth else self._wholes[at][lips.index]
+            row += [recorded_lips, rendered_lips]
+            if mouth:
+                row.append(error_map(rendered_lips, recorded_lips))
+            rows.append(row)
         return grid(rows, _CELL)
 
     def _commanded(self, at: int) -> Float[Tensor, "1 2"]:

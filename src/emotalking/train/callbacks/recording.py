@@ -1,4 +1,4 @@
-"""The record of a run: begun before the first step, ended however the run ends."""
+"""Record of a run: started before the first step, completed whether the run succeeds or fails."""
 
 import logging
 import platform
@@ -50,7 +50,7 @@ def recorded(
         metadata: the avatar's: its `run`, `licences` and `command`.
         maker_of: the maker of emotional targets for some frames; None: the emotions are not measured.
         checkpoint: what the run goes on from; None begins a new record.
-        tensorboard: write TensorBoard events beside the record.
+        tensorboard: also write TensorBoard events.
         external_branch: the branch that another process trains.
         mouth_device: its device, if that is another.
         page: write the page.

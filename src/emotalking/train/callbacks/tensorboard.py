@@ -23,7 +23,7 @@ def require_writer() -> None:
 class EventFiles:
     """Listener of a record (:attr:`RunLog.listeners`) that writes its rows as events.
 
-    All events are written again from the whole record when a run begins or goes on, so that a resumed run's curves have
+    All events are rewritten from the full record when a run begins or resumes, so that a resumed run's curves have
     neither gaps nor loops.
 
     Args:

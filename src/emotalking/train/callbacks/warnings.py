@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something that looks wrong."""
+    """A suspected failure of training."""
 
     name: str
-    """Which rule says so; a rule speaks once a stage."""
+    """Name of the rule; each rule warns once per stage."""
     text: str
-    """One sentence: what was seen, where, and what to do."""
+    """One sentence: observation, place and remedy."""
 
 
 def limits(config: TrainConfig) -> dict[str, dict[str, Any]]:
-    """What the rules need to know of each stage, for its `stage` row."""
+    """Values that the rules need of each stage, for its `stage` row."""
     return {name: _branch_limits(getattr(config, name), getattr(config.model, name)) for name in ("mouth", "face")}
 
 
@@ -39,7 +39,9 @@ def _branch_limits(settings: BranchStageConfig, model: BranchConfig) -> dict[str
     return {"warmup": settings.warmup, "grows_every": settings.densify.every, "settled": settled}
 
 
-RISE, RISE_WINDOW, RISE_STEPS = 1.5, 0.08, 100
+RISE = 1.5
+RISE_WINDOW = 0.08
+RISE_STEPS = 100
 """A rising loss: mean of this share of the stage's iterations (at least so many) over the lowest such mean before."""
 DOUBLED = 0.95
 """Exploding: of a branch that has not shrunk, so many Gaussians grow at two densifications running. Healthy branches
@@ -50,7 +52,9 @@ VANISHED = 0.25
 SETTLED = 2
 """Warm-ups after which a branch is judged so that began as a cube of random places: of the paper's 10,000 for the mouth
 a thousand lie where it is."""
-COVERED, REGION, WHOLE = 0.5, 0.002, 0.95
+COVERED = 0.5
+REGION = 0.002
+WHOLE = 0.95
 """Empty: mean alpha inside the recorded region; and the least and the largest share of the frame that it can be."""
 FROZEN_PX, FROZEN_AT = 0.02, 0.4
 """Frozen: the most moved Gaussians move less, at this share of the moving iterations."""
@@ -62,7 +66,10 @@ NO_BLINK_DB, NO_BLINK_AT = 0.75, 0.6
 that never blinked, of the actor and of a real clip, had 0.27 dB: lids that move a little already gain something."""
 NO_EMOTION_RESPONSE_DB, NO_EMOTION_RESPONSE_AT = 0.05, 0.5
 """An emotion without effect: its gain is less, from this share of the emotion stage."""
-SYNC_RISE, SYNC_ERRORS, SYNC_ROWS, SYNC_AT = 1.05, 3.0, 30, 0.95
+SYNC_RISE = 1.05
+SYNC_ERRORS = 3.0
+SYNC_ROWS = 30
+SYNC_AT = 0.95
 """A sync loss that gets worse: mean of its last third over that of its first, and that rise in standard errors, from so
 many rows on and at this share of the stage. Rows scatter by a quarter of their mean, whatever came before them, so that
 the ratio is known to 0.04 to 0.07: healthy faces end between 0.75 and 1.01, healthy emotion stages between 0.96 and
@@ -90,7 +97,7 @@ class EarlyWarnings(Callback):
 
 
 def alarms_of(rows: list[Row], stage: str) -> list[Alarm]:
-    """What the record ``rows`` says against ``stage`` so far."""
+    """Alarms about ``stage`` in the record ``rows`` so far."""
     opened = of_kind(rows, "stage", stage)
     steps, frames = of_kind(rows, "step", stage), of_kind(rows, "frames", stage)
     if not opened or not steps:
@@ -122,7 +129,7 @@ def rising(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
 
 
 def exploding(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None:
-    """Nearly all of the branch's Gaussians are cloned or split, again and again: growth chooses nothing."""
+    """Nearly all of the branch's Gaussians are cloned or split, repeatedly: growth is not selective."""
     name, first = stage["stage"], steps[0]["iteration"]
     # Rows that hold several densifications do not tell how much each added.
     if stage.get("grows_every", 0) < max((b["iteration"] - a["iteration"] for a, b in pairwise(steps)), default=first):
@@ -278,7 +285,7 @@ def out_of_sync(stage: Row, steps: list[Row], frames: list[Row]) -> Alarm | None
 
 
 def _late(stage: Row, frames: list[Row], share: float) -> bool:
-    """Whether the last look lies beyond ``share`` of the iterations in which things move."""
+    """True if the last preview is after ``share`` of the iterations with motion."""
     warmup = stage.get("warmup", 0)
     return bool(frames) and frames[-1]["iteration"] >= warmup + share * (stage["iterations"] - warmup)
 
@@ -295,4 +302,4 @@ RULES: tuple[Rule, ...] = (
     no_emotion_response,
     out_of_sync,
 )
-"""Each looks at a stage's `stage` row, its `step` rows and its `frames` rows."""
+"""Each checks a stage's `stage` row, its `step` rows and its `frames` rows."""

@@ -99,7 +99,7 @@ def _grow(
     extent: float,
     generator: torch.Generator,
 ) -> None:
-    # One draw, however many Gaussians split: runs that differ in these still see the same frames after it.
+    # One draw, however many Gaussians split: runs that differ in these still draw the same frames after it.
     splits = torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
     gradient = state.gradient / state.seen.clamp_min(1.0)
     hot = gradient >= config.grad_threshold
@@ -134,10 +134,10 @@ def _faint_or_large(gaussians: Gaussians, config: DensifyConfig, iteration: int,
 def green_gaussians(
     gaussians: Gaussians, camera_centre: Float[Tensor, "3"], degree: int, *, mouth: bool
 ) -> Bool[Tensor, "N"]:
-    """Gaussians that look like the chroma key instead of the person (docs/paper.md 3: thresholds of 255).
+    """Gaussians with the colour of the chroma key instead of the person (docs/paper.md 3: thresholds of 255).
 
     What counts is the colour that a camera sees with spherical harmonics up to ``degree``: of a clip of one side, half
-    of a Gaussian's green may stand in the higher ones.
+    of a Gaussian's green may be in the higher ones.
     """
     dim, bright = (20.0, 235.0) if mouth else (30.0, 225.0)
     with torch.no_grad():

@@ -27,7 +27,7 @@ from emotalking.train.step import GraphKey
 
 
 class BranchLearner:
-    """One branch while it learns: canonical Gaussians first, then Gaussians and motion together."""
+    """Training of one branch: canonical Gaussians first, then Gaussians and motion together."""
 
     def __init__(self, context: Context, branch: Branch, settings: BranchStageConfig) -> None:
         self.branch = branch
@@ -45,7 +45,7 @@ class BranchLearner:
         self._probe: Tensor | None = None
         self._radii: Tensor | None = None
         self._step: tuple[int, int] | None = None
-        """Frame and degree of the step that is being taken."""
+        """Frame and degree of the current step."""
 
     def frozen(self, iteration: int) -> bool:
         """True where only colours and opacities still train."""
@@ -59,7 +59,7 @@ class BranchLearner:
         return sync.due(iteration, self._settings.warmup, self._settings.iterations)
 
     def begin(self, iteration: int, frame: int) -> GraphKey:
-        """The operations of a step on ``frame`` that is about to be taken."""
+        """Start a step on ``frame`` and return its operations."""
         settings = self._settings
         degree = min(self.branch.gaussians.sh_degree, iteration // settings.sh_every)
         self._step = frame, degree
@@ -77,11 +77,11 @@ class BranchLearner:
         extra: Float[Tensor, "1 N D"] | None = None,
         num_detached: int = 0,
     ) -> Layer:
-        """Render the branch in the camera of ``frame``, and watch the gradient on the screen if the key says so.
+        """Render the branch in the camera of ``frame``, and record the screen-space gradient if the key requires it.
 
         Args:
-            extra: channels rendered beside the colours.
-            num_detached: so many of these, the last, teach the geometry nothing.
+            extra: further rendered channels.
+            num_detached: number of the last of these without gradient to the geometry.
         """
         data, gaussians = self._context.data, self.branch.gaussians
         probe = None
@@ -103,7 +103,7 @@ class BranchLearner:
         return layer
 
     def after_backward(self) -> None:
-        """Add what this step's gradients say about where Gaussians are missing."""
+        """Add this step's screen-space gradients to the statistics for densification."""
         if self._probe is None or self._radii is None:
             return
         if self._probe.grad is not None:

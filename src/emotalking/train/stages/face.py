@@ -142,7 +142,7 @@ class FaceStage(Stage):
         """Normals as colours, in the axes of the frame's camera (paper 3.2; eq. 11), and attention maps.
 
         Returns:
-            Channels rendered beside the colours, or None; and how many of them, the last, teach the geometry nothing.
+            Further rendered channels, or None; and the number of the last of them without gradient to the geometry.
         """
         channels, num_detached = [], 0
         if self.compares_normals(inputs):
@@ -234,7 +234,7 @@ class FaceStage(Stage):
 def combined_face_stage(context: Context, maker: EmotionGenerator) -> FaceStage:
     """The face stage of the combined face branch: one network learns speech, action units and emotion (paper 4.4).
 
-    Assumption: the paper does not say how the combined branch is trained. Here it takes as many steps as the face and
+    Assumption: the paper does not state how the combined branch is trained. Here it has as many steps as the face and
     emotion stages together, and sees as many emotional targets as the emotion stage would, mixed in after the warm-up:
     so a comparison with the separate branches compares the architecture and not the length of the training.
 

@@ -48,13 +48,13 @@ class MouthStage(Stage):
         self._shares = (bottom - top) * (right - left) / (width * height)
         patched = equal_sized(windows, data.size)
         self._patched_size = size_of(patched)
-        """Rows and columns that the perceptual term's patches are cut from."""
+        """Rows and columns of the region of the perceptual term's patches."""
         self._patched_at = patched[:, :2].contiguous().to(context.box_device)
 
     def draw(self, iteration: int) -> int:
         """Wide open frames in warm-up, later every n-th from a window of AU25 that widens; all show the mouth's inside.
 
-        In a clip that never shows it, any frame: then the silhouette alone is left to learn.
+        In a clip where it is never visible, any frame: then only the silhouette is left to learn.
         """
         every, data = self.settings.curriculum_every, self.context.data
         if every and iteration < self.settings.warmup:
@@ -84,7 +84,7 @@ class MouthStage(Stage):
         return key, StepInputs(frame, backdrop, patches=patches, sync=window)
 
     def terms(self, key: GraphKey, inputs: StepInputs) -> dict[str, Tensor]:
-        """L1 and D-SSIM inside the lip box, where lips hide the mouth nothing is asked.
+        """L1 and D-SSIM inside the lip box, without the pixels where lips hide the mouth.
 
         Deviation: compared on the lip box only, weighted by its share of the frame; outside it the target is
         backdrop by construction and the silhouette term forbids alpha there.
@@ -129,7 +129,7 @@ class MouthStage(Stage):
         """Make green Gaussians small and faint.
 
         Deviation: the published code divides the raw scale by 10, which is negative before its softplus, so that they
-        grow, most of them beyond the whole head; here the scale itself is divided.
+        grow, most of them larger than the head; here the scale itself is divided.
         """
         gaussians = self.branch.gaussians
         green = green_gaussians(gaussians, camera_centre, degree, mouth=True)
