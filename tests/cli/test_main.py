@@ -174,7 +174,7 @@ def test_negative_values_belong_to_their_option() -> None:
 @pytest.mark.parametrize(
     ("failure", "code", "says"),
     [
-        (KeyboardInterrupt(), 130, "interrupted: run the same command again to go on from the last checkpoint"),
+        (KeyboardInterrupt(), 130, "interrupted: rerun the same command to continue from the last checkpoint"),
         (UserError("two\nlines"), 2, "error: two lines"),
         (OSError(28, "No space left on device", "/full/x"), 2, "cannot write /full/x: No space left"),
         (type("OutOfMemoryError", (RuntimeError,), {})("..."), 2, "memory is full"),

@@ -1,4 +1,4 @@
-"""What files and folders hold, and which optional models are there."""
+"""Contents of files and folders, and the optional models that are installed."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal

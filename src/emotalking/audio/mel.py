@@ -1,7 +1,7 @@
 """Log-mel spectra of speech, normalised to be independent of speaker and microphone.
 
 The embedded audio features: no network, no language, no download. One column ("step") every 20 ms; 32 mel channels from
-60 Hz to 7.6 kHz. Silence is exactly zero in every channel, which is also what lies before and after a recording.
+60 Hz to 7.6 kHz. Silence is exactly zero in every channel, as is the time before and after a recording.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,7 +27,7 @@ PREEMPHASIS = 0.97
 _AUDIBLE = 10.0 ** (-50 / 10)
 """Steps weaker than this, relative to the loudest one, do not enter the level."""
 REACH_S = 0.1825
-"""How far [s] from the time of a frame the sound still enters its features: eight steps of 20 ms, half a window, and
+"""Reach [s] of a frame's features into the audio around its time: eight steps of 20 ms, half a window, and
 half a step where the frame rate does not divide the steps'. The 8-frame window adds its own; level, noise, mean and
 deviation are taken of the whole recording."""
 WEAKEST_DB = -75.0
@@ -40,10 +40,10 @@ _ACTIVE_DB = -25.0
 _GATE_DB = (-45.0, -35.0)
 """Below the first: silence; above the second: speech; relative to the speech level, after the noise is taken off."""
 _NOISE_GATE_DB = (-3.0, 3.0)
-"""The same relative to the noise level: what noise leaves behind when its mean is taken off must not move lips."""
+"""The same relative to the noise level: the residual of noise after removing its mean must not move lips."""
 _NOISE_STEPS = 9
 _NOISE_FACTOR = 1.5
-"""The 10th percentile lies under the mean of the noise. Clean speech, pauses or not, measures 0 to 0.08 of its
+"""The 10th percentile is below the mean of the noise. Clean speech, pauses or not, measures 0 to 0.08 of its
 channel's active mean here, a noisy channel 0.2 to 0.9."""
 _NOISE_CAP = 0.8
 _BLOCK = 512
@@ -90,12 +90,12 @@ class MelSpectra:
     power: GrowingRows
     """[steps, channels], of the pre-emphasised signal."""
     mean_square: Float[np.ndarray, " steps"]
-    """Of the pre-emphasised signal under the window."""
+    """Spectrum of the pre-emphasised, windowed signal."""
     num_samples: int
 
 
 def mel_spectra(chunks: Iterable[Float[np.ndarray, " n"]]) -> MelSpectra:
-    """Mel spectra of consecutive pieces of one recording; the cut into pieces leaves no trace.
+    """Mel spectra of consecutive pieces of one recording; the result does not depend on the pieces.
 
     Args:
         chunks: float32 mono at 16 kHz, pieces of any length.
@@ -229,13 +229,13 @@ def _levels(power: np.ndarray, mean_square: np.ndarray, level: float) -> _Levels
     active: Bool[np.ndarray, " steps"] = mean_square > level * 10.0 ** (_ACTIVE_DB / 10)
     if level < WEAKEST_SPEECH or not active.any():
         return None
-    # Digital silence around a recording says nothing about the noise of its room.
+    # Digital silence around a recording carries no information about the noise of its room.
     noise = _noise_power(power[mean_square > 1e-8 * level], power[active].mean(0))
     noise_share = noise.sum() / np.maximum(power[active].mean(0).sum(), 1e-20)
     noise_db = 10.0 * float(np.log10(np.maximum(noise_share, 1e-12)))
     closed, opened = (max(own, noise_db + above) for own, above in zip(_GATE_DB, _NOISE_GATE_DB, strict=True))
-    # The floor lies 60 dB under the channel's own mean, and 70 dB under the whole, so that the dust in an empty channel
-    # (telephone speech has nothing above 4 kHz) stays a constant and is not blown up to look like speech.
+    # The floor is 60 dB under the channel's own mean, and 70 dB under the whole, so that noise in an empty channel
+    # (telephone speech is empty above 4 kHz) is not amplified into speech.
     clean = np.maximum(power[active] - noise, 0.0)
     mean_power = clean.mean(0)
     floor = 1e-6 * mean_power + 1e-7 * mean_power.sum() + 1e-20

@@ -36,8 +36,8 @@ _WEAKEST = WEAKEST_SPEECH * front.band_power_of_unit_noise()
 def track(chunks: Iterable[Float[np.ndarray, " n"]], feature: AudioFeature) -> StepFeatures:
     """Posteriors of 39 English phones every 20 ms; what is missing to the sum `GAIN` is silence or noise.
 
-    Frame-wise, not decoded: no language decides, and what is doubtful stays so (``benchmarks/phone_frames.py`` tells
-    how often the strongest phone is the spoken one). The mean of the cepstra over the whole recording is taken off.
+    Frame-wise, not decoded: no language model decides, and ambiguity is kept (``benchmarks/phone_frames.py`` measures
+    how often the strongest phone is the spoken one). The mean of the cepstra over the whole recording is subtracted.
 
     Args:
         chunks: consecutive pieces of float32 mono at 16 kHz in [-1, 1].

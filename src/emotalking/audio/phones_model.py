@@ -1,4 +1,4 @@
-"""The acoustic model that comes with pocketsphinx, read from its files: frames of cepstra to posteriors of phones.
+"""The acoustic model of pocketsphinx, read from its files: frames of cepstra to posteriors of phones.
 
 CMU's US English model (BSD licence) is phonetically tied: every phone has one codebook of 128 Gaussians for each of
 three streams (13 cepstra, their deltas, their delta-deltas), and its senones (states) weigh them differently. Only
@@ -24,7 +24,7 @@ SILENT = ("SIL", "+NSN+", "+SPN+")
 """Silence, noise and mumbling of the model: not phones."""
 
 _WEIGHT_BASE, _WEIGHT_SHIFT = 1.0001, 10
-"""A byte w of ``sendump`` stands for the weight base^-(w 2^shift)."""
+"""A byte w of ``sendump`` encodes the weight base^-(w 2^shift)."""
 _LEAST_VARIANCE = 1e-4
 _MAGIC = 0x11223344
 _MDEF_NUMBERS = 10

@@ -14,7 +14,7 @@ from emotalking.errors import UserError
 from emotalking.io.rows import Rows
 
 _FAR = 4096
-"""Values between two wanted ones from which on they are read apart."""
+"""Gap in values above which two requested ones are read separately."""
 
 
 class FeatureTrack(ABC):
@@ -33,7 +33,7 @@ class FeatureTrack(ABC):
     ) -> Float[Tensor, "N 8 C steps"]:
         """Windows of the audio encoder for the frames ``start`` .. ``stop - 1`` of a video of ``num_frames`` frames.
 
-        Equals ``audio_windows(frames(arange(num_frames)))[start:stop]`` without ever holding all of it.
+        Equals ``audio_windows(frames(arange(num_frames)))[start:stop]`` without keeping all of it in memory.
         """
         first = max(0, start - PAST_FRAMES)
         features = self.frames(np.arange(first, min(stop + FUTURE_FRAMES, num_frames)), fps)
@@ -44,11 +44,11 @@ class FeatureTrack(ABC):
 class StepFeatures(FeatureTrack):
     """Features at their own rate.
 
-    A minute takes 0.4 MB (log-mel) to 12 MB (HuBERT); what is long lies on disk (:mod:`io.rows`).
+    A minute takes 0.4 MB (log-mel) to 12 MB (HuBERT); long recordings are on disk (:mod:`io.rows`).
     """
 
     values: Rows
-    """[S, C]; value s lies at the time (s + 1/2) / rate_hz."""
+    """[S, C]; value s is at the time (s + 1/2) / rate_hz."""
     rate_hz: float
     steps: int
     """Values per video frame."""
@@ -75,7 +75,7 @@ class StepFeatures(FeatureTrack):
         return (values[:, :-1] * (1 - part) + values[:, 1:] * part).astype(np.float32)
 
     def _at(self, wanted: np.ndarray) -> np.ndarray:
-        """Values of the rows ``wanted`` [N, K], zero where there are none; neighbours are read in one go."""
+        """Values of the rows ``wanted`` [N, K], zero where there are none; neighbours are read at once."""
         count, width = self.values.shape
         out = np.zeros((*wanted.shape, width), np.float32)
         inside = (wanted >= 0) & (wanted < count)
@@ -94,14 +94,14 @@ class FrameFeatures(FeatureTrack):
     """Ready features, one row per video frame."""
 
     values: Float[np.ndarray, "N steps C"]
-    """May be a mapped file: only the rows asked for are read."""
+    """May be a mapped file: only the requested rows are read."""
     fps: float
 
     def num_frames(self, fps: Fraction | float | int) -> int:
         """Frames at the features' own rate.
 
         Raises:
-            UserError: another rate is asked for.
+            UserError: another rate is requested.
         """
         if abs(float(fps) - self.fps) > 1e-6:
             raise UserError(f"these audio features were made for {self.fps:g} fps, not for {float(fps):g}.")

@@ -2,7 +2,7 @@
 
 The folder (``config.json`` and ``model.safetensors`` or ``pytorch_model.bin``) is read by our own strict loader:
 nothing is downloaded and no code of it runs. The networks see pieces of 20 s with 5 s of context on each side, so that
-memory does not grow with the sound; where two pieces meet they are blended over a second.
+memory does not grow with the sound; adjacent pieces are blended over a second.
 """
 
 import importlib
@@ -36,7 +36,7 @@ DEPTH = {"hubert": 1.0, "wav2vec2": 0.75}
 """Hidden layer as a share of all, 1 the last (after the final norm, where there is one), by entry of ``models.toml``.
 
 HuBERT: the last hidden state, as the scripts of ER-NeRF and TalkingGaussian write it ([N, 2, 1024]). wav2vec 2.0: layer
-18 of 24 of the large model: of a model tuned to letters the upper layers say most about phones, the last ones about
+18 of 24 of the large model: of a model tuned to letters the upper layers carry most about phones, the last ones about
 spelling (Pasad, Chou & Livescu 2021, arXiv 2107.04734)."""
 
 
@@ -69,7 +69,7 @@ def track(chunks: Iterable[Float[np.ndarray, " n"]], feature: AudioFeature) -> S
     mean = total / max(count, 1)
     scale = 1.0 / np.sqrt(max(squares / max(count, 1) - mean**2, 0.0) + 1e-7)
     values = GrowingRows(feature.channels)
-    if squares / max(count, 1) < 1e-9:  # nothing but the rounding of silence, which would be blown up to speech
+    if squares / max(count, 1) < 1e-9:  # only the rounding of silence, which would be amplified to speech
         for pick in blocks(count // STRIDE):
             values.append(np.zeros((pick.stop - pick.start, feature.channels), np.float32))
     else:
@@ -169,6 +169,6 @@ def _empty(kind: str, config: dict[str, Any]) -> nn.Module:
             f"'{kind}' audio features need the package transformers: install it with 'pip install emotalking[hubert]'."
         ) from error
     family = {"hubert": "Hubert", "wav2vec2": "Wav2Vec2"}[kind]
-    # Making a network must not move anybody's random numbers.
+    # Creating a network must not advance the global random state.
     with torch.random.fork_rng(devices=[]):
         return getattr(package, f"{family}Model")(getattr(package, f"{family}Config").from_dict(config))

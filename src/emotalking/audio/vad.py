@@ -4,16 +4,16 @@ Three measures of every 20 ms decide, none of which depends on the level of the 
 
 1. *Sound*: power over the floor of steady noise (10th percentile of each frequency over 6 s), so that fans, hum, hiss
    and rooms are silence.
-2. *Voice*: the strongest peak, within the pitch of voices, of the autocorrelation (Boersma 1993) of what stands above
+2. *Voice*: the strongest peak, within the pitch of voices, of the autocorrelation (Boersma 1993) of what exceeds
    the floor from 250 to 3500 Hz. Breath, knocks and drums have none: the square root of the power spectrum is
    transformed, so that one low tone cannot pass for a row of harmonics.
 3. *Steadiness*: the correlation of the fine structure of the spectrum with that 120 ms later or earlier. The harmonics
    of notes stay in their places, those of talk glide (Seyerlehner et al., "Automatic music detection in television
-   productions", 2007, tell music from speech by the same).
+   productions", 2007, distinguish music from speech by the same).
 
 Speech is where voiced, gliding sound lasts. Unvoiced sound within reach of it counts too (fricatives, plosives), and so
 do gaps shorter than 0.2 s, the closures inside words. Limits (``benchmarks/silence.py`` has figures): whispering is
-taken for breath, held notes of a singer for music, and talk that is clearly weaker than the music behind it for music.
+classified as breath, sustained notes of a singer as music, and talk clearly weaker than its background music as music.
 
 The recording is worked through in overlapping blocks: memory does not grow with its length but for one byte each 20 ms,
 and the result does not depend on how the sound was cut into pieces.
@@ -50,7 +50,7 @@ _LAGS = np.arange(SAMPLE_RATE // 400, SAMPLE_RATE // 70)
 
 _FLOOR_EVERY, _FLOOR_REACH, _FLOOR_SMOOTH = 25, 140, 9
 _OVER_FLOOR = 1.5
-"""The 10th percentile of noise lies under its mean."""
+"""The 10th percentile of noise is below its mean."""
 _DIGITAL_SILENCE = 1e-8
 _RANGE_DB, _RANGE_REACH = 42.0, 150
 """Sound so far under the loudest within 3 s is its echo or its room."""
@@ -63,14 +63,14 @@ _LOW_TONE_DB = -18.0
 """The voice band holds at least this share of the power of a voice; of a bass drum's it holds less."""
 _STEADY, _STEADY_LAG, _STEADY_REACH = 0.67, 6, 20
 _VOICE_RUN, _UNVOICED_REACH, _SHORTEST_PAUSE, _SHORTEST_SPEECH = 3, 12, 10, 6
-"""Steps: of voice that make it certain, of unvoiced sound around it, of a gap that is a pause, of speech at all."""
+"""Steps: of voice that make it certain, of unvoiced sound around it, of a pause, of the shortest speech."""
 
 _BLOCK, _CONTEXT = 1500, 400
 """Steps decided at once, and steps on either side that can bear on them (multiples of _FLOOR_EVERY)."""
 
 
 class VoiceActivity:
-    """Voice activity of a recording, computed as far as it is asked for.
+    """Voice activity of a recording, computed on demand.
 
     Hours of sound take minutes, and a video can begin long before that.
     """
@@ -123,7 +123,7 @@ class VoiceActivity:
 
 
 def voice_activity(chunks: Iterable[Float[np.ndarray, " _"]]) -> VoiceActivity:
-    """Detect speech in a recording; the work is done when the result is asked for.
+    """Detect speech in a recording; lazily, when the result is read.
 
     Args:
         chunks: consecutive pieces of float32 mono at 16 kHz in [-1, 1], of any length.
@@ -133,7 +133,7 @@ def voice_activity(chunks: Iterable[Float[np.ndarray, " _"]]) -> VoiceActivity:
 
 @dataclass(frozen=True)
 class _Block:
-    """A piece of the recording with what lies around it."""
+    """A piece of the recording with its context."""
 
     samples: Float[np.ndarray, " n"]
     before: int
@@ -143,7 +143,7 @@ class _Block:
 
 
 def _blocks(chunks: Iterable[np.ndarray]) -> Iterator[_Block]:
-    """Overlapping blocks; only the current one is held."""
+    """Overlapping blocks; only the current one is in memory."""
     parts: list[np.ndarray] = []
     length = before = 0
     for chunk in chunks:
@@ -172,7 +172,7 @@ class _Measures:
     over_floor: Float[np.ndarray, " S"]
     """dB, of the strongest bands."""
     level: Float[np.ndarray, " S"]
-    """dB, of what stands above the floor."""
+    """Level above the floor, dB."""
     voiced: Float[np.ndarray, " S"]
     """0 (noise) to 1 (a periodic sound)."""
     voice_share: Float[np.ndarray, " S"]
@@ -240,7 +240,7 @@ def _noise_floor(power: np.ndarray, sounding: np.ndarray) -> Float[np.ndarray, "
         span = slice(max(0, begin - _FLOOR_REACH), begin + _FLOOR_EVERY + _FLOOR_REACH)
         around = smooth[span][sounding[span]]
         if len(around) >= _FLOOR_EVERY:
-            # Neighbours are smoothed: every third says as much as all.
+            # Neighbours are smoothed: every third is as informative as all.
             floor[begin : begin + _FLOOR_EVERY] = np.percentile(around[::3], 10, axis=0)
     return floor
 

@@ -65,7 +65,7 @@ ALIASES = (
 
 
 def find(verb: str, arguments: Sequence[str]) -> Alias | None:
-    """The old way in which ``verb`` is called with ``arguments``, as far as can be seen."""
+    """The detected old form of a call of ``verb`` with ``arguments``."""
     given = {word.partition("=")[0] for word in arguments}
     return next((one for one in ALIASES if one.verb == verb and (not one.when or given & set(one.when))), None)
 

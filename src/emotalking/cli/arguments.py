@@ -1,4 +1,4 @@
-"""Command lines of typed functions: parameters, config fields and docstrings are read, and nothing is written twice.
+"""Command lines of typed functions: parameters, config fields and docstrings are their only source.
 
 A parameter without a default is positional, any other is an option; ``output`` is ``-o``; the fields of a config are
 options of their own. Types that only a program can give (arrays, loaded objects, callbacks) are left out.
@@ -29,14 +29,14 @@ FORMS: dict[str, tuple[Any, ...]] = {
     "settings": (tyro.conf.arg(name="set", metavar="KEY=VALUE"), tyro.conf.UseAppendAction),
     "emotions": (tyro.conf.UseAppendAction,),
 }
-"""Parameters whose option is not just their name and one value."""
+"""Parameters whose option differs from their name and one value."""
 _METAVARS = {"systems": "NAME=PATH", "clips": "NAME=VIDEO"}
 PROGRAM_ONLY = ("command",)
 """Parameters that the command line fills in itself."""
 
 
 class _Absent:
-    """Stands for a type that a command line cannot give, and whose module is not imported for it."""
+    """Stand-in for a type that a command line cannot give; its module is not imported."""
 
 
 class _Names(dict[str, Any]):
@@ -52,7 +52,7 @@ class Parameter:
 
     name: str
     kind: Any
-    """Type, without what a command line cannot give; None: nothing is left."""
+    """Type, without what a command line cannot give; None: no type remains."""
     default: Any
     help: str
     config: str | None = None
@@ -60,12 +60,12 @@ class Parameter:
 
     @property
     def positional(self) -> bool:
-        """Whether it is given by its place."""
+        """True for a positional argument."""
         return self.default is inspect.Parameter.empty and self.name != "output"
 
     @property
     def takes_value(self) -> bool:
-        """Whether its option is followed by a value."""
+        """True if the option takes a value."""
         return self.kind is not bool
 
     @property
@@ -80,7 +80,7 @@ class Parameter:
 
     @property
     def mapping(self) -> bool:
-        """Whether it is given as ``NAME=VALUE`` words."""
+        """True if it is given as ``NAME=VALUE`` words."""
         return _mapping(self.kind) is not None
 
     @property
@@ -205,7 +205,7 @@ def _resolved(annotation: Any, owner: Any) -> tuple[Any, str]:
 
 
 def _reduced(kind: Any) -> Any:
-    """``kind`` without absent members; None: nothing but None is left."""
+    """``kind`` without absent members; None: only None remains."""
     origin: Any = get_origin(kind)
     members = get_args(kind)
     if kind is _Absent or origin is Callable:
@@ -228,7 +228,7 @@ def _reduced(kind: Any) -> Any:
 
 
 def _argument(one: Parameter) -> Any:
-    """What tyro is told about a parameter."""
+    """Argument configuration of a parameter for tyro."""
     kind: Any = tuple[str, ...] if one.mapping else one.kind
     notes: list[Any] = [tyro.conf.arg(help=_plain(one.help), help_behavior_hint=one.hint)]
     if one.positional:
@@ -244,7 +244,7 @@ def _argument(one: Parameter) -> Any:
 
 
 def _specs(kind: Any) -> list[PrimitiveConstructorSpec[Any]]:
-    """How types that tyro reads in another way are read."""
+    """Parsers of types that tyro parses differently."""
     members = [part for part in get_args(kind) if part is not type(None)]
     if get_origin(kind) is Union and len(members) == 1:
         kind = members[0]
@@ -277,14 +277,14 @@ def _number(kind: Callable[[str], Any], text: str) -> Any:
 
 
 def _mapping(kind: Any) -> Any:
-    """The mapping type that ``kind`` is, or may be besides None; None: it is none."""
+    """The mapping type that ``kind`` is, also as an optional one; None: no mapping."""
     members = get_args(kind) if get_origin(kind) is Union else (kind,)
     origins = [(one, get_origin(one)) for one in members]
     return next((one for one, origin in origins if isinstance(origin, type) and issubclass(origin, Mapping)), None)
 
 
 def _plain(text: str) -> str:
-    """A docstring's text without markup, and as the command line says it."""
+    """A docstring's text without markup, in the command line's terms."""
     text = re.sub(r"\bNone: ", "default: ", text)
     text = re.sub(r":\w+:`~?\.?([^`]+)`", r"'\1'", text)
     return " ".join(text.replace("``", "'").split())
@@ -321,7 +321,7 @@ def separated(text: str, kind: Any) -> tuple[Any, ...]:
 
 
 def named_paths(words: Sequence[str]) -> dict[str, Any]:
-    """``NAME=PATH`` words; a name that comes again makes a list of paths.
+    """``NAME=PATH`` words; a repeated name gives a list of paths.
 
     Raises:
         ValueError: one is of another form.

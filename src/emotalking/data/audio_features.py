@@ -21,7 +21,7 @@ class AudioFeature:
     channels: int
     """Numbers per step."""
     module: str | None = None
-    """Module whose ``track`` computes them; None: other programs do, and their files are only read."""
+    """Module whose ``track`` computes them; None: computed by other programs, only read here."""
     rate_hz: float = 50.0
     """Steps per second."""
 

@@ -12,12 +12,12 @@ above it, and a half-closed lid must not reach it."""
 AU45_OPEN = 0.3
 """AU45 below which the lids do not move for a blink, so that lids and cheeks can be measured."""
 AU45_NO_BLINK = 0.5
-"""AU45 that a clip with a blink exceeds somewhere: quiet eyes of our own measurement stay below it."""
+"""AU45 that a clip with a blink exceeds somewhere: open eyes measured by this package stay below it."""
 
 CLOSURE_SHUT = 0.4
 """Closure from which a frame shows closed eyes to a viewer (AU45 of 0.8)."""
 CLOSURE_MARGIN = 0.1
-"""Closure above the clip's smallest up to which eyes are about as open as ever."""
+"""Closure above the clip's smallest up to which eyes count as fully open."""
 
 OPENING_IN_BLINK = 0.6
 """Opening below which lids are in a blink; MediaPipe leaves a slit of 0.2 to 0.5 in a full one."""

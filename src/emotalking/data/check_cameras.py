@@ -12,7 +12,7 @@ from emotalking.data.subject import Subject
 ROTATION_TOLERANCE = 1e-3
 """Largest deviation of R R^T from the identity that rounding in a JSON file explains, with room."""
 MOST_ODD = 0.2
-"""Share of frames in which a direction may look wrong (a profile, a lost landmark) before it is reported."""
+"""Share of frames in which a direction may seem wrong (a profile, a lost landmark) before it is reported."""
 
 
 def numbering(files: SubjectFiles) -> list[Finding]:
@@ -78,7 +78,7 @@ def _view_of_face(subject: Subject) -> list[Finding]:
     depth = subject.viewmats[:, 2, 3]
     behind = np.asarray(depth <= 0)
     if behind.any():
-        what = f"the head lies behind the camera in {int(behind.sum())} of {len(behind)} frames"
+        what = f"the head is behind the camera in {int(behind.sum())} of {len(behind)} frames"
         return [Finding("error", "transforms_*.json", what, axes)]
     track = subject.landmarks
     seen = track.ibug68[track.detected].astype(np.float64)
@@ -98,7 +98,7 @@ def _view_of_face(subject: Subject) -> list[Finding]:
     upward = seen[:, 17:27].mean(1) - seen[:, 8]
     report(against(image_of(0, 0.05, 0) - image_of(0, -0.05, 0), upward), "error", "the head's y axis is not up", axes)
     report(against(image_of(0.03, 0, 0) - image_of(-0.03, 0, 0), eyes), "error", "the head's x axis is mirrored", axes)
-    report(np.asarray(views[:, 2, 2] > 0), "error", "the face looks away from the camera", axes)
+    report(np.asarray(views[:, 2, 2] > 0), "error", "the face is turned away from the camera", axes)
     height = np.linalg.norm(upward, axis=1)
     off = np.linalg.norm(image_of(0, 0, 0.05) - seen.mean(1), axis=1)
     report(np.asarray(off > height), "warning", "the cameras' head is not where the face is", "track the clip again")

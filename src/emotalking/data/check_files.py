@@ -64,7 +64,7 @@ def frame_files(subject: Subject) -> list[Finding]:
         more = [i for i in there if i >= count]
         if more:
             what = f"{len(more)} files beyond the {count} cameras ({ranges(more)})"
-            found.append(Finding("note", name, what, "they are not used; a tracker that stopped early leaves such"))
+            found.append(Finding("note", name, what, "they are not used; an interrupted tracker causes them"))
     return found
 
 
@@ -90,7 +90,7 @@ def image_sizes(subject: Subject) -> list[Finding]:
             found.append(Finding(severity, name, what, remedy))
         if odd:
             what = f"{len(odd)} images measure {other[0]} x {other[1]}, bc.jpg {size[0]} x {size[1]} ({ranges(odd)})"
-            found.append(Finding("error", name, what, "bring all images to the size of bc.jpg"))
+            found.append(Finding("error", name, what, "resize all images to the size of bc.jpg"))
     return found
 
 
@@ -147,7 +147,7 @@ def _parsing(seen: set[Label], unknown: float, sampled: int) -> list[Finding]:
         found.append(Finding("error", "parsing/*.png", what, "ER-NeRF's masks know none; " + MADE_BY))
     for label, what in ((Label.HAIR, "hair"), (Label.TORSO, "torso"), (Label.NECK, "neck")):
         if none[label]:
-            found.append(Finding("warning", "parsing/*.png", f"no {what} in {sampled} frames", "look at the masks"))
+            found.append(Finding("warning", "parsing/*.png", f"no {what} in {sampled} frames", "check the masks"))
     return found
 
 
@@ -184,10 +184,10 @@ def repeated_frames(subject: Subject) -> list[Finding]:
     found: list[Finding] = []
     if across:
         what = f"{len(across)} held-out frames are copies of training frames ({ranges(across)})"
-        found.append(Finding("warning", "ori_imgs/*.jpg", what, "scores on them say nothing: cut the clip elsewhere"))
+        found.append(Finding("warning", "ori_imgs/*.jpg", what, "scores on them mean nothing: cut the clip elsewhere"))
     if len(repeated) > max(2, 0.02 * count):
         what = f"{len(repeated)} of {count} frames repeat another ({ranges(repeated)})"
-        found.append(Finding("warning", "ori_imgs/*.jpg", what, "the clip was brought to its rate by repetition"))
+        found.append(Finding("warning", "ori_imgs/*.jpg", what, "the clip's rate was reached by repeating frames"))
     return found
 
 

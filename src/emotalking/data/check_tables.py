@@ -60,7 +60,7 @@ def action_units(subject: Subject) -> list[Finding]:
         if not np.isfinite(values).all():
             found.append(Finding("error", "au.csv", f"{name}_r is not finite everywhere", "compute it again"))
         elif values.min() < 0 or values.max() > 5:
-            found.append(Finding("warning", "au.csv", f"{name}_r leaves the range 0..5", "compute it again"))
+            found.append(Finding("warning", "au.csv", f"{name}_r is outside 0..5", "compute it again"))
     blink = table.get("AU45_r")
     if blink is not None and len(blink) and (blink <= AU45_NO_BLINK).all():
         found.append(Finding("warning", "au.csv", "AU45_r shows no blink", "the avatar will not blink: check the rows"))
@@ -77,7 +77,7 @@ def emotion(subject: Subject) -> list[Finding]:
     if affect is None:
         return [Finding("note", "va.csv", "missing, so every frame counts as neutral", IMPORT)]
     if not np.isfinite(affect).all() or np.abs(affect).max(initial=0.0) > 1:
-        return [Finding("error", "va.csv", "valence or arousal leaves the range -1..1", "compute it again")]
+        return [Finding("error", "va.csv", "valence or arousal is outside -1..1", "compute it again")]
     return []
 
 
@@ -125,7 +125,7 @@ def sound(subject: Subject) -> list[Finding]:
     """``aud.wav``: rate, length, level."""
     path = subject.files.audio
     if not path.exists():
-        what = "missing, so the result cannot be heard or scored for lip sync"
+        what = "missing, so the result has no audio and no lip sync score"
         return [Finding("warning", "aud.wav", what, "'emotalking import' with the clip takes it from there")]
     try:
         info = soundfile.info(path)

@@ -19,7 +19,7 @@ class ClipCrop:
     side: int
     """Pixels of the clip."""
     width: int
-    """Of the clip, as shown (after rotation), pixels."""
+    """Size of the upright clip (after rotation), px."""
     height: int
     clip_frames: Int[np.ndarray, " N"]
     """Number of the clip's frame (as decoded, from 0) for every frame of the subject; never decreases."""

@@ -59,7 +59,7 @@ def _features(files: SubjectFiles, count: int, names: tuple[str, ...]) -> list[F
     twin = "aud.npy" if names[0] == "aud_ds.npy" else "aud_ds.npy"
     if (files.root / twin).exists():
         return [Finding("error", names[0], f"missing, but {twin} is there", f"copy {twin} to {names[0]}")]
-    remedy = "run its DeepSpeech script on aud.wav and put the array [frames, 16, 29] there (mel is ours alone)"
+    remedy = "run its DeepSpeech script on aud.wav and put the array [frames, 16, 29] there (mel is EmoTalking's)"
     return [Finding("error", names[0], "missing", remedy)]
 
 
@@ -137,5 +137,5 @@ def _contents(subject: Subject, program: str) -> list[Finding]:
         found.append(Finding("error", "teeth_mask/*.npy", what, "write bool [H, W]"))
     if program == "ernerf" and hair:
         what = "hair has a colour of its own (black), which ER-NeRF's masks do not know"
-        found.append(Finding("note", "parsing/*.png", what, "where it asks for the head, hair is left out"))
+        found.append(Finding("note", "parsing/*.png", what, "where it needs the head, hair is left out"))
     return found

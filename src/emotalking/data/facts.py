@@ -1,4 +1,4 @@
-"""What a subject folder holds, for a person."""
+"""Summary of a subject folder."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def subject_facts(path: Path) -> dict[str, object]:
             "folder": str(path),
             "image": f"{subject.width} x {subject.height}, {float(subject.fps):g} fps",
             "frames": f"{subject.num_frames} ({subject.num_frames / float(subject.fps):.1f} s)",
-            "training / held out": f"{len(subject.train_indices)} / {len(subject.val_indices)}",
+            "training / held-out": f"{len(subject.train_indices)} / {len(subject.val_indices)}",
             "focal length": f"{subject.focal:.0f} px",
         },
         "provenance": subject.manifest or "none (no subject.json: another program wrote this folder)",

@@ -73,19 +73,19 @@ class SubjectFiles:
 
     @property
     def valence_arousal(self) -> Path:
-        """Extra of ours: frame, valence, arousal."""
+        """EmoTalking extra: frame, valence, arousal."""
         return self.root / "va.csv"
 
     def normals(self, index: int) -> Path:
-        """Extra of ours: camera-space normals of the face as colours."""
+        """EmoTalking extra: camera-space normals of the face as colours."""
         return self.root / "normals" / f"{index}.png"
 
     @property
     def landmarks(self) -> Path:
-        """Extra of ours: all landmarks of the detector."""
+        """EmoTalking extra: all landmarks of the detector."""
         return self.root / "landmarks.npz"
 
     @property
     def manifest(self) -> Path:
-        """Extra of ours: how the folder was made."""
+        """EmoTalking extra: manifest of the steps that made the folder."""
         return self.root / "subject.json"

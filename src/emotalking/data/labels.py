@@ -26,7 +26,7 @@ LABEL_COLOURS = np.array(
 )
 """RGB of each :class:`Label` in ``parsing/{i}.png`` (TalkingGaussian's layout, docs/paper.md 1.2). [6, 3]."""
 _OTHER = 255
-"""Mark of a colour that is none of the six."""
+"""Marker of a colour that is none of the six."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Masks:
     teeth: Bool[np.ndarray, "H W"]
 
     def to_colours(self) -> UInt8[np.ndarray, "H W 3"]:
-        """Encode as the RGB image of ``parsing/``; the teeth go beside it, in ``teeth_mask/``.
+        """Encode as the RGB image of ``parsing/``; the teeth go into ``teeth_mask/``.
 
         Convention: the readers of TalkingGaussian take face = head XOR teeth and mouth = grey OR teeth (docs/paper.md
-        1.2), so a tooth painted grey would come back as face. Teeth are therefore painted as head; the pair of files
+        1.2), so a tooth painted grey would be read as face. Teeth are therefore painted as head; the pair of files
         means the same to their reader and to :meth:`from_colours`.
         """
         return LABEL_COLOURS[np.where(self.teeth, np.uint8(Label.HEAD), self.labels)]
@@ -51,7 +51,7 @@ class Masks:
         """Inverse of :meth:`to_colours`.
 
         Deviation: TalkingGaussian takes face = head XOR teeth and mouth = grey OR teeth. Where the parser painted a
-        tooth as head this is the same; where it painted it grey, XOR would make it face *and* mouth, so we leave it
+        tooth as head this is the same; where it painted it grey, XOR would make it face *and* mouth, so it is left
         mouth only.
         """
         labels = colours_to_labels(image)

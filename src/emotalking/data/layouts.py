@@ -67,7 +67,7 @@ class FaceLayout:
         return right, left
 
     def to_json(self) -> str:
-        """The layout as JSON text, for storage beside the points."""
+        """The layout as JSON text, for storage with the points."""
         return json.dumps(asdict(self))
 
     @classmethod

@@ -40,7 +40,7 @@ AUDIO_SLACK_S = 0.2
 
 
 class Subject:
-    """One subject folder; cheap to open, everything heavy is read when it is asked for.
+    """One subject folder; cheap to open, large arrays are read on access.
 
     Example:
         >>> subject = Subject.open("data/someone")
@@ -73,7 +73,7 @@ class Subject:
 
     @classmethod
     def open(cls, path: str | Path) -> "Subject":
-        """Open a subject folder, ours or one that TalkingGaussian's or ER-NeRF's scripts wrote.
+        """Open a subject folder, also one that TalkingGaussian's or ER-NeRF's scripts wrote.
 
         Raises:
             InputError: if the folder, its cameras or its background plate are missing or unusable.

@@ -17,11 +17,11 @@ _ORDER = ("error", "warning", "note")
 
 
 def validate(path: str | Path, compat: str | None = None) -> list[Finding]:
-    """Findings about a subject folder, worst first; an empty list means that nothing is missing or unusual.
+    """Findings about a subject folder, worst first; an empty list for a complete, valid folder.
 
     Args:
         path: the folder; one that TalkingGaussian's or ER-NeRF's scripts wrote is fine.
-        compat: "talkinggaussian" or "ernerf" checks for that program's loader; None for ours.
+        compat: "talkinggaussian" or "ernerf" checks for that program's loader; None: no such check.
 
     Raises:
         InputError: no such program.

@@ -24,7 +24,7 @@ from emotalking.io.images import encode_image
 
 JPEG_QUALITY = 98
 """Quality of all photographs. The training target's coding error is the ceiling of every score: at 98 with full
-chroma it lies near 50 dB on real clips (95 with halved chroma, the usual default: 44 dB), far above what a model
+chroma it is near 50 dB on real clips (95 with halved chroma, the usual default: 44 dB), far above what a model
 reaches, and a frame takes two thirds of what 100 takes."""
 
 Image = UInt8[np.ndarray, "H W 3"]
@@ -99,7 +99,7 @@ def write_action_units(
 
     Args:
         intensities: name ("AU45") to intensity 0..5 per frame.
-        fps: frames a second, for the time stamps.
+        fps: frame rate, for the time stamps.
         success: True where the face was found; None: everywhere.
         confidence: 0..1; None: 1 where found, else 0.
     """
@@ -154,13 +154,13 @@ def write_audio_features(root: Path, name: str, features: Float[np.ndarray, "N S
 
 
 def write_valence_arousal(root: Path, values: Float[np.ndarray, "N 2"]) -> None:
-    """``va.csv`` (ours): frame, valence, arousal; both in [-1, 1]; frames from 0."""
+    """``va.csv`` (EmoTalking extra): frame, valence, arousal; both in [-1, 1]; frames from 0."""
     lines = ["frame,valence,arousal", *(f"{i},{v:.5f},{a:.5f}" for i, (v, a) in enumerate(values))]
     write_bytes(SubjectFiles(root).valence_arousal, ("\n".join(lines) + "\n").encode())
 
 
 def write_normals(root: Path, index: int, normals: Float[np.ndarray, "H W 3"]) -> None:
-    """``normals/{index}.png`` (ours): round(255 (0.5 n + 0.5)), and black where ``normals`` is zero.
+    """``normals/{index}.png`` (EmoTalking extra): round(255 (0.5 n + 0.5)), and black where ``normals`` is zero.
 
     Args:
         normals: unit vectors in camera space, OpenCV axes (skin that faces the camera has z < 0), zero off the face.
@@ -177,7 +177,7 @@ def write_landmarks(
     shape: Float[np.ndarray, "K 3"] | None,
     layout: FaceLayout,
 ) -> None:
-    """``landmarks.npz`` (ours): every point of the detector, and the neutral 3-D shape in the head frame if known."""
+    """``landmarks.npz`` (extra): every point of the detector, and the neutral 3-D shape in the head frame if known."""
     arrays: dict[str, Any] = {
         "points": points.astype(np.float32, copy=False),
         "detected": detected,
@@ -190,12 +190,12 @@ def write_landmarks(
 
 
 def write_manifest(root: Path, manifest: Mapping[str, Any]) -> None:
-    """``subject.json`` (ours): providers that ran, versions, clip hash, ``fps`` as text ("25" or "30000/1001").
+    """``subject.json`` (extra): providers that ran, versions, clip hash, ``fps`` as text ("25" or "30000/1001").
 
     Raises:
         InputError: if a number is not finite (it would not be JSON).
     """
     for key, value in manifest.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"subject.json: {key} is {value}, which JSON cannot hold; leave it out.")
+            raise InputError(f"subject.json: {key} is {value}, which JSON cannot hold; omit it.")
     write_bytes(SubjectFiles(root).manifest, (json.dumps(manifest, indent=1) + "\n").encode())

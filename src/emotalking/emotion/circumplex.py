@@ -27,7 +27,7 @@ PRESETS: dict[str, tuple[float, float]] = {
 The order around the circle is Russell's (A circumplex model of affect, 1980): happy, excited, surprised, afraid, angry,
 disgusted, sad, bored, tired, calm, content. The basic ones sit on the paper's test points (docs/paper.md 9.3) rather
 than on measured ratings: Russell and Mehrabian (1977) rate fear and anger with nearly the same valence and arousal
-(they differ in a third number, dominance), so their ratings could not be told apart by a control with two numbers.
+(they differ in a third number, dominance), so two numbers cannot distinguish their ratings.
 """
 
 
@@ -56,7 +56,7 @@ TEST_POINTS: tuple[TestPoint, ...] = (
 )
 """The twelve points of docs/paper.md 9.3, as inferred there: radius 0.8 at 22.5 + 45 k degrees, 0.5 at 45 + 90 k.
 
-Deviation: the paper does not print its label per point; these labels are ours, so the accuracy that rests on them is
+Deviation: the paper does not print its label per point; these labels are our own, so the accuracy based on them is
 not comparable with the paper's.
 """
 

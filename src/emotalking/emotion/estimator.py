@@ -1,4 +1,4 @@
-"""Valence and arousal of recorded frames from action units alone: the embedded estimator."""
+"""Valence and arousal of recorded frames from action units: the embedded estimator."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ PROTOTYPES: dict[str, tuple[str, ...]] = {
 }
 """Action units of emotions: the prototypes of EMFACS (Friesen and Ekman, 1983) and of the FACS Investigator's Guide.
 
-Deviation: the prototypes' open jaw (AU25, AU26) is left out, since it cannot be told from talking; tired lids (AU43)
-are added, because all prototypes but sadness lie at positive arousal.
+Deviation: the prototypes' open jaw (AU25, AU26) is left out, since talking opens it too; tired lids
+(AU43) are added, because all prototypes but sadness lie at positive arousal.
 """
 _TYPICAL = 3.0
-"""Intensity of each unit at which a prototype stands at its place on the circumplex (FACS level C, of 5)."""
+"""Intensity of each unit at which a prototype reaches its place on the circumplex (FACS level C, of 5)."""
 _RIDGE = 0.15
 """Damping of the solution, in squared shares of a prototype: units that several emotions share get small weights."""
 
@@ -35,7 +35,7 @@ def unit_weights() -> tuple[tuple[str, ...], Float[np.ndarray, "U 2"]]:
     """Names of the units, and their weights for valence and arousal per intensity (before squashing).
 
     The smallest weights (ridge regression) with which the sum over a prototype's units gives the place of that emotion
-    in :data:`emotalking.emotion.circumplex.PRESETS`; nothing is fitted to data or to another model.
+    in :data:`emotalking.emotion.circumplex.PRESETS`; it is not fitted to data or to another model.
     """
     names = tuple(sorted({name for units in PROTOTYPES.values() for name in units}))
     shown = np.array([[float(name in units) for name in names] for units in PROTOTYPES.values()])
@@ -50,7 +50,7 @@ class ActionUnitEmotion:
 
     Deviation: the paper reads EmoNet. Here the units' weights follow from the facial prototypes of emotions and their
     places on the circumplex (:func:`unit_weights`). Talking is taken out by a low-pass. What the landmarks do not show
-    (tears, blushing, a furrow, the voice) is not seen: the result orders the frames of one person better than it
+    (tears, blushing, a furrow, the voice) is ignored: the result orders the frames of one person better than it
     compares persons.
     """
 
@@ -68,7 +68,7 @@ class ActionUnitEmotion:
         Args:
             aus: intensities 0..5 by name, from the same person's rest; a unit that is absent counts as zero (OpenFace
                 has no AU43).
-            fps: frames a second.
+            fps: frame rate.
 
         Raises:
             ValueError: if no unit is known, their lengths differ, or a value is not finite.

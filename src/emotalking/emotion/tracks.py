@@ -48,7 +48,7 @@ class EmotionTrack:
         """
         if len(self.times) == 1:
             return np.repeat(self.values, len(times_s), axis=0).astype(np.float32)
-        # One more keyframe on each side makes the curve leave and reach its held ends without a corner.
+        # One more keyframe on each side makes the curve smooth at its constant ends.
         times = np.concatenate([self.times[:1] - 1, self.times, self.times[-1:] + 1])
         values = np.concatenate([self.values[:1], self.values, self.values[-1:]])
         held = np.clip(times_s, times[0], times[-1])
@@ -107,7 +107,7 @@ class EmotionTrack:
         keys = [_keyframe(row, where) for where, row in rows]
         for (where, _), before, now in zip(rows[1:], keys, keys[1:], strict=False):
             if now[0] <= before[0]:
-                raise InputError(f"{where}: time {now[0]:g} does not come after {before[0]:g}; put keyframes in order")
+                raise InputError(f"{where}: time {now[0]:g} does not follow {before[0]:g}; sort the keyframes")
         data = np.array(keys, np.float64)
         return cls(data[:, 0], data[:, 1:])
 
@@ -117,7 +117,7 @@ def emotion_track(
     va: tuple[float | int, float | int] | None = None,
     track: str | Path | EmotionTrack | None = None,
 ) -> EmotionTrack | None:
-    """The emotion that at most one of three options asks for; None if none does.
+    """The emotion that at most one of three options gives; None without one.
 
     Args:
         emotion: a preset's name, with an optional strength.

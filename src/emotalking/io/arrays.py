@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 
 _HEADER = Lock()
-"""Held while numpy reads a header, which it does with Python's parser: two threads in it at once can end in
-"SystemError: AST constructor recursion depth mismatch" (seen with 3.11; github.com/python/cpython/issues/106905)."""
+"""Held while numpy reads a header, which it does with Python's parser: two threads in it at once can raise
+"SystemError: AST constructor recursion depth mismatch" (with 3.11; github.com/python/cpython/issues/106905)."""
 
 
 @contextmanager

@@ -31,7 +31,7 @@ _GAP_S = 0.1
 _LONGEST_GAP_S = 600.0
 """A larger jump is a broken clock (transport streams wrap theirs), not a pause."""
 _OPPOSED = -0.9
-"""Correlation below which a channel is another one with its wires swapped: the mean would cancel the voice."""
+"""Correlation below which a channel is the inverse of another one: the mean would cancel the voice."""
 _PHASE_MEMORY_S = 1.0
 _EXACT_LENGTH = ("wav", "flac", "mov,mp4", "aiff", "w64", "matroska")
 """Containers whose header declares the true length; the others estimate it from the bit rate."""
@@ -39,7 +39,7 @@ _EXACT_LENGTH = ("wav", "flac", "mov,mp4", "aiff", "w64", "matroska")
 
 @dataclass
 class SoundSpan:
-    """Where a file has sound, in seconds on its own clock; filled while :func:`iter_audio` runs."""
+    """Time span of a file's audio, in seconds on its own clock; filled while :func:`iter_audio` runs."""
 
     begin: float = math.inf
     end: float = 0.0
@@ -135,7 +135,7 @@ def _missing_wav_bytes(path: Path) -> int:
         while len(chunk := file.read(8)) == 8:
             length = int.from_bytes(chunk[4:], "little")
             if chunk[:4] == b"data":
-                # Writers that cannot seek back (pipes) leave 0 or a huge number here: the length is then unknown.
+                # Writers that cannot seek back (pipes) write 0 or a huge number here: the length is then unknown.
                 return 0 if length >= 0x7FFFFF00 else max(0, file.tell() + length - size)
             file.seek(length + length % 2, os.SEEK_CUR)
     return 0
@@ -212,7 +212,7 @@ class _Decoder:
         self.seconds = 0.0
         """Length of what was decoded from the file."""
         self.filled = 0.0
-        """Length of what was handed on, silence included [s]."""
+        """Length of the returned audio, silence included [s]."""
         self.faults = 0
         """Packets that could not be decoded."""
         self._noted = 0
@@ -269,7 +269,7 @@ class _Decoder:
         span.end = max(span.end, time + frame.samples / frame.sample_rate)
 
     def _in_step(self, samples: np.ndarray, time: float | None) -> np.ndarray:
-        """Silence where the clock ran on without sound; nothing of what lies before the start or comes twice."""
+        """Silence where the clock advanced without sound; audio before the start or repeated is dropped."""
         if time is None:
             return samples
         if self.start is None:

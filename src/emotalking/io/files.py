@@ -43,7 +43,7 @@ def checked_scratch(path: Path) -> Path:
 
 
 def clear_scratch(path: Path) -> None:
-    """Remove temporary files that killed processes left beside ``path``; no process may be writing ``path``."""
+    """Remove temporary files that killed processes left next to ``path``; no process may be writing ``path``."""
     for scratch in path.parent.glob(f".{glob.escape(path.stem)}.????????.part"):
         scratch.unlink(missing_ok=True)
 

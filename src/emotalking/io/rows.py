@@ -1,4 +1,4 @@
-"""Tables that grow row by row and leave the memory for a temporary file when they get long."""
+"""Tables that grow row by row and move from memory to a temporary file when they get long."""
 
 from collections.abc import Iterator
 from tempfile import SpooledTemporaryFile
@@ -11,7 +11,7 @@ from jaxtyping import Float
 IN_MEMORY = 1 << 24
 """Bytes up to which a table stays in memory."""
 BLOCK = 1 << 14
-"""Rows read at once where a whole table is gone through."""
+"""Rows read at once when iterating a whole table."""
 
 
 @runtime_checkable
@@ -86,7 +86,7 @@ def blocks(count: int, size: int = BLOCK) -> Iterator[slice]:
 def spread(count: int, most: int, size: int = 512) -> list[slice]:
     """All of ``count`` rows, or where there are more than ``most``, pieces of ``size`` rows spread evenly over them.
 
-    Statistics of a recording settle long before they have seen hours of it.
+    Statistics of a recording converge long before hours of it.
     """
     if count <= most:
         return [slice(0, count)]

@@ -94,13 +94,13 @@ def _set(config: Any, path: list[str], text: str, setting: str) -> Any:
     head, rest = path[0], path[1:]
     renamed = _renamed(type(config)).get(head)
     if renamed is not None:
-        logger.warning("the setting '%s' is called '%s' now: the old name goes with the next release", head, renamed)
+        logger.warning("the setting '%s' is called '%s' now: the next release drops the old name", head, renamed)
         head = renamed
     if head not in fields:
         raise InputError(f"the setting '{setting}' names no field: '{head}' is not one of {', '.join(fields)}")
     if rest:
         if not dataclasses.is_dataclass(getattr(config, head)):
-            raise InputError(f"the setting '{setting}' goes too deep: '{head}' is a single value")
+            raise InputError(f"the setting '{setting}' is too deep: '{head}' is a single value")
         return replace(config, **{head: _set(getattr(config, head), rest, text, setting)})
     if dataclasses.is_dataclass(getattr(config, head)):
         raise InputError(f"the setting '{setting}' stops at a group: name a field of '{head}'")

@@ -23,14 +23,14 @@ SHORTEST_S = 2.0
 _EXACT_LENGTH = ("mov,mp4", "matroska", "avi")
 """Containers whose header declares the true length; the others estimate it."""
 _PICTURES = ("tty", "image2", "png_pipe", "jpeg_pipe", "gif")
-"""What FFmpeg reads as video and is none."""
+"""Image formats that FFmpeg reads as video."""
 _OWN = threading.local()
 """The pixel format converter of each thread."""
 
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What the header of a clip says."""
+    """Header of a clip."""
 
     path: Path
     width: int
@@ -38,7 +38,7 @@ class ClipInfo:
     height: int
     fps: Fraction
     seconds: float | None
-    """None where the container does not tell."""
+    """None where the container does not declare it."""
     has_audio: bool
 
 
@@ -64,7 +64,7 @@ class Damage:
     """Frames that could not be decoded; filled while :func:`decode_frames` runs."""
 
     lost: list[float] = field(default_factory=list)
-    """Time stamps [s] of the frames that are missing or came out broken."""
+    """Time stamps [s] of the frames that are missing or damaged."""
     smeared_until: list[float] = field(default_factory=list)
     """For each of them the next keyframe [s]: until there, frames may carry traces of the damage."""
     promised_s: float | None = None
@@ -151,7 +151,7 @@ def read_frames(
 
     Args:
         path: the clip.
-        fps: frames a second of the result.
+        fps: frame rate of the result.
         framing: square to cut out; None: the whole frame.
         limit_seconds: stop after this much; None: read all.
 
@@ -166,7 +166,7 @@ def read_frames(
         begin = time if begin is None else begin
         seen += 1
         if last is not None:
-            # A frame stands for all instants up to the middle between it and the next one.
+            # A frame covers all instants up to the middle between it and the next one.
             due = int(((last[0] + time) / 2 - begin) * rate + 1e-9) + 1
             yield from _repeat(last[1], framing, made, due, limit)
             made = max(made, due)
@@ -218,7 +218,7 @@ def _decoded(path: Path, container: Any, stream: Any, damage: Damage) -> Iterato
     """Good frames with their times; frames lost between the first and the last of them go into ``damage``."""
     clock = Fraction(stream.time_base)
     step, time = float(1 / _rate(stream)), None
-    waiting: dict[int, bool] = {}  # stamps of packets whose frame has not come, and whether it is a keyframe
+    waiting: dict[int, bool] = {}  # stamps of packets whose frame is pending, and whether it is a keyframe
     keys: list[int] = []
     lost: list[int] = []
     failed = 0
@@ -240,7 +240,7 @@ def _decoded(path: Path, container: Any, stream: Any, damage: Damage) -> Iterato
             else:
                 stamp = float(frame.pts * clock)
                 late = sorted(pts for pts in waiting if pts < frame.pts)
-                # Packets that an edit list hides come without a frame too: only after an error are they damage. One
+                # Packets that an edit list hides have no frame either: only after an error are they damage. One
                 # error at the beginning may cost all frames up to the next keyframe.
                 lost += late if failed else []
                 failed = 0 if time is None else max(failed - len(late), 0)
@@ -265,7 +265,7 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
 
 
 def _rate(stream: Any) -> Fraction:
-    """Frames a second as declared."""
+    """Declared frame rate."""
     return Fraction(stream.average_rate or stream.guessed_rate or 25)
 
 
@@ -277,5 +277,5 @@ def _declared(container: Any, stream: Any) -> float | None:
 
 
 def _quarter_turns(frame: Any) -> int:
-    """Counter-clockwise quarter turns that bring a frame upright."""
+    """Counter-clockwise quarter turns that make a frame upright."""
     return round((getattr(frame, "rotation", 0) or 0) / 90) % 4

@@ -64,9 +64,9 @@ def codec_for(path: Path, alpha: bool) -> _Codec:
 
 
 class VideoWriter:
-    """Writes frames of one size to a video file as they come; the file appears under its name when it is complete.
+    """Writer of frames of one size to a video file; the file appears under its name when it is complete.
 
-    Use as a context manager: an exception inside leaves nothing behind and an existing file untouched.
+    Use as a context manager: on an exception no new file remains and an existing one is unchanged.
 
     Args:
         path: .mp4, .mov, .mkv (H.264, crf 16, yuv420p), .webm (VP9) or .avi (FFV1 and PCM, without loss); with
@@ -97,7 +97,7 @@ class VideoWriter:
         self._size = (height, width)
         self._fps = fps
         self._sound = iter(sound) if sound is not None else None
-        self._converter = VideoReformatter()  # a frame's own would be made anew each time, with threads
+        self._converter = VideoReformatter()  # a frame's own converter would be created each time, with threads
         self._scratch = checked_scratch(self.path)
         try:
             self._container = av.open(
@@ -228,7 +228,7 @@ class FrameFolder:
         if present and not overwrite:
             raise UserError(f"the folder {self.path} is not empty: choose another, or allow overwriting.")
         for old in present:
-            # Frames of an earlier, longer run must not follow on ours; nothing else is touched.
+            # Frames of an earlier, longer run must not remain after the new ones; other files are kept.
             if old.suffix == ".png" and old.stem.isdigit():
                 old.unlink()
 

@@ -107,7 +107,7 @@ def augment_recording(
 
     Args:
         count: number of versions.
-        others: other people's sounds, for voices in the background; may be empty.
+        others: other people's audio, for voices in the background; may be empty.
     """
     bands = [clip.bands]
     for _ in range(count - 1):

@@ -77,7 +77,7 @@ def make_clip(
         square = smoothed_square(lower_face, points, index)
         if square is not None:
             images[index], detected[index] = _grey_crop(image, square), True
-    # A mouth without its sound, at the end, teaches nothing.
+    # A mouth without sound, at the end, carries no training signal.
     detected[int(len(samples) * FPS / SAMPLE_RATE) :] = False
     return TalkingClip(images, detected, training, samples, fingerprint)
 

@@ -1,8 +1,8 @@
 """Sync experts: one interface for the published SyncNet and for the personal expert.
 
 An expert maps five consecutive frames of a mouth and 0.2 s of sound to embeddings that are near each other (Euclidean
-distance) where both are in sync. Distances of different experts cannot be compared, so an expert's name goes beside
-every figure that was measured with it.
+distance) where both are in sync. Distances of different experts cannot be compared, so an expert's name accompanies
+every score that was measured with it.
 
 :mod:`emotalking.lipsync.windows` defines the windows.
 """
@@ -41,7 +41,7 @@ class SyncExpert(Protocol):
 
     @property
     def name(self) -> str:
-        """As printed beside every figure: "SyncNet v2", "personal 1a2b3c4d" (first digits of its file's SHA-256)."""
+        """Name printed with every score: "SyncNet v2", "personal 1a2b3c4d" (first digits of its file's SHA-256)."""
         ...
 
     @property

@@ -3,12 +3,12 @@
 For every shift, a Bayesian linear regression (MacKay, "Bayesian interpolation", Neural Computation 1992) explains the
 opening of the mouth and its velocity by the mel spectrum and its change at one shifted instant. The evidence, with the
 weights integrated out, is highest at the true shift, and cannot be raised by over-fitting, so that no weights need to
-be brought along: each voice, language and microphone teaches its own. The evidences of all shifts, and of "mouth and
-sound have nothing to do with each other", make a posterior; its mass near the peak is the confidence.
+be shipped: it is learned for each voice, language and microphone. The evidences of all shifts, and of "mouth and
+sound are unrelated", make a posterior; its mass near the peak is the confidence.
 
 Measured: the evidence peaks where image and sound are in sync, in real recordings known to be so (a
 broadcast: +4 ms, the GRID corpus: -3 ms; frames taken at the middle of the time that they are shown) as well as on the
-synthetic actor (-1 ms), and therefore no constant is taken off. Windows cut out of such clips came within one frame of
+synthetic actor (-1 ms), and therefore no constant is subtracted. Windows cut out of such clips came within one frame of
 the true shift in 66 % (3 s of speech), 80 % (5 s), 94 % (8 s), 100 % (20 s and more).
 """
 
@@ -38,10 +38,10 @@ _BAND_HZ = (1.0, 8.0)
 _SHARES = (0.003, 0.01, 0.03, 0.1, 0.3)
 """Variance of the weights over that of the noise; the one with the highest evidence over all shifts is taken."""
 _TEMPER = 0.25
-"""Neighbouring frames are not independent and opening and velocity tell the same story twice; with this power of the
+"""Neighbouring frames are not independent and opening and velocity are redundant; with this power of the
 evidence, windows with confidence c are right in a share c of all cases (measured on 382 windows of 2 to 40 s)."""
 _UNRELATED = 3.0
-"""Log odds for "unrelated" before looking; keeps the confidence of foreign sound low."""
+"""Prior log odds for "unrelated"; keeps the confidence of unrelated sound low."""
 _NEAR_S = 0.041
 """One frame of a 25 fps clip."""
 _SHORTEST_S = 1.5
@@ -56,9 +56,9 @@ class AudioOffset:
     confidence: float
     """Probability, 0 to 1, that ``seconds`` is right within one frame (40 ms); see :data:`TRUSTED`."""
     curve_seconds: Float[np.ndarray, " L"]
-    """Shifts that were tried."""
+    """Tested shifts."""
     curve: Float[np.ndarray, " L"]
-    """Log evidence of each shift against "unrelated" (0), in nats, tempered so that differences mean what they say."""
+    """Log evidence of each shift against "unrelated" (0), in nats, tempered so that differences are calibrated."""
 
 
 def measure_offset(
@@ -71,14 +71,14 @@ def measure_offset(
 
     Args:
         mouth_opening: gap of the inner lips over the size of the head, any unit, one value a frame; NaN where no face
-            was seen. Frame i stands for the time (i + 1/2) / fps.
+            was seen. Frame i is at the time (i + 1/2) / fps.
         fps: frame rate of the openings.
         samples: mono sound that begins with the first frame.
         rate_hz: of ``samples``.
 
     Returns:
         Shift, confidence and curve; confidence 0 (and shift 0) where mouth or sound are still or too short, and where
-        the best shift lies at the end of the range of +-0.6 s.
+        the best shift is at the end of the range of +-0.6 s.
 
     Raises:
         ValueError: a rate that is not positive.

@@ -4,7 +4,7 @@ Differences from SyncNet, and their reasons:
 
 - Its input is 96 x 96 pixels of the mouth and the lower face, grey, instead of a whole face in colour: from a minute of
   one person the colour of a room is learned as readily as the shape of lips.
-- Each frame goes through the image network alone and the five results are joined afterwards, so that shapes of the
+- Each frame goes through the image network separately and the five results are joined afterwards, so that shapes of the
   mouth decide and not flicker between frames, and so that overlapping windows share work in training.
 - Sound is 40 mel bands, relative to the mean of the recording's speech in each band: level, microphone and room count
   little. No cepstra, because bands can be shifted in training as other voices' formants are.
@@ -51,7 +51,7 @@ _MOUTH_BELOW = 0.38
 _SPEECH = 3.5
 """Steps within so many nats of the 95th percentile of the energy are speech."""
 _FAINT = 9.0
-"""Natural logarithm of the energy (16-bit samples) below which there is no speech at all: -70 dB."""
+"""Natural logarithm of the energy (16-bit samples) below which there is no speech: -70 dB."""
 _FLOOR, _SCALE = -6.0, 2.5
 """Bands end this many nats below their mean in speech; then nats become units of about one deviation."""
 
@@ -143,7 +143,7 @@ class PersonalNetwork(nn.Module):
         )
 
     def embed_frames(self, images: Float[Tensor, "B S S"]) -> Float[Tensor, "B F"]:
-        """Features of single crops, grey in [0, 1]; contrast and brightness are normalised away."""
+        """Features of single crops, grey in [0, 1]; contrast and brightness are normalised."""
         mean = images.mean((1, 2), keepdim=True)
         variance = (images - mean).square().mean((1, 2), keepdim=True)
         return self.frame(((images - mean) / (variance + 1e-3).sqrt())[:, None])
@@ -197,7 +197,7 @@ class PersonalExpert:
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "PersonalExpert":
-        """Read an expert's file: tensors and JSON, nothing in it can run.
+        """Read an expert's file: tensors and JSON, no executable content.
 
         Raises:
             UserError: it is missing, damaged, of a newer format, or no expert.
@@ -211,7 +211,7 @@ class PersonalExpert:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (SafetensorError, OSError) as error:
             raise UserError(
-                f"{path} is no whole sync expert (cut short, or of another kind): copy it again."
+                f"{path} is no complete sync expert (cut short, or of another kind): copy it again."
             ) from error
         if header.get("format") != FORMAT:
             raise UserError(f"{path} is a safetensors file but no sync expert: train one first.")

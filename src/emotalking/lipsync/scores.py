@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 VSHIFT = 15
-"""Frames to either side that are tried."""
+"""Tested frames to either side."""
 FEWEST = 5
 """Windows that must be left at the largest shift."""
 
 Edges = Literal["zeros", "inside"]
 _NUDGE = 1e-6
-"""Added to every difference by torch's ``pairwise_distance``, with which SyncNet's published figures were made."""
+"""Added to every difference by torch's ``pairwise_distance``, with which SyncNet's published scores were computed."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class SyncScores:
 
     @property
     def offset(self) -> int:
-        """Frames, with SyncNet's sign: positive where the sound comes before the lips, negative where it is late."""
+        """Frames, with SyncNet's sign: positive where the sound precedes the lips, negative where it is late."""
         return self.vshift - int(self.curve.argmin())
 
     @property
     def per_window(self) -> Float[np.ndarray, " N"]:
-        """Distance of each window at the best shift; NaN where the shifted sound lies beyond the clip."""
+        """Distance of each window at the best shift; NaN where the shifted sound is beyond the clip."""
         return self.distances[:, int(self.curve.argmin())]
 
     @property

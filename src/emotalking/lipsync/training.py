@@ -3,7 +3,7 @@
 Contrastive: in a run of consecutive frames, the lips of a window must be nearer to their own sound than to the sound of
 every other window of the run, one frame off and more, and the other way round (InfoNCE, van den Oord et al. 2018, arXiv
 1807.03748; for SyncNet's task Chung et al. 2019, "Perfect match", arXiv 1809.08001). Windows of other runs are no
-negatives: a minute's poses, voices and faces can be told apart by memory alone. A minute is soon overfitted: from some
+negatives: a minute's poses, voices and faces can be memorised. A minute is soon overfitted: from some
 hundreds of steps on, held-out seconds get no better, and after 1500 they are worse.
 """
 

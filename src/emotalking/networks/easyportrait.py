@@ -23,7 +23,7 @@ SIZE = 512
 """Side of the images that the network was trained on."""
 MEAN = (143.55267075 / 255, 132.96705975 / 255, 126.94924335 / 255)
 STD = (60.2625333 / 255, 60.32740275 / 255, 59.30988645 / 255)
-"""Of RGB in [0, 1]."""
+"""Mean and deviation of RGB in [0, 1]."""
 CLASSES = ("background", "skin", "left brow", "right brow", "left eye", "right eye", "lips", "teeth")
 TEETH = CLASSES.index("teeth")
 
@@ -92,7 +92,7 @@ class _Neck(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Every level brought to a quarter of the image's size by convolutions and doublings, summed, classified."""
+    """Every level resized to a quarter of the image's size by convolutions and doublings, summed, classified."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ def find_teeth(
     """Masks of the teeth in RGB images of one size.
 
     Deviation: TalkingGaussian hands frames over in their own size. Reason: the network knows faces at 512 x 512; other
-    sizes are brought to it and the scores back.
+    sizes are resized to it and the scores back.
 
     Args:
         network: on ``device``; normalised images to scores of :data:`CLASSES`.

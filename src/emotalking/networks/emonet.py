@@ -47,7 +47,7 @@ class EmoNetOutput:
     va: Float[Tensor, "B 2"]
     """Valence and arousal as regressed: meant for [-1, 1], not bounded."""
     heatmaps: Float[Tensor, "B 68 Q Q"]
-    """Of the iBUG landmarks, at a quarter of the image's size (64 x 64)."""
+    """Heat maps of the iBUG landmarks, at a quarter of the image's size (64 x 64)."""
 
 
 class EmoNet(nn.Module):
@@ -106,7 +106,7 @@ class EmoNet(nn.Module):
 
 
 def emonet_square(points: Shaped[np.ndarray, "68 2"]) -> Box:
-    """The crop on which EmoNet was trained and its published figures were taken.
+    """The crop on which EmoNet was trained and its published scores were measured.
 
     Its centre is that of the bounding box of the 68 iBUG landmarks, its side (width + height) / 1.1 of that box.
 
@@ -134,7 +134,7 @@ class EmoNetEstimator:
     def read(
         self, frames: Iterable[UInt8[np.ndarray, "H W 3"]], points: Shaped[np.ndarray, "N 68 2"]
     ) -> Iterator[Float32[np.ndarray, "2"]]:
-        """Valence and arousal of every frame in turn, clamped to [-1, 1]; a few frames are held at a time.
+        """Valence and arousal of every frame in turn, clamped to [-1, 1]; a few frames are in memory at a time.
 
         Args:
             frames: N RGB images.

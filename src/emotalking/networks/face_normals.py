@@ -25,7 +25,7 @@ SIZE = 256
 MARGIN = 1.2
 """Side of the crop over the longer side of the landmarks' bounding box."""
 TO_OPENCV = (1.0, -1.0, -1.0)
-"""From the network's axes (x right, y up, z towards the viewer) to ours (x right, y down, z forward)."""
+"""From the network's axes (x right, y up, z towards the viewer) to the camera's (x right, y down, z forward)."""
 
 
 def _conv(channels_in: int, channels_out: int, kernel: int) -> nn.Sequential:
@@ -35,7 +35,7 @@ def _conv(channels_in: int, channels_out: int, kernel: int) -> nn.Sequential:
 class FaceNormals(nn.Module):
     """Image to normals."""
 
-    # The trunk is in the file a second time under base_model; names in _2 are those of the training's other half.
+    # The file repeats the trunk under base_model; names in _2 are those of the training's other half.
     UNUSED = (
         "base_model.",
         *(f"layer{i}_2." for i in range(5)),
@@ -158,5 +158,5 @@ def check_directions(normals: Shaped[np.ndarray, "H W 3"], face: Bool[np.ndarray
     if min(outwards) <= 0:
         raise UserError(
             f"the normals that {source} gives do not bulge towards the camera as a face does: give the published file,"
-            " or use --normals mesh."
+            " or choose the normals of the mesh (normals=mesh)."
         )

@@ -2,7 +2,7 @@
 
 A residual network (29 layers, 128 outputs, D. E. King 2017) trained so that images of one person lie within 0.6 of
 each other; .9938 on Labeled Faces in the Wild by its author. The code has the Boost licence, the weights are in the
-public domain (CC0). Only ``dlib_face_recognition_resnet_model_v1.dat`` is read: the landmark predictor that lies beside
+public domain (CC0). Only ``dlib_face_recognition_resnet_model_v1.dat`` is read: the landmark predictor next to
 it in that package was trained on iBUG 300-W, whose terms forbid commercial use.
 """
 
@@ -19,14 +19,14 @@ from emotalking.errors import UserError
 WEIGHTS = "dlib_face_recognition_resnet_model_v1.dat"
 MISSING = "the packages dlib-bin and face_recognition_models are not installed: pip install 'emotalking[identity]'"
 _SIDE, _PADDING = 150, 0.25
-"""Of the aligned face that the network was trained on, px, and the border around it, in faces."""
+"""Side of the aligned training face, px, and the border around it, in faces."""
 
 
 class FaceRecogniser:
     """Turns a face into a vector; the author's limit for the same person is a Euclidean distance of 0.6."""
 
     name = "dlib ResNet v1"
-    """As printed beside every metric."""
+    """Name printed with every metric."""
 
     def __init__(self) -> None:
         """Load the network.
@@ -57,7 +57,7 @@ class FaceRecogniser:
 
 
 def _weights() -> Path:
-    """The file in the installed package, which is not imported: its code needs a part of setuptools that is gone."""
+    """The file in the installed package, which is not imported: its code needs a removed part of setuptools."""
     distribution = importlib.metadata.distribution("face_recognition_models")
     file = next((file for file in distribution.files or () if file.name == WEIGHTS), None)
     if file is None:

@@ -38,10 +38,10 @@ class Block(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """Down by halves and up again, with a branch kept at every size; level 4 is the outermost."""
+    """Downsampling by halves and upsampling, with a branch kept at every size; level 4 is the outermost."""
 
     def __init__(self, channels: int, halve: Callable[[Tensor, int], Tensor]) -> None:
-        """``halve``: ``max_pool2d`` (EmoNet) or ``avg_pool2d`` (FAN); the weights do not tell which."""
+        """``halve``: ``max_pool2d`` (EmoNet) or ``avg_pool2d`` (FAN); the weights do not determine which."""
         super().__init__()
         self._halve = halve
         for level in range(DEPTH, 0, -1):

@@ -20,7 +20,7 @@ BACKBONES: tuple[Backbone, ...] = ("alex", "vgg", "squeeze")
 """In the order in which "auto" takes the first whose weights are found; the paper measures with "alex"."""
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""Of RGB in [-1, 1], as the heads were trained."""
+"""Mean and deviation of RGB in [-1, 1], as the heads were trained."""
 EPSILON = 1e-10
 
 
@@ -144,7 +144,7 @@ class _Heads(nn.Module):
         super().__init__()
         for index, count in enumerate(channels):
             head = nn.Module()
-            # The public layout keeps a drop-out, which does nothing here, at place 0.
+            # The public layout keeps a drop-out, which has no effect here, at index 0.
             head.model = nn.Sequential(nn.Identity(), nn.Conv2d(count, 1, 1, bias=False))
             self.add_module(f"lin{index}", head)
 

@@ -1,7 +1,7 @@
-"""Reading the pickles in which StyleGAN's authors publish networks, without running anything that stands in them.
+"""Reader of the pickles in which StyleGAN's authors publish networks; none of their content is run.
 
 Such a file holds objects together with the source of their classes, and their own loader executes that source. Here a
-pickle may only name the few globals in :func:`_globals`; each stands for a function of this module that makes a
+pickle may only name the few globals in :func:`_globals`; each maps to a function of this module that makes a
 tensor, a number or a plain record. Any other name ends the reading before it is looked up, and no module is imported.
 """
 
@@ -59,7 +59,7 @@ class _Module(Inert):
 
 
 class _TensorFlow(Inert):
-    """A network of a TensorFlow file; its content comes as a state."""
+    """A network of a TensorFlow file; its content is a state."""
 
     __slots__ = ("content",)
 
@@ -77,7 +77,7 @@ class _DType(Inert):
     def __init__(self, code: Any, *_: Any) -> None:
         self.dtype = np.dtype(code) if isinstance(code, str) and code[:1] in "fiub" and code[1:].isdigit() else None
         if self.dtype is None:
-            raise pickle.UnpicklingError("an array of other things than numbers")
+            raise pickle.UnpicklingError("an array without numbers")
 
     def __setstate__(self, state: Any) -> None:
         # (version, byte order, ...): the rest describes structured types, which are refused above.
@@ -93,7 +93,7 @@ class _DType(Inert):
 
 
 class _Array(Inert):
-    """A numpy array; its content comes as a state."""
+    """A numpy array; its content is a state."""
 
     __slots__ = ("tensor",)
 
@@ -105,7 +105,7 @@ class _Array(Inert):
         if isinstance(content, str):  # as Python 2 wrote bytes
             content = content.encode("latin1")
         if not isinstance(dtype, _DType) or not isinstance(content, bytes):
-            raise pickle.UnpicklingError("an array of other things than numbers")
+            raise pickle.UnpicklingError("an array without numbers")
         self.tensor = torch.from_numpy(dtype.read(content, shape, bool(by_columns)))
 
 
@@ -127,7 +127,7 @@ def _storage(content: Any) -> _Storage:
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Held:
-    """A view of a storage; torch refuses one that leaves it."""
+    """A view of a storage; torch refuses one that exceeds it."""
     if not isinstance(storage, _Storage) or math.prod(size) > storage.tensor.numel():
         raise pickle.UnpicklingError("a tensor without its numbers")
     return Held(storage.tensor.as_strided(size, stride, offset))
@@ -140,7 +140,7 @@ def _parameter(data: Any, *_: Any) -> Held:
 
 
 def _globals() -> dict[tuple[str, str], Any]:
-    """All globals that a file may name, made anew for each file: nothing one file does can reach another."""
+    """All globals that a file may name, created for each file: files cannot affect each other."""
 
     class Settings(dict):
         """A dict of the file."""
@@ -149,7 +149,7 @@ def _globals() -> dict[tuple[str, str], Any]:
             raise pickle.UnpicklingError("a state for a dict")
 
     class Network(_TensorFlow):
-        """A class that may be asked for new objects."""
+        """A class that may be instantiated."""
 
         __slots__ = ()
 
@@ -190,17 +190,17 @@ def read_network_pickle(path: Path) -> dict[str, PickledNetwork]:
 
     Args:
         path: as published with StyleGAN2 (TensorFlow), StyleGAN2-ADA and StyleGAN3 (PyTorch). Embedded source is
-            never run, and nothing but tensors, numbers, texts and containers of them is made.
+            never run, and only tensors, numbers, texts and containers of them are made.
 
     Raises:
-        UserError: if the file names a global that is not on the list (which is told), is cut short, or holds
+        UserError: if the file names a global that is not on the list (named in the message), is cut short, or holds
             something else.
     """
     return _read(path, _networks, "pickle of StyleGAN2's networks")
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
-    """Names and tensors of a pickled dict of numpy arrays, as Python 2 or 3 wrote it; nothing in the file is run.
+    """Names and tensors of a pickled dict of numpy arrays, as Python 2 or 3 wrote it; no content of the file is run.
 
     Raises:
         UserError: as :func:`read_network_pickle`.
@@ -223,7 +223,7 @@ def _read(path: Path, take: Callable[[Any], Any], kind: str) -> Any:
             return take(_Reader(file).load())
     except _Forbidden as error:
         raise UserError(
-            f"{path} asks for {error}, which has no place among weights and could run code, so it was not opened: give"
+            f"{path} asks for {error}, which does not belong in weights and could run code, so it was not opened: give"
             " the published file."
         ) from error
     except Exception as error:  # bytes that are no pickle, or half of one, can fail in any way
@@ -256,7 +256,7 @@ def _networks(content: Any) -> dict[str, PickledNetwork]:
 
 
 def _once(part: Any, kind: type, seen: set[int]) -> None:
-    """Refuse what is no such part, or was met before: a few parts that hold each other would never end."""
+    """Refuse what is no such part, or was visited before: parts that contain each other would never end."""
     if not isinstance(part, kind) or id(part) in seen:
         raise ValueError("a part that is none")
     seen.add(id(part))

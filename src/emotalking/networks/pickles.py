@@ -16,7 +16,7 @@ _LEFT: ContextVar[int] = ContextVar("bytes that the file may still make")
 
 
 class Inert:
-    """Base of all that stands in for an object: nothing in a file can set attributes on it."""
+    """Base of all stand-ins for objects: a file cannot set attributes on it."""
 
     __slots__ = ()
 
@@ -25,7 +25,7 @@ class Inert:
 
 
 class Function(Inert):
-    """Stand-in for an allowed global; the file may call it, nothing else."""
+    """Stand-in for an allowed global; the file may only call it."""
 
     __slots__ = ("_function",)
 
@@ -59,7 +59,7 @@ def spend(size: int) -> None:
     """Account for ``size`` bytes of numbers that are about to be allocated.
 
     Raises:
-        UnpicklingError: more than the file can hold: it names the same ones again and again.
+        UnpicklingError: more than the file can hold: it repeats references.
     """
     left = _LEFT.get() - size
     _LEFT.set(left)
@@ -68,7 +68,7 @@ def spend(size: int) -> None:
 
 
 def check_memo(file: BufferedIOBase) -> None:
-    """Refuse a pickle that asks for a memo larger than itself; ``file`` is where it was.
+    """Refuse a pickle that requests a memo larger than itself; ``file`` is where it was.
 
     pickle's machine makes a table as long as the largest number that a file gives to one of its objects.
 

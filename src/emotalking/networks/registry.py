@@ -30,7 +30,7 @@ class Model:
     alternative: str
     """Replacement that does the same work without this file."""
     sha256: str | None = None
-    """Of the published file, or its first digits; None where it is not publicly known."""
+    """SHA-256 of the published file, or its first digits; None where it is not publicly known."""
 
     def find(self) -> Path | None:
         """Path of the checkpoint, or None."""

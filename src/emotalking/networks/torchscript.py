@@ -1,7 +1,7 @@
 """The tensors of a TorchScript archive, without its program.
 
 Such an archive is a zip file: a pickle of the module's attributes, the numbers of each tensor, and source code. Here
-only the pickle and the numbers are read, by a machine that knows five kinds of globals; the code is never looked at.
+only the pickle and the numbers are read, by an interpreter that allows five kinds of globals; the code is never read.
 """
 
 import io
@@ -32,7 +32,7 @@ _LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorli
 
 
 class _Kind(Inert):
-    """Stands for a kind of numbers; the file can do nothing with it."""
+    """Stand-in for a number type, without operations for the file."""
 
     __slots__ = ("dtype",)
 
@@ -41,7 +41,7 @@ class _Kind(Inert):
 
 
 def _module_class() -> type:
-    """A record of a module's attributes, made anew for each file."""
+    """A record of a module's attributes, created for each file."""
 
     class Module:
         """Attributes as they were stored."""
@@ -108,7 +108,7 @@ class _Reader(pickle.Unpickler):
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> bytes:
-    """A file of the archive, in which nothing is packed."""
+    """A file of the archive, stored uncompressed."""
     spend(archive.getinfo(name).file_size)
     return archive.read(name)
 
@@ -138,7 +138,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
 
 def _tensors(module: Any, kind: type, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
     """Of a module and of all modules in it."""
-    if id(module) in seen:  # a few that hold each other would never end
+    if id(module) in seen:  # modules that contain each other would never end
         raise ValueError("a module twice")
     seen.add(id(module))
     for name, value in module.attributes.items():

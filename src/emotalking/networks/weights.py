@@ -24,7 +24,7 @@ NAMED = 3
 
 
 class _Ignored:
-    """Stands for a NumPy number among a checkpoint's remarks (mmcv notes its best score so); never looked at."""
+    """Stand-in for a NumPy number in a checkpoint's metadata (mmcv stores its best score so); never read."""
 
     def __init__(self, *_: Any) -> None:
         pass
@@ -40,12 +40,12 @@ _REMARKS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Names and tensors of a checkpoint; nothing in the file can run code.
+    """Names and tensors of a checkpoint; no content of the file can run code.
 
     Args:
         path: what ``torch.save`` wrote (both formats of it), a state dict or a dict that holds one as ``state_dict``;
             ``.npz`` with one array a tensor, ``.safetensors``, a pickled dict of arrays (``.pkl``), or a TorchScript
-            archive named ``.zip``, whose program is left alone. The prefix ``module.`` of ``DataParallel`` is
+            archive named ``.zip``, whose program is ignored. The prefix ``module.`` of ``DataParallel`` is
             taken off if all names carry it.
 
     Returns:
@@ -99,14 +99,14 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in load_archive(path).items()}
     except (OSError, EOFError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged or holds more than plain arrays: get it again.") from error
+        raise UserError(f"{path} is damaged or holds more than plain arrays: download it again.") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} is damaged, cut short or no safetensors file: get it again.") from error
+        raise UserError(f"{path} is damaged, cut short or no safetensors file: download it again.") from error
 
 
 def load_frozen(network: Network, path: Path, unused: tuple[str, ...] = ()) -> Network:
@@ -122,7 +122,7 @@ def load_frozen(network: Network, path: Path, unused: tuple[str, ...] = ()) -> N
 
     Raises:
         UserError: if a key is missing, unexpected or of another shape, or a weight is not finite; the first few of
-            each kind are named. ``num_batches_tracked`` counts for nothing either way.
+            each kind are named. ``num_batches_tracked`` is ignored either way.
     """
     found = {
         name: tensor
@@ -139,7 +139,7 @@ def load_tensors(network: Network, found: Mapping[str, Tensor], path: Path) -> N
 
 
 def load_sized(build: Callable[[], Network], found: Mapping[str, Tensor], path: Path) -> Network:
-    """As :func:`load_tensors`, for a network whose size the file tells: compared before memory is taken for it.
+    """As :func:`load_tensors`, for a network whose size the file gives: compared before memory is allocated for it.
 
     Args:
         build: makes the network; called twice, first without memory.

@@ -4,7 +4,7 @@ The points are carried back into the head frame with the solved pose, so that a 
 distances between lids, brows, cheeks and lips are compared with the same person's own resting face in the same clip.
 
 Deviation: the paper runs OpenFace, whose licence forbids shipping it and whose models need a download; an ``au.csv``
-that OpenFace wrote can be put in place of ours (``preprocess.openface``).
+that OpenFace wrote can replace it (``preprocess.openface``).
 """
 
 import numpy as np
@@ -105,7 +105,7 @@ def action_units(
         fps: frame rate.
         opening: of the eyes before the landmarks were smoothed over time (:func:`raw_opening`), for the blink: the
             filter closes one that lasts a single frame only by half, and the detector closes some a frame late, so the
-            smaller opening of both is nearest to what is seen.
+            smaller opening of both is nearest to the image.
     """
     eyes = lid_opening(head, layout)
     if opening is not None:
@@ -127,13 +127,13 @@ def units_from_rest(
         measures: of :func:`~emotalking.preprocess.face_measures.measure`, finite.
         angles: of :func:`~emotalking.preprocess.face_measures.head_angles`.
         eyes: of :func:`lid_opening`.
-        rest: the same person's, seen by the same detector.
+        rest: the same person's, from the same detector.
         fps: frame rate.
     """
     right = np.clip(0.5 + angles[:, 0] / np.radians(40), 0, 1)
     blink = _blink(eyes[:, 0] * right + eyes[:, 1] * (1 - right), fps)
     moved = rest.change(measures, angles)
-    # Lids and cheeks mean nothing while the lids move for a blink: hold what was before.
+    # Lids and cheeks carry no information during a blink: hold the previous value.
     open_frames = np.flatnonzero(maximum_filter1d(blink, 5) < AU45_OPEN)
     upper = {name: _calm(_bridged(moved[name], open_frames), fps) for name in moved if name in _UPPER}
     mouth = {name: gaussian_filter1d(moved[name], _SPEECH_S * fps, mode="nearest") for name in moved if name in _MOUTH}
@@ -142,7 +142,7 @@ def units_from_rest(
 
 
 def _part(values: np.ndarray, noise: float, full: float) -> np.ndarray:
-    """Movement as a share of intensity 5: nothing up to ``noise``, 1 at ``full``, more beyond."""
+    """Movement as a share of intensity 5: 0 up to ``noise``, 1 at ``full``, more beyond."""
     return np.maximum(values - noise, 0) / (full - noise)
 
 
@@ -162,7 +162,7 @@ def _upper_face(moved: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         "AU05": _part(opening, 1.0, 5.5),
         "AU06": _part(0.7 * cheek + 0.6 * moved["lower_lid"], 0.7, 5.5),
         "AU07": tight,
-        # A lowered brow or a tightened eye brings the lid down with it.
+        # A lowered brow or a tightened eye lowers the lid.
         "AU43": _part(-moved["upper_lid"], 0.7, 4.0) * (1 - np.clip(lowered + tight, 0, 1)),
     }
 
@@ -209,7 +209,7 @@ def _blink(opening: np.ndarray, fps: float | int) -> np.ndarray:
     rest = np.asarray(savgol_filter(rest, window, 1)) if len(rest) > window else rest
     usual = float(np.median(rest))
     rest = np.clip(rest, 0.5 * usual, 1.3 * usual)
-    # Closed eyes of this person: the deepest blinks seen, if there are any; detectors leave a slit open.
+    # Closed eyes of this person: the deepest blinks, if there are any; detectors report a slit.
     closed = min(float(np.percentile(opening, 0.5)), OPENING_CLOSED * usual)
     shut = (rest - opening) / np.maximum(rest - closed, 1e-6)
     return np.clip((shut - NARROWED) / (1 - NARROWED), 0, 1) * AU45_CLOSED

@@ -20,7 +20,7 @@ FADE_PX = 24.0
 class PlateBuilder:
     """Background plate, collected frame by frame in constant memory.
 
-    Each pixel takes its colour from the frame where it lies farthest from the foreground, which avoids the person's
+    Each pixel takes its colour from the frame where it is farthest from the foreground, which avoids the person's
     soft border and shadow; what no frame shows is filled.
 
     Deviation: distances by a distance transform, and every frame offered is used, where TalkingGaussian builds a

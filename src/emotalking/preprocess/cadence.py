@@ -1,7 +1,7 @@
 """The true frame rate of a clip that was stored at a higher one by repeating frames (25 as 30, 24 as 60, ...).
 
 Stored slot i then shows source frame floor(i * true / stored + phase). Lossy coding changes a repeated frame a
-little, so no threshold on a single frame tells it from a calm moment; but at the true rate and phase *all* slots that
+little, so no threshold on one frame separates it from a calm moment; but at the true rate and phase *all* slots that
 must be repeats change clearly less than their neighbours, which stands out from the noise even in bad copies.
 """
 
@@ -25,7 +25,7 @@ RATES = tuple(
 PHASES = 24
 """Phases tried within one source frame."""
 WINDOW_S = 20.0
-"""The phase may change where footage was edited after it was converted; it is found anew in such windows."""
+"""The phase may change where footage was edited after it was converted; it is estimated per window there."""
 _CALM = 0.02
 """Change (grey levels) that counts as none."""
 _LEAST_T = 4.5
@@ -115,7 +115,7 @@ class _Fit:
 
 
 def _fit(level: np.ndarray, rate: Fraction, stored: Fraction) -> _Fit:
-    """The best phase of each window; figures averaged over the windows."""
+    """The best phase of each window; statistics averaged over the windows."""
     size = int(WINDOW_S * stored)
     begins = range(0, max(len(level) - size // 2, 1), size)
     figures = [

@@ -55,7 +55,7 @@ class PoseConfig:
     cutoff_hz: float = 8.0
     """Head motion faster than this [Hz] is taken for noise (a nodding head stays below 3 Hz)."""
     focal_ratio: float = 2.2
-    """Prior of focal length / image width: a frontal talking clip looks nearly the same for any focal length."""
+    """Prior of focal length / image width: a frontal talking clip is nearly the same for any focal length."""
     focal_spread: float = 0.25
     """Standard deviation of that prior, of the focal length's logarithm."""
     focal_doubt: float = 0.25
@@ -63,12 +63,12 @@ class PoseConfig:
     grows as (1 + (focal_turn_deg / turn)^2)^(1/2) for a head that turns less. Measured with MediaPipe on the synthetic
     actor: true 1.4, 2.1, 3.2 alone give 2.0, 2.2, 2.0 for turns of 7 degrees rms and 1.5, 1.9, 2.2 for 21."""
     focal_turn_deg: float = 8.0
-    """Root mean square of yaw and pitch [degrees] at which half of the doubt's variance is for want of turning."""
+    """Root mean square of yaw and pitch [degrees] at which half of the variance is due to small rotation."""
     shape_spread: tuple[float, float, float] = (0.0015, 0.0015, 0.002)
     """Standard deviation (world units; x, y, z) of a point around the detector's 3-D shape, against fifty frames."""
     flow_px: float = 0.035
     """Standard deviation given to the optical flow, in pixels of a 512-pixel image. Less than its own scatter (about a
-    tenth), because the landmarks err alike at all points and in neighbouring frames and so weigh too much. On the
+    tenth), because landmark errors are correlated between points and neighbouring frames and weigh too much. On the
     synthetic actor, whose pose is known, the rotation error is 1.12 degrees at .07, 0.94 at .04, 1.08 at .015."""
     huber: float = 2.0
     """Residuals beyond this many standard deviations count linearly."""

@@ -50,10 +50,10 @@ _SPEECH = {"corner": 0.2, "smile": 0.14, "nose_lip": -0.14, "thick_upper": -0.05
 _SPEECH_GAP = 10.0
 """Lips open further in speech only rarely: what a wider gap moves is taken for expression."""
 _JAW = {"lower_lip": -0.65}
-"""The same, at any gap: the lower lip stands between gap and chin."""
+"""The same, at any gap: the lower lip is between gap and chin."""
 
 _NEAR = np.radians(20)
-"""From this yaw on only the side of the face that looks at the camera is believed."""
+"""From this yaw on only the side of the face that is towards the camera is used."""
 _SLOPE = 0.8
 """Usual error of a measure for ten degrees of yaw or pitch: landmark detectors bend with the head's pose."""
 _SCATTER = 3.0
@@ -61,7 +61,7 @@ _SCATTER = 3.0
 
 
 def head_angles(viewmats: Float[np.ndarray, "N 4 4"]) -> Float[np.ndarray, "N 2"]:
-    """Yaw (positive: the person's right side comes to the front) and pitch of the head in the camera, radians."""
+    """Yaw (positive: the person's right side turns to the front) and pitch of the head in the camera, radians."""
     return euler_angles(viewmats)[:, :2]
 
 
@@ -89,7 +89,7 @@ def _measure(head: np.ndarray, layout: FaceLayout) -> dict[str, np.ndarray]:
         return np.mean([y[:, point[a]] - y[:, point[b]] for a, b in pairs], 0)[:, None]
 
     gap = between(((61, 67), (62, 66), (63, 65)))
-    # The lips' middle as if they touched: an open mouth alone must not lift its corners.
+    # The lips' middle as if they touched: an open mouth must not lift its corners by itself.
     middle = (y[:, point[51]] + y[:, point[57]])[:, None] / 2 - eye_line[:, None]
     corner = height((point[48],), (point[54],)) - middle
     width = (x[:, point[54]] - x[:, point[48]])[:, None]
@@ -134,7 +134,7 @@ class Rest:
     places: dict[str, Float[np.ndarray, " S"]]
     """Value of each side of a measure at rest."""
     doubts: dict[str, float]
-    """Part of a change that is not believed, with its sign (:func:`_doubted`)."""
+    """Part of a change that is discounted, with its sign (:func:`_doubted`)."""
 
     @classmethod
     def fit(
@@ -186,7 +186,7 @@ class Rest:
 
 
 def _doubted(name: str, rest: np.ndarray, sides: np.ndarray) -> tuple[float, float]:
-    """Correction of a rest that no resting face has, and the part of a change that way that is not believed yet."""
+    """Correction of a rest that no resting face has, and the part of a change in that direction that is discounted."""
     mean, spread, way = USUAL[name]
     centre = float(rest.mean())
     low = -np.inf if way > 0 else mean - _ODDEST * spread
@@ -195,7 +195,7 @@ def _doubted(name: str, rest: np.ndarray, sides: np.ndarray) -> tuple[float, flo
     if name not in _SHOWN:
         return beyond, 0.0
     moves = float(np.ptp(np.percentile(sides.mean(1), [3, 97]))) / _SHOWN[name]
-    # Brows that were mostly held up, and fall, are not frowning yet.
+    # Brows that are mostly raised, and fall, are not a frown.
     return beyond * float(np.clip(1.5 - moves, 0, 1)), 3 * beyond * float(np.clip(moves - 0.5, 0, 1))
 
 
@@ -215,7 +215,7 @@ def _shortest_half(values: np.ndarray) -> float:
 def _slope(values: np.ndarray, turned: np.ndarray, fps: float | int) -> np.ndarray:
     """The part that is linear in the head's angles, robustly, and shrunk as far as the clip is short or still.
 
-    Least squares with Huber weights and a prior: a clip of ``n`` independent observations says as much about the slope
+    Least squares with Huber weights and a prior: a clip of ``n`` independent observations tells as much about the slope
     as the scatter of real movement allows.
     """
     looks = max(len(values) / fps * 2, 1.0)

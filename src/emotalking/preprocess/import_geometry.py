@@ -19,9 +19,9 @@ from emotalking.preprocess.pose.solver import project
 UNIT = 10.0
 """The published tracker counts in units ten times smaller than the cameras of the layout (docs/paper.md 1.1)."""
 _FRAMES = 60
-"""Frames, spread over the clip, on which the shape is brought into the tracker's head frame."""
+"""Frames, spread over the clip, on which the shape is fitted into the tracker's head frame."""
 _SPREADS = np.array([0.1, *[0.3] * 3, *[0.03] * 3])
-"""Standard deviations of log scale, rotation vector and place: they decide only what the views leave open."""
+"""Standard deviations of log scale, rotation vector and place: they decide only what the views do not determine."""
 
 
 def read_tracker_cameras(path: Path) -> tuple[Float[np.ndarray, "N 4 4"], float]:
@@ -31,7 +31,7 @@ def read_tracker_cameras(path: Path) -> tuple[Float[np.ndarray, "N 4 4"], float]
     camera looks down -z; the translation is divided by ten.
 
     Raises:
-        InputError: if the file is missing or holds something else (nothing in it can run code).
+        InputError: if the file is missing or holds something else (none of its content can run code).
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -39,11 +39,11 @@ def read_tracker_cameras(path: Path) -> tuple[Float[np.ndarray, "N 4 4"], float]
         moved = np.asarray(content["trans"], np.float64).reshape(len(euler), 3) / UNIT
         focal = float(np.asarray(content["focal"]).reshape(-1)[0])
     except FileNotFoundError:
-        raise InputError(f"{path} is missing: copy it there, or prepare the clip anew.") from None
+        raise InputError(f"{path} is missing: copy it there, or prepare the clip again.") from None
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(f"{path} holds no tracked euler, trans and focal ({error}): track the clip again.") from None
     except (pickle.UnpicklingError, zipfile.BadZipFile):
-        raise InputError(f"{path} holds more than tensors: save euler, trans and focal alone.") from None
+        raise InputError(f"{path} holds more than tensors: save only euler, trans and focal.") from None
     if not len(euler) or not np.isfinite(euler).all() or not np.isfinite(moved).all() or not focal > 0:
         raise InputError(f"{path} holds a camera that is not finite or no positive focal length: track the clip again.")
     a, b, c = euler.T

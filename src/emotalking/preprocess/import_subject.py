@@ -1,6 +1,6 @@
 """Complete a folder that TalkingGaussian's or ER-NeRF's scripts made, so that everything here works on it.
 
-Kept as they are: its cameras, audio features, action units, images and masks. Added: 478 landmarks tracked anew with a
+Kept as they are: its cameras, audio features, action units, images and masks. Added: 478 landmarks tracked with a
 face shape in *its* head frame (the emotional targets need it), normals, valence and arousal, our own audio features (so
 that the avatar can speak any audio), and the record. No file of the original folder is ever written to.
 """
@@ -54,7 +54,7 @@ class Imported:
 
 
 def import_folder(folder: str | Path, out: str | Path | None = None, clip: str | Path | None = None) -> Imported:
-    """Add what ``folder`` lacks; existing files are neither made again nor changed.
+    """Add what ``folder`` lacks; existing files are neither recomputed nor changed.
 
     Args:
         folder: made by TalkingGaussian's or ER-NeRF's scripts (cameras or ``track_params.pt``, frames, ``bc.jpg``).
@@ -72,7 +72,7 @@ def import_folder(folder: str | Path, out: str | Path | None = None, clip: str |
     stale = _to_replace(source)
     if out is None and stale:
         names = " and ".join(f"{name} ({why})" for name, why in stale.items())
-        raise InputError(f"{source.root}: {names} must be made anew; give a new folder as out.")
+        raise InputError(f"{source.root}: {names} must be recomputed; give a new folder as out.")
     if out is not None:
         _link(source, place, stale)
     work = _Import(source, place, None if clip is None else Path(clip))

@@ -71,7 +71,7 @@ class Job:
         key = digest([clip_hash, emotalking.__version__])
         self.steps = Steps(out, self.manifest, key)
         self.boxes: dict[int, list[Box]] = {}
-        """Faces in frames of the clip, by their number, where the footage check looked for them."""
+        """Faces in frames of the clip, by their number, where the footage check detected them."""
 
     @cached_property
     def scan(self) -> Scan:
@@ -173,7 +173,7 @@ class Job:
 
 
 def check_header(info: ClipInfo) -> None:
-    """Refuse a clip that its header tells to be useless.
+    """Refuse a clip that cannot be used according to its header.
 
     Raises:
         InputError: no sound, or too short.
@@ -191,7 +191,7 @@ def keep_frames(path: Path, frames: Iterable[UInt8[np.ndarray, "S S 3"]]) -> Ite
 
     MagicYUV takes about 5 ms a frame of 512 x 512 each way and 230 kB (FFV1: 26 to 44 ms and 140 kB).
     """
-    converter = VideoReformatter()  # a frame's own would be made anew each time, with threads
+    converter = VideoReformatter()  # a frame's own converter would be created each time, with threads
     with replacing(path) as scratch, av.open(str(scratch), "w", format="avi") as container:
         stream: Any = None
         for image in frames:
@@ -245,7 +245,7 @@ def chunks(count: int, margin: int = 0) -> Iterator[tuple[slice, slice]]:
 
 
 def _earlier(files: SubjectFiles, clip: Path, clip_hash: str) -> dict[str, Any]:
-    """The manifest of an earlier run on the same clip; empty for a new folder, or one where nothing was achieved."""
+    """The manifest of an earlier run on the same clip; empty for a new folder, or one without a finished step."""
     if not files.root.exists():
         return {}
     for scratch in files.root.rglob(".*.part"):  # a killed run's half-written files (emotalking.io.files)

@@ -1,4 +1,4 @@
-"""Detectors of faces, landmarks and hands: MediaPipe's (Apache-2.0), whose models come inside its wheel."""
+"""Detectors of faces, landmarks and hands: MediaPipe's (Apache-2.0), whose models are part of its wheel."""
 
 import importlib
 import os
@@ -50,7 +50,7 @@ class LandmarkProvider(Protocol):
 
 
 class MediaPipeMesh:
-    """``mp.solutions.face_mesh`` with irises: follows the face, and looks anew in a frame where it lost it."""
+    """``mp.solutions.face_mesh`` with irises: tracks the face, and detects it again in a frame where it was lost."""
 
     name = "mediapipe-facemesh"
     layout = MEDIAPIPE_LAYOUT
@@ -135,7 +135,7 @@ _QUIET = RLock()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """MediaPipe's native code writes to the error stream while it starts; nobody can act on that."""
+    """MediaPipe's native code writes to the error stream while it starts; users cannot act on that."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _QUIET:  # two threads at once would save each other's silence, and the stream would be lost for good
@@ -195,12 +195,12 @@ class HandFinder:
 
 
 def count_other_faces(boxes: list[Box]) -> int:
-    """Faces besides the largest that are large enough to be another speaker's."""
+    """Faces other than the largest that are large enough to be another speaker's."""
     return sum(box.height > OTHER_FACE * boxes[0].height for box in boxes[1:])
 
 
 def hand_before_face(hand: Float[np.ndarray, "21 2"], oval: Float[np.ndarray, "P 2"]) -> bool:
-    """True if a joint of the hand lies inside the face's outline, or within a tenth of its height."""
+    """True if a joint of the hand is inside the face's outline, or within a tenth of its height."""
     outline = oval.astype(np.float32).reshape(-1, 1, 2)
     margin = _GAP * float(np.ptp(oval[:, 1]))
     return any(cv2.pointPolygonTest(outline, (float(x), float(y)), True) > -margin for x, y in hand)

@@ -61,7 +61,7 @@ class NetworkParsing:
     def fit(
         self, images: Sequence[np.ndarray], points: Shaped[np.ndarray, "F K 2"], layout: FaceLayout
     ) -> "NetworkClipParser":
-        """Make the clip's parser; the networks learn nothing from the frames."""
+        """Make the clip's parser; the networks are not trained on the frames."""
         return NetworkClipParser(self._network, self._teeth, self._device, layout)
 
 

@@ -25,7 +25,7 @@ def read_openface(
     """Intensities per frame from a CSV that OpenFace's FeatureExtraction wrote, by name.
 
     Names may begin with a space or not. Of several faces the one that was tracked longest is taken. Rows that OpenFace
-    marks as failed are bridged from their neighbours. Time stamps, where the table has them, put the rows on the
+    marks as failed are bridged from their neighbours. Time stamps, where the table has them, align the rows to the
     frames, so that a table made at another frame rate is resampled; without them a row is a frame.
 
     Args:

@@ -2,7 +2,7 @@
 
 A step is a function of the :class:`Job`: it makes its files and returns what ``subject.json`` records of it. It is run
 by :func:`_run`, which names the steps that it builds on and the settings that its product depends on; a second run
-skips what is finished. Cameras are written last, so that a half-made folder is never taken for a subject.
+skips what is finished. Cameras are written last, so that an unfinished folder is never used as a subject.
 """
 
 from dataclasses import asdict, replace
@@ -46,7 +46,7 @@ OFFSET_S = 600.0
 
 
 def prepare(clip: str | Path, out: str | Path, config: PrepareConfig = PrepareConfig()) -> Subject:
-    """Make the subject folder ``out`` of ``clip``; a folder that an earlier run began is finished.
+    """Make the subject folder ``out`` of ``clip``; an unfinished folder of an earlier run is completed.
 
     Args:
         clip: one person talking to the camera, two seconds or longer, with sound.
@@ -112,7 +112,7 @@ def _used_part(job: Job) -> tuple[float | int, float | int]:
     found, config = job.steps.facts("check"), job.config
     if found["verdict"] == "unusable" and not config.force:
         raise InputError(
-            f"{job.clip} cannot be used: {'; '.join(found['reasons'])} (the footage check tells more; set force to "
+            f"{job.clip} cannot be used: {'; '.join(found['reasons'])} (see the footage check; set force to "
             "continue all the same)."
         )
     begin, end = found["part_s"]
@@ -188,7 +188,7 @@ def _has_landmarks(job: Job) -> bool:
 
 
 def _drop_frames(job: Job) -> None:
-    """Forget an earlier run's frames: a shorter one must not leave the longer one's tail behind."""
+    """Forget an earlier run's frames: the tail of a longer one must not remain."""
     files = job.files
     every = (files.original, files.ibug_landmarks, files.parsing, files.teeth, files.target, files.torso, files.normals)
     for name in every:
@@ -204,7 +204,7 @@ def _pose(job: Job) -> dict[str, Any]:
     points, depth = found.points[..., :2], found.points[..., 2]
     pose = solve_pose(points, depth, job.layout, job.size, float(job.fps), found.flow, job.config.pose)
     with build(job.points_file, points.shape) as calm, build(job.head_file, found.points.shape) as head:
-        # Gaps of up to a second are bridged, and the filters look a few frames around.
+        # Gaps of up to a second are bridged, and the filters use a few frames around.
         for wide, inner in chunks(job.count, margin=int(2 * LONGEST_GAP_S * job.fps) + 16):
             views = pose.viewmats[wide]
             model = project(pose.shape, views, pose.focal, job.size)
@@ -231,7 +231,7 @@ def _audio_offset(job: Job) -> dict[str, Any]:
         return {"applied_s": float(job.config.audio_offset)}
     if job.config.audio_offset == "none":
         return {"applied_s": 0.0}
-    # The middle of a long clip tells it as well as all of it.
+    # The middle of a long clip determines it as well as all of it.
     most = int(OFFSET_S * job.fps)
     first = max(job.count - most, 0) // 2
     mouth = mouth_opening(job.head()[first : first + most], job.layout)

@@ -169,7 +169,7 @@ def _write_page(drawing: _Drawing, images: dict[str, np.ndarray], path: Path) ->
     """Write facts, findings, plots over the whole clip, and some frames."""
     subject, curves = drawing.subject, drawing.curves
     seconds = subject.num_frames / curves.fps
-    page = Page(f"Preview of {subject.files.root.resolve().name}", "preview.mp4 beside this page shows every frame")
+    page = Page(f"Preview of {subject.files.root.resolve().name}", "preview.mp4 next to this page shows every frame")
     for finding in validate(subject.files.root):
         page.verdict(str(finding), _TONES[finding.severity])
     page.facts(

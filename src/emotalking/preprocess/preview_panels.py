@@ -25,7 +25,7 @@ COLOURS = {
     Label.NECK: (92, 214, 150),
     Label.TORSO: (255, 178, 84),
 }
-"""Colours of the mask overlay; easier to tell apart on a face than those of the files."""
+"""Colours of the mask overlay; easier to distinguish on a face than those of the files."""
 TEETH = (255, 255, 255)
 CURVES = ((86, 156, 255), (92, 214, 150), (255, 178, 84), (255, 92, 122), (190, 120, 255), (92, 216, 230))
 AXES = ((255, 92, 92), (92, 230, 120), (92, 156, 255))
@@ -39,7 +39,7 @@ PAD = (LEFT + 2 * (SIDE + GAP), TOP, WIDTH - 2 * LEFT - 2 * (SIDE + GAP))
 
 @cache
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The font that comes with matplotlib."""
+    """The font that is part of matplotlib."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 

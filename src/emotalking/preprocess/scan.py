@@ -31,7 +31,7 @@ one speaker before one wall reach 5 to 26, the wildest heads and the beat of key
 _CUT_LEAP, _CUT_CHANGE = 0.02, 4.0
 """Less (share of pixels, grey levels) is noise whatever is around it; jump cuts reach 0.04 and 12."""
 _BLACK_LEVEL = 24.0
-"""Grey levels; video black is 16 in studio range, and lens caps leave noise."""
+"""Grey levels; video black is 16 in studio range, and lens caps add noise."""
 _BLACK_CONTRAST = 10.0
 """Standard deviation within the frame, grey levels: a dark scene with a lit face has more."""
 SOUND_FILE = "sound.f32"
@@ -174,7 +174,7 @@ def _shrunk(frame: Any) -> Float[np.ndarray, "h w"]:
 
 
 def tile_leap(before: Float[np.ndarray, "tiles bins"], after: Float[np.ndarray, "tiles bins"]) -> float:
-    """Share of pixels, 0 to 1, that leave their grey level class from one frame to the next, mean over tiles.
+    """Share of pixels, 0 to 1, that change their grey level class from one frame to the next, mean over tiles.
 
     Args:
         before: :func:`tile_classes` of a frame.
@@ -184,7 +184,7 @@ def tile_leap(before: Float[np.ndarray, "tiles bins"], after: Float[np.ndarray, 
 
 
 def tile_classes(small: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "tiles bins"]:
-    """Histogram of each tile about its own mean (so that a flash or an exposure step alone changes nothing), sum 1.
+    """Histogram of each tile about its own mean (so that a flash or an exposure step has no effect), sum 1.
 
     The classes have soft borders, so that noise at a border moves no pixel.
     """
@@ -221,7 +221,7 @@ def _neighbourhood(values: np.ndarray) -> np.ndarray:
 
 
 def black_frames(brightness: Float[np.ndarray, " P"], contrast: Float[np.ndarray, " P"]) -> Bool[np.ndarray, " P"]:
-    """Frames that show nothing but black."""
+    """Black frames."""
     return (brightness < _BLACK_LEVEL) & (contrast < _BLACK_CONTRAST)
 
 

@@ -1,12 +1,12 @@
-"""Smoothing of landmarks that takes out the detector's noise and leaves fast events in.
+"""Smoothing of landmarks that removes the detector's noise and keeps fast events.
 
 The head's own motion is already steady in the solved path, which used the optical flow; only what is left, expressions
 and noise, is filtered here. A fixed filter that is calm enough for a resting face flattens blinks and the closures of
 /p/, /b/ and /m/, which last three to five frames; so each group of points that moves together (an eye, the lips, ...)
 has a smoother whose strength follows the group's own motion against the detector's noise: strong while it rests, none
-while it moves. It looks both ways in time and so has no lag.
+while it moves. It filters both ways in time and so has no lag.
 
-Optical flow at these points was tried in its place and left out: on compressed video it drags lips and lids, and what
+Optical flow at these points was tried instead and rejected: on compressed video it drags lips and lids, and what
 it follows at the outline is the background.
 """
 
@@ -28,9 +28,9 @@ _GROUPS = {
 }
 """By group: weight of second differences at 25 frames a second while it rests; and how many times the detector's noise
 its second difference must be for it to move. Measured on blinks and lip closures of real clips: at 1.0 nothing is lost,
-at 1.4 two per cent of their depth and half of the shake that 1.0 leaves, at 2.0 ten to thirty per cent."""
+at 1.4 two per cent of their depth and half of the shake that remains at 1.0, at 2.0 ten to thirty per cent."""
 _JUMP = 6.0
-"""A frame whose rigid points stand so many times the noise off their neighbours' is a slip of the detector."""
+"""A frame whose rigid points are this many times the noise off their neighbours' is a detector error."""
 
 
 def bridge(points: Float[np.ndarray, "N K D"]) -> Float[np.ndarray, "N K D"]:
@@ -71,7 +71,7 @@ def steady(
     good = np.asarray(np.isfinite(rest).all((1, 2)))
     good &= ~_slips(rest[:, rigid], good, noise)
     rest = bridge(np.where(good[:, None, None], rest, np.nan))
-    trust = np.where(good, 1.0, 0.05)  # the even passage is held loosely, so that it meets its ends without a kink
+    trust = np.where(good, 1.0, 0.05)  # the even passage is weighted lightly, so that it joins its ends without a kink
     # The same motion bends less from frame to frame at a higher rate.
     rate = (float(fps) / 25.0) ** 2
     out = np.array(model, np.float64)
@@ -84,7 +84,7 @@ def steady(
 
 
 def _slips(rest: np.ndarray, good: np.ndarray, noise: float) -> Bool[np.ndarray, " N"]:
-    """Single frames whose rigid points (what the pose left of them) jump away from both neighbours and come back."""
+    """Single frames whose rigid points (their residuals to the pose) jump away from both neighbours and return."""
     filled = bridge(np.where(good[:, None, None], rest, np.nan))
     off = filled[1:-1] - (filled[:-2] + filled[2:]) / 2
     out = np.zeros(len(rest), bool)

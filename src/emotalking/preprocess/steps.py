@@ -32,7 +32,7 @@ class Steps:
 
     Each step has a key made of its own settings and of the keys of the steps that it builds on. It is skipped if the
     manifest holds the same key and its files are there. Before a step begins to write, its old record and the cameras
-    leave the folder: whatever stops it then, nobody takes its half-made files for finished ones.
+    are removed: if it is interrupted, its partial files are never used as finished ones.
     """
 
     def __init__(self, root: Path, manifest: dict[str, Any], key: str) -> None:
@@ -59,15 +59,15 @@ class Steps:
         Args:
             name: of the step.
             work: makes the files.
-            job: handed to ``work``.
+            job: passed to ``work``.
             needs: names of the earlier steps whose products it reads.
-            settings: everything, JSON, that the product depends on besides them.
-            complete: tells whether the files of the step are all there.
+            settings: everything, JSON, that the product depends on, too.
+            complete: returns True if all files of the step exist.
         """
         key = digest([self._key, name, settings, [self.facts(earlier)["key"] for earlier in needs]])
         record = self._old.pop(name, None)
         if record is None or record.get("key") != key or not complete():
-            if self.root.exists():  # a clip that the first step refuses leaves no folder
+            if self.root.exists():  # no folder for a clip that the first step refuses
                 for split in ("train", "val"):
                     SubjectFiles(self.root).transforms(split).unlink(missing_ok=True)
                 self._write()
@@ -81,7 +81,7 @@ class Steps:
         self._write()
 
     def _write(self) -> None:
-        """The manifest; steps that are yet to come keep their record, so that an interruption loses nothing."""
+        """The manifest; pending steps keep their record, so that an interruption loses no work."""
         write.write_manifest(self.root, {**self.manifest, "steps": {**self.manifest["steps"], **self._old}})
 
     def facts(self, name: str) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def file_hash(path: Path) -> str:
 
 
 class PerWorker(Generic[State]):
-    """One ``make()`` for each thread that asks: for networks and buffers that two threads must not share.
+    """One ``make()`` for each calling thread: for networks and buffers that two threads must not share.
 
     Example:
         >>> person = PerWorker(SelfieSegmentation)

@@ -59,12 +59,12 @@ class Timeline:
             image = None
             if done == len(self.source):
                 return
-        raise InputError(f"{clip} ends after {done} of {len(self.source)} frames: it was changed; prepare it anew.")
+        raise InputError(f"{clip} ends after {done} of {len(self.source)} frames: it was changed; prepare it again.")
 
     def write_sound(self, path: Path, clip: str | Path, late_s: float = 0.0) -> float:
-        """Write ``aud.wav`` (16 kHz mono int16): sample n is heard n / 16000 s after the first frame is shown.
+        """Write ``aud.wav`` (16 kHz mono int16): sample n is n / 16000 s after the first frame.
 
-        Damaged sound is silence of the same length, and so is what lies before or behind the clip's sound. Memory does
+        Damaged sound is silence of the same length, and so is the time before or after the clip's sound. Memory does
         not grow with the clip.
 
         Args:
@@ -90,7 +90,7 @@ class Timeline:
         return round((wanted - done) / SAMPLE_RATE, 3)
 
     def every(self, step: int) -> "Timeline":
-        """Every ``step``-th frame, for a look over the clip."""
+        """Every ``step``-th frame, as samples of the clip."""
         return Timeline(self.fps / step, self.begin_s, self.source[::step], {})
 
     def save(self, path: Path) -> None:

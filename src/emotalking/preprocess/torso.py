@@ -19,7 +19,7 @@ HAIR_EXTENSION_PX = 40
 DARKENING = 0.997
 """Factor per pixel (at 512 px) on the way up behind the chin."""
 SEAM_PX = 3
-"""Body this close to the head, at 512 px, mixes with it and takes the colour of the body further away."""
+"""Body this close to the head, at 512 px, is mixed with it and takes the colour of the body further away."""
 SOFTNESS_PX = 0.9
 """Standard deviation of the alpha border, at 512 px."""
 
@@ -31,7 +31,7 @@ def torso_layer(image: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "H 
     factor .98 per pixel. Here the nearest body colour continues, blurred, with .997, under a top with round
     shoulders, and sideways behind hair below the chin; the alpha is soft by about two pixels. Reason: heads put
     over the torso of another frame (24 clips, extremes of the pose) showed gaps (a chin travels 70 pixels), columns,
-    dark bands, corners beside the jaw and holes beside long hair.
+    dark bands, corners next to the jaw and holes next to long hair.
 
     Args:
         image: RGB frame.
@@ -42,7 +42,7 @@ def torso_layer(image: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "H 
     rows = np.flatnonzero(mask_of(labels, Label.NECK, Label.TORSO).any(1))
     if len(rows) == 0:
         return layer
-    # Nothing changes above the extension, so only the rows from there on are worked on.
+    # The rows above the extension do not change, so only the rows from there on are processed.
     window = np.s_[max(0, int(rows[0] - (NECK_EXTENSION_PX + 4) * scale)) :]
     image, labels = image[window], labels[window]
     neck_behind, torso_behind = _behind_head(labels, scale)
@@ -60,7 +60,7 @@ def training_target(
     """The frame with its background replaced by the plate, blended over about two pixels outside the person.
 
     Deviation: TalkingGaussian switches at the mask's edge. Reason: the frame's border pixels already mix person and
-    background; cutting them hard leaves a saw-tooth, while the blend is invisible where plate and background agree.
+    background; a hard cut gives a saw-tooth, while the blend is invisible where plate and background agree.
 
     Args:
         image: RGB frame.
@@ -93,7 +93,7 @@ def _soft(mask: Bool[np.ndarray, "H W"], scale: float) -> Float32[np.ndarray, "H
 def _behind_head(labels: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Head and hair pixels behind which the neck (a long way up) and the torso (a little) continue."""
     head = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH)
-    # Clear of the outline, so that the layer never shows beside a head that moved a little.
+    # Clear of the outline, so that the layer is never visible next to a head that moved a little.
     margin = 2 * max(1, round(3 * scale)) + 1
     person = (labels != Label.BACKGROUND).astype(np.uint8)
     allowed = head & cv2.erode(person, np.ones((margin, margin), np.uint8)).astype(bool)
@@ -114,7 +114,7 @@ def _behind_head(labels: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarr
     if len(contact):
         chin = int(contact[-1])
         neck &= near | _cap((labels == Label.NECK).any(0), chin, labels.shape, NECK_EXTENSION_PX * scale)
-        # Body lies behind long hair, too; only there does hair hang below the chin.
+        # Body is behind long hair, too; only there does hair reach below the chin.
         body = mask_of(labels, Label.NECK, Label.TORSO)
         distance = cv2.distanceTransform((~body).astype(np.uint8), cv2.DIST_L2, 5)
         hanging = (labels == Label.HAIR) & (distance <= HAIR_EXTENSION_PX * scale)

@@ -1,7 +1,7 @@
 """Face landmarks of every frame and the optical flow between frames, and the square around the head.
 
-Landmark detectors err by a fraction of a pixel, anew in every frame (:mod:`emotalking.preprocess.smoothing` takes that
-out); the image itself tells the motion between two frames about five times as exactly. The pose solver uses both.
+Landmark detectors jitter by a fraction of a pixel in every frame (:mod:`emotalking.preprocess.smoothing` takes that
+out); the image itself gives the motion between two frames about five times as exactly. The pose solver uses both.
 """
 
 from collections.abc import Callable, Iterable
@@ -32,7 +32,7 @@ class PointFlow:
     displacement: Float[np.ndarray, "M R 2"]
     """Pixels from frame n to n + 1 at the rigid points; M = N - 1."""
     valid: Bool[np.ndarray, "M R"]
-    """False where tracking failed or does not come back to where it began."""
+    """False where tracking failed or does not return to its start."""
 
 
 class FlowTracker:
@@ -114,7 +114,7 @@ def find_framing(
     """Steady head-and-shoulders square around the one face of a clip.
 
     A square clip keeps its framing. Otherwise the square is about twice as high as the face, as in the usual
-    talking-head sets, and lies inside the frame.
+    talking-head sets, and is inside the frame.
 
     Args:
         clip: named in errors.
@@ -131,7 +131,7 @@ def find_framing(
     others = [time for time, boxes in found if count_other_faces(boxes)]
     if len(others) > MOST_OTHERS * len(found):
         raise UserError(
-            f"{clip} shows two faces at {others[0]:.1f} s; cut or crop the clip so that one person is seen."
+            f"{clip} shows two faces at {others[0]:.1f} s; cut or crop the clip so that it shows one person."
         )
     if not faces:
         raise NoFaceError(f"{clip}: no face was found in {len(found)} frames; give a clip of a person's face.")

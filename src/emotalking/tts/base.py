@@ -40,7 +40,7 @@ class Utterance:
     samples: Float32[np.ndarray, " n"]
     """16 kHz mono in [-1, 1]."""
     words: tuple[TimedLabel, ...] | None
-    """In order, without overlap; what lies between is silence. None: their times are not known."""
+    """In order, without overlap; gaps are silence. None: unknown times."""
     phonemes: tuple[TimedLabel, ...] | None
     """IPA without stress and tone, in order, without overlap; None: their times are not known."""
     rate: float = 1.0
@@ -67,7 +67,7 @@ class Synthesizer(Protocol):
             rate: speaking rate relative to normal, 0.5 to 2.5.
 
         Raises:
-            UserError: nothing to say, or an unknown language, voice or rate.
+            UserError: the text is empty, or the language, voice or rate is unknown.
         """
         ...
 
@@ -92,7 +92,7 @@ def normalize_text(text: str) -> str:
     """``text`` in one line, without control characters; unusual spaces and apostrophes made usual.
 
     Raises:
-        UserError: nothing in it can be said, or it is too long.
+        UserError: it has no words, or is too long.
     """
     if len(text) > LONGEST_TEXT:
         raise UserError(f"the text has {len(text)} characters: give at most {LONGEST_TEXT} at once, in parts.")
@@ -100,7 +100,7 @@ def normalize_text(text: str) -> str:
     plain = " ".join(plain.replace("’", "'").split())
     if not any(unicodedata.category(sign)[0] in "LNS" for sign in plain):
         shown = text if len(text) <= 40 else text[:39] + "…"
-        raise UserError(f"there is nothing to say in {shown!r}: give words.")
+        raise UserError(f"the text {shown!r} has no words: give a text to speak.")
     return plain
 
 

@@ -78,7 +78,7 @@ class Espeak:
     """espeak-ng: about a hundred languages; ``language`` chooses the accent ("en-gb"), ``voice`` the timbre.
 
     The same calls in the same order give the same samples in every process; repeated, a text differs by some
-    milliseconds, since the library's glottis goes on from where it was.
+    milliseconds, since the library's glottis state continues.
 
     Raises:
         UserError: espeak-ng is not installed.
@@ -107,7 +107,7 @@ class Espeak:
         return self._engine.voices
 
     def languages(self) -> tuple[str, ...]:
-        """Tags that ``language`` may be, besides "zh"."""
+        """Values of ``language`` in addition to "zh"."""
         return tuple(self._engine.languages)
 
     def _tag(self, language: str) -> str:
@@ -177,7 +177,7 @@ class _Engine:
         """Sound and events of one text."""
         with self._lock:
             if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
-                raise UserError(f"espeak-ng cannot load its voice '{voice}': install it anew.")
+                raise UserError(f"espeak-ng cannot load its voice '{voice}': reinstall it.")
             self._library.espeak_SetParameter(_RATE, round(rate * NORMAL_WORDS_PER_MINUTE), 0)
             self._now, self._failure = _Output(self._rate_hz), None
             data = text.encode("utf-8", "ignore")
@@ -238,7 +238,7 @@ def _engine() -> _Engine:
     try:
         library = ctypes.CDLL(path)
     except OSError as error:
-        raise UserError(f"espeak-ng cannot be loaded ({error}): install it anew.") from error
+        raise UserError(f"espeak-ng cannot be loaded ({error}): reinstall it.") from error
     return _Engine(library, data)
 
 
@@ -267,7 +267,7 @@ def _label(event: _Event) -> str:
 
 
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|[^\s\u3040-\u30ff\u3400-\u9fff]+")
-"""A word for the eye: what stands between spaces, or one sign of Chinese or Japanese."""
+"""A written word: text between spaces, or one character of Chinese or Japanese."""
 
 
 _MELTED = 1 / 3
@@ -314,6 +314,6 @@ def _ends(counts: list[bool], times: np.ndarray, last: float) -> list[float]:
 
 
 def _bare(word: str) -> str:
-    """``word`` without the punctuation around it, unless it is nothing else."""
+    """``word`` without the punctuation around it, unless it is only punctuation."""
     kept = [i for i, sign in enumerate(word) if unicodedata.category(sign)[0] not in "PZ"]
     return word[kept[0] : kept[-1] + 1] if kept else word.strip()

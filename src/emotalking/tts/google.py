@@ -1,4 +1,4 @@
-"""Speech by gTTS, which asks a web service of Google's: the paper's own way (section S5), and it needs a network."""
+"""Speech by gTTS, a client of Google's web service, as in the paper (section S5); needs network access."""
 
 import importlib.util
 import tempfile
@@ -65,7 +65,7 @@ class Gtts:
         return tuple(_ACCENTS.get(base_language(language), ())) or ("default",)
 
     def languages(self) -> tuple[str, ...]:
-        """Tags that ``language`` may be, besides "zh"."""
+        """Values of ``language`` in addition to "zh"."""
         from gtts.lang import tts_langs  # pyright: ignore[reportMissingImports]
 
         return tuple(sorted(tts_langs()))

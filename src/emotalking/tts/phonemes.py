@@ -49,7 +49,7 @@ class Inventory:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How often each phoneme of an inventory occurs."""
+    """Counts of the phonemes of an inventory."""
 
     inventory: Inventory
     counts: dict[str, int]

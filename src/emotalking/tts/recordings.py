@@ -33,13 +33,13 @@ class Recordings:
         self.folder = Path(folder)
         self.files = tuple(sorted(path for path in self.folder.iterdir() if path.suffix.lower() in AUDIO_SUFFIXES))
         if not self.files:
-            raise UserError(f"the folder {folder} has no sound file ({', '.join(AUDIO_SUFFIXES)}): put some there.")
+            raise UserError(f"the folder {folder} has no sound file ({', '.join(AUDIO_SUFFIXES)}): add some.")
 
     def utterances(self, language: str = "en") -> Iterator[Utterance]:
         """Every recording, in the order of the names.
 
         Args:
-            language: of the words; a ``.json`` beside a file knows better.
+            language: of the words; a ``.json`` next to a file takes precedence.
 
         Raises:
             UserError: a file that cannot be read.
@@ -58,7 +58,7 @@ class Recordings:
                 return at_tempo(self._utterance(path, language), pace)
         names = ", ".join(path.stem for path in self.files[:6])
         raise UserError(
-            f"no recording in {self.folder} says {text[:40]!r}: give the words or the name of one ({names})."
+            f"no recording in {self.folder} has the words {text[:40]!r}: give the words or the name of one ({names})."
         )
 
     def voices(self, language: str = "en") -> tuple[str, ...]:
@@ -87,7 +87,7 @@ def write_recording(path: Path, utterance: Utterance) -> None:
 
 
 def _words(path: Path) -> str:
-    """The transcript beside a sound file; empty if there is none."""
+    """The transcript next to a sound file; empty if there is none."""
     transcript = path.with_suffix(".txt")
     if not transcript.is_file():
         return ""

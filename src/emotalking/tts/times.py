@@ -35,7 +35,7 @@ def check_ending(path: Path) -> None:
         UserError: its ending is another.
     """
     if path.suffix.lower() not in ENDINGS:
-        raise UserError(f"times cannot be written to {path}: let it end in .json or .TextGrid.")
+        raise UserError(f"times cannot be written to {path}: use the suffix .json or .TextGrid.")
 
 
 def read_times(path: Path, samples: Float32[np.ndarray, " n"]) -> Utterance:

@@ -1,4 +1,4 @@
-"""Times of words and phonemes: aligned with a recording whose words are known, and kept through a change of tempo.
+"""Times of words and phonemes: aligned with a recording of known words, and kept through a change of tempo.
 
 Source of the alignment: dynamic time warping (Sakoe and Chiba 1978) against synthesised speech, as in aeneas and,
 before it, Malfrere and Dutoit 1997; the spectra are normalised log-mel steps, which forget voice and microphone.
@@ -81,9 +81,9 @@ def _extent(spectra: np.ndarray) -> tuple[int, int]:
 
 
 def warp_path(ours: Float[np.ndarray, "n channels"], theirs: Float[np.ndarray, "m channels"]) -> Int[np.ndarray, " n"]:
-    """For each of our steps the most similar step of theirs: non-decreasing, from the first to the last.
+    """For each target step the most similar source step: non-decreasing, from the first to the last.
 
-    Each of our steps takes the same step of theirs again, the next, or the one after the next, which needs m < 2 n.
+    Each target step takes the same source step again, the next, or the one after the next, which needs m < 2 n.
     """
     n, m = len(ours), len(theirs)
     squares = (ours**2).sum(1)[:, None] + (theirs**2).sum(1)[None] - 2.0 * ours @ theirs.T

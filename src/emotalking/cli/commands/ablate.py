@@ -7,7 +7,7 @@ from emotalking import api
 
 SECTION = "evaluate"
 FUNCTION = api.ablate
-IF_INTERRUPTED = "run the same command again: finished variants are kept, begun ones go on"
+IF_INTERRUPTED = "rerun the same command: finished variants are kept, unfinished ones continue"
 EXAMPLES = """examples:
   emotalking ablate someone -o ablation
   emotalking ablate someone -o ablation --preset tiny --variants combined,no_emotion,full --frames 50
@@ -15,7 +15,7 @@ EXAMPLES = """examples:
 
 Variants: no_normal (without the normal loss), no_sync (without the sync loss), combined (one face network takes audio,
 action units, valence and arousal), no_emotion (without the emotion branch), full. The full model has everything on that
-a chosen variant takes away. Lip sync is measured by SyncNet if its checkpoint is there, else by a personal expert made
+a chosen variant removes. Lip sync is measured by SyncNet if its checkpoint is there, else by a personal expert made
 for this, which is another than the one that trains.
 """
 

@@ -12,10 +12,10 @@ IF_INTERRUPTED = "no page was written"
 
 
 def run(arguments: dict[str, Any], *, page: PathLike | None = None, json: PathLike | None = None) -> None:
-    """Check the clip; an unusable one ends like any other input that cannot be used, with its page written.
+    """Check the clip; an unusable one raises an error after its page is written.
 
     Args:
-        page: HTML page to write; None: CLIP.check.html beside the clip.
+        page: HTML page to write; None: CLIP.check.html next to the clip.
         json: also write all measures as JSON.
     """
     from dataclasses import asdict

@@ -15,7 +15,7 @@ EXAMPLES = """examples:
 
 A system is an avatar file (rendered here, without loss), a folder of numbered PNG or JPEG frames, a video, the output
 folder of TalkingGaussian or ER-NeRF, or the word "recording" (the subject's own frames). Only held-out frames are
-scored, and only those that every system shows. Which frames a folder or video shows is told by their number (as many
+scored, and only those that every system shows. The frames of a folder or video follow from their number (as many
 as held-out frames, or as the whole clip), by their names, or by --start.
 """
 

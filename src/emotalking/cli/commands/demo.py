@@ -6,7 +6,7 @@ from emotalking import api
 
 SECTION = "make an avatar"
 FUNCTION = api.demo
-IF_INTERRUPTED = "run the same command again: finished steps and the last checkpoint are used"
+IF_INTERRUPTED = "rerun the same command: finished steps and the last checkpoint are used"
 
 
 def run(arguments: dict[str, Any]) -> None:

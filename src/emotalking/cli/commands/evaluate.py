@@ -7,7 +7,7 @@ from emotalking import api
 
 SECTION = "evaluate"
 FUNCTION = api.evaluate
-IF_INTERRUPTED = "finished scenarios are kept: run the same command again to go on"
+IF_INTERRUPTED = "finished scenarios are kept: rerun the same command to continue"
 EXAMPLES = """examples:
   emotalking evaluate someone.safetensors someone -o report
   emotalking evaluate someone.safetensors someone -o report --scenarios self --frames 100

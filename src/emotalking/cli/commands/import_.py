@@ -6,7 +6,7 @@ from emotalking import api
 
 SECTION = "make an avatar"
 FUNCTION = api.import_subject
-IF_INTERRUPTED = "run the same command again: finished files are kept"
+IF_INTERRUPTED = "rerun the same command: finished files are kept"
 
 
 def run(arguments: dict[str, Any]) -> None:
@@ -17,5 +17,5 @@ def run(arguments: dict[str, Any]) -> None:
     for name, how in done.made.items():
         note(f"made {name}: {how}")
     root = done.subject.files.root
-    state = "ready" if done.made else "complete, nothing was made"
+    state = "ready" if done.made else "complete, no file was added"
     note(f"{root} is {state}: 'emotalking validate {root}' checks it")

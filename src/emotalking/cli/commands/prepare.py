@@ -6,7 +6,7 @@ from emotalking import api
 
 SECTION = "make an avatar"
 FUNCTION = api.prepare
-IF_INTERRUPTED = "run the same command again to go on from the last finished step"
+IF_INTERRUPTED = "rerun the same command to continue from the last finished step"
 EXAMPLES = """examples:
   emotalking prepare clip.mp4 -o someone
   emotalking prepare clip.mp4 -o someone --part 12.5,80 --size 256 --preview

@@ -29,7 +29,7 @@ def run(arguments: dict[str, Any]) -> None:
     avatar = api.load_avatar(arguments.pop("avatar"), arguments["device"])
     announce_device("rendering", arguments["device"])
     if arguments["vad"] and not avatar.closes_lips:
-        note("this avatar has not learned its closed lips: in silence they rest as they may (train it again to close)")
+        note("this avatar has no closed-mouth code: in silence its lips stay partly open (retrain it to close them)")
     begin = time.perf_counter()
     with bar() as progress:
         task = progress.add_task("audio", total=None, note="")

@@ -7,14 +7,14 @@ from emotalking import api
 
 SECTION = "evaluate"
 FUNCTION = api.reproduce
-IF_INTERRUPTED = "finished scenarios are kept: run the same command again to go on"
+IF_INTERRUPTED = "finished scenarios are kept: rerun the same command to continue"
 EXAMPLES = """examples:
   emotalking reproduce report/report.json -o report2
 """
 
 
 def run(arguments: dict[str, Any]) -> None:
-    """Evaluate again, and print the tables and what differs."""
+    """Repeat the evaluation, and print the tables and the differences."""
     from emotalking.cli.console import announce_device, note
     from emotalking.evaluate.tables import paper_tables
 

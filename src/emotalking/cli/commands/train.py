@@ -6,7 +6,7 @@ from emotalking import api
 
 SECTION = "make an avatar"
 FUNCTION = api.train
-IF_INTERRUPTED = "run the same command again to go on from the last checkpoint"
+IF_INTERRUPTED = "rerun the same command to continue from the last checkpoint"
 EXAMPLES = """examples:
   emotalking train someone -o someone.safetensors
   emotalking train someone -o someone.safetensors --preset paper --device cuda:0,cuda:1

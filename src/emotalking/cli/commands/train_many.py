@@ -6,7 +6,7 @@ from emotalking import api
 
 SECTION = "make an avatar"
 FUNCTION = api.train_many
-IF_INTERRUPTED = "run the same command again: finished avatars are kept, begun ones go on"
+IF_INTERRUPTED = "rerun the same command: finished avatars are kept, unfinished ones continue"
 EXAMPLES = """examples:
   emotalking train-many subjects/* -o avatars
   emotalking train-many anna ben carla -o avatars --preset tiny --devices cuda:0,cuda:1

@@ -25,7 +25,7 @@ OVAL_FADE = (0.97, RINGS[1] - 0.08)
 
 @dataclass(frozen=True)
 class TemplateGrid:
-    """A regular grid over the template; texture column j lies at ``origin + pitch * j``."""
+    """A regular grid over the template; texture column j is at ``origin + pitch * j``."""
 
     origin: tuple[float, float]
     height: int
@@ -80,7 +80,7 @@ def polyline_distance(
 ) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
     """Distance to a polyline, position along it (0..1) of the nearest point, and the side (positive: right of it).
 
-    "Right" is as seen when walking along the line with y down.
+    "Right" is relative to the line's direction, with y down.
     """
     best = np.full(x.shape, np.inf)
     along, side = np.zeros(x.shape), np.zeros(x.shape)
@@ -111,7 +111,7 @@ class FaceMap:
     u: Float[np.ndarray, "H W"]
     """Signed distance from the midline (the viewer's right is positive)."""
     v: Float[np.ndarray, "H W"]
-    """Height on the table's face, whose brows, mouth and chin lie at the anchors."""
+    """Height on the table's face, whose brows, mouth and chin are at the anchors."""
     radius: Float[np.ndarray, "H W"]
     """Distance from the face's middle in multiples of the oval's there."""
     inside: Float[np.ndarray, "H W"]
@@ -207,7 +207,7 @@ def _lids(face: FaceMap, template: FaceTemplate, move: dict[str, float]) -> Floa
 
 
 def _corner(face: FaceMap, template: FaceTemplate, move: dict[str, float]) -> Float[np.ndarray, "2 H W"]:
-    """Both lips get one move that depends on x alone, so that their opening stays, and their width in proportion."""
+    """Both lips get one move that depends only on x, so that their opening stays, and their width in proportion."""
     lips = template.group("lips_outer")
     middle, half = (lips[:, 0].min() + lips[:, 0].max()) / 2, np.ptp(lips[:, 0]) / 2
     across = np.clip((face.x - middle) / half, -1.15, 1.15)

@@ -20,7 +20,7 @@ USUAL_LIFT, SMILING_LIFT = 0.02, 0.09
 """Lift of the mouth's corners that people who talk do not reach (five of them: -.042 to .004), and of one who beams
 throughout (two who smile: .050, .054). Medians over clips; benchmarks/expression_bases.py."""
 MAX_RESTING = 0.6
-"""Largest share of a smile that is taken away: lips that it stretches would fold (seen on the beaming person)."""
+"""Largest share of a smile that is removed: stretched lips would fold (measured on a broadly smiling person)."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Lids slide over eyeballs: keep irises round and gaze still under moving lids.
 
-A warp alone stretches an iris when lids part and squeezes it when they close. Here the image between the moved lid
-edges is redrawn: the eyeball stays where it was, and what parting lids uncover of it is filled from what was seen at
+A plain warp stretches an iris when lids part and squeezes it when they close. Here the image between the moved lid
+edges is redrawn: the eyeball stays in place, and what parting lids uncover of it is filled from what was visible at
 the same distance from the iris's centre (an iris is round), darkened as under a lid.
 """
 
@@ -15,7 +15,7 @@ from emotalking.data.layouts import FaceLayout
 EDGE = 0.012
 """Lid edge with its lashes, drawn with the lid; lengths are in eye-centre distances."""
 LASH_SHADE, LOWER_SHADE = 0.025, 0.015
-"""Depth of the shadow on the eyeball under the old upper lid and over the lower one: it leaves with the lid."""
+"""Depth of the shadow on the eyeball under the old upper lid and over the lower one: it moves with the lid."""
 SIDES_BLEND = 0.05
 """Half width around the iris's middle over which the fill passes from its left to its right side."""
 SHADE_DEPTH, SHADE = 0.06, 0.3
@@ -74,7 +74,7 @@ def pin_eyeballs(
     pixels = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), 3) + 0.5
     looks, blend, weight = _eyeballs(pixels, landmarks, moved, eyes, unit_px.repeat_interleave(2))
 
-    # Each image's two patches, and in them the pixel itself and the two turned looks, are fetched in one go.
+    # Each image's two patches, and in them the pixel itself and the two rotated samples, are fetched at once.
     where = looks.view(batch, -1, pixels.shape[2], 2) / pixels.new_tensor([width, height]) * 2 - 1
     looked = F.grid_sample(source, where, mode="bicubic", padding_mode="border", align_corners=False)
     looked = looked.permute(0, 2, 3, 1).reshape(*looks.shape[:-1], 3)  # [2B, 3 h, w, 3]

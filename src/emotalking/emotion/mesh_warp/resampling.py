@@ -93,7 +93,7 @@ def remap(
     Args:
         images: RGB.
         labels: parsing.
-        flow: offset (x, y) in pixels to where each pixel comes from, at full or half resolution.
+        flow: offset (x, y) in pixels to each pixel's source, at full or half resolution.
         log_gain: for skin, of the same resolution.
     """
     height, width = images.shape[2:]

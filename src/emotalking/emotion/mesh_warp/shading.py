@@ -32,12 +32,12 @@ SWELL_SIGMA = 0.06
 CAVITY_SIGMA, CAVITY_SHADE = 0.07, 8.0
 """Folds see less of the surroundings: log-gain for each unit that they lie below the mean of their vicinity."""
 OUTLINE_FADE = (0.86, 1.05)
-"""Radii, in multiples of the face oval's, between which relighting ends: the mesh does not know how jaws turn away."""
+"""Radii, in multiples of the face oval's, between which relighting ends: the mesh does not model the jaw's turn."""
 COLOUR = (0.8, 1.05, 1.15)
-"""Log-gain of red, green and blue for a mean of 1: light that has gone through skin is red, so that shade on skin is
+"""Log-gain of red, green and blue for a mean of 1: light that passed through skin is red, so that shade on skin is
 redder than shade on paper (Jensen et al., 2001; the amounts are an assumption)."""
 AMBIENT = 0.35
-"""The least light on a surface, relative to one that faces the viewer: nothing on a face is black."""
+"""The least light on a surface, relative to one that faces the viewer: no part of a face is black."""
 MOST = 0.28
 """Limit of the log-gain: expressions do not change the skin by more."""
 PRIOR_LIGHT = (0.6, 0.0, -0.2, 0.4)
@@ -52,7 +52,7 @@ def _line(face: FaceMap, line: dict) -> Float[np.ndarray, "H W"]:
     distance, along, side = polyline_distance(u, face.v, np.array(line["points"], float))
     taper = np.sin(np.pi * np.clip(along, 0, 1)) ** 0.7
     crease = np.exp(-0.5 * (distance / width) ** 2)
-    # The swelling lies two widths outwards; a negative one is on the other side of the curve.
+    # The swelling is two widths outwards; a negative one is on the other side of the curve.
     shifted = np.copysign(distance, -side * np.sign(line["ridge"])) - 2.2 * width
     ridge = abs(line["ridge"]) * np.exp(-0.5 * (shifted / (1.6 * width)) ** 2)
     return line["depth"] * (ridge - crease) * taper
@@ -84,7 +84,7 @@ def fold_basis(grid: TemplateGrid, table: ExpressionTable, face: FaceMap) -> Flo
 
 @dataclass
 class Relight:
-    """The resting surface of a person, and how its expressions look in a frame's light.
+    """The resting surface of a person, and the shading of its expressions in a frame's light.
 
     Slopes are depth towards the viewer per template unit, right and down; ``n ~ (-slope, 1)``.
     """

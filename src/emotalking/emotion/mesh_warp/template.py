@@ -14,7 +14,7 @@ RINGS = (1.13, 1.4)
 
 @dataclass(frozen=True)
 class FaceTemplate:
-    """The neutral face seen from the front.
+    """The frontal view of the neutral face.
 
     Unit: the distance of the eye centres. x to the viewer's right, y down, origin between the eyes.
     V = K + 2 * len(oval) vertices: the landmarks, then the rings.

@@ -1,6 +1,6 @@
 """Lip-aligned emotional faces by warping the subject's face mesh: the embedded generator.
 
-Stands where the paper trains a StyleGAN2 with a lip encoder (docs/paper.md 12.2); it needs no network and no weights.
+Replaces the paper's StyleGAN2 with a lip encoder (docs/paper.md 12.2); it needs no network and no weights.
 
 Deviation: the paper edits a face in StyleGAN2's latent space and pastes eyes and mouth back by Poisson cloning. Here
 the frame's own pixels are moved (FACS action units on the tracked mesh) and relit as their surface turns, so identity,
@@ -29,7 +29,7 @@ from emotalking.ops.box import Box
 
 INVERSION_STEPS = 4
 LEAST_OPENING = 0.6
-"""Share of the usual eye's opening below which eyes are taken for closing, whatever the neutral face says."""
+"""Share of the usual eye's opening below which eyes count as closing, regardless of the neutral face."""
 FINE_FIELD_BELOW = 384
 """Image height in pixels under which the field is computed at every pixel instead of every second one."""
 
@@ -41,19 +41,19 @@ class MeshWarpConfig:
     gain: float = 1.0
     """Strength of the expressions, clamped to [0, 1]: stronger moves are caricature and fold the face."""
     corners: bool = True
-    """Let the corners of the mouth rise and fall slowly (both lips alike, so that their opening stays)."""
+    """Let the corners of the mouth rise and fall slowly (both lips equally, so that their opening stays)."""
     shading: bool = True
     """Relight the skin as its surface turns."""
     resting_expression: tuple[float, float] | None = None
     """Valence and arousal that the person's resting face already shows (a constant smile: (0.5, 0.1)). It is taken
-    away from every commanded emotion, in proportion to that emotion's strength; the neutral command changes nothing.
+    away from every commanded emotion, in proportion to that emotion's strength; the neutral command has no effect.
     None: read from the neutral shape (:func:`emotalking.emotion.mesh_warp.expressions.resting_expression_of`)."""
 
 
 class MeshWarp:
     """An :class:`~emotalking.emotion.generator.EmotionGenerator` that moves the pixels of the frame itself.
 
-    Each action unit is a smooth field over the subject's frontal template; a frame's mesh tells which template point
+    Each action unit is a smooth field over the subject's frontal template; a frame's mesh gives the template point
     each pixel shows; the summed field is carried into the image by the head pose, inverted by fixed-point steps, and
     the frame is sampled once. Deterministic; no gradient flows through.
 
@@ -268,7 +268,7 @@ class MeshWarp:
         return F.interpolate(coarse, (self._grid.height, self._grid.width), mode="bilinear", align_corners=True)
 
     def _sample(self, textures: Float[Tensor, "B C h w"], xy: Float[Tensor, "b m n 2"]) -> Float[Tensor, "B C m n"]:
-        """Look textures up at template coordinates; zero outside."""
+        """Sample textures at template coordinates; zero outside."""
         origin, size = xy.new_tensor(self._grid.origin), xy.new_tensor(self._grid.size)
         where = (xy - origin) / size * 2 - 1
         return F.grid_sample(

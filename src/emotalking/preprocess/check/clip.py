@@ -47,7 +47,7 @@ def check_clip(clip: str | Path) -> Footage:
     """Measure a clip and give a verdict.
 
     Raises:
-        UserError: no video that can be read at all; anything else is said in the verdict.
+        UserError: the video cannot be read; any other problem is part of the verdict.
     """
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         return check_scanned(clip, scan_clip(clip, Path(folder)))[0]
@@ -61,7 +61,7 @@ def check_scanned(
     Args:
         clip: the clip.
         scan: its first pass.
-        boxes: numbers of frames whose faces are wanted, too.
+        boxes: numbers of further frames whose faces are needed.
 
     Returns:
         The check, and the faces of the frames in ``boxes`` at full size.
@@ -160,7 +160,7 @@ def _is_jump(scan: ClipScan, faces: FaceScan, cut: int) -> bool:
 
 
 def _with_one_face(scan: ClipScan, faces: FaceScan) -> Bool[np.ndarray, " P"]:
-    """Frames not in a stretch, from one look to the next, that lost the face for long or shows another one."""
+    """Frames not in a stretch, from one detection to the next, that lost the face for long or shows another one."""
     good = np.ones(len(scan.seconds), bool)
     at = scan.seconds[faces.numbers]
     alone = np.array([faces.other_faces.get(n, 0) == 0 for n in faces.numbers], bool)
@@ -184,7 +184,7 @@ def _lost_share(scan: ClipScan, faces: FaceScan, part: tuple[float, float]) -> f
 def _motion(
     faces: FaceScan, rows: np.ndarray, times: np.ndarray, scan: ClipScan, window: tuple[float, float]
 ) -> tuple[dict[str, float], AudioOffset]:
-    """Motion of the face in the close look, and the offset of the sound against it."""
+    """Motion of the face in the densely tracked part, and its audio offset."""
     facts = {"mouth_range": 0.0, "closed_share": 0.0, "blinks_per_minute": 0.0}
     points = faces.track()[rows]
     if len(times) < 2 or faces.layout is None or not faces.seen[rows].any():

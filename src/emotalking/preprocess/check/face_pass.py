@@ -1,4 +1,4 @@
-"""Second pass over a clip: faces, hands and sharpness in frames spread over it, and all frames of a close look."""
+"""Second pass over a clip: faces, hands and sharpness in frames spread over it, and all of a densely tracked part."""
 
 import base64
 from collections.abc import Collection
@@ -44,7 +44,7 @@ class FaceScan:
     numbers: list[int] = field(default_factory=list)
     """Numbers of the frames in which landmarks were searched."""
     spread: list[bool] = field(default_factory=list)
-    """True for those spread over the clip (the others belong to the close look only)."""
+    """True for those spread over the clip (the others belong to the densely tracked part only)."""
     points: list[Float[np.ndarray, "K 3"] | None] = field(default_factory=list)
     """Landmarks in pixels of the clip."""
     other_faces: dict[int, int] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class FaceScan:
     stills: list[Still] = field(default_factory=list)
     layout: FaceLayout | None = None
     boxes: dict[int, list[Box]] = field(default_factory=dict)
-    """Faces in the whole frame at full size, by the number of the frame; only where they were asked for."""
+    """Faces in the whole frame at full size, by frame number; only for the requested frames."""
 
     def track(self) -> Float[np.ndarray, "F K 3"]:
         """All landmarks; NaN rows without a face."""
@@ -87,7 +87,7 @@ def scan_faces(
         close: numbers of neighbouring frames.
         stills: those of ``spread`` that are kept for the page.
         first: time stamp of the first frame [s]; the stills count from it.
-        boxes: numbers of frames whose faces are wanted in ``FaceScan.boxes``.
+        boxes: numbers of frames whose faces are needed in ``FaceScan.boxes``.
 
     Raises:
         UserError: no video.
@@ -150,7 +150,7 @@ def _shrunk(image: np.ndarray, side: int = _SIDE) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _follow(square: Framing | None, boxes: list[Box], size: tuple[int, int]) -> Framing | None:
-    """The square around the largest face; the old one while it still fits, so that tracking is not upset."""
+    """The square around the largest face; the old one while it still fits, so that tracking stays stable."""
     if not boxes:
         return square
     side = int(min(max(_FACE_SIDE * boxes[0].height, 64.0), *size))

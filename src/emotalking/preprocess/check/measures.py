@@ -44,7 +44,7 @@ def lid_gap(points: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[np.
 
 
 def head_turn(points: Float[np.ndarray, "N K 3"], layout: FaceLayout) -> Float[np.ndarray, "N 2"]:
-    """Yaw (positive: the person's right side comes to the front) and pitch (positive: up) in degrees.
+    """Yaw (positive: the person's right side turns to the front) and pitch (positive: up) in degrees.
 
     From the depth that the landmarks carry: good to a few degrees, no camera is solved.
     """
@@ -67,7 +67,7 @@ def cropped(points: Float[np.ndarray, "N K 3"], layout: FaceLayout, size: tuple[
     """Frames in which the oval of the face leaves the image of ``size`` (height, width)."""
     oval = points[:, list(layout.oval), :2]
     inside = (oval >= 0).all(-1) & (oval[..., 0] <= size[1]) & (oval[..., 1] <= size[0])
-    # An image that ends at the hair line is nothing to complain about.
+    # An image that ends at the hair line is acceptable.
     return (~inside).mean(-1) > 0.05
 
 
@@ -75,7 +75,7 @@ def blink_starts(lids: Float[np.ndarray, " N"], fps: float) -> list[int]:
     """Frames in which a blink begins: the lids close well below their usual gap and open again soon.
 
     Args:
-        lids: :func:`lid_gap`; NaN where no face was seen.
+        lids: :func:`lid_gap`; NaN where no face was detected.
         fps: frame rate.
     """
     seen = np.flatnonzero(np.isfinite(lids))
@@ -100,7 +100,7 @@ def detail(grey: UInt8[np.ndarray, "H W"]) -> float:
 
 
 def blockiness(grey: UInt8[np.ndarray, "H W"]) -> float:
-    """Steps at the borders of 8x8 blocks over those elsewhere, in smooth areas: 1 for none, 1.3 can be seen.
+    """Steps at the borders of 8x8 blocks over those elsewhere, in smooth areas: 1 for none, 1.3 is visible.
 
     Only meaningful where images were not rescaled after they were coded; newer codecs smooth their borders.
     """

@@ -24,7 +24,7 @@ def write_page(footage: Footage, path: str | Path) -> None:
     for warning in footage.warnings:
         page.verdict(f"{warning[0].upper()}{warning[1:]}.", "warn")
     if footage.verdict == "good":
-        page.verdict("Nothing to improve.", "good")
+        page.verdict("No problems found.", "good")
     if footage.stills:
         images = [np.asarray(decode_image(base64.b64decode(still.jpeg))) for still in footage.stills]
         page.images(images, [still.caption for still in footage.stills])
@@ -32,7 +32,7 @@ def write_page(footage: Footage, path: str | Path) -> None:
     page.table(("", "", ""), _measures(footage))
     page.heading("Over the clip")
     page.plot(
-        _overview(footage), "Shaded: the part that is used. Red: cuts; orange: jump cuts. Blue bar: looked at closely."
+        _overview(footage), "Shaded: the part that is used. Red: cuts; orange: jump cuts. Blue bar: densely tracked."
     )
     if footage.curves.get("opening"):
         page.heading("Mouth and lids")
@@ -41,7 +41,7 @@ def write_page(footage: Footage, path: str | Path) -> None:
         page.heading("Sound against image")
         page.plot(
             _offset(footage),
-            "Evidence for each shift; 0: mouth and sound have nothing to do with each other.",
+            "Evidence for each shift; 0: mouth and sound are unrelated.",
         )
     try:
         page.write(path)
@@ -100,7 +100,7 @@ def _measures(f: Footage) -> list[tuple[str, str, str]]:
         ("face leaves the image", percent(f.cropped_share), "0 %"),
         ("yaw", f"{f.yaw[0]:+.0f} to {f.yaw[1]:+.0f} degrees", "what is not shown cannot be rendered"),
         ("pitch", f"{f.pitch[0]:+.0f} to {f.pitch[1]:+.0f} degrees", ""),
-        ("seen from the front", percent(f.frontal_share), "70 % or more"),
+        ("frontal face", percent(f.frontal_share), "70 % or more"),
         ("detail", f"{f.detail:.2f}", "0.17 to 0.6; soft under 0.14, blurred under 0.08"),
         ("blocks", f"{f.blockiness:.2f}", "1; visible from 1.5 on"),
         ("bits per pixel", f"{f.bits_per_pixel:.3f}", "with the sound"),

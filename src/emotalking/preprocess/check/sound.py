@@ -29,7 +29,7 @@ class SoundFacts:
     """Result of :func:`sound_facts`."""
 
     active: Bool[np.ndarray, " steps"]
-    """Speech (or whatever else sounds like more than the room), one value every 20 ms."""
+    """Speech (or any sound above the room's noise), one value every 20 ms."""
     level_db: Float[np.ndarray, " steps"]
     """Loudness, dB against full scale."""
     speech_share: float
@@ -57,7 +57,7 @@ def sound_facts(samples: Float[np.ndarray, " S"]) -> SoundFacts:
 
 
 def speech_steps(spectra: MelSpectra) -> Bool[np.ndarray, " steps"]:
-    """Steps in which something stands out from room and noise, pauses within words bridged."""
+    """Steps louder than room and noise, pauses within words bridged."""
     heard = normalise(spectra)[:].mean(-1) > _ACTIVE
     joined = binary_closing(np.pad(heard, _BRIDGE), np.ones(_BRIDGE))[_BRIDGE:-_BRIDGE]
     return np.asarray(binary_opening(joined, np.ones(_SHORTEST)), bool)

@@ -1,4 +1,4 @@
-"""Results of a footage check, and the verdict: sentences for the measures, and the values from which they are said.
+"""Results of a footage check, and the verdict: sentences for the measures, and their thresholds.
 
 What `prepare` refuses, too, has its limits there (:mod:`emotalking.preprocess.tracking`, ``io.video.SHORTEST_S``).
 """
@@ -14,7 +14,7 @@ from emotalking.preprocess.tracking import MOST_LOST, MOST_OTHERS
 Verdict = Literal["good", "usable", "unusable"]
 
 SLOWEST_FPS = 15.0
-"""Lips move at up to 8 Hz in speech: fewer frames a second cannot show it (sampling theorem)."""
+"""Lips move at up to 8 Hz in speech: a lower frame rate cannot show it (sampling theorem)."""
 SLOW_FPS = 23.0
 """Films have 23.976; under this, quick closures (a tenth of a second) fall between the frames."""
 WANTED_S = 20.0
@@ -34,13 +34,13 @@ NOISY_DB = 15.0
 CLIPPED = 1e-4
 LITTLE_SPEECH = 0.3
 STILL_MOUTH = 0.03
-"""Mouth range of a person who hardly speaks or was filmed in silence; talkers measure 0.05 to 0.15."""
+"""Mouth range of a person who hardly speaks or was filmed in silence; speakers measure 0.05 to 0.15."""
 NEVER_CLOSED = 0.01
 TURNED = 0.7
 LYING = 50.0
-"""Degrees; nobody talks to a camera like this, but phones forget to note how they were held."""
+"""Degrees; speakers face the camera upright, but phones may omit the rotation."""
 LATE_S = 0.03
-"""Less than a frame off is nothing to correct."""
+"""An offset below one frame is not corrected."""
 UNRELATED = 0.5
 
 
@@ -62,7 +62,7 @@ class Footage:
     """Path as given."""
     verdict: Verdict
     reasons: tuple[str, ...]
-    """Why it is unusable; empty otherwise."""
+    """Reason for an unusable clip; empty otherwise."""
     warnings: tuple[str, ...]
     """Faults that cost quality; prepare continues."""
     part: tuple[float, float]
@@ -108,11 +108,11 @@ class Footage:
     face_px: float
     """Median height from forehead to chin, pixels of the clip."""
     yaw: tuple[float, float]
-    """2nd and 98th percentile, degrees; positive: the person's right side comes to the front."""
+    """2nd and 98th percentile, degrees; positive: the person's right side turns to the front."""
     pitch: tuple[float, float]
     """The same; positive: up."""
     roll: float
-    """Median, degrees: near 90 or 180 in a frame that lies on its side or is upside down."""
+    """Median, degrees: near 90 or 180 in a frame that is on its side or upside down."""
     frontal_share: float
     detail: float
     """Median of :func:`~emotalking.preprocess.check.measures.detail` in the face."""
@@ -161,13 +161,13 @@ def _reasons(f: dict[str, Any]) -> list[str]:
     if f["sound_s"] == 0:
         out.append("it has no sound, and lips cannot be learned without it")
     elif f["speech_s"] < 1.0:
-        out.append("nobody speaks in it: its sound is silence or noise")
+        out.append("it contains no speech: its audio is silence or noise")
     if f["face_share"] == 0:
         out.append("no face was found in it")
     elif f["face_px"] < TINY_FACE:
         out.append(f"the face is {f['face_px']:.0f} pixels high, and {TINY_FACE:.0f} are the least: film nearer")
     if abs(f["roll"]) > LYING:
-        out.append("the image lies on its side or upside down: turn it")
+        out.append("the image is on its side or upside down: rotate it")
     elif f["lost_share"] > MOST_LOST:
         out.append(f"{100 * f['lost_share']:.0f} % of the frames that could be used show no face")
     if f["other_face_share"] > MOST_OTHERS:
@@ -204,7 +204,7 @@ def _frames(f: dict[str, Any]) -> list[str]:
     if not f["steady"]:
         out.append("its frames come at uneven times (a variable frame rate)")
     if f["blockiness"] > BLOCKY:
-        out.append("blocks of a strong compression can be seen, and the avatar will learn them")
+        out.append("blocks of a strong compression are visible, and the avatar will learn them")
     if BLURRED <= f["detail"] < SOFT:
         out.append("the image is soft: out of focus, or enlarged from a smaller one")
     if f["exposure_range"] > EXPOSURE:
@@ -223,13 +223,13 @@ def _face(f: dict[str, Any]) -> list[str]:
     if f["cropped_share"] > 1 - SOME_FACES:
         out.append(f"the face leaves the image in {100 * f['cropped_share']:.0f} % of the frames")
     if f["hand_share"] > 0:
-        out.append(f"a hand comes before the face in {100 * f['hand_share']:.0f} % of the frames")
+        out.append(f"a hand covers the face in {100 * f['hand_share']:.0f} % of the frames")
     if f["face_share"] > 0 and f["frontal_share"] < TURNED:
         out.append(
             f"the person looks away: {100 * f['frontal_share']:.0f} % of the frames show the face from the front"
         )
     if f["face_share"] > 0 and f["mouth_range"] < STILL_MOUTH:
-        out.append("the mouth hardly opens: most phonemes are not seen")
+        out.append("the mouth hardly opens: most phonemes are not visible")
     elif f["face_share"] > 0 and f["closed_share"] < NEVER_CLOSED:
         out.append("the lips are never closed: the avatar will not learn to be silent")
     return out
@@ -240,11 +240,11 @@ def _sound(f: dict[str, Any]) -> list[str]:
         return []
     out = []
     if f["sound_s"] < f["seconds"] - 0.5:
-        out.append(f"the sound lasts {f['sound_s']:.1f} s of {f['seconds']:.1f} s: what lies outside is left out")
+        out.append(f"the sound lasts {f['sound_s']:.1f} s of {f['seconds']:.1f} s: the rest is left out")
     if f["speech_share"] < LITTLE_SPEECH:
         out.append(f"speech fills only {100 * f['speech_share']:.0f} % of the sound")
     if f["noise_db"] < NOISY_DB:
-        out.append(f"speech stands only {f['noise_db']:.0f} dB above noise or music")
+        out.append(f"speech is only {f['noise_db']:.0f} dB above noise or music")
     if f["clipped_share"] > CLIPPED:
         out.append("the sound is clipped: lower the gain")
     late, confidence = f["sound_late_s"], f["sound_late_confidence"]

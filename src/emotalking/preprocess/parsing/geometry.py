@@ -1,4 +1,4 @@
-"""Geometry of the embedded parser: the head-fixed frame of a clip, and zones given by landmarks alone."""
+"""Geometry of the embedded parser: the head-fixed frame of a clip, and zones given by the landmarks."""
 
 from dataclasses import dataclass
 
@@ -41,7 +41,7 @@ class HeadFrame:
         return cls(mean, rigid)
 
     def affine_from_image(self, points: Shaped[np.ndarray, "K 2"]) -> Float[np.ndarray, "2 3"]:
-        """Similarity that brings image pixels to cells of a head-frame map."""
+        """Similarity that maps image pixels to cells of a head-frame map."""
         to_unit = similarity_matrix(points[list(self.rigid)], self.reference[list(self.rigid)])
         return CELLS * (to_unit - np.array([[0, 0, LEFT], [0, 0, TOP]]))
 
@@ -67,7 +67,7 @@ def fill(points: Shaped[np.ndarray, "K 2"], size: tuple[int, int]) -> Bool[np.nd
 
 @dataclass(frozen=True)
 class FaceZones:
-    """Zones of one image that the landmarks alone give."""
+    """Zones of one image that the landmarks give."""
 
     oval: Bool[np.ndarray, "H W"]
     """Inside the face oval (for a layout without a forehead it ends at the brows)."""
@@ -87,7 +87,7 @@ def face_zones(points: Shaped[np.ndarray, "K 2"], layout: FaceLayout, size: tupl
     """Zones of one frame; ``size`` is (height, width)."""
     points = np.asarray(points, np.float64)
     oval = fill(points[list(layout.oval)], size)
-    # The brows' points lie on hair-coloured pixels, so the sure zone begins a little above them.
+    # The brows' points are on hair-coloured pixels, so the sure zone begins a little above them.
     brows = points[[*layout.right_brow, *reversed(layout.left_brow)]]
     chin = points[layout.ibug68[8]]
     up = points[layout.ibug68[27]] - chin
@@ -99,7 +99,7 @@ def face_zones(points: Shaped[np.ndarray, "K 2"], layout: FaceLayout, size: tupl
     if side @ (points[layout.ibug68[16]] - points[layout.ibug68[0]]) < 0:
         side = -side
     jaw = _jaw_line(points, layout, side)
-    # Ear lobes hang beside the jaw's upper ends; a line that falls outwards keeps them with the head.
+    # Ear lobes are next to the jaw's upper ends; a line that falls outwards keeps them with the head.
     outer_left, outer_right = jaw[0] - far * side - 0.3 * far * up, jaw[-1] + far * side - 0.3 * far * up
     below = np.concatenate([[outer_left], jaw, [outer_right, outer_right - far * up, outer_left - far * up]])
     mouth, lips = fill(points[list(layout.lips_inner)], size), fill(points[list(layout.lips_outer)], size)
@@ -116,8 +116,8 @@ def face_zones(points: Shaped[np.ndarray, "K 2"], layout: FaceLayout, size: tupl
 def _jaw_line(points: np.ndarray, layout: FaceLayout, side: np.ndarray) -> Float[np.ndarray, "J 2"]:
     """The jaw from below one ear to below the other, as far as the neck can begin at it.
 
-    Where the head turns away the jaw's far half is the outline of the cheek, with no neck beside it: the further the
-    nose lies off the middle between the ears, the nearer to the chin the line begins.
+    Where the head turns away the jaw's far half is the outline of the cheek, with no neck next to it: the further the
+    nose is from the middle between the ears, the nearer to the chin the line begins.
     """
     right, left, nose = (points[layout.ibug68[k]] @ side for k in (0, 16, 27))
     off = (nose - right) / max(float(left - right), 1e-6) - 0.5

@@ -50,7 +50,7 @@ def remove_detached(
     for region, root, kind, bridge in (
         ((material == SKIN) & ~zones.under_jaw | zones.oval, zones.oval, SKIN, reach),
         (neck, face, SKIN, reach),
-        # An ear may leave little of the hair that joins a lock to the crown.
+        # An ear may cover most of the hair that joins a lock to the crown.
         (material == HAIR, (height < 0.2) & ~zones.oval, HAIR, 1),
         (material == CLOTHES, bottom, CLOTHES, reach),
     ):
@@ -69,7 +69,7 @@ def detached(region: Bool[np.ndarray, "h w"], root: Bool[np.ndarray, "h w"], rea
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     wider = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 3, 2 * reach + 3))
     core = np.asarray(cv2.connectedComponents(cv2.erode(mask, disc), connectivity=4)[1], np.int32)
-    # A root that lies along the region's border is met by the disc, not by its centre.
+    # A root along the region's border is hit by the disc, not by its centre.
     near_root = cv2.dilate((root & region).astype(np.uint8), disc).astype(bool)
     kept = _marked(core, near_root)[core]
     if not kept.any():
@@ -80,7 +80,7 @@ def detached(region: Bool[np.ndarray, "h w"], root: Bool[np.ndarray, "h w"], rea
 
 
 def _marked(components: np.ndarray, mark: np.ndarray) -> np.ndarray:
-    """For each component whether a pixel of it is in ``mark``; the 0th, what is none, never is."""
+    """For each component whether a pixel of it is in ``mark``; always False for the 0th, the rest."""
     table = np.zeros(int(components.max()) + 1, bool)
     table[components[mark]] = True
     table[0] = False
@@ -197,13 +197,13 @@ def teeth_mask(image: UInt8[np.ndarray, "H W 3"], zones: FaceZones) -> Bool[np.n
 
 
 def open_mouth(zones: FaceZones) -> np.ndarray:
-    """The inner lips without slivers: closed lips leave a thread of polygon that is lip, not mouth."""
+    """The inner lips without slivers: a thin polygon between closed lips is lip, not mouth."""
     cols = np.flatnonzero(zones.lips.any(0))
     if len(cols) == 0:
         return zones.mouth
     size = max(2, round(THINNEST_MOUTH * (cols[-1] - cols[0])))
     parted = _opened(zones.mouth, size).astype(np.uint8)
-    # What the square cut off at the corners of an open mouth comes back.
+    # Restore what the square cut off at the corners of an open mouth.
     return zones.mouth & cv2.dilate(parted, np.ones((2 * size + 1, 2 * size + 1), np.uint8)).astype(bool)
 
 
@@ -224,17 +224,17 @@ def _saturation(image: np.ndarray) -> np.ndarray:
 def guided_upsample(
     scores: Float32[np.ndarray, "h w C"], image: UInt8[np.ndarray, "H W 3"]
 ) -> Float32[np.ndarray, "C H W"]:
-    """Bring class scores to the image's resolution so that their borders follow its edges.
+    """Upsample class scores to the image's resolution so that their borders follow its edges.
 
     Source: guided filter with a colour guide (He, Sun, Tang 2013), its coefficients computed small and applied large
-    (He, Sun 2015). The last class is what the others leave.
+    (He, Sun 2015). The last class is the remainder.
 
     Args:
         scores: probabilities that sum to 1 over the classes.
         image: RGB guide.
 
     Returns:
-        One plane a class, which is what the decisions afterwards read fastest; values leave [0, 1] slightly.
+        One plane a class, which is what the decisions afterwards read fastest; values exceed [0, 1] slightly.
     """
     height, width = image.shape[:2]
     small = cv2.resize(image, scores.shape[1::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255

@@ -1,6 +1,6 @@
-"""The per-clip model of the embedded parser: colours of skin, hair, clothes and background, and where each one lies.
+"""The per-clip model of the embedded parser: colours and places of skin, hair, clothes and background.
 
-Method (ours): landmarks and a person segmentation name pixels that are certain; these give first colour histograms.
+Method (own): landmarks and a person segmentation name pixels that are certain; these give first colour histograms.
 Expectation maximisation over sampled frames then re-estimates the histograms and a spatial prior that lives in the
 head frame, so that it follows the head. A still background also gets a colour per pixel.
 """
@@ -57,7 +57,7 @@ class Sample:
     y: Float32[np.ndarray, "h w"]
     """Place of every pixel in the head frame, eye distances."""
     hanging: Float32[np.ndarray, "h w"]
-    """1 beside the neck where no background parts the pixel from the temple: hair hangs there, or clothes under hair;
+    """1 next to the neck where no background separates the pixel from the temple: hair is there, or clothes under hair;
     0 elsewhere."""
 
 
@@ -72,7 +72,7 @@ class ClipModel:
     log_prior: Float32[np.ndarray, "rows cols 3"]
     """Logarithm of the share of skin, hair, clothes among the person's pixels, in the head frame."""
     plate: Float32[np.ndarray, "h w 3"]
-    """Lab colour of the background at working size; NaN where it was never seen."""
+    """Lab colour of the background at working size; NaN where it was never visible."""
     plate_noise: Float32[np.ndarray, "h w"]
 
 
@@ -92,7 +92,7 @@ def make_sample(
     layout: FaceLayout,
     size: tuple[int, int],
 ) -> Sample:
-    """Bring one frame to working ``size`` (height, width)."""
+    """Resize one frame to working ``size`` (height, width)."""
     scale = np.array([size[1] / image.shape[1], size[0] / image.shape[0]])
     small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)
@@ -109,7 +109,7 @@ def make_sample(
 def _hanging(
     person: np.ndarray, x: np.ndarray, y: np.ndarray, to_map: np.ndarray, half_width: float
 ) -> Float32[np.ndarray, "h w"]:
-    """1 for pixels beside the neck whose ray to the temple on their side stays on the person."""
+    """1 for pixels next to the neck whose ray to the temple on their side stays on the person."""
     step = 2
     x, y = x[::step, ::step], y[::step, ::step]
     beside = (np.abs(x) > half_width) & (y > 0)
@@ -124,7 +124,7 @@ def _hanging(
 
 
 def person_prior(person: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """Probability of person before colours speak: the segmentation's, certain away from its outline."""
+    """Probability of person without colours: the segmentation's, certain away from its outline."""
     radius = max(1, round(BAND * max(person.shape)))
     near = cv2.blur((person > 0.5).astype(np.float32), (2 * radius + 1, 2 * radius + 1))
     soft = np.clip(person, 0.04, 0.96)
@@ -137,7 +137,7 @@ def class_scores(sample: Sample, model: ClipModel) -> Float32[np.ndarray, "h w 4
     """Posterior probabilities of skin, hair, clothes, background at working size."""
     size = sample.person.shape
     logits = model.colours[sample.bins]
-    # Where the background was never seen the plate is NaN, and fmax ignores it. A bin holds 8 x 4 x 4 levels; both
+    # Where the background was never visible the plate is NaN, and fmax ignores it. A bin holds 8 x 4 x 4 levels; both
     # densities are per bin.
     squared = np.square(sample.lab - model.plate).sum(-1) / np.square(model.plate_noise)
     still = np.log(0.8 * 128 / 15.75) - 3 * np.log(model.plate_noise) - 0.5 * squared
@@ -182,7 +182,7 @@ def fit_model(samples: Sequence[Sample], head: HeadFrame, layout: FaceLayout, ro
             mean += to_head(scores, sample.to_map)
         person = mean[..., :BACKGROUND]
         person = cv2.GaussianBlur(person, (0, 0), 0.06 * CELLS)
-        # The first prior weighs like a fifth of the frames: it rules where no person was seen.
+        # The first prior weighs like a fifth of the frames: it decides where no person was visible.
         weighted = person + 0.2 * len(samples) * start
         colours = _log_density(counts)
         model = replace(model, colours=colours, log_prior=np.log(weighted / weighted.sum(-1, keepdims=True)))
@@ -216,7 +216,7 @@ def _without_skin(seeds: Sequence[np.ndarray], samples: Sequence[Sample]) -> lis
 
 
 def _without_locks(seeds: Sequence[np.ndarray], samples: Sequence[Sample], colours: np.ndarray) -> list[np.ndarray]:
-    """Long hair falls into the zone of clothes. Dark clothes look like dark hair, but no path of hair leads to them."""
+    """Long hair reaches the zone of clothes. Dark clothes resemble dark hair, but no path of hair leads to them."""
     like_hair = _looks_like(HAIR, colours)
     result = [seed.copy() for seed in seeds]
     for seed, sample in zip(result, samples, strict=True):
@@ -233,7 +233,7 @@ def _without_locks(seeds: Sequence[np.ndarray], samples: Sequence[Sample], colou
 
 
 def _certain(sample: Sample, head: HeadFrame, layout: FaceLayout) -> Float32[np.ndarray, "h w 4"]:
-    """Pixels whose material landmarks and person segmentation name alone, one-hot."""
+    """Pixels whose material landmarks and person segmentation determine, one-hot."""
     person, zones, x, y = sample.person, sample.zones, sample.x, sample.y
     radius = max(1, round(1.5 * BAND * max(person.shape)))
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
@@ -301,7 +301,7 @@ def _first_prior(head: HeadFrame, layout: FaceLayout) -> Float32[np.ndarray, "ro
     y, x = np.meshgrid(np.linspace(TOP, BOTTOM, MAP_SIZE[0]), np.linspace(LEFT, RIGHT, MAP_SIZE[1]), indexing="ij")
     chin, half_width = _jaw(head, layout)
     neck = (np.abs(x) < half_width) & (y > 0.5 * chin) & (y < chin + 0.55)
-    # Ears and temples lie beside the oval.
+    # Ears and temples are outside the oval.
     wide = cv2.dilate(zones.oval.astype(np.uint8), np.ones((1, int(0.5 * CELLS)), np.uint8)).astype(bool)
     ears = wide & (y > -0.3) & (y < 0.6 * chin)
     skin = np.where(zones.oval, 1.0, np.where(ears, 0.6, np.where(neck, 0.7, 0.06)))

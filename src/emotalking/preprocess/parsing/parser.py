@@ -176,8 +176,8 @@ def _work_size(shape: tuple[int, ...]) -> tuple[int, int]:
 class TemporalSmoother:
     """Temporal smoothing of a clip's class probabilities, fed frame by frame, in order.
 
-    The past is moved to where it went (dense optical flow, DIS: Kroeger et al. 2016) and counts only where it looks as
-    the present does, so that nothing lags and what was hidden a moment ago starts afresh.
+    The past is moved to where it went (dense optical flow, DIS: Kroeger et al. 2016) and counts only where it matches
+    the present, so that there is no lag and newly visible pixels have no history.
     """
 
     def __init__(self) -> None:
@@ -235,7 +235,7 @@ def flicker(
     flow: Float32[np.ndarray, "h w 2"],
     similarity: Float32[np.ndarray, "h w"],
 ) -> Bool[np.ndarray, "h w"]:
-    """Pixels whose label changes from one frame to the next although they show the same thing.
+    """Pixels whose label changes from one frame to the next although they show the same point.
 
     A border that moves by less than a pixel is rounded differently in every frame; a label that was no more than a
     pixel away is therefore no change.

@@ -2,7 +2,7 @@
 
 Unknown are the focal length and the 3-D places of the rigid points (the *globals*) and six numbers a frame (the
 *path*). The normal matrix of the path is banded in time. Its Jacobians are made for a few hundred frames at a time and
-made anew where they are needed again, and the Schur complement of the globals is summed up during the forward
+recomputed where they are needed again, and the Schur complement of the globals is summed up during the forward
 substitution, so that the step is the exact one of the whole clip, while memory holds about a kilobyte a frame.
 """
 
@@ -17,7 +17,7 @@ from emotalking.preprocess.pose.rigid import RigidStart
 from emotalking.preprocess.tracking import PointFlow
 
 CHUNK = 512
-"""Frames whose Jacobians are held at a time."""
+"""Frames whose Jacobians are in memory at a time."""
 _POSE, _SHAPE, _FOCAL, _RESIDUAL = slice(0, 6), slice(6, 9), 9, 10
 
 
@@ -47,7 +47,7 @@ class _Rows:
     gradient: np.ndarray
     """[n, 6]."""
     cross: np.ndarray | None
-    """[n, 6, G], if asked for."""
+    """[n, 6, G], if requested."""
     globals: np.ndarray
     """[G, G + 1]: matrix and gradient."""
     landmarks: np.ndarray
@@ -58,7 +58,7 @@ class Bundle:
     """State of the problem and its step.
 
     Args:
-        points: pixels [N, R, 2] at the rigid points, NaN where not seen.
+        points: pixels [N, R, 2] at the rigid points, NaN where not detected.
         start: first guess with the shape of the R points.
         size: image (height, width).
         flow: optical flow at the R points, or None.
@@ -127,7 +127,7 @@ class Bundle:
         return float(np.abs(d_poses[:, :3]).max())
 
     def measure_sigma(self) -> None:
-        """Measure each point's own noise: points that expressions move lose their say in the pose."""
+        """Measure each point's own noise: points that expressions move get little weight in the pose."""
         distance = np.where(self.seen, np.linalg.norm(self.project() - self.points, axis=-1), np.nan)
         self.sigma = np.clip(np.nanmedian(distance, 0) / 1.177, 0.25 * self.unit, 8.0 * self.unit)  # Rayleigh median
 
@@ -182,9 +182,9 @@ class Bundle:
         first, second = slice(0, 6), slice(6, 12)
         lead = begin - low  # 1 if the first pair begins in the frame before
         inside = len(rows.gradient)
-        starts = slice(lead, min(lead + inside, len(terms.sums)))  # pairs whose first frame is one of ours
+        starts = slice(lead, min(lead + inside, len(terms.sums)))  # pairs whose first frame is in this block
         n = starts.stop - starts.start
-        ends = slice(0, lead + inside - 1)  # pairs whose second frame is one of ours
+        ends = slice(0, lead + inside - 1)  # pairs whose second frame is in this block
         m = slice(1 - lead, 1 - lead + len(terms.sums[ends]))
         rows.diagonal[:n] += terms.sums[starts, first, first]
         rows.diagonal[m] += terms.sums[ends, second, second]
@@ -197,7 +197,7 @@ class Bundle:
             rows.cross[m] += terms.cross(second, ends, slice(12, 15), 15)
 
     def _add_smoothness(self, band: "_Band", gradient: np.ndarray, information: np.ndarray) -> None:
-        """Second differences of the path; a jump (a cut in the footage) is let through by the robust weight."""
+        """Second differences of the path; a jump (a cut in the footage) is accepted by the robust weight."""
         if len(self.points) < 3:
             return
         turns = Rotation.from_matrix(self.rotations[1:] @ self.rotations[:-1].transpose(0, 2, 1)).as_rotvec()

@@ -46,7 +46,7 @@ def head_frame(
 
 
 def euler_angles(viewmats: Float[np.ndarray, "N 4 4"]) -> Float[np.ndarray, "N 3"]:
-    """Yaw (positive: the person's right side comes to the front), pitch and roll of the head in the camera, radians."""
+    """Yaw (positive: the person's right side turns to the front), pitch and roll of the head in the camera, radians."""
     facing = np.diag([1.0, -1.0, -1.0]) @ viewmats[:, :3, :3].astype(np.float64)
     return Rotation.from_matrix(facing).as_euler("YXZ")
 

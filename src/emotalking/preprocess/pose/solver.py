@@ -1,6 +1,6 @@
 """Head pose of a whole clip: one focal length, one face shape and one smooth path, solved together.
 
-TalkingGaussian and ER-NeRF track each frame by itself, and the heads of their avatars shake; here every frame helps
+TalkingGaussian and ER-NeRF track each frame independently, and the heads of their avatars shake; here every frame helps
 every other. Unknown
 are the focal length, the 3-D places of the rigid points, and six numbers a frame. Observed are the landmarks (free of
 drift, but noisy) and the optical flow at the rigid points (exact from frame to frame, but drifting). A prior on the
@@ -85,7 +85,7 @@ def solve_pose(
         layout: names the rigid points, the eyes, the forehead and the chin.
         size: image (height, width).
         fps: frame rate.
-        flow: optical flow at ``layout.rigid``; without it the path is smoothed by the prior alone.
+        flow: optical flow at ``layout.rigid``; without it the path is smoothed by the prior only.
         config: weights.
 
     Raises:
@@ -138,7 +138,7 @@ def _settle_focal(problem: Bundle, doubt: float, config: PoseConfig, size: tuple
     """Weigh the focal length that the observations gave against the prior, and solve once more with the outcome.
 
     The residuals' own claim of certainty is left to count only where it is the weaker one: errors of a detector are
-    alike in all frames, and its idea of a face's depth bends the focal length.
+    in the same way in all frames, and its assumed depth of a face biases the focal length.
     """
     variance = problem.focal_variance + doubt**2
     share = 1.0 / (1.0 + variance / config.focal_spread**2)
@@ -185,7 +185,7 @@ def _spans(path: np.ndarray) -> dict[str, float]:
 
 
 def _each_alone(problem: Bundle, detected: np.ndarray) -> np.ndarray:
-    """Rigid points under the pose that each frame alone would get (as TalkingGaussian trains on), to compare with.
+    """Rigid points under the pose of each frame solved independently (as TalkingGaussian trains on), to compare with.
 
     [N, R, 2]; NaN where there is no face.
     """

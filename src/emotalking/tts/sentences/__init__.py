@@ -42,7 +42,7 @@ def curated_speech(
         language: which set.
         voices: taken in turn; None: the six most different ones.
         rates: taken in turn, shifted from round to round of the voices.
-        takes: repetitions of the set; each time other voices and rates meet a sentence.
+        takes: repetitions of the set; each with other voices and rates for a sentence.
 
     Raises:
         UserError: no such set, voice or rate.

@@ -6,7 +6,7 @@ from emotalking import api
 
 SECTION = "use it"
 FUNCTION = api.train_faces
-IF_INTERRUPTED = "no generator was written; run the same command again to go on from the last checkpoint"
+IF_INTERRUPTED = "no generator was written; rerun the same command to continue from the last checkpoint"
 
 
 def run(arguments: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ EXAMPLES = """examples:
 
 The n-th clips of all systems make group n, shown side by side in a random order. Hand out the folder "page" alone (or
 use --embed, which makes it one file): participants save their answers as a .csv file and send it. 'emotalking study
-serve' shows the page on this machine and collects the answers. key.json tells which clip is whose: keep it to yourself.
+serve' shows the page on this machine and collects the answers. key.json maps the clips to the systems: keep it private.
 """
 
 
