@@ -76,7 +76,7 @@ def test_exact_points_give_the_exact_path() -> None:
     scene = Scene(count=150)
     config = PoseConfig(focal_ratio=1100 / 512, focal_spread=0.02, cutoff_hz=12.5)
     pose = solve_pose(scene.points, scene.depth, scene.layout, SIZE, config=config)
-    assert pose.figures["reprojection_px"] < 0.05
+    assert pose.statistics["reprojection_px"] < 0.05
     assert scene.rotation_errors_deg(pose.viewmats).max() < 0.1
     assert abs(pose.focal / 1100 - 1) < 0.03
     assert np.abs(pose.shape - scene.shape).max() < 0.003
@@ -91,9 +91,9 @@ def test_noise_of_a_pixel_is_reduced_and_the_path_stays() -> None:
     solved = project(pose.shape, pose.viewmats, pose.focal, SIZE)[:, rigid]
     assert np.sqrt(((solved - scene.clean[:, rigid]) ** 2).mean()) < 0.35
     true_motion = jitter_px(scene.clean[:, rigid])
-    assert pose.figures["jitter_landmarks_px"] > 0.8
-    assert pose.figures["jitter_per_frame_pose_px"] > 3 * pose.figures["jitter_px"]
-    assert pose.figures["jitter_px"] < true_motion + 0.05
+    assert pose.statistics["jitter_landmarks_px"] > 0.8
+    assert pose.statistics["jitter_per_frame_pose_px"] > 3 * pose.statistics["jitter_px"]
+    assert pose.statistics["jitter_px"] < true_motion + 0.05
 
 
 def test_without_flow_the_prior_alone_smooths() -> None:
@@ -102,7 +102,7 @@ def test_without_flow_the_prior_alone_smooths() -> None:
     pose = solve_pose(scene.points, scene.depth, scene.layout, SIZE, config=config)
     # Measured 0.42: twenty flat points with a pixel of noise turn a single frame's pose by about a degree.
     assert np.sqrt((scene.rotation_errors_deg(pose.viewmats) ** 2).mean()) < 0.5
-    assert pose.figures["jitter_px"] < 0.3 * pose.figures["jitter_per_frame_pose_px"]
+    assert pose.statistics["jitter_px"] < 0.3 * pose.statistics["jitter_per_frame_pose_px"]
 
 
 @pytest.mark.parametrize("focal", [850.0, 1400.0])
@@ -111,14 +111,14 @@ def test_rich_motion_shows_the_focal_length(focal: float) -> None:
     sure = PoseConfig(focal_doubt=0.02)  # these landmarks have no systematic error
     pose = solve_pose(scene.points, scene.depth, scene.layout, SIZE, flow=scene.flow, config=sure)
     assert abs(pose.focal / focal - 1) < 0.05
-    assert pose.figures["focal_evidence"] > 0.9 and pose.figures["focal_sigma"] < 0.1
+    assert pose.statistics["focal_evidence"] > 0.9 and pose.statistics["focal_sigma"] < 0.1
 
 
 def test_a_still_head_keeps_the_prior_focal_length_and_says_so() -> None:
     scene = Scene(count=120, swing=2.0, focal=1800.0, noise=0.5)
     pose = solve_pose(scene.points, scene.depth, scene.layout, SIZE, flow=scene.flow)
-    assert pose.figures["focal_evidence"] < 0.1 and pose.figures["focal_sigma"] > 0.22
-    assert abs(pose.figures["focal_ratio"] / PoseConfig().focal_ratio - 1) < 0.1
+    assert pose.statistics["focal_evidence"] < 0.1 and pose.statistics["focal_sigma"] > 0.22
+    assert abs(pose.statistics["focal_ratio"] / PoseConfig().focal_ratio - 1) < 0.1
 
 
 @pytest.mark.parametrize("chunk", [7, 64])

@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.held_out import evaluate_held_out
-from emotalking.io.files import clear_scratch, replacing, scratch_beside
+from emotalking.io.files import clear_scratch, replacing, temporary_path
 from emotalking.models.avatar import Avatar
 from emotalking.train import checkpoint, run
 from emotalking.train.data import TrainingData
@@ -311,6 +311,6 @@ def test_written_files_have_usual_permissions(tmp_path: Path) -> None:
 
 
 def test_only_what_a_kill_left_is_removed(tmp_path: Path) -> None:
-    mine, other = scratch_beside(tmp_path / "a.pt"), scratch_beside(tmp_path / "a.b.pt")
+    mine, other = temporary_path(tmp_path / "a.pt"), temporary_path(tmp_path / "a.b.pt")
     clear_scratch(tmp_path / "a.pt")
     assert not mine.exists() and other.exists()

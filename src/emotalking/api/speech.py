@@ -40,12 +40,12 @@ def synthesize(
         raise InputError(f"speech cannot be written to {output}: let it end in .wav.")
     if times is not None:
         check_ending(Path(times))
-    said = open_synthesizer(speaker).synthesize(text, language=language, voice=voice, rate=rate)
+    utterance = open_synthesizer(speaker).synthesize(text, language=language, voice=voice, rate=rate)
     if times is not None:
-        write_times(times, said)
+        write_times(times, utterance)
     if output is not None:
-        save_wav(output, said.samples)
-    return said
+        save_wav(output, utterance.samples)
+    return utterance
 
 
 def synthesize_sentences(
@@ -64,7 +64,7 @@ def synthesize_sentences(
         language: language of the sentences: en, de, fr, es, zh.
         voices: taken in turn; none: the speaker's six most different ones.
         rates: speaking rates taken in turn; none: several around the normal one.
-        takes: how often the set is said, in other voices each time.
+        takes: repetitions of the set, in other voices each time.
 
     Raises:
         InputError: no such set, voice or rate, or ``output`` is a file.
@@ -77,13 +77,13 @@ def synthesize_sentences(
     if Path(output).is_file():
         raise InputError(f"the curated set is ten files and more, and {output} is a file: give a folder.")
     if takes < 1:
-        raise InputError(f"the set is to be said {takes} times: give at least 1.")
-    made: list[Utterance] = []
-    spoken: Iterator[Utterance] = curated_speech(open_synthesizer(speaker), language, voices, rates or RATES, takes)
-    for number, said in enumerate(track(spoken, "tts", len(curated(language)) * takes), 1):
-        write_recording(Path(output) / f"{number:02d}_{said.voice}_{round(100 * said.rate)}.wav", said)
-        made.append(said)
-    return made
+        raise InputError(f"takes is {takes}: expected at least 1.")
+    synthesized: list[Utterance] = []
+    utterances: Iterator[Utterance] = curated_speech(open_synthesizer(speaker), language, voices, rates or RATES, takes)
+    for number, utterance in enumerate(track(utterances, "tts", len(curated(language)) * takes), 1):
+        write_recording(Path(output) / f"{number:02d}_{utterance.voice}_{round(100 * utterance.rate)}.wav", utterance)
+        synthesized.append(utterance)
+    return synthesized
 
 
 def phoneme_coverage(
@@ -101,11 +101,11 @@ def phoneme_coverage(
     from emotalking.tts.phonemes import coverage, coverage_page, inventory
     from emotalking.tts.sentences import curated_speech
 
-    sounds = inventory(language)
-    said = list(curated_speech(open_synthesizer(speaker), language))
-    covered = coverage(said, sounds)
+    phonemes = inventory(language)
+    utterances = list(curated_speech(open_synthesizer(speaker), language))
+    covered = coverage(utterances, phonemes)
     if page is not None:
-        coverage_page(covered, said).write(Path(page))
+        coverage_page(covered, utterances).write(Path(page))
     return covered
 
 

@@ -22,7 +22,9 @@ WINDOW = 400
 """Samples under a window: 25 ms. Step s covers the samples [160 s, 160 s + 400)."""
 FFT = 512
 PREEMPHASIS = 0.97
-COEFFICIENTS, FILTERS, LIFTER = 13, 26, 22
+COEFFICIENTS = 13
+FILTERS = 26
+LIFTER = 22
 FULL_SCALE = 32768.0
 """Samples count as 16-bit integers."""
 

@@ -74,14 +74,14 @@ class StepFeatures(FeatureTrack):
         values = self._at(whole[:, None] + np.arange(self.steps + 1))
         return (values[:, :-1] * (1 - part) + values[:, 1:] * part).astype(np.float32)
 
-    def _at(self, wanted: np.ndarray) -> np.ndarray:
-        """Values of the rows ``wanted`` [N, K], zero where there are none; neighbours are read at once."""
+    def _at(self, requested: np.ndarray) -> np.ndarray:
+        """Values of the rows ``requested`` [N, K], zero where there are none; neighbours are read at once."""
         count, width = self.values.shape
-        out = np.zeros((*wanted.shape, width), np.float32)
-        inside = (wanted >= 0) & (wanted < count)
+        out = np.zeros((*requested.shape, width), np.float32)
+        inside = (requested >= 0) & (requested < count)
         if not inside.any():
             return out
-        kept = wanted[inside]
+        kept = requested[inside]
         rows, place = np.unique(kept, return_inverse=True)
         ends = np.flatnonzero(np.diff(rows) > _FAR) + 1
         read = [self.values[int(run[0]) : int(run[-1]) + 1][run - run[0]] for run in np.split(rows, ends)]

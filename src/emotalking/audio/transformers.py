@@ -27,8 +27,12 @@ from emotalking.networks.weights import load_tensors, read_weights
 
 STRIDE, RECEPTIVE = 320, 400
 """Samples from one step to the next, and under one step's convolutions."""
-PIECE, CONTEXT, BLEND = 1000, 250, 50
-"""Steps of a piece, of what it sees on each side, and over which two neighbours are blended."""
+PIECE = 1000
+"""Steps of a piece."""
+CONTEXT = 250
+"""Steps of context on each side of a piece."""
+BLEND = 50
+"""Steps over which two neighbouring pieces are blended."""
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -60,7 +64,9 @@ def track(chunks: Iterable[Float[np.ndarray, " n"]], feature: AudioFeature) -> S
             f"the model in {folder} gives {network.width} numbers a step and '{feature.name}' "
             f"features have {feature.channels}: give the published folder."
         )
-    sound, total, squares = GrowingRows(1), 0.0, 0.0
+    sound = GrowingRows(1)
+    total = 0.0
+    squares = 0.0
     for chunk in chunks:
         sound.append(chunk[:, None])
         total += float(chunk.sum(dtype=np.float64))

@@ -48,7 +48,9 @@ _BANDS = np.searchsorted(_HZ, (47, 156, 312, 500, 703, 937, 1250, 1640, 2110, 26
 _LAGS = np.arange(SAMPLE_RATE // 400, SAMPLE_RATE // 70)
 """Periods of voices, 70 to 400 Hz."""
 
-_FLOOR_EVERY, _FLOOR_REACH, _FLOOR_SMOOTH = 25, 140, 9
+_FLOOR_EVERY = 25
+_FLOOR_REACH = 140
+_FLOOR_SMOOTH = 9
 _OVER_FLOOR = 1.5
 """The 10th percentile of noise is below its mean."""
 _DIGITAL_SILENCE = 1e-8
@@ -61,9 +63,17 @@ _WEAKEST_TONE = 3e-4
 _PEDESTAL = 0.2
 _LOW_TONE_DB = -18.0
 """The voice band holds at least this share of the power of a voice; of a bass drum's it holds less."""
-_STEADY, _STEADY_LAG, _STEADY_REACH = 0.67, 6, 20
-_VOICE_RUN, _UNVOICED_REACH, _SHORTEST_PAUSE, _SHORTEST_SPEECH = 3, 12, 10, 6
-"""Steps: of voice that make it certain, of unvoiced sound around it, of a pause, of the shortest speech."""
+_STEADY = 0.67
+_STEADY_LAG = 6
+_STEADY_REACH = 20
+_VOICE_RUN = 3
+"""Consecutive voiced steps that are certainly voice."""
+_UNVOICED_REACH = 12
+"""Steps around voice in which unvoiced sound belongs to it."""
+_SHORTEST_PAUSE = 10
+"""Steps; shorter gaps are part of the speech."""
+_SHORTEST_SPEECH = 6
+"""Steps; shorter speech is dropped."""
 
 _BLOCK, _CONTEXT = 1500, 400
 """Steps decided at once, and steps on either side that can bear on them (multiples of _FLOOR_EVERY)."""
@@ -78,13 +88,13 @@ class VoiceActivity:
     def __init__(self, decided: Iterable[Bool[np.ndarray, " _"]]) -> None:
         """``decided``: consecutive pieces of :attr:`speaking`, taken one by one."""
         self._rest = iter(decided)
-        self._known = np.zeros(0, bool)
+        self._activity = np.zeros(0, bool)
 
     @property
     def speaking(self) -> Bool[np.ndarray, " S"]:
         """True where somebody speaks; step s is centred on (s + 1/2) 20 ms. Computes the whole recording."""
         self.finish()
-        return self._known
+        return self._activity
 
     def finish(self) -> None:
         """Compute the whole recording."""
@@ -92,11 +102,11 @@ class VoiceActivity:
 
     def _compute(self, steps: int | None) -> None:
         """Compute at least ``steps`` steps, where there are so many; None: all."""
-        while steps is None or len(self._known) < steps:
+        while steps is None or len(self._activity) < steps:
             piece = next(self._rest, None)
             if piece is None:
                 return
-            self._known = np.concatenate([self._known, piece])
+            self._activity = np.concatenate([self._activity, piece])
 
     def at(self, times_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
         """The gate at times: 1 in speech, 0 in silence, smooth between (:data:`OPENS_S`, :data:`CLOSES_S`), float32.
@@ -110,10 +120,10 @@ class VoiceActivity:
         far, near = np.where(ahead > 0, OPENS_S[0], CLOSES_S[1]), np.where(ahead > 0, OPENS_S[1], CLOSES_S[0])
         ramp = np.clip((far - distance) / (far - near), 0.0, 1.0)
         self._compute(int(steps.max(initial=-1)) + 1)
-        inside = (steps >= 0) & (steps < len(self._known))
+        inside = (steps >= 0) & (steps < len(self._activity))
         if not inside.any():
             return np.zeros(len(times_s), np.float32)
-        active = self._known[np.clip(steps, 0, len(self._known) - 1)] & inside
+        active = self._activity[np.clip(steps, 0, len(self._activity) - 1)] & inside
         # The ease of a smoothstep: speed zero at both ends, so that lips neither start nor stop with a jerk.
         return (active * ramp**2 * (3.0 - 2.0 * ramp)).max(1).astype(np.float32)
 
@@ -150,11 +160,11 @@ def _blocks(chunks: Iterable[np.ndarray]) -> Iterator[_Block]:
         parts.append(chunk.astype(np.float32))
         length += len(chunk)
         while length >= (before + _BLOCK + _CONTEXT + 4) * HOP:
-            held = np.concatenate(parts)
+            buffered = np.concatenate(parts)
             # Windows reach beyond their steps: two more steps of sound on either side keep the seams invisible.
-            yield _Block(held[: (before + _BLOCK + _CONTEXT) * HOP], before, _BLOCK)
+            yield _Block(buffered[: (before + _BLOCK + _CONTEXT) * HOP], before, _BLOCK)
             dropped = max(0, before + _BLOCK - _CONTEXT)
-            parts, before = [held[dropped * HOP :]], before + _BLOCK - dropped
+            parts, before = [buffered[dropped * HOP :]], before + _BLOCK - dropped
             length = len(parts[0])
     rest = -(-length // HOP) - before
     if rest > 0:
@@ -183,13 +193,13 @@ class _Measures:
 
 def _measure(samples: np.ndarray) -> _Measures:
     quick, fine = _spectra(samples, _QUICK), _spectra(samples, _FINE)
-    sounding = quick.sum(1) > _DIGITAL_SILENCE
-    floor = _noise_floor(quick, sounding)
+    audible = quick.sum(1) > _DIGITAL_SILENCE
+    floor = _noise_floor(quick, audible)
     clean = np.maximum(quick - _OVER_FLOOR * floor, 0.0)
     ratio = np.add.reduceat(quick, _BANDS, axis=1) / (np.add.reduceat(floor, _BANDS, axis=1) + 1e-9)
     strongest = np.sort(uniform_filter1d(ratio, 3, axis=0), axis=1)[:, -4:].mean(1)
     power = clean.sum(1)
-    fine_clean = np.maximum(fine - _OVER_FLOOR * _noise_floor(fine, sounding), 0.0)
+    fine_clean = np.maximum(fine - _OVER_FLOOR * _noise_floor(fine, audible), 0.0)
     return _Measures(
         over_floor=_db(strongest),
         level=_db(power),
@@ -232,13 +242,13 @@ def _spectra(samples: np.ndarray, window: int) -> Float[np.ndarray, "S bins"]:
     return (power * (2.0 / _FFT / float((hann**2).sum()))).astype(np.float32)
 
 
-def _noise_floor(power: np.ndarray, sounding: np.ndarray) -> Float[np.ndarray, "S bins"]:
+def _noise_floor(power: np.ndarray, audible: np.ndarray) -> Float[np.ndarray, "S bins"]:
     """10th percentile of each frequency over the sounding steps of about 3 s before and after; 0 without any."""
     smooth = uniform_filter1d(power, _FLOOR_SMOOTH, axis=0, mode="nearest")
     floor = np.zeros_like(power)
     for begin in range(0, len(power), _FLOOR_EVERY):
         span = slice(max(0, begin - _FLOOR_REACH), begin + _FLOOR_EVERY + _FLOOR_REACH)
-        around = smooth[span][sounding[span]]
+        around = smooth[span][audible[span]]
         if len(around) >= _FLOOR_EVERY:
             # Neighbours are smoothed: every third is as informative as all.
             floor[begin : begin + _FLOOR_EVERY] = np.percentile(around[::3], 10, axis=0)

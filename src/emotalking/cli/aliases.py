@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-UNTIL = "0.3"
+REMOVED_IN = "0.3"
 """The release that will no longer accept them."""
 
 

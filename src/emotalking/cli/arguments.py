@@ -137,16 +137,16 @@ def parse(
     parsed_type = dataclasses.make_dataclass("Arguments", fields, kw_only=True)
     parsed = docstring_parser.parse(inspect.getdoc(about) or "")
     description = _plain(f"{parsed.short_description} {parsed.long_description or ''}")
-    shown = StringIO()
+    captured = StringIO()
     try:
-        with events.on_parse_error(_complain), redirect_stdout(shown):
+        with events.on_parse_error(_complain), redirect_stdout(captured):
             values = vars(
                 tyro.cli(
                     parsed_type, args=arguments, prog=prog, description=description, config=(tyro.conf.DisallowNone,)
                 )
             )
     except SystemExit:
-        print(shown.getvalue().rstrip() + (f"\n\n{epilog.strip()}" if epilog else ""))
+        print(captured.getvalue().rstrip() + (f"\n\n{epilog.strip()}" if epilog else ""))
         raise
     for one in wanted:
         if one.positional and values[one.name] == ():

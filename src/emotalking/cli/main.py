@@ -116,15 +116,19 @@ def _run(verb: ModuleType, arguments: list[str], alias: aliases.Alias | None) ->
 
     name = next(name for name, module in verbs().items() if module == verb.__name__)
     extras = parameters(verb.run, skip=("arguments",))
-    wanted = parameters(verb.FUNCTION)
+    api_parameters = parameters(verb.FUNCTION)
     if alias is not None:
-        switches = {switch for one in (*wanted, *extras) if not one.takes_value for switch in one.switches}
+        switches = {switch for one in (*api_parameters, *extras) if not one.takes_value for switch in one.switches}
         arguments, renamed = aliases.translate(alias, arguments, switches)
         if renamed:
-            sys.stderr.write(f"emotalking: note: {', '.join(renamed)} now (old names work until {aliases.UNTIL})\n")
+            sys.stderr.write(
+                f"emotalking: note: {', '.join(renamed)} now (old names work until {aliases.REMOVED_IN})\n"
+            )
     examples = getattr(verb, "EXAMPLES", "")
-    values = parse([*wanted, *extras], arguments, prog=f"emotalking {name}", about=verb.FUNCTION, epilog=examples)
-    bound = bind(wanted, values, verb.FUNCTION)
+    values = parse(
+        [*api_parameters, *extras], arguments, prog=f"emotalking {name}", about=verb.FUNCTION, epilog=examples
+    )
+    bound = bind(api_parameters, values, verb.FUNCTION)
     if "command" in inspect.signature(verb.FUNCTION).parameters:
         bound["command"] = shlex.join(["emotalking", *name.split(), *arguments])
     from emotalking.progress import shown

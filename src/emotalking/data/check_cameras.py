@@ -81,26 +81,26 @@ def _view_of_face(subject: Subject) -> list[Finding]:
         what = f"the head is behind the camera in {int(behind.sum())} of {len(behind)} frames"
         return [Finding("error", "transforms_*.json", what, axes)]
     track = subject.landmarks
-    seen = track.ibug68[track.detected].astype(np.float64)
+    points = track.ibug68[track.detected].astype(np.float64)
     views = subject.viewmats[track.detected].astype(np.float64)
 
     def image_of(*point: float | int) -> Float[np.ndarray, "F 2"]:
         p = views[:, :3, :3] @ np.array(point) + views[:, :3, 3]
         return subject.focal * p[:, :2] / p[:, 2:] + np.array([subject.width, subject.height]) / 2
 
-    def against(a: np.ndarray, b: np.ndarray) -> Bool[np.ndarray, " F"]:
+    def opposed(a: np.ndarray, b: np.ndarray) -> Bool[np.ndarray, " F"]:
         """Directions more than 60 degrees apart."""
         lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
         return np.asarray((a * b).sum(1) < 0.5 * lengths)
 
-    right, left = IBUG68.eye_centres(seen)
+    right, left = IBUG68.eye_centres(points)
     eyes = left - right
-    upward = seen[:, 17:27].mean(1) - seen[:, 8]
-    report(against(image_of(0, 0.05, 0) - image_of(0, -0.05, 0), upward), "error", "the head's y axis is not up", axes)
-    report(against(image_of(0.03, 0, 0) - image_of(-0.03, 0, 0), eyes), "error", "the head's x axis is mirrored", axes)
+    upward = points[:, 17:27].mean(1) - points[:, 8]
+    report(opposed(image_of(0, 0.05, 0) - image_of(0, -0.05, 0), upward), "error", "the head's y axis is not up", axes)
+    report(opposed(image_of(0.03, 0, 0) - image_of(-0.03, 0, 0), eyes), "error", "the head's x axis is mirrored", axes)
     report(np.asarray(views[:, 2, 2] > 0), "error", "the face is turned away from the camera", axes)
     height = np.linalg.norm(upward, axis=1)
-    off = np.linalg.norm(image_of(0, 0, 0.05) - seen.mean(1), axis=1)
+    off = np.linalg.norm(image_of(0, 0, 0.05) - points.mean(1), axis=1)
     report(np.asarray(off > height), "warning", "the cameras' head is not where the face is", "track the clip again")
     scale = np.linalg.norm(eyes, axis=1) * views[:, 2, 3] / (subject.focal * EYE_DISTANCE)
     if len(scale) and not 0.5 < np.median(scale) < 2.0:

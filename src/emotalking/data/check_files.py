@@ -18,7 +18,7 @@ from emotalking.io.images import image_size, read_image
 
 SAMPLES = 16
 """Frames whose images are decoded; of all others only the header is read."""
-MADE_BY = "'emotalking import' into a new folder makes it"
+IMPORT_REMEDY = "'emotalking import' into a new folder makes it"
 
 
 def families(files: SubjectFiles) -> tuple[tuple[str, Callable[[int], Path], Severity, str], ...]:
@@ -29,8 +29,8 @@ def families(files: SubjectFiles) -> tuple[tuple[str, Callable[[int], Path], Sev
         ("ori_imgs/*.jpg", files.original, "warning", copy),
         ("gt_imgs/*.jpg", files.target, "error", copy),
         ("torso_imgs/*.png", files.torso, "error", copy),
-        ("parsing/*.png", files.parsing, "error", MADE_BY),
-        ("teeth_mask/*.npy", files.teeth, "warning", "no teeth are assumed there; " + MADE_BY),
+        ("parsing/*.png", files.parsing, "error", IMPORT_REMEDY),
+        ("teeth_mask/*.npy", files.teeth, "warning", "no teeth are assumed there; " + IMPORT_REMEDY),
         ("ori_imgs/*.lms", files.ibug_landmarks, lost, "'emotalking import' tracks the face again"),
     )
 
@@ -73,7 +73,9 @@ def image_sizes(subject: Subject) -> list[Finding]:
     found: list[Finding] = []
     size = (subject.width, subject.height)
     for name, path_of, severity, remedy in families(subject.files)[:4]:
-        unreadable, odd, other = [], [], size
+        unreadable = []
+        resized = []
+        other = size
         for index in range(subject.num_frames):
             if not path_of(index).exists():
                 continue
@@ -83,13 +85,14 @@ def image_sizes(subject: Subject) -> list[Finding]:
                 unreadable.append(index)
                 continue
             if found_size != size:
-                odd.append(index)
+                resized.append(index)
                 other = found_size
         if unreadable:
             what = f"{len(unreadable)} files are no readable images ({ranges(unreadable)})"
             found.append(Finding(severity, name, what, remedy))
-        if odd:
-            what = f"{len(odd)} images measure {other[0]} x {other[1]}, bc.jpg {size[0]} x {size[1]} ({ranges(odd)})"
+        if resized:
+            sizes = f"{other[0]} x {other[1]}, bc.jpg {size[0]} x {size[1]}"
+            what = f"{len(resized)} images measure {sizes} ({ranges(resized)})"
             found.append(Finding("error", name, what, "resize all images to the size of bc.jpg"))
     return found
 
@@ -105,7 +108,11 @@ def samples(subject: Subject) -> list[int]:
 def image_contents(subject: Subject) -> list[Finding]:
     """Colours of the masks, and whether torso and target show anything."""
     found: list[Finding] = []
-    seen, unknown, opaque, flat, broken = set(), 0.0, [], [], []
+    labels_found = set()
+    unknown = 0.0
+    opaque = []
+    flat = []
+    broken = []
     sampled = samples(subject)
     for index in sampled:
         parsing, torso, target = (
@@ -118,7 +125,7 @@ def image_contents(subject: Subject) -> list[Finding]:
         if parsing is not None:
             share, classes = colours_of(parsing[..., :3])
             unknown = max(unknown, share)
-            seen |= classes
+            labels_found |= classes
         if torso is not None and (torso.ndim != 3 or torso.shape[2] != 4):
             opaque.append(index)
         if target is not None and float(target.std()) < 2.0:
@@ -130,21 +137,21 @@ def image_contents(subject: Subject) -> list[Finding]:
         found.append(Finding("error", "torso_imgs/*.png", what, "write RGBA: torso and neck opaque, the rest clear"))
     if flat:
         found.append(Finding("error", "gt_imgs/*.jpg", f"one colour only (frames {ranges(flat)})", "write them again"))
-    return found + (_parsing(seen, unknown, len(sampled)) if seen or unknown else [])
+    return found + (_parsing(labels_found, unknown, len(sampled)) if labels_found or unknown else [])
 
 
-def _parsing(seen: set[Label], unknown: float, sampled: int) -> list[Finding]:
+def _parsing(labels_found: set[Label], unknown: float, sampled: int) -> list[Finding]:
     found: list[Finding] = []
     if unknown > 0.01:
         what = f"up to {unknown:.0%} of the pixels have none of the six colours"
         remedy = "paint (0,0,255) head, (0,0,0) hair, (100,100,100) mouth, (0,255,0) neck, (255,0,0) torso, white rest"
         found.append(Finding("error" if unknown > 0.2 else "warning", "parsing/*.png", what, remedy))
-    none = {label: label not in seen for label in Label}
+    none = {label: label not in labels_found for label in Label}
     if none[Label.HEAD]:
-        found.append(Finding("error", "parsing/*.png", f"no head in {sampled} frames", MADE_BY))
+        found.append(Finding("error", "parsing/*.png", f"no head in {sampled} frames", IMPORT_REMEDY))
     if none[Label.MOUTH]:
         what = f"no inside of a mouth in {sampled} frames, the widest open ones among them"
-        found.append(Finding("error", "parsing/*.png", what, "ER-NeRF's masks know none; " + MADE_BY))
+        found.append(Finding("error", "parsing/*.png", what, "ER-NeRF's masks know none; " + IMPORT_REMEDY))
     for label, what in ((Label.HAIR, "hair"), (Label.TORSO, "torso"), (Label.NECK, "neck")):
         if none[label]:
             found.append(Finding("warning", "parsing/*.png", f"no {what} in {sampled} frames", "check the masks"))

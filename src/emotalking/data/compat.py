@@ -110,7 +110,10 @@ def _columns(files: SubjectFiles, count: int, names: tuple[str, ...]) -> list[Fi
 
 def _contents(subject: Subject, program: str) -> list[Finding]:
     """A sample of frames: exact colours, 68 rows of two numbers, masks of the images' size."""
-    colours, rows, teeth, hair = [], [], [], 0
+    colours = []
+    rows = []
+    teeth = []
+    hair = 0
     for index in np.linspace(0, subject.num_frames - 1, min(SAMPLES, subject.num_frames)).round().astype(int).tolist():
         files = subject.files
         if files.parsing(index).exists():

@@ -16,7 +16,7 @@ from emotalking.errors import InputError
 from emotalking.io import images
 from emotalking.io.arrays import load_archive, load_array
 
-_AGAIN = "remove subject.json and prepare the clip again, or copy the file there"
+_REMEDY = "remove subject.json and prepare the clip again, or copy the file there"
 
 
 def read_subject_image(
@@ -33,7 +33,7 @@ def read_subject_image(
     Raises:
         InputError: if the file is missing, no image, or of another size.
     """
-    image = images.read_image(path, unchanged=channels == 4, hint=_AGAIN)
+    image = images.read_image(path, unchanged=channels == 4, hint=_REMEDY)
     expected = (*(size or image.shape[:2]), channels)
     if image.shape != expected:
         raise InputError(

@@ -38,10 +38,10 @@ def unit_weights() -> tuple[tuple[str, ...], Float[np.ndarray, "U 2"]]:
     in :data:`emotalking.emotion.circumplex.PRESETS`; it is not fitted to data or to another model.
     """
     names = tuple(sorted({name for units in PROTOTYPES.values() for name in units}))
-    shown = np.array([[float(name in units) for name in names] for units in PROTOTYPES.values()])
+    active = np.array([[float(name in units) for name in names] for units in PROTOTYPES.values()])
     places = np.arctanh(np.array([PRESETS[emotion] for emotion in PROTOTYPES]))
-    damped = shown @ shown.T + _RIDGE * np.eye(len(shown))
-    return names, shown.T @ np.linalg.solve(damped, places) / _TYPICAL
+    damped = active @ active.T + _RIDGE * np.eye(len(active))
+    return names, active.T @ np.linalg.solve(damped, places) / _TYPICAL
 
 
 @dataclass(frozen=True)

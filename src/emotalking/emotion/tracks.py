@@ -51,8 +51,8 @@ class EmotionTrack:
         # One more keyframe on each side makes the curve smooth at its constant ends.
         times = np.concatenate([self.times[:1] - 1, self.times, self.times[-1:] + 1])
         values = np.concatenate([self.values[:1], self.values, self.values[-1:]])
-        held = np.clip(times_s, times[0], times[-1])
-        return np.clip(PchipInterpolator(times, values)(held), -1, 1).astype(np.float32)
+        clamped = np.clip(times_s, times[0], times[-1])
+        return np.clip(PchipInterpolator(times, values)(clamped), -1, 1).astype(np.float32)
 
     @classmethod
     def constant(cls, valence: float, arousal: float) -> "EmotionTrack":

@@ -32,7 +32,7 @@ from emotalking.preprocess.landmarks import (
     count_other_faces,
     hand_before_face,
     open_provider,
-    quiet,
+    stderr_silenced,
 )
 from emotalking.preprocess.parsing.parser import ClipParser, EmbeddedParsing
 from emotalking.preprocess.pose.rigid import head_frame
@@ -164,7 +164,7 @@ class _RawSource:
         self.box = self._find(images)
         self._provider: LandmarkProvider = open_provider()
         self.layout: FaceLayout = self._provider.layout
-        with quiet():
+        with stderr_silenced():
             samples = [one for one in map(self._sample, images) if one is not None]
         if not samples:
             raise UserError(f"{self.path}: the face cannot be read; give an image that shows it from the front.")
@@ -177,7 +177,7 @@ class _RawSource:
             [[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], np.float32
         )
         self._check_pose(samples)
-        with quiet():
+        with stderr_silenced():
             self._note_hands(samples)
             self._parser: ClipParser = EmbeddedParsing().fit(
                 [one.crop for one in samples], np.stack([one.points[:, :2] for one in samples]), self.layout

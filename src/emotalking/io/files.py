@@ -10,7 +10,7 @@ from pathlib import Path
 from emotalking.errors import InputError
 
 
-def scratch_beside(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
     """An empty temporary file in the folder of ``path`` (created if missing), to be renamed to it.
 
     It has the permissions that any new file gets; ``tempfile.mkstemp`` would make it private.
@@ -29,7 +29,7 @@ def scratch_beside(path: Path) -> Path:
 
 
 def checked_scratch(path: Path) -> Path:
-    """:func:`scratch_beside` with an error message for the user.
+    """:func:`temporary_path` with an error message for the user.
 
     Raises:
         InputError: the folder cannot be created or written to, or ``path`` is a folder.
@@ -37,7 +37,7 @@ def checked_scratch(path: Path) -> Path:
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the name of a file.")
     try:
-        return scratch_beside(path)
+        return temporary_path(path)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}): choose another place.") from error
 
@@ -51,7 +51,7 @@ def clear_scratch(path: Path) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file to write to: it becomes ``path`` when the block ends without an error, else it is removed."""
-    scratch = scratch_beside(path)
+    scratch = temporary_path(path)
     mode = scratch.stat().st_mode
     try:
         yield scratch

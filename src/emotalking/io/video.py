@@ -22,7 +22,7 @@ SHORTEST_S = 2.0
 """A shorter clip cannot be learned from."""
 _EXACT_LENGTH = ("mov,mp4", "matroska", "avi")
 """Containers whose header declares the true length; the others estimate it."""
-_PICTURES = ("tty", "image2", "png_pipe", "jpeg_pipe", "gif")
+_IMAGE_FORMATS = ("tty", "image2", "png_pipe", "jpeg_pipe", "gif")
 """Image formats that FFmpeg reads as video."""
 _OWN = threading.local()
 """The pixel format converter of each thread."""
@@ -160,28 +160,28 @@ def read_frames(
     """
     rate = Fraction(fps)
     limit = None if limit_seconds is None else int(limit_seconds * rate)
-    made = seen = 0
+    yielded = decoded = 0
     begin, last = None, None
     for time, frame in decode_frames(path):
         begin = time if begin is None else begin
-        seen += 1
+        decoded += 1
         if last is not None:
             # A frame covers all instants up to the middle between it and the next one.
             due = int(((last[0] + time) / 2 - begin) * rate + 1e-9) + 1
-            yield from _repeat(last[1], framing, made, due, limit)
-            made = max(made, due)
-            if limit is not None and made >= limit:
+            yield from _repeat(last[1], framing, yielded, due, limit)
+            yielded = max(yielded, due)
+            if limit is not None and yielded >= limit:
                 return
         last = (time, frame)
     if last is not None and begin is not None:
-        step = (last[0] - begin) / (seen - 1) if seen > 1 else float(1 / rate)
+        step = (last[0] - begin) / (decoded - 1) if decoded > 1 else float(1 / rate)
         due = -int(-((last[0] + step - begin) * rate - 1e-6) // 1)
-        yield from _repeat(last[1], framing, made, due, limit)
+        yield from _repeat(last[1], framing, yielded, due, limit)
 
 
-def _repeat(frame: Any, framing: Framing | None, made: int, due: int, limit: int | None) -> Iterator[np.ndarray]:
-    """The RGB image once for every frame number from ``made`` to ``due``."""
-    count = (due if limit is None else min(due, limit)) - made
+def _repeat(frame: Any, framing: Framing | None, yielded: int, due: int, limit: int | None) -> Iterator[np.ndarray]:
+    """The RGB image once for every frame number from ``yielded`` to ``due``."""
+    count = (due if limit is None else min(due, limit)) - yielded
     if count > 0:
         image = to_rgb(frame, framing)
         for _ in range(count):
@@ -205,13 +205,13 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             ) from error
         raise UserError(f"{path} is not a video that can be read; give a clip such as an .mp4 file.") from error
     with container:
-        shown = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        if not shown:
+        video_streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if not video_streams:
             raise UserError(f"{path} has no video stream; give a clip that shows the person.")
-        if container.format.name in _PICTURES:
+        if container.format.name in _IMAGE_FORMATS:
             raise UserError(f"{path} is not a video that can be read; give a clip such as an .mp4 file.")
-        shown[0].thread_type = "AUTO"
-        yield container, shown[0]
+        video_streams[0].thread_type = "AUTO"
+        yield container, video_streams[0]
 
 
 def _decoded(path: Path, container: Any, stream: Any, damage: Damage) -> Iterator[tuple[float, Any]]:

@@ -113,7 +113,9 @@ class VideoWriter:
 
     def _video_stream(self, width: int, height: int) -> Any:
         stream: Any = self._container.add_stream(self._codec.video, rate=self._fps, options=dict(self._codec.options))
-        stream.width, stream.height, stream.pix_fmt = width, height, self._codec.pixels
+        stream.width = width
+        stream.height = height
+        stream.pix_fmt = self._codec.pixels
         stream.time_base = stream.codec_context.time_base = 1 / self._fps
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = _BT709

@@ -15,8 +15,14 @@ from emotalking.lipsync.dataset import TalkingClip
 from emotalking.lipsync.personal import SIZE, sound_bands
 from emotalking.lipsync.windows import FPS, pad_audio
 
-_SHIFT, _DRIFT, _ZOOM, _TURN = 0.08, 0.03, 0.1, 0.12
-"""Largest move of the square and wander within a run (shares of its side), change of size, and turn [rad]."""
+_SHIFT = 0.08
+"""Largest shift of the square, as a share of its side."""
+_DRIFT = 0.03
+"""Largest drift of the square within a run, as a share of its side."""
+_ZOOM = 0.1
+"""Largest change of its size, as a share."""
+_TURN = 0.12
+"""Largest rotation [rad]."""
 _WARP = 0.12
 """Largest shift of formants, as a share: from one voice to another, of man or woman."""
 

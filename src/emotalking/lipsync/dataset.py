@@ -96,11 +96,11 @@ def subject_clip(subject: Subject) -> TalkingClip:
     Raises:
         UserError: a file is missing, or no frame shows a face.
     """
-    shown = at_25_fps(subject.num_frames, subject.fps)[: int(LONGEST_S * FPS)]
-    points = subject.landmarks.without_guesses().ibug68[shown].astype(np.float64)
+    indices = at_25_fps(subject.num_frames, subject.fps)[: int(LONGEST_S * FPS)]
+    points = subject.landmarks.without_guesses().ibug68[indices].astype(np.float64)
     samples = load_audio(subject.files.audio, longest_s=LONGEST_S)
-    training = np.isin(shown, subject.train_indices)
-    frames = (subject.original(int(index)) for index in track(shown, f"mouths of {subject.files.root.name}"))
+    training = np.isin(indices, subject.train_indices)
+    frames = (subject.original(int(index)) for index in track(indices, f"mouths of {subject.files.root.name}"))
     clip = make_clip(frames, points, samples, training, _fingerprint(subject))
     if not clip.detected.any():
         raise NoFaceError(f"{subject.files.root} has no frame with a face and sound: prepare another clip.")

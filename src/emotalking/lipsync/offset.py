@@ -104,10 +104,10 @@ def measure_offset(
 
 def _mouth_targets(opening: np.ndarray, fps: float) -> np.ndarray | None:
     """Opening and velocity in the band of speech, [N, 2], unit variance; None if too short or still."""
-    seen = np.flatnonzero(np.isfinite(opening))
-    if len(opening) < _SHORTEST_S * fps or len(seen) < len(opening) / 2:
+    valid = np.flatnonzero(np.isfinite(opening))
+    if len(opening) < _SHORTEST_S * fps or len(valid) < len(opening) / 2:
         return None
-    whole = np.interp(np.arange(len(opening)), seen, opening[seen])
+    whole = np.interp(np.arange(len(opening)), valid, opening[valid])
     moved = _band(whole, fps)
     if moved.std() <= 1e-6 * max(float(np.abs(whole).max()), 1e-9):
         return None

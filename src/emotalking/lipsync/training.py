@@ -41,7 +41,9 @@ RUNS_GPU, RUNS_CPU = 16, 8
 PIECE = 2 * FPS
 """Windows of the pieces of held-out seconds whose offset is measured."""
 
-_RATE, _DECAY, _DROPOUT = 1e-3, 0.05, 0.2
+_RATE = 1e-3
+_DECAY = 0.05
+_DROPOUT = 0.2
 _SHARPEST = 50.0
 """Largest factor of the cosines before the softmax; 10 at the start, and learned."""
 _QUIET = -1.2
@@ -98,7 +100,7 @@ def train_expert(
     Raises:
         UserError: no subject, or less than three seconds to train on.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     if not subjects:
         raise UserError("no subject folder was given: name at least one.")
     clips = [subject_clip(subject) for subject in subjects]
@@ -107,7 +109,7 @@ def train_expert(
     network, loss = fit(clips, steps=steps, runs=RUNS_GPU if on_gpu else RUNS_CPU, device=device, seed=seed)
     held_out = tuple(score_held_out(network, clip) for clip in clips)
     path = Path(out) if out is not None else subjects[0].files.root / EXPERT_FILE
-    report = ExpertReport(path, time.monotonic() - begun, steps, loss, held_out)
+    report = ExpertReport(path, time.monotonic() - started, steps, loss, held_out)
     save_expert(network, path, _facts(report, clips, seed))
     return report
 
@@ -138,19 +140,21 @@ class _Batches:
         if len(self._starts) < 3 * FPS - RUN:
             raise UserError("there are less than three seconds of a visible face with sound to train on.")
         self._images = [torch.from_numpy(clip.images).to(device) for clip in clips]
-        self._sounds: list[Tensor] = []
+        self._recordings: list[Tensor] = []
         for clip in clips:
             others = [other.samples for other in clips if other is not clip]
-            self._sounds.append(torch.from_numpy(augment_recording(clip, VERSIONS, others, rng)).to(device))
+            self._recordings.append(torch.from_numpy(augment_recording(clip, VERSIONS, others, rng)).to(device))
         self._steps = [torch.from_numpy(step_windows(len(clip.images), FPS)) for clip in clips]
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor]:
         """Images [R, T, S, S], bands of the windows [R, W, 20, 40], and their weights [R, W]."""
         chosen = self._starts[self._rng.integers(len(self._starts), size=self._runs)]
-        images, bands, loudness = [], [], []
+        images = []
+        bands = []
+        loudness = []
         for clip, start in chosen:
             images.append(self._images[clip][start : start + RUN])
-            sound = self._sounds[clip]
+            sound = self._recordings[clip]
             first = int(self._steps[clip][start, 0])
             last = int(self._steps[clip][start + RUN - FRAMES, -1]) + 1
             bands.append(sound[self._rng.integers(len(sound)), first:last])

@@ -129,12 +129,12 @@ class _Classifier(nn.Module):
         self._taps = _LAYOUTS[backbone].taps
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        taken = []
+        collected = []
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in self._taps:
-                taken.append(x)
-        return taken
+                collected.append(x)
+        return collected
 
 
 class _Heads(nn.Module):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from emotalking.errors import UserError
-from emotalking.networks.pickles import Function, Held, Inert, bounded, check_memo, spend
+from emotalking.networks.pickles import Function, Inert, TensorStandIn, bounded, check_memo, spend
 
 OLDEST_TENSORFLOW = 4
 """Version of the TensorFlow pickles from which on names and shapes are as they are today."""
@@ -41,7 +41,7 @@ class _Forbidden(Exception):
     """A global that is not on the list; the message is its name."""
 
 
-class _Storage(Held):
+class _Storage(TensorStandIn):
     """A tensor of one axis, of which others are views."""
 
     __slots__ = ()
@@ -126,15 +126,15 @@ def _storage(content: Any) -> _Storage:
     return _Storage(flat.set_(storage.untyped(), 0, (storage.size(),), (1,)))
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Held:
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> TensorStandIn:
     """A view of a storage; torch refuses one that exceeds it."""
     if not isinstance(storage, _Storage) or math.prod(size) > storage.tensor.numel():
         raise pickle.UnpicklingError("a tensor without its numbers")
-    return Held(storage.tensor.as_strided(size, stride, offset))
+    return TensorStandIn(storage.tensor.as_strided(size, stride, offset))
 
 
-def _parameter(data: Any, *_: Any) -> Held:
-    if not isinstance(data, Held):
+def _parameter(data: Any, *_: Any) -> TensorStandIn:
+    if not isinstance(data, TensorStandIn):
         raise pickle.UnpicklingError("a parameter without its tensor")
     return data
 
@@ -214,13 +214,13 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     return _read(path, arrays, "pickle of named arrays")
 
 
-def _read(path: Path, take: Callable[[Any], Any], kind: str) -> Any:
+def _read(path: Path, extract: Callable[[Any], Any], kind: str) -> Any:
     """Content of a file; any failure becomes one message."""
     try:
         with path.open("rb") as file, bounded(path.stat().st_size), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, about the kind of storage in which these files are written
             check_memo(file)
-            return take(_Reader(file).load())
+            return extract(_Reader(file).load())
     except _Forbidden as error:
         raise UserError(
             f"{path} asks for {error}, which does not belong in weights and could run code, so it was not opened: give"
@@ -255,28 +255,28 @@ def _networks(content: Any) -> dict[str, PickledNetwork]:
     return found
 
 
-def _once(part: Any, kind: type, seen: set[int]) -> None:
+def _once(part: Any, kind: type, visited: set[int]) -> None:
     """Refuse what is no such part, or was visited before: parts that contain each other would never end."""
-    if not isinstance(part, kind) or id(part) in seen:
+    if not isinstance(part, kind) or id(part) in visited:
         raise ValueError("a part that is none")
-    seen.add(id(part))
+    visited.add(id(part))
 
 
-def _module_tensors(module: _Module, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
+def _module_tensors(module: _Module, prefix: str, visited: set[int]) -> Iterator[tuple[str, Tensor]]:
     """Parameters and buffers of a layer and of all layers in it."""
-    _once(module, _Module, seen)
+    _once(module, _Module, visited)
     for kind in ("_parameters", "_buffers"):
-        for name, held in module.attributes[kind].items():
-            if held is not None:
-                yield f"{prefix}{name}", _parameter(held).tensor
+        for name, parameter in module.attributes[kind].items():
+            if parameter is not None:
+                yield f"{prefix}{name}", _parameter(parameter).tensor
     for name, inner in module.attributes["_modules"].items():
-        yield from _module_tensors(inner, f"{prefix}{name}.", seen)
+        yield from _module_tensors(inner, f"{prefix}{name}.", visited)
 
 
-def _variables(network: _TensorFlow, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
+def _variables(network: _TensorFlow, prefix: str, visited: set[int]) -> Iterator[tuple[str, Tensor]]:
     """The variables of a TensorFlow network and of its components."""
-    _once(network, _TensorFlow, seen)
+    _once(network, _TensorFlow, visited)
     for name, value in network.content["variables"]:
         yield f"{prefix}{name}", torch.tensor(value) if isinstance(value, int | float) else value.tensor
     for name, inner in network.content["components"].items():
-        yield from _variables(inner, f"{prefix}{name}/", seen)
+        yield from _variables(inner, f"{prefix}{name}/", visited)

@@ -36,7 +36,7 @@ class Function(Inert):
         return self._function(*args)
 
 
-class Held(Inert):
+class TensorStandIn(Inert):
     """A tensor, out of the file's reach."""
 
     __slots__ = ("tensor",)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from emotalking.errors import UserError
-from emotalking.networks.pickles import Function, Held, Inert, bounded, check_memo, spend
+from emotalking.networks.pickles import Function, Inert, TensorStandIn, bounded, check_memo, spend
 
 _STORAGES = {
     "FloatStorage": np.float32,
@@ -57,11 +57,11 @@ def _module_class() -> type:
     return Module
 
 
-def _view(numbers: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Held:
+def _view(numbers: Any, offset: Any, size: Any, stride: Any, *_: Any) -> TensorStandIn:
     """A tensor of a storage."""
     if not isinstance(numbers, np.ndarray) or math.prod(size) > numbers.size:
         raise pickle.UnpicklingError("a tensor without its numbers")
-    return Held(torch.from_numpy(numbers).as_strided(size, stride, offset))
+    return TensorStandIn(torch.from_numpy(numbers).as_strided(size, stride, offset))
 
 
 def _as_list(items: Any) -> list[Any]:
@@ -99,8 +99,8 @@ class _Reader(pickle.Unpickler):
         if what != "storage" or not isinstance(kind, _Kind) or not str(key).isdigit():
             raise pickle.UnpicklingError("a persistent object of an unknown kind")
         if (key, kind.dtype) not in self._numbers:
-            found = np.frombuffer(_read(self._archive, f"{self._root}/data/{key}"), kind.dtype)
-            self._numbers[key, kind.dtype] = found.copy()
+            loaded = np.frombuffer(_read(self._archive, f"{self._root}/data/{key}"), kind.dtype)
+            self._numbers[key, kind.dtype] = loaded.copy()
         numbers = self._numbers[key, kind.dtype]
         if len(numbers) < count:
             raise pickle.UnpicklingError("a tensor without its numbers")
@@ -136,13 +136,13 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is damaged, cut short or no TorchScript archive: download it again.") from error
 
 
-def _tensors(module: Any, kind: type, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
+def _tensors(module: Any, kind: type, prefix: str, visited: set[int]) -> Iterator[tuple[str, Tensor]]:
     """Of a module and of all modules in it."""
-    if id(module) in seen:  # modules that contain each other would never end
+    if id(module) in visited:  # modules that contain each other would never end
         raise ValueError("a module twice")
-    seen.add(id(module))
+    visited.add(id(module))
     for name, value in module.attributes.items():
-        if isinstance(value, Held):
+        if isinstance(value, TensorStandIn):
             yield f"{prefix}{name}", value.tensor
         elif isinstance(value, kind):
-            yield from _tensors(value, kind, f"{prefix}{name}.", seen)
+            yield from _tensors(value, kind, f"{prefix}{name}.", visited)

@@ -124,26 +124,26 @@ def load_frozen(network: Network, path: Path, unused: tuple[str, ...] = ()) -> N
         UserError: if a key is missing, unexpected or of another shape, or a weight is not finite; the first few of
             each kind are named. ``num_batches_tracked`` is ignored either way.
     """
-    found = {
+    tensors = {
         name: tensor
         for name, tensor in read_weights(path).items()
         if not name.startswith(unused) and not name.endswith("num_batches_tracked")
     }
-    return load_tensors(network, found, path)
+    return load_tensors(network, tensors, path)
 
 
-def load_tensors(network: Network, found: Mapping[str, Tensor], path: Path) -> Network:
-    """As :func:`load_frozen`, with tensors ``found`` that were read from ``path`` and renamed."""
-    _compare(network, found, path)
-    return _filled(network, found)
+def load_tensors(network: Network, tensors: Mapping[str, Tensor], path: Path) -> Network:
+    """As :func:`load_frozen`, with ``tensors`` that were read from ``path`` and renamed."""
+    _compare(network, tensors, path)
+    return _filled(network, tensors)
 
 
-def load_sized(build: Callable[[], Network], found: Mapping[str, Tensor], path: Path) -> Network:
+def load_sized(build: Callable[[], Network], tensors: Mapping[str, Tensor], path: Path) -> Network:
     """As :func:`load_tensors`, for a network whose size the file gives: compared before memory is allocated for it.
 
     Args:
         build: makes the network; called twice, first without memory.
-        found: tensors read from ``path``.
+        tensors: tensors read from ``path``.
         path: for messages.
     """
     try:
@@ -151,35 +151,35 @@ def load_sized(build: Callable[[], Network], found: Mapping[str, Tensor], path: 
             sketch = build()
     except RuntimeError as error:
         raise UserError(f"{path} names sizes that no network can have: give the published file.") from error
-    _compare(sketch, found, path)
-    return _filled(build(), found)
+    _compare(sketch, tensors, path)
+    return _filled(build(), tensors)
 
 
-def _filled(network: Network, found: Mapping[str, Tensor]) -> Network:
+def _filled(network: Network, tensors: Mapping[str, Tensor]) -> Network:
     """With tensors that were compared with it name by name, and frozen."""
-    network.load_state_dict(found, strict=False)
+    network.load_state_dict(tensors, strict=False)
     return network.eval().requires_grad_(False)
 
 
-def _compare(network: nn.Module, found: Mapping[str, Tensor], path: Path) -> None:
+def _compare(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Refuse tensors that do not fit a network."""
     wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     misshaped = [
-        f"{name}: {list(found[name].shape)} instead of {list(tensor.shape)}"
+        f"{name}: {list(tensors[name].shape)} instead of {list(tensor.shape)}"
         for name, tensor in wanted.items()
-        if name in found and found[name].shape != tensor.shape
+        if name in tensors and tensors[name].shape != tensor.shape
     ]
     troubles = {
-        "missing": [name for name in wanted if name not in found],
-        "unexpected": [name for name in found if name not in wanted],
+        "missing": [name for name in wanted if name not in tensors],
+        "unexpected": [name for name in tensors if name not in wanted],
         "of another shape": misshaped,
-        "not finite": [name for name, tensor in found.items() if not torch.isfinite(tensor).all()],
+        "not finite": [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()],
     }
-    told = [f"{len(names)} {kind} ({_first(names)})" for kind, names in troubles.items() if names]
-    if told:
+    listed = [f"{len(names)} {kind} ({_first(names)})" for kind, names in troubles.items() if names]
+    if listed:
         raise UserError(
-            f"the checkpoint {path} does not fit {type(network).__name__}, keys: {', '.join(told)}: give the published"
-            " file."
+            f"the checkpoint {path} does not fit {type(network).__name__}, keys: {', '.join(listed)}: give the"
+            " published file."
         )
 
 

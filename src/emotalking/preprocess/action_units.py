@@ -169,7 +169,9 @@ def _upper_face(moved: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _mouth_at_rest(moved: dict[str, np.ndarray], upper: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Lips, nose and chin apart from speech."""
-    corner, width, shut = moved["corner"], moved["width"], 1 - np.clip(moved["gap"] / 10, 0, 1)
+    corner = moved["corner"]
+    width = moved["width"]
+    shut = 1 - np.clip(moved["gap"] / 10, 0, 1)
     smile = np.maximum(corner, 0)
     # A smile widens the mouth by a third more than it lifts the corners; what is wider than that is a stretch.
     stretch = width - 1.35 * smile

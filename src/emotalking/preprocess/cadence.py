@@ -118,11 +118,11 @@ def _fit(level: np.ndarray, rate: Fraction, stored: Fraction) -> _Fit:
     """The best phase of each window; statistics averaged over the windows."""
     size = int(WINDOW_S * stored)
     begins = range(0, max(len(level) - size // 2, 1), size)
-    figures = [
+    statistics = [
         _best_phase(level[begin:] if begin == begins[-1] else level[begin : begin + size], begin, rate / stored)
         for begin in begins
     ]
-    t, repeat, own, spread = np.mean(figures, axis=0)
+    t, repeat, own, spread = np.mean(statistics, axis=0)
     return _Fit(rate, float(t), float(repeat), float(own), float(spread))
 
 

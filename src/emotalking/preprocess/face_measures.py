@@ -42,7 +42,7 @@ way expressions move it (0: both): only that way a rest can be too far out to be
 _ODDEST = 1.2
 """A face whose rest lies further from the usual one than this many standard deviations is taken to make an expression
 all the time (a constant smile), and the excess counts."""
-_SHOWN = {"inner_brow": 15.0, "outer_brow": 14.0}
+_FULL_RANGE = {"inner_brow": 15.0, "outer_brow": 14.0}
 """Brows that move this far within a clip have shown where they rest, however high that is."""
 
 _SPEECH = {"corner": 0.2, "smile": 0.14, "nose_lip": -0.14, "thick_upper": -0.05, "thick_lower": 0.07}
@@ -133,8 +133,8 @@ class Rest:
     """Change of each side of a measure with ten degrees of yaw and of pitch."""
     places: dict[str, Float[np.ndarray, " S"]]
     """Value of each side of a measure at rest."""
-    doubts: dict[str, float]
-    """Part of a change that is discounted, with its sign (:func:`_doubted`)."""
+    discounts: dict[str, float]
+    """Part of a change that is discounted, with its sign (:func:`_rest_discount`)."""
 
     @classmethod
     def fit(
@@ -150,14 +150,16 @@ class Rest:
         """
         middle = np.median(angles, 0)
         turned = (angles - middle) / np.radians(10)
-        slopes, places, doubts = {}, {}, {}
+        slopes = {}
+        places = {}
+        discounts = {}
         for name, sides in measures.items():
             slopes[name] = np.stack([_slope(v, turned, fps) for v in sides.T])
             level = sides - turned @ slopes[name].T
             rest = np.array([_shortest_half(v) for v in level.T])
-            shift, doubt = _doubted(name, rest, level) if layout.name == "mediapipe478" else (0.0, 0.0)
-            places[name], doubts[name] = rest + shift, doubt
-        return cls(middle, slopes, places, doubts)
+            shift, discount = _rest_discount(name, rest, level) if layout.name == "mediapipe478" else (0.0, 0.0)
+            places[name], discounts[name] = rest + shift, discount
+        return cls(middle, slopes, places, discounts)
 
     def change(
         self, measures: dict[str, Sided], angles: Float[np.ndarray, "N 2"]
@@ -170,13 +172,15 @@ class Rest:
         """
         turned = (angles - self.angles) / np.radians(10)
         right = np.clip(0.5 + angles[:, 0] / (2 * _NEAR), 0, 1)
-        believed = np.stack([right, 1 - right], 1)
+        side_weight = np.stack([right, 1 - right], 1)
         out = {}
         for name, sides in measures.items():
             change = sides - turned @ self.slopes[name].T - self.places[name]
-            doubt = self.doubts[name]
-            change = np.where(change * doubt > 0, np.sign(doubt) * np.maximum(np.abs(change) - abs(doubt), 0), change)
-            out[name] = change[:, 0] if change.shape[1] == 1 else (change * believed).sum(1)
+            discount = self.discounts[name]
+            change = np.where(
+                change * discount > 0, np.sign(discount) * np.maximum(np.abs(change) - abs(discount), 0), change
+            )
+            out[name] = change[:, 0] if change.shape[1] == 1 else (change * side_weight).sum(1)
         talking = np.clip(out["gap"], 0, _SPEECH_GAP)
         for name in _SPEECH:
             out[name] = out[name] - _SPEECH[name] * talking
@@ -185,16 +189,16 @@ class Rest:
         return out
 
 
-def _doubted(name: str, rest: np.ndarray, sides: np.ndarray) -> tuple[float, float]:
+def _rest_discount(name: str, rest: np.ndarray, sides: np.ndarray) -> tuple[float, float]:
     """Correction of a rest that no resting face has, and the part of a change in that direction that is discounted."""
     mean, spread, way = USUAL[name]
     centre = float(rest.mean())
     low = -np.inf if way > 0 else mean - _ODDEST * spread
     high = np.inf if way < 0 else mean + _ODDEST * spread
     beyond = float(np.clip(centre, low, high)) - centre
-    if name not in _SHOWN:
+    if name not in _FULL_RANGE:
         return beyond, 0.0
-    moves = float(np.ptp(np.percentile(sides.mean(1), [3, 97]))) / _SHOWN[name]
+    moves = float(np.ptp(np.percentile(sides.mean(1), [3, 97]))) / _FULL_RANGE[name]
     # Brows that are mostly raised, and fall, are not a frown.
     return beyond * float(np.clip(1.5 - moves, 0, 1)), 3 * beyond * float(np.clip(moves - 0.5, 0, 1))
 
@@ -218,12 +222,14 @@ def _slope(values: np.ndarray, turned: np.ndarray, fps: float | int) -> np.ndarr
     Least squares with Huber weights and a prior: a clip of ``n`` independent observations tells as much about the slope
     as the scatter of real movement allows.
     """
-    looks = max(len(values) / fps * 2, 1.0)
+    observations = max(len(values) / fps * 2, 1.0)
     slope = np.zeros(2)
     for _ in range(6):
         rest = values - turned @ slope
         rest = rest - np.median(rest)
-        weight = np.minimum(1.0, 1.5 * _SCATTER / np.maximum(np.abs(rest), 1e-9)) * looks / len(values) / _SCATTER**2
+        weight = (
+            np.minimum(1.0, 1.5 * _SCATTER / np.maximum(np.abs(rest), 1e-9)) * observations / len(values) / _SCATTER**2
+        )
         mean = (weight @ values) / weight.sum()
         centred = turned - (weight @ turned) / weight.sum()
         normal = (centred * weight[:, None]).T @ centred + np.eye(2) / _SLOPE**2

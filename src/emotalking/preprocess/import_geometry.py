@@ -100,7 +100,7 @@ def shape_under(
     begin = rigid.start(points, depth, detected, layout, size, focal / size[1])
     index = np.asarray(layout.rigid)
     frames = rigid.spread_over(np.flatnonzero(detected), _FRAMES)
-    views, seen = viewmats[frames].astype(np.float64), points[frames][:, index]
+    views, observed = viewmats[frames].astype(np.float64), points[frames][:, index]
     back = np.swapaxes(views[:, :3, :3], 1, 2)
     turn = Rotation.from_matrix(back @ begin.rotations[frames]).mean()
     scale = float(np.median(views[:, 2, 3] / begin.translations[frames, 2]))
@@ -111,8 +111,8 @@ def shape_under(
         return scale * np.exp(state[0]) * shape @ rotation.T + place + state[4:]
 
     def misses(state: np.ndarray) -> np.ndarray:
-        seen_now = project(placed(state, begin.shape[index]), views, focal, size)
-        return np.concatenate([(seen_now - seen).ravel(), state / _SPREADS])
+        projected = project(placed(state, begin.shape[index]), views, focal, size)
+        return np.concatenate([(projected - observed).ravel(), state / _SPREADS])
 
     state = np.asarray(least_squares(misses, np.zeros(7), loss="soft_l1", f_scale=size[1] / 256).x)
     prior = placed(state, begin.shape)

@@ -85,10 +85,10 @@ def _to_replace(source: SubjectFiles) -> dict[str, str]:
     stale = {}
     numbers = sorted(present(source.parsing(0).parent, ".png"))
     if numbers:
-        seen: set[Label] = set()
+        labels_found: set[Label] = set()
         for at in spread(len(numbers), 24):
-            seen |= colours_of(read_subject_image(source.parsing(numbers[at])))[1]
-        if Label.MOUTH not in seen:
+            labels_found |= colours_of(read_subject_image(source.parsing(numbers[at])))[1]
+        if Label.MOUTH not in labels_found:
             stale["parsing"] = "its masks know no inside of the mouth"
     if source.action_units.exists():
         missing = [f"{name}_r" for name in (*MODEL_AUS, "AU25") if f"{name}_r" not in read_table(source.action_units)]
@@ -101,9 +101,9 @@ def _link(source: SubjectFiles, place: SubjectFiles, stale: dict[str, str]) -> N
     """``place`` as a folder of links into ``source``; a folder that an earlier import began is taken."""
     if place.root.resolve() == source.root.resolve():
         raise InputError(f"{place.root} is the folder itself: omit out, or give a new folder.")
-    ours = place.root / "bc.jpg"
+    own = place.root / "bc.jpg"
     if place.root.exists() and any(place.root.iterdir()):
-        if not (ours.exists() and source.background.exists() and ours.resolve() == source.background.resolve()):
+        if not (own.exists() and source.background.exists() and own.resolve() == source.background.resolve()):
             raise InputError(f"{place.root} holds other files: give a new folder.")
     place.root.mkdir(parents=True, exist_ok=True)
     left_out = {*stale, *({"teeth_mask"} if "parsing" in stale else ())}
@@ -125,7 +125,9 @@ class _Import:
     """One run: a step makes its file where it is missing, and records it."""
 
     def __init__(self, source: SubjectFiles, files: SubjectFiles, clip: Path | None) -> None:
-        self.source, self.files, self.clip = source, files, clip
+        self.source = source
+        self.files = files
+        self.clip = clip
         self.made: dict[str, str] = {}
         self.providers: dict[str, str] = {}
 
@@ -248,8 +250,8 @@ class _Import:
     def _action_units(self) -> str:
         subject, track = self.subject, self.subject.landmarks
         values = aus.action_units(self.head, self.views, track.layout, float(subject.fps))
-        theirs = read_table(self.source.action_units) if self.source.action_units.exists() else {}
-        kept = {name[:-2]: row[: len(track.points)] for name, row in theirs.items() if name.endswith("_r")}
+        original = read_table(self.source.action_units) if self.source.action_units.exists() else {}
+        kept = {name[:-2]: row[: len(track.points)] for name, row in original.items() if name.endswith("_r")}
         kept = {name: row for name, row in kept.items() if len(row) == len(track.points)}
         write.write_action_units(self.files.root, {**values, **kept}, subject.fps, track.detected)
         self.providers["action units"] = "landmarks"
@@ -258,8 +260,8 @@ class _Import:
     def _emotion(self) -> str:
         estimator = ActionUnitEmotion()
         units = read_intensities(self.files.action_units)
-        shown = {name: values[: self.subject.num_frames] for name, values in units.items()}
-        values = estimator.estimate(shown, float(self.subject.fps))
+        per_frame = {name: values[: self.subject.num_frames] for name, values in units.items()}
+        values = estimator.estimate(per_frame, float(self.subject.fps))
         write.write_valence_arousal(self.files.root, values)
         self.providers["emotion"] = estimator.name
         return estimator.name

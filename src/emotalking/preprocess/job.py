@@ -141,18 +141,18 @@ class Job:
         path = self.work / "pose.json"
         try:
             facts = json.loads(path.read_text())
-            focal, figures = float(facts["focal"]), dict(facts["figures"])
+            focal, statistics = float(facts["focal"]), dict(facts["figures"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is damaged ({error}); remove it and prepare the clip again.") from None
         viewmats, shape, sigma = (np.array(load(self.work / f"{name}.npy")) for name in ("viewmats", "shape", "sigma"))
-        return PoseTrack(viewmats, focal, shape, sigma, figures)
+        return PoseTrack(viewmats, focal, shape, sigma, statistics)
 
     def save_pose(self, pose: PoseTrack) -> None:
         """Write :meth:`pose`."""
         _save(self.work / "viewmats.npy", pose.viewmats)
         _save(self.work / "shape.npy", pose.shape)
         _save(self.work / "sigma.npy", pose.sigma_px)
-        write_bytes(self.work / "pose.json", json.dumps({"focal": pose.focal, "figures": pose.figures}).encode())
+        write_bytes(self.work / "pose.json", json.dumps({"focal": pose.focal, "figures": pose.statistics}).encode())
 
     def points(self) -> Float32[np.ndarray, "N K 2"]:
         """Smoothed landmarks in pixels, memory-mapped."""
@@ -253,10 +253,10 @@ def _earlier(files: SubjectFiles, clip: Path, clip_hash: str) -> dict[str, Any]:
     if not any(files.root.iterdir()):
         return {}
     old = read_json(files.manifest) if files.manifest.exists() else {}
-    made_from = old.get("clip", {}).get("sha256") if isinstance(old.get("clip"), dict) else None
-    if made_from is not None and "landmarks" not in old.get("steps", {}):
-        return old if made_from == clip_hash else {}
-    if made_from != clip_hash:
-        what = f"was made from another clip ({old['clip'].get('name')})" if made_from else "holds other files"
+    recorded_hash = old.get("clip", {}).get("sha256") if isinstance(old.get("clip"), dict) else None
+    if recorded_hash is not None and "landmarks" not in old.get("steps", {}):
+        return old if recorded_hash == clip_hash else {}
+    if recorded_hash != clip_hash:
+        what = f"was made from another clip ({old['clip'].get('name')})" if recorded_hash else "holds other files"
         raise InputError(f"{files.root} {what}; give a new folder for {clip.name}.")
     return old

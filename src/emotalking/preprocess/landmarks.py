@@ -56,7 +56,7 @@ class MediaPipeMesh:
     layout = MEDIAPIPE_LAYOUT
 
     def __init__(self) -> None:
-        with quiet():
+        with stderr_silenced():
             self._mesh = _solutions("face_mesh").FaceMesh(
                 static_image_mode=False, max_num_faces=1, refine_landmarks=True, min_detection_confidence=0.5
             )
@@ -86,7 +86,7 @@ class MediaPipeTask:
                 "(Apache-2.0), or omit it to use the embedded face mesh."
             )
         self.name = f"mediapipe-task:{Path(model).name}"
-        with quiet():
+        with stderr_silenced():
             self._mp = importlib.import_module("mediapipe")
             tasks, vision = self._mp.tasks, self._mp.tasks.vision
             options = vision.FaceLandmarkerOptions(
@@ -130,15 +130,15 @@ def _solutions(name: str) -> Any:
         ) from error
 
 
-_QUIET = RLock()
+_STDERR_LOCK = RLock()
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def stderr_silenced() -> Iterator[None]:
     """MediaPipe's native code writes to the error stream while it starts; users cannot act on that."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _QUIET:  # two threads at once would save each other's silence, and the stream would be lost for good
+    with _STDERR_LOCK:  # two threads at once would each save the other's redirection and lose the stream for good
         saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
         try:
             os.dup2(sink, 2)
@@ -153,7 +153,7 @@ class FaceFinder:
     """MediaPipe's full-range face detector (Apache-2.0, embedded), every image for itself."""
 
     def __init__(self) -> None:
-        with quiet():
+        with stderr_silenced():
             self._detector = _solutions("face_detection").FaceDetection(model_selection=1, min_detection_confidence=0.5)
             self._detector.process(np.zeros((64, 64, 3), np.uint8))
 
@@ -177,7 +177,7 @@ class HandFinder:
     """MediaPipe's hand landmarks (Apache-2.0, embedded, the light model), every image for itself."""
 
     def __init__(self) -> None:
-        with quiet():
+        with stderr_silenced():
             self._hands: Any = _solutions("hands").Hands(
                 static_image_mode=True, max_num_hands=2, model_complexity=0, min_detection_confidence=_HAND_SCORE
             )

@@ -92,16 +92,16 @@ def draw_normals(
     rotation, translation = viewmat[:3, :3], viewmat[:3, 3]
     camera = head @ rotation.T + translation
     pixels = camera[:, :2] / camera[:, 2:] * focal + np.array([width / 2, height / 2])
-    seen = rasterize_mesh(np.concatenate([pixels, camera[:, 2:]], 1), mesh.triangles, width, height)
+    fragments = rasterize_mesh(np.concatenate([pixels, camera[:, 2:]], 1), mesh.triangles, width, height)
     normals = vertex_normals(head, mesh.triangles) @ rotation.T.astype(np.float32)
-    image = interpolate_vertices(normals, mesh.triangles, seen)
+    image = interpolate_vertices(normals, mesh.triangles, fragments)
     length = np.sqrt(np.einsum("hwd,hwd->hw", image, image))
     image /= np.maximum(length, 1e-6)[..., None]
     rows, columns = np.nonzero(length > 0)
     ray = np.stack([columns + 0.5 - width / 2, rows + 0.5 - height / 2, np.full(len(rows), focal)], -1)
     towards = -np.einsum("nd,nd->n", image[rows, columns], ray) / np.linalg.norm(ray, axis=-1)
-    away = towards < _EDGE_ON
-    image[rows[away], columns[away]] = 0
+    averted = towards < _EDGE_ON
+    image[rows[averted], columns[averted]] = 0
     if skin is not None:
         image[~skin] = 0
     return image

@@ -68,7 +68,9 @@ def _run(job: Job) -> None:
 
     ``done`` is :meth:`Steps.run`, which runs a step that is not finished.
     """
-    config, files, done = job.config, job.files, job.steps.run
+    config = job.config
+    files = job.files
+    done = job.steps.run
     done("check", _check, job)
     part = _used_part(job)
     done("clock", lambda job: _clock(job, part), job, [], [str(config.rate), part], job.clock_file.exists)
@@ -208,7 +210,7 @@ def _pose(job: Job) -> dict[str, Any]:
         for wide, inner in chunks(job.count, margin=int(2 * LONGEST_GAP_S * job.fps) + 16):
             views = pose.viewmats[wide]
             model = project(pose.shape, views, pose.focal, job.size)
-            here = steady(points[wide], model, job.layout, pose.figures["noise_px"], float(job.fps))
+            here = steady(points[wide], model, job.layout, pose.statistics["noise_px"], float(job.fps))
             calm[wide][inner] = here[inner]
             head[wide][inner] = aus.head_points(here, views, pose.focal, pose.shape, job.size)[inner]
     job.save_pose(pose)
@@ -217,7 +219,7 @@ def _pose(job: Job) -> dict[str, Any]:
     for index, row in enumerate(calm[:, list(job.layout.ibug68)]):
         write.write_ibug_landmarks(job.files.root, index, row)
     return {"provider": "bundle adjustment", "focal_px": round(pose.focal, 2)} | {
-        name: round(value, 4) for name, value in pose.figures.items()
+        name: round(value, 4) for name, value in pose.statistics.items()
     }
 
 

@@ -23,7 +23,7 @@ from emotalking.progress import track
 from emotalking.report import Page, Plot, line_plot
 from emotalking.report.page import Tone
 
-SHOWN = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU12", "AU25", "AU45")
+PLOTTED_UNITS = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU12", "AU25", "AU45")
 """Action units whose curves are drawn, where the folder has them."""
 CELLS = 6
 """Cells of the drawn sound in a frame."""
@@ -45,7 +45,7 @@ def make_preview(subject: Subject) -> tuple[Path, Path]:
     root = subject.files.root
     video, page = root / "preview.mp4", root / "preview.html"
     drawing = _Drawing(subject)
-    keep = drawing.telling_frames()
+    keep = drawing.representative_frames()
     kept: dict[int, np.ndarray] = {}
     sound = iter_audio(subject.files.audio, AUDIO_RATE) if subject.files.audio.exists() else None
     frames = map_frames(range(subject.num_frames), lambda _, index: drawing.frame(index))
@@ -64,13 +64,15 @@ class _Drawing:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.track = subject.landmarks
-        names = tuple(name for name in SHOWN if f"{name}_r" in read_table(subject.files.action_units))
+        names = tuple(name for name in PLOTTED_UNITS if f"{name}_r" in read_table(subject.files.action_units))
         if not names:
-            raise InputError(f"{subject.files.action_units} holds none of {', '.join(SHOWN)}: compute it again.")
+            raise InputError(
+                f"{subject.files.action_units} holds none of {', '.join(PLOTTED_UNITS)}: compute it again."
+            )
         self.curves = panels.Curves(
             names,
             np.stack([subject.au(name) for name in names]),
-            _cells_of_sound(subject),
+            _audio_cells(subject),
             CELLS,
             float(subject.fps),
         )
@@ -125,7 +127,7 @@ class _Drawing:
             panels.write_text(canvas, (x + 8, y), name, 14, panels.SOFT)
             panels.write_text(canvas, (x + 92, y), value, 14, panels.INK)
 
-    def telling_frames(self) -> dict[int, str]:
+    def representative_frames(self) -> dict[int, str]:
         """Frames for the page: spread over the clip, and the extremes."""
         count = self.subject.num_frames
         chosen = {int(i): "" for i in np.linspace(0, count - 1, min(4, count)).round()}
@@ -145,7 +147,7 @@ def head_angles(viewmats: Float[np.ndarray, "N 4 4"]) -> Float[np.ndarray, "N 3"
     return np.degrees(euler_angles(viewmats)) * np.array([1.0, -1.0, 1.0])
 
 
-def _cells_of_sound(subject: Subject) -> Float[np.ndarray, "C 2"]:
+def _audio_cells(subject: Subject) -> Float[np.ndarray, "C 2"]:
     """Least and greatest sample of every cell, scaled so that the loudest fills the strip."""
     path = subject.files.audio
     count = subject.num_frames * CELLS

@@ -16,8 +16,14 @@ from emotalking.data.layouts import FaceLayout
 WIDTH, HEIGHT = 1280, 864
 SIDE = 480
 """Side of the two panels, pixels."""
-LEFT, TOP, GAP = 16, 60, 16
-GROUND, PANEL, INK, SOFT, LINE = (15, 18, 26), (24, 29, 40), (232, 236, 244), (138, 148, 168), (48, 56, 74)
+LEFT = 16
+TOP = 60
+GAP = 16
+GROUND = (15, 18, 26)
+PANEL = (24, 29, 40)
+INK = (232, 236, 244)
+SOFT = (138, 148, 168)
+LINE = (48, 56, 74)
 COLOURS = {
     Label.HEAD: (86, 156, 255),
     Label.HAIR: (190, 120, 255),
@@ -31,7 +37,10 @@ CURVES = ((86, 156, 255), (92, 214, 150), (255, 178, 84), (255, 92, 122), (190, 
 AXES = ((255, 92, 92), (92, 230, 120), (92, 156, 255))
 WINDOW_S = 3.0
 """The strips show this much before and after the frame."""
-STRIP_LEFT, STRIP_TOP, STRIP_WIDTH, STRIP_HEIGHT = 80, 588, WIDTH - 80 - LEFT, 260
+STRIP_LEFT = 80
+STRIP_TOP = 588
+STRIP_WIDTH = WIDTH - 80 - LEFT
+STRIP_HEIGHT = 260
 WAVE_HEIGHT = 56
 PAD = (LEFT + 2 * (SIDE + GAP), TOP, WIDTH - 2 * LEFT - 2 * (SIDE + GAP))
 """Left, top and side of the valence/arousal square."""

@@ -208,9 +208,9 @@ def find_cuts(change: Float[np.ndarray, " P"], leap: Float[np.ndarray, " P"]) ->
         change: root mean square difference to the frame before, grey levels.
         leap: see :func:`tile_leap`.
     """
-    stands_out = (change > _CUT_CHANGE) & (leap > _CUT_LEAP)
-    stands_out &= (change > _CUT_RATIO * _neighbourhood(change)) & (leap > _CUT_RATIO * _neighbourhood(leap))
-    return np.flatnonzero(stands_out).tolist()
+    is_cut = (change > _CUT_CHANGE) & (leap > _CUT_LEAP)
+    is_cut &= (change > _CUT_RATIO * _neighbourhood(change)) & (leap > _CUT_RATIO * _neighbourhood(leap))
+    return np.flatnonzero(is_cut).tolist()
 
 
 def _neighbourhood(values: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ def steady(
         points: detected, pixels; NaN where a frame has no face.
         model: the neutral face projected by the pose, same points.
         layout: names the groups.
-        noise: frame-to-frame noise of the detector in pixels (``PoseTrack.figures["noise_px"]``), the same for all
+        noise: frame-to-frame noise of the detector in pixels (``PoseTrack.statistics["noise_px"]``), the same for all
             parts of a clip; None: measured in these frames.
         fps: frame rate.
     """

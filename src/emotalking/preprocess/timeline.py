@@ -123,25 +123,25 @@ def is_steady(times: Float[np.ndarray, " P"]) -> bool:
     return bool((np.abs(slots - slots.round()) * step < 0.0025).mean() > 0.98 and (slots.round() == 1).mean() > 0.9)
 
 
-def own_times(seen: Scan) -> tuple[Int[np.ndarray, " U"], Float[np.ndarray, " U"], Fraction]:
+def own_times(scan: Scan) -> tuple[Int[np.ndarray, " U"], Float[np.ndarray, " U"], Fraction]:
     """Frames that are not repeats, the times [s] at which they were filmed, and the true frame rate."""
-    stored = stored_rate(seen.times)
-    everything = np.arange(len(seen.times))
-    if not is_steady(seen.times):
-        span = float(seen.times[-1] - seen.times[0])
-        return everything, seen.times, Fraction(max(round((len(seen.times) - 1) / max(span, 1e-3)), 1))
-    slots = np.round((seen.times - seen.times[0]) * float(stored)).astype(np.int64)
-    change = np.full(int(slots[-1]) + 1, float(np.median(seen.change)))
-    change[slots] = seen.change
+    stored = stored_rate(scan.times)
+    everything = np.arange(len(scan.times))
+    if not is_steady(scan.times):
+        span = float(scan.times[-1] - scan.times[0])
+        return everything, scan.times, Fraction(max(round((len(scan.times) - 1) / max(span, 1e-3)), 1))
+    slots = np.round((scan.times - scan.times[0]) * float(stored)).astype(np.int64)
+    change = np.full(int(slots[-1]) + 1, float(np.median(scan.change)))
+    change[slots] = scan.change
     cadence = find_cadence(change, stored)
     if cadence is None:
-        return everything, seen.times, stored
+        return everything, scan.times, stored
     first = np.concatenate([[True], np.diff(cadence.sources[slots]) > 0])
-    return everything[first], seen.times[0] + cadence.times[slots][first] / float(stored), cadence.rate
+    return everything[first], scan.times[0] + cadence.times[slots][first] / float(stored), cadence.rate
 
 
 def lay_out(
-    seen: Scan,
+    scan: Scan,
     fps: Fraction | None,
     part: tuple[float | int, float | int] | None = None,
     sound: tuple[float, float] | None = None,
@@ -149,17 +149,17 @@ def lay_out(
     """Choose the clip's frame for every frame of the subject.
 
     Args:
-        seen: first pass over the clip.
+        scan: first pass over the clip.
         fps: frame rate of the subject; None: the clip's true rate.
         part: use only this, seconds after the clip's first frame.
         sound: begin and end of the sound [s, the clip's own clock]: frames without sound are left out where more
             than :data:`SILENT_S` of them begin or end the clip; None: all.
     """
-    numbers, times, true_rate = own_times(seen)
+    numbers, times, true_rate = own_times(scan)
     fps = true_rate if fps is None else fps
     step = float(1 / true_rate)
     begin, end = float(times[0]), float(times[-1]) + step
-    zero = float(seen.times[0])
+    zero = float(scan.times[0])
     whole = (begin, end)
     if part is not None:
         begin, end = max(begin, zero + part[0]), min(end, zero + part[1])
@@ -175,26 +175,26 @@ def lay_out(
     facts = {
         "fps": str(fps),
         "true_fps": str(true_rate),
-        "stored_fps": str(stored_rate(seen.times)),
-        "steady": is_steady(seen.times),
-        "pictures": len(seen.times),
-        "repeats_dropped": len(seen.times) - len(numbers),
+        "stored_fps": str(stored_rate(scan.times)),
+        "steady": is_steady(scan.times),
+        "pictures": len(scan.times),
+        "repeats_dropped": len(scan.times) - len(numbers),
         "frames": count,
         "part_s": [round(begin - zero, 3), round(begin - zero + count / float(fps), 3)],
         "clip_s": round(whole[1] - whole[0], 3),
-        **evenness(seen, numbers[chosen], times[chosen], fps),
+        **evenness(scan, numbers[chosen], times[chosen], fps),
     }
     return Timeline(fps, begin, numbers[chosen], facts)
 
 
 def evenness(
-    seen: Scan, shown: Int[np.ndarray, " N"], times: Float[np.ndarray, " N"], fps: Fraction
+    scan: Scan, numbers: Int[np.ndarray, " N"], times: Float[np.ndarray, " N"], fps: Fraction
 ) -> dict[str, float | int]:
     """Evenness of the motion in the chosen frames.
 
     Args:
-        seen: first pass over the clip.
-        shown: number in the clip of each frame.
+        scan: first pass over the clip.
+        numbers: number in the clip of each frame.
         times: when it was filmed [s].
         fps: frame rate.
 
@@ -203,35 +203,35 @@ def evenness(
         ``longest_hold_s``, ``longest_hold_at_s``: the longest time without a new frame, and where it begins;
         ``still_frames``: frames that show the same as the frame before (a repeat in the clip, too).
     """
-    if len(shown) < 2:
+    if len(numbers) < 2:
         return {"unevenness_ms": 0.0, "longest_hold_s": 0.0, "longest_hold_at_s": 0.0, "still_frames": 0}
     step = np.diff(times)
     error = step - float(1 / fps)
     # The change between two shown frames is that of all frames between them.
-    total = np.cumsum(seen.change)
-    moved = np.diff(total[shown])
+    total = np.cumsum(scan.change)
+    moved = np.diff(total[numbers])
     usual = uniform_filter1d(moved, 2 * int(fps) + 1, mode="nearest")
     return {
         "unevenness_ms": round(float(np.sqrt((error**2).mean()) * 1000), 2),
         "longest_hold_s": round(float(step.max()), 3),
-        "longest_hold_at_s": round(float(times[step.argmax()] - seen.times[0]), 3),
+        "longest_hold_at_s": round(float(times[step.argmax()] - scan.times[0]), 3),
         "still_frames": int((moved < _STILL_SHARE * usual).sum()),
     }
 
 
-def clock_warnings(clip: Path, seen: Scan, sound: SoundSpan, timeline: Timeline) -> list[str]:
+def clock_warnings(clip: Path, scan: Scan, sound: SoundSpan, timeline: Timeline) -> list[str]:
     """Warnings about the clip's clock, a short sentence each."""
     begin, end = timeline.begin_s, timeline.begin_s + float(len(timeline.source) / timeline.fps)
-    zero = float(seen.times[0])
+    zero = float(scan.times[0])
     out = []
-    if seen.damage.promised_s is not None:
-        out.append(f"{clip.name} is cut short: it promises {seen.damage.promised_s:.1f} s; the good part is used.")
-    early = [time for time in seen.damage.lost if time < zero]
+    if scan.damage.promised_s is not None:
+        out.append(f"{clip.name} is cut short: it promises {scan.damage.promised_s:.1f} s; the good part is used.")
+    early = [time for time in scan.damage.lost if time < zero]
     if early:
         out.append(f"{clip.name}: its first {zero - min(early):.1f} s are damaged and left out.")
-    lost = [time for time in seen.damage.lost if begin <= time <= end]
+    lost = [time for time in scan.damage.lost if begin <= time <= end]
     if lost:
-        until = max(seen.damage.smeared_until[seen.damage.lost.index(time)] for time in lost) - zero
+        until = max(scan.damage.smeared_until[scan.damage.lost.index(time)] for time in lost) - zero
         out.append(
             f"{len(lost)} damaged frames are bridged at {_places([time - zero for time in lost])}; frames up to "
             f"{until:.1f} s may carry traces (choose another part to omit them)."

@@ -78,9 +78,9 @@ class FlowTracker:
             return moved, status[:, 0] > 0
 
         end, found = follow(first, second, begin)
-        back, found_back = follow(second, first, end)
+        back, returned = follow(second, first, end)
         move[usable] = end - begin
-        valid[usable] = found & found_back & (np.linalg.norm(back - begin, axis=1) < self._tolerance)
+        valid[usable] = found & returned & (np.linalg.norm(back - begin, axis=1) < self._tolerance)
         return move, valid
 
     def result(self, count: int) -> PointFlow:

@@ -25,7 +25,7 @@ from emotalking.io.audio import SAMPLE_RATE
 from emotalking.tts.base import TimedLabel, Utterance, check_rate, choose_voice, normalize_text
 
 NORMAL_WORDS_PER_MINUTE = 175
-SPOKEN_AS = {"en": "en-us", "zh": "cmn"}
+VOICE_TAGS = {"en": "en-us", "zh": "cmn"}
 """Tags that espeak-ng would take for another variety than most people mean; the paper transcribes American English."""
 VOICES = ("m3", "f2", "m7", "f5", "m1", "f4", "m2", "f3", "m5", "f1", "m4", "m6", "m8")
 """Plain voices, the most different ones first."""
@@ -33,7 +33,9 @@ _NOVELTIES = ("robo", "Robo", "klatt", "whisper", "croak", "Demonic", "announcer
 """Parts of the names of voices that are no person's."""
 
 _SYNCHRONOUS = 2
-_PHONEME_EVENTS, _IPA, _DO_NOT_EXIT = 1, 2, 0x8000
+_PHONEME_EVENTS = 1
+_IPA = 2
+_DO_NOT_EXIT = 0x8000
 _UTF8, _END_PAUSE = 1, 0x1000
 _RATE = 1
 _WORD, _PHONEME = 1, 7
@@ -112,7 +114,7 @@ class Espeak:
 
     def _tag(self, language: str) -> str:
         """espeak-ng's own tag of a language."""
-        tag = SPOKEN_AS.get(language.lower(), language.lower().replace("_", "-"))
+        tag = VOICE_TAGS.get(language.lower(), language.lower().replace("_", "-"))
         if tag not in self._engine.languages:
             raise UserError(
                 f"espeak-ng does not speak '{language}': it speaks en, en-gb, de, fr, es, zh and "

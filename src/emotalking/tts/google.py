@@ -15,7 +15,7 @@ _ACCENTS = {
     "es": {"spain": "es", "mexico": "com.mx", "us": "us"},
 }
 """Voice names and the service's domains that speak so (documentation of gTTS, "Localized accents")."""
-_SPOKEN_AS = {"zh": "zh-CN"}
+_LANGUAGE_TAGS = {"zh": "zh-CN"}
 _PATIENCE_S = 30.0
 
 
@@ -73,7 +73,7 @@ class Gtts:
     def _tag(self, language: str) -> str:
         """The service's own tag of a language."""
         known = {tag.lower(): tag for tag in self.languages()}
-        for wanted in (language, _SPOKEN_AS.get(base_language(language), ""), base_language(language)):
-            if wanted.lower() in known:
-                return known[wanted.lower()]
+        for candidate in (language, _LANGUAGE_TAGS.get(base_language(language), ""), base_language(language)):
+            if candidate.lower() in known:
+                return known[candidate.lower()]
         raise UserError(f"gTTS does not speak '{language}': it speaks {', '.join(self.languages())}.")

@@ -47,14 +47,14 @@ def warped(reading: Utterance, recording: Utterance) -> Utterance:
     Words and phonemes without a place in the recording are left out. Unchanged if one of them is silent, or the
     recording is less than half as long as the reading.
     """
-    theirs, ours = (log_mel([each.samples])[:] for each in (reading, recording))
-    if not theirs.any() or not ours.any():
+    source, target = (log_mel([each.samples])[:] for each in (reading, recording))
+    if not source.any() or not target.any():
         return recording
-    first, last = _extent(theirs)
-    if last - first + 2 > 2 * len(ours) - 1:
+    first, last = _extent(source)
+    if last - first + 2 > 2 * len(target) - 1:
         return recording
     # A step of silence at both ends of the reading takes what the recording has before and behind the words.
-    steps = first - 1 + warp_path(ours, np.pad(theirs[first:last], ((1, 1), (0, 0))))
+    steps = first - 1 + warp_path(target, np.pad(source[first:last], ((1, 1), (0, 0))))
 
     def warp(times_s: np.ndarray) -> np.ndarray:
         edges = times_s / _STEP_S
@@ -76,19 +76,21 @@ def _moved(
 
 def _extent(spectra: np.ndarray) -> tuple[int, int]:
     """First step that is not silent, and the one behind the last."""
-    sounding = np.flatnonzero(spectra.any(1))
-    return int(sounding[0]), int(sounding[-1]) + 1
+    audible = np.flatnonzero(spectra.any(1))
+    return int(audible[0]), int(audible[-1]) + 1
 
 
-def warp_path(ours: Float[np.ndarray, "n channels"], theirs: Float[np.ndarray, "m channels"]) -> Int[np.ndarray, " n"]:
+def warp_path(
+    target: Float[np.ndarray, "n channels"], source: Float[np.ndarray, "m channels"]
+) -> Int[np.ndarray, " n"]:
     """For each target step the most similar source step: non-decreasing, from the first to the last.
 
     Each target step takes the same source step again, the next, or the one after the next, which needs m < 2 n.
     """
-    n, m = len(ours), len(theirs)
-    squares = (ours**2).sum(1)[:, None] + (theirs**2).sum(1)[None] - 2.0 * ours @ theirs.T
+    n, m = len(target), len(source)
+    squares = (target**2).sum(1)[:, None] + (source**2).sum(1)[None] - 2.0 * target @ source.T
     distance = np.sqrt(np.maximum(squares, 0.0))
-    uneven = np.where(theirs.any(1), _STALL * distance.mean(), 0.0)  # silence may last
+    uneven = np.where(source.any(1), _STALL * distance.mean(), 0.0)  # silence may last
     total = np.full(m, np.inf)
     total[0] = distance[0, 0]
     moves = np.zeros((n, m), np.uint8)

@@ -24,11 +24,11 @@ def run(arguments: dict[str, Any], *, page: PathLike | None = None, json: PathLi
     from emotalking.cli.console import note
     from emotalking.errors import InputError
     from emotalking.io.files import write_bytes
-    from emotalking.preprocess.check.page import page_beside, summary_lines, verdict_line, write_page
+    from emotalking.preprocess.check.page import default_page, summary_lines, verdict_line, write_page
 
     footage = api.check(**arguments)
     print("\n".join(summary_lines(footage)), flush=True)  # first: not lost where the page cannot be written
-    page = Path(page) if page is not None else page_beside(Path(arguments["clip"]))
+    page = Path(page) if page is not None else default_page(Path(arguments["clip"]))
     write_page(footage, page)
     if json is not None:
         facts = asdict(footage)

@@ -19,7 +19,11 @@ def run(arguments: dict[str, Any]) -> None:
 
     if arguments["output"] is None:
         raise InputError("nothing to write: give a sound file with -o, such as -o speech.wav.")
-    said = api.synthesize(**arguments)
+    utterance = api.synthesize(**arguments)
     where = " and ".join(str(arguments[name]) for name in ("output", "times") if arguments[name] is not None)
-    known = f", {len(said.words)} words, {len(said.phonemes)} phonemes" if said.words and said.phonemes else ""
-    note(f"{where}: {said.seconds:.2f} s in the voice {said.voice}{known}")
+    counts = (
+        f", {len(utterance.words)} words, {len(utterance.phonemes)} phonemes"
+        if utterance.words and utterance.phonemes
+        else ""
+    )
+    note(f"{where}: {utterance.seconds:.2f} s in the voice {utterance.voice}{counts}")

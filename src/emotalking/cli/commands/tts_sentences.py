@@ -16,6 +16,7 @@ def run(arguments: dict[str, Any]) -> None:
     """Synthesize the set."""
     from emotalking.cli.console import note
 
-    said = api.synthesize_sentences(**arguments)
-    seconds = sum(one.seconds for one in said)
-    note(f"{arguments['output']}: {len(said)} sentences, {seconds:.1f} s, each with its words (.txt) and times (.json)")
+    utterances = api.synthesize_sentences(**arguments)
+    seconds = sum(one.seconds for one in utterances)
+    summary = f"{len(utterances)} sentences, {seconds:.1f} s, each with its words (.txt) and times (.json)"
+    note(f"{arguments['output']}: {summary}")

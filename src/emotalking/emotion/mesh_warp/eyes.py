@@ -72,13 +72,13 @@ def pin_eyeballs(
     batch, _, height, width = warped.shape
     rows, columns = _patch_indices(landmarks[:, eyes.upper].flatten(0, 1), patch, height, width)
     pixels = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), 3) + 0.5
-    looks, blend, weight = _eyeballs(pixels, landmarks, moved, eyes, unit_px.repeat_interleave(2))
+    coordinates, blend, weight = _eyeballs(pixels, landmarks, moved, eyes, unit_px.repeat_interleave(2))
 
     # Each image's two patches, and in them the pixel itself and the two rotated samples, are fetched at once.
-    where = looks.view(batch, -1, pixels.shape[2], 2) / pixels.new_tensor([width, height]) * 2 - 1
-    looked = F.grid_sample(source, where, mode="bicubic", padding_mode="border", align_corners=False)
-    looked = looked.permute(0, 2, 3, 1).reshape(*looks.shape[:-1], 3)  # [2B, 3 h, w, 3]
-    stay, left, right = looked.chunk(3, 1)
+    where = coordinates.view(batch, -1, pixels.shape[2], 2) / pixels.new_tensor([width, height]) * 2 - 1
+    sampled = F.grid_sample(source, where, mode="bicubic", padding_mode="border", align_corners=False)
+    sampled = sampled.permute(0, 2, 3, 1).reshape(*coordinates.shape[:-1], 3)  # [2B, 3 h, w, 3]
+    stay, left, right = sampled.chunk(3, 1)
     sides, shadow, parted = blend.unbind(0)
     colours = torch.lerp(stay, torch.lerp(left, right, sides) * shadow, parted)
 
@@ -134,9 +134,9 @@ def _eyeballs(
     sides = _ramp(along_eye - pivot[..., 0], -SIDES_BLEND, SIDES_BLEND)
     shadow = 1 - SHADE * _ramp(height - new_upper, -SHADE_DEPTH, 0.0)
     turned = _turned(place, pivot, *old)
-    looks = torch.cat([pixels, *((t @ axes + origin).view_as(pixels) for t in turned)], 1)
+    coordinates = torch.cat([pixels, *((t @ axes + origin).view_as(pixels) for t in turned)], 1)
     shape = (*pixels.shape[:3], 1)
-    return looks, torch.stack([sides, shadow, parted]).view(3, *shape), weight.view(shape)
+    return coordinates, torch.stack([sides, shadow, parted]).view(3, *shape), weight.view(shape)
 
 
 def _turned(
@@ -154,16 +154,18 @@ def _turned(
     side = place.new_ones(2 * count, 1)
     side[:count] = -1
     around = place - pivot
-    distance2, column, seen = around.square().sum(2), place[..., 0].contiguous(), around[..., 1]
+    distance2 = around.square().sum(2)
+    column = place[..., 0].contiguous()
+    row = around[..., 1]
     reach = around[..., 0]
     # Each turn changes the column and with it the lids' heights: the first turn is a guess, the others settle it.
     for _ in range(3):
         low = _curve(column, lower) + LOWER_SHADE - pivot[..., 1]
         high = _curve(column, upper) - LASH_SHADE - pivot[..., 1]
-        seen = torch.minimum(torch.maximum(seen, low), high)
-        reach = side * (distance2 - seen.square()).clamp(min=0).sqrt()
+        row = torch.minimum(torch.maximum(row, low), high)
+        reach = side * (distance2 - row.square()).clamp(min=0).sqrt()
         column = pivot[..., 0] + reach
-    both = torch.stack([reach, seen], 2) + pivot
+    both = torch.stack([reach, row], 2) + pivot
     return both[:count], both[count:]
 
 

@@ -47,7 +47,10 @@ def rasterize_attributes(
 
     bary = _barycentric(corners.flatten(0, 1)[owner], x, y)
     inside = (bary >= -1e-5).all(1).nonzero()[:, 0]
-    owner, bary, x, y = owner[inside], bary[inside], x[inside], y[inside]
+    owner = owner[inside]
+    bary = bary[inside]
+    x = x[inside]
+    y = y[inside]
     image, face = owner // count, owner % count
     pixel = (image * height + y) * width + x
 
@@ -59,7 +62,10 @@ def rasterize_attributes(
     nearest.scatter_reduce_(0, pixel, key, "amin")
     wins = (nearest[pixel] == key).nonzero()[:, 0]
 
-    image, face, bary, pixel = image[wins], face[wins], bary[wins], pixel[wins]
+    image = image[wins]
+    face = face[wins]
+    bary = bary[wins]
+    pixel = pixel[wins]
     values = (attributes[image[:, None], triangles[face]] * bary[..., None]).sum(1)
     out = attributes.new_zeros(batch * height * width, attributes.shape[2])
     out[pixel] = values

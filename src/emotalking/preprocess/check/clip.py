@@ -1,8 +1,8 @@
 """Footage check: suitability of a clip for an avatar, measured in seconds before hours of work.
 
 One pass over all frames, small and grey (:mod:`emotalking.preprocess.scan`: cuts, black, repeats, exposure), one with
-the networks over a bounded number of them: :data:`MOST_LOOKS` spread over the clip (faces, hands, blur) and every frame
-of the :data:`CLOSE_S` with the most speech (mouth, blinks, step with the sound). The meaning of each measure, and the
+the networks over a bounded number of them: :data:`MAX_DETECTIONS` spread over the clip (faces, hands, blur) and all
+frames of the :data:`CLOSE_S` with the most speech (mouth, blinks, audio offset). The meaning of each measure, and the
 value from which it is a warning, are in :mod:`emotalking.preprocess.check.verdict`.
 """
 
@@ -26,19 +26,23 @@ from emotalking.preprocess.scan import ClipScan, black_frames, exposure_range, f
 from emotalking.preprocess.timeline import is_steady, own_times, stored_rate
 from emotalking.preprocess.tracking import LONGEST_GAP_S
 
-__all__ = ["CLOSE_S", "MOST_LOOKS", "Footage", "check_clip", "check_scanned", "plain_part"]
+__all__ = ["CLOSE_S", "MAX_DETECTIONS", "Footage", "check_clip", "check_scanned", "plain_part"]
 
 CLOSE_S = 16.0
 """Seconds that are searched frame by frame: twice of what the audio offset needs."""
-MOST_LOOKS = 120
-LOOK_EVERY_S = 0.5
+MAX_DETECTIONS = 120
+DETECTION_STEP_S = 0.5
 """Seconds between the spread frames; longer in clips of more than a minute."""
 _FASTEST = 32.0
 """Frame rate above which every second frame is enough."""
 _MOST_JUMPS = 30
-_JUMP_LEAP, _JUMP_MOVE, _JUMP_GROW = 0.3, 0.5, 1.3
-"""A cut is a jump cut if less than this share of the frame changed its grey level and the face stays within so many
-face heights and this factor of size. Measured: jump cuts of real clips 0.04 to 0.23, other scenes 0.35 and more."""
+_JUMP_LEAP = 0.3
+"""A cut is a jump cut if less than this share of the frame changed its grey level (measured: jump cuts of real clips
+0.04 to 0.23, other scenes 0.35 and more), and within the next two limits."""
+_JUMP_MOVE = 0.5
+"""Largest move of the face over a jump cut, in face heights."""
+_JUMP_GROW = 1.3
+"""Largest factor of the face's size over a jump cut."""
 _SOUND_EDGE_S = 0.5
 _STILLS = 8
 
@@ -143,7 +147,7 @@ def _close_window(scan: ClipScan, cuts: list[int], step: float, sound: SoundFact
 def _spread(scan: ClipScan) -> list[int]:
     """Numbers of frames at even distances."""
     seconds = float(scan.seconds[-1])
-    count = int(np.clip(seconds / LOOK_EVERY_S, 4, MOST_LOOKS))
+    count = int(np.clip(seconds / DETECTION_STEP_S, 4, MAX_DETECTIONS))
     found = np.searchsorted(scan.seconds, np.linspace(0, seconds, count) - 1e-6)
     return sorted({int(n) for n in np.minimum(found, len(scan.seconds) - 1)})
 
@@ -163,8 +167,8 @@ def _with_one_face(scan: ClipScan, faces: FaceScan) -> Bool[np.ndarray, " P"]:
     """Frames not in a stretch, from one detection to the next, that lost the face for long or shows another one."""
     good = np.ones(len(scan.seconds), bool)
     at = scan.seconds[faces.numbers]
-    alone = np.array([faces.other_faces.get(n, 0) == 0 for n in faces.numbers], bool)
-    for bad, longest in ((~faces.seen, LONGEST_GAP_S), (~alone, 0.0)):
+    single = np.array([faces.other_faces.get(n, 0) == 0 for n in faces.numbers], bool)
+    for bad, longest in ((~faces.detected, LONGEST_GAP_S), (~single, 0.0)):
         edges = np.flatnonzero(np.diff(np.concatenate([[0], bad.astype(int), [0]])))
         for first, last in zip(edges[::2], edges[1::2], strict=True):
             begin = at[first - 1] if first else -np.inf
@@ -178,7 +182,7 @@ def _lost_share(scan: ClipScan, faces: FaceScan, part: tuple[float, float]) -> f
     """Share of the searched frames within the part in which no face was found."""
     at = scan.seconds[faces.numbers]
     inside = (at >= part[0]) & (at < part[1])
-    return float((~faces.seen[inside]).mean()) if inside.any() else 0.0
+    return float((~faces.detected[inside]).mean()) if inside.any() else 0.0
 
 
 def _motion(
@@ -187,16 +191,16 @@ def _motion(
     """Motion of the face in the densely tracked part, and its audio offset."""
     facts = {"mouth_range": 0.0, "closed_share": 0.0, "blinks_per_minute": 0.0}
     points = faces.track()[rows]
-    if len(times) < 2 or faces.layout is None or not faces.seen[rows].any():
+    if len(times) < 2 or faces.layout is None or not faces.detected[rows].any():
         return facts, measure_offset(np.zeros(0), 25, np.zeros(0, np.float32))
     fps = (len(times) - 1) / float(times[-1] - times[0])
     even = times[0] + np.arange(len(times)) / fps
     opening = np.interp(even, times, measures.mouth_opening(points, faces.layout))
-    seen = opening[np.isfinite(opening)]
+    detected = opening[np.isfinite(opening)]
     lids = measures.lid_gap(points, faces.layout)
-    if len(seen):
-        facts["mouth_range"] = float(np.ptp(np.percentile(seen, [5, 95])))
-        facts["closed_share"] = float((seen < measures.CLOSED).mean())
+    if len(detected):
+        facts["mouth_range"] = float(np.ptp(np.percentile(detected, [5, 95])))
+        facts["closed_share"] = float((detected < measures.CLOSED).mean())
         facts["blinks_per_minute"] = 60 * len(measures.blink_starts(lids, fps)) / (len(times) / fps)
     first = round((window[0] + float(times[0])) * SAMPLE_RATE)
     return facts, measure_offset(opening, fps, scan.samples[first : round(window[1] * SAMPLE_RATE)])
@@ -260,8 +264,8 @@ def _curves(
         out["sound_s"] = row(np.arange(len(sound.level_db)) * STEP_S, thin)
         out["level_db"] = row(sound.level_db, thin)
         out["speech"] = row(sound.active, thin)
-    if faces.layout is not None and faces.seen.any():
-        points, spread = faces.track(), np.array(faces.spread, bool) & faces.seen
+    if faces.layout is not None and faces.detected.any():
+        points, spread = faces.track(), np.array(faces.spread, bool) & faces.detected
         turn = measures.head_turn(points[spread], faces.layout)
         out["looks_s"] = row(scan.seconds[np.array(faces.numbers)[spread]])
         out["yaw"], out["pitch"] = row(turn[:, 0]), row(turn[:, 1])

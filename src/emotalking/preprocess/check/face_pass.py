@@ -66,7 +66,7 @@ class FaceScan:
         return np.stack([np.full(some.shape, np.nan) if row is None else row for row in self.points]).astype(np.float64)
 
     @property
-    def seen(self) -> Bool[np.ndarray, " F"]:
+    def detected(self) -> Bool[np.ndarray, " F"]:
         """Frames with a face."""
         return np.array([row is not None for row in self.points], bool)
 
@@ -96,7 +96,9 @@ def scan_faces(
     wanted = spread | close | also
     if not wanted:
         return out
-    finder, hands, provider = FaceFinder(), HandFinder(), open_provider()
+    finder = FaceFinder()
+    hands = HandFinder()
+    provider = open_provider()
     out.layout = provider.layout
     square: Framing | None = None
     frames = ((n, time, frame) for n, (time, frame) in enumerate(decode_frames(clip)) if n in wanted)
@@ -200,13 +202,13 @@ def summary(faces: FaceScan, size: tuple[int, int]) -> dict[str, float | int | t
     others = list(faces.other_faces.values())
     facts: dict[str, float | int | tuple[float, float]] = {
         "faces_looked_at": int(spread.sum()),
-        "face_share": float(faces.seen[spread].mean()) if spread.any() else 0.0,
+        "face_share": float(faces.detected[spread].mean()) if spread.any() else 0.0,
         "other_face_share": float(np.mean([count > 0 for count in others])) if others else 0.0,
         "hand_share": float(np.mean(list(faces.hands.values()))) if faces.hands else 0.0,
         "detail": float(np.median(list(faces.detail.values()))) if faces.detail else 0.0,
         "blockiness": float(np.median(list(faces.blockiness.values()))) if faces.blockiness else 0.0,
     }
-    if faces.layout is None or not faces.seen.any():
+    if faces.layout is None or not faces.detected.any():
         nothing = (0.0, 0.0)
         return facts | {
             "cropped_share": 0.0,
@@ -216,7 +218,7 @@ def summary(faces: FaceScan, size: tuple[int, int]) -> dict[str, float | int | t
             "roll": 0.0,
             "frontal_share": 0.0,
         }
-    points = faces.track()[faces.seen]
+    points = faces.track()[faces.detected]
     turn = measures.head_turn(points, faces.layout)
     ranges = np.percentile(turn, [2, 98], axis=0)
     return facts | {

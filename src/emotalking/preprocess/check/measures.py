@@ -78,10 +78,10 @@ def blink_starts(lids: Float[np.ndarray, " N"], fps: float) -> list[int]:
         lids: :func:`lid_gap`; NaN where no face was detected.
         fps: frame rate.
     """
-    seen = np.flatnonzero(np.isfinite(lids))
-    if len(seen) < fps / 2:
+    valid = np.flatnonzero(np.isfinite(lids))
+    if len(valid) < fps / 2:
         return []
-    whole = np.interp(np.arange(len(lids)), seen, lids[seen])
+    whole = np.interp(np.arange(len(lids)), valid, lids[valid])
     rest = percentile_filter(whole, 70, size=max(round(_REST_S * fps), 3), mode="nearest")
     edges = np.diff(np.concatenate([[0], (whole < OPENING_IN_BLINK * rest).astype(int), [0]]))
     begins, ends = np.flatnonzero(edges > 0), np.flatnonzero(edges < 0)

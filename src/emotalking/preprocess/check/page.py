@@ -49,7 +49,7 @@ def write_page(footage: Footage, path: str | Path) -> None:
         raise InputError(f"the page {path} cannot be written ({error.strerror}): choose another place.") from error
 
 
-def page_beside(clip: str | Path) -> Path:
+def default_page(clip: str | Path) -> Path:
     """Default place of the page: ``CLIP.check.html`` in the folder of the clip."""
     return Path(clip).with_name(f"{Path(clip).stem}.check.html")
 

@@ -58,8 +58,8 @@ def sound_facts(samples: Float[np.ndarray, " S"]) -> SoundFacts:
 
 def speech_steps(spectra: MelSpectra) -> Bool[np.ndarray, " steps"]:
     """Steps louder than room and noise, pauses within words bridged."""
-    heard = normalise(spectra)[:].mean(-1) > _ACTIVE
-    joined = binary_closing(np.pad(heard, _BRIDGE), np.ones(_BRIDGE))[_BRIDGE:-_BRIDGE]
+    active = normalise(spectra)[:].mean(-1) > _ACTIVE
+    joined = binary_closing(np.pad(active, _BRIDGE), np.ones(_BRIDGE))[_BRIDGE:-_BRIDGE]
     return np.asarray(binary_opening(joined, np.ones(_SHORTEST)), bool)
 
 

@@ -248,10 +248,10 @@ def _sound(f: dict[str, Any]) -> list[str]:
     if f["clipped_share"] > CLIPPED:
         out.append("the sound is clipped: lower the gain")
     late, confidence = f["sound_late_s"], f["sound_late_confidence"]
-    looked = f["close_look"][1] - f["close_look"][0]
+    tracked_s = f["close_look"][1] - f["close_look"][0]
     if confidence >= TRUSTED and abs(late) > LATE_S:
         out.append(f"the sound comes {1000 * abs(late):.0f} ms {'late' if late > 0 else 'early'}: prepare corrects it")
-    elif confidence < UNRELATED and min(looked * f["speech_share"], f["speech_s"]) > 1.25 * ENOUGH_SPEECH_S:
+    elif confidence < UNRELATED and min(tracked_s * f["speech_share"], f["speech_s"]) > 1.25 * ENOUGH_SPEECH_S:
         out.append("the mouth does not follow the sound: is it another person's voice, or far out of step?")
     return out
 

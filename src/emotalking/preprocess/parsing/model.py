@@ -112,10 +112,10 @@ def _hanging(
     """1 for pixels next to the neck whose ray to the temple on their side stays on the person."""
     step = 2
     x, y = x[::step, ::step], y[::step, ::step]
-    beside = (np.abs(x) > half_width) & (y > 0)
+    at_sides = (np.abs(x) > half_width) & (y > 0)
     (a, b, c), (d, e, f) = cv2.invertAffineTransform(to_map / CELLS - np.array([[0, 0, -LEFT], [0, 0, -TOP]]))
     temple_x = np.where(x > 0, 1.25, -1.25).astype(np.float32) * np.float32(half_width)
-    whole = beside.astype(np.uint8)
+    whole = at_sides.astype(np.uint8)
     for share in np.linspace(0, 1, RAY_STEPS, dtype=np.float32):
         along_x, along_y = x + share * (temple_x - x), y + share * (np.float32(-0.3) - y)
         cols, rows = a * along_x + b * along_y + c, d * along_x + e * along_y + f
@@ -201,14 +201,14 @@ def _colours(seeds: Sequence[np.ndarray], samples: Sequence[Sample]) -> Float32[
     return _log_density(np.sum([_histogram(s.bins, seed) for s, seed in zip(samples, seeds, strict=True)], axis=0))
 
 
-def _looks_like(material: int, colours: np.ndarray) -> np.ndarray:
+def _typical_bins(material: int, colours: np.ndarray) -> np.ndarray:
     """Bins that are at least a fiftieth as frequent in ``material`` as its commonest."""
     return colours[:, material] > np.log(0.02) + colours[:, material].max()
 
 
 def _without_skin(seeds: Sequence[np.ndarray], samples: Sequence[Sample]) -> list[np.ndarray]:
     """A high forehead reaches into the zone where hair is sought, bare shoulders into that of clothes."""
-    like_skin = _looks_like(SKIN, _colours(seeds, samples))
+    like_skin = _typical_bins(SKIN, _colours(seeds, samples))
     result = [seed.copy() for seed in seeds]
     for seed, sample in zip(result, samples, strict=True):
         seed[like_skin[sample.bins], HAIR : CLOTHES + 1] = 0
@@ -217,7 +217,7 @@ def _without_skin(seeds: Sequence[np.ndarray], samples: Sequence[Sample]) -> lis
 
 def _without_locks(seeds: Sequence[np.ndarray], samples: Sequence[Sample], colours: np.ndarray) -> list[np.ndarray]:
     """Long hair reaches the zone of clothes. Dark clothes resemble dark hair, but no path of hair leads to them."""
-    like_hair = _looks_like(HAIR, colours)
+    like_hair = _typical_bins(HAIR, colours)
     result = [seed.copy() for seed in seeds]
     for seed, sample in zip(result, samples, strict=True):
         path = like_hair[sample.bins] & (sample.person > 0.5) & ~sample.zones.oval
@@ -234,7 +234,10 @@ def _without_locks(seeds: Sequence[np.ndarray], samples: Sequence[Sample], colou
 
 def _certain(sample: Sample, head: HeadFrame, layout: FaceLayout) -> Float32[np.ndarray, "h w 4"]:
     """Pixels whose material landmarks and person segmentation determine, one-hot."""
-    person, zones, x, y = sample.person, sample.zones, sample.x, sample.y
+    person = sample.person
+    zones = sample.zones
+    x = sample.x
+    y = sample.y
     radius = max(1, round(1.5 * BAND * max(person.shape)))
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
     inside = cv2.erode((person > 0.9).astype(np.uint8), kernel).astype(bool)

@@ -18,7 +18,10 @@ from emotalking.preprocess.tracking import PointFlow
 
 CHUNK = 512
 """Frames whose Jacobians are in memory at a time."""
-_POSE, _SHAPE, _FOCAL, _RESIDUAL = slice(0, 6), slice(6, 9), 9, 10
+_POSE = slice(0, 6)
+_SHAPE = slice(6, 9)
+_FOCAL = 9
+_RESIDUAL = 10
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,8 @@ class Bundle:
     ) -> None:
         self.weights, self.unit = weights, unit
         self.centre = np.array([size[1] / 2, size[0] / 2])
-        self.seen: np.ndarray = np.asarray(np.isfinite(points).all(-1))
-        self.points = np.where(self.seen[..., None], points, 0.0)
+        self.observed: np.ndarray = np.asarray(np.isfinite(points).all(-1))
+        self.points = np.where(self.observed[..., None], points, 0.0)
         self.rotations, self.translations = start.rotations.copy(), start.translations.copy()
         self.shape0, self.shape = start.shape, start.shape.copy()
         self.log_focal0 = self.log_focal = float(np.log(start.focal))
@@ -113,7 +116,7 @@ class Bundle:
             total += rows.globals
             information += rows.landmarks
         if with_time:
-            self._add_smoothness(band, gradient, information / max(int(self.seen.any(-1).sum()), 1))
+            self._add_smoothness(band, gradient, information / max(int(self.observed.any(-1).sum()), 1))
         band.factorise(damping)
         d_globals = np.zeros(3 * points + 1)
         if with_globals:
@@ -128,7 +131,7 @@ class Bundle:
 
     def measure_sigma(self) -> None:
         """Measure each point's own noise: points that expressions move get little weight in the pose."""
-        distance = np.where(self.seen, np.linalg.norm(self.project() - self.points, axis=-1), np.nan)
+        distance = np.where(self.observed, np.linalg.norm(self.project() - self.points, axis=-1), np.nan)
         self.sigma = np.clip(np.nanmedian(distance, 0) / 1.177, 0.25 * self.unit, 8.0 * self.unit)  # Rayleigh median
 
     def _jacobian(self, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +157,7 @@ class Bundle:
         uv, jacobian = self._jacobian(low, high)
         own = slice(begin - low, end - low)
         residual = uv[own] + self.centre - self.points[begin:end]
-        weight = self._huber((residual**2).sum(-1) / self.sigma**2) / self.sigma**2 * self.seen[begin:end]
+        weight = self._huber((residual**2).sum(-1) / self.sigma**2) / self.sigma**2 * self.observed[begin:end]
         terms = _Terms(np.concatenate([jacobian[own], residual[..., None]], -1), weight, with_cross)
         rows = _Rows(
             terms.sums[:, _POSE, _POSE],
@@ -173,7 +176,12 @@ class Bundle:
         assert self.flow is not None
         pairs = slice(low, low + len(uv) - 1)
         gap = np.asarray(self.flow.displacement[pairs], np.float64)
-        good = self.flow.valid[pairs] & np.isfinite(gap).all(-1) & self.seen[pairs] & self.seen[low + 1 :][: len(gap)]
+        good = (
+            self.flow.valid[pairs]
+            & np.isfinite(gap).all(-1)
+            & self.observed[pairs]
+            & self.observed[low + 1 :][: len(gap)]
+        )
         residual = np.diff(uv, axis=0) - np.where(good[..., None], gap, 0.0)
         sigma = self.weights.flow_px * self.unit
         weight = self._huber((residual**2).sum(-1) / sigma**2) / sigma**2 * good

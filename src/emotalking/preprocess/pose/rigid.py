@@ -74,8 +74,8 @@ def start(
         mean = np.median(back, 0)
     world_scale, world_rotation, offset = head_frame(mean, layout)
     shape = world_scale * mean @ world_rotation.T + offset
-    seen = np.concatenate([points[:, index], depth[:, index, None]], -1, dtype=np.float64)[detected]
-    scale, rotation, translation = fit_similarity(shape[index], seen)
+    observed = np.concatenate([points[:, index], depth[:, index, None]], -1, dtype=np.float64)[detected]
+    scale, rotation, translation = fit_similarity(shape[index], observed)
     focal = focal_ratio * size[1]
     z = focal / scale
     xy = (translation[:, :2] - np.array([size[1] / 2, size[0] / 2])) / scale[:, None]

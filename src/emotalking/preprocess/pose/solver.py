@@ -33,7 +33,7 @@ class PoseTrack:
     """Neutral face: every landmark's robust mean place in the head frame."""
     sigma_px: Float[np.ndarray, " R"]
     """Measured noise of each rigid point around the model."""
-    figures: dict[str, float] = field(default_factory=dict)
+    statistics: dict[str, float] = field(default_factory=dict)
     """Measures of the rigid points, in pixels: ``reprojection_px`` (rms); jitter (:func:`jitter_px`) of the landmarks
     ``jitter_landmarks_px``, of what the path leaves of them ``noise_px``, of poses solved frame by frame
     ``jitter_per_frame_pose_px``, and of this path ``jitter_px``; how far the skin slides from frame to frame against
@@ -117,16 +117,16 @@ def solve_pose(
             problem.measure_sigma()
         if iteration > 10 and change < 1e-5:
             break
-    figures = _settle_focal(problem, _focal_doubt(start, config), config, size)
+    statistics = _settle_focal(problem, _focal_sigma(start, config), config, size)
     path, focal = problem.viewmats(), float(np.exp(problem.log_focal))
     full = rigid.triangulate(points, detected, path, focal, size, start.shape)
     full[index] = problem.shape
-    figures |= _figures(problem, detected)
+    statistics |= _statistics(problem, detected)
     viewmats, shape = rigid.to_world(path, full, layout)
-    return PoseTrack(viewmats, focal, shape, problem.sigma, figures | _spans(viewmats))
+    return PoseTrack(viewmats, focal, shape, problem.sigma, statistics | _spans(viewmats))
 
 
-def _focal_doubt(start: rigid.RigidStart, config: PoseConfig) -> float:
+def _focal_sigma(start: rigid.RigidStart, config: PoseConfig) -> float:
     """Systematic error of the observed log focal length for how far this head turns."""
     facing = start.rotations[:, 2]  # the camera's axis in the head frame
     mean = facing.mean(0) / np.linalg.norm(facing.mean(0))
@@ -134,13 +134,13 @@ def _focal_doubt(start: rigid.RigidStart, config: PoseConfig) -> float:
     return config.focal_doubt * float(np.hypot(1.0, np.radians(config.focal_turn_deg) / max(turn, 1e-6)))
 
 
-def _settle_focal(problem: Bundle, doubt: float, config: PoseConfig, size: tuple[int, int]) -> dict[str, float]:
+def _settle_focal(problem: Bundle, sigma: float, config: PoseConfig, size: tuple[int, int]) -> dict[str, float]:
     """Weigh the focal length that the observations gave against the prior, and solve once more with the outcome.
 
     The residuals' own claim of certainty is left to count only where it is the weaker one: errors of a detector are
     in the same way in all frames, and its assumed depth of a face biases the focal length.
     """
-    variance = problem.focal_variance + doubt**2
+    variance = problem.focal_variance + sigma**2
     share = 1.0 / (1.0 + variance / config.focal_spread**2)
     alone, prior = problem.log_focal, np.log(config.focal_ratio * size[1])
     problem.hold_focal(float(prior + share * (alone - prior)))
@@ -154,11 +154,11 @@ def _settle_focal(problem: Bundle, doubt: float, config: PoseConfig, size: tuple
     }
 
 
-def _figures(problem: Bundle, detected: np.ndarray) -> dict[str, float]:
+def _statistics(problem: Bundle, detected: np.ndarray) -> dict[str, float]:
     """Errors and shake."""
-    model, alone = problem.project(), _each_alone(problem, detected)
+    model, alone = problem.project(), _project_independent_poses(problem, detected)
     error = (model - problem.points)[detected]
-    figures = {
+    statistics = {
         "reprojection_px": float(np.sqrt((error**2).sum(-1).mean())),
         "jitter_landmarks_px": jitter_px(np.where(detected[:, None, None], problem.points, np.nan)),
         "noise_px": jitter_px(np.where(detected[:, None, None], problem.points - model, np.nan)),
@@ -166,9 +166,9 @@ def _figures(problem: Bundle, detected: np.ndarray) -> dict[str, float]:
         "jitter_px": jitter_px(model),
     }
     if problem.flow is not None and problem.flow.valid.any():
-        figures["slip_per_frame_pose_px"] = _slip(alone, problem.flow)
-        figures["slip_px"] = _slip(model, problem.flow)
-    return figures
+        statistics["slip_per_frame_pose_px"] = _slip(alone, problem.flow)
+        statistics["slip_px"] = _slip(model, problem.flow)
+    return statistics
 
 
 def _slip(points: np.ndarray, flow: PointFlow) -> float:
@@ -184,7 +184,7 @@ def _spans(path: np.ndarray) -> dict[str, float]:
     return {name: float(b - a) for name, a, b in zip(names, low, high, strict=True)}
 
 
-def _each_alone(problem: Bundle, detected: np.ndarray) -> np.ndarray:
+def _project_independent_poses(problem: Bundle, detected: np.ndarray) -> np.ndarray:
     """Rigid points under the pose of each frame solved independently (as TalkingGaussian trains on), to compare with.
 
     [N, R, 2]; NaN where there is no face.
