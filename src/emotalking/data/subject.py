@@ -136,11 +136,6 @@ class Subject:
         return np.clip(values, 0, np.percentile(values, 95)).astype(np.float32)
 
     @cached_property
-    def au25_levels(self) -> Float[np.ndarray, "4"]:
-        """25th, 50th, 75th percentile and maximum of :attr:`au25`."""
-        return np.percentile(self.au25, [25, 50, 75, 100]).astype(np.float32)
-
-    @cached_property
     def valence_arousal(self) -> Float[np.ndarray, "N 2"] | None:
         """Valence and arousal in [-1, 1] per frame, float32; None without ``va.csv``."""
         path = self.files.valence_arousal
@@ -164,17 +159,12 @@ class Subject:
         """Vertical extent of the inner lips per frame, px."""
         return mouth_opening_of(self.landmarks.ibug68)
 
-    def mouth_bound(self, index: int) -> tuple[float, float, float]:
-        """Smallest and largest mouth opening of the clip, and that of frame ``index``, px (docs/paper.md 1.3)."""
-        seen = self.mouth_opening[self.landmarks.detected]
-        return float(seen.min()), float(seen.max()), float(self.mouth_opening[index])
-
     def lips_rect(self, index: int) -> Box:
         """Square around the lips, px; an undetected frame takes the nearest detected one's."""
         track = self.landmarks
         if not track.detected[index]:
-            seen = np.flatnonzero(track.detected)
-            index = int(seen[np.abs(seen - index).argmin()])
+            detected = np.flatnonzero(track.detected)
+            index = int(detected[np.abs(detected - index).argmin()])
         return lips_rect_of(track.points[index, list(track.layout.ibug68)], self.width, self.height)
 
     def audio_features(self, name: str = DEFAULT_FEATURE) -> Float[np.ndarray, "N S C"]:
