@@ -3,6 +3,7 @@
 EMOTALKING_DATA=DIR python benchmarks/alignment.py   (DIR/clips/grid_s1: GRID corpus, *.mpg with *.align)
 """
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -46,6 +47,7 @@ def errors(found: tuple[TimedLabel, ...], truth: tuple[TimedLabel, ...]) -> list
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     clips = sorted((Path(os.environ["EMOTALKING_DATA"]) / "clips" / "grid_s1").glob("*.align"))
     aligned, spread, incomplete = list[float](), list[float](), 0
     for path in track(clips, "align"):

@@ -8,6 +8,7 @@ decoder (its phone language model; silence counts as wrong). Also: the correlati
 pocketsphinx computes, which include its tracking of noise (its model's settings overrule a decoder's).
 """
 
+import argparse
 import os
 import tempfile
 from collections.abc import Iterable
@@ -96,6 +97,7 @@ def likeness(samples: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Measure, print, write ``results/phone_frames.json``."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     names = [phone for phone in acoustic_model().phones if phone not in SILENT]
     clips = sorted((Path(os.environ["EMOTALKING_DATA"]) / "clips" / "grid_s1").glob("*.align"))
     truth, ours, theirs, alike = [], [], [], []

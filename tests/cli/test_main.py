@@ -177,6 +177,8 @@ def test_negative_values_belong_to_their_option() -> None:
         (KeyboardInterrupt(), 130, "interrupted: rerun the same command to continue from the last checkpoint"),
         (UserError("two\nlines"), 2, "error: two lines"),
         (OSError(28, "No space left on device", "/full/x"), 2, "cannot write /full/x: No space left"),
+        (NotADirectoryError(20, "Not a directory", "clip.wav"), 2, "error: clip.wav cannot be used: Not a directory"),
+        (IsADirectoryError(21, "Is a directory", "some"), 2, "error: some cannot be used: Is a directory"),
         (type("OutOfMemoryError", (RuntimeError,), {})("..."), 2, "memory is full"),
     ],
 )

@@ -212,7 +212,15 @@ def test_too_short(tmp_path: Path) -> None:
         prepare(clip, tmp_path / "out")
 
 
-@pytest.mark.parametrize(("options", "message"), [({"size": 33}, "even number"), ({"seconds": 0.5}, "at least 2 s")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 33}, "even number"),
+        ({"seconds": 0.5}, "at least 2 s"),
+        ({"seconds": float("nan")}, "at least 2 s"),
+        ({"audio_offset": float("nan")}, "give auto, none, or seconds"),
+    ],
+)
 def test_impossible_settings(actor_clip: Path, tmp_path: Path, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         prepare(actor_clip, tmp_path / "out", PrepareConfig(**options))

@@ -19,6 +19,7 @@ SECTIONS = ("make an avatar", "use it", "evaluate", "inspect")
 """Sections of the help, in order; a verb names its own."""
 INPUT_ERROR, INTERRUPTED = 2, 130
 _FULL_OR_FORBIDDEN = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+_OTHER_KIND = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _fail(str(error), INPUT_ERROR)
     except OSError as error:
+        if error.errno in _OTHER_KIND and error.filename:
+            return _fail(f"{error.filename} cannot be used: {error.strerror}", INPUT_ERROR)
         if error.errno not in _FULL_OR_FORBIDDEN:
             raise
         place = f" {error.filename}" if error.filename else ""

@@ -1,5 +1,6 @@
 """Options of ``prepare``, without anything heavy: the command line is made from them."""
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -113,7 +114,8 @@ class PrepareConfig:
         """Refuse what no clip could satisfy."""
         if self.seconds is not None or self.part is not None:
             self._check_length()
-        if isinstance(self.audio_offset, str) and self.audio_offset not in ("auto", "none"):
+        offset = self.audio_offset
+        if offset not in ("auto", "none") if isinstance(offset, str) else not math.isfinite(offset):
             raise InputError(f"audio offset {self.audio_offset!r}: give auto, none, or seconds.")
         if self.fps != "25":
             _ = self.rate
@@ -128,7 +130,7 @@ class PrepareConfig:
     def _check_length(self) -> None:
         from emotalking.io.video import SHORTEST_S  # heavy, and the command line is made without it
 
-        if self.seconds is not None and self.seconds < SHORTEST_S:
+        if self.seconds is not None and not self.seconds >= SHORTEST_S:  # NaN too
             raise InputError(f"limit of {self.seconds} s: at least {SHORTEST_S:.0f} s are needed.")
         if self.part is not None and not 0 <= self.part[0] <= self.part[1] - SHORTEST_S:
             raise InputError(
