@@ -188,6 +188,7 @@ def test_failures_of_a_command(
     def fail(*_: object, **__: object) -> None:
         raise failure
 
+    load("train")  # its options are read from the function before it is replaced
     monkeypatch.setattr(api, "train", fail)
     assert main(["train", "subject", "-o", "avatar.safetensors", "--device", "cpu"]) == code
     assert says in capsys.readouterr().err
@@ -197,6 +198,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
+    load("info")  # its options are read from the function before it is replaced
     monkeypatch.setattr(api, "info", fail)
     with pytest.raises(ZeroDivisionError):
         main(["info", "x"])
@@ -295,3 +297,10 @@ def test_a_training_takes_two_devices_and_leaves_the_others(
     assert devices.device_pair("cuda:1")[1] is None and devices.parse_devices("auto") == ["cuda:0", "cuda:1", "cuda:2"]
     with pytest.raises(UserError, match="names a device twice"):
         devices.device_pair("cuda,cuda:0")
+
+
+def test_no_choice_is_not_offered_as_a_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "a", "--compat", "moon"]) == 2
+    said = capsys.readouterr().err
+    assert "talkinggaussian" in said
+    assert "None" not in said

@@ -110,3 +110,8 @@ def test_wrong_arrays_are_programming_errors() -> None:
         EmotionTrack(np.array([1.0, 0.0]), np.zeros((2, 2)))
     with pytest.raises(ValueError, match="expected"):
         EmotionTrack(np.zeros(0), np.zeros((0, 2)))
+
+
+def test_numbers_in_place_of_a_name_are_a_type_error() -> None:
+    with pytest.raises(TypeError, match="emotion"):  # in tests the checker of types is first with its own
+        emotion_track((0.1, 0.2), None, None)  # pyright: ignore[reportArgumentType]

@@ -130,3 +130,9 @@ def test_table_has_the_papers_columns_first(actor_subject: Subject, tmp_path: Pa
     assert "not comparable" in (tmp_path / "table.md").read_text()
     assert "full model" in (tmp_path / "report.html").read_text()
     assert any("LPIPS (made up)" in note for note in notes_of(done, ROWS))
+
+
+@pytest.mark.parametrize("options", [{"frames": 0}, {"frames": -1}, {"expert_steps": 0}])
+def test_what_cannot_be_evaluated_is_refused_before_training(options: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="give (at least 1|1 or more)"):
+        AblationConfig("tiny", **options)

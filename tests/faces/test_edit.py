@@ -243,6 +243,8 @@ def test_command_writes_a_lossless_clip(actor_subject: Subject, tmp_path: Path) 
         (["apply", "FACE", "-o", "a.png", "--emotion", "hungry"], "unknown emotion"),
         (["apply", "FACE", "-o", "a.png", "--va", "2,0"], "must lie between -1 and 1"),
         (["apply", "FACE", "-o", "a.png", "--va", "0,0", "--gain", "3"], "caricature"),
+        (["apply", "FACE", "-o", "a.png", "--va", "0,0", "--resting-expression", "nan,0"], "each from -1 to 1"),
+        (["apply", "FACE", "-o", "a.png", "--va", "0,0", "--resting-expression", "3,0"], "each from -1 to 1"),
         (["apply", "FACE", "-o", "a.png", "--grid", "3"], "names a file"),
         (["apply", "FACE", "-o", "a.png", "--emotion", "sad", "--frame", "7"], "there is no frame 7"),
         (["apply", "FACE", "-o", "a.png", "--emotion", "sad", "--resting-expression", "1"], "two numbers"),

@@ -362,7 +362,7 @@ def _sentence(event: events.ParseErrorEvent) -> str:
                 return f"unrecognized arguments: {' '.join(event.unrecognized_tokens)}"
             return f"required: {', '.join(_name(one.arg) for one in event.missing_arguments)}"
         case events.InvalidChoice():
-            choices = ", ".join(event.choices)
+            choices = ", ".join(choice for choice in event.choices if choice != "None")
             return f"argument {_name(event.argument)}: invalid choice: '{event.value}' (choose from {choices})"
         case events.UnrecognizedArgs():
             return f"unrecognized arguments: {' '.join(event.tokens)}"

@@ -72,6 +72,8 @@ class EmotionTrack:
         """
         if "," in text:
             return cls.constant(*parse_pair(text))
+        if not isinstance(text, str):
+            raise TypeError(f"emotion must be a name such as 'happy' or 'happy:0.5', not {text!r}: give numbers as va")
         name, colon, strength = text.partition(":")
         valence, arousal = preset(name)
         if not colon:

@@ -12,6 +12,11 @@ SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
 Variant = Literal["no_normal", "no_sync", "combined", "no_emotion", "full"]
 
 
+def _check_frames(frames: int | None) -> None:
+    if frames is not None and frames < 1:
+        raise InputError(f"{frames} frames cannot be scored: give at least 1.")
+
+
 @dataclass(frozen=True)
 class EvaluateConfig:
     """Options of ``evaluate``."""
@@ -49,8 +54,7 @@ class EvaluateConfig:
         unknown = [name for name in self.scenarios if name not in SCENARIOS]
         if unknown or not self.scenarios:
             raise InputError(f"there is no scenario '{', '.join(unknown)}': give {', '.join(SCENARIOS)}.")
-        if self.frames is not None and self.frames < 1:
-            raise InputError(f"{self.frames} frames cannot be scored: give at least 1.")
+        _check_frames(self.frames)
         if self.evenly and self.frames is None:
             raise InputError("'evenly' spreads a limited number of frames: also give 'frames'.")
 
@@ -71,3 +75,9 @@ class AblationConfig:
     lpips: Lpips = "auto"
     expert_steps: int | None = None
     """training steps of the personal sync experts; None: 600 on a GPU, 200 on a CPU."""
+
+    def __post_init__(self) -> None:
+        """Refuse, before hours of training, what the evaluation could not use."""
+        _check_frames(self.frames)
+        if self.expert_steps is not None and self.expert_steps < 1:
+            raise InputError(f"expert_steps is {self.expert_steps}: give 1 or more.")

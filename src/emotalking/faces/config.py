@@ -24,6 +24,9 @@ class FaceConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.gain <= 1:
             raise InputError(f"gain {self.gain:g}: give a strength from 0 to 1; stronger faces would be caricature.")
+        if self.resting_expression is not None and not all(-1 <= value <= 1 for value in self.resting_expression):
+            shown = ",".join(f"{value:g}" for value in self.resting_expression)
+            raise InputError(f"resting expression {shown}: give valence and arousal, each from -1 to 1.")
         if self.generator == "mesh" and self.faces is not None:
             raise InputError("'faces' is the file of the paper's generator: also choose generator 'paper'.")
         if self.generator == "paper" and (self.gain != 1 or self.fixed_lips or self.resting_expression is not None):
