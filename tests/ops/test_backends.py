@@ -60,10 +60,13 @@ def test_one_that_is_asked_for_must_fit(operation: Operation) -> None:
         operation.choose("small", sample, side=11)
 
 
-def test_unavailable_ones_are_passed_over_and_new_ones_preferred(operation: Operation) -> None:
-    operation.register(Backend("missing", "math:sqrt", available=lambda: False))
+def test_new_ones_are_chosen_by_name_and_preferred_on_request(operation: Operation) -> None:
+    operation.register(Backend("missing", "math:sqrt", available=lambda: False), preferred=True)
     assert operation.choose("auto", torch.zeros(1), side=1).name == "small"
-    operation.register(Backend("cube", "math:cbrt"))
+    operation.register(Backend("named", "math:cbrt"))
+    assert operation.choose("auto", torch.zeros(1), side=1).name == "small"
+    assert operation.choose("named", torch.zeros(1), side=1)(8.0) == pytest.approx(2.0)
+    operation.register(Backend("cube", "math:cbrt"), preferred=True)
     assert operation.choose("auto", torch.zeros(1), side=1)(8.0) == pytest.approx(2.0)
 
 

@@ -105,9 +105,10 @@ class Operation:
         """Name of the back end that was chosen last."""
         OPERATIONS[name] = self
 
-    def register(self, backend: Backend) -> None:
-        """Add a back end, which ``auto`` then prefers to all others."""
-        self.backends = {backend.name: backend, **self.backends}
+    def register(self, backend: Backend, *, preferred: bool = False) -> None:
+        """Add a back end that is chosen by its name; ``preferred``: ``auto`` tries it before all others."""
+        added = {backend.name: backend}
+        self.backends = {**added, **self.backends} if preferred else {**self.backends, **added}
 
     def choose(self, requested: str, sample: Tensor, gradients: Sequence[str] = (), **sizes: int) -> Backend:
         """Choose the back end for one call.
