@@ -57,7 +57,7 @@ def test_names_in_csv_and_json_agree(tmp_path: Path) -> None:
         ("a.csv", "time,valence,arousal\n0,,0\n", 'line 2: valence "" is not a number'),
         ("a.csv", "time,valence,arousal\n0,2,0\n", "line 2: valence is 2 but"),
         ("a.csv", "time,valence,arousal\n0,nan,0\n", "line 2: valence must be a finite"),
-        ("a.csv", "time,valence,arousal\n1,0,0\n1,0,0\n", "line 3: time 1 does not come after 1"),
+        ("a.csv", "time,valence,arousal\n1,0,0\n1,0,0\n", "line 3: time 1 does not follow 1"),
         ("a.csv", "time,emotion\n0,happy\n1,merry\n", 'line 3: unknown emotion "merry"'),
         ("a.csv", "time,emotion\n-1,happy\n", "line 2: time -1 is negative"),
         ("a.json", "{", "line 1: not valid JSON"),

@@ -166,7 +166,7 @@ def test_files_are_strict(expert_file: Path, tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, newer, metadata=header | {"version": "9"})
     for path, says in (
         (tmp_path / "no.safetensors", "no sync expert"),
-        (torn, "no whole"),
+        (torn, "no complete"),
         (other, "but no sync expert"),
         (lacking, "does not hold"),
         (newer, "version 9"),

@@ -83,7 +83,7 @@ def test_the_face_lies_in_their_head_frame(truth: Subject, hubert: tuple) -> Non
 
 def test_masks_without_a_mouth_are_made_anew_elsewhere(deepspeech: tuple[Path, Path]) -> None:
     root, out = deepspeech
-    with pytest.raises(UserError, match="parsing .its masks know no inside of the mouth. must be made anew; .* as out"):
+    with pytest.raises(UserError, match="its masks know no inside of the mouth. must be recomputed; .* as out"):
         import_folder(root)
     subject = Subject.open(out)
     assert any((subject.frame(i).labels == Label.MOUTH).any() for i in range(FRAMES))
@@ -118,7 +118,7 @@ def test_all_stages_train_and_the_avatar_speaks(
         tmp_path / "a.safetensors", folder / "aud.wav", tmp_path / "b.mp4", features=features, emotion="happy"
     )
     assert out.frames == FRAMES
-    missing = {"hu": "hubert-large-ls960-ft.*--features", "ds": "cannot be computed here"}[name]
+    missing = {"hu": "hubert-large-ls960-ft.*features of render", "ds": "cannot be computed here"}[name]
     with pytest.raises(UserError, match=missing):
         api.render(tmp_path / "a.safetensors", speech_like, tmp_path / "c.mp4")
 
@@ -173,7 +173,7 @@ def test_lost_sound_and_columns(truth: Subject, tmp_path: Path) -> None:
     lines = (root / "au.csv").read_text().replace(" AU25_r", " AU26_r")
     (root / "au.csv").unlink()
     (root / "au.csv").write_text(lines)
-    with pytest.raises(UserError, match="au.csv .it has no column AU25_r. must be made anew"):
+    with pytest.raises(UserError, match="au.csv .it has no column AU25_r. must be recomputed"):
         import_folder(root)
     assert main(["import", str(root), "-o", str(tmp_path / "new"), "--clip", str(sound)]) == 0
     subject = Subject.open(tmp_path / "new")

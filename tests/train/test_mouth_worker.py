@@ -241,7 +241,10 @@ def test_other_settings_are_refused_and_fresh_starts_again(
 
 @pytest.mark.parametrize(
     ("settings", "reason"),
-    [(["sync.expert=stranger"], "sync loss looks at"), (["mouth.iterations=0", "mouth.warmup=0"], "not both")],
+    [
+        (["sync.expert=stranger"], "sync loss needs the finished mouth"),
+        (["mouth.iterations=0", "mouth.warmup=0"], "not both"),
+    ],
 )
 def test_reason_is_logged_where_the_mouth_cannot_have_a_worker(
     actor_subject: Subject, tmp_path: Path, caplog: pytest.LogCaptureFixture, settings: list[str], reason: str

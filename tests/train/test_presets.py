@@ -40,7 +40,7 @@ def test_override_sets_nested_values_of_each_type() -> None:
         ("face.iterations", "key=value"),
         ("face.speed=3", "names no field"),
         ("face=3", "stops at a group"),
-        ("seed.x=3", "goes too deep"),
+        ("seed.x=3", "is too deep"),
         ("face.iterations=fast", "expected int"),
         ("face.iterations=1.5", "expected int"),
         ("face.warmup=99999999", "cannot work"),

@@ -185,7 +185,7 @@ def test_a_hand_before_the_face(tmp_path: Path, take: Take) -> None:
     large = [cv2.resize(image, (320, 320), interpolation=cv2.INTER_CUBIC) for image in take.frames[:30]]
     found = checked(tmp_path, take, [with_hand(image) for image in large])
     assert found.hand_share > 0.5
-    assert any("a hand comes before the face" in warning for warning in found.warnings)
+    assert any("a hand covers the face" in warning for warning in found.warnings)
 
 
 def test_the_page_holds_everything(tmp_path: Path, clean: Footage) -> None:

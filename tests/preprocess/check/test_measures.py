@@ -222,7 +222,7 @@ def test_a_good_clip_is_called_good() -> None:
     [
         ({"seconds": 1.5}, "unusable", "lasts 1.5 s"),
         ({"sound_s": 0.0, "speech_s": 0.0}, "unusable", "no sound"),
-        ({"speech_s": 0.2, "speech_share": 0.0}, "unusable", "nobody speaks"),
+        ({"speech_s": 0.2, "speech_share": 0.0}, "unusable", "it contains no speech"),
         ({"face_share": 0.0, "face_px": 0.0, "detail": 0.0}, "unusable", "no face"),
         ({"lost_share": 0.2}, "unusable", "20 % of the frames that could be used show no face"),
         ({"face_px": 40.0}, "unusable", "40 pixels high"),
