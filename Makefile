@@ -15,7 +15,7 @@ $(VENV)/.ready: requirements/torch.txt requirements/lock.txt pyproject.toml
 	touch $@
 
 demo: setup
-	$(BIN)/emotalking demo --out demo
+	$(BIN)/emotalking demo -o demo
 
 # A process for each core, four at most; one thread each, or they wait for one another.
 test: setup
