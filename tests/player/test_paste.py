@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from emotalking.data.clip_crop import ClipCrop, from_runs, to_runs
+from emotalking.data.frame import ClipCrop, from_runs, to_runs
 from emotalking.errors import UserError
 from emotalking.player.clip import render_clip
 from emotalking.player.clip_frames import ClipFrames

@@ -13,9 +13,8 @@ from jaxtyping import Float, Int, UInt8
 
 from emotalking.data.audio_features import DEFAULT_FEATURE, AudioFeature, audio_feature, feature_of_shape
 from emotalking.data.blink import AU45_CLIP
-from emotalking.data.clip_crop import ClipCrop
 from emotalking.data.files import SubjectFiles
-from emotalking.data.frame import Frame, LandmarkTrack, lips_rect_of, mouth_opening_of
+from emotalking.data.frame import ClipCrop, Frame, LandmarkTrack, lips_rect_of, mouth_opening_of
 from emotalking.data.labels import Masks
 from emotalking.data.layouts import MODEL_AUS
 from emotalking.data.readers import (

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from emotalking.data import Subject
-from emotalking.data.clip_crop import to_runs
+from emotalking.data.frame import to_runs
 from emotalking.evaluate.compare import Comparison, Row
 from emotalking.evaluate.estimator_error import THE_MODEL, error_cell, error_notes, error_of, error_record
 from emotalking.evaluate.intervals import BLOCK_S, DRAWS

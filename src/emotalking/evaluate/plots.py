@@ -8,7 +8,7 @@ from jaxtyping import Float
 from matplotlib.patches import Circle
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from emotalking.data.clip_crop import from_runs
+from emotalking.data.frame import from_runs
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.evaluate.observation import Observation
 from emotalking.evaluate.results import AVATAR, RECORDED, Result, Run, array, to_json

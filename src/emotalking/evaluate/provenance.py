@@ -15,7 +15,7 @@ from jaxtyping import Int
 
 import emotalking
 from emotalking.data import Subject
-from emotalking.data.clip_crop import to_runs
+from emotalking.data.frame import to_runs
 from emotalking.errors import UserError
 
 PACKAGES = (

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 import emotalking
 from emotalking.data import Subject
-from emotalking.data.clip_crop import to_runs
+from emotalking.data.frame import to_runs
 from emotalking.emotion.circumplex import TEST_POINTS, TestPoint
 from emotalking.emotion.tracks import EmotionTrack
 from emotalking.evaluate import images

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from emotalking.data.clip_crop import ClipCrop
+from emotalking.data.frame import ClipCrop
 from emotalking.errors import InputError, UserError
 from emotalking.io.files import replacing
 from emotalking.io.images import decode_image, encode_image

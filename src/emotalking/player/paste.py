@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
-from emotalking.data.clip_crop import ClipCrop
+from emotalking.data.frame import ClipCrop
 from emotalking.errors import UserError
 from emotalking.player.clip_frames import ClipFrames
 

@@ -22,8 +22,8 @@ from emotalking.audio.features import write_features
 from emotalking.data import Subject
 from emotalking.data import writer as write
 from emotalking.data.audio_features import DEFAULT_FEATURE
-from emotalking.data.check_files import colours_of, present
 from emotalking.data.files import SubjectFiles
+from emotalking.data.findings import colours_of, present
 from emotalking.data.labels import Label
 from emotalking.data.layouts import MODEL_AUS
 from emotalking.data.readers import read_intensities, read_json, read_subject_image, read_table
@@ -83,7 +83,7 @@ def import_folder(folder: str | Path, out: str | Path | None = None, clip: str |
 def _to_replace(source: SubjectFiles) -> dict[str, str]:
     """Reasons for which training cannot use entries of the folder."""
     stale = {}
-    numbers = sorted(present(source.parsing(0).parent, ".png"))
+    numbers = sorted(present(source.parsing(0)))
     if numbers:
         labels_found: set[Label] = set()
         for at in spread(len(numbers), 24):

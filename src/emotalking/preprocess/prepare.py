@@ -15,7 +15,7 @@ from emotalking.audio.features import write_features
 from emotalking.data import Subject
 from emotalking.data import writer as write
 from emotalking.data.audio_features import DEFAULT_FEATURE
-from emotalking.data.clip_crop import to_runs
+from emotalking.data.frame import to_runs
 from emotalking.data.readers import read_intensities
 from emotalking.emotion.estimator import ActionUnitEmotion
 from emotalking.errors import InputError
