@@ -11,7 +11,7 @@ import numpy as np
 
 from emotalking.data.layouts import EYE_DISTANCE
 from emotalking.io.video import decode_frames, to_rgb
-from emotalking.ops.alignment import fit_similarity
+from emotalking.ops.geometry import fit_similarity
 from emotalking.preprocess.landmarks import quiet
 from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
 from emotalking.preprocess.pose.rigid import head_frame

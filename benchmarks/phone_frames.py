@@ -19,7 +19,7 @@ import numpy as np
 import pocketsphinx
 from _report import write
 
-from emotalking.audio import phones_cepstra
+from emotalking.audio import phones
 from emotalking.audio.features import feature_track
 from emotalking.audio.mel import Counted
 from emotalking.audio.phones_model import SILENT, acoustic_model
@@ -80,16 +80,16 @@ def their_cepstra(samples: np.ndarray) -> np.ndarray:
         decode(samples, pocketsphinx.Decoder(config))
         content = next(Path(folder).glob("*.mfc")).read_bytes()
     order = "<" if 4 * int(np.frombuffer(content, "<i4", 1)[0]) == len(content) - 4 else ">"
-    return np.frombuffer(content, f"{order}f4", offset=4).reshape(-1, phones_cepstra.CEPSTRA)
+    return np.frombuffer(content, f"{order}f4", offset=4).reshape(-1, phones.CEPSTRA)
 
 
 def likeness(samples: np.ndarray) -> np.ndarray:
     """Correlation of each cepstrum with theirs over time."""
     theirs = their_cepstra(samples)
     # Ours begin a little before the sound, so that they are centred on the steps of 20 ms: cut that off.
-    counted = Counted([samples[phones_cepstra.LEAD :]])
-    power = np.concatenate(list(phones_cepstra.iter_power(counted)))
-    ours = phones_cepstra.cepstra(power, np.full(phones_cepstra.BANDS, 1e-14, np.float32))
+    counted = Counted([samples[phones.LEAD :]])
+    power = np.concatenate(list(phones.iter_power(counted)))
+    ours = phones.cepstra(power, np.full(phones.BANDS, 1e-14, np.float32))
     count = min(len(ours), len(theirs)) - 2
     pairs = zip(ours[1:count].T, theirs[1:count].T, strict=True)
     return np.array([np.corrcoef(a, b)[0, 1] for a, b in pairs])

@@ -38,7 +38,7 @@ from emotalking.tts.backends import open_synthesizer
 from emotalking.tts.base import Utterance
 from emotalking.tts.phonemes import inventory
 from emotalking.tts.sentences import curated_speech
-from emotalking.tts.times import without_gaps
+from emotalking.tts.timing import without_gaps
 
 UNSEEN_SEED = 7001
 LAGS = range(-5, 6)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotalking.audio import mel, phones, phones_cepstra, phones_model
+from emotalking.audio import mel, phones, phones_model
 from emotalking.audio.features import extract_features, feature_track
 from emotalking.audio.mel import Counted
 from emotalking.audio.phones import GAIN
@@ -51,7 +51,7 @@ def test_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_frames_are_centred_on_their_steps() -> None:
     click = np.zeros(16000, np.float32)
     click[8160] = 1.0  # the middle of step 25, between frames 50 and 51
-    power = np.concatenate(list(phones_cepstra.iter_power(Counted([click])))).sum(1)
+    power = np.concatenate(list(phones.iter_power(Counted([click])))).sum(1)
     assert len(power) == 100
     assert power[50] == pytest.approx(power[51], rel=0.05) and power[:49].max() < 1e-6 < power[49:53].max()
 

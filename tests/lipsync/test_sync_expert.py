@@ -14,8 +14,7 @@ from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.sync import SyncMeter, measure_sync, offset_plot
 from emotalking.lipsync import training as sync_training
-from emotalking.lipsync.augment import augment_recording
-from emotalking.lipsync.dataset import STORED, TalkingClip, make_clip
+from emotalking.lipsync.dataset import STORED, TalkingClip, augment_recording, make_clip
 from emotalking.lipsync.expert import EXPERT_FILE, SyncExpert, crop_frames, open_expert, smoothed_square
 from emotalking.lipsync.personal import SIZE, PersonalExpert, PersonalNetwork, save_expert, sound_bands
 from emotalking.lipsync.scores import sync_scores

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emotalking.errors import UserError
-from emotalking.networks.network_pickle import read_arrays
+from emotalking.networks.pickles import read_arrays
 from emotalking.networks.torchscript import read_torchscript
 from emotalking.networks.weights import load_frozen
 from emotalking.stylegan.e4e import E4e

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from emotalking.errors import UserError
-from emotalking.networks.network_pickle import read_arrays
+from emotalking.networks.pickles import read_arrays
 from emotalking.networks.torchscript import _view, read_torchscript
 from emotalking.stylegan.e4e import E4e
 from emotalking.stylegan.stylegan2_files import open_stylegan2

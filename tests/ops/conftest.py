@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from emotalking.ops.constants import MIN_ALPHA
 from emotalking.ops.cuda import build
 from emotalking.ops.reference.rasterize import project_gaussians
+from emotalking.ops.splatting import MIN_ALPHA
 
 Scene = dict[str, Any]
 

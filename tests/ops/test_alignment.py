@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from emotalking.ops.alignment import fit_similarity, similarity_matrix
+from emotalking.ops.geometry import fit_similarity, similarity_matrix
 
 RNG = np.random.default_rng(0)
 

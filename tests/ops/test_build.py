@@ -7,7 +7,7 @@ import torch
 
 from emotalking.ops.cpu import build
 from emotalking.ops.cpu import ssim as compiled
-from emotalking.ops.ssim import ssim
+from emotalking.ops.similarity import ssim
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from emotalking.ops.cuda import rasterize as cuda_rasterize
 from emotalking.ops.cuda import shade as cuda_shade
 from emotalking.ops.cuda import similarity as cuda_similarity
 from emotalking.ops.cuda import triplane as cuda_triplane
-from emotalking.ops.quaternions import to_matrix
+from emotalking.ops.geometry import to_matrix
 
 
 def agree(ours: list[Tensor], theirs: list[Tensor], tolerance: float) -> None:

@@ -5,53 +5,53 @@ import math
 import pytest
 import torch
 
-from emotalking.ops import cameras, normals, quaternions
+from emotalking.ops import geometry, normals
 
 
 def random_quats(*shape: int) -> torch.Tensor:
-    return quaternions.normalize(torch.randn(*shape, 4, dtype=torch.float64))
+    return geometry.normalize(torch.randn(*shape, 4, dtype=torch.float64))
 
 
 def test_quarter_turn_by_hand() -> None:
     half = math.sqrt(0.5)
-    about_z = quaternions.to_matrix(torch.tensor([half, 0, 0, half]))
+    about_z = geometry.to_matrix(torch.tensor([half, 0, 0, half]))
     torch.testing.assert_close(about_z, torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), rtol=0, atol=1e-6)
 
 
 def test_zero_quaternion_is_the_identity() -> None:
-    assert torch.equal(quaternions.to_matrix(torch.zeros(4)), torch.eye(3))
+    assert torch.equal(geometry.to_matrix(torch.zeros(4)), torch.eye(3))
 
 
 def test_gradients_of_quaternion_functions() -> None:
     quats = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(quaternions.to_matrix, quats)
+    assert torch.autograd.gradcheck(geometry.to_matrix, quats)
 
 
 def test_opengl_door_by_hand() -> None:
     """A camera at z = 0.7 looks at the head: the origin lies 0.7 in front of it, and world up is image up."""
     c2w = torch.eye(4)
     c2w[2, 3] = 0.7
-    viewmat = cameras.opengl_c2w_to_viewmat(c2w)
+    viewmat = geometry.opengl_c2w_to_viewmat(c2w)
     K = torch.tensor([[1000.0, 0, 256], [0, 1000, 256], [0, 0, 1]])
-    pixels = cameras.project(torch.tensor([[0.0, 0, 0], [0.07, 0, 0], [0, 0.07, 0]]), viewmat, K)
+    pixels = geometry.project(torch.tensor([[0.0, 0, 0], [0.07, 0, 0], [0, 0.07, 0]]), viewmat, K)
     expected = torch.tensor([[256.0, 256], [356, 256], [256, 156]])
     torch.testing.assert_close(pixels, expected, rtol=0, atol=1e-3)
-    torch.testing.assert_close(cameras.camera_centre(viewmat), torch.tensor([0, 0, 0.7]))
+    torch.testing.assert_close(geometry.camera_centre(viewmat), torch.tensor([0, 0, 0.7]))
 
 
 def test_viewmats_invert_opengls_cameras() -> None:
     c2w = torch.eye(4, dtype=torch.float64).repeat(3, 2, 1, 1)
-    c2w[..., :3, :3] = quaternions.to_matrix(random_quats(3, 2))
+    c2w[..., :3, :3] = geometry.to_matrix(random_quats(3, 2))
     c2w[..., :3, 3] = torch.randn(3, 2, 3, dtype=torch.float64)
-    viewmat = cameras.opengl_c2w_to_viewmat(c2w)
-    torch.testing.assert_close(cameras.camera_centre(viewmat), c2w[..., :3, 3])
+    viewmat = geometry.opengl_c2w_to_viewmat(c2w)
+    torch.testing.assert_close(geometry.camera_centre(viewmat), c2w[..., :3, 3])
     flip = torch.diag(torch.tensor([1.0, -1, -1, 1], dtype=torch.float64))
     torch.testing.assert_close(viewmat @ c2w @ flip, torch.eye(4, dtype=torch.float64).expand(3, 2, 4, 4))
 
 
 def test_shortest_axis_is_that_column_of_the_rotation() -> None:
     quats, scales = random_quats(2, 40), torch.rand(2, 40, 3, dtype=torch.float64)
-    columns = quaternions.to_matrix(quats)
+    columns = geometry.to_matrix(quats)
     index = scales.argmin(-1)[..., None, None].expand(2, 40, 3, 1)
     torch.testing.assert_close(normals.shortest_axes(quats, scales), columns.gather(-1, index).squeeze(-1))
 
@@ -80,7 +80,7 @@ def test_gradient_of_normals() -> None:
 def test_facing_normal_points_at_the_camera_in_its_frame() -> None:
     c2w = torch.eye(4)
     c2w[2, 3] = 0.7
-    seen = normals.to_camera_frame(torch.tensor([[0.0, 0, 1]]), cameras.opengl_c2w_to_viewmat(c2w))
+    seen = normals.to_camera_frame(torch.tensor([[0.0, 0, 1]]), geometry.opengl_c2w_to_viewmat(c2w))
     torch.testing.assert_close(seen, torch.tensor([[0.0, 0, -1]]))
 
 
@@ -98,12 +98,12 @@ def test_shapes_follow_the_batch(shape: tuple[int, ...]) -> None:
     quats, scales, means = torch.randn(*shape, 5, 4), torch.rand(*shape, 5, 3), torch.randn(*shape, 5, 3)
     assert normals.gaussian_normals(quats, scales, means, torch.zeros(*shape, 3)).shape == (*shape, 5, 3)
     eye = torch.eye(4).expand(*shape, 4, 4)
-    assert cameras.project(means + 5, eye, eye[..., :3, :3]).shape == (*shape, 5, 2)
+    assert geometry.project(means + 5, eye, eye[..., :3, :3]).shape == (*shape, 5, 2)
 
 
 def test_a_part_of_the_picture_is_the_picture_moved() -> None:
     K, corners = torch.tensor([[500.0, 0, 128], [0, 500, 96], [0, 0, 1]]), torch.tensor([[40.0, 30], [0, 7]])
     points = torch.randn(9, 3) + torch.tensor([0.0, 0, 5])
-    for corner, part in zip(corners, cameras.crop_intrinsics(K, corners), strict=True):
-        moved = cameras.project(points, torch.eye(4), part)
-        torch.testing.assert_close(moved, cameras.project(points, torch.eye(4), K) - corner)
+    for corner, part in zip(corners, geometry.crop_intrinsics(K, corners), strict=True):
+        moved = geometry.project(points, torch.eye(4), part)
+        torch.testing.assert_close(moved, geometry.project(points, torch.eye(4), K) - corner)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from emotalking.ops.poisson import RIM, seamless_clone, solve_poisson
+from emotalking.ops.composite import RIM, seamless_clone, solve_poisson
 
 
 def pictures(seed: int, height: int = 96, width: int = 128) -> np.ndarray:

@@ -8,9 +8,9 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from emotalking.ops import quaternions
-from emotalking.ops.constants import BLUR_2D, MAX_ALPHA, MIN_ALPHA
+from emotalking.ops import geometry
 from emotalking.ops.rasterize import rasterize
+from emotalking.ops.splatting import BLUR_2D, MAX_ALPHA, MIN_ALPHA
 
 both = pytest.mark.parametrize("backend", ["reference", "cpu"])
 
@@ -104,8 +104,8 @@ def _turned(quats: Tensor, turn: Tensor) -> Tensor:
 @both
 def test_turning_scene_and_camera_together_changes_nothing(backend: str, random_scene) -> None:
     scene = random_scene(count=60)
-    turn = quaternions.normalize(torch.tensor([0.3, -0.5, 0.7, 0.2]))
-    R, shift = quaternions.to_matrix(turn), torch.tensor([0.4, -1.0, 0.3])
+    turn = geometry.normalize(torch.tensor([0.3, -0.5, 0.7, 0.2]))
+    R, shift = geometry.to_matrix(turn), torch.tensor([0.4, -1.0, 0.3])
     world = torch.eye(4)
     world[:3, :3], world[:3, 3] = R, shift
     turned: dict[str, Any] = {

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from emotalking.ops.reference.ssim import window
-from emotalking.ops.ssim import ssim
+from emotalking.ops.similarity import ssim
 
 both = pytest.mark.parametrize("backend", ["reference", "cpu"])
 

@@ -11,8 +11,7 @@ import pytest
 from emotalking.data.frame import ClipCrop, from_runs, to_runs
 from emotalking.errors import UserError
 from emotalking.player.clip import render_clip
-from emotalking.player.clip_frames import ClipFrames
-from emotalking.player.paste import blend_weight, paste
+from emotalking.player.paste import ClipFrames, blend_weight, paste
 from emotalking.player.player import Player
 
 from .conftest import RECORDED, FakeAvatar
@@ -62,7 +61,7 @@ class PlacedAvatar(FakeAvatar):
 
 
 def test_any_picture_in_any_order(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emotalking.player.clip_frames.CACHE_BYTES", 9 * WIDTH * HEIGHT * 3)
+    monkeypatch.setattr("emotalking.player.paste.CACHE_BYTES", 9 * WIDTH * HEIGHT * 3)
     frames = ClipFrames(clip)
     assert len(frames) == COUNT
     order = [0, 1, 2, 30, 31, *range(60, 30, -1), 79, 0, *range(40, 60), *range(59, 20, -1), 20, 78]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emotalking.ops.head_path import pose_steps, stretches
+from emotalking.ops.geometry import pose_steps, stretches
 from emotalking.player.poses import PoseLoop, interpolate_poses, longest_stretch, turning_points, usual_pose
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from emotalking.errors import UserError
-from emotalking.networks.network_pickle import read_network_pickle
+from emotalking.networks.pickles import read_network_pickle
 from emotalking.stylegan.stylegan2 import StyleGAN2
 from emotalking.stylegan.stylegan2_files import open_stylegan2
 

@@ -6,7 +6,7 @@ import torch
 from emotalking.data import Subject
 from emotalking.io.settings import override
 from emotalking.models.head import TalkingHead
-from emotalking.ops.cameras import project
+from emotalking.ops.geometry import project
 from emotalking.train.boxes import eye_boxes
 from emotalking.train.data import TrainingData
 from emotalking.train.motion_pretraining import mesh_motion, pretrain_motion

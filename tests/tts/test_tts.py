@@ -17,8 +17,7 @@ from emotalking.tts import espeak as tts_espeak
 from emotalking.tts.backends import open_synthesizer
 from emotalking.tts.base import Synthesizer, TimedLabel, Utterance, normalize_text
 from emotalking.tts.sentences import LANGUAGES, curated, curated_speech
-from emotalking.tts.times import read_times, without_gaps, write_times
-from emotalking.tts.timing import at_tempo, change_tempo, warp_path, warped
+from emotalking.tts.timing import at_tempo, change_tempo, read_times, warp_path, warped, without_gaps, write_times
 
 needs_espeak = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None, reason="needs espeak-ng: pip install 'emotalking[espeak]'"

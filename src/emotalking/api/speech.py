@@ -34,7 +34,7 @@ def synthesize(
     """
     from emotalking.io.audio import save_wav
     from emotalking.tts.backends import open_synthesizer
-    from emotalking.tts.times import check_ending, write_times
+    from emotalking.tts.timing import check_ending, write_times
 
     if output is not None and Path(output).suffix.lower() != ".wav":
         raise InputError(f"speech cannot be written to {output}: let it end in .wav.")
@@ -70,8 +70,7 @@ def synthesize_sentences(
         InputError: no such set, voice or rate, or ``output`` is a file.
     """
     from emotalking.progress import track
-    from emotalking.tts.backends import open_synthesizer
-    from emotalking.tts.recordings import write_recording
+    from emotalking.tts.backends import open_synthesizer, write_recording
     from emotalking.tts.sentences import RATES, curated, curated_speech
 
     if Path(output).is_file():

@@ -59,7 +59,7 @@ class AcousticModel:
         """Probability of each phone in each frame, every phone being as likely as another beforehand.
 
         Args:
-            features: cepstra with deltas (``phones_cepstra``).
+            features: cepstra with deltas (``audio.phones``).
 
         Returns:
             Rows that sum to 1, in the order of ``phones``: a phone's three states together.
@@ -175,7 +175,7 @@ def _read_mdef(content: bytes) -> tuple[tuple[str, ...], int, int]:
 
 
 def _check_parameters(text: str) -> None:
-    """Refuse a model for other cepstra than ``phones_cepstra`` makes."""
+    """Refuse a model for other cepstra than ``audio.phones`` makes."""
     found = dict(line.split(maxsplit=1) for line in text.splitlines() if line.strip())
     differ = [f"{key} {found.get(key)}" for key, value in _PARAMETERS.items() if found.get(key, "").strip() != value]
     if differ:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 
 from emotalking.data import Subject
 from emotalking.data.layouts import FaceLayout
-from emotalking.ops.alignment import fit_similarity, similarity_matrix
+from emotalking.ops.geometry import fit_similarity, similarity_matrix
 from emotalking.preprocess.action_units import head_points, lid_opening, units_from_rest
 from emotalking.preprocess.face_measures import Rest, head_angles, measure
 from emotalking.preprocess.landmarks import LandmarkProvider

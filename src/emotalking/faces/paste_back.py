@@ -9,7 +9,7 @@ from emotalking.emotion.generator import GeneratedFaces
 from emotalking.emotion.mesh_warp.template import eye_loop
 from emotalking.faces.reader import SubjectReader
 from emotalking.ops.box import Box
-from emotalking.ops.poisson import RIM, seamless_clone
+from emotalking.ops.composite import RIM, seamless_clone
 from emotalking.stylegan.ffhq import FaceAlignment, aligned_crops, in_groups, paste_back
 from emotalking.stylegan.trained import StyleEditor
 

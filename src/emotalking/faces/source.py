@@ -22,8 +22,8 @@ from emotalking.data.layouts import FaceLayout
 from emotalking.errors import NoFaceError, UserError
 from emotalking.io.images import read_image
 from emotalking.io.video import probe, read_frames
-from emotalking.ops.alignment import fit_similarity
 from emotalking.ops.box import Box
+from emotalking.ops.geometry import fit_similarity
 from emotalking.preprocess.config import PoseConfig
 from emotalking.preprocess.landmarks import (
     FaceFinder,

@@ -22,8 +22,14 @@ from torch import Tensor
 import emotalking
 from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.lipsync.augment import augment_bands, augment_images, augment_recording
-from emotalking.lipsync.dataset import STORED, TalkingClip, subject_clip
+from emotalking.lipsync.dataset import (
+    STORED,
+    TalkingClip,
+    augment_bands,
+    augment_images,
+    augment_recording,
+    subject_clip,
+)
 from emotalking.lipsync.expert import EXPERT_FILE
 from emotalking.lipsync.personal import SIZE, PersonalNetwork, save_expert
 from emotalking.lipsync.scores import VSHIFT, SyncScores, sync_scores

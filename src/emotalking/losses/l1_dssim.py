@@ -3,8 +3,7 @@
 from jaxtyping import Float, Int32
 from torch import Tensor
 
-from emotalking.ops.similarity import compare_in_boxes
-from emotalking.ops.ssim import ssim
+from emotalking.ops.similarity import compare_in_boxes, ssim
 
 
 def l1(image: Float[Tensor, "*batch H W C"], target: Float[Tensor, "*batch H W C"]) -> Float[Tensor, ""]:

@@ -11,9 +11,9 @@ from emotalking.models.audio import AudioEncoder
 from emotalking.models.config import ModelConfig
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.motion import EmotionMotion, FaceCanonical, FaceMotion, MouthCanonical, MouthMotion
-from emotalking.ops.cameras import camera_centre
+from emotalking.ops.devices import on_side_stream
+from emotalking.ops.geometry import camera_centre
 from emotalking.ops.rasterize import rasterize
-from emotalking.ops.streams import on_side_stream
 
 
 @dataclass

@@ -15,8 +15,8 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from emotalking.data.labels import Label
+from emotalking.networks.blocks import BasicBlock, stage
 from emotalking.networks.registry import model_path
-from emotalking.networks.resnet import BasicBlock, stage
 from emotalking.networks.weights import load_frozen
 
 SIZE = 512

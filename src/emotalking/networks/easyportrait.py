@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from emotalking.networks.bisenet import normalised
+from emotalking.networks.blocks import Bottleneck, stage
 from emotalking.networks.registry import model_path
-from emotalking.networks.resnet import Bottleneck, stage
 from emotalking.networks.weights import load_frozen
 
 SIZE = 512

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor, nn
 
+from emotalking.networks.blocks import Block, Hourglass
 from emotalking.networks.crops import batches, crop, square_around
-from emotalking.networks.hourglass import Block, Hourglass
 from emotalking.networks.registry import model_path
 from emotalking.networks.weights import load_frozen
 from emotalking.ops.box import Box

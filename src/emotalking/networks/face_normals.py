@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 from torch import Tensor, nn
 
 from emotalking.errors import UserError
+from emotalking.networks.blocks import BasicBlock, stage
 from emotalking.networks.crops import crop, inside, square_around, uncrop
 from emotalking.networks.registry import model_path
-from emotalking.networks.resnet import BasicBlock, stage
 from emotalking.networks.weights import load_frozen
 from emotalking.ops.box import Box
 

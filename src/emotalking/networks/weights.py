@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from emotalking.errors import UserError
 from emotalking.io.arrays import load_archive
-from emotalking.networks.network_pickle import read_arrays
+from emotalking.networks.pickles import read_arrays
 from emotalking.networks.torchscript import read_torchscript
 
 Network = TypeVar("Network", bound=nn.Module)

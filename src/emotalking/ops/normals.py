@@ -6,8 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emotalking.ops.backends import Backend, Operation, own_kernels_enabled
-from emotalking.ops.cameras import camera_centre
-from emotalking.ops.quaternions import normalize
+from emotalking.ops.geometry import camera_centre, normalize
 
 CAMERA_NORMALS = Operation(
     "camera_normals",

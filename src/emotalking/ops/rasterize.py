@@ -88,7 +88,7 @@ def rasterize(
 
     EWA splatting as in 3DGS (arXiv 2308.04079): Gaussians are projected, sorted by the depth of their centres, and
     blended front to back with ``alpha = min(0.999, opacity * exp(-power))``; contributions below 1/255 are dropped and
-    blending stops before transmittance would reach 1e-4 (`ops.constants`). Leading batch dimensions carry *different*
+    blending stops before transmittance would reach 1e-4 (`ops.splatting`). Leading batch dimensions carry *different*
     Gaussians (deformed frames); the ``C`` cameras of one batch entry share them. Skew in ``Ks`` is ignored.
 
     Convention: OpenCV cameras, pixel centres at .5, quaternions wxyz (`docs/conventions.md`).

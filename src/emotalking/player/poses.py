@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from emotalking.ops.head_path import HEAD_RADIUS, pose_steps, stretches
+from emotalking.ops.geometry import HEAD_RADIUS, pose_steps, stretches
 
 EASE_S = 0.5
 """Half the duration [s] of a turn."""

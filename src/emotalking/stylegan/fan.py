@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emotalking.networks.hourglass import Block, Hourglass
+from emotalking.networks.blocks import Block, Hourglass
 from emotalking.networks.registry import model_path
 from emotalking.networks.weights import load_frozen
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from emotalking.errors import UserError
-from emotalking.networks.network_pickle import read_network_pickle
+from emotalking.networks.pickles import read_network_pickle
 from emotalking.networks.registry import model_path
 from emotalking.networks.weights import load_sized, read_torch
 from emotalking.stylegan.stylegan2 import LARGEST, START, StyleGAN2, StyleGAN2Size

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from emotalking.networks.blocks import Bottleneck, stage
 from emotalking.networks.registry import model_path
-from emotalking.networks.resnet import Bottleneck, stage
 from emotalking.networks.weights import load_frozen
 
 SIZE = 224

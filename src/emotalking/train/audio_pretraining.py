@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emotalking.models.audio import AudioEncoder
-from emotalking.ops.cameras import project
+from emotalking.ops.geometry import project
 from emotalking.train.data import TrainingData
 
 BATCH = 128

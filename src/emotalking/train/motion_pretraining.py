@@ -11,7 +11,7 @@ from torch import Tensor
 from emotalking.emotion.mesh_warp.template import RINGS, ring_points
 from emotalking.models.head import Branch
 from emotalking.models.motion import POSITION_SCALE, FaceMotion
-from emotalking.ops.cameras import project
+from emotalking.ops.geometry import project
 from emotalking.train.data import TrainingData
 
 FRAMES, POINTS = 32, 1024

@@ -10,7 +10,7 @@ from emotalking.data.labels import Label
 from emotalking.models.compositor import Canonical, Compositor, Conditions, canonical_of
 from emotalking.models.head import TalkingHead, render_layer
 from emotalking.ops.box import Box
-from emotalking.ops.cameras import camera_centre
+from emotalking.ops.geometry import camera_centre
 from emotalking.ops.normals import encode_normals, normals_from_render
 from emotalking.train.data import TrainingData, class_mask
 from emotalking.train.rendered_maps import normal_channels

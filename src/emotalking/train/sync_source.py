@@ -19,12 +19,11 @@ from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE, load_audio, save_wav
 from emotalking.lipsync.expert import SyncExpert
 from emotalking.lipsync.windows import FPS, FRAMES
-from emotalking.ops.head_path import stretches
+from emotalking.ops.geometry import stretches
 from emotalking.progress import track
 from emotalking.train.config import SyncConfig
 from emotalking.train.data import TrainingData
-from emotalking.tts.backends import open_synthesizer
-from emotalking.tts.recordings import Recordings
+from emotalking.tts.backends import Recordings, open_synthesizer
 from emotalking.tts.sentences import curated_speech
 
 QUIET = 0.1

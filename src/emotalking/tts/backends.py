@@ -1,12 +1,177 @@
-"""Choice of a text-to-speech back end."""
+"""Text-to-speech back ends beside espeak-ng: gTTS and folders of recordings; choice of a back end."""
 
+import importlib.util
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from emotalking.errors import UserError
-from emotalking.tts.base import Synthesizer
+from emotalking.errors import MissingPackageError, UserError
+from emotalking.io.audio import load_audio, save_wav
+from emotalking.io.files import write_bytes
+from emotalking.tts.base import Synthesizer, Utterance, base_language, check_rate, choose_voice, normalize_text
 from emotalking.tts.espeak import Espeak
-from emotalking.tts.google import Gtts
-from emotalking.tts.recordings import Recordings
+from emotalking.tts.timing import align, at_tempo, read_times, write_times
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
+LONGEST_TEXT_FILE = 1_000_000
+"""Bytes; a longer ``.txt`` is no transcript."""
+
+_ACCENTS = {
+    "en": {"us": "us", "uk": "co.uk", "australia": "com.au", "india": "co.in", "ireland": "ie", "canada": "ca"},
+    "fr": {"france": "fr", "canada": "ca"},
+    "es": {"spain": "es", "mexico": "com.mx", "us": "us"},
+}
+"""Voice names and the service's domains that speak so (documentation of gTTS, "Localized accents")."""
+_LANGUAGE_TAGS = {"zh": "zh-CN"}
+_PATIENCE_S = 30.0
+
+
+class Recordings:
+    """The recordings of a folder.
+
+    Times of words and phonemes come from a ``.json`` of the same name (:mod:`emotalking.tts.timing`), else from
+    alignment with espeak-ng's speech of the ``.txt`` where that is installed, else they are not known.
+
+    Args:
+        folder: sound files, and for each a ``.txt`` where its words are known.
+
+    Raises:
+        UserError: no sound file in it.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.files = tuple(sorted(path for path in self.folder.iterdir() if path.suffix.lower() in AUDIO_SUFFIXES))
+        if not self.files:
+            raise UserError(f"the folder {folder} has no sound file ({', '.join(AUDIO_SUFFIXES)}): add some.")
+
+    def utterances(self, language: str = "en") -> Iterator[Utterance]:
+        """Every recording, in the order of the names.
+
+        Args:
+            language: of the words; a ``.json`` next to a file takes precedence.
+
+        Raises:
+            UserError: a file that cannot be read.
+        """
+        for path in self.files:
+            yield self._utterance(path, language)
+
+    def synthesize(
+        self, text: str, *, language: str = "en", voice: str | None = None, rate: float | int = 1.0
+    ) -> Utterance:
+        """See ``Synthesizer.synthesize``: the recording whose words, or whose name, ``text`` is."""
+        plain, pace = _comparable(normalize_text(text)), check_rate(rate)
+        choose_voice(voice, self.voices(language), language)
+        for path in self.files:
+            if plain in (_comparable(_words(path)), _comparable(path.stem)):
+                return at_tempo(self._utterance(path, language), pace)
+        names = ", ".join(path.stem for path in self.files[:6])
+        raise UserError(
+            f"no recording in {self.folder} has the words {text[:40]!r}: give the words or the name of one ({names})."
+        )
+
+    def voices(self, language: str = "en") -> tuple[str, ...]:
+        """One: the folder's name."""
+        return (self.folder.resolve().name,)
+
+    def languages(self) -> tuple[str, ...]:
+        """None: the language of a recording is not known."""
+        return ()
+
+    def _utterance(self, path: Path, language: str) -> Utterance:
+        samples, voice = load_audio(path), self.voices()[0]
+        known = path.with_suffix(".json")
+        if known.is_file():
+            return replace(read_times(known, samples), voice=voice)
+        text = _words(path)
+        return align(Utterance(text, language, voice, samples, None, None))
+
+
+def write_recording(path: Path, utterance: Utterance) -> None:
+    """Write an utterance for :class:`Recordings`: ``path`` (.wav), its words (.txt) and, if known, times (.json)."""
+    save_wav(path, utterance.samples)
+    write_bytes(path.with_suffix(".txt"), (utterance.text + "\n").encode("utf-8", "replace"))
+    if utterance.words is not None and utterance.phonemes is not None:
+        write_times(path.with_suffix(".json"), utterance)
+
+
+def _words(path: Path) -> str:
+    """The transcript next to a sound file; empty if there is none."""
+    transcript = path.with_suffix(".txt")
+    if not transcript.is_file():
+        return ""
+    if transcript.stat().st_size > LONGEST_TEXT_FILE:
+        raise UserError(f"{transcript} is too long for the words of one recording: cut the recording.")
+    try:
+        return " ".join(transcript.read_text(encoding="utf-8-sig").split())
+    except UnicodeDecodeError as error:
+        raise UserError(f"{transcript} is not UTF-8 text: save it as UTF-8.") from error
+
+
+def _comparable(text: str) -> str:
+    return " ".join("".join(sign if sign.isalnum() else " " for sign in text.casefold()).split())
+
+
+class Gtts:
+    """Google's voices: one a language, with accents for some.
+
+    Times come from alignment with espeak-ng's speech where that is installed, else they are not known.
+
+    Raises:
+        UserError: gTTS is not installed.
+    """
+
+    def __init__(self) -> None:
+        if importlib.util.find_spec("gtts") is None:
+            raise MissingPackageError(
+                "this synthesizer needs gTTS, which is not installed: pip install 'emotalking[gtts]'."
+            )
+
+    def synthesize(
+        self, text: str, *, language: str = "en", voice: str | None = None, rate: float | int = 1.0
+    ) -> Utterance:
+        """See ``Synthesizer.synthesize``; the service knows no rate, so the tempo is changed afterwards.
+
+        Raises:
+            UserError: also when the service cannot be reached.
+        """
+        from gtts import gTTS  # pyright: ignore[reportMissingImports]
+        from gtts.tts import gTTSError  # pyright: ignore[reportMissingImports]
+
+        plain, pace = normalize_text(text), check_rate(rate)
+        chosen = choose_voice(voice, self.voices(language), language)
+        domain = _ACCENTS.get(base_language(language), {}).get(chosen, "com")
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "speech.mp3"
+            try:
+                gTTS(plain, lang=self._tag(language), tld=domain, lang_check=False, timeout=_PATIENCE_S).save(str(file))
+            except (gTTSError, OSError, AssertionError) as error:
+                raise UserError(
+                    "gTTS could not reach its web service (it needs a network): use espeak, which does not."
+                ) from error
+            samples = load_audio(file)
+        return at_tempo(align(Utterance(text, language, chosen, samples, None, None)), pace)
+
+    def voices(self, language: str = "en") -> tuple[str, ...]:
+        """See ``Synthesizer.voices``."""
+        self._tag(language)
+        return tuple(_ACCENTS.get(base_language(language), ())) or ("default",)
+
+    def languages(self) -> tuple[str, ...]:
+        """Values of ``language`` in addition to "zh"."""
+        from gtts.lang import tts_langs  # pyright: ignore[reportMissingImports]
+
+        return tuple(sorted(tts_langs()))
+
+    def _tag(self, language: str) -> str:
+        """The service's own tag of a language."""
+        known = {tag.lower(): tag for tag in self.languages()}
+        for candidate in (language, _LANGUAGE_TAGS.get(base_language(language), ""), base_language(language)):
+            if candidate.lower() in known:
+                return known[candidate.lower()]
+        raise UserError(f"gTTS does not speak '{language}': it speaks {', '.join(self.languages())}.")
 
 
 def open_synthesizer(which: str | Path) -> Synthesizer:

@@ -11,7 +11,7 @@ from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.metrics.base import Metric, MetricSpec, per_frame, register
 from emotalking.evaluate.observation import Observation, RenderedFrame
 from emotalking.ops.reference.ssim import RADIUS
-from emotalking.ops.ssim import ssim as similarity
+from emotalking.ops.similarity import ssim as similarity
 
 
 def psnr(image: Float[Tensor, "*batch H W 3"], truth: Float[Tensor, "*batch H W 3"]) -> Float[Tensor, "*batch"]:

@@ -5,7 +5,7 @@
 #include <cmath>
 #endif
 
-struct Settings {  // mirrored by ctypes in rasterize.py; the values come from ops/constants.py
+struct Settings {  // mirrored by ctypes in ops/splatting.py, with the values
     int32_t count, width, height, channels;
     int32_t num_detached;  // of the channels, the last, that give no gradient to geometry
     int32_t threads;

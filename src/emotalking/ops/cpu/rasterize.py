@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from emotalking.ops.cpu.build import load_library
-from emotalking.ops.passes import RasterSettings, in_passes
+from emotalking.ops.splatting import RasterSettings, in_passes
 
 MAX_CHANNELS = 16
 """Channels of one pass of the kernel; more are rendered in several passes."""
@@ -111,5 +111,5 @@ class _Rasterize(torch.autograd.Function):
 
 
 def rasterize(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See :func:`emotalking.ops.passes.in_passes`."""
+    """See :func:`emotalking.ops.splatting.in_passes`."""
     return in_passes(_Rasterize.apply, "cpu", MAX_SIDE, MAX_CHANNELS, *arguments)

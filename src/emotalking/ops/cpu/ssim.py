@@ -1,4 +1,4 @@
-"""The compiled structural similarity behind `emotalking.ops.ssim`."""
+"""The compiled structural similarity behind `emotalking.ops.similarity`."""
 
 import ctypes
 from functools import cache
@@ -67,5 +67,5 @@ class _SSIM(torch.autograd.Function):
 
 
 def ssim_map(a: Tensor, b: Tensor) -> Tensor:
-    """`emotalking.ops.ssim.ssim` with ``reduction="none"`` for images ``[M, H, W, D]``."""
+    """`emotalking.ops.similarity.ssim` with ``reduction="none"`` for images ``[M, H, W, D]``."""
     return _SSIM.apply(a.contiguous(), b.contiguous())

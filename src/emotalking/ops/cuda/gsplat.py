@@ -9,7 +9,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from emotalking.ops.constants import BLUR_2D
+from emotalking.ops.splatting import BLUR_2D
 
 _TILE = 16  # gsplat's own default: one thread a pixel, 256 a block
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from emotalking.ops.cuda.build import Launch, kernel
-from emotalking.ops.passes import RasterSettings, in_passes
+from emotalking.ops.splatting import RasterSettings, in_passes
 
 MAX_CHANNELS = 24
 """Channels of one pass of the kernel; more are rendered in several passes."""
@@ -89,5 +89,5 @@ class _Rasterize(torch.autograd.Function):
 
 
 def rasterize(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See :func:`emotalking.ops.passes.in_passes`."""
+    """See :func:`emotalking.ops.splatting.in_passes`."""
     return in_passes(_Rasterize.apply, "cuda", MAX_SIDE, MAX_CHANNELS, *arguments)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from emotalking.ops.constants import BLUR_2D, FRUSTUM_MARGIN, MAX_ALPHA, MAX_EXTENT, MIN_ALPHA, MIN_TRANSMITTANCE
-from emotalking.ops.quaternions import to_matrix
+from emotalking.ops.geometry import to_matrix
+from emotalking.ops.splatting import BLUR_2D, FRUSTUM_MARGIN, MAX_ALPHA, MAX_EXTENT, MIN_ALPHA, MIN_TRANSMITTANCE
 
 _TILE = 32
 _MAX_PAIRS = 1 << 21  # pixel-Gaussian pairs in memory at once: about 100 MB with all intermediates

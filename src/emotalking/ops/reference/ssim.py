@@ -18,7 +18,7 @@ def window(dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu
 
 
 def ssim_map(a: Tensor, b: Tensor) -> Tensor:
-    """`emotalking.ops.ssim.ssim` with ``reduction="none"`` for images ``[M, H, W, D]``."""
+    """`emotalking.ops.similarity.ssim` with ``reduction="none"`` for images ``[M, H, W, D]``."""
     a, b = a.movedim(-1, 1), b.movedim(-1, 1)
     maps = torch.cat((a, b, a * a, b * b, a * b), dim=1)
     count = maps.shape[1]

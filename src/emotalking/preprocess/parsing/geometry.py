@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped
 
 from emotalking.data.layouts import FaceLayout
-from emotalking.ops.alignment import similarity_matrix
+from emotalking.ops.geometry import similarity_matrix
 
 CELLS = 24
 """Cells per eye distance in head-frame maps: a cell is about 3 px of a face that is 250 px high."""

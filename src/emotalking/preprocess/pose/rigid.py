@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial.transform import Rotation
 
 from emotalking.data.layouts import EYE_DISTANCE, FaceLayout
-from emotalking.ops.alignment import fit_similarity
+from emotalking.ops.geometry import fit_similarity
 
 EYE_PLACE = (0.0, 0.005, 0.055)
 """Middle between the eyes in the head frame; face and hair then fill the cube +-0.15."""

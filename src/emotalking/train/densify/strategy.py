@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from emotalking.models.gaussians import Gaussians, raw_scales_of
-from emotalking.ops.quaternions import to_matrix
+from emotalking.ops.geometry import to_matrix
 from emotalking.ops.sh import view_colours
 from emotalking.train.config import DensifyConfig
 from emotalking.train.densify.resize import resize

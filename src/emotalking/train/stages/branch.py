@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from emotalking.models.gaussians import Deformed
 from emotalking.models.head import Branch, Layer, render_layer
-from emotalking.ops.cameras import camera_centre
+from emotalking.ops.geometry import camera_centre
 from emotalking.train.config import BranchStageConfig
 from emotalking.train.context import Context
 from emotalking.train.data import as_index

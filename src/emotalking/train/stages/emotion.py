@@ -12,7 +12,7 @@ from emotalking.losses.l1_dssim import l1_dssim_in_boxes
 from emotalking.losses.motion import offset_magnitude
 from emotalking.models.head import render_layer
 from emotalking.models.motion import FaceCanonical
-from emotalking.ops.cameras import crop_intrinsics
+from emotalking.ops.geometry import crop_intrinsics
 from emotalking.train.boxes import as_slices, equal_sized, face_boxes
 from emotalking.train.context import Context, composite_over
 from emotalking.train.data import as_index, class_mask

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 
 from emotalking.errors import UserError
+from emotalking.tts.backends import Recordings
 from emotalking.tts.base import Synthesizer, Utterance, base_language
-from emotalking.tts.recordings import Recordings
 
 LANGUAGES = ("en", "de", "fr", "es", "zh")
 RATES = (1.0, 0.85, 1.15)

@@ -1,4 +1,4 @@
-"""Settings and channel passes that our two rasterizer kernels (CPU and CUDA) share."""
+"""Constants of rendering, shared by all four rasterizers, and what our two kernels (CPU and CUDA) share."""
 
 import ctypes
 from collections.abc import Callable
@@ -6,7 +6,26 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from emotalking.ops import constants
+MAX_ALPHA = 0.999
+"""A single Gaussian never covers a pixel fully, so 1 / (1 - alpha) in the backward pass stays finite. gsplat 1.5 has
+0.999 compiled in (3DGS used 0.99); all back ends share its value so that an avatar renders the same on each."""
+
+MIN_ALPHA = 1.0 / 255.0
+"""Fainter contributions cannot change an 8-bit image; dropping them gives every Gaussian a finite extent."""
+
+MIN_TRANSMITTANCE = 1e-4
+"""Blending stops before the Gaussian that would leave this transmittance or less: anything behind is invisible."""
+
+BLUR_2D = 0.3
+"""Square pixels added to the projected variances, so that no Gaussian is thinner than the pixel grid (3DGS)."""
+
+FRUSTUM_MARGIN = 0.3
+"""The Jacobian of the projection is evaluated at most this fraction of the half field of view outside the image: the
+linearisation explodes for Gaussians far outside the view."""
+
+MAX_EXTENT = 3.33
+"""Standard deviations after which a Gaussian of opacity 1 falls below ``MIN_ALPHA``: sqrt(2 ln 255) = 3.329, rounded up
+to gsplat's number."""
 
 
 class RasterSettings(ctypes.Structure):
@@ -44,9 +63,9 @@ def in_passes(
         behind = None if background is None else background[start : start + most_channels].contiguous()
         still = min(part.shape[-1], max(0, start + part.shape[-1] - free))
         settings = RasterSettings(
-            means.shape[1], width, height, part.shape[-1], still, torch.get_num_threads(), near, constants.MAX_ALPHA,
-            constants.MIN_ALPHA, constants.MIN_TRANSMITTANCE, constants.BLUR_2D, constants.FRUSTUM_MARGIN,
-            constants.MAX_EXTENT,
+            means.shape[1], width, height, part.shape[-1], still, torch.get_num_threads(), near, MAX_ALPHA,
+            MIN_ALPHA, MIN_TRANSMITTANCE, BLUR_2D, FRUSTUM_MARGIN,
+            MAX_EXTENT,
         )  # fmt: skip
         passes.append(one_pass(*shared, part, behind, probe, *cameras, settings))
     image = passes[0][0] if len(passes) == 1 else torch.cat([images for images, *_ in passes], dim=-1)
