@@ -33,10 +33,10 @@ from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.circumplex import PRESETS, TEST_POINTS
 from emotalking.evaluate import estimator_error
 from emotalking.evaluate.evaluation_models import CIRCUMPLEX_CLASSES, EmotionModel, EvaluationModels
+from emotalking.evaluate.faces import FaceDescriber, FaceObserver, FaceReference
 from emotalking.evaluate.measure import Measurement, measure
 from emotalking.evaluate.metrics.expression import ranks, sign_agreement, top_k
 from emotalking.evaluate.observation import predict_emotion
-from emotalking.evaluate.observe import FaceDescriber, FaceObserver, FaceReference
 from emotalking.io.files import write_bytes
 from emotalking.io.video import decode_frames, to_rgb
 from emotalking.preprocess.config import PoseConfig

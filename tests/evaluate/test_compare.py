@@ -14,7 +14,7 @@ from emotalking.cli.arguments import named_numbers, named_paths
 from emotalking.cli.main import main
 from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.evaluate.compare import Comparison, compare
+from emotalking.evaluate.compare import Comparison, as_published, compare
 from emotalking.evaluate.compare_report import (
     chosen_frames,
     difference_table,
@@ -24,7 +24,6 @@ from emotalking.evaluate.compare_report import (
 )
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.provenance import provenance
-from emotalking.evaluate.published import as_published
 from emotalking.evaluate.systems import System, open_system
 
 CPU = torch.device("cpu")

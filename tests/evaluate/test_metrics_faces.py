@@ -7,8 +7,8 @@ import pytest
 
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.evaluate.evaluation_models import CIRCUMPLEX_CLASSES, circumplex_scores
+from emotalking.evaluate.faces import face_tones, runs_of
 from emotalking.evaluate.metrics import METRICS, expression, lips, missing, per_frame, steadiness
-from emotalking.evaluate.observe import face_tones, runs_of
 
 POINTS = np.random.default_rng(0).uniform(100, 200, (3, 68, 2))
 

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from emotalking.errors import UserError
-from emotalking.evaluate import plots
+from emotalking.evaluate import page as plots
 from emotalking.evaluate import speech as sounds
 from emotalking.evaluate.evaluation import changed_metrics
-from emotalking.evaluate.images import error_map, loudest_stretch, open_eyed
+from emotalking.evaluate.images import loudest_stretch, open_eyed
 from emotalking.evaluate.metrics import Metric, missing, per_frame, single
-from emotalking.evaluate.plots import RIGID, jitter_spectrum
 from emotalking.evaluate.results import (
     AVATAR,
     RECORDED,
@@ -25,11 +24,13 @@ from emotalking.evaluate.results import (
     read_report,
     read_result,
     to_json,
+    write_json,
     write_report,
-    write_result,
 )
+from emotalking.evaluate.scenarios import RIGID, jitter_spectrum
 from emotalking.evaluate.tables import PUBLISHED, cell, metric_table, paper_tables, remarks, run_table
 from emotalking.io.audio import save_wav
+from emotalking.report.images import error_map
 from emotalking.tts.base import Utterance
 
 NOTHING: dict[str, Any] = {"va": None, "classes": None, "expressions": None, "sync": None, "spectrum": None}
@@ -97,7 +98,7 @@ def test_a_file_that_is_no_report_is_refused(tmp_path: Path, text: str, sentence
 
 def test_a_kept_scenario_counts_only_under_its_own_key(tmp_path: Path) -> None:
     result = Result("self", "key", 1.0, (a_run(AVATAR, "x", [single("fps", 2.0, frames=2)]),))
-    write_result(result, tmp_path / "self.json")
+    write_json(tmp_path / "self.json", result)
     assert read_result(tmp_path / "self.json", "key") is not None
     assert read_result(tmp_path / "self.json", "other") is None
     (tmp_path / "self.json").write_text("{")

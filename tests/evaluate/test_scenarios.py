@@ -11,6 +11,7 @@ import torch
 
 from emotalking.cli.main import INPUT_ERROR, INTERRUPTED, main
 from emotalking.data import Subject
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
 from emotalking.evaluate import scenarios
@@ -20,8 +21,8 @@ from emotalking.evaluate.evaluation import evaluate, reproduce
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, pick_frames, reconstruct
 from emotalking.evaluate.results import AVATAR, RECORDED, Report, read_report
-from emotalking.evaluate.speech import Speech
-from emotalking.evaluate.unseen import UnseenSpeech, open_unseen
+from emotalking.evaluate.speech import Speech, UnseenSpeech
+from emotalking.evaluate.systems import open_unseen
 from emotalking.io.audio import load_audio, save_wav
 from emotalking.models.avatar import Avatar
 from emotalking.player.player import Player
@@ -169,7 +170,7 @@ def test_frames_are_streamed_in_order_and_equal_those_of_the_training_data(
     indices = pick_frames(actor_subject, None)
     va = own_emotion(actor_subject, indices)
     made = list(reconstruct(avatar, actor_subject, indices, va))
-    data = TrainingData.load(actor_subject, indices, "mel", "cpu")
+    data = TrainingData.load(actor_subject, indices, DEFAULT_FEATURE, "cpu")
     for frame, image in enumerate(made):
         at = data.conditions.at(frame)
         whole = avatar.render(at.viewmats, at.audio, at.aus, at.va, data.behind(frame)).rgb[0]
@@ -236,7 +237,8 @@ def test_the_command_prints_the_tables_and_an_interruption_loses_no_scenario(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setitem(scenarios.SCORERS, "emotion", interrupted)
+        spec = replace(scenarios.SCENARIO_SPECS["emotion"], score=interrupted)
+        patch.setitem(scenarios.SCENARIO_SPECS, "emotion", spec)
         assert main(words) == INTERRUPTED
     assert "finished scenarios are kept" in capsys.readouterr().err
     assert main(words) == 0
@@ -251,7 +253,7 @@ def test_the_command_prints_the_tables_and_an_interruption_loses_no_scenario(
 def test_a_warning_where_the_speech_was_in_the_training(avatar_file: Path, actor_subject: Subject) -> None:
     avatar = Avatar.load(avatar_file)
     avatar.metadata["sync"] = {"speech": "espeak"}
-    session = scenarios.Session(avatar, actor_subject, EvaluateConfig(), EvaluationModels.none(), (), Path())
+    session = scenarios.Session(avatar, actor_subject, EvaluateConfig(), EvaluationModels.none(), ())
     assert "espeak" in scenarios.speech_in_training(session)[0]
     avatar.metadata["sync"] = None
     assert scenarios.speech_in_training(session) == []

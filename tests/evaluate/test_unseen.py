@@ -19,9 +19,8 @@ from emotalking.evaluate.compare import compare
 from emotalking.evaluate.compare_report import write_report
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.provenance import provenance
-from emotalking.evaluate.speech import Speech
-from emotalking.evaluate.systems import VideoSource
-from emotalking.evaluate.unseen import UnseenSpeech, open_unseen, to_same_length
+from emotalking.evaluate.speech import Speech, UnseenSpeech
+from emotalking.evaluate.systems import VideoSource, open_unseen, to_same_length
 from emotalking.io.audio import save_wav
 
 CPU = torch.device("cpu")
@@ -52,7 +51,7 @@ def test_only_what_needs_no_recording_is_measured(actor_subject: Subject, tmp_pa
     first, second = (row.metrics for row in made.rows)
     assert math.isnan(first["psnr"].value) and first["psnr"].reason == "there is no recorded frame to compare with"
     assert first["jitter_background"].value < second["jitter_background"].value
-    assert len(to_same_length(opened, unseen, 25.0, 5)[1].source.numbers()) == 24
+    assert len(to_same_length(opened, unseen, 25.0, 5)[1].source.numbers) == 24
     assert (to_same_length(opened, unseen, 25.0, 5)[1].indices >= 0).sum() == 5
     write_report(made, systems, actor_subject, provenance(actor_subject, None, "emotalking compare"), tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()

@@ -112,7 +112,8 @@ def compare(
     Raises:
         InputError: a system or evaluation model cannot be used.
     """
-    from emotalking.evaluate.compare_run import run_comparison, unseen_of
+    from emotalking.evaluate.compare_report import run_comparison
+    from emotalking.evaluate.speech import unseen_of
     from emotalking.ops.devices import choose_device
 
     return run_comparison(

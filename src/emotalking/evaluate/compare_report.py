@@ -1,28 +1,99 @@
-"""Report of a comparison: tables, plots and images."""
+"""Comparison from paths to files, and its report: tables, plots and images."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Int64
 
 from emotalking.data import Subject
 from emotalking.data.frame import to_runs
-from emotalking.evaluate.compare import Comparison, Row
+from emotalking.errors import UserError
+from emotalking.evaluate.compare import Comparison, Row, common_frames, compare
 from emotalking.evaluate.estimator_error import THE_MODEL, error_cell, error_notes, error_of, error_record
+from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.intervals import BLOCK_S, DRAWS
 from emotalking.evaluate.metrics import METRICS
-from emotalking.evaluate.results import write_json
-from emotalking.evaluate.systems import System
+from emotalking.evaluate.provenance import file_sha256, provenance
+from emotalking.evaluate.results import make_folder, write_json
+from emotalking.evaluate.speech import UnseenSpeech
+from emotalking.evaluate.systems import RECORDING, System, is_avatar, open_system, open_unseen, to_same_length
 from emotalking.evaluate.tables import best, bold_best, cell, measured_by, unmeasured
+from emotalking.progress import bar
 from emotalking.report import Page, Plot, Table
 from emotalking.report.images import ERROR_GAIN, error_map, fit_width
 
 FORMAT, VERSION = "emotalking-comparison", 1
 _WIDE = 340
 """Pixels of an image on the page."""
+
+
+def run_comparison(
+    folder_of_subject: Path,
+    systems: Mapping[str, str],
+    folder: Path,
+    device: torch.device,
+    start: Mapping[str, int],
+    frames: int | None,
+    as_published: bool,
+    models: Mapping[str, str],
+    unseen: UnseenSpeech | None = None,
+    command: str = "",
+) -> Comparison:
+    """Open the systems, score them and write the report; arguments as for :func:`emotalking.api.compare`.
+
+    Raises:
+        UserError: a system, start or model cannot be used, or ``folder`` cannot be made.
+    """
+    if frames is not None and frames < 1:
+        raise UserError(f"frames: expected at least 1, got {frames}.")
+    unknown = next((name for name in start if name and name not in systems), None)
+    if unknown is not None:
+        raise UserError(f"start: '{unknown}' is no system here; there are {', '.join(systems)}.")
+    make_folder(folder)
+    subject = Subject.open(folder_of_subject)
+    if len(subject.val_indices) == 0:
+        raise UserError(f"{subject.files.root} has no held-out frames (transforms_val.json is empty).")
+    if unseen is not None and (start or as_published):
+        word = "a start" if start else "the published protocol"
+        raise UserError(f"{word} needs recorded frames, and with audio there are none: omit one of them.")
+    if unseen is not None:
+        opened = [open_unseen(name, path, subject, device, unseen) for name, path in systems.items()]
+        opened = to_same_length(opened, unseen, float(subject.fps), frames)
+    else:
+        opened = []
+        for name, path in systems.items():
+            made_here = path == RECORDING or is_avatar(path)
+            chosen = start.get(name, None if made_here else start.get(""))
+            opened.append(open_system(name, path, subject, device, chosen))
+    evaluation_models = EvaluationModels.open(
+        lpips=models["lpips"], emotion=models["emotion_model"], sync=models["expert"], subject=subject, device=device
+    )
+    num_frames = len(common_frames(opened, frames)) * len(opened) * (1 + as_published)
+    with bar() as progress:
+        task = progress.add_task("compare", total=num_frames, note="")
+        made = compare(
+            subject,
+            opened,
+            evaluation_models,
+            limit=frames,
+            published=as_published,
+            unseen=unseen,
+            advance=lambda: progress.advance(task),
+        )
+    facts = provenance(subject, command=command)
+    facts |= {"device": str(device), "evaluation_models": evaluation_models.names()}
+    facts["systems"] = {
+        name: {"path": path, "sha256": file_sha256(Path(path)) if Path(path).is_file() else None}
+        for name, path in systems.items()
+    }
+    if unseen is not None:
+        facts["sound"] = {"name": unseen.speech.name, "sha256": unseen.speech.sha256, "va": unseen.va}
+    write_report(made, opened, subject, facts, folder)
+    return made
 
 
 def write_report(
@@ -54,7 +125,7 @@ def write_report(
     _plots(page, comparison)
     _images(page, comparison, systems, subject)
     page.heading("Made with")
-    page.facts(_flat(facts))
+    page.facts(facts)
     page.write_report(folder)
 
 
@@ -176,17 +247,8 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
         "block_frames": comparison.block,
         "reference": comparison.reference.name,
         "systems": [
-            {
-                "name": row.name,
-                "path": row.path,
-                "kind": row.kind,
-                "note": row.note,
-                "metrics": row.metrics,
-                "intervals": {name: [i.low, i.high] for name, i in row.intervals.items()},
-                "differences": row.differences,
-                "p": row.p,
-                "as_published": row.published,
-            }
+            {"as_published" if name == "published" else name: value for name, value in vars(row).items()}
+            | {"intervals": {name: [i.low, i.high] for name, i in row.intervals.items()}}
             for row in comparison.rows
         ],
     }
@@ -235,14 +297,3 @@ def _images(page: Page, comparison: Comparison, systems: Sequence[System], subje
         errors = [np.zeros_like(truth), *(error_map(frames[index], truth) for frames in shown.values())]
         both = [fit_width(np.concatenate([image, error]), _WIDE) for image, error in zip(images, errors, strict=True)]
         page.images(both, ["recorded", *shown])
-
-
-def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested facts as one level of dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

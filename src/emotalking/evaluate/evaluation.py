@@ -1,9 +1,12 @@
 """Evaluate an avatar from files to files, or reproduce an earlier report."""
 
+import hashlib
+import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,33 @@ import torch
 
 from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.evaluate.config import EvaluateConfig
+from emotalking.evaluate.config import EvaluateConfig, Scenario
+from emotalking.evaluate.estimator_error import error_record
+from emotalking.evaluate.evaluation_models import EvaluationModels
+from emotalking.evaluate.held_out import check_pair
 from emotalking.evaluate.metrics import METRICS
 from emotalking.evaluate.page import make_page
-from emotalking.evaluate.results import Report, read_report, write_report
-from emotalking.evaluate.scenarios import SPEECH, run_scenarios
+from emotalking.evaluate.provenance import provenance, source_sha256
+from emotalking.evaluate.results import (
+    Report,
+    ReportImage,
+    Result,
+    make_folder,
+    read_report,
+    read_result,
+    write_json,
+    write_report,
+)
+from emotalking.evaluate.scenarios import SCENARIO_SPECS, Session
+from emotalking.evaluate.speech import sounds_to_speak
+from emotalking.io.images import write_image
+from emotalking.models.avatar import Avatar
+from emotalking.progress import bar
 
 REPORT = "report.json"
+SPEECH = "speech"
+"""Folder of a report for its synthesized sentences."""
+IMAGES = "images"
 
 
 @dataclass(frozen=True)
@@ -45,17 +68,88 @@ def evaluate(
 ) -> Report:
     """Score an avatar in the paper's scenarios and write `report.json`, `table.md`, `table.tex` and `report.html`.
 
+    A finished scenario is stored in ``folder``; the same evaluation, restarted, resumes after it.
+
+    Args:
+        avatar: trained avatar file.
+        subject: the folder that it was trained on.
+        folder: results and images of the scenarios; made if missing.
+        command: how it was called, for the report.
+        log: called with a line of progress.
+
     Raises:
-        UserError: as ``scenarios.run_scenarios``; or ``folder`` cannot be made.
+        UserError: avatar and subject do not belong together (see ``held_out.check_pair``), a sound, expert or model
+            cannot be used, or ``folder`` cannot be made.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder {folder} cannot be made ({error.strerror}): choose another.") from error
-    report = run_scenarios(avatar, Subject.open(subject), options, folder, device=device, command=command, log=log)
+    make_folder(folder)
+    session = _session(avatar, Subject.open(subject), options, folder, device)
+    facts = _facts(session, avatar, device, command)
+    totals = {name: SCENARIO_SPECS[name].num_frames(session) for name in options.scenarios}
+    results = []
+    with bar() as progress:
+        task = progress.add_task("evaluate", total=sum(totals.values()), note="")
+        session.advance = lambda: progress.advance(task)
+        for name in options.scenarios:
+            progress.update(task, note=name)
+            key = fingerprint(name, facts, options)
+            result = read_result(folder / f"{name}.json", key)
+            if result is None:
+                result = _score(name, key, session, folder)
+                write_json(folder / f"{name}.json", result)
+                log(f"{name}: {totals[name]} frames in {result.seconds:.0f} s")
+            else:
+                progress.advance(task, totals[name])
+                log(f"{name}: kept from before (nothing has changed)")
+            results.append(result)
+    requested = asdict(options) | {"avatar": str(avatar), "subject": str(session.subject.files.root)}
+    report = Report(requested, facts, tuple(results), facts["command"])
     write_report(report, folder / REPORT)
     make_page(report, folder).write_report(folder)
     return report
+
+
+def _session(
+    avatar_file: Path, subject: Subject, options: EvaluateConfig, folder: Path, device: torch.device | str
+) -> Session:
+    avatar = Avatar.load(avatar_file, device)
+    check_pair(avatar, subject)
+    models = EvaluationModels.open(
+        lpips=options.lpips, emotion=options.emotion_model, sync=options.expert, subject=subject, device=device
+    )
+    longest = None if options.frames is None else options.frames / float(subject.fps)
+    speak = any(name != "self" for name in options.scenarios)
+    sounds = sounds_to_speak([Path(file) for file in options.audio], folder / SPEECH, longest) if speak else ()
+    return Session(avatar, subject, options, models, sounds)
+
+
+def _facts(session: Session, avatar_file: Path, device: torch.device | str, command: str) -> dict[str, Any]:
+    """Provenance of the report."""
+    models = session.models
+    facts = provenance(session.subject, avatar_file, command)
+    facts |= {"source_sha256": source_sha256(), "device": str(device), "evaluation_models": models.names()}
+    facts["training"] = {key: session.avatar.metadata.get(key) for key in ("run", "sync", "command", "versions")}
+    facts["estimator_error"] = None if models.emotion is None else error_record(models.emotion.name)
+    facts["sounds"] = [{"name": sound.name, "sha256": sound.sha256} for sound in session.sounds]
+    return facts
+
+
+def fingerprint(scenario: str, facts: dict[str, Any], options: EvaluateConfig) -> str:
+    """Hash of everything that a scenario's metrics depend on: code, packages, machine, data, avatar, sounds, models."""
+    parts = ("source_sha256", "packages", "machine", "device", "data", "avatar", "evaluation_models")
+    relevant: dict[str, Any] = {part: facts[part] for part in parts} | {"scenario": scenario, "frames": options.frames}
+    relevant |= {"evenly": options.evenly} if scenario == "self" else {"sounds": facts["sounds"]}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _score(name: Scenario, key: str, session: Session, folder: Path) -> Result:
+    """Score one scenario and store its images."""
+    begin = time.perf_counter()
+    runs, named, notes = SCENARIO_SPECS[name].score(session)
+    stored = []
+    for image in named:
+        stored.append(ReportImage(f"{IMAGES}/{image.name}.png", image.caption))
+        write_image(folder / stored[-1].file, image.image)
+    return Result(name, key, time.perf_counter() - begin, tuple(runs), tuple(stored), tuple(notes))
 
 
 def reproduce(
@@ -83,20 +177,11 @@ def reproduce(
     kept = report_file.parent / SPEECH
     if kept.is_dir():
         shutil.copytree(kept, folder / SPEECH, dirs_exist_ok=True)
-    after = evaluate(*paths, folder, options_of(before), device=device, command=command, log=log)
+    # A report that was edited into something that cannot be asked for is refused here.
+    asked = {name: value for name, value in before.options.items() if name not in ("avatar", "subject")}
+    after = evaluate(*paths, folder, EvaluateConfig.of(asked), device=device, command=command, log=log)
     differ, compared = changed_metrics(before, after)
     return Reproduction(after, changed_inputs(before, after), differ, compared)
-
-
-def options_of(report: Report) -> EvaluateConfig:
-    """Options of a report's evaluation.
-
-    Raises:
-        UserError: the report was edited into something that cannot be asked for.
-    """
-    return EvaluateConfig.of(
-        {name: value for name, value in report.options.items() if name not in ("avatar", "subject")}
-    )
 
 
 def changed_inputs(before: Report, after: Report) -> list[str]:
@@ -118,21 +203,17 @@ def changed_inputs(before: Report, after: Report) -> list[str]:
 
 def changed_metrics(before: Report, after: Report) -> tuple[list[str], int]:
     """Metrics that differ by more than the last digit that is printed, and how many were compared."""
-    found, count = [], 0
-    for name, old, new in _matched(before, after):
-        count += 1
+    old_values, new_values = _values(before), _values(after)
+    # A metric that only one of the reports has counts as nan in the other.
+    names = dict.fromkeys([*old_values, *new_values])
+    found = []
+    for name in names:
+        old, new = old_values.get(name, math.nan), new_values.get(name, math.nan)
         digits = METRICS[name[-1]].digits if name[-1] in METRICS else 3
         same = (math.isnan(old) and math.isnan(new)) or old == new or abs(old - new) <= 0.5 * 10.0**-digits
         if not same:
             found.append(f"{', '.join(name)}: {old:.{digits + 1}f} then, {new:.{digits + 1}f} now")
-    return found, count
-
-
-def _matched(before: Report, after: Report) -> Iterator[tuple[tuple[str, ...], float, float]]:
-    """Every metric of both reports; one that only one of them has counts as nan in the other."""
-    old, new = _values(before), _values(after)
-    for name in dict.fromkeys([*old, *new]):
-        yield name, old.get(name, math.nan), new.get(name, math.nan)
+    return found, len(names)
 
 
 def _values(report: Report) -> dict[tuple[str, ...], float]:

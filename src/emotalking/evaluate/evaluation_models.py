@@ -273,6 +273,12 @@ class EvaluationModels:
             stranger,
         )
 
+    def names(self) -> dict[str, str]:
+        """Names of the models, for the report."""
+        named = {"perceptual distance": self.lpips, "emotion": self.emotion, "lip sync": self.sync}
+        named |= {"identity": self.identity}
+        return {what: "none" if model is None else model.name for what, model in named.items()}
+
 
 def find_expert(subject: Subject | None) -> str | None:
     """The sync expert that "auto" stands for: SyncNet if its checkpoint is in the model folder, else the subject's own

@@ -1,7 +1,7 @@
 """Images of an evaluation: best and worst frames, strips, the faces of the twelve points on their circle."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
@@ -12,15 +12,12 @@ from emotalking.data.blink import CLOSURE_MARGIN
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.evaluate.held_out import reconstruct
 from emotalking.evaluate.metrics import Metric
-from emotalking.evaluate.results import ReportImage
-from emotalking.evaluate.session import Session
 from emotalking.io.audio import SAMPLE_RATE
-from emotalking.io.images import write_image
+from emotalking.models.avatar import Avatar
 from emotalking.ops.box import Box
 from emotalking.ops.composite import to_uint8
 from emotalking.report.images import ERROR_GAIN, error_map, fit_width
 
-FOLDER = "images"
 STRIP = 8
 """Consecutive frames in a strip."""
 _WIDE, _CELL = 400, 168
@@ -28,40 +25,55 @@ _CIRCLE, _FACE = 900, 148
 _INK, _LINE = (40, 40, 40), (205, 211, 222)
 
 
+class NamedImage(NamedTuple):
+    """An image of a report."""
+
+    name: str
+    """File name without its suffix."""
+    image: UInt8[np.ndarray, "h w 3"]
+    caption: str
+
+
 def of_reconstruction(
-    session: Session, indices: Int64[np.ndarray, " F"], va: Float[np.ndarray, "F 2"], psnr: Metric
-) -> list[ReportImage]:
+    avatar: Avatar, subject: Subject, indices: Int64[np.ndarray, " F"], va: Float[np.ndarray, "F 2"], psnr: Metric
+) -> list[NamedImage]:
     """Worst, median and best frame by PSNR with truth and error; a strip around the widest change of the mouth."""
     if psnr.per_frame is None:
         return []
+
+    def pairs(frames: slice) -> list[tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W 3"]]]:
+        """Recorded and rendered frames, rendered a second time instead of storing all until the best is known."""
+        made = reconstruct(avatar, subject, indices[frames], va[frames] if avatar.head.emotional else None)
+        return [
+            (subject.target(int(index)), to_uint8(image)) for index, image in zip(indices[frames], made, strict=True)
+        ]
+
     order = np.argsort(psnr.per_frame)
-    chosen = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
-    saved = []
-    for name, at in chosen.items():
-        truth, image = _pairs(session, indices[at : at + 1], va[at : at + 1])[0]
+    found = []
+    for name, at in {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}.items():
+        truth, image = pairs(slice(at, at + 1))[0]
         panels = [fit_width(panel, _WIDE) for panel in (truth, image, error_map(image, truth))]
         caption = f"{name} frame ({indices[at]}): recorded, avatar, error x{ERROR_GAIN:g}; {psnr.per_frame[at]:.2f} dB"
-        saved.append(_save(session, f"self_{name}", np.concatenate(panels, 1), caption))
-    opening = session.subject.mouth_opening[indices]
-    run = _liveliest(opening, STRIP)
-    pairs, box = _pairs(session, indices[run], va[run]), face_box(session.subject, indices[run])
-    strip = np.concatenate([face_strip([pair[row] for pair in pairs], box) for row in range(2)])
+        found.append(NamedImage(f"self_{name}", np.concatenate(panels, 1), caption))
+    run = _liveliest(subject.mouth_opening[indices], STRIP)
+    shown, box = pairs(run), face_box(subject, indices[run])
+    strip = np.concatenate([face_strip([pair[row] for pair in shown], box) for row in range(2)])
     caption = f"frames {indices[run][0]}-{indices[run][-1]} in a row: recorded above, avatar beneath"
-    return [*saved, _save(session, "self_strip", strip, caption)]
+    return [*found, NamedImage("self_strip", strip, caption)]
 
 
 def of_speech(
-    session: Session, number: int, name: str, frames: Mapping[int, Any], poses: Int64[np.ndarray, " N"]
-) -> ReportImage:
+    subject: Subject, number: int, name: str, frames: Mapping[int, Any], poses: Int64[np.ndarray, " N"]
+) -> NamedImage:
     """A strip of consecutive frames of a spoken sound; ``poses``: the subject's frame under each frame of it."""
     stored = [frames[at] for at in sorted(frames) if frames[at] is not None]
-    strip = face_strip(stored, face_box(session.subject, poses[sorted(frames)]))
-    return _save(session, f"cross_{number}", strip, f"{name}: frames {min(frames)}-{max(frames)} in a row")
+    strip = face_strip(stored, face_box(subject, poses[sorted(frames)]))
+    return NamedImage(f"cross_{number}", strip, f"{name}: frames {min(frames)}-{max(frames)} in a row")
 
 
 def of_emotion(
-    session: Session, faces: Sequence[UInt8[np.ndarray, "H W 3"]], poses: Int64[np.ndarray, "12"]
-) -> ReportImage:
+    subject: Subject, faces: Sequence[UInt8[np.ndarray, "H W 3"]], poses: Int64[np.ndarray, "12"]
+) -> NamedImage:
     """The faces of the twelve points where the points lie on the plane; ``poses``: the subject's frame under each."""
     sheet = Image.new("RGB", (_CIRCLE, _CIRCLE), (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
@@ -74,13 +86,13 @@ def of_emotion(
     font = ImageFont.load_default(13)
     draw.text((_CIRCLE - 6, centre - 4), "valence", _INK, font, anchor="rs")
     draw.text((centre + 6, 4), "arousal", _INK, font, anchor="lt")
-    box = face_box(session.subject, poses)
+    box = face_box(subject, poses)
     for point, face in zip(TEST_POINTS, faces, strict=True):
         x, y = centre + radius * point.valence, centre - radius * point.arousal
         cell = Image.fromarray(fit_width(face[box.index], _FACE))
         sheet.paste(cell, (round(x - _FACE / 2), round(y - _FACE / 2)))
     caption = "the twelve commanded points, each face at its place on the plane (same head pose)"
-    return _save(session, "emotion_circle", np.asarray(sheet).copy(), caption)
+    return NamedImage("emotion_circle", np.asarray(sheet).copy(), caption)
 
 
 def face_box(subject: Subject, indices: Int64[np.ndarray, " n"]) -> Box:
@@ -120,18 +132,3 @@ def _liveliest(opening: Float[np.ndarray, " F"], length: int) -> slice:
     windows = np.lib.stride_tricks.sliding_window_view(np.nan_to_num(opening), length)
     begin = int((windows.max(-1) - windows.min(-1)).argmax())
     return slice(begin, begin + length)
-
-
-def _pairs(
-    session: Session, indices: Int64[np.ndarray, " F"], va: Float[np.ndarray, "F 2"]
-) -> list[tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W 3"]]]:
-    """Recorded and rendered frames, rendered a second time instead of storing all until the best is known."""
-    emotion = va if session.avatar.head.emotional else None
-    made = reconstruct(session.avatar, session.subject, indices, emotion)
-    return [(session.subject.target(int(index)), to_uint8(image)) for index, image in zip(indices, made, strict=True)]
-
-
-def _save(session: Session, name: str, image: UInt8[np.ndarray, "h w 3"], caption: str) -> ReportImage:
-    file = f"{FOLDER}/{name}.png"
-    write_image(session.folder / file, image)
-    return ReportImage(file, caption)

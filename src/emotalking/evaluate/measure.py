@@ -15,7 +15,7 @@ from emotalking.emotion.circumplex import TEST_POINTS, TestPoint
 from emotalking.errors import UserError
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.metrics import METRICS, Metric, missing, per_frame
-from emotalking.evaluate.observation import Condition, GroundTruth, Observation, RenderedFrame, RunObserver, as_image
+from emotalking.evaluate.observation import Condition, GroundTruth, Observation, RenderedFrame, RunObserver
 from emotalking.preprocess.steps import map_frames
 
 FrameLike = Shaped[np.ndarray, "_ _ 3"] | Shaped[Tensor, "_ _ 3"]
@@ -144,10 +144,18 @@ def _truth(subject: Subject, index: int) -> GroundTruth:
 
 
 def _checked(frame: FrameLike, number: int, subject: Subject, device: torch.device) -> Float[Tensor, "H W 3"]:
+    """The frame as float32 in [0, 1] on ``device``."""
     height, width = int(frame.shape[0]), int(frame.shape[1])
     if (height, width) != (subject.height, subject.width):
         raise UserError(
             f"frame {number} is {width}x{height} and the subject {subject.files.root} {subject.width}x"
             f"{subject.height}: give frames of the subject's size."
         )
-    return as_image(frame, device)
+    tensor = torch.from_numpy(np.ascontiguousarray(frame)) if isinstance(frame, np.ndarray) else frame
+    if tensor.ndim != 3 or tensor.shape[-1] != 3:
+        raise ValueError(f"frame: expected [H, W, 3], got {list(tensor.shape)}")
+    if tensor.dtype == torch.uint8:
+        return tensor.to(device).float() / 255
+    if not tensor.is_floating_point():
+        raise ValueError(f"frame: expected uint8 or floats in [0, 1], got {tensor.dtype}")
+    return tensor.detach().to(device, torch.float32)

@@ -1,4 +1,4 @@
-"""Everything that is observed of a run of frames, one frame at a time; metrics are functions of it.
+"""The observer of a run of frames and its result, the observation; metrics are functions of it.
 
 Rendered and recorded frames are given to the same kind of landmark detector, both as 8-bit images.
 """
@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from emotalking.data import Subject
@@ -19,7 +19,7 @@ from emotalking.emotion.circumplex import TestPoint
 from emotalking.errors import UserError
 from emotalking.evaluate.background import BackgroundObserver
 from emotalking.evaluate.evaluation_models import EmotionModel, EvaluationModels, Person, Prediction
-from emotalking.evaluate.observe import FaceDescriber, FaceObserver, FaceReference, Faces, runs_of
+from emotalking.evaluate.faces import FaceDescriber, FaceObserver, FaceReference, Faces, runs_of
 from emotalking.evaluate.sync import SyncMeter
 from emotalking.lipsync.scores import SyncScores
 from emotalking.ops.box import Box
@@ -366,19 +366,3 @@ class RunObserver:
         if models.identity is None or self._person is None:
             lacks["identity"] = Lack(self._no_identity, count)
         return lacks
-
-
-def as_image(frame: Shaped[np.ndarray, "H W 3"] | Tensor, device: torch.device) -> Float[Tensor, "H W 3"]:
-    """A frame of 0..255 (uint8) or [0, 1] (floats) as float32 on ``device``.
-
-    Raises:
-        ValueError: another type or shape.
-    """
-    tensor = torch.from_numpy(np.ascontiguousarray(frame)) if isinstance(frame, np.ndarray) else frame
-    if tensor.ndim != 3 or tensor.shape[-1] != 3:
-        raise ValueError(f"frame: expected [H, W, 3], got {list(tensor.shape)}")
-    if tensor.dtype == torch.uint8:
-        return tensor.to(device).float() / 255
-    if not tensor.is_floating_point():
-        raise ValueError(f"frame: expected uint8 or floats in [0, 1], got {tensor.dtype}")
-    return tensor.detach().to(device, torch.float32)

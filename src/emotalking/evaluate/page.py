@@ -1,19 +1,27 @@
 """Report of an evaluation: tables, plots, images, and what all of it was made with."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from emotalking.evaluate import plots
-from emotalking.evaluate.results import AVATAR, Report, Result
+import numpy as np
+from jaxtyping import Float
+from matplotlib.patches import Circle
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from emotalking.data.frame import from_runs
+from emotalking.emotion.circumplex import TEST_POINTS
+from emotalking.evaluate.results import AVATAR, RECORDED, Report, Result, Run, array
+from emotalking.evaluate.scenarios import SCENARIO_SPECS
 from emotalking.evaluate.tables import metric_table, paper_tables, remarks, run_table, split_table
 from emotalking.report import Page, Plot
 
 _QUALITY = 85
-_SECTIONS = {
-    "self": "Self-reconstruction: held-out frames from their own sound, action units and emotion",
-    "cross": "Cross-domain audio: sounds that the person never said",
-    "emotion": "Emotion-conditioned: twelve points of the valence/arousal plane",
-}
+_COLOURS = {AVATAR: "#2f6fde", RECORDED: "#8a93a5"}
+_STYLES = ("-", "--", ":", "-.")
+"""Line styles, so that lines differ without their colours."""
+_MOST_LINES = 4
+_COMMANDED, _MEASURED = "#1d2330", "#e0672f"
 
 
 def make_page(report: Report, folder: Path) -> Page:
@@ -43,14 +51,16 @@ def make_page(report: Report, folder: Path) -> Page:
     page.text("No frame is in both; the avatar's own poses are those of the training frames, bit by bit.")
     page.table(split_table(report.provenance["data"]))
     page.heading("Made with")
-    page.facts(dict(_facts(report)))
+    page.facts(_facts(report))
     return page
 
 
 def _section(page: Page, result: Result, folder: Path) -> None:
-    page.heading(_SECTIONS[result.scenario])
-    for plot, caption in _plots(result):
-        page.plot(plot, caption)
+    page.heading(SCENARIO_SPECS[result.scenario].heading)
+    for draw, caption in _PLOTS.items():
+        plot = draw(result)
+        if plot is not None:
+            page.plot(plot, caption)
     for image in result.images:
         page.image(folder / image.file, image.caption, _QUALITY)
     if len(result.of(AVATAR)) > 1:
@@ -61,46 +71,172 @@ def _section(page: Page, result: Result, folder: Path) -> None:
         page.text(sentence)
 
 
-def _plots(result: Result) -> Iterator[tuple[Plot, str]]:
-    """Plots of a scenario, with captions."""
-    drawn = (
-        (plots.psnr_plot if result.scenario == "self" else None, "PSNR of every frame; dots: the worst and the best"),
-        (
-            plots.circumplex_plot,
-            "commanded against measured valence and arousal; grey lines join what belongs together",
-        ),
-        (plots.confusion_plot, "share of frames [%] of each commanded emotion that the model read as each class"),
-        (plots.sync_plot, "sync expert: mean distance between sound and lips over the offset between them"),
-        (plots.jitter_plot, "motion of the head in the image by frequency (rigid landmarks)"),
-    )
-    for draw, caption in drawn:
-        plot = None if draw is None else draw(result)
-        if plot is not None:
-            yield plot, caption
-
-
 def _subtitle(report: Report) -> str:
     code = report.provenance["code"]
     avatar, subject = Path(report.options["avatar"]).name, Path(report.options["subject"]).name
     return f"{avatar} on {subject}; emotalking {code['version']}, commit {(code['commit'] or 'unknown')[:12]}"
 
 
-def _facts(report: Report) -> Iterator[tuple[str, str]]:
+def _facts(report: Report) -> dict[str, str]:
     known = report.provenance
-    machine, clip = known["machine"], known["data"]["clip"] or {}
-    commit = (known["code"]["commit"] or "unknown") + (
-        " with uncommitted changes" if known["code"]["uncommitted_changes"] else ""
-    )
-    yield "code", f"emotalking {known['code']['version']}, commit {commit}"
-    yield "avatar", f"{known['avatar']['file']}, SHA-256 {known['avatar']['sha256']}"
-    yield "clip", f"{clip.get('name', 'not recorded')}, SHA-256 {clip.get('sha256', 'not recorded')}"
-    yield "trained by", str(known["training"].get("command") or "not recorded")
-    for sound in known["sounds"]:
-        yield f"sound {sound['name']}", f"SHA-256 {sound['sha256'][:16]}"
-    for what, model in known["evaluation_models"].items():
-        yield f"evaluation model: {what}", str(model)
-    yield "machine", f"{machine['processor']}, {machine['cores']} cores, GPU: {machine['gpu'] or 'none'}"
-    yield "worked on", known["device"]
-    yield "packages", ", ".join(f"{name} {version}" for name, version in known["packages"].items())
-    for result in report.results:
-        yield f"time of {result.scenario}", f"{result.seconds:.0f} s"
+    code, machine, clip = known["code"], known["machine"], known["data"]["clip"] or {}
+    changed = " with uncommitted changes" if code["uncommitted_changes"] else ""
+    return {
+        "code": f"emotalking {code['version']}, commit {code['commit'] or 'unknown'}{changed}",
+        "avatar": f"{known['avatar']['file']}, SHA-256 {known['avatar']['sha256']}",
+        "clip": f"{clip.get('name', 'not recorded')}, SHA-256 {clip.get('sha256', 'not recorded')}",
+        "trained by": str(known["training"].get("command") or "not recorded"),
+        **{f"sound {sound['name']}": f"SHA-256 {sound['sha256'][:16]}" for sound in known["sounds"]},
+        **{f"evaluation model: {what}": str(model) for what, model in known["evaluation_models"].items()},
+        "machine": f"{machine['processor']}, {machine['cores']} cores, GPU: {machine['gpu'] or 'none'}",
+        "worked on": known["device"],
+        "packages": ", ".join(f"{name} {version}" for name, version in known["packages"].items()),
+        **{f"time of {result.scenario}": f"{result.seconds:.0f} s" for result in report.results},
+    }
+
+
+def psnr_plot(result: Result) -> Plot | None:
+    """PSNR of every frame; the worst and the best are marked."""
+    runs = [run for run in result.of(AVATAR) if result.scenario == "self" and run.metrics["psnr"].per_frame is not None]
+    if not runs:
+        return None
+    plot = Plot()
+    axes = plot.axes[0]
+    numbers = from_runs(runs[0].subject_frames)
+    for name, colour in (("psnr", _COLOURS[AVATAR]), ("psnr_head", _MEASURED)):
+        values = runs[0].metrics[name].per_frame
+        if values is None or np.isnan(values).all():
+            continue
+        axes.plot(numbers, values, color=colour, label={"psnr": "whole frame", "psnr_head": "head"}[name])
+        for at in (int(np.nanargmin(values)), int(np.nanargmax(values))):
+            axes.plot(numbers[at], values[at], "o", color=colour, markersize=4)
+    axes.set(xlabel="frame of the clip", ylabel="PSNR [dB]")
+    axes.legend(ncols=2)
+    return plot
+
+
+def sync_plot(result: Result) -> Plot | None:
+    """Mean distance of sound and lips over the offset between them: a deep dip at 0 is good sync."""
+    runs = [run for run in result.runs if run.observed["sync"]]
+    if not runs:
+        return None
+    plot = Plot(height=2.8)
+    axes = plot.axes[0]
+    curves = [array(run.observed["sync"]["curve"]) for run in runs]
+    offsets = np.arange(len(curves[0])) - len(curves[0]) // 2
+    axes.axvline(0, color="#c9ced8", linewidth=0.8)
+    _lines(axes, result, runs, offsets, curves)
+    axes.set(xlabel="sound moved by [frames]", ylabel="distance", title=f"expert: {runs[0].observed['sync']['expert']}")
+    return plot
+
+
+def jitter_plot(result: Result) -> Plot | None:
+    """Head motion in the image by frequency; people move below about 3 Hz, what lies above is shaking."""
+    runs = [run for run in result.runs if run.observed["spectrum"]]
+    if not runs:
+        return None
+    plot = Plot()
+    axes = plot.axes[0]
+    spectra = [(array(run.observed["spectrum"]["hz"])[1:], array(run.observed["spectrum"]["px"])[1:]) for run in runs]
+    # Runs of other lengths have other frequencies.
+    hz = min((known for known, _ in spectra), key=len)
+    _lines(axes, result, runs, hz, [np.maximum(np.interp(hz, known, px), 1e-4) for known, px in spectra])
+    axes.set(xlabel="frequency [Hz]", ylabel="amplitude [px]", yscale="log")
+    # A decade or less has one tick by default, and its minor ones as powers of ten.
+    axes.yaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    return plot
+
+
+def _lines(
+    axes: Any, result: Result, runs: Sequence[Run], x: Float[np.ndarray, " n"], series: Sequence[np.ndarray]
+) -> None:
+    """A line each run; where they are many, their median in a band from the smallest to the largest."""
+    if len(runs) > _MOST_LINES:
+        axes.fill_between(x, np.min(series, 0), np.max(series, 0), color=_COLOURS[AVATAR], alpha=0.2, linewidth=0)
+        label = f"median of {len(runs)} runs (band: all of them)"
+        axes.plot(x, np.median(series, 0), color=_COLOURS[AVATAR], label=label)
+    else:
+        for number, (run, values) in enumerate(zip(runs, series, strict=True)):
+            own = result.scenario == "self"
+            style = _STYLES[number % len(_STYLES)]
+            colour, label = (_COLOURS[run.system], run.system) if own else (f"C{number}", run.title)
+            axes.plot(x, values, color=colour, linestyle=style, label=label)
+    axes.legend()
+
+
+def circumplex_plot(result: Result) -> Plot | None:
+    """Commanded against measured valence and arousal, one arrow a point, one dot a frame."""
+    runs = [run for run in result.of(AVATAR) if run.commanded is not None and run.observed["va"]]
+    if not runs:
+        return None
+    plot = Plot(width=5.6, height=5.6)
+    axes = plot.axes[0]
+    for radius in (0.5, 0.8, 1.0):
+        axes.add_patch(Circle((0, 0), radius, fill=False, color="#d5dae3", linewidth=0.8))
+    labels = ("measured per frame", "measured, mean", "commanded")
+    for number, run in enumerate(runs):
+        measured = array(run.observed["va"])
+        there = measured[~np.isnan(measured).any(-1)]
+        if len(there) == 0 or run.commanded is None:
+            continue
+        mean, (valence, arousal) = there.mean(0), run.commanded
+        names = labels if number == 0 else (None, None, None)
+        axes.plot(*there.T, ".", color=_MEASURED, alpha=0.12, markersize=3, label=names[0])
+        axes.plot([valence, mean[0]], [arousal, mean[1]], color="#b6bdca", linewidth=0.9)
+        axes.plot(*mean, "o", color=_MEASURED, markersize=6, label=names[1])
+        axes.plot(valence, arousal, "x", color=_COMMANDED, markersize=7, label=names[2])
+        axes.annotate(run.label, (valence, arousal), (4, 4), textcoords="offset points", fontsize=7, color="#5d6678")
+    axes.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), xlabel="valence", ylabel="arousal", aspect="equal")
+    legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
+    for handle in legend.legend_handles:
+        handle.set_alpha(1)
+    return plot
+
+
+def confusion(result: Result) -> tuple[tuple[str, ...], tuple[str, ...], Float[np.ndarray, "L C"]] | None:
+    """Expected labels, predicted classes, and the share of each label's frames predicted as each class.
+
+    Returns:
+        None without a model of expressions. Shares of a row sum to 1 (frames without a face are left out).
+    """
+    runs = [run for run in result.of(AVATAR) if run.label and run.observed["classes"]]
+    if not runs:
+        return None
+    classes = tuple(runs[0].observed["classes"])
+    labels = tuple(dict.fromkeys(point.label for point in TEST_POINTS))
+    counts = np.zeros((len(labels), len(classes)))
+    for run in runs:
+        found = [index for index in run.observed["expressions"] if index >= 0]
+        counts[labels.index(run.label)] += np.bincount(found, minlength=len(classes))
+    return labels, classes, counts / np.maximum(counts.sum(-1, keepdims=True), 1)
+
+
+def confusion_plot(result: Result) -> Plot | None:
+    """The confusion matrix, in percent of each commanded label's frames."""
+    found = confusion(result)
+    if found is None:
+        return None
+    labels, classes, shares = found
+    plot = Plot(width=6.4, height=3.6)
+    axes = plot.axes[0]
+    axes.grid(False)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row, column in np.ndindex(shares.shape):
+        colour = "white" if shares[row, column] > 0.6 else "#1d2330"
+        axes.text(column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set(xlabel="read by the model", ylabel="commanded")
+    return plot
+
+
+_PLOTS = {
+    psnr_plot: "PSNR of every frame; dots: the worst and the best",
+    circumplex_plot: "commanded against measured valence and arousal; grey lines join what belongs together",
+    confusion_plot: "share of frames [%] of each commanded emotion that the model read as each class",
+    sync_plot: "sync expert: mean distance between sound and lips over the offset between them",
+    jitter_plot: "motion of the head in the image by frequency (rigid landmarks)",
+}
+"""Plots of a scenario, with captions."""

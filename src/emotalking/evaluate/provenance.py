@@ -145,6 +145,13 @@ def file_sha256(path: Path) -> str:
         raise UserError(f"{path} cannot be read ({error.strerror}): the report needs its hash.") from error
 
 
+def source_sha256() -> str:
+    """Hash of this package's modules: results of another source are not reused."""
+    root = Path(emotalking.__file__).parent
+    sums = [file_sha256(path) for path in sorted(root.rglob("*.py"))]
+    return hashlib.sha256("".join(sums).encode()).hexdigest()
+
+
 def _git(*arguments: str) -> str | None:
     """Output of git in the folder of the package; None if it fails or is not installed."""
     command: Sequence[str] = ("git", "-C", str(Path(emotalking.__file__).parent), *arguments)

@@ -53,7 +53,7 @@ class Run:
     label: str = ""
     """The emotion that a classifier should read at the commanded point."""
     observed: dict[str, Any] = field(default_factory=dict)
-    """Record of what was observed (:func:`emotalking.evaluate.plots.observation_record`)."""
+    """Record of what was observed (:func:`emotalking.evaluate.scenarios.observation_record`)."""
 
 
 @dataclass(frozen=True)
@@ -177,11 +177,6 @@ def read_report(path: Path) -> Report:
         raise UserError(f"{path} lacks something that a report has ({error}): evaluate again.") from error
 
 
-def write_result(result: Result, path: Path) -> None:
-    """Store a finished scenario."""
-    write_json(path, result)
-
-
 def read_result(path: Path, key: str) -> Result | None:
     """Read a finished scenario if its key equals ``key``."""
     try:
@@ -227,6 +222,18 @@ def array(values: Sequence[Any]) -> Float[np.ndarray, "..."]:
     """Inverse of :func:`to_json` for an array."""
     nested = [array(item) if isinstance(item, list) else number(item) for item in values]
     return np.array(nested, np.float64)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a report.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be made ({error.strerror}): choose another.") from error
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -39,6 +39,34 @@ class Speech:
         return whole if limit is None else min(whole, limit)
 
 
+@dataclass(frozen=True)
+class UnseenSpeech:
+    """Unrecorded speech and emotion that all systems render."""
+
+    speech: Speech
+    va: tuple[float, float] | None = None
+    """Commanded valence and arousal; None: none."""
+
+    def samples(self, count: int, fps: float | int) -> Float[np.ndarray, " S"]:
+        """The sound under the first ``count`` frames."""
+        return self.speech.samples[: int(count / fps * SAMPLE_RATE)]
+
+    def commanded(self, count: int) -> Float[np.ndarray, "N 2"] | None:
+        """Commanded valence and arousal per frame."""
+        return None if self.va is None else np.tile(np.array(self.va, np.float64), (count, 1))
+
+
+def unseen_of(audio: Path | None, va: tuple[float, float] | None) -> UnseenSpeech | None:
+    """Speech and emotion of a comparison without recorded frames; None without ``audio``.
+
+    Raises:
+        UserError: a sound that cannot be read, or an emotion without one.
+    """
+    if va is not None and audio is None:
+        raise UserError("va: commands the emotion of speech that was never recorded, so it needs audio too.")
+    return None if audio is None else UnseenSpeech(sounds_to_speak([audio], audio.parent)[0], va)
+
+
 def sounds_to_speak(files: Sequence[Path], folder: Path, longest_s: float | int | None = None) -> tuple[Speech, ...]:
     """Collect the speech of an evaluation.
 

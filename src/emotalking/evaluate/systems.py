@@ -1,11 +1,10 @@
 """Systems to compare: an avatar, a folder of frames, a video, or the recording; each as frames with their numbers."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import av
 import numpy as np
@@ -13,17 +12,22 @@ import torch
 from jaxtyping import Int64, UInt8
 
 from emotalking.data import Subject
+from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import InputError, UserError
-from emotalking.evaluate.held_out import check_pair, own_emotion, reconstruct
+from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, reconstruct
 from emotalking.evaluate.measure import Stopwatch
+from emotalking.evaluate.speech import UnseenSpeech
 from emotalking.io.images import read_image
 from emotalking.io.video import Damage, decode_frames, probe, to_rgb
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
+from emotalking.player.player import Player
 
 RECORDING = "recording"
 """Name of the subject's own target frames as a system."""
 
+SLACK_S = 0.2
+"""Tolerance for systems that end before their sound: feature windows cut some frames at the end."""
 _IMAGES = (".png", ".jpg", ".jpeg")
 _VIDEOS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".mpg")
 _LOSSLESS = ("ffv1", "rawvideo", "png", "huffyuv", "ffvhuff", "utvideo", "qtrle", "apng")
@@ -36,22 +40,21 @@ _OUTPUTS = ("renders", "results", "test/ours_*", "ours_*", "validation")
 RGBFrame = UInt8[np.ndarray, "H W 3"]
 
 
-@runtime_checkable
-class Source(Protocol):
+class Source:
     """Frames that can be read more than once."""
 
     kind: str
     """"avatar", "frames", "video" or "recording"."""
-    note: str
+    note: str = ""
     """Limits of the metrics, for the reader; may be empty."""
-
-    def numbers(self) -> Int64[np.ndarray, " N"]:
-        """Number of every frame as the source itself counts them, in order and without gaps."""
-        ...
+    numbers: Int64[np.ndarray, " N"]
+    """Number of every frame as the source itself counts them, in order and without gaps."""
+    watch: Stopwatch | None = None
+    """Timing of the last reading, where frames are rendered."""
 
     def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
         """The frames at ``positions`` (0..N-1, increasing), RGB."""
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -69,52 +72,75 @@ class System:
         return self.source.read(np.flatnonzero(np.isin(self.indices, wanted)))
 
 
-class AvatarSource:
+class AvatarSource(Source):
     """An avatar, rendered with each held-out frame's own sound, action units, valence/arousal, pose and torso."""
 
     kind = "avatar"
 
     def __init__(self, path: Path, subject: Subject, device: torch.device) -> None:
-        self._avatar = Avatar.load(path, device)
+        self._avatar, self._subject = Avatar.load(path, device), subject
         check_pair(self._avatar, subject)
-        self._subject, self._held_out = subject, np.sort(np.asarray(subject.val_indices, np.int64))
-        self.note = ""
-        self.watch: Stopwatch | None = None
-        """Timing of the last reading."""
-
-    def numbers(self) -> Int64[np.ndarray, " N"]:
-        """See :class:`Source`."""
-        return self._held_out
+        self.numbers = _held_out(subject)
 
     def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
         """See :class:`Source`; rounded to 8 bit, as the others' frames are."""
-        indices = self._held_out[positions]
+        indices = self.numbers[positions]
         va = own_emotion(self._subject, indices) if self._avatar.head.emotional else None
         self.watch = Stopwatch(reconstruct(self._avatar, self._subject, indices, va))
         for image in self.watch:
             yield to_uint8(torch.as_tensor(image))
 
 
-class RecordingSource:
+class SpokenSource(Source):
+    """An avatar that speaks the sound, with the held-out frames' poses, action units and torso, forth and back.
+
+    Without a commanded emotion it has that of the held-out frames, as in ``evaluate``'s cross-domain scenario.
+    """
+
+    kind = "avatar"
+
+    def __init__(self, path: Path, subject: Subject, unseen: UnseenSpeech, device: torch.device) -> None:
+        self._avatar, self._subject, self._unseen = Avatar.load(path, device), subject, unseen
+        check_pair(self._avatar, subject)
+        self.numbers = np.arange(max(unseen.speech.frames(float(subject.fps), None), 1), dtype=np.int64)
+
+    def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
+        """See :class:`Source`."""
+        wanted, last = set(positions.tolist()), int(positions.max(initial=-1))
+        samples = self._unseen.samples(last + 1, float(self._subject.fps))
+        player = Player(OnHeldOut(self._avatar, self._subject))
+        track = self._emotion(player, last + 1) if self._avatar.head.emotional else None
+        self.watch = Stopwatch(player.frames(samples, track, batch=1))
+        for number, image in enumerate(self.watch):
+            if number in wanted:
+                yield np.asarray(image)
+            if number >= last:
+                return
+
+    def _emotion(self, player: Player, count: int) -> EmotionTrack:
+        """Emotion of the first ``count`` frames."""
+        if self._unseen.va is not None:
+            return EmotionTrack.constant(*self._unseen.va)
+        own = own_emotion(self._subject, self._subject.val_indices[player.recorded(count)])
+        return EmotionTrack(np.arange(count) / float(self._subject.fps), own.astype(np.float64))
+
+
+class RecordingSource(Source):
     """The subject's own frames, the output of a perfect avatar."""
 
     kind = "recording"
     note = "the frames that the others are compared with"
 
     def __init__(self, subject: Subject) -> None:
-        self._subject, self._held_out = subject, np.sort(np.asarray(subject.val_indices, np.int64))
-
-    def numbers(self) -> Int64[np.ndarray, " N"]:
-        """See :class:`Source`."""
-        return self._held_out
+        self._subject, self.numbers = subject, _held_out(subject)
 
     def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
         """See :class:`Source`."""
-        for index in self._held_out[positions]:
+        for index in self.numbers[positions]:
             yield self._subject.target(int(index))
 
 
-class FolderSource:
+class FolderSource(Source):
     """Numbered PNG or JPEG files: ours, ER-NeRF's ``ngp_ep0028_0000_rgb.png``, or any with a number at the end.
 
     Raises:
@@ -144,14 +170,10 @@ class FolderSource:
         gap = next((a + 1 for a, b in zip(order, order[1:], strict=False) if b != a + 1), None)
         if gap is not None:
             raise UserError(f"frame {gap} is missing in {folder} (frames {order[0]} to {order[-1]}): render it again.")
-        self._numbers = np.array(order, np.int64)
+        self.numbers = np.array(order, np.int64)
         self._files = [named[number] for number in order]
         lossy = self._files[0].suffix.lower() != ".png"
         self.note = "JPEG: its compression is part of the metrics" if lossy else ""
-
-    def numbers(self) -> Int64[np.ndarray, " N"]:
-        """See :class:`Source`."""
-        return self._numbers
 
     def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
         """See :class:`Source`."""
@@ -159,7 +181,7 @@ class FolderSource:
             yield _read_image(self._files[position])
 
 
-class VideoSource:
+class VideoSource(Source):
     """A video file at the subject's rate.
 
     Raises:
@@ -175,14 +197,10 @@ class VideoSource:
                 f"{path} has {float(found):g} frames/s and the subject {float(fps):g}: render it at the subject's rate."
             )
         damage = Damage()
-        self._count = sum(1 for _ in decode_frames(path, damage))
+        self.numbers = np.arange(sum(1 for _ in decode_frames(path, damage)), dtype=np.int64)
         if damage.lost or damage.promised_s is not None:
             raise UserError(f"{path} is damaged, so its frames cannot be counted: copy or export it again.")
         self.note = _loss_of(path)
-
-    def numbers(self) -> Int64[np.ndarray, " N"]:
-        """See :class:`Source`."""
-        return np.arange(self._count, dtype=np.int64)
 
     def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
         """See :class:`Source`."""
@@ -217,8 +235,8 @@ def open_system(name: str, path: str, subject: Subject, device: torch.device, st
     if isinstance(source, AvatarSource | RecordingSource):
         if start is not None:
             raise UserError(f"start: is for frames and videos, and {name} is made from the subject itself: omit it.")
-        return System(name, path, source, source.numbers())
-    return System(name, path, source, _truth_of(source.numbers(), subject, start, f"{name} ({path})"))
+        return System(name, path, source, source.numbers)
+    return System(name, path, source, _truth_of(source.numbers, subject, start, f"{name} ({path})"))
 
 
 def is_avatar(path: str) -> bool:
@@ -238,11 +256,53 @@ def open_frames(name: str, path: str, subject: Subject) -> FolderSource | VideoS
     return FolderSource(place) if place.is_dir() else VideoSource(place, subject.fps)
 
 
+def open_unseen(name: str, path: str, subject: Subject, device: torch.device, unseen: UnseenSpeech) -> System:
+    """Open a system whose first frame is at the start of the sound.
+
+    Args:
+        name: name in the tables.
+        path: an avatar file, a video, or a folder of frames.
+
+    Raises:
+        UserError: it cannot be used, or is the recording, which does not contain this speech.
+    """
+    if path == RECORDING:
+        raise UserError(f"{unseen.speech.name} was never recorded: omit {name}=recording, or the audio.")
+    if is_avatar(path):
+        source: Source = SpokenSource(Path(path), subject, unseen, device)
+    else:
+        source = open_frames(name, path, subject)
+    return System(name, path, source, np.arange(len(source.numbers), dtype=np.int64))
+
+
+def to_same_length(
+    systems: Sequence[System], unseen: UnseenSpeech, fps: float | int, limit: int | None
+) -> list[System]:
+    """Cut the systems to their common frames.
+
+    Raises:
+        UserError: one has clearly fewer frames than the sound (or than ``limit``), so it belongs to another one.
+    """
+    wanted = max(unseen.speech.frames(fps, limit), 1)
+    for system in systems:
+        if len(system.indices) < wanted - SLACK_S * fps:
+            raise UserError(
+                f"{system.name} ({system.path}) has {len(system.indices)} frames and {unseen.speech.name} lasts"
+                f" {wanted}: give its frames of this whole sound, or limit the frames."
+            )
+    count = min(wanted, *(len(system.indices) for system in systems))
+    return [replace(system, indices=np.where(system.indices < count, system.indices, -1)) for system in systems]
+
+
+def _held_out(subject: Subject) -> Int64[np.ndarray, " N"]:
+    return np.sort(np.asarray(subject.val_indices, np.int64))
+
+
 def _truth_of(
     numbers: Int64[np.ndarray, " N"], subject: Subject, start: int | None, what: str
 ) -> Int64[np.ndarray, " N"]:
     """The subject's held-out frame of every frame; -1 for frames of the training part."""
-    held_out = np.sort(np.asarray(subject.val_indices, np.int64))
+    held_out = _held_out(subject)
     count, total = len(numbers), subject.num_frames
     if start is not None:
         indices = start + np.arange(count, dtype=np.int64)

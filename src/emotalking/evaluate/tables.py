@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from emotalking.evaluate.estimator_error import NAMES, THE_MODEL, error_cell, error_notes
 from emotalking.evaluate.metrics import METRICS, Metric
 from emotalking.evaluate.results import AVATAR, RECORDED, Report, Result
+from emotalking.evaluate.scenarios import SCENARIO_SPECS
 from emotalking.report import Bold, Table
 
 NOT_COMPARABLE = "published, other data, other experts: not comparable"
-_TITLES = {"self": "Self-reconstruction", "cross": "Cross-domain audio", "emotion": "Emotion-conditioned"}
-_NUMBERS = {"self": 1, "cross": 2, "emotion": 3}
 
 PUBLISHED: dict[str, tuple[tuple[str, ...], ...]] = {
     "self": (
@@ -62,7 +61,7 @@ def columns_of(scenario: str) -> list[tuple[str, ...]]:
 def paper_tables(report: Report) -> Iterator[Titled]:
     """For each scenario its table, and the published one after it."""
     for result in report.results:
-        name = result.scenario
+        name, spec = result.scenario, SCENARIO_SPECS[result.scenario]
         columns = _columns(result)
         header = ("Method", *(title for title, _ in columns))
         rows = [("this avatar", *_cells(columns, AVATAR))]
@@ -76,9 +75,9 @@ def paper_tables(report: Report) -> Iterator[Titled]:
         in_columns = [metrics.get(metric) for names in columns_of(name) for metric in names]
         reads = any(metric in NAMES for names in columns_of(name) for metric in names)
         words = error_notes(metrics) if reads else []
-        yield Titled(_TITLES[name], Table(header, rows), " ".join((*measured_by(in_columns), *words, *result.notes)))
+        yield Titled(spec.title, Table(header, rows), " ".join((*measured_by(in_columns), *words, *result.notes)))
         names = ("Testset A", "Testset B") if name == "cross" else tuple(header[1:])
-        title = f"Table {_NUMBERS[name]} of arXiv 2502.00654 ({NOT_COMPARABLE})"
+        title = f"Table {spec.table} of arXiv 2502.00654 ({NOT_COMPARABLE})"
         # Metrics that the paper does not print have no published values.
         published = [(*row, *[""] * (1 + len(names) - len(row))) for row in PUBLISHED[name]]
         yield Titled(title, Table(("Method", *names), published))

@@ -102,9 +102,10 @@ class Page:
         self._parts.append(f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>')
 
     def facts(self, facts: Mapping[str, Any]) -> None:
-        """Names and values, two columns."""
-        self.table(("", ""), list(facts.items()))
-        self._markdown.append("".join(f"- {name}: {value}\n" for name, value in facts.items()))
+        """Names and values, two columns; nested ones by dotted names."""
+        flat = _flat(facts)
+        self.table(("", ""), list(flat.items()))
+        self._markdown.append("".join(f"- {name}: {value}\n" for name, value in flat.items()))
 
     def plot(self, plot: Plot, caption: str = "") -> None:
         """A plot, as SVG."""
@@ -158,6 +159,13 @@ class Page:
     def _figure(self, inner: str, caption: str) -> None:
         note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
         self._parts.append(f"<figure>{inner}{note}</figure>")
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in facts.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def _cell(cell: Any) -> str:

@@ -9,9 +9,9 @@ from jaxtyping import Float
 
 from emotalking.audio.vad import voice_activity
 from emotalking.data.frame import lip_gap
+from emotalking.evaluate.faces import Faces
 from emotalking.evaluate.metrics.base import Metric, MetricSpec, missing, per_frame, register, single
 from emotalking.evaluate.observation import Observation
-from emotalking.evaluate.observe import Faces
 
 _SILENCE_S = 1.0
 """Silence, and speech, that the mouth's motion in silence must rest on: closing the lips takes .2 s."""

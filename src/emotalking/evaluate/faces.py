@@ -1,4 +1,4 @@
-"""Faces of a run: one detector reads every frame, in order (``evaluate.observation`` observes the rest)."""
+"""Faces found in the frames of a run, by one detector that reads every frame in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
