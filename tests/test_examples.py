@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from emotalking.data import Subject
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.io.audio import save_wav
 from emotalking.testing.actor.performance import Performance
 from emotalking.train.run import train
@@ -69,7 +70,7 @@ def test_custom_loss(actor_subject: Subject, tmp_path: Path) -> None:
 
 def test_custom_audio_feature(actor_subject: Subject, tmp_path: Path) -> None:
     run("custom_audio_feature.py", actor_subject.files.root, tmp_path / "level.safetensors", *SHORT)
-    assert actor_subject.audio_features("mel").shape[2] != 4
+    assert actor_subject.audio_features(DEFAULT_FEATURE).shape[2] != 4
     assert (actor_subject.files.root / "aud_level.npy").exists()
 
 

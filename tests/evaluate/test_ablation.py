@@ -12,8 +12,16 @@ from safetensors.numpy import save_file
 
 from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.evaluate.ablation import EVALUATION_EXPERT, TRAINING_EXPERT, Ablation, ablate, make_plan
-from emotalking.evaluate.ablation_report import ablation_table, notes_of, write_ablation
+from emotalking.evaluate.ablation import (
+    EVALUATION_EXPERT,
+    TRAINING_EXPERT,
+    Ablation,
+    ablate,
+    ablation_table,
+    make_plan,
+    notes_of,
+    write_ablation,
+)
 from emotalking.evaluate.config import AblationConfig
 from emotalking.evaluate.metrics import single
 from emotalking.evaluate.results import AVATAR, Report, Result, Run, write_report

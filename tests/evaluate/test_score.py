@@ -210,9 +210,9 @@ def test_a_model_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(UserError, match="emotion model 'me'"):
         EvaluationModels.open(emotion="me")
     models = EvaluationModels.open()
-    assert models.lpips is None and "emotalking models" in models.no_lpips
+    assert models.lpips is None and "list of optional models" in models.no_lpips
     found = EvaluationModels.open(sync="auto", identity=False)
-    assert found.sync is None and "syncnet_v2.model" in found.no_sync and "sync train" in found.no_sync
+    assert found.sync is None and "syncnet_v2.model" in found.no_sync and "train a sync expert" in found.no_sync
     with pytest.raises(UserError, match=r"syncnet_v2\.model.*is not in"):
         EvaluationModels.open(sync="syncnet")
     assert EvaluationModels.open(sync="none").no_sync == "no sync expert was asked for"

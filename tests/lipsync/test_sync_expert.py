@@ -12,12 +12,12 @@ import torch
 from emotalking.cli.main import main
 from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.evaluate.sync import SyncMeter, measure_sync, offset_plot
+from emotalking.evaluate.sync import SyncMeter, offset_plot
 from emotalking.lipsync import training as sync_training
 from emotalking.lipsync.dataset import STORED, TalkingClip, augment_recording, make_clip
 from emotalking.lipsync.expert import EXPERT_FILE, SyncExpert, crop_frames, open_expert, smoothed_square
 from emotalking.lipsync.personal import SIZE, PersonalExpert, PersonalNetwork, save_expert, sound_bands
-from emotalking.lipsync.scores import sync_scores
+from emotalking.lipsync.scores import SyncScores, sync_scores
 from emotalking.lipsync.syncnet import SyncNet, SyncNetExpert
 from emotalking.lipsync.windows import at_25_fps, num_frames_at_25_fps, step_windows
 from emotalking.ops.box import Box
@@ -176,12 +176,20 @@ def test_files_are_strict(expert_file: Path, tmp_path: Path) -> None:
         open_expert("personal")
 
 
+def measured(expert: SyncExpert, images: list[np.ndarray], points: np.ndarray, sound: np.ndarray) -> SyncScores:
+    """Sync of a clip at 25 fps whose landmarks are known."""
+    meter = SyncMeter(expert)
+    for image, shape in zip(images, points, strict=True):
+        meter.add(image, shape)
+    return meter.scores(sound)
+
+
 def test_a_meter_streams_and_equals_the_whole(expert_file: Path, actor_subject: Subject) -> None:
     expert = open_expert(str(expert_file))
     points = actor_subject.landmarks.ibug68.astype(np.float64)
     images = [actor_subject.original(i) for i in range(actor_subject.num_frames)]
     sound = np.random.default_rng(0).normal(0, 0.1, 33 * 640).astype(np.float32)
-    found = measure_sync(expert, iter(images), points, sound)
+    found = measured(expert, images, points, sound)
     crops = [
         crop_frames(torch.from_numpy(image)[None].float() / 255, expert.square(points[max(i - 6, 0) : i + 7]), SIZE)
         for i, image in enumerate(images)
@@ -196,7 +204,7 @@ def test_a_meter_streams_and_equals_the_whole(expert_file: Path, actor_subject: 
     with pytest.raises(UserError, match="too short"):
         meter.scores(sound)
     with pytest.raises(UserError, match="hardly a frame"):
-        measure_sync(expert, iter(images), np.full_like(points, np.nan), sound)
+        measured(expert, images, np.full_like(points, np.nan), sound)
 
 
 def test_training_learns_and_repeats(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from emotalking.data import Subject
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.labels import Label
 from emotalking.io.settings import override
 from emotalking.train import run
@@ -33,7 +34,7 @@ SHORT = [
 
 def context(subject: Subject, settings: list[str] | None = None) -> Context:
     config = override(preset("tiny"), SHORT + (settings or []))
-    data = TrainingData.load(subject, subject.train_indices, "mel", "cpu", normals=config.normals)
+    data = TrainingData.load(subject, subject.train_indices, DEFAULT_FEATURE, "cpu", normals=config.normals)
     draw = torch.Generator().manual_seed(0)
     return Context(run.build_head(config, data, draw), data, config, draw)
 

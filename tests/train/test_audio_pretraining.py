@@ -4,13 +4,14 @@ import numpy as np
 import torch
 
 from emotalking.data import Subject
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.models.audio import AudioEncoder
 from emotalking.train.audio_pretraining import lip_motion, pretrain_audio
 from emotalking.train.data import TrainingData
 
 
 def test_lip_motion_follows_the_mouth_and_not_the_pose(actor_subject: Subject) -> None:
-    data = TrainingData.load(actor_subject, actor_subject.train_indices, "mel", "cpu")
+    data = TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
     motion = lip_motion(data)
     assert motion.shape == (data.count, 40)
     lower, upper = motion[:, 2 * 18 + 1], motion[:, 2 * 14 + 1]  # inner lips, middle, y down
@@ -24,7 +25,7 @@ def test_lip_motion_follows_the_mouth_and_not_the_pose(actor_subject: Subject) -
 
 
 def test_start_explains_the_lips_and_is_deterministic(actor_subject: Subject) -> None:
-    data = TrainingData.load(actor_subject, actor_subject.train_indices, "mel", "cpu")
+    data = TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
     codes = []
     for _ in range(2):
         torch.manual_seed(0)
@@ -36,7 +37,7 @@ def test_start_explains_the_lips_and_is_deterministic(actor_subject: Subject) ->
 
 
 def test_no_steps_change_nothing(actor_subject: Subject) -> None:
-    data = TrainingData.load(actor_subject, actor_subject.train_indices, "mel", "cpu")
+    data = TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
     encoder = AudioEncoder(32)
     before = encoder(data.conditions.audio).detach()
     assert pretrain_audio(encoder, data, 0, torch.Generator()) == 0.0

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from emotalking.data import Subject
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.io.settings import override
 from emotalking.models.head import TalkingHead
 from emotalking.ops.composite import to_uint8
@@ -23,7 +24,7 @@ FEW = ["model.face.initial_points=300", "model.mouth.initial_points=60", "audio_
 
 @pytest.fixture(scope="module")
 def data(actor_subject: Subject) -> TrainingData:
-    return TrainingData.load(actor_subject, actor_subject.train_indices, "mel", "cpu")
+    return TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
 
 
 @pytest.fixture

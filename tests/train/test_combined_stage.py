@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from emotalking.data import Subject
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.io.settings import override
 from emotalking.models.avatar import Avatar
 from emotalking.train import run
@@ -38,7 +39,7 @@ SHORT = [
 
 def stage(subject: Subject, settings: list[str] | None = None) -> FaceStage:
     config = override(preset("tiny"), SHORT + (settings or []))
-    data = TrainingData.load(subject, subject.train_indices, "mel", "cpu", normals=True)
+    data = TrainingData.load(subject, subject.train_indices, DEFAULT_FEATURE, "cpu", normals=True)
     generator = torch.Generator().manual_seed(0)
     context = Context(run.build_head(config, data, generator), data, config, generator)
     return combined_face_stage(context, run.emotion_generator(data))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from emotalking.data import Subject
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.train import frames, run
 from emotalking.train.data import TrainingData
 from emotalking.train.frames import StoredFrames
@@ -27,9 +28,9 @@ KEYS = [
 @pytest.mark.parametrize("key", KEYS)
 def test_every_way_to_index(actor_subject: Subject, monkeypatch: pytest.MonkeyPatch, key) -> None:
     indices = np.array([5, 2, 9, 11, 0, 30, 31, 7])
-    held = TrainingData.load(actor_subject, indices, "mel", "cpu", normals=True)
+    held = TrainingData.load(actor_subject, indices, DEFAULT_FEATURE, "cpu", normals=True)
     monkeypatch.setattr(frames, "MEMORY_BYTES", 0)
-    stored = TrainingData.load(actor_subject, indices, "mel", "cpu", normals=True)
+    stored = TrainingData.load(actor_subject, indices, DEFAULT_FEATURE, "cpu", normals=True)
     assert torch.equal(stored.labels, held.labels)
     assert (stored.count, stored.size, stored.device) == (held.count, held.size, held.device)
     for name in ("images", "torso", "normals"):
@@ -39,9 +40,9 @@ def test_every_way_to_index(actor_subject: Subject, monkeypatch: pytest.MonkeyPa
 
 
 def test_chunks_do_not_show(actor_subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = TrainingData.load(actor_subject, np.arange(11), "mel", "cpu")
+    whole = TrainingData.load(actor_subject, np.arange(11), DEFAULT_FEATURE, "cpu")
     monkeypatch.setattr(frames, "CHUNK", 4)
-    parts = TrainingData.load(actor_subject, np.arange(11), "mel", "cpu")
+    parts = TrainingData.load(actor_subject, np.arange(11), DEFAULT_FEATURE, "cpu")
     for name in ("images", "torso", "labels"):
         assert torch.equal(getattr(whole, name), getattr(parts, name))
 

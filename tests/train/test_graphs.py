@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from emotalking.data import Subject
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.errors import UserError
 from emotalking.io.settings import override
 from emotalking.lipsync.personal import PersonalExpert, PersonalNetwork
@@ -75,14 +76,14 @@ def losses(
     config = override(
         preset("tiny"), [*SETTINGS, *(JUDGED if judged else []), f"gpu={'gsplat' if how == 'gsplat' else 'kernels'}"]
     )
-    data = TrainingData.load(subject, subject.train_indices, "mel", device, normals=True)
+    data = TrainingData.load(subject, subject.train_indices, DEFAULT_FEATURE, device, normals=True)
     generator = torch.Generator().manual_seed(0)
     context = Context(run.build_head(config, data, generator), data, config, generator)
     if judged:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             expert, lpips = PersonalExpert(PersonalNetwork(), "random", {}, device), Lpips("squeeze").to(device)
-        heard = WindowSource(subject, data, expert, "mel", config.sync, Path("unused"), True)
+        heard = WindowSource(subject, data, expert, DEFAULT_FEATURE, config.sync, Path("unused"), True)
         context.sync = SyncTerm(expert, heard, data, config.sync)
         context.perceptual = PerceptualTerm(lpips, "squeeze", config.perceptual)
     stage = BUILDERS[name](context)
@@ -130,7 +131,7 @@ def test_own_kernels_train_as_gsplat_does(actor_subject: Subject, name: str) -> 
 @pytest.mark.gpu
 def test_a_captured_step_does_not_wait(actor_subject: Subject) -> None:
     config = override(preset("tiny"), [*SETTINGS, "gpu=kernels"])
-    data = TrainingData.load(actor_subject, actor_subject.train_indices, "mel", "cuda", normals=True)
+    data = TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cuda", normals=True)
     generator = torch.Generator().manual_seed(0)
     stage = FaceStage(Context(run.build_head(config, data, generator), data, config, generator))
     with steps_of(stage) as steps:
@@ -185,7 +186,7 @@ def test_what_the_host_sends_makes_the_same_steps(
 
 def test_kernels_without_their_compiler_are_one_sentence(actor_subject: Subject, monkeypatch) -> None:
     config = override(preset("tiny"), [*SETTINGS, "gpu=kernels"])
-    data = TrainingData.load(actor_subject, actor_subject.train_indices, "mel", "cpu")
+    data = TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
     context = Context(run.build_head(config, data, torch.Generator()), data, config, torch.Generator())
     assert not context.own_kernels  # of no concern on a CPU
     monkeypatch.setattr(TrainingData, "device", torch.device("cuda"))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from emotalking.data import Subject
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.errors import UserError
 from emotalking.io.settings import override
 from emotalking.networks.lpips import Lpips
@@ -60,7 +61,7 @@ def folder(models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pat
 
 def context(subject: Subject) -> Context:
     config = with_backbone(override(preset("tiny"), SHORT))
-    data = TrainingData.load(subject, subject.train_indices, "mel", "cpu")
+    data = TrainingData.load(subject, subject.train_indices, DEFAULT_FEATURE, "cpu")
     draw = torch.Generator().manual_seed(0)
     return Context(run.build_head(config, data, draw), data, config, draw, None, make_perceptual(config, "cpu"))
 

@@ -18,6 +18,7 @@ import torch
 from safetensors.numpy import save_file
 
 from emotalking.data import Subject
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.errors import UserError
 from emotalking.evaluate.held_out import evaluate_held_out
 from emotalking.io.files import clear_scratch, replacing, temporary_path
@@ -248,7 +249,7 @@ def test_nan_in_one_frame_is_named(own: Path, tmp_path: Path, spoil: Callable[[P
 def test_the_frame_named_is_the_subjects_own(own: Path) -> None:
     spoil_table(own, "au.csv", "AU45_r")
     with pytest.raises(UserError, match="non-finite action units in frame 4:"):
-        TrainingData.load(Subject.open(own), np.array([2, 4]), "mel", "cpu")
+        TrainingData.load(Subject.open(own), np.array([2, 4]), DEFAULT_FEATURE, "cpu")
 
 
 def paint(root: Path, frames: range, colour: int, only: int | None = None) -> None:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emotalking.data import Subject
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.labels import Label
 from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
@@ -100,11 +101,14 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def context(subject: Subject, speech: Path | str, settings: list[str] | None = None) -> Context:
     config = override(preset("tiny"), [*SHORT, f"sync.speech={speech}", *(settings or [])])
-    data = TrainingData.load(subject, subject.train_indices, "mel", "cpu")
+    data = TrainingData.load(subject, subject.train_indices, DEFAULT_FEATURE, "cpu")
     generator = torch.Generator().manual_seed(config.seed)
     expert = StandIn()
     term = SyncTerm(
-        expert, WindowSource(subject, data, expert, "mel", config.sync, Path("unused"), True), data, config.sync
+        expert,
+        WindowSource(subject, data, expert, DEFAULT_FEATURE, config.sync, Path("unused"), True),
+        data,
+        config.sync,
     )
     return Context(run.build_head(config, data, generator), data, config, generator, term)
 
@@ -114,7 +118,7 @@ def test_the_stand_in_is_an_expert() -> None:
 
 
 def test_windows_cross_no_gap_no_cut_and_no_frame_without_a_face(actor_subject: Subject) -> None:
-    data = TrainingData.load(actor_subject, np.arange(30), "mel", "cpu")
+    data = TrainingData.load(actor_subject, np.arange(30), DEFAULT_FEATURE, "cpu")
     assert consecutive(data, 4).tolist() == list(range(26))
     data.indices = np.concatenate([np.arange(10), np.arange(13, 33)])
     data.points[20, 3, 0] = torch.nan
@@ -367,19 +371,20 @@ def test_impossible_settings_are_refused(setting: str, word: str) -> None:
 
 def test_clips_that_cannot_be_judged_say_why(actor_subject: Subject, speech_folder: Path, tmp_path: Path) -> None:
     settings, expert = override(preset("tiny"), SHORT).sync, StandIn()
-    few = TrainingData.load(actor_subject, np.arange(4), "mel", "cpu")
+    few = TrainingData.load(actor_subject, np.arange(4), DEFAULT_FEATURE, "cpu")
     with pytest.raises(UserError, match="no five consecutive"):
-        WindowSource(actor_subject, few, expert, "mel", settings, tmp_path / "run", True)
-    data = TrainingData.load(actor_subject, actor_subject.train_indices, "mel", "cpu")
+        WindowSource(actor_subject, few, expert, DEFAULT_FEATURE, settings, tmp_path / "run", True)
+    data = TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
     save_wav(tmp_path / "short.wav", np.ones(1000, np.float32))
     with pytest.raises(UserError, match="lasts five frames"):
-        WindowSource(
-            actor_subject, data, expert, "mel", replace(settings, speech=str(tmp_path)), tmp_path / "run", True
-        )
+        here = replace(settings, speech=str(tmp_path))
+        WindowSource(actor_subject, data, expert, DEFAULT_FEATURE, here, tmp_path / "run", True)
     with pytest.raises(UserError, match=r"sync\.speech=none"):
         sync_source.other_sound(np.ones(16000, np.float32), "ds", expert, 25, data.device)
     with pytest.raises(UserError, match="no speech synthesizer"):
-        WindowSource(actor_subject, data, expert, "mel", replace(settings, speech=str(tmp_path / "no")), tmp_path, True)
+        WindowSource(
+            actor_subject, data, expert, DEFAULT_FEATURE, replace(settings, speech=str(tmp_path / "no")), tmp_path, True
+        )
 
 
 def test_what_was_said_is_kept_for_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

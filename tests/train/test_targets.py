@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from emotalking.data import Subject
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.frame import emotion_share
 from emotalking.emotion.generator import GeneratedFaces
 from emotalking.train.data import TrainingData
@@ -28,7 +29,7 @@ class Tint:
 
 @pytest.fixture(scope="module")
 def data(actor_subject: Subject) -> TrainingData:
-    return TrainingData.load(actor_subject, actor_subject.train_indices, "mel", "cpu")
+    return TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
 
 
 def targets(data: TrainingData, draw: torch.Generator, batch: int, **options: Any) -> EmotionalTargets:
@@ -89,7 +90,7 @@ def test_a_frame_whose_face_was_lost_is_no_target(actor_subject: Subject) -> Non
     lost = actor_subject.train_indices[::2]
     track.detected[lost] = False
     try:
-        partly = TrainingData.load(actor_subject, actor_subject.train_indices, "mel", "cpu")
+        partly = TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
     finally:
         track.detected[lost] = True
     assert np.isnan(partly.points.numpy()).all((1, 2)).tolist() == np.isin(partly.indices, lost).tolist()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from emotalking.data import Subject
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.errors import UserError
 from emotalking.evaluate.held_out import evaluate_held_out
 from emotalking.io.settings import from_dict, override, to_dict
@@ -60,7 +61,7 @@ SHORT = [
 
 def context(subject: Subject, settings: list[str] | None = None, *, normals: bool = False) -> Context:
     config = override(preset("tiny"), SHORT + (settings or []))
-    data = TrainingData.load(subject, subject.train_indices, "mel", "cpu", normals=normals)
+    data = TrainingData.load(subject, subject.train_indices, DEFAULT_FEATURE, "cpu", normals=normals)
     generator = torch.Generator().manual_seed(config.seed)
     return Context(run.build_head(config, data, generator), data, config, generator)
 
@@ -273,7 +274,7 @@ def test_one_gaussian_left_still_trains(actor_subject: Subject) -> None:
 
 
 def test_behind_is_torso_over_plate(actor_subject: Subject) -> None:
-    data = TrainingData.load(actor_subject, np.array([0]), "mel", "cpu")
+    data = TrainingData.load(actor_subject, np.array([0]), DEFAULT_FEATURE, "cpu")
     behind = data.behind(0)[0]
     clear = data.torso[0, ..., 3] == 0
     assert torch.allclose(behind[clear], data.background[clear].float() / 255.0)

@@ -152,7 +152,7 @@ def ablate(
     """
     from emotalking.data import Subject
     from emotalking.evaluate.ablation import ablate as run
-    from emotalking.evaluate.ablation_report import write_ablation
+    from emotalking.evaluate.ablation import write_ablation
     from emotalking.evaluate.provenance import provenance
     from emotalking.ops.devices import parse_devices
 
@@ -175,7 +175,7 @@ def measure_sync(
         InputError: the clip or the expert cannot be used.
         NoFaceError: hardly a frame shows a face.
     """
-    from emotalking.evaluate.clip_sync import measure_clip, write_page
+    from emotalking.evaluate.sync import measure_clip, write_page
     from emotalking.ops.devices import choose_device
 
     scores = measure_clip(Path(clip), expert, choose_device(device))

@@ -1,5 +1,9 @@
-"""Ablations of the paper's table 4 (4.4): train and evaluate a subject's avatar without each part of the method."""
+"""Ablations of the paper's table 4 (4.4): train and evaluate a subject's avatar without each part of the method.
 
+The report is table 4 with more columns, and images.
+"""
+
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +13,13 @@ from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.config import AblationConfig
 from emotalking.evaluate.evaluation_models import find_expert
-from emotalking.evaluate.results import Report, read_report
+from emotalking.evaluate.metrics import METRICS, Metric
+from emotalking.evaluate.results import AVATAR, Report, make_folder, read_report, write_json
+from emotalking.evaluate.scenarios import SCENARIO_SPECS
+from emotalking.evaluate.tables import best, bold_best, cell, measured_by
 from emotalking.io.settings import override
 from emotalking.lipsync.training import train_expert
+from emotalking.report import Page, Table
 from emotalking.train.presets import preset
 from emotalking.train.run import is_up_to_date
 from emotalking.train.workers import Runner, WorkerPool
@@ -40,6 +48,22 @@ TRAINING_EXPERT = "trainer_expert.safetensors"
 EVALUATION_EXPERT = "evaluation_expert.safetensors"
 """Personal sync experts: one trains, another, of other random draws, measures. Measured by its own teacher, the model
 with the sync loss would look better than it is."""
+
+FORMAT, VERSION = "emotalking-ablation", 1
+PUBLISHED = Table(
+    ("Method", "LPIPS ↓", "Sync-C ↑", "E-Acc top-3 [%] ↑"),
+    (
+        ("without the normal loss", "0.0274", "6.090", "45.4"),
+        ("without the sync loss", "0.0269", "5.925", "46.1"),
+        ("combined face branch", "0.0253", "4.489", "42.1"),
+        ("without the emotion branch", "0.0255", "6.270", "25.3"),
+        ("full model", "0.0267", "6.279", "46.6"),
+    ),
+)
+"""Table 4 of arXiv 2502.00654: mean of four subjects, SyncNet v2, EmoNet. Its first two row names lost their symbols in
+the text at hand; by the text, the first has the worst LPIPS (normal loss), the second the worst Sync-C (sync loss)."""
+NOT_COMPARABLE = "Table 4 of arXiv 2502.00654 (other data, other experts: not comparable)"
+_IMAGES = ("self_median", "cross_0", "emotion_circle")
 
 
 @dataclass(frozen=True)
@@ -120,7 +144,7 @@ def ablate(
         UserError: something cannot be used, or a variant failed (the others are finished first).
     """
     subject = Subject.open(subject_folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     plan = make_plan(subject, options, folder)
     for name, reason in plan.left_out.items():
         log(f"{VARIANTS[name][0]}: left out, because {reason}")
@@ -129,50 +153,134 @@ def ablate(
             log(f"{path.name}: a sync expert is trained")
             train_expert([subject], path, steps=options.expert_steps, device=devices[0], seed=seed)
     pool = WorkerPool(devices)
+    start = run or pool.run
 
     def work(name: str, device: str) -> str | None:
+        """Train and score one variant; returns what failed."""
+        title, avatar = VARIANTS[name][0], folder / f"{name}.safetensors"
         log_file = None if len(devices) == 1 else folder / f"{name}.log"
-        return _one(name, plan, options, subject_folder, folder, device, run or pool.run, log_file, log)
+        place = "" if log_file is None else f" (see {log_file})"
+        if avatar.exists() and is_up_to_date(avatar, subject_folder, options.preset, list(plan.settings[name])):
+            log(f"{title}: {avatar.name} is kept")
+        elif avatar.exists():
+            return f"{avatar} was trained with other settings than this ablation's (remove it, or give another folder)"
+        else:
+            log(f"{title}: training on {device}")
+            settings = [word for setting in plan.settings[name] for word in ("--set", setting)]
+            command = ["train", str(subject_folder), "-o", str(avatar), "--preset", options.preset, *settings]
+            failed = start(command, device, log_file)
+            if failed is not None:
+                return f"the training of '{title}' failed{place}: {failed}"
+        expert = options.expert if plan.evaluation_expert is None else str(plan.evaluation_expert)
+        command = ["evaluate", str(avatar), str(subject_folder), "-o", str(folder / name)]
+        command += ["--expert", expert, "--emotion-model", options.emotion_model, "--lpips", options.lpips]
+        command += [] if options.frames is None else ["--frames", str(options.frames)]
+        failed = start(command, device, log_file)
+        return None if failed is None else f"the evaluation of '{title}' failed{place}: {failed}"
 
     failures = [failure for failure in pool.spread(list(plan.settings), work) if failure is not None]
     if failures:
         raise UserError(f"{'; '.join(failures)}: fix the reported error and rerun; what is finished is kept.")
-    reports = {name: read_report(folder / name / "report.json") for name in plan.settings}
-    return Ablation(plan, reports)
+    return Ablation(plan, {name: read_report(folder / name / "report.json") for name in plan.settings})
 
 
-def _one(
-    name: str,
-    plan: Plan,
-    options: AblationConfig,
-    subject: Path,
-    folder: Path,
-    device: str,
-    run: Runner,
-    log_file: Path | None,
-    log: Callable[[str], Any],
-) -> str | None:
-    """Train and score one variant; returns what failed."""
-    title, avatar = VARIANTS[name][0], folder / f"{name}.safetensors"
-    if avatar.exists() and is_up_to_date(avatar, subject, options.preset, list(plan.settings[name])):
-        log(f"{title}: {avatar.name} is kept")
-    elif avatar.exists():
-        return f"{avatar} was trained with other settings than this ablation's (remove it, or give another folder)"
-    else:
-        log(f"{title}: training on {device}")
-        settings = [word for setting in plan.settings[name] for word in ("--set", setting)]
-        failed = run(
-            ["train", str(subject), "-o", str(avatar), "--preset", options.preset, *settings], device, log_file
-        )
-        if failed is not None:
-            return f"the training of '{title}' failed{_where(log_file)}: {failed}"
-    expert = options.expert if plan.evaluation_expert is None else str(plan.evaluation_expert)
-    command = ["evaluate", str(avatar), str(subject), "-o", str(folder / name)]
-    command += ["--expert", expert, "--emotion-model", options.emotion_model, "--lpips", options.lpips]
-    command += [] if options.frames is None else ["--frames", str(options.frames)]
-    failed = run(command, device, log_file)
-    return None if failed is None else f"the evaluation of '{title}' failed{_where(log_file)}: {failed}"
+Column = tuple[str, str]
+"""Scenario and metric."""
 
 
-def _where(log_file: Path | None) -> str:
-    return "" if log_file is None else f" (see {log_file})"
+def columns() -> list[Column]:
+    """Scenario and metric of each column; the paper's three (LPIPS, Sync-C, E-Acc) first."""
+    placed = [(at, scenario, name) for name, spec in METRICS.items() for scenario, at in spec.ablation.items()]
+    return [(scenario, name) for _, scenario, name in sorted(placed)]
+
+
+def metrics_of(report: Report) -> dict[Column, Metric]:
+    """The avatar's metrics by scenario and name, where they could be had."""
+    return {
+        (result.scenario, name): metric
+        for result in report.results
+        for name, metric in result.summary(AVATAR).items()
+        if not math.isnan(metric.value)
+    }
+
+
+def ablation_table(ablation: Ablation) -> Table:
+    """A row a variant; the best of each column is bold."""
+    found = {name: metrics_of(report) for name, report in ablation.reports.items()}
+    there = [column for column in columns() if any(column in metrics for metrics in found.values())]
+    bests = {column: best(metrics.get(column) for metrics in found.values()) for column in there}
+    rows = [
+        [VARIANTS[name][0], *(bold_best(cell(m.get(c), "–"), m.get(c), bests[c]) for c in there)]
+        for name, m in found.items()
+    ]
+    heads = [f"{SCENARIO_SPECS[scenario].prefix}{METRICS[name].head}" for scenario, name in there]
+    return Table(["Method", *heads], rows)
+
+
+def notes_of(ablation: Ablation, options: AblationConfig) -> list[str]:
+    """Notes to the table."""
+    notes = [f"{VARIANTS[name][0]}: left out, because {reason}." for name, reason in ablation.plan.left_out.items()]
+    notes += measured_by(metrics_of(report).get(column) for report in ablation.reports.values() for column in columns())
+    if ablation.plan.evaluation_expert is not None and ablation.plan.training_expert is not None:
+        notes.append("The personal expert that measures is another than the one that trained the sync loss.")
+    notes.append(
+        f"Every variant: preset {options.preset}, same seed, same data; one run each, so differences of the size of a"
+        " rerun with another seed mean nothing."
+    )
+    return notes
+
+
+def write_ablation(ablation: Ablation, options: AblationConfig, facts: dict[str, Any], folder: Path) -> None:
+    """Write ``ablation.json``, ``table.md``, ``table.tex`` and ``report.html``.
+
+    Args:
+        facts: of ``provenance.provenance``.
+    """
+    data = {
+        "format": FORMAT,
+        "version": VERSION,
+        "provenance": facts,
+        "options": dict(vars(options)),
+        "left_out": ablation.plan.left_out,
+        "variants": {
+            name: {
+                "title": VARIANTS[name][0],
+                "settings": list(ablation.plan.settings[name]),
+                "avatar": report.provenance.get("avatar"),
+                "metrics": {
+                    f"{result.scenario}.{metric.name}": _short(metric)
+                    for result in report.results
+                    for metric in result.summary(AVATAR).values()
+                },
+            }
+            for name, report in ablation.reports.items()
+        },
+    }
+    write_json(folder / "ablation.json", data)
+    page = Page("Ablations", f"preset {options.preset}")
+    page.table(ablation_table(ablation), caption="Ablations")
+    for note in notes_of(ablation, options):
+        page.text(note)
+    page.heading(NOT_COMPARABLE)
+    page.table(PUBLISHED)
+    for stem in _IMAGES:
+        _images(page, ablation, folder, stem)
+    page.write_report(folder)
+
+
+def _images(page: Page, ablation: Ablation, folder: Path, stem: str) -> None:
+    """The same image of every variant's evaluation, one below the other."""
+    heading = True
+    for name, report in ablation.reports.items():
+        for image in (image for result in report.results for image in result.images):
+            path = folder / name / image.file
+            if path.stem == stem and path.exists():
+                if heading:
+                    page.heading(image.caption)
+                heading = False
+                page.image(path, VARIANTS[name][0])
+
+
+def _short(metric: Metric) -> dict[str, Any]:
+    """Without the values per frame, which are in the variant's own report."""
+    return {name: getattr(metric, name) for name in ("value", "unit", "model", "frames", "missing", "reason")}

@@ -295,10 +295,9 @@ def _open_sync(choice: str | None, subject: Subject | None, device: torch.device
     which = find_expert(subject) if choice == "auto" else choice
     if which is not None:
         return open_expert(which, subject, device), ""
-    where = "SUBJECT" if subject is None else subject.files.root.name
     return None, (
         f"there is no sync expert: neither {models()['syncnet'].files[0]} in the model folder nor {EXPERT_FILE} in the"
-        f" subject's, which 'emotalking sync train {where}' makes"
+        " subject's folder (train a sync expert on the subject to get one)"
     )
 
 
@@ -322,4 +321,4 @@ def _open_lpips(which: str) -> tuple[Lpips | None, str]:
             return Lpips.open(backbone), ""
         except UserError:
             continue
-    return None, "the weights of no LPIPS backbone are in the model folder ('emotalking models' tells where from)"
+    return None, "the weights of no LPIPS backbone are in the model folder (see the list of optional models)"

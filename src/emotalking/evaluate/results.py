@@ -164,7 +164,7 @@ def read_report(path: Path) -> Report:
     """
     data = _read(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise UserError(f"{path} is no report of 'emotalking evaluate': give the report.json that it wrote.")
+        raise UserError(f"{path} is no report of an evaluation: give the report.json that an evaluation wrote.")
     if data.get("version") not in (1, VERSION):
         raise UserError(f"{path} has version {data.get('version')}, this program reads {VERSION}: update emotalking.")
     try:

@@ -85,9 +85,7 @@ class Study:
             groups = tuple({str(code): str(name) for code, name in group.items()} for group in data["groups"])
             return cls(str(data["id"]), str(data["title"]), groups, tuple(map(str, data["emotions"])))
         except OSError as error:
-            raise UserError(
-                f"{path} cannot be read ({error.strerror}): give the folder that 'emotalking study' made."
-            ) from error
+            raise UserError(f"{path} cannot be read ({error.strerror}): give the folder of a study.") from error
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is no key file of a study ({error}): copy the study's folder again.") from error
 

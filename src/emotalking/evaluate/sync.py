@@ -1,21 +1,26 @@
-"""Lip sync of a clip by an expert (metrics: :mod:`emotalking.lipsync.scores`)."""
+"""Lip sync of a run of frames, or of a whole clip, by an expert (metrics: :mod:`emotalking.lipsync.scores`)."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from emotalking.data import Subject
 from emotalking.errors import NoFaceError, UserError
-from emotalking.io.audio import SAMPLE_RATE
-from emotalking.lipsync.expert import SMOOTHING, SyncExpert, crop_frames, smoothed_square
+from emotalking.io.audio import SAMPLE_RATE, load_audio
+from emotalking.io.video import read_frames
+from emotalking.lipsync.expert import SMOOTHING, SyncExpert, crop_frames, open_expert, smoothed_square
 from emotalking.lipsync.scores import FEWEST, VSHIFT, Edges, SyncScores, sync_scores
 from emotalking.lipsync.syncnet import SyncNetExpert
 from emotalking.lipsync.windows import FPS, FRAMES, num_frames_at_25_fps
-from emotalking.report import Plot
+from emotalking.preprocess.landmarks import open_provider
+from emotalking.progress import track
+from emotalking.report import Page, Plot
 
 BATCH = 32
 """Windows embedded at once."""
@@ -121,29 +126,55 @@ class SyncMeter:
         self._vectors.append(vectors.masked_fill(lost[:, None], torch.nan))
 
 
-def measure_sync(
-    expert: SyncExpert,
-    frames: Iterable[UInt8[np.ndarray, "H W 3"]],
-    points: Float[np.ndarray, "N 68 2"],
-    samples: Float[np.ndarray, " S"],
-    fps: Fraction | float | int = FPS,
-    vshift: int = VSHIFT,
-) -> SyncScores:
-    """Sync of a clip whose landmarks are known; see :class:`SyncMeter`.
+Frames = Iterator[tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "68 2"] | None]]
+"""Images with landmarks (iBUG 68, pixels); None: no face."""
+
+
+def measure_clip(clip: Path, expert: str, device: torch.device) -> SyncScores:
+    """Offset, Sync-E and Sync-C of a clip.
 
     Args:
-        expert: sync expert.
-        frames: N RGB frames in order; they stream by once.
-        points: landmarks of each frame in its pixels, iBUG order; NaN where no face was found.
-        samples: mono at 16 kHz in [-1, 1], beginning with frame 0.
-        fps: of the frames.
-        vshift: largest shift, frames.
+        clip: video with sound, or subject folder.
+        expert: personal (of the subject folder), syncnet, or a file.
 
     Raises:
-        UserError: no face at all, or too short a clip or sound.
-        ValueError: not as many frames as landmarks.
+        InputError: the clip or the expert cannot be used.
+        NoFaceError: hardly a frame shows a face.
     """
-    meter = SyncMeter(expert, fps)
-    for image, shape in zip(frames, points, strict=True):
-        meter.add(image, shape)
-    return meter.scores(samples, vshift)
+    subject = Subject.open(clip) if clip.is_dir() else None
+    opened = open_expert(expert, subject, device)
+    fps, frames, samples = _subject_frames(subject) if subject is not None else _clip_frames(clip)
+    meter = SyncMeter(opened, fps)
+    for image, points in frames:
+        meter.add(image, points)
+    return meter.scores(samples)
+
+
+def write_page(scores: SyncScores, name: str, path: Path) -> None:
+    """Write a page with the offset curve."""
+    page = Page(f"Sync of {name}", scores.summary())
+    page.plot(offset_plot(scores), "mean distance of lips and sound, by how many frames the sound comes first")
+    page.write(path)
+
+
+def _subject_frames(subject: Subject) -> tuple[Fraction, Frames, Float[np.ndarray, " S"]]:
+    """Frame rate, frames with landmarks, and sound of a prepared clip."""
+    points = subject.landmarks.without_guesses().ibug68.astype(np.float64)
+    numbers = track(range(subject.num_frames), "sync")
+    return subject.fps, ((subject.original(i), points[i]) for i in numbers), load_audio(subject.files.audio)
+
+
+def _clip_frames(clip: Path) -> tuple[int, Frames, Float[np.ndarray, " S"]]:
+    """The same of any video, at 25 fps."""
+    samples = load_audio(clip)
+
+    def frames() -> Frames:
+        provider = open_provider()
+        try:
+            for image in track(read_frames(clip, FPS), "sync"):
+                found = provider.detect(image)
+                yield image, None if found is None else found[list(provider.layout.ibug68), :2]
+        finally:
+            provider.close()
+
+    return FPS, frames(), samples

@@ -23,7 +23,7 @@ for this, which is another than the one that trains.
 def run(arguments: dict[str, Any]) -> None:
     """Train, evaluate, and print the table."""
     from emotalking.cli.console import note
-    from emotalking.evaluate.ablation_report import ablation_table, notes_of
+    from emotalking.evaluate.ablation import ablation_table, notes_of
 
     made = api.ablate(**arguments)
     print(ablation_table(made).markdown())

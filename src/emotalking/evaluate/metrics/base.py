@@ -42,8 +42,8 @@ class Metric:
 class MetricSpec:
     """Properties of a metric, and the function that measures it.
 
-    A new metric is one :func:`register` call in one module of this package (or of a program of your own): it then
-    appears in ``report.json``, in the table of all metrics, in comparisons and on the pages.
+    A registered metric (see the package's docstring) appears in ``report.json``, in the table of all metrics, in
+    comparisons and on the pages.
     """
 
     title: str
