@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from emotalking.data import writer as write
+from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 from emotalking.data.labels import Label, Masks
 from emotalking.data.layouts import IBUG68
 
@@ -24,7 +25,8 @@ class Tiny:
     viewmats: np.ndarray
     aus: dict[str, np.ndarray]
     va: np.ndarray
-    mel: np.ndarray
+    features: np.ndarray
+    """Of :data:`DEFAULT_FEATURE`."""
 
 
 def rotation(angle: float) -> np.ndarray:
@@ -73,7 +75,7 @@ def make_tiny(root: Path) -> Tiny:
     names = ("AU01", "AU04", "AU05", "AU06", "AU07", "AU25", "AU45")
     aus = {name: rng.uniform(0, 5, FRAMES) for name in names}
     va = rng.uniform(-1, 1, (FRAMES, 2))
-    mel = rng.normal(size=(FRAMES, 16, 32)).astype(np.float32)
+    features = rng.normal(size=(FRAMES, *audio_feature(DEFAULT_FEATURE).shape)).astype(np.float32)
     write.write_background(root, images[0])
     for i in range(FRAMES):
         write.write_original(root, i, images[i])
@@ -84,11 +86,11 @@ def make_tiny(root: Path) -> Tiny:
     write.write_action_units(root, aus, 25.0)
     write.write_transforms(root, viewmats, FOCAL, WIDTH, HEIGHT)
     write.write_audio(root, 0.1 * np.sin(np.arange(int(FRAMES / 25 * 16000)) / 9))
-    write.write_audio_features(root, "mel", mel)
+    write.write_audio_features(root, DEFAULT_FEATURE, features)
     write.write_valence_arousal(root, va)
     write.write_landmarks(root, points, np.ones(FRAMES, bool), shape, IBUG68)
     write.write_manifest(root, {"fps": "25", "providers": {"parsing": "embedded"}})
-    return Tiny(root, images, torso, labels, teeth, points, viewmats, aus, va, mel)
+    return Tiny(root, images, torso, labels, teeth, points, viewmats, aus, va, features)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ import pytest
 import emotalking
 from emotalking.data import Subject, validate
 from emotalking.data import writer as write
+from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
+from emotalking.data.files import SubjectFiles
 from emotalking.data.frame import lip_gap
 from emotalking.data.labels import LABEL_COLOURS, Label, Masks, colours_to_labels
 from emotalking.data.layouts import IBUG68, MODEL_AUS, FaceLayout
@@ -37,7 +39,7 @@ def test_round_trip(tiny: Tiny) -> None:
     for name, values in tiny.aus.items():
         np.testing.assert_allclose(subject.au(name), values, atol=1e-4)
     np.testing.assert_allclose(subject.valence_arousal, tiny.va, atol=1e-5)
-    np.testing.assert_array_equal(subject.audio_features("mel"), tiny.mel)
+    np.testing.assert_array_equal(subject.audio_features(), tiny.features)
     np.testing.assert_array_equal(subject.landmarks.points, tiny.points)
     assert subject.landmarks.layout == IBUG68
     assert subject.landmarks.shape is not None
@@ -120,7 +122,7 @@ def test_one_thread_at_a_time_reads_a_header(tiny: Tiny, monkeypatch: pytest.Mon
     reads = [
         subject.masks,
         lambda i: read_masks(subject.files, i),
-        lambda i: load_array(tiny.root / "aud_mel.npy", "r"),
+        lambda i: load_array(subject.files.audio_features(), "r"),
     ]
     reads.append(lambda i: load_archive(tiny.root / "landmarks.npz"))
     with ThreadPoolExecutor(8) as pool:
@@ -172,7 +174,7 @@ def test_lips_rect_is_the_square_around_the_lips(tiny: Tiny) -> None:
 
 
 def strip_extras(tiny: Tiny) -> None:
-    for name in ("va.csv", "landmarks.npz", "subject.json", "aud_mel.npy"):
+    for name in ("va.csv", "landmarks.npz", "subject.json", audio_feature(DEFAULT_FEATURE).file_name):
         (tiny.root / name).unlink()
 
 
@@ -214,9 +216,9 @@ def test_errors_name_the_file(tiny: Tiny) -> None:
     write.write_target(tiny.root, 5, np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(UserError, match="size of bc.jpg"):
         Subject.open(tiny.root).frame(5)
-    np.save(tiny.root / "aud_mel.npy", np.zeros((2, 16, 32), np.float32))
+    np.save(SubjectFiles(tiny.root).audio_features(), tiny.features[:2])
     with pytest.raises(UserError, match="2 of 11 frames"):
-        Subject.open(tiny.root).audio_features("mel")
+        Subject.open(tiny.root).audio_features()
     with pytest.raises(IndexError):
         Subject.open(tiny.root).frame(FRAMES)
 
@@ -242,9 +244,10 @@ def test_a_gap_in_the_frame_numbers(tiny: Tiny) -> None:
 
 
 def test_pickles_never_run(tiny: Tiny) -> None:
-    np.save(tiny.root / "aud_mel.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match="aud_mel"):
-        Subject.open(tiny.root).audio_features("mel")
+    path = SubjectFiles(tiny.root).audio_features()
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match=path.stem):
+        Subject.open(tiny.root).audio_features()
 
 
 def test_a_failed_write_leaves_the_old_file(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,11 +50,11 @@ def tracker_file(path: Path, viewmats: np.ndarray, focal: float) -> None:
     torch.save(content, path)
 
 
-def features_like(mel: np.ndarray, steps: int, channels: int) -> np.ndarray:
+def features_like(ours: np.ndarray, steps: int, channels: int) -> np.ndarray:
     """Features of another kind that know as much about the sound: a fixed random map of ours."""
     rng = np.random.default_rng(2)
-    mixed = mel @ rng.normal(0, 0.2, (mel.shape[2], channels))
-    return mixed[:, :: 16 // steps].astype(np.float32)
+    mixed = ours @ rng.normal(0, 0.2, (ours.shape[2], channels))
+    return mixed[:, np.arange(steps) * ours.shape[1] // steps].astype(np.float32)
 
 
 def make_truth(root: Path, frames: int, size: int) -> Subject:
@@ -84,7 +84,7 @@ def make_compat_folder(
     views = their_viewmats(truth.viewmats)
     tracker_file(root / "track_params.pt", views, truth.focal)
     steps, channels = {"ds": (16, 29), "hu": (2, 1024)}[features]
-    values = features_like(truth.audio_features("mel"), steps, channels)
+    values = features_like(truth.audio_features(), steps, channels)
     np.save(root / ("aud.npy" if style == "ernerf" and features == "ds" else f"aud_{features}.npy"), values)
     if style == "talkinggaussian":
         (root / "parsing").symlink_to(truth.files.root / "parsing")

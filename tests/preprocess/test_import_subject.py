@@ -13,6 +13,7 @@ import torch
 from emotalking import api
 from emotalking.cli.main import main
 from emotalking.data import Subject, validate
+from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 from emotalking.data.labels import Label
 from emotalking.errors import UserError
 from emotalking.models.audio import AudioEncoder
@@ -65,8 +66,10 @@ def test_nothing_of_theirs_is_touched(hubert: tuple) -> None:
     after = hashes(root)
     assert len(before) > 6 * FRAMES
     assert {name: after[name] for name in before} == before
-    assert set(made) == {"subject.json", "landmarks.npz", "va.csv", "normals", "aud_mel.npy"}
+    assert set(made) == {"subject.json", "landmarks.npz", "va.csv", "normals", audio_feature(DEFAULT_FEATURE).file_name}
     assert import_folder(root).made == {}
+    with pytest.raises(UserError, match=r"nofile\.mp4: there is no such file"):
+        import_folder(root, clip=root / "nofile.mp4")
 
 
 def test_the_face_lies_in_their_head_frame(truth: Subject, hubert: tuple) -> None:
@@ -179,4 +182,4 @@ def test_lost_sound_and_columns(truth: Subject, tmp_path: Path) -> None:
     subject = Subject.open(tmp_path / "new")
     np.testing.assert_allclose(subject.au("AU45"), truth.au("AU45"), atol=1e-4)
     assert subject.au("AU25").max() > 0.1
-    assert subject.files.audio_features("mel").exists()
+    assert subject.files.audio_features().exists()

@@ -10,6 +10,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from emotalking.data import Subject, validate
+from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 from emotalking.errors import UserError
 from emotalking.io import audio, video
 from emotalking.io.video import decode_frames, read_frames, to_rgb
@@ -63,7 +64,7 @@ def test_the_folder_is_whole(folder: Path) -> None:
     assert [finding for finding in validate(folder) if finding.severity == "error"] == []
     subject = Subject.open(folder)
     assert (subject.num_frames, subject.width, subject.height, subject.fps) == (COUNT, SIZE, SIZE, 25)
-    assert subject.audio_features("mel").shape == (COUNT, 16, 32)
+    assert subject.audio_features().shape == (COUNT, *audio_feature(DEFAULT_FEATURE).shape)
     assert subject.landmarks.detected.all()
     frame = subject.frame(10)
     assert frame.head.mean() > 0.1 and frame.body.mean() > 0.03
@@ -210,6 +211,12 @@ def test_too_short(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "short.mp4", grey_frames(30), seconds_of_sound=1.2)
     with pytest.raises(UserError, match=r"short\.mp4 lasts 1\.2 s; give a clip of at least 2 s"):
         prepare(clip, tmp_path / "out")
+
+
+def test_a_part_outside_the_clip(actor_clip: Path, tmp_path: Path) -> None:
+    message = r"actor\.mp4 lasts 2\.4 s, of which the part 100,200 holds 0\.0 s; choose at least 2 s of it"
+    with pytest.raises(UserError, match=message):
+        prepare(actor_clip, tmp_path / "out", PrepareConfig(part=(100, 200)))
 
 
 @pytest.mark.parametrize(

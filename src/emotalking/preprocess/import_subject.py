@@ -62,12 +62,14 @@ def import_folder(folder: str | Path, out: str | Path | None = None, clip: str |
         clip: the video that the folder was made from, for its sound where ``aud.wav`` is missing.
 
     Raises:
-        InputError: the folder lacks what cannot be made, ``out`` holds something else, or an existing file would have
-            to be replaced and no ``out`` was given.
+        InputError: there is no ``folder`` or ``clip``, the folder lacks what cannot be made, ``out`` holds something
+            else, or an existing file would have to be replaced and no ``out`` was given.
     """
     source = SubjectFiles(Path(folder))
     if not source.root.is_dir():
         raise InputError(f"There is no folder {source.root}: give one of TalkingGaussian's or ER-NeRF's scripts.")
+    if clip is not None and not Path(clip).is_file():
+        raise InputError(f"{clip}: there is no such file; give the video that {source.root} was made from.")
     place = source if out is None else SubjectFiles(Path(out))
     stale = _to_replace(source)
     if out is None and stale:

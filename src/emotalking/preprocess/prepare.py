@@ -66,30 +66,30 @@ def prepare(clip: str | Path, out: str | Path, config: PrepareConfig = PrepareCo
 def _run(job: Job) -> None:
     """Run all steps in order; each line names a step, its function, what it builds on, settings, a test for its files.
 
-    ``done`` is :meth:`Steps.run`, which runs a step that is not finished.
+    ``step`` is :meth:`Steps.run`, which runs a step that is not finished.
     """
     config = job.config
     files = job.files
-    done = job.steps.run
-    done("check", _check, job)
+    step = job.steps.run
+    step("check", _check, job)
     part = _used_part(job)
-    done("clock", lambda job: _clock(job, part), job, [], [str(config.rate), part], job.clock_file.exists)
-    done("framing", _frame, job, ["clock"], config.size)
-    done("landmarks", _landmarks, job, ["framing"], _hash(config.landmarker), lambda: _has_landmarks(job))
-    done("pose", _pose, job, ["landmarks"], asdict(config.pose), lambda: _has_pose(job))
-    done("audio offset", _audio_offset, job, ["pose"], config.audio_offset)
-    done("audio", _audio, job, ["audio offset"], None, files.audio.exists)
+    step("clock", lambda job: _clock(job, part), job, [], [str(config.rate), part], job.clock_file.exists)
+    step("framing", _frame, job, ["clock"], config.size)
+    step("landmarks", _landmarks, job, ["framing"], _hash(config.landmarker), lambda: _has_landmarks(job))
+    step("pose", _pose, job, ["landmarks"], asdict(config.pose), lambda: _has_pose(job))
+    step("audio offset", _audio_offset, job, ["pose"], config.audio_offset)
+    step("audio", _audio, job, ["audio offset"], None, files.audio.exists)
     parsing = [config.parsing, networks(PARSINGS[config.parsing])]
-    done("masks", _masks, job, ["pose"], parsing, lambda: job.has_last(files.parsing, files.teeth))
-    done("background", _background, job, ["masks"], None, files.background.exists)
-    done("layers", _layers, job, ["background"], None, lambda: job.has_last(files.target, files.torso))
+    step("masks", _masks, job, ["pose"], parsing, lambda: job.has_last(files.parsing, files.teeth))
+    step("background", _background, job, ["masks"], None, files.background.exists)
+    step("layers", _layers, job, ["background"], None, lambda: job.has_last(files.target, files.torso))
     if config.normals != "none":
         normals = [config.normals, networks(NORMALS[config.normals])]
-        done("normals", _normals, job, ["masks"], normals, lambda: job.has_last(files.normals))
-    done("action units", _action_units, job, ["pose"], _hash(config.action_units), files.action_units.exists)
+        step("normals", _normals, job, ["masks"], normals, lambda: job.has_last(files.normals))
+    step("action units", _action_units, job, ["pose"], _hash(config.action_units), files.action_units.exists)
     emotion = [config.emotion_model, networks(EMOTION_MODELS[config.emotion_model])]
-    done("emotion", _emotion, job, ["action units"], emotion, files.valence_arousal.exists)
-    done("audio features", _features, job, ["audio"], DEFAULT_FEATURE, files.audio_features().exists)
+    step("emotion", _emotion, job, ["action units"], emotion, files.valence_arousal.exists)
+    step("audio features", _features, job, ["audio"], DEFAULT_FEATURE, files.audio_features().exists)
 
 
 def _hash(path: str | Path | None) -> str | None:
@@ -142,6 +142,11 @@ def _clock(job: Job, part: tuple[float | int, float | int]) -> dict[str, Any]:
         raise InputError(f"{job.clip} has an audio stream without a single sample: give a file with sound.")
     seconds = float(len(timeline.source) / timeline.fps)
     if seconds < SHORTEST_S:
+        if job.config.part is not None and (lasts := timeline.facts["clip_s"]) >= SHORTEST_S:
+            raise InputError(
+                f"{job.clip} lasts {lasts:.1f} s, of which the part {part[0]:g},{part[1]:g} holds {seconds:.1f} s; "
+                f"choose at least {SHORTEST_S:.0f} s of it."
+            )
         promised = scan.damage.promised_s
         cut = "" if promised is None else f" (it is cut short: it promises {promised:.1f} s; copy or export it again)"
         raise InputError(f"{job.clip} lasts {seconds:.1f} s{cut}; give a clip of at least {SHORTEST_S:.0f} s.")
