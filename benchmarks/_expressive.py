@@ -12,8 +12,7 @@ import numpy as np
 from emotalking.data.layouts import EYE_DISTANCE
 from emotalking.io.video import decode_frames, to_rgb
 from emotalking.ops.geometry import fit_similarity
-from emotalking.preprocess.landmarks import quiet
-from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
+from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, quiet
 from emotalking.preprocess.pose.rigid import head_frame
 
 LAYOUT = MEDIAPIPE_LAYOUT

@@ -18,8 +18,7 @@ from emotalking.io.video import decode_frames as decoded
 from emotalking.io.video import to_rgb
 from emotalking.networks import face_recogniser
 from emotalking.networks.face_recogniser import FaceRecogniser
-from emotalking.preprocess.landmarks import MediaPipeMesh
-from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
+from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.state import ActorState
 from emotalking.testing.actor.style import MAYA, OTTO, ROBIN, ActorStyle

@@ -16,8 +16,7 @@ from emotalking.errors import UserError
 from emotalking.evaluate.evaluation_models import ActionUnitModel, EvaluationModels
 from emotalking.evaluate.measure import Stopwatch, measure
 from emotalking.evaluate.metrics import METRICS
-from emotalking.preprocess.landmarks import MediaPipeMesh
-from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
+from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.performance import Performance
 from emotalking.testing.actor.state import ActorState

@@ -15,8 +15,7 @@ from emotalking.preprocess.action_units import (
     units_from_rest,
 )
 from emotalking.preprocess.face_measures import USUAL, Rest, head_angles, measure
-from emotalking.preprocess.landmarks import MediaPipeMesh
-from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
+from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh
 from emotalking.preprocess.pose.solver import project, solve_pose
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.state import ActorState, Viseme

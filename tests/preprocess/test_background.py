@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from emotalking.data.labels import Label
+from emotalking.data.files import SubjectFiles
+from emotalking.data.labels import Label, Masks
+from emotalking.data.writer import write_masks
 from emotalking.errors import UserError
-from emotalking.preprocess.background import PlateBuilder, background_plate, fill_hidden, write_plate
+from emotalking.preprocess.layers import PlateBuilder, background_plate, fill_hidden, make_background
 
 
 def scene(height: int = 60, width: int = 80) -> np.ndarray:
@@ -65,5 +67,8 @@ def test_nothing_to_see(tmp_path) -> None:
         background_plate([(image, labels)])
     with pytest.raises(UserError, match="no frame"):
         background_plate([])
-    write_plate(tmp_path, frames((0, 60)))
+    pairs = frames((0, 60))
+    for index, (_, mask) in enumerate(pairs):
+        write_masks(tmp_path, index, Masks(mask, np.zeros(mask.shape, bool)))
+    make_background(SubjectFiles(tmp_path), (pair[0] for pair in pairs), len(pairs))
     assert (tmp_path / "bc.jpg").stat().st_size > 0

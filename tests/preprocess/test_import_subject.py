@@ -17,8 +17,7 @@ from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 from emotalking.data.labels import Label
 from emotalking.errors import UserError
 from emotalking.models.audio import AudioEncoder
-from emotalking.preprocess.import_geometry import read_tracker_cameras
-from emotalking.preprocess.import_subject import import_folder
+from emotalking.preprocess.import_subject import import_folder, read_tracker_cameras
 from emotalking.train.data import TrainingData
 
 from .compat_folders import PLACE, SCALE, TURN, make_compat_folder, make_truth, their_viewmats

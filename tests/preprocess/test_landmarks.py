@@ -8,8 +8,8 @@ import pytest
 from emotalking.errors import UserError
 from emotalking.io.video import probe, read_frames
 from emotalking.ops.box import Box
+from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT as LAYOUT
 from emotalking.preprocess.landmarks import FaceFinder, MediaPipeTask, open_provider
-from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT as LAYOUT
 from emotalking.preprocess.tracking import FlowTracker, check_faces, find_framing, track_landmarks
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from emotalking.data.labels import Label
 from emotalking.data.layouts import IBUG68
-from emotalking.preprocess.layers import MaskStatistics
+from emotalking.preprocess.masks import MaskStatistics
 from emotalking.preprocess.parsing.labels import detached
 from emotalking.preprocess.parsing.parser import SmallFlow, TemporalSmoother, flicker
 

@@ -18,7 +18,7 @@ from emotalking.networks.bisenet import MEAN, STD, FacePart
 from emotalking.networks.easyportrait import TEETH
 from emotalking.networks.emonet import EmoNet, EmoNetEstimator, EmoNetOutput
 from emotalking.preprocess.config import PARSINGS, PrepareConfig, check_choice, networks
-from emotalking.preprocess.layers import make_masks
+from emotalking.preprocess.masks import make_masks
 from emotalking.preprocess.networks import NetworkParsing, draw_network_normals, read_emotion
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.performance import Performance
@@ -229,8 +229,7 @@ class SmallParser(torch.nn.Module):
 def test_a_real_parser_on_a_real_face(real_data: Path) -> None:
     from emotalking.io.video import read_frames
     from emotalking.networks.weights import load_frozen
-    from emotalking.preprocess.landmarks import MediaPipeMesh
-    from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
+    from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh
 
     network = load_frozen(SmallParser(), real_data / "models/parsing/unet467k_celebamask19_256.pth")
     image = next(iter(read_frames(real_data / "clips/reporter_512_71s.mp4", 25)))

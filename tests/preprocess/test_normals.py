@@ -13,8 +13,7 @@ from emotalking.data.labels import Label
 from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
 from emotalking.preprocess.action_units import head_points
-from emotalking.preprocess.landmarks import MediaPipeMesh
-from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
+from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh
 from emotalking.preprocess.normals import build_mesh, draw_normals, make_normals
 from emotalking.preprocess.pose.solver import solve_pose
 from emotalking.testing.actor.actor import Actor

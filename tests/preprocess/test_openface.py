@@ -9,8 +9,7 @@ from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
 from emotalking.data.readers import read_table
 from emotalking.errors import UserError
-from emotalking.preprocess.action_units import ALL_AUS
-from emotalking.preprocess.openface import read_openface
+from emotalking.preprocess.action_units import ALL_AUS, read_openface
 
 N = 50
 

@@ -12,7 +12,7 @@ from emotalking import api
 from emotalking.data import Subject
 from emotalking.data.labels import Label
 from emotalking.errors import UserError
-from emotalking.preprocess import preview_panels as panels
+from emotalking.preprocess import preview as panels
 from emotalking.preprocess.preview import head_angles, make_preview
 from emotalking.testing.actor.actor import head_viewmat
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emotalking.data.layouts import FaceLayout
-from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT as LAYOUT
+from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT as LAYOUT
 from emotalking.preprocess.pose.solver import jitter_px
 from emotalking.preprocess.smoothing import bridge, steady
 from emotalking.testing.actor.actor import Actor

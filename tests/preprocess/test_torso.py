@@ -4,10 +4,12 @@ import cv2
 import numpy as np
 import torch
 
-from emotalking.data.labels import Label
+from emotalking.data.files import SubjectFiles
+from emotalking.data.labels import Label, Masks
+from emotalking.data.writer import write_background, write_masks
 from emotalking.models.compositor import torso_over_plate
 from emotalking.ops.composite import to_uint8
-from emotalking.preprocess.torso import NECK_EXTENSION_PX, torso_layer, training_target, write_layers
+from emotalking.preprocess.layers import NECK_EXTENSION_PX, draw_layers, torso_layer, training_target
 
 HEIGHT = WIDTH = 256
 SKIN, CLOTH, WALL = (200, 150, 130), (40, 50, 120), (90, 160, 90)
@@ -96,9 +98,11 @@ def test_no_body() -> None:
 
 def test_files(tmp_path) -> None:
     image, labels = bust()
-    write_layers(tmp_path, 7, image, labels, np.full_like(image, WALL))
-    assert (tmp_path / "torso_imgs" / "7.png").exists()
-    assert (tmp_path / "gt_imgs" / "7.jpg").exists()
+    files = SubjectFiles(tmp_path)
+    write_masks(tmp_path, 0, Masks(labels, np.zeros(labels.shape, bool)))
+    write_background(tmp_path, np.full_like(image, WALL))
+    draw_layers(files, iter([image]), 1)
+    assert files.torso(0).exists() and files.target(0).exists()
 
 
 def test_a_raised_head_opens_no_gap() -> None:

@@ -5,8 +5,9 @@ face shape in *its* head frame (the emotional targets need it), normals, valence
 that the avatar can speak any audio), and the record. No file of the original folder is ever written to.
 """
 
-import os
+import pickle
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,7 +16,10 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from jaxtyping import Float, UInt8
+import torch
+from jaxtyping import Bool, Float, UInt8
+from scipy.optimize import least_squares
+from scipy.spatial.transform import Rotation
 
 import emotalking
 from emotalking.audio.features import write_features
@@ -25,16 +29,16 @@ from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.files import SubjectFiles
 from emotalking.data.findings import colours_of, present
 from emotalking.data.labels import Label
-from emotalking.data.layouts import MODEL_AUS
+from emotalking.data.layouts import MODEL_AUS, FaceLayout
 from emotalking.data.readers import read_intensities, read_json, read_subject_image, read_table
 from emotalking.emotion.estimator import ActionUnitEmotion
-from emotalking.errors import InputError
+from emotalking.errors import InputError, NoFaceError
 from emotalking.io.audio import load_audio
 from emotalking.preprocess import action_units as aus
-from emotalking.preprocess.import_geometry import read_tracker_cameras, shape_under
 from emotalking.preprocess.landmarks import open_provider
-from emotalking.preprocess.layers import make_masks, spread
+from emotalking.preprocess.masks import make_masks, spread
 from emotalking.preprocess.normals import make_normals
+from emotalking.preprocess.pose import rigid
 from emotalking.preprocess.pose.solver import project
 from emotalking.preprocess.smoothing import steady
 from emotalking.preprocess.tracking import check_faces, track_landmarks
@@ -42,6 +46,12 @@ from emotalking.progress import track
 
 RATES = tuple(Fraction(rate) for rate in ("25", "30", "24", "50", "60", "30000/1001", "24000/1001"))
 """Rates that the length of the sound may point to, the layout's own first."""
+UNIT = 10.0
+"""The published tracker counts in units ten times smaller than the cameras of the layout (docs/paper.md 1.1)."""
+_FRAMES = 60
+"""Frames, spread over the clip, on which the shape is fitted into the tracker's head frame."""
+_SPREADS = np.array([0.1, *[0.3] * 3, *[0.03] * 3])
+"""Standard deviations of log scale, rotation vector and place: they decide only what the views do not determine."""
 
 
 @dataclass
@@ -103,24 +113,25 @@ def _link(source: SubjectFiles, place: SubjectFiles, stale: dict[str, str]) -> N
     """``place`` as a folder of links into ``source``; a folder that an earlier import began is taken."""
     if place.root.resolve() == source.root.resolve():
         raise InputError(f"{place.root} is the folder itself: omit out, or give a new folder.")
-    own = place.root / "bc.jpg"
+    ours, theirs = place.background, source.background
     if place.root.exists() and any(place.root.iterdir()):
-        if not (own.exists() and source.background.exists() and own.resolve() == source.background.resolve()):
+        if not (ours.exists() and theirs.exists() and ours.resolve() == theirs.resolve()):
             raise InputError(f"{place.root} holds other files: give a new folder.")
     place.root.mkdir(parents=True, exist_ok=True)
     left_out = {*stale, *({"teeth_mask"} if "parsing" in stale else ())}
     for entry in sorted(source.root.iterdir()):
         target = place.root / entry.name
-        if entry.name in left_out or target.exists() or target.is_symlink():
-            continue
-        _link_or_copy(entry.resolve(), target)
+        if not (entry.name in left_out or target.exists() or target.is_symlink()):
+            _link_or_copy(entry.resolve(), target)
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def _link_or_copy(source: str | Path, target: Path) -> None:
+    """Make ``target`` the same as ``source``: absolute, or relative to the folder of ``target``."""
     try:
         target.symlink_to(source)
     except OSError:
-        shutil.copytree(source, target) if source.is_dir() else shutil.copy2(source, target)
+        whole = target.parent / source
+        shutil.copytree(whole, target) if whole.is_dir() else shutil.copy2(whole, target)
 
 
 class _Import:
@@ -136,7 +147,7 @@ class _Import:
     def run(self, stale: dict[str, str]) -> None:
         files = self.files
         self._cameras()
-        self._record({})
+        self._record()
         self.subject = Subject.open(files.root)
         self._step(files.audio, self._sound)
         self._step(files.landmarks, self._landmarks)
@@ -148,7 +159,7 @@ class _Import:
         self._step(files.normals(self.subject.num_frames - 1), self._normals, "normals")
         self._step(files.audio_features(), self._features)
         self._names()
-        self._record(self.providers)
+        self._record()
 
     def _step(self, path: Path, make: Callable[[], str | None], name: str | None = None) -> None:
         if not path.exists() and (how := make()) is not None:
@@ -193,16 +204,16 @@ class _Import:
         write.write_transforms(files.root, views, focal, width, height)
         self.made["transforms_*.json"] = "track_params.pt"
 
-    def _record(self, providers: dict[str, str]) -> None:
-        """``subject.json``: the folder has none, so the frame rate follows from the sound's length."""
+    def _record(self) -> None:
+        """``subject.json``: where the folder has none, the frame rate follows from the sound's length."""
         files = self.files
         old: dict[str, Any] = read_json(files.manifest) if files.manifest.exists() else {}
-        if old and not providers:
+        if old and not self.providers:
             return
         if not old:
             old = {"fps": str(self._rate()), "emotalking": emotalking.__version__, "imported": True}
             self.made["subject.json"] = f"{old['fps']} frames/s"
-        write.write_manifest(files.root, old | {"providers": {**old.get("providers", {}), **providers}})
+        write.write_manifest(files.root, old | {"providers": {**old.get("providers", {}), **self.providers}})
 
     def _rate(self) -> Fraction:
         count = sum(len(read_json(self.files.transforms(split)).get("frames", [])) for split in ("train", "val"))
@@ -210,8 +221,7 @@ class _Import:
             seconds = soundfile.info(self.files.audio).duration
         except soundfile.LibsndfileError:
             return RATES[0]
-        fits = [rate for rate in RATES if abs(count / rate - seconds) < max(0.5, 0.015 * seconds)]
-        return fits[0] if fits else RATES[0]
+        return next((rate for rate in RATES if abs(count / rate - seconds) < max(0.5, 0.015 * seconds)), RATES[0])
 
     def _sound(self) -> str | None:
         if self.clip is None:
@@ -252,19 +262,16 @@ class _Import:
     def _action_units(self) -> str:
         subject, track = self.subject, self.subject.landmarks
         values = aus.action_units(self.head, self.views, track.layout, float(subject.fps))
-        original = read_table(self.source.action_units) if self.source.action_units.exists() else {}
-        kept = {name[:-2]: row[: len(track.points)] for name, row in original.items() if name.endswith("_r")}
-        kept = {name: row for name, row in kept.items() if len(row) == len(track.points)}
+        original = read_intensities(self.source.action_units) if self.source.action_units.exists() else {}
+        kept = {name: row[: len(track.points)] for name, row in original.items() if len(row) >= len(track.points)}
         write.write_action_units(self.files.root, {**values, **kept}, subject.fps, track.detected)
         self.providers["action units"] = "landmarks"
         return f"{', '.join(name for name in values if name not in kept)} measured from the landmarks"
 
     def _emotion(self) -> str:
-        estimator = ActionUnitEmotion()
-        units = read_intensities(self.files.action_units)
-        per_frame = {name: values[: self.subject.num_frames] for name, values in units.items()}
-        values = estimator.estimate(per_frame, float(self.subject.fps))
-        write.write_valence_arousal(self.files.root, values)
+        estimator, count = ActionUnitEmotion(), self.subject.num_frames
+        units = {name: row[:count] for name, row in read_intensities(self.files.action_units).items()}
+        write.write_valence_arousal(self.files.root, estimator.estimate(units, float(self.subject.fps)))
         self.providers["emotion"] = estimator.name
         return estimator.name
 
@@ -275,11 +282,11 @@ class _Import:
         return f"provider {facts['provider']}"
 
     def _features(self) -> str | None:
-        if not self.files.audio.exists():
+        files, subject = self.files, self.subject
+        if not files.audio.exists():
             return None
-        path, subject = self.files.audio_features(), self.subject
-        write_features(path, self.files.audio, DEFAULT_FEATURE, subject.num_frames, subject.fps)
-        return self.files.audio.name
+        write_features(files.audio_features(), files.audio, DEFAULT_FEATURE, subject.num_frames, subject.fps)
+        return files.audio.name
 
     def _names(self) -> None:
         """Both names of the audio features: ER-NeRF opens ``aud.npy`` where TalkingGaussian opens ``aud_ds.npy``."""
@@ -290,8 +297,103 @@ class _Import:
         else:
             pair = (files.audio_features("ds"), plain)
         if pair is not None and pair[0].exists() and not pair[1].exists():
-            try:
-                os.symlink(pair[0].name, pair[1])
-            except OSError:
-                shutil.copy2(pair[0], pair[1])
+            _link_or_copy(pair[0].name, pair[1])
             self.made[pair[1].name] = f"the same as {pair[0].name}"
+
+
+def read_tracker_cameras(path: Path) -> tuple[Float[np.ndarray, "N 4 4"], float]:
+    """World-to-camera matrices (OpenCV axes) and focal length (px) of a BFM tracker's ``track_params.pt``.
+
+    Source: docs/paper.md 1 and 1.1: R = Rx(a) Ry(b) Rz(c), of which Rx and Ry are the transposes of the usual ones; the
+    camera looks down -z; the translation is divided by ten.
+
+    Raises:
+        InputError: if the file is missing or holds something else (none of its content can run code).
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        euler = np.asarray(content["euler"], np.float64).reshape(-1, 3)
+        moved = np.asarray(content["trans"], np.float64).reshape(len(euler), 3) / UNIT
+        focal = float(np.asarray(content["focal"]).reshape(-1)[0])
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: copy it there, or prepare the clip again.") from None
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(f"{path} holds no tracked euler, trans and focal ({error}): track the clip again.") from None
+    except (pickle.UnpicklingError, zipfile.BadZipFile):
+        raise InputError(f"{path} holds more than tensors: save only euler, trans and focal.") from None
+    if not len(euler) or not np.isfinite(euler).all() or not np.isfinite(moved).all() or not focal > 0:
+        raise InputError(f"{path} holds a camera that is not finite or no positive focal length: track the clip again.")
+    a, b, c = euler.T
+    rotation = (
+        Rotation.from_rotvec(np.outer(-a, [1, 0, 0]))
+        * Rotation.from_rotvec(np.outer(-b, [0, 1, 0]))
+        * Rotation.from_rotvec(np.outer(c, [0, 0, 1]))
+    )
+    views = np.tile(np.eye(4), (len(euler), 1, 1))
+    views[:, :3, :3], views[:, :3, 3] = rotation.as_matrix(), moved
+    return np.diag([1.0, -1.0, -1.0, 1.0]) @ views, focal
+
+
+@dataclass(frozen=True)
+class FittedShape:
+    """A face shape under given cameras."""
+
+    shape: Float[np.ndarray, "K 3"]
+    """Neutral landmarks in the cameras' head frame."""
+    scale: float
+    """Size against a head whose eyes are 0.063 apart."""
+    reprojection_px: float
+    """Root mean square over the rigid points."""
+
+
+def shape_under(
+    points: Float[np.ndarray, "N K 2"],
+    depth: Float[np.ndarray, "N K"],
+    detected: Bool[np.ndarray, " N"],
+    viewmats: Float[np.ndarray, "N 4 4"],
+    focal: float,
+    size: tuple[int, int],
+    layout: FaceLayout,
+) -> FittedShape:
+    """The neutral landmark shape that given cameras see: the cameras stay as they are.
+
+    The detector's own 3-D shape is moved into the cameras' head frame as a whole (scale, rotation, place; robust least
+    squares on the rigid points), then every point is triangulated with that as its prior.
+
+    Args:
+        points: landmarks in pixels; NaN where a frame has no face.
+        depth: the detector's depth of each point in pixels, smaller is nearer.
+        detected: frames with a face.
+        viewmats: world-to-camera, OpenCV axes.
+        focal: pixels.
+        size: image (height, width).
+        layout: names the rigid points.
+
+    Raises:
+        InputError: if fewer than ten frames show a face.
+    """
+    if detected.sum() < 10:
+        raise NoFaceError(f"only {int(detected.sum())} frames show a face: at least ten are needed for its shape.")
+    begin = rigid.start(points, depth, detected, layout, size, focal / size[1])
+    index = np.asarray(layout.rigid)
+    frames = rigid.spread_over(np.flatnonzero(detected), _FRAMES)
+    views, observed = viewmats[frames].astype(np.float64), points[frames][:, index]
+    back = np.swapaxes(views[:, :3, :3], 1, 2)
+    turn = Rotation.from_matrix(back @ begin.rotations[frames]).mean()
+    scale = float(np.median(views[:, 2, 3] / begin.translations[frames, 2]))
+    place = np.median(np.einsum("nij,nj->ni", back, scale * begin.translations[frames] - views[:, :3, 3]), 0)
+
+    def placed(state: np.ndarray, shape: np.ndarray) -> np.ndarray:
+        rotation = (Rotation.from_rotvec(state[1:4]) * turn).as_matrix()
+        return scale * np.exp(state[0]) * shape @ rotation.T + place + state[4:]
+
+    def misses(state: np.ndarray) -> np.ndarray:
+        projected = project(placed(state, begin.shape[index]), views, focal, size)
+        return np.concatenate([(projected - observed).ravel(), state / _SPREADS])
+
+    state = np.asarray(least_squares(misses, np.zeros(7), loss="soft_l1", f_scale=size[1] / 256).x)
+    prior = placed(state, begin.shape)
+    spread = 0.004 * scale
+    shape = rigid.triangulate(points, detected, viewmats.astype(np.float64), focal, size, prior, spread)
+    error = project(shape[index], viewmats[detected].astype(np.float64), focal, size) - points[detected][:, index]
+    return FittedShape(shape, scale * float(np.exp(state[0])), float(np.sqrt((error**2).sum(-1).mean())))

@@ -28,7 +28,7 @@ from emotalking.io.files import replacing, write_bytes
 from emotalking.io.video import SHORTEST_S, ClipInfo, Framing, decode_frames, to_rgb
 from emotalking.ops.box import Box
 from emotalking.preprocess.config import PrepareConfig
-from emotalking.preprocess.mediapipe_layout import MEDIAPIPE_LAYOUT
+from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT
 from emotalking.preprocess.pose.solver import PoseTrack
 from emotalking.preprocess.scan import SOUND_FILE, Scan, decode_sound, load_sound, scan_clip
 from emotalking.preprocess.steps import Steps, digest, file_hash

@@ -1,70 +1,36 @@
-"""Images of every frame of a subject: masks, training target, torso layer (docs/paper.md 1 and 2, steps 4 to 6)."""
+"""Background plate, torso layer and training target of every frame (docs/paper.md 2, steps 5 and 6)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import cv2
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
-from emotalking.data.labels import Label
-from emotalking.data.layouts import FaceLayout
+from emotalking.data.labels import Label, mask_of
 from emotalking.data.readers import read_masks, read_subject_image
-from emotalking.preprocess.background import write_plate
-from emotalking.preprocess.parsing.geometry import face_zones
-from emotalking.preprocess.parsing.parser import EmbeddedParsing, ParsingProvider, SmallFlow, TemporalSmoother, flicker
-from emotalking.preprocess.steps import each_frame, map_frames
-from emotalking.preprocess.torso import write_layers
+from emotalking.errors import InputError
+from emotalking.preprocess.steps import each_frame
 from emotalking.progress import track
 
-SAMPLES = 40
-"""Frames from which a clip's colours are learned."""
-PAIRS = 24
-"""Pairs of consecutive frames, spread over the clip, on which flicker is measured."""
-LEAST_FACE_COVER = 0.97
-"""Share of the landmark oval that head, hair and mouth must cover."""
-LEAST_HEAD = 0.02
-"""Share of the image below which a head is no head."""
-JUMP = 0.25
-"""Change of the head's area to the clip's median beyond which its mask is suspicious, as a share of it."""
-
-
-def make_masks(
-    files: SubjectFiles,
-    frames: Iterator[UInt8[np.ndarray, "H W 3"]],
-    points: Float[np.ndarray, "N K 2"],
-    layout: FaceLayout,
-    provider: ParsingProvider | None = None,
-) -> dict[str, Any]:
-    """Write ``parsing/`` and ``teeth_mask/`` of all frames: score each, smooth the scores over time, decide the labels.
-
-    Args:
-        files: the subject; ``ori_imgs`` are there.
-        frames: all frames in order.
-        points: steadied landmarks, pixels.
-        layout: their meaning.
-        provider: parser of the clip; None: the embedded one.
-    """
-    provider = provider or EmbeddedParsing()
-    chosen = spread(len(points), SAMPLES)
-    parser = provider.fit([read_subject_image(files.original(i)) for i in chosen], points[chosen], layout)
-    smoother, statistics = TemporalSmoother(), MaskStatistics(len(points), layout)
-
-    def score(_: int, frame: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return *frame, parser.scores(*frame)
-
-    def scored() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        for image, place, scores in map_frames(zip(frames, points, strict=True), score):
-            yield image, place, smoother(image, scores)
-
-    def save(index: int, frame: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-        masks = parser.decide(*frame)
-        write.write_masks(files.root, index, masks)
-        statistics.add(index, frame[0], frame[1], masks.labels)
-
-    each_frame(scored(), save, "masks", len(points))
-    return {"provider": provider.name, **statistics.result()}
+MIN_DISTANCE_PX = 5.0
+"""A pixel nearer than this to the foreground is not trusted (TalkingGaussian's value, at any image size)."""
+FADE_PX = 24.0
+"""Distance into the hidden area over which structures at its border dissolve into a smooth fill."""
+NECK_EXTENSION_PX = 72
+"""Length by which the neck continues behind the chin, at 512 px image height."""
+TORSO_EXTENSION_PX = 9
+"""The same of the torso behind the head."""
+HAIR_EXTENSION_PX = 40
+"""The same of neck and torso sideways behind long hair."""
+DARKENING = 0.997
+"""Factor per pixel (at 512 px) on the way up behind the chin."""
+SEAM_PX = 3
+"""Body this close to the head, at 512 px, is mixed with it and takes the colour of the body further away."""
+SOFTNESS_PX = 0.9
+"""Standard deviation of the alpha border, at 512 px."""
 
 
 def make_background(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W 3"]], count: int) -> dict[str, Any]:
@@ -74,7 +40,7 @@ def make_background(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W
         for index, image in enumerate(track(frames, "background", count))
         if index % 4 == 0
     )
-    write_plate(files.root, chosen)
+    write.write_background(files.root, background_plate(chosen))
     return {}
 
 
@@ -83,71 +49,244 @@ def draw_layers(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W 3"]
     plate = read_subject_image(files.background)
 
     def draw(index: int, image: np.ndarray) -> None:
-        write_layers(files.root, index, image, read_masks(files, index).labels, plate)
+        labels = read_masks(files, index).labels
+        write.write_torso(files.root, index, torso_layer(image, labels))
+        write.write_target(files.root, index, training_target(image, labels, plate))
 
     each_frame(frames, draw, "layers", count)
     return {}
 
 
-def spread(count: int, wanted: int) -> list[int]:
-    """``wanted`` frame numbers evenly over ``count`` frames."""
-    return np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(int)).tolist()
+class PlateBuilder:
+    """Background plate, collected frame by frame in constant memory.
 
+    Each pixel takes its colour from the frame where it is farthest from the foreground, which avoids the person's
+    soft border and shadow; what no frame shows is filled.
 
-class MaskStatistics:
-    """Quality of a clip's masks for ``subject.json``, from frames in any order and several threads; memory stays flat.
+    Deviation: distances by a distance transform, and every frame offered is used, where TalkingGaussian builds a
+    kd-tree for every 20th frame. Reason: the same rule in milliseconds.
 
-    Args:
-        count: frames of the clip.
-        layout: meaning of the landmarks.
+    Deviation: hidden pixels continue the nearest known one only near the border and then blend into a smooth
+    interpolation. Reason: nearest-pixel fill alone leaves streaks that show when the head moves.
     """
 
-    def __init__(self, count: int, layout: FaceLayout) -> None:
-        self._layout = layout
-        self._shares = np.zeros((count, len(Label)), np.float32)
-        self._cover = np.ones(count, np.float32)
-        begins = np.unique(np.linspace(0, max(count - 2, 0), min(PAIRS, max(count - 1, 0))).astype(int))
-        self._kept: dict[int, tuple[np.ndarray, np.ndarray] | None] = {i: None for b in begins for i in (b, b + 1)}
-        self._begins = begins
+    def __init__(self, height: int, width: int) -> None:
+        self._colour = np.zeros((height, width, 3), np.uint8)
+        self._distance = np.full((height, width), MIN_DISTANCE_PX, np.float32)
 
-    def add(
-        self,
-        index: int,
-        image: UInt8[np.ndarray, "H W 3"],
-        points: Shaped[np.ndarray, "K 2"],
-        labels: UInt8[np.ndarray, "H W"],
-    ) -> None:
-        """Add a frame with its landmarks (px) and labels."""
-        few = labels[::4, ::4]
-        self._shares[index] = np.bincount(few.ravel(), minlength=len(Label)) / few.size
-        oval = face_zones(points / 4, self._layout, few.shape[:2]).oval
-        if oval.any():
-            self._cover[index] = np.isin(few[oval], [Label.HEAD, Label.HAIR, Label.MOUTH]).mean()
-        if index in self._kept:
-            self._kept[index] = image, labels
+    def add(self, image: UInt8[np.ndarray, "H W 3"], foreground: Bool[np.ndarray, "H W"]) -> None:
+        """Add one RGB frame; ``foreground`` is True on the person."""
+        if foreground.any():
+            distance = cv2.distanceTransform((~foreground).astype(np.uint8), cv2.DIST_L2, 5)
+        else:
+            distance = np.full(foreground.shape, float(sum(foreground.shape)), np.float32)
+        better = distance > self._distance
+        self._distance[better] = distance[better]
+        self._colour[better] = image[better]
 
-    def result(self) -> dict[str, Any]:
-        """Shares of the classes, flicker (per cent of the pixels), and the share of suspicious frames."""
-        person = self._shares[:, Label.HEAD] + self._shares[:, Label.HAIR]
-        middle = float(np.median(person))
-        suspicious = (
-            (self._cover < LEAST_FACE_COVER) | (person < LEAST_HEAD) | (np.abs(person - middle) > JUMP * middle)
-        )
-        return {
-            "shares": {label.name.lower(): round(float(self._shares[:, label].mean()), 4) for label in Label},
-            "flicker_percent": self._flicker(),
-            "suspicious_share": round(float(suspicious.mean()), 4),
-            "suspicious_frames": np.flatnonzero(suspicious)[:20].tolist(),
-        }
+    @property
+    def known(self) -> Bool[np.ndarray, "H W"]:
+        """True where some frame showed the background."""
+        return self._distance > MIN_DISTANCE_PX
 
-    def _flicker(self) -> float | None:
-        changed = []
-        for begin in self._begins:
-            first, second = self._kept[begin], self._kept[begin + 1]
-            if first is None or second is None:
-                continue
-            to_previous = SmallFlow()
-            to_previous(first[0])
-            flow, similarity = to_previous(second[0])
-            changed.append(float(flicker(first[1], second[1], flow, similarity).mean()))
-        return round(100 * float(np.mean(changed)), 4) if changed else None
+    def finish(self) -> UInt8[np.ndarray, "H W 3"]:
+        """The plate, RGB.
+
+        Raises:
+            InputError: if no frame shows any background.
+        """
+        if not self.known.any():
+            raise InputError("No background is visible in the clip: the person fills every frame; use a wider shot.")
+        return fill_hidden(self._colour, self.known)
+
+
+def fill_hidden(image: UInt8[np.ndarray, "H W 3"], known: Bool[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
+    """Fill the pixels that are not ``known``: nearest known pixel at the border, smooth pull-push fill inside.
+
+    Args:
+        image: RGB; arbitrary where not known.
+        known: at least one pixel is True.
+    """
+    if known.all():
+        return image.copy()
+    carried, distance = nearest_colours(image, known)
+    nearest = cv2.GaussianBlur(carried.astype(np.float32), (0, 0), 1.5)
+    weight = np.exp(-distance / FADE_PX)[..., None]
+    filled = weight * nearest + (1 - weight) * _pull_push(image.astype(np.float32), known.astype(np.float32))
+    return np.where(known[..., None], image, np.clip(filled + 0.5, 0, 255).astype(np.uint8))
+
+
+def nearest_colours(
+    image: UInt8[np.ndarray, "H W 3"], source: Bool[np.ndarray, "H W"]
+) -> tuple[UInt8[np.ndarray, "H W 3"], Float32[np.ndarray, "H W"]]:
+    """For every pixel the colour of the nearest ``source`` pixel (at least one is True) and the distance to it, px."""
+    distance, labels = cv2.distanceTransformWithLabels(
+        (~source).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    nearest = np.asarray(labels, np.int32)
+    colour_of = np.zeros((int(nearest.max()) + 1, 3), np.uint8)
+    colour_of[nearest[source]] = image[source]
+    return colour_of[nearest], np.asarray(distance, np.float32)
+
+
+def _pull_push(colour: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Smooth interpolation over a pyramid: unknown pixels take the coarser level's colour (Gortler et al. 1996)."""
+    weighted = colour * weight[..., None]
+    if min(weight.shape) <= 2:
+        return np.broadcast_to(weighted.sum((0, 1)) / max(float(weight.sum()), 1e-6), colour.shape)
+    small_weight = cv2.pyrDown(weight)
+    small = cv2.pyrDown(weighted) / np.maximum(small_weight, 1e-6)[..., None]
+    coarse = _pull_push(small, np.minimum(4 * small_weight, 1))
+    coarse = cv2.pyrUp(np.ascontiguousarray(coarse, np.float32), dstsize=(weight.shape[1], weight.shape[0]))
+    return weighted + (1 - weight)[..., None] * coarse
+
+
+def background_plate(
+    frames: Iterable[tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]],
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The plate from (RGB frame, labels) pairs, read once.
+
+    Raises:
+        InputError: if there is no frame, or none shows background.
+    """
+    builder: PlateBuilder | None = None
+    for image, labels in frames:
+        if builder is None:
+            builder = PlateBuilder(image.shape[0], image.shape[1])
+        builder.add(image, np.asarray(labels != Label.BACKGROUND))
+    if builder is None:
+        raise InputError("The clip has no frame to take the background from: check that it can be played.")
+    return builder.finish()
+
+
+def torso_layer(image: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 4"]:
+    """Torso and neck as straight RGBA, continued behind head and hair so that a moving chin opens no gap.
+
+    Deviation: TalkingGaussian repeats the top row of neck and torso column by column, 53 and 9 pixels high, with a
+    factor .98 per pixel. Here the nearest body colour continues, blurred, with .997, under a top with round
+    shoulders, and sideways behind hair below the chin; the alpha is soft by about two pixels. Reason: heads put
+    over the torso of another frame (24 clips, extremes of the pose) showed gaps (a chin travels 70 pixels), columns,
+    dark bands, corners next to the jaw and holes next to long hair.
+
+    Args:
+        image: RGB frame.
+        labels: :class:`Label` per pixel.
+    """
+    scale = image.shape[0] / 512
+    layer = np.zeros((*labels.shape, 4), np.uint8)
+    rows = np.flatnonzero(mask_of(labels, Label.NECK, Label.TORSO).any(1))
+    if len(rows) == 0:
+        return layer
+    # The rows above the extension do not change, so only the rows from there on are processed.
+    window = np.s_[max(0, int(rows[0] - (NECK_EXTENSION_PX + 4) * scale)) :]
+    image, labels = image[window], labels[window]
+    neck_behind, torso_behind = _behind_head(labels, scale)
+    colour = _body_colours(image, labels, neck_behind, torso_behind, scale)
+    body = mask_of(labels, Label.NECK, Label.TORSO)
+    alpha = np.round(_soft(body | neck_behind | torso_behind, scale) * 255).astype(np.uint8)
+    layer[window][..., :3] = np.clip(colour + 0.5, 0, 255) * (alpha > 0)[..., None]
+    layer[window][..., 3] = alpha
+    return layer
+
+
+def training_target(
+    image: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "H W"], plate: UInt8[np.ndarray, "H W 3"]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The frame with its background replaced by the plate, blended over about two pixels outside the person.
+
+    Deviation: TalkingGaussian switches at the mask's edge. Reason: the frame's border pixels already mix person and
+    background; a hard cut gives a saw-tooth, while the blend is invisible where plate and background agree.
+
+    Args:
+        image: RGB frame.
+        labels: :class:`Label` per pixel.
+        plate: clean background, RGB.
+    """
+    person = labels != Label.BACKGROUND
+    outer = cv2.dilate(person.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    alpha = _soft(outer, image.shape[0] / 512)[..., None]
+    return (alpha * image + (1 - alpha) * plate + 0.5).astype(np.uint8)
+
+
+def _soft(mask: Bool[np.ndarray, "H W"], scale: float) -> Float32[np.ndarray, "H W"]:
+    """A mask with its border blurred to about two pixels."""
+    return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), max(SOFTNESS_PX * scale, 0.6))
+
+
+def _behind_head(labels: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Head and hair pixels behind which the neck (a long way up) and the torso (a little) continue."""
+    head = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH)
+    # Clear of the outline, so that the layer is never visible next to a head that moved a little.
+    margin = 2 * max(1, round(3 * scale)) + 1
+    person = (labels != Label.BACKGROUND).astype(np.uint8)
+    allowed = head & cv2.erode(person, np.ones((margin, margin), np.uint8)).astype(bool)
+    regions, near = [], np.zeros(labels.shape, bool)
+    for label, reach in ((Label.NECK, NECK_EXTENSION_PX * scale), (Label.TORSO, TORSO_EXTENSION_PX * scale)):
+        source = labels == label
+        if not source.any():
+            regions.append(source)
+            continue
+        distance = cv2.distanceTransform((~source).astype(np.uint8), cv2.DIST_L2, 5)
+        # Only above body in the same column: a neck does not grow sideways behind the ears.
+        below = np.logical_or.accumulate(source[::-1], axis=0)[::-1]
+        regions.append(allowed & below & (distance <= reach))
+        near |= distance <= TORSO_EXTENSION_PX * scale
+    neck, torso = regions
+    touching = cv2.dilate((labels == Label.NECK).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    contact = np.flatnonzero((touching & mask_of(labels, Label.HEAD)).any(1))
+    if len(contact):
+        chin = int(contact[-1])
+        neck &= near | _cap((labels == Label.NECK).any(0), chin, labels.shape, NECK_EXTENSION_PX * scale)
+        # Body is behind long hair, too; only there does hair reach below the chin.
+        body = mask_of(labels, Label.NECK, Label.TORSO)
+        distance = cv2.distanceTransform((~body).astype(np.uint8), cv2.DIST_L2, 5)
+        hanging = (labels == Label.HAIR) & (distance <= HAIR_EXTENSION_PX * scale)
+        hanging[:chin] = False
+        torso |= hanging
+    return neck, torso & ~neck
+
+
+def _cap(row: Bool[np.ndarray, " W"], chin: int, shape: tuple[int, ...], height: float) -> Bool[np.ndarray, "H W"]:
+    """A column with round shoulders over the columns of ``row``, ``height`` pixels above the ``chin``."""
+    columns = np.flatnonzero(row)
+    middle, half = (columns[0] + columns[-1]) / 2, max((columns[-1] - columns[0]) / 2, 1.0)
+    x = np.clip(np.abs(np.arange(shape[1]) - middle) / half, 0, 1)
+    return np.arange(shape[0])[:, None] >= chin - height * np.sqrt(1 - x**6)
+
+
+def _extend_colours(
+    image: np.ndarray, source: np.ndarray, border: np.ndarray, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every pixel's nearest colour of ``source`` clear of its ``border``, and the distance to it."""
+    inset = 2 * max(1, round(1.5 * scale)) + 1
+    inner = cv2.erode(source.astype(np.uint8), np.ones((inset, inset), np.uint8)).astype(bool) & ~border
+    if not inner.any():
+        return nearest_colours(image, source)
+    carried, distance = nearest_colours(image, inner)
+    return carried, np.maximum(distance - inset // 2 - 1, 0)
+
+
+def _body_colours(
+    image: np.ndarray, labels: np.ndarray, neck_behind: np.ndarray, torso_behind: np.ndarray, scale: float
+) -> Float32[np.ndarray, "H W 3"]:
+    """The frame's colours inside the body, continued outwards and behind the head."""
+    body = mask_of(labels, Label.NECK, Label.TORSO)
+    border = cv2.dilate((labels == Label.BACKGROUND).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    seam = 2 * max(1, round(SEAM_PX * scale)) + 1
+    head = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH).astype(np.uint8)
+    border |= cv2.dilate(head, np.ones((seam, seam), np.uint8)).astype(bool)
+    carried, distance = _extend_colours(image, body, border, scale)
+    colour = image.astype(np.float32)
+    mixed = (body & border) | ~body
+    colour[mixed] = carried[mixed]
+    for region, source, blur in (
+        (torso_behind, body, 2.0),
+        (neck_behind, labels == Label.NECK, 5.0),
+    ):
+        if not region.any():
+            continue
+        if source is not body:
+            carried, distance = _extend_colours(image, source, border, scale)
+        smooth = cv2.GaussianBlur(carried.astype(np.float32), (0, 0), max(blur * scale, 1))
+        colour[region] = smooth[region] * (DARKENING ** (distance[region] / scale))[:, None]
+    return colour

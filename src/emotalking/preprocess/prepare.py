@@ -24,15 +24,16 @@ from emotalking.io.video import SHORTEST_S
 from emotalking.lipsync.offset import TRUSTED, measure_offset
 from emotalking.ops.devices import choose_device
 from emotalking.preprocess import action_units as aus
+from emotalking.preprocess.action_units import read_openface
 from emotalking.preprocess.check.clip import check_scanned, plain_part
 from emotalking.preprocess.check.face_pass import find_boxes
 from emotalking.preprocess.check.measures import mouth_opening
 from emotalking.preprocess.config import EMOTION_MODELS, NORMALS, PARSINGS, PrepareConfig, networks
 from emotalking.preprocess.job import Job, build, check_header, chunks
 from emotalking.preprocess.landmarks import open_provider
-from emotalking.preprocess.layers import draw_layers, make_background, make_masks
+from emotalking.preprocess.layers import draw_layers, make_background
+from emotalking.preprocess.masks import make_masks
 from emotalking.preprocess.normals import make_normals
-from emotalking.preprocess.openface import read_openface
 from emotalking.preprocess.pose.solver import project, solve_pose
 from emotalking.preprocess.scan import scan_clip
 from emotalking.preprocess.smoothing import steady

@@ -20,7 +20,7 @@ from emotalking.lipsync.offset import AudioOffset, measure_offset
 from emotalking.ops.box import Box
 from emotalking.preprocess.check import measures
 from emotalking.preprocess.check.face_pass import FaceScan, scan_faces, summary
-from emotalking.preprocess.check.sound import STEP_S, SoundFacts, most_spoken, sound_facts
+from emotalking.preprocess.check.measures import STEP_S, SoundFacts, most_spoken, sound_facts
 from emotalking.preprocess.check.verdict import Footage, assess
 from emotalking.preprocess.scan import ClipScan, black_frames, exposure_range, find_cuts, longest_part, scan_clip
 from emotalking.preprocess.timeline import is_steady, own_times, stored_rate
