@@ -85,9 +85,9 @@ def test_eyes_and_mouth_are_holes(take: tuple) -> None:
     mesh = build_mesh(np.median(head, 0), layout)
     ring = {*layout.lips_inner}
     upper, lower = set(layout.lips_inner[1:10]), set(layout.lips_inner[11:])
-    assert not any(set(t) <= ring for t in mesh.triangles.tolist())
-    assert not any(set(t) & upper and set(t) & lower for t in mesh.triangles.tolist())
-    assert not np.isin(mesh.triangles, [*layout.right_iris, *layout.left_iris]).any()
+    assert not any(set(t) <= ring for t in mesh.tolist())
+    assert not any(set(t) & upper and set(t) & lower for t in mesh.tolist())
+    assert not np.isin(mesh, [*layout.right_iris, *layout.left_iris]).any()
     with pytest.raises(ValueError, match="finite"):
         build_mesh(np.full((478, 3), np.nan), layout)
 

@@ -66,6 +66,11 @@ class FaceLayout:
         left = points[..., [*self.left_upper_lid, *self.left_lower_lid], :].mean(-2)
         return right, left
 
+    def eye_loop(self, side: str) -> tuple[int, ...]:
+        """Indices of the outline of the "right" or "left" eye: upper lid from the outer corner in, lower lid back."""
+        upper, lower = getattr(self, f"{side}_upper_lid"), getattr(self, f"{side}_lower_lid")
+        return (*upper, *[i for i in reversed(lower) if i not in upper])
+
     def to_json(self) -> str:
         """The layout as JSON text, for storage with the points."""
         return json.dumps(asdict(self))

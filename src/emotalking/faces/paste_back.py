@@ -6,7 +6,6 @@ from torch import Tensor
 
 from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.generator import GeneratedFaces
-from emotalking.emotion.mesh_warp.template import eye_loop
 from emotalking.faces.reader import SubjectReader
 from emotalking.ops.box import Box
 from emotalking.ops.composite import RIM, seamless_clone
@@ -41,7 +40,7 @@ def face_rectangles(
     """
     right, left = layout.eye_centres(landmarks)
     unit = (left - right).norm(dim=1)
-    around_eyes = [*eye_loop(layout, "right"), *eye_loop(layout, "left"), *layout.right_brow, *layout.left_brow]
+    around_eyes = [*layout.eye_loop("right"), *layout.eye_loop("left"), *layout.right_brow, *layout.left_brow]
     groups = (around_eyes, list(layout.lips_outer))
     limits = landmarks.new_tensor([width, height])
     out = []

@@ -149,9 +149,8 @@ class Job:
 
     def save_pose(self, pose: PoseTrack) -> None:
         """Write :meth:`pose`."""
-        _save(self.work / "viewmats.npy", pose.viewmats)
-        _save(self.work / "shape.npy", pose.shape)
-        _save(self.work / "sigma.npy", pose.sigma_px)
+        for name, array in (("viewmats", pose.viewmats), ("shape", pose.shape), ("sigma", pose.sigma_px)):
+            _save(self.work / f"{name}.npy", array)
         write_bytes(self.work / "pose.json", json.dumps({"focal": pose.focal, "figures": pose.statistics}).encode())
 
     def points(self) -> Float32[np.ndarray, "N K 2"]:

@@ -279,10 +279,7 @@ def _body_colours(
     colour = image.astype(np.float32)
     mixed = (body & border) | ~body
     colour[mixed] = carried[mixed]
-    for region, source, blur in (
-        (torso_behind, body, 2.0),
-        (neck_behind, labels == Label.NECK, 5.0),
-    ):
+    for region, source, blur in ((torso_behind, body, 2.0), (neck_behind, labels == Label.NECK, 5.0)):
         if not region.any():
             continue
         if source is not body:

@@ -81,10 +81,7 @@ class NetworkClipParser:
         return label_scores(part_scores(self.network, [image], self.device)[0])
 
     def decide(
-        self,
-        image: UInt8[np.ndarray, "H W 3"],
-        points: Shaped[np.ndarray, "K 2"],
-        scores: Float32[np.ndarray, "h w 6"],
+        self, image: UInt8[np.ndarray, "H W 3"], points: Shaped[np.ndarray, "K 2"], scores: Float32[np.ndarray, "h w 6"]
     ) -> Masks:
         """Likeliest label of every pixel; teeth are mouth."""
         height, width = image.shape[:2]

@@ -7,7 +7,6 @@ Deviation: the paper reads the cross-modal face-normal network; what the landmar
 forehead above the last row of points) is missing here, and the depth is as good as the landmark detector's.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,42 +31,37 @@ _EDGE_ON = 0.1
 """Pixels whose normal is less than this (cosine) turned to the camera are left out: the mesh has no outline there."""
 
 
-@dataclass(frozen=True)
-class FaceMesh:
-    """Connections of a landmark set, made for one subject."""
-
-    triangles: Int[np.ndarray, "T 3"]
-    """Landmark indices, counter-clockwise as seen from outside in the head frame (x right, y up, z outwards)."""
-
-
-def build_mesh(shape: Float[np.ndarray, "K 3"], layout: FaceLayout) -> FaceMesh:
+def build_mesh(shape: Float[np.ndarray, "K 3"], layout: FaceLayout) -> Int[np.ndarray, "T 3"]:
     """Connect the landmarks of a neutral face: Delaunay on the unrolled shape, holes at the eyes and between the lips.
 
     Args:
         shape: neutral landmarks in the head frame, world units.
         layout: names the lids, lips and irises.
 
+    Returns:
+        Triangles of landmark indices, counter-clockwise as seen from outside in the head frame (x right, y up, z
+        outwards).
+
     Raises:
         ValueError: if the shape is not finite.
     """
     if not np.isfinite(shape).all():
         raise ValueError("shape must be finite")
-    rings = [_loop(layout.right_upper_lid, layout.right_lower_lid), _loop(layout.left_upper_lid, layout.left_lower_lid)]
     flat = np.stack([np.arctan2(shape[:, 0], shape[:, 2] + _AXIS_Z) * 0.08, shape[:, 1]], -1)
     flat = _mouth_opened(flat, layout)
     used = np.setdiff1d(np.arange(len(shape)), [*layout.right_iris, *layout.left_iris])
     corners = used[Delaunay(flat[used]).simplices]
-    for ring in (*rings, layout.lips_inner):
+    for ring in (layout.eye_loop("right"), layout.eye_loop("left"), layout.lips_inner):
         corners = corners[~_inside(flat[corners].mean(1), flat[list(ring)])]
     corners = corners[_inside(flat[corners].mean(1), flat[list(layout.oval)])]
     a, b, c = (flat[corners[:, k]] for k in range(3))
     turn = (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
     corners[turn < 0] = corners[turn < 0][:, ::-1]
-    return FaceMesh(corners[np.abs(turn) > 1e-12].astype(np.int32))
+    return corners[np.abs(turn) > 1e-12].astype(np.int32)
 
 
 def draw_normals(
-    mesh: FaceMesh,
+    triangles: Int[np.ndarray, "T 3"],
     head: Float[np.ndarray, "K 3"],
     viewmat: Float[np.ndarray, "4 4"],
     focal: float,
@@ -77,7 +71,7 @@ def draw_normals(
     """Draw the face's normals as the camera sees them.
 
     Args:
-        mesh: connections (:func:`build_mesh`).
+        triangles: of :func:`build_mesh`.
         head: the frame's landmarks in the head frame, world units.
         viewmat: head to camera, OpenCV axes.
         focal: pixels; the principal point is the image's centre.
@@ -92,9 +86,9 @@ def draw_normals(
     rotation, translation = viewmat[:3, :3], viewmat[:3, 3]
     camera = head @ rotation.T + translation
     pixels = camera[:, :2] / camera[:, 2:] * focal + np.array([width / 2, height / 2])
-    fragments = rasterize_mesh(np.concatenate([pixels, camera[:, 2:]], 1), mesh.triangles, width, height)
-    normals = vertex_normals(head, mesh.triangles) @ rotation.T.astype(np.float32)
-    image = interpolate_vertices(normals, mesh.triangles, fragments)
+    fragments = rasterize_mesh(np.concatenate([pixels, camera[:, 2:]], 1), triangles, width, height)
+    normals = vertex_normals(head, triangles) @ rotation.T.astype(np.float32)
+    image = interpolate_vertices(normals, triangles, fragments)
     length = np.sqrt(np.einsum("hwd,hwd->hw", image, image))
     image /= np.maximum(length, 1e-6)[..., None]
     rows, columns = np.nonzero(length > 0)
@@ -125,20 +119,15 @@ def make_normals(
         focal: pixels.
         layout: meaning of the landmarks.
     """
-    mesh = build_mesh(shape, layout)
+    triangles = build_mesh(shape, layout)
 
     def draw(index: int, points: np.ndarray) -> None:
         skin = read_masks(files, index).labels == Label.HEAD
         size = (skin.shape[0], skin.shape[1])
-        write.write_normals(files.root, index, draw_normals(mesh, points, viewmats[index], focal, size, skin))
+        write.write_normals(files.root, index, draw_normals(triangles, points, viewmats[index], focal, size, skin))
 
     each_frame(head, draw, "normals", len(head))
     return {"provider": "mesh"}
-
-
-def _loop(upper: tuple[int, ...], lower: tuple[int, ...]) -> tuple[int, ...]:
-    """One eye's outline: upper lid from the outer corner in, lower lid back."""
-    return (*upper, *[i for i in reversed(lower) if i not in upper])
 
 
 def _mouth_opened(flat: np.ndarray, layout: FaceLayout) -> np.ndarray:

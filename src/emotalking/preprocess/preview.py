@@ -223,7 +223,7 @@ def _write_page(drawing: _Drawing, images: dict[str, np.ndarray], path: Path) ->
     page.plot(units, "OpenFace's unit, 0 to 5")
     if drawing.emotion is not None:
         page.heading("Valence and arousal")
-        lines = dict(zip(("valence", "arousal"), drawing.emotion.T, strict=True))
+        lines: dict[str, np.ndarray] = dict(zip(("valence", "arousal"), drawing.emotion.T, strict=True))
         page.plot(line_plot(time, lines, "s", height=2.2, ylim=(-1, 1)))
     page.write(path)
 

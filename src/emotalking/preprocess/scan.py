@@ -125,18 +125,8 @@ def scan_clip(clip: str | Path, folder: Path, on_header: Callable[[ClipInfo], No
     times, change, brightness, contrast, leap = np.array(rows).T
     info = headers[0]
     sound, samples = decode_sound(clip, folder, float(times[0])) if info.has_audio else (None, np.zeros(0, np.float32))
-    return ClipScan(
-        times,
-        change,
-        damage,
-        sound,
-        (info.height, info.width),
-        info=info,
-        brightness=brightness,
-        contrast=contrast,
-        leap=leap,
-        samples=samples,
-    )
+    shown = {"brightness": brightness, "contrast": contrast, "leap": leap}
+    return ClipScan(times, change, damage, sound, (info.height, info.width), info=info, samples=samples, **shown)
 
 
 def decode_sound(clip: str | Path, folder: Path, start: float) -> tuple[SoundSpan | None, Float32[np.ndarray, " S"]]:
@@ -174,11 +164,9 @@ def _shrunk(frame: Any) -> Float[np.ndarray, "h w"]:
 
 
 def tile_leap(before: Float[np.ndarray, "tiles bins"], after: Float[np.ndarray, "tiles bins"]) -> float:
-    """Share of pixels, 0 to 1, that change their grey level class from one frame to the next, mean over tiles.
+    """Share of pixels, 0 to 1, that change their grey level class between two frames, mean over tiles.
 
-    Args:
-        before: :func:`tile_classes` of a frame.
-        after: of the next one.
+    The frames are given by their :func:`tile_classes`.
     """
     return float(np.abs(before - after).sum() / 2 / len(before))
 

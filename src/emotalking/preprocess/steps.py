@@ -4,13 +4,12 @@ import hashlib
 import json
 import logging
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
@@ -20,7 +19,6 @@ _logger = logging.getLogger("emotalking.preprocess")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-State = TypeVar("State")
 Job = TypeVar("Job")
 
 LOOKAHEAD = 3
@@ -40,8 +38,6 @@ class Steps:
         self._key = key
         self._old: dict[str, Any] = dict(manifest.get("steps", {}))
         manifest["steps"] = {}
-        self.ran: list[str] = []
-        """Names of the steps that did run."""
 
     def run(
         self,
@@ -74,7 +70,6 @@ class Steps:
             begin = time.perf_counter()
             facts = work(job)
             record = {"key": key, "seconds": round(time.perf_counter() - begin, 1), **facts}
-            self.ran.append(name)
             for warning in facts.get("warnings", ()):
                 _logger.info("note: %s", warning)
         self.manifest["steps"][name] = record
@@ -100,42 +95,21 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class PerWorker(Generic[State]):
-    """One ``make()`` for each calling thread: for networks and buffers that two threads must not share.
-
-    Example:
-        >>> person = PerWorker(SelfieSegmentation)
-        >>> masks = map_frames(frames, lambda index, image: person()(image))
-    """
-
-    def __init__(self, make: Callable[[], State]) -> None:
-        self._make, self._own = make, threading.local()
-
-    def __call__(self) -> State:
-        """The calling thread's own."""
-        if not hasattr(self._own, "state"):
-            self._own.state = self._make()
-        return self._own.state
-
-
-def map_frames(
-    frames: Iterable[Item], work: Callable[[int, Item], Result], workers: int | None = None
-) -> Iterator[Result]:
+def map_frames(frames: Iterable[Item], work: Callable[[int, Item], Result]) -> Iterator[Result]:
     """``work(index, frame)`` for every frame on all cores; the results come in the order of the frames.
 
     Threads serve: numpy, OpenCV and MediaPipe release the interpreter while they compute. Only a few frames a worker
     are in flight, so that memory stays flat. Work that needs the frame before (tracking, smoothing over time) belongs
     into the loop that takes the results::
 
-        scored = map_frames(zip(images, points), lambda i, frame: parser().scores(*frame))  # parser = PerWorker(...)
+        scored = map_frames(zip(images, points), lambda i, frame: parser.scores(*frame))
         each_frame((steadier(score) for score in scored), save, "masks", count)
 
     Args:
         frames: read one after another in the calling thread.
-        work: called in the workers; what two of them must not share is a :class:`PerWorker`.
-        workers: threads; None: one a core.
+        work: called in the workers, one a core; it keeps what two of them must not share in a :class:`threading.local`.
     """
-    workers = workers or cores()
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -150,21 +124,7 @@ def map_frames(
                 future.cancel()
 
 
-def each_frame(
-    frames: Iterable[Item],
-    work: Callable[[int, Item], object],
-    description: str,
-    total: int,
-    workers: int | None = None,
-) -> int:
-    """Call ``work(index, frame)`` for every frame on all cores (:func:`map_frames`) with a progress bar.
-
-    Returns:
-        The number of frames.
-    """
-    return sum(1 for _ in track(map_frames(frames, work, workers), description, total))
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def each_frame(frames: Iterable[Item], work: Callable[[int, Item], object], description: str, total: int) -> None:
+    """Call ``work(index, frame)`` for every frame on all cores (:func:`map_frames`) with a progress bar."""
+    for _ in track(map_frames(frames, work), description, total):
+        pass

@@ -106,10 +106,7 @@ class RawTrack:
 
 
 def find_framing(
-    clip: Path,
-    size: tuple[int, int],
-    detections: Iterable[tuple[float, list[Box]]],
-    target: int | None = None,
+    clip: Path, size: tuple[int, int], detections: Iterable[tuple[float, list[Box]]], target: int | None = None
 ) -> Framing:
     """Steady head-and-shoulders square around the one face of a clip.
 

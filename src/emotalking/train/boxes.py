@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
 
-from emotalking.emotion.mesh_warp.template import eye_loop
 from emotalking.ops.box import Box
 from emotalking.train.data import TrainingData
 
@@ -34,7 +33,7 @@ def lip_window(data: TrainingData, frame: int) -> Box:
 
 def eye_boxes(data: TrainingData) -> Int32[Tensor, "F 4"]:
     """The box around both eyes of each frame, with what lids move; empty where no face was found."""
-    eyes = torch.stack([data.points[:, eye_loop(data.layout, side)] for side in ("right", "left")], 1)
+    eyes = torch.stack([data.points[:, data.layout.eye_loop(side)] for side in ("right", "left")], 1)
     width = (eyes.amax(2) - eyes.amin(2))[..., 0].mean(1)
     low = eyes.amin((1, 2)) - EYE_MARGIN * width[:, None]
     high = eyes.amax((1, 2)) + EYE_MARGIN * width[:, None]

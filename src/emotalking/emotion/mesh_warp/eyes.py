@@ -98,10 +98,7 @@ def _patch_indices(
     centre = (lid[:, 0] + lid[:, -1]) / 2
     top = (centre[:, 1] - h / 2).round().long().clamp(0, height - h)
     left = (centre[:, 0] - w / 2).round().long().clamp(0, width - w)
-    return (
-        top[:, None] + torch.arange(h, device=lid.device),
-        left[:, None] + torch.arange(w, device=lid.device),
-    )
+    return (top[:, None] + torch.arange(h, device=lid.device), left[:, None] + torch.arange(w, device=lid.device))
 
 
 def _eyeballs(

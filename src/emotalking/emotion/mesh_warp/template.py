@@ -36,7 +36,7 @@ class FaceTemplate:
 
     def eye(self, side: str) -> Float[np.ndarray, "n 2"]:
         """The closed loop of one eye's lids."""
-        return self.points[list(eye_loop(self.layout, side))]
+        return self.points[list(self.layout.eye_loop(side))]
 
 
 def corner_lift(template: FaceTemplate) -> float:
@@ -45,12 +45,6 @@ def corner_lift(template: FaceTemplate) -> float:
     corners = (outer[0] + outer[len(outer) // 2]) / 2
     seam = (inner[len(inner) // 4] + inner[3 * len(inner) // 4]) / 2
     return float(seam[1] - corners[1])
-
-
-def eye_loop(layout: FaceLayout, side: str) -> tuple[int, ...]:
-    """Indices of one eye's outline: upper lid outwards in, lower lid back."""
-    upper, lower = getattr(layout, f"{side}_upper_lid"), getattr(layout, f"{side}_lower_lid")
-    return (*upper, *[i for i in reversed(lower) if i not in upper])
 
 
 def ring_points(oval: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "m d"]:

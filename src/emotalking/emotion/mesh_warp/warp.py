@@ -24,7 +24,7 @@ from emotalking.emotion.mesh_warp.expressions import coefficients, load_expressi
 from emotalking.emotion.mesh_warp.eyes import PATCH_HALF, EyeIndices, pin_eyeballs
 from emotalking.emotion.mesh_warp.resampling import rasterize_attributes, remap, remap_normals
 from emotalking.emotion.mesh_warp.shading import Relight, fit_light, fold_basis, unit_normals
-from emotalking.emotion.mesh_warp.template import RINGS, build_template, corner_lift, eye_loop
+from emotalking.emotion.mesh_warp.template import RINGS, build_template, corner_lift
 from emotalking.ops.box import Box
 
 INVERSION_STEPS = 4
@@ -109,7 +109,7 @@ class MeshWarp:
         self._focal = float(K[0, 0])
         self._unit_length = template.unit_length
         self._lids = EyeIndices(layout)
-        loops = [list(eye_loop(layout, side)) for side in ("right", "left")]
+        loops = [list(layout.eye_loop(side)) for side in ("right", "left")]
         longest = max(map(len, loops))
         eyes = torch.tensor([loop + loop[-1:] * (longest - len(loop)) for loop in loops])
         mobile = np.ones((len(shape), 1), np.float32)
@@ -228,10 +228,7 @@ class MeshWarp:
         return skin * (1 + ratio.square()) ** -0.25, edges, folds
 
     def _light(
-        self,
-        source: Float[Tensor, "B 3 h w"],
-        labels: UInt8[Tensor, "B h w"],
-        template_xy: Float[Tensor, "B m n 3"],
+        self, source: Float[Tensor, "B 3 h w"], labels: UInt8[Tensor, "B h w"], template_xy: Float[Tensor, "B m n 3"]
     ) -> Float[Tensor, "B 4"]:
         """Light on each frame's skin, in head axes (:func:`~emotalking.emotion.mesh_warp.shading.fit_light`)."""
         # The pixels in the middles of the field's cells are enough.

@@ -26,8 +26,6 @@ from emotalking.preprocess.scan import ClipScan, black_frames, exposure_range, f
 from emotalking.preprocess.timeline import is_steady, own_times, stored_rate
 from emotalking.preprocess.tracking import LONGEST_GAP_S
 
-__all__ = ["CLOSE_S", "MAX_DETECTIONS", "Footage", "check_clip", "check_scanned", "plain_part"]
-
 CLOSE_S = 16.0
 """Seconds that are searched frame by frame: twice of what the audio offset needs."""
 MAX_DETECTIONS = 120
@@ -99,18 +97,8 @@ def check_scanned(
     facts = {name: _rounded(value) for name, value in facts.items()}
     verdict, reasons, warnings = assess(facts)
     curves = _curves(scan, faces, sound, (rows, times + window[0]), offset)
-    return (
-        Footage(
-            clip=str(clip),
-            verdict=verdict,
-            reasons=reasons,
-            warnings=warnings,
-            curves=curves,
-            stills=tuple(faces.stills),
-            **facts,
-        ),
-        faces.boxes,
-    )
+    facts |= {"verdict": verdict, "reasons": reasons, "warnings": warnings, "curves": curves}
+    return Footage(clip=str(clip), stills=tuple(faces.stills), **facts), faces.boxes
 
 
 def plain_part(scan: ClipScan) -> tuple[float, float]:

@@ -16,13 +16,7 @@ from emotalking.io.video import Framing, decode_frames, to_rgb
 from emotalking.ops.box import Box
 from emotalking.preprocess.check import measures
 from emotalking.preprocess.check.verdict import Still
-from emotalking.preprocess.landmarks import (
-    FaceFinder,
-    HandFinder,
-    count_other_faces,
-    hand_before_face,
-    open_provider,
-)
+from emotalking.preprocess.landmarks import FaceFinder, HandFinder, count_other_faces, hand_before_face, open_provider
 from emotalking.progress import track
 
 _FACE_SIDE = 2.5
@@ -209,15 +203,8 @@ def summary(faces: FaceScan, size: tuple[int, int]) -> dict[str, float | int | t
         "blockiness": float(np.median(list(faces.blockiness.values()))) if faces.blockiness else 0.0,
     }
     if faces.layout is None or not faces.detected.any():
-        nothing = (0.0, 0.0)
-        return facts | {
-            "cropped_share": 0.0,
-            "face_px": 0.0,
-            "yaw": nothing,
-            "pitch": nothing,
-            "roll": 0.0,
-            "frontal_share": 0.0,
-        }
+        none = dict.fromkeys(("cropped_share", "face_px", "roll", "frontal_share"), 0.0)
+        return facts | none | dict.fromkeys(("yaw", "pitch"), (0.0, 0.0))
     points = faces.track()[faces.detected]
     turn = measures.head_turn(points, faces.layout)
     ranges = np.percentile(turn, [2, 98], axis=0)

@@ -39,10 +39,7 @@ def write_page(footage: Footage, path: str | Path) -> None:
         page.plot(_close(footage), "Every frame of the seconds with the most speech.")
     if footage.curves["offset_evidence"] and any(footage.curves["offset_evidence"]):
         page.heading("Sound against image")
-        page.plot(
-            _offset(footage),
-            "Evidence for each shift; 0: mouth and sound are unrelated.",
-        )
+        page.plot(_offset(footage), "Evidence for each shift; 0: mouth and sound are unrelated.")
     try:
         page.write(path)
     except OSError as error:
@@ -108,11 +105,7 @@ def _measures(f: Footage) -> list[tuple[str, str, str]]:
         ("mouth opens", f"{f.mouth_range:.3f} of the head", "talkers 0.05 to 0.15"),
         ("lips closed", percent(f.closed_share), "some, or silence cannot be learned"),
         ("blinks a minute", f"{f.blinks_per_minute:.0f}", "people: 5 to 30"),
-        (
-            "sound",
-            f"{f.sound_s:.1f} s, speech in {f.speech_share:.0%} ({f.speech_s:.0f} s)",
-            "the more the better",
-        ),
+        ("sound", f"{f.sound_s:.1f} s, speech in {f.speech_share:.0%} ({f.speech_s:.0f} s)", "the more the better"),
         ("speech above noise", f"{f.noise_db:.0f} dB", "15 dB or more"),
         ("clipped samples", f"{f.clipped_share:.2%}", "0 %"),
         ("sound against mouth", offset_words(f), f"trusted from {TRUSTED} on"),
@@ -138,8 +131,7 @@ def _overview(f: Footage) -> Plot:
         loud.fill_between(curves["sound_s"], -100, 0, where=talk, color="#1d7f4e", alpha=0.15, lw=0, label="speech")
         loud.legend(loc="upper right")
         loud.set_ylim(-100, 0)
-    loud.set_ylabel("dB")
-    loud.set_xlabel("s")
+    loud.set(xlabel="s", ylabel="dB")
     light.legend(ncols=2, loc="upper right")
     for axis in plot.axes:
         axis.axvspan(*f.part, color="#1d7f4e", alpha=0.06, lw=0)
@@ -166,7 +158,6 @@ def _offset(f: Footage) -> Plot:
     axis.plot([1000 * s for s in f.curves["offset_s"]], f.curves["offset_evidence"], color="#2f6fb3")
     axis.axvline(1000 * f.sound_late_s, color="#e08a00", lw=1)
     axis.axhline(0, color="#9aa3b2", lw=0.8)
-    axis.set_xlabel("sound late by (ms)")
-    axis.set_ylabel("log evidence")
+    axis.set(xlabel="sound late by (ms)", ylabel="log evidence")
     axis.set_title(offset_words(f), loc="left", fontsize=9)
     return plot

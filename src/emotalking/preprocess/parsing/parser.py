@@ -6,6 +6,7 @@ over time along the motion.
 """
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,7 +20,6 @@ from emotalking.errors import InputError
 from emotalking.preprocess.parsing.geometry import HeadFrame, face_zones
 from emotalking.preprocess.parsing.labels import guided_upsample, labels_from_scores, remove_detached, teeth_mask
 from emotalking.preprocess.parsing.model import ClipModel, class_scores, fit_model, make_sample
-from emotalking.preprocess.steps import PerWorker
 
 WORK_SIZE = 256
 """Longer side of the image on which classes are estimated; their borders are then drawn at full resolution."""
@@ -50,10 +50,7 @@ class ClipParser(Protocol):
         ...
 
     def decide(
-        self,
-        image: UInt8[np.ndarray, "H W 3"],
-        points: Shaped[np.ndarray, "K 2"],
-        scores: Float32[np.ndarray, "h w C"],
+        self, image: UInt8[np.ndarray, "H W 3"], points: Shaped[np.ndarray, "K 2"], scores: Float32[np.ndarray, "h w C"]
     ) -> Masks:
         """Label map and teeth of the frame, [H, W], from its (smoothed) scores at the working size."""
         ...
@@ -88,14 +85,14 @@ class SelfieSegmentation:
                 f"mediapipe {mediapipe.__version__} carries no person segmentation: use Python 3.11 or 3.12 with"
                 " mediapipe 0.10.21, or import parsing images made elsewhere."
             )
-        # Two threads must not share a graph: each takes its own.
-        self._network: PerWorker[Any] = PerWorker(
-            lambda: solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
-        )
+        self._make = solutions.selfie_segmentation.SelfieSegmentation
+        self._own = threading.local()  # two threads must not share a graph
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "H W"]:
         """Probability of person per pixel."""
-        return np.asarray(self._network().process(image).segmentation_mask, np.float32)
+        if not hasattr(self._own, "network"):
+            self._own.network = self._make(model_selection=0)
+        return np.asarray(self._own.network.process(image).segmentation_mask, np.float32)
 
 
 class EmbeddedParsing:
@@ -152,10 +149,7 @@ class EmbeddedClipParser:
         return class_scores(sample, model)
 
     def decide(
-        self,
-        image: UInt8[np.ndarray, "H W 3"],
-        points: Shaped[np.ndarray, "K 2"],
-        scores: Float32[np.ndarray, "h w 4"],
+        self, image: UInt8[np.ndarray, "H W 3"], points: Shaped[np.ndarray, "K 2"], scores: Float32[np.ndarray, "h w 4"]
     ) -> Masks:
         """See :class:`ClipParser`."""
         model, small = self.model, (scores.shape[0], scores.shape[1])

@@ -15,7 +15,6 @@ from emotalking.data import Subject
 from emotalking.data.blink import CLOSURE_SHUT
 from emotalking.data.labels import Label
 from emotalking.emotion.generator import EmotionGenerator, GeneratedFaces
-from emotalking.emotion.mesh_warp.template import eye_loop
 from emotalking.io.images import write_image
 from emotalking.models.head import TalkingHead
 from emotalking.ops.box import Box
@@ -257,7 +256,7 @@ class Preview(Callback):
         width, height = self._data.size
         boxes: list[Box] = []
         for side in ("right", "left"):
-            points = self._data.points[at, list(eye_loop(self._data.layout, side))]
+            points = self._data.points[at, list(self._data.layout.eye_loop(side))]
             low, high = points.amin(0).tolist(), points.amax(0).tolist()
             grow = EYE_MARGIN * (high[0] - low[0])
             left, top = max(int(low[0] - grow), 0), max(int(low[1] - grow), 0)
