@@ -12,7 +12,7 @@ import numpy as np
 from emotalking.data.layouts import EYE_DISTANCE
 from emotalking.io.video import decode_frames, to_rgb
 from emotalking.ops.geometry import fit_similarity
-from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, quiet
+from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, stderr_silenced
 from emotalking.preprocess.pose.rigid import head_frame
 
 LAYOUT = MEDIAPIPE_LAYOUT
@@ -65,7 +65,7 @@ class BlendshapeReader:
             running_mode=mode,
             output_face_blendshapes=True,
         )
-        with quiet():
+        with stderr_silenced():
             self._reader: Any = vision.FaceLandmarker.create_from_options(options)
         self._video, self._time = video, 0
 
