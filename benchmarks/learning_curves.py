@@ -51,11 +51,11 @@ from emotalking.train.callbacks.log import LOG, RunLog, of_kind, read_log
 from emotalking.train.callbacks.preview import Preview, pick_frames
 from emotalking.train.callbacks.step_log import StepLog
 from emotalking.train.callbacks.warnings import EarlyWarnings
-from emotalking.train.closed_mouth import learn_closed_mouth_codes
 from emotalking.train.data import TrainingData
 from emotalking.train.presets import preset
 from emotalking.train.run import MESH_WARP, make_context, resolve_config, stage_builders
 from emotalking.train.stage_renderer import EMOTIONAL, StageRenderer
+from emotalking.train.stages.finetune import learn_closed_mouth_codes
 from emotalking.train.trainer import Trainer
 
 L1 = tuple(RECIPES["with normals"])

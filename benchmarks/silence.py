@@ -35,9 +35,9 @@ from emotalking.ops.composite import to_uint8
 from emotalking.player.player import Player
 from emotalking.preprocess.landmarks import MediaPipeMesh
 from emotalking.progress import track
-from emotalking.train.closed_mouth import learn_closed_mouth_codes
 from emotalking.train.data import TrainingData
 from emotalking.train.presets import preset
+from emotalking.train.stages.finetune import learn_closed_mouth_codes
 
 EYES, LIPS = (33, 263), (13, 14)
 

@@ -33,6 +33,15 @@ def test_old_stored_names_are_read_under_the_new_ones() -> None:
     }
 
 
+def test_file_names_of_audio_features_are_read_as_their_names() -> None:
+    values = to_dict(preset("tiny"))
+    old = values | {"model": values["model"] | {"audio": values["model"]["audio"] | {"features": "ds"}}}
+    new = upgrade_record({"train": old})["train"]["model"]
+    assert new == values["model"] | {"audio": values["model"]["audio"] | {"features": "deepspeech"}}
+    old["model"]["audio"]["features"] = "own"  # of a program that inserts a row of its own
+    assert upgrade_record({"train": old})["train"] == old
+
+
 def test_values_that_do_not_fit_are_left_as_they_are() -> None:
     assert upgrade(TrainConfig, {"wings": 2}) == {"wings": 2}
     assert upgrade_record({"wings": 2}) == {"wings": 2} and upgrade_record(None) is None

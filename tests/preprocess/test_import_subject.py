@@ -113,6 +113,7 @@ def test_all_stages_train_and_the_avatar_speaks(
     settings = [*SHORT, f"model.audio.features={name}"]
     made = api.train(folder, tmp_path / "a.safetensors", preset="tiny", device="cpu", settings=settings)
     assert set(made.stage_seconds) == {"mouth", "face", "emotion", "finetune"}
+    assert made.avatar.audio_features == {"hu": "hubert", "ds": "deepspeech"}[name]
     features = folder / f"aud_{name}.npy"
     out = api.render(tmp_path / "a.safetensors", folder / "aud.wav", tmp_path / "a.mp4", features=features, seconds=0.2)
     assert out.frames == 5

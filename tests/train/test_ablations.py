@@ -86,7 +86,7 @@ def test_emotion_compares_normals_that_moved_with_the_face(actor_subject: Subjec
         stage.optimizers["networks"].step()
     gradient = stage.network.encoder.table.grad
     assert gradient is not None and bool(torch.isfinite(gradient).all()) and bool(gradient.any())
-    frame, target = stage.targets.next()
+    frame, target = stage.targets.draw(0)
     given, source = target.normals, parts.data.normal_map(frame)
     assert given is not None and source is not None and not torch.equal(given, source)
     length = given.norm(dim=-1)

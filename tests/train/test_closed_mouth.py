@@ -12,12 +12,12 @@ from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.io.settings import override
 from emotalking.models.head import TalkingHead
 from emotalking.ops.composite import to_uint8
-from emotalking.train import closed_mouth as closed_lips
-from emotalking.train.closed_mouth import closed_frames, difference, geometric_median, learn_closed_mouth_codes
 from emotalking.train.data import TrainingData
 from emotalking.train.presets import preset
 from emotalking.train.run import build_head
 from emotalking.train.stage_renderer import StageRenderer
+from emotalking.train.stages import finetune as closed_lips
+from emotalking.train.stages.finetune import closed_frames, difference, geometric_median, learn_closed_mouth_codes
 
 FEW = ["model.face.initial_points=300", "model.mouth.initial_points=60", "audio_pretraining=0", "motion_pretraining=0"]
 

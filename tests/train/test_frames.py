@@ -9,9 +9,9 @@ from torch import Tensor
 
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE
-from emotalking.train import frames, run
-from emotalking.train.data import TrainingData
-from emotalking.train.frames import StoredFrames
+from emotalking.train import data as frames
+from emotalking.train import run
+from emotalking.train.data import StoredFrames, TrainingData
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

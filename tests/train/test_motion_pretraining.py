@@ -8,8 +8,7 @@ from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.io.settings import override
 from emotalking.models.head import TalkingHead
 from emotalking.ops.geometry import project
-from emotalking.train.boxes import eye_boxes
-from emotalking.train.data import TrainingData
+from emotalking.train.data import TrainingData, eye_boxes
 from emotalking.train.motion_pretraining import mesh_motion, pretrain_motion
 from emotalking.train.presets import preset
 from emotalking.train.run import build_head

@@ -6,9 +6,7 @@ import torch
 from emotalking.models.gaussians import PARAMETERS, Gaussians, raw_scales_of
 from emotalking.ops.sh import rgb_to_sh0
 from emotalking.train.config import DensifyConfig, OptimConfig
-from emotalking.train.densify import DensifyState, densify_and_prune, sample_statistics
-from emotalking.train.densify.resize import resize
-from emotalking.train.densify.strategy import green_gaussians, prune
+from emotalking.train.densify import DensifyState, densify_and_prune, green_gaussians, prune, resize, sample_statistics
 from emotalking.train.optim import gaussian_optimizer
 
 

@@ -18,7 +18,7 @@ import torch
 from safetensors.numpy import save_file
 
 from emotalking.data import Subject
-from emotalking.data.audio_features import DEFAULT_FEATURE
+from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE
 from emotalking.errors import UserError
 from emotalking.evaluate.held_out import evaluate_held_out
 from emotalking.io.files import clear_scratch, replacing, temporary_path
@@ -223,9 +223,9 @@ def spoil_camera(root: Path) -> None:
 
 
 def spoil_sound(root: Path) -> None:
-    features = np.load(root / "aud_mel.npy")
+    features = np.load(root / AUDIO_FEATURES[DEFAULT_FEATURE].file_name)
     features[4, 3, 3] = np.nan
-    np.save(root / "aud_mel.npy", features)
+    np.save(root / AUDIO_FEATURES[DEFAULT_FEATURE].file_name, features)
 
 
 @pytest.mark.parametrize(

@@ -104,12 +104,8 @@ def context(subject: Subject, speech: Path | str, settings: list[str] | None = N
     data = TrainingData.load(subject, subject.train_indices, DEFAULT_FEATURE, "cpu")
     generator = torch.Generator().manual_seed(config.seed)
     expert = StandIn()
-    term = SyncTerm(
-        expert,
-        WindowSource(subject, data, expert, DEFAULT_FEATURE, config.sync, Path("unused"), True),
-        data,
-        config.sync,
-    )
+    source = WindowSource(subject, data, expert, DEFAULT_FEATURE, config.sync, Path("unused"), True)
+    term = SyncTerm(expert, source, data, config.sync)
     return Context(run.build_head(config, data, generator), data, config, generator, term)
 
 
@@ -376,15 +372,14 @@ def test_clips_that_cannot_be_judged_say_why(actor_subject: Subject, speech_fold
         WindowSource(actor_subject, few, expert, DEFAULT_FEATURE, settings, tmp_path / "run", True)
     data = TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
     save_wav(tmp_path / "short.wav", np.ones(1000, np.float32))
+    short = replace(settings, speech=str(tmp_path))
     with pytest.raises(UserError, match="lasts five frames"):
-        here = replace(settings, speech=str(tmp_path))
-        WindowSource(actor_subject, data, expert, DEFAULT_FEATURE, here, tmp_path / "run", True)
+        WindowSource(actor_subject, data, expert, DEFAULT_FEATURE, short, tmp_path / "run", True)
     with pytest.raises(UserError, match=r"sync\.speech=none"):
         sync_source.other_sound(np.ones(16000, np.float32), "ds", expert, 25, data.device)
+    missing = replace(settings, speech=str(tmp_path / "no"))
     with pytest.raises(UserError, match="no speech synthesizer"):
-        WindowSource(
-            actor_subject, data, expert, DEFAULT_FEATURE, replace(settings, speech=str(tmp_path / "no")), tmp_path, True
-        )
+        WindowSource(actor_subject, data, expert, DEFAULT_FEATURE, missing, tmp_path, True)
 
 
 def test_what_was_said_is_kept_for_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

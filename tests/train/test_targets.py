@@ -40,7 +40,7 @@ def targets(data: TrainingData, draw: torch.Generator, batch: int, **options: An
 
 def taken(source: EmotionalTargets, draw: torch.Generator, steps: int) -> list[tuple[int, Target, float]]:
     """Targets of ``steps`` steps, between which the run draws other things, too."""
-    return [(*source.next(), float(torch.rand(1, generator=draw))) for _ in range(steps)]
+    return [(*source.draw(0), float(torch.rand(1, generator=draw))) for _ in range(steps)]
 
 
 @pytest.mark.parametrize("cut", [1, 5, 8, 10, 16])
@@ -66,7 +66,7 @@ def test_a_frame_that_could_not_be_edited_has_its_own_emotion(data: TrainingData
 
     draw = torch.Generator().manual_seed(0)
     for _ in range(5):
-        frame, target = EmotionalTargets(data, Unable(), draw, va_limit=1.0).next()
+        frame, target = EmotionalTargets(data, Unable(), draw, va_limit=1.0).draw(0)
         assert torch.equal(target.va[0], data.conditions.va[frame])
 
 

@@ -14,7 +14,7 @@ from emotalking.faces.reader import SubjectReader
 from emotalking.faces.source import FaceSource, SubjectFaces
 from emotalking.stylegan.trained import NAME, StyleEditor, TrainedFaces, open_faces
 from emotalking.train.run import MESH_WARP
-from emotalking.train.target_maker import TargetMaker
+from emotalking.train.targets import GeneratorChoice
 
 
 def open_generator(source: FaceSource, config: MeshWarpConfig | None = None) -> EmotionGenerator:
@@ -65,7 +65,7 @@ def faces_file(subject: Subject, faces: Path | None) -> Path:
     return path
 
 
-def target_maker(kind: str, subject: Path, faces: Path | None, device: torch.device | str) -> TargetMaker:
+def target_maker(kind: str, subject: Path, faces: Path | None, device: torch.device | str) -> GeneratorChoice:
     """Choose the generator of a training's emotional targets.
 
     Args:
@@ -90,4 +90,4 @@ def target_maker(kind: str, subject: Path, faces: Path | None, device: torch.dev
     trained = open_faces(path, device)
     # One generator for training and for the preview frames: the networks are large, and the parser is fitted once.
     made = paper_generator(source, trained, device)
-    return TargetMaker(made.name, lambda _: made, digest, trained.licences)
+    return GeneratorChoice(made.name, lambda _: made, digest, trained.licences)

@@ -37,7 +37,7 @@ class AudioEncoder(nn.Module):
         self.attention = nn.Sequential(*attention)
         self.attention_weights = nn.Sequential(nn.Linear(WINDOW_FRAMES, WINDOW_FRAMES), nn.Softmax(dim=-1))
         self.closed: Float[Tensor, " code"] | None
-        """Closed-mouth code of this person; None until training has ended (``train.closed_mouth``)."""
+        """Closed-mouth code of this person; None until training has ended (``train.stages.finetune``)."""
         self.register_buffer("closed", None)
 
     def forward(

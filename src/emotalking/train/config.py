@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from emotalking.data.audio_features import audio_feature
+from emotalking.errors import InputError
 from emotalking.io.settings import upgrade
 from emotalking.models.config import ModelConfig
 from emotalking.train.loss_config import EmotionLosses, FaceLosses, FinetuneLosses, MouthLosses
@@ -304,10 +307,18 @@ class TrainConfig:
 
 
 def upgrade_record(record: Any) -> Any:
-    """Rename the settings of a stored run record to their current names, to compare it with another."""
+    """Rename the settings of a stored run record to their current names, to compare it with another.
+
+    Records before 0.2 hold the short name of the audio features' file ("ds") instead of their own ("deepspeech").
+    """
     if not isinstance(record, dict) or not isinstance(record.get("train"), dict):
         return record
-    return record | {"train": upgrade(TrainConfig, record["train"])}
+    values = upgrade(TrainConfig, record["train"])
+    with suppress(KeyError, TypeError, InputError):
+        audio = values["model"]["audio"]
+        audio = audio | {"features": audio_feature(audio["features"]).name}
+        values = values | {"model": values["model"] | {"audio": audio}}
+    return record | {"train": values}
 
 
 def _numbers(config: Any, prefix: str = "") -> Iterator[tuple[str, float | int]]:

@@ -10,12 +10,10 @@ from torch import Tensor
 from emotalking.errors import InputError
 from emotalking.models.head import TalkingHead
 from emotalking.ops.cuda.build import available
-from emotalking.train.boxes import as_slices
 from emotalking.train.config import TrainConfig
-from emotalking.train.data import TrainingData
+from emotalking.train.data import TrainingData, as_slices
 from emotalking.train.loss_config import ImageLosses
 from emotalking.train.perceptual import Patches, PerceptualTerm
-from emotalking.train.sampler import random_colour
 from emotalking.train.sync import SyncTerm
 
 
@@ -64,7 +62,7 @@ class Context:
         """The colour that replaces masked regions in a step; once ``finished`` green becomes black."""
         if self.config.background == "green":
             return torch.tensor([0.0, 0.0 if finished else 1.0, 0.0])
-        return random_colour(self.generator)
+        return torch.rand(3, generator=self.generator)
 
     def draw_patches(self, losses: ImageLosses, size: tuple[int, int]) -> Patches | None:
         """A step's perceptual patches of images of ``size`` (width, height); None where the run has no such term."""

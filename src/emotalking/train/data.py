@@ -1,11 +1,13 @@
 """The training frames of a subject as tensors on one device."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int32, Int64, UInt8
 from torch import Tensor
 
 from emotalking.audio.windows import audio_windows
@@ -15,8 +17,92 @@ from emotalking.data.labels import Label
 from emotalking.data.layouts import FaceLayout
 from emotalking.errors import InputError
 from emotalking.models.compositor import Conditions, torso_over_plate
+from emotalking.ops.box import Box
 from emotalking.ops.normals import decode_normals
-from emotalking.train.frames import StoredFrames, load_images
+from emotalking.progress import track
+
+MEMORY_BYTES = 5 * 2**30
+"""More than this is not kept in the host's memory: five minutes at 512x512 would take 14 GB, and 20 with normals."""
+CHUNK = 64
+"""Frames that are read before they go to the device."""
+
+
+class StoredFrames:
+    """Images of F frames that are decoded when a step asks for them; indexes like a uint8 tensor [F, H, W, C].
+
+    A frame of 512x512 takes some milliseconds, where a training step on the CPU takes hundreds.
+    """
+
+    def __init__(self, read: Callable[[int], UInt8[np.ndarray, "H W C"]], indices: Int64[np.ndarray, "F"]) -> None:
+        """``read`` gives an image by the subject's number of the frame; ``indices`` are those of the F frames."""
+        self._read, self._indices = read, indices
+
+    def __getitem__(self, key: int | slice | Tensor | tuple[int | slice | Tensor, ...]) -> Tensor:
+        """Index like a tensor: one frame, a slice, or a tensor of frames; then rows, columns and channels if given."""
+        frames, *rest = key if isinstance(key, tuple) else (key,)
+        if isinstance(frames, int):
+            return torch.from_numpy(self._read(int(self._indices[frames])))[tuple(rest)]
+        chosen = self._indices[frames.cpu().numpy() if isinstance(frames, Tensor) else frames]
+        parts = [torch.from_numpy(self._read(int(index)))[tuple(rest)] for index in chosen]
+        return torch.stack(parts)
+
+
+@dataclass
+class FrameImages:
+    """Images of a run, frame by frame."""
+
+    images: UInt8[Tensor, "F H W 3"] | StoredFrames
+    torso: UInt8[Tensor, "F H W 4"] | StoredFrames
+    labels: UInt8[Tensor, "F H W"]
+    normals: UInt8[Tensor, "F H W 3"] | StoredFrames | None
+
+
+def load_images(
+    subject: Subject, indices: Int64[np.ndarray, "F"], device: torch.device | str, *, normals: bool
+) -> FrameImages:
+    """Read the frames ``indices``; on the CPU, more than `MEMORY_BYTES` stay in the folder, but for the labels.
+
+    Raises:
+        InputError: as :meth:`Subject.load_tensors` and :meth:`Subject.load_normals`.
+    """
+    normals = normals and subject.files.normals(0).parent.is_dir()
+    count = len(indices) * subject.height * subject.width
+    if torch.device(device).type == "cpu" and count * (11 if normals else 8) > MEMORY_BYTES:
+        return _stored(subject, indices, normals)
+    loaded: dict[str, Tensor] = {}
+    for first in track(range(0, len(indices), CHUNK), "read frames"):
+        chunk = indices[first : first + CHUNK]
+        arrays = subject.load_tensors(chunk)
+        maps = subject.load_normals(chunk) if normals else None
+        if maps is not None:
+            arrays["normals"] = maps
+        for name, array in arrays.items():
+            if name not in loaded:
+                loaded[name] = torch.empty((len(indices), *array.shape[1:]), dtype=torch.uint8, device=device)
+            loaded[name][first : first + len(chunk)] = torch.from_numpy(array).to(device)
+    return FrameImages(loaded["images"], loaded["torso"], loaded["labels"], loaded.get("normals"))
+
+
+def _stored(subject: Subject, indices: Int64[np.ndarray, "F"], normals: bool) -> FrameImages:
+    labels = torch.empty((len(indices), subject.height, subject.width), dtype=torch.uint8)
+
+    def load(slot: int) -> None:
+        labels[slot] = torch.from_numpy(subject.masks(int(indices[slot])).labels)
+
+    def normal_colours(index: int) -> np.ndarray:
+        maps = subject.load_normals([index], workers=1)
+        assert maps is not None
+        return maps[0]
+
+    with ThreadPoolExecutor() as pool:
+        for _ in track(pool.map(load, range(len(indices))), "read masks", len(indices)):
+            pass
+    return FrameImages(
+        StoredFrames(subject.target, indices),
+        StoredFrames(subject.torso, indices),
+        labels,
+        StoredFrames(normal_colours, indices) if normals else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -192,3 +278,81 @@ def class_mask(labels: UInt8[Tensor, "*batch H W"], *classes: Label) -> Bool[Ten
     for label in classes[1:]:
         mask = mask | (labels == int(label))
     return mask
+
+
+LIP_MARGIN = 8
+"""Pixels around the lip box that the image losses of mouth and lips see."""
+EYE_MARGIN = 0.4
+"""Share of an eye's width around the lids that moves with them."""
+FACE_MARGIN = 0.12
+"""Share of the face's width and height by which its box is larger than its landmarks, on each side."""
+
+
+def lip_boxes(data: TrainingData, *, margin: int = 0) -> Int32[Tensor, "F 4"]:
+    """The lip box of each frame with ``margin`` pixels around it, inside the frame where there is a margin."""
+    boxes = torch.from_numpy(data.lips)
+    if margin:
+        boxes = _clipped(boxes + torch.tensor([-margin, -margin, margin, margin]), data.size)
+    return boxes.int()
+
+
+def lip_window(data: TrainingData, frame: int) -> Box:
+    """The lip box of one frame with :data:`LIP_MARGIN`."""
+    return Box(*data.lips[frame].tolist()).grown(LIP_MARGIN).clipped(*data.size)
+
+
+def eye_boxes(data: TrainingData) -> Int32[Tensor, "F 4"]:
+    """The box around both eyes of each frame, with what lids move; empty where no face was found."""
+    eyes = torch.stack([data.points[:, data.layout.eye_loop(side)] for side in ("right", "left")], 1)
+    width = (eyes.amax(2) - eyes.amin(2))[..., 0].mean(1)
+    low = eyes.amin((1, 2)) - EYE_MARGIN * width[:, None]
+    high = eyes.amax((1, 2)) + EYE_MARGIN * width[:, None]
+    edge = eyes.new_tensor(data.size)
+    low, high = low.clamp_min(0).minimum(edge), high.clamp_min(0).minimum(edge)
+    boxes = torch.cat([low.flip(1), high.flip(1)], 1)
+    return boxes.nan_to_num(0.0).round().int().cpu()
+
+
+def face_boxes(points: Float[Tensor, "F K 2"], size: tuple[int, int]) -> Int32[Tensor, "F 4"]:
+    """The box of each frame's landmarks, grown by :data:`FACE_MARGIN`, inside the frame of ``size`` (width, height).
+
+    The whole frame where a landmark is not known.
+    """
+    low, high = points.amin(1).nan_to_num(0.0), points.amax(1).nan_to_num(float(max(size)))
+    grow = FACE_MARGIN * (high - low)
+    corner = points.new_tensor([size[0] - 2, size[1] - 2])
+    low = torch.minimum((low - grow).floor().clamp_min(0), corner)
+    high = torch.maximum(torch.minimum((high + grow).ceil(), corner + 2), low + 2)
+    return torch.cat([low.flip(1), high.flip(1)], 1).int().cpu()
+
+
+def equal_sized(boxes: Int32[Tensor, "F 4"], size: tuple[int, int]) -> Int32[Tensor, "F 4"]:
+    """Boxes grown to the size of the largest, inside the frame of ``size`` (width, height).
+
+    So all of a clip's steps do the same operations, as CUDA graphs need it. Boxes of the whole frame count for none.
+    """
+    width, height = size
+    boxes = _clipped(boxes, size)
+    partial = boxes[(boxes != boxes.new_tensor([0, 0, height, width])).any(1)]
+    if len(partial) == 0:
+        partial = boxes
+    largest = (partial[:, 2:] - partial[:, :2]).amax(0)
+    centred = (boxes[:, :2] + boxes[:, 2:] - largest).div(2, rounding_mode="floor").clamp_min(0)
+    corners = torch.minimum(centred, largest.new_tensor([height, width]) - largest)
+    return torch.cat([corners, corners + largest], 1)
+
+
+def size_of(boxes: Int32[Tensor, "F 4"]) -> tuple[int, int]:
+    """Rows and columns of boxes that are :func:`equal_sized`."""
+    width, height = Box(*boxes[0].tolist()).size
+    return height, width
+
+
+def as_slices(box: Int32[Tensor, "4"]) -> tuple[slice, slice, slice]:
+    """A box as an index into [B, H, W, ...]."""
+    return slice(None), *Box(*box.tolist()).index
+
+
+def _clipped(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    width, height = size
+    return boxes.clamp_min(0).minimum(boxes.new_tensor([height, width, height, width]))

@@ -31,7 +31,6 @@ from emotalking.train.callbacks.page import PAGE
 from emotalking.train.callbacks.recording import recorded
 from emotalking.train.callbacks.tensorboard import require_writer
 from emotalking.train.checkpoint import Checkpoint
-from emotalking.train.closed_mouth import learn_closed_mouth_codes
 from emotalking.train.config import TrainConfig, upgrade_record
 from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
@@ -42,11 +41,11 @@ from emotalking.train.perceptual import make_perceptual, with_backbone
 from emotalking.train.presets import preset
 from emotalking.train.stages.emotion import EmotionStage
 from emotalking.train.stages.face import FaceStage, combined_face_stage
-from emotalking.train.stages.finetune import FinetuneStage
+from emotalking.train.stages.finetune import FinetuneStage, learn_closed_mouth_codes
 from emotalking.train.stages.mouth import MouthStage
 from emotalking.train.step import Stage
 from emotalking.train.sync import make_sync
-from emotalking.train.target_maker import TargetMaker
+from emotalking.train.targets import GeneratorChoice
 from emotalking.train.trainer import Trainer
 
 _logger = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ def emotion_generator(data: TrainingData) -> EmotionGenerator:
     return MeshWarp(data.shape.cpu().numpy(), data.layout, data.K.cpu().numpy())
 
 
-MESH_WARP = TargetMaker("mesh-warp", emotion_generator)
+MESH_WARP = GeneratorChoice("mesh-warp", emotion_generator)
 """Choice of the embedded generator of emotional targets."""
 
 
@@ -97,7 +96,7 @@ def train(
     overrides: list[str] | None = None,
     resume: bool = True,
     tensorboard: bool = False,
-    maker: TargetMaker = MESH_WARP,
+    maker: GeneratorChoice = MESH_WARP,
     mouth_device: torch.device | str | None = None,
     command: str = "",
 ) -> TrainResult:
@@ -164,7 +163,7 @@ def train(
 
 
 def is_up_to_date(
-    avatar: Path, subject: Path | str, preset_name: str, overrides: list[str], maker: TargetMaker = MESH_WARP
+    avatar: Path, subject: Path | str, preset_name: str, overrides: list[str], maker: GeneratorChoice = MESH_WARP
 ) -> bool:
     """True if an avatar file equals the result of :func:`train` for a subject.
 
@@ -232,7 +231,7 @@ def features_in(source: Subject, name: str) -> str:
     there = path.exists() or source.unnamed_feature() is feature
     if not there and feature.module is not None and source.files.audio.exists():
         write_features(path, source.files.audio, feature.name, source.num_frames, source.fps)
-    return feature.file
+    return feature.name
 
 
 def build_head(
@@ -277,7 +276,7 @@ STAGES = StageClasses()
 """Classes of the stages of every run of this process."""
 
 
-def stage_builders(context: Context, maker: TargetMaker = MESH_WARP) -> list[Callable[[], Stage]]:
+def stage_builders(context: Context, maker: GeneratorChoice = MESH_WARP) -> list[Callable[[], Stage]]:
     """Builders of the run's stages, in order; a stage of no iterations is left out.
 
     Each begins with its own random draws, from the run's seed and its name: the draws of a stage do not depend on
@@ -332,7 +331,7 @@ def _scene(subject: Subject, data: TrainingData) -> Scene:
     )
 
 
-def fingerprint(config: TrainConfig, preset_name: str, subject: Subject, maker: TargetMaker) -> dict[str, Any]:
+def fingerprint(config: TrainConfig, preset_name: str, subject: Subject, maker: GeneratorChoice) -> dict[str, Any]:
     """Record that identifies a run: a checkpoint is resumed only under the same one."""
     clip = subject.manifest.get("clip")
     return {
@@ -346,7 +345,7 @@ def fingerprint(config: TrainConfig, preset_name: str, subject: Subject, maker: 
 
 
 def _metadata(
-    subject: Subject, record: dict[str, Any], context: Context, maker: TargetMaker, command: str
+    subject: Subject, record: dict[str, Any], context: Context, maker: GeneratorChoice, command: str
 ) -> dict[str, Any]:
     sync, perceptual = context.sync, context.perceptual
     brought = [maker.licences, *(term.licences for term in (sync, perceptual) if term is not None)]

@@ -1,16 +1,100 @@
-"""Emotional targets: frames with a commanded emotion, generated during training."""
+"""Frames and targets of training steps: curricula (docs/paper.md 8) and frames with a commanded emotion."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from emotalking.data.frame import emotion_share
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.train.config import FaceStageConfig
 from emotalking.train.data import TrainingData
-from emotalking.train.sampler import FrameSampler, blink_window, opening_window
+
+
+@dataclass(frozen=True)
+class GeneratorChoice:
+    """A generator that was chosen but not opened yet; it makes nothing itself (:attr:`open` does)."""
+
+    name: str
+    open: Callable[[TrainingData], EmotionGenerator]
+    """Makes the :class:`EmotionGenerator` from the training frames."""
+    file_hash: str = ""
+    """Hash of the file that it was read from; a run resumes only with the same one."""
+    licences: dict[str, str] = field(default_factory=dict)
+    """Licences of what it rests on, beyond this package."""
+
+
+class FrameSampler:
+    """Draws frames without replacement; a constrained draw comes from the frames that qualify.
+
+    Upstream redraws until a frame qualifies and can spin forever; here a constraint without frames is ignored.
+    """
+
+    def __init__(self, count: int, generator: torch.Generator, useful: Bool[np.ndarray, "F"] | None = None) -> None:
+        """``count`` frames; of these only ``useful`` ones are drawn without constraint, if there are any."""
+        if count < 1:
+            raise ValueError("count must be at least 1 frame")
+        self._frames = np.arange(count)
+        if useful is not None and useful.any():
+            self._frames = np.flatnonzero(useful)
+        self._generator = generator
+        self._queue: list[int] = []
+
+    def draw(self, qualifying: Bool[np.ndarray, "F"] | None = None) -> int:
+        """The next frame; one of ``qualifying`` if it is given and not empty."""
+        if qualifying is not None and qualifying.any():
+            candidates = np.flatnonzero(qualifying)
+            return int(candidates[self._integer(len(candidates))])
+        if not self._queue:
+            order = torch.randperm(len(self._frames), generator=self._generator).numpy()
+            self._queue = self._frames[order].tolist()
+        return self._queue.pop()
+
+    def _integer(self, bound: int) -> int:
+        return int(torch.randint(bound, (1,), generator=self._generator))
+
+    def state_dict(self) -> dict[str, list[int]]:
+        """State that a resumed run needs (the generator is saved once, by the trainer)."""
+        return {"queue": list(self._queue)}
+
+    def load_state_dict(self, state: dict[str, Sequence[int]]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self._queue = [int(frame) for frame in state["queue"]]
+
+
+def opening_window(opening: np.ndarray, progress: float) -> Bool[np.ndarray, "F"]:
+    """Face warm-up: mouth openings within +-20 % of the range around a centre that slides upward with ``progress``.
+
+    Args:
+        opening: inner-lip opening of each frame in pixels, [F]; NaN where no face was found.
+        progress: iteration / 40,000 of the paper's schedule, in [0, 1].
+    """
+    low, high = float(np.nanmin(opening)), float(np.nanmax(opening))
+    span = high - low
+    centre = low + 0.2 * span + progress * span
+    return np.abs(opening - centre) <= 0.2 * span
+
+
+def blink_window(blink: np.ndarray, progress: float) -> Bool[np.ndarray, "F"]:
+    """Face motion: blink strength in [t - 0.15, t + 0.3] with t = ``progress``."""
+    return (blink >= progress - 0.15) & (blink <= progress + 0.3)
+
+
+def lips_part_window(au25: np.ndarray, progress: float | None) -> Bool[np.ndarray, "F"]:
+    """Mouth: the most open frames in warm-up (``progress`` None), then a window that widens downward to AU25's p25.
+
+    Args:
+        au25: clipped at its 95th percentile, so that the most open frames are 5 % of all.
+    """
+    top = float(au25.max())
+    if progress is None:
+        return au25 >= top
+    return au25 >= top - progress * (top - float(np.percentile(au25, 25.0)))
+
 
 CUDA_BATCH = 8
 """Targets made in one call of the generator on a GPU, where a call costs the same for one frame as for eight."""
@@ -53,7 +137,7 @@ class EmotionalTargets:
     Args:
         data: the training frames.
         maker: edits frames to commanded emotions.
-        draw: random number generator of frames, valence and arousal.
+        rng: random number generator of frames, valence and arousal.
         va_limit: valence and arousal lie in [-limit, limit].
         real_share: share of original frames.
         normals: give normal maps too, where the subject has them.
@@ -64,7 +148,7 @@ class EmotionalTargets:
         self,
         data: TrainingData,
         maker: EmotionGenerator,
-        draw: torch.Generator,
+        rng: torch.Generator,
         *,
         va_limit: float | int,
         real_share: float | int = 0.0,
@@ -73,14 +157,14 @@ class EmotionalTargets:
     ) -> None:
         self._data = data
         self._maker = maker
-        self._draws = draw
+        self._rng = rng
         self._va_limit = va_limit
         self._real_share = real_share
         self._normals = normals
         # Without landmarks no expression can be given to a frame.
         found = torch.isfinite(data.points).flatten(1).all(1).cpu().numpy()
         self._share = emotion_share(data.conditions.viewmats.cpu().numpy())
-        self._sampler = FrameSampler(data.count, draw, found & (self._share > 0))
+        self._sampler = FrameSampler(data.count, rng, found & (self._share > 0))
         self._drawn: list[Draw] = []
         """Choices for the steps to come."""
         self._ready: list[tuple[Target, torch.cuda.Event | None]] = []
@@ -91,7 +175,7 @@ class EmotionalTargets:
             self._side = torch.cuda.Stream(data.device)
             self._side.wait_stream(torch.cuda.current_stream(data.device))
 
-    def next(self) -> tuple[int, Target]:
+    def draw(self, iteration: int) -> tuple[int, Target]:
         """Row of the training data and target of the next step; ``ahead``, the following ones are made meanwhile."""
         if self._side is None:
             self._refill(left=0)
@@ -117,15 +201,15 @@ class EmotionalTargets:
         if len(self._drawn) > len(self._ready):
             self._ready += self._make(self._drawn[len(self._ready) :])
         if len(self._ready) <= left:
-            fresh = [self._draw() for _ in range(self._batch)]
+            fresh = [self._choose() for _ in range(self._batch)]
             self._drawn += fresh
             self._ready += self._make(fresh)
 
-    def _draw(self) -> Draw:
-        frame, draw = self._sampler.draw(), self._draws
-        if float(torch.rand(1, generator=draw)) < self._real_share:
+    def _choose(self) -> Draw:
+        frame, rng = self._sampler.draw(), self._rng
+        if float(torch.rand(1, generator=rng)) < self._real_share:
             return Draw(frame, None)
-        valence, arousal = ((torch.rand(2, generator=draw) * 2.0 - 1.0) * self._va_limit).tolist()
+        valence, arousal = ((torch.rand(2, generator=rng) * 2.0 - 1.0) * self._va_limit).tolist()
         share = float(self._share[frame])
         return Draw(frame, (valence * share, arousal * share))
 
@@ -218,7 +302,7 @@ class MixedTargets:
         """An emotional target, or a frame of the curriculum."""
         if iteration < self._warmup or float(torch.rand(1, generator=self._generator)) >= self.share:
             return self._curriculum.draw(iteration)
-        return self._targets.next()
+        return self._targets.draw(iteration)
 
     def state_dict(self) -> dict[str, Any]:
         """State that a resumed run needs."""

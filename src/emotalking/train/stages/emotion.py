@@ -13,9 +13,8 @@ from emotalking.losses.motion import offset_magnitude
 from emotalking.models.head import render_layer
 from emotalking.models.motion import FaceCanonical
 from emotalking.ops.geometry import crop_intrinsics
-from emotalking.train.boxes import as_slices, equal_sized, face_boxes
 from emotalking.train.context import Context, composite_over
-from emotalking.train.data import as_index, class_mask
+from emotalking.train.data import as_index, as_slices, class_mask, equal_sized, face_boxes
 from emotalking.train.optim import FactorSchedule, network_factor, network_optimizer
 from emotalking.train.rendered_maps import normal_channels, normal_terms
 from emotalking.train.step import GraphKey, Stage, StepInputs
@@ -67,7 +66,7 @@ class EmotionStage(Stage):
     def inputs(self, iteration: int) -> tuple[GraphKey, StepInputs]:
         """See :class:`Stage`. The target is cut to the face's box."""
         context, losses = self.context, self.settings.losses
-        frame, whole = self.targets.next()
+        frame, whole = self.targets.draw(iteration)
         _, rows, columns = window = as_slices(self._boxes[frame])
         target = Target(
             whole.image[window],

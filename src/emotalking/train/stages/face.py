@@ -17,12 +17,10 @@ from emotalking.losses.normal_residual import normal_residual
 from emotalking.losses.silhouette import silhouette
 from emotalking.models.gaussians import Deformed
 from emotalking.models.head import Layer
-from emotalking.train.boxes import LIP_MARGIN, equal_sized, eye_boxes, lip_boxes, size_of
 from emotalking.train.config import FaceStageConfig
 from emotalking.train.context import Context, composite_over
-from emotalking.train.data import as_index, class_mask
-from emotalking.train.densify import DensifyState
-from emotalking.train.densify.strategy import green_gaussians, prune
+from emotalking.train.data import LIP_MARGIN, as_index, class_mask, equal_sized, eye_boxes, lip_boxes, size_of
+from emotalking.train.densify import DensifyState, green_gaussians, prune
 from emotalking.train.rendered_maps import attention_channels, normal_channels, normal_terms
 from emotalking.train.stages.branch import BranchLearner
 from emotalking.train.step import OFF, ON, GraphKey, Stage, StepInputs
