@@ -18,7 +18,7 @@ from emotalking.models.avatar import Avatar
 from emotalking.stylegan.lip_aligned import LipAligned
 from emotalking.stylegan.small_critics import LandmarkNet, SmallEncoder
 from emotalking.stylegan.trained import NAME, Small, save_faces
-from emotalking.train.callbacks import recording
+from emotalking.train.callbacks import report as recording
 from emotalking.train.run import MESH_WARP, train
 
 from .faces import SIZE

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from emotalking.train.callbacks import recording
+from emotalking.train.callbacks import report as recording
 
 
 @pytest.fixture(autouse=True, scope="module")

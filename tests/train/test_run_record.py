@@ -12,11 +12,9 @@ from emotalking import api
 from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.train import run
-from emotalking.train.callbacks import recording as record
-from emotalking.train.callbacks.base import preview_interval
-from emotalking.train.callbacks.log import LOG, of_kind, read_log
+from emotalking.train.callbacks import report as record
+from emotalking.train.callbacks.log import FOLDER, LOG, of_kind, preview_interval, read_log, scalars
 from emotalking.train.callbacks.preview import EYES, FRAMES, STRIP, pick_frames
-from emotalking.train.callbacks.tensorboard import FOLDER, scalars
 from emotalking.train.stages.emotion import EmotionStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -19,7 +19,7 @@ from emotalking.models.head import render_layer
 from emotalking.ops.normals import normals_from_render
 from emotalking.ops.sh import rgb_to_sh0
 from emotalking.train import run
-from emotalking.train.callbacks.step_log import TrainingFailed
+from emotalking.train.callbacks.log import TrainingFailed
 from emotalking.train.config import TrainConfig
 from emotalking.train.context import Context
 from emotalking.train.data import TrainingData

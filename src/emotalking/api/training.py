@@ -95,11 +95,11 @@ def training_report(run: PathLike, *, tensorboard: Tensorboard = False) -> Path:
         InputError: the folder holds no record of a run, or tensorboardX is missing.
     """
     from emotalking.train.callbacks.log import LOG, read_log
-    from emotalking.train.callbacks.page import write_page
+    from emotalking.train.callbacks.report import write_page
 
     folder = Path(run)
     if tensorboard:
-        from emotalking.train.callbacks.tensorboard import EventFiles
+        from emotalking.train.callbacks.log import EventFiles
 
         EventFiles(folder, read_log(folder / LOG)).close()
     return write_page(folder)

@@ -12,8 +12,7 @@ from emotalking.errors import UserError
 from emotalking.networks.weights import read_torch
 from emotalking.progress import bar
 from emotalking.stylegan.training_steps import Task, steps_of
-from emotalking.train.callbacks.base import LOG_EVERY
-from emotalking.train.callbacks.log import Row, RunLog
+from emotalking.train.callbacks.log import LOG_EVERY, Row, RunLog
 from emotalking.train.checkpoint import write_payload
 from emotalking.train.trainer import deferred_interrupt
 

@@ -16,7 +16,7 @@ from emotalking.io.settings import override
 from emotalking.progress import bar
 from emotalking.report import Link, Page, Table
 from emotalking.train.callbacks.log import LOG, Row, of_kind, read_log
-from emotalking.train.callbacks.page import PAGE, STRIPS
+from emotalking.train.callbacks.report import PAGE, STRIPS
 from emotalking.train.presets import preset
 from emotalking.train.run import is_up_to_date
 from emotalking.train.workers import Runner, WorkerPool

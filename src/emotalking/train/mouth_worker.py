@@ -23,8 +23,7 @@ from emotalking.errors import UserError
 from emotalking.io.files import replacing, write_bytes
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
-from emotalking.train.callbacks.base import Callback, StopTraining
-from emotalking.train.callbacks.log import LOG, Row, RunLog
+from emotalking.train.callbacks.log import LOG, Callback, Row, RunLog, StopTraining
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.config import TrainConfig, upgrade_record
 from emotalking.train.sync import needs_sync

@@ -11,7 +11,7 @@ from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.io.settings import from_dict
 from emotalking.progress import shown
-from emotalking.train.callbacks.recording import recorded
+from emotalking.train.callbacks.report import recorded
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.config import TrainConfig
 from emotalking.train.mouth_worker import BRANCH, JOB, locked, write_branch

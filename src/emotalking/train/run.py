@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import platform
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import emotalking
 from emotalking.audio.features import write_features
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
@@ -27,9 +25,8 @@ from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso, re
 from emotalking.models.head import TalkingHead
 from emotalking.progress import track
 from emotalking.train.audio_pretraining import pretrain_audio
-from emotalking.train.callbacks.page import PAGE
-from emotalking.train.callbacks.recording import recorded
-from emotalking.train.callbacks.tensorboard import require_writer
+from emotalking.train.callbacks.log import require_writer
+from emotalking.train.callbacks.report import PAGE, recorded, versions
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.config import TrainConfig, upgrade_record
 from emotalking.train.context import Context
@@ -359,10 +356,6 @@ def _metadata(
         "sync": None if sync is None else sync.record,
         "perceptual": None if perceptual is None else perceptual.distance.name,
         "generator": maker.name if record["train"]["model"]["emotion"]["branch"] != "none" else "none",
-        "versions": {
-            "emotalking": emotalking.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "command": command,
     }

@@ -14,9 +14,7 @@ from rich.progress import Progress
 
 from emotalking.models.head import TalkingHead
 from emotalking.progress import bar
-from emotalking.train.callbacks.base import LOG_EVERY, Callback, StopTraining
-from emotalking.train.callbacks.log import RunLog
-from emotalking.train.callbacks.step_log import StepLog
+from emotalking.train.callbacks.log import LOG_EVERY, Callback, RunLog, StepLog, StopTraining
 from emotalking.train.checkpoint import Checkpoint, write_checkpoint
 from emotalking.train.step import Stage, steps_of
 

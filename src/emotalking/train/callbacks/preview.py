@@ -20,8 +20,7 @@ from emotalking.models.head import TalkingHead
 from emotalking.ops.box import Box
 from emotalking.ops.composite import to_uint8
 from emotalking.report.images import error_map, grid
-from emotalking.train.callbacks.base import Callback, is_preview_due
-from emotalking.train.callbacks.log import RunLog
+from emotalking.train.callbacks.log import Callback, RunLog, is_preview_due
 from emotalking.train.data import TrainingData, class_mask, face_boxes, lip_window
 from emotalking.train.stage_renderer import EMOTIONAL, StageFrame, StageRenderer
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emotalking.models.config import BranchConfig
-from emotalking.train.callbacks.base import Callback, is_preview_due
-from emotalking.train.callbacks.log import Row, RunLog, of_kind
+from emotalking.train.callbacks.log import Callback, Row, RunLog, is_preview_due, of_kind
 from emotalking.train.config import BranchStageConfig, TrainConfig
 
 if TYPE_CHECKING:

@@ -1,19 +1,136 @@
-"""The page of a run, made from its record and its images alone: of a finished run, or of one that stopped."""
+"""Record and page of a run: begun before the first step, completed whether the run succeeds or fails."""
 
+import logging
 import math
-from collections.abc import Iterator, Mapping
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import torch
+
+import emotalking
+from emotalking.data import Subject
+from emotalking.emotion.generator import EmotionGenerator
 from emotalking.errors import UserError
 from emotalking.io.settings import to_dict, upgrade
 from emotalking.report import Page, Plot
 from emotalking.report.images import ERROR_GAIN
 from emotalking.report.plots import COLOURS
-from emotalking.train.callbacks.log import LOG, Row, of_kind, read_log
+from emotalking.train.callbacks.log import LOG, Callback, EventFiles, Row, RunLog, StepLog, of_kind, read_log
+from emotalking.train.callbacks.preview import IMAGES, Preview, pick_frames
+from emotalking.train.callbacks.warnings import EarlyWarnings, limits
+from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.config import TrainConfig
+from emotalking.train.context import Context
+from emotalking.train.data import TrainingData
 from emotalking.train.presets import preset
+
+_logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def recorded(
+    folder: Path,
+    context: Context,
+    subject: Subject,
+    metadata: dict[str, Any],
+    *,
+    maker_of: Callable[[TrainingData], EmotionGenerator] | None,
+    checkpoint: Checkpoint | None,
+    tensorboard: bool = False,
+    external_branch: str | None = None,
+    mouth_device: torch.device | None = None,
+    page: bool = True,
+) -> Iterator[tuple[RunLog, list[Callback]]]:
+    """The record of a run and the callbacks that keep it; the last row and the page are written when the block ends.
+
+    Args:
+        folder: run folder.
+        metadata: the avatar's: its `run`, `licences` and `command`.
+        maker_of: the maker of emotional targets for some frames; None: the emotions are not measured.
+        checkpoint: what the run goes on from; None begins a new record.
+        tensorboard: also write TensorBoard events.
+        external_branch: the branch that another process trains.
+        mouth_device: its device, if that is another.
+        page: write the page.
+
+    Raises:
+        UserError: the folder cannot be written to, or TensorBoard's writer is missing.
+    """
+    config, device = context.config, context.data.device
+    resume = None if checkpoint is None else (checkpoint.payload["stage_name"], checkpoint.payload["iteration"])
+    if resume is None:
+        for old in (folder / IMAGES).glob("*.jpg"):
+            old.unlink()
+    log = RunLog(folder, resume, external_branch, limits(config))
+    if tensorboard:
+        log.listeners.append(EventFiles(folder, log.rows))
+    picked = pick_frames(subject)
+    data = TrainingData.load(subject, picked.all, config.model.audio.features, device, normals=config.normals)
+    emotional = data.shape is not None and config.model.emotion.branch != "none"
+    preview = Preview(log, data, picked, folder, maker_of(data) if maker_of is not None and emotional else None)
+    callbacks = [StepLog(log, weights_of(config)), preview, EarlyWarnings(log)]
+    log.add(
+        "run",
+        version=1,
+        time=_now(),
+        subject=subject.files.root.name,
+        resumed=resume,
+        frames={
+            "training": len(subject.train_indices),
+            "held_out": len(subject.val_indices),
+            "fixed": picked.fixed.tolist(),
+        },
+        machine=machine(device) | ({} if mouth_device is None else {"mouth_worker": machine(mouth_device)}),
+        settings=metadata["run"],
+        licences=metadata["licences"],
+        command=metadata["command"],
+    )
+    outcome, why = "failed", "the process was told to exit"
+    try:
+        yield log, callbacks
+        outcome, why = "finished", ""
+    except KeyboardInterrupt:
+        outcome, why = "interrupted", "Ctrl-C"
+        raise
+    except Exception as error:
+        outcome, why = "failed", str(error)
+        raise
+    finally:
+        try:
+            for callback in callbacks:
+                callback.on_run_end(outcome)
+            log.add("end", outcome=outcome, why=why, time=_now())
+            if page:
+                write_page(folder)
+        except (UserError, OSError) as error:  # It must not hide why the run ended.
+            _logger.warning("the run's page was not written: %s", error)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def weights_of(config: TrainConfig) -> dict[str, dict[str, float]]:
+    """Weights of each stage's terms: the fields of its losses config."""
+    stages = ("mouth", "face", "emotion", "finetune")
+    return {stage: {k: float(v) for k, v in vars(getattr(config, stage).losses).items()} for stage in stages}
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Device, its name, threads and versions."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {"device": str(device), "name": name, "threads": torch.get_num_threads(), "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a run depends on."""
+    return {"emotalking": emotalking.__version__, "torch": torch.__version__, "python": platform.python_version()}
+
 
 PAGE = "report.html"
 """Name of the page in the run folder."""
@@ -57,8 +174,7 @@ def make_page(rows: list[Row], folder: Path) -> Page:
     for plot, caption in step_plots(rows):
         page.plot(plot, caption)
     page.heading("Settings that differ from the preset")
-    deviations = deviations_of(run["settings"])
-    if deviations:
+    if deviations := deviations_of(run["settings"]):
         page.table(("setting", "preset", "this run"), deviations)
     else:
         page.text("None.")
@@ -183,19 +299,18 @@ def preview_plots(rows: list[Row]) -> Iterator[tuple[Plot, str]]:
         "how much worse lips look with other sound, closed eyes with the units of open ones, and emotional faces "
         "without emotion; 0: nothing was learned"
     )
-    axis = _RunAxis(rows)
-    frames = of_kind(rows, "frames")
+    starts, frames = stage_starts(rows), of_kind(rows, "frames")
     for names, unit, caption in (
         (quality, "PSNR [dB]", "PSNR of the preview frames"),
         (gains, "gain [dB]", explained),
     ):
         plot = Plot()
         for (name, label), colour in zip(names.items(), COLOURS, strict=False):
-            points = [(axis.at(row), row[name]) for row in frames if name in row]
+            points = [(starts[row["stage"]] + row["iteration"], row[name]) for row in frames if name in row]
             if points:
                 plot.axes[0].plot(*zip(*points, strict=True), ".-", color=colour, label=label)
         if plot.axes[0].lines:
-            axis.mark_stages(plot)
+            _mark_stages(plot, rows)
             plot.axes[0].set(ylabel=unit)
             plot.figure.legend(ncols=4, frameon=False, loc="outside lower left")
             yield plot, caption
@@ -203,8 +318,8 @@ def preview_plots(rows: list[Row]) -> Iterator[tuple[Plot, str]]:
 
 def step_plots(rows: list[Row]) -> Iterator[tuple[Plot, str]]:
     """Losses of each stage, then Gaussians and speed over the run, then the rates of each stage, with captions."""
-    axis = _RunAxis(rows)
-    stages = {stage: steps for stage in axis.starts if len(steps := of_kind(rows, "step", stage)) > 1}
+    starts = stage_starts(rows)
+    stages = {stage: steps for stage in starts if len(steps := of_kind(rows, "step", stage)) > 1}
     for stage, steps in stages.items():
         plot = Plot()
         sums = [row["loss"] for row in steps]
@@ -212,9 +327,9 @@ def step_plots(rows: list[Row]) -> Iterator[tuple[Plot, str]]:
         _log_lines(plot, [(row["iteration"], row["terms"]) for row in steps], linewidth=0.9)
         plot.axes[0].legend(ncols=6, frameon=False)
         yield plot, f"{stage}: mean weighted loss terms"
-    steps = sorted(of_kind(rows, "step"), key=axis.at)
+    steps = sorted(of_kind(rows, "step"), key=lambda row: starts[row["stage"]] + row["iteration"])
     if len(steps) > 1:
-        at = [axis.at(row) for row in steps]
+        at = [starts[row["stage"]] + row["iteration"] for row in steps]
         plot = Plot(rows=2, height=3.6, sharex=True)
         for branch, colour in zip(("face", "mouth"), COLOURS, strict=False):
             counts = [row["gaussians"].get(branch, math.nan) for row in steps]
@@ -223,7 +338,7 @@ def step_plots(rows: list[Row]) -> Iterator[tuple[Plot, str]]:
         plot.axes[0].legend(ncols=2, frameon=False)
         plot.axes[1].plot(at, [row["steps_per_second"] for row in steps], color=COLOURS[2])
         plot.axes[1].set(ylabel="steps / s", ylim=(0, None))
-        axis.mark_stages(plot)
+        _mark_stages(plot, rows)
         yield plot, "Gaussians of each branch, and steps a second (without the previews)"
     for stage, steps in stages.items():
         plot = Plot(height=2.0)
@@ -242,30 +357,16 @@ def _log_lines(plot: Plot, values: list[tuple[int, Mapping[str, float]]], linewi
     plot.axes[0].set(yscale="log", xlabel="iteration")
 
 
-class _RunAxis:
-    """One axis of iterations over all stages."""
-
-    def __init__(self, rows: list[Row]) -> None:
-        self.starts: dict[str, int] = {}
-        self._end = 0
-        for row in of_kind(rows, "stage"):
-            self.starts[row["stage"]] = self._end
-            self._end += row["iterations"]
-
-    def at(self, row: Row) -> int:
-        """Place of a row."""
-        return self.starts[row["stage"]] + row["iteration"]
-
-    def mark_stages(self, plot: Plot) -> None:
-        """Mark where stages begin."""
-        for axes in plot.axes:
-            for start in self.starts.values():
-                axes.axvline(start, color="#c9ced8", linewidth=0.8)
-            axes.set(xlim=(0, max(self._end, 1)))
-        top = plot.axes[0].secondary_xaxis("top")
-        top.set_xticks(list(self.starts.values()), list(self.starts))
-        top.tick_params(length=0, labelsize=8)
-        top.spines["top"].set_visible(False)
-        for label in top.get_xticklabels():
-            label.set_ha("left")
-        plot.axes[-1].set(xlabel="iteration of the run")
+def _mark_stages(plot: Plot, rows: list[Row]) -> None:
+    """Mark where stages begin on the run's axis of iterations."""
+    starts = stage_starts(rows)
+    end = sum(row["iterations"] for row in of_kind(rows, "stage"))
+    for axes in plot.axes:
+        for start in starts.values():
+            axes.axvline(start, color="#c9ced8", linewidth=0.8)
+        axes.set(xlim=(0, max(end, 1)))
+    top = plot.axes[0].secondary_xaxis("top")
+    top.set_xticks(list(starts.values()), list(starts), ha="left")
+    top.tick_params(length=0, labelsize=8)
+    top.spines["top"].set_visible(False)
+    plot.axes[-1].set(xlabel="iteration of the run")
