@@ -14,10 +14,10 @@ import torch
 from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.train import mouth_worker as worker_module
-from emotalking.train import mouth_worker_main as mouth_process
 from emotalking.train import run
 from emotalking.train import workers as processes
 from emotalking.train.callbacks.log import LOG, of_kind, read_log
+from emotalking.train.checkpoint import VERSION, write_payload
 from emotalking.train.mouth_worker import BRANCH, FOLDER
 from emotalking.train.stages.face import FaceStage
 from emotalking.train.stages.mouth import MouthStage
@@ -57,7 +57,7 @@ class Forked:
     """What its process does first."""
 
     def __init__(self, module: str, arguments: Sequence[str], device: str, log: Path) -> None:
-        assert (module, device) == ("emotalking.train.mouth_worker_main", "cpu")
+        assert (module, device) == ("emotalking.train.mouth_worker", "cpu")
         self._log, self._code = log, None
         sys.stdout.flush()
         self.pid = os.fork()
@@ -67,7 +67,7 @@ class Forked:
         try:
             sys.stderr = log.open("w")
             Forked.before()
-            code = mouth_process.main(arguments)
+            code = worker_module.main(arguments)
         finally:
             sys.stderr.flush()
             os._exit(code)
@@ -227,7 +227,7 @@ def test_other_settings_are_refused_and_fresh_starts_again(
     """Even where the run was ended before its own first checkpoint."""
     out, left = tmp_path / "a.safetensors", tmp_path / "a.safetensors.run" / FOLDER
     left.mkdir(parents=True)
-    worker_module.write_branch(alone.avatar.head, left / BRANCH, {"train": "other"})
+    write_payload(left / BRANCH, {"version": VERSION, "config": {"train": "other"}, "head": weights(alone)})
     with pytest.raises(UserError, match="made with other settings.*do not resume"):
         train(actor_subject, out)
     (left / BRANCH).write_bytes((left / BRANCH).read_bytes()[:1000])

@@ -1,36 +1,36 @@
 """The mouth stage in a process of its own, on a second device, while this one trains the face.
 
-The two are independent: each stage begins with its own random draws (:func:`emotalking.train.run.
-stage_builders`), so that an avatar is the same whether they follow one another or not. The process keeps record and
-checkpoint in the folder :data:`FOLDER` of the run's (:mod:`emotalking.train.mouth_worker_main`), which is removed once
-the run has its result; so an existing folder means that the mouth is not finished.
+The two are independent: each stage begins with its own random draws (:func:`emotalking.train.run.stage_builders`), so
+that an avatar is the same whether they follow one another or not. The process keeps record and checkpoint in the folder
+:data:`FOLDER` of the run's, which is removed once the run has its result; so an existing folder means that the mouth is
+not finished.
 """
 
 import json
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.io.files import replacing, write_bytes
+from emotalking.io.files import write_bytes
+from emotalking.io.settings import from_dict
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
+from emotalking.progress import shown
 from emotalking.train.callbacks.log import LOG, Callback, Row, RunLog, StopTraining
+from emotalking.train.callbacks.report import recorded
 from emotalking.train.checkpoint import Checkpoint
-from emotalking.train.config import TrainConfig, upgrade_record
+from emotalking.train.config import TrainConfig
 from emotalking.train.sync import needs_sync
+from emotalking.train.trainer import Trainer
 from emotalking.train.workers import Worker, visible_name
-
-if TYPE_CHECKING:
-    from emotalking.train.trainer import Trainer
 
 _logger = logging.getLogger(__name__)
 
@@ -39,9 +39,9 @@ FOLDER = STAGE
 """Name of the worker's folder in the run folder."""
 JOB = "job.json"
 OUTPUT = "output.txt"
-BRANCH = "mouth.safetensors"
+BRANCH = "mouth.pt"
 LOCK = "lock"
-"""Files in that folder: job, output of the process, trained branch, and lock."""
+"""Files in that folder: job, output of the process, its last checkpoint with the trained branch, and lock."""
 _PATIENCE = 0.3
 """Seconds between two checks of a process while waiting for it."""
 
@@ -82,22 +82,22 @@ class MouthWorker(Callback):
             write_bytes(self.folder / JOB, json.dumps(job).encode())
             output = self.folder / OUTPUT
             output.unlink(missing_ok=True)
-            self._worker = Worker("emotalking.train.mouth_worker_main", [str(self.folder)], str(device), output)
+            self._worker = Worker(__name__, [str(self.folder)], str(device), output)
 
-    def on_run_begin(self, trainer: "Trainer") -> None:
+    def on_run_begin(self, trainer: Trainer) -> None:
         """Show the stage; if nothing else can be trained meanwhile, wait for it."""
         self.log.announce(STAGE, self.iterations)
         self._task = trainer.progress.add_task(f"train {STAGE} ({self.device})", total=self.iterations, note="")
         if self.exclusive:
             self._wait(trainer)
 
-    def on_interval(self, trainer: "Trainer", done: int) -> None:
+    def on_interval(self, trainer: Trainer, done: int) -> None:
         """Copy new rows, and load the trained mouth if it is finished."""
         failed = None if self._joined else self._poll(trainer)
         if failed is not None:
             raise StopTraining(failed)
 
-    def on_stage_end(self, trainer: "Trainer") -> None:
+    def on_stage_end(self, trainer: Trainer) -> None:
         """Wait for the trained mouth and save it in a checkpoint; the face is saved before the wait."""
         if self._joined:
             return
@@ -109,7 +109,7 @@ class MouthWorker(Callback):
         shutil.rmtree(self.folder, ignore_errors=True)
         self._joined = True
 
-    def _poll(self, trainer: "Trainer") -> str | None:
+    def _poll(self, trainer: Trainer) -> str | None:
         """Copy rows since the last call, and load the trained mouth into the head if it is finished.
 
         Returns:
@@ -133,7 +133,7 @@ class MouthWorker(Callback):
         why = "" if self._worker is None else self._worker.failure(code)
         return f"The mouth stage on {self.device} failed ({self.folder / OUTPUT}): {why}."
 
-    def _wait(self, trainer: "Trainer") -> None:
+    def _wait(self, trainer: Trainer) -> None:
         """Wait until the head holds the trained mouth.
 
         Raises:
@@ -237,36 +237,54 @@ def _why_not(config: TrainConfig, checkpoint: Checkpoint | None) -> str | None:
     return None
 
 
-def write_branch(head: TalkingHead, path: Path, record: dict[str, Any]) -> None:
-    """Write the trained mouth.
-
-    Raises:
-        UserError: the disk is full.
-    """
-    weights = {name: value.detach().cpu().contiguous() for name, value in head.mouth.state_dict().items()}
-    try:
-        with replacing(path) as scratch:
-            save_file(weights, scratch, metadata={"record": json.dumps(record)})
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be written ({error}): free some space and resume.") from error
-
-
 def load_branch(head: TalkingHead, path: Path, record: dict[str, Any]) -> None:
-    """Put the mouth that :func:`write_branch` wrote into ``head``.
+    """Put the trained mouth of a worker's last checkpoint into ``head``.
 
     Raises:
-        UserError: it is damaged, or of a run with other settings.
+        InputError: it is damaged, or of a run with other settings.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            stored = json.loads((file.metadata() or {}).get("record", "null"))
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if upgrade_record(stored) != json.loads(json.dumps(record)):
-            raise UserError(f"{path} was made with other settings: use the same, or do not resume.")
-        gaussians, mouth = weights["gaussians.means"], head.mouth
-        device = mouth.gaussians.means.device
-        mouth.gaussians = Gaussians.empty(gaussians.shape[0], head.config.mouth.sh_degree)
-        mouth.load_state_dict(weights, strict=True)
-        mouth.to(device)
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-        raise UserError(f"{path} is damaged: remove {path.parent} and resume.") from error
+    trained, mouth = Checkpoint.read(path, record).payload["head"], head.mouth
+    weights = {name.removeprefix("mouth."): value for name, value in trained.items() if name.startswith("mouth.")}
+    device = mouth.gaussians.means.device
+    mouth.gaussians = Gaussians.empty(len(weights["gaussians.means"]), head.config.mouth.sh_degree)
+    mouth.load_state_dict(weights, strict=True)
+    mouth.to(device)
+
+
+def train_mouth(folder: Path) -> None:
+    """Train the mouth of the job in ``folder``, from its checkpoint if there is one, and leave it for the parent.
+
+    Raises:
+        UserError: as :func:`emotalking.train.run.train`.
+    """
+    from emotalking.train.run import make_context, stage_builders  # It starts this process.
+
+    job = json.loads((folder / JOB).read_text())
+    record, device, subject = job["record"], torch.device(job["device"]), Subject.open(job["subject"])
+    config = from_dict(TrainConfig, record["train"])
+    path = folder / "checkpoint.pt"
+    checkpoint = Checkpoint.read(path, record) if path.exists() else None
+    context = make_context(config, subject, device, folder, checkpoint, external_branch="face")
+    about = {"run": record, "licences": {}, "command": ""}
+    with recorded(
+        folder, context, subject, about, maker_of=None, checkpoint=checkpoint, external_branch="face", page=False
+    ) as (_, callbacks):
+        mouth, every = stage_builders(context)[:1], config.checkpoint_every
+        trainer = Trainer(context.head, mouth, context.generator, folder, record, every, callbacks)
+        trainer.run(checkpoint)
+        trainer.save()
+        path.replace(folder / BRANCH)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train the mouth of the job in the folder ``arguments[0]``; exit code."""
+    folder = Path(arguments[0])
+    with shown(), locked(folder):
+        try:
+            train_mouth(folder)
+        except UserError as error:
+            sys.stderr.write(f"{error}\n")
+            return 2
+        except KeyboardInterrupt:
+            return 130
+    return 0

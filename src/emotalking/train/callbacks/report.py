@@ -20,7 +20,17 @@ from emotalking.io.settings import to_dict, upgrade
 from emotalking.report import Page, Plot
 from emotalking.report.images import ERROR_GAIN
 from emotalking.report.plots import COLOURS
-from emotalking.train.callbacks.log import LOG, Callback, EventFiles, Row, RunLog, StepLog, of_kind, read_log
+from emotalking.train.callbacks.log import (
+    LOG,
+    Callback,
+    EventFiles,
+    Row,
+    RunLog,
+    StepLog,
+    of_kind,
+    read_log,
+    stage_starts,
+)
 from emotalking.train.callbacks.preview import IMAGES, Preview, pick_frames
 from emotalking.train.callbacks.warnings import EarlyWarnings, limits
 from emotalking.train.checkpoint import Checkpoint
