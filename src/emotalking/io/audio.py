@@ -18,6 +18,7 @@ import av.stream
 import numpy as np
 import soundfile
 import soxr
+from av.container import InputContainer
 from jaxtyping import Float, Shaped
 
 from emotalking.errors import UserError
@@ -221,7 +222,7 @@ class _Decoder:
         self._resampler: soxr.ResampleStream | None = None
         self._mix = _Mixer()
 
-    def chunks(self, container: Any) -> Iterator[np.ndarray]:
+    def chunks(self, container: InputContainer) -> Iterator[np.ndarray]:
         """All output of the stream."""
         for frame in self.frames(container):
             samples = self._mix(frame)
@@ -237,7 +238,7 @@ class _Decoder:
                 yield from self._resample(samples[begin : begin + 65536], last=False)
         yield from self._flush()
 
-    def frames(self, container: Any) -> Iterator[Any]:
+    def frames(self, container: InputContainer) -> Iterator[av.AudioFrame]:
         """Decoded frames. Damage before the first one is junk to skip; later it ends the story, or is counted."""
         try:
             for packet in container.demux(self.stream):

@@ -13,6 +13,7 @@ import av.error
 import av.stream
 import cv2
 import numpy as np
+from av import VideoFrame
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
@@ -93,7 +94,7 @@ def _info(path: Path, container: Any, stream: Any, frame: Any) -> ClipInfo:
 
 def decode_frames(
     path: str | Path, damage: Damage | None = None, on_header: Callable[[ClipInfo], None] | None = None
-) -> Iterator[tuple[float, Any]]:
+) -> Iterator[tuple[float, VideoFrame]]:
     """Time stamp [s, the clip's own clock, never running backwards] and PyAV frame of every good frame, in order.
 
     A damaged packet in the middle is skipped, a file that was cut short ends early; both are noted in ``damage``.
@@ -125,7 +126,7 @@ def decode_frames(
             damage.promised_s = declared
 
 
-def pixels(frame: Any, kind: str) -> UInt8[np.ndarray, "H W *C"]:
+def pixels(frame: VideoFrame, kind: str) -> UInt8[np.ndarray, "H W *C"]:
     """A PyAV frame in the pixel format ``kind`` (`rgb24`, `gray`), as it is stored.
 
     ``frame.to_ndarray`` gives the same, but makes a converter with a thread for each CPU core at every frame, which
@@ -136,7 +137,7 @@ def pixels(frame: Any, kind: str) -> UInt8[np.ndarray, "H W *C"]:
     return _OWN.converter.reformat(frame, format=kind, threads=1).to_ndarray()
 
 
-def to_rgb(frame: Any, framing: Framing | None = None) -> UInt8[np.ndarray, "H W 3"]:
+def to_rgb(frame: VideoFrame, framing: Framing | None = None) -> UInt8[np.ndarray, "H W 3"]:
     """A frame of :func:`decode_frames` as RGB, upright (the rotation that a phone noted is undone), framed."""
     image = np.ascontiguousarray(np.rot90(pixels(frame, "rgb24"), _quarter_turns(frame)))
     return image if framing is None else framing.apply(image)
@@ -214,7 +215,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, video_streams[0]
 
 
-def _decoded(path: Path, container: Any, stream: Any, damage: Damage) -> Iterator[tuple[float, Any]]:
+def _decoded(path: Path, container: Any, stream: Any, damage: Damage) -> Iterator[tuple[float, VideoFrame]]:
     """Good frames with their times; frames lost between the first and the last of them go into ``damage``."""
     clock = Fraction(stream.time_base)
     step, time = float(1 / _rate(stream)), None

@@ -1,10 +1,10 @@
 """Differentiable splatting of 3-D Gaussians (one definition, several back ends).
 
-``reference`` is plain torch on any device in float32 or float64. ``cpu`` is the compiled kernel, in float32. ``gsplat``
-needs CUDA and float32. ``cuda`` is our own kernel for GPUs, which never makes the host wait. ``auto`` chooses ours for
-CUDA tensors, or gsplat if :func:`emotalking.ops.backends.own_kernels` forbids ours or cuda-bindings is not installed;
-for CPU tensors it chooses the kernel; and the reference where these cannot run: float64, a gradient to the cameras, or
-no C++ compiler. They agree up to float rounding, with two exceptions: a contribution within rounding of one of the two
+:data:`RASTERIZE` lists the back ends, each with its device, type and limits; ``auto`` takes the first that fits the
+inputs and can run here. :func:`emotalking.ops.backends.own_kernels` forbids our CUDA kernels, which never make the host
+wait; the last, ``reference``, is plain torch and serves everything: float64, a gradient to the cameras, no C++
+compiler.
+They agree up to float rounding, with two exceptions: a contribution within rounding of one of the two
 thresholds may be kept by one and dropped by another (which changes one pixel by less than 1 % of the contrast there),
 and a quaternion of length zero counts as the identity, except in gsplat, which drops that Gaussian.
 """

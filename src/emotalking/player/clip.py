@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import soxr
@@ -48,7 +48,7 @@ def render_clip(
     batch: int = 8,
     overwrite: bool = False,
     vad: bool = True,
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Rendered:
     """Render an avatar speaking ``audio`` to a video with sound, to a folder of PNG files, or to both.
 
@@ -113,7 +113,7 @@ def _write(
     total: int,
     folder: FrameFolder | None,
     video: VideoWriter | None,
-    progress: Callable[[int, int], Any] | None,
+    progress: Callable[[int, int], object] | None,
 ) -> None:
     """Write each frame to all outputs."""
     with video or nullcontext():

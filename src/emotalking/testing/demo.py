@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -41,7 +40,7 @@ MEASURED_FRAMES = 4
 EMOTIONS = ("neutral", "happy", "surprised", "angry", "sad", "calm")
 """Emotions of the contact sheet and, one after another, of the video."""
 
-Log = Callable[[str], Any]
+Log = Callable[[str], object]
 
 
 @dataclass(frozen=True)

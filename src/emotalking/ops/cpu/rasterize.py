@@ -1,7 +1,7 @@
 """The compiled rasterizer behind `emotalking.ops.rasterize`: ctypes and autograd around ``rasterize.cpp``."""
 
 import ctypes
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
@@ -110,6 +110,5 @@ class _Rasterize(torch.autograd.Function):
         return *grads, d_background, d_probe, None, None, None
 
 
-def rasterize(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See :func:`emotalking.ops.splatting.in_passes`."""
-    return in_passes(_Rasterize.apply, "cpu", MAX_SIDE, MAX_CHANNELS, *arguments)
+rasterize = partial(in_passes, _Rasterize.apply, "cpu", MAX_SIDE, MAX_CHANNELS)
+"""See :func:`emotalking.ops.splatting.in_passes`."""

@@ -3,6 +3,7 @@
 Nothing is read back by the host and nothing has a capacity, so a training step with it can be captured in a CUDA graph.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -88,6 +89,5 @@ class _Rasterize(torch.autograd.Function):
         return *grads, d_background, d_probe, None, None, None
 
 
-def rasterize(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See :func:`emotalking.ops.splatting.in_passes`."""
-    return in_passes(_Rasterize.apply, "cuda", MAX_SIDE, MAX_CHANNELS, *arguments)
+rasterize = partial(in_passes, _Rasterize.apply, "cuda", MAX_SIDE, MAX_CHANNELS)
+"""See :func:`emotalking.ops.splatting.in_passes`."""
