@@ -31,17 +31,14 @@ from _report import write
 
 from emotalking.io.files import write_bytes
 from emotalking.report import Plot
-from emotalking.stylegan.adversarial import AdversarialTask
-from emotalking.stylegan.config import AdversarialConfig, EditConfig
-from emotalking.stylegan.critics import LIPS, FoundPoints
-from emotalking.stylegan.edit_training import EmotionTask, LipTask, Sources
+from emotalking.stylegan.adversarial import AdversarialConfig, AdversarialTask
+from emotalking.stylegan.critics import LIPS, CriticsTask, FoundPoints, SmallCritics, SmallEncoder, VariedCritics
+from emotalking.stylegan.edit_training import EditConfig, EmotionTask, LipTask, Sources
 from emotalking.stylegan.generator_losses import lip_rectangles
 from emotalking.stylegan.inversion import EncoderTask, Inversion
 from emotalking.stylegan.lip_aligned import LipAligned
-from emotalking.stylegan.small_critics import CriticsTask, SmallCritics, SmallEncoder, VariedCritics
 from emotalking.stylegan.stylegan2 import StyleGAN2, StyleGAN2Size, to_images
-from emotalking.stylegan.training_loop import clear, run
-from emotalking.stylegan.training_steps import Task
+from emotalking.stylegan.training import Task, clear, run
 from emotalking.train.callbacks.log import LOG, of_kind, read_log
 
 SECONDS = {"critics": 24, "judges": 16, "encoder": 90, "adversarial": 50, "emotion": 30, "lips": 45}

@@ -11,7 +11,7 @@ from emotalking.data.layouts import IBUG68, FaceLayout
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.faces.paste_back import PaperGenerator, face_rectangles, poisson_blend
 from emotalking.faces.reader import SubjectReader
-from emotalking.stylegan.trained import StyleEditor
+from emotalking.stylegan.lip_aligned import StyleEditor
 
 HEIGHT, WIDTH = 120, 140
 

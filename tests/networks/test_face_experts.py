@@ -15,8 +15,7 @@ from emotalking.networks.pickles import read_arrays
 from emotalking.networks.torchscript import read_torchscript
 from emotalking.networks.weights import load_frozen
 from emotalking.stylegan.e4e import E4e
-from emotalking.stylegan.fan import Fan, fan_crop
-from emotalking.stylegan.vggface2 import VggFace2
+from emotalking.stylegan.published_critics import Fan, VggFace2, fan_crop
 
 from .public_layouts import Layout, conv, linear, merged, norm, random_weights
 

@@ -15,8 +15,8 @@ from emotalking.errors import UserError
 from emotalking.networks.pickles import read_arrays
 from emotalking.networks.torchscript import _view, read_torchscript
 from emotalking.stylegan.e4e import E4e
+from emotalking.stylegan.lip_aligned import open_faces
 from emotalking.stylegan.stylegan2_files import open_stylegan2
-from emotalking.stylegan.trained import open_faces
 
 
 @pytest.fixture(autouse=True)

@@ -15,9 +15,8 @@ from emotalking.faces import generators
 from emotalking.faces.generators import target_maker
 from emotalking.faces.reader import SubjectReader
 from emotalking.models.avatar import Avatar
-from emotalking.stylegan.lip_aligned import LipAligned
-from emotalking.stylegan.small_critics import LandmarkNet, SmallEncoder
-from emotalking.stylegan.trained import NAME, Small, save_faces
+from emotalking.stylegan.critics import LandmarkNet, SmallEncoder
+from emotalking.stylegan.lip_aligned import NAME, LipAligned, Small, save_faces
 from emotalking.train.callbacks import report as recording
 from emotalking.train.run import MESH_WARP, train
 

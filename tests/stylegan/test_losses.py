@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from emotalking.stylegan import generator_losses as losses
-from emotalking.stylegan.config import EmotionWeights, LipWeights
 from emotalking.stylegan.critics import FoundPoints, read_maps
+from emotalking.stylegan.edit_training import EmotionWeights, LipWeights
 
 from .faces import gaussians
 

@@ -10,15 +10,12 @@ import torch
 from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.networks.emonet import EmoNet, EmoNetOutput
-from emotalking.stylegan.config import EditConfig
-from emotalking.stylegan.fan import Fan
-from emotalking.stylegan.lip_aligned import LipAligned
+from emotalking.stylegan.critics import LandmarkNet, SmallEncoder
+from emotalking.stylegan.edit_training import EditConfig
+from emotalking.stylegan.lip_aligned import LipAligned, Small, StyleEditor, open_faces, save_faces
 from emotalking.stylegan.personalise import Networks, aligned_faces, train_faces
-from emotalking.stylegan.published_critics import LICENCES, PublishedCritics, cut_faces
-from emotalking.stylegan.small_critics import LandmarkNet, SmallEncoder
+from emotalking.stylegan.published_critics import LICENCES, Fan, PublishedCritics, VggFace2, cut_faces
 from emotalking.stylegan.stylegan2 import StyleGAN2
-from emotalking.stylegan.trained import Small, StyleEditor, open_faces, save_faces
-from emotalking.stylegan.vggface2 import VggFace2
 
 from .faces import SIZE, FormulaCritics
 

@@ -14,21 +14,17 @@ from torch.utils._pytree import tree_leaves
 
 from emotalking.networks.emonet import EmoNet
 from emotalking.stylegan import adversarial as gan
+from emotalking.stylegan import critics as small
 from emotalking.stylegan import edit_training, inversion
-from emotalking.stylegan import small_critics as small
-from emotalking.stylegan import training_loop as loop
-from emotalking.stylegan.adversarial import AdversarialTask
-from emotalking.stylegan.config import AdversarialConfig, EditConfig
-from emotalking.stylegan.edit_training import EmotionTask, LipTask, Sources
-from emotalking.stylegan.fan import Fan
+from emotalking.stylegan import training as loop
+from emotalking.stylegan.adversarial import AdversarialConfig, AdversarialTask
+from emotalking.stylegan.critics import CriticsTask, SmallCritics, SmallEncoder, VariedCritics
+from emotalking.stylegan.edit_training import EditConfig, EmotionTask, LipTask, Sources
 from emotalking.stylegan.inversion import EncoderTask, Inversion, PivotalTask
 from emotalking.stylegan.lip_aligned import LipAligned
-from emotalking.stylegan.published_critics import PublishedCritics
-from emotalking.stylegan.small_critics import CriticsTask, SmallCritics, SmallEncoder, VariedCritics
+from emotalking.stylegan.published_critics import Fan, PublishedCritics, VggFace2
 from emotalking.stylegan.stylegan2 import StyleGAN2
-from emotalking.stylegan.training_loop import run
-from emotalking.stylegan.training_steps import GraphSteps, Steps, Task
-from emotalking.stylegan.vggface2 import VggFace2
+from emotalking.stylegan.training import GraphSteps, Steps, Task, run
 
 from .faces import SIZE, FormulaCritics, network, sources
 

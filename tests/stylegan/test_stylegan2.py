@@ -5,15 +5,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from emotalking.stylegan.adversarial import StyleGAN2Discriminator
 from emotalking.stylegan.stylegan2 import (
+    FILTER,
     StyleGAN2,
-    StyleGAN2Discriminator,
     StyleGAN2Size,
+    double,
     from_images,
+    low_pass,
     modulated_conv,
     to_images,
 )
-from emotalking.stylegan.stylegan2_filter import FILTER, double, low_pass
 
 from ..networks import public_layouts
 from . import plain_stylegan2 as plain

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from emotalking.errors import UserError
-from emotalking.stylegan.adversarial import AdversarialTask
-from emotalking.stylegan.config import AdversarialConfig, EditConfig
-from emotalking.stylegan.edit_training import EmotionTask, LipTask, steps_of
+from emotalking.stylegan.adversarial import AdversarialConfig, AdversarialTask
+from emotalking.stylegan.critics import CriticsTask, SmallCritics, SmallEncoder, VariedCritics, true_maps
+from emotalking.stylegan.edit_training import EditConfig, EmotionTask, LipTask, steps_of
 from emotalking.stylegan.inversion import EncoderTask, Inversion, PivotalTask, invert, style_distance
-from emotalking.stylegan.small_critics import CriticsTask, SmallCritics, SmallEncoder, VariedCritics, true_maps
 from emotalking.stylegan.stylegan2 import StyleGAN2, StyleGAN2Size, to_images
-from emotalking.stylegan.training_loop import clear, run
+from emotalking.stylegan.training import clear, run
 
 from .faces import SIZE, FormulaCritics, network, sources
 

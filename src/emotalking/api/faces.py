@@ -108,10 +108,10 @@ def train_faces(
 
     from emotalking.data import Subject
     from emotalking.ops.devices import choose_device
-    from emotalking.stylegan.config import EditConfig
+    from emotalking.stylegan.edit_training import EditConfig
+    from emotalking.stylegan.lip_aligned import NAME
     from emotalking.stylegan.personalise import Networks
     from emotalking.stylegan.personalise import train_faces as run
-    from emotalking.stylegan.trained import NAME
 
     for name, number in (("epochs", epochs), ("frames", frames)):
         if number < 1:

@@ -12,7 +12,7 @@ from emotalking.errors import UserError
 from emotalking.faces.paste_back import PaperGenerator
 from emotalking.faces.reader import SubjectReader
 from emotalking.faces.source import FaceSource, SubjectFaces
-from emotalking.stylegan.trained import NAME, StyleEditor, TrainedFaces, open_faces
+from emotalking.stylegan.lip_aligned import NAME, StyleEditor, TrainedFaces, open_faces
 from emotalking.train.run import MESH_WARP
 from emotalking.train.targets import GeneratorChoice
 

@@ -10,7 +10,7 @@ from emotalking.faces.reader import SubjectReader
 from emotalking.ops.box import Box
 from emotalking.ops.composite import RIM, seamless_clone
 from emotalking.stylegan.ffhq import FaceAlignment, aligned_crops, in_groups, paste_back
-from emotalking.stylegan.trained import StyleEditor
+from emotalking.stylegan.lip_aligned import StyleEditor
 
 MARGIN = (0.18, 0.30)
 """Room around the eyes with their brows, and around the lips, in distances of the eye centres."""

@@ -7,6 +7,7 @@ generate and invert within minutes.
 
 import copy
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +15,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from emotalking.stylegan.config import AdversarialConfig
 from emotalking.stylegan.inversion import Inversion
-from emotalking.stylegan.stylegan2 import StyleGAN2, StyleGAN2Discriminator, from_images
-from emotalking.stylegan.training_steps import adam
+from emotalking.stylegan.stylegan2 import (
+    GAIN,
+    START,
+    Dense,
+    StyleGAN2,
+    StyleGAN2Size,
+    activate,
+    from_images,
+    low_pass,
+)
+from emotalking.stylegan.training import Task, adam
 
 PATH_DECAY = 0.01
 """Decay of the running mean of path lengths."""
@@ -25,8 +34,32 @@ SETTLE_STEPS = 50
 """Batches from which the averaged encoder's batch normalisations are measured."""
 SETTLE_BATCH = 256
 
+GROUP = 4
+"""Group size of the discriminator's minibatch standard deviation."""
 
-class AdversarialTask:
+
+@dataclass(frozen=True)
+class AdversarialConfig:
+    """Adversarial training of a small StyleGAN2 (Karras et al. 2020)."""
+
+    batch: int = 32
+    rate: float = 2.5e-3
+    """Adam's rate for both networks; betas 0 and .99."""
+    r1: float = 10.0
+    """Weight gamma of the gradient penalty on real images; half of it times the squared gradient."""
+    r1_every: int = 16
+    path: float = 0.0
+    """Weight of the path length regulariser (2 in configuration F)."""
+    path_every: int = 4
+    mixing: float = 0.9
+    """Share of images generated with two styles, the second from a random layer on."""
+    average_kimg: float = 10.0
+    """Half-life of the weights' running mean, thousands of images."""
+    encoder_rate: float = 1e-3
+    """Adam's rate for a jointly trained encoder."""
+
+
+class AdversarialTask(Task):
     """Generator against discriminator: non-saturating logistic losses, lazy R1 and path length regularisers.
 
     ``average`` is the generator to use, and ``average_encoder`` its encoder: running means of the weights.
@@ -53,12 +86,12 @@ class AdversarialTask:
         self.discriminator = StyleGAN2Discriminator(network.size).to(images.device)
         self.average = copy.deepcopy(network).requires_grad_(False)
         self.state = _PathLength().to(images.device)
-        self.modules: dict[str, nn.Module] = {
+        self.modules = {
             "network": network, "discriminator": self.discriminator, "average": self.average, "state": self.state
         }  # fmt: skip
         self._followed: list[tuple[nn.Module, nn.Module]] = [(self.average, network)]
         every = {"network": self.config.path_every if self.config.path else 0, "discriminator": self.config.r1_every}
-        self.optimizers: dict[str, Optimizer] = {
+        self.optimizers = {
             "network": _lazy_adam(network, self.config.rate, every["network"]),
             "discriminator": _lazy_adam(self.discriminator, self.config.rate, every["discriminator"]),
         }
@@ -69,7 +102,7 @@ class AdversarialTask:
             self.optimizers["encoder"] = adam(inversion.encoder, self.config.encoder_rate, (0.9, 0.99))
 
     def kind(self, number: int) -> str:
-        """See :class:`emotalking.stylegan.training_steps.Task`: the regularisers of the step."""
+        """Regularisers of the step."""
         r1 = number % self.config.r1_every == 0
         path = bool(self.config.path) and number % self.config.path_every == 0
         return "+".join(["plain"] + ["r1"] * r1 + ["path"] * path)
@@ -97,7 +130,7 @@ class AdversarialTask:
             styles = self._styles(max(1, self.config.batch // 2))
             terms["path"] = self.state.penalty(self.network.synthesis(styles, "random"), styles)
             loss = loss + self.config.path * self.config.path_every * terms["path"]
-        _update([optimizer for name, optimizer in self.optimizers.items() if name != "discriminator"], loss)
+        self.update(loss, *(name for name in self.optimizers if name != "discriminator"))
         self.discriminator.requires_grad_(True)
         self._follow(number)
         return terms
@@ -130,7 +163,7 @@ class AdversarialTask:
             (slope,) = torch.autograd.grad(scores_real.sum(), real, create_graph=True)
             terms["r1"] = slope.square().sum((1, 2, 3)).mean()
             loss = loss + self.config.r1 / 2 * self.config.r1_every * terms["r1"]
-        _update([self.optimizers["discriminator"]], loss)
+        self.update(loss, "discriminator")
         return terms
 
     def _styles(self, count: int) -> Float[Tensor, "B L D"]:
@@ -188,9 +221,83 @@ def _lazy_adam(network: nn.Module, rate: float, every: int) -> Optimizer:
     return adam(network, rate * share, (0.0, 0.99**share))
 
 
-def _update(optimizers: list[Optimizer], loss: Tensor) -> None:
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    for optimizer in optimizers:
-        optimizer.step()
+class _Conv(nn.Module):
+    """The discriminator's convolution, with or without bias and leaky ReLU."""
+
+    def __init__(
+        self, channels_in: int, channels: int, taps: int, *, active: bool = True, down: bool = False, gain: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(channels, channels_in, taps, taps))
+        self.bias = nn.Parameter(torch.zeros(channels)) if active else None
+        self._down, self._gain = down, gain * (GAIN if active else 1.0)
+
+    def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H2 W2"]:
+        """Features, at half the size if ``down``."""
+        weight = self.weight * (self._gain / math.sqrt(self.weight[0].numel()))
+        bias = None if self.bias is None else self.bias * self._gain
+        margin = weight.shape[2] // 2
+        if not self._down:
+            x = F.conv2d(x, weight, bias, padding=margin)
+        elif margin:
+            x = F.conv2d(low_pass(x, margin + 1), weight, bias, stride=2)
+        else:
+            x = F.conv2d(low_pass(x, 1, down=2), weight, bias)
+        return x if self.bias is None else activate(x)
+
+
+class _DiscriminatorBlock(nn.Module):
+    """Two convolutions and a shortcut; halves the size."""
+
+    def __init__(self, size: StyleGAN2Size, resolution: int) -> None:
+        super().__init__()
+        channels, after = size.channels(resolution), size.channels(resolution // 2)
+        if resolution == size.resolution:
+            self.fromrgb = _Conv(3, channels, 1)
+        self.conv0 = _Conv(channels, channels, 3)
+        # The block returns their sum over the root of two.
+        self.conv1 = _Conv(channels, after, 3, down=True, gain=math.sqrt(0.5))
+        self.skip = _Conv(channels, after, 1, active=False, down=True, gain=math.sqrt(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features at half the size."""
+        x = self.fromrgb(x) if hasattr(self, "fromrgb") else x
+        return self.conv1(self.conv0(x)) + self.skip(x)
+
+
+class _DiscriminatorEnd(nn.Module):
+    """Minibatch standard deviation as an additional channel, then one score per image."""
+
+    def __init__(self, size: StyleGAN2Size) -> None:
+        super().__init__()
+        channels = size.channels(START)
+        self.conv = _Conv(channels + 1, channels, 3)
+        self.fc = Dense(channels * START**2, channels, active=True)
+        self.out = Dense(channels, 1)
+
+    def forward(self, x: Float[Tensor, "B C s s"]) -> Float[Tensor, " B"]:
+        """Scores."""
+        batch = len(x)
+        members = next(n for n in range(min(GROUP, batch), 0, -1) if batch % n == 0)
+        groups = x.view(members, batch // members, *x.shape[1:])
+        spread = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
+        spread = spread.repeat(members).view(batch, 1, 1, 1).expand(-1, 1, *x.shape[2:])
+        return self.out(self.fc(self.conv(torch.cat([x, spread], 1)).flatten(1)))[:, 0]
+
+
+class StyleGAN2Discriminator(nn.Module):
+    """The discriminator (residual, with the minibatch's standard deviation): real images get high scores."""
+
+    def __init__(self, size: StyleGAN2Size) -> None:
+        super().__init__()
+        self.size = size
+        for resolution in size.resolutions[1:]:
+            self.add_module(f"b{resolution}", _DiscriminatorBlock(size, resolution))
+        self.b4 = _DiscriminatorEnd(size)
+
+    def forward(self, images: Float[Tensor, "B 3 R R"]) -> Float[Tensor, " B"]:
+        """Scores of B images (:func:`from_images`); the images of a batch are compared in groups of 4."""
+        x = images
+        for resolution in reversed(self.size.resolutions[1:]):
+            x = self.get_submodule(f"b{resolution}")(x)
+        return self.b4(x)

@@ -9,13 +9,67 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from emotalking.stylegan import generator_losses as losses
-from emotalking.stylegan.config import EditConfig
 from emotalking.stylegan.critics import FaceCritics, FoundPoints
 from emotalking.stylegan.lip_aligned import LipAligned
-from emotalking.stylegan.training_steps import adam
+from emotalking.stylegan.training import Task, adam, weighted_sum
+
+
+@dataclass(frozen=True)
+class LipWeights:
+    """The paper's five losses (S6)."""
+
+    landmark: float = 1.0
+    """Lip landmarks of source and result (S1)."""
+    pixel: float = 5.0
+    """Colours in the rectangle around the source's lips (S2)."""
+    size: float = 0.03
+    """Length of the lip modification (S3)."""
+    emotion: float = 0.2
+    """Valence and arousal of the result (S4)."""
+    identity: float = 1.5
+    """Embeddings of source and result (S5)."""
+
+
+@dataclass(frozen=True)
+class EmotionWeights:
+    """EmoStyle's losses."""
+
+    identity: float = 1.5
+    """Embeddings of source and result."""
+    emotion: float = 0.3
+    """Valence and arousal of the result; .2 in EmoStyle's personal runs."""
+    background: float = 0.2
+    """Colours outside the face."""
+    landmark: float = 0.001
+    """Landmarks that no expression moves, in pixels of 256."""
+    reconstruction: float = 0.2
+    """MS-SSIM and L1 where the commanded emotion is the source's own."""
+    latent: float = 1.0
+    """L1 of the modification where the commanded emotion is the source's own."""
+    size: float = 0.03
+    """Length of the modification."""
+
+
+@dataclass(frozen=True)
+class EditConfig:
+    """Training of EmoExtract, lip encoder and LipExtract."""
+
+    epochs: int = 10
+    """Passes over the source images (paper S1)."""
+    batch: int = 4
+    """Images a step (EmoStyle)."""
+    mapping_rate: float = 5e-5
+    """Adam's rate for EmoExtract, lip encoder and LipExtract. Assumption: EmoStyle's, as the paper gives none."""
+    generator_rate: float = 3e-4
+    """Adam's rate for StyleGAN2 when it is tuned. Assumption: as above."""
+    va_limit: float = 1.0
+    """Valence and arousal are drawn from [-limit, limit]^2 (EmoStyle; .7 in its personal runs)."""
+    same_every: int = 5
+    """Every so many steps the commanded emotion is the source's own (EmoStyle: two of ten)."""
+    emotion: EmotionWeights = EmotionWeights()
+    lips: LipWeights = LipWeights()
 
 
 @dataclass(frozen=True)
@@ -42,7 +96,7 @@ def steps_of(config: EditConfig, count: int) -> int:
     return max(1, config.epochs * count // config.batch)
 
 
-class _EditTask:
+class _EditTask(Task):
     """Common part of both trainings: a batch of sources and commanded emotions."""
 
     def __init__(self, network: LipAligned, critics: FaceCritics, sources: Sources, config: EditConfig) -> None:
@@ -53,7 +107,7 @@ class _EditTask:
         network.requires_grad_(False)
 
     def kind(self, number: int) -> str:
-        """See :class:`emotalking.stylegan.training_steps.Task`: "same" commands the source's own emotion."""
+        """ "same" commands the source's own emotion."""
         return "same" if number % self.config.same_every == 0 else "other"
 
     def _batch(self, kind: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -65,6 +119,12 @@ class _EditTask:
             with torch.no_grad():
                 va = self.critics.emotion(faces, ibug68).clamp(-1, 1)
         return faces, ibug68, styles, va
+
+    def _learn(self, terms: dict[str, Tensor], weights: EmotionWeights | LipWeights) -> dict[str, Tensor]:
+        """Take one step on the weighted sum; return the unweighted terms and that sum."""
+        total = weighted_sum(terms, weights)
+        self.update(total)
+        return {name: term.detach() for name, term in (terms | {"total": total}).items()}
 
 
 class EmotionTask(_EditTask):
@@ -78,11 +138,10 @@ class EmotionTask(_EditTask):
         """Train ``network.emotion``; all else is frozen."""
         super().__init__(network, critics, sources, config or EditConfig())
         network.emotion.requires_grad_(True)
-        self.modules: dict[str, nn.Module] = {"emotion": network.emotion}
-        self.optimizers: dict[str, Optimizer] = {"emotion": adam(network.emotion, self.config.mapping_rate)}
+        self.modules = {"emotion": network.emotion}
+        self.optimizers = {"emotion": adam(network.emotion, self.config.mapping_rate)}
 
     def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
-        """See :class:`emotalking.stylegan.training_steps.Task`."""
         faces, ibug68, styles, va = self._batch(kind)
         edited = self.network.move(styles, va)
         with torch.no_grad():
@@ -99,7 +158,7 @@ class EmotionTask(_EditTask):
         if kind == "same":
             terms["reconstruction"] = losses.reconstruction_loss(faces, made)
             terms["latent"] = edited.d_emotion.abs().mean()
-        return _learn(self.optimizers, terms, self.config.emotion)
+        return self._learn(terms, self.config.emotion)
 
 
 class LipTask(_EditTask):
@@ -122,15 +181,14 @@ class LipTask(_EditTask):
         """Train; ``tune_generator`` False leaves StyleGAN2 as it is."""
         super().__init__(network, critics, sources, config or EditConfig())
         learnt = nn.ModuleList([network.lip_encoder, network.lip_extract]).requires_grad_(True)
-        self.modules: dict[str, nn.Module] = {"lips": learnt}
-        self.optimizers: dict[str, Optimizer] = {"lips": adam(learnt, self.config.mapping_rate)}
+        self.modules = {"lips": learnt}
+        self.optimizers = {"lips": adam(learnt, self.config.mapping_rate)}
         if tune_generator:
             drawn = network.generator.synthesis.requires_grad_(True)
             self.modules["synthesis"] = drawn
             self.optimizers["synthesis"] = adam(drawn, self.config.generator_rate)
 
     def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
-        """See :class:`emotalking.stylegan.training_steps.Task`."""
         faces, ibug68, styles, va = self._batch(kind)
         with torch.no_grad():
             source: FoundPoints = self.critics.points(faces, ibug68)
@@ -146,15 +204,4 @@ class LipTask(_EditTask):
             "emotion": losses.emotion_loss(self.critics.emotion(made, ibug68), va),
             "identity": losses.identity_loss(identity, self.critics.identity(made, ibug68)),
         }
-        return _learn(self.optimizers, terms, self.config.lips)
-
-
-def _learn(optimizers: dict[str, Optimizer], terms: dict[str, Tensor], weights: object) -> dict[str, Tensor]:
-    """Take one step on the sum weighted by the fields of ``weights``; return the unweighted terms."""
-    total = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
-    for optimizer in optimizers.values():
-        optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    for optimizer in optimizers.values():
-        optimizer.step()
-    return {name: term.detach() for name, term in terms.items()} | {"total": total.detach()}
+        return self._learn(terms, self.config.lips)

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from emotalking.progress import track
-from emotalking.stylegan.config import InversionWeights
 from emotalking.stylegan.critics import FaceCritics
 from emotalking.stylegan.generator_losses import (
     emotion_loss,
@@ -26,7 +24,7 @@ from emotalking.stylegan.generator_losses import (
 )
 from emotalking.stylegan.lip_aligned import reduced
 from emotalking.stylegan.stylegan2 import StyleGAN2, to_images
-from emotalking.stylegan.training_steps import adam
+from emotalking.stylegan.training import Task, adam, weighted_sum
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Distance [B] per pair of two batches [B, S, S, 3] in [0, 1], such as LPIPS."""
@@ -110,6 +108,26 @@ def likeness(
 
 
 @dataclass(frozen=True)
+class InversionWeights:
+    """Weights of the inversion losses, in addition to the adversarial loss. Own choice, for small generators."""
+
+    recorded: float = 50.0
+    """MS-SSIM and L1."""
+    lips: float = 50.0
+    """L1 in a rectangle around the lips."""
+    eyes: float = 25.0
+    """L1 in a rectangle around the eyes."""
+    maps: float = 1.0
+    """Squared differences of landmark maps, summed over pixels."""
+    emotion: float = 5.0
+    """Squared difference of valence and arousal."""
+    identity: float = 2.0
+    """Squared distance of embeddings."""
+    spread: float = 2.0
+    """Variance of the styles over the layers."""
+
+
+@dataclass(frozen=True)
 class Inversion:
     """Inputs of an encoder's training."""
 
@@ -138,10 +156,10 @@ class Inversion:
         terms = likeness(self.critics, faces, to_images(drawn, bounded=False), ibug68)
         # Penalise leaving W: edits keep their meaning near it (e4e, section 4).
         terms["spread"] = (styles - styles.mean(1, keepdim=True)).square().mean()
-        return terms, torch.stack([getattr(self.weights, name) * term for name, term in terms.items()]).sum()
+        return terms, weighted_sum(terms, self.weights)
 
 
-class EncoderTask:
+class EncoderTask(Task):
     """Encoder and synthesis learn from recorded faces alone, as an autoencoder: the first phase of a small generator.
 
     An untrained generator gives its encoder no signal, and adversarial training is slow to start. Meanwhile the
@@ -164,30 +182,20 @@ class EncoderTask:
         self._network = network
         self._inversion = inversion
         self._batch = batch
-        self.modules: dict[str, nn.Module] = {"encoder": inversion.encoder, "network": network}
-        self.optimizers: dict[str, Optimizer] = {
+        self.modules = {"encoder": inversion.encoder, "network": network}
+        self.optimizers = {
             "encoder": adam(inversion.encoder, rate, (0.9, 0.99)),
             "network": adam(network, network_rate, (0.9, 0.99)),
         }
 
-    def kind(self, number: int) -> str:
-        """See :class:`emotalking.stylegan.training_steps.Task`."""
-        return "plain"
-
     def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
-        """See :class:`emotalking.stylegan.training_steps.Task`."""
         faces, ibug68 = self._inversion.pick(self._batch)
         styles = self._inversion.encoder(faces)
         terms, total = self._inversion.losses(faces, ibug68, styles, self._network.synthesis(styles, "random"))
         random = self._network.mapping(torch.randn_like(styles[:, 0]))
         self._network.mapping.track(random.detach())
         terms["styles"] = style_distance(random, styles.detach().mean(1))
-        total = total + terms["styles"]
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        for optimizer in self.optimizers.values():
-            optimizer.step()
+        self.update(total + terms["styles"])
         return terms
 
 
@@ -198,7 +206,7 @@ def style_distance(a: Float[Tensor, "B D"], b: Float[Tensor, "B D"]) -> Float[Te
     return ((a @ rays).sort(0).values - (b @ rays).sort(0).values).square().mean()
 
 
-class PivotalTask:
+class PivotalTask(Task):
     """Pivotal tuning: tune the synthesis to reproduce a person's faces from their fixed styles.
 
     Locality: at a fixed distance from a pivot towards a random style, the output is regularised to the original.
@@ -236,15 +244,10 @@ class PivotalTask:
         self._locality = locality
         self._perceptual = perceptual
         network.requires_grad_(False)
-        self.modules: dict[str, nn.Module] = {"synthesis": network.synthesis.requires_grad_(True)}
-        self.optimizers: dict[str, Optimizer] = {"synthesis": adam(network.synthesis, rate)}
-
-    def kind(self, number: int) -> str:
-        """See :class:`emotalking.stylegan.training_steps.Task`."""
-        return "plain"
+        self.modules = {"synthesis": network.synthesis.requires_grad_(True)}
+        self.optimizers = {"synthesis": adam(network.synthesis, rate)}
 
     def step(self, kind: str, number: Float[Tensor, ""]) -> dict[str, Tensor]:
-        """See :class:`emotalking.stylegan.training_steps.Task`."""
         device = self._faces.device
         rows = torch.randint(len(self._faces), (self._batch,), device=device)
         faces, pivots = self._faces[rows].float() / 255, self._pivots[rows]
@@ -261,7 +264,5 @@ class PivotalTask:
             terms["locality"] = (self._network.synthesis(between) - before).square().mean()
         weights = {"locality": self._locality}
         total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
-        self.optimizers["synthesis"].zero_grad(set_to_none=True)
-        total.backward()
-        self.optimizers["synthesis"].step()
+        self.update(total)
         return {name: term.detach() for name, term in terms.items()}

@@ -1,26 +1,40 @@
-"""The lip-aligned emotional face generator (paper 3.3.1, S2.1): EmoStyle, lip encoder, LipExtract, StyleGAN2."""
+"""The lip-aligned emotional face generator (paper 3.3.1, S2.1): EmoStyle, lip encoder, LipExtract, StyleGAN2.
 
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+With its file, and the editor of FFHQ-aligned crops.
+"""
 
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from emotalking.errors import UserError
+from emotalking.io.files import replacing
+from emotalking.networks.weights import load_sized
+from emotalking.stylegan.critics import FoundPoints, LandmarkNet, SmallEncoder, small_points
+from emotalking.stylegan.e4e import E4e
 from emotalking.stylegan.emostyle import WIDTHS, EmoExtract, LipEncoder, LipExtract
+from emotalking.stylegan.published_critics import Fan, fan_points
 from emotalking.stylegan.stylegan2 import StyleGAN2, StyleGAN2Size, to_images
 
 LARGEST = 256
 """Pixels a side to which generated faces are averaged before critics and losses (EmoStyle)."""
+NAME = "faces.safetensors"
+"""Name of the file in a subject folder."""
+VERSION = "1"
+BATCH = 4
+"""Crops edited together; images of 1024 pixels a side need much memory."""
 
-
-@runtime_checkable
-class StyleEncoder(Protocol):
-    """Inversion by a network: faces to their W+ styles."""
-
-    def __call__(self, faces: Float[Tensor, "B S S 3"]) -> Float[Tensor, "B L D"]:
-        """Styles of FFHQ-aligned RGB faces in [0, 1]."""
-        ...
+StyleEncoder = Callable[[Tensor], Tensor]
+"""Inversion by a network: FFHQ-aligned RGB faces [B, S, S, 3] in [0, 1] to their W+ styles [B, L, D]."""
 
 
 @dataclass(frozen=True)
@@ -82,3 +96,124 @@ def reduced(faces: Float[Tensor, "B S S 3"], largest: int = LARGEST) -> Float[Te
     if faces.shape[1] <= largest:
         return faces
     return F.avg_pool2d(faces.permute(0, 3, 1, 2), faces.shape[1] // largest).permute(0, 2, 3, 1)
+
+
+@dataclass(frozen=True)
+class Small:
+    """Encoder and landmark network of a small generator, stored in its file."""
+
+    encoder: SmallEncoder
+    landmarks: LandmarkNet
+
+
+@dataclass(frozen=True)
+class TrainedFaces:
+    """Networks of an edit."""
+
+    network: LipAligned
+    encoder: StyleEncoder
+    points: Callable[[Tensor, Tensor], FoundPoints]
+    """Faces [B, S, S, 3] and their landmarks in the crop to landmark maps."""
+    licences: dict[str, str] = field(default_factory=dict)
+    """Licences of the networks that the file is derived from."""
+
+
+def save_faces(path: Path, network: LipAligned, licences: dict[str, str], small: Small | None = None) -> None:
+    """Write a trained generator.
+
+    Args:
+        path: ``.safetensors``.
+        network: the trained networks.
+        licences: of the networks that it is derived from.
+        small: its own encoder and landmark network; None: e4e and FAN from the model folder.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    parts: dict[str, nn.Module] = {"network": network}
+    head: dict[str, Any] = {"size": asdict(network.size), "widths": network.widths, "licences": licences}
+    if small is not None:
+        parts |= {"encoder": small.encoder, "landmarks": small.landmarks}
+        head["small"] = {"encoder": small.encoder.width, "landmarks": small.landmarks.width}
+    tensors = {
+        f"{part}.{name}": tensor.detach().cpu().contiguous()
+        for part, module in parts.items()
+        for name, tensor in module.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    try:
+        with replacing(path) as scratch:
+            save_file(tensors, scratch, {"emotalking_faces": VERSION, "head": json.dumps(head)})
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be written ({error}): free some space and train on.") from error
+
+
+def open_faces(path: Path, device: torch.device | str = "cpu") -> TrainedFaces:
+    """Read a trained generator, frozen.
+
+    Raises:
+        UserError: the file is missing, damaged or another kind's, or e4e or FAN, which it needs, is missing.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read as a file of 'emotalking faces train': train it again.") from error
+    try:
+        if metadata.get("emotalking_faces") != VERSION:
+            raise KeyError(VERSION)
+        head = json.loads(metadata["head"])
+        size = StyleGAN2Size(**head["size"])
+        widths = tuple(head["widths"])
+        small = head.get("small")
+
+        def build() -> nn.ModuleDict:
+            parts: dict[str, nn.Module] = {"network": LipAligned(size, widths)}
+            if small is not None:
+                parts |= {"encoder": SmallEncoder(size, small["encoder"]), "landmarks": LandmarkNet(small["landmarks"])}
+            return nn.ModuleDict(parts)
+
+        parts = load_sized(build, tensors, path).to(device)
+        licences = {str(name): str(licence) for name, licence in head["licences"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is no file of this version's 'emotalking faces train': train it again.") from error
+    network = parts["network"]
+    assert isinstance(network, LipAligned)
+    if small is not None:
+        encoder, landmarks = parts["encoder"], parts["landmarks"]
+        assert isinstance(encoder, SmallEncoder) and isinstance(landmarks, LandmarkNet)
+        return TrainedFaces(network, encoder, lambda faces, _: small_points(landmarks, faces), licences)
+    e4e, fan = E4e.open().to(device), Fan.open().to(device)
+    return TrainedFaces(network, e4e, lambda faces, ibug68: fan_points(fan, faces, ibug68), licences)
+
+
+class StyleEditor:
+    """Editor of faces in FFHQ-aligned crops: inversion by the encoder, EmoExtract, LipExtract, StyleGAN2."""
+
+    name = "paper"
+
+    def __init__(self, faces: TrainedFaces) -> None:
+        """Edit crops of ``size`` pixels a side, the generator's resolution."""
+        self._faces = faces
+        self.size = faces.network.size.resolution
+
+    @torch.no_grad()
+    def __call__(
+        self, crops: Float[Tensor, "B S S 3"], ibug68: Float[Tensor, "B 68 2"], va: Float[Tensor, "B 2"]
+    ) -> Float[Tensor, "B S S 3"]:
+        """Edited faces.
+
+        Args:
+            crops: RGB in [0, 1].
+            ibug68: landmarks in the crops, from (-1, -1) top left to (1, 1) bottom right.
+            va: commanded valence and arousal in [-1, 1].
+        """
+        parts = zip(crops.split(BATCH), ibug68.split(BATCH), va.split(BATCH), strict=True)
+        return torch.cat([self._edit(*part) for part in parts])
+
+    def _edit(self, crops: Tensor, ibug68: Tensor, va: Tensor) -> Tensor:
+        network, faces = self._faces.network, reduced(crops)
+        styles = self._faces.encoder(faces)
+        edited = network.move(styles, va, self._faces.points(faces, ibug68).lips)
+        return to_images(network.generator.synthesis(edited.styles))

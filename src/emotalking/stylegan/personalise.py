@@ -18,19 +18,17 @@ from emotalking.errors import UserError
 from emotalking.networks.lpips import Lpips, found_backbone, licences_of
 from emotalking.networks.registry import models
 from emotalking.progress import track
-from emotalking.stylegan.config import EditConfig
 from emotalking.stylegan.critics import FaceCritics
 from emotalking.stylegan.e4e import E4e
-from emotalking.stylegan.edit_training import EmotionTask, LipTask, Sources, steps_of
+from emotalking.stylegan.edit_training import EditConfig, EmotionTask, LipTask, Sources, steps_of
 from emotalking.stylegan.emostyle import WIDTHS, EmoExtract
 from emotalking.stylegan.ffhq import FaceAlignment, aligned_crops
 from emotalking.stylegan.inversion import Distance, PivotalTask
-from emotalking.stylegan.lip_aligned import LARGEST, LipAligned, StyleEncoder
+from emotalking.stylegan.lip_aligned import LARGEST, LipAligned, Small, StyleEncoder, save_faces
 from emotalking.stylegan.published_critics import LICENCES, PublishedCritics
 from emotalking.stylegan.stylegan2 import StyleGAN2
 from emotalking.stylegan.stylegan2_files import open_stylegan2
-from emotalking.stylegan.trained import Small, save_faces
-from emotalking.stylegan.training_loop import clear, run
+from emotalking.stylegan.training import clear, run
 
 FRAMES = 400
 """Maximum number of training crops of a clip, evenly spread."""

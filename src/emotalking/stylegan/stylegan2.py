@@ -1,20 +1,20 @@
-"""StyleGAN2's generator and discriminator (Karras et al. 2020, arXiv 1912.04958), configuration F.
+"""StyleGAN2's generator (Karras et al. 2020, arXiv 1912.04958), configuration F.
 
 Parameters carry the names of the authors' PyTorch files (``synthesis.b64.conv0.affine.weight``), so that
 :mod:`emotalking.stylegan.stylegan2_files` can compare them one by one. Everything is plain torch, with second
 gradients.
 """
 
+import functools
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-
-from emotalking.stylegan.stylegan2_filter import double, low_pass
+from torch.nn.grad import conv2d_input
 
 START = 4
 """Pixels a side of the learned constant at the start of the synthesis."""
@@ -24,11 +24,12 @@ LARGEST = 4096
 SLOPE = 0.2
 GAIN = math.sqrt(2)
 """Gain of every leaky ReLU; positive factors commute with it, so it is folded into the weights before."""
-GROUP = 4
-"""Group size of the discriminator's minibatch standard deviation."""
 
 MAPPING_RATE = 0.01
 """Learning rate multiplier of the mapping network; its weights are stored divided by it."""
+
+FILTER = (1, 3, 3, 1)
+"""Low-pass filter of all changes of size, in both directions."""
 
 Noise = Literal["const", "random", "none"]
 
@@ -66,6 +67,67 @@ class StyleGAN2Size:
     def channels(self, resolution: int) -> int:
         """Channels of the layers of ``resolution`` pixels a side."""
         return min(self.channel_base // resolution, self.channel_max)
+
+
+@functools.cache
+def _kernel(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "4 4"]:
+    taps = torch.tensor(FILTER, device=device, dtype=dtype) / sum(FILTER)
+    return torch.outer(taps, taps)
+
+
+class _Gather(torch.autograd.Function):
+    """The filter and its transpose below are each other's derivatives, of every order.
+
+    With torch's own autograd, GPUs compute the second derivative, which the gradient penalty needs, one channel at a
+    time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, room: int, down: int) -> Tensor:
+        ctx.how = x.shape, room, down
+        kernel = _kernel(x.device, x.dtype).expand(x.shape[1], 1, -1, -1)
+        return F.conv2d(x, kernel, None, down, room, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
+        return _spread(slopes[0], *ctx.how), None, None
+
+
+class _Spread(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shape: torch.Size, room: int, down: int) -> Tensor:
+        ctx.how = room, down
+        kernel = _kernel(x.device, x.dtype).expand(x.shape[1], 1, -1, -1)
+        return conv2d_input(shape, kernel, x, down, room, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None, None]:
+        return low_pass(slopes[0], ctx.how[0], down=ctx.how[1]), None, None, None
+
+
+def low_pass(x: Float[Tensor, "B C H W"], room: int, *, down: int = 1) -> Float[Tensor, "B C H2 W2"]:
+    """Filter with :data:`FILTER`.
+
+    Args:
+        x: images.
+        room: zeros before and after, along both axes.
+        down: keep every so many-th pixel.
+    """
+    out = _Gather.apply(x, room, down)
+    assert isinstance(out, Tensor)
+    return out
+
+
+def _spread(x: Float[Tensor, "B C H W"], shape: torch.Size, room: int, down: int) -> Tensor:
+    """Transpose of :func:`low_pass` of images of that shape."""
+    out = _Spread.apply(x, shape, room, down)
+    assert isinstance(out, Tensor)
+    return out
+
+
+def double(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C 2*H 2*W"]:
+    """Twice the size: zeros between the pixels, one :data:`FILTER`; the mean brightness is kept."""
+    return 4 * _spread(x, torch.Size((*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])), 1, 2)
 
 
 def modulated_conv(
@@ -297,85 +359,3 @@ def to_images(images: Float[Tensor, "B 3 H W"], *, bounded: bool = True) -> Floa
 def from_images(images: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B 3 H W"]:
     """Inverse of :func:`to_images`: input of the discriminator."""
     return images.permute(0, 3, 1, 2) * 2 - 1
-
-
-class _Conv(nn.Module):
-    """The discriminator's convolution, with or without bias and leaky ReLU."""
-
-    def __init__(
-        self, channels_in: int, channels: int, taps: int, *, active: bool = True, down: bool = False, gain: float = 1.0
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(channels, channels_in, taps, taps))
-        self.bias = nn.Parameter(torch.zeros(channels)) if active else None
-        self._down, self._gain = down, gain * (GAIN if active else 1.0)
-
-    def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H2 W2"]:
-        """Features, at half the size if ``down``."""
-        weight = self.weight * (self._gain / math.sqrt(self.weight[0].numel()))
-        bias = None if self.bias is None else self.bias * self._gain
-        margin = weight.shape[2] // 2
-        if not self._down:
-            x = F.conv2d(x, weight, bias, padding=margin)
-        elif margin:
-            x = F.conv2d(low_pass(x, margin + 1), weight, bias, stride=2)
-        else:
-            x = F.conv2d(low_pass(x, 1, down=2), weight, bias)
-        return x if self.bias is None else activate(x)
-
-
-class _DiscriminatorBlock(nn.Module):
-    """Two convolutions and a shortcut; halves the size."""
-
-    def __init__(self, size: StyleGAN2Size, resolution: int) -> None:
-        super().__init__()
-        channels, after = size.channels(resolution), size.channels(resolution // 2)
-        if resolution == size.resolution:
-            self.fromrgb = _Conv(3, channels, 1)
-        self.conv0 = _Conv(channels, channels, 3)
-        # The block returns their sum over the root of two.
-        self.conv1 = _Conv(channels, after, 3, down=True, gain=math.sqrt(0.5))
-        self.skip = _Conv(channels, after, 1, active=False, down=True, gain=math.sqrt(0.5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features at half the size."""
-        x = self.fromrgb(x) if hasattr(self, "fromrgb") else x
-        return self.conv1(self.conv0(x)) + self.skip(x)
-
-
-class _DiscriminatorEnd(nn.Module):
-    """Minibatch standard deviation as an additional channel, then one score per image."""
-
-    def __init__(self, size: StyleGAN2Size) -> None:
-        super().__init__()
-        channels = size.channels(START)
-        self.conv = _Conv(channels + 1, channels, 3)
-        self.fc = Dense(channels * START**2, channels, active=True)
-        self.out = Dense(channels, 1)
-
-    def forward(self, x: Float[Tensor, "B C s s"]) -> Float[Tensor, " B"]:
-        """Scores."""
-        batch = len(x)
-        members = next(n for n in range(min(GROUP, batch), 0, -1) if batch % n == 0)
-        groups = x.view(members, batch // members, *x.shape[1:])
-        spread = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
-        spread = spread.repeat(members).view(batch, 1, 1, 1).expand(-1, 1, *x.shape[2:])
-        return self.out(self.fc(self.conv(torch.cat([x, spread], 1)).flatten(1)))[:, 0]
-
-
-class StyleGAN2Discriminator(nn.Module):
-    """The discriminator (residual, with the minibatch's standard deviation): real images get high scores."""
-
-    def __init__(self, size: StyleGAN2Size) -> None:
-        super().__init__()
-        self.size = size
-        for resolution in size.resolutions[1:]:
-            self.add_module(f"b{resolution}", _DiscriminatorBlock(size, resolution))
-        self.b4 = _DiscriminatorEnd(size)
-
-    def forward(self, images: Float[Tensor, "B 3 R R"]) -> Float[Tensor, " B"]:
-        """Scores of B images (:func:`from_images`); the images of a batch are compared in groups of 4."""
-        x = images
-        for resolution in reversed(self.size.resolutions[1:]):
-            x = self.get_submodule(f"b{resolution}")(x)
-        return self.b4(x)

@@ -12,8 +12,7 @@ from emotalking.errors import UserError
 from emotalking.networks.pickles import read_network_pickle
 from emotalking.networks.registry import model_path
 from emotalking.networks.weights import load_sized, read_torch
-from emotalking.stylegan.stylegan2 import LARGEST, START, StyleGAN2, StyleGAN2Size
-from emotalking.stylegan.stylegan2_filter import FILTER
+from emotalking.stylegan.stylegan2 import FILTER, LARGEST, START, StyleGAN2, StyleGAN2Size
 
 SETTINGS = {
     "c_dim": (0,),
