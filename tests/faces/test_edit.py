@@ -250,6 +250,8 @@ def test_command_writes_a_lossless_clip(actor_subject: Subject, tmp_path: Path) 
         (["apply", "FACE", "-o", "a.png", "--emotion", "sad", "--resting-expression", "1"], "two numbers"),
         (["sheet", "FACE", "-o", "a.png", "--cell", "4"], "from 32 to 1024"),
         (["sheet", "nowhere.png", "-o", "a.png"], "no such file"),
+        (["sheet", "FACE", "-o", "s.txt"], "end it with .png, .jpg, .jpeg or .webp"),
+        (["sheet", "FACE", "-o", "s"], "end it with .png, .jpg, .jpeg or .webp"),
         (["dance", "FACE"], "choose one of faces apply, faces sheet, faces train"),
     ],
 )

@@ -65,7 +65,7 @@ def face_sheet(
 
     Args:
         source: an image, a video, or a subject folder ('emotalking prepare').
-        output: image to write (.png or .jpg).
+        output: image to write (.png, .jpg, .jpeg or .webp).
         frame: number of the frame.
         grid: N x N places instead of the evaluation's twelve.
         cell: side of each image in pixels.

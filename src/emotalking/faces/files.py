@@ -16,7 +16,7 @@ from emotalking.faces.edit import FaceEditor, grid_points
 from emotalking.faces.generators import open_generator, open_paper_generator
 from emotalking.faces.source import IMAGE_SUFFIXES, open_source
 from emotalking.io.audio import iter_audio
-from emotalking.io.images import write_image
+from emotalking.io.images import WRITTEN_SUFFIXES, write_image
 from emotalking.io.video_writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
 from emotalking.ops.devices import choose_device
 from emotalking.progress import track
@@ -132,10 +132,13 @@ def write_sheet(source: Path, output: Path, config: FaceConfig, *, frame: int, g
         cell: side of each image in pixels, 32 to 1024.
 
     Raises:
-        InputError: a number is out of range.
+        InputError: a number is out of range, or ``output`` does not end as an image.
     """
     if not 32 <= cell <= 1024:
         raise InputError(f"cell {cell}: give a number of pixels from 32 to 1024.")
+    if output.suffix.lower() not in WRITTEN_SUFFIXES:
+        endings = f"{', '.join(WRITTEN_SUFFIXES[:-1])} or {WRITTEN_SUFFIXES[-1]}"
+        raise InputError(f"a sheet is an image, and {output} is not named as one: end it with {endings}.")
     face = open_editor(source, config)
     title = f"{source.stem}, frame {frame}, {face.generator.name}: pleasant to the right, excited to the top"
     if grid is not None:

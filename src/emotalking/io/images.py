@@ -10,6 +10,9 @@ from PIL import Image, UnidentifiedImageError
 from emotalking.errors import InputError
 from emotalking.io.files import checked_scratch
 
+WRITTEN_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+"""Formats of :func:`encode_image`."""
+
 
 def decode_image(
     data: bytes | UInt8[np.ndarray, " n"], *, unchanged: bool = False
@@ -104,7 +107,7 @@ def write_image(path: str | Path, image: UInt8[np.ndarray, "H W C"], quality: in
         InputError: the file cannot be written.
     """
     path = Path(path)
-    known = path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
+    known = path.suffix.lower() in WRITTEN_SUFFIXES
     data = encode_image(image, path.suffix if known else ".png", quality)
     scratch = checked_scratch(path)
     try:
