@@ -1,6 +1,5 @@
 """Common parts of benchmarks on the synthetic actor: its performance without capture errors, and those errors."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from scipy.spatial.transform import Rotation
 
 from emotalking.data import Subject
 from emotalking.data.labels import Label
-from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
 from emotalking.preprocess.pose.solver import project
 from emotalking.progress import track
@@ -40,7 +38,7 @@ def make_truth(root: Path, subject: Subject) -> Subject:
             error = (actor.render(script.states[index]).image - subject.target(int(index)).astype(np.float64)) ** 2
             if 10 * np.log10(255**2 / error.mean()) < SAME_CLIP_DB:
                 raise UserError(f"{subject.files.root} does not show the actor's performance of seed {SEED}: film it.")
-        layout = FaceLayout(**asdict(actor.layout))
+        layout = actor.layout
         frames = track((actor.render(state) for state in script.states), "act", subject.num_frames)
         write_actor_subject(root, frames, script.waveform, subject.fps, layout, actor.neutral_landmarks())
     return Subject.open(root)

@@ -21,7 +21,7 @@ from emotalking.progress import track
 from emotalking.stylegan.ffhq import FaceAlignment, aligned_crops
 from emotalking.testing.actor import Actor, ActorState, ActorStyle, Viseme, head_viewmat
 from emotalking.testing.actor.actor import project
-from emotalking.testing.actor.emotion import emotional_aus
+from emotalking.testing.actor.state import emotional_aus
 
 FRAME = 1.3
 """Pixels a side of the rendered frame in sides of the square: the actor's square is about .79 of his frame."""

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
-from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.performance import Performance
@@ -128,7 +127,7 @@ def film(folder: Path) -> Path:
         (actor.render(state) for state in script.states),
         script.waveform,
         Fraction(25),
-        FaceLayout(**asdict(actor.layout)),
+        actor.layout,
         actor.neutral_landmarks(),
     )
     return folder

@@ -16,7 +16,7 @@ import json
 import math
 import sys
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import permutations
 from pathlib import Path
@@ -29,7 +29,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
 from emotalking.data import Subject
-from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.circumplex import PRESETS, TEST_POINTS
 from emotalking.evaluate import estimator_error
 from emotalking.evaluate.evaluation_models import CIRCUMPLEX_CLASSES, EmotionModel, EvaluationModels
@@ -65,7 +64,7 @@ def actor_subject(folder: Path, style: ActorStyle, seed: int) -> tuple[Subject, 
     """A subject folder with a person who mostly rests."""
     script, actor = Performance.generate(REST_S, seed), Actor(style, SIZE)
     states = (actor.render(state) for state in script.states)
-    layout = FaceLayout(**asdict(actor.layout))
+    layout = actor.layout
     rate = Fraction(25)
     return write_actor_subject(folder, states, script.waveform, rate, layout, actor.neutral_landmarks()), actor
 

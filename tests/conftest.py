@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 import torch
 
 from emotalking.data import Subject
-from emotalking.data.layouts import FaceLayout
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.performance import Performance
 from emotalking.testing.actor_subject import write_actor_subject
@@ -53,6 +51,6 @@ def actor_subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
         (actor.render(state) for state in script.states),
         script.waveform,
         Fraction(25),
-        FaceLayout(**asdict(actor.layout)),
+        actor.layout,
         actor.neutral_landmarks(),
     )

@@ -5,7 +5,7 @@ import pytest
 
 from emotalking.emotion.circumplex import PRESETS
 from emotalking.emotion.estimator import PROTOTYPES, ActionUnitEmotion, unit_weights
-from emotalking.testing.actor.emotion import visible_aus
+from emotalking.testing.actor.state import visible_aus
 
 N = 120
 

@@ -1,7 +1,6 @@
 """Scoring a run of frames: known answers on frames made from a subject's own, and what is refused."""
 
 import math
-from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 import torch
 
 from emotalking.data import Subject
-from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.errors import UserError
 from emotalking.evaluate.evaluation_models import ActionUnitModel, EvaluationModels
@@ -223,7 +221,7 @@ def test_the_actors_recording_against_itself(real_data: Path, tmp_path: Path, mo
     monkeypatch.setenv("EMOTALKING_MODELS", str(real_data / "models" / "lpips"))
     script, actor = Performance.generate(1.2, seed=5), Actor(size=192)
     states = (actor.render(state) for state in script.states)
-    layout, neutral = FaceLayout(**asdict(actor.layout)), actor.neutral_landmarks()
+    layout, neutral = actor.layout, actor.neutral_landmarks()
     subject = write_actor_subject(tmp_path / "subject", states, script.waveform, Fraction(25), layout, neutral)
     indices = np.arange(subject.num_frames)
     frames = (subject.target(index) for index in range(subject.num_frames))

@@ -1,6 +1,5 @@
 """Folders as TalkingGaussian's and ER-NeRF's scripts leave them, made from the actor."""
 
-from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -12,7 +11,6 @@ from scipy.spatial.transform import Rotation
 
 from emotalking.data import Subject
 from emotalking.data import writer as write
-from emotalking.data.layouts import FaceLayout
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.performance import Performance
 from emotalking.testing.actor_subject import write_actor_subject
@@ -65,7 +63,7 @@ def make_truth(root: Path, frames: int, size: int) -> Subject:
         (actor.render(state) for state in script.states),
         script.waveform,
         Fraction(25),
-        FaceLayout(**asdict(actor.layout)),
+        actor.layout,
         actor.neutral_landmarks(),
     )
 

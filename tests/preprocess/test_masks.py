@@ -1,6 +1,6 @@
 """The embedded parser against the actor's exact classes, and its parts on drawings."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 
 import cv2
@@ -37,7 +37,7 @@ def performance(name: str = "robin") -> Performance:
     for t in np.linspace(0, 2 * np.pi, 8, endpoint=False):
         pose = head_viewmat(0.2 * np.sin(t), 0.1 * np.cos(t), 0.05 * np.sin(2 * t))
         frames.append(actor.render(ActorState(pose, viseme=Viseme(jaw=0.5 - 0.5 * np.cos(3 * t)))))
-    layout = FaceLayout(**asdict(actor.layout))
+    layout = actor.layout
     return Performance(frames, np.stack([frame.landmarks for frame in frames]), layout)
 
 

@@ -1,6 +1,5 @@
 """Perception by networks of others, with stand-ins that know the answer: what reaches the folder, and where."""
 
-from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import torch.nn.functional as F
 
 from emotalking.data import Subject
 from emotalking.data.labels import Label
-from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
 from emotalking.networks.bisenet import MEAN, STD, FacePart
 from emotalking.networks.easyportrait import TEETH
@@ -46,7 +44,7 @@ def frames() -> list[ActorFrame]:
 def subject(frames: list[ActorFrame], tmp_path: Path) -> Subject:
     """A folder of those frames."""
     actor = Actor(size=SIZE)
-    layout = FaceLayout(**asdict(actor.layout))
+    layout = actor.layout
     sound = np.zeros(16000, np.float32)
     return write_actor_subject(tmp_path / "subject", frames, sound, Fraction(25), layout, actor.neutral_landmarks())
 

@@ -1,6 +1,6 @@
 """Normal maps of the tracked mesh: against the actor's true normals, and their files."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,7 +10,6 @@ import pytest
 from emotalking.data import Subject
 from emotalking.data import writer as write
 from emotalking.data.labels import Label
-from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
 from emotalking.preprocess.action_units import head_points
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh
@@ -58,7 +57,7 @@ def test_tracked_mesh_agrees_with_the_true_surface(take: tuple) -> None:
 def test_an_exact_sphere_gives_exact_normals() -> None:
     """Points on a sphere, a camera that looks at it from the side: only the mesh's coarseness remains."""
     actor = Actor(size=64)
-    layout = FaceLayout(**asdict(actor.layout))
+    layout = actor.layout
     flat = actor.neutral_landmarks()[:, :2] * 0.9
     sphere = np.column_stack([flat, np.sqrt(0.15**2 - (flat**2).sum(1))])
     angle = np.radians(25)

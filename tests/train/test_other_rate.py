@@ -1,6 +1,5 @@
 """A subject of another rate than 25 all the way: training windows, avatar, rendered video and its sound."""
 
-from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 
 from emotalking import api
 from emotalking.data import Subject
-from emotalking.data.layouts import FaceLayout
 from emotalking.data.readers import read_table
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.performance import Performance
@@ -37,7 +35,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
         (actor.render(state) for state in script.states),
         script.waveform,
         NTSC,
-        FaceLayout(**asdict(actor.layout)),
+        actor.layout,
         actor.neutral_landmarks(),
     )
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,6 @@ from torch import Tensor
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.labels import Label
-from emotalking.data.layouts import FaceLayout
 from emotalking.errors import UserError
 from emotalking.io.audio import load_audio, save_wav
 from emotalking.io.settings import override
@@ -418,7 +417,7 @@ def test_a_clip_of_another_rate_and_a_silent_one(tmp_path: Path, speech_folder: 
         (actor.render(state) for state in script.states),
         np.zeros(len(script.waveform), np.float32),
         Fraction(30),
-        FaceLayout(**asdict(actor.layout)),
+        actor.layout,
         actor.neutral_landmarks(),
     )
     made = context(subject, speech_folder)

@@ -1,11 +1,17 @@
 """A synthetic talking person with exact ground truth: the demo's subject and every test's fixture."""
 
 from emotalking.testing.actor.actor import Actor, head_viewmat
-from emotalking.testing.actor.emotion import emotional_aus, visible_aus
 from emotalking.testing.actor.emotion_model import ActorEmotionModel, EmotionFit
-from emotalking.testing.actor.landmarks import ActorLayout
 from emotalking.testing.actor.performance import Performance, perform
-from emotalking.testing.actor.state import ACTOR_AUS, MODEL_AUS, ActorFrame, ActorState, Viseme
+from emotalking.testing.actor.state import (
+    ACTOR_AUS,
+    MODEL_AUS,
+    ActorFrame,
+    ActorState,
+    Viseme,
+    emotional_aus,
+    visible_aus,
+)
 from emotalking.testing.actor.style import MAYA, OTTO, ROBIN, STYLES, ActorStyle
 
 __all__ = [
@@ -18,7 +24,6 @@ __all__ = [
     "Actor",
     "ActorFrame",
     "ActorEmotionModel",
-    "ActorLayout",
     "ActorState",
     "ActorStyle",
     "EmotionFit",

@@ -5,12 +5,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 import emotalking.testing.actor.shading as shading
+from emotalking.data.labels import Label
+from emotalking.data.layouts import FaceLayout
 from emotalking.ops.mesh import MeshFragments, interpolate_vertices, rasterize_mesh, vertex_normals
 from emotalking.testing.actor.body import Head
-from emotalking.testing.actor.emotion import JAW_OF_AROUSAL, visible_aus
-from emotalking.testing.actor.landmarks import ActorLayout
 from emotalking.testing.actor.scenery import Scenery
-from emotalking.testing.actor.state import BACKGROUND, HAIR, HEAD, MOUTH, ActorFrame, ActorState, Viseme
+from emotalking.testing.actor.state import JAW_OF_AROUSAL, ActorFrame, ActorState, Viseme, visible_aus
 from emotalking.testing.actor.style import ROBIN, ActorStyle
 
 FOCAL = 2.1
@@ -65,7 +65,7 @@ class Actor:
         self.scenery = Scenery(style, size, self.K, head_viewmat())
 
     @property
-    def layout(self) -> ActorLayout:
+    def layout(self) -> FaceLayout:
         """Index groups of the landmarks."""
         return self._head.landmarks.layout
 
@@ -95,7 +95,7 @@ class Actor:
         torso, torso_labels = self.scenery.torso(state.torso_shift)
         image = layers.over(torso, self.scenery.background)
         head_labels, teeth = layers.classes()
-        labels = np.where(head_labels != BACKGROUND, head_labels, torso_labels)
+        labels = np.where(head_labels != Label.BACKGROUND, head_labels, torso_labels)
         alpha = torso[..., 3:]
         straight = np.where(alpha > 0, torso[..., :3] / np.maximum(alpha, 1e-6), 0)
         world = layers.vertices[self._head.landmarks.vertices]
@@ -183,9 +183,9 @@ class _HeadLayer:
                 total += fine[row::step, column::step]
         half = step * step / 2
         votes = np.stack([(total >> shift) & 255 for shift in (24, 16, 8)])  # mouth, head, hair
-        best = np.array([MOUTH, HEAD, HAIR], np.uint8)[votes.argmax(0)]
-        labels = np.where(votes.sum(0) >= half, best, np.uint8(BACKGROUND))
-        return labels, ((total & 255) >= half) & (labels == MOUTH)
+        best = np.array([Label.MOUTH, Label.HEAD, Label.HAIR], np.uint8)[votes.argmax(0)]
+        labels = np.where(votes.sum(0) >= half, best, np.uint8(Label.BACKGROUND))
+        return labels, ((total & 255) >= half) & (labels == Label.MOUTH)
 
     def _shrink(self, image: np.ndarray) -> np.ndarray:
         """Mean over the samples of each pixel."""
@@ -201,7 +201,7 @@ class _HeadLayer:
         # interpolated normals may point slightly away from the camera at the outline: turn those to edge-on
         unit[..., 2] = np.minimum(unit[..., 2], -0.02)
         unit /= np.sqrt(np.einsum("hwd,hwd->hw", unit, unit))[..., None]
-        unit[labels == BACKGROUND] = 0
+        unit[labels == Label.BACKGROUND] = 0
         return unit
 
 

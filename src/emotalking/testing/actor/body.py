@@ -8,12 +8,12 @@ from jaxtyping import Float, Float32, Int32
 import emotalking.testing.actor.hair as hair_parts
 import emotalking.testing.actor.paint as paint
 import emotalking.testing.actor.parts as parts
+from emotalking.data.labels import Label
 from emotalking.ops.mesh import rasterize_mesh, vertex_normals
-from emotalking.testing.actor.landmarks import collect_landmarks
 from emotalking.testing.actor.parts import Part
 from emotalking.testing.actor.rig import Rig, rotate_jaw
-from emotalking.testing.actor.skin import Skin, build_skin
-from emotalking.testing.actor.state import HAIR, HEAD, MOUTH, Viseme
+from emotalking.testing.actor.skin import Skin, build_skin, collect_landmarks
+from emotalking.testing.actor.state import Viseme
 from emotalking.testing.actor.style import ActorStyle
 from emotalking.testing.actor.surface import EYE_RADIUS, EYE_X, EYE_Y, bump
 
@@ -72,7 +72,7 @@ class Head:
             rigid += parts.glasses()
         whole = np.ones((len(self.skin.x), 3))
         places = paint.skin_uv(self.skin.theta, self.skin.t)
-        skin_part = Part(self.skin.rest, self.skin.faces, whole, places, HEAD, "skin")
+        skin_part = Part(self.skin.rest, self.skin.faces, whole, places, Label.HEAD, "skin")
         everything = [skin_part, *self._strips, eye, eye, *rigid]
         starts = np.cumsum([0] + [len(part.vertices) for part in everything])
         first_eye = 1 + len(self._strips)
@@ -85,16 +85,16 @@ class Head:
         self.face_label = np.repeat([part.label for part in everything], counts).astype(np.uint8)
         self.face_teeth = np.repeat([part.teeth for part in everything], counts)
         # one byte each for the votes teeth, hair, head, mouth (see actor._HeadLayer.classes)
-        byte = {HAIR: 1 << 8, HEAD: 1 << 16, MOUTH: 1 << 24}
+        byte = {Label.HAIR: 1 << 8, Label.HEAD: 1 << 16, Label.MOUTH: 1 << 24}
         self.face_code = np.array([byte[int(label)] for label in self.face_label], np.uint32) + self.face_teeth
         self.face_code = self.face_code.astype(np.uint32)
         self.face_gloss = np.repeat([part.gloss for part in everything], counts).astype(np.float32)
         self.colour = np.concatenate([part.colour for part in everything]).astype(np.float32)
         sizes = [len(part.vertices) for part in everything]
-        is_skin = [part.label == HEAD and part.texture != "eye" for part in everything]
+        is_skin = [part.label == Label.HEAD and part.texture != "eye" for part in everything]
         self.soft = np.repeat(is_skin, sizes).astype(np.float32)
         # open surfaces are lit from the visible side
-        open_sheet = [part.label == MOUTH or any(part is strip for strip in self._strips) for part in everything]
+        open_sheet = [part.label == Label.MOUTH or any(part is strip for strip in self._strips) for part in everything]
         self.two_sided = np.repeat(open_sheet, sizes)
         atlas = Atlas(_textures(style, texture_size))
         self.atlas = atlas.image
@@ -117,17 +117,11 @@ class Head:
         edge = skin * np.array([0.86, 0.66, 0.62])
         dark = np.array(self.style.brows) * 0.35
         inner = np.array(self.style.lips) * 0.62
-        result = []
-        for rows, colour, label in ((17, edge, HEAD), (17, edge, HEAD), (17, dark, HEAD)):
-            for _ in ("right", "left"):
-                result.append(parts.sheet(np.zeros((2, rows, 3)), colour, label))
-        for _ in ("upper", "lower"):
-            result.append(
-                parts.sheet(
-                    np.zeros((2, 25, 3)), np.stack([np.tile(inner, (25, 1)), np.tile(inner * 0.45, (25, 1))]), HEAD
-                )
-            )
-        return result
+        lid_parts = [
+            parts.sheet(np.zeros((2, 17, 3)), colour, Label.HEAD) for colour in (edge, edge, edge, edge, dark, dark)
+        ]
+        lip = np.stack([np.tile(inner, (25, 1)), np.tile(inner * 0.45, (25, 1))])
+        return [*lid_parts, *(parts.sheet(np.zeros((2, 25, 3)), lip, Label.HEAD) for _ in ("upper", "lower"))]
 
     def _strip_vertices(self, skin: Float[np.ndarray, "V 3"]) -> list[Float[np.ndarray, "n 3"]]:
         rows = self.skin.rows
@@ -218,7 +212,7 @@ class Head:
         ambient = visible / total
         shadow = np.mean([self._visible(vertices, normals, direction) for direction in near_key], axis=0)
         inside = np.zeros(len(vertices), bool)
-        self.mouth_vertices = np.unique(self.faces[self.face_label == MOUTH])
+        self.mouth_vertices = np.unique(self.faces[self.face_label == Label.MOUTH])
         inside[self.mouth_vertices] = True
         first, last = len(self.skin.x), self._rigid_start
         inside[first:last] = True  # strips and eyes: their light is painted

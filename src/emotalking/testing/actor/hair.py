@@ -5,8 +5,8 @@ from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
 
 import emotalking.testing.actor.surface as surface
+from emotalking.data.labels import Label
 from emotalking.testing.actor.parts import Part, sheet
-from emotalking.testing.actor.state import HAIR
 from emotalking.testing.actor.style import ActorStyle
 from emotalking.testing.actor.surface import smoothstep
 
@@ -97,9 +97,9 @@ def hair(style: ActorStyle) -> list[Part]:
     thick = _thickness(theta, t, style)
     points = base + normal * thick[..., None]
     visible = (thick > -0.0045) & (t > hairline(theta, style) - 0.02)
-    shell = sheet(points, np.ones(3), HAIR, texture="hair")
+    shell = sheet(points, np.ones(3), Label.HAIR, texture="hair")
     keep = visible.reshape(-1)[shell.faces].any(1)
-    shell = Part(shell.vertices, shell.faces[keep], shell.colour, shell.uv, HAIR, "hair", gloss=0.0)
+    shell = Part(shell.vertices, shell.faces[keep], shell.colour, shell.uv, Label.HAIR, "hair", gloss=0.0)
     return [shell, *(_curtain(sign, style) for sign in (1, -1))] if style.hair_style == "long" else [shell]
 
 
@@ -123,5 +123,5 @@ def _curtain(sign: int, style: ActorStyle) -> Part:
     radius = wide + lock + wave - 0.014 * np.exp(-((u / 0.07) ** 2)) * smoothstep(s, 0.05, 0.3)
     deep = 0.086 + lock - 0.012 * np.exp(-((u / 0.07) ** 2))
     points = np.stack([sign * radius * np.sin(phi), y + ragged, -0.010 + deep * np.cos(phi)], -1)
-    part = sheet(points if sign > 0 else points[:, ::-1], np.ones(3), HAIR, texture="curtain")
+    part = sheet(points if sign > 0 else points[:, ::-1], np.ones(3), Label.HAIR, texture="curtain")
     return part

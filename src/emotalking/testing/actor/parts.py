@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int32
 from scipy.interpolate import PchipInterpolator
 
-from emotalking.testing.actor.state import HEAD, MOUTH, NECK, TORSO
+from emotalking.data.labels import Label
 from emotalking.testing.actor.style import ActorStyle
 from emotalking.testing.actor.surface import EYE_RADIUS, EYE_X, EYE_Y, EYE_Z, MOUTH_Y, smoothstep
 
@@ -99,7 +99,7 @@ def eyeball() -> Part:
     round_about = np.stack([np.cos(angle), -np.sin(angle)], -1)
     polar = np.concatenate([np.zeros((1, 2)), (rings[:, None, None] / 3.0 * round_about).reshape(-1, 2)])
     uv = 0.5 + polar
-    return Part(vertices, faces, np.ones_like(vertices), uv, HEAD, texture="eye", gloss=1.0)
+    return Part(vertices, faces, np.ones_like(vertices), uv, Label.HEAD, texture="eye", gloss=1.0)
 
 
 def iris_vertices() -> list[int]:
@@ -130,7 +130,7 @@ def mouth_parts() -> list[Part]:
             sheet(
                 points,
                 shade,
-                MOUTH,
+                Label.MOUTH,
                 texture="teeth" if upper else "teeth_lower",
                 gloss=0.25,
                 teeth=True,
@@ -153,7 +153,7 @@ def mouth_parts() -> list[Part]:
     )
     tongue[0, :, 1] -= 0.006
     red = np.array([0.70, 0.36, 0.35]) * (1 - 0.75 * back[..., None])
-    parts.append(sheet(tongue[:, ::-1], red[:, ::-1], MOUTH, gloss=0.3, jaw=0.9))
+    parts.append(sheet(tongue[:, ::-1], red[:, ::-1], Label.MOUTH, gloss=0.3, jaw=0.9))
     angle, depth = np.meshgrid(np.linspace(0, 2 * np.pi, 33), np.linspace(0, 1, 9))
     radius = np.cos(0.5 * np.pi * depth) ** 0.7
     lower = np.clip(-np.sin(angle), 0, 1)
@@ -168,7 +168,7 @@ def mouth_parts() -> list[Part]:
     cavity[..., 2] -= 14.0 * cavity[..., 0] ** 2
     dark = np.array([0.30, 0.10, 0.09]) * (1 - 0.93 * smoothstep(depth, 0.0, 0.5))[..., None]
     jaw = (lower * (1 - 0.5 * depth)).reshape(-1)
-    parts.append(sheet(cavity, dark, MOUTH, jaw=jaw))
+    parts.append(sheet(cavity, dark, Label.MOUTH, jaw=jaw))
     return parts
 
 
@@ -198,7 +198,7 @@ def ears(style: ActorStyle) -> list[Part]:
             [sign * (0.0705 * style.face_width + out), 0.0005 + height - 0.0025 * ahead, -0.012 + forward], -1
         )
         order = slice(None, None, -1) if sign > 0 else slice(None)
-        parts.append(sheet(points[:, order], tone[:, order], HEAD))
+        parts.append(sheet(points[:, order], tone[:, order], Label.HEAD))
     return parts
 
 
@@ -211,13 +211,13 @@ def glasses() -> list[Part]:
         x = sign * (0.0325 + 0.0235 * np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** 0.85)
         y = 0.0025 + 0.0195 * np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** 0.85
         rim = np.stack([x, y, 0.0835 - 3.2 * x**2], -1)
-        parts.append(tube(rim, 0.00125, dark, HEAD, True, gloss=0.35))
+        parts.append(tube(rim, 0.00125, dark, Label.HEAD, True, gloss=0.35))
         s = np.linspace(0, 1, 12)
         arm = np.stack([sign * (0.0555 + 0.021 * np.sin(0.5 * np.pi * s)), 0.009 + 0 * s, 0.0735 - 0.085 * s], -1)
-        parts.append(tube(arm, 0.00125, dark, HEAD, False, gloss=0.35))
+        parts.append(tube(arm, 0.00125, dark, Label.HEAD, False, gloss=0.35))
     s = np.linspace(-1, 1, 11)
     bridge = np.stack([0.0095 * s, 0.0085 - 0.003 * s**2, 0.0860 - 0.002 * s**2], -1)
-    return [*parts, tube(bridge, 0.0012, dark, HEAD, False, gloss=0.35)]
+    return [*parts, tube(bridge, 0.0012, dark, Label.HEAD, False, gloss=0.35)]
 
 
 #                  y      half-width half-depth centre z  tilt (front lower)
@@ -255,13 +255,13 @@ def torso(style: ActorStyle) -> list[Part]:
         -1,
     )
     faces = grid_faces(rows, columns)
-    labels = np.where(faces.max(1) // columns >= np.argmax(cloth), TORSO, NECK)
+    labels = np.where(faces.max(1) // columns >= np.argmax(cloth), Label.TORSO, Label.NECK)
     body = Part(
         points.reshape(-1, 3),
         faces,
         colour.reshape(-1, 3),
         uv.reshape(-1, 2),
-        TORSO,
+        Label.TORSO,
         "cloth",
         labels=labels.astype(np.int32),
     )
@@ -274,7 +274,7 @@ def torso(style: ActorStyle) -> list[Part]:
         + np.stack([0 * around, 0.0085 * np.sin(around), 0 * around], -1)[:, None]
         + 0.0022 * outward[None]
     )
-    collar = sheet(band[::-1], np.array(style.cloth) * 0.9, TORSO, texture="collar")
+    collar = sheet(band[::-1], np.array(style.cloth) * 0.9, Label.TORSO, texture="collar")
     return [body, collar, _shirt_rim(style, phi)]
 
 
@@ -299,7 +299,7 @@ def _shirt_rim(style: ActorStyle, phi: Float[np.ndarray, "C"]) -> Part:
     outward = np.stack([np.sin(phi), 0 * phi, np.cos(phi)], -1)
     v = np.linspace(1, 0, 5)[:, None, None]
     points = low * (1 - v) + high * v + outward * (0.0018 + 0.0008 * np.sin(np.pi * v))
-    return sheet(points, np.array(style.cloth_accent), TORSO)
+    return sheet(points, np.array(style.cloth_accent), Label.TORSO)
 
 
 def moved(part: Part, rotation: Float[np.ndarray, "3 3"], centre: Float[np.ndarray, "3"]) -> Part:

@@ -7,9 +7,9 @@ from jaxtyping import Float, Float32, UInt8
 import emotalking.testing.actor.paint as paint
 import emotalking.testing.actor.parts as parts
 import emotalking.testing.actor.shading as shading
+from emotalking.data.labels import Label
 from emotalking.ops.mesh import interpolate_vertices, rasterize_mesh, vertex_normals
 from emotalking.testing.actor.body import Atlas
-from emotalking.testing.actor.state import BACKGROUND, NECK, TORSO
 from emotalking.testing.actor.style import ActorStyle
 
 _FINE = 3
@@ -37,7 +37,7 @@ class Scenery:
         size = (self._size, self._size)
         layer = cv2.warpAffine(self._torso, move, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         labels = cv2.warpAffine(self._labels, move, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-        return layer, np.where(layer[..., 3] >= 0.5, labels, BACKGROUND).astype(np.uint8)
+        return layer, np.where(layer[..., 3] >= 0.5, labels, Label.BACKGROUND).astype(np.uint8)
 
     def _draw(self, style: ActorStyle, K: np.ndarray, viewmat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pieces = parts.torso(style)
@@ -58,7 +58,7 @@ class Scenery:
         colour = np.concatenate([piece.colour for piece in pieces]).astype(np.float32)
         uv = np.concatenate([atlas.place(piece.texture, piece.uv) for piece in pieces])
         skin = np.zeros(len(vertices), np.float32)
-        skin[faces[labels == NECK].ravel()] = 1
+        skin[faces[labels == Label.NECK].ravel()] = 1
         uv = np.where(skin[:, None] > 0, atlas.place("plain", np.full((1, 2), 0.5)), uv).astype(np.float32)
         normals = (vertex_normals(vertices, faces) @ viewmat[:3, :3].T).astype(np.float32)
         open_sky = np.full(len(vertices), 0.85, np.float32)
@@ -80,11 +80,11 @@ class Scenery:
         )
         rgba = cv2.resize(rgba.astype(np.float32), (canvas, canvas), interpolation=cv2.INTER_AREA)
         is_torso = cv2.resize(
-            (covered & (labels[fragments.face_id] == TORSO)).astype(np.float32),
+            (covered & (labels[fragments.face_id] == Label.TORSO)).astype(np.float32),
             (canvas, canvas),
             interpolation=cv2.INTER_AREA,
         )
-        classes = np.where(is_torso > 0.5 * rgba[..., 3], TORSO, NECK).astype(np.uint8)
+        classes = np.where(is_torso > 0.5 * rgba[..., 3], Label.TORSO, Label.NECK).astype(np.uint8)
         return rgba, classes
 
 
