@@ -11,7 +11,7 @@ from typing import Any
 
 from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.evaluate.config import AblationConfig
+from emotalking.evaluate.config import AblationConfig, Scenario
 from emotalking.evaluate.evaluation_models import find_expert
 from emotalking.evaluate.metrics import METRICS, Metric
 from emotalking.evaluate.results import AVATAR, Report, make_folder, read_report, write_json
@@ -184,13 +184,15 @@ def ablate(
     return Ablation(plan, {name: read_report(folder / name / "report.json") for name in plan.settings})
 
 
-Column = tuple[str, str]
+Column = tuple[Scenario, str]
 """Scenario and metric."""
 
 
 def columns() -> list[Column]:
     """Scenario and metric of each column; the paper's three (LPIPS, Sync-C, E-Acc) first."""
-    placed = [(at, scenario, name) for name, spec in METRICS.items() for scenario, at in spec.ablation.items()]
+    placed: list[tuple[int, Scenario, str]] = [
+        (at, scenario, name) for name, spec in METRICS.items() for scenario, at in spec.ablation.items()
+    ]
     return [(scenario, name) for _, scenario, name in sorted(placed)]
 
 

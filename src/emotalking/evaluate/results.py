@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emotalking.errors import UserError
+from emotalking.evaluate.config import Scenario
 from emotalking.evaluate.metrics import METRICS, Metric, single
 from emotalking.io.files import write_bytes
 
@@ -69,7 +70,7 @@ class ReportImage:
 class Result:
     """One finished scenario."""
 
-    scenario: str
+    scenario: Scenario
     key: str
     """Fingerprint of its inputs, by which an interrupted evaluation reuses it."""
     seconds: float

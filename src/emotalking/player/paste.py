@@ -44,10 +44,11 @@ class ClipFrames:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        stamps = [frame.pts for _, frame in track(decode_frames(self.path), "scan clip")]
-        if any(stamp is None for stamp in stamps) or any(b <= a for a, b in zip(stamps, stamps[1:], strict=False)):
+        found = [frame.pts for _, frame in track(decode_frames(self.path), "scan clip")]
+        stamps = [stamp for stamp in found if stamp is not None]
+        if len(stamps) < len(found) or any(b <= a for a, b in zip(stamps, stamps[1:], strict=False)):
             raise UserError(f"{self.path} carries no clean time stamps: convert it to .mp4 and try again.")
-        self._stamps: list[int] = stamps
+        self._stamps = stamps
         self._numbers = {stamp: number for number, stamp in enumerate(stamps)}
         self._container = av.open(str(self.path))
         self._stream: Any = self._container.streams.video[0]

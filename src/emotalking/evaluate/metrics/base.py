@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from emotalking.evaluate.config import Scenario
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.observation import Need, Observation, RenderedFrame
 
 Better = Literal["higher", "lower", "none"]
-Scenario = Literal["self", "cross", "emotion"]
 
 
 @dataclass(frozen=True)

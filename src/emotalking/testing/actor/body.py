@@ -86,7 +86,7 @@ class Head:
         self.face_teeth = np.repeat([part.teeth for part in everything], counts)
         # one byte each for the votes teeth, hair, head, mouth (see actor._HeadLayer.classes)
         byte = {Label.HAIR: 1 << 8, Label.HEAD: 1 << 16, Label.MOUTH: 1 << 24}
-        self.face_code = np.array([byte[int(label)] for label in self.face_label], np.uint32) + self.face_teeth
+        self.face_code = np.array([byte[Label(label)] for label in self.face_label], np.uint32) + self.face_teeth
         self.face_code = self.face_code.astype(np.uint32)
         self.face_gloss = np.repeat([part.gloss for part in everything], counts).astype(np.float32)
         self.colour = np.concatenate([part.colour for part in everything]).astype(np.float32)
