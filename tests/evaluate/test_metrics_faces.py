@@ -24,6 +24,71 @@ def test_a_moved_mouth_costs_nothing_and_a_stretched_one_does() -> None:
     assert np.isnan(lips.landmark_distance(wide, POINTS)).tolist() == [False, True, False]
 
 
+def speech(count: int = 200, seed: int = 4) -> np.ndarray:
+    """A smooth random series, as of lips that speak."""
+    noise = np.random.default_rng(seed).normal(size=count + 20)
+    return 1 + 0.2 * np.convolve(noise, np.hanning(9) / np.hanning(9).sum(), "same")[10:-10]
+
+
+def test_opening_and_width_have_no_size_and_no_roll() -> None:
+    points = np.random.default_rng(5).uniform(0, 100, (1, 68, 2))
+    points[:, [36, 39, 42, 45]] = [[10, 50], [30, 50], [70, 50], [90, 50]]
+    points[:, [48, 54]] = [[35, 20], [65, 20]]
+    points[:, [61, 62, 63]] = [[45, 15], [50, 15], [55, 15]]
+    points[:, [67, 66, 65]] = [[45, 21], [50, 21], [55, 21]]
+    opening, width = lips.lip_series(points)
+    assert opening == pytest.approx([6 / 60]) and width == pytest.approx([30 / 60])
+    turn = np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
+    rolled = lips.lip_series(2.5 * points @ turn.T + [7, -3])
+    assert rolled[0] == pytest.approx(opening) and rolled[1] == pytest.approx(width)
+
+
+def test_half_the_motion_is_half_the_spread() -> None:
+    recorded = speech()
+    scores = lips.series_scores(0.5 * recorded + 3, recorded, 25)
+    assert scores.r == pytest.approx(1) and scores.spread == pytest.approx(0.5)
+    assert scores.lag == pytest.approx(0, abs=1)
+    assert lips.series_scores(-recorded, recorded, 25).r == pytest.approx(-1)
+
+
+@pytest.mark.parametrize(("frames", "fps", "ms"), [(2, 25, 80), (-3, 25, -120), (2, 50, 40)])
+def test_a_delay_is_the_lag(frames: int, fps: float, ms: float) -> None:
+    whole = speech(220)
+    recorded = whole[10:210]
+    late = whole[10 - frames : 210 - frames]
+    assert lips.series_scores(late, recorded, fps).lag == pytest.approx(ms, abs=1)
+    late = late.copy()
+    late[50:60] = np.nan
+    assert lips.series_scores(late, recorded, fps).lag == pytest.approx(ms, abs=1)
+
+
+def test_noise_of_the_same_power_leaves_r_of_one_over_root_two() -> None:
+    rng = np.random.default_rng(6)
+    recorded = rng.normal(size=20000)
+    scores = lips.series_scores(recorded + rng.normal(size=20000), recorded, 25)
+    assert scores.r == pytest.approx(2**-0.5, abs=0.01) and scores.spread == pytest.approx(2**0.5, abs=0.02)
+    assert abs(lips.series_scores(rng.normal(size=20000), recorded, 25).r) < 0.03
+
+
+def test_frames_without_a_face_do_not_enter() -> None:
+    recorded = speech()
+    rendered = 0.5 * recorded
+    rendered[20:40], recorded[30:50] = np.nan, np.nan
+    scores = lips.series_scores(rendered, recorded, 25)
+    assert scores.r == pytest.approx(1) and scores.spread == pytest.approx(0.5)
+
+
+def test_scores_of_lips_that_nothing_can_be_said_of() -> None:
+    few, still = speech(9), np.full(50, 0.3)
+    assert np.isnan(lips.series_scores(few, few, 25)).all()
+    r, spread, lag = lips.series_scores(still, speech(50), 25)
+    assert math.isnan(r) and spread == 0 and math.isnan(lag)
+    assert np.isnan(lips.series_scores(speech(50), still, 25)).all()
+    # A series that is late by more than the range has no peak in it.
+    ramp = np.cumsum(np.hanning(60))
+    assert math.isnan(lips.series_scores(ramp[:40], ramp[20:], 25).lag)
+
+
 def test_unit_errors_are_summed_squares_over_the_baselines_sets() -> None:
     names = expression.UPPER_AUS + expression.LOWER_AUS
     assert len(names) == len(set(names)) == 17
