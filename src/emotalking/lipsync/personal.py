@@ -24,13 +24,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from emotalking.audio.mfcc import WINDOW, log_energies
 from emotalking.errors import UserError
-from emotalking.io.files import replacing
+from emotalking.io.tensors import read_tensors, write_tensors
 from emotalking.lipsync.windows import FPS, FRAMES, STEPS, known_points, pad_audio, step_windows
 from emotalking.networks.crops import square_at
 from emotalking.ops.box import Box
@@ -206,10 +204,8 @@ class PersonalExpert:
         if not path.is_file():
             raise UserError(f"there is no sync expert {path}: train one first.")
         try:
-            with safe_open(str(path), framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-        except (SafetensorError, OSError) as error:
+            header, tensors = read_tensors(path)
+        except (ValueError, OSError) as error:
             raise UserError(
                 f"{path} is no complete sync expert (cut short, or of another kind): copy it again."
             ) from error
@@ -233,7 +229,5 @@ class PersonalExpert:
 
 def save_expert(network: PersonalNetwork, path: Path | str, facts: dict[str, Any]) -> None:
     """Write an expert's file: safetensors, with ``facts`` as JSON in its header."""
-    tensors = {name: value.detach().float().cpu().contiguous() for name, value in network.state_dict().items()}
-    header = {"format": FORMAT, "version": str(VERSION), "facts": json.dumps(facts)}
-    with replacing(Path(path)) as scratch:
-        save_file(tensors, scratch, metadata=header)
+    tensors = {name: value.float() for name, value in network.state_dict().items()}
+    write_tensors(Path(path), tensors, {"format": FORMAT, "version": str(VERSION), "facts": json.dumps(facts)})

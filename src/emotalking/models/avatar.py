@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from emotalking.data.frame import ClipCrop
 from emotalking.errors import InputError, UserError
-from emotalking.io.files import replacing
 from emotalking.io.images import decode_image, encode_image
 from emotalking.io.settings import from_dict, to_dict
+from emotalking.io.tensors import read_tensors, write_tensors
 from emotalking.models.compositor import Canonical, ComposedFrames, Compositor, Conditions, canonical_of
 from emotalking.models.config import ModelConfig
 from emotalking.models.gaussians import Gaussians
@@ -206,7 +204,7 @@ class Avatar:
             UserError: it cannot be written; an existing file is left unchanged.
         """
         path, scene = Path(path), self.scene
-        tensors = {f"head.{name}": value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
+        tensors = {f"head.{name}": value for name, value in self.head.state_dict().items()}
         arrays = {
             "viewmats": scene.viewmats,
             "aus": scene.aus,
@@ -232,9 +230,8 @@ class Avatar:
             "metadata": json.dumps(self.metadata),
         }
         try:
-            with replacing(path) as scratch:
-                save_file(tensors, scratch, metadata=header)
-        except (OSError, SafetensorError) as error:
+            write_tensors(path, tensors, header)
+        except OSError as error:
             raise UserError(f"The avatar {path} cannot be written ({error}): free some space and try again.") from error
 
     @classmethod
@@ -295,18 +292,17 @@ def read_avatar_file(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     if not path.is_file():
         raise UserError(f"there is no avatar file {path}: make one with 'emotalking train'")
     try:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise UserError(f"{path} is a safetensors file but not an avatar: make one with 'emotalking train'")
-            if int(header["version"]) > VERSION:
-                raise UserError(
-                    f"the avatar {path} has format version {header['version']} and this program reads up to "
-                    f"{VERSION}: update emotalking"
-                )
-            return header, {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, ValueError, OSError) as error:
+        header, tensors = read_tensors(path)
+        if header.get("format") != FORMAT:
+            raise UserError(f"{path} is a safetensors file but not an avatar: make one with 'emotalking train'")
+        if int(header["version"]) > VERSION:
+            raise UserError(
+                f"the avatar {path} has format version {header['version']} and this program reads up to "
+                f"{VERSION}: update emotalking"
+            )
+    except (ValueError, OSError) as error:
         raise UserError(f"{path} is not a whole avatar file (cut short, or of another kind): copy it again") from error
+    return header, tensors
 
 
 def avatar_facts(path: Path) -> dict[str, object]:

@@ -8,12 +8,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from emotalking.errors import UserError
 from emotalking.io.arrays import load_archive
+from emotalking.io.tensors import read_tensors
 from emotalking.networks.pickles import read_arrays
 from emotalking.networks.torchscript import read_torchscript
 
@@ -104,8 +103,8 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
+        return read_tensors(path)[1]
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged, cut short or no safetensors file: download it again.") from error
 
 

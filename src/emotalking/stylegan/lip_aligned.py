@@ -12,12 +12,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from emotalking.errors import UserError
-from emotalking.io.files import replacing
+from emotalking.io.tensors import read_tensors, write_tensors
 from emotalking.networks.weights import load_sized
 from emotalking.stylegan.critics import FoundPoints, LandmarkNet, SmallEncoder, small_points
 from emotalking.stylegan.e4e import E4e
@@ -136,15 +134,14 @@ def save_faces(path: Path, network: LipAligned, licences: dict[str, str], small:
         parts |= {"encoder": small.encoder, "landmarks": small.landmarks}
         head["small"] = {"encoder": small.encoder.width, "landmarks": small.landmarks.width}
     tensors = {
-        f"{part}.{name}": tensor.detach().cpu().contiguous()
+        f"{part}.{name}": tensor
         for part, module in parts.items()
         for name, tensor in module.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
     try:
-        with replacing(path) as scratch:
-            save_file(tensors, scratch, {"emotalking_faces": VERSION, "head": json.dumps(head)})
-    except (OSError, SafetensorError) as error:
+        write_tensors(path, tensors, {"emotalking_faces": VERSION, "head": json.dumps(head)})
+    except OSError as error:
         raise UserError(f"{path} cannot be written ({error}): free some space and train on.") from error
 
 
@@ -155,10 +152,8 @@ def open_faces(path: Path, device: torch.device | str = "cpu") -> TrainedFaces:
         UserError: the file is missing, damaged or another kind's, or e4e or FAN, which it needs, is missing.
     """
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (OSError, SafetensorError) as error:
+        metadata, tensors = read_tensors(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a file of 'emotalking faces train': train it again.") from error
     try:
         if metadata.get("emotalking_faces") != VERSION:
