@@ -22,7 +22,7 @@ class FakeAvatar:
 
     width, height, fps, audio_features = 48, 40, Fraction(25), "mel"
     device = torch.device("cpu")
-    closes_lips = True
+    closes_lips = emotional = True
 
     def __init__(self) -> None:
         time = np.arange(RECORDED) / 25

@@ -45,7 +45,7 @@ def test_without_emotion_the_branch_is_off(avatar, talk) -> None:
 
 
 def test_emotion_for_an_avatar_without_that_branch(avatar, talk, emotion) -> None:
-    avatar.head = type("Head", (), {"emotional": False})()
+    avatar.emotional = False
     with pytest.raises(UserError, match="emotion stage"):
         Player(avatar).frames(talk, emotion)
 

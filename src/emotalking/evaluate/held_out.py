@@ -154,12 +154,11 @@ class OnHeldOut:
     def __init__(self, avatar: Avatar, subject: Subject) -> None:
         self._avatar, self._subject = avatar, subject
         self._indices = np.asarray(subject.val_indices, np.int64)
-        self.head = avatar.head
         self.width = avatar.width
         self.height = avatar.height
         self.fps = subject.fps
         self.audio_features, self.device = avatar.audio_features, avatar.device
-        self.closes_lips = avatar.closes_lips
+        self.closes_lips, self.emotional = avatar.closes_lips, avatar.emotional
         self.viewmats, self.aus = subject.viewmats[self._indices], subject.aus[self._indices]
         self.background = subject.background
 

@@ -43,7 +43,7 @@ def of_reconstruction(
 
     def pairs(frames: slice) -> list[tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W 3"]]]:
         """Recorded and rendered frames, rendered a second time instead of storing all until the best is known."""
-        made = reconstruct(avatar, subject, indices[frames], va[frames] if avatar.head.emotional else None)
+        made = reconstruct(avatar, subject, indices[frames], va[frames] if avatar.emotional else None)
         return [
             (subject.target(int(index)), to_uint8(image)) for index, image in zip(indices[frames], made, strict=True)
         ]

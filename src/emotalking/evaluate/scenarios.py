@@ -107,7 +107,7 @@ class Session:
         """
         samples = self.samples(sound, count)
         player = Player(OnHeldOut(self.avatar, self.subject))
-        frames = player.frames(samples, track if self.avatar.head.emotional else None, batch=1)
+        frames = player.frames(samples, track if self.avatar.emotional else None, batch=1)
         run = self.score(frames, title, None, samples, va, keep=keep)
         return replace(run, sound=sound.name, sound_sha256=sound.sha256)
 
@@ -138,7 +138,7 @@ def self_reconstruction(session: Session) -> ScenarioResult:
     if together and subject.files.audio.exists():
         samples = load_audio(subject.files.audio, float(indices[0] / session.fps), len(indices) / session.fps)
     systems: dict[str, Callable[[], Iterable[Any]]] = {
-        AVATAR: lambda: reconstruct(avatar, subject, indices, va if avatar.head.emotional else None),
+        AVATAR: lambda: reconstruct(avatar, subject, indices, va if avatar.emotional else None),
         RECORDED: lambda: (subject.target(int(index)) for index in indices),
     }
     runs = []
@@ -187,7 +187,7 @@ def emotion_conditioned(session: Session) -> ScenarioResult:
         faces += keep.values()
         shown.append(poses[moment])
     notes = speech_in_training(session)
-    if not session.avatar.head.emotional:
+    if not session.avatar.emotional:
         notes.append("This avatar has no emotion branch: every point shows the same face.")
     return runs, [images.of_emotion(session.subject, faces, np.array(shown))], notes
 

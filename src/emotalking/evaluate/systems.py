@@ -85,7 +85,7 @@ class AvatarSource(Source):
     def read(self, positions: Int64[np.ndarray, " n"]) -> Iterator[RGBFrame]:
         """See :class:`Source`; rounded to 8 bit, as the others' frames are."""
         indices = self.numbers[positions]
-        va = own_emotion(self._subject, indices) if self._avatar.head.emotional else None
+        va = own_emotion(self._subject, indices) if self._avatar.emotional else None
         self.watch = Stopwatch(reconstruct(self._avatar, self._subject, indices, va))
         for image in self.watch:
             yield to_uint8(torch.as_tensor(image))
@@ -109,7 +109,7 @@ class SpokenSource(Source):
         wanted, last = set(positions.tolist()), int(positions.max(initial=-1))
         samples = self._unseen.samples(last + 1, float(self._subject.fps))
         player = Player(OnHeldOut(self._avatar, self._subject))
-        track = self._emotion(player, last + 1) if self._avatar.head.emotional else None
+        track = self._emotion(player, last + 1) if self._avatar.emotional else None
         self.watch = Stopwatch(player.frames(samples, track, batch=1))
         for number, image in enumerate(self.watch):
             if number in wanted:

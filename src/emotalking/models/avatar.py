@@ -158,6 +158,11 @@ class Avatar:
         """True if it has closed-mouth codes; files of version 1 have none."""
         return self.head.face.audio.closed is not None and self.head.mouth.audio.closed is not None
 
+    @property
+    def emotional(self) -> bool:
+        """True if valence and arousal change its frames."""
+        return self.head.emotional
+
     def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
         """Straight-alpha torso layer of recorded pose ``index``."""
         return self.scene.torso[index]

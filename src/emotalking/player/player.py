@@ -62,6 +62,8 @@ class PlayableAvatar(Protocol):
     def device(self) -> torch.device: ...
     @property
     def closes_lips(self) -> bool: ...
+    @property
+    def emotional(self) -> bool: ...
 
     def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
         """Straight-alpha torso layer of a recorded pose."""
@@ -165,8 +167,7 @@ class Player:
             UserError: unusable audio or background, or an emotion for an avatar without an emotion branch.
         """
         # All inputs are checked before the first frame is requested.
-        head = getattr(self.avatar, "head", None)
-        if emotion is not None and head is not None and not getattr(head, "emotional", False):
+        if emotion is not None and not self.avatar.emotional:
             raise UserError(
                 "this avatar was trained without its emotion stage, so it cannot show one: train that stage."
             )
