@@ -137,9 +137,9 @@ def test_the_gate_follows_the_sound(avatar) -> None:
     assert not gate[:42].any() and not gate[132:].any()
     assert gate[60:115].mean() > 0.8
     # The sound is heard even where its features come from elsewhere; features alone tell of no silence.
-    track = Player(avatar).encode_audio(speech).features
+    track = Player(avatar).audio_features(speech).features
     assert (
-        Player(avatar).encode_audio(speech, FrameFeatures(track.frames(np.arange(75), 25), 25.0)).voice_activity
+        Player(avatar).audio_features(speech, FrameFeatures(track.frames(np.arange(75), 25), 25.0)).voice_activity
         is not None
     )
     avatar.calls.clear()

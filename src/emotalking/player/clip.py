@@ -82,7 +82,7 @@ def render_clip(
     mouth_strip = None if strip is None else Strip(strip, avatar)
     player = Player(avatar)
     loaded = None if features is None else load_features(features, avatar.audio_features, avatar.fps)
-    track = player.encode_audio(sound, loaded, vad=vad)
+    track = player.audio_features(sound, loaded, vad=vad)
     total = player.num_frames(track, seconds)
     if total == 0:
         raise UserError("the sound has no length, so there is no frame to render.")

@@ -34,7 +34,7 @@ class AudioTrack:
 
 
 Sound = str | Path | Float[np.ndarray, " S"] | FeatureTrack | AudioTrack
-"""A sound or video file, float32 mono samples at 16 kHz, their features, or the track of `Player.encode_audio`."""
+"""A sound or video file, float32 mono samples at 16 kHz, their features, or the track of `Player.audio_features`."""
 
 _DECODERS = 4
 """Threads that decode torso layers ahead of the renderer."""
@@ -103,7 +103,7 @@ class Player:
     def __init__(self, avatar: PlayableAvatar) -> None:
         self.avatar = avatar
 
-    def encode_audio(self, audio: Sound, features: FeatureTrack | None = None, *, vad: bool = True) -> AudioTrack:
+    def audio_features(self, audio: Sound, features: FeatureTrack | None = None, *, vad: bool = True) -> AudioTrack:
         """Compute the avatar's audio features and the voice activity of a recording; files are read in a stream.
 
         Features depend on the level and noise of the entire recording, so all of it is read here; voice activity is
@@ -172,7 +172,7 @@ class Player:
                 "this avatar was trained without its emotion stage, so it cannot show one: train that stage."
             )
         plate = background_plate(background, self.avatar.background)
-        track = self.encode_audio(audio, vad=vad)
+        track = self.audio_features(audio, vad=vad)
         return self._play(track, emotion, self._loop(poses), plate, self.num_frames(track, seconds), batch, matte)
 
     def recorded(self, total: int, poses: Literal["recorded", "fixed"] = "recorded") -> Int[np.ndarray, " total"]:
