@@ -12,7 +12,7 @@ from emotalking.data.labels import Label
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.errors import UserError
 from emotalking.faces import generators
-from emotalking.faces.generators import target_maker
+from emotalking.faces.generators import choose_generator
 from emotalking.faces.reader import SubjectReader
 from emotalking.models.avatar import Avatar
 from emotalking.stylegan.critics import LandmarkNet, SmallEncoder
@@ -69,8 +69,8 @@ def test_training_takes_its_targets_from_the_papers_generator(
     actor_subject: Subject, faces: Path, known: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recording, "write_page", lambda folder: None)
-    maker = target_maker("paper", actor_subject.files.root, faces, "cpu")
-    made = maker.open(None)  # type: ignore[arg-type]
+    choice = choose_generator("paper", actor_subject.files.root, faces, "cpu")
+    made = choice.open(None)  # type: ignore[arg-type]
     assert isinstance(made, EmotionGenerator) and made.name == "paper"
     image = torch.from_numpy(actor_subject.original(0).copy())[None].float() / 255
     points = torch.from_numpy(actor_subject.landmarks.points[:1].astype("float32"))
@@ -78,21 +78,21 @@ def test_training_takes_its_targets_from_the_papers_generator(
     out = made(image, points, labels, torch.eye(4)[None], torch.tensor([[0.8, 0.3]]))
     changed = (out.images != image).any(-1)[0]
     assert 0.02 < changed.float().mean() < 0.5  # eyes and mouth alone
-    trained = train(actor_subject.files.root, tmp_path / "a.safetensors", "tiny", "cpu", SHORT, maker=maker)
+    trained = train(actor_subject.files.root, tmp_path / "a.safetensors", "tiny", "cpu", SHORT, maker=choice)
     metadata = Avatar.load(trained.path).metadata
     assert metadata["generator"] == "paper" and metadata["licences"]["made"] == "free"
-    assert metadata["run"]["generator"] == ["paper", maker.file_hash]
+    assert metadata["run"]["generator"] == ["paper", choice.file_hash]
 
 
 def test_wrong_choices_are_one_sentence(actor_subject: Subject, faces: Path) -> None:
     root = actor_subject.files.root
-    assert target_maker("mesh", root, None, "cpu") is MESH_WARP
+    assert choose_generator("mesh", root, None, "cpu") is MESH_WARP
     with pytest.raises(UserError, match="also choose the generator paper"):
-        target_maker("mesh", root, faces, "cpu")
+        choose_generator("mesh", root, faces, "cpu")
     with pytest.raises(UserError, match="no generator 'warp'"):
-        target_maker("warp", root, None, "cpu")
+        choose_generator("warp", root, None, "cpu")
     with pytest.raises(UserError, match="faces.safetensors is missing.*faces train"):
-        target_maker("paper", root, None, "cpu")
+        choose_generator("paper", root, None, "cpu")
 
 
 def test_the_command_line_says_what_is_missing(

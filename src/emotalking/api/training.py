@@ -49,12 +49,12 @@ def train(
     from emotalking.train.run import MESH_WARP
     from emotalking.train.run import train as run
 
-    (chosen, mouth_device), maker = device_pair(device), MESH_WARP
+    (chosen, mouth_device), choice = device_pair(device), MESH_WARP
     if generator != "mesh" or faces is not None:
-        from emotalking.faces.generators import target_maker
+        from emotalking.faces.generators import choose_generator
 
-        maker = target_maker(generator, Path(subject), None if faces is None else Path(faces), chosen)
-    return run(subject, output, preset, chosen, list(settings), resume, tensorboard, maker, mouth_device, command)
+        choice = choose_generator(generator, Path(subject), None if faces is None else Path(faces), chosen)
+    return run(subject, output, preset, chosen, list(settings), resume, tensorboard, choice, mouth_device, command)
 
 
 def train_many(

@@ -65,7 +65,7 @@ def faces_file(subject: Subject, faces: Path | None) -> Path:
     return path
 
 
-def target_maker(kind: str, subject: Path, faces: Path | None, device: torch.device | str) -> GeneratorChoice:
+def choose_generator(kind: str, subject: Path, faces: Path | None, device: torch.device | str) -> GeneratorChoice:
     """Choose the generator of a training's emotional targets.
 
     Args:
