@@ -1,6 +1,7 @@
 """Systems beside each other: the right one wins, and what is written says so."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from emotalking.evaluate.compare_report import (
     write_report,
 )
 from emotalking.evaluate.evaluation_models import EvaluationModels
+from emotalking.evaluate.measure import measure
 from emotalking.evaluate.provenance import provenance
 from emotalking.evaluate.systems import System, open_system
 
@@ -90,6 +92,20 @@ def test_lossless_video_is_re_encoded_as_a_folder_is(
     )
     # x264's threads make runs differ by some thousandths of a decibel.
     assert again == pytest.approx(plain, abs=0.02) and abs(taken - plain) > 0.1
+
+
+def test_only_the_recording_is_searched_mirrored(
+    actor_subject: Subject, systems: list[System], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def spy(*frames: Any, of_recording: bool, **options: Any) -> Any:
+        asked.append(of_recording)
+        return measure(*frames, of_recording=of_recording, **options)
+
+    monkeypatch.setattr(sys.modules[compare.__module__], "measure", spy)
+    compare(actor_subject, systems, EvaluationModels.none())
+    assert asked == [False, False, True]
 
 
 def test_tables_mark_the_best_system_and_not_the_recording(made: Comparison) -> None:

@@ -70,6 +70,15 @@ def test_noise_of_the_same_power_leaves_r_of_one_over_root_two() -> None:
     assert abs(lips.series_scores(rng.normal(size=20000), recorded, 25).r) < 0.03
 
 
+def test_no_shift_pairs_frames_of_two_runs() -> None:
+    whole = speech(220)
+    runs = [slice(0, 100), slice(100, 200)]
+    parts = [lips.apart(whole[at : at + 200], runs) for at in (10, 8)]
+    assert len(parts[0]) == 220 and np.isnan(parts[0]).sum() == 20
+    assert np.isnan(parts[0][100:110]).all() and parts[0][110] == whole[110]
+    assert lips.series_scores(parts[1], parts[0], 25).lag == pytest.approx(80, abs=1)
+
+
 def test_frames_without_a_face_do_not_enter() -> None:
     recorded = speech()
     rendered = 0.5 * recorded
@@ -84,6 +93,9 @@ def test_scores_of_lips_that_nothing_can_be_said_of() -> None:
     r, spread, lag = lips.series_scores(still, speech(50), 25)
     assert math.isnan(r) and spread == 0 and math.isnan(lag)
     assert np.isnan(lips.series_scores(speech(50), still, 25)).all()
+    # Lips that do something else have no lag.
+    noise = np.random.default_rng(7).normal(size=(2, 400))
+    assert math.isnan(lips.series_scores(noise[0], noise[1], 25).lag)
     # A series that is late by more than the range has no peak in it.
     ramp = np.cumsum(np.hanning(60))
     assert math.isnan(lips.series_scores(ramp[:40], ramp[20:], 25).lag)

@@ -13,7 +13,7 @@ from emotalking.evaluate import page as plots
 from emotalking.evaluate import speech as sounds
 from emotalking.evaluate.evaluation import changed_metrics
 from emotalking.evaluate.images import loudest_stretch, open_eyed
-from emotalking.evaluate.metrics import Metric, missing, per_frame, single
+from emotalking.evaluate.metrics import METRICS, Metric, missing, per_frame, single
 from emotalking.evaluate.results import (
     AVATAR,
     RECORDED,
@@ -28,7 +28,7 @@ from emotalking.evaluate.results import (
     write_report,
 )
 from emotalking.evaluate.scenarios import RIGID, jitter_spectrum
-from emotalking.evaluate.tables import PUBLISHED, cell, metric_table, paper_tables, remarks, run_table
+from emotalking.evaluate.tables import PUBLISHED, best, cell, metric_table, paper_tables, remarks, run_table
 from emotalking.io.audio import save_wav
 from emotalking.report.images import error_map
 from emotalking.tts.base import Utterance
@@ -116,6 +116,24 @@ def test_runs_are_pooled_over_their_frames() -> None:
     assert whole["fps"].value == pytest.approx(17.5)
     assert math.isnan(pool([{"lpips": missing("lpips", "no")}] * 2)["lpips"].value)
     assert pool([{"lpips": missing("lpips", "no")}, {"lpips": single("lpips", 0.2, frames=4)}])["lpips"].value == 0.2
+
+
+def test_a_metric_with_a_best_value() -> None:
+    spec = METRICS["opening_spread"]
+    assert spec.head == "opening spread → 1" and spec.ranks and not METRICS["aue_u_rest"].ranks
+    found = [single("opening_spread", value) for value in (0.4, 1.3, math.nan, 1.9)]
+    assert best(found) == 1.3 and best(found[:1]) is None
+    assert METRICS["opening_lag"].text(-0.3) == "0" and METRICS["opening_lag"].text(-80.4, sign=True) == "-80"
+
+
+def test_the_recordings_lips_are_explained() -> None:
+    own = a_run(AVATAR, "x", [single("opening_r", 0.6, "mesh", 30)])
+    mirrored = a_run(RECORDED, "x", [single("opening_r", 0.97, "mesh", 30), missing("width_r", "constant")])
+    result = Result("self", "", 1.0, (own, mirrored))
+    assert metric_table(result).rows == [("opening r ↑", "0.600", "0.970", "30", "0", "mesh")]
+    (note,) = remarks(result)
+    assert note.startswith("opening r of the recording: landmarks found in its mirrored frames")
+    assert remarks(Result("self", "", 1.0, (own,))) == []
 
 
 def test_tables_have_the_papers_shape_and_mark_what_is_published() -> None:

@@ -160,6 +160,7 @@ def test_the_recording_stands_beside_the_avatar_only_where_there_is_one(
 ) -> None:
     for result in evaluated[0].results:
         assert bool(result.of(RECORDED)) == (result.scenario == "self")
+        assert ("opening_r" in result.summary(RECORDED)) == (result.scenario == "self")
         assert result.summary(AVATAR)["fps"].value > 0
 
 

@@ -13,7 +13,7 @@ from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.errors import UserError
 from emotalking.evaluate.evaluation_models import ActionUnitModel, EvaluationModels
 from emotalking.evaluate.measure import Stopwatch, measure
-from emotalking.evaluate.metrics import METRICS
+from emotalking.evaluate.metrics import METRICS, Metric
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.performance import Performance
@@ -128,6 +128,11 @@ def marked(subject: Subject, corners: list[tuple[int, int, int]]) -> list[np.nda
     return frames
 
 
+def speaking(subject: Subject, greens: np.ndarray, lost: tuple[int, ...] = ()) -> list[np.ndarray]:
+    """Frames whose mouth opens by ``greens``, without a face in the frames ``lost``."""
+    return marked(subject, [(0, int(green), 0 if at in lost else 255) for at, green in enumerate(greens)])
+
+
 def watched(painted: Painted, emotion: bool = False) -> EvaluationModels:
     """EvaluationModels who see faces through the painted detector."""
     return EvaluationModels(torch.device("cpu"), lambda: painted, emotion=ActionUnitModel() if emotion else None)
@@ -187,6 +192,62 @@ def test_mouth_motion_in_silence_needs_enough_of_both(actor_subject: Subject, pa
     assert metric.value == pytest.approx(1, rel=0.05) and 45 <= metric.frames < 60
     short = measure(frames[:40], subject=actor_subject, indices=None, samples=samples, models=watched(painted)).metrics
     assert math.isnan(short["mouth_in_silence"].value) and "25 of each" in short["mouth_in_silence"].reason
+
+
+def test_lips_that_open_half_as_far_and_late(actor_subject: Subject, painted: Painted) -> None:
+    rng = np.random.default_rng(8)
+    greens = 2 * rng.integers(0, 50, 32)
+    indices = np.arange(30)
+    truth = speaking(actor_subject, greens[2:], lost=(5,))
+    half, late = speaking(actor_subject, greens[2:] // 2, lost=(9,)), speaking(actor_subject, greens[:30])
+    found = [
+        measure(frames, subject=actor_subject, indices=indices, models=watched(painted), recorded=truth).metrics
+        for frames in (half, late)
+    ]
+    assert found[0]["opening_r"].value == pytest.approx(1, abs=1e-3)
+    assert found[0]["opening_spread"].value == pytest.approx(0.5, abs=0.01)
+    assert found[0]["opening_lag"].value == pytest.approx(0, abs=5)
+    assert (found[0]["opening_r"].frames, found[0]["opening_r"].missing) == (28, 2)
+    assert found[1]["opening_r"].value < 0.5 and found[1]["opening_spread"].value == pytest.approx(1, abs=0.2)
+    assert found[1]["opening_lag"].value == pytest.approx(80, abs=5)
+    # These lips open and never widen.
+    assert math.isnan(found[0]["width_r"].value) and "width of the mouth never changes" in found[0]["width_r"].reason
+    few = measure(
+        half[:9], subject=actor_subject, indices=indices[:9], models=watched(painted), recorded=truth[:9]
+    ).metrics
+    assert math.isnan(few["opening_r"].value) and few["opening_r"].reason.startswith("8 frames show a face both")
+    nobody = measure(half, subject=actor_subject, indices=None, models=watched(painted)).metrics
+    assert "no recorded frame" in nobody["opening_r"].reason
+
+
+def test_the_recordings_lips_are_measured_in_mirrored_frames(actor_subject: Subject, painted: Painted) -> None:
+    """The painted detector reads the left corner, so that the right one is what it finds in a mirrored frame."""
+    rng = np.random.default_rng(9)
+    greens, noise, indices = rng.integers(0, 100, 30), rng.integers(0, 60, 30), np.arange(30)
+    frames = speaking(actor_subject, greens)
+    for frame, green in zip(frames, greens + noise, strict=True):
+        frame[0, -1] = (0, green, 255)
+
+    def lips_of(of_recording: bool) -> dict[str, Metric]:
+        return measure(
+            frames,
+            subject=actor_subject,
+            indices=indices,
+            models=watched(painted),
+            recorded=frames,
+            of_recording=of_recording,
+        ).metrics
+
+    found = lips_of(True)
+    expected = float(np.corrcoef(greens, greens + noise)[0, 1])
+    assert found["opening_r"].value == pytest.approx(expected, abs=1e-3) and 0.5 < expected < 0.95
+    ratio = (greens + noise).std() / greens.std()
+    assert found["opening_spread"].value == pytest.approx(float(ratio), rel=0.01)
+    assert lips_of(False)["opening_r"].value == pytest.approx(1)
+    for frame in frames:
+        frame[0, -1] = 0
+    blind = lips_of(True)["opening_r"]
+    assert math.isnan(blind.value) and "mirrored frames" in blind.reason and blind.missing == 30
 
 
 def test_commands_and_frames_must_be_as_many(actor_subject: Subject, painted: Painted) -> None:

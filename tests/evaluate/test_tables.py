@@ -19,6 +19,7 @@ def test_latex_is_escaped() -> None:
     assert r"a\_b \& c|d & \textbf{33.1 $\pm$ 0.2} \\" in text
     assert r"system & PSNR $\uparrow$ \\" in text
     assert r"\begin{tabular}{lr}" in text
+    assert Table(["spread → 1"], []).latex("").count(r"spread $\rightarrow$ 1") == 1
 
 
 def test_a_ragged_table_is_refused() -> None:

@@ -128,7 +128,15 @@ def compare(
     for system in systems:
         source = system.source
         frames = _counted(system.frames(indices), advance)
-        scored = measure(frames, subject=subject, indices=truth, samples=samples, va=va, models=models)
+        scored = measure(
+            frames,
+            subject=subject,
+            indices=truth,
+            samples=samples,
+            va=va,
+            models=models,
+            of_recording=source.kind == "recording",
+        )
         metrics = dict(scored.metrics)
         if source.watch is not None:
             metrics["fps"] = rate_of(source.watch.seconds)

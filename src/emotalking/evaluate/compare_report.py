@@ -21,7 +21,7 @@ from emotalking.evaluate.provenance import file_sha256, provenance
 from emotalking.evaluate.results import make_folder, write_json
 from emotalking.evaluate.speech import UnseenSpeech
 from emotalking.evaluate.systems import RECORDING, System, is_avatar, open_system, open_unseen, to_same_length
-from emotalking.evaluate.tables import best, bold_best, cell, measured_by, unmeasured
+from emotalking.evaluate.tables import best, bold_best, cell, detector_notes, measured_by, unmeasured
 from emotalking.progress import bar
 from emotalking.report import Page, Plot, Table
 from emotalking.report.images import ERROR_GAIN, error_map, fit_width
@@ -142,7 +142,7 @@ def shown_metrics(comparison: Comparison) -> list[str]:
     return [
         name
         for name, kind in METRICS.items()
-        if kind.better != "none"
+        if kind.ranks
         and any(name in row.metrics and not math.isnan(row.metrics[name].value) for row in comparison.rows)
     ]
 
@@ -213,6 +213,7 @@ def notes_of(comparison: Comparison) -> list[str]:
         )
     metrics = comparison.reference.metrics
     notes += error_notes(metrics)
+    notes += detector_notes(row.metrics for row in comparison.rows if row.kind == "recording")
     own = metrics.get("identity_truth")
     if "identity" in names and own is not None and not math.isnan(own.value):
         notes.append(f"{METRICS['identity_truth'].title}: {cell(own)}.")

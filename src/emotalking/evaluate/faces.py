@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 
 from emotalking.data import Subject
 from emotalking.data.layouts import FaceLayout
@@ -194,6 +194,27 @@ class Detection(NamedTuple):
     """Fields of :class:`Faces` of the same names."""
     measures: dict[str, np.ndarray]
     descriptions: dict[str, np.ndarray]
+
+
+class MirroredFrames:
+    """A detector that is given every frame mirrored: how far its points then differ from the usual ones is its error.
+
+    Its points lie in the mirrored image and have the other side's names. Lengths that both sides share, as the gap of
+    the lips, are those of the frame.
+    """
+
+    def __init__(self, provider: LandmarkProvider) -> None:
+        self._provider = provider
+        self.name = f"{provider.name}, mirrored"
+        self.layout = provider.layout
+
+    def detect(self, image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "K 3"] | None:
+        """See :class:`emotalking.preprocess.landmarks.LandmarkProvider`."""
+        return self._provider.detect(np.ascontiguousarray(image[:, ::-1]))
+
+    def close(self) -> None:
+        """See :class:`emotalking.preprocess.landmarks.LandmarkProvider`."""
+        self._provider.close()
 
 
 class FaceObserver:

@@ -67,6 +67,7 @@ def measure(
     models: EvaluationModels,
     labels: Sequence[TestPoint] = TEST_POINTS,
     recorded: Iterable[UInt8[np.ndarray, "H W 3"]] | None = None,
+    of_recording: bool = False,
 ) -> Measurement:
     """Measure a run of frames of ``subject``; each frame is in memory only while it is measured.
 
@@ -79,6 +80,8 @@ def measure(
         models: evaluation models.
         labels: expected expression at each commanded point.
         recorded: ground truth instead of the subject's own frames, one for each of ``indices``, in order.
+        of_recording: ``frames`` are the recorded ones; faces are then also found in their mirrored images, for the
+            error of the detector itself.
 
     Raises:
         UserError: a frame has another size, or there are more or fewer frames than indices.
@@ -87,7 +90,7 @@ def measure(
     if len(set(counts)) > 1:
         raise UserError(f"there are {counts[1]} commanded emotions for {counts[0]} frames: give one for each.")
     of_frame = {name: spec.of_frame for name, spec in METRICS.items() if spec.of_frame is not None}
-    observer = RunObserver(subject, models, Condition(indices, samples, va, labels), of_frame)
+    observer = RunObserver(subject, models, Condition(indices, samples, va, labels, of_recording), of_frame)
     count = 0
     try:
         for rendered in _rendered(frames, subject, indices, models.device, recorded):

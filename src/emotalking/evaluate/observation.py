@@ -19,7 +19,7 @@ from emotalking.emotion.circumplex import TestPoint
 from emotalking.errors import UserError
 from emotalking.evaluate.background import BackgroundObserver
 from emotalking.evaluate.evaluation_models import EmotionModel, EvaluationModels, Person, Prediction
-from emotalking.evaluate.faces import FaceDescriber, FaceObserver, FaceReference, Faces, runs_of
+from emotalking.evaluate.faces import FaceDescriber, FaceObserver, FaceReference, Faces, MirroredFrames, runs_of
 from emotalking.evaluate.sync import SyncMeter
 from emotalking.lipsync.scores import SyncScores
 from emotalking.ops.box import Box
@@ -47,6 +47,8 @@ class Condition:
     """Commanded valence and arousal."""
     labels: Sequence[TestPoint]
     """The expression that belongs to each commanded point."""
+    of_recording: bool = False
+    """The frames are the recorded ones themselves."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ class Observation:
     """Faces of the scored frames; see :attr:`faces`."""
     recorded_found: Faces | None
     """Faces of the recorded frames; see :attr:`recorded_faces`."""
+    mirrored_found: Faces | None
+    """Faces of the mirrored images of the scored frames, in these images; None unless they are the recorded ones."""
     sync: SyncScores | None
 
     @property
@@ -246,7 +250,7 @@ class RunObserver:
         self._count = self._compared = 0
         self._reference = self._person = None
         self._detector = ""
-        self._observer = self._true_observer = self._lips = None
+        self._observer = self._true_observer = self._mirror_observer = self._lips = None
         self._no_faces = "no detector of faces was asked for"
         self._no_identity = models.no_identity
         if models.landmarks is not None:
@@ -276,6 +280,9 @@ class RunObserver:
         self._observer = FaceObserver(self._reference, models.landmarks, describers, then)
         if self._condition.indices is not None:
             self._true_observer = FaceObserver(self._reference, models.landmarks)
+        if self._condition.of_recording:
+            make = models.landmarks
+            self._mirror_observer = FaceObserver(self._reference, lambda: MirroredFrames(make()))
 
     def _runs(self, count: int) -> tuple[list[slice], int]:
         return runs_of(count, self._condition.indices, self._condition.va)
@@ -288,6 +295,8 @@ class RunObserver:
         self._background.add(frame.number, frame.image, recorded)
         if self._observer is not None:
             self._observer.add(frame.uint8)
+        if self._mirror_observer is not None:
+            self._mirror_observer.add(frame.uint8)
         if frame.truth is None:
             return
         self._compared += 1
@@ -298,7 +307,7 @@ class RunObserver:
 
     def close(self) -> None:
         """Free the detectors; no more frames can be added."""
-        for observer in (self._observer, self._true_observer):
+        for observer in (self._observer, self._true_observer, self._mirror_observer):
             if observer is not None:
                 observer.close()
 
@@ -334,6 +343,7 @@ class RunObserver:
             seconds=seconds,
             found=found,
             recorded_found=recorded,
+            mirrored_found=None if self._mirror_observer is None else self._mirror_observer.faces(),
             sync=sync,
         )
 

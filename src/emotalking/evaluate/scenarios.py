@@ -73,15 +73,25 @@ class Session:
         *,
         keep: dict[int, Any] | None = None,
         consecutive: bool = True,
+        of_recording: bool = False,
     ) -> Run:
         """Measure frames of the avatar (:func:`emotalking.evaluate.measure.measure`).
 
         Args:
             keep: the frames whose numbers are its keys are stored there, as uint8.
             consecutive: the frames follow each other in time; else metrics that need that are missing.
+            of_recording: the frames are the recorded ones.
         """
         watch = Stopwatch(self._watched(frames, keep or {}))
-        scored = measure(watch, subject=self.subject, indices=indices, samples=samples, va=va, models=self.models)
+        scored = measure(
+            watch,
+            subject=self.subject,
+            indices=indices,
+            samples=samples,
+            va=va,
+            models=self.models,
+            of_recording=of_recording,
+        )
         metrics = scored.metrics
         if not consecutive:
             reason = "the frames are not consecutive"
@@ -143,7 +153,9 @@ def self_reconstruction(session: Session) -> ScenarioResult:
     }
     runs = []
     for system, frames in systems.items():
-        run = session.score(frames(), "held-out frames", indices, samples, va, consecutive=together)
+        run = session.score(
+            frames(), "held-out frames", indices, samples, va, consecutive=together, of_recording=system == RECORDED
+        )
         # The recording has a row of its own.
         metrics = {name: metric for name, metric in run.metrics.items() if not METRICS[name].reference}
         if system == RECORDED:

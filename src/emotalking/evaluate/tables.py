@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from emotalking.evaluate.estimator_error import NAMES, THE_MODEL, error_cell, error_notes
 from emotalking.evaluate.metrics import METRICS, Metric
+from emotalking.evaluate.metrics.lips import LIP_MOTION
 from emotalking.evaluate.results import AVATAR, RECORDED, Report, Result
 from emotalking.evaluate.scenarios import SCENARIO_SPECS
 from emotalking.report import Bold, Table
@@ -99,9 +100,21 @@ def metric_table(result: Result) -> Table:
 
 
 def remarks(result: Result) -> list[str]:
-    """Notes below :func:`metric_table`: error of the emotion model, and reasons of missing metrics."""
+    """Notes below :func:`metric_table`: errors of emotion model and detector, and reasons of missing metrics."""
     metrics = result.summary(AVATAR)
-    return [*error_notes(metrics), *unmeasured(metrics)]
+    return [*error_notes(metrics), *detector_notes(run.metrics for run in result.of(RECORDED)), *unmeasured(metrics)]
+
+
+def detector_notes(recordings: Iterable[Mapping[str, Metric]]) -> list[str]:
+    """Sentence that explains the metrics of lip motion of recordings; none where they were not measured."""
+    found = [metrics[name] for metrics in recordings for name in LIP_MOTION if name in metrics]
+    titles = dict.fromkeys(METRICS[metric.name].title for metric in found if not math.isnan(metric.value))
+    if not titles:
+        return []
+    return [
+        f"{', '.join(titles)} of the recording: landmarks found in its mirrored frames against those found in the"
+        " frames themselves. The detector agrees no better with itself: no avatar can be expected to reach a higher r."
+    ]
 
 
 def unmeasured(metrics: Mapping[str, Metric]) -> list[str]:
@@ -130,9 +143,12 @@ def cell(metric: Metric | None, none: str = "-") -> str:
 def best(metrics: Iterable[Metric | None]) -> float | None:
     """The best value of a column; None with fewer than two, or where neither direction is better."""
     there = [metric for metric in metrics if metric is not None and not math.isnan(metric.value)]
-    if len(there) < 2 or there[0].better == "none":
+    if len(there) < 2:
         return None
-    return (max if there[0].better == "higher" else min)(metric.value for metric in there)
+    values, target = [metric.value for metric in there], METRICS[there[0].name].target
+    if target is not None:
+        return min(values, key=lambda value: abs(value - target))
+    return {"higher": max, "lower": min, "none": lambda _: None}[there[0].better](values)
 
 
 def bold_best(text: str, metric: Metric | None, best_value: float | None) -> str:

@@ -18,6 +18,7 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "↑": r"$\uparrow$",
+    "→": r"$\rightarrow$",
     "↓": r"$\downarrow$",
     "–": "--",
     "−": "$-$",

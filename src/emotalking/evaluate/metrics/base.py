@@ -80,12 +80,20 @@ class MetricSpec:
     """Also measured by TalkingGaussian's script, on re-encoded video."""
     over_time: bool = False
     """Plotted per frame in comparisons."""
+    target: float | None = None
+    """Best value where neither direction is better."""
 
     @property
     def head(self) -> str:
-        """Column head with unit and an arrow towards the better side."""
-        arrow = {"higher": " ↑", "lower": " ↓", "none": ""}[self.better]
+        """Column head with unit and an arrow towards the better side, or the best value."""
+        best = "" if self.target is None else f" → {self.target:g}"
+        arrow = {"higher": " ↑", "lower": " ↓", "none": best}[self.better]
         return f"{self.title}{f' [{self.unit}]' if self.unit else ''}{arrow}"
+
+    @property
+    def ranks(self) -> bool:
+        """True if some values are better than others."""
+        return self.better != "none" or self.target is not None
 
     def summary(self, values: Float[np.ndarray, " n"]) -> float:
         """One number of values per frame without nan."""
@@ -98,7 +106,7 @@ class MetricSpec:
             return none
         if math.isinf(value):
             return "inf" if value > 0 else "-inf"
-        return f"{value:{'+' if sign else ''}.{self.digits}f}"
+        return f"{value:{'+' if sign else ''}z.{self.digits}f}"
 
 
 METRICS: dict[str, MetricSpec] = {}
