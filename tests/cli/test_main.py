@@ -1,6 +1,7 @@
 """The command line: exit codes, sentences, and what the commands do."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -245,7 +246,10 @@ def test_every_verb_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> N
     module = load(name)
     assert f"  {name} " in overview() and summary(module) in overview()
     assert main([*name.split(), "--help"]) == 0
-    assert capsys.readouterr().out.startswith(f"usage: emotalking {name} ")
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: emotalking {name} ")
+    positional, _, options = shown.partition("\n options ")
+    assert "-h, --help" in options and "(required)" not in positional
     assert not [one.name for one in parameters(module.FUNCTION) if not one.help]
     for example in re.findall(r"^  emotalking (.*)$", getattr(module, "EXAMPLES", ""), re.MULTILINE):
         assert example.startswith(name)
@@ -297,6 +301,25 @@ def test_a_training_takes_two_devices_and_leaves_the_others(
     assert devices.device_pair("cuda:1")[1] is None and devices.parse_devices("auto") == ["cuda:0", "cuda:1", "cuda:2"]
     with pytest.raises(UserError, match="names a device twice"):
         devices.device_pair("cuda,cuda:0")
+
+
+def test_choices_are_in_declared_order_in_help_and_in_errors() -> None:
+    """With any seed of Python's hashes, which the order of a set depends on."""
+    code = (
+        "from emotalking.cli.main import main; main(['prepare', '--help']); "
+        "main(['prepare', 'a', '-o', 'b', '--normals', 'x'])"
+    )
+    for seed in ("1", "2", "3"):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "--normals {mesh,network,none}" in done.stdout
+        assert "(choose from mesh, network, none)" in done.stderr
 
 
 def test_no_choice_is_not_offered_as_a_choice(capsys: pytest.CaptureFixture[str]) -> None:

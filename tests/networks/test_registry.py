@@ -24,6 +24,7 @@ def test_every_entry_is_whole() -> None:
     assert {"bisenet", "easyportrait", "emonet8", "emonet5", "face_normals", "lpips_alex"} <= models().keys()
     for model in models().values():
         assert model.files and all((model.title, model.source, model.licence, model.limits, model.alternative))
+        assert "--" not in model.alternative, "in the library's terms: it is quoted below the command line"
         assert "https://" in model.source
         assert model.sha256 is None or set(model.sha256) <= set("0123456789abcdef")
 

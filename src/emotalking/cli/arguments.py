@@ -146,7 +146,7 @@ def parse(
                 )
             )
     except SystemExit:
-        print(captured.getvalue().rstrip() + (f"\n\n{epilog.strip()}" if epilog else ""))
+        print(_without_required(captured.getvalue().rstrip()) + (f"\n\n{epilog.strip()}" if epilog else ""))
         raise
     for one in wanted:
         if one.positional and values[one.name] == ():
@@ -281,6 +281,12 @@ def _mapping(kind: Any) -> Any:
     members = get_args(kind) if get_origin(kind) is Union else (kind,)
     origins = [(one, get_origin(one)) for one in members]
     return next((one for one, origin in origins if isinstance(origin, type) and issubclass(origin, Mapping)), None)
+
+
+def _without_required(text: str) -> str:
+    """Help without the "(required)" that tyro puts after every positional argument, which cannot be anything else."""
+    positional, heading, options = text.partition("\n options ")
+    return re.sub(r"\n? +\(required\) *$", "", positional, flags=re.MULTILINE) + heading + options
 
 
 def _plain(text: str) -> str:
