@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from emotalking.data.audio_features import DEFAULT_FEATURE
+
 RECORDED = 60
 
 
@@ -20,7 +22,7 @@ class Frames:
 class FakeAvatar:
     """A disc for a head; its red is the loudness, its green the valence; it moves with the pose."""
 
-    width, height, fps, audio_features = 48, 40, Fraction(25), "mel"
+    width, height, fps, audio_features = 48, 40, Fraction(25), DEFAULT_FEATURE
     device = torch.device("cpu")
     closes_lips = emotional = True
 

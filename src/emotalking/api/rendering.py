@@ -75,7 +75,8 @@ def render(
         background: an image file, a colour (white, #00ff00) or transparent; None: as recorded.
         paste: paste the head back into the full frames of this clip, from which the avatar came.
         poses: head motion: as recorded, or none.
-        features: .npy file with audio features of the speech, for an avatar not trained on 'mel'.
+        features: .npy file with audio features of the speech, of the kind that the avatar was trained on; None:
+            computed from the speech.
         vad: voice activity detection: close the lips where nobody speaks, instead of following every sound.
         batch: frames rendered together.
         progress: called after each frame with (frames done, frames in all).
