@@ -145,7 +145,7 @@ class ClipCrop:
         return square | {"clip": [self.width, self.height], "pictures": to_runs(self.clip_frames)}
 
     @classmethod
-    def from_json(cls, facts: Any, where: str) -> "ClipCrop | None":
+    def from_json(cls, facts: object, where: str) -> "ClipCrop | None":
         """Inverse of :meth:`to_json`; None where nothing (or no frame numbers) was recorded.
 
         Raises:

@@ -130,7 +130,7 @@ def ablate(
     devices: Sequence[str],
     *,
     run: Runner | None = None,
-    log: Callable[[str], Any] = print,
+    log: Callable[[str], object] = print,
 ) -> Ablation:
     """Train and score every variant; finished parts of an earlier run are reused, interrupted ones resumed.
 

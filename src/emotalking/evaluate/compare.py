@@ -93,7 +93,7 @@ def compare(
     limit: int | None = None,
     published: bool = False,
     unseen: UnseenSpeech | None = None,
-    advance: Callable[[], Any] = lambda: None,
+    advance: Callable[[], object] = lambda: None,
 ) -> Comparison:
     """Score every system on their common frames.
 
@@ -190,7 +190,7 @@ def _check_size(system: System, indices: Int64[np.ndarray, " N"], subject: Subje
         )
 
 
-def _counted(frames: Iterable[np.ndarray], advance: Callable[[], Any]) -> Iterator[np.ndarray]:
+def _counted(frames: Iterable[np.ndarray], advance: Callable[[], object]) -> Iterator[np.ndarray]:
     for frame in frames:
         yield frame
         advance()
@@ -201,7 +201,7 @@ def as_published(
     subject: Subject,
     indices: Int64[np.ndarray, " N"],
     models: EvaluationModels,
-    advance: Callable[[], Any] = lambda: None,
+    advance: Callable[[], object] = lambda: None,
 ) -> dict[str, Metric]:
     """PSNR, LPIPS and LMD by the baseline's protocol: between re-encoded frames of a system and of the recording.
 

@@ -64,7 +64,7 @@ def evaluate(
     *,
     device: torch.device | str = "cpu",
     command: str = "",
-    log: Callable[[str], Any] = print,
+    log: Callable[[str], object] = print,
 ) -> Report:
     """Score an avatar in the paper's scenarios and write `report.json`, `table.md`, `table.tex` and `report.html`.
 
@@ -160,7 +160,7 @@ def reproduce(
     subject: Path | None = None,
     device: torch.device | str = "cpu",
     command: str = "",
-    log: Callable[[str], Any] = print,
+    log: Callable[[str], object] = print,
 ) -> Reproduction:
     """Reproduce a report from its own JSON and compare.
 

@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -79,7 +78,7 @@ def check_pair(avatar: Avatar, subject: Subject) -> None:
         )
 
 
-def _clip_hash(record: Any) -> str | None:
+def _clip_hash(record: object) -> str | None:
     """SHA-256 of the clip that a subject's record names; None where it names none."""
     clip = record.get("clip") if isinstance(record, dict) else None
     return clip.get("sha256") if isinstance(clip, dict) else None

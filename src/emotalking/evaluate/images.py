@@ -1,7 +1,7 @@
 """Images of an evaluation: best and worst frames, strips, the faces of the twelve points on their circle."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
@@ -63,10 +63,10 @@ def of_reconstruction(
 
 
 def of_speech(
-    subject: Subject, number: int, name: str, frames: Mapping[int, Any], poses: Int64[np.ndarray, " N"]
+    subject: Subject, number: int, name: str, frames: Mapping[int, np.ndarray | None], poses: Int64[np.ndarray, " N"]
 ) -> NamedImage:
     """A strip of consecutive frames of a spoken sound; ``poses``: the subject's frame under each frame of it."""
-    stored = [frames[at] for at in sorted(frames) if frames[at] is not None]
+    stored = [frame for _, frame in sorted(frames.items()) if frame is not None]
     strip = face_strip(stored, face_box(subject, poses[sorted(frames)]))
     return NamedImage(f"cross_{number}", strip, f"{name}: frames {min(frames)}-{max(frames)} in a row")
 

@@ -130,7 +130,7 @@ def _pooled(parts: Sequence[Metric]) -> Metric:
     return single(parts[0].name, value, there[0].model, frames, missing)
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: object) -> Any:
     """Plain values: nan becomes null, infinities "inf" and "-inf", arrays lists."""
     if isinstance(value, Metric | Run | Result | Report | ReportImage):
         return {name: to_json(getattr(value, name)) for name in value.__dataclass_fields__}
@@ -237,7 +237,7 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"the folder {folder} cannot be made ({error.strerror}): choose another.") from error
 
 
-def write_json(path: Path, data: Any) -> None:
+def write_json(path: Path, data: object) -> None:
     """Write plain values and the records of this module; see :func:`to_json`."""
     text = json.dumps(to_json(data), indent=1, allow_nan=False)
     # Lists of numbers on one line each: no string is in them, so none can be changed.

@@ -15,7 +15,7 @@ from emotalking.evaluate import images
 from emotalking.evaluate.config import EvaluateConfig, Scenario
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import OnHeldOut, own_emotion, pick_frames, reconstruct
-from emotalking.evaluate.measure import Stopwatch, measure
+from emotalking.evaluate.measure import FrameLike, Stopwatch, measure
 from emotalking.evaluate.metrics import METRICS, missing
 from emotalking.evaluate.observation import Observation
 from emotalking.evaluate.results import AVATAR, RECORDED, Run, to_json
@@ -23,7 +23,7 @@ from emotalking.evaluate.speech import Speech
 from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
-from emotalking.player.player import Player
+from emotalking.player.player import Emotion, Player
 
 EMOTION_SECONDS = 4.0
 """Seconds of speech of each of the twelve points, unless a number of frames is given. The paper does not state it."""
@@ -45,7 +45,7 @@ class Session:
     options: EvaluateConfig
     models: EvaluationModels
     sounds: tuple[Speech, ...]
-    advance: Callable[[], Any] = field(default=lambda: None)
+    advance: Callable[[], object] = field(default=lambda: None)
     """Called after each scored frame."""
 
     @property
@@ -65,13 +65,13 @@ class Session:
 
     def score(
         self,
-        frames: Iterable[Any],
+        frames: Iterable[FrameLike],
         title: str,
         indices: Int64[np.ndarray, " N"] | None,
         samples: Float[np.ndarray, " S"] | None,
         va: Float[np.ndarray, "N 2"] | None,
         *,
-        keep: dict[int, Any] | None = None,
+        keep: dict[int, np.ndarray | None] | None = None,
         consecutive: bool = True,
         of_recording: bool = False,
     ) -> Run:
@@ -104,9 +104,9 @@ class Session:
         sound: Speech,
         title: str,
         count: int,
-        track: Any,
+        track: Emotion,
         va: Float[np.ndarray, "N 2"] | None,
-        keep: dict[int, Any],
+        keep: dict[int, np.ndarray | None],
     ) -> Run:
         """Score the avatar saying the first ``count`` frames of a sound, over the held-out frames' poses and torso.
 
@@ -129,7 +129,7 @@ class Session:
         """The subject's held-out frame whose pose and torso each of ``count`` spoken frames has."""
         return self.subject.val_indices[Player(OnHeldOut(self.avatar, self.subject)).recorded(count)]
 
-    def _watched(self, frames: Iterable[Any], keep: dict[int, Any]) -> Iterator[Any]:
+    def _watched(self, frames: Iterable[FrameLike], keep: dict[int, np.ndarray | None]) -> Iterator[FrameLike]:
         for number, frame in enumerate(frames):
             if number in keep:
                 keep[number] = frame if isinstance(frame, np.ndarray) else to_uint8(frame)
@@ -147,7 +147,7 @@ def self_reconstruction(session: Session) -> ScenarioResult:
     samples = None
     if together and subject.files.audio.exists():
         samples = load_audio(subject.files.audio, float(indices[0] / session.fps), len(indices) / session.fps)
-    systems: dict[str, Callable[[], Iterable[Any]]] = {
+    systems: dict[str, Callable[[], Iterable[FrameLike]]] = {
         AVATAR: lambda: reconstruct(avatar, subject, indices, va if avatar.emotional else None),
         RECORDED: lambda: (subject.target(int(index)) for index in indices),
     }
@@ -174,7 +174,7 @@ def cross_domain(session: Session) -> ScenarioResult:
         poses = session.poses(count)
         borrowed = _FrameEmotion(own_emotion(session.subject, poses), session.fps)
         stretch = images.loudest_stretch(session.samples(sound, count), count, session.fps)
-        keep: dict[int, Any] = dict.fromkeys(stretch)
+        keep: dict[int, np.ndarray | None] = dict.fromkeys(stretch)
         runs.append(session.speak(sound, sound.name, count, borrowed, None, keep))
         named.append(images.of_speech(session.subject, number, sound.name, keep, poses))
     return runs, named, speech_in_training(session)
@@ -190,7 +190,7 @@ def emotion_conditioned(session: Session) -> ScenarioResult:
         count = session.count(sound, session.emotion_frames)
         poses = session.poses(count)
         moment = images.open_eyed(session.subject.blink[poses])
-        keep: dict[int, Any] = {moment: None}
+        keep: dict[int, np.ndarray | None] = {moment: None}
         pair = (point.valence, point.arousal)
         title = f"V {point.valence:+.2f}, A {point.arousal:+.2f} ({point.label})"
         va = np.tile(np.array(pair), (count, 1))

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ class PlayableAvatar(Protocol):
 class Emotion(Protocol):
     """The part of ``emotion.tracks.EmotionTrack`` that the player uses."""
 
-    def at(self, times_s: Any) -> Any:
+    def at(self, times_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T 2"]:
         """Valence and arousal [T, 2] in [-1, 1] at times [T] in seconds."""
         ...
 

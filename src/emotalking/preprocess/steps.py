@@ -45,7 +45,7 @@ class Steps:
         work: Callable[[Job], dict[str, Any]],
         job: Job,
         needs: Sequence[str] = (),
-        settings: Any = None,
+        settings: object = None,
         complete: Callable[[], bool] = lambda: True,
     ) -> None:
         """Call ``work(job)`` unless its product is there; what it returns is recorded with its key and its seconds.
@@ -84,7 +84,7 @@ class Steps:
         return self.manifest["steps"][name]
 
 
-def digest(content: Any) -> str:
+def digest(content: object) -> str:
     """Short hash of JSON content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

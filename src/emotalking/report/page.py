@@ -5,7 +5,7 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -79,7 +79,7 @@ class Page:
         self._parts.append(f'<div class="badge {tone}">{html.escape(text)}</div>')
         self._markdown.append(f"> {text}\n")
 
-    def table(self, header: Sequence[str] | Table, rows: Sequence[Sequence[Any]] = (), caption: str = "") -> None:
+    def table(self, header: Sequence[str] | Table, rows: Sequence[Sequence[object]] = (), caption: str = "") -> None:
         """Rows under a header, or a :class:`Table`; columns of numbers are aligned right.
 
         A cell is written with ``str``, and may be :class:`Bold` or a :class:`Link`. A table of text with a ``caption``
@@ -101,7 +101,7 @@ class Page:
         )
         self._parts.append(f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>')
 
-    def facts(self, facts: Mapping[str, Any]) -> None:
+    def facts(self, facts: Mapping[str, object]) -> None:
         """Names and values, two columns; nested ones by dotted names."""
         flat = _flat(facts)
         self.table(("", ""), list(flat.items()))
@@ -161,14 +161,14 @@ class Page:
         self._parts.append(f"<figure>{inner}{note}</figure>")
 
 
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(facts: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
     for name, value in facts.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
 
 
-def _cell(cell: Any) -> str:
+def _cell(cell: object) -> str:
     text = html.escape(str(cell))
     if isinstance(cell, Link):
         return f'<a href="{quote(cell.to.as_posix())}">{text}</a>'

@@ -29,7 +29,7 @@ def run(arguments: dict[str, Any], *, json: bool = False) -> None:
             console.print(line, markup=False)
 
 
-def _lines(value: Any, depth: int) -> list[str]:
+def _lines(value: object, depth: int) -> list[str]:
     """A section as indented lines."""
     indent = "  " * depth
     if isinstance(value, dict):
@@ -46,11 +46,11 @@ def _lines(value: Any, depth: int) -> list[str]:
     return [f"{indent}{_flat(value)}"]
 
 
-def _deep(value: Any) -> bool:
+def _deep(value: object) -> bool:
     return isinstance(value, dict) or isinstance(value, list) and any(isinstance(item, str | dict) for item in value)
 
 
-def _flat(value: Any) -> str:
+def _flat(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in value.items())
     if isinstance(value, list):
