@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import av
 import av.error
@@ -18,6 +17,7 @@ import av.stream
 import numpy as np
 import soundfile
 import soxr
+from av import AudioFrame, AudioStream
 from av.container import InputContainer
 from jaxtyping import Float, Shaped
 
@@ -143,7 +143,7 @@ def _missing_wav_bytes(path: Path) -> int:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[InputContainer]:
     """The container of ``path``; any refusal of FFmpeg's becomes a sentence."""
     try:
         container = av.open(str(path))
@@ -156,7 +156,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _opened_sound(path: Path) -> Iterator[tuple[Any, Any]]:
+def _opened_sound(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
     """Container and first audio stream of ``path``."""
     with _opened(path) as container:
         if not container.streams.audio:
@@ -169,22 +169,24 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error).strip()
 
 
-def _video_start(container: Any) -> float | None:
+def _video_start(container: InputContainer) -> float | None:
     """Time stamp [s] of the first video frame, None for pure sound (cover images do not count)."""
     for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic and stream.start_time is not None:
+        if stream.disposition & av.stream.Disposition.attached_pic:
+            continue
+        if stream.start_time is not None and stream.time_base is not None:
             return float(stream.start_time * stream.time_base)
     return None
 
 
-def _check_complete(path: Path, container: Any, stream: Any, decoded: "_Decoder") -> None:
+def _check_complete(path: Path, container: InputContainer, stream: AudioStream, decoded: "_Decoder") -> None:
     """Raise if the header promises clearly more sound than there was."""
     if decoded.seconds == 0:
         raise UserError(f"{path} has an audio stream without a single sample: give a file with sound.")
     if not decoded.strict:
         return
     declared = None
-    if stream.duration is not None:
+    if stream.duration is not None and stream.time_base is not None:
         declared = float(stream.duration * stream.time_base)
     elif container.duration is not None and not container.streams.video:
         declared = container.duration / 1e6
@@ -202,7 +204,9 @@ def _check_complete(path: Path, container: Any, stream: Any, decoded: "_Decoder"
 class _Decoder:
     """Frames of one audio stream to mono chunks of one rate, with the clock kept."""
 
-    def __init__(self, path: Path, stream: Any, start: float | None, rate: int, strict: bool, span: SoundSpan) -> None:
+    def __init__(
+        self, path: Path, stream: AudioStream, start: float | None, rate: int, strict: bool, span: SoundSpan
+    ) -> None:
         self.path = path
         self.span = span
         self.rate = rate
@@ -238,7 +242,7 @@ class _Decoder:
                 yield from self._resample(samples[begin : begin + 65536], last=False)
         yield from self._flush()
 
-    def frames(self, container: InputContainer) -> Iterator[av.AudioFrame]:
+    def frames(self, container: InputContainer) -> Iterator[AudioFrame]:
         """Decoded frames. Damage before the first one is junk to skip; later it ends the story, or is counted."""
         try:
             for packet in container.demux(self.stream):
@@ -260,7 +264,7 @@ class _Decoder:
                 "copy or export it again."
             ) from error
 
-    def _note(self, frame: Any) -> None:
+    def _note(self, frame: AudioFrame) -> None:
         """Add a decoded frame to the span."""
         span = self.span
         time = span.end if frame.time is None else frame.time
@@ -312,7 +316,7 @@ class _Mixer:
         self._products = np.zeros((0, 0))
         """Sums of products of the channels over about the last second."""
 
-    def __call__(self, frame: Any) -> Float[np.ndarray, " n"]:
+    def __call__(self, frame: AudioFrame) -> Float[np.ndarray, " n"]:
         """Mono of a decoded frame of any sample format, float32 in [-1, 1]."""
         channels = _channels(frame)
         if len(channels) == 1:
@@ -330,7 +334,7 @@ class _Mixer:
             return np.where(opposed[:, None], -channels, channels).mean(0, dtype=np.float32)
 
 
-def _channels(frame: Any) -> Float[np.ndarray, "channels n"]:
+def _channels(frame: AudioFrame) -> Float[np.ndarray, "channels n"]:
     """Samples of a decoded frame of any format, float32 in [-1, 1]."""
     data: Shaped[np.ndarray, "rows columns"] = frame.to_ndarray()
     if not frame.format.is_planar:

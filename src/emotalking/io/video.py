@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import av.error
 import av.stream
 import cv2
 import numpy as np
-from av import VideoFrame
+from av import Packet, VideoFrame, VideoStream
+from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
@@ -86,7 +86,7 @@ def probe(path: str | Path) -> ClipInfo:
         return _info(path, container, stream, frame)
 
 
-def _info(path: Path, container: Any, stream: Any, frame: Any) -> ClipInfo:
+def _info(path: Path, container: InputContainer, stream: VideoStream, frame: VideoFrame) -> ClipInfo:
     """Header of an opened clip; ``frame`` is its first one, which knows how it is turned."""
     height, width = (frame.height, frame.width)[:: -1 if _quarter_turns(frame) % 2 else 1]
     return ClipInfo(path, width, height, _rate(stream), _declared(container, stream), bool(container.streams.audio))
@@ -120,7 +120,9 @@ def decode_frames(
         if first is None:
             raise UserError(f"{path} is cut short or damaged after 0 frames; copy or export it again.")
         declared = _declared(container, stream)
-        begin = min(first, float(stream.start_time * stream.time_base)) if stream.start_time is not None else first
+        begin = first
+        if stream.start_time is not None and stream.time_base is not None:
+            begin = min(first, float(stream.start_time * stream.time_base))
         seconds = time + float(1 / _rate(stream)) - begin
         if declared is not None and container.format.name.startswith(_EXACT_LENGTH) and seconds < declared - 0.5:
             damage.promised_s = declared
@@ -180,7 +182,9 @@ def read_frames(
         yield from _repeat(last[1], framing, yielded, due, limit)
 
 
-def _repeat(frame: Any, framing: Framing | None, yielded: int, due: int, limit: int | None) -> Iterator[np.ndarray]:
+def _repeat(
+    frame: VideoFrame, framing: Framing | None, yielded: int, due: int, limit: int | None
+) -> Iterator[np.ndarray]:
     """The RGB image once for every frame number from ``yielded`` to ``due``."""
     count = (due if limit is None else min(due, limit)) - yielded
     if count > 0:
@@ -190,7 +194,7 @@ def _repeat(frame: Any, framing: Framing | None, yielded: int, due: int, limit: 
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Container and video stream."""
     if not path.is_file():
         raise UserError(f"{path}: there is no such file.")
@@ -215,9 +219,12 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, video_streams[0]
 
 
-def _decoded(path: Path, container: Any, stream: Any, damage: Damage) -> Iterator[tuple[float, VideoFrame]]:
+def _decoded(
+    path: Path, container: InputContainer, stream: VideoStream, damage: Damage
+) -> Iterator[tuple[float, VideoFrame]]:
     """Good frames with their times; frames lost between the first and the last of them go into ``damage``."""
-    clock = Fraction(stream.time_base)
+    clock = stream.time_base
+    assert clock is not None  # FFmpeg gives every stream that it reads one
     step, time = float(1 / _rate(stream)), None
     waiting: dict[int, bool] = {}  # stamps of packets whose frame is pending, and whether it is a keyframe
     keys: list[int] = []
@@ -254,7 +261,7 @@ def _decoded(path: Path, container: Any, stream: Any, damage: Damage) -> Iterato
         damage.smeared_until.append(float(min((key for key in keys if key > pts), default=pts) * clock))
 
 
-def _packets(container: Any, stream: Any) -> Iterator[Any]:
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
     """Packets up to the end of the file, or to where it cannot be read any further."""
     packets = container.demux(stream)
     while True:
@@ -265,18 +272,18 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
         yield packet
 
 
-def _rate(stream: Any) -> Fraction:
+def _rate(stream: VideoStream) -> Fraction:
     """Declared frame rate."""
     return Fraction(stream.average_rate or stream.guessed_rate or 25)
 
 
-def _declared(container: Any, stream: Any) -> float | None:
+def _declared(container: InputContainer, stream: VideoStream) -> float | None:
     """Seconds of video that the header declares."""
-    if stream.duration is not None:
+    if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return None if container.duration is None else container.duration / 1e6
 
 
-def _quarter_turns(frame: Any) -> int:
+def _quarter_turns(frame: VideoFrame) -> int:
     """Counter-clockwise quarter turns that make a frame upright."""
     return round((getattr(frame, "rotation", 0) or 0) / 90) % 4

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import av
 import av.error
 import numpy as np
+from av import AudioStream, VideoStream
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from jaxtyping import Float, UInt8
 
@@ -111,8 +111,9 @@ class VideoWriter:
         self._pending = np.zeros(0, np.float32)
         self._samples = 0
 
-    def _video_stream(self, width: int, height: int) -> Any:
-        stream: Any = self._container.add_stream(self._codec.video, rate=self._fps, options=dict(self._codec.options))
+    def _video_stream(self, width: int, height: int) -> VideoStream:
+        stream = self._container.add_stream(self._codec.video, rate=self._fps, options=dict(self._codec.options))
+        assert isinstance(stream, VideoStream)
         stream.width = width
         stream.height = height
         stream.pix_fmt = self._codec.pixels
@@ -122,8 +123,9 @@ class VideoWriter:
         context.color_range = ColorRange.MPEG
         return stream
 
-    def _audio_stream(self) -> Any:
-        stream: Any = self._container.add_stream(self._codec.audio, rate=AUDIO_RATE, layout="mono")
+    def _audio_stream(self) -> AudioStream:
+        stream = self._container.add_stream(self._codec.audio, rate=AUDIO_RATE, layout="mono")
+        assert isinstance(stream, AudioStream)
         stream.bit_rate = 128_000
         stream.time_base = Fraction(1, AUDIO_RATE)
         return stream

@@ -3,12 +3,12 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import av
 import av.error
 import cv2
 import numpy as np
+from av import VideoFrame
 from jaxtyping import Float, Float32, Int, UInt8
 
 from emotalking.data.frame import ClipCrop
@@ -51,9 +51,9 @@ class ClipFrames:
         self._stamps = stamps
         self._numbers = {stamp: number for number, stamp in enumerate(stamps)}
         self._container = av.open(str(self.path))
-        self._stream: Any = self._container.streams.video[0]
+        self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
-        self._ahead: Iterator[tuple[int, Any]] = iter(())
+        self._ahead: Iterator[tuple[int, VideoFrame]] = iter(())
         self._next = len(stamps)  # nothing follows yet: the first request seeks
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
 
@@ -96,7 +96,7 @@ class ClipFrames:
         size = next(iter(self._cache.values())).nbytes if self._cache else self._stream.width * self._stream.height * 3
         return max(CACHE_BYTES // size, 2)
 
-    def _decoded(self) -> Iterator[tuple[int, Any]]:
+    def _decoded(self) -> Iterator[tuple[int, VideoFrame]]:
         """Numbered frames from the current position; damaged packets are skipped."""
         for packet in self._container.demux(self._stream):
             try:
