@@ -22,7 +22,7 @@ from emotalking.lipsync.training import train_expert
 from emotalking.report import Page, Table
 from emotalking.train.presets import preset
 from emotalking.train.run import is_up_to_date
-from emotalking.train.workers import Runner, WorkerPool
+from emotalking.train.workers import Runner, WorkerPool, train_command
 
 FULL = "full"
 VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -166,8 +166,7 @@ def ablate(
             return f"{avatar} was trained with other settings than this ablation's (remove it, or give another folder)"
         else:
             log(f"{title}: training on {device}")
-            settings = [word for setting in plan.settings[name] for word in ("--set", setting)]
-            command = ["train", str(subject_folder), "-o", str(avatar), "--preset", options.preset, *settings]
+            command = train_command(subject_folder, avatar, options.preset, plan.settings[name])
             failed = start(command, device, log_file)
             if failed is not None:
                 return f"the training of '{title}' failed{place}: {failed}"

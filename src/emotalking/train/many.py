@@ -19,7 +19,7 @@ from emotalking.train.callbacks.log import LOG, Row, of_kind, read_log
 from emotalking.train.callbacks.report import PAGE, STRIPS
 from emotalking.train.presets import preset
 from emotalking.train.run import is_up_to_date
-from emotalking.train.workers import Runner, WorkerPool
+from emotalking.train.workers import Runner, WorkerPool, train_command
 
 _logger = logging.getLogger(__name__)
 
@@ -136,7 +136,6 @@ def train_many(
         idle = ", ".join(devices[len(subjects) :])
         _logger.info("left idle: %s; there are more devices than subjects", idle)
     pool = WorkerPool(devices[: len(subjects)])
-    settings = [word for setting in overrides for word in ("--set", setting)]
 
     with bar() as progress:
         bars = _Bars(progress, config.iterations, len(names))
@@ -151,7 +150,7 @@ def train_many(
                 _logger.info("%s: training on %s (log: %s)", name, device, log)
                 began = time.perf_counter()
                 bars.begin(name, device, avatar)
-                command = ["train", str(subject), "-o", str(avatar), "--preset", preset_name, *settings]
+                command = train_command(subject, avatar, preset_name, overrides)
                 failed = (run or pool.run)(command, device, log)
                 took = time.perf_counter() - began
                 _logger.info("%s: %s %.0f s", name, "trained in" if failed is None else "stopped after", took)

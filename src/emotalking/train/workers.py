@@ -34,6 +34,12 @@ Runner = Callable[[Sequence[str], str, Path | None], str | None]
 the reason of a failure, or None."""
 
 
+def train_command(subject: Path, avatar: Path, preset: str, settings: Sequence[str]) -> list[str]:
+    """Arguments of the command that trains ``avatar`` (for a :data:`Runner`)."""
+    changed = [word for setting in settings for word in ("--set", setting)]
+    return ["train", str(subject), "-o", str(avatar), "--preset", preset, *changed]
+
+
 class Worker:
     """A worker process.
 
