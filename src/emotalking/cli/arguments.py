@@ -326,7 +326,7 @@ def separated(text: str, kind: Any) -> tuple[Any, ...]:
     return tuple(words)
 
 
-def named_paths(words: Sequence[str]) -> dict[str, Any]:
+def named_paths(words: Sequence[str]) -> dict[str, str | list[str]]:
     """``NAME=PATH`` words; a repeated name gives a list of paths.
 
     Raises:

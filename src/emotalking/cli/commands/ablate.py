@@ -1,9 +1,9 @@
 """``emotalking ablate``."""
 
 from pathlib import Path
-from typing import Any
 
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "evaluate"
 FUNCTION = api.ablate
@@ -20,7 +20,7 @@ for this, which is another than the one that trains.
 """
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Train, evaluate, and print the table."""
     from emotalking.cli.console import note
     from emotalking.evaluate.ablation import ablation_table, notes_of

@@ -1,9 +1,9 @@
 """``emotalking check``."""
 
 from pathlib import Path
-from typing import Any
 
 from emotalking import api
+from emotalking.cli.commands import Arguments
 from emotalking.options import PathLike
 
 SECTION = "make an avatar"
@@ -11,7 +11,7 @@ FUNCTION = api.check
 IF_INTERRUPTED = "no page was written"
 
 
-def run(arguments: dict[str, Any], *, page: PathLike | None = None, json: PathLike | None = None) -> None:
+def run(arguments: Arguments, *, page: PathLike | None = None, json: PathLike | None = None) -> None:
     """Check the clip; an unusable one raises an error after its page is written.
 
     Args:

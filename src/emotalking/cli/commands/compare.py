@@ -1,9 +1,9 @@
 """``emotalking compare``."""
 
 from pathlib import Path
-from typing import Any
 
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "evaluate"
 FUNCTION = api.compare
@@ -20,7 +20,7 @@ as held-out frames, or as the whole clip), by their names, or by --start.
 """
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Compare, and print the tables."""
     from emotalking.cli.console import announce_device, note
     from emotalking.errors import InputError

@@ -1,15 +1,14 @@
 """``emotalking demo``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "make an avatar"
 FUNCTION = api.demo
 IF_INTERRUPTED = "rerun the same command: finished steps and the last checkpoint are used"
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Run it and print its metrics."""
     from emotalking.cli.console import note
     from emotalking.testing.demo import table

@@ -1,9 +1,9 @@
 """``emotalking evaluate``."""
 
 from pathlib import Path
-from typing import Any
 
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "evaluate"
 FUNCTION = api.evaluate
@@ -19,7 +19,7 @@ metrics up.
 """
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Evaluate, and print the tables."""
     from emotalking.cli.console import announce_device, note
     from emotalking.evaluate.tables import paper_tables

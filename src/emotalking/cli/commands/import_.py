@@ -1,15 +1,14 @@
 """``emotalking import``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "make an avatar"
 FUNCTION = api.import_subject
 IF_INTERRUPTED = "rerun the same command: finished files are kept"
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Import it and print what was made."""
     from emotalking.cli.console import note
 

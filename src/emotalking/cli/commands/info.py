@@ -1,14 +1,13 @@
 """``emotalking info``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "inspect"
 FUNCTION = api.info
 
 
-def run(arguments: dict[str, Any], *, json: bool = False) -> None:
+def run(arguments: Arguments, *, json: bool = False) -> None:
     """Show the facts.
 
     Args:

@@ -1,8 +1,9 @@
 """``emotalking models``."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 if TYPE_CHECKING:
     from emotalking.networks.registry import Model
@@ -11,7 +12,7 @@ SECTION = "inspect"
 FUNCTION = api.list_models
 
 
-def run(arguments: dict[str, Any], *, json: bool = False) -> None:
+def run(arguments: Arguments, *, json: bool = False) -> None:
     """List them.
 
     Args:

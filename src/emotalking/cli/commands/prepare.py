@@ -1,8 +1,7 @@
 """``emotalking prepare``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "make an avatar"
 FUNCTION = api.prepare
@@ -14,7 +13,7 @@ EXAMPLES = """examples:
 """
 
 
-def run(arguments: dict[str, Any], *, preview: bool = False) -> None:
+def run(arguments: Arguments, *, preview: bool = False) -> None:
     """Prepare the clip.
 
     Args:

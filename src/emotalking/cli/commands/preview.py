@@ -1,14 +1,13 @@
 """``emotalking preview``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "inspect"
 FUNCTION = api.preview
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Draw both."""
     from emotalking.cli.console import note
 

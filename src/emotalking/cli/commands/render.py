@@ -1,8 +1,7 @@
 """``emotalking render``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "use it"
 FUNCTION = api.render
@@ -17,7 +16,7 @@ At most one of --emotion, --va and --track is given; without any, the face stays
 """
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Render the video."""
     import time
 

@@ -1,14 +1,13 @@
 """``emotalking report``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "make an avatar"
 FUNCTION = api.training_report
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Make the page."""
     from emotalking.cli.console import note
 

@@ -1,9 +1,9 @@
 """``emotalking reproduce``."""
 
 from pathlib import Path
-from typing import Any
 
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "evaluate"
 FUNCTION = api.reproduce
@@ -13,7 +13,7 @@ EXAMPLES = """examples:
 """
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Repeat the evaluation, and print the tables and the differences."""
     from emotalking.cli.console import announce_device, note
     from emotalking.evaluate.tables import paper_tables

@@ -1,8 +1,7 @@
 """``emotalking train``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "make an avatar"
 FUNCTION = api.train
@@ -14,7 +13,7 @@ EXAMPLES = """examples:
 """
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Train the avatar."""
     from emotalking.cli.console import announce_device, note
 

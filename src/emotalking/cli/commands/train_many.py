@@ -1,8 +1,7 @@
 """``emotalking train-many``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "make an avatar"
 FUNCTION = api.train_many
@@ -17,7 +16,7 @@ settings is kept; a subject that cannot be trained does not stop the others (exi
 """
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Train the avatars, and print a table of them."""
     from emotalking.cli.console import note
     from emotalking.errors import InputError

@@ -1,8 +1,7 @@
 """``emotalking tts``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "use it"
 FUNCTION = api.synthesize
@@ -12,7 +11,7 @@ EXAMPLES = """examples:
 """
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Synthesize the text."""
     from emotalking.cli.console import note
     from emotalking.errors import InputError

@@ -1,14 +1,13 @@
 """``emotalking tts-coverage``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "use it"
 FUNCTION = api.phoneme_coverage
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Count and print."""
     from emotalking.cli.console import note
     from emotalking.tts.phonemes import summary

@@ -1,8 +1,7 @@
 """``emotalking tts-sentences``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "use it"
 FUNCTION = api.synthesize_sentences
@@ -12,7 +11,7 @@ EXAMPLES = """examples:
 """
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Synthesize the set."""
     from emotalking.cli.console import note
 

@@ -1,15 +1,14 @@
 """``emotalking validate``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "inspect"
 FUNCTION = api.validate
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Show the findings; errors end with exit code 2."""
     from rich.console import Console
     from rich.table import Table

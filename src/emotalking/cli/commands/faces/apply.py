@@ -1,8 +1,7 @@
 """``emotalking faces apply``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "use it"
 FUNCTION = api.edit_faces
@@ -15,7 +14,7 @@ EXAMPLES = """examples:
 """
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Edit the faces."""
     from emotalking.cli.console import note
 

@@ -1,8 +1,7 @@
 """``emotalking faces sheet``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "use it"
 FUNCTION = api.face_sheet
@@ -13,7 +12,7 @@ EXAMPLES = """examples:
 """
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Draw the sheet."""
     from emotalking.cli.console import note
 

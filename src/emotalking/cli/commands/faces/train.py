@@ -1,15 +1,14 @@
 """``emotalking faces train``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "use it"
 FUNCTION = api.train_faces
 IF_INTERRUPTED = "no generator was written; rerun the same command to continue from the last checkpoint"
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Train the generator."""
     from emotalking.cli.console import announce_device, note
 

@@ -1,9 +1,9 @@
 """``emotalking study make``."""
 
 from pathlib import Path
-from typing import Any
 
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "evaluate"
 FUNCTION = api.make_study
@@ -16,7 +16,7 @@ serve' shows the page on this machine and collects the answers. key.json maps th
 """
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Make the study."""
     from emotalking.cli.console import note
     from emotalking.evaluate.study import KEY, PAGE

@@ -1,8 +1,7 @@
 """``emotalking study results``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "evaluate"
 FUNCTION = api.study_results
@@ -12,7 +11,7 @@ EXAMPLES = """examples:
 """
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Print the table."""
     results = api.study_results(**arguments)
     print(results.table.markdown())

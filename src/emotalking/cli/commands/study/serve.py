@@ -1,15 +1,14 @@
 """``emotalking study serve``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "evaluate"
 FUNCTION = api.serve_study
 IF_INTERRUPTED = "the server has stopped; stored answers are whole"
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Serve until interrupted."""
     from emotalking.cli.console import note
 

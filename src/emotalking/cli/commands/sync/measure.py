@@ -1,9 +1,9 @@
 """``emotalking sync measure``."""
 
 from pathlib import Path
-from typing import Any
 
 from emotalking import api
+from emotalking.cli.commands import Arguments
 from emotalking.options import PathLike
 
 SECTION = "evaluate"
@@ -15,7 +15,7 @@ EXAMPLES = """examples:
 """
 
 
-def run(arguments: dict[str, Any], *, json: PathLike | None = None) -> None:
+def run(arguments: Arguments, *, json: PathLike | None = None) -> None:
     """Measure and print.
 
     Args:
@@ -27,7 +27,11 @@ def run(arguments: dict[str, Any], *, json: PathLike | None = None) -> None:
 
     scores = api.measure_sync(**arguments)
     if json is not None:
-        facts: dict[str, Any] = {"clip": Path(arguments["clip"]).name, "expert": scores.expert, "sync_e": scores.error}
+        facts: dict[str, object] = {
+            "clip": Path(arguments["clip"]).name,
+            "expert": scores.expert,
+            "sync_e": scores.error,
+        }
         facts |= {"sync_c": scores.confidence, "offset_frames": scores.offset, "curve": scores.curve.tolist()}
         write_bytes(Path(json), (dumps(facts, indent=2) + "\n").encode())
     print(f"{arguments['clip']}: {scores.summary()}")

@@ -1,8 +1,7 @@
 """``emotalking sync train``."""
 
-from typing import Any
-
 from emotalking import api
+from emotalking.cli.commands import Arguments
 
 SECTION = "evaluate"
 FUNCTION = api.train_sync_expert
@@ -13,7 +12,7 @@ EXAMPLES = """examples:
 """
 
 
-def run(arguments: dict[str, Any]) -> None:
+def run(arguments: Arguments) -> None:
     """Train the expert and print how well it measures held-out seconds."""
     device = api.choose_device(arguments["device"]).type
     report = api.train_sync_expert(**arguments)
