@@ -75,8 +75,7 @@ def render(
         background: an image file, a colour (white, #00ff00) or transparent; None: as recorded.
         paste: paste the head back into the full frames of this clip, from which the avatar came.
         poses: head motion: as recorded, or none.
-        features: .npy file with audio features of the speech, of the kind that the avatar was trained on; None:
-            computed from the speech.
+        features: .npy file with the avatar's kind of audio features of the speech; None: computed from it.
         vad: voice activity detection: close the lips where nobody speaks, instead of following every sound.
         batch: frames rendered together.
         progress: called after each frame with (frames done, frames in all).
