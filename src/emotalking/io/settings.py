@@ -3,8 +3,9 @@
 import dataclasses
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from emotalking.errors import InputError
 
@@ -31,13 +32,15 @@ REMOVED: dict[str, set[str]] = {
 
 logger = logging.getLogger(__name__)
 
+Config = TypeVar("Config")
+
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A config as plain values, ready for JSON."""
     return dataclasses.asdict(config)
 
 
-def from_dict(cls: type, values: dict[str, Any]) -> Any:
+def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
     """Build the dataclass ``cls`` from plain values; an unknown key is an error, a missing one takes its default.
 
     Old field names are accepted (:data:`RENAMED`), and fields that never acted (:data:`REMOVED`).
@@ -55,7 +58,8 @@ def from_dict(cls: type, values: dict[str, Any]) -> Any:
         key: from_dict(hints[key], value) if dataclasses.is_dataclass(hints[key]) else value
         for key, value in values.items()
     }
-    return cls(**built)
+    make: Callable[..., Config] = cls
+    return make(**built)
 
 
 def upgrade(cls: type, values: dict[str, Any]) -> dict[str, Any]:
@@ -66,22 +70,23 @@ def upgrade(cls: type, values: dict[str, Any]) -> dict[str, Any]:
         return values
 
 
-def override(config: Any, settings: list[str]) -> Any:
+def override(config: Config, settings: list[str]) -> Config:
     """Apply ``key=value`` settings with dotted keys (``face.iterations=2000``); an old name is logged as a warning.
 
     Raises:
         InputError: if a key does not exist, a value has the wrong type, or the result is impossible.
     """
+    changed: Any = config
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator:
             raise InputError(f"the setting '{setting}' is not of the form key=value")
-        config = _set(config, key.strip().split("."), text.strip(), setting)
+        changed = _set(changed, key.strip().split("."), text.strip(), setting)
     try:
-        config.validate()
+        changed.validate()
     except ValueError as error:
         raise InputError(f"the settings cannot work: {error}") from error
-    return config
+    return changed
 
 
 def _renamed(cls: type) -> dict[str, str]:

@@ -249,7 +249,7 @@ class Avatar:
         path = Path(path)
         header, tensors = read_avatar_file(path)
         try:
-            config: ModelConfig = from_dict(ModelConfig, _upgraded(json.loads(header["config"])))
+            config = from_dict(ModelConfig, _upgraded(json.loads(header["config"])))
             facts = json.loads(header["scene"])
             scene_tensors = {name[6:]: value.numpy() for name, value in tensors.items() if name.startswith("scene.")}
             torso = TorsoStack(scene_tensors.pop("torso_data"), scene_tensors.pop("torso_offsets"))
