@@ -239,7 +239,12 @@ def combined_face_stage(context: Context, maker: EmotionGenerator) -> FaceStage:
     Args:
         context: what every stage works on.
         maker: makes the emotional targets.
+
+    Returns:
+        A stage of the class ``STAGES.face`` (:data:`emotalking.train.run.STAGES`).
     """
+    from emotalking.train.run import STAGES  # It imports this module.
+
     face, emotion = context.config.face, context.config.emotion
     iterations = face.iterations + emotion.iterations
     settings = replace(face, iterations=iterations, lr_decay_from=face.lr_decay_from + emotion.iterations)
@@ -249,4 +254,4 @@ def combined_face_stage(context: Context, maker: EmotionGenerator) -> FaceStage:
     moving = max(iterations - face.warmup, 1)
     share = min(1.0, emotion.iterations * (1.0 - emotion.real_share) / moving)
     curriculum = FaceCurriculum(context.data, settings, context.generator)
-    return FaceStage(context, settings, MixedTargets(curriculum, targets, share, face.warmup, context.generator))
+    return STAGES.face(context, settings, MixedTargets(curriculum, targets, share, face.warmup, context.generator))
