@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from emotalking.data import Subject
+from emotalking.data.audio_features import PACKAGE_FEATURES, audio_feature
 from emotalking.errors import UserError
 from emotalking.io.files import write_bytes
 from emotalking.io.settings import from_dict
@@ -28,6 +29,7 @@ from emotalking.train.callbacks.log import LOG, Callback, Row, RunLog, StopTrain
 from emotalking.train.callbacks.report import recorded
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.config import TrainConfig
+from emotalking.train.stages.mouth import MouthStage
 from emotalking.train.sync import needs_sync
 from emotalking.train.trainer import Trainer
 from emotalking.train.workers import Worker, visible_name
@@ -228,12 +230,18 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _why_not(config: TrainConfig, checkpoint: Checkpoint | None) -> str | None:
     """Reason that the stages must follow one another; None: they need not."""
+    from emotalking.train.run import STAGES  # It imports this module.
+
     if checkpoint is not None:
         return "the run was begun so"
     if needs_sync(config):
         return "the sync loss needs the finished mouth"
     if not (config.mouth.iterations and config.face.iterations):
         return "there are not both a mouth and a face stage"
+    if STAGES.mouth is not MouthStage:
+        return f"a second process does not know the mouth stage {STAGES.mouth.__name__} of this program"
+    if audio_feature(config.model.audio.features) not in PACKAGE_FEATURES:
+        return f"a second process does not know the audio features '{config.model.audio.features}' of this program"
     return None
 
 
