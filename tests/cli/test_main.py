@@ -327,3 +327,15 @@ def test_no_choice_is_not_offered_as_a_choice(capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr().err
     assert "talkinggaussian" in said
     assert "None" not in said
+
+
+def helped(command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The help of a command on one line."""
+    assert main([*command.split(), "--help"]) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_help_shows_the_default_of_a_switch(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = helped("render", capsys)
+    assert "instead of following every sound. (default: on)" in shown
+    assert "frames of an earlier run (default: off)" in shown

@@ -95,7 +95,9 @@ class Parameter:
             return "" if self.positional else "(required)"
         if isinstance(self.default, tuple):
             return f"(default: {','.join(map(str, self.default))})" if self.default else ""
-        return "" if self.default is None or isinstance(self.default, bool) else f"(default: {self.default})"
+        if isinstance(self.default, bool):
+            return f"(default: {'on' if self.default else 'off'})"
+        return "" if self.default is None else f"(default: {self.default})"
 
 
 def parameters(function: Callable[..., Any], *, skip: Sequence[str] = ()) -> list[Parameter]:
