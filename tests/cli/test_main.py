@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from emotalking import api
-from emotalking.cli.arguments import parameters
+from emotalking.cli.arguments import parameters, parse
 from emotalking.cli.main import join_negative_values, load, main, overview, summary, verbs
 from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
@@ -339,3 +339,17 @@ def test_help_shows_the_default_of_a_switch(capsys: pytest.CaptureFixture[str]) 
     shown = helped("render", capsys)
     assert "instead of following every sound. (default: on)" in shown
     assert "frames of an earlier run (default: off)" in shown
+
+
+def test_help_says_default_where_a_docstring_breaks_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def verb(path: Path | None = None) -> None:
+        """Do it.
+
+        Args:
+            path: a file; None:
+                computed.
+        """
+
+    with pytest.raises(SystemExit):
+        parse(parameters(verb), ["--help"], prog="verb", about=verb)
+    assert "a file; default: computed." in " ".join(capsys.readouterr().out.split())

@@ -293,9 +293,10 @@ def _without_required(text: str) -> str:
 
 def _plain(text: str) -> str:
     """A docstring's text without markup, in the command line's terms."""
+    text = " ".join(text.split())
     text = re.sub(r"\bNone: ", "default: ", text)
     text = re.sub(r":\w+:`~?\.?([^`]+)`", r"'\1'", text)
-    return " ".join(text.replace("``", "'").split())
+    return text.replace("``", "'")
 
 
 def pair(text: str) -> tuple[float, float]:
