@@ -353,3 +353,9 @@ def test_help_says_default_where_a_docstring_breaks_the_line(capsys: pytest.Capt
     with pytest.raises(SystemExit):
         parse(parameters(verb), ["--help"], prog="verb", about=verb)
     assert "a file; default: computed." in " ".join(capsys.readouterr().out.split())
+
+
+def test_help_offers_only_what_a_command_line_can_give(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = helped("render", capsys)
+    assert "any sound or video file, of any length. -o PATH" in shown
+    assert "samples" not in shown and "loaded" not in shown and "In Python" not in shown

@@ -64,9 +64,8 @@ def render(
     """Render an avatar speaking, with emotion.
 
     Args:
-        avatar: avatar file ('emotalking train'), or an avatar already loaded (``device`` then has no effect).
-        audio: speech: any sound or video file, of any length; float32 mono samples at 16 kHz; or the result of
-            ``synthesize``.
+        avatar: avatar file ('emotalking train').
+        audio: speech: any sound or video file, of any length.
         output: video to write, with sound: .mp4, .mov, .mkv or .webm; transparent: .mov or .webm.
         text: speech made from this text, instead of audio.
         track: emotion over time: keyframes in a .csv or .json file (time, valence, arousal).
@@ -82,6 +81,10 @@ def render(
 
     Raises:
         InputError: an input or an output cannot be used.
+
+    Note:
+        In Python ``avatar`` may also be an avatar already loaded (``device`` then has no effect), and ``audio`` float32
+        mono samples at 16 kHz or the result of ``synthesize``.
     """
     from emotalking.emotion.tracks import emotion_track
     from emotalking.player.clip import render_clip
