@@ -70,6 +70,24 @@ def test_new_ones_are_chosen_by_name_and_preferred_on_request(operation: Operati
     assert operation.choose("auto", torch.zeros(1), side=1)(8.0) == pytest.approx(2.0)
 
 
+def test_the_reference_stays_the_last(operation: Operation) -> None:
+    operation.register(Backend("never", "math:cbrt", available=lambda: False))
+    assert operation.choose("auto", torch.zeros(1), side=11).name == "reference"
+    assert operation.choose("never", torch.zeros(1), side=11).name == "never"
+    operation.register(Backend("named", "math:cbrt"))
+    operation.register(Backend("first", "math:cbrt", limits={"side": 5}), preferred=True)
+    assert list(operation.backends) == ["first", "small", "never", "named", "reference"]
+    assert operation.choose("auto", torch.zeros(1), side=11).name == "named"
+
+
+def test_one_of_a_known_name_is_replaced(operation: Operation) -> None:
+    operation.register(Backend("small", "math:cbrt"))
+    assert list(operation.backends) == ["small", "reference"]
+    operation.register(Backend("reference", "math:cbrt"), preferred=True)
+    assert list(operation.backends) == ["small", "reference"]
+    assert all(backend.function == "math:cbrt" for backend in operation.backends.values())
+
+
 def test_what_auto_means_can_be_set_and_what_ran_is_reported() -> None:
     image = torch.rand(12, 12, 3)
     with use_backends(ssim="reference"):

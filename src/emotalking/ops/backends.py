@@ -75,7 +75,7 @@ class Backend:
     limits: Mapping[str, int] = field(default_factory=dict)
     """Largest supported sizes, by the names of the ``sizes`` of :meth:`Operation.choose`."""
     available: Callable[[], bool] = lambda: True
-    """True if ``auto`` may choose it here; called only for inputs that fit."""
+    """True if ``auto`` may choose it here; called only for inputs that fit. Always False: chosen by name alone."""
 
     def obstacle(self, sample: Tensor, gradients: Sequence[str], sizes: Mapping[str, int]) -> str | None:
         """Reason that inputs do not fit; None: they do."""
@@ -96,7 +96,7 @@ class Backend:
 
 
 class Operation:
-    """A named operation with its back ends, the preferred one first; the last one is the fallback."""
+    """A named operation with its back ends, in the order in which ``auto`` tries them; the reference is the last."""
 
     def __init__(self, name: str, *backends: Backend) -> None:
         self.name = name
@@ -106,9 +106,15 @@ class Operation:
         OPERATIONS[name] = self
 
     def register(self, backend: Backend, *, preferred: bool = False) -> None:
-        """Add a back end that is chosen by its name; ``preferred``: ``auto`` tries it before all others."""
+        """Add a back end, or replace the one of its name.
+
+        Args:
+            backend: with ``available=lambda: False`` ``auto`` never takes it.
+            preferred: ``auto`` tries it before all others; else after them, but before the reference.
+        """
         added = {backend.name: backend}
-        self.backends = {**added, **self.backends} if preferred else {**self.backends, **added}
+        ordered = (added if preferred else {}) | self.backends | added
+        self.backends = dict(sorted(ordered.items(), key=lambda item: item[0] == "reference"))  # stable
 
     def choose(self, requested: str, sample: Tensor, gradients: Sequence[str] = (), **sizes: int) -> Backend:
         """Choose the back end for one call.

@@ -46,8 +46,8 @@ RASTERIZE = Operation(
     ),
     Backend("reference", "emotalking.ops.reference.rasterize:rasterize", gradients=("viewmats", "Ks")),
 )
-"""Back ends have the arguments of :func:`emotalking.ops.reference.rasterize.rasterize`. A new one needs a module with
-such a function and ``RASTERIZE.register(Backend(...))``."""
+"""Back ends have the arguments of :func:`emotalking.ops.reference.rasterize.rasterize`. A new one is a module with
+such a function and a ``Backend`` in this list; from outside the package, ``RASTERIZE.register(Backend(...))``."""
 
 
 @dataclass(frozen=True)
