@@ -146,11 +146,14 @@ def test_what_cannot_be_pasted(clip: Path, place: ClipCrop, talk: np.ndarray, tm
 def test_a_place_is_written_and_read(place: ClipCrop) -> None:
     again = ClipCrop.from_json(place.to_json(), "x")
     assert again is not None and again.to_json() == place.to_json()
-    assert place.to_json()["pictures"] == "7-66"
+    assert place.to_json()["clip_frames"] == "7-66"
+    old = {name.replace("clip_frames", "pictures"): value for name, value in place.to_json().items()}
+    before = ClipCrop.from_json(old, "x")
+    assert before is not None and before.to_json() == place.to_json()
     numbers = np.array([0, 0, 1, 2, 2, 5, 6, 9])
     assert to_runs(numbers) == "0,0-2,2,5-6,9"
     np.testing.assert_array_equal(from_runs(to_runs(numbers)), numbers)
     assert ClipCrop.from_json(None, "x") is None
-    for change in ({"side": 999}, {"pictures": "3-1"}, {"clip": [1]}, {"left": -1}):
+    for change in ({"side": 999}, {"clip_frames": "3-1"}, {"clip": [1]}, {"left": -1}):
         with pytest.raises(UserError, match=r"x: the framing"):
             ClipCrop.from_json(place.to_json() | change, "x")

@@ -16,8 +16,8 @@ from emotalking.io import audio, video
 from emotalking.io.video import decode_frames, read_frames, to_rgb
 from emotalking.preprocess import prepare as prepare_module
 from emotalking.preprocess.config import PrepareConfig
-from emotalking.preprocess.job import keep_frames
-from emotalking.preprocess.pose.solver import project
+from emotalking.preprocess.job import Job, keep_frames
+from emotalking.preprocess.pose.solver import PoseTrack, project
 from emotalking.preprocess.prepare import prepare
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.performance import Performance
@@ -127,6 +127,17 @@ def test_kept_frames_are_the_same(tmp_path: Path) -> None:
         for image in keep_frames(tmp_path / "half.avi", noise):
             raise KeyboardInterrupt(image.shape)
     assert [file.name for file in tmp_path.iterdir()] == ["frames.avi"]
+
+
+def test_the_stored_path_reads_back_also_under_its_old_name(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"a clip")
+    job = Job(tmp_path / "clip.mp4", tmp_path / "subject", PrepareConfig())
+    job.save_pose(PoseTrack(np.eye(4)[None], 500.0, np.zeros((3, 3)), np.ones(3), {"noise_px": 0.25}))
+    stored = job.work / "pose.json"
+    assert json.loads(stored.read_text()) == {"focal": 500.0, "statistics": {"noise_px": 0.25}}
+    assert job.pose().statistics == {"noise_px": 0.25}
+    stored.write_text('{"focal": 500.0, "figures": {"noise_px": 0.5}}')
+    assert job.pose().statistics == {"noise_px": 0.5}
 
 
 def test_a_second_run_does_nothing(actor_clip: Path, folder: Path) -> None:

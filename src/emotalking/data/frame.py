@@ -142,7 +142,7 @@ class ClipCrop:
     def to_json(self) -> dict[str, Any]:
         """Convert to plain values, the frame numbers as runs."""
         square = {"left": self.left, "top": self.top, "side": self.side}
-        return square | {"clip": [self.width, self.height], "pictures": to_runs(self.clip_frames)}
+        return square | {"clip": [self.width, self.height], "clip_frames": to_runs(self.clip_frames)}
 
     @classmethod
     def from_json(cls, facts: object, where: str) -> "ClipCrop | None":
@@ -151,12 +151,15 @@ class ClipCrop:
         Raises:
             InputError: the values make no square inside a clip; ``where`` names the file.
         """
-        if not isinstance(facts, dict) or "pictures" not in facts:
+        if not isinstance(facts, dict):
+            return None
+        numbers = facts.get("clip_frames", facts.get("pictures"))  # the name before 0.2.0
+        if numbers is None:
             return None
         try:
             left, top, side = (int(facts[name]) for name in ("left", "top", "side"))
             width, height = (int(value) for value in facts["clip"])
-            crop = cls(left, top, side, width, height, from_runs(str(facts["pictures"])))
+            crop = cls(left, top, side, width, height, from_runs(str(numbers)))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{where}: the framing is malformed ({error}): prepare the clip again.") from None
         if left < 0 or top < 0 or side < 1 or left + side > width or top + side > height:

@@ -141,7 +141,8 @@ class Job:
         path = self.work / "pose.json"
         try:
             facts = json.loads(path.read_text())
-            focal, statistics = float(facts["focal"]), dict(facts["figures"])
+            focal = float(facts["focal"])
+            statistics = dict(facts["statistics" if "statistics" in facts else "figures"])  # before 0.2.0
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is damaged ({error}); remove it and prepare the clip again.") from None
         viewmats, shape, sigma = (np.array(load(self.work / f"{name}.npy")) for name in ("viewmats", "shape", "sigma"))
@@ -151,7 +152,7 @@ class Job:
         """Write :meth:`pose`."""
         for name, array in (("viewmats", pose.viewmats), ("shape", pose.shape), ("sigma", pose.sigma_px)):
             _save(self.work / f"{name}.npy", array)
-        write_bytes(self.work / "pose.json", json.dumps({"focal": pose.focal, "figures": pose.statistics}).encode())
+        write_bytes(self.work / "pose.json", json.dumps({"focal": pose.focal, "statistics": pose.statistics}).encode())
 
     def points(self) -> Float32[np.ndarray, "N K 2"]:
         """Smoothed landmarks in pixels, memory-mapped."""

@@ -327,7 +327,7 @@ def _finish(job: Job) -> None:
         "width": width,
         "height": height,
         "framing": steps["framing"]["square"]
-        | {"clip": steps["framing"]["clip"], "pictures": to_runs(job.timeline.source)},
+        | {"clip": steps["framing"]["clip"], "clip_frames": to_runs(job.timeline.source)},
         "check": {name: steps["check"][name] for name in ("verdict", "reasons", "warnings")},
         "part": steps["clock"]["part_s"],
         "audio_offset_s": steps["audio offset"]["applied_s"],

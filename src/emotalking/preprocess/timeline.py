@@ -177,7 +177,7 @@ def lay_out(
         "true_fps": str(true_rate),
         "stored_fps": str(stored_rate(scan.times)),
         "steady": is_steady(scan.times),
-        "pictures": len(scan.times),
+        "stored_frames": len(scan.times),
         "repeats_dropped": len(scan.times) - len(numbers),
         "frames": count,
         "part_s": [round(begin - zero, 3), round(begin - zero + count / float(fps), 3)],
