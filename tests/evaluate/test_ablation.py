@@ -96,7 +96,7 @@ def test_rows_that_would_be_the_full_model_are_left_out(actor_subject: Subject, 
 
 
 def made(subject: Subject, folder: Path, bench: Bench, devices: Sequence[str] = ("cpu",)) -> Ablation:
-    return ablate(subject.files.root, folder, ROWS, devices, run=bench, log=lambda _: None)
+    return ablate(subject.files.root, folder, ROWS, devices, run=bench)
 
 
 def test_what_is_finished_is_kept(actor_subject: Subject, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_what_is_finished_is_kept(actor_subject: Subject, tmp_path: Path) -> Non
     ]
     other = replace(ROWS, settings=("seed=3",))
     with pytest.raises(UserError, match="trained with other settings"):
-        ablate(actor_subject.files.root, tmp_path, other, ["cpu"], run=bench, log=lambda _: None)
+        ablate(actor_subject.files.root, tmp_path, other, ["cpu"], run=bench)
 
 
 def test_devices_share_the_rows(actor_subject: Subject, tmp_path: Path) -> None:

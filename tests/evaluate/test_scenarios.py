@@ -1,7 +1,10 @@
 """The three scenarios on the actor with a hardly trained avatar: files, honesty of the pair, keeping, running again."""
 
 import json
+import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,16 +58,38 @@ def pixels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenarios.EvaluationModels, "open", lambda **_: EvaluationModels.none())
 
 
+class Messages(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """What the evaluation logs in the block (caplog is for single tests)."""
+    logger, messages = logging.getLogger("emotalking.evaluate.evaluation"), Messages()
+    logger.addHandler(messages)
+    logger.setLevel(logging.INFO)
+    yield messages.lines
+    logger.removeHandler(messages)
+    logger.setLevel(logging.NOTSET)
+
+
 @pytest.fixture(scope="module")
 def evaluated(
     avatar_file: Path, actor_subject: Subject, speech: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Report, Path, list[str]]:
     """One evaluation of everything, its folder and what it said."""
-    folder, said = tmp_path_factory.mktemp("report"), []
-    with pytest.MonkeyPatch.context() as patch:
+    folder = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch, logged() as said:
         patch.setattr(scenarios.EvaluationModels, "open", lambda **_: EvaluationModels.none())
         options = EvaluateConfig(audio=(str(speech),), frames=2)
-        report = evaluate(avatar_file, actor_subject.files.root, folder, options, command="test", log=said.append)
+        report = evaluate(avatar_file, actor_subject.files.root, folder, options, command="test")
     return report, folder, said
 
 
@@ -98,31 +123,37 @@ def test_the_report_reads_back_as_it_was(evaluated: tuple[Report, Path, list[str
 
 
 def test_a_finished_scenario_is_kept_until_something_changes(
-    evaluated: tuple[Report, Path, list[str]], avatar_file: Path, actor_subject: Subject, speech: Path, tmp_path: Path
+    evaluated: tuple[Report, Path, list[str]],
+    avatar_file: Path,
+    actor_subject: Subject,
+    speech: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(evaluated[1], folder)
     (folder / "emotion.json").unlink()
-    said: list[str] = []
     options = EvaluateConfig(audio=(str(speech),), frames=2)
-    evaluate(avatar_file, actor_subject.files.root, folder, options, log=said.append)
+    with logged() as said:
+        evaluate(avatar_file, actor_subject.files.root, folder, options)
     assert ["kept" in line for line in said] == [True, True, False]
-    said.clear()
-    evaluate(avatar_file, actor_subject.files.root, folder, replace(options, frames=1), log=said.append)
+    with logged() as said:
+        evaluate(avatar_file, actor_subject.files.root, folder, replace(options, frames=1))
     assert ["kept" in line for line in said] == [False] * 3
+    assert capsys.readouterr().out == ""  # only the command line prints
 
 
 def test_a_report_can_be_made_again_and_says_what_changed(
     evaluated: tuple[Report, Path, list[str]], actor_subject: Subject, tmp_path: Path
 ) -> None:
     report_file = evaluated[1] / "report.json"
-    same = reproduce(report_file, tmp_path / "same", log=lambda _: None)
+    same = reproduce(report_file, tmp_path / "same")
     assert same.inputs == [] and same.metrics == [] and same.compared > 100
     other = tmp_path / "subject"
     shutil.copytree(actor_subject.files.root, other)
     target = Subject.open(other).files.target(30)
     shutil.copy(Subject.open(other).files.target(10), target)
-    changed = reproduce(report_file, tmp_path / "changed", subject=other, log=lambda _: None)
+    changed = reproduce(report_file, tmp_path / "changed", subject=other)
     assert [line for line in changed.inputs if line.startswith("the held-out frames")]
     assert [line for line in changed.metrics if "self, avatar, held-out frames, psnr" in line]
     with pytest.raises(UserError, match="give another folder"):
@@ -204,7 +235,7 @@ def test_a_pair_that_cannot_be_scored_honestly_is_refused(avatar_file: Path, act
 
 def test_spread_frames_have_no_figures_in_time(avatar_file: Path, actor_subject: Subject, tmp_path: Path) -> None:
     options = EvaluateConfig(("self",), frames=2, evenly=True)
-    result = evaluate(avatar_file, actor_subject.files.root, tmp_path, options, log=lambda _: None).results[0]
+    result = evaluate(avatar_file, actor_subject.files.root, tmp_path, options).results[0]
     assert result.notes and result.runs[0].metrics["psnr"].value > 0
     assert result.runs[0].metrics["flicker"].reason == "the frames are not consecutive"
 

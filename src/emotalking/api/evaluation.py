@@ -1,6 +1,5 @@
 """Measure avatars: evaluation, comparison, ablation, lip sync and user studies."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from emotalking.evaluate.study import Results, Study
     from emotalking.evaluate.study_server import StudyServer
     from emotalking.lipsync.scores import SyncScores
-
-_log = logging.getLogger("emotalking").info
 
 
 def evaluate(
@@ -45,7 +42,7 @@ def evaluate(
     from emotalking.ops.devices import choose_device
 
     chosen = choose_device(device)
-    return run(Path(avatar), Path(subject), Path(output), config, device=chosen, command=command, log=_log)
+    return run(Path(avatar), Path(subject), Path(output), config, device=chosen, command=command)
 
 
 def reproduce(
@@ -74,9 +71,7 @@ def reproduce(
 
     places = [None if path is None else Path(path) for path in (avatar, subject)]
     chosen = choose_device(device)
-    return run(
-        Path(report), Path(output), avatar=places[0], subject=places[1], device=chosen, command=command, log=_log
-    )
+    return run(Path(report), Path(output), avatar=places[0], subject=places[1], device=chosen, command=command)
 
 
 def compare(
@@ -156,7 +151,7 @@ def ablate(
     from emotalking.evaluate.provenance import provenance
     from emotalking.ops.devices import parse_devices
 
-    made = run(Path(subject), Path(output), config, parse_devices(devices), log=_log)
+    made = run(Path(subject), Path(output), config, parse_devices(devices))
     write_ablation(made, config, provenance(Subject.open(subject), None, command), Path(output))
     return made
 

@@ -1,6 +1,5 @@
 """From subject folders to avatar files, and to sync experts."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from emotalking.testing.demo import DemoResult
     from emotalking.train.many import TrainManyResult
     from emotalking.train.run import TrainResult
-
-_log = logging.getLogger("emotalking").info
 
 
 def train(
@@ -143,4 +140,4 @@ def demo(output: PathLike = "demo", *, device: Device = "auto") -> "DemoResult":
     """
     from emotalking.testing.demo import run_demo
 
-    return run_demo(Path(output), device=device, log=_log)
+    return run_demo(Path(output), device=device)

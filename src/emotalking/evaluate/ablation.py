@@ -3,8 +3,9 @@
 The report is table 4 with more columns, and images.
 """
 
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from emotalking.report import Page, Table
 from emotalking.train.presets import preset
 from emotalking.train.run import is_up_to_date
 from emotalking.train.workers import Runner, WorkerPool, train_command
+
+_logger = logging.getLogger(__name__)
 
 FULL = "full"
 VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -130,7 +133,6 @@ def ablate(
     devices: Sequence[str],
     *,
     run: Runner | None = None,
-    log: Callable[[str], object] = print,
 ) -> Ablation:
     """Train and score every variant; finished parts of an earlier run are reused, interrupted ones resumed.
 
@@ -138,7 +140,6 @@ def ablate(
         folder: gets a file and a folder for each variant.
         devices: each works on one variant at a time, in a process of its own.
         run: runs a command; None: as a process.
-        log: called with a line of progress.
 
     Raises:
         UserError: something cannot be used, or a variant failed (the others are finished first).
@@ -147,10 +148,10 @@ def ablate(
     make_folder(folder)
     plan = make_plan(subject, options, folder)
     for name, reason in plan.left_out.items():
-        log(f"{VARIANTS[name][0]}: left out, because {reason}")
+        _logger.info("%s: left out, because %s", VARIANTS[name][0], reason)
     for seed, path in enumerate((plan.training_expert, plan.evaluation_expert)):
         if path is not None and not path.is_file():
-            log(f"{path.name}: a sync expert is trained")
+            _logger.info("%s: a sync expert is trained", path.name)
             train_expert([subject], path, steps=options.expert_steps, device=devices[0], seed=seed)
     pool = WorkerPool(devices)
     start = run or pool.run
@@ -161,11 +162,11 @@ def ablate(
         log_file = None if len(devices) == 1 else folder / f"{name}.log"
         place = "" if log_file is None else f" (see {log_file})"
         if avatar.exists() and is_up_to_date(avatar, subject_folder, options.preset, list(plan.settings[name])):
-            log(f"{title}: {avatar.name} is kept")
+            _logger.info("%s: %s is kept", title, avatar.name)
         elif avatar.exists():
             return f"{avatar} was trained with other settings than this ablation's (remove it, or give another folder)"
         else:
-            log(f"{title}: training on {device}")
+            _logger.info("%s: training on %s", title, device)
             command = train_command(subject_folder, avatar, options.preset, plan.settings[name])
             failed = start(command, device, log_file)
             if failed is not None:

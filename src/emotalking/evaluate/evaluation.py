@@ -2,10 +2,10 @@
 
 import hashlib
 import json
+import logging
 import math
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ from emotalking.io.images import write_image
 from emotalking.models.avatar import Avatar
 from emotalking.progress import bar
 
+_logger = logging.getLogger(__name__)
+
 REPORT = "report.json"
 SPEECH = "speech"
 """Folder of a report for its synthesized sentences."""
@@ -64,7 +66,6 @@ def evaluate(
     *,
     device: torch.device | str = "cpu",
     command: str = "",
-    log: Callable[[str], object] = print,
 ) -> Report:
     """Score an avatar in the paper's scenarios and write `report.json`, `table.md`, `table.tex` and `report.html`.
 
@@ -75,7 +76,6 @@ def evaluate(
         subject: the folder that it was trained on.
         folder: results and images of the scenarios; made if missing.
         command: how it was called, for the report.
-        log: called with a line of progress.
 
     Raises:
         UserError: avatar and subject do not belong together (see ``held_out.check_pair``), a sound, expert or model
@@ -96,10 +96,10 @@ def evaluate(
             if result is None:
                 result = _score(name, key, session, folder)
                 write_json(folder / f"{name}.json", result)
-                log(f"{name}: {totals[name]} frames in {result.seconds:.0f} s")
+                _logger.info("%s: %d frames in %.0f s", name, totals[name], result.seconds)
             else:
                 progress.advance(task, totals[name])
-                log(f"{name}: kept from before (nothing has changed)")
+                _logger.info("%s: kept from before (nothing has changed)", name)
             results.append(result)
     requested = asdict(options) | {"avatar": str(avatar), "subject": str(session.subject.files.root)}
     report = Report(requested, facts, tuple(results), facts["command"])
@@ -160,7 +160,6 @@ def reproduce(
     subject: Path | None = None,
     device: torch.device | str = "cpu",
     command: str = "",
-    log: Callable[[str], object] = print,
 ) -> Reproduction:
     """Reproduce a report from its own JSON and compare.
 
@@ -179,7 +178,7 @@ def reproduce(
         shutil.copytree(kept, folder / SPEECH, dirs_exist_ok=True)
     # A report that was edited into something that cannot be asked for is refused here.
     asked = {name: value for name, value in before.options.items() if name not in ("avatar", "subject")}
-    after = evaluate(*paths, folder, EvaluateConfig.of(asked), device=device, command=command, log=log)
+    after = evaluate(*paths, folder, EvaluateConfig.of(asked), device=device, command=command)
     differ, compared = changed_metrics(before, after)
     return Reproduction(after, changed_inputs(before, after), differ, compared)
 

@@ -1,7 +1,7 @@
 """Run the full pipeline on a synthetic clip, with the ground truth next to the result."""
 
 import json
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +29,8 @@ from emotalking.testing.actor.emotion_model import ActorEmotionModel
 from emotalking.testing.actor.performance import Performance
 from emotalking.train.run import train
 
+_logger = logging.getLogger(__name__)
+
 SIZE = 256
 """Side of the demo's frames in pixels."""
 CLIP_SECONDS = 16.0
@@ -39,8 +41,6 @@ MEASURED_FRAMES = 4
 """Frames at which every test point of the circumplex is rendered and measured."""
 EMOTIONS = ("neutral", "happy", "surprised", "angry", "sad", "calm")
 """Emotions of the contact sheet and, one after another, of the video."""
-
-Log = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,14 @@ class DemoResult:
     report: dict[str, float]
 
 
-def run_demo(out: Path, *, size: int = SIZE, clip_seconds: float = CLIP_SECONDS, overrides: list[str] | None = None,
-             device: str = "auto", log: Log = print) -> DemoResult:  # fmt: skip
+def run_demo(
+    out: Path,
+    *,
+    size: int = SIZE,
+    clip_seconds: float = CLIP_SECONDS,
+    overrides: list[str] | None = None,
+    device: str = "auto",
+) -> DemoResult:
     """Film the actor, prepare, train, render new speech with changing emotion, and measure all of it.
 
     Args:
@@ -75,23 +81,22 @@ def run_demo(out: Path, *, size: int = SIZE, clip_seconds: float = CLIP_SECONDS,
         clip_seconds: length of the clip.
         overrides: settings on top of the `tiny` preset.
         device: as in the other commands.
-        log: called with a message before each step.
     """
     out.mkdir(parents=True, exist_ok=True)
     clip = out / "actor.mp4"
     folder = out / "subject"
     avatar_file = out / "actor.safetensors"
     script = Performance.generate(clip_seconds, seed=1)
-    log(f"1/5 filming the synthetic actor ({clip_seconds:g} s at {size}x{size})")
+    _logger.info("1/5 filming the synthetic actor (%g s at %dx%d)", clip_seconds, size, size)
     film(clip, script, size)
-    log("2/5 preparing the clip: face, pose, masks, action units, sound")
+    _logger.info("2/5 preparing the clip: face, pose, masks, action units, sound")
     subject = prepare(clip, folder)
-    log("3/5 training the avatar (preset tiny)")
+    _logger.info("3/5 training the avatar (preset tiny)")
     avatar = train(folder, avatar_file, "tiny", choose_device(device), overrides).avatar
-    log("4/5 measuring: held-out frames, emotion on the actor's own scale")
+    _logger.info("4/5 measuring: held-out frames, emotion on the actor's own scale")
     held_out = evaluate_held_out(avatar, subject)
     readback = read_back_emotion(avatar, subject, script)
-    log("5/5 rendering new speech")
+    _logger.info("5/5 rendering new speech")
     speech = out / "speech.wav"
     save_wav(speech, Performance.generate(SPEECH_SECONDS, seed=2).waveform)
     video = out / "demo.mp4"
