@@ -23,6 +23,7 @@ from emotalking.evaluate.faces import FaceDescriber, FaceObserver, FaceReference
 from emotalking.evaluate.sync import SyncMeter
 from emotalking.lipsync.scores import SyncScores
 from emotalking.ops.box import Box
+from emotalking.ops.composite import to_uint8
 
 Need = Literal[
     "recording", "lpips", "faces", "recorded_faces", "sync", "sound", "emotion_model", "command", "identity", "timing"
@@ -76,7 +77,7 @@ class RenderedFrame:
     @cached_property
     def uint8(self) -> UInt8[np.ndarray, "H W 3"]:
         """The frame as 8 bit, for models that take nothing else."""
-        return (self.image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
+        return to_uint8(self.image)
 
     @cached_property
     def true_image(self) -> Float[Tensor, "H W 3"]:
