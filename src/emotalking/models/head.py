@@ -29,6 +29,10 @@ class Layer:
     radii: Int[Tensor, "B N"]
     """Half the larger side of each Gaussian's box on the screen, pixels; 0 = culled."""
 
+    def over(self, colour: Float[Tensor, "3"]) -> Float[Tensor, "B H W 3"]:
+        """The layer over one colour."""
+        return self.rgb + (1.0 - self.alpha[..., None]) * colour
+
 
 Motion = TypeVar("Motion", FaceMotion, MouthMotion)
 

@@ -101,7 +101,7 @@ class EmotionStage(Stage):
         extra = None if wanted.normals is None else normal_channels(gaussians, emotional, view)
         K = self._Ks[as_index(inputs.frame)][0]
         layer = render_layer(gaussians, emotional, view, K, (width, height), extra=extra)
-        rendered = layer.rgb + (1.0 - layer.alpha[..., None]) * inputs.backdrop
+        rendered = layer.over(inputs.backdrop)
         target = composite_over(wanted.image, class_mask(wanted.labels, Label.HEAD, Label.HAIR), inputs.backdrop)
         difference, dissimilarity = l1_dssim_in_boxes(rendered, target, context.whole)
         terms = {"l1": difference[0], "d_ssim": losses.d_ssim * dissimilarity[0]}

@@ -109,7 +109,7 @@ class FaceStage(Stage):
         else:
             recorded, labels = inputs.target.image, inputs.target.labels
         head = class_mask(labels, Label.HEAD, Label.HAIR)
-        image = layer.rgb + (1.0 - layer.alpha[..., None]) * colour
+        image = layer.over(colour)
         target = composite_over(recorded, head, colour)
         if self.settings.hair_every:
             compared = ~class_mask(labels, Label.HAIR) | (inputs.compare_hair > 0)

@@ -93,7 +93,7 @@ class MouthStage(Stage):
         moved = context.head.deform_mouth(data.conditions.audio[row]) if key.moving else self.branch.gaussians.deform()
         layer = self.learner.render(key, moved, inputs.frame)
         mouth, box = data.mask(inputs.frame, Label.MOUTH), context.inside(self._lips[row])
-        image = composite_over(layer.rgb + (1.0 - layer.alpha[..., None]) * colour, mouth | ~box, colour)
+        image = composite_over(layer.over(colour), mouth | ~box, colour)
         target = composite_over(data.image(inputs.frame), mouth, colour)
         share = self._shares[row][0]
         difference, dissimilarity = l1_dssim_in_boxes(image, target, self._windows[row])
