@@ -250,6 +250,15 @@ class TrainingData:
         """Pixels of ``label`` in each frame."""
         return np.array([int((frame == int(label)).sum()) for frame in self.labels], np.int64)
 
+    def without_mouth(
+        self, frames: int | Int64[Tensor, "B"], rows: slice = slice(None), columns: slice = slice(None)
+    ) -> tuple[Float[Tensor, "B h w 3"], Float[Tensor, "B h w"]]:
+        """One or B target frames cut out where the mouth's inside shows: premultiplied colours, and coverage 0 or 1."""
+        index = as_index(frames)
+        outside = ~class_mask(self.labels[index, rows, columns], Label.MOUTH)
+        image = self.images[index, rows, columns].float() / 255.0
+        return image * outside[..., None], outside.float()
+
     def behind(
         self, frames: int | Int64[Tensor, "B"], rows: slice = slice(None), columns: slice = slice(None)
     ) -> Float[Tensor, "B h w 3"]:

@@ -6,13 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.data.labels import Label
 from emotalking.models.compositor import Canonical, Compositor, Conditions, canonical_of
 from emotalking.models.head import TalkingHead, render_layer
 from emotalking.ops.box import Box
 from emotalking.ops.geometry import camera_centre
 from emotalking.ops.normals import encode_normals, normals_from_render
-from emotalking.train.data import TrainingData, class_mask
+from emotalking.train.data import TrainingData
 from emotalking.train.rendered_maps import normal_channels
 
 EMOTIONAL = ("emotion", "finetune")
@@ -78,11 +77,9 @@ class StageRenderer:
         aus = recorded.aus if aus_from is None else data.conditions.at(aus_from).aus
         behind = data.behind(frame, *box.index)
         if stage == "mouth":
-            outside = ~class_mask(data.labels[slice(frame, frame + 1), *box.index], Label.MOUTH)
             deformed = head.deform_mouth(audio, None if self._canonical is None else self._canonical[1])
             mouth = self._compositor.layer(head.mouth.gaussians, deformed, recorded.viewmats, box)
-            front = data.image(frame)[:, *box.index] * outside[..., None]
-            made = self._compositor.compose(front, outside.float(), mouth, behind)
+            made = self._compositor.compose(*data.without_mouth(frame, *box.index), mouth, behind)
             return StageFrame(made.rgb[0].clamp(0.0, 1.0), mouth.alpha[0])
         conditions = Conditions(recorded.viewmats, audio, aus, va)
         made = self._compositor.frames(head, conditions, behind, box, self._canonical)

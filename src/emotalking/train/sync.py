@@ -20,7 +20,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emotalking.data import Subject
-from emotalking.data.labels import Label
 from emotalking.lipsync.expert import EXPERT_FILE, SyncExpert, crop_frames, open_expert
 from emotalking.losses.sync import sync_distance
 from emotalking.models.compositor import Compositor
@@ -29,7 +28,7 @@ from emotalking.models.head import Layer, TalkingHead
 from emotalking.networks.registry import models
 from emotalking.ops.box import Box
 from emotalking.train.config import SyncConfig, TrainConfig
-from emotalking.train.data import TrainingData, class_mask
+from emotalking.train.data import TrainingData
 from emotalking.train.sync_source import SyncWindow, WindowSource
 
 _logger = logging.getLogger(__name__)
@@ -105,12 +104,10 @@ class SyncTerm:
         Deviation: the paper's windows are of synthetic speech, too; these must be the clip's own, because the recorded
         lips around the mouth belong to the recorded speech.
         """
-        data = self._data
         with frozen(head.mouth.gaussians, head.mouth.motion):
             layer = self._layer(head.mouth.gaussians, head.deform_mouth(window.audio), window, degree)
-        recorded = data.images[window.rows, *self._window.index].float() / 255.0
-        outside = ~class_mask(data.labels[window.rows, *self._window.index], Label.MOUTH)
-        return self._composed(recorded * outside[..., None], outside.float(), layer, window)
+        recorded, outside = self._data.without_mouth(window.rows, *self._window.index)
+        return self._composed(recorded, outside, layer, window)
 
     def face(self, head: TalkingHead, window: SyncWindow, degree: int | None) -> Float[Tensor, "5 h w 3"]:
         """The face's branch over the finished mouth."""
