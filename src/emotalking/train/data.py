@@ -281,6 +281,11 @@ def as_index(frames: int | Int64[Tensor, "B"]) -> slice | Tensor:
     return slice(frames, frames + 1) if isinstance(frames, int) else frames
 
 
+def random_index(count: int, generator: torch.Generator) -> int:
+    """A random index into ``count`` things."""
+    return int(torch.randint(count, (1,), generator=generator))
+
+
 def class_mask(labels: UInt8[Tensor, "*batch H W"], *classes: Label) -> Bool[Tensor, "*batch H W"]:
     """True where ``labels`` is one of ``classes``."""
     mask = labels == int(classes[0])

@@ -12,6 +12,7 @@ from emotalking.losses.lpips import cut_patches, lpips
 from emotalking.networks.lpips import BACKBONES, Backbone, Lpips, found_backbone, licences_of
 from emotalking.networks.registry import model_folders
 from emotalking.train.config import PerceptualConfig, TrainConfig
+from emotalking.train.data import random_index
 from emotalking.train.loss_config import ImageLosses
 
 _logger = logging.getLogger(__name__)
@@ -53,13 +54,10 @@ class PerceptualTerm:
         Deviation: upstream's grids begin at the corner, so that the lower and right edges are rarely covered.
         """
 
-        def integer(bound: int) -> int:
-            return int(torch.randint(bound, (1,), generator=generator))
-
         width, height = size
         low, high = losses.patch_min // 2, losses.patch_max // 2
-        side = min(2 * (low + integer(high - low + 1)), height, width)
-        corner = torch.tensor([integer(height % side + 1), integer(width % side + 1)])
+        side = min(2 * (low + random_index(high - low + 1, generator)), height, width)
+        corner = torch.tensor([random_index(bound % side + 1, generator) for bound in (height, width)])
         count, most = (height // side) * (width // side), self._settings.patches
         chosen = torch.randperm(count, generator=generator)[:most] if 0 < most < count else None
         return Patches(side, corner, chosen)

@@ -22,7 +22,7 @@ from emotalking.lipsync.windows import FPS, FRAMES
 from emotalking.ops.geometry import stretches
 from emotalking.progress import track
 from emotalking.train.config import SyncConfig
-from emotalking.train.data import TrainingData
+from emotalking.train.data import TrainingData, random_index
 from emotalking.tts.backends import Recordings, open_synthesizer
 from emotalking.tts.sentences import curated_speech
 
@@ -229,18 +229,14 @@ class WindowSource:
         if not own and self.has_own():
             own = float(torch.rand(1, generator=generator)) < self._own_share
         if own:
-            start = int(self._own.starts[_integer(len(self._own.starts), generator)])
+            start = int(self._own.starts[random_index(len(self._own.starts), generator)])
             return self._window(self._own, start, start)
-        pick = _integer(int(self._ends[-1]), generator)
+        pick = random_index(int(self._ends[-1]), generator)
         number = int(np.searchsorted(self._ends, pick, side="right"))
         sound = self._others[number]
-        run = int(self._runs[_integer(len(self._runs), generator)])
+        run = int(self._runs[random_index(len(self._runs), generator)])
         return self._window(sound, int(sound.starts[pick - self._ends[number]]), run)
 
     def _window(self, sound: Sound, start: int, row: int) -> SyncWindow:
         steps = self._steps
         return SyncWindow(row + steps, sound.audio[start + steps], sound.embeddings[start : start + 1])
-
-
-def _integer(bound: int, generator: torch.Generator) -> int:
-    return int(torch.randint(bound, (1,), generator=generator))

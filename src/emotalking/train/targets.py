@@ -12,7 +12,7 @@ from torch import Tensor
 from emotalking.data.frame import emotion_share
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.train.config import FaceStageConfig
-from emotalking.train.data import TrainingData
+from emotalking.train.data import TrainingData, random_index
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,11 @@ class FrameSampler:
         """The next frame; one of ``qualifying`` if it is given and not empty."""
         if qualifying is not None and qualifying.any():
             candidates = np.flatnonzero(qualifying)
-            return int(candidates[self._integer(len(candidates))])
+            return int(candidates[random_index(len(candidates), self._generator)])
         if not self._queue:
             order = torch.randperm(len(self._frames), generator=self._generator).numpy()
             self._queue = self._frames[order].tolist()
         return self._queue.pop()
-
-    def _integer(self, bound: int) -> int:
-        return int(torch.randint(bound, (1,), generator=self._generator))
 
     def state_dict(self) -> dict[str, list[int]]:
         """State that a resumed run needs (the generator is saved once, by the trainer)."""
