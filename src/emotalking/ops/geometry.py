@@ -1,7 +1,7 @@
 """Geometry: quaternions, cameras, the head's recorded path, and least-squares alignment of point sets.
 
-Quaternions are in ``wxyz`` order. Cameras are OpenCV world-to-camera matrices inside, OpenGL camera-to-world in
-TalkingGaussian's files.
+Quaternions are in ``wxyz`` order. Cameras are OpenCV world-to-camera matrices; :mod:`emotalking.data.readers` converts
+the OpenGL camera-to-world matrices of TalkingGaussian's files.
 """
 
 import numpy as np
@@ -38,25 +38,6 @@ def to_matrix(quats: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
         (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
     )
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
-
-
-def _invert_rigid(T_a_b: Tensor) -> Tensor:
-    """T_b_a of a rigid transform: transpose the rotation instead of a general inverse (exact, cheap)."""
-    R = T_a_b[..., :3, :3].transpose(-1, -2)
-    t = -(R @ T_a_b[..., :3, 3:])
-    last = torch.zeros_like(T_a_b[..., 3:, :])
-    last[..., 3] = 1
-    return torch.cat((torch.cat((R, t), dim=-1), last), dim=-2)
-
-
-def opengl_c2w_to_viewmat(T_world_cam: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
-    """World-to-camera matrix (OpenCV axes) of a ``transform_matrix`` in `transforms_*.json`.
-
-    Args:
-        T_world_cam: rigid camera-to-world transforms with OpenGL axes (x right, y up, z backward).
-    """
-    # OpenGL's y axis points up and its z axis backwards, OpenCV's down and forwards.
-    return _invert_rigid(T_world_cam * T_world_cam.new_tensor((1.0, -1.0, -1.0, 1.0)))
 
 
 def camera_centre(viewmat: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 3"]:
