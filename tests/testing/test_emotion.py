@@ -1,6 +1,6 @@
 """The map from valence and arousal to the face, and the model that reads it back."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import cv2
 import numpy as np
@@ -58,7 +58,8 @@ def test_upper_face_alone_tells_both_axes(actor: Actor) -> None:
         k for name in ("right_brow", "left_brow", "right_upper_lid", "right_lower_lid") for k in getattr(layout, name)
     ]
     neutral = actor.neutral_landmarks()
-    upper += [k for k, name in enumerate(actor.landmark_names) if name.startswith("field") and neutral[k, 1] > -0.04]
+    grouped = {k for group in asdict(layout).values() if not isinstance(group, str) for k in group}
+    upper += [k for k in range(len(neutral)) if k not in grouped and neutral[k, 1] > -0.04]
 
     def shape(v: float, a: float) -> np.ndarray:
         state = ActorState(head_viewmat(), valence=float(v), arousal=float(a))

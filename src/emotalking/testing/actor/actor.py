@@ -69,11 +69,6 @@ class Actor:
         """Index groups of the landmarks."""
         return self._head.landmarks.layout
 
-    @property
-    def landmark_names(self) -> tuple[str, ...]:
-        """One name a landmark."""
-        return self._head.landmarks.names
-
     def neutral_landmarks(self) -> Float32[np.ndarray, "K 3"]:
         """Landmarks of the face at rest, head frame, metres."""
         return self._head.pose({}, Viseme())[self._head.landmarks.vertices]

@@ -192,10 +192,9 @@ def build_skin(style: ActorStyle) -> Skin:
 
 @dataclass(frozen=True)
 class LandmarkSet:
-    """Mesh vertices, names and groups of the landmarks."""
+    """Mesh vertices and groups of the landmarks."""
 
     vertices: Int32[np.ndarray, "K"]
-    names: tuple[str, ...]
     layout: FaceLayout
 
 
@@ -204,15 +203,13 @@ class _Collector:
 
     def __init__(self) -> None:
         self.vertices: list[int] = []
-        self.names: list[str] = []
         self._known: dict[int, int] = {}
 
-    def row(self, name: str, vertices: np.ndarray) -> tuple[int, ...]:
-        for number, vertex in enumerate(map(int, vertices)):
+    def row(self, vertices: np.ndarray) -> tuple[int, ...]:
+        for vertex in map(int, vertices):
             if vertex not in self._known:
                 self._known[vertex] = len(self.vertices)
                 self.vertices.append(vertex)
-                self.names.append(f"{name}_{number}")
         return tuple(self._known[int(vertex)] for vertex in vertices)
 
 
@@ -249,22 +246,22 @@ def collect_landmarks(skin: Skin, first_eye_vertex: dict[str, int]) -> LandmarkS
     rows = skin.rows
     every = slice(None, None, 2)
     groups: dict[str, tuple[int, ...]] = {}
-    ibug = take.row("ibug", _ibug(skin))
+    ibug = take.row(_ibug(skin))
     for side in ("right", "left"):
         for lid in ("upper_lid", "lower_lid"):
-            groups[f"{side}_{lid}"] = take.row(f"{side}_{lid}", rows[f"{side}_{lid}"][every])
-        groups[f"{side}_brow"] = take.row(f"{side}_brow", rows[f"{side}_brow"])
+            groups[f"{side}_{lid}"] = take.row(rows[f"{side}_{lid}"][every])
+        groups[f"{side}_brow"] = take.row(rows[f"{side}_brow"])
         iris = np.array(iris_vertices()) + first_eye_vertex[side]
-        groups[f"{side}_iris"] = take.row(f"{side}_iris", iris)
-    groups["lips_outer"] = take.row("lips_outer", _loop(rows["lip_outer_upper"], rows["lip_outer_lower"])[every])
-    groups["lips_inner"] = take.row("lips_inner", _loop(rows["lip_inner_upper"], rows["lip_inner_lower"])[every])
-    groups["nose"] = take.row("nose", rows["nose_bridge"])
+        groups[f"{side}_iris"] = take.row(iris)
+    groups["lips_outer"] = take.row(_loop(rows["lip_outer_upper"], rows["lip_outer_lower"])[every])
+    groups["lips_inner"] = take.row(_loop(rows["lip_inner_upper"], rows["lip_inner_lower"])[every])
+    groups["nose"] = take.row(rows["nose_bridge"])
     crown, jaw = rows["crown"], rows["jaw"]  # both from the person's right to the left
     middle = len(crown) // 2
-    groups["oval"] = take.row("oval", np.concatenate([crown[middle:], jaw[::-1], crown[:middle]]))
+    groups["oval"] = take.row(np.concatenate([crown[middle:], jaw[::-1], crown[:middle]]))
     corners = [rows[f"{side}_upper_lid"][end] for side in ("right", "left") for end in (0, -1)]
     rigid = np.concatenate([rows["nose_bridge"], corners, crown[[0, 1, -2, -1]], jaw[[0, -1]]])
-    groups["rigid"] = take.row("rigid", rigid)
-    take.row("field", np.concatenate([rows["field_left"], rows["field_right"]]))
+    groups["rigid"] = take.row(rigid)
+    take.row(np.concatenate([rows["field_left"], rows["field_right"]]))
     layout = FaceLayout(name="actor", ibug68=ibug, **groups)
-    return LandmarkSet(np.array(take.vertices, np.int32), tuple(take.names), layout)
+    return LandmarkSet(np.array(take.vertices, np.int32), layout)
