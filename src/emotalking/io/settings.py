@@ -3,36 +3,28 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from emotalking.errors import InputError
 
-RENAMED: dict[str, dict[str, str]] = {
-    "TrainConfig": {
-        "audio_start": "audio_pretraining",
-        "motion_start": "motion_pretraining",
-        "closed_lips": "closed_mouth_code",
-    },
-    "BranchStageConfig": {"schedule_knee": "lr_decay_from"},
-    "EmotionStageConfig": {"schedule_knee": "lr_decay_from"},
-}
-"""{config class: {old field: new field}}: old names in stored configs and in settings, accepted for one release."""
-
-REMOVED: dict[str, set[str]] = {
-    "MouthStageConfig": {"hair_every", "hair_from", "hair_until"},
-    "MouthLosses": {"lips", "eyes", "attention", "lpips_lips"}
-    | {"normal", "normal_cosine", "normal_tv", "normal_residual"},
-    "EmotionLosses": {"silhouette", "lips", "eyes", "attention", "lpips_lips", "normal_residual"},
-    "FinetuneLosses": {"silhouette", "motion", "sync", "lips", "eyes", "attention", "lpips_lips"}
-    | {"normal", "normal_cosine", "normal_tv", "normal_residual"},
-}
-"""{config class: fields that it had and that never acted}: dropped from stored configs."""
-
+_RENAMED: dict[type, dict[str, str]] = {}
+_REMOVED: dict[type, frozenset[str]] = {}
 logger = logging.getLogger(__name__)
 
 Config = TypeVar("Config")
+
+
+def accept_old_fields(cls: type, *, renamed: Mapping[str, str] | None = None, removed: Collection[str] = ()) -> None:
+    """Accept fields that the config class ``cls`` had, for one release.
+
+    Args:
+        renamed: old name: new name; in stored configs and in settings, of ``cls`` and what inherits from it.
+        removed: fields that never acted; dropped from stored configs.
+    """
+    _RENAMED[cls] = dict(renamed or {})
+    _REMOVED[cls] = frozenset(removed)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -43,13 +35,13 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
     """Build the dataclass ``cls`` from plain values; an unknown key is an error, a missing one takes its default.
 
-    Old field names are accepted (:data:`RENAMED`), and fields that never acted (:data:`REMOVED`).
+    Old fields are accepted (:func:`accept_old_fields`).
 
     Raises:
         ValueError: naming the keys that do not fit.
     """
     hints = get_type_hints(cls)
-    gone, renamed = REMOVED.get(cls.__name__, set()), _renamed(cls)
+    gone, renamed = _REMOVED.get(cls, frozenset()), _renamed(cls)
     values = {renamed.get(key, key): value for key, value in values.items() if key not in gone}
     unknown = set(values) - set(hints)
     if unknown:
@@ -91,7 +83,7 @@ def override(config: Config, settings: list[str]) -> Config:
 
 def _renamed(cls: type) -> dict[str, str]:
     """The fields of ``cls`` and of what it inherits from that have new names."""
-    return {old: new for base in cls.__mro__ for old, new in RENAMED.get(base.__name__, {}).items()}
+    return {old: new for base in cls.__mro__ for old, new in _RENAMED.get(base, {}).items()}
 
 
 def _set(config: Any, path: list[str], text: str, setting: str) -> Any:

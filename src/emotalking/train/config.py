@@ -8,7 +8,7 @@ from typing import Any
 
 from emotalking.data.audio_features import audio_feature
 from emotalking.errors import InputError
-from emotalking.io.settings import upgrade
+from emotalking.io.settings import accept_old_fields, upgrade
 from emotalking.models.config import ModelConfig
 from emotalking.train.loss_config import EmotionLosses, FaceLosses, FinetuneLosses, MouthLosses
 
@@ -304,6 +304,24 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 1, got {number}")
             if number == 0 and last in ABOVE_ZERO:
                 raise ValueError(f"{name} must be above 0")
+
+
+accept_old_fields(
+    TrainConfig,
+    renamed={
+        "audio_start": "audio_pretraining",
+        "motion_start": "motion_pretraining",
+        "closed_lips": "closed_mouth_code",
+    },
+)
+accept_old_fields(BranchStageConfig, renamed={"schedule_knee": "lr_decay_from"})
+accept_old_fields(EmotionStageConfig, renamed={"schedule_knee": "lr_decay_from"})
+accept_old_fields(MouthStageConfig, removed={"hair_every", "hair_from", "hair_until"})
+_FACE_TERMS = {"lips", "eyes", "attention", "lpips_lips"}
+_NORMAL_TERMS = {"normal", "normal_cosine", "normal_tv", "normal_residual"}
+accept_old_fields(MouthLosses, removed=_FACE_TERMS | _NORMAL_TERMS)
+accept_old_fields(EmotionLosses, removed=_FACE_TERMS | {"silhouette", "normal_residual"})
+accept_old_fields(FinetuneLosses, removed=_FACE_TERMS | _NORMAL_TERMS | {"silhouette", "motion", "sync"})
 
 
 def upgrade_record(record: Any) -> Any:
