@@ -96,3 +96,13 @@ def test_names_are_unique_and_something_measures() -> None:
         register("psnr", MetricSpec("PSNR", measure=count))
     with pytest.raises(ValueError, match="neither"):
         register("nothing", MetricSpec("nothing"))
+
+
+def test_the_recording_is_measured_by_what_compares_no_frames() -> None:
+    """A metric says so itself: a new one that compares would be perfect there."""
+    assert not MetricSpec("new", measure=count).of_recording
+    assert {name for name, spec in METRICS.items() if spec.of_recording} == {
+        *(f"{part}_{what}" for part in ("opening", "width") for what in ("r", "spread", "lag")),
+        *("sync_e", "sync_c", "aue_u_rest", "aue_l_rest", "v_rmse", "a_rmse", "v_sa", "a_sa", "e_top1", "e_top3"),
+        *("identity", "jitter_head", "jitter_background", "flicker", "mouth_in_silence"),
+    }

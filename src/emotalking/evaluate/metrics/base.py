@@ -66,8 +66,9 @@ class MetricSpec:
     """Only frames that follow each other in time have it."""
     reference: bool = False
     """Measured on the recording: what a perfect avatar would get. Left out where there is no recording."""
-    of_recording: bool = True
-    """False: the recording, compared with itself, has it perfect or not at all."""
+    of_recording: bool = False
+    """Also measured of the recording, as a system of its own: not of metrics that compare frames with the recorded
+    ones, where it would be perfect by construction."""
     source: str = "pixels"
     """Source of the value where no evaluation model measures."""
     reproducible: bool = True

@@ -113,16 +113,17 @@ _aue_spec = partial(
     needs=("faces", "recorded_faces"),
     undefined="no frame shows a face both in the recording and in what is scored",
 )
-_aue_avatar = partial(_aue_spec, better="lower", of_recording=False)
+_aue_avatar = partial(_aue_spec, better="lower")
+_aue_resting = partial(_aue_spec, of_recording=True)
 _upper = partial(_aue, aus=UPPER_AUS)
 _lower = partial(_aue, aus=LOWER_AUS)
 register("aue_u", _aue_avatar("AUE-U", measure=_upper, columns={"self": 6}, ablation={"self": 8}))
 register("aue_l", _aue_avatar("AUE-L", measure=_lower, columns={"self": 7}, ablation={"self": 9}))
 register("aue", _aue_avatar("AUE", measure=partial(_aue, aus=UPPER_AUS + LOWER_AUS)))
-register("aue_u_rest", _aue_spec("AUE-U of a face at rest", measure=partial(_aue_rest, aus=UPPER_AUS)))
-register("aue_l_rest", _aue_spec("AUE-L of a face at rest", measure=partial(_aue_rest, aus=LOWER_AUS)))
+register("aue_u_rest", _aue_resting("AUE-U of a face at rest", measure=partial(_aue_rest, aus=UPPER_AUS)))
+register("aue_l_rest", _aue_resting("AUE-L of a face at rest", measure=partial(_aue_rest, aus=LOWER_AUS)))
 
-_emotion_spec = partial(MetricSpec, needs=("faces", "emotion_model", "command"))
+_emotion_spec = partial(MetricSpec, needs=("faces", "emotion_model", "command"), of_recording=True)
 for _axis, _letter in enumerate("va"):
     register(
         f"{_letter}_rmse",

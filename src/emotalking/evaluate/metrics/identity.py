@@ -42,6 +42,7 @@ register(
         measure=_identity,
         needs=("faces", "identity"),
         undefined="no frame that was looked at shows a face",
+        of_recording=True,
     ),
 )
 register(

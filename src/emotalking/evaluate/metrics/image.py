@@ -79,7 +79,7 @@ def _named_lpips(name: str, run: Observation) -> Metric:
     return per_frame(name, run.frame_values[name], run.models.lpips.name)
 
 
-_compared = partial(MetricSpec, needs=("recording",), of_recording=False)
+_compared = partial(MetricSpec, needs=("recording",))
 register(
     "psnr",
     _compared("PSNR", "dB", "higher", 2, of_frame=_psnr, columns={"self": 1}, ablation={"self": 4}, baseline=True),
@@ -102,7 +102,6 @@ register(
         measure=_named_lpips,
         of_frame=_lpips,
         needs=("recording", "lpips"),
-        of_recording=False,
         columns={"self": 3},
         ablation={"self": 1},
         baseline=True,

@@ -193,14 +193,13 @@ register(
         measure=_lmd,
         needs=("faces", "recorded_faces"),
         undefined="no frame shows a face both in the recording and in what is scored",
-        of_recording=False,
         columns={"self": 4},
         ablation={"self": 6},
         baseline=True,
         over_time=True,
     ),
 )
-_lip_motion_spec = partial(MetricSpec, measure=_lip_motion, needs=("faces", "recorded_faces"))
+_lip_motion_spec = partial(MetricSpec, measure=_lip_motion, needs=("faces", "recorded_faces"), of_recording=True)
 for _part in PARTS:
     register(f"{_part}_r", _lip_motion_spec(f"{_part} r", better="higher"))
     register(f"{_part}_spread", _lip_motion_spec(f"{_part} spread", target=1.0, digits=2))
@@ -214,6 +213,7 @@ register(
         measure=_sync,
         needs=("faces", "sync"),
         consecutive=True,
+        of_recording=True,
         columns={"self": 5, "cross": 1, "emotion": 1},
         ablation={"self": 7, "cross": 10},
     ),
@@ -227,6 +227,7 @@ register(
         measure=_sync,
         needs=("faces", "sync"),
         consecutive=True,
+        of_recording=True,
         columns={"self": 5, "cross": 1, "emotion": 1},
         ablation={"self": 2, "cross": 11, "emotion": 12},
     ),

@@ -114,7 +114,7 @@ def rate_of(seconds: Sequence[float]) -> Metric:
 
 def _register(name: str, spec: MetricSpec) -> None:
     """A metric and its reference on the recording, where lower is better."""
-    register(name, replace(spec, better="lower", consecutive=True))
+    register(name, replace(spec, better="lower", consecutive=True, of_recording=True))
     needs = tuple("recorded_faces" if need == "faces" else need for need in spec.needs)
     needs = ("faces", *needs) if "faces" in spec.needs else ("recording",)
     register(f"{name}_truth", replace(spec, title=f"{spec.title} of the recording", needs=needs, reference=True))
@@ -144,7 +144,6 @@ register(
         1,
         measure=_fps,
         needs=("timing",),
-        of_recording=False,
         source="clock",
         reproducible=False,
         columns={"self": 8},
