@@ -15,7 +15,7 @@ from emotalking.errors import UserError
 from emotalking.io.settings import override
 from emotalking.progress import bar
 from emotalking.report import Link, Page, Table
-from emotalking.train.callbacks.log import LOG, Row, of_kind, read_log
+from emotalking.train.callbacks.log import LOG, Row, of_kind, preview_image, read_log
 from emotalking.train.callbacks.report import PAGE, STRIPS
 from emotalking.train.presets import preset
 from emotalking.train.run import is_up_to_date
@@ -215,8 +215,8 @@ def make_page(result: TrainManyResult, preset_name: str, overrides: list[str]) -
     page.text("PSNR: of the few held-out frames that training previews; 'emotalking evaluate' measures all of them.")
     for subject in result.avatars:
         previews = of_kind(subject.record, "frames")
-        image = subject.run_folder / previews[-1]["picture"] if previews else None
-        if image is not None and image.exists():
+        image = subject.run_folder / preview_image(previews[-1]) if previews else None
+        if image is not None and image.is_file():
             stage = previews[-1]["stage"]
             page.heading(subject.name)
             page.image(image, f"{stage}: {STRIPS[stage]}")

@@ -25,7 +25,7 @@ from emotalking.io.settings import from_dict
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
 from emotalking.progress import shown
-from emotalking.train.callbacks.log import LOG, Callback, Row, RunLog, StopTraining
+from emotalking.train.callbacks.log import LOG, Callback, Row, RunLog, StopTraining, preview_image
 from emotalking.train.callbacks.report import recorded
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.config import TrainConfig
@@ -119,9 +119,10 @@ class MouthWorker(Callback):
         """
         code = 0 if self._worker is None else self._worker.wait()
         for row in self._rows():
-            if row["kind"] == "frames" and (self.folder / row["picture"]).exists():
-                (self._run / row["picture"]).parent.mkdir(exist_ok=True)
-                shutil.copyfile(self.folder / row["picture"], self._run / row["picture"])
+            if row["kind"] == "frames" and (self.folder / preview_image(row)).is_file():
+                image = self._run / preview_image(row)
+                image.parent.mkdir(exist_ok=True)
+                shutil.copyfile(self.folder / preview_image(row), image)
             if row["kind"] == "step":
                 self.seconds = row["seconds"]
                 note = f"loss {row['loss']:.4f}"

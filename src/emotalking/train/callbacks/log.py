@@ -371,13 +371,18 @@ class EventFiles:
             return
         for name, value in scalars(row).items():
             self._writer.add_scalar(name, value, at)
-        image = self._folder / row.get("picture", "")
+        image = self._folder / preview_image(row)
         if image.is_file():
             self._writer.add_image(f"fixed_frames/{stage}", read_image(image), at, dataformats="HWC")
 
     def close(self) -> None:
         """Bring everything to disk."""
         self._writer.close()
+
+
+def preview_image(row: Row) -> str:
+    """The image's file of a `frames` row, in the run folder; empty: none."""
+    return row.get("image", row.get("picture", ""))
 
 
 def scalars(row: Row) -> dict[str, float]:

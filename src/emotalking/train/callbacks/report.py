@@ -28,6 +28,7 @@ from emotalking.train.callbacks.log import (
     RunLog,
     StepLog,
     of_kind,
+    preview_image,
     read_log,
     stage_starts,
 )
@@ -267,8 +268,8 @@ def _strips(page: Page, rows: list[Row], folder: Path) -> None:
     page.text(f"Frames {', '.join(str(number) for number in kept['fixed'])} are measured; three of them are shown.")
     for stage in of_kind(rows, "stage"):
         looks = of_kind(rows, "frames", stage["stage"])
-        image = folder / looks[-1]["picture"] if looks else None
-        if image is not None and image.exists():  # A run folder may have been thinned out.
+        image = folder / preview_image(looks[-1]) if looks else None
+        if image is not None and image.is_file():  # A run folder may have been thinned out.
             caption = f"{stage['stage']}, iteration {looks[-1]['iteration']}: {STRIPS[stage['stage']]}"
             page.image(image, f"{caption}; error x{ERROR_GAIN:g}")
     emotions = folder / "frames" / "emotions.jpg"
