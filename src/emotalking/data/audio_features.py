@@ -43,13 +43,14 @@ AUDIO_FEATURES: dict[str, AudioFeature] = {
     for feature in (
         AudioFeature("mel", "mel", 16, 32, "emotalking.audio.mel"),
         AudioFeature("phones", "phones", 16, 39, "emotalking.audio.phones"),
+        AudioFeature("hama", "hama", 2, 144, "emotalking.audio.hama"),
         AudioFeature("hubert", "hu", 2, 1024, "emotalking.audio.transformers"),
         AudioFeature("wav2vec2", "w2v2", 2, 1024, "emotalking.audio.transformers"),
         AudioFeature("deepspeech", "ds", 16, 29),
         AudioFeature("esperanto", "eo", 16, 44),
     )
 }
-"""By name (docs/paper.md 1; "mel" and "phones" are ours). Insert an own kind here to train with it."""
+"""By name (docs/paper.md 1; "mel", "phones" and "hama" are ours). Insert an own kind here to train with it."""
 PACKAGE_FEATURES = frozenset(AUDIO_FEATURES.values())
 """Those of the package, which every process knows; kinds inserted later are known to the program's own alone."""
 

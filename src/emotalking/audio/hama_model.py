@@ -1,0 +1,244 @@
+"""The phoneme recogniser of the package hama, read from its weight file: sound to hidden states and posteriors.
+
+A small conformer (Gulati et al. 2020, arXiv 2005.08100) without positions: log-mel spectra, one convolution to 50 steps
+a second, four blocks, and phones by a linear layer. Only the file is used, none of the package's code. Lips follow the
+state after the second block better than anything before or after it: the posteriors are spikes.
+
+The file ("HAMAPK"): two bytes of version, the number of tensors (u32 at byte 8), then for each its name (u16 length,
+UTF-8), type (u8: 0 float32, 1 float16), rank (u8), sizes (u32), offset and bytes (u64). Data begin at the next multiple
+of 16. All numbers are little-endian.
+"""
+
+import hashlib
+import importlib.metadata
+import math
+import struct
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from emotalking.errors import InputError, MissingModelError
+
+PACKAGE, RELEASE, ASSET = "hama", "1.7.0", "hama/assets/asr_waveform.hama"
+SHA256 = "a9fcfe73e179ca48e399cd76a90a6b3e1887bf5037ecc52b778d13a149563328"
+STRIDE = 320
+"""Samples from one step to the next: 20 ms. Step s of a recording is at sample 320 s."""
+WIDTH, HEADS, BLOCKS, PHONES = 144, 4, 4, 191
+LIP_BLOCKS = 2
+"""Blocks after which the state is the lips' feature."""
+
+_MAGIC = b"HAMAPK"
+_HOP, _WINDOW, _MELS = 160, 400, 80
+_LEAST_POWER = 1e-10
+_MOST_TENSORS, _LONGEST_NAME, _MOST_BYTES = 1024, 256, 1 << 26
+_TYPES = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
+
+
+def weight_file() -> Path:
+    """The weight file of the installed package; the package itself is not imported.
+
+    Raises:
+        MissingModelError: the package is not installed, or without this file.
+    """
+    try:
+        path = Path(str(importlib.metadata.distribution(PACKAGE).locate_file(ASSET)))
+    except importlib.metadata.PackageNotFoundError:
+        path = None
+    if path is None or not path.is_file():
+        raise MissingModelError(
+            "'hama' audio features need the network in the package hama: install it with "
+            f"'pip install {PACKAGE}=={RELEASE}'."
+        )
+    return path
+
+
+def read_tensors(content: bytes) -> dict[str, Float[np.ndarray, "..."]]:
+    """The tensors of a "HAMAPK" file as float32, by name.
+
+    Raises:
+        ValueError: it is not such a file, or not all of it is there.
+    """
+    if len(content) > _MOST_BYTES or not content.startswith(_MAGIC):
+        raise ValueError("not a HAMAPK file")
+    try:
+        (count,) = struct.unpack_from("<I", content, 8)
+        if not 0 < count <= _MOST_TENSORS:
+            raise ValueError(f"{count} tensors")
+        entries = []
+        place = 12
+        for _ in range(count):
+            (length,) = struct.unpack_from("<H", content, place)
+            if not 0 < length <= _LONGEST_NAME:
+                raise ValueError(f"a name of {length} bytes")
+            name = content[place + 2 : place + 2 + length].decode("utf-8")
+            place += 2 + length
+            kind, rank = struct.unpack_from("<BB", content, place)
+            if kind not in _TYPES or rank > 4:
+                raise ValueError(f"tensor '{name}' of type {kind} and rank {rank}")
+            shape = struct.unpack_from(f"<{rank}I", content, place + 2)
+            offset, size = struct.unpack_from("<QQ", content, place + 2 + 4 * rank)
+            place += 18 + 4 * rank
+            entries.append((name, _TYPES[kind], shape, offset, size))
+    except struct.error as error:
+        raise ValueError(f"cut short ({error})") from error
+    data = memoryview(content)[-(-place // 16) * 16 :]
+    tensors: dict[str, np.ndarray] = {}
+    for name, kind, shape, offset, size in entries:
+        if size != math.prod(shape) * kind.itemsize or offset + size > len(data) or name in tensors:
+            raise ValueError(f"tensor '{name}' of shape {list(shape)} does not fit into the file")
+        tensors[name] = np.frombuffer(data[offset : offset + size], kind).reshape(shape).astype(np.float32)
+    return tensors
+
+
+class _FeedForward(nn.Module):
+    """LayerNorm, linear, SiLU, linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(WIDTH)
+        self.fc1 = nn.Linear(WIDTH, 4 * WIDTH)
+        self.fc2 = nn.Linear(4 * WIDTH, WIDTH)
+
+    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+        return self.fc2(F.silu(self.fc1(self.norm(x))))
+
+
+class _Attention(nn.Module):
+    """Self-attention of four heads over the whole piece, without positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_proj = nn.Linear(WIDTH, 3 * WIDTH)
+        self.out_proj = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+        heads = self.in_proj(x).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(heads[0], heads[1], heads[2])
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class _Convolution(nn.Module):
+    """LayerNorm, pointwise, GLU, depthwise over 31 steps (its batch norm folded in), SiLU, pointwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(WIDTH)
+        self.pointwise1 = nn.Conv1d(WIDTH, 2 * WIDTH, 1)
+        self.depthwise = nn.Conv1d(WIDTH, WIDTH, 31, padding=15, groups=WIDTH)
+        self.pointwise2 = nn.Conv1d(WIDTH, WIDTH, 1)
+
+    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+        gated = F.glu(self.pointwise1(self.norm(x).transpose(1, 2)), 1)
+        return self.pointwise2(F.silu(self.depthwise(gated))).transpose(1, 2)
+
+
+class _Block(nn.Module):
+    """A conformer block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ffn1 = _FeedForward()
+        self.attn_norm = nn.LayerNorm(WIDTH)
+        self.attn = _Attention()
+        self.conv = _Convolution()
+        self.ffn2 = _FeedForward()
+        self.norm = nn.LayerNorm(WIDTH)
+
+    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+        x = x + 0.5 * self.ffn1(x)
+        x = x + self.attn(self.attn_norm(x))
+        x = x + self.conv(x)
+        return self.norm(x + 0.5 * self.ffn2(x))
+
+
+class HamaNetwork(nn.Module):
+    """The recogniser, frozen."""
+
+    mels: Float[Tensor, "201 80"]
+    waves: Float[Tensor, "400 402"]
+
+    def __init__(self) -> None:
+        super().__init__()
+        bins = _WINDOW // 2 + 1
+        self.register_buffer("mels", torch.zeros(bins, _MELS))
+        self.register_buffer("waves", torch.zeros(_WINDOW, 2 * bins))
+        self.stem = nn.Conv1d(_MELS, WIDTH, 3, stride=2, padding=1)
+        self.blocks = nn.ModuleList(_Block() for _ in range(BLOCKS))
+        self.phones = nn.Conv1d(WIDTH, PHONES, 1)
+
+    @torch.no_grad()
+    def states(self, samples: Float[Tensor, "B n"], blocks: int = LIP_BLOCKS) -> Float[Tensor, "B T 144"]:
+        """Hidden states after ``blocks`` of the four blocks of B sounds of one length, T = n // 320 + 1.
+
+        Args:
+            samples: mono at 16 kHz in [-1, 1], more than 200 of them.
+        """
+        padded = F.pad(samples[:, None], (_WINDOW // 2, _WINDOW // 2), mode="reflect")[:, 0]
+        real, imaginary = (padded.unfold(-1, _WINDOW, _HOP) @ self.waves).chunk(2, dim=-1)
+        power = (real.square() + imaginary.square()) @ self.mels
+        x = F.gelu(self.stem(power.clamp_min(_LEAST_POWER).log().transpose(1, 2))).transpose(1, 2)
+        for block in list(self.blocks)[:blocks]:
+            x = block(x)
+        return x
+
+    @torch.no_grad()
+    def log_posteriors(self, samples: Float[Tensor, "B n"]) -> Float[Tensor, "B T 191"]:
+        """Log-probabilities of the phones (CTC, the last one the blank), as the package's own engine returns them."""
+        return self.phones(self.states(samples, BLOCKS).transpose(1, 2)).transpose(1, 2).log_softmax(-1)
+
+
+def _state_dict(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """The file's tensors under the names of :class:`HamaNetwork`; matrices of an exporter had only numbers."""
+    model = "acoustic_model.model."
+    state = {
+        "mels": tensors["mel_fb"],
+        "waves": np.concatenate([tensors["stft_real_kernel"], tensors["stft_imag_kernel"]])[:, 0].T,
+        "stem.weight": tensors["onnx::Conv_801"],
+        "stem.bias": tensors["onnx::Conv_802"],
+        "phones.weight": tensors[f"{model}proj.weight"],
+        "phones.bias": tensors[f"{model}proj.bias"],
+    }
+    products = ("ffn1.fc1", "ffn1.fc2", "attn.in_proj", "attn.out_proj", "ffn2.fc1", "ffn2.fc2")
+    for block in range(BLOCKS):
+        for name, number in zip(products, (0, 1, 2, 6, 7, 8), strict=True):
+            state[f"blocks.{block}.{name}.weight"] = tensors[f"onnx::MatMul_{829 + 9 * block + number}"].T
+        state[f"blocks.{block}.conv.depthwise.weight"] = tensors[f"onnx::Conv_{804 + 3 * block}"]
+        state[f"blocks.{block}.conv.depthwise.bias"] = tensors[f"onnx::Conv_{805 + 3 * block}"]
+    for name, value in tensors.items():
+        if name.startswith(f"{model}blocks."):
+            state[name.removeprefix(model).replace("in_proj_bias", "in_proj.bias")] = value
+    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in state.items()}
+
+
+def read_network(path: Path) -> HamaNetwork:
+    """The network in the weight file ``path``, frozen, on the CPU.
+
+    Raises:
+        InputError: it cannot be read, or is not the published file.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error}): install hama again.") from error
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        raise InputError(f"{path} is not the file of hama {RELEASE}: install it with 'pip install hama=={RELEASE}'.")
+    with torch.random.fork_rng(devices=[]):  # creating a network must not advance the global random state
+        network = HamaNetwork()
+    network.load_state_dict(_state_dict(read_tensors(content)), strict=True)
+    return network.eval().requires_grad_(False)
+
+
+@cache
+def hama_network(device: str = "cpu") -> HamaNetwork:
+    """The installed package's network on ``device``.
+
+    Raises:
+        MissingModelError: the package is missing.
+        InputError: its file is another one.
+    """
+    return read_network(weight_file()).to(device)

@@ -1,0 +1,229 @@
+"""The states of hama's network: its file, agreement with its own engine, whole files, pieces and streams."""
+
+import importlib
+import importlib.metadata
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emotalking.audio import hama, hama_model
+from emotalking.audio.features import extract_features, feature_track
+from emotalking.audio.hama import HamaStream
+from emotalking.audio.hama_model import (
+    STRIDE,
+    WIDTH,
+    hama_network,
+    read_network,
+    read_tensors,
+    weight_file,
+)
+from emotalking.errors import InputError, MissingModelError
+from emotalking.io.audio import load_audio
+
+RNG = np.random.default_rng(3)
+
+
+def _present() -> bool:
+    try:
+        return weight_file().is_file()
+    except MissingModelError:
+        return False
+
+
+needs_hama = pytest.mark.skipif(not _present(), reason="the package hama is not installed")
+
+
+def talk(seconds: float) -> np.ndarray:
+    """Syllables of harmonics, noise between."""
+    t = np.arange(int(seconds * 16000)) / 16000
+    pitch = np.cumsum(110 + 30 * np.sin(2 * np.pi * 0.7 * t)) / 16000
+    voice = sum(np.sin(2 * np.pi * k * pitch) / k for k in range(1, 20))
+    loud = np.maximum(0.0, np.sin(2 * np.pi * 2.3 * t)) ** 2
+    return (0.1 * loud * voice + 1e-3 * np.random.default_rng(0).normal(size=len(t))).astype(np.float32)
+
+
+def packed(entries: list[tuple[str, np.ndarray]], *, type_: int = 0, grow: int = 0) -> bytes:
+    """A weight file."""
+    head, data = b"HAMAPK\x01\x02" + struct.pack("<I", len(entries)), b""
+    for name, value in entries:
+        encoded = name.encode()
+        head += struct.pack("<H", len(encoded)) + encoded + struct.pack("<BB", type_, value.ndim)
+        head += struct.pack(f"<{value.ndim}I", *value.shape) + struct.pack("<QQ", len(data), value.nbytes + grow)
+        data += value.tobytes()
+    return head + bytes(-len(head) % 16) + data
+
+
+def test_reader_reads_what_is_there_and_refuses_the_rest() -> None:
+    value = np.arange(6, dtype=np.float32).reshape(2, 3)
+    good = packed([("a", value), ("b", value + 1)])
+    tensors = read_tensors(good)
+    assert np.array_equal(tensors["a"], value) and np.array_equal(tensors["b"], value + 1)
+    assert np.array_equal(read_tensors(packed([("h", value.astype(np.float16))], type_=1))["h"], value)
+    bad = {
+        "not a HAMAPK": b"RIFF" + good[4:],
+        "cut short": good[:20],
+        "tensors": good[:8] + struct.pack("<I", 10**6) + good[12:],
+        "does not fit": good[:-4],
+        "of type 7": packed([("a", value)], type_=7),
+        "'a'": packed([("a", value)], grow=4),
+        "name of": good[:12] + struct.pack("<H", 60000) + good[14:],
+    }
+    for message, content in bad.items():
+        with pytest.raises(ValueError, match=message):
+            read_tensors(content)
+    with pytest.raises(ValueError, match="does not fit"):
+        read_tensors(packed([("a", value), ("a", value)]))
+
+
+@needs_hama
+def test_another_file_is_one_sentence(tmp_path: Path) -> None:
+    content = bytearray(weight_file().read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "other.hama").write_bytes(content)
+    with pytest.raises(
+        InputError, match=r"is not the file of hama 1\.7\.0: install it with 'pip install hama==1\.7\.0'"
+    ):
+        read_network(tmp_path / "other.hama")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_network(tmp_path / "none.hama")
+
+
+def test_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    hama_network.cache_clear()
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    with pytest.raises(MissingModelError, match=r"pip install hama==1\.7\.0"):
+        feature_track(talk(1.0), "hama")
+    hama_network.cache_clear()
+
+
+@needs_hama
+def test_posteriors_are_those_of_its_own_engine() -> None:
+    engine = importlib.import_module("hama._engine")
+    sound = talk(2.0)
+    theirs = engine.AsrSession(weight_file().read_bytes()).run(["log_probs"], {"waveform": sound})[0][0]
+    ours = hama_network().log_posteriors(torch.from_numpy(sound)[None])[0].numpy()
+    error = np.abs(np.exp(theirs) - np.exp(ours))
+    # The engine's own arithmetic is approximate: ours in double precision differs from it as much, from itself by 1e-6.
+    assert theirs.shape == ours.shape and error.mean() < 1e-5 and error.max() < 2e-3
+
+
+@needs_hama
+def test_network_is_frozen_and_leaves_the_random_state() -> None:
+    before = torch.get_rng_state()
+    network = read_network(weight_file())
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(p.requires_grad for p in network.parameters())
+
+
+@needs_hama
+def test_silence_and_the_time_outside_are_zero() -> None:
+    features = extract_features(np.zeros(16000 * 6, np.float32), 160, 25, "hama")
+    assert features.shape == (160, 2, WIDTH) and features.dtype == np.float32
+    assert np.sqrt((features[60:90] ** 2).mean()) < 0.15
+    assert not features[152:].any()
+    assert extract_features(talk(6.0), 150, 25, "hama")[60:90].std() > 0.3
+
+
+@needs_hama
+def test_steps_of_a_frame_lie_within_it() -> None:
+    # Frame i is shown from 40 i ms to 40 (i + 1): steps 2i and 2i + 1, each 20 ms.
+    track = feature_track(talk(3.0), "hama")
+    values = track.values[:]
+    assert np.allclose(track.frames(np.arange(40, 50), 25).reshape(-1, WIDTH), values[80:100])
+    states = hama_network().states(torch.from_numpy(talk(3.0))[None])[0]
+    silent = hama._silence("cpu")
+    assert np.allclose(values[40], ((states[40] + states[41]) / 2 - silent).numpy(), atol=1e-5)
+
+
+@needs_hama
+@pytest.mark.parametrize("piece", [777, 40000, 320 * 1100])
+def test_chunks_leave_no_trace(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setattr(hama, "PIECE", 100)
+    sound = talk(13.0)
+    whole = feature_track(sound, "hama").values[:]
+    parts = feature_track((sound[i : i + piece] for i in range(0, len(sound), piece)), "hama").values[:]
+    assert whole.shape == parts.shape == (650, WIDTH)
+    assert np.allclose(whole, parts, atol=1e-5)
+
+
+@needs_hama
+def test_pieces_agree_with_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = talk(13.0)
+    whole = feature_track(sound, "hama").values[:]
+    monkeypatch.setattr(hama, "PIECE", 300)
+    pieces = feature_track(sound, "hama").values[:]
+    assert np.sqrt(((pieces - whole) ** 2).mean()) < 0.25 * whole.std()
+
+
+@needs_hama
+def test_level_is_not_normalised_and_other_devices_agree() -> None:
+    sound = talk(3.0)
+    here = feature_track(sound, "hama").values[:]
+    quiet = feature_track(sound * np.float32(0.1), "hama").values[:]
+    assert np.corrcoef(here.ravel(), quiet.ravel())[0, 1] > 0.8
+    if torch.cuda.is_available():
+        there = hama_network("cuda").states(torch.from_numpy(sound)[None].cuda()).cpu()
+        assert torch.allclose(there, hama_network().states(torch.from_numpy(sound)[None]), atol=2e-3)
+
+
+@needs_hama
+@pytest.mark.parametrize("length", [0, 1, 150, 319, 320, 321, 4800])
+def test_very_short_sound(length: int) -> None:
+    track = feature_track(talk(1.0)[:length], "hama")
+    assert len(track.values) == -(-length // STRIDE) and np.isfinite(track.values[:]).all()
+    stream = HamaStream()
+    got = np.concatenate([stream.push(talk(1.0)[:length]), stream.finish()])
+    assert len(got) == -(-length // STRIDE) and np.isfinite(got).all()
+
+
+@needs_hama
+@pytest.mark.parametrize("look_ahead", [80, 160])
+def test_stream_keeps_its_look_ahead_and_ignores_pieces(look_ahead: int) -> None:
+    sound = talk(4.0)
+    whole, stream, heard = HamaStream(look_ahead), HamaStream(look_ahead), 0
+    steps = [whole.push(sound), whole.finish()]
+    parts = []
+    for begin in range(0, len(sound), 1111):
+        parts.append(stream.push(sound[begin : begin + 1111]))
+        heard = min(begin + 1111, len(sound))
+        hops = heard // 640 * 2  # steps of whole 40 ms
+        assert stream.count == max(0, hops - look_ahead // 20)
+        assert len(stream.recent()) == min(hops, look_ahead // 20)
+    parts.append(stream.finish())
+    assert np.array_equal(np.concatenate(steps), np.concatenate(parts))
+    assert len(np.concatenate(parts)) == 200
+    with pytest.raises(ValueError, match="look_ahead_ms"):
+        HamaStream(100)
+    with pytest.raises(ValueError, match="window_s"):
+        HamaStream(80, window_s=0)
+
+
+@needs_hama
+def test_nothing_later_is_heard() -> None:
+    sound = talk(4.0)
+    other = sound.copy()
+    other[32000:] = RNG.normal(0, 0.2, 32000)
+    made = [HamaStream(80), HamaStream(80)]
+    first, second = (stream.push(each) for stream, each in zip(made, (sound, other), strict=True))
+    # Step s ends at 20 (s + 1) ms and is computed 80 ms later: up to 2 s minus 80 ms nothing differs.
+    assert np.array_equal(first[:96], second[:96]) and not np.allclose(first[98:110], second[98:110], atol=1e-2)
+
+
+@needs_hama
+@pytest.mark.realdata
+@pytest.mark.parametrize(("look_ahead", "tolerance"), [(80, 0.55), (160, 0.55)])
+def test_stream_follows_the_whole_file(real_data: Path, look_ahead: int, tolerance: float) -> None:
+    sound = load_audio(real_data / "speech" / "hallo_2_16k.wav")[: 16000 * 8]
+    whole = feature_track(sound, "hama").values[:]
+    stream = HamaStream(look_ahead)
+    streamed = np.concatenate([stream.push(sound), stream.finish()])
+    later = slice(100, len(whole) - 20)
+    error = np.sqrt(((streamed - whole)[later] ** 2).mean(0)) / whole[later].std(0)
+    assert error.mean() < tolerance
+    assert hama_model.LIP_BLOCKS == 2
