@@ -2,9 +2,10 @@
 
 python benchmarks/audio_features.py SUBJECT --others SUBJECT ... [--clips FOLDER] [--kinds mel phones mel+phones]
 
-The audio encoder of the face branch is trained on the first three quarters of SUBJECT as training begins it
-(train/audio_pretraining.py), and a linear head on its codes predicts the tracked mouth opening (gap over head size)
-and lip shape. --clips: a folder of short .mpg clips of one speaker, tracked here.
+The published audio encoder is trained on the first three quarters of SUBJECT as training with it begins
+(train/audio_pretraining.py; benchmarks/lips_probe.py compares encoders), and a linear head on its
+codes predicts the tracked mouth opening (gap over head size) and lip shape. --clips: a folder of short .mpg clips of
+one speaker, tracked here.
 
 python benchmarks/audio_features.py SUBJECT --heads AVATARS --judge EXPERT --speech FOLDER [--preset tiny --device cpu]
 
@@ -31,7 +32,7 @@ from emotalking.audio.windows import audio_windows
 from emotalking.data import Subject
 from emotalking.io.audio import load_audio
 from emotalking.io.video import read_frames
-from emotalking.models.audio import AudioEncoder
+from emotalking.models.audio import AudioEncoder, PublishedEncoder
 from emotalking.preprocess.check.measures import mouth_opening
 from emotalking.preprocess.landmarks import open_provider
 from emotalking.train.audio_pretraining import lip_motion, pretrain_audio
@@ -51,7 +52,7 @@ class Clip:
     fps: Fraction
 
     def windows(self, kinds: str) -> torch.Tensor:
-        """Encoder input, [N, 8, C, 16]; several kinds joined by "+" are concatenated."""
+        """Encoder input, [N, 8, C, S]; several kinds of as many steps, joined by "+", are concatenated."""
         parts = [extract_features(self.samples, len(self.opening), self.fps, k) for k in kinds.split("+")]
         return audio_windows(torch.from_numpy(np.concatenate(parts, 2)))
 
@@ -108,7 +109,7 @@ def trial(subject: Subject, others: dict[str, list[Clip]], kinds: str, steps: in
     train = np.arange(int(TRAINED * count))
     test = np.arange(len(train) + GAP, count)
     torch.manual_seed(seed)
-    encoder = AudioEncoder(windows.shape[2])
+    encoder = PublishedEncoder(windows.shape[2])
     pretrain_audio(encoder, lips(subject, windows, train), steps, torch.Generator().manual_seed(seed))
     code = codes(encoder, windows)
     shape = lip_motion(lips(subject, windows, np.arange(count))).numpy()

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _report import line, measure, ratio, write
 
 from emotalking.data import Subject
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.train.data import TrainingData
 from emotalking.train.run import emotion_generator
 
@@ -56,7 +57,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     subject = Subject.open(args.subject)
     frames = subject.train_indices[: max(args.batches)]
-    data = TrainingData.load(subject, frames, "mel", torch.device(args.device))
+    data = TrainingData.load(subject, frames, DEFAULT_FEATURE, torch.device(args.device))
     results: dict[str, Any] = {"size": [subject.height, subject.width], "threads": args.threads}
     results["batches"] = {str(batch): timing(data, batch) for batch in args.batches}
     print(write(args.name or f"faces_speed_{data.device.type}", results))

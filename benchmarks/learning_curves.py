@@ -82,10 +82,13 @@ class Probe:
         prepared: the folder whose face region counts, for all rows alike.
         truth: the actor's own.
         indices: frames of the clip.
+        features: name of the audio features.
     """
 
-    def __init__(self, subject: Subject, prepared: Subject, truth: Subject, indices: np.ndarray, device: str) -> None:
-        self.data = TrainingData.load(subject, indices, "mel", device, normals=True)
+    def __init__(
+        self, subject: Subject, prepared: Subject, truth: Subject, indices: np.ndarray, features: str, device: str
+    ) -> None:
+        self.data = TrainingData.load(subject, indices, features, device, normals=True)
         self.renderer = StageRenderer(self.data)
         self.true = np.stack([normals_of(truth, int(index)) for index in indices])
         known = np.stack([normals_of(prepared, int(index)).any(-1) for index in indices])
@@ -147,8 +150,9 @@ def learn(subject: Path, truth: Path, folder: Path, row: str, args: argparse.Nam
     context = make_context(config, source, torch.device(args.device), folder, None)
     head, data = context.head, context.data
     picked = pick_frames(source)
-    fixed = TrainingData.load(source, picked.all, "mel", args.device, normals=config.normals)
-    probe = Probe(source, prepared, true, picked.fixed, args.device)
+    features = config.model.audio.features
+    fixed = TrainingData.load(source, picked.all, features, args.device, normals=config.normals)
+    probe = Probe(source, prepared, true, picked.fixed, features, args.device)
     log = RunLog(folder)
     preview = ProbedPreview(log, fixed, picked, folder, MESH_WARP.open(fixed))
     preview.probe = probe
@@ -159,7 +163,7 @@ def learn(subject: Path, truth: Path, folder: Path, row: str, args: argparse.Nam
     learn_closed_mouth_codes(head, data, config.closed_mouth_code)
     seconds = time.perf_counter() - began
     avatar = Avatar(head, _scene(source, data))
-    held_out = Probe(source, prepared, true, source.val_indices, args.device)
+    held_out = Probe(source, prepared, true, source.val_indices, features, args.device)
     steps = np.linspace(0, held_out.data.count - 1, MEASURED_FRAMES).round().astype(int)
     final = [picture for at in steps for picture in held_out.shown(head, "finetune", int(at))]
     shown = [held_out.rendered(head, "finetune", int(at)) for at in steps[:3]]

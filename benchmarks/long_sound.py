@@ -6,8 +6,9 @@ The sound is made of the given speech and pauses, as one 16-bit wav. Every task 
 
 - read: the file is decoded, and nothing kept: the baseline of time.
 - render: ``emotalking render --seconds 2`` as a function: what happens before the first frame, and with it.
-- play mel / play phones: features and gate of all frames in order, in the player's batches, without the networks.
-- file mel: the .npy file that training reads.
+- play hama / play mel / play phones: features and gate of all frames in order, in the player's batches, without the
+  avatar's networks.
+- file hama: the .npy file that training reads.
 
 "grown" is the peak of anonymous memory over what the process held before the task (with everything imported): the
 figure that must not grow with the sound. Disk is the largest sum of its temporary files. Processor seconds count the
@@ -40,7 +41,7 @@ from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
 from emotalking.models.avatar import Avatar
 from emotalking.player.clip import render_clip
 
-TASKS = ("read", "render", "play mel", "file mel", "play phones")
+TASKS = ("read", "render", "play hama", "file hama", "play mel", "play phones")
 SHORT_S = 600.0
 FPS, BATCH = Fraction(25), 8
 PAUSE_S = 5
@@ -127,9 +128,10 @@ def task(name: str, avatar_file: Path, sound: Path, folder: Path) -> dict[str, f
     make_sound(short, load_audio(sound, longest_s=20.0), 20.0)
     jobs: dict[str, Callable[[Path, dict[str, float]], Any]] = {
         "read": lambda file, _: read(file),
+        "play hama": lambda file, _: play(file, "hama"),
         "play mel": lambda file, _: play(file, "mel"),
         "play phones": lambda file, _: play(file, "phones"),
-        "file mel": lambda file, _: write_features(folder / "aud.npy", file, "mel", int(seconds(file) * FPS), FPS),
+        "file hama": lambda file, _: write_features(folder / "aud.npy", file, "hama", int(seconds(file) * FPS), FPS),
     }
     if name == "render":
         avatar = Avatar.load(avatar_file)

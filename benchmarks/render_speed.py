@@ -21,6 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import line, measure, ratio, write
 
+from emotalking.data.audio_features import audio_feature
 from emotalking.models.avatar import Avatar
 from emotalking.ops.backends import own_kernels
 
@@ -30,10 +31,10 @@ TOP = 12
 
 def renderer(avatar: Avatar, count: int, device: torch.device) -> Callable[[bool], torch.Tensor]:
     """Renders ``count`` frames, one by one; with ``forget`` every one from nothing. Gives the last, [1, H, W, 3]."""
-    channels = avatar.head.config.audio.channels
+    steps, channels = audio_feature(avatar.audio_features).shape
     views = torch.from_numpy(avatar.viewmats[:count]).to(device)
     aus = torch.from_numpy(avatar.aus[:count]).to(device)
-    sound = torch.randn(count, 8, channels, 16, generator=torch.Generator().manual_seed(0)).to(device)
+    sound = torch.randn(count, 8, channels, steps, generator=torch.Generator().manual_seed(0)).to(device)
     va = torch.full((count, 2), 0.5, device=device)
     behind = torch.from_numpy(avatar.background).to(device)[None].float() / 255.0
 

@@ -18,6 +18,7 @@ import _report
 import numpy as np
 
 from emotalking.data import Subject
+from emotalking.data.files import SubjectFiles
 from emotalking.data.readers import read_json
 
 STEPS = 4
@@ -46,7 +47,7 @@ def repeated(source: Subject, frames: int, root: Path) -> None:
     with np.load(source.files.landmarks) as stored:
         track = {key: value[order] if value.shape[:1] == (count,) else value for key, value in stored.items()}
     np.savez(root / "landmarks.npz", **track)
-    np.save(root / "aud_mel.npy", source.audio_features("mel")[order])
+    np.save(SubjectFiles(root).audio_features(), source.audio_features()[order])
     (root / "subject.json").write_text(json.dumps({"fps": str(source.fps), "frames": frames}))
 
 

@@ -165,7 +165,7 @@ def main() -> None:
     subject = Subject.open(args.subject)
     sizes = [f"model.{name}.initial_points={getattr(args, name)}" for name in ("face", "mouth")]
     config = override(preset("fast"), [*SETTINGS, *sizes])
-    data = TrainingData.load(subject, subject.train_indices, "mel", "cuda", normals=True)
+    data = TrainingData.load(subject, subject.train_indices, config.model.audio.features, "cuda", normals=True)
     generator = torch.Generator().manual_seed(0)
     head = build_head(config, data, generator)
     gsplat, ours = (Context(head, data, replace(config, gpu=gpu), generator) for gpu in ("gsplat", "kernels"))

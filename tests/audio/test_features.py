@@ -1,4 +1,4 @@
-"""Log-mel features and the windows of the audio network."""
+"""Log-mel features, what all features have in common, and the windows of the audio encoder."""
 
 import importlib
 import sys
@@ -75,60 +75,61 @@ def test_pieces_leave_no_trace(piece: int) -> None:
 @pytest.mark.parametrize("frames", [1, 10])
 def test_later_sound_gives_later_features(frames: int) -> None:
     samples = talk()
-    here = extract_features(samples, 75, 25)
-    there = extract_features(np.concatenate([np.zeros(640 * frames, np.float32), samples]), 75 + frames, 25)
+    here = extract_features(samples, 75, 25, "mel")
+    there = extract_features(np.concatenate([np.zeros(640 * frames, np.float32), samples]), 75 + frames, 25, "mel")
     assert np.abs(there[frames + 8 :] - here[8:]).max() < 1e-3
     assert not there[0, :8].any()
 
 
 @pytest.mark.parametrize("level", [0.03, 0.3, 3.0])
 def test_level_does_not_matter(level: float) -> None:
-    here = extract_features(talk(), 75, 25)
-    assert np.abs(extract_features(talk() * np.float32(level), 75, 25) - here).max() < 1e-3
+    here = extract_features(talk(), 75, 25, "mel")
+    assert np.abs(extract_features(talk() * np.float32(level), 75, 25, "mel") - here).max() < 1e-3
 
 
 @pytest.mark.parametrize("rate", [22050, 44100, 48000])
 def test_rate_of_the_file_does_not_matter(rate: int) -> None:
-    here = extract_features(talk(), 75, 25)
-    there = extract_features(soxr.resample(soxr.resample(talk(), 16000, rate), rate, 16000)[:48000], 75, 25)
+    here = extract_features(talk(), 75, 25, "mel")
+    there = extract_features(soxr.resample(soxr.resample(talk(), 16000, rate), rate, 16000)[:48000], 75, 25, "mel")
     assert np.abs(there - here)[..., :24].mean() < 0.05
 
 
 def test_another_microphone_looks_alike() -> None:
-    here = extract_features(talk(), 75, 25)
+    here = extract_features(talk(), 75, 25, "mel")
     coloured = np.convolve(talk(), [1.0, -0.5, 0.2]).astype(np.float32)[:48000]
-    assert np.corrcoef(extract_features(coloured, 75, 25).ravel(), here.ravel())[0, 1] > 0.98
+    assert np.corrcoef(extract_features(coloured, 75, 25, "mel").ravel(), here.ravel())[0, 1] > 0.98
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-6, 1e-4])
 def test_silence_is_zero(noise: float) -> None:
     samples = RNG.normal(0, noise, 32000).astype(np.float32) if noise else np.zeros(32000, np.float32)
-    assert not extract_features(samples, 50, 25).any()
+    assert not extract_features(samples, 50, 25, "mel").any()
 
 
 def test_pauses_in_noise_are_zero() -> None:
     samples = talk() + RNG.normal(0, talk().std() * 0.02, 48000).astype(np.float32)
-    pause = feature_track(samples).values[:][np.abs(talk()).reshape(-1, 320).max(1) == 0]
+    pause = feature_track(samples, "mel").values[:][np.abs(talk()).reshape(-1, 320).max(1) == 0]
     assert len(pause) > 20
     assert np.mean(pause.max(1) == 0) > 0.9
-    assert feature_track(samples).values[:].std() > 0.5
+    assert feature_track(samples, "mel").values[:].std() > 0.5
 
 
 def test_active_speech_has_mean_two_and_deviation_one() -> None:
-    values = feature_track(talk(8.0)).values[:]
+    values = feature_track(talk(8.0), "mel").values[:]
     active = values[(values > 0).mean(1) > 0.9]
     assert active.mean() == pytest.approx(2.0, abs=0.4)
     assert values.min() == 0 and values.max() < 8
 
 
+@pytest.mark.parametrize("name", ["mel", DEFAULT_FEATURE])
 @pytest.mark.parametrize("length", [0, 1, 100, 320])
-def test_very_short_sound(length: int) -> None:
-    features = extract_features(np.full(length, 0.1, np.float32), 3, 25)
-    assert features.shape == (3, 16, 32) and np.isfinite(features).all()
+def test_very_short_sound(name: str, length: int) -> None:
+    features = extract_features(np.full(length, 0.1, np.float32), 3, 25, name)
+    assert features.shape == (3, *audio_feature(name).shape) and np.isfinite(features).all()
 
 
 def test_window_is_centred_on_the_frame() -> None:
-    track = feature_track(talk())
+    track = feature_track(talk(), "mel")
     features = track.frames(np.arange(75), 25)
     # DeepSpeech's layout: frame i holds the 50 Hz steps 2i-8 .. 2i+7.
     assert np.array_equal(features[20], track.values[32:48])
@@ -152,23 +153,25 @@ def test_windows_by_hand() -> None:
         assert np.array_equal(audio_windows(torch.from_numpy(features), frames), windows[frames])
 
 
+@pytest.mark.parametrize("name", ["mel", DEFAULT_FEATURE])
 @pytest.mark.parametrize("fps", [25, 30, Fraction(30000, 1001), 24.0])
-def test_lazy_windows_equal_the_whole(fps: Fraction | float | int) -> None:
-    track = feature_track(talk(2.0))
+def test_lazy_windows_equal_the_whole(name: str, fps: Fraction | float | int) -> None:
+    track = feature_track(talk(2.0), name)
     frames = track.num_frames(fps)
     whole = audio_windows(torch.from_numpy(track.frames(np.arange(frames), fps)))
     for start, stop in ((0, 5), (17, 18), (frames - 3, frames)):
         assert np.array_equal(track.windows(start, stop, fps, frames), whole[start:stop])
 
 
+@pytest.mark.parametrize("name", ["mel", DEFAULT_FEATURE])
 @pytest.mark.parametrize(("samples", "fps", "frames"), [(16000, 25, 25), (16001, 25, 26), (8000, 30, 15), (0, 25, 0)])
-def test_frames_cover_the_sound(samples: int, fps: int, frames: int) -> None:
+def test_frames_cover_the_sound(name: str, samples: int, fps: int, frames: int) -> None:
     # One sample too many is 0.0016 frames: it counts.
-    assert feature_track(np.zeros(samples, np.float32)).num_frames(fps) == frames
+    assert feature_track(np.zeros(samples, np.float32), name).num_frames(fps) == frames
 
 
 def test_registry() -> None:
-    assert audio_feature(DEFAULT_FEATURE).module == "emotalking.audio.mel"
+    assert audio_feature(DEFAULT_FEATURE).module == "emotalking.audio.hama"
     for name, feature in AUDIO_FEATURES.items():
         assert feature.name == name and audio_feature(feature.file) is feature
         if feature.module is not None:
@@ -199,9 +202,9 @@ def test_imported_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["hallo_2_16k.wav", "sadtalker_deyu_16k.wav", "sonic_female_english_10s_16k.wav"])
 def test_real_speech(real_data: Path, name: str) -> None:
     path = real_data / "speech" / name
-    values = feature_track(path).values[:]
+    values = feature_track(path, "mel").values[:]
     assert 0.1 < (values == 0).all(1).mean() < 0.4  # the pauses
-    assert np.abs(feature_track(load_audio(path) * np.float32(0.1)).values[:] - values).mean() < 0.01
+    assert np.abs(feature_track(load_audio(path) * np.float32(0.1), "mel").values[:] - values).mean() < 0.01
 
 
 def test_own_features_need_one_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from emotalking import api
 from emotalking.cli.arguments import parameters, parse
 from emotalking.cli.main import join_negative_values, load, main, overview, summary, verbs
 from emotalking.data import writer as write
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.files import SubjectFiles
 from emotalking.errors import UserError
 from emotalking.ops import devices
@@ -148,8 +149,9 @@ def test_render_frames_with_track_and_alpha(tmp_path: Path, avatar_file: Path, s
 def test_info(avatar_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(avatar_file)]) == 0
     shown = capsys.readouterr().out
-    for words in ("48 x 36, 25 fps", "150 face, 50 mouth", "30 (1.2 s)", "Apache-2.0", "emotalking train", "mel"):
+    for words in ("48 x 36, 25 fps", "150 face, 50 mouth", "30 (1.2 s)", "Apache-2.0", "emotalking train"):
         assert words in shown
+    assert re.search(rf"features +{DEFAULT_FEATURE}\n", shown)
     assert main(["info", str(avatar_file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["licences"] == {"mesh-warp": "Apache-2.0"}
 

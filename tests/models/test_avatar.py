@@ -9,18 +9,22 @@ import pytest
 import torch
 from safetensors.torch import safe_open, save_file
 
+from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE
 from emotalking.errors import UserError
+from emotalking.models.audio import ConvEncoder
 from emotalking.models.avatar import VERSION, Avatar, Scene, TorsoStack, encode_torso
-from emotalking.models.config import BranchConfig, EmotionConfig, ModelConfig
+from emotalking.models.config import AudioConfig, BranchConfig, EmotionConfig, ModelConfig
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
 
 SIZE = 48
 
 
-def made(branch: str = "separate") -> Avatar:
+def made(branch: str = "separate", encoder: str = "published") -> Avatar:
     torch.manual_seed(0)
-    config = ModelConfig(face=BranchConfig(40), mouth=BranchConfig(10, hidden=32), emotion=EmotionConfig(branch))
+    config = ModelConfig(
+        AudioConfig(encoder=encoder), BranchConfig(40), BranchConfig(10, hidden=32), EmotionConfig(branch)
+    )
     face = Gaussians(torch.rand(40, 3) * 0.1 - 0.05, torch.rand(40, 3), 2)
     mouth = Gaussians(torch.rand(10, 3) * 0.02 - 0.01, torch.rand(10, 3), 2)
     head = TalkingHead(config, face, mouth)
@@ -55,12 +59,16 @@ def conditions(frames: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
     view = torch.eye(4)
     view[1, 1] = view[2, 2] = -1.0
     view[2, 3] = 0.7
-    draw = torch.Generator().manual_seed(1)
-    return view.repeat(frames, 1, 1), torch.randn(frames, 8, 32, 16, generator=draw), torch.zeros(frames, 6)
+    steps, channels = AUDIO_FEATURES[DEFAULT_FEATURE].shape
+    windows = torch.randn(frames, 8, channels, steps, generator=torch.Generator().manual_seed(1))
+    return view.repeat(frames, 1, 1), windows, torch.zeros(frames, 6)
 
 
-def test_round_trip_renders_the_same(avatar: Avatar, tmp_path: Path) -> None:
-    path = tmp_path / "a.safetensors"
+@pytest.mark.parametrize("encoder", ["published", "conv"])
+def test_round_trip_renders_the_same(encoder: str, tmp_path: Path) -> None:
+    path, avatar = tmp_path / "a.safetensors", made(encoder=encoder)
+    if isinstance(avatar.head.face.audio, ConvEncoder):
+        avatar.head.face.audio.standardise(conditions(8)[1] * 3 + 1)
     avatar.save(path)
     again = Avatar.load(path)
     va = torch.tensor([[0.3, 0.2], [-0.5, 0.1]])

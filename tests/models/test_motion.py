@@ -4,7 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from emotalking.models.audio import AudioEncoder
+from emotalking.audio.windows import audio_windows
+from emotalking.models.audio import ConvEncoder, PublishedEncoder, audio_encoder
+from emotalking.models.config import AudioConfig
 from emotalking.models.motion import POSITION_SCALE, EmotionMotion, FaceMotion, MouthMotion
 
 
@@ -105,8 +107,45 @@ def test_emotion_depends_on_both_inputs(points: torch.Tensor) -> None:
 
 def test_audio_encoder_shapes_and_attention() -> None:
     torch.manual_seed(0)
-    encoder = AudioEncoder(29)
+    encoder = PublishedEncoder(29)
     windows = torch.randn(4, 8, 29, 16)
     assert encoder(windows).shape == (4, 32)
     single = torch.cat([encoder(windows[i : i + 1]) for i in range(4)])
     assert torch.allclose(encoder(windows), single, atol=1e-6)
+
+
+@pytest.mark.parametrize(("steps", "channels"), [(2, 144), (2, 1024), (16, 32), (1, 8), (5, 8)])
+def test_conv_encoder_takes_any_rate_and_stores_its_scale(steps: int, channels: int) -> None:
+    torch.manual_seed(0)
+    encoder = audio_encoder(AudioConfig(channels=channels, steps=steps, encoder="conv"))
+    assert isinstance(encoder, ConvEncoder)
+    windows = torch.randn(40, 8, channels, steps) * 7.0 + 3.0
+    encoder.standardise(windows)
+    code = encoder(windows)
+    assert code.shape == (40, 32) and torch.isfinite(code).all()
+    assert encoder.timeline(windows).std() == pytest.approx(0.5**0.5, rel=0.1)
+    again = audio_encoder(AudioConfig(channels=channels, steps=steps, encoder="conv"))
+    again.load_state_dict(encoder.state_dict())
+    assert torch.equal(again(windows), code)
+    encoder.closed = torch.ones(32)
+    assert torch.equal(encoder(windows, torch.zeros(40)), torch.ones(40, 32))
+    assert torch.equal(encoder(windows, torch.ones(40)), code)
+
+
+def test_conv_encoder_reads_the_same_of_rows_of_two_and_of_sixteen() -> None:
+    steps = torch.randn(200, 6)
+    rows16 = torch.stack([steps[2 * i - 8 : 2 * i + 8] for i in range(8, 80)])
+    rows2 = torch.stack([steps[2 * i : 2 * i + 2] for i in range(8, 80)])
+    windows = [audio_windows(rows)[10:50] for rows in (rows16, rows2)]
+    encoders = [ConvEncoder(6, 32, count) for count in (16, 2)]
+    encoders[1].load_state_dict(encoders[0].state_dict())
+    lines = [encoder.timeline(each) for encoder, each in zip(encoders, windows, strict=True)]
+    # Frame 10 of the rows is frame 18 of the steps: 80 ms before its first step to 80 ms after its second.
+    assert torch.equal(lines[0][0].T, steps[2 * 18 - 4 : 2 * 18 + 6])
+    assert torch.equal(*lines)
+    assert torch.equal(*(encoder(each) for encoder, each in zip(encoders, windows, strict=True)))
+    before = encoders[1](windows[1])
+    later = windows[1].clone()
+    later[:, 7] += 5.0  # more than 80 ms after the frame: not read
+    later[:, :2] += 5.0
+    assert torch.equal(encoders[1](later), before)

@@ -20,7 +20,7 @@ class Frames:
 
 
 class FakeAvatar:
-    """A disc for a head; its red is the loudness, its green the valence; it moves with the pose."""
+    """A disc for a head; its red is the loudness of speech, its green the valence; it moves with the pose."""
 
     width, height, fps, audio_features = 48, 40, Fraction(25), DEFAULT_FEATURE
     device = torch.device("cpu")
@@ -62,6 +62,8 @@ class FakeAvatar:
         alpha = (((columns - x[:, None, None]) ** 2 + (rows - 16) ** 2) < 100).float()
         colour = torch.zeros(batch, 3)
         colour[:, 0] = (audio_windows[:, 4].mean((1, 2)) / 4).clamp(0, 1)
+        if speech is not None:
+            colour[:, 0] *= speech
         if va is not None:
             colour[:, 1] = va[:, 0] / 2 + 0.5
         rgb = colour[:, None, None] * alpha[..., None]

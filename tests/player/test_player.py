@@ -9,6 +9,7 @@ import torch
 from emotalking.audio.features import extract_features
 from emotalking.audio.tracks import FrameFeatures
 from emotalking.audio.windows import audio_windows
+from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.errors import UserError
 from emotalking.player.backgrounds import background_plate
 from emotalking.player.player import Player
@@ -93,8 +94,11 @@ def test_frames_come_one_by_one(avatar, talk) -> None:
     assert len(avatar.calls) == 3
 
 
-def test_silence_gives_a_still_mouth(avatar) -> None:
-    frames = np.stack(list(Player(avatar).frames(np.zeros(32000, np.float32), poses="fixed")))
+@pytest.mark.parametrize(("features", "vad"), [(DEFAULT_FEATURE, True), ("mel", True), ("mel", False)])
+def test_silence_gives_a_still_mouth(avatar, features: str, vad: bool) -> None:
+    """The gate closes the lips; log-mel features of silence are zero besides."""
+    avatar.audio_features = features
+    frames = np.stack(list(Player(avatar).frames(np.zeros(32000, np.float32), poses="fixed", vad=vad)))
     assert np.ptp(frames, axis=0).max() == 0
 
 

@@ -16,7 +16,7 @@ from emotalking.data import Subject, validate
 from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 from emotalking.data.labels import Label
 from emotalking.errors import UserError
-from emotalking.models.audio import AudioEncoder
+from emotalking.models.audio import PublishedEncoder
 from emotalking.preprocess.import_subject import import_folder, read_tracker_cameras
 from emotalking.train.data import TrainingData
 
@@ -134,7 +134,7 @@ def speech_like() -> np.ndarray:
 def test_two_steps_a_frame_reach_the_code() -> None:
     """HuBERT's window is [8, 1024, 2]: both steps of every frame move the code, and they are told apart."""
     torch.manual_seed(0)
-    encoder = AudioEncoder(1024)
+    encoder = PublishedEncoder(1024)
     window = torch.randn(1, 8, 1024, 2, requires_grad=True)
     encoder(window).sum().backward()
     assert window.grad is not None and bool((window.grad.abs().sum(2) > 0).all())

@@ -106,7 +106,7 @@ def test_two_devices_make_the_avatar_of_one(actor_subject: Subject, tmp_path: Pa
             (row["iteration"], row["terms"]) for row in wanted
         ]
         last = of_kind(rows, "frames", stage)[-1]
-        assert (folder / last["picture"]).stat().st_size > 1000
+        assert (folder / last["image"]).stat().st_size > 1000
         assert last.get("psnr") == of_kind(theirs, "frames", stage)[-1].get("psnr")
         assert last.get("sound_gain") == of_kind(theirs, "frames", stage)[-1].get("sound_gain")
     assert set(of_kind(rows, "step", "mouth")[-1]["gaussians"]) == {"mouth"}

@@ -74,7 +74,7 @@ def test_a_resumed_run_keeps_one_line_of_every_curve(finished: Path) -> None:
     face = of_kind(rows, "step", "face")[-1]
     assert face["raw"]["d_ssim"] == pytest.approx(face["terms"]["d_ssim"] / 0.2)
     assert face["loss"] == pytest.approx(sum(face["terms"].values()), rel=1e-5)
-    assert {"gaussians.means", "networks.grids", "networks.temporal"} <= set(face["rates"])
+    assert {"gaussians.means", "networks.grids", "networks.audio"} <= set(face["rates"])
     grown = sum(row["grown"] - row["pruned"] for row in of_kind(rows, "step", "face"))
     assert face["gaussians"]["face"] == 150 + grown
 
@@ -85,7 +85,7 @@ def test_the_fixed_frames_are_measured_and_pictured(finished: Path) -> None:
     assert "psnr_mouth" not in looks["mouth"] and looks["mouth"]["motion_px"] >= 0.0
     assert all(6.0 < looks[stage][name] < 40.0 for stage in ("face", "finetune") for name in ("psnr", "psnr_head"))
     assert "emotion_gain" in looks["emotion"] and "emotion_gain" not in looks["face"]
-    assert all((finished / row["picture"]).stat().st_size > 1000 for row in looks.values())
+    assert all((finished / row["image"]).stat().st_size > 1000 for row in looks.values())
     assert (finished / "frames" / "emotions.jpg").stat().st_size > 1000
 
 

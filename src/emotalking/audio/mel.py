@@ -38,9 +38,9 @@ WEAKEST_SPEECH = 10.0 ** (WEAKEST_DB / 10)
 _ACTIVE_DB = -25.0
 """Steps louder than this, relative to the speech level, count for the statistics."""
 _GATE_DB = (-45.0, -35.0)
-"""Below the first: silence; above the second: speech; relative to the speech level, after the noise is taken off."""
+"""Below the first: silence; above the second: speech; loudness without the noise, relative to the speech level."""
 _NOISE_GATE_DB = (-3.0, 3.0)
-"""The same relative to the noise level: the residual of noise after removing its mean must not move lips."""
+"""The same relative to the noise level: what is left of noise without its mean must not move lips."""
 _NOISE_STEPS = 9
 _NOISE_FACTOR = 1.5
 """The 10th percentile is below the mean of the noise. Clean speech, pauses or not, measures 0 to 0.08 of its
@@ -164,11 +164,12 @@ def normalise(spectra: MelSpectra) -> GrowingRows:
 
     1. The level is the mean square of the steps above a gate (50 dB under the loudest, then 10 dB under the mean, as
        loudness meters do, ITU-R BS.1770), so pauses do not count.
-    2. Steady noise (the 10th percentile of each channel smoothed over 180 ms) is taken off the power.
-    3. Each channel's logarithm loses its mean and gets unit variance over the active steps (cepstral mean and variance
+    2. Each channel's logarithm loses its mean and gets unit variance over the active steps (cepstral mean and variance
        normalisation, Viikki & Laurila 1998), which removes the frequency response of microphone and voice.
-    4. What is more than 2 deviations under the mean is floored, and steps under the gate fade to the floor, so that the
-       floor, 0, means silence: ``max(0, z + 2)``.
+    3. What is more than 2 deviations under the mean is floored, and steps under a gate fade to the floor, so that the
+       floor, 0, means silence: ``max(0, z + 2)``. The gate's loudness is without steady noise (the 10th percentile of
+       each channel, smoothed over 180 ms), which stays in the channels: taking it off them takes soft speech along,
+       .05 of the correlation with lips on a real clip (``benchmarks/lips_probe.py``), twice that under added noise.
 
     Returns:
         [steps, 32] float32 >= 0; active speech has mean about 2 and deviation about 1 in every channel.
@@ -220,7 +221,7 @@ class _Levels:
         loudness_db = 10.0 * np.log10(np.maximum(mean_square * kept / self.level, 1e-12))
         closed, opened = self.gate_db
         gate = np.clip((loudness_db - closed) / (opened - closed), 0.0, 1.0)[:, None]
-        above = (np.log(np.maximum(clean, self.floor)) - self.mean) / self.deviation
+        above = (np.log(np.maximum(power, self.floor)) - self.mean) / self.deviation
         return (gate * np.maximum(0.0, above + 2.0)).astype(np.float32)
 
 
@@ -236,10 +237,9 @@ def _levels(power: np.ndarray, mean_square: np.ndarray, level: float) -> _Levels
     closed, opened = (max(own, noise_db + above) for own, above in zip(_GATE_DB, _NOISE_GATE_DB, strict=True))
     # The floor is 60 dB under the channel's own mean, and 70 dB under the whole, so that noise in an empty channel
     # (telephone speech is empty above 4 kHz) is not amplified into speech.
-    clean = np.maximum(power[active] - noise, 0.0)
-    mean_power = clean.mean(0)
+    mean_power = power[active].mean(0)
     floor = 1e-6 * mean_power + 1e-7 * mean_power.sum() + 1e-20
-    log_power = np.log(np.maximum(clean, floor))
+    log_power = np.log(np.maximum(power[active], floor))
     deviation = np.maximum(log_power.std(0), 0.5)
     return _Levels(level, noise, (closed, opened), floor, log_power.mean(0), deviation)
 

@@ -36,7 +36,7 @@ class AudioFeature:
         return f"aud_{self.file}.npy"
 
 
-DEFAULT_FEATURE = "mel"
+DEFAULT_FEATURE = "hama"
 
 AUDIO_FEATURES: dict[str, AudioFeature] = {
     feature.name: feature

@@ -15,6 +15,11 @@ class AudioConfig:
     """Feature channels per 20 ms step: 32 log-mel bands; 29 DeepSpeech; 44 wav2vec; 1024 HuBERT."""
     code: int = 32
     """Width of the audio code."""
+    steps: int = AUDIO_FEATURES[DEFAULT_FEATURE].steps
+    """Feature steps per video frame: 16 that overlap, or HuBERT's and hama's 2."""
+    encoder: str = "published"
+    """`published`: AudioNet and AudioAttNet (docs/paper.md 4.2). `conv`: a small convolutional encoder of the steps
+    around the frame (:class:`models.audio.ConvEncoder`)."""
 
 
 @dataclass(frozen=True)

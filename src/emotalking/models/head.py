@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from emotalking.models.audio import AudioEncoder
+from emotalking.models.audio import AudioEncoder, audio_encoder
 from emotalking.models.config import ModelConfig
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.motion import EmotionMotion, FaceCanonical, FaceMotion, MouthCanonical, MouthMotion
@@ -57,8 +57,8 @@ class TalkingHead(nn.Module):
         emotion = config.emotion
         combined = emotion.code if emotion.branch == "combined" else 0
         face_motion = FaceMotion(code, config.face.hidden, combined)
-        self.face = Branch(face, AudioEncoder(config.audio.channels, code), face_motion)
-        self.mouth = Branch(mouth, AudioEncoder(config.audio.channels, code), MouthMotion(code, config.mouth.hidden))
+        self.face = Branch(face, audio_encoder(config.audio), face_motion)
+        self.mouth = Branch(mouth, audio_encoder(config.audio), MouthMotion(code, config.mouth.hidden))
         self.emotion = EmotionMotion(emotion.code, emotion.hidden) if emotion.branch == "separate" else None
 
     @property

@@ -1,17 +1,41 @@
 """A head start for the audio encoders: learn the tracked lip shape from sound before any image is rendered."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from emotalking.models.audio import AudioEncoder
+from emotalking.models.audio import AudioEncoder, ConvEncoder
 from emotalking.ops.geometry import project
+from emotalking.train.audio_augmentation import LipExamples
 from emotalking.train.data import TrainingData
 
-BATCH = 128
 RATE = 2e-3
-NOISE = 0.2
-"""Standard deviation of the noise on the features, against learning single frames by heart."""
+
+
+@dataclass(frozen=True)
+class Regularisation:
+    """Against learning single frames by heart."""
+
+    batch: int
+    """Frames of an update."""
+    weight_decay: float
+    noise: float = 0.2
+    """Standard deviation of the noise on the features."""
+    dropout: float = 0.0
+    longest_mask: int = 0
+    """Steps of 20 ms that a time mask hides at most."""
+    mask_every: int = 128
+    """Steps among which there is one time mask."""
+    channel_share: float = 0.0
+    """Share of the channels that each window lacks."""
+
+
+PUBLISHED = Regularisation(batch=128, weight_decay=1e-2)
+CONV = Regularisation(batch=512, weight_decay=0.1, dropout=0.3, longest_mask=12, channel_share=1 / 8)
+"""Masks as in SpecAugment (Park et al. 2019, arXiv 1904.08779)."""
 
 
 def lip_motion(data: TrainingData) -> Float[Tensor, "F M"]:
@@ -31,32 +55,45 @@ def lip_motion(data: TrainingData) -> Float[Tensor, "F M"]:
     return ((motion - seen.mean(0)) / seen.std(0).clamp_min(1e-6)).nan_to_num(0.0)
 
 
-def pretrain_audio(encoder: AudioEncoder, data: TrainingData, steps: int, generator: torch.Generator) -> float:
+def pretrain_audio(
+    encoder: AudioEncoder,
+    data: TrainingData,
+    steps: int,
+    generator: torch.Generator,
+    augmented: Sequence[LipExamples] = (),
+) -> float:
     """Train ``encoder`` with a linear head, dropped afterwards, to predict :func:`lip_motion`.
 
     Deviation: the published encoders learn from images alone, through an attention map that starts at zero. In a
     short run that signal comes too late: after two passes over a real clip the lips did not follow the sound at all.
 
     Args:
-        steps: updates of `BATCH` frames each; 0 does nothing.
+        steps: updates; 0 does nothing but standardise the features (:class:`ConvEncoder`).
+        augmented: further examples (``train.audio_augmentation``).
 
     Returns:
         The share of the lip motion's variance explained in the last quarter of the steps.
     """
+    windows = data.conditions.audio
+    if isinstance(encoder, ConvEncoder):
+        encoder.standardise(windows)
     if steps < 1 or data.count < 2:
         return 0.0
+    settings = CONV if isinstance(encoder, ConvEncoder) else PUBLISHED
     target = lip_motion(data)
-    head = nn.Linear(encoder(data.conditions.audio[:1]).shape[-1], target.shape[1]).to(data.device)
+    sources = [(windows, target), *((part.windows, part.targets(target)) for part in augmented)]
+    ends = torch.tensor([len(part) for part, _ in sources]).cumsum(0)
+    head = nn.Linear(encoder(windows[:1]).shape[-1], target.shape[1]).to(data.device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
-    optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=RATE, weight_decay=1e-2)
+    parameters = [*encoder.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     errors = []
     for _ in range(steps):
-        pick = torch.randint(data.count, (min(BATCH, data.count),), generator=generator).to(data.device)
-        windows = data.conditions.audio[pick]
-        noise = torch.randn(windows.shape, generator=generator).to(data.device) * NOISE
-        error = (head(encoder(windows + noise)) - target[pick]).square().mean()
+        pick = torch.randint(int(ends[-1]), (min(settings.batch, data.count),), generator=generator)
+        heard, lips = _gather(sources, ends, pick)
+        error = (head(_regularised_codes(encoder, heard, settings, generator)) - lips).square().mean()
         optimizer.zero_grad(set_to_none=True)
         error.backward()
         optimizer.step()
@@ -64,3 +101,48 @@ def pretrain_audio(encoder: AudioEncoder, data: TrainingData, steps: int, genera
         errors.append(error.detach())
     optimizer.zero_grad(set_to_none=True)  # else the first stage would add to these gradients
     return 1.0 - float(torch.stack(errors[-max(1, steps // 4) :]).mean())
+
+
+def _gather(sources: list[tuple[Tensor, Tensor]], ends: Tensor, pick: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows ``pick`` of all sources in a row, source by source."""
+    source = torch.searchsorted(ends, pick, right=True)
+    windows, targets = [], []
+    for number, (part, lips) in enumerate(sources):
+        rows = (pick[source == number] - (int(ends[number]) - len(part))).to(part.device)
+        windows.append(part[rows])
+        targets.append(lips[rows])
+    return torch.cat(windows), torch.cat(targets)
+
+
+def _regularised_codes(
+    encoder: AudioEncoder, windows: Float[Tensor, "B 8 C S"], settings: Regularisation, generator: torch.Generator
+) -> Float[Tensor, "B code"]:
+    """Codes of noisy, partly hidden windows."""
+
+    def noisy(values: Tensor) -> Tensor:
+        return values + torch.randn(values.shape, generator=generator).to(values.device) * settings.noise
+
+    def drop(values: Tensor) -> Tensor:
+        kept = torch.rand(values.shape, generator=generator) >= settings.dropout
+        return values * kept.to(values.device) / (1.0 - settings.dropout)
+
+    if not isinstance(encoder, ConvEncoder):
+        return encoder(noisy(windows))
+    timeline = noisy(encoder.timeline(windows))
+    seen = _mask(timeline.shape, settings, generator).to(timeline.device)
+    return encoder.encode(timeline * seen, drop)
+
+
+def _mask(shape: torch.Size, settings: Regularisation, generator: torch.Generator) -> Bool[Tensor, "B C T"]:
+    """False in a stretch of time of some windows, and in some neighbouring channels of each."""
+    batch, channels, steps = shape
+
+    def draw(low: int, high: int) -> Tensor:
+        return torch.randint(low, high, (batch, 1), generator=generator)
+
+    begin, length = draw(steps - settings.mask_every, steps), draw(0, settings.longest_mask + 1)
+    time = torch.arange(steps)
+    hidden = int(channels * settings.channel_share)
+    first, channel = draw(0, channels - hidden + 1), torch.arange(channels)
+    seen = (channel < first) | (channel >= first + hidden)
+    return seen[:, :, None] & ((time < begin) | (time >= begin + length))[:, None, :]

@@ -50,7 +50,7 @@ class OptimConfig:
     networks: float = 5e-4
     """Rate of every network weight not named below."""
     audio: float = 5e-4
-    """Rate of the audio encoders."""
+    """Rate of the audio encoders; 0 keeps what their pretraining taught them."""
     temporal: float = 2.5e-3
     """Rate of the temporal audio attention (decay 1e-4). Five times the networks' as published; where those learn
     faster it must not: its softmax then settles on one frame of the window at once and stays there."""
@@ -237,6 +237,9 @@ class TrainConfig:
     """The perceptual loss of all stages."""
     audio_pretraining: int = 0
     """Updates that teach the audio encoders the tracked lip shape before the first stage (0: none, as published)."""
+    audio_augmentation: bool = False
+    """Let that learn from digital silence (closed lips), and from the clip's own sound at other tempos, of other voices
+    and with noise too, where the folder has the sound."""
     motion_pretraining: int = 0
     """Updates that teach the face's network the tracked mesh's motion before the first stage (0: none, as published).
     """
@@ -291,6 +294,8 @@ class TrainConfig:
             raise ValueError("gpu must be 'gsplat' or 'kernels'")
         if self.model.emotion.branch not in ("separate", "combined", "none"):
             raise ValueError("model.emotion.branch must be 'separate', 'combined' or 'none'")
+        if self.model.audio.encoder not in ("published", "conv"):
+            raise ValueError("model.audio.encoder must be 'published' or 'conv'")
         for name, branch in (("face", self.model.face), ("mouth", self.model.mouth)):
             if branch.init not in ("cube", "surface"):
                 raise ValueError(f"model.{name}.init must be 'cube' or 'surface'")

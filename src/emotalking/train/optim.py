@@ -5,7 +5,7 @@ import math
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
-from emotalking.models.audio import AudioEncoder
+from emotalking.models.audio import AudioEncoder, PublishedEncoder
 from emotalking.models.gaussians import Gaussians
 from emotalking.train.config import OptimConfig
 
@@ -29,14 +29,14 @@ def gaussian_optimizer(gaussians: Gaussians, optim: OptimConfig, extent: float) 
 
 
 def network_optimizer(networks: list[nn.Module], optim: OptimConfig) -> AdamW:
-    """AdamW: tri-planes, audio encoder, its temporal attention (with decay) and the rest each at their own rate."""
+    """AdamW: tri-planes, audio encoder, its temporal attention (if any; with decay) and the rest at their own rates."""
     grids: list[nn.Parameter] = []
     attention: list[nn.Parameter] = []
     audio: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for network in networks:
         temporal = set()
-        if isinstance(network, AudioEncoder):
+        if isinstance(network, PublishedEncoder):
             temporal = {id(p) for part in (network.attention, network.attention_weights) for p in part.parameters()}
         for name, parameter in network.named_parameters():
             if id(parameter) in temporal:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from emotalking.models.audio import MAX_STEPS
 from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso, read_avatar_file
 from emotalking.models.head import TalkingHead
 from emotalking.progress import track
+from emotalking.train.audio_augmentation import LipExamples, augmented_examples, silent_examples
 from emotalking.train.audio_pretraining import pretrain_audio
 from emotalking.train.callbacks.log import require_writer
 from emotalking.train.callbacks.report import PAGE, recorded, versions
@@ -38,7 +39,7 @@ from emotalking.train.perceptual import make_perceptual, with_backbone
 from emotalking.train.presets import preset
 from emotalking.train.stages.emotion import EmotionStage
 from emotalking.train.stages.face import FaceStage, combined_face_stage
-from emotalking.train.stages.finetune import FinetuneStage, learn_closed_mouth_codes
+from emotalking.train.stages.finetune import FinetuneStage, closed_frames, learn_closed_mouth_codes
 from emotalking.train.stages.mouth import MouthStage
 from emotalking.train.step import Stage
 from emotalking.train.sync import make_sync
@@ -188,7 +189,7 @@ def resolve_config(config: TrainConfig, source: Subject) -> TrainConfig:
             f"The '{features}' audio features of {source.files.root} have {steps} steps a frame and "
             f"the audio encoder takes 1 to {MAX_STEPS}: use others (setting model.audio.features={DEFAULT_FEATURE})."
         )
-    audio = replace(config.model.audio, features=features, channels=channels)
+    audio = replace(config.model.audio, features=features, channels=channels, steps=steps)
     return replace(config, model=replace(config.model, audio=audio))
 
 
@@ -213,7 +214,14 @@ def make_context(
         _logger.info("%s has no normal maps: the normal terms are left out", source.files.root)
     sync = make_sync(config, source, data, folder, fresh=checkpoint is None)
     generator = torch.Generator().manual_seed(config.seed)
-    head = checkpoint.head(config.model, device) if checkpoint else build_head(config, data, generator, external_branch)
+    if checkpoint is None:
+        examples: list[LipExamples] = []
+        if config.audio_augmentation and config.audio_pretraining:
+            examples = augmented_examples(source, data.indices, config.model.audio.features, device)
+            examples.append(silent_examples(data.conditions.audio, closed_frames(data)))
+        head = build_head(config, data, generator, external_branch, examples)
+    else:
+        head = checkpoint.head(config.model, device)
     return Context(head, data, config, generator, sync, perceptual)
 
 
@@ -232,13 +240,18 @@ def features_in(source: Subject, name: str) -> str:
 
 
 def build_head(
-    config: TrainConfig, data: TrainingData, generator: torch.Generator, external_branch: str | None = None
+    config: TrainConfig,
+    data: TrainingData,
+    generator: torch.Generator,
+    external_branch: str | None = None,
+    augmented: Sequence[LipExamples] = (),
 ) -> TalkingHead:
     """The untrained model on the data's device; deterministic under the config's seed.
 
     Args:
         generator: draws the initial positions of the Gaussians.
         external_branch: the branch that another process trains; it is not pretrained here.
+        augmented: further examples for the audio encoders' pretraining.
     """
     face = initial_gaussians(config.model.face, data, (Label.HEAD, Label.HAIR), generator)
     mouth = initial_gaussians(config.model.mouth, data, (Label.MOUTH,), generator)
@@ -247,7 +260,8 @@ def build_head(
         head = TalkingHead(config.model, face.cpu(), mouth.cpu()).to(data.device)
         for name, branch in (("face", head.face), ("mouth", head.mouth)):
             if name != external_branch:
-                pretrain_audio(branch.audio, data, config.audio_pretraining, draws(config, f"audio of the {name}"))
+                draw = draws(config, f"audio of the {name}")
+                pretrain_audio(branch.audio, data, config.audio_pretraining, draw, augmented)
         if external_branch != "face":
             pretrain_motion(head.face, data, config.motion_pretraining, draws(config, "motion of the face"))
     return head
@@ -284,7 +298,7 @@ def stage_builders(context: Context, maker: GeneratorChoice = MESH_WARP) -> list
 
     def face() -> Stage:
         if branch == "combined":
-            return combined_face_stage(context, maker.open(context.data))
+            return combined_face_stage(context, maker.open(context.data), STAGES.face)
         return STAGES.face(context)
 
     def emotion() -> Stage:

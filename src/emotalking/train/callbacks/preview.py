@@ -167,7 +167,7 @@ class Preview(Callback):
             metrics["eye_gain"] = self._eye_gain(head, stage)
         write_image(image, self._sheet(head, stage), _QUALITY)
         known = {name: round(value, 5) for name, value in metrics.items() if math.isfinite(value)}
-        return known | {"picture": f"{IMAGES}/{image.name}", "seconds": round(time.perf_counter() - began, 3)}
+        return known | {"image": f"{IMAGES}/{image.name}", "seconds": round(time.perf_counter() - began, 3)}
 
     def save_strip(self, head: TalkingHead, stage: str) -> None:
         """Save the strip with the recorded sound: as recorded, with its own emotion, with one of each quadrant.

@@ -229,7 +229,7 @@ class FaceStage(Stage):
         self.learner.load_state_dict(state)
 
 
-def combined_face_stage(context: Context, maker: EmotionGenerator) -> FaceStage:
+def combined_face_stage(context: Context, maker: EmotionGenerator, stage: type[FaceStage] | None = None) -> FaceStage:
     """The face stage of the combined face branch: one network learns speech, action units and emotion (paper 4.4).
 
     Assumption: the paper does not state how the combined branch is trained. Here it has as many steps as the face and
@@ -239,12 +239,8 @@ def combined_face_stage(context: Context, maker: EmotionGenerator) -> FaceStage:
     Args:
         context: what every stage works on.
         maker: makes the emotional targets.
-
-    Returns:
-        A stage of the class ``STAGES.face`` (:data:`emotalking.train.run.STAGES`).
+        stage: class of the stage; None: :class:`FaceStage`.
     """
-    from emotalking.train.run import STAGES  # It imports this module.
-
     face, emotion = context.config.face, context.config.emotion
     iterations = face.iterations + emotion.iterations
     settings = replace(face, iterations=iterations, lr_decay_from=face.lr_decay_from + emotion.iterations)
@@ -254,4 +250,6 @@ def combined_face_stage(context: Context, maker: EmotionGenerator) -> FaceStage:
     moving = max(iterations - face.warmup, 1)
     share = min(1.0, emotion.iterations * (1.0 - emotion.real_share) / moving)
     curriculum = FaceCurriculum(context.data, settings, context.generator)
-    return STAGES.face(context, settings, MixedTargets(curriculum, targets, share, face.warmup, context.generator))
+    return (stage or FaceStage)(
+        context, settings, MixedTargets(curriculum, targets, share, face.warmup, context.generator)
+    )

@@ -77,6 +77,8 @@ CLOSED_SHARE = 0.1
 lips parted (one reporter's are 7 px apart in pauses, and 2 px when closed)."""
 RATE = 0.1
 """Learning rate, in standard deviations of the codes of closed lips."""
+LEAST_SPREAD = 0.1
+"""Least of those, in standard deviations of all codes: closed lips in digital silence have one code."""
 STAY = 1e-3
 """Weight of the squared distance from the initial codes, in those standard deviations: a tenth of it does not close the
 lips further and causes specks around them."""
@@ -99,9 +101,11 @@ def learn_closed_mouth_codes(head: TalkingHead, data: TrainingData, steps: int) 
     encoders = (head.face.audio, head.mouth.audio)
     begin, spread = [], []
     for encoder in encoders:
-        codes = torch.cat([encoder(part) for part in data.conditions.audio[frames].split(_BATCH)])
+        every = torch.cat([encoder(part) for part in data.conditions.audio.split(_BATCH)])
+        codes = every[frames]
         begin.append(geometric_median(codes))
-        spread.append(codes.std(0, unbiased=False).mean().clamp_min(1e-3))
+        least = max(1e-3, LEAST_SPREAD * float(every.std(0, unbiased=False).mean()))
+        spread.append(codes.std(0, unbiased=False).mean().clamp_min(least))
         encoder.closed = begin[-1].clone().requires_grad_(True)
     learned = [_code(encoder) for encoder in encoders]
     groups = [{"params": [code], "lr": RATE * float(s)} for code, s in zip(learned, spread, strict=True)]
