@@ -1,0 +1,267 @@
+"""How much a head's lips move, and how well: rendered against recorded opening and width, for features and encoders.
+
+    python benchmarks/lips.py FOLDER SUBJECT [SUBJECT ...] [--variants mel-published hama-conv] [--seeds 0 1 2]
+        [--stretches last first middle] [--preset fast] [--device cuda] [--jobs 4] [--others SUBJECT ...]
+
+Trains each variant on each subject with each stretch of the clip held out, renders the held-out frames from their own
+sound, pose and action units, and finds the lips in rendered and recorded frames with one detector. `last` is the last
+eleventh, as prepared; `first` and `middle` are eleventh parts elsewhere in the clip. Heads on hama features are
+rendered from streamed features too, with 80 and 160 ms of future sound. --others: people whose sound drives each head;
+their own recorded opening is the truth. Every result is stored in FOLDER at once, and a rerun continues.
+"""
+
+import argparse
+import json
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _report import write
+
+from emotalking.audio.hama import HamaStream
+from emotalking.audio.tracks import StepFeatures
+from emotalking.audio.windows import audio_windows
+from emotalking.data import Subject
+from emotalking.data.audio_features import audio_feature
+from emotalking.errors import UserError
+from emotalking.evaluate.evaluation_models import EvaluationModels
+from emotalking.evaluate.held_out import own_emotion, reconstruct
+from emotalking.evaluate.measure import measure
+from emotalking.evaluate.metrics.lips import lip_series, series_scores
+from emotalking.io.audio import load_audio
+from emotalking.io.rows import GrowingRows
+from emotalking.models.avatar import Avatar
+from emotalking.networks.lpips import Lpips
+from emotalking.ops.composite import to_uint8
+from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh
+from emotalking.train.run import train
+
+HELD_OUT = 1 / 11
+"""Share of the clip that a stretch holds out."""
+STRETCHES = {"last": 10 / 11, "first": 0.0, "middle": 5 / 11}
+"""Begin of the held-out stretch, as a share of the clip."""
+PIXELS = ("psnr", "psnr_head", "psnr_mouth", "ssim", "lpips")
+LIPS = ("opening_r", "opening_spread", "opening_lag", "width_r", "width_spread", "width_lag")
+OTHERS_FRAMES = 750
+"""Frames of another person's speech that are rendered."""
+
+VARIANTS: dict[str, list[str]] = {
+    f"{feature}-{encoder}": [
+        f"model.audio.features={feature}",
+        f"model.audio.encoder={encoder}",
+        f"audio_augmentation={'true' if encoder == 'conv' else 'false'}",
+    ]
+    for feature in ("mel", "phones", "hama")
+    for encoder in ("published", "conv")
+}
+VARIANTS["hama-conv-frozen"] = [*VARIANTS["hama-conv"], "optim.audio=0"]
+VARIANTS["hama-conv-plain"] = [*VARIANTS["hama-conv"], "audio_augmentation=false"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training."""
+
+    subject: Path
+    variant: str
+    seed: int
+    stretch: str
+    preset: str
+    device: str
+    settings: tuple[str, ...]
+    others: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"{self.subject.name}_{self.preset}_{self.variant}_{self.stretch}_{self.seed}"
+
+
+def view(subject: Path, folder: Path, stretch: str) -> Path:
+    """A copy of the subject folder, by links, with another stretch held out."""
+    if stretch == "last":
+        return subject
+    folder.mkdir(parents=True, exist_ok=True)
+    cameras = {split: json.loads((subject / f"transforms_{split}.json").read_text()) for split in ("train", "val")}
+    frames = sorted(cameras["train"]["frames"] + cameras["val"]["frames"], key=lambda frame: frame["img_id"])
+    begin = round(STRETCHES[stretch] * len(frames))
+    end = begin + round(HELD_OUT * len(frames))
+    parts = {"train": frames[:begin] + frames[end:], "val": frames[begin:end]}
+    for path in subject.iterdir():
+        link = folder / path.name
+        if path.name.startswith("transforms_"):
+            split = path.stem.removeprefix("transforms_")
+            link.write_text(json.dumps(cameras[split] | {"frames": parts[split]}))
+        elif not link.exists():
+            link.symlink_to(path.resolve())
+    return folder
+
+
+def streamed(subject: Subject, look_ahead_ms: int) -> np.ndarray:
+    """The features of the subject's frames as a stream computes them."""
+    feature, stream = audio_feature("hama"), HamaStream(look_ahead_ms)
+    samples = load_audio(subject.files.audio)
+    rows = GrowingRows(feature.channels)
+    rows.append(np.concatenate([stream.push(samples), stream.finish()]))
+    line = StepFeatures(rows, feature.rate_hz, feature.steps, len(samples) / 16_000, lead=1)
+    return line.frames(np.arange(subject.num_frames), subject.fps)
+
+
+class WithFeatures:
+    """A subject whose audio features are others."""
+
+    def __init__(self, subject: Subject, features: np.ndarray) -> None:
+        self._subject, self._features = subject, features
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._subject, name)
+
+    def audio_features(self, name: str) -> np.ndarray:
+        """The other features."""
+        return self._features
+
+
+def scores(avatar: Avatar, subject: Any, indices: np.ndarray, va: np.ndarray | None, lpips: bool) -> dict[str, float]:
+    """Pixels and lips of the rendered frames ``indices``, against the recorded ones."""
+    models = EvaluationModels(avatar.device, MediaPipeMesh)
+    if lpips:
+        try:
+            models.lpips = Lpips.open("squeeze").to(avatar.device)
+        except UserError:
+            pass
+    frames = reconstruct(avatar, subject, indices, va)
+    found = measure(frames, subject=subject, indices=indices, va=None, models=models)
+    values = {name: found.metrics[name].value for name in PIXELS if name in found.metrics}
+    faces, recorded = found.observation.faces.points, found.observation.recorded_faces.points
+    for name, made, true in zip(("opening", "width"), lip_series(faces), lip_series(recorded), strict=True):
+        values |= zip(
+            (f"{name}_{kind}" for kind in ("r", "spread", "lag")),
+            series_scores(made, true, float(subject.fps)),
+            strict=True,
+        )
+    return values
+
+
+@torch.no_grad()
+def driven_by(avatar: Avatar, pose: Subject, frame: int, other: Subject) -> dict[str, float]:
+    """The opening of the head, held still, under another person's sound against that person's own."""
+    count = min(OTHERS_FRAMES, other.num_frames)
+    device = avatar.device
+    sound = torch.from_numpy(other.audio_features(avatar.audio_features)).to(device)
+    windows = audio_windows(sound, np.arange(count))
+    viewmat, aus = (torch.from_numpy(np.float32(a[frame : frame + 1])).to(device) for a in (pose.viewmats, pose.aus))
+    mesh, index = MediaPipeMesh(), list(MEDIAPIPE_LAYOUT.ibug68)
+    points = np.full((count, 68, 2), np.nan)
+    for at in range(count):
+        image = to_uint8(avatar.render(viewmat, windows[at : at + 1], aus).rgb)[0]
+        face = mesh.detect(image)
+        if face is not None:
+            points[at] = face[index, :2]
+    mesh.close()
+    recorded = lip_series(other.landmarks.ibug68[:count])[0]
+    r, _, lag = series_scores(lip_series(points)[0], recorded, float(other.fps))
+    return {"opening_r": r, "opening_lag": lag}
+
+
+def work(run: Run, folder: Path) -> dict[str, Any]:
+    """Train and score one run; its row."""
+    torch.set_num_threads(1 if run.device != "cpu" else torch.get_num_threads())
+    place = view(run.subject, folder / f"{run.subject.name}_{run.stretch}", run.stretch)
+    settings = [*VARIANTS[run.variant], *run.settings]
+    file = folder / f"{run.name}.safetensors"
+    made = train(place, file, run.preset, run.device, [*settings, f"seed={run.seed}"], resume=False)
+    subject = Subject.open(place)
+    avatar, indices = made.avatar.to(run.device), np.asarray(subject.val_indices)
+    va = own_emotion(subject, indices) if avatar.head.emotion is not None else None
+    row: dict[str, Any] = {"seconds": sum(made.stage_seconds.values())}
+    row["whole file"] = scores(avatar, subject, indices, va, lpips=True)
+    if avatar.audio_features == "hama":
+        for look_ahead in (80, 160):
+            heard = WithFeatures(subject, streamed(subject, look_ahead))
+            row[f"causal {look_ahead} ms"] = scores(avatar, heard, indices, va, lpips=False)
+    for other in run.others:
+        row[f"voice of {other.name}"] = driven_by(avatar, subject, int(indices[0]), Subject.open(other))
+    return row
+
+
+def table(rows: dict[str, dict[str, Any]], runs: list[Run]) -> dict[str, Any]:
+    """Mean and deviation over the seeds, by subject, variant, stretch and way of hearing."""
+    found: dict[str, Any] = {}
+    for run in runs:
+        if run.name not in rows:
+            continue
+        place = found.setdefault(f"{run.subject.name} {run.stretch}", {}).setdefault(run.variant, {})
+        for way, values in rows[run.name].items():
+            if isinstance(values, dict):
+                for name, value in values.items():
+                    place.setdefault(way, {}).setdefault(name, []).append(value)
+    for variants in found.values():
+        for ways in variants.values():
+            for values in ways.values():
+                for name, of_seeds in values.items():
+                    spread = stdev(of_seeds) if len(of_seeds) > 1 else 0.0
+                    values[name] = {"mean": mean(of_seeds), "deviation": spread, "seeds": len(of_seeds)}
+    return found
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print the means."""
+    for place, variants in found.items():
+        for variant, ways in variants.items():
+            for way, values in ways.items():
+                line = "  ".join(
+                    f"{name} {value['mean']:.3f}±{value['deviation']:.3f}" for name, value in values.items()
+                )
+                print(f"{place:<16} {variant:<18} {way:<14} {line}", flush=True)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("subjects", type=Path, nargs="+")
+    parser.add_argument("--variants", nargs="+", default=["mel-published", "hama-conv"], choices=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--stretches", nargs="+", default=["last"], choices=list(STRETCHES))
+    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--others", type=Path, nargs="*", default=[])
+    parser.add_argument("--set", dest="settings", action="append", default=[])
+    parser.add_argument("--name", default="lips")
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    runs = [
+        Run(subject, variant, seed, stretch, args.preset, args.device, tuple(args.settings), tuple(args.others))
+        for seed in args.seeds
+        for stretch in args.stretches
+        for subject in args.subjects
+        for variant in args.variants
+    ]
+    rows = {
+        run.name: json.loads(path.read_text()) for run in runs if (path := args.folder / f"{run.name}.json").exists()
+    }
+    with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
+        waiting = {pool.submit(work, run, args.folder): run for run in runs if run.name not in rows}
+        for done in as_completed(waiting):
+            run = waiting[done]
+            rows[run.name] = done.result()
+            (args.folder / f"{run.name}.json").write_text(json.dumps(rows[run.name]))
+            show(table({run.name: rows[run.name]}, [run]))
+    found = table(rows, runs)
+    print()
+    show(found)
+    described = [asdict(run) | {"subject": run.subject.name, "others": [o.name for o in run.others]} for run in runs]
+    write(args.name, {"runs": described, "seconds": {n: row["seconds"] for n, row in rows.items()}, "found": found})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""How well a sound feature predicts this person's mouth opening: ridge regression and the audio encoders.
+
+python benchmarks/lips_probe.py SUBJECT [--features mel phones hama] [--encoders conv published] [--others SUBJECT ...]
+
+Cross-validated over five blocks in time, eight frames left out at the joints; the predictions of all blocks are pooled.
+Encoders are pretrained as training begins them (train/audio_pretraining.py), with and without augmented sound, and
+ridge regression reads the opening from their codes. --others: people on whose clips the last block's models are tried.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _report import write
+
+from emotalking.audio.features import extract_features
+from emotalking.audio.windows import audio_windows
+from emotalking.data import Subject
+from emotalking.data.audio_features import audio_feature
+from emotalking.io.audio import load_audio
+from emotalking.models.audio import AudioEncoder, audio_encoder
+from emotalking.models.config import AudioConfig
+from emotalking.preprocess.check.measures import mouth_opening
+from emotalking.train.audio_augmentation import augmented_examples
+from emotalking.train.audio_pretraining import pretrain_audio
+
+BLOCKS, JOINT = 5, 8
+REACH = 4
+"""Steps before and after a frame's two that ridge regression reads."""
+
+
+class Person:
+    """A subject's opening, and windows of its sound."""
+
+    def __init__(self, folder: Path) -> None:
+        self.subject = Subject.open(folder)
+        track = self.subject.landmarks
+        opening = mouth_opening(track.points, track.layout)
+        self.opening = np.where(np.isfinite(opening), opening, np.nanmean(opening))
+        self.samples = load_audio(self.subject.files.audio)
+
+    def windows(self, name: str) -> torch.Tensor:
+        return audio_windows(
+            torch.from_numpy(extract_features(self.samples, len(self.opening), self.subject.fps, name))
+        ).contiguous()
+
+    def data(self, windows: torch.Tensor, rows: np.ndarray) -> Any:
+        """The part of TrainingData that pretraining reads."""
+        subject, track = self.subject, self.subject.landmarks
+
+        def pick(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array[rows], dtype=np.float32))
+
+        return SimpleNamespace(
+            shape=torch.from_numpy(np.float32(track.shape)),
+            layout=track.layout,
+            count=len(rows),
+            conditions=SimpleNamespace(viewmats=pick(subject.viewmats), audio=windows[rows]),
+            K=torch.from_numpy(np.asarray(subject.K, np.float32)),
+            points=pick(track.points),
+            device=torch.device("cpu"),
+        )
+
+
+def stacked(windows: torch.Tensor) -> np.ndarray:
+    """Steps around each frame's own two, flat."""
+    line = windows[:, 4] if windows.shape[-1] > 2 else windows.transpose(1, 2).flatten(2)
+    return line[..., 8 - REACH : 10 + REACH].flatten(1).numpy().astype(np.float64)
+
+
+class Ridge:
+    """Closed form; columns over the root of their variance and the mean one; lambda = strength x number of columns."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, strength: float = 1.0) -> None:
+        self.mean, self.target = x.mean(0), y.mean()
+        self.scale = np.sqrt(x.var(0) + x.var(0).mean())
+        x = (x - self.mean) / self.scale
+        normal = x.T @ x + strength * x.shape[1] * np.eye(x.shape[1])
+        self.weights = np.linalg.solve(normal, x.T @ (y - self.target))
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return (x - self.mean) / self.scale @ self.weights + self.target
+
+
+def r(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+@torch.no_grad()
+def codes(encoder: AudioEncoder, windows: torch.Tensor) -> np.ndarray:
+    return torch.cat([encoder(part) for part in windows.split(256)]).numpy().astype(np.float64)
+
+
+def folds(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Trained and tested frames of each fold."""
+    edges = np.linspace(0, count, BLOCKS + 1).astype(int)
+    every = np.arange(count)
+    return [
+        (every[(every < a - JOINT) | (every >= b + JOINT)], every[a:b]) for a, b in zip(edges, edges[1:], strict=False)
+    ]
+
+
+def scores(made: np.ndarray, truth: np.ndarray, count: int) -> dict[str, float]:
+    """Of the last frames of ``count``."""
+    last = slice(-round(count / 11), None)
+    return {
+        "cv": r(made, truth),
+        "last_eleventh": r(made[last], truth[last]),
+        "spread": float(made.std() / truth.std()),
+    }
+
+
+def ridge(person: Person, windows: torch.Tensor, others: dict[str, tuple[Person, torch.Tensor]]) -> dict[str, float]:
+    x, made = stacked(windows), np.zeros_like(person.opening)
+    for train, test in folds(len(made)):
+        made[test] = Ridge(x[train], person.opening[train])(x[test])
+    whole = Ridge(x, person.opening)
+    beyond = {name: r(whole(stacked(w)), other.opening) for name, (other, w) in others.items()}
+    return scores(made, person.opening, len(made)) | beyond
+
+
+def encoder_scores(
+    person: Person,
+    windows: torch.Tensor,
+    config: AudioConfig,
+    steps: int,
+    augment: bool,
+    seed: int,
+    others: dict[str, tuple[Person, torch.Tensor]],
+    which: list[int],
+) -> dict[str, float]:
+    made = np.full(len(person.opening), np.nan)
+    beyond: dict[str, float] = {}
+    for number, (train, test) in enumerate(folds(len(made))):
+        if number not in which:
+            continue
+        torch.manual_seed(seed)
+        encoder = audio_encoder(config)
+        extra = augmented_examples(person.subject, train, config.features, "cpu") if augment else []
+        generator = torch.Generator().manual_seed(seed)
+        explained = pretrain_audio(encoder, person.data(windows, train), steps, generator, extra)
+        read = Ridge(codes(encoder, windows[train]), person.opening[train])
+        made[test] = read(codes(encoder, windows[test]))
+        print(
+            f"   fold {number} trained {explained:.2f} held out {r(made[test], person.opening[test]):.3f}",
+            flush=True,
+        )
+        beyond = {name: r(read(codes(encoder, w)), other.opening) for name, (other, w) in others.items()}
+    seen = np.isfinite(made)
+    return scores(made[seen], person.opening[seen], len(made)) | beyond
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("subject", type=Path)
+    parser.add_argument("--features", nargs="+", default=["mel", "phones", "hama"])
+    parser.add_argument("--encoders", nargs="*", default=["conv", "published"])
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--folds", type=int, nargs="+", default=list(range(BLOCKS)))
+    parser.add_argument("--augment", choices=("both", "yes", "no"), default="both")
+    parser.add_argument("--others", type=Path, nargs="*", default=[])
+    args = parser.parse_args()
+    person = Person(args.subject)
+    others = {path.name: Person(path) for path in args.others}
+    results: dict[str, Any] = {"steps": args.steps, "folds": args.folds, "frames": len(person.opening)}
+    ways = {"both": (False, True), "yes": (True,), "no": (False,)}[args.augment]
+    for name in args.features:
+        windows, feature = person.windows(name), audio_feature(name)
+        heard = {key: (other, other.windows(name)) for key, other in others.items()}
+        rows = {"ridge": ridge(person, windows, heard)}
+        for kind in args.encoders:
+            config = AudioConfig(feature.name, feature.channels, steps=feature.steps, encoder=kind)
+            for augment in ways:
+                for seed in range(args.seeds):
+                    row = encoder_scores(person, windows, config, args.steps, augment, seed, heard, args.folds)
+                    rows[f"{kind}{' augmented' if augment else ''} seed {seed}"] = row
+        results[name] = rows
+        for key, row in rows.items():
+            print(f"{name:<8} {key:<26} " + "  ".join(f"{n} {v:.3f}" for n, v in row.items()), flush=True)
+    write("lips_probe", results)
+
+
+if __name__ == "__main__":
+    main()
