@@ -140,6 +140,7 @@ def test_a_run_names_it_and_resumes_only_with_it(
     licences = whole.avatar.metadata["licences"]
     assert whole.avatar.metadata["perceptual"] == "LPIPS (squeeze)"
     assert any("SqueezeNet" in name and licence == "BSD-3-Clause" for name, licence in licences.items())
+    assert any("hama" in name and licence.startswith("Apache-2.0") for name, licence in licences.items())
 
     def fail(self, iteration):
         if iteration == 5:

@@ -24,6 +24,8 @@ class AudioFeature:
     """Module whose ``track`` computes them; None: computed by other programs, only read here."""
     rate_hz: float = 50.0
     """Steps per second."""
+    licence: tuple[str, str] | None = None
+    """Name and licence of the network behind them, where there is one."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -38,12 +40,15 @@ class AudioFeature:
 
 DEFAULT_FEATURE = "hama"
 
+_POCKETSPHINX = ("pocketsphinx's acoustic model (audio features)", "BSD")
+_HAMA = ("hama 1.7.0's phoneme recogniser (audio features)", "Apache-2.0; its training data are not stated")
+
 AUDIO_FEATURES: dict[str, AudioFeature] = {
     feature.name: feature
     for feature in (
         AudioFeature("mel", "mel", 16, 32, "emotalking.audio.mel"),
-        AudioFeature("phones", "phones", 16, 39, "emotalking.audio.phones"),
-        AudioFeature("hama", "hama", 2, 144, "emotalking.audio.hama"),
+        AudioFeature("phones", "phones", 16, 39, "emotalking.audio.phones", licence=_POCKETSPHINX),
+        AudioFeature("hama", "hama", 2, 144, "emotalking.audio.hama", licence=_HAMA),
         AudioFeature("hubert", "hu", 2, 1024, "emotalking.audio.transformers"),
         AudioFeature("wav2vec2", "w2v2", 2, 1024, "emotalking.audio.transformers"),
         AudioFeature("deepspeech", "ds", 16, 29),

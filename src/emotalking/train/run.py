@@ -360,6 +360,9 @@ def _metadata(
 ) -> dict[str, Any]:
     sync, perceptual = context.sync, context.perceptual
     brought = [maker.licences, *(term.licences for term in (sync, perceptual) if term is not None)]
+    network = audio_feature(context.config.model.audio.features).licence
+    if network is not None:
+        brought.append(dict([network]))
     if record["train"]["gpu"] == "gsplat":
         brought.append({"gsplat (training on a GPU)": "Apache-2.0"})
     return {
