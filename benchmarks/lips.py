@@ -1,13 +1,13 @@
 """How much a head's lips move, and how well: rendered against recorded opening and width, for features and encoders.
 
     python benchmarks/lips.py FOLDER SUBJECT [SUBJECT ...] [--variants mel-published hama-conv] [--seeds 0 1 2]
-        [--stretches last first middle] [--preset fast] [--device cuda] [--jobs 4] [--others SUBJECT ...]
+        [--stretches last first middle] [--preset fast] [--device cuda] [--jobs 4]
 
 Trains each variant on each subject with each stretch of the clip held out, renders the held-out frames from their own
 sound, pose and action units, and finds the lips in rendered and recorded frames with one detector. `last` is the last
 eleventh, as prepared; `first` and `middle` are eleventh parts elsewhere in the clip. Heads on hama features are
-rendered from streamed features too, with 80 and 160 ms of future sound. --others: people whose sound drives each head;
-their own recorded opening is the truth. Every result is stored in FOLDER at once, and a rerun continues.
+rendered from streamed features too, with 80 and 160 ms of future sound. Every result is stored in FOLDER at once, and a
+rerun continues. lip_voices.py drives such heads by other people.
 """
 
 import argparse
@@ -28,20 +28,18 @@ from _report import write
 
 from emotalking.audio.hama import HamaStream
 from emotalking.audio.tracks import StepFeatures
-from emotalking.audio.windows import audio_windows
 from emotalking.data import Subject
 from emotalking.data.audio_features import audio_feature
 from emotalking.errors import UserError
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import own_emotion, reconstruct
 from emotalking.evaluate.measure import measure
-from emotalking.evaluate.metrics.lips import lip_series, series_scores
-from emotalking.io.audio import load_audio
+from emotalking.evaluate.metrics.lips import LIP_MOTION
+from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.io.rows import GrowingRows
 from emotalking.models.avatar import Avatar
 from emotalking.networks.lpips import Lpips
-from emotalking.ops.composite import to_uint8
-from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh
+from emotalking.preprocess.landmarks import MediaPipeMesh
 from emotalking.train.run import train
 
 HELD_OUT = 1 / 11
@@ -49,9 +47,6 @@ HELD_OUT = 1 / 11
 STRETCHES = {"last": 10 / 11, "first": 0.0, "middle": 5 / 11}
 """Begin of the held-out stretch, as a share of the clip."""
 PIXELS = ("psnr", "psnr_head", "psnr_mouth", "ssim", "lpips")
-LIPS = ("opening_r", "opening_spread", "opening_lag", "width_r", "width_spread", "width_lag")
-OTHERS_FRAMES = 750
-"""Frames of another person's speech that are rendered."""
 
 VARIANTS: dict[str, list[str]] = {
     f"{feature}-{encoder}": [
@@ -77,7 +72,6 @@ class Run:
     preset: str
     device: str
     settings: tuple[str, ...]
-    others: tuple[Path, ...]
 
     @property
     def name(self) -> str:
@@ -111,7 +105,7 @@ def streamed(subject: Subject, look_ahead_ms: int) -> np.ndarray:
     samples = load_audio(subject.files.audio)
     rows = GrowingRows(feature.channels)
     rows.append(np.concatenate([stream.push(samples), stream.finish()]))
-    line = StepFeatures(rows, feature.rate_hz, feature.steps, len(samples) / 16_000, lead=1)
+    line = StepFeatures(rows, feature.rate_hz, feature.steps, len(samples) / SAMPLE_RATE, lead=1)
     return line.frames(np.arange(subject.num_frames), subject.fps)
 
 
@@ -138,37 +132,8 @@ def scores(avatar: Avatar, subject: Any, indices: np.ndarray, va: np.ndarray | N
         except UserError:
             pass
     frames = reconstruct(avatar, subject, indices, va)
-    found = measure(frames, subject=subject, indices=indices, va=None, models=models)
-    values = {name: found.metrics[name].value for name in PIXELS if name in found.metrics}
-    faces, recorded = found.observation.faces.points, found.observation.recorded_faces.points
-    for name, made, true in zip(("opening", "width"), lip_series(faces), lip_series(recorded), strict=True):
-        values |= zip(
-            (f"{name}_{kind}" for kind in ("r", "spread", "lag")),
-            series_scores(made, true, float(subject.fps)),
-            strict=True,
-        )
-    return values
-
-
-@torch.no_grad()
-def driven_by(avatar: Avatar, pose: Subject, frame: int, other: Subject) -> dict[str, float]:
-    """The opening of the head, held still, under another person's sound against that person's own."""
-    count = min(OTHERS_FRAMES, other.num_frames)
-    device = avatar.device
-    sound = torch.from_numpy(other.audio_features(avatar.audio_features)).to(device)
-    windows = audio_windows(sound, np.arange(count))
-    viewmat, aus = (torch.from_numpy(np.float32(a[frame : frame + 1])).to(device) for a in (pose.viewmats, pose.aus))
-    mesh, index = MediaPipeMesh(), list(MEDIAPIPE_LAYOUT.ibug68)
-    points = np.full((count, 68, 2), np.nan)
-    for at in range(count):
-        image = to_uint8(avatar.render(viewmat, windows[at : at + 1], aus).rgb)[0]
-        face = mesh.detect(image)
-        if face is not None:
-            points[at] = face[index, :2]
-    mesh.close()
-    recorded = lip_series(other.landmarks.ibug68[:count])[0]
-    r, _, lag = series_scores(lip_series(points)[0], recorded, float(other.fps))
-    return {"opening_r": r, "opening_lag": lag}
+    metrics = measure(frames, subject=subject, indices=indices, va=None, models=models).metrics
+    return {name: metrics[name].value for name in (*PIXELS, *LIP_MOTION) if name in metrics}
 
 
 def work(run: Run, folder: Path) -> dict[str, Any]:
@@ -187,8 +152,6 @@ def work(run: Run, folder: Path) -> dict[str, Any]:
         for look_ahead in (80, 160):
             heard = WithFeatures(subject, streamed(subject, look_ahead))
             row[f"causal {look_ahead} ms"] = scores(avatar, heard, indices, va, lpips=False)
-    for other in run.others:
-        row[f"voice of {other.name}"] = driven_by(avatar, subject, int(indices[0]), Subject.open(other))
     return row
 
 
@@ -234,13 +197,12 @@ def main() -> None:
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--others", type=Path, nargs="*", default=[])
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--name", default="lips")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     runs = [
-        Run(subject, variant, seed, stretch, args.preset, args.device, tuple(args.settings), tuple(args.others))
+        Run(subject, variant, seed, stretch, args.preset, args.device, tuple(args.settings))
         for seed in args.seeds
         for stretch in args.stretches
         for subject in args.subjects
@@ -259,7 +221,7 @@ def main() -> None:
     found = table(rows, runs)
     print()
     show(found)
-    described = [asdict(run) | {"subject": run.subject.name, "others": [o.name for o in run.others]} for run in runs]
+    described = [asdict(run) | {"subject": run.subject.name} for run in runs]
     write(args.name, {"runs": described, "seconds": {n: row["seconds"] for n, row in rows.items()}, "found": found})
 
 

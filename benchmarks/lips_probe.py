@@ -10,7 +10,6 @@ ridge regression reads the opening from their codes. --others: people on whose c
 import argparse
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
+from audio_features import lips
 
 from emotalking.audio.features import extract_features
 from emotalking.audio.windows import audio_windows
@@ -49,23 +49,6 @@ class Person:
         return audio_windows(
             torch.from_numpy(extract_features(self.samples, len(self.opening), self.subject.fps, name))
         ).contiguous()
-
-    def data(self, windows: torch.Tensor, rows: np.ndarray) -> Any:
-        """The part of TrainingData that pretraining reads."""
-        subject, track = self.subject, self.subject.landmarks
-
-        def pick(array: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(array[rows], dtype=np.float32))
-
-        return SimpleNamespace(
-            shape=torch.from_numpy(np.float32(track.shape)),
-            layout=track.layout,
-            count=len(rows),
-            conditions=SimpleNamespace(viewmats=pick(subject.viewmats), audio=windows[rows]),
-            K=torch.from_numpy(np.asarray(subject.K, np.float32)),
-            points=pick(track.points),
-            device=torch.device("cpu"),
-        )
 
 
 def stacked(windows: torch.Tensor) -> np.ndarray:
@@ -144,7 +127,7 @@ def encoder_scores(
         encoder = audio_encoder(config)
         extra = augmented_examples(person.subject, train, config.features, "cpu") if augment else []
         generator = torch.Generator().manual_seed(seed)
-        explained = pretrain_audio(encoder, person.data(windows, train), steps, generator, extra)
+        explained = pretrain_audio(encoder, lips(person.subject, windows, train), steps, generator, extra)
         read = Ridge(codes(encoder, windows[train]), person.opening[train])
         made[test] = read(codes(encoder, windows[test]))
         print(

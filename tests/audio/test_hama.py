@@ -16,8 +16,8 @@ from emotalking.audio.hama_model import (
     STRIDE,
     WIDTH,
     hama_network,
+    parse_tensors,
     read_network,
-    read_tensors,
     weight_file,
 )
 from emotalking.errors import InputError, MissingModelError
@@ -59,9 +59,9 @@ def packed(entries: list[tuple[str, np.ndarray]], *, type_: int = 0, grow: int =
 def test_reader_reads_what_is_there_and_refuses_the_rest() -> None:
     value = np.arange(6, dtype=np.float32).reshape(2, 3)
     good = packed([("a", value), ("b", value + 1)])
-    tensors = read_tensors(good)
+    tensors = parse_tensors(good)
     assert np.array_equal(tensors["a"], value) and np.array_equal(tensors["b"], value + 1)
-    assert np.array_equal(read_tensors(packed([("h", value.astype(np.float16))], type_=1))["h"], value)
+    assert np.array_equal(parse_tensors(packed([("h", value.astype(np.float16))], type_=1))["h"], value)
     bad = {
         "not a HAMAPK": b"RIFF" + good[4:],
         "cut short": good[:20],
@@ -73,9 +73,9 @@ def test_reader_reads_what_is_there_and_refuses_the_rest() -> None:
     }
     for message, content in bad.items():
         with pytest.raises(ValueError, match=message):
-            read_tensors(content)
+            parse_tensors(content)
     with pytest.raises(ValueError, match="does not fit"):
-        read_tensors(packed([("a", value), ("a", value)]))
+        parse_tensors(packed([("a", value), ("a", value)]))
 
 
 @needs_hama

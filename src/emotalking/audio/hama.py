@@ -5,8 +5,7 @@ that of digital silence, so that 0 is about silence, as is the time outside a re
 recording's level nor its mean, so the same values come from a whole file and from a live stream (:class:`HamaStream`).
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import cache
 from itertools import groupby, islice
 
@@ -16,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emotalking.audio.hama_model import STRIDE, WIDTH, hama_network
+from emotalking.audio.pieces import overlapping
 from emotalking.audio.tracks import StepFeatures
 from emotalking.data.audio_features import AudioFeature
 from emotalking.io.audio import SAMPLE_RATE
@@ -52,52 +52,18 @@ def track(chunks: Iterable[Float[np.ndarray, " n"]], feature: AudioFeature) -> S
     network = hama_network(device)
     values = GrowingRows(WIDTH)
     total = 0
-
-    def counted() -> Iterator[np.ndarray]:
-        nonlocal total
-        for chunk in chunks:
-            total += len(chunk)
-            yield chunk
-
-    for _, same in groupby(_pieces(counted()), lambda piece: len(piece.samples)):
+    for _, same in groupby(overlapping(chunks, PIECE, MARGIN, STRIDE), lambda piece: len(piece.samples)):
         while batch := list(islice(same, BATCH)):
-            samples = torch.from_numpy(np.stack([piece.samples for piece in batch])).to(device)
+            samples = torch.from_numpy(np.stack([_padded(piece.samples) for piece in batch])).to(device)
             for piece, states in zip(batch, network.states(samples), strict=True):
-                values.append(_steps(states, piece.first, piece.steps, device).cpu().numpy())
+                values.append(_steps(states, piece.before, piece.steps, device).cpu().numpy())
+                total += piece.length
     return StepFeatures(values, feature.rate_hz, feature.steps, total / SAMPLE_RATE, lead=1)
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """A piece of the recording with its context."""
-
-    samples: Float[np.ndarray, " n"]
-    first: int
-    """Steps of context before it."""
-    steps: int
-    """Steps of the piece."""
-
-
-def _pieces(chunks: Iterable[np.ndarray]) -> Iterator[_Piece]:
-    """Overlapping pieces; only the current one is in memory."""
-    parts: list[np.ndarray] = []
-    length = before = 0
-    for chunk in chunks:
-        parts.append(chunk.astype(np.float32))
-        length += len(chunk)
-        while length > (before + PIECE + MARGIN) * STRIDE:
-            buffered = np.concatenate(parts)
-            yield _padded(buffered[: (before + PIECE + MARGIN) * STRIDE], before, PIECE)
-            dropped = max(0, before + PIECE - MARGIN)
-            parts, before = [buffered[dropped * STRIDE :]], before + PIECE - dropped
-            length = len(parts[0])
-    rest = -(-length // STRIDE) - before
-    if rest > 0:
-        yield _padded(np.concatenate(parts), before, rest)
-
-
-def _padded(samples: np.ndarray, first: int, steps: int) -> _Piece:
-    return _Piece(np.pad(samples, (0, max(0, _SHORTEST - len(samples)))).clip(-1.0, 1.0), first, steps)
+def _padded(samples: Float[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
+    """Samples that the network can take."""
+    return np.pad(samples, (0, max(0, _SHORTEST - len(samples)))).clip(-1.0, 1.0)
 
 
 def _steps(states: Float[Tensor, "T 144"], first: int, steps: int, device: str) -> Float[Tensor, "steps 144"]:
@@ -123,9 +89,9 @@ class HamaStream:
     ``look_ahead_ms`` after its end has all steps that the audio encoder reads, up to 80 ms after that end.
 
     The steps differ from those of the whole file by a third to a half of a channel's standard deviation (root mean
-    square), since attention has less past. An avatar trained on whole files can be driven by them: ridge regression of
-    a reporter's lips, trained on whole files (r .770), has .749 from windows of 2 s and .764 from 4 s, with 80 ms of
-    future or 160 (.730 and .745 with 40). A step of 40 ms takes 7 and 13 ms of one thread.
+    square), since attention has less past. Avatars trained on whole files can be driven by them: of five stretches of
+    three clips four lost nothing, in one the lips' correlation with the recorded ones fell from .67 to .51 with 80 ms
+    of future and .55 with 160 (benchmarks/results/lips.json, lips_suit_tiny.json).
     """
 
     def __init__(self, look_ahead_ms: int = 80, device: str = "cpu", window_s: float | int = WINDOW_S) -> None:
@@ -188,9 +154,8 @@ class HamaStream:
         self._heard += len(sound) // STRIDE
         if self.count >= self._heard:
             return np.zeros((0, WIDTH), np.float32)
-        piece = _padded(self._window, 0, len(self._window) // STRIDE)
-        states = self._network.states(torch.from_numpy(piece.samples)[None].to(self._device))[0]
-        known = _steps(states, 0, piece.steps, self._device).cpu().numpy()
+        states = self._network.states(torch.from_numpy(_padded(self._window))[None].to(self._device))[0]
+        known = _steps(states, 0, len(self._window) // STRIDE, self._device).cpu().numpy()
         fresh = known[len(known) - (self._heard - self.count) :]
         ready = max(0, self._heard - look_ahead - self.count)
         self.count += ready

@@ -57,7 +57,7 @@ def weight_file() -> Path:
     return path
 
 
-def read_tensors(content: bytes) -> dict[str, Float[np.ndarray, "..."]]:
+def parse_tensors(content: bytes) -> dict[str, Float[np.ndarray, "..."]]:
     """The tensors of a "HAMAPK" file as float32, by name.
 
     Raises:
@@ -229,7 +229,7 @@ def read_network(path: Path) -> HamaNetwork:
         raise InputError(f"{path} is not the file of hama {RELEASE}: install it with 'pip install hama=={RELEASE}'.")
     with torch.random.fork_rng(devices=[]):  # creating a network must not advance the global random state
         network = HamaNetwork()
-    network.load_state_dict(_state_dict(read_tensors(content)), strict=True)
+    network.load_state_dict(_state_dict(parse_tensors(content)), strict=True)
     return network.eval().requires_grad_(False)
 
 

@@ -19,7 +19,7 @@ The recording is worked through in overlapping blocks: memory does not grow with
 and the result does not depend on how the sound was cut into pieces.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -28,6 +28,7 @@ from jaxtyping import Bool, Float
 from scipy.ndimage import binary_closing, binary_dilation, binary_opening, maximum_filter1d, uniform_filter1d
 
 from emotalking.audio.mel import HOP, WEAKEST_DB
+from emotalking.audio.pieces import Piece, overlapping
 from emotalking.io.audio import SAMPLE_RATE
 
 STEP_S = HOP / SAMPLE_RATE
@@ -77,6 +78,8 @@ _SHORTEST_SPEECH = 6
 
 _BLOCK, _CONTEXT = 1500, 400
 """Steps decided at once, and steps on either side that can bear on them (multiples of _FLOOR_EVERY)."""
+_BEYOND = 4
+"""Steps of sound that must follow them: windows reach beyond their steps, and the seams must not be seen."""
 
 
 class VoiceActivity:
@@ -138,41 +141,11 @@ def voice_activity(chunks: Iterable[Float[np.ndarray, " _"]]) -> VoiceActivity:
     Args:
         chunks: consecutive pieces of float32 mono at 16 kHz in [-1, 1], of any length.
     """
-    return VoiceActivity(map(_decide_middle, _blocks(chunks)))
+    return VoiceActivity(map(_decide_middle, overlapping(chunks, _BLOCK, _CONTEXT, HOP, _BEYOND * HOP)))
 
 
-@dataclass(frozen=True)
-class _Block:
-    """A piece of the recording with its context."""
-
-    samples: Float[np.ndarray, " n"]
-    before: int
-    """Steps of context before the piece."""
-    steps: int
-    """Steps of the piece."""
-
-
-def _blocks(chunks: Iterable[np.ndarray]) -> Iterator[_Block]:
-    """Overlapping blocks; only the current one is in memory."""
-    parts: list[np.ndarray] = []
-    length = before = 0
-    for chunk in chunks:
-        parts.append(chunk.astype(np.float32))
-        length += len(chunk)
-        while length >= (before + _BLOCK + _CONTEXT + 4) * HOP:
-            buffered = np.concatenate(parts)
-            # Windows reach beyond their steps: two more steps of sound on either side keep the seams invisible.
-            yield _Block(buffered[: (before + _BLOCK + _CONTEXT) * HOP], before, _BLOCK)
-            dropped = max(0, before + _BLOCK - _CONTEXT)
-            parts, before = [buffered[dropped * HOP :]], before + _BLOCK - dropped
-            length = len(parts[0])
-    rest = -(-length // HOP) - before
-    if rest > 0:
-        yield _Block(np.concatenate(parts), before, rest)
-
-
-def _decide_middle(block: _Block) -> Bool[np.ndarray, " steps"]:
-    return _decide(_measure(block.samples))[block.before : block.before + block.steps]
+def _decide_middle(piece: Piece) -> Bool[np.ndarray, " steps"]:
+    return _decide(_measure(piece.samples))[piece.before : piece.before + piece.steps]
 
 
 @dataclass(frozen=True)

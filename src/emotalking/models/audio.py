@@ -105,8 +105,7 @@ class ConvEncoder(AudioEncoder):
 
     def __init__(self, channels: int, code: int = 32, steps: int = 2, width: int = 48) -> None:
         super().__init__()
-        own = WINDOW_FRAMES * steps if steps <= 2 else steps
-        """Steps of the timeline that windows hold."""
+        own = WINDOW_FRAMES * steps if steps <= 2 else steps  # of the line in `timeline`
         self._read = _around(own, self.STEPS)
         read = self._read.stop - self._read.start
         self._kept = _around(read, self.KEPT, own // 2 - self._read.start)

@@ -229,7 +229,7 @@ class FaceStage(Stage):
         self.learner.load_state_dict(state)
 
 
-def combined_face_stage(context: Context, maker: EmotionGenerator, stage: type[FaceStage] | None = None) -> FaceStage:
+def combined_face_stage(context: Context, maker: EmotionGenerator, stage: type[FaceStage] = FaceStage) -> FaceStage:
     """The face stage of the combined face branch: one network learns speech, action units and emotion (paper 4.4).
 
     Assumption: the paper does not state how the combined branch is trained. Here it has as many steps as the face and
@@ -239,7 +239,7 @@ def combined_face_stage(context: Context, maker: EmotionGenerator, stage: type[F
     Args:
         context: what every stage works on.
         maker: makes the emotional targets.
-        stage: class of the stage; None: :class:`FaceStage`.
+        stage: class of the stage.
     """
     face, emotion = context.config.face, context.config.emotion
     iterations = face.iterations + emotion.iterations
