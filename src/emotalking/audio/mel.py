@@ -168,8 +168,8 @@ def normalise(spectra: MelSpectra) -> GrowingRows:
        normalisation, Viikki & Laurila 1998), which removes the frequency response of microphone and voice.
     3. What is more than 2 deviations under the mean is floored, and steps under a gate fade to the floor, so that the
        floor, 0, means silence: ``max(0, z + 2)``. The gate's loudness is without steady noise (the 10th percentile of
-       each channel, smoothed over 180 ms), which stays in the channels: taking it off them takes soft speech along,
-       .05 of the correlation with lips on a real clip (``benchmarks/lips_probe.py``), twice that under added noise.
+       each channel, smoothed over 180 ms), which stays in the channels: taking it off them takes soft speech along
+       (ridge regression of a reporter's mouth opening: r .58 with it taken off, .63 without).
 
     Returns:
         [steps, 32] float32 >= 0; active speech has mean about 2 and deviation about 1 in every channel.
