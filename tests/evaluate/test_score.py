@@ -14,6 +14,7 @@ from emotalking.errors import UserError
 from emotalking.evaluate.evaluation_models import ActionUnitModel, EvaluationModels
 from emotalking.evaluate.measure import Stopwatch, measure
 from emotalking.evaluate.metrics import METRICS, Metric
+from emotalking.evaluate.metrics.image import outline_band
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.performance import Performance
@@ -41,7 +42,7 @@ def test_the_recording_itself_is_perfect(actor_subject: Subject) -> None:
 def test_one_error_of_known_size(actor_subject: Subject) -> None:
     frames = [torch.from_numpy(frame).float() / 255 + 0.1 for frame in recorded(actor_subject)]
     found = measure(frames, subject=actor_subject, indices=INDICES, models=EvaluationModels.none()).metrics
-    for name in ("psnr", "psnr_head", "psnr_mouth"):
+    for name in ("psnr", "psnr_head", "psnr_mouth", "psnr_outline"):
         assert found[name].value == pytest.approx(20, abs=1e-3), name
         values = found[name].per_frame
         assert values is not None and values.shape == (5,)
@@ -56,11 +57,21 @@ def test_an_error_in_the_background_leaves_the_head_alone(actor_subject: Subject
     assert found["psnr"].value < 20 and math.isinf(found["psnr_head"].value)
 
 
+def test_the_outline_is_a_band_on_both_sides_and_the_edge_of_the_frame_is_none() -> None:
+    head = np.zeros((512, 512), bool)
+    head[200:, 100:400] = True
+    band = outline_band(head)
+    assert band[300, 100 - 12 : 100 + 12].all() and not band[300, :88].any() and not band[300, 113:387].any()
+    assert not band[500:, 120:380].any() and band[188:212, 250].all()
+    assert outline_band(head[::4, ::4]).sum() == pytest.approx(band.sum() / 16, rel=0.1)
+    assert not outline_band(np.zeros((64, 64), bool)).any()
+
+
 def test_without_truth_nothing_is_made_up(actor_subject: Subject) -> None:
     found = measure(
         recorded(actor_subject), subject=actor_subject, indices=None, models=EvaluationModels.none()
     ).metrics
-    for name in ("psnr", "psnr_head", "psnr_mouth", "ssim", "lpips"):
+    for name in ("psnr", "psnr_head", "psnr_mouth", "psnr_outline", "ssim", "lpips"):
         assert math.isnan(found[name].value) and found[name].reason, name
 
 

@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import cv2
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -31,6 +33,19 @@ def masked_psnr(
     return -10.0 * torch.log10((image - truth)[mask].square().mean())
 
 
+OUTLINE = 12 / 512
+"""Half width of the band around the head's outline, as a share of the frame's height."""
+
+
+def outline_band(head: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """Pixels within 12 px (of a frame 512 px high) of the outline of ``head``, on both sides; edges of the frame are
+    no outline."""
+    radius = max(1, round(OUTLINE * len(head)))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    mask = head.astype(np.uint8)
+    return cv2.dilate(mask, disc) != cv2.erode(mask, disc)
+
+
 def ssim(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> Float[Tensor, ""]:
     """Structural similarity (Wang et al. 2004) of RGB in [0, 1], up to 1.
 
@@ -56,6 +71,12 @@ def _psnr_head(frame: RenderedFrame, models: EvaluationModels) -> Tensor:
     assert frame.truth is not None
     head = mask_of(frame.truth.labels, Label.HEAD, Label.HAIR, Label.MOUTH)
     return masked_psnr(frame.image, frame.true_image, torch.from_numpy(head).to(frame.image.device))
+
+
+def _psnr_outline(frame: RenderedFrame, models: EvaluationModels) -> Tensor:
+    assert frame.truth is not None
+    band = outline_band(mask_of(frame.truth.labels, Label.HEAD, Label.HAIR, Label.MOUTH))
+    return masked_psnr(frame.image, frame.true_image, torch.from_numpy(band).to(frame.image.device))
 
 
 def _psnr_mouth(frame: RenderedFrame, models: EvaluationModels) -> Tensor:
@@ -90,6 +111,10 @@ register(
 )
 register(
     "psnr_mouth", _compared("PSNR mouth", "dB", "higher", 2, of_frame=_psnr_mouth, undefined="no frame shows lips")
+)
+register(
+    "psnr_outline",
+    _compared("PSNR outline", "dB", "higher", 2, of_frame=_psnr_outline, undefined="no frame shows a head"),
 )
 register("ssim", _compared("SSIM", "", "higher", 4, of_frame=_ssim, columns={"self": 2}, ablation={"self": 5}))
 register(
