@@ -3,8 +3,8 @@
 python benchmarks/perceptual.py SUBJECT AVATAR [--steps 300] [--weight 0.5] [--backbone auto] [--patches 0]
 
 Times are of whole steps, of both kinds in turns. Held-out frames are scored before and after each fine-tuning. LPIPS is
-judged by the backbone that trained, the only one at hand in many places: its gain is then a teacher's praise, and PSNR
-and SSIM say what it costs.
+judged by the backbone that trained (squeeze, where the model folder has no other): its gain is then a teacher's praise,
+and PSNR and SSIM say what it costs.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def main() -> None:
     config = with_backbone(override(preset("fast"), settings))
     term = make_perceptual(config, args.device)
     if term is None:
-        parser.error("no LPIPS weights in the model folder: 'emotalking models' names them")
+        parser.error("--backbone none has nothing to measure")
     subject = Subject.open(args.subject)
     start = Avatar.load(args.avatar, args.device)
     data = TrainingData.load(subject, subject.train_indices, start.audio_features, args.device)

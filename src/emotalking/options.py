@@ -56,5 +56,5 @@ Expert = Annotated[
 ]
 Lpips = Annotated[
     Literal["auto", "alex", "vgg", "squeeze", "none"],
-    Doc("LPIPS backbone; auto: the first whose weights are there"),
+    Doc("LPIPS backbone; auto: the first whose weights are there; squeeze always is"),
 ]

@@ -274,12 +274,13 @@ def test_a_model_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(UserError, match=r"emonet_8\.pth.*is not in"):
         EvaluationModels.open(emotion="emonet")
-    with pytest.raises(UserError, match=r"squeeze.*is not in"):
-        EvaluationModels.open(lpips="squeeze")
+    with pytest.raises(UserError, match=r"alexnet.*is not in"):
+        EvaluationModels.open(lpips="alex")
     with pytest.raises(UserError, match="emotion model 'me'"):
         EvaluationModels.open(emotion="me")
     models = EvaluationModels.open()
-    assert models.lpips is None and "list of optional models" in models.no_lpips
+    assert models.lpips is not None and models.lpips.name == "LPIPS (squeeze)"
+    assert EvaluationModels.open(lpips="none").lpips is None
     found = EvaluationModels.open(sync="auto", identity=False)
     assert found.sync is None and "syncnet_v2.model" in found.no_sync and "train a sync expert" in found.no_sync
     with pytest.raises(UserError, match=r"syncnet_v2\.model.*is not in"):

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from emotalking.errors import UserError
-from emotalking.networks.lpips import Lpips
+from emotalking.networks.lpips import Lpips, files_of, found_backbone
+from emotalking.networks.registry import model_path
+from emotalking.networks.weights import read_weights
 
 from . import public_layouts
 
@@ -56,11 +58,42 @@ def test_a_backbone_of_another_kind_is_refused(tmp_path: Path) -> None:
         Lpips.open("squeeze", network, network)
 
 
-@pytest.mark.realdata
-def test_the_reference_packages_value(real_data: Path) -> None:
-    folder = real_data / "models/lpips"
-    distance = Lpips.open("squeeze", folder / "squeezenet1_1.npz", folder / "squeeze_lin_v0.1.pth")
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model folder without files."""
+    monkeypatch.setenv("EMOTALKING_MODELS", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_the_packages_files_give_the_reference_packages_value(empty: Path) -> None:
+    distance = Lpips.open(found_backbone())
+    assert distance.name == "LPIPS (squeeze)" and all(p.dtype == torch.float32 for p in distance.parameters())
     ys, xs = torch.meshgrid(torch.linspace(0, 1, 64), torch.linspace(0, 1, 64), indexing="ij")
     image = torch.stack([ys, xs, ys * xs], -1)[None]
     # lpips 0.1.4 with these weights says 0.38143012.
     assert distance(image, image.flip(1)).item() == pytest.approx(0.38143012, abs=2e-6)
+
+
+def test_the_users_files_come_before_the_packages(empty: Path) -> None:
+    network, heads = (model_path(name) for name in files_of("squeeze"))
+    public_layouts.write_checkpoint(empty / "squeezenet1_1-b8a52dc0.pth", public_layouts.classifier("squeeze"))
+    assert model_path("squeezenet") == empty / "squeezenet1_1-b8a52dc0.pth" != network
+    assert model_path("lpips_squeeze") == heads and found_backbone() == "squeeze"
+    for name, layout in (("alexnet-owt-7be5be79.pth", "alex"), ("alex.pth", "")):
+        assert found_backbone() == "squeeze"
+        content = public_layouts.classifier("alex") if layout else public_layouts.heads("alex")
+        public_layouts.write_checkpoint(empty / name, content)
+    assert found_backbone() == "alex"
+
+
+@pytest.mark.realdata
+def test_the_packages_files_hold_the_published_numbers(real_data: Path, empty: Path) -> None:
+    network, heads = (read_weights(model_path(name)) for name in files_of("squeeze"))
+    published = read_weights(real_data / "models/lpips/squeezenet1_1.npz")
+    assert network.keys() == {name for name in published if name.startswith("features.")}
+    for name, tensor in network.items():
+        assert torch.equal(tensor, published[name])
+        assert tensor.dim() == 1 or torch.equal(tensor, tensor.half().float())
+    published = read_weights(real_data / "models/lpips/squeeze_lin_v0.1.pth")
+    assert heads.keys() == published.keys() and all(torch.equal(heads[name], published[name]) for name in heads)

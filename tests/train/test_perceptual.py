@@ -40,14 +40,14 @@ SHORT = [
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder with a squeeze backbone of random weights."""
+    """A model folder with an alex backbone of random weights."""
     folder = tmp_path_factory.mktemp("models")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = Lpips("squeeze")
-    torch.save(made.classifier.state_dict(), folder / "squeezenet1_1-b8a52dc0.pth")
+        made = Lpips("alex")
+    torch.save(made.classifier.state_dict(), folder / "alexnet-owt-7be5be79.pth")
     heads = {name: value.abs() for name, value in made.heads.state_dict().items()}
-    torch.save(heads, folder / "squeeze_lin_v0.1.pth")
+    torch.save(heads, folder / "alex_lin_v0.1.pth")
     return folder
 
 
@@ -69,16 +69,18 @@ def context(subject: Subject) -> Context:
 def test_which_backbone(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog) -> None:
     caplog.set_level("INFO", "emotalking")
     wanted = override(preset("tiny"), SHORT)
-    assert with_backbone(wanted).perceptual.backbone == "squeeze"
+    assert with_backbone(wanted).perceptual.backbone == "alex"
     assert with_backbone(preset("tiny")).perceptual.backbone == "none", "no stage has a weight"
-    asked = override(wanted, ["perceptual.backbone=alex"])
-    with pytest.raises(UserError, match="alexnet"):
+    asked = override(wanted, ["perceptual.backbone=vgg"])
+    with pytest.raises(UserError, match="vgg16"):
         make_perceptual(with_backbone(asked), "cpu")
     monkeypatch.setenv("EMOTALKING_MODELS", str(tmp_path))
     assert not caplog.text
     alone = with_backbone(wanted)
-    assert alone.perceptual.backbone == "none" and make_perceptual(alone, "cpu") is None
-    assert "the perceptual terms are left out" in caplog.text
+    assert alone.perceptual.backbone == "squeeze" and make_perceptual(alone, "cpu") is not None
+    assert f"LPIPS (squeeze): the paper's, alex, is not in {tmp_path}" in caplog.text
+    refused = with_backbone(override(wanted, ["perceptual.backbone=none"]))
+    assert refused.perceptual.backbone == "none" and make_perceptual(refused, "cpu") is None
 
 
 def test_every_stage_has_it_at_its_end(folder: Path, actor_subject: Subject) -> None:
@@ -124,7 +126,7 @@ def test_a_few_patches_have_the_mean_of_all(folder: Path) -> None:
     assert term is not None
     draw = torch.Generator().manual_seed(2)
     ours, theirs = (torch.rand(1, 96, 96, 3, generator=draw) for _ in range(2))
-    few = PerceptualTerm(term.distance, "squeeze", replace(config.perceptual, patches=1))
+    few = PerceptualTerm(term.distance, "alex", replace(config.perceptual, patches=1))
     fixed = replace(weights, patch_min=32, patch_max=32)
     whole = float(term.patches(ours, theirs, term.draw((96, 96), fixed, draw)))
     mean = sum(float(few.patches(ours, theirs, few.draw((96, 96), fixed, draw))) for _ in range(40)) / 40
@@ -138,8 +140,8 @@ def test_a_run_names_it_and_resumes_only_with_it(
     settings = [*SHORT, "checkpoint_every=2"]
     whole = run.train(root, tmp_path / "whole.safetensors", "tiny", "cpu", settings)
     licences = whole.avatar.metadata["licences"]
-    assert whole.avatar.metadata["perceptual"] == "LPIPS (squeeze)"
-    assert any("SqueezeNet" in name and licence == "BSD-3-Clause" for name, licence in licences.items())
+    assert whole.avatar.metadata["perceptual"] == "LPIPS (alex)"
+    assert any("AlexNet" in name and licence == "BSD-3-Clause" for name, licence in licences.items())
     assert any("hama" in name and licence.startswith("Apache-2.0") for name, licence in licences.items())
 
     def fail(self, iteration):

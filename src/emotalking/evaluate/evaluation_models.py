@@ -19,7 +19,7 @@ from emotalking.lipsync.expert import EXPERT_FILE, SyncExpert, open_expert
 from emotalking.networks.crops import crop
 from emotalking.networks.emonet import SIZE, EmoNetEstimator, emonet_square
 from emotalking.networks.face_recogniser import FaceRecogniser
-from emotalking.networks.lpips import BACKBONES, Lpips
+from emotalking.networks.lpips import BACKBONES, Lpips, found_backbone
 from emotalking.networks.registry import models
 from emotalking.preprocess.config import EMOTION_MODELS, check_choice
 from emotalking.preprocess.landmarks import LandmarkProvider, MediaPipeMesh
@@ -220,7 +220,6 @@ class EvaluationModels:
     landmarks: Callable[[], LandmarkProvider] | None = None
     """Makes a detector of faces; action units are measured from its points."""
     lpips: Lpips | None = None
-    no_lpips: str = "LPIPS was not asked for"
     emotion: EmotionModel | None = None
     sync: SyncExpert | None = None
     no_sync: str = "no sync expert was asked for"
@@ -246,7 +245,8 @@ class EvaluationModels:
         """The models of these names.
 
         Args:
-            lpips: "alex", "vgg", "squeeze", "none", or "auto": the first of them whose weights are in the model folder.
+            lpips: "alex", "vgg", "squeeze", "none", or "auto": the first of them whose weights are there
+                (squeeze comes with this package).
             emotion: "landmarks" (embedded: rules on action units), "emonet" or "emonet5".
             sync: expert for lips and sound (:func:`emotalking.lipsync.expert.open_expert`); "none" or None: none;
                 "auto": :func:`find_expert`.
@@ -258,14 +258,13 @@ class EvaluationModels:
             UserError: a model that does not exist, or whose checkpoint is missing.
         """
         device = torch.device(device)
-        distance, reason = _open_lpips(lpips)
+        distance = _open_lpips(lpips)
         expert, no_sync = _open_sync(sync, subject, device)
         recogniser, stranger = _open_recogniser() if identity else (None, EvaluationModels.no_identity)
         return cls(
             device,
             MediaPipeMesh,
             None if distance is None else distance.to(device),
-            reason,
             open_emotion_model(emotion, device),
             expert,
             no_sync,
@@ -308,17 +307,12 @@ def _open_recogniser() -> tuple[IdentityModel | None, str]:
         return None, str(error).removesuffix(".")
 
 
-def _open_lpips(which: str) -> tuple[Lpips | None, str]:
+def _open_lpips(which: str) -> Lpips | None:
     if which == "none":
-        return None, EvaluationModels.no_lpips
-    if which != "auto":
-        for backbone in BACKBONES:
-            if backbone == which:
-                return Lpips.open(backbone), ""
-        raise UserError(f"there is no LPIPS backbone '{which}': give auto, none, {', '.join(BACKBONES)}.")
+        return None
+    if which == "auto":
+        return Lpips.open(found_backbone())
     for backbone in BACKBONES:
-        try:
-            return Lpips.open(backbone), ""
-        except UserError:
-            continue
-    return None, "the weights of no LPIPS backbone are in the model folder (see the list of optional models)"
+        if backbone == which:
+            return Lpips.open(backbone)
+    raise UserError(f"there is no LPIPS backbone '{which}': give auto, none, {', '.join(BACKBONES)}.")

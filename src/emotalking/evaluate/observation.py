@@ -357,7 +357,7 @@ class RunObserver:
         if self._compared == 0:
             lacks["recording"] = Lack(NO_TRUTH, 0)
         if models.lpips is None:
-            lacks["lpips"] = Lack(models.no_lpips, 0)
+            lacks["lpips"] = Lack("LPIPS was not asked for", 0)
         if self._observer is None:
             lacks["faces"] = Lack(self._no_faces, 0)
         elif found is None:

@@ -17,7 +17,8 @@ from emotalking.networks.weights import load_frozen
 
 Backbone = Literal["alex", "vgg", "squeeze"]
 BACKBONES: tuple[Backbone, ...] = ("alex", "vgg", "squeeze")
-"""In the order in which "auto" takes the first whose weights are found; the paper measures with "alex"."""
+"""In the order in which "auto" takes the first whose weights are found; the paper measures with "alex", and "squeeze"
+comes with this package."""
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """Mean and deviation of RGB in [-1, 1], as the heads were trained."""
@@ -108,9 +109,12 @@ def files_of(backbone: Backbone) -> tuple[str, str]:
     return _LAYOUTS[backbone].network, f"lpips_{backbone}"
 
 
-def found_backbone() -> Backbone | None:
-    """The first of :data:`BACKBONES` whose files are in the model folders."""
-    return next((name for name in BACKBONES if all(models()[file].find() for file in files_of(name))), None)
+def found_backbone() -> Backbone:
+    """The first of :data:`BACKBONES` whose files are found; squeeze's always are."""
+    for name in BACKBONES:
+        if all(models()[file].find() for file in files_of(name)):
+            return name
+    return "squeeze"
 
 
 def licences_of(backbone: Backbone) -> dict[str, str]:
@@ -176,7 +180,7 @@ class Lpips(nn.Module):
     def open(
         cls, backbone: Backbone = "alex", network_path: Path | None = None, heads_path: Path | None = None
     ) -> "Lpips":
-        """The published distance; paths default to the model folder's files.
+        """The published distance; paths default to the model folder's files, then this package's.
 
         Raises:
             UserError: if a file is missing or does not fit.

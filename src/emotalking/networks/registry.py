@@ -13,6 +13,9 @@ from emotalking.errors import MissingModelError
 FOLDER_VARIABLE = "EMOTALKING_MODELS"
 """Environment variable that names the model folder."""
 
+BUNDLED = Path(__file__).parent / "data"
+"""Folder of the files that come with this package, with their licences."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -31,10 +34,14 @@ class Model:
     """Replacement that does the same work without this file."""
     sha256: str | None = None
     """SHA-256 of the published file, or its first digits; None where it is not publicly known."""
+    bundled: str | None = None
+    """Name of the file that comes with this package and serves where the model folders hold none."""
 
     def find(self) -> Path | None:
-        """Path of the checkpoint, or None."""
-        places = (folder / file for folder in model_folders() for file in self.files)
+        """Path of the checkpoint (the user's before the package's), or None."""
+        places = [folder / file for folder in model_folders() for file in self.files]
+        if self.bundled is not None:
+            places.append(BUNDLED / self.bundled)
         return next((place for place in places if place.is_file() or (place / "config.json").is_file()), None)
 
     def is_published(self, path: Path) -> bool | None:

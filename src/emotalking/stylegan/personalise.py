@@ -56,7 +56,7 @@ class Networks:
 
     @classmethod
     def open(cls, device: torch.device | str = "cpu") -> "Networks":
-        """Open the published networks; EmoExtract and LPIPS only if present.
+        """Open the published networks; EmoExtract only if present.
 
         Raises:
             UserError: StyleGAN2, e4e, EmoNet, FAN or VGGFace2 is missing or does not fit.
@@ -78,10 +78,8 @@ class Networks:
                 f" styles, and e4e gives {len(encoder.styles)}: put FFHQ's of 1024 pixels there."
             )
         critics, backbone = PublishedCritics.open(device), found_backbone()
-        perceptual = None if backbone is None else Lpips.open(backbone).to(device)
-        if backbone is not None:
-            licences = licences | licences_of(backbone)
-        return cls(generator, encoder, critics, emotion, perceptual, licences=licences)
+        licences = licences | licences_of(backbone)
+        return cls(generator, encoder, critics, emotion, Lpips.open(backbone).to(device), licences=licences)
 
 
 def train_faces(

@@ -93,7 +93,7 @@ class PerceptualConfig:
 
     backbone: str = "auto"
     """LPIPS backbone: `alex` (the baseline's), `vgg`, `squeeze`, `none`, or `auto`: the first of these whose files are
-    in the model folder."""
+    there; `squeeze` comes with this package."""
     patches: int = 0
     """Maximum number of patches a step, drawn from all of the frame's; 0: all."""
 

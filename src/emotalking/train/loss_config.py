@@ -10,8 +10,7 @@ class ImageLosses:
     d_ssim: float = 0.2
     """1 - SSIM."""
     lpips: float = 0.0
-    """LPIPS of patches in the last `lpips_last` iterations, never in the warm-up, where `perceptual.backbone`'s
-    weights are (S12, S14, S15, S16)."""
+    """LPIPS of patches in the last `lpips_last` iterations, never in the warm-up (S12, S14, S15, S16)."""
     lpips_last: int = 0
     """See `lpips`. Assumption: the paper gives the weights and not the iterations; these are TalkingGaussian's."""
     patch_min: int = 32

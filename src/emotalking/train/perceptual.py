@@ -1,4 +1,4 @@
-"""Perceptual loss: LPIPS of patches (paper S12, S14-S16; docs/paper.md 7.2), where a backbone's weights are found."""
+"""Perceptual loss: LPIPS of patches (paper S12, S14-S16; docs/paper.md 7.2)."""
 
 import logging
 from dataclasses import replace
@@ -83,17 +83,15 @@ class PerceptualTerm:
 def with_backbone(config: TrainConfig) -> TrainConfig:
     """The config with ``auto`` replaced by the backbone that this run has: alex (upstream's), vgg, squeeze or none.
 
-    A run in which no stage has a perceptual weight has none. Logs one sentence where there are weights and no file.
+    A run in which no stage has a perceptual weight has none. Logs one sentence where another replaces upstream's.
     """
     wanted = any(stage.iterations > 0 and stage.losses.perceptual for stage in config.stages)
     chosen = config.perceptual.backbone if wanted else NONE
     if chosen == "auto":
-        chosen = found_backbone() or NONE
-        if chosen == NONE:
+        chosen = found_backbone()
+        if chosen != BACKBONES[0]:
             folders = " or ".join(str(folder) for folder in model_folders())
-            _logger.info(
-                "no LPIPS network in %s ('emotalking models' names them): the perceptual terms are left out", folders
-            )
+            _logger.info("perceptual terms by LPIPS (%s): the paper's, alex, is not in %s", chosen, folders)
     return replace(config, perceptual=replace(config.perceptual, backbone=chosen))
 
 

@@ -36,9 +36,13 @@ def run(arguments: Arguments, *, json: bool = False) -> None:
 
 def _facts(model: "Model") -> dict[str, str]:
     """Title, purpose, state, licence and source of a model."""
+    from emotalking.networks.registry import BUNDLED
+
     path = model.find()
     if path is None:
         state = f"missing ({' or '.join(model.files)})"
+    elif path.parent == BUNDLED:
+        state = f"comes with this package, {path.stat().st_size / 1e6:.1f} MB"
     else:
         known = {True: ", the published file", False: ", NOT the published file", None: ""}
         files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
