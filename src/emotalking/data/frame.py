@@ -10,8 +10,11 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from emotalking.data.labels import Label, mask_of
 from emotalking.data.layouts import FaceLayout
 from emotalking.errors import InputError
+from emotalking.io.reading import reading
 from emotalking.ops.box import Box
 
+MOST_FRAMES = 10_000_000
+"""Frames that a clip may have: days of them."""
 TURNED = (35.0, 50.0)
 """Degrees away from the camera between which an emotion fades out: beyond, half of the face is a guess."""
 
@@ -145,23 +148,26 @@ class ClipCrop:
         return square | {"clip": [self.width, self.height], "clip_frames": to_runs(self.clip_frames)}
 
     @classmethod
-    def from_json(cls, facts: object, where: str) -> "ClipCrop | None":
+    def from_json(cls, facts: object, where: str, count: int | None = None) -> "ClipCrop | None":
         """Inverse of :meth:`to_json`; None where nothing (or no frame numbers) was recorded.
 
+        Args:
+            facts: plain values.
+            where: names the file in messages.
+            count: frames of the subject; None: any number.
+
         Raises:
-            InputError: the values make no square inside a clip; ``where`` names the file.
+            InputError: the values make no square inside a clip, or name another number of frames.
         """
         if not isinstance(facts, dict):
             return None
         numbers = facts.get("clip_frames", facts.get("pictures"))  # the name before 0.2.0
         if numbers is None:
             return None
-        try:
+        with reading(f"{where}: the framing", "is malformed", "prepare the clip again"):
             left, top, side = (int(facts[name]) for name in ("left", "top", "side"))
             width, height = (int(value) for value in facts["clip"])
-            crop = cls(left, top, side, width, height, from_runs(str(numbers)))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{where}: the framing is malformed ({error}): prepare the clip again.") from None
+            crop = cls(left, top, side, width, height, from_runs(str(numbers), count))
         if left < 0 or top < 0 or side < 1 or left + side > width or top + side > height:
             raise InputError(f"{where}: the framing is no square inside the clip: prepare the clip again.")
         return crop
@@ -173,16 +179,24 @@ def to_runs(numbers: Int[np.ndarray, " N"]) -> str:
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs if len(run))
 
 
-def from_runs(text: str) -> Int[np.ndarray, " N"]:
+def from_runs(text: str, count: int | None = None) -> Int[np.ndarray, " N"]:
     """Inverse of :func:`to_runs`.
 
+    Args:
+        text: the runs.
+        count: of the numbers; None: up to :data:`MOST_FRAMES`.
+
     Raises:
-        ValueError: malformed.
+        ValueError: malformed, or other than ``count`` numbers, which are not made then.
     """
-    numbers: list[np.ndarray] = [np.zeros(0, np.int64)]
+    runs, left = [], MOST_FRAMES if count is None else count
     for run in text.split(",") if text else []:
-        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", run)
-        if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise ValueError(f"'{run}' is no run of numbers")
-        numbers.append(np.arange(int(match[1]), int(match[2] or match[1]) + 1))
-    return np.concatenate(numbers)
+        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", run, re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        left -= last - first + 1
+        if last < first or left < 0:
+            raise ValueError(f"'{run[:40]}' is no run of numbers" + (f" among {count}" if left < 0 else ""))
+        runs.append(np.arange(first, last + 1))
+    if count is not None and left:
+        raise ValueError(f"{left} of {count} frames are missing in '{text[:40]}'")
+    return np.concatenate([np.zeros(0, np.int64), *runs])

@@ -1,13 +1,16 @@
 """Meaning of the points of a landmark set."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import overload
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from emotalking.io.reading import parse_json
+
+_IRISES = ("right_iris", "left_iris")
 EYE_DISTANCE = 0.063
 """World units between the eye centres (docs/conventions.md)."""
 
@@ -77,10 +80,29 @@ class FaceLayout:
 
     @classmethod
     def from_json(cls, text: str) -> "FaceLayout":
-        """Inverse of :meth:`to_json`."""
-        fields = json.loads(text)
-        name = str(fields.pop("name"))
-        return cls(name=name, **{key: tuple(int(i) for i in value) for key, value in fields.items()})
+        """Inverse of :meth:`to_json`; :meth:`check` compares it with a landmark set.
+
+        Raises:
+            ValueError, TypeError, KeyError, RecursionError: it is malformed.
+        """
+        groups = parse_json(text, dict)
+        name = str(groups.pop("name"))
+        return cls(name=name, **{key: tuple(int(i) for i in value) for key, value in groups.items()})
+
+    def check(self, count: int) -> None:
+        """Refuse a layout that does not belong to sets of ``count`` points.
+
+        Raises:
+            ValueError: an index beyond them, or a group without the points that it needs.
+        """
+        for group in fields(self):
+            indices = getattr(self, group.name)
+            if group.name != "name" and not all(0 <= index < count for index in indices):
+                raise ValueError(f"{group.name}: an index beyond {count} points")
+            if group.name not in ("name", *_IRISES) and not indices:
+                raise ValueError(f"{group.name}: no points")
+        if len(self.ibug68) != 68:
+            raise ValueError(f"ibug68: {len(self.ibug68)} points")
 
 
 IBUG68 = FaceLayout(

@@ -1,22 +1,29 @@
 """Readers of the files of a subject folder: images, masks, cameras, tables, landmarks. Each names an unusable file."""
 
 import csv
-import json
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Bool, Float, Float64, UInt8
 
 from emotalking.data.files import SubjectFiles
-from emotalking.data.frame import LandmarkTrack
+from emotalking.data.frame import MOST_FRAMES, LandmarkTrack
 from emotalking.data.labels import Masks
 from emotalking.data.layouts import IBUG68, FaceLayout
 from emotalking.errors import InputError
 from emotalking.io import images
 from emotalking.io.arrays import load_archive, load_array
+from emotalking.io.reading import parse_json, read_text, reading
 
+MOST_TABLE = 512 << 20
+"""Bytes of a table: OpenFace's 700 columns of an hour take 380 MB."""
+_MOST_LMS = 1 << 16
+_LEAST_VOLUME = 1e-6
+"""Of a unit cube under a camera's matrix: rotations have 1."""
 _REMEDY = "remove subject.json and prepare the clip again, or copy the file there"
+_NEEDED = "prepare the clip again or copy the file there"
 
 
 def read_subject_image(
@@ -33,13 +40,14 @@ def read_subject_image(
     Raises:
         InputError: if the file is missing, no image, or of another size.
     """
+    width, height = images.image_size(path, hint=_REMEDY)
+    remedy = "all images of a subject must have the size of bc.jpg."
+    if size is not None and (height, width) != size:  # of a file that may claim far more than it holds
+        raise InputError(f"{path} has the size {(height, width)} instead of {size}: {remedy}")
     image = images.read_image(path, unchanged=channels == 4, hint=_REMEDY)
     expected = (*(size or image.shape[:2]), channels)
     if image.shape != expected:
-        raise InputError(
-            f"{path} has the shape {image.shape} instead of {expected}:"
-            " all images of a subject must have the size of bc.jpg."
-        )
+        raise InputError(f"{path} has the shape {image.shape} instead of {expected}: {remedy}")
     if out is None:
         return image
     out[...] = image
@@ -59,12 +67,8 @@ def read_masks(files: SubjectFiles, index: int, size: tuple[int, int] | None = N
     """
     colours = read_subject_image(files.parsing(index), size)
     path = files.teeth(index)
-    try:
-        teeth = load_array(path).astype(bool)
-    except FileNotFoundError:
-        teeth = np.zeros(colours.shape[:2], bool)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} is no mask ({error}): compute it again.") from None
+    with reading(path, "is no mask", "compute it again"):
+        teeth = load_array(path).astype(bool) if path.exists() else np.zeros(colours.shape[:2], bool)
     if teeth.shape != colours.shape[:2]:
         raise InputError(f"{path} has the shape {teeth.shape}, the image {colours.shape[:2]}: compute it again.")
     return Masks.from_colours(colours, teeth)
@@ -76,15 +80,8 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: if the file is missing or no JSON object.
     """
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: prepare the clip again or copy the file there.") from None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}): prepare the clip again.") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__} instead of a JSON object: prepare the clip again.")
-    return content
+    with reading(path, "cannot be read as JSON", _NEEDED):
+        return parse_json(read_text(path), dict)
 
 
 def read_cameras(path: Path) -> tuple[list[int], float, Float64[np.ndarray, "N 4 4"]]:
@@ -94,16 +91,26 @@ def read_cameras(path: Path) -> tuple[list[int], float, Float64[np.ndarray, "N 4
         InputError: if the file is missing or does not hold what docs/paper.md 1.1 asks.
     """
     content = read_json(path)
-    try:
+    with reading(path, "has an entry that is missing or malformed", "write it again"):
         frames = content["frames"]
         ids = [int(frame["img_id"]) for frame in frames]
         matrices = np.array([frame["transform_matrix"] for frame in frames], np.float64).reshape(-1, 4, 4)
         focal = float(content["focal_len"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} has an entry that is missing or malformed ({error}): write it again.") from None
-    if len(matrices) != len(ids) or not np.isfinite(matrices).all() or not focal > 0:
+        if not all(0 <= number < MOST_FRAMES for number in ids):
+            raise ValueError(f"frame numbers outside 0 to {MOST_FRAMES}")
+    if len(matrices) != len(ids) or not np.isfinite(matrices).all() or not 0 < focal < np.inf:
         raise InputError(f"{path} holds a camera that is not a finite 4x4 matrix or no positive focal length.")
+    if not regular(matrices).all():
+        raise InputError(f"{path} holds a camera that maps the head onto a plane or a point: track the clip again.")
     return ids, focal, matrices
+
+
+def regular(transforms: Float[np.ndarray, "*batch 4 4"]) -> Bool[np.ndarray, "*batch"]:
+    """True for rigid or scaled motions, which have an inverse; their last row is (0, 0, 0, 1)."""
+    with np.errstate(all="ignore"):  # of numbers near the largest
+        volume = np.abs(np.linalg.det(transforms[..., :3, :3].astype(np.float64)))
+    affine = (transforms[..., 3, :] == (0, 0, 0, 1)).all(-1)
+    return np.asarray(affine & (volume > _LEAST_VOLUME) & (volume < 1 / _LEAST_VOLUME))
 
 
 def opengl_to_viewmats(camera_to_world: Float64[np.ndarray, "N 4 4"]) -> Float[np.ndarray, "N 4 4"]:
@@ -117,23 +124,17 @@ def read_table(path: Path) -> dict[str, Float64[np.ndarray, " N"]]:
     Raises:
         InputError: if the file is missing, empty, ragged or not numeric.
     """
-    try:
-        with path.open(newline="") as file:
-            rows = [row for row in csv.reader(file, skipinitialspace=True) if row]
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: prepare the clip again or copy the file there.") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no CSV table ({error}): write it again.") from None
+    with reading(path, "is no CSV table", "write it again"):
+        lines = csv.reader(io.StringIO(read_text(path, MOST_TABLE), newline=""), skipinitialspace=True)
+        rows = [row for row in lines if row]
     if not rows:
         raise InputError(f"{path} is empty: write it again.")
     names = [name.strip() for name in rows[0]]
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(names):
             raise InputError(f"{path}, row {number}, has {len(row)} values for {len(names)} columns: write it again.")
-    try:
+    with reading(path, "holds a value that is not a number", "write it again"):
         values = np.array(rows[1:], np.float64).reshape(-1, len(names))
-    except ValueError as error:
-        raise InputError(f"{path} holds a value that is not a number ({error}): write it again.") from None
     return {name: values[:, i] for i, name in enumerate(names)}
 
 
@@ -159,10 +160,8 @@ def read_landmarks(files: SubjectFiles, num_frames: int) -> LandmarkTrack:
         path = files.ibug_landmarks(index)
         if not path.exists():
             continue
-        try:
-            points[index] = np.array(path.read_text().split(), np.float32).reshape(68, 2)
-        except ValueError:
-            raise InputError(f"{path} does not hold 68 lines of two numbers: detect the landmarks again.") from None
+        with reading(path, "does not hold 68 lines of two numbers", "detect the landmarks again"):
+            points[index] = np.array(read_text(path, _MOST_LMS).split(), np.float32).reshape(68, 2)
     detected = np.asarray(np.isfinite(points).all((1, 2)))
     if not detected.any():
         raise InputError(f"{files.ibug_landmarks(0).parent} holds no .lms landmark file: prepare the clip again.")
@@ -170,14 +169,16 @@ def read_landmarks(files: SubjectFiles, num_frames: int) -> LandmarkTrack:
 
 
 def _read_landmarks_npz(path: Path, num_frames: int) -> LandmarkTrack:
-    try:
+    with reading(path, "is no landmark archive", "prepare the clip again"):
         arrays = load_archive(path)
         layout = FaceLayout.from_json(str(arrays["layout"]))
         points, detected = arrays["points"].astype(np.float32), arrays["detected"].astype(bool)
         shape = arrays["shape"].astype(np.float32) if "shape" in arrays else None
-        points.reshape(len(detected), -1, 2)[:, list(layout.ibug68)]
-    except (OSError, KeyError, TypeError, ValueError, IndexError, EOFError) as error:
-        raise InputError(f"{path} is no landmark archive ({error}): prepare the clip again.") from None
+        if points.ndim != 3 or points.shape[2] != 2 or detected.shape != points.shape[:1]:
+            raise ValueError(f"points {list(points.shape)}, detected {list(detected.shape)}")
+        if shape is not None and shape.shape != (points.shape[1], 3):
+            raise ValueError(f"a shape {list(shape.shape)} for {points.shape[1]} points")
+        layout.check(points.shape[1])
     if len(points) != num_frames:
         raise InputError(f"{path} has {len(points)} frames, the cameras {num_frames}: prepare the clip again.")
     detected &= np.isfinite(points).all((1, 2))

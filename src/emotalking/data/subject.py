@@ -29,6 +29,7 @@ from emotalking.data.readers import (
 from emotalking.errors import InputError
 from emotalking.io.arrays import load_array
 from emotalking.io.images import image_size
+from emotalking.io.reading import frame_rate, reading
 from emotalking.ops.box import Box
 
 DEFAULT_FPS = Fraction(25)
@@ -67,7 +68,7 @@ class Subject:
         """World-to-camera, OpenCV axes, float32."""
         self.width, self.height = image_size(files.background, hint="prepare the clip again or copy the file there")
         self.fps: Fraction = _fps(files, manifest)
-        self.place = ClipCrop.from_json(manifest.get("framing"), str(files.manifest))
+        self.place = ClipCrop.from_json(manifest.get("framing"), str(files.manifest), self.num_frames)
         """Place of the frames in the clip; None in a folder that another tool wrote."""
 
     @classmethod
@@ -185,10 +186,8 @@ class Subject:
         if not path.exists():
             known = sorted(p.stem.removeprefix("aud_") for p in self.files.root.glob("aud_*.npy"))
             raise InputError(f"{path} is missing (found: {', '.join(known) or 'no audio features'}): extract it.")
-        try:
+        with reading(path, "is no array of audio features", "extract them again"):
             features = np.asarray(load_array(path), np.float32)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{path} is no array of audio features ({error}): extract them again.") from None
         if features.ndim != 3:
             raise InputError(f"{path} has the shape {features.shape} instead of [frames, steps, channels].")
         missing = self.num_frames - len(features)
@@ -328,12 +327,9 @@ class Subject:
 
 def _fps(files: SubjectFiles, manifest: dict[str, Any]) -> Fraction:
     try:
-        fps = Fraction(str(manifest.get("fps", DEFAULT_FPS)))
-    except (ValueError, ZeroDivisionError):
-        fps = Fraction(0)
-    if fps <= 0:
-        raise InputError(f'{files.manifest}: fps is {manifest["fps"]!r}; write a positive rate such as "25".')
-    return fps
+        return frame_rate(manifest.get("fps", DEFAULT_FPS))
+    except ValueError as error:
+        raise InputError(f'{files.manifest} has {error}: write "fps": "25".') from error
 
 
 def _each(load: Callable[[int], None], count: int, workers: int | None) -> None:

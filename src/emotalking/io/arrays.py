@@ -1,32 +1,62 @@
-"""NumPy files, read by one thread at a time."""
+"""NumPy files, read by one thread at a time; what a header claims is compared with the file before it is made."""
 
+import math
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
 from threading import Lock
 from typing import Literal
 
 import numpy as np
+from numpy.lib import format as npy
+
+from emotalking.io.archives import check_archive
 
 _HEADER = Lock()
 """Held while numpy reads a header, which it does with Python's parser: two threads in it at once can raise
 "SystemError: AST constructor recursion depth mismatch" (with 3.11; github.com/python/cpython/issues/106905)."""
+_KINDS = "biufU"
+"""Plain numbers and text."""
 
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Hold the lock, and turn the zip reader's errors into numpy's own kind."""
+    """Hold the lock, and turn everything that numpy and the zip reader raise for damaged bytes into one kind."""
     try:
         with _HEADER:
             yield
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(str(error)) from error
+    except (OSError, MemoryError, ValueError):
+        raise
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"no whole archive: {error}") from error
+    except Exception as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _check_header(file: BufferedIOBase, size: int) -> None:
+    """Compare the header of an array with the ``size`` bytes of its file.
+
+    Raises:
+        ValueError: other than plain numbers, or more of them than there are bytes.
+    """
+    version = npy.read_magic(file)
+    if version == (1, 0):
+        shape, _, dtype = npy.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, _, dtype = npy.read_array_header_2_0(file)
+    else:
+        raise ValueError(f"an array of format {version}")
+    if dtype.kind not in _KINDS or dtype.fields is not None or dtype.subdtype is not None:
+        raise ValueError(f"an array of {dtype}")
+    there = size - file.tell()
+    if any(length < 0 for length in shape) or math.prod(shape) * dtype.itemsize > there:
+        raise ValueError(f"an array of {list(shape)} {dtype} in {there} bytes")
 
 
 def load_array(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
-    """Read the array of a ``.npy`` file; pickles are refused.
+    """Read the array of a ``.npy`` file: plain numbers or text.
 
     Args:
         path: file.
@@ -34,26 +64,29 @@ def load_array(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
 
     Raises:
         OSError: the file is missing or cannot be read.
-        ValueError, EOFError: it is no single array, or damaged.
+        ValueError: it is no single array of plain numbers, cut short or damaged.
     """
     with _reading():
-        array = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            array.close()
-            raise ValueError("an archive instead of one array")
-    return array
+        with path.open("rb") as file:
+            if file.read(2) == b"PK":
+                raise ValueError("an archive instead of one array")
+            file.seek(0)
+            _check_header(file, path.stat().st_size)
+        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
 
 
 def load_archive(path: Path) -> dict[str, np.ndarray]:
-    """Read all arrays of an ``.npz`` archive by name; pickles are refused.
+    """Read all arrays of an ``.npz`` archive by name: plain numbers or text.
 
     Raises:
         OSError: the file is missing or cannot be read.
-        ValueError, EOFError: it is no archive of plain arrays, or damaged.
+        ValueError: it is no archive of plain arrays, damaged, or would expand to far more than its size.
     """
     with _reading():
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise ValueError("one array instead of an archive")
-        with archive:
-            return dict(archive)
+        with zipfile.ZipFile(path) as archive:
+            check_archive(archive, path.stat().st_size)
+            for part in archive.infolist():
+                with archive.open(part) as file:
+                    _check_header(file, part.file_size)
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)

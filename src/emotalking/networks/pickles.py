@@ -10,21 +10,21 @@ Stand-ins that a file cannot change, and bounds on its memory, are shared with :
 import io
 import math
 import pickle
-import pickletools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from emotalking.errors import UserError
+from emotalking.io.archives import check_pickle
+from emotalking.io.torch_files import LEGACY_PICKLES
 
 SPARE = 1 << 20
 """Bytes that a file may make beyond its own size."""
@@ -84,22 +84,6 @@ def spend(size: int) -> None:
     _LEFT.set(left)
     if left < 0:
         raise pickle.UnpicklingError("more numbers than it has room for")
-
-
-def check_memo(file: BufferedIOBase) -> None:
-    """Refuse a pickle that requests a memo larger than itself; ``file`` is where it was.
-
-    pickle's machine makes a table as long as the largest number that a file gives to one of its objects.
-
-    Raises:
-        UnpicklingError: there is such a number.
-        ValueError: the bytes are no pickle.
-    """
-    begin = file.tell()
-    for operation, argument, position in pickletools.genops(cast("IO[bytes]", file)):
-        if "PUT" in operation.name and isinstance(argument, int) and argument > (position or 0):
-            raise pickle.UnpicklingError("a memo larger than itself")
-    file.seek(begin)
 
 
 @dataclass
@@ -196,7 +180,11 @@ def _number(dtype: Any, content: Any) -> Any:
 def _storage(content: Any) -> _Storage:
     """The numbers of a tensor: bytes that are themselves a pickle, read by torch's own restricted reader."""
     spend(len(content))
-    storage = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    inner = io.BytesIO(content)
+    for _ in range(LEGACY_PICKLES):
+        check_pickle(inner)
+    inner.seek(0)
+    storage = torch.load(inner, map_location="cpu", weights_only=True)
     if not isinstance(storage, torch.storage.TypedStorage):
         raise pickle.UnpicklingError("a storage that is none")
     flat = torch.empty(0, dtype=storage.dtype)
@@ -296,7 +284,8 @@ def _read(path: Path, extract: Callable[[Any], Any], kind: str) -> Any:
     try:
         with path.open("rb") as file, bounded(path.stat().st_size), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, about the kind of storage in which these files are written
-            check_memo(file)
+            check_pickle(file)
+            file.seek(0)
             return extract(_Reader(file).load())
     except _Forbidden as error:
         raise UserError(

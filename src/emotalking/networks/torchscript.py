@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from emotalking.errors import UserError
-from emotalking.networks.pickles import Function, Inert, TensorStandIn, bounded, check_memo, spend
+from emotalking.io.archives import PACKINGS, check_pickle
+from emotalking.networks.pickles import Function, Inert, TensorStandIn, bounded, spend
 
 _STORAGES = {
     "FloatStorage": np.float32,
@@ -73,7 +74,8 @@ class _Reader(pickle.Unpickler):
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         program = io.BytesIO(_read(archive, f"{root}/data.pkl"))
-        check_memo(program)
+        check_pickle(program)
+        program.seek(0)
         super().__init__(program)
         self._archive, self._root = archive, root
         self._numbers: dict[tuple[str, type], np.ndarray] = {}
@@ -108,9 +110,12 @@ class _Reader(pickle.Unpickler):
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> bytes:
-    """A file of the archive, stored uncompressed."""
-    spend(archive.getinfo(name).file_size)
-    return archive.read(name)
+    """A file of the archive."""
+    part = archive.getinfo(name)
+    if part.compress_type not in PACKINGS:
+        raise ValueError("packed in an unusual way")
+    spend(part.file_size)
+    return archive.read(part)
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:

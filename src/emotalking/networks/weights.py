@@ -1,7 +1,6 @@
 """Strict loading of published checkpoints: only tensors are built, and every key and shape must fit."""
 
 import pickle
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,13 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from emotalking.errors import UserError
+from emotalking.io import torch_files
 from emotalking.io.arrays import load_archive
+from emotalking.io.reading import reading
 from emotalking.io.tensors import read_tensors
 from emotalking.networks.pickles import read_arrays
 from emotalking.networks.torchscript import read_torchscript
 
 Network = TypeVar("Network", bound=nn.Module)
 
+_AGAIN = "download it again"
 NAMED = 3
 """Keys of each kind of mismatch that an error message names."""
 
@@ -32,7 +34,7 @@ class _Ignored:
         pass
 
 
-_REMARKS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+_REMARKS: list[tuple[Callable[..., Any], str]] = [
     (_Ignored, name)
     for name in ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype", "numpy.float64")
 ]
@@ -81,9 +83,7 @@ def read_torch(path: Path) -> Any:
         UserError: as :func:`read_weights`.
     """
     try:
-        with torch.serialization.safe_globals(_REMARKS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about kinds of files that are refused below
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return torch_files.read_torch(path, _REMARKS)
     except Exception as error:  # bytes that are no checkpoint, or half of one, can fail in any way
         if "TorchScript" in str(error):
             trouble = "is a TorchScript archive, which is a program: give the checkpoint that holds weights only"
@@ -95,17 +95,13 @@ def read_torch(path: Path) -> Any:
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
-    try:
+    with reading(path, "is damaged or holds more than plain arrays", _AGAIN):
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in load_archive(path).items()}
-    except (OSError, EOFError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged or holds more than plain arrays: download it again.") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
+    with reading(path, "is damaged, cut short or no safetensors file", _AGAIN):
         return read_tensors(path)[1]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged, cut short or no safetensors file: download it again.") from error
 
 
 def load_frozen(network: Network, path: Path, unused: tuple[str, ...] = ()) -> Network:

@@ -5,9 +5,7 @@ face shape in *its* head frame (the emotional targets need it), normals, valence
 that the avatar can speak any audio), and the record. No file of the original folder is ever written to.
 """
 
-import pickle
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -16,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import torch
 from jaxtyping import Bool, Float, UInt8
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
@@ -34,6 +31,8 @@ from emotalking.data.readers import read_intensities, read_json, read_subject_im
 from emotalking.emotion.estimator import ActionUnitEmotion
 from emotalking.errors import InputError, NoFaceError
 from emotalking.io.audio import load_audio
+from emotalking.io.reading import reading
+from emotalking.io.torch_files import read_torch
 from emotalking.preprocess import action_units as aus
 from emotalking.preprocess.landmarks import open_provider
 from emotalking.preprocess.masks import make_masks, spread
@@ -310,17 +309,11 @@ def read_tracker_cameras(path: Path) -> tuple[Float[np.ndarray, "N 4 4"], float]
     Raises:
         InputError: if the file is missing or holds something else (none of its content can run code).
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+    with reading(path, "holds no tracked euler, trans and focal as plain tensors", "track the clip again"):
+        content = read_torch(path)
         euler = np.asarray(content["euler"], np.float64).reshape(-1, 3)
         moved = np.asarray(content["trans"], np.float64).reshape(len(euler), 3) / UNIT
         focal = float(np.asarray(content["focal"]).reshape(-1)[0])
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: copy it there, or prepare the clip again.") from None
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{path} holds no tracked euler, trans and focal ({error}): track the clip again.") from None
-    except (pickle.UnpicklingError, zipfile.BadZipFile):
-        raise InputError(f"{path} holds more than tensors: save only euler, trans and focal.") from None
     if not len(euler) or not np.isfinite(euler).all() or not np.isfinite(moved).all() or not focal > 0:
         raise InputError(f"{path} holds a camera that is not finite or no positive focal length: track the clip again.")
     a, b, c = euler.T

@@ -1,0 +1,91 @@
+"""Zip archives and pickles of unknown origin: their claims, compared with their size before anything is made."""
+
+import pickle
+import pickletools
+import zipfile
+from io import BufferedIOBase
+from typing import IO, Any, cast
+
+SPARE, DENSEST = 64 << 20, 20
+"""An archive may expand to so many bytes, or to so many times its size: compressed floats stay below 20 times, and
+masks and zeros of a clip below 64 MiB."""
+PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Ways in which a part may be stored: a few bytes of LZMA can demand a dictionary of 4 GiB."""
+_MARK = -1
+_TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_FETCHES = ("GET", "BINGET", "LONG_BINGET")
+
+
+def check_archive(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuse an archive of ``size`` bytes whose directory announces far more.
+
+    Raises:
+        ValueError: it would expand to far more than its size, or is packed in another way than by deflation.
+    """
+    parts = archive.infolist()
+    if sum(part.file_size for part in parts) > max(SPARE, DENSEST * size):
+        raise ValueError("it would expand to far more than its size")
+    if any(part.compress_type not in PACKINGS for part in parts):
+        raise ValueError("it is packed in an unusual way")
+
+
+def check_pickle(file: BufferedIOBase) -> None:
+    """Refuse a pickle that would make Python's machine allocate or compute without bound; ``file`` goes behind it.
+
+    The machine makes a table (the memo) as long as the largest number that a file gives to one of its objects. Tuples
+    that contain each other twice over the memo double their number of elements at every level, and Python visits them
+    all when one is a key.
+
+    Raises:
+        UnpicklingError: there is such a number, or there are such tuples.
+        ValueError, IndexError, KeyError: the bytes are no pickle.
+    """
+    sizes: list[int] = []  # of the tuples on the machine's stack, in elements; other objects count 1
+    memo: dict[Any, int] = {}
+    visits = 0
+    for operation, argument, position in pickletools.genops(cast("IO[bytes]", file)):
+        name = operation.name
+        if "PUT" in name:
+            if isinstance(argument, int) and argument > (position or 0):
+                raise pickle.UnpicklingError("a memo larger than itself")
+            memo[argument] = sizes[-1]
+            continue
+        if name == "MEMOIZE":
+            memo[len(memo)] = sizes[-1]
+            continue
+        if name == "MARK":
+            sizes.append(_MARK)
+            continue
+        if name in _FETCHES:
+            pushed = [memo[argument]]
+        elif name == "DUP":
+            pushed = [sizes[-1]]
+        elif name in _TUPLES:
+            pushed = [1 + sum(_popped(sizes, _TUPLES[name]))]
+        elif name == "TUPLE":
+            pushed = [1 + sum(_popped_to_mark(sizes))]
+        else:
+            before = [each.name for each in operation.stack_before]
+            if "mark" in before:
+                _popped_to_mark(sizes)
+                before = before[: before.index("mark")]
+            _popped(sizes, len(before))
+            pushed = [1] * len(operation.stack_after)
+        sizes += pushed
+        visits += sum(pushed)
+        if visits > 1_000_000 + 100 * (position or 0):
+            raise pickle.UnpicklingError("tuples within tuples without end")
+
+
+def _popped(sizes: list[int], count: int) -> list[int]:
+    taken = [sizes.pop() for _ in range(count)]
+    if _MARK in taken:
+        raise ValueError("a mark among the values")
+    return taken
+
+
+def _popped_to_mark(sizes: list[int]) -> list[int]:
+    taken = []
+    while (size := sizes.pop()) != _MARK:
+        taken.append(size)
+    return taken

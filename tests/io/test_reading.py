@@ -1,0 +1,201 @@
+"""Reading what users bring: one sentence for any failure, and bounds on what a file claims."""
+
+import pickle
+import struct
+import tracemalloc
+import zipfile
+import zlib
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emotalking.errors import InputError
+from emotalking.io.archives import check_pickle
+from emotalking.io.arrays import load_archive, load_array
+from emotalking.io.reading import frame_rate, parse_json, read_text, reading
+from emotalking.io.torch_files import read_torch
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("odd"),
+        KeyError("points"),
+        TypeError("odd"),
+        AttributeError("odd"),
+        zipfile.BadZipFile("odd"),
+        zlib.error("odd"),
+        struct.error("odd"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "odd"),
+        RecursionError("odd"),
+        OverflowError("odd"),
+        MemoryError(),
+        EOFError(),
+        SystemError("odd"),
+        NotImplementedError("odd\n\nmore"),
+        KeyError(10**5000),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_any_failure_is_one_sentence_with_path_and_remedy(error: Exception) -> None:
+    with pytest.raises(InputError) as caught, reading("a.npz", "is no table", "write it again"):
+        raise error
+    text = str(caught.value)
+    assert text.startswith("a.npz is no table (") and text.endswith("): write it again.") and "\n" not in text
+    assert caught.value.__cause__ is error
+
+
+def test_a_missing_file_a_folder_and_a_sentence_keep_their_meaning(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"x is missing: write it\."), reading(tmp_path / "x", "is bad", "write it"):
+        (tmp_path / "x").read_bytes()
+    with pytest.raises(InputError, match="is a folder"), reading(tmp_path, "is bad", "write it"):
+        tmp_path.read_bytes()
+    with pytest.raises(InputError, match=r"^as it is$"), reading(tmp_path, "is bad", "write it"):
+        raise InputError("as it is")
+    with pytest.raises(KeyboardInterrupt), reading(tmp_path, "is bad", "write it"):
+        raise KeyboardInterrupt
+
+
+def test_texts_have_an_end_and_an_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("\ufeffé".encode())
+    assert read_text(path) == "é"
+    path.write_bytes("é".encode("latin1"))
+    with pytest.raises(ValueError):
+        read_text(path)
+    path.write_bytes(b"x" * (2 << 20))
+    with pytest.raises(ValueError, match="longer than 1 MiB"):
+        read_text(path, 1 << 20)
+    with pytest.raises(ValueError, match="longer than 1 MiB"):
+        read_text("/dev/zero", 1 << 20)
+    assert parse_json('{"a": 1}', dict) == {"a": 1}
+    with pytest.raises(ValueError, match="list instead of a JSON object"):
+        parse_json("[1]", dict)
+    with pytest.raises(RecursionError):
+        parse_json("[" * 100_000)
+
+
+@pytest.mark.parametrize("rate", ["25", "30000/1001", "29.97", 25, 23.976, "1e2"])
+def test_frame_rates_are_exact(rate: object) -> None:
+    assert frame_rate(rate) == Fraction(str(rate))
+
+
+@pytest.mark.parametrize(
+    "rate", ["1e999999999", "1e-999999999", "0", "-25", "25/0", "nan", "inf", "", "9" * 4000, "1001", None, True, [25]]
+)
+def test_other_frame_rates_are_refused_at_once(rate: object) -> None:
+    with pytest.raises(ValueError, match="frame rate"):
+        frame_rate(rate)
+
+
+def _npy(shape: str, dtype: str = "'<f4'", rest: bytes = b"") -> bytes:
+    header = f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+    header += b" " * (-(len(header) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + rest
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _npy("(99999999999,)"),
+        _npy("(3, 99999999999999999999999999)"),
+        _npy("(-5,)"),
+        _npy("(2,)", "'|O'", pickle.dumps([1, 2])),
+        _npy("(1,)", "[('a', '<f4', (2, 3))]", bytes(24)),
+        _npy("()", "'<U999999999'"),
+        _npy("(((((((())))))))"),
+        _npy("(9,)", rest=bytes(35)),
+        b"\x93NUMPY\x03\x00" + bytes(100),
+        b"\x93NUMPY\x01\x00\xff\xff{",
+        b"",
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("archived", [False, True])
+def test_claims_of_an_array_are_compared_with_its_file(content: bytes, archived: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    if archived:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", content)
+    else:
+        path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError):
+            _ = load_archive(path) if archived else load_array(path)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_zip_bomb_is_refused_and_a_well_packed_archive_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=np.zeros((30, 512, 512), bool))
+    assert load_archive(path)["x"].shape == (30, 512, 512)
+    np.savez_compressed(path, x=np.zeros(100 << 20, np.uint8))
+    assert path.stat().st_size < 200_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="far more than its size"):
+            load_archive(path)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("x.npy", _npy("(1,)", rest=bytes(4)))
+    with pytest.raises(ValueError, match="unusual"):
+        load_archive(path)
+
+
+def _nested(levels: int) -> bytes:
+    """A dict with one key: a tuple of two of a tuple of two of ..., each level fetched from the memo."""
+    level = b"".join(b"h" + bytes([n]) + b"h" + bytes([n]) + b"\x86q" + bytes([n + 1]) + b"0" for n in range(levels))
+    return b"\x80\x02)q\x000" + level + b"}h" + bytes([levels]) + b"K\x01s."
+
+
+def test_tuples_that_double_at_every_level_are_refused(tmp_path: Path) -> None:
+    assert len(pickle.loads(_nested(3))) == 1
+    with (tmp_path / "few").open("wb+") as file:
+        file.write(_nested(3))
+        file.seek(0)
+        check_pickle(file)
+    (tmp_path / "many").write_bytes(_nested(60))
+    with (tmp_path / "many").open("rb") as file, pytest.raises(pickle.UnpicklingError, match="without end"):
+        check_pickle(file)
+    path = tmp_path / "a.pt"
+    torch.save({"x": torch.ones(2)}, path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, _nested(60) if name.endswith("data.pkl") else content)
+    with pytest.raises(pickle.UnpicklingError, match="without end"):
+        read_torch(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_torch_files_hold_what_was_saved_and_no_repeated_views(zipped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    content = {"x": torch.ones(3, 2).T, "o": {"steps": [1, 2, (3, "a")]}, "g": torch.Generator().get_state()}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    again = read_torch(path, checksums=True)
+    assert (
+        torch.equal(again["x"], content["x"]) and again["o"] == content["o"] and torch.equal(again["g"], content["g"])
+    )
+    torch.save(torch.ones(1).expand(100_000, 100_000), path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(pickle.UnpicklingError, match="more numbers"):
+        read_torch(path)
+
+
+def test_every_flipped_bit_of_a_tensor_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({"x": torch.arange(40.0)}, path)
+    whole = path.read_bytes()
+    begin = whole.index(torch.arange(40.0).numpy().tobytes())
+    for place in range(begin, begin + 160, 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(Exception, match="changed since it was written|CRC"):
+            read_torch(path, checksums=True)
