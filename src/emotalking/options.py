@@ -41,7 +41,13 @@ ValenceArousal = Annotated[
 Language = Annotated[str, Doc("language of the text: en, en-gb, de, fr, es, zh, ...")]
 Voice = Annotated[str | None, Doc("voice, one of 'emotalking tts-voices'; None: the speaker's choice")]
 Rate = Annotated[float | int, Doc("speaking rate: 0.5 (slow) to 2.5 (fast), 1 is normal")]
-Speaker = Annotated[PathLike, Doc("speech synthesizer: espeak, gtts (needs a network), or a folder of sound files")]
+Speaker = Annotated[
+    PathLike,
+    Doc(
+        "speech synthesizer: auto (hibari's English voices, and espeak's), hibari, espeak, gtts (needs a network),"
+        " or a folder of sound files"
+    ),
+]
 
 EmotionModel = Annotated[
     Literal["landmarks", "emonet", "emonet5"],

@@ -215,7 +215,7 @@ def test_sentences_are_said_once_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_p
     first = sounds.sounds_to_speak([], tmp_path / "speech")
     monkeypatch.setattr("emotalking.tts.backends.open_synthesizer", lambda _: pytest.fail("said again"))
     again = sounds.sounds_to_speak([], tmp_path / "speech")
-    assert [sound.name for sound in first] == ["A_espeak_low_sentences_1-5.wav", "B_espeak_high_sentences_6-10.wav"]
+    assert [sound.name for sound in first] == ["A_low_sentences_1-5.wav", "B_high_sentences_6-10.wav"]
     assert [sound.sha256 for sound in first] == [sound.sha256 for sound in again]
     assert len(first[0].samples) == 5 * (1600 + 4800) and first[0].sha256 != first[1].sha256
 

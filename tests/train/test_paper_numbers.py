@@ -138,7 +138,7 @@ CHOSEN = {
     # Deviation from AudioNet: the reason is at the preset.
     "model.audio.encoder": "published",
     "sync.expert": "personal",
-    "sync.speech": "espeak",
+    "sync.speech": "auto",
     "sync.languages": "en",
     "sync.takes": 3,
     "sync.original_share": 0.5,

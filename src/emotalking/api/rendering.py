@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Samples = Float[np.ndarray, " S"]
 
-_NO_TEXT = ("en", None, 1, "espeak")
+_NO_TEXT = ("en", None, 1, "auto")
 """Language, voice, rate and speaker where no text is given."""
 
 
@@ -44,7 +44,7 @@ def render(
     language: Language = "en",
     voice: Voice = None,
     rate: Rate = 1,
-    speaker: Speaker = "espeak",
+    speaker: Speaker = "auto",
     emotion: Emotion = None,
     va: ValenceArousal = None,
     track: "PathLike | EmotionTrack | None" = None,

@@ -20,7 +20,7 @@ def synthesize(
     language: Language = "en",
     voice: Voice = None,
     rate: Rate = 1,
-    speaker: Speaker = "espeak",
+    speaker: Speaker = "auto",
 ) -> "Utterance":
     """Synthesize speech from text, with the times of its words and phonemes.
 
@@ -55,7 +55,7 @@ def synthesize_sentences(
     voices: tuple[str, ...] = (),
     rates: tuple[float | int, ...] = (),
     takes: int = 1,
-    speaker: Speaker = "espeak",
+    speaker: Speaker = "auto",
 ) -> "list[Utterance]":
     """Synthesize the ten curated sentences of a language in many voices.
 
@@ -86,7 +86,7 @@ def synthesize_sentences(
 
 
 def phoneme_coverage(
-    *, language: Language = "en", page: PathLike | None = None, speaker: Speaker = "espeak"
+    *, language: Language = "en", page: PathLike | None = None, speaker: Speaker = "auto"
 ) -> "Coverage":
     """Count the phonemes that the ten curated sentences of a language hold.
 
@@ -108,7 +108,7 @@ def phoneme_coverage(
     return covered
 
 
-def list_voices(*, language: Language = "en", speaker: Speaker = "espeak") -> tuple[tuple[str, ...], tuple[str, ...]]:
+def list_voices(*, language: Language = "en", speaker: Speaker = "auto") -> tuple[tuple[str, ...], tuple[str, ...]]:
     """List the voices and languages of a speech synthesizer.
 
     Returns:

@@ -24,8 +24,8 @@ class EvaluateConfig:
     scenarios: tuple[Scenario, ...] = SCENARIOS
     """self-reconstruction, cross-domain audio, emotion-conditioned."""
     audio: Sequence[PathLike] = ()
-    """sound files for the cross-domain and emotion scenarios; none: the paper's ten sentences by espeak, in two
-    voices."""
+    """sound files for the cross-domain and emotion scenarios; none: the paper's ten sentences by hibari and espeak,
+    in two voices."""
     frames: Frames = None
     evenly: bool = False
     """spread the frames of the self-reconstruction over all held-out ones; then nothing in time can be measured."""

@@ -72,8 +72,8 @@ def sounds_to_speak(files: Sequence[Path], folder: Path, longest_s: float | int 
 
     Args:
         files: sound or video files; none: the paper's ten sentences in two voices of the offline synthesizer.
-        folder: the sentences are stored here as wav files, and read from here if they exist: the synthesizer is not
-            deterministic (its breath noise is random).
+        folder: the sentences are stored here as wav files, and read from here if they exist: espeak-ng never says a
+            sentence twice alike.
         longest_s: read at most this many seconds of each, so that a long file costs no memory.
 
     Raises:
@@ -90,12 +90,12 @@ def sounds_to_speak(files: Sequence[Path], folder: Path, longest_s: float | int 
 
 
 def _speak(folder: Path) -> list[Path]:
-    """The curated sentences as files."""
+    """The curated sentences as files; a synthesizer with one voice says all in one."""
     from emotalking.tts.backends import open_synthesizer
     from emotalking.tts.sentences import curated
 
     try:
-        synthesizer = open_synthesizer("espeak")
+        synthesizer = open_synthesizer("auto")
         voices = synthesizer.voices("en")[:SETS]
     except UserError as error:
         raise UserError(
@@ -109,7 +109,7 @@ def _speak(folder: Path) -> list[Path]:
     for turn, voice in enumerate(voices):
         first, last = turn * each, (turn + 1) * each
         spoken = [synthesizer.synthesize(text, language="en", voice=voice).samples for text in sentences[first:last]]
-        name = f"{'AB'[turn]}_espeak_{voice}_sentences_{first + 1}-{last}.wav"
+        name = f"{'AB'[turn]}_{voice}_sentences_{first + 1}-{last}.wav"
         made[folder / name] = np.concatenate([piece for samples in spoken for piece in (samples, pause)])
     # Write only when all are synthesized: a part must not be taken for the whole on the next run.
     for path, samples in made.items():

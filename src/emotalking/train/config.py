@@ -105,9 +105,9 @@ class SyncConfig:
     expert: str = "none"
     """The expert: `personal` (trained on the training frames if the subject folder has none yet), `syncnet`
     (SyncNet v2's checkpoint), a personal expert's file, or `none`: no sync loss."""
-    speech: str = "espeak"
-    """Speech without images to train on: `espeak` synthesizes the curated sentences, a folder provides its audio files,
-    `none` uses the clip's own speech only."""
+    speech: str = "auto"
+    """Speech without images to train on: `auto` synthesizes the curated sentences in hibari's and espeak-ng's voices
+    (`hibari`, `espeak`: in those alone), a folder provides its audio files, `none` uses the clip's own speech only."""
     languages: str = "en"
     """Languages of the curated sentences, separated by commas. The paper: ten English ones."""
     takes: int = 3

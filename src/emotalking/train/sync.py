@@ -82,9 +82,11 @@ class SyncTerm:
         licences = {f"sync expert {self.expert.name}": "Apache-2.0"}
         if self._settings.expert == "syncnet":
             licences = {f"sync expert {self.expert.name}": models()["syncnet"].licence}
-        if self._settings.speech == "espeak":
+        if self._settings.speech in ("auto", "hibari"):
+            licences["hibari-tts (speech to train on)"] = "Apache-2.0"
+        if self._settings.speech in ("auto", "espeak"):
             licences["espeak-ng (speech to train on)"] = "GPL-3.0-or-later as a program; what it says is free"
-        elif self._settings.speech != "none":
+        if self._settings.speech not in ("auto", "hibari", "espeak", "none"):
             licences["speech to train on, brought by the user"] = "the user's"
         return licences
 

@@ -1,8 +1,8 @@
-"""Text-to-speech back ends beside espeak-ng: gTTS and folders of recordings; choice of a back end."""
+"""Choice of a text-to-speech back end, and those beside hibari and espeak-ng: gTTS and folders of recordings."""
 
 import importlib.util
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +11,12 @@ from emotalking.io.audio import load_audio, save_wav
 from emotalking.io.files import write_bytes
 from emotalking.tts.base import Synthesizer, Utterance, base_language, check_rate, choose_voice, normalize_text
 from emotalking.tts.espeak import Espeak
-from emotalking.tts.timing import align, at_tempo, read_times, write_times
+from emotalking.tts.hibari import Hibari
+from emotalking.tts.timing import at_tempo, read_times, warped, write_times
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
+LONGEST_ALIGNED_S = 60.0
+"""Recordings longer than this are left without times: the path through them costs their length squared."""
 LONGEST_TEXT_FILE = 1_000_000
 """Bytes; a longer ``.txt`` is no transcript."""
 
@@ -31,7 +34,7 @@ class Recordings:
     """The recordings of a folder.
 
     Times of words and phonemes come from a ``.json`` of the same name (:mod:`emotalking.tts.timing`), else from
-    alignment with espeak-ng's speech of the ``.txt`` where that is installed, else they are not known.
+    alignment with synthesised speech of the ``.txt`` (:func:`align`), else they are not known.
 
     Args:
         folder: sound files, and for each a ``.txt`` where its words are known.
@@ -117,7 +120,7 @@ def _comparable(text: str) -> str:
 class Gtts:
     """Google's voices: one a language, with accents for some.
 
-    Times come from alignment with espeak-ng's speech where that is installed, else they are not known.
+    Times come from alignment with synthesised speech (:func:`align`), else they are not known.
 
     Raises:
         UserError: gTTS is not installed.
@@ -174,19 +177,111 @@ class Gtts:
         raise UserError(f"gTTS does not speak '{language}': it speaks {', '.join(self.languages())}.")
 
 
+class Auto:
+    """The offline synthesizers together: hibari's voices first, where they speak the language, then espeak-ng's.
+
+    Raises:
+        UserError: none of them is installed.
+    """
+
+    def __init__(self) -> None:
+        self._offline = [_opened(each) for each in (Hibari, Espeak)]
+        if all(isinstance(each, MissingPackageError) for each in self._offline):
+            assert isinstance(self._offline[0], MissingPackageError)
+            raise self._offline[0]
+
+    def synthesize(
+        self, text: str, *, language: str = "en", voice: str | None = None, rate: float | int = 1.0
+    ) -> Utterance:
+        """See ``Synthesizer.synthesize``."""
+        chosen = choose_voice(voice, self.voices(language), language)
+        speaker = next(speaker for speaker, voices in self._speakers(language) if chosen in voices)
+        return speaker.synthesize(text, language=language, voice=chosen, rate=rate)
+
+    def voices(self, language: str = "en") -> tuple[str, ...]:
+        """See ``Synthesizer.voices``."""
+        return tuple(voice for _, voices in self._speakers(language) for voice in voices)
+
+    def languages(self) -> tuple[str, ...]:
+        """All languages of its synthesizers."""
+        opened = (each for each in self._offline if not isinstance(each, MissingPackageError))
+        return tuple(sorted({language for speaker in opened for language in speaker.languages()}))
+
+    def _speakers(self, language: str) -> list[tuple[Synthesizer, tuple[str, ...]]]:
+        """Those that speak the language, each with its voices."""
+        found: list[tuple[Synthesizer, tuple[str, ...]]] = []
+        error: UserError | None = None
+        for speaker in self._offline:
+            if isinstance(speaker, MissingPackageError):
+                error = speaker
+                continue
+            try:
+                found.append((speaker, speaker.voices(language)))
+            except UserError as unknown:
+                error = unknown
+        if not found:  # the last one speaks the most languages
+            assert error is not None
+            raise error
+        return found
+
+
+def _opened(synthesizer: Callable[[], Synthesizer]) -> Synthesizer | MissingPackageError:
+    """A synthesizer, or why there is none."""
+    try:
+        return synthesizer()
+    except MissingPackageError as error:
+        return error
+
+
+def align(utterance: Utterance) -> Utterance:
+    """``utterance`` with the times of its words and phonemes, by a synthesizer's reading of its text (espeak-ng's, else
+    hibari's); unchanged if it has no text, is longer than a minute, or no synthesizer speaks its language."""
+    if not utterance.text or utterance.seconds > LONGEST_ALIGNED_S:
+        return utterance
+    for reader in (Espeak, Hibari):
+        try:
+            return warped(reader().synthesize(utterance.text, language=utterance.language), utterance)
+        except UserError:
+            continue
+    return utterance
+
+
+_SYNTHESIZERS: dict[str, Callable[[], Synthesizer]] = {
+    "auto": Auto,
+    "hibari": Hibari,
+    "espeak": Espeak,
+    "gtts": Gtts,
+}
+
+
+def register(name: str, opener: Callable[[], Synthesizer]) -> None:
+    """Make a synthesizer known by a name, for everything that takes a speaker.
+
+    Args:
+        name: not a name that is taken.
+        opener: makes the synthesizer.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in _SYNTHESIZERS:
+        raise ValueError(f"there is a speech synthesizer '{name}' already")
+    _SYNTHESIZERS[name] = opener
+
+
 def open_synthesizer(which: str | Path) -> Synthesizer:
     """The back end called ``which``.
 
     Args:
-        which: "espeak" (works without a network), "gtts" (needs one), or a folder of sound files.
+        which: "auto" (hibari for English, espeak-ng for other languages), "hibari", "espeak" (both work without a
+            network), "gtts" (needs one), a registered name, or a folder of sound files.
 
     Raises:
         UserError: it is not installed, or there is no such folder.
     """
-    if which == "espeak":
-        return Espeak()
-    if which == "gtts":
-        return Gtts()
+    if which in _SYNTHESIZERS:
+        return _SYNTHESIZERS[str(which)]()
     if Path(which).is_dir():
         return Recordings(which)
-    raise UserError(f"there is no speech synthesizer '{which}': use espeak, gtts, or a folder of sound files.")
+    names = ", ".join(_SYNTHESIZERS)
+    raise UserError(f"there is no speech synthesizer '{which}': use {names}, or a folder of sound files.")

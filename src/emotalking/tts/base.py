@@ -1,4 +1,4 @@
-"""Speech from text: the protocol of the back ends (espeak-ng, gTTS, recordings) and what they share.
+"""Speech from text: the protocol of the back ends (hibari, espeak-ng, gTTS, recordings) and what they share.
 
 Source: paper section 3.3.2 and S5, where speech made from text teaches the lips phonemes that the clip never had.
 """
@@ -132,3 +132,9 @@ def choose_voice(voice: str | None, voices: Sequence[str], language: str) -> str
 def base_language(tag: str) -> str:
     """First part of a language tag: "en" of "en-GB"."""
     return tag.lower().replace("_", "-").split("-")[0]
+
+
+def bare_word(word: str) -> str:
+    """``word`` without the punctuation around it, unless it is only punctuation."""
+    kept = [i for i, sign in enumerate(word) if unicodedata.category(sign)[0] not in "PZ"]
+    return word[kept[0] : kept[-1] + 1] if kept else word.strip()

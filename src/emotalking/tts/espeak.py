@@ -9,7 +9,6 @@ import ctypes.util
 import importlib.util
 import re
 import threading
-import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cache
@@ -22,7 +21,7 @@ from jaxtyping import Float32
 
 from emotalking.errors import MissingPackageError, UserError
 from emotalking.io.audio import SAMPLE_RATE
-from emotalking.tts.base import TimedLabel, Utterance, check_rate, choose_voice, normalize_text
+from emotalking.tts.base import TimedLabel, Utterance, bare_word, check_rate, choose_voice, normalize_text
 
 NORMAL_WORDS_PER_MINUTE = 175
 VOICE_TAGS = {"en": "en-us", "zh": "cmn"}
@@ -302,7 +301,7 @@ def _timeline(text: str, made: _Output) -> tuple[tuple[TimedLabel, ...], tuple[T
     for index, group in groupby(phonemes, key=lambda each: each[0]):
         own = [phoneme for _, phoneme in group]
         stop = heads[index + 1] if index + 1 < len(heads) else len(text)
-        words.append(TimedLabel(_bare(text[heads[index] : stop]), own[0].start_s, own[-1].end_s))
+        words.append(TimedLabel(bare_word(text[heads[index] : stop]), own[0].start_s, own[-1].end_s))
     return tuple(words), tuple(phoneme for _, phoneme in phonemes)
 
 
@@ -313,9 +312,3 @@ def _ends(counts: list[bool], times: np.ndarray, last: float) -> list[float]:
         ends.append(following)
         following = float(time) if count else following
     return ends[::-1]
-
-
-def _bare(word: str) -> str:
-    """``word`` without the punctuation around it, unless it is only punctuation."""
-    kept = [i for i, sign in enumerate(word) if unicodedata.category(sign)[0] not in "PZ"]
-    return word[kept[0] : kept[-1] + 1] if kept else word.strip()

@@ -96,7 +96,7 @@ def coverage(utterances: Iterable[Utterance], phonemes: Inventory) -> Coverage:
     counts, unknown = Counter[str](), Counter[str]()
     for utterance in utterances:
         if utterance.phonemes is None:
-            raise UserError(f"the phonemes of {utterance.text[:40]!r} are not known: coverage needs espeak.")
+            raise UserError(f"the phonemes of {utterance.text[:40]!r} are not known: coverage needs hibari or espeak.")
         for each in utterance.phonemes:
             found, rest = phonemes.split(each.label)
             counts.update(found)

@@ -21,10 +21,7 @@ from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.files import write_bytes
 from emotalking.tts.base import TimedLabel, Utterance
-from emotalking.tts.espeak import Espeak
 
-LONGEST_S = 60.0
-"""Recordings longer than this are left without times: the path through them costs their length squared."""
 _STEP_S = HOP / SAMPLE_RATE
 _PIECE = 4096
 """Samples fed at once."""
@@ -33,18 +30,6 @@ _STALL = 0.4
 near the diagonal where the spectra do not decide."""
 
 ENDINGS = (".json", ".textgrid")
-
-
-def align(utterance: Utterance) -> Utterance:
-    """``utterance`` with the times of its words and phonemes; unchanged if it has no text, is longer than a minute, or
-    espeak-ng is not installed or does not speak its language."""
-    if not utterance.text or utterance.seconds > LONGEST_S:
-        return utterance
-    try:
-        reading = Espeak().synthesize(utterance.text, language=utterance.language)
-    except UserError:
-        return utterance
-    return warped(reading, utterance)
 
 
 def warped(reading: Utterance, recording: Utterance) -> Utterance:
