@@ -10,7 +10,8 @@ import mediapipe as mp
 import numpy as np
 
 from emotalking.data.layouts import EYE_DISTANCE
-from emotalking.io.video import decode_frames, to_rgb
+from emotalking.io.display import to_rgb
+from emotalking.io.video import decode_frames
 from emotalking.ops.geometry import fit_similarity
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, stderr_silenced
 from emotalking.preprocess.pose.rigid import head_frame

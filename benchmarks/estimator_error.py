@@ -36,8 +36,9 @@ from emotalking.evaluate.faces import FaceDescriber, FaceObserver, FaceReference
 from emotalking.evaluate.measure import Measurement, measure
 from emotalking.evaluate.metrics.expression import ranks, sign_agreement, top_k
 from emotalking.evaluate.observation import predict_emotion
+from emotalking.io.display import to_rgb
 from emotalking.io.files import write_bytes
-from emotalking.io.video import decode_frames, to_rgb
+from emotalking.io.video import decode_frames
 from emotalking.preprocess.config import PoseConfig
 from emotalking.preprocess.landmarks import MediaPipeMesh
 from emotalking.testing.actor.actor import Actor

@@ -14,8 +14,8 @@ from emotalking.evaluate.evaluation_models import EvaluationModels, IdentityMode
 from emotalking.evaluate.measure import measure
 from emotalking.evaluate.metrics import Metric
 from emotalking.evaluate.metrics.identity import identity_similarity
+from emotalking.io.display import to_rgb
 from emotalking.io.video import decode_frames as decoded
-from emotalking.io.video import to_rgb
 from emotalking.networks import face_recogniser
 from emotalking.networks.face_recogniser import FaceRecogniser
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh

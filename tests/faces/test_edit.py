@@ -18,7 +18,8 @@ from emotalking.errors import UserError
 from emotalking.faces.edit import FaceEditor, grid_points
 from emotalking.faces.generators import open_generator
 from emotalking.faces.source import SourceFrame, open_source
-from emotalking.io.video import decode_frames, to_rgb
+from emotalking.io.display import to_rgb
+from emotalking.io.video import decode_frames
 from emotalking.preprocess.landmarks import open_provider
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.state import ActorState

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from emotalking.errors import UserError
-from emotalking.io.video import Damage, Framing, decode_frames, pixels, probe, read_frames
+from emotalking.io.display import Framing, pixels
+from emotalking.io.video import decode_frames, probe, read_frames
+from emotalking.io.video_stream import Damage
 
 from ..preprocess.clips import grey_frames, number_of, write_clip
 

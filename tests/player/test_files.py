@@ -11,8 +11,9 @@ import soundfile
 
 from emotalking.errors import UserError
 from emotalking.io.audio import load_audio
+from emotalking.io.display import to_rgb
 from emotalking.io.images import write_image
-from emotalking.io.video import decode_frames, to_rgb
+from emotalking.io.video import decode_frames
 from emotalking.io.video_writer import FrameFolder, VideoWriter
 from emotalking.player.clip import render_clip
 from emotalking.report.contact_sheet import contact_sheet

@@ -13,7 +13,8 @@ from emotalking.data import Subject, validate
 from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 from emotalking.errors import UserError
 from emotalking.io import audio, video
-from emotalking.io.video import decode_frames, read_frames, to_rgb
+from emotalking.io.display import to_rgb
+from emotalking.io.video import decode_frames, read_frames
 from emotalking.preprocess import prepare as prepare_module
 from emotalking.preprocess.config import PrepareConfig
 from emotalking.preprocess.job import Job, keep_frames

@@ -10,7 +10,8 @@ import pytest
 from emotalking.audio.features import write_features
 from emotalking.errors import UserError
 from emotalking.io.audio import SoundSpan, load_audio, save_wav
-from emotalking.io.video import Damage, decode_frames
+from emotalking.io.video import decode_frames
+from emotalking.io.video_stream import Damage
 from emotalking.preprocess.cadence import common_rate, find_cadence, parse_rate
 from emotalking.preprocess.scan import Scan, scan_clip
 from emotalking.preprocess.timeline import Timeline, clock_warnings, lay_out

@@ -137,6 +137,8 @@ class ClipCrop:
     height: int
     clip_frames: Int[np.ndarray, " N"]
     """Number of the clip's frame (as decoded, from 0) for every frame of the subject; never decreases."""
+    turn: int = 0
+    """Degrees clockwise by which the clip was turned, in addition to what it notes: 0, 90, 180 or 270."""
 
     def only(self, frames: Int[np.ndarray, " n"]) -> "ClipCrop":
         """The same square for a selection of the frames."""
@@ -145,7 +147,8 @@ class ClipCrop:
     def to_json(self) -> dict[str, Any]:
         """Convert to plain values, the frame numbers as runs."""
         square = {"left": self.left, "top": self.top, "side": self.side}
-        return square | {"clip": [self.width, self.height], "clip_frames": to_runs(self.clip_frames)}
+        turn = {"turn": self.turn} if self.turn else {}
+        return square | turn | {"clip": [self.width, self.height], "clip_frames": to_runs(self.clip_frames)}
 
     @classmethod
     def from_json(cls, facts: object, where: str, count: int | None = None) -> "ClipCrop | None":
@@ -167,8 +170,10 @@ class ClipCrop:
         with reading(f"{where}: the framing", "is malformed", "prepare the clip again"):
             left, top, side = (int(facts[name]) for name in ("left", "top", "side"))
             width, height = (int(value) for value in facts["clip"])
-            crop = cls(left, top, side, width, height, from_runs(str(numbers), count))
-        if left < 0 or top < 0 or side < 1 or left + side > width or top + side > height:
+            turn = int(facts.get("turn", 0))
+            crop = cls(left, top, side, width, height, from_runs(str(numbers), count), turn)
+        inside = left >= 0 and top >= 0 and side >= 1 and left + side <= width and top + side <= height
+        if not inside or turn not in range(0, 360, 90):
             raise InputError(f"{where}: the framing is no square inside the clip: prepare the clip again.")
         return crop
 

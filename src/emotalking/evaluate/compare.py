@@ -24,7 +24,8 @@ from emotalking.evaluate.metrics.steadiness import rate_of
 from emotalking.evaluate.speech import UnseenSpeech
 from emotalking.evaluate.systems import System
 from emotalking.io.audio import load_audio
-from emotalking.io.video import decode_frames, to_rgb
+from emotalking.io.display import to_rgb
+from emotalking.io.video import decode_frames
 
 CRF = 10
 """Constant rate factor of imageio's quality 8."""

@@ -17,8 +17,10 @@ from emotalking.errors import InputError, UserError
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, reconstruct
 from emotalking.evaluate.measure import Stopwatch
 from emotalking.evaluate.speech import UnseenSpeech
+from emotalking.io.display import to_rgb
 from emotalking.io.images import read_image
-from emotalking.io.video import Damage, decode_frames, probe, to_rgb
+from emotalking.io.video import decode_frames, probe
+from emotalking.io.video_stream import Damage
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
 from emotalking.player.player import Player

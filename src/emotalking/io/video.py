@@ -1,32 +1,25 @@
-"""Video reader: any container to RGB frames, one in memory at a time; damage is skipped and counted."""
+"""Video reader: any container to RGB frames as a player shows them, one in memory at a time.
 
-import threading
+Damage is skipped and counted; what is changed so that frames look right (:class:`Conversions`) is noted.
+"""
+
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-import av
-import av.error
-import av.stream
-import cv2
 import numpy as np
-from av import Packet, VideoFrame, VideoStream
-from av.container import InputContainer
-from av.video.reformatter import VideoReformatter
+from av import VideoFrame
 from jaxtyping import UInt8
 
 from emotalking.errors import UserError
+from emotalking.io.display import Framing, ShownFrame, orientation_of, shown_size, to_rgb
+from emotalking.io.video_stream import Damage, declared_seconds, decoded, deinterlaced, films, open_video, rate_of
 
 SHORTEST_S = 2.0
 """A shorter clip cannot be learned from."""
 _EXACT_LENGTH = ("mov,mp4", "matroska", "avi")
 """Containers whose header declares the true length; the others estimate it."""
-_IMAGE_FORMATS = ("tty", "image2", "png_pipe", "jpeg_pipe", "gif")
-"""Image formats that FFmpeg reads as video."""
-_OWN = threading.local()
-"""The pixel format converter of each thread."""
 
 
 @dataclass(frozen=True)
@@ -43,33 +36,118 @@ class ClipInfo:
     has_audio: bool
 
 
-@dataclass(frozen=True)
-class Framing:
-    """A square cut out of every frame, and the size that it is shrunk to."""
-
-    left: int
-    top: int
-    side: int
-    size: int
-
-    def apply(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "S S 3"]:
-        """The square of one frame."""
-        cut = image[self.top : self.top + self.side, self.left : self.left + self.side]
-        if self.side == self.size:
-            return np.ascontiguousarray(cut)
-        return np.asarray(cv2.resize(cut, (self.size, self.size), interpolation=cv2.INTER_AREA), np.uint8)
-
-
 @dataclass
-class Damage:
-    """Frames that could not be decoded; filled while :func:`decode_frames` runs."""
+class Conversions:
+    """Differences between frames as stored and as shown; filled while :func:`decode_frames` runs."""
 
-    lost: list[float] = field(default_factory=list)
-    """Time stamps [s] of the frames that are missing or damaged."""
-    smeared_until: list[float] = field(default_factory=list)
-    """For each of them the next keyframe [s]: until there, frames may carry traces of the damage."""
-    promised_s: float | None = None
-    """Length that the header declares, where it is clearly more than there is: the file was cut short."""
+    deinterlaced: int = 0
+    """Frames that were stored as two fields."""
+    tone_mapped: str = ""
+    """"HLG" or "PQ": brighter and wider colours than those of BT.709, which all frames have now; "SDR": wider only."""
+    aspect: float = 1.0
+    """Width over height of the stored pixels, of the first frame."""
+    resized: list[float] = field(default_factory=list)
+    """Times [s] from which the stored frames have another size: scaled to that of the others."""
+    reshaped: list[float] = field(default_factory=list)
+    """Those of ``resized`` from which the shape differs: borders are added, and the image is another one."""
+    video_tracks: int = 1
+    """Films in the file, of which one is read."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Choices that frames of one clip have in common wherever they are read."""
+
+    size: tuple[int, int] | None = None
+    """Width and height of all frames, pixels; None: those of the first frame, upright and in square pixels."""
+    turn: int = 0
+    """Degrees clockwise, a multiple of 90, by which frames are turned in addition to what the file notes."""
+
+
+AS_NOTED = View()
+"""As the file notes, in the size of the first frame."""
+
+
+class OpenClip:
+    """An opened clip: its frames as they are shown, from any place on.
+
+    Args:
+        path: the clip.
+        view: size and turn of the frames.
+
+    Raises:
+        UserError: no video.
+    """
+
+    def __init__(self, path: str | Path, view: View = AS_NOTED) -> None:
+        self.path = Path(path)
+        self.view = view
+        self.damage = Damage()
+        self.conversions = Conversions()
+        self._container, self._stream = open_video(self.path)
+        self._aspect = self._stream.codec_context.sample_aspect_ratio
+        self._size = view.size
+        self.conversions.video_tracks = len(films(self._container))
+
+    def __enter__(self) -> "OpenClip":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    def seek(self, pts: int) -> None:
+        """Go to the keyframe at or before a time stamp; :meth:`frames` then begins there."""
+        self._container.seek(pts, stream=self._stream, backward=True)
+
+    def info(self, frame: ShownFrame) -> ClipInfo:
+        """Header; ``frame`` is the first one, which knows how it is shown."""
+        width, height = frame.size
+        container, stream = self._container, self._stream
+        sound = bool(container.streams.audio)
+        return ClipInfo(self.path, width, height, rate_of(stream), declared_seconds(container, stream), sound)
+
+    def frames(self) -> Iterator[tuple[float, ShownFrame]]:
+        """Time stamp [s, the clip's own clock, never running backwards] and frame, as :func:`decode_frames`."""
+        before: tuple[int, int] | None = None
+        for time, stored, raw in deinterlaced(decoded(self._container, self._stream, self.damage)):
+            frame = self._shown(stored, raw)
+            if before not in (None, frame.own_size):
+                self.conversions.resized.append(time)
+                width, height = frame.own_size
+                if abs(width * before[1] - height * before[0]) > max(width, height):
+                    self.conversions.reshaped.append(time)
+            before = frame.own_size
+            yield time, frame
+
+    def _shown(self, stored: VideoFrame, raw: VideoFrame) -> ShownFrame:
+        """How a frame is shown: ``stored`` as it was decoded, ``raw`` without fields."""
+        # The container's pixels count, as long as the stream's own do not change.
+        own = self._stream.codec_context.sample_aspect_ratio
+        aspect = (self._stream.sample_aspect_ratio or own) if own == self._aspect else own
+        aspect = aspect if aspect else Fraction(1)
+        orientation = orientation_of(stored).turned(self.view.turn // 90)
+        if self._size is None:
+            self._size = shown_size(raw, orientation, aspect)
+        frame = ShownFrame(raw, stored.pts, orientation, aspect, self._size)
+        notes = self.conversions
+        notes.deinterlaced += raw is not stored and stored.interlaced_frame
+        notes.tone_mapped = notes.tone_mapped or (frame.colour.transfer if frame.colour else "")
+        notes.aspect = float(aspect) if notes.aspect == 1.0 else notes.aspect
+        return frame
+
+    def note_end(self, first: float, last: float) -> None:
+        """Note in ``damage`` if the header promises clearly more than the frames from ``first`` to ``last`` [s]."""
+        stream, declared = self._stream, declared_seconds(self._container, self._stream)
+        if stream.start_time is not None and stream.time_base is not None:
+            first = min(first, float(stream.start_time * stream.time_base))
+        seconds = last + float(1 / rate_of(stream)) - first
+        exact = self._container.format.name.startswith(_EXACT_LENGTH)
+        if declared is not None and exact and seconds < declared - 0.5:
+            self.damage.promised_s = declared
 
 
 def probe(path: str | Path) -> ClipInfo:
@@ -78,71 +156,56 @@ def probe(path: str | Path) -> ClipInfo:
     Raises:
         UserError: if the file is missing, no video, or cut short so that nothing can be read.
     """
-    path = Path(path)
-    with _opened(path) as (container, stream):
-        frame = next((frame for _, frame in _decoded(path, container, stream, Damage())), None)
+    with OpenClip(path) as clip:
+        frame = next((frame for _, frame in clip.frames()), None)
         if frame is None:
-            raise UserError(f"{path} is cut short or damaged after 0 frames; copy or export it again.")
-        return _info(path, container, stream, frame)
-
-
-def _info(path: Path, container: InputContainer, stream: VideoStream, frame: VideoFrame) -> ClipInfo:
-    """Header of an opened clip; ``frame`` is its first one, which knows how it is turned."""
-    height, width = (frame.height, frame.width)[:: -1 if _quarter_turns(frame) % 2 else 1]
-    return ClipInfo(path, width, height, _rate(stream), _declared(container, stream), bool(container.streams.audio))
+            raise _nothing(clip.path)
+        return clip.info(frame)
 
 
 def decode_frames(
-    path: str | Path, damage: Damage | None = None, on_header: Callable[[ClipInfo], None] | None = None
-) -> Iterator[tuple[float, VideoFrame]]:
-    """Time stamp [s, the clip's own clock, never running backwards] and PyAV frame of every good frame, in order.
+    path: str | Path,
+    damage: Damage | None = None,
+    on_header: Callable[[ClipInfo], None] | None = None,
+    *,
+    view: View = AS_NOTED,
+    conversions: Conversions | None = None,
+) -> Iterator[tuple[float, ShownFrame]]:
+    """Time stamp [s, the clip's own clock, never running backwards] and every good frame, in order.
 
     A damaged packet in the middle is skipped, a file that was cut short ends early; both are noted in ``damage``.
-    A frame without a time stamp follows its predecessor at the declared rate.
+    A frame without a time stamp follows its predecessor at the declared rate. :func:`~.display.to_rgb` makes an image
+    of a frame.
 
     Args:
         path: the clip.
         damage: filled until the last frame.
         on_header: called before the first frame with what :func:`probe` returns; it may raise to refuse the clip.
+        view: size and turn of the frames.
+        conversions: filled until the last frame.
 
     Raises:
         UserError: no video, or not one frame can be decoded.
     """
-    path, damage = Path(path), Damage() if damage is None else damage
-    with _opened(path) as (container, stream):
+    with OpenClip(path, view) as clip:
+        clip.damage = clip.damage if damage is None else damage
+        if conversions is not None:
+            conversions.video_tracks = clip.conversions.video_tracks
+            clip.conversions = conversions
         time, first = 0.0, None
-        for time, frame in _decoded(path, container, stream, damage):
+        for time, frame in clip.frames():
             if first is None:
                 first = time
                 if on_header is not None:
-                    on_header(_info(path, container, stream, frame))
+                    on_header(clip.info(frame))
             yield time, frame
         if first is None:
-            raise UserError(f"{path} is cut short or damaged after 0 frames; copy or export it again.")
-        declared = _declared(container, stream)
-        begin = first
-        if stream.start_time is not None and stream.time_base is not None:
-            begin = min(first, float(stream.start_time * stream.time_base))
-        seconds = time + float(1 / _rate(stream)) - begin
-        if declared is not None and container.format.name.startswith(_EXACT_LENGTH) and seconds < declared - 0.5:
-            damage.promised_s = declared
+            raise _nothing(clip.path)
+        clip.note_end(first, time)
 
 
-def pixels(frame: VideoFrame, kind: str) -> UInt8[np.ndarray, "H W *C"]:
-    """A PyAV frame in the pixel format ``kind`` (`rgb24`, `gray`), as it is stored.
-
-    ``frame.to_ndarray`` gives the same, but makes a converter with a thread for each CPU core at every frame, which
-    takes 4 to 13 ms where the conversion takes 0.1 to 0.6 (450 to 590 pixels, two cores).
-    """
-    if not hasattr(_OWN, "converter"):
-        _OWN.converter = VideoReformatter()
-    return _OWN.converter.reformat(frame, format=kind, threads=1).to_ndarray()
-
-
-def to_rgb(frame: VideoFrame, framing: Framing | None = None) -> UInt8[np.ndarray, "H W 3"]:
-    """A frame of :func:`decode_frames` as RGB, upright (the rotation that a phone noted is undone), framed."""
-    image = np.ascontiguousarray(np.rot90(pixels(frame, "rgb24"), _quarter_turns(frame)))
-    return image if framing is None else framing.apply(image)
+def _nothing(path: Path) -> UserError:
+    return UserError(f"{path} is cut short or damaged after 0 frames; copy or export it again.")
 
 
 def read_frames(
@@ -183,7 +246,7 @@ def read_frames(
 
 
 def _repeat(
-    frame: VideoFrame, framing: Framing | None, yielded: int, due: int, limit: int | None
+    frame: ShownFrame, framing: Framing | None, yielded: int, due: int, limit: int | None
 ) -> Iterator[np.ndarray]:
     """The RGB image once for every frame number from ``yielded`` to ``due``."""
     count = (due if limit is None else min(due, limit)) - yielded
@@ -191,99 +254,3 @@ def _repeat(
         image = to_rgb(frame, framing)
         for _ in range(count):
             yield image
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Container and video stream."""
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file.")
-    try:
-        container = av.open(str(path))
-    except (av.error.FFmpegError, OSError) as error:
-        with path.open("rb") as file:
-            begins_as_mp4 = b"ftyp" in file.read(16)
-        if begins_as_mp4:
-            raise UserError(
-                f"{path} is cut short or damaged after 0 frames: its index is missing, as in an unfinished copy; "
-                "copy or export it again."
-            ) from error
-        raise UserError(f"{path} is not a video that can be read; give a clip such as an .mp4 file.") from error
-    with container:
-        video_streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        if not video_streams:
-            raise UserError(f"{path} has no video stream; give a clip that shows the person.")
-        if container.format.name in _IMAGE_FORMATS:
-            raise UserError(f"{path} is not a video that can be read; give a clip such as an .mp4 file.")
-        video_streams[0].thread_type = "AUTO"
-        yield container, video_streams[0]
-
-
-def _decoded(
-    path: Path, container: InputContainer, stream: VideoStream, damage: Damage
-) -> Iterator[tuple[float, VideoFrame]]:
-    """Good frames with their times; frames lost between the first and the last of them go into ``damage``."""
-    clock = stream.time_base
-    assert clock is not None  # FFmpeg gives every stream that it reads one
-    step, time = float(1 / _rate(stream)), None
-    waiting: dict[int, bool] = {}  # stamps of packets whose frame is pending, and whether it is a keyframe
-    keys: list[int] = []
-    lost: list[int] = []
-    failed = 0
-    for packet in _packets(container, stream):
-        if packet.pts is not None and packet.size:
-            waiting[packet.pts] = packet.is_keyframe
-            keys += [packet.pts] if packet.is_keyframe else []
-        try:
-            frames = packet.decode()
-        except (av.error.FFmpegError, OSError):
-            failed += 1
-            continue
-        for frame in frames:
-            if frame.is_corrupt:
-                failed += 1
-                continue
-            if frame.pts is None:
-                time = 0.0 if time is None else time + step
-            else:
-                stamp = float(frame.pts * clock)
-                late = sorted(pts for pts in waiting if pts < frame.pts)
-                # Packets that an edit list hides have no frame either: only after an error are they damage. One
-                # error at the beginning may cost all frames up to the next keyframe.
-                lost += late if failed else []
-                failed = 0 if time is None else max(failed - len(late), 0)
-                for pts in (*late, frame.pts):
-                    waiting.pop(pts, None)
-                time = stamp if time is None else max(stamp, time)
-            yield time, frame
-    for pts in lost:
-        damage.lost.append(float(pts * clock))
-        damage.smeared_until.append(float(min((key for key in keys if key > pts), default=pts) * clock))
-
-
-def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
-    """Packets up to the end of the file, or to where it cannot be read any further."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (StopIteration, av.error.FFmpegError, OSError):
-            return
-        yield packet
-
-
-def _rate(stream: VideoStream) -> Fraction:
-    """Declared frame rate."""
-    return Fraction(stream.average_rate or stream.guessed_rate or 25)
-
-
-def _declared(container: InputContainer, stream: VideoStream) -> float | None:
-    """Seconds of video that the header declares."""
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return None if container.duration is None else container.duration / 1e6
-
-
-def _quarter_turns(frame: VideoFrame) -> int:
-    """Counter-clockwise quarter turns that make a frame upright."""
-    return round((getattr(frame, "rotation", 0) or 0) / 90) % 4

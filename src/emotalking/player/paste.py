@@ -1,19 +1,17 @@
 """Paste rendered heads back into the full frames of their clip, which are read at random in bounded memory."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
-import av.error
 import cv2
 import numpy as np
-from av import VideoFrame
 from jaxtyping import Float, Float32, Int, UInt8
 
 from emotalking.data.frame import ClipCrop
 from emotalking.errors import UserError
-from emotalking.io.video import decode_frames, to_rgb
+from emotalking.io.display import ShownFrame, to_rgb
+from emotalking.io.video import AS_NOTED, OpenClip, View
 from emotalking.progress import track
 
 CACHE_BYTES = 200 << 20
@@ -37,23 +35,30 @@ class ClipFrames:
 
     Args:
         path: the clip.
+        view: size and turn of the frames.
 
     Raises:
         UserError: no video, or one whose frames carry no increasing time stamps.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, view: View = AS_NOTED) -> None:
         self.path = Path(path)
-        found = [frame.pts for _, frame in track(decode_frames(self.path), "scan clip")]
+        self.sizes = Counter[tuple[int, int]]()
+        """Frames by their own width and height, upright and in square pixels."""
+        found: list[int | None] = []
+        with OpenClip(self.path, view) as clip:
+            for _, frame in track(clip.frames(), "scan clip"):
+                found.append(frame.pts)
+                self.sizes[frame.own_size] += 1
+        if not found:
+            raise UserError(f"{self.path} is cut short or damaged after 0 frames; copy or export it again.")
         stamps = [stamp for stamp in found if stamp is not None]
         if len(stamps) < len(found) or any(b <= a for a, b in zip(stamps, stamps[1:], strict=False)):
             raise UserError(f"{self.path} carries no clean time stamps: convert it to .mp4 and try again.")
         self._stamps = stamps
         self._numbers = {stamp: number for number, stamp in enumerate(stamps)}
-        self._container = av.open(str(self.path))
-        self._stream = self._container.streams.video[0]
-        self._stream.thread_type = "AUTO"
-        self._ahead: Iterator[tuple[int, VideoFrame]] = iter(())
+        self._clip = OpenClip(self.path, view)
+        self._ahead: Iterator[tuple[int, ShownFrame]] = iter(())
         self._next = len(stamps)  # nothing follows yet: the first request seeks
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
 
@@ -70,7 +75,7 @@ class ClipFrames:
 
     def close(self) -> None:
         """Close the file."""
-        self._container.close()
+        self._clip.close()
 
     def _fetch(self, number: int) -> None:
         """Decode a block that ends with ``number`` when going back, or begins with it."""
@@ -78,7 +83,8 @@ class ClipFrames:
         backwards = bool(self._cache) and number < min(self._cache)
         first, last = (max(number - block + 1, 0), number) if backwards else (number, number)
         if not (self._next <= first < self._next + 3 * block):
-            self._container.seek(self._stamps[first], stream=self._stream, backward=True)
+            # One frame earlier, which deinterlacing looks at.
+            self._clip.seek(self._stamps[max(first - 1, 0)])
             self._ahead = self._decoded()
         self._next = last + 1
         for index, frame in self._ahead:
@@ -93,19 +99,13 @@ class ClipFrames:
 
     def _block(self) -> int:
         """Frames that fit the cache."""
-        size = next(iter(self._cache.values())).nbytes if self._cache else self._stream.width * self._stream.height * 3
-        return max(CACHE_BYTES // size, 2)
+        return max(CACHE_BYTES // next(iter(self._cache.values())).nbytes, 2) if self._cache else 2
 
-    def _decoded(self) -> Iterator[tuple[int, VideoFrame]]:
+    def _decoded(self) -> Iterator[tuple[int, ShownFrame]]:
         """Numbered frames from the current position; damaged packets are skipped."""
-        for packet in self._container.demux(self._stream):
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                continue
-            for frame in frames:
-                if frame.pts in self._numbers:
-                    yield self._numbers[frame.pts], frame
+        for _, frame in self._clip.frames():
+            if frame.pts in self._numbers:
+                yield self._numbers[frame.pts], frame
 
 
 def blend_weight(alpha: Float32[np.ndarray, "S S"]) -> Float32[np.ndarray, "S S"]:
@@ -174,8 +174,8 @@ class Paster:
                 "newly prepared subject."
             )
         self.place = place
-        self._frames = ClipFrames(clip)
-        height, width = self._frames[0].shape[:2]
+        self._frames = ClipFrames(clip, View((place.width, place.height), place.turn))
+        width, height = self._frames.sizes.most_common(1)[0][0]
         if (width, height) != (place.width, place.height) or len(self._frames) <= int(place.clip_frames[-1]):
             raise UserError(
                 f"{clip} has {len(self._frames)} frames of {width} x {height}, the avatar's clip at least "

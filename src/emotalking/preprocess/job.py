@@ -24,8 +24,9 @@ from emotalking.data.readers import read_json
 from emotalking.errors import InputError
 from emotalking.io.arrays import load_array
 from emotalking.io.audio import SAMPLE_RATE
+from emotalking.io.display import Framing, to_rgb
 from emotalking.io.files import replacing, write_bytes
-from emotalking.io.video import SHORTEST_S, ClipInfo, Framing, decode_frames, to_rgb
+from emotalking.io.video import SHORTEST_S, ClipInfo, decode_frames
 from emotalking.ops.box import Box
 from emotalking.preprocess.config import PrepareConfig
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT
@@ -121,7 +122,7 @@ class Job:
     def frames(self) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
         """The subject's frames in order, framed; the first step that reads them keeps them for the others."""
         if not self.frames_file.exists():
-            return keep_frames(self.frames_file, self.timeline.read(self.clip, self.framing))
+            return keep_frames(self.frames_file, self.timeline.read(self.clip, self.framing, self.scan.view))
         return (to_rgb(frame) for _, frame in decode_frames(self.frames_file))
 
     def track(self) -> RawTrack:

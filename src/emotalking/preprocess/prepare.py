@@ -171,10 +171,10 @@ def _frame(job: Job) -> dict[str, Any]:
     chosen = _for_framing(job.timeline)
     numbers = chosen.source.tolist()
     if missing := set(numbers) - job.boxes.keys():
-        job.boxes |= find_boxes(job.clip, missing)
+        job.boxes |= find_boxes(job.clip, missing, job.scan.view)
     detections = ((float(i / chosen.fps), job.boxes[number]) for i, number in enumerate(numbers))
     square = find_framing(job.clip, job.scan.size, detections, job.config.size)
-    return {"square": asdict(square), "clip": [*job.scan.size[::-1]]}
+    return {"square": asdict(square), "clip": [*job.scan.size[::-1]], "turn": job.scan.turn}
 
 
 def _landmarks(job: Job) -> dict[str, Any]:
@@ -327,6 +327,7 @@ def _finish(job: Job) -> None:
         "width": width,
         "height": height,
         "framing": steps["framing"]["square"]
+        | ({"turn": turn} if (turn := steps["framing"].get("turn", 0)) else {})
         | {"clip": steps["framing"]["clip"], "clip_frames": to_runs(job.timeline.source)},
         "check": {name: steps["check"][name] for name in ("verdict", "reasons", "warnings")},
         "part": steps["clock"]["part_s"],

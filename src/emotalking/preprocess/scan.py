@@ -5,20 +5,21 @@ goes to a file.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from emotalking.errors import InputError
 from emotalking.io.arrays import load_archive
 from emotalking.io.audio import SAMPLE_RATE, SoundSpan, iter_audio
+from emotalking.io.display import to_grey
 from emotalking.io.files import replacing
-from emotalking.io.video import ClipInfo, Damage, decode_frames, pixels
+from emotalking.io.video import ClipInfo, Conversions, View, decode_frames
+from emotalking.io.video_stream import Damage
 
 _WIDTH = 96
 """Pixels to which frames are shrunk for comparing."""
@@ -50,11 +51,15 @@ class Scan:
     sound: SoundSpan | None = None
     """None: the clip has no sound that can be decoded."""
     size: tuple[int, int] = (0, 0)
-    """Height and width of the frames as shown, pixels."""
+    """Height and width of the frames as shown, pixels; most are stored in it."""
+    turn: int = 0
+    """Degrees clockwise by which the frames are turned, in addition to what the file notes."""
+    conversions: Conversions = field(default_factory=Conversions)
 
     def save(self, path: Path) -> None:
         """Write as ``.npz``."""
         facts = {"damage": asdict(self.damage), "sound": self.sound and asdict(self.sound), "size": self.size}
+        facts |= {"turn": self.turn, "conversions": asdict(self.conversions)}
         with replacing(path) as scratch, scratch.open("wb") as file:
             np.savez(file, times=self.times, change=self.change, facts=np.array(json.dumps(facts)))
 
@@ -65,7 +70,14 @@ class Scan:
         facts = json.loads(str(file["facts"]))
         sound = None if facts["sound"] is None else SoundSpan(**facts["sound"])
         height, width = facts["size"]
-        return cls(file["times"], file["change"], Damage(**facts["damage"]), sound, (height, width))
+        turn, conversions = facts.get("turn", 0), Conversions(**facts.get("conversions", {}))  # before 0.3.0
+        return cls(file["times"], file["change"], Damage(**facts["damage"]), sound, (height, width), turn, conversions)
+
+    @property
+    def view(self) -> View:
+        """Size and turn with which the frames are to be read."""
+        height, width = self.size
+        return View((width, height), self.turn)
 
 
 @dataclass(frozen=True)
@@ -93,12 +105,15 @@ class ClipScan(Scan):
         return len(self.samples) / SAMPLE_RATE
 
 
-def scan_clip(clip: str | Path, folder: Path, on_header: Callable[[ClipInfo], None] | None = None) -> ClipScan:
+def scan_clip(
+    clip: str | Path, folder: Path, on_header: Callable[[ClipInfo], None] | None = None, *, turn: int = 0
+) -> ClipScan:
     """Decode all frames once, and the sound once.
 
     Args:
         clip: the clip.
         folder: where :func:`decode_sound` keeps the samples.
+        turn: degrees clockwise, see :class:`~emotalking.io.video.View`.
         on_header: see :func:`~emotalking.io.video.decode_frames`.
 
     Raises:
@@ -111,11 +126,12 @@ def scan_clip(clip: str | Path, folder: Path, on_header: Callable[[ClipInfo], No
             on_header(info)
         headers.append(info)
 
-    damage = Damage()
+    damage, conversions, sizes = Damage(), Conversions(), Counter[tuple[int, int]]()
     rows: list[tuple[float, float, float, float, float]] = []
     last: tuple[np.ndarray, np.ndarray] | None = None
-    for time, frame in decode_frames(clip, damage, accept):
-        small = _shrunk(frame)
+    for time, frame in decode_frames(clip, damage, accept, view=View(turn=turn), conversions=conversions):
+        sizes[frame.own_size] += 1
+        small = to_grey(frame, _WIDTH)
         tiles = tile_classes(small)
         change, leap = 0.0, float(last is not None)
         if last is not None and last[0].shape == small.shape:
@@ -126,7 +142,9 @@ def scan_clip(clip: str | Path, folder: Path, on_header: Callable[[ClipInfo], No
     info = headers[0]
     sound, samples = decode_sound(clip, folder, float(times[0])) if info.has_audio else (None, np.zeros(0, np.float32))
     shown = {"brightness": brightness, "contrast": contrast, "leap": leap}
-    return ClipScan(times, change, damage, sound, (info.height, info.width), info=info, samples=samples, **shown)
+    (width, height), _ = sizes.most_common(1)[0]
+    clock = (times, change, damage, sound, (height, width), turn, conversions)
+    return ClipScan(*clock, info=info, samples=samples, **shown)
 
 
 def decode_sound(clip: str | Path, folder: Path, start: float) -> tuple[SoundSpan | None, Float32[np.ndarray, " S"]]:
@@ -149,18 +167,6 @@ def load_sound(folder: Path) -> Float32[np.ndarray, " S"]:
     """Samples that :func:`decode_sound` left in ``folder``, memory-mapped."""
     path = folder / SOUND_FILE
     return np.memmap(path, np.float32, "r") if path.stat().st_size else np.zeros(0, np.float32)
-
-
-def _shrunk(frame: Any) -> Float[np.ndarray, "h w"]:
-    """Grey levels of a small version of a frame."""
-    name = frame.format.name
-    if name in ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "gray"):
-        plane = frame.planes[0]
-        grey = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
-    else:
-        grey = pixels(frame, "gray")
-    size = (_WIDTH, max(round(grey.shape[0] * _WIDTH / grey.shape[1]), 1))
-    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def tile_leap(before: Float[np.ndarray, "tiles bins"], after: Float[np.ndarray, "tiles bins"]) -> float:

@@ -20,8 +20,9 @@ from scipy.ndimage import uniform_filter1d
 from emotalking.errors import InputError
 from emotalking.io.arrays import load_archive
 from emotalking.io.audio import SAMPLE_RATE, SoundSpan, iter_audio
+from emotalking.io.display import Framing, to_rgb
 from emotalking.io.files import replacing
-from emotalking.io.video import Framing, decode_frames, to_rgb
+from emotalking.io.video import AS_NOTED, View, decode_frames
 from emotalking.preprocess.cadence import common_rate, find_cadence
 from emotalking.preprocess.scan import Scan
 
@@ -44,14 +45,16 @@ class Timeline:
     facts: dict[str, Any]
     """Record for ``subject.json``."""
 
-    def read(self, clip: str | Path, framing: Framing | None = None) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        """The subject's frames in order, RGB, upright.
+    def read(
+        self, clip: str | Path, framing: Framing | None = None, view: View = AS_NOTED
+    ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        """The subject's frames in order, RGB, as they are shown.
 
         Raises:
             InputError: if the clip now ends before its last frame.
         """
         done, image = 0, None
-        for number, (_, frame) in enumerate(decode_frames(clip)):
+        for number, (_, frame) in enumerate(decode_frames(clip, view=view)):
             while done < len(self.source) and self.source[done] == number:
                 image = to_rgb(frame, framing) if image is None else image
                 yield image

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from emotalking.errors import NoFaceError, UserError
-from emotalking.io.video import Framing
+from emotalking.io.display import Framing
 from emotalking.ops.box import Box
 from emotalking.preprocess.landmarks import LandmarkProvider, count_other_faces
 

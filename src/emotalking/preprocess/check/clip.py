@@ -78,7 +78,8 @@ def check_scanned(
     spread = _spread(scan)
     around_cuts = {n for cut in cuts[:_MOST_JUMPS] for n in (cut - 1, cut)}
     stills = set(spread[:: -(-len(spread) // _STILLS)])
-    faces = scan_faces(clip, set(spread) | around_cuts, {int(n) for n in close}, stills, float(scan.times[0]), boxes)
+    wanted = set(spread) | around_cuts, {int(n) for n in close}, stills
+    faces = scan_faces(clip, *wanted, float(scan.times[0]), boxes, scan.view)
     jumps = [cut for cut in cuts[:_MOST_JUMPS] if _is_jump(scan, faces, cut)]
     shots = [cut for cut in cuts if cut not in jumps]
     part = longest_part(scan.seconds, _good(scan) & _with_one_face(scan, faces), shots, step)

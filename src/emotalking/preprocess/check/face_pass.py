@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from emotalking.data.layouts import FaceLayout
+from emotalking.io.display import Framing, to_rgb
 from emotalking.io.images import encode_image
-from emotalking.io.video import Framing, decode_frames, to_rgb
+from emotalking.io.video import AS_NOTED, View, decode_frames
 from emotalking.ops.box import Box
 from emotalking.preprocess.check import measures
 from emotalking.preprocess.check.verdict import Still
@@ -72,6 +73,7 @@ def scan_faces(
     stills: set[int],
     first: float = 0.0,
     boxes: Collection[int] = (),
+    view: View = AS_NOTED,
 ) -> FaceScan:
     """Search the frames numbered ``spread`` for everything and those of ``close`` for the landmarks.
 
@@ -82,6 +84,7 @@ def scan_faces(
         stills: those of ``spread`` that are kept for the page.
         first: time stamp of the first frame [s]; the stills count from it.
         boxes: numbers of frames whose faces are needed in ``FaceScan.boxes``.
+        view: size and turn of the frames.
 
     Raises:
         UserError: no video.
@@ -95,7 +98,7 @@ def scan_faces(
     provider = open_provider()
     out.layout = provider.layout
     square: Framing | None = None
-    frames = ((n, time, frame) for n, (time, frame) in enumerate(decode_frames(clip)) if n in wanted)
+    frames = ((n, time, frame) for n, (time, frame) in enumerate(decode_frames(clip, view=view)) if n in wanted)
     try:
         for number, time, frame in track(islice(frames, len(wanted)), "faces", len(wanted)):
             image = to_rgb(frame)
@@ -122,10 +125,10 @@ def scan_faces(
     return out
 
 
-def find_boxes(clip: str | Path, numbers: Collection[int]) -> dict[int, list[Box]]:
+def find_boxes(clip: str | Path, numbers: Collection[int], view: View = AS_NOTED) -> dict[int, list[Box]]:
     """Faces in the frames with these numbers, in one more pass over the clip."""
     wanted, finder = set(numbers), FaceFinder()
-    frames = ((n, frame) for n, (_, frame) in enumerate(decode_frames(clip)) if n in wanted)
+    frames = ((n, frame) for n, (_, frame) in enumerate(decode_frames(clip, view=view)) if n in wanted)
     try:
         return {n: finder.find(to_rgb(frame)) for n, frame in islice(frames, len(wanted))}
     finally:
