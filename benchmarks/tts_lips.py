@@ -4,11 +4,12 @@ python benchmarks/tts_lips.py actor.safetensors [--device cuda] [--sentences 10]
 
 The avatar is one of the synthetic actor ('emotalking demo', or trained on a folder of it): the actor's sounds and
 mouth shapes are known, so that any speech with known sounds has a true opening (jaw times not pressed lips, with the
-actor's own coarticulation). Three kinds of unseen speech:
+actor's own coarticulation). Four kinds of unseen speech:
 
 - babble: the actor's own generator with a seed that no clip was made from;
 - own voice: the curated sentences at espeak-ng's pace, spoken by the actor's synthesiser;
-- espeak: the same sentences in espeak-ng's voices; their IPA sounds are read as the nearest of the actor's.
+- hibari, espeak: the same sentences in hibari's voice and in espeak-ng's voices; their IPA sounds are read as the
+  nearest of the actor's.
 
 The opening of a picture is the gap between the inner lips over the distance between the eyes, by MediaPipe's points.
 Beside each correlation: the best one within +-5 frames and at which lag (positive: lips late), chance (the same lips
@@ -33,22 +34,13 @@ from emotalking.player.player import Player
 from emotalking.preprocess.landmarks import LandmarkProvider, open_provider
 from emotalking.progress import track
 from emotalking.testing.actor import Actor, ActorState, Viseme, head_viewmat
-from emotalking.testing.actor.speech import PAUSE, Segment, babble, synthesize, viseme_curves
+from emotalking.testing.actor.speech import Segment, babble, synthesize, viseme_curves
+from emotalking.testing.actor.spoken import segments_of
 from emotalking.tts.backends import open_synthesizer
-from emotalking.tts.base import Utterance
-from emotalking.tts.phonemes import inventory
 from emotalking.tts.sentences import curated_speech
-from emotalking.tts.timing import without_gaps
 
 UNSEEN_SEED = 7001
 LAGS = range(-5, 6)
-NEAREST = {
-    "p": "P", "b": "B", "t": "T", "d": "D", "k": "K", "ɡ": "G", "tʃ": "T SH", "dʒ": "D SH", "f": "F", "v": "V",
-    "θ": "T", "ð": "D", "s": "S", "z": "Z", "ʃ": "SH", "ʒ": "SH", "h": "HH", "m": "M", "n": "N", "ŋ": "N", "l": "L",
-    "ɹ": "R", "j": "IY", "w": "W", "iː": "IY", "ɪ": "IH", "eɪ": "EH IH", "ɛ": "EH", "æ": "AE", "ɑː": "AA", "ɔː": "AO",
-    "oʊ": "OW", "ʊ": "UW", "uː": "UW", "ʌ": "AH", "ə": "AH", "ɝ": "ER", "aɪ": "AA IH", "aʊ": "AA UW", "ɔɪ": "AO IH",
-}  # fmt: skip
-"""Sounds of English as sounds of the actor's, one after another."""
 
 
 @dataclass(frozen=True)
@@ -68,23 +60,15 @@ class Speech:
         return shapes[:, 0] * (1.0 - shapes[:, 3])
 
 
-def segments_of(said: Utterance) -> tuple[Segment, ...]:
-    """The sounds of an English utterance as the actor's, pauses between."""
-    sounds, made = inventory("en"), list[Segment]()
-    for each in without_gaps(said.phonemes or (), said.seconds):
-        names = [name for sound in sounds.split(each.label)[0] for name in NEAREST[sound].split()] or [PAUSE]
-        edges = np.linspace(each.start_s, each.end_s, len(names) + 1)
-        made += [Segment(name, float(a), float(b)) for name, a, b in zip(names, edges[:-1], edges[1:], strict=True)]
-    return tuple(made)
-
-
 def speeches(sentences: int, seconds: float) -> dict[str, list[Speech]]:
-    """The three kinds."""
+    """The four kinds."""
     own = [babble(seconds / 4, UNSEEN_SEED + index) for index in range(4)]
     kinds = {"babble": [Speech(synthesize(each, UNSEEN_SEED + i), each) for i, each in enumerate(own)]}
     said = [each for each, _ in zip(curated_speech(open_synthesizer("espeak"), "en"), range(sentences), strict=False)]
     acted = [segments_of(each) for each in said]
     kinds["own voice"] = [Speech(synthesize(each, UNSEEN_SEED), each) for each in acted]
+    natural = [open_synthesizer("hibari").synthesize(each.text) for each in said]
+    kinds["hibari"] = [Speech(each.samples, segments_of(each)) for each in natural]
     kinds["espeak"] = [Speech(each.samples, segments) for each, segments in zip(said, acted, strict=True)]
     return kinds
 

@@ -27,6 +27,7 @@ from emotalking.report.contact_sheet import contact_sheet
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.emotion_model import ActorEmotionModel
 from emotalking.testing.actor.performance import Performance
+from emotalking.testing.actor.spoken import spoken
 from emotalking.train.run import train
 
 _logger = logging.getLogger(__name__)
@@ -37,6 +38,18 @@ CLIP_SECONDS = 16.0
 """Length of the actor's clip."""
 SPEECH_SECONDS = 10.0
 """Length of the new speech."""
+CLIP_TEXT = (
+    "Good morning, my name is Robin, and a face can learn to speak from a short clip. "
+    "The boy plays his old violin, while both cooks wash five pots. "
+    "Please use a smooth blue vase, and measure the edges. "
+    "They put bread there, and the judge laughed out loud at church."
+)
+"""What the actor says in his clip: it holds every phoneme of English."""
+SPEECH_TEXT = (
+    "You have never heard me say these words before. Now I change my mood while I keep on talking: "
+    "happy, surprised, angry, sad, and calm again, as you like."
+)
+"""The new speech."""
 MEASURED_FRAMES = 4
 """Frames at which every test point of the circumplex is rendered and measured."""
 EMOTIONS = ("neutral", "happy", "surprised", "angry", "sad", "calm")
@@ -81,12 +94,15 @@ def run_demo(
         clip_seconds: length of the clip.
         overrides: settings on top of the `tiny` preset.
         device: as in the other commands.
+
+    Raises:
+        InputError: no offline synthesizer is installed.
     """
     out.mkdir(parents=True, exist_ok=True)
     clip = out / "actor.mp4"
     folder = out / "subject"
     avatar_file = out / "actor.safetensors"
-    script = Performance.generate(clip_seconds, seed=1)
+    script = Performance.generate(clip_seconds, seed=1, speech=spoken(CLIP_TEXT, clip_seconds))
     _logger.info("1/5 filming the synthetic actor (%g s at %dx%d)", clip_seconds, size, size)
     film(clip, script, size)
     _logger.info("2/5 preparing the clip: face, pose, masks, action units, sound")
@@ -98,7 +114,7 @@ def run_demo(
     readback = read_back_emotion(avatar, subject, script)
     _logger.info("5/5 rendering new speech")
     speech = out / "speech.wav"
-    save_wav(speech, Performance.generate(SPEECH_SECONDS, seed=2).waveform)
+    save_wav(speech, spoken(SPEECH_TEXT, SPEECH_SECONDS).waveform)
     video = out / "demo.mp4"
     render_clip(avatar, speech, video, emotion=tour(SPEECH_SECONDS))
     sheet = out / "sheet.png"

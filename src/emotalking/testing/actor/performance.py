@@ -8,6 +8,7 @@ from jaxtyping import Float, Float32
 
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.speech import Segment, babble, synthesize, viseme_curves
+from emotalking.testing.actor.spoken import SpokenText
 from emotalking.testing.actor.state import ActorFrame, ActorState, Viseme
 from emotalking.testing.actor.style import ROBIN, ActorStyle
 
@@ -49,7 +50,12 @@ class Performance:
 
     @classmethod
     def generate(
-        cls, seconds: float, seed: int = 0, fps: float = 25.0, emotion: tuple[float, float] = (0.0, 0.0)
+        cls,
+        seconds: float,
+        seed: int = 0,
+        fps: float = 25.0,
+        emotion: tuple[float, float] = (0.0, 0.0),
+        speech: SpokenText | None = None,
     ) -> "Performance":
         """A talking take: slow head motion, blinks, brows, speech; emotion wanders a little about ``emotion``.
 
@@ -58,6 +64,7 @@ class Performance:
             seed: same seed, same take.
             fps: frames per second.
             emotion: mean (valence, arousal), each in [-1, 1].
+            speech: what is said, as long as the take; None: the actor's own babble.
 
         Raises:
             ValueError: if the take has no frame.
@@ -67,7 +74,8 @@ class Performance:
             raise ValueError(f"seconds: expected at least one frame (1/{fps} s), got {seconds}")
         rng = np.random.default_rng(seed)
         times = (np.arange(count) + 0.5) / fps
-        segments = babble(count / fps, int(rng.integers(2**31)))
+        own = babble(count / fps, int(rng.integers(2**31)))  # drawn with speech too: the head moves the same
+        segments = own if speech is None else speech.segments
         mouth = viseme_curves(segments, times)
         yaw = np.radians(7.0) * wander(times, rng, 0.06, 0.35)
         pitch = np.radians(2.8) * wander(times, rng, 0.08, 0.5) + np.radians(0.8) * wander(times, rng, 0.5, 1.5)
@@ -108,7 +116,8 @@ class Performance:
             )
             for i in range(count)
         )
-        return cls(states, synthesize(segments, seed), segments, fps)
+        waveform = synthesize(segments, seed) if speech is None else speech.waveform
+        return cls(states, waveform, segments, fps)
 
 
 def perform(
