@@ -66,7 +66,7 @@ def rasterize_mesh(
 
     Raises:
         ValueError: if ``faces`` names a vertex that does not exist, or the size is not positive.
-        NoCompiler: with ``backend="cpu"`` on a machine without a C++ compiler.
+        NoCompiler: ``backend="cpu"`` where the kernels can be neither loaded nor compiled.
     """
     if width < 1 or height < 1:
         raise ValueError(f"width, height: expected positive, got {width}, {height}")

@@ -118,7 +118,7 @@ def rasterize(
     Raises:
         ValueError: a shape, size, device, dtype or value does not fit; the message names the argument.
         ImportError: gsplat is needed and not installed.
-        NoCompiler: ``backend="cpu"`` without a C++ compiler.
+        NoCompiler: ``backend="cpu"`` where the kernels can be neither loaded nor compiled.
 
     Example:
         >>> out = rasterize(means, quats, scales, opacities, colours, viewmats, Ks, 512, 512)

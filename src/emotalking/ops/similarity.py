@@ -54,7 +54,7 @@ def ssim(
 
     Raises:
         ValueError: shapes, dtypes or devices differ.
-        NoCompiler: ``backend="cpu"`` without a C++ compiler.
+        NoCompiler: ``backend="cpu"`` where the kernels can be neither loaded nor compiled.
     """
     if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
         raise ValueError(

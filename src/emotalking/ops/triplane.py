@@ -121,7 +121,7 @@ def encode(
 
     Raises:
         ValueError: the table's shape or dtype does not fit.
-        NoCompiler: ``backend="cpu"`` without a C++ compiler.
+        NoCompiler: ``backend="cpu"`` where the kernels can be neither loaded nor compiled.
     """
     if table.shape != (len(PLANES), entries_per_plane(spec)):
         raise ValueError(f"table: expected shape {(len(PLANES), entries_per_plane(spec))}, got {tuple(table.shape)}")

@@ -1,26 +1,117 @@
-"""Compile the package's C++ kernels at first use and load them with ctypes."""
+"""Load the package's C++ kernels with ctypes: from the wheel, or compiled at first use."""
 
+import atexit
 import ctypes
 import hashlib
+import importlib.util
+import logging
 import os
+import platform
 import shlex
 import shutil
+import stat
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread", "-fno-math-errno", "-ffp-contract=fast")
-_SOURCES = Path(__file__).parent
+import torch
+
+from emotalking.ops.cpu import toolchain
+
+_logger = logging.getLogger(__name__)
+_LEVELS = {"AVX512": ("avx512", "avx2", "base"), "AVX2": ("avx2", "base")}
+"""Instruction sets by torch's name of the processor's capability, best first; any other has ``base`` alone."""
 
 
 class NoCompiler(RuntimeError):
-    """No C++ compiler was found, so the compiled CPU kernels are not available."""
+    """The compiled CPU kernels are not available: the installation has none, and there is no C++ compiler."""
 
 
-def _cache_dir() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "emotalking" / "kernels"
+def load_library(source: str) -> ctypes.CDLL:
+    """Load the library that holds ``ops/cpu/<source>``.
+
+    A wheel brings libraries for several instruction sets; the best that this processor has is taken (as torch sees it:
+    ``ATEN_CPU_CAPABILITY`` limits both). Without one, or with sources that differ from those it was built of, as in a
+    checkout, the source is compiled once for this processor. The result is stored in the user's cache folder under
+    a hash of source, headers, flags, compiler and processor, so an edited source or another machine never loads a stale
+    build. The outcome is cached.
+
+    Raises:
+        NoCompiler: if there is none in the wheel, and neither ``$CXX`` (with its own flags), ``g++``, ``clang++`` nor
+            the package ziglang is there, or it fails, or what it built cannot be kept.
+    """
+    library = prebuilt_library() or _compiled_library(source)
+    if isinstance(library, str):
+        raise NoCompiler(library)
+    return library
+
+
+@cache
+def prebuilt_library() -> ctypes.CDLL | None:
+    """The wheel's library of all kernels for the best instruction set of this processor; None: there is none."""
+    if not toolchain.BUILT.is_dir():
+        return None
+    for level in _LEVELS.get(torch.backends.cpu.get_cpu_capability(), ("base",)):
+        for path in toolchain.BUILT.glob(f"{toolchain.library_name(level)}.*"):
+            try:
+                return ctypes.CDLL(str(path))
+            except OSError as error:
+                _logger.warning("could not load %s: %s", path, error)
+    return None
+
+
+@cache
+def _compiled_library(source: str) -> ctypes.CDLL | str:
+    """The library, or the reason that it cannot be built."""
+    compiler = _compiler()
+    if not compiler:
+        return "no C++ compiler found: install g++ or clang++, or 'emotalking[compiler]', for the fast CPU kernels"
+    try:
+        return _compile(source, compiler)
+    except subprocess.CalledProcessError as error:
+        return f"{' '.join(compiler)} could not build {source}: {error.stderr[:2000]}"
+    except OSError as error:
+        return f"{' '.join(compiler)} could not build {source}: {error}"
+
+
+def _compiler() -> list[str]:
+    """Command of the C++ compiler; empty: there is none."""
+    if chosen := shlex.split(os.environ.get("CXX", "")):
+        return chosen
+    if found := shutil.which("g++") or shutil.which("clang++"):
+        return [found]
+    return [sys.executable, "-m", "ziglang", "c++"] if importlib.util.find_spec("ziglang") else []
+
+
+def _compile(source: str, compiler: list[str]) -> ctypes.CDLL:
+    """Build the library in the first folder that can keep it, or load what an earlier run built there."""
+    path = toolchain.SOURCES / source
+    flags = ("-march=native", "-shared", *toolchain.FLAGS)
+    version = subprocess.run([*compiler, "--version"], capture_output=True, check=False).stdout
+    parts = (path.read_bytes(), toolchain.headers(), " ".join(flags).encode(), version, _cpu_flags().encode())
+    key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    problem = OSError("no folder for it")
+    for folder in _cache_folders():
+        library = folder / f"{path.stem}-{key}.so"
+        try:
+            if not library.exists():
+                with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                    built = Path(scratch) / "kernel.so"
+                    # zig keeps what it makes of its own runtime library
+                    environment = os.environ | {
+                        "ZIG_GLOBAL_CACHE_DIR": str(folder / "zig"),
+                        "ZIG_LOCAL_CACHE_DIR": scratch,
+                    }
+                    command = [*compiler, *flags, str(path), "-o", str(built)]
+                    subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+                    os.replace(built, library)
+            return ctypes.CDLL(str(library))
+        except OSError as error:  # also a folder from which nothing may be executed
+            problem = error
+    raise problem
 
 
 def _cpu_flags() -> str:
@@ -28,53 +119,42 @@ def _cpu_flags() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        import platform
-
         return platform.machine() + platform.processor()
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
-def load_library(source: str) -> ctypes.CDLL:
-    """Build ``ops/cpu/<source>`` once for this CPU and load it.
+def _cache_folders() -> Iterator[Path]:
+    """Folders for compiled libraries, best first.
 
-    The library is stored in the user's cache folder under a hash of source, headers, flags, compiler and CPU, so an
-    edited source or another machine never loads a stale build. The outcome is cached.
-
-    Raises:
-        NoCompiler: if neither ``$CXX`` (with its own flags), ``g++`` nor ``clang++`` is there, or it fails, or what it
-            built cannot be kept.
+    Loading a library runs its code, so a folder in which another user could have put one is passed over: the user's
+    cache, then one of this user in the folder for temporary files, then one of this process.
     """
-    library = _library(source)
-    if isinstance(library, str):
-        raise NoCompiler(library)
-    return library
+    user = os.geteuid() if hasattr(os, "geteuid") else "user"
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(home):
+        home = os.path.join(os.path.expanduser("~"), ".cache")
+    shared = [Path(home) / "emotalking" / "libraries", Path(tempfile.gettempdir()) / f"emotalking-libraries-{user}"]
+    yield from (folder for folder in shared if folder.is_absolute() and _is_private(folder))
+    yield _process_folder()
+
+
+def _is_private(folder: Path) -> bool:
+    """True if this user owns the folder, which is made if need be, and only this user can write into it."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.lstat()  # not of what a link names
+    except OSError:
+        return False
+    if not stat.S_ISDIR(status.st_mode) or not os.access(folder, os.W_OK):
+        return False
+    if not hasattr(os, "geteuid"):  # Windows: both folders lie in the user's profile
+        return True
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 @cache
-def _library(source: str) -> ctypes.CDLL | str:
-    """The library, or the reason that it cannot be built."""
-    compiler = shlex.split(os.environ.get("CXX", "")) or [shutil.which("g++") or shutil.which("clang++") or ""]
-    if not compiler[0]:
-        return "no C++ compiler found: install g++ or clang++ for the fast CPU kernels"
-    try:
-        return _build(source, compiler)
-    except subprocess.CalledProcessError as error:
-        return f"{' '.join(compiler)} could not build {source}: {error.stderr[:2000]}"
-    except OSError as error:
-        return f"{' '.join(compiler)} could not build {source}: {error}"
-
-
-def _build(source: str, compiler: list[str]) -> ctypes.CDLL:
-    path = _SOURCES / source
-    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    headers = (header.read_text() for header in sorted(_SOURCES.glob("*.h")))
-    parts = (path.read_text(), *headers, *FLAGS, version, _cpu_flags())
-    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    library = _cache_dir() / f"{path.stem}-{key}.so"
-    if not library.exists():
-        library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
-            built = Path(scratch) / "kernel.so"
-            subprocess.run([*compiler, *FLAGS, str(path), "-o", str(built)], capture_output=True, text=True, check=True)
-            os.replace(built, library)
-    return ctypes.CDLL(str(library))
+def _process_folder() -> Path:
+    """A folder that is removed when the process ends."""
+    folder = tempfile.mkdtemp(prefix="emotalking-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

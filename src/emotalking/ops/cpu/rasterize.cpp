@@ -233,7 +233,7 @@ void blend_tile_backward(const State &state, const Settings &s, const Tile &tile
             worth *= weight;
             behind[y] -= worth;
             // d loss / d (log alpha); the clamp at max_alpha passes none.
-            const vf d_power = kept & (raw <= top) ? worth - behind[y] * alpha / through : vf{};
+            const vf d_power = (kept & (raw <= top)) ? worth - behind[y] * alpha / through : vf{};
             p0 += d_power, p1 += d_power * dy, p2 += d_power * (dy * dy);
         }
         float *into = sums + int64_t(*item) * (SUMS + D);

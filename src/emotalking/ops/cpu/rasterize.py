@@ -20,10 +20,10 @@ MAX_SIDE = 32767
 
 @cache
 def library() -> ctypes.CDLL:
-    """The compiled kernel; built at the first call.
+    """The compiled kernel, loaded at the first call.
 
     Raises:
-        NoCompiler: there is no working C++ compiler.
+        NoCompiler: the installation brings none, and there is no working C++ compiler.
     """
     built = load_library("rasterize.cpp")
     pointer, settings = ctypes.c_void_p, ctypes.POINTER(RasterSettings)

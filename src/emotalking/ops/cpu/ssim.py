@@ -14,10 +14,10 @@ from emotalking.ops.reference.ssim import C1, C2, window
 
 @cache
 def library() -> ctypes.CDLL:
-    """The compiled kernel; built at the first call.
+    """The compiled kernel, loaded at the first call.
 
     Raises:
-        NoCompiler: there is no working C++ compiler.
+        NoCompiler: the installation brings none, and there is no working C++ compiler.
     """
     built = load_library("ssim.cpp")
     pointer, size = ctypes.c_void_p, (*[ctypes.c_int64] * 4, ctypes.c_int)

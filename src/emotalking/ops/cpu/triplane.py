@@ -13,10 +13,10 @@ from emotalking.ops.cpu.build import load_library
 
 @cache
 def library() -> ctypes.CDLL:
-    """The compiled kernel; built at the first call.
+    """The compiled kernel, loaded at the first call.
 
     Raises:
-        NoCompiler: there is no working C++ compiler.
+        NoCompiler: the installation brings none, and there is no working C++ compiler.
     """
     built = load_library("triplane.cpp")
     pointer = ctypes.c_void_p
