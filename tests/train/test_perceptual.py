@@ -30,6 +30,7 @@ SHORT = [
     *(f"{stage}.losses.lpips=0.2" for stage in ("mouth", "face", "emotion", "finetune")),
     *(f"{stage}.losses.lpips_last=3" for stage in ("mouth", "face", "emotion", "finetune")),
     "face.losses.lpips_lips=0.01",
+    "perceptual.backbone=auto",
     "model.face.initial_points=150",
     "model.mouth.initial_points=40",
     "audio_pretraining=0",
@@ -70,7 +71,8 @@ def test_which_backbone(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path:
     caplog.set_level("INFO", "emotalking")
     wanted = override(preset("tiny"), SHORT)
     assert with_backbone(wanted).perceptual.backbone == "alex"
-    assert with_backbone(preset("tiny")).perceptual.backbone == "none", "no stage has a weight"
+    without = override(preset("tiny"), ["finetune.losses.lpips=0"])
+    assert with_backbone(without).perceptual.backbone == "none", "no stage has a weight"
     asked = override(wanted, ["perceptual.backbone=vgg"])
     with pytest.raises(UserError, match="vgg16"):
         make_perceptual(with_backbone(asked), "cpu")

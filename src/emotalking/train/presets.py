@@ -9,6 +9,7 @@ from emotalking.train.config import (
     FinetuneStageConfig,
     MouthStageConfig,
     OptimConfig,
+    PerceptualConfig,
     SyncConfig,
     TrainConfig,
 )
@@ -89,7 +90,7 @@ FAST = TrainConfig(
         iterations=3_000,
         warmup=400,
         lr_decay_from=2_400,
-        losses=MouthLosses(sync=0.05),
+        losses=MouthLosses(lpips=0.2, lpips_last=1_000, sync=0.05),
         sh_every=500,
         means_until=2_000,
         densify=DensifyConfig(start=300, until=2_000, size_from=500, max_gaussians=20_000),
@@ -98,7 +99,7 @@ FAST = TrainConfig(
         iterations=6_000,
         warmup=1_200,
         lr_decay_from=4_800,
-        losses=FaceLosses(lips=0.5, eyes=0.25, sync=0.05),
+        losses=FaceLosses(lips=0.5, eyes=0.25, lpips=0.2, lpips_last=3_000, sync=0.05),
         curriculum_every=8,
         means_until=4_500,
         densify=DensifyConfig(start=300, until=4_500, grad_threshold=3e-4, size_from=1_200, max_gaussians=40_000),
@@ -106,11 +107,14 @@ FAST = TrainConfig(
     emotion=EmotionStageConfig(
         iterations=4_000, lr_decay_from=3_200, real_share=0.15, losses=EmotionLosses(sync=0.001)
     ),
-    finetune=FinetuneStageConfig(iterations=1_500, mouth_colours=True),
+    finetune=FinetuneStageConfig(
+        iterations=1_500, mouth_colours=True, losses=FinetuneLosses(lpips=0.5, lpips_last=1_500)
+    ),
     optim=OptimConfig(grids=2e-2, networks=2e-3, audio=3e-4, temporal=1e-4),
     audio_pretraining=1_500,
     audio_augmentation=True,
     motion_pretraining=600,
+    perceptual=PerceptualConfig(backbone="squeeze"),
     background="random",
 )
 """A GPU's minutes: about a tenth of the paper's iterations, started on the tracked surface."""
@@ -141,11 +145,12 @@ TINY = TrainConfig(
         densify=DensifyConfig(start=100, until=2_000, grad_threshold=3e-4, size_from=400, max_gaussians=9_000),
     ),
     emotion=EmotionStageConfig(iterations=4_000, lr_decay_from=3_200, real_share=0.1, losses=EmotionLosses(sync=0.001)),
-    finetune=FinetuneStageConfig(iterations=400, mouth_colours=True),
+    finetune=FinetuneStageConfig(iterations=400, mouth_colours=True, losses=FinetuneLosses(lpips=0.5, lpips_last=200)),
     optim=OptimConfig(means=4e-4, means_final=1e-5, grids=2e-2, networks=3e-3, audio=1e-4, temporal=1e-4),
     audio_pretraining=300,
     audio_augmentation=True,
     motion_pretraining=300,
+    perceptual=PerceptualConfig(backbone="squeeze"),
     background="random",
     checkpoint_every=500,
 )
