@@ -38,6 +38,13 @@ Emotion = Annotated[str | None, Doc("emotion: happy, sad, angry, ..., or with a 
 ValenceArousal = Annotated[
     tuple[float | int, float | int] | None, Doc("valence and arousal, each from -1 to 1, such as -0.5,0.3")
 ]
+SoundTrack = Annotated[
+    int | None,
+    Doc("sound track of the file, 1, 2, ...; None: the default one, or if that is silent the first that is not"),
+]
+Turn = Annotated[
+    Literal[0, 90, 180, 270], Doc("turn the clip clockwise by so many degrees, in addition to what it notes itself")
+]
 Language = Annotated[str, Doc("language of the text: en, en-gb, de, fr, es, zh, ...")]
 Voice = Annotated[str | None, Doc("voice, one of 'emotalking tts-voices'; None: the speaker's choice")]
 Rate = Annotated[float | int, Doc("speaking rate: 0.5 (slow) to 2.5 (fast), 1 is normal")]

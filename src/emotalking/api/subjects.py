@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emotalking.options import PathLike
+from emotalking.options import PathLike, SoundTrack, Turn
 from emotalking.preprocess.config import PrepareConfig
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from emotalking.preprocess.import_subject import Imported
 
 
-def check(clip: PathLike) -> "Footage":
+def check(clip: PathLike, *, turn: Turn = 0, audio_track: SoundTrack = None) -> "Footage":
     """Check whether a clip can become an avatar, before preparing it.
 
     Args:
@@ -23,7 +23,7 @@ def check(clip: PathLike) -> "Footage":
     """
     from emotalking.preprocess.check.clip import check_clip
 
-    return check_clip(clip)
+    return check_clip(clip, turn=turn, audio_track=audio_track)
 
 
 def prepare(clip: PathLike, output: PathLike, config: PrepareConfig = PrepareConfig()) -> "Subject":

@@ -7,22 +7,23 @@ silence, sound that begins earlier is cut, and gaps in the time stamps become si
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
 import av.error
-import av.stream
 import numpy as np
 import soundfile
 import soxr
 from av import AudioFrame, AudioStream
 from av.container import InputContainer
-from jaxtyping import Float, Shaped
+from av.stream import Disposition
+from jaxtyping import Float
 
 from emotalking.errors import UserError
+from emotalking.io.downmix import Mixer
 from emotalking.io.files import replacing
+from emotalking.io.sound_tracks import full_scale_gain, open_sound, reason
 
 SAMPLE_RATE = 16000
 """Hz; the rate of all audio inside the package."""
@@ -31,9 +32,6 @@ _GAP_S = 0.1
 """Time stamps that jump by more than this are a real gap; less is rounding (Matroska counts milliseconds)."""
 _LONGEST_GAP_S = 600.0
 """A larger jump is a broken clock (transport streams wrap theirs), not a pause."""
-_OPPOSED = -0.9
-"""Correlation below which a channel is the inverse of another one: the mean would cancel the voice."""
-_PHASE_MEMORY_S = 1.0
 _EXACT_LENGTH = ("wav", "flac", "mov,mp4", "aiff", "w64", "matroska")
 """Containers whose header declares the true length; the others estimate it from the bit rate."""
 
@@ -46,27 +44,37 @@ class SoundSpan:
     end: float = 0.0
     damaged: list[float] = field(default_factory=list)
     """Times of packets that could not be decoded (of the next good one)."""
+    track: int = 1
+    """Number of the sound track, from 1."""
+    tracks: int = 1
+    """Sound tracks in the file."""
 
 
 def load_audio(
-    path: str | Path, start: float | None = None, longest_s: float | int | None = None
+    path: str | Path,
+    start: float | None = None,
+    longest_s: float | int | None = None,
+    *,
+    track: int | None = None,
 ) -> Float[np.ndarray, " S"]:
     """The sound of ``path`` as float32 mono at 16 kHz in [-1, 1].
 
-    Any container, codec, sample format, rate and number of channels that FFmpeg reads; channels are averaged, those of
-    opposite phase turned first. Beyond the result itself the memory does not grow with the length.
+    Any container, codec, sample format, rate and number of channels that FFmpeg reads, mixed by
+    :class:`~.downmix.Mixer`. Sound above full scale (float files, many channels) is made quieter, not clipped. Beyond
+    the result itself the memory does not grow with the length.
 
     Args:
         path: sound or video file.
         start: as in :func:`iter_audio`.
         longest_s: read no further than so many seconds from there (the last sample counts whole); None: all.
+        track: as in :func:`iter_audio`.
 
     Raises:
         UserError: missing, empty or unreadable file, no audio stream, or a file that was cut short.
     """
     wanted = None if longest_s is None else int(np.ceil(longest_s * SAMPLE_RATE))
     buffer = bytearray()
-    for chunk in iter_audio(path, start=start):
+    for chunk in iter_audio(path, start=start, track=track):
         buffer += chunk.tobytes()
         if wanted is not None and len(buffer) >= 4 * wanted:
             break
@@ -79,6 +87,7 @@ def iter_audio(
     start: float | None = None,
     strict: bool = True,
     span: SoundSpan | None = None,
+    track: int | None = None,
 ) -> Iterator[Float[np.ndarray, " n"]]:
     """The same samples as :func:`load_audio`, in consecutive pieces of at most some ten thousand samples.
 
@@ -89,15 +98,21 @@ def iter_audio(
             where there is no video.
         strict: refuse a file that is damaged or cut short; otherwise damage becomes silence of the same length.
         span: filled until the last piece.
+        track: number of the sound track, from 1; None: the first one marked as default that is not silent, else the
+            first that is not silent.
 
     Raises:
         UserError: as :func:`load_audio`; a cut-short file is noticed after its last good sample.
     """
     path = Path(path)
     _check_file(path, strict)
-    with _opened_sound(path) as (container, stream):
+    with open_sound(path, track) as (container, stream):
         start = _video_start(container) if start is None else start
-        decoded = _Decoder(path, stream, start, rate, strict, SoundSpan() if span is None else span)
+        span = SoundSpan() if span is None else span
+        sounds = list(container.streams.audio)
+        span.track, span.tracks = sounds.index(stream) + 1, len(sounds)
+        decoded = _Decoder(path, stream, start, rate, strict, span)
+        decoded.gain = full_scale_gain(path, span.track - 1, stream)
         yield from decoded.chunks(container)
         _check_complete(path, container, stream, decoded)
 
@@ -136,43 +151,25 @@ def _missing_wav_bytes(path: Path) -> int:
         while len(chunk := file.read(8)) == 8:
             length = int.from_bytes(chunk[4:], "little")
             if chunk[:4] == b"data":
-                # Writers that cannot seek back (pipes) write 0 or a huge number here: the length is then unknown.
-                return 0 if length >= 0x7FFFFF00 else max(0, file.tell() + length - size)
+                return 0 if _is_placeholder(length) else max(0, file.tell() + length - size)
             file.seek(length + length % 2, os.SEEK_CUR)
     return 0
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[InputContainer]:
-    """The container of ``path``; any refusal of FFmpeg's becomes a sentence."""
-    try:
-        container = av.open(str(path))
-    except (av.error.FFmpegError, ValueError) as error:
-        raise UserError(
-            f"{path} is not a sound or video file that can be read, or it is cut short ({_reason(error)})."
-        ) from error
-    with container:
-        yield container
+def _is_placeholder(length: int) -> bool:
+    """True for what writers that cannot seek back (pipes) put in the place of the length, which is then unknown.
 
-
-@contextmanager
-def _opened_sound(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
-    """Container and first audio stream of ``path``."""
-    with _opened(path) as container:
-        if not container.streams.audio:
-            raise UserError(f"{path} has no audio stream: give a file with sound.")
-        yield container, container.streams.audio[0]
-
-
-def _reason(error: Exception) -> str:
-    """FFmpeg's own words, without the number and the path."""
-    return str(getattr(error, "strerror", None) or error).strip()
+    FFmpeg 0xFFFFFFFF, SoX and others 0x7FFFFFFF less the header, espeak-ng 0x7FFFF000, arecord 0x80000000; 0 is no
+    promise.
+    """
+    is_round = any((length + header) % 4096 == 0 for header in (0, 36, 44))
+    return length >= 0x7FFF0000 or (length >= 1 << 30 and is_round)
 
 
 def _video_start(container: InputContainer) -> float | None:
     """Time stamp [s] of the first video frame, None for pure sound (cover images do not count)."""
     for stream in container.streams.video:
-        if stream.disposition & av.stream.Disposition.attached_pic:
+        if stream.disposition & Disposition.attached_pic:
             continue
         if stream.start_time is not None and stream.time_base is not None:
             return float(stream.start_time * stream.time_base)
@@ -218,18 +215,21 @@ class _Decoder:
         """Length of what was decoded from the file."""
         self.filled = 0.0
         """Length of the returned audio, silence included [s]."""
+        self.gain = 1.0
+        """Factor on all samples."""
         self.faults = 0
         """Packets that could not be decoded."""
         self._noted = 0
         self._bridged = 0
         self._rate = 0
         self._resampler: soxr.ResampleStream | None = None
-        self._mix = _Mixer()
+        self._mix = Mixer()
 
     def chunks(self, container: InputContainer) -> Iterator[np.ndarray]:
         """All output of the stream."""
         for frame in self.frames(container):
             samples = self._mix(frame)
+            samples = samples if self.gain == 1.0 else samples * np.float32(self.gain)
             self.seconds += len(samples) / frame.sample_rate
             if frame.sample_rate != self._rate:
                 yield from self._flush()
@@ -260,7 +260,7 @@ class _Decoder:
             if not self.strict:
                 return
             raise UserError(
-                f"{self.path} is damaged or cut short after {self.seconds:.2f} s of sound ({_reason(error)}); "
+                f"{self.path} is damaged or cut short after {self.seconds:.2f} s of sound ({reason(error)}); "
                 "copy or export it again."
             ) from error
 
@@ -307,40 +307,3 @@ class _Decoder:
     def _flush(self) -> Iterator[np.ndarray]:
         if self._resampler is not None:
             yield from self._resample(np.zeros(0, np.float32), last=True)
-
-
-class _Mixer:
-    """Mix channels to mono: their mean, each with the sign that does not cancel the first audible one."""
-
-    def __init__(self) -> None:
-        self._products = np.zeros((0, 0))
-        """Sums of products of the channels over about the last second."""
-
-    def __call__(self, frame: AudioFrame) -> Float[np.ndarray, " n"]:
-        """Mono of a decoded frame of any sample format, float32 in [-1, 1]."""
-        channels = _channels(frame)
-        if len(channels) == 1:
-            return channels[0]
-        if len(self._products) != len(channels):
-            self._products = np.zeros((len(channels), len(channels)))
-        # Samples that are no numbers are refused further on.
-        with np.errstate(invalid="ignore", over="ignore"):
-            memory = np.exp(-channels.shape[1] / frame.sample_rate / _PHASE_MEMORY_S)
-            wide = channels.astype(np.float64)
-            self._products = memory * self._products + wide @ wide.T
-            power = np.diag(self._products)
-            first = int((power >= 0.1 * power.max()).argmax())
-            opposed = self._products[first] < _OPPOSED * np.sqrt(power[first] * power)
-            return np.where(opposed[:, None], -channels, channels).mean(0, dtype=np.float32)
-
-
-def _channels(frame: AudioFrame) -> Float[np.ndarray, "channels n"]:
-    """Samples of a decoded frame of any format, float32 in [-1, 1]."""
-    data: Shaped[np.ndarray, "rows columns"] = frame.to_ndarray()
-    if not frame.format.is_planar:
-        data = data.reshape(-1, len(frame.layout.channels)).T
-    if data.dtype == np.uint8:
-        return (data.astype(np.float32) - 128.0) / 128.0
-    if np.issubdtype(data.dtype, np.integer):
-        return (data / -float(np.iinfo(data.dtype).min)).astype(np.float32)
-    return data.astype(np.float32)

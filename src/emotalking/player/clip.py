@@ -40,6 +40,7 @@ def render_clip(
     strip: str | Path | None = None,
     folder: str | Path | None = None,
     features: str | Path | None = None,
+    audio_track: int | None = None,
     emotion: Emotion | None = None,
     poses: Literal["recorded", "fixed"] = "recorded",
     background: Background = None,
@@ -61,6 +62,7 @@ def render_clip(
             where ``audio`` is speech whose times are known. Alone, only these seconds are rendered.
         folder: folder for lossless frames.
         features: audio features of ``audio`` computed by another program (.npy), for an avatar that needs them.
+        audio_track: sound track of an audio or video file, see :func:`~emotalking.io.audio.iter_audio`.
         emotion: valence and arousal over time.
         poses: head motion, see ``Player.frames``.
         background: see ``Background``; "transparent" writes an alpha channel.
@@ -82,7 +84,7 @@ def render_clip(
     mouth_strip = None if strip is None else Strip(strip, avatar)
     player = Player(avatar)
     loaded = None if features is None else load_features(features, avatar.audio_features, avatar.fps)
-    track = player.audio_features(sound, loaded, vad=vad)
+    track = player.audio_features(sound, loaded, vad=vad, audio_track=audio_track)
     total = player.num_frames(track, seconds)
     if total == 0:
         raise UserError("the sound has no length, so there is no frame to render.")
@@ -101,10 +103,10 @@ def render_clip(
     writer = None
     if video is not None:
         alpha = _is_transparent(background)
-        writer = VideoWriter(video, width, height, avatar.fps, resample_for_mux(sound), alpha=alpha)
+        writer = VideoWriter(video, width, height, avatar.fps, resample_for_mux(sound, audio_track), alpha=alpha)
     _write(frames, total, frame_folder, writer, progress)
     if mouth_strip is not None:
-        _save_strip(mouth_strip, audio)
+        _save_strip(mouth_strip, audio, audio_track)
     return Rendered(_path(video), _path(folder), total, float(total / avatar.fps), _path(strip))
 
 
@@ -125,12 +127,14 @@ def _write(
                 progress(done, total)
 
 
-def _save_strip(strip: Strip, audio: str | Path | Float[np.ndarray, " S"] | Utterance) -> None:
+def _save_strip(strip: Strip, audio: str | Path | Float[np.ndarray, " S"] | Utterance, audio_track: int | None) -> None:
     """Save the strip with the waveform, and with words and phonemes where their times are known."""
     if isinstance(audio, Utterance):
         strip.save(audio.samples, audio.words, audio.phonemes)
     else:
-        strip.save(audio if isinstance(audio, np.ndarray) else load_audio(audio, longest_s=LONGEST_S))
+        strip.save(
+            audio if isinstance(audio, np.ndarray) else load_audio(audio, longest_s=LONGEST_S, track=audio_track)
+        )
 
 
 def _path(path: str | Path | None) -> Path | None:
@@ -162,7 +166,9 @@ def _check(
         raise UserError("pasting back shows the clip's own background: omit the background.")
 
 
-def resample_for_mux(audio: str | Path | Float[np.ndarray, " S"]) -> Iterator[Float[np.ndarray, " n"]]:
+def resample_for_mux(
+    audio: str | Path | Float[np.ndarray, " S"], track: int | None = None
+) -> Iterator[Float[np.ndarray, " n"]]:
     """Resample audio to the sample rate of video files, in chunks."""
     if isinstance(audio, np.ndarray):
         resampler = soxr.ResampleStream(SAMPLE_RATE, AUDIO_RATE, 1, dtype="float32")
@@ -170,4 +176,4 @@ def resample_for_mux(audio: str | Path | Float[np.ndarray, " S"]) -> Iterator[Fl
             last = start + SAMPLE_RATE >= len(audio)
             yield resampler.resample_chunk(audio[start : start + SAMPLE_RATE], last=last)
     else:
-        yield from iter_audio(audio, AUDIO_RATE)
+        yield from iter_audio(audio, AUDIO_RATE, track=track)

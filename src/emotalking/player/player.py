@@ -103,7 +103,14 @@ class Player:
     def __init__(self, avatar: PlayableAvatar) -> None:
         self.avatar = avatar
 
-    def audio_features(self, audio: Sound, features: FeatureTrack | None = None, *, vad: bool = True) -> AudioTrack:
+    def audio_features(
+        self,
+        audio: Sound,
+        features: FeatureTrack | None = None,
+        *,
+        vad: bool = True,
+        audio_track: int | None = None,
+    ) -> AudioTrack:
         """Compute the avatar's audio features and the voice activity of a recording; files are read in a stream.
 
         Features depend on the level and noise of the entire recording, so all of it is read here; voice activity is
@@ -113,6 +120,7 @@ class Player:
             audio: the speech; features alone do not contain voice activity.
             features: features of ``audio`` computed by another program.
             vad: detect voice activity, if the avatar has closed-mouth codes.
+            audio_track: sound track of a file, see :func:`~emotalking.io.audio.iter_audio`.
 
         Raises:
             UserError: the file cannot be used, or the avatar's features cannot be computed here.
@@ -121,10 +129,14 @@ class Player:
             return audio
         if isinstance(audio, FeatureTrack):
             return AudioTrack(audio)
-        track = feature_track(audio, self.avatar.audio_features) if features is None else features
+        if features is None:
+            samples = audio if isinstance(audio, np.ndarray) else iter_audio(audio, track=audio_track)
+            track = feature_track(samples, self.avatar.audio_features)
+        else:
+            track = features
         if not (vad and self.avatar.closes_lips):
             return AudioTrack(track)
-        activity = voice_activity([audio] if isinstance(audio, np.ndarray) else iter_audio(audio))
+        activity = voice_activity([audio] if isinstance(audio, np.ndarray) else iter_audio(audio, track=audio_track))
         if features is not None:
             # The file has not been read yet, and its errors must be raised before the first frame.
             activity.finish()

@@ -8,7 +8,7 @@ from typing import Literal
 
 from emotalking.errors import InputError
 from emotalking.networks.registry import model_path, models
-from emotalking.options import Device, EmotionModel, PathLike
+from emotalking.options import Device, EmotionModel, PathLike, SoundTrack, Turn
 
 PARSINGS: dict[str, tuple[str, ...]] = {
     "embedded": (),
@@ -96,6 +96,8 @@ class PrepareConfig:
     audio_offset: float | int | str = "auto"
     """delay of the sound in seconds, by which it is moved earlier. auto: as measured from mouth and voice, if that can
     be trusted; none: the sound stays where it is."""
+    audio_track: SoundTrack = None
+    turn: Turn = 0
     landmarker: PathLike | None = None
     """MediaPipe .task file for the landmarks; None: the embedded face mesh."""
     action_units: PathLike | None = None
@@ -123,6 +125,8 @@ class PrepareConfig:
             raise InputError(f"{self.action_units}: there is no such file; give the CSV that OpenFace wrote.")
         if self.size is not None and (self.size < 64 or self.size % 2):
             raise InputError(f"size {self.size}: give an even number of pixels, 64 or more.")
+        if self.turn not in (0, 90, 180, 270):
+            raise InputError(f"turn {self.turn}: give 0, 90, 180 or 270 degrees.")
         check_choice("parsing", self.parsing, PARSINGS)
         check_choice("emotion model", self.emotion_model, EMOTION_MODELS)
         check_choice("normals", self.normals, NORMALS)

@@ -79,7 +79,7 @@ class Job:
         """First pass over the clip; of an earlier run where there was one."""
         if self.scan_file.exists():
             return Scan.load(self.scan_file)
-        scan = scan_clip(self.clip, self.work)
+        scan = scan_clip(self.clip, self.work, turn=self.config.turn, audio_track=self.config.audio_track)
         scan.save(self.scan_file)
         return scan
 
@@ -87,7 +87,7 @@ class Job:
         """Samples (16 kHz) of the clip from ``begin_s``, its own clock; zeros where it has no sound."""
         zero = float(self.scan.times[0])
         if not (self.work / SOUND_FILE).exists():
-            decode_sound(self.clip, self.work, zero)
+            decode_sound(self.clip, self.work, zero, self.config.audio_track)
         first, count = (round(time * SAMPLE_RATE) for time in (begin_s - zero, seconds))
         samples = np.zeros(count, np.float32)
         found = load_sound(self.work)[first : first + count]

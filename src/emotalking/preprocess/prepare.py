@@ -72,9 +72,9 @@ def _run(job: Job) -> None:
     config = job.config
     files = job.files
     step = job.steps.run
-    step("check", _check, job)
+    step("check", _check, job, [], [config.turn, config.audio_track])
     part = _used_part(job)
-    step("clock", lambda job: _clock(job, part), job, [], [str(config.rate), part], job.clock_file.exists)
+    step("clock", lambda job: _clock(job, part), job, ["check"], [str(config.rate), part], job.clock_file.exists)
     step("framing", _frame, job, ["clock"], config.size)
     step("landmarks", _landmarks, job, ["framing"], _hash(config.landmarker), lambda: _has_landmarks(job))
     step("pose", _pose, job, ["landmarks"], asdict(config.pose), lambda: _has_pose(job))
@@ -100,7 +100,7 @@ def _hash(path: str | Path | None) -> str | None:
 
 def _check(job: Job) -> dict[str, Any]:
     """Check whether the clip can become an avatar, before hours are spent on it."""
-    scan = scan_clip(job.clip, job.work, check_header)
+    scan = scan_clip(job.clip, job.work, check_header, turn=job.config.turn, audio_track=job.config.audio_track)
     scan.save(job.scan_file)
     job.scan = scan
     # The frames for the framing are the same unless the faces shorten the part: they are searched in the same pass.
@@ -252,7 +252,10 @@ def _audio_offset(job: Job) -> dict[str, Any]:
 
 def _audio(job: Job) -> dict[str, Any]:
     late = float(job.steps.facts("audio offset")["applied_s"])
-    return {"rate_hz": SAMPLE_RATE, "silent_s": job.timeline.write_sound(job.files.audio, job.clip, late)}
+    return {
+        "rate_hz": SAMPLE_RATE,
+        "silent_s": job.timeline.write_sound(job.files.audio, job.clip, late, job.config.audio_track),
+    }
 
 
 def _masks(job: Job) -> dict[str, Any]:

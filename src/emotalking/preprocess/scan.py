@@ -106,7 +106,12 @@ class ClipScan(Scan):
 
 
 def scan_clip(
-    clip: str | Path, folder: Path, on_header: Callable[[ClipInfo], None] | None = None, *, turn: int = 0
+    clip: str | Path,
+    folder: Path,
+    on_header: Callable[[ClipInfo], None] | None = None,
+    *,
+    turn: int = 0,
+    audio_track: int | None = None,
 ) -> ClipScan:
     """Decode all frames once, and the sound once.
 
@@ -114,6 +119,7 @@ def scan_clip(
         clip: the clip.
         folder: where :func:`decode_sound` keeps the samples.
         turn: degrees clockwise, see :class:`~emotalking.io.video.View`.
+        audio_track: see :func:`~emotalking.io.audio.iter_audio`.
         on_header: see :func:`~emotalking.io.video.decode_frames`.
 
     Raises:
@@ -140,25 +146,34 @@ def scan_clip(
         last = small, tiles
     times, change, brightness, contrast, leap = np.array(rows).T
     info = headers[0]
-    sound, samples = decode_sound(clip, folder, float(times[0])) if info.has_audio else (None, np.zeros(0, np.float32))
+    sound, samples = None, np.zeros(0, np.float32)
+    if info.has_audio:
+        sound, samples = decode_sound(clip, folder, float(times[0]), audio_track)
     shown = {"brightness": brightness, "contrast": contrast, "leap": leap}
     (width, height), _ = sizes.most_common(1)[0]
     clock = (times, change, damage, sound, (height, width), turn, conversions)
     return ClipScan(*clock, info=info, samples=samples, **shown)
 
 
-def decode_sound(clip: str | Path, folder: Path, start: float) -> tuple[SoundSpan | None, Float32[np.ndarray, " S"]]:
+def decode_sound(
+    clip: str | Path, folder: Path, start: float, track: int | None = None
+) -> tuple[SoundSpan | None, Float32[np.ndarray, " S"]]:
     """All sound of a clip from ``start`` [s, the clip's own clock] on, 16 kHz, in a file of ``folder``.
 
     Returns:
         Where the clip has sound, and the samples, memory-mapped; None and no samples for a stream without any.
+
+    Raises:
+        InputError: there is no sound track of the number ``track``.
     """
     path, span = folder / SOUND_FILE, SoundSpan()
     try:
         with replacing(path) as scratch, scratch.open("wb") as file:
-            for chunk in iter_audio(clip, start=start, strict=False, span=span):
+            for chunk in iter_audio(clip, start=start, strict=False, span=span, track=track):
                 chunk.tofile(file)
     except InputError:
+        if track is not None:
+            raise
         return None, np.zeros(0, np.float32)
     return span, load_sound(folder)
 

@@ -64,7 +64,7 @@ class Timeline:
                 return
         raise InputError(f"{clip} ends after {done} of {len(self.source)} frames: it was changed; prepare it again.")
 
-    def write_sound(self, path: Path, clip: str | Path, late_s: float = 0.0) -> float:
+    def write_sound(self, path: Path, clip: str | Path, late_s: float = 0.0, track: int | None = None) -> float:
         """Write ``aud.wav`` (16 kHz mono int16): sample n is n / 16000 s after the first frame.
 
         Damaged sound is silence of the same length, and so is the time before or after the clip's sound. Memory does
@@ -74,6 +74,7 @@ class Timeline:
             path: the file.
             clip: its sound is taken.
             late_s: the clip's sound is moved earlier by this much.
+            track: see :func:`~emotalking.io.audio.iter_audio`.
 
         Returns:
             Seconds of silence added at the end.
@@ -82,7 +83,7 @@ class Timeline:
         with replacing(path) as scratch, soundfile.SoundFile(
             scratch, "w", SAMPLE_RATE, 1, "PCM_16", format="WAV"
         ) as file:  # fmt: skip
-            for chunk in iter_audio(clip, start=self.begin_s + late_s, strict=False):
+            for chunk in iter_audio(clip, start=self.begin_s + late_s, strict=False, track=track):
                 samples = chunk[: wanted - done]
                 file.write(np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16))
                 done += len(samples)

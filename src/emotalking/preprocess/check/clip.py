@@ -45,14 +45,19 @@ _SOUND_EDGE_S = 0.5
 _STILLS = 8
 
 
-def check_clip(clip: str | Path) -> Footage:
+def check_clip(clip: str | Path, *, turn: int = 0, audio_track: int | None = None) -> Footage:
     """Measure a clip and give a verdict.
+
+    Args:
+        clip: the clip.
+        turn: degrees clockwise by which it is turned, in addition to what it notes.
+        audio_track: see :func:`~emotalking.io.audio.iter_audio`.
 
     Raises:
         UserError: the video cannot be read; any other problem is part of the verdict.
     """
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        return check_scanned(clip, scan_clip(clip, Path(folder)))[0]
+        return check_scanned(clip, scan_clip(clip, Path(folder), turn=turn, audio_track=audio_track))[0]
 
 
 def check_scanned(

@@ -1,0 +1,108 @@
+"""The sound track of a file: which one is played, and how loud it may be."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import av.error
+import numpy as np
+from av import AudioFrame, AudioStream
+from av.container import InputContainer
+from av.stream import Disposition
+
+from emotalking.errors import UserError
+from emotalking.io.downmix import Mixer, downmix_weights
+
+_SPECIAL = Disposition.comment | Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.karaoke
+"""Tracks beside the main one."""
+_SILENT = 0.003
+"""A track that stays below (-50 dB) is silent."""
+_LISTEN_S = 60.0
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[InputContainer]:
+    """The container of ``path``; any refusal of FFmpeg's becomes a sentence."""
+    try:
+        container = av.open(str(path))
+    except (av.error.FFmpegError, ValueError) as error:
+        raise UserError(
+            f"{path} is not a sound or video file that can be read, or it is cut short ({reason(error)})."
+        ) from error
+    with container:
+        yield container
+
+
+@contextmanager
+def open_sound(path: Path, track: int | None = None) -> Iterator[tuple[InputContainer, AudioStream]]:
+    """Container and chosen audio stream of ``path``."""
+    with opened(path) as container:
+        sounds = container.streams.audio
+        if not sounds:
+            raise UserError(f"{path} has no audio stream: give a file with sound.")
+        if track is not None and not 1 <= track <= len(sounds):
+            raise UserError(f"{path} has no sound track {track}: give a number from 1 to {len(sounds)}.")
+        known = [stream for stream in sounds if stream.codec_context is not None]
+        chosen = None if track is None else sounds[track - 1]
+        if not known or (chosen is not None and chosen not in known):
+            raise UserError(f"{path}: its sound has a format that cannot be decoded; export it as AAC or WAV.")
+        if chosen is None:
+            chosen = _preferred(path, known) if len(known) > 1 else known[0]
+        yield container, chosen
+
+
+def _preferred(path: Path, sounds: list[AudioStream]) -> AudioStream:
+    """The track that a player plays, default ones first; another one where that is silent."""
+    order = sorted(sounds, key=lambda s: (bool(s.disposition & _SPECIAL), not s.disposition & Disposition.default))
+    audible = _audible(path)
+    return next((stream for stream in order if stream.index in audible), order[0])
+
+
+def _audible(path: Path) -> set[int]:
+    """Indices of the audio streams that are not silent in the first minute."""
+    loud: set[int] = set()
+    with opened(path) as container:
+        sounds = [stream for stream in container.streams.audio if stream.codec_context is not None]
+        begins: dict[int, float] = {}
+        for packet in container.demux(*sounds):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                continue
+            for frame in frames:
+                if not isinstance(frame, AudioFrame):
+                    continue
+                if np.abs(Mixer()(frame)).max(initial=0.0) > _SILENT:
+                    loud.add(packet.stream.index)
+                time = frame.time or 0.0
+                if time - begins.setdefault(packet.stream.index, time) > _LISTEN_S or len(loud) == len(sounds):
+                    return loud
+    return loud
+
+
+def full_scale_gain(path: Path, index: int, stream: AudioStream) -> float:
+    """Factor, at most 1, with which sound that can exceed full scale fits: float samples, and several channels added.
+
+    Lossy codecs of one or two channels exceed it by their own errors, which players clip.
+    """
+    context = stream.codec_context
+    is_float = context.name.startswith("pcm_f")
+    if not is_float and context.channels <= 2:
+        return 1.0
+    peak, mix = 1.0, Mixer()
+    with opened(path) as container:
+        for packet in container.demux(container.streams.audio[index]):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                continue
+            for frame in frames:
+                if is_float or downmix_weights(frame) is not None:
+                    peak = max(peak, float(np.nan_to_num(np.abs(mix(frame)), posinf=0.0).max(initial=0.0)))
+    return 1.0 / peak
+
+
+def reason(error: Exception) -> str:
+    """FFmpeg's own words, without the number and the path."""
+    return str(getattr(error, "strerror", None) or error).strip()
