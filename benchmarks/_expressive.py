@@ -4,16 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import mediapipe as mp
 import numpy as np
 
 from emotalking.data.layouts import EYE_DISTANCE
 from emotalking.io.display import to_rgb
 from emotalking.io.video import decode_frames
 from emotalking.ops.geometry import fit_similarity
-from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, stderr_silenced
+from emotalking.preprocess.blendshapes import BLENDSHAPES, read_blendshapes
+from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh
 from emotalking.preprocess.pose.rigid import head_frame
 
 LAYOUT = MEDIAPIPE_LAYOUT
@@ -34,18 +33,16 @@ class Expressive:
     """[N, 478, 3], every frame turned and scaled to the head frame: eye-centre distances, x to the viewer's right, y
     down, z towards the viewer, origin between the eyes of the resting face."""
     blend: np.ndarray
-    """[N, 52] blendshape scores, 0..1."""
-    shapes: tuple[str, ...]
-    """Their names."""
+    """[N, 52] scores of :data:`BLENDSHAPES`, 0..1."""
 
     def score(self, *names: str) -> np.ndarray:
         """[N], mean of blendshapes."""
-        return self.blend[:, [self.shapes.index(name) for name in names]].mean(1)
+        return self.blend[:, [BLENDSHAPES.index(name) for name in names]].mean(1)
 
     @cached_property
     def rest(self) -> np.ndarray:
         """Indices of the frames that show least."""
-        skipped = [k for k, name in enumerate(self.shapes) if name.startswith(LOOK)]
+        skipped = [k for k, name in enumerate(BLENDSHAPES) if name.startswith(LOOK)]
         activity = np.delete(self.blend, skipped, 1).sum(1)
         return np.argsort(activity)[: max(3, round(REST_SHARE * len(activity)))]
 
@@ -56,31 +53,15 @@ class Expressive:
 
 
 class BlendshapeReader:
-    """MediaPipe's face landmarker with its blendshape network; ``task``: its model file."""
+    """Landmarks and blendshapes of one frame after another."""
 
-    def __init__(self, task: Path, video: bool = True) -> None:
-        vision = mp.tasks.vision
-        mode = vision.RunningMode.VIDEO if video else vision.RunningMode.IMAGE
-        options = vision.FaceLandmarkerOptions(
-            base_options=mp.tasks.BaseOptions(model_asset_path=str(task)),
-            running_mode=mode,
-            output_face_blendshapes=True,
-        )
-        with stderr_silenced():
-            self._reader: Any = vision.FaceLandmarker.create_from_options(options)
-        self._video, self._time = video, 0
+    def __init__(self) -> None:
+        self._mesh = MediaPipeMesh()
 
-    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None:
-        """Points [478, 3] in pixels, scores [52] and their names; None without a face."""
-        picture = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(image))
-        self._time += 40
-        found = self._reader.detect_for_video(picture, self._time) if self._video else self._reader.detect(picture)
-        if not found.face_landmarks:
-            return None
-        scale = np.array([image.shape[1], image.shape[0], image.shape[1]])
-        points = np.array([(p.x, p.y, p.z) for p in found.face_landmarks[0]]) * scale
-        shapes = found.face_blendshapes[0]
-        return points, np.array([s.score for s in shapes]), tuple(s.category_name for s in shapes)
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Points [478, 3] in pixels and scores [52] of :data:`BLENDSHAPES`; None without a face."""
+        points = self._mesh.detect(image)
+        return None if points is None else (points.astype(np.float64), read_blendshapes(points[None, :, :2])[0])
 
 
 def in_head_frame(pixels: np.ndarray, model: np.ndarray) -> np.ndarray:
@@ -98,20 +79,20 @@ def frontal(shape: np.ndarray) -> np.ndarray:
     return (world - np.mean(LAYOUT.eye_centres(world), 0)) / EYE_DISTANCE
 
 
-def read(name: str, frames: Iterable[np.ndarray], task: Path) -> Expressive:
+def read(name: str, frames: Iterable[np.ndarray]) -> Expressive:
     """Everything of one clip; frames without a face are left out."""
-    reader = BlendshapeReader(task)
+    reader = BlendshapeReader()
     found = [one for one in map(reader, frames) if one is not None]
     pixels, blend = np.stack([one[0] for one in found]), np.stack([one[1] for one in found])
-    clip = Expressive(name, pixels, blend, found[0][2])
+    clip = Expressive(name, pixels, blend)
     # The model of the rigid fit is the resting face; a second round takes the mean over all aligned resting frames.
     model = frontal(pixels[clip.rest[0]])
     for _ in range(2):
         aligned = in_head_frame(pixels * np.array([1, 1, -1]), model)
         model = frontal(np.median(aligned[clip.rest], 0) * np.array([1, 1, -1]))
-    return Expressive(name, in_head_frame(pixels * np.array([1, 1, -1]), model), blend, found[0][2])
+    return Expressive(name, in_head_frame(pixels * np.array([1, 1, -1]), model), blend)
 
 
-def read_clip(path: Path, task: Path) -> Expressive:
+def read_clip(path: Path) -> Expressive:
     """A file."""
-    return read(path.stem, (to_rgb(frame) for _, frame in decode_frames(path)), task)
+    return read(path.stem, (to_rgb(frame) for _, frame in decode_frames(path)))

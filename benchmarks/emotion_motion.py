@@ -1,7 +1,7 @@
 """An avatar that speaks with emotions that move: quadrants, ways through the origin, a full circle, sudden changes.
 
     python benchmarks/emotion_motion.py AVATAR SUBJECT --audio WAV --out DIR
-                                        [--acted CLIPS --task TASK --neutral CLIP ...] [--seconds 12] [--name REPORT]
+                                        [--acted CLIPS --neutral CLIP ...] [--seconds 12] [--name REPORT]
 
 Every run says the first seconds of WAV with the recorded head motion, by the package's own player, so that frame t of
 two runs differs by the emotion alone: "shift" is that difference from the neutral run, and a jump in it is the fault of
@@ -347,7 +347,7 @@ def observed(
     run.points, run.units = seen.points, seen.va
     if args.judge is not None:
         judge: FittedJudge = args.judge
-        run.fitted = judge(blendshapes(BlendshapeReader(args.task, video=False), kept))
+        run.fitted = judge(blendshapes(BlendshapeReader(), kept))
     return run
 
 
@@ -359,7 +359,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=2 * TURN_S)
     parser.add_argument("--acted", type=Path, help="a folder of clips whose names say the emotion")
-    parser.add_argument("--task", type=Path, help="MediaPipe's landmarker with blendshapes")
     parser.add_argument("--neutral", type=Path, nargs="*", default=[], help="clips of other people who just talk")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)

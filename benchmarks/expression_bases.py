@@ -1,10 +1,9 @@
 """Measured motion of a face per action unit on expressive clips, next to the generator's table.
 
-python benchmarks/expression_bases.py CLIPS TASK [--name NAME]
+python benchmarks/expression_bases.py CLIPS [--name NAME]
 
 CLIPS: a folder of videos. Names with "sweep" (one person going through many expressions, unlabelled) give the bases;
-names that say an emotion (estimator_error.ACTED) give its mean displacement. TASK: MediaPipe's face landmarker with
-blendshapes (.task).
+names that say an emotion (estimator_error.ACTED) give its mean displacement.
 
 1. Every frame's 478 points are turned and scaled into the person's own head frame by the points that move with the
    skull alone, and the resting face (the tenth of the frames with the least expression) is subtracted.
@@ -36,6 +35,7 @@ from estimator_error import ACTED, CONTRADICTED
 from emotalking.emotion.mesh_warp.displacement import edge_basis, face_map, skin_basis, template_grid
 from emotalking.emotion.mesh_warp.expressions import load_expressions
 from emotalking.emotion.mesh_warp.template import build_template, corner_lift
+from emotalking.preprocess.blendshapes import BLENDSHAPES
 from emotalking.progress import track
 
 UNITS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -78,7 +78,7 @@ def predictors(clip: Expressive) -> tuple[list[str], np.ndarray]:
     """Names and scores [N, P] of the blendshapes; the two sides of one are averaged."""
     stems = list(dict.fromkeys([shape for shape, _ in UNITS.values()] + list(OTHERS)))
     columns = [
-        clip.score(*[name for name in clip.shapes if name in (stem, f"{stem}Left", f"{stem}Right")]) for stem in stems
+        clip.score(*[name for name in BLENDSHAPES if name in (stem, f"{stem}Left", f"{stem}Right")]) for stem in stems
     ]
     return stems, np.stack(columns, 1)
 
@@ -195,10 +195,9 @@ def emotion_means(clips: dict[str, Expressive], face: np.ndarray) -> dict[str, A
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path)
-    parser.add_argument("task", type=Path)
     parser.add_argument("--name", default="expression_bases")
     args = parser.parse_args()
-    clips = {path.stem: read_clip(path, args.task) for path in track(sorted(args.clips.glob("*.mp4")), "clips")}
+    clips = {path.stem: read_clip(path) for path in track(sorted(args.clips.glob("*.mp4")), "clips")}
     sweeps = [clip for name, clip in clips.items() if "sweep" in name]
     face, bases, facts = measure_bases(sweeps)
     print({name: round(share, 2) for name, share in facts["explained"].items()}, "of the moves' squares explained")

@@ -1,6 +1,6 @@
 """Effects of the embedded generator of emotional faces on people: lips, identity, sharpness, flicker, emotion.
 
-python benchmarks/faces.py SUBJECT [SUBJECT ...] [--acted CLIPS --task TASK --neutral CLIP ...] [--places 2] [--each 5]
+python benchmarks/faces.py SUBJECT [SUBJECT ...] [--acted CLIPS --neutral CLIP ...] [--places 2] [--each 5]
 
 The same frames (`--each` consecutive ones from `--places` places of the clip) are edited to each of the twelve test
 points (docs/paper.md 9.3) and looked at again by detectors that know nothing of the edit; unedited they are the floor.
@@ -14,7 +14,7 @@ Emotion is read by two estimators:
   fit without it, is the ceiling. "fitted_change" is the reading less that of the same frame unedited, which takes the
   person's looks out.
 
-TASK: MediaPipe's face landmarker with blendshapes (.task). Nothing is fitted to either estimator.
+Nothing is fitted to either estimator.
 """
 
 import argparse
@@ -42,6 +42,7 @@ from emotalking.evaluate.measure import measure as score
 from emotalking.faces.edit import FaceEditor
 from emotalking.faces.generators import open_generator
 from emotalking.faces.source import SubjectFaces
+from emotalking.preprocess.blendshapes import BLENDSHAPES
 from emotalking.progress import track
 
 POINTS = np.array([(point.valence, point.arousal) for point in TEST_POINTS])
@@ -83,7 +84,7 @@ class FittedJudge:
 
 def looked_at(clip: Expressive) -> np.ndarray:
     """Its blendshapes without those of the gaze."""
-    return clip.blend[:, [not name.startswith(("eyeLook", "_")) for name in clip.shapes]]
+    return clip.blend[:, [not name.startswith(("eyeLook", "_")) for name in BLENDSHAPES]]
 
 
 def agreement(read: np.ndarray, commanded: np.ndarray) -> dict[str, float]:
@@ -104,8 +105,8 @@ def fit_judge(args: argparse.Namespace) -> tuple[FittedJudge, dict[str, Any]]:
     for path in track(sorted(args.acted.glob("*.mp4")), "acted clips"):
         label = next((label for word, label in ACTED.items() if word in path.stem), None)
         if label in places and not any(word in path.stem for word in CONTRADICTED):
-            clips.append((label, looked_at(read_clip(path, args.task)), places[label]))
-    rest = [(looked_at(read_clip(path, args.task)), (0.0, 0.0)) for path in args.neutral]
+            clips.append((label, looked_at(read_clip(path)), places[label]))
+    rest = [(looked_at(read_clip(path)), (0.0, 0.0)) for path in args.neutral]
     rows, frames, truth = {}, [], []
     for k, (label, scores, place) in enumerate(clips):
         others = [(s, p) for j, (_, s, p) in enumerate(clips) if j != k]
@@ -160,10 +161,9 @@ def lips(seen: Measurement, source: Measurement) -> dict[str, float]:
 
 
 def blendshapes(reader: BlendshapeReader, images: list[np.ndarray]) -> np.ndarray:
-    """[N, 50], nan where no face was found."""
+    """[N, 43], nan where no face was found."""
     found = [reader(image) for image in images]
-    shapes = next(one[2] for one in found if one is not None)
-    keep = [not name.startswith(("eyeLook", "_")) for name in shapes]
+    keep = [not name.startswith(("eyeLook", "_")) for name in BLENDSHAPES]
     return np.stack([np.full(sum(keep), np.nan) if one is None else one[1][keep] for one in found])
 
 
@@ -188,7 +188,7 @@ def on_person(
         assert scored.observation is not None and scored.observation.va is not None
         row["units"] = agreement(scored.observation.va, va)
         if judge is not None:
-            read = judge(blendshapes(BlendshapeReader(args.task), images))
+            read = judge(blendshapes(BlendshapeReader(), images))
             plain = read if plain is None else plain
             row["fitted"] = agreement(read, va)
             row["fitted_change"] = agreement(read - plain, va)
@@ -228,7 +228,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("subjects", nargs="+", type=Path)
     parser.add_argument("--acted", type=Path, help="a folder of clips whose names say the emotion")
-    parser.add_argument("--task", type=Path, help="MediaPipe's landmarker with blendshapes")
     parser.add_argument("--neutral", type=Path, nargs="*", default=[], help="clips of other people who just talk")
     parser.add_argument("--places", type=int, default=2)
     parser.add_argument("--each", type=int, default=5)

@@ -101,7 +101,6 @@ def test_mediapipe_segmentation_and_ibug_landmarks() -> None:
 
     Measured: background .998, head .979, hair .965.
     """
-    pytest.importorskip("mediapipe.python.solutions", reason="this mediapipe carries no models")
     play = performance()
     points = play.points[:, list(play.layout.ibug68)]
     parser = EmbeddedParsing(SelfieSegmentation()).fit(play.images, points, IBUG68)

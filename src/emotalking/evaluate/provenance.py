@@ -24,7 +24,6 @@ PACKAGES = (
     "scipy",
     "opencv-python-headless",
     "av",
-    "mediapipe",
     "gsplat",
     "safetensors",
     "soundfile",

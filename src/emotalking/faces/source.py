@@ -25,15 +25,8 @@ from emotalking.io.video import probe, read_frames
 from emotalking.ops.box import Box
 from emotalking.ops.geometry import fit_similarity
 from emotalking.preprocess.config import PoseConfig
-from emotalking.preprocess.landmarks import (
-    FaceFinder,
-    HandFinder,
-    LandmarkProvider,
-    count_other_faces,
-    hand_before_face,
-    open_provider,
-    stderr_silenced,
-)
+from emotalking.preprocess.detectors import FaceFinder, HandFinder, count_other_faces, hand_before_face
+from emotalking.preprocess.landmarks import LandmarkProvider, open_provider
 from emotalking.preprocess.parsing.parser import ClipParser, EmbeddedParsing
 from emotalking.preprocess.pose.rigid import head_frame
 
@@ -164,8 +157,7 @@ class _RawSource:
         self.box = self._find(images)
         self._provider: LandmarkProvider = open_provider()
         self.layout: FaceLayout = self._provider.layout
-        with stderr_silenced():
-            samples = [one for one in map(self._sample, images) if one is not None]
+        samples = [one for one in map(self._sample, images) if one is not None]
         if not samples:
             raise UserError(f"{self.path}: the face cannot be read; give an image that shows it from the front.")
         self._check_size(samples)
@@ -177,11 +169,10 @@ class _RawSource:
             [[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], np.float32
         )
         self._check_pose(samples)
-        with stderr_silenced():
-            self._note_hands(samples)
-            self._parser: ClipParser = EmbeddedParsing().fit(
-                [one.crop for one in samples], np.stack([one.points[:, :2] for one in samples]), self.layout
-            )
+        self._note_hands(samples)
+        self._parser: ClipParser = EmbeddedParsing().fit(
+            [one.crop for one in samples], np.stack([one.points[:, :2] for one in samples]), self.layout
+        )
 
     def frames(self, start: int = 0) -> Iterator[SourceFrame]:
         """See :class:`FaceSource`."""
@@ -208,7 +199,6 @@ class _RawSource:
         """Box that contains the face in all frames."""
         finder = FaceFinder()
         found = [finder.find(image) for image in images]
-        finder.close()
         boxes = [one[0] for one in found if one]
         if not boxes:
             raise NoFaceError(f"{self.path}: no face was found; give an image or a clip of a person's face.")
@@ -282,7 +272,6 @@ class _RawSource:
         covered = sum(
             any(hand_before_face(hand, one.points[oval, :2]) for hand in finder.find(one.crop)) for one in samples
         )
-        finder.close()
         if covered:
             where = "" if self.is_image else f" in {covered} of {len(samples)} frames looked at"
             self.remarks.append(f"a hand is before the face{where}: it is bent together with the skin behind it")

@@ -98,8 +98,6 @@ class PrepareConfig:
     be trusted; none: the sound stays where it is."""
     audio_track: SoundTrack = None
     turn: Turn = 0
-    landmarker: PathLike | None = None
-    """MediaPipe .task file for the landmarks; None: the embedded face mesh."""
     action_units: PathLike | None = None
     """CSV that OpenFace wrote for the clip, at any frame rate; None: measured from the landmarks."""
     parsing: Literal["embedded", "bisenet", "bisenet+easyportrait"] = "embedded"

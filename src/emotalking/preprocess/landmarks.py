@@ -1,20 +1,17 @@
-"""Detectors of faces, landmarks and hands: MediaPipe's (Apache-2.0), whose models are part of its wheel."""
+"""Landmarks of the main face, frame after frame: the layout of the points, and MediaPipe's face mesh (Apache-2.0)."""
 
-import importlib
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from threading import RLock
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Float, Float32, UInt8
 
 from emotalking.data.layouts import FaceLayout
-from emotalking.errors import UserError
+from emotalking.networks.mediapipe.graph import open_graph
 from emotalking.ops.box import Box
+from emotalking.preprocess.detectors import FACES
+from emotalking.preprocess.regions import Region, level_angle
 
 _RIGHT_UPPER_LID = (33, 246, 161, 160, 159, 158, 157, 173, 133)
 _RIGHT_LOWER_LID = (33, 7, 163, 144, 145, 153, 154, 155, 133)
@@ -60,13 +57,14 @@ MEDIAPIPE_LAYOUT = FaceLayout(
 )
 """MediaPipe's 478 face points by name, in the published numbering of its face mesh (468 points) and irises (5 each)."""
 
-_FACE_SCORE = 0.6
-"""Blank walls give weak detections."""
-OTHER_FACE = 0.4
-"""A face of a poster is much smaller than the speaker's: less than this share of the height does not count."""
-_HAND_SCORE = 0.6
-_GAP = 0.12
-"""Hands nearer to the face than this share of its height are about to cover it."""
+_FACE_SCORE = 0.5
+_PRESENT = 0.5
+_PIXELS = 192
+"""Side of the mesh's input."""
+_MARGIN = 1.5
+"""Side of the square given to the mesh, in longer sides of the box around the face."""
+_EYES = (33, 263)
+"""Outer corners of the eyes, the person's right first: the square is turned with them."""
 
 
 @runtime_checkable
@@ -93,157 +91,47 @@ class LandmarkProvider(Protocol):
 
 
 class MediaPipeMesh:
-    """``mp.solutions.face_mesh`` with irises: tracks the face, and detects it again in a frame where it was lost."""
+    """MediaPipe's face mesh with irises: follows the face, and detects it again in a frame where it was lost.
+
+    The attention mesh (Grishchenko et al. 2020, arXiv 2006.10962): 468 points of a turned square around the face, and
+    a second look at lips and eyes. Nothing is smoothed over time.
+    """
 
     name = "mediapipe-facemesh"
     layout = MEDIAPIPE_LAYOUT
 
     def __init__(self) -> None:
-        with stderr_silenced():
-            self._mesh = _solutions("face_mesh").FaceMesh(
-                static_image_mode=False, max_num_faces=1, refine_landmarks=True, min_detection_confidence=0.5
-            )
-            self._mesh.process(np.zeros((64, 64, 3), np.uint8))
+        self._network = open_graph("face_mesh")
+        self._region: Region | None = None
 
     def detect(self, image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "K 3"] | None:
         """See :class:`LandmarkProvider`."""
-        faces = self._mesh.process(image).multi_face_landmarks or self._mesh.process(image).multi_face_landmarks
-        if not faces:
+        points = None if self._region is None else self._read(image, self._region)
+        if points is None and (found := FACES.find(image, _FACE_SCORE)):
+            points = self._read(image, _around(found[0].box, found[0].points[0], found[0].points[1]))
+        if points is None:
+            self._region = None
             return None
-        return _to_pixels(faces[0].landmark, image)
+        self._region = _around(Box.around(points[:, :2]), *points[list(_EYES), :2])
+        return points
+
+    def _read(self, image: np.ndarray, region: Region) -> Float32[np.ndarray, "K 3"] | None:
+        """Points of the face in a region; None if it shows none."""
+        found = self._network(region.crop(image, _PIXELS, cv2.BORDER_REPLICATE))
+        if float(torch.sigmoid(found["presence"])) < _PRESENT:
+            return None
+        points = found["points"][0].numpy().astype(np.float64) / _PIXELS
+        return np.column_stack([region.to_image(points[:, :2]), points[:, 2] * region.side]).astype(np.float32)
 
     def close(self) -> None:
         """See :class:`LandmarkProvider`."""
-        self._mesh.close()
+        self._region = None
 
 
-class MediaPipeTask:
-    """MediaPipe's face landmarker with a ``.task`` file that the user downloaded (works with every mediapipe)."""
-
-    layout = MEDIAPIPE_LAYOUT
-
-    def __init__(self, model: str | Path) -> None:
-        if not Path(model).is_file():
-            raise UserError(
-                f"{model}: there is no such file; download face_landmarker.task from MediaPipe's model page "
-                "(Apache-2.0), or omit it to use the embedded face mesh."
-            )
-        self.name = f"mediapipe-task:{Path(model).name}"
-        with stderr_silenced():
-            self._mp = importlib.import_module("mediapipe")
-            tasks, vision = self._mp.tasks, self._mp.tasks.vision
-            options = vision.FaceLandmarkerOptions(
-                base_options=tasks.BaseOptions(model_asset_path=str(model)),
-                running_mode=vision.RunningMode.VIDEO,
-                num_faces=1,
-            )
-            self._landmarker = vision.FaceLandmarker.create_from_options(options)
-        self._time_ms = 0
-
-    def detect(self, image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "K 3"] | None:
-        """See :class:`LandmarkProvider`."""
-        self._time_ms += 40
-        frame = self._mp.Image(image_format=self._mp.ImageFormat.SRGB, data=np.ascontiguousarray(image))
-        faces = self._landmarker.detect_for_video(frame, self._time_ms).face_landmarks
-        return _to_pixels(faces[0], image) if faces else None
-
-    def close(self) -> None:
-        """See :class:`LandmarkProvider`."""
-        self._landmarker.close()
+def _around(box: Box, right_eye: Float[np.ndarray, "2"], left_eye: Float[np.ndarray, "2"]) -> Region:
+    return Region(*box.centre, _MARGIN * max(box.width, box.height), level_angle(right_eye, left_eye))
 
 
-def open_provider(task_model: str | Path | None = None) -> LandmarkProvider:
-    """The embedded face mesh, or the landmarker of ``task_model`` (a ``.task`` file)."""
-    return MediaPipeMesh() if task_model is None else MediaPipeTask(task_model)
-
-
-def _to_pixels(landmarks: Any, image: np.ndarray) -> np.ndarray:
-    height, width = image.shape[:2]
-    points = np.array([(p.x, p.y, p.z) for p in landmarks], np.float32)
-    return points * np.array([width, height, width], np.float32)
-
-
-def _solutions(name: str) -> Any:
-    """MediaPipe's embedded solution ``name``."""
-    try:
-        return importlib.import_module(f"mediapipe.python.solutions.{name}")
-    except ImportError as error:
-        raise UserError(
-            "The installed mediapipe carries no models; use Python 3.11 or 3.12 with mediapipe 0.10.21."
-        ) from error
-
-
-_STDERR_LOCK = RLock()
-
-
-@contextmanager
-def stderr_silenced() -> Iterator[None]:
-    """MediaPipe's native code writes to the error stream while it starts; users cannot act on that."""
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _STDERR_LOCK:  # two threads at once would each save the other's redirection and lose the stream for good
-        saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(sink, 2)
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            os.close(sink)
-
-
-class FaceFinder:
-    """MediaPipe's full-range face detector (Apache-2.0, embedded), every image for itself."""
-
-    def __init__(self) -> None:
-        with stderr_silenced():
-            self._detector = _solutions("face_detection").FaceDetection(model_selection=1, min_detection_confidence=0.5)
-            self._detector.process(np.zeros((64, 64, 3), np.uint8))
-
-    def find(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Box]:
-        """Boxes from the brows to the chin, the largest first."""
-        height, width = image.shape[:2]
-        boxes = []
-        for found in self._detector.process(image).detections or []:
-            face = found.location_data.relative_bounding_box
-            if found.score[0] > _FACE_SCORE:
-                top, left = face.ymin * height, face.xmin * width
-                boxes.append(Box(top, left, top + face.height * height, left + face.width * width))
-        return sorted(boxes, key=lambda box: -box.height)
-
-    def close(self) -> None:
-        """Free the model."""
-        self._detector.close()
-
-
-class HandFinder:
-    """MediaPipe's hand landmarks (Apache-2.0, embedded, the light model), every image for itself."""
-
-    def __init__(self) -> None:
-        with stderr_silenced():
-            self._hands: Any = _solutions("hands").Hands(
-                static_image_mode=True, max_num_hands=2, model_complexity=0, min_detection_confidence=_HAND_SCORE
-            )
-            self._hands.process(np.zeros((64, 64, 3), np.uint8))
-
-    def find(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Float[np.ndarray, "21 2"]]:
-        """Joints of each hand in pixels."""
-        scale = np.array(image.shape[1::-1], np.float64)
-        hands = self._hands.process(image).multi_hand_landmarks or []
-        return [np.array([(point.x, point.y) for point in hand.landmark]) * scale for hand in hands]
-
-    def close(self) -> None:
-        """Free the model."""
-        self._hands.close()
-
-
-def count_other_faces(boxes: list[Box]) -> int:
-    """Faces other than the largest that are large enough to be another speaker's."""
-    return sum(box.height > OTHER_FACE * boxes[0].height for box in boxes[1:])
-
-
-def hand_before_face(hand: Float[np.ndarray, "21 2"], oval: Float[np.ndarray, "P 2"]) -> bool:
-    """True if a joint of the hand is inside the face's outline, or within a tenth of its height."""
-    outline = oval.astype(np.float32).reshape(-1, 1, 2)
-    margin = _GAP * float(np.ptp(oval[:, 1]))
-    return any(cv2.pointPolygonTest(outline, (float(x), float(y)), True) > -margin for x, y in hand)
+def open_provider() -> LandmarkProvider:
+    """The detector of landmarks that everything but an evaluation of one's own uses."""
+    return MediaPipeMesh()

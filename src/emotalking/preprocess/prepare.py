@@ -76,7 +76,7 @@ def _run(job: Job) -> None:
     part = _used_part(job)
     step("clock", lambda job: _clock(job, part), job, ["check"], [str(config.rate), part], job.clock_file.exists)
     step("framing", _frame, job, ["clock"], config.size)
-    step("landmarks", _landmarks, job, ["framing"], _hash(config.landmarker), lambda: _has_landmarks(job))
+    step("landmarks", _landmarks, job, ["framing"], None, lambda: _has_landmarks(job))
     step("pose", _pose, job, ["landmarks"], asdict(config.pose), lambda: _has_pose(job))
     step("audio offset", _audio_offset, job, ["pose"], config.audio_offset)
     step("audio", _audio, job, ["audio offset"], None, files.audio.exists)
@@ -179,7 +179,7 @@ def _frame(job: Job) -> dict[str, Any]:
 
 def _landmarks(job: Job) -> dict[str, Any]:
     _drop_frames(job)
-    provider = open_provider(job.config.landmarker)
+    provider = open_provider()
     try:
         frames = track(job.frames(), "landmarks", job.count)
         found = track_landmarks(frames, provider, lambda i, image: write.write_original(job.files.root, i, image))

@@ -98,7 +98,7 @@ def file_hash(path: Path) -> str:
 def map_frames(frames: Iterable[Item], work: Callable[[int, Item], Result]) -> Iterator[Result]:
     """``work(index, frame)`` for every frame on all cores; the results come in the order of the frames.
 
-    Threads serve: numpy, OpenCV and MediaPipe release the interpreter while they compute. Only a few frames a worker
+    Threads serve: numpy, OpenCV and PyTorch release the interpreter while they compute. Only a few frames a worker
     are in flight, so that memory stays flat. Work that needs the frame before (tracking, smoothing over time) belongs
     into the loop that takes the results::
 

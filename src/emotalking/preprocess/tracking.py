@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, UInt8
 from emotalking.errors import NoFaceError, UserError
 from emotalking.io.display import Framing
 from emotalking.ops.box import Box
-from emotalking.preprocess.landmarks import LandmarkProvider, count_other_faces
+from emotalking.preprocess.detectors import count_other_faces
+from emotalking.preprocess.landmarks import LandmarkProvider
 
 LONGEST_GAP_S = 1.0
 """Frames without a face are bridged over at most this long."""
@@ -116,7 +117,7 @@ def find_framing(
     Args:
         clip: named in errors.
         size: (height, width) of its frames.
-        detections: (time in seconds, faces by :class:`~.landmarks.FaceFinder`) of some frames, spread over the clip.
+        detections: (time in seconds, faces by :class:`~.detectors.FaceFinder`) of some frames, spread over the clip.
         target: side of the result in pixels; None: 512, or the square's own side where that is less. Never enlarges.
 
     Raises:

@@ -50,7 +50,7 @@ _logger = logging.getLogger(__name__)
 
 LICENCES = {
     "emotalking (tracking, masks, action units, emotional targets, training)": "Apache-2.0",
-    "MediaPipe face mesh and person segmentation": "Apache-2.0",
+    "MediaPipe's face mesh and person segmentation, part of this package": "Apache-2.0",
 }
 """Licences of everything used for an avatar captured and trained by this package, for ``emotalking info``."""
 

@@ -11,8 +11,8 @@ from emotalking.ops.box import Box
 from emotalking.preprocess.check import measures
 from emotalking.preprocess.check.measures import blockiness, clipped_share, detail, most_spoken, sound_facts
 from emotalking.preprocess.check.verdict import assess
+from emotalking.preprocess.detectors import count_other_faces, hand_before_face
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT as LAYOUT
-from emotalking.preprocess.landmarks import count_other_faces, hand_before_face
 from emotalking.preprocess.scan import (
     black_frames,
     exposure_range,

@@ -17,13 +17,14 @@ from emotalking.io.video import AS_NOTED, View, decode_frames
 from emotalking.ops.box import Box
 from emotalking.preprocess.check import measures
 from emotalking.preprocess.check.verdict import Still
-from emotalking.preprocess.landmarks import FaceFinder, HandFinder, count_other_faces, hand_before_face, open_provider
+from emotalking.preprocess.detectors import FaceFinder, HandFinder, count_other_faces, hand_before_face
+from emotalking.preprocess.landmarks import open_provider
 from emotalking.progress import track
 
 _FACE_SIDE = 2.5
 """The square given to the landmarker is so many times as high as the detected box (brows to chin)."""
 _SIDE = 384
-"""Pixels to which it is shrunk; the landmarker's own input is 256 around the face."""
+"""Pixels to which it is shrunk; the landmarker's own input is 192 around the face."""
 _MOVED = 0.15
 """The square follows the face when its centre has moved by this share of its side."""
 _DETECT_SIDE = 640
@@ -120,8 +121,7 @@ def scan_faces(
                 if number in stills:
                     out.stills.append(Still(time - first, f"{time - first:.1f} s", _jpeg(image)))
     finally:
-        for model in (finder, hands, provider):
-            model.close()
+        provider.close()
     return out
 
 
@@ -129,10 +129,7 @@ def find_boxes(clip: str | Path, numbers: Collection[int], view: View = AS_NOTED
     """Faces in the frames with these numbers, in one more pass over the clip."""
     wanted, finder = set(numbers), FaceFinder()
     frames = ((n, frame) for n, (_, frame) in enumerate(decode_frames(clip, view=view)) if n in wanted)
-    try:
-        return {n: finder.find(to_rgb(frame)) for n, frame in islice(frames, len(wanted))}
-    finally:
-        finder.close()
+    return {n: finder.find(to_rgb(frame)) for n, frame in islice(frames, len(wanted))}
 
 
 def _find_faces(finder: FaceFinder, image: np.ndarray) -> list[Box]:

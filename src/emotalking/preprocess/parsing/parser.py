@@ -1,26 +1,27 @@
 """Parsing of a talking-head clip into background, head, hair, mouth, neck and torso, and a teeth mask.
 
-The embedded provider needs no downloaded network: face landmarks, MediaPipe's selfie segmentation (Apache-2.0, in its
-wheel) and colours learned from the clip itself (:mod:`emotalking.preprocess.parsing.model`). Its scores are averaged
-over time along the motion.
+The embedded provider needs no downloaded network: face landmarks, MediaPipe's selfie segmentation (Apache-2.0, part of
+this package) and colours learned from the clip itself (:mod:`emotalking.preprocess.parsing.model`). Its scores are
+averaged over time along the motion.
 """
 
-import os
-import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from emotalking.data.labels import Label, Masks
 from emotalking.data.layouts import FaceLayout
-from emotalking.errors import InputError
+from emotalking.networks.mediapipe.graph import open_graph
 from emotalking.preprocess.parsing.geometry import HeadFrame, face_zones
 from emotalking.preprocess.parsing.labels import guided_upsample, labels_from_scores, remove_detached, teeth_mask
 from emotalking.preprocess.parsing.model import ClipModel, class_scores, fit_model, make_sample
 
+_PERSON_SIZE = 256
+"""Side of the segmentation's input."""
 WORK_SIZE = 256
 """Longer side of the image on which classes are estimated; their borders are then drawn at full resolution."""
 MEMORY = 0.8
@@ -69,30 +70,13 @@ class ParsingProvider(Protocol):
 
 
 class SelfieSegmentation:
-    """MediaPipe's selfie segmentation, 256 x 256, about 6 ms a frame (Apache-2.0, inside the mediapipe 0.10.21 wheel).
-
-    Raises:
-        InputError: if the installed mediapipe no longer carries it.
-    """
-
-    def __init__(self) -> None:
-        os.environ.setdefault("GLOG_minloglevel", "2")
-        import mediapipe
-
-        solutions: Any = getattr(mediapipe, "solutions", None)
-        if solutions is None:
-            raise InputError(
-                f"mediapipe {mediapipe.__version__} carries no person segmentation: use Python 3.11 or 3.12 with"
-                " mediapipe 0.10.21, or import parsing images made elsewhere."
-            )
-        self._make = solutions.selfie_segmentation.SelfieSegmentation
-        self._own = threading.local()  # two threads must not share a graph
+    """MediaPipe's selfie segmentation, 256 x 256 (Apache-2.0, :mod:`emotalking.networks.mediapipe`)."""
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "H W"]:
         """Probability of person per pixel."""
-        if not hasattr(self._own, "network"):
-            self._own.network = self._make(model_selection=0)
-        return np.asarray(self._own.network.process(image).segmentation_mask, np.float32)
+        small = cv2.resize(image, (_PERSON_SIZE, _PERSON_SIZE), interpolation=cv2.INTER_AREA)
+        (mask,) = open_graph("person")(torch.from_numpy(small)[None].float() / 255).values()
+        return np.asarray(cv2.resize(mask[0, ..., 0].numpy(), image.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
 
 class EmbeddedParsing:
