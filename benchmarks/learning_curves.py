@@ -40,8 +40,9 @@ from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.evaluate.held_out import evaluate_held_out
 from emotalking.io.files import write_bytes
 from emotalking.io.settings import override
-from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso
+from emotalking.models.avatar import Avatar
 from emotalking.models.head import TalkingHead
+from emotalking.models.scene import Scene, TorsoStack, encode_torso
 from emotalking.ops.composite import to_uint8
 from emotalking.ops.normals import decode_normals, encode_normals
 from emotalking.report import Plot

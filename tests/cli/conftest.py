@@ -8,10 +8,11 @@ import pytest
 import soundfile
 import torch
 
-from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso
+from emotalking.models.avatar import Avatar
 from emotalking.models.config import BranchConfig, ModelConfig
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
+from emotalking.models.scene import Scene, TorsoStack, encode_torso
 
 POSES = 30
 

@@ -26,7 +26,7 @@ from emotalking.evaluate.config import AblationConfig
 from emotalking.evaluate.metrics import single
 from emotalking.evaluate.results import AVATAR, Report, Result, Run, write_report
 from emotalking.io.settings import override
-from emotalking.models.avatar import FORMAT, VERSION
+from emotalking.models.avatar_file import FORMAT, VERSION
 from emotalking.train import run
 from emotalking.train.presets import preset
 

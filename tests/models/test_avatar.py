@@ -12,10 +12,12 @@ from safetensors.torch import safe_open, save_file
 from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE
 from emotalking.errors import UserError
 from emotalking.models.audio import ConvEncoder
-from emotalking.models.avatar import VERSION, Avatar, Scene, TorsoStack, encode_torso
+from emotalking.models.avatar import Avatar
+from emotalking.models.avatar_file import VERSION
 from emotalking.models.config import AudioConfig, BranchConfig, EmotionConfig, ModelConfig
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
+from emotalking.models.scene import Scene, TorsoStack, encode_torso
 
 SIZE = 48
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from emotalking.errors import UserError
-from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso
+from emotalking.models.avatar import Avatar
 from emotalking.models.config import BranchConfig, ModelConfig
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
+from emotalking.models.scene import Scene, TorsoStack, encode_torso
 from emotalking.ops.box import Box
 from emotalking.player.clip import render_clip
 from emotalking.player.strip import CELL, COLUMNS, LONGEST_S, Strip, draw_strip, mouth_box

@@ -23,7 +23,7 @@ def info(path: PathLike) -> dict[str, object]:
         InputError: ``path`` is neither.
     """
     from emotalking.data.validate import subject_facts
-    from emotalking.models.avatar import avatar_facts
+    from emotalking.models.avatar_file import avatar_facts
 
     return subject_facts(Path(path)) if Path(path).is_dir() else avatar_facts(Path(path))
 

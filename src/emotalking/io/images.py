@@ -1,5 +1,6 @@
 """Image files: the one reader and the one writer. RGB, 8 bits a channel."""
 
+import io
 from pathlib import Path
 
 import cv2
@@ -29,6 +30,15 @@ def decode_image(
     if image is None or image.ndim == 2:
         return image
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def packed_size(data: bytes | UInt8[np.ndarray, " n"]) -> tuple[int, int] | None:
+    """(width, height) that the header of an image file's content states, px; None where there is none."""
+    try:
+        with Image.open(io.BytesIO(memoryview(data))) as image:
+            return image.size
+    except Exception:  # damaged bytes can fail in any way
+        return None
 
 
 def read_image(path: str | Path, *, unchanged: bool = False, hint: str = "") -> Shaped[np.ndarray, "H W *C"]:

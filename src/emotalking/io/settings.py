@@ -38,20 +38,30 @@ def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
     Old fields are accepted (:func:`accept_old_fields`).
 
     Raises:
-        ValueError: naming the keys that do not fit.
+        ValueError: naming the keys that do not fit, or whose values are of another kind.
     """
+    if not isinstance(values, dict):
+        raise ValueError(f"{cls.__name__} is a {type(values).__name__} instead of an object")
     hints = get_type_hints(cls)
     gone, renamed = _REMOVED.get(cls, frozenset()), _renamed(cls)
     values = {renamed.get(key, key): value for key, value in values.items() if key not in gone}
     unknown = set(values) - set(hints)
     if unknown:
         raise ValueError(f"{cls.__name__} has no field {sorted(unknown)}")
-    built = {
-        key: from_dict(hints[key], value) if dataclasses.is_dataclass(hints[key]) else value
-        for key, value in values.items()
-    }
+    built = {key: _built(value, hints[key], f"{cls.__name__}.{key}") for key, value in values.items()}
     make: Callable[..., Config] = cls
     return make(**built)
+
+
+def _built(value: Any, kind: Any, name: str) -> Any:
+    """A stored value of a field of the type ``kind``."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return from_dict(kind, value)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    fits = {bool: isinstance(value, bool), int: whole, float: whole or isinstance(value, float)}
+    if not fits.get(kind, isinstance(value, str) if kind is str else True):
+        raise ValueError(f"{name} is {str(value)[:40]!r} instead of {kind.__name__}")
+    return value
 
 
 def upgrade(cls: type, values: dict[str, Any]) -> dict[str, Any]:

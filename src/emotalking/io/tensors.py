@@ -1,13 +1,19 @@
 """Safetensors files: named tensors with text in the header, nothing that can run code."""
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from emotalking.io.files import replacing
+
+CHECKSUM = "checksum"
+"""Entry of the metadata with the tensors' checksum, added by :func:`write_tensors` and not returned; files of version
+0.2 have none."""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -19,7 +25,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         with replacing(path) as scratch:
-            save_file(content, scratch, metadata=dict(metadata))
+            save_file(content, scratch, metadata={**metadata, CHECKSUM: _checksum(content)})
     except SafetensorError as error:
         raise OSError(str(error)) from error
 
@@ -33,6 +39,19 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(str(error)) from error
+    if metadata.pop(CHECKSUM, None) not in (None, _checksum(tensors)):
+        raise ValueError("it has changed since it was written")
+    return metadata, tensors
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """CRC-32 of all tensors with their names, whatever their order in the file."""
+    value = 0
+    for name, tensor in sorted(tensors.items()):
+        value = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), value)
+        value = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), value)
+    return f"crc32:{value:08x}"

@@ -1,5 +1,6 @@
 """The three branches as one network: conditions in, premultiplied face and mouth layers out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -176,3 +177,41 @@ def render_layer(
     # One split, not two slices, whose gradients would each be an image of all channels.
     rgb, further = raster.features[:, 0].split([3, raster.features.shape[-1] - 3], dim=-1)
     return Layer(rgb, raster.alpha[:, 0], further, raster.radii[:, 0])
+
+
+def loaded_head(config: ModelConfig, weights: Mapping[str, Tensor]) -> TalkingHead:
+    """The model that ``config`` describes with stored ``weights``, which are compared with it before memory is made.
+
+    Raises:
+        ValueError: a weight is missing, superfluous, of another shape or kind, or not finite.
+    """
+    counts = {name: weights[f"{name}.gaussians.means"].shape[0] for name in ("face", "mouth")}
+    with torch.device("meta"):
+        sketch = _empty_head(config, dict.fromkeys(counts, 1), weights).state_dict()
+    different = sorted(sketch.keys() ^ weights.keys())
+    if different:
+        raise ValueError(f"{len(different)} weights are missing or superfluous: {', '.join(different[:3])[:100]}")
+    for name, wanted in sketch.items():
+        value = weights[name]
+        branch, _, kind = name.partition(".gaussians.")
+        shape = (counts[branch], *wanted.shape[1:]) if kind else tuple(wanted.shape)
+        if tuple(value.shape) != shape or value.is_floating_point() != wanted.is_floating_point():
+            raise ValueError(f"{name}: {value.dtype} {list(value.shape)} instead of {wanted.dtype} {list(shape)}")
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{name}: numbers that are not finite")
+    head = _empty_head(config, counts, weights)
+    head.load_state_dict(dict(weights), strict=True)
+    return head
+
+
+def _empty_head(config: ModelConfig, counts: Mapping[str, int], weights: Mapping[str, Tensor]) -> TalkingHead:
+    """The model without weights, with closed-mouth codes where ``weights`` has them."""
+    head = TalkingHead(
+        config,
+        Gaussians.empty(counts["face"], config.face.sh_degree),
+        Gaussians.empty(counts["mouth"], config.mouth.sh_degree),
+    )
+    for name, branch in (("face", head.face), ("mouth", head.mouth)):
+        if f"{name}.audio.closed" in weights:
+            branch.audio.closed = torch.zeros(config.audio.code)
+    return head

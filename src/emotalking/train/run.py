@@ -21,8 +21,10 @@ from emotalking.emotion.mesh_warp.warp import MeshWarp
 from emotalking.errors import UserError
 from emotalking.io.settings import override, to_dict
 from emotalking.models.audio import MAX_STEPS
-from emotalking.models.avatar import Avatar, Scene, TorsoStack, encode_torso, read_avatar_file
+from emotalking.models.avatar import Avatar
+from emotalking.models.avatar_file import read_avatar_metadata
 from emotalking.models.head import TalkingHead
+from emotalking.models.scene import Scene, TorsoStack, encode_torso
 from emotalking.progress import track
 from emotalking.train.audio_augmentation import LipExamples, augmented_examples, silent_examples
 from emotalking.train.audio_pretraining import pretrain_audio
@@ -168,11 +170,11 @@ def is_up_to_date(
     Raises:
         UserError: avatar, subject or a setting cannot be used.
     """
-    header, _ = read_avatar_file(avatar)
+    recorded_run = read_avatar_metadata(avatar).get("run")
     source = Subject.open(subject)
     config = resolve_config(override(preset(preset_name), overrides), source)
     expected = json.loads(json.dumps(fingerprint(config, preset_name, source, maker)))
-    return upgrade_record(json.loads(header["metadata"]).get("run")) == expected
+    return upgrade_record(recorded_run) == expected
 
 
 def resolve_config(config: TrainConfig, source: Subject) -> TrainConfig:

@@ -1,0 +1,213 @@
+"""The avatar file: safetensors, with everything else as JSON in its header; read without trusting what it says."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emotalking.data.frame import ClipCrop
+from emotalking.data.readers import regular
+from emotalking.errors import InputError
+from emotalking.io.reading import frame_rate, parse_json, reading
+from emotalking.io.settings import from_dict, to_dict
+from emotalking.io.tensors import read_tensors, write_tensors
+from emotalking.models.audio import MAX_STEPS
+from emotalking.models.config import ModelConfig
+from emotalking.models.scene import Scene, TorsoStack
+
+FORMAT = "emotalking-avatar"
+VERSION = 2
+"""Raised when a reader of the previous version could not read the file."""
+NOT_ITS_HEADER, MAKE_AGAIN = "does not hold what its header says", "make it again"
+"""What a failure to read it means, and its remedy."""
+
+
+@dataclass(frozen=True)
+class AvatarFile:
+    """Content of a file."""
+
+    version: str
+    config: ModelConfig
+    scene: Scene
+    weights: dict[str, Tensor]
+    """Tensors of the model by name, not yet compared with the config (:func:`emotalking.models.head.loaded_head`)."""
+    metadata: dict[str, Any]
+
+
+def write_avatar_file(
+    path: Path, config: ModelConfig, weights: Mapping[str, Tensor], scene: Scene, metadata: dict[str, Any]
+) -> None:
+    """Write an avatar.
+
+    Raises:
+        InputError: it cannot be written; an existing file is left unchanged.
+    """
+    tensors = {f"head.{name}": value for name, value in weights.items()}
+    arrays = {
+        "viewmats": scene.viewmats,
+        "aus": scene.aus,
+        "va": scene.va,
+        "background": scene.background,
+        "torso_data": scene.torso.data,
+        "torso_offsets": scene.torso.offsets,
+    }
+    tensors |= {f"scene.{name}": torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    place = None if scene.place is None else scene.place.to_json()
+    facts = {
+        "width": scene.width,
+        "height": scene.height,
+        "fps": str(scene.fps),
+        "focal": scene.focal,
+        "place": place,
+    }
+    header = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "config": json.dumps(to_dict(config)),
+        "scene": json.dumps(facts),
+        "metadata": json.dumps(metadata),
+    }
+    try:
+        write_tensors(path, tensors, header)
+    except OSError as error:
+        raise InputError(f"The avatar {path} cannot be written ({error}): free some space and try again.") from error
+
+
+def read_avatar_file(path: Path) -> AvatarFile:
+    """Read an avatar of this version; it cannot run code: it contains tensors and JSON only.
+
+    Raises:
+        InputError: it is missing, damaged, of a newer format, no avatar, or does not hold what its header says.
+    """
+    header, tensors = _read(path)
+    with reading(path, NOT_ITS_HEADER, MAKE_AGAIN):
+        config = from_dict(ModelConfig, _upgraded(parse_json(header["config"], dict)))
+        if not 1 <= config.audio.steps <= MAX_STEPS:
+            raise ValueError(f"{config.audio.steps} steps of audio features a frame")
+        scene = _scene(
+            parse_json(header["scene"], dict),
+            {name[6:]: value.numpy() for name, value in tensors.items() if name.startswith("scene.")},
+            str(path),
+        )
+        weights = {name[5:]: value for name, value in tensors.items() if name.startswith("head.")}
+        return AvatarFile(header["version"], config, scene, weights, parse_json(header["metadata"], dict))
+
+
+def read_avatar_metadata(path: Path) -> dict[str, Any]:
+    """Provenance in an avatar file alone; a file that was damaged since it was written is refused, too.
+
+    Raises:
+        InputError: as :func:`read_avatar_file`.
+    """
+    header, _ = _read(path)
+    with reading(path, NOT_ITS_HEADER, MAKE_AGAIN):
+        return parse_json(header["metadata"], dict)
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of an avatar file of this version."""
+    if not path.is_file():
+        raise InputError(f"there is no avatar file {path}: make one with 'emotalking train'")
+    with reading(path, "is not a whole avatar file, or of another kind", "copy it again"):
+        header, tensors = read_tensors(path)
+        if header.get("format") != FORMAT:
+            raise InputError(f"{path} is a safetensors file but not an avatar: make one with 'emotalking train'")
+        if int(header["version"]) > VERSION:
+            raise InputError(
+                f"the avatar {path} has format version {header['version'][:20]} and this program reads up to "
+                f"{VERSION}: update emotalking"
+            )
+    return header, tensors
+
+
+def _upgraded(config: dict[str, Any]) -> dict[str, Any]:
+    """Upgrade a stored configuration: version 1 stored only a flag for the emotion branch."""
+    emotion = dict(config.get("emotion", {}))
+    if "enabled" in emotion:
+        emotion["branch"] = "separate" if emotion.pop("enabled") else "none"
+    return {**config, "emotion": emotion} if emotion else config
+
+
+def _scene(facts: dict[str, Any], arrays: dict[str, np.ndarray], where: str) -> Scene:
+    """The recorded clip, with arrays of the right kinds and shapes, finite numbers and cameras that can be.
+
+    Raises:
+        ValueError, KeyError, TypeError: something is missing or malformed.
+    """
+    width, height = facts["width"], facts["height"]
+    if type(width) is not int or type(height) is not int:
+        raise TypeError("an image size that is no whole number")
+    count = len(arrays["viewmats"])
+    wanted = {
+        "viewmats": ("f", (count, 4, 4)),
+        "aus": ("f", (count, 6)),
+        "va": ("f", (count, 2)),
+        "background": ("u", (height, width, 3)),
+        "torso_data": ("u", arrays["torso_data"].shape[:1]),
+        "torso_offsets": ("i", (count + 1,)),
+    }
+    if arrays.keys() != wanted.keys() or count < 1:
+        raise ValueError(f"the parts {', '.join(sorted(arrays))[:100]} of {count} poses")
+    for name, (kind, shape) in wanted.items():
+        array = arrays[name]
+        if array.dtype.kind != kind or array.shape != shape:
+            raise ValueError(f"{name}: {array.dtype} {list(array.shape)} instead of {kind} {list(shape)}")
+        if kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{name}: numbers that are not finite")
+    if not regular(arrays["viewmats"]).all():
+        raise ValueError("viewmats: a camera that maps the head onto a plane or a point")
+    if np.abs(arrays["va"]).max() > 1 + 1e-3:
+        raise ValueError("va: valence or arousal outside -1 to 1")
+    offsets = arrays["torso_offsets"]
+    if offsets[0] != 0 or offsets[-1] != len(arrays["torso_data"]) or (np.diff(offsets) < 0).any():
+        raise ValueError("torso_offsets: not in order, or beyond the data")
+    focal = facts["focal"]
+    if isinstance(focal, bool) or not isinstance(focal, int | float) or not 0 < focal < np.inf:
+        raise ValueError("a focal length that is no positive number")
+    return Scene(
+        width=width,
+        height=height,
+        fps=frame_rate(facts["fps"]),
+        focal=float(focal),
+        viewmats=arrays["viewmats"],
+        aus=arrays["aus"],
+        va=arrays["va"],
+        background=arrays["background"],
+        torso=TorsoStack(arrays["torso_data"], offsets, (width, height)),
+        place=ClipCrop.from_json(facts.get("place"), where, count),
+    )
+
+
+def avatar_facts(path: Path) -> dict[str, object]:
+    """Size, content, licences and provenance of an avatar file, as plain values in titled sections.
+
+    Raises:
+        InputError: the file does not exist, or is not a complete avatar file.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist: give an avatar file or a subject folder.")
+    content = read_avatar_file(path)
+    with reading(path, NOT_ITS_HEADER, MAKE_AGAIN):
+        gaussians = {branch: len(content.weights[f"{branch}.gaussians.means"]) for branch in ("face", "mouth")}
+        metadata = dict(content.metadata)
+        licences = metadata.pop("licences", "not recorded in this file")
+    scene = content.scene
+    poses, fps = len(scene.viewmats), float(scene.fps)
+    return {
+        "avatar": {
+            "file": str(path),
+            "size": f"{path.stat().st_size / 1e6:.1f} MB, format {content.version}",
+            "image": f"{scene.width} x {scene.height}, {fps:g} fps",
+            "Gaussians": f"{gaussians['face']} face, {gaussians['mouth']} mouth",
+            "recorded poses": f"{poses} ({poses / fps:.1f} s)",
+            "emotion": "yes" if any("emotion" in name for name in content.weights) else "no",
+            "audio features": content.config.audio.features,
+        },
+        "licences": licences,
+        "provenance": metadata,
+    }
