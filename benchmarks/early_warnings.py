@@ -26,7 +26,8 @@ from emotalking.errors import UserError
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.performance import Performance
 from emotalking.testing.actor_subject import write_actor_subject
-from emotalking.train.callbacks.log import LOG, of_kind, read_log
+from emotalking.train.callbacks.log import LOG, of_kind
+from emotalking.train.callbacks.rows import read_log
 from emotalking.train.run import train
 
 SIZE, SECONDS, SEED = 64, 16.0, 4

@@ -48,8 +48,9 @@ from emotalking.ops.normals import decode_normals, encode_normals
 from emotalking.report import Plot
 from emotalking.report.images import grid
 from emotalking.testing.actor import ActorEmotionModel, ActorState, Performance
-from emotalking.train.callbacks.log import LOG, RunLog, StepLog, of_kind, read_log
+from emotalking.train.callbacks.log import LOG, RunLog, StepLog, of_kind
 from emotalking.train.callbacks.preview import Preview, pick_frames
+from emotalking.train.callbacks.rows import read_log
 from emotalking.train.callbacks.warnings import EarlyWarnings
 from emotalking.train.data import TrainingData
 from emotalking.train.presets import preset

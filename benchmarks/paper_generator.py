@@ -39,7 +39,8 @@ from emotalking.stylegan.inversion import EncoderTask, Inversion
 from emotalking.stylegan.lip_aligned import LipAligned
 from emotalking.stylegan.stylegan2 import StyleGAN2, StyleGAN2Size, to_images
 from emotalking.stylegan.training import Task, clear, run
-from emotalking.train.callbacks.log import LOG, of_kind, read_log
+from emotalking.train.callbacks.log import LOG, of_kind
+from emotalking.train.callbacks.rows import read_log
 
 SECONDS = {"critics": 24, "judges": 16, "encoder": 90, "adversarial": 50, "emotion": 30, "lips": 45}
 """Maximum, by phase."""

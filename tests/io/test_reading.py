@@ -49,7 +49,10 @@ def test_any_failure_is_one_sentence_with_path_and_remedy(error: Exception) -> N
 
 
 def test_a_missing_file_a_folder_and_a_sentence_keep_their_meaning(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"x is missing: write it\."), reading(tmp_path / "x", "is bad", "write it"):
+    with (
+        pytest.raises(InputError, match=r"x cannot be read \(it is missing\): write it\."),
+        reading(tmp_path / "x", "is bad", "write it"),
+    ):
         (tmp_path / "x").read_bytes()
     with pytest.raises(InputError, match="is a folder"), reading(tmp_path, "is bad", "write it"):
         tmp_path.read_bytes()

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from emotalking.errors import UserError
-from emotalking.train.callbacks.log import LOG, RunLog, of_kind, read_log, until
+from emotalking.train.callbacks.log import LOG, RunLog, of_kind, until
+from emotalking.train.callbacks.rows import read_log
 
 
 def write(folder: Path) -> RunLog:

@@ -16,7 +16,8 @@ from emotalking.errors import UserError
 from emotalking.train import mouth_worker as worker_module
 from emotalking.train import run
 from emotalking.train import workers as processes
-from emotalking.train.callbacks.log import LOG, of_kind, read_log
+from emotalking.train.callbacks.log import LOG, of_kind
+from emotalking.train.callbacks.rows import read_log
 from emotalking.train.checkpoint import VERSION, write_payload
 from emotalking.train.mouth_worker import BRANCH, FOLDER
 from emotalking.train.stages.face import FaceStage

@@ -13,8 +13,9 @@ from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.train import run
 from emotalking.train.callbacks import report as record
-from emotalking.train.callbacks.log import FOLDER, LOG, of_kind, preview_interval, read_log, scalars
+from emotalking.train.callbacks.log import FOLDER, LOG, of_kind, preview_interval, scalars
 from emotalking.train.callbacks.preview import EYES, FRAMES, STRIP, pick_frames
+from emotalking.train.callbacks.rows import read_log
 from emotalking.train.stages.emotion import EmotionStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")

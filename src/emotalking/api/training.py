@@ -91,8 +91,9 @@ def training_report(run: PathLike, *, tensorboard: Tensorboard = False) -> Path:
     Raises:
         InputError: the folder holds no record of a run, or tensorboardX is missing.
     """
-    from emotalking.train.callbacks.log import LOG, read_log
+    from emotalking.train.callbacks.log import LOG
     from emotalking.train.callbacks.report import write_page
+    from emotalking.train.callbacks.rows import read_log
 
     folder = Path(run)
     if tensorboard:

@@ -14,6 +14,7 @@ from emotalking.errors import UserError
 from emotalking.io.arrays import load_array
 from emotalking.io.audio import iter_audio
 from emotalking.io.files import replacing
+from emotalking.io.reading import reading
 
 _CHUNK = 2048
 """Frames of features written or checked at a time."""
@@ -65,10 +66,8 @@ def load_features(path: str | Path, name: str, fps: Fraction | float | int) -> F
         UserError: the file is not a numeric array of shape [frames, steps, channels], or not all of it is finite.
     """
     path, feature = Path(path), audio_feature(name)
-    try:
+    with reading(path, "cannot be read as an .npy array of audio features", "extract it again"):
         values = load_array(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} cannot be read as an .npy array of audio features ({error}).") from error
     if values.shape[1:] != feature.shape or values.dtype.kind != "f":
         found = f"{values.dtype} {list(values.shape)}"
         raise UserError(

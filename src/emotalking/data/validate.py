@@ -26,6 +26,7 @@ from emotalking.data.readers import read_cameras, read_table
 from emotalking.data.subject import Subject
 from emotalking.errors import InputError
 from emotalking.io.arrays import load_array
+from emotalking.io.reading import reading
 
 ROTATION_TOLERANCE = 1e-3
 """Largest deviation of R R^T from the identity that rounding in a JSON file explains, with room."""
@@ -286,11 +287,8 @@ def _features(subject: Subject) -> Iterator[Finding]:
 
 
 def _feature_file(subject: Subject, name: str) -> Iterator[Finding]:
-    try:
+    with reading(name, "is no numeric array", "extract the features again"):
         values = load_array(subject.files.root / name, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        yield Finding("error", name, f"no numeric array ({error})", "extract the features again")
-        return
     if values.ndim != 3 or values.dtype.kind != "f":
         yield Finding("error", name, f"holds {values.shape}", "give floats [frames, steps, channels]")
         return

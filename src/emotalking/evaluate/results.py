@@ -15,6 +15,7 @@ from emotalking.errors import UserError
 from emotalking.evaluate.config import Scenario
 from emotalking.evaluate.metrics import METRICS, Metric, single
 from emotalking.io.files import write_bytes
+from emotalking.io.reading import parse_json, read_text, reading
 
 FORMAT, VERSION = "emotalking-evaluation", 2
 AVATAR, RECORDED = "avatar", "recorded video"
@@ -168,21 +169,20 @@ def read_report(path: Path) -> Report:
         raise UserError(f"{path} is no report of an evaluation: give the report.json that an evaluation wrote.")
     if data.get("version") not in (1, VERSION):
         raise UserError(f"{path} has version {data.get('version')}, this program reads {VERSION}: update emotalking.")
-    try:
+    with reading(path, "lacks something that a report has", "evaluate again"):
         results = tuple(_result(item) for item in data["results"])
         options = dict(data["options"])
         if "judge" in options:
             options["emotion_model"] = options.pop("judge")
         return Report(options, _current(data["provenance"]), results, data["command"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} lacks something that a report has ({error}): evaluate again.") from error
 
 
 def read_result(path: Path, key: str) -> Result | None:
     """Read a finished scenario if its key equals ``key``."""
     try:
-        result = _result(_read(path))
-    except (UserError, KeyError, TypeError, ValueError):
+        with reading(path, "is no result of an evaluation", "evaluate again"):
+            result = _result(_read(path))
+    except UserError:
         return None
     whole = all((path.parent / image.file).is_file() for image in result.images)
     return result if result.key == key and whole else None
@@ -246,9 +246,5 @@ def write_json(path: Path, data: object) -> None:
 
 
 def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): give a report.json.") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not whole JSON: copy the report again.") from error
+    with reading(path, "is not whole JSON", "give a report.json"):
+        return parse_json(read_text(path))

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from emotalking.errors import UserError
 from emotalking.evaluate.intervals import DRAWS, Interval
 from emotalking.io.files import write_bytes
+from emotalking.io.reading import parse_json, read_text, reading
 from emotalking.report import Bold, Table
 
 QUESTIONS: tuple[dict[str, str], ...] = (
@@ -78,16 +79,12 @@ class Study:
         Raises:
             UserError: it is missing or no key file.
         """
-        try:
-            data = json.loads(path.read_text("utf-8"))
+        with reading(path, "is no key file of a study", "copy the study's folder again"):
+            data = parse_json(read_text(path), dict)
             if data["format"] != FORMAT or data["version"] != VERSION:
                 raise ValueError("another format or version")
             groups = tuple({str(code): str(name) for code, name in group.items()} for group in data["groups"])
             return cls(str(data["id"]), str(data["title"]), groups, tuple(map(str, data["emotions"])))
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}): give the folder of a study.") from error
-        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is no key file of a study ({error}): copy the study's folder again.") from error
 
 
 def make_study(

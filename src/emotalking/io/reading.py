@@ -39,7 +39,7 @@ def reading(path: Path | str, trouble: str, remedy: str) -> Iterator[None]:
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: {remedy}.") from error
+        raise InputError(f"{path} cannot be read (it is missing): {remedy}.") from error
     except IsADirectoryError as error:
         raise InputError(f"{path} is a folder: give a file.") from error
     except OSError as error:

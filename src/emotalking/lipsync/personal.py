@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from emotalking.audio.mfcc import WINDOW, log_energies
 from emotalking.errors import UserError
+from emotalking.io.reading import parse_json, reading
 from emotalking.io.tensors import read_tensors, write_tensors
 from emotalking.lipsync.windows import FPS, FRAMES, STEPS, known_points, pad_audio, step_windows
 from emotalking.networks.crops import square_at
@@ -203,12 +204,8 @@ class PersonalExpert:
         path = Path(path)
         if not path.is_file():
             raise UserError(f"there is no sync expert {path}: train one first.")
-        try:
+        with reading(path, "is no complete sync expert, or of another kind", "copy it again"):
             header, tensors = read_tensors(path)
-        except (ValueError, OSError) as error:
-            raise UserError(
-                f"{path} is no complete sync expert (cut short, or of another kind): copy it again."
-            ) from error
         if header.get("format") != FORMAT:
             raise UserError(f"{path} is a safetensors file but no sync expert: train one first.")
         if header.get("version") != str(VERSION):
@@ -217,11 +214,11 @@ class PersonalExpert:
                 "train it again."
             )
         network = PersonalNetwork()
-        try:
+        with reading(path, "does not hold what its header says", "train the sync expert again"):
             network.load_state_dict(tensors, strict=True)
-            facts = json.loads(header["facts"])
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise UserError(f"{path} does not hold what its header says: train the sync expert again.") from error
+            facts = parse_json(header["facts"], dict)
+            if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
+                raise ValueError("numbers that are not finite")
         with path.open("rb") as file:
             digits = hashlib.file_digest(file, "sha256").hexdigest()[:8]
         return cls(network, f"personal {digits}", facts, device)

@@ -199,7 +199,8 @@ def loaded_head(config: ModelConfig, weights: Mapping[str, Tensor]) -> TalkingHe
             raise ValueError(f"{name}: {value.dtype} {list(value.shape)} instead of {wanted.dtype} {list(shape)}")
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"{name}: numbers that are not finite")
-    head = _empty_head(config, counts, weights)
+    with torch.random.fork_rng(devices=[]):  # reading a file draws nothing
+        head = _empty_head(config, counts, weights)
     head.load_state_dict(dict(weights), strict=True)
     return head
 

@@ -26,6 +26,7 @@ from emotalking.io.arrays import load_array
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.display import Framing, to_rgb
 from emotalking.io.files import replacing, write_bytes
+from emotalking.io.reading import parse_json, read_text, reading
 from emotalking.io.video import SHORTEST_S, ClipInfo, decode_frames
 from emotalking.ops.box import Box
 from emotalking.preprocess.config import PrepareConfig
@@ -38,6 +39,8 @@ from emotalking.preprocess.tracking import PointFlow, RawTrack
 
 CHUNK = 2048
 """Frames at a time."""
+
+_REMEDY = "remove it and prepare the clip again"
 
 
 class Job:
@@ -140,12 +143,10 @@ class Job:
     def pose(self) -> PoseTrack:
         """Path of the head of step "pose"."""
         path = self.work / "pose.json"
-        try:
-            facts = json.loads(path.read_text())
+        with reading(path, "is damaged", _REMEDY):
+            facts = parse_json(read_text(path), dict)
             focal = float(facts["focal"])
             statistics = dict(facts["statistics" if "statistics" in facts else "figures"])  # before 0.2.0
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is damaged ({error}); remove it and prepare the clip again.") from None
         viewmats, shape, sigma = (np.array(load(self.work / f"{name}.npy")) for name in ("viewmats", "shape", "sigma"))
         return PoseTrack(viewmats, focal, shape, sigma, statistics)
 
@@ -214,10 +215,8 @@ def _save(path: Path, array: np.ndarray) -> None:
 
 def load(path: Path) -> np.ndarray:
     """A memory-mapped array, read-only."""
-    try:
+    with reading(path, "is damaged", _REMEDY):
         return load_array(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} is damaged ({error}); remove it and prepare the clip again.") from None
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from emotalking.io.arrays import load_archive
 from emotalking.io.audio import SAMPLE_RATE, SoundSpan, iter_audio
 from emotalking.io.display import to_grey
 from emotalking.io.files import replacing
+from emotalking.io.reading import parse_json, reading
 from emotalking.io.video import ClipInfo, Conversions, View, decode_frames
 from emotalking.io.video_stream import Damage
 
@@ -65,13 +66,22 @@ class Scan:
 
     @classmethod
     def load(cls, path: Path) -> "Scan":
-        """Inverse of :meth:`save`."""
-        file = load_archive(path)
-        facts = json.loads(str(file["facts"]))
-        sound = None if facts["sound"] is None else SoundSpan(**facts["sound"])
-        height, width = facts["size"]
-        turn, conversions = facts.get("turn", 0), Conversions(**facts.get("conversions", {}))  # before 0.3.0
-        return cls(file["times"], file["change"], Damage(**facts["damage"]), sound, (height, width), turn, conversions)
+        """Inverse of :meth:`save`.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        with reading(path, "is damaged", "remove it and prepare the clip again"):
+            file = load_archive(path)
+            facts = parse_json(str(file["facts"]), dict)
+            sound = None if facts["sound"] is None else SoundSpan(**facts["sound"])
+            height, width = facts["size"]
+            times, change = file["times"], file["change"]
+            if times.ndim != 1 or change.shape != times.shape or not np.isfinite([times, change]).all():
+                raise ValueError(f"times {list(times.shape)}, change {list(change.shape)}")
+            turn, conversions = int(facts.get("turn", 0)), Conversions(**facts.get("conversions", {}))  # before 0.3.0
+            damage = Damage(**facts["damage"])
+            return cls(times, change, damage, sound, (int(height), int(width)), turn, conversions)
 
     @property
     def view(self) -> View:

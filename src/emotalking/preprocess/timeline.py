@@ -22,6 +22,7 @@ from emotalking.io.arrays import load_archive
 from emotalking.io.audio import SAMPLE_RATE, SoundSpan, iter_audio
 from emotalking.io.display import Framing, to_rgb
 from emotalking.io.files import replacing
+from emotalking.io.reading import frame_rate, reading
 from emotalking.io.video import AS_NOTED, View, decode_frames
 from emotalking.preprocess.cadence import common_rate, find_cadence
 from emotalking.preprocess.scan import Scan
@@ -104,10 +105,20 @@ class Timeline:
 
     @classmethod
     def load(cls, path: Path) -> "Timeline":
-        """Inverse of :meth:`save`, without facts."""
-        file = load_archive(path)
-        source = file["source" if "source" in file else "pictures"]  # the name before 0.2.0
-        return cls(Fraction(str(file["fps"])), float(file["begin_s"]), source, {})
+        """Inverse of :meth:`save`, without facts.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        with reading(path, "is damaged", "remove it and prepare the clip again"):
+            file = load_archive(path)
+            source = file["source" if "source" in file else "pictures"]  # the name before 0.2.0
+            if source.ndim != 1 or source.dtype.kind != "i" or (np.diff(source, prepend=0) < 0).any():
+                raise ValueError("frame numbers that are not in order")
+            begin_s = float(file["begin_s"])
+            if not np.isfinite(begin_s):
+                raise ValueError("a beginning that is not finite")
+            return cls(frame_rate(str(file["fps"])), begin_s, source, {})
 
 
 def stored_rate(times: Float[np.ndarray, " P"]) -> Fraction:

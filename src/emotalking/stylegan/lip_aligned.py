@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emotalking.errors import UserError
+from emotalking.io.reading import parse_json, reading
 from emotalking.io.tensors import read_tensors, write_tensors
 from emotalking.networks.weights import load_sized
 from emotalking.stylegan.critics import FoundPoints, LandmarkNet, SmallEncoder, small_points
@@ -151,14 +152,14 @@ def open_faces(path: Path, device: torch.device | str = "cpu") -> TrainedFaces:
     Raises:
         UserError: the file is missing, damaged or another kind's, or e4e or FAN, which it needs, is missing.
     """
-    try:
+    if not path.is_file():
+        raise UserError(f"{path} cannot be read as a file of 'emotalking faces train': there is no such file.")
+    with reading(path, "cannot be read as a file of 'emotalking faces train'", "train it again"):
         metadata, tensors = read_tensors(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a file of 'emotalking faces train': train it again.") from error
-    try:
+    with reading(path, "is no file of this version's 'emotalking faces train'", "train it again"):
         if metadata.get("emotalking_faces") != VERSION:
             raise KeyError(VERSION)
-        head = json.loads(metadata["head"])
+        head = parse_json(metadata["head"], dict)
         size = StyleGAN2Size(**head["size"])
         widths = tuple(head["widths"])
         small = head.get("small")
@@ -171,8 +172,6 @@ def open_faces(path: Path, device: torch.device | str = "cpu") -> TrainedFaces:
 
         parts = load_sized(build, tensors, path).to(device)
         licences = {str(name): str(licence) for name, licence in head["licences"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is no file of this version's 'emotalking faces train': train it again.") from error
     network = parts["network"]
     assert isinstance(network, LipAligned)
     if small is not None:

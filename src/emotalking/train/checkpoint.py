@@ -1,7 +1,6 @@
 """Checkpoints: a versioned dict of tensors and plain values that resumes exactly."""
 
-import pickle
-import zipfile
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ import torch
 
 from emotalking.errors import InputError
 from emotalking.io.files import clear_scratch, replacing
+from emotalking.io.reading import reading
+from emotalking.io.torch_files import read_torch
 from emotalking.models.config import ModelConfig
-from emotalking.models.gaussians import Gaussians
-from emotalking.models.head import TalkingHead
+from emotalking.models.head import TalkingHead, loaded_head
 from emotalking.train.config import upgrade_record
 from emotalking.train.step import Stage
 
@@ -72,33 +72,62 @@ def write_payload(path: Path, payload: dict[str, Any]) -> None:
         ) from error
 
 
+_OTHER_RUN, _REMEDY = "does not fit this run", "remove it and train again"
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "stage": int,
+    "stage_name": str,
+    "iteration": int,
+    "head": dict,
+    "optimizers": dict,
+    "stage_state": dict,
+    "generator": torch.Tensor,
+    "stage_seconds": dict,
+}
+"""Content of a checkpoint, besides its version and config."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """State of a run to resume from."""
 
     payload: dict[str, Any]
+    path: Path
+    """For messages."""
 
     @classmethod
     def read(cls, path: Path, config: dict[str, Any]) -> "Checkpoint":
-        """Load a checkpoint (weights only: nothing in it can run code).
+        """Load a checkpoint (weights only: nothing in it can run code), if it is as it was written.
 
         Raises:
             InputError: if it is damaged, of another version, or belongs to another configuration.
         """
-        try:
-            payload = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-            raise InputError(f"The checkpoint {path} is damaged: remove it and train again.") from error
+        with reading(f"The checkpoint {path}", "is damaged", _REMEDY):
+            payload = read_torch(path, checksums=True)
         if not isinstance(payload, dict) or payload.get("version") != VERSION:
             raise InputError(f"The checkpoint {path} is of another version of emotalking: remove it and train again.")
-        if upgrade_record(payload["config"]) != config:
+        if upgrade_record(payload.get("config")) != config:
             raise InputError(f"The checkpoint {path} was made with other settings: use the same, or do not resume.")
-        return cls(payload)
+        for name, kind in _FIELDS.items():
+            if not isinstance(payload.get(name), kind):
+                raise InputError(f"The checkpoint {path} is damaged (no usable '{name}'): {_REMEDY}.")
+        seconds = payload["stage_seconds"].items()
+        if not all(isinstance(name, str) and isinstance(value, float | int) for name, value in seconds):
+            raise InputError(f"The checkpoint {path} is damaged (no usable 'stage_seconds'): {_REMEDY}.")
+        return cls(payload, path)
 
     @property
     def stage(self) -> int:
         """Number of the stage that was running."""
         return self.payload["stage"]
+
+    def check_stage(self, count: int) -> None:
+        """Refuse a checkpoint of a stage that is none of the run's ``count`` stages.
+
+        Raises:
+            InputError: it is one.
+        """
+        if not 0 <= self.stage < count:
+            raise InputError(f"The checkpoint {self.path} {_OTHER_RUN} (stage {self.stage} of {count}): {_REMEDY}.")
 
     @property
     def stage_seconds(self) -> dict[str, float]:
@@ -106,20 +135,47 @@ class Checkpoint:
         return self.payload["stage_seconds"]
 
     def head(self, config: ModelConfig, device: torch.device | str) -> TalkingHead:
-        """The model with the saved weights and Gaussian counts."""
-        weights = self.payload["head"]
-        head = TalkingHead(
-            config,
-            Gaussians.empty(weights["face.gaussians.means"].shape[0], config.face.sh_degree),
-            Gaussians.empty(weights["mouth.gaussians.means"].shape[0], config.mouth.sh_degree),
-        )
-        head.load_state_dict(weights, strict=True)
-        return head.to(device)
+        """The model with the saved weights and Gaussian counts.
+
+        Raises:
+            InputError: the weights are not those of such a model.
+        """
+        with reading(f"The checkpoint {self.path}", _OTHER_RUN, _REMEDY):
+            return loaded_head(config, self.payload["head"]).to(device)
 
     def restore(self, stage: Stage, generator: torch.Generator) -> int:
-        """Put the stage and the generator back; returns the iterations that are already done."""
-        for name, optimizer in stage.optimizers.items():
-            optimizer.load_state_dict(self.payload["optimizers"][name])
-        stage.load_state_dict(self.payload["stage_state"])
-        generator.set_state(self.payload["generator"])
-        return self.payload["iteration"]
+        """Put the stage and the generator back; returns the iterations that are already done.
+
+        Raises:
+            InputError: the state is not one of such a stage.
+        """
+        with reading(f"The checkpoint {self.path}", _OTHER_RUN, _REMEDY):
+            done = self.payload["iteration"]
+            if self.payload["stage_name"] != stage.name or not 0 <= done <= stage.iterations:
+                raise ValueError(f"{done} iterations of the stage '{self.payload['stage_name'][:20]}'")
+            for name, optimizer in stage.optimizers.items():
+                _restore_optimizer(optimizer, self.payload["optimizers"][name])
+            stage.load_state_dict(self.payload["stage_state"])
+            generator.set_state(self.payload["generator"])
+        return done
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Put moments and rates back; the config, which is the same, gives all other settings.
+
+    Raises:
+        ValueError, KeyError, TypeError: moments are missing, of other shapes than their parameters (which torch does
+            not compare) or not finite, or a rate is no number.
+    """
+    settings = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
+    optimizer.load_state_dict(saved)
+    for group, ours in zip(optimizer.param_groups, settings, strict=True):
+        group.update(ours)
+        if not math.isfinite(float(group["lr"])):
+            raise ValueError("a learning rate that is not finite")
+    for parameter, state in optimizer.state.items():
+        if state.keys() != {"step", "exp_avg", "exp_avg_sq"}:
+            raise ValueError(f"moments called {', '.join(map(str, state))[:80]}")
+        for name, value in state.items():
+            if value.shape != (() if name == "step" else parameter.shape) or not bool(torch.isfinite(value).all()):
+                raise ValueError(f"{name}: {list(value.shape)} for a parameter of {list(parameter.shape)}")

@@ -12,11 +12,13 @@ from pathlib import Path
 from rich.progress import Progress, TaskID
 
 from emotalking.errors import UserError
+from emotalking.io.reading import reading
 from emotalking.io.settings import override
 from emotalking.progress import bar
 from emotalking.report import Link, Page, Table
-from emotalking.train.callbacks.log import LOG, Row, of_kind, preview_image, read_log
+from emotalking.train.callbacks.log import LOG, Row, of_kind, preview_image
 from emotalking.train.callbacks.report import PAGE, STRIPS
+from emotalking.train.callbacks.rows import read_log
 from emotalking.train.presets import preset
 from emotalking.train.run import is_up_to_date
 from emotalking.train.workers import Runner, WorkerPool, train_command
@@ -191,11 +193,16 @@ def _kept(avatar: Path, subject: Path, preset_name: str, overrides: list[str]) -
 def _known(avatar: Path, outcome: str, why: str = "") -> SubjectResult:
     """Result with the rows of its run's record."""
     result = SubjectResult(avatar, outcome, why)
+    record = result.run_folder / LOG
     try:
-        rows = read_log(result.run_folder / LOG)
+        with reading(record, "is no whole record of a run", "train again"):
+            rows = read_log(record)
+            known = SubjectResult(avatar, outcome, why, rows)
+            if of_kind(rows, "run") and known.row:  # all that the page shows of it
+                return known
     except UserError:  # An avatar may have been moved here without it.
-        return result
-    return SubjectResult(avatar, outcome, why, rows) if of_kind(rows, "run") else result
+        pass
+    return result
 
 
 def make_page(result: TrainManyResult, preset_name: str, overrides: list[str]) -> Page:
@@ -219,7 +226,7 @@ def make_page(result: TrainManyResult, preset_name: str, overrides: list[str]) -
         if image is not None and image.is_file():
             stage = previews[-1]["stage"]
             page.heading(subject.name)
-            page.image(image, f"{stage}: {STRIPS[stage]}")
+            page.image(image, f"{stage}: {STRIPS.get(stage, '')}")
     return page
 
 

@@ -22,7 +22,6 @@ from emotalking.data.audio_features import PACKAGE_FEATURES, audio_feature
 from emotalking.errors import UserError
 from emotalking.io.files import write_bytes
 from emotalking.io.settings import from_dict
-from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
 from emotalking.progress import shown
 from emotalking.train.callbacks.log import LOG, Callback, Row, RunLog, StopTraining, preview_image
@@ -252,12 +251,10 @@ def load_branch(head: TalkingHead, path: Path, record: dict[str, Any]) -> None:
     Raises:
         InputError: it is damaged, or of a run with other settings.
     """
-    trained, mouth = Checkpoint.read(path, record).payload["head"], head.mouth
-    weights = {name.removeprefix("mouth."): value for name, value in trained.items() if name.startswith("mouth.")}
-    device = mouth.gaussians.means.device
-    mouth.gaussians = Gaussians.empty(len(weights["gaussians.means"]), head.config.mouth.sh_degree)
-    mouth.load_state_dict(weights, strict=True)
-    mouth.to(device)
+    device = head.mouth.gaussians.means.device
+    trained = Checkpoint.read(path, record).head(head.config, device).mouth
+    head.mouth.gaussians = trained.gaussians
+    head.mouth.load_state_dict(trained.state_dict(), strict=True)
 
 
 def train_mouth(folder: Path) -> None:

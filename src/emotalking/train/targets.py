@@ -59,8 +59,14 @@ class FrameSampler:
         return {"queue": list(self._queue)}
 
     def load_state_dict(self, state: dict[str, Sequence[int]]) -> None:
-        """Inverse of :meth:`state_dict`."""
+        """Inverse of :meth:`state_dict`.
+
+        Raises:
+            ValueError: a frame that is none of those that are drawn.
+        """
         self._queue = [int(frame) for frame in state["queue"]]
+        if not set(self._queue) <= set(self._frames.tolist()):
+            raise ValueError("a frame in the queue that the training does not have")
 
 
 def opening_window(opening: np.ndarray, progress: float) -> Bool[np.ndarray, "F"]:
@@ -246,9 +252,18 @@ class EmotionalTargets:
         return {"sampler": self._sampler.state_dict(), "plans": plans}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of :meth:`state_dict`."""
+        """Inverse of :meth:`state_dict`.
+
+        Raises:
+            ValueError: a plan that cannot be.
+        """
         self._sampler.load_state_dict(state["sampler"])
-        self._drawn = [Draw(frame, va) for frame, va in state["plans"]]
+        self._drawn = [
+            Draw(int(frame), None if va is None else (float(va[0]), float(va[1]))) for frame, va in state["plans"]
+        ]
+        for frame, va in self._drawn:
+            if not 0 <= frame < self._data.count or not all(abs(value) <= 1 for value in va or ()):
+                raise ValueError(f"a plan for frame {frame} and valence and arousal {va}")
         self._ready = []
 
 

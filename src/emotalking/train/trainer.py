@@ -115,6 +115,7 @@ class Trainer:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume is not None:
+            resume.check_stage(len(self._builders))
             self.stage_seconds = dict(resume.stage_seconds)
         first = self._number if resume is None else max(self._number, resume.stage)
         with bar() as self.progress:

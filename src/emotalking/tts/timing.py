@@ -6,6 +6,7 @@ are JSON, which is read back, and Praat's TextGrid.
 """
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from emotalking.audio.mel import HOP, log_mel
 from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.files import write_bytes
+from emotalking.io.reading import parse_json, read_text, reading
 from emotalking.tts.base import TimedLabel, Utterance
 
 _STEP_S = HOP / SAMPLE_RATE
@@ -174,8 +176,8 @@ def read_times(path: Path, samples: Float32[np.ndarray, " n"]) -> Utterance:
     Raises:
         UserError: the file is not such a file, or its times do not fit the sound.
     """
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+    with reading(path, "does not hold the times of a recording", "remove it"):
+        facts = parse_json(read_text(path), dict)
         words, phonemes = (
             tuple(TimedLabel(str(each["label"]), float(each["start_s"]), float(each["end_s"])) for each in facts[kind])
             for kind in ("words", "phonemes")
@@ -189,8 +191,9 @@ def read_times(path: Path, samples: Float32[np.ndarray, " n"]) -> Utterance:
             phonemes,
             float(facts["rate"]),
         )
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} does not hold the times of a recording: remove it.") from error
+        edges = [edge for each in (*words, *phonemes) for edge in (each.start_s, each.end_s)]
+        if not all(map(math.isfinite, [*edges, made.rate])) or made.rate <= 0:
+            raise ValueError("a time or a rate that is not finite")
     for timed in (words, phonemes):
         edges = [edge for each in timed for edge in (each.start_s, each.end_s)]
         if edges != sorted(edges) or (edges and not 0 <= edges[0] <= edges[-1] <= made.seconds + 1 / SAMPLE_RATE):

@@ -29,6 +29,7 @@ from torch.optim import Optimizer
 from emotalking.errors import MissingPackageError, UserError
 from emotalking.io.files import write_bytes
 from emotalking.io.images import read_image
+from emotalking.train.callbacks.rows import read_log
 
 if TYPE_CHECKING:
     from emotalking.train.trainer import Trainer
@@ -173,30 +174,6 @@ class RunLog:
 
 def _line(row: Row) -> str:
     return json.dumps(row) + "\n"
-
-
-def read_log(path: Path) -> list[Row]:
-    """The rows of a record; a last line that was cut off by a crash is left out.
-
-    Raises:
-        UserError: there is none, or it is not one of this version's.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The run's record {path} cannot be read ({error}): name the folder of a run.") from error
-    rows: list[Row] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines) and not line.endswith("\n"):
-                break
-            raise UserError(f"Line {number} of {path} is damaged: remove that line.") from error
-        if not isinstance(row, dict) or "kind" not in row:
-            raise UserError(f"{path} was written by another version of emotalking: train again.")
-        rows.append(row)
-    return rows
 
 
 def until(rows: list[Row], stage: str, iteration: int) -> list[Row]:

@@ -16,6 +16,7 @@ import emotalking
 from emotalking.data import Subject
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.errors import UserError
+from emotalking.io.reading import reading
 from emotalking.io.settings import to_dict, upgrade
 from emotalking.report import Page, Plot
 from emotalking.report.images import ERROR_GAIN
@@ -29,10 +30,10 @@ from emotalking.train.callbacks.log import (
     StepLog,
     of_kind,
     preview_image,
-    read_log,
     stage_starts,
 )
 from emotalking.train.callbacks.preview import IMAGES, Preview, pick_frames
+from emotalking.train.callbacks.rows import read_log
 from emotalking.train.callbacks.warnings import EarlyWarnings, limits
 from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.config import TrainConfig
@@ -166,7 +167,9 @@ def write_page(folder: Path) -> Path:
     rows = read_log(folder / LOG)
     if not of_kind(rows, "run"):
         raise UserError(f"{folder / LOG} is empty: the run ended before it began, so there is nothing to show.")
-    make_page(rows, folder).write(folder / PAGE)
+    with reading(f"The run's record {folder / LOG}", "has rows that do not fit together", "train again"):
+        page = make_page(rows, folder)
+    page.write(folder / PAGE)
     return folder / PAGE
 
 

@@ -162,6 +162,14 @@ class BranchLearner:
         return {"density": self.density.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of :meth:`state_dict`."""
+        """Inverse of :meth:`state_dict`.
+
+        Raises:
+            ValueError: statistics of another number of Gaussians, or not finite.
+        """
         device = self._context.device
-        self.density = DensifyState(**{name: value.to(device) for name, value in state["density"].items()})
+        gradient, seen = (state["density"][name].to(device) for name in ("gradient", "seen"))
+        for values in (gradient, seen):
+            if values.shape != self.density.seen.shape or not bool(torch.isfinite(values).all()):
+                raise ValueError(f"statistics of {list(values.shape)} Gaussians, of {list(self.density.seen.shape)}")
+        self.density = DensifyState(gradient, seen)
