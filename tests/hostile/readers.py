@@ -1,6 +1,7 @@
 """Every reader of a user's file with a valid file of its own, and what must hold of whatever it reads."""
 
 import io
+import itertools
 import json
 import zipfile
 from collections.abc import Callable
@@ -223,13 +224,18 @@ def make_record(folder: Path) -> None:
     log.add("end", outcome="finished", why="", time="now")
 
 
+_turn = itertools.count()
+
+
 def use_record(path: Path) -> None:
     avatar = path.parent.with_name("a.safetensors")
     known = _known(avatar, "kept")  # a damaged record costs the index its numbers, not itself
     result = TrainManyResult([known, SubjectResult(avatar, "failed", "why")], path.parent.with_name("index.html"))
-    make_page(result, "tiny", []).write(result.page)
+    page = make_page(result, "tiny", [])
     read_log(path)
-    write_page(path.parent)
+    if next(_turn) % 8 == 0:  # its plots take half a second
+        page.write(result.page)
+        write_page(path.parent)
 
 
 def make_report(path: Path) -> None:
@@ -307,8 +313,11 @@ def _add_subject(root: Path, add: Callable[..., None]) -> None:
     manifest = {"fps": "25", "framing": framing, "clip": {"name": "c", "sha256": "0"}, "steps": {"a": {"key": "b"}}}
     (root / "subject.json").write_text(json.dumps(manifest))
 
+    turn = itertools.count()
+
     def both(path: Path) -> None:
-        look_at_subject(root)
+        if next(turn) % 8 == 0:  # it takes ten times as long
+            look_at_subject(root)
         use_subject(root)
 
     def text_landmarks(path: Path) -> None:

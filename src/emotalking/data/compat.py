@@ -17,6 +17,7 @@ from emotalking.data.readers import read_json
 from emotalking.data.subject import Subject
 from emotalking.io.arrays import load_array
 from emotalking.io.images import read_image
+from emotalking.io.reading import read_text, reading
 
 PROGRAMS = ("talkinggaussian", "ernerf")
 _FEATURES = {
@@ -64,11 +65,8 @@ def _features(files: SubjectFiles, count: int, names: tuple[str, ...]) -> Iterat
 
 def _shape(files: SubjectFiles, name: str, count: int, kind: str) -> Iterator[Finding]:
     feature = audio_feature(kind)
-    try:
+    with reading(name, "is no array", "extract the features again"):
         shape = load_array(files.root / name, mmap_mode="r").shape
-    except (OSError, ValueError, EOFError) as error:
-        yield Finding("error", name, f"no array ({error})", "extract the features again")
-        return
     if shape[1:] != feature.shape:
         yield Finding("error", name, f"shape {list(shape)}", f"{[count, *feature.shape]} is expected")
 
@@ -120,7 +118,8 @@ def _contents(subject: Subject, program: str) -> Iterator[Finding]:
         if _lms_shape(files, index) not in (None, (68, 2)):
             rows.append(index)
         if program == "talkinggaussian" and files.teeth(index).exists():
-            mask = load_array(files.teeth(index))
+            with reading(files.teeth(index), "is no mask", "compute it again"):
+                mask = load_array(files.teeth(index))
             if mask.shape != (subject.height, subject.width) or mask.dtype != np.bool_:
                 teeth.append(index)
     if colours:
@@ -139,7 +138,7 @@ def _contents(subject: Subject, program: str) -> Iterator[Finding]:
 def _lms_shape(files: SubjectFiles, index: int) -> tuple[int, ...] | None:
     """Rows and columns of one ``.lms`` file; None if its lines form no table of numbers."""
     try:
-        rows = [[float(word) for word in line.split()] for line in files.ibug_landmarks(index).read_text().splitlines()]
+        rows = [[float(word) for word in line.split()] for line in read_text(files.ibug_landmarks(index)).splitlines()]
         return np.array(rows, np.float64).shape
     except (OSError, ValueError):
         return None

@@ -14,6 +14,12 @@ from scipy.interpolate import PchipInterpolator
 
 from emotalking.emotion.circumplex import PRESETS, check_va, preset
 from emotalking.errors import InputError
+from emotalking.io.reading import read_text, reading, reason
+
+_MOST_TRACK = 16 << 20
+"""Bytes of a keyframe file."""
+_LONGEST_S = 1e6
+"""Latest time of a keyframe."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +103,12 @@ class EmotionTrack:
         suffix = path.suffix.lower()
         if suffix not in (".csv", ".json"):
             raise InputError(f"{path}: an emotion track must be a .csv or .json file")
-        try:
-            text = path.read_text("utf-8-sig")
-        except OSError as error:
-            raise InputError(f"cannot read the emotion track {path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise InputError(f"{path} is not a text file in UTF-8") from None
-        rows = _csv_rows(path, text) if suffix == ".csv" else _json_rows(path, text)
+        with reading(path, "is not an emotion track in UTF-8", "write it again"):
+            try:
+                text = read_text(path, _MOST_TRACK)
+            except OSError as error:
+                raise InputError(f"cannot read the emotion track {path}: {reason(error)}") from error
+            rows = _csv_rows(path, text) if suffix == ".csv" else _json_rows(path, text)
         if not rows:
             raise InputError(f"{path}: the emotion track has no keyframes")
         keys = [_keyframe(row, where) for where, row in rows]
@@ -157,8 +162,9 @@ def _number(value: Any, where: str, name: str) -> float:
         if isinstance(value, bool):
             raise ValueError
         number = float(value)
-    except (TypeError, ValueError):
-        raise InputError(f'{where}: {name} "{"" if value is None else value}" is not a number') from None
+    except (TypeError, ValueError, OverflowError):
+        shown = "" if value is None else repr(value)[:40] if not isinstance(value, str) else value[:40]
+        raise InputError(f'{where}: {name} "{shown}" is not a number') from None
     if not math.isfinite(number):
         raise InputError(f"{where}: {name} must be a finite number")
     return number
@@ -215,6 +221,8 @@ def _keyframe(row: dict[str, Any], where: str) -> tuple[float, float, float]:
     if unknown:
         raise InputError(f"{where}: unknown field {sorted(unknown)[0]!r}; use time with valence, arousal or emotion")
     time = _number(row.get("time"), where, "time")
+    if time > _LONGEST_S:
+        raise InputError(f"{where}: time {time:g} is more than {_LONGEST_S:g} s, which no recording lasts")
     if time < 0:
         raise InputError(f"{where}: time {time:g} is negative; times are seconds from the start")
     name = row.get("emotion")

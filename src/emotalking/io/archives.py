@@ -1,5 +1,6 @@
 """Zip archives and pickles of unknown origin: their claims, compared with their size before anything is made."""
 
+import io
 import pickle
 import pickletools
 import zipfile
@@ -43,7 +44,7 @@ def check_pickle(file: BufferedIOBase) -> None:
     sizes: list[int] = []  # of the tuples on the machine's stack, in elements; other objects count 1
     memo: dict[Any, int] = {}
     visits = 0
-    for operation, argument, position in pickletools.genops(cast("IO[bytes]", file)):
+    for operation, argument, position in pickletools.genops(cast("IO[bytes]", _Bounded(file))):
         name = operation.name
         if "PUT" in name:
             if isinstance(argument, int) and argument > (position or 0):
@@ -75,6 +76,21 @@ def check_pickle(file: BufferedIOBase) -> None:
         visits += sum(pushed)
         if visits > 1_000_000 + 100 * (position or 0):
             raise pickle.UnpicklingError("tuples within tuples without end")
+
+
+class _Bounded:
+    """A file of which no more is requested than it has: else a claimed length is allocated before it is read."""
+
+    def __init__(self, file: BufferedIOBase) -> None:
+        self._file = file
+        here = file.tell()
+        self._end = file.seek(0, io.SEEK_END)
+        file.seek(here)
+        self.readline, self.tell = file.readline, file.tell
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` bytes."""
+        return self._file.read(min(size, self._end - self._file.tell()))
 
 
 def _popped(sizes: list[int], count: int) -> list[int]:

@@ -103,9 +103,12 @@ class Checkpoint:
         """
         with reading(f"The checkpoint {path}", "is damaged", _REMEDY):
             payload = read_torch(path, checksums=True)
-        if not isinstance(payload, dict) or payload.get("version") != VERSION:
+        version = payload.get("version") if isinstance(payload, dict) else None
+        if not isinstance(version, int) or version != VERSION:
             raise InputError(f"The checkpoint {path} is of another version of emotalking: remove it and train again.")
-        if upgrade_record(payload.get("config")) != config:
+        with reading(f"The checkpoint {path}", "is damaged", _REMEDY):
+            same = bool(upgrade_record(payload.get("config")) == config)
+        if not same:
             raise InputError(f"The checkpoint {path} was made with other settings: use the same, or do not resume.")
         for name, kind in _FIELDS.items():
             if not isinstance(payload.get(name), kind):
