@@ -48,6 +48,7 @@ from emotalking.train.config import TrainConfig
 from emotalking.train.many import SubjectResult, TrainManyResult, _known, make_page
 from emotalking.train.optim import gaussian_optimizer, network_optimizer
 from emotalking.train.presets import preset
+from emotalking.train.step import Stage
 from emotalking.train.targets import FrameSampler
 from emotalking.tts.base import TimedLabel, Utterance
 from emotalking.tts.timing import read_times, write_times
@@ -145,7 +146,7 @@ def look_at_subject(root: Path) -> None:
     subject_facts(root)
 
 
-class MadeStage:
+class MadeStage(Stage):
     """A stage with the parts that a checkpoint restores."""
 
     name = "face"
@@ -189,7 +190,7 @@ def make_checkpoint(path: Path) -> None:
     head = made_head()
     stage = MadeStage(head)
     stepped(stage)
-    write_checkpoint(path, head, stage, 1, 7, torch.Generator(), {"train": {}}, {"mouth": 1.5})  # type: ignore[arg-type]
+    write_checkpoint(path, head, stage, 1, 7, torch.Generator(), {"train": {}}, {"mouth": 1.5})
 
 
 def use_checkpoint(path: Path) -> None:
@@ -198,7 +199,7 @@ def use_checkpoint(path: Path) -> None:
     head = checkpoint.head(MODEL, "cpu")
     finite(*head.state_dict().values())
     stage = MadeStage(head)
-    assert 0 <= checkpoint.restore(stage, torch.Generator()) <= stage.iterations  # type: ignore[arg-type]
+    assert 0 <= checkpoint.restore(stage, torch.Generator()) <= stage.iterations
     stepped(stage)
     assert all(0 <= stage.sampler.draw() < 9 for _ in range(9))
     finite(*checkpoint.stage_seconds.values())
