@@ -5,6 +5,7 @@ As a library, nothing is printed: messages go to the standard logger ``emotalkin
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -12,15 +13,19 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 
 T = TypeVar("T")
+MESSAGE_S = 5.0
+"""Seconds between messages about a transfer where no bar can be shown."""
 ProgressCallback = Callable[[float, float | None, str], None]
 """Called with what is done, the total (None: unknown) and the description of a task, from any thread."""
 console = Console(stderr=True)
@@ -109,3 +114,27 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         for item in items:
             yield item
             progress.advance(task)
+
+
+@contextmanager
+def byte_bar(description: str, total: int | None, done: int) -> Iterator[Callable[[int], None]]:
+    """A display of a transfer of ``total`` bytes, ``done`` of which are there; messages where there is no terminal.
+
+    Yields:
+        Function to call with each number of bytes that arrived.
+    """
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    hidden = not (_shown and console.is_terminal)
+    with _Bars(TextColumn("{task.description}"), *columns, console=console, disable=hidden) as progress:
+        task = progress.add_task(description, total=total, completed=done)
+        last = time.monotonic()
+
+        def advance(count: int) -> None:
+            nonlocal done, last
+            done += count
+            progress.advance(task, count)
+            if hidden and time.monotonic() - last > MESSAGE_S:
+                last = time.monotonic()
+                _logger.info("%s: %.1f%s MB", description, done / 1e6, f" of {total / 1e6:.1f}" if total else "")
+
+        yield advance

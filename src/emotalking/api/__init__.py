@@ -18,7 +18,7 @@ from emotalking.api.evaluation import (
     study_results,
 )
 from emotalking.api.faces import edit_faces, face_sheet, train_faces
-from emotalking.api.inspection import info, list_models, validate
+from emotalking.api.inspection import get_model, info, list_models, validate
 from emotalking.api.rendering import choose_device, load_avatar, render
 from emotalking.api.speech import list_voices, phoneme_coverage, synthesize, synthesize_sentences
 from emotalking.api.subjects import check, import_subject, prepare, preview
@@ -33,6 +33,7 @@ __all__ = [
     "edit_faces",
     "evaluate",
     "face_sheet",
+    "get_model",
     "import_subject",
     "info",
     "list_models",

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from emotalking.errors import InputError
 from emotalking.options import PathLike
 
 if TYPE_CHECKING:
@@ -48,3 +49,34 @@ def list_models() -> "dict[str, Model]":
     from emotalking.networks.registry import models as read
 
     return read()
+
+
+def get_model(name: str, *, accept: bool = False) -> Path:
+    """Download an optional pretrained model, if it is not there.
+
+    An interrupted download continues where it stopped. Proxies are those of the environment, and HF_ENDPOINT names
+    another server in place of Hugging Face's.
+
+    Args:
+        name: key of :func:`list_models`.
+        accept: you accept the model's terms (its ``licence`` and ``limits``); without it nothing is downloaded.
+
+    Returns:
+        Its file or folder in the model folder.
+
+    Raises:
+        MissingModelError: it has to be fetched by hand; the message says from where and to where.
+        InputError: the terms are not accepted, the server cannot be reached, the content is not the published one, or
+            the disk is full or cannot be written.
+    """
+    from emotalking.networks.downloads import download, find_download
+    from emotalking.networks.registry import find_model
+
+    model = find_model(name)
+    there = model.installed()
+    if there is not None:
+        return there
+    job = find_download(model)
+    if not accept:
+        raise InputError(f"{name} has terms to accept first: {model.licence}, {model.limits}.")
+    return download(job)

@@ -22,7 +22,7 @@ from emotalking.data.audio_features import AudioFeature
 from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.rows import GrowingRows, blocks
-from emotalking.networks.registry import model_path
+from emotalking.networks.registry import WEIGHT_FILES, model_path
 from emotalking.networks.weights import load_tensors, read_weights
 
 STRIDE, RECEPTIVE = 320, 400
@@ -33,9 +33,6 @@ CONTEXT = 250
 """Steps of context on each side of a piece."""
 BLEND = 50
 """Steps over which two neighbouring pieces are blended."""
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-
-
 DEPTH = {"hubert": 1.0, "wav2vec2": 0.75}
 """Hidden layer as a share of all, 1 the last (after the final norm, where there is one), by entry of ``models.toml``.
 

@@ -30,7 +30,9 @@ FORMS: dict[str, tuple[Any, ...]] = {
     "emotions": (tyro.conf.UseAppendAction,),
 }
 """Parameters whose option differs from their name and one value."""
-_METAVARS = {"systems": "NAME=PATH", "clips": "NAME=VIDEO"}
+WORDS = ("names",)
+"""Parameters with a default that are positional arguments all the same, of which there may be none."""
+_METAVARS = {"names": "[NAME ...]", "systems": "NAME=PATH", "clips": "NAME=VIDEO"}
 PROGRAM_ONLY = ("command",)
 """Parameters that the command line fills in itself."""
 
@@ -61,7 +63,7 @@ class Parameter:
     @property
     def positional(self) -> bool:
         """True for a positional argument."""
-        return self.default is inspect.Parameter.empty and self.name != "output"
+        return self.name in WORDS or self.default is inspect.Parameter.empty and self.name != "output"
 
     @property
     def takes_value(self) -> bool:
@@ -151,7 +153,7 @@ def parse(
         print(_without_required(captured.getvalue().rstrip()) + (f"\n\n{epilog.strip()}" if epilog else ""))
         raise
     for one in wanted:
-        if one.positional and values[one.name] == ():
+        if one.positional and one.start is inspect.Parameter.empty and values[one.name] == ():
             raise InputError(f"required: {one.name}: see '{prog} --help'")
         if one.mapping and values[one.name] == ():
             values[one.name] = one.default

@@ -68,12 +68,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def verbs(package: ModuleType = commands, prefix: str = "") -> dict[str, str]:
-    """Every verb and its module: those of ``cli.commands``, where a package is a group such as ``sync train``."""
+    """Every verb and its module: those of ``cli.commands``, where a package is a group such as ``sync train``.
+
+    A package with a ``FUNCTION`` is a verb too, as ``models`` beside ``models get``.
+    """
     found: dict[str, str] = {}
     for entry in pkgutil.iter_modules(package.__path__):
         name = prefix + entry.name.removesuffix("_").replace("_", "-")
         module = f"{package.__name__}.{entry.name}"
-        found |= verbs(importlib.import_module(module), f"{name} ") if entry.ispkg else {name: module}
+        group = importlib.import_module(module) if entry.ispkg else None
+        if group is None or hasattr(group, "FUNCTION"):
+            found[name] = module
+        if group is not None:
+            found |= verbs(group, f"{name} ")
     return found
 
 

@@ -21,6 +21,7 @@ from emotalking.data import Subject
 from emotalking.data.audio_features import PACKAGE_FEATURES, audio_feature
 from emotalking.errors import UserError
 from emotalking.io.files import write_bytes
+from emotalking.io.locks import locked
 from emotalking.io.settings import from_dict
 from emotalking.models.head import TalkingHead
 from emotalking.progress import shown
@@ -195,7 +196,7 @@ def mouth_worker(
     """
     begun = (folder / FOLDER).exists()
     if begun and not (resume and (checkpoint is None or checkpoint.payload["stage_name"] == "face")):
-        with locked(folder / FOLDER):
+        with locked(folder / FOLDER / LOCK):  # a worker may still be saving because its run was killed
             shutil.rmtree(folder / FOLDER)
         begun = False
     reason = None if begun else _why_not(config, checkpoint)
@@ -211,21 +212,6 @@ def mouth_worker(
         yield mouth
     finally:
         mouth.stop()
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the mouth's ``folder``, after waiting for a worker that is still saving because its run was killed."""
-    with (folder / LOCK).open("w") as lock:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(lock.fileno(), msvcrt.LK_LOCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _why_not(config: TrainConfig, checkpoint: Checkpoint | None) -> str | None:
@@ -285,7 +271,7 @@ def train_mouth(folder: Path) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Train the mouth of the job in the folder ``arguments[0]``; exit code."""
     folder = Path(arguments[0])
-    with shown(), locked(folder):
+    with shown(), locked(folder / LOCK):
         try:
             train_mouth(folder)
         except UserError as error:

@@ -27,7 +27,7 @@ def run(arguments: Arguments, *, json: bool = False) -> None:
         print(dumps(facts, indent=2))
         return
     folders = " or ".join(str(folder) for folder in model_folders())
-    lines = [f"None of these is needed; the embedded methods work without. Put the files into {folders}."]
+    lines = [f"None of these is needed; the embedded methods work without. The files belong into {folders}."]
     for name, fields in facts.items():
         lines += ["", f"{name}: {fields.pop('what')}"]
         lines += [f"  {key:<8} {value}" for key, value in fields.items()]
@@ -36,7 +36,7 @@ def run(arguments: Arguments, *, json: bool = False) -> None:
 
 def _facts(model: "Model") -> dict[str, str]:
     """Title, purpose, state, licence and source of a model."""
-    from emotalking.networks.registry import BUNDLED
+    from emotalking.networks.registry import BUNDLED, is_as_downloaded
 
     path = model.find()
     if path is None:
@@ -45,14 +45,16 @@ def _facts(model: "Model") -> dict[str, str]:
         state = f"comes with this package, {path.stat().st_size / 1e6:.1f} MB"
     else:
         known = {True: ", the published file", False: ", NOT the published file", None: ""}
+        recorded = {True: ", as downloaded", False: ", CHANGED since it was downloaded", None: ""}
         files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
         size = f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB"
-        state = f"{path}, {size}{known[model.is_published(path)]}"
+        state = f"{path}, {size}{known[model.is_published(path)] or recorded[is_as_downloaded(path)]}"
     return {
         "what": model.title,
         "for": model.purpose,
         "state": state,
         "licence": f"{model.licence}: {model.limits}",
         "source": model.source,
+        "get": f"emotalking models get {model.name}" if model.downloadable else "by hand",
         "without": model.alternative,
     }
