@@ -1,10 +1,12 @@
 """Progress of long work: quiet in a program of one's own, bars and messages under the command line.
 
 As a library, nothing is printed: messages go to the standard logger ``emotalking`` and progress to the callback of
-:func:`on_progress`, if one is set.
+:func:`on_progress`, if one is set. The command line is never silent for long: where no bar is drawn (into a file, or
+while something is loaded), a thread prints a line with what goes on.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -28,16 +30,24 @@ MESSAGE_S = 5.0
 """Seconds between messages about a transfer where no bar can be shown."""
 ProgressCallback = Callable[[float, float | None, str], None]
 """Called with what is done, the total (None: unknown) and the description of a task, from any thread."""
+FIRST_WORDS_S, SILENCE_S = 1.5, 4.0
+"""Seconds without a word until the command line tells what it does: at the beginning, and later."""
+_TICK_S = 0.25
 console = Console(stderr=True)
 _logger = logging.getLogger("emotalking")
 _shown = False
 _callback: ProgressCallback | None = None
+_running: "list[_Bars]" = []
+_doing: list[tuple[str, float]] = []
+"""What goes on without a bar, innermost last, and since when."""
+_said_at = 0.0
 
 
 class _ConsoleHandler(logging.Handler):
     """Print messages above the bars; a warning is yellow."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        _note_output()
         warning = record.levelno >= logging.WARNING
         console.print(
             f"warning: {record.getMessage()}" if warning else record.getMessage(),
@@ -49,7 +59,27 @@ class _ConsoleHandler(logging.Handler):
 
 
 class _Bars(Progress):
-    """A progress display that also tells the callback."""
+    """A progress display that also tells the callback, and what goes on."""
+
+    def start(self) -> None:
+        _running.append(self)
+        super().start()
+
+    def stop(self) -> None:
+        super().stop()
+        if self in _running:
+            _running.remove(self)
+            _note_output()
+
+    def words(self) -> str:
+        """The task at work, in words; empty if there is none."""
+        open_tasks = [task for task in self.tasks if not task.finished]
+        if not open_tasks:
+            return ""
+        task = open_tasks[-1]
+        count = f" {task.completed:g}" + ("" if task.total is None else f"/{task.total:g}")
+        note = f", {task.fields['note']}" if task.fields.get("note") else ""
+        return f"{task.description}{count} ({task.elapsed or 0.0:.0f} s{note})"
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
         super().update(task_id, **changes)
@@ -72,12 +102,57 @@ def on_progress(callback: ProgressCallback | None) -> None:
 
 
 @contextmanager
-def shown() -> Iterator[None]:
-    """Show bars (where standard error is a terminal) and log messages within the block, as the command line does."""
+def doing(what: str) -> Iterator[None]:
+    """Name what goes on within the block, for work without a bar, such as "loading the networks"."""
+    _doing.append((what, time.monotonic()))
+    try:
+        yield
+    finally:
+        _doing.pop()
+
+
+def _note_output() -> None:
+    global _said_at  # noqa: PLW0603
+    _said_at = time.monotonic()
+
+
+def _words(begun: float) -> str:
+    """What goes on, in one line; ``begun``: when the command did."""
+    for bars in reversed(_running):
+        if words := bars.words():
+            return words
+    what, since = _doing[-1] if _doing else ("at work" if _said_at > begun else "starting", begun)
+    return f"{what} ({time.monotonic() - since:.0f} s)"
+
+
+def _break_silence(ended: threading.Event) -> None:
+    """Print a line whenever nothing has been printed for too long, until ``ended``."""
+    begun, patience = time.monotonic(), FIRST_WORDS_S
+    while not ended.wait(_TICK_S):
+        drawn = console.is_terminal and any(bars.words() for bars in _running)
+        if drawn:
+            _note_output()
+        elif time.monotonic() - max(_said_at, begun) > patience:
+            console.print(_words(begun), style="dim", highlight=False, markup=False, soft_wrap=True)
+            _note_output()
+        if _said_at > begun:
+            patience = SILENCE_S
+
+
+@contextmanager
+def shown(*, never_silent: bool = False) -> Iterator[None]:
+    """Show bars (where standard error is a terminal) and log messages within the block, as the command line does.
+
+    Args:
+        never_silent: print what goes on where neither says anything for :data:`SILENCE_S`.
+    """
     global _shown  # noqa: PLW0603
     if _shown:
         yield
         return
+    ended = threading.Event()
+    if never_silent:
+        threading.Thread(target=_break_silence, args=(ended,), daemon=True).start()
     handler = _ConsoleHandler()
     level = _logger.level
     _logger.addHandler(handler)
@@ -86,6 +161,7 @@ def shown() -> Iterator[None]:
     try:
         yield
     finally:
+        ended.set()
         _shown = False
         _logger.setLevel(level)
         _logger.removeHandler(handler)

@@ -13,6 +13,7 @@ from types import ModuleType
 
 from emotalking import __version__
 from emotalking.cli import aliases, commands
+from emotalking.cores import Usage, share_cores, usage
 from emotalking.errors import InputError
 
 SECTIONS = ("make an avatar", "use it", "evaluate", "inspect")
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0, 2 for what the user can fix, 130 when interrupted.
     """
     verb: ModuleType | None = None
+    started = usage() if argv is None else None
     try:
         arguments = join_negative_values(sys.argv[1:] if argv is None else argv)
         if not arguments:
@@ -43,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         name, rest = _split(arguments)
         alias = aliases.find(name, rest)
         verb = load(name if alias is None else alias.new_verb)
-        _run(verb, rest, alias)
+        _run(verb, rest, alias, started)
         return 0
     except SystemExit as end:  # --help
         return int(end.code or 0)
@@ -121,7 +123,8 @@ def _split(arguments: Sequence[str]) -> tuple[str, list[str]]:
     return (pair, list(arguments[2:])) if pair in known else (arguments[0], list(arguments[1:]))
 
 
-def _run(verb: ModuleType, arguments: list[str], alias: aliases.Alias | None) -> None:
+def _run(verb: ModuleType, arguments: list[str], alias: aliases.Alias | None, started: Usage | None) -> None:
+    """Parse and run; ``started``: use of the cores when this process began, None if it is not this command's own."""
     from emotalking.cli.arguments import bind, parameters, parse
 
     name = next(name for name, module in verbs().items() if module == verb.__name__)
@@ -143,7 +146,9 @@ def _run(verb: ModuleType, arguments: list[str], alias: aliases.Alias | None) ->
         bound["command"] = shlex.join(["emotalking", *name.split(), *arguments])
     from emotalking.progress import shown
 
-    with shown():
+    if started is not None:
+        share_cores(started)
+    with shown(never_silent=started is not None):
         verb.run(bound, **{one.name: values[one.name] for one in extras})
 
 

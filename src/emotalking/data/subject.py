@@ -1,6 +1,5 @@
 """A subject folder as typed, lazily read data (TalkingGaussian's layout and our extras, docs/paper.md 1)."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from emotalking.cores import allowed_cores
 from emotalking.data.audio_features import DEFAULT_FEATURE, AudioFeature, audio_feature, feature_of_shape
 from emotalking.data.blink import AU45_CLIP
 from emotalking.data.files import SubjectFiles
@@ -334,6 +334,6 @@ def _fps(files: SubjectFiles, manifest: dict[str, Any]) -> Fraction:
 
 def _each(load: Callable[[int], None], count: int, workers: int | None) -> None:
     """``load(0..count-1)`` on threads; None: one per CPU core, at most 16."""
-    with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 16)) as pool:
+    with ThreadPoolExecutor(workers or min(allowed_cores(), 16)) as pool:
         for _ in pool.map(load, range(count)):
             pass  # Draining the results raises the first error of a thread.

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,6 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
+from emotalking.cores import allowed_cores
 from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
 from emotalking.progress import track
@@ -109,9 +111,9 @@ def map_frames(frames: Iterable[Item], work: Callable[[int, Item], Result]) -> I
         frames: read one after another in the calling thread.
         work: called in the workers, one a core; it keeps what two of them must not share in a :class:`threading.local`.
     """
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers, threads = allowed_cores(), torch.get_num_threads()
     pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
             for index, frame in enumerate(frames):
                 pending.append(pool.submit(work, index, frame))
@@ -122,6 +124,7 @@ def map_frames(frames: Iterable[Item], work: Callable[[int, Item], Result]) -> I
         finally:
             for future in pending:
                 future.cancel()
+            torch.set_num_threads(threads)  # the workers have set it for every later thread
 
 
 def each_frame(frames: Iterable[Item], work: Callable[[int, Item], object], description: str, total: int) -> None:

@@ -16,6 +16,7 @@ from emotalking.data import Subject
 from emotalking.data.audio_features import audio_feature
 from emotalking.errors import MissingModelError, MissingPackageError
 from emotalking.io.audio import SAMPLE_RATE, load_audio, resample
+from emotalking.progress import track
 
 SPEEDS = (0.9, 1.1)
 VOICES = (0.87, 1.15)
@@ -67,7 +68,10 @@ def augmented_examples(
         (1.0, lambda: samples + noise),
     ]
     try:
-        return [_examples(subject, indices, features, device, make(), speed) for speed, make in changed]
+        return [
+            _examples(subject, indices, features, device, make(), speed)
+            for speed, make in track(changed, "vary the sound")
+        ]
     except (MissingPackageError, MissingModelError) as error:
         _logger.info("audio pretraining goes without other voices: %s", error)
         return []

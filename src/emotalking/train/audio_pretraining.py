@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from emotalking.models.audio import AudioEncoder, ConvEncoder
 from emotalking.ops.geometry import project
+from emotalking.progress import track
 from emotalking.train.audio_augmentation import LipExamples
 from emotalking.train.data import TrainingData
 
@@ -90,7 +91,7 @@ def pretrain_audio(
     optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     errors = []
-    for _ in range(steps):
+    for _ in track(range(steps), "audio pretraining"):
         pick = torch.randint(int(ends[-1]), (min(settings.batch, data.count),), generator=generator)
         heard, lips = _gather(sources, ends, pick)
         error = (head(_regularised_codes(encoder, heard, settings, generator)) - lips).square().mean()

@@ -12,6 +12,7 @@ from emotalking.emotion.mesh_warp.template import RINGS, ring_points
 from emotalking.models.head import Branch
 from emotalking.models.motion import POSITION_SCALE, FaceMotion
 from emotalking.ops.geometry import project
+from emotalking.progress import track
 from emotalking.train.data import TrainingData
 
 FRAMES, POINTS = 32, 1024
@@ -89,7 +90,7 @@ def pretrain_motion(face: Branch[FaceMotion], data: TrainingData, steps: int, ge
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps)
     shares = []
-    for _ in range(steps):
+    for _ in track(range(steps), "motion pretraining"):
         rows, points, wanted = _draw(mesh, generator)
         at = mesh.frames[rows]
         code = face.audio(data.conditions.audio[at])
