@@ -4,6 +4,7 @@ import io
 import pickle
 import pickletools
 import zipfile
+from collections.abc import Iterator
 from io import BufferedIOBase
 from typing import IO, Any, cast
 
@@ -14,6 +15,7 @@ PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Ways in which a part may be stored: a few bytes of LZMA can demand a dictionary of 4 GiB."""
 _MARK = -1
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_OPERATIONS = {operation.code.encode("latin1"): operation for operation in pickletools.opcodes}
 _FETCHES = ("GET", "BINGET", "LONG_BINGET")
 
 
@@ -34,8 +36,8 @@ def check_pickle(file: BufferedIOBase) -> None:
     """Refuse a pickle that would make Python's machine allocate or compute without bound; ``file`` goes behind it.
 
     The machine makes a table (the memo) as long as the largest number that a file gives to one of its objects. Tuples
-    that contain each other twice over the memo double their number of elements at every level, and Python visits them
-    all when one is a key.
+    (and frozen sets) that contain each other twice over the memo double their number of elements at every level, and
+    Python visits them all when one is a key.
 
     Raises:
         UnpicklingError: there is such a number, or there are such tuples.
@@ -44,7 +46,7 @@ def check_pickle(file: BufferedIOBase) -> None:
     sizes: list[int] = []  # of the tuples on the machine's stack, in elements; other objects count 1
     memo: dict[Any, int] = {}
     visits = 0
-    for operation, argument, position in pickletools.genops(cast("IO[bytes]", _Bounded(file))):
+    for operation, argument, position in _operations(_Bounded(file)):
         name = operation.name
         if "PUT" in name:
             if isinstance(argument, int) and argument > (position or 0):
@@ -63,7 +65,7 @@ def check_pickle(file: BufferedIOBase) -> None:
             pushed = [sizes[-1]]
         elif name in _TUPLES:
             pushed = [1 + sum(_popped(sizes, _TUPLES[name]))]
-        elif name == "TUPLE":
+        elif name in ("TUPLE", "FROZENSET"):
             pushed = [1 + sum(_popped_to_mark(sizes))]
         else:
             before = [each.name for each in operation.stack_before]
@@ -76,6 +78,22 @@ def check_pickle(file: BufferedIOBase) -> None:
         visits += sum(pushed)
         if visits > 1_000_000 + 100 * (position or 0):
             raise pickle.UnpicklingError("tuples within tuples without end")
+
+
+def _operations(file: "_Bounded") -> Iterator[tuple[pickletools.OpcodeInfo, Any, int]]:
+    """As :func:`pickletools.genops`, which refuses protocol 0's strings of bytes above 127."""
+    operation = None
+    while operation is None or operation.name != "STOP":
+        position, code = file.tell(), file.read(1)
+        operation = _OPERATIONS.get(code)
+        if operation is None:
+            raise ValueError("no pickle")
+        if operation.name == "STRING":
+            if not file.readline().endswith(b"\n"):
+                raise ValueError("a string without an end")
+            yield operation, None, position
+        else:
+            yield operation, None if operation.arg is None else operation.arg.reader(cast("IO[bytes]", file)), position
 
 
 class _Bounded:

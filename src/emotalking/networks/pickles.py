@@ -147,7 +147,8 @@ class _DType(Inert):
         self.dtype = self.dtype and self.dtype.newbyteorder(state[1])
 
     def read(self, content: Any, shape: tuple[int, ...], by_columns: bool = False) -> np.ndarray:
-        """The numbers in ``content``."""
+        """The numbers in ``content``: bytes, or their text as Python 2 wrote them."""
+        content = content.encode("latin1") if isinstance(content, str) else content
         spend(len(content))
         numbers = np.frombuffer(content, self.dtype).reshape(shape, order="F" if by_columns else "C")
         return numbers.astype(numbers.dtype.newbyteorder("="))
@@ -163,9 +164,7 @@ class _Array(Inert):
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, by_columns, content = state
-        if isinstance(content, str):  # as Python 2 wrote bytes
-            content = content.encode("latin1")
-        if not isinstance(dtype, _DType) or not isinstance(content, bytes):
+        if not isinstance(dtype, _DType) or not isinstance(content, bytes | str):
             raise pickle.UnpicklingError("an array without numbers")
         self.tensor = torch.from_numpy(dtype.read(content, shape, bool(by_columns)))
 
@@ -204,6 +203,13 @@ def _parameter(data: Any, *_: Any) -> TensorStandIn:
     return data
 
 
+def _names(items: Any = ()) -> frozenset[str]:
+    """A set as the networks have them. One of anything else could be compared with another for ever."""
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+        raise pickle.UnpicklingError("a set of other things than names")
+    return frozenset(items)
+
+
 def _globals() -> dict[tuple[str, str], Any]:
     """All globals that a file may name, created for each file: files cannot affect each other."""
 
@@ -218,6 +224,16 @@ def _globals() -> dict[tuple[str, str], Any]:
 
         __slots__ = ()
 
+    texts: dict[int, tuple[str, bytes]] = {}
+
+    def encode(text: Any, encoding: Any) -> bytes:
+        """Bytes as Python 3 writes them in the protocols before 3, made once of each text of the file."""
+        if type(text) is not str or encoding != "latin1":
+            raise _Forbidden("_codecs.encode for another thing than bytes")
+        if id(text) not in texts:
+            texts[id(text)] = text, text.encode("latin1")
+        return texts[id(text)][1]
+
     dtype, array, number = (Function(one) for one in (_DType, _Array, _number))
     found: dict[tuple[str, str], Any] = {
         ("collections", "OrderedDict"): Settings,
@@ -227,7 +243,8 @@ def _globals() -> dict[tuple[str, str], Any]:
         ("torch._utils", "_rebuild_tensor_v2"): Function(_tensor),
         ("torch._utils", "_rebuild_parameter"): Function(_parameter),
         ("torch.storage", "_load_from_bytes"): Function(_storage),
-        ("builtins", "set"): Function(lambda items=(): frozenset(items)),
+        ("builtins", "set"): Function(_names),
+        ("_codecs", "encode"): Function(encode),
         ("numpy", "dtype"): dtype,
         ("numpy", "ndarray"): Inert(),
     }
@@ -266,6 +283,9 @@ def read_network_pickle(path: Path) -> dict[str, PickledNetwork]:
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
     """Names and tensors of a pickled dict of numpy arrays, as Python 2 or 3 wrote it; no content of the file is run.
+
+    Args:
+        path: of any protocol.
 
     Raises:
         UserError: as :func:`read_network_pickle`.
