@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 
+from emotalking.io.arrays import load_archive
 from emotalking.progress import track
 from emotalking.stylegan.ffhq import FaceAlignment, aligned_crops
 from emotalking.testing.actor import Actor, ActorState, ActorStyle, Viseme, head_viewmat
@@ -49,10 +50,10 @@ class People:
     @classmethod
     def read(cls, path: Path) -> "People":
         """Inverse of :func:`write`."""
-        with np.load(path, allow_pickle=False) as file:
-            parts = np.split(file["bytes"], np.cumsum(file["lengths"])[:-1])
-            images = np.stack([np.asarray(cv2.imdecode(part, cv2.IMREAD_COLOR))[..., ::-1] for part in parts])
-            return cls(images, file["ibug68"], file["va"], file["person"], file["free"])
+        file = load_archive(path)
+        parts = np.split(file["bytes"], np.cumsum(file["lengths"])[:-1])
+        images = np.stack([np.asarray(cv2.imdecode(part, cv2.IMREAD_COLOR))[..., ::-1] for part in parts])
+        return cls(images, file["ibug68"], file["va"], file["person"], file["free"])
 
 
 def random_style(rng: np.random.Generator, name: str) -> ActorStyle:

@@ -23,6 +23,7 @@ from _report import write
 
 from emotalking.data.files import SubjectFiles
 from emotalking.errors import UserError
+from emotalking.io.arrays import load_array
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.performance import Performance
 from emotalking.testing.actor_subject import write_actor_subject
@@ -152,7 +153,7 @@ def broken(subject: Path, folder: Path, trial: Trial) -> Path:
 
     if trial.sound is not None:
         features = SubjectFiles(folder).audio_features()
-        sound = trial.sound(np.load(features))
+        sound = trial.sound(load_array(features))
         replace(features, lambda path: np.save(path, sound))
     if trial.units is not None:
         table = trial.units((folder / "au.csv").read_text())

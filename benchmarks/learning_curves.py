@@ -38,6 +38,7 @@ from emotalking.data import Subject
 from emotalking.data.labels import Label
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.evaluate.held_out import evaluate_held_out
+from emotalking.io.arrays import load_array
 from emotalking.io.files import write_bytes
 from emotalking.io.settings import override
 from emotalking.models.avatar import Avatar
@@ -299,7 +300,7 @@ def draw_normals(path: Path, args: argparse.Namespace, truth: Subject, prepared:
             for name, folder in (("true", truth), ("prepared", prepared))}  # fmt: skip
     for name in args.only:
         maps = args.folder / name.replace(",", "").replace(" ", "_") / "maps.npy"
-        rows[name.replace("as ", "").replace(", ", "\n")] = [colours(one) for one in np.load(maps)]
+        rows[name.replace("as ", "").replace(", ", "\n")] = [colours(one) for one in load_array(maps)]
     write_bytes(path, cv2.imencode(".png", grid(list(rows.values()), 256, list(rows))[..., ::-1])[1].tobytes())
 
 

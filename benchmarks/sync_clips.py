@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from emotalking.data import Subject
+from emotalking.io.arrays import load_archive
 from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.io.video import read_frames
 from emotalking.lipsync.dataset import TalkingClip, make_clip, subject_clip
@@ -58,13 +59,13 @@ def pack(path: Path, clips: dict[str, TalkingClip]) -> None:
 def unpack(path: Path) -> dict[str, TalkingClip]:
     """Inverse of :func:`pack`."""
     clips = {}
-    with np.load(path, allow_pickle=False) as file:
-        for name in dict.fromkeys(key.split("/")[0] for key in file.files):
-            part = {key: file[f"{name}/{key}"] for key in ("jpeg", "ends", "seen", "learn", "samples", "fingerprint")}
-            coded = np.split(part["jpeg"], part["ends"][:-1])
-            pictures = np.stack([cv2.imdecode(picture, cv2.IMREAD_GRAYSCALE) for picture in coded])
-            samples = part["samples"].astype(np.float32) / 32767
-            clips[name] = TalkingClip(pictures, part["seen"], part["learn"], samples, str(part["fingerprint"]))
+    file = load_archive(path)
+    for name in dict.fromkeys(key.split("/")[0] for key in file):
+        part = {key: file[f"{name}/{key}"] for key in ("jpeg", "ends", "seen", "learn", "samples", "fingerprint")}
+        coded = np.split(part["jpeg"], part["ends"][:-1])
+        pictures = np.stack([cv2.imdecode(picture, cv2.IMREAD_GRAYSCALE) for picture in coded])
+        samples = part["samples"].astype(np.float32) / 32767
+        clips[name] = TalkingClip(pictures, part["seen"], part["learn"], samples, str(part["fingerprint"]))
     return clips
 
 

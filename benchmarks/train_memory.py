@@ -20,6 +20,7 @@ import numpy as np
 from emotalking.data import Subject
 from emotalking.data.files import SubjectFiles
 from emotalking.data.readers import read_json
+from emotalking.io.arrays import load_archive
 
 STEPS = 4
 """Steps of each stage; half of a branch's are its warm-up."""
@@ -44,8 +45,8 @@ def repeated(source: Subject, frames: int, root: Path) -> None:
     for name in ("au.csv", "va.csv"):
         lines = (source.files.root / name).read_text().splitlines()
         (root / name).write_text("\n".join([lines[0], *(lines[1 + index] for index in order)]) + "\n")
-    with np.load(source.files.landmarks) as stored:
-        track = {key: value[order] if value.shape[:1] == (count,) else value for key, value in stored.items()}
+    stored = load_archive(source.files.landmarks)
+    track = {key: value[order] if value.shape[:1] == (count,) else value for key, value in stored.items()}
     np.savez(root / "landmarks.npz", **track)
     np.save(SubjectFiles(root).audio_features(), source.audio_features()[order])
     (root / "subject.json").write_text(json.dumps({"fps": str(source.fps), "frames": frames}))

@@ -75,13 +75,15 @@ def _cameras(subject: Subject) -> Iterator[Finding]:
     for split in ("train", "val"):
         path = subject.files.transforms(split)
         content = read_json(path)
-        missing = [key for key in ("focal_len", "cx", "cy", "frames") if key not in content]
-        if any("aud_id" not in frame for frame in content.get("frames", [])):
-            missing.append("frames[].aud_id")
+        with reading(path, "has an entry that is malformed", "write it again"):
+            missing = [key for key in ("focal_len", "cx", "cy", "frames") if key not in content]
+            if any("aud_id" not in frame for frame in content.get("frames", [])):
+                missing.append("frames[].aud_id")
+            cx, cy = (float(content.get(key, 0)) for key in ("cx", "cy"))
         if missing:
             yield Finding("error", path.name, f"no {', '.join(missing)}", "add it: cx, cy = half the size")
-        elif (content["cx"], content["cy"]) != (subject.width / 2, subject.height / 2):
-            what = f"principal point ({content['cx']:g}, {content['cy']:g}) is not the centre"
+        elif (cx, cy) != (subject.width / 2, subject.height / 2):
+            what = f"principal point ({cx:g}, {cy:g}) is not the centre"
             yield Finding("warning", path.name, what, "it is ignored or taken for half the image's size")
 
 

@@ -168,7 +168,9 @@ def read_report(path: Path) -> Report:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise UserError(f"{path} is no report of an evaluation: give the report.json that an evaluation wrote.")
     if data.get("version") not in (1, VERSION):
-        raise UserError(f"{path} has version {data.get('version')}, this program reads {VERSION}: update emotalking.")
+        raise UserError(
+            f"{path} has version {str(data.get('version'))[:20]}, this program reads {VERSION}: update emotalking."
+        )
     with reading(path, "lacks something that a report has", "evaluate again"):
         results = tuple(_result(item) for item in data["results"])
         options = dict(data["options"])

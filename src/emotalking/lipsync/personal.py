@@ -210,8 +210,8 @@ class PersonalExpert:
             raise UserError(f"{path} is a safetensors file but no sync expert: train one first.")
         if header.get("version") != str(VERSION):
             raise UserError(
-                f"the sync expert {path} has format version {header.get('version')} and this program reads {VERSION}: "
-                "train it again."
+                f"the sync expert {path} has format version {str(header.get('version'))[:20]} and this program "
+                f"reads {VERSION}: train it again."
             )
         network = PersonalNetwork()
         with reading(path, "does not hold what its header says", "train the sync expert again"):

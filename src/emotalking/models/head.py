@@ -186,8 +186,7 @@ def loaded_head(config: ModelConfig, weights: Mapping[str, Tensor]) -> TalkingHe
         ValueError: a weight is missing, superfluous, of another shape or kind, or not finite.
     """
     counts = {name: weights[f"{name}.gaussians.means"].shape[0] for name in ("face", "mouth")}
-    with torch.device("meta"):
-        sketch = _empty_head(config, dict.fromkeys(counts, 1), weights).state_dict()
+    sketch = _empty_head(config, dict.fromkeys(counts, 1), weights, "meta").state_dict()
     different = sorted(sketch.keys() ^ weights.keys())
     if different:
         raise ValueError(f"{len(different)} weights are missing or superfluous: {', '.join(different[:3])[:100]}")
@@ -200,19 +199,21 @@ def loaded_head(config: ModelConfig, weights: Mapping[str, Tensor]) -> TalkingHe
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"{name}: numbers that are not finite")
     with torch.random.fork_rng(devices=[]):  # reading a file draws nothing
-        head = _empty_head(config, counts, weights)
+        head = _empty_head(config, counts, weights, "cpu")
     head.load_state_dict(dict(weights), strict=True)
     return head
 
 
-def _empty_head(config: ModelConfig, counts: Mapping[str, int], weights: Mapping[str, Tensor]) -> TalkingHead:
-    """The model without weights, with closed-mouth codes where ``weights`` has them."""
-    head = TalkingHead(
-        config,
-        Gaussians.empty(counts["face"], config.face.sh_degree),
-        Gaussians.empty(counts["mouth"], config.mouth.sh_degree),
-    )
-    for name, branch in (("face", head.face), ("mouth", head.mouth)):
-        if f"{name}.audio.closed" in weights:
-            branch.audio.closed = torch.zeros(config.audio.code)
+def _empty_head(
+    config: ModelConfig, counts: Mapping[str, int], weights: Mapping[str, Tensor], device: str
+) -> TalkingHead:
+    """The model without weights, with closed-mouth codes where ``weights`` has them; its networks are on ``device``."""
+    # Not on "meta": torch would load its compiler to count the points there, which takes a second.
+    face = Gaussians.empty(counts["face"], config.face.sh_degree)
+    mouth = Gaussians.empty(counts["mouth"], config.mouth.sh_degree)
+    with torch.device(device):
+        head = TalkingHead(config, face, mouth)
+        for name, branch in (("face", head.face), ("mouth", head.mouth)):
+            if f"{name}.audio.closed" in weights:
+                branch.audio.closed = torch.empty(config.audio.code)
     return head

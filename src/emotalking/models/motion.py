@@ -67,7 +67,9 @@ class MouthMotion(nn.Module):
         self.trunk = nn.Sequential(nn.ReLU(), *mlp(hidden, hidden, 3))
         self.axis_scale: Tensor
         """World units of an offset by axis: x and z are a fifth of y."""
-        self.register_buffer("axis_scale", torch.tensor([0.2, 1.0, 0.2]) * POSITION_SCALE, persistent=False)
+        # On the CPU even in a sketch of the model: on "meta", torch would load its compiler for this product.
+        scale = torch.tensor([0.2, 1.0, 0.2], device="cpu") * POSITION_SCALE
+        self.register_buffer("axis_scale", scale, persistent=False)
 
     def canonical(self, means: Float[Tensor, "N 3"]) -> MouthCanonical:
         """First-layer products of the features at ``means``."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from emotalking.errors import UserError
+from emotalking.io.reading import reading
 from emotalking.networks.weights import read_torch
 from emotalking.progress import bar
 from emotalking.train.callbacks.log import LOG_EVERY, Row, RunLog
@@ -232,7 +233,7 @@ def _save(task: Task, path: Path, header: dict[str, Any]) -> None:
 def _resume(task: Task, path: Path, header: dict[str, Any]) -> int:
     """Restore the task and torch's generators; return the number of finished steps."""
     payload: Any = read_torch(path)
-    try:
+    with reading(f"The checkpoint {path}", "belongs to a training with other settings", "remove it and train again"):
         if not isinstance(payload, dict) or any(payload[name] != mark for name, mark in header.items()):
             raise KeyError(task.name)
         for name, module in task.modules.items():
@@ -244,8 +245,4 @@ def _resume(task: Task, path: Path, header: dict[str, Any]) -> int:
         # Another machine may have other devices; their generators continue from the seed.
         for device, state in enumerate(on_gpus[: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(state, device)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"The checkpoint {path} belongs to a training with other settings: remove it and train again."
-        ) from error
-    return int(payload["done"])
+        return int(payload["done"])

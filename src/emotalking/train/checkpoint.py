@@ -72,6 +72,7 @@ def write_payload(path: Path, payload: dict[str, Any]) -> None:
         ) from error
 
 
+_LONGEST_S = 1e9
 _OTHER_RUN, _REMEDY = "does not fit this run", "remove it and train again"
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "stage": int,
@@ -114,7 +115,7 @@ class Checkpoint:
             if not isinstance(payload.get(name), kind):
                 raise InputError(f"The checkpoint {path} is damaged (no usable '{name}'): {_REMEDY}.")
         seconds = payload["stage_seconds"].items()
-        if not all(isinstance(name, str) and isinstance(value, float | int) for name, value in seconds):
+        if not all(isinstance(k, str) and isinstance(v, float | int) and 0 <= v < _LONGEST_S for k, v in seconds):
             raise InputError(f"The checkpoint {path} is damaged (no usable 'stage_seconds'): {_REMEDY}.")
         return cls(payload, path)
 

@@ -22,6 +22,7 @@ from emotalking.data.audio_features import PACKAGE_FEATURES, audio_feature
 from emotalking.errors import UserError
 from emotalking.io.files import write_bytes
 from emotalking.io.locks import locked
+from emotalking.io.reading import parse_json, read_text, reading
 from emotalking.io.settings import from_dict
 from emotalking.models.head import TalkingHead
 from emotalking.progress import shown
@@ -251,9 +252,10 @@ def train_mouth(folder: Path) -> None:
     """
     from emotalking.train.run import make_context, stage_builders  # It starts this process.
 
-    job = json.loads((folder / JOB).read_text())
-    record, device, subject = job["record"], torch.device(job["device"]), Subject.open(job["subject"])
-    config = from_dict(TrainConfig, record["train"])
+    with reading(folder / JOB, "is no job of a worker", "train again"):
+        job = parse_json(read_text(folder / JOB), dict)
+        record, device, subject = job["record"], torch.device(job["device"]), Subject.open(job["subject"])
+        config = from_dict(TrainConfig, record["train"])
     path = folder / "checkpoint.pt"
     checkpoint = Checkpoint.read(path, record) if path.exists() else None
     context = make_context(config, subject, device, folder, checkpoint, external_branch="face")
