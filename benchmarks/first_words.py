@@ -61,10 +61,10 @@ def commands(folder: Path, out: Path) -> dict[str, list[str]]:
         "render text": ["render", avatar, "--text", "Hello there.", "-o", str(out / "t.mp4"), "--device", "cpu"],
         "tts": ["tts", "Hello there.", "-o", str(out / "hello.wav")],
         "evaluate": ["evaluate", avatar, subject, "-o", str(out / "report"), "--frames", "8", "--device", "cpu"],
-        "compare": ["compare", f"one={avatar}", f"two={avatar}", "--subject", subject, "-o", str(out / "compared")],
+        "compare": ["compare", subject, f"one={avatar}", f"two={avatar}", "-o", str(out / "compared"), "--frames", "8"],
         "faces": ["faces", "sheet", subject, "-o", str(out / "sheet.png")],
-        "sync train": ["sync", "train", subject, "-o", str(out / "expert.safetensors"), "--device", "cpu"],
-        "sync measure": ["sync", "measure", clip],
+        "sync train": ["sync", "train", subject, "-o", str(out / "expert.safetensors"), "--steps", "20"],
+        "sync measure": ["sync", "measure", subject, "--expert", str(out / "expert.safetensors")],
     }
 
 
