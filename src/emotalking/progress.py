@@ -30,7 +30,7 @@ MESSAGE_S = 5.0
 """Seconds between messages about a transfer where no bar can be shown."""
 ProgressCallback = Callable[[float, float | None, str], None]
 """Called with what is done, the total (None: unknown) and the description of a task, from any thread."""
-FIRST_WORDS_S, SILENCE_S = 1.5, 4.0
+FIRST_WORDS_S, SILENCE_S = 1.5, 3.0
 """Seconds without a word until the command line tells what it does: at the beginning, and later."""
 _TICK_S = 0.25
 console = Console(stderr=True)

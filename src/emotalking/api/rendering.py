@@ -132,9 +132,12 @@ def load_avatar(path: PathLike, device: "Device | torch.device" = "auto") -> "Av
     Raises:
         InputError: the file or the device cannot be used.
     """
-    from emotalking.models.avatar import Avatar
+    from emotalking.progress import doing
 
-    return Avatar.load(path, choose_device(device))
+    with doing("reading the avatar"):
+        from emotalking.models.avatar import Avatar
+
+        return Avatar.load(path, choose_device(device))
 
 
 def choose_device(device: "Device | torch.device" = "auto") -> "torch.device":

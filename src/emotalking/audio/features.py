@@ -15,6 +15,7 @@ from emotalking.io.arrays import load_array
 from emotalking.io.audio import iter_audio
 from emotalking.io.files import replacing
 from emotalking.io.reading import reading
+from emotalking.progress import doing
 
 _CHUNK = 2048
 """Frames of features written or checked at a time."""
@@ -42,7 +43,8 @@ def feature_track(
     if isinstance(audio, str | Path):
         audio = iter_audio(audio)
     chunks = [audio] if isinstance(audio, np.ndarray) else audio
-    return importlib.import_module(feature.module).track(chunks, feature)
+    with doing(f"'{feature.name}' audio features"):
+        return importlib.import_module(feature.module).track(chunks, feature)
 
 
 def extract_features(

@@ -12,8 +12,10 @@ def announce_device(doing: str, device: str) -> None:
     Raises:
         DeviceError: it cannot be used.
     """
-    from emotalking.ops.devices import choose_device
+    from emotalking.progress import doing
 
+    with doing("loading PyTorch"):
+        from emotalking.ops.devices import choose_device
     chosen = choose_device(device.partition(",")[0])
     if chosen.type == "cuda":
         import torch
@@ -27,7 +29,8 @@ def announce_device(doing: str, device: str) -> None:
     from emotalking.ops.cpu.rasterize import library
 
     try:
-        library()
+        with doing("loading the CPU kernels, or compiling them"):
+            library()
     except NoCompiler as error:
         note(f"{doing} on the CPU with the slow reference renderer ({str(error).splitlines()[0]})")
     else:

@@ -35,7 +35,7 @@ from emotalking.evaluate.scenarios import SCENARIO_SPECS, Session
 from emotalking.evaluate.speech import sounds_to_speak
 from emotalking.io.images import write_image
 from emotalking.models.avatar import Avatar
-from emotalking.progress import bar
+from emotalking.progress import bar, doing
 
 _logger = logging.getLogger(__name__)
 
@@ -113,9 +113,10 @@ def _session(
 ) -> Session:
     avatar = Avatar.load(avatar_file, device)
     check_pair(avatar, subject)
-    models = EvaluationModels.open(
-        lpips=options.lpips, emotion=options.emotion_model, sync=options.expert, subject=subject, device=device
-    )
+    with doing("loading the networks that measure"):
+        models = EvaluationModels.open(
+            lpips=options.lpips, emotion=options.emotion_model, sync=options.expert, subject=subject, device=device
+        )
     longest = None if options.frames is None else options.frames / float(subject.fps)
     speak = any(name != "self" for name in options.scenarios)
     sounds = sounds_to_speak([Path(file) for file in options.audio], folder / SPEECH, longest) if speak else ()

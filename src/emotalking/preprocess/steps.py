@@ -15,7 +15,7 @@ import torch
 from emotalking.cores import allowed_cores
 from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
-from emotalking.progress import track
+from emotalking.progress import doing, track
 
 _logger = logging.getLogger("emotalking.preprocess")
 
@@ -70,7 +70,8 @@ class Steps:
                     SubjectFiles(self.root).transforms(split).unlink(missing_ok=True)
                 self._write()
             begin = time.perf_counter()
-            facts = work(job)
+            with doing(name):
+                facts = work(job)
             record = {"key": key, "seconds": round(time.perf_counter() - begin, 1), **facts}
             for warning in facts.get("warnings", ()):
                 _logger.info("note: %s", warning)
