@@ -130,3 +130,15 @@ def test_messages_are_words_too_and_others_are_left_alone(capsys: pytest.Capture
     with progress.shown():
         time.sleep(0.5)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_question_is_not_talked_over_and_transfers_are_in_megabytes(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.shown(never_silent=True):
+        with progress.asking():
+            time.sleep(0.5)
+        assert capsys.readouterr().err == ""
+        with progress.byte_bar("a.pth", 4_000_000, 1_000_000) as advance:
+            advance(500_000)
+            time.sleep(0.5)
+    assert "a.pth 1.5 MB/4.0 MB (" in capsys.readouterr().err

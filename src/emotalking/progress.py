@@ -26,8 +26,6 @@ from rich.progress import (
 )
 
 T = TypeVar("T")
-MESSAGE_S = 5.0
-"""Seconds between messages about a transfer where no bar can be shown."""
 ProgressCallback = Callable[[float, float | None, str], None]
 """Called with what is done, the total (None: unknown) and the description of a task, from any thread."""
 FIRST_WORDS_S, SILENCE_S = 1.5, 3.0
@@ -41,6 +39,7 @@ _running: "list[_Bars]" = []
 _doing: list[tuple[str, float]] = []
 """What goes on without a bar, innermost last, and since when."""
 _said_at = 0.0
+_asking = False
 
 
 class _ConsoleHandler(logging.Handler):
@@ -71,13 +70,17 @@ class _Bars(Progress):
             _running.remove(self)
             _note_output()
 
+    def amount(self, value: float | int) -> str:
+        """A task's count, in words."""
+        return f"{value:g}"
+
     def words(self) -> str:
         """The task at work, in words; empty if there is none."""
         open_tasks = [task for task in self.tasks if not task.finished]
         if not open_tasks:
             return ""
         task = open_tasks[-1]
-        count = f" {task.completed:g}" + ("" if task.total is None else f"/{task.total:g}")
+        count = f" {self.amount(task.completed)}" + ("" if task.total is None else f"/{self.amount(task.total)}")
         note = f", {task.fields['note']}" if task.fields.get("note") else ""
         return f"{task.description}{count} ({task.elapsed or 0.0:.0f} s{note})"
 
@@ -95,6 +98,13 @@ class _Bars(Progress):
             _callback(task.completed, task.total, task.description)
 
 
+class _ByteBars(_Bars):
+    """The same for transfers."""
+
+    def amount(self, value: float | int) -> str:
+        return f"{value / 1e6:.1f} MB"
+
+
 def on_progress(callback: ProgressCallback | None) -> None:
     """Have ``callback`` told the progress of all long work from now on; None: nothing is."""
     global _callback  # noqa: PLW0603
@@ -109,6 +119,18 @@ def doing(what: str) -> Iterator[None]:
         yield
     finally:
         _doing.pop()
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """Print nothing unasked within the block, in which the user answers a question."""
+    global _asking  # noqa: PLW0603
+    _asking = True
+    try:
+        yield
+    finally:
+        _asking = False
+        _note_output()
 
 
 def _note_output() -> None:
@@ -130,7 +152,7 @@ def _break_silence(ended: threading.Event) -> None:
     begun, patience = time.monotonic(), FIRST_WORDS_S
     while not ended.wait(_TICK_S):
         drawn = console.is_terminal and any(bars.words() for bars in _running)
-        if drawn:
+        if drawn or _asking:
             _note_output()
         elif time.monotonic() - max(_said_at, begun) > patience:
             console.print(_words(begun), style="dim", highlight=False, markup=False, soft_wrap=True)
@@ -194,23 +216,13 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
 
 @contextmanager
 def byte_bar(description: str, total: int | None, done: int) -> Iterator[Callable[[int], None]]:
-    """A display of a transfer of ``total`` bytes, ``done`` of which are there; messages where there is no terminal.
+    """A display of a transfer of ``total`` bytes, ``done`` of which are there.
 
     Yields:
         Function to call with each number of bytes that arrived.
     """
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     hidden = not (_shown and console.is_terminal)
-    with _Bars(TextColumn("{task.description}"), *columns, console=console, disable=hidden) as progress:
+    with _ByteBars(TextColumn("{task.description}"), *columns, console=console, disable=hidden) as progress:
         task = progress.add_task(description, total=total, completed=done)
-        last = time.monotonic()
-
-        def advance(count: int) -> None:
-            nonlocal done, last
-            done += count
-            progress.advance(task, count)
-            if hidden and time.monotonic() - last > MESSAGE_S:
-                last = time.monotonic()
-                _logger.info("%s: %.1f%s MB", description, done / 1e6, f" of {total / 1e6:.1f}" if total else "")
-
-        yield advance
+        yield lambda count: progress.advance(task, count)

@@ -119,9 +119,11 @@ def _agreed() -> bool:
         InputError: nobody can answer.
     """
     from emotalking.errors import InputError
+    from emotalking.progress import asking
 
     try:
-        return input("Download it under these terms? [y/N] ").strip().lower() in ("y", "yes")
+        with asking():
+            return input("Download it under these terms? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         sys.stdout.write("\n")
         raise InputError("nobody can be asked here: repeat with --accept to accept the terms above.") from None
