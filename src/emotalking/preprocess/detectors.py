@@ -20,6 +20,7 @@ OTHER_FACE = 0.4
 """A face of a poster is much smaller than the speaker's: less than this share of the height does not count."""
 _FACE_SCORE = 0.6
 """Blank walls give weak detections."""
+_WEAK_SCORE = 0.2
 _HAND_SCORE = 0.6
 _HAND_PRESENT = 0.5
 _MOST_HANDS = 2
@@ -115,6 +116,12 @@ class FaceFinder:
         near = [found.box for found in FACES.find(image, _FACE_SCORE)]
         boxes += [one for one in near if not any(_share_centre(one, box) for box in boxes)]
         return sorted(boxes, key=lambda box: -box.height)
+
+
+def upright_score(image: UInt8[np.ndarray, "H W 3"]) -> float:
+    """Score, 0 to 1, of the surest face for the detector of far faces, which knows upright ones best."""
+    found = _FAR_FACES.find(image, _WEAK_SCORE)
+    return found[0].score if found else 0.0
 
 
 def _share_centre(one: Box, other: Box) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -10,9 +11,14 @@ import numpy as np
 import pytest
 
 from emotalking.cli.main import main
+from emotalking.data.layouts import FaceLayout
 from emotalking.preprocess.check.clip import check_clip
 from emotalking.preprocess.check.page import write_page
-from emotalking.preprocess.check.verdict import Footage
+from emotalking.preprocess.check.verdict import Footage, assess
+from emotalking.preprocess.landmarks import open_provider
+from emotalking.preprocess.scan import scan_clip
+from emotalking.preprocess.timeline import lay_out
+from emotalking.preprocess.tracking import LONGEST_GAP_S
 from emotalking.testing.actor import Actor
 from emotalking.testing.actor.actor import head_viewmat
 from emotalking.testing.actor.performance import Performance
@@ -186,6 +192,123 @@ def test_a_hand_before_the_face(tmp_path: Path, take: Take) -> None:
     found = checked(tmp_path, take, [with_hand(image) for image in large])
     assert found.hand_share > 0.5
     assert any("a hand covers the face" in warning for warning in found.warnings)
+
+
+def points_of(frames: list[np.ndarray]) -> tuple[list[np.ndarray], FaceLayout]:
+    """Landmarks of every frame, pixels."""
+    provider = open_provider()
+    found = [provider.detect(image) for image in frames]
+    provider.close()
+    return [points[:, :2] for points in found if points is not None], provider.layout
+
+
+def box_over(image: np.ndarray, points: np.ndarray, grow: float, colour: tuple[int, int, int]) -> np.ndarray:
+    """The image with a box over the points."""
+    centre, half = (points.min(0) + points.max(0)) / 2, grow * np.ptp(points, axis=0) / 2
+    (left, top), (right, bottom) = (centre - half).round().astype(int), (centre + half).round().astype(int)
+    return cv2.rectangle(image.copy(), (left, top), (right, bottom), colour, -1)
+
+
+def test_a_still_image_is_unusable(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, take.frames[:1] * COUNT)
+    assert found.verdict == "unusable" and "does not move" in found.reasons[0]
+    assert found.frozen_share == 1.0 and found.part == (0.0, 0.0)
+
+
+def test_a_recording_that_freezes_is_used_until_then(tmp_path: Path, take: Take) -> None:
+    found = checked(tmp_path, take, take.frames[:52] + take.frames[51:52] * 28)
+    assert found.part[0] == 0.0 and found.part[1] == pytest.approx(52 / 25, abs=0.1)
+    assert any("stands still for 1." in warning for warning in found.warnings)
+
+
+def test_check_and_prepare_agree_on_a_gap(tmp_path: Path, take: Take) -> None:
+    """1.5 s without frames: the longer part is used, by both."""
+    times = [40 * i if i < 60 else 40 * i + 1500 for i in range(COUNT)]
+    found = checked(tmp_path, take, take.frames, times_ms=times)
+    assert found.gaps == (2.36,) and found.part == pytest.approx((0.0, 2.4), abs=0.01)
+    assert any("1 gap (at 2.4 s) without frames" in warning for warning in found.warnings)
+    scan = scan_clip(Path(found.clip), tmp_path)
+    clock = lay_out(scan, Fraction(25), found.part)
+    assert clock.facts["longest_hold_s"] < LONGEST_GAP_S and len(clock.source) == 60
+
+
+def test_upside_down_without_metadata(tmp_path: Path, take: Take) -> None:
+    turned = [np.ascontiguousarray(image[::-1, ::-1]) for image in take.frames]
+    found = checked(tmp_path, take, turned)
+    assert found.verdict == "unusable" and any("upside down: set turn to 180" in reason for reason in found.reasons)
+    again = check_clip(found.clip, turn=180)
+    assert not any("upside" in reason for reason in again.reasons) and again.upright[0] > again.upright[2]
+
+
+def test_on_its_side_without_metadata(tmp_path: Path, take: Take) -> None:
+    turned = [np.ascontiguousarray(np.rot90(image)) for image in take.frames]
+    found = checked(tmp_path, take, turned)
+    assert any("on its side: set turn to 90" in reason for reason in found.reasons)
+
+
+def test_a_mask_over_the_mouth(tmp_path: Path, take: Take) -> None:
+    points, layout = points_of(take.frames)
+    masked = [
+        box_over(image, at[list(layout.lips_outer)], 2.2, (170, 200, 225))
+        for image, at in zip(take.frames, points, strict=True)
+    ]
+    found = checked(tmp_path, take, masked)
+    assert found.verdict == "unusable" and any("mouth is covered" in reason for reason in found.reasons)
+
+
+def test_dark_glasses(tmp_path: Path, take: Take) -> None:
+    points, layout = points_of(take.frames)
+    eyes = [list(layout.eye_loop(side)) for side in ("right", "left")]
+    covered = []
+    for image, at in zip(take.frames, points, strict=True):
+        for eye in eyes:
+            image = box_over(image, at[eye], 2.0, (8, 8, 8))
+        covered.append(image)
+    found = checked(tmp_path, take, covered)
+    assert any("eyes are covered" in warning for warning in found.warnings)
+
+
+def test_darkness_and_noise_have_names(tmp_path: Path, take: Take) -> None:
+    draw = np.random.default_rng(0)
+    dark = [(image * 0.2).astype(np.uint8) for image in take.frames]
+    noisy = [np.clip(image + draw.normal(0, 12, image.shape), 0, 255).astype(np.uint8) for image in take.frames]
+    assert any("face is dark" in warning for warning in checked(tmp_path, take, dark).warnings)
+    assert any("image is noisy" in warning for warning in checked(tmp_path, take, noisy).warnings)
+
+
+def test_combs_of_a_capture_that_forgot_its_fields(tmp_path: Path, take: Take) -> None:
+    """Interlaced frames stored as progressive ones: a player shows the combs, so that only a word helps."""
+    woven = []
+    for image, later in zip(take.frames, take.frames[1:] + take.frames[-1:], strict=True):
+        mixed = image.copy()
+        mixed[1::2] = np.roll(later, 5, axis=1)[1::2]
+        woven.append(mixed)
+    assert any("combs of two fields" in warning for warning in checked(tmp_path, take, woven).warnings)
+
+
+def test_what_the_reader_converts_is_said(tmp_path: Path, clean: Footage) -> None:
+    facts = {name: getattr(clean, name) for name in Footage.__dataclass_fields__}
+    changed = {"interlaced": True, "tone_mapped": "HLG", "aspect": 2.0, "resized": (1.0,), "video_tracks": 2}
+    _, _, warnings = assess(facts | changed | {"sound_tracks": 2, "sound_track": 2})
+    said = " ".join(warnings)
+    for words in ("interlaced", "HDR (HLG)", "not square (2:1)", "size of its frames", "2 video tracks", "number 2 is"):
+        assert words in said
+    assert set(clean.warnings) < set(warnings)
+
+
+def test_nobody_blinks(clean: Footage) -> None:
+    facts = {name: getattr(clean, name) for name in Footage.__dataclass_fields__} | {"blinks_per_minute": 0.0}
+    assert "nobody blinks in 16 s" in " ".join(assess(facts | {"close_look": (0.0, 16.0)})[2])
+    assert "blinks" not in " ".join(assess(facts | {"close_look": (0.0, 4.0)})[2])
+
+
+def test_the_verdict_is_printed_although_the_page_cannot_be_written(
+    tmp_path: Path, take: Take, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", take.frames[:1] * 60, sound=take.sound)
+    (tmp_path / "file").touch()
+    assert main(["check", str(clip), "--page", str(tmp_path / "file" / "page.html")]) != 0
+    assert "does not move" in capsys.readouterr().out
 
 
 def test_the_page_holds_everything(tmp_path: Path, clean: Footage) -> None:

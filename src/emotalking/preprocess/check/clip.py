@@ -15,14 +15,23 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from emotalking.io.audio import SAMPLE_RATE
+from emotalking.io.audio import SAMPLE_RATE, SoundSpan
 from emotalking.lipsync.offset import AudioOffset, measure_offset
 from emotalking.ops.box import Box
 from emotalking.preprocess.check import measures
 from emotalking.preprocess.check.face_pass import FaceScan, scan_faces, summary
 from emotalking.preprocess.check.measures import STEP_S, SoundFacts, most_spoken, sound_facts
 from emotalking.preprocess.check.verdict import Footage, assess
-from emotalking.preprocess.scan import ClipScan, black_frames, exposure_range, find_cuts, longest_part, scan_clip
+from emotalking.preprocess.scan import (
+    ClipScan,
+    black_frames,
+    exposure_range,
+    frozen_frames,
+    gap_starts,
+    longest_part,
+    scan_clip,
+    shot_starts,
+)
 from emotalking.preprocess.timeline import is_steady, own_times, stored_rate
 from emotalking.preprocess.tracking import LONGEST_GAP_S
 
@@ -77,7 +86,7 @@ def check_scanned(
     numbers, own, true_fps = own_times(scan)
     own = own - float(scan.times[0])
     step = float(1 / true_fps)
-    cuts = find_cuts(scan.change, scan.leap)
+    cuts = shot_starts(scan)
     window = _close_window(scan, cuts, step, sound)
     close = numbers[(own >= window[0] - 1e-6) & (own < window[1])][:: 1 if float(true_fps) <= _FASTEST else 2]
     spread = _spread(scan)
@@ -87,7 +96,8 @@ def check_scanned(
     faces = scan_faces(clip, *wanted, float(scan.times[0]), boxes, scan.view)
     jumps = [cut for cut in cuts[:_MOST_JUMPS] if _is_jump(scan, faces, cut)]
     shots = [cut for cut in cuts if cut not in jumps]
-    part = longest_part(scan.seconds, _good(scan) & _with_one_face(scan, faces), shots, step)
+    good = _good(scan) & _with_one_face(scan, faces)
+    part = longest_part(scan.seconds, good, shots, step, LONGEST_GAP_S)
     rows = np.isin(faces.numbers, close)
     times = np.interp(np.array(faces.numbers)[rows], numbers, own) - window[0]
     motion, offset = _motion(faces, rows, times, scan, window)
@@ -110,7 +120,7 @@ def check_scanned(
 def plain_part(scan: ClipScan) -> tuple[float, float]:
     """The longest part [s after the first frame] without a cut, black or missing sound, before faces are searched."""
     step = float(1 / own_times(scan)[2])
-    return longest_part(scan.seconds, _good(scan), find_cuts(scan.change, scan.leap), step)
+    return longest_part(scan.seconds, _good(scan), shot_starts(scan), step, LONGEST_GAP_S)
 
 
 def _rounded(value: Any) -> Any:
@@ -121,8 +131,8 @@ def _rounded(value: Any) -> Any:
 
 
 def _good(scan: ClipScan) -> Bool[np.ndarray, " P"]:
-    """Frames that are not black and have sound; a little less sound at the end is filled with silence."""
-    good = ~black_frames(scan.brightness, scan.contrast)
+    """Frames that are not black, move and have sound; a little less sound at the end is filled with silence."""
+    good = ~black_frames(scan.brightness, scan.contrast) & ~frozen_frames(scan.times, scan.change, LONGEST_GAP_S)
     if len(scan.samples) and scan.seconds[-1] - scan.sound_s > _SOUND_EDGE_S:
         good &= scan.seconds < scan.sound_s
     return good
@@ -131,9 +141,9 @@ def _good(scan: ClipScan) -> Bool[np.ndarray, " P"]:
 def _close_window(scan: ClipScan, cuts: list[int], step: float, sound: SoundFacts | None) -> tuple[float, float]:
     """Window in which every frame is searched: the most speech without a cut."""
     whole, good = (0.0, float(scan.seconds[-1]) + step), _good(scan)
-    part = longest_part(scan.seconds, good, cuts, step)
+    part = longest_part(scan.seconds, good, cuts, step, LONGEST_GAP_S)
     if part[1] - part[0] < min(CLOSE_S / 2, whole[1]):
-        part = longest_part(scan.seconds, good, [], step)
+        part = longest_part(scan.seconds, good, [], step, LONGEST_GAP_S)
     part = whole if part[1] <= part[0] else part
     return most_spoken(np.zeros(0, bool) if sound is None else sound.active, part, CLOSE_S)
 
@@ -149,7 +159,8 @@ def _spread(scan: ClipScan) -> list[int]:
 def _is_jump(scan: ClipScan, faces: FaceScan, cut: int) -> bool:
     """True if the same person goes on behind a cut, as far as place, size and surroundings tell."""
     both = [faces.points[faces.numbers.index(n)] for n in (cut - 1, cut)]
-    if faces.layout is None or scan.leap[cut] > _JUMP_LEAP or any(points is None for points in both):
+    reshaped = cut in np.searchsorted(scan.times, np.array(scan.conversions.reshaped))
+    if faces.layout is None or reshaped or scan.leap[cut] > _JUMP_LEAP or any(points is None for points in both):
         return False
     points = np.stack([row for row in both if row is not None]).astype(np.float64)
     heights = measures.face_height(points, faces.layout)
@@ -223,13 +234,22 @@ def _frame_facts(
         "cuts": tuple(round(float(scan.seconds[n]), 3) for n in shots),
         "jumps": tuple(round(float(scan.seconds[n]), 3) for n in jumps),
         "black_share": float(black.mean()),
+        "frozen_share": float(frozen_frames(scan.times, scan.change, LONGEST_GAP_S).mean()),
+        "gaps": tuple(round(float(scan.seconds[n]), 3) for n in gap_starts(scan.times, LONGEST_GAP_S)),
+        "interlaced": scan.conversions.deinterlaced > 0,
+        "tone_mapped": scan.conversions.tone_mapped,
+        "aspect": scan.conversions.aspect,
+        "resized": tuple(round(time - float(scan.times[0]), 3) for time in scan.conversions.resized),
+        "video_tracks": scan.conversions.video_tracks,
         "exposure_range": exposure_range(scan.seconds, scan.brightness, ~black),
     }
 
 
 def _sound_facts(scan: ClipScan, sound: SoundFacts | None, offset: AudioOffset) -> dict[str, Any]:
     """Measures of the sound."""
+    span = scan.sound or SoundSpan()
     facts: dict[str, Any] = {"sound_late_s": offset.seconds, "sound_late_confidence": offset.confidence}
+    facts |= {"sound_track": span.track, "sound_tracks": span.tracks}
     if sound is None:
         return facts | dict.fromkeys(("sound_s", "speech_share", "speech_s", "noise_db", "clipped_share"), 0.0)
     names = ("speech_share", "speech_s", "noise_db", "clipped_share")

@@ -15,9 +15,9 @@ from emotalking.io.display import Framing, to_rgb
 from emotalking.io.images import encode_image
 from emotalking.io.video import AS_NOTED, View, decode_frames
 from emotalking.ops.box import Box
-from emotalking.preprocess.check import measures
+from emotalking.preprocess.check import appearance, measures
 from emotalking.preprocess.check.verdict import Still
-from emotalking.preprocess.detectors import FaceFinder, HandFinder, count_other_faces, hand_before_face
+from emotalking.preprocess.detectors import FaceFinder, HandFinder, count_other_faces, hand_before_face, upright_score
 from emotalking.preprocess.landmarks import open_provider
 from emotalking.progress import track
 
@@ -49,6 +49,14 @@ class FaceScan:
     """True: a hand is before the face; every third of them."""
     detail: dict[int, float] = field(default_factory=dict)
     blockiness: dict[int, float] = field(default_factory=dict)
+    light: dict[int, float] = field(default_factory=dict)
+    noise: dict[int, float] = field(default_factory=dict)
+    lines: dict[int, float] = field(default_factory=dict)
+    eyes: dict[int, float] = field(default_factory=dict)
+    lips: dict[int, float] = field(default_factory=dict)
+    """Measures of ``appearance`` and ``measures``."""
+    upright: list[list[float]] = field(default_factory=list)
+    """Scores of an upright face in each still, as it is and turned clockwise by 90, 180 and 270 degrees."""
     stills: list[Still] = field(default_factory=list)
     layout: FaceLayout | None = None
     boxes: dict[int, list[Box]] = field(default_factory=dict)
@@ -119,6 +127,9 @@ def scan_faces(
             if number in spread:
                 _examine(out, number, image, points, hands)
                 if number in stills:
+                    small = _shrunk(image, _DETECT_SIDE)
+                    turned = (np.ascontiguousarray(np.rot90(small, -quarters)) for quarters in range(4))
+                    out.upright.append([upright_score(one) for one in turned])
                     out.stills.append(Still(time - first, f"{time - first:.1f} s", _jpeg(image)))
     finally:
         provider.close()
@@ -173,7 +184,14 @@ def _examine(out: FaceScan, number: int, image: np.ndarray, points: np.ndarray |
     low = np.maximum(oval.min(0).astype(int), 0)
     high = np.minimum(oval.max(0).astype(int) + 1, image.shape[1::-1])
     if (high - low >= 32).all():
-        out.detail[number] = measures.detail(np.asarray(grey[low[1] : high[1], low[0] : high[0]]))
+        face = np.asarray(grey[low[1] : high[1], low[0] : high[0]])
+        out.detail[number] = measures.detail(face)
+        out.noise[number] = appearance.noise_level(face)
+        out.lines[number] = appearance.line_contrast(face)
+    flat = points[:, :2].astype(np.float64)
+    out.light[number] = appearance.face_light(image, flat, out.layout)
+    out.eyes[number] = appearance.eyes_brightness(image, flat, out.layout)
+    out.lips[number] = appearance.lips_contrast(image, flat, out.layout)
     out.blockiness[number] = measures.blockiness(np.asarray(grey))
     if len(out.other_faces) % _HAND_EVERY == 1:
         small = _shrunk(image, _DETECT_SIDE)
@@ -185,7 +203,11 @@ def _jpeg(image: np.ndarray) -> str:
     return base64.b64encode(encode_image(_shrunk(image, _STILL_SIDE), ".jpg", 82)).decode()
 
 
-def summary(faces: FaceScan, size: tuple[int, int]) -> dict[str, float | int | tuple[float, float]]:
+def _median(values: dict[int, float]) -> float:
+    return float(np.median(list(values.values()))) if values else 0.0
+
+
+def summary(faces: FaceScan, size: tuple[int, int]) -> dict[str, float | int | tuple[float, ...]]:
     """Measures of :class:`~.verdict.Footage` that come from the spread frames and from all landmarks.
 
     Args:
@@ -194,13 +216,19 @@ def summary(faces: FaceScan, size: tuple[int, int]) -> dict[str, float | int | t
     """
     spread = np.array(faces.spread, bool)
     others = list(faces.other_faces.values())
-    facts: dict[str, float | int | tuple[float, float]] = {
+    facts: dict[str, float | int | tuple[float, ...]] = {
         "faces_looked_at": int(spread.sum()),
         "face_share": float(faces.detected[spread].mean()) if spread.any() else 0.0,
         "other_face_share": float(np.mean([count > 0 for count in others])) if others else 0.0,
         "hand_share": float(np.mean(list(faces.hands.values()))) if faces.hands else 0.0,
-        "detail": float(np.median(list(faces.detail.values()))) if faces.detail else 0.0,
-        "blockiness": float(np.median(list(faces.blockiness.values()))) if faces.blockiness else 0.0,
+        "detail": _median(faces.detail),
+        "blockiness": _median(faces.blockiness),
+        "face_light": _median(faces.light),
+        "noise": _median(faces.noise),
+        "line_contrast": float(np.percentile(list(faces.lines.values()), 90)) if faces.lines else 0.0,
+        "eyes_brightness": _median(faces.eyes),
+        "lips_contrast": _median(faces.lips),
+        "upright": tuple(np.mean(faces.upright, 0).tolist()) if faces.upright else (0.0,) * 4,
     }
     if faces.layout is None or not faces.detected.any():
         none = dict.fromkeys(("cropped_share", "face_px", "roll", "frontal_share"), 0.0)

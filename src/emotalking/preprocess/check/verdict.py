@@ -39,6 +39,23 @@ NEVER_CLOSED = 0.01
 TURNED = 0.7
 LYING = 50.0
 """Degrees; speakers face the camera upright, but phones may omit the rotation."""
+MOST_FROZEN = 0.5
+"""Share of frames in which nothing moves beyond which a clip is a still image."""
+DARK = 60.0
+"""Limit of :func:`~.appearance.face_light`: lit faces measure 112 to 200, a dark room 45."""
+GRAINY = 5.0
+"""Limit of :func:`~.appearance.noise_level`: clips of cameras measure 0.25 to 1.2."""
+WOVEN = 1.1
+"""Limit of :func:`~.appearance.line_contrast`: white noise measures 1."""
+HIDDEN_EYES = 0.3
+"""Limit of :func:`~.appearance.eyes_brightness`: eyes measure 0.56 to 0.89, dark glasses 0.01."""
+HIDDEN_LIPS = 2.5
+"""Limit of :func:`~.appearance.lips_contrast`: lips measure 4 to 29, a mask 0."""
+BLINKS_SEEN_S = 10.0
+"""Speakers blink 26 times a minute (Bentivoglio et al. 1997): in so many seconds nearly everybody does."""
+SURER = 0.08
+"""Difference of :attr:`Footage.upright` that tells a wrong orientation: faces, masked ones too, have 0.12 to 0.6 more
+upright than turned."""
 LATE_S = 0.03
 """An offset below one frame is not corrected."""
 UNRELATED = 0.5
@@ -90,6 +107,20 @@ class Footage:
     """Jump cuts: the same person goes on in another place or pose. Training can use both sides; motion cannot be
     followed across."""
     black_share: float
+    frozen_share: float
+    """Share of frames in stretches of a second or more in which nothing moves."""
+    gaps: tuple[float, ...]
+    """Times behind which no frame comes for more than a second."""
+    interlaced: bool
+    """Frames are stored as two fields, and deinterlaced when they are read."""
+    tone_mapped: str
+    """"HLG", "PQ" or "SDR" (a wide gamut only) where colours are converted to BT.709; else empty."""
+    aspect: float
+    """Width over height of the stored pixels."""
+    resized: tuple[float, ...]
+    """Times at which the stored frames change their size."""
+    video_tracks: int
+    """Films in the file, of which one is read."""
     exposure_range: float
     """(95th - 5th percentile) / mean of the brightness."""
 
@@ -117,6 +148,18 @@ class Footage:
     detail: float
     """Median of :func:`~emotalking.preprocess.check.measures.detail` in the face."""
     blockiness: float
+    face_light: float
+    """Grey level of the face's bright half, 0 to 255."""
+    noise: float
+    """Standard deviation within the face, grey levels."""
+    line_contrast: float
+    """Above 1 where two fields are woven into one frame."""
+    eyes_brightness: float
+    """Against the cheeks; near 0 behind dark glasses."""
+    lips_contrast: float
+    """Distance of the lips' colour from the skin's; near 0 under a mask."""
+    upright: tuple[float, ...]
+    """Mean score of an upright face in some frames as they are, and turned clockwise by 90, 180 and 270 degrees."""
 
     close_look: tuple[float, float]
     """The seconds (most speech) whose every frame was tracked for what follows."""
@@ -131,6 +174,9 @@ class Footage:
     speech_s: float
     noise_db: float
     clipped_share: float
+    sound_track: int
+    """Number of the sound track that is used, from 1."""
+    sound_tracks: int
     sound_late_s: float
     """Positive: the sound comes late; see ``lipsync.offset``."""
     sound_late_confidence: float
@@ -166,7 +212,12 @@ def _reasons(f: dict[str, Any]) -> list[str]:
         out.append("no face was found in it")
     elif f["face_px"] < TINY_FACE:
         out.append(f"the face is {f['face_px']:.0f} pixels high, and {TINY_FACE:.0f} are the least: film nearer")
-    if abs(f["roll"]) > LYING:
+    if f["frozen_share"] > MOST_FROZEN:
+        out.append("the image does not move: it is a still image, or the recording froze")
+    if turn := missing_turn(f["upright"]):
+        how = "upside down" if turn == 180 else "on its side"
+        out.append(f"the image is {how}: set turn to {turn}")
+    elif abs(f["roll"]) > LYING:
         out.append("the image is on its side or upside down: rotate it")
     elif f["lost_share"] > MOST_LOST:
         out.append(f"{100 * f['lost_share']:.0f} % of the frames that could be used show no face")
@@ -176,11 +227,26 @@ def _reasons(f: dict[str, Any]) -> list[str]:
         out.append(f"it has {fps:.3g} frames/s, too few to see lips move ({SLOWEST_FPS:.0f} are the least)")
     if 0 < f["detail"] < BLURRED:
         out.append("the face is blurred: film it again in focus")
+    if not out and f["mouth_range"] < STILL_MOUTH and f["lips_contrast"] < HIDDEN_LIPS:
+        out.append("the mouth is covered (a mask, a microphone?): no lips are visible")
     if not out and part < SHORTEST_S:
         out.append(
-            f"its longest part without a cut, a lost face or black is {part:.1f} s, and {SHORTEST_S:.0f} s are needed"
+            f"its longest part without a cut, a gap, a still image, a lost face or black is {part:.1f} s, and "
+            f"{SHORTEST_S:.0f} s are needed"
         )
     return out
+
+
+def missing_turn(upright: tuple[float, ...]) -> int:
+    """Degrees clockwise by which the frames must be turned; 0: none.
+
+    The landmarker finds a face also in one that stands on its head, so that its roll does not tell.
+
+    Args:
+        upright: :attr:`Footage.upright`.
+    """
+    best = max(range(len(upright)), key=upright.__getitem__)
+    return 90 * best if upright[best] > upright[0] + SURER else 0
 
 
 def _frames(f: dict[str, Any]) -> list[str]:
@@ -197,6 +263,11 @@ def _frames(f: dict[str, Any]) -> list[str]:
         out.append(f"{f['damaged_frames']} frames are damaged: copy or export the clip again")
     if f["cut_short_s"] > 0:
         out.append(f"the file is cut short: {f['cut_short_s']:.1f} s that it promises are missing")
+    if 0 < f["frozen_share"] <= MOST_FROZEN:
+        out.append(f"the image stands still for {f['frozen_share'] * f['seconds']:.1f} s: that part is left out")
+    if f["gaps"]:
+        out.append(f"{_times(f['gaps'], 'gap')} without frames: only the longest part is used")
+    out += _converted(f)
     if f["black_share"] > 0:
         out.append(f"{100 * f['black_share']:.0f} % of the frames are black")
     if SLOWEST_FPS <= fps < SLOW_FPS:
@@ -209,6 +280,25 @@ def _frames(f: dict[str, Any]) -> list[str]:
         out.append("the image is soft: out of focus, or enlarged from a smaller one")
     if f["exposure_range"] > EXPOSURE:
         out.append(f"the brightness changes by {100 * f['exposure_range']:.0f} %: lock the exposure")
+    return out
+
+
+def _converted(f: dict[str, Any]) -> list[str]:
+    """Changes that make frames look as in a player."""
+    out = []
+    if f["interlaced"]:
+        out.append("its frames are interlaced: they are deinterlaced, at a loss of detail")
+    elif f["line_contrast"] > WOVEN:
+        out.append("its frames show combs of two fields, without being marked as interlaced: deinterlace the clip")
+    if f["tone_mapped"]:
+        kind = {"SDR": "has a wide gamut"}.get(f["tone_mapped"], f"is HDR ({f['tone_mapped']})")
+        out.append(f"it {kind}: colours are converted to BT.709")
+    if abs(f["aspect"] - 1) > 0.01:
+        out.append(f"its pixels are not square ({f['aspect']:.3g}:1): frames are stretched")
+    if f["resized"]:
+        out.append(f"the size of its frames changes (at {_times(f['resized'], 'place')}): they are scaled to one")
+    if f["video_tracks"] > 1:
+        out.append(f"it has {f['video_tracks']} video tracks: the default one is used")
     return out
 
 
@@ -228,6 +318,15 @@ def _face(f: dict[str, Any]) -> list[str]:
         out.append(
             f"the person looks away: {100 * f['frontal_share']:.0f} % of the frames show the face from the front"
         )
+    if f["face_share"] > 0 and f["face_light"] < DARK:
+        out.append(f"the face is dark (grey level {f['face_light']:.0f} of 255): light it")
+    if f["noise"] > GRAINY:
+        out.append(f"the image is noisy ({f['noise']:.0f} grey levels): film with more light")
+    tracked_s = f["close_look"][1] - f["close_look"][0]
+    if f["face_share"] > 0 and f["eyes_brightness"] < HIDDEN_EYES:
+        out.append("the eyes are covered (dark glasses?): neither gaze nor blinks can be learned")
+    elif f["face_share"] > 0 and f["blinks_per_minute"] == 0 and tracked_s >= BLINKS_SEEN_S:
+        out.append(f"nobody blinks in {tracked_s:.0f} s: the avatar will not blink")
     if f["face_share"] > 0 and f["mouth_range"] < STILL_MOUTH:
         out.append("the mouth hardly opens: most phonemes are not visible")
     elif f["face_share"] > 0 and f["closed_share"] < NEVER_CLOSED:
@@ -239,6 +338,8 @@ def _sound(f: dict[str, Any]) -> list[str]:
     if f["sound_s"] == 0 or f["speech_s"] < 1.0:
         return []
     out = []
+    if f["sound_tracks"] > 1:
+        out.append(f"it has {f['sound_tracks']} sound tracks: number {f['sound_track']} is used")
     if f["sound_s"] < f["seconds"] - 0.5:
         out.append(f"the sound lasts {f['sound_s']:.1f} s of {f['seconds']:.1f} s: the rest is left out")
     if f["speech_share"] < LITTLE_SPEECH:
