@@ -68,6 +68,8 @@ def plain(annotation: Any) -> str:
         return annotation
     if typing.get_origin(annotation) is Annotated:
         return plain(typing.get_args(annotation)[0])
+    if isinstance(annotation, typing.ForwardRef):
+        return annotation.__forward_arg__
     return inspect.formatannotation(annotation).replace("pathlib.", "").replace("collections.abc.", "")
 
 

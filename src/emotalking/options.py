@@ -4,6 +4,7 @@ A function or a config uses them as annotations; the command line takes its help
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,9 +12,32 @@ from typing_extensions import Doc
 
 PathLike = str | Path
 
+
+@dataclass(frozen=True)
+class Reads:
+    """Mark of a parameter that names files or folders that are read (:mod:`emotalking.io.outputs`)."""
+
+    held: bool = False
+    """True: a folder that no other command may write meanwhile."""
+
+
+@dataclass(frozen=True)
+class Writes:
+    """Mark of a parameter that names a file or folder that is written (:mod:`emotalking.io.outputs`)."""
+
+    kind: str
+    """Key of :data:`emotalking.io.outputs.KINDS`."""
+    default: str | None = None
+    """Where None writes: a name in the folder of the parameter before the slash, such as ``subject/preview.mp4``."""
+
+
+Input = Annotated[PathLike, Reads()]
+OptionalInput = Annotated[PathLike | None, Reads()]
+SubjectFolder = Annotated[PathLike, Reads(held=True)]
+
 Device = Annotated[str, Doc("device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...")]
 Devices = Annotated[str, Doc("such as cuda:0,cuda:1: one job at a time on each; auto: every GPU, else the CPU")]
-Overwrite = Annotated[bool, Doc("the output folder may hold frames of an earlier run")]
+Overwrite = Annotated[bool, Doc("replace what an output holds: a file of another kind, or frames of an earlier run")]
 Seed = Annotated[int, Doc("random seed")]
 Frames = Annotated[int | None, Doc("use at most so many frames (of each run); None: all")]
 Seconds = Annotated[float | int | None, Doc("use only the first seconds; None: all")]
@@ -32,7 +56,9 @@ Generator = Annotated[
     Literal["mesh", "paper"],
     Doc("generator of emotional faces: mesh (embedded), or paper (StyleGAN2, EmoStyle, LipExtract; see 'faces train')"),
 ]
-Faces = Annotated[PathLike | None, Doc("file of the paper's generator; None: faces.safetensors in the subject folder")]
+Faces = Annotated[
+    PathLike | None, Reads(), Doc("file of the paper's generator; None: faces.safetensors in the subject folder")
+]
 
 Emotion = Annotated[str | None, Doc("emotion: happy, sad, angry, ..., or with a strength: happy:0.5")]
 ValenceArousal = Annotated[
@@ -50,6 +76,7 @@ Voice = Annotated[str | None, Doc("voice, one of 'emotalking tts-voices'; None: 
 Rate = Annotated[float | int, Doc("speaking rate: 0.5 (slow) to 2.5 (fast), 1 is normal")]
 Speaker = Annotated[
     PathLike,
+    Reads(),
     Doc(
         "speech synthesizer: auto (hibari's English voices, and espeak's), hibari, espeak, gtts (needs a network),"
         " or a folder of sound files"
@@ -62,6 +89,7 @@ EmotionModel = Annotated[
 ]
 Expert = Annotated[
     str,
+    Reads(),
     Doc(
         "sync expert that measures: syncnet, personal (of 'sync train', in the subject folder), a file, none, or auto:"
         " syncnet if its checkpoint is there, else personal, else lip sync is not measured and the report says why"

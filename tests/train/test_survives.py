@@ -21,7 +21,7 @@ from emotalking.data import Subject
 from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE
 from emotalking.errors import UserError
 from emotalking.evaluate.held_out import evaluate_held_out
-from emotalking.io.files import clear_scratch, replacing, temporary_path
+from emotalking.io.files import holding, replacing
 from emotalking.models.avatar import Avatar
 from emotalking.train import checkpoint, run
 from emotalking.train.data import TrainingData
@@ -311,7 +311,8 @@ def test_written_files_have_usual_permissions(tmp_path: Path) -> None:
     assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_only_what_a_kill_left_is_removed(tmp_path: Path) -> None:
-    mine, other = temporary_path(tmp_path / "a.pt"), temporary_path(tmp_path / "a.b.pt")
-    clear_scratch(tmp_path / "a.pt")
-    assert not mine.exists() and other.exists()
+def test_two_runs_of_one_avatar(actor_subject: Subject, tmp_path: Path) -> None:
+    out = tmp_path / "a.safetensors"
+    with holding(tmp_path / "a.safetensors.run"), pytest.raises(UserError, match="a.safetensors.run is in use"):
+        train(actor_subject.files.root, out)
+    assert not list(tmp_path.iterdir())

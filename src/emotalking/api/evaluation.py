@@ -2,10 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from emotalking.evaluate.config import AblationConfig, EvaluateConfig
-from emotalking.options import Device, Devices, EmotionModel, Expert, Frames, Lpips, PathLike, ValenceArousal
+from emotalking.io.outputs import checked
+from emotalking.options import (
+    Device,
+    Devices,
+    EmotionModel,
+    Expert,
+    Frames,
+    Input,
+    Lpips,
+    OptionalInput,
+    Overwrite,
+    PathLike,
+    Reads,
+    SubjectFolder,
+    ValenceArousal,
+    Writes,
+)
 
 if TYPE_CHECKING:
     from emotalking.evaluate.ablation import Ablation
@@ -17,10 +33,11 @@ if TYPE_CHECKING:
     from emotalking.lipsync.scores import SyncScores
 
 
+@checked
 def evaluate(
-    avatar: PathLike,
-    subject: PathLike,
-    output: PathLike,
+    avatar: Input,
+    subject: SubjectFolder,
+    output: Annotated[PathLike, Writes("report")],
     config: EvaluateConfig = EvaluateConfig(),
     *,
     device: Device = "auto",
@@ -45,12 +62,13 @@ def evaluate(
     return run(Path(avatar), Path(subject), Path(output), config, device=chosen, command=command)
 
 
+@checked
 def reproduce(
-    report: PathLike,
-    output: PathLike,
+    report: Input,
+    output: Annotated[PathLike, Writes("report")],
     *,
-    avatar: PathLike | None = None,
-    subject: PathLike | None = None,
+    avatar: OptionalInput = None,
+    subject: Annotated[PathLike | None, Reads(held=True)] = None,
     device: Device = "auto",
     command: str = "",
 ) -> "Reproduction":
@@ -74,15 +92,16 @@ def reproduce(
     return run(Path(report), Path(output), avatar=places[0], subject=places[1], device=chosen, command=command)
 
 
+@checked
 def compare(
-    subject: PathLike,
-    systems: Mapping[str, PathLike],
-    output: PathLike,
+    subject: SubjectFolder,
+    systems: Annotated[Mapping[str, PathLike], Reads()],
+    output: Annotated[PathLike, Writes("comparison")],
     *,
     start: Mapping[str, int] | None = None,
     frames: Frames = None,
     as_published: bool = False,
-    audio: PathLike | None = None,
+    audio: OptionalInput = None,
     va: ValenceArousal = None,
     expert: Expert = "auto",
     emotion_model: EmotionModel = "landmarks",
@@ -125,9 +144,10 @@ def compare(
     )
 
 
+@checked
 def ablate(
-    subject: PathLike,
-    output: PathLike,
+    subject: SubjectFolder,
+    output: Annotated[PathLike, Writes("ablation")],
     config: AblationConfig = AblationConfig(),
     *,
     devices: Devices = "auto",
@@ -156,8 +176,14 @@ def ablate(
     return made
 
 
+@checked
 def measure_sync(
-    clip: PathLike, *, expert: str = "personal", page: PathLike | None = None, device: Device = "auto"
+    clip: Input,
+    *,
+    expert: Annotated[str, Reads()] = "personal",
+    page: Annotated[PathLike | None, Writes("page")] = None,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
 ) -> "SyncScores":
     """Measure the lip sync of a video or a subject's clip: offset, Sync-E and Sync-C.
 
@@ -179,9 +205,10 @@ def measure_sync(
     return scores
 
 
+@checked
 def make_study(
-    clips: "Mapping[str, PathLike | Sequence[PathLike]]",
-    output: PathLike,
+    clips: Annotated[Mapping[str, PathLike | Sequence[PathLike]], Reads()],
+    output: Annotated[PathLike, Writes("study")],
     *,
     emotions: Sequence[str] = (),
     title: str = "Which video is better?",
@@ -208,7 +235,8 @@ def make_study(
     return run(files, Path(output), emotions=emotions, title=title, embed=embed)
 
 
-def serve_study(study: PathLike, *, port: int = 8000) -> "StudyServer":
+@checked
+def serve_study(study: Input, *, port: int = 8000) -> "StudyServer":
     """Serve a study's page on this machine and collect the answers.
 
     Args:
@@ -226,7 +254,8 @@ def serve_study(study: PathLike, *, port: int = 8000) -> "StudyServer":
     return StudyServer(Path(study), port)
 
 
-def study_results(study: PathLike, *, answers: Sequence[PathLike] = ()) -> "Results":
+@checked
+def study_results(study: Input, *, answers: Annotated[Sequence[PathLike], Reads()] = ()) -> "Results":
     """Show the results of a study.
 
     Args:

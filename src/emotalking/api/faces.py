@@ -1,24 +1,37 @@
 """Emotional faces, as training makes them, and the paper's generator of them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from emotalking.errors import InputError
 from emotalking.faces.config import FaceConfig
-from emotalking.options import Device, Emotion, Overwrite, PathLike, Seconds, Seed, ValenceArousal
+from emotalking.io.outputs import checked
+from emotalking.options import (
+    Device,
+    Emotion,
+    Overwrite,
+    PathLike,
+    Reads,
+    Seconds,
+    Seed,
+    SubjectFolder,
+    ValenceArousal,
+    Writes,
+)
 
 if TYPE_CHECKING:
     from emotalking.emotion.tracks import EmotionTrack
     from emotalking.faces.files import Edited
 
 
+@checked
 def edit_faces(
-    source: PathLike,
-    output: PathLike,
+    source: SubjectFolder,
+    output: Annotated[PathLike, Writes("edited")],
     *,
     emotion: Emotion = None,
     va: ValenceArousal = None,
-    track: "PathLike | EmotionTrack | None" = None,
+    track: Annotated["PathLike | EmotionTrack | None", Reads()] = None,
     grid: int | None = None,
     frame: int | None = None,
     seconds: Seconds = None,
@@ -52,13 +65,15 @@ def edit_faces(
     return edit_to_files(Path(source), Path(output), chosen, config, frame=frame, seconds=seconds, overwrite=overwrite)
 
 
+@checked
 def face_sheet(
-    source: PathLike,
-    output: PathLike,
+    source: SubjectFolder,
+    output: Annotated[PathLike, Writes("image")],
     *,
     frame: int = 0,
     grid: int | None = None,
     cell: int = 256,
+    overwrite: Overwrite = False,
     config: FaceConfig = FaceConfig(),
 ) -> Path:
     """Draw a contact sheet of one face over the valence/arousal plane.
@@ -80,12 +95,14 @@ def face_sheet(
     return write_sheet(Path(source), Path(output), config, frame=frame, grid=grid, cell=cell)
 
 
+@checked
 def train_faces(
-    subject: PathLike,
-    output: PathLike | None = None,
+    subject: SubjectFolder,
+    output: Annotated[PathLike | None, Writes("generator", "subject/faces.safetensors")] = None,
     *,
     epochs: int = 10,
     frames: int = 400,
+    overwrite: Overwrite = False,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> Path:
@@ -107,6 +124,7 @@ def train_faces(
     from dataclasses import replace
 
     from emotalking.data import Subject
+    from emotalking.io.files import holding
     from emotalking.ops.devices import choose_device
     from emotalking.stylegan.edit_training import EditConfig
     from emotalking.stylegan.lip_aligned import NAME
@@ -121,5 +139,6 @@ def train_faces(
     if file.is_dir():
         raise InputError(f"{file} is a folder: give the name of a file, such as {NAME}.")
     networks = Networks.open(choose_device(device))
-    run(opened, file, networks, config=replace(EditConfig(), epochs=epochs), frames=frames, seed=seed)
+    with holding(file.with_name(file.name + ".run")):
+        run(opened, file, networks, config=replace(EditConfig(), epochs=epochs), frames=frames, seed=seed)
     return file

@@ -4,14 +4,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from emotalking.errors import InputError
-from emotalking.options import PathLike
+from emotalking.io.outputs import checked
+from emotalking.options import Input
 
 if TYPE_CHECKING:
     from emotalking.data.findings import Finding
     from emotalking.networks.registry import Model
 
 
-def info(path: PathLike) -> dict[str, object]:
+@checked
+def info(path: Input) -> dict[str, object]:
     """Show what an avatar file or a subject folder holds.
 
     Args:
@@ -29,7 +31,8 @@ def info(path: PathLike) -> dict[str, object]:
     return subject_facts(Path(path)) if Path(path).is_dir() else avatar_facts(Path(path))
 
 
-def validate(subject: PathLike, *, compat: Literal["talkinggaussian", "ernerf"] | None = None) -> "list[Finding]":
+@checked
+def validate(subject: Input, *, compat: Literal["talkinggaussian", "ernerf"] | None = None) -> "list[Finding]":
     """Validate a subject folder: what is missing or odd, and what to do.
 
     Args:

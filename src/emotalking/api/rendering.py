@@ -1,21 +1,26 @@
 """From avatar files and speech to videos."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from emotalking.errors import InputError
+from emotalking.io.outputs import checked
 from emotalking.options import (
     Device,
     Emotion,
+    Input,
     Language,
+    OptionalInput,
     Overwrite,
     PathLike,
     Rate,
+    Reads,
     Seconds,
     SoundTrack,
     Speaker,
     ValenceArousal,
     Voice,
+    Writes,
 )
 
 if TYPE_CHECKING:
@@ -36,10 +41,11 @@ _NO_TEXT = ("en", None, 1, "auto")
 """Language, voice, rate and speaker where no text is given."""
 
 
+@checked
 def render(
-    avatar: "PathLike | PlayableAvatar",
-    audio: "PathLike | Samples | Utterance | None" = None,
-    output: PathLike | None = None,
+    avatar: Annotated["PathLike | PlayableAvatar", Reads()],
+    audio: Annotated["PathLike | Samples | Utterance | None", Reads()] = None,
+    output: Annotated[PathLike | None, Writes("video")] = None,
     *,
     text: str | None = None,
     language: Language = "en",
@@ -48,14 +54,14 @@ def render(
     speaker: Speaker = "auto",
     emotion: Emotion = None,
     va: ValenceArousal = None,
-    track: "PathLike | EmotionTrack | None" = None,
-    frames_folder: PathLike | None = None,
-    strip: PathLike | None = None,
-    background: "str | Background | None" = None,
-    paste: PathLike | None = None,
+    track: Annotated["PathLike | EmotionTrack | None", Reads()] = None,
+    frames_folder: Annotated[PathLike | None, Writes("frames")] = None,
+    strip: Annotated[PathLike | None, Writes("image")] = None,
+    background: Annotated["str | Background | None", Reads()] = None,
+    paste: OptionalInput = None,
     poses: Literal["recorded", "fixed"] = "recorded",
     seconds: Seconds = None,
-    features: PathLike | None = None,
+    features: OptionalInput = None,
     audio_track: SoundTrack = None,
     vad: bool = True,
     batch: int = 8,
@@ -123,7 +129,8 @@ def render(
     )
 
 
-def load_avatar(path: PathLike, device: "Device | torch.device" = "auto") -> "Avatar":
+@checked
+def load_avatar(path: Input, device: "Device | torch.device" = "auto") -> "Avatar":
     """Read an avatar file onto a device.
 
     Args:

@@ -2,21 +2,24 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from emotalking.errors import InputError
-from emotalking.options import Language, PathLike, Rate, Speaker, Voice
+from emotalking.io.outputs import checked
+from emotalking.options import Language, Overwrite, PathLike, Rate, Speaker, Voice, Writes
 
 if TYPE_CHECKING:
     from emotalking.tts.base import Utterance
     from emotalking.tts.phonemes import Coverage
 
 
+@checked
 def synthesize(
     text: str,
-    output: PathLike | None = None,
+    output: Annotated[PathLike | None, Writes("sound")] = None,
     *,
-    times: PathLike | None = None,
+    times: Annotated[PathLike | None, Writes("times")] = None,
+    overwrite: Overwrite = False,
     language: Language = "en",
     voice: Voice = None,
     rate: Rate = 1,
@@ -48,8 +51,9 @@ def synthesize(
     return utterance
 
 
+@checked
 def synthesize_sentences(
-    output: PathLike,
+    output: Annotated[PathLike, Writes("sentences")],
     *,
     language: Language = "en",
     voices: tuple[str, ...] = (),
@@ -85,8 +89,13 @@ def synthesize_sentences(
     return synthesized
 
 
+@checked
 def phoneme_coverage(
-    *, language: Language = "en", page: PathLike | None = None, speaker: Speaker = "auto"
+    *,
+    language: Language = "en",
+    page: Annotated[PathLike | None, Writes("page")] = None,
+    overwrite: Overwrite = False,
+    speaker: Speaker = "auto",
 ) -> "Coverage":
     """Count the phonemes that the ten curated sentences of a language hold.
 
@@ -108,6 +117,7 @@ def phoneme_coverage(
     return covered
 
 
+@checked
 def list_voices(*, language: Language = "en", speaker: Speaker = "auto") -> tuple[tuple[str, ...], tuple[str, ...]]:
     """List the voices and languages of a speech synthesizer.
 

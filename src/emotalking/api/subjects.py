@@ -1,9 +1,10 @@
 """From clips and other programs' folders to subject folders."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from emotalking.options import PathLike, SoundTrack, Turn
+from emotalking.io.outputs import checked
+from emotalking.options import Input, OptionalInput, PathLike, SoundTrack, SubjectFolder, Turn, Writes
 from emotalking.preprocess.config import PrepareConfig
 
 if TYPE_CHECKING:
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     from emotalking.preprocess.import_subject import Imported
 
 
-def check(clip: PathLike, *, turn: Turn = 0, audio_track: SoundTrack = None) -> "Footage":
+@checked
+def check(clip: Input, *, turn: Turn = 0, audio_track: SoundTrack = None) -> "Footage":
     """Check whether a clip can become an avatar, before preparing it.
 
     Args:
@@ -26,7 +28,10 @@ def check(clip: PathLike, *, turn: Turn = 0, audio_track: SoundTrack = None) -> 
     return check_clip(clip, turn=turn, audio_track=audio_track)
 
 
-def prepare(clip: PathLike, output: PathLike, config: PrepareConfig = PrepareConfig()) -> "Subject":
+@checked
+def prepare(
+    clip: Input, output: Annotated[PathLike, Writes("subject")], config: PrepareConfig = PrepareConfig()
+) -> "Subject":
     """Prepare a clip: make its subject folder.
 
     Args:
@@ -42,7 +47,13 @@ def prepare(clip: PathLike, output: PathLike, config: PrepareConfig = PrepareCon
     return run(clip, output, config)
 
 
-def import_subject(folder: PathLike, output: PathLike | None = None, *, clip: PathLike | None = None) -> "Imported":
+@checked
+def import_subject(
+    folder: Input,
+    output: Annotated[PathLike | None, Writes("imported", "folder/")] = None,
+    *,
+    clip: OptionalInput = None,
+) -> "Imported":
     """Complete a TalkingGaussian or ER-NeRF folder, so that emotion can be trained on it.
 
     Args:
@@ -58,7 +69,8 @@ def import_subject(folder: PathLike, output: PathLike | None = None, *, clip: Pa
     return import_folder(folder, output, clip)
 
 
-def preview(subject: PathLike) -> tuple[Path, Path]:
+@checked
+def preview(subject: SubjectFolder) -> tuple[Path, Path]:
     """Draw a subject folder's landmarks, masks and curves as a video and a page.
 
     Args:

@@ -2,10 +2,26 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from emotalking.errors import InputError
-from emotalking.options import Device, Devices, Faces, Generator, PathLike, Preset, Seed, Settings, Tensorboard
+from emotalking.io.outputs import checked
+from emotalking.options import (
+    Device,
+    Devices,
+    Faces,
+    Generator,
+    Input,
+    Overwrite,
+    PathLike,
+    Preset,
+    Reads,
+    Seed,
+    Settings,
+    SubjectFolder,
+    Tensorboard,
+    Writes,
+)
 
 if TYPE_CHECKING:
     from emotalking.lipsync.training import ExpertReport
@@ -14,14 +30,16 @@ if TYPE_CHECKING:
     from emotalking.train.run import TrainResult
 
 
+@checked
 def train(
-    subject: PathLike,
-    output: PathLike,
+    subject: SubjectFolder,
+    output: Annotated[PathLike, Writes("avatar")],
     *,
     preset: Preset = "fast",
     device: Device = "auto",
     settings: Settings = (),
     resume: bool = True,
+    overwrite: Overwrite = False,
     tensorboard: Tensorboard = False,
     generator: Generator = "mesh",
     faces: Faces = None,
@@ -54,9 +72,10 @@ def train(
     return run(subject, output, preset, chosen, list(settings), resume, tensorboard, choice, mouth_device, command)
 
 
+@checked
 def train_many(
-    subjects: Sequence[PathLike],
-    output: PathLike,
+    subjects: Annotated[Sequence[PathLike], Reads()],
+    output: Annotated[PathLike, Writes("avatars")],
     *,
     preset: Preset = "fast",
     devices: Devices = "auto",
@@ -79,7 +98,8 @@ def train_many(
     return run([Path(subject) for subject in subjects], Path(output), preset, list(settings), parse_devices(devices))
 
 
-def training_report(run: PathLike, *, tensorboard: Tensorboard = False) -> Path:
+@checked
+def training_report(run: Input, *, tensorboard: Tensorboard = False) -> Path:
     """Rebuild the training report of a run, also of one that was interrupted or still goes on.
 
     Args:
@@ -103,11 +123,13 @@ def training_report(run: PathLike, *, tensorboard: Tensorboard = False) -> Path:
     return write_page(folder)
 
 
+@checked
 def train_sync_expert(
-    subjects: Sequence[PathLike],
-    output: PathLike | None = None,
+    subjects: Annotated[Sequence[PathLike], Reads(held=True)],
+    output: Annotated[PathLike | None, Writes("expert", "subjects/sync_expert.safetensors")] = None,
     *,
     steps: int | None = None,
+    overwrite: Overwrite = False,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> "ExpertReport":
@@ -133,7 +155,8 @@ def train_sync_expert(
     return train_expert(opened, output, steps=steps, device=choose_device(device), seed=seed)
 
 
-def demo(output: PathLike = "demo", *, device: Device = "auto") -> "DemoResult":
+@checked
+def demo(output: Annotated[PathLike, Writes("demo")] = "demo", *, device: Device = "auto") -> "DemoResult":
     """Run the full pipeline on a synthetic clip.
 
     Args:

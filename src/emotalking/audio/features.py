@@ -11,7 +11,7 @@ from jaxtyping import Float
 from emotalking.audio.tracks import FrameFeatures, StepFeatures
 from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
 from emotalking.errors import UserError
-from emotalking.io.arrays import load_array
+from emotalking.io.arrays import load_array, mapped_array
 from emotalking.io.audio import iter_audio
 from emotalking.io.files import replacing
 from emotalking.io.reading import reading
@@ -86,7 +86,7 @@ def write_features(path: Path, sound: Path, name: str, count: int, fps: Fraction
     """Write the features ``name`` of the file ``sound`` for ``count`` frames as float32 ``.npy``."""
     feature, track = audio_feature(name), feature_track(sound, name)
     with replacing(path) as scratch:
-        out = np.lib.format.open_memmap(scratch, "w+", np.float32, (count, *feature.shape))
+        out = mapped_array(scratch, (count, *feature.shape))
         for begin in range(0, count, _CHUNK):
             index = np.arange(begin, min(begin + _CHUNK, count))
             out[index] = track.frames(index, fps)

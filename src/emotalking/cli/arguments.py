@@ -14,7 +14,7 @@ from contextlib import redirect_stdout
 from fractions import Fraction
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Literal, NoReturn, Union, get_args, get_origin
 
 import docstring_parser
 import tyro
@@ -205,6 +205,7 @@ def _resolved(annotation: Any, owner: Any) -> tuple[Any, str]:
     if get_origin(kind) is Annotated:
         kind, *notes = get_args(kind)
         shared = next((note.documentation for note in notes if isinstance(note, Doc)), "")
+        kind = eval(kind.__forward_arg__, {}, names) if isinstance(kind, ForwardRef) else kind  # noqa: S307
     return _reduced(kind), shared
 
 

@@ -144,12 +144,14 @@ def _run(verb: ModuleType, arguments: list[str], alias: aliases.Alias | None, st
     bound = bind(api_parameters, values, verb.FUNCTION)
     if "command" in inspect.signature(verb.FUNCTION).parameters:
         bound["command"] = shlex.join(["emotalking", *name.split(), *arguments])
+    from emotalking.io.outputs import claimed
     from emotalking.progress import shown
 
     if started is not None:
         share_cores(started)
-    with shown(never_silent=started is not None):
-        verb.run(bound, **{one.name: values[one.name] for one in extras})
+    more = {one.name: values[one.name] for one in extras}
+    with shown(never_silent=started is not None), claimed([verb.FUNCTION, verb.run], bound | more, hold=False):
+        verb.run(bound, **more)
 
 
 def _fail(message: str, code: int, kind: str = "error: ") -> int:

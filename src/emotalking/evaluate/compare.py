@@ -24,6 +24,7 @@ from emotalking.evaluate.metrics.steadiness import rate_of
 from emotalking.evaluate.speech import UnseenSpeech
 from emotalking.evaluate.systems import System
 from emotalking.io.audio import load_audio
+from emotalking.io.containers import create_media
 from emotalking.io.display import to_rgb
 from emotalking.io.video import decode_frames
 
@@ -241,7 +242,7 @@ def encode(frames: Iterable[UInt8[np.ndarray, "H W 3"]], path: Path, fps: Fracti
         UserError: an odd width or height.
     """
     stream: Any = None
-    with av.open(str(path), "w") as container:
+    with create_media(path, "mp4") as container:
         for frame in frames:
             height, width = frame.shape[:2]
             if height % 2 or width % 2:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from emotalking.errors import InputError
-from emotalking.options import EmotionModel, Expert, Frames, Lpips, PathLike, Preset, Settings
+from emotalking.options import EmotionModel, Expert, Frames, Lpips, PathLike, Preset, Reads, Settings
 
 Scenario = Literal["self", "cross", "emotion"]
 SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
@@ -23,7 +23,7 @@ class EvaluateConfig:
 
     scenarios: tuple[Scenario, ...] = SCENARIOS
     """self-reconstruction, cross-domain audio, emotion-conditioned."""
-    audio: Sequence[PathLike] = ()
+    audio: Annotated[Sequence[PathLike], Reads()] = ()
     """sound files for the cross-domain and emotion scenarios; none: the paper's ten sentences by hibari and espeak,
     in two voices."""
     frames: Frames = None

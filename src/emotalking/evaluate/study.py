@@ -11,13 +11,13 @@ from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import av
 import av.error
 import numpy as np
 from jaxtyping import Float, Int
 
 from emotalking.errors import UserError
 from emotalking.evaluate.intervals import DRAWS, Interval
+from emotalking.io.containers import open_media
 from emotalking.io.files import write_bytes
 from emotalking.io.reading import parse_json, read_text, reading
 from emotalking.report import Bold, Table
@@ -179,7 +179,7 @@ def _seconds(path: Path) -> float:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file.")
     try:
-        with av.open(str(path)) as container:
+        with open_media(path) as container:
             video, sound = container.streams.video, bool(container.streams.audio)
             if not video:
                 raise UserError(f"{path} has no video stream; give a clip that shows the person.")

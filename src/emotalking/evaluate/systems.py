@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
@@ -17,6 +16,7 @@ from emotalking.errors import InputError, UserError
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, reconstruct
 from emotalking.evaluate.measure import Stopwatch
 from emotalking.evaluate.speech import UnseenSpeech
+from emotalking.io.containers import open_media
 from emotalking.io.display import to_rgb
 from emotalking.io.images import read_image
 from emotalking.io.video import decode_frames, probe
@@ -335,7 +335,7 @@ def _truth_of(
 
 def _loss_of(path: Path) -> str:
     """Loss of a video against the frames that were encoded; empty: none."""
-    with av.open(str(path)) as container:
+    with open_media(path) as container:
         context = container.streams.video[0].codec_context
         codec, pixels = context.name, context.format
     whole = None if pixels is None else (pixels.width, pixels.height)

@@ -1,18 +1,20 @@
-"""NumPy files, read by one thread at a time; what a header claims is compared with the file before it is made."""
+"""NumPy files: read by one thread at a time, claims compared with the file; written so that full disks are noticed."""
 
 import math
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedIOBase
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float32
 from numpy.lib import format as npy
 
 from emotalking.io.archives import check_archive
+from emotalking.io.files import reserve, write_bytes
 
 _HEADER = Lock()
 """Held while numpy reads a header, which it does with Python's parser: two threads in it at once can raise
@@ -90,3 +92,25 @@ def load_archive(path: Path) -> dict[str, np.ndarray]:
                     _check_header(file, part.file_size)
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as ``.npy`` atomically.
+
+    Raises:
+        CannotWriteError: the disk is full, ...
+    """
+    content = BytesIO()  # for a file numpy takes C's functions, which report no full disk
+    np.save(content, array, allow_pickle=False)
+    write_bytes(path, content.getvalue())
+
+
+def mapped_array(path: Path, shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
+    """A new ``.npy`` file of zeros, mapped into memory to be filled; ``flush`` writes it.
+
+    Raises:
+        OSError: the disk has no space for all of it.
+    """
+    array = npy.open_memmap(path, "w+", np.float32, shape)
+    reserve(path, path.stat().st_size)
+    return array

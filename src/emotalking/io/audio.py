@@ -8,9 +8,9 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
-import av
 import av.error
 import numpy as np
 import soundfile
@@ -22,7 +22,7 @@ from jaxtyping import Float
 
 from emotalking.errors import UserError
 from emotalking.io.downmix import Mixer
-from emotalking.io.files import replacing
+from emotalking.io.files import write_bytes
 from emotalking.io.sound_tracks import full_scale_gain, open_sound, reason
 
 SAMPLE_RATE = 16000
@@ -124,8 +124,9 @@ def resample(samples: Float[np.ndarray, " S"], rate: int, new_rate: int) -> Floa
 
 def save_wav(path: str | Path, samples: Float[np.ndarray, " S"], rate: int = SAMPLE_RATE) -> None:
     """Write mono ``samples`` in [-1, 1] (clipped) as 16-bit PCM WAV; the file appears under its name when complete."""
-    with replacing(Path(path)) as scratch:
-        soundfile.write(scratch, np.clip(samples, -1.0, 1.0), rate, format="WAV", subtype="PCM_16")
+    content = BytesIO()  # soundfile overlooks a full disk
+    soundfile.write(content, np.clip(samples, -1.0, 1.0), rate, format="WAV", subtype="PCM_16")
+    write_bytes(Path(path), content.getvalue())
 
 
 def _check_file(path: Path, strict: bool) -> None:

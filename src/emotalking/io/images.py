@@ -9,7 +9,7 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from emotalking.errors import InputError
-from emotalking.io.files import checked_scratch
+from emotalking.io.files import write_bytes
 
 WRITTEN_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """Formats of :func:`encode_image`."""
@@ -114,16 +114,8 @@ def write_image(path: str | Path, image: UInt8[np.ndarray, "H W C"], quality: in
     """Write an image atomically; in the format of its ending, else as PNG (:func:`encode_image`).
 
     Raises:
-        InputError: the file cannot be written.
+        CannotWriteError: the file cannot be written.
     """
     path = Path(path)
     known = path.suffix.lower() in WRITTEN_SUFFIXES
-    data = encode_image(image, path.suffix if known else ".png", quality)
-    scratch = checked_scratch(path)
-    try:
-        scratch.write_bytes(data)
-        scratch.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): free some space or choose another.") from error
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_bytes(path, encode_image(image, path.suffix if known else ".png", quality))

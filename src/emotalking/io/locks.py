@@ -1,11 +1,11 @@
 """Locks between processes."""
 
+import errno
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 PAUSE = 0.1
 """Seconds between two attempts."""
@@ -24,7 +24,7 @@ def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[N
     """
     with path.open("a") as lock:
         told = False
-        while not _acquire(lock):
+        while not acquire(lock.fileno()):
             if not told:
                 waiting()
                 told = True
@@ -32,17 +32,24 @@ def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[N
         yield
 
 
-def _acquire(lock: IO[str]) -> bool:
-    """True if ``lock`` is this process's now."""
+def acquire(descriptor: int, *, shared: bool = False) -> bool:
+    """Lock an open file or folder, if no other process holds it; True where a system knows no locks.
+
+    Args:
+        descriptor: of the open file.
+        shared: several processes may hold it so at the same time.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt
 
-            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
             import fcntl
 
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except ImportError:
+        return True
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN, errno.EDEADLK)
     return True

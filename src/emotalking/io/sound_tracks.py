@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import av
 import av.error
 import numpy as np
 from av import AudioFrame, AudioStream
@@ -12,6 +11,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from emotalking.errors import UserError
+from emotalking.io.containers import open_media
 from emotalking.io.downmix import Mixer, downmix_weights
 
 _SPECIAL = Disposition.comment | Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.karaoke
@@ -25,7 +25,7 @@ _LISTEN_S = 60.0
 def opened(path: Path) -> Iterator[InputContainer]:
     """The container of ``path``; any refusal of FFmpeg's becomes a sentence."""
     try:
-        container = av.open(str(path))
+        container = open_media(path)
     except (av.error.FFmpegError, ValueError) as error:
         raise UserError(
             f"{path} is not a sound or video file that can be read, or it is cut short ({reason(error)})."

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from emotalking.io.files import replacing
+from emotalking.io.files import CannotWriteError, replacing
 
 CHECKSUM = "checksum"
 """Entry of the metadata with the tensors' checksum, added by :func:`write_tensors` and not returned; files of version
@@ -20,14 +20,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write ``tensors`` and ``metadata`` atomically; an existing file is kept until the new one is complete.
 
     Raises:
-        OSError: the file cannot be written.
+        CannotWriteError: the file cannot be written.
     """
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         with replacing(path) as scratch:
             save_file(content, scratch, metadata={**metadata, CHECKSUM: _checksum(content)})
     except SafetensorError as error:
-        raise OSError(str(error)) from error
+        raise CannotWriteError(Path(path), OSError(None, str(error))) from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import av.error
 from av import Packet, VideoFrame, VideoStream
 from av.container import InputContainer
@@ -14,6 +13,7 @@ from av.filter import Graph
 from av.stream import Disposition
 
 from emotalking.errors import UserError
+from emotalking.io.containers import open_media
 
 _IMAGE_FORMATS = ("tty", "image2", "png_pipe", "jpeg_pipe", "gif")
 """Image formats that FFmpeg reads as video."""
@@ -38,7 +38,7 @@ def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file.")
     try:
-        container = av.open(str(path))
+        container = open_media(path)
     except (av.error.FFmpegError, OSError) as error:
         with path.open("rb") as file:
             begins_as_mp4 = b"ftyp" in file.read(16)

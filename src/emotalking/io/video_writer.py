@@ -1,7 +1,7 @@
 """Video writer: frames to a video file with sound, or to a folder of PNG files; streaming and atomic."""
 
-import os
 from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,8 +15,10 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from jaxtyping import Float, UInt8
 
 from emotalking.errors import UserError
-from emotalking.io.files import checked_scratch
+from emotalking.io.containers import create_media
+from emotalking.io.files import replacing
 from emotalking.io.images import write_image
+from emotalking.io.kinds import KINDS
 
 AUDIO_RATE = 48000
 """Hz of the sound in video files."""
@@ -98,16 +100,12 @@ class VideoWriter:
         self._fps = fps
         self._sound = iter(sound) if sound is not None else None
         self._converter = VideoReformatter()  # a frame's own converter would be created each time, with threads
-        self._scratch = checked_scratch(self.path)
-        try:
-            self._container = av.open(
-                str(self._scratch), "w", format=_muxer(self.path), options=_muxer_options(self.path)
-            )
+        with ExitStack() as stack:
+            scratch = stack.enter_context(replacing(self.path))
+            self._container = create_media(scratch, _muxer(self.path), _muxer_options(self.path))
             self._video = self._video_stream(width + width % 2, height + height % 2)
             self._audio = self._audio_stream() if sound is not None else None
-        except BaseException:
-            self._scratch.unlink(missing_ok=True)
-            raise
+            self._file = stack.pop_all()
         self._pending = np.zeros(0, np.float32)
         self._samples = 0
 
@@ -177,21 +175,17 @@ class VideoWriter:
         self._samples += ready
 
     def close(self) -> None:
-        """Finish the file and rename it to its final name."""
-        try:
+        """Finish the file and rename it to its final name.
+
+        Raises:
+            CannotWriteError: the disk is full, and no file is made.
+        """
+        with self._file:
             if self._audio is not None:
                 self._write_sound(int(self.frames / self._fps * AUDIO_RATE), last=True)
                 self._container.mux(self._audio.encode(None))
             self._container.mux(self._video.encode(None))
             self._container.close()
-            os.replace(self._scratch, self.path)
-        finally:
-            self._scratch.unlink(missing_ok=True)
-
-    def abandon(self) -> None:
-        """Remove the unfinished file."""
-        self._container.close()
-        self._scratch.unlink(missing_ok=True)
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -201,8 +195,10 @@ class VideoWriter:
     ) -> None:
         if kind is None:
             self.close()
-        else:
-            self.abandon()
+            return
+        with suppress(av.error.FFmpegError, OSError):  # of a full disk, which error may be about already
+            self._container.close()
+        self._file.__exit__(kind, error, trace)
 
 
 def _muxer(path: Path) -> str:
@@ -231,9 +227,13 @@ class FrameFolder:
             raise UserError(f"the folder {self.path} cannot be made ({error.strerror}): choose another.") from error
         if present and not overwrite:
             raise UserError(f"the folder {self.path} is not empty: choose another, or allow overwriting.")
+        if (foreign := KINDS["frames"].foreign(self.path)) is not None:
+            raise UserError(
+                f"the folder {self.path} holds {foreign}, which is no frame of an earlier run: choose another."
+            )
         for old in present:
             # Frames of an earlier, longer run must not remain after the new ones; other files are kept.
-            if old.suffix == ".png" and old.stem.isdigit():
+            if KINDS["frames"].owns(old.name):
                 old.unlink()
 
     def write(self, image: UInt8[np.ndarray, "H W channels"]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from emotalking.data.frame import ClipCrop
 from emotalking.data.readers import regular
 from emotalking.errors import InputError
-from emotalking.io.reading import frame_rate, parse_json, reading
+from emotalking.io.reading import frame_rate, parse_json, reading, reason
 from emotalking.io.settings import from_dict, to_dict
 from emotalking.io.tensors import read_tensors, write_tensors
 from emotalking.models.audio import MAX_STEPS
@@ -75,7 +75,9 @@ def write_avatar_file(
     try:
         write_tensors(path, tensors, header)
     except OSError as error:
-        raise InputError(f"The avatar {path} cannot be written ({error}): free some space and try again.") from error
+        raise InputError(
+            f"The avatar {path} cannot be written ({reason(error)}): free some space and try again."
+        ) from error
 
 
 def read_avatar_file(path: Path) -> AvatarFile:

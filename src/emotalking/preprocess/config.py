@@ -8,7 +8,7 @@ from typing import Literal
 
 from emotalking.errors import InputError
 from emotalking.networks.registry import model_path, models
-from emotalking.options import Device, EmotionModel, PathLike, SoundTrack, Turn
+from emotalking.options import Device, EmotionModel, OptionalInput, SoundTrack, Turn
 
 PARSINGS: dict[str, tuple[str, ...]] = {
     "embedded": (),
@@ -98,7 +98,7 @@ class PrepareConfig:
     be trusted; none: the sound stays where it is."""
     audio_track: SoundTrack = None
     turn: Turn = 0
-    action_units: PathLike | None = None
+    action_units: OptionalInput = None
     """CSV that OpenFace wrote for the clip, at any frame rate; None: measured from the landmarks."""
     parsing: Literal["embedded", "bisenet", "bisenet+easyportrait"] = "embedded"
     """face parsing: embedded (landmarks, person segmentation, the clip's colours), bisenet (teeth by colour) or

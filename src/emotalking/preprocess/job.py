@@ -22,10 +22,11 @@ import emotalking
 from emotalking.data.files import SubjectFiles
 from emotalking.data.readers import read_json
 from emotalking.errors import InputError
-from emotalking.io.arrays import load_array
+from emotalking.io.arrays import load_array, mapped_array, save_array
 from emotalking.io.audio import SAMPLE_RATE
+from emotalking.io.containers import create_media
 from emotalking.io.display import Framing, to_rgb
-from emotalking.io.files import replacing, write_bytes
+from emotalking.io.files import remove_stale_within, replacing, write_bytes
 from emotalking.io.reading import parse_json, read_text, reading
 from emotalking.io.video import SHORTEST_S, ClipInfo, decode_frames
 from emotalking.ops.box import Box
@@ -135,9 +136,9 @@ class Job:
 
     def save_track(self, track: RawTrack) -> None:
         """Write :meth:`track`."""
-        _save(self.work / "flow.npy", track.flow.displacement.astype(np.float32))
-        _save(self.work / "flow_valid.npy", track.flow.valid)
-        _save(self.work / "points.npy", track.points.astype(np.float32, copy=False))
+        save_array(self.work / "flow.npy", track.flow.displacement.astype(np.float32))
+        save_array(self.work / "flow_valid.npy", track.flow.valid)
+        save_array(self.work / "points.npy", track.points.astype(np.float32, copy=False))
         write_bytes(self.work / "provider.txt", track.provider.encode())
 
     def pose(self) -> PoseTrack:
@@ -153,7 +154,7 @@ class Job:
     def save_pose(self, pose: PoseTrack) -> None:
         """Write :meth:`pose`."""
         for name, array in (("viewmats", pose.viewmats), ("shape", pose.shape), ("sigma", pose.sigma_px)):
-            _save(self.work / f"{name}.npy", array)
+            save_array(self.work / f"{name}.npy", array)
         write_bytes(self.work / "pose.json", json.dumps({"focal": pose.focal, "statistics": pose.statistics}).encode())
 
     def points(self) -> Float32[np.ndarray, "N K 2"]:
@@ -194,7 +195,7 @@ def keep_frames(path: Path, frames: Iterable[UInt8[np.ndarray, "S S 3"]]) -> Ite
     MagicYUV takes about 5 ms a frame of 512 x 512 each way and 230 kB (FFV1: 26 to 44 ms and 140 kB).
     """
     converter = VideoReformatter()  # a frame's own converter would be created each time, with threads
-    with replacing(path) as scratch, av.open(str(scratch), "w", format="avi") as container:
+    with replacing(path) as scratch, create_media(scratch, "avi") as container:
         stream: Any = None
         for image in frames:
             if stream is None:
@@ -208,11 +209,6 @@ def keep_frames(path: Path, frames: Iterable[UInt8[np.ndarray, "S S 3"]]) -> Ite
             container.mux(stream.encode(None))
 
 
-def _save(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as scratch, scratch.open("wb") as file:
-        np.save(file, array)
-
-
 def load(path: Path) -> np.ndarray:
     """A memory-mapped array, read-only."""
     with reading(path, "is damaged", _REMEDY):
@@ -223,7 +219,7 @@ def load(path: Path) -> np.ndarray:
 def build(path: Path, shape: tuple[int, ...]) -> Iterator[Float32[np.ndarray, "..."]]:
     """A float32 array on disk to be filled piece by piece; it becomes ``path`` when the block ends well."""
     with replacing(path) as scratch:
-        array = np.lib.format.open_memmap(scratch, "w+", np.float32, shape)
+        array = mapped_array(scratch, shape)
         yield array
         array.flush()
 
@@ -248,8 +244,7 @@ def _earlier(files: SubjectFiles, clip: Path, clip_hash: str) -> dict[str, Any]:
     """The manifest of an earlier run on the same clip; empty for a new folder, or one without a finished step."""
     if not files.root.exists():
         return {}
-    for scratch in files.root.rglob(".*.part"):  # a killed run's half-written files (emotalking.io.files)
-        scratch.unlink(missing_ok=True)
+    remove_stale_within(files.root)
     if not any(files.root.iterdir()):
         return {}
     old = read_json(files.manifest) if files.manifest.exists() else {}

@@ -17,7 +17,7 @@ from emotalking.errors import InputError
 from emotalking.io.arrays import load_archive
 from emotalking.io.audio import SAMPLE_RATE, SoundSpan, iter_audio
 from emotalking.io.display import to_grey
-from emotalking.io.files import replacing
+from emotalking.io.files import CannotWriteError, replacing
 from emotalking.io.reading import parse_json, reading
 from emotalking.io.video import ClipInfo, Conversions, View, decode_frames
 from emotalking.io.video_stream import Damage
@@ -183,7 +183,9 @@ def decode_sound(
     try:
         with replacing(path) as scratch, scratch.open("wb") as file:
             for chunk in iter_audio(clip, start=start, strict=False, span=span, track=track):
-                chunk.tofile(file)
+                file.write(chunk.tobytes())  # tofile loses the error of a full disk
+    except CannotWriteError:
+        raise
     except InputError:
         if track is not None:
             raise

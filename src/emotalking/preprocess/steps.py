@@ -65,7 +65,7 @@ class Steps:
         key = digest([self._key, name, settings, [self.facts(earlier)["key"] for earlier in needs]])
         record = self._old.pop(name, None)
         if record is None or record.get("key") != key or not complete():
-            if self.root.exists():  # no folder for a clip that the first step refuses
+            if self.root.exists() and any(self.root.iterdir()):  # no folder for a clip that the first step refuses
                 for split in ("train", "val"):
                     SubjectFiles(self.root).transforms(split).unlink(missing_ok=True)
                 self._write()

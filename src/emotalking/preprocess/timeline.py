@@ -6,6 +6,7 @@ even times at which they were filmed; then frame k of the subject, due k / fps a
 nearest to that instant.
 """
 
+import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from jaxtyping import Float, Int, UInt8
 from scipy.ndimage import uniform_filter1d
 
@@ -81,17 +81,17 @@ class Timeline:
             Seconds of silence added at the end.
         """
         wanted, done = round(len(self.source) * SAMPLE_RATE / self.fps), 0
-        with replacing(path) as scratch, soundfile.SoundFile(
-            scratch, "w", SAMPLE_RATE, 1, "PCM_16", format="WAV"
-        ) as file:  # fmt: skip
+        # The wave module, because soundfile overlooks a full disk.
+        with replacing(path) as scratch, scratch.open("wb") as raw, wave.open(raw, "wb") as file:
+            file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
             for chunk in iter_audio(clip, start=self.begin_s + late_s, strict=False, track=track):
                 samples = chunk[: wanted - done]
-                file.write(np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16))
+                file.writeframesraw(np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
                 done += len(samples)
                 if done == wanted:
                     break
             for begin in range(done, wanted, SAMPLE_RATE):
-                file.write(np.zeros(min(SAMPLE_RATE, wanted - begin), np.int16))
+                file.writeframesraw(bytes(2 * min(SAMPLE_RATE, wanted - begin)))
         return round((wanted - done) / SAMPLE_RATE, 3)
 
     def every(self, step: int) -> "Timeline":

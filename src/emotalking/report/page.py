@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 
 from emotalking.io.files import write_bytes
 from emotalking.io.images import encode_image, read_image
+from emotalking.io.kinds import PAGE_MARK
 from emotalking.report.plots import Plot
 from emotalking.report.tables import Bold, Link, Table
 
@@ -133,7 +134,8 @@ class Page:
 
     def html(self) -> str:
         """The whole page."""
-        head = f'<meta charset="utf-8"><title>{html.escape(self._title)}</title><style>{_STYLE}</style>'
+        title = f"<title>{html.escape(self._title)}</title>"
+        head = f'<meta charset="utf-8">{PAGE_MARK.decode()}{title}<style>{_STYLE}</style>'
         width = '<meta name="viewport" content="width=device-width, initial-scale=1">'
         body = "\n".join(self._parts)
         return f'<!doctype html>\n<html lang="en"><head>{head}{width}</head>\n<body>\n{body}\n</body></html>\n'

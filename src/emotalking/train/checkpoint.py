@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from emotalking.errors import InputError
-from emotalking.io.files import clear_scratch, replacing
-from emotalking.io.reading import reading
+from emotalking.io.files import remove_stale, replacing
+from emotalking.io.reading import reading, reason
 from emotalking.io.torch_files import read_torch
 from emotalking.models.config import ModelConfig
 from emotalking.models.head import TalkingHead, loaded_head
@@ -63,12 +63,12 @@ def write_payload(path: Path, payload: dict[str, Any]) -> None:
         UserError: the file cannot be written.
     """
     try:
-        clear_scratch(path)
+        remove_stale(path)
         with replacing(path) as scratch:
             torch.save(payload, scratch)
     except (OSError, RuntimeError) as error:  # torch's own writer knows no OSError
         raise InputError(
-            f"The checkpoint {path} cannot be written ({str(error).splitlines()[0]}): free some space and resume."
+            f"The checkpoint {path} cannot be written ({reason(error).splitlines()[0]}): free some space and resume."
         ) from error
 
 

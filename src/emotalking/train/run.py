@@ -19,6 +19,7 @@ from emotalking.data.labels import Label
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.emotion.mesh_warp.warp import MeshWarp
 from emotalking.errors import UserError
+from emotalking.io.files import holding
 from emotalking.io.settings import override, to_dict
 from emotalking.models.audio import MAX_STEPS
 from emotalking.models.avatar import Avatar
@@ -116,7 +117,8 @@ def train(
         command: command line, stored in avatar and record.
 
     Raises:
-        UserError: if the subject or a setting cannot be used, or a loss stops being finite.
+        UserError: if the subject or a setting cannot be used, another command trains this avatar, or a loss stops being
+            finite.
     """
     if tensorboard:
         require_writer()
@@ -128,37 +130,38 @@ def train(
     folder = out.with_name(out.name + ".run")
     record = fingerprint(config, preset_name, source, maker)
     checkpoint_path = folder / "checkpoint.pt"
-    checkpoint = Checkpoint.read(checkpoint_path, record) if resume and checkpoint_path.exists() else None
-    root = source.files.root
-    with mouth_worker(folder, root, record, config, checkpoint, device, second, resume=resume) as mouth:
-        external_branch = None if mouth is None else STAGE
-        context = make_context(config, source, device, folder, checkpoint, external_branch)
-        head, data = context.head, context.data
-        metadata = _metadata(source, record, context, maker, command)
-        with recorded(
-            folder,
-            context,
-            source,
-            metadata,
-            maker_of=maker.open,
-            checkpoint=checkpoint,
-            tensorboard=tensorboard,
-            external_branch=external_branch,
-            mouth_device=None if mouth is None or mouth.exclusive else mouth.device,
-        ) as (log, callbacks):
-            if mouth is not None:
-                mouth.log = log
-                callbacks.insert(0, mouth)
-            if not resume:  # A run that is killed before its first checkpoint must not go on from an older one.
+    with holding(folder):
+        checkpoint = Checkpoint.read(checkpoint_path, record) if resume and checkpoint_path.exists() else None
+        root = source.files.root
+        with mouth_worker(folder, root, record, config, checkpoint, device, second, resume=resume) as mouth:
+            external_branch = None if mouth is None else STAGE
+            context = make_context(config, source, device, folder, checkpoint, external_branch)
+            head, data = context.head, context.data
+            metadata = _metadata(source, record, context, maker, command)
+            with recorded(
+                folder,
+                context,
+                source,
+                metadata,
+                maker_of=maker.open,
+                checkpoint=checkpoint,
+                tensorboard=tensorboard,
+                external_branch=external_branch,
+                mouth_device=None if mouth is None or mouth.exclusive else mouth.device,
+            ) as (log, callbacks):
+                if mouth is not None:
+                    mouth.log = log
+                    callbacks.insert(0, mouth)
+                if not resume:  # A run that is killed before its first checkpoint must not go on from an older one.
+                    checkpoint_path.unlink(missing_ok=True)
+                stages, every = stage_builders(context, maker), config.checkpoint_every
+                first = 0 if mouth is None else 1
+                trainer = Trainer(head, stages, context.generator, folder, record, every, callbacks, first)
+                trainer.run(checkpoint)
+                learn_closed_mouth_codes(head, data, config.closed_mouth_code)
+                avatar = Avatar(head, _scene(source, data), metadata)
+                avatar.save(out)
                 checkpoint_path.unlink(missing_ok=True)
-            stages, every = stage_builders(context, maker), config.checkpoint_every
-            first = 0 if mouth is None else 1
-            trainer = Trainer(head, stages, context.generator, folder, record, every, callbacks, first)
-            trainer.run(checkpoint)
-            learn_closed_mouth_codes(head, data, config.closed_mouth_code)
-            avatar = Avatar(head, _scene(source, data), metadata)
-            avatar.save(out)
-            checkpoint_path.unlink(missing_ok=True)
     return TrainResult(avatar, out, folder / PAGE, trainer.stage_seconds)
 
 

@@ -1,17 +1,24 @@
 """``emotalking check``."""
 
 from pathlib import Path
+from typing import Annotated
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
-from emotalking.options import PathLike
+from emotalking.options import Overwrite, PathLike, Writes
 
 SECTION = "make an avatar"
 FUNCTION = api.check
 IF_INTERRUPTED = "no page was written"
 
 
-def run(arguments: Arguments, *, page: PathLike | None = None, json: PathLike | None = None) -> None:
+def run(
+    arguments: Arguments,
+    *,
+    page: Annotated[PathLike | None, Writes("page")] = None,
+    json: Annotated[PathLike | None, Writes("measures")] = None,
+    overwrite: Overwrite = False,
+) -> None:
     """Check the clip; an unusable one raises an error after its page is written.
 
     Args:

@@ -1,10 +1,11 @@
 """``emotalking sync measure``."""
 
 from pathlib import Path
+from typing import Annotated
 
 from emotalking import api
 from emotalking.cli.commands import Arguments
-from emotalking.options import PathLike
+from emotalking.options import PathLike, Writes
 
 SECTION = "evaluate"
 FUNCTION = api.measure_sync
@@ -15,7 +16,7 @@ EXAMPLES = """examples:
 """
 
 
-def run(arguments: Arguments, *, json: PathLike | None = None) -> None:
+def run(arguments: Arguments, *, json: Annotated[PathLike | None, Writes("measures")] = None) -> None:
     """Measure and print.
 
     Args:
