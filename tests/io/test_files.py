@@ -1,6 +1,7 @@
 """Atomic writes on machines where they fail, what kills leave behind, and locks."""
 
 import errno
+import fcntl
 import os
 import resource
 import signal
@@ -13,7 +14,6 @@ import numpy as np
 import pytest
 
 from emotalking.errors import InputError
-from emotalking.io import files
 from emotalking.io.arrays import mapped_array, save_array
 from emotalking.io.audio import save_wav
 from emotalking.io.files import (
@@ -180,6 +180,6 @@ def test_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*args: object) -> None:  # of some network drives
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(files.fcntl, "flock", unknown)
+    monkeypatch.setattr(fcntl, "flock", unknown)
     with holding(tmp_path / "a"), holding(tmp_path / "a"):
         pass

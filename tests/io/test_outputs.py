@@ -24,7 +24,20 @@ from emotalking.io.outputs import checked, claimed, roles, same
 from emotalking.options import Input, Overwrite, PathLike, Reads, Writes
 from emotalking.report import Page
 
-NO_PATHS = {"text", "audio_offset", "fps", "settings", "command", "title", "emotion", "language", "voice", "device"}
+NO_PATHS = {
+    "text",
+    "name",
+    "names",
+    "audio_offset",
+    "fps",
+    "settings",
+    "command",
+    "title",
+    "emotion",
+    "language",
+    "voice",
+    "device",
+}
 NO_PATHS |= {
     "devices",
     "emotions",

@@ -10,7 +10,6 @@ from threading import Lock
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32
 from numpy.lib import format as npy
 
 from emotalking.io.archives import check_archive
@@ -105,8 +104,8 @@ def save_array(path: Path, array: np.ndarray) -> None:
     write_bytes(path, content.getvalue())
 
 
-def mapped_array(path: Path, shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
-    """A new ``.npy`` file of zeros, mapped into memory to be filled; ``flush`` writes it.
+def mapped_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A new ``.npy`` file of zeros, float32, mapped into memory to be filled; ``flush`` writes it.
 
     Raises:
         OSError: the disk has no space for all of it.

@@ -17,11 +17,6 @@ from emotalking.errors import InputError
 from emotalking.io.locks import acquire
 from emotalking.io.reading import reason
 
-if sys.platform == "win32":
-    pass
-else:
-    pass
-
 _END = re.compile(r"\.[0-9a-f]{8}\.part")
 """End of a temporary file's name."""
 _LONGEST_NAME = 200

@@ -65,7 +65,7 @@ def claimed(functions: Sequence[Callable[..., Any]], values: Mapping[str, Any], 
     with ExitStack() as stack:
         if hold:
             for path, kind in outputs:
-                if kind.folder:
+                if kind.folder and not (kind.updates and path in inputs and not path.exists()):
                     stack.enter_context(holding(path))
             for path in held:
                 if path.is_dir():
