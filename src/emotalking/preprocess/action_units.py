@@ -33,8 +33,8 @@ SPARE_ROWS = 2
 """OpenFace and we may count this many frames more or less than each other: decoders disagree at the ends of a clip."""
 MOST_FAILED = 0.5
 """Share of rows without a face beyond which the table is refused; shorter gaps are bridged."""
-_UPPER = ("inner_brow", "outer_brow", "brow_gap", "upper_lid", "lower_lid", "cheek")
-_MOUTH = ("wing", "nose_lip", "corner", "width", "smile", "gap", "thick_upper", "thick_lower", "lower_lip")
+_UPPER = ("inner_brow", "outer_brow", "brow_gap", "upper_lid", "lower_lid", "cheek", "frown")
+_MOUTH = ("wing", "nose_lip", "corner", "width", "smile", "gap", "thick_upper", "thick_lower", "lower_lip", "shrug")
 _SPEECH_S = 0.15
 """Standard deviation of the low-pass that takes words out of the mouth's expressive units: syllables (4 Hz) lose all,
 a smile that comes and goes in a second little."""
@@ -163,6 +163,8 @@ def _upper_face(moved: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     opening = moved["upper_lid"] - moved["lower_lid"]
     tight = _part(moved["lower_lid"] + 0.35 * np.maximum(-opening, 0), 0.8, 4.0)
     lowered = _part(-inner, 1.5, 9.0) + _part(-moved["brow_gap"], 1.0, 6.0)
+    if "frown" in moved:  # lengths see brows that stay lowered, blendshapes those that are drawn together
+        lowered = np.maximum(lowered, _part(moved["frown"], 0.7, 5.0))
     cheek = moved.get("cheek", 2 * moved["lower_lid"])
     return {
         "AU01": _part(inner, 1.5, 8.0),
@@ -197,7 +199,7 @@ def _mouth_at_rest(moved: dict[str, np.ndarray], upper: dict[str, np.ndarray]) -
         "AU12": smiling,
         "AU14": _part(stretch, 2.0, 14.0) * shut * (1 - frank),
         "AU15": _part(-corner, 1.5, 14.0) * (1 - frank),
-        "AU17": _part(moved["lower_lip"], 3.0, 12.0) * shut,
+        "AU17": _part(moved["shrug"], 0.5, 5.0) if "shrug" in moved else _part(moved["lower_lip"], 3.0, 12.0) * shut,
         "AU20": _part(stretch, 2.0, 16.0) * (1 - 0.5 * shut) * (1 - frank),
         "AU23": _part(thin, 1.5, 8.0) * shut,
     }

@@ -1,6 +1,7 @@
 """Lengths on the face that FACS describes: measured in the head frame, freed of the head's pose, from rest.
 
-Unit of all lengths: hundredths of the distance between the eye centres (one is about 0.6 mm).
+Unit of all lengths: hundredths of the distance between the eye centres (one is about 0.6 mm). Two measures are no
+lengths: what MediaPipe's blendshapes (:mod:`~emotalking.preprocess.blendshapes`) say of the brows and of the chin.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emotalking.data.layouts import EYE_DISTANCE, FaceLayout
+from emotalking.preprocess.blendshapes import BLENDSHAPES, read_blendshapes
 from emotalking.preprocess.pose.rigid import euler_angles
 
 Sided = Float[np.ndarray, "N S"]
@@ -18,6 +20,11 @@ CHUNK = 2000
 """Frames that are measured together."""
 _CHEEKS = {"mediapipe478": ((50, 117, 118, 119), (280, 346, 347, 348))}
 """Cheek points (person's right, left) of the layouts that have any."""
+
+_BLENDSHAPES = "mediapipe478"
+"""Layout whose points the network of the blendshapes reads."""
+_OUTER_BROW = 1.0
+"""Weight of raised outer brows in a frown: about 1 reads the brow lowerer of three takes of the actor best."""
 
 USUAL: dict[str, tuple[float, float, int]] = {
     "inner_brow": (35.5, 6.0, 0),
@@ -36,6 +43,8 @@ USUAL: dict[str, tuple[float, float, int]] = {
     "thick_lower": (16.0, 2.7, -1),
     "chin": (-181.0, 10.5, -1),
     "lower_lip": (54.3, 6.5, 1),
+    "frown": (-2.0, 4.0, 1),
+    "shrug": (0.2, 1.0, 1),
 }
 """Mean and standard deviation of each measure over the resting faces of a dozen adults (MediaPipe's points), and which
 way expressions move it (0: both): only that way a rest can be too far out to be one."""
@@ -114,7 +123,25 @@ def _measure(head: np.ndarray, layout: FaceLayout) -> dict[str, np.ndarray]:
     # Corners up and apart and cheeks up, together: people differ less in this than in each.
     cheek = out["cheek"].mean(1, keepdims=True) if "cheek" in out else 0.0
     out["smile"] = 0.7 * corner.mean(1, keepdims=True) + 0.5 * width + cheek
+    if layout.name == _BLENDSHAPES:
+        out |= _read_blendshapes(head)
     return out
+
+
+def _read_blendshapes(head: Float[np.ndarray, "N 478 3"]) -> dict[str, Sided]:
+    """Frown, in log odds: brows lowered and their inner ends not raised; shrug: tenths of the lower lip's shrug.
+
+    Raised outer brows lower the network's "browDown", and are added again. Read from the face turned to the front,
+    which takes most of the head's pose out.
+    """
+    scores = read_blendshapes(head[..., :2] * np.array([1.0, -1.0])).astype(np.float64)
+
+    def mean(stem: str, values: np.ndarray) -> np.ndarray:
+        return values[:, [name.startswith(stem) for name in BLENDSHAPES]].mean(1, keepdims=True)
+
+    odds = np.log(np.maximum(scores, 1e-9)) - np.log1p(-np.minimum(scores, 1 - 1e-6))
+    frown = mean("browDown", odds) - mean("browInnerUp", odds) + _OUTER_BROW * mean("browOuterUp", odds)
+    return {"frown": frown, "shrug": 10 * mean("mouthShrugLower", scores)}
 
 
 @dataclass(frozen=True)
