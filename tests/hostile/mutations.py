@@ -120,7 +120,7 @@ def changed_tree(tree: Any, rng: random.Random, values: tuple[Any, ...] = VALUES
             parent[str(rng.random())] = at
         else:
             parent.insert(0, at)
-    elif what < 0.35 and isinstance(at, str) and at[:1] in "{[":  # JSON within JSON
+    elif what < 0.35 and isinstance(at, str) and at[:1] in ("{", "["):  # JSON within JSON
         parent[key] = json.dumps(changed_tree(json.loads(at), rng))
     else:
         parent[key] = copy.deepcopy(rng.choice(values))

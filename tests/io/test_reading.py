@@ -159,6 +159,31 @@ def _nested(levels: int) -> bytes:
     return b"\x80\x02)q\x000" + level + b"}h" + bytes([levels]) + b"K\x01s."
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"\x80\x04\x95" + struct.pack("<Q", 1 << 40) + b"N.",
+        b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b"N.",
+        b"\x80\x04\x8d" + struct.pack("<Q", 1 << 40) + b"N.",
+        b"\x80\x02\x8b" + struct.pack("<i", 1 << 30) + b"N.",
+        b"\x80\x02}r" + struct.pack("<I", 1 << 28) + b".",
+        b"\x80\x02(N\x86.",
+        b"\x80\x02h\x07.",
+        b"\x80\x020.",
+    ],
+    ids=["frame", "bytes", "text", "number", "memo", "mark", "unknown memo", "empty stack"],
+)
+def test_lengths_in_a_pickle_are_not_believed(program: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(program)
+    tracemalloc.start()
+    try:
+        with (tmp_path / "a").open("rb") as file, pytest.raises((ValueError, LookupError, pickle.UnpicklingError)):
+            check_pickle(file)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
 def test_tuples_that_double_at_every_level_are_refused(tmp_path: Path) -> None:
     assert len(pickle.loads(_nested(3))) == 1
     with (tmp_path / "few").open("wb+") as file:

@@ -219,7 +219,8 @@ def _json_rows(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
 def _keyframe(row: dict[str, Any], where: str) -> tuple[float, float, float]:
     unknown = set(row) - {"time", "valence", "arousal", "emotion"}
     if unknown:
-        raise InputError(f"{where}: unknown field {sorted(unknown)[0]!r}; use time with valence, arousal or emotion")
+        name = sorted(unknown)[0][:40]
+        raise InputError(f"{where}: unknown field {name!r}; use time with valence, arousal or emotion")
     time = _number(row.get("time"), where, "time")
     if time > _LONGEST_S:
         raise InputError(f"{where}: time {time:g} is more than {_LONGEST_S:g} s, which no recording lasts")
@@ -230,7 +231,7 @@ def _keyframe(row: dict[str, Any], where: str) -> tuple[float, float, float]:
         if row.get("valence") not in (None, "") or row.get("arousal") not in (None, ""):
             raise InputError(f"{where}: give either an emotion or valence and arousal, not both")
         if str(name).strip().lower() not in PRESETS:
-            raise InputError(f'{where}: unknown emotion "{name}": use one of {", ".join(PRESETS)}')
+            raise InputError(f'{where}: unknown emotion "{str(name)[:40]}": use one of {", ".join(PRESETS)}')
         return (time, *preset(str(name)))
     valence, arousal = (_number(row.get(key), where, key) for key in ("valence", "arousal"))
     return (time, *check_va(valence, arousal, where))

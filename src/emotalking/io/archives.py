@@ -46,8 +46,11 @@ def check_pickle(file: BufferedIOBase) -> None:
     sizes: list[int] = []  # of the tuples on the machine's stack, in elements; other objects count 1
     memo: dict[Any, int] = {}
     visits = 0
-    for operation, argument, position in _operations(_Bounded(file)):
+    bounded = _Bounded(file)
+    for operation, argument, position in _operations(bounded):
         name = operation.name
+        if name == "FRAME" and argument > bounded.left:  # it is read at once, before its content
+            raise pickle.UnpicklingError("a frame larger than the file")
         if "PUT" in name:
             if isinstance(argument, int) and argument > (position or 0):
                 raise pickle.UnpicklingError("a memo larger than itself")
@@ -106,9 +109,14 @@ class _Bounded:
         file.seek(here)
         self.readline, self.tell = file.readline, file.tell
 
+    @property
+    def left(self) -> int:
+        """Bytes that are there."""
+        return self._end - self._file.tell()
+
     def read(self, size: int) -> bytes:
         """At most ``size`` bytes."""
-        return self._file.read(min(size, self._end - self._file.tell()))
+        return self._file.read(min(size, self.left))
 
 
 def _popped(sizes: list[int], count: int) -> list[int]:

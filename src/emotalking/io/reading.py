@@ -15,6 +15,7 @@ FASTEST_FPS = 1000
 """Frames per second that a file may state."""
 _RATE_DIGITS = 40
 """Characters of a frame rate: Fraction("1e999999999") would be computed for ever."""
+_PIECE = 1 << 20
 _REASON = 160
 """Characters of a reason."""
 
@@ -72,11 +73,14 @@ def read_text(path: Path | str, most: int = MOST_TEXT) -> str:
         OSError: it is missing or cannot be read.
         ValueError: it is longer than ``most`` bytes (or has no end, as a device), or no UTF-8.
     """
+    pieces, left = [], most + 1
     with Path(path).open("rb") as file:
-        data = file.read(most + 1)
-    if len(data) > most:
+        while left > 0 and (piece := file.read(min(left, _PIECE))):  # Python allocates all that it is asked for
+            pieces.append(piece)
+            left -= len(piece)
+    if left <= 0:
         raise ValueError(f"longer than {most >> 20} MiB")
-    return data.decode("utf-8-sig")
+    return b"".join(pieces).decode("utf-8-sig")
 
 
 def parse_json(text: str, kind: type = object) -> Any:

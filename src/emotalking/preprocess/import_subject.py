@@ -314,7 +314,7 @@ def read_tracker_cameras(path: Path) -> tuple[Float[np.ndarray, "N 4 4"], float]
         euler = np.asarray(content["euler"], np.float64).reshape(-1, 3)
         moved = np.asarray(content["trans"], np.float64).reshape(len(euler), 3) / UNIT
         focal = float(np.asarray(content["focal"]).reshape(-1)[0])
-    if not len(euler) or not np.isfinite(euler).all() or not np.isfinite(moved).all() or not focal > 0:
+    if not len(euler) or not np.isfinite(euler).all() or not np.isfinite(moved).all() or not 0 < focal < np.inf:
         raise InputError(f"{path} holds a camera that is not finite or no positive focal length: track the clip again.")
     a, b, c = euler.T
     rotation = (
