@@ -1,5 +1,6 @@
 """The avatar file: round trip, refusal of what is not one, and the laws of rendering."""
 
+import copy
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -139,6 +140,26 @@ def test_file_of_version_one_is_read(avatar: Avatar, tmp_path: Path) -> None:
     rewrite(path, version="1", config=json.dumps(config))
     va = torch.full((2, 2), 0.8)
     assert torch.equal(Avatar.load(path).render(*conditions(), va=va).rgb, avatar.render(*conditions(), va=va).rgb)
+
+
+def test_in_a_file_of_version_two_the_whole_mouth_moves(avatar: Avatar, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    avatar.save(path)
+    with safe_open(str(path), "pt") as file:
+        metadata = file.metadata() | {"version": "2"}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    del tensors["head.mouth.motion.jaw"]
+    save_file(tensors, path, metadata=metadata)
+    again = Avatar.load(path)
+    assert again.head.mouth.motion.jaw.tolist() == [1.0, 0.0]
+    assert torch.equal(again.render(*conditions()).rgb, avatar.render(*conditions()).rgb)
+
+
+def test_the_jaw_is_stored(avatar: Avatar, tmp_path: Path) -> None:
+    still = Avatar(copy.deepcopy(avatar.head), avatar.scene, avatar.metadata)
+    still.head.mouth.motion.jaw = torch.tensor([-11.0, -200.0])
+    still.save(tmp_path / "a.safetensors")
+    assert Avatar.load(tmp_path / "a.safetensors").head.mouth.motion.jaw.tolist() == [-11.0, -200.0]
 
 
 def test_batch_equals_single_frames(avatar: Avatar) -> None:

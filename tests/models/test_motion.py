@@ -93,6 +93,21 @@ def test_mouth_equals_the_plain_concatenation_and_moves_mainly_up_and_down(point
     assert torch.allclose(moved, raw * torch.tensor([0.2, 1.0, 0.2]) * POSITION_SCALE, atol=1e-6)
 
 
+def test_the_jaw_takes_lower_teeth_along_and_leaves_upper_ones(points: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    mouth = MouthMotion(32)
+    loud(mouth)
+    heights = points.clone()
+    heights[:20, 1], heights[20:40, 1], heights[40:, 1] = -0.05, -0.0575, -0.07
+    audio = torch.randn(2, 32)
+    whole = mouth(mouth.canonical(heights), audio)["d_means"]
+    mouth.jaw = torch.tensor([-11.0, -200.0])  # nothing above -0.055, all below -0.06
+    moved = mouth(mouth.canonical(heights), audio)["d_means"]
+    assert not moved[:, :20].any() and whole[:, :20].any()
+    torch.testing.assert_close(moved[:, 20:40], 0.5 * whole[:, 20:40])
+    assert torch.equal(moved[:, 40:], whole[:, 40:])
+
+
 def test_emotion_depends_on_both_inputs(points: torch.Tensor) -> None:
     torch.manual_seed(0)
     emotion = EmotionMotion()

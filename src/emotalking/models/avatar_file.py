@@ -21,7 +21,7 @@ from emotalking.models.config import ModelConfig
 from emotalking.models.scene import Scene, TorsoStack
 
 FORMAT = "emotalking-avatar"
-VERSION = 2
+VERSION = 3
 """Raised when a reader of the previous version could not read the file."""
 NOT_ITS_HEADER, MAKE_AGAIN = "does not hold what its header says", "make it again"
 """What a failure to read it means, and its remedy."""

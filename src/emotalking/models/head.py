@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from emotalking.models.audio import AudioEncoder, audio_encoder
 from emotalking.models.config import ModelConfig
 from emotalking.models.gaussians import Deformed, Gaussians
-from emotalking.models.motion import EmotionMotion, FaceCanonical, FaceMotion, MouthCanonical, MouthMotion
+from emotalking.models.motion import ALL_MOVES, EmotionMotion, FaceCanonical, FaceMotion, MouthCanonical, MouthMotion
 from emotalking.ops.devices import on_side_stream
 from emotalking.ops.geometry import camera_centre
 from emotalking.ops.rasterize import rasterize
@@ -182,9 +182,12 @@ def render_layer(
 def loaded_head(config: ModelConfig, weights: Mapping[str, Tensor]) -> TalkingHead:
     """The model that ``config`` describes with stored ``weights``, which are compared with it before memory is made.
 
+    In files of before 0.3, which know no jaw, all of the mouth moves.
+
     Raises:
         ValueError: a weight is missing, superfluous, of another shape or kind, or not finite.
     """
+    weights = {"mouth.motion.jaw": torch.tensor(ALL_MOVES), **weights}
     counts = {name: weights[f"{name}.gaussians.means"].shape[0] for name in ("face", "mouth")}
     sketch = _empty_head(config, dict.fromkeys(counts, 1), weights, "meta").state_dict()
     different = sorted(sketch.keys() ^ weights.keys())
@@ -200,7 +203,7 @@ def loaded_head(config: ModelConfig, weights: Mapping[str, Tensor]) -> TalkingHe
             raise ValueError(f"{name}: numbers that are not finite")
     with torch.random.fork_rng(devices=[]):  # reading a file draws nothing
         head = _empty_head(config, counts, weights, "cpu")
-    head.load_state_dict(dict(weights), strict=True)
+    head.load_state_dict(weights, strict=True)
     return head
 
 

@@ -17,6 +17,8 @@ from emotalking.ops.triplane import (
 
 POSITION_SCALE = 1e-2
 """Network units to world units of a position offset."""
+ALL_MOVES = (1.0, 0.0)
+"""``jaw`` of a mouth that moves as a whole."""
 
 
 class TriplaneEncoder(nn.Module):
@@ -55,10 +57,17 @@ class MouthCanonical:
     """Inputs of the mouth network that depend on the canonical positions alone; constant once trained."""
 
     hidden: Float[Tensor, "N H"]
+    share: Float[Tensor, "N 1"]
+    """Share of the offset that a point takes, in [0, 1]."""
 
 
 class MouthMotion(nn.Module):
-    """Offsets of the inside-mouth Gaussians from the audio code; position only, mainly vertical (docs/paper.md 4.4)."""
+    """Offsets of the inside-mouth Gaussians from the audio code; position only, mainly vertical (docs/paper.md 4.4).
+
+    Deviation: upper teeth belong to the skull and do not move. The published network moves all there is inside the
+    mouth alike, upper teeth by two thirds of what the lower lip does (benchmarks/teeth.py); here :attr:`jaw` says how
+    much of the motion a height takes.
+    """
 
     def __init__(self, audio_code: int, hidden: int = 32) -> None:
         super().__init__()
@@ -70,16 +79,20 @@ class MouthMotion(nn.Module):
         # On the CPU even in a sketch of the model: on "meta", torch would load its compiler for this product.
         scale = torch.tensor([0.2, 1.0, 0.2], device="cpu") * POSITION_SCALE
         self.register_buffer("axis_scale", scale, persistent=False)
+        self.jaw: Float[Tensor, "2"]
+        """Of a point at height y the share ``jaw[0] + jaw[1] * y``, in [0, 1], of the motion; (1, 0): all of it."""
+        self.register_buffer("jaw", torch.tensor(ALL_MOVES))
 
     def canonical(self, means: Float[Tensor, "N 3"]) -> MouthCanonical:
-        """First-layer products of the features at ``means``."""
-        return MouthCanonical(self.encoder(means) @ self.first.weight[:, : self.encoder.width].T)
+        """First-layer products of the features at ``means``, and what share of the motion each takes."""
+        hidden = self.encoder(means) @ self.first.weight[:, : self.encoder.width].T
+        return MouthCanonical(hidden, (self.jaw[0] + self.jaw[1] * means[:, 1:2]).clamp(0.0, 1.0))
 
     def forward(self, canonical: MouthCanonical, audio: Float[Tensor, "B A"]) -> dict[str, Tensor]:
         """`d_means [B, N, 3]`."""
         from_audio = audio @ self.first.weight[:, self.encoder.width :].T
         raw = self.trunk(canonical.hidden[None] + from_audio[:, None, :])
-        return {"d_means": raw * self.axis_scale}
+        return {"d_means": raw * self.axis_scale * canonical.share}
 
 
 @dataclass

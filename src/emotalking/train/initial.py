@@ -10,6 +10,7 @@ from emotalking.data.labels import Label
 from emotalking.errors import InputError
 from emotalking.models.config import BranchConfig
 from emotalking.models.gaussians import Gaussians
+from emotalking.models.motion import ALL_MOVES
 from emotalking.train.data import TrainingData, class_mask
 
 CUBE = 0.1
@@ -18,6 +19,29 @@ MOUTH_DEPTH = 0.008
 """The inside of the mouth starts this far behind the lips, world units."""
 FALL_OFF = 0.6
 """Outside the tracked face the head's surface recedes by this much per unit of distance."""
+STILL, FOLLOWING = 0.25, 0.75
+"""Places between upper and lower lip of the open mouth above which nothing moves with the jaw, and below which all."""
+OPEN_PERCENTILE = 95.0
+"""Of the openings of a clip, the one that counts as an open mouth: canonical Gaussians show it."""
+
+
+def jaw_line(data: TrainingData) -> Float[Tensor, "2"]:
+    """``jaw`` of :class:`MouthMotion`: nothing of the motion at the upper teeth, all at the lower ones.
+
+    All of it everywhere in a clip without a tracked shape or without an open mouth.
+    """
+    whole = torch.tensor(ALL_MOVES, device=data.device)
+    openings = data.mouth_opening[np.isfinite(data.mouth_opening)]
+    if data.shape is None or not len(openings):
+        return whole
+    upper = data.shape[list(data.layout.ibug68[61:64])].mean(0)
+    views = data.conditions.viewmats
+    depth = float((views[:, 2, :3] @ upper + views[:, 2, 3]).mean())
+    opening = float(np.percentile(openings, OPEN_PERCENTILE)) * depth / float(data.K[1, 1])
+    if opening <= 0.0:
+        return whole
+    slope = -1.0 / ((FOLLOWING - STILL) * opening)  # y points up
+    return torch.stack([-slope * (upper[1] - STILL * opening), upper.new_tensor(slope)])
 
 
 def initial_gaussians(

@@ -35,7 +35,7 @@ from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.config import TrainConfig, upgrade_record
 from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
-from emotalking.train.initial import initial_gaussians
+from emotalking.train.initial import initial_gaussians, jaw_line
 from emotalking.train.motion_pretraining import pretrain_motion
 from emotalking.train.mouth_worker import STAGE, mouth_worker
 from emotalking.train.perceptual import make_perceptual, with_backbone
@@ -263,6 +263,8 @@ def build_head(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         head = TalkingHead(config.model, face.cpu(), mouth.cpu()).to(data.device)
+        if config.model.mouth.init == "surface":
+            head.mouth.motion.jaw = jaw_line(data)
         for name, branch in (("face", head.face), ("mouth", head.mouth)):
             if name != external_branch:
                 draw = draws(config, f"audio of the {name}")
