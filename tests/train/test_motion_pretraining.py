@@ -103,3 +103,14 @@ def test_eye_boxes_hold_the_lids(data: TrainingData) -> None:
     top, left, bottom, right = boxes[0]
     assert left < float(lids[:, 0].min()) and float(lids[:, 0].max()) < right <= data.size[0]
     assert top < float(lids[:, 1].min()) and float(lids[:, 1].max()) < bottom
+
+
+def test_start_leaves_the_audio_encoder_alone(data: TrainingData) -> None:
+    face = untrained(data).face
+    before = {name: value.clone() for name, value in face.audio.state_dict().items()}
+    still = face.motion.trunk[1].weight.clone()
+    assert pretrain_motion(face, data, 5, torch.Generator().manual_seed(1)) != 0.0
+    assert not torch.equal(face.motion.trunk[1].weight, still)
+    for name, value in face.audio.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(parameter.grad is None for parameter in face.audio.parameters())
