@@ -65,7 +65,7 @@ class MouthMotion(nn.Module):
     """Offsets of the inside-mouth Gaussians from the audio code; position only, mainly vertical (docs/paper.md 4.4).
 
     Deviation: upper teeth belong to the skull and do not move. The published network moves all there is inside the
-    mouth alike, upper teeth by two thirds of what the lower lip does (benchmarks/teeth.py); here :attr:`jaw` says how
+    mouth alike, upper teeth .7 times as far as the lower lip (benchmarks/teeth.py); here :attr:`jaw` says how
     much of the motion a height takes.
     """
 
