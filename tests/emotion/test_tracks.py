@@ -46,6 +46,48 @@ def test_names_in_csv_and_json_agree(tmp_path: Path) -> None:
     np.testing.assert_allclose(csv.at(times), json.at(times), atol=1e-6)
 
 
+TABLE = "time,valence,arousal\n0,0.5,-0.25\n1.5,-1,1\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TABLE,
+        TABLE.replace(",", ";").replace(".", ","),
+        TABLE.replace(",", "\t"),
+        TABLE.replace(",", "\t").replace(".", ","),
+        "sep=;\r\n" + TABLE.replace(",", ";").replace("\n", "\r\n"),
+        TABLE.replace("\n", ",,\n") + ",,,,\n",
+        TABLE.replace("\n", ";;\n").replace(",", ";"),
+        '"time","valence","arousal"\n"0","0,5","-0,25"\n"1,5","-1","1"\n',
+        TABLE.replace("time", "Time (s)").replace("arousal", "Arousal [-1..1]"),
+        "# made by hand; not, by a program\n" + TABLE,
+        TABLE.replace("0.5", ".5").replace("-0.25", "-.25"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_of_spreadsheets(tmp_path: Path, text: str, encoding: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(text.encode(encoding))
+    track = EmotionTrack.from_file(path)
+    np.testing.assert_allclose(track.times, [0, 1.5])
+    np.testing.assert_allclose(track.values, [[0.5, -0.25], [-1, 1]])
+
+
+@pytest.mark.parametrize("text", ["time,emotion\n0,happy:0.5\n2,Sad\n", "time;emotion\n0;happy:0,5\n2;sad : 1\n"])
+def test_strengths_in_a_track(tmp_path: Path, text: str) -> None:
+    track = EmotionTrack.from_file(write(tmp_path, "t.csv", text))
+    np.testing.assert_allclose(track.values, [np.multiply(PRESETS["happy"], 0.5), PRESETS["sad"]])
+    json = '[{"time": 0, "emotion": "happy:0.5"}]'
+    np.testing.assert_allclose(EmotionTrack.from_file(write(tmp_path, "t.json", json)).values, track.values[:1])
+
+
+@pytest.mark.parametrize("name", ["happy:2", "happy:x", "happy:", "glum:0.5"])
+def test_a_wrong_strength_names_its_line(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"t.csv line 2: (the strength|strength|unknown emotion)"):
+        EmotionTrack.from_file(write(tmp_path, "t.csv", f"time,emotion\n0,{name}\n"))
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from emotalking.errors import InputError
+from emotalking.faces.source import open_source
 from emotalking.io.images import decode_image, encode_image, image_size, read_image, write_image
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (12, 20, 4), np.uint8)
@@ -71,3 +72,22 @@ def test_files_get_usual_permissions(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", COLOURS)
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (plain, tmp_path / "a.png")]
     assert modes[0] == modes[1]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bits_of_grey(tmp_path: Path, suffix: str) -> None:
+    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (48, 1))
+    assert cv2.imwrite(str(tmp_path / f"a{suffix}"), ramp)
+    image = read_image(tmp_path / f"a{suffix}")
+    assert image.shape == (48, 64, 3) and image.dtype == np.uint8
+    assert np.abs(image[..., 1].astype(int) - ramp // 257).max() <= 1
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1", b"heix"])
+def test_an_image_of_a_phone_gets_the_right_reason(tmp_path: Path, brand: bytes) -> None:
+    path = tmp_path / "IMG_0001.HEIC"
+    path.write_bytes(b"\0\0\0\x24ftyp" + brand + b"\0" * 200)
+    with pytest.raises(InputError, match="is a HEIC image, which cannot be read: save it as JPEG or PNG"):
+        read_image(path)
+    with pytest.raises(InputError, match="HEIC image"):
+        open_source(path)

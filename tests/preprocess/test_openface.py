@@ -73,6 +73,18 @@ def test_failed_rows_are_bridged(tmp_path: Path) -> None:
     assert units["AU12"][-1] == pytest.approx((N - 2) / 25, abs=3e-3)
 
 
+@pytest.mark.parametrize("value", ["-nan(ind)", "nan", " -nan(ind)", "1.#QNAN", "-1.#IND00", "1.#INF", "inf"])
+def test_a_value_that_is_no_number_is_bridged(tmp_path: Path, value: str) -> None:
+    """As OpenFace's builds for Windows write it; one of them does not refuse the table."""
+    path = _table(tmp_path / "a.csv", 50)
+    whole = read_openface(path, 50)
+    _edit(path, 20, AU12_r=value)
+    found = read_openface(path, 50)
+    for name, values in found.items():
+        assert np.isfinite(values).all()
+        np.testing.assert_allclose(np.delete(values, 20), np.delete(whole[name], 20))
+
+
 def test_the_longest_face_of_several_is_taken(tmp_path: Path) -> None:
     path = _table(tmp_path / "a.csv")
     lines = path.read_text().splitlines()

@@ -100,18 +100,19 @@ def test_the_clip_is_decoded_three_times(
 ) -> None:
     """Scan and sound, faces, landmarks, sound again; the kept frames and sound go when the folder is complete."""
     opened: list[str] = []
-    really = {module: module._opened for module in (video, audio)}
+    names = {video: "open_video", audio: "open_sound"}
+    really = {module: getattr(module, name) for module, name in names.items()}
 
     def count(module: ModuleType) -> Any:
-        def opening(path: Path) -> Any:
+        def opening(path: Path, *more: object) -> Any:
             opened.append(f"{module.__name__.split('.')[-1]} {path.name}")
-            return really[module](path)
+            return really[module](path, *more)
 
         return opening
 
     with monkeypatch.context() as patch:
         for module in really:
-            patch.setattr(module, "_opened", count(module))
+            patch.setattr(module, names[module], count(module))
         prepare(actor_clip, tmp_path / "s")
     assert opened.count("video actor.mp4") <= 3
     assert opened.count("audio actor.mp4") <= 2
@@ -237,6 +238,12 @@ def test_a_part_outside_the_clip(actor_clip: Path, tmp_path: Path) -> None:
         ({"size": 33}, "even number"),
         ({"seconds": 0.5}, "at least 2 s"),
         ({"seconds": float("nan")}, "at least 2 s"),
+        ({"seconds": float("inf")}, "finite number"),
+        ({"audio_offset": float("inf")}, "give auto, none, or seconds"),
+        ({"part": (0.0, float("nan"))}, "give begin and end in s"),
+        ({"audio_track": 3}, "no sound track 3: give a number from 1 to 1"),
+        ({"audio_offset": 100}, r"actor.mp4 lasts 2.4 s, and more than half of it would be without sound"),
+        ({"audio_offset": -100.0}, "more than half of it would be without sound"),
         ({"audio_offset": float("nan")}, "give auto, none, or seconds"),
     ],
 )

@@ -57,7 +57,7 @@ def edit_faces(
 
     if sum(option is not None for option in (emotion, va, track, grid)) != 1:
         raise InputError("which emotion? Give one of emotion, va, track and grid.")
-    if seconds is not None and not seconds > 0:
+    if seconds is not None and not 0 < seconds < float("inf"):
         raise InputError(f"seconds is {seconds:g}: give a positive number.")
     wanted = emotion_track(emotion, va, track)
     chosen = wanted if wanted is not None else grid

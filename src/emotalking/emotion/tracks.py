@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,21 +81,15 @@ class EmotionTrack:
             return cls.constant(*parse_pair(text))
         if not isinstance(text, str):
             raise TypeError(f"emotion must be a name such as 'happy' or 'happy:0.5', not {text!r}: give numbers as va")
-        name, colon, strength = text.partition(":")
-        valence, arousal = preset(name)
-        if not colon:
-            return cls.constant(valence, arousal)
-        factor = _number(strength, f'emotion "{text}"', "strength")
-        if not 0 <= factor <= 1:
-            raise InputError(f'emotion "{text}": the strength must lie between 0 and 1')
-        return cls.constant(factor * valence, factor * arousal)
+        return cls.constant(*_named(text))
 
     @classmethod
     def from_file(cls, path: Path) -> "EmotionTrack":
         """Keyframes from a file.
 
         CSV needs a header with ``time,valence,arousal`` or ``time,emotion``; JSON is a list of objects with the same
-        keys. Times are seconds.
+        keys. Times are seconds, an emotion is a name with or without a strength ("happy:0.5"). Tables of spreadsheets
+        are read too: semicolons or tabs, decimal commas, empty last columns, UTF-16.
 
         Raises:
             InputError: naming file and line (JSON: entry) of anything malformed.
@@ -156,6 +151,21 @@ def parse_pair(text: str) -> tuple[float, float]:
     return check_va(_number(parts[0], where, "valence"), _number(parts[1], where, "arousal"), where)
 
 
+def _named(text: str, where: str | None = None) -> tuple[float, float]:
+    """Valence and arousal of ``"happy"`` or ``"happy:0.5"``; ``where`` names the place in messages."""
+    name, colon, strength = text.partition(":")
+    if where is not None and name.strip().lower() not in PRESETS:
+        raise InputError(f'{where}: unknown emotion "{name[:40]}": use one of {", ".join(PRESETS)}')
+    valence, arousal = preset(name)
+    if not colon:
+        return valence, arousal
+    where = f'emotion "{text}"' if where is None else where
+    factor = _number(_decimal_point(strength.strip()), where, "strength")
+    if not 0 <= factor <= 1:
+        raise InputError(f"{where}: the strength must lie between 0 and 1")
+    return factor * valence, factor * arousal
+
+
 def _number(value: Any, where: str, name: str) -> float:
     """A finite float, or one sentence."""
     try:
@@ -171,25 +181,42 @@ def _number(value: Any, where: str, name: str) -> float:
 
 
 def _csv_rows(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
-    reader = csv.reader(io.StringIO(text))
+    """Rows of a table as spreadsheets write it: with commas, semicolons or tabs, and with decimal commas."""
+    reader = csv.reader(io.StringIO(text), delimiter=_delimiter(text))
     header: list[str] | None = None
     rows = []
     try:
         for cells in reader:
             cells = [cell.strip() for cell in cells]
-            if not any(cells) or cells[0].startswith("#"):
+            if not any(cells) or cells[0].startswith("#") or cells[0].lower().startswith("sep="):
                 continue
             where = f"{path} line {reader.line_num}"
             if header is None:
-                header = [cell.lower() for cell in cells]
+                while not cells[-1]:
+                    cells.pop()
+                header = [re.sub(r"\s*[(\[].*", "", cell.lower()) for cell in cells]
                 _check_header(header, where)
                 continue
+            while len(cells) > len(header) and not cells[-1]:
+                cells.pop()
             if len(cells) != len(header):
                 raise InputError(f"{where}: {len(cells)} columns where the header has {len(header)}")
-            rows.append((where, dict(zip(header, cells, strict=True))))
+            rows.append((where, dict(zip(header, map(_decimal_point, cells), strict=True))))
     except csv.Error as error:
         raise InputError(f"{path} line {reader.line_num}: {error}") from None
     return rows
+
+
+def _delimiter(text: str) -> str:
+    """Character between the columns: the one that the first line of the table has most of."""
+    lines = (line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "sep=", "SEP=")))
+    header = next(lines, "")
+    return max(",;\t", key=header.count)
+
+
+def _decimal_point(cell: str) -> str:
+    """A number with a decimal comma ("0,5") with a point; any other cell as it is."""
+    return cell.replace(",", ".") if re.fullmatch(r"[+-]?\d*,\d+", cell) else cell
 
 
 def _check_header(header: list[str], where: str) -> None:
@@ -230,8 +257,6 @@ def _keyframe(row: dict[str, Any], where: str) -> tuple[float, float, float]:
     if name not in (None, ""):
         if row.get("valence") not in (None, "") or row.get("arousal") not in (None, ""):
             raise InputError(f"{where}: give either an emotion or valence and arousal, not both")
-        if str(name).strip().lower() not in PRESETS:
-            raise InputError(f'{where}: unknown emotion "{str(name)[:40]}": use one of {", ".join(PRESETS)}')
-        return (time, *preset(str(name)))
+        return (time, *_named(str(name), where))
     valence, arousal = (_number(row.get(key), where, key) for key in ("valence", "arousal"))
     return (time, *check_va(valence, arousal, where))

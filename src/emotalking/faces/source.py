@@ -30,7 +30,7 @@ from emotalking.preprocess.landmarks import LandmarkProvider, open_provider
 from emotalking.preprocess.parsing.parser import ClipParser, EmbeddedParsing
 from emotalking.preprocess.pose.rigid import head_frame
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
 SAMPLE_FRAMES = 24
 """Frames of a clip that are analysed first, for the position, shape and colours of the face."""
 ROOM = 1.3

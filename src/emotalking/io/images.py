@@ -13,6 +13,8 @@ from emotalking.io.files import write_bytes
 
 WRITTEN_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """Formats of :func:`encode_image`."""
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""Brands of ISO 23008-12 at the beginning of phones' images."""
 
 
 def decode_image(
@@ -60,6 +62,8 @@ def read_image(path: str | Path, *, unchanged: bool = False, hint: str = "") -> 
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}){hint}") from error
     image = decode_image(data, unchanged=unchanged)
+    if image is None and bytes(data[4:8]) == b"ftyp" and bytes(data[8:12]) in _HEIF:
+        raise InputError(f"{path} is a HEIC image, which cannot be read: save it as JPEG or PNG.")
     if image is None:
         raise InputError(f"{path} is not a readable image{hint}")
     return image

@@ -1,5 +1,6 @@
 """Reading what users bring: any failure is one sentence, and no more is made than a file can hold."""
 
+import codecs
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,7 +68,7 @@ def reason(error: BaseException) -> str:
 
 
 def read_text(path: Path | str, most: int = MOST_TEXT) -> str:
-    """A file as UTF-8 text, without the mark that some editors put before it.
+    """A file as UTF-8 text, without the mark that some editors put before it, or as UTF-16 (spreadsheets).
 
     Raises:
         OSError: it is missing or cannot be read.
@@ -80,7 +81,9 @@ def read_text(path: Path | str, most: int = MOST_TEXT) -> str:
             left -= len(piece)
     if left <= 0:
         raise ValueError(f"longer than {most >> 20} MiB")
-    return b"".join(pieces).decode("utf-8-sig")
+    data = b"".join(pieces)
+    wide = (data.startswith(codecs.BOM_UTF16_LE) and data[3:4] == b"\0") or data.startswith(codecs.BOM_UTF16_BE + b"\0")
+    return data.decode("utf-16" if wide else "utf-8-sig")
 
 
 def parse_json(text: str, kind: type = object) -> Any:

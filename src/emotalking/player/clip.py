@@ -155,7 +155,7 @@ def _check(
     """Refuse impossible requests before anything is loaded; ``outputs[0]`` is the video."""
     if not any(outputs):
         raise UserError("nothing to write: give a video file, a folder for frames, a strip, or several of them.")
-    if seconds is not None and not seconds > 0:
+    if seconds is not None and not 0 < seconds < np.inf:
         raise UserError(f"the length to render is {seconds:g} s: give a positive number of seconds.")
     if (video := outputs[0]) is not None:
         codec_for(Path(video), _is_transparent(background))

@@ -132,8 +132,8 @@ class PrepareConfig:
     def _check_length(self) -> None:
         from emotalking.io.video import SHORTEST_S  # heavy, and the command line is made without it
 
-        if self.seconds is not None and not self.seconds >= SHORTEST_S:  # NaN too
-            raise InputError(f"limit of {self.seconds} s: at least {SHORTEST_S:.0f} s are needed.")
+        if self.seconds is not None and not SHORTEST_S <= self.seconds < math.inf:  # NaN too
+            raise InputError(f"limit of {self.seconds} s: at least {SHORTEST_S:.0f} s are needed, a finite number.")
         if self.part is not None and not 0 <= self.part[0] <= self.part[1] - SHORTEST_S:
             raise InputError(
                 f"part {self.part[0]:g},{self.part[1]:g}: give begin and end in s, {SHORTEST_S:.0f} or more apart."

@@ -236,6 +236,12 @@ def _has_pose(job: Job) -> bool:
 def _audio_offset(job: Job) -> dict[str, Any]:
     """Measured delay of the sound, and the delay that will be corrected."""
     if not isinstance(job.config.audio_offset, str):
+        seconds = float(job.count / job.fps)
+        if abs(job.config.audio_offset) > seconds / 2:
+            raise InputError(
+                f"audio offset {job.config.audio_offset:g} s: the part of {job.clip} lasts {seconds:.1f} s, and more "
+                "than half of it would be without sound; give a smaller one, or auto."
+            )
         return {"applied_s": float(job.config.audio_offset)}
     if job.config.audio_offset == "none":
         return {"applied_s": 0.0}

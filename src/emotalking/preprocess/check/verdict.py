@@ -56,6 +56,8 @@ BLINKS_SEEN_S = 10.0
 SURER = 0.08
 """Difference of :attr:`Footage.upright` that tells a wrong orientation: faces, masked ones too, have 0.12 to 0.6 more
 upright than turned."""
+SURE = 0.6
+"""Least score of a face that stands upright: masked ones have 0.74."""
 LATE_S = 0.03
 """An offset below one frame is not corrected."""
 UNRELATED = 0.5
@@ -212,7 +214,7 @@ def _reasons(f: dict[str, Any]) -> list[str]:
         out.append("no face was found in it")
     elif f["face_px"] < TINY_FACE:
         out.append(f"the face is {f['face_px']:.0f} pixels high, and {TINY_FACE:.0f} are the least: film nearer")
-    if f["frozen_share"] > MOST_FROZEN:
+    if f["frozen_share"] > MOST_FROZEN and part < SHORTEST_S:
         out.append("the image does not move: it is a still image, or the recording froze")
     if turn := missing_turn(f["upright"]):
         how = "upside down" if turn == 180 else "on its side"
@@ -246,7 +248,7 @@ def missing_turn(upright: tuple[float, ...]) -> int:
         upright: :attr:`Footage.upright`.
     """
     best = max(range(len(upright)), key=upright.__getitem__)
-    return 90 * best if upright[best] > upright[0] + SURER else 0
+    return 90 * best if upright[best] > max(upright[0] + SURER, SURE) else 0
 
 
 def _frames(f: dict[str, Any]) -> list[str]:
@@ -263,7 +265,7 @@ def _frames(f: dict[str, Any]) -> list[str]:
         out.append(f"{f['damaged_frames']} frames are damaged: copy or export the clip again")
     if f["cut_short_s"] > 0:
         out.append(f"the file is cut short: {f['cut_short_s']:.1f} s that it promises are missing")
-    if 0 < f["frozen_share"] <= MOST_FROZEN:
+    if f["frozen_share"] > 0:
         out.append(f"the image stands still for {f['frozen_share'] * f['seconds']:.1f} s: that part is left out")
     if f["gaps"]:
         out.append(f"{_times(f['gaps'], 'gap')} without frames: only the longest part is used")
