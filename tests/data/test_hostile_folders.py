@@ -61,6 +61,8 @@ LIES: dict[str, tuple[str, tuple[str | int, ...], object]] = {
     "a camera that is no motion": ("transforms_train.json", (*CAMERA, 3), [1, 1, 1, 1]),
     "a camera as text": ("transforms_train.json", CAMERA, "x"),
     "frames of another kind": ("transforms_train.json", ("frames",), 5),
+    "a camera beyond float32": ("transforms_train.json", (*CAMERA, 0, 3), 1e308),
+    "a focal length beyond float32": ("transforms_train.json", ("focal_len",), 1e300),
     "an endless focal length": ("transforms_train.json", ("focal_len",), 1e999),
 }
 

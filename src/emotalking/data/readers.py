@@ -21,6 +21,10 @@ from emotalking.io.reading import parse_json, read_text, reading
 MOST_TABLE = 512 << 20
 """Bytes of a table: OpenFace's 700 columns of an hour take 380 MB."""
 _MOST_LMS = 1 << 16
+LONGEST_FOCAL = 1e6
+"""Pixels, above any lens: larger numbers leave float32."""
+_FARTHEST = 1e6
+"""World units between head and camera, likewise."""
 _LEAST_VOLUME = 1e-6
 """Of a unit cube under a camera's matrix: rotations have 1."""
 _REMEDY = "remove subject.json and prepare the clip again, or copy the file there"
@@ -99,7 +103,7 @@ def read_cameras(path: Path) -> tuple[list[int], float, Float64[np.ndarray, "N 4
         focal = float(content["focal_len"])
         if not all(0 <= number < MOST_FRAMES for number in ids):
             raise ValueError(f"frame numbers outside 0 to {MOST_FRAMES}")
-    if len(matrices) != len(ids) or not np.isfinite(matrices).all() or not 0 < focal < np.inf:
+    if len(matrices) != len(ids) or not np.isfinite(matrices).all() or not 0 < focal < LONGEST_FOCAL:
         raise InputError(f"{path} holds a camera that is not a finite 4x4 matrix or no positive focal length.")
     if not regular(matrices).all():
         raise InputError(f"{path} holds a camera that maps the head onto a plane or a point: track the clip again.")
@@ -110,8 +114,9 @@ def regular(transforms: Float[np.ndarray, "*batch 4 4"]) -> Bool[np.ndarray, "*b
     """True for rigid or scaled motions, which have an inverse; their last row is (0, 0, 0, 1)."""
     with np.errstate(all="ignore"):  # of numbers near the largest
         volume = np.abs(np.linalg.det(transforms[..., :3, :3].astype(np.float64)))
-    affine = (transforms[..., 3, :] == (0, 0, 0, 1)).all(-1)
-    return np.asarray(affine & (volume > _LEAST_VOLUME) & (volume < 1 / _LEAST_VOLUME))
+    affine = (np.abs(transforms[..., 3, :] - np.array([0.0, 0.0, 0.0, 1.0])) < 1e-3).all(-1)
+    near = (np.abs(transforms) < _FARTHEST).all((-2, -1))
+    return np.asarray(affine & near & (volume > _LEAST_VOLUME) & (volume < 1 / _LEAST_VOLUME))
 
 
 def opengl_to_viewmats(camera_to_world: Float64[np.ndarray, "N 4 4"]) -> Float[np.ndarray, "N 4 4"]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from emotalking.data.frame import ClipCrop
-from emotalking.data.readers import regular
+from emotalking.data.readers import LONGEST_FOCAL, regular
 from emotalking.errors import InputError
 from emotalking.io.reading import frame_rate, parse_json, reading, reason
 from emotalking.io.settings import from_dict, to_dict
@@ -169,7 +169,7 @@ def _scene(facts: dict[str, Any], arrays: dict[str, np.ndarray], where: str) -> 
     if offsets[0] != 0 or offsets[-1] != len(arrays["torso_data"]) or (np.diff(offsets) < 0).any():
         raise ValueError("torso_offsets: not in order, or beyond the data")
     focal = facts["focal"]
-    if isinstance(focal, bool) or not isinstance(focal, int | float) or not 0 < focal < np.inf:
+    if isinstance(focal, bool) or not isinstance(focal, int | float) or not 0 < focal < LONGEST_FOCAL:
         raise ValueError("a focal length that is no positive number")
     return Scene(
         width=width,
