@@ -4,6 +4,11 @@ A message is one sentence: what is wrong, where, and what to do. The command lin
 exits with code 2 for an :class:`InputError`; library users catch it like any other exception.
 """
 
+import re
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+"""Control characters, those that turn the direction of text, and bytes of names that are no UTF-8."""
+
 
 class EmotalkingError(Exception):
     """Base class of every error that this package raises on purpose."""
@@ -31,3 +36,15 @@ class DeviceError(InputError):
 
 UserError = InputError
 """Name of :class:`InputError` before 0.2.0."""
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: what would control it is shown escaped; names and metadata of files may hold anything."""
+    return _UNPRINTABLE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that Python could not decode
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -24,6 +24,9 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.segment import Segment
+
+from emotalking.errors import printable
 
 T = TypeVar("T")
 ProgressCallback = Callable[[float, float | None, str], None]
@@ -31,7 +34,18 @@ ProgressCallback = Callable[[float, float | None, str], None]
 FIRST_WORDS_S, SILENCE_S = 1.5, 3.0
 """Seconds without a word until the command line tells what it does: at the beginning, and later."""
 _TICK_S = 0.25
-console = Console(stderr=True)
+
+
+class SafeConsole(Console):
+    """A console on which no text that is shown can control the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What is drawn, escaped."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+console = SafeConsole(stderr=True)
 _logger = logging.getLogger("emotalking")
 _shown = False
 _callback: ProgressCallback | None = None

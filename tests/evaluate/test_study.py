@@ -1,9 +1,11 @@
 """The blind study: page and key, the server, answers and shares."""
 
 import csv
+import errno
 import io
 import json
 import re
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -268,3 +270,69 @@ def test_commands(clips: dict[str, list[Path]], tmp_path: Path, capsys: pytest.C
     (tmp_path / "answers.csv").unlink()
     assert main(["study", "results", str(tmp_path)]) == 2
     assert "nobody has answered yet" in capsys.readouterr().err
+
+
+def test_a_full_disk_stores_nothing_and_says_so(server: StudyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ask(server, "answers", sent(server.study, "ours"))[0] == 200
+    before = server.answers.read_bytes()
+
+    class Full(io.FileIO):
+        def write(self, data: Any) -> int:
+            super().write(data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    opened = Path.open
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, *a, **k: Full(path, "a") if a == ("ab",) else opened(path, *a, **k))
+        assert ask(server, "answers", sent(server.study, "rival", "00000001"))[0] == 507
+    assert server.answers.read_bytes() == before
+    assert ask(server, "answers", sent(server.study, "rival", "00000001"))[0] == 200
+    assert len(read_answers([server.answers], server.study)) == 12
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 30, 60])
+def test_a_torn_last_line_is_left_out_and_sent_again(server: StudyServer, cut: int) -> None:
+    assert ask(server, "answers", sent(server.study, "ours"))[0] == 200
+    whole = server.answers.read_bytes()
+    server.answers.write_bytes(whole[:-cut])
+    assert len(read_answers([server.answers], server.study)) in (5, 6)
+    with StudyServer(server.folder, port=0) as again:
+        assert again.store(json.loads(sent(server.study, "rival", "00000001")))[0] == 200
+    assert len(read_answers([server.answers], server.study)) in (11, 12)
+    server.answers.write_bytes(whole[:200] + b"?" + whole[200:])
+    with pytest.raises(UserError, match="line"):
+        read_answers([server.answers], server.study)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "", "127.0.0.1.evil.example", "localhost.evil:1"])
+def test_pages_of_other_names_cannot_ask(server: StudyServer, host: str) -> None:
+    with socket.create_connection(server.server_address[:2], timeout=10) as link:
+        link.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert link.recv(100).startswith(b"HTTP/1.1 421")
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        ("Content-Length: 9", '{"a": Infinity}'),
+        ("Content-Length: " + "9" * 5000, ""),
+        ("Content-Length: 8", '{"a": NaN}'),
+    ],
+)
+def test_numbers_that_are_none(server: StudyServer, head: str, body: str) -> None:
+    with socket.create_connection(server.server_address[:2], timeout=10) as link:
+        text = f"POST /answers HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{head}\r\n\r\n{body}"
+        link.sendall(text.encode())
+        assert link.recv(100).startswith((b"HTTP/1.1 400", b"HTTP/1.1 413"))
+    rows = json.loads(sent(server.study, "ours"))
+    rows["seed"] = float("inf")
+    assert server.store(rows)[0] == 400
+
+
+def test_connections_that_send_a_letter_at_a_time_end(server: StudyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_connection(server.server_address[:2], timeout=30) as link:
+        link.sendall(b"GET / HT")
+        while not server._deadlines:
+            pass
+        monkeypatch.setattr(server, "_deadlines", dict.fromkeys(server._deadlines, 0.0))
+        assert link.recv(100) == b""

@@ -1,6 +1,9 @@
 """Notes for the person at the terminal; results on standard output stay clean."""
 
 import logging
+import sys
+
+from emotalking.progress import SafeConsole
 
 note = logging.getLogger("emotalking").info
 """Print a line on standard error."""
@@ -35,3 +38,9 @@ def announce_device(doing: str, device: str) -> None:
         note(f"{doing} on the CPU with the slow reference renderer ({str(error).splitlines()[0]})")
     else:
         note(f"{doing} on the CPU (compiled kernel)")
+
+
+def output(*, highlight: bool = False, soft_wrap: bool = False) -> SafeConsole:
+    """A console on standard output."""
+    stream = getattr(sys.stdout, "stream", sys.stdout)  # without the escapes, as this console escapes by itself
+    return SafeConsole(file=stream, highlight=highlight, soft_wrap=soft_wrap)

@@ -1,6 +1,5 @@
 """The command ``emotalking``: find the verb, parse its options, call its function, report failures in one sentence."""
 
-import errno
 import importlib
 import inspect
 import os
@@ -9,18 +8,20 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
+from io import TextIOBase
 from types import ModuleType
+from typing import cast
 
 from emotalking import __version__
 from emotalking.cli import aliases, commands
+from emotalking.cli.terminal import Screen, Terminated, complain, end_in_order, prepare_streams, system_sentence
 from emotalking.cores import Usage, share_cores, usage
 from emotalking.errors import InputError
 
 SECTIONS = ("make an avatar", "use it", "evaluate", "inspect")
 """Sections of the help, in order; a verb names its own."""
 INPUT_ERROR, INTERRUPTED = 2, 130
-_FULL_OR_FORBIDDEN = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
-_OTHER_KIND = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0, 2 for what the user can fix, 130 when interrupted.
     """
     verb: ModuleType | None = None
+    prepare_streams()
+    if argv is None:
+        end_in_order()
     started = usage() if argv is None else None
     try:
         arguments = join_negative_values(sys.argv[1:] if argv is None else argv)
@@ -45,25 +49,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         name, rest = _split(arguments)
         alias = aliases.find(name, rest)
         verb = load(name if alias is None else alias.new_verb)
-        _run(verb, rest, alias, started)
+        with redirect_stdout(Screen(cast(TextIOBase, sys.stdout))) if sys.stdout is not None else nullcontext():
+            _run(verb, rest, alias, started)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # a full disk is noticed here, not when the process has ended
         return 0
     except SystemExit as end:  # --help
         return int(end.code or 0)
-    except KeyboardInterrupt:
-        return _fail(f"interrupted: {getattr(verb, 'IF_INTERRUPTED', 'nothing was written')}", INTERRUPTED, "")
+    except KeyboardInterrupt as end:
+        code = end.args[0] if isinstance(end, Terminated) else INTERRUPTED
+        return _fail(f"interrupted: {getattr(verb, 'IF_INTERRUPTED', 'nothing was written')}", code, "")
     except BrokenPipeError:  # "| head" has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except InputError as error:
         return _fail(str(error), INPUT_ERROR)
     except OSError as error:
-        if error.errno in _OTHER_KIND and error.filename:
-            return _fail(f"{error.filename} cannot be used: {error.strerror}", INPUT_ERROR)
-        if error.errno not in _FULL_OR_FORBIDDEN:
-            raise
-        place = f" {error.filename}" if error.filename else ""
-        return _fail(f"cannot write{place}: {error.strerror}", INPUT_ERROR)
+        return _fail(system_sentence(error), INPUT_ERROR)
+    except MemoryError:
+        return _fail("the memory is full: close other programs, or work on less at once", INPUT_ERROR)
     except RuntimeError as error:
+        if "home directory" in str(error):
+            return _fail("your home folder is not known: set the environment variable HOME", INPUT_ERROR)
         if type(error).__name__ != "OutOfMemoryError":  # torch's, without importing torch
             raise
         return _fail("the GPU's memory is full: close other programs on it, or use --device cpu", INPUT_ERROR)
@@ -155,8 +163,7 @@ def _run(verb: ModuleType, arguments: list[str], alias: aliases.Alias | None, st
 
 
 def _fail(message: str, code: int, kind: str = "error: ") -> int:
-    sentence = " ".join(message.split())
-    sys.stderr.write(f"emotalking: {kind}{sentence}\n")
+    complain(f"emotalking: {kind}{message}")
     return code
 
 

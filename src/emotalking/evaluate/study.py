@@ -2,8 +2,11 @@
 
 import base64
 import csv
+import errno
 import io
 import json
+import logging
+import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +24,8 @@ from emotalking.io.containers import open_media
 from emotalking.io.files import write_bytes
 from emotalking.io.reading import parse_json, read_text, reading
 from emotalking.report import Bold, Table
+
+_logger = logging.getLogger(__name__)
 
 QUESTIONS: tuple[dict[str, str], ...] = (
     {
@@ -229,7 +234,7 @@ class Answer:
             seed = int(row["seed"])
             group = int(row["group"])
             seconds = float(row["seconds"])
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError("seed, group or seconds is no number") from error
         text = {name: str(row[name]) for name in ("study", "participant", "order", "question", "choice")}
         answer = cls(**text, seed=seed, group=group, seconds=seconds)
@@ -262,12 +267,16 @@ def read_answers(paths: Iterable[Path], study: Study) -> list[Answer]:
     for path in paths:
         try:
             with path.open(newline="", encoding="utf-8") as file:
-                for number, row in enumerate(csv.DictReader(file), 2):
+                rows = csv.DictReader(file)
+                for number, row in enumerate(rows, 2):
                     if number > MOST_ROWS:
                         raise UserError(f"{path} has more than {MOST_ROWS} rows: give the answers of one study.")
                     try:
                         answer = Answer.of(row, study)
                     except ValueError as error:
+                        if next(rows, None) is None and _is_torn(path):
+                            _logger.warning("%s, line %d is torn and was left out (%s)", path, number, error)
+                            break
                         raise UserError(f"{path}, line {number}: {error}; give the file as it was saved.") from error
                     key = (answer.participant, answer.group, answer.question)
                     if found.setdefault(key, answer).choice != answer.choice:
@@ -277,16 +286,50 @@ def read_answers(paths: Iterable[Path], study: Study) -> list[Answer]:
     return list(found.values())
 
 
+def _is_torn(path: Path) -> bool:
+    """True if a file does not end with the end of a line."""
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
 def write_rows(path: Path, answers: Sequence[Answer]) -> None:
-    """Append answers, with a header if the file is new."""
+    """Append answers, all or none, with a header if the file is new; a last line that is torn is written over.
+
+    Raises:
+        OSError: the disk is full, ...; the file is as it was.
+    """
+    size, ends = _whole(path)
     text = io.StringIO(newline="")
+    text.write("" if ends else "\r\n")
     writer = csv.writer(text)
-    if not path.exists():
+    if size == 0:
         writer.writerow(COLUMNS)
     writer.writerows(astuple(answer) for answer in answers)
+    if path.exists():
+        os.truncate(path, size)
     # One write to the file, so that a server that is killed leaves all of a participant's answers or none.
     with path.open("ab", buffering=0) as file:
-        file.write(text.getvalue().encode())
+        data = text.getvalue().encode()
+        try:
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError:
+            os.truncate(path, size)
+            raise
+
+
+def _whole(path: Path) -> tuple[int, bool]:
+    """Bytes of a file of answers without a torn last line, and whether its last line has an end."""
+    if not path.exists():
+        return 0, True
+    with open(path, "rb") as file:
+        data = file.read()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data) and data[whole:].count(b",") == len(COLUMNS) - 1:
+        return len(data), False
+    return whole, True
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,14 @@
 """Small server for a study on this machine: it serves the page and its clips, and stores answers."""
 
+import errno
 import json
+import logging
 import re
+import socket
+import sys
 import threading
+import time
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,9 +16,12 @@ from typing import Any
 
 from emotalking.errors import UserError
 from emotalking.evaluate.study import ANSWERS, CLIPS, KEY, PAGE, QUESTIONS, Answer, Study, read_answers, write_rows
+from emotalking.io.reading import reason
 
 MOST_BODY = 256 << 10
 """Maximum bytes of one participant's answers."""
+MOST_CONNECTIONS = 64
+"""Connections at a time; a browser opens six."""
 MOST_STORED = 64 << 20
 """Maximum bytes of the answers' file."""
 _TIMEOUT_S = 30.0
@@ -21,6 +30,9 @@ _PIECE = 1 << 16
 _TYPES = {".mp4": "video/mp4", ".webm": "video/webm"}
 _CLIP = re.compile(r"/clips/([0-9a-f]{8}\.(?:mp4|webm))")
 _RANGE = re.compile(r"bytes=(\d{1,15})-(\d{1,15})?")
+
+
+_logger = logging.getLogger(__name__)
 
 
 class StudyServer(ThreadingHTTPServer):
@@ -39,6 +51,7 @@ class StudyServer(ThreadingHTTPServer):
 
     def __init__(self, folder: Path, port: int = 8000) -> None:
         self.study = Study.read(folder / KEY)
+        self._deadlines: dict[socket.socket, float] = {}
         self.folder, self.answers = folder, folder / ANSWERS
         stored = read_answers([self.answers], self.study) if self.answers.exists() else []
         self._known: dict[str, set[Answer]] = {}
@@ -49,6 +62,42 @@ class StudyServer(ThreadingHTTPServer):
             super().__init__(("127.0.0.1", port), _Handler)
         except OSError as error:
             raise UserError(f"port {port} cannot be used ({error.strerror}): give another.") from error
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection in a thread of its own, unless there are too many."""
+        with self._lock:
+            crowded = len(self._deadlines) >= MOST_CONNECTIONS
+            if not crowded:
+                self._deadlines[request] = time.monotonic() + _TIMEOUT_S
+        if crowded:
+            self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
+
+    def allow(self, request: socket.socket, seconds: float = _TIMEOUT_S) -> None:
+        """Give a connection so much time for its next request or its next piece of a clip."""
+        with self._lock:
+            self._deadlines[request] = time.monotonic() + seconds
+
+    def service_actions(self) -> None:
+        """End connections that send or take a byte at a time for ever."""
+        now = time.monotonic()
+        with self._lock:
+            late = [request for request, deadline in self._deadlines.items() if deadline < now]
+        for request in late:
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget a connection and close it."""
+        with self._lock:
+            self._deadlines.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep quiet about connections that broke; log anything else."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            _logger.exception("a request failed")
 
     @property
     def address(self) -> str:
@@ -62,14 +111,21 @@ class StudyServer(ThreadingHTTPServer):
         except ValueError as error:
             return HTTPStatus.BAD_REQUEST, str(error)
         with self._lock:
-            known = self._known.get(answers[0].participant)
-            if known is not None:
-                # A page that did not receive the response sends again.
-                same = known == set(answers)
-                return (HTTPStatus.OK, "stored") if same else (HTTPStatus.CONFLICT, "you have answered before")
+            known = self._known.get(answers[0].participant, set())
+            # A page that did not receive the response sends again; a server that was killed may have stored a part.
+            if not known <= set(answers):
+                return HTTPStatus.CONFLICT, "you have answered before"
+            if known == set(answers):
+                return HTTPStatus.OK, "stored"
             if self.answers.exists() and self.answers.stat().st_size > MOST_STORED:
                 return HTTPStatus.INSUFFICIENT_STORAGE, "the file of answers is full"
-            write_rows(self.answers, answers)
+            try:
+                write_rows(self.answers, [answer for answer in answers if answer not in known])
+            except OSError as error:
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+                _logger.warning("answers were refused: %s cannot be written (%s)", self.answers, reason(error))
+                status = HTTPStatus.INSUFFICIENT_STORAGE if full else HTTPStatus.INTERNAL_SERVER_ERROR
+                return status, "the answers cannot be stored here now"
             self._known[answers[0].participant] = set(answers)
         return HTTPStatus.OK, "stored"
 
@@ -97,6 +153,22 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = _TIMEOUT_S
 
+    def parse_request(self) -> bool:
+        """Refuse requests under another name than this machine's: a page elsewhere can give its name our address."""
+        if not super().parse_request():
+            return False
+        name = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
+        if name.lower() in ("127.0.0.1", "localhost", "[::1]"):
+            return True
+        self.close_connection = True
+        self._reply(HTTPStatus.MISDIRECTED_REQUEST, "this server answers to 127.0.0.1 and localhost alone")
+        return False
+
+    def handle_one_request(self) -> None:
+        """Read and answer one request, within the time that a connection has for it."""
+        self.server.allow(self.connection)
+        super().handle_one_request()
+
     def do_GET(self) -> None:  # noqa: N802 (the base class's name)
         if self.path in ("/", "/index.html"):
             self._send_file(self.server.folder / PAGE / "index.html", "text/html; charset=utf-8")
@@ -113,11 +185,11 @@ class _Handler(BaseHTTPRequestHandler):
         # Cross-origin requests of this type need a CORS preflight, which is never allowed.
         if self.path != "/answers" or self.headers.get_content_type() != "application/json":
             self._reply(HTTPStatus.NOT_FOUND, "there is nothing here")
-        elif not length.isascii() or not length.isdecimal() or not 0 < int(length) <= MOST_BODY:
+        elif not (length.isascii() and length.isdecimal() and len(length) < 10 and 0 < int(length) <= MOST_BODY):
             self._reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MOST_BODY} bytes are taken")
         else:
             try:
-                body = json.loads(self.rfile.read(int(length)))
+                body = json.loads(self.rfile.read(int(length)), parse_constant=_no_number)
             except (ValueError, RecursionError):
                 self._reply(HTTPStatus.BAD_REQUEST, "this is no JSON")
                 return
@@ -161,7 +233,15 @@ class _Handler(BaseHTTPRequestHandler):
                 file.seek(first)
                 rest = last - first + 1
                 while rest > 0 and (piece := file.read(min(_PIECE, rest))):
+                    self.server.allow(self.connection)
                     self.wfile.write(piece)
                     rest -= len(piece)
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:
             self.close_connection = True  # browsers close the connection when they have enough of a clip
+            return
+        self.close_connection |= rest > 0  # the clip has become shorter
+
+
+def _no_number(text: str) -> float:
+    """Refuse what Python takes for numbers, and JSON does not: Infinity, NaN."""
+    raise ValueError(f"{text} is no number")

@@ -19,9 +19,9 @@ def run(arguments: Arguments, *, json: bool = False) -> None:
 
         print(dumps(facts, indent=2, default=str))
         return
-    from rich.console import Console
+    from emotalking.cli.console import output
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = output(highlight=False, soft_wrap=True)
     for title, section in facts.items():
         console.print(title, style="bold", markup=False)
         for line in _lines(section, 1):

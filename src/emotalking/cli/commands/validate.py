@@ -10,15 +10,15 @@ _COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 def run(arguments: Arguments) -> None:
     """Show the findings; errors end with exit code 2."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from emotalking.cli.console import output
     from emotalking.errors import InputError
 
     found = api.validate(**arguments)
     subject, reader = arguments["subject"], arguments["compat"] or "emotalking"
-    console = Console(highlight=False)
+    console = output(highlight=False)
     if found:
         table = Table(title=f"{subject}, as {reader} reads it", title_justify="left")
         for column in ("severity", "where", "what", "remedy"):
