@@ -291,7 +291,14 @@ def test_what_the_reader_converts_is_said(tmp_path: Path, clean: Footage) -> Non
     changed = {"interlaced": True, "tone_mapped": "HLG", "aspect": 2.0, "resized": (1.0,), "video_tracks": 2}
     _, _, warnings = assess(facts | changed | {"sound_tracks": 2, "sound_track": 2})
     said = " ".join(warnings)
-    for words in ("interlaced", "HDR (HLG)", "not square (2:1)", "size of its frames", "2 video tracks", "number 2 is"):
+    for words in (
+        "interlaced",
+        "HDR (HLG)",
+        "not square (2:1)",
+        "change their size, 1 time (at 1.0 s)",
+        "2 video tracks",
+        "number 2 is",
+    ):
         assert words in said
     assert set(clean.warnings) < set(warnings)
 

@@ -298,7 +298,7 @@ def _converted(f: dict[str, Any]) -> list[str]:
     if abs(f["aspect"] - 1) > 0.01:
         out.append(f"its pixels are not square ({f['aspect']:.3g}:1): frames are stretched")
     if f["resized"]:
-        out.append(f"the size of its frames changes (at {_times(f['resized'], 'place')}): they are scaled to one")
+        out.append(f"its frames change their size, {_times(f['resized'], 'time')}: they are scaled to one")
     if f["video_tracks"] > 1:
         out.append(f"it has {f['video_tracks']} video tracks: the default one is used")
     return out
