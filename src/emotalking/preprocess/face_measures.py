@@ -23,8 +23,10 @@ _CHEEKS = {"mediapipe478": ((50, 117, 118, 119), (280, 346, 347, 348))}
 
 _BLENDSHAPES = "mediapipe478"
 """Layout whose points the network of the blendshapes reads."""
-_OUTER_BROW = 1.0
-"""Weight of raised outer brows in a frown: about 1 reads the brow lowerer of three takes of the actor best."""
+_OUTER_BROW = 1.5
+"""Weight of raised outer brows in a frown: it reads the brow lowerer of three takes of the actor best."""
+_LOW_REST = {"frown": 30}
+"""Measures that rest at a low percentile: what is only ever more than at rest has no densest half around it."""
 
 USUAL: dict[str, tuple[float, float, int]] = {
     "inner_brow": (35.5, 6.0, 0),
@@ -183,7 +185,8 @@ class Rest:
         for name, sides in measures.items():
             slopes[name] = np.stack([_slope(v, turned, fps) for v in sides.T])
             level = sides - turned @ slopes[name].T
-            rest = np.array([_shortest_half(v) for v in level.T])
+            low = _LOW_REST.get(name)
+            rest = np.array([_shortest_half(v) if low is None else np.percentile(v, low) for v in level.T])
             shift, discount = _rest_discount(name, rest, level) if layout.name == "mediapipe478" else (0.0, 0.0)
             places[name], discounts[name] = rest + shift, discount
         return cls(middle, slopes, places, discounts)
