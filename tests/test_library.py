@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import emotalking
 from emotalking import progress
 from emotalking.io.files import replacing
 
@@ -20,8 +21,9 @@ import importlib, os, pathlib, sys
 for name in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[name] = None
 os.umask = None
-for path in sorted(pathlib.Path(sys.argv[1]).rglob("*.py")):
-    parts = path.relative_to(sys.argv[1]).with_suffix("").parts
+folder = pathlib.Path(sys.argv[1])
+for path in sorted(folder.rglob("*.py")):
+    parts = path.relative_to(folder.parent).with_suffix("").parts
     if parts[-1] != "__main__":
         importlib.import_module(".".join(parts).removesuffix(".__init__"))
 from emotalking.io.files import write_bytes
@@ -31,8 +33,9 @@ write_bytes(pathlib.Path(sys.argv[2]) / "a", b"1")
 
 def test_every_module_imports_without_posix_modules(tmp_path: Path) -> None:
     """As on Windows; ``os.umask`` would change the whole process, threads of others included."""
-    command = [sys.executable, "-c", WITHOUT_POSIX, str(SOURCE.parent), str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(SOURCE.parent)}
+    installed = Path(emotalking.__file__).parents[1]
+    command = [sys.executable, "-c", WITHOUT_POSIX, str(installed / "emotalking"), str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(installed)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "a").read_bytes() == b"1"
