@@ -9,7 +9,7 @@ note = logging.getLogger("emotalking").info
 """Print a line on standard error."""
 
 
-def announce_device(doing: str, device: str) -> None:
+def announce_device(activity: str, device: str) -> None:
     """Print which device and back end do the work; of a list, the first.
 
     Raises:
@@ -26,7 +26,7 @@ def announce_device(doing: str, device: str) -> None:
         from emotalking.ops.cuda.build import available
 
         kernels = "our own kernels" if available() else "gsplat"
-        note(f"{doing} on {torch.cuda.get_device_name(chosen)} ({kernels})")
+        note(f"{activity} on {torch.cuda.get_device_name(chosen)} ({kernels})")
         return
     from emotalking.ops.cpu.build import NoCompiler
     from emotalking.ops.cpu.rasterize import library
@@ -35,9 +35,9 @@ def announce_device(doing: str, device: str) -> None:
         with doing("loading the CPU kernels, or compiling them"):
             library()
     except NoCompiler as error:
-        note(f"{doing} on the CPU with the slow reference renderer ({str(error).splitlines()[0]})")
+        note(f"{activity} on the CPU with the slow reference renderer ({str(error).splitlines()[0]})")
     else:
-        note(f"{doing} on the CPU (compiled kernel)")
+        note(f"{activity} on the CPU (compiled kernel)")
 
 
 def output(*, highlight: bool = False, soft_wrap: bool = False) -> SafeConsole:

@@ -37,7 +37,7 @@ def decode_image(
 def packed_size(data: bytes | UInt8[np.ndarray, " n"]) -> tuple[int, int] | None:
     """(width, height) that the header of an image file's content states, px; None where there is none."""
     try:
-        with Image.open(io.BytesIO(memoryview(data))) as image:
+        with Image.open(io.BytesIO(bytes(data))) as image:
             return image.size
     except Exception:  # damaged bytes can fail in any way
         return None

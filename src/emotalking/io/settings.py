@@ -55,7 +55,7 @@ def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
 
 def _built(value: Any, kind: Any, name: str) -> Any:
     """A stored value of a field of the type ``kind``."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return from_dict(kind, value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     fits = {bool: isinstance(value, bool), int: whole, float: whole or isinstance(value, float)}
