@@ -1,17 +1,13 @@
 # Two promises: `make demo` and `make test` set up all they need in a fresh clone and do their job, with what users
 # install: the wheel built from the source distribution, and its dependencies by the ordinary resolver.
 PYTHON ?= python3
-UV := .venv/bin/uv
+PIP := python -m pip install -q --disable-pip-version-check
 PYTEST := python -m pytest -n auto --maxprocesses 4 --dist worksteal
 # Packages whose tests call every dependency, the long trainings left out.
 OLDEST := tests/audio tests/cli tests/data tests/io tests/models tests/networks tests/ops tests/report tests/tts \
 	$(wildcard tests/test_*.py)
 FILES := $(shell find src -type f -not -path '*/__pycache__/*') setup.py pyproject.toml MANIFEST.in README.md LICENSE
 
-# Folders of packages that pip is told of serve uv too.
-ifdef PIP_FIND_LINKS
-export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
-endif
 # Nothing but the environment: the checkout must not come before the wheel.
 unexport PYTHONPATH
 
@@ -19,28 +15,25 @@ unexport PYTHONPATH
 
 setup: .venv/.ready
 
-$(UV):
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install -q --disable-pip-version-check uv
+.venv/bin/pyproject-build .venv-oldest/bin/pip:
+	$(PYTHON) -m venv $(firstword $(subst /, ,$@))
+	$(if $(findstring build,$@),.venv/bin/$(PIP) build)
 
-dist/.built: $(FILES) | $(UV)
+dist/.built: $(FILES) | .venv/bin/pyproject-build
 	rm -rf dist
-	$(UV) build -q -o dist .
+	.venv/bin/pyproject-build -o dist . > .venv/build.log 2>&1 || { cat .venv/build.log; exit 1; }
 	touch $@
 
-# The newest dependencies as of the lock.
-.venv/.ready: dist/.built requirements/torch.txt requirements/lock.txt
-	$(UV) pip install -q --python .venv -r requirements/torch.txt
-	$(UV) pip install -q --python .venv --reinstall-package emotalking -c requirements/torch.txt -c requirements/lock.txt \
-		"$$(ls dist/*.whl)[dev]"
-	touch $@
-
-# The oldest that pyproject.toml allows; of torch, too, the one that is tested, whose older builds come with CUDA.
-.venv-oldest/.ready: dist/.built requirements/torch.txt
-	$(UV) venv -q --clear --python .venv/bin/python .venv-oldest
-	$(UV) pip install -q --python .venv-oldest -r requirements/torch.txt
-	$(UV) pip install -q --python .venv-oldest --resolution lowest-direct -c requirements/torch.txt \
-		-r pyproject.toml --extra dev dist/*.whl
+# The newest dependencies as of lock.txt; and the oldest that pyproject.toml allows, but of torch the one in torch.txt:
+# older builds for x86-64 come with CUDA.
+.venv/.ready: CONSTRAINTS := requirements/lock.txt
+.venv-oldest/.ready: CONSTRAINTS := requirements/oldest.txt
+.venv/.ready: dist/.built requirements/torch.txt requirements/lock.txt | .venv/bin/pyproject-build
+.venv-oldest/.ready: dist/.built requirements/torch.txt requirements/oldest.txt | .venv-oldest/bin/pip
+.venv/.ready .venv-oldest/.ready:
+	$(@D)/bin/$(PIP) -r requirements/torch.txt
+	$(@D)/bin/$(PIP) --no-deps --force-reinstall dist/*.whl
+	$(@D)/bin/$(PIP) -c requirements/torch.txt -c $(CONSTRAINTS) "$$(ls dist/*.whl)[dev]"
 	touch $@
 
 demo: setup
@@ -61,21 +54,27 @@ lint: setup
 	.venv/bin/pyright
 
 docs: setup
-	$(UV) pip install -q --python .venv -c requirements/torch.txt -c requirements/lock.txt "$$(ls dist/*.whl)[docs]"
+	.venv/bin/$(PIP) -c requirements/torch.txt -c requirements/lock.txt "$$(ls dist/*.whl)[docs]"
 	.venv/bin/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
-# Write the newest versions that fit together into the lock.
-lock: $(UV)
+# Write the newest versions that fit together into lock.txt, and the oldest that pyproject.toml allows into oldest.txt.
+lock: .venv/bin/pyproject-build
+	.venv/bin/$(PIP) uv
 	mkdir -p dist && echo "torch; python_version < '3'" > dist/without-torch.txt
-	$(UV) pip compile -q --upgrade --universal --python-version 3.11 --no-annotate --no-header \
+	.venv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --no-annotate --no-header \
 		--override dist/without-torch.txt --extra dev --extra docs pyproject.toml > dist/lock.txt
+	.venv/bin/uv pip compile -q --resolution lowest-direct --python-version 3.11 --no-annotate --no-header \
+		--override dist/without-torch.txt --extra dev pyproject.toml > dist/oldest.txt
 	(echo "# The newest versions that fit together, of all that tests and docs use but torch (torch.txt); by make lock."; \
 		cat dist/lock.txt) > requirements/lock.txt
+	(echo "# The oldest versions that pyproject.toml allows, and the newest of what they need; by make lock."; \
+		cat dist/oldest.txt) > requirements/oldest.txt
 
 # A release: the source distribution and a wheel for every platform.
-wheels: $(UV)
+wheels: .venv/bin/pyproject-build
 	rm -rf dist
-	$(UV) run -q --no-project scripts/build_wheels.py
+	.venv/bin/$(PIP) setuptools
+	.venv/bin/python scripts/build_wheels.py
 
 clean:
 	rm -rf .venv .venv-oldest dist demo docs/_build

@@ -1,16 +1,12 @@
-# /// script
-# dependencies = ["setuptools>=77"]
-# ///
 """Build a release into a folder: the source distribution, and from it a wheel for every platform, each inspected.
 
-    uv run --no-project scripts/build_wheels.py [--platform TAG ...] [--output dist]
+    python scripts/build_wheels.py [--platform TAG ...] [--output dist]    (needs the packages build and setuptools)
 
 What is inspected: the wheel has one library for each instruction set, in the
 format and for the machine of its platform, with all functions, and on Linux for no newer C library than its tag says.
 """
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -64,7 +60,7 @@ def main() -> None:
     parser.add_argument("--platform", action="append", choices=list(PLATFORMS), help="all, unless given")
     parser.add_argument("--output", type=Path, default=ROOT / "dist")
     options = parser.parse_args()
-    build = [os.environ.get("UV", "uv"), "build", "--quiet", "--out-dir", str(options.output)]
+    build = [sys.executable, "-m", "build", "--outdir", str(options.output)]
     subprocess.run([*build, "--sdist", str(ROOT)], check=True)
     source = max(options.output.glob("emotalking-*.tar.gz"), key=lambda path: path.stat().st_mtime)
     for tag in options.platform or PLATFORMS:
