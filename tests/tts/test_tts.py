@@ -119,7 +119,9 @@ def test_what_is_not_there_is_named(espeak: Synthesizer) -> None:
         espeak.synthesize(TEXT, voice="zorro")
     with pytest.raises(UserError, match="does not speak 'tlh': it speaks en, en-gb, de, fr, es, zh and [0-9]+ more"):
         espeak.synthesize(TEXT, language="tlh")
-    with pytest.raises(UserError, match="no synthesizer 'festival': use auto, hibari, espeak, gtts, or a folder"):
+    with pytest.raises(
+        UserError, match="no speech synthesizer 'festival': use auto, hibari, espeak, gtts, or a folder"
+    ):
         open_synthesizer("festival")
 
 

@@ -4,7 +4,7 @@ import math
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import IO, Literal
@@ -36,7 +36,7 @@ def _reading() -> Iterator[None]:
         raise ValueError(str(error) or type(error).__name__) from error
 
 
-def _check_header(file: IO[bytes], size: int) -> None:
+def _check_header(file: BufferedIOBase | IO[bytes], size: int) -> None:
     """Compare the header of an array with the ``size`` bytes of its file.
 
     Raises:

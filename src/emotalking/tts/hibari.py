@@ -153,8 +153,7 @@ def _said(network: "Network", text: str, rate: float) -> Utterance:
             continue
         inputs = {"ids": np.asarray([ids], np.int64), "speed": np.asarray([rate], np.float32)}
         *spectra, durations = (np.asarray(output) for output in network.sess.run(None, inputs))
-        magnitudes, phases = (part[0] for part in spectra)
-        pieces.append(synth(magnitudes, phases, generator))
+        pieces.append(synth(*[part[0] for part in spectra], generator))
         known = [each for each in signs if each.sign in network.vocab]
         edges = begin - LAG_S + FRAME_S * np.cumsum(durations.reshape(-1).astype(np.float64))
         timed += _phonemes(known, edges)
