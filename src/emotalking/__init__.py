@@ -10,7 +10,7 @@ Example:
     >>> emotalking.render("someone.safetensors", "speech.wav", "out.mp4", emotion="happy")
 """
 
-__version__ = "0.2.0"  # first: modules below read it
+__version__ = "0.3.0.dev0"  # first: modules below read it
 
 import importlib
 from typing import TYPE_CHECKING

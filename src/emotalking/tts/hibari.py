@@ -152,8 +152,9 @@ def _said(network: "Network", text: str, rate: float) -> Utterance:
         if len(ids) < 3:
             continue
         inputs = {"ids": np.asarray([ids], np.int64), "speed": np.asarray([rate], np.float32)}
-        *spectra, durations = (np.asarray(output) for output in network.sess.run(None, inputs))
-        pieces.append(synth(*[part[0] for part in spectra], generator))
+        outputs = [np.asarray(output) for output in network.sess.run(None, inputs)]
+        durations = outputs[-1]
+        pieces.append(synth(*(part[0] for part in outputs[:6]), rng=generator))
         known = [each for each in signs if each.sign in network.vocab]
         edges = begin - LAG_S + FRAME_S * np.cumsum(durations.reshape(-1).astype(np.float64))
         timed += _phonemes(known, edges)
