@@ -289,7 +289,7 @@ def test_a_page_and_a_report_of_this_program_may_be_made_again(files: Path) -> N
     Page("mine").write(files / "page.html")
     values = {"page": "page.html", "report": str(files / "report")}
 
-    def both(page: Annotated[PathLike, Writes("page")], report: Annotated[PathLike, Writes("report")]) -> None: ...
+    def both(page: Annotated[PathLike, Writes("html page")], report: Annotated[PathLike, Writes("report")]) -> None: ...
 
     with claimed([both], values):
         pass

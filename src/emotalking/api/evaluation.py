@@ -181,7 +181,7 @@ def measure_sync(
     clip: Input,
     *,
     expert: Annotated[str, Reads()] = "personal",
-    page: Annotated[PathLike | None, Writes("page")] = None,
+    page: Annotated[PathLike | None, Writes("html page")] = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> "SyncScores":

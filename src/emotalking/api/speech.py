@@ -93,7 +93,7 @@ def synthesize_sentences(
 def phoneme_coverage(
     *,
     language: Language = "en",
-    page: Annotated[PathLike | None, Writes("page")] = None,
+    page: Annotated[PathLike | None, Writes("html page")] = None,
     overwrite: Overwrite = False,
     speaker: Speaker = "auto",
 ) -> "Coverage":

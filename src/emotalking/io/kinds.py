@@ -141,7 +141,7 @@ KINDS = {
     "image": Kind("image", _is_image),
     "sound": Kind("WAV sound", _is_wav),
     "times": Kind("file of times of words", _is_times),
-    "page": Kind("page of this program", _is_page, distinct=True),
+    "html page": Kind("page of this program", _is_page, distinct=True),
     "measures": Kind("file of measures", lambda path: "clip" in _object(path), distinct=True),
     "avatar": Kind(
         "avatar", _has_metadata("format", "emotalking-avatar"), True, ", such as someone.safetensors", space=32 * _MB

@@ -15,7 +15,7 @@ IF_INTERRUPTED = "no page was written"
 def run(
     arguments: Arguments,
     *,
-    page: Annotated[PathLike | None, Writes("page")] = None,
+    page: Annotated[PathLike | None, Writes("html page")] = None,
     json: Annotated[PathLike | None, Writes("measures")] = None,
     overwrite: Overwrite = False,
 ) -> None:
