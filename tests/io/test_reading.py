@@ -109,6 +109,7 @@ def _npy(shape: str, dtype: str = "'<f4'", rest: bytes = b"") -> bytes:
         _npy("(2,)", "'|O'", pickle.dumps([1, 2])),
         _npy("(1,)", "[('a', '<f4', (2, 3))]", bytes(24)),
         _npy("()", "'<U999999999'"),
+        _npy("(11, 0, 68)", "'<U400000000'"),
         _npy("(((((((())))))))"),
         _npy("(9,)", rest=bytes(35)),
         b"\x93NUMPY\x03\x00" + bytes(100),

@@ -20,6 +20,8 @@ _HEADER = Lock()
 "SystemError: AST constructor recursion depth mismatch" (with 3.11; github.com/python/cpython/issues/106905)."""
 _KINDS = "biufU"
 """Plain numbers and text."""
+_LONGEST_TEXT = 4096
+"""Bytes of one text in an array that may be empty."""
 
 
 @contextmanager
@@ -50,6 +52,8 @@ def _check_header(file: BufferedIOBase | IO[bytes], size: int) -> None:
     else:
         raise ValueError(f"an array of format {version}")
     if dtype.kind not in _KINDS or dtype.fields is not None or dtype.subdtype is not None:
+        raise ValueError(f"an array of {dtype}")
+    if dtype.itemsize > max(size, _LONGEST_TEXT):  # NumPy makes one element for an empty array, too
         raise ValueError(f"an array of {dtype}")
     there = size - file.tell()
     if any(length < 0 for length in shape) or math.prod(shape) * dtype.itemsize > there:
