@@ -30,7 +30,6 @@ from emotalking.audio.hama import HamaStream
 from emotalking.audio.tracks import StepFeatures
 from emotalking.data import Subject
 from emotalking.data.audio_features import audio_feature
-from emotalking.errors import UserError
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import own_emotion, reconstruct
 from emotalking.evaluate.measure import measure
@@ -46,7 +45,7 @@ HELD_OUT = 1 / 11
 """Share of the clip that a stretch holds out."""
 STRETCHES = {"last": 10 / 11, "first": 0.0, "middle": 5 / 11}
 """Begin of the held-out stretch, as a share of the clip."""
-PIXELS = ("psnr", "psnr_head", "psnr_mouth", "ssim", "lpips")
+PIXELS = ("psnr", "psnr_head", "psnr_mouth", "psnr_outline", "ssim", "lpips")
 
 VARIANTS: dict[str, list[str]] = {
     f"{feature}-{encoder}": [
@@ -127,10 +126,7 @@ def scores(avatar: Avatar, subject: Any, indices: np.ndarray, va: np.ndarray | N
     """Pixels and lips of the rendered frames ``indices``, against the recorded ones."""
     models = EvaluationModels(avatar.device, MediaPipeMesh)
     if lpips:
-        try:
-            models.lpips = Lpips.open("squeeze").to(avatar.device)
-        except UserError:
-            pass
+        models.lpips = Lpips.open("squeeze").to(avatar.device)
     frames = reconstruct(avatar, subject, indices, va)
     metrics = measure(frames, subject=subject, indices=indices, va=None, models=models).metrics
     return {name: metrics[name].value for name in (*PIXELS, *LIP_MOTION) if name in metrics}

@@ -23,19 +23,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
+from lips import scores
 
 from emotalking.data import Subject
-from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import own_emotion, reconstruct
-from emotalking.evaluate.measure import measure
-from emotalking.evaluate.metrics.lips import LIP_MOTION
 from emotalking.io.images import write_image
-from emotalking.networks.lpips import Lpips
 from emotalking.ops.composite import to_uint8
-from emotalking.preprocess.landmarks import MediaPipeMesh
 from emotalking.train.run import train
-
-METRICS = ("psnr", "psnr_head", "psnr_mouth", "psnr_outline", "ssim", "lpips", *LIP_MOTION)
 
 OFF = [f"{stage}.losses.lpips=0" for stage in ("mouth", "face", "finetune")]
 FINETUNE = [*OFF, "finetune.losses.lpips=0.5", "finetune.losses.lpips_last=1500"]
@@ -67,14 +61,11 @@ def work(subject: Path, variant: str, seed: int, folder: Path, args: argparse.Na
     source, avatar = Subject.open(subject), made.avatar.to(args.device)
     indices = np.asarray(source.val_indices)
     va = own_emotion(source, indices) if avatar.head.emotion is not None else None
-    models = EvaluationModels(avatar.device, MediaPipeMesh)
-    models.lpips = Lpips.open("squeeze").to(avatar.device)
-    metrics = measure(reconstruct(avatar, source, indices, va), subject=source, indices=indices, models=models).metrics
     for number, frame in enumerate(reconstruct(avatar, source, indices, va)):
         if number in args.frames:
             write_image(file.with_name(f"{file.stem}_{number}.png"), to_uint8(frame))
     gaussians = {name: getattr(avatar.head, name).gaussians.count for name in ("face", "mouth")}
-    row: dict[str, Any] = {name: metrics[name].value for name in METRICS if name in metrics}
+    row: dict[str, Any] = scores(avatar, source, indices, va, lpips=True)
     return row | {"stage_seconds": sum(made.stage_seconds.values())} | gaussians
 
 

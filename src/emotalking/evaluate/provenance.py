@@ -17,6 +17,7 @@ import emotalking
 from emotalking.data import Subject
 from emotalking.data.frame import to_runs
 from emotalking.errors import UserError
+from emotalking.networks.registry import sha256_of
 
 PACKAGES = (
     "torch",
@@ -138,8 +139,7 @@ def file_sha256(path: Path) -> str:
         UserError: it is missing or cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): the report needs its hash.") from error
 

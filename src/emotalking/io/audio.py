@@ -23,7 +23,8 @@ from jaxtyping import Float
 from emotalking.errors import UserError
 from emotalking.io.downmix import Mixer
 from emotalking.io.files import write_bytes
-from emotalking.io.sound_tracks import full_scale_gain, open_sound, reason
+from emotalking.io.reading import reason
+from emotalking.io.sound_tracks import full_scale_gain, open_sound
 
 SAMPLE_RATE = 16000
 """Hz; the rate of all audio inside the package."""

@@ -53,8 +53,8 @@ def reading(path: Path | str, trouble: str, remedy: str) -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """An exception as the short reason of a sentence."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if strerror := getattr(error, "strerror", None):  # FFmpeg's errors have one, too
+        return str(strerror)
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if isinstance(error, MemoryError):

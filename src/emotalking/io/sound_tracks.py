@@ -13,6 +13,7 @@ from av.stream import Disposition
 from emotalking.errors import UserError
 from emotalking.io.containers import open_media
 from emotalking.io.downmix import Mixer, downmix_weights
+from emotalking.io.reading import reason
 
 _SPECIAL = Disposition.comment | Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.karaoke
 """Tracks beside the main one."""
@@ -62,23 +63,28 @@ def _preferred(path: Path, sounds: list[AudioStream]) -> AudioStream:
 def _audible(path: Path) -> set[int]:
     """Indices of the audio streams that are not silent in the first minute."""
     loud: set[int] = set()
+    begins: dict[int, float] = {}
     with opened(path) as container:
         sounds = [stream for stream in container.streams.audio if stream.codec_context is not None]
-        begins: dict[int, float] = {}
-        for packet in container.demux(*sounds):
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                continue
-            for frame in frames:
-                if not isinstance(frame, AudioFrame):
-                    continue
-                if np.abs(Mixer()(frame)).max(initial=0.0) > _SILENT:
-                    loud.add(packet.stream.index)
-                time = frame.time or 0.0
-                if time - begins.setdefault(packet.stream.index, time) > _LISTEN_S or len(loud) == len(sounds):
-                    return loud
+        for index, frame in _frames(container, sounds):
+            if np.abs(Mixer()(frame)).max(initial=0.0) > _SILENT:
+                loud.add(index)
+            time = frame.time or 0.0
+            if time - begins.setdefault(index, time) > _LISTEN_S or len(loud) == len(sounds):
+                return loud
     return loud
+
+
+def _frames(container: InputContainer, sounds: list[AudioStream]) -> Iterator[tuple[int, AudioFrame]]:
+    """The frames of some audio streams, with the stream's index; packets that cannot be decoded are left out."""
+    for packet in container.demux(*sounds):
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            continue
+        for frame in frames:
+            if isinstance(frame, AudioFrame):
+                yield packet.stream.index, frame
 
 
 def full_scale_gain(path: Path, index: int, stream: AudioStream) -> float:
@@ -92,17 +98,7 @@ def full_scale_gain(path: Path, index: int, stream: AudioStream) -> float:
         return 1.0
     peak, mix = 1.0, Mixer()
     with opened(path) as container:
-        for packet in container.demux(container.streams.audio[index]):
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                continue
-            for frame in frames:
-                if is_float or downmix_weights(frame) is not None:
-                    peak = max(peak, float(np.nan_to_num(np.abs(mix(frame)), posinf=0.0).max(initial=0.0)))
+        for _, frame in _frames(container, [container.streams.audio[index]]):
+            if is_float or downmix_weights(frame) is not None:
+                peak = max(peak, float(np.nan_to_num(np.abs(mix(frame)), posinf=0.0).max(initial=0.0)))
     return 1.0 / peak
-
-
-def reason(error: Exception) -> str:
-    """FFmpeg's own words, without the number and the path."""
-    return str(getattr(error, "strerror", None) or error).strip()
