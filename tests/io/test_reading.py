@@ -154,6 +154,22 @@ def test_a_zip_bomb_is_refused_and_a_well_packed_archive_read(tmp_path: Path) ->
         load_archive(path)
 
 
+def test_a_part_that_is_longer_than_its_archive_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.zeros(3))
+    whole = bytearray(path.read_bytes())
+    directory = whole.rindex(b"PK\x01\x02")
+    whole[directory + 20 : directory + 24] = struct.pack("<I", (1 << 32) - 215)  # its compressed size
+    path.write_bytes(whole)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="longer than all of it"):
+            load_archive(path)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
 def _nested(levels: int) -> bytes:
     """A dict with one key: a tuple of two of a tuple of two of ..., each level fetched from the memo."""
     level = b"".join(b"h" + bytes([n]) + b"h" + bytes([n]) + b"\x86q" + bytes([n + 1]) + b"0" for n in range(levels))

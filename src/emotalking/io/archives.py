@@ -23,11 +23,14 @@ def check_archive(archive: zipfile.ZipFile, size: int) -> None:
     """Refuse an archive of ``size`` bytes whose directory announces far more.
 
     Raises:
-        ValueError: it would expand to far more than its size, or is packed in another way than by deflation.
+        ValueError: it would expand to far more than its size, is packed in another way than by deflation, or has a
+            part that is longer than the whole.
     """
     parts = archive.infolist()
     if sum(part.file_size for part in parts) > max(SPARE, DENSEST * size):
         raise ValueError("it would expand to far more than its size")
+    if any(part.compress_size > size for part in parts):  # Python allocates what it is asked to read
+        raise ValueError("it is cut short, or a part of it is longer than all of it")
     if any(part.compress_type not in PACKINGS for part in parts):
         raise ValueError("it is packed in an unusual way")
 
