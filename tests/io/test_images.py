@@ -2,6 +2,8 @@
 
 import os
 import stat
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -91,3 +93,15 @@ def test_an_image_of_a_phone_gets_the_right_reason(tmp_path: Path, brand: bytes)
         read_image(path)
     with pytest.raises(InputError, match="HEIC image"):
         open_source(path)
+
+
+def test_a_small_file_of_a_billion_pixels_is_not_decoded(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    path = tmp_path / "a.png"
+    header = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(1 << 20))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+    with pytest.raises(InputError, match=r"a\.png has more pixels than are decoded .*: scale it down\.$"):
+        read_image(path)

@@ -1,6 +1,7 @@
 """The whole capture on the actor, whose truth is known; resuming; clips that cannot be used."""
 
 import json
+import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -165,6 +166,18 @@ def test_an_interrupted_run_is_completed(actor_clip: Path, tmp_path: Path, monke
     subject = prepare(actor_clip, out, PrepareConfig(seconds=2.0))
     assert subject.num_frames == 50
     assert (out / "parsing" / "0.png").stat().st_mtime_ns == masks
+
+
+def test_a_disk_that_cannot_hold_the_folder(actor_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=64 << 10))
+    with pytest.raises(
+        UserError, match=r"s cannot be written \(.*: about \d+ MB are needed, 0 MB are free\): free some"
+    ):
+        prepare(actor_clip, tmp_path / "s")
+    assert not (tmp_path / "s" / "ori_imgs").exists()
+    monkeypatch.undo()
+    assert prepare(actor_clip, tmp_path / "s").num_frames
 
 
 def test_a_lost_file_is_made_again(actor_clip: Path, folder: Path) -> None:

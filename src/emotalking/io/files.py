@@ -187,6 +187,18 @@ def reserve(path: Path, size: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
+def need_space(folder: Path, size: int) -> None:
+    """Refuse to begin a work of ``size`` bytes in ``folder`` where the disk has less.
+
+    Raises:
+        CannotWriteError: the disk has not so much space.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        needed = f"{os.strerror(errno.ENOSPC)}: about {size / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free"
+        raise CannotWriteError(folder, OSError(errno.ENOSPC, needed))
+
+
 @contextmanager
 def holding(folder: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold a folder (made if missing, and removed again where it stays empty) against other commands.

@@ -43,6 +43,17 @@ def packed_size(data: bytes | UInt8[np.ndarray, " n"]) -> tuple[int, int] | None
         return None
 
 
+def _is_too_large(data: UInt8[np.ndarray, " n"]) -> bool:
+    """True for a file of more pixels than Pillow decodes: some kB can state billions of one colour."""
+    try:
+        Image.open(io.BytesIO(bytes(data))).close()
+    except Image.DecompressionBombError:
+        return True
+    except Exception:  # damaged bytes can fail in any way, and OpenCV reads formats that Pillow does not
+        return False
+    return False
+
+
 def read_image(path: str | Path, *, unchanged: bool = False, hint: str = "") -> Shaped[np.ndarray, "H W *C"]:
     """Read an image file.
 
@@ -61,6 +72,8 @@ def read_image(path: str | Path, *, unchanged: bool = False, hint: str = "") -> 
         raise InputError(f"{path} is missing{hint}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}){hint}") from error
+    if _is_too_large(data):
+        raise InputError(f"{path} has more pixels than are decoded (179 million): scale it down.")
     image = decode_image(data, unchanged=unchanged)
     if image is None and bytes(data[4:8]) == b"ftyp" and bytes(data[8:12]) in _HEIF:
         raise InputError(f"{path} is a HEIC image, which cannot be read: save it as JPEG or PNG.")
