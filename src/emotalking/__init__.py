@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from emotalking.ops.box import Box
     from emotalking.player.clip import Rendered
     from emotalking.player.player import Player
+    from emotalking.player.streaming import Heard, LiveFrame, StreamingPlayer
     from emotalking.preprocess.check.verdict import Footage
     from emotalking.preprocess.import_subject import Imported
     from emotalking.progress import on_progress
@@ -70,7 +71,9 @@ _HEAVY = {
     "ExpertReport": "lipsync.training",
     "Finding": "data.findings",
     "Footage": "preprocess.check.verdict",
+    "Heard": "player.streaming",
     "Imported": "preprocess.import_subject",
+    "LiveFrame": "player.streaming",
     "Model": "networks.registry",
     "Player": "player.player",
     "Rendered": "player.clip",
@@ -78,6 +81,7 @@ _HEAVY = {
     "Reproduction": "evaluate.evaluation",
     "Results": "evaluate.study",
     "Study": "evaluate.study",
+    "StreamingPlayer": "player.streaming",
     "StudyServer": "evaluate.study_server",
     "Subject": "data",
     "SyncScores": "lipsync.scores",
@@ -105,8 +109,10 @@ __all__ = [
     "FaceConfig",
     "Finding",
     "Footage",
+    "Heard",
     "Imported",
     "InputError",
+    "LiveFrame",
     "MissingModelError",
     "MissingPackageError",
     "Model",
@@ -117,6 +123,7 @@ __all__ = [
     "Report",
     "Reproduction",
     "Results",
+    "StreamingPlayer",
     "Study",
     "StudyServer",
     "Subject",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from emotalking.models.avatar import Avatar
     from emotalking.player.backgrounds import Background
     from emotalking.player.clip import Rendered
-    from emotalking.player.player import PlayableAvatar
+    from emotalking.player.protocols import PlayableAvatar
     from emotalking.tts.base import Utterance
 
     Samples = Float[np.ndarray, " S"]

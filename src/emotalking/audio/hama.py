@@ -5,7 +5,8 @@ that of digital silence, so that 0 is about silence, as is the time outside a re
 recording's level nor its mean, so the same values come from a whole file and from a live stream (:class:`HamaStream`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from fractions import Fraction
 from functools import cache
 from itertools import groupby, islice
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from emotalking.audio.hama_model import STRIDE, WIDTH, hama_network
 from emotalking.audio.pieces import overlapping
+from emotalking.audio.streams import FeatureStream, known_window
 from emotalking.audio.tracks import StepFeatures
 from emotalking.data.audio_features import AudioFeature
 from emotalking.io.audio import SAMPLE_RATE
@@ -161,3 +163,54 @@ class HamaStream:
         self.count += ready
         self._recent = fresh[ready:]
         return fresh[:ready]
+
+
+def streams(feature: AudioFeature) -> Callable[[], FeatureStream]:
+    """What makes a stream of these features for each utterance; the network is read here.
+
+    Raises:
+        MissingModelError: the package hama is missing.
+        InputError: its weight file is another one.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    hama_network(device)
+    _silence(device)
+    return lambda: HamaWindows(feature, device)
+
+
+class HamaWindows:
+    """Windows of one utterance while it comes in (:class:`~emotalking.audio.streams.FeatureStream`).
+
+    Each is computed anew of the last `WINDOW_S` seconds, so that its first steps have the future that its last ones
+    lack.
+    """
+
+    def __init__(self, feature: AudioFeature, device: str = "cpu") -> None:
+        self._feature, self._device = feature, device
+        self._network = hama_network(device)
+        self._sound = np.zeros(0, np.float32)
+        self._first = 0
+        """Step at which the sound that is kept begins."""
+        self._finished = False
+
+    def push(self, samples: Float[np.ndarray, " n"]) -> None:
+        """Append sound."""
+        sound = np.concatenate([self._sound, samples])
+        dropped = max(0, len(sound) // STRIDE - round(WINDOW_S * SAMPLE_RATE) // STRIDE)
+        self._sound = sound[dropped * STRIDE :]
+        self._first += dropped
+
+    def finish(self) -> None:
+        """No sound follows."""
+        self._finished = True
+
+    def window(self, frame: int, fps: Fraction | float | int) -> Float[Tensor, "8 C steps"]:
+        """The window of a frame."""
+        steps = len(self._sound) // STRIDE
+        if self._finished:  # a step that was begun counts
+            steps = -(-len(self._sound) // STRIDE)
+        known = np.zeros((0, WIDTH), np.float32)
+        if steps:
+            sound = torch.from_numpy(_padded(self._sound[: steps * STRIDE]))[None].to(self._device)
+            known = _steps(self._network.states(sound)[0], 0, steps, self._device).cpu().numpy()
+        return known_window(known, self._first, self._feature, frame, fps, lead=1)

@@ -24,6 +24,9 @@ class AudioFeature:
     """Module whose ``track`` computes them; None: computed by other programs, only read here."""
     rate_hz: float = 50.0
     """Steps per second."""
+    streams: str | None = None
+    """"module:function" that makes streams of them (:mod:`emotalking.audio.streams`); None: they need the whole
+    recording."""
     licence: tuple[str, str] | None = None
     """Name and licence of the network behind them, where there is one."""
 
@@ -48,7 +51,9 @@ AUDIO_FEATURES: dict[str, AudioFeature] = {
     for feature in (
         AudioFeature("mel", "mel", 16, 32, "emotalking.audio.mel"),
         AudioFeature("phones", "phones", 16, 39, "emotalking.audio.phones", licence=_POCKETSPHINX),
-        AudioFeature("hama", "hama", 2, 144, "emotalking.audio.hama", licence=_HAMA),
+        AudioFeature(
+            "hama", "hama", 2, 144, "emotalking.audio.hama", streams="emotalking.audio.hama:streams", licence=_HAMA
+        ),
         AudioFeature("hubert", "hu", 2, 1024, "emotalking.audio.transformers"),
         AudioFeature("wav2vec2", "w2v2", 2, 1024, "emotalking.audio.transformers"),
         AudioFeature("deepspeech", "ds", 16, 29),

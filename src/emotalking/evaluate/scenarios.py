@@ -23,7 +23,8 @@ from emotalking.evaluate.speech import Speech
 from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
-from emotalking.player.player import Emotion, Player
+from emotalking.player.player import Player
+from emotalking.player.protocols import Emotion
 
 EMOTION_SECONDS = 4.0
 """Seconds of speech of each of the twelve points, unless a number of frames is given. The paper does not state it."""

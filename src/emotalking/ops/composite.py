@@ -101,9 +101,14 @@ def composite(
     return rgb, face_alpha + coverage * (1.0 - face_alpha)
 
 
+def quantised(images: Float[Tensor, "*batch H W D"]) -> UInt8[Tensor, "*batch H W D"]:
+    """Images in [0, 1] in 8 bit, clipped and rounded as for a file."""
+    return (images.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8)
+
+
 def to_uint8(images: Float[Tensor, "*batch H W D"]) -> UInt8[np.ndarray, "*batch H W D"]:
-    """Images in [0, 1] to uint8, clipped and rounded as for a file."""
-    return (images.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+    """:func:`quantised` images as an array on the host."""
+    return quantised(images).cpu().numpy()
 
 
 def _sines(count: int, like: Tensor) -> tuple[Float[Tensor, "n n"], Float[Tensor, " n"]]:

@@ -16,7 +16,8 @@ from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
 from emotalking.io.video_writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
 from emotalking.player.backgrounds import Background
 from emotalking.player.paste import Paster
-from emotalking.player.player import Emotion, PlayableAvatar, Player
+from emotalking.player.player import Player
+from emotalking.player.protocols import Emotion, PlayableAvatar
 from emotalking.player.strip import LONGEST_S, Strip
 from emotalking.tts.base import Utterance
 

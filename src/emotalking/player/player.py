@@ -4,9 +4,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,10 +17,11 @@ from emotalking.audio.tracks import FeatureTrack
 from emotalking.audio.vad import VoiceActivity, voice_activity
 from emotalking.errors import UserError
 from emotalking.io.audio import iter_audio
-from emotalking.models.compositor import ComposedFrames, torso_over_plate
-from emotalking.ops.composite import to_uint8
+from emotalking.models.compositor import Conditions
 from emotalking.player.backgrounds import Background, background_plate
+from emotalking.player.finish import device_plate, finished_frames
 from emotalking.player.poses import PoseLoop, Poses
+from emotalking.player.protocols import Emotion, PlayableAvatar
 
 
 @dataclass(frozen=True)
@@ -38,57 +38,6 @@ Sound = str | Path | Float[np.ndarray, " S"] | FeatureTrack | AudioTrack
 
 _DECODERS = 4
 """Threads that decode torso layers ahead of the renderer."""
-
-
-@runtime_checkable
-class PlayableAvatar(Protocol):
-    """The part of ``models.avatar.Avatar`` that the player uses; ``evaluate.held_out`` has another implementation."""
-
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def fps(self) -> Fraction: ...
-    @property
-    def viewmats(self) -> Float[np.ndarray, "P 4 4"]: ...
-    @property
-    def aus(self) -> Float[np.ndarray, "P 6"]: ...
-    @property
-    def background(self) -> UInt8[np.ndarray, "H W 3"]: ...
-    @property
-    def audio_features(self) -> str: ...
-    @property
-    def device(self) -> torch.device: ...
-    @property
-    def closes_lips(self) -> bool: ...
-    @property
-    def emotional(self) -> bool: ...
-
-    def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
-        """Straight-alpha torso layer of a recorded pose."""
-        ...
-
-    def render(
-        self,
-        viewmats: Float[Tensor, "B 4 4"],
-        audio_windows: Float[Tensor, "B 8 C steps"],
-        aus: Float[Tensor, "B 6"],
-        va: Float[Tensor, "B 2"] | None = None,
-        background: Float[Tensor, "B H W 3"] | None = None,
-        speech: Float[Tensor, " B"] | None = None,
-    ) -> ComposedFrames:
-        """Render frames of B conditions."""
-        ...
-
-
-@runtime_checkable
-class Emotion(Protocol):
-    """The part of ``emotion.tracks.EmotionTrack`` that the player uses."""
-
-    def at(self, times_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T 2"]:
-        """Valence and arousal [T, 2] in [-1, 1] at times [T] in seconds."""
-        ...
 
 
 class Player:
@@ -206,6 +155,7 @@ class Player:
     ) -> Iterator[np.ndarray]:
         """Render batch after batch; poses and torso layers of the next two are prepared meanwhile."""
         starts = range(0, total, batch)
+        behind = device_plate(plate, self.avatar.device)
         with ThreadPoolExecutor(_DECODERS) as pool:
             ahead: deque[tuple[int, Poses, list[Future[np.ndarray]]]] = deque()
 
@@ -226,41 +176,29 @@ class Player:
                 if emotion is not None:
                     va = np.asarray(emotion.at((start + np.arange(len(here.indices))) / float(self.avatar.fps)))
                 layers = np.stack([torso.result() for torso in torsos])
-                images = self._render(here, windows, va, gate, layers, plate, matte)
+                conditions = self._conditions(here, windows, va, gate)
+                torso, numbers = torch.as_tensor(layers, device=self.avatar.device), range(start, stop)
+                images = finished_frames(self.avatar, conditions, torso, behind, numbers, matte=matte).cpu().numpy()
                 if start + 2 * batch < total:
                     prepare(start + 2 * batch)
                 yield from images
 
-    @torch.no_grad()
-    def _render(
-        self,
-        poses: Poses,
-        windows: Float[Tensor, "B 8 C steps"],
-        va: np.ndarray | None,
-        gate: np.ndarray | None,
-        torso: np.ndarray,
-        plate: np.ndarray | Literal["transparent"],
-        matte: bool,
-    ) -> UInt8[np.ndarray, "B H W channels"]:
-        """Render one batch: torso over plate, head over both."""
+    def _conditions(
+        self, poses: Poses, windows: Float[Tensor, "B 8 C steps"], va: np.ndarray | None, gate: np.ndarray | None
+    ) -> Conditions:
+        """Conditions of one batch, on the avatar's device."""
         device = self.avatar.device
 
         def put(array: np.ndarray) -> Tensor:
             return torch.as_tensor(np.ascontiguousarray(array, np.float32), device=device)
 
-        layer = torch.as_tensor(torso, device=device)
-        conditions = (put(poses.viewmats), windows.to(device), put(poses.aus), None if va is None else put(va))
-        speech = None if gate is None else put(gate)
-        if isinstance(plate, str):
-            head = self.avatar.render(*conditions, speech=speech)
-            head_alpha, torso_alpha = head.alpha[..., None], layer[..., 3:].float() / 255.0
-            colour = head.rgb + torso_over_plate(layer, torch.zeros_like(head.rgb)) * (1.0 - head_alpha)
-            alpha = head_alpha + torso_alpha * (1.0 - head_alpha)
-            frames = torch.cat([colour / alpha.clamp(min=1e-6), alpha], -1)
-        else:
-            image = self.avatar.render(*conditions, torso_over_plate(layer, put(plate) / 255.0), speech)
-            frames = torch.cat([image.rgb, image.alpha[..., None]], -1) if matte else image.rgb
-        return to_uint8(frames)
+        return Conditions(
+            put(poses.viewmats),
+            windows.to(device),
+            put(poses.aus),
+            None if va is None else put(va),
+            None if gate is None else put(gate),
+        )
 
 
 def _fetch(

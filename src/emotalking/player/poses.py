@@ -63,11 +63,11 @@ class PoseLoop:
         self._low, self._high = low - self._ease / 2, high + self._ease / 2
         self._fixed = usual_pose(viewmats, aus) if fixed else None
 
-    def at(self, frames: Int64[np.ndarray, " n"], total: int | None = None) -> Poses:
+    def at(self, frames: Int64[np.ndarray, " n"] | Float[np.ndarray, " n"], total: int | None = None) -> Poses:
         """Poses of the output frames ``frames`` (>= 0).
 
         Args:
-            frames: output frame numbers.
+            frames: output frame numbers; places between two are interpolated.
             total: length of the output if known; a recording at least as long is played unchanged.
         """
         begin, end = self._stretch

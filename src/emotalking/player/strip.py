@@ -15,7 +15,7 @@ from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.images import write_image
 from emotalking.models.avatar import Avatar
 from emotalking.ops.box import Box
-from emotalking.player.player import PlayableAvatar
+from emotalking.player.protocols import PlayableAvatar
 from emotalking.report.contact_sheet import opaque
 from emotalking.tts.base import TimedLabel
 

@@ -1,0 +1,76 @@
+"""Head motion, blinks and torso of a live avatar: one clock in speech and in silence."""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
+
+from emotalking.errors import UserError
+from emotalking.player.glide import Glide
+from emotalking.player.poses import PoseLoop, Poses
+from emotalking.player.protocols import PlayableAvatar
+
+POSE_LIMITS = {"yaw": 0.14, "pitch": 0.10, "roll": 0.10}
+"""Radians by which the head may be turned besides its recorded motion: the torso does not turn along."""
+_TURN_S, _STILL_S = 0.4, 0.6
+"""Duration of a turn, and of coming to rest or beginning to move."""
+
+
+class LiveMotion:
+    """The recorded motion without end, frame by frame.
+
+    Args:
+        avatar: whose motion.
+        poses: "fixed" holds head and torso in the most usual pose; eyes and brows move on.
+        seed: 0 begins where the recording begins, others at a place of their own.
+    """
+
+    def __init__(self, avatar: PlayableAvatar, poses: Literal["recorded", "fixed"], seed: int) -> None:
+        fps = float(avatar.fps)
+        self._loop = PoseLoop(avatar.viewmats, avatar.aus, fps, fixed=poses == "fixed")
+        begin = 0 if seed == 0 else int(np.random.default_rng(seed).integers(2 * len(avatar.viewmats)))
+        self._face = self._head = float(begin)
+        """Frames of the motion that eyes and brows, and head and torso have come to."""
+        self._fps = fps
+        self._speed, self._turn = Glide(np.ones(())), Glide(np.zeros(3))
+
+    def hold(self, still: bool) -> None:
+        """Bring the head to rest where it is, or let it move on; blinks go on."""
+        self._speed.to(np.asarray(0.0 if still else 1.0), round(_STILL_S * self._fps))
+
+    def turn(self, yaw: float, pitch: float, roll: float) -> None:
+        """Turn the head besides its recorded motion, about its own origin.
+
+        Args:
+            yaw: to the viewer's right.
+            pitch: up.
+            roll: clockwise for the viewer. All in radians, within `POSE_LIMITS`.
+
+        Raises:
+            UserError: beyond the limits.
+        """
+        for (name, limit), angle in zip(POSE_LIMITS.items(), (yaw, pitch, roll), strict=True):
+            if not abs(angle) <= limit:
+                raise UserError(f"the {name} is {angle:g} radians: give -{limit:g} to {limit:g}, as the torso stays.")
+        self._turn.to(np.array([yaw, pitch, roll], np.float64), round(_TURN_S * self._fps))
+
+    def step(self) -> Poses:
+        """The next frame's."""
+        both = self._loop.at(np.array([self._head, self._face]))
+        viewmat = both.viewmats[0] @ _turned(self._turn.step())
+        self._face += 1.0
+        self._head += float(self._speed.step())
+        return Poses(viewmat[None].astype(np.float32), both.aus[1:], both.indices[:1])
+
+    def coming(self, count: int) -> list[int]:
+        """Recorded frames of the next ``count`` frames, if nothing changes."""
+        return [int(i) for i in self._loop.at(self._head + float(self._speed.value) * np.arange(count)).indices]
+
+
+def _turned(angles: Float[np.ndarray, "3"]) -> Float[np.ndarray, "4 4"]:
+    """Rotation of the head in its own frame (x to the viewer's right, y up, z to the viewer)."""
+    yaw, pitch, roll = angles
+    turned = np.eye(4)
+    turned[:3, :3] = Rotation.from_euler("YXZ", [yaw, -pitch, -roll]).as_matrix()
+    return turned

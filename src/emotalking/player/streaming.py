@@ -1,0 +1,366 @@
+"""A head that listens and speaks: sound is pushed while it comes in, frames with their sound are taken one by one."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from emotalking.audio.streams import feature_streams
+from emotalking.audio.vad_stream import GateStream
+from emotalking.data.audio_features import audio_feature
+from emotalking.errors import InputError
+from emotalking.models.compositor import Conditions
+from emotalking.player.backgrounds import Background, background_plate
+from emotalking.player.finish import device_plate, finished_frames
+from emotalking.player.idle import LiveMotion
+from emotalking.player.lips import Lips
+from emotalking.player.mood import Mood, MoodLike
+from emotalking.player.protocols import PlayableAvatar
+from emotalking.player.spoken import Spoken
+
+LOOK_AHEAD_MS = (80, 1000)
+"""Least and most look-ahead."""
+_RATES = (8000, 192_000)
+_DECODERS = 4
+_torso_pool = ThreadPoolExecutor(_DECODERS, "torso")
+"""Threads that decode torso layers for all players of the process."""
+
+Image = UInt8[np.ndarray, "H W channels"] | UInt8[Tensor, "H W channels"]
+
+
+@dataclass(frozen=True)
+class FrameConditions:
+    """What one frame is rendered from, and what is heard and known with it."""
+
+    avatar: PlayableAvatar
+    index: int
+    viewmat: Float[np.ndarray, "4 4"]
+    aus: Float[np.ndarray, "6"]
+    window: Float[Tensor, "8 C S"]
+    va: Float[np.ndarray, "2"] | None
+    gate: float | None
+    """1 in speech, 0 for closed lips; None: an avatar without closed lips."""
+    torso: "Future[UInt8[np.ndarray, 'H W 4']]"
+    plate: Float[Tensor, "H W 3"] | None
+    """None: transparent."""
+    audio: Float[np.ndarray, " n"]
+    sample_rate: int
+    utterance: int | None
+    position_s: float
+    ended: bool
+    generation: int
+
+
+@dataclass(frozen=True)
+class LiveFrame:
+    """One frame with exactly its sound."""
+
+    image: Image | None
+    """RGB, or RGBA with straight alpha where transparent; None: it was not rendered."""
+    audio: Float[np.ndarray, " n"]
+    """1/fps of sound; n varies by one where the frame rate does not divide the sample rate."""
+    sample_rate: int
+    index: int
+    """Frames before this one: it is shown from index / fps on, and its sound begins then."""
+    utterance: int | None
+    """Whose sound this is; None: silence."""
+    position_s: float
+    """Sound of the utterance until the end of this frame, seconds."""
+    ended: bool
+    """The utterance's last frame."""
+    generation: int
+    """Interruptions before this frame."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """How far an interrupted utterance was heard."""
+
+    utterance: int
+    seconds: float
+
+
+class StreamingPlayer:
+    """Play an avatar live.
+
+    Sound is cut by the clock of the frames, so sound and image cannot drift apart. Nothing waits: where no sound is to
+    be said the head is idle. Not for use by several threads at once.
+
+    Example:
+        >>> player = StreamingPlayer(Avatar.load("someone.safetensors"))
+        >>> player.push(samples, 24000)
+        >>> player.flush()
+        >>> for frame in player:  # never ends; the caller keeps the pace
+        ...     show(frame.image, frame.audio)
+    """
+
+    def __init__(
+        self,
+        avatar: PlayableAvatar,
+        *,
+        look_ahead_ms: int = 80,
+        sample_rate: int = 48000,
+        emotion: MoodLike = None,
+        poses: Literal["recorded", "fixed"] = "recorded",
+        background: Background = None,
+        seed: int = 0,
+    ) -> None:
+        """Begin with an idle head.
+
+        Args:
+            avatar: the avatar; its audio features must stream (:func:`~emotalking.audio.streams.feature_streams`).
+            look_ahead_ms: sound after the end of a frame that its lips depend on, 80 to 1000: speech begins so much
+                later, and the lips follow it better.
+            sample_rate: of the frames' sound, Hz.
+            emotion: to begin with, see :meth:`set_emotion`.
+            poses: the recorded head motion, or a still head.
+            background: see ``Background``.
+            seed: 0 begins where the recorded motion begins, others elsewhere, so that heads move differently.
+
+        Raises:
+            UserError: features that need the whole recording, or an option that cannot be used.
+        """
+        if not LOOK_AHEAD_MS[0] <= look_ahead_ms <= LOOK_AHEAD_MS[1]:
+            raise InputError(f"the look-ahead is {look_ahead_ms} ms: give {LOOK_AHEAD_MS[0]} to {LOOK_AHEAD_MS[1]}.")
+        _check_rate(sample_rate)
+        self.avatar, self.sample_rate, self.look_ahead_ms = avatar, sample_rate, look_ahead_ms
+        self.index = self.generation = 0
+        self._fps = Fraction(avatar.fps)
+        self._features = feature_streams(avatar.audio_features)
+        feature = audio_feature(avatar.audio_features)
+        self._lips = Lips((8, feature.channels, feature.steps), float(self._fps))
+        self._motion = LiveMotion(avatar, poses, seed)
+        self._mood = Mood(avatar, emotion)
+        self.set_background(background)
+        self._utterances: deque[Spoken] = deque()
+        self._count = 0
+        self._speaking = False
+        self._torsos: dict[int, Future[np.ndarray]] = {}
+
+    @property
+    def queued_s(self) -> float:
+        """Sound pushed and not yet played, seconds."""
+        return sum((utterance.queued_s for utterance in self._utterances), 0.0)
+
+    @property
+    def speaking(self) -> bool:
+        """True if the last frame had sound of an utterance."""
+        return self._speaking
+
+    def push(self, samples: Float[np.ndarray, " n"], sample_rate: int) -> int:
+        """Append sound to the open utterance, or begin one; cheap, however much it is.
+
+        Args:
+            samples: float32 mono in [-1, 1].
+            sample_rate: Hz; the same for all of an utterance.
+
+        Returns:
+            The number of the utterance, from 1.
+
+        Raises:
+            InputError: samples that are not finite, or an impossible rate.
+        """
+        _check_rate(sample_rate)
+        samples = np.array(samples, np.float32)
+        if samples.ndim != 1 or not np.isfinite(samples).all():
+            raise InputError("the sound is not a row of finite numbers: give mono samples in [-1, 1].")
+        if not self._utterances or self._utterances[-1].closed:
+            self._count += 1
+            gate = GateStream() if self.avatar.closes_lips else None
+            self._utterances.append(
+                Spoken(
+                    self._count,
+                    sample_rate,
+                    self.sample_rate,
+                    self._fps,
+                    self.look_ahead_ms / 1000,
+                    self._features(),
+                    gate,
+                )
+            )
+        self._utterances[-1].push(samples, sample_rate)
+        return self._utterances[-1].number
+
+    def flush(self) -> None:
+        """End the open utterance: the rest of it is played, and silence after it."""
+        if self._utterances:
+            self._utterances[-1].close()
+
+    def clear(self, heard: float | None = None) -> Heard | None:
+        """Interrupt: forget all sound that was not played; the next frame is of silence, and the lips shut in 80 ms.
+
+        Args:
+            heard: seconds of the current utterance that the listener has heard, where that is known.
+
+        Returns:
+            The current utterance and how far it was heard: played, or ``heard`` if that is less. None: nothing was to
+            be said.
+        """
+        self.generation += 1
+        if not self._utterances:
+            return None
+        now = self._utterances[0]
+        self._utterances.clear()
+        self._lips.shut()
+        self._speaking = False
+        return Heard(now.number, now.position_s if heard is None else min(max(0.0, heard), now.position_s))
+
+    def set_emotion(self, emotion: MoodLike, seconds: float = 0.3) -> None:
+        """Glide to an emotion: valence and arousal, a name, a track that begins now, or None.
+
+        Raises:
+            UserError: no such emotion, or an avatar without emotions.
+        """
+        self._mood.set(emotion, seconds)
+
+    def set_pose(self, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> None:
+        """Turn the head besides its recorded motion, in radians (`player.idle.POSE_LIMITS`).
+
+        Args:
+            yaw: to the viewer's right.
+            pitch: up.
+            roll: clockwise for the viewer.
+
+        Raises:
+            UserError: beyond the limits.
+        """
+        self._motion.turn(yaw, pitch, roll)
+
+    def set_idle(self, on: bool) -> None:
+        """Let the head move on, or bring it to rest where it is; blinks go on."""
+        self._motion.hold(not on)
+
+    def set_background(self, background: Background) -> None:
+        """Change what is behind the torso, with the next frame.
+
+        Raises:
+            UserError: neither a colour nor an image.
+        """
+        self._plate = device_plate(background_plate(background, self.avatar.background), self.avatar.device)
+
+    def conditions(self) -> FrameConditions:
+        """The conditions of the next frame; the media clock advances by one frame. Nothing is rendered."""
+        count = self._samples_until(self.index + 1) - self._samples_until(self.index)
+        speech = self._utterances[0] if self._utterances else None
+        if speech is not None and speech.ready(count):
+            spoken = speech.next_frame(count)
+            window, gate = self._lips.speak(spoken.window, spoken.gate)
+            audio, utterance, position, ended = spoken.audio, speech.number, spoken.position_s, spoken.ended
+            if ended:
+                self._utterances.popleft()
+        else:
+            if self._speaking:
+                self._lips.fade()
+            window, gate = self._lips.rest()
+            audio, utterance, position, ended = np.zeros(count, np.float32), None, 0.0, False
+        self._speaking = utterance is not None
+        torso = self._torso()
+        poses = self._motion.step()
+        found = FrameConditions(
+            avatar=self.avatar,
+            index=self.index,
+            viewmat=poses.viewmats[0],
+            aus=poses.aus[0],
+            window=window,
+            va=self._mood.step(),
+            gate=gate if self.avatar.closes_lips else None,
+            torso=torso,
+            plate=self._plate,
+            audio=audio,
+            sample_rate=self.sample_rate,
+            utterance=utterance,
+            position_s=position,
+            ended=ended,
+            generation=self.generation,
+        )
+        self.index += 1
+        return found
+
+    def finish(self, conditions: FrameConditions, image: Image | None) -> LiveFrame:
+        """The finished frame; ``image`` None: it was not rendered."""
+        return LiveFrame(
+            image,
+            conditions.audio,
+            conditions.sample_rate,
+            conditions.index,
+            conditions.utterance,
+            conditions.position_s,
+            conditions.ended,
+            conditions.generation,
+        )
+
+    def __iter__(self) -> Iterator[LiveFrame]:
+        """All frames from the next one on; there is no last one."""
+        return self
+
+    def __next__(self) -> LiveFrame:
+        """The next frame, rendered."""
+        conditions = self.conditions()
+        return self.finish(conditions, render_batch([conditions])[0])
+
+    def _samples_until(self, index: int) -> int:
+        """Samples of sound before frame ``index``."""
+        return index * self.sample_rate * self._fps.denominator // self._fps.numerator
+
+    def _torso(self) -> "Future[np.ndarray]":
+        """The torso layer of the next frame; those of the frames after it are decoded meanwhile."""
+        coming = self._motion.coming(3)
+        known = self._torsos
+        self._torsos = {
+            index: known.get(index) or _torso_pool.submit(self.avatar.torso, index) for index in dict.fromkeys(coming)
+        }
+        return self._torsos[coming[0]]
+
+
+def render_batch(conditions: Sequence[FrameConditions], *, on_device: bool = False) -> list[Image]:
+    """Images of frames of any players: one call of `render` for all that have the avatar and kind of frame in common.
+
+    Args:
+        conditions: of any avatars, emotions and backgrounds.
+        on_device: give tensors on the avatar's device; else arrays.
+
+    Returns:
+        uint8 RGB, or RGBA with straight alpha where transparent, in the order of ``conditions``.
+    """
+    groups: dict[tuple[int, bool, bool, bool], list[int]] = {}
+    for place, each in enumerate(conditions):
+        kind = id(each.avatar), each.va is None, each.gate is None, each.plate is None
+        groups.setdefault(kind, []).append(place)
+    images: dict[int, Image] = {}
+    for places in groups.values():
+        made = _rendered([conditions[place] for place in places])
+        images |= zip(places, made if on_device else made.cpu().numpy(), strict=True)
+    return [images[place] for place in range(len(conditions))]
+
+
+def _rendered(group: Sequence[FrameConditions]) -> UInt8[Tensor, "B H W channels"]:
+    """Images of frames of one avatar and kind."""
+    first = group[0]
+    device = first.avatar.device
+
+    def put(rows: list[np.ndarray]) -> Tensor:
+        return torch.as_tensor(np.stack(rows).astype(np.float32), device=device)
+
+    driven = Conditions(
+        put([each.viewmat for each in group]),
+        torch.stack([each.window for each in group]).to(device),
+        put([each.aus for each in group]),
+        None if first.va is None else put([each.va for each in group if each.va is not None]),
+        None if first.gate is None else put([np.asarray(each.gate) for each in group]),
+    )
+    torso = torch.as_tensor(np.stack([each.torso.result() for each in group]), device=device)
+    plates = [each.plate for each in group if each.plate is not None]
+    plate = torch.stack(plates) if plates else None
+    return finished_frames(first.avatar, driven, torso, plate, [each.index for each in group])
+
+
+def _check_rate(rate: int) -> None:
+    if not _RATES[0] <= rate <= _RATES[1]:
+        raise InputError(f"the sample rate is {rate} Hz: give {_RATES[0]} to {_RATES[1]}.")
