@@ -1,5 +1,6 @@
 """Reading what users bring: one sentence for any failure, and bounds on what a file claims."""
 
+import io
 import pickle
 import struct
 import tracemalloc
@@ -244,3 +245,22 @@ def test_every_flipped_bit_of_a_tensor_is_found(tmp_path: Path) -> None:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         with pytest.raises(Exception, match="changed since it was written|CRC"):
             read_torch(path, checksums=True)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {number * ((1 << 61) - 1) << 8: None for number in range(1, 5000)},
+        {(number, number + 1): None for number in range(5000)},
+        {(number, number + 1) for number in range(5000)},
+        frozenset((number, number + 1) for number in range(5000)),
+    ],
+)
+@pytest.mark.parametrize("protocol", [0, 2, 4])  # before 4 sets are made by a call, which our readers have their own of
+def test_keys_that_can_be_chosen_to_collide_are_few(keys: object, protocol: int) -> None:
+    if isinstance(keys, set | frozenset) and protocol < 4:
+        pytest.skip("no set among the operations")
+    with pytest.raises(pickle.UnpicklingError, match="keys whose hashes may be the same"):
+        check_pickle(io.BytesIO(pickle.dumps(keys, protocol)))
+    usual = {"a": {number: [(number, 2), str(number)] for number in range(5000)}, (1, 2): 3, 1 << 80: 4}
+    check_pickle(io.BytesIO(pickle.dumps(usual, protocol)))

@@ -16,6 +16,9 @@ PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MARK = -1
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _OPERATIONS = {operation.code.encode("latin1"): operation for operation in pickletools.opcodes}
+_KEYS = {"SETITEM": 2, "SETITEMS": 2, "DICT": 2, "ADDITEMS": 1, "FROZENSET": 1}
+"""Operations that make keys, and the step from one to the next among the values they take, from the last one back."""
+_MOST_CHOSEN_HASHES = 1000
 _FETCHES = ("GET", "BINGET", "LONG_BINGET")
 
 
@@ -40,15 +43,16 @@ def check_pickle(file: BufferedIOBase) -> None:
 
     The machine makes a table (the memo) as long as the largest number that a file gives to one of its objects. Tuples
     (and frozen sets) that contain each other twice over the memo double their number of elements at every level, and
-    Python visits them all when one is a key.
+    Python visits them all when one is a key. Keys of one hash are compared each with each: tuples, and integers of more
+    than 64 bits, can be chosen so (texts cannot, and there are few such smaller numbers).
 
     Raises:
-        UnpicklingError: there is such a number, or there are such tuples.
+        UnpicklingError: there is such a number, or there are such tuples or more than some such keys.
         ValueError, IndexError, KeyError: the bytes are no pickle.
     """
     sizes: list[int] = []  # of the tuples on the machine's stack, in elements; other objects count 1
     memo: dict[Any, int] = {}
-    visits = 0
+    visits = chosen = 0
     bounded = _Bounded(file)
     for operation, argument, position in _operations(bounded):
         name = operation.name
@@ -71,15 +75,21 @@ def check_pickle(file: BufferedIOBase) -> None:
             pushed = [sizes[-1]]
         elif name in _TUPLES:
             pushed = [1 + sum(_popped(sizes, _TUPLES[name]))]
-        elif name in ("TUPLE", "FROZENSET"):
-            pushed = [1 + sum(_popped_to_mark(sizes))]
         else:
             before = [each.name for each in operation.stack_before]
+            taken: list[int] = []
             if "mark" in before:
-                _popped_to_mark(sizes)
+                taken = _popped_to_mark(sizes)
                 before = before[: before.index("mark")]
-            _popped(sizes, len(before))
+            taken += _popped(sizes, len(before))
             pushed = [1] * len(operation.stack_after)
+            if name in ("TUPLE", "FROZENSET"):
+                pushed = [1 + sum(taken)]
+            if step := _KEYS.get(name):
+                chosen += sum(size > 1 for size in taken[step - 1 :: step])
+        chosen += isinstance(argument, int) and argument.bit_length() > 64
+        if chosen > _MOST_CHOSEN_HASHES:
+            raise pickle.UnpicklingError("keys whose hashes may be the same")
         sizes += pushed
         visits += sum(pushed)
         if visits > 1_000_000 + 100 * (position or 0):
