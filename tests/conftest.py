@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from emotalking.data import Subject
+from emotalking.provenance.certificates import VARIABLE, make_pem
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.performance import Performance
 from emotalking.testing.actor_subject import write_actor_subject
@@ -29,6 +30,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def real_data() -> Path:
     """Folder of the real sample clips (tests that use it carry the mark ``realdata``)."""
     return Path(os.environ["EMOTALKING_DATA"])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """File of a signing key for all tests and the processes that they begin: none is made in the user's folders."""
+    file = tmp_path_factory.mktemp("signing") / "signing.pem"
+    file.write_text(make_pem())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, str(file))
+        yield file
 
 
 @pytest.fixture(scope="module")

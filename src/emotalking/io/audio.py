@@ -22,7 +22,7 @@ from jaxtyping import Float
 
 from emotalking.errors import UserError
 from emotalking.io.downmix import Mixer
-from emotalking.io.files import write_bytes
+from emotalking.io.files import Finish, write_bytes
 from emotalking.io.reading import reason
 from emotalking.io.sound_tracks import full_scale_gain, open_sound
 
@@ -123,11 +123,20 @@ def resample(samples: Float[np.ndarray, " S"], rate: int, new_rate: int) -> Floa
     return soxr.resample(samples.astype(np.float32), rate, new_rate)
 
 
-def save_wav(path: str | Path, samples: Float[np.ndarray, " S"], rate: int = SAMPLE_RATE) -> None:
-    """Write mono ``samples`` in [-1, 1] (clipped) as 16-bit PCM WAV; the file appears under its name when complete."""
+def save_wav(
+    path: str | Path, samples: Float[np.ndarray, " S"], rate: int = SAMPLE_RATE, *, finish: Finish | None = None
+) -> None:
+    """Write mono ``samples`` in [-1, 1] (clipped) as 16-bit PCM WAV; the file appears under its name when complete.
+
+    Args:
+        path: the file.
+        samples: the sound.
+        rate: sampling rate [Hz].
+        finish: last step, such as a signature (:func:`~emotalking.io.files.replacing`).
+    """
     content = BytesIO()  # soundfile overlooks a full disk
     soundfile.write(content, np.clip(samples, -1.0, 1.0), rate, format="WAV", subtype="PCM_16")
-    write_bytes(Path(path), content.getvalue())
+    write_bytes(Path(path), content.getvalue(), finish)
 
 
 def _check_file(path: Path, strict: bool) -> None:

@@ -8,8 +8,8 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +23,12 @@ _LONGEST_NAME = 200
 """Bytes of a file's name that its temporary file can take over; file systems allow 255 in all."""
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """Errors that only a write can end with."""
+
+
+Finish = Callable[[Path, Path, Path], bool]
+"""Last step of a file: called with its finished content, an empty file beside it, and the name it is going to have.
+
+True: what was written to the second file takes the first one's place."""
 
 
 class CannotWriteError(InputError, OSError):
@@ -77,6 +83,20 @@ def _create(path: Path) -> tuple[Path, int]:
         return scratch, held
 
 
+@contextmanager
+def _scratch(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path``, locked, and removed at the end."""
+    scratch, held = _create(path)
+    try:
+        if sys.platform == "win32":  # which does not rename an open file
+            os.close(held)
+        yield scratch
+    finally:
+        scratch.unlink(missing_ok=True)
+        if sys.platform != "win32":
+            os.close(held)
+
+
 def remove_stale(path: Path) -> None:
     """Remove temporary files that killed processes left of ``path``; those that a process is writing are kept."""
     with suppress(OSError):
@@ -107,11 +127,15 @@ def _remove_if_stale(scratch: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, finish: Finish | None = None) -> Iterator[Path]:
     """A temporary file to write to: it becomes ``path`` when the block ends without an error, else it is removed.
 
     A symbolic link stays and its target is replaced; a device or pipe is written to; permissions of a file that is
     replaced stay as they are.
+
+    Args:
+        path: the file.
+        finish: last step, before the file gets its name.
 
     Raises:
         CannotWriteError: the disk is full, a folder is read-only, a name is too long, ...
@@ -124,26 +148,26 @@ def replacing(path: Path) -> Iterator[Path]:
         mode = target.stat().st_mode if target.is_file() else None
     if is_special(path):
         with TemporaryDirectory(prefix="emotalking-") as folder, _explained(path):
-            scratch = Path(folder) / "file"
+            scratch, other = Path(folder) / "file", Path(folder) / "finished"
             scratch.touch()
             yield scratch
+            if finish is not None and finish(scratch, other, path):
+                scratch = other
             with scratch.open("rb") as source, target.open("wb") as output:
                 shutil.copyfileobj(source, output)
         return
-    with _explained(path, everything=True):
-        scratch, held = _create(target)
-    try:
-        if sys.platform == "win32":  # which does not rename an open file
-            os.close(held)
+    with ExitStack() as stack:
+        with _explained(path, everything=True):
+            scratch = stack.enter_context(_scratch(target))
         mode = os.stat(scratch).st_mode if mode is None else mode
         with _explained(path, scratch):
             yield scratch
+        with _explained(path, everything=True):
+            if finish is not None:
+                other = stack.enter_context(_scratch(target))
+                scratch = other if finish(scratch, other, path) else scratch
             os.chmod(scratch, stat.S_IMODE(mode))  # safetensors 0.8 puts a private file of its own in its place
             os.replace(scratch, target)
-    finally:
-        scratch.unlink(missing_ok=True)
-        if sys.platform != "win32":
-            os.close(held)
 
 
 @contextmanager
@@ -158,13 +182,13 @@ def _explained(path: Path, scratch: Path | None = None, *, everything: bool = Fa
         raise CannotWriteError(path, error) from error
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` atomically.
+def write_bytes(path: Path, data: bytes, finish: Finish | None = None) -> None:
+    """Write ``data`` to ``path`` atomically; ``finish``: as in :func:`replacing`.
 
     Raises:
         CannotWriteError: as :func:`replacing`.
     """
-    with replacing(path) as scratch:
+    with replacing(path, finish) as scratch:
         scratch.write_bytes(data)
 
 

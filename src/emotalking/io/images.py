@@ -9,7 +9,7 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from emotalking.errors import InputError
-from emotalking.io.files import write_bytes
+from emotalking.io.files import Finish, write_bytes
 
 WRITTEN_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """Formats of :func:`encode_image`."""
@@ -127,12 +127,20 @@ def encode_image(
     return data.tobytes()
 
 
-def write_image(path: str | Path, image: UInt8[np.ndarray, "H W C"], quality: int | None = None) -> None:
+def write_image(
+    path: str | Path, image: UInt8[np.ndarray, "H W C"], quality: int | None = None, *, finish: Finish | None = None
+) -> None:
     """Write an image atomically; in the format of its ending, else as PNG (:func:`encode_image`).
+
+    Args:
+        path: the file.
+        image: as in :func:`encode_image`.
+        quality: likewise.
+        finish: last step, such as a signature (:func:`~emotalking.io.files.replacing`).
 
     Raises:
         CannotWriteError: the file cannot be written.
     """
     path = Path(path)
     known = path.suffix.lower() in WRITTEN_SUFFIXES
-    write_bytes(path, encode_image(image, path.suffix if known else ".png", quality))
+    write_bytes(path, encode_image(image, path.suffix if known else ".png", quality), finish)

@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 
 from emotalking.errors import UserError
 from emotalking.io.containers import create_media
-from emotalking.io.files import replacing
+from emotalking.io.files import Finish, replacing
 from emotalking.io.images import write_image
 from emotalking.io.kinds import KINDS
 
@@ -78,6 +78,7 @@ class VideoWriter:
         fps: exact frame rate [Hz].
         sound: pieces of float32 mono at 48 kHz, read as far as the frames go; None for a silent video.
         alpha: frames are RGBA with straight alpha.
+        finish: last step, such as a signature (:func:`~emotalking.io.files.replacing`).
 
     Raises:
         UserError: the ending is unknown, or the place cannot be written to.
@@ -92,6 +93,7 @@ class VideoWriter:
         sound: Iterable[Float[np.ndarray, " n"]] | None = None,
         *,
         alpha: bool = False,
+        finish: Finish | None = None,
     ) -> None:
         self.path = Path(path)
         self.frames = 0
@@ -101,7 +103,7 @@ class VideoWriter:
         self._sound = iter(sound) if sound is not None else None
         self._converter = VideoReformatter()  # a frame's own converter would be created each time, with threads
         with ExitStack() as stack:
-            scratch = stack.enter_context(replacing(self.path))
+            scratch = stack.enter_context(replacing(self.path, finish))
             self._container = create_media(scratch, _muxer(self.path), _muxer_options(self.path))
             self._video = self._video_stream(width + width % 2, height + height % 2)
             self._audio = self._audio_stream() if sound is not None else None
@@ -213,13 +215,19 @@ def _muxer_options(path: Path) -> dict[str, str]:
 class FrameFolder:
     """Writes frames as ``000000.png``, ``000001.png``, ... (RGB or straight RGBA); each file appears when complete.
 
+    Args:
+        path: the folder.
+        overwrite: it may hold frames of an earlier run.
+        finish: last step of each file.
+
     Raises:
         UserError: the folder holds something already, or cannot be made.
     """
 
-    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: str | Path, *, overwrite: bool = False, finish: Finish | None = None) -> None:
         self.path = Path(path)
         self.frames = 0
+        self._finish = finish
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             present = sorted(self.path.iterdir())
@@ -238,5 +246,5 @@ class FrameFolder:
 
     def write(self, image: UInt8[np.ndarray, "H W channels"]) -> None:
         """Append one frame."""
-        write_image(self.path / f"{self.frames:06d}.png", image, quality=3)
+        write_image(self.path / f"{self.frames:06d}.png", image, quality=3, finish=self._finish)
         self.frames += 1
