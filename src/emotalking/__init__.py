@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from emotalking.data import Subject
     from emotalking.data.findings import Finding
     from emotalking.emotion.tracks import EmotionTrack
+    from emotalking.emotion.voice import VoiceEmotion, voice_emotion
     from emotalking.evaluate.ablation import Ablation
     from emotalking.evaluate.compare import Comparison
     from emotalking.evaluate.evaluation import Reproduction
@@ -88,7 +89,9 @@ _HEAVY = {
     "TrainManyResult": "train.many",
     "TrainResult": "train.run",
     "Utterance": "tts.base",
+    "VoiceEmotion": "emotion.voice",
     "on_progress": "progress",
+    "voice_emotion": "emotion.voice",
 }
 """Modules of the names that are imported when they are asked for."""
 
@@ -132,9 +135,11 @@ __all__ = [
     "TrainResult",
     "UserError",
     "Utterance",
+    "VoiceEmotion",
     "__version__",
     "api",
     "on_progress",
+    "voice_emotion",
 ]
 __all__ += api.__all__
 

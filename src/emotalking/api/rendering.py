@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _NO_TEXT = ("en", None, 1, "auto")
 """Language, voice, rate and speaker where no text is given."""
+_LONGEST_PLOT_S = 3600.0
 
 
 @checked
@@ -55,6 +56,8 @@ def render(
     emotion: Emotion = None,
     va: ValenceArousal = None,
     track: Annotated["PathLike | EmotionTrack | None", Reads()] = None,
+    emotion_gain: float | int = 1,
+    emotion_file: Annotated[PathLike | None, Writes("emotion")] = None,
     frames_folder: Annotated[PathLike | None, Writes("frames")] = None,
     strip: Annotated[PathLike | None, Writes("image")] = None,
     background: Annotated["str | Background | None", Reads()] = None,
@@ -75,8 +78,11 @@ def render(
         avatar: avatar file ('emotalking train').
         audio: speech: any sound or video file, of any length.
         output: video to write, with sound: .mp4, .mov, .mkv or .webm; transparent: .mov or .webm.
-        text: speech made from this text, instead of audio.
+        text: speech made from this text, instead of audio; with emotions in it: "[happy] Hello! [sad:0.6] I must go".
+        emotion: emotion: happy, sad, angry, ..., or with a strength: happy:0.5; auto: from the voice.
         track: emotion over time: keyframes in a .csv or .json file (time, valence, arousal).
+        emotion_gain: strength of what auto hears in the voice.
+        emotion_file: write the emotion over time: keyframes (.csv) or a plot (.png).
         frames_folder: write every frame as a PNG file into this folder.
         strip: image of the first 6 s: every frame's mouth above the sound, with words and phonemes of the text.
         background: an image file, a colour (white, #00ff00) or transparent; None: as recorded.
@@ -94,21 +100,31 @@ def render(
         In Python ``avatar`` may also be an avatar already loaded (``device`` then has no effect), and ``audio`` float32
         mono samples at 16 kHz or the result of ``synthesize``.
     """
-    from emotalking.emotion.tracks import emotion_track
     from emotalking.player.clip import render_clip
 
     if batch < 1:
         raise InputError(f"the batch is {batch} frames: give at least 1.")
     if (audio is None) == (text is None):
         raise InputError("give one of audio and text: the speech as a sound file, or what is to be said.")
-    wanted = emotion_track(emotion, va, track)
-    if text is not None:
-        from emotalking.api.speech import synthesize
+    chosen = _chosen_emotion(emotion, va, track, emotion_gain)
+    if emotion_file is not None:
+        from emotalking.emotion.plot import check_emotion_file
 
-        audio = synthesize(text, language=language, voice=voice, rate=rate, speaker=speaker)
+        check_emotion_file(emotion_file)
+    if text is not None:
+        from emotalking.api.speech import speech_with_emotion
+
+        audio, tagged = speech_with_emotion(text, language=language, voice=voice, rate=rate, speaker=speaker)
+        if tagged is not None and chosen is not None:
+            raise InputError("the text has emotions in brackets: omit those, or emotion, va and track.")
+        chosen = chosen if tagged is None else tagged
     elif (language, voice, rate, speaker) != _NO_TEXT:
         raise InputError("language, voice, rate and speaker are for speech from text: omit them with audio.")
     assert audio is not None
+    if chosen == "auto":
+        chosen = _heard_emotion(audio, audio_track, emotion_gain)
+    if emotion_file is not None:
+        _write_emotion(emotion_file, chosen, audio, audio_track)
     return render_clip(
         load_avatar(avatar, device) if isinstance(avatar, PathLike) else avatar,
         audio,
@@ -117,7 +133,7 @@ def render(
         folder=frames_folder,
         features=features,
         audio_track=audio_track,
-        emotion=wanted,
+        emotion=chosen,
         poses=poses,
         background=background,
         paste=paste,
@@ -127,6 +143,64 @@ def render(
         vad=vad,
         progress=progress,
     )
+
+
+def _chosen_emotion(
+    emotion: str | None,
+    va: tuple[float | int, float | int] | None,
+    track: "PathLike | EmotionTrack | None",
+    gain: float | int,
+) -> "EmotionTrack | Literal['auto'] | None":
+    """The emotion that the options give."""
+    from emotalking.emotion.tracks import emotion_track
+
+    automatic = emotion is not None and emotion.strip().lower() == "auto"
+    if gain != 1 and not automatic:
+        raise InputError("the gain is of the emotion that is heard in the voice: give the emotion auto with it.")
+    if not 0 <= gain < float("inf"):
+        raise InputError(f"the gain is {gain:g}: give a number of at least 0, 1 is normal.")
+    found = emotion_track("neutral" if automatic else emotion, va, track)
+    return "auto" if automatic else found
+
+
+def _heard_emotion(
+    audio: "PathLike | Samples | Utterance", audio_track: int | None, gain: float | int
+) -> "EmotionTrack":
+    """The emotion of a voice."""
+    from emotalking.emotion.voice import voice_emotion
+    from emotalking.io.audio import iter_audio
+    from emotalking.progress import doing
+
+    with doing("emotion of the voice"):
+        if isinstance(audio, PathLike):
+            return voice_emotion(iter_audio(audio, track=audio_track), gain)
+        return voice_emotion([_samples(audio)], gain)
+
+
+def _samples(audio: "Samples | Utterance") -> "Samples":
+    """Samples of speech that is in memory."""
+    from emotalking.tts.base import Utterance
+
+    return audio.samples if isinstance(audio, Utterance) else audio
+
+
+def _write_emotion(
+    path: PathLike,
+    track: "EmotionTrack | None",
+    audio: "PathLike | Samples | Utterance",
+    audio_track: int | None,
+) -> None:
+    """Write an emotion over time with its sound."""
+    from emotalking.emotion.plot import write_emotion
+    from emotalking.io.audio import load_audio
+
+    if track is None:
+        raise InputError(f"there is no emotion to write to {path}: give one, or auto.")
+    if isinstance(audio, PathLike):
+        samples = load_audio(audio, longest_s=_LONGEST_PLOT_S, track=audio_track)
+    else:
+        samples = _samples(audio)
+    write_emotion(path, track, samples)
 
 
 @checked

@@ -9,6 +9,7 @@ from emotalking.io.outputs import checked
 from emotalking.options import Language, Overwrite, PathLike, Rate, Speaker, Voice, Writes
 
 if TYPE_CHECKING:
+    from emotalking.emotion.tracks import EmotionTrack
     from emotalking.tts.base import Utterance
     from emotalking.tts.phonemes import Coverage
 
@@ -19,6 +20,7 @@ def synthesize(
     output: Annotated[PathLike | None, Writes("sound")] = None,
     *,
     times: Annotated[PathLike | None, Writes("times")] = None,
+    emotion_file: Annotated[PathLike | None, Writes("emotion")] = None,
     overwrite: Overwrite = False,
     language: Language = "en",
     voice: Voice = None,
@@ -28,27 +30,46 @@ def synthesize(
     """Synthesize speech from text, with the times of its words and phonemes.
 
     Args:
-        text: what to say.
+        text: what to say; emotions in it ("[happy] Hello! [sad:0.6] I must go") are not said.
         output: .wav file to write.
         times: file to write the times of words and phonemes to: .json or .TextGrid (Praat).
+        emotion_file: write the text's emotions over time: keyframes for 'render --track' (.csv), or a plot (.png).
 
     Raises:
         InputError: speaker, language, voice, rate or text cannot be used, or the times are not known.
     """
+    from emotalking.emotion.plot import check_emotion_file, write_emotion
     from emotalking.io.audio import save_wav
-    from emotalking.tts.backends import open_synthesizer
     from emotalking.tts.timing import check_ending, write_times
 
     if output is not None and Path(output).suffix.lower() != ".wav":
         raise InputError(f"speech cannot be written to {output}: let it end in .wav.")
     if times is not None:
         check_ending(Path(times))
-    utterance = open_synthesizer(speaker).synthesize(text, language=language, voice=voice, rate=rate)
+    if emotion_file is not None:
+        check_emotion_file(emotion_file)
+    utterance, emotion = speech_with_emotion(text, language=language, voice=voice, rate=rate, speaker=speaker)
+    if emotion_file is not None:
+        if emotion is None:
+            raise InputError(f"the text has no emotions in brackets, so that {emotion_file} was not written.")
+        write_emotion(emotion_file, emotion, utterance.samples)
     if times is not None:
         write_times(times, utterance)
     if output is not None:
         save_wav(output, utterance.samples)
     return utterance
+
+
+def speech_with_emotion(
+    text: str, *, language: str, voice: str | None, rate: float | int, speaker: PathLike
+) -> "tuple[Utterance, EmotionTrack | None]":
+    """Speech from text, and the emotions of the tags in it; None without tags."""
+    from emotalking.emotion.tags import parse_tags, tagged_track
+    from emotalking.tts.backends import open_synthesizer
+
+    plain, tags = parse_tags(text)
+    utterance = open_synthesizer(speaker).synthesize(plain, language=language, voice=voice, rate=rate)
+    return utterance, tagged_track(tags, utterance)
 
 
 @checked

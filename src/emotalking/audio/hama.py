@@ -56,14 +56,14 @@ def track(chunks: Iterable[Float[np.ndarray, " n"]], feature: AudioFeature) -> S
     total = 0
     for _, same in groupby(overlapping(chunks, PIECE, MARGIN, STRIDE), lambda piece: len(piece.samples)):
         while batch := list(islice(same, BATCH)):
-            samples = torch.from_numpy(np.stack([_padded(piece.samples) for piece in batch])).to(device)
+            samples = torch.from_numpy(np.stack([padded(piece.samples) for piece in batch])).to(device)
             for piece, states in zip(batch, network.states(samples), strict=True):
                 values.append(_steps(states, piece.before, piece.steps, device).cpu().numpy())
                 total += piece.length
     return StepFeatures(values, feature.rate_hz, feature.steps, total / SAMPLE_RATE, lead=1)
 
 
-def _padded(samples: Float[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
+def padded(samples: Float[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
     """Samples that the network can take."""
     return np.pad(samples, (0, max(0, _SHORTEST - len(samples)))).clip(-1.0, 1.0)
 
@@ -156,7 +156,7 @@ class HamaStream:
         self._heard += len(sound) // STRIDE
         if self.count >= self._heard:
             return np.zeros((0, WIDTH), np.float32)
-        states = self._network.states(torch.from_numpy(_padded(self._window))[None].to(self._device))[0]
+        states = self._network.states(torch.from_numpy(padded(self._window))[None].to(self._device))[0]
         known = _steps(states, 0, len(self._window) // STRIDE, self._device).cpu().numpy()
         fresh = known[len(known) - (self._heard - self.count) :]
         ready = max(0, self._heard - look_ahead - self.count)

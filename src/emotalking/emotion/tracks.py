@@ -15,6 +15,7 @@ from scipy.interpolate import PchipInterpolator
 
 from emotalking.emotion.circumplex import PRESETS, check_va, preset
 from emotalking.errors import InputError
+from emotalking.io.files import write_bytes
 from emotalking.io.reading import read_text, reading, reason
 
 _MOST_TRACK = 16 << 20
@@ -112,6 +113,12 @@ class EmotionTrack:
                 raise InputError(f"{where}: time {now[0]:g} does not follow {before[0]:g}; sort the keyframes")
         data = np.array(keys, np.float64)
         return cls(data[:, 0], data[:, 1:])
+
+    def write(self, path: Path) -> None:
+        """Write the keyframes as CSV, which :meth:`from_file` reads."""
+        rows = np.column_stack([self.times, self.values])
+        lines = ["time,valence,arousal", *(",".join(f"{number:.4f}" for number in row) for row in rows)]
+        write_bytes(path, ("\n".join(lines) + "\n").encode())
 
 
 def emotion_track(

@@ -59,6 +59,10 @@ def _is_times(path: Path) -> bool:
     return b"ooTextFile" in _begins(path) or {"text", "words", "phonemes"} <= _object(path).keys()
 
 
+def _is_track(path: Path) -> bool:
+    return _begins(path).startswith(b"time,valence,arousal\n")
+
+
 def _has_metadata(key: str, value: str | None = None) -> Callable[[Path], bool]:
     """Recognise a safetensors file by its metadata."""
 
@@ -109,6 +113,11 @@ class Kind:
         return any(fnmatchcase(name, pattern) for pattern in self.names)
 
 
+def _emotion(path: Path) -> str:
+    """Kind of an emotion over time: its keyframes, or their plot."""
+    return "image" if path.suffix.lower() == ".png" else "emotion track"
+
+
 def _edited(path: Path) -> str:
     """Kind of an edited image, clip or folder of frames, by its ending."""
     suffix = path.suffix.lower()
@@ -141,6 +150,8 @@ KINDS = {
     "image": Kind("image", _is_image),
     "sound": Kind("WAV sound", _is_wav),
     "times": Kind("file of times of words", _is_times),
+    "emotion track": Kind("emotion track", _is_track),
+    "emotion": Kind("emotion track or plot", chooses=_emotion),
     "html page": Kind("page of this program", _is_page, distinct=True),
     "measures": Kind("file of measures", lambda path: "clip" in _object(path), distinct=True),
     "avatar": Kind(

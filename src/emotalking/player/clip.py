@@ -11,6 +11,7 @@ import soxr
 from jaxtyping import Float, UInt8
 
 from emotalking.audio.features import load_features
+from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
 from emotalking.io.video_writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
@@ -107,7 +108,7 @@ def render_clip(
         writer = VideoWriter(video, width, height, avatar.fps, resample_for_mux(sound, audio_track), alpha=alpha)
     _write(frames, total, frame_folder, writer, progress)
     if mouth_strip is not None:
-        _save_strip(mouth_strip, audio, audio_track)
+        _save_strip(mouth_strip, audio, audio_track, emotion if isinstance(emotion, EmotionTrack) else None)
     return Rendered(_path(video), _path(folder), total, float(total / avatar.fps), _path(strip))
 
 
@@ -128,14 +129,18 @@ def _write(
                 progress(done, total)
 
 
-def _save_strip(strip: Strip, audio: str | Path | Float[np.ndarray, " S"] | Utterance, audio_track: int | None) -> None:
-    """Save the strip with the waveform, and with words and phonemes where their times are known."""
+def _save_strip(
+    strip: Strip,
+    audio: str | Path | Float[np.ndarray, " S"] | Utterance,
+    audio_track: int | None,
+    emotion: EmotionTrack | None,
+) -> None:
+    """Save the strip with the waveform, with words and phonemes where their times are known, and with emotion."""
     if isinstance(audio, Utterance):
-        strip.save(audio.samples, audio.words, audio.phonemes)
+        strip.save(audio.samples, audio.words, audio.phonemes, emotion)
     else:
-        strip.save(
-            audio if isinstance(audio, np.ndarray) else load_audio(audio, longest_s=LONGEST_S, track=audio_track)
-        )
+        samples = audio if isinstance(audio, np.ndarray) else load_audio(audio, longest_s=LONGEST_S, track=audio_track)
+        strip.save(samples, emotion=emotion)
 
 
 def _path(path: str | Path | None) -> Path | None:

@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
+from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.images import write_image
@@ -27,12 +28,14 @@ CELL = 84
 _PHONEME_BAND = 22
 _WORD_BAND = 20
 _WAVE_BAND = 34
+_EMOTION_BAND = 44
 _GAP = 12
 _EDGE = 8
 _BACKGROUND = (255, 255, 255)
 _TEXT = (29, 35, 48)
 _AXIS = (140, 147, 160)
 _WAVE = (76, 114, 176)
+_CURVES = {"valence": (47, 111, 222), "arousal": (224, 103, 47)}
 _SHADES = ((238, 241, 247), (222, 228, 239))
 _MOUTH_WIDTHS = 2.4
 """Side of the crop, in widths of the mouth's Gaussians."""
@@ -78,14 +81,16 @@ class Strip:
         samples: Float[np.ndarray, " n"],
         words: Sequence[TimedLabel] | None = None,
         phonemes: Sequence[TimedLabel] | None = None,
+        emotion: EmotionTrack | None = None,
     ) -> None:
         """Draw and write the strip.
 
         Args:
             samples: 16 kHz mono, at least as long as the strip.
             words, phonemes: with times; None: unknown, without their bands.
+            emotion: that was rendered; a constant one is not drawn.
         """
-        write_image(self.path, draw_strip(self._cuts, self._fps, samples, words, phonemes))
+        write_image(self.path, draw_strip(self._cuts, self._fps, samples, words, phonemes, emotion))
 
 
 def mouth_box(avatar: PlayableAvatar) -> Box:
@@ -114,15 +119,17 @@ def draw_strip(
     samples: Float[np.ndarray, " n"],
     words: Sequence[TimedLabel] | None = None,
     phonemes: Sequence[TimedLabel] | None = None,
+    emotion: EmotionTrack | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw rows of crops (S = ``CELL``) above phonemes, words and waveform on the same time axis.
+    """Draw rows of crops (S = ``CELL``) above phonemes, words, waveform and emotion on the same time axis.
 
     Frame f lasts from f / fps to (f + 1) / fps; a phoneme that ends in the next row is drawn in both.
     """
     if not cuts:
         raise ValueError("cuts: expected at least one, got none")
     bands = [(timed, height) for timed, height in ((phonemes, _PHONEME_BAND), (words, _WORD_BAND)) if timed is not None]
-    pitch = CELL + sum(height for _, height in bands) + _WAVE_BAND + _GAP
+    curves = emotion if emotion is not None and len(emotion.times) > 1 else None
+    pitch = CELL + sum(height for _, height in bands) + _WAVE_BAND + (curves is not None) * _EMOTION_BAND + _GAP
     rows = -(-len(cuts) // COLUMNS)
     columns = min(COLUMNS, len(cuts))
     page = Image.new("RGB", (columns * CELL + 2 * _EDGE, rows * pitch + 2 * _EDGE), _BACKGROUND)
@@ -140,6 +147,8 @@ def draw_strip(
             _band(draw, timed, begin, end, fps * CELL, top, height)
             top += height
         _wave(draw, samples, begin, end, fps * CELL, top, scale)
+        if curves is not None:
+            _emotion(draw, curves, begin, end, fps * CELL, top + _WAVE_BAND, named=row == 0)
     return np.asarray(page).copy()
 
 
@@ -183,6 +192,27 @@ def _wave(
         if len(piece):
             low, high = middle - piece.max() / scale * reach, middle - piece.min() / scale * reach
             draw.line((_EDGE + column, low, _EDGE + column, high), _WAVE)
+
+
+def _emotion(
+    draw: ImageDraw.ImageDraw,
+    emotion: EmotionTrack,
+    begin: float,
+    end: float,
+    pixels_per_s: float,
+    top: int,
+    named: bool,
+) -> None:
+    """Draw valence and arousal, 1 at the top of the band and -1 at its end."""
+    middle, reach = top + _EMOTION_BAND / 2, _EMOTION_BAND / 2 - 4
+    columns = np.arange(0, (end - begin) * pixels_per_s, 4)
+    values = emotion.at(begin + columns / pixels_per_s)
+    draw.line((_EDGE, middle, _EDGE + columns[-1], middle), _AXIS)
+    for number, (name, colour) in enumerate(_CURVES.items()):
+        points = zip(_EDGE + columns, middle - values[:, number] * reach, strict=True)
+        draw.line([(float(x), float(y)) for x, y in points], colour, 2)
+        if named:
+            draw.text((_EDGE + 3, top + 28 * number), name, colour, _font(11))
 
 
 _FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"

@@ -11,6 +11,8 @@ EXAMPLES = """examples:
   emotalking render someone.safetensors --audio speech.wav -o out.mp4 --va -0.5,0.3
   emotalking render someone.safetensors --audio speech.wav -o out.webm --background transparent
   emotalking render someone.safetensors --text "Good morning!" --voice f2 -o out.mp4 --strip strip.png
+  emotalking render someone.safetensors --audio speech.wav -o out.mp4 --emotion auto --emotion-file emotion.png
+  emotalking render someone.safetensors --text "[happy] Hello! [sad:0.6] I have to go." -o out.mp4
 
 At most one of --emotion, --va and --track is given; without any, the face stays as it was recorded.
 """

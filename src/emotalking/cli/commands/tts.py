@@ -19,7 +19,8 @@ def run(arguments: Arguments) -> None:
     if arguments["output"] is None:
         raise InputError("nothing to write: give a sound file with -o, such as -o speech.wav.")
     utterance = api.synthesize(**arguments)
-    where = " and ".join(str(arguments[name]) for name in ("output", "times") if arguments[name] is not None)
+    outputs = (arguments[name] for name in ("output", "times", "emotion_file"))
+    where = " and ".join(str(place) for place in outputs if place is not None)
     counts = (
         f", {len(utterance.words)} words, {len(utterance.phonemes)} phonemes"
         if utterance.words and utterance.phonemes
