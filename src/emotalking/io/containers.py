@@ -46,6 +46,20 @@ def create_media(path: str | Path, muxer: str, options: Mapping[str, str] | None
     return cast("OutputContainer", av.open(_address(path), "w", format=muxer, options=dict(options or {})))
 
 
+def create_stream(address: str, muxer: str, options: Mapping[str, str] | None = None) -> OutputContainer:
+    """Open a live stream for writing; the connection is made when its header is written.
+
+    Args:
+        address: such as ``rtmp://host/application/key``.
+        muxer: FFmpeg's name of the container.
+        options: of the muxer and the protocol.
+
+    Raises:
+        FFmpegError: there is no such protocol; mostly also an OSError.
+    """
+    return cast("OutputContainer", av.open(address, "w", format=muxer, options=dict(options or {})))
+
+
 def _address(path: str | Path) -> str:
     """A path that FFmpeg takes for a file, whatever its letters."""
     return f"file:{os.path.abspath(path)}"
