@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from emotalking.errors import UserError
+from emotalking.io.audio import iter_audio
 from emotalking.io.display import Framing, pixels
 from emotalking.io.video import decode_frames, probe, read_frames
 from emotalking.io.video_stream import Damage
@@ -123,3 +124,21 @@ def test_sound_alone_has_no_picture(tmp_path: Path) -> None:
     save_wav(tmp_path / "a.wav", np.zeros(16000, np.float32))
     with pytest.raises(UserError, match="no video stream"):
         probe(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_a_title_in_another_encoding_is_no_fault(tmp_path: Path, suffix: str) -> None:
+    plain, titled = write_clip(tmp_path / f"a{suffix}", grey_frames(30), seconds_of_sound=1.2), tmp_path / f"b{suffix}"
+    with av.open(str(plain)) as source, av.open(str(titled), "w") as copy:
+        copy.metadata["title"] = "TITLE?"
+        streams = {stream.index: copy.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream_index]
+                copy.mux(packet)
+    plainly, data = probe(titled), titled.read_bytes()
+    assert b"TITLE?" in data
+    titled.write_bytes(data.replace(b"TITLE?", b"caf\xe9\xff\x80"))
+    assert probe(titled) == plainly
+    assert len(list(read_frames(titled))) == 30
+    assert sum(len(piece) for piece in iter_audio(titled)) > 16000

@@ -29,7 +29,8 @@ def open_media(path: str | Path, options: Mapping[str, str] | None = None) -> In
         FFmpegError: the file cannot be read as media; most of its subclasses are an OSError or ValueError.
     """
     limits = {"format_whitelist": _ALLOWED, "protocol_whitelist": "file"}
-    return av.open(_address(path), options={**(options or {}), **limits})
+    # Titles come in any encoding, and covers and artwork are bytes.
+    return av.open(_address(path), options={**(options or {}), **limits}, metadata_errors="replace")
 
 
 def create_media(path: str | Path, muxer: str, options: Mapping[str, str] | None = None) -> OutputContainer:
