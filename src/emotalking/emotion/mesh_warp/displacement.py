@@ -19,6 +19,8 @@ REACH_EYES, REACH_LIPS = 0.55, 0.7
 squeezed or stretched only so far, which keeps faces with low brows from folding."""
 USUAL_OPENING = 0.30
 """Area of the usual eye opening over the square of its width; narrower eyes move their lids less."""
+LID_FADE = (0.10, 0.17)
+"""Least and largest distance within the eye over which a lid's move dies out."""
 OVAL_FADE = (0.97, RINGS[1] - 0.08)
 """Radii, in multiples of the face oval's, between which every move dies out."""
 
@@ -193,7 +195,9 @@ def _lid(
     profile = np.clip(1 - ((face.x - (low + high) / 2) / (0.53 * (high - low))) ** 2, 0, None)
     profile = profile**2 * (3 - 2 * profile)
     outward = (edge - face.y) if upper else (face.y - edge)
-    return profile * (1 - smoothstep(outward, 0.0, 0.11)) * (1 - smoothstep(-outward, 0.0, 0.10))
+    # Within the eye a lid's move fades as far as the eye is high: a steeper one would fold what the eyeball covers.
+    inwards = float(np.clip(1.1 * np.ptp(eye[:, 1]), *LID_FADE))
+    return profile * (1 - smoothstep(outward, 0.0, 0.11)) * (1 - smoothstep(-outward, 0.0, inwards))
 
 
 def _lids(face: FaceMap, template: FaceTemplate, move: dict[str, float]) -> Float[np.ndarray, "2 H W"]:

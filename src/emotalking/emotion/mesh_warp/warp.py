@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from emotalking.data.blink import OPENNESS_BLINK
@@ -30,6 +30,8 @@ from emotalking.ops.box import Box
 INVERSION_STEPS = 4
 LEAST_OPENING = 0.6
 """Share of the usual eye's opening below which eyes count as closing, regardless of the neutral face."""
+WIDTHS = (0.5, 1.3)
+"""Limits of a frame's mouth width, relative to the neutral face's, in proportion to which smiles widen it."""
 FINE_FIELD_BELOW = 384
 """Image height in pixels under which the field is computed at every pixel instead of every second one."""
 
@@ -112,6 +114,10 @@ class MeshWarp:
         loops = [list(layout.eye_loop(side)) for side in ("right", "left")]
         longest = max(map(len, loops))
         eyes = torch.tensor([loop + loop[-1:] * (longest - len(loop)) for loop in loops])
+        lips = layout.lips_outer
+        # Ends of the mouth and of the line between the eyes' outer corners.
+        ends = (lips[0], lips[len(lips) // 2], layout.right_upper_lid[0], layout.left_upper_lid[0])
+        mouth = torch.tensor(ends)
         mobile = np.ones((len(shape), 1), np.float32)
         mobile[list(layout.right_iris + layout.left_iris)] = 0
         world = template.points * np.array([1, -1]) * template.unit_length
@@ -129,6 +135,9 @@ class MeshWarp:
             "is_lid": torch.tensor([float(name in table.lids) for name in table.columns]),
             "eyes": eyes,
             "oval": torch.tensor(layout.oval),
+            "is_width": torch.tensor([float(name == "LW") for name in table.columns]),
+            "mouth": mouth,
+            "width": _width(torch.from_numpy(template.points[None, : len(shape)]), mouth),
             # A face known from one image with closed eyes still has eyes that open.
             "openness": _openness(torch.from_numpy(template.points[None, : len(shape)])[:, eyes]).clamp(
                 min=LEAST_OPENING * USUAL_OPENING
@@ -214,7 +223,9 @@ class MeshWarp:
         openness = _openness(landmarks[:, self._tensors["eyes"]]) / self._tensors["openness"]
         share = ((openness - shut) / (awake - shut)).clamp(0, 1)
         share = (share * share * (3 - 2 * share))[:, None]
-        return out * (1 + self._tensors["is_lid"] * (share - 1))
+        # Speech stays: a pursed mouth is widened in proportion.
+        width = (_width(landmarks, self._tensors["mouth"]) / self._tensors["width"]).clamp(*WIDTHS)[:, None]
+        return out * (1 + self._tensors["is_lid"] * (share - 1)) * (1 + self._tensors["is_width"] * (width - 1))
 
     def _fields(
         self, weights: Float[Tensor, "B columns"]
@@ -352,6 +363,12 @@ def _openness(eyes: Float[Tensor, "B 2 n 2"]) -> Float[Tensor, " B"]:
     area = (eyes[..., 0] * after[..., 1] - eyes[..., 1] * after[..., 0]).sum(2).abs() / 2
     span2 = (eyes - eyes[:, :, :1]).square().sum(3).amax(2)
     return (area / span2.clamp(min=1e-12)).mean(1)
+
+
+def _width(points: Float[Tensor, "B K 2"], mouth: Int[Tensor, "4"]) -> Float[Tensor, " B"]:
+    """Width of the mouth over that of both eyes: turning the head shortens both."""
+    a, b, c, d = points[:, mouth].unbind(1)
+    return (b - a).norm(dim=1) / (d - c).norm(dim=1).clamp(min=1e-6)
 
 
 def _bounding_box(
