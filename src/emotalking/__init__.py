@@ -15,7 +15,8 @@ __version__ = "0.3.0.dev0"  # first: modules below read it
 import importlib
 from typing import TYPE_CHECKING
 
-import emotalking.train as _  # noqa: F401 (the package first: below, its name becomes the function's)
+import emotalking.serve as _
+import emotalking.train as _  # noqa: F401, F811 (packages first: below, their names become the functions')
 from emotalking import api
 from emotalking.api import *  # noqa: F403 (its __all__ is the one list of the verbs)
 from emotalking.errors import (
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from emotalking.preprocess.check.verdict import Footage
     from emotalking.preprocess.import_subject import Imported
     from emotalking.progress import on_progress
+    from emotalking.serve.server import LiveServer
     from emotalking.testing.demo import DemoResult
     from emotalking.train.many import TrainManyResult
     from emotalking.train.run import TrainResult
@@ -75,6 +77,7 @@ _HEAVY = {
     "Heard": "player.streaming",
     "Imported": "preprocess.import_subject",
     "LiveFrame": "player.streaming",
+    "LiveServer": "serve.server",
     "Model": "networks.registry",
     "Player": "player.player",
     "Rendered": "player.clip",
@@ -116,6 +119,7 @@ __all__ = [
     "Imported",
     "InputError",
     "LiveFrame",
+    "LiveServer",
     "MissingModelError",
     "MissingPackageError",
     "Model",

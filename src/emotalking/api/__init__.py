@@ -20,6 +20,7 @@ from emotalking.api.evaluation import (
 from emotalking.api.faces import edit_faces, face_sheet, train_faces
 from emotalking.api.inspection import get_model, info, list_models, validate
 from emotalking.api.rendering import choose_device, load_avatar, render
+from emotalking.api.serving import serve
 from emotalking.api.speech import list_voices, phoneme_coverage, synthesize, synthesize_sentences
 from emotalking.api.subjects import check, import_subject, prepare, preview
 from emotalking.api.training import demo, train, train_many, train_sync_expert, training_report
@@ -46,6 +47,7 @@ __all__ = [
     "preview",
     "render",
     "reproduce",
+    "serve",
     "serve_study",
     "study_results",
     "synthesize",

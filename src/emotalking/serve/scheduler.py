@@ -9,17 +9,17 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from statistics import median
-from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import UInt8
 
+from emotalking.cores import allowed_cores
 from emotalking.errors import InputError
-from emotalking.models.avatar import Avatar
+from emotalking.player.protocols import PlayableAvatar
+from emotalking.player.streaming import FrameConditions, StreamingPlayer, render_batch
+from emotalking.serve.metrics import Metrics
 from emotalking.serve.session import Session
 from emotalking.serve.settings import ServeSettings, is_loopback
-
-if TYPE_CHECKING:
-    from emotalking.player.streaming import FrameConditions, StreamingPlayer
 
 _logger = logging.getLogger(__name__)
 _WORKERS = 8
@@ -37,23 +37,28 @@ class _Clock:
     """Absolute deadlines of an avatar's frames."""
 
     def __init__(self, fps: Fraction) -> None:
-        self.fps = float(fps)
+        self._fps = float(fps)
         self._origin = time.monotonic()
         self._count = 0
 
     def due(self, now: float) -> int:
         """Frames that are due since the last call."""
-        number = int((now - self._origin) * self.fps) - self._count
-        if number > _LONGEST_CATCH_UP_S * self.fps:
-            self._origin += (number - 1) / self.fps
+        number = int((now - self._origin) * self._fps) - self._count
+        if number > _LONGEST_CATCH_UP_S * self._fps:
+            self._origin += (number - 1) / self._fps
             number = 1
         self._count += max(number, 0)
         return max(number, 0)
 
     @property
+    def last(self) -> float:
+        """Deadline of the newest frame."""
+        return self._origin + self._count / self._fps
+
+    @property
     def next(self) -> float:
-        """Time of the next frame."""
-        return self._origin + (self._count + 1) / self.fps
+        """Deadline of the frame after it."""
+        return self._origin + (self._count + 1) / self._fps
 
 
 class Scheduler:
@@ -65,6 +70,9 @@ class Scheduler:
         avatars: by the name that clients use.
         settings: limits and look-ahead.
 
+    Raises:
+        InputError: no avatar.
+
     Example:
         >>> with Scheduler({"someone": Avatar.load("someone.safetensors")}, ServeSettings()) as scheduler:
         ...     session = scheduler.open("someone")
@@ -72,17 +80,23 @@ class Scheduler:
         ...     session.push(samples, 16000)
     """
 
-    def __init__(self, avatars: Mapping[str, Avatar], settings: ServeSettings) -> None:
+    def __init__(self, avatars: Mapping[str, PlayableAvatar], settings: ServeSettings) -> None:
         if not avatars:
             raise InputError("there is no avatar to serve: give at least one.")
         self.avatars, self.settings = dict(avatars), settings
+        self.images: dict[str, UInt8[np.ndarray, "H W channels"]] = {}
+        """A frame of each avatar, from `start` on."""
         self.workers = ThreadPoolExecutor(_WORKERS, "serve-worker")
-        self.speakers = ThreadPoolExecutor(2, "serve-speech")
-        """Threads that make speech from text."""
+        """Threads for short tasks."""
+        self.encoders = ThreadPoolExecutor(max(2, allowed_cores()), "serve-encode")
+        """Threads that encode images."""
+        self.speakers = ThreadPoolExecutor(settings.max_sessions, "serve-speech")
+        """Threads that make speech from text, one for each session."""
+        self.metrics = Metrics(lambda: len(self.sessions), lambda: sum(session.attached for session in self.sessions))
+        self.stopping = False
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._stopping = False
         self._render_ms: deque[float] = deque(maxlen=_TICKS)
         self._thread = threading.Thread(target=self._run, name="serve-render", daemon=True)
 
@@ -91,33 +105,39 @@ class Scheduler:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop("the server stops")
+        self.stop()
 
     def start(self) -> None:
-        """Render a frame of every avatar, so that the first of a session comes soon, and start the thread."""
+        """Render a frame of every avatar, so that the first of a session comes soon, and start the thread.
+
+        Raises:
+            InputError: an avatar whose audio features cannot be computed from a live stream.
+        """
         for name in self.avatars:
-            next(self.player(name))
+            self.images[name] = np.asarray(next(self.player(name)).image)
         self._thread.start()
 
-    def stop(self, reason: str) -> None:
+    def stop(self) -> None:
         """End all sessions and the threads."""
-        self._stopping = True
-        self._wake.set()
-        for session in self.sessions:
-            session.end(reason)
+        self.end_all("the server stops")
         if self._thread.is_alive():
             self._thread.join()
-        for pool in (self.workers, self.speakers):
+        for pool in (self.workers, self.encoders, self.speakers):
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def player(self, name: str) -> "StreamingPlayer":
+    def end_all(self, reason: str) -> None:
+        """End all sessions; none can be opened from now on."""
+        self.stopping = True
+        self._wake.set()
+        for session in self.sessions:
+            self.close(session, reason)
+
+    def player(self, name: str) -> StreamingPlayer:
         """Make a player of an avatar.
 
         Raises:
             InputError: there is no such avatar.
         """
-        from emotalking.player.streaming import StreamingPlayer
-
         if name not in self.avatars:
             raise InputError("there is no avatar of this name.")
         return StreamingPlayer(self.avatars[name], look_ahead_ms=self.settings.look_ahead_ms)
@@ -130,35 +150,45 @@ class Scheduler:
 
     @property
     def render_ms(self) -> float:
-        """Median time of the last renderings, all sessions of an avatar together, in milliseconds."""
+        """Median time of the last renderings, all due frames of an avatar together, in milliseconds."""
         times = list(self._render_ms)
         return median(times) if times else 0.0
 
     def open(self, avatar: str, address: str = "") -> Session:
-        """Open a session.
+        """Open a session; where there are too many, one that waits for its client ends.
 
         Raises:
             LimitError: there are too many, in all or of this address.
             InputError: there is no such avatar.
         """
         settings = self.settings
-        session = Session(avatar, self.player, self.workers, address=address, max_queued_s=settings.max_queued_s)
+        session = Session(avatar, self.player, address=address, max_queued_s=settings.max_queued_s)
         most = settings.sessions_per_address or max(1, settings.max_sessions // 2)
         with self._lock:
-            same = sum(one.address == address for one in self._sessions.values())
-            if self._stopping or len(self._sessions) >= settings.max_sessions:
-                raise LimitError(f"all {settings.max_sessions} sessions are in use: try again later.")
-            if address and not is_loopback(address) and same >= most:
-                raise LimitError(f"there are {same} sessions from your address already.")
+            if self.stopping:
+                raise LimitError("the server stops.")
+            remote = bool(address) and not is_loopback(address)
+            self._make_room([one for one in self._sessions.values() if one.address == address and remote], most)
+            self._make_room(list(self._sessions.values()), settings.max_sessions)
             self._sessions[session.id] = session
-        self._wake.set()
+        self.metrics.opened.inc()
         return session
+
+    def _make_room(self, sessions: Sequence[Session], most: int) -> None:
+        """End the session that is without its client for longest, if there are ``most``."""
+        if len(sessions) < most:
+            return
+        waiting = sorted((one for one in sessions if not one.attached), key=lambda one: one.detached_at)
+        if not waiting:
+            raise LimitError(f"all {most} sessions that there may be are in use: try again later.")
+        waiting[0].end("another client needed its place")
+        self._sessions.pop(waiting[0].id)
 
     def find(self, identity: str, secret: str) -> Session | None:
         """The session of a client that comes back; None: it has ended, or the secret is another."""
         with self._lock:
             session = self._sessions.get(identity)
-        if session is None or not hmac.compare_digest(session.secret.encode(), secret.encode()):
+        if session is None or not hmac.compare_digest(session.secret.encode(), secret.encode("utf-8", "replace")):
             return None
         return session
 
@@ -169,37 +199,39 @@ class Scheduler:
             self._sessions.pop(session.id, None)
 
     def wake(self) -> None:
-        """Let the thread look at the sessions again."""
+        """Have the thread look at the sessions now: one has got its first sink."""
         self._wake.set()
 
     def _run(self) -> None:
         clocks = {name: _Clock(avatar.fps) for name, avatar in self.avatars.items()}
-        overdue = 0.0
-        while not self._stopping:
+        looked_at = time.monotonic()
+        watched: dict[str, list[Session]] = {}
+        while not self.stopping:
             now = time.monotonic()
-            if now >= overdue:
-                self._end_overdue(now)
-                overdue = now + 1.0
-            watched: dict[str, list[Session]] = {}
+            if now >= looked_at + 1.0:
+                self._look_after(now, now - looked_at)
+                looked_at = now
+            before, watched = watched, {}
             for session in self.sessions:
-                if session.ended is not None:
-                    self.close(session, session.ended)
-                elif session.attached:
+                if session.attached:
                     watched.setdefault(session.avatar, []).append(session)
             for name, sessions in watched.items():
-                if due := clocks[name].due(time.monotonic()):
-                    self._tick(sessions, due)
-            until = min((clocks[name].next for name in watched), default=now + 0.2)
+                due = clocks[name].due(time.monotonic())
+                if due:  # a clock that nobody watched has not counted meanwhile
+                    self._tick(sessions, due if name in before else 1, clocks[name].last)
+            until = min((clocks[name].next for name in watched), default=now + 1.0)
             if self._wake.wait(max(0.0, until - time.monotonic())):
                 self._wake.clear()
 
-    def _tick(self, sessions: Sequence[Session], due: int) -> None:
+    def _tick(self, sessions: Sequence[Session], due: int, deadline: float) -> None:
         """Advance the sessions of an avatar by ``due`` frames and render the last of them."""
         waiting: list[tuple[Session, FrameConditions]] = []
         for session in sessions:
+            dropped = session.dropped
             try:
                 if (step := session.advance(due)) is None:
                     continue
+                self.metrics.dropped.labels("render").inc(session.dropped - dropped)
                 conditions, wanted = step
                 if wanted:
                     waiting.append((session, conditions))
@@ -209,12 +241,10 @@ class Scheduler:
                 self._fail(session, error)
         if waiting:
             self._render(waiting)
+            self.metrics.late.observe(time.monotonic() - deadline)
 
-    def _render(self, waiting: "Sequence[tuple[Session, FrameConditions]]") -> None:
-        from emotalking.player.streaming import render_batch
-
+    def _render(self, waiting: Sequence[tuple[Session, FrameConditions]]) -> None:
         started = time.perf_counter()
-        images: Sequence[np.ndarray]
         try:
             images = render_batch([conditions for _, conditions in waiting])
         except Exception as error:
@@ -224,22 +254,31 @@ class Scheduler:
                 for one in waiting:
                     self._render([one])
             return
-        self._render_ms.append((time.perf_counter() - started) * 1e3)
+        seconds = time.perf_counter() - started
+        self._render_ms.append(seconds * 1e3)
+        self.metrics.render.observe(seconds)
+        self.metrics.batch.observe(len(waiting))
+        self.metrics.frames.inc(len(waiting))
         for (session, conditions), image in zip(waiting, images, strict=True):
             try:
-                session.show(conditions, image)
+                session.show(conditions, np.asarray(image))
             except Exception as error:
                 self._fail(session, error)
 
     def _fail(self, session: Session, error: Exception) -> None:
-        _logger.exception("a session of the avatar %s failed", session.avatar, exc_info=error)
-        reason = str(error) if isinstance(error, InputError) else "an internal error of the server"
-        self.close(session, reason)
+        """End one session because of an error of its own."""
+        _logger.error("a session of the avatar %s failed", session.avatar, exc_info=error)
+        self.metrics.failed.inc()
+        self.close(session, str(error) if isinstance(error, InputError) else "an internal error of the server")
 
-    def _end_overdue(self, now: float) -> None:
-        """End sessions that nobody uses, or that have lasted as long as one may."""
+    def _look_after(self, now: float, seconds: float) -> None:
+        """Tell every session its figures; end those that nobody uses, or that have lasted as long as one may."""
         settings = self.settings
         for session in self.sessions:
+            try:
+                session.send({**session.stats(seconds), "render_ms": round(self.render_ms, 2)})
+            except Exception as error:
+                self._fail(session, error)
             if session.attached and not session.busy and now - session.last_used > 60 * settings.idle_minutes:
                 self.close(session, f"nothing was sent for {settings.idle_minutes:g} minutes")
             elif not session.attached and now - session.detached_at > settings.reconnect_s:

@@ -1,11 +1,13 @@
 """Settings of the live server, checked once."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
 from emotalking.errors import InputError
+from emotalking.player.streaming import LOOK_AHEAD_MS
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class ServeSettings:
     """Longest time of a session; None: no limit."""
     reconnect_s: float = 30.0
     """How long a session without a connection waits for its client."""
-    look_ahead_ms: float = 80.0
+    look_ahead_ms: int = 80
     """Sound after a frame that its features see."""
     uploads: Path | None = None
     """Folder for uploaded clips and their jobs; None: nothing can be uploaded."""
@@ -41,7 +43,7 @@ class ServeSettings:
     """Largest message of a client: 10 s of 48 kHz 16-bit sound."""
     messages_per_s: float = 250.0
     """Messages of a client per second, over a few seconds."""
-    max_queued_s: float = 300.0
+    max_queued_s: float = 120.0
     """Sound that waits to be spoken in a session, in seconds."""
 
     def __post_init__(self) -> None:
@@ -51,8 +53,9 @@ class ServeSettings:
             raise InputError(f"max_sessions is {self.max_sessions}: expected at least 1.")
         if not self.idle_minutes > 0 or (self.max_minutes is not None and not self.max_minutes > 0):
             raise InputError("idle and longest time of a session: give a positive number of minutes.")
-        if not 0 <= self.look_ahead_ms <= 1000:
-            raise InputError(f"the look-ahead is {self.look_ahead_ms:g} ms: give 0 to 1000.")
+        least, most = LOOK_AHEAD_MS
+        if not least <= self.look_ahead_ms <= most:
+            raise InputError(f"the look-ahead is {self.look_ahead_ms} ms: give {least} to {most}.")
         if self.token is not None and (len(self.token) < 8 or not set(self.token) <= TOKEN_LETTERS):
             raise InputError("the token: give at least 8 letters, digits, '-', '_', '.' or '~'.")
         if self.token is None and not self.local:
@@ -61,7 +64,7 @@ class ServeSettings:
     @property
     def local(self) -> bool:
         """True if only this machine reaches the server."""
-        return is_loopback(self.host) and not self.allowed_hosts
+        return is_local(self.host, self.allowed_hosts)
 
 
 TOKEN_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~")
@@ -71,6 +74,11 @@ TOKEN_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0
 def new_token() -> str:
     """A token that cannot be guessed."""
     return secrets.token_urlsafe(24)
+
+
+def is_local(host: str, allowed_hosts: Sequence[str]) -> bool:
+    """True if only this machine reaches a server: on a loopback address, without another name."""
+    return is_loopback(host) and all(is_loopback(name) for name in allowed_hosts)
 
 
 def is_loopback(host: str) -> bool:

@@ -1,15 +1,15 @@
 """Where a session's frames go: a WebSocket, WebRTC, a stream or a virtual camera."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, runtime_checkable
 
-if TYPE_CHECKING:
-    from emotalking.player.streaming import LiveFrame
+from emotalking.player.streaming import LiveFrame
 
 Event = Mapping[str, object]
 """A message to the client: what is sent as JSON text on the WebSocket, with its ``type`` (docs/live.md)."""
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Receiver of one session's frames and events, attached by `Session.attach`.
 
@@ -17,7 +17,7 @@ class Sink(Protocol):
     queues what takes time, and drops images rather than making the queue longer. An exception ends the session.
     """
 
-    def frame(self, frame: "LiveFrame") -> None:
+    def frame(self, frame: LiveFrame) -> None:
         """Take the next frame; its ``image`` is None if it was dropped or not wanted."""
         ...
 

@@ -1,0 +1,92 @@
+"""Avatars live, for browsers and programs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from emotalking.errors import InputError, MissingPackageError
+from emotalking.io.outputs import checked
+from emotalking.options import Device, PathLike, Reads
+
+if TYPE_CHECKING:
+    from emotalking.serve.server import LiveServer
+
+
+@checked
+def serve(
+    avatars: Annotated[Sequence[PathLike], Reads()],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8010,
+    token: str | None = None,
+    allowed_hosts: tuple[str, ...] = (),
+    max_sessions: int = 8,
+    max_minutes: float | int | None = None,
+    idle_minutes: float | int = 10,
+    look_ahead_ms: int = 80,
+    uploads: Annotated[PathLike | None, Reads()] = None,
+    device: Device = "auto",
+) -> "LiveServer":
+    """Serve avatars live: a page to talk with them, and WebSockets for programs.
+
+    Args:
+        avatars: avatar files; clients know each by its file's name without the ending.
+        host: address to listen on; 0.0.0.0: the whole network, for which a token is needed.
+        port: TCP port; 0: a free one.
+        token: secret of at least 8 characters that clients must know; None: where others than this machine reach the
+            server a new one is made.
+        allowed_hosts: further names under which the server is reached, such as that of a proxy.
+        max_sessions: sessions at a time.
+        max_minutes: longest time of a session; None: no limit.
+        idle_minutes: a session to which nothing was sent for so long ends.
+        look_ahead_ms: sound after a frame that its lips depend on, 80 to 1000: speech begins so much later.
+        uploads: folder in which clients may store clips and make avatars of them; None: they may not.
+
+    Returns:
+        A server, to be used as a context manager; ``serve_forever`` runs it.
+
+    Raises:
+        InputError: an avatar, the address or a setting cannot be used.
+    """
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+        import websockets  # noqa: F401
+    except ImportError as error:
+        raise MissingPackageError(
+            f"serving needs the package {error.name}, which is not installed: pip install 'emotalking[serve]'."
+        ) from error
+    from emotalking.api.rendering import load_avatar
+    from emotalking.serve.server import LiveServer
+    from emotalking.serve.settings import ServeSettings, is_local, new_token
+
+    if token is None and not is_local(host, allowed_hosts):
+        token = new_token()
+    settings = ServeSettings(
+        host=host,
+        port=port,
+        token=token,
+        allowed_hosts=allowed_hosts,
+        max_sessions=max_sessions,
+        max_minutes=max_minutes,
+        idle_minutes=idle_minutes,
+        look_ahead_ms=look_ahead_ms,
+        uploads=None if uploads is None else Path(uploads),
+    )
+    return LiveServer({name: load_avatar(path, device) for name, path in _named(avatars).items()}, settings)
+
+
+def _named(paths: Sequence[PathLike]) -> dict[str, PathLike]:
+    """Files by their names without the ending.
+
+    Raises:
+        InputError: two have the same.
+    """
+    named: dict[str, PathLike] = {}
+    for path in paths:
+        name = Path(path).stem
+        if name in named:
+            raise InputError(f"{named[name]} and {path} would both be served as '{name}': rename one of them.")
+        named[name] = path
+    return named
