@@ -32,7 +32,7 @@ class Frames:
 class FakeAvatar:
     """A red disc whose green is the valence; 50 frames a second."""
 
-    audio_features = "mel"
+    audio_features = "hama"
     device = torch.device("cpu")
     closes_lips = emotional = True
 

@@ -58,8 +58,11 @@ def serve(
             f"serving needs the package {error.name}, which is not installed: pip install 'emotalking[serve]'."
         ) from error
     from emotalking.api.rendering import load_avatar
+    from emotalking.serve.job_routes import job_router
+    from emotalking.serve.jobs import Jobs
     from emotalking.serve.server import LiveServer
     from emotalking.serve.settings import ServeSettings, is_local, new_token
+    from emotalking.serve.studio import page_router
 
     if token is None and not is_local(host, allowed_hosts):
         token = new_token()
@@ -74,7 +77,10 @@ def serve(
         look_ahead_ms=look_ahead_ms,
         uploads=None if uploads is None else Path(uploads),
     )
-    return LiveServer({name: load_avatar(path, device) for name, path in _named(avatars).items()}, settings)
+    loaded = {name: load_avatar(path, device) for name, path in _named(avatars).items()}
+    jobs = None if settings.uploads is None else Jobs(settings.uploads, device=device)
+    closing = [] if jobs is None else [jobs.close]
+    return LiveServer(loaded, settings, [page_router(), job_router(jobs)], closing)
 
 
 def _named(paths: Sequence[PathLike]) -> dict[str, PathLike]:

@@ -211,6 +211,6 @@ class HamaWindows:
             steps = -(-len(self._sound) // STRIDE)
         known = np.zeros((0, WIDTH), np.float32)
         if steps:
-            sound = torch.from_numpy(_padded(self._sound[: steps * STRIDE]))[None].to(self._device)
+            sound = torch.from_numpy(padded(self._sound[: steps * STRIDE]))[None].to(self._device)
             known = _steps(self._network.states(sound)[0], 0, steps, self._device).cpu().numpy()
         return known_window(known, self._first, self._feature, frame, fps, lead=1)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 def smoothstep(part: Float[np.ndarray, "..."] | float) -> Float[np.ndarray, "..."]:
     """0 to 1 with speed zero at both ends, constant outside."""
     part = np.clip(part, 0.0, 1.0)
-    return part**2 * (3.0 - 2.0 * part)
+    return np.asarray(part**2 * (3.0 - 2.0 * part))
 
 
 class Glide:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _RENDER_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.2, 0.5, 1.0)
+_BATCHES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 _LATENCY_S = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0)
 
 
@@ -27,7 +28,7 @@ class Metrics:
         self.frames = Counter("frames", "Frames rendered.", **names)
         self.dropped = Counter("frames_dropped", "Images not rendered, or not read, in time.", ["where"], **names)
         self.render = _times("render_seconds", "Rendering of an avatar's due frames.", _RENDER_S, self.registry)
-        self.batch = _times("batch_frames", "Frames rendered together.", (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0), self.registry)
+        self.batch = _times("batch_frames", "Frames rendered together.", _BATCHES, self.registry)
         self.late = _times("late_seconds", "From frames' deadline until all are rendered.", _RENDER_S, self.registry)
         self.first_frame = _times(
             "first_frame_seconds", "From an utterance's first sample to its first frame.", _LATENCY_S, self.registry

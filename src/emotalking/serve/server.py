@@ -5,7 +5,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -33,6 +33,7 @@ class LiveServer:
         avatars: by the name that clients use.
         settings: where and for whom.
         routers: further parts (:func:`~emotalking.serve.app.make_app`).
+        closing: called when the server stops, before the last connections are closed.
 
     Raises:
         InputError: the address or the port cannot be used.
@@ -44,11 +45,15 @@ class LiveServer:
     """
 
     def __init__(
-        self, avatars: Mapping[str, PlayableAvatar], settings: ServeSettings, routers: Sequence[APIRouter] = ()
+        self,
+        avatars: Mapping[str, PlayableAvatar],
+        settings: ServeSettings,
+        routers: Sequence[APIRouter] = (),
+        closing: Sequence[Callable[[], object]] = (),
     ) -> None:
         self.settings = settings
         self.scheduler = Scheduler(avatars, settings)
-        self._routers = routers
+        self._routers, self._closing = routers, closing
         self._socket = _listening(settings.host, settings.port)
         self._uvicorn: _Uvicorn | None = None
         self._thread: threading.Thread | None = None
@@ -115,7 +120,13 @@ class LiveServer:
             timeout_graceful_shutdown=_END_S,
             lifespan="on",
         )
-        self._uvicorn = _Uvicorn(config, self.scheduler)
+        self._uvicorn = _Uvicorn(config, self._take_leave)
+
+    def _take_leave(self) -> None:
+        """Say bye to all sessions, and end what else was begun."""
+        self.scheduler.end_all("the server stops")
+        for close in self._closing:
+            close()
 
     def _run(self) -> None:
         assert self._uvicorn is not None
@@ -127,12 +138,12 @@ class LiveServer:
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn that takes leave of the sessions, and ends a signal's work without raising the signal again."""
+    """uvicorn that takes leave of the sessions, and does not raise the signals that ended it again."""
 
-    def __init__(self, config: uvicorn.Config, scheduler: Scheduler) -> None:
+    def __init__(self, config: uvicorn.Config, take_leave: Callable[[], None]) -> None:
         super().__init__(config)
         self.ready = threading.Event()
-        self._scheduler = scheduler
+        self._take_leave = take_leave
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer."""
@@ -141,7 +152,7 @@ class _Uvicorn(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Say bye to all sessions and give their messages time, then close the connections."""
-        await asyncio.get_running_loop().run_in_executor(None, self._scheduler.end_all, "the server stops")
+        await asyncio.get_running_loop().run_in_executor(None, self._take_leave)
         for _ in range(int(_GOODBYE_S / 0.05)):
             if not any(isinstance(one, Socket) for one in self.server_state.connections):
                 break
