@@ -38,6 +38,10 @@ SubjectFolder = Annotated[PathLike, Reads(held=True)]
 Device = Annotated[str, Doc("device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...")]
 Devices = Annotated[str, Doc("such as cuda:0,cuda:1: one job at a time on each; auto: every GPU, else the CPU")]
 Overwrite = Annotated[bool, Doc("replace what an output holds: a file of another kind, or frames of an earlier run")]
+Provenance = Annotated[
+    Literal["on", "off"],
+    Doc("on: sign what is made and mark it invisibly as synthetic; off: do neither, which is recorded"),
+]
 Seed = Annotated[int, Doc("random seed")]
 Frames = Annotated[int | None, Doc("use at most so many frames (of each run); None: all")]
 Seconds = Annotated[float | int | None, Doc("use only the first seconds; None: all")]

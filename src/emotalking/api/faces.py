@@ -11,6 +11,7 @@ from emotalking.options import (
     Emotion,
     Overwrite,
     PathLike,
+    Provenance,
     Reads,
     Seconds,
     Seed,
@@ -36,6 +37,7 @@ def edit_faces(
     frame: int | None = None,
     seconds: Seconds = None,
     overwrite: Overwrite = False,
+    provenance: Provenance = "on",
     config: FaceConfig = FaceConfig(),
 ) -> "Edited":
     """Give an image, a clip or a subject's frames an emotion.
@@ -62,7 +64,16 @@ def edit_faces(
     wanted = emotion_track(emotion, va, track)
     chosen = wanted if wanted is not None else grid
     assert chosen is not None
-    return edit_to_files(Path(source), Path(output), chosen, config, frame=frame, seconds=seconds, overwrite=overwrite)
+    return edit_to_files(
+        Path(source),
+        Path(output),
+        chosen,
+        config,
+        frame=frame,
+        seconds=seconds,
+        overwrite=overwrite,
+        provenance=provenance,
+    )
 
 
 @checked
@@ -74,6 +85,7 @@ def face_sheet(
     grid: int | None = None,
     cell: int = 256,
     overwrite: Overwrite = False,
+    provenance: Provenance = "on",
     config: FaceConfig = FaceConfig(),
 ) -> Path:
     """Draw a contact sheet of one face over the valence/arousal plane.
@@ -92,7 +104,7 @@ def face_sheet(
     """
     from emotalking.faces.files import write_sheet
 
-    return write_sheet(Path(source), Path(output), config, frame=frame, grid=grid, cell=cell)
+    return write_sheet(Path(source), Path(output), config, frame=frame, grid=grid, cell=cell, provenance=provenance)
 
 
 @checked

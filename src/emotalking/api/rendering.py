@@ -13,6 +13,7 @@ from emotalking.options import (
     OptionalInput,
     Overwrite,
     PathLike,
+    Provenance,
     Rate,
     Reads,
     Seconds,
@@ -70,6 +71,7 @@ def render(
     batch: int = 8,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    provenance: Provenance = "on",
     progress: Callable[[int, int], object] | None = None,
 ) -> "Rendered":
     """Render an avatar speaking, with emotion.
@@ -141,6 +143,7 @@ def render(
         batch=batch,
         overwrite=overwrite,
         vad=vad,
+        provenance=provenance,
         progress=progress,
     )
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from emotalking.errors import InputError
 from emotalking.io.outputs import checked
-from emotalking.options import Language, Overwrite, PathLike, Rate, Speaker, Voice, Writes
+from emotalking.options import Language, Overwrite, PathLike, Provenance, Rate, Speaker, Voice, Writes
 
 if TYPE_CHECKING:
     from emotalking.emotion.tracks import EmotionTrack
+    from emotalking.io.files import Finish
     from emotalking.tts.base import Utterance
     from emotalking.tts.phonemes import Coverage
 
@@ -26,6 +27,7 @@ def synthesize(
     voice: Voice = None,
     rate: Rate = 1,
     speaker: Speaker = "auto",
+    provenance: Provenance = "on",
 ) -> "Utterance":
     """Synthesize speech from text, with the times of its words and phonemes.
 
@@ -53,10 +55,11 @@ def synthesize(
         if emotion is None:
             raise InputError(f"the text has no emotions in brackets, so that {emotion_file} was not written.")
         write_emotion(emotion_file, emotion, utterance.samples)
+    finish = None if output is None else _finish(output, utterance, provenance)
     if times is not None:
         write_times(times, utterance)
     if output is not None:
-        save_wav(output, utterance.samples)
+        save_wav(output, utterance.samples, finish=finish)
     return utterance
 
 
@@ -81,6 +84,7 @@ def synthesize_sentences(
     rates: tuple[float | int, ...] = (),
     takes: int = 1,
     speaker: Speaker = "auto",
+    provenance: Provenance = "on",
 ) -> "list[Utterance]":
     """Synthesize the ten curated sentences of a language in many voices.
 
@@ -105,9 +109,21 @@ def synthesize_sentences(
     synthesized: list[Utterance] = []
     utterances: Iterator[Utterance] = curated_speech(open_synthesizer(speaker), language, voices, rates or RATES, takes)
     for number, utterance in enumerate(track(utterances, "tts", len(curated(language)) * takes), 1):
-        write_recording(Path(output) / f"{number:02d}_{utterance.voice}_{round(100 * utterance.rate)}.wav", utterance)
+        path = Path(output) / f"{number:02d}_{utterance.voice}_{round(100 * utterance.rate)}.wav"
+        write_recording(path, utterance, finish=_finish(path, utterance, provenance))
         synthesized.append(utterance)
     return synthesized
+
+
+def _finish(output: PathLike, utterance: "Utterance", provenance: Provenance) -> "Finish | None":
+    """Last step of a sound file; None: a person spoke, so that nothing in it is synthetic."""
+    from emotalking.provenance.manifest import Origin
+    from emotalking.provenance.signing import finisher
+
+    if utterance.made == "recorded":
+        return None
+    kind = "trainedAlgorithmicMedia" if utterance.made == "trained" else "algorithmicMedia"
+    return finisher(output, Origin(kind, licences=utterance.licences), provenance)
 
 
 @checked

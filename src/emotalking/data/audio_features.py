@@ -44,6 +44,10 @@ class AudioFeature:
 DEFAULT_FEATURE = "hama"
 
 _POCKETSPHINX = ("pocketsphinx's acoustic model (audio features)", "BSD")
+_HUBERT = ("HuBERT large (audio features)", "Apache-2.0")
+_WAV2VEC2 = ("wav2vec 2.0 large (audio features)", "Apache-2.0")
+_DEEPSPEECH = ("DeepSpeech (audio features computed elsewhere)", "MPL-2.0")
+_ESPERANTO = ("wav2vec 2.0 tuned on Esperanto (audio features computed elsewhere)", "not recorded")
 _HAMA = ("hama 1.7.0's phoneme recogniser (audio features)", "Apache-2.0; its training data are not stated")
 
 AUDIO_FEATURES: dict[str, AudioFeature] = {
@@ -54,10 +58,10 @@ AUDIO_FEATURES: dict[str, AudioFeature] = {
         AudioFeature(
             "hama", "hama", 2, 144, "emotalking.audio.hama", streams="emotalking.audio.hama:streams", licence=_HAMA
         ),
-        AudioFeature("hubert", "hu", 2, 1024, "emotalking.audio.transformers"),
-        AudioFeature("wav2vec2", "w2v2", 2, 1024, "emotalking.audio.transformers"),
-        AudioFeature("deepspeech", "ds", 16, 29),
-        AudioFeature("esperanto", "eo", 16, 44),
+        AudioFeature("hubert", "hu", 2, 1024, "emotalking.audio.transformers", licence=_HUBERT),
+        AudioFeature("wav2vec2", "w2v2", 2, 1024, "emotalking.audio.transformers", licence=_WAV2VEC2),
+        AudioFeature("deepspeech", "ds", 16, 29, licence=_DEEPSPEECH),
+        AudioFeature("esperanto", "eo", 16, 44, licence=_ESPERANTO),
     )
 }
 """By name (docs/paper.md 1; "mel", "phones" and "hama" are ours). Insert an own kind here to train with it."""

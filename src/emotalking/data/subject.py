@@ -89,6 +89,19 @@ class Subject:
         """Frames of the clip, N."""
         return len(self.viewmats)
 
+    @property
+    def licences(self) -> dict[str, str]:
+        """Licences of the optional networks that made something in the folder, as its manifest records them."""
+        steps = self.manifest.get("steps")
+        facts = [step for step in steps.values() if isinstance(step, dict)] if isinstance(steps, dict) else []
+        networks = [step["networks"] for step in facts if isinstance(step.get("networks"), dict)]
+        return {
+            f"{name} (prepare)": str(network.get("licence", "not recorded"))
+            for each in networks
+            for name, network in each.items()
+            if isinstance(network, dict)
+        }
+
     @cached_property
     def K(self) -> Float[np.ndarray, "3 3"]:
         """Intrinsics, px, float32; the principal point is the image's centre."""

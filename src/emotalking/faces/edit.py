@@ -1,6 +1,6 @@
 """Frames of an image, a clip or a subject with another expression."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -33,8 +33,15 @@ def grid_points(count: int, limit: float | int = 0.8) -> list[Pair]:
 class FaceEditor:
     """Edit the frames of a source with a generator for its face."""
 
-    def __init__(self, source: FaceSource, generator: EmotionGenerator, device: torch.device | str = "cpu") -> None:
-        """Edit frames of ``source`` by ``generator`` on ``device``."""
+    def __init__(
+        self,
+        source: FaceSource,
+        generator: EmotionGenerator,
+        device: torch.device | str = "cpu",
+        licences: Mapping[str, str] | None = None,
+    ) -> None:
+        """Edit frames of ``source`` by ``generator`` on ``device``; ``licences``: of what both rest on."""
+        self.licences = dict(licences or {})
         self.source = source
         self.generator = generator
         self.device = torch.device(device)

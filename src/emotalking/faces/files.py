@@ -14,12 +14,16 @@ from emotalking.errors import InputError
 from emotalking.faces.config import FaceConfig
 from emotalking.faces.edit import FaceEditor, grid_points
 from emotalking.faces.generators import open_generator, open_paper_generator
-from emotalking.faces.source import IMAGE_SUFFIXES, open_source
+from emotalking.faces.source import IMAGE_SUFFIXES, SubjectFaces, open_source
 from emotalking.io.audio import iter_audio
+from emotalking.io.files import Finish
 from emotalking.io.images import WRITTEN_SUFFIXES, write_image
 from emotalking.io.video_writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
 from emotalking.ops.devices import choose_device
+from emotalking.options import Provenance
 from emotalking.progress import track
+from emotalking.provenance.manifest import LICENCES, Origin
+from emotalking.provenance.signing import finisher
 from emotalking.report.contact_sheet import circumplex_sheet, contact_sheet
 
 _logger = logging.getLogger("emotalking")
@@ -47,11 +51,13 @@ def open_editor(source: Path, config: FaceConfig) -> FaceEditor:
     opened = open_source(source)
     for remark in opened.remarks:
         _logger.info(f"{source}: {remark}")
+    licences = LICENCES | (opened.subject.licences if isinstance(opened, SubjectFaces) else {})
     if config.generator == "paper":
         file = None if config.faces is None else Path(config.faces)
-        return FaceEditor(opened, open_paper_generator(opened, file, device), device)
+        generator, of_networks = open_paper_generator(opened, file, device)
+        return FaceEditor(opened, generator, device, licences | of_networks)
     warp = MeshWarpConfig(gain=config.gain, corners=not config.fixed_lips, resting_expression=config.resting_expression)
-    return FaceEditor(opened, open_generator(opened, warp), device)
+    return FaceEditor(opened, open_generator(opened, warp), device, licences)
 
 
 def edit_to_files(
@@ -63,6 +69,7 @@ def edit_to_files(
     frame: int | None = None,
     seconds: float | int | None = None,
     overwrite: bool = False,
+    provenance: Provenance = "on",
 ) -> Edited:
     """Write the faces of ``source`` with an emotion; the suffix of ``output`` selects the format.
 
@@ -71,16 +78,18 @@ def edit_to_files(
         frame: of which to make one image; None: the first.
         seconds: of a clip at most.
         overwrite: the folder may hold frames of an earlier run.
+        provenance: on: sign the outputs (:mod:`emotalking.provenance.signing`).
 
     Raises:
         InputError: source, output and options do not fit together.
     """
     face = open_editor(source, config)
+    finish = finisher(output, _origin(face), provenance)
     if isinstance(emotion, int):
-        return _write_grid(face, output, emotion, frame or 0)
+        return _write_grid(face, output, emotion, frame or 0, finish)
     if output.suffix.lower() in IMAGE_SUFFIXES:
         valence, arousal = emotion.at(np.zeros(1))[0].tolist()
-        write_image(output, face.images(frame or 0, [(valence, arousal)])[0])
+        write_image(output, face.images(frame or 0, [(valence, arousal)])[0], finish=finish)
         return Edited(output, 1)
     if face.source.fps is None:
         raise InputError(f"{source} is one image: end the name of the result with .png or .jpg.")
@@ -90,11 +99,21 @@ def edit_to_files(
         codec_for(output, alpha=False)
         if output.exists() and source.is_file() and output.samefile(source):
             raise InputError(f"{output} is both the source and the result: give the result another name.")
-    return _write_frames(face, output, emotion, seconds, overwrite)
+    return _write_frames(face, output, emotion, seconds, overwrite, finish)
+
+
+def _origin(face: FaceEditor) -> Origin:
+    """What the outputs' signatures state."""
+    return Origin("compositeWithTrainedAlgorithmicMedia", licences=face.licences)
 
 
 def _write_frames(
-    face: FaceEditor, output: Path, emotion: EmotionTrack, seconds: float | int | None, overwrite: bool
+    face: FaceEditor,
+    output: Path,
+    emotion: EmotionTrack,
+    seconds: float | int | None,
+    overwrite: bool,
+    finish: Finish,
 ) -> Edited:
     """Write a video with the source's audio, or a folder."""
     source, fps = face.source, face.source.fps
@@ -103,33 +122,45 @@ def _write_frames(
     total = source.count if limit is None or source.count is None else min(source.count, limit)
     done = 0
     with ExitStack() as stack:
-        writer = None if output.suffix else FrameFolder(output, overwrite=overwrite)
+        writer = None if output.suffix else FrameFolder(output, overwrite=overwrite, finish=finish)
         for image in track(face.frames(emotion, limit), "faces", total):
             if writer is None:
                 sound = None if source.sound is None else iter_audio(source.sound, AUDIO_RATE)
-                writer = stack.enter_context(VideoWriter(output, image.shape[1], image.shape[0], fps, sound))
+                writer = stack.enter_context(
+                    VideoWriter(output, image.shape[1], image.shape[0], fps, sound, finish=finish)
+                )
             writer.write(image)
             done += 1
     return Edited(output, done, face.num_unchanged)
 
 
-def _write_grid(face: FaceEditor, output: Path, count: int, frame: int) -> Edited:
+def _write_grid(face: FaceEditor, output: Path, count: int, frame: int, finish: Finish) -> Edited:
     """Write one file per point, named after it."""
     if output.suffix:
         raise InputError(f"a grid is a folder of images, and {output} names a file: give a folder.")
     points = grid_points(count)
     for (valence, arousal), image in zip(points, face.images(frame, points), strict=True):
-        write_image(output / f"v{valence:+.2f}_a{arousal:+.2f}.png", image)
+        write_image(output / f"v{valence:+.2f}_a{arousal:+.2f}.png", image, finish=finish)
     return Edited(output, len(points))
 
 
-def write_sheet(source: Path, output: Path, config: FaceConfig, *, frame: int, grid: int | None, cell: int) -> Path:
+def write_sheet(
+    source: Path,
+    output: Path,
+    config: FaceConfig,
+    *,
+    frame: int,
+    grid: int | None,
+    cell: int,
+    provenance: Provenance = "on",
+) -> Path:
     """A contact sheet of one face: the evaluation's twelve test points, or a grid.
 
     Args:
         frame: number of the frame.
         grid: N x N places; None: the test points.
         cell: side of each image in pixels, 32 to 1024.
+        provenance: as in :func:`edit_to_files`.
 
     Raises:
         InputError: a number is out of range, or ``output`` does not end as an image.
@@ -140,6 +171,7 @@ def write_sheet(source: Path, output: Path, config: FaceConfig, *, frame: int, g
         endings = f"{', '.join(WRITTEN_SUFFIXES[:-1])} or {WRITTEN_SUFFIXES[-1]}"
         raise InputError(f"a sheet is an image, and {output} is not named as one: end it with {endings}.")
     face = open_editor(source, config)
+    finish = finisher(output, _origin(face), provenance)
     title = f"{source.stem}, frame {frame}, {face.generator.name}: pleasant to the right, excited to the top"
     if grid is not None:
         points = grid_points(grid)
@@ -149,5 +181,5 @@ def write_sheet(source: Path, output: Path, config: FaceConfig, *, frame: int, g
         points = [(0.0, 0.0), *((point.valence, point.arousal) for point in TEST_POINTS)]
         captions = ["as recorded", *(f"{p.label} {p.valence:+.2f}, {p.arousal:+.2f}" for p in TEST_POINTS)]
         page = circumplex_sheet(face.close_ups(frame, points), points, captions, cell=cell, title=title)
-    write_image(output, page)
+    write_image(output, page, finish=finish)
     return output

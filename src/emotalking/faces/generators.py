@@ -27,13 +27,18 @@ def open_generator(source: FaceSource, config: MeshWarpConfig | None = None) -> 
     return MeshWarp(source.shape, source.layout, source.K, config)
 
 
-def open_paper_generator(source: FaceSource, faces: Path | None, device: torch.device | str) -> EmotionGenerator:
+def open_paper_generator(
+    source: FaceSource, faces: Path | None, device: torch.device | str
+) -> tuple[EmotionGenerator, dict[str, str]]:
     """The paper's generator as trained by ``faces train``, for the subject of its training.
 
     Args:
         source: a subject folder.
         faces: its file; None: the one in the folder.
         device: of the networks.
+
+    Returns:
+        The generator, and the licences of the networks that it rests on.
 
     Raises:
         UserError: the source is no subject folder, the file is missing or damaged, or a network that it needs is.
@@ -42,7 +47,8 @@ def open_paper_generator(source: FaceSource, faces: Path | None, device: torch.d
         raise UserError(
             "The generator paper edits only the person of its training: give the subject folder, or use the mesh warp."
         )
-    return paper_generator(source.subject, open_faces(faces_file(source.subject, faces), device), device)
+    trained = open_faces(faces_file(source.subject, faces), device)
+    return paper_generator(source.subject, trained, device), trained.licences
 
 
 def paper_generator(subject: Subject, faces: TrainedFaces, device: torch.device | str) -> EmotionGenerator:

@@ -16,6 +16,7 @@ from emotalking.models.avatar_file import MAKE_AGAIN, NOT_ITS_HEADER, read_avata
 from emotalking.models.compositor import Canonical, ComposedFrames, Compositor, Conditions, canonical_of
 from emotalking.models.head import TalkingHead, loaded_head
 from emotalking.models.scene import Scene
+from emotalking.networks.registry import sha256_of
 
 
 @dataclass
@@ -26,6 +27,10 @@ class Avatar:
     scene: Scene
     metadata: dict[str, Any] = field(default_factory=dict)
     """Provenance: clip, versions, command, presets and the licences of all models and tools used."""
+    file: Path | None = None
+    """Where it was read from or saved to."""
+    sha256: str | None = None
+    """Of that file."""
 
     def __post_init__(self) -> None:
         self.head.eval().requires_grad_(False)
@@ -142,6 +147,7 @@ class Avatar:
             UserError: it cannot be written; an existing file is left unchanged.
         """
         write_avatar_file(Path(path), self.head.config, self.head.state_dict(), self.scene, self.metadata)
+        self.file, self.sha256 = Path(path), sha256_of(Path(path))
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "Avatar":
@@ -154,4 +160,5 @@ class Avatar:
         content = read_avatar_file(path)
         with reading(path, NOT_ITS_HEADER, MAKE_AGAIN):
             head = loaded_head(content.config, content.weights)
-        return cls(head.to(device), content.scene, content.metadata)
+            digest = sha256_of(path)
+        return cls(head.to(device), content.scene, content.metadata, path, digest)

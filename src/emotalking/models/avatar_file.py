@@ -19,6 +19,8 @@ from emotalking.io.tensors import read_tensors, write_tensors
 from emotalking.models.audio import MAX_STEPS
 from emotalking.models.config import ModelConfig
 from emotalking.models.scene import Scene, TorsoStack
+from emotalking.provenance.consent import KEY as CONSENT
+from emotalking.provenance.consent import consent_facts
 
 FORMAT = "emotalking-avatar"
 VERSION = 3
@@ -197,6 +199,8 @@ def avatar_facts(path: Path) -> dict[str, object]:
     with reading(path, NOT_ITS_HEADER, MAKE_AGAIN):
         gaussians = {branch: len(content.weights[f"{branch}.gaussians.means"]) for branch in ("face", "mouth")}
         metadata = dict(content.metadata)
+        consent = consent_facts(metadata)
+        metadata.pop(CONSENT, None)
         licences = metadata.pop("licences", "not recorded in this file")
     scene = content.scene
     poses, fps = len(scene.viewmats), float(scene.fps)
@@ -210,6 +214,7 @@ def avatar_facts(path: Path) -> dict[str, object]:
             "emotion": "yes" if any("emotion" in name for name in content.weights) else "no",
             "audio features": content.config.audio.features,
         },
+        "consent": consent,
         "licences": licences,
         "provenance": metadata,
     }

@@ -1,6 +1,6 @@
 """Rendering of an avatar to video and image files."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,15 @@ from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
 from emotalking.io.video_writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
+from emotalking.options import Provenance
 from emotalking.player.backgrounds import Background
 from emotalking.player.paste import Paster
 from emotalking.player.player import Player
 from emotalking.player.protocols import Emotion, PlayableAvatar
 from emotalking.player.strip import LONGEST_S, Strip
+from emotalking.provenance.consent import remind
+from emotalking.provenance.manifest import Origin
+from emotalking.provenance.signing import finisher
 from emotalking.tts.base import Utterance
 
 
@@ -51,6 +55,7 @@ def render_clip(
     batch: int = 8,
     overwrite: bool = False,
     vad: bool = True,
+    provenance: Provenance = "on",
     progress: Callable[[int, int], object] | None = None,
 ) -> Rendered:
     """Render an avatar speaking ``audio`` to a video with sound, to a folder of PNG files, or to both.
@@ -74,6 +79,7 @@ def render_clip(
         batch: frames rendered together.
         overwrite: remove frames of an earlier run from ``folder``.
         vad: close the lips during silence, see ``Player.frames``.
+        provenance: on: sign all outputs (:mod:`emotalking.provenance.signing`).
         progress: called after each frame with (frames done, total frames).
 
     Raises:
@@ -83,7 +89,9 @@ def render_clip(
     if video is None and folder is None and strip is not None:
         seconds = min(LONGEST_S, LONGEST_S if seconds is None else seconds)
     _check(sound, [video, folder, strip], seconds, background, paste)
-    mouth_strip = None if strip is None else Strip(strip, avatar)
+    origin = _origin(avatar, audio, paste is not None)
+    signed = {place: finisher(place, origin, provenance) for place in (video, folder, strip) if place is not None}
+    mouth_strip = None if strip is None else Strip(strip, avatar, signed[strip])
     player = Player(avatar)
     loaded = None if features is None else load_features(features, avatar.audio_features, avatar.fps)
     track = player.audio_features(sound, loaded, vad=vad, audio_track=audio_track)
@@ -101,15 +109,25 @@ def render_clip(
         paster = Paster(paste, getattr(avatar, "place", None))
         width, height = paster.place.width, paster.place.height
         frames = paster.frames(frames, player.recorded(total, poses))
-    frame_folder = None if folder is None else FrameFolder(folder, overwrite=overwrite)
+    frame_folder = None if folder is None else FrameFolder(folder, overwrite=overwrite, finish=signed[folder])
     writer = None
     if video is not None:
         alpha = _is_transparent(background)
-        writer = VideoWriter(video, width, height, avatar.fps, resample_for_mux(sound, audio_track), alpha=alpha)
+        sounds = resample_for_mux(sound, audio_track)
+        writer = VideoWriter(video, width, height, avatar.fps, sounds, alpha=alpha, finish=signed[video])
     _write(frames, total, frame_folder, writer, progress)
     if mouth_strip is not None:
         _save_strip(mouth_strip, audio, audio_track, emotion if isinstance(emotion, EmotionTrack) else None)
     return Rendered(_path(video), _path(folder), total, float(total / avatar.fps), _path(strip))
+
+
+def _origin(avatar: PlayableAvatar, audio: object, composite: bool) -> Origin:
+    """What the outputs' signatures state; tells once of an avatar without a statement of consent."""
+    if isinstance(metadata := getattr(avatar, "metadata", None), Mapping):
+        remind(metadata)
+    return Origin.of_avatar(
+        avatar, composite=composite, licences=audio.licences if isinstance(audio, Utterance) else None
+    )
 
 
 def _write(

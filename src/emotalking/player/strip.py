@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE
+from emotalking.io.files import Finish
 from emotalking.io.images import write_image
 from emotalking.models.avatar import Avatar
 from emotalking.ops.box import Box
@@ -47,13 +48,15 @@ class Strip:
     Args:
         path: .png or .jpg file to write.
         avatar: the rendered avatar; for a type other than ``Avatar`` the full frame is drawn.
+        finish: last step of the file (:func:`emotalking.io.files.replacing`).
 
     Raises:
         UserError: ``path`` has another suffix.
     """
 
-    def __init__(self, path: str | Path, avatar: PlayableAvatar) -> None:
+    def __init__(self, path: str | Path, avatar: PlayableAvatar, finish: Finish | None = None) -> None:
         self.path = Path(path)
+        self._finish = finish
         if self.path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             raise UserError(f"a strip cannot be written to {path}: let it end in .png or .jpg.")
         self._fps = float(avatar.fps)
@@ -90,7 +93,8 @@ class Strip:
             words, phonemes: with times; None: unknown, without their bands.
             emotion: that was rendered; a constant one is not drawn.
         """
-        write_image(self.path, draw_strip(self._cuts, self._fps, samples, words, phonemes, emotion))
+        strip = draw_strip(self._cuts, self._fps, samples, words, phonemes, emotion)
+        write_image(self.path, strip, finish=self._finish)
 
 
 def mouth_box(avatar: PlayableAvatar) -> Box:

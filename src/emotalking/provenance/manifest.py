@@ -14,6 +14,11 @@ ORIGIN = "org.emotalking.origin"
 """Label of our own assertion: avatar, consent, licences."""
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 """Beginning of IPTC's addresses of digital source types."""
+LICENCES = {
+    "emotalking (tracking, masks, action units, emotional targets, training)": "Apache-2.0",
+    "MediaPipe's face mesh and person segmentation, part of this package": "Apache-2.0",
+}
+"""Licences of what touches every avatar and every edited face."""
 SourceType = Literal["trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia", "algorithmicMedia"]
 
 

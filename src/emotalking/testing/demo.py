@@ -23,6 +23,9 @@ from emotalking.ops.devices import choose_device
 from emotalking.player.clip import render_clip
 from emotalking.preprocess.prepare import prepare
 from emotalking.progress import track
+from emotalking.provenance.consent import read_consent
+from emotalking.provenance.manifest import Origin
+from emotalking.provenance.signing import finisher
 from emotalking.report.contact_sheet import contact_sheet
 from emotalking.testing.actor.actor import Actor
 from emotalking.testing.actor.emotion_model import ActorEmotionModel
@@ -50,6 +53,8 @@ SPEECH_TEXT = (
     "happy, surprised, angry, sad, and calm again, as you like."
 )
 """The new speech."""
+CONSENT = "The actor is drawn by emotalking.testing.actor and shows no person: nobody's consent is needed."
+"""Statement in the demo's avatar."""
 MEASURED_FRAMES = 4
 """Frames at which every test point of the circumplex is rendered and measured."""
 EMOTIONS = ("neutral", "happy", "surprised", "angry", "sad", "calm")
@@ -108,17 +113,19 @@ def run_demo(
     _logger.info("2/5 preparing the clip: face, pose, masks, action units, sound")
     subject = prepare(clip, folder)
     _logger.info("3/5 training the avatar (preset tiny)")
-    avatar = train(folder, avatar_file, "tiny", choose_device(device), overrides).avatar
+    consent = read_consent(CONSENT)
+    avatar = train(folder, avatar_file, "tiny", choose_device(device), overrides, consent=consent).avatar
     _logger.info("4/5 measuring: held-out frames, emotion on the actor's own scale")
     held_out = evaluate_held_out(avatar, subject)
     readback = read_back_emotion(avatar, subject, script)
     _logger.info("5/5 rendering new speech")
     speech = out / "speech.wav"
-    save_wav(speech, spoken(SPEECH_TEXT, SPEECH_SECONDS).waveform)
+    said = spoken(SPEECH_TEXT, SPEECH_SECONDS)
+    save_wav(speech, said.waveform, finish=finisher(speech, Origin()))
     video = out / "demo.mp4"
     render_clip(avatar, speech, video, emotion=tour(SPEECH_SECONDS))
     sheet = out / "sheet.png"
-    write_image(sheet, emotion_sheet(avatar, subject, size))
+    write_image(sheet, emotion_sheet(avatar, subject, size), finish=finisher(sheet, Origin.of_avatar(avatar)))
     report = _report(held_out, readback)
     write_bytes(out / "report.json", json.dumps(report, indent=1).encode())
     return DemoResult(video, sheet, report)

@@ -27,6 +27,9 @@ from emotalking.models.avatar_file import read_avatar_metadata
 from emotalking.models.head import TalkingHead
 from emotalking.models.scene import Scene, TorsoStack, encode_torso
 from emotalking.progress import track
+from emotalking.provenance.consent import KEY as CONSENT
+from emotalking.provenance.consent import Consent
+from emotalking.provenance.manifest import LICENCES
 from emotalking.train.audio_augmentation import LipExamples, augmented_examples, silent_examples
 from emotalking.train.audio_pretraining import pretrain_audio
 from emotalking.train.callbacks.log import require_writer
@@ -50,12 +53,6 @@ from emotalking.train.targets import GeneratorChoice
 from emotalking.train.trainer import Trainer
 
 _logger = logging.getLogger(__name__)
-
-LICENCES = {
-    "emotalking (tracking, masks, action units, emotional targets, training)": "Apache-2.0",
-    "MediaPipe's face mesh and person segmentation, part of this package": "Apache-2.0",
-}
-"""Licences of everything used for an avatar captured and trained by this package, for ``emotalking info``."""
 
 
 def emotion_generator(data: TrainingData) -> EmotionGenerator:
@@ -100,6 +97,7 @@ def train(
     maker: GeneratorChoice = MESH_WARP,
     mouth_device: torch.device | str | None = None,
     command: str = "",
+    consent: Consent | None = None,
 ) -> TrainResult:
     """Train an avatar of a subject (paper 3.4, S4.3): mouth, face, emotion and fine-tune stages.
 
@@ -115,6 +113,7 @@ def train(
         mouth_device: another device, on which a process of its own trains the mouth while the face is trained here
             (:mod:`emotalking.train.mouth_worker`). The avatar is the same.
         command: command line, stored in avatar and record.
+        consent: statement of the person shown, stored in the avatar.
 
     Raises:
         UserError: if the subject or a setting cannot be used, another command trains this avatar, or a loss stops being
@@ -138,6 +137,8 @@ def train(
             context = make_context(config, source, device, folder, checkpoint, external_branch)
             head, data = context.head, context.data
             metadata = _metadata(source, record, context, maker, command)
+            if consent is not None:
+                metadata[CONSENT] = consent.to_json()
             with recorded(
                 folder,
                 context,
@@ -366,7 +367,7 @@ def _metadata(
     subject: Subject, record: dict[str, Any], context: Context, maker: GeneratorChoice, command: str
 ) -> dict[str, Any]:
     sync, perceptual = context.sync, context.perceptual
-    brought = [maker.licences, *(term.licences for term in (sync, perceptual) if term is not None)]
+    brought = [subject.licences, maker.licences, *(term.licences for term in (sync, perceptual) if term is not None)]
     network = audio_feature(context.config.model.audio.features).licence
     if network is not None:
         brought.append(dict([network]))

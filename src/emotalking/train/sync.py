@@ -30,6 +30,7 @@ from emotalking.ops.box import Box
 from emotalking.train.config import SyncConfig, TrainConfig
 from emotalking.train.data import TrainingData
 from emotalking.train.sync_source import SyncWindow, WindowSource
+from emotalking.tts.base import ESPEAK_LICENCE, HIBARI_LICENCE
 
 _logger = logging.getLogger(__name__)
 
@@ -83,9 +84,9 @@ class SyncTerm:
         if self._settings.expert == "syncnet":
             licences = {f"sync expert {self.expert.name}": models()["syncnet"].licence}
         if self._settings.speech in ("auto", "hibari"):
-            licences["hibari-tts (speech to train on)"] = "Apache-2.0"
+            licences["hibari-tts (speech to train on)"] = HIBARI_LICENCE
         if self._settings.speech in ("auto", "espeak"):
-            licences["espeak-ng (speech to train on)"] = "GPL-3.0-or-later as a program; what it says is free"
+            licences["espeak-ng (speech to train on)"] = ESPEAK_LICENCE
         if self._settings.speech not in ("auto", "hibari", "espeak", "none"):
             licences["speech to train on, brought by the user"] = "the user's"
         return licences

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from emotalking.errors import MissingPackageError, UserError
 from emotalking.io.audio import load_audio, save_wav
-from emotalking.io.files import write_bytes
+from emotalking.io.files import Finish, write_bytes
 from emotalking.tts.base import Synthesizer, Utterance, base_language, check_rate, choose_voice, normalize_text
 from emotalking.tts.espeak import Espeak
 from emotalking.tts.hibari import Hibari
@@ -87,14 +87,20 @@ class Recordings:
         samples, voice = load_audio(path), self.voices()[0]
         known = path.with_suffix(".json")
         if known.is_file():
-            return replace(read_times(known, samples), voice=voice)
+            return replace(read_times(known, samples), voice=voice, made="recorded")
         text = _words(path)
-        return align(Utterance(text, language, voice, samples, None, None))
+        return align(Utterance(text, language, voice, samples, None, None, made="recorded"))
 
 
-def write_recording(path: Path, utterance: Utterance) -> None:
-    """Write an utterance for :class:`Recordings`: ``path`` (.wav), its words (.txt) and, if known, times (.json)."""
-    save_wav(path, utterance.samples)
+def write_recording(path: Path, utterance: Utterance, *, finish: Finish | None = None) -> None:
+    """Write an utterance for :class:`Recordings`: ``path`` (.wav), its words (.txt) and, if known, times (.json).
+
+    Args:
+        path: the sound file.
+        utterance: what is written.
+        finish: last step of the sound file (:func:`emotalking.io.files.replacing`).
+    """
+    save_wav(path, utterance.samples, finish=finish)
     write_bytes(path.with_suffix(".txt"), (utterance.text + "\n").encode("utf-8", "replace"))
     if utterance.words is not None and utterance.phonemes is not None:
         write_times(path.with_suffix(".json"), utterance)
@@ -155,7 +161,8 @@ class Gtts:
                     "gTTS could not reach its web service (it needs a network): use espeak, which does not."
                 ) from error
             samples = load_audio(file)
-        return at_tempo(align(Utterance(text, language, chosen, samples, None, None)), pace)
+        licences = {"Google's speech service, by gTTS (speech)": "the service's terms; gTTS MIT"}
+        return at_tempo(align(Utterance(text, language, chosen, samples, None, None, licences=licences)), pace)
 
     def voices(self, language: str = "en") -> tuple[str, ...]:
         """See ``Synthesizer.voices``."""

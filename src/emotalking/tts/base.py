@@ -4,9 +4,9 @@ Source: paper section 3.3.2 and S5, where speech made from text teaches the lips
 """
 
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -18,6 +18,10 @@ SLOWEST, FASTEST = 0.5, 2.5
 """Limits of the speaking rate, relative to the normal one."""
 LONGEST_TEXT = 100_000
 """Characters of one utterance: about two hours, 400 MB of samples."""
+
+
+HIBARI_LICENCE = "Apache-2.0"
+ESPEAK_LICENCE = "GPL-3.0-or-later as a program; what it says is free"
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class Utterance:
     phonemes: tuple[TimedLabel, ...] | None
     """IPA without stress and tone, in order, without overlap; None: their times are not known."""
     rate: float = 1.0
+    made: Literal["trained", "by rules", "recorded"] = "trained"
+    """By a trained network, by rules, or spoken by a person, at whatever tempo."""
+    licences: Mapping[str, str] = field(default_factory=dict)
+    """Licence of each program and voice that made it."""
 
     @property
     def seconds(self) -> float:

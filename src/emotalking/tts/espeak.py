@@ -21,7 +21,15 @@ from jaxtyping import Float32
 
 from emotalking.errors import MissingPackageError, UserError
 from emotalking.io.audio import SAMPLE_RATE
-from emotalking.tts.base import TimedLabel, Utterance, bare_word, check_rate, choose_voice, normalize_text
+from emotalking.tts.base import (
+    ESPEAK_LICENCE,
+    TimedLabel,
+    Utterance,
+    bare_word,
+    check_rate,
+    choose_voice,
+    normalize_text,
+)
 
 NORMAL_WORDS_PER_MINUTE = 175
 VOICE_TAGS = {"en": "en-us", "zh": "cmn"}
@@ -100,7 +108,8 @@ class Espeak:
             raise UserError(
                 f"espeak-ng knows no phonemes for {text[:40]!r} in '{language}': give another text or language."
             )
-        return Utterance(text, language, chosen, made.samples, words, phonemes, pace)
+        licences = {"espeak-ng (speech)": ESPEAK_LICENCE}
+        return Utterance(text, language, chosen, made.samples, words, phonemes, pace, "by rules", licences)
 
     def voices(self, language: str = "en") -> tuple[str, ...]:
         """See ``Synthesizer.voices``: every voice speaks every language."""

@@ -7,6 +7,7 @@ every sign of the phonetic text lasts, but does not put it out: an output that n
 import importlib.util
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +17,15 @@ from jaxtyping import Float, Float32
 
 from emotalking.errors import MissingPackageError, UserError
 from emotalking.io.audio import SAMPLE_RATE, resample
-from emotalking.tts.base import TimedLabel, Utterance, bare_word, check_rate, choose_voice, normalize_text
+from emotalking.tts.base import (
+    HIBARI_LICENCE,
+    TimedLabel,
+    Utterance,
+    bare_word,
+    check_rate,
+    choose_voice,
+    normalize_text,
+)
 from emotalking.tts.timing import at_tempo
 
 if TYPE_CHECKING:
@@ -83,6 +92,7 @@ class Hibari:
         if not utterance.phonemes:
             raise UserError(f"the voice {chosen} has no sound for {text[:40]!r}: give an English text.")
         made = Utterance(text, language, chosen, utterance.samples, utterance.words, utterance.phonemes, spoken)
+        made = replace(made, licences={"hibari-tts (speech)": HIBARI_LICENCE})
         return at_tempo(made, pace / spoken)
 
     def voices(self, language: str = "en") -> tuple[str, ...]:
