@@ -26,5 +26,5 @@ class Glide:
         """The value of the next frame."""
         if self._done < self._frames:
             self._done += 1
-            self.value = self._from + (self._to - self._from) * smoothstep(self._done / self._frames)
+            self.value = np.asarray(self._from + (self._to - self._from) * smoothstep(self._done / self._frames))
         return self.value

@@ -241,13 +241,15 @@ class Session:
         Returns:
             Conditions of the last frame, and whether its image is wanted; None: nobody watches.
         """
+        for _ in range(frames - 1):
+            self._give_way()
+            with self._lock:
+                self.dropped += self._wanted
+                self._deliver(self.player.finish(self.player.conditions(), None))
         self._give_way()
         with self._lock:
             if not self._sinks:
                 return None
-            for _ in range(frames - 1):
-                self.dropped += self._wanted
-                self._deliver(self.player.finish(self.player.conditions(), None))
             self._rendering = True
             return self.player.conditions(), self._wanted
 
