@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 import struct
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from emotalking.audio.hama_model import (
     read_network,
     weight_file,
 )
+from emotalking.audio.streams import feature_streams, resolved
 from emotalking.errors import InputError, MissingModelError
 from emotalking.io.audio import load_audio
 
@@ -227,3 +229,37 @@ def test_stream_follows_the_whole_file(real_data: Path, look_ahead: int, toleran
     error = np.sqrt(((streamed - whole)[later] ** 2).mean(0)) / whole[later].std(0)
     assert error.mean() < tolerance
     assert hama_model.LIP_BLOCKS == 2
+
+
+@needs_hama
+def test_last_states_of_many_sounds_are_those_of_each() -> None:
+    network, sound = hama_network(), talk(3.0)
+    sounds = [sound[:16000], sound[3200:40000], sound[: 2 * STRIDE]]
+    together = network.last_states(sounds, 12)
+    for one, states in zip(sounds, together, strict=True):
+        whole = network.states(torch.from_numpy(one)[None])[0]
+        kept = min(12, len(whole))
+        assert torch.allclose(states[-kept:], whole[-kept:], atol=2e-4)
+
+
+@needs_hama
+@pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001)])
+def test_live_windows_depend_on_the_sound_so_far_alone(fps: Fraction) -> None:
+    make, sound = feature_streams("hama", torch.device("cpu")), talk(4.0)
+    whole = feature_track(sound, "hama").windows(0, 90, fps, 90)
+    at_once, piecewise = make(), make()
+    fed, windows = 0, []
+    for frame in range(90):
+        need = min(len(sound), int((frame + 1) / fps * 16000) + 1280)
+        at_once.push(sound[fed:need])
+        for piece in np.array_split(sound[fed:need], 7):
+            piecewise.push(piece)
+        fed = need
+        pair = [stream.window(frame, fps) for stream in (at_once, piecewise)]
+        windows.append(resolved(pair[:1])[0])
+        assert torch.equal(windows[-1], resolved(pair[1:])[0])
+    heard = torch.stack(windows)
+    # What the encoder reads is known, if not as well as with all of the future, and the time before the sound is zero.
+    error = (heard[:, 1:7] - whole[:, 1:7]).square().mean().sqrt() / whole.std()
+    assert error < 0.5
+    assert torch.equal(heard[:3, :4] == 0, whole[:3, :4] == 0)

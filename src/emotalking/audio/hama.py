@@ -5,7 +5,8 @@ that of digital silence, so that 0 is about silence, as is the time outside a re
 recording's level nor its mean, so the same values come from a whole file and from a live stream (:class:`HamaStream`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from itertools import groupby, islice
@@ -17,8 +18,9 @@ from torch import Tensor
 
 from emotalking.audio.hama_model import STRIDE, WIDTH, hama_network
 from emotalking.audio.pieces import overlapping
-from emotalking.audio.streams import FeatureStream, known_window
+from emotalking.audio.streams import FeatureStream, PendingWindow, known_window
 from emotalking.audio.tracks import StepFeatures
+from emotalking.audio.windows import PAST_FRAMES
 from emotalking.data.audio_features import AudioFeature
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.rows import GrowingRows
@@ -29,6 +31,8 @@ BATCH = 4
 """Pieces computed at once."""
 WINDOW_S = 4.0
 """Sound that a stream's features are computed of, by default."""
+LIVE_S = 2.0
+"""Sound that a live window is computed of."""
 HOP_MS = 40
 """A stream's features are computed so often: a frame at 25 fps."""
 STREAM_LOOK_AHEADS_MS = (80, 160)
@@ -165,52 +169,82 @@ class HamaStream:
         return fresh[:ready]
 
 
-def streams(feature: AudioFeature) -> Callable[[], FeatureStream]:
+def streams(feature: AudioFeature, device: torch.device) -> Callable[[], FeatureStream]:
     """What makes a stream of these features for each utterance; the network is read here.
 
     Raises:
         MissingModelError: the package hama is missing.
         InputError: its weight file is another one.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    hama_network(device)
-    _silence(device)
-    return lambda: HamaWindows(feature, device)
+    network = _Windows(feature, str(device))
+    return lambda: HamaWindows(network)
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """Sound that a window is computed of."""
+
+    sound: Float[np.ndarray, " n"]
+    first: int
+    """Step of the utterance at which it begins."""
+    frame: int
+    fps: Fraction
+
+
+class _Windows:
+    """The network for windows, many at once."""
+
+    def __init__(self, feature: AudioFeature, device: str) -> None:
+        self._feature, self._device = feature, device
+        self._network = hama_network(device)
+        _silence(device)
+
+    def __call__(self, windows: Sequence[PendingWindow]) -> list[Float[Tensor, "8 C steps"]]:
+        heard = [window.inputs for window in windows if isinstance(window.inputs, _Heard)]
+        counts = [len(each.sound) // STRIDE for each in heard]
+        wanted = [min(count, self._wanted(each)) for count, each in zip(counts, heard, strict=True)]
+        # A sound that was too short is followed by silence, whose states are not wanted.
+        after = [max(0, _SHORTEST // STRIDE - count) for count in counts]
+        last = max(map(sum, zip(wanted, after, strict=True))) + 1
+        states = self._network.last_states([padded(each.sound) for each in heard], last)
+        made = []
+        for each, count, steps, rest, row in zip(heard, counts, wanted, after, states, strict=True):
+            edges = row[len(row) - rest - steps - 1 :]
+            known = _steps(edges, 0, steps, self._device).cpu().numpy()
+            made.append(known_window(known, each.first + count - steps, self._feature, each.frame, each.fps, lead=1))
+        return made
+
+    def _wanted(self, heard: _Heard) -> int:
+        """Last steps of the sound that the window has."""
+        begin = int((heard.frame - PAST_FRAMES) * self._feature.rate_hz / heard.fps) - 1
+        return heard.first + len(heard.sound) // STRIDE - max(heard.first, begin)
 
 
 class HamaWindows:
     """Windows of one utterance while it comes in (:class:`~emotalking.audio.streams.FeatureStream`).
 
-    Each is computed anew of the last `WINDOW_S` seconds, so that its first steps have the future that its last ones
+    Each is computed anew of the last `LIVE_S` seconds, so that its first steps have the future that its last ones
     lack.
     """
 
-    def __init__(self, feature: AudioFeature, device: str = "cpu") -> None:
-        self._feature, self._device = feature, device
-        self._network = hama_network(device)
+    def __init__(self, network: _Windows) -> None:
+        self._network = network
         self._sound = np.zeros(0, np.float32)
         self._first = 0
         """Step at which the sound that is kept begins."""
-        self._finished = False
 
     def push(self, samples: Float[np.ndarray, " n"]) -> None:
         """Append sound."""
         sound = np.concatenate([self._sound, samples])
-        dropped = max(0, len(sound) // STRIDE - round(WINDOW_S * SAMPLE_RATE) // STRIDE)
+        dropped = max(0, len(sound) // STRIDE - round(LIVE_S * SAMPLE_RATE) // STRIDE)
         self._sound = sound[dropped * STRIDE :]
         self._first += dropped
 
     def finish(self) -> None:
-        """No sound follows."""
-        self._finished = True
+        """No sound follows: a step that was begun counts."""
+        self._sound = np.pad(self._sound, (0, -len(self._sound) % STRIDE))
 
-    def window(self, frame: int, fps: Fraction | float | int) -> Float[Tensor, "8 C steps"]:
+    def window(self, frame: int, fps: Fraction) -> PendingWindow:
         """The window of a frame."""
-        steps = len(self._sound) // STRIDE
-        if self._finished:  # a step that was begun counts
-            steps = -(-len(self._sound) // STRIDE)
-        known = np.zeros((0, WIDTH), np.float32)
-        if steps:
-            sound = torch.from_numpy(padded(self._sound[: steps * STRIDE]))[None].to(self._device)
-            known = _steps(self._network.states(sound)[0], 0, steps, self._device).cpu().numpy()
-        return known_window(known, self._first, self._feature, frame, fps, lead=1)
+        whole = len(self._sound) // STRIDE * STRIDE
+        return PendingWindow(self._network, _Heard(self._sound[:whole], self._first, frame, fps))

@@ -13,13 +13,14 @@ import hashlib
 import importlib.metadata
 import math
 import struct
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from emotalking.errors import InputError, MissingModelError
@@ -116,24 +117,32 @@ class _Attention(nn.Module):
         self.in_proj = nn.Linear(WIDTH, 3 * WIDTH)
         self.out_proj = nn.Linear(WIDTH, WIDTH)
 
-    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+    def forward(
+        self, x: Float[Tensor, "B T C"], heard: Bool[Tensor, "B T"] | None, last: int
+    ) -> Float[Tensor, "B t C"]:
         heads = self.in_proj(x).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(heads[0], heads[1], heads[2])
+        seen = None if heard is None else heard[:, None, None]
+        mixed = F.scaled_dot_product_attention(heads[0][:, :, -last:], heads[1], heads[2], seen)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
 class _Convolution(nn.Module):
     """LayerNorm, pointwise, GLU, depthwise over 31 steps (its batch norm folded in), SiLU, pointwise."""
 
+    REACH = 15
+    """Steps to either side."""
+
     def __init__(self) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(WIDTH)
         self.pointwise1 = nn.Conv1d(WIDTH, 2 * WIDTH, 1)
-        self.depthwise = nn.Conv1d(WIDTH, WIDTH, 31, padding=15, groups=WIDTH)
+        self.depthwise = nn.Conv1d(WIDTH, WIDTH, 31, padding=self.REACH, groups=WIDTH)
         self.pointwise2 = nn.Conv1d(WIDTH, WIDTH, 1)
 
-    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+    def forward(self, x: Float[Tensor, "B T C"], heard: Bool[Tensor, "B T"] | None) -> Float[Tensor, "B T C"]:
         gated = F.glu(self.pointwise1(self.norm(x).transpose(1, 2)), 1)
+        if heard is not None:
+            gated = gated * heard[:, None]
         return self.pointwise2(F.silu(self.depthwise(gated))).transpose(1, 2)
 
 
@@ -149,10 +158,16 @@ class _Block(nn.Module):
         self.ffn2 = _FeedForward()
         self.norm = nn.LayerNorm(WIDTH)
 
-    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+    def forward(
+        self, x: Float[Tensor, "B T C"], heard: Bool[Tensor, "B T"] | None = None, last: int | None = None
+    ) -> Float[Tensor, "B t C"]:
+        """All steps, or the ``last`` ones alone; only those ``heard`` bear on others."""
+        count = x.shape[1]
         x = x + 0.5 * self.ffn1(x)
-        x = x + self.attn(self.attn_norm(x))
-        x = x + self.conv(x)
+        near = count if last is None else min(count, last + self.conv.REACH)
+        x = x[:, -near:] + self.attn(self.attn_norm(x), heard, near)
+        x = x + self.conv(x, None if heard is None else heard[:, -near:])
+        x = x[:, -(last or count) :]
         return self.norm(x + 0.5 * self.ffn2(x))
 
 
@@ -178,13 +193,42 @@ class HamaNetwork(nn.Module):
         Args:
             samples: mono at 16 kHz in [-1, 1], more than 200 of them.
         """
-        padded = F.pad(samples[:, None], (_WINDOW // 2, _WINDOW // 2), mode="reflect")[:, 0]
-        real, imaginary = (padded.unfold(-1, _WINDOW, _HOP) @ self.waves).chunk(2, dim=-1)
-        power = (real.square() + imaginary.square()) @ self.mels
-        x = F.gelu(self.stem(power.clamp_min(_LEAST_POWER).log().transpose(1, 2))).transpose(1, 2)
+        x = self._stem(F.pad(samples[:, None], (_WINDOW // 2, _WINDOW // 2), mode="reflect")[:, 0], None)
         for block in list(self.blocks)[:blocks]:
             x = block(x)
         return x
+
+    @torch.no_grad()
+    def last_states(self, sounds: Sequence[Float[np.ndarray, " _"]], last: int) -> Float[Tensor, "B t 144"]:
+        """The ``last`` hidden states of :meth:`states` of B sounds of any lengths, or fewer where all are shorter.
+
+        States before a sound's first are meaningless.
+
+        Args:
+            sounds: whole steps of 320 samples, at least two.
+        """
+        longest = max(len(sound) for sound in sounds)
+        padded = np.zeros((len(sounds), longest + _WINDOW), np.float32)
+        for row, sound in zip(padded, sounds, strict=True):
+            row[longest - len(sound) :] = np.pad(sound, _WINDOW // 2, mode="reflect")
+        device = self.mels.device
+        heard = None
+        if any(len(sound) < longest for sound in sounds):
+            silent = torch.tensor([(longest - len(sound)) // _HOP for sound in sounds], device=device)
+            heard = torch.arange(longest // _HOP + 1, device=device) >= silent[:, None]
+        x = self._stem(torch.from_numpy(padded).to(device), heard)
+        heard = None if heard is None else heard[:, ::2]
+        first, second = list(self.blocks)[:LIP_BLOCKS]
+        return second(first(x, heard), heard, last)
+
+    def _stem(self, padded: Float[Tensor, "B n"], heard: Bool[Tensor, "B F"] | None) -> Float[Tensor, "B T 144"]:
+        """Log-mel spectra of padded sounds, those not ``heard`` left out, and the convolution to 50 steps a second."""
+        real, imaginary = (padded.unfold(-1, _WINDOW, _HOP) @ self.waves).chunk(2, dim=-1)
+        power = (real.square() + imaginary.square()) @ self.mels
+        spectra = power.clamp_min(_LEAST_POWER).log()
+        if heard is not None:
+            spectra = spectra * heard[..., None]
+        return F.gelu(self.stem(spectra.transpose(1, 2))).transpose(1, 2)
 
     @torch.no_grad()
     def log_posteriors(self, samples: Float[Tensor, "B n"]) -> Float[Tensor, "B T 191"]:

@@ -1,7 +1,8 @@
 """Audio features and voice activity of sound while it comes in."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
@@ -14,6 +15,29 @@ from emotalking.audio.tracks import StepFeatures
 from emotalking.audio.windows import FUTURE_FRAMES, PAST_FRAMES
 from emotalking.data.audio_features import AUDIO_FEATURES, AudioFeature, audio_feature
 from emotalking.errors import UserError
+
+
+@dataclass(eq=False)
+class PendingWindow:
+    """The audio encoder's window of a frame; its features are computed when it is needed, many windows at once."""
+
+    compute: "Callable[[Sequence[PendingWindow]], Sequence[Float[Tensor, '8 C steps']]]"
+    """Values of windows that have this function in common."""
+    inputs: object
+    """What ``compute`` needs; dropped afterwards."""
+    value: Float[Tensor, "8 C steps"] | None = None
+
+
+def resolved(windows: Sequence[PendingWindow]) -> list[Float[Tensor, "8 C steps"]]:
+    """The windows' values; those that were not known are computed together."""
+    groups: dict[object, list[PendingWindow]] = {}
+    for window in dict.fromkeys(windows):
+        if window.value is None:
+            groups.setdefault(window.compute, []).append(window)
+    for group in groups.values():
+        for window, value in zip(group, group[0].compute(group), strict=True):
+            window.value, window.inputs = value, None
+    return [window.value for window in windows if window.value is not None]
 
 
 @runtime_checkable
@@ -31,8 +55,8 @@ class FeatureStream(Protocol):
         """No sound follows."""
         ...
 
-    def window(self, frame: int, fps: Fraction | float | int) -> Float[Tensor, "8 C steps"]:
-        """The audio encoder's window of a video frame of the utterance; zero where no sound was or is known.
+    def window(self, frame: int, fps: Fraction) -> PendingWindow:
+        """The window of a video frame of the utterance, from the sound so far; zero where none was or is known.
 
         Args:
             frame: not before the frame of the last call.
@@ -40,8 +64,8 @@ class FeatureStream(Protocol):
         ...
 
 
-def feature_streams(name: str) -> Callable[[], FeatureStream]:
-    """What makes a stream of the features ``name`` for each utterance.
+def feature_streams(name: str, device: torch.device) -> Callable[[], FeatureStream]:
+    """What makes a stream of the features ``name`` for each utterance, computed on ``device``.
 
     Raises:
         UserError: these features need the whole recording.
@@ -55,7 +79,7 @@ def feature_streams(name: str) -> Callable[[], FeatureStream]:
             "from a live stream, so train the avatar with one of them."
         )
     module, maker = feature.streams.split(":")
-    return getattr(importlib.import_module(module), maker)(feature)
+    return getattr(importlib.import_module(module), maker)(feature, device)
 
 
 def known_window(
@@ -63,7 +87,7 @@ def known_window(
     first: int,
     feature: AudioFeature,
     frame: int,
-    fps: Fraction | float | int,
+    fps: Fraction,
     lead: int,
 ) -> Float[Tensor, "8 C steps"]:
     """A window from the steps ``first`` on that are known; zero elsewhere.
@@ -72,5 +96,7 @@ def known_window(
         lead: as in :class:`~emotalking.audio.tracks.StepFeatures`.
     """
     known = StepFeatures(values, feature.rate_hz, feature.steps, 0.0, lead - first)
-    rows = known.frames(np.arange(frame - PAST_FRAMES, frame + 1 + FUTURE_FRAMES), fps)
+    frames = np.arange(frame - PAST_FRAMES, frame + 1 + FUTURE_FRAMES)
+    rows = known.frames(frames, fps)
+    rows[frames < 0] = 0.0  # as in a whole recording's windows
     return torch.from_numpy(np.ascontiguousarray(rows.transpose(0, 2, 1)))

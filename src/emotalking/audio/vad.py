@@ -41,7 +41,7 @@ CLOSES_S = (0.02, 0.20)
 closed at the end of the last word, and stay closed)."""
 
 _FFT = 1024
-_FINE, _QUICK = 1024, 512
+FINE, QUICK = 1024, 512
 """Samples under the Hann windows: 64 ms to see single harmonics, 32 ms for the time of everything else."""
 _HZ = np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE)
 _VOICE_BAND = (_HZ >= 250) & (_HZ <= 3500)
@@ -49,12 +49,12 @@ _BANDS = np.searchsorted(_HZ, (47, 156, 312, 500, 703, 937, 1250, 1640, 2110, 26
 _LAGS = np.arange(SAMPLE_RATE // 400, SAMPLE_RATE // 70)
 """Periods of voices, 70 to 400 Hz."""
 
-_FLOOR_EVERY = 25
-_FLOOR_REACH = 140
-_FLOOR_SMOOTH = 9
+FLOOR_EVERY = 25
+FLOOR_REACH = 140
+FLOOR_SMOOTH = 9
 _OVER_FLOOR = 1.5
 """The 10th percentile of noise is below its mean."""
-_DIGITAL_SILENCE = 1e-8
+DIGITAL_SILENCE = 1e-8
 _RANGE_DB, _RANGE_REACH = 42.0, 150
 """Sound so far under the loudest within 3 s is its echo or its room."""
 _SOUND_DB, _VOICE_DB = 5.5, 6.0
@@ -77,7 +77,7 @@ _SHORTEST_SPEECH = 6
 """Steps; shorter speech is dropped."""
 
 _BLOCK, _CONTEXT = 1500, 400
-"""Steps decided at once, and steps on either side that can bear on them (multiples of _FLOOR_EVERY)."""
+"""Steps decided at once, and steps on either side that can bear on them (multiples of FLOOR_EVERY)."""
 _BEYOND = 4
 """Steps of sound that must follow them: windows reach beyond their steps, and the seams must not be seen."""
 
@@ -145,11 +145,11 @@ def voice_activity(chunks: Iterable[Float[np.ndarray, " _"]]) -> VoiceActivity:
 
 
 def _decide_middle(piece: Piece) -> Bool[np.ndarray, " steps"]:
-    return _decide(_measure(piece.samples))[piece.before : piece.before + piece.steps]
+    return decide(_measure(piece.samples))[piece.before : piece.before + piece.steps]
 
 
 @dataclass(frozen=True)
-class _Measures:
+class Measures:
     """Measures of every step."""
 
     over_floor: Float[np.ndarray, " S"]
@@ -164,16 +164,25 @@ class _Measures:
     """-1..1: correlation of the fine structure over 120 ms."""
 
 
-def _measure(samples: np.ndarray) -> _Measures:
-    quick, fine = _spectra(samples, _QUICK), _spectra(samples, _FINE)
-    audible = quick.sum(1) > _DIGITAL_SILENCE
-    floor = _noise_floor(quick, audible)
+def _measure(samples: np.ndarray) -> Measures:
+    quick, fine = _spectra(samples, QUICK), _spectra(samples, FINE)
+    audible = quick.sum(1) > DIGITAL_SILENCE
+    return measures(quick, fine, _noise_floor(quick, audible), _noise_floor(fine, audible))
+
+
+def measures(
+    quick: Float[np.ndarray, "S bins"],
+    fine: Float[np.ndarray, "S bins"],
+    floor: Float[np.ndarray, "S bins"],
+    fine_floor: Float[np.ndarray, "S bins"],
+) -> Measures:
+    """Measures of consecutive steps from their spectra (:func:`powers`) and the noise under each."""
     clean = np.maximum(quick - _OVER_FLOOR * floor, 0.0)
     ratio = np.add.reduceat(quick, _BANDS, axis=1) / (np.add.reduceat(floor, _BANDS, axis=1) + 1e-9)
     strongest = np.sort(uniform_filter1d(ratio, 3, axis=0), axis=1)[:, -4:].mean(1)
     power = clean.sum(1)
-    fine_clean = np.maximum(fine - _OVER_FLOOR * _noise_floor(fine, audible), 0.0)
-    return _Measures(
+    fine_clean = np.maximum(fine - _OVER_FLOOR * fine_floor, 0.0)
+    return Measures(
         over_floor=_db(strongest),
         level=_db(power),
         voiced=_voicing(clean, floor),
@@ -182,8 +191,13 @@ def _measure(samples: np.ndarray) -> _Measures:
     )
 
 
-def _decide(measures: _Measures) -> Bool[np.ndarray, " S"]:
-    """Decide between speech and its absence, step by step."""
+def decide(measures: Measures, ongoing: bool = False) -> Bool[np.ndarray, " S"]:
+    """Decide between speech and its absence, step by step.
+
+    Args:
+        ongoing: these are all steps so far and more will follow: speech at the end is taken for longer than it is known
+            to be, a pause for shorter, and the first sound for speech until voice may have followed.
+    """
     loudest = maximum_filter1d(measures.level, 2 * _RANGE_REACH + 1, mode="nearest")
     sound = (measures.over_floor > _SOUND_DB) & (measures.level > np.maximum(WEAKEST_DB, loudest - _RANGE_DB))
     voiced = measures.voiced > _VOICED
@@ -198,33 +212,49 @@ def _decide(measures: _Measures) -> Bool[np.ndarray, " S"]:
     reached = np.asarray(binary_dilation(certain, np.ones(2 * _UNVOICED_REACH + 1)), bool)
     near = reached & sound & (steady < _STEADY + 0.1)
     talk = np.logical_or(near, certain)
+    if ongoing and len(sound) <= _UNVOICED_REACH:  # somebody has begun to send sound: most likely it is speech
+        talk = sound
     # Closing would eat the ends of the recording: it is done with room around.
-    bridged = binary_closing(np.pad(talk, _SHORTEST_PAUSE), np.ones(_SHORTEST_PAUSE + 1))
+    padded = np.pad(talk, _SHORTEST_PAUSE, constant_values=(False, ongoing))
+    bridged = binary_closing(padded, np.ones(_SHORTEST_PAUSE + 1))
     talk = np.logical_or(talk, np.asarray(bridged)[_SHORTEST_PAUSE:-_SHORTEST_PAUSE])
-    return np.asarray(binary_opening(talk, np.ones(_SHORTEST_SPEECH)), bool)
+    after = _SHORTEST_SPEECH if ongoing else 0
+    return np.asarray(binary_opening(np.pad(talk, (0, after), mode="edge"), np.ones(_SHORTEST_SPEECH)), bool)[
+        : len(talk)
+    ]
 
 
 def _spectra(samples: np.ndarray, window: int) -> Float[np.ndarray, "S bins"]:
-    """Power spectra of windows centred on the steps; a full-scale square wave has sum 1."""
+    """Power spectra of windows centred on the steps."""
     steps = -(-len(samples) // HOP)
     lead = (window - HOP) // 2
     padded = np.pad(samples, (lead, max(0, (steps - 1) * HOP + window - lead - len(samples))))
+    return powers(padded[: (steps - 1) * HOP + window], window)
+
+
+def powers(samples: Float[np.ndarray, " n"], window: int) -> Float[np.ndarray, "S bins"]:
+    """Power spectra of all windows in ``samples``, a step from one to the next; a full-scale square wave has sum 1."""
     hann = np.hanning(window + 1)[:-1].astype(np.float32)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, window)[::HOP][:steps] * hann
+    windows = np.lib.stride_tricks.sliding_window_view(samples, window)[::HOP] * hann
     power = np.abs(np.fft.rfft(windows, _FFT)) ** 2
     return (power * (2.0 / _FFT / float((hann**2).sum()))).astype(np.float32)
 
 
+def steady_noise(smooth: Float[np.ndarray, "S bins"]) -> Float[np.ndarray, " bins"]:
+    """10th percentile of each frequency over sounding steps, each the mean of `FLOOR_SMOOTH`."""
+    # Neighbours are smoothed: every third is as informative as all.
+    return np.percentile(smooth[::3], 10, axis=0)
+
+
 def _noise_floor(power: np.ndarray, audible: np.ndarray) -> Float[np.ndarray, "S bins"]:
     """10th percentile of each frequency over the sounding steps of about 3 s before and after; 0 without any."""
-    smooth = uniform_filter1d(power, _FLOOR_SMOOTH, axis=0, mode="nearest")
+    smooth = uniform_filter1d(power, FLOOR_SMOOTH, axis=0, mode="nearest")
     floor = np.zeros_like(power)
-    for begin in range(0, len(power), _FLOOR_EVERY):
-        span = slice(max(0, begin - _FLOOR_REACH), begin + _FLOOR_EVERY + _FLOOR_REACH)
+    for begin in range(0, len(power), FLOOR_EVERY):
+        span = slice(max(0, begin - FLOOR_REACH), begin + FLOOR_EVERY + FLOOR_REACH)
         around = smooth[span][audible[span]]
-        if len(around) >= _FLOOR_EVERY:
-            # Neighbours are smoothed: every third is as informative as all.
-            floor[begin : begin + _FLOOR_EVERY] = np.percentile(around[::3], 10, axis=0)
+        if len(around) >= FLOOR_EVERY:
+            floor[begin : begin + FLOOR_EVERY] = steady_noise(around)
     return floor
 
 
@@ -237,7 +267,7 @@ def _voicing(clean: np.ndarray, floor: np.ndarray) -> Float[np.ndarray, " S"]:
     whole = np.zeros_like(clean)
     whole[:, _VOICE_BAND] = np.sqrt(band + _PEDESTAL * pedestal + _WEAKEST_TONE * band.max(1, keepdims=True))
     correlation = np.fft.irfft(whole, axis=1)
-    hann = np.hanning(_QUICK + 1)[:-1]
+    hann = np.hanning(QUICK + 1)[:-1]
     own = np.fft.irfft(np.abs(np.fft.rfft(hann, _FFT)) ** 2)
     peaks = correlation[:, _LAGS] / np.maximum(own[_LAGS] / own[0], 0.3) / np.maximum(correlation[:, :1], 1e-12)
     return np.where(clean.sum(1) > 1e-9, peaks.max(1), 0.0)

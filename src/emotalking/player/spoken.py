@@ -5,10 +5,9 @@ from fractions import Fraction
 
 import numpy as np
 from jaxtyping import Float
-from torch import Tensor
 
 from emotalking.audio.resampling import LazyResampler
-from emotalking.audio.streams import FeatureStream
+from emotalking.audio.streams import FeatureStream, PendingWindow
 from emotalking.audio.vad_stream import GateStream
 from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE
@@ -19,7 +18,7 @@ class SpokenFrame:
     """Sound and mouth of one frame."""
 
     audio: Float[np.ndarray, " n"]
-    window: Float[Tensor, "8 C S"]
+    window: PendingWindow
     gate: float
     position_s: float
     """Sound of the utterance until the end of the frame, seconds."""
@@ -54,6 +53,7 @@ class Spoken:
         self._heard, self._played = LazyResampler(rate, SAMPLE_RATE), LazyResampler(rate, sample_rate)
         self._features, self._gate = features, gate
         self._pushed = self._fed = self._taken = self._frame = 0
+        self._finished = False
 
     @property
     def position_s(self) -> float:
@@ -98,8 +98,11 @@ class Spoken:
         self._features.push(sound)
         if self._gate is not None:
             self._gate.push(sound)
-        if self._heard.empty:
+        if self._heard.empty and not self._finished:
+            self._finished = True
             self._features.finish()
+            if self._gate is not None:
+                self._gate.finish()
         audio = self._played.take(count)
         self._taken += len(audio)
         ended = self._played.empty

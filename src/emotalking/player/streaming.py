@@ -14,13 +14,14 @@ from torch import Tensor
 
 from emotalking.audio.streams import feature_streams
 from emotalking.audio.vad_stream import GateStream
+from emotalking.audio.windows import WINDOW_FRAMES
 from emotalking.data.audio_features import audio_feature
 from emotalking.errors import InputError
 from emotalking.models.compositor import Conditions
 from emotalking.player.backgrounds import Background, background_plate
 from emotalking.player.finish import device_plate, finished_frames
 from emotalking.player.idle import LiveMotion
-from emotalking.player.lips import Lips
+from emotalking.player.lips import Lips, Mouth, mouth_windows
 from emotalking.player.mood import Mood, MoodLike
 from emotalking.player.protocols import PlayableAvatar
 from emotalking.player.spoken import Spoken
@@ -43,7 +44,8 @@ class FrameConditions:
     index: int
     viewmat: Float[np.ndarray, "4 4"]
     aus: Float[np.ndarray, "6"]
-    window: Float[Tensor, "8 C S"]
+    mouth: Mouth
+    """Windows of audio features, which are computed when the frame is rendered."""
     va: Float[np.ndarray, "2"] | None
     gate: float | None
     """1 in speech, 0 for closed lips; None: an avatar without closed lips."""
@@ -130,17 +132,17 @@ class StreamingPlayer:
         if not LOOK_AHEAD_MS[0] <= look_ahead_ms <= LOOK_AHEAD_MS[1]:
             raise InputError(f"the look-ahead is {look_ahead_ms} ms: give {LOOK_AHEAD_MS[0]} to {LOOK_AHEAD_MS[1]}.")
         _check_rate(sample_rate)
-        self.avatar, self.sample_rate, self.look_ahead_ms = avatar, sample_rate, look_ahead_ms
+        self.avatar, self.sample_rate, self.look_ahead_s = avatar, sample_rate, look_ahead_ms / 1000
         self.index = self.generation = 0
+        self.utterance = 0
+        """Number of the newest utterance."""
         self._fps = Fraction(avatar.fps)
-        self._features = feature_streams(avatar.audio_features)
-        feature = audio_feature(avatar.audio_features)
-        self._lips = Lips((8, feature.channels, feature.steps), float(self._fps))
+        self._features = feature_streams(avatar.audio_features, avatar.device)
+        self._lips = Lips(float(self._fps))
         self._motion = LiveMotion(avatar, poses, seed)
         self._mood = Mood(avatar, emotion)
         self.set_background(background)
         self._utterances: deque[Spoken] = deque()
-        self._count = 0
         self._speaking = False
         self._torsos: dict[int, Future[np.ndarray]] = {}
 
@@ -172,15 +174,15 @@ class StreamingPlayer:
         if samples.ndim != 1 or not np.isfinite(samples).all():
             raise InputError("the sound is not a row of finite numbers: give mono samples in [-1, 1].")
         if not self._utterances or self._utterances[-1].closed:
-            self._count += 1
+            self.utterance += 1
             gate = GateStream() if self.avatar.closes_lips else None
             self._utterances.append(
                 Spoken(
-                    self._count,
+                    self.utterance,
                     sample_rate,
                     self.sample_rate,
                     self._fps,
-                    self.look_ahead_ms / 1000,
+                    self.look_ahead_s,
                     self._features(),
                     gate,
                 )
@@ -251,14 +253,14 @@ class StreamingPlayer:
         speech = self._utterances[0] if self._utterances else None
         if speech is not None and speech.ready(count):
             spoken = speech.next_frame(count)
-            window, gate = self._lips.speak(spoken.window, spoken.gate)
+            mouth, gate = self._lips.speak(spoken.window, spoken.gate)
             audio, utterance, position, ended = spoken.audio, speech.number, spoken.position_s, spoken.ended
             if ended:
                 self._utterances.popleft()
         else:
             if self._speaking:
                 self._lips.fade()
-            window, gate = self._lips.rest()
+            mouth, gate = self._lips.rest()
             audio, utterance, position, ended = np.zeros(count, np.float32), None, 0.0, False
         self._speaking = utterance is not None
         torso = self._torso()
@@ -268,7 +270,7 @@ class StreamingPlayer:
             index=self.index,
             viewmat=poses.viewmats[0],
             aus=poses.aus[0],
-            window=window,
+            mouth=mouth,
             va=self._mood.step(),
             gate=gate if self.avatar.closes_lips else None,
             torso=torso,
@@ -344,13 +346,15 @@ def _rendered(group: Sequence[FrameConditions]) -> UInt8[Tensor, "B H W channels
     """Images of frames of one avatar and kind."""
     first = group[0]
     device = first.avatar.device
+    feature = audio_feature(first.avatar.audio_features)
+    windows = mouth_windows([each.mouth for each in group], (WINDOW_FRAMES, feature.channels, feature.steps))
 
     def put(rows: list[np.ndarray]) -> Tensor:
         return torch.as_tensor(np.stack(rows).astype(np.float32), device=device)
 
     driven = Conditions(
         put([each.viewmat for each in group]),
-        torch.stack([each.window for each in group]).to(device),
+        windows.to(device),
         put([each.aus for each in group]),
         None if first.va is None else put([each.va for each in group if each.va is not None]),
         None if first.gate is None else put([np.asarray(each.gate) for each in group]),
