@@ -68,6 +68,10 @@ Emotion = Annotated[str | None, Doc("emotion: happy, sad, angry, ..., or with a 
 ValenceArousal = Annotated[
     tuple[float | int, float | int] | None, Doc("valence and arousal, each from -1 to 1, such as -0.5,0.3")
 ]
+Lips = Annotated[
+    Literal["expressive", "strict"],
+    Doc("expressive: calm lips move less, excited ones more; strict: the emotion leaves their motion as it is"),
+]
 SoundTrack = Annotated[
     int | None,
     Doc("sound track of the file, 1, 2, ...; None: the default one, or if that is silent the first that is not"),

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from safetensors.torch import safe_open, save_file
 from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE
 from emotalking.errors import UserError
 from emotalking.io.tensors import read_tensors, write_tensors
-from emotalking.models.audio import ConvEncoder
+from emotalking.models.audio import ConvEncoder, articulation
 from emotalking.models.avatar import Avatar
 from emotalking.models.avatar_file import VERSION
 from emotalking.models.config import AudioConfig, BranchConfig, EmotionConfig, ModelConfig
@@ -231,3 +232,26 @@ def test_the_gate_closes_both_branches_smoothly(avatar: Avatar, tmp_path: Path) 
     again = Avatar.load(tmp_path / "a.safetensors")
     assert again.closes_lips
     assert torch.equal(again.render(views, sound, aus, speech=torch.zeros(1)).rgb, closed)
+
+
+def test_lips_move_more_with_arousal_unless_they_are_strict(avatar: Avatar) -> None:
+    views, sound, aus = conditions(1)
+    for branch in (avatar.head.face, avatar.head.mouth):
+        branch.audio.closed = torch.randn(32, generator=torch.Generator().manual_seed(4))
+    strict = replace(avatar, lips="strict")
+
+    def frame(who: Avatar, arousal: float, speech: float = 1.0) -> torch.Tensor:
+        return who.render(views, sound, aus, torch.tensor([[0.2, arousal]]), speech=torch.full((1,), speech)).rgb
+
+    sizes = articulation(torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0]))
+    assert (sizes.diff() > 0).all() and sizes[2] == 1 and sizes[0] > 0.5 and sizes[4] < 2
+    assert torch.equal(frame(avatar, 0.0), frame(strict, 0.0))
+    for arousal, size in ((-1.0, sizes[0]), (1.0, sizes[4])):
+        # The size of the emotion is that of the gate, and closed lips stay closed.
+        assert torch.allclose(frame(avatar, arousal), frame(strict, arousal, float(size)), atol=1e-6)
+        assert float((frame(avatar, arousal) - frame(strict, arousal)).abs().max()) > 1e-4
+        assert torch.equal(frame(avatar, arousal, 0.0), frame(strict, arousal, 0.0))
+    without = replace(made("none"), lips="expressive")
+    for branch in (without.head.face, without.head.mouth):
+        branch.audio.closed = torch.randn(32, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(frame(without, 1.0), frame(without, 0.0))

@@ -1,6 +1,7 @@
 """From avatar files and speech to videos."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from emotalking.errors import InputError
@@ -10,6 +11,7 @@ from emotalking.options import (
     Emotion,
     Input,
     Language,
+    Lips,
     OptionalInput,
     Overwrite,
     PathLike,
@@ -68,6 +70,7 @@ def render(
     features: OptionalInput = None,
     audio_track: SoundTrack = None,
     vad: bool = True,
+    lips: Lips = "expressive",
     batch: int = 8,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -128,7 +131,7 @@ def render(
     if emotion_file is not None:
         _write_emotion(emotion_file, chosen, audio, audio_track)
     return render_clip(
-        load_avatar(avatar, device) if isinstance(avatar, PathLike) else avatar,
+        _with_lips(load_avatar(avatar, device) if isinstance(avatar, PathLike) else avatar, lips),
         audio,
         output,
         strip=strip,
@@ -146,6 +149,13 @@ def render(
         provenance=provenance,
         progress=progress,
     )
+
+
+def _with_lips(avatar: "PlayableAvatar", lips: Lips) -> "PlayableAvatar":
+    """The avatar with strict lips if they are wanted; a program's own avatar decides by itself."""
+    from emotalking.models.avatar import Avatar
+
+    return replace(avatar, lips=lips) if lips == "strict" and isinstance(avatar, Avatar) else avatar
 
 
 def _chosen_emotion(

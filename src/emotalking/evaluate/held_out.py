@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -116,6 +116,7 @@ def reconstruct(
         RGB in [0, 1] on the avatar's device.
     """
     device = avatar.device
+    strict = replace(avatar, lips="strict")  # the recorded lips are of the recorded size
     sound = audio_windows(torch.from_numpy(subject.audio_features(avatar.audio_features)).to(device), indices)
 
     def put(array: np.ndarray) -> Tensor:
@@ -128,7 +129,7 @@ def reconstruct(
         for at, torso in enumerate(_torso_layers(subject, indices)):
             here = slice(at, at + 1)
             behind = torso_over_plate(torch.from_numpy(torso).to(device), plate)[None]
-            yield avatar.render(
+            yield strict.render(
                 viewmats[here], sound[here], aus[here], None if emotion is None else emotion[here], behind
             ).rgb[0]
 

@@ -117,7 +117,9 @@ class Session:
             keep: see :meth:`score`.
         """
         samples = self.samples(sound, count)
-        player = Player(OnHeldOut(self.avatar, self.subject))
+        # A commanded emotion moves the lips as a user sees them; a borrowed one leaves them to the sound.
+        avatar = self.avatar if va is not None else replace(self.avatar, lips="strict")
+        player = Player(OnHeldOut(avatar, self.subject))
         frames = player.frames(samples, track if self.avatar.emotional else None, batch=1)
         run = self.score(frames, title, None, samples, va, keep=keep)
         return replace(run, sound=sound.name, sound_sha256=sound.sha256)

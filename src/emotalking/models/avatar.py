@@ -12,11 +12,13 @@ from torch import Tensor
 
 from emotalking.data.frame import ClipCrop
 from emotalking.io.reading import reading
+from emotalking.models.audio import articulation
 from emotalking.models.avatar_file import MAKE_AGAIN, NOT_ITS_HEADER, read_avatar_file, write_avatar_file
 from emotalking.models.compositor import Canonical, ComposedFrames, Compositor, Conditions, canonical_of
 from emotalking.models.head import TalkingHead, loaded_head
 from emotalking.models.scene import Scene
 from emotalking.networks.registry import sha256_of
+from emotalking.options import Lips
 
 
 @dataclass
@@ -31,6 +33,9 @@ class Avatar:
     """Where it was read from or saved to."""
     sha256: str | None = None
     """Of that file."""
+    lips: Lips = "expressive"
+    """"expressive": lips move less or more with arousal (:func:`emotalking.models.audio.articulation`), where the
+    avatar :attr:`closes_lips`; "strict": whatever the emotion, they move as in the neutral face. Not in the file."""
 
     def __post_init__(self) -> None:
         self.head.eval().requires_grad_(False)
@@ -135,6 +140,9 @@ class Avatar:
         """
         if self._canonical is None:  # canonical positions never move, so their constants are computed once
             self._canonical = canonical_of(self.head)
+        if va is not None and self.lips == "expressive" and self.emotional and self.closes_lips:
+            size = articulation(va[:, 1])
+            speech = size if speech is None else speech * size
         conditions = Conditions(viewmats, audio_windows, aus, va, speech)
         compositor = Compositor(self.K, (self.width, self.height))
         frames = compositor.frames(self.head, conditions, background, canonical=self._canonical)

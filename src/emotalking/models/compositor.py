@@ -33,7 +33,7 @@ class Conditions:
     va: Float[Tensor, "B 2"] | None = None
     """Valence and arousal in [-1, 1]; None: no emotion."""
     speech: Float[Tensor, " B"] | None = None
-    """1 during speech, 0 for closed lips (`audio.vad`); None: the lips always follow the audio features."""
+    """Size of the lips' motion: 1 during speech, 0 for closed lips (`audio.vad`); None: as the audio features say."""
 
 
 @dataclass(frozen=True)
