@@ -216,10 +216,9 @@ def test_huge_message_and_flood() -> None:
             assert "5 messages a second" in [event for event in one.events if event["type"] == "error"][-1]["message"]
 
 
-def test_allowance_gives_bursts_and_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allowance_gives_bursts_and_a_rate() -> None:
     now = [0.0]
-    monkeypatch.setattr("emotalking.serve.safety.time.monotonic", lambda: now[0])
-    allowance = Allowance(10.0, 2.0)
+    allowance = Allowance(10.0, 2.0, clock=lambda: now[0])
     assert sum(allowance.take() for _ in range(100)) == 20
     now[0] = 1.0
     assert sum(allowance.take() for _ in range(100)) == 10

@@ -4,7 +4,7 @@ import hmac
 import re
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from ipaddress import ip_address
 
@@ -158,15 +158,16 @@ class Allowance:
     Args:
         per_s: messages per second.
         burst_s: seconds' worth that may come at once.
+        clock: seconds, ever rising.
     """
 
-    def __init__(self, per_s: float, burst_s: float = 4.0) -> None:
-        self._per_s, self._most = per_s, per_s * burst_s
-        self._left, self._at = self._most, time.monotonic()
+    def __init__(self, per_s: float, burst_s: float = 4.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_s, self._most, self._clock = per_s, per_s * burst_s, clock
+        self._left, self._at = self._most, clock()
 
     def take(self) -> bool:
         """True if one more may come now."""
-        now = time.monotonic()
+        now = self._clock()
         self._left = min(self._most, self._left + (now - self._at) * self._per_s)
         self._at = now
         if self._left < 1.0:
