@@ -183,6 +183,8 @@ def test_negative_values_belong_to_their_option() -> None:
         (NotADirectoryError(20, "Not a directory", "clip.wav"), 2, "error: clip.wav cannot be used: Not a directory"),
         (IsADirectoryError(21, "Is a directory", "some"), 2, "error: some cannot be used: Is a directory"),
         (type("OutOfMemoryError", (RuntimeError,), {})("..."), 2, "memory is full"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), 2, "the memory is full: close"),
+        (ImportError("libavcodec.so: failed to map segment from shared object"), 2, "the memory is full: close"),
     ],
 )
 def test_failures_of_a_command(
@@ -361,3 +363,16 @@ def test_help_offers_only_what_a_command_line_can_give(capsys: pytest.CaptureFix
     shown = helped("render", capsys)
     assert "any sound or video file, of any length. -o PATH" in shown
     assert "samples" not in shown and "loaded" not in shown and "In Python" not in shown
+
+
+def test_a_window_system_that_is_not_there_is_not_used() -> None:
+    program = "import sys; from emotalking.cli.main import main; code = main(); import matplotlib; sys.exit(code)"
+    found = subprocess.run(
+        [sys.executable, "-c", program, "check", "missing.mp4"],
+        env=os.environ | {"MPLBACKEND": "nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 2, found.stderr
+    assert "Traceback" not in found.stderr

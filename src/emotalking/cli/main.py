@@ -24,6 +24,11 @@ SECTIONS = ("make an avatar", "use it", "evaluate", "inspect")
 INPUT_ERROR, INTERRUPTED = 2, 130
 
 
+_MEMORY = "the memory is full: close other programs, or work on less at once"
+_NO_MEMORY = ("can't allocate memory", "failed to map segment", "Cannot allocate memory")
+"""Words of PyTorch's allocator, of the loader of shared libraries, and of the operating system within other errors."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -68,8 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(system_sentence(error), INPUT_ERROR)
     except MemoryError:
-        return _fail("the memory is full: close other programs, or work on less at once", INPUT_ERROR)
-    except RuntimeError as error:
+        return _fail(_MEMORY, INPUT_ERROR)
+    except (RuntimeError, ImportError) as error:
+        if any(words in str(error) for words in _NO_MEMORY):
+            return _fail(_MEMORY, INPUT_ERROR)
         if "home directory" in str(error):
             return _fail("your home folder is not known: set the environment variable HOME", INPUT_ERROR)
         if type(error).__name__ != "OutOfMemoryError":  # torch's, without importing torch
@@ -157,6 +164,8 @@ def _run(verb: ModuleType, arguments: list[str], alias: aliases.Alias | None, st
 
     if started is not None:
         share_cores(started)
+        # Nothing is shown in a window, and matplotlib fails at its import where a notebook's or an IDE's is unknown.
+        os.environ["MPLBACKEND"] = "agg"
     more = {one.name: values[one.name] for one in extras}
     with shown(never_silent=started is not None), claimed([verb.FUNCTION, verb.run], bound | more, hold=False):
         verb.run(bound, **more)
