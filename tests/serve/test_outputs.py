@@ -17,6 +17,8 @@ import pytest
 
 from emotalking.errors import InputError, MissingPackageError
 from emotalking.player.streaming import LiveFrame
+from emotalking.provenance.manifest import Origin
+from emotalking.provenance.signing import finisher, read_signature
 from emotalking.serve import outputs
 from emotalking.serve.outputs import Loudspeakers, MediaOutput, Output, VirtualCamera, even_rgb
 
@@ -93,6 +95,17 @@ def test_sound_and_images_of_a_file_are_at_the_same_times(suffix: str, tmp_path:
     if suffix != ".ts":  # whose only text is the name of its programme
         with av.open(str(path)) as container:
             assert "synthetic" in {key.lower(): value for key, value in container.metadata.items()}["comment"]
+
+
+def test_a_recording_is_signed_when_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "show.mp4"
+    output = MediaOutput(path, SIZE, SIZE, FPS, finish=finisher(path, Origin(avatar="ab" * 32)))
+    play(output, 30)
+    output.close()
+    signature = read_signature(path)
+    assert output.error is None and signature is not None and signature.valid and signature.avatar == "ab" * 32
+    assert len(decoded(str(path))[0]) == 30 - output.dropped
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
 def test_frames_without_images_keep_the_sound_in_its_place(tmp_path: Path) -> None:

@@ -170,6 +170,18 @@ def replacing(path: Path, finish: Finish | None = None) -> Iterator[Path]:
             os.replace(scratch, target)
 
 
+def finish_file(path: Path, finish: Finish) -> None:
+    """Take the last step of a file that was written under its own name.
+
+    Raises:
+        CannotWriteError: as :func:`replacing`; the file is as it was.
+    """
+    with _explained(path, everything=True), _scratch(path) as other:
+        if finish(path, other, path):
+            os.chmod(other, stat.S_IMODE(path.stat().st_mode))
+            os.replace(other, path)
+
+
 @contextmanager
 def _explained(path: Path, scratch: Path | None = None, *, everything: bool = False) -> Iterator[None]:
     """Turn errors of writing ``path`` into a sentence; errors of reading something else for it pass."""

@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 
 from emotalking.errors import InputError, MissingPackageError
 from emotalking.io.containers import create_media, create_stream
+from emotalking.io.files import Finish, finish_file
 from emotalking.io.reading import reason
 from emotalking.player.streaming import LiveFrame
 from emotalking.serve.microphone import sound_card
@@ -197,13 +198,24 @@ class MediaOutput(Output):
         height: pixels.
         fps: frame rate for which the encoder is set up.
         bitrate: of the images, bit/s.
+        finish: last step of a file, such as a signature (:func:`emotalking.provenance.signing.finisher`).
 
     Raises:
         InputError: it cannot be connected or made.
     """
 
-    def __init__(self, place: str | Path, width: int, height: int, fps: Fraction, *, bitrate: int = 2_500_000) -> None:
+    def __init__(
+        self,
+        place: str | Path,
+        width: int,
+        height: int,
+        fps: Fraction,
+        *,
+        bitrate: int = 2_500_000,
+        finish: Finish | None = None,
+    ) -> None:
         super().__init__("media output")
+        self._finish = finish
         self._place, self._fps, self._bitrate = str(place), fps, bitrate
         self._size = width + width % 2, height + height % 2
         scheme, suffix = urlsplit(self._place).scheme.lower(), Path(self._place).suffix.lower()
@@ -286,6 +298,8 @@ class MediaOutput(Output):
         try:
             if stream is not None:
                 stream.close()
+                if self._finish is not None and not self._live:
+                    finish_file(Path(self._place), self._finish)
         except (av.error.FFmpegError, OSError) as error:
             _logger.warning("the end of %s could not be written (%s)", self.name, reason(error))
 
