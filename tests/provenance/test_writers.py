@@ -123,7 +123,5 @@ def test_every_output_of_the_verbs_is_signed_or_no_media() -> None:
         choosable = "provenance" in roles(verb)
         for kind in kinds - NO_MEDIA.keys():
             signed.setdefault(kind, set()).add(verb.__name__)
-            assert choosable or kind == "demo", (
-                f"{verb.__name__} writes {kind} and cannot be asked to leave it unsigned"
-            )
+            assert choosable or kind == "demo", f"{verb.__name__} writes {kind} and has no choice about it"
     assert signed.keys() >= {"video", "image", "frames", "sound", "edited", "sentences", "demo"}
