@@ -36,6 +36,10 @@ _LAGS = np.arange(SAMPLE_RATE // 600, SAMPLE_RATE // 70 + 1)
 """Periods of voices that whisper to none and shout to most: 70 to 600 Hz."""
 _OCTAVE_COST = 0.02
 """Preference of the higher of two pitches an octave apart that explain the sound as well (Boersma's is .01)."""
+_BEYOND = (WINDOW - HOP) // 2
+"""Samples that the window of a step reaches beyond it."""
+_LEAD = -(-_BEYOND // HOP)
+"""The same before it, in whole steps."""
 _BLOCK = 1000
 """Steps transformed at once."""
 
@@ -64,6 +68,21 @@ def acoustics(samples: Float[np.ndarray, " n"]) -> Float[np.ndarray, "steps 4"]:
     windows = np.lib.stride_tricks.sliding_window_view(outside, WINDOW)[::HOP][:steps]
     blocks = [_measured(windows[begin : begin + _BLOCK]) for begin in range(0, steps, _BLOCK)]
     return np.concatenate([np.zeros((0, COLUMNS - 1), np.float32), *blocks])
+
+
+class AcousticStream:
+    """:func:`acoustics` of sound while it comes in, 22 ms behind it."""
+
+    def __init__(self) -> None:
+        self._sound = np.zeros(_LEAD * HOP, np.float32)
+
+    def push(self, samples: Float[np.ndarray, " n"]) -> Float[np.ndarray, "steps 4"]:
+        """The rows that are complete after ``samples`` more; they do not depend on the pieces."""
+        self._sound = np.concatenate([self._sound, samples.astype(np.float32)])
+        steps = max(0, (len(self._sound) - _LEAD * HOP - _BEYOND) // HOP)
+        rows = acoustics(self._sound[: (_LEAD + steps) * HOP + _BEYOND])[_LEAD : _LEAD + steps]
+        self._sound = self._sound[steps * HOP :]
+        return rows
 
 
 def phone_beginnings(samples: Float[np.ndarray, " n"]) -> Float[np.ndarray, " steps"]:

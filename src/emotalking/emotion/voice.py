@@ -34,8 +34,7 @@ from emotalking.audio.prosody import (
     PHONE,
     SEMITONES,
     VOICING,
-    WINDOW,
-    acoustics,
+    AcousticStream,
     phone_beginnings,
     prosody,
 )
@@ -287,62 +286,59 @@ class VoiceEmotion:
         """
         _check_gain(gain)
         self._gain = gain
-        self._sound = np.zeros(_LEAD * HOP, np.float32)
-        """The last sound: what the next step's window needs, and what phones are recognised in."""
-        self._next = len(self._sound)
-        """Begin of the next step in it."""
+        self._acoustics = AcousticStream()
+        self._pending = np.zeros(0, np.float32)
+        self._heard = np.zeros(0, np.float32)
+        """The last sound, in which phones are recognised."""
         self._rows = np.zeros((0, COLUMNS), np.float32)
-        self._steps = 0
+        self._blocks = 0
         self._value = np.zeros(2)
 
     def push(self, samples: Float[np.ndarray, " n"]) -> tuple[float, float]:
         """Valence and arousal after ``samples`` more, float32 mono at 16 kHz in [-1, 1].
 
-        The result does not depend on the pieces in which the sound comes; it is 50 ms behind it.
+        The result does not depend on the pieces in which the sound comes.
 
         Raises:
             MissingModelError: the package hama is missing.
         """
-        self._sound = np.concatenate([self._sound, samples.astype(np.float32)])
-        while len(self._sound) - self._next >= _STREAM_STEPS * HOP + _BEYOND:
-            self._advance()
+        self._pending = np.concatenate([self._pending, samples.astype(np.float32)])
+        while len(self._pending) >= _BLOCK:
+            self._advance(self._pending[:_BLOCK])
+            self._pending = self._pending[_BLOCK:]
         return float(self._value[0]), float(self._value[1])
 
-    def _advance(self) -> None:
-        """Hear the next steps, and follow them."""
-        heard = self._sound[self._next - _LEAD * HOP : self._next + _STREAM_STEPS * HOP + _BEYOND]
-        rows = acoustics(heard)[_LEAD : _LEAD + _STREAM_STEPS]
+    def _advance(self, sound: Float[np.ndarray, " n"]) -> None:
+        """Hear a block, and follow it."""
+        rows = self._acoustics.push(sound)
         fresh = np.column_stack([rows, np.zeros(len(rows), np.float32)])
         self._rows = np.concatenate([self._rows, fresh])[-_HISTORY:]
-        self._next += _STREAM_STEPS * HOP
-        self._steps += _STREAM_STEPS
-        if self._steps % _PHONES_EVERY == 0:
+        self._heard = np.concatenate([self._heard, sound])[-_PHONES_SEEN * HOP :]
+        self._blocks += 1
+        if self._blocks % _PHONES_EVERY == 0:
             self._hear_phones()
-        kept = max(0, self._next - _PHONES_SEEN * HOP)
-        self._sound, self._next = self._sound[kept:], self._next - kept
         voice = _Voice.of(self._rows)
         target = np.zeros(2)
         if voice.voiced.any():
             target = _valence_arousal(_Usual.of(voice), _lately(voice), self._gain)[0]
-        self._value += (1 - np.exp(-_STREAM_STEPS * STEP_S / _FOLLOW_S)) * (target - self._value)
+        self._value += (1 - np.exp(-_BLOCK / SAMPLE_RATE / _FOLLOW_S)) * (target - self._value)
 
     def _hear_phones(self) -> None:
         """Phones of the steps that have enough sound after them since the last time."""
-        begins = phone_beginnings(self._sound[max(0, self._next - _PHONES_SEEN * HOP) : self._next])
-        count = min(len(self._rows), _PHONES_EVERY + _PHONES_LAG, len(begins))
+        begins = phone_beginnings(self._heard)
+        begins = begins[: len(begins) - _ROWS_BEHIND]
+        count = min(len(self._rows), _PHONES_NEW + _PHONES_LAG, len(begins))
         self._rows[len(self._rows) - count : -_PHONES_LAG, PHONE] = begins[len(begins) - count : -_PHONES_LAG]
 
 
-_BEYOND = (WINDOW - HOP) // 2
-"""Samples that the window of a step reaches beyond it."""
-_LEAD = -(-_BEYOND // HOP)
-"""The same, before it, in whole steps."""
-_STREAM_STEPS = 5
-"""Steps heard at once: 0.1 s."""
+_BLOCK = SAMPLE_RATE // 10
+"""Samples heard at once: 0.1 s."""
 _HISTORY = 1500
 """Steps from which the usual is taken: 30 s."""
-_PHONES_EVERY, _PHONES_LAG, _PHONES_SEEN = 50, 15, 150
-"""Steps after which phones are recognised again, that must follow a phone, and that the recogniser sees."""
+_PHONES_EVERY, _PHONES_NEW = 10, 50
+"""Phones are recognised again after so many blocks: so many steps."""
+_PHONES_LAG, _PHONES_SEEN, _ROWS_BEHIND = 15, 150, 2
+"""Steps that must follow a phone, that the recogniser sees, and by which rows come later than their sound."""
 _NEAR_S, _WIDE_S, _FOLLOW_S = 1.2, 3.0, 0.5
 """Time constants: of the moment, of range and rate, and of the change of the result."""
 
