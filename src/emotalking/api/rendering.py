@@ -19,6 +19,7 @@ from emotalking.options import (
     Rate,
     Reads,
     Seconds,
+    Seed,
     SoundTrack,
     Speaker,
     ValenceArousal,
@@ -65,13 +66,14 @@ def render(
     strip: Annotated[PathLike | None, Writes("image")] = None,
     background: Annotated["str | Background | None", Reads()] = None,
     paste: OptionalInput = None,
-    poses: Literal["recorded", "fixed"] = "recorded",
+    poses: Literal["recorded", "expressive", "fixed"] = "recorded",
     seconds: Seconds = None,
     features: OptionalInput = None,
     audio_track: SoundTrack = None,
     vad: bool = True,
     lips: Lips = "expressive",
     batch: int = 8,
+    seed: Seed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
     provenance: Provenance = "on",
@@ -92,10 +94,11 @@ def render(
         strip: image of the first 6 s: every frame's mouth above the sound, with words and phonemes of the text.
         background: an image file, a colour (white, #00ff00) or transparent; None: as recorded.
         paste: paste the head back into the full frames of this clip, from which the avatar came.
-        poses: head motion: as recorded, or none.
+        poses: head motion: as recorded; expressive: moved by speech and emotion (nods, brows, blinks, tempo); or none.
         features: .npy file with the avatar's kind of audio features of the speech; None: computed from it.
         vad: voice activity detection: close the lips where nobody speaks, instead of following every sound.
         batch: frames rendered together.
+        seed: of expressive motion.
         progress: called after each frame with (frames done, frames in all).
 
     Raises:
@@ -147,6 +150,7 @@ def render(
         overwrite=overwrite,
         vad=vad,
         provenance=provenance,
+        seed=seed,
         progress=progress,
     )
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import soxr
@@ -18,7 +17,7 @@ from emotalking.io.video_writer import AUDIO_RATE, FrameFolder, VideoWriter, cod
 from emotalking.options import Provenance
 from emotalking.player.backgrounds import Background
 from emotalking.player.paste import Paster
-from emotalking.player.player import Player
+from emotalking.player.player import Motion, Player
 from emotalking.player.protocols import Emotion, PlayableAvatar
 from emotalking.player.strip import LONGEST_S, Strip
 from emotalking.provenance.consent import remind
@@ -48,13 +47,14 @@ def render_clip(
     features: str | Path | None = None,
     audio_track: int | None = None,
     emotion: Emotion | None = None,
-    poses: Literal["recorded", "fixed"] = "recorded",
+    poses: Motion = "recorded",
     background: Background = None,
     paste: str | Path | None = None,
     seconds: float | None = None,
     batch: int = 8,
     overwrite: bool = False,
     vad: bool = True,
+    seed: int = 0,
     provenance: Provenance = "on",
     progress: Callable[[int, int], object] | None = None,
 ) -> Rendered:
@@ -79,6 +79,7 @@ def render_clip(
         batch: frames rendered together.
         overwrite: remove frames of an earlier run from ``folder``.
         vad: close the lips during silence, see ``Player.frames``.
+        seed: of expressive motion.
         provenance: on: sign all outputs (:mod:`emotalking.provenance.signing`).
         progress: called after each frame with (frames done, total frames).
 
@@ -100,7 +101,7 @@ def render_clip(
         raise UserError("the sound has no length, so there is no frame to render.")
     matte = paste is not None
     frames = player.frames(
-        track, emotion, poses=poses, background=background, seconds=seconds, batch=batch, matte=matte
+        track, emotion, poses=poses, background=background, seconds=seconds, batch=batch, matte=matte, seed=seed
     )
     if mouth_strip is not None:
         frames = mouth_strip.watch(frames, matte)
@@ -108,7 +109,7 @@ def render_clip(
     if paste is not None:
         paster = Paster(paste, getattr(avatar, "place", None))
         width, height = paster.place.width, paster.place.height
-        frames = paster.frames(frames, player.recorded(total, poses))
+        frames = paster.frames(frames, player.recorded(total, poses, emotion))
     frame_folder = None if folder is None else FrameFolder(folder, overwrite=overwrite, finish=signed[folder])
     writer = None
     if video is not None:

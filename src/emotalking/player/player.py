@@ -1,7 +1,7 @@
 """Stream finished frames of an avatar from speech, emotion and poses."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from emotalking.audio.accents import Accents
 from emotalking.audio.features import feature_track
 from emotalking.audio.tracks import FeatureTrack
 from emotalking.audio.vad import VoiceActivity, voice_activity
@@ -19,6 +20,7 @@ from emotalking.errors import UserError
 from emotalking.io.audio import iter_audio
 from emotalking.models.compositor import Conditions
 from emotalking.player.backgrounds import Background, background_plate
+from emotalking.player.expressive import ExpressiveLoop
 from emotalking.player.finish import device_plate, finished_frames
 from emotalking.player.poses import PoseLoop, Poses
 from emotalking.player.protocols import Emotion, PlayableAvatar
@@ -31,10 +33,15 @@ class AudioTrack:
     features: FeatureTrack
     voice_activity: VoiceActivity | None = None
     """None: the lips follow the features everywhere."""
+    sound: Callable[[], Iterable[Float[np.ndarray, " _"]]] | None = None
+    """Opens the sound itself; None: only its features are known."""
 
 
 Sound = str | Path | Float[np.ndarray, " S"] | FeatureTrack | AudioTrack
 """A sound or video file, float32 mono samples at 16 kHz, their features, or the track of `Player.audio_features`."""
+
+Motion = Literal["recorded", "expressive", "fixed"]
+"""Head motion: as recorded, by speech and emotion, or none."""
 
 _DECODERS = 4
 """Threads that decode torso layers ahead of the renderer."""
@@ -78,18 +85,21 @@ class Player:
             return audio
         if isinstance(audio, FeatureTrack):
             return AudioTrack(audio)
+
+        def sound() -> Iterable[np.ndarray]:
+            return [audio] if isinstance(audio, np.ndarray) else iter_audio(audio, track=audio_track)
+
         if features is None:
-            samples = audio if isinstance(audio, np.ndarray) else iter_audio(audio, track=audio_track)
-            track = feature_track(samples, self.avatar.audio_features)
+            track = feature_track(sound(), self.avatar.audio_features)
         else:
             track = features
         if not (vad and self.avatar.closes_lips):
-            return AudioTrack(track)
-        activity = voice_activity([audio] if isinstance(audio, np.ndarray) else iter_audio(audio, track=audio_track))
+            return AudioTrack(track, None, sound)
+        activity = voice_activity(sound())
         if features is not None:
             # The file has not been read yet, and its errors must be raised before the first frame.
             activity.finish()
-        return AudioTrack(track, activity)
+        return AudioTrack(track, activity, sound)
 
     def num_frames(self, track: AudioTrack, seconds: float | None = None) -> int:
         """Number of frames that cover the audio, or its first ``seconds``."""
@@ -101,25 +111,29 @@ class Player:
         audio: Sound,
         emotion: Emotion | None = None,
         *,
-        poses: Literal["recorded", "fixed"] = "recorded",
+        poses: Motion = "recorded",
         background: Background = None,
         seconds: float | None = None,
         batch: int = 8,
         matte: bool = False,
         vad: bool = True,
+        seed: int = 0,
     ) -> Iterator[UInt8[np.ndarray, "H W channels"]]:
         """Render frames of the speaking avatar one by one; memory does not grow with their number.
 
         Args:
             audio: the speech; ceil(duration * fps) frames are rendered.
             emotion: valence and arousal over time; None: without the emotion branch.
-            poses: the recorded head motion, continued without a jump as long as needed, or a still head.
+            poses: the recorded head motion, continued without a jump as long as needed; "expressive": with tempo and
+                size by arousal, nods and brows by accents of the speech, and blinks of its own
+                (``player.expressive``); or a still head.
             background: see ``Background``; "transparent" gives RGBA with straight alpha.
             seconds: stop after this time.
             batch: frames rendered together.
             matte: add the head's coverage to finished frames as a fourth channel.
             vad: close the lips during silence (``audio.vad``); needs the audio itself, not only its features, and an
                 avatar with closed-mouth codes.
+            seed: of expressive motion.
 
         Yields:
             uint8 RGB [H, W, 3], or RGBA [H, W, 4] when transparent, or RGB and coverage [H, W, 4] with ``matte``.
@@ -134,20 +148,28 @@ class Player:
             )
         plate = background_plate(background, self.avatar.background)
         track = self.audio_features(audio, vad=vad)
-        return self._play(track, emotion, self._loop(poses), plate, self.num_frames(track, seconds), batch, matte)
+        loop = self._loop(poses, emotion, track, seed)
+        return self._play(track, emotion, loop, plate, self.num_frames(track, seconds), batch, matte)
 
-    def recorded(self, total: int, poses: Literal["recorded", "fixed"] = "recorded") -> Int[np.ndarray, " total"]:
+    def recorded(
+        self, total: int, poses: Motion = "recorded", emotion: Emotion | None = None
+    ) -> Int[np.ndarray, " total"]:
         """Index of the recorded frame under each of the ``total`` frames of :meth:`frames`."""
-        return self._loop(poses).at(np.arange(total), total).indices
+        return self._loop(poses, emotion).at(np.arange(total), total).indices
 
-    def _loop(self, poses: Literal["recorded", "fixed"]) -> PoseLoop:
+    def _loop(
+        self, poses: Motion, emotion: Emotion | None, track: AudioTrack | None = None, seed: int = 0
+    ) -> PoseLoop | ExpressiveLoop:
+        if poses == "expressive":
+            accents = None if track is None or track.sound is None else Accents(track.sound())
+            return ExpressiveLoop(self.avatar, emotion, accents, seed)
         return PoseLoop(self.avatar.viewmats, self.avatar.aus, float(self.avatar.fps), fixed=poses == "fixed")
 
     def _play(
         self,
         track: AudioTrack,
         emotion: Emotion | None,
-        loop: PoseLoop,
+        loop: PoseLoop | ExpressiveLoop,
         plate: np.ndarray | Literal["transparent"],
         total: int,
         batch: int,

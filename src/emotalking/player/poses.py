@@ -70,16 +70,21 @@ class PoseLoop:
             frames: output frame numbers; places between two are interpolated.
             total: length of the output if known; a recording at least as long is played unchanged.
         """
-        begin, end = self._stretch
-        position = begin + frames.astype(np.float64)
-        if total is None or total > end - begin:
-            position = self._positions(position)
+        position = self.positions(frames, total)
         aus = _lerp(self._aus, position).astype(np.float32)
         if self._fixed is not None:
             viewmats = np.repeat(self._viewmats[None, self._fixed].astype(np.float32), len(frames), axis=0)
             return Poses(viewmats, aus, np.full(len(frames), self._fixed, np.int64))
         indices = np.floor(position + 0.5).astype(np.int64)
         return Poses(interpolate_poses(self._viewmats, position), aus, indices)
+
+    def positions(
+        self, frames: Int64[np.ndarray, " n"] | Float[np.ndarray, " n"], total: int | None = None
+    ) -> Float[np.ndarray, " n"]:
+        """Places in the recording (frames, fractional) of output frames, as in :meth:`at`."""
+        begin, end = self._stretch
+        position = begin + frames.astype(np.float64)
+        return self._positions(position) if total is None or total > end - begin else position
 
     def _positions(self, time: np.ndarray) -> np.ndarray:
         """Frame numbers from the stretch's begin on to positions: up to the upper turn, down to the lower and so on."""
