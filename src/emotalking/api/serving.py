@@ -1,6 +1,7 @@
 """Avatars live, for browsers and programs."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,15 +49,11 @@ def serve(
     Raises:
         InputError: an avatar, the address or a setting cannot be used.
     """
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import uvicorn  # noqa: F401
-        import websockets  # noqa: F401
-    except ImportError as error:
+    missing = [name for name in ("fastapi", "uvicorn", "websockets", "prometheus_client") if find_spec(name) is None]
+    if missing:
         raise MissingPackageError(
-            f"serving needs the package {error.name}, which is not installed: pip install 'emotalking[serve]'."
-        ) from error
+            f"serving needs {', '.join(missing)}, which is not installed: pip install 'emotalking[serve]'."
+        )
     from emotalking.api.rendering import load_avatar
     from emotalking.serve.job_routes import job_router
     from emotalking.serve.jobs import Jobs

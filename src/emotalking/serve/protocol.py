@@ -97,18 +97,18 @@ class _Flush(_Message):
 
 class _Clear(_Message):
     type: Literal["clear"]
-    heard_frame: int | None = Field(None, ge=0, lt=2**63)
+    heard_frame: int | None = Field(default=None, ge=0, lt=2**63)
 
 
 class _Emotion(_Message):
     """Valence and arousal, or a name with a strength, or none of them: without an emotion."""
 
     type: Literal["emotion"]
-    valence: float | None = Field(None, ge=-1, le=1)
-    arousal: float | None = Field(None, ge=-1, le=1)
-    name: str | None = Field(None, max_length=40)
-    strength: float = Field(1.0, ge=0, le=1)
-    seconds: float = Field(0.3, ge=0, le=10)
+    valence: float | None = Field(default=None, ge=-1, le=1)
+    arousal: float | None = Field(default=None, ge=-1, le=1)
+    name: str | None = Field(default=None, max_length=40)
+    strength: float = Field(default=1.0, ge=0, le=1)
+    seconds: float = Field(default=0.3, ge=0, le=10)
 
     @model_validator(mode="after")
     def _whole(self) -> "_Emotion":
@@ -132,8 +132,8 @@ class _Pose(_Message):
 
 class _Gaze(_Message):
     type: Literal["gaze"]
-    x: float = Field(0.0, ge=-1, le=1)
-    y: float = Field(0.0, ge=-1, le=1)
+    x: float = Field(default=0.0, ge=-1, le=1)
+    y: float = Field(default=0.0, ge=-1, le=1)
 
 
 class _Idle(_Message):
@@ -161,8 +161,8 @@ class _Background(_Message):
 class _Say(_Message):
     type: Literal["say"]
     text: str
-    language: str = Field("en", max_length=20)
-    voice: str | None = Field(None, max_length=60)
+    language: str = Field(default="en", max_length=20)
+    voice: str | None = Field(default=None, max_length=60)
 
 
 class _Avatar(_Message):
@@ -180,8 +180,8 @@ class Image(_Message):
 
     type: Literal["image"] = "image"
     format: Literal["jpeg", "webp", "png"] = "jpeg"
-    quality: int = Field(85, ge=1, le=100)
-    every: int = Field(1, ge=1, le=1000)
+    quality: int = Field(default=85, ge=1, le=100)
+    every: int = Field(default=1, ge=1, le=1000)
 
 
 class _Ping(_Message):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+import numpy as np
 from fastapi import WebSocket, WebSocketDisconnect
 from starlette.responses import PlainTextResponse
 
@@ -25,7 +26,9 @@ from emotalking.serve.settings import ServeSettings
 from emotalking.serve.sinks import Event
 from emotalking.serve.speech import Voice
 
-P, R, T = ParamSpec("P"), TypeVar("R"), TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
 
 WAITING_IMAGES = 2
 """Frames with images that wait to be sent; of older ones the sound alone is kept."""
@@ -110,7 +113,7 @@ class WebSocketSink:
         if frame.image is None:
             return pack_frame(frame, b"", "none")
         wanted = self._conversation.image
-        data, kind = encode(frame.image, wanted.format, wanted.quality)
+        data, kind = encode(np.asarray(frame.image), wanted.format, wanted.quality)
         return pack_frame(frame, data, kind)
 
 
