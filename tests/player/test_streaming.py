@@ -104,7 +104,7 @@ def test_what_cannot_be_done_is_one_sentence(avatar, talk) -> None:
     with pytest.raises(InputError, match="look-ahead"):
         StreamingPlayer(avatar, look_ahead_ms=10)
     avatar.audio_features = "hubert"
-    with pytest.raises(UserError, match="only hama"):
+    with pytest.raises(UserError, match="only mel and hama"):
         StreamingPlayer(avatar)
     avatar.audio_features, avatar.emotional = "hama", False
     with pytest.raises(UserError, match="emotion stage"):

@@ -185,6 +185,17 @@ def normalise(spectra: MelSpectra) -> GrowingRows:
     return values
 
 
+def normalised_by(
+    heard: Float[np.ndarray, "n channels"],
+    heard_square: Float[np.ndarray, " n"],
+    power: Float[np.ndarray, "steps channels"],
+    mean_square: Float[np.ndarray, " steps"],
+) -> Float[np.ndarray, "steps channels"]:
+    """Steps normalised by the statistics of others: all that was ``heard`` so far, of a live stream."""
+    levels = _levels(heard, heard_square, speech_level(heard_square)) if len(heard) else None
+    return np.zeros_like(power) if levels is None else levels.normalised(power, mean_square)
+
+
 def log_mel(chunks: Iterable[Float[np.ndarray, " n"]]) -> GrowingRows:
     """Normalised mel spectra, [steps, 32], of one recording; see :func:`normalise`."""
     return normalise(mel_spectra(chunks))

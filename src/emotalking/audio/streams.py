@@ -89,14 +89,17 @@ def known_window(
     frame: int,
     fps: Fraction,
     lead: int,
+    total: int | None = None,
 ) -> Float[Tensor, "8 C steps"]:
     """A window from the steps ``first`` on that are known; zero elsewhere.
 
     Args:
         lead: as in :class:`~emotalking.audio.tracks.StepFeatures`.
+        total: frames of the utterance, where that is known.
     """
     known = StepFeatures(values, feature.rate_hz, feature.steps, 0.0, lead - first)
     frames = np.arange(frame - PAST_FRAMES, frame + 1 + FUTURE_FRAMES)
     rows = known.frames(frames, fps)
-    rows[frames < 0] = 0.0  # as in a whole recording's windows
+    # As in the windows of a whole recording.
+    rows[(frames < 0) | (frames >= (np.inf if total is None else total))] = 0.0
     return torch.from_numpy(np.ascontiguousarray(rows.transpose(0, 2, 1)))

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from scipy.ndimage import uniform_filter1d
 
 from emotalking.audio.mel import HOP
+from emotalking.audio.recent import RecentRows
 from emotalking.audio.vad import (
     DIGITAL_SILENCE,
     FINE,
@@ -38,32 +39,6 @@ _DECIDED = 220
 """Steps that bear on the decisions about the last ones."""
 
 
-class _Rows:
-    """The last rows of an array that grows at its end."""
-
-    def __init__(self, width: int, kept: int) -> None:
-        self._rows, self._kept, self._end = np.zeros((2 * kept, width), np.float32), kept, 0
-
-    def append(self, rows: Float[np.ndarray, "n width"]) -> None:
-        rows = rows[-self._kept :]
-        if self._end + len(rows) > len(self._rows):
-            held = self.held.copy()
-            self._rows[: len(held)] = held
-            self._end = len(held)
-        self._rows[self._end : self._end + len(rows)] = rows
-        self._end += len(rows)
-
-    def replace(self, rows: Float[np.ndarray, "n width"], last: int) -> None:
-        """Append ``rows`` in place of the ``last`` ones."""
-        self._end -= last
-        self.append(rows)
-
-    @property
-    def held(self) -> Float[np.ndarray, "k width"]:
-        """A view."""
-        return self._rows[max(0, self._end - self._kept) : self._end]
-
-
 class GateStream:
     """The mouth's gate of one utterance while it comes in."""
 
@@ -71,9 +46,9 @@ class GateStream:
         self._sound = np.zeros(_LEAD, np.float32)
         """From the first sample that the next step's window needs."""
         bins = FINE // 2 + 1
-        self._quick, self._fine = _Rows(bins, _FLOOR_STEPS), _Rows(bins, _FLOOR_STEPS)
+        self._quick, self._fine = RecentRows(bins, _FLOOR_STEPS), RecentRows(bins, _FLOOR_STEPS)
         self._floors = np.zeros((2, bins), np.float32)
-        self._measured = _Rows(5, _DECIDED)
+        self._measured = RecentRows(5, _DECIDED)
         self._steps = 0
         self._finished = False
 
@@ -117,7 +92,7 @@ class GateStream:
         block = min(len(self._quick.held), again + _SETTLE)
         quick, fine = self._quick.held[-block:], self._fine.held[-block:]
         made = measures(quick, fine, *(np.broadcast_to(floor, quick.shape) for floor in self._floors))
-        self._measured.replace(np.stack(astuple(made), 1)[-again:], again - fresh)
+        self._measured.append(np.stack(astuple(made), 1)[-again:], again - fresh)
 
     def _learn_noise(self) -> None:
         """Take the noise of the last seconds."""

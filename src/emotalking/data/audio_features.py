@@ -53,7 +53,7 @@ _HAMA = ("hama 1.7.0's phoneme recogniser (audio features)", "Apache-2.0; its tr
 AUDIO_FEATURES: dict[str, AudioFeature] = {
     feature.name: feature
     for feature in (
-        AudioFeature("mel", "mel", 16, 32, "emotalking.audio.mel"),
+        AudioFeature("mel", "mel", 16, 32, "emotalking.audio.mel", streams="emotalking.audio.mel_stream:streams"),
         AudioFeature("phones", "phones", 16, 39, "emotalking.audio.phones", licence=_POCKETSPHINX),
         AudioFeature(
             "hama", "hama", 2, 144, "emotalking.audio.hama", streams="emotalking.audio.hama:streams", licence=_HAMA
