@@ -1,10 +1,13 @@
-"""The Studio page: the files of the folder ``page``, served as they are."""
+"""The Studio page: the files of the folder ``page``, served as they are, and the voices that it offers."""
 
 from collections.abc import Callable
 from importlib.resources import files
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
+
+from emotalking.tts.backends import open_synthesizer
 
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -16,8 +19,12 @@ _HEADERS = {"Cache-Control": "no-cache"}
 
 
 def page_router() -> APIRouter:
-    """Make a route for each file of the page, and ``/`` for ``index.html``; the files are read once."""
+    """Make a route for each file of the page, ``/`` for ``index.html``, and one for what can be chosen to speak.
+
+    The files are read once.
+    """
     router = APIRouter()
+    router.add_api_route("/v1/voices", voices)
     for file in (files("emotalking.serve") / "page").iterdir():
         media_type = _TYPES.get(file.name.rpartition(".")[2])
         if media_type is None:
@@ -30,3 +37,13 @@ def page_router() -> APIRouter:
 
 def _answer(content: bytes, media_type: str) -> Callable[[], Response]:
     return lambda: Response(content, media_type=media_type, headers=_HEADERS)
+
+
+def voices(language: Annotated[str, Query(max_length=20)] = "en") -> dict[str, tuple[str, ...]]:
+    """Voices of a language, and all languages.
+
+    Raises:
+        InputError: nobody speaks it.
+    """
+    synthesizer = open_synthesizer("auto")
+    return {"voices": synthesizer.voices(language), "languages": synthesizer.languages()}

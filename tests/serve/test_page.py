@@ -1,0 +1,332 @@
+"""The Studio page in a real browser: frames and sound arrive together, controls act, an interruption is silence."""
+
+import io
+import shutil
+import time
+import wave
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("fastapi", reason="needs the extra emotalking[serve]")
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+if CHROMIUM is None:
+    pytest.skip("needs Chromium", allow_module_level=True)
+
+from emotalking.io.images import encode_image
+from emotalking.serve.connections import Socket
+from emotalking.serve.job_routes import job_router
+from emotalking.serve.jobs import Jobs
+from emotalking.serve.server import LiveServer
+from emotalking.serve.settings import ServeSettings
+from emotalking.serve.studio import page_router
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--autoplay-policy=no-user-gesture-required",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+PATIENCE_MS = 60_000
+"""For a busy machine; nothing takes so long."""
+RATE = 48000
+PROBE = Path(__file__).with_name("page_probe.js").read_text()
+"""Notes, in the page, when loud sound is heard and when each image is drawn."""
+
+
+class Square:
+    """An avatar that is a square, whose green is the valence, before a blue wall."""
+
+    width = height = 64
+    fps = Fraction(25)
+    audio_features = "hama"
+    device = torch.device("cpu")
+    closes_lips = emotional = True
+
+    def __init__(self) -> None:
+        self.viewmats = np.tile(np.eye(4, dtype=np.float32), (25, 1, 1))
+        self.viewmats[:, 2, 3] = 0.7
+        self.aus = np.zeros((25, 6), np.float32)
+        self.va = np.zeros((25, 2), np.float32)
+        self.background = np.full((64, 64, 3), (0, 0, 200), np.uint8)
+
+    def torso(self, index: int) -> np.ndarray:
+        return np.zeros((64, 64, 4), np.uint8)
+
+    def render(self, viewmats, audio_windows, aus, va=None, background=None, speech=None) -> Any:
+        colour = torch.zeros(len(viewmats), 3)
+        if va is not None:
+            colour[:, 1] = va[:, 0] / 2 + 0.5
+        alpha = torch.zeros(len(viewmats), 64, 64)
+        alpha[:, 16:48, 16:48] = 1.0
+        rgb = colour[:, None, None] * alpha[..., None]
+        if background is not None:
+            rgb = rgb + background * (1 - alpha[..., None])
+        return type("Frames", (), {"rgb": rgb, "alpha": alpha})()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    jobs = Jobs(tmp_path_factory.mktemp("uploads"), device="cpu", keep_free=0)
+    parts = [job_router(jobs), page_router()]
+    with LiveServer({"square": Square(), "second": Square()}, ServeSettings(port=0), parts) as served:
+        served.start()
+        yield served
+    jobs.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Any, server: LiveServer) -> Iterator[Any]:
+    """The page, without a session; at the end it must not have reported an error of its own."""
+    context = browser.new_context(accept_downloads=True)
+    opened = context.new_page()
+    opened.set_default_timeout(PATIENCE_MS)
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+    opened.goto(server.link)
+    opened.wait_for_selector("#avatars input:checked", state="attached")
+    opened.errors = errors
+    yield opened
+    context.close()
+    assert errors == []
+
+
+def begin(page: Any) -> None:
+    """Start a session and wait for its first frame."""
+    page.click("#cover-start")
+    wait(page, "studio.playback.heard !== null && document.getElementById('canvas').dataset.frame")
+
+
+def wait(page: Any, expression: str) -> None:
+    """Wait until an expression is true; not by wait_for_function, whose eval the page's policy forbids."""
+    end = time.monotonic() + PATIENCE_MS / 1000
+    while not page.evaluate(f"() => Boolean({expression})"):
+        assert time.monotonic() < end, f"waited in vain for {expression}"
+        page.wait_for_timeout(20)
+
+
+def recording(parts: list[tuple[float, float]]) -> dict[str, Any]:
+    """A sound file of (seconds, level) parts, as Playwright hands it to a page."""
+    samples = np.concatenate(
+        [level * np.sin(2 * np.pi * 300 * np.arange(round(seconds * RATE)) / RATE) for seconds, level in parts]
+    )
+    data = io.BytesIO()
+    with wave.open(data, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    return {"name": "beeps.wav", "mimeType": "audio/wav", "buffer": data.getvalue()}
+
+
+def break_connections(server: LiveServer) -> None:
+    """Cut all WebSockets, as a network does."""
+    assert server._uvicorn is not None
+    for connection in list(server._uvicorn.server_state.connections):
+        if isinstance(connection, Socket):
+            connection.loop.call_soon_threadsafe(connection.transport.abort)
+
+
+def pixel(page: Any) -> list[int]:
+    """Colour of the middle of the head."""
+    return page.evaluate(
+        "() => [...document.getElementById('canvas').getContext('2d').getImageData(32, 32, 1, 1).data]"
+    )
+
+
+def test_a_file_is_heard_and_seen_together(page: Any) -> None:
+    begin(page)
+    page.evaluate(PROBE)
+    beeps = [part for _ in range(4) for part in ((0.5, 0.0), (0.3, 0.5))]
+    page.set_input_files("#sound-input", recording(beeps))
+    wait(page, "probe.sent.length >= 4 && probe.heard.length >= 4 && !studio.speaking")
+    probe = page.evaluate("() => ({ sent: probe.sent, heard: probe.heard, drawn: probe.drawn })")
+    assert len(probe["heard"]) == 4, "nothing is heard twice, and nothing is left out"
+    offsets = [
+        probe["drawn"][str(beep["index"])] + beep["offsetMs"] - heard
+        for beep, heard in zip(probe["sent"], probe["heard"], strict=True)
+        if str(beep["index"]) in probe["drawn"]  # else its image was dropped
+    ]
+    assert offsets, "an image of no beep was shown"
+    assert abs(float(np.median(offsets))) < 40.0, offsets
+    assert page.evaluate("() => studio.numbers.all.first") > 0
+    assert page.text_content("#sound-name") == "beeps.wav"
+
+
+def test_the_pad_changes_the_face_while_it_speaks(page: Any) -> None:
+    begin(page)
+    page.set_input_files("#sound-input", recording([(8.0, 0.4)]))
+    wait(page, "studio.speaking")
+    before = pixel(page)[1]
+    box = page.locator("#pad").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.95 * box["width"], box["y"] + box["height"] / 2, steps=8)
+    page.mouse.up()
+    wait(page, f"document.getElementById('canvas').getContext('2d').getImageData(32, 32, 1, 1).data[1] > {before} + 80")
+    assert page.evaluate("() => studio.speaking")
+    assert "valence 0.90" in page.get_attribute("#pad", "aria-valuetext")
+
+
+def test_the_pad_is_a_slider_for_keys_and_screen_readers(page: Any) -> None:
+    begin(page)
+    page.focus("#pad")
+    for key in ("ArrowRight", "ArrowRight", "Shift+ArrowUp", "ArrowDown"):
+        page.keyboard.press(key)
+    assert page.get_attribute("#pad", "aria-valuetext").endswith("valence 0.10, arousal 0.15")
+    page.keyboard.press("Home")
+    assert page.get_attribute("#pad", "aria-valuetext").startswith("neutral")
+    page.get_by_role("radio", name="happy").focus()
+    page.keyboard.press("Space")
+    assert page.get_attribute("#pad", "aria-valuetext").startswith("happy")
+    page.fill("#strength", "0.5")
+    assert page.get_attribute("#pad", "aria-valuetext").endswith("valence 0.37, arousal 0.16")
+
+
+def test_an_interruption_is_silent_at_once(page: Any) -> None:
+    begin(page)
+    page.evaluate(PROBE)
+    page.set_input_files("#sound-input", recording([(30.0, 0.5)]))
+    wait(page, "probe.heard.length > 0 && studio.speaking")
+    generation = page.evaluate("() => studio.playback.heard.generation")
+    page.keyboard.press("Escape")
+    page.evaluate("() => { probe.interrupted = performance.now(); }")
+    wait(page, f"studio.playback.heard.generation > {generation} && !studio.speaking")
+    page.wait_for_timeout(300)
+    # Samples that had left for the sound card are heard out; nothing of the file comes after them.
+    last = page.evaluate("() => probe.lastLoud - probe.interrupted")
+    assert last < 150.0
+    assert page.evaluate("() => studio.playback.heard.speaking") is False
+
+
+def test_text_is_said_with_captions(page: Any) -> None:
+    begin(page)
+    page.fill("#text", "Hello there. This is the second sentence.")
+    page.keyboard.press("Enter")
+    wait(page, "document.getElementById('caption').textContent === 'Hello there.'")
+    wait(page, "document.getElementById('caption').textContent === 'This is the second sentence.'")
+    wait(page, "!studio.speaking && document.getElementById('caption').textContent === ''")
+
+
+def test_the_microphone_is_spoken(page: Any) -> None:
+    begin(page)
+    page.click("#microphone")
+    wait(page, "studio.speaking && studio.numbers.all.glass > 0")
+    page.click("#microphone")
+    wait(page, "!studio.speaking")
+    assert page.get_attribute("#microphone", "aria-pressed") == "false"
+
+
+def test_what_is_recorded_has_image_and_sound(page: Any, tmp_path: Path) -> None:
+    import av
+
+    begin(page)
+    page.set_input_files("#sound-input", recording([(3.0, 0.5)]))
+    wait(page, "studio.speaking")
+    page.click("#record")
+    page.wait_for_timeout(1500)
+    with page.expect_download() as download:
+        page.click("#record")
+    file = tmp_path / download.value.suggested_filename
+    download.value.save_as(file)
+    with av.open(str(file)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(str(file)) as container:
+        sound = np.concatenate([frame.to_ndarray().ravel() for frame in container.decode(audio=0)])
+    assert frames[-1].shape[0] >= 512 and frames[-1][256, 256, 1] > 100, "neutral is half green"
+    loudest = np.abs(sound.astype(np.float32)).max() / (32768 if sound.dtype == np.int16 else 1)
+    assert 0.2 < loudest < 1.0
+
+
+def test_backgrounds_are_composed_in_the_browser(page: Any) -> None:
+    begin(page)
+    corner = "document.getElementById('canvas').getContext('2d').getImageData(2, 2, 1, 1).data"
+    page.check("input[name=background][value=colour]", force=True)
+    page.fill("#colour", "#00ff00")
+    wait(page, f"{corner}[1] > 200 && {corner}[2] < 60")
+    page.check("input[name=background][value=transparent]", force=True)
+    wait(page, f"{corner}[3] === 0")
+    red = encode_image(np.full((8, 8, 3), (255, 0, 0), np.uint8), ".png")
+    page.set_input_files("#image-input", {"name": "red.png", "mimeType": "image/png", "buffer": red})
+    page.check("input[name=background][value=image]", force=True)
+    wait(page, f"{corner}[0] > 200 && {corner}[1] < 60 && {corner}[3] === 255")
+
+
+def test_it_connects_again_and_goes_on_with_the_session(page: Any, server: LiveServer) -> None:
+    begin(page)
+    session = page.evaluate("() => studio.session.session")
+    page.evaluate("() => { globalThis.first = studio.playback.heard.index; }")
+    break_connections(server)
+    wait(page, "document.getElementById('connection').dataset.state === 'reconnecting'")
+    wait(page, "document.getElementById('connection').dataset.state === 'live'")
+    assert page.evaluate("() => studio.session.session") == session
+    wait(page, "studio.playback.heard?.index > first")
+
+
+def test_another_avatar_and_the_end(page: Any) -> None:
+    begin(page)
+    page.get_by_role("radio", name="second").check(force=True)
+    wait(page, "studio.session.name === 'second'")
+    page.click("#start")
+    wait(page, "document.getElementById('connection').dataset.state === 'idle'")
+    assert page.is_visible("#cover-start") and page.is_disabled("#say")
+
+
+def test_no_width_needs_scrolling_sideways(page: Any) -> None:
+    for width in (320, 390, 900, 1600):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+def test_every_control_has_a_name(page: Any) -> None:
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll("button, input:not([type=file]), select, textarea, [role=slider]")]
+          .filter((one) => !one.hidden && !(one.labels?.length || one.ariaLabel || one.getAttribute("aria-labelledby")
+            || one.textContent.trim())).map((one) => one.outerHTML)"""
+    )
+    assert nameless == []
+
+
+def test_a_clip_is_uploaded_and_a_refusal_is_told(page: Any) -> None:
+    page.click("nav a[href='#make']")
+    page.set_input_files("#clip-input", {"name": "me & you.mp4", "mimeType": "video/mp4", "buffer": b"no film"})
+    page.get_by_role("heading", name="me & you.mp4").wait_for()
+    page.get_by_role("button", name="Check", exact=True).click()
+    page.locator(".step.failed").wait_for()
+    assert "me & you.mp4" in page.text_content(".step.failed .bad")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Remove").click()
+    page.locator(".clip-entry").wait_for(state="detached")
+
+
+def test_a_token_is_taken_from_the_address_and_missed_without(browser: Any) -> None:
+    settings = ServeSettings(port=0, token="a-secret-of-tests")
+    with LiveServer({"square": Square()}, settings, [job_router(None), page_router()]) as served:
+        served.start()
+        context = browser.new_context()
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(served.address)
+        page.locator(".notice", has_text="needs a token").wait_for()
+        page.goto(served.link)
+        page.reload()
+        page.wait_for_selector("#avatars img", state="attached")
+        assert "secret" not in page.url
+        begin(page)
+        assert not page.is_visible(".views"), "this server takes no uploads"
+        context.close()
