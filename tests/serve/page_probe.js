@@ -1,9 +1,9 @@
 // Note in the page when loud sound leaves the loudspeaker and when images are drawn, in ms of performance.now().
-(() => {
+(async () => {
   const { playback, connection } = studio;
   const context = playback.context;
   const LOUD = 0.05;
-  const PAUSE_S = 0.2; // between two sounds
+  const PAUSE_S = 0.5; // between two sounds
   const probe = { sent: [], heard: [], drawn: {}, lastLoud: 0 };
   globalThis.probe = probe;
   const outputAt = (time) => {
@@ -25,25 +25,14 @@
     }
   });
 
-  // What is heard: the newest samples of a meter end at the context's current time.
-  const meter = new AnalyserNode(context, { fftSize: 32768 });
+  // What is heard.
+  await context.audioWorklet.addModule("page_probe_worklet.js");
+  const meter = new AudioWorkletNode(context, "probe", { numberOfOutputs: 0 });
+  meter.port.onmessage = ({ data }) => {
+    if (data.begins !== undefined) probe.heard.push(outputAt(data.begins));
+    else probe.lastLoud = outputAt(data.last);
+  };
   playback.source.connect(meter);
-  const samples = new Float32Array(meter.fftSize);
-  let known = context.currentTime;
-  let lastLoud = -1;
-  setInterval(() => {
-    const end = context.currentTime;
-    meter.getFloatTimeDomainData(samples);
-    const first = Math.max(0, samples.length - Math.round((end - known) * context.sampleRate));
-    for (let i = first; i < samples.length; i++) {
-      if (Math.abs(samples[i]) <= LOUD) continue;
-      const time = end - (samples.length - i) / context.sampleRate;
-      if (time - lastLoud > PAUSE_S) probe.heard.push(outputAt(time));
-      lastLoud = time;
-      probe.lastLoud = outputAt(time);
-    }
-    known = end;
-  }, 20);
 
   // What is seen: an image is on the screen one refresh after it was drawn.
   const canvas = document.getElementById("canvas");

@@ -75,9 +75,14 @@ def serve(
         uploads=None if uploads is None else Path(uploads),
     )
     loaded = {name: load_avatar(path, device) for name, path in _named(avatars).items()}
-    jobs = None if settings.uploads is None else Jobs(settings.uploads, device=device)
+
+    def trained(name: str, path: Path) -> None:
+        server.scheduler.add(name, load_avatar(path, device))
+
+    jobs = None if settings.uploads is None else Jobs(settings.uploads, device=device, trained=trained)
     closing = [] if jobs is None else [jobs.close]
-    return LiveServer(loaded, settings, [page_router(), job_router(jobs)], closing)
+    server = LiveServer(loaded, settings, [page_router(), job_router(jobs)], closing)
+    return server
 
 
 def _named(paths: Sequence[PathLike]) -> dict[str, PathLike]:

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import WebSocketRoute
 
 from emotalking import __version__
+from emotalking.emotion.circumplex import PRESETS
 from emotalking.errors import InputError
 from emotalking.serve.encoding import encode
 from emotalking.serve.safety import Guard
@@ -47,7 +48,6 @@ def _complain(request: Request, error: Exception) -> Response:
 def _facts(scheduler: Scheduler) -> APIRouter:
     """Avatars, health and metrics."""
     router = APIRouter()
-    images = {name: encode(image[..., :3], "jpeg", 85)[0] for name, image in scheduler.images.items()}
 
     @router.get("/health")
     def health() -> dict[str, object]:
@@ -59,13 +59,14 @@ def _facts(scheduler: Scheduler) -> APIRouter:
 
     @router.get("/v1/avatars")
     def avatars() -> dict[str, object]:
-        return {"avatars": [_about(name, scheduler) for name in scheduler.avatars], "synthetic": True}
+        known = [_about(name, scheduler) for name in scheduler.avatars]
+        return {"avatars": known, "emotions": PRESETS, "synthetic": True}
 
     @router.get("/v1/avatars/{name}/image")
     def image(name: str) -> Response:
-        if name not in images:
+        if name not in scheduler.images:
             raise HTTPException(404, "there is no avatar of this name")
-        return Response(images[name], media_type="image/jpeg")
+        return Response(encode(scheduler.images[name][..., :3], "jpeg", 85)[0], media_type="image/jpeg")
 
     return router
 

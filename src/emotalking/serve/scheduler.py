@@ -113,9 +113,19 @@ class Scheduler:
         Raises:
             InputError: an avatar whose audio features cannot be computed from a live stream.
         """
-        for name in self.avatars:
-            self.images[name] = np.asarray(next(self.player(name)).image)
+        for name, avatar in self.avatars.items():
+            self.add(name, avatar)
         self._thread.start()
+
+    def add(self, name: str, avatar: PlayableAvatar) -> None:
+        """Serve another avatar from now on, or this one in place of the one with its name; open sessions keep theirs.
+
+        Raises:
+            InputError: its audio features cannot be computed from a live stream.
+        """
+        player = StreamingPlayer(avatar, look_ahead_ms=self.settings.look_ahead_ms)
+        self.images[name] = np.asarray(next(player).image)
+        self.avatars = {**self.avatars, name: avatar}  # others may be reading it
 
     def stop(self) -> None:
         """End all sessions and the threads."""
@@ -203,7 +213,7 @@ class Scheduler:
         self._wake.set()
 
     def _run(self) -> None:
-        clocks = {name: _Clock(avatar.fps) for name, avatar in self.avatars.items()}
+        clocks: dict[str, _Clock] = {}
         looked_at = time.monotonic()
         watched: dict[str, list[Session]] = {}
         while not self.stopping:
@@ -216,6 +226,8 @@ class Scheduler:
                 if session.attached:
                     watched.setdefault(session.avatar, []).append(session)
             for name, sessions in watched.items():
+                if name not in clocks:
+                    clocks[name] = _Clock(self.avatars[name].fps)
                 due = clocks[name].due(time.monotonic())
                 if due:  # a clock that nobody watched has not counted meanwhile
                     self._tick(sessions, due if name in before else 1, clocks[name].last)

@@ -200,7 +200,8 @@ export class Live {
       hello: () => this.#greeted(message),
       avatar: () => {
         this.playback.resize(message.width, message.height);
-        this.#hello = { ...this.#hello, ...message };
+        this.#hello = { ...this.#hello, ...message, type: "hello" };
+        this.#controls.setAbilities(this.#can("emotion"), this.#can("gaze"));
       },
       started: () => this.#latency.started(message.utterance),
       cleared: () => this.playback.accept(message.generation),
