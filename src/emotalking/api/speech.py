@@ -1,6 +1,7 @@
 """Speech from text."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,9 @@ from emotalking.io.outputs import checked
 from emotalking.options import Language, Overwrite, PathLike, Provenance, Rate, Speaker, Voice, Writes
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float32
+
     from emotalking.emotion.tracks import EmotionTrack
     from emotalking.io.files import Finish
     from emotalking.tts.base import Utterance
@@ -59,7 +63,7 @@ def synthesize(
     if times is not None:
         write_times(times, utterance)
     if output is not None:
-        save_wav(output, utterance.samples, finish=finish)
+        save_wav(output, _sound(utterance, provenance), finish=finish)
     return utterance
 
 
@@ -110,7 +114,8 @@ def synthesize_sentences(
     utterances: Iterator[Utterance] = curated_speech(open_synthesizer(speaker), language, voices, rates or RATES, takes)
     for number, utterance in enumerate(track(utterances, "tts", len(curated(language)) * takes), 1):
         path = Path(output) / f"{number:02d}_{utterance.voice}_{round(100 * utterance.rate)}.wav"
-        write_recording(path, utterance, finish=_finish(path, utterance, provenance))
+        marked = replace(utterance, samples=_sound(utterance, provenance))
+        write_recording(path, marked, finish=_finish(path, utterance, provenance))
         synthesized.append(utterance)
     return synthesized
 
@@ -124,6 +129,14 @@ def _finish(output: PathLike, utterance: "Utterance", provenance: Provenance) ->
         return None
     kind = "trainedAlgorithmicMedia" if utterance.made == "trained" else "algorithmicMedia"
     return finisher(output, Origin(kind, licences=utterance.licences), provenance)
+
+
+def _sound(utterance: "Utterance", provenance: Provenance) -> "Float32[np.ndarray, ' n']":
+    """The samples that are written: synthesised speech is marked where that is installed."""
+    from emotalking.provenance.sound import mark_speech
+
+    wanted = provenance == "on" and utterance.made != "recorded"
+    return mark_speech(utterance.samples) if wanted else utterance.samples
 
 
 @checked

@@ -23,6 +23,7 @@ from emotalking.player.strip import LONGEST_S, Strip
 from emotalking.provenance.consent import remind
 from emotalking.provenance.manifest import Origin
 from emotalking.provenance.signing import finisher
+from emotalking.provenance.sound import mark_speech
 from emotalking.tts.base import Utterance
 
 
@@ -114,6 +115,8 @@ def render_clip(
     writer = None
     if video is not None:
         alpha = _is_transparent(background)
+        if isinstance(audio, Utterance) and audio.made != "recorded" and provenance == "on":
+            sound = mark_speech(audio.samples)  # the lips follow the speech without it
         sounds = resample_for_mux(sound, audio_track)
         writer = VideoWriter(video, width, height, avatar.fps, sounds, alpha=alpha, finish=signed[video])
     _write(frames, total, frame_folder, writer, progress)
