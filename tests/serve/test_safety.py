@@ -166,6 +166,17 @@ def test_connection_that_asks_for_nothing_is_dropped(monkeypatch: pytest.MonkeyP
     with serving() as server, socket.create_connection(("127.0.0.1", server.port), 60) as raw:
         raw.sendall(b"GET / HTTP/1.1\r\nHost: local")
         assert raw.recv(100) == b""
+    with serving() as server, socket.create_connection(("127.0.0.1", server.port), 60) as raw:
+        raw.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        while b"ok" not in answer:
+            answer += raw.recv(4096)
+        raw.sendall(b"GET / HTTP/1.1\r\n")
+        assert raw.recv(100) == b""
+    with serving() as server, client(server) as one:  # a WebSocket stays
+        one.event("hello")
+        one.speak(sound(0.5))
+        one.event("ended")
 
 
 @pytest.mark.parametrize(

@@ -28,19 +28,30 @@ class Connection(H11Protocol):
         if len(self.connections) > MOST_CONNECTIONS:
             transport.abort()
         else:
-            self._deadline = self.loop.call_later(_REQUEST_S, transport.abort)
+            self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Read what came; with the first whole request the deadline ends."""
+        """Read what came; the time runs while a request has begun and its headers are not whole."""
         super().data_received(data)
-        if self._deadline is not None and self.scope is not None:
-            self._deadline.cancel()
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
+        self._forget_deadline()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        """Let the time for a request's headers run, or not while one is answered or the connection is a WebSocket."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if answering or self.transport.is_closing() or self.transport.get_protocol() is not self:
+            self._forget_deadline()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(_REQUEST_S, self.transport.abort)
+
+    def _forget_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        super().connection_lost(exc)
+            self._deadline = None
 
 
 class Socket(WebSocketsSansIOProtocol):
