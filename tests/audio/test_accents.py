@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from emotalking.audio.accents import DELAY_S, Accents, AccentStream
+from emotalking.audio.accents import DELAY_S, Accent, Accents, AccentStream, DelayedAccents
 
 STRESSED = (2.25, 4.25, 6.25)
 
@@ -36,6 +36,22 @@ def test_pieces_do_not_matter_and_accents_come_soon() -> None:
     recording = Accents(np.array_split(sound, 11))
     asked = [accent for frame in range(210) for accent in recording.until(0.04 * (frame + 1))]
     assert asked == found
+
+
+def test_sound_that_comes_earlier_is_held_back() -> None:
+    sound = syllables()
+    plain, delayed = AccentStream(), DelayedAccents(0.4, 25.0)
+    when: dict[Accent, int] = {}
+    later: dict[Accent, int] = {}
+    for frame in range(230):
+        piece = sound[640 * frame : 640 * (frame + 1)]
+        when |= {accent: frame for accent in plain.push(piece)}
+        later |= {accent: frame for accent in delayed.step(piece)}
+    assert list(later) == list(when) and len(when) >= 3
+    assert {later[accent] - when[accent] for accent in when} == {10}
+    delayed.step(sound)
+    delayed.forget()
+    assert delayed.step(sound[:0]) == []
 
 
 def test_noise_and_silence_have_none() -> None:

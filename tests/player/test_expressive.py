@@ -10,6 +10,7 @@ from emotalking.ops.geometry import pose_steps
 from emotalking.player.expressive import JOINT, MOST_ADDED, ExpressiveLoop, ExpressiveMotion
 from emotalking.player.player import Player
 from emotalking.player.poses import PoseLoop, Poses
+from emotalking.player.streaming import StreamingPlayer
 
 FPS = 25.0
 
@@ -137,6 +138,36 @@ def test_a_loop_goes_in_order(avatar) -> None:
     np.testing.assert_array_equal(np.concatenate([each.viewmats for each in batches]), whole.viewmats)
     with pytest.raises(ValueError, match="frames"):
         loop.at(np.arange(3))
+
+
+def accented(seconds: float = 6.0) -> np.ndarray:
+    """Two syllables a second, every fourth louder."""
+    t = np.arange(int(seconds * 16000)) / 16000
+    voice = sum(np.sin(2 * np.pi * 130 * k * t) / k for k in range(1, 20))
+    stress = 1 + 2.0 * (np.floor(2 * t) % 4 == 3)
+    return (0.05 * voice * stress * np.maximum(0.0, np.sin(4 * np.pi * t)) + 1e-6).astype(np.float32)
+
+
+@pytest.mark.parametrize("look_ahead_ms", [80, 400])
+def test_a_live_head_moves_as_in_a_file(avatar, look_ahead_ms: int) -> None:
+    sound = accented()
+    avatar.viewmats = recording(60)[0]
+    options = {"look_ahead_ms": look_ahead_ms, "sample_rate": 16000, "emotion": (0.0, 0.8)}
+    live = StreamingPlayer(avatar, poses="expressive", **options)
+    live.push(sound, 16000)
+    live.flush()
+    shown = [live.conditions() for _ in range(150)]
+    assert shown[0].utterance == 1 and shown[-1].ended
+    here = ExpressiveLoop(avatar, EmotionTrack.constant(0.0, 0.8), Accents([sound]), 0).at(np.arange(150))
+    np.testing.assert_allclose(np.stack([each.viewmat for each in shown]), here.viewmats, atol=1e-6)
+    np.testing.assert_allclose(np.stack([each.aus for each in shown]), here.aus, atol=1e-6)
+    still = ExpressiveLoop(avatar, EmotionTrack.constant(0.0, 0.8), None, 0).at(np.arange(150))
+    assert np.abs(still.viewmats - here.viewmats).max() > 1e-3
+    torsos = [int(each.torso.result()[35, 0, 2]) for each in shown]
+    np.testing.assert_array_equal(torsos, here.indices)
+    live.set_idle(False)
+    rest = [live.conditions().viewmat for _ in range(60)]
+    assert np.abs(np.diff(np.stack(rest[-10:]), axis=0)).max() < 1e-6
 
 
 def test_the_player_moves_expressively(avatar) -> None:

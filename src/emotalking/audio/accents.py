@@ -115,3 +115,28 @@ class Accents:
         new, self._sound = self._sound[: max(wanted, 0)], self._sound[max(wanted, 0) :]
         self._heard += len(new)
         return self._stream.push(new)
+
+
+class DelayedAccents:
+    """Accents of sound that comes earlier than they are to be known: with every frame, a frame's worth.
+
+    Args:
+        ahead_s: by which the sound comes earlier.
+        fps: frame rate [Hz].
+    """
+
+    def __init__(self, ahead_s: float, fps: float) -> None:
+        self._stream = AccentStream()
+        self._held, self._frame = round(ahead_s * SAMPLE_RATE), round(SAMPLE_RATE / fps)
+        self._sound = np.zeros(0, np.float32)
+
+    def step(self, sound: Float[np.ndarray, " n"]) -> list[Accent]:
+        """Accents that the next frame may know of, after ``sound`` (may be empty) was heard."""
+        waiting = np.concatenate([self._sound, sound])
+        due = max(len(waiting) - self._held, 0 if len(sound) else min(self._frame, len(waiting)))
+        self._sound = waiting[due:]
+        return self._stream.push(waiting[:due])
+
+    def forget(self) -> None:
+        """Drop the sound that waits: it will not be played."""
+        self._sound = self._sound[:0]

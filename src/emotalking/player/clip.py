@@ -17,8 +17,8 @@ from emotalking.io.video_writer import AUDIO_RATE, FrameFolder, VideoWriter, cod
 from emotalking.options import Provenance
 from emotalking.player.backgrounds import Background
 from emotalking.player.paste import Paster
-from emotalking.player.player import Motion, Player
-from emotalking.player.protocols import Emotion, PlayableAvatar
+from emotalking.player.player import Player
+from emotalking.player.protocols import Emotion, Motion, PlayableAvatar
 from emotalking.player.strip import LONGEST_S, Strip
 from emotalking.provenance.consent import remind
 from emotalking.provenance.manifest import Origin

@@ -1,15 +1,17 @@
 """Head motion, blinks and torso of a live avatar: one clock in speech and in silence."""
 
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
+from emotalking.audio.accents import Accent
 from emotalking.errors import UserError
+from emotalking.player.expressive import ExpressiveMotion
 from emotalking.player.glide import Glide
 from emotalking.player.poses import PoseLoop, Poses
-from emotalking.player.protocols import PlayableAvatar
+from emotalking.player.protocols import Motion, PlayableAvatar
 
 POSE_LIMITS = {"yaw": 0.14, "pitch": 0.10, "roll": 0.10}
 """Radians by which the head may be turned besides its recorded motion: the torso does not turn along."""
@@ -22,17 +24,21 @@ class LiveMotion:
 
     Args:
         avatar: whose motion.
-        poses: "fixed" holds head and torso in the most usual pose; eyes and brows move on.
+        poses: "fixed" holds head and torso in the most usual pose; eyes and brows move on. "expressive": see
+            :class:`~emotalking.player.expressive.ExpressiveMotion`.
         seed: 0 begins where the recording begins, others at a place of their own.
     """
 
-    def __init__(self, avatar: PlayableAvatar, poses: Literal["recorded", "fixed"], seed: int) -> None:
+    def __init__(self, avatar: PlayableAvatar, poses: Motion, seed: int) -> None:
         fps = float(avatar.fps)
         self._loop = PoseLoop(avatar.viewmats, avatar.aus, fps, fixed=poses == "fixed")
         begin = 0 if seed == 0 else int(np.random.default_rng(seed).integers(2 * len(avatar.viewmats)))
         self._face = self._head = float(begin)
         """Frames of the motion that eyes and brows, and head and torso have come to."""
         self._fps = fps
+        self._expressive: ExpressiveMotion | None = None
+        if poses == "expressive":
+            self._expressive = ExpressiveMotion(avatar.viewmats, avatar.aus, fps, seed=seed, begin=float(begin))
         self._speed, self._turn = Glide(np.ones(())), Glide(np.zeros(3))
 
     def hold(self, still: bool) -> None:
@@ -55,8 +61,19 @@ class LiveMotion:
                 raise UserError(f"the {name} is {angle:g} radians: give -{limit:g} to {limit:g}, as the torso stays.")
         self._turn.to(np.array([yaw, pitch, roll], np.float64), round(_TURN_S * self._fps))
 
-    def step(self) -> Poses:
-        """The next frame's."""
+    def step(self, va: Float[np.ndarray, "2"] | None = None, accents: Sequence[Accent] = ()) -> Poses:
+        """The next frame's.
+
+        Args:
+            va: valence and arousal; None: neutral.
+            accents: that became known since the last frame. Both matter to expressive motion only.
+        """
+        if self._expressive is not None:
+            valence, arousal = (0.0, 0.0) if va is None else va.tolist()
+            strengths = [accent.strength for accent in accents]
+            here = self._expressive.step(valence, arousal, strengths, float(self._speed.step()))
+            viewmat = here.viewmats[0] @ _turned(self._turn.step())
+            return Poses(viewmat[None].astype(np.float32), here.aus, here.indices)
         both = self._loop.at(np.array([self._head, self._face]))
         viewmat = both.viewmats[0] @ _turned(self._turn.step())
         self._face += 1.0
@@ -65,6 +82,8 @@ class LiveMotion:
 
     def coming(self, count: int) -> list[int]:
         """Recorded frames of the next ``count`` frames, if nothing changes."""
+        if self._expressive is not None:
+            return self._expressive.coming(count, float(self._speed.value))
         return [int(i) for i in self._loop.at(self._head + float(self._speed.value) * np.arange(count)).indices]
 
 

@@ -23,7 +23,7 @@ from emotalking.player.backgrounds import Background, background_plate
 from emotalking.player.expressive import ExpressiveLoop
 from emotalking.player.finish import device_plate, finished_frames
 from emotalking.player.poses import PoseLoop, Poses
-from emotalking.player.protocols import Emotion, PlayableAvatar
+from emotalking.player.protocols import Emotion, Motion, PlayableAvatar
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,6 @@ class AudioTrack:
 
 Sound = str | Path | Float[np.ndarray, " S"] | FeatureTrack | AudioTrack
 """A sound or video file, float32 mono samples at 16 kHz, their features, or the track of `Player.audio_features`."""
-
-Motion = Literal["recorded", "expressive", "fixed"]
-"""Head motion: as recorded, by speech and emotion, or none."""
 
 _DECODERS = 4
 """Threads that decode torso layers ahead of the renderer."""

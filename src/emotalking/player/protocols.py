@@ -1,7 +1,7 @@
 """What the player needs of an avatar and of an emotion."""
 
 from fractions import Fraction
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -9,6 +9,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from emotalking.models.compositor import ComposedFrames
+
+Motion = Literal["recorded", "expressive", "fixed"]
+"""Head motion: as recorded, by speech and emotion, or none."""
 
 
 @runtime_checkable

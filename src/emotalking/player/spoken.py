@@ -23,6 +23,8 @@ class SpokenFrame:
     position_s: float
     """Sound of the utterance until the end of the frame, seconds."""
     ended: bool
+    heard: Float[np.ndarray, " m"]
+    """Sound at 16 kHz that the mouth depends on and did not before."""
 
 
 class Spoken:
@@ -109,7 +111,7 @@ class Spoken:
         window = self._features.window(self._frame, self._fps)
         gate = 1.0 if self._gate is None else self._gate.at((self._frame + 0.5) / float(self._fps))
         self._frame += 1
-        return SpokenFrame(np.pad(audio, (0, count - len(audio))), window, gate, self.position_s, ended)
+        return SpokenFrame(np.pad(audio, (0, count - len(audio))), window, gate, self.position_s, ended, sound)
 
     def _needed(self) -> int:
         """Samples at 16 kHz that the next frame depends on."""

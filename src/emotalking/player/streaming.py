@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from emotalking.audio.accents import DelayedAccents
 from emotalking.audio.streams import feature_streams
 from emotalking.audio.vad_stream import GateStream
 from emotalking.audio.windows import WINDOW_FRAMES
@@ -19,11 +19,12 @@ from emotalking.data.audio_features import audio_feature
 from emotalking.errors import InputError
 from emotalking.models.compositor import Conditions
 from emotalking.player.backgrounds import Background, background_plate
+from emotalking.player.expressive import LOOK_AHEAD_S
 from emotalking.player.finish import device_plate, finished_frames
 from emotalking.player.idle import LiveMotion
 from emotalking.player.lips import Lips, Mouth, mouth_windows
 from emotalking.player.mood import Mood, MoodLike
-from emotalking.player.protocols import PlayableAvatar
+from emotalking.player.protocols import Motion, PlayableAvatar
 from emotalking.player.spoken import Spoken
 
 LOOK_AHEAD_MS = (80, 1000)
@@ -110,7 +111,7 @@ class StreamingPlayer:
         look_ahead_ms: int = 80,
         sample_rate: int = 48000,
         emotion: MoodLike = None,
-        poses: Literal["recorded", "fixed"] = "recorded",
+        poses: Motion = "recorded",
         background: Background = None,
         seed: int = 0,
     ) -> None:
@@ -122,7 +123,8 @@ class StreamingPlayer:
                 later, and the lips follow it better.
             sample_rate: of the frames' sound, Hz.
             emotion: to begin with, see :meth:`set_emotion`.
-            poses: the recorded head motion, or a still head.
+            poses: the recorded head motion; moved by speech and emotion (:mod:`~emotalking.player.expressive`); or a
+                still head.
             background: see ``Background``.
             seed: 0 begins where the recorded motion begins, others elsewhere, so that heads move differently.
 
@@ -141,6 +143,9 @@ class StreamingPlayer:
         self._lips = Lips(float(self._fps))
         self._motion = LiveMotion(avatar, poses, seed)
         self._mood = Mood(avatar, emotion)
+        self._accents: DelayedAccents | None = None
+        if poses == "expressive":
+            self._accents = DelayedAccents(self.look_ahead_s - LOOK_AHEAD_S, float(self._fps))
         self.set_background(background)
         self._utterances: deque[Spoken] = deque()
         self._speaking = False
@@ -211,6 +216,8 @@ class StreamingPlayer:
         now = self._utterances[0]
         self._utterances.clear()
         self._lips.shut()
+        if self._accents is not None:
+            self._accents.forget()
         self._speaking = False
         return Heard(now.number, now.position_s if heard is None else min(max(0.0, heard), now.position_s))
 
@@ -251,8 +258,10 @@ class StreamingPlayer:
         """The conditions of the next frame; the media clock advances by one frame. Nothing is rendered."""
         count = self._samples_until(self.index + 1) - self._samples_until(self.index)
         speech = self._utterances[0] if self._utterances else None
+        heard = np.zeros(0, np.float32)
         if speech is not None and speech.ready(count):
             spoken = speech.next_frame(count)
+            heard = spoken.heard
             mouth, gate = self._lips.speak(spoken.window, spoken.gate)
             audio, utterance, position, ended = spoken.audio, speech.number, spoken.position_s, spoken.ended
             if ended:
@@ -264,14 +273,16 @@ class StreamingPlayer:
             audio, utterance, position, ended = np.zeros(count, np.float32), None, 0.0, False
         self._speaking = utterance is not None
         torso = self._torso()
-        poses = self._motion.step()
+        va = self._mood.step()
+        accents = [] if self._accents is None else self._accents.step(heard)
+        poses = self._motion.step(va, accents)
         found = FrameConditions(
             avatar=self.avatar,
             index=self.index,
             viewmat=poses.viewmats[0],
             aus=poses.aus[0],
             mouth=mouth,
-            va=self._mood.step(),
+            va=va,
             gate=gate if self.avatar.closes_lips else None,
             torso=torso,
             plate=self._plate,
