@@ -11,6 +11,7 @@ import pytest
 from emotalking.errors import UserError
 from emotalking.evaluate import page as plots
 from emotalking.evaluate import speech as sounds
+from emotalking.evaluate.circumplex import circumplex_plot
 from emotalking.evaluate.evaluation import changed_metrics
 from emotalking.evaluate.images import loudest_stretch, open_eyed
 from emotalking.evaluate.metrics import METRICS, Metric, missing, per_frame, single
@@ -241,7 +242,7 @@ def test_the_confusion_counts_frames_with_a_face() -> None:
     assert classes == ("neutral", "happy")
     assert shares[labels.index("happy")] == pytest.approx([1 / 3, 2 / 3])
     assert shares[labels.index("sad")].sum() == 0
-    assert plots.confusion_plot(result) is not None and plots.circumplex_plot(result) is not None
+    assert plots.confusion_plot(result) is not None and circumplex_plot(result) is not None
     assert plots.sync_plot(result) is None and plots.jitter_plot(result) is None
 
 

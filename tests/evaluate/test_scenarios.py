@@ -15,6 +15,7 @@ import torch
 from emotalking.cli.main import INPUT_ERROR, INTERRUPTED, main
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE
+from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
 from emotalking.evaluate import scenarios
@@ -23,7 +24,7 @@ from emotalking.evaluate.config import EvaluateConfig
 from emotalking.evaluate.evaluation import evaluate, reproduce
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import OnHeldOut, check_pair, own_emotion, pick_frames, reconstruct
-from emotalking.evaluate.results import AVATAR, RECORDED, Report, read_report
+from emotalking.evaluate.results import AVATAR, NEUTRAL, RECORDED, Report, read_report
 from emotalking.evaluate.speech import Speech, UnseenSpeech
 from emotalking.evaluate.systems import open_unseen
 from emotalking.io.audio import load_audio, save_wav
@@ -96,13 +97,16 @@ def evaluated(
 def test_all_scenarios_are_scored_and_written(evaluated: tuple[Report, Path, list[str]]) -> None:
     report, folder, said = evaluated
     runs = {result.scenario: result.runs for result in report.results}
-    assert [len(runs[name]) for name in ("self", "cross", "emotion")] == [2, 1, 12]
+    assert [len(runs[name]) for name in ("self", "cross", "emotion")] == [2, 1, 13]
+    neutral, *points = runs["emotion"]  # one sound, so one neutral run; its metrics are none of the twelve points'
+    assert neutral.system == NEUTRAL and neutral.commanded == (0.0, 0.0) and not neutral.metrics
+    assert {run.system for run in points} == {AVATAR} and {run.sound for run in points} == {neutral.sound}
     assert [name.split(":")[0] for name in said] == ["self", "cross", "emotion"]
     metrics = runs["self"][0].metrics
     assert metrics["psnr"].frames == 2 and 5 < metrics["psnr"].value < 60
     assert "psnr" not in runs["self"][1].metrics and not any("truth" in name for name in metrics)
     assert runs["self"][0].subject_frames == "30-31"
-    assert {run.commanded for run in runs["emotion"]} == {run.commanded for run in runs["emotion"] if run.commanded}
+    assert [run.commanded for run in points] == [(point.valence, point.arousal) for point in TEST_POINTS]
     assert all(run.sound == "speech.wav" and run.sound_sha256 for run in runs["cross"])
     page = (folder / "report.html").read_text()
     assert "not comparable" in page and page.count("data:image/jpeg") == 4 + 1 + 1

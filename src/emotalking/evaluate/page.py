@@ -1,17 +1,18 @@
 """Report of an evaluation: tables, plots, images, and what all of it was made with."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.patches import Circle
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from emotalking.data.frame import from_runs
 from emotalking.emotion.circumplex import TEST_POINTS
-from emotalking.evaluate.results import AVATAR, RECORDED, Report, Result, Run, array
+from emotalking.evaluate.circumplex import agreement_table, axes_plot, circumplex_plot
+from emotalking.evaluate.results import AVATAR, NEUTRAL, RECORDED, Report, Result, Run, array
 from emotalking.evaluate.scenarios import SCENARIO_SPECS
 from emotalking.evaluate.tables import metric_table, paper_tables, remarks, run_table, split_table
 from emotalking.report import Page, Plot
@@ -21,7 +22,7 @@ _COLOURS = {AVATAR: "#2f6fde", RECORDED: "#8a93a5"}
 _STYLES = ("-", "--", ":", "-.")
 """Line styles, so that lines differ without their colours."""
 _MOST_LINES = 4
-_COMMANDED, _MEASURED = "#1d2330", "#e0672f"
+_MEASURED = "#e0672f"
 
 
 def make_page(report: Report, folder: Path) -> Page:
@@ -46,7 +47,7 @@ def make_page(report: Report, folder: Path) -> Page:
         if titled.note:
             page.text(titled.note)
     for result in report.results:
-        _section(page, result, folder)
+        _section(page, result, folder, float(Fraction(report.provenance["data"]["fps"])))
     page.heading("Splits")
     page.text("No frame is in both; the avatar's own poses are those of the training frames, bit by bit.")
     page.table(split_table(report.provenance["data"]))
@@ -55,12 +56,16 @@ def make_page(report: Report, folder: Path) -> Page:
     return page
 
 
-def _section(page: Page, result: Result, folder: Path) -> None:
+def _section(page: Page, result: Result, folder: Path, fps: float) -> None:
     page.heading(SCENARIO_SPECS[result.scenario].heading)
     for draw, caption in _PLOTS.items():
         plot = draw(result)
         if plot is not None:
             page.plot(plot, caption)
+    followed, axes = agreement_table(result, fps), axes_plot(result, fps)
+    if followed is not None and axes is not None:
+        page.plot(axes, "measured over commanded, less the neutral reading; bars: 95 %, by blocks")
+        page.table(followed, caption="Agreement of measured and commanded emotion over the points")
     for image in result.images:
         page.image(folder / image.file, image.caption, _QUALITY)
     if len(result.of(AVATAR)) > 1:
@@ -117,7 +122,7 @@ def psnr_plot(result: Result) -> Plot | None:
 
 def sync_plot(result: Result) -> Plot | None:
     """Mean distance of sound and lips over the offset between them: a deep dip at 0 is good sync."""
-    runs = [run for run in result.runs if run.observed["sync"]]
+    runs = [run for run in result.runs if run.system != NEUTRAL and run.observed["sync"]]
     if not runs:
         return None
     plot = Plot(height=2.8)
@@ -132,7 +137,7 @@ def sync_plot(result: Result) -> Plot | None:
 
 def jitter_plot(result: Result) -> Plot | None:
     """Head motion in the image by frequency; people move below about 3 Hz, what lies above is shaking."""
-    runs = [run for run in result.runs if run.observed["spectrum"]]
+    runs = [run for run in result.runs if run.system != NEUTRAL and run.observed["spectrum"]]
     if not runs:
         return None
     plot = Plot()
@@ -164,35 +169,6 @@ def _lines(
             colour, label = (_COLOURS[run.system], run.system) if own else (f"C{number}", run.title)
             axes.plot(x, values, color=colour, linestyle=style, label=label)
     axes.legend()
-
-
-def circumplex_plot(result: Result) -> Plot | None:
-    """Commanded against measured valence and arousal, one arrow a point, one dot a frame."""
-    runs = [run for run in result.of(AVATAR) if run.commanded is not None and run.observed["va"]]
-    if not runs:
-        return None
-    plot = Plot(width=5.6, height=5.6)
-    axes = plot.axes[0]
-    for radius in (0.5, 0.8, 1.0):
-        axes.add_patch(Circle((0, 0), radius, fill=False, color="#d5dae3", linewidth=0.8))
-    labels = ("measured per frame", "measured, mean", "commanded")
-    for number, run in enumerate(runs):
-        measured = array(run.observed["va"])
-        there = measured[~np.isnan(measured).any(-1)]
-        if len(there) == 0 or run.commanded is None:
-            continue
-        mean, (valence, arousal) = there.mean(0), run.commanded
-        names = labels if number == 0 else (None, None, None)
-        axes.plot(*there.T, ".", color=_MEASURED, alpha=0.12, markersize=3, label=names[0])
-        axes.plot([valence, mean[0]], [arousal, mean[1]], color="#b6bdca", linewidth=0.9)
-        axes.plot(*mean, "o", color=_MEASURED, markersize=6, label=names[1])
-        axes.plot(valence, arousal, "x", color=_COMMANDED, markersize=7, label=names[2])
-        axes.annotate(run.label, (valence, arousal), (4, 4), textcoords="offset points", fontsize=7, color="#5d6678")
-    axes.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), xlabel="valence", ylabel="arousal", aspect="equal")
-    legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
-    for handle in legend.legend_handles:
-        handle.set_alpha(1)
-    return plot
 
 
 def confusion(result: Result) -> tuple[tuple[str, ...], tuple[str, ...], Float[np.ndarray, "L C"]] | None:

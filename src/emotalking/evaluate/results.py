@@ -20,6 +20,8 @@ from emotalking.io.reading import parse_json, read_text, reading
 FORMAT, VERSION = "emotalking-evaluation", 2
 AVATAR, RECORDED = "avatar", "recorded video"
 """The two systems of a report; the second is the subject's own recording, measured in the same way."""
+NEUTRAL = "avatar, neutral"
+"""The avatar under the neutral command, beside the commanded points: it has readings, and no metrics of its own."""
 
 _OLD_KEYS = {
     "figures": "metrics",
@@ -41,7 +43,7 @@ class Run:
     """One system on one run of consecutive frames."""
 
     system: str
-    """:data:`AVATAR` or :data:`RECORDED`."""
+    """:data:`AVATAR`, :data:`RECORDED` or :data:`NEUTRAL`."""
     title: str
     """"held-out frames", the sound's name, or the commanded point."""
     frames: int

@@ -18,7 +18,7 @@ from emotalking.evaluate.held_out import OnHeldOut, own_emotion, pick_frames, re
 from emotalking.evaluate.measure import FrameLike, Stopwatch, measure
 from emotalking.evaluate.metrics import METRICS, missing
 from emotalking.evaluate.observation import Observation
-from emotalking.evaluate.results import AVATAR, RECORDED, Run, to_json
+from emotalking.evaluate.results import AVATAR, NEUTRAL, RECORDED, Run, to_json
 from emotalking.evaluate.speech import Speech
 from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.models.avatar import Avatar
@@ -184,8 +184,16 @@ def cross_domain(session: Session) -> ScenarioResult:
 
 
 def emotion_conditioned(session: Session) -> ScenarioResult:
-    """The twelve points of docs/paper.md 9.3, each on unheard speech with the held-out frames' poses and torso."""
+    """The twelve points of docs/paper.md 9.3, each on unheard speech with the held-out frames' poses and torso.
+
+    Before them, each sound with the neutral command: what the emotion model reads on the person's own face.
+    """
     runs = []
+    for sound in session.sounds[: len(TEST_POINTS)]:
+        count = session.count(sound, session.emotion_frames)
+        va = np.zeros((count, 2))
+        run = session.speak(sound, f"neutral, {sound.name}", count, EmotionTrack.constant(0.0, 0.0), va, {})
+        runs.append(replace(run, system=NEUTRAL, commanded=(0.0, 0.0), label="neutral", metrics={}))
     faces = []
     shown = []
     for number, point in enumerate(TEST_POINTS):
@@ -242,8 +250,11 @@ SCENARIO_SPECS: dict[Scenario, ScenarioSpec] = {
     "emotion": ScenarioSpec(
         emotion_conditioned,
         lambda session: sum(
-            session.count(session.sounds[number % len(session.sounds)], session.emotion_frames)
-            for number in range(len(TEST_POINTS))
+            session.count(sound, session.emotion_frames)
+            for sound in (
+                *session.sounds[: len(TEST_POINTS)],
+                *(session.sounds[number % len(session.sounds)] for number in range(len(TEST_POINTS))),
+            )
         ),
         "Emotion-conditioned",
         "Emotion-conditioned: twelve points of the valence/arousal plane",
