@@ -22,6 +22,8 @@ from emotalking.provenance.signing import finisher, read_signature
 from emotalking.serve import outputs
 from emotalking.serve.outputs import Loudspeakers, MediaOutput, Output, VirtualCamera, even_rgb
 
+from .talking import client, serving, sound
+
 FPS, RATE, SIZE = Fraction(25), 48000, 64
 FLASH = 12
 """Frames between the beginning of each second and its white frame, which a tone is under."""
@@ -283,6 +285,27 @@ def test_an_output_that_fails_says_so_and_holds_nothing(caplog: pytest.LogCaptur
     assert len(output._waiting) <= 1
     assert "the disk is full" in caplog.text
     output.close()
+
+
+def test_a_head_of_the_server_is_sent_all_the_time(tmp_path: Path) -> None:
+    path = tmp_path / "show.mkv"
+    with serving() as server:
+        avatar = server.scheduler.avatars["disc"]
+        session = server.keep(MediaOutput(path, avatar.width, avatar.height, avatar.fps))
+        assert f"session={session.id}&secret={session.secret}" in server.link
+        query = f"resume={session.id}&secret={session.secret}"
+        with client(server, query) as one:
+            assert one.event("hello")["session"] == session.id
+            one.speak(sound(0.5))
+            one.event("ended")
+        with client(server, query) as one:  # the first one has left, and the session goes on
+            assert one.event("hello")["session"] == session.id
+            one.send("clear")
+            assert one.event("cleared")["utterance"] == 0
+    images, sounds = decoded(str(path))
+    assert images  # their number is up to the machine
+    loud = np.abs(np.concatenate([one.to_ndarray()[0] for one in sounds])) > 0.05
+    assert 0.2 < np.count_nonzero(loud) / RATE < 0.6
 
 
 class Camera:

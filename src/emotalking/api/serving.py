@@ -25,6 +25,9 @@ def serve(
     max_minutes: float | int | None = None,
     idle_minutes: float | int = 10,
     look_ahead_ms: int = 80,
+    stream: str | None = None,
+    camera: bool = False,
+    stun: str | None = None,
     uploads: Annotated[PathLike | None, Reads()] = None,
     device: Device = "auto",
 ) -> "LiveServer":
@@ -41,6 +44,11 @@ def serve(
         max_minutes: longest time of a session; None: no limit.
         idle_minutes: a session to which nothing was sent for so long ends.
         look_ahead_ms: sound after a frame that its lips depend on, 80 to 1000: speech begins so much later.
+        stream: address (rtmp://host/application/key, also rtmps, srt, udp, tcp, rtsp) or file (.flv, .ts, .mkv, .mp4)
+            to which a head of the first avatar is sent all the time; the printed address leads to its page.
+        camera: show that head on a virtual camera.
+        stun: address of a STUN server, for WebRTC clients outside the local network (stun:host:port); None: nobody is
+            asked.
         uploads: folder in which clients may store clips and make avatars of them; None: they may not.
 
     Returns:
@@ -49,7 +57,8 @@ def serve(
     Raises:
         InputError: an avatar, the address or a setting cannot be used.
     """
-    missing = [name for name in ("fastapi", "uvicorn", "websockets", "prometheus_client") if find_spec(name) is None]
+    needed = ("fastapi", "uvicorn", "websockets", "prometheus_client", "aiortc")
+    missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise MissingPackageError(
             f"serving needs {', '.join(missing)}, which is not installed: pip install 'emotalking[serve]'."
@@ -60,6 +69,7 @@ def serve(
     from emotalking.serve.server import LiveServer
     from emotalking.serve.settings import ServeSettings, is_local, new_token
     from emotalking.serve.studio import page_router
+    from emotalking.serve.webrtc import webrtc_router
 
     if token is None and not is_local(host, allowed_hosts):
         token = new_token()
@@ -81,8 +91,25 @@ def serve(
 
     jobs = None if settings.uploads is None else Jobs(settings.uploads, device=device, trained=trained)
     closing = [] if jobs is None else [jobs.close]
-    server = LiveServer(loaded, settings, [page_router(), job_router(jobs)], closing)
+    server = LiveServer(loaded, settings, [page_router(), job_router(jobs), webrtc_router(stun)], closing)
+    try:
+        _add_outputs(server, stream, camera)
+    except BaseException:
+        server.stop()
+        raise
     return server
+
+
+def _add_outputs(server: "LiveServer", stream: str | None, camera: bool) -> None:
+    """Let one session of the first avatar have outputs of its own."""
+    from emotalking.serve.outputs import MediaOutput, VirtualCamera
+
+    avatar = next(iter(server.scheduler.avatars.values()))
+    shape = avatar.width, avatar.height, avatar.fps
+    if stream is not None:
+        server.keep(MediaOutput(stream, *shape))
+    if camera:
+        server.keep(VirtualCamera(*shape))
 
 
 def _named(paths: Sequence[PathLike]) -> dict[str, PathLike]:

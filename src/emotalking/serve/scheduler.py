@@ -202,6 +202,11 @@ class Scheduler:
             return None
         return session
 
+    def leave(self, session: Session, reason: str) -> None:
+        """End a session whose client has gone for good, unless it has an output of its own."""
+        if not session.kept:
+            self.close(session, reason)
+
     def close(self, session: Session, reason: str) -> None:
         """End a session."""
         session.end(reason)
@@ -291,6 +296,8 @@ class Scheduler:
                 session.send({**session.stats(seconds), "render_ms": round(self.render_ms, 2)})
             except Exception as error:
                 self._fail(session, error)
+            if session.kept:
+                continue
             if session.attached and not session.busy and now - session.last_used > 60 * settings.idle_minutes:
                 self.close(session, f"nothing was sent for {settings.idle_minutes:g} minutes")
             elif not session.attached and now - session.detached_at > settings.reconnect_s:

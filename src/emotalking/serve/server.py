@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from urllib.parse import urlencode
 
 import uvicorn
 from fastapi import APIRouter
@@ -17,7 +18,9 @@ from emotalking.io.reading import reason
 from emotalking.player.protocols import PlayableAvatar
 from emotalking.serve.app import make_app
 from emotalking.serve.connections import SEND_BUFFER, Connection, Socket
+from emotalking.serve.outputs import Output
 from emotalking.serve.scheduler import Scheduler
+from emotalking.serve.session import Session
 from emotalking.serve.settings import ServeSettings, is_loopback
 
 _GOODBYE_S = 1.0
@@ -57,6 +60,9 @@ class LiveServer:
         self._socket = _listening(settings.host, settings.port)
         self._uvicorn: _Uvicorn | None = None
         self._thread: threading.Thread | None = None
+        self.session: Session | None = None
+        """The session with outputs of its own."""
+        self._outputs: list[Output] = []
 
     @property
     def port(self) -> int:
@@ -72,8 +78,19 @@ class LiveServer:
 
     @property
     def link(self) -> str:
-        """Address of the page with the token, which browsers do not send to the server."""
-        return self.address + (f"#token={self.settings.token}" if self.settings.token else "")
+        """Address of the page, with the token and the session with outputs, which browsers do not send to servers."""
+        secrets = {} if self.settings.token is None else {"token": self.settings.token}
+        if self.session is not None:
+            secrets |= {"session": self.session.id, "secret": self.session.secret}
+        return self.address + (f"#{urlencode(secrets)}" if secrets else "")
+
+    def keep(self, output: Output) -> Session:
+        """Send a head of the first avatar to ``output`` all the time; gives its session, which `link` leads to."""
+        if self.session is None:
+            self.session = self.scheduler.open(next(iter(self.scheduler.avatars)))
+        self.session.keep(output)
+        self._outputs.append(output)
+        return self.session
 
     def serve_forever(self) -> None:
         """Serve until SIGINT or SIGTERM comes, or `stop` is called; then end sessions and requests in order."""
@@ -95,6 +112,8 @@ class LiveServer:
         if self._thread is not None:
             self._thread.join()
         self.scheduler.stop()
+        for output in self._outputs:
+            output.close()
         self._socket.close()
 
     def __enter__(self) -> "LiveServer":

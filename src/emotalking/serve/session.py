@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from emotalking.errors import InputError
-from emotalking.player.streaming import FrameConditions, LiveFrame, StreamingPlayer
+from emotalking.player.streaming import FrameConditions, Heard, LiveFrame, StreamingPlayer
 from emotalking.serve.said import SILENCE, Caption, Piece, Place, Shift, Unsaid
 from emotalking.serve.sinks import Event, Sink
 
@@ -65,6 +65,8 @@ class Session:
         self._asking: deque[None] = deque()
         """As many as there are threads that wait for the lock on a client's behalf."""
         self._sinks: list[Sink] = []
+        self._outputs: list[Sink] = []
+        """Those of the sinks that are no client's."""
         self._unsaid = Unsaid()
         self._shift = Shift()
         self._wishes: dict[str, tuple[object, ...]] = {}
@@ -128,11 +130,14 @@ class Session:
             self.player.flush()
             self._unsaid.add(Piece(self._newest, np.zeros(0, np.float32), 1), self.queued_s)
 
-    def clear(self, heard_frame: int | None = None) -> None:
+    def clear(self, heard_frame: int | None = None) -> Heard | None:
         """Interrupt: forget what has not been said, and tell what had been heard in the event ``cleared``.
 
         Args:
             heard_frame: newest frame that was heard; None: the one that the client told last, else all that was sent.
+
+        Returns:
+            What had been heard; None: nothing was being said.
         """
         with self._asked():
             self.last_used = time.monotonic()
@@ -155,6 +160,7 @@ class Session:
                     "generation": self.player.generation + self._shift.generation,
                 }
             )
+        return None if place is None or place.utterance is None else Heard(place.utterance, place.position_s)
 
     def wish(self, name: str, *values: object) -> None:
         """Call the player's method ``set_NAME``; a later avatar of this session is told the same.
@@ -199,10 +205,22 @@ class Session:
                 sink.event({"type": "bye", "reason": self.ended})
                 return
             if alone:
-                self.send({"type": "bye", "reason": "the session goes on in another connection"})
-                self._sinks.clear()
+                for other in [one for one in self._sinks if one not in self._outputs]:
+                    other.event({"type": "bye", "reason": "the session goes on in another connection"})
+                self._sinks = list(self._outputs)
             self._sinks.append(sink)
             self.last_used = time.monotonic()
+
+    def keep(self, output: Sink) -> None:
+        """Attach an output that stays with the session, which then waits for clients without end."""
+        with self._asked():
+            self._outputs.append(output)
+            self.attach(output)
+
+    @property
+    def kept(self) -> bool:
+        """True if the session has an output of its own."""
+        return bool(self._outputs)
 
     def detach(self, sink: Sink) -> bool:
         """Send nothing to this sink any more; False: nothing was."""

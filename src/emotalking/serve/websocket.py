@@ -186,11 +186,11 @@ class SessionSocket:
             await asyncio.gather(reader, writer, slow, return_exceptions=True)
         if slow.done() and not slow.cancelled():
             self._scheduler.metrics.refused.labels("slow").inc()
-            self._scheduler.close(session, "the client reads too slowly")
+            self._scheduler.leave(session, "the client reads too slowly")
             socket.scope["extensions"][ABORT]()
         elif reader.done() and not reader.cancelled() and reader.exception() is None:
             if own and reader.result() in (NORMAL, GOING_AWAY, POLICY):
-                self._scheduler.close(session, "the client has left")
+                self._scheduler.leave(session, "the client has left")
             if reader.result() == POLICY:
                 await self._close(socket, POLICY, "too many malformed messages")
         elif writer.done() and not writer.cancelled() and writer.exception() is None:

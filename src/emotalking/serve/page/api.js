@@ -2,17 +2,22 @@
 
 const KEY = "emotalking-token";
 
-/** The token of the address (after #token=), or of this tab's earlier visit. */
-function findToken() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (given) {
-    sessionStorage.setItem(KEY, given);
-    history.replaceState(null, "", location.pathname + location.search);
+const SESSION_KEY = "emotalking-session";
+
+/** Token and session of the address (after #), or of this tab's earlier visit. */
+function findSecrets() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  if (given.has("session")) {
+    const session = { resume: given.get("session"), secret: given.get("secret") ?? "" };
+    sessionStorage.setItem(SESSION_KEY, JSON.stringify(session));
   }
-  return sessionStorage.getItem(KEY) ?? "";
+  if (given.has("token")) sessionStorage.setItem(KEY, given.get("token"));
+  if (given.has("token") || given.has("session")) history.replaceState(null, "", location.pathname + location.search);
+  return [sessionStorage.getItem(KEY) ?? "", JSON.parse(sessionStorage.getItem(SESSION_KEY))];
 }
 
-export const token = findToken();
+/** `ownSession`: the one that the server keeps for its outputs ({resume, secret}), or null. */
+export const [token, ownSession] = findSecrets();
 
 /** An address of the server's interface, below where the page is: a proxy may have put it into a folder. */
 function address(path) {

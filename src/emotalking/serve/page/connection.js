@@ -15,6 +15,7 @@ export class Connection extends EventTarget {
   #socket = null;
   #avatar = "";
   #token;
+  #session;
   #resume = null;
   #attempts = 0;
   #retryTimer = 0;
@@ -23,9 +24,11 @@ export class Connection extends EventTarget {
   #reason = "";
   #greeted = false;
 
-  constructor(token) {
+  /** `session`: the one to come to, as {resume, secret}; null: a new one. */
+  constructor(token, session = null) {
     super();
     this.#token = token;
+    this.#session = session;
     addEventListener("online", () => this.#wanted && !this.#socket && this.#open());
   }
 
@@ -43,6 +46,7 @@ export class Connection extends EventTarget {
     this.#avatar = avatar;
     this.#wanted = true;
     this.#attempts = 0;
+    this.#resume = this.#session;
     this.#open();
   }
 
@@ -104,7 +108,7 @@ export class Connection extends EventTarget {
     this.#drop();
     if (!this.#wanted) return;
     if (code === GONE && this.#resume) {
-      this.#resume = null; // the session is over: begin another one
+      this.#resume = this.#session = null; // the session is over: begin another one
       return this.#open();
     }
     if (REFUSED.includes(code) || (code === ENDED && this.#reason)) {

@@ -1,6 +1,6 @@
 // The live view: a session from its start to its end.
 
-import { element, imageAddress, notice, request, sentence, token } from "./api.js";
+import { element, imageAddress, notice, ownSession, request, sentence, token } from "./api.js";
 import { Captions } from "./captions.js";
 import { Connection } from "./connection.js";
 import { Controls } from "./controls.js";
@@ -16,7 +16,7 @@ const SAMPLE_RATE = 48000; // until the server tells
 const PLAYED_MS = 200; // between two reports of what was heard
 
 export class Live {
-  connection = new Connection(token);
+  connection = new Connection(token, ownSession);
   playback = new Playback($("canvas"));
   #controls = new Controls(this.connection, this.playback);
   #latency = new Latency();
