@@ -13,8 +13,9 @@ from emotalking.player.glide import Glide
 from emotalking.player.poses import PoseLoop, Poses
 from emotalking.player.protocols import Motion, PlayableAvatar
 
-POSE_LIMITS = {"yaw": 0.14, "pitch": 0.10, "roll": 0.10}
-"""Radians by which the head may be turned besides its recorded motion: the torso does not turn along."""
+POSE_LIMITS = {"yaw": 0.14, "pitch": 0.10, "roll": 0.07}
+"""Radians by which the head may be turned besides its recorded motion. The torso does not turn along: further, the jaw
+leaves the neck."""
 _TURN_S, _STILL_S = 0.4, 0.6
 """Duration of a turn, and of coming to rest or beginning to move."""
 
