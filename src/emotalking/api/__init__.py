@@ -24,6 +24,7 @@ from emotalking.api.serving import serve
 from emotalking.api.speech import list_voices, phoneme_coverage, synthesize, synthesize_sentences
 from emotalking.api.subjects import check, import_subject, prepare, preview
 from emotalking.api.training import demo, train, train_many, train_sync_expert, training_report
+from emotalking.api.verification import verify
 
 __all__ = [
     "ablate",
@@ -58,4 +59,5 @@ __all__ = [
     "train_sync_expert",
     "training_report",
     "validate",
+    "verify",
 ]

@@ -1,0 +1,258 @@
+"""Find the invisible mark in images of unknown scale and position.
+
+The image is flattened (local mean removed, divided by the local variance), its spectrum divided by that around each
+frequency. Where the lattice of the pattern's lines would lie at a given scale, the known lines are correlated with
+the image's spectrum, for all positions at once. Null distribution: phases of the key are independent of an image that
+was made without it, so each correlation is a sum of independent terms, and by Hoeffding's bound exceeds z, in units of
+its own deviation, with a probability of at most exp(-z^2 / 2), whatever the image shows. Times the number of scales and
+positions tried (some 2e7) this bounds the probability of a false alarm; a payload whose check holds adds a factor of
+2^-24 for each message tried, because its lines are others than the known ones. Refinement goes where the coarse search
+was highest, which the count does not know; but neighbouring positions depend on each other: Rice's formula for the
+peaks of a Gaussian field gives 4e6 exp(-z^2 / 2) for the whole range in an image of 512 pixels at z = 8.
+"""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import scipy.fft
+from jaxtyping import Complex, Float32
+
+from emotalking.provenance.pattern import BAND, KEY, TILE, Lines, lines
+from emotalking.provenance.payload import CHECK_BITS, CODED_BITS, Payload, bit_errors, decode
+
+WORKING_SIDE = 512
+"""Larger images are made smaller until their shorter side has so many pixels."""
+SMALLEST_SIDE = 64
+UNITS = (0.4, 3.2)
+"""Pixels in a unit that are searched, at the working size: 3.2 where a third of the frame was cut out."""
+ALARM = 1e-6
+"""Largest probability of a false alarm, of a whole file, with which a mark is reported."""
+_SPECTRUM = 2048
+_SHIFTS = 128
+"""Positions tried in each direction, of a tile."""
+_HIGH_PASS_PX, _SPREAD_PX, _FLOOR = 4.0, 4.5, 3.0
+_EDGE_PX = 16.0
+_AROUND = 49
+"""Bins of the spectrum over which its local power is averaged."""
+_CANDIDATES = 6
+_SAME = 0.02
+"""Candidates whose scales differ by less are one."""
+_NEAR = (-1.0, -0.5, 0.0, 0.5, 1.0)
+"""Steps of scale around a candidate."""
+_LIMIT = 3.0
+"""Lines count as at most so many deviations: what repeats in an image concentrates in few."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How the pattern lies in an image."""
+
+    unit_x: float
+    """Pixels in a unit."""
+    unit_y: float
+    shift_x: float = 0.0
+    """Position of the pattern's origin, pixels."""
+    shift_y: float = 0.0
+    mirrored: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best candidate of a search, marked or not."""
+
+    false_alarm: float
+    """Bound of the probability that an image without the mark gives as strong a candidate."""
+    z: float
+    """Correlation of the known lines, in deviations."""
+    payload: Payload | None
+    """None: not readable."""
+    bit_error: float | None
+    """Share of wrong bits of the code word before their correction; None: not readable."""
+    geometry: Geometry
+
+    @property
+    def marked(self) -> bool:
+        """True if a false alarm is less probable than :data:`ALARM`."""
+        return self.false_alarm <= ALARM
+
+
+def flattened(grey: Float32[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
+    """The image without its local mean, weighted by its inverse local variance, faded at the edges.
+
+    Args:
+        grey: levels of 0..255, of a frame or averaged over frames.
+    """
+    residual = grey - cv2.GaussianBlur(grey, (0, 0), _HIGH_PASS_PX)
+    variance = cv2.GaussianBlur(residual * residual, (0, 0), _SPREAD_PX)
+    fades = (np.minimum(np.arange(n) + 0.5, n - np.arange(n) - 0.5).clip(0, _EDGE_PX) / _EDGE_PX for n in grey.shape)
+    down, across = fades
+    return (residual / (variance + _FLOOR) * (down[:, None] * across)).astype(np.float32)
+
+
+def working_size(height: int, width: int) -> tuple[int, int]:
+    """(height, width) in which images of a size are searched."""
+    scale = min(1.0, WORKING_SIDE / min(height, width))
+    # Much longer than wide: of what is longer than the spectrum nothing would be seen.
+    scale = min(scale, _SPECTRUM / max(height, width))
+    return max(round(height * scale), 1), max(round(width * scale), 1)
+
+
+def search(image: Float32[np.ndarray, "H W"], key: bytes = KEY) -> Found | None:
+    """The most probable mark in a flattened image.
+
+    Args:
+        image: from :func:`flattened`, of a working size, or a sum of several.
+        key: of the pattern.
+
+    Returns:
+        The best candidate; None: the image is too small, or smooth all over.
+    """
+    if min(image.shape) < SMALLEST_SIDE or not image.any():
+        return None
+    spectrum, chosen, longest = _whitened(image), lines(key), max(image.shape)
+    candidates, positions = _coarse(spectrum, chosen, longest)
+    refined = [_refined(spectrum, chosen, one, longest) for one in candidates]
+    positions += sum(tried for _, _, tried in refined)
+    judged = [_judged(spectrum, chosen, geometry, z, positions) for z, geometry, _ in refined]
+    return min(judged, key=lambda one: (one.false_alarm, -one.z))
+
+
+def recheck(image: Float32[np.ndarray, "H W"], known: Geometry, key: bytes = KEY) -> Found:
+    """The mark at a geometry that was found elsewhere in the file."""
+    spectrum, chosen = _whitened(image), lines(key)
+    return _judged(spectrum, chosen, known, _z(spectrum, chosen, known), 1)
+
+
+@dataclass(frozen=True)
+class _Spectrum:
+    """Spectrum of an image around its centre, and its local power."""
+
+    values: Complex[np.ndarray, "P Q"]
+    power: Float32[np.ndarray, "P Q"]
+
+
+def _whitened(image: np.ndarray) -> _Spectrum:
+    """Bins of :data:`_SPECTRUM` for rows; half of the columns (the image is real)."""
+    height, width = image.shape
+    padded = np.zeros((_SPECTRUM, _SPECTRUM), np.float32)
+    padded[:height, :width] = image
+    padded = np.roll(padded, (-(height // 2), -(width // 2)), (0, 1))
+    values = scipy.fft.rfft2(padded)
+    squares = values.real**2 + values.imag**2
+    half = _AROUND // 2
+    # Rows wrap around; the columns continue in the other half, as its conjugate.
+    left = np.roll(squares[::-1, 1 : half + 1][:, ::-1], 1, axis=0)
+    wide = np.concatenate([left, squares], 1)
+    wide = np.concatenate([wide[-half:], wide, wide[:half]])
+    power = cv2.blur(wide, (_AROUND, _AROUND))[half:-half, half:]
+    return _Spectrum(values, np.maximum(power, 1e-12 * float(power.max())))
+
+
+def _bins(spectrum: _Spectrum, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Whitened values at frequencies in cycles per pixel, from the nearest bin."""
+    column, row = np.rint(x * _SPECTRUM).astype(np.int64), np.rint(y * _SPECTRUM).astype(np.int64)
+    conjugate = column < 0
+    column, row = np.abs(column), np.where(conjugate, -row, row) % _SPECTRUM
+    found = spectrum.values[row, column] / np.sqrt(spectrum.power[row, column])
+    return np.where(conjugate, found.conj(), found)
+
+
+def _limited(values: np.ndarray) -> np.ndarray:
+    return values / np.maximum(np.abs(values) / _LIMIT, 1.0)
+
+
+def _correlation(
+    spectrum: _Spectrum, chosen: Lines, geometry: Geometry, shifts: int
+) -> tuple[Float32[np.ndarray, "N N"], float]:
+    """Correlation of the known lines for all positions of a tile (:data:`TILE` / ``shifts`` units apart), and its
+    deviation."""
+    x, y = _indices(chosen.sync, geometry)
+    values = _limited(_bins(spectrum, x / (TILE * geometry.unit_x), y / (TILE * geometry.unit_y)))
+    grid = np.zeros((shifts, shifts), np.complex64)
+    grid[y, x] = values * chosen.sync_phases.conj()
+    deviation = np.sqrt(max(float((np.abs(values) ** 2).sum()), 1e-30) / 2)
+    return scipy.fft.ifft2(grid, norm="forward", overwrite_x=True).real, deviation
+
+
+def _indices(index: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of lines in an image that may be mirrored."""
+    return (-index[:, 0] if geometry.mirrored else index[:, 0]), index[:, 1]
+
+
+def _peak(spectrum: _Spectrum, chosen: Lines, geometry: Geometry, shifts: int) -> tuple[float, Geometry]:
+    """The best position at a scale, with its correlation in deviations."""
+    correlation, deviation = _correlation(spectrum, chosen, geometry, shifts)
+    place = int(correlation.argmax())
+    row, column = divmod(place, shifts)
+    step = TILE / shifts
+    moved = replace(geometry, shift_x=column * step * geometry.unit_x, shift_y=row * step * geometry.unit_y)
+    return float(correlation.flat[place]) / deviation, moved
+
+
+def _coarse(spectrum: _Spectrum, chosen: Lines, longest: int) -> tuple[list[Geometry], int]:
+    """The best candidates over all scales and positions, and the number of those."""
+    scales = np.arange(1 / UNITS[1], 1 / UNITS[0], _scale_step(longest))
+    geometries = [Geometry(1 / scale, 1 / scale, mirrored=mirrored) for scale in scales for mirrored in (False, True)]
+    scored = sorted((_peak(spectrum, chosen, one, _SHIFTS) for one in geometries), key=lambda pair: -pair[0])
+    kept: list[Geometry] = []
+    for _, geometry in scored:
+        if not any(abs(one.unit_x / geometry.unit_x - 1) < _SAME and one.mirrored == geometry.mirrored for one in kept):
+            kept.append(geometry)
+        if len(kept) == _CANDIDATES:
+            break
+    return kept, len(geometries) * _SHIFTS**2
+
+
+def _scale_step(longest: int) -> float:
+    """Step of units per pixel by which the pattern moves by a third of a radian at the edges of an image."""
+    return 0.32 / (BAND[1] * longest)
+
+
+def _refined(spectrum: _Spectrum, chosen: Lines, start: Geometry, longest: int) -> tuple[float, Geometry, int]:
+    """The best scale around a candidate, in x and y apart, and position: correlation, geometry, positions tried."""
+    step = _scale_step(longest)
+    per_pixel = 1 / start.unit_x
+    tried = [
+        replace(start, unit_x=1 / (per_pixel + step * x), unit_y=1 / (per_pixel + step * y))
+        for x in _NEAR
+        for y in _NEAR
+    ]
+    z, best = max((_peak(spectrum, chosen, one, 2 * _SHIFTS) for one in tried), key=lambda pair: pair[0])
+    # Positions within a step of the grid.
+    fine = TILE / (2 * _SHIFTS) * np.linspace(-0.5, 0.5, 5)
+    around = [
+        replace(best, shift_x=best.shift_x + x * best.unit_x, shift_y=best.shift_y + y * best.unit_y)
+        for x in fine
+        for y in fine
+    ]
+    z, best = max(((_z(spectrum, chosen, one), one) for one in around), key=lambda pair: pair[0])
+    return z, best, len(tried) * (2 * _SHIFTS) ** 2 + len(around)
+
+
+def _aligned(
+    spectrum: _Spectrum, index: np.ndarray, phases: np.ndarray, geometry: Geometry
+) -> Complex[np.ndarray, " n"]:
+    """Values of lines, whose real part is large where they agree with ``phases``."""
+    x, y = _indices(index, geometry)
+    fx, fy = x / (TILE * geometry.unit_x), y / (TILE * geometry.unit_y)
+    turn = np.exp(2j * np.pi * (fx * geometry.shift_x + fy * geometry.shift_y))
+    return _limited(_bins(spectrum, fx, fy)) * turn * phases.conj()
+
+
+def _z(spectrum: _Spectrum, chosen: Lines, geometry: Geometry) -> float:
+    """Correlation of the known lines at one geometry, in deviations."""
+    values = _aligned(spectrum, chosen.sync, chosen.sync_phases, geometry)
+    return float(values.real.sum() / np.sqrt(max(float((np.abs(values) ** 2).sum()), 1e-30) / 2))
+
+
+def _judged(spectrum: _Spectrum, chosen: Lines, geometry: Geometry, z: float, hypotheses: int) -> Found:
+    """A candidate with its payload, if that can be read, and the probability of its being a false alarm."""
+    false_alarm = min(hypotheses * float(np.exp(-z * abs(z) / 2)), 1.0)
+    values = _aligned(spectrum, chosen.data, chosen.data_phases, geometry).real
+    soft = np.bincount(chosen.bits, values, CODED_BITS)
+    payload, tried = decode(soft)
+    if payload is None:
+        return Found(false_alarm, z, None, None, geometry)
+    false_alarm *= min(_CANDIDATES * tried * 2.0**-CHECK_BITS, 1.0)
+    return Found(false_alarm, z, payload, bit_errors(soft, payload), geometry)

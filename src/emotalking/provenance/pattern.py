@@ -1,0 +1,94 @@
+"""The pattern of the invisible mark: waves of a fixed lattice of frequencies with phases from a public key.
+
+The pattern repeats every :data:`TILE` units in x and y, so its spectrum is lines at the multiples of 1/TILE. About
+a third of the lines has known phases: by them scale and position are found. The sign of each other line is a bit of the
+code word (:mod:`~emotalking.provenance.payload`). A unit is one pixel in images whose shorter side is 512 pixels or
+less, and in proportion more in larger ones, so that the pattern survives if those are made small.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from jaxtyping import Complex128, Float32, Int, UInt8
+
+from emotalking.provenance.payload import CODED_BITS
+
+KEY = b"EmoTalking mark 1"
+"""Fixed and public: anyone can detect the mark, and anyone could add one."""
+TILE = 256
+"""Period in units."""
+BAND = (0.035, 0.115)
+"""Frequencies in cycles per unit: lower ones drown in the image, higher ones do not survive H.264."""
+REFERENCE_SIDE = 512
+"""Shorter side in pixels of images whose unit is one pixel."""
+SMALLEST_UNIT = 0.8
+"""Of small images, whose finer waves are all that a codec leaves of them."""
+SYNC_SHARE = 0.35
+_OFF_AXIS = 2
+"""Lines of lower x or y index are left out: edges of images, of letters and of blocks of codecs lie there."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines of the lattice: the known ones and those that carry bits."""
+
+    sync: Int[np.ndarray, "S 2"]
+    """Indices (x, y) in cycles per tile."""
+    sync_phases: Complex128[np.ndarray, " S"]
+    data: Int[np.ndarray, "D 2"]
+    data_phases: Complex128[np.ndarray, " D"]
+    """Phases for bits that are 0; those of 1 are opposite."""
+    bits: Int[np.ndarray, " D"]
+    """Bit of the code word that each line carries."""
+
+
+@cache
+def lines(key: bytes = KEY) -> Lines:
+    """The lines of a key; half of the plane, as the other half is its conjugate."""
+    reach = np.arange(-TILE // 2, TILE // 2)
+    x, y = (axis.ravel() for axis in np.meshgrid(reach, np.arange(TILE // 2)))
+    radius = np.hypot(x, y) / TILE
+    chosen = (radius >= BAND[0]) & (radius <= BAND[1]) & (np.abs(x) >= _OFF_AXIS) & (y >= _OFF_AXIS)
+    lattice = np.stack([x, y], 1)[chosen]
+    drawn = np.frombuffer(hashlib.shake_256(key).digest(8 * len(lattice)), "<u4").reshape(-1, 2)
+    phases = np.exp(2j * np.pi * drawn[:, 0] / 2.0**32)
+    order = np.argsort(drawn[:, 1], kind="stable")
+    sync, data = np.split(order, [round(SYNC_SHARE * len(order))])
+    # Lines of one bit differ in radius: neighbours in the order of radius carry different bits.
+    data = data[np.argsort(radius[chosen][data], kind="stable")]
+    return Lines(lattice[sync], phases[sync], lattice[data], phases[data], _spread(len(data), key))
+
+
+def _spread(count: int, key: bytes) -> Int[np.ndarray, " D"]:
+    """A bit for each of ``count`` lines: all bits once in random order, then all again."""
+    out = []
+    for turn in range(-(-count // CODED_BITS)):
+        drawn = np.frombuffer(hashlib.shake_256(key + b"/%d" % turn).digest(4 * CODED_BITS), "<u4")
+        out.append(np.argsort(drawn, kind="stable"))
+    return np.concatenate(out)[:count]
+
+
+def unit_of(height: int, width: int) -> float:
+    """Pixels in a unit of images of this size."""
+    return max(min(height, width) / REFERENCE_SIDE, SMALLEST_UNIT)
+
+
+def pattern(
+    code_word: UInt8[np.ndarray, "256"], height: int, width: int, key: bytes = KEY
+) -> Float32[np.ndarray, "H W"]:
+    """The pattern of a code word for images of one size, with a mean square of 1."""
+    chosen = lines(key)
+    signs = 1.0 - 2.0 * code_word[chosen.bits].astype(np.float64)
+    amplitudes = np.zeros((TILE // 2, TILE), np.complex128)
+    amplitudes[chosen.sync[:, 1], chosen.sync[:, 0]] = chosen.sync_phases  # negative x from the end
+    amplitudes[chosen.data[:, 1], chosen.data[:, 0]] = chosen.data_phases * signs
+    used_y, used_x = (np.flatnonzero(np.abs(amplitudes).any(axis)) for axis in (1, 0))
+    period = TILE * unit_of(height, width)
+    x, y = ((np.arange(count) + 0.5) / period for count in (width, height))
+    waves_y = np.exp(2j * np.pi * y[:, None] * used_y)
+    waves_x = np.exp(2j * np.pi * x * np.where(used_x < TILE // 2, used_x, used_x - TILE)[:, None])
+    count = len(chosen.sync) + len(chosen.data)
+    waves = (waves_y @ amplitudes[np.ix_(used_y, used_x)] @ waves_x).real
+    return (waves / np.sqrt(count / 2)).astype(np.float32)

@@ -1,0 +1,185 @@
+"""Look for the invisible mark in a file: an image, or a video in pieces of some seconds, in bounded memory."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import av.error
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from emotalking.errors import InputError
+from emotalking.io.containers import open_media
+from emotalking.io.display import to_rgb
+from emotalking.io.images import image_size, read_image
+from emotalking.io.video import decode_frames
+from emotalking.io.video_stream import films
+from emotalking.progress import track
+from emotalking.provenance.detect import Found, flattened, recheck, search, working_size
+from emotalking.provenance.pattern import KEY
+
+PIECE_FRAMES = 100
+"""Frames that are searched together: 4 s at 25 fps."""
+_AVERAGED = 5
+"""Frames in a row that are averaged before they are flattened: their coding noise differs, their content hardly."""
+
+
+@dataclass(frozen=True)
+class MarkReport:
+    """What was found in a file."""
+
+    kind: str
+    """image or video."""
+    frames: int
+    """Frames that were read."""
+    best: Found | None
+    """The strongest candidate, its false alarm for the whole file; None: too small or too smooth to carry a mark."""
+    stretches: list[tuple[float, float]] = field(default_factory=list)
+    """Times [s] from and to which a video is marked; by pieces of :data:`PIECE_FRAMES` frames."""
+
+    @property
+    def marked(self) -> bool:
+        """True if the mark is there (:attr:`~.detect.Found.marked`)."""
+        return self.best is not None and self.best.marked
+
+
+def read_mark(path: str | Path, *, seconds: float | int | None = None, key: bytes = KEY) -> MarkReport | None:
+    """Search a file for the mark; None: it holds sound alone.
+
+    Args:
+        path: image or video.
+        seconds: read only the beginning of a video; None: all.
+        key: of the pattern.
+
+    Raises:
+        InputError: the file is neither, or cannot be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file.")
+    if _is_image(path):
+        found = search(flattened(_grey(read_image(path))), key)
+        return MarkReport("image", 1, found)
+    if _is_sound(path):
+        return None
+    return _search_video(path, seconds, key)
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        image_size(path)
+    except InputError:
+        return False
+    return True
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        container = open_media(path)
+    except (av.error.FFmpegError, OSError, ValueError):
+        return False
+    with container:
+        return bool(container.streams.audio) and not films(container)
+
+
+def _search_video(path: Path, seconds: float | int | None, key: bytes) -> MarkReport:
+    """Search piece by piece."""
+    pieces, piece, first, frames = _Pieces(key), _Piece(), None, 0
+    for time, frame in track(decode_frames(path), "search for the mark"):
+        first = time if first is None else first
+        if seconds is not None and time - first >= seconds:
+            break
+        piece.add(time - first, _grey(to_rgb(frame)))
+        frames += 1
+        if piece.frames == PIECE_FRAMES:
+            pieces.search(piece)
+            piece = _Piece()
+    if piece.frames:
+        pieces.search(piece)
+    return MarkReport("video", frames, pieces.result(), pieces.stretches)
+
+
+class _Piece:
+    """Consecutive frames, flattened and summed while they come."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.begin = self.end = 0.0
+        self._sum: np.ndarray | None = None
+        self._mean: np.ndarray | None = None
+        self._averaged = 0
+
+    def add(self, time: float, grey: Float32[np.ndarray, "H W"]) -> None:
+        """Add a frame shown at ``time`` [s]."""
+        self.begin = self.begin if self.frames else time
+        self.end = time
+        self.frames += 1
+        self._mean = grey if self._mean is None else self._mean + grey
+        self._averaged += 1
+        if self._averaged == _AVERAGED:
+            self._flatten()
+
+    def image(self) -> Float32[np.ndarray, "H W"]:
+        """Sum of the flattened frames."""
+        if self._averaged:
+            self._flatten()
+        assert self._sum is not None
+        return self._sum
+
+    def _flatten(self) -> None:
+        assert self._mean is not None
+        flat = flattened(self._mean / np.float32(self._averaged))
+        self._sum = flat if self._sum is None else self._sum + flat
+        self._mean, self._averaged = None, 0
+
+
+class _Pieces:
+    """Searches of one video."""
+
+    def __init__(self, key: bytes) -> None:
+        self.stretches: list[tuple[float, float]] = []
+        self._key = key
+        self._best: Found | None = None
+        self._searches = 0
+        self._total: np.ndarray | None = None
+        self._joins = False
+
+    def search(self, piece: _Piece) -> None:
+        """Search one piece, first where the mark was found before."""
+        image = piece.image()
+        self._total = image if self._total is None else self._total + image
+        found = None
+        if self._best is not None and self._best.marked:
+            found = recheck(image, self._best.geometry, self._key)
+        if found is None or not found.marked:
+            found = self._search(image)
+        marked = found is not None and found.marked
+        if marked and self._joins:
+            self.stretches[-1] = (self.stretches[-1][0], piece.end)
+        elif marked:
+            self.stretches.append((piece.begin, piece.end))
+        self._joins = marked
+        self._keep(found)
+
+    def result(self) -> Found | None:
+        """The strongest candidate of the file; where no piece is marked, all of them are searched together too."""
+        if self._searches > 1 and not self.stretches and self._total is not None:
+            self._keep(self._search(self._total))
+        if self._best is None:
+            return None
+        return replace(self._best, false_alarm=min(self._best.false_alarm * self._searches, 1.0))
+
+    def _search(self, image: np.ndarray) -> Found | None:
+        self._searches += 1
+        return search(image, self._key)
+
+    def _keep(self, found: Found | None) -> None:
+        if found is not None and (self._best is None or found.false_alarm < self._best.false_alarm):
+            self._best = found
+
+
+def _grey(image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "h w"]:
+    """Grey levels at the working size."""
+    grey = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2GRAY)
+    height, width = working_size(*grey.shape)
+    return grey if grey.shape == (height, width) else cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
