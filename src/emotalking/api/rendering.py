@@ -76,6 +76,7 @@ def render(
     seed: Seed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    label: bool = False,
     provenance: Provenance = "on",
     progress: Callable[[int, int], object] | None = None,
 ) -> "Rendered":
@@ -99,6 +100,7 @@ def render(
         vad: voice activity detection: close the lips where nobody speaks, instead of following every sound.
         batch: frames rendered together.
         seed: of expressive motion.
+        label: show the letters AI in the lower left corner of video and frames.
         progress: called after each frame with (frames done, frames in all).
 
     Raises:
@@ -149,6 +151,7 @@ def render(
         batch=batch,
         overwrite=overwrite,
         vad=vad,
+        label=label,
         provenance=provenance,
         seed=seed,
         progress=progress,

@@ -1,11 +1,13 @@
 """Emotional faces written to files: an image, a video, a folder of frames, or a contact sheet."""
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.emotion.mesh_warp.warp import MeshWarpConfig
@@ -23,6 +25,8 @@ from emotalking.ops.devices import choose_device
 from emotalking.options import Provenance
 from emotalking.progress import track
 from emotalking.provenance.manifest import LICENCES, Origin
+from emotalking.provenance.mark import Mark
+from emotalking.provenance.payload import Payload
 from emotalking.provenance.signing import finisher
 from emotalking.report.contact_sheet import circumplex_sheet, contact_sheet
 
@@ -78,18 +82,19 @@ def edit_to_files(
         frame: of which to make one image; None: the first.
         seconds: of a clip at most.
         overwrite: the folder may hold frames of an earlier run.
-        provenance: on: sign the outputs (:mod:`emotalking.provenance.signing`).
+        provenance: on: sign the outputs (:mod:`emotalking.provenance.signing`) and mark them invisibly
+            (:mod:`emotalking.provenance.mark`).
 
     Raises:
         InputError: source, output and options do not fit together.
     """
     face = open_editor(source, config)
-    finish = finisher(output, _origin(face), provenance)
+    finish, marked = finisher(output, _origin(face), provenance), _marker(provenance)
     if isinstance(emotion, int):
-        return _write_grid(face, output, emotion, frame or 0, finish)
+        return _write_grid(face, output, emotion, frame or 0, finish, marked)
     if output.suffix.lower() in IMAGE_SUFFIXES:
         valence, arousal = emotion.at(np.zeros(1))[0].tolist()
-        write_image(output, face.images(frame or 0, [(valence, arousal)])[0], finish=finish)
+        write_image(output, marked(face.images(frame or 0, [(valence, arousal)])[0]), finish=finish)
         return Edited(output, 1)
     if face.source.fps is None:
         raise InputError(f"{source} is one image: end the name of the result with .png or .jpg.")
@@ -99,12 +104,17 @@ def edit_to_files(
         codec_for(output, alpha=False)
         if output.exists() and source.is_file() and output.samefile(source):
             raise InputError(f"{output} is both the source and the result: give the result another name.")
-    return _write_frames(face, output, emotion, seconds, overwrite, finish)
+    return _write_frames(face, output, emotion, seconds, overwrite, finish, marked)
 
 
 def _origin(face: FaceEditor) -> Origin:
     """What the outputs' signatures state."""
     return Origin("compositeWithTrainedAlgorithmicMedia", licences=face.licences)
+
+
+def _marker(provenance: Provenance) -> Callable[[UInt8[np.ndarray, "H W 3"]], UInt8[np.ndarray, "H W 3"]]:
+    """What puts the invisible mark into finished images, or leaves them."""
+    return Mark(Payload()).array if provenance == "on" else lambda image: image
 
 
 def _write_frames(
@@ -114,6 +124,7 @@ def _write_frames(
     seconds: float | int | None,
     overwrite: bool,
     finish: Finish,
+    marked: Callable[[np.ndarray], np.ndarray],
 ) -> Edited:
     """Write a video with the source's audio, or a folder."""
     source, fps = face.source, face.source.fps
@@ -129,18 +140,25 @@ def _write_frames(
                 writer = stack.enter_context(
                     VideoWriter(output, image.shape[1], image.shape[0], fps, sound, finish=finish)
                 )
-            writer.write(image)
+            writer.write(marked(image))
             done += 1
     return Edited(output, done, face.num_unchanged)
 
 
-def _write_grid(face: FaceEditor, output: Path, count: int, frame: int, finish: Finish) -> Edited:
+def _write_grid(
+    face: FaceEditor,
+    output: Path,
+    count: int,
+    frame: int,
+    finish: Finish,
+    marked: Callable[[np.ndarray], np.ndarray],
+) -> Edited:
     """Write one file per point, named after it."""
     if output.suffix:
         raise InputError(f"a grid is a folder of images, and {output} names a file: give a folder.")
     points = grid_points(count)
     for (valence, arousal), image in zip(points, face.images(frame, points), strict=True):
-        write_image(output / f"v{valence:+.2f}_a{arousal:+.2f}.png", image, finish=finish)
+        write_image(output / f"v{valence:+.2f}_a{arousal:+.2f}.png", marked(image), finish=finish)
     return Edited(output, len(points))
 
 
@@ -181,5 +199,5 @@ def write_sheet(
         points = [(0.0, 0.0), *((point.valence, point.arousal) for point in TEST_POINTS)]
         captions = ["as recorded", *(f"{p.label} {p.valence:+.2f}, {p.arousal:+.2f}" for p in TEST_POINTS)]
         page = circumplex_sheet(face.close_ups(frame, points), points, captions, cell=cell, title=title)
-    write_image(output, page, finish=finish)
+    write_image(output, _marker(provenance)(page), finish=finish)
     return output

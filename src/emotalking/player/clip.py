@@ -16,12 +16,15 @@ from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
 from emotalking.io.video_writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
 from emotalking.options import Provenance
 from emotalking.player.backgrounds import Background
+from emotalking.player.label import label as add_label
 from emotalking.player.paste import Paster
 from emotalking.player.player import Player
 from emotalking.player.protocols import Emotion, Motion, PlayableAvatar
 from emotalking.player.strip import LONGEST_S, Strip
 from emotalking.provenance.consent import remind
 from emotalking.provenance.manifest import Origin
+from emotalking.provenance.mark import Mark
+from emotalking.provenance.payload import Payload
 from emotalking.provenance.signing import finisher
 from emotalking.provenance.sound import mark_speech
 from emotalking.tts.base import Utterance
@@ -56,6 +59,7 @@ def render_clip(
     overwrite: bool = False,
     vad: bool = True,
     seed: int = 0,
+    label: bool = False,
     provenance: Provenance = "on",
     progress: Callable[[int, int], object] | None = None,
 ) -> Rendered:
@@ -81,7 +85,9 @@ def render_clip(
         overwrite: remove frames of an earlier run from ``folder``.
         vad: close the lips during silence, see ``Player.frames``.
         seed: of expressive motion.
-        provenance: on: sign all outputs (:mod:`emotalking.provenance.signing`).
+        label: show the letters "AI" in the corner (:mod:`emotalking.player.label`).
+        provenance: on: sign all outputs (:mod:`emotalking.provenance.signing`) and mark video and frames invisibly
+            (:mod:`emotalking.provenance.mark`).
         progress: called after each frame with (frames done, total frames).
 
     Raises:
@@ -94,7 +100,9 @@ def render_clip(
     origin = _origin(avatar, audio, paste is not None)
     signed = {place: finisher(place, origin, provenance) for place in (video, folder, strip) if place is not None}
     mouth_strip = None if strip is None else Strip(strip, avatar, signed[strip])
-    player = Player(avatar)
+    mark = Mark(Payload.of_avatar(origin.avatar)) if provenance == "on" else None
+    composited = paste is not None or label
+    player = Player(avatar, None if composited else mark)
     loaded = None if features is None else load_features(features, avatar.audio_features, avatar.fps)
     track = player.audio_features(sound, loaded, vad=vad, audio_track=audio_track)
     total = player.num_frames(track, seconds)
@@ -111,6 +119,10 @@ def render_clip(
         paster = Paster(paste, getattr(avatar, "place", None))
         width, height = paster.place.width, paster.place.height
         frames = paster.frames(frames, player.recorded(total, poses, emotion))
+    if label:
+        frames = map(add_label, frames)
+    if composited and mark is not None:
+        frames = map(mark.array, frames)
     frame_folder = None if folder is None else FrameFolder(folder, overwrite=overwrite, finish=signed[folder])
     writer = None
     if video is not None:

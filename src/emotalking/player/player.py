@@ -24,6 +24,7 @@ from emotalking.player.expressive import ExpressiveLoop
 from emotalking.player.finish import device_plate, finished_frames
 from emotalking.player.poses import PoseLoop, Poses
 from emotalking.player.protocols import Emotion, Motion, PlayableAvatar
+from emotalking.provenance.mark import Mark
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,10 @@ class Player:
         ...     show(frame)
     """
 
-    def __init__(self, avatar: PlayableAvatar) -> None:
+    def __init__(self, avatar: PlayableAvatar, mark: Mark | None = None) -> None:
+        """Play ``avatar``; ``mark`` is put into the frames, but not where they have a matte to be composited with."""
         self.avatar = avatar
+        self.mark = mark
 
     def audio_features(
         self,
@@ -197,10 +200,11 @@ class Player:
                 layers = np.stack([torso.result() for torso in torsos])
                 conditions = self._conditions(here, windows, va, gate)
                 torso, numbers = torch.as_tensor(layers, device=self.avatar.device), range(start, stop)
-                images = finished_frames(self.avatar, conditions, torso, behind, numbers, matte=matte).cpu().numpy()
+                mark = None if matte else self.mark
+                images = finished_frames(self.avatar, conditions, torso, behind, numbers, matte=matte, mark=mark)
                 if start + 2 * batch < total:
                     prepare(start + 2 * batch)
-                yield from images
+                yield from images.cpu().numpy()
 
     def _conditions(
         self, poses: Poses, windows: Float[Tensor, "B 8 C steps"], va: np.ndarray | None, gate: np.ndarray | None

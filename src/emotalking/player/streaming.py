@@ -18,6 +18,7 @@ from emotalking.audio.windows import WINDOW_FRAMES
 from emotalking.data.audio_features import audio_feature
 from emotalking.errors import InputError
 from emotalking.models.compositor import Conditions
+from emotalking.options import Provenance
 from emotalking.player.backgrounds import Background, background_plate
 from emotalking.player.expressive import LOOK_AHEAD_S
 from emotalking.player.finish import device_plate, finished_frames
@@ -26,6 +27,8 @@ from emotalking.player.lips import Lips, Mouth, mouth_windows
 from emotalking.player.mood import Mood, MoodLike
 from emotalking.player.protocols import Motion, PlayableAvatar
 from emotalking.player.spoken import Spoken
+from emotalking.provenance.mark import Mark
+from emotalking.provenance.payload import Payload
 
 LOOK_AHEAD_MS = (80, 1000)
 """Least and most look-ahead."""
@@ -53,6 +56,8 @@ class FrameConditions:
     torso: "Future[UInt8[np.ndarray, 'H W 4']]"
     plate: Float[Tensor, "H W 3"] | None
     """None: transparent."""
+    mark: Mark | None
+    """The invisible mark to put into it."""
     audio: Float[np.ndarray, " n"]
     sample_rate: int
     utterance: int | None
@@ -114,6 +119,7 @@ class StreamingPlayer:
         poses: Motion = "recorded",
         background: Background = None,
         seed: int = 0,
+        provenance: Provenance = "on",
     ) -> None:
         """Begin with an idle head.
 
@@ -127,6 +133,7 @@ class StreamingPlayer:
                 still head.
             background: see ``Background``.
             seed: 0 begins where the recorded motion begins, others elsewhere, so that heads move differently.
+            provenance: on: mark the frames invisibly as synthetic (:mod:`emotalking.provenance.mark`).
 
         Raises:
             UserError: features that need the whole recording, or an option that cannot be used.
@@ -141,6 +148,7 @@ class StreamingPlayer:
         self._fps = Fraction(avatar.fps)
         self._features = feature_streams(avatar.audio_features, avatar.device)
         self._lips = Lips(float(self._fps))
+        self._mark = Mark(Payload.of_avatar(getattr(avatar, "sha256", None))) if provenance == "on" else None
         self._motion = LiveMotion(avatar, poses, seed)
         self._mood = Mood(avatar, emotion)
         self._accents: DelayedAccents | None = None
@@ -286,6 +294,7 @@ class StreamingPlayer:
             gate=gate if self.avatar.closes_lips else None,
             torso=torso,
             plate=self._plate,
+            mark=self._mark,
             audio=audio,
             sample_rate=self.sample_rate,
             utterance=utterance,
@@ -342,9 +351,10 @@ def render_batch(conditions: Sequence[FrameConditions], *, on_device: bool = Fal
     Returns:
         uint8 RGB, or RGBA with straight alpha where transparent, in the order of ``conditions``.
     """
-    groups: dict[tuple[int, bool, bool, bool], list[int]] = {}
+    groups: dict[tuple[int, Payload | None, bool, bool, bool], list[int]] = {}
     for place, each in enumerate(conditions):
-        kind = id(each.avatar), each.va is None, each.gate is None, each.plate is None
+        payload = None if each.mark is None else each.mark.payload
+        kind = id(each.avatar), payload, each.va is None, each.gate is None, each.plate is None
         groups.setdefault(kind, []).append(place)
     images: dict[int, Image] = {}
     for places in groups.values():
@@ -373,7 +383,7 @@ def _rendered(group: Sequence[FrameConditions]) -> UInt8[Tensor, "B H W channels
     torso = torch.as_tensor(np.stack([each.torso.result() for each in group]), device=device)
     plates = [each.plate for each in group if each.plate is not None]
     plate = torch.stack(plates) if plates else None
-    return finished_frames(first.avatar, driven, torso, plate, [each.index for each in group])
+    return finished_frames(first.avatar, driven, torso, plate, [each.index for each in group], mark=first.mark)
 
 
 def _check_rate(rate: int) -> None:

@@ -18,12 +18,11 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Complex, Float32
 
-from emotalking.provenance.pattern import BAND, KEY, TILE, Lines, lines
+from emotalking.provenance.pattern import BAND, KEY, SMALLEST_SIDE, TILE, Lines, lines
 from emotalking.provenance.payload import CHECK_BITS, CODED_BITS, Payload, bit_errors, decode
 
 WORKING_SIDE = 512
 """Larger images are made smaller until their shorter side has so many pixels."""
-SMALLEST_SIDE = 64
 UNITS = (0.4, 3.2)
 """Pixels in a unit that are searched, at the working size: 3.2 where a third of the frame was cut out."""
 ALARM = 1e-6
@@ -138,8 +137,8 @@ def _whitened(image: np.ndarray) -> _Spectrum:
     padded = np.zeros((_SPECTRUM, _SPECTRUM), np.float32)
     padded[:height, :width] = image
     padded = np.roll(padded, (-(height // 2), -(width // 2)), (0, 1))
-    values = scipy.fft.rfft2(padded)
-    squares = values.real**2 + values.imag**2
+    values = np.asarray(scipy.fft.rfft2(padded))
+    squares = np.real(values) ** 2 + np.imag(values) ** 2
     half = _AROUND // 2
     # Rows wrap around; the columns continue in the other half, as its conjugate.
     left = np.roll(squares[::-1, 1 : half + 1][:, ::-1], 1, axis=0)
@@ -172,7 +171,7 @@ def _correlation(
     grid = np.zeros((shifts, shifts), np.complex64)
     grid[y, x] = values * chosen.sync_phases.conj()
     deviation = np.sqrt(max(float((np.abs(values) ** 2).sum()), 1e-30) / 2)
-    return scipy.fft.ifft2(grid, norm="forward", overwrite_x=True).real, deviation
+    return np.real(np.asarray(scipy.fft.ifft2(grid, norm="forward", overwrite_x=True))), deviation
 
 
 def _indices(index: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
@@ -243,14 +242,14 @@ def _aligned(
 def _z(spectrum: _Spectrum, chosen: Lines, geometry: Geometry) -> float:
     """Correlation of the known lines at one geometry, in deviations."""
     values = _aligned(spectrum, chosen.sync, chosen.sync_phases, geometry)
-    return float(values.real.sum() / np.sqrt(max(float((np.abs(values) ** 2).sum()), 1e-30) / 2))
+    return float(np.real(values).sum() / np.sqrt(max(float((np.abs(values) ** 2).sum()), 1e-30) / 2))
 
 
 def _judged(spectrum: _Spectrum, chosen: Lines, geometry: Geometry, z: float, hypotheses: int) -> Found:
     """A candidate with its payload, if that can be read, and the probability of its being a false alarm."""
     false_alarm = min(hypotheses * float(np.exp(-z * abs(z) / 2)), 1.0)
-    values = _aligned(spectrum, chosen.data, chosen.data_phases, geometry).real
-    soft = np.bincount(chosen.bits, values, CODED_BITS)
+    values = _aligned(spectrum, chosen.data, chosen.data_phases, geometry)
+    soft = np.bincount(chosen.bits, np.real(values), CODED_BITS)
     payload, tried = decode(soft)
     if payload is None:
         return Found(false_alarm, z, None, None, geometry)

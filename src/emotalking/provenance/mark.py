@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from emotalking.provenance.pattern import KEY, REFERENCE_SIDE, pattern, unit_of
+from emotalking.provenance.pattern import KEY, REFERENCE_SIDE, SMALLEST_SIDE, pattern, unit_of
 from emotalking.provenance.payload import Payload
 
 STRENGTH = (0.55, 1.8)
@@ -46,7 +46,7 @@ class Mark:
         self._key = key
 
     def __call__(self, images: UInt8[Tensor, "*batch H W C"]) -> UInt8[Tensor, "*batch H W C"]:
-        """Marked copies; a fourth channel (alpha) stays as it is.
+        """Marked copies; a fourth channel (alpha) stays as it is, and so do images too small to carry a mark.
 
         Args:
             images: RGB or RGBA with straight alpha, finished: whatever is composited later weakens the mark.
@@ -54,14 +54,15 @@ class Mark:
         *batch, height, width, channels = images.shape
         if channels not in (3, 4):
             raise ValueError(f"images: expected RGB or RGBA, got {channels} channels")
+        if min(height, width) < SMALLEST_SIDE:
+            return images.clone()
         frames = images.reshape(-1, height, width, channels)
         waves = _pattern(self.payload, height, width, self._key, images.device)
         out = torch.empty_like(frames)
         for frame, marked in zip(frames, out, strict=True):
             change = (strength(frame[..., 1]) * waves).round_().to(torch.int16)[..., None]
-            marked.copy_((frame[..., :3] + change).clamp_(0, 255)) if channels == 3 else marked.copy_(
-                torch.cat([(frame[..., :3] + change).clamp_(0, 255), frame[..., 3:]], -1)
-            )
+            marked[..., :3] = (frame[..., :3] + change).clamp_(0, 255)
+            marked[..., 3:] = frame[..., 3:]
         return out.reshape(images.shape)
 
     def array(self, image: UInt8[np.ndarray, "H W C"]) -> UInt8[np.ndarray, "H W C"]:

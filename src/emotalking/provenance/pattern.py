@@ -23,6 +23,8 @@ BAND = (0.035, 0.115)
 """Frequencies in cycles per unit: lower ones drown in the image, higher ones do not survive H.264."""
 REFERENCE_SIDE = 512
 """Shorter side in pixels of images whose unit is one pixel."""
+SMALLEST_SIDE = 64
+"""Shorter side in pixels of the smallest image that is marked or searched."""
 SMALLEST_UNIT = 0.8
 """Of small images, whose finer waves are all that a codec leaves of them."""
 SYNC_SHARE = 0.35
