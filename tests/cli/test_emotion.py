@@ -40,7 +40,7 @@ def parrot(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_hama
 def test_emotion_of_the_voice_is_rendered_and_written(avatar_file: Path, speech_file: Path, tmp_path: Path) -> None:
-    words = ["render", str(avatar_file), "--audio", str(speech_file), "--emotion", "auto", "--emotion-gain", "2"]
+    words = ["render", str(avatar_file), "--audio", str(speech_file), "--emotion", "auto:2"]
     keys, plot, strip = tmp_path / "e.csv", tmp_path / "e.png", tmp_path / "s.png"
     assert main([*words, "--strip", str(strip), "--emotion-file", str(keys)]) == 0
     assert main([*words, "--strip", str(tmp_path / "t.png"), "--emotion-file", str(plot)]) == 0
@@ -70,8 +70,8 @@ def test_tags_of_a_text_become_a_track(tmp_path: Path, avatar_file: Path) -> Non
         ({"text": "[happy] a", "emotion": "sad"}, "omit those"),
         ({"text": "a", "emotion_file": "e.csv"}, "no emotion to write"),
         ({"text": "a", "emotion": "auto", "emotion_file": "e.txt"}, ".csv"),
-        ({"text": "a", "emotion": "sad", "emotion_gain": 2}, "auto"),
-        ({"text": "a", "emotion": "auto", "emotion_gain": -1}, "at least 0"),
+        ({"text": "a", "emotion": "auto:-1"}, "at least 0"),
+        ({"text": "a", "emotion": "auto:much"}, "not a number"),
         ({"text": "a", "emotion": "auto", "va": (0.5, 0)}, "only one"),
     ],
 )

@@ -1,6 +1,7 @@
 """Sound in, frames with their sound out."""
 
 import itertools
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -120,3 +121,20 @@ def test_a_whole_file_is_near_the_offline_player(avatar, talk) -> None:
     offline = np.stack(list(Player(avatar).frames(sound))).astype(int)
     assert np.array_equal(live[..., 1:], offline[..., 1:])
     assert np.abs(live - offline)[..., 0].mean() < 3
+
+
+@pytest.mark.skipif(find_spec("hama") is None, reason="the package hama is not installed")
+def test_an_emotion_is_heard_in_the_voice_and_fades(avatar) -> None:
+    t = np.arange(RATE * 6) / RATE
+    phase = np.cumsum(260 * 2 ** (5 * np.sin(2 * np.pi * 0.6 * t) / 12)) / RATE
+    voice = sum(np.sin(2 * np.pi * k * phase) for k in range(1, 12))
+    shout = 0.3 * np.maximum(0.0, np.sin(2 * np.pi * 2.3 * t)) * voice
+    player = StreamingPlayer(avatar, sample_rate=RATE, emotion="auto:1")
+    player.push((shout / 4).astype(np.float32), RATE)
+    player.flush()
+    arousal = [float(player.conditions().va[1]) for _ in range(150)]
+    assert arousal[0] == 0 and max(arousal) > 0.2 and np.abs(np.diff(arousal)).max() < 0.2
+    later = [float(player.conditions().va[1]) for _ in range(250)]
+    assert abs(later[-1]) < 0.15 * abs(arousal[-1]) + 0.01
+    player.set_emotion("happy", seconds=0.0)
+    assert player.conditions().va[0] > 0.5

@@ -60,7 +60,6 @@ def render(
     emotion: Emotion = None,
     va: ValenceArousal = None,
     track: Annotated["PathLike | EmotionTrack | None", Reads()] = None,
-    emotion_gain: float | int = 1,
     emotion_file: Annotated[PathLike | None, Writes("emotion")] = None,
     frames_folder: Annotated[PathLike | None, Writes("frames")] = None,
     strip: Annotated[PathLike | None, Writes("image")] = None,
@@ -87,9 +86,8 @@ def render(
         audio: speech: any sound or video file, of any length.
         output: video to write, with sound: .mp4, .mov, .mkv or .webm; transparent: .mov or .webm.
         text: speech made from this text, instead of audio; with emotions in it: "[happy] Hello! [sad:0.6] I must go".
-        emotion: emotion: happy, sad, angry, ..., or with a strength: happy:0.5; auto: from the voice.
+        emotion: emotion: happy, sad, angry, ..., or with a strength: happy:0.5; auto (or auto:2): from the voice.
         track: emotion over time: keyframes in a .csv or .json file (time, valence, arousal).
-        emotion_gain: strength of what auto hears in the voice.
         emotion_file: write the emotion over time: keyframes (.csv) or a plot (.png).
         frames_folder: write every frame as a PNG file into this folder.
         strip: image of the first 6 s: every frame's mouth above the sound, with words and phonemes of the text.
@@ -110,13 +108,15 @@ def render(
         In Python ``avatar`` may also be an avatar already loaded (``device`` then has no effect), and ``audio`` float32
         mono samples at 16 kHz or the result of ``synthesize``.
     """
+    from emotalking.emotion.tracks import emotion_track, heard_gain
     from emotalking.player.clip import render_clip
 
     if batch < 1:
         raise InputError(f"the batch is {batch} frames: give at least 1.")
     if (audio is None) == (text is None):
         raise InputError("give one of audio and text: the speech as a sound file, or what is to be said.")
-    chosen = _chosen_emotion(emotion, va, track, emotion_gain)
+    gain = heard_gain(emotion)
+    chosen = emotion_track("neutral" if gain is not None else emotion, va, track)
     if emotion_file is not None:
         from emotalking.emotion.plot import check_emotion_file
 
@@ -131,8 +131,8 @@ def render(
     elif (language, voice, rate, speaker) != _NO_TEXT:
         raise InputError("language, voice, rate and speaker are for speech from text: omit them with audio.")
     assert audio is not None
-    if chosen == "auto":
-        chosen = _heard_emotion(audio, audio_track, emotion_gain)
+    if gain is not None:
+        chosen = _heard_emotion(audio, audio_track, gain)
     if emotion_file is not None:
         _write_emotion(emotion_file, chosen, audio, audio_track)
     return render_clip(
@@ -165,27 +165,7 @@ def _with_lips(avatar: "PlayableAvatar", lips: Lips) -> "PlayableAvatar":
     return replace(avatar, lips=lips) if lips == "strict" and isinstance(avatar, Avatar) else avatar
 
 
-def _chosen_emotion(
-    emotion: str | None,
-    va: tuple[float | int, float | int] | None,
-    track: "PathLike | EmotionTrack | None",
-    gain: float | int,
-) -> "EmotionTrack | Literal['auto'] | None":
-    """The emotion that the options give."""
-    from emotalking.emotion.tracks import emotion_track
-
-    automatic = emotion is not None and emotion.strip().lower() == "auto"
-    if gain != 1 and not automatic:
-        raise InputError("the gain is of the emotion that is heard in the voice: give the emotion auto with it.")
-    if not 0 <= gain < float("inf"):
-        raise InputError(f"the gain is {gain:g}: give a number of at least 0, 1 is normal.")
-    found = emotion_track("neutral" if automatic else emotion, va, track)
-    return "auto" if automatic else found
-
-
-def _heard_emotion(
-    audio: "PathLike | Samples | Utterance", audio_track: int | None, gain: float | int
-) -> "EmotionTrack":
+def _heard_emotion(audio: "PathLike | Samples | Utterance", audio_track: int | None, gain: float) -> "EmotionTrack":
     """The emotion of a voice."""
     from emotalking.emotion.voice import voice_emotion
     from emotalking.io.audio import iter_audio

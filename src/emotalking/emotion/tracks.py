@@ -145,6 +145,21 @@ def emotion_track(
     return EmotionTrack.from_file(Path(track)) if isinstance(track, str | Path) else track
 
 
+def heard_gain(emotion: str | None) -> float | None:
+    """Strength of ``"auto"`` or ``"auto:2"``, the emotion that is heard in the voice; None: another emotion.
+
+    Raises:
+        InputError: the strength is no number of at least 0.
+    """
+    name, colon, strength = (emotion or "").partition(":")
+    if name.strip().lower() != "auto":
+        return None
+    gain = _number(_decimal_point(strength.strip()), f'emotion "{emotion}"', "strength") if colon else 1.0
+    if gain < 0:
+        raise InputError(f'emotion "{emotion}": the strength must be at least 0; 1 is normal')
+    return gain
+
+
 def parse_pair(text: str) -> tuple[float, float]:
     """The numbers of ``"valence,arousal"``.
 

@@ -3,13 +3,39 @@
 import numpy as np
 from jaxtyping import Float
 
-from emotalking.emotion.tracks import EmotionTrack
+from emotalking.audio.hama_model import weight_file
+from emotalking.emotion.tracks import EmotionTrack, heard_gain
+from emotalking.emotion.voice import VoiceEmotion
 from emotalking.errors import UserError
 from emotalking.player.glide import Glide
 from emotalking.player.protocols import Emotion, PlayableAvatar
 
 MoodLike = tuple[float, float] | str | Emotion | None
-"""Valence and arousal, a name ("happy", "happy:0.5"), a track that begins now, or no emotion."""
+"""Valence and arousal, a name ("happy", "happy:0.5"), "auto" (heard in the voice), a track that begins now, or no
+emotion."""
+_CALMS_S = 4.0
+"""Time constant with which an emotion that was heard fades where nobody speaks."""
+
+
+class HeardEmotion:
+    """Emotion of the voice that is heard now.
+
+    Raises:
+        MissingModelError: the package hama is missing.
+    """
+
+    def __init__(self, fps: float, gain: float) -> None:
+        weight_file()  # refuses here, not within a frame
+        self._voice, self._now = VoiceEmotion(gain), np.zeros(2)
+        self._fade = float(np.exp(-1 / (_CALMS_S * fps)))
+
+    def hear(self, sound: Float[np.ndarray, " n"]) -> None:
+        """Follow a frame's worth of sound, float32 mono at 16 kHz; empty: nobody speaks."""
+        self._now = np.array(self._voice.push(sound)) if len(sound) else self._now * self._fade
+
+    def at(self, times_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T 2"]:
+        """The emotion of now, at all times."""
+        return np.tile(self._now, (len(times_s), 1))
 
 
 class Mood:
@@ -37,8 +63,14 @@ class Mood:
         self._share = Glide(np.zeros(()))
         self._share.to(np.ones(()), round(seconds * self._fps))
 
-    def step(self) -> Float[np.ndarray, "2"] | None:
-        """Valence and arousal of the next frame; None: without the emotion branch."""
+    def step(self, heard: Float[np.ndarray, " n"]) -> Float[np.ndarray, "2"] | None:
+        """Valence and arousal of the next frame; None: without the emotion branch.
+
+        Args:
+            heard: sound that became known with it, float32 mono at 16 kHz; empty: nobody speaks.
+        """
+        if isinstance(self._target, HeardEmotion):
+            self._target.hear(heard)
         share = float(self._share.step())
         if self._target is None and share == 1.0:
             self._now = np.zeros(2)
@@ -54,5 +86,6 @@ class Mood:
                 "this avatar was trained without its emotion stage, so it cannot show one: train that stage."
             )
         if isinstance(emotion, str):
-            return EmotionTrack.from_text(emotion)
+            gain = heard_gain(emotion)
+            return EmotionTrack.from_text(emotion) if gain is None else HeardEmotion(self._fps, gain)
         return EmotionTrack.constant(*emotion) if isinstance(emotion, tuple) else emotion

@@ -230,7 +230,8 @@ class StreamingPlayer:
         return Heard(now.number, now.position_s if heard is None else min(max(0.0, heard), now.position_s))
 
     def set_emotion(self, emotion: MoodLike, seconds: float = 0.3) -> None:
-        """Glide to an emotion: valence and arousal, a name, a track that begins now, or None.
+        """Glide to an emotion: valence and arousal, a name, "auto" (heard in the voice), a track that begins now, or
+        None.
 
         Raises:
             UserError: no such emotion, or an avatar without emotions.
@@ -281,7 +282,7 @@ class StreamingPlayer:
             audio, utterance, position, ended = np.zeros(count, np.float32), None, 0.0, False
         self._speaking = utterance is not None
         torso = self._torso()
-        va = self._mood.step()
+        va = self._mood.step(heard)
         accents = [] if self._accents is None else self._accents.step(heard)
         poses = self._motion.step(va, accents)
         found = FrameConditions(
