@@ -75,5 +75,6 @@ def test_custom_audio_feature(actor_subject: Subject, tmp_path: Path) -> None:
 
 
 def test_no_example_is_forgotten() -> None:
-    source = Path(__file__).read_text("utf-8")
+    tests = (Path(__file__), Path(__file__).parent / "serve" / "test_adapters.py")
+    source = "".join(path.read_text("utf-8") for path in tests)
     assert all(f'"{path.name}"' in source for path in EXAMPLES.glob("*.py"))

@@ -5,6 +5,7 @@ interrupt it. Of an answer that was interrupted the history keeps what was heard
 import logging
 import re
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
@@ -223,6 +224,11 @@ class Dialogue:
         """True while an answer is awaited or said."""
         with self._lock:
             return not self.wait(0) or self._head.queued_s > 0
+
+    def finish(self) -> None:
+        """Wait until the answer has been said."""
+        while self.speaking:
+            time.sleep(0.05)
 
     def wait(self, timeout: float | int | None = None) -> bool:
         """Wait until the answer is pushed as a whole; False if it is not after ``timeout`` seconds."""

@@ -203,7 +203,7 @@ class Scheduler:
         return session
 
     def leave(self, session: Session, reason: str) -> None:
-        """End a session whose client has gone for good, unless it has an output of its own."""
+        """End a session whose client has gone for good, unless it is kept."""
         if not session.kept:
             self.close(session, reason)
 

@@ -61,7 +61,7 @@ class LiveServer:
         self._uvicorn: _Uvicorn | None = None
         self._thread: threading.Thread | None = None
         self.session: Session | None = None
-        """The session with outputs of its own."""
+        """That of :meth:`own_session`."""
         self._outputs: list[Output] = []
 
     @property
@@ -78,18 +78,24 @@ class LiveServer:
 
     @property
     def link(self) -> str:
-        """Address of the page, with the token and the session with outputs, which browsers do not send to servers."""
+        """Address of the page, with the token and the server's own session, which browsers do not send to servers."""
         secrets = {} if self.settings.token is None else {"token": self.settings.token}
         if self.session is not None:
             secrets |= {"session": self.session.id, "secret": self.session.secret}
         return self.address + (f"#{urlencode(secrets)}" if secrets else "")
 
     def keep(self, output: Output) -> Session:
-        """Send a head of the first avatar to ``output`` all the time; gives its session, which `link` leads to."""
+        """Send the head of :meth:`own_session` to ``output`` all the time; gives the session."""
+        session = self.own_session()
+        session.keep(output)
+        self._outputs.append(output)
+        return session
+
+    def own_session(self) -> Session:
+        """A session of the first avatar for the program that runs the server; `link` leads to it."""
         if self.session is None:
             self.session = self.scheduler.open(next(iter(self.scheduler.avatars)))
-        self.session.keep(output)
-        self._outputs.append(output)
+            self.session.kept = True
         return self.session
 
     def serve_forever(self) -> None:

@@ -67,6 +67,8 @@ class Session:
         self._sinks: list[Sink] = []
         self._outputs: list[Sink] = []
         """Those of the sinks that are no client's."""
+        self.kept = False
+        """True for a session that waits for clients without end."""
         self._unsaid = Unsaid()
         self._shift = Shift()
         self._wishes: dict[str, tuple[object, ...]] = {}
@@ -212,15 +214,11 @@ class Session:
             self.last_used = time.monotonic()
 
     def keep(self, output: Sink) -> None:
-        """Attach an output that stays with the session, which then waits for clients without end."""
+        """Attach an output that stays with the session, which is then kept."""
         with self._asked():
+            self.kept = True
             self._outputs.append(output)
             self.attach(output)
-
-    @property
-    def kept(self) -> bool:
-        """True if the session has an output of its own."""
-        return bool(self._outputs)
 
     def detach(self, sink: Sink) -> bool:
         """Send nothing to this sink any more; False: nothing was."""
