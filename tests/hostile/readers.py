@@ -3,12 +3,14 @@
 import io
 import itertools
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -21,11 +23,14 @@ from emotalking.data.frame import ClipCrop
 from emotalking.data.subject import Subject
 from emotalking.data.validate import subject_facts, validate
 from emotalking.emotion.tracks import EmotionTrack
+from emotalking.errors import InputError
 from emotalking.evaluate.metrics import single
 from emotalking.evaluate.results import AVATAR, Report, Result, Run, read_report, read_result, write_report
 from emotalking.evaluate.study import FORMAT, VERSION, Study
-from emotalking.io.images import image_size, read_image
+from emotalking.io.audio import save_wav
+from emotalking.io.images import image_size, read_image, write_image
 from emotalking.io.tensors import read_tensors
+from emotalking.io.video_writer import VideoWriter
 from emotalking.lipsync.personal import PersonalExpert, PersonalNetwork, save_expert
 from emotalking.models.avatar import Avatar
 from emotalking.models.avatar_file import avatar_facts, read_avatar_metadata
@@ -40,6 +45,10 @@ from emotalking.player.poses import PoseLoop
 from emotalking.preprocess.import_subject import read_tracker_cameras
 from emotalking.preprocess.scan import Scan
 from emotalking.preprocess.timeline import Timeline
+from emotalking.provenance.certificates import VARIABLE, make_pem, read_credentials
+from emotalking.provenance.consent import KEY, consent_facts, read_consent
+from emotalking.provenance.manifest import Origin
+from emotalking.provenance.signing import finisher, read_signature, sidecar
 from emotalking.train.callbacks.log import LOG, RunLog
 from emotalking.train.callbacks.report import write_page
 from emotalking.train.callbacks.rows import read_log
@@ -305,6 +314,7 @@ def make_readers(root: Path) -> dict[str, Reader]:
     _add_own_files(root, add)
     _add_texts(root, add, add_new)
     _add_networks(root, add, add_new)
+    _add_provenance(root, add, add_new)
     return found
 
 
@@ -413,3 +423,30 @@ def _add_networks(root: Path, add: Callable[..., None], add_new: Callable[..., N
     with zipfile.ZipFile(root / "script.zip") as archive:
         assert any(name.endswith("data.pkl") for name in archive.namelist())
     add("torchscript.zip", root / "script.zip", lambda p: use_tensors(read_torchscript(p)), m.ZIP)
+
+
+def use_signature(path: Path) -> None:
+    found = read_signature(path)
+    if found is None or not found.valid:
+        raise InputError("no signature, or one that does not hold")
+    assert found.ours and found.licences == {"a": "b"}
+
+
+def _add_provenance(root: Path, add: Callable[..., None], add_new: Callable[..., None]) -> None:
+    (root / "signing.pem").write_text(make_pem())
+    with mock.patch.dict(os.environ, {VARIABLE: str(root / "signing.pem")}):
+        for name in ("signed.png", "signed.jpg", "signed.wav", "signed.mp4", "signed.mkv"):
+            path, finish = root / name, finisher(root / name, Origin(licences={"a": "b"}))
+            if path.suffix == ".wav":
+                save_wav(path, np.zeros(800, np.float32), finish=finish)
+            elif path.suffix in (".png", ".jpg"):
+                write_image(path, np.zeros((8, 8, 3), np.uint8), finish=finish)
+            else:
+                with VideoWriter(path, 32, 32, Fraction(25), finish=finish) as writer:
+                    writer.write(np.zeros((32, 32, 3), np.uint8))
+            add(name, path, use_signature, m.BYTES)
+    beside = sidecar(root / "signed.mkv")
+    add("signature beside a file.c2pa", beside, lambda path: use_signature(path.with_suffix("")), m.BYTES)
+    add("signing key.pem", root / "signing.pem", read_credentials, m.TEXT)
+    add_new("consent.txt", b"She agrees. 2026-05-01", lambda path: consent_facts({KEY: read_consent(path).to_json()}),
+            m.TEXT)  # fmt: skip
