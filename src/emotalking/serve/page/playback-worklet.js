@@ -6,7 +6,7 @@
 const SHORTEST_TARGET_S = 0.05;
 const LONGEST_TARGET_S = 0.25;
 const WINDOW_S = 1; // of observation of the level
-const FAR_S = 0.2; // beyond the target: quiet frames are left out at once
+const FAR_S = 0.1; // beyond the target: quiet frames are left out at once
 const QUIET = 0.002; // largest sample of a frame that may be left out
 const MOST_S = 2; // sound beyond this is what a stalled computer or network has left behind
 
