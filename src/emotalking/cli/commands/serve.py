@@ -15,9 +15,11 @@ EXAMPLES = """examples:
 def run(arguments: Arguments) -> None:
     """Serve until interrupted."""
     from emotalking.cli.console import announce_device, note
+    from emotalking.progress import asking
 
     announce_device("rendering", arguments["device"])
     with api.serve(**arguments) as server:
         note(f"open {server.link}; stop with Ctrl+C")
-        server.serve_forever()
+        with asking():  # waiting for clients is no work to tell of
+            server.serve_forever()
     note("the server has stopped")

@@ -12,6 +12,7 @@ export class Talk {
   #sound;
   #canSay = false;
   #connected = false;
+  #said = "";
 
   constructor(live, latency) {
     this.#live = live;
@@ -136,6 +137,9 @@ export class Talk {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
         event.preventDefault();
         $("composer").requestSubmit();
+      } else if (event.key === "ArrowUp" && !$("text").value) {
+        event.preventDefault();
+        $("text").value = this.#said;
       }
     });
     $("language").addEventListener("change", () => this.#loadVoices());
@@ -146,7 +150,8 @@ export class Talk {
     this.#latency.asked("text");
     const [language, voice] = [$("language").value, $("voice").value];
     this.#live.connection.send({ type: "say", text, ...(language && { language }), ...(voice && { voice }) });
-    $("text").select();
+    this.#said = text;
+    $("text").value = "";
   }
 
   async #loadVoices() {
