@@ -86,7 +86,7 @@ export class ClipDetail {
   #outcome(kind, clip, job) {
     const lines = [];
     if (job?.state === "failed") lines.push(element("p", { className: "bad" }, `${job.message}.`.replace(/\.\.$/, ".")));
-    if (job?.state === "cancelled") lines.push(element("p", { className: "warn" }, "Cancelled; it goes on from where it was."));
+    if (job?.state === "cancelled") lines.push(element("p", { className: "warn" }, "Cancelled: started again, it goes on from there."));
     if (kind === "check" && clip.check?.verdict) {
       const { verdict, reasons, warnings, seconds } = clip.check;
       const tone = { good: "good", usable: "warn", unusable: "bad" }[verdict];
@@ -155,10 +155,11 @@ export class ClipDetail {
   }
 
   #progress({ progress, state }) {
-    const known = progress?.total;
-    const bar = element("progress", { max: 1, ...(known ? { value: progress.done / progress.total } : {}), aria: { label: "Progress" } });
-    const count = known ? ` ${Math.round(progress.done)} of ${Math.round(progress.total)}` : "";
-    const words = state === "stopping" ? "Saving, then stopping" : progress?.what ? `${progress.what}${count}` : "Starting";
+    const { what, done, total } = progress ?? {};
+    const known = total && done < total; // between two counts it is not known how much is left
+    const bar = element("progress", { max: 1, ...(known ? { value: done / total } : {}), aria: { label: "Progress" } });
+    const count = known ? `${what} ${Math.round(done)} of ${Math.round(total)}` : what ? `After ${what}` : "Starting";
+    const words = state === "stopping" ? "Saving, then stopping" : count;
     return element("div", { className: "job-progress" }, bar, element("small", {}, words));
   }
 

@@ -69,9 +69,9 @@ export class Make {
 
   #showBadge() {
     const badge = document.querySelector(".job-badge");
-    const progress = this.#running?.progress;
+    const { done, total } = this.#running?.progress ?? {};
     badge.hidden = !this.#running;
-    badge.textContent = progress?.total ? `${Math.floor((100 * progress.done) / progress.total)} %` : "…";
+    badge.textContent = total && done < total ? `${Math.floor((100 * done) / total)} %` : "…";
   }
 
   #showList() {
