@@ -39,6 +39,8 @@ _SAME = 0.02
 """Candidates whose scales differ by less are one."""
 _NEAR = (-1.0, -0.5, 0.0, 0.5, 1.0)
 """Steps of scale around a candidate."""
+_NOTHING = 1e-3
+"""Flattened images below have rounding errors alone; a grey level is .25."""
 _LIMIT = 3.0
 """Lines count as at most so many deviations: what repeats in an image concentrates in few."""
 
@@ -107,7 +109,7 @@ def search(image: Float32[np.ndarray, "H W"], key: bytes = KEY) -> Found | None:
     Returns:
         The best candidate; None: the image is too small, or smooth all over.
     """
-    if min(image.shape) < SMALLEST_SIDE or not image.any():
+    if min(image.shape) < SMALLEST_SIDE or float(np.abs(image).max()) < _NOTHING:
         return None
     spectrum, chosen, longest = _whitened(image), lines(key), max(image.shape)
     candidates, positions = _coarse(spectrum, chosen, longest)

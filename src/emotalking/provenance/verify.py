@@ -58,7 +58,7 @@ def read_mark(path: str | Path, *, seconds: float | int | None = None, key: byte
     if not path.is_file():
         raise InputError(f"{path}: there is no such file.")
     if _is_image(path):
-        found = search(flattened(_grey(read_image(path))), key)
+        found = search(flattened(grey_levels(read_image(path))), key)
         return MarkReport("image", 1, found)
     if _is_sound(path):
         return None
@@ -84,22 +84,22 @@ def _is_sound(path: Path) -> bool:
 
 def _search_video(path: Path, seconds: float | int | None, key: bytes) -> MarkReport:
     """Search piece by piece."""
-    pieces, piece, first, frames = _Pieces(key), _Piece(), None, 0
+    pieces, piece, first, frames = _Pieces(key), Piece(), None, 0
     for time, frame in track(decode_frames(path), "search for the mark"):
         first = time if first is None else first
         if seconds is not None and time - first >= seconds:
             break
-        piece.add(time - first, _grey(to_rgb(frame)))
+        piece.add(time - first, grey_levels(to_rgb(frame)))
         frames += 1
         if piece.frames == PIECE_FRAMES:
             pieces.search(piece)
-            piece = _Piece()
+            piece = Piece()
     if piece.frames:
         pieces.search(piece)
     return MarkReport("video", frames, pieces.result(), pieces.stretches)
 
 
-class _Piece:
+class Piece:
     """Consecutive frames, flattened and summed while they come."""
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ class _Pieces:
         self._total: np.ndarray | None = None
         self._joins = False
 
-    def search(self, piece: _Piece) -> None:
+    def search(self, piece: Piece) -> None:
         """Search one piece, first where the mark was found before."""
         image = piece.image()
         self._total = image if self._total is None else self._total + image
@@ -178,7 +178,7 @@ class _Pieces:
             self._best = found
 
 
-def _grey(image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "h w"]:
+def grey_levels(image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "h w"]:
     """Grey levels at the working size."""
     grey = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2GRAY)
     height, width = working_size(*grey.shape)

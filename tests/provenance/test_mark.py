@@ -1,0 +1,264 @@
+"""The invisible mark: invisible, the same everywhere, and found after what happens to videos."""
+
+import io
+from collections.abc import Callable
+from functools import cache
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from emotalking.provenance.detect import Found, flattened, search, working_size
+from emotalking.provenance.mark import STRENGTH, Mark, strength
+from emotalking.provenance.pattern import BAND, TILE, lines, pattern, unit_of
+from emotalking.provenance.payload import Payload
+from emotalking.testing.actor import Actor, ActorState, head_viewmat
+
+PAYLOAD = Payload(0x5EED1234)
+MARK = Mark(PAYLOAD)
+
+
+@cache
+def actor(side: int) -> np.ndarray:
+    """The synthetic actor in a frame of this side."""
+    return Actor(size=side).render(ActorState(viewmat=head_viewmat())).image
+
+
+def textured(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """An image of noise at all scales, in soft colours."""
+    rng = np.random.default_rng(seed)
+    image = np.full((height, width, 3), 110.0)
+    for scale in (1, 4, 16, 64):
+        coarse = rng.normal(0, 6, (height // scale + 2, width // scale + 2, 3))
+        image += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def find(*images: np.ndarray, key: bytes | None = None) -> Found:
+    """Search the mean of images of one size."""
+    grey = np.mean([cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2GRAY) for image in images], 0)
+    height, width = working_size(*grey.shape)
+    flat = flattened(cv2.resize(grey.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA))
+    found = search(flat) if key is None else search(flat, key)
+    assert found is not None
+    return found
+
+
+def h264(images: list[np.ndarray], crf: int) -> list[np.ndarray]:
+    """Frames after H.264."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": str(crf), "preset": "veryfast"})
+        stream.height, stream.width = (side // 2 * 2 for side in images[0].shape[:2])
+        stream.pix_fmt = "yuv420p"
+        for image in images:
+            even = np.ascontiguousarray(image[: stream.height, : stream.width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+        container.mux(stream.encode(None))
+    file.seek(0)
+    with av.open(file) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def scaled(image: np.ndarray, factor: float) -> np.ndarray:
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=how)
+
+
+def jpeg(image: np.ndarray) -> np.ndarray:
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], cv2.IMREAD_COLOR)
+
+
+ATTACKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "none": lambda image: image,
+    "crf 18": lambda image: h264([image] * 3, 18)[-1],
+    "crf 30": lambda image: h264([image] * 3, 30)[-1],
+    "half size": lambda image: scaled(image, 0.5),
+    "double size": lambda image: scaled(image, 2.0),
+    "480 px, crf 28": lambda image: h264([scaled(image, 480 / 512)] * 3, 28)[-1],
+    "crop to the head": lambda image: image[60:330, 120:400],
+    "moved": lambda image: np.roll(image, (37, -51), (0, 1)),
+    "mirrored": lambda image: image[:, ::-1],
+    "brighter": lambda image: (image * 1.15 + 12).clip(0, 255).astype(np.uint8),
+    "less contrast": lambda image: (image * 0.7 + 40).astype(np.uint8),
+    "grey": lambda image: np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, 2),
+    "JPEG": jpeg,
+    "stretched": lambda image: cv2.resize(image, (500, 520), interpolation=cv2.INTER_AREA),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_mark_survives(attack: str) -> None:
+    found = find(ATTACKS[attack](MARK.array(actor(512))))
+    assert found.marked and found.payload == PAYLOAD
+    assert found.bit_error is not None and found.bit_error < 0.3
+    assert found.geometry.mirrored == (attack == "mirrored")
+
+
+@pytest.mark.parametrize("attack", ["none", "crf 30"])
+def test_nothing_is_found_without_a_mark(attack: str) -> None:
+    found = find(ATTACKS[attack](actor(512)))
+    assert not found.marked and found.payload is None and found.false_alarm > 1e-3
+
+
+def test_scale_is_recovered() -> None:
+    for factor in (0.5, 0.8, 1.3):
+        geometry = find(scaled(MARK.array(actor(512)), factor)).geometry
+        assert (geometry.unit_x, geometry.unit_y) == pytest.approx((min(factor, 1.0),) * 2, rel=0.01)
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (450, 450), (461, 333), (1080, 1920)])
+def test_sizes(height: int, width: int) -> None:
+    image = textured(height, width)
+    marked = MARK.array(image)
+    assert marked.shape == image.shape and find(marked).payload == PAYLOAD
+
+
+def test_wrong_keys_find_nothing() -> None:
+    """Correlations with other keys stay below the bound that the theory gives for so many positions."""
+    image = MARK.array(actor(512))
+    others = [find(image, key=b"other %d" % number) for number in range(6)]
+    assert not any(one.marked for one in others)
+    assert max(one.z for one in others) < np.sqrt(2 * np.log(6 * 5e7)) < find(image).z
+    assert find(Mark(PAYLOAD, b"other 3").array(actor(512)), key=b"other 3").payload == PAYLOAD
+
+
+def test_flat_and_small_images_have_no_candidate() -> None:
+    assert search(flattened(np.full((200, 300), 90, np.float32))) is None
+    assert search(np.ones((63, 400), np.float32)) is None
+    small = textured(63, 200)
+    assert (MARK.array(small) == small).all()
+
+
+def test_mark_is_invisible_in_numbers() -> None:
+    for image in (actor(512), textured(512, 512), actor(256)):
+        difference = MARK.array(image).astype(np.float64) - image
+        assert 10 * np.log10(255**2 / (difference**2).mean()) > 42
+        assert np.abs(difference).max() <= 9
+        # The mean of no region changes: nothing gets brighter or darker.
+        assert np.abs(cv2.blur(difference, (129, 129))).max() < 0.3
+
+
+def test_mark_spares_black_white_and_flat_parts() -> None:
+    image = np.zeros((256, 512, 3), np.uint8)
+    image[:, 256:384], image[:, 384:] = 255, 128
+    change = np.abs(MARK.array(image).astype(int) - image)
+    assert change[:, :248].max() == 0 and change[:, 264:376].max() == 0
+    assert 0.1 < change[:, 400:].mean() < 0.6
+    assert change[:, 400:].max() <= 3
+
+
+def test_strength_follows_texture() -> None:
+    image = np.full((512, 512), 128, np.uint8)
+    image[:, 256:] = np.random.default_rng(0).integers(118, 138, (512, 256))
+    amount = strength(torch.from_numpy(image)).numpy()
+    assert amount[:, :232] == pytest.approx(STRENGTH[0]) and amount[:, 280:] == pytest.approx(STRENGTH[1])
+
+
+def test_mark_does_not_flicker() -> None:
+    """What the mark adds to the change from frame to frame of a moving head is small beside the change itself."""
+    still = textured(300, 300)
+    frames = [np.roll(still, shift, 1)[:, 10:-10] for shift in range(6)]
+    marked = [MARK.array(frame) for frame in frames]
+    added = [m.astype(float) - f for m, f in zip(marked, frames, strict=True)]
+    flicker = np.mean([np.square(b - a).mean() for a, b in zip(added, added[1:], strict=False)])
+    assert flicker < 0.25 * np.mean([np.square(one).mean() for one in added])
+    assert (MARK.array(frames[0]) == MARK.array(frames[0])).all()
+
+
+def test_batches_and_alpha() -> None:
+    image = torch.from_numpy(textured(128, 160))
+    alpha = torch.arange(160, dtype=torch.uint8).expand(128, 160)[..., None]
+    rgba = torch.cat([image, alpha], -1)
+    batch = MARK(torch.stack([rgba, rgba.flip(0)]))
+    assert (batch[0, ..., :3] == MARK(image)).all() and (batch[..., 3:] == torch.stack([alpha, alpha])).all()
+    assert (batch[1] == MARK(rgba.flip(0))).all() and not (MARK(image) == image).all()
+    with pytest.raises(ValueError, match="channels"):
+        MARK(image[..., :2])
+
+
+def reference(image: np.ndarray, code_word: np.ndarray) -> np.ndarray:
+    """The mark, pixel by pixel, in float64."""
+    height, width = image.shape[:2]
+    unit, chosen = unit_of(height, width), lines()
+    cell = max(round(8 * unit), 2)
+    y, x = np.mgrid[:height, :width] + 0.5
+    signs = 1.0 - 2.0 * code_word[chosen.bits]
+    waves = np.zeros((height, width))
+    for index, phase in [
+        *zip(chosen.sync, chosen.sync_phases, strict=True),
+        *zip(chosen.data, chosen.data_phases * signs, strict=True),
+    ]:
+        angle = 2 * np.pi * (index[0] * x + index[1] * y) / (TILE * unit)
+        waves += phase.real * np.cos(angle) - phase.imag * np.sin(angle)
+    waves /= np.sqrt((len(chosen.sync) + len(chosen.data)) / 2)
+
+    green = image[..., 1].astype(np.float64)
+    steps = np.zeros_like(green)
+    steps[:, :-1] += np.abs(np.diff(green, axis=1))
+    steps[:-1] += np.abs(np.diff(green, axis=0))
+    rows, columns = -(-height // cell), -(-width // cell)
+
+    def cells(values: np.ndarray) -> np.ndarray:
+        return np.array(
+            [
+                [values[r * cell : (r + 1) * cell, c * cell : (c + 1) * cell].mean() for c in range(columns)]
+                for r in range(rows)
+            ]
+        )
+
+    coarse = cells(np.minimum(steps, 16))
+    texture = np.array(
+        [[coarse[max(r - 1, 0) : r + 2, max(c - 1, 0) : c + 2].mean() for c in range(columns)] for r in range(rows)]
+    )
+    smooth = STRENGTH[0] * min(max((512 / min(height, width)) ** 0.5, 1), 1.2)
+    amount = smooth + (STRENGTH[1] - smooth) * np.clip((texture - 0.5) / 3.5, 0, 1)
+    mean = cells(green)
+    amount *= np.clip(np.minimum(mean - 6, 249 - mean) / 16, 0, 1)
+    at_y, at_x = (np.clip((np.arange(n) + 0.5) / cell - 0.5, 0, m - 1) for n, m in ((height, rows), (width, columns)))
+    down, across = at_y.astype(int), at_x.astype(int)
+    below, right = np.minimum(down + 1, rows - 1), np.minimum(across + 1, columns - 1)
+    fy, fx = (at_y - down)[:, None], at_x - across
+    top = amount[down][:, across] * (1 - fx) + amount[down][:, right] * fx
+    bottom = amount[below][:, across] * (1 - fx) + amount[below][:, right] * fx
+    change = np.rint((top * (1 - fy) + bottom * fy) * waves)
+    return np.clip(image + change[..., None], 0, 255)
+
+
+@pytest.mark.parametrize(("height", "width"), [(128, 128), (150, 203), (600, 540)])
+def test_fast_path_equals_the_reference(height: int, width: int) -> None:
+    image = textured(height, width, seed=3)
+    expected, made = reference(image, PAYLOAD.code_word()), MARK.array(image)
+    # Products within float32's precision of a half are rounded either way.
+    assert (made != expected).mean() < 1e-3 and np.abs(made - expected).max() <= 1
+
+
+def test_pattern_has_only_its_frequencies() -> None:
+    waves = pattern(PAYLOAD.code_word(), TILE * 2, TILE * 2)
+    assert waves.dtype == np.float32 and np.square(waves).mean() == pytest.approx(1, abs=1e-3)
+    power = np.abs(np.fft.fft2(waves.astype(np.float64))) ** 2
+    frequencies = np.hypot(*np.meshgrid(np.fft.fftfreq(2 * TILE), np.fft.fftfreq(2 * TILE)))
+    inside = (frequencies >= BAND[0] - 1e-9) & (frequencies <= BAND[1] + 1e-9)
+    assert power[~inside].sum() < 1e-9 * power.sum()
+    assert waves[:TILE, :TILE] == pytest.approx(waves[TILE:, TILE:], abs=1e-4)
+    other = pattern(Payload(1).code_word(), TILE * 2, TILE * 2)
+    assert abs((waves * other).mean()) < 0.8 and unit_of(1080, 1920) == pytest.approx(1080 / 512)
+
+
+@pytest.mark.gpu
+def test_gpu_agrees_with_the_cpu() -> None:
+    image = torch.from_numpy(textured(512, 512))
+    on_gpu = MARK(image.cuda()).cpu()
+    assert (on_gpu != MARK(image)).float().mean() < 1e-3
+    assert (on_gpu.int() - MARK(image).int()).abs().max() <= 1
+
+
+def test_constants_are_those_of_the_published_marks() -> None:
+    """A change of any of these makes earlier marks unreadable."""
+    chosen = lines()
+    assert (len(chosen.sync), len(chosen.data)) == (391, 725)
+    assert np.angle(chosen.sync_phases[:3]) == pytest.approx([-0.176466, 0.640084, 1.405619], abs=1e-5)
+    assert chosen.sync[:3].tolist() == [[-21, 17], [-19, 11], [-9, 20]]
+    assert chosen.bits[:6].tolist() == [159, 78, 237, 106, 103, 31]
