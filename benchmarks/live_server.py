@@ -13,6 +13,7 @@ coding. The baseline of several sessions is one session in the same run.
 
 import argparse
 import asyncio
+import os
 import random
 import sys
 import time
@@ -204,7 +205,7 @@ def main() -> None:
     parser.add_argument("--attacks", action="store_true", help="attack the server instead")
     args = parser.parse_args()
     counts = [int(word) for word in args.sessions.split(",")]
-    about = {"avatar": args.avatar.stem, "device": args.device}
+    about = {"avatar": args.avatar.stem, "device": args.device, "niceness": os.nice(0)}
     if args.attacks:
         with running(args.avatar, args.device, 4) as process:
             rows = asyncio.run(attack(process))
