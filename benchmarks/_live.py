@@ -135,7 +135,7 @@ async def opened(process: Process, query: str = "") -> tuple[Listener, asyncio.T
     """A client that has been greeted, and its reading."""
     address = f"ws://127.0.0.1:{process.port}/v1/session?{query}"
     protocols = [SUBPROTOCOL, f"token.{TOKEN}"]
-    socket = await connect(address, subprotocols=protocols, max_size=None, compression=None)  # type: ignore[list-item]
+    socket = await connect(address, subprotocols=protocols, max_size=None, compression=None, open_timeout=120)  # type: ignore[list-item]
     listener = Listener(socket)
     reading = asyncio.create_task(_quietly(listener))
     await listener.until("hello", 0)

@@ -170,13 +170,14 @@ async def one_utterance(listener: Listener, chance: random.Random, counts: dict[
         await listener.send("clear")
         await listener.until("cleared", since)
         await speaking
-        await listener.send("clear")
+        since = len(listener.events)
+        await listener.send("clear")  # what was said after the first one
+        await listener.until("cleared", since)
         counts["interruptions"] += 1
         return
-    first = len(listener.frames)
     await listener.speak(sound)
-    await listener.until("ended", since)
-    heard = np.concatenate([np.zeros(0)] + [one.audio for _, one in listener.frames[first:] if one.utterance])
+    _, ended = await listener.until("ended", since)
+    heard = said(listener, ended["utterance"])
     counts["utterances"] += 1
     counts["wrong_sound"] += not np.array_equal(heard[: len(sound)], sound)
 
