@@ -9,7 +9,8 @@ their deadlines. Reported are the median and the 99th percentile in milliseconds
 - `first_frame_ms`: from the first sample of an utterance to the image of its first frame;
 - `sound_to_frame_ms`: from the arrival of the last sample of a frame's own sound to its image;
 - `interruption_ms`: from `clear` to the image of the next frame, which has no sound, at a random time of a frame;
-- `conditions_ms`, `render_ms`: time of the two calls that make a frame, back to back;
+- `conditions_ms`, `render_ms`: time of the two calls that make a frame, back to back, and `conditions_cpu_ms`,
+  `render_cpu_ms`: the process's processor time of them, which other programs on the machine hardly change;
 - `first_after_minutes_ms`: the first frame after five minutes of sound were pushed at once.
 
 `sessions` renders the frames of so many players in one call: time of a frame of all of them, and how many could be
@@ -51,13 +52,13 @@ def spread(milliseconds: list[float]) -> dict[str, float]:
     }
 
 
-def timed(run: Callable[[], Any], avatar: Avatar) -> tuple[float, Any]:
-    """Milliseconds of a call, with the device's work, and its result."""
-    begin = time.perf_counter()
+def timed(run: Callable[[], Any], avatar: Avatar) -> tuple[float, float, Any]:
+    """Milliseconds of a call with the device's work, milliseconds of processor time, and its result."""
+    begin, worked = time.perf_counter(), time.process_time()
     made = run()
     if avatar.device.type == "cuda":
         torch.cuda.synchronize(avatar.device)
-    return (time.perf_counter() - begin) * 1e3, made
+    return (time.perf_counter() - begin) * 1e3, (time.process_time() - worked) * 1e3, made
 
 
 def paced(avatar: Avatar, speech: np.ndarray, look_ahead: int, seconds: float) -> dict[str, Any]:
@@ -109,16 +110,13 @@ def costs(avatar: Avatar, speech: np.ndarray, look_ahead: int, frames: int) -> d
     player.push(long, SAMPLE_RATE)
     next(player)
     first = (time.perf_counter() - begin) * 1e3
-    conditions, render = [], []
+    rows = []
     for _ in range(frames):
-        took, made = timed(player.conditions, avatar)
-        conditions.append(took)
-        render.append(timed(lambda made=made: render_batch([made]), avatar)[0])
-    return {
-        "conditions_ms": spread(conditions),
-        "render_ms": spread(render),
-        "first_after_minutes_ms": first,
-    }
+        took, worked, made = timed(player.conditions, avatar)
+        rows.append((took, worked, *timed(lambda made=made: render_batch([made]), avatar)[:2]))
+    names = ("conditions_ms", "conditions_cpu_ms", "render_ms", "render_cpu_ms")
+    found = {name: spread(list(column)) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    return found | {"first_after_minutes_ms": first}
 
 
 def many(avatar: Avatar, speech: np.ndarray, sessions: int, frames: int) -> dict[str, Any]:
@@ -128,8 +126,7 @@ def many(avatar: Avatar, speech: np.ndarray, sessions: int, frames: int) -> dict
         player.push(np.roll(np.tile(speech, 4), number * 7000), SAMPLE_RATE)
     took = []
     for _ in range(frames):
-        ms, _ = timed(lambda: render_batch([player.conditions() for player in players]), avatar)
-        took.append(ms)
+        took.append(timed(lambda: render_batch([player.conditions() for player in players]), avatar)[0])
     found = spread(took[2:])
     return {"frame_ms": found, "frames_per_second_each": 1e3 / found["median"]}
 
