@@ -126,7 +126,7 @@ def test_settings_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_exist(page: Path) -> None:
     known = {"--help", "--version"}
-    for script in (ROOT / "benchmarks").glob("*.py"):
+    for script in [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "examples").glob("*.py")]:
         known |= set(re.findall(r'"(--[a-z][\w-]+)"', script.read_text("utf-8")))
     for name in verbs():
         module = load(name)
