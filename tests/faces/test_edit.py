@@ -21,6 +21,7 @@ from emotalking.faces.source import SourceFrame, open_source
 from emotalking.io.display import to_rgb
 from emotalking.io.video import decode_frames
 from emotalking.preprocess.landmarks import open_provider
+from emotalking.provenance.signing import read_signature
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.state import ActorState
 
@@ -220,15 +221,18 @@ def test_command_writes_sheets_and_images(portrait: Path, tmp_path: Path) -> Non
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert sheet.shape[0] > 300 and len(np.unique(sheet.reshape(-1, 3), axis=0)) > 1000
     assert main(["faces", "apply", str(portrait), "-o", str(tmp_path / "grid"), "--grid", "2"]) == 0
-    assert len(list((tmp_path / "grid").glob("v?0.80_a?0.80.png"))) == 4
+    made = list((tmp_path / "grid").glob("v?0.80_a?0.80.png"))
+    assert len(made) == 4
+    for path in (tmp_path / "sheet.png", *made):
+        found = read_signature(path)
+        assert found is not None and found.valid and found.licences and found.avatar is None
+        assert found.source_types == ("compositeWithTrainedAlgorithmicMedia",)
 
 
 def test_command_writes_a_lossless_clip(actor_subject: Subject, tmp_path: Path) -> None:
     out = tmp_path / "sad.avi"
-    assert (
-        main(["faces", "apply", str(actor_subject.files.root), "-o", str(out), "--va", "-0.7,-0.3", "--seconds", "0.2"])
-        == 0
-    )
+    words = ["faces", "apply", str(actor_subject.files.root), "-o", str(out), "--va", "-0.7,-0.3", "--seconds", "0.2"]
+    assert main([*words, "--provenance", "off"]) == 0  # the invisible mark would change the pixels
     source = open_source(actor_subject.files.root)
     wanted = FaceEditor(source, open_generator(source)).frames(EmotionTrack.constant(-0.7, -0.3), limit=5)
     for (_, frame), made in zip(decode_frames(out), wanted, strict=True):

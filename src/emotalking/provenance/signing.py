@@ -23,6 +23,7 @@ from emotalking.errors import InputError
 from emotalking.io.files import Finish, is_special, write_bytes
 from emotalking.io.images import encode_image
 from emotalking.io.reading import parse_json, reading, reason
+from emotalking.progress import doing
 from emotalking.provenance.certificates import Credentials, credentials, own_certificates
 from emotalking.provenance.manifest import ORIGIN, TOOL, Origin, definition
 
@@ -123,10 +124,12 @@ class _Signing:
         form = _embedded_form(content)
         try:
             if form is not None:
-                self._sign(content, signed, form)
+                with doing("signing"):
+                    self._sign(content, signed, form)
                 return True
             if not is_special(path):
-                manifest = self._sign(content, Path(os.devnull), None)
+                with doing("signing"):
+                    manifest = self._sign(content, Path(os.devnull), None)
                 write_bytes(sidecar(path), manifest)
                 kind = path.suffix or "such"
                 _say_once(f"{kind} files hold no signature: it is in {sidecar(path)}, to be kept beside the file")
