@@ -29,6 +29,7 @@ export class Controls {
   #named = {};
   #chosen = "";
   #emotional = true;
+  #gazes = false;
   #image = null;
 
   constructor(connection, playback) {
@@ -86,7 +87,6 @@ export class Controls {
     $("gaze").hidden = !gaze;
     this.#gazes = gaze;
   }
-  #gazes = false;
 
   /** Tell a new session everything. */
   sendAll() {
@@ -165,7 +165,7 @@ export class Controls {
     $("stage").classList.toggle("transparent", choice === "transparent");
     this.#connection.send(transparent ? WITH_ALPHA : STREAM);
     const values = { colour: $("colour").value, image: "transparent" };
-    this.#connection.send({ type: "background", ...backgroundMessage(values[choice] ?? choice) });
+    this.#connection.send({ type: "background", colour: values[choice] ?? choice });
   }
 
   async #loadImage(file) {
@@ -182,5 +182,3 @@ export class Controls {
     this.#sendBackground();
   }
 }
-
-const backgroundMessage = (value) => ({ colour: value });
