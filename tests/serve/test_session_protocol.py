@@ -152,7 +152,9 @@ def test_another_avatar_goes_on_with_the_sentence() -> None:
         one.speak(sound(0.2, 7))
         assert one.event("ended")["utterance"] == 2
         shown = one.frame(lambda frame: frame.format != "none")
-    assert np.array_equal(one.said(1), spoken)
+    heard = one.said(1)  # changed at an odd frame, the last of the longer frames is filled with silence
+    assert np.array_equal(heard[: len(spoken)], spoken) and not heard[len(spoken) :].any()
+    assert len(heard) - len(spoken) in (0, RATE // 50)
     assert [frame.index for frame in one.frames] == list(range(one.frames[0].index, one.frames[-1].index + 1))
     positions = [frame.position_s for frame in one.frames if frame.utterance == 1]
     assert positions == sorted(positions) and positions[-1] == pytest.approx(2.0)
@@ -179,7 +181,10 @@ def test_image_formats_and_backgrounds() -> None:
         green = one.frame(lambda frame: decoded(frame.image).shape[2] == 3 if frame.image else False)
         assert decoded(green.image)[0, 0].tolist() == [0, 255, 0]
         one.send("image", every=5)
-        one.frame(lambda frame: frame.format == "none")
+        one.send("ping", t=0)
+        one.event("pong")
+        for _ in range(5):  # that were on their way
+            one.frame()
         numbers = [one.frame(lambda frame: frame.format != "none").index for _ in range(3)]
         assert all(number % 5 == 0 for number in numbers)
 
