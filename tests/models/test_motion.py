@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from emotalking.audio.windows import audio_windows
 from emotalking.models.audio import ConvEncoder, PublishedEncoder, audio_encoder
 from emotalking.models.config import AudioConfig
-from emotalking.models.motion import POSITION_SCALE, EmotionMotion, FaceMotion, MouthMotion
+from emotalking.models.motion import POSITION_SCALE, EmotionMotion, FaceMotion, MouthMotion, full_at
 
 
 @pytest.fixture
@@ -164,3 +164,21 @@ def test_conv_encoder_reads_the_same_of_rows_of_two_and_of_sixteen() -> None:
     later[:, 7] += 5.0  # more than 80 ms after the frame: not read
     later[:, :2] += 5.0
     assert torch.equal(encoders[1](later), before)
+
+
+def test_an_emotion_is_full_at_its_radius_and_grows_as_the_targets_do() -> None:
+    direction = torch.tensor([[0.6, -0.8]])
+    lengths = torch.tensor([[0.0], [0.2], [0.4], [0.8], [1.2]])
+    moved = full_at(lengths * direction, 0.8)
+    assert torch.allclose(moved.norm(dim=1), 0.8 * (lengths[:, 0] / 0.8).clamp(max=1) ** 0.75, atol=1e-6)
+    assert torch.allclose(moved[1:] / moved[1:].norm(dim=1, keepdim=True), direction.expand(4, 2), atol=1e-6)
+    torch.manual_seed(0)
+    plain = EmotionMotion()
+    torch.nn.init.normal_(plain.encoder.table)
+    full = EmotionMotion(radius=0.8)
+    full.load_state_dict(plain.state_dict())  # the same weights: files of before have no radius
+    means = torch.rand(1, 5, 3) * 0.1
+    strong, stronger = (full(means, length * direction)["d_means"] for length in (0.8, 1.2))
+    assert torch.allclose(strong, stronger, atol=1e-7)
+    assert torch.allclose(strong, plain(means, 0.8 * direction)["d_means"], atol=1e-7)
+    assert not torch.allclose(plain(means, 1.2 * direction)["d_means"], strong, atol=1e-5)

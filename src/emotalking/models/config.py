@@ -48,6 +48,10 @@ class EmotionConfig:
     """Width of the valence/arousal code that the attention map multiplies."""
     hidden: int = 64
     """Hidden width of the trunk."""
+    radius: float = 0.0
+    """Radius of the circumplex at which emotions are full, as in the embedded generator's targets (0.8): the separate
+    network gets valence and arousal so scaled (:func:`emotalking.models.motion.full_at`). 0: as they are (files of
+    before 0.3)."""
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,8 @@ class TalkingHead(nn.Module):
         face_motion = FaceMotion(code, config.face.hidden, combined)
         self.face = Branch(face, audio_encoder(config.audio), face_motion)
         self.mouth = Branch(mouth, audio_encoder(config.audio), MouthMotion(code, config.mouth.hidden))
-        self.emotion = EmotionMotion(emotion.code, emotion.hidden) if emotion.branch == "separate" else None
+        separate = emotion.branch == "separate"
+        self.emotion = EmotionMotion(emotion.code, emotion.hidden, emotion.radius) if separate else None
 
     @property
     def emotional(self) -> bool:

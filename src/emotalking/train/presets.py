@@ -1,7 +1,7 @@
 """Named training recipes: tiny, fast and paper."""
 
 from emotalking.errors import InputError
-from emotalking.models.config import AudioConfig, BranchConfig, ModelConfig
+from emotalking.models.config import AudioConfig, BranchConfig, EmotionConfig, ModelConfig
 from emotalking.train.config import (
     DensifyConfig,
     EmotionStageConfig,
@@ -85,6 +85,7 @@ FAST = TrainConfig(
         audio=AudioConfig(encoder="conv"),
         face=BranchConfig(initial_points=12_000, init="surface"),
         mouth=BranchConfig(initial_points=4_000, init="surface", hidden=32),
+        emotion=EmotionConfig(radius=0.8),
     ),
     mouth=MouthStageConfig(
         iterations=3_000,
@@ -124,6 +125,7 @@ TINY = TrainConfig(
         audio=AudioConfig(encoder="conv"),
         face=BranchConfig(initial_points=6_000, init="surface"),
         mouth=BranchConfig(initial_points=600, init="surface", hidden=32),
+        emotion=EmotionConfig(radius=0.8),
     ),
     mouth=MouthStageConfig(
         iterations=1_200,
