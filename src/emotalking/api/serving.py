@@ -24,7 +24,7 @@ def serve(
     max_sessions: int = 8,
     max_minutes: float | int | None = None,
     idle_minutes: float | int = 10,
-    look_ahead_ms: int = 80,
+    look_ahead_ms: int = 120,
     stream: str | None = None,
     camera: bool = False,
     stun: str | None = None,

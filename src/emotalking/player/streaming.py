@@ -113,7 +113,7 @@ class StreamingPlayer:
         self,
         avatar: PlayableAvatar,
         *,
-        look_ahead_ms: int = 80,
+        look_ahead_ms: int = 120,
         sample_rate: int = 48000,
         emotion: MoodLike = None,
         poses: Motion = "recorded",

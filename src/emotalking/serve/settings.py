@@ -35,7 +35,7 @@ class ServeSettings:
     """Longest time of a session; None: no limit."""
     reconnect_s: float = 30.0
     """How long a session without a connection waits for its client."""
-    look_ahead_ms: int = 80
+    look_ahead_ms: int = 120
     """Sound after a frame that its features see."""
     uploads: Path | None = None
     """Folder for uploaded clips and their jobs; None: nothing can be uploaded."""
