@@ -76,7 +76,7 @@ def test_minutes_at_once_cost_a_frame_no_more(avatar, talk, monkeypatch) -> None
         return frame
 
     monkeypatch.setattr(streaming.Spoken, "next_frame", counted)
-    player = StreamingPlayer(avatar)
+    player = StreamingPlayer(avatar, look_ahead_ms=80)
     player.push(np.tile(talk, 200), 24000)
     conditions(player, 10)
     assert heard[0] == 640 + 1280 and set(heard[1:]) == {640}
@@ -84,7 +84,7 @@ def test_minutes_at_once_cost_a_frame_no_more(avatar, talk, monkeypatch) -> None
 
 
 def test_an_interruption_shuts_the_lips_in_80_ms_and_a_new_utterance_begins_smoothly(avatar, talk) -> None:
-    player = StreamingPlayer(avatar, sample_rate=RATE)
+    player = StreamingPlayer(avatar, sample_rate=RATE, look_ahead_ms=80)
     player.push(np.tile(talk, 3), RATE)
     before = conditions(player, 20)[-1]
     assert before.gate == 1
