@@ -204,6 +204,21 @@ def test_text_is_said_with_captions() -> None:
         assert "no words" in one.event("error")["message"]
 
 
+def test_tags_of_a_text_are_felt_and_not_said() -> None:
+    with serving({"disc": FakeAvatar(64, Fraction(25))}) as server, client(server) as one:
+        one.event("hello")
+        one.send("say", text="[v=-1,a=0] Good morning to you. [v=1,a=0] How are you?")
+        first, second = one.event("caption"), one.event("caption")
+        assert (first["text"], second["text"]) == ("Good morning to you.", "How are you?")
+        before = one.frame(lambda frame: frame.image and frame.position_s > second["start_s"] - 0.3)
+        one.event("ended")
+        after = one.frame(lambda frame: frame.format != "none")
+        green = [int(decoded(frame.image)[32, 32, 1]) for frame in (before, after)]
+        assert green[0] < 60 and green[1] > 200  # green by the valence
+        one.send("say", text="[unheard of] Good morning.")
+        assert "is no emotion tag" in one.event("error")["message"]
+
+
 def test_ping_and_stats() -> None:
     with serving() as server, client(server) as one:
         one.event("hello")

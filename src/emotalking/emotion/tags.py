@@ -78,10 +78,25 @@ def tagged_track(tags: Sequence[Tag], utterance: Utterance) -> EmotionTrack | No
 
     Args:
         tags: of the text that ``utterance`` says.
-        utterance: where the times of its words are not known, a tag is placed by its share of the text.
+        utterance: as in :func:`tag_times`.
     """
     if not tags:
         return None
+    begins = tag_times(tags, utterance)
+    keys = {0.0: (0.0, 0.0)}
+    for before, begin, tag in zip([0.0, *begins], begins, tags, strict=False):
+        keys[max(before, begin - GLIDE_S)] = list(keys.values())[-1]
+        keys[begin] = (tag.valence, tag.arousal)
+    return EmotionTrack(np.array(list(keys)), np.array(list(keys.values())))
+
+
+def tag_times(tags: Sequence[Tag], utterance: Utterance) -> list[float]:
+    """Seconds of the utterance at which each tag's emotion begins.
+
+    Args:
+        tags: of the text that ``utterance`` says.
+        utterance: where the times of its words are not known, a tag is placed by its share of the text.
+    """
     places = _word_places(utterance.text, utterance.words or ())
     begins: list[float] = []
     for tag in tags:
@@ -92,11 +107,7 @@ def tagged_track(tags: Sequence[Tag], utterance: Utterance) -> EmotionTrack | No
         else:
             begin = next((word.start_s for place, word in places if place >= tag.place), utterance.seconds)
         begins.append(max(begin, *begins[-1:], 0.0))
-    keys = {0.0: (0.0, 0.0)}
-    for before, begin, tag in zip([0.0, *begins], begins, tags, strict=False):
-        keys[max(before, begin - GLIDE_S)] = list(keys.values())[-1]
-        keys[begin] = (tag.valence, tag.arousal)
-    return EmotionTrack(np.array(list(keys)), np.array(list(keys.values())))
+    return begins
 
 
 def _word_places(text: str, words: Sequence[TimedLabel]) -> list[tuple[int, TimedLabel]]:

@@ -28,6 +28,14 @@ class Caption:
         return {"type": "caption", "utterance": utterance, "text": self.text, **times, "words": self.words}
 
 
+class Cue(NamedTuple):
+    """An emotion from a position of an utterance on."""
+
+    utterance: int
+    at_s: float
+    va: tuple[float, float]
+
+
 class Piece(NamedTuple):
     """Sound that was pushed, or the end of an utterance (no samples)."""
 

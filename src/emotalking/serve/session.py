@@ -4,15 +4,15 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from emotalking.errors import InputError
 from emotalking.player.streaming import FrameConditions, Heard, LiveFrame, StreamingPlayer
-from emotalking.serve.said import SILENCE, Caption, Piece, Place, Shift, Unsaid
+from emotalking.serve.said import SILENCE, Caption, Cue, Piece, Place, Shift, Unsaid
 from emotalking.serve.sinks import Event, Sink
 
 RATES_HZ = (8000, 96000)
@@ -72,6 +72,7 @@ class Session:
         self._unsaid = Unsaid()
         self._shift = Shift()
         self._wishes: dict[str, tuple[object, ...]] = {}
+        self._cues: deque[Cue] = deque()
         self._places: deque[Place] = deque(maxlen=round(_REMEMBERED_S * float(self.player.avatar.fps)))
         self._index = self._counted = 0
         self._played: int | None = None
@@ -90,6 +91,7 @@ class Session:
         sample_rate: int,
         *,
         caption: Caption | None = None,
+        emotions: Sequence[tuple[float, tuple[float, float]]] = (),
         speech: int | None = None,
     ) -> int | None:
         """Say these samples, after all that was pushed before.
@@ -98,6 +100,7 @@ class Session:
             samples: mono in [-1, 1].
             sample_rate: 8000 to 96000 Hz, the same for all of an utterance.
             caption: text of the sound that begins here.
+            emotions: valence and arousal from a time of the utterance on, seconds, in order.
             speech: value of :attr:`speech` when the sound was ordered: nothing is said if it is another now.
 
         Returns:
@@ -121,6 +124,7 @@ class Session:
             if not waited and utterance not in self._arrived:
                 self._arrived[utterance] = self.last_used
             self._unsaid.add(Piece(utterance, samples, sample_rate), self.queued_s)
+            self._cues.extend(Cue(utterance, at_s, va) for at_s, va in emotions)
             if caption is not None:
                 self.send(caption.event(utterance))
         return utterance
@@ -145,6 +149,7 @@ class Session:
             self.last_used = time.monotonic()
             self.speech += 1
             self._unsaid.forget()
+            self._cues.clear()
             self._arrived.clear()
             place = self._place(self._played if heard_frame is None else heard_frame)
             heard = self.player.clear()
@@ -355,6 +360,9 @@ class Session:
         frame = self._shift.applied(made) if made.generation == now else self._shift.silenced(made, now)
         self._index = frame.index + 1
         if frame.utterance is not None:
+            while self._cues and self._cues[0][:2] <= (frame.utterance, frame.position_s):
+                with suppress(InputError):  # an avatar without emotions speaks all the same
+                    self.wish("emotion", self._cues.popleft().va)
             self._places.append(Place(frame.utterance, frame.position_s))
             if frame.utterance != self._saying:
                 self._saying = frame.utterance

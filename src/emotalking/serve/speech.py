@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import NamedTuple
 
+from emotalking.emotion.tags import parse_tags, tag_times
 from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.serve.said import Caption
@@ -87,13 +88,18 @@ class Voice:
                 time.sleep(0.1)
             if session.speech != wanted.speech:
                 return
+            spoken, tags = parse_tags(sentence)
+            if tags and not any(sign.isalnum() for sign in spoken):
+                continue
             with _synthesizing:
-                made = synthesizer.synthesize(sentence, language=wanted.language, voice=wanted.voice)
+                made = synthesizer.synthesize(spoken, language=wanted.language, voice=wanted.voice)
             words = tuple((word.label, at + word.start_s, at + word.end_s) for word in made.words or ())
             if at == 0.0:
                 session.flush()  # sound that was pushed before is another utterance
-            said = Caption(sentence, at, at + made.seconds, words)
-            if session.push(made.samples, SAMPLE_RATE, caption=said, speech=wanted.speech) is None:
+            said = Caption(spoken, at, at + made.seconds, words)
+            times = tag_times(tags, made)
+            moods = [(at + begin, (tag.valence, tag.arousal)) for begin, tag in zip(times, tags, strict=True)]
+            if session.push(made.samples, SAMPLE_RATE, caption=said, emotions=moods, speech=wanted.speech) is None:
                 return
             at += made.seconds
         session.flush()
