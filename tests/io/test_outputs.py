@@ -48,6 +48,11 @@ NO_PATHS |= {
     "lpips",
     "emotion_model",
     "port",
+    "host",
+    "allowed_hosts",
+    "stun",
+    "token",
+    "stream",
     "config",
 }
 

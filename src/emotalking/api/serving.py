@@ -102,12 +102,14 @@ def serve(
 
 def _add_outputs(server: "LiveServer", stream: str | None, camera: bool) -> None:
     """Let one session of the first avatar have outputs of its own."""
+    from emotalking.provenance.manifest import Origin
+    from emotalking.provenance.signing import finisher
     from emotalking.serve.outputs import MediaOutput, VirtualCamera
 
     avatar = next(iter(server.scheduler.avatars.values()))
     shape = avatar.width, avatar.height, avatar.fps
-    if stream is not None:
-        server.keep(MediaOutput(stream, *shape))
+    if stream is not None:  # of a live address, which is never finished, there is nothing to sign
+        server.keep(MediaOutput(stream, *shape, finish=finisher(stream, Origin.of_avatar(avatar))))
     if camera:
         server.keep(VirtualCamera(*shape))
 

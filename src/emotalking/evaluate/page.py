@@ -47,7 +47,7 @@ def make_page(report: Report, folder: Path) -> Page:
         if titled.note:
             page.text(titled.note)
     for result in report.results:
-        _section(page, result, folder, float(Fraction(report.provenance["data"]["fps"])))
+        _section(page, result, folder, float(Fraction(report.provenance["data"].get("fps", 25))))
     page.heading("Splits")
     page.text("No frame is in both; the avatar's own poses are those of the training frames, bit by bit.")
     page.table(split_table(report.provenance["data"]))
