@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP := python -m pip install -q --disable-pip-version-check
 PYTEST := python -m pytest -n auto --maxprocesses 4 --dist worksteal
 # Packages whose tests call every dependency, the long trainings left out.
-OLDEST := tests/audio tests/cli tests/data tests/io tests/models tests/networks tests/ops tests/report tests/serve tests/tts \
+OLDEST := tests/audio tests/cli tests/data tests/io tests/models tests/networks tests/ops tests/report tests/serve/test_session_protocol.py tests/tts \
 	$(wildcard tests/test_*.py)
 FILES := $(shell find src -type f -not -path '*/__pycache__/*') setup.py pyproject.toml MANIFEST.in README.md LICENSE
 
