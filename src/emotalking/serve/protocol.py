@@ -13,6 +13,7 @@ from emotalking.emotion.circumplex import PRESETS
 from emotalking.errors import InputError
 from emotalking.player.backgrounds import Background
 from emotalking.player.streaming import LiveFrame
+from emotalking.serve.safety import Allowance
 from emotalking.serve.session import RATES_HZ, Session
 from emotalking.serve.settings import ServeSettings
 from emotalking.serve.sinks import Event
@@ -23,6 +24,10 @@ IMAGE_FORMATS = ("none", "jpeg", "webp", "png")
 """Image formats by their number in a frame's header."""
 SPEAKING, LAST, SYNTHETIC = 1, 2, 4
 """Flags of a frame: it has sound of an utterance; it is the last of one; it shows no real person."""
+LONGEST_TEXT = 32 << 10
+"""Characters of a text message."""
+MOST_MALFORMED = 5
+"""Malformed messages of a connection before it is closed."""
 _HEADER = struct.Struct("<BBHIQIIfI")
 
 
@@ -205,12 +210,38 @@ class Conversation:
     Args:
         session: that is spoken with.
         say: says a text: (text, language, voice).
+        messages_per_s: that the client may send.
     """
 
-    def __init__(self, session: Session, say: Callable[[str, str, str | None], None]) -> None:
+    def __init__(self, session: Session, say: Callable[[str, str, str | None], None], messages_per_s: float) -> None:
         self.session, self.image = session, Image()
-        self._say = say
+        self._say, self._messages_per_s = say, messages_per_s
         self._sound: _Audio | None = None
+        self._allowance, self._malformed = Allowance(messages_per_s), 0
+
+    def take(self, message: str | bytes, tell: Callable[[Event], None]) -> bool:
+        """Apply a text message or sound.
+
+        Args:
+            message: of the client.
+            tell: sends the client an event, here of what is wrong with the message.
+
+        Returns:
+            False: so many messages were malformed that the connection is to be closed.
+        """
+        try:
+            if not self._allowance.take():
+                raise MalformedMessage(f"more than {self._messages_per_s:g} messages a second came.")
+            if isinstance(message, bytes):
+                self.sound(message)
+            elif len(message) > LONGEST_TEXT:
+                raise MalformedMessage(f"the message is longer than {LONGEST_TEXT} characters.")
+            else:
+                self.text(message)
+        except InputError as error:
+            tell({"type": "error", "message": str(error)})
+            self._malformed += isinstance(error, MalformedMessage)
+        return self._malformed <= MOST_MALFORMED
 
     def text(self, message: str) -> None:
         """Apply a text message; answers are events of the session.

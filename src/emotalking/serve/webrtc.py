@@ -28,15 +28,13 @@ from pydantic import BaseModel, Field
 
 from emotalking.errors import InputError
 from emotalking.player.streaming import LiveFrame
-from emotalking.serve.protocol import Conversation, MalformedMessage, hello
-from emotalking.serve.safety import Allowance
+from emotalking.serve.protocol import Conversation, hello
 from emotalking.serve.scheduler import LimitError, Scheduler
 from emotalking.serve.session import Session
 from emotalking.serve.settings import ServeSettings
 from emotalking.serve.sinks import Event
 from emotalking.serve.speech import Voice
 from emotalking.serve.webrtc_tracks import ImageTrack, MediaClock, SoundTrack, lift_bitrates, report_media_time
-from emotalking.serve.websocket import LONGEST_TEXT, MOST_MALFORMED
 
 _CONNECT_S = 20.0
 """Time for a client to connect after its offer."""
@@ -77,7 +75,7 @@ class Peer:
         lift_bitrates()
         self.session = session
         self._scheduler, self._settings, self._left = scheduler, settings, left
-        self._conversation = Conversation(session, Voice(session, scheduler.speakers).say)
+        self._conversation = Conversation(session, Voice(session, scheduler.speakers).say, settings.messages_per_s)
         self._greeting = hello(session, settings, resumed)
         self._messages: asyncio.Queue[str | bytes] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
@@ -203,27 +201,14 @@ class Peer:
 
     async def _converse(self) -> None:
         """Apply the client's messages one after the other."""
-        allowance, malformed = Allowance(self._settings.messages_per_s), 0
-        while malformed <= MOST_MALFORMED:
-            message = await self._messages.get()
-            try:
-                if not allowance.take():
-                    raise MalformedMessage(f"more than {self._settings.messages_per_s:g} messages a second came.")
-                if isinstance(message, bytes):
-                    await self._off_loop(self._conversation.sound, message)
-                elif len(message) > LONGEST_TEXT:
-                    raise MalformedMessage(f"the message is longer than {LONGEST_TEXT} characters.")
-                else:
-                    await self._off_loop(self._conversation.text, message)
-            except InputError as error:
-                self._tell({"type": "error", "message": str(error)})
-                malformed += isinstance(error, MalformedMessage)
+        while await self._off_loop(self._conversation.take, await self._messages.get(), self.event):
+            pass
         self._scheduler.metrics.refused.labels("malformed").inc()
         await self._leave("too many malformed messages")
 
-    async def _off_loop(self, function: Callable[..., object], *arguments: object) -> None:
+    async def _off_loop(self, function: Callable[..., object], *arguments: object) -> object:
         """Call in a worker: a session may be in use by the render thread for some milliseconds."""
-        await self._loop.run_in_executor(self._scheduler.workers, function, *arguments)
+        return await self._loop.run_in_executor(self._scheduler.workers, function, *arguments)
 
     def _track(self, track: MediaStreamTrack) -> None:
         if track.kind == "audio":

@@ -18,8 +18,7 @@ from emotalking.errors import InputError
 from emotalking.player.streaming import LiveFrame
 from emotalking.serve.encoding import encode
 from emotalking.serve.metrics import Metrics
-from emotalking.serve.protocol import SUBPROTOCOL, Conversation, MalformedMessage, hello, pack_frame
-from emotalking.serve.safety import Allowance
+from emotalking.serve.protocol import SUBPROTOCOL, Conversation, hello, pack_frame
 from emotalking.serve.scheduler import LimitError, Scheduler
 from emotalking.serve.session import Session
 from emotalking.serve.settings import ServeSettings
@@ -35,10 +34,6 @@ WAITING_IMAGES = 2
 WAITING_S = 5.0
 """Sound that waits to be sent to a slow reader, in seconds; then its session ends."""
 _WAITING_EVENTS = 200
-LONGEST_TEXT = 32 << 10
-"""Characters of a text message."""
-MOST_MALFORMED = 5
-"""Malformed messages of a connection before it is closed."""
 ABORT = "emotalking.abort"
 """ASGI extension: a function that drops the connection without waiting for what it has not read."""
 _CLOSE_S = 5.0
@@ -169,7 +164,7 @@ class SessionSocket:
     async def _converse(self, socket: WebSocket, session: Session, resumed: bool) -> None:
         """Read and send until the client leaves, the session ends, or the client is to leave."""
         voice = Voice(session, self._scheduler.speakers)
-        conversation = Conversation(session, voice.say)
+        conversation = Conversation(session, voice.say, self._settings.messages_per_s)
         sink = WebSocketSink(socket, conversation, self._scheduler.encoders, self._scheduler.metrics)
         sink.event(hello(session, self._settings, resumed))
         session.attach(sink, alone=True)
@@ -198,27 +193,14 @@ class SessionSocket:
 
     async def _read(self, socket: WebSocket, conversation: Conversation, sink: WebSocketSink) -> int:
         """Apply messages one after the other; gives the code of closing."""
-        allowance, malformed = Allowance(self._settings.messages_per_s), 0
         while True:
             message = await socket.receive()
             if message["type"] == "websocket.disconnect":
                 return int(message.get("code", 0))
-            try:
-                if not allowance.take():
-                    raise MalformedMessage(f"more than {self._settings.messages_per_s:g} messages a second came.")
-                text: str | None = message.get("text")
-                if text is None:
-                    await self._off_loop(conversation.sound, message["bytes"])
-                elif len(text) > LONGEST_TEXT:
-                    raise MalformedMessage(f"the message is longer than {LONGEST_TEXT} characters.")
-                else:
-                    await self._off_loop(conversation.text, text)
-            except InputError as error:
-                sink.event({"type": "error", "message": str(error)})
-                malformed += isinstance(error, MalformedMessage)
-                if malformed > MOST_MALFORMED:
-                    self._scheduler.metrics.refused.labels("malformed").inc()
-                    return POLICY
+            text: str | None = message.get("text")
+            if not await self._off_loop(conversation.take, message["bytes"] if text is None else text, sink.event):
+                self._scheduler.metrics.refused.labels("malformed").inc()
+                return POLICY
 
     async def _off_loop(self, function: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
         """Call in a worker: a session may be in use by the render thread for some milliseconds."""
