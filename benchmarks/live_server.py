@@ -1,7 +1,7 @@
 """The live server: sessions, latency and interruption; hours of use; attacks.
 
 python benchmarks/live_server.py someone.safetensors [--sessions 1,2,4] [--seconds 20] [--device cuda]
-python benchmarks/live_server.py someone.safetensors --minutes 120
+python benchmarks/live_server.py someone.safetensors --minutes 120 [--clients 2] [--pause 20]
 python benchmarks/live_server.py someone.safetensors --attacks
 
 The server is the command of its own process, the clients speak its WebSocket protocol. Every session says noise of its
@@ -100,8 +100,9 @@ async def sessions(process: Process, count: int, seconds: float) -> dict[str, An
     }
 
 
-async def soak(process: Process, minutes: float, clients: int) -> dict[str, Any]:
-    """Clients that come, speak, interrupt, return and vanish, for so long."""
+async def soak(process: Process, minutes: float, clients: int, pause: float) -> dict[str, Any]:
+    """Clients that come, speak, interrupt, return and vanish, for so long; away for ``pause`` seconds on average."""
+    began, worked = time.monotonic(), process.cpu_s()
     end = time.monotonic() + 60 * minutes
     counts = dict.fromkeys(("connects", "utterances", "interruptions", "returns", "vanished", "wrong_sound"), 0)
     drift, samples = [0.0], []
@@ -128,6 +129,7 @@ async def soak(process: Process, minutes: float, clients: int) -> dict[str, Any]
                 await listener.socket.close()
             await reading
             drift.append(drifted(listener))
+            await asyncio.sleep(chance.uniform(0.0, 2 * pause))
 
     async def watch() -> None:
         while time.monotonic() < end:
@@ -141,7 +143,7 @@ async def soak(process: Process, minutes: float, clients: int) -> dict[str, Any]
                     "sessions": now["emotalking_sessions"],
                 }
             )
-            await asyncio.sleep(min(15.0, max(0.1, end - time.monotonic())))
+            await asyncio.sleep(min(max(5.0, minutes / 2), max(0.1, end - time.monotonic())))
 
     await asyncio.gather(watch(), *(use(seed) for seed in range(clients)))
     later = [one for one in samples if one["minute"] >= minutes / 4] or samples
@@ -150,6 +152,8 @@ async def soak(process: Process, minutes: float, clients: int) -> dict[str, Any]
     return {
         "minutes": minutes,
         "clients": clients,
+        "pause_s": pause,
+        "cores_used": round((process.cpu_s() - worked) / (time.monotonic() - began), 3),
         **counts,
         "largest_drift_ms": max(drift),
         "memory_mb_per_hour_after_a_quarter": round(float(slope), 2),
@@ -203,6 +207,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--minutes", type=float, help="use the server for so long instead")
     parser.add_argument("--clients", type=int, default=2, help="with --minutes")
+    parser.add_argument("--pause", type=float, default=0.0, help="with --minutes: seconds between visits, on average")
     parser.add_argument("--attacks", action="store_true", help="attack the server instead")
     args = parser.parse_args()
     counts = [int(word) for word in args.sessions.split(",")]
@@ -215,7 +220,7 @@ def main() -> None:
         print(write(f"live_attacks_{args.avatar.stem}", about | {"attacks": rows}))
     elif args.minutes is not None:
         with running(args.avatar, args.device, args.clients * 4) as process:
-            result = asyncio.run(soak(process, args.minutes, args.clients))
+            result = asyncio.run(soak(process, args.minutes, args.clients, args.pause))
         print({name: value for name, value in result.items() if name != "samples"})
         print(write(f"live_soak_{args.avatar.stem}", about | result))
     else:

@@ -243,6 +243,24 @@ def test_last_states_of_many_sounds_are_those_of_each() -> None:
 
 
 @needs_hama
+def test_live_sounds_of_all_lengths_have_few_shapes() -> None:
+    """What oneDNN compiles for a shape stays in memory."""
+    network, sound = hama_network(), talk(2.0)
+    seen: dict[torch.nn.Module, set[torch.Size]] = {}
+
+    def note(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], _: object) -> None:
+        seen.setdefault(module, set()).add(inputs[0].shape)
+
+    hooks = [one.register_forward_hook(note) for one in network.modules() if isinstance(one, torch.nn.Conv1d)]
+    for steps in range(2, 101):
+        assert network.last_states([sound[: steps * STRIDE]], 8 + steps % 12).shape[1] == 8 + steps % 12
+    for hook in hooks:
+        hook.remove()
+    assert len(seen) >= 7
+    assert max(map(len, seen.values())) <= 4
+
+
+@needs_hama
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001)])
 def test_live_windows_depend_on_the_sound_so_far_alone(fps: Fraction) -> None:
     make, sound = feature_streams("hama", torch.device("cpu")), talk(4.0)

@@ -32,6 +32,8 @@ STRIDE = 320
 WIDTH, HEADS, BLOCKS, PHONES = 144, 4, 4, 191
 LIP_BLOCKS = 2
 """Blocks after which the state is the lips' feature."""
+GRAIN = 25
+"""Steps (0.5 s) of which lengths are multiples in `HamaNetwork.last_states`."""
 
 _MAGIC = b"HAMAPK"
 _HOP, _WINDOW, _MELS = 160, 400, 80
@@ -200,14 +202,15 @@ class HamaNetwork(nn.Module):
 
     @torch.no_grad()
     def last_states(self, sounds: Sequence[Float[np.ndarray, " _"]], last: int) -> Float[Tensor, "B t 144"]:
-        """The ``last`` hidden states of :meth:`states` of B sounds of any lengths, or fewer where all are shorter.
+        """The ``last`` hidden states of :meth:`states` of B sounds of any lengths; fewer where all are shorter.
 
-        States before a sound's first are meaningless.
+        States before a sound's first are meaningless. Lengths are rounded up to multiples of `GRAIN`, since oneDNN
+        keeps what it compiled for the last 1024 shapes: with every length, 70 MB.
 
         Args:
             sounds: whole steps of 320 samples, at least two.
         """
-        longest = max(len(sound) for sound in sounds)
+        longest = _rounded_up(max(len(sound) for sound in sounds), GRAIN * STRIDE)
         padded = np.zeros((len(sounds), longest + _WINDOW), np.float32)
         for row, sound in zip(padded, sounds, strict=True):
             row[longest - len(sound) :] = np.pad(sound, _WINDOW // 2, mode="reflect")
@@ -219,7 +222,7 @@ class HamaNetwork(nn.Module):
         x = self._stem(torch.from_numpy(padded).to(device), heard)
         heard = None if heard is None else heard[:, ::2]
         first, second = list(self.blocks)[:LIP_BLOCKS]
-        return second(first(x, heard), heard, last)
+        return second(first(x, heard), heard, _rounded_up(last, GRAIN))[:, -last:]
 
     def _stem(self, padded: Float[Tensor, "B n"], heard: Bool[Tensor, "B F"] | None) -> Float[Tensor, "B T 144"]:
         """Log-mel spectra of padded sounds, those not ``heard`` left out, and the convolution to 50 steps a second."""
@@ -234,6 +237,10 @@ class HamaNetwork(nn.Module):
     def log_posteriors(self, samples: Float[Tensor, "B n"]) -> Float[Tensor, "B T 191"]:
         """Log-probabilities of the phones (CTC, the last one the blank), as the package's own engine returns them."""
         return self.phones(self.states(samples, BLOCKS).transpose(1, 2)).transpose(1, 2).log_softmax(-1)
+
+
+def _rounded_up(count: int, grain: int) -> int:
+    return -(-count // grain) * grain
 
 
 def _state_dict(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
