@@ -14,6 +14,8 @@
 #define __shared__ static
 #define __launch_bounds__(...)
 struct float4 { float x, y, z, w; };
+struct uint2 { unsigned x, y; };
+struct uchar4 { unsigned char x, y, z, w; };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 struct Index { unsigned x = 0, y = 0, z = 0; };
 static Index threadIdx, blockIdx, blockDim;
@@ -113,6 +115,36 @@ inline float __int_as_float(int bits) {
     float value;
     std::memcpy(&value, &bits, sizeof value);
     return value;
+}
+inline int __ffs(unsigned value) { return __builtin_ffs(value); }
+
+// What matrix.h has of the tensor cores.
+inline unsigned pack_half(float low, float high) {
+    const _Float16 halves[2] = {_Float16(low), _Float16(high)};
+    unsigned packed;
+    std::memcpy(&packed, halves, sizeof packed);
+    return packed;
+}
+template <class T, class L> void emulated_multiply_add(T &c, const L &a, uint2 b) {
+    unsigned left[4][32], right[2][32];
+    const int w = emulated::current / 32, lane = emulated::current % 32;
+    const auto tell = [w](unsigned value, unsigned (&all)[32]) {
+        emulated::meet_warp(value);
+        for (int i = 0; i < 32; ++i) all[i] = unsigned(emulated::taken[w][i]);
+    };
+    const auto half = [](unsigned packed, int upper) {
+        _Float16 halves[2];
+        std::memcpy(halves, &packed, sizeof packed);
+        return float(halves[upper]);
+    };
+    for (int i = 0; i < 4; ++i) tell(a.at[i], left[i]);
+    tell(b.x, right[0]), tell(b.y, right[1]);
+    for (int i = 0; i < 4; ++i) {
+        const int row = lane / 4 + 8 * (i / 2), column = 2 * (lane % 4) + i % 2;
+        for (int k = 0; k < 16; ++k)
+            c.at[i] += half(left[row / 8 + 2 * (k / 8)][row % 8 * 4 + k % 8 / 2], k % 2) *
+                       half(right[k / 8][column * 4 + k % 8 / 2], k % 2);
+    }
 }
 #define EMULATED(name) \
     extern "C" void emulated_##name(const unsigned *grid, int threads, void **arguments) { emulated::launch(name, grid, threads, arguments); }

@@ -202,11 +202,14 @@ class EmotionMotion(nn.Module):
         self.first = nn.Linear(width + code, hidden, bias=False)
         self.trunk = nn.Sequential(nn.ReLU(), *mlp(hidden, hidden, 10))
 
+    def code_of(self, va: Float[Tensor, "B 2"]) -> Float[Tensor, "B E"]:
+        """The code of valence and arousal that the attention map multiplies."""
+        return self.embed(full_at(va, self._radius) if self._radius else va)
+
     def forward(self, means: Float[Tensor, "B N 3"], va: Float[Tensor, "B 2"]) -> dict[str, Tensor]:
         """Raw offsets as :class:`FaceMotion`'s, at deformed positions ``means`` for valence/arousal ``va``."""
         features = self.encoder(means)
-        va = full_at(va, self._radius) if self._radius else va
-        code = self.attention(features) * self.embed(va)[:, None, :]
+        code = self.attention(features) * self.code_of(va)[:, None, :]
         return _split_offsets(self.trunk(self.first(torch.cat([features, code], -1))))
 
 

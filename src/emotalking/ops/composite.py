@@ -49,6 +49,11 @@ def _largest(values: Tensor, size: int, dim: int) -> Tensor:
     return widest
 
 
+def reach_of(frame_height: int) -> int:
+    """Pixels to either side by which the mouth's coverage is widened."""
+    return int(SEAM_SHARE * frame_height / 2)
+
+
 def mouth_coverage(
     mouth_alpha: Float[Tensor, "*batch H W"], frame_height: int | None = None
 ) -> Float[Tensor, "*batch H W"]:
@@ -61,7 +66,7 @@ def mouth_coverage(
     gaps of up to 11 pixels between the lips and what the mouth's Gaussians cover.
     """
     height = mouth_alpha.shape[-2] if frame_height is None else frame_height
-    return dilate(mouth_alpha, 2 * int(SEAM_SHARE * height / 2) + 1)
+    return dilate(mouth_alpha, 2 * reach_of(height) + 1)
 
 
 def composite(

@@ -40,6 +40,16 @@ class RasterSettings(ctypes.Structure):
     )
 
 
+def settings_of(
+    count: int, width: int, height: int, channels: int, num_detached: int = 0, near: float = 0.01
+) -> RasterSettings:
+    """Settings of one pass over ``count`` Gaussians."""
+    return RasterSettings(
+        count, width, height, channels, num_detached, torch.get_num_threads(), near, MAX_ALPHA, MIN_ALPHA,
+        MIN_TRANSMITTANCE, BLUR_2D, FRUSTUM_MARGIN, MAX_EXTENT,
+    )  # fmt: skip
+
+
 def in_passes(
     one_pass: Callable[..., tuple[Tensor, ...]], backend: str, most_side: int, most_channels: int,
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, features: Tensor, viewmats: Tensor, Ks: Tensor,
@@ -62,11 +72,7 @@ def in_passes(
         part = features[..., start : start + most_channels].contiguous()
         behind = None if background is None else background[start : start + most_channels].contiguous()
         still = min(part.shape[-1], max(0, start + part.shape[-1] - free))
-        settings = RasterSettings(
-            means.shape[1], width, height, part.shape[-1], still, torch.get_num_threads(), near, MAX_ALPHA,
-            MIN_ALPHA, MIN_TRANSMITTANCE, BLUR_2D, FRUSTUM_MARGIN,
-            MAX_EXTENT,
-        )  # fmt: skip
+        settings = settings_of(means.shape[1], width, height, part.shape[-1], still, near)
         passes.append(one_pass(*shared, part, behind, probe, *cameras, settings))
     image = passes[0][0] if len(passes) == 1 else torch.cat([images for images, *_ in passes], dim=-1)
     return image, *passes[0][1:]

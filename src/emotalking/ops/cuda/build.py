@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 _HERE = Path(__file__).parent
-_HEADERS = {"device.h": _HERE / "device.h", "projection.h": _HERE.parent / "cpu" / "projection.h"}
-"""Header of the projection, shared by CPU and GPU."""
+_HEADERS = {path.name: path for path in (*_HERE.glob("*.h"), _HERE.parent / "cpu" / "projection.h")}
+"""By name; that of the projection is shared by CPU and GPU."""
 
 Argument = Tensor | int | float | ctypes.Structure | None
 Launch = Callable[..., None]

@@ -2,31 +2,7 @@
 // work on one point, a level each: neighbours read and add at different levels, so they rarely meet at one address.
 //
 // LEVELS: of the encoder. LANES: a power of two, at most 32.
-struct Grid {  // mirrored by ctypes in triplane.py
-    float bound;
-    int entries;
-    float scales[LEVELS];
-    int strides[LEVELS], offsets[LEVELS];
-};
-
-struct Place {  // a point in one level: its cell and the place inside it, along each axis
-    float frac[3];
-    int cell[3];
-    bool inside[3];
-
-    Place(const float *point, float bound, float scale) {
-        for (int axis = 0; axis < 3; ++axis) {
-            const float u = (point[axis] + bound) / (2 * bound);
-            inside[axis] = u >= 0.f && u <= 1.f;
-            const float position = (inside[axis] ? u : 0.f) * scale + 0.5f;
-            cell[axis] = int(position);  // truncation is floor: positions are positive
-            frac[axis] = position - cell[axis];
-        }
-    }
-};
-
-inline int first_axis(int plane) { return plane == 1; }
-inline int second_axis(int plane) { return plane == 0 ? 1 : 2; }
+#include "triplane.h"
 
 extern "C" __global__ void encode(Grid grid, int count, const float *points, const float *table, float *features) {
     const int thread = blockIdx.x * blockDim.x + threadIdx.x, n = thread / LANES, level = thread % LANES;

@@ -16,7 +16,7 @@ _COPIED = 1 << 19
 
 
 @cache
-def _grid(
+def grid_of(
     scales: tuple[float, ...], strides: tuple[int, ...], offsets: tuple[int, ...], bound: float
 ) -> ctypes.Structure:
     """``struct Grid`` of triplane.cu."""
@@ -69,5 +69,5 @@ def encode(
     bound: float,
 ) -> Tensor:  # fmt: skip
     """`emotalking.ops.triplane.encode` for points ``[M, 3]``, M > 0: ``[M, 3 * levels]``."""
-    grid = _grid(scales, strides, offsets, float(bound))
+    grid = grid_of(scales, strides, offsets, float(bound))
     return _Encode.apply(points.contiguous(), table.contiguous(), grid, len(scales))
