@@ -14,7 +14,8 @@ from emotalking.data.frame import ClipCrop
 from emotalking.io.reading import reading
 from emotalking.models.audio import articulation
 from emotalking.models.avatar_file import MAKE_AGAIN, NOT_ITS_HEADER, read_avatar_file, write_avatar_file
-from emotalking.models.compositor import Canonical, ComposedFrames, Compositor, Conditions, canonical_of
+from emotalking.models.compositor import ComposedFrames, Compositor, Conditions
+from emotalking.models.fixed import FixedHead
 from emotalking.models.head import TalkingHead, loaded_head
 from emotalking.models.scene import Scene
 from emotalking.networks.registry import sha256_of
@@ -39,7 +40,7 @@ class Avatar:
 
     def __post_init__(self) -> None:
         self.head.eval().requires_grad_(False)
-        self._canonical: Canonical | None = None
+        self._fixed: FixedHead | None = None
         scene = self.scene
         self.K = torch.tensor(
             [[scene.focal, 0.0, scene.width / 2], [0.0, scene.focal, scene.height / 2], [0.0, 0.0, 1.0]],
@@ -114,7 +115,7 @@ class Avatar:
         """Move it to ``device``, in place."""
         self.head.to(device)
         self.K = self.K.to(device)
-        self._canonical = None
+        self._fixed = None
         return self
 
     @torch.no_grad()
@@ -138,14 +139,14 @@ class Avatar:
         Returns:
             The finished frames, or without ``background`` the premultiplied head layer; `alpha` is the head's.
         """
-        if self._canonical is None:  # canonical positions never move, so their constants are computed once
-            self._canonical = canonical_of(self.head)
+        if self._fixed is None:
+            self._fixed = FixedHead(self.head)
         if va is not None and self.lips == "expressive" and self.emotional and self.closes_lips:
             size = articulation(va[:, 1])
             speech = size if speech is None else speech * size
         conditions = Conditions(viewmats, audio_windows, aus, va, speech)
         compositor = Compositor(self.K, (self.width, self.height))
-        frames = compositor.frames(self.head, conditions, background, canonical=self._canonical)
+        frames = compositor.frames(self.head, conditions, background, fixed=self._fixed)
         return replace(frames, rgb=frames.rgb.clamp(0.0, 1.0))
 
     def save(self, path: Path | str) -> None:

@@ -10,14 +10,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from emotalking.models.fixed import FixedHead
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import Layer, TalkingHead, render_layer
-from emotalking.models.motion import FaceCanonical, MouthCanonical
 from emotalking.ops.box import Box
 from emotalking.ops.composite import composite
-
-Canonical = tuple[FaceCanonical, MouthCanonical]
-"""Constants of a head whose parameters do not change: tri-plane features, attention and first-layer products."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +43,6 @@ class ComposedFrames:
     """Coverage of the head: face and inside of the mouth."""
     face_alpha: Float[Tensor, "B h w"]
     """Coverage of the face alone."""
-
-
-def canonical_of(head: TalkingHead) -> Canonical:
-    """Constants of ``head`` as it is now: canonical positions do not depend on the conditions."""
-    face, mouth = head.face, head.mouth
-    return face.motion.canonical(face.gaussians.means), mouth.motion.canonical(mouth.gaussians.means)
 
 
 def torso_over_plate(
@@ -124,7 +115,7 @@ class Compositor:
         conditions: Conditions,
         background: Float[Tensor, "B h w 3"] | None = None,
         window: Box | None = None,
-        canonical: Canonical | None = None,
+        fixed: FixedHead | None = None,
     ) -> ComposedFrames:
         """Render and compose the frames of B conditions.
 
@@ -134,10 +125,13 @@ class Compositor:
             background: torso over plate (:func:`torso_over_plate`) of the window, in [0, 1]; None: nothing, and the
                 head's colours are premultiplied.
             window: part of the frame, in whole pixels; None: all of it.
-            canonical: constants of ``head`` (:func:`canonical_of`); None: computed here.
+            fixed: ``head`` with what is constant over frames: faster, and without gradients; None: all is computed
+                here.
         """
-        face_constants, mouth_constants = canonical or (None, None)
         audio, speech = conditions.audio, conditions.speech
-        face = head.deform_emotional_face(audio, conditions.aus, conditions.va, face_constants, speech)
-        mouth = head.deform_mouth(audio, mouth_constants, speech)
+        if fixed is not None:
+            face, mouth = fixed.face(audio, conditions.aus, conditions.va, speech), fixed.mouth(audio, speech)
+        else:
+            face = head.deform_emotional_face(audio, conditions.aus, conditions.va, speech)
+            mouth = head.deform_mouth(audio, speech)
         return self.deformed_frames(head, face, mouth, conditions.viewmats, background, window)

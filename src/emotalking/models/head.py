@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from emotalking.models.audio import AudioEncoder, audio_encoder
 from emotalking.models.config import ModelConfig
 from emotalking.models.gaussians import Deformed, Gaussians
-from emotalking.models.motion import ALL_MOVES, EmotionMotion, FaceCanonical, FaceMotion, MouthCanonical, MouthMotion
+from emotalking.models.motion import ALL_MOVES, EmotionMotion, FaceCanonical, FaceMotion, MouthMotion
 from emotalking.ops.devices import on_side_stream
 from emotalking.ops.geometry import camera_centre
 from emotalking.ops.rasterize import rasterize
@@ -92,7 +92,6 @@ class TalkingHead(nn.Module):
         audio_windows: Float[Tensor, "B 8 C S"],
         aus: Float[Tensor, "B 6"],
         va: Float[Tensor, "B 2"] | None,
-        canonical: FaceCanonical | None = None,
         speech: Float[Tensor, " B"] | None = None,
     ) -> Deformed:
         """Face Gaussians for rendering, with valence and arousal as inputs of the branch that has them.
@@ -102,19 +101,16 @@ class TalkingHead(nn.Module):
             speech: gate of the mouth (:class:`AudioEncoder`).
         """
         if self.face.motion.takes_emotion:
-            return self.deform_face(audio_windows, aus, canonical, va, speech)
-        face = self.deform_face(audio_windows, aus, canonical, speech=speech)
+            return self.deform_face(audio_windows, aus, va=va, speech=speech)
+        face = self.deform_face(audio_windows, aus, speech=speech)
         return face if va is None or self.emotion is None else self.add_emotion(face, va)
 
     def deform_mouth(
-        self,
-        audio_windows: Float[Tensor, "B 8 C S"],
-        canonical: MouthCanonical | None = None,
-        speech: Float[Tensor, " B"] | None = None,
+        self, audio_windows: Float[Tensor, "B 8 C S"], speech: Float[Tensor, " B"] | None = None
     ) -> Deformed:
         """Inside-mouth Gaussians moved by speech (eq. 3), through the same gate as the face."""
         code = on_side_stream(lambda: self.mouth.audio(audio_windows, speech), audio_windows.device)
-        canonical = self.mouth.motion.canonical(self.mouth.gaussians.means) if canonical is None else canonical
+        canonical = self.mouth.motion.canonical(self.mouth.gaussians.means)
         return self.mouth.gaussians.deform(**self.mouth.motion(canonical, code()))
 
     def add_emotion(self, face: Deformed, va: Float[Tensor, "B 2"]) -> Deformed:

@@ -143,6 +143,10 @@ class FaceMotion(nn.Module):
             emotion_attention=self.emotion_attention(features) if self.takes_emotion else None,
         )
 
+    def expression_code(self, aus: Float[Tensor, "B 6"]) -> Float[Tensor, "B 6"]:
+        """Action units as the trunk takes them; the blink bypasses the expression MLP."""
+        return torch.cat([self.expression(aus[:, :5]), aus[:, 5:]], -1)
+
     def forward(
         self,
         canonical: FaceCanonical,
@@ -153,7 +157,7 @@ class FaceMotion(nn.Module):
         """Raw offsets `d_means [B,N,3]`, `d_quats [B,N,4]`, `d_scales [B,N,3]`.
 
         Args:
-            aus: AU01, AU04, AU05, AU06, AU07, AU45 in OpenFace units; the blink bypasses the expression MLP.
+            aus: AU01, AU04, AU05, AU06, AU07, AU45 in OpenFace units.
             va: valence and arousal, for a network with these inputs; None is the same as (0, 0), because nothing here
                 has a bias.
 
@@ -161,11 +165,10 @@ class FaceMotion(nn.Module):
             ValueError: valence and arousal for a network without these inputs.
         """
         _, audio_weight, expression_weight, emotion_weight = self.first.weight.split(self._splits, dim=1)
-        expression = torch.cat([self.expression(aus[:, :5]), aus[:, 5:]], -1)
         hidden = (
             canonical.hidden[None]
             + _modulated(audio_weight, canonical.audio_attention, audio)
-            + _modulated(expression_weight, canonical.expression_attention, expression)
+            + _modulated(expression_weight, canonical.expression_attention, self.expression_code(aus))
         )
         if va is not None:
             if canonical.emotion_attention is None:

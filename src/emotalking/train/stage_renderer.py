@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.models.compositor import Canonical, Compositor, Conditions, canonical_of
+from emotalking.models.compositor import Compositor, Conditions
+from emotalking.models.fixed import FixedHead
 from emotalking.models.head import TalkingHead, render_layer
 from emotalking.ops.box import Box
 from emotalking.ops.geometry import camera_centre
@@ -34,12 +35,12 @@ class StageRenderer:
     def __init__(self, data: TrainingData) -> None:
         self._data = data
         self._compositor = Compositor(data.K, data.size)
-        self._canonical: Canonical | None = None
+        self._fixed: FixedHead | None = None
 
     @torch.no_grad()
     def begin(self, head: TalkingHead) -> None:
         """Compute the constants of ``head`` as it is now."""
-        self._canonical = canonical_of(head)
+        self._fixed = FixedHead(head)
 
     @property
     def whole(self) -> Box:
@@ -77,12 +78,12 @@ class StageRenderer:
         aus = recorded.aus if aus_from is None else data.conditions.at(aus_from).aus
         behind = data.behind(frame, *box.index)
         if stage == "mouth":
-            deformed = head.deform_mouth(audio, None if self._canonical is None else self._canonical[1])
+            deformed = head.deform_mouth(audio) if self._fixed is None else self._fixed.mouth(audio)
             mouth = self._compositor.layer(head.mouth.gaussians, deformed, recorded.viewmats, box)
             made = self._compositor.compose(*data.without_mouth(frame, *box.index), mouth, behind)
             return StageFrame(made.rgb[0].clamp(0.0, 1.0), mouth.alpha[0])
         conditions = Conditions(recorded.viewmats, audio, aus, va)
-        made = self._compositor.frames(head, conditions, behind, box, self._canonical)
+        made = self._compositor.frames(head, conditions, behind, box, self._fixed)
         return StageFrame(made.rgb[0].clamp(0.0, 1.0), made.face_alpha[0])
 
     @torch.no_grad()

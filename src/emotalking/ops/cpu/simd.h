@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 #include <thread>
+#include <utility>
 #include <vector>
 #if defined(__AVX__)
 #include <immintrin.h>
@@ -89,6 +90,41 @@ static inline vf exp2_fast(vf x) {
     bits += exponent << 23;
     std::memcpy(&p, &bits, sizeof p);
     return p;
+}
+
+// ln(1 + e^x), relative error below 2e-6; x itself above 20, as torch has it.
+static inline vf softplus(vf x) {
+    const vf e = exp2_fast(min(x, splat(20.f)) * 1.44269504f), u = e + 1.f;
+    // ln u = exponent * ln 2 + ln(1 + f), 1 + f in [sqrt(1/2), sqrt(2)) (Cephes' polynomial).
+    vi bits;
+    std::memcpy(&bits, &u, sizeof bits);
+    const vi exponent = (bits - 0x3f3504f3) >> 23;
+    bits -= exponent << 23;
+    vf f;
+    std::memcpy(&f, &bits, sizeof f);
+    f -= 1.f;
+    vf p = splat(7.0376836292e-2f);
+    for (const float c : {-1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f, -1.6668057665e-1f,
+                          2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f})
+        p = p * f + c;
+    const vf log_u = __builtin_convertvector(exponent, vf) * 0.693147181f + (f - f * f * (0.5f - f * p));
+    // u lost the last bits of a small e: ln(1 + e) = e ln(u) / (u - 1) has them again.
+    const vf added = u - 1.f;
+    const vf result = added == vf{} ? e : log_u * e / (added == vf{} ? splat(1.f) : added);
+    return x > splat(20.f) ? x : result;
+}
+
+// Lanes 0, 2, 4, ... and 1, 3, 5, ... of a, then of b.
+template <int... I>
+static inline void unzip(vf a, vf b, vf &even, vf &odd, std::integer_sequence<int, I...>) {
+#if defined(__clang__)
+    even = __builtin_shufflevector(a, b, (2 * I)...), odd = __builtin_shufflevector(a, b, (2 * I + 1)...);
+#else
+    even = __builtin_shuffle(a, b, vi{(2 * I)...}), odd = __builtin_shuffle(a, b, vi{(2 * I + 1)...});
+#endif
+}
+static inline void unzip(vf a, vf b, vf &even, vf &odd) {
+    unzip(a, b, even, odd, std::make_integer_sequence<int, W>());
 }
 
 #if defined(__linux__)

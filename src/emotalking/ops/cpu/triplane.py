@@ -28,7 +28,7 @@ def library() -> ctypes.CDLL:
 
 
 @cache
-def _shape_arrays(scales: tuple[float, ...], strides: tuple[int, ...], offsets: tuple[int, ...]) -> tuple[Any, ...]:
+def shape_arrays(scales: tuple[float, ...], strides: tuple[int, ...], offsets: tuple[int, ...]) -> tuple[Any, ...]:
     """The grids' sizes as C arrays."""
     levels = len(scales)
     return (
@@ -71,4 +71,4 @@ def encode(
     bound: float,
 ) -> Tensor:  # fmt: skip
     """`emotalking.ops.triplane.encode` for points ``[M, 3]``: ``[M, 3 * levels]``."""
-    return _Encode.apply(points.contiguous(), table.contiguous(), _shape_arrays(scales, strides, offsets), bound)
+    return _Encode.apply(points.contiguous(), table.contiguous(), shape_arrays(scales, strides, offsets), bound)

@@ -1,0 +1,110 @@
+"""A head whose parameters do not change, without gradients: what is constant over frames is kept."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from emotalking.models.gaussians import Deformed, Gaussians
+from emotalking.models.head import TalkingHead
+from emotalking.models.motion import POSITION_SCALE, EmotionMotion, FaceMotion, MouthMotion
+from emotalking.ops.devices import on_side_stream
+from emotalking.ops.motion import VALUES, EmotionNetwork, FixedBranch, move
+
+
+class FixedHead:
+    """Deformed Gaussians of ``head`` as it is now; a later change of its parameters is not seen."""
+
+    @torch.no_grad()
+    def __init__(self, head: TalkingHead) -> None:
+        self._head = head
+        emotion = None if head.emotion is None else _emotion_network(head.emotion)
+        self._face = _fixed_face(head.face.gaussians, head.face.motion, emotion)
+        self._mouth, self._mouth_audio = _fixed_mouth(head.mouth.gaussians, head.mouth.motion)
+        self._face_opacities, self._mouth_opacities = head.face.gaussians.opacities, head.mouth.gaussians.opacities
+
+    @torch.no_grad()
+    def face(
+        self,
+        audio_windows: Float[Tensor, "B 8 C S"],
+        aus: Float[Tensor, "B 6"],
+        va: Float[Tensor, "B 2"] | None = None,
+        speech: Float[Tensor, " B"] | None = None,
+    ) -> Deformed:
+        """:meth:`TalkingHead.deform_emotional_face` without gradients and without offsets."""
+        branch, motion, emotion = self._head.face, self._head.face.motion, self._head.emotion
+        audio = on_side_stream(lambda: branch.audio(audio_windows, speech), audio_windows.device)
+        codes = [motion.expression_code(aus)]
+        if motion.takes_emotion:
+            codes.append(motion.emotion(aus.new_zeros(len(aus), 2) if va is None else va))
+        emotional = None if va is None or emotion is None else emotion.code_of(va)
+        moved = move(self._face, torch.cat([audio(), *codes], -1), None, emotional)
+        return _deformed(moved, self._face_opacities)
+
+    @torch.no_grad()
+    def mouth(self, audio_windows: Float[Tensor, "B 8 C S"], speech: Float[Tensor, " B"] | None = None) -> Deformed:
+        """:meth:`TalkingHead.deform_mouth` without gradients and without offsets."""
+        branch = self._head.mouth
+        code = on_side_stream(lambda: branch.audio(audio_windows, speech), audio_windows.device)()
+        moved = move(self._mouth, code[:, :0], code @ self._mouth_audio.T)
+        return _deformed(moved, self._mouth_opacities)
+
+
+def _deformed(moved: tuple[Tensor, Tensor, Tensor], opacities: Float[Tensor, " N"]) -> Deformed:
+    means, quats, scales = moved
+    return Deformed(means, quats, scales, opacities.expand(means.shape[0], -1), offsets={})
+
+
+def _weights(layers: nn.Sequential) -> list[Tensor]:
+    return [layer.weight for layer in layers if isinstance(layer, nn.Linear)]
+
+
+def _values(gaussians: Gaussians) -> Float[Tensor, "N 10"]:
+    return torch.cat([gaussians.means, gaussians.raw_quats, gaussians.raw_scales], -1)
+
+
+def _in_world_units(last: Float[Tensor, "10 H"]) -> Float[Tensor, "10 H"]:
+    """Weights of the last layer whose first three outputs are offsets of a position."""
+    scale = last.new_ones(VALUES, 1)
+    scale[:3] = POSITION_SCALE
+    return last * scale
+
+
+def _emotion_network(motion: EmotionMotion) -> EmotionNetwork:
+    inner, outer = _weights(motion.attention)
+    second, third = _weights(motion.trunk)
+    encoder = motion.encoder
+    return EmotionNetwork(
+        encoder.table, encoder.spec, (inner, outer), motion.first.weight, second, _in_world_units(third)
+    )
+
+
+def _fixed_face(gaussians: Gaussians, motion: FaceMotion, emotion: EmotionNetwork | None) -> FixedBranch:
+    canonical = motion.canonical(gaussians.means)
+    attention = [canonical.audio_attention, canonical.expression_attention]
+    if canonical.emotion_attention is not None:
+        attention.append(canonical.emotion_attention)
+    first = motion.first.weight[:, motion.encoder.width :]
+    second, third = _weights(motion.trunk)
+    return FixedBranch(
+        _values(gaussians),
+        canonical.hidden,
+        torch.cat(attention, -1),
+        first,
+        second,
+        _in_world_units(third),
+        emotion=emotion,
+    )
+
+
+def _fixed_mouth(gaussians: Gaussians, motion: MouthMotion) -> tuple[FixedBranch, Float[Tensor, "H A"]]:
+    """The branch, and the first-layer weights of the audio code, which enters all points alike."""
+    canonical = motion.canonical(gaussians.means)
+    first = motion.first.weight[:, motion.encoder.width :]
+    second, last = _weights(motion.trunk)
+    third = last.new_zeros(VALUES, last.shape[1])
+    third[:3] = last * motion.axis_scale[:, None]
+    none = canonical.hidden[:, :0]
+    fixed = FixedBranch(
+        _values(gaussians), canonical.hidden, none, first[:, :0], second, third, share=canonical.share[:, 0]
+    )
+    return fixed, first
