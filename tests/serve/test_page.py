@@ -289,6 +289,34 @@ def test_it_connects_again_and_goes_on_with_the_session(page: Any, server: LiveS
     wait(page, "studio.playback.heard?.index > first")
 
 
+def test_sessions_are_where_the_front_says_and_move_when_their_server_is_gone(browser: Any) -> None:
+    settings = ServeSettings(port=0, allowed_hosts=("127.0.0.1",))  # the front's page may use the other servers
+    one, other = (LiveServer({"square": Square()}, settings) for _ in range(2))
+    places = [one.address, other.address]
+    front = LiveServer({"square": Square()}, settings, [job_router(None), page_router(lambda: places[0])])
+    context = browser.new_context()
+    page = context.new_page()
+    with one, other, front:
+        for server in (one, other, front):
+            server.start()
+        page.goto(front.link)
+        page.wait_for_selector("#avatars input:checked", state="attached")
+        begin(page)
+        assert (len(one.scheduler.sessions), len(front.scheduler.sessions)) == (1, 0)
+        session = page.evaluate("() => studio.session.session")
+        break_connections(one)
+        places.reverse()  # a lost connection alone does not move a session
+        wait(page, "document.getElementById('connection').dataset.state === 'reconnecting'")
+        wait(page, "document.getElementById('connection').dataset.state === 'live'")
+        assert page.evaluate("() => studio.session.session") == session
+        break_connections(one)
+        one.stop()
+        wait(page, f"studio.session.session !== '{session}'")
+        wait(page, "document.getElementById('connection').dataset.state === 'live'")
+        assert len(other.scheduler.sessions) == 1
+        context.close()
+
+
 def test_another_avatar_and_the_end(page: Any) -> None:
     begin(page)
     page.get_by_role("radio", name="second").check(force=True)

@@ -94,6 +94,8 @@ class Scheduler:
         """Threads that make speech from text, one for each session."""
         self.metrics = Metrics(lambda: len(self.sessions), lambda: sum(session.attached for session in self.sessions))
         self.stopping = False
+        self.draining = False
+        """True: no session is opened any more; those that are open go on."""
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -153,6 +155,11 @@ class Scheduler:
         return StreamingPlayer(self.avatars[name], look_ahead_ms=self.settings.look_ahead_ms)
 
     @property
+    def alive(self) -> bool:
+        """True while frames are rendered."""
+        return self._thread.is_alive() and not self.stopping
+
+    @property
     def sessions(self) -> list[Session]:
         """Sessions that have not ended."""
         with self._lock:
@@ -175,7 +182,7 @@ class Scheduler:
         session = Session(avatar, self.player, address=address, max_queued_s=settings.max_queued_s)
         most = settings.sessions_per_address or max(1, settings.max_sessions // 2)
         with self._lock:
-            if self.stopping:
+            if self.stopping or self.draining:
                 raise LimitError("the server stops.")
             remote = bool(address) and not is_loopback(address)
             self._make_room([one for one in self._sessions.values() if one.address == address and remote], most)

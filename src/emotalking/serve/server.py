@@ -134,6 +134,7 @@ class LiveServer:
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of every malformed request
         config = uvicorn.Config(
             make_app(self.scheduler, self.settings, self._routers),
+            loop="asyncio",  # also where uvloop is installed, as by Ray Serve: one loop is tested
             http=Connection,
             ws=Socket,
             ws_max_size=self.settings.max_message_bytes,

@@ -18,12 +18,21 @@ _TYPES = {
 _HEADERS = {"Cache-Control": "no-cache"}
 
 
-def page_router() -> APIRouter:
-    """Make a route for each file of the page, ``/`` for ``index.html``, and one for what can be chosen to speak.
+def page_router(place: Callable[[], str | None] = lambda: None) -> APIRouter:
+    """Make a route for each file of the page, ``/`` for ``index.html``, and those for what can be chosen to speak, and
+    for where sessions are.
 
     The files are read once.
+
+    Args:
+        place: gives the address of a server for a new session; None: this one.
     """
     router = APIRouter()
+
+    @router.get("/v1/place")
+    def find_place() -> dict[str, str | None]:
+        return {"address": place()}
+
     router.add_api_route("/v1/voices", voices)
     for file in (files("emotalking.serve") / "page").iterdir():
         media_type = _TYPES.get(file.name.rpartition(".")[2])

@@ -24,7 +24,7 @@ function address(path) {
   return new URL(`v1/${path.replace(/^\/?v1\//, "")}`, document.baseURI);
 }
 
-/** Fetch below v1/; an answer that is an error is raised with the server's sentence. */
+/** Fetch below v1/; an answer that is an error is raised with the server's sentence, and its status. */
 export async function request(path, { method = "GET", json, signal } = {}) {
   const headers = authorization();
   if (json !== undefined) headers["Content-Type"] = "application/json";
@@ -36,7 +36,7 @@ export async function request(path, { method = "GET", json, signal } = {}) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer: is it still running?");
   }
-  if (!answer.ok) throw new Error(await reason(answer));
+  if (!answer.ok) throw Object.assign(new Error(await reason(answer)), { status: answer.status });
   return answer;
 }
 

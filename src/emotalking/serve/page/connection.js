@@ -1,13 +1,22 @@
 // The WebSocket of a session, which connects again by itself.
 
+import { request } from "./api.js";
 import { SUBPROTOCOL } from "./protocol.js";
 
 const FIRST_RETRY_S = 0.5;
 const LONGEST_RETRY_S = 8;
 const PING_MS = 2000;
+const SILENT_MS = 8000; // a server sends something every second; a machine that is lost closes nothing
+const BUSY = 503; // no place is free
+const NO_SERVER = [502, 504]; // of a proxy whose server does not answer
+const MISSES = 2; // attempts to reach the server of a session before another one is taken
 // Codes of closing (docs/live.md).
 const ENDED = 1000; // by the server: the session is over, as for want of use
-const REFUSED = [1008, 1013, 4404]; // trying again at once changes nothing
+const STOPS = 1001; // the server does
+const LOST = 1006;
+const BROKEN = 4000; // by this page: unlike 1000, it leaves the session to be taken up again
+const FULL = 1013;
+const REFUSED = [1008, FULL, 4404]; // trying again at once changes nothing
 const GONE = 4404; // there is no such session, or avatar
 
 /** Events: "state" ({state, retryS}), "message" (JSON), "frame" (ArrayBuffer), "rtt" (ms), "refused" (reason). */
@@ -23,13 +32,18 @@ export class Connection extends EventTarget {
   #wanted = false;
   #reason = "";
   #greeted = false;
+  #base = null; // address of the session's server, which may be another one than the page's (docs/cluster.md)
+  #elsewhere = false;
+  #misses = 0;
+  #opening = null;
+  #heardAt = 0;
 
   /** `session`: the one to come to, as {resume, secret}; null: a new one. */
   constructor(token, session = null) {
     super();
     this.#token = token;
     this.#session = session;
-    addEventListener("online", () => this.#wanted && !this.#socket && this.#open());
+    addEventListener("online", () => this.#wanted && !this.#socket && !this.#opening && this.#open());
   }
 
   get open() {
@@ -47,6 +61,7 @@ export class Connection extends EventTarget {
     this.#wanted = true;
     this.#attempts = 0;
     this.#resume = this.#session;
+    this.#base = null;
     this.#open();
   }
 
@@ -71,24 +86,59 @@ export class Connection extends EventTarget {
     if (this.open) this.#socket.send(samples);
   }
 
-  #open() {
+  async #open() {
     clearTimeout(this.#retryTimer);
     this.#drop();
     this.#tell("state", { state: this.#attempts || this.#resume ? "reconnecting" : "connecting" });
-    const address = new URL("v1/session", document.baseURI);
+    const opening = (this.#opening = {});
+    const failure = await this.#findPlace(opening);
+    if (opening !== this.#opening) return;
+    if (failure?.status && !NO_SERVER.includes(failure.status)) return this.#refuse(failure.message);
+    if (failure) return this.#retry();
+    const address = new URL("v1/session", this.#base);
     address.hash = "";
     address.protocol = address.protocol.replace("http", "ws");
     address.search = new URLSearchParams({ avatar: this.#avatar, ...this.#resume });
-    const socket = new WebSocket(address, [SUBPROTOCOL, ...(this.#token ? [`token.${this.#token}`] : [])]);
+    let socket;
+    try {
+      socket = new WebSocket(address, [SUBPROTOCOL, ...(this.#token ? [`token.${this.#token}`] : [])]);
+    } catch (error) {
+      return this.#refuse(`this browser may not connect to ${address.origin} (${error.message})`);
+    }
     socket.binaryType = "arraybuffer";
     this.#socket = socket;
     this.#reason = "";
     this.#greeted = false;
     socket.onmessage = ({ data }) => socket === this.#socket && this.#receive(data);
     socket.onclose = ({ code, reason }) => socket === this.#socket && this.#closed(code, reason);
+    this.#heardAt = performance.now();
+    this.#pingTimer = setInterval(() => this.#ping(), PING_MS);
+  }
+
+  /** Ask where the session's server is; it is kept while it can be reached. Gives the error, or nothing. */
+  async #findPlace(opening) {
+    let address;
+    try {
+      ({ address } = await (await request("place", { signal: AbortSignal.timeout(SILENT_MS) })).json());
+    } catch (error) {
+      return error.status === BUSY && this.#base ? null : error;
+    }
+    if (opening !== this.#opening || (address && this.#base && this.#misses < MISSES)) return null;
+    if (address && this.#base) this.#resume = null; // its server is lost, and the session with it
+    this.#elsewhere = Boolean(address);
+    this.#base = address ?? document.baseURI;
+    this.#misses = 0;
+    return null;
+  }
+
+  #ping() {
+    if (performance.now() - this.#heardAt < SILENT_MS) return this.send({ type: "ping", t: performance.now() });
+    this.#drop(BROKEN);
+    this.#closed(LOST, "");
   }
 
   #receive(data) {
+    this.#heardAt = performance.now();
     if (typeof data !== "string") return this.#tell("frame", data);
     const message = JSON.parse(data);
     if (message.type === "pong") return this.#tell("rtt", performance.now() - message.t);
@@ -96,9 +146,8 @@ export class Connection extends EventTarget {
     if (message.type === "error" && !this.#greeted) this.#reason = message.message; // why it will be closed
     if (message.type === "hello") {
       this.#greeted = true;
-      this.#attempts = 0;
+      this.#attempts = this.#misses = 0;
       this.#resume = { resume: message.session, secret: message.secret };
-      this.#pingTimer = setInterval(() => this.send({ type: "ping", t: performance.now() }), PING_MS);
       this.#tell("state", { state: "live" });
     }
     if (this.#greeted) this.#tell("message", message);
@@ -108,24 +157,36 @@ export class Connection extends EventTarget {
     this.#drop();
     if (!this.#wanted) return;
     if (code === GONE && this.#resume) {
-      this.#resume = this.#session = null; // the session is over: begin another one
+      this.#resume = this.#session = this.#base = null; // the session is over: begin another one
       return this.#open();
     }
-    if (REFUSED.includes(code) || (code === ENDED && this.#reason)) {
-      this.disconnect();
-      return this.#tell("refused", this.#reason || reason || "the server refused the session");
+    if (this.#elsewhere && (code === STOPS || (code === FULL && this.#attempts < MISSES))) {
+      this.#resume = this.#base = null; // another server has a place
+      return this.#retry();
     }
+    if (REFUSED.includes(code) || (code === ENDED && this.#reason)) return this.#refuse(this.#reason || reason);
+    if (!this.#greeted) this.#misses += 1;
+    this.#retry();
+  }
+
+  #refuse(reason) {
+    this.disconnect();
+    this.#tell("refused", reason || "the server refused the session");
+  }
+
+  #retry() {
     const retryS = Math.min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** this.#attempts) * (0.8 + 0.4 * Math.random());
     this.#attempts += 1;
     this.#retryTimer = setTimeout(() => this.#open(), 1000 * retryS);
     this.#tell("state", { state: "reconnecting", retryS });
   }
 
-  #drop() {
+  #drop(code = ENDED) {
+    this.#opening = null;
     clearInterval(this.#pingTimer);
     const socket = this.#socket;
     this.#socket = null;
-    if (socket && socket.readyState < WebSocket.CLOSING) socket.close(1000);
+    if (socket && socket.readyState < WebSocket.CLOSING) socket.close(code);
   }
 
   #tell(type, detail) {
