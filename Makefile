@@ -1,19 +1,24 @@
 # Two promises: `make demo` and `make test` set up all they need in a fresh clone and do their job, with what users
 # install: the wheel built from the source distribution, and its dependencies by the ordinary resolver.
 PYTHON ?= python3
-PIP := python -m pip install -q --disable-pip-version-check
+# What is imported is compiled then: pip would compile all, on one core.
+PIP := python -m pip install -q --disable-pip-version-check --no-compile
 PYTEST := python -m pytest -n auto --maxprocesses 4 --dist worksteal
-# Packages whose tests call every dependency, the long trainings left out.
-OLDEST := tests/audio tests/cli tests/data tests/io tests/models tests/networks tests/ops tests/report tests/serve/test_session_protocol.py tests/tts \
-	$(wildcard tests/test_*.py)
+# Tests that call every dependency, without long trainings, and without checks of shapes, which the newest have.
+OLDEST := tests/audio tests/cli tests/data tests/io tests/models tests/networks tests/report tests/serve/test_session_protocol.py \
+	tests/tts $(addprefix tests/ops/test_,alignment.py colour.py geometry.py mesh.py poisson.py) \
+	$(addprefix tests/test_,docs_snippets.py installed.py library.py) -o addopts="-q --strict-markers --import-mode=importlib"
 FILES := $(shell find src -type f -not -path '*/__pycache__/*') setup.py pyproject.toml MANIFEST.in README.md LICENSE
 
 # Nothing but the environment: the checkout must not come before the wheel.
 unexport PYTHONPATH
 
-.PHONY: setup demo test test-newest test-oldest lint docs lock wheels clean
+.PHONY: setup setups demo test test-newest test-oldest lint docs lock wheels clean
 
 setup: .venv/.ready
+
+# Both environments; with -j side by side.
+setups: .venv/.ready .venv-oldest/.ready
 
 .venv/bin/pyproject-build .venv-oldest/bin/pip:
 	$(PYTHON) -m venv $(firstword $(subst /, ,$@))
@@ -28,10 +33,15 @@ dist/.built: $(FILES) | .venv/bin/pyproject-build
 # older builds for x86-64 come with CUDA.
 .venv/.ready: CONSTRAINTS := requirements/lock.txt
 .venv-oldest/.ready: CONSTRAINTS := requirements/oldest.txt
-.venv/.ready: dist/.built requirements/torch.txt requirements/lock.txt | .venv/bin/pyproject-build
-.venv-oldest/.ready: dist/.built requirements/torch.txt requirements/oldest.txt | .venv-oldest/bin/pip
-.venv/.ready .venv-oldest/.ready:
+.venv/.torch: requirements/torch.txt | .venv/bin/pyproject-build
+.venv-oldest/.torch: requirements/torch.txt | .venv-oldest/bin/pip
+.venv/.torch .venv-oldest/.torch:
 	$(@D)/bin/$(PIP) -r requirements/torch.txt
+	touch $@
+
+.venv/.ready: dist/.built .venv/.torch requirements/lock.txt
+.venv-oldest/.ready: dist/.built .venv-oldest/.torch requirements/oldest.txt
+.venv/.ready .venv-oldest/.ready:
 	$(@D)/bin/$(PIP) --no-deps --force-reinstall dist/*.whl
 	$(@D)/bin/$(PIP) -c requirements/torch.txt -c $(CONSTRAINTS) "$$(ls dist/*.whl)[dev]"
 	touch $@
