@@ -1,14 +1,23 @@
-"""The kernels of rendering without gradient against the modules they stand for: on a GPU, or emulated."""
+"""Kernels of rendering without gradient against the modules they stand for, and frames by graphs of them: on a GPU, or
+emulated."""
 
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from emotalking.models.avatar import Avatar
 from emotalking.models.compositor import Conditions
 from emotalking.models.config import AudioConfig, BranchConfig, EmotionConfig, ModelConfig
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import TalkingHead
 from emotalking.models.inference import MovingHead, takes_head
+from emotalking.models.scene import Scene, TorsoStack, encode_torso
 from emotalking.ops.composite import composite, quantised
 from emotalking.ops.cuda import motion as cuda_motion
 from emotalking.ops.cuda.compose import Finish, addresses, compose
@@ -16,6 +25,13 @@ from emotalking.ops.cuda.splat import splat
 from emotalking.ops.geometry import camera_centre
 from emotalking.ops.rasterize import rasterize
 from emotalking.ops.sh import view_colours
+from emotalking.player import finish as finishing
+from emotalking.player import graphs as graphs_module
+from emotalking.player.finish import finished_frames
+from emotalking.player.graphs import FrameGraphs
+from emotalking.player.on_device import Torsos, graphs_of
+from emotalking.provenance.mark import Mark
+from emotalking.provenance.payload import Payload
 
 
 def a_head(count: int, branch: str = "separate", seed: int = 0) -> TalkingHead:
@@ -46,8 +62,8 @@ def a_head(count: int, branch: str = "separate", seed: int = 0) -> TalkingHead:
     return head.requires_grad_(False)
 
 
-def some_conditions(head: TalkingHead, frames: int, device: str, feeling: bool = True) -> Conditions:
-    rng = torch.Generator().manual_seed(1)
+def some_conditions(head: TalkingHead, frames: int, device: str, feeling: bool = True, seed: int = 1) -> Conditions:
+    rng = torch.Generator().manual_seed(seed)
     config = head.config.audio
     views = torch.eye(4).repeat(frames, 1, 1)
     views[:, 2, 3], views[:, 0, 3] = 0.6, torch.linspace(0, 0.02, frames)
@@ -145,3 +161,150 @@ def test_a_finished_frame(kernels_on: str, finish: Finish, size: tuple[int, int]
     compose(*layers, *places, finish, out)
     off = (out.cpu().int() - expected.int()).abs()
     assert off.max() <= 1 and (off > 0).double().mean() < 1e-3
+
+
+def an_avatar(device: str, width: int, height: int, count: int) -> Avatar:
+    """Of a random head before a torso whose layers differ."""
+    layers = [np.full((height, width, 4), (40 * n, 60, 200, 255), np.uint8) for n in range(4)]
+    for layer in layers:
+        layer[: height // 2, :, 3] = 0
+    scene = Scene(
+        width=width,
+        height=height,
+        fps=Fraction(25),
+        focal=1.3 * width,
+        viewmats=np.tile(np.eye(4, dtype=np.float32), (4, 1, 1)),
+        aus=np.zeros((4, 6), np.float32),
+        va=np.zeros((4, 2), np.float32),
+        background=np.full((height, width, 3), 90, np.uint8),
+        torso=TorsoStack.encode([encode_torso(layer) for layer in layers]),
+    )
+    return Avatar(a_head(count), scene).to(device)
+
+
+@pytest.fixture
+def graphs_on(kernels_on: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The device of graphs; where kernels are emulated, a graph is run instead of launched."""
+    if kernels_on == "cpu":
+        monkeypatch.setattr(graphs_module, "capture", lambda run, *_: run)
+    return kernels_on
+
+
+Frames = tuple[Conditions, list[Tensor], list[Tensor]]
+
+
+def some_frames(avatar: Avatar, frames: int, seed: int, on_host: bool) -> Frames:
+    device = str(avatar.device)
+    conditions = some_conditions(avatar.head, frames, "cpu" if on_host else device, seed=seed)
+    layers = Torsos(avatar)
+    rng = torch.Generator().manual_seed(seed)
+    plates = [torch.rand(avatar.height, avatar.width, 3, generator=rng).to(device) for _ in range(frames)]
+    return conditions, [layers((n + seed) % 4) for n in range(frames)], plates
+
+
+def plainly(avatar: Avatar, frames: Frames, monkeypatch: pytest.MonkeyPatch, **options: object) -> Tensor:
+    conditions, torsos, plates = frames
+    with monkeypatch.context() as patch:
+        patch.setattr(finishing, "graphs_of", lambda _: None)
+        return finished_frames(avatar, conditions, torsos, None if options.pop("bare", False) else plates, **options)
+
+
+def same(ours: Tensor, theirs: Tensor) -> None:
+    assert ours.shape == theirs.shape and ours.dtype == torch.uint8
+    off = (ours.cpu().int() - theirs.cpu().int()).abs()
+    assert off.float().mean() < 0.1 and off.max() <= 4, (float(off.float().mean()), int(off.max()))
+
+
+@pytest.mark.parametrize("kind", ["plate", "matte", "transparent", "marked", "without emotion", "without gate"])
+def test_graphs_show_what_the_plain_path_shows(graphs_on: str, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Twice each, so that the second set of frames is that of a launched graph; three sizes of a batch."""
+    size = (36, 28, 40) if graphs_on == "cpu" else (250, 190, 3000)
+    avatar = an_avatar(graphs_on, *size)
+    graphs = FrameGraphs(avatar)
+    options = {
+        "matte": {"matte": True},
+        "marked": {"mark": Mark(Payload(5))},
+    }.get(kind, {})
+    for count, seed in ((1, 1), (1, 2)) if graphs_on == "cpu" else ((1, 1), (1, 2), (5, 3), (5, 4), (3, 5), (1, 6)):
+        conditions, torsos, plates = some_frames(avatar, count, seed, on_host=seed % 2 == 0)
+        if kind == "without emotion":
+            conditions = replace(conditions, va=None)
+        if kind == "without gate":
+            conditions = replace(conditions, speech=None)
+        bare = kind == "transparent"
+        truth = plainly(avatar, (conditions, torsos, plates), monkeypatch, bare=bare, **options)
+        ours = graphs.frames(conditions, torsos, None if bare else plates, articulated=avatar.articulates, **options)
+        assert ours is not None and truth.float().std() > 10
+        same(ours, truth)
+
+
+def test_more_frames_than_a_graph_has(graphs_on: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs_module, "BUCKETS", (1, 2))
+    avatar = an_avatar(graphs_on, 32, 24, 30)
+    frames = some_frames(avatar, 3, 1, on_host=True)
+    ours = FrameGraphs(avatar).frames(*frames, articulated=True)
+    assert ours is not None
+    same(ours, plainly(avatar, frames, monkeypatch))
+
+
+@pytest.mark.gpu
+def test_frames_wait_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the finished frames of an avatar on a GPU are those of graphs."""
+    avatar = an_avatar("cuda", 250, 190, 3000)
+    assert graphs_of(avatar) is not None
+    sets = [some_frames(avatar, 4, seed, on_host=True) for seed in range(6)]
+    mark = Mark(Payload(9))
+    made = [finished_frames(avatar, *sets[0], mark=mark)]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        made += [finished_frames(avatar, *each, mark=mark) for each in sets[1:]]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    graphs = graphs_of(avatar)
+    assert graphs is not None and graphs.works and graphs_of(avatar) is graphs
+    for images, frames in zip(made, sets, strict=True):
+        same(images, plainly(avatar, frames, monkeypatch, mark=mark))
+
+
+def test_what_cannot_be_captured_is_rendered_plainly(
+    kernels_on: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> Callable[[], None]:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
+
+    avatar = an_avatar(kernels_on, 32, 24, 30)
+    graphs = FrameGraphs(avatar)
+    monkeypatch.setattr(graphs_module, "capture", refuse)
+    monkeypatch.setattr(finishing, "graphs_of", lambda _: graphs if graphs.works else None)
+    frames = some_frames(avatar, 2, 1, on_host=True)
+    with caplog.at_level(logging.WARNING):
+        made = [finished_frames(avatar, *frames) for _ in range(2)]
+    assert [record.message for record in caplog.records] == [
+        "frames are rendered without CUDA graphs: operation not permitted when stream is capturing"
+    ]
+    assert all(torch.equal(each, plainly(avatar, frames, monkeypatch)) for each in made)
+
+
+@pytest.mark.gpu
+def test_a_failed_capture_leaves_the_device_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy to the host cannot be captured."""
+    avatar = an_avatar("cuda", 64, 48, 300)
+    monkeypatch.setattr(
+        FrameGraphs, "_layer", lambda self, moved, *_: moved.new_zeros(1, int(moved.sum().cpu()) * 0, 1, 4)
+    )
+    frames = some_frames(avatar, 2, 1, on_host=True)
+    same(finished_frames(avatar, *frames), plainly(avatar, frames, monkeypatch))
+
+
+@pytest.mark.gpu
+def test_torso_layers_stay_on_the_gpu() -> None:
+    avatar = an_avatar("cuda", 64, 48, 30)
+    layers = Torsos(avatar)
+    assert layers(2) is layers(2) and layers(2).is_cuda
+    assert np.array_equal(layers(3).cpu().numpy(), avatar.torso(3))
+    layers._most = 1
+    assert layers(1) is layers(1) and len(layers._kept) == 1
+
+
+def test_an_avatar_on_the_cpu_has_no_graphs() -> None:
+    assert graphs_of(an_avatar("cpu", 32, 24, 5)) is None

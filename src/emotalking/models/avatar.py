@@ -12,7 +12,6 @@ from torch import Tensor
 
 from emotalking.data.frame import ClipCrop
 from emotalking.io.reading import reading
-from emotalking.models.audio import articulation
 from emotalking.models.avatar_file import MAKE_AGAIN, NOT_ITS_HEADER, read_avatar_file, write_avatar_file
 from emotalking.models.compositor import ComposedFrames, Compositor, Conditions
 from emotalking.models.fixed import FixedHead
@@ -107,6 +106,11 @@ class Avatar:
         """True if valence and arousal change its frames."""
         return self.head.emotional
 
+    @property
+    def articulates(self) -> bool:
+        """True if valence and arousal change the size of its lips' motion."""
+        return self.lips == "expressive" and self.emotional and self.closes_lips
+
     def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
         """Straight-alpha torso layer of recorded pose ``index``."""
         return self.scene.torso[index]
@@ -141,10 +145,9 @@ class Avatar:
         """
         if self._fixed is None:
             self._fixed = FixedHead(self.head)
-        if va is not None and self.lips == "expressive" and self.emotional and self.closes_lips:
-            size = articulation(va[:, 1])
-            speech = size if speech is None else speech * size
         conditions = Conditions(viewmats, audio_windows, aus, va, speech)
+        if va is not None and self.articulates:
+            conditions = conditions.articulated()
         compositor = Compositor(self.K, (self.width, self.height))
         frames = compositor.frames(self.head, conditions, background, fixed=self._fixed)
         return replace(frames, rgb=frames.rgb.clamp(0.0, 1.0))

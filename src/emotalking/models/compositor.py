@@ -4,12 +4,14 @@ In training, fine-tuning, the sync loss and the fit of closed lips use composed 
 face and emotion stages use one layer over a plain colour (`models.head.render_layer`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from emotalking.models.audio import articulation
 from emotalking.models.fixed import FixedHead
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import Layer, TalkingHead, render_layer
@@ -35,6 +37,19 @@ class Conditions:
     """Valence and arousal in [-1, 1]; None: no emotion."""
     speech: Float[Tensor, " B"] | None = None
     """Size of the lips' motion: 1 during speech, 0 for closed lips (`audio.vad`); None: as the audio features say."""
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Conditions":
+        """Every part changed."""
+        parts = self.viewmats, self.audio, self.aus, self.va, self.speech
+        viewmats, audio, aus, va, speech = (None if part is None else change(part) for part in parts)
+        assert viewmats is not None and audio is not None and aus is not None
+        return Conditions(viewmats, audio, aus, va, speech)
+
+    def articulated(self) -> "Conditions":
+        """With lips that move less or more by arousal (:func:`emotalking.models.audio.articulation`)."""
+        assert self.va is not None
+        size = articulation(self.va[:, 1])
+        return replace(self, speech=size if self.speech is None else self.speech * size)
 
 
 @dataclass(frozen=True)

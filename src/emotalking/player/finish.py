@@ -10,6 +10,7 @@ from torch import Tensor
 
 from emotalking.models.compositor import Conditions, torso_over_plate
 from emotalking.ops.composite import quantised
+from emotalking.player.on_device import graphs_of
 from emotalking.player.protocols import PlayableAvatar
 from emotalking.provenance.mark import Mark
 
@@ -27,45 +28,68 @@ def device_plate(
 def finished_frames(
     avatar: PlayableAvatar,
     conditions: Conditions,
-    torso: UInt8[Tensor, "B H W 4"],
-    plate: Float[Tensor, "*#B H W 3"] | None,
-    numbers: Sequence[int],
+    torsos: Sequence[UInt8[Tensor, "H W 4"]],
+    plates: Sequence[Float[Tensor, "H W 3"]] | None,
     *,
     matte: bool = False,
     mark: Mark | None = None,
 ) -> UInt8[Tensor, "B H W channels"]:
-    """Render B frames in one call of the avatar and finish them: the only way from conditions to shown frames.
+    """Render B frames in one call and finish them: the only way from conditions to shown frames.
+
+    On a GPU a graph does all of it, where the avatar suits one (:mod:`emotalking.player.graphs`).
 
     Args:
         avatar: the avatar.
-        conditions: on its device.
-        torso: straight-alpha torso layers, on its device.
-        plate: what is behind the torso, one for all frames or one each (:func:`device_plate`); None: transparent.
-        numbers: number of each frame in its video or stream, from 0.
+        conditions: on the host or its device.
+        torsos: straight-alpha torso layers, on its device.
+        plates: what is behind each torso (:func:`device_plate`); None: transparent.
         matte: add the head's coverage as a fourth channel.
         mark: put it into the frames; not with ``matte``, as what is composited later gets the mark then.
 
     Returns:
         RGB, or RGBA with straight alpha where transparent, or RGB and coverage with ``matte``; on the avatar's device.
     """
-    if len(numbers) != len(torso):
-        raise ValueError(f"numbers: expected one of each of the {len(torso)} frames, got {len(numbers)}")
+    count = len(conditions.viewmats)
+    if len(torsos) != count or (plates is not None and len(plates) != count):
+        raise ValueError(f"torsos, plates: expected one of each of the {count} frames, got {len(torsos)}")
     if matte and mark is not None:
         raise ValueError("mark: frames with a matte are marked when they are composited")
-    frames = quantised(_unmarked(avatar, conditions, torso, plate, matte))
+    if (graphs := graphs_of(avatar)) is not None:
+        lips = getattr(avatar, "articulates", False)
+        made = graphs.frames(conditions, torsos, plates, matte=matte, mark=mark, articulated=lips)
+        if made is not None:
+            return made
+    frames = quantised(_unmarked(avatar, conditions, torsos, plates, matte))
     return frames if mark is None else mark(frames)
 
 
 def _unmarked(
-    avatar: PlayableAvatar, conditions: Conditions, torso: Tensor, plate: Tensor | None, matte: bool
+    avatar: PlayableAvatar,
+    conditions: Conditions,
+    torsos: Sequence[Tensor],
+    plates: Sequence[Tensor] | None,
+    matte: bool,
 ) -> Float[Tensor, "B H W channels"]:
     """Frames in [0, 1]; arguments as above."""
+    conditions = conditions.each(lambda part: part.to(avatar.device))
     inputs = conditions.viewmats, conditions.audio, conditions.aus, conditions.va
-    if plate is None:
+    torso = torch.stack(list(torsos))
+    if plates is None:
         head = avatar.render(*inputs, speech=conditions.speech)
         head_alpha, torso_alpha = head.alpha[..., None], torso[..., 3:].float() / 255.0
         colour = head.rgb + torso_over_plate(torso, torch.zeros_like(head.rgb)) * (1.0 - head_alpha)
         alpha = head_alpha + torso_alpha * (1.0 - head_alpha)
         return torch.cat([colour / alpha.clamp(min=1e-6), alpha], -1)
+    plate = plates[0] if all(each is plates[0] for each in plates) else torch.stack(list(plates))
     image = avatar.render(*inputs, torso_over_plate(torso, plate), conditions.speech)
     return torch.cat([image.rgb, image.alpha[..., None]], -1) if matte else image.rgb
+
+
+def on_host(images: UInt8[Tensor, "*batch H W channels"]) -> UInt8[np.ndarray, "*batch H W channels"]:
+    """Images as arrays; from a GPU through memory that it writes to directly."""
+    if images.device.type == "cpu":
+        return images.numpy()
+    host = torch.empty(images.shape, dtype=images.dtype, pin_memory=True)
+    host.copy_(images, non_blocking=True)
+    torch.cuda.current_stream(images.device).synchronize()
+    return host.numpy()

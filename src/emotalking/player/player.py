@@ -21,7 +21,8 @@ from emotalking.io.audio import iter_audio
 from emotalking.models.compositor import Conditions
 from emotalking.player.backgrounds import Background, background_plate
 from emotalking.player.expressive import ExpressiveLoop
-from emotalking.player.finish import device_plate, finished_frames
+from emotalking.player.finish import device_plate, finished_frames, on_host
+from emotalking.player.on_device import torsos_of
 from emotalking.player.poses import PoseLoop, Poses
 from emotalking.player.protocols import Emotion, Motion, PlayableAvatar
 from emotalking.provenance.mark import Mark
@@ -177,14 +178,14 @@ class Player:
     ) -> Iterator[np.ndarray]:
         """Render batch after batch; poses and torso layers of the next two are prepared meanwhile."""
         starts = range(0, total, batch)
-        behind = device_plate(plate, self.avatar.device)
+        behind, layer = device_plate(plate, self.avatar.device), torsos_of(self.avatar)
         with ThreadPoolExecutor(_DECODERS) as pool:
-            ahead: deque[tuple[int, Poses, list[Future[np.ndarray]]]] = deque()
+            ahead: deque[tuple[int, Poses, list[Future[Tensor]]]] = deque()
 
             def prepare(start: int) -> None:
                 """Queue the poses of a batch and the decoding of its torso layers."""
                 here = loop.at(np.arange(start, min(start + batch, total)), total)
-                ahead.append((start, here, _fetch(pool, self.avatar.torso, here.indices)))
+                ahead.append((start, here, _fetch(pool, layer, here.indices)))
 
             for start in starts[:2]:
                 prepare(start)
@@ -197,36 +198,33 @@ class Player:
                 va = None
                 if emotion is not None:
                     va = np.asarray(emotion.at((start + np.arange(len(here.indices))) / float(self.avatar.fps)))
-                layers = np.stack([torso.result() for torso in torsos])
+                layers = [torso.result() for torso in torsos]
                 conditions = self._conditions(here, windows, va, gate)
-                torso, numbers = torch.as_tensor(layers, device=self.avatar.device), range(start, stop)
+                plates = None if behind is None else [behind] * len(layers)
                 mark = None if matte else self.mark
-                images = finished_frames(self.avatar, conditions, torso, behind, numbers, matte=matte, mark=mark)
+                images = finished_frames(self.avatar, conditions, layers, plates, matte=matte, mark=mark)
                 if start + 2 * batch < total:
                     prepare(start + 2 * batch)
-                yield from images.cpu().numpy()
+                yield from on_host(images)
 
     def _conditions(
         self, poses: Poses, windows: Float[Tensor, "B 8 C steps"], va: np.ndarray | None, gate: np.ndarray | None
     ) -> Conditions:
-        """Conditions of one batch, on the avatar's device."""
-        device = self.avatar.device
+        """Conditions of one batch."""
 
         def put(array: np.ndarray) -> Tensor:
-            return torch.as_tensor(np.ascontiguousarray(array, np.float32), device=device)
+            return torch.from_numpy(np.ascontiguousarray(array, np.float32))
 
         return Conditions(
             put(poses.viewmats),
-            windows.to(device),
+            windows,
             put(poses.aus),
             None if va is None else put(va),
             None if gate is None else put(gate),
         )
 
 
-def _fetch(
-    pool: ThreadPoolExecutor, torso: Callable[[int], np.ndarray], indices: np.ndarray
-) -> "list[Future[np.ndarray]]":
+def _fetch(pool: ThreadPoolExecutor, torso: Callable[[int], Tensor], indices: np.ndarray) -> "list[Future[Tensor]]":
     """Queue the decoding of torso layers; a frame used twice is decoded once."""
     futures = {int(index): pool.submit(torso, int(index)) for index in np.unique(indices)}
     return [futures[int(index)] for index in indices]

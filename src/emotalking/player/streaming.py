@@ -21,10 +21,11 @@ from emotalking.models.compositor import Conditions
 from emotalking.options import Provenance
 from emotalking.player.backgrounds import Background, background_plate
 from emotalking.player.expressive import LOOK_AHEAD_S
-from emotalking.player.finish import device_plate, finished_frames
+from emotalking.player.finish import device_plate, finished_frames, on_host
 from emotalking.player.idle import LiveMotion
 from emotalking.player.lips import Lips, Mouth, mouth_windows
 from emotalking.player.mood import Mood, MoodLike
+from emotalking.player.on_device import torsos_of
 from emotalking.player.protocols import Motion, PlayableAvatar
 from emotalking.player.spoken import Spoken
 from emotalking.provenance.mark import Mark
@@ -53,7 +54,7 @@ class FrameConditions:
     va: Float[np.ndarray, "2"] | None
     gate: float | None
     """1 in speech, 0 for closed lips; None: an avatar without closed lips."""
-    torso: "Future[UInt8[np.ndarray, 'H W 4']]"
+    torso: "Future[UInt8[Tensor, 'H W 4']]"
     plate: Float[Tensor, "H W 3"] | None
     """None: transparent."""
     mark: Mark | None
@@ -157,7 +158,8 @@ class StreamingPlayer:
         self.set_background(background)
         self._utterances: deque[Spoken] = deque()
         self._speaking = False
-        self._torsos: dict[int, Future[np.ndarray]] = {}
+        self._layer = torsos_of(avatar)
+        self._torsos: dict[int, Future[Tensor]] = {}
 
     @property
     def queued_s(self) -> float:
@@ -332,12 +334,12 @@ class StreamingPlayer:
         """Samples of sound before frame ``index``."""
         return index * self.sample_rate * self._fps.denominator // self._fps.numerator
 
-    def _torso(self) -> "Future[np.ndarray]":
+    def _torso(self) -> "Future[Tensor]":
         """The torso layer of the next frame; those of the frames after it are decoded meanwhile."""
         coming = self._motion.coming(3)
         known = self._torsos
         self._torsos = {
-            index: known.get(index) or _torso_pool.submit(self.avatar.torso, index) for index in dict.fromkeys(coming)
+            index: known.get(index) or _torso_pool.submit(self._layer, index) for index in dict.fromkeys(coming)
         }
         return self._torsos[coming[0]]
 
@@ -360,31 +362,29 @@ def render_batch(conditions: Sequence[FrameConditions], *, on_device: bool = Fal
     images: dict[int, Image] = {}
     for places in groups.values():
         made = _rendered([conditions[place] for place in places])
-        images |= zip(places, made if on_device else made.cpu().numpy(), strict=True)
+        images |= zip(places, made if on_device else on_host(made), strict=True)
     return [images[place] for place in range(len(conditions))]
 
 
 def _rendered(group: Sequence[FrameConditions]) -> UInt8[Tensor, "B H W channels"]:
     """Images of frames of one avatar and kind."""
     first = group[0]
-    device = first.avatar.device
     feature = audio_feature(first.avatar.audio_features)
     windows = mouth_windows([each.mouth for each in group], (WINDOW_FRAMES, feature.channels, feature.steps))
 
     def put(rows: list[np.ndarray]) -> Tensor:
-        return torch.as_tensor(np.stack(rows).astype(np.float32), device=device)
+        return torch.from_numpy(np.stack(rows).astype(np.float32))
 
     driven = Conditions(
         put([each.viewmat for each in group]),
-        windows.to(device),
+        windows,
         put([each.aus for each in group]),
         None if first.va is None else put([each.va for each in group if each.va is not None]),
         None if first.gate is None else put([np.asarray(each.gate) for each in group]),
     )
-    torso = torch.as_tensor(np.stack([each.torso.result() for each in group]), device=device)
     plates = [each.plate for each in group if each.plate is not None]
-    plate = torch.stack(plates) if plates else None
-    return finished_frames(first.avatar, driven, torso, plate, [each.index for each in group], mark=first.mark)
+    torsos = [each.torso.result() for each in group]
+    return finished_frames(first.avatar, driven, torsos, plates or None, mark=first.mark)
 
 
 def _check_rate(rate: int) -> None:

@@ -4,6 +4,7 @@ The same pattern is in every frame of a video, so nothing flickers and a detecto
 the image is smooth, strong where it has texture, and missing in blacks and whites. The same code runs on CPU and GPU.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -29,21 +30,19 @@ _DARK, _BRIGHT, _FADE = 6.0, 249.0, 16.0
 """Levels at which the mark vanishes, and the range over which it does."""
 
 
+@dataclass(frozen=True)
 class Mark:
     """Mark images of one payload; patterns are kept per size and device.
 
     Example:
         >>> mark = Mark(Payload.of_avatar(sha256))
         >>> marked = mark(frames)  # uint8 [..., H, W, 3 or 4]
-
-    Args:
-        payload: what the mark says.
-        key: of the pattern; another one than the public key is invisible to ``verify``.
     """
 
-    def __init__(self, payload: Payload, key: bytes = KEY) -> None:
-        self.payload = payload
-        self._key = key
+    payload: Payload
+    """What the mark says."""
+    key: bytes = KEY
+    """Of the pattern; another one than the public key is invisible to ``verify``."""
 
     def __call__(self, images: UInt8[Tensor, "*batch H W C"]) -> UInt8[Tensor, "*batch H W C"]:
         """Marked copies; a fourth channel (alpha) stays as it is, and so do images too small to carry a mark.
@@ -57,28 +56,33 @@ class Mark:
         if min(height, width) < SMALLEST_SIDE:
             return images.clone()
         frames = images.reshape(-1, height, width, channels)
-        waves = _pattern(self.payload, height, width, self._key, images.device)
+        waves = self.waves(height, width, images.device)
         out = torch.empty_like(frames)
-        for frame, marked in zip(frames, out, strict=True):
-            change = (strength(frame[..., 1]) * waves).round_().to(torch.int16)[..., None]
-            marked[..., :3] = (frame[..., :3] + change).clamp_(0, 255)
-            marked[..., 3:] = frame[..., 3:]
+        together = 1 if images.device.type == "cpu" else max(len(frames), 1)  # a CPU's caches hold one at a time
+        for some, marked in zip(frames.split(together), out.split(together), strict=True):
+            change = (strength(some[..., 1]) * waves).round_().to(torch.int16)[..., None]
+            marked[..., :3] = (some[..., :3] + change).clamp_(0, 255)
+            marked[..., 3:] = some[..., 3:]
         return out.reshape(images.shape)
+
+    def waves(self, height: int, width: int, device: torch.device) -> Float[Tensor, "H W"]:
+        """The pattern in images of this size."""
+        return _pattern(self.payload, height, width, self.key, device)
 
     def array(self, image: UInt8[np.ndarray, "H W C"]) -> UInt8[np.ndarray, "H W C"]:
         """A marked copy of an array."""
         return self(torch.from_numpy(np.ascontiguousarray(image))).numpy()
 
 
-def strength(green: UInt8[Tensor, "H W"]) -> Float[Tensor, "H W"]:
+def strength(green: UInt8[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
     """Deviation of the mark at each pixel, in grey levels of 255.
 
     Args:
         green: the image's green channel, which stands for its brightness.
     """
-    height, width = green.shape
+    *batch, height, width = green.shape
     cell = max(round(_CELL * unit_of(height, width)), 2)
-    level = green[None, None].float()
+    level = green.reshape(-1, 1, height, width).float()
     differences = torch.zeros_like(level)
     differences[..., :-1] += (level[..., 1:] - level[..., :-1]).abs_()
     differences[..., :-1, :] += (level[..., 1:, :] - level[..., :-1, :]).abs_()
@@ -90,10 +94,11 @@ def strength(green: UInt8[Tensor, "H W"]) -> Float[Tensor, "H W"]:
     smooth = STRENGTH[0] * min(max((REFERENCE_SIDE / min(height, width)) ** 0.5, 1.0), _SMALL)
     cells = (smooth + (STRENGTH[1] - smooth) * share) * visible
     size = (cells.shape[-2] * cell, cells.shape[-1] * cell)
-    return F.interpolate(cells, size, mode="bilinear", align_corners=False)[0, 0, :height, :width]
+    wide = F.interpolate(cells, size, mode="bilinear", align_corners=False)[..., :height, :width]
+    return wide.reshape(*batch, height, width)
 
 
-def _means(values: Float[Tensor, "1 1 H W"], cell: int) -> Float[Tensor, "1 1 h w"]:
+def _means(values: Float[Tensor, "B 1 H W"], cell: int) -> Float[Tensor, "B 1 h w"]:
     """Means of cells; those at the right and lower edge may be smaller."""
     return F.avg_pool2d(values, cell, ceil_mode=True, count_include_pad=False)
 
