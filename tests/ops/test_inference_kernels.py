@@ -14,17 +14,19 @@ from torch import Tensor
 from emotalking.models.avatar import Avatar
 from emotalking.models.compositor import Conditions
 from emotalking.models.config import AudioConfig, BranchConfig, EmotionConfig, ModelConfig
+from emotalking.models.fixed import FixedHead
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import TalkingHead
-from emotalking.models.inference import MovingHead, takes_head
 from emotalking.models.scene import Scene, TorsoStack, encode_torso
 from emotalking.ops.composite import composite, quantised
 from emotalking.ops.cuda import motion as cuda_motion
 from emotalking.ops.cuda.compose import Finish, addresses, compose
 from emotalking.ops.cuda.splat import splat
 from emotalking.ops.geometry import camera_centre
+from emotalking.ops.motion import EmotionNetwork, FixedBranch, move
 from emotalking.ops.rasterize import rasterize
 from emotalking.ops.sh import view_colours
+from emotalking.ops.triplane import TriplaneSpec, entries_per_plane
 from emotalking.player import finish as finishing
 from emotalking.player import graphs as graphs_module
 from emotalking.player.finish import finished_frames
@@ -90,12 +92,15 @@ def test_moved_gaussians(kernels_on: str, count: int, frames: int, branch: str, 
     """Operands in half precision have errors of 2^-11 of the offsets; the conditions' codes are exact."""
     head = a_head(count, branch).to(kernels_on)
     conditions = some_conditions(head, frames, kernels_on, feeling)
-    assert takes_head(head)
-    moving = MovingHead(head)
+    fixed = FixedHead(head)
     inputs = conditions.audio, conditions.aus, conditions.va
     face = head.deform_emotional_face(*inputs, speech=conditions.speech)
     mouth = head.deform_mouth(conditions.audio, speech=conditions.speech)
-    found = (moving.face(conditions), face, head.face), (moving.mouth(conditions), mouth, head.mouth)
+    ours = (
+        cuda_motion.moved(fixed.face_branch, *fixed.face_codes(*inputs, conditions.speech)),
+        cuda_motion.moved(fixed.mouth_branch, *fixed.mouth_codes(conditions.audio, conditions.speech)),
+    )
+    found = (ours[0], face, head.face), (ours[1], mouth, head.mouth)
     for ours, reference, of in found:
         truth, still = raw(reference, frames), raw(of.gaussians.deform(), frames)
         moves = (truth - still).abs().amax((0, 1))
@@ -104,8 +109,41 @@ def test_moved_gaussians(kernels_on: str, count: int, frames: int, branch: str, 
         assert (error <= 4e-3 * moves + 1e-6).all(), (error / moves.clamp(min=1e-9)).tolist()
 
 
-def test_other_sizes_are_left_to_the_modules() -> None:
-    assert not cuda_motion.takes(40, 16) and not cuda_motion.takes(64, 8) and cuda_motion.takes(32, 0)
+@pytest.mark.parametrize(("hidden", "keys", "emotion"), [(37, 5, (3, 5, 11)), (64, 54, None), (16, 0, (16, 20, 64))])
+def test_networks_of_other_sizes(kernels_on: str, hidden: int, keys: int, emotion: tuple[int, int, int] | None) -> None:
+    """Widths are filled up to sixteens; points outside the planes, and scales above the softplus' threshold."""
+    spec, count, rng = TriplaneSpec(levels=3, base=3.0, finest=5.5, bound=0.5), 21, torch.Generator().manual_seed(4)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=rng) / max(shape[-1], 1) ** 0.5
+
+    network, felt = None, None
+    if emotion is not None:
+        inner, code, width = emotion
+        attention = normal(inner, 9), normal(code, inner)
+        last = normal(width, 9 + code), normal(width, width), normal(10, width) * 1e-4
+        network = EmotionNetwork(normal(3, entries_per_plane(spec)) * 10, spec, attention, *last)
+        felt = normal(2, code)
+    gaussians = torch.randn(count, 10, generator=rng)
+    gaussians[::7, 7:] += 30
+    layers = normal(hidden, keys), normal(hidden, hidden), normal(10, hidden) * 0.1
+    shares = torch.rand(count, generator=rng)
+    branch = FixedBranch(gaussians * 0.3, normal(count, hidden), normal(count, keys), *layers, shares, network)
+    given = normal(2, keys), normal(2, hidden), felt
+    truth = torch.cat(move(branch, *given, backend="reference"), -1)
+
+    def there(value: object) -> object:
+        if isinstance(value, tuple):
+            return tuple(map(there, value))
+        return value.to(kernels_on) if isinstance(value, Tensor) else value
+
+    def placed(each: EmotionNetwork | FixedBranch, **other: object) -> dict[str, object]:
+        return {name: there(value) for name, value in vars(each).items()} | other
+
+    on_device = FixedBranch(**placed(branch, emotion=None if network is None else EmotionNetwork(**placed(network))))
+    ours = cuda_motion.moved(on_device, *(there(each) for each in given)).cpu()
+    assert (ours - truth).abs().max() < 1e-3 and (truth - gaussians * 0.3).abs().max() > 0.05
+    assert ours.shape == truth.shape
 
 
 @pytest.mark.parametrize(

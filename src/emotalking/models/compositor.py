@@ -15,12 +15,8 @@ from emotalking.models.audio import articulation
 from emotalking.models.fixed import FixedHead
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import Layer, TalkingHead, render_layer
-from emotalking.models.motion import FaceCanonical, MouthCanonical
 from emotalking.ops.box import Box
 from emotalking.ops.composite import composite
-
-Canonical = tuple[FaceCanonical, MouthCanonical]
-"""Constants of a head whose parameters do not change: tri-plane features, attention and first-layer products."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +58,6 @@ class ComposedFrames:
     """Coverage of the head: face and inside of the mouth."""
     face_alpha: Float[Tensor, "B h w"]
     """Coverage of the face alone."""
-
-
-def canonical_of(head: TalkingHead) -> Canonical:
-    """Constants of ``head`` as it is now: canonical positions do not depend on the conditions."""
-    face, mouth = head.face, head.mouth
-    return face.motion.canonical(face.gaussians.means), mouth.motion.canonical(mouth.gaussians.means)
 
 
 def torso_over_plate(

@@ -7,8 +7,10 @@ from torch import Tensor, nn
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import TalkingHead
 from emotalking.models.motion import POSITION_SCALE, EmotionMotion, FaceMotion, MouthMotion
-from emotalking.ops.devices import on_side_stream
 from emotalking.ops.motion import VALUES, EmotionNetwork, FixedBranch, move
+
+Codes = tuple[Float[Tensor, "B J"], Float[Tensor, "B H"] | None, Float[Tensor, "B E"] | None]
+"""Of frames: codes, bias and emotion codes of :func:`emotalking.ops.motion.move`."""
 
 
 class FixedHead:
@@ -18,9 +20,28 @@ class FixedHead:
     def __init__(self, head: TalkingHead) -> None:
         self._head = head
         emotion = None if head.emotion is None else _emotion_network(head.emotion)
-        self._face = _fixed_face(head.face.gaussians, head.face.motion, emotion)
-        self._mouth, self._mouth_audio = _fixed_mouth(head.mouth.gaussians, head.mouth.motion)
-        self._face_opacities, self._mouth_opacities = head.face.gaussians.opacities, head.mouth.gaussians.opacities
+        self.face_branch = _fixed_face(head.face.gaussians, head.face.motion, emotion)
+        self.mouth_branch, self._mouth_audio = _fixed_mouth(head.mouth.gaussians, head.mouth.motion)
+        self.face_opacities, self.mouth_opacities = head.face.gaussians.opacities, head.mouth.gaussians.opacities
+
+    def face_codes(
+        self,
+        audio_windows: Float[Tensor, "B 8 C S"],
+        aus: Float[Tensor, "B 6"],
+        va: Float[Tensor, "B 2"] | None = None,
+        speech: Float[Tensor, " B"] | None = None,
+    ) -> Codes:
+        """What moves the face, as :func:`emotalking.ops.motion.move` takes it."""
+        motion, emotion = self._head.face.motion, self._head.emotion
+        codes = [self._head.face.audio(audio_windows, speech), motion.expression_code(aus)]
+        if motion.takes_emotion:
+            codes.append(motion.emotion(aus.new_zeros(len(aus), 2) if va is None else va))
+        return torch.cat(codes, -1), None, None if va is None or emotion is None else emotion.code_of(va)
+
+    def mouth_codes(self, audio_windows: Float[Tensor, "B 8 C S"], speech: Float[Tensor, " B"] | None = None) -> Codes:
+        """What moves the inside of the mouth, likewise."""
+        code = self._head.mouth.audio(audio_windows, speech)
+        return code[:, :0], code @ self._mouth_audio.T, None
 
     @torch.no_grad()
     def face(
@@ -31,22 +52,12 @@ class FixedHead:
         speech: Float[Tensor, " B"] | None = None,
     ) -> Deformed:
         """:meth:`TalkingHead.deform_emotional_face` without gradients and without offsets."""
-        branch, motion, emotion = self._head.face, self._head.face.motion, self._head.emotion
-        audio = on_side_stream(lambda: branch.audio(audio_windows, speech), audio_windows.device)
-        codes = [motion.expression_code(aus)]
-        if motion.takes_emotion:
-            codes.append(motion.emotion(aus.new_zeros(len(aus), 2) if va is None else va))
-        emotional = None if va is None or emotion is None else emotion.code_of(va)
-        moved = move(self._face, torch.cat([audio(), *codes], -1), None, emotional)
-        return _deformed(moved, self._face_opacities)
+        return _deformed(move(self.face_branch, *self.face_codes(audio_windows, aus, va, speech)), self.face_opacities)
 
     @torch.no_grad()
     def mouth(self, audio_windows: Float[Tensor, "B 8 C S"], speech: Float[Tensor, " B"] | None = None) -> Deformed:
         """:meth:`TalkingHead.deform_mouth` without gradients and without offsets."""
-        branch = self._head.mouth
-        code = on_side_stream(lambda: branch.audio(audio_windows, speech), audio_windows.device)()
-        moved = move(self._mouth, code[:, :0], code @ self._mouth_audio.T)
-        return _deformed(moved, self._mouth_opacities)
+        return _deformed(move(self.mouth_branch, *self.mouth_codes(audio_windows, speech)), self.mouth_opacities)
 
 
 def _deformed(moved: tuple[Tensor, Tensor, Tensor], opacities: Float[Tensor, " N"]) -> Deformed:

@@ -6,16 +6,26 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.ops.backends import Backend, Operation, builds
+from emotalking.ops.backends import Backend, Operation, builds, own_kernels_enabled
 from emotalking.ops.triplane import TriplaneSpec
 
 VALUES = 10
 """Numbers of a Gaussian that move: mean, quaternion, raw scales."""
 MAX_WIDTH = 128
 """Widest layer of the CPU kernel."""
+MAX_GPU_WIDTH = 64
+"""Widest layer of the GPU kernel: a warp has all of it in registers."""
 
 MOTION = Operation(
     "motion",
+    Backend(
+        "cuda",
+        "emotalking.ops.cuda.motion:move",
+        device="cuda",
+        float32_only=True,
+        limits={"width": MAX_GPU_WIDTH},
+        available=own_kernels_enabled,
+    ),
     Backend(
         "cpu",
         "emotalking.ops.cpu.motion:move",
@@ -83,7 +93,8 @@ def move(
         codes: what the attention maps multiply.
         bias: what the first layer adds at every point.
         emotion_codes: embedded valence and arousal; None leaves the emotion network out.
-        backend: ``reference`` is torch, ``cpu`` our kernel for float32; ``auto`` as in `ops.backends`.
+        backend: ``reference`` is torch, ``cpu`` and ``cuda`` are our kernels for float32; ``auto`` as in
+            `ops.backends`.
 
     Raises:
         ValueError: codes of another width, or emotion codes for a branch without emotion network.
@@ -95,7 +106,8 @@ def move(
         raise ValueError("emotion_codes: this branch has no emotion network")
     layers = [branch.hidden, branch.attention]
     if branch.emotion is not None:
-        layers += [branch.emotion.first, branch.emotion.second, branch.emotion.attention[0].T]
+        inner, outer = branch.emotion.attention
+        layers += [branch.emotion.first, branch.emotion.second, inner.T, outer.T]
     empty = branch.gaussians.shape[0] == 0
     chosen = MOTION.choose(
         "reference" if empty else backend, branch.hidden, width=max(each.shape[-1] for each in layers)

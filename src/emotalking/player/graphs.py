@@ -15,11 +15,14 @@ from torch import Tensor
 
 from emotalking.models.avatar import Avatar
 from emotalking.models.compositor import Conditions
-from emotalking.models.inference import Look, MovingHead, takes_head
+from emotalking.models.fixed import Codes, FixedHead
+from emotalking.models.gaussians import Gaussians
 from emotalking.ops.cuda.capture import capture
 from emotalking.ops.cuda.compose import Finish, addresses, compose
+from emotalking.ops.cuda.motion import moved
 from emotalking.ops.cuda.splat import splat
 from emotalking.ops.devices import on_side_stream
+from emotalking.ops.motion import MOTION, FixedBranch
 from emotalking.ops.rasterize import RASTERIZE
 from emotalking.provenance.mark import Mark
 
@@ -120,7 +123,7 @@ class FrameGraphs:
     def __init__(self, avatar: Avatar) -> None:
         self._head, self._K, self._size = avatar.head, avatar.K, (avatar.width, avatar.height)
         self._device = avatar.device
-        self._moving = MovingHead(avatar.head)
+        self._fixed = FixedHead(avatar.head)
         self._known: dict[Kind, Captured] = {}
         self._lock = Lock()
         self._pool = torch.cuda.graph_pool_handle() if self._device.type == "cuda" else None
@@ -207,24 +210,45 @@ class FrameGraphs:
         conditions = inputs.conditions
         if kind.articulated:
             conditions = conditions.articulated()
-        moving = self._moving
+        fixed, given = self._fixed, conditions
         mouth = on_side_stream(
-            lambda: self._layer(moving.mouth(conditions), moving.mouth_look, conditions.viewmats), self._device
+            lambda: self._layer(
+                self._head.mouth.gaussians,
+                fixed.mouth_branch,
+                fixed.mouth_codes(given.audio, given.speech),
+                fixed.mouth_opacities,
+                given.viewmats,
+            ),
+            self._device,
         )
-        face = self._layer(moving.face(conditions), moving.face_look, conditions.viewmats)
+        face = self._layer(
+            self._head.face.gaussians,
+            fixed.face_branch,
+            fixed.face_codes(given.audio, given.aus, given.va, given.speech),
+            fixed.face_opacities,
+            given.viewmats,
+        )
         compose(face, mouth(), inputs.torsos, inputs.plates, kind.finish, out)
         if kind.mark is not None:
             out.copy_(kind.mark(out))
 
     def _layer(
-        self, moved: Float[Tensor, "B N 10"], look: Look, viewmats: Float[Tensor, "B 4 4"]
-    ) -> Float[Tensor, "B H W 4"]:
-        return splat(moved, look.opacities, look.sh0, look.sh_rest, look.degree, viewmats, self._K, *self._size)
+        self,
+        gaussians: Gaussians,
+        branch: FixedBranch,
+        codes: Codes,
+        opacities: Float[Tensor, " N"],
+        viewmats: Float[Tensor, "B 4 4"],
+    ) -> Float[Tensor, "B height width 4"]:
+        """One branch, moved and drawn: premultiplied colours and alpha."""
+        look = opacities, gaussians.sh0, gaussians.sh_rest, gaussians.sh_degree
+        return splat(moved(branch, *codes), *look, viewmats, self._K, *self._size)
 
 
 def suits(avatar: Avatar) -> bool:
     """True if the kernels of :class:`FrameGraphs` take this avatar, and nothing else was asked for."""
-    means = avatar.head.face.gaussians.means
-    chosen = RASTERIZE.choose("auto", means, side=max(avatar.width, avatar.height))
-    counts = avatar.head.face.gaussians.count, avatar.head.mouth.gaussians.count
-    return chosen.name == "cuda" and min(counts) > 0 and takes_head(avatar.head)
+    face, mouth, config = avatar.head.face.gaussians, avatar.head.mouth.gaussians, avatar.head.config
+    drawn = RASTERIZE.choose("auto", face.means, side=max(avatar.width, avatar.height))
+    widest = max(config.face.hidden, config.mouth.hidden, config.emotion.hidden, config.audio.code + 6)
+    moves = MOTION.choose("auto", face.means, width=widest + config.emotion.code)
+    return drawn.name == moves.name == "cuda" and min(face.count, mouth.count) > 0

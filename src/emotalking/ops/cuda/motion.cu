@@ -1,13 +1,13 @@
 // The motion networks of models/motion.py without gradient, and the Gaussians that they move: one pass from what is
 // constant for an avatar to means, quaternions and scales. A warp takes 16 Gaussians through all layers.
 //
-// HIDDEN: width of the trunk. KEYS: sixteens of attention entries, with zeros behind those that there are. LEVELS, CODE:
-// of the emotion network's encoder, and sixteens of its code.
+// All widths are given in sixteens, with zeros behind the entries that there are. HIDDEN: of the trunk. KEYS: of the
+// attention. LEVELS: of the emotion network's encoder. NARROW, CODE: of the layers of its attention.
 #include "device.h"
 #include "matrix.h"
 #include "triplane.h"
 
-constexpr int WARPS = 4, OUTER = HIDDEN / 8, INNER = HIDDEN / 16;
+constexpr int WARPS = 4, WIDTH = 16 * HIDDEN, OUTER = 2 * HIDDEN, INNER = HIDDEN;
 constexpr int VALUES = 10, SCALES_FROM = 7;  // of a Gaussian: mean, quaternion, scales
 constexpr int FEATURES = 3 * LEVELS, FEATURE_TILES = (FEATURES + 15) / 16;
 
@@ -57,7 +57,7 @@ extern "C" __global__ void move(int count, const float *constant, const float *b
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             const int column = hidden[j].column(j, lane, i);
-            hidden[j].at[i] = constant[rows.at[i >> 1] * HIDDEN + column] + (bias ? bias[frame * HIDDEN + column] : 0.f);
+            hidden[j].at[i] = constant[rows.at[i >> 1] * WIDTH + column] + (bias ? bias[frame * WIDTH + column] : 0.f);
         }
 #if KEYS
     Left left[KEYS];
@@ -102,13 +102,13 @@ extern "C" __global__ void emote(Grid grid, int count, const float *table, const
             }
         left[k] = left_of(part[0], part[1]);
     }
-    Left features[FEATURE_TILES], wide[1];
+    Left features[FEATURE_TILES], wide[NARROW];
 #pragma unroll
     for (int k = 0; k < FEATURE_TILES; ++k) features[k] = left[k];
-    Tile narrowed[2] = {}, attention[2 * CODE] = {}, hidden[OUTER] = {}, out[2] = {};
-    layer<FEATURE_TILES, 2>(narrowed, features, narrow, lane);
-    rectified<2>(wide, narrowed);
-    layer<1, 2 * CODE>(attention, wide, attend, lane);
+    Tile narrowed[2 * NARROW] = {}, attention[2 * CODE] = {}, hidden[OUTER] = {}, out[2] = {};
+    layer<FEATURE_TILES, 2 * NARROW>(narrowed, features, narrow, lane);
+    rectified<2 * NARROW>(wide, narrowed);
+    layer<NARROW, 2 * CODE>(attention, wide, attend, lane);
 #pragma unroll
     for (int j = 0; j < 2 * CODE; ++j)
 #pragma unroll

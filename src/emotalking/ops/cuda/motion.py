@@ -1,8 +1,4 @@
-"""The CUDA kernels of the motion networks for rendering: from constants and codes to moved Gaussians, without gradient.
-
-What they compute :mod:`emotalking.models.motion` defines, and :meth:`emotalking.models.gaussians.Gaussians.deform`.
-Products take operands in half precision and sum in single precision.
-"""
+"""The CUDA kernels behind `emotalking.ops.motion`: operands of products in half precision, sums in single precision."""
 
 from dataclasses import dataclass
 
@@ -12,127 +8,125 @@ from torch import Tensor
 
 from emotalking.ops.cuda.build import Argument, kernel
 from emotalking.ops.cuda.triplane import grid_of
-from emotalking.ops.triplane import TriplaneSpec
+from emotalking.ops.motion import VALUES, EmotionNetwork, FixedBranch
 
-VALUES = 10
-"""Of a moved Gaussian: mean, quaternion (wxyz) and scales."""
 _THREADS, _ROWS = 128, 64
 
 
 def fragments(weight: Float[Tensor, "out in"]) -> Int[Tensor, "_"]:
     """A layer's weights in half precision, as the lanes of a warp take them (matrix.h), filled up to sixteens."""
     outer, inner = weight.shape
-    padded = weight.new_zeros(-(-outer // 16) * 16, -(-inner // 16) * 16)
+    padded = weight.new_zeros(16 * _sixteens(outer), 16 * _sixteens(inner))
     padded[:outer, :inner] = weight
     # inner = 16 i + 8 r + 2 t + e, outer = 8 j + g: lane 4 g + t takes register r with halves e.
     split = padded.T.half().reshape(padded.shape[1] // 16, 2, 4, 2, padded.shape[0] // 8, 8)
-    return split.permute(0, 4, 5, 2, 1, 3).contiguous().view(torch.int32).flatten()
+    return split.permute(0, 4, 5, 2, 1, 3).flatten().view(torch.int32)
+
+
+def _sixteens(size: int) -> int:
+    return -(-size // 16)
+
+
+def _filled(values: Float[Tensor, "n m"]) -> Float[Tensor, "n M"]:
+    """With columns of zeros up to sixteens."""
+    return torch.nn.functional.pad(values, (0, -values.shape[1] % 16)).contiguous()
 
 
 @dataclass(frozen=True)
-class Trunk:
-    """A trunk of two layers behind the first, as the kernels take it."""
+class _Trunk:
+    """A network behind its constant part, as the kernels take it."""
 
-    hidden: int
+    first: Int[Tensor, "_"]
     second: Int[Tensor, "_"]
     third: Int[Tensor, "_"]
     scales: Float[Tensor, "10"]
-    """World units of each output."""
+    """Of the third layer's outputs: its smallest weights would be too small for half precision."""
 
     @classmethod
-    def of(cls, second: Float[Tensor, "H H"], third: Float[Tensor, "out H"], scales: Float[Tensor, "10"]) -> "Trunk":
-        """Pack the weights of two layers without biases; outputs beyond ``out`` are zero."""
-        return cls(second.shape[0], fragments(second), fragments(third), scales.contiguous())
-
-
-def takes(hidden: int, code: int) -> bool:
-    """True if the kernels take a trunk and an emotion code of these widths."""
-    return hidden in (16, 32, 48, 64) and code in (0, 16, 32)
-
-
-def _launch(name: str, sizes: tuple[int, int, int, int], count: int, frames: int, *arguments: Argument) -> None:
-    device = next(each for each in arguments if isinstance(each, Tensor)).device
-    definitions = tuple(f"{key}={size}" for key, size in zip(("HIDDEN", "KEYS", "LEVELS", "CODE"), sizes, strict=True))
-    run = kernel("motion.cu", name, definitions, device.index or 0)
-    run((-(-count // _ROWS), frames, 1), _THREADS, *arguments)
-
-
-def move(
-    trunk: Trunk,
-    constant: Float[Tensor, "N H"],
-    base: Float[Tensor, "N 10"],
-    *,
-    bias: Float[Tensor, "B H"] | None = None,
-    attention: Float[Tensor, "N K"] | None = None,
-    codes: Float[Tensor, "B K"] | None = None,
-    first: Int[Tensor, "_"] | None = None,
-    share: Float[Tensor, " N"] | None = None,
-    activate: bool,
-) -> Float[Tensor, "B N 10"]:
-    """Gaussians moved by the face or the mouth network.
-
-    Args:
-        constant: first-layer products of each Gaussian.
-        base: raw means, quaternions and scales.
-        bias: first-layer products of each frame.
-        attention: of each Gaussian to the entries of ``codes``; K is a multiple of 16. With it, ``codes`` and
-            ``first``, the fragments of the layer that takes their product.
-        share: of its offset that a Gaussian takes.
-        activate: put the scales through their softplus: nothing will be added to them.
-    """
-    count, driver = len(constant), codes if bias is None else bias
-    assert driver is not None
-    keys = 0 if attention is None else attention.shape[1] // 16
-    moved = constant.new_empty(len(driver), count, VALUES)
-    _launch(
-        "move", (trunk.hidden, keys, 1, 1), count, len(driver), count, constant,
-        None if bias is None else bias.contiguous(), attention, None if codes is None else codes.contiguous(), first,
-        trunk.second, trunk.third, base, share, trunk.scales, int(activate), moved,
-    )  # fmt: skip
-    return moved
+    def of(cls, first: Tensor, second: Tensor, third: Tensor) -> "_Trunk":
+        scales = third.abs().amax(1).clamp(min=1e-12)
+        return cls(fragments(first), fragments(second), fragments(third / scales[:, None]), scales.contiguous())
 
 
 @dataclass(frozen=True)
-class Feelings:
-    """The emotion network, as the kernel takes it."""
+class _Emotion:
+    """The emotion network, as its kernel takes it."""
 
-    spec: TriplaneSpec
+    sizes: tuple[int, int, int, int, int]
     table: Float[Tensor, "3 E"]
-    code: int
-    narrow: Int[Tensor, "_"]
-    """Attention, first layer."""
-    attend: Int[Tensor, "_"]
-    """Attention, second layer."""
-    first: Int[Tensor, "_"]
-    trunk: Trunk
+    attention: tuple[Int[Tensor, "_"], Int[Tensor, "_"]]
+    trunk: _Trunk
 
     @classmethod
-    def of(
-        cls,
-        spec: TriplaneSpec,
-        table: Float[Tensor, "3 E"],
-        attention: tuple[Float[Tensor, "16 F"], Float[Tensor, "C 16"]],
-        first: Float[Tensor, "H FC"],
-        trunk: Trunk,
-    ) -> "Feelings":
-        """Pack its weights; ``first`` takes features and code side by side."""
-        features = 3 * spec.levels
-        gap = first.new_zeros(len(first), -features % 16)
-        first = torch.cat([first[:, :features], gap, first[:, features:]], 1)
-        narrow, attend = (fragments(weight) for weight in attention)
-        return cls(spec, table.contiguous(), attention[1].shape[0], narrow, attend, fragments(first), trunk)
+    def of(cls, network: EmotionNetwork) -> "_Emotion":
+        features = 3 * network.spec.levels
+        inner, outer = network.attention
+        first = torch.cat([_filled(network.first[:, :features]), network.first[:, features:]], 1)
+        widths = _sixteens(len(network.second)), 0, network.spec.levels, _sixteens(len(inner)), _sixteens(len(outer))
+        attention = fragments(inner), fragments(outer)
+        return cls(widths, network.table.contiguous(), attention, _Trunk.of(first, network.second, network.third))
 
 
-def emote(feelings: Feelings, codes: Float[Tensor, "B C"], moved: Float[Tensor, "B N 10"]) -> None:
-    """Add the emotion's offsets to what :func:`move` gave without activation, and activate it, in place.
+@dataclass(frozen=True)
+class _Packed:
+    """A branch, as the kernels take it."""
 
-    Args:
-        codes: of valence and arousal.
-    """
-    spec, trunk = feelings.spec, feelings.trunk
-    grid = grid_of(spec.scales, spec.strides, spec.offsets, float(spec.bound))
-    sizes = trunk.hidden, 0, spec.levels, feelings.code // 16
+    gaussians: Float[Tensor, "N 10"]
+    hidden: Float[Tensor, "N H"]
+    attention: Float[Tensor, "N J"]
+    share: Float[Tensor, " N"] | None
+    trunk: _Trunk
+    emotion: _Emotion | None
+
+    @classmethod
+    def of(cls, branch: FixedBranch) -> "_Packed":
+        """Packed once."""
+        if "cuda" not in branch.packed:
+            branch.packed["cuda"] = cls(
+                branch.gaussians.contiguous(),
+                _filled(branch.hidden),
+                _filled(branch.attention),
+                None if branch.share is None else branch.share.contiguous(),
+                _Trunk.of(branch.first, branch.second, branch.third),
+                None if branch.emotion is None else _Emotion.of(branch.emotion),
+            )
+        return branch.packed["cuda"]
+
+
+def _launch(name: str, sizes: tuple[int, ...], like: Float[Tensor, "B N 10"], *arguments: Argument) -> None:
+    names = ("HIDDEN", "KEYS", "LEVELS", "NARROW", "CODE")
+    definitions = tuple(f"{key}={size}" for key, size in zip(names, sizes, strict=True))
+    run = kernel("motion.cu", name, definitions, like.device.index or 0)
+    run((-(-like.shape[1] // _ROWS), len(like), 1), _THREADS, *arguments)
+
+
+@torch.no_grad()
+def moved(
+    branch: FixedBranch, codes: Tensor, bias: Tensor | None, emotion_codes: Tensor | None
+) -> Float[Tensor, "B N 10"]:
+    """Means, quaternions and activated scales side by side; arguments as :func:`emotalking.ops.motion.move`."""
+    packed, trunk = (one := _Packed.of(branch)), one.trunk
+    count, keys = len(packed.gaussians), packed.attention.shape[1] // 16
+    out = packed.hidden.new_empty(len(codes), count, VALUES)
     _launch(
-        "emote", sizes, moved.shape[1], len(moved), grid, moved.shape[1], feelings.table, codes.contiguous(),
-        feelings.narrow, feelings.attend, feelings.first, trunk.second, trunk.third, trunk.scales, moved,
+        "move", (packed.hidden.shape[1] // 16, keys, 1, 1, 1), out, count, packed.hidden,
+        None if bias is None else _filled(bias), packed.attention, _filled(codes), trunk.first, trunk.second,
+        trunk.third, packed.gaussians, packed.share, trunk.scales, int(emotion_codes is None), out,
     )  # fmt: skip
+    if emotion_codes is not None:
+        assert packed.emotion is not None and branch.emotion is not None
+        spec, emotion, trunk = branch.emotion.spec, packed.emotion, packed.emotion.trunk
+        grid = grid_of(spec.scales, spec.strides, spec.offsets, float(spec.bound))
+        _launch(
+            "emote", emotion.sizes, out, grid, count, emotion.table, _filled(emotion_codes), *emotion.attention,
+            trunk.first, trunk.second, trunk.third, trunk.scales, out,
+        )  # fmt: skip
+    return out
+
+
+def move(
+    branch: FixedBranch, codes: Tensor, bias: Tensor | None, emotion_codes: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See :func:`emotalking.ops.motion.move`."""
+    means, quats, scales = moved(branch, codes, bias, emotion_codes).split([3, 4, 3], -1)
+    return means, quats, scales

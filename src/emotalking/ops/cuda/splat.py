@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emotalking.ops.cuda.build import kernel
-from emotalking.ops.cuda.motion import VALUES
+from emotalking.ops.motion import VALUES
 from emotalking.ops.splatting import settings_of
 
 _TILE, _THREADS = 16, 128
