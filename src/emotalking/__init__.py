@@ -30,6 +30,7 @@ from emotalking.errors import (
 )
 from emotalking.evaluate.config import AblationConfig, EvaluateConfig
 from emotalking.faces.config import FaceConfig
+from emotalking.jobs.config import JobsConfig
 from emotalking.preprocess.config import PrepareConfig
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from emotalking.evaluate.study import Results, Study
     from emotalking.evaluate.study_server import StudyServer
     from emotalking.faces.files import Edited
+    from emotalking.jobs.page import ManyResult
     from emotalking.lipsync.scores import SyncScores
     from emotalking.lipsync.training import ExpertReport
     from emotalking.models.avatar import Avatar
@@ -78,6 +80,7 @@ _HEAVY = {
     "Imported": "preprocess.import_subject",
     "LiveFrame": "player.streaming",
     "LiveServer": "serve.server",
+    "ManyResult": "jobs.page",
     "Model": "networks.registry",
     "Player": "player.player",
     "Rendered": "player.clip",
@@ -118,8 +121,10 @@ __all__ = [
     "Heard",
     "Imported",
     "InputError",
+    "JobsConfig",
     "LiveFrame",
     "LiveServer",
+    "ManyResult",
     "MissingModelError",
     "MissingPackageError",
     "Model",

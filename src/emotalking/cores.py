@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 SPINS = 1000
 """Turns that a thread of libgomp waits before it sleeps; its own default is 300,000."""
+_granted = float("inf")
 _SHORTEST_S = 0.05
 """Time without which nothing is known about other programs; the kernel counts in hundredths of a second."""
 
@@ -27,13 +28,19 @@ class Usage(NamedTuple):
 
 
 def allowed_cores(root: Path = Path("/")) -> int:
-    """Cores that this process may use: of its affinity and of its control group's quota.
+    """Cores that this process may use: of its affinity, its control group's quota, and :func:`use_at_most`.
 
     Args:
         root: of the file system, for tests.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(min(cores, _quota(root))))
+    return max(1, int(min(cores, _quota(root), _granted)))
+
+
+def use_at_most(cores: int) -> None:
+    """Have :func:`allowed_cores` of this process be at most so many from now on: others use the rest."""
+    global _granted  # noqa: PLW0603
+    _granted = cores
 
 
 def _quota(root: Path) -> float:

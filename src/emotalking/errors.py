@@ -5,6 +5,7 @@ exits with code 2 for an :class:`InputError`; library users catch it like any ot
 """
 
 import re
+from typing import Literal
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """Control characters, those that turn the direction of text, and bytes of names that are no UTF-8."""
@@ -34,8 +35,20 @@ class DeviceError(InputError):
     """A device does not exist, cannot be used, or its memory is full."""
 
 
+_NO_MEMORY = ("can't allocate memory", "failed to map segment", "Cannot allocate memory")
+"""Words of PyTorch's allocator, of the loader of shared libraries, and of the operating system within other errors."""
+
 UserError = InputError
 """Name of :class:`InputError` before 0.2.0."""
+
+
+def memory_full(error: BaseException) -> Literal["the memory", "the GPU's memory"] | None:
+    """The memory that an exception says is full; None: it says something else."""
+    if isinstance(error, MemoryError):
+        return "the memory"
+    if isinstance(error, RuntimeError | ImportError) and any(words in str(error) for words in _NO_MEMORY):
+        return "the memory"
+    return "the GPU's memory" if type(error).__name__ == "OutOfMemoryError" else None  # torch's, without importing it
 
 
 def printable(text: str) -> str:

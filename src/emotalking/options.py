@@ -36,7 +36,6 @@ OptionalInput = Annotated[PathLike | None, Reads()]
 SubjectFolder = Annotated[PathLike, Reads(held=True)]
 
 Device = Annotated[str, Doc("device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...")]
-Devices = Annotated[str, Doc("such as cuda:0,cuda:1: one job at a time on each; auto: every GPU, else the CPU")]
 Overwrite = Annotated[bool, Doc("replace what an output holds: a file of another kind, or frames of an earlier run")]
 Provenance = Annotated[
     Literal["on", "off"],

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from safetensors.numpy import save_file
 
 from emotalking.data import Subject
 from emotalking.errors import UserError
+from emotalking.evaluate import ablation
 from emotalking.evaluate.ablation import (
     EVALUATION_EXPERT,
     TRAINING_EXPERT,
@@ -22,10 +22,11 @@ from emotalking.evaluate.ablation import (
     notes_of,
     write_ablation,
 )
-from emotalking.evaluate.config import AblationConfig
+from emotalking.evaluate.config import AblationConfig, EvaluateConfig
 from emotalking.evaluate.metrics import single
 from emotalking.evaluate.results import AVATAR, Report, Result, Run, write_report
 from emotalking.io.settings import override
+from emotalking.jobs.engine import Sequential
 from emotalking.models.avatar_file import FORMAT, VERSION
 from emotalking.train import run
 from emotalking.train.presets import preset
@@ -35,35 +36,49 @@ ROWS = AblationConfig("tiny", variants=tuple(SCORES), expert="none")
 
 
 class Bench:
-    """Stands for the commands train and evaluate: writes files like theirs and notes what was asked for."""
+    """Stands for training and evaluation: writes files like theirs and notes what was asked for."""
 
-    def __init__(self) -> None:
-        self.commands: list[list[str]] = []
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.trained: list[str] = []
+        self.evaluated: list[str] = []
         self.fail = ""
+        monkeypatch.setattr(ablation, "train", self.train)
+        monkeypatch.setattr(ablation, "evaluate", self.evaluate)
 
-    def __call__(self, arguments: Sequence[str], device: str, log: Path | None) -> str | None:
-        self.commands.append(list(arguments))
-        name = Path(arguments[3] if arguments[0] == "train" else arguments[1]).stem
-        if name == self.fail:
-            return "it is broken"
-        if arguments[0] == "train":
-            settings = [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag == "--set"]
-            subject = Subject.open(arguments[1])
-            config = run.resolve_config(override(preset("tiny"), settings), subject)
-            metadata = {"run": run.fingerprint(config, "tiny", subject, run.MESH_WARP)}
-            header = {"format": FORMAT, "version": str(VERSION), "metadata": json.dumps(metadata)}
-            save_file({"x": np.zeros(1, np.float32)}, arguments[3], metadata=header)
-            return None
-        lpips, accuracy = SCORES[name]
+    def train(
+        self, subject: Path, avatar: Path, preset_name: str, device: str, settings: list[str], *, command: str
+    ) -> None:
+        assert (preset_name, device) == ("tiny", "cpu") and command.startswith(f"emotalking train {subject} ")
+        self.trained.append(avatar.stem)
+        if avatar.stem == self.fail:
+            raise UserError("it is broken.")
+        source = Subject.open(subject)
+        config = run.resolve_config(override(preset("tiny"), settings), source)
+        metadata = {"run": run.fingerprint(config, "tiny", source, run.MESH_WARP)}
+        header = {"format": FORMAT, "version": str(VERSION), "metadata": json.dumps(metadata)}
+        save_file({"x": np.zeros(1, np.float32)}, avatar, metadata=header)
+
+    def evaluate(
+        self, avatar: Path, subject: Path, folder: Path, options: EvaluateConfig, *, device: str, command: str
+    ) -> None:
+        assert options == EvaluateConfig(expert="none") and device == "cpu"
+        assert command == (
+            f"emotalking evaluate {avatar} {subject} -o {folder} --expert none --emotion-model landmarks --lpips auto"
+        )
+        self.evaluated.append(avatar.stem)
+        lpips, accuracy = SCORES[avatar.stem]
         runs = {"self": ("lpips", lpips, "LPIPS (made up)"), "emotion": ("e_top3", accuracy, "a model")}
         results = tuple(
             Result(scenario, "", 1.0, (Run(AVATAR, "run", 3, {metric: single(metric, value, model, 3)}),))
             for scenario, (metric, value, model) in runs.items()
         )
-        folder = Path(arguments[arguments.index("-o") + 1])
         folder.mkdir(exist_ok=True)
-        write_report(Report({}, {"avatar": {"file": name}}, results), folder / "report.json")
-        return None
+        write_report(Report({}, {"avatar": {"file": avatar.stem}}, results), folder / "report.json")
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
 
 
 def test_full_model_has_on_what_the_rows_take_away(actor_subject: Subject, tmp_path: Path) -> None:
@@ -95,36 +110,50 @@ def test_rows_that_would_be_the_full_model_are_left_out(actor_subject: Subject, 
         make_plan(actor_subject, replace(ROWS, variants=()), tmp_path)
 
 
-def made(subject: Subject, folder: Path, bench: Bench, devices: Sequence[str] = ("cpu",)) -> Ablation:
-    return ablate(subject.files.root, folder, ROWS, devices, run=bench)
+def made(subject: Subject, folder: Path) -> Ablation:
+    return ablate(subject.files.root, folder, ROWS, Sequential("cpu"))
 
 
-def test_what_is_finished_is_kept(actor_subject: Subject, tmp_path: Path) -> None:
-    bench = Bench()
+def test_what_is_finished_is_kept(actor_subject: Subject, tmp_path: Path, bench: Bench) -> None:
     bench.fail = "combined"
     with pytest.raises(
-        UserError, match="training of 'combined face branch' failed: it is broken.*fix the reported error and rerun"
+        UserError, match="combined face branch: the training failed: it is broken.*fix the reported error and rerun"
     ):
-        made(actor_subject, tmp_path, bench)
-    assert (tmp_path / "full" / "report.json").exists()  # the others are finished first
-    bench.fail, bench.commands = "", []
-    made(actor_subject, tmp_path, bench)
-    assert [command[3] for command in bench.commands if command[0] == "train"] == [
-        str(tmp_path / "combined.safetensors")
-    ]
+        made(actor_subject, tmp_path)
+    assert bench.evaluated == ["no_emotion", "full"]  # the others are finished first
+    assert "it is broken" in (tmp_path / "combined.log").read_text()
+    bench.fail = ""
+    bench.trained.clear()
+    done = made(actor_subject, tmp_path)
+    assert bench.trained == ["combined"] and set(done.reports) == set(SCORES)
     other = replace(ROWS, settings=("seed=3",))
     with pytest.raises(UserError, match="trained with other settings"):
-        ablate(actor_subject.files.root, tmp_path, other, ["cpu"], run=bench)
+        ablate(actor_subject.files.root, tmp_path, other, Sequential("cpu"))
 
 
-def test_devices_share_the_rows(actor_subject: Subject, tmp_path: Path) -> None:
-    bench = Bench()
-    done = made(actor_subject, tmp_path, bench, ("cpu", "meta"))
-    assert set(done.reports) == set(SCORES) and len(bench.commands) == 6
+def test_experts_are_trained_once_and_before(
+    actor_subject: Subject, tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: dict[str, int] = {}
+
+    def train_expert(subjects: list[Subject], path: Path, *, steps: int, device: str, seed: int) -> None:
+        assert not bench.trained and (steps, device) == (7, "cpu")
+        seeds[path.name] = seed
+        path.touch()
+
+    monkeypatch.setattr(ablation, "train_expert", train_expert)
+    monkeypatch.setattr(bench, "fail", "no_sync")
+    rows = AblationConfig("tiny", variants=("no_sync",), expert="own", expert_steps=7)
+    for expected in ({TRAINING_EXPERT: 0, EVALUATION_EXPERT: 1}, {}):
+        with pytest.raises(UserError, match="it is broken"):
+            ablate(actor_subject.files.root, tmp_path, rows, Sequential("cpu"))
+        assert bench.trained == ["no_sync"] and seeds == expected
+        bench.trained.clear()
+        seeds.clear()
 
 
-def test_table_has_the_papers_columns_first(actor_subject: Subject, tmp_path: Path) -> None:
-    done = made(actor_subject, tmp_path, Bench())
+def test_table_has_the_papers_columns_first(actor_subject: Subject, tmp_path: Path, bench: Bench) -> None:
+    done = made(actor_subject, tmp_path)
     lines = ablation_table(done).markdown().splitlines()
     assert lines[0] == "| Method | LPIPS ↓ | emotion E-Acc top-3 [%] ↑ |"
     assert lines[2:] == [

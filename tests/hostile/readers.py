@@ -42,6 +42,7 @@ from emotalking.networks.pickles import read_arrays, read_network_pickle
 from emotalking.networks.torchscript import read_torchscript
 from emotalking.networks.weights import read_weights
 from emotalking.player.poses import PoseLoop
+from emotalking.player.render_table import read_table
 from emotalking.preprocess.import_subject import read_tracker_cameras
 from emotalking.preprocess.scan import Scan
 from emotalking.preprocess.timeline import Timeline
@@ -392,6 +393,14 @@ def _add_texts(root: Path, add: Callable[..., None], add_new: Callable[..., None
     add_new("study key.json", json.dumps(study).encode(), Study.read, m.JSON)
     track = [{"time": 0, "emotion": "happy"}, {"time": 1.5, "valence": 0.3, "arousal": -0.2}]
     add_new("track.json", json.dumps(track).encode(), use_track, m.JSON)
+    videos = [{"avatar": "a.safetensors", "audio": "a.wav", "emotion": "happy", "output": "a.mp4"}]
+    add_new("videos.json", json.dumps(videos).encode(), read_table, m.JSON)
+    add_new(
+        "videos.csv",
+        b"avatar,text,valence,arousal,output\na,Hello,0.5,0.1,b.mp4\nb,Bye,1,0,c.webm\n",
+        read_table,
+        m.TEXT,
+    )
     add_new("track.csv", b"time,valence,arousal\n0,0.5,0.1\n1.5,-0.3,0.2\n4,0,0\n", use_track, m.TEXT)
     words, sounds = (TimedLabel("she", 0.1, 0.5),), (TimedLabel("a", 0.1, 0.2), TimedLabel("b", 0.2, 0.5))
     made = Utterance("she", "en", "v", np.zeros(16000, np.float32), words, sounds, 1.0)

@@ -39,7 +39,7 @@ NO_PATHS = {
     "device",
 }
 NO_PATHS |= {
-    "devices",
+    "address",
     "emotions",
     "voices",
     "start",
@@ -170,6 +170,8 @@ DESTROYERS = [
     ["compare", "subject", "a=avatar.mp4", "b=clip.mp4", "-o", "subject"],
     ["ablate", "subject", "-o", "subject"],
     ["train-many", "subject", "-o", "."],
+    ["prepare-many", "voice.wav", "-o", "."],
+    ["render-many", "data.json", "-o", "."],
     ["reproduce", "subject/report.json", "-o", "subject"],
     ["study", "make", "a=clip.mp4", "b=clip.mp4", "-o", "clip.mp4"],
     ["prepare", "clip.mp4", "-o", "clip.mp4"],

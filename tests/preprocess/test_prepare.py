@@ -16,11 +16,13 @@ from emotalking.errors import UserError
 from emotalking.io import audio, video
 from emotalking.io.display import to_rgb
 from emotalking.io.video import decode_frames, read_frames
+from emotalking.jobs.engine import Sequential
 from emotalking.preprocess import prepare as prepare_module
 from emotalking.preprocess.config import PrepareConfig
 from emotalking.preprocess.job import Job, keep_frames
+from emotalking.preprocess.many import prepare_many
 from emotalking.preprocess.pose.solver import PoseTrack, project
-from emotalking.preprocess.prepare import prepare
+from emotalking.preprocess.prepare import is_prepared, prepare
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.performance import Performance
 from emotalking.testing.actor.state import ActorState, Viseme
@@ -178,6 +180,21 @@ def test_a_disk_that_cannot_hold_the_folder(actor_clip: Path, tmp_path: Path, mo
     assert not (tmp_path / "s" / "ori_imgs").exists()
     monkeypatch.undo()
     assert prepare(actor_clip, tmp_path / "s").num_frames
+
+
+def test_what_is_finished_is_kept_among_many(actor_clip: Path, folder: Path, tmp_path: Path) -> None:
+    assert is_prepared(actor_clip, folder, PrepareConfig())
+    assert not is_prepared(actor_clip, folder, PrepareConfig(size=64))
+    silent = write_clip(tmp_path / "mute.mp4", grey_frames(60))
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    made = prepare_many([actor_clip, silent], folder.parent, PrepareConfig(), Sequential("cpu"))
+    assert [(one.name, one.state) for one in made.outcomes] == [(folder.name, "kept"), ("mute", "failed")]
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert "has no sound" in made.failures["mute"] and "1 of 2 clips are prepared" in made.page.read_text()
+    (folder / "au.csv").unlink()
+    assert not is_prepared(actor_clip, folder, PrepareConfig())
+    again = prepare_many([actor_clip], folder.parent, PrepareConfig(), Sequential("cpu"))
+    assert [one.state for one in again.outcomes] == ["made"] and is_prepared(actor_clip, folder, PrepareConfig())
 
 
 def test_a_lost_file_is_made_again(actor_clip: Path, folder: Path) -> None:

@@ -19,10 +19,10 @@ from emotalking.api.evaluation import (
 )
 from emotalking.api.faces import edit_faces, face_sheet, train_faces
 from emotalking.api.inspection import get_model, info, list_models, validate
-from emotalking.api.rendering import choose_device, load_avatar, render
+from emotalking.api.rendering import choose_device, load_avatar, render, render_many
 from emotalking.api.serving import serve
 from emotalking.api.speech import list_voices, phoneme_coverage, synthesize, synthesize_sentences
-from emotalking.api.subjects import check, import_subject, prepare, preview
+from emotalking.api.subjects import check, import_subject, prepare, prepare_many, preview
 from emotalking.api.training import demo, train, train_many, train_sync_expert, training_report
 from emotalking.api.verification import verify
 
@@ -45,8 +45,10 @@ __all__ = [
     "measure_sync",
     "phoneme_coverage",
     "prepare",
+    "prepare_many",
     "preview",
     "render",
+    "render_many",
     "reproduce",
     "serve",
     "serve_study",

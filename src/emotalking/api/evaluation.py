@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from emotalking.evaluate.config import AblationConfig, EvaluateConfig
 from emotalking.io.outputs import checked
+from emotalking.jobs.config import JobsConfig
 from emotalking.options import (
     Device,
-    Devices,
     EmotionModel,
     Expert,
     Frames,
@@ -149,8 +149,9 @@ def ablate(
     subject: SubjectFolder,
     output: Annotated[PathLike, Writes("ablation")],
     config: AblationConfig = AblationConfig(),
+    jobs: JobsConfig = JobsConfig(),
     *,
-    devices: Devices = "auto",
+    device: Device = "auto",
     command: str = "",
 ) -> "Ablation":
     """Train and evaluate the ablations of the paper's table 4.
@@ -158,8 +159,9 @@ def ablate(
     Args:
         subject: subject folder ('emotalking prepare').
         output: folder for each variant's avatar and evaluation, ``ablation.json``, ``table.md``, ``table.tex`` and
-            ``report.html``; what is finished there is kept.
+            ``report.html``, and a log of each; what is finished there is kept.
         config: options.
+        jobs: where the variants are trained, and how many at once.
         command: stored in the report, as what made it.
 
     Raises:
@@ -169,9 +171,10 @@ def ablate(
     from emotalking.evaluate.ablation import ablate as run
     from emotalking.evaluate.ablation import write_ablation
     from emotalking.evaluate.provenance import provenance
-    from emotalking.ops.devices import parse_devices
+    from emotalking.jobs.engine import open_engine
 
-    made = run(Path(subject), Path(output), config, parse_devices(devices))
+    with open_engine(jobs, device) as engine:
+        made = run(Path(subject), Path(output), config, engine)
     write_ablation(made, config, provenance(Subject.open(subject), None, command), Path(output))
     return made
 

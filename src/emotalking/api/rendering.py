@@ -1,11 +1,15 @@
 """From avatar files and speech to videos."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from emotalking.errors import InputError
 from emotalking.io.outputs import checked
+from emotalking.jobs.config import JobsConfig
 from emotalking.options import (
     Device,
     Emotion,
@@ -33,10 +37,12 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from emotalking.emotion.tracks import EmotionTrack
+    from emotalking.jobs.page import ManyResult
     from emotalking.models.avatar import Avatar
     from emotalking.player.backgrounds import Background
     from emotalking.player.clip import Rendered
     from emotalking.player.protocols import PlayableAvatar
+    from emotalking.player.render_table import Row
     from emotalking.tts.base import Utterance
 
     Samples = Float[np.ndarray, " S"]
@@ -156,6 +162,73 @@ def render(
         seed=seed,
         progress=progress,
     )
+
+
+@checked
+def render_many(
+    table: Input,
+    output: Annotated[PathLike, Writes("renders")],
+    jobs: JobsConfig = JobsConfig(),
+    *,
+    device: Device = "auto",
+    label: bool = False,
+    provenance: Provenance = "on",
+) -> "ManyResult":
+    """Render many videos, those of a table, here or on a cluster, with one page about all of them.
+
+    Args:
+        table: .csv or .json file with a row for each video: avatar, output, audio or text, and if wanted language,
+            voice, emotion (or valence and arousal, or track), background, poses, seconds, seed. Files are relative to
+            the table's folder.
+        output: folder for the videos, their logs, and ``index.html`` about all of them. A video that was made of the
+            same row and the same files is kept.
+        jobs: where the renderings run, and how many at once.
+        label: show the letters AI in the lower left corner.
+
+    Raises:
+        InputError: the table, the device or the cluster cannot be used. A row that cannot be rendered raises nothing:
+            it is among the result's ``failures``.
+    """
+    from emotalking.jobs.engine import open_engine
+    from emotalking.jobs.job import Job
+    from emotalking.jobs.page import write_page
+    from emotalking.player.render_table import LOGS, read_table
+
+    rows, folder = read_table(Path(table)), Path(output).absolute()
+    listed: list[Job] = []
+    with open_engine(jobs, device) as engine:
+        for row in rows:
+            video, log = folder / row.output, folder / LOGS / f"{row.output}.log"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            made = {"label": label, "provenance": provenance}
+            work = partial(_render_row, row, video, log.with_suffix(".json"), {"device": engine.device, **made})
+            finished = partial(_is_rendered, row, video, log.with_suffix(".json"), made)
+            listed.append(Job(row.output, video, work, log, finished))
+        return write_page(engine.run(listed), folder, "Videos", "videos are rendered")
+
+
+def _render_row(row: "Row", video: Path, record: Path, options: dict[str, Any]) -> None:
+    """Render a row, and note what it was made of."""
+    from emotalking.io.files import write_bytes
+
+    made_of = _made_of(row, options)
+    record.unlink(missing_ok=True)
+    render(output=video, **row.options, **options)
+    write_bytes(record, made_of)
+
+
+def _is_rendered(row: "Row", video: Path, record: Path, options: dict[str, Any]) -> bool:
+    """True if the video is there and was made of this row and these files."""
+    return video.is_file() and record.is_file() and record.read_bytes() == _made_of(row, options)
+
+
+def _made_of(row: "Row", options: dict[str, Any]) -> bytes:
+    """All that a video depends on: the row, the options but for the device, and the content of its files."""
+    from emotalking.networks.registry import sha256_of
+
+    files = {str(path): sha256_of(path) for path in row.files}
+    told = row.options | {name: value for name, value in options.items() if name != "device"}
+    return (json.dumps({"options": told, "files": files}, indent=1, default=str) + "\n").encode()
 
 
 def _with_lips(avatar: "PlayableAvatar", lips: Lips) -> "PlayableAvatar":

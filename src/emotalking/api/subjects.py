@@ -1,14 +1,17 @@
 """From clips and other programs' folders to subject folders."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from emotalking.io.outputs import checked
-from emotalking.options import Input, OptionalInput, PathLike, SoundTrack, SubjectFolder, Turn, Writes
+from emotalking.jobs.config import JobsConfig
+from emotalking.options import Input, OptionalInput, PathLike, Reads, SoundTrack, SubjectFolder, Turn, Writes
 from emotalking.preprocess.config import PrepareConfig
 
 if TYPE_CHECKING:
     from emotalking.data import Subject
+    from emotalking.jobs.page import ManyResult
     from emotalking.preprocess.check.verdict import Footage
     from emotalking.preprocess.import_subject import Imported
 
@@ -45,6 +48,33 @@ def prepare(
     from emotalking.preprocess.prepare import prepare as run
 
     return run(clip, output, config)
+
+
+@checked
+def prepare_many(
+    videos: Annotated[Sequence[PathLike], Reads()],
+    output: Annotated[PathLike, Writes("subjects")],
+    config: PrepareConfig = PrepareConfig(),
+    jobs: JobsConfig = JobsConfig(),
+) -> "ManyResult":
+    """Prepare many clips, here or on a cluster, with one page about all of them.
+
+    Args:
+        videos: clips, each of one person talking to the camera; of each, the subject folder NAME is made.
+        output: folder for the subject folders, their logs, and ``index.html`` about all of them. What is finished
+            there, with the same options, is kept.
+        config: options of all clips.
+        jobs: where the clips are prepared, and how many at once.
+
+    Raises:
+        InputError: two clips have one name, or an option or the cluster cannot be used. A clip that cannot be prepared
+            raises nothing: it is among the result's ``failures``.
+    """
+    from emotalking.jobs.engine import open_engine
+    from emotalking.preprocess.many import prepare_many as run
+
+    with open_engine(jobs, config.device) as engine:
+        return run([Path(video) for video in videos], Path(output), config, engine)
 
 
 @checked

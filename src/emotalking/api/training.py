@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from emotalking.errors import InputError
 from emotalking.io.outputs import checked
+from emotalking.jobs.config import JobsConfig
 from emotalking.options import (
     Device,
-    Devices,
     Faces,
     Generator,
     Input,
@@ -85,26 +85,29 @@ def train(
 def train_many(
     subjects: Annotated[Sequence[PathLike], Reads()],
     output: Annotated[PathLike, Writes("avatars")],
+    jobs: JobsConfig = JobsConfig(),
     *,
     preset: Preset = "fast",
-    devices: Devices = "auto",
+    device: Device = "auto",
     settings: Settings = (),
 ) -> "TrainManyResult":
-    """Train avatars of many subject folders, on every GPU at once, with one page about all of them.
+    """Train avatars of many subject folders, here or on a cluster, with one page about all of them.
 
     Args:
         subjects: subject folders; of each, ``NAME.safetensors`` is made.
         output: folder for the avatars, their run folders and logs, and ``index.html`` about all of them. What is
             finished there, with the same settings, is kept.
+        jobs: where the trainings run, and how many at once.
 
     Raises:
-        InputError: two subjects have one name, or a device or setting cannot be used. A subject that cannot be trained
-            raises nothing: it is among the result's ``failures``.
+        InputError: two subjects have one name, or a device, a setting or the cluster cannot be used. A subject that
+            cannot be trained raises nothing: it is among the result's ``failures``.
     """
-    from emotalking.ops.devices import parse_devices
+    from emotalking.jobs.engine import open_engine
     from emotalking.train.many import train_many as run
 
-    return run([Path(subject) for subject in subjects], Path(output), preset, list(settings), parse_devices(devices))
+    with open_engine(jobs, device) as engine:
+        return run([Path(subject) for subject in subjects], Path(output), preset, list(settings), engine)
 
 
 @checked

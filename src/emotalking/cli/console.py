@@ -2,8 +2,14 @@
 
 import logging
 import sys
+from typing import TYPE_CHECKING
 
+from emotalking.errors import InputError
 from emotalking.progress import SafeConsole
+
+if TYPE_CHECKING:
+    from emotalking.jobs.page import ManyResult
+    from emotalking.train.many import TrainManyResult
 
 note = logging.getLogger("emotalking").info
 """Print a line on standard error."""
@@ -44,3 +50,21 @@ def output(*, highlight: bool = False, soft_wrap: bool = False) -> SafeConsole:
     """A console on standard output."""
     stream = getattr(sys.stdout, "stream", sys.stdout)  # without the escapes, as this console escapes by itself
     return SafeConsole(file=stream, highlight=highlight, soft_wrap=soft_wrap)
+
+
+def announce_many(made: "ManyResult | TrainManyResult", verb: str) -> None:
+    """Print the table of many jobs, their page and their failures.
+
+    Args:
+        verb: what was done, such as "trained".
+
+    Raises:
+        InputError: some failed.
+    """
+    print(made.table.markdown())
+    note(f"see {made.page}")
+    for name, why in made.failures.items():
+        note(f"{name}: {why}")
+    if made.failures:
+        names = ", ".join(made.failures)
+        raise InputError(f"{names} could not be {verb}: fix the errors reported above and rerun.")

@@ -17,16 +17,17 @@ from emotalking import __version__
 from emotalking.cli import aliases, commands
 from emotalking.cli.terminal import Screen, Terminated, complain, end_in_order, prepare_streams, system_sentence
 from emotalking.cores import Usage, share_cores, usage
-from emotalking.errors import InputError
+from emotalking.errors import InputError, memory_full
 
 SECTIONS = ("make an avatar", "use it", "evaluate", "inspect")
 """Sections of the help, in order; a verb names its own."""
 INPUT_ERROR, INTERRUPTED = 2, 130
 
 
-_MEMORY = "the memory is full: close other programs, or work on less at once"
-_NO_MEMORY = ("can't allocate memory", "failed to map segment", "Cannot allocate memory")
-"""Words of PyTorch's allocator, of the loader of shared libraries, and of the operating system within other errors."""
+_MEMORY = {
+    "the memory": "the memory is full: close other programs, or work on less at once",
+    "the GPU's memory": "the GPU's memory is full: close other programs on it, or use --device cpu",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,16 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), INPUT_ERROR)
     except OSError as error:
         return _fail(system_sentence(error), INPUT_ERROR)
-    except MemoryError:
-        return _fail(_MEMORY, INPUT_ERROR)
-    except (RuntimeError, ImportError) as error:
-        if any(words in str(error) for words in _NO_MEMORY):
-            return _fail(_MEMORY, INPUT_ERROR)
+    except (MemoryError, RuntimeError, ImportError) as error:
+        full = memory_full(error)
+        if full is not None:
+            return _fail(_MEMORY[full], INPUT_ERROR)
         if "home directory" in str(error):
             return _fail("your home folder is not known: set the environment variable HOME", INPUT_ERROR)
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, without importing torch
-            raise
-        return _fail("the GPU's memory is full: close other programs on it, or use --device cpu", INPUT_ERROR)
+        raise
 
 
 def verbs(package: ModuleType = commands, prefix: str = "") -> dict[str, str]:

@@ -1,8 +1,5 @@
 """Emotion over time: constant, or keyframes from a CSV or JSON file, smoothly interpolated."""
 
-import csv
-import io
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -17,6 +14,7 @@ from emotalking.emotion.circumplex import PRESETS, check_va, preset
 from emotalking.errors import InputError
 from emotalking.io.files import write_bytes
 from emotalking.io.reading import read_text, reading, reason
+from emotalking.io.tables import csv_rows, json_rows
 
 _MOST_TRACK = 16 << 20
 """Bytes of a keyframe file."""
@@ -104,7 +102,13 @@ class EmotionTrack:
                 text = read_text(path, _MOST_TRACK)
             except OSError as error:
                 raise InputError(f"cannot read the emotion track {path}: {reason(error)}") from error
-            rows = _csv_rows(path, text) if suffix == ".csv" else _json_rows(path, text)
+            if suffix == ".csv":
+                rows = [
+                    (where, {name: _decimal_point(cell) for name, cell in row.items()})
+                    for where, row in csv_rows(path, text, _check_header)
+                ]
+            else:
+                rows = json_rows(path, text, "keyframe", '{"time": 0, "emotion": "happy"}')
         if not rows:
             raise InputError(f"{path}: the emotion track has no keyframes")
         keys = [_keyframe(row, where) for where, row in rows]
@@ -202,40 +206,6 @@ def _number(value: Any, where: str, name: str) -> float:
     return number
 
 
-def _csv_rows(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
-    """Rows of a table as spreadsheets write it: with commas, semicolons or tabs, and with decimal commas."""
-    reader = csv.reader(io.StringIO(text), delimiter=_delimiter(text))
-    header: list[str] | None = None
-    rows = []
-    try:
-        for cells in reader:
-            cells = [cell.strip() for cell in cells]
-            if not any(cells) or cells[0].startswith("#") or cells[0].lower().startswith("sep="):
-                continue
-            where = f"{path} line {reader.line_num}"
-            if header is None:
-                while not cells[-1]:
-                    cells.pop()
-                header = [re.sub(r"\s*[(\[].*", "", cell.lower()) for cell in cells]
-                _check_header(header, where)
-                continue
-            while len(cells) > len(header) and not cells[-1]:
-                cells.pop()
-            if len(cells) != len(header):
-                raise InputError(f"{where}: {len(cells)} columns where the header has {len(header)}")
-            rows.append((where, dict(zip(header, map(_decimal_point, cells), strict=True))))
-    except csv.Error as error:
-        raise InputError(f"{path} line {reader.line_num}: {error}") from None
-    return rows
-
-
-def _delimiter(text: str) -> str:
-    """Character between the columns: the one that the first line of the table has most of."""
-    lines = (line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "sep=", "SEP=")))
-    header = next(lines, "")
-    return max(",;\t", key=header.count)
-
-
 def _decimal_point(cell: str) -> str:
     """A number with a decimal comma ("0,5") with a point; any other cell as it is."""
     return cell.replace(",", ".") if re.fullmatch(r"[+-]?\d*,\d+", cell) else cell
@@ -244,25 +214,6 @@ def _decimal_point(cell: str) -> str:
 def _check_header(header: list[str], where: str) -> None:
     if "time" not in header or not ({"valence", "arousal"} <= set(header) or "emotion" in header):
         raise InputError(f"{where}: the header must be time,valence,arousal or time,emotion")
-    if len(set(header)) != len(header):
-        raise InputError(f"{where}: a column is named twice")
-
-
-def _json_rows(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
-    try:
-        data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        line = f" line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise InputError(f"{path}{line}: not valid JSON") from None
-    if not isinstance(data, list):
-        raise InputError(f'{path}: expected a list of keyframes such as [{{"time": 0, "emotion": "happy"}}]')
-    rows = []
-    for index, item in enumerate(data, 1):
-        where = f"{path} keyframe {index}"
-        if not isinstance(item, dict):
-            raise InputError(f'{where}: expected an object with "time"')
-        rows.append((where, item))
-    return rows
 
 
 def _keyframe(row: dict[str, Any], where: str) -> tuple[float, float, float]:

@@ -5,25 +5,31 @@ The report is table 4 with more columns, and images.
 
 import logging
 import math
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from emotalking.data import Subject
 from emotalking.errors import UserError
-from emotalking.evaluate.config import AblationConfig, Scenario
+from emotalking.evaluate.config import AblationConfig, EvaluateConfig, Scenario
+from emotalking.evaluate.evaluation import evaluate
 from emotalking.evaluate.evaluation_models import find_expert
 from emotalking.evaluate.metrics import METRICS, Metric
 from emotalking.evaluate.results import AVATAR, Report, make_folder, read_report, write_json
 from emotalking.evaluate.scenarios import SCENARIO_SPECS
 from emotalking.evaluate.tables import best, bold_best, cell, measured_by
 from emotalking.io.settings import override
+from emotalking.jobs.engine import Engine
+from emotalking.jobs.job import Job
 from emotalking.lipsync.training import train_expert
 from emotalking.report import Page, Table
+from emotalking.train.many import train_command
 from emotalking.train.presets import preset
-from emotalking.train.run import is_up_to_date
-from emotalking.train.workers import Runner, WorkerPool, train_command
+from emotalking.train.run import is_up_to_date, train
 
 _logger = logging.getLogger(__name__)
 
@@ -126,62 +132,81 @@ def make_plan(subject: Subject, options: AblationConfig, folder: Path) -> Plan:
     return Plan(settings, left_out, trainer, folder / EVALUATION_EXPERT if own else None)
 
 
-def ablate(
-    subject_folder: Path,
-    folder: Path,
-    options: AblationConfig,
-    devices: Sequence[str],
-    *,
-    run: Runner | None = None,
-) -> Ablation:
+def ablate(subject_folder: Path, folder: Path, options: AblationConfig, engine: Engine) -> Ablation:
     """Train and score every variant; finished parts of an earlier run are reused, interrupted ones resumed.
 
     Args:
-        folder: gets a file and a folder for each variant.
-        devices: each works on one variant at a time, in a process of its own.
-        run: runs a command; None: as a process.
+        folder: gets a file, a folder and a log for each variant.
+        engine: runs the variants, and before them the trainings of the sync experts.
 
     Raises:
         UserError: something cannot be used, or a variant failed (the others are finished first).
     """
+    subject_folder, folder = subject_folder.absolute(), folder.absolute()
     subject = Subject.open(subject_folder)
     make_folder(folder)
     plan = make_plan(subject, options, folder)
     for name, reason in plan.left_out.items():
         _logger.info("%s: left out, because %s", VARIANTS[name][0], reason)
+    experts = []
     for seed, path in enumerate((plan.training_expert, plan.evaluation_expert)):
-        if path is not None and not path.is_file():
-            _logger.info("%s: a sync expert is trained", path.name)
-            train_expert([subject], path, steps=options.expert_steps, device=devices[0], seed=seed)
-    pool = WorkerPool(devices)
-    start = run or pool.run
-
-    def work(name: str, device: str) -> str | None:
-        """Train and score one variant; returns what failed."""
-        title, avatar = VARIANTS[name][0], folder / f"{name}.safetensors"
-        log_file = None if len(devices) == 1 else folder / f"{name}.log"
-        place = "" if log_file is None else f" (see {log_file})"
-        if avatar.exists() and is_up_to_date(avatar, subject_folder, options.preset, list(plan.settings[name])):
-            _logger.info("%s: %s is kept", title, avatar.name)
-        elif avatar.exists():
-            return f"{avatar} was trained with other settings than this ablation's (remove it, or give another folder)"
-        else:
-            _logger.info("%s: training on %s", title, device)
-            command = train_command(subject_folder, avatar, options.preset, plan.settings[name])
-            failed = start(command, device, log_file)
-            if failed is not None:
-                return f"the training of '{title}' failed{place}: {failed}"
+        if path is not None:
+            work = partial(_train_expert, subject_folder, path, options.expert_steps, engine.device, seed)
+            experts.append(Job(path.stem, path, work, folder / f"{path.stem}.log", path.is_file))
+    _run(experts, engine)
+    variants = []
+    for name, settings in plan.settings.items():
+        avatar = folder / f"{name}.safetensors"
         expert = options.expert if plan.evaluation_expert is None else str(plan.evaluation_expert)
-        command = ["evaluate", str(avatar), str(subject_folder), "-o", str(folder / name)]
-        command += ["--expert", expert, "--emotion-model", options.emotion_model, "--lpips", options.lpips]
-        command += [] if options.frames is None else ["--frames", str(options.frames)]
-        failed = start(command, device, log_file)
-        return None if failed is None else f"the evaluation of '{title}' failed{place}: {failed}"
-
-    failures = [failure for failure in pool.spread(list(plan.settings), work) if failure is not None]
-    if failures:
-        raise UserError(f"{'; '.join(failures)}: fix the reported error and rerun; what is finished is kept.")
+        scored = EvaluateConfig(
+            frames=options.frames, expert=expert, emotion_model=options.emotion_model, lpips=options.lpips
+        )
+        work = partial(_variant, subject_folder, avatar, options.preset, list(settings), scored, engine.device)
+        variants.append(Job(VARIANTS[name][0], folder / name, work, folder / f"{name}.log"))
+    _run(variants, engine)
     return Ablation(plan, {name: read_report(folder / name / "report.json") for name in plan.settings})
+
+
+def _run(jobs: Sequence[Job], engine: Engine) -> None:
+    """Run jobs, all of which must succeed."""
+    logs = {job.name: job.log for job in jobs}
+    failed = [f"{one.name}: {one.why} (see {logs[one.name]})" for one in engine.run(jobs) if one.state == "failed"]
+    if failed:
+        raise UserError(f"{'; '.join(failed)}: fix the reported error and rerun; what is finished is kept.")
+
+
+def _train_expert(subject: Path, path: Path, steps: int | None, device: str, seed: int) -> None:
+    train_expert([Subject.open(subject)], path, steps=steps, device=device, seed=seed)
+
+
+def _variant(
+    subject: Path, avatar: Path, preset_name: str, settings: list[str], options: EvaluateConfig, device: str
+) -> None:
+    """Train and score one variant; what is finished of it is kept."""
+    if not avatar.exists():
+        command = train_command(subject, avatar, preset_name, settings)
+        with _named("the training"):
+            train(subject, avatar, preset_name, device, settings, command=command)
+    elif not is_up_to_date(avatar, subject, preset_name, settings):
+        raise UserError(
+            f"{avatar} was trained with other settings than this ablation's (remove it, or give another folder)."
+        )
+    given = {"expert": options.expert, "emotion-model": options.emotion_model, "lpips": options.lpips}
+    given |= {} if options.frames is None else {"frames": str(options.frames)}
+    out = avatar.with_suffix("")
+    words = ["emotalking", "evaluate", str(avatar), str(subject), "-o", str(out)]
+    words += [word for name, value in given.items() for word in (f"--{name}", value)]
+    with _named("the evaluation"):
+        evaluate(avatar, subject, out, options, device=device, command=shlex.join(words))
+
+
+@contextmanager
+def _named(part: str) -> Iterator[None]:
+    """Say of a failure in which part it was."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{part} failed: {error}") from error
 
 
 Column = tuple[Scenario, str]

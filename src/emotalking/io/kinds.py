@@ -188,6 +188,10 @@ KINDS = {
     "avatars": Kind(
         "page of avatars", folder=True, names=("index.html",), marks=_has_page("index.html"), space=32 * _MB
     ),
+    "subjects": Kind(
+        "page of subjects", folder=True, names=("index.html",), marks=_has_page("index.html"), space=32 * _MB
+    ),
+    "renders": Kind("page of videos", folder=True, names=("index.html",), marks=_has_page("index.html"), space=4 * _MB),
     "sentences": Kind("folder of sentences", folder=True),
     "demo": Kind(
         "demo",

@@ -5,6 +5,7 @@ by :func:`_run`, which names the steps that it builds on and the settings that i
 skips what is finished. Cameras are written last, so that an unfinished folder is never used as a subject.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from emotalking.preprocess.normals import make_normals
 from emotalking.preprocess.pose.solver import project, solve_pose
 from emotalking.preprocess.scan import scan_clip
 from emotalking.preprocess.smoothing import steady
-from emotalking.preprocess.steps import file_hash
+from emotalking.preprocess.steps import Unfinished, file_hash
 from emotalking.preprocess.timeline import Timeline, clock_warnings, lay_out
 from emotalking.preprocess.tracking import LONGEST_GAP_S, check_faces, find_framing, track_landmarks
 from emotalking.progress import track
@@ -62,19 +63,33 @@ def prepare(clip: str | Path, out: str | Path, config: PrepareConfig = PrepareCo
             ``out`` holds something else.
     """
     job = Job(Path(clip), Path(out), replace(config, device=str(choose_device(config.device))))
-    _run(job)
+    _run(job, job.steps.run)
     _finish(job)
     return Subject.open(out)
 
 
-def _run(job: Job) -> None:
+def is_prepared(clip: Path, out: Path, config: PrepareConfig) -> bool:
+    """True if :func:`prepare` has nothing to do.
+
+    Raises:
+        InputError: as :func:`prepare`, if ``out`` holds something else.
+    """
+    job = Job(clip, out, config)
+    try:
+        _run(job, job.steps.require)
+    except Unfinished:
+        return False
+    return all(job.files.transforms(split).exists() for split in ("train", "val"))
+
+
+def _run(job: Job, step: Callable[..., None]) -> None:
     """Run all steps in order; each line names a step, its function, what it builds on, settings, a test for its files.
 
-    ``step`` is :meth:`Steps.run`, which runs a step that is not finished.
+    Args:
+        step: :meth:`Steps.run`, which runs a step that is not finished; or :meth:`Steps.require`.
     """
     config = job.config
     files = job.files
-    step = job.steps.run
     step("check", _check, job, [], [config.turn, config.audio_track])
     part = _used_part(job)
     step("clock", lambda job: _clock(job, part), job, ["check"], [str(config.rate), part], job.clock_file.exists)

@@ -27,6 +27,10 @@ LOOKAHEAD = 3
 """Frames in flight per worker; memory stays flat."""
 
 
+class Unfinished(Exception):
+    """A step's product is not there, or was made otherwise."""
+
+
 class Steps:
     """Runs the steps of a capture in order and records them in ``subject.json``.
 
@@ -62,7 +66,7 @@ class Steps:
             settings: everything, JSON, that the product depends on, too.
             complete: returns True if all files of the step exist.
         """
-        key = digest([self._key, name, settings, [self.facts(earlier)["key"] for earlier in needs]])
+        key = self._key_of(name, needs, settings)
         record = self._old.pop(name, None)
         if record is None or record.get("key") != key or not complete():
             if self.root.exists() and any(self.root.iterdir()):  # no folder for a clip that the first step refuses
@@ -77,6 +81,28 @@ class Steps:
                 _logger.info("note: %s", warning)
         self.manifest["steps"][name] = record
         self._write()
+
+    def require(
+        self,
+        name: str,
+        work: Callable[[Job], dict[str, Any]],
+        job: Job,
+        needs: Sequence[str] = (),
+        settings: object = None,
+        complete: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Take a step from the manifest, where :meth:`run` would do nothing.
+
+        Raises:
+            Unfinished: it would call ``work``.
+        """
+        record = self._old.get(name)
+        if record is None or record.get("key") != self._key_of(name, needs, settings) or not complete():
+            raise Unfinished(name)
+        self.manifest["steps"][name] = record
+
+    def _key_of(self, name: str, needs: Sequence[str], settings: object) -> str:
+        return digest([self._key, name, settings, [self.facts(earlier)["key"] for earlier in needs]])
 
     def _write(self) -> None:
         """The manifest; pending steps keep their record, so that an interruption loses no work."""

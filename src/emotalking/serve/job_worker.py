@@ -8,8 +8,9 @@ from pathlib import Path
 
 from emotalking.io.files import write_bytes
 from emotalking.progress import on_progress
-from emotalking.train.workers import COMMANDS
 
+_COMMANDS = "emotalking.cli.main"
+"""Module whose ``main`` runs the commands."""
 _EVERY_S = 0.25
 
 
@@ -36,4 +37,4 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command ``arguments[1:]``; the file of its progress is ``arguments[0]``."""
     progress, *command = arguments
     on_progress(ProgressFile(Path(progress)))
-    return importlib.import_module(COMMANDS).main(command)
+    return importlib.import_module(_COMMANDS).main(command)

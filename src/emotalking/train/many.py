@@ -1,29 +1,25 @@
-"""Train many subjects on many devices: an avatar of each, and one page about all of them."""
+"""Train many subjects: an avatar of each, and one page about all of them."""
 
-import logging
 import math
 import shlex
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-
-from rich.progress import Progress, TaskID
 
 from emotalking.errors import UserError
 from emotalking.io.reading import reading
 from emotalking.io.settings import override
-from emotalking.progress import bar
+from emotalking.jobs.engine import Engine
+from emotalking.jobs.job import Job, State, by_name
+from emotalking.jobs.page import INDEX, verdicts
 from emotalking.report import Link, Page, Table
 from emotalking.train.callbacks.log import LOG, Row, of_kind, preview_image
 from emotalking.train.callbacks.report import PAGE, STRIPS
 from emotalking.train.callbacks.rows import read_log
 from emotalking.train.presets import preset
-from emotalking.train.run import is_up_to_date
-from emotalking.train.workers import Runner, WorkerPool, train_command
-
-_logger = logging.getLogger(__name__)
+from emotalking.train.run import is_up_to_date, train
 
 _HEADER = (
     "subject",
@@ -33,8 +29,7 @@ _HEADER = (
     "of the mouth",
     "stages [s]",
 )
-INDEX = "index.html"
-"""Name of the page about all avatars."""
+_WORDS: dict[State, str] = {"made": "trained", "kept": "kept", "failed": "failed"}
 
 
 @dataclass(frozen=True)
@@ -109,85 +104,51 @@ class TrainManyResult:
         return {result.name: result.why for result in self.avatars if result.outcome == "failed"}
 
 
+def train_command(subject: Path, avatar: Path, preset_name: str, overrides: Sequence[str]) -> str:
+    """Command line that makes one avatar by itself; it is stored in what is made."""
+    changed = [word for setting in overrides for word in ("--set", setting)]
+    return shlex.join(["emotalking", "train", str(subject), "-o", str(avatar), "--preset", preset_name, *changed])
+
+
 def train_many(
-    subjects: Sequence[Path],
-    folder: Path,
-    preset_name: str,
-    overrides: list[str],
-    devices: Sequence[str],
-    *,
-    run: Runner | None = None,
+    subjects: Sequence[Path], folder: Path, preset_name: str, overrides: list[str], engine: Engine
 ) -> TrainManyResult:
     """Train an avatar of every subject; finished avatars are kept, and started ones are resumed.
 
     Args:
         subjects: subject folders.
         folder: gets ``<name>.safetensors``, its run folder and ``<name>.log`` of each, and :data:`INDEX`.
-        devices: each works on one subject at a time, in a process of its own.
-        run: runs a command; None: as a process.
+        engine: runs the trainings.
 
     Raises:
         UserError: two subjects of one name, or a setting that cannot be; nothing is begun then.
     """
-    config = override(preset(preset_name), overrides)
-    names = _names(subjects)
+    override(preset(preset_name), overrides)
+    names = by_name(subjects, lambda subject: subject.resolve().name)
+    folder = folder.absolute()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: give the name of a folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    if len(devices) > len(subjects):
-        idle = ", ".join(devices[len(subjects) :])
-        _logger.info("left idle: %s; there are more devices than subjects", idle)
-    pool = WorkerPool(devices[: len(subjects)])
-
-    with bar() as progress:
-        bars = _Bars(progress, config.iterations, len(names))
-
-        def work(name: str, device: str) -> SubjectResult:
-            avatar = folder / f"{name}.safetensors"
-            log = folder / f"{name}.log"
-            subject = names[name]
-            try:
-                if avatar.exists():
-                    return _kept(avatar, subject, preset_name, overrides)
-                _logger.info("%s: training on %s (log: %s)", name, device, log)
-                began = time.perf_counter()
-                bars.begin(name, device, avatar)
-                command = train_command(subject, avatar, preset_name, overrides)
-                failed = (run or pool.run)(command, device, log)
-                took = time.perf_counter() - began
-                _logger.info("%s: %s %.0f s", name, "trained in" if failed is None else "stopped after", took)
-                return _known(avatar, "trained") if failed is None else _known(avatar, "failed", failed)
-            finally:
-                bars.end(name)
-
-        avatars = pool.spread(list(names), work, bars.tick)
+    jobs = []
+    for name, subject in names.items():
+        avatar = folder / f"{name}.safetensors"
+        command = train_command(subject, avatar, preset_name, overrides)
+        work = partial(train, subject, avatar, preset_name, engine.device, overrides, command=command)
+        finished = partial(_is_finished, avatar, subject, preset_name, overrides)
+        jobs.append(Job(name, avatar, work, folder / f"{name}.log", finished))
+    avatars = [_known(one.output, _WORDS[one.state], one.why) for one in engine.run(jobs)]
     result = TrainManyResult(avatars, folder / INDEX)
     make_page(result, preset_name, overrides).write(result.page)
     return result
 
 
-def _names(subjects: Sequence[Path]) -> dict[str, Path]:
-    """Subject folders by name."""
-    names: dict[str, Path] = {}
-    for subject in subjects:
-        name = subject.resolve().name
-        if name in names:
-            raise UserError(f"{names[name]} and {subject} have one name, '{name}': train them into two folders.")
-        names[name] = subject
-    return names
-
-
-def _kept(avatar: Path, subject: Path, preset_name: str, overrides: list[str]) -> SubjectResult:
-    """An avatar that is there already."""
-    try:
-        if is_up_to_date(avatar, subject, preset_name, overrides):
-            _logger.info("%s: %s is kept", avatar.stem, avatar.name)
-            return _known(avatar, "kept")
-        why = f"{avatar} was trained with other settings: remove it, or give another folder"
-    except UserError as error:
-        why = str(error).rstrip(".")
-    _logger.info("%s: failed", avatar.stem)
-    return SubjectResult(avatar, "failed", why)
+def _is_finished(avatar: Path, subject: Path, preset_name: str, overrides: list[str]) -> bool:
+    """True if the avatar is there; UserError if it was made otherwise."""
+    if not avatar.exists():
+        return False
+    if not is_up_to_date(avatar, subject, preset_name, overrides):
+        raise UserError(f"{avatar} was trained with other settings: remove it, or give another folder.")
+    return True
 
 
 def _known(avatar: Path, outcome: str, why: str = "") -> SubjectResult:
@@ -209,10 +170,7 @@ def make_page(result: TrainManyResult, preset_name: str, overrides: list[str]) -
     """The page: verdict, table and the last preview of each avatar, with links to their own pages."""
     chosen = f"preset {preset_name}" + "".join(f" --set {shlex.quote(setting)}" for setting in overrides)
     page = Page("Avatars", f"{chosen}, {time.strftime('%Y-%m-%d %H:%M')}")
-    good, total = len(result.avatars) - len(result.failures), len(result.avatars)
-    page.verdict(f"{good} of {total} subjects have an avatar.", "good" if good == total else "warn")
-    for name, why in result.failures.items():
-        page.verdict(f"{name}: {why}.", "bad")
+    verdicts(page, result.failures, len(result.avatars), "subjects have an avatar")
     rows = []
     for subject in result.avatars:
         own = subject.run_folder / PAGE
@@ -228,37 +186,3 @@ def make_page(result: TrainManyResult, preset_name: str, overrides: list[str]) -
             page.heading(subject.name)
             page.image(image, f"{stage}: {STRIPS.get(stage, '')}")
     return page
-
-
-class _Bars:
-    """Progress of all subjects and of each that is being trained, read from their records."""
-
-    def __init__(self, progress: Progress, iterations: int, subjects: int) -> None:
-        self._progress, self._iterations = progress, iterations
-        self._all = progress.add_task("train subjects", total=subjects, note="")
-        self._running: dict[str, tuple[TaskID, Path, float]] = {}
-
-    def begin(self, name: str, device: str, avatar: Path) -> None:
-        """Add the bar of a subject."""
-        task = self._progress.add_task(f"{name} ({device})", total=self._iterations, note="begins")
-        self._running[name] = task, avatar.with_name(avatar.name + ".run") / LOG, time.time()
-
-    def end(self, name: str) -> None:
-        """Remove the bar of a subject."""
-        if name in self._running:
-            self._progress.remove_task(self._running.pop(name)[0])
-        self._progress.advance(self._all)
-
-    def tick(self) -> None:
-        """Update all bars."""
-        if self._progress.disable:
-            return
-        for task, path, began in list(self._running.values()):
-            if not path.exists() or path.stat().st_mtime < began:  # of an earlier run
-                continue
-            with suppress(UserError):  # It may be being written.
-                steps = {row["stage"]: row["iteration"] for row in of_kind(read_log(path), "step")}
-                done = sum(steps.values())
-                note = "finishes" if done == self._iterations else list(steps)[-1] if steps else "begins"
-                with suppress(KeyError):  # It may have ended, and its bar with it.
-                    self._progress.update(task, completed=done, note=note)

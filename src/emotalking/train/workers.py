@@ -13,31 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from pathlib import Path
-from queue import SimpleQueue
-from typing import TypeVar
 
 GRACE = 60.0
 """Seconds that a worker has to save its work after it was asked to stop."""
-COMMANDS = "emotalking.cli.main"
-"""Module whose ``main`` runs the commands."""
 _ERROR_PREFIX = "emotalking: error: "
-_TICK = 1.0
-"""Seconds between two checks of the jobs."""
-
-Job = TypeVar("Job")
-Made = TypeVar("Made")
-Runner = Callable[[Sequence[str], str, Path | None], str | None]
-"""Runs the arguments of a command ``emotalking`` on a device, its output appended to the log if there is one; returns
-the reason of a failure, or None."""
-
-
-def train_command(subject: Path, avatar: Path, preset: str, settings: Sequence[str]) -> list[str]:
-    """Arguments of the command that trains ``avatar`` (for a :data:`Runner`)."""
-    changed = [word for setting in settings for word in ("--set", setting)]
-    return ["train", str(subject), "-o", str(avatar), "--preset", preset, *changed]
 
 
 class Worker:
@@ -46,17 +27,17 @@ class Worker:
     Args:
         module: whose ``main(arguments)`` it runs, which returns its exit code.
         device: "cpu", or the GPU visible to it, as its only one: "cuda" (:func:`visible_name`).
-        log: file that its output is appended to; None: its errors and progress go to this process's stderr.
+        log: file that its output is appended to.
     """
 
-    def __init__(self, module: str, arguments: Sequence[str], device: str, log: Path | None) -> None:
+    def __init__(self, module: str, arguments: Sequence[str], device: str, log: Path) -> None:
         self._log = log
-        with open(os.devnull if log is None else log, "ab") as output:
+        with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "emotalking.train.workers", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=output,
-                stderr=None if log is None else output,
+                stderr=output,
                 env=_environment(device),
                 start_new_session=True,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
@@ -85,76 +66,8 @@ class Worker:
         """Reason of the exit code ``code``: the last line of its output."""
         if code < 0:
             return f"it was killed by {signal.Signals(-code).name}"
-        output = "" if self._log is None else self._log.read_text(errors="replace")
-        lines = [line.strip() for line in output.splitlines() if line.strip()]
+        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
         return lines[-1].removeprefix(_ERROR_PREFIX).rstrip(".") if lines else f"it ended with code {code}"
-
-
-class WorkerPool:
-    """Runs jobs on devices, one job at a time on each.
-
-    Args:
-        devices: their names.
-    """
-
-    def __init__(self, devices: Sequence[str]) -> None:
-        self._devices = devices
-        self._lock = threading.Lock()
-        self._running: set[Worker] = set()
-        self._stopped = False
-
-    def run(self, arguments: Sequence[str], device: str, log: Path | None) -> str | None:
-        """Run a command ``emotalking`` on ``device`` in a process of its own (a :data:`Runner`)."""
-        with self._lock:
-            if self._stopped:
-                return "it was not started"
-            worker = Worker(COMMANDS, [*arguments, "--device", visible_name(device)], device, log)
-            self._running.add(worker)
-        code = worker.wait(None)
-        with self._lock:
-            self._running.remove(worker)
-        return worker.failure(code) if code else None
-
-    def spread(
-        self, jobs: Sequence[Job], work: Callable[[Job, str], Made], tick: Callable[[], None] = lambda: None
-    ) -> list[Made]:
-        """Run ``work(job, device)`` for every job, in threads.
-
-        An exception, such as Ctrl-C, ends the processes that :meth:`run` began, and nothing more is begun.
-
-        Args:
-            tick: called every second.
-        """
-        free: SimpleQueue[str] = SimpleQueue()
-        for device in self._devices:
-            free.put(device)
-
-        def one(job: Job) -> Made:
-            device = free.get()
-            try:
-                return work(job, device)
-            finally:
-                free.put(device)
-
-        with ThreadPoolExecutor(len(self._devices)) as pool:
-            try:
-                futures = [pool.submit(one, job) for job in jobs]
-                while wait(futures, _TICK).not_done:
-                    tick()
-                return [future.result() for future in futures]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                self._stop()
-                raise
-
-    def _stop(self) -> None:
-        with self._lock:
-            self._stopped = True
-            running = list(self._running)
-        for worker in running:
-            worker.request_stop()
-        for worker in running:
-            worker.stop()
 
 
 def visible_name(device: str) -> str:

@@ -11,12 +11,14 @@ IF_INTERRUPTED = "rerun the same command: finished variants are kept, unfinished
 EXAMPLES = """examples:
   emotalking ablate someone -o ablation
   emotalking ablate someone -o ablation --preset tiny --variants combined,no_emotion,full --frames 50
-  emotalking ablate someone -o ablation --devices cuda:0,cuda:1
+  emotalking ablate someone -o ablation --workers 2
 
 Variants: no_normal (without the normal loss), no_sync (without the sync loss), combined (one face network takes audio,
 action units, valence and arousal), no_emotion (without the emotion branch), full. The full model has everything on that
 a chosen variant removes. Lip sync is measured by SyncNet if its checkpoint is there, else by a personal expert made
 for this, which is another than the one that trains.
+Without --workers and --address, one after another. --workers 2 runs two at once on this machine, --address joins a Ray
+cluster whose machines see the same folders (pip install 'emotalking[cluster]'; docs/many.md).
 """
 
 

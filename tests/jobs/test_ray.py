@@ -1,0 +1,151 @@
+"""Jobs on a Ray cluster of several nodes on this machine: what is lost begins anew, what is finished does not."""
+
+import importlib.util
+import os
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emotalking.errors import InputError
+from emotalking.jobs import ray_engine
+from emotalking.jobs.config import JobsConfig
+from emotalking.jobs.engine import Sequential, open_engine
+from emotalking.jobs.job import Job, Outcome
+
+from . import work
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: emotalking[cluster]")
+STORE = 80 << 20
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A head without cores, and three machines of one core each."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{Path(__file__).parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster.workers = [cluster.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(3)]
+        yield cluster
+        cluster.shutdown()
+
+
+def job(folder: Path, name: str, function: object, *arguments: object) -> Job:
+    output = folder / name
+    made = partial(function, output, *arguments)  # type: ignore[call-overload]
+    return Job(name, output, made, folder / f"{name}.log", output.exists)
+
+
+def states(outcomes: list[Outcome]) -> dict[str, str]:
+    return {one.name: one.state for one in outcomes}
+
+
+def test_what_is_lost_begins_anew_and_what_is_finished_does_not(nodes: Any, tmp_path: Path) -> None:
+    jobs = [job(tmp_path, f"plain{number}", work.write, number) for number in range(4)]
+    jobs += [
+        job(tmp_path, "killed", work.die_once),
+        job(tmp_path, "large", work.fill_memory, 1),
+        job(tmp_path, "too_large", work.fill_memory, 99),
+        job(tmp_path, "refused", work.refuse),
+        job(tmp_path, "broken", work.break_down),
+    ]
+    config = JobsConfig(address=nodes.address, retries=2)
+    with open_engine(config, "auto") as engine:
+        assert engine.device == "cpu"
+        outcomes = engine.run(jobs)
+        assert [one.name for one in outcomes] == [one.name for one in jobs]
+        failed = {one.name: one.why for one in outcomes if one.state == "failed"}
+        assert failed == {
+            "too_large": "the memory is full",
+            "refused": f"{tmp_path / 'refused'} lacks a table",
+            "broken": "ZeroDivisionError: division by zero",
+        }
+        assert (tmp_path / "killed").read_text() == "resumed 1"
+        assert (tmp_path / "too_large.tried").read_text() == "xxx"
+        assert states(engine.run(jobs[:5])) == dict.fromkeys([one.name for one in jobs[:5]], "kept")
+    assert {path.read_text() for path in tmp_path.glob("*.times")} == {"made\n"}
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    Sequential("cpu").run([job(alone, f"plain{number}", work.write, number) for number in range(4)])
+    assert [(alone / f"plain{n}").read_bytes() for n in range(4)] == [
+        (tmp_path / f"plain{n}").read_bytes() for n in range(4)
+    ]
+
+
+def test_a_lost_machine_takes_its_job_to_another(nodes: Any, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    jobs = [job(tmp_path, f"job{number}", work.wait_for, gate) for number in range(3)]
+
+    def kill() -> None:
+        while len(list(tmp_path.glob("*.began"))) < 3:
+            time.sleep(0.01)
+        nodes.remove_node(nodes.workers.pop(), allow_graceful=False)
+        gate.touch()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with open_engine(JobsConfig(address=nodes.address), "cpu") as engine:
+        outcomes = engine.run(jobs)
+    killer.join()
+    assert set(states(outcomes).values()) <= {"made", "kept"}
+    assert {path.read_text() for path in tmp_path.glob("*.times")} == {"made\n"}
+
+
+def test_ctrl_c_has_every_job_save_and_begins_no_more(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [job(tmp_path, f"job{number}", work.wait_for, tmp_path / "never") for number in range(5)]
+
+    def press(self: object) -> None:
+        if len(list(tmp_path.glob("*.began"))) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray_engine._Table, "tick", press)
+    with open_engine(JobsConfig(address=nodes.address, workers=2), "cpu") as engine:
+        with pytest.raises(KeyboardInterrupt):
+            engine.run(jobs)
+        assert len(list(tmp_path.glob("*.saved"))) == 2 == len(list(tmp_path.glob("*.began")))
+
+
+def test_machines_are_told_apart_from_ours(nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unseen = Job("a", tmp_path / "a", partial(work.write, tmp_path / "a"), tmp_path / "unseen" / "a.log")
+    with open_engine(JobsConfig(address=nodes.address), "cpu") as engine:
+        assert "does not see the folder" in engine.run([unseen])[0].why
+        monkeypatch.setattr(ray_engine, "__version__", "9.9")
+        assert "instead of 9.9: install the same there" in engine.run([job(tmp_path, "b", work.write)])[0].why
+
+
+def test_a_local_ray_starts_by_itself_and_refuses_what_it_has_no_room_for(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no room for a job of 1 cores, 3 GPUs"):
+        with open_engine(JobsConfig(workers=2, cpus=1, gpus=3), "cpu"):
+            pass
+
+
+def test_progress_of_running_jobs_is_shown(nodes: Any, tmp_path: Path) -> None:
+    from emotalking import progress
+
+    shown: list[str] = []
+    gate = tmp_path / "gate"
+    progress.on_progress(lambda done, total, what: shown.append(f"{what} {done:.0f}"))
+    waiting = job(tmp_path, "slow", work.wait_for, gate)
+
+    def end(self: Any) -> None:
+        self._progress.disable = False
+        tick(self)
+        if any(one.startswith("slow") and not one.endswith(" 0") for one in shown):
+            gate.touch()
+
+    tick = ray_engine._Table.tick
+    with pytest.MonkeyPatch.context() as patch, open_engine(JobsConfig(address=nodes.address), "cpu") as engine:
+        patch.setattr(ray_engine._Table, "tick", end)
+        assert states(engine.run([waiting])) == {"slow": "made"}
+    progress.on_progress(None)
+    assert shown[-1] == "jobs 1"
