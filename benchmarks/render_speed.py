@@ -1,10 +1,14 @@
-"""Frames per second of an avatar file, one frame at a time, and what makes them: constants kept, own kernels.
+"""Frames per second of an avatar file, one frame at a time, and what makes them: constants kept, own kernels, graphs.
 
-python benchmarks/render_speed.py someone.safetensors [--device cuda] [--frames 20] [--repeats 5]
+python benchmarks/render_speed.py someone.safetensors [--device cuda] [--frames 20] [--repeats 5] [--only-graphs]
 
 The baseline recomputes what is constant for an avatar; on a GPU it renders with gsplat, where that is installed, and
 torch's own operations. One change after the other is added to it in the same run. Profiles (what an operation or kernel
 takes of a frame) come from the first and the last; the largest difference of their pictures says that they agree.
+
+On a GPU finished frames by CUDA graphs follow (_render_graphs.py, with the floor of a frame): one stream with images on
+the device and on the host, 1 to 64 sessions together, all GPUs at once, and the ratio to launching one kernel after
+another in the same run; ``--only-graphs`` measures these alone.
 """
 
 import argparse
@@ -19,6 +23,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 sys.path.insert(0, str(Path(__file__).parent))
+import _render_graphs
 from _report import line, measure, ratio, write
 
 from emotalking.data.audio_features import audio_feature
@@ -67,16 +72,26 @@ def profiled(run: Callable[[], Any], frames: int, on_gpu: bool) -> dict[str, Any
     }
 
 
+def _counts(avatar: Avatar) -> dict[str, int]:
+    return {"face": avatar.head.face.gaussians.count, "mouth": avatar.head.mouth.gaussians.count}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("avatar", type=Path)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only-graphs", action="store_true")
     args = parser.parse_args()
     device = torch.device(args.device)
     on_gpu = device.type == "cuda"
     avatar = Avatar.load(args.avatar, device)
+    if on_gpu:
+        shape = {"size": [avatar.width, avatar.height], "gaussians": _counts(avatar)}
+        write("render_graphs", {**shape, **_render_graphs.report(args.avatar, avatar)})
+    if args.only_graphs:
+        return
     count = min(args.frames, len(avatar.viewmats))
     render = renderer(avatar, count, device)
     ladder = [("constants recomputed", True, True), ("constants kept", False, True)]
@@ -102,7 +117,7 @@ def main() -> None:
         f"render_speed_{device.type}",
         {
             "size": [avatar.width, avatar.height],
-            "gaussians": {"face": avatar.head.face.gaussians.count, "mouth": avatar.head.mouth.gaussians.count},
+            "gaussians": _counts(avatar),
             "frames_per_second": rate,
             "steps": steps,
             "difference": {"max": float(off.max()), "mean": float(off.mean())},

@@ -37,7 +37,7 @@ class Torsos:
                 return known
         avatar = self._avatar()
         assert avatar is not None
-        layer = torch.from_numpy(avatar.torso(index)).to(self.device)
+        layer = torch.from_numpy(avatar.torso(index)).to(self.device).contiguous()
         with self._lock:
             if self._most:
                 self._kept[index] = layer
