@@ -1,23 +1,24 @@
 """How much a head's lips move, and how well: rendered against recorded opening and width, for features and encoders.
 
     python benchmarks/lips.py FOLDER SUBJECT [SUBJECT ...] [--variants mel-published hama-conv] [--seeds 0 1 2]
-        [--stretches last first middle] [--preset fast] [--device cuda] [--jobs 4]
+        [--stretches last first middle] [--preset fast] [--device cuda] [--jobs 4] [--until 400]
 
 Trains each variant on each subject with each stretch of the clip held out, renders the held-out frames from their own
 sound, pose and action units, and finds the lips in rendered and recorded frames with one detector. `last` is the last
 eleventh, as prepared; `first` and `middle` are eleventh parts elsewhere in the clip. Heads on hama features are
 rendered from streamed features too, with 80 and 160 ms of future sound. Every result is stored in FOLDER at once, and a
-rerun continues. lip_voices.py drives such heads by other people.
+rerun continues; after --until seconds no run is begun, and the table has those that are done. lip_voices.py drives such
+heads by other people.
 """
 
 import argparse
 import json
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -166,8 +167,8 @@ def table(rows: dict[str, dict[str, Any]], runs: list[Run]) -> dict[str, Any]:
         for ways in variants.values():
             for values in ways.values():
                 for name, of_seeds in values.items():
-                    spread = stdev(of_seeds) if len(of_seeds) > 1 else 0.0
-                    values[name] = {"mean": mean(of_seeds), "deviation": spread, "seeds": len(of_seeds)}
+                    spread = float(np.std(of_seeds, ddof=1)) if len(of_seeds) > 1 else 0.0
+                    values[name] = {"mean": float(np.mean(of_seeds)), "deviation": spread, "seeds": len(of_seeds)}
     return found
 
 
@@ -194,8 +195,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--set", dest="settings", action="append", default=[])
+    parser.add_argument("--until", type=float, default=float("inf"))
     parser.add_argument("--name", default="lips")
     args = parser.parse_args()
+    began = time.monotonic()
     args.folder.mkdir(parents=True, exist_ok=True)
     runs = [
         Run(subject, variant, seed, stretch, args.preset, args.device, tuple(args.settings))
@@ -207,13 +210,21 @@ def main() -> None:
     rows = {
         run.name: json.loads(path.read_text()) for run in runs if (path := args.folder / f"{run.name}.json").exists()
     }
+    todo = [run for run in runs if run.name not in rows]
     with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
-        waiting = {pool.submit(work, run, args.folder): run for run in runs if run.name not in rows}
-        for done in as_completed(waiting):
-            run = waiting[done]
-            rows[run.name] = done.result()
-            (args.folder / f"{run.name}.json").write_text(json.dumps(rows[run.name]))
-            show(table({run.name: rows[run.name]}, [run]))
+        waiting: dict[Future[dict[str, Any]], Run] = {}
+        while waiting or (todo and time.monotonic() - began < args.until):
+            while todo and len(waiting) < args.jobs and time.monotonic() - began < args.until:
+                run = todo.pop(0)
+                waiting[pool.submit(work, run, args.folder)] = run
+            for done in wait(waiting, return_when=FIRST_COMPLETED).done:
+                run = waiting.pop(done)
+                if done.exception() is not None:
+                    print(f"{run.name}: {done.exception()!r}", flush=True)
+                    continue
+                rows[run.name] = done.result()
+                (args.folder / f"{run.name}.json").write_text(json.dumps(rows[run.name]))
+                show(table({run.name: rows[run.name]}, [run]))
     found = table(rows, runs)
     print()
     show(found)
