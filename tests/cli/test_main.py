@@ -368,11 +368,11 @@ def test_help_offers_only_what_a_command_line_can_give(capsys: pytest.CaptureFix
 def test_a_window_system_that_is_not_there_is_not_used() -> None:
     program = "import sys; from emotalking.cli.main import main; code = main(); import matplotlib; sys.exit(code)"
     found = subprocess.run(
-        [sys.executable, "-c", program, "check", "missing.mp4"],
+        [sys.executable, "-c", program, "models"],
         env=os.environ | {"MPLBACKEND": "nowhere"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert found.returncode == 2, found.stderr
+    assert found.returncode == 0, found.stderr
     assert "Traceback" not in found.stderr

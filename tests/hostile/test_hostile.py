@@ -18,7 +18,7 @@ from .readers import Reader
 from .run import outcome
 
 ROOT = Path(__file__).parents[2]
-COUNT = int(os.environ.get("EMOTALKING_FUZZ", "12"))
+COUNT = int(os.environ.get("EMOTALKING_FUZZ", "6"))
 """Mutations of each reader."""
 
 

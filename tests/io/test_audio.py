@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from emotalking.errors import UserError
-from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio, resample, save_wav
+from emotalking.io.audio import SAMPLE_RATE, SoundSpan, iter_audio, load_audio, resample, save_wav
 
 
 def tone(rate: int, seconds: float = 1.0, hz: float = 440.0, level: float = 0.3) -> np.ndarray:
@@ -96,6 +96,17 @@ def test_a_part_is_the_same_as_in_the_whole(tmp_path: Path) -> None:
     assert np.array_equal(load_audio(tmp_path / "a.wav", 1.0, 0.5), whole[16000:24000])
     assert len(load_audio(tmp_path / "a.wav", longest_s=0.00001)) == 1
     assert len(load_audio(tmp_path / "a.wav", 3.5, 2)) == 8000
+
+
+def test_no_more_is_decoded_than_is_asked_for(tmp_path: Path) -> None:
+    """Neither for the samples nor for the level that fits: what is behind them may be loud, or damaged."""
+    sound = np.repeat(np.array([0.5, 4.0], np.float32), [20 * SAMPLE_RATE, SAMPLE_RATE])
+    soundfile.write(tmp_path / "a.wav", sound, SAMPLE_RATE, subtype="FLOAT")
+    span = SoundSpan()
+    pieces = list(iter_audio(tmp_path / "a.wav", span=span, longest_s=0.5))
+    assert sum(map(len, pieces)) == SAMPLE_RATE // 2 and span.end < 1.5
+    assert np.concatenate(pieces)[4000:6000].mean() == pytest.approx(0.5, abs=0.01)
+    assert load_audio(tmp_path / "a.wav")[4000:6000].mean() == pytest.approx(0.5 / 4.0, abs=0.01)
 
 
 def test_time_stamps_that_jump_become_silence(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from emotalking.audio.tracks import FrameFeatures
 from emotalking.audio.windows import audio_windows
 from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.errors import UserError
+from emotalking.io.audio import SAMPLE_RATE, save_wav
 from emotalking.player.backgrounds import background_plate
 from emotalking.player.player import Player
 from emotalking.testing.actor.performance import Performance
@@ -100,6 +101,16 @@ def test_silence_gives_a_still_mouth(avatar, features: str, vad: bool) -> None:
     avatar.audio_features = features
     frames = np.stack(list(Player(avatar).frames(np.zeros(32000, np.float32), poses="fixed", vad=vad)))
     assert np.ptp(frames, axis=0).max() == 0
+
+
+def test_the_first_second_of_a_long_sound_needs_little_of_it(avatar, tmp_path) -> None:
+    avatar.audio_features = "mel"
+    save_wav(tmp_path / "long.wav", 0.1 * np.sin(np.arange(200 * SAMPLE_RATE) * 0.1).astype(np.float32))
+    player = Player(avatar)
+    track = player.audio_features(tmp_path / "long.wav", seconds=1.0)
+    assert track.features.num_frames(25) < 62 * 25
+    for sound in (track, tmp_path / "long.wav"):
+        assert len(list(player.frames(sound, seconds=1.0))) == 25
 
 
 def test_bad_sound_is_refused_before_the_first_frame(avatar, tmp_path) -> None:

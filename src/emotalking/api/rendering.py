@@ -138,7 +138,7 @@ def render(
         raise InputError("language, voice, rate and speaker are for speech from text: omit them with audio.")
     assert audio is not None
     if gain is not None:
-        chosen = _heard_emotion(audio, audio_track, gain)
+        chosen = _heard_emotion(audio, audio_track, gain, seconds)
     if emotion_file is not None:
         _write_emotion(emotion_file, chosen, audio, audio_track)
     return render_clip(
@@ -238,15 +238,18 @@ def _with_lips(avatar: "PlayableAvatar", lips: Lips) -> "PlayableAvatar":
     return replace(avatar, lips=lips) if lips == "strict" and isinstance(avatar, Avatar) else avatar
 
 
-def _heard_emotion(audio: "PathLike | Samples | Utterance", audio_track: int | None, gain: float) -> "EmotionTrack":
-    """The emotion of a voice."""
+def _heard_emotion(
+    audio: "PathLike | Samples | Utterance", audio_track: int | None, gain: float, seconds: float | None
+) -> "EmotionTrack":
+    """The emotion of a voice, as far as frames up to the time ``seconds`` depend on it."""
     from emotalking.emotion.voice import voice_emotion
     from emotalking.io.audio import iter_audio
+    from emotalking.player.player import listened_s
     from emotalking.progress import doing
 
     with doing("emotion of the voice"):
         if isinstance(audio, PathLike):
-            return voice_emotion(iter_audio(audio, track=audio_track), gain)
+            return voice_emotion(iter_audio(audio, track=audio_track, longest_s=listened_s(seconds)), gain)
         return voice_emotion([_samples(audio)], gain)
 
 

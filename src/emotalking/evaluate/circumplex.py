@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.patches import Circle
 
-from emotalking.evaluate.intervals import DRAWS, Interval, block_frames
+from emotalking.evaluate.intervals import DRAWS, Interval, block_frames, block_sums
 from emotalking.evaluate.results import AVATAR, NEUTRAL, Result, Run, array
 from emotalking.report import Plot
 from emotalking.report.tables import Table
@@ -95,39 +95,43 @@ def agreement(points: Sequence[Reading], axis: int, block: int, *, debiased: boo
     """
     said = np.array([point.commanded[axis] for point in points])
 
-    def means(of: Callable[[Float[np.ndarray, "N 2"]], Float[np.ndarray, " 2"]]) -> Float[np.ndarray, " P"]:
-        read = [of(point.values)[axis] for point in points]
+    def means(of: Callable[[Float[np.ndarray, " N"]], Float[np.ndarray, " draws"]]) -> Float[np.ndarray, "draws P"]:
+        read = [of(point.values[:, axis]) for point in points]
         if debiased:
-            bases = {id(p.neutral): of(p.neutral)[axis] for p in points if p.neutral is not None}
+            bases = {id(p.neutral): of(p.neutral[:, axis]) for p in points if p.neutral is not None}
             read = [value - bases.get(id(point.neutral), 0.0) for value, point in zip(read, points, strict=True)]
-        return np.array(read)
+        return np.stack(read, -1)
 
     rng = np.random.default_rng(0)
-    seen = means(lambda values: values.mean(0))
+    seen = means(lambda values: values.mean(keepdims=True))
     interval = None
     if min(len(point.values) for point in points) >= block:
-        drawn = [_correlation(means(lambda values: _resampled(values, block, rng)), said) for _ in range(DRAWS)]
+        drawn = _correlations(means(lambda values: _resampled(values, block, rng)), said)
         low, high = np.nanpercentile(drawn, [2.5, 97.5])
         interval = Interval(float(low), float(high))
     signed = said != 0
     return Agreement(
-        r=_correlation(seen, said),
+        r=float(_correlations(seen, said)[0]),
         interval=interval,
-        signs=int((np.sign(seen) == np.sign(said))[signed].sum()),
+        signs=int((np.sign(seen[0]) == np.sign(said))[signed].sum()),
         signed=int(signed.sum()),
-        slope=float(np.polyfit(said, seen, 1)[0]),
-        shuffled=float(np.nanpercentile([_correlation(seen, rng.permutation(said)) for _ in range(DRAWS)], 95)),
+        slope=float(np.polyfit(said, seen[0], 1)[0]),
+        shuffled=float(np.nanpercentile(_correlations(rng.permuted(np.tile(said, (DRAWS, 1)), axis=1), seen[0]), 95)),
     )
 
 
-def _resampled(values: Float[np.ndarray, "N 2"], block: int, rng: np.random.Generator) -> Float[np.ndarray, " 2"]:
-    """Mean of as many frames in blocks from random starts, going round at the end."""
-    starts = rng.integers(len(values), size=-(-len(values) // block))
-    return values[(starts[:, None] + np.arange(block)).ravel() % len(values)].mean(0)
+def _resampled(values: Float[np.ndarray, " N"], block: int, rng: np.random.Generator) -> Float[np.ndarray, " draws"]:
+    """Means of as many frames in blocks from random starts, going round at the end."""
+    starts = rng.integers(len(values), size=(DRAWS, -(-len(values) // block)))
+    return block_sums(values, block)[starts].sum(1) / (starts.shape[1] * block)
 
 
-def _correlation(a: Float[np.ndarray, " P"], b: Float[np.ndarray, " P"]) -> float:
-    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-9 and b.std() > 1e-9 else float("nan")
+def _correlations(rows: Float[np.ndarray, "draws P"], other: Float[np.ndarray, " P"]) -> Float[np.ndarray, " draws"]:
+    """Correlation of each row with ``other``; nan where either does not vary."""
+    a, b = rows - rows.mean(1, keepdims=True), other - other.mean()
+    sizes = np.sqrt((a**2).mean(1)), np.sqrt((b**2).mean())
+    varies = (sizes[0] > 1e-9) & (sizes[1] > 1e-9)
+    return np.where(varies, (a * b).mean(1) / np.where(varies, sizes[0] * sizes[1], 1.0), np.nan)
 
 
 def agreement_table(result: Result, fps: float | int) -> Table | None:
@@ -197,8 +201,7 @@ def axes_plot(result: Result, fps: float | int) -> Plot | None:
         spread = np.zeros((2, len(points)))
         for number, point in enumerate(points):
             if len(point.values) >= block:
-                drawn = [_resampled(point.values, block, rng)[axis] for _ in range(DRAWS)]
-                low, high = np.percentile(drawn, [2.5, 97.5])
+                low, high = np.percentile(_resampled(point.values[:, axis], block, rng), [2.5, 97.5])
                 mean = point.values[:, axis].mean()
                 spread[:, number] = max(mean - low, 0), max(high - mean, 0)
         axes.plot([-1, 1], [-1, 1], color="#c9ced8", linewidth=0.8)

@@ -52,7 +52,7 @@ def bootstrap(
     starts = generator.integers(count, size=(draws, math.ceil(count / block)))
     # Sums of every circular block at once: a resample is then a sum of a few numbers.
     there = ~np.isnan(values)
-    sums, counts = (_block_sums(series, block) for series in (np.where(there, values, 0.0), there.astype(float)))
+    sums, counts = (block_sums(series, block) for series in (np.where(there, values, 0.0), there.astype(float)))
     total, counted = sums[starts].sum(1), counts[starts].sum(1)
     means = total[counted > 0] / counted[counted > 0]
     means = np.sqrt(means) if root else means
@@ -95,7 +95,7 @@ def paired_p(
     return (as_large + extra) / (len(signs) + extra)
 
 
-def _block_sums(series: Float[np.ndarray, " N"], block: int) -> Float[np.ndarray, " N"]:
+def block_sums(series: Float[np.ndarray, " N"], block: int) -> Float[np.ndarray, " N"]:
     """Sum of ``block`` neighbours from each position on, going round at the end."""
-    running = np.concatenate([[0.0], np.cumsum(np.concatenate([series, series[: block - 1]]))])
+    running = np.concatenate([[0.0], np.cumsum(np.concatenate([series, np.resize(series, block - 1)]))])
     return running[block:] - running[:-block]

@@ -67,19 +67,16 @@ def load_audio(
     Args:
         path: sound or video file.
         start: as in :func:`iter_audio`.
-        longest_s: read no further than so many seconds from there (the last sample counts whole); None: all.
+        longest_s: as in :func:`iter_audio`.
         track: as in :func:`iter_audio`.
 
     Raises:
         UserError: missing, empty or unreadable file, no audio stream, or a file that was cut short.
     """
-    wanted = None if longest_s is None else int(np.ceil(longest_s * SAMPLE_RATE))
     buffer = bytearray()
-    for chunk in iter_audio(path, start=start, track=track):
+    for chunk in iter_audio(path, start=start, track=track, longest_s=longest_s):
         buffer += chunk.tobytes()
-        if wanted is not None and len(buffer) >= 4 * wanted:
-            break
-    return np.frombuffer(buffer, dtype=np.float32)[:wanted]
+    return np.frombuffer(buffer, dtype=np.float32)
 
 
 def iter_audio(
@@ -89,6 +86,7 @@ def iter_audio(
     strict: bool = True,
     span: SoundSpan | None = None,
     track: int | None = None,
+    longest_s: float | int | None = None,
 ) -> Iterator[Float[np.ndarray, " n"]]:
     """The same samples as :func:`load_audio`, in consecutive pieces of at most some ten thousand samples.
 
@@ -101,6 +99,8 @@ def iter_audio(
         span: filled until the last piece.
         track: number of the sound track, from 1; None: the first one marked as default that is not silent, else the
             first that is not silent.
+        longest_s: read no further than so many seconds of the result (the last sample counts whole); None: all. What is
+            wrong behind them is not noticed, and what is above full scale there makes nothing quieter.
 
     Raises:
         UserError: as :func:`load_audio`; a cut-short file is noticed after its last good sample.
@@ -113,8 +113,14 @@ def iter_audio(
         sounds = list(container.streams.audio)
         span.track, span.tracks = sounds.index(stream) + 1, len(sounds)
         decoded = _Decoder(path, stream, start, rate, strict, span)
-        decoded.gain = full_scale_gain(path, span.track - 1, stream)
-        yield from decoded.chunks(container)
+        # The first sample may come a little before the time 0.
+        end = None if longest_s is None else (start or 0.0) + longest_s + 1.0
+        decoded.gain = full_scale_gain(path, span.track - 1, stream, end)
+        left = None if longest_s is None else math.ceil(longest_s * rate)
+        for chunk in decoded.chunks(container):
+            yield chunk if left is None else chunk[:left]
+            if left is not None and (left := left - len(chunk)) <= 0:
+                return
         _check_complete(path, container, stream, decoded)
 
 

@@ -87,18 +87,22 @@ def _frames(container: InputContainer, sounds: list[AudioStream]) -> Iterator[tu
                 yield packet.stream.index, frame
 
 
-def full_scale_gain(path: Path, index: int, stream: AudioStream) -> float:
+def full_scale_gain(path: Path, index: int, stream: AudioStream, longest_s: float | None = None) -> float:
     """Factor, at most 1, with which sound that can exceed full scale fits: float samples, and several channels added.
 
-    Lossy codecs of one or two channels exceed it by their own errors, which players clip.
+    Lossy codecs of one or two channels exceed it by their own errors, which players clip. No more than about
+    ``longest_s`` of the track is looked at.
     """
     context = stream.codec_context
     is_float = context.name.startswith("pcm_f")
     if not is_float and context.channels <= 2:
         return 1.0
-    peak, mix = 1.0, Mixer()
+    peak, mix, looked_s = 1.0, Mixer(), 0.0
     with opened(path) as container:
         for _, frame in _frames(container, [container.streams.audio[index]]):
+            if longest_s is not None and looked_s > longest_s:
+                break
+            looked_s += frame.samples / frame.sample_rate
             if is_float or downmix_weights(frame) is not None:
                 peak = max(peak, float(np.nan_to_num(np.abs(mix(frame)), posinf=0.0).max(initial=0.0)))
     return 1.0 / peak

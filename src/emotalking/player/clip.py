@@ -18,7 +18,7 @@ from emotalking.options import Provenance
 from emotalking.player.backgrounds import Background
 from emotalking.player.label import label as add_label
 from emotalking.player.paste import Paster
-from emotalking.player.player import Player
+from emotalking.player.player import Player, listened_s
 from emotalking.player.protocols import Emotion, Motion, PlayableAvatar
 from emotalking.player.strip import LONGEST_S, Strip
 from emotalking.provenance.consent import remind
@@ -104,7 +104,7 @@ def render_clip(
     composited = paste is not None or label
     player = Player(avatar, None if composited else mark)
     loaded = None if features is None else load_features(features, avatar.audio_features, avatar.fps)
-    track = player.audio_features(sound, loaded, vad=vad, audio_track=audio_track)
+    track = player.audio_features(sound, loaded, vad=vad, audio_track=audio_track, seconds=seconds)
     total = player.num_frames(track, seconds)
     if total == 0:
         raise UserError("the sound has no length, so there is no frame to render.")
@@ -129,7 +129,7 @@ def render_clip(
         alpha = _is_transparent(background)
         if isinstance(audio, Utterance) and audio.made != "recorded" and provenance == "on":
             sound = mark_speech(audio.samples)  # the lips follow the speech without it
-        sounds = resample_for_mux(sound, audio_track)
+        sounds = resample_for_mux(sound, audio_track, listened_s(seconds))
         writer = VideoWriter(video, width, height, avatar.fps, sounds, alpha=alpha, finish=signed[video])
     _write(frames, total, frame_folder, writer, progress)
     if mouth_strip is not None:
@@ -207,13 +207,13 @@ def _check(
 
 
 def resample_for_mux(
-    audio: str | Path | Float[np.ndarray, " S"], track: int | None = None
+    audio: str | Path | Float[np.ndarray, " S"], track: int | None = None, longest_s: float | None = None
 ) -> Iterator[Float[np.ndarray, " n"]]:
-    """Resample audio to the sample rate of video files, in chunks."""
+    """Resample audio, of a file up to ``longest_s``, to the sample rate of video files, in chunks."""
     if isinstance(audio, np.ndarray):
         resampler = soxr.ResampleStream(SAMPLE_RATE, AUDIO_RATE, 1, dtype="float32")
         for start in range(0, len(audio), SAMPLE_RATE):
             last = start + SAMPLE_RATE >= len(audio)
             yield resampler.resample_chunk(audio[start : start + SAMPLE_RATE], last=last)
     else:
-        yield from iter_audio(audio, AUDIO_RATE, track=track)
+        yield from iter_audio(audio, AUDIO_RATE, track=track, longest_s=longest_s)

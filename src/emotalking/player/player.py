@@ -42,8 +42,15 @@ class AudioTrack:
 Sound = str | Path | Float[np.ndarray, " S"] | FeatureTrack | AudioTrack
 """A sound or video file, float32 mono samples at 16 kHz, their features, or the track of `Player.audio_features`."""
 
+_CONTEXT_S = 60.0
+"""Sound behind the last frame that is listened to: features see up to 22 s of it, levels and noise more."""
 _DECODERS = 4
 """Threads that decode torso layers ahead of the renderer."""
+
+
+def listened_s(seconds: float | None) -> float | None:
+    """Seconds of a sound that frames up to the time ``seconds`` depend on; None: all."""
+    return None if seconds is None else seconds + _CONTEXT_S
 
 
 class Player:
@@ -67,6 +74,7 @@ class Player:
         *,
         vad: bool = True,
         audio_track: int | None = None,
+        seconds: float | None = None,
     ) -> AudioTrack:
         """Compute the avatar's audio features and the voice activity of a recording; files are read in a stream.
 
@@ -78,6 +86,7 @@ class Player:
             features: features of ``audio`` computed by another program.
             vad: detect voice activity, if the avatar has closed-mouth codes.
             audio_track: sound track of a file, see :func:`~emotalking.io.audio.iter_audio`.
+            seconds: frames are wanted up to this time: of a file, a minute more is read; None: all.
 
         Raises:
             UserError: the file cannot be used, or the avatar's features cannot be computed here.
@@ -86,9 +95,12 @@ class Player:
             return audio
         if isinstance(audio, FeatureTrack):
             return AudioTrack(audio)
+        longest_s = listened_s(seconds)
 
         def sound() -> Iterable[np.ndarray]:
-            return [audio] if isinstance(audio, np.ndarray) else iter_audio(audio, track=audio_track)
+            if isinstance(audio, np.ndarray):
+                return [audio]
+            return iter_audio(audio, track=audio_track, longest_s=longest_s)
 
         if features is None:
             track = feature_track(sound(), self.avatar.audio_features)
@@ -148,7 +160,7 @@ class Player:
                 "this avatar was trained without its emotion stage, so it cannot show one: train that stage."
             )
         plate = background_plate(background, self.avatar.background)
-        track = self.audio_features(audio, vad=vad)
+        track = self.audio_features(audio, vad=vad, seconds=seconds)
         loop = self._loop(poses, emotion, track, seed)
         return self._play(track, emotion, loop, plate, self.num_frames(track, seconds), batch, matte)
 
