@@ -10,7 +10,7 @@ from emotalking.audio.features import feature_track
 from emotalking.audio.resampling import LazyResampler
 from emotalking.audio.streams import feature_streams, resolved
 from emotalking.audio.vad import voice_activity
-from emotalking.audio.vad_stream import GateStream
+from emotalking.audio.vad_stream import GateStream, know_gates
 from emotalking.errors import UserError
 from emotalking.testing.actor.performance import Performance
 
@@ -95,6 +95,32 @@ def test_lips_stay_closed_in_silence_and_noise() -> None:
     assert not gate(np.zeros(4 * RATE, np.float32)).any()
     noise = (rng.normal(size=6 * RATE) * 10 ** (-40 / 20)).astype(np.float32)
     assert not gate(noise)[8:].any()
+
+
+def test_gates_of_many_streams_together_are_those_of_each(speech) -> None:
+    """Streams that begin at different times, of which some end."""
+    sounds = [speech, speech[20000:50000], np.roll(speech, 30000), np.zeros(RATE, np.float32)]
+
+    def gates(together: bool) -> np.ndarray:
+        streams, found, fed = [GateStream() for _ in sounds], np.zeros((4, 100)), [0] * 4
+        for frame in range(100):
+            asked = []
+            for number, (stream, sound) in enumerate(zip(streams, sounds, strict=True)):
+                end = min(len(sound), max(0, frame - 7 * number) * 640 + 1920)
+                stream.push(sound[fed[number] : end])
+                if fed[number] < len(sound) == end:
+                    stream.finish()
+                fed[number] = end
+                asked.append((stream, (frame - 7 * number + 0.5) / 25))
+            if together:
+                know_gates(asked)
+                know_gates(asked)
+            found[:, frame] = [stream.at(time) for stream, time in asked]
+        return found
+
+    alone = gates(together=False)
+    assert 0.2 < (alone[:3] > 0.5).mean() < 0.95
+    assert np.allclose(gates(together=True), alone, atol=1e-9)
 
 
 def test_the_gate_forgets_in_constant_memory(speech) -> None:

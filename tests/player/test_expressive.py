@@ -169,7 +169,7 @@ def test_a_live_head_moves_as_in_a_file(avatar, look_ahead_ms: int) -> None:
     np.testing.assert_allclose(np.stack([each.aus for each in shown]), here.aus, atol=1e-6)
     still = ExpressiveLoop(avatar, EmotionTrack.constant(0.0, 0.8), None, 0).at(np.arange(150))
     assert np.abs(still.viewmats - here.viewmats).max() > 1e-3
-    torsos = [int(each.torso.result()[35, 0, 2]) for each in shown]
+    torsos = [int(each.torso.decode().result()[35, 0, 2]) for each in shown]
     np.testing.assert_array_equal(torsos, here.indices)
     live.set_idle(False)
     rest = [live.conditions().viewmat for _ in range(60)]

@@ -147,3 +147,18 @@ def test_wrong_lengths() -> None:
     viewmats, aus = recording(5)
     with pytest.raises(ValueError, match="as many"):
         PoseLoop(viewmats[:0], aus[:0], 25)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 60])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_single_frames_are_those_of_many(count: int, fixed: bool) -> None:
+    rng = np.random.default_rng(count)
+    viewmats = np.tile(np.eye(4, dtype=np.float32), (count, 1, 1))
+    viewmats[:, :3, 3] = rng.normal(size=(count, 3)) * 1e-3
+    loop = PoseLoop(viewmats, rng.random((count, 6)).astype(np.float32), 25, fixed=fixed)
+    frames = np.array([*range(6 * count + 60), *(np.arange(3 * count) + 0.25), 1e7])
+    many = loop.at(frames)
+    for number, frame in enumerate(frames.tolist()):
+        viewmat, aus, index = loop.pose(frame)
+        assert np.array_equal(viewmat, many.viewmats[number]) and np.array_equal(aus, many.aus[number])
+        assert index == many.indices[number] and loop.indices([frame]) == [index]

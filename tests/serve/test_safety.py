@@ -18,7 +18,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from emotalking.errors import InputError
-from emotalking.player import streaming
+from emotalking.player import torso_layers
 from emotalking.serve import connections
 from emotalking.serve.protocol import SUBPROTOCOL
 from emotalking.serve.safety import HEADERS, LONGEST_BODY, Allowance
@@ -316,7 +316,7 @@ def test_nothing_is_left_of_200_clients() -> None:
         with client(server) as one:
             one.frame()
         until(lambda: not server.scheduler.sessions)
-        pools = server.scheduler.workers, server.scheduler.encoders, streaming._torso_pool
+        pools = server.scheduler.workers, server.scheduler.encoders, torso_layers._pool
         for pool in pools:  # all their threads, which stay
             list(pool.map(lambda _: threading.Event().wait(0.05), range(pool._max_workers)))
         threads, files = left()

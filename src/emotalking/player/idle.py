@@ -75,22 +75,27 @@ class LiveMotion:
             here = self._expressive.step(valence, arousal, strengths, float(self._speed.step()))
             viewmat = here.viewmats[0] @ _turned(self._turn.step())
             return Poses(viewmat[None].astype(np.float32), here.aus, here.indices)
-        both = self._loop.at(np.array([self._head, self._face]))
-        viewmat = both.viewmats[0] @ _turned(self._turn.step())
+        viewmat, aus, index = self._loop.pose(self._head)
+        if self._face != self._head:
+            _, aus, _ = self._loop.pose(self._face)
+        viewmat = viewmat @ _turned(self._turn.step())
         self._face += 1.0
         self._head += float(self._speed.step())
-        return Poses(viewmat[None].astype(np.float32), both.aus[1:], both.indices[:1])
+        return Poses(viewmat[None].astype(np.float32), aus[None], np.array([index]))
 
     def coming(self, count: int) -> list[int]:
         """Recorded frames of the next ``count`` frames, if nothing changes."""
         if self._expressive is not None:
             return self._expressive.coming(count, float(self._speed.value))
-        return [int(i) for i in self._loop.at(self._head + float(self._speed.value) * np.arange(count)).indices]
+        speed = float(self._speed.value)
+        return self._loop.indices([self._head + speed * number for number in range(count)])
 
 
 def _turned(angles: Float[np.ndarray, "3"]) -> Float[np.ndarray, "4 4"]:
     """Rotation of the head in its own frame (x to the viewer's right, y up, z to the viewer)."""
-    yaw, pitch, roll = angles
+    yaw, pitch, roll = angles.tolist()
     turned = np.eye(4)
+    if not (yaw or pitch or roll):
+        return turned
     turned[:3, :3] = Rotation.from_euler("YXZ", [yaw, -pitch, -roll]).as_matrix()
     return turned

@@ -5,7 +5,9 @@ longest stretch without a cut. Near each end the playback speed falls smoothly t
 rest and turns back naturally. Every pose has the index of its recorded frame, whose torso layer fits under it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -77,6 +79,36 @@ class PoseLoop:
             return Poses(viewmats, aus, np.full(len(frames), self._fixed, np.int64))
         indices = np.floor(position + 0.5).astype(np.int64)
         return Poses(interpolate_poses(self._viewmats, position), aus, indices)
+
+    def pose(self, frame: float) -> tuple[Float[np.ndarray, "4 4"], Float[np.ndarray, "6"], int]:
+        """View, action units and recorded frame of one output frame, as :meth:`at`; cheap between the turns."""
+        place = self._place(frame)
+        if place is None or place != int(place) or self._fixed is not None:
+            poses = self.at(np.array([frame]))
+            return poses.viewmats[0], poses.aus[0], int(poses.indices[0])
+        return self._viewmats[int(place)].astype(np.float32), self._aus[int(place)].astype(np.float32), int(place)
+
+    def indices(self, frames: Sequence[float]) -> list[int]:
+        """Recorded frames of a few output frames, as :meth:`at`."""
+        if self._fixed is not None:
+            return [self._fixed] * len(frames)
+        places = [self._place(frame) for frame in frames]
+        known = places if None not in places else self.positions(np.array(frames)).tolist()
+        return [int(place + 0.5) for place in known]
+
+    def _place(self, frame: float) -> float | None:
+        """Position of a whole output frame; None: it is none."""
+        if frame != int(frame):
+            return None
+        period = len(self._whole) // 2
+        # What follows the first turn comes again and again.
+        return self._whole[int(frame) if frame < period else period + int(frame) % period]
+
+    @cached_property
+    def _whole(self) -> list[float]:
+        """Positions of the first whole frames."""
+        period = round(2 * (self._high - self._low)) or 1
+        return self.positions(np.arange(2 * period)).tolist()
 
     def positions(
         self, frames: Int64[np.ndarray, " n"] | Float[np.ndarray, " n"], total: int | None = None

@@ -12,6 +12,9 @@ from emotalking.audio.vad_stream import GateStream
 from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE
 
+GateAt = tuple[GateStream, float]
+"""A gate, and the time of the utterance that a frame asks it for."""
+
 
 @dataclass(frozen=True)
 class SpokenFrame:
@@ -56,6 +59,8 @@ class Spoken:
         self._features, self._gate = features, gate
         self._pushed = self._fed = self._taken = self._frame = 0
         self._finished = False
+        self._new: np.ndarray | None = None
+        """Sound that was heard for the next frame."""
 
     @property
     def position_s(self) -> float:
@@ -93,25 +98,35 @@ class Spoken:
         ended."""
         return self._played.has(count) and self._heard.has(self._needed() - self._fed)
 
+    def hear(self) -> GateAt | None:
+        """Listen to what the next frame depends on; what it asks the gate."""
+        if self._new is None:
+            self._new = self._heard.take(self._needed() - self._fed)
+            self._fed += len(self._new)
+            self._features.push(self._new)
+            if self._gate is not None:
+                self._gate.push(self._new)
+            if self._heard.empty and not self._finished:
+                self._finished = True
+                self._features.finish()
+                if self._gate is not None:
+                    self._gate.finish()
+        return None if self._gate is None else (self._gate, (self._frame + 0.5) / float(self._fps))
+
     def next_frame(self, count: int) -> SpokenFrame:
         """The next frame; costs the same however much sound is queued."""
-        sound = self._heard.take(self._needed() - self._fed)
-        self._fed += len(sound)
-        self._features.push(sound)
-        if self._gate is not None:
-            self._gate.push(sound)
-        if self._heard.empty and not self._finished:
-            self._finished = True
-            self._features.finish()
-            if self._gate is not None:
-                self._gate.finish()
+        asked = self.hear()
+        assert self._new is not None
+        sound, self._new = self._new, None
         audio = self._played.take(count)
         self._taken += len(audio)
         ended = self._played.empty
         window = self._features.window(self._frame, self._fps)
-        gate = 1.0 if self._gate is None else self._gate.at((self._frame + 0.5) / float(self._fps))
+        gate = 1.0 if asked is None else asked[0].at(asked[1])
         self._frame += 1
-        return SpokenFrame(np.pad(audio, (0, count - len(audio))), window, gate, self.position_s, ended, sound)
+        if len(audio) < count:
+            audio = np.pad(audio, (0, count - len(audio)))
+        return SpokenFrame(audio, window, gate, self.position_s, ended, sound)
 
     def _needed(self) -> int:
         """Samples at 16 kHz that the next frame depends on."""

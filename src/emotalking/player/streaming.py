@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -25,18 +24,17 @@ from emotalking.player.finish import device_plate, finished_frames, on_host
 from emotalking.player.idle import LiveMotion
 from emotalking.player.lips import Lips, Mouth, mouth_windows
 from emotalking.player.mood import Mood, MoodLike
-from emotalking.player.on_device import torsos_of
 from emotalking.player.protocols import Motion, PlayableAvatar
-from emotalking.player.spoken import Spoken
+from emotalking.player.spoken import GateAt, Spoken
+from emotalking.player.torso_layers import Torso, TorsoLayers
 from emotalking.provenance.mark import Mark
 from emotalking.provenance.payload import Payload
 
 LOOK_AHEAD_MS = (80, 1000)
 """Least and most look-ahead."""
 _RATES = (8000, 192_000)
-_DECODERS = 4
-_torso_pool = ThreadPoolExecutor(_DECODERS, "torso")
-"""Threads that decode torso layers for all players of the process."""
+_TORSOS = 3
+"""Torso layers that are decoded ahead, with that of the frame itself."""
 
 Image = UInt8[np.ndarray, "H W channels"] | UInt8[Tensor, "H W channels"]
 
@@ -54,7 +52,7 @@ class FrameConditions:
     va: Float[np.ndarray, "2"] | None
     gate: float | None
     """1 in speech, 0 for closed lips; None: an avatar without closed lips."""
-    torso: "Future[UInt8[Tensor, 'H W 4']]"
+    torso: Torso
     plate: Float[Tensor, "H W 3"] | None
     """None: transparent."""
     mark: Mark | None
@@ -158,8 +156,7 @@ class StreamingPlayer:
         self.set_background(background)
         self._utterances: deque[Spoken] = deque()
         self._speaking = False
-        self._layer = torsos_of(avatar)
-        self._torsos: dict[int, Future[Tensor]] = {}
+        self._torsos = TorsoLayers(avatar)
 
     @property
     def queued_s(self) -> float:
@@ -265,9 +262,19 @@ class StreamingPlayer:
         """
         self._plate = device_plate(background_plate(background, self.avatar.background), self.avatar.device)
 
+    def hear(self) -> GateAt | None:
+        """Listen to the sound that the next frame depends on, if there is enough of it.
+
+        Returns:
+            For :func:`~emotalking.audio.vad_stream.know_gates`, which computes the gates of many players at once and so
+            saves time in :meth:`conditions`; None: no speech, or no gate.
+        """
+        speech = self._utterances[0] if self._utterances else None
+        return speech.hear() if speech is not None and speech.ready(self._count) else None
+
     def conditions(self) -> FrameConditions:
         """The conditions of the next frame; the media clock advances by one frame. Nothing is rendered."""
-        count = self._samples_until(self.index + 1) - self._samples_until(self.index)
+        count = self._count
         speech = self._utterances[0] if self._utterances else None
         heard = np.zeros(0, np.float32)
         if speech is not None and speech.ready(count):
@@ -283,7 +290,7 @@ class StreamingPlayer:
             mouth, gate = self._lips.rest()
             audio, utterance, position, ended = np.zeros(count, np.float32), None, 0.0, False
         self._speaking = utterance is not None
-        torso = self._torso()
+        torso = Torso(self._torsos, self._motion.coming(_TORSOS))
         va = self._mood.step(heard)
         accents = [] if self._accents is None else self._accents.step(heard)
         poses = self._motion.step(va, accents)
@@ -330,18 +337,14 @@ class StreamingPlayer:
         conditions = self.conditions()
         return self.finish(conditions, render_batch([conditions])[0])
 
+    @property
+    def _count(self) -> int:
+        """Samples of the next frame."""
+        return self._samples_until(self.index + 1) - self._samples_until(self.index)
+
     def _samples_until(self, index: int) -> int:
         """Samples of sound before frame ``index``."""
         return index * self.sample_rate * self._fps.denominator // self._fps.numerator
-
-    def _torso(self) -> "Future[Tensor]":
-        """The torso layer of the next frame; those of the frames after it are decoded meanwhile."""
-        coming = self._motion.coming(3)
-        known = self._torsos
-        self._torsos = {
-            index: known.get(index) or _torso_pool.submit(self._layer, index) for index in dict.fromkeys(coming)
-        }
-        return self._torsos[coming[0]]
 
 
 def render_batch(conditions: Sequence[FrameConditions], *, on_device: bool = False) -> list[Image]:
@@ -368,6 +371,7 @@ def render_batch(conditions: Sequence[FrameConditions], *, on_device: bool = Fal
 
 def _rendered(group: Sequence[FrameConditions]) -> UInt8[Tensor, "B H W channels"]:
     """Images of frames of one avatar and kind."""
+    layers = [each.torso.decode() for each in group]  # meanwhile, the features are computed
     first = group[0]
     feature = audio_feature(first.avatar.audio_features)
     windows = mouth_windows([each.mouth for each in group], (WINDOW_FRAMES, feature.channels, feature.steps))
@@ -383,7 +387,7 @@ def _rendered(group: Sequence[FrameConditions]) -> UInt8[Tensor, "B H W channels
         None if first.gate is None else put([np.asarray(each.gate) for each in group]),
     )
     plates = [each.plate for each in group if each.plate is not None]
-    torsos = [each.torso.result() for each in group]
+    torsos = [layer.result() for layer in layers]
     return finished_frames(first.avatar, driven, torsos, plates or None, mark=first.mark)
 
 

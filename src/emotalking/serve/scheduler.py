@@ -13,6 +13,7 @@ from statistics import median
 import numpy as np
 from jaxtyping import UInt8
 
+from emotalking.audio.vad_stream import know_gates
 from emotalking.cores import allowed_cores
 from emotalking.errors import InputError
 from emotalking.player.protocols import PlayableAvatar
@@ -249,6 +250,7 @@ class Scheduler:
 
     def _tick(self, sessions: Sequence[Session], due: int, deadline: float) -> None:
         """Advance the sessions of an avatar by ``due`` frames and render the last of them."""
+        self._hear(sessions)
         waiting: list[tuple[Session, FrameConditions]] = []
         for session in sessions:
             dropped = session.dropped
@@ -266,6 +268,13 @@ class Scheduler:
         if waiting:
             self._render(waiting)
             self.metrics.late.observe(time.monotonic() - deadline)
+
+    def _hear(self, sessions: Sequence[Session]) -> None:
+        """Compute together what the sessions' next frames hear; what fails here fails in the frame of its session."""
+        try:
+            know_gates([asked for session in sessions if (asked := session.hear()) is not None])
+        except Exception:
+            _logger.debug("gates could not be computed together", exc_info=True)
 
     def _render(self, waiting: Sequence[tuple[Session, FrameConditions]]) -> None:
         started = time.perf_counter()

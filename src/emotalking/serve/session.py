@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from emotalking.errors import InputError
+from emotalking.player.spoken import GateAt
 from emotalking.player.streaming import FrameConditions, Heard, LiveFrame, StreamingPlayer
 from emotalking.serve.said import SILENCE, Caption, Cue, Piece, Place, Shift, Unsaid
 from emotalking.serve.sinks import Event, Sink
@@ -255,6 +256,11 @@ class Session:
                 self._sinks.clear()
 
     # The render thread's side ----------------------------------------------------------------------------------
+
+    def hear(self) -> GateAt | None:
+        """Listen to the sound of the next frame (:meth:`StreamingPlayer.hear`)."""
+        with self._lock:
+            return self.player.hear() if self._sinks else None
 
     def advance(self, frames: int) -> tuple[FrameConditions, bool] | None:
         """Move the clock by so many frames; all but the last are sent without an image.
