@@ -6,10 +6,10 @@ from importlib import import_module
 import pytest
 import torch
 
-from emotalking.ops import adam, mesh, motion, normals, rasterize, sh, similarity, triplane
+from emotalking.ops import adam, compose, mesh, motion, normals, rasterize, sh, similarity, splat, triplane
 from emotalking.ops.backends import OPERATIONS, Backend, Operation, report, use_backends
 
-MODULES = (adam, mesh, motion, normals, rasterize, sh, similarity, triplane)
+MODULES = (adam, compose, mesh, motion, normals, rasterize, sh, similarity, splat, triplane)
 
 
 @pytest.fixture

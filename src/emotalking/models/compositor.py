@@ -16,6 +16,7 @@ from emotalking.models.fixed import FixedHead
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import Layer, TalkingHead, render_layer
 from emotalking.ops.box import Box
+from emotalking.ops.compose import compose
 from emotalking.ops.composite import composite
 
 
@@ -91,12 +92,16 @@ class Compositor:
             window: part of the frame, in integer pixels; None: the full frame.
             degree: highest spherical-harmonic degree; None: all.
         """
+        return render_layer(gaussians, deformed, viewmats, *self._part(window), degree=degree)
+
+    def _part(self, window: Box | None) -> tuple[Float[Tensor, "3 3"], tuple[int, int]]:
+        """Intrinsics and (width, height) of a part of the frame."""
         if window is None:
-            return render_layer(gaussians, deformed, viewmats, self.K, self.size, degree=degree)
+            return self.K, self.size
         K = self.K.clone()  # no tensor from the host: a CUDA graph cannot capture its copy
         K[0, 2] -= window.left
         K[1, 2] -= window.top
-        return render_layer(gaussians, deformed, viewmats, K, window.size, degree=degree)
+        return K, window.size
 
     def compose(
         self,
@@ -145,8 +150,19 @@ class Compositor:
         """
         audio, speech = conditions.audio, conditions.speech
         if fixed is not None:
-            face, mouth = fixed.face(audio, conditions.aus, conditions.va, speech), fixed.mouth(audio, speech)
-        else:
-            face = head.deform_emotional_face(audio, conditions.aus, conditions.va, speech)
-            mouth = head.deform_mouth(audio, speech)
+            return self._fixed_frames(fixed, conditions, background, window)
+        face = head.deform_emotional_face(audio, conditions.aus, conditions.va, speech)
+        mouth = head.deform_mouth(audio, speech)
         return self.deformed_frames(head, face, mouth, conditions.viewmats, background, window)
+
+    @torch.no_grad()
+    def _fixed_frames(
+        self, fixed: FixedHead, given: Conditions, background: Float[Tensor, "B h w 3"] | None, window: Box | None
+    ) -> ComposedFrames:
+        K, size = self._part(window)
+        camera = (given.viewmats, K, *size)
+        face = fixed.draw_face(fixed.face_codes(given.audio, given.aus, given.va, given.speech), camera)
+        mouth = fixed.draw_mouth(fixed.mouth_codes(given.audio, given.speech), camera)
+        behind = torch.zeros_like(face[..., :3]) if background is None else background
+        rgb, alpha = compose(face, mouth, behind, frame_height=self.size[1])
+        return ComposedFrames(rgb, alpha, face[..., 3])

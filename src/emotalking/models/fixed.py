@@ -4,17 +4,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emotalking.models.gaussians import Deformed, Gaussians
+from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
 from emotalking.models.motion import POSITION_SCALE, EmotionMotion, FaceMotion, MouthMotion
 from emotalking.ops.motion import VALUES, EmotionNetwork, FixedBranch, move
+from emotalking.ops.splat import Look, splat
 
 Codes = tuple[Float[Tensor, "B J"], Float[Tensor, "B H"] | None, Float[Tensor, "B E"] | None]
 """Of frames: codes, bias and emotion codes of :func:`emotalking.ops.motion.move`."""
 
+Camera = tuple[Float[Tensor, "B 4 4"], Float[Tensor, "3 3"], int, int]
+"""World-to-camera of each frame, intrinsics, width and height in pixels."""
+
 
 class FixedHead:
-    """Deformed Gaussians of ``head`` as it is now; a later change of its parameters is not seen."""
+    """Layers of ``head`` as it is now; a later change of its parameters is not seen."""
 
     @torch.no_grad()
     def __init__(self, head: TalkingHead) -> None:
@@ -22,7 +26,7 @@ class FixedHead:
         emotion = None if head.emotion is None else _emotion_network(head.emotion)
         self.face_branch = _fixed_face(head.face.gaussians, head.face.motion, emotion)
         self.mouth_branch, self._mouth_audio = _fixed_mouth(head.mouth.gaussians, head.mouth.motion)
-        self.face_opacities, self.mouth_opacities = head.face.gaussians.opacities, head.mouth.gaussians.opacities
+        self.face_look, self.mouth_look = _look(head.face.gaussians), _look(head.mouth.gaussians)
 
     def face_codes(
         self,
@@ -44,25 +48,18 @@ class FixedHead:
         return code[:, :0], code @ self._mouth_audio.T, None
 
     @torch.no_grad()
-    def face(
-        self,
-        audio_windows: Float[Tensor, "B 8 C S"],
-        aus: Float[Tensor, "B 6"],
-        va: Float[Tensor, "B 2"] | None = None,
-        speech: Float[Tensor, " B"] | None = None,
-    ) -> Deformed:
-        """:meth:`TalkingHead.deform_emotional_face` without gradients and without offsets."""
-        return _deformed(move(self.face_branch, *self.face_codes(audio_windows, aus, va, speech)), self.face_opacities)
+    def draw_face(self, codes: Codes, camera: Camera) -> Float[Tensor, "B H W 4"]:
+        """Premultiplied colours and alpha of the face, moved as :meth:`TalkingHead.deform_emotional_face` does."""
+        return splat(*move(self.face_branch, *codes), self.face_look, *camera)
 
     @torch.no_grad()
-    def mouth(self, audio_windows: Float[Tensor, "B 8 C S"], speech: Float[Tensor, " B"] | None = None) -> Deformed:
-        """:meth:`TalkingHead.deform_mouth` without gradients and without offsets."""
-        return _deformed(move(self.mouth_branch, *self.mouth_codes(audio_windows, speech)), self.mouth_opacities)
+    def draw_mouth(self, codes: Codes, camera: Camera) -> Float[Tensor, "B H W 4"]:
+        """The same of the inside of the mouth, moved as by :meth:`TalkingHead.deform_mouth`."""
+        return splat(*move(self.mouth_branch, *codes), self.mouth_look, *camera)
 
 
-def _deformed(moved: tuple[Tensor, Tensor, Tensor], opacities: Float[Tensor, " N"]) -> Deformed:
-    means, quats, scales = moved
-    return Deformed(means, quats, scales, opacities.expand(means.shape[0], -1), offsets={})
+def _look(gaussians: Gaussians) -> Look:
+    return Look(gaussians.opacities, gaussians.sh0, gaussians.sh_rest, gaussians.sh_degree)
 
 
 def _weights(layers: nn.Sequential) -> list[Tensor]:

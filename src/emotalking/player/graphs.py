@@ -216,7 +216,7 @@ class FrameGraphs:
                 self._head.mouth.gaussians,
                 fixed.mouth_branch,
                 fixed.mouth_codes(given.audio, given.speech),
-                fixed.mouth_opacities,
+                fixed.mouth_look.opacities,
                 given.viewmats,
             ),
             self._device,
@@ -225,7 +225,7 @@ class FrameGraphs:
             self._head.face.gaussians,
             fixed.face_branch,
             fixed.face_codes(given.audio, given.aus, given.va, given.speech),
-            fixed.face_opacities,
+            fixed.face_look.opacities,
             given.viewmats,
         )
         compose(face, mouth(), inputs.torsos, inputs.plates, kind.finish, out)

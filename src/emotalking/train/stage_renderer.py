@@ -78,7 +78,7 @@ class StageRenderer:
         aus = recorded.aus if aus_from is None else data.conditions.at(aus_from).aus
         behind = data.behind(frame, *box.index)
         if stage == "mouth":
-            deformed = head.deform_mouth(audio) if self._fixed is None else self._fixed.mouth(audio)
+            deformed = head.deform_mouth(audio)
             mouth = self._compositor.layer(head.mouth.gaussians, deformed, recorded.viewmats, box)
             made = self._compositor.compose(*data.without_mouth(frame, *box.index), mouth, behind)
             return StageFrame(made.rgb[0].clamp(0.0, 1.0), mouth.alpha[0])

@@ -1,6 +1,7 @@
 // What the kernels share: vectors of floats as wide as the processor's registers, and a parallel loop.
 #pragma once
 #include <atomic>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <thread>
@@ -90,6 +91,17 @@ static inline vf exp2_fast(vf x) {
     bits += exponent << 23;
     std::memcpy(&p, &bits, sizeof p);
     return p;
+}
+
+static inline vf root(vf v) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    return (vf)_mm512_sqrt_ps((__m512)v);
+#elif defined(__AVX__)
+    return (vf)_mm256_sqrt_ps((__m256)v);
+#else
+    for (int i = 0; i < W; ++i) v[i] = std::sqrt(v[i]);
+    return v;
+#endif
 }
 
 // ln(1 + e^x), relative error below 2e-6; x itself above 20, as torch has it.

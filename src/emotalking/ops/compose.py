@@ -1,0 +1,50 @@
+"""Drawn layers over what is behind them, for rendering, without gradients."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from emotalking.ops.backends import Backend, Operation, builds
+
+COMPOSE = Operation(
+    "compose",
+    Backend(
+        "cpu",
+        "emotalking.ops.cpu.compose:compose",
+        device="cpu",
+        float32_only=True,
+        available=builds("emotalking.ops.cpu.compose"),
+    ),
+    Backend("reference", "emotalking.ops.reference.compose:compose"),
+)
+"""Back ends have the arguments of :func:`emotalking.ops.reference.compose.compose`."""
+
+
+def compose(
+    face: Float[Tensor, "B H W 4"],
+    mouth: Float[Tensor, "B H W 4"],
+    background: Float[Tensor, "B H W 3"],
+    *,
+    frame_height: int,
+    backend: str = "auto",
+) -> tuple[Float[Tensor, "B H W 3"], Float[Tensor, "B H W"]]:
+    """:func:`emotalking.ops.composite.composite` of layers as :func:`emotalking.ops.splat.splat` draws them.
+
+    Args:
+        face: premultiplied colours and alpha.
+        mouth: of the inside of the mouth.
+        background: opaque, [0, 1].
+        frame_height: pixels of the full frame, of which these may be a window.
+        backend: ``cpu`` is our kernel for float32, ``reference`` torch; ``auto`` as in `ops.backends`.
+
+    Returns:
+        Colours, not clipped, and coverage of head and mouth in [0, 1].
+
+    Raises:
+        ValueError: the images are of different sizes.
+        NoCompiler: ``backend="cpu"`` where the kernels can be neither loaded nor compiled.
+    """
+    if not face.shape == mouth.shape == (*background.shape[:-1], 4):
+        shapes = ", ".join(str(tuple(each.shape)) for each in (face, mouth, background))
+        raise ValueError(f"face, mouth [B, H, W, 4] and background [B, H, W, 3] do not fit together: {shapes}")
+    chosen = COMPOSE.choose(backend if face.numel() else "reference", face)
+    return chosen(face, mouth, background, frame_height)
