@@ -13,8 +13,10 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra emotalking[serve]")
 
 from emotalking.errors import InputError
+from emotalking.player.streaming import LiveFrame
 from emotalking.serve.scheduler import Scheduler
 from emotalking.serve.settings import ServeSettings
+from emotalking.serve.sinks import Event
 from emotalking.serve.speech import sentences
 
 from .talking import FakeAvatar, client, serving, sound, until
@@ -61,6 +63,52 @@ def test_end_in_order() -> None:
         assert one.code() == 1001
         stopping.join()
     until(lambda: threading.active_count() <= before + 4)  # the threads that decode torso layers stay
+
+
+class Shown:
+    """A sink that counts images."""
+
+    images = 0
+
+    def frame(self, frame: LiveFrame) -> None:
+        self.images += frame.image is not None
+
+    def event(self, event: Event) -> None: ...
+
+
+def test_sessions_are_shared_among_devices() -> None:
+    """Two schedulers of one CPU each: a session is placed where there are fewer, rendered there, and counted there."""
+    avatars = [FakeAvatar(), FakeAvatar()]
+    with Scheduler({"disc": avatars[0]}, ServeSettings(), [{"disc": avatars[1]}]) as scheduler:
+        sessions = [scheduler.open("disc") for _ in range(4)]
+        assert [session.player.avatar is avatars[1] for session in sessions] == [False, True, False, True]
+        scheduler.close(sessions[0], "of this test")
+        scheduler.close(sessions[2], "of this test")
+        assert [scheduler.open("disc").player.avatar for _ in range(2)] == [avatars[0]] * 2
+        shown = [Shown(), Shown()]
+        for session, sink in zip((scheduler.sessions[-1], sessions[1]), shown, strict=True):
+            session.attach(sink)
+        scheduler.wake()
+        until(lambda: all(sink.images > 2 for sink in shown))
+        page = scheduler.metrics.page().decode()
+        for number in range(2):
+            assert f'emotalking_sessions_placed{{device="cpu/{number}"}} 2.0' in page
+            assert float(re.search(rf'emotalking_frames_total{{device="cpu/{number}"}} (\S+)', page)[1]) > 2
+        newer = [FakeAvatar(), FakeAvatar()]
+        scheduler.add("disc", *newer)
+        assert [scheduler.open("disc").player.avatar for _ in range(2)] == newer
+    assert not any(thread.name.startswith("serve-render") for thread in threading.enumerate())
+
+
+def test_a_session_that_cannot_be_made_leaves_its_place() -> None:
+    avatars = [FakeAvatar(), FakeAvatar()]
+    with Scheduler({"disc": avatars[0]}, ServeSettings(), [{"disc": avatars[1]}]) as scheduler:
+        for _ in range(3):
+            with pytest.raises(InputError, match="no avatar"):
+                scheduler.open("nobody")
+        assert scheduler.open("disc").player.avatar is avatars[0]
+    with pytest.raises(InputError, match="same"):
+        Scheduler({"disc": avatars[0]}, ServeSettings(), [{"other": avatars[1]}])
 
 
 def test_unknown_avatar_and_none() -> None:

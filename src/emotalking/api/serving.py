@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from emotalking.errors import InputError, MissingPackageError
 from emotalking.io.outputs import checked
-from emotalking.options import Device, PathLike, Reads
+from emotalking.options import Doc, PathLike, Reads
 
 if TYPE_CHECKING:
+    from emotalking.models.avatar import Avatar
     from emotalking.serve.server import LiveServer
+
+ServeDevices = Annotated[
+    str,
+    Doc("devices, each with a share of the sessions: auto (every GPU, or the CPU), cpu, cuda:1, cuda:0,cuda:1, ..."),
+]
 
 
 @checked
@@ -29,7 +35,7 @@ def serve(
     camera: bool = False,
     stun: str | None = None,
     uploads: Annotated[PathLike | None, Reads()] = None,
-    device: Device = "auto",
+    device: ServeDevices = "auto",
 ) -> "LiveServer":
     """Serve avatars live: a page to talk with them, and WebSockets for programs.
 
@@ -64,6 +70,7 @@ def serve(
             f"serving needs {', '.join(missing)}, which is not installed: pip install 'emotalking[serve]'."
         )
     from emotalking.api.rendering import load_avatar
+    from emotalking.ops.devices import parse_devices
     from emotalking.serve.job_routes import job_router
     from emotalking.serve.jobs import Jobs
     from emotalking.serve.server import LiveServer
@@ -84,14 +91,20 @@ def serve(
         look_ahead_ms=look_ahead_ms,
         uploads=None if uploads is None else Path(uploads),
     )
-    loaded = {name: load_avatar(path, device) for name, path in _named(avatars).items()}
+    devices, named = parse_devices(device), _named(avatars)
+
+    def on_all(path: PathLike) -> "list[Avatar]":
+        return [load_avatar(path, each) for each in devices]
+
+    copies = {name: on_all(path) for name, path in named.items()}
+    first, *more = ({name: there[number] for name, there in copies.items()} for number in range(len(devices)))
 
     def trained(name: str, path: Path) -> None:
-        server.scheduler.add(name, load_avatar(path, device))
+        server.scheduler.add(name, *on_all(path))
 
-    jobs = None if settings.uploads is None else Jobs(settings.uploads, device=device, trained=trained)
+    jobs = None if settings.uploads is None else Jobs(settings.uploads, device=devices[-1], trained=trained)
     closing = [] if jobs is None else [jobs.close]
-    server = LiveServer(loaded, settings, [page_router(), job_router(jobs), webrtc_router(stun)], closing)
+    server = LiveServer(first, settings, [page_router(), job_router(jobs), webrtc_router(stun)], closing, more)
     try:
         _add_outputs(server, stream, camera)
     except BaseException:

@@ -39,6 +39,22 @@ def choose_device(device: Device = "auto") -> torch.device:
     return chosen
 
 
+def parse_devices(names: str) -> list[str]:
+    """Devices of a list such as "cuda:0,cuda:1"; "auto": every usable GPU, else the CPU.
+
+    Raises:
+        UserError: one cannot be used, or is named twice.
+    """
+    if names == "auto":
+        count = torch.cuda.device_count() if choose_device("auto").type == "cuda" else 0
+        return [f"cuda:{number}" for number in range(count)] or ["cpu"]
+    chosen = [choose_device(name.strip()) for name in names.split(",")]
+    devices = [f"cuda:{device.index or 0}" if device.type == "cuda" else device.type for device in chosen]
+    if len(set(devices)) < len(devices):
+        raise UserError(f"'{names}' names a device twice: name each once.")
+    return devices
+
+
 def device_pair(names: Device) -> tuple[torch.device, torch.device | None]:
     """The device of a training, and a second one if ``names`` is a list such as "cuda:0,cuda:1".
 
@@ -47,11 +63,7 @@ def device_pair(names: Device) -> tuple[torch.device, torch.device | None]:
     """
     if not isinstance(names, str) or "," not in names:
         return choose_device(names), None
-    chosen = [choose_device(name.strip()) for name in names.split(",")]
-    devices = [f"cuda:{device.index or 0}" if device.type == "cuda" else device.type for device in chosen]
-    if len(set(devices)) < len(devices):
-        raise UserError(f"'{names}' names a device twice: name each once.")
-    first, second, *idle = devices
+    first, second, *idle = parse_devices(names)
     if idle:
         _logger.info("left idle: %s; one training has work for two devices", ", ".join(idle))
     return torch.device(first), torch.device(second)

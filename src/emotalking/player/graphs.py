@@ -97,7 +97,7 @@ class Inputs:
         end = len(host) if on_host else self._pointers
         self._vector[:end].copy_(host[:end], non_blocking=True)
         if self._sent:
-            self._sent[slot].record()
+            self._sent[slot].record(torch.cuda.current_stream(self._device))
 
 
 @dataclass(frozen=True)

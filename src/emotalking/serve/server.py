@@ -37,6 +37,7 @@ class LiveServer:
         settings: where and for whom.
         routers: further parts (:func:`~emotalking.serve.app.make_app`).
         closing: called when the server stops, before the last connections are closed.
+        more: the same avatars on further devices (:class:`~emotalking.serve.scheduler.Scheduler`).
 
     Raises:
         InputError: the address or the port cannot be used.
@@ -53,9 +54,10 @@ class LiveServer:
         settings: ServeSettings,
         routers: Sequence[APIRouter] = (),
         closing: Sequence[Callable[[], object]] = (),
+        more: Sequence[Mapping[str, PlayableAvatar]] = (),
     ) -> None:
         self.settings = settings
-        self.scheduler = Scheduler(avatars, settings)
+        self.scheduler = Scheduler(avatars, settings, more)
         self._routers, self._closing = routers, closing
         self._socket = _listening(settings.host, settings.port)
         self._uvicorn: _Uvicorn | None = None
