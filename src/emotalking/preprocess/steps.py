@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+import cv2
 import torch
 
 from emotalking.cores import allowed_cores
@@ -138,7 +139,8 @@ def map_frames(frames: Iterable[Item], work: Callable[[int, Item], Result]) -> I
         frames: read one after another in the calling thread.
         work: called in the workers, one a core; it keeps what two of them must not share in a :class:`threading.local`.
     """
-    workers, threads = allowed_cores(), torch.get_num_threads()
+    workers, threads, cv_threads = allowed_cores(), torch.get_num_threads(), cv2.getNumThreads()
+    cv2.setNumThreads(1)  # a worker a core: OpenCV's own threads would fight for the same ones
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
@@ -152,6 +154,7 @@ def map_frames(frames: Iterable[Item], work: Callable[[int, Item], Result]) -> I
             for future in pending:
                 future.cancel()
             torch.set_num_threads(threads)  # the workers have set it for every later thread
+            cv2.setNumThreads(cv_threads)
 
 
 def each_frame(frames: Iterable[Item], work: Callable[[int, Item], object], description: str, total: int) -> None:
