@@ -1,7 +1,7 @@
 """How soon a live head answers: sound in to frame out, the first frame, an interruption, and what a frame costs.
 
     python benchmarks/live_latency.py AVATAR [AVATAR ...] [--speech speech.wav] [--device cuda] [--seconds 20]
-        [--look-aheads 80 160] [--sessions 1 2 4] [--lips]
+        [--look-aheads 80 160] [--sessions 1 2 4] [--served 16 32 64] [--lips] [--name live_latency_cuda]
 
 Without a server: the player alone. Sound comes in pieces of 20 ms at the pace of a microphone, and frames are taken at
 their deadlines. Reported are the median and the 99th percentile in milliseconds of
@@ -13,9 +13,11 @@ their deadlines. Reported are the median and the 99th percentile in milliseconds
   `render_cpu_ms`: the process's processor time of them, which other programs on the machine hardly change;
 - `first_after_minutes_ms`: the first frame after five minutes of sound were pushed at once.
 
-`sessions` renders the frames of so many players in one call: time of a frame of all of them, and how many could be
-served at the avatar's frame rate. `--lips` compares lips driven live and by the whole file: the first principal
-component of the face's motion by speech (mostly the mouth's opening), for each look-ahead.
+`sessions` renders the frames of so many players in one call: time of a frame of all of them, how many could be served
+at the avatar's frame rate, and `conditions_ms` of it for each. `--served` runs the scheduler of the server with so many
+sessions in real time, each with a sound of its own and its images encoded, without the network. `--lips` compares lips
+driven live and by the whole file: the first principal component of the face's motion by speech (mostly the mouth's
+opening), for each look-ahead.
 """
 
 import argparse
@@ -32,11 +34,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
+from emotalking.audio.vad_stream import know_gates
 from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.models.avatar import Avatar
 from emotalking.player.lips import mouth_windows
 from emotalking.player.player import Player
-from emotalking.player.streaming import StreamingPlayer, render_batch
+from emotalking.player.streaming import FrameConditions, StreamingPlayer, render_batch
 from emotalking.testing.actor.performance import Performance
 
 PIECE_S = 0.02
@@ -124,11 +127,24 @@ def many(avatar: Avatar, speech: np.ndarray, sessions: int, frames: int) -> dict
     players = [StreamingPlayer(avatar, seed=number, emotion="happy") for number in range(sessions)]
     for number, player in enumerate(players):
         player.push(np.roll(np.tile(speech, 4), number * 7000), SAMPLE_RATE)
-    took = []
+
+    def conditions() -> list[FrameConditions]:
+        know_gates([asked for player in players if (asked := player.hear()) is not None])
+        return [player.conditions() for player in players]
+
+    took, worked, each = [], [], []
     for _ in range(frames):
-        took.append(timed(lambda: render_batch([player.conditions() for player in players]), avatar)[0])
+        made, cpu, ready = timed(conditions, avatar)
+        worked.append(cpu / sessions)
+        each.append(made / sessions)
+        took.append(made + timed(lambda ready=ready: render_batch(ready), avatar)[0])
     found = spread(took[2:])
-    return {"frame_ms": found, "frames_per_second_each": 1e3 / found["median"]}
+    return {
+        "frame_ms": found,
+        "frames_per_second_each": 1e3 / found["median"],
+        "conditions_ms": spread(each[2:]),
+        "conditions_cpu_ms": spread(worked[2:]),
+    }
 
 
 @torch.no_grad()
@@ -180,11 +196,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--frames", type=int, default=100)
-    parser.add_argument("--look-aheads", type=int, nargs="+", default=[80, 160])
-    parser.add_argument("--sessions", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--look-aheads", type=int, nargs="*", default=[80, 160])
+    parser.add_argument("--sessions", type=int, nargs="*", default=[1, 2, 4])
+    parser.add_argument("--served", type=int, nargs="*", default=[])
     parser.add_argument("--lips", action="store_true")
+    parser.add_argument("--name")
     args = parser.parse_args()
     speech = Performance.generate(10.0, seed=5).waveform if args.speech is None else load_audio(args.speech)
+    name = args.name or f"live_latency_{torch.device(args.device).type}"
     results: dict[str, Any] = {}
     for path in args.avatars:
         avatar = Avatar.load(path, args.device)
@@ -192,13 +211,18 @@ def main() -> None:
         row["gaussians"] = [avatar.head.face.gaussians.count, avatar.head.mouth.gaussians.count]
         for look_ahead in args.look_aheads:
             row[f"{look_ahead} ms"] = paced(avatar, speech, look_ahead, args.seconds)
-        row["costs"] = costs(avatar, speech, args.look_aheads[0], args.frames)
+        if args.frames:
+            row["costs"] = costs(avatar, speech, (args.look_aheads or [80])[0], args.frames)
         row["sessions"] = {str(count): many(avatar, speech, count, 20) for count in args.sessions}
+        if args.served:
+            from _live_sessions import served
+
+            row["served"] = [served(avatar, speech, count, args.seconds) for count in args.served]
         if args.lips:
             row["lips"] = lips(avatar, speech, args.look_aheads)
         results[path.stem] = row
         print(path.stem, row, flush=True)
-    write(f"live_latency_{torch.device(args.device).type}", results | {"threads": torch.get_num_threads()})
+    write(name, results | {"threads": torch.get_num_threads()})
 
 
 if __name__ == "__main__":
