@@ -10,7 +10,7 @@ from emotalking.models.motion import POSITION_SCALE, EmotionMotion, FaceMotion, 
 from emotalking.ops.motion import VALUES, EmotionNetwork, FixedBranch, move
 from emotalking.ops.splat import Look, splat
 
-Codes = tuple[Float[Tensor, "B J"], Float[Tensor, "B H"] | None, Float[Tensor, "B E"] | None]
+Codes = tuple[Float[Tensor, "B J"], Float[Tensor, "B D"] | None, Float[Tensor, "B E"] | None]
 """Of frames: codes, bias and emotion codes of :func:`emotalking.ops.motion.move`."""
 
 Camera = tuple[Float[Tensor, "B 4 4"], Float[Tensor, "3 3"], int, int]
