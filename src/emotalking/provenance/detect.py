@@ -1,14 +1,15 @@
-"""Find the invisible mark in images of unknown scale and position.
+"""Find the invisible mark in images: whole ones, where its place is known, or parts of unknown scale and position.
 
 The image is flattened (local mean removed, divided by the local variance), its spectrum divided by that around each
 frequency. Where the lattice of the pattern's lines would lie at a given scale, the known lines are correlated with
 the image's spectrum, for all positions at once. Null distribution: phases of the key are independent of an image that
 was made without it, so each correlation is a sum of independent terms, and by Hoeffding's bound exceeds z, in units of
 its own deviation, with a probability of at most exp(-z^2 / 2), whatever the image shows. Times the number of scales and
-positions tried (some 2e7) this bounds the probability of a false alarm; a payload whose check holds adds a factor of
-2^-24 for each message tried, because its lines are others than the known ones. Refinement goes where the coarse search
-was highest, which the count does not know; but neighbouring positions depend on each other: Rice's formula for the
-peaks of a Gaussian field gives 4e6 exp(-z^2 / 2) for the whole range in an image of 512 pixels at z = 8.
+positions tried this bounds the probability of a false alarm: some 2e7 in parts of images, six in whole ones, scaled or
+not, where a much weaker mark is therefore certain; either may use half of the probability. A payload whose check holds
+adds a factor of 2^-24 for each message tried, because its lines are others than the known ones. Refinement goes where
+the coarse search was highest, which the count does not know; but neighbouring positions depend on each other: for the
+whole range in an image of 512 pixels Rice's formula for the peaks of a Gaussian field gives 4e6 exp(-z^2 / 2) at z = 8.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Complex, Float32
 
-from emotalking.provenance.pattern import BAND, KEY, SMALLEST_SIDE, TILE, Lines, lines
+from emotalking.provenance.pattern import ACROSS, BAND, KEY, SMALLEST_SIDE, TILE, Lines, lines
 from emotalking.provenance.payload import CHECK_BITS, CODED_BITS, Payload, bit_errors, decode
 
 WORKING_SIDE = 512
@@ -30,11 +31,14 @@ ALARM = 1e-6
 _SPECTRUM = 2048
 _SHIFTS = 128
 """Positions tried in each direction, of a tile."""
-_HIGH_PASS_PX, _SPREAD_PX, _FLOOR = 4.0, 4.5, 3.0
+_HIGH_PASS_PX, _SPREAD_PX, _FLOOR = 4.0, 2.5, 1.0
 _EDGE_PX = 16.0
 _AROUND = 49
 """Bins of the spectrum over which its local power is averaged."""
 _CANDIDATES = 6
+"""Of parts; in a whole image there are no more places."""
+_FAMILIES = 2
+"""Whole images, and parts."""
 _SAME = 0.02
 """Candidates whose scales differ by less are one."""
 _NEAR = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -78,6 +82,14 @@ class Found:
         return self.false_alarm <= ALARM
 
 
+@dataclass(frozen=True)
+class _Spectrum:
+    """Spectrum of an image around its centre, and its local power."""
+
+    values: Complex[np.ndarray, "P Q"]
+    power: Float32[np.ndarray, "P Q"]
+
+
 def flattened(grey: Float32[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
     """The image without its local mean, weighted by its inverse local variance, faded at the edges.
 
@@ -111,26 +123,45 @@ def search(image: Float32[np.ndarray, "H W"], key: bytes = KEY) -> Found | None:
     """
     if min(image.shape) < SMALLEST_SIDE or float(np.abs(image).max()) < _NOTHING:
         return None
-    spectrum, chosen, longest = _whitened(image), lines(key), max(image.shape)
+    spectrum, chosen = _whitened(image), lines(key)
+    places = _whole(*image.shape)
+    found = _best(spectrum, chosen, [(_z(spectrum, chosen, one), one) for one in places], _FAMILIES * len(places))
+    if found.marked and found.payload is not None:
+        return found
+    return _stronger(found, _part(spectrum, chosen, max(image.shape)))
+
+
+def _part(spectrum: _Spectrum, chosen: Lines, longest: int) -> Found:
+    """The most probable mark at any scale and position."""
     candidates, positions = _coarse(spectrum, chosen, longest)
     refined = [_refined(spectrum, chosen, one, longest) for one in candidates]
     positions += sum(tried for _, _, tried in refined)
-    judged = [_judged(spectrum, chosen, geometry, z, positions) for z, geometry, _ in refined]
+    return _best(spectrum, chosen, [(z, geometry) for z, geometry, _ in refined], _FAMILIES * positions)
+
+
+def _whole(height: int, width: int) -> list[Geometry]:
+    """Where the pattern lies in a whole image, whatever size it was given."""
+    x, y = -(width // 2) - 0.5, -(height // 2) - 0.5
+    units = (min(height, width) / across for across in ACROSS.values())
+    return [
+        Geometry(unit, unit, width + x if mirrored else x, y, mirrored) for unit in units for mirrored in (False, True)
+    ]
+
+
+def _best(spectrum: _Spectrum, chosen: Lines, candidates: list[tuple[float, Geometry]], positions: int) -> Found:
+    judged = [_judged(spectrum, chosen, geometry, z, positions) for z, geometry in candidates]
     return min(judged, key=lambda one: (one.false_alarm, -one.z))
+
+
+def _stronger(one: Found, other: Found) -> Found:
+    """Of marks, one that can be read."""
+    return min(one, other, key=lambda found: (not found.marked, found.marked and not found.payload, found.false_alarm))
 
 
 def recheck(image: Float32[np.ndarray, "H W"], known: Geometry, key: bytes = KEY) -> Found:
     """The mark at a geometry that was found elsewhere in the file."""
     spectrum, chosen = _whitened(image), lines(key)
     return _judged(spectrum, chosen, known, _z(spectrum, chosen, known), 1)
-
-
-@dataclass(frozen=True)
-class _Spectrum:
-    """Spectrum of an image around its centre, and its local power."""
-
-    values: Complex[np.ndarray, "P Q"]
-    power: Float32[np.ndarray, "P Q"]
 
 
 def _whitened(image: np.ndarray) -> _Spectrum:
@@ -250,6 +281,8 @@ def _z(spectrum: _Spectrum, chosen: Lines, geometry: Geometry) -> float:
 def _judged(spectrum: _Spectrum, chosen: Lines, geometry: Geometry, z: float, hypotheses: int) -> Found:
     """A candidate with its payload, if that can be read, and the probability of its being a false alarm."""
     false_alarm = min(hypotheses * float(np.exp(-z * abs(z) / 2)), 1.0)
+    if false_alarm * _CANDIDATES * 2.0**-CHECK_BITS > ALARM:  # whatever could be read
+        return Found(false_alarm, z, None, None, geometry)
     values = _aligned(spectrum, chosen.data, chosen.data_phases, geometry)
     soft = np.bincount(chosen.bits, np.real(values), CODED_BITS)
     payload, tried = decode(soft)

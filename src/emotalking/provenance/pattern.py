@@ -1,9 +1,9 @@
 """The pattern of the invisible mark: waves of a fixed lattice of frequencies with phases from a public key.
 
-The pattern repeats every :data:`TILE` units in x and y, so its spectrum is lines at the multiples of 1/TILE. About
-a third of the lines has known phases: by them scale and position are found. The sign of each other line is a bit of the
-code word (:mod:`~emotalking.provenance.payload`). A unit is one pixel in images whose shorter side is 512 pixels or
-less, and in proportion more in larger ones, so that the pattern survives if those are made small.
+The pattern repeats every :data:`TILE` units in x and y, so its spectrum is lines at the multiples of 1/TILE. The phases
+of :data:`SYNC_SHARE` of the lines are known: by them scale and position are found. The sign of each other line is a bit
+of the code word (:mod:`~emotalking.provenance.payload`). A fixed number of units lies across the shorter side of an
+image, so that the pattern of a whole image is found in its place whatever size the image was given later.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ TILE = 256
 """Period in units."""
 BAND = (0.035, 0.115)
 """Frequencies in cycles per unit: lower ones drown in the image, higher ones do not survive H.264."""
-REFERENCE_SIDE = 512
-"""Shorter side in pixels of images whose unit is one pixel."""
+ACROSS = {400: 512, 200: 320, 0: 160}
+"""Units across the shorter side of images that have at least so many pixels there: in small images a codec leaves
+nothing of waves of few pixels."""
 SMALLEST_SIDE = 64
 """Shorter side in pixels of the smallest image that is marked or searched."""
-SMALLEST_UNIT = 0.8
-"""Of small images, whose finer waves are all that a codec leaves of them."""
-SYNC_SHARE = 0.35
+SYNC_SHARE = 0.45
+"""More of it finds weaker marks, less of it reads weaker ones."""
 _OFF_AXIS = 2
 """Lines of lower x or y index are left out: edges of images, of letters and of blocks of codecs lie there."""
 
@@ -74,23 +74,29 @@ def _spread(count: int, key: bytes) -> Int[np.ndarray, " D"]:
 
 def unit_of(height: int, width: int) -> float:
     """Pixels in a unit of images of this size."""
-    return max(min(height, width) / REFERENCE_SIDE, SMALLEST_UNIT)
+    side = min(height, width)
+    return side / next(units for least, units in ACROSS.items() if side >= least)
 
 
 def pattern(
     code_word: UInt8[np.ndarray, "256"], height: int, width: int, key: bytes = KEY
 ) -> Float32[np.ndarray, "H W"]:
-    """The pattern of a code word for images of one size, with a mean square of 1."""
+    """The pattern of a code word for images of one size, with a mean square of 1.
+
+    Amplitudes are as the inverse of the frequency, which is how images have them: long waves are less visible (LPIPS)
+    and a codec keeps more of them.
+    """
     chosen = lines(key)
     signs = 1.0 - 2.0 * code_word[chosen.bits].astype(np.float64)
     amplitudes = np.zeros((TILE // 2, TILE), np.complex128)
     amplitudes[chosen.sync[:, 1], chosen.sync[:, 0]] = chosen.sync_phases  # negative x from the end
     amplitudes[chosen.data[:, 1], chosen.data[:, 0]] = chosen.data_phases * signs
+    index = np.concatenate([chosen.sync, chosen.data])
+    radius = np.hypot(index[:, 0], index[:, 1])
+    amplitudes[index[:, 1], index[:, 0]] /= radius * np.sqrt(np.square(1 / radius).sum() / 2)
     used_y, used_x = (np.flatnonzero(np.abs(amplitudes).any(axis)) for axis in (1, 0))
     period = TILE * unit_of(height, width)
     x, y = ((np.arange(count) + 0.5) / period for count in (width, height))
     waves_y = np.exp(2j * np.pi * y[:, None] * used_y)
     waves_x = np.exp(2j * np.pi * x * np.where(used_x < TILE // 2, used_x, used_x - TILE)[:, None])
-    count = len(chosen.sync) + len(chosen.data)
-    waves = (waves_y @ amplitudes[np.ix_(used_y, used_x)] @ waves_x).real
-    return (waves / np.sqrt(count / 2)).astype(np.float32)
+    return (waves_y @ amplitudes[np.ix_(used_y, used_x)] @ waves_x).real.astype(np.float32)

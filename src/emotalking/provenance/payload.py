@@ -1,6 +1,5 @@
 """What the invisible mark says: 64 bits with a check, protected by a convolutional code that is decoded softly."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,6 +19,8 @@ _POLYNOMIAL, _START = 0x864CFB, 0xB704CE
 """CRC-24 of RFC 4880, section 6.1; it begins with ones, so that the word of zeros is not valid."""
 _MEMORY = 8
 _STATES = 1 << _MEMORY
+_KEPT, _TRIED = 32, 256
+"""Paths into a state, and messages whose check is tried at most."""
 _TAPS = (0o463, 0o535, 0o733, 0o745)
 """Rate 1/4, constraint length 9 (Lin & Costello, Error Control Coding, table 12.1); the word's end is its beginning
 (tail-biting), so that no bit is spent on the encoder's state."""
@@ -69,7 +70,7 @@ def encode(message: UInt8[np.ndarray, "64"]) -> UInt8[np.ndarray, "256"]:
 
 
 def decode(soft: Float[np.ndarray, "256"]) -> tuple[Payload | None, int]:
-    """The payload whose code word fits best, if its check holds.
+    """The payload of the most probable code word whose check holds.
 
     Args:
         soft: evidence for each bit of the code word: negative for 1, positive for 0, in proportion to its log odds.
@@ -78,14 +79,14 @@ def decode(soft: Float[np.ndarray, "256"]) -> tuple[Payload | None, int]:
         The payload, or None; and the number of messages whose check was tried. Each of them passes by accident with
         a probability of 2^-24.
     """
-    tried = 0
-    for message in _likely(soft):
-        tried += 1
-        word = int("".join(map(str, message)), 2)
-        content = word >> CHECK_BITS
-        if word & (1 << CHECK_BITS) - 1 == _check(content):
-            return Payload(content & 0xFFFFFFFF, content >> 32), tried
-    return None, tried
+    messages = _likely(soft)
+    matrix, remainder = _checks()
+    content, check = messages[:, : BITS - CHECK_BITS], messages[:, BITS - CHECK_BITS :]
+    passed = np.flatnonzero(((content @ matrix + remainder) % 2 == check).all(1))
+    if not len(passed):
+        return None, len(messages)
+    word = int("".join(map(str, content[passed[0]])), 2)
+    return Payload(word & 0xFFFFFFFF, word >> 32), int(passed[0]) + 1
 
 
 def bit_errors(soft: Float[np.ndarray, "256"], payload: Payload) -> float:
@@ -94,32 +95,31 @@ def bit_errors(soft: Float[np.ndarray, "256"], payload: Payload) -> float:
     return float(wrong.mean())
 
 
-def _likely(soft: np.ndarray, most: int = 4) -> Iterator[Int[np.ndarray, "64"]]:
-    """Messages in the order of their likelihood, at most ``most``: Viterbi's algorithm, twice around the word."""
+def _likely(soft: np.ndarray) -> Int[np.ndarray, "M 64"]:
+    """At most :data:`_TRIED` messages in the order of their likelihood: Viterbi's algorithm around the word for the
+    state in which it begins, then once more with the :data:`_KEPT` best paths into each state (list decoding)."""
     outputs, before = _trellis()
     gains = outputs @ soft.reshape(BITS, len(_TAPS)).T  # [512, 64]: of transitions, per step
-    steps = 3 * BITS
-    score = np.zeros(_STATES)
-    choices = np.empty((steps, _STATES), np.uint8)
-    for step in range(steps):
-        both = score[before] + gains[:, step % BITS].reshape(_STATES, 2)
-        choices[step] = both.argmax(1)
-        score = both.max(1)
-        score -= score.max()
-    seen: set[bytes] = set()
-    for last in np.argsort(-score)[: 4 * most]:
-        state = int(last)
-        path = np.empty(steps, np.int64)
-        for step in range(steps - 1, -1, -1):
-            path[step] = state & 1
-            state = int(before[state, choices[step, state]])
-        # The middle pass has forgotten the unknown beginning, and does not see the end yet.
-        message = path[BITS : 2 * BITS]
-        if message.tobytes() not in seen:
-            seen.add(message.tobytes())
-            yield message
-        if len(seen) == most:
-            return
+    begin = np.zeros(_STATES)
+    for step in range(BITS):
+        begin = (begin[before] + gains[:, step].reshape(_STATES, 2)).max(1)
+    score = np.full((_STATES, _KEPT), -np.inf)
+    score[:, 0] = begin
+    choices = np.empty((BITS, _STATES, _KEPT), np.uint8)
+    for step in range(BITS):
+        both = (score[before] + gains[:, step].reshape(_STATES, 2, 1)).reshape(_STATES, 2 * _KEPT)
+        kept = np.argpartition(-both, _KEPT, axis=1)[:, :_KEPT]
+        choices[step], score = kept, np.take_along_axis(both, kept, 1)
+    last, rank = (place.ravel() for place in np.indices(score.shape))
+    state, path = last, np.empty((BITS, len(last)), np.uint8)
+    for step in range(BITS - 1, -1, -1):
+        path[step] = state & 1
+        choice, rank = np.divmod(choices[step, state, rank].astype(np.int64), _KEPT)
+        state = before[state, choice]
+    # The word's end is its beginning.
+    closed = np.flatnonzero(state == last)
+    order = closed[np.argsort(begin[last[closed]] - score.ravel()[closed], kind="stable")][:_TRIED]
+    return path[:, order].T.astype(np.int64)
 
 
 @cache
@@ -143,6 +143,14 @@ def _check(content: int) -> int:
         out = remainder >> 23 ^ int(bit)
         remainder = remainder << 1 & 0xFFFFFF ^ (_POLYNOMIAL if out else 0)
     return remainder
+
+
+@cache
+def _checks() -> tuple[UInt8[np.ndarray, "40 24"], UInt8[np.ndarray, "24"]]:
+    """The check as an affine function of the content's bits, modulo 2: matrix and remainder of zeros."""
+    zero = _check(0)
+    places = range(BITS - CHECK_BITS - 1, -1, -1)
+    return np.stack([_bits(_check(1 << place) ^ zero, CHECK_BITS) for place in places]), _bits(zero, CHECK_BITS)
 
 
 def _bits(number: int, count: int) -> UInt8[np.ndarray, " n"]:
