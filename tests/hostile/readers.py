@@ -55,7 +55,7 @@ from emotalking.train.callbacks.report import write_page
 from emotalking.train.callbacks.rows import read_log
 from emotalking.train.checkpoint import Checkpoint, write_checkpoint
 from emotalking.train.config import TrainConfig
-from emotalking.train.many import SubjectResult, TrainManyResult, _known, make_page
+from emotalking.train.many import SubjectResult, TrainManyResult, with_record, make_page
 from emotalking.train.optim import gaussian_optimizer, network_optimizer
 from emotalking.train.presets import preset
 from emotalking.train.step import Stage
@@ -240,7 +240,7 @@ _turn = itertools.count()
 
 def use_record(path: Path) -> None:
     avatar = path.parent.with_name("a.safetensors")
-    known = _known(avatar, "kept")  # a damaged record costs the index its numbers, not itself
+    known = with_record(avatar, "kept")  # a damaged record costs the index its numbers, not itself
     result = TrainManyResult([known, SubjectResult(avatar, "failed", "why")], path.parent.with_name("index.html"))
     page = make_page(result, "tiny", [])
     read_log(path)

@@ -136,7 +136,7 @@ def train_many(
         work = partial(train, subject, avatar, preset_name, engine.device, overrides, command=command)
         finished = partial(_is_finished, avatar, subject, preset_name, overrides)
         jobs.append(Job(name, avatar, work, folder / f"{name}.log", finished))
-    avatars = [_known(one.output, _WORDS[one.state], one.why) for one in engine.run(jobs)]
+    avatars = [with_record(one.output, _WORDS[one.state], one.why) for one in engine.run(jobs)]
     result = TrainManyResult(avatars, folder / INDEX)
     make_page(result, preset_name, overrides).write(result.page)
     return result
@@ -151,7 +151,7 @@ def _is_finished(avatar: Path, subject: Path, preset_name: str, overrides: list[
     return True
 
 
-def _known(avatar: Path, outcome: str, why: str = "") -> SubjectResult:
+def with_record(avatar: Path, outcome: str, why: str = "") -> SubjectResult:
     """Result with the rows of its run's record."""
     result = SubjectResult(avatar, outcome, why)
     record = result.run_folder / LOG
