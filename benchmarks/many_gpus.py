@@ -2,9 +2,10 @@
 
 python benchmarks/many_gpus.py SUBJECT SUBJECT ... [--gpus 2] [--preset fast] [--set KEY=VALUE ...]
 
-On one GPU the subjects are trained one after another in one process. On several, each GPU has a process of its own that
-sees it alone (CUDA_VISIBLE_DEVICES) and trains its share one after another: what Ray does with a GPU a job, without Ray's
-own time (``benchmarks/many_jobs.py``). One short training goes before, so that kernels are compiled and files are in memory.
+On one GPU the subjects are trained one after another in one process. On several, each GPU has a process of its own
+that sees it alone (CUDA_VISIBLE_DEVICES) and trains its share one after another: what Ray does with a GPU a job,
+without Ray's own time (``benchmarks/many_jobs.py``). One short training goes before, so that kernels are compiled
+and files are in memory.
 """
 
 import argparse

@@ -55,7 +55,7 @@ from emotalking.train.callbacks.report import write_page
 from emotalking.train.callbacks.rows import read_log
 from emotalking.train.checkpoint import Checkpoint, write_checkpoint
 from emotalking.train.config import TrainConfig
-from emotalking.train.many import SubjectResult, TrainManyResult, with_record, make_page
+from emotalking.train.many import SubjectResult, TrainManyResult, make_page, with_record
 from emotalking.train.optim import gaussian_optimizer, network_optimizer
 from emotalking.train.presets import preset
 from emotalking.train.step import Stage

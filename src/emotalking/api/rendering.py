@@ -1,7 +1,7 @@
 """From avatar files and speech to videos."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from emotalking.emotion.tracks import EmotionTrack
+    from emotalking.jobs.job import Job
     from emotalking.jobs.page import ManyResult
     from emotalking.models.avatar import Avatar
     from emotalking.player.backgrounds import Background
@@ -190,21 +191,33 @@ def render_many(
             it is among the result's ``failures``.
     """
     from emotalking.jobs.engine import open_engine
-    from emotalking.jobs.job import Job
     from emotalking.jobs.page import write_page
-    from emotalking.player.render_table import LOGS, read_table
+    from emotalking.player.render_table import read_table
 
     rows, folder = read_table(Path(table)), Path(output).absolute()
-    listed: list[Job] = []
     with open_engine(jobs, device) as engine:
-        for row in rows:
-            video, log = folder / row.output, folder / LOGS / f"{row.output}.log"
-            log.parent.mkdir(parents=True, exist_ok=True)
-            made = {"label": label, "provenance": provenance}
-            work = partial(_render_row, row, video, log.with_suffix(".json"), {"device": engine.device, **made})
-            finished = partial(_is_rendered, row, video, log.with_suffix(".json"), made)
-            listed.append(Job(row.output, video, work, log, finished))
+        listed = render_jobs(rows, folder, {"device": engine.device, "label": label, "provenance": provenance})
         return write_page(engine.run(listed), folder, "Videos", "videos are rendered")
+
+
+def render_jobs(rows: "Sequence[Row]", folder: Path, options: dict[str, Any]) -> "list[Job]":
+    """Jobs of the rows of a table.
+
+    Args:
+        rows: of :func:`emotalking.player.render_table.read_table`.
+        folder: for the results.
+        options: more arguments of :func:`render`.
+    """
+    from emotalking.jobs.job import Job
+    from emotalking.player.render_table import LOGS
+
+    jobs: list[Job] = []
+    for row in rows:
+        video, log = folder / row.output, folder / LOGS / f"{row.output}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        given = row, video, log.with_suffix(".json"), options
+        jobs.append(Job(row.output, video, partial(_render_row, *given), log, partial(_is_rendered, *given)))
+    return jobs
 
 
 def _render_row(row: "Row", video: Path, record: Path, options: dict[str, Any]) -> None:
