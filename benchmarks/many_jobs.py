@@ -11,6 +11,7 @@ of one process that did one job after another? The time per job is measured with
 
 import argparse
 import json
+import logging
 import os
 import resource
 import signal
@@ -194,6 +195,18 @@ def overhead(engine: Engine, folder: Path, jobs: int = 300) -> float:
     return (time.perf_counter() - began) / jobs * 1e3
 
 
+class Anew(logging.Handler):
+    """Keeps what the engine tells of jobs that begin anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "begins anew" in record.getMessage():
+            self.told.append(record.getMessage())
+
+
 def on_cluster(run: Run, work: Path, broken: Path) -> dict[str, Any]:
     """All verbs on four machines, one of which is killed; and again, when everything is there."""
     import ray
@@ -202,6 +215,9 @@ def on_cluster(run: Run, work: Path, broken: Path) -> dict[str, Any]:
     markers = work / "markers"
     markers.mkdir()
     began = time.perf_counter()
+    anew = Anew()
+    logging.getLogger("emotalking").addHandler(anew)
+    logging.getLogger("emotalking").setLevel(logging.INFO)
     head = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(3)]
@@ -220,7 +236,7 @@ def on_cluster(run: Run, work: Path, broken: Path) -> dict[str, Any]:
             noted = Noted(engine, {run.names[0]: without_memory}, markers)
             made = run.prepare(noted, broken)
             found["prepare"] = {"s": noted.seconds, "states": count([one.state for one in made.outcomes])}
-            found["failures"] = made.failures
+            found["failures"] = {name: why.replace(str(work), "") for name, why in made.failures.items()}
             killer = threading.Thread(target=kill)
             killer.start()
             noted = Noted(engine, {}, markers)
@@ -228,6 +244,7 @@ def on_cluster(run: Run, work: Path, broken: Path) -> dict[str, Any]:
             killer.join()
             noted = Noted(engine, {"007.mp4": killed}, markers)
             found["render"] = {"states": count(list(run.render(noted).values())), "s": noted.seconds}
+            found["began_anew"] = [text.replace(str(work), "") for text in anew.told]
             times = run.finished()
             found["finished_more_than_once"] = [name for name, often in times.items() if often > 1]
             noted = Noted(engine, {}, markers)
