@@ -100,11 +100,11 @@ def _launch_of(avatar: Avatar, count: int, mark: Mark | None = None) -> Callable
 
 
 def _plainly(avatar: Avatar, frames: Frames, mark: Mark | None = None) -> Tensor:
-    """The same frames as before: one launch after another, motion networks by torch."""
+    """The same frames as before: one launch after another, motion networks and composition by torch."""
     before = finish.graphs_of
     finish.graphs_of = lambda _: None  # type: ignore[assignment]
     try:
-        with use_backends(motion="reference"):
+        with use_backends(motion="reference", splat="reference", compose="reference"):
             return finished_frames(avatar, *frames, mark=mark)
     finally:
         finish.graphs_of = before

@@ -6,14 +6,25 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from emotalking.ops.backends import Backend, Operation, builds
+from emotalking.ops.backends import Backend, Operation, builds, own_kernels_enabled
 from emotalking.ops.sh import num_bases
 
 MAX_SIDE = 32767
 """The CPU kernel counts rows and columns in 16 bits."""
 
+MAX_GPU_SIDE = 255 * 16
+"""The GPU kernel counts tiles in eight bits."""
+
 SPLAT = Operation(
     "splat",
+    Backend(
+        "cuda",
+        "emotalking.ops.cuda.splat:splat",
+        device="cuda",
+        float32_only=True,
+        limits={"side": MAX_GPU_SIDE},
+        available=own_kernels_enabled,
+    ),
     Backend(
         "cpu",
         "emotalking.ops.cpu.splat:splat",
@@ -66,8 +77,8 @@ def splat(
         K: intrinsics of all cameras, in pixels.
         width: pixels.
         height: pixels.
-        backend: ``cpu`` is our kernel for float32, ``reference`` the two operations named above, with the back ends
-            that they choose; ``auto`` as in `ops.backends`.
+        backend: ``cpu`` and ``cuda`` are our kernels for float32, ``reference`` the two operations named above, with
+            the back ends that they choose; ``auto`` as in `ops.backends`.
 
     Raises:
         ValueError: the degree is out of range, or there are fewer coefficients than it needs.

@@ -15,15 +15,14 @@ from torch import Tensor
 
 from emotalking.models.avatar import Avatar
 from emotalking.models.compositor import Conditions
-from emotalking.models.fixed import Codes, FixedHead
-from emotalking.models.gaussians import Gaussians
+from emotalking.models.fixed import FixedHead
 from emotalking.ops.cuda.capture import capture
 from emotalking.ops.cuda.compose import Finish, addresses, compose
-from emotalking.ops.cuda.motion import moved
+from emotalking.ops.cuda.motion import move
 from emotalking.ops.cuda.splat import splat
 from emotalking.ops.devices import on_side_stream
-from emotalking.ops.motion import MOTION, FixedBranch
-from emotalking.ops.rasterize import RASTERIZE
+from emotalking.ops.motion import MOTION
+from emotalking.ops.splat import SPLAT
 from emotalking.provenance.mark import Mark
 
 _logger = logging.getLogger(__name__)
@@ -211,44 +210,24 @@ class FrameGraphs:
         if kind.articulated:
             conditions = conditions.articulated()
         fixed, given = self._fixed, conditions
-        mouth = on_side_stream(
-            lambda: self._layer(
-                self._head.mouth.gaussians,
-                fixed.mouth_branch,
-                fixed.mouth_codes(given.audio, given.speech),
-                fixed.mouth_look.opacities,
-                given.viewmats,
-            ),
-            self._device,
-        )
-        face = self._layer(
-            self._head.face.gaussians,
-            fixed.face_branch,
-            fixed.face_codes(given.audio, given.aus, given.va, given.speech),
-            fixed.face_look.opacities,
-            given.viewmats,
-        )
+        camera = given.viewmats, self._K, *self._size
+
+        def inside() -> Tensor:
+            moved = move(fixed.mouth_branch, *fixed.mouth_codes(given.audio, given.speech))
+            return splat(*moved, fixed.mouth_look, *camera)
+
+        mouth = on_side_stream(inside, self._device)
+        moved = move(fixed.face_branch, *fixed.face_codes(given.audio, given.aus, given.va, given.speech))
+        face = splat(*moved, fixed.face_look, *camera)
         compose(face, mouth(), inputs.torsos, inputs.plates, kind.finish, out)
         if kind.mark is not None:
             out.copy_(kind.mark(out))
-
-    def _layer(
-        self,
-        gaussians: Gaussians,
-        branch: FixedBranch,
-        codes: Codes,
-        opacities: Float[Tensor, " N"],
-        viewmats: Float[Tensor, "B 4 4"],
-    ) -> Float[Tensor, "B height width 4"]:
-        """One branch, moved and drawn: premultiplied colours and alpha."""
-        look = opacities, gaussians.sh0, gaussians.sh_rest, gaussians.sh_degree
-        return splat(moved(branch, *codes), *look, viewmats, self._K, *self._size)
 
 
 def suits(avatar: Avatar) -> bool:
     """True if the kernels of :class:`FrameGraphs` take this avatar, and nothing else was asked for."""
     face, mouth, config = avatar.head.face.gaussians, avatar.head.mouth.gaussians, avatar.head.config
-    drawn = RASTERIZE.choose("auto", face.means, side=max(avatar.width, avatar.height))
+    drawn = SPLAT.choose("auto", face.means, side=max(avatar.width, avatar.height))
     widest = max(config.face.hidden, config.mouth.hidden, config.emotion.hidden, config.audio.code + 6)
     moves = MOTION.choose("auto", face.means, width=widest + config.emotion.code)
     return drawn.name == moves.name == "cuda" and min(face.count, mouth.count) > 0

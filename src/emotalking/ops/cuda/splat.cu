@@ -12,19 +12,27 @@
 #include "projection.h"
 
 constexpr int TILE = 16, THREADS = TILE * TILE, WARPS = THREADS / 32, ROUNDS = 32 / WARPS, SCANNED = ROUNDS * THREADS;
-constexpr int VALUES = 10, ROW = 3;  // of a moved Gaussian: mean, quaternion, scales; float4s of a record
+constexpr int ROW = 3;  // float4s of a record
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr unsigned ALL = 0xffffffffu, NOWHERE = 1;  // a box from column 1 to column 0
 
-extern "C" __global__ void project_moved(Settings s, int images, const float *moved, const float *opacities,
+struct Rows {  // of a tensor [images, count, values], which may be a part of a wider one; mirrored in splat.py
+    const float *start;
+    long long image;
+    int row;
+
+    const float *operator()(int i, int n) const { return start + i * image + (long long)n * row; }
+};
+
+extern "C" __global__ void project_moved(Settings s, Rows means, Rows quats, Rows scales, const float *opacities,
                                          const float *first, const float *rest, const float *viewmats, const float *K,
                                          float4 *records, float *keys, unsigned *boxes) {
     const int n = blockIdx.x * blockDim.x + threadIdx.x, image = blockIdx.y;
     if (n >= s.count) return;
     const long long i = (long long)image * s.count + n;
-    const float *view = viewmats + 16 * image, *at = moved + i * VALUES;
+    const float *view = viewmats + 16 * image, *at = means(image, n);
     const Camera cam(view, K, s);
-    const Seen seen = project(at, at + 3, at + 7, opacities[n], nullptr, cam, s);
+    const Seen seen = project(at, quats(image, n), scales(image, n), opacities[n], nullptr, cam, s);
     keys[i] = __int_as_float(0x7f800000), boxes[i] = NOWHERE;
     if (!seen.radius) return;
     const float ex = seen.extent_x + 0.01f, ey = seen.extent_y + 0.01f;  // wider against rounding
