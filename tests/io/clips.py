@@ -1,5 +1,6 @@
 """Clips of unusual kinds: orientation, pixels that are not square, fields, sizes that change, wide colours, tracks."""
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -74,6 +75,22 @@ def set_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:
     data = bytearray(path.read_bytes())
     at = data.find(b"tkhd") + 44
     data[at : at + 36] = np.array([a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30], ">i4").tobytes()
+    path.write_bytes(data)
+    return path
+
+
+def describe(path: Path, name: bytes, content: bytes) -> Path:
+    """Add a box to the description of the (only) video track of an .mp4 whose index is at its end."""
+    data = bytearray(path.read_bytes())
+    box = struct.pack(">I", 8 + len(content)) + name + content
+    boxes = [data.rindex(b"moov")]
+    for parent in (b"trak", b"mdia", b"minf", b"stbl", b"stsd"):
+        boxes.append(data.index(parent, boxes[-1]))
+    boxes.append(boxes[-1] + 16)  # the sample entry
+    end = boxes[-1] - 4 + int.from_bytes(data[boxes[-1] - 4 : boxes[-1]], "big")
+    for at in boxes:
+        data[at - 4 : at] = (int.from_bytes(data[at - 4 : at], "big") + len(box)).to_bytes(4, "big")
+    data[end:end] = box
     path.write_bytes(data)
     return path
 

@@ -1,5 +1,6 @@
 """Frames are what a player shows: orientation, square pixels, fields, sizes, colours, alpha, tracks."""
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from emotalking.errors import InputError
 from emotalking.io.display import Orientation, pixels, to_grey, to_rgb
 from emotalking.io.video import Conversions, View, decode_frames, probe, read_frames
 
-from .clips import corners, encode, encode_planes, encode_sizes, set_matrix
+from .clips import corners, describe, encode, encode_planes, encode_sizes, set_matrix
 
 BT709 = {"colorspace": 1, "color_trc": 1, "color_primaries": 1, "color_range": 1}
 
@@ -292,6 +293,37 @@ def test_an_unmarked_cover_image_is_no_film(tmp_path: Path) -> None:
             container.mux(track.encode(None))
     images = list(read_frames(path))
     assert len(images) == 6 and abs(float(images[0].mean()) - 60) < 6
+
+
+def test_a_crop_of_the_container_is_noted(tmp_path: Path) -> None:
+    """A clean aperture (ISO 14496-12, 12.1.4) without 8 rows at the bottom and 6 columns on the left."""
+    path = encode(tmp_path / "a.mp4", [corners()] * 5)
+    notes = Conversions()
+    assert shown(path, notes=notes)[0].shape == (48, 64, 3) and notes.crop == (0, 0, 0, 0)
+    describe(path, b"clap", struct.pack(">8i", 58, 1, 40, 1, 3, 1, -4, 1))
+    assert shown(path, notes=notes)[0].shape == (48, 64, 3) and notes.crop == (0, 8, 6, 0)
+
+
+@pytest.mark.parametrize(
+    ("profile", "compatible", "shows"), [(5, 0, False), (8, 4, True), (8, 1, True), (10, 0, False)]
+)
+def test_dolby_visions_own_colours_are_refused(tmp_path: Path, profile: int, compatible: int, shows: bool) -> None:
+    """Profile 5 is in no colours that others can show; those that phones film (8.4) are HLG as well."""
+    path = encode(tmp_path / "a.mp4", [corners()] * 5)
+    describe(path, b"dvcC", bytes([1, 0, profile << 1, 5 << 3 | 5, compatible << 4, *bytes(19)]))
+    if shows:
+        assert probe(path).width == 64
+    else:
+        with pytest.raises(InputError, match=f"Dolby Vision's own .profile {profile}.*export it as HDR10, HLG or SDR"):
+            probe(path)
+
+
+@pytest.mark.parametrize("brand", ["heic", "mif1", "avif"])
+def test_an_image_in_the_container_of_a_video_is_none(tmp_path: Path, brand: str) -> None:
+    path = encode(tmp_path / "a.mp4", [corners()] * 5)
+    path.write_bytes(path.read_bytes().replace(b"ftypisom", b"ftyp" + brand.encode()))
+    with pytest.raises(InputError, match="is not a video"):
+        probe(path)
 
 
 def test_an_unknown_video_format_is_one_sentence(tmp_path: Path) -> None:

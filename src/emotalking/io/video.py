@@ -14,7 +14,16 @@ from jaxtyping import UInt8
 
 from emotalking.errors import UserError
 from emotalking.io.display import Framing, ShownFrame, orientation_of, shown_size, to_rgb
-from emotalking.io.video_stream import Damage, declared_seconds, decoded, deinterlaced, films, open_video, rate_of
+from emotalking.io.video_stream import (
+    Damage,
+    container_crop,
+    declared_seconds,
+    decoded,
+    deinterlaced,
+    films,
+    open_video,
+    rate_of,
+)
 
 SHORTEST_S = 2.0
 """A shorter clip cannot be learned from."""
@@ -52,6 +61,8 @@ class Conversions:
     """Those of ``resized`` from which the shape differs: borders are added, and the image is another one."""
     video_tracks: int = 1
     """Films in the file, of which one is read."""
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Pixels of the stored frames that the container hides at the top, bottom, left and right; they are kept."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,7 @@ class OpenClip:
         self._aspect = self._stream.codec_context.sample_aspect_ratio
         self._size = view.size
         self.conversions.video_tracks = len(films(self._container))
+        self.conversions.crop = container_crop(self._container, self._stream)
 
     def __enter__(self) -> "OpenClip":
         return self
@@ -190,7 +202,7 @@ def decode_frames(
     with OpenClip(path, view) as clip:
         clip.damage = clip.damage if damage is None else damage
         if conversions is not None:
-            conversions.video_tracks = clip.conversions.video_tracks
+            conversions.video_tracks, conversions.crop = clip.conversions.video_tracks, clip.conversions.crop
             clip.conversions = conversions
         time, first = 0.0, None
         for time, frame in clip.frames():

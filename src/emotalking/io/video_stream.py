@@ -1,5 +1,6 @@
 """The video stream of a file: which one, its good frames with their times, and without fields."""
 
+import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av.error
+import av.logging
 from av import Packet, VideoFrame, VideoStream
 from av.container import InputContainer
 from av.filter import Graph
@@ -17,6 +19,11 @@ from emotalking.io.containers import open_media
 
 _IMAGE_FORMATS = ("tty", "image2", "png_pipe", "jpeg_pipe", "gif")
 """Image formats that FFmpeg reads as video."""
+_IMAGE_BRANDS = ("heic", "heix", "mif1", "avif")
+"""Those of HEIF (ISO 23008-12), which has the container of MP4."""
+_CROP = re.compile(r"Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)")
+_DOLBY_VISION = re.compile(r"DOVI configuration record: .*\bprofile: (\d+),.*\bcompatibility id: 0\b")
+"""With this compatibility, the stored colours are none that a player without Dolby Vision can show."""
 _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 """Video streams that are cover images, or thumbnails of chapters."""
 
@@ -49,10 +56,37 @@ def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
             ) from error
         raise UserError(f"{path} is not a video that can be read; give a clip such as an .mp4 file.") from error
     try:
-        return container, _chosen(path, container)
+        stream = _chosen(path, container)
+        if found := _DOLBY_VISION.search(_side_data(container, stream)):
+            raise UserError(
+                f"{path}: its colours are Dolby Vision's own (profile {found[1]}), which cannot be converted: "
+                "export it as HDR10, HLG or SDR."
+            )
+        return container, stream
     except UserError:
         container.close()
         raise
+
+
+def container_crop(container: InputContainer, stream: VideoStream) -> tuple[int, int, int, int]:
+    """Pixels that the container hides of the stored frames: at the top, bottom, left and right."""
+    found = _CROP.search(_side_data(container, stream))
+    if found is None:
+        return (0, 0, 0, 0)
+    left, right, top, bottom = (int(number) for number in found.groups())
+    return top, bottom, left, right
+
+
+def _side_data(container: InputContainer, stream: VideoStream) -> str:
+    """What FFmpeg prints about a stream, side data included, which PyAV does not hand out; it prints to messages."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    try:
+        text = container.dumps_format()
+    finally:
+        av.logging.set_level(level)
+    parts = re.split(r"^  Stream #0:(\d+)", text, flags=re.MULTILINE)
+    return next((part for index, part in zip(parts[1::2], parts[2::2], strict=True) if int(index) == stream.index), "")
 
 
 def films(container: InputContainer) -> list[VideoStream]:
@@ -65,7 +99,7 @@ def _chosen(path: Path, container: InputContainer) -> VideoStream:
     found = films(container)
     if not found:
         raise UserError(f"{path} has no video stream; give a clip that shows the person.")
-    if container.format.name in _IMAGE_FORMATS:
+    if container.format.name in _IMAGE_FORMATS or container.metadata.get("major_brand") in _IMAGE_BRANDS:
         raise UserError(f"{path} is not a video that can be read; give a clip such as an .mp4 file.")
     known = [stream for stream in found if stream.codec_context is not None]
     if not known:

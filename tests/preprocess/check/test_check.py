@@ -288,7 +288,14 @@ def test_combs_of_a_capture_that_forgot_its_fields(tmp_path: Path, take: Take) -
 
 def test_what_the_reader_converts_is_said(tmp_path: Path, clean: Footage) -> None:
     facts = {name: getattr(clean, name) for name in Footage.__dataclass_fields__}
-    changed = {"interlaced": True, "tone_mapped": "HLG", "aspect": 2.0, "resized": (1.0,), "video_tracks": 2}
+    changed = {
+        "interlaced": True,
+        "tone_mapped": "HLG",
+        "aspect": 2.0,
+        "resized": (1.0,),
+        "video_tracks": 2,
+        "crop": (0, 8, 0, 0),
+    }
     _, _, warnings = assess(facts | changed | {"sound_tracks": 2, "sound_track": 2})
     said = " ".join(warnings)
     for words in (
@@ -297,6 +304,7 @@ def test_what_the_reader_converts_is_said(tmp_path: Path, clean: Footage) -> Non
         "not square (2:1)",
         "change their size, 1 time (at 1.0 s)",
         "2 video tracks",
+        "8 at the bottom",
         "number 2 is",
     ):
         assert words in said

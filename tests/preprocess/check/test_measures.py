@@ -209,7 +209,8 @@ GOOD: dict[str, Any] = {
     "blockiness": 1.0, "close_look": (0.0, 16.0), "mouth_range": 0.06, "closed_share": 0.1, "sound_s": 60.0,
     "speech_share": 0.85, "speech_s": 50.0, "noise_db": 35.0, "clipped_share": 0.0, "sound_late_s": 0.0,
     "sound_late_confidence": 1.0, "frozen_share": 0.0, "gaps": (), "interlaced": False, "tone_mapped": "",
-    "aspect": 1.0, "resized": (), "video_tracks": 1, "face_light": 150.0, "noise": 0.5, "line_contrast": 0.5,
+    "aspect": 1.0, "resized": (), "video_tracks": 1, "crop": (0, 0, 0, 0),
+    "face_light": 150.0, "noise": 0.5, "line_contrast": 0.5,
     "eyes_brightness": 0.8, "lips_contrast": 9.0, "upright": (0.9, 0.3, 0.4, 0.5), "sound_track": 1,
     "sound_tracks": 1, "blinks_per_minute": 20.0,
 }  # fmt: skip

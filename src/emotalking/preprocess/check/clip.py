@@ -241,6 +241,7 @@ def _frame_facts(
         "aspect": scan.conversions.aspect,
         "resized": tuple(round(time - float(scan.times[0]), 3) for time in scan.conversions.resized),
         "video_tracks": scan.conversions.video_tracks,
+        "crop": scan.conversions.crop,
         "exposure_range": exposure_range(scan.seconds, scan.brightness, ~black),
     }
 

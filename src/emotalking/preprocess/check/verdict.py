@@ -123,6 +123,8 @@ class Footage:
     """Times at which the stored frames change their size."""
     video_tracks: int
     """Films in the file, of which one is read."""
+    crop: tuple[int, int, int, int]
+    """Pixels of the stored frames that the container hides at the top, bottom, left and right; they are kept."""
     exposure_range: float
     """(95th - 5th percentile) / mean of the brightness."""
 
@@ -301,6 +303,10 @@ def _converted(f: dict[str, Any]) -> list[str]:
         out.append(f"its frames change their size, {_times(f['resized'], 'time')}: they are scaled to one")
     if f["video_tracks"] > 1:
         out.append(f"it has {f['video_tracks']} video tracks: the default one is used")
+    if any(f["crop"]):
+        edges = zip(f["crop"], ("top", "bottom", "left", "right"), strict=True)
+        where = ", ".join(f"{pixels} at the {edge}" for pixels, edge in edges if pixels)
+        out.append(f"players hide edges of its frames (pixels: {where}), which are kept here")
     return out
 
 
