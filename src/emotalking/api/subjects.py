@@ -9,6 +9,8 @@ from emotalking.jobs.config import JobsConfig
 from emotalking.options import Input, OptionalInput, PathLike, Reads, SoundTrack, SubjectFolder, Turn, Writes
 from emotalking.preprocess.config import PrepareConfig
 
+Expressions = Annotated[Sequence[PathLike], Reads()]
+
 if TYPE_CHECKING:
     from emotalking.data import Subject
     from emotalking.jobs.page import ManyResult
@@ -17,15 +19,20 @@ if TYPE_CHECKING:
 
 
 @checked
-def check(clip: Input, *, turn: Turn = 0, audio_track: SoundTrack = None) -> "Footage":
+def check(clip: Input, *, turn: Turn = 0, audio_track: SoundTrack = None, expressions: Expressions = ()) -> "Footage":
     """Check whether a clip can become an avatar, before preparing it.
 
     Args:
         clip: video of one person talking to the camera, with sound.
+        expressions: further clips of the same person showing emotions, to be checked too.
 
     Raises:
         InputError: no video that can be read at all.
     """
+    if expressions:
+        from emotalking.preprocess.expressions import check_with
+
+        return check_with(clip, expressions, turn=turn, audio_track=audio_track)
     from emotalking.preprocess.check.clip import check_clip
 
     return check_clip(clip, turn=turn, audio_track=audio_track)
@@ -33,7 +40,11 @@ def check(clip: Input, *, turn: Turn = 0, audio_track: SoundTrack = None) -> "Fo
 
 @checked
 def prepare(
-    clip: Input, output: Annotated[PathLike, Writes("subject")], config: PrepareConfig = PrepareConfig()
+    clip: Input,
+    output: Annotated[PathLike, Writes("subject")],
+    config: PrepareConfig = PrepareConfig(),
+    *,
+    expressions: Expressions = (),
 ) -> "Subject":
     """Prepare a clip: make its subject folder.
 
@@ -41,10 +52,16 @@ def prepare(
         clip: video of one person talking to the camera, with sound, two seconds or longer.
         output: subject folder to make, or to finish.
         config: options.
+        expressions: further clips of the same person showing emotions (laughing, angry, ...), with or without sound,
+            for the emotion branch to learn from. A finished folder of the same clip is kept, and they are added.
 
     Raises:
-        InputError: the clip or an option cannot be used.
+        InputError: a clip or an option cannot be used, or a clip of expressions shows another person.
     """
+    if expressions:
+        from emotalking.preprocess.expressions import prepare_with
+
+        return prepare_with(clip, output, expressions, config)
     from emotalking.preprocess.prepare import prepare as run
 
     return run(clip, output, config)

@@ -80,6 +80,10 @@ class SubjectFiles:
         """EmoTalking extra: camera-space normals of the face as colours."""
         return self.root / "normals" / f"{index}.png"
 
+    def expression(self, name: str) -> "SubjectFiles":
+        """EmoTalking extra: a further clip of the same person, showing emotions; a folder of this layout, no sound."""
+        return SubjectFiles(self.root / "expressions" / name)
+
     @property
     def landmarks(self) -> Path:
         """EmoTalking extra: all landmarks of the detector."""

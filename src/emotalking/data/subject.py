@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from emotalking.cores import allowed_cores
 from emotalking.data.audio_features import DEFAULT_FEATURE, AudioFeature, audio_feature, feature_of_shape
 from emotalking.data.blink import AU45_CLIP
+from emotalking.data.colours import ColourMatch
 from emotalking.data.files import SubjectFiles
 from emotalking.data.frame import ClipCrop, Frame, LandmarkTrack, lips_rect_of, mouth_opening_of
 from emotalking.data.labels import Masks
@@ -83,6 +84,18 @@ class Subject:
             raise InputError(f"There is no subject folder {files.root}: make one with 'emotalking prepare'.")
         manifest = read_json(files.manifest) if files.manifest.exists() else {}
         return cls(files, manifest)
+
+    @cached_property
+    def expressions(self) -> "dict[str, Subject]":
+        """Finished further clips of the same person by their names; their heads are in this subject's head frame."""
+        parent = self.files.expression("_").root.parent
+        names = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+        files = {name: self.files.expression(name) for name in names}
+        return {
+            name: Subject.open(one.root)
+            for name, one in files.items()
+            if one.transforms("train").exists() and one.transforms("val").exists()
+        }
 
     @property
     def num_frames(self) -> int:
@@ -217,6 +230,19 @@ class Subject:
         except (OSError, ValueError, EOFError):
             return None
         return feature_of_shape(shape)
+
+    @cached_property
+    def colour_match(self) -> ColourMatch | None:
+        """Of a clip of expressions: what brings its frames to the main clip's colours; None in a main clip."""
+        steps = self.manifest.get("steps")
+        facts = steps.get("colours") if isinstance(steps, dict) else None
+        if not isinstance(facts, dict):
+            return None
+        with reading(self.files.manifest, "has colours that are malformed", "prepare the clip again"):
+            coefficients = np.array(facts["coefficients"], np.float64)
+            if coefficients.shape != (3, 4) or not np.isfinite(coefficients).all():
+                raise ValueError("coefficients that are no match")
+        return ColourMatch(coefficients)
 
     @cached_property
     def background(self) -> UInt8[np.ndarray, "H W 3"]:

@@ -77,6 +77,7 @@ def validate(path: str | Path, compat: str | None = None) -> list[Finding]:
         "aud_*.npy": _features,
         "aud.wav": _sound,
         "subject.json": _record,
+        "expressions": _expressions,
     }
     if compat is not None:
         checks = {_CAMERAS: _cameras, "the images": image_sizes, "aud.wav": _sound}
@@ -102,9 +103,23 @@ def subject_facts(path: Path) -> dict[str, object]:
             "training / held-out": f"{len(subject.train_indices)} / {len(subject.val_indices)}",
             "focal length": f"{subject.focal:.0f} px",
         },
+        **({"expressions": _shown(subject)} if subject.expressions else {}),
         "provenance": subject.manifest or "none (no subject.json: another program wrote this folder)",
         "findings": [str(finding) for finding in validate(path)],
     }
+
+
+def _shown(subject: Subject) -> dict[str, str]:
+    """Length and mean emotion of each clip of expressions."""
+    rows = {}
+    for name, clip in subject.expressions.items():
+        seconds = clip.num_frames / float(clip.fps)
+        read = "no emotion read"
+        if clip.valence_arousal is not None:
+            valence, arousal = clip.valence_arousal.mean(0)
+            read = f"valence {valence:+.2f}, arousal {arousal:+.2f} from neutral"
+        rows[name] = f"{clip.num_frames} frames ({seconds:.1f} s), {clip.width} x {clip.height}, {read}"
+    return rows
 
 
 def _run(where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
@@ -271,6 +286,29 @@ def _emotion(subject: Subject) -> Iterator[Finding]:
         yield Finding("note", "va.csv", "missing, so every frame counts as neutral", _IMPORT)
     elif not np.isfinite(affect).all() or np.abs(affect).max(initial=0.0) > 1:
         yield Finding("error", "va.csv", "valence or arousal is outside -1..1", "compute it again")
+
+
+def _expressions(subject: Subject) -> Iterator[Finding]:
+    """What the emotion stage would miss in the clips of expressions."""
+    parent, again = subject.files.expression("_").root.parent, "prepare the clip again"
+    there = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+    for name in there:
+        if name not in subject.expressions:
+            yield Finding("warning", f"expressions/{name}", "is not finished", f"it is not used: {again}, or remove it")
+    for name, clip in subject.expressions.items():
+        found: list[Finding] = []
+        for check in (_cameras, frame_files, image_sizes, _landmarks, _action_units, _emotion, _match):
+            found += _run("the folder", partial(check, clip))
+        unused = ("gt_imgs/*.jpg", "torso_imgs/*.png", "ori_imgs/*.lms")  # of these, training reads nothing
+        for one in found:
+            if one.where not in unused and one.severity != "note" and "blink" not in one.what:
+                yield Finding(one.severity, f"expressions/{name}/{one.where}", one.what, one.remedy)
+
+
+def _match(clip: Subject) -> Iterator[Finding]:
+    if clip.colour_match is None or clip.landmarks.shape is None or clip.valence_arousal is None:
+        what = "is no clip of expressions that was prepared with this subject"
+        yield Finding("error", "subject.json", what, "remove it, or prepare it again")
 
 
 def _features(subject: Subject) -> Iterator[Finding]:

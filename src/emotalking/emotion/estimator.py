@@ -30,6 +30,23 @@ _RIDGE = 0.15
 """Damping of the solution, in squared shares of a prototype: units that several emotions share get small weights."""
 
 
+ACTED_GAIN = 2.0
+"""Factor by which valence and arousal of :class:`ActionUnitEmotion` fall short on nine acted clips, whose places on the
+circumplex are known: least squares give 2.2 (valence) and 3.5 (arousal), on synthetic actors 1.5
+(benchmarks/results/estimator_error.json)."""
+
+
+def from_neutral(
+    va: Float[np.ndarray, "N 2"], neutral: Float[np.ndarray, "2"], gain: float | int = 1.0
+) -> Float32[np.ndarray, "N 2"]:
+    """Valence and arousal as changes from a person's neutral reading, ``gain`` times as strong.
+
+    Taken before both are squashed into (-1, 1), where the readings of one face add up.
+    """
+    plain, usual = (np.arctanh(np.clip(values, -0.99, 0.99)) for values in (va, neutral))
+    return np.tanh(gain * (plain - usual)).astype(np.float32)
+
+
 @cache
 def unit_weights() -> tuple[tuple[str, ...], Float[np.ndarray, "U 2"]]:
     """Names of the units, and their weights for valence and arousal per intensity (before squashing).

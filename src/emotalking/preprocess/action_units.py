@@ -102,6 +102,7 @@ def action_units(
     layout: FaceLayout,
     fps: float | int = 25,
     opening: Float[np.ndarray, "N 2"] | None = None,
+    rest: Rest | None = None,
 ) -> dict[str, Float[np.ndarray, " N"]]:
     """Intensities 0..5 of :data:`ALL_AUS` and of AU43, each [N].
 
@@ -115,12 +116,14 @@ def action_units(
         opening: of the eyes before the landmarks were smoothed over time (:func:`raw_opening`), for the blink: the
             filter closes one that lasts a single frame only by half, and the detector closes some a frame late, so the
             smaller opening of both is nearest to the image.
+        rest: of the same person, from another clip; None: of these frames.
     """
     eyes = lid_opening(head, layout)
     if opening is not None:
         eyes = np.minimum(eyes, opening)
     measures, angles = measure(head, layout), head_angles(viewmats)
-    return units_from_rest(measures, angles, eyes, Rest.fit(measures, angles, layout, fps), fps)
+    rest = Rest.fit(measures, angles, layout, fps) if rest is None else rest
+    return units_from_rest(measures, angles, eyes, rest, fps)
 
 
 def units_from_rest(

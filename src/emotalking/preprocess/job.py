@@ -32,6 +32,7 @@ from emotalking.io.video import SHORTEST_S, ClipInfo, decode_frames
 from emotalking.ops.box import Box
 from emotalking.preprocess.config import PrepareConfig
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT
+from emotalking.preprocess.person import Person
 from emotalking.preprocess.pose.solver import PoseTrack
 from emotalking.preprocess.scan import SOUND_FILE, Scan, decode_sound, load_sound, scan_clip
 from emotalking.preprocess.steps import Steps, digest, file_hash
@@ -49,12 +50,14 @@ class Job:
 
     layout = MEDIAPIPE_LAYOUT
 
-    def __init__(self, clip: Path, out: Path, config: PrepareConfig) -> None:
+    def __init__(self, clip: Path, out: Path, config: PrepareConfig, person: Person | None = None) -> None:
+        """``person``: the main clip's, for a clip of expressions, which is measured against it and needs no sound."""
         if not clip.is_file():
             raise InputError(f"{clip}: there is no such file.")
         self.clip = clip
         self.files = SubjectFiles(out)
         self.config = config
+        self.person = person
         self.work = out / ".capture"
         self.scan_file = self.work / "scan.npz"
         """File of :attr:`scan`."""
@@ -86,6 +89,10 @@ class Job:
         scan = scan_clip(self.clip, self.work, turn=self.config.turn, audio_track=self.config.audio_track)
         scan.save(self.scan_file)
         return scan
+
+    def known(self, settings: object) -> object:
+        """Settings of a step whose product depends on the person of the main clip, too."""
+        return settings if self.person is None else [settings, self.person.key]
 
     def sound(self, begin_s: float, seconds: float) -> Float32[np.ndarray, " S"]:
         """Samples (16 kHz) of the clip from ``begin_s``, its own clock; zeros where it has no sound."""
@@ -185,6 +192,15 @@ def check_header(info: ClipInfo) -> None:
         raise InputError(
             f"{info.path} has no sound, and lips cannot be learned without it; give a clip with its speech."
         )
+    check_length(info)
+
+
+def check_length(info: ClipInfo) -> None:
+    """Refuse a clip that is too short according to its header.
+
+    Raises:
+        InputError: it is.
+    """
     if info.seconds is not None and info.seconds < SHORTEST_S:
         raise InputError(f"{info.path} lasts {info.seconds:.1f} s; give a clip of at least {SHORTEST_S:.0f} s.")
 

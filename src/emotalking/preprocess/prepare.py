@@ -18,10 +18,11 @@ from emotalking.data import writer as write
 from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.frame import to_runs
 from emotalking.data.readers import read_intensities
-from emotalking.emotion.estimator import ActionUnitEmotion
+from emotalking.emotion.estimator import ACTED_GAIN, ActionUnitEmotion, from_neutral
 from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.files import need_space
+from emotalking.io.images import read_image
 from emotalking.io.video import SHORTEST_S
 from emotalking.lipsync.offset import TRUSTED, measure_offset
 from emotalking.ops.devices import choose_device
@@ -31,12 +32,12 @@ from emotalking.preprocess.check.clip import check_scanned, plain_part
 from emotalking.preprocess.check.face_pass import find_boxes
 from emotalking.preprocess.check.measures import mouth_opening
 from emotalking.preprocess.config import EMOTION_MODELS, NORMALS, PARSINGS, PrepareConfig, networks
-from emotalking.preprocess.job import Job, build, check_header, chunks
+from emotalking.preprocess.job import Job, build, check_header, check_length, chunks
 from emotalking.preprocess.landmarks import open_provider
 from emotalking.preprocess.layers import draw_layers, make_background
 from emotalking.preprocess.masks import make_masks
 from emotalking.preprocess.normals import make_normals
-from emotalking.preprocess.pose.solver import project, solve_pose
+from emotalking.preprocess.pose.solver import follow_pose, project, solve_pose
 from emotalking.preprocess.scan import scan_clip
 from emotalking.preprocess.smoothing import steady
 from emotalking.preprocess.steps import Unfinished, file_hash
@@ -63,9 +64,14 @@ def prepare(clip: str | Path, out: str | Path, config: PrepareConfig = PrepareCo
             ``out`` holds something else.
     """
     job = Job(Path(clip), Path(out), replace(config, device=str(choose_device(config.device))))
+    run_job(job)
+    return Subject.open(out)
+
+
+def run_job(job: Job) -> None:
+    """Run what is not finished of a folder."""
     _run(job, job.steps.run)
     _finish(job)
-    return Subject.open(out)
 
 
 def is_prepared(clip: Path, out: Path, config: PrepareConfig) -> bool:
@@ -93,11 +99,12 @@ def _run(job: Job, step: Callable[..., None]) -> None:
     step("check", _check, job, [], [config.turn, config.audio_track])
     part = _used_part(job)
     step("clock", lambda job: _clock(job, part), job, ["check"], [str(config.rate), part], job.clock_file.exists)
-    step("framing", _frame, job, ["clock"], config.size)
+    step("framing", _frame, job, ["clock"], job.known(config.size))
     step("landmarks", _landmarks, job, ["framing"], None, lambda: _has_landmarks(job))
-    step("pose", _pose, job, ["landmarks"], asdict(config.pose), lambda: _has_pose(job))
-    step("audio offset", _audio_offset, job, ["pose"], config.audio_offset)
-    step("audio", _audio, job, ["audio offset"], None, files.audio.exists)
+    step("pose", _pose, job, ["landmarks"], job.known(asdict(config.pose)), lambda: _has_pose(job))
+    if job.person is None:
+        step("audio offset", _audio_offset, job, ["pose"], config.audio_offset)
+        step("audio", _audio, job, ["audio offset"], None, files.audio.exists)
     parsing = [config.parsing, networks(PARSINGS[config.parsing])]
     step("masks", _masks, job, ["pose"], parsing, lambda: job.has_last(files.parsing, files.teeth))
     step("background", _background, job, ["masks"], None, files.background.exists)
@@ -108,7 +115,10 @@ def _run(job: Job, step: Callable[..., None]) -> None:
     step("action units", _action_units, job, ["pose"], _hash(config.action_units), files.action_units.exists)
     emotion = [config.emotion_model, networks(EMOTION_MODELS[config.emotion_model])]
     step("emotion", _emotion, job, ["action units"], emotion, files.valence_arousal.exists)
-    step("audio features", _features, job, ["audio"], DEFAULT_FEATURE, files.audio_features().exists)
+    if job.person is not None:
+        step("colours", _colours, job, ["pose"], job.person.key)
+    else:
+        step("audio features", _features, job, ["audio"], DEFAULT_FEATURE, files.audio_features().exists)
 
 
 def _hash(path: str | Path | None) -> str | None:
@@ -118,12 +128,14 @@ def _hash(path: str | Path | None) -> str | None:
 
 def _check(job: Job) -> dict[str, Any]:
     """Check whether the clip can become an avatar, before hours are spent on it."""
-    scan = scan_clip(job.clip, job.work, check_header, turn=job.config.turn, audio_track=job.config.audio_track)
+    header = check_header if job.person is None else check_length
+    scan = scan_clip(job.clip, job.work, header, turn=job.config.turn, audio_track=job.config.audio_track)
     scan.save(job.scan_file)
     job.scan = scan
     # The frames for the framing are the same unless the faces shorten the part: they are searched in the same pass.
     likely = _lay_out(job, _limited(job.config, plain_part(scan)))
-    found, job.boxes = check_scanned(job.clip, scan, _for_framing(likely).source.tolist())
+    boxes = _for_framing(likely).source.tolist()
+    found, job.boxes = check_scanned(job.clip, scan, boxes, spoken=job.person is None)
     facts = {"verdict": found.verdict, "reasons": found.reasons, "part_s": found.part}
     return facts | {"warnings": [f"{job.clip.name}: {warning}" for warning in found.warnings]}
 
@@ -150,14 +162,15 @@ def _limited(config: PrepareConfig, part: tuple[float, float]) -> tuple[float | 
 
 def _lay_out(job: Job, part: tuple[float | int, float | int]) -> Timeline:
     """Clock of the subject for a part of the clip."""
-    sound = job.scan.sound
+    sound = None if job.person is not None else job.scan.sound
     return lay_out(job.scan, job.config.rate, part, None if sound is None else (sound.begin, sound.end))
 
 
 def _clock(job: Job, part: tuple[float | int, float | int]) -> dict[str, Any]:
     """Frames of the clip that make the subject, and their times: true rate, used part, damage."""
     scan, timeline = job.scan, _lay_out(job, part)
-    if scan.sound is None:
+    sound = scan.sound if job.person is None else None
+    if sound is None and job.person is None:
         raise InputError(f"{job.clip} has an audio stream without a single sample: give a file with sound.")
     seconds = float(len(timeline.source) / timeline.fps)
     if seconds < SHORTEST_S:
@@ -176,7 +189,7 @@ def _clock(job: Job, part: tuple[float | int, float | int]) -> dict[str, Any]:
         )
     timeline.save(job.clock_file)
     vars(job).pop("timeline", None)
-    return timeline.facts | {"warnings": clock_warnings(job.clip, scan, scan.sound, timeline)}
+    return timeline.facts | {"warnings": clock_warnings(job.clip, scan, sound, timeline)}
 
 
 def _for_framing(timeline: Timeline) -> Timeline:
@@ -191,7 +204,8 @@ def _frame(job: Job) -> dict[str, Any]:
     if missing := set(numbers) - job.boxes.keys():
         job.boxes |= find_boxes(job.clip, missing, job.scan.view)
     detections = ((float(i / chosen.fps), job.boxes[number]) for i, number in enumerate(numbers))
-    square = find_framing(job.clip, job.scan.size, detections, job.config.size)
+    most = 512 if job.person is None else job.person.width
+    square = find_framing(job.clip, job.scan.size, detections, job.config.size, most)
     need_space(job.files.root, len(job.timeline.source) * square.size**2 * BYTES_A_PIXEL)
     return {"square": asdict(square), "clip": [*job.scan.size[::-1]], "turn": job.scan.turn}
 
@@ -229,7 +243,12 @@ def _drop_frames(job: Job) -> None:
 def _pose(job: Job) -> dict[str, Any]:
     found = job.track()
     points, depth = found.points[..., :2], found.points[..., 2]
-    pose = solve_pose(points, depth, job.layout, job.size, float(job.fps), found.flow, job.config.pose)
+    more = float(job.fps), found.flow, job.config.pose
+    if job.person is None:
+        pose = solve_pose(points, depth, job.layout, job.size, *more)
+    else:
+        known = job.person.shape, job.person.focal_ratio * job.size[1]
+        pose = follow_pose(points, depth, job.layout, job.size, *known, *more)
     with build(job.points_file, points.shape) as calm, build(job.head_file, found.points.shape) as head:
         # Gaps of up to a second are bridged, and the filters use a few frames around.
         for wide, inner in chunks(job.count, margin=int(2 * LONGEST_GAP_S * job.fps) + 16):
@@ -320,7 +339,8 @@ def _action_units(job: Job) -> dict[str, Any]:
         return {"provider": "OpenFace CSV"}
     found, pose = job.track(), job.pose()
     opening = aus.raw_opening(found.points[..., :2], pose.viewmats, pose.focal, pose.shape, job.size, job.layout)
-    values = aus.action_units(job.head(), pose.viewmats, job.layout, float(job.fps), opening)
+    rest = None if job.person is None else job.person.rest
+    values = aus.action_units(job.head(), pose.viewmats, job.layout, float(job.fps), opening, rest)
     write.write_action_units(job.files.root, values, job.fps, found.detected)
     return {"provider": "landmarks"}
 
@@ -331,12 +351,22 @@ def _emotion(job: Job) -> dict[str, Any]:
         from emotalking.preprocess.networks import open_emotion_model, read_emotion
 
         values = read_emotion(job.frames(), job.points(), job.layout, open_emotion_model(chosen, job.config.device))
+        values = values if job.person is None else from_neutral(values, job.person.neutral)
         write.write_valence_arousal(job.files.root, values)
         return {"provider": chosen, "networks": networks(EMOTION_MODELS[chosen])}
     estimator = ActionUnitEmotion()
     values = estimator.estimate(read_intensities(job.files.action_units), float(job.fps))
+    values = values if job.person is None else from_neutral(values, job.person.neutral, ACTED_GAIN)
     write.write_valence_arousal(job.files.root, values)
     return {"provider": estimator.name}
+
+
+def _colours(job: Job) -> dict[str, Any]:
+    """What brings the clip's skin to the main clip's colours."""
+    assert job.person is not None
+    frames = job.files.original
+    match = job.person.colour_match(lambda index: read_image(frames(index)), job.track().detected, job.points())
+    return {"coefficients": np.round(match.coefficients, 5).tolist()}
 
 
 def _features(job: Job) -> dict[str, Any]:
@@ -359,7 +389,7 @@ def _finish(job: Job) -> None:
         | {"clip": steps["framing"]["clip"], "clip_frames": to_runs(job.timeline.source)},
         "check": {name: steps["check"][name] for name in ("verdict", "reasons", "warnings")},
         "part": steps["clock"]["part_s"],
-        "audio_offset_s": steps["audio offset"]["applied_s"],
+        **({"audio_offset_s": steps["audio offset"]["applied_s"]} if job.person is None else {}),
         "warnings": [warning for record in steps.values() for warning in record.get("warnings", ())],
         "providers": {name: record["provider"] for name, record in steps.items() if "provider" in record},
     }

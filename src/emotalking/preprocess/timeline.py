@@ -234,8 +234,8 @@ def evenness(
     }
 
 
-def clock_warnings(clip: Path, scan: Scan, sound: SoundSpan, timeline: Timeline) -> list[str]:
-    """Warnings about the clip's clock, a short sentence each."""
+def clock_warnings(clip: Path, scan: Scan, sound: SoundSpan | None, timeline: Timeline) -> list[str]:
+    """Warnings about the clip's clock, a short sentence each; ``sound``: None where it is not used."""
     begin, end = timeline.begin_s, timeline.begin_s + float(len(timeline.source) / timeline.fps)
     zero = float(scan.times[0])
     out = []
@@ -251,14 +251,14 @@ def clock_warnings(clip: Path, scan: Scan, sound: SoundSpan, timeline: Timeline)
             f"{len(lost)} damaged frames are bridged at {_places([time - zero for time in lost])}; frames up to "
             f"{until:.1f} s may carry traces (choose another part to omit them)."
         )
-    broken = [time for time in sound.damaged if begin <= time <= end]
-    if broken:
-        out.append(f"damaged sound is silent at {_places([time - zero for time in broken])}.")
     facts = timeline.facts
     left, right = facts["part_s"]
-    if left > SILENT_S and abs(sound.begin - begin) < SILENT_S:
+    broken = [] if sound is None else [time for time in sound.damaged if begin <= time <= end]
+    if broken:
+        out.append(f"damaged sound is silent at {_places([time - zero for time in broken])}.")
+    if sound is not None and left > SILENT_S and abs(sound.begin - begin) < SILENT_S:
         out.append(f"the sound begins {sound.begin - zero:.1f} s after the first frame: frames before it are left out.")
-    if right < facts["clip_s"] - SILENT_S and abs(sound.end - end) < SILENT_S:
+    if sound is not None and right < facts["clip_s"] - SILENT_S and abs(sound.end - end) < SILENT_S:
         out.append(f"the sound ends at {sound.end - zero:.1f} s, before the last frame: frames behind it are left out.")
     true_rate = Fraction(facts["true_fps"])
     if facts["steady"] and timeline.fps != true_rate and facts["unevenness_ms"] > 8:

@@ -107,7 +107,11 @@ class RawTrack:
 
 
 def find_framing(
-    clip: Path, size: tuple[int, int], detections: Iterable[tuple[float, list[Box]]], target: int | None = None
+    clip: Path,
+    size: tuple[int, int],
+    detections: Iterable[tuple[float, list[Box]]],
+    target: int | None = None,
+    most: int = 512,
 ) -> Framing:
     """Steady head-and-shoulders square around the one face of a clip.
 
@@ -118,7 +122,9 @@ def find_framing(
         clip: named in errors.
         size: (height, width) of its frames.
         detections: (time in seconds, faces by :class:`~.detectors.FaceFinder`) of some frames, spread over the clip.
-        target: side of the result in pixels; None: 512, or the square's own side where that is less. Never enlarges.
+        target: side of the result in pixels; None: ``most``, or the square's own side where that is less. Never
+            enlarges.
+        most: see ``target``.
 
     Raises:
         NoFaceError: no face in any frame.
@@ -145,7 +151,7 @@ def find_framing(
         raise UserError(
             f"{clip}: size {target} is more than the {side} pixels around the head; frames are never enlarged."
         )
-    pixels = min(512 if target is None else target, side)
+    pixels = min(most if target is None else target, side)
     return Framing(left, top, side, pixels - pixels % 2)
 
 

@@ -193,6 +193,9 @@ class EmotionStageConfig:
     """See :class:`BranchStageConfig`."""
     real_share: float = 0.25
     """Share of steps on original frames with their estimated valence/arousal (paper S4.2: "and original")."""
+    expression_share: float = 0.3
+    """Share of steps on recorded frames of the person's own expressions, where the folder has clips of them
+    (``train.expressions``); 0: none."""
     va_limit: float = 1.0
     """Valence and arousal are drawn uniformly from [-limit, limit]^2 (EmoStyle: U(-1, 1)^2)."""
     losses: EmotionLosses = EmotionLosses()
@@ -288,6 +291,8 @@ class TrainConfig:
         self.sync.validate()
         if not 0.0 <= self.emotion.real_share <= 1.0:
             raise ValueError("emotion.real_share must lie in 0..1")
+        if not 0.0 <= self.emotion.expression_share <= 1.0:
+            raise ValueError("emotion.expression_share must lie in 0..1")
         if self.background not in ("green", "random"):
             raise ValueError("background must be 'green' or 'random'")
         if self.gpu not in ("gsplat", "kernels"):

@@ -12,6 +12,7 @@ from emotalking.models.head import TalkingHead
 from emotalking.ops.cuda.build import available
 from emotalking.train.config import TrainConfig
 from emotalking.train.data import TrainingData, as_slices
+from emotalking.train.expressions import Expressions
 from emotalking.train.loss_config import ImageLosses
 from emotalking.train.perceptual import Patches, PerceptualTerm
 from emotalking.train.sync import SyncTerm
@@ -34,6 +35,8 @@ class Context:
     """The sync loss; None: the run has none."""
     perceptual: PerceptualTerm | None = None
     """The perceptual loss; None: the run has none."""
+    expressions: Expressions | None = None
+    """The person's own expressions; None: the run has none."""
 
     def __post_init__(self) -> None:
         if self.own_kernels and not available():

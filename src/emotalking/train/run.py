@@ -38,6 +38,7 @@ from emotalking.train.checkpoint import Checkpoint
 from emotalking.train.config import TrainConfig, upgrade_record
 from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
+from emotalking.train.expressions import Expressions, uses_expressions
 from emotalking.train.initial import initial_gaussians, jaw_line
 from emotalking.train.motion_pretraining import pretrain_motion
 from emotalking.train.mouth_worker import STAGE, mouth_worker
@@ -228,7 +229,10 @@ def make_context(
         head = build_head(config, data, generator, external_branch, examples)
     else:
         head = checkpoint.head(config.model, device)
-    return Context(head, data, config, generator, sync, perceptual)
+    expressions = None
+    if uses_expressions(config, source) and external_branch != "face":
+        expressions = Expressions.load(source, data, normals=config.emotion.losses.normals)
+    return Context(head, data, config, generator, sync, perceptual, expressions)
 
 
 def features_in(source: Subject, name: str) -> str:
@@ -352,15 +356,23 @@ def _scene(subject: Subject, data: TrainingData) -> Scene:
 
 def fingerprint(config: TrainConfig, preset_name: str, subject: Subject, maker: GeneratorChoice) -> dict[str, Any]:
     """Record that identifies a run: a checkpoint is resumed only under the same one."""
-    clip = subject.manifest.get("clip")
-    return {
+    record = {
         "preset": preset_name,
         "train": to_dict(config),
-        "clip": str(clip.get("sha256", "")) if isinstance(clip, dict) else "",
+        "clip": _clip_hash(subject),
         "frames": subject.num_frames,
         "size": [subject.width, subject.height],
         "generator": [maker.name, maker.file_hash],
     }
+    if uses_expressions(config, subject):
+        clips = subject.expressions.items()
+        record["expressions"] = {name: [_clip_hash(clip), clip.num_frames] for name, clip in clips}
+    return record
+
+
+def _clip_hash(subject: Subject) -> str:
+    clip = subject.manifest.get("clip")
+    return str(clip.get("sha256", "")) if isinstance(clip, dict) else ""
 
 
 def _metadata(

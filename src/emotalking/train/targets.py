@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -120,6 +120,8 @@ class Target(NamedTuple):
     va: Float[Tensor, "1 2"]
     normals: Float[Tensor, "1 H W 3"] | None = None
     """Normals in camera space, zero where unknown; None if not requested or the subject has none."""
+    compared: Bool[Tensor, "1 H W"] | None = None
+    """Pixels that are compared; None: all."""
 
 
 def original(data: TrainingData, frame: int, *, normals: bool = False) -> Target:
@@ -127,6 +129,24 @@ def original(data: TrainingData, frame: int, *, normals: bool = False) -> Target
     pick = slice(frame, frame + 1)
     surface = data.normal_map(frame) if normals else None
     return Target(data.image(frame), data.labels[pick], data.conditions.va[pick], surface)
+
+
+@runtime_checkable
+class RecordedExpressions(Protocol):
+    """Further frames that show emotions by themselves (:class:`emotalking.train.expressions.Expressions`)."""
+
+    @property
+    def count(self) -> int:
+        """Number of frames."""
+        ...
+
+    def draw(self, generator: torch.Generator) -> int:
+        """A random one."""
+        ...
+
+    def target(self, frame: int, *, normals: bool = False) -> Target:
+        """The frame as it is."""
+        ...
 
 
 class EmotionalTargets:
@@ -143,6 +163,8 @@ class EmotionalTargets:
         rng: random number generator of frames, valence and arousal.
         va_limit: valence and arousal lie in [-limit, limit].
         real_share: share of original frames.
+        expressions: recorded frames that show emotions, counted on from the training frames; None: none.
+        expression_share: their share.
         normals: give normal maps too, where the subject has them.
         ahead: on a GPU, make them while the steps before them run.
     """
@@ -155,9 +177,13 @@ class EmotionalTargets:
         *,
         va_limit: float | int,
         real_share: float | int = 0.0,
+        expressions: RecordedExpressions | None = None,
+        expression_share: float | int = 0.0,
         normals: bool = False,
         ahead: bool = False,
     ) -> None:
+        self._expressions = expressions
+        self._expression_share = expression_share
         self._data = data
         self._maker = maker
         self._rng = rng
@@ -209,7 +235,10 @@ class EmotionalTargets:
             self._ready += self._make(fresh)
 
     def _choose(self) -> Draw:
-        frame, rng = self._sampler.draw(), self._rng
+        rng = self._rng
+        if self._expressions is not None and float(torch.rand(1, generator=rng)) < self._expression_share:
+            return Draw(self._data.count + self._expressions.draw(rng), None)
+        frame = self._sampler.draw()
         if float(torch.rand(1, generator=rng)) < self._real_share:
             return Draw(frame, None)
         valence, arousal = ((torch.rand(2, generator=rng) * 2.0 - 1.0) * self._va_limit).tolist()
@@ -239,12 +268,17 @@ class EmotionalTargets:
                 pick = slice(row, row + 1)
                 surface = None if faces.normals is None else faces.normals[pick]
                 made[draw] = Target(faces.images[pick], faces.labels[pick], va[pick], surface)
-        targets = [made[draw] if draw in made else original(data, draw.frame, normals=self._normals) for draw in draws]
+        targets = [made[draw] if draw in made else self._recorded(draw.frame) for draw in draws]
         event: torch.cuda.Event | None = None
         if self._side is not None:
             event = torch.cuda.Event()
             event.record(self._side)
         return [(target, event) for target in targets]
+
+    def _recorded(self, frame: int) -> Target:
+        if self._expressions is None or frame < self._data.count:
+            return original(self._data, frame, normals=self._normals)
+        return self._expressions.target(frame - self._data.count, normals=self._normals)
 
     def state_dict(self) -> dict[str, Any]:
         """State that a resumed run needs; images are generated again."""
@@ -261,8 +295,10 @@ class EmotionalTargets:
         self._drawn = [
             Draw(int(frame), None if va is None else (float(va[0]), float(va[1]))) for frame, va in state["plans"]
         ]
+        most = self._data.count + (0 if self._expressions is None else self._expressions.count)
         for frame, va in self._drawn:
-            if not 0 <= frame < self._data.count or not all(abs(value) <= 1 for value in va or ()):
+            recorded = frame < self._data.count or (va is None and frame < most)
+            if not 0 <= frame or not recorded or not all(abs(value) <= 1 for value in va or ()):
                 raise ValueError(f"a plan for frame {frame} and valence and arousal {va}")
         self._ready = []
 

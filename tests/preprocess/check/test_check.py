@@ -344,9 +344,13 @@ def test_the_command(
     clips.mkdir()
     monkeypatch.chdir(elsewhere)
     clip = write_clip(clips / "some.mp4", take.frames[:55], sound=take.sound)
-    assert main(["check", str(clip), "--json", str(tmp_path / "facts.json")]) == 0
-    assert capsys.readouterr().out.startswith("some.mp4 is usable, with 2 warnings: 2.2 s of 2.2 s")
-    assert "stills" not in json.loads((tmp_path / "facts.json").read_text())
+    silent = write_clip(clips / "laugh.mp4", take.frames[:52])
+    assert main(["check", str(clip), "--json", str(tmp_path / "facts.json"), "--expressions", str(silent)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("some.mp4 is usable, with 2 warnings: 2.2 s of 2.2 s")
+    assert "\nlaugh.mp4 is usable, with 1 warning: 2.1 s of 2.1 s" in said  # small; neither sound nor length matters
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    assert "stills" not in facts | facts["expressions"][0] and facts["expressions"][0]["sound_s"] == 0
     assert (clips / "some.check.html").exists() and not any(elsewhere.iterdir())
     mute = write_clip(tmp_path / "mute.mp4", take.frames[:30])
     assert main(["check", str(mute), "--page", "mute.html"]) == 2

@@ -39,8 +39,10 @@ def run(
     write_page(footage, page)
     if json is not None:
         facts = asdict(footage)
-        del facts["stills"]
+        for one in (facts, *facts["expressions"]):
+            del one["stills"]
         write_bytes(Path(json), (dumps(facts, indent=2) + "\n").encode())
-    if footage.verdict == "unusable":
-        raise InputError(f"{verdict_line(footage)} See {page}")
+    unusable = [one for one in (footage, *footage.expressions) if one.verdict == "unusable"]
+    if unusable:
+        raise InputError(f"{verdict_line(unusable[0])} See {page}")
     note(f"{page} shows why")

@@ -54,23 +54,25 @@ _SOUND_EDGE_S = 0.5
 _STILLS = 8
 
 
-def check_clip(clip: str | Path, *, turn: int = 0, audio_track: int | None = None) -> Footage:
+def check_clip(clip: str | Path, *, turn: int = 0, audio_track: int | None = None, spoken: bool = True) -> Footage:
     """Measure a clip and give a verdict.
 
     Args:
         clip: the clip.
         turn: degrees clockwise by which it is turned, in addition to what it notes.
         audio_track: see :func:`~emotalking.io.audio.iter_audio`.
+        spoken: False for a clip of expressions, which needs neither sound nor moving lips.
 
     Raises:
         UserError: the video cannot be read; any other problem is part of the verdict.
     """
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        return check_scanned(clip, scan_clip(clip, Path(folder), turn=turn, audio_track=audio_track))[0]
+        scan = scan_clip(clip, Path(folder), turn=turn, audio_track=audio_track)
+        return check_scanned(clip, scan, spoken=spoken)[0]
 
 
 def check_scanned(
-    clip: str | Path, scan: ClipScan, boxes: Collection[int] = ()
+    clip: str | Path, scan: ClipScan, boxes: Collection[int] = (), *, spoken: bool = True
 ) -> tuple[Footage, dict[int, list[Box]]]:
     """:func:`check_clip` after the first pass, in one more.
 
@@ -78,6 +80,7 @@ def check_scanned(
         clip: the clip.
         scan: its first pass.
         boxes: numbers of further frames whose faces are needed.
+        spoken: see :func:`check_clip`.
 
     Returns:
         The check, and the faces of the frames in ``boxes`` at full size.
@@ -111,7 +114,7 @@ def check_scanned(
         "close_look": window,
     }
     facts = {name: _rounded(value) for name, value in facts.items()}
-    verdict, reasons, warnings = assess(facts)
+    verdict, reasons, warnings = assess(facts, spoken=spoken)
     curves = _curves(scan, faces, sound, (rows, times + window[0]), offset)
     facts |= {"verdict": verdict, "reasons": reasons, "warnings": warnings, "curves": curves}
     return Footage(clip=str(clip), stills=tuple(faces.stills), **facts), faces.boxes

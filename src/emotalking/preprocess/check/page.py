@@ -8,8 +8,11 @@ import numpy as np
 from emotalking.errors import InputError
 from emotalking.io.images import decode_image
 from emotalking.lipsync.offset import TRUSTED
-from emotalking.preprocess.check.verdict import LATE_S, Footage
+from emotalking.preprocess.check.verdict import LATE_S, Footage, Verdict
 from emotalking.report import Page, Plot
+from emotalking.report.page import Tone
+
+_TONES: dict[Verdict, Tone] = {"good": "good", "usable": "warn", "unusable": "bad"}
 
 
 def write_page(footage: Footage, path: str | Path) -> None:
@@ -23,6 +26,8 @@ def write_page(footage: Footage, path: str | Path) -> None:
         page.verdict(f"Cannot be used: {reason}.", "bad")
     for warning in footage.warnings:
         page.verdict(f"{warning[0].upper()}{warning[1:]}.", "warn")
+    for clip in footage.expressions:
+        page.verdict(" ".join(line.strip() for line in _of_expressions(clip)), _TONES[clip.verdict])
     if footage.verdict == "good":
         page.verdict("No problems found.", "good")
     if footage.stills:
@@ -53,10 +58,16 @@ def default_page(clip: str | Path) -> Path:
 
 def summary_lines(footage: Footage) -> list[str]:
     """The verdict, the warnings and the audio offset, a line each."""
+    more = [line for clip in footage.expressions for line in _of_expressions(clip)]
     if footage.verdict == "unusable":
-        return [verdict_line(footage)]
+        return [verdict_line(footage), *more]
     warnings = [f"  - {warning}" for warning in footage.warnings]
-    return [verdict_line(footage), *warnings, f"  sound against mouth: {offset_words(footage)}"]
+    return [verdict_line(footage), *warnings, f"  sound against mouth: {offset_words(footage)}", *more]
+
+
+def _of_expressions(clip: Footage) -> list[str]:
+    """Verdict and warnings of a clip of expressions, a line each."""
+    return [verdict_line(clip), *(f"  - {warning}" for warning in clip.warnings if clip.verdict != "unusable")]
 
 
 def verdict_line(footage: Footage) -> str:

@@ -188,30 +188,31 @@ class Footage:
     curves: dict[str, list[float]] = field(default_factory=dict)
     """For the page: time and value rows by name."""
     stills: tuple[Still, ...] = ()
+    expressions: "tuple[Footage, ...]" = ()
+    """Of the clips of expressions that were checked with it."""
 
 
-def assess(facts: dict[str, Any]) -> tuple[Verdict, tuple[str, ...], tuple[str, ...]]:
+def assess(facts: dict[str, Any], *, spoken: bool = True) -> tuple[Verdict, tuple[str, ...], tuple[str, ...]]:
     """Verdict, reasons and warnings.
 
     Args:
         facts: measures, by the names of :class:`Footage`.
+        spoken: False for a clip of expressions, from which no speech is learned.
     """
-    reasons = tuple(_reasons(facts))
-    warnings = tuple([*_frames(facts), *_face(facts), *_sound(facts)])
+    reasons = tuple(_reasons(facts, spoken=spoken))
+    checks = (_length, _frames, _face, _talking, _sound) if spoken else (_frames, _face)
+    warnings = tuple(warning for check in checks for warning in check(facts))
     return ("unusable" if reasons else "usable" if warnings else "good"), reasons, warnings
 
 
-def _reasons(f: dict[str, Any]) -> list[str]:
+def _reasons(f: dict[str, Any], *, spoken: bool) -> list[str]:
     """Reasons for which prepare would fail or the avatar could not speak; one is enough, the plainest first."""
     part = f["part"][1] - f["part"][0]
     fps = float(Fraction(f["true_fps"]))
     out = []
     if f["seconds"] < SHORTEST_S:
         out.append(f"it lasts {f['seconds']:.1f} s, and at least {SHORTEST_S:.0f} s are needed")
-    if f["sound_s"] == 0:
-        out.append("it has no sound, and lips cannot be learned without it")
-    elif f["speech_s"] < 1.0:
-        out.append("it contains no speech: its audio is silence or noise")
+    out += _silence(f) if spoken else []
     if f["face_share"] == 0:
         out.append("no face was found in it")
     elif f["face_px"] < TINY_FACE:
@@ -241,6 +242,13 @@ def _reasons(f: dict[str, Any]) -> list[str]:
     return out
 
 
+def _silence(f: dict[str, Any]) -> list[str]:
+    """Reasons for which nobody could learn to speak from it."""
+    if f["sound_s"] == 0:
+        return ["it has no sound, and lips cannot be learned without it"]
+    return ["it contains no speech: its audio is silence or noise"] if f["speech_s"] < 1.0 else []
+
+
 def missing_turn(upright: tuple[float, ...]) -> int:
     """Degrees clockwise by which the frames must be turned; 0: none.
 
@@ -253,12 +261,15 @@ def missing_turn(upright: tuple[float, ...]) -> int:
     return 90 * best if upright[best] > max(upright[0] + SURER, SURE) else 0
 
 
+def _length(f: dict[str, Any]) -> list[str]:
+    part = f["part"][1] - f["part"][0]
+    short = SHORTEST_S <= part < WANTED_S
+    return [f"only {part:.1f} s can be used: a minute of speech makes a better avatar"] if short else []
+
+
 def _frames(f: dict[str, Any]) -> list[str]:
     out = []
-    part = f["part"][1] - f["part"][0]
     fps = float(Fraction(f["true_fps"]))
-    if SHORTEST_S <= part < WANTED_S:
-        out.append(f"only {part:.1f} s can be used: a minute of speech makes a better avatar")
     if f["cuts"]:
         out.append(f"{_times(f['cuts'], 'cut')}: only the longest shot is used")
     if f["jumps"]:
@@ -330,10 +341,16 @@ def _face(f: dict[str, Any]) -> list[str]:
         out.append(f"the face is dark (grey level {f['face_light']:.0f} of 255): light it")
     if f["noise"] > GRAINY:
         out.append(f"the image is noisy ({f['noise']:.0f} grey levels): film with more light")
-    tracked_s = f["close_look"][1] - f["close_look"][0]
     if f["face_share"] > 0 and f["eyes_brightness"] < HIDDEN_EYES:
         out.append("the eyes are covered (dark glasses?): neither gaze nor blinks can be learned")
-    elif f["face_share"] > 0 and f["blinks_per_minute"] == 0 and tracked_s >= BLINKS_SEEN_S:
+    return out
+
+
+def _talking(f: dict[str, Any]) -> list[str]:
+    out = []
+    tracked_s = f["close_look"][1] - f["close_look"][0]
+    seen = f["face_share"] > 0 and f["eyes_brightness"] >= HIDDEN_EYES and tracked_s >= BLINKS_SEEN_S
+    if seen and f["blinks_per_minute"] == 0:
         out.append(f"nobody blinks in {tracked_s:.0f} s: the avatar will not blink")
     if f["face_share"] > 0 and f["mouth_range"] < STILL_MOUTH:
         out.append("the mouth hardly opens: most phonemes are not visible")

@@ -11,10 +11,11 @@ second differences of the path removes what is faster than a head moves. All of 
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from emotalking.data.layouts import FaceLayout
 from emotalking.errors import NoFaceError
+from emotalking.ops.geometry import fit_similarity
 from emotalking.preprocess.config import PoseConfig
 from emotalking.preprocess.pose import rigid
 from emotalking.preprocess.pose.bundle import Bundle, BundleWeights
@@ -93,30 +94,11 @@ def solve_pose(
     """
     index = np.asarray(layout.rigid)
     rigid_points = np.asarray(points[:, index], np.float64)
-    detected: np.ndarray = np.asarray(np.isfinite(rigid_points).all((1, 2)))
-    if detected.sum() < 10:
-        raise NoFaceError(
-            f"only {int(detected.sum())} frames show a face: at least ten are needed to solve the head pose"
-        )
+    detected = _detected(rigid_points)
     start = rigid.start(points, depth, detected, layout, size, config.focal_ratio)
-    unit = max(size) / 512.0
-    # Against unit information a frame, a second-difference penalty of this weight halves motion at cutoff_hz.
-    response = 2 * np.sin(np.pi * min(config.cutoff_hz / fps, 0.5))
-    weights = BundleWeights(
-        smoothing=response**-4.0,
-        flow_px=config.flow_px,
-        huber=config.huber,
-        shape_spread=config.shape_spread,
-        focal_spread=config.focal_spread,
-        prior_scale=max(len(points) / 50.0, 1.0),
-    )
-    problem = Bundle(rigid_points, start.only(index), size, flow, weights, unit)
-    for iteration in range(config.iterations):
-        change = problem.step(with_globals=iteration >= 2, damping=1e-4 if iteration < 3 else 1e-6)
-        if iteration in (3, 6, 10):
-            problem.measure_sigma()
-        if iteration > 10 and change < 1e-5:
-            break
+    weights = _weights(config, fps, len(points))
+    problem = Bundle(rigid_points, start.only(index), size, flow, weights, max(size) / 512.0)
+    _iterate(problem, config)
     statistics = _settle_focal(problem, _focal_sigma(start, config), config, size)
     path, focal = problem.viewmats(), float(np.exp(problem.log_focal))
     full = rigid.triangulate(points, detected, path, focal, size, start.shape)
@@ -124,6 +106,81 @@ def solve_pose(
     statistics |= _statistics(problem, detected)
     viewmats, shape = rigid.to_world(path, full, layout)
     return PoseTrack(viewmats, focal, shape, problem.sigma, statistics | _spans(viewmats))
+
+
+def follow_pose(
+    points: Float[np.ndarray, "N K 2"],
+    depth: Float[np.ndarray, "N K"],
+    layout: FaceLayout,
+    size: tuple[int, int],
+    shape: Float[np.ndarray, "K 3"],
+    focal: float,
+    fps: float | int = 25,
+    flow: PointFlow | None = None,
+    config: PoseConfig = PoseConfig(),  # noqa: B008 (frozen)
+) -> PoseTrack:
+    """Smooth head path of a further clip of a person whose face shape and focal length are known and stay as they are.
+
+    So its poses are of the known head frame, whatever the person's expression.
+
+    Args:
+        points: as :func:`solve_pose`, like all others.
+        shape: neutral face in its head frame.
+        focal: pixels of this clip's frames.
+
+    Raises:
+        UserError: if fewer than ten frames show a face.
+    """
+    index = np.asarray(layout.rigid)
+    rigid_points = np.asarray(points[:, index], np.float64)
+    detected = _detected(rigid_points)
+    first = rigid.start(points, depth, detected, layout, size, focal / size[1])
+    scale, rotation, offset = fit_similarity(first.shape[index], shape[index])
+    rotations = first.rotations @ rotation.T
+    translations = scale * first.translations - rotations @ offset
+    start = rigid.RigidStart(np.asarray(shape, np.float64)[index], rotations, translations, focal)
+    problem = Bundle(rigid_points, start, size, flow, _weights(config, fps, len(points)), max(size) / 512.0)
+    _iterate(problem, config, with_globals=False)
+    path = problem.viewmats()
+    return PoseTrack(path, focal, np.asarray(shape), problem.sigma, _statistics(problem, detected) | _spans(path))
+
+
+def _detected(rigid_points: Float[np.ndarray, "N R 2"]) -> Bool[np.ndarray, " N"]:
+    """Frames with a face.
+
+    Raises:
+        NoFaceError: fewer than ten.
+    """
+    detected = np.asarray(np.isfinite(rigid_points).all((1, 2)))
+    if detected.sum() < 10:
+        raise NoFaceError(
+            f"only {int(detected.sum())} frames show a face: at least ten are needed to solve the head pose"
+        )
+    return detected
+
+
+def _weights(config: PoseConfig, fps: float | int, count: int) -> BundleWeights:
+    # Against unit information a frame, a second-difference penalty of this weight halves motion at cutoff_hz.
+    response = 2 * np.sin(np.pi * min(config.cutoff_hz / fps, 0.5))
+    return BundleWeights(
+        smoothing=response**-4.0,
+        flow_px=config.flow_px,
+        huber=config.huber,
+        shape_spread=config.shape_spread,
+        focal_spread=config.focal_spread,
+        prior_scale=max(count / 50.0, 1.0),
+    )
+
+
+def _iterate(problem: Bundle, config: PoseConfig, *, with_globals: bool = True) -> None:
+    """Gauss-Newton steps until the path stays; ``with_globals``: shape and focal length move too."""
+    for iteration in range(config.iterations):
+        damping = 1e-4 if iteration < 3 else 1e-6
+        change = problem.step(with_globals=with_globals and iteration >= 2, damping=damping)
+        if iteration in (3, 6, 10):
+            problem.measure_sigma()
+        if iteration > 10 and change < 1e-5:
+            break
 
 
 def _focal_sigma(start: rigid.RigidStart, config: PoseConfig) -> float:

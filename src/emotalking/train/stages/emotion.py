@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from jaxtyping import Int32
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -44,12 +45,17 @@ class EmotionStage(Stage):
             raise ValueError("context.head has no emotion branch to train")
         self.settings = context.config.emotion
         super().__init__(context, self.settings.iterations)
+        expressions, data = context.expressions, context.data
+        if expressions is not None:
+            data = expressions.debiased(data)
         self.targets = EmotionalTargets(
-            context.data,
+            data,
             maker,
             context.generator,
             va_limit=self.settings.va_limit,
             real_share=self.settings.real_share,
+            expressions=expressions,
+            expression_share=self.settings.expression_share,
             normals=self.settings.losses.normals,
             ahead=context.own_kernels,
         )
@@ -57,11 +63,17 @@ class EmotionStage(Stage):
         self.network = context.head.emotion.requires_grad_(True)
         self.optimizers: dict[str, Optimizer] = {"networks": network_optimizer([self.network], context.config.optim)}
         self._schedule = FactorSchedule(self.optimizers["networks"])
-        boxes, K = face_boxes(context.data.points, context.data.size), context.data.K
-        self._boxes = equal_sized(boxes, context.data.size) if context.own_kernels else boxes
         self._canonical: FaceCanonical | None = None
         """Constants of the frozen face, once its weights are loaded."""
-        self._Ks = crop_intrinsics(K, self._boxes[:, :2].flip(1).to(K))
+        clips = [data] if expressions is None else [data, *expressions.clips]
+        boxes = [face_boxes(clip.points, clip.size) for clip in clips]
+        if context.own_kernels:
+            boxes = _graph_boxes(boxes, [clip.size for clip in clips])
+        self._boxes = torch.cat(boxes)
+        """Of the training frames, then of the expressions', as all conditions here."""
+        Ks = [crop_intrinsics(clip.K, part[:, :2].flip(1).to(clip.K)) for clip, part in zip(clips, boxes, strict=True)]
+        self._Ks = torch.cat(Ks)
+        self._conditions = data.conditions if expressions is None else expressions.following(data.conditions)
 
     def inputs(self, iteration: int) -> tuple[GraphKey, StepInputs]:
         """See :class:`Stage`. The target is cut to the face's box."""
@@ -73,6 +85,7 @@ class EmotionStage(Stage):
             whole.labels[window],
             whole.va,
             None if whole.normals is None else whole.normals[window],
+            None if whole.compared is None else whole.compared[window],
         )
         patches = sync = None
         if losses.lpips_due(iteration, self.iterations):
@@ -91,7 +104,7 @@ class EmotionStage(Stage):
         """
         assert inputs.target is not None  # given by inputs()
         context, head, losses, wanted = self.context, self.context.head, self.settings.losses, inputs.target
-        conditions, gaussians = context.data.conditions.at(inputs.frame), head.face.gaussians
+        conditions, gaussians = self._conditions.at(inputs.frame), head.face.gaussians
         with torch.no_grad():
             if self._canonical is None:
                 self._canonical = head.face.motion.canonical(gaussians.means)
@@ -103,6 +116,8 @@ class EmotionStage(Stage):
         layer = render_layer(gaussians, emotional, view, K, (width, height), extra=extra)
         rendered = layer.over(inputs.backdrop)
         target = composite_over(wanted.image, class_mask(wanted.labels, Label.HEAD, Label.HAIR), inputs.backdrop)
+        if wanted.compared is not None:
+            target = torch.where(wanted.compared[..., None], target, rendered.detach())
         difference, dissimilarity = l1_dssim_in_boxes(rendered, target, context.whole)
         terms = {"l1": difference[0], "d_ssim": losses.d_ssim * dissimilarity[0]}
         if inputs.patches is not None and context.perceptual is not None:
@@ -117,6 +132,14 @@ class EmotionStage(Stage):
             terms["sync"] = losses.sync * context.sync.distance(frames, inputs.sync)
         return terms
 
+    def subject_frame(self, inputs: StepInputs) -> int:
+        """See :class:`Stage`; of an expression's frame, its number in its own clip."""
+        beyond = int(inputs.frame) - self.context.data.count
+        if beyond < 0 or self.context.expressions is None:
+            return super().subject_frame(inputs)
+        clip, row = self.context.expressions.find(beyond)
+        return int(clip.indices[row])
+
     def before_update(self, iteration: int) -> None:
         """See :class:`Stage`."""
         self._schedule.set(network_factor(iteration, self.settings.lr_decay_from, self.iterations))
@@ -128,3 +151,14 @@ class EmotionStage(Stage):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`Stage`."""
         self.targets.load_state_dict(state)
+
+
+def _graph_boxes(boxes: list[Int32[Tensor, "F 4"]], sizes: list[tuple[int, int]]) -> list[Int32[Tensor, "F 4"]]:
+    """Boxes of several clips, of one size each among the clips whose frames have one size (CUDA graphs)."""
+    out = list(boxes)
+    for size in set(sizes):
+        same = [number for number, other in enumerate(sizes) if other == size]
+        grown = equal_sized(torch.cat([boxes[number] for number in same]), size)
+        for number, part in zip(same, grown.split([len(boxes[number]) for number in same]), strict=True):
+            out[number] = part
+    return out
