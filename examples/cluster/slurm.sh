@@ -50,10 +50,8 @@ if [ "$others" -gt 0 ]; then
     wait_for_nodes "$SLURM_JOB_NUM_NODES"
 fi
 
-set -m # else what is started here ignores interrupts
-"$@" &
+env --default-signal=INT "$@" & # what a script starts beside itself ignores interrupts
 command=$!
-set +m
 trap 'kill -INT $command' TERM
 status=0
 wait "$command" || status=$?

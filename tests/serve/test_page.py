@@ -16,7 +16,7 @@ import torch
 pytest.importorskip("fastapi", reason="needs the extra emotalking[serve]")
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse
 from playwright import sync_api
 
@@ -293,7 +293,15 @@ def test_sessions_are_where_the_front_says_and_move_when_their_server_is_gone(br
     settings = ServeSettings(port=0, allowed_hosts=("127.0.0.1",))  # the front's page may use the other servers
     one, other = (LiveServer({"square": Square()}, settings) for _ in range(2))
     places = [one.address, other.address]
-    front = LiveServer({"square": Square()}, settings, [job_router(None), page_router(lambda: places[0])])
+    asked: list[None] = []
+
+    def place() -> str:
+        asked.append(None)
+        if len(asked) == 1:
+            raise HTTPException(503, "all sessions are in use: try again later.")  # it asks again
+        return places[0]
+
+    front = LiveServer({"square": Square()}, settings, [job_router(None), page_router(place)])
     context = browser.new_context()
     page = context.new_page()
     with one, other, front:
@@ -303,6 +311,7 @@ def test_sessions_are_where_the_front_says_and_move_when_their_server_is_gone(br
         page.wait_for_selector("#avatars input:checked", state="attached")
         begin(page)
         assert (len(one.scheduler.sessions), len(front.scheduler.sessions)) == (1, 0)
+        assert len(asked) == 2
         session = page.evaluate("() => studio.session.session")
         break_connections(one)
         places.reverse()  # a lost connection alone does not move a session

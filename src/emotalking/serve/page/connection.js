@@ -9,6 +9,7 @@ const PING_MS = 2000;
 const SILENT_MS = 8000; // a server sends something every second; a machine that is lost closes nothing
 const BUSY = 503; // no place is free
 const NO_SERVER = [502, 504]; // of a proxy whose server does not answer
+const TRIES = 3; // where others may have taken the place meanwhile (benchmarks/cluster_cost.py)
 const MISSES = 2; // attempts to reach the server of a session before another one is taken
 // Codes of closing (docs/live.md).
 const ENDED = 1000; // by the server: the session is over, as for want of use
@@ -93,8 +94,8 @@ export class Connection extends EventTarget {
     const opening = (this.#opening = {});
     const failure = await this.#findPlace(opening);
     if (opening !== this.#opening) return;
-    if (failure?.status && !NO_SERVER.includes(failure.status)) return this.#refuse(failure.message);
-    if (failure) return this.#retry();
+    const passing = failure?.status === BUSY ? this.#attempts < TRIES : !failure?.status || NO_SERVER.includes(failure.status);
+    if (failure) return passing ? this.#retry() : this.#refuse(failure.message);
     const address = new URL("v1/session", this.#base);
     address.hash = "";
     address.protocol = address.protocol.replace("http", "ws");
@@ -160,7 +161,7 @@ export class Connection extends EventTarget {
       this.#resume = this.#session = this.#base = null; // the session is over: begin another one
       return this.#open();
     }
-    if (this.#elsewhere && (code === STOPS || (code === FULL && this.#attempts < MISSES))) {
+    if (this.#elsewhere && (code === STOPS || (code === FULL && this.#attempts < TRIES))) {
       this.#resume = this.#base = null; // another server has a place
       return this.#retry();
     }

@@ -1,0 +1,149 @@
+"""What many subjects, many hours of rendering and many live sessions need: on paper, and simulated with failures.
+
+python benchmarks/cluster_cost.py [--sessions 10000] [--nic-gbit 100] [...]
+python benchmarks/cluster_cost.py --measure someone.safetensors [--subject someone]    first: what a frame costs here
+
+Inputs come from the results of other benchmarks, are assumed where nothing was measured, and can all be given; the JSON
+names the source of each. The simulations are discrete-event (_cluster_sim.py): jobs on nodes that fail at the given
+rate, and sessions whose clients ask for places by the front's own rule, while one node is lost.
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _cluster_inputs import FPS, RATE, add_options, measure, read
+from _cluster_sim import Live, LiveCase, batch
+from _report import write
+
+FLEETS = (1, 4, 16, 64)
+"""Nodes of the batch simulation."""
+SEEDS = 3
+HEADROOM = (0.0, 0.01, 0.02, 0.05)
+"""Nodes of the live simulation beyond those that the mean number of sessions fills."""
+
+
+def work(x: dict[str, float]) -> dict[str, float]:
+    """GPU hours, core hours and bytes of the batch."""
+    frames = x["render_hours"] * 3600 * FPS
+    return {
+        "prepare_gpu_hours": x["subjects"] * x["prepare_s"] / 3600,
+        "train_gpu_hours": x["subjects"] * x["train_s"] / 3600,
+        "render_gpu_hours": frames / x["render_fps"] / 3600,
+        "render_faster_than_played": x["render_fps"] / FPS,
+        "video_core_hours": frames * x["video_ms"] / 3.6e6,
+        "cores_a_gpu_for_video": x["render_fps"] * x["video_ms"] / 1e3,
+        "avatars_gb": x["subjects"] * x["avatar_bytes"] / 1e9,
+        "subjects_gb": x["subjects"] * x["subject_bytes"] / 1e9,
+        "videos_tb": frames * x["video_bytes"] / 1e12,
+        "write_mb_s_a_gpu": x["render_fps"] * x["video_bytes"] / 1e6,
+    }
+
+
+def limits(x: dict[str, float]) -> dict[str, Any]:
+    """Sessions that each part of a node carries, and what 10,000 need."""
+    rate = FPS * (x["frame_bytes"] + 2 * RATE / FPS)
+    a_node = {
+        "GPUs": x["gpus_a_node"] * x["share"] * x["render_fps"] / FPS,
+        "cores": x["cores_a_node"] * x["share"] * 1e3 / FPS / (x["encode_ms"] + x["host_ms"]),
+        "network": x["share"] * x["nic_gbit"] * 1e9 / 8 / rate,
+    }
+    first = min(a_node, key=lambda name: a_node[name])
+    thread = x["share"] * 1e3 / FPS / x["host_ms"]  # one render thread a replica
+    a_gpu = a_node[first] / x["gpus_a_node"]
+    replicas = math.ceil(a_gpu / thread)  # of a GPU
+    places = max(1, math.floor(a_gpu / replicas))
+    nodes = math.ceil(x["sessions"] / (places * replicas * x["gpus_a_node"]))
+    in_all = round(nodes * replicas * x["gpus_a_node"])
+    return {
+        "sessions_a_node": a_node,
+        "first": first,
+        "sessions_a_render_thread": thread,
+        "replicas_a_gpu": replicas,
+        "places_a_replica": places,
+        "nodes": nodes,
+        "nodes_by_part": {name: math.ceil(x["sessions"] / most) for name, most in a_node.items()},
+        "replicas": in_all,
+        "mbit_s_a_session": rate * 8 / 1e6,
+        "gbit_s_in_all": x["sessions"] * rate * 8 / 1e9,
+        "tb_a_day": x["sessions"] * rate * 86400 / 1e12,
+        "places_asked_a_second": x["sessions"] / (60 * x["session_minutes"]),
+        "calls_of_the_controller_a_second": in_all * (1 / 1.0 + 1 / 5.0),
+        "replica_back_after_s": x["notice_s"] + x["start_s"],
+        "node_failures_a_month": nodes * x["gpus_a_node"] * 730 / x["gpu_hours_between_failures"],
+        "share_of_sessions_broken": x["session_minutes"] / 60 * x["gpus_a_node"] / x["gpu_hours_between_failures"],
+    }
+
+
+def simulate_batch(x: dict[str, float]) -> dict[str, Any]:
+    """Hours of the whole batch on fleets of nodes, median of seeds; and ideally."""
+    clip = 60 * x["clip_minutes"] * FPS / x["render_fps"] + x["task_overhead_s"]
+    made = round(60 * x["render_hours"] / x["clip_minutes"])
+    avatar = x["prepare_s"] + x["train_s"] + 2 * x["task_overhead_s"]
+    jobs = [avatar] * round(x["subjects"]) + [clip] * made
+    gpus = round(x["gpus_a_node"])
+    mtbf = 3600 * x["gpu_hours_between_failures"] / gpus
+    found: dict[str, Any] = {"jobs": len(jobs), "seconds_of_a_clip": clip}
+    for nodes in FLEETS:
+        row: dict[str, Any] = {"gpus": nodes * gpus, "ideal_hours": sum(jobs) / 3600 / nodes / gpus}
+        for often in (1, 10):
+            runs = [batch(jobs, nodes, gpus, mtbf / often, 3600 * x["repair_hours"], seed) for seed in range(SEEDS)]
+            runs.sort(key=lambda run: run["hours"])
+            row["failures" if often == 1 else f"failures {often} times as often"] = {
+                "hours": runs[SEEDS // 2]["hours"],
+                "worst_hours": runs[-1]["hours"],
+                "failures": sum(run["failures"] for run in runs) / SEEDS,
+                "gpu_hours_lost": sum(run["gpu_hours_lost"] for run in runs) / SEEDS,
+            }
+        found[f"{nodes} nodes"] = row
+    return found
+
+
+def simulate_live(x: dict[str, float], plan: dict[str, Any]) -> dict[str, Any]:
+    """A node lost at full load, with more nodes than are needed on average by so much."""
+    found = {}
+    for more in HEADROOM:
+        case = LiveCase(
+            nodes=math.ceil(plan["nodes"] * (1 + more)),
+            replicas_a_node=round(plan["replicas_a_gpu"] * x["gpus_a_node"]),
+            places=plan["places_a_replica"],
+            sessions=x["sessions"],
+            session_s=60 * x["session_minutes"],
+            stats_s=1.0,
+            fail_at_s=120.0,
+            end_s=600.0,
+        )
+        places = case.nodes * case.replicas_a_node * case.places
+        found[f"{more:.0%} more"] = {"nodes": case.nodes, "load": x["sessions"] / places, **Live(case).run()}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", type=Path, metavar="AVATAR", help="measure with this avatar, and do no more")
+    parser.add_argument("--subject", type=Path, help="its prepared folder, for its size")
+    add_options(parser)
+    args = parser.parse_args()
+    if args.measure is not None:
+        measured = measure(args.measure, args.subject)
+        print(measured)
+        print(write("cluster_inputs", measured))
+        return
+    x, sources = read(vars(args))
+    plan = limits(x)
+    results = {
+        "inputs": {name: {"value": x[name], "source": sources[name]} for name in x},
+        "batch": {**work(x), "simulated": simulate_batch(x)},
+        "live": {**plan, "node_lost": simulate_live(x, plan)},
+    }
+    for part in ("batch", "live"):
+        for name, value in results[part].items():
+            print(f"{part:5} {name:34} {value}")
+    print(write("cluster_cost", results))
+
+
+if __name__ == "__main__":
+    main()
