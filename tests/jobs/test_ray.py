@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from emotalking.cores import allowed_cores
 from emotalking.errors import InputError
 from emotalking.jobs import ray_engine
 from emotalking.jobs.config import JobsConfig
@@ -84,17 +85,22 @@ def test_a_lost_machine_takes_its_job_to_another(nodes: Any, tmp_path: Path) -> 
     gate = tmp_path / "gate"
     jobs = [job(tmp_path, f"job{number}", work.wait_for, gate) for number in range(3)]
 
-    def kill() -> None:
+    def kill(victim: Any) -> None:
         while len(list(tmp_path.glob("*.began"))) < 3:
             time.sleep(0.01)
-        nodes.remove_node(nodes.workers.pop(), allow_graceful=False)
+        nodes.remove_node(victim, allow_graceful=False)
         gate.touch()
 
-    killer = threading.Thread(target=kill)
-    killer.start()
     with open_engine(JobsConfig(address=nodes.address), "cpu") as engine:
+        import ray
+
+        own = ray.get_runtime_context().get_node_id()  # with it, this process would end
+        victim = next(node for node in nodes.workers if node.node_id != own)
+        killer = threading.Thread(target=kill, args=(victim,))
+        killer.start()
         outcomes = engine.run(jobs)
-    killer.join()
+        killer.join()
+    assert len(list(tmp_path.glob("*.began"))) > 3, "no job was lost"
     assert set(states(outcomes).values()) <= {"made", "kept"}
     assert {path.read_text() for path in tmp_path.glob("*.times")} == {"made\n"}
 
@@ -123,10 +129,18 @@ def test_machines_are_told_apart_from_ours(nodes: Any, tmp_path: Path, monkeypat
         assert "instead of 9.9: install the same there" in engine.run([job(tmp_path, "b", work.write)])[0].why
 
 
-def test_a_local_ray_starts_by_itself_and_refuses_what_it_has_no_room_for(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no room for a job of 1 cores, 3 GPUs"):
-        with open_engine(JobsConfig(workers=2, cpus=1, gpus=3), "cpu"):
-            pass
+def test_a_local_ray_starts_by_itself_and_tells_for_what_it_has_no_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "emotalking")
+    cores = allowed_cores()
+    with open_engine(JobsConfig(workers=cores + 1, cpus=1), "cpu") as engine:
+        assert f"{cores} jobs at once, as there is no room for more of 1 cores each" in caplog.text
+        assert states(engine.run([job(tmp_path, "a", work.write)])) == {"a": "made"}
+        assert isinstance(engine, ray_engine.RayEngine)
+        engine._config = JobsConfig(workers=2, cpus=1, gpus=3)
+        with pytest.raises(InputError, match="no room for a job of 1 cores and 3 GPUs"):
+            engine.check_room()
 
 
 def test_progress_of_running_jobs_is_shown(nodes: Any, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ GRACE_S = 60.0
 """Seconds that jobs have to save their work after they were asked to stop."""
 TICK_S = 0.5
 """Seconds between two updates of the display, and between two reports of a job."""
+_UNITS = {"CPU": "cores", "GPU": "GPUs", "memory": "GB of memory"}
 Told = tuple[str, float, float | None, str]
 """What a running job tells: its machine, what is done, the total (None: unknown), and of what."""
 
@@ -92,19 +93,24 @@ class RayEngine:
         )(_remote)
 
     def check_room(self) -> None:
-        """Tell if no machine has what a job asks for.
+        """Tell if there is room for fewer jobs at once than were asked for.
 
         Raises:
-            InputError: it is this machine alone, and no other will join.
+            InputError: there is none on this machine, and no other will join.
         """
-        asked = {"CPU": self._config.cpus, "GPU": self._config.gpus, "memory": (self._config.memory or 0) * 1e9}
-        for node in self._ray.nodes():
-            if node["Alive"] and all(node["Resources"].get(name, 0) >= (most or 0) for name, most in asked.items()):
-                return
-        words = f"{asked['CPU']:g} cores, {asked['GPU']:g} GPUs and {asked['memory'] / 1e9:g} GB of memory"
-        if self._config.address is None:
+        wanted = {"CPU": self._config.cpus, "GPU": self._config.gpus, "memory": (self._config.memory or 0) * 1e9}
+        asked = {name: amount for name, amount in wanted.items() if amount}
+        has = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        room = sum(int(min(one.get(name, 0) / amount for name, amount in asked.items())) for one in has)
+        words = " and ".join(
+            f"{amount / (1e9 if name == 'memory' else 1):g} {_UNITS[name]}" for name, amount in asked.items()
+        )
+        if not room and self._config.address is None:
             raise InputError(f"this machine has no room for a job of {words}: ask for less.")
-        _logger.warning("no machine of the cluster has room for a job of %s: waiting for one that joins", words)
+        if not room:
+            _logger.warning("no machine of the cluster has room for a job of %s: waiting for one that joins", words)
+        elif room < (self._config.workers or 1):
+            _logger.info("%d jobs at once, as there is no room for more of %s each", room, words)
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
         """See :class:`emotalking.jobs.engine.Engine`."""
