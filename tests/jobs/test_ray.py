@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -133,11 +134,11 @@ def test_a_local_ray_starts_by_itself_and_tells_for_what_it_has_no_room(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "emotalking")
-    cores = allowed_cores()
+    cores, before = allowed_cores(), signal.getsignal(signal.SIGTERM)
     with open_engine(JobsConfig(workers=cores + 1, cpus=1), "cpu") as engine:
         assert f"{cores} jobs at once, as there is no room for more of 1 cores each" in caplog.text
         assert states(engine.run([job(tmp_path, "a", work.write)])) == {"a": "made"}
-        assert isinstance(engine, ray_engine.RayEngine)
+        assert isinstance(engine, ray_engine.RayEngine) and signal.getsignal(signal.SIGTERM) is before
         engine._config = JobsConfig(workers=2, cpus=1, gpus=3)
         with pytest.raises(InputError, match="no room for a job of 1 cores and 3 GPUs"):
             engine.check_room()
@@ -152,7 +153,6 @@ def test_progress_of_running_jobs_is_shown(nodes: Any, tmp_path: Path) -> None:
     waiting = job(tmp_path, "slow", work.wait_for, gate)
 
     def end(self: Any) -> None:
-        self._progress.disable = False
         tick(self)
         if any(one.startswith("slow") and not one.endswith(" 0") for one in shown):
             gate.touch()

@@ -3,8 +3,9 @@
 import importlib
 import logging
 import os
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 
 from emotalking.cores import allowed_cores
@@ -37,6 +38,7 @@ def cluster(address: str | None, *, gpus: int = 0) -> Iterator[ModuleType]:
         return
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unasked
+    before = signal.getsignal(signal.SIGTERM)
     with doing("starting Ray" if address is None else f"joining the Ray cluster at {address}"):
         try:
             if address is None:
@@ -57,6 +59,8 @@ def cluster(address: str | None, *, gpus: int = 0) -> Iterator[ModuleType]:
                 f"the Ray cluster at {address} cannot be joined ({reason(error)}): give the address that 'ray start "
                 "--head' printed, and run this on one of its machines."
             ) from error
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # with Ray's own, the process would end without a word
     try:
         yield ray
     finally:

@@ -1,6 +1,7 @@
 """One job: what it makes, how, and whether that is there already."""
 
 import logging
+import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,8 @@ from emotalking.errors import InputError, memory_full
 from emotalking.io.reading import reason
 
 _logger = logging.getLogger("emotalking")
+
+_TIME = "%Y-%m-%d %H:%M:%S"
 
 State = Literal["made", "kept", "failed"]
 
@@ -64,6 +67,7 @@ def attempt(job: Job) -> Outcome:
     state: State = "failed"
     why, full = "", False
     with _logged(job.log) as log:
+        log.write(f"{time.strftime(_TIME)} {job.name}: begins on {socket.gethostname()}\n")
         try:
             if job.finished is not None and job.finished():
                 state = "kept"
@@ -98,7 +102,7 @@ def _logged(path: Path) -> Iterator[TextIO]:
     level = _logger.level
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         handler = logging.StreamHandler(file)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", _TIME))
         _logger.addHandler(handler)
         _logger.setLevel(logging.INFO)
         try:

@@ -247,7 +247,7 @@ class _Table:
 
     def tick(self) -> None:
         """Show what the jobs told."""
-        if self._progress.disable or time.monotonic() - self._ticked < TICK_S:
+        if time.monotonic() - self._ticked < TICK_S:
             return
         self._ticked = time.monotonic()
         try:
