@@ -93,10 +93,17 @@ def _kernels(launch: Callable[[], None], repeats: int = 10) -> dict[str, Any]:
 
 def _launch_of(avatar: Avatar, count: int, mark: Mark | None = None) -> Callable[[], None]:
     """The launch of the graph that makes so many frames."""
-    finished_frames(avatar, *frames_of(avatar, count), mark=mark)
+    frames = frames_of(avatar, count)
+    finished_frames(avatar, *frames, mark=mark)
     graphs = graphs_of(avatar)
     assert graphs is not None, "this avatar is not rendered by graphs"
-    return next(one.launch for kind, one in graphs._known.items() if kind.frames == count and kind.mark == mark)
+    found = next(one for kind, one in graphs._known.items() if kind.frames == count and kind.mark == mark)
+
+    def launch() -> None:
+        assert frames  # the graph reads these
+        found.launch()
+
+    return launch
 
 
 def _plainly(avatar: Avatar, frames: Frames, mark: Mark | None = None) -> Tensor:

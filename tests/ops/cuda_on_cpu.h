@@ -125,7 +125,12 @@ inline unsigned pack_half(float low, float high) {
     std::memcpy(&packed, halves, sizeof packed);
     return packed;
 }
-template <class T, class L> void emulated_multiply_add(T &c, const L &a, uint2 b) {
+inline void unpack_half(unsigned packed, float &low, float &high) {
+    _Float16 halves[2];
+    std::memcpy(halves, &packed, sizeof packed);
+    low = float(halves[0]), high = float(halves[1]);
+}
+template <class T> void emulated_multiply_add(T &c, const unsigned (&a)[4], uint2 b) {
     unsigned left[4][32], right[2][32];
     const int w = emulated::current / 32, lane = emulated::current % 32;
     const auto tell = [w](unsigned value, unsigned (&all)[32]) {
@@ -133,11 +138,11 @@ template <class T, class L> void emulated_multiply_add(T &c, const L &a, uint2 b
         for (int i = 0; i < 32; ++i) all[i] = unsigned(emulated::taken[w][i]);
     };
     const auto half = [](unsigned packed, int upper) {
-        _Float16 halves[2];
-        std::memcpy(halves, &packed, sizeof packed);
-        return float(halves[upper]);
+        float low, high;
+        unpack_half(packed, low, high);
+        return upper ? high : low;
     };
-    for (int i = 0; i < 4; ++i) tell(a.at[i], left[i]);
+    for (int i = 0; i < 4; ++i) tell(a[i], left[i]);
     tell(b.x, right[0]), tell(b.y, right[1]);
     for (int i = 0; i < 4; ++i) {
         const int row = lane / 4 + 8 * (i / 2), column = 2 * (lane % 4) + i % 2;

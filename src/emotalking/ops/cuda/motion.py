@@ -1,4 +1,4 @@
-"""The CUDA kernels behind `emotalking.ops.motion`: operands of products in half precision, sums in single precision."""
+"""The CUDA kernels behind `emotalking.ops.motion`: products on the tensor cores."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,19 @@ _THREADS, _ROWS = 128, 64
 
 
 def fragments(weight: Float[Tensor, "out in"]) -> Int[Tensor, "_"]:
-    """A layer's weights in half precision, as the lanes of a warp take them (matrix.h), filled up to sixteens."""
+    """A layer's weights as the lanes of a warp take them (matrix.h), filled up to sixteens.
+
+    They are the sum of two numbers in half precision: first come all of the larger ones.
+    """
     outer, inner = weight.shape
     padded = weight.new_zeros(16 * _sixteens(outer), 16 * _sixteens(inner))
     padded[:outer, :inner] = weight
     # inner = 16 i + 8 r + 2 t + e, outer = 8 j + g: lane 4 g + t takes register r with halves e.
-    split = padded.T.half().reshape(padded.shape[1] // 16, 2, 4, 2, padded.shape[0] // 8, 8)
-    return split.permute(0, 4, 5, 2, 1, 3).flatten().view(torch.int32)
+    split = (
+        padded.T.reshape(padded.shape[1] // 16, 2, 4, 2, padded.shape[0] // 8, 8).permute(0, 4, 5, 2, 1, 3).flatten()
+    )
+    high = split.half()
+    return torch.cat([high, (split - high.float()).half()]).view(torch.int32)
 
 
 def _sixteens(size: int) -> int:
