@@ -50,7 +50,6 @@ NO_PATHS |= {
     "port",
     "host",
     "allowed_hosts",
-    "stun",
     "token",
     "stream",
     "config",

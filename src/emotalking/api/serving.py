@@ -33,7 +33,7 @@ def serve(
     look_ahead_ms: int = 120,
     stream: str | None = None,
     camera: bool = False,
-    stun: str | None = None,
+    ice_servers: Annotated[PathLike | None, Reads()] = None,
     uploads: Annotated[PathLike | None, Reads()] = None,
     device: ServeDevices = "auto",
 ) -> "LiveServer":
@@ -53,8 +53,8 @@ def serve(
         stream: address (rtmp://host/application/key, also rtmps, srt, udp, tcp, rtsp) or file (.flv, .ts, .mkv, .mp4)
             to which a head of the first avatar is sent all the time; the printed address leads to its page.
         camera: show that head on a virtual camera.
-        stun: address of a STUN server, for WebRTC clients outside the local network (stun:host:port); None: nobody is
-            asked.
+        ice_servers: for WebRTC clients outside the local network: address of a STUN server (stun:host:port), or JSON
+            file with STUN and TURN servers; None: those of EMOTALKING_ICE_SERVERS, else nobody is asked.
         uploads: folder in which clients may store clips and make avatars of them; None: they may not.
 
     Returns:
@@ -71,6 +71,7 @@ def serve(
         )
     from emotalking.api.rendering import load_avatar
     from emotalking.ops.devices import parse_devices
+    from emotalking.serve.ice import ice_servers as read_ice_servers
     from emotalking.serve.job_routes import job_router
     from emotalking.serve.jobs import Jobs
     from emotalking.serve.server import LiveServer
@@ -91,6 +92,7 @@ def serve(
         look_ahead_ms=look_ahead_ms,
         uploads=None if uploads is None else Path(uploads),
     )
+    ice = read_ice_servers(ice_servers)
     devices, named = parse_devices(device), _named(avatars)
 
     def on_all(path: PathLike) -> "list[Avatar]":
@@ -104,7 +106,7 @@ def serve(
 
     jobs = None if settings.uploads is None else Jobs(settings.uploads, device=devices[-1], trained=trained)
     closing = [] if jobs is None else [jobs.close]
-    server = LiveServer(first, settings, [page_router(), job_router(jobs), webrtc_router(stun)], closing, more)
+    server = LiveServer(first, settings, [page_router(), job_router(jobs), webrtc_router(ice)], closing, more)
     try:
         _add_outputs(server, stream, camera)
     except BaseException:

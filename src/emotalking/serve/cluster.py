@@ -29,6 +29,7 @@ from emotalking.models.avatar import Avatar
 from emotalking.ops.devices import choose_device
 from emotalking.options import Device
 from emotalking.serve.app import make_app
+from emotalking.serve.ice import ice_servers
 from emotalking.serve.job_routes import job_router
 from emotalking.serve.server import LiveServer
 from emotalking.serve.settings import ServeSettings, is_loopback
@@ -80,7 +81,7 @@ class ClusterSettings:
     drain_s: float = 300.0
     """A replica that is to stop takes no new session, and lets the open ones go on for so long; then they get ``bye``.
     """
-    stun: str | None = None
+    ice_servers: str | None = None
     device: Device = "auto"
 
     def __post_init__(self) -> None:
@@ -208,11 +209,11 @@ def _listening(avatars: Mapping[str, Avatar], settings: ClusterSettings) -> Live
     first, last = settings.ports
     for port in range(first, last):
         try:
-            return LiveServer(avatars, settings.server(port), [webrtc_router(settings.stun)])
+            return LiveServer(avatars, settings.server(port), [webrtc_router(ice_servers(settings.ice_servers))])
         except InputError as error:
             if not isinstance(error.__cause__, OSError):
                 raise
-    return LiveServer(avatars, settings.server(last), [webrtc_router(settings.stun)])
+    return LiveServer(avatars, settings.server(last), [webrtc_router(ice_servers(settings.ice_servers))])
 
 
 def app(args: Mapping[str, Any]) -> "Application":

@@ -7,7 +7,7 @@ which carries the text messages of the WebSocket's protocol, and may send a micr
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from fractions import Fraction
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from pydantic import BaseModel, Field
 
 from emotalking.errors import InputError
 from emotalking.player.streaming import LiveFrame
+from emotalking.serve.ice import IceServer
 from emotalking.serve.protocol import Conversation, hello
 from emotalking.serve.scheduler import LimitError, Scheduler
 from emotalking.serve.session import Session
@@ -58,7 +59,7 @@ class Peer:
         scheduler: of the session.
         settings: limits.
         resumed: the session is one to which a client comes back.
-        stun: address of a STUN server; None: only the machine's own addresses are offered, and nobody else is asked.
+        ice: STUN and TURN servers; none: only the machine's own addresses are offered, and nobody else is asked.
         left: called once, when the client has left.
     """
 
@@ -69,7 +70,7 @@ class Peer:
         settings: ServeSettings,
         *,
         resumed: bool = False,
-        stun: str | None = None,
+        ice: Sequence[IceServer] = (),
         left: "Callable[[Peer], None]" = lambda peer: None,
     ) -> None:
         lift_bitrates()
@@ -79,8 +80,7 @@ class Peer:
         self._greeting = hello(session, settings, resumed)
         self._messages: asyncio.Queue[str | bytes] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
-        servers = [] if stun is None else [RTCIceServer(stun)]  # None would ask a public server
-        self._connection = RTCPeerConnection(RTCConfiguration(iceServers=servers))
+        self._connection = RTCPeerConnection(configuration(ice))
         self._clock = MediaClock()
         self._sound, self._images = SoundTrack(self._clock), ImageTrack()
         self._channel: RTCDataChannel | None = None
@@ -260,6 +260,12 @@ class Peer:
         self._left(self)
 
 
+def configuration(ice: Sequence[IceServer]) -> RTCConfiguration:
+    """aiortc's configuration with these servers, of which it uses the first STUN and the first TURN address."""
+    servers = [RTCIceServer(one.urls, one.username, one.credential) for one in ice]
+    return RTCConfiguration(iceServers=servers)  # None would ask a public server
+
+
 def _mono(packet: AudioFrame) -> np.ndarray:
     """Samples of a packet, float32 mono in [-1, 1]."""
     samples = packet.to_ndarray()
@@ -278,12 +284,11 @@ class Offer(BaseModel):
     secret: str = Field("", max_length=100)
 
 
-def webrtc_router(stun: str | None = None) -> APIRouter:
-    """The endpoint ``POST /v1/offer`` for the application (:func:`~emotalking.serve.app.make_app`).
+def webrtc_router(ice: Sequence[IceServer] = ()) -> APIRouter:
+    """``POST /v1/offer`` and ``GET /v1/ice`` for the application (:func:`~emotalking.serve.app.make_app`).
 
     Args:
-        stun: address of a STUN server that tells the server how it is seen from outside, such as
-            ``stun:stun.example.org:3478``; None: nobody is asked, and clients reach the machine's own addresses.
+        ice: STUN and TURN servers for both sides; none: nobody is asked, and clients reach the machine's own addresses.
     """
     peers: set[Peer] = set()
 
@@ -294,13 +299,17 @@ def webrtc_router(stun: str | None = None) -> APIRouter:
 
     router = APIRouter(lifespan=lifespan)
 
+    @router.get("/v1/ice")
+    def servers() -> dict[str, object]:
+        return {"iceServers": [one.model_dump(exclude_none=True) for one in ice]}
+
     @router.post("/v1/offer")
     async def answer(offer: Offer, request: Request) -> dict[str, str]:
         scheduler: Scheduler = request.app.state.scheduler
         session = await _session(offer, request, scheduler)
         resumed = offer.resume is not None
         settings: ServeSettings = request.app.state.settings
-        peer = Peer(session, scheduler, settings, resumed=resumed, stun=stun, left=peers.discard)
+        peer = Peer(session, scheduler, settings, resumed=resumed, ice=ice, left=peers.discard)
         peers.add(peer)
         try:
             description = await peer.answer(offer.sdp)
