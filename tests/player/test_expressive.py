@@ -63,6 +63,7 @@ def test_without_emotion_and_accents_the_head_moves_as_recorded() -> None:
     assert abs(blinks(mine)[0] - blinks(recorded)[0]) <= 0.35 * blinks(recorded)[0]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_arousal_drives_motion_and_blinks() -> None:
     calm, usual, excited = (play(level) for level in (-1.0, 0.0, 1.0))
     assert 1.3 * speed(calm) < speed(usual) < speed(excited) / 1.3
@@ -71,6 +72,7 @@ def test_arousal_drives_motion_and_blinks() -> None:
     assert lengths[0] > lengths[1] > lengths[2]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_accents_nod_and_raise_the_brows() -> None:
     with_, without = play(0.0), play(0.0, accents=False)
     turned = Rotation.from_matrix(
@@ -83,6 +85,7 @@ def test_accents_nod_and_raise_the_brows() -> None:
     np.testing.assert_array_equal(with_.aus[:, [1, 3, 4]], without.aus[:, [1, 3, 4]])
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_the_head_stays_within_the_recording_and_near_its_torso() -> None:
     viewmats, _ = recording()
     poses = play(1.0)
@@ -95,6 +98,7 @@ def test_the_head_stays_within_the_recording_and_near_its_torso() -> None:
     assert np.abs(joints[0] - joints[1]).max() < 0.005
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_changes_are_smooth_and_nothing_drifts() -> None:
     jumping, excited = play(-1.0, 1.0), play(1.0)
     points = 0.08 * np.eye(3)

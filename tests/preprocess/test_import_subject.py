@@ -105,6 +105,7 @@ SHORT = [f"{stage}.iterations=2" for stage in ("mouth", "face", "emotion", "fine
 SHORT += ["mouth.warmup=1", "face.warmup=1", "model.face.initial_points=200", "model.mouth.initial_points=60"]
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", ["hu", "ds"])
 def test_all_stages_train_and_the_avatar_speaks(
     hubert: tuple, deepspeech: tuple, name: str, tmp_path: Path, speech_like: np.ndarray

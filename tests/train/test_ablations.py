@@ -17,7 +17,7 @@ from emotalking.train.stages.emotion import EmotionStage
 from emotalking.train.stages.face import FaceStage
 from emotalking.train.stages.mouth import LEAST_MOUTH, MouthStage
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "unchecked")
 
 SHORT = [
     *(f"{stage}.iterations=8" for stage in ("mouth", "face")),

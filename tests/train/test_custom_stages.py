@@ -18,7 +18,7 @@ from emotalking.train.stages.face import FaceStage
 from emotalking.train.stages.mouth import MouthStage
 from emotalking.train.targets import MixedTargets
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "unchecked")
 CPU = torch.device("cpu")
 
 

@@ -13,7 +13,7 @@ from emotalking.train import data as frames
 from emotalking.train import run
 from emotalking.train.data import StoredFrames, TrainingData
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "unchecked")
 
 KEYS = [
     3,

@@ -13,7 +13,7 @@ from emotalking.models.avatar_file import read_avatar_metadata
 from emotalking.train import many
 from emotalking.train.many import TrainManyResult, train_many
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "unchecked")
 SHORT = """model.face.initial_points=120 model.mouth.initial_points=40 mouth.iterations=4 mouth.warmup=1
 face.iterations=4 face.warmup=1 model.emotion.branch=none finetune.iterations=2 audio_pretraining=2 motion_pretraining=2
 closed_mouth_code=2""".split()

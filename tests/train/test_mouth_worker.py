@@ -23,7 +23,7 @@ from emotalking.train.mouth_worker import BRANCH, FOLDER
 from emotalking.train.stages.face import FaceStage
 from emotalking.train.stages.mouth import MouthStage
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "unchecked")
 SHORT = """model.face.initial_points=120 model.mouth.initial_points=40 mouth.iterations=30 mouth.warmup=3
 face.iterations=40 face.warmup=3 model.emotion.branch=none finetune.iterations=6 checkpoint_every=5 audio_pretraining=3
 motion_pretraining=3 closed_mouth_code=2""".split()

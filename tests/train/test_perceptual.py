@@ -22,7 +22,7 @@ from emotalking.train.stages.finetune import FinetuneStage
 from emotalking.train.stages.mouth import MouthStage
 from emotalking.train.step import StepInputs
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "unchecked")
 
 SHORT = [
     *(f"{stage}.iterations=6" for stage in ("mouth", "face", "emotion", "finetune")),

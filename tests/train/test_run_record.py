@@ -18,7 +18,7 @@ from emotalking.train.callbacks.preview import EYES, FRAMES, STRIP, pick_frames
 from emotalking.train.callbacks.rows import read_log
 from emotalking.train.stages.emotion import EmotionStage
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "unchecked")
 SHORT = """model.face.initial_points=150 model.mouth.initial_points=40 mouth.iterations=20 mouth.warmup=5
 face.iterations=40 face.warmup=10 face.densify.start=4 face.densify.every=8 face.densify.until=30 emotion.iterations=20
 finetune.iterations=20 checkpoint_every=10 audio_pretraining=5 motion_pretraining=5 closed_mouth_code=2""".split()

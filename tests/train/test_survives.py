@@ -27,7 +27,7 @@ from emotalking.train import checkpoint, run
 from emotalking.train.data import TrainingData
 from emotalking.train.stages.face import FaceStage
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "unchecked")
 
 SHORT = [
     "model.face.initial_points=120",

@@ -39,7 +39,7 @@ from emotalking.train.sync import SyncTerm, needs_sync
 from emotalking.train.sync_source import WindowSource, consecutive, frame_steps, spoken, voiced
 from emotalking.tts.base import Utterance
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "unchecked")
 
 SHORT = [
     "model.face.initial_points=300",

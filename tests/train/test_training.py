@@ -150,6 +150,7 @@ def whole(one_thread: None, actor_subject: Subject, tmp_path_factory: pytest.Tem
     return run.train(actor_subject.files.root, out, "tiny", "cpu", SHORT).avatar
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("stop_at", [(0, 13), (1, 10), (2, 7), (3, 5)])
 def test_resumed_equals_uninterrupted(
     actor_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: tuple[int, int], whole: Avatar
