@@ -196,7 +196,7 @@ def train_and_measure(args: argparse.Namespace) -> dict[str, Any]:
             kept[f"{clip.name}/{name}"] = packed(to_uint8(images))
         print(clip.name, row)
     chosen = np.linspace(0, subject.num_frames - 1, EACH).round().astype(int)
-    kept["main/recorded"] = packed(np.stack([subject.original(int(index)) for index in chosen]))
+    kept["main/recorded"] = packed(np.stack([subject.target(int(index)) for index in chosen]))
     if args.frames is not None:
         lengths = np.array([[len(image) for image in images] for images in kept.values()])
         np.savez(

@@ -8,9 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int, UInt8
-from torch import Tensor
 
 from emotalking.data.layouts import EYE_DISTANCE, FaceLayout
 
@@ -79,25 +77,22 @@ class ColourMatch:
         return cls(np.array(rows))
 
     def apply(
-        self, image: Float[Tensor, "H W 3"], points: Float[Tensor, "K 2"], shape: Float[Tensor, "K 3"]
-    ) -> Float[Tensor, "H W 3"]:
-        """An image in the other clip's colours, in [0, 1].
+        self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "K 2"], shape: Float[np.ndarray, "K 3"]
+    ) -> UInt8[np.ndarray, "H W 3"]:
+        """An image in the other clip's colours.
 
         Args:
-            image: in [0, 1].
+            image: RGB.
             points: landmarks in pixels.
             shape: neutral face in the head frame.
         """
-        place = torch.from_numpy(_place(shape.cpu().numpy())).to(points)
-        ones = points.new_ones(len(points), 1)
-        affine = torch.linalg.lstsq(torch.cat([points, ones], 1), place).solution
-        height, width = image.shape[:2]
-        x = torch.arange(width, device=image.device) + 0.5
-        y = torch.arange(height, device=image.device) + 0.5
+        affine = np.linalg.lstsq(np.column_stack([points, np.ones(len(points))]), _place(shape), rcond=None)[0]
+        y, x = np.indices(image.shape[:2], np.float32) + 0.5
         # Beyond the face the light is taken to stay as at its edge.
-        where = (x[None, :, None] * affine[0] + y[:, None, None] * affine[1] + affine[2]).clamp(-1.5, 1.5)
-        gain, right, up, offset = torch.from_numpy(self.coefficients).to(image).unbind(1)
-        return (image * (gain + where[..., :1] * right + where[..., 1:] * up) + offset).clamp(0, 1)
+        where = np.clip(np.stack([x, y, np.ones_like(x)], -1) @ np.float32(affine), -1.5, 1.5)
+        gain, right, up, offset = np.float32(self.coefficients).T
+        matched = image * (gain + where[..., :1] * right + where[..., 1:] * up) + 255 * offset
+        return np.round(np.clip(matched, 0, 255)).astype(np.uint8)
 
 
 def _place(shape: Float[np.ndarray, "K 3"]) -> Float[np.ndarray, "K 2"]:

@@ -17,7 +17,6 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from emotalking.data import Subject
-from emotalking.data.colours import ColourMatch
 from emotalking.data.frame import emotion_share, lip_gap
 from emotalking.data.labels import Label
 from emotalking.data.layouts import FaceLayout
@@ -44,14 +43,13 @@ class ExpressionClip:
     indices: Int64[np.ndarray, "F"]
     """The clip's number of each."""
     images: UInt8[Tensor, "F H W 3"]
+    """RGB in the main clip's colours."""
     labels: UInt8[Tensor, "F H W"]
     compared: Bool[Tensor, "F H W"]
     """Pixels of the face."""
     normals: UInt8[Tensor, "F H W 3"] | None
     points: Float[Tensor, "F K 2"]
     K: Float[Tensor, "3 3"]
-    shape: Float[Tensor, "K 3"]
-    match: ColourMatch
     conditions: RecordedConditions
 
     @property
@@ -60,15 +58,16 @@ class ExpressionClip:
         return self.labels.shape[2], self.labels.shape[1]
 
     def target(self, row: int, *, normals: bool = False) -> Target:
-        """Frame ``row`` in the main clip's colours."""
+        """Frame ``row``."""
         pick = slice(row, row + 1)
-        image = self.match.apply(self.images[row].float() / 255.0, self.points[row], self.shape)[None]
         surface = None
         if normals and self.normals is not None:
             colours = self.normals[pick]
             known = (colours > 0).any(-1, keepdim=True) & self.compared[pick, ..., None]
             surface = F.normalize(decode_normals(colours.float() / 255.0), dim=-1) * known
-        return Target(image, self.labels[pick], self.conditions.va[pick], surface, self.compared[pick])
+        return Target(
+            self.images[pick].float() / 255.0, self.labels[pick], self.conditions.va[pick], surface, self.compared[pick]
+        )
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,8 @@ def _load(name: str, clip: Subject, subject: Subject, data: TrainingData, *, nor
 
     def read(slot: int) -> None:
         index = int(indices[slot])
-        images[slot], labels[slot] = clip.original(index), clip.masks(index).labels
+        images[slot] = match.apply(clip.original(index), track_.points[index], track_.shape)
+        labels[slot] = clip.masks(index).labels
         compared[slot] = _face(track_.points[index], track_.layout, labels[slot], lips=bool(aligned[slot]))
 
     with ThreadPoolExecutor() as pool:
@@ -187,8 +187,6 @@ def _load(name: str, clip: Subject, subject: Subject, data: TrainingData, *, nor
         normals=None if maps is None else torch.from_numpy(maps).to(device),
         points=pick(track_.points),
         K=torch.from_numpy(np.asarray(clip.K, np.float32)).to(device),
-        shape=torch.from_numpy(np.float32(track_.shape)).to(device),
-        match=match,
         conditions=RecordedConditions(
             pick(clip.viewmats), data.conditions.audio[torch.from_numpy(rows).to(device)], aus, pick(va)
         ),
