@@ -85,7 +85,7 @@ def served(avatar: Avatar, speech: np.ndarray, count: int, seconds: float) -> di
         end, used = time.perf_counter(), time.process_time() - worked
         late_after = _late(scheduler)
         lost = [viewer._session.dropped - before for viewer, before in zip(viewers, dropped, strict=True)]
-        render = scheduler.render_ms
+        render = scheduler.renderers[0].render_ms
         threads = threading.active_count()
     rates = [sum(begin < when <= end for when in viewer.images) / (end - begin) for viewer in viewers]
     gaps = [np.diff([when for when in viewer.images if begin < when <= end]) for viewer in viewers]
