@@ -303,6 +303,8 @@ def test_a_training_takes_two_devices_and_leaves_the_others(
     assert (str(first), str(second)) == ("cuda:2", "cuda:0")
     assert "left idle: cuda:1" in caplog.text
     assert devices.device_pair("cuda:1")[1] is None
+    assert devices.parse_devices("cuda:1, cuda") == ["cuda:1", "cuda:0"]
+    assert devices.parse_devices("auto") == ["cuda:0", "cuda:1", "cuda:2"]
     with pytest.raises(UserError, match="names a device twice"):
         devices.device_pair("cuda,cuda:0")
 
