@@ -1,6 +1,7 @@
 """The Studio page in a real browser: frames and sound arrive together, controls act, an interruption is silence."""
 
 import io
+import math
 import shutil
 import time
 import wave
@@ -21,6 +22,7 @@ from fastapi.responses import FileResponse
 from playwright import sync_api
 
 from emotalking.io.images import encode_image
+from emotalking.player.idle import POSE_LIMITS
 from emotalking.serve.connections import Socket
 from emotalking.serve.job_routes import job_router
 from emotalking.serve.jobs import Jobs
@@ -378,3 +380,64 @@ def test_a_token_is_taken_from_the_address_and_missed_without(browser: Any) -> N
         begin(page)
         assert not page.is_visible(".views"), "this server takes no uploads"
         context.close()
+
+
+def test_the_sliders_reach_what_the_head_can_do(page: Any) -> None:
+    for name, limit in POSE_LIMITS.items():
+        reach = [math.radians(float(page.get_attribute(f"#{name}", side))) for side in ("min", "max")]
+        assert -limit <= reach[0] < -0.9 * limit and 0.9 * limit < reach[1] <= limit
+    begin(page)
+    for name in POSE_LIMITS:
+        page.fill(f"#{name}", page.get_attribute(f"#{name}", "max"))
+    page.wait_for_timeout(300)
+    assert page.locator("#notices .notice").count() == 0
+
+
+def test_a_microphone_stays_on_over_a_lost_connection(page: Any, server: LiveServer) -> None:
+    """Sound that comes before the greeting, and its format, would be malformed."""
+    begin(page)
+    page.click("#microphone")
+    wait(page, "studio.speaking")
+    (session,) = [one for one in server.scheduler.sessions if one.attached]
+    for _ in range(3):
+        break_connections(server)
+        wait(page, "document.getElementById('connection').dataset.state === 'reconnecting'")
+        wait(page, "document.getElementById('connection').dataset.state === 'live' && studio.speaking")
+    assert page.locator("#notices .notice").count() == 0
+    assert session.ended is None and session.attached
+    page.click("#microphone")
+
+
+def test_stopping_a_recording_session_leaves_a_page_that_starts_again(page: Any) -> None:
+    begin(page)
+    page.set_input_files("#sound-input", recording([(3.0, 0.5)]))
+    wait(page, "studio.speaking")
+    page.click("#record")
+    page.wait_for_timeout(500)
+    with page.expect_download():
+        page.click("#start")
+    page.evaluate("() => dispatchEvent(new PageTransitionEvent('pagehide'))")
+    page.click("#cover-start")
+    wait(page, "studio.playback.heard !== null && studio.session !== null")
+
+
+def test_the_link_leads_to_the_servers_own_session(browser: Any, server: LiveServer) -> None:
+    """`#session=` and its secret: the page watches the head that the server keeps, also after it was reloaded."""
+    session = server.own_session()
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(server.link)
+        page.wait_for_selector("#avatars input:checked", state="attached")
+        assert session.secret not in page.url and session.id not in page.url
+        for _ in range(2):
+            begin(page)
+            assert page.evaluate("() => [studio.session.session, studio.session.resumed]") == [session.id, True]
+            page.reload()
+            page.wait_for_selector("#avatars input:checked", state="attached")
+        assert session.ended is None, "it stays when its watcher leaves"
+    finally:
+        context.close()
+        server.session, session.kept = None, False
+        server.scheduler.close(session, "the test is over")

@@ -44,17 +44,20 @@ export function authorization() {
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
-/** The sentence of an answer that is an error. */
 async function reason(answer) {
-  if (answer.status === 401) return "This server needs a token: open the address that it printed, with #token= in it.";
-  const text = await answer.text();
+  return told(answer.status, await answer.text(), answer.statusText);
+}
+
+/** The sentence of an answer that is an error. */
+export function told(status, text, statusText = "") {
+  if (status === 401) return "This server needs a token: open the address that it printed, with #token= in it.";
   try {
     const { detail, error = detail } = JSON.parse(text);
     if (typeof error === "string") return sentence(error);
   } catch {
     if (text && text.length < 200) return sentence(text.trim());
   }
-  return `The server answered ${answer.status} ${answer.statusText}.`;
+  return `The server answered ${status} ${statusText}.`.replace(" .", ".");
 }
 
 export function sentence(text) {

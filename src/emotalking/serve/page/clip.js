@@ -48,6 +48,8 @@ export class ClipDetail {
       const newest = Object.values(Object.fromEntries((told.images ?? []).map((image) => [image.stage, image])));
       const known = Object.fromEntries((this.#training?.newest ?? []).map((image) => [image.name, image.address]));
       for (const image of newest) image.address = known[image.name] ?? (await imageAddress(`jobs/clips/${clip.id}/frames/${image.name}`));
+      const gone = Object.keys(known).filter((name) => !newest.some((image) => image.name === name));
+      for (const name of gone) if (known[name].startsWith("blob:")) URL.revokeObjectURL(known[name]);
       this.#training = told.stages ? { ...told, newest } : null;
       this.#trainingOf = clip.id;
     } catch (error) {

@@ -47,8 +47,9 @@ export class Connection extends EventTarget {
     addEventListener("online", () => this.#wanted && !this.#socket && !this.#opening && this.#open());
   }
 
+  /** True from the server's greeting on: before it, nothing is sent. */
   get open() {
-    return this.#socket?.readyState === WebSocket.OPEN;
+    return this.#greeted && this.#socket?.readyState === WebSocket.OPEN;
   }
 
   /** Bytes that the network has not taken yet. */

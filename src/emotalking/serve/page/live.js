@@ -133,7 +133,7 @@ export class Live {
     $("cover-start").addEventListener("click", () => this.start());
     $("interrupt").addEventListener("click", () => this.interrupt());
     addEventListener("keydown", (event) => event.key === "Escape" && this.interrupt());
-    addEventListener("pagehide", () => this.#wanted && this.connection.disconnect());
+    addEventListener("pagehide", () => this.#wanted && this.stop());
   }
 
   async start() {
@@ -149,18 +149,20 @@ export class Live {
   }
 
   async stop() {
-    await this.#end();
+    const ended = this.#end();
     this.connection.disconnect();
+    await ended;
   }
 
   async #end() {
     this.#wanted = false;
     this.#hello = null;
     this.#talk.end();
-    await this.#recording.end();
+    const saved = this.#recording.end();
     this.playback.end();
     this.#captions.clear();
     this.#numbers.clear();
+    await saved;
   }
 
   #changed(change) {
@@ -184,12 +186,13 @@ export class Live {
 
   async #greeted(hello) {
     this.#hello = hello;
+    this.connection.send({ type: "audio", sample_rate: hello.sample_rate, format: "s16" }); // a microphone may be on
     await this.playback.prepare(hello.sample_rate);
+    if (this.#hello !== hello) return; // stopped meanwhile
     this.playback.resize(hello.width, hello.height);
     this.playback.begin();
     this.#latency.forget();
     this.#controls.setAbilities(this.#can("emotion"), this.#can("gaze"));
-    this.connection.send({ type: "audio", sample_rate: hello.sample_rate, format: "s16" });
     this.#controls.sendAll();
     this.#talk.offer(this.#can("say"));
     this.#ready = true;

@@ -32,6 +32,8 @@ export class Playback extends EventTarget {
     super();
     this.#canvas = canvas;
     this.#pen = canvas.getContext("2d");
+    // A phone call ends a page's sound, and nothing begins it again by itself.
+    document.addEventListener("visibilitychange", () => !document.hidden && this.#running && this.#context.resume());
   }
 
   get context() {

@@ -164,7 +164,7 @@ export class SoundFile extends EventTarget {
     let sent = 0;
     const send = () => {
       const due = ((performance.now() - began) / 1000 + LEAD_S) * this.#rate;
-      while (sent < this.#samples.length && sent < due && this.#connection.waiting < MOST_WAITING_BYTES) {
+      while (this.#connection.open && sent < this.#samples.length && sent < due && this.#connection.waiting < MOST_WAITING_BYTES) {
         const samples = this.#samples.subarray(sent, sent + piece);
         this.#connection.sendSound(samples);
         this.#latency.sent(utterance, samples.length / this.#rate);

@@ -69,11 +69,14 @@ export class Talk {
         this.#microphone.stop();
       } else {
         this.#sound.stop();
+        $("microphone").disabled = true; // while the browser asks
         await this.#microphone.start(this.#live.playback.context);
+        if (!this.#live.session) this.#microphone.stop();
       }
     } catch (error) {
       notice(error.message);
     }
+    $("microphone").disabled = !this.#connected;
     this.#showMicrophone();
   }
 
@@ -110,6 +113,7 @@ export class Talk {
   async #speak(file) {
     if (!file) return;
     await this.#live.start();
+    if (!this.#live.playback.context) return; // the reason was told
     try {
       await this.#sound.load(file, this.#live.playback.context);
     } catch (error) {
@@ -122,7 +126,7 @@ export class Talk {
 
   #play() {
     if (this.#microphone.on) this.#toggleMicrophone();
-    if (this.#live.speaking) this.#live.interrupt();
+    if (this.#live.speaking || this.#sound.playing) this.#live.interrupt();
     this.#sound.play();
   }
 

@@ -1,6 +1,6 @@
 // Upload a clip with progress; the server names its file.
 
-import { authorization, notice, sentence } from "./api.js";
+import { authorization, notice, told } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -65,13 +65,7 @@ export class Upload {
   }
 
   #answered(request) {
-    let answer = {};
-    try {
-      answer = JSON.parse(request.responseText);
-    } catch {
-      // told below
-    }
-    if (request.status === 201) this.#uploaded(answer);
-    else notice(sentence(answer.detail ?? `the server answered ${request.status}`));
+    if (request.status === 201) this.#uploaded(JSON.parse(request.responseText));
+    else notice(told(request.status, request.responseText, request.statusText));
   }
 }
