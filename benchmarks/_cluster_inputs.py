@@ -66,6 +66,11 @@ INPUTS = {
         "a minute of 512 pixels, if not measured",
         ("cluster_inputs.results.subject_bytes",),
     ),
+    "controller_ms": Input(
+        "milliseconds of Ray Serve's controller a second for each replica",
+        places=("cluster_control.results.controller_ms_a_replica",),
+    ),
+    "front_places": Input("places a second that one front gives", places=("cluster_control.results.places_a_second",)),
     # Machines.
     "gpus_a_node": Input("GPUs of a node", 8, "an H200 host"),
     "cores_a_node": Input("cores of a node", 128, "an H200 host"),

@@ -164,6 +164,7 @@ def test_settings_are_refused_in_a_sentence(avatar_file: Path, monkeypatch: pyte
         ({"avatars": []}, "avatars"),
         ({"ports": [9, 3]}, "ports"),
         ({"drain_s": -1.0}, "drain_s"),
+        ({"report_s": 0.0}, "report_s"),
         ({"address": "ws://{node}/"}, "address"),
         ({"max_sessions": "many"}, "max_sessions"),
         ({"host": "0.0.0.0"}, "a token is needed"),

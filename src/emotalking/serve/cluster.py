@@ -43,8 +43,6 @@ TOKEN = "EMOTALKING_TOKEN"
 """Environment variable with the token, on every node: it is in no configuration file and on no dashboard."""
 _PROMISE_S = 5.0
 """Time for which a place is kept for a client that was sent to it."""
-_STATS_S = 1.0
-"""Time between two reports of the free places, which the front chooses by."""
 _HEALTH_S = 5.0
 _FAREWELL_S = 20.0
 """Time that Ray Serve gives a replica beyond its drain."""
@@ -81,7 +79,10 @@ class ClusterSettings:
     drain_s: float = 300.0
     """A replica that is to stop takes no new session, and lets the open ones go on for so long; then they get ``bye``.
     """
+    report_s: float = 1.0
+    """Time between reports of a replica's free places, which the front chooses by; more for hundreds of replicas."""
     ice_servers: str | None = None
+    """As of `emotalking.serve`: a STUN server or a JSON file, on every node."""
     device: Device = "auto"
 
     def __post_init__(self) -> None:
@@ -91,6 +92,8 @@ class ClusterSettings:
             raise ValueError("ports: give the first and the last of a range within 1 to 65535")
         if not self.drain_s >= 0:
             raise ValueError("drain_s: give 0 or more seconds")
+        if not self.report_s > 0:
+            raise ValueError("report_s: give a positive number of seconds")
         try:
             self.address.format(host="", port=0)
         except (KeyError, IndexError, ValueError) as error:
@@ -237,7 +240,7 @@ def app(args: Mapping[str, Any]) -> "Application":
         health_check_timeout_s=2 * _HEALTH_S,
         graceful_shutdown_timeout_s=settings.drain_s + _FAREWELL_S,
         request_router_config=config.RequestRouterConfig(
-            request_router_class=f"{__name__}:MostPlaces", request_routing_stats_period_s=_STATS_S
+            request_router_class=f"{__name__}:MostPlaces", request_routing_stats_period_s=settings.report_s
         ),
     )
     return deployment(serve.ingress()(_Deployed)).bind(settings)

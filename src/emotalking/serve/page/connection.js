@@ -95,8 +95,11 @@ export class Connection extends EventTarget {
     const opening = (this.#opening = {});
     const failure = await this.#findPlace(opening);
     if (opening !== this.#opening) return;
-    const passing = failure?.status === BUSY ? this.#attempts < TRIES : !failure?.status || NO_SERVER.includes(failure.status);
-    if (failure) return passing ? this.#retry() : this.#refuse(failure.message);
+    if (failure) {
+      const { status, message } = failure;
+      const passing = status === BUSY ? this.#attempts < TRIES : !status || NO_SERVER.includes(status);
+      return passing ? this.#retry() : this.#refuse(message);
+    }
     const address = new URL("v1/session", this.#base);
     address.hash = "";
     address.protocol = address.protocol.replace("http", "ws");
