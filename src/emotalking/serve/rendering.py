@@ -96,6 +96,11 @@ class Renderer:
         times = list(self._render_ms)
         return median(times) if times else 0.0
 
+    @property
+    def alive(self) -> bool:
+        """True while the thread runs."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()

@@ -70,6 +70,8 @@ class Scheduler:
         ]
         """One for each device."""
         self.stopping = False
+        self.draining = False
+        """True: no session is opened any more; those that are open go on."""
         self._sessions: dict[str, tuple[Session, Renderer]] = {}
         self._lock = threading.Lock()
 
@@ -126,6 +128,11 @@ class Scheduler:
             self.close(session, reason)
 
     @property
+    def alive(self) -> bool:
+        """True while frames are rendered, on every device."""
+        return not self.stopping and all(renderer.alive for renderer in self.renderers)
+
+    @property
     def sessions(self) -> list[Session]:
         """Sessions that have not ended."""
         with self._lock:
@@ -143,7 +150,7 @@ class Scheduler:
         with self._place() as renderer:
             session = Session(avatar, renderer.player, address=address, max_queued_s=settings.max_queued_s)
         with self._lock:
-            if self.stopping:
+            if self.stopping or self.draining:
                 raise LimitError("the server stops.")
             remote = bool(address) and not is_loopback(address)
             there = [session for session, _ in self._sessions.values()]
