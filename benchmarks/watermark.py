@@ -1,7 +1,7 @@
 """The invisible mark: what it survives, false alarms, what it changes in images, and what it costs.
 
 python benchmarks/watermark.py --frames NAME=PLACE ... [--clips 100] [--trade-off] [--foreign CLIP ...] [--keys 3]
-    [--workers 2] [--device cuda] [--name watermark]
+    [--workers 2] [--device cuda] [--name watermark] [--folder FOLDER]
 
 PLACE holds frames without a mark: a folder of image files or an array (.npy, [T, H, W, 3]) of what 'emotalking render
 --provenance off' or a ``Player`` renders, or a recording that stands in for a further head. Clips of 2 s begin at even
@@ -237,24 +237,24 @@ def trade_off(frames: Frames, clips: int, workers: Workers) -> list[dict[str, An
     return rows
 
 
-def alarms_of(job: tuple[Path, int]) -> dict[str, Any]:
-    """The strongest candidates in a clip, plain and marked with another key; and z of many keys in whole images."""
-    path, keys = job
-    plain = read(path, LENGTH)
-    mark = Mark(Payload(99), b"of somebody else")
-    found, tails = [], np.zeros(len(LEVELS), np.int64)
-    for frames in (plain, [mark.array(frame) for frame in plain]):
-        image = _summed(frames)
-        for key in [KEY, *(b"other %d" % number for number in range(keys))]:
-            one = search(image, key)
-            if one is not None:
-                found.append((one.z, one.false_alarm, one.marked))
-        tails += _many_keys(image, len(found))
-    return {"clip": path.name, "found": found, "tails": tails}
+def alarms_of(job: tuple[Path, bool, int, int]) -> dict[str, Any]:
+    """The strongest candidates of some keys in a clip, plain or marked with another key; with the public key (the
+    first one) also z of many keys in whole images."""
+    path, marked, first, last = job
+    frames = read(path, LENGTH)
+    if marked:
+        mark = Mark(Payload(99), b"of somebody else")
+        frames = [mark.array(frame) for frame in frames]
+    image = _summed(frames)
+    found = [search(image, KEY if number == 0 else b"other %d" % number) for number in range(first, last)]
+    return {
+        "found": [(one.z, one.false_alarm, one.marked) for one in found if one is not None],
+        "tails": _many_keys(image, 2 * first + marked) if first == 0 else np.zeros(len(LEVELS), np.int64),
+    }
 
 
 LEVELS = np.arange(2.0, 6.1, 0.5)
-KEYS_TRIED = 10_000
+KEYS_TRIED, KEYS_A_JOB = 10_000, 25
 
 
 def _summed(frames: Frames) -> np.ndarray:
@@ -284,7 +284,13 @@ def _many_keys(image: np.ndarray, seed: int) -> np.ndarray:
 
 def false_alarms(clips: list[Path], keys: int, workers: Workers) -> dict[str, Any]:
     """Strongest candidates in clips without the mark of the keys that are looked for."""
-    results = list(workers.map(alarms_of, [(clip, keys) for clip in clips]))
+    jobs = [
+        (clip, marked, first, min(first + KEYS_A_JOB, keys + 1))
+        for clip in clips
+        for marked in (False, True)
+        for first in range(0, keys + 1, KEYS_A_JOB)
+    ]
+    results = list(workers.map(alarms_of, jobs))
     found = [one for result in results for one in result["found"]]
     zs, bounds = ([one[place] for one in found] for place in (0, 1))
     trials = 2 * len(clips) * KEYS_TRIED * len(detect._whole(512, 512))
@@ -339,7 +345,11 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     _single()
     workers = Workers(args.workers)
-    results: dict[str, Any] = {"distance": DISTANCE, "heads": {}}
+    results: dict[str, Any] = {"distance": DISTANCE, "cost": costs(args.device), "heads": {}}
+
+    def keep() -> Path:
+        return write(args.name, results, *([] if args.folder is None else [args.folder]))
+
     for name, _, place in (one.partition("=") for one in args.frames):
         frames = read(Path(place), LENGTH * max(args.clips, 1))
         print(name, len(frames), frames[0].shape, flush=True)
@@ -350,11 +360,11 @@ def main() -> None:
         else:
             head["detection"] = detection(frames, args.clips, workers)
         results["heads"][name] = head
+        keep()
     if args.foreign:
         results["false_alarms"] = false_alarms(args.foreign, args.keys, workers)
         print(results["false_alarms"], flush=True)
-    results["cost"] = costs(args.device)
-    print(write(args.name, results, *([] if args.folder is None else [args.folder])))
+    print(keep())
 
 
 if __name__ == "__main__":
