@@ -115,7 +115,10 @@ def read(place: Path, most: int) -> Frames:
     if place.suffix == ".npy":
         return [np.array(frame) for frame in np.load(place, mmap_mode="r")[:most]]
     if place.is_dir():
-        return [read_image(path) for path in sorted(place.glob("*.[pj]*g"))[:most]]
+        return [
+            read_image(path)
+            for path in sorted(place.glob("*.[pj]*g"), key=lambda one: (len(one.name), one.name))[:most]
+        ]
     frames = []
     for _, frame in decode_frames(place):
         frames.append(to_rgb(frame))

@@ -1,8 +1,10 @@
 """The signing key: made once, for its owner alone; the user's own; and what cannot be used."""
 
+import errno
 import logging
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -43,6 +45,81 @@ def test_another_processs_key_is_kept(tmp_path: Path) -> None:
     file.write_text(first)
     certificates._store(file, make_pem())
     assert file.read_text() == first and len(list(tmp_path.iterdir())) == 1
+
+
+def test_first_uses_at_the_same_time_agree(home: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        keys = {one.key for one in pool.map(lambda _: credentials(), range(16))}
+    assert len(keys) == 1 and len(list((home / ".config" / "emotalking").iterdir())) == 1
+
+
+def test_a_key_is_kept_on_disks_without_links(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    made = credentials()
+    assert made.file is not None and stat.S_IMODE(made.file.stat().st_mode) == 0o600
+    certificates._credentials.cache_clear()
+    assert credentials() == made and [one.name for one in made.file.parent.iterdir()] == ["signing.pem"]
+
+
+def test_a_full_disk_leaves_no_half_key(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with caplog.at_level(logging.INFO, "emotalking"):
+        assert credentials().file is None
+    assert "No space left" in caplog.text and not list((home / ".config" / "emotalking").iterdir())
+
+
+def test_a_settings_folder_that_cannot_be_looked_into(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as another user's, or a name that is too long: as if it could not be written to."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ("x" * 300)))
+    assert own_certificates() is None and credentials().file is None
+
+
+def test_home_of_an_unknown_user_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that was asked for by name is never replaced by another."""
+    monkeypatch.setenv(VARIABLE, "~nobody-of-this-name/key.pem")
+    with pytest.raises(InputError, match="nobody-of-this-name"):
+        credentials()
+    assert own_certificates() is None
+
+
+def test_a_renewed_file_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "own key; $(x) \u00e9.pem"
+    monkeypatch.setenv(VARIABLE, str(file))
+    serials = set()
+    for _ in range(2):
+        file.write_text(make_pem())
+        os.utime(file, ns=(len(serials), len(serials)))
+        serials |= {credentials().serial, credentials().serial}
+    assert len(serials) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_key_that_others_can_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "own.pem"
+    file.write_text(make_pem())
+    file.chmod(0o644)
+    monkeypatch.setenv(VARIABLE, str(file))
+    credentials(), credentials()
+    assert caplog.text.count(f"chmod 600 {file}") == 1
+    file.chmod(0o600)
+    certificates._credentials.cache_clear()
+    credentials()
+    assert caplog.text.count("chmod") == 1
+
+
+def test_the_key_is_in_no_log(home: Path) -> None:
+    made = credentials()
+    assert b"PRIVATE KEY" in made.key and "PRIVATE" not in repr(made)
 
 
 def test_settings_folder_of_the_system_is_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,3 +231,9 @@ def test_a_file_that_cannot_be_signed_is_kept_with_a_warning(tmp_path: Path, cap
     with caplog.at_level(logging.WARNING, "emotalking"):
         write_bytes(tmp_path / "a.png", b"\x89PNG and no more", finisher(tmp_path / "a.png", ORIGIN))
     assert (tmp_path / "a.png").read_bytes() == b"\x89PNG and no more" and "is not signed" in caplog.text
+
+
+def test_files_whose_sidecar_would_have_too_long_a_name(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 250 + ".txt")
+    path.write_text("no media")
+    assert read_signature(path) is None

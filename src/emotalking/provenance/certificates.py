@@ -9,9 +9,9 @@ import os
 import re
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ class Credentials:
 
     algorithm: str
     """C2PA's name: es256, es384, es512, ps256 or ed25519."""
-    key: bytes
+    key: bytes = field(repr=False)
     """PEM, PKCS #8."""
     chain: bytes
     """PEM certificates, the signer's first."""
@@ -59,11 +59,15 @@ def credentials_file() -> Path:
     """``$EMOTALKING_SIGNING``, else ``emotalking/signing.pem`` in the folder of the user's settings.
 
     Raises:
+        InputError: ``$EMOTALKING_SIGNING`` names the home folder of somebody who has none here.
         RuntimeError: the home folder is not known.
     """
     chosen = os.environ.get(VARIABLE)
     if chosen:
-        return Path(chosen).expanduser()
+        try:
+            return Path(chosen).expanduser()
+        except RuntimeError as error:
+            raise InputError(f"{VARIABLE}: the home folder in {chosen} is not known: give the whole path.") from error
     settings = os.environ.get("XDG_CONFIG_HOME", "")
     folder = Path(settings) if os.path.isabs(settings) else Path.home() / ".config"
     return folder / "emotalking" / "signing.pem"
@@ -75,36 +79,37 @@ def credentials() -> Credentials:
     Raises:
         InputError: the file cannot be used, or the one that ``$EMOTALKING_SIGNING`` names is missing.
     """
+    chosen = bool(os.environ.get(VARIABLE))
     try:
         file = credentials_file()
     except RuntimeError:
         return _unkept("the home folder is not known")
-    return _credentials(file)
+    try:
+        if not chosen and not file.exists():
+            _store(file, make_pem())
+            _logger.info(f"outputs are signed with a key that was made for you: {file} (docs/responsible-use.md)")
+    except OSError as error:
+        return _unkept(f"{file} cannot be written ({error.strerror})")
+    with reading(file, "is no file of a signing key", f"{VARIABLE} names it" if chosen else _REMEDY):
+        found = file.stat()
+    return _credentials(file, (found.st_ino, found.st_mtime_ns, found.st_size))
 
 
 def own_certificates() -> Credentials | None:
     """:func:`credentials` for comparison, which makes none; None: there are none, or they cannot be used any more."""
-    try:
+    with suppress(InputError, OSError, RuntimeError):
         file = credentials_file()
-    except RuntimeError:
-        return None
-    with suppress(InputError):
         return read_credentials(file) if file.is_file() else None
     return None
 
 
-@cache
-def _credentials(file: Path) -> Credentials:
-    if not file.exists():
-        if os.environ.get(VARIABLE):
-            raise InputError(f"there is no file {file}, which {VARIABLE} names: {_REMEDY.partition(', or')[0]}.")
-        made = make_pem()
-        try:
-            _store(file, made)
-        except OSError as error:
-            return _unkept(f"{file} cannot be written ({error.strerror})")
-        _logger.info(f"outputs are signed with a key that was made for you: {file} (docs/responsible-use.md)")
-    return read_credentials(file)
+@lru_cache(2)
+def _credentials(file: Path, version: tuple[int, int, int]) -> Credentials:
+    """The content of a file, read anew when the file has changed: certificates are renewed while a server runs."""
+    found = read_credentials(file)
+    if os.name == "posix" and file.stat().st_mode & 0o077:
+        _logger.warning(f"others can read or change {file}, with which they can sign as you: chmod 600 {file}")
+    return found
 
 
 @cache
@@ -146,7 +151,9 @@ def _parsed(text: str, file: Path | None) -> Credentials:
     for certificate in certificates:
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
             begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-            raise ValueError(f"a certificate is valid from {begin:%Y-%m-%d} to {end:%Y-%m-%d}")
+            raise ValueError(
+                f"a certificate is valid from {begin:%Y-%m-%d} to {end:%Y-%m-%d}, and it is {now:%Y-%m-%d}"
+            )
     pems = [certificate.public_bytes(form.Encoding.PEM) for certificate in certificates]
     plain = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
     return Credentials(_algorithm(key), plain, b"".join(pems), pems[-1], certificates[0].serial_number, file)
@@ -252,13 +259,15 @@ def _store(file: Path, text: str) -> None:
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
-    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as output:
-        output.write(text)
     try:
-        if hasattr(os, "link"):
-            with suppress(FileExistsError):
-                os.link(scratch, file)
-        elif not file.exists():
-            os.replace(scratch, file)
+        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as output:
+            output.write(text)
+            output.flush()
+            os.fsync(output.fileno())
+        try:
+            os.link(scratch, file)
+        except (AttributeError, OSError):  # there is one, or the system or the disk has no links
+            if not file.exists():
+                os.replace(scratch, file)
     finally:
         scratch.unlink(missing_ok=True)

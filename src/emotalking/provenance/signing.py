@@ -4,6 +4,7 @@ Nothing asks a network: no time-stamping authority, no revocation lists, no remo
 cannot write into get a file beside them, ``NAME.c2pa``, which holds for the content as it was written.
 """
 
+import errno
 import io
 import json
 import logging
@@ -266,9 +267,9 @@ def read_signature(path: str | Path, *, anchors: str = "") -> Signature | None:
             try:
                 report = _report(library, context, stream)
             except (library.C2paError.ManifestNotFound, library.C2paError.NotSupported):
-                if not sidecar(path).is_file():
+                manifest = _sidecar_of(path)
+                if manifest is None:
                     return None
-                manifest = _content(sidecar(path))
                 stream.seek(0)
                 report = _report(library, context, stream, manifest)
         except library.C2paError as error:
@@ -276,9 +277,15 @@ def read_signature(path: str | Path, *, anchors: str = "") -> Signature | None:
         return _signature(report, None if own is None else own.serial, manifest is not None)
 
 
-def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_MOST_SIDECAR)
+def _sidecar_of(path: Path) -> bytes | None:
+    """Content of the file beside; None: there is none, such as where its name would be too long."""
+    try:
+        with sidecar(path).open("rb") as file:
+            return file.read(_MOST_SIDECAR)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL):
+            return None
+        raise
 
 
 def _reading_context(library: ModuleType, roots: str) -> Any:
