@@ -9,7 +9,15 @@ import pytest
 
 from emotalking.errors import InputError
 from emotalking.provenance import consent
-from emotalking.provenance.consent import NO_CONSENT, Consent, consent_facts, consent_of, read_consent, remind
+from emotalking.provenance.consent import (
+    NO_CONSENT,
+    Consent,
+    consent_facts,
+    consent_of,
+    read_consent,
+    read_consents,
+    remind,
+)
 from emotalking.provenance.manifest import Origin
 
 STATEMENT = "I, Robin, agree to an avatar of me for the museum's guide. 2026-05-01"
@@ -33,6 +41,21 @@ def test_a_file_with_its_detached_signature(tmp_path: Path) -> None:
     assert consent_of({"consent": found.to_json()}) == found
     facts = consent_facts({"consent": found.to_json()})
     assert isinstance(facts, dict) and facts["statement"] == STATEMENT and "not checked" in facts["signature"]
+
+
+def test_statements_of_several_people(tmp_path: Path) -> None:
+    (tmp_path / "anna.txt").write_text("Anna agrees")
+    (tmp_path / "anna.txt.sig").write_text("her signature")
+    (tmp_path / "ben.v2.pdf").write_bytes(b"%PDF\0")
+    found = read_consents(tmp_path, ["anna", "ben.v2"])
+    assert found["anna"].statement == "Anna agrees" and found["anna"].signature is not None
+    assert found["ben.v2"].file == "ben.v2.pdf"
+    (tmp_path / "anna.pdf").write_bytes(b"%PDF\0")
+    with pytest.raises(InputError, match=r"holds 2 of anna, 0 of carla\."):
+        read_consents(str(tmp_path), ["anna", "carla", "ben.v2"])
+    for all_of_them in (STATEMENT, tmp_path / "ben.v2.pdf"):
+        alike = read_consents(all_of_them, ["anna", "ben"])
+        assert alike["anna"] == alike["ben"] and alike["anna"].sha256 == read_consent(all_of_them).sha256
 
 
 def test_a_file_that_is_no_text_is_known_by_its_hash(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ WHY_NOT = {
 NO_MEDIA = {
     "ablation": MEASURED,
     "avatar": "carries its consent and licences itself",
-    "avatars": "avatars and a page",
+    "avatars": "they carry their consent and licences themselves; and a page",
     "comparison": MEASURED,
     "emotion": "keyframes, or a plot of numbers",
     "expert": "a network",
@@ -56,6 +56,7 @@ NO_MEDIA = {
     "report": MEASURED,
     "study": "the clips that it is given",
     "subject": NOT_SYNTHETIC,
+    "subjects": NOT_SYNTHETIC,
     "times": "numbers",
 }
 """Kinds of outputs of ``api`` that hold no synthetic image, sound or video, and why."""
@@ -114,6 +115,17 @@ def test_signing_writers_are_found() -> None:
     }
 
 
+def test_every_verb_that_writes_avatars_takes_consent() -> None:
+    """But for variants of an ablation, which are for measuring, and the demo, whose actor is drawn."""
+    writing = {
+        verb.__name__: "consent" in roles(verb)
+        for verb in (getattr(api, name) for name in api.__all__)
+        if callable(verb) and not isinstance(verb, type)
+        if {role.kind for role in roles(verb).values() if isinstance(role, Writes)} & {"avatar", "avatars"}
+    }
+    assert writing == {"train": True, "train_many": True}
+
+
 def test_every_output_of_the_verbs_is_signed_or_no_media() -> None:
     signed: dict[str, set[str]] = {}
     for verb in (getattr(api, name) for name in api.__all__):
@@ -124,4 +136,4 @@ def test_every_output_of_the_verbs_is_signed_or_no_media() -> None:
         for kind in kinds - NO_MEDIA.keys():
             signed.setdefault(kind, set()).add(verb.__name__)
             assert choosable or kind == "demo", f"{verb.__name__} writes {kind} and has no choice about it"
-    assert signed.keys() >= {"video", "image", "frames", "sound", "edited", "sentences", "demo"}
+    assert signed.keys() >= {"video", "renders", "image", "frames", "sound", "edited", "sentences", "demo"}

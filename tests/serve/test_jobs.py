@@ -151,9 +151,13 @@ def test_steps_come_in_order_and_one_at_a_time(bench: Bench) -> None:
     assert bench.commands[-1].arguments[:6] == [
         "train", f"{home}/subject", "-o", f"{home}/avatar.safetensors", "--preset", "tiny",
     ]  # fmt: skip
-    assert bench.finish(train)["state"] == "finished"
+    assert bench.finish(train)["state"] == "finished" and "--consent" not in bench.commands[-1].arguments
+    again = bench.start(clip, "train", preset="tiny", consent=" /etc/passwd and I agree \n")
+    assert bench.commands[-1].arguments[-2:] == ["--consent", f"{home}/consent.txt"]
+    assert Path(f"{home}/consent.txt").read_text() == "/etc/passwd and I agree"
+    assert bench.finish(again)["state"] == "finished"
     bench.jobs.close()
-    assert bench.trained == [(f"me-{clip[:4]}", bench.jobs.folder / clip / "avatar.safetensors")]
+    assert bench.trained == [(f"me-{clip[:4]}", bench.jobs.folder / clip / "avatar.safetensors")] * 2
     listed = {one["id"]: one for one in bench.client.get("/v1/jobs").json()["clips"]}
     assert listed[clip]["avatar"] == f"me-{clip[:4]}" and listed[other]["avatar"] is None
 

@@ -10,10 +10,12 @@ from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.jobs.engine import Sequential
 from emotalking.models.avatar_file import read_avatar_metadata
+from emotalking.provenance.consent import consent_of
 from emotalking.train import many
 from emotalking.train.many import TrainManyResult, train_many
 
 pytestmark = pytest.mark.usefixtures("one_thread", "unchecked")
+STATEMENT = "Anna and Ben agree to avatars for the museum's guide"
 SHORT = """model.face.initial_points=120 model.mouth.initial_points=40 mouth.iterations=4 mouth.warmup=1
 face.iterations=4 face.warmup=1 model.emotion.branch=none finetune.iterations=2 audio_pretraining=2 motion_pretraining=2
 closed_mouth_code=2""".split()
@@ -48,9 +50,9 @@ def test_one_broken_subject_stops_nobody_and_what_is_finished_is_kept(
 ) -> None:
     out = tmp_path / "avatars"
 
-    def made(settings: list[str]) -> TrainManyResult:
+    def made(settings: list[str], consent: str = STATEMENT) -> TrainManyResult:
         trained.clear()
-        return train_many(subjects, out, "tiny", settings, Sequential("cpu"))
+        return train_many(subjects, out, "tiny", settings, Sequential("cpu"), consent)
 
     first = made(SHORT)
     assert trained == ["anna", "ben"]
@@ -59,7 +61,9 @@ def test_one_broken_subject_stops_nobody_and_what_is_finished_is_kept(
     anna, ben = first.table.rows
     assert anna[:2] == ("anna", "trained") and 5.0 < float(anna[2]) < 40.0 and int(anna[3]) > 100 and int(anna[4]) > 10
     assert ben == ("ben", "failed", "–", "–", "–", "–")
-    command = read_avatar_metadata(out / "anna.safetensors")["command"]
+    metadata = read_avatar_metadata(out / "anna.safetensors")
+    command, agreed = metadata["command"], consent_of(metadata)
+    assert agreed is not None and agreed.statement == STATEMENT
     assert command.startswith(f"emotalking train {subjects[0]} -o {out / 'anna.safetensors'} --preset tiny --set ")
     shutil.copyfile(subjects[0] / "au.csv", subjects[1] / "au.csv")
     (out / "anna.safetensors.run" / "report.html").write_text("its page")
@@ -72,6 +76,8 @@ def test_one_broken_subject_stops_nobody_and_what_is_finished_is_kept(
     third = made([*SHORT, "seed=3"])
     assert not trained and "other settings" in third.failures["anna"]
     assert "anna: " in (out / "index.html").read_text()
+    fourth = made(SHORT, "They agree to something else")
+    assert not trained and "another statement of consent" in fourth.failures["anna"]
 
 
 def test_what_cannot_be_is_refused_before_anything_begins(
@@ -83,6 +89,8 @@ def test_what_cannot_be_is_refused_before_anything_begins(
         train_many([*subjects, twin], out, "tiny", SHORT, engine)
     with pytest.raises(UserError, match="names no field"):
         train_many(subjects, out, "tiny", ["colour=red"], engine)
+    with pytest.raises(UserError, match="holds 0 of anna, 0 of ben"):
+        train_many(subjects, out, "tiny", SHORT, engine, tmp_path)
     assert not trained and not out.exists()
 
 

@@ -90,6 +90,7 @@ def train_many(
     preset: Preset = "fast",
     device: Device = "auto",
     settings: Settings = (),
+    consent: OptionalInput = None,
 ) -> "TrainManyResult":
     """Train avatars of many subject folders, here or on a cluster, with one page about all of them.
 
@@ -98,16 +99,19 @@ def train_many(
         output: folder for the avatars, their run folders and logs, and ``index.html`` about all of them. What is
             finished there, with the same settings, is kept.
         jobs: where the trainings run, and how many at once.
+        consent: statements of the people shown: a folder with a file for each, such as anna.pdf for subjects/anna, or
+            one file or sentence that holds for all.
 
     Raises:
-        InputError: two subjects have one name, or a device, a setting or the cluster cannot be used. A subject that
+        InputError: two subjects have one name, somebody's statement is missing, or a device, a setting or the
+            cluster cannot be used. A subject that
             cannot be trained raises nothing: it is among the result's ``failures``.
     """
     from emotalking.jobs.engine import open_engine
     from emotalking.train.many import train_many as run
 
     with open_engine(jobs, device) as engine:
-        return run([Path(subject) for subject in subjects], Path(output), preset, list(settings), engine)
+        return run([Path(subject) for subject in subjects], Path(output), preset, list(settings), engine, consent)
 
 
 @checked

@@ -3,12 +3,13 @@
 import base64
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from emotalking.errors import InputError
 from emotalking.io.reading import reading
 
 NO_CONSENT = "no consent recorded"
@@ -19,7 +20,7 @@ SIGNATURE_SUFFIXES = (".sig", ".asc", ".p7s", ".minisig")
 """Endings of detached signatures, added to the statement's whole name."""
 _MOST_STATEMENT, _MOST_SIGNATURE = 64 << 20, 64 << 10
 """Bytes."""
-_MOST_TEXT = 20_000
+MOST_TEXT = 20_000
 """Characters of a statement that is kept; of a longer one the hash is."""
 _logger = logging.getLogger("emotalking")
 _reminded = False
@@ -67,7 +68,7 @@ def read_consent(given: str | Path) -> Consent:
         return Consent(
             hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(),
             recorded,
-            text if len(text) <= _MOST_TEXT else None,
+            text if len(text) <= MOST_TEXT else None,
         )
     path = Path(given)
     with reading(path, "is no statement of consent", "give a file, or the statement as a sentence"):
@@ -78,8 +79,31 @@ def read_consent(given: str | Path) -> Consent:
             text = data.decode("utf-8-sig").strip()
         except UnicodeDecodeError:
             text = None
-        kept = text if text is not None and "\0" not in text and len(text) <= _MOST_TEXT else None
+        kept = text if text is not None and "\0" not in text and len(text) <= MOST_TEXT else None
         return Consent(hashlib.sha256(data).hexdigest(), recorded, kept, path.name, _signature(path))
+
+
+def read_consents(given: str | Path, names: Iterable[str]) -> dict[str, Consent]:
+    """Statements of several people.
+
+    Args:
+        given: a file or a sentence that holds for all of them, or a folder with a file for each: its name without the
+            ending is the person's among ``names``.
+
+    Raises:
+        InputError: somebody's statement is missing, or there are two; or one cannot be read.
+    """
+    folder = Path(given)
+    if _is_text(given) or not folder.is_dir():
+        statement = read_consent(given)
+        return dict.fromkeys(names, statement)
+    with reading(folder, "cannot be searched for statements of consent", "give another folder"):
+        files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.suffix not in SIGNATURE_SUFFIXES]
+    found = {name: [file for file in files if file.stem == name] for name in names}
+    wrong = [f"{len(of)} of {name}" for name, of in found.items() if len(of) != 1]
+    if wrong:
+        raise InputError(f"{folder} has to hold one statement of each subject, NAME.*, and holds {', '.join(wrong)}.")
+    return {name: read_consent(of[0]) for name, of in found.items()}
 
 
 def _is_text(given: str | Path) -> bool:

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StringConstraints
 from starlette.requests import ClientDisconnect
 
 from emotalking.errors import InputError
+from emotalking.provenance.consent import MOST_TEXT
 from emotalking.serve.jobs import PRESETS, SIZES, Clip, Job, JobError, Jobs
 from emotalking.train.callbacks.log import LOG, of_kind, preview_image, stage_starts
 from emotalking.train.callbacks.rows import read_log
@@ -34,6 +35,7 @@ class _Start(BaseModel):
     clip: str
     preset: Literal["tiny", "fast", "paper"] = "fast"
     size: Literal[256, 512] | None = None
+    consent: Annotated[str, StringConstraints(strip_whitespace=True, max_length=MOST_TEXT)] = ""
 
 
 def job_router(jobs: Jobs | None) -> APIRouter:
@@ -109,7 +111,9 @@ def _add_jobs(router: APIRouter, jobs: Jobs) -> None:
     def start(wanted: _Start) -> dict[str, object]:
         clip = _clip(jobs, wanted.clip)
         with _refusals():
-            return jobs.progress(jobs.start(clip, wanted.kind, preset=wanted.preset, size=wanted.size))
+            return jobs.progress(
+                jobs.start(clip, wanted.kind, preset=wanted.preset, size=wanted.size, consent=wanted.consent)
+            )
 
     @router.get("/{identity}")
     def state(identity: str) -> dict[str, object]:

@@ -231,12 +231,13 @@ class Jobs:
         with self._lock:
             return self._jobs[identity]
 
-    def start(self, clip: Clip, kind: Kind, *, preset: str = "fast", size: int | None = None) -> Job:
+    def start(self, clip: Clip, kind: Kind, *, preset: str = "fast", size: int | None = None, consent: str = "") -> Job:
         """Start a job.
 
         Args:
             preset: of a training.
             size: side of a prepared clip's frames; None: the command's default.
+            consent: statement of the person shown, for a training; empty: none.
 
         Raises:
             JobError: another one runs, or the step before is missing.
@@ -253,6 +254,10 @@ class Jobs:
             job = Job(secrets.token_hex(8), kind, clip.id, options, started=time.time())
             self.path(clip, "progress.json").unlink(missing_ok=True)
             self.path(clip, "job.log").unlink(missing_ok=True)
+            if kind == "train":
+                self.path(clip, "consent.txt").unlink(missing_ok=True)
+                if consent:  # a file: a sentence could name one on this machine
+                    write_bytes(self.path(clip, "consent.txt"), consent.encode("utf-8", "replace"))
             process = self._launch(
                 self._command(clip, kind, preset, size), self.path(clip, "progress.json"), self.path(clip, "job.log")
             )
@@ -303,7 +308,9 @@ class Jobs:
             return ["check", film, "--page", page, "--json", measures, "--overwrite"]
         if kind == "prepare":
             return ["prepare", film, "-o", subject, *device, *([] if size is None else ["--size", str(size)])]
-        return ["train", subject, "-o", avatar, "--preset", preset, *device]
+        statement = self.path(clip, "consent.txt")
+        consent = ["--consent", str(statement)] if statement.exists() else []
+        return ["train", subject, "-o", avatar, "--preset", preset, *device, *consent]
 
     def _watch(self, job: Job, process: Process) -> None:
         code = process.wait(None)

@@ -14,6 +14,8 @@ from emotalking.io.settings import override
 from emotalking.jobs.engine import Engine
 from emotalking.jobs.job import Job, State, by_name
 from emotalking.jobs.page import INDEX, verdicts
+from emotalking.models.avatar_file import read_avatar_metadata
+from emotalking.provenance.consent import Consent, consent_of, read_consents
 from emotalking.report import Link, Page, Table
 from emotalking.train.callbacks.log import LOG, Row, of_kind, preview_image
 from emotalking.train.callbacks.report import PAGE, STRIPS
@@ -111,7 +113,12 @@ def train_command(subject: Path, avatar: Path, preset_name: str, overrides: Sequ
 
 
 def train_many(
-    subjects: Sequence[Path], folder: Path, preset_name: str, overrides: list[str], engine: Engine
+    subjects: Sequence[Path],
+    folder: Path,
+    preset_name: str,
+    overrides: list[str],
+    engine: Engine,
+    consent: str | Path | None = None,
 ) -> TrainManyResult:
     """Train an avatar of every subject; finished avatars are kept, and started ones are resumed.
 
@@ -119,12 +126,14 @@ def train_many(
         subjects: subject folders.
         folder: gets ``<name>.safetensors``, its run folder and ``<name>.log`` of each, and :data:`INDEX`.
         engine: runs the trainings.
+        consent: statements of the people shown (:func:`~emotalking.provenance.consent.read_consents`).
 
     Raises:
-        UserError: two subjects of one name, or a setting that cannot be; nothing is begun then.
+        UserError: two subjects of one name, a missing statement, or a setting that cannot be; nothing is begun then.
     """
     override(preset(preset_name), overrides)
     names = by_name(subjects, lambda subject: subject.resolve().name)
+    agreed = {} if consent is None else read_consents(consent, names)
     folder = folder.absolute()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: give the name of a folder.")
@@ -133,8 +142,10 @@ def train_many(
     for name, subject in names.items():
         avatar = folder / f"{name}.safetensors"
         command = train_command(subject, avatar, preset_name, overrides)
-        work = partial(train, subject, avatar, preset_name, engine.device, overrides, command=command)
-        finished = partial(_is_finished, avatar, subject, preset_name, overrides)
+        work = partial(
+            train, subject, avatar, preset_name, engine.device, overrides, command=command, consent=agreed.get(name)
+        )
+        finished = partial(_is_finished, avatar, subject, preset_name, overrides, agreed.get(name))
         jobs.append(Job(name, avatar, work, folder / f"{name}.log", finished))
     avatars = [with_record(one.output, _WORDS[one.state], one.why) for one in engine.run(jobs)]
     result = TrainManyResult(avatars, folder / INDEX)
@@ -142,12 +153,18 @@ def train_many(
     return result
 
 
-def _is_finished(avatar: Path, subject: Path, preset_name: str, overrides: list[str]) -> bool:
+def _is_finished(avatar: Path, subject: Path, preset_name: str, overrides: list[str], consent: Consent | None) -> bool:
     """True if the avatar is there; UserError if it was made otherwise."""
     if not avatar.exists():
         return False
     if not is_up_to_date(avatar, subject, preset_name, overrides):
         raise UserError(f"{avatar} was trained with other settings: remove it, or give another folder.")
+    if consent is not None:
+        recorded = consent_of(read_avatar_metadata(avatar))
+        if recorded is None or recorded.sha256 != consent.sha256:
+            raise UserError(
+                f"{avatar} carries another statement of consent, or none: remove it, or give another folder."
+            )
     return True
 
 

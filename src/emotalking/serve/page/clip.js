@@ -16,6 +16,7 @@ export class ClipDetail {
   #actions;
   #shown = "";
   #chosen = { preset: "fast", size: "" };
+  #consents = new Map();
   #training = null;
   #trainingOf = "";
 
@@ -106,7 +107,12 @@ export class ClipDetail {
       box.onchange = () => (this.#chosen[name] = box.value);
       return [box];
     };
-    if (kind === "train" && "prepare" in clip.done) return select("preset", "Preset", presets.map((one) => [one, PRESETS[one] ?? one]));
+    if (kind === "train" && "prepare" in clip.done) {
+      const label = "Consent of the person shown: who agreed to what, and when";
+      const consent = element("input", { type: "text", placeholder: "Consent: who agreed to what, when", title: label, value: this.#consents.get(clip.id) ?? "", maxLength: 20000, disabled: Boolean(running), aria: { label }, data: { focus: "consent" } });
+      consent.oninput = () => this.#consents.set(clip.id, consent.value);
+      return [...select("preset", "Preset", presets.map((one) => [one, PRESETS[one] ?? one])), consent];
+    }
     if (kind === "prepare" && !("prepare" in clip.done)) return select("size", "Size of the frames", SIZES);
     return [];
   }
@@ -132,7 +138,7 @@ export class ClipDetail {
   }
 
   #wanted(kind, clip) {
-    const options = { train: { preset: this.#chosen.preset }, prepare: this.#chosen.size ? { size: Number(this.#chosen.size) } : {} };
+    const options = { train: { preset: this.#chosen.preset, consent: this.#consents.get(clip.id) ?? "" }, prepare: this.#chosen.size ? { size: Number(this.#chosen.size) } : {} };
     return { kind, clip: clip.id, ...options[kind] };
   }
 
