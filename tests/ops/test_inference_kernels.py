@@ -24,7 +24,7 @@ from emotalking.ops.cuda import motion as cuda_motion
 from emotalking.ops.cuda.compose import Finish, addresses, compose
 from emotalking.ops.cuda.splat import splat
 from emotalking.ops.geometry import camera_centre
-from emotalking.ops.motion import EmotionNetwork, FixedBranch, move
+from emotalking.ops.motion import MAX_GPU_WIDTH, EmotionNetwork, FixedBranch, move
 from emotalking.ops.rasterize import rasterize
 from emotalking.ops.sh import view_colours
 from emotalking.ops.splat import Look
@@ -88,7 +88,7 @@ def raw(deformed: Deformed, frames: int) -> Tensor:
 
 @pytest.mark.parametrize(
     ("count", "frames", "branch", "feeling"),
-    [(83, 2, "separate", True), (16, 1, "separate", False), (40, 1, "combined", True), (5, 3, "combined", False)],
+    [(67, 2, "separate", True), (16, 1, "separate", False), (20, 1, "combined", True), (5, 3, "combined", False)],
 )
 def test_moved_gaussians(kernels_on: str, count: int, frames: int, branch: str, feeling: bool) -> None:
     """Operands are sums of two numbers in half precision: errors are near those of single precision."""
@@ -259,6 +259,8 @@ def same(ours: Tensor, theirs: Tensor) -> None:
 @pytest.mark.parametrize("kind", ["plate", "matte", "transparent", "marked", "without emotion", "without gate"])
 def test_graphs_show_what_the_plain_path_shows(graphs_on: str, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Twice each, so that the second set of frames is that of a launched graph; three sizes of a batch."""
+    if graphs_on == "cpu" and kind in ("matte", "marked", "without gate"):
+        pytest.skip("emulated, two ways to finish a frame are enough")
     size = (36, 28, 40) if graphs_on == "cpu" else (250, 190, 3000)
     avatar = an_avatar(graphs_on, *size)
     graphs = FrameGraphs(avatar)
@@ -281,7 +283,7 @@ def test_graphs_show_what_the_plain_path_shows(graphs_on: str, monkeypatch: pyte
 
 def test_more_frames_than_a_graph_has(graphs_on: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs_module, "BUCKETS", (1, 2))
-    avatar = an_avatar(graphs_on, 32, 24, 30)
+    avatar = an_avatar(graphs_on, 20, 16, 20)
     frames = some_frames(avatar, 3, 1, on_host=True)
     ours = FrameGraphs(avatar).frames(*frames, articulated=True)
     assert ours is not None
@@ -350,6 +352,18 @@ def test_torso_layers_stay_on_the_gpu() -> None:
     assert np.array_equal(layers(3).cpu().numpy(), avatar.torso(3))
     layers._most = 1
     assert layers(1) is layers(1) and len(layers._kept) == 1
+
+
+@pytest.mark.parametrize(("branch", "width"), [("separate", 64), ("combined", 64), ("none", 64)])
+def test_kernels_take_the_networks_of_presets(branch: str, width: int) -> None:
+    """And the width that decides it is that of the layers as they are."""
+    config = a_head(3, branch).config
+    assert graphs_module.widest_layer(config) == width <= MAX_GPU_WIDTH
+    fixed = FixedHead(a_head(3, branch))
+    layers = [fixed.face_branch.hidden, fixed.face_branch.attention, fixed.mouth_branch.hidden]
+    if (emotion := fixed.face_branch.emotion) is not None:
+        layers += [emotion.first, emotion.second]
+    assert max(layer.shape[1] for layer in layers) == width
 
 
 def test_an_avatar_on_the_cpu_has_no_graphs() -> None:

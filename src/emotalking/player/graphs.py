@@ -15,6 +15,7 @@ from torch import Tensor
 
 from emotalking.models.avatar import Avatar
 from emotalking.models.compositor import Conditions
+from emotalking.models.config import ModelConfig
 from emotalking.models.fixed import FixedHead
 from emotalking.ops.cuda.capture import capture
 from emotalking.ops.cuda.compose import Finish, addresses, compose
@@ -23,6 +24,7 @@ from emotalking.ops.cuda.splat import splat
 from emotalking.ops.devices import on_side_stream
 from emotalking.ops.motion import MOTION
 from emotalking.ops.splat import SPLAT
+from emotalking.ops.triplane import EMOTION_TRIPLANE, num_features
 from emotalking.provenance.mark import Mark
 
 _logger = logging.getLogger(__name__)
@@ -226,8 +228,15 @@ class FrameGraphs:
 
 def suits(avatar: Avatar) -> bool:
     """True if the kernels of :class:`FrameGraphs` take this avatar, and nothing else was asked for."""
-    face, mouth, config = avatar.head.face.gaussians, avatar.head.mouth.gaussians, avatar.head.config
+    face, mouth = avatar.head.face.gaussians, avatar.head.mouth.gaussians
     drawn = SPLAT.choose("auto", face.means, side=max(avatar.width, avatar.height))
-    widest = max(config.face.hidden, config.mouth.hidden, config.emotion.hidden, config.audio.code + 6)
-    moves = MOTION.choose("auto", face.means, width=widest + config.emotion.code)
+    moves = MOTION.choose("auto", face.means, width=widest_layer(avatar.head.config))
     return drawn.name == moves.name == "cuda" and min(face.count, mouth.count) > 0
+
+
+def widest_layer(config: ModelConfig) -> int:
+    """Width of the widest layer of the motion networks, without what is constant for an avatar."""
+    emotion = config.emotion
+    keys = config.audio.code + 6 + (emotion.code if emotion.branch == "combined" else 0)
+    felt = num_features(EMOTION_TRIPLANE) + emotion.code if emotion.branch == "separate" else 0
+    return max(config.face.hidden, config.mouth.hidden, emotion.hidden, keys, felt)
