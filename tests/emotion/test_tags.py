@@ -40,6 +40,8 @@ def test_brackets_can_be_read() -> None:
         ("[] x", "use one of neutral"),
         ("[happy x", "stands alone"),
         ("x ] y", "stands alone"),
+        ("x\n] y", 'alone in "x . y"'),
+        ("[hap\npy] x", r"\[hap py\] is no emotion tag"),
         ("[sad:3] x", "strength"),
         ("[v=2,a=0] x", "between -1 and 1"),
         ("[v=x,a=0] x", "two numbers"),

@@ -97,6 +97,7 @@ def test_a_wrong_strength_names_its_line(tmp_path: Path, name: str) -> None:
         ("a.csv", "time,valence,arousal\n0,1\n", "line 2: 2 columns where the header has 3"),
         ("a.csv", "time,valence,arousal\n0,x,0\n", 'line 2: valence "x" is not a number'),
         ("a.csv", "time,valence,arousal\n0,,0\n", 'line 2: valence "" is not a number'),
+        ("a.csv", 'time,valence,arousal\n0,".2\n4",0\n', 'line 3: valence ".2 4" is not a number'),
         ("a.csv", "time,valence,arousal\n0,2,0\n", "line 2: valence is 2 but"),
         ("a.csv", "time,valence,arousal\n0,nan,0\n", "line 2: valence must be a finite"),
         ("a.csv", "time,valence,arousal\n1,0,0\n1,0,0\n", "line 3: time 1 does not follow 1"),

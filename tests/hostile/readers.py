@@ -67,6 +67,7 @@ from ..data.conftest import FRAMES, make_tiny
 from ..stylegan.stylegan2_layouts import pytorch, random_weights
 from ..stylegan.stylegan2_pickles import write_pytorch, write_tensorflow
 from . import mutations as m
+from .live_readers import add_live
 
 SIZE = 32
 
@@ -316,6 +317,7 @@ def make_readers(root: Path) -> dict[str, Reader]:
     _add_texts(root, add, add_new)
     _add_networks(root, add, add_new)
     _add_provenance(root, add, add_new)
+    add_live(root, add, add_new)
     return found
 
 

@@ -97,6 +97,8 @@ def test_a_text_file_is_no_video(tmp_path: Path, name: str) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         probe(tmp_path / "none.mp4")
+    with pytest.raises(UserError, match="is a folder or a device"):
+        probe(tmp_path)
 
 
 def test_unfinished_copy_without_index(tmp_path: Path) -> None:

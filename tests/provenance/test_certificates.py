@@ -223,6 +223,21 @@ def test_files_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not os.path.exists(tmp_path / "nowhere.pem")
 
 
+def test_a_clock_that_went_back_is_no_reason_to_remove_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key.pem").write_text(make_pem())
+
+    class Dead(datetime):
+        """The clock of a machine whose battery is empty."""
+
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:
+            return datetime(2001, 1, 1, tzinfo=UTC)
+
+    monkeypatch.setattr(certificates, "datetime", Dead)
+    with pytest.raises(InputError, match=r"key.pem is valid from 20.* clock says 2001-01-01: set the clock.$"):
+        read_credentials(tmp_path / "key.pem")
+
+
 def test_certificates_that_c2pa_refuses_are_told_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

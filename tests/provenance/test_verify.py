@@ -79,6 +79,11 @@ def test_unusable_inputs(tmp_path: Path) -> None:
         verify(tmp_path / "a.txt")
     with pytest.raises(InputError, match="no such file"):
         verify(tmp_path / "b.mp4")
+    with pytest.raises(InputError, match="is a folder or a device: give an image, a video or a sound"):
+        verify(tmp_path)
+    (tmp_path / "b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(InputError, match="is a HEIC image, which cannot be read"):
+        verify(tmp_path / "b.heic")
     with pytest.raises(InputError, match="positive"):
         verify(tmp_path / "a.txt", seconds=0)
     write_image(tmp_path / "flat.png", np.full((100, 100, 3), 90, np.uint8))

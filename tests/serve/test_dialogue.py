@@ -402,6 +402,7 @@ class TestEndpoint:
             (Model(status=401, plain=""), "401"),
             (Model(raw=b"<html>"), "no JSON"),
             (Model(raw=b"[]"), "no JSON object"),
+            (Model(raw=b"[" * 200_000), "no JSON"),
         ):
             with serving(model) as url, pytest.raises(InputError, match=words):
                 list(Endpoint(url, "x").answer([Message("user", "Hello")]))

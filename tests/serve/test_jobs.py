@@ -12,6 +12,7 @@ pytest.importorskip("fastapi", reason="needs the extra emotalking[serve]")
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from emotalking.errors import InputError
 from emotalking.serve.job_routes import curves, job_router
 from emotalking.serve.jobs import JobError, Jobs
 from emotalking.testing.actor.performance import Performance
@@ -207,6 +208,31 @@ def test_jobs_end_with_the_server_and_clips_stay(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
     assert second.client.delete(f"/v1/jobs/clips/{clip}").status_code == 204
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_servers_have_not_one_folder(tmp_path: Path) -> None:
+    """The second would remove what is being uploaded to the first, and run jobs on the same clips."""
+    first = Bench(tmp_path, keep_free=0)
+    part = first.jobs.new_file()
+    with pytest.raises(InputError, match="in use by another command"):
+        Bench(tmp_path, keep_free=0)
+    assert part.exists()
+    first.jobs.close()
+    Bench(tmp_path, keep_free=0).jobs.close()
+
+
+@pytest.mark.parametrize(
+    "note",
+    ['{"name": 5', "[]", '{"name": 5, "bytes": 1, "uploaded": 1, "done": {}}', "[" * 100_000]
+    + [f'{{"name": "a", "bytes": 1, "uploaded": {text}, "done": {{}}}}' for text in ('"now"', "NaN", "1e999", "null")],
+)  # fmt: skip
+def test_a_damaged_note_costs_its_clip_and_not_the_page(tmp_path: Path, note: str) -> None:
+    first = Bench(tmp_path, keep_free=0)
+    lost, kept = first.upload("lost.mp4"), first.upload("kept.mp4")
+    first.jobs.close()
+    (tmp_path / lost / "clip.json").write_text(note)
+    listed = Bench(tmp_path, keep_free=0).client.get("/v1/jobs").json()["clips"]
+    assert [one["id"] for one in listed] == [kept] and (tmp_path / lost / "clip").exists()
 
 
 def test_nothing_outside_a_clip_s_results_is_read(bench: Bench) -> None:

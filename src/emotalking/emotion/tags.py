@@ -46,14 +46,14 @@ def parse_tags(text: str) -> tuple[str, tuple[Tag, ...]]:
         plain += text[end : part.start()]
         end = part.end()
         if part["bracket"] is not None:
-            shown = text[max(0, part.start() - 10) : part.start() + 20]
+            shown = " ".join(text[max(0, part.start() - 10) : part.start() + 20].split())
             raise InputError(f'a bracket stands alone in "{shown}": write \\{part["bracket"]} if it is to be read.')
         if part["plain"] is not None:
             plain += part["plain"]
             continue
         if text[end : end + 1] == " " and (not plain or plain[-1].isspace()):
             end += 1
-        tags.append(Tag(len(plain), *_emotion(part["tag"])))
+        tags.append(Tag(len(plain), *_emotion(" ".join(part["tag"].split()))))
     return plain + text[end:], tuple(tags)
 
 

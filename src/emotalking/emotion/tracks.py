@@ -199,8 +199,8 @@ def _number(value: Any, where: str, name: str) -> float:
             raise ValueError
         number = float(value)
     except (TypeError, ValueError, OverflowError):
-        shown = "" if value is None else repr(value)[:40] if not isinstance(value, str) else value[:40]
-        raise InputError(f'{where}: {name} "{shown}" is not a number') from None
+        shown = "" if value is None else repr(value) if not isinstance(value, str) else " ".join(value.split())
+        raise InputError(f'{where}: {name} "{shown[:40]}" is not a number') from None
     if not math.isfinite(number):
         raise InputError(f"{where}: {name} must be a finite number")
     return number

@@ -43,6 +43,22 @@ def packed_size(data: bytes | UInt8[np.ndarray, " n"]) -> tuple[int, int] | None
         return None
 
 
+def is_heif(path: str | Path) -> bool:
+    """True for a HEIC image, which is not read; False also if the file cannot be read.
+
+    FFmpeg takes one for a video of a frame, or of a tile of it: phones store tiles.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return _is_heif(file.read(12))
+    except OSError:
+        return False
+
+
+def _is_heif(head: bytes) -> bool:
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIF
+
+
 def _is_too_large(data: UInt8[np.ndarray, " n"]) -> bool:
     """True for a file of more pixels than Pillow decodes: some kB can state billions of one colour."""
     try:
@@ -75,7 +91,7 @@ def read_image(path: str | Path, *, unchanged: bool = False, hint: str = "") -> 
     if _is_too_large(data):
         raise InputError(f"{path} has more pixels than are decoded (179 million): scale it down.")
     image = decode_image(data, unchanged=unchanged)
-    if image is None and bytes(data[4:8]) == b"ftyp" and bytes(data[8:12]) in _HEIF:
+    if image is None and _is_heif(bytes(data[:12])):
         raise InputError(f"{path} is a HEIC image, which cannot be read: save it as JPEG or PNG.")
     if image is None:
         raise InputError(f"{path} is not a readable image{hint}")

@@ -42,8 +42,10 @@ class Damage:
 
 def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
     """Container, to be closed, and the video stream that players show."""
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: there is no such file.")
+    if not path.is_file():
+        raise UserError(f"{path} is a folder or a device: give a clip such as an .mp4 file.")
     try:
         container = open_media(path)
     except (av.error.FFmpegError, OSError) as error:

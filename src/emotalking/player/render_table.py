@@ -151,5 +151,6 @@ def _number(value: object, where: str, name: str) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise InputError(f"{where}: {name} '{str(value)[:40]}' is not a number.")
+        shown = " ".join(str(value).split())[:40]
+        raise InputError(f"{where}: {name} '{shown}' is not a number.")
     return number

@@ -149,8 +149,14 @@ def _parsed(text: str, file: Path | None) -> Credentials:
         raise ValueError("the first certificate is of another key")
     now = datetime.now(UTC)
     for certificate in certificates:
-        if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-            begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if now < begin:  # no reason to throw the key away
+            where = "your signing key" if file is None else str(file)
+            raise InputError(
+                f"{where} is valid from {begin:%Y-%m-%d} on, and this machine's clock says {now:%Y-%m-%d}: "
+                "set the clock."
+            )
+        if now > end:
             raise ValueError(
                 f"a certificate is valid from {begin:%Y-%m-%d} to {end:%Y-%m-%d}, and it is {now:%Y-%m-%d}"
             )

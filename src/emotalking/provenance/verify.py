@@ -11,7 +11,7 @@ from jaxtyping import Float32, UInt8
 from emotalking.errors import InputError
 from emotalking.io.containers import open_media
 from emotalking.io.display import to_rgb
-from emotalking.io.images import image_size, read_image
+from emotalking.io.images import image_size, is_heif, read_image
 from emotalking.io.video import decode_frames
 from emotalking.io.video_stream import films
 from emotalking.progress import track
@@ -55,9 +55,11 @@ def read_mark(path: str | Path, *, seconds: float | int | None = None, key: byte
         InputError: the file is neither, or cannot be read.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: there is no such file.")
-    if _is_image(path):
+    if not path.is_file():
+        raise InputError(f"{path} is a folder or a device: give an image, a video or a sound.")
+    if _is_image(path) or is_heif(path):
         found = search(flattened(grey_levels(read_image(path))), key)
         return MarkReport("image", 1, found)
     if _is_sound(path):

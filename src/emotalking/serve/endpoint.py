@@ -160,7 +160,7 @@ def _read_json(answer: http.client.HTTPResponse) -> dict[str, Any]:
 def _parsed(data: bytes | str, url: str) -> dict[str, Any]:
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"the answer of {host_of(url)} is no JSON: give the address of an OpenAI interface."
         ) from error

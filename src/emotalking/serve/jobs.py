@@ -13,12 +13,13 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from emotalking.errors import InputError
-from emotalking.io.files import write_bytes
+from emotalking.io.files import holding, write_bytes
 from emotalking.train.workers import Worker, visible_name
 
 _logger = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ LOG_BYTES = 8192
 """Of the end of a job's output, what a client is told."""
 _NEEDS: dict[Kind, Kind | None] = {"check": None, "prepare": None, "train": "prepare"}
 _LONGEST_NAME = 80
+_LARGEST_NUMBER = 1e15
+"""Of bytes, and of seconds since 1970."""
 _KEPT_JOBS = 50
 _MODULE = "emotalking.serve.job_worker"
 
@@ -101,7 +104,7 @@ class Jobs:
         trained: called with name and file of an avatar whose training has ended.
 
     Raises:
-        InputError: the folder cannot be made or read.
+        InputError: the folder cannot be made or read, or is another server's.
     """
 
     def __init__(
@@ -120,10 +123,13 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._running: tuple[Job, Process, threading.Thread] | None = None
         self._closed = False
+        self._held = ExitStack()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._held.enter_context(holding(self.folder))
             self._clips = {clip.id: clip for clip in self._known()}
         except OSError as error:
+            self._held.close()
             raise InputError(f"the folder for uploads, {folder}, cannot be used ({error.strerror}).") from error
 
     # Clips -----------------------------------------------------------------------------------------------------
@@ -277,7 +283,7 @@ class Jobs:
                 self._running[1].request_stop()
 
     def close(self) -> None:
-        """End the running job, and start no other."""
+        """End the running job, start no other, and leave the folder to others."""
         with self._lock:
             self._closed = True
             running = self._running
@@ -286,6 +292,7 @@ class Jobs:
             self.cancel(job)
             process.stop()
             watcher.join()
+        self._held.close()
 
     def progress(self, job: Job) -> dict[str, object]:
         """What a client is told about a job: its state, its progress and the end of its output."""
@@ -360,15 +367,27 @@ class Jobs:
         found: list[Clip] = []
         for folder in self.folder.iterdir():
             told = _read_json(folder / "clip.json", ("name", "bytes", "uploaded", "done"))
-            if ID.fullmatch(folder.name) and told:
+            if not ID.fullmatch(folder.name):
+                continue
+            if _is_note(told):
                 found.append(Clip(folder.name, **told))
+            else:
+                _logger.warning("the clip of %s is left out: its clip.json is damaged", folder)
         return found
 
 
+def _is_note(told: dict[str, Any]) -> bool:
+    """True for what `Jobs` writes about a clip."""
+    if not told or not isinstance(told["name"], str) or not isinstance(told["done"], dict):
+        return False
+    numbers = (told["bytes"], told["uploaded"], *told["done"].values())
+    return all(isinstance(number, int | float) and 0 <= number < _LARGEST_NUMBER for number in numbers)
+
+
 def _read_json(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    """These entries of a file of our own; empty if it is not there or cut short."""
+    """These entries of a file of our own; empty if it is not there or damaged."""
     try:
         content = json.loads(path.read_bytes())
         return {name: content[name] for name in names}
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
