@@ -10,7 +10,7 @@ const SILENT_MS = 8000; // a server sends something every second; a machine that
 const BUSY = 503; // no place is free
 const NO_SERVER = [502, 504]; // of a proxy whose server does not answer
 const TRIES = 3; // where others may have taken the place meanwhile (benchmarks/cluster_cost.py)
-const MISSES = 2; // attempts to reach the server of a session before another one is taken
+const MISSES = 2; // attempts to reach the server of a session before the front is asked for another one
 // Codes of closing (docs/live.md).
 const ENDED = 1000; // by the server: the session is over, as for want of use
 const STOPS = 1001; // the server does
@@ -36,6 +36,7 @@ export class Connection extends EventTarget {
   #base = null; // address of the session's server, which may be another one than the page's (docs/cluster.md)
   #elsewhere = false;
   #misses = 0;
+  #proven = false; // the network works, and the session's server has one more attempt
   #opening = null;
   #heardAt = 0;
 
@@ -64,6 +65,7 @@ export class Connection extends EventTarget {
     this.#attempts = 0;
     this.#resume = this.#session;
     this.#base = null;
+    this.#proven = false;
     this.#open();
   }
 
@@ -120,19 +122,25 @@ export class Connection extends EventTarget {
     this.#pingTimer = setInterval(() => this.#ping(), PING_MS);
   }
 
-  /** Ask where the session's server is; it is kept while it can be reached. Gives the error, or nothing. */
+  /** Ask where the session's server is, if it is not known or cannot be reached. Gives the error, or nothing. */
   async #findPlace(opening) {
+    if (this.#base && this.#misses < MISSES) return null;
     let address;
     try {
       ({ address } = await (await request("place", { signal: AbortSignal.timeout(SILENT_MS) })).json());
     } catch (error) {
-      return error.status === BUSY && this.#base ? null : error;
+      return error.status === BUSY && this.#base && !this.#proven ? null : error;
     }
-    if (opening !== this.#opening || (address && this.#base && this.#misses < MISSES)) return null;
+    if (opening !== this.#opening) return null;
+    if (address && this.#base && !this.#proven) {
+      this.#proven = true;
+      return null;
+    }
     if (address && this.#base) this.#resume = null; // its server is lost, and the session with it
     this.#elsewhere = Boolean(address);
     this.#base = address ?? document.baseURI;
     this.#misses = 0;
+    this.#proven = false;
     return null;
   }
 
@@ -152,6 +160,7 @@ export class Connection extends EventTarget {
     if (message.type === "hello") {
       this.#greeted = true;
       this.#attempts = this.#misses = 0;
+      this.#proven = false;
       this.#resume = { resume: message.session, secret: message.secret };
       this.#tell("state", { state: "live" });
     }
@@ -171,7 +180,8 @@ export class Connection extends EventTarget {
     }
     if (REFUSED.includes(code) || (code === ENDED && this.#reason)) return this.#refuse(this.#reason || reason);
     if (!this.#greeted) this.#misses += 1;
-    this.#retry();
+    if (!this.#greeted && this.#proven) this.#open();
+    else this.#retry();
   }
 
   #refuse(reason) {
