@@ -6,7 +6,9 @@ Clips of the synthetic actor, 2.2 s, are prepared at 64 pixels and trained for a
 rendered, by the verbs' own functions. Meanwhile one machine is killed in the middle of a training, the memory of
 one worker is full (its address space is limited while it works), one worker is killed as by the system, and one
 clip is broken. Then: is everything else there, was anything that was finished done again, and are the files those
-of one process that did one job after another? The time per job is measured with jobs that do nothing.
+of one process that did one job after another?
+
+python benchmarks/many_jobs.py --overhead measures the time per job with jobs that do nothing.
 """
 
 import argparse
@@ -60,6 +62,7 @@ SETTINGS = [
 ]
 EMOTIONS = ("happy", "sad", "angry", "surprised", "calm")
 STORE = 80 << 20
+HEAD = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
 MORE = 64 << 20
 """Bytes that a worker without memory may still have."""
 
@@ -185,14 +188,17 @@ def nothing() -> None:
     """The work of an empty job."""
 
 
-def overhead(engine: Engine, folder: Path, jobs: int = 300) -> float:
-    """Milliseconds per job that does nothing, its log included."""
+def overhead(engine: Engine, folder: Path, jobs: int = 300) -> dict[str, float]:
+    """Time of jobs that do nothing, their logs included: of the first (a process starts), and of one among many."""
     folder.mkdir(parents=True, exist_ok=True)
     made = [Job(f"{number}", folder / f"{number}", nothing, folder / f"{number}.log") for number in range(jobs)]
-    engine.run(made[:8])  # processes start
+    began = time.perf_counter()
+    engine.run(made[:1])
+    first = time.perf_counter() - began
+    engine.run(made[:8])  # a process on every machine
     began = time.perf_counter()
     engine.run(made)
-    return (time.perf_counter() - began) / jobs * 1e3
+    return {"first_job_s": first, "ms_per_job": (time.perf_counter() - began) / jobs * 1e3}
 
 
 class Anew(logging.Handler):
@@ -207,6 +213,25 @@ class Anew(logging.Handler):
             self.told.append(record.getMessage())
 
 
+def overheads(work: Path) -> dict[str, Any]:
+    """Overhead of both engines; Ray on a cluster of four machines."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args=HEAD)
+    for _ in range(3):
+        cluster.add_node(num_cpus=1, object_store_memory=STORE)
+    try:
+        began = time.perf_counter()
+        with open_engine(JobsConfig(address=cluster.address), "cpu") as engine:
+            joined = time.perf_counter() - began
+            ray = {"join_s": joined} | overhead(engine, work / "ray")
+    finally:
+        cluster.shutdown()
+    results = {"ray": ray, "sequential": overhead(Sequential("cpu"), work / "sequential")}
+    print(json.dumps(results, indent=1))
+    return results
+
+
 def on_cluster(run: Run, work: Path, broken: Path) -> dict[str, Any]:
     """All verbs on four machines, one of which is killed; and again, when everything is there."""
     import ray
@@ -218,8 +243,7 @@ def on_cluster(run: Run, work: Path, broken: Path) -> dict[str, Any]:
     anew = Anew()
     logging.getLogger("emotalking").addHandler(anew)
     logging.getLogger("emotalking").setLevel(logging.INFO)
-    head = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = Cluster(initialize_head=True, head_node_args=HEAD)
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(3)]
     found: dict[str, Any] = {"machines": 4, "start_s": time.perf_counter() - began}
 
@@ -251,7 +275,6 @@ def on_cluster(run: Run, work: Path, broken: Path) -> dict[str, Any]:
             again = [one.state for one in run.prepare(noted).outcomes]
             found["again"] = count([*again, *run.train(noted).values(), *run.render(noted).values()])
             found["machines_left"] = sum(node["Alive"] for node in ray.nodes())
-            found["ms_per_empty_job"] = overhead(engine, work / "empty_ray")
     finally:
         cluster.shutdown()
     return found
@@ -262,12 +285,16 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=8)
     parser.add_argument("--renders", type=int, default=200)
     parser.add_argument("--name", default="many_jobs", help="of the JSON")
+    parser.add_argument("--overhead", action="store_true")
     args = parser.parse_args()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     torch.set_num_threads(1)
     use_at_most(1)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
+        if args.overhead:
+            print(f"written: {_report.write(f'{args.name}_overhead', overheads(work))}")
+            return
         (work / "clips").mkdir()
         clips = [work / "clips" / f"actor{number}.mp4" for number in range(args.subjects)]
         for number, clip in enumerate(clips):
@@ -285,7 +312,7 @@ def main() -> None:
             noted = Noted(engine, {}, work)
             getattr(alone, verb)(noted)
             seconds[verb] = noted.seconds
-        results["sequential"] = {"seconds": seconds, "ms_per_empty_job": overhead(engine, work / "empty")}
+        results["sequential"] = {"seconds": seconds}
         results["differ"] = differences(many, alone)
     print(json.dumps(results, indent=1))
     print(f"written: {_report.write(args.name, results)}")

@@ -51,7 +51,7 @@ def wait_for(path: Path, gate: Path) -> None:
     """Begin, and finish when the gate is there; save where interrupted."""
     path.with_suffix(f".{os.getpid()}.began").touch()
     try:
-        for _ in track(range(6000), "waiting"):
+        for _ in track(range(60_000), "waiting"):
             if gate.exists():
                 break
             time.sleep(0.01)

@@ -11,6 +11,8 @@ from emotalking.jobs.job import Job, Outcome, attempt
 from emotalking.ops.devices import choose_device
 from emotalking.options import Device
 
+LONG_S = 5.0
+"""Seconds of a job behind which a garbage collection, of a tenth of a second, is worth it."""
 _logger = logging.getLogger(__name__)
 
 
@@ -46,7 +48,8 @@ class Sequential:
         for number, job in enumerate(jobs, 1):
             _logger.info("%s: %d of %d, on %s (log: %s)", job.name, number, len(jobs), self.device, job.log)
             outcomes.append(attempt(job))
-            gc.collect()  # cycles of the last job would keep its tensors during the next
+            if outcomes[-1].seconds > LONG_S:
+                gc.collect()  # cycles of this job would keep its tensors during the next
         return outcomes
 
 

@@ -155,8 +155,8 @@ class RayEngine:
         except errors.OutOfMemoryError:
             return Outcome(job.name, job.output, "failed", "its machine's memory was full", again=True)
         except errors.RayError as error:
-            why = f"its process or machine was lost: {reason(error).rstrip('.')}"
-            return Outcome(job.name, job.output, "failed", why, again=True)
+            why = reason(error).partition(". ")[0].rstrip(".")  # Ray goes on for pages
+            return Outcome(job.name, job.output, "failed", f"its process or machine was lost: {why}", again=True)
 
     def _stop(self, running: Sequence[Any]) -> None:
         """Have the running jobs save and end, and begin no other."""
