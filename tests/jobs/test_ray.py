@@ -82,7 +82,8 @@ def test_what_is_lost_begins_anew_and_what_is_finished_does_not(nodes: Any, tmp_
     ]
 
 
-def test_a_lost_machine_takes_its_job_to_another(nodes: Any, tmp_path: Path) -> None:
+def test_a_lost_machine_takes_its_job_to_another(nodes: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "emotalking")
     gate = tmp_path / "gate"
     jobs = [job(tmp_path, f"job{number}", work.wait_for, gate) for number in range(3)]
 
@@ -101,7 +102,7 @@ def test_a_lost_machine_takes_its_job_to_another(nodes: Any, tmp_path: Path) -> 
         killer.start()
         outcomes = engine.run(jobs)
         killer.join()
-    assert len(list(tmp_path.glob("*.began"))) > 3, "no job was lost"
+    assert caplog.text.count("was lost") == 1 and "begins anew" in caplog.text
     assert set(states(outcomes).values()) <= {"made", "kept"}
     assert {path.read_text() for path in tmp_path.glob("*.times")} == {"made\n"}
 
@@ -130,9 +131,31 @@ def test_machines_are_told_apart_from_ours(nodes: Any, tmp_path: Path, monkeypat
         assert "instead of 9.9: install the same there" in engine.run([job(tmp_path, "b", work.write)])[0].why
 
 
+def test_progress_of_running_jobs_is_shown(nodes: Any, tmp_path: Path) -> None:
+    from emotalking import progress
+
+    shown: list[str] = []
+    gate = tmp_path / "gate"
+    progress.on_progress(lambda done, total, what: shown.append(f"{what} {done:.0f}"))
+    waiting, end_s = job(tmp_path, "slow", work.wait_for, gate), time.monotonic() + 120
+
+    def end(self: Any) -> None:
+        tick(self)
+        if any(one.startswith("slow") and not one.endswith(" 0") for one in shown) or time.monotonic() > end_s:
+            gate.touch()
+
+    tick = ray_engine._Table.tick
+    with pytest.MonkeyPatch.context() as patch, open_engine(JobsConfig(address=nodes.address), "cpu") as engine:
+        patch.setattr(ray_engine._Table, "tick", end)
+        assert states(engine.run([waiting])) == {"slow": "made"}
+    progress.on_progress(None)
+    assert shown[-1] == "jobs 1" and any(one.startswith("slow") and not one.endswith(" 0") for one in shown)
+
+
 def test_a_local_ray_starts_by_itself_and_tells_for_what_it_has_no_room(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The last one: actors of a cluster that a process joins after a Ray of its own never start (Ray 2.60)."""
     caplog.set_level("INFO", "emotalking")
     cores, before = allowed_cores(), signal.getsignal(signal.SIGTERM)
     with open_engine(JobsConfig(workers=cores + 1, cpus=1), "cpu") as engine:
@@ -142,24 +165,3 @@ def test_a_local_ray_starts_by_itself_and_tells_for_what_it_has_no_room(
         engine._config = JobsConfig(workers=2, cpus=1, gpus=3)
         with pytest.raises(InputError, match="no room for a job of 1 cores and 3 GPUs"):
             engine.check_room()
-
-
-def test_progress_of_running_jobs_is_shown(nodes: Any, tmp_path: Path) -> None:
-    from emotalking import progress
-
-    shown: list[str] = []
-    gate = tmp_path / "gate"
-    progress.on_progress(lambda done, total, what: shown.append(f"{what} {done:.0f}"))
-    waiting = job(tmp_path, "slow", work.wait_for, gate)
-
-    def end(self: Any) -> None:
-        tick(self)
-        if any(one.startswith("slow") and not one.endswith(" 0") for one in shown):
-            gate.touch()
-
-    tick = ray_engine._Table.tick
-    with pytest.MonkeyPatch.context() as patch, open_engine(JobsConfig(address=nodes.address), "cpu") as engine:
-        patch.setattr(ray_engine._Table, "tick", end)
-        assert states(engine.run([waiting])) == {"slow": "made"}
-    progress.on_progress(None)
-    assert shown[-1] == "jobs 1"
