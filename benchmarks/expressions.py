@@ -222,9 +222,10 @@ def judged(args: argparse.Namespace) -> dict[str, Any]:
     """What judges read in the stored frames; see the module."""
     from _expressive import BlendshapeReader
     from _judges import fit, look_at
+    from emotion_judges import read_some
 
     frames, reader = stored(args.frames_from), BlendshapeReader()
-    bench = fit(args.acted, args.neutral)
+    bench = fit(args.acted, args.neutral, read_some)
     results: dict[str, Any] = {}
     main = look_at(frames["main/recorded"], reader)
     clips = sorted({name.split("/")[0] for name in frames} - {"main"})
