@@ -1,5 +1,6 @@
 """Uploaded clips and their jobs: limits, one at a time, progress, cancelling, what is left for later."""
 
+import errno
 import json
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from emotalking.errors import InputError
+from emotalking.serve import jobs
 from emotalking.serve.job_routes import curves, job_router
 from emotalking.serve.jobs import JobError, Jobs
 from emotalking.testing.actor.performance import Performance
@@ -208,6 +210,47 @@ def test_jobs_end_with_the_server_and_clips_stay(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
     assert second.client.delete(f"/v1/jobs/clips/{clip}").status_code == 204
     assert list(tmp_path.iterdir()) == []
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_fills_up_is_told_and_leaves_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "write_bytes", full)
+    answer = bench.client.post("/v1/jobs/clips", content=CLIP)
+    assert answer.status_code == 507 and "disk may be full" in answer.json()["detail"]
+    assert list(bench.jobs.folder.iterdir()) == [] and bench.client.get("/v1/jobs").json()["clips"] == []
+    monkeypatch.undo()
+    clip = bench.upload()
+    job = bench.start(clip, "prepare")
+    monkeypatch.setattr(jobs, "write_bytes", full)
+    ended = bench.finish(job)
+    assert ended["state"] == "failed" and "cannot be noted" in ended["message"]
+    assert bench.client.get("/v1/jobs").json()["clips"][0]["done"] == {}
+    monkeypatch.undo()
+    assert bench.finish(bench.start(clip, "prepare"))["state"] == "finished", "the next job is not held up"
+
+
+def test_a_job_that_cannot_be_started_and_a_clip_that_cannot_be_removed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = bench.upload()
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.jobs, "_launch", full)
+        patch.setattr(jobs.shutil, "rmtree", full)
+        answers = [
+            bench.client.post("/v1/jobs", json={"clip": clip, "kind": "check"}),
+            bench.client.delete(f"/v1/jobs/clips/{clip}"),
+        ]
+    assert [answer.status_code for answer in answers] == [409, 409]
+    assert all("(No space left on device)" in answer.json()["detail"] for answer in answers)
+    assert bench.finish(bench.start(clip, "check"))["state"] == "finished"
+
+
+def test_a_length_of_any_number_of_digits(bench: Bench) -> None:
+    answer = bench.client.post("/v1/jobs/clips", content=CLIP, headers={"Content-Length": "9" * 5000})
+    assert answer.status_code == 413
 
 
 def test_two_servers_have_not_one_folder(tmp_path: Path) -> None:

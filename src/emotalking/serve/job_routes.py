@@ -1,5 +1,6 @@
 """Routes of clips and jobs, below ``/v1/jobs``."""
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +19,12 @@ from emotalking.serve.jobs import PRESETS, SIZES, Clip, Job, JobError, Jobs
 from emotalking.train.callbacks.log import LOG, of_kind, preview_image, stage_starts
 from emotalking.train.callbacks.rows import read_log
 
+_logger = logging.getLogger(__name__)
 MOST_POINTS = 300
 """Points of a curve that a client is told."""
 _QUALITIES = {"psnr": "Whole frame", "psnr_lips": "Lips", "psnr_mouth": "Inside of the mouth"}
+_DIGITS = 18
+"""Of the length of an upload."""
 _PAGES = {"check": "check.html", "training": "avatar.safetensors.run/report.html"}
 _PAGE_HEADERS = {"Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"}
 """A report is shown without scripts and without this origin's rights."""
@@ -70,7 +74,7 @@ def _add_clips(router: APIRouter, jobs: Jobs) -> None:
     @router.post("/clips", status_code=201)
     async def upload(request: Request, name: Annotated[str, Query(max_length=255)] = "clip") -> dict[str, object]:
         promised = request.headers.get("content-length", "0")
-        if not promised.isdecimal() or int(promised) > jobs.max_bytes:
+        if not promised.isdecimal() or len(promised) > _DIGITS or int(promised) > jobs.max_bytes:
             raise _too_large(jobs)
         with _refusals():
             part = jobs.new_file()
@@ -92,7 +96,7 @@ def _add_clips(router: APIRouter, jobs: Jobs) -> None:
 async def _receive(request: Request, part: Path, jobs: Jobs) -> None:
     """Write a body to a file as it comes, however long it claims to be."""
     count, unchecked = 0, 0
-    with part.open("wb") as file:
+    with _refusals(), part.open("wb") as file:
         async for chunk in request.stream():
             count, unchecked = count + len(chunk), unchecked + len(chunk)
             if count > jobs.max_bytes:
@@ -203,6 +207,9 @@ def _refusals() -> Iterator[None]:
         yield
     except JobError as error:
         raise HTTPException(409, str(error)) from None
+    except (InputError, OSError) as error:
+        _logger.exception("a clip or job cannot be stored")
+        raise HTTPException(507, "the server cannot store this now: its disk may be full.") from error
 
 
 def _too_large(jobs: Jobs) -> HTTPException:

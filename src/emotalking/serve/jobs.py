@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from emotalking.errors import InputError
 from emotalking.io.files import holding, write_bytes
+from emotalking.serve.notes import is_note, read_entries
 from emotalking.train.workers import Worker, visible_name
 
 _logger = logging.getLogger(__name__)
@@ -33,8 +34,6 @@ LOG_BYTES = 8192
 """Of the end of a job's output, what a client is told."""
 _NEEDS: dict[Kind, Kind | None] = {"check": None, "prepare": None, "train": "prepare"}
 _LONGEST_NAME = 80
-_LARGEST_NUMBER = 1e15
-"""Of bytes, and of seconds since 1970."""
 _KEPT_JOBS = 50
 _MODULE = "emotalking.serve.job_worker"
 
@@ -178,23 +177,32 @@ class Jobs:
         shown = "".join(letter for letter in name if letter.isprintable()).strip()[:_LONGEST_NAME]
         clip = Clip(part.stem, shown or "clip", part.stat().st_size, time.time())
         self.path(clip).mkdir()
-        part.rename(self.path(clip, "clip"))
-        with self._lock:
-            self._save(clip)
-            self._clips[clip.id] = clip
+        try:
+            part.rename(self.path(clip, "clip"))
+            with self._lock:
+                self._save(clip)
+                self._clips[clip.id] = clip
+        except BaseException:
+            shutil.rmtree(self.path(clip), ignore_errors=True)  # nobody would find it again
+            raise
         return clip
 
     def remove(self, clip: Clip) -> None:
         """Delete a clip and all that was made of it.
 
         Raises:
-            JobError: a job about it runs.
+            JobError: a job about it runs, or a file cannot be removed.
         """
         with self._lock:
             if self._running is not None and self._running[0].clip == clip.id:
                 raise JobError("a job of this clip is running: cancel it first.")
             del self._clips[clip.id]
-        shutil.rmtree(self.path(clip))
+        try:
+            shutil.rmtree(self.path(clip))
+        except OSError as error:
+            with self._lock:
+                self._clips[clip.id] = clip
+            raise JobError(f"this clip cannot be removed ({error.strerror}).") from error
 
     def avatar_name(self, clip: Clip) -> str:
         """Name of a clip's avatar: the clip's, in letters that addresses may have, and the beginning of its id."""
@@ -218,7 +226,7 @@ class Jobs:
         """What a client is told about a clip."""
         told: dict[str, object] = asdict(clip)
         if "check" in clip.done:
-            told["check"] = _read_json(self.path(clip, "check.json"), ("verdict", "reasons", "warnings", "seconds"))
+            told["check"] = read_entries(self.path(clip, "check.json"), ("verdict", "reasons", "warnings", "seconds"))
         return told | {"avatar": self.avatar_name(clip) if "train" in clip.done else None}
 
     # Jobs ------------------------------------------------------------------------------------------------------
@@ -264,9 +272,11 @@ class Jobs:
                 self.path(clip, "consent.txt").unlink(missing_ok=True)
                 if consent:  # a file: a sentence could name one on this machine
                     write_bytes(self.path(clip, "consent.txt"), consent.encode("utf-8", "replace"))
-            process = self._launch(
-                self._command(clip, kind, preset, size), self.path(clip, "progress.json"), self.path(clip, "job.log")
-            )
+            command = self._command(clip, kind, preset, size)
+            try:
+                process = self._launch(command, self.path(clip, "progress.json"), self.path(clip, "job.log"))
+            except OSError as error:
+                raise JobError(f"the server cannot start a job now ({error.strerror}).") from error
             watcher = threading.Thread(target=self._watch, args=(job, process), name="serve-job", daemon=True)
             self._running = job, process, watcher
             self._jobs[job.id] = job
@@ -301,7 +311,7 @@ class Jobs:
             newest = job is next(reversed(self._jobs.values())) or self._running is not None and self._running[0] is job
             clip = self._clips.get(job.clip)
         if clip is not None and newest:
-            told["progress"] = _read_json(self.path(clip, "progress.json"), ("what", "done", "total"))
+            told["progress"] = read_entries(self.path(clip, "progress.json"), ("what", "done", "total"))
             told["log"] = self._log(clip)
         return told
 
@@ -322,20 +332,29 @@ class Jobs:
     def _watch(self, job: Job, process: Process) -> None:
         code = process.wait(None)
         clip = self.clip(job.clip)
-        judged = job.kind == "check" and bool(_read_json(self.path(clip, "check.json"), ("verdict",)))
         with self._lock:
-            if job.state == "stopping":
-                job.state = "cancelled"
-            elif code == 0 or (judged and code == 2):  # an unusable clip is an answer, too
-                job.state = "finished"
-                clip.done[job.kind] = time.time()
-                self._save(clip)
-            else:
-                job.state, job.message = "failed", self._plain(process.failure(code or 0), clip)
-            job.ended = time.time()
-            self._running = None
+            try:
+                self._conclude(job, clip, process, code or 0)
+            except (InputError, OSError):
+                _logger.exception("the end of a job of the clip %s cannot be noted", clip.id)
+                clip.done.pop(job.kind, None)
+                job.state, job.message = "failed", "its result cannot be noted: the server's disk may be full"
+            finally:
+                job.ended = time.time()
+                self._running = None
         if job.state == "finished" and job.kind == "train":
             self._offer(clip)
+
+    def _conclude(self, job: Job, clip: Clip, process: Process, code: int) -> None:
+        judged = job.kind == "check" and bool(read_entries(self.path(clip, "check.json"), ("verdict",)))
+        if job.state == "stopping":
+            job.state = "cancelled"
+        elif code == 0 or (judged and code == 2):  # an unusable clip is an answer, too
+            job.state = "finished"
+            clip.done[job.kind] = time.time()
+            self._save(clip)
+        else:
+            job.state, job.message = "failed", self._plain(process.failure(code), clip)
 
     def _offer(self, clip: Clip) -> None:
         try:
@@ -366,28 +385,11 @@ class Jobs:
             part.unlink()
         found: list[Clip] = []
         for folder in self.folder.iterdir():
-            told = _read_json(folder / "clip.json", ("name", "bytes", "uploaded", "done"))
+            told = read_entries(folder / "clip.json", ("name", "bytes", "uploaded", "done"))
             if not ID.fullmatch(folder.name):
                 continue
-            if _is_note(told):
+            if is_note(told):
                 found.append(Clip(folder.name, **told))
             else:
                 _logger.warning("the clip of %s is left out: its clip.json is damaged", folder)
         return found
-
-
-def _is_note(told: dict[str, Any]) -> bool:
-    """True for what `Jobs` writes about a clip."""
-    if not told or not isinstance(told["name"], str) or not isinstance(told["done"], dict):
-        return False
-    numbers = (told["bytes"], told["uploaded"], *told["done"].values())
-    return all(isinstance(number, int | float) and 0 <= number < _LARGEST_NUMBER for number in numbers)
-
-
-def _read_json(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    """These entries of a file of our own; empty if it is not there or damaged."""
-    try:
-        content = json.loads(path.read_bytes())
-        return {name: content[name] for name in names}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {}
