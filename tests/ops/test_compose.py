@@ -4,7 +4,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from emotalking.ops.compose import COMPOSE, compose
+from emotalking.ops.compose import COMPOSE, compose, lay_over
 from emotalking.ops.reference import compose as reference
 
 
@@ -62,3 +62,26 @@ def test_choice_of_back_ends_and_refusals() -> None:
     for wrong in (behind[:, 1:], behind[:, :, 1:], torch.cat([behind, behind])):
         with pytest.raises((ValueError, TypeCheckError), match="background"):
             compose(face, mouth, wrong, frame_height=20)
+
+
+@pytest.mark.parametrize(
+    ("layers_shape", "plate_shape"),
+    [
+        ((7, 9), (7, 9)),
+        ((3, 20, 17), (20, 17)),
+        ((3, 20, 17), (3, 20, 17)),
+        ((2, 3, 5, 4), (2, 1, 5, 4)),
+        ((0, 4, 4), (4, 4)),
+    ],
+)
+def test_layers_in_8_bit_over_plates(layers_shape: tuple[int, ...], plate_shape: tuple[int, ...]) -> None:
+    rng = torch.Generator().manual_seed(0)
+    torsos = torch.randint(0, 256, (*layers_shape, 4), generator=rng, dtype=torch.uint8)
+    torsos[..., 0, :, 3], torsos[..., 1, :, 3] = 0, 255
+    plate = torch.rand(*plate_shape, 3, generator=rng)
+    laid = lay_over(torsos, plate, backend="cpu")
+    assert laid.shape == (*layers_shape, 3)
+    torch.testing.assert_close(laid.double(), lay_over(torsos, plate.double()), rtol=0, atol=1e-6)
+    assert torch.equal(laid[..., 0, :, :], plate.expand_as(laid)[..., 0, :, :])
+    with pytest.raises((ValueError, TypeCheckError), match="plate"):
+        lay_over(torsos, plate[..., 1:, :])

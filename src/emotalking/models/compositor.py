@@ -16,7 +16,7 @@ from emotalking.models.fixed import FixedHead
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import Layer, TalkingHead, render_layer
 from emotalking.ops.box import Box
-from emotalking.ops.compose import compose
+from emotalking.ops.compose import compose, lay_over
 from emotalking.ops.composite import composite
 
 
@@ -65,9 +65,7 @@ def torso_over_plate(
     torso: UInt8[Tensor, "*batch H W 4"], plate: Float[Tensor, "*#batch H W 3"]
 ) -> Float[Tensor, "*batch H W 3"]:
     """Torso layers (straight RGBA) over a plate in [0, 1]: the background of the head (docs/paper.md 1.3)."""
-    layer = torso.float() / 255.0
-    alpha = layer[..., 3:]
-    return layer[..., :3] * alpha + plate * (1.0 - alpha)
+    return lay_over(torso, plate)
 
 
 class Compositor:

@@ -1,6 +1,6 @@
 """Drawn layers over what is behind them, for rendering, without gradients."""
 
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from emotalking.ops.backends import Backend, Operation, builds
@@ -17,6 +17,19 @@ COMPOSE = Operation(
     Backend("reference", "emotalking.ops.reference.compose:compose"),
 )
 """Back ends have the arguments of :func:`emotalking.ops.reference.compose.compose`."""
+
+LAY_OVER = Operation(
+    "lay_over",
+    Backend(
+        "cpu",
+        "emotalking.ops.cpu.compose:lay_over",
+        device="cpu",
+        float32_only=True,
+        available=builds("emotalking.ops.cpu.compose"),
+    ),
+    Backend("reference", "emotalking.ops.reference.compose:lay_over"),
+)
+"""Back ends have the arguments of :func:`emotalking.ops.reference.compose.lay_over`."""
 
 
 def compose(
@@ -48,3 +61,24 @@ def compose(
         raise ValueError(f"face, mouth [B, H, W, 4] and background [B, H, W, 3] do not fit together: {shapes}")
     chosen = COMPOSE.choose(backend if face.numel() else "reference", face)
     return chosen(face, mouth, background, frame_height)
+
+
+def lay_over(
+    layers: UInt8[Tensor, "*batch H W 4"], plate: Float[Tensor, "*#batch H W 3"], *, backend: str = "auto"
+) -> Float[Tensor, "*batch H W 3"]:
+    """Straight RGBA layers in 8 bit over opaque plates in [0, 1].
+
+    Args:
+        layers: one or more.
+        plate: one for all, or one each.
+        backend: ``cpu`` is our kernel for float32 plates, ``reference`` torch; ``auto`` as in `ops.backends`.
+
+    Raises:
+        ValueError: the images are of different sizes.
+        NoCompiler: ``backend="cpu"`` where the kernels can be neither loaded nor compiled.
+    """
+    if layers.shape[-3:-1] != plate.shape[-3:-1] or layers.shape[-1] != 4 or plate.shape[-1] != 3:
+        raise ValueError(
+            f"plate: expected [H, W, 3] of layers [H, W, 4], got {tuple(plate.shape)} and {tuple(layers.shape)}"
+        )
+    return LAY_OVER.choose(backend, plate)(layers, plate)

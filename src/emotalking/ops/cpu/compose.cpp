@@ -126,4 +126,14 @@ void compose_image(const float *face, const float *mouth, const float *backgroun
         }
     });
 }
+
+// out [pixels][3]: straight RGBA layers in 8 bit over an opaque plate in [0, 1].
+void lay_over(const uint8_t *layer, const float *plate, int64_t pixels, int threads, float *out) {
+    parallel(pixels, 8192, threads, [&](int64_t begin, int64_t end, int) {
+        for (int64_t i = begin; i < end; ++i) {
+            const float alpha = float(layer[4 * i + 3]) * (1 / 255.f), scale = alpha * (1 / 255.f), through = 1.f - alpha;
+            for (int d = 0; d < 3; ++d) out[3 * i + d] = float(layer[4 * i + d]) * scale + plate[3 * i + d] * through;
+        }
+    });
+}
 }

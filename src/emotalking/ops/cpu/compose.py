@@ -20,7 +20,8 @@ def library() -> ctypes.CDLL:
     built = load_library("compose.cpp")
     pointer, number = ctypes.c_void_p, ctypes.c_int
     built.compose_image.argtypes = (*[pointer] * 3, *[number] * 3, ctypes.c_float, number, *[pointer] * 2)
-    built.compose_image.restype = None
+    built.lay_over.argtypes = (pointer, pointer, ctypes.c_int64, number, pointer)
+    built.compose_image.restype = built.lay_over.restype = None
     return built
 
 
@@ -37,3 +38,19 @@ def compose(face: Tensor, mouth: Tensor, background: Tensor, frame_height: int) 
             torch.get_num_threads(), rgb[frame].data_ptr(), alpha[frame].data_ptr(),
         )  # fmt: skip
     return rgb, alpha
+
+
+@torch.no_grad()
+def lay_over(layers: Tensor, plate: Tensor) -> Tensor:
+    """See :func:`emotalking.ops.compose.lay_over`."""
+    layers, behind = layers.contiguous(), plate.expand(*layers.shape[:-1], 3)
+    shared = plate.numel() == plate.shape[-3:].numel()
+    behind = plate.reshape(plate.shape[-3:]).contiguous() if shared else behind.contiguous()
+    out = behind.new_empty(*layers.shape[:-1], 3)
+    size = behind.numel() if shared else out.numel()  # of what one plate is behind of
+    for start in range(0, out.numel(), size) if size else ():
+        library().lay_over(
+            layers.data_ptr() + start // 3 * 4, behind.data_ptr(), size // 3, torch.get_num_threads(),
+            out.data_ptr() + start * out.element_size(),
+        )  # fmt: skip
+    return out

@@ -143,7 +143,8 @@ void project(const Gaussians &of, int64_t n, const Camera &cam, const float *eye
     };
     const vi x0 = pixels(seen.x - seen.extent_x + 0.49f, s.width), x1 = pixels(seen.x + seen.extent_x + 0.51f, s.width);
     const vi y0 = pixels(seen.y - seen.extent_y + 0.49f, s.height), y1 = pixels(seen.y + seen.extent_y + 0.51f, s.height);
-    const vf depth = seen.visible & (x0 < x1) & (y0 < y1) ? seen.z : splat(INFINITY);
+    const vi drawn_at_all = seen.visible & (x0 < x1) & (y0 < y1);
+    const vf depth = drawn_at_all ? seen.z : splat(INFINITY);
     auto box = [](int left, int right, int top, int bottom) {
         return Box{int16_t(left), int16_t(right), int16_t(top), int16_t(bottom)};
     };

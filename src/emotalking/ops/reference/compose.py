@@ -11,3 +11,10 @@ def compose(face: Tensor, mouth: Tensor, background: Tensor, frame_height: int) 
     """See :func:`emotalking.ops.compose.compose`."""
     layers = (face[..., :3], face[..., 3], mouth[..., :3], mouth[..., 3])
     return composite(*layers, background, frame_height=frame_height)
+
+
+def lay_over(layers: Tensor, plate: Tensor) -> Tensor:
+    """See :func:`emotalking.ops.compose.lay_over`."""
+    straight = layers.to(plate.dtype) / 255.0
+    alpha = straight[..., 3:]
+    return straight[..., :3] * alpha + plate * (1.0 - alpha)
