@@ -1,8 +1,12 @@
 """Frames per second of an avatar file, one frame at a time, and what makes them: constants kept, own kernels, graphs.
 
 python benchmarks/render_speed.py someone.safetensors [--device cuda] [--frames 20] [--repeats 5] [--only-graphs]
+    [--side 512 --gaussians 41000]
 
-The baseline recomputes what is constant for an avatar; on a GPU it renders with gsplat, where that is installed, and
+On the CPU: finished frames by kernels without gradients against torch's operations and the differentiable rasterizer
+(_render_cpu.py), of the avatar as it is or enlarged.
+
+On a GPU the baseline recomputes what is constant for an avatar; it renders with gsplat, where that is installed, and
 torch's own operations. One change after the other is added to it in the same run. Profiles (what an operation or kernel
 takes of a frame) come from the first and the last; the largest difference of their pictures says that they agree.
 
@@ -14,7 +18,6 @@ another in the same run; ``--only-graphs`` measures these alone.
 import argparse
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 sys.path.insert(0, str(Path(__file__).parent))
+import _render_cpu
 import _render_graphs
 from _report import line, measure, ratio, write
 
@@ -55,15 +59,11 @@ def renderer(avatar: Avatar, count: int, device: torch.device) -> Callable[[bool
     return render
 
 
-def profiled(run: Callable[[], Any], frames: int, on_gpu: bool) -> dict[str, Any]:
-    """Microseconds and launches a frame of what takes longest: kernels on a GPU, operations on the CPU."""
-    activities = [ProfilerActivity.CUDA] if on_gpu else [ProfilerActivity.CPU]
-    with profile(activities=activities) as seen:
+def profiled(run: Callable[[], Any], frames: int) -> dict[str, Any]:
+    """Microseconds and launches a frame of the kernels that take longest."""
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
         run()
-    rows = [
-        (event.key, event.self_device_time_total if on_gpu else event.self_cpu_time_total, event.count)
-        for event in seen.key_averages()
-    ]
+    rows = [(event.key, event.self_device_time_total, event.count) for event in seen.key_averages()]
     rows.sort(key=lambda row: -row[1])
     return {
         "microseconds": sum(row[1] for row in rows) / frames,
@@ -83,30 +83,37 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only-graphs", action="store_true")
+    parser.add_argument("--side", type=int, help="enlarge the avatar to so many pixels (CPU)")
+    parser.add_argument("--gaussians", type=int, default=41_000, help="of an enlarged avatar")
     args = parser.parse_args()
     device = torch.device(args.device)
-    on_gpu = device.type == "cuda"
     avatar = Avatar.load(args.avatar, device)
-    if on_gpu:
-        shape = {"size": [avatar.width, avatar.height], "gaussians": _counts(avatar)}
-        write("render_graphs", {**shape, **_render_graphs.report(args.avatar, avatar)})
+    if device.type == "cpu":
+        if args.side:
+            avatar = _render_cpu.enlarged(avatar, args.side, args.gaussians)
+        results = _render_cpu.report(avatar, args.frames, args.repeats)
+        level = torch.backends.cpu.get_cpu_capability()
+        write(f"render_speed_cpu_{avatar.width}", {"instructions": level, "enlarged": args.side is not None, **results})
+        return
+    shape = {"size": [avatar.width, avatar.height], "gaussians": _counts(avatar)}
+    write("render_graphs", {**shape, **_render_graphs.report(args.avatar, avatar)})
     if args.only_graphs:
         return
     count = min(args.frames, len(avatar.viewmats))
     render = renderer(avatar, count, device)
     ladder = [("constants recomputed", True, True), ("constants kept", False, True)]
-    if on_gpu and find_spec("gsplat"):
+    if find_spec("gsplat"):
         ladder = [("gsplat, constants recomputed", True, False), ("gsplat, constants kept", False, False)]
         ladder += [("own kernels, constants kept", False, True)]
     steps: dict[str, Any] = {}
     pictures = []
     for name, forget, own in ladder:
-        with own_kernels(own) if on_gpu else nullcontext(), torch.no_grad():
+        with own_kernels(own), torch.no_grad():
             avatar.to(device)
             steps[name] = {"timing": measure(lambda forget=forget: render(forget), args.repeats, warmup=1)}
             if name in (ladder[0][0], ladder[-1][0]):
                 pictures.append(render(forget))
-                steps[name]["profile"] = profiled(lambda forget=forget: render(forget), count, on_gpu)
+                steps[name]["profile"] = profiled(lambda forget=forget: render(forget), count)
         steps[name]["frames_per_second"] = count * 1e3 / steps[name]["timing"]["median_ms"]
         steps[name]["ratio"] = ratio(steps[ladder[0][0]]["timing"], steps[name]["timing"])
         print(line(f"{count} frames, {name}", steps[name]["timing"]), f"ratio {steps[name]['ratio']:.2f}", flush=True)
