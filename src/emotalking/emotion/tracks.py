@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.interpolate import PchipInterpolator
 
 from emotalking.emotion.circumplex import PRESETS, check_va, preset
 from emotalking.errors import InputError
@@ -54,6 +53,9 @@ class EmotionTrack:
         """
         if len(self.times) == 1:
             return np.repeat(self.values, len(times_s), axis=0).astype(np.float32)
+        # Here, because loading it takes a twentieth of the time to the first frame.
+        from scipy.interpolate import PchipInterpolator
+
         # One more keyframe on each side makes the curve smooth at its constant ends.
         times = np.concatenate([self.times[:1] - 1, self.times, self.times[-1:] + 1])
         values = np.concatenate([self.values[:1], self.values, self.values[-1:]])

@@ -49,8 +49,16 @@ class Gaussians(nn.Module):
     raw_quats: nn.Parameter
     normal_residuals: nn.Parameter
 
-    def __init__(self, points: Float[Tensor, "N 3"], colours: Float[Tensor, "N 3"], sh_degree: int) -> None:
+    def __init__(
+        self,
+        points: Float[Tensor, "N 3"],
+        colours: Float[Tensor, "N 3"],
+        sh_degree: int,
+        spacing: Float[Tensor, " N"] | None = None,
+    ) -> None:
         """Start at ``points`` with ``colours`` in [0, 1], opacity 0.1, identity rotation.
+
+        ``spacing`` is :func:`neighbour_distance`; None: measured here.
 
         As published, the logarithm of the nearest-neighbour distance is fed to the softplus as raw scale
         (docs/paper.md 3): a Gaussian starts at softplus(log d) = log(1 + d), nearly d.
@@ -58,12 +66,13 @@ class Gaussians(nn.Module):
         super().__init__()
         self.sh_degree = sh_degree
         count = points.shape[0]
+        spacing = neighbour_distance(points) if spacing is None else spacing
         tensors = {
             "means": points,
             "sh0": rgb_to_sh0(colours)[:, None, :],
             "sh_rest": points.new_zeros(count, num_bases(sh_degree) - 1, 3),
             "opacity_logits": torch.full((count,), float(np.log(0.1 / 0.9))),
-            "raw_scales": neighbour_distance(points).log()[:, None].repeat(1, 3),
+            "raw_scales": spacing.log()[:, None].repeat(1, 3),
             "raw_quats": points.new_tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1),
             "normal_residuals": torch.zeros(count, 3),
         }
@@ -73,7 +82,7 @@ class Gaussians(nn.Module):
     @classmethod
     def empty(cls, count: int, sh_degree: int) -> "Gaussians":
         """Gaussians of the right shapes whose values will be loaded."""
-        return cls(torch.arange(count * 3).reshape(count, 3) * 0.01, torch.zeros(count, 3), sh_degree)
+        return cls(torch.zeros(count, 3), torch.zeros(count, 3), sh_degree, torch.ones(count))
 
     @property
     def count(self) -> int:

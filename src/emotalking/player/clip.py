@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from emotalking.audio.features import load_features
 from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
-from emotalking.io.audio import SAMPLE_RATE, iter_audio, load_audio
+from emotalking.io.audio import SAMPLE_RATE, iter_audio
 from emotalking.io.video_writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
 from emotalking.options import Provenance
 from emotalking.player.backgrounds import Background
@@ -20,7 +20,6 @@ from emotalking.player.label import label as add_label
 from emotalking.player.paste import Paster
 from emotalking.player.player import Player, listened_s
 from emotalking.player.protocols import Emotion, Motion, PlayableAvatar
-from emotalking.player.strip import LONGEST_S, Strip
 from emotalking.provenance.consent import remind
 from emotalking.provenance.manifest import Origin
 from emotalking.provenance.mark import Mark
@@ -94,12 +93,18 @@ def render_clip(
         UserError: an input or output cannot be used.
     """
     sound = audio.samples if isinstance(audio, Utterance) else audio
-    if video is None and folder is None and strip is not None:
-        seconds = min(LONGEST_S, LONGEST_S if seconds is None else seconds)
+    mouth_strip = None
+    if strip is not None:
+        # Here, because its fonts are matplotlib's, and loading that takes a tenth of the time to the first frame.
+        from emotalking.player.strip import LONGEST_S, Strip, save_strip
+
+        if video is None and folder is None:
+            seconds = min(LONGEST_S, LONGEST_S if seconds is None else seconds)
     _check(sound, [video, folder, strip], seconds, background, paste)
     origin = _origin(avatar, audio, paste is not None)
     signed = {place: finisher(place, origin, provenance) for place in (video, folder, strip) if place is not None}
-    mouth_strip = None if strip is None else Strip(strip, avatar, signed[strip])
+    if strip is not None:
+        mouth_strip = Strip(strip, avatar, signed[strip])
     mark = Mark(Payload.of_avatar(origin.avatar)) if provenance == "on" else None
     composited = paste is not None or label
     player = Player(avatar, None if composited else mark)
@@ -133,7 +138,7 @@ def render_clip(
         writer = VideoWriter(video, width, height, avatar.fps, sounds, alpha=alpha, finish=signed[video])
     _write(frames, total, frame_folder, writer, progress)
     if mouth_strip is not None:
-        _save_strip(mouth_strip, audio, audio_track, emotion if isinstance(emotion, EmotionTrack) else None)
+        save_strip(mouth_strip, audio, audio_track, emotion if isinstance(emotion, EmotionTrack) else None)
     return Rendered(_path(video), _path(folder), total, float(total / avatar.fps), _path(strip))
 
 
@@ -161,20 +166,6 @@ def _write(
                     output.write(image)
             if progress is not None:
                 progress(done, total)
-
-
-def _save_strip(
-    strip: Strip,
-    audio: str | Path | Float[np.ndarray, " S"] | Utterance,
-    audio_track: int | None,
-    emotion: EmotionTrack | None,
-) -> None:
-    """Save the strip with the waveform, with words and phonemes where their times are known, and with emotion."""
-    if isinstance(audio, Utterance):
-        strip.save(audio.samples, audio.words, audio.phonemes, emotion)
-    else:
-        samples = audio if isinstance(audio, np.ndarray) else load_audio(audio, longest_s=LONGEST_S, track=audio_track)
-        strip.save(samples, emotion=emotion)
 
 
 def _path(path: str | Path | None) -> Path | None:

@@ -3,7 +3,6 @@
 from functools import lru_cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image, ImageDraw, ImageFont
@@ -36,6 +35,8 @@ def label(frame: UInt8[np.ndarray, "H W C"]) -> UInt8[np.ndarray, "H W C"]:
 @lru_cache(4)
 def _drawn(side: int) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w 1"]]:
     """Colours 0..255 and coverage in [0, 1] of the label for frames of this shorter side."""
+    import matplotlib  # for a font, and here, because loading it takes a tenth of the time to the first frame
+
     height = max(round(HEIGHT * side), _LEAST_PX)
     width = round(1.35 * height)
     large = (width * _OVERSAMPLED, height * _OVERSAMPLED)

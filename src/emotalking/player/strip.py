@@ -12,14 +12,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
-from emotalking.io.audio import SAMPLE_RATE
+from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.io.files import Finish
 from emotalking.io.images import write_image
 from emotalking.models.avatar import Avatar
 from emotalking.ops.box import Box
 from emotalking.player.protocols import PlayableAvatar
 from emotalking.report.contact_sheet import opaque
-from emotalking.tts.base import TimedLabel
+from emotalking.tts.base import TimedLabel, Utterance
 
 LONGEST_S = 6.0
 """Longest time of a strip, from the beginning of the audio, in seconds."""
@@ -237,3 +237,17 @@ def _charset() -> frozenset[int]:
 def _writable(label: str) -> str:
     """Replace characters that the font lacks (Chinese) by dots."""
     return "".join(sign if ord(sign) in _charset() else "·" for sign in label)
+
+
+def save_strip(
+    strip: Strip,
+    audio: str | Path | Float[np.ndarray, " S"] | Utterance,
+    audio_track: int | None,
+    emotion: EmotionTrack | None,
+) -> None:
+    """Save the strip with the waveform, with words and phonemes where their times are known, and with emotion."""
+    if isinstance(audio, Utterance):
+        strip.save(audio.samples, audio.words, audio.phonemes, emotion)
+    else:
+        samples = audio if isinstance(audio, np.ndarray) else load_audio(audio, longest_s=LONGEST_S, track=audio_track)
+        strip.save(samples, emotion=emotion)
