@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+import os
+import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -198,9 +202,87 @@ def test_choice_prefers_free_places() -> None:
     assert len(by_free_places(full)) == 6
 
 
-# On Ray ------------------------------------------------------------------------------------------------------------
+# The files of examples/cluster ----------------------------------------------------------------------------------------
 
-SERVE_CONFIG = Path(__file__).parents[2] / "examples" / "cluster" / "serve.yaml"
+FILES = Path(__file__).parents[2] / "examples" / "cluster"
+
+
+def test_configurations_name_settings_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML")
+    monkeypatch.setenv(cluster.TOKEN, "a-secret-word")
+    service = next(
+        one for one in yaml.safe_load_all((FILES / "kubernetes.yaml").read_text("utf-8")) if one["kind"] == "RayService"
+    )
+    for text in ((FILES / "serve.yaml").read_text("utf-8"), service["spec"]["serveConfigV2"]):
+        (application,) = yaml.safe_load(text)["applications"]
+        assert application["import_path"] == f"{cluster.__name__}:{cluster.app.__name__}"
+        assert read_settings(application["args"]).allowed_hosts == ("head.example.org",)
+        assert [one["name"] for one in application["deployments"]] == ["Heads"]
+    pods = [service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["template"]["spec"]]
+    drain_s = read_settings(application["args"]).drain_s
+    (timeout,) = [one for one in pods[0]["containers"][0]["env"] if one["name"].endswith("DRAIN_TIMEOUT_S")]
+    assert drain_s < float(timeout["value"]) < pods[0]["terminationGracePeriodSeconds"]
+
+
+def test_doors_lead_to_sessions_of_the_nodes_alone() -> None:
+    rules = [
+        re.search(r'location ~ "(.*)" \{', (FILES / name).read_text("utf-8"))
+        for name in ("nginx.conf", "kubernetes.yaml")
+    ]
+    assert rules[0] is not None and rules[1] is not None and rules[0][1] == rules[1][1]
+    rule = re.compile(rules[0][1].replace("(?<", "(?P<"))
+    for path in ("/at/10.1.2.3/8100/v1/session", "/at/10.0.0.1/8199/v1/offer", "/at/10.0.0.1/8100/v1/ice"):
+        assert rule.search(path), path
+    for path in (
+        "/at/169.254.169.254/8100/v1/session",
+        "/at/10.1.2.3/8265/v1/session",
+        "/at/10.1.2.3/80/v1/session",
+        "/at/10.1.2.3/8100/metrics",
+        "/at/10.1.2.3/8100/v1/session/../../metrics",
+        "/at/head.example.org/8100/v1/session",
+        "/at/10.1.2.3.example.org/8100/v1/session",
+    ):
+        assert not rule.search(path), path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a script for Linux")
+def test_slurm_script_runs_a_command_and_gives_its_code(tmp_path: Path) -> None:
+    """With stand-ins for Slurm's commands, Ray and Python: the head first, then the others, then the command."""
+    stand_ins = {
+        "scontrol": 'printf "one\\ntwo\\nthree\\n"',
+        "hostname": 'echo "10.0.0.1 172.17.0.1"',
+        "srun": 'while [[ "$1" == --* ]]; do echo "srun $1" >> "$RECORD"; shift; done; exec "$@"',
+        "ray": 'echo "ray $*" >> "$RECORD"',
+        "python": """cat > /dev/null
+            until [ "$(grep -c 'ray start' "$RECORD" 2>&1)" = "$(($2 > 1 ? 2 : 1))" ]; do sleep 0.02; done
+            echo "wait for $2" >> "$RECORD\"""",
+    }
+    for name, text in stand_ins.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "RECORD": str(tmp_path / "record"),
+        "SLURM_JOB_ID": "1234567",
+        "SLURM_JOB_NODELIST": "node[1-3]",
+        "SLURM_JOB_NUM_NODES": "3",
+        "SLURM_CPUS_PER_TASK": "16",
+        "SLURM_GPUS_ON_NODE": "2",
+    }
+    command = ["bash", FILES / "slurm.sh", "bash", "-c", 'echo "command at $RAY_ADDRESS" >> "$RECORD"; exit 7']
+    done = subprocess.run(command, env=environment, check=False, timeout=LONG_S, capture_output=True, text=True)
+    record = (tmp_path / "record").read_text().splitlines()
+    assert done.returncode == 7, done.stderr
+    assert [line for line in record if line.startswith("wait")] == ["wait for 1", "wait for 3"]
+    assert "command at 10.0.0.1:24567" in record
+    starts = [line for line in record if line.startswith("ray start")]
+    assert starts[0].startswith("ray start --head --node-ip-address=10.0.0.1 --port=24567")
+    assert starts[1].startswith("ray start --address=10.0.0.1:24567")
+    assert all("--num-cpus=16 --num-gpus=2" in line for line in starts)
+    assert "srun --exclude=one" in record and "srun --nodelist=one" in record
+
+
+# On Ray ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -215,7 +297,7 @@ def nodes(avatar_file: Path) -> Iterator[tuple[Any, str]]:
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    config = yaml.safe_load(SERVE_CONFIG.read_text("utf-8"))
+    config = yaml.safe_load((FILES / "serve.yaml").read_text("utf-8"))
     config["http_options"] = {"host": "127.0.0.1", "port": port}
     application = config["applications"][0]
     application["args"] = {"avatars": [str(avatar_file)], "host": "127.0.0.1", "drain_s": 1.0}
