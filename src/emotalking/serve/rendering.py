@@ -6,7 +6,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -18,6 +20,8 @@ from emotalking.player.streaming import FrameConditions, StreamingPlayer, render
 from emotalking.serve.metrics import Metrics
 from emotalking.serve.session import Session
 from emotalking.serve.settings import ServeSettings
+
+Result = TypeVar("Result")
 
 _logger = logging.getLogger(__name__)
 _LONGEST_CATCH_UP_S = 2.0
@@ -172,24 +176,35 @@ class Renderer:
 
     def _tick(self, sessions: Sequence[Session], due: int, deadline: float) -> None:
         """Advance the sessions of an avatar by ``due`` frames and render the last of them."""
+        for _ in range(due - 1):  # frame by frame: heard together they cost a fraction
+            self._hear(sessions)
+            for session in sessions:
+                if session.ended is not None:
+                    continue
+                dropped = session.dropped
+                self._try(session, session.skip)
+                self._metrics.dropped.labels("render").inc(session.dropped - dropped)
         self._hear(sessions)
         waiting: list[tuple[Session, FrameConditions]] = []
         for session in sessions:
-            dropped = session.dropped
-            try:
-                if (step := session.advance(due)) is None:
-                    continue
-                self._metrics.dropped.labels("render").inc(session.dropped - dropped)
-                conditions, wanted = step
-                if wanted:
-                    waiting.append((session, conditions))
-                else:
-                    session.show(conditions, None)
-            except Exception as error:
-                self._fail(session, error)
+            if (step := self._try(session, session.advance)) is None:
+                continue
+            conditions, wanted = step
+            if wanted:
+                waiting.append((session, conditions))
+            else:
+                self._try(session, partial(session.show, conditions, None))
         if waiting:
             self._render(waiting)
             self._figures.late.observe(time.monotonic() - deadline)
+
+    def _try(self, session: Session, step: Callable[[], Result]) -> Result | None:
+        """The result of a session's step; None: it failed, and the session with it."""
+        try:
+            return step()
+        except Exception as error:
+            self._fail(session, error)
+            return None
 
     def _hear(self, sessions: Sequence[Session]) -> None:
         """Compute together what the sessions' next frames hear; what fails here fails in the frame of its session."""
@@ -215,10 +230,7 @@ class Renderer:
         self._figures.batch.observe(len(waiting))
         self._figures.frames.inc(len(waiting))
         for (session, conditions), image in zip(waiting, images, strict=True):
-            try:
-                session.show(conditions, np.asarray(image))
-            except Exception as error:
-                self._fail(session, error)
+            self._try(session, partial(session.show, conditions, np.asarray(image)))
 
     def _fail(self, session: Session, error: Exception) -> None:
         """End one session because of an error of its own."""

@@ -262,17 +262,19 @@ class Session:
         with self._lock:
             return self.player.hear() if self._sinks else None
 
-    def advance(self, frames: int) -> tuple[FrameConditions, bool] | None:
-        """Move the clock by so many frames; all but the last are sent without an image.
+    def skip(self) -> None:
+        """Move the clock by one frame, which is sent without an image."""
+        self._give_way()
+        with self._lock:
+            self.dropped += self._wanted
+            self._deliver(self.player.finish(self.player.conditions(), None))
+
+    def advance(self) -> tuple[FrameConditions, bool] | None:
+        """Move the clock by one frame.
 
         Returns:
-            Conditions of the last frame, and whether its image is wanted; None: nobody watches.
+            Its conditions, and whether its image is wanted; None: nobody watches.
         """
-        for _ in range(frames - 1):
-            self._give_way()
-            with self._lock:
-                self.dropped += self._wanted
-                self._deliver(self.player.finish(self.player.conditions(), None))
         self._give_way()
         with self._lock:
             if not self._sinks:
