@@ -261,6 +261,21 @@ def test_live_sounds_of_all_lengths_have_few_shapes() -> None:
 
 
 @needs_hama
+def test_windows_of_all_who_listen_are_computed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Players that each make streams of their own, as the sessions of a server do."""
+    sound, calls = talk(2.0), []
+    ask = type(hama_network()).last_states
+    monkeypatch.setattr(type(hama_network()), "last_states", lambda self, *a: calls.append(len(a[0])) or ask(self, *a))
+    windows = []
+    for number in range(3):
+        stream = feature_streams("hama", torch.device("cpu"))()
+        stream.push(sound[number * 3200 :])
+        windows.append(stream.window(20, Fraction(25)))
+    assert len(resolved(windows)) == 3
+    assert calls == [3]
+
+
+@needs_hama
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001)])
 def test_live_windows_depend_on_the_sound_so_far_alone(fps: Fraction) -> None:
     make, sound = feature_streams("hama", torch.device("cpu")), talk(4.0)

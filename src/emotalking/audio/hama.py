@@ -62,7 +62,7 @@ def track(chunks: Iterable[Float[np.ndarray, " n"]], feature: AudioFeature) -> S
         while batch := list(islice(same, BATCH)):
             samples = torch.from_numpy(np.stack([padded(piece.samples) for piece in batch])).to(device)
             for piece, states in zip(batch, network.states(samples), strict=True):
-                values.append(_steps(states, piece.before, piece.steps, device).cpu().numpy())
+                values.append(_steps(states, piece.before, piece.steps, _silence(device)).cpu().numpy())
                 total += piece.length
     return StepFeatures(values, feature.rate_hz, feature.steps, total / SAMPLE_RATE, lead=1)
 
@@ -72,12 +72,14 @@ def padded(samples: Float[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
     return np.pad(samples, (0, max(0, _SHORTEST - len(samples)))).clip(-1.0, 1.0)
 
 
-def _steps(states: Float[Tensor, "T 144"], first: int, steps: int, device: str) -> Float[Tensor, "steps 144"]:
+def _steps(
+    states: Float[Tensor, "T 144"], first: int, steps: int, silence: Float[Tensor, " 144"]
+) -> Float[Tensor, "steps 144"]:
     """Features of ``steps`` steps from ``first`` on: states lie on the edges of steps, and the mean of two between."""
     edges = states[first : first + steps + 1]
     if len(edges) <= steps:  # the recording ends within the last step
         edges = torch.cat([edges, edges[-1:]])
-    return (edges[:-1] + edges[1:]) / 2 - _silence(device)
+    return (edges[:-1] + edges[1:]) / 2 - silence
 
 
 @cache
@@ -161,7 +163,7 @@ class HamaStream:
         if self.count >= self._heard:
             return np.zeros((0, WIDTH), np.float32)
         states = self._network.states(torch.from_numpy(padded(self._window))[None].to(self._device))[0]
-        known = _steps(states, 0, len(self._window) // STRIDE, self._device).cpu().numpy()
+        known = _steps(states, 0, len(self._window) // STRIDE, _silence(self._device)).cpu().numpy()
         fresh = known[len(known) - (self._heard - self.count) :]
         ready = max(0, self._heard - look_ahead - self.count)
         self.count += ready
@@ -176,8 +178,14 @@ def streams(feature: AudioFeature, device: torch.device) -> Callable[[], Feature
         MissingModelError: the package hama is missing.
         InputError: its weight file is another one.
     """
-    network = _Windows(feature, str(device))
+    network = _windows(feature, str(device))
     return lambda: HamaWindows(network)
+
+
+@cache
+def _windows(feature: AudioFeature, device: str) -> "_Windows":
+    """One for all who hear on a device: their windows are computed together."""
+    return _Windows(feature, device)
 
 
 @dataclass(frozen=True)
@@ -195,9 +203,9 @@ class _Windows:
     """The network for windows, many at once."""
 
     def __init__(self, feature: AudioFeature, device: str) -> None:
-        self._feature, self._device = feature, device
+        self._feature = feature
         self._network = hama_network(device)
-        _silence(device)
+        self._silence = _silence(device).cpu()
 
     def __call__(self, windows: Sequence[PendingWindow]) -> list[Float[Tensor, "8 C steps"]]:
         heard = [window.inputs for window in windows if isinstance(window.inputs, _Heard)]
@@ -206,11 +214,11 @@ class _Windows:
         # A sound that was too short is followed by silence, whose states are not wanted.
         after = [max(0, _SHORTEST // STRIDE - count) for count in counts]
         last = max(map(sum, zip(wanted, after, strict=True))) + 1
-        states = self._network.last_states([padded(each.sound) for each in heard], last)
+        states = self._network.last_states([padded(each.sound) for each in heard], last).cpu()  # one copy for all
         made = []
         for each, count, steps, rest, row in zip(heard, counts, wanted, after, states, strict=True):
             edges = row[len(row) - rest - steps - 1 :]
-            known = _steps(edges, 0, steps, self._device).cpu().numpy()
+            known = _steps(edges, 0, steps, self._silence).numpy()
             made.append(known_window(known, each.first + count - steps, self._feature, each.frame, each.fps, lead=1))
         return made
 
