@@ -256,6 +256,17 @@ def test_a_mask_over_the_mouth(tmp_path: Path, take: Take) -> None:
     assert found.verdict == "unusable" and any("mouth is covered" in reason for reason in found.reasons)
 
 
+def test_black_and_white_is_no_mask(tmp_path: Path, take: Take, clean: Footage) -> None:
+    grey = [np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, 2) for image in take.frames[:55]]
+    found = checked(tmp_path, take, grey)
+    assert "black and white" in " ".join(found.warnings) and not any("covered" in reason for reason in found.reasons)
+    assert found.colour_spread < 3 < 20 < clean.colour_spread
+    still = {name: getattr(found, name) for name in Footage.__dataclass_fields__} | {"mouth_range": 0.0}
+    for colour, hidden in ((found.colour_spread, False), (clean.colour_spread, True)):
+        reasons = " ".join(assess(still | {"lips_contrast": 0.0, "colour_spread": colour})[1])
+        assert ("mouth is covered" in reasons) == hidden
+
+
 def test_dark_glasses(tmp_path: Path, take: Take) -> None:
     points, layout = points_of(take.frames)
     eyes = [list(layout.eye_loop(side)) for side in ("right", "left")]

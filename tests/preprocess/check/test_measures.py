@@ -211,7 +211,8 @@ GOOD: dict[str, Any] = {
     "sound_late_confidence": 1.0, "frozen_share": 0.0, "gaps": (), "interlaced": False, "tone_mapped": "",
     "aspect": 1.0, "resized": (), "video_tracks": 1, "crop": (0, 0, 0, 0),
     "face_light": 150.0, "noise": 0.5, "line_contrast": 0.5,
-    "eyes_brightness": 0.8, "lips_contrast": 9.0, "upright": (0.9, 0.3, 0.4, 0.5), "sound_track": 1,
+    "eyes_brightness": 0.8, "lips_contrast": 9.0, "colour_spread": 60.0, "upright": (0.9, 0.3, 0.4, 0.5),
+    "sound_track": 1,
     "sound_tracks": 1, "blinks_per_minute": 20.0,
 }  # fmt: skip
 

@@ -59,6 +59,12 @@ def lips_contrast(image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "
     return float(np.linalg.norm(np.median(lab[lips], 0) - np.median(lab[around], 0)))
 
 
+def colour_spread(image: UInt8[np.ndarray, "H W 3"]) -> float:
+    """Difference of the channels in the most colourful hundredth of the pixels, grey levels; near 0 without colour."""
+    some = image[::4, ::4].astype(np.int16)
+    return float(np.percentile(some.max(2) - some.min(2), 99))
+
+
 def _filled(size: tuple[int, ...], outline: np.ndarray) -> Bool[np.ndarray, "H W"]:
     """Pixels inside a closed outline (x, y)."""
     mask = np.zeros(size, np.uint8)

@@ -54,6 +54,7 @@ class FaceScan:
     lines: dict[int, float] = field(default_factory=dict)
     eyes: dict[int, float] = field(default_factory=dict)
     lips: dict[int, float] = field(default_factory=dict)
+    colour: dict[int, float] = field(default_factory=dict)
     """Measures of ``appearance`` and ``measures``."""
     upright: list[list[float]] = field(default_factory=list)
     """Scores of an upright face in each still, as it is and turned clockwise by 90, 180 and 270 degrees."""
@@ -192,6 +193,7 @@ def _examine(out: FaceScan, number: int, image: np.ndarray, points: np.ndarray |
     out.light[number] = appearance.face_light(image, flat, out.layout)
     out.eyes[number] = appearance.eyes_brightness(image, flat, out.layout)
     out.lips[number] = appearance.lips_contrast(image, flat, out.layout)
+    out.colour[number] = appearance.colour_spread(image)
     out.blockiness[number] = measures.blockiness(np.asarray(grey))
     if len(out.other_faces) % _HAND_EVERY == 1:
         small = _shrunk(image, _DETECT_SIDE)
@@ -228,6 +230,7 @@ def summary(faces: FaceScan, size: tuple[int, int]) -> dict[str, float | int | t
         "line_contrast": float(np.percentile(list(faces.lines.values()), 90)) if faces.lines else 0.0,
         "eyes_brightness": _median(faces.eyes),
         "lips_contrast": _median(faces.lips),
+        "colour_spread": _median(faces.colour),
         "upright": tuple(np.mean(faces.upright, 0).tolist()) if faces.upright else (0.0,) * 4,
     }
     if faces.layout is None or not faces.detected.any():

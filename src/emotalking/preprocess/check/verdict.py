@@ -51,6 +51,8 @@ HIDDEN_EYES = 0.3
 """Limit of :func:`~.appearance.eyes_brightness`: eyes measure 0.56 to 0.89, dark glasses 0.01."""
 HIDDEN_LIPS = 2.5
 """Limit of :func:`~.appearance.lips_contrast`: lips measure 4 to 29, a mask 0."""
+MONOCHROME = 6.0
+"""Limit of :func:`~.appearance.colour_spread`: coding leaves 0 to 3 in grey, faces have 40 and more."""
 BLINKS_SEEN_S = 10.0
 """Speakers blink 26 times a minute (Bentivoglio et al. 1997): in so many seconds nearly everybody does."""
 SURER = 0.08
@@ -161,7 +163,9 @@ class Footage:
     eyes_brightness: float
     """Against the cheeks; near 0 behind dark glasses."""
     lips_contrast: float
-    """Distance of the lips' colour from the skin's; near 0 under a mask."""
+    """Distance of the lips' colour from the skin's; near 0 under a mask, and in black and white."""
+    colour_spread: float
+    """Difference of the colour channels, grey levels; near 0 in black and white."""
     upright: tuple[float, ...]
     """Mean score of an upright face in some frames as they are, and turned clockwise by 90, 180 and 270 degrees."""
 
@@ -232,7 +236,7 @@ def _reasons(f: dict[str, Any], *, spoken: bool) -> list[str]:
         out.append(f"it has {fps:.3g} frames/s, too few to see lips move ({SLOWEST_FPS:.0f} are the least)")
     if 0 < f["detail"] < BLURRED:
         out.append("the face is blurred: film it again in focus")
-    if not out and f["mouth_range"] < STILL_MOUTH and f["lips_contrast"] < HIDDEN_LIPS:
+    if not out and f["mouth_range"] < STILL_MOUTH and f["lips_contrast"] < HIDDEN_LIPS and not _is_grey(f):
         out.append("the mouth is covered (a mask, a microphone?): no lips are visible")
     if not out and part < SHORTEST_S:
         out.append(
@@ -240,6 +244,11 @@ def _reasons(f: dict[str, Any], *, spoken: bool) -> list[str]:
             f"{SHORTEST_S:.0f} s are needed"
         )
     return out
+
+
+def _is_grey(f: dict[str, Any]) -> bool:
+    """True for a clip in black and white, in which lips have no colour of their own."""
+    return f["face_share"] > 0 and f["colour_spread"] < MONOCHROME
 
 
 def _silence(f: dict[str, Any]) -> list[str]:
@@ -293,6 +302,8 @@ def _frames(f: dict[str, Any]) -> list[str]:
         out.append("blocks of a strong compression are visible, and the avatar will learn them")
     if BLURRED <= f["detail"] < SOFT:
         out.append("the image is soft: out of focus, or enlarged from a smaller one")
+    if _is_grey(f):
+        out.append("it is black and white, and the avatar will be")
     if f["exposure_range"] > EXPOSURE:
         out.append(f"the brightness changes by {100 * f['exposure_range']:.0f} %: lock the exposure")
     return out
