@@ -104,8 +104,8 @@ def train_many(
 
     Raises:
         InputError: two subjects have one name, somebody's statement is missing, or a device, a setting or the
-            cluster cannot be used. A subject that
-            cannot be trained raises nothing: it is among the result's ``failures``.
+            cluster cannot be used. A subject that cannot be trained raises nothing: it is among the result's
+            ``failures``.
     """
     from emotalking.jobs.engine import open_engine
     from emotalking.train.many import train_many as run

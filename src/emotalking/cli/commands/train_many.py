@@ -10,7 +10,7 @@ EXAMPLES = """examples:
   emotalking train-many subjects/* -o avatars
   emotalking train-many anna ben carla -o avatars --preset tiny --workers 2
   emotalking train-many subjects/* -o avatars --address auto
-  emotalking train-many subjects/anna subjects/ben -o avatars --consent statements   (anna.pdf, ben.txt)
+  emotalking train-many subjects/anna subjects/ben -o avatars --consent statements
 
 The output folder gets, of each subject, NAME.safetensors, its run folder NAME.safetensors.run with the training report,
 and NAME.log with the messages; and index.html about all of them. An avatar that exists and was made with the same
