@@ -160,7 +160,7 @@ def pixel(page: Any) -> list[int]:
 def test_a_file_is_heard_and_seen_together(page: Any) -> None:
     begin(page)
     page.evaluate(PROBE)
-    beeps = [part for _ in range(4) for part in ((0.6, 0.0), (0.3, 0.5))]
+    beeps = [part for _ in range(4) for part in ((1.2, 0.0), (0.3, 0.5))]
     page.set_input_files("#sound-input", recording(beeps))
     wait(page, "probe.sent.length >= 4 && probe.heard.length >= 4")
     wait(page, "document.getElementById('sound-progress').value === 1 && !studio.speaking")
