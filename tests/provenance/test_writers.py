@@ -1,6 +1,7 @@
 """Every way out of the program: what writes images, sounds or videos signs them, or is listed here with a reason."""
 
 import ast
+import re
 from pathlib import Path
 
 import emotalking
@@ -60,6 +61,16 @@ NO_MEDIA = {
     "times": "numbers",
 }
 """Kinds of outputs of ``api`` that hold no synthetic image, sound or video, and why."""
+
+
+IN_THE_BROWSER = {"recorder.js": "WebM by the browser, which cannot sign; its pixels carry the mark"}
+"""Parts of the Studio page that make media, and why these are not signed."""
+
+
+def test_the_page_makes_no_other_media() -> None:
+    made = re.compile(r"MediaRecorder\(|toBlob\(|toDataURL\(|convertToBlob\(|VideoEncoder\(")
+    pages = (SOURCE / "serve" / "page").glob("*.js")
+    assert {page.name for page in pages if made.search(page.read_text("utf-8"))} == IN_THE_BROWSER.keys()
 
 
 def named(node: ast.AST) -> tuple[str, str]:
