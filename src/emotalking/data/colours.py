@@ -89,8 +89,8 @@ class ColourMatch:
         affine = np.linalg.lstsq(np.column_stack([points, np.ones(len(points))]), _place(shape), rcond=None)[0]
         y, x = np.indices(image.shape[:2], np.float32) + 0.5
         # Beyond the face the light is taken to stay as at its edge.
-        where = np.clip(np.stack([x, y, np.ones_like(x)], -1) @ np.float32(affine), -1.5, 1.5)
-        gain, right, up, offset = np.float32(self.coefficients).T
+        where = np.clip(np.stack([x, y, np.ones_like(x)], -1) @ affine.astype(np.float32), -1.5, 1.5)
+        gain, right, up, offset = self.coefficients.T.astype(np.float32)
         matched = image * (gain + where[..., :1] * right + where[..., 1:] * up) + 255 * offset
         return np.round(np.clip(matched, 0, 255)).astype(np.uint8)
 

@@ -148,11 +148,11 @@ def gaps(subject: Subject) -> Float[np.ndarray, "N"]:
 
 
 def _load(name: str, clip: Subject, subject: Subject, data: TrainingData, *, normals: bool) -> ExpressionClip | None:
-    track_, device, root = clip.landmarks, data.device, clip.files.root
-    match, va = clip.colour_match, clip.valence_arousal
-    if match is None or va is None or track_.shape is None or track_.layout.name != data.layout.name:
+    face, device, root = clip.landmarks, data.device, clip.files.root
+    match, va, shape = clip.colour_match, clip.valence_arousal, face.shape
+    if match is None or va is None or shape is None or face.layout.name != data.layout.name:
         raise InputError(f"{root} is no clip of expressions of this person: remove it, or prepare it again.")
-    usable = track_.detected & (emotion_share(clip.viewmats) > 0) & np.isfinite(va).all(1)
+    usable = face.detected & (emotion_share(clip.viewmats) > 0) & np.isfinite(va).all(1)
     indices = clip.train_indices[usable[clip.train_indices]]
     if len(indices) == 0:
         return None
@@ -166,9 +166,9 @@ def _load(name: str, clip: Subject, subject: Subject, data: TrainingData, *, nor
 
     def read(slot: int) -> None:
         index = int(indices[slot])
-        images[slot] = match.apply(clip.original(index), track_.points[index], track_.shape)
+        images[slot] = match.apply(clip.original(index), face.points[index], shape)
         labels[slot] = clip.masks(index).labels
-        compared[slot] = _face(track_.points[index], track_.layout, labels[slot], lips=bool(aligned[slot]))
+        compared[slot] = _face(face.points[index], face.layout, labels[slot], lips=bool(aligned[slot]))
 
     with ThreadPoolExecutor() as pool:
         for _ in track(pool.map(read, range(len(indices))), f"read {name}", len(indices)):
@@ -185,7 +185,7 @@ def _load(name: str, clip: Subject, subject: Subject, data: TrainingData, *, nor
         labels=torch.from_numpy(labels).to(device),
         compared=torch.from_numpy(compared).to(device),
         normals=None if maps is None else torch.from_numpy(maps).to(device),
-        points=pick(track_.points),
+        points=pick(face.points),
         K=torch.from_numpy(np.asarray(clip.K, np.float32)).to(device),
         conditions=RecordedConditions(
             pick(clip.viewmats), data.conditions.audio[torch.from_numpy(rows).to(device)], aus, pick(va)
