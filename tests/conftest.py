@@ -56,7 +56,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def unchecked() -> Iterator[None]:
-    """Without the checks of shapes, half of the time of a short training: for tests that repeat what others check."""
+    """Without the checks of shapes, a fifth of a short training: for tests that repeat what others check."""
     before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     yield

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import av.error
 import av.logging
@@ -84,7 +85,7 @@ def _side_data(container: InputContainer, stream: VideoStream) -> str:
     level = av.logging.get_level()
     av.logging.set_level(av.logging.INFO)
     try:
-        text = container.dumps_format()
+        text = str(cast("Any", container).dumps_format())  # which PyAV's stubs leave out
     finally:
         av.logging.set_level(level)
     parts = re.split(r"^  Stream #0:(\d+)", text, flags=re.MULTILINE)
