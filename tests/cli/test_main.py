@@ -231,6 +231,7 @@ def test_options_reach_the_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     csv = Path(__file__)
     words = ["--size", "256", "--seconds", "9", "--action-units", str(csv), "--parsing", "bisenet"]
     words += ["--emotion-model", "emonet", "--part", "1.5,80", "--audio-offset", "-0.04", "--fps", "30000/1001"]
+    words += ["--expressions", "laughing.mp4"]
     assert main(["prepare", "c.mp4", "-o", "s", *words]) == 0
     expected = PrepareConfig(
         size=256,
@@ -242,7 +243,8 @@ def test_options_reach_the_functions(monkeypatch: pytest.MonkeyPatch) -> None:
         audio_offset=-0.04,
         fps="30000/1001",
     )
-    assert calls.pop() == {"clip": Path("c.mp4"), "output": Path("s"), "config": expected}
+    given = {"clip": Path("c.mp4"), "output": Path("s"), "config": expected, "expressions": (Path("laughing.mp4"),)}
+    assert calls.pop() == given
 
 
 @pytest.mark.parametrize("name", sorted(verbs()))
