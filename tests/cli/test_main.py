@@ -75,7 +75,7 @@ def test_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "nowhere", "-o", "."], "is a folder"),
         (["train", "nowhere", "-o", "a.safetensors", "--device", "abacus"], "no device 'abacus'"),
         (["train", "nowhere", "-o", "a.safetensors", "--device", "cuda:99"], "GPUs are usable"),
-        (["train", "nowhere", "-o", "a.safetensors", "--device", "cpu,cpu"], "names a device twice"),
+        (["train", "nowhere", "-o", "a.safetensors", "--device", "cpu,cpu"], "no device 'cpu,cpu'"),
         (["train", "nowhere", "-o", "a.safetensors", "--set", "colour=red"], "names no field"),
         (["prepare", "nowhere.mp4", "-o", "out"], "nowhere.mp4"),
         (["prepare", "TEXT", "-o", "out"], "words.wav"),
@@ -294,21 +294,14 @@ def test_a_gpu_needs_one_of_two_rasterizers(monkeypatch: pytest.MonkeyPatch, bin
         api.choose_device("cuda")
 
 
-def test_a_training_takes_two_devices_and_leaves_the_others(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", "emotalking")
+def test_lists_of_devices_name_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(devices, "available", lambda: True)
-    first, second = devices.device_pair("cuda:2, cuda,cuda:1")
-    assert (str(first), str(second)) == ("cuda:2", "cuda:0")
-    assert "left idle: cuda:1" in caplog.text
-    assert devices.device_pair("cuda:1")[1] is None
     assert devices.parse_devices("cuda:1, cuda") == ["cuda:1", "cuda:0"]
     assert devices.parse_devices("auto") == ["cuda:0", "cuda:1", "cuda:2"]
     with pytest.raises(UserError, match="names a device twice"):
-        devices.device_pair("cuda,cuda:0")
+        devices.parse_devices("cuda,cuda:0")
 
 
 def test_choices_are_in_declared_order_in_help_and_in_errors() -> None:

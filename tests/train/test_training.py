@@ -175,6 +175,18 @@ def test_resumed_equals_uninterrupted(
         assert torch.equal(value, weights(resumed.avatar)[name]), name
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_a_run_that_0_2_began_on_two_devices_begins_anew(actor_subject: Subject, tmp_path: Path, whole: Avatar) -> None:
+    """Its checkpoint may lack the mouth, which another process was training."""
+    folder = tmp_path / "a.safetensors.run"
+    (folder / run.MOUTH_ELSEWHERE).mkdir(parents=True)
+    (folder / "checkpoint.pt").write_bytes(b"never read")
+    made = run.train(actor_subject.files.root, tmp_path / "a.safetensors", "tiny", "cpu", SHORT)
+    assert [path.name for path in folder.glob("mouth*")] == []
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(made.avatar)[name]), name
+
+
 def test_checkpoint_of_other_settings_is_refused(actor_subject: Subject, tmp_path: Path, monkeypatch) -> None:
     root, out = actor_subject.files.root, tmp_path / "a.safetensors"
 

@@ -52,8 +52,6 @@ def train(
     Args:
         subject: subject folder ('emotalking prepare'), also in TalkingGaussian's layout.
         output: avatar file to write, such as someone.safetensors.
-        device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...; of two, such as cuda:0,cuda:1, the second trains
-            the mouth at the same time as the first the face; the avatar is the same.
         resume: go on from an interrupted run of the same avatar.
         consent: statement of the person shown, who agreed to what and when: a file (with its detached signature beside
             it: .sig, .asc, .p7s or .minisig, if there is one) or a sentence. It is stored in the avatar, and its
@@ -65,20 +63,18 @@ def train(
     """
     if Path(output).is_dir():
         raise InputError(f"{output} is a folder: give the name of an avatar file, such as someone.safetensors.")
-    from emotalking.ops.devices import device_pair
+    from emotalking.ops.devices import choose_device
     from emotalking.provenance.consent import read_consent
     from emotalking.train.run import MESH_WARP
     from emotalking.train.run import train as run
 
     agreed = None if consent is None else read_consent(consent)
-    (chosen, mouth_device), choice = device_pair(device), MESH_WARP
+    chosen, choice = choose_device(device), MESH_WARP
     if generator != "mesh" or faces is not None:
         from emotalking.faces.generators import choose_generator
 
         choice = choose_generator(generator, Path(subject), None if faces is None else Path(faces), chosen)
-    return run(
-        subject, output, preset, chosen, list(settings), resume, tensorboard, choice, mouth_device, command, agreed
-    )
+    return run(subject, output, preset, chosen, list(settings), resume, tensorboard, choice, command, agreed)
 
 
 @checked

@@ -55,20 +55,6 @@ def parse_devices(names: str) -> list[str]:
     return devices
 
 
-def device_pair(names: Device) -> tuple[torch.device, torch.device | None]:
-    """The device of a training, and a second one if ``names`` is a list such as "cuda:0,cuda:1".
-
-    Raises:
-        UserError: one cannot be used, or is named twice.
-    """
-    if not isinstance(names, str) or "," not in names:
-        return choose_device(names), None
-    first, second, *idle = parse_devices(names)
-    if idle:
-        _logger.info("left idle: %s; one training has work for two devices", ", ".join(idle))
-    return torch.device(first), torch.device(second)
-
-
 def _rasterizes() -> bool:
     """True if a rasterizer for GPUs is installed: the compiler bindings of our own kernels, or gsplat."""
     return available() or find_spec("gsplat") is not None

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -41,7 +42,6 @@ from emotalking.train.data import TrainingData
 from emotalking.train.expressions import Expressions, uses_expressions
 from emotalking.train.initial import initial_gaussians, jaw_line
 from emotalking.train.motion_pretraining import pretrain_motion
-from emotalking.train.mouth_worker import STAGE, mouth_worker
 from emotalking.train.perceptual import make_perceptual, with_backbone
 from emotalking.train.presets import preset
 from emotalking.train.stages.emotion import EmotionStage
@@ -72,6 +72,8 @@ def emotion_generator(data: TrainingData) -> EmotionGenerator:
 
 MESH_WARP = GeneratorChoice("mesh-warp", emotion_generator)
 """Choice of the embedded generator of emotional targets."""
+MOUTH_ELSEWHERE = "mouth"
+"""Folder in the run folder of a training of 0.2 whose mouth another process was training."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,6 @@ def train(
     resume: bool = True,
     tensorboard: bool = False,
     maker: GeneratorChoice = MESH_WARP,
-    mouth_device: torch.device | str | None = None,
     command: str = "",
     consent: Consent | None = None,
 ) -> TrainResult:
@@ -111,8 +112,6 @@ def train(
         resume: go on from the run folder's checkpoint if there is one.
         tensorboard: write TensorBoard events into the run folder too (needs tensorboardX).
         maker: choice of the generator of emotional targets.
-        mouth_device: another device, on which a process of its own trains the mouth while the face is trained here
-            (:mod:`emotalking.train.mouth_worker`). The avatar is the same.
         command: command line, stored in avatar and record.
         consent: statement of the person shown, stored in the avatar.
 
@@ -126,44 +125,39 @@ def train(
     source = Subject.open(subject)
     config = resolve_config(requested, source)
     out, device = Path(out), torch.device(device)
-    second = None if mouth_device is None else torch.device(mouth_device)
     folder = out.with_name(out.name + ".run")
     record = fingerprint(config, preset_name, source, maker)
     checkpoint_path = folder / "checkpoint.pt"
     with holding(folder):
+        elsewhere = folder / MOUTH_ELSEWHERE
+        if elsewhere.is_dir():  # of 0.2, which could train the mouth in another process: the checkpoint may lack it
+            _logger.info("%s was begun on two devices by an older version: it begins anew", out)
+            resume = False
         checkpoint = Checkpoint.read(checkpoint_path, record) if resume and checkpoint_path.exists() else None
-        root = source.files.root
-        with mouth_worker(folder, root, record, config, checkpoint, device, second, resume=resume) as mouth:
-            external_branch = None if mouth is None else STAGE
-            context = make_context(config, source, device, folder, checkpoint, external_branch)
-            head, data = context.head, context.data
-            metadata = _metadata(source, record, context, maker, command)
-            if consent is not None:
-                metadata[CONSENT] = consent.to_json()
-            with recorded(
-                folder,
-                context,
-                source,
-                metadata,
-                maker_of=maker.open,
-                checkpoint=checkpoint,
-                tensorboard=tensorboard,
-                external_branch=external_branch,
-                mouth_device=None if mouth is None or mouth.exclusive else mouth.device,
-            ) as (log, callbacks):
-                if mouth is not None:
-                    mouth.log = log
-                    callbacks.insert(0, mouth)
-                if not resume:  # A run that is killed before its first checkpoint must not go on from an older one.
-                    checkpoint_path.unlink(missing_ok=True)
-                stages, every = stage_builders(context, maker), config.checkpoint_every
-                first = 0 if mouth is None else 1
-                trainer = Trainer(head, stages, context.generator, folder, record, every, callbacks, first)
-                trainer.run(checkpoint)
-                learn_closed_mouth_codes(head, data, config.closed_mouth_code)
-                avatar = Avatar(head, _scene(source, data), metadata)
-                avatar.save(out)
+        context = make_context(config, source, device, folder, checkpoint)
+        head, data = context.head, context.data
+        metadata = _metadata(source, record, context, maker, command)
+        if consent is not None:
+            metadata[CONSENT] = consent.to_json()
+        with recorded(
+            folder,
+            context,
+            source,
+            metadata,
+            maker_of=maker.open,
+            checkpoint=checkpoint,
+            tensorboard=tensorboard,
+        ) as (_, callbacks):
+            if not resume:  # A run that is killed before its first checkpoint must not go on from an older one.
                 checkpoint_path.unlink(missing_ok=True)
+                shutil.rmtree(elsewhere, ignore_errors=True)
+            stages, every = stage_builders(context, maker), config.checkpoint_every
+            trainer = Trainer(head, stages, context.generator, folder, record, every, callbacks)
+            trainer.run(checkpoint)
+            learn_closed_mouth_codes(head, data, config.closed_mouth_code)
+            avatar = Avatar(head, _scene(source, data), metadata)
+            avatar.save(out)
+            checkpoint_path.unlink(missing_ok=True)
     return TrainResult(avatar, out, folder / PAGE, trainer.stage_seconds)
 
 
@@ -206,14 +200,12 @@ def make_context(
     device: torch.device,
     folder: Path,
     checkpoint: Checkpoint | None,
-    external_branch: str | None = None,
 ) -> Context:
     """Create the context of the stages: untrained, or from ``checkpoint``.
 
     Args:
         config: result of :func:`resolve_config`.
         folder: of the run.
-        external_branch: the branch that another process trains.
     """
     perceptual = make_perceptual(config, device)
     data = TrainingData.load(source, source.train_indices, config.model.audio.features, device, normals=config.normals)
@@ -226,11 +218,11 @@ def make_context(
         if config.audio_augmentation and config.audio_pretraining:
             examples = augmented_examples(source, data.indices, config.model.audio.features, device)
             examples.append(silent_examples(data.conditions.audio, closed_frames(data)))
-        head = build_head(config, data, generator, external_branch, examples)
+        head = build_head(config, data, generator, examples)
     else:
         head = checkpoint.head(config.model, device)
     expressions = None
-    if uses_expressions(config, source) and external_branch != "face":
+    if uses_expressions(config, source):
         expressions = Expressions.load(source, data, normals=config.emotion.losses.normals)
     return Context(head, data, config, generator, sync, perceptual, expressions)
 
@@ -253,14 +245,12 @@ def build_head(
     config: TrainConfig,
     data: TrainingData,
     generator: torch.Generator,
-    external_branch: str | None = None,
     augmented: Sequence[LipExamples] = (),
 ) -> TalkingHead:
     """The untrained model on the data's device; deterministic under the config's seed.
 
     Args:
         generator: draws the initial positions of the Gaussians.
-        external_branch: the branch that another process trains; it is not pretrained here.
         augmented: further examples for the audio encoders' pretraining.
     """
     face = initial_gaussians(config.model.face, data, (Label.HEAD, Label.HAIR), generator)
@@ -271,11 +261,9 @@ def build_head(
         if config.model.mouth.init == "surface":
             head.mouth.motion.jaw = jaw_line(data)
         for name, branch in (("face", head.face), ("mouth", head.mouth)):
-            if name != external_branch:
-                draw = draws(config, f"audio of the {name}")
-                pretrain_audio(branch.audio, data, config.audio_pretraining, draw, augmented)
-        if external_branch != "face":
-            pretrain_motion(head.face, data, config.motion_pretraining, draws(config, "motion of the face"))
+            draw = draws(config, f"audio of the {name}")
+            pretrain_audio(branch.audio, data, config.audio_pretraining, draw, augmented)
+        pretrain_motion(head.face, data, config.motion_pretraining, draws(config, "motion of the face"))
     return head
 
 
@@ -303,7 +291,7 @@ def stage_builders(context: Context, maker: GeneratorChoice = MESH_WARP) -> list
     """Builders of the run's stages, in order; a stage of no iterations is left out.
 
     Each begins with its own random draws, from the run's seed and its name: the draws of a stage do not depend on
-    earlier draws, here or in another process.
+    earlier draws.
     """
     config = context.config
     branch = config.model.emotion.branch

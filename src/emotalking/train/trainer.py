@@ -67,7 +67,6 @@ class Trainer:
         config: dict[str, Any],
         checkpoint_every: int,
         callbacks: Sequence[Callback] | None = None,
-        first_stage: int = 0,
     ) -> None:
         """Make a trainer.
 
@@ -79,7 +78,6 @@ class Trainer:
             config: resolved configuration, stored in each checkpoint and compared on resume.
             checkpoint_every: iterations between checkpoints.
             callbacks: called at the hook points in this order; None: a new record of the losses in ``folder``.
-            first_stage: number of the first stage that is trained here.
         """
         self.head = head
         self.generator = generator
@@ -88,7 +86,7 @@ class Trainer:
         self._builders = stages
         self._checkpoint_every = checkpoint_every
         self._callbacks = [StepLog(RunLog(folder))] if callbacks is None else list(callbacks)
-        self._number = first_stage
+        self._number = 0
         self._began = 0.0
         self.done = 0
         self.note = ""
@@ -117,7 +115,7 @@ class Trainer:
         if resume is not None:
             resume.check_stage(len(self._builders))
             self.stage_seconds = dict(resume.stage_seconds)
-        first = self._number if resume is None else max(self._number, resume.stage)
+        first = 0 if resume is None else resume.stage
         with bar() as self.progress:
             for callback in self._callbacks:
                 callback.on_run_begin(self)

@@ -8,7 +8,7 @@ FUNCTION = api.train
 IF_INTERRUPTED = "rerun the same command to continue from the last checkpoint"
 EXAMPLES = """examples:
   emotalking train someone -o someone.safetensors
-  emotalking train someone -o someone.safetensors --preset paper --device cuda:0,cuda:1
+  emotalking train someone -o someone.safetensors --preset paper --device cuda:1
   emotalking train someone -o someone.safetensors --preset tiny --set seed=3 --set face.iterations=2000
 """
 

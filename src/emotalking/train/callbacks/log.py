@@ -100,8 +100,6 @@ class RunLog:
         folder: run folder, created if missing.
         resume: the stage's name and its iterations that a checkpoint holds; None begins a new record. Rows
             after the checkpoint are removed, as they will be written again: every curve stays one line.
-        external_branch: "face" or "mouth", if another process trains it: its Gaussians here are not the run's, and the
-            curves of its stage are copied again in full from the record of that process.
         limits: of each stage, more for its `stage` row (:func:`emotalking.train.callbacks.warnings.limits`).
 
     Raises:
@@ -112,20 +110,16 @@ class RunLog:
         self,
         folder: Path,
         resume: tuple[str, int] | None = None,
-        external_branch: str | None = None,
         limits: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._path = folder / LOG
         self._limits = limits or {}
-        self.external_branch = external_branch
         self.listeners: list[Callable[[Row], None]] = []
         """Called with each row that is added."""
         self.rows: list[Row] = []
         """All rows, oldest first."""
         if resume is not None and self._path.exists():
-            mirrored = {("step", external_branch), ("frames", external_branch)}
-            kept = until(read_log(self._path), *resume)
-            self.rows = [row for row in kept if (row["kind"], row.get("stage")) not in mirrored]
+            self.rows = until(read_log(self._path), *resume)
         with self._writing():
             folder.mkdir(parents=True, exist_ok=True)
             write_bytes(self._path, "".join(_line(row) for row in self.rows).encode())
@@ -154,13 +148,6 @@ class RunLog:
         if not any(row["name"] == name for row in of_kind(self.rows, "warning", stage)):
             self.add("warning", name=name, stage=stage, iteration=iteration, text=text)
             _logger.warning("%s", text)
-
-    def mirror(self, row: Row) -> None:
-        """Copy a row of the record of another process, if it is about the stage that is trained there."""
-        if row["kind"] == "warning":
-            self.warn(row["name"], row["text"], row["stage"], row["iteration"])
-        elif row["kind"] in ("step", "frames"):
-            self.add(**row)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -253,7 +240,7 @@ class StepLog(Callback):
             terms=terms,
             raw={name: value / weights[name] for name, value in terms.items() if weights.get(name, 1) not in (0, 1)},
             rates=rates_of(stage.optimizers),
-            gaussians={k: v.gaussians.count for k, v in branches.items() if k != self._log.external_branch},
+            gaussians={k: v.gaussians.count for k, v in branches.items()},
             **stage.growth(),
             seconds=trainer.seconds,
             steps_per_second=(done - self._marked) / max(worked, 1e-9),

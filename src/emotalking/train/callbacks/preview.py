@@ -109,12 +109,10 @@ class Preview(Callback):
         self._wholes: dict[int, UInt8[np.ndarray, "H W 3"]] = {}
         self._points = torch.tensor(list(QUADRANTS.values()), device=data.device)
         self._trainer: Trainer | None = None
-        self._incomplete = False
 
     def on_stage_begin(self, trainer: "Trainer") -> None:
         """Remember the trainer, for an interruption."""
         self._trainer = trainer
-        self._incomplete = False
 
     def on_interval(self, trainer: "Trainer", done: int) -> None:
         """Add a row where one is due."""
@@ -122,9 +120,7 @@ class Preview(Callback):
             self._add(trainer, done)
 
     def on_stage_end(self, trainer: "Trainer") -> None:
-        """Save the strip; measure again if another process has brought its branch since the last row."""
-        if self._incomplete and self._log.external_branch is None:
-            self._add(trainer, trainer.stage.iterations)
+        """Save the strip."""
         self.save_strip(trainer.head, trainer.stage.name)
 
     def on_run_end(self, outcome: str) -> None:
@@ -134,11 +130,7 @@ class Preview(Callback):
 
     def _add(self, trainer: "Trainer", done: int) -> None:
         stage = trainer.stage.name
-        metrics = self.measure(trainer.head, stage, done)
-        self._incomplete = self._log.external_branch is not None
-        if self._incomplete:
-            metrics.pop("sound_gain", None)  # A mouth that is not trained yet hides what the lips gained.
-        self._log.add("frames", stage=stage, iteration=done, **metrics)
+        self._log.add("frames", stage=stage, iteration=done, **self.measure(trainer.head, stage, done))
 
     def measure(self, head: TalkingHead, stage: str, iteration: int) -> dict[str, Any]:
         """Measure and render the preview frames.

@@ -54,8 +54,6 @@ def recorded(
     maker_of: Callable[[TrainingData], EmotionGenerator] | None,
     checkpoint: Checkpoint | None,
     tensorboard: bool = False,
-    external_branch: str | None = None,
-    mouth_device: torch.device | None = None,
     page: bool = True,
 ) -> Iterator[tuple[RunLog, list[Callback]]]:
     """The record of a run and the callbacks that keep it; the last row and the page are written when the block ends.
@@ -66,8 +64,6 @@ def recorded(
         maker_of: the maker of emotional targets for some frames; None: the emotions are not measured.
         checkpoint: what the run goes on from; None begins a new record.
         tensorboard: also write TensorBoard events.
-        external_branch: the branch that another process trains.
-        mouth_device: its device, if that is another.
         page: write the page.
 
     Raises:
@@ -78,7 +74,7 @@ def recorded(
     if resume is None:
         for old in (folder / IMAGES).glob("*.jpg"):
             old.unlink()
-    log = RunLog(folder, resume, external_branch, limits(config))
+    log = RunLog(folder, resume, limits(config))
     if tensorboard:
         log.listeners.append(EventFiles(folder, log.rows))
     picked = pick_frames(subject)
@@ -97,7 +93,7 @@ def recorded(
             "held_out": len(subject.val_indices),
             "fixed": picked.fixed.tolist(),
         },
-        machine=machine(device) | ({} if mouth_device is None else {"mouth_worker": machine(mouth_device)}),
+        machine=machine(device),
         settings=metadata["run"],
         licences=metadata["licences"],
         command=metadata["command"],
@@ -292,7 +288,7 @@ def _facts(rows: list[Row]) -> Iterator[tuple[str, str]]:
     size = run["settings"]["size"]
     yield "image size", f"{size[0]} x {size[1]}"
     yield "worked on", f"{run['machine']['device']}: {run['machine']['name']}, {run['machine']['threads']} threads"
-    worker = run["machine"].get("mouth_worker", run["machine"].get("beside"))  # `beside`: records before 0.2
+    worker = run["machine"].get("mouth_worker", run["machine"].get("beside"))  # records of 0.2 and before
     if worker is not None:
         yield "mouth stage, at the same time", f"{worker['device']}: {worker['name']}"
     yield "versions", ", ".join(f"{name} {version}" for name, version in run["machine"]["versions"].items())
