@@ -29,6 +29,7 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import line, measure, write
 
+from emotalking.io.arrays import load_array
 from emotalking.io.display import to_rgb
 from emotalking.io.images import read_image
 from emotalking.io.video import decode_frames
@@ -113,7 +114,7 @@ def look(frames: Frames, key: bytes = KEY) -> Found | None:
 
 def read(place: Path, most: int) -> Frames:
     if place.suffix == ".npy":
-        return [np.array(frame) for frame in np.load(place, mmap_mode="r")[:most]]
+        return [np.array(frame) for frame in load_array(place, mmap_mode="r")[:most]]
     if place.is_dir():
         return [
             read_image(path)

@@ -117,6 +117,7 @@ CHOSEN = {
     "closed_mouth_code": 100,
     "gpu": "kernels",
     "emotion.real_share": 0.25,
+    "emotion.expression_share": 0.3,
     "emotion.va_limit": 1.0,
     "emotion.losses.motion": 1e-5,
     "emotion.losses.lpips_last": 3_000,

@@ -82,9 +82,9 @@ class Scan:
             times, change = file["times"], file["change"]
             if times.ndim != 1 or change.shape != times.shape or not np.isfinite([times, change]).all():
                 raise ValueError(f"times {list(times.shape)}, change {list(change.shape)}")
-            turn, conversions = int(facts.get("turn", 0)), Conversions(**facts.get("conversions", {}))  # before 0.3.0
-            top, bottom, left, right = map(int, conversions.crop)
-            conversions.crop = top, bottom, left, right
+            known = dict(facts.get("conversions", {}))  # before 0.3.0 there were none, and no crop
+            top, bottom, left, right = map(int, known.pop("crop", (0, 0, 0, 0)))
+            turn, conversions = int(facts.get("turn", 0)), Conversions(**known, crop=(top, bottom, left, right))
             damage = Damage(**facts["damage"])
             return cls(times, change, damage, sound, (int(height), int(width)), turn, conversions)
 
