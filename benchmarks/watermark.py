@@ -57,8 +57,8 @@ def encoded(frames: Frames, crf: int, fps: int = FPS) -> Frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
         container.mux(stream.encode(None))
     file.seek(0)
-    with av.open(file) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(file, "r") as made:
+        return [frame.to_ndarray(format="rgb24") for frame in made.decode(video=0)]
 
 
 def scaled(frames: Frames, factor: float) -> Frames:
@@ -81,6 +81,12 @@ def at_30_fps(frames: Frames) -> Frames:
     return [frame for index, frame in enumerate(frames) for frame in [frame] * (2 if index % 5 == 4 else 1)]
 
 
+def as_jpeg(frame: np.ndarray, quality: int) -> np.ndarray:
+    image = cv2.imdecode(cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    assert image is not None
+    return image
+
+
 ATTACKS: dict[str, Callable[[Frames], Frames]] = {
     "none": lambda frames: frames,
     "H.264 crf 18": lambda frames: encoded(frames, 18),
@@ -96,9 +102,7 @@ ATTACKS: dict[str, Callable[[Frames], Frames]] = {
     "brighter, crf 23": lambda frames: encoded(levels(frames, 1.15, 10), 23),
     "less contrast, crf 23": lambda frames: encoded(levels(frames, 0.75, 30), 23),
     "one frame of crf 23": lambda frames: encoded(frames, 23)[25:26],
-    "one frame, JPEG 75": lambda frames: [
-        cv2.imdecode(cv2.imencode(".jpg", frames[25], [cv2.IMWRITE_JPEG_QUALITY, 75])[1], cv2.IMREAD_COLOR)
-    ],
+    "one frame, JPEG 75": lambda frames: [as_jpeg(frames[25], 75)],
 }
 TRADED = ("H.264 crf 23", "H.264 crf 28", "H.264 crf 30", "scale 0.5, crf 18", "scale 0.5, crf 23")
 """Attacks of the trade-off."""
@@ -298,7 +302,7 @@ def false_alarms(clips: list[Path], keys: int, workers: Workers) -> dict[str, An
     found = [one for result in results for one in result["found"]]
     zs, bounds = ([one[place] for one in found] for place in (0, 1))
     trials = 2 * len(clips) * KEYS_TRIED * len(detect._whole(512, 512))
-    tails = sum(result["tails"] for result in results)
+    tails = np.sum([result["tails"] for result in results], 0)
     return {
         "clips": len(clips),
         "searches": len(found),
