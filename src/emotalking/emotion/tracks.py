@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -213,7 +214,7 @@ def _decimal_point(cell: str) -> str:
     return cell.replace(",", ".") if re.fullmatch(r"[+-]?\d*,\d+", cell) else cell
 
 
-def _check_header(header: list[str], where: str) -> None:
+def _check_header(header: Sequence[str], where: str) -> None:
     if "time" not in header or not ({"valence", "arousal"} <= set(header) or "emotion" in header):
         raise InputError(f"{where}: the header must be time,valence,arousal or time,emotion")
 

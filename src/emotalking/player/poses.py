@@ -93,7 +93,9 @@ class PoseLoop:
         if self._fixed is not None:
             return [self._fixed] * len(frames)
         places = [self._place(frame) for frame in frames]
-        known = places if None not in places else self.positions(np.array(frames)).tolist()
+        known = [place for place in places if place is not None]
+        if len(known) < len(places):
+            known = self.positions(np.array(frames)).tolist()
         return [int(place + 0.5) for place in known]
 
     def _place(self, frame: float) -> float | None:
