@@ -138,6 +138,8 @@ def test_a_torso_layer_of_another_size_is_not_decoded(path: Path) -> None:
 
     rewrite(path, change)
     avatar = Avatar.load(path)
+    with pytest.raises(InputError, match="torso layer 0 is damaged"):
+        avatar.torso(0)  # the first image loads Pillow's formats
     tracemalloc.start()
     try:
         with pytest.raises(InputError, match="torso layer 1 is damaged"):
