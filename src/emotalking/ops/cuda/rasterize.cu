@@ -9,11 +9,9 @@
 // CHANNELS: of the features. NUM_DETACHED: so many of them, the last, give no gradient to geometry and opacity.
 // DEPTH: whether the expected depth has a gradient.
 #include "device.h"
-#include "projection.h"
+#include "tiles.h"
 
-constexpr int TILE = 16, THREADS = TILE * TILE, WARPS = THREADS / 32, ROUNDS = 32 / WARPS, SCANNED = ROUNDS * THREADS;
 constexpr float LOG2E = 1.4426950408889634f;
-constexpr unsigned ALL = 0xffffffffu, NOWHERE = 1;  // a box from column 1 to column 0
 enum { X, Y, A, B, C, LOG2_OPACITY, Z, ROW_HEAD };  // a record's fields; the features follow
 enum { S, SX, SY, SXX, SXY, SYY, SUMS };            // sums over pixels; depth's if it has a gradient, then the features'
 constexpr int VALUES = 1 + CHANNELS, ROW4 = (ROW_HEAD + CHANNELS + 3) / 4;
@@ -35,71 +33,26 @@ extern "C" __global__ void project_all(Settings s, int images, int cameras, cons
     // exp(-power) * opacity = 2^(log2 opacity - log2e * power): the factors go into the record.
     records[2 * i] = make_float4(seen.x, seen.y, -0.5f * LOG2E * seen.a, -LOG2E * seen.b);
     records[2 * i + 1] = make_float4(-0.5f * LOG2E * seen.c, log2f(opacities[g]), seen.z, 0.f);
-    // Pixel centres within the extents, a hundredth of a pixel wider against rounding.
-    const float ex = seen.extent_x + 0.01f, ey = seen.extent_y + 0.01f;
-    const float w = s.width, h = s.height;
-    const int x0 = int(fminf(fmaxf(ceilf(seen.x - ex - 0.5f), 0.f), w)), x1 = int(fminf(fmaxf(floorf(seen.x + ex + 0.5f), 0.f), w));
-    const int y0 = int(fminf(fmaxf(ceilf(seen.y - ey - 0.5f), 0.f), h)), y1 = int(fminf(fmaxf(floorf(seen.y + ey + 0.5f), 0.f), h));
-    if (x0 >= x1 || y0 >= y1) return;
-    keys[i] = seen.z;
-    boxes[i] = x0 / TILE | ((x1 - 1) / TILE + 1) << 8 | y0 / TILE << 16 | unsigned((y1 - 1) / TILE + 1) << 24;
+    const unsigned box = box_of(seen, s);
+    if (box != NOWHERE) keys[i] = seen.z, boxes[i] = box;
 }
 
-// Which Gaussians, in the order of depth, meet a tile: a queue in shared memory that is filled as it is worked off.
-struct Queue {
-    int places[THREADS + SCANNED];  // in the order of depth
-    int counts[32];
+struct Queue : Places {
     int ids[THREADS];
     float4 rows[THREADS * ROW4];
 };
 
-struct Walk {
+struct Walk : TileWalk {
     Queue &q;
-    const unsigned *boxes;     // of this image, sorted
-    const long long *order;    // Gaussian at each place
+    const long long *order;  // Gaussian at each place
     const float4 *records;
     const float *features;
-    unsigned tx, ty;
-    int tid, end, head = 0, filled = 0, base = 0;
-
-    // Look at the next SCANNED boxes and append those that meet the tile.
-    void scan() {
-        const int warp = tid >> 5, lane = tid & 31;
-        const int kept = tid < filled ? q.places[head + tid] : 0;  // filled < THREADS here
-        unsigned votes[ROUNDS];
-        for (int r = 0; r < ROUNDS; ++r) {
-            const int k = base + r * THREADS + tid;
-            bool hit = false;
-            if (k < end) {
-                const unsigned b = boxes[k];
-                hit = (b & 255) <= tx && tx < (b >> 8 & 255) && (b >> 16 & 255) <= ty && ty < (b >> 24);
-            }
-            votes[r] = __ballot_sync(ALL, hit);
-            if (lane == 0) q.counts[r * WARPS + warp] = __popc(votes[r]);
-        }
-        __syncthreads();
-        if (tid < filled) q.places[tid] = kept;
-        const int count = q.counts[lane];
-        int upto = count;
-        for (int step = 1; step < 32; step *= 2) {
-            const int before = __shfl_up_sync(ALL, upto, step);
-            if (lane >= step) upto += before;
-        }
-        const int total = __shfl_sync(ALL, upto, 31);
-        for (int r = 0; r < ROUNDS; ++r) {
-            const int start = filled + __shfl_sync(ALL, upto - count, r * WARPS + warp);
-            if (votes[r] >> lane & 1) q.places[start + __popc(votes[r] & ((1u << lane) - 1))] = base + r * THREADS + tid;
-        }
-        head = 0, filled += total, base += SCANNED;
-        __syncthreads();
-    }
 
     // Bring up to THREADS Gaussians into shared memory; 0: there are no more.
     int fetch() {
-        while (filled < THREADS && base < end) scan();
-        const int n = min(filled, THREADS);
+        const int n = fill();
         if (tid < n) {
-            const int id = int(order[q.places[head + tid]]);
+            const int id = int(order[place(tid)]);
             const float4 front = records[2 * id], back = records[2 * id + 1];
             float row[4 * ROW4] = {front.x, front.y, front.z, front.w, back.x, back.y, back.z};
             for (int d = 0; d < CHANNELS; ++d) row[ROW_HEAD + d] = features[(long long)id * CHANNELS + d];
@@ -117,8 +70,6 @@ struct Walk {
             out[4 * i] = part.x, out[4 * i + 1] = part.y, out[4 * i + 2] = part.z, out[4 * i + 3] = part.w;
         }
     }
-    int place(int j) const { return q.places[head + j]; }
-    void advance(int n) { head += n, filled -= n; }
 };
 
 // A warp sees 8 x 4 pixels, so that small Gaussians concern few warps.
@@ -137,8 +88,8 @@ blend(Settings s, int cameras, const float4 *records, const unsigned *boxes, con
     const bool inside = x < s.width && y < s.height;
     const float cx = x + 0.5f, cy = y + 0.5f;
     const long long first = (long long)view * s.count;
-    Walk walk{queue, boxes + first, order + first, records + 2 * first,
-              features + (long long)(view / cameras) * s.count * CHANNELS, blockIdx.x, blockIdx.y, tid, s.count};
+    Walk walk{{queue, boxes + first, blockIdx.x, blockIdx.y, tid, s.count}, queue, order + first, records + 2 * first,
+              features + (long long)(view / cameras) * s.count * CHANNELS};
     float live = 1.f, sums[VALUES] = {};
     bool done = !inside;
     int reached = 0;
@@ -213,8 +164,8 @@ blend_backward(Settings s, int cameras, const float4 *records, const unsigned *b
     }
     __syncthreads();
     const long long first = (long long)view * s.count;
-    Walk walk{queue, boxes + first, order + first, records + 2 * first,
-              features + (long long)(view / cameras) * s.count * CHANNELS, blockIdx.x, blockIdx.y, tid, furthest};
+    Walk walk{{queue, boxes + first, blockIdx.x, blockIdx.y, tid, furthest}, queue, order + first, records + 2 * first,
+              features + (long long)(view / cameras) * s.count * CHANNELS};
     float live = 1.f;
     while (const int n = walk.fetch()) {
         for (int j = 0; j < n; ++j) {

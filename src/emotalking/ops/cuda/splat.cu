@@ -9,12 +9,10 @@
 #include "device.h"
 
 #include "harmonics.h"
-#include "projection.h"
+#include "tiles.h"
 
-constexpr int TILE = 16, THREADS = TILE * TILE, WARPS = THREADS / 32, ROUNDS = 32 / WARPS, SCANNED = ROUNDS * THREADS;
 constexpr int ROW = 3;  // float4s of a record
 constexpr float LOG2E = 1.4426950408889634f;
-constexpr unsigned ALL = 0xffffffffu, NOWHERE = 1;  // a box from column 1 to column 0
 
 struct Rows {  // of a tensor [images, count, values], which may be a part of a wider one; mirrored in splat.py
     const float *start;
@@ -35,13 +33,9 @@ extern "C" __global__ void project_moved(Settings s, Rows means, Rows quats, Row
     const Seen seen = project(at, quats(image, n), scales(image, n), opacities[n], nullptr, cam, s);
     keys[i] = __int_as_float(0x7f800000), boxes[i] = NOWHERE;
     if (!seen.radius) return;
-    const float ex = seen.extent_x + 0.01f, ey = seen.extent_y + 0.01f;  // wider against rounding
-    const float w = s.width, h = s.height;
-    const int x0 = int(fminf(fmaxf(ceilf(seen.x - ex - 0.5f), 0.f), w)), x1 = int(fminf(fmaxf(floorf(seen.x + ex + 0.5f), 0.f), w));
-    const int y0 = int(fminf(fmaxf(ceilf(seen.y - ey - 0.5f), 0.f), h)), y1 = int(fminf(fmaxf(floorf(seen.y + ey + 0.5f), 0.f), h));
-    if (x0 >= x1 || y0 >= y1) return;
-    keys[i] = seen.z;
-    boxes[i] = x0 / TILE | ((x1 - 1) / TILE + 1) << 8 | y0 / TILE << 16 | unsigned((y1 - 1) / TILE + 1) << 24;
+    const unsigned box = box_of(seen, s);
+    if (box == NOWHERE) return;
+    keys[i] = seen.z, boxes[i] = box;
     float centre[3], value[USED], rgb[3];
     for (int j = 0; j < 3; ++j) centre[j] = -(view[j] * view[3] + view[4 + j] * view[7] + view[8 + j] * view[11]);
     basis(at, centre, value);
@@ -69,61 +63,25 @@ inline float largest(const float4 &front, const float4 &back, float x0, float y0
     return fmaxf(exponent(front, back, dx, along_y), exponent(front, back, along_x, dy));
 }
 
-struct Queue {
-    int places[THREADS + SCANNED];  // in the order of depth
-    int counts[32];
+struct Queue : Places {
     float4 rows[THREADS * ROW];
 };
 
-struct Walk {
+struct Walk : TileWalk {
     Queue &q;
-    const unsigned *boxes;   // of this image, sorted
     const long long *order;  // Gaussian at each place
     const float4 *records;
-    unsigned tx, ty;
-    int tid, end, head = 0, filled = 0, base = 0;
-
-    // Look at the next SCANNED boxes and append those that meet the tile.
-    void scan() {
-        const int warp = tid >> 5, lane = tid & 31;
-        const int kept = tid < filled ? q.places[head + tid] : 0;  // filled < THREADS here
-        unsigned votes[ROUNDS];
-        for (int r = 0; r < ROUNDS; ++r) {
-            const int k = base + r * THREADS + tid;
-            const unsigned b = k < end ? boxes[k] : NOWHERE;
-            const bool hit = (b & 255) <= tx && tx < (b >> 8 & 255) && (b >> 16 & 255) <= ty && ty < (b >> 24);
-            votes[r] = __ballot_sync(ALL, hit);
-            if (lane == 0) q.counts[r * WARPS + warp] = __popc(votes[r]);
-        }
-        __syncthreads();
-        if (tid < filled) q.places[tid] = kept;
-        const int count = q.counts[lane];
-        int upto = count;
-        for (int step = 1; step < 32; step *= 2) {
-            const int before = __shfl_up_sync(ALL, upto, step);
-            if (lane >= step) upto += before;
-        }
-        const int total = __shfl_sync(ALL, upto, 31);
-        for (int r = 0; r < ROUNDS; ++r) {
-            const int start = filled + __shfl_sync(ALL, upto - count, r * WARPS + warp);
-            if (votes[r] >> lane & 1) q.places[start + __popc(votes[r] & ((1u << lane) - 1))] = base + r * THREADS + tid;
-        }
-        head = 0, filled += total, base += SCANNED;
-        __syncthreads();
-    }
 
     // Bring up to THREADS Gaussians into shared memory; 0: there are no more.
     int fetch() {
-        while (filled < THREADS && base < end) scan();
-        const int n = min(filled, THREADS);
+        const int n = fill();
         if (tid < n) {
-            const float4 *record = records + ROW * order[q.places[head + tid]];
+            const float4 *record = records + ROW * order[place(tid)];
             for (int i = 0; i < ROW; ++i) q.rows[tid * ROW + i] = record[i];
         }
         __syncthreads();
         return n;
     }
-    void advance(int n) { head += n, filled -= n; }
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -135,7 +93,7 @@ paint(Settings s, const float4 *records, const unsigned *boxes, const long long 
     const int x = left + (lane & 7), y = top + (lane >> 3);
     const float cx = x + 0.5f, cy = y + 0.5f, least = log2f(s.min_alpha) - 1e-3f;
     const long long first = (long long)view * s.count;
-    Walk walk{queue, boxes + first, order + first, records + ROW * first, blockIdx.x, blockIdx.y, tid, s.count};
+    Walk walk{{queue, boxes + first, blockIdx.x, blockIdx.y, tid, s.count}, queue, order + first, records + ROW * first};
     float live = 1.f, r = 0.f, g = 0.f, b = 0.f;
     bool done = x >= s.width || y >= s.height;
     while (const int n = walk.fetch()) {
