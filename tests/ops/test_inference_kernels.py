@@ -357,9 +357,8 @@ def test_torso_layers_stay_on_the_gpu() -> None:
 @pytest.mark.parametrize(("branch", "width"), [("separate", 64), ("combined", 64), ("none", 64)])
 def test_kernels_take_the_networks_of_presets(branch: str, width: int) -> None:
     """And the width that decides it is that of the layers as they are."""
-    config = a_head(3, branch).config
-    assert graphs_module.widest_layer(config) == width <= MAX_GPU_WIDTH
     fixed = FixedHead(a_head(3, branch))
+    assert max(fixed.face_branch.width, fixed.mouth_branch.width) == width <= MAX_GPU_WIDTH
     layers = [fixed.face_branch.hidden, fixed.face_branch.attention, fixed.mouth_branch.hidden]
     if (emotion := fixed.face_branch.emotion) is not None:
         layers += [emotion.first, emotion.second]

@@ -111,6 +111,13 @@ class Avatar:
         """True if valence and arousal change the size of its lips' motion."""
         return self.lips == "expressive" and self.emotional and self.closes_lips
 
+    @property
+    def fixed(self) -> FixedHead:
+        """The head for rendering, made once for a device."""
+        if self._fixed is None:
+            self._fixed = FixedHead(self.head)
+        return self._fixed
+
     def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
         """Straight-alpha torso layer of recorded pose ``index``."""
         return self.scene.torso[index]
@@ -143,13 +150,11 @@ class Avatar:
         Returns:
             The finished frames, or without ``background`` the premultiplied head layer; `alpha` is the head's.
         """
-        if self._fixed is None:
-            self._fixed = FixedHead(self.head)
         conditions = Conditions(viewmats, audio_windows, aus, va, speech)
         if va is not None and self.articulates:
             conditions = conditions.articulated()
         compositor = Compositor(self.K, (self.width, self.height))
-        frames = compositor.frames(self.head, conditions, background, fixed=self._fixed)
+        frames = compositor.frames(self.head, conditions, background, fixed=self.fixed)
         return replace(frames, rgb=frames.rgb.clamp(0.0, 1.0))
 
     def save(self, path: Path | str) -> None:

@@ -75,6 +75,15 @@ class FixedBranch:
     packed: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """What a back end made of these tensors for its own use, by its name."""
 
+    @property
+    def width(self) -> int:
+        """Of its widest layer, which back ends limit."""
+        layers = [self.hidden, self.attention]
+        if self.emotion is not None:
+            inner, outer = self.emotion.attention
+            layers += [self.emotion.first, self.emotion.second, inner.T, outer.T]
+        return max(each.shape[-1] for each in layers)
+
 
 def move(
     branch: FixedBranch,
@@ -104,12 +113,6 @@ def move(
         raise ValueError(f"codes: expected {branch.attention.shape[-1]} a frame, got shape {tuple(codes.shape)}")
     if emotion_codes is not None and branch.emotion is None:
         raise ValueError("emotion_codes: this branch has no emotion network")
-    layers = [branch.hidden, branch.attention]
-    if branch.emotion is not None:
-        inner, outer = branch.emotion.attention
-        layers += [branch.emotion.first, branch.emotion.second, inner.T, outer.T]
     empty = branch.gaussians.shape[0] == 0
-    chosen = MOTION.choose(
-        "reference" if empty else backend, branch.hidden, width=max(each.shape[-1] for each in layers)
-    )
+    chosen = MOTION.choose("reference" if empty else backend, branch.hidden, width=branch.width)
     return chosen(branch, codes, bias, emotion_codes)

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from emotalking.models.avatar import Avatar
 from emotalking.models.compositor import Conditions
-from emotalking.models.config import ModelConfig
-from emotalking.models.fixed import FixedHead
 from emotalking.ops.cuda.capture import capture
 from emotalking.ops.cuda.compose import Finish, addresses, compose
 from emotalking.ops.cuda.motion import move
@@ -24,7 +22,6 @@ from emotalking.ops.cuda.splat import splat
 from emotalking.ops.devices import on_side_stream
 from emotalking.ops.motion import MOTION
 from emotalking.ops.splat import SPLAT
-from emotalking.ops.triplane import EMOTION_TRIPLANE, num_features
 from emotalking.provenance.mark import Mark
 
 _logger = logging.getLogger(__name__)
@@ -122,9 +119,8 @@ class FrameGraphs:
     """
 
     def __init__(self, avatar: Avatar) -> None:
-        self._head, self._K, self._size = avatar.head, avatar.K, (avatar.width, avatar.height)
+        self._fixed, self._K, self._size = avatar.fixed, avatar.K, (avatar.width, avatar.height)
         self._device = avatar.device
-        self._fixed = FixedHead(avatar.head)
         self._known: dict[Kind, Captured] = {}
         self._lock = Lock()
         self._pool = torch.cuda.graph_pool_handle() if self._device.type == "cuda" else None
@@ -133,7 +129,7 @@ class FrameGraphs:
 
     def shows(self, avatar: Avatar) -> bool:
         """True if it is the avatar's head, where that is now, that they show."""
-        return avatar.device == self._device and avatar.head is self._head
+        return avatar.fixed is self._fixed
 
     @torch.no_grad()
     def frames(
@@ -229,14 +225,7 @@ class FrameGraphs:
 def suits(avatar: Avatar) -> bool:
     """True if the kernels of :class:`FrameGraphs` take this avatar, and nothing else was asked for."""
     face, mouth = avatar.head.face.gaussians, avatar.head.mouth.gaussians
+    branches = avatar.fixed.face_branch, avatar.fixed.mouth_branch
     drawn = SPLAT.choose("auto", face.means, side=max(avatar.width, avatar.height))
-    moves = MOTION.choose("auto", face.means, width=widest_layer(avatar.head.config))
+    moves = MOTION.choose("auto", face.means, width=max(branch.width for branch in branches))
     return drawn.name == moves.name == "cuda" and min(face.count, mouth.count) > 0
-
-
-def widest_layer(config: ModelConfig) -> int:
-    """Width of the widest layer of the motion networks, without what is constant for an avatar."""
-    emotion = config.emotion
-    keys = config.audio.code + 6 + (emotion.code if emotion.branch == "combined" else 0)
-    felt = num_features(EMOTION_TRIPLANE) + emotion.code if emotion.branch == "separate" else 0
-    return max(config.face.hidden, config.mouth.hidden, emotion.hidden, keys, felt)
