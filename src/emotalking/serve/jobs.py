@@ -21,7 +21,7 @@ from typing import Literal, Protocol, runtime_checkable
 from emotalking.errors import InputError
 from emotalking.io.files import holding, write_bytes
 from emotalking.serve.notes import is_note, read_entries
-from emotalking.train.workers import Worker, visible_name
+from emotalking.serve.worker import Worker, visible_name
 
 _logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class JobError(InputError):
 
 @runtime_checkable
 class Process(Protocol):
-    """The part of ``train.workers.Worker`` that jobs use."""
+    """The part of ``serve.worker.Worker`` that jobs use."""
 
     def wait(self, seconds: float | int | None = 0) -> int | None: ...
     def request_stop(self) -> None: ...

@@ -147,7 +147,7 @@ def train(
             maker_of=maker.open,
             checkpoint=checkpoint,
             tensorboard=tensorboard,
-        ) as (_, callbacks):
+        ) as callbacks:
             if not resume:  # A run that is killed before its first checkpoint must not go on from an older one.
                 checkpoint_path.unlink(missing_ok=True)
                 shutil.rmtree(elsewhere, ignore_errors=True)

@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from emotalking.models.head import TalkingHead
 from emotalking.progress import bar
-from emotalking.train.callbacks.log import LOG_EVERY, Callback, RunLog, StepLog, StopTraining
+from emotalking.train.callbacks.log import LOG_EVERY, Callback, RunLog, StepLog
 from emotalking.train.checkpoint import Checkpoint, write_checkpoint
 from emotalking.train.step import Stage, steps_of
 
@@ -109,7 +109,6 @@ class Trainer:
 
         Raises:
             TrainingFailed: a loss is not finite (:class:`StepLog`).
-            StopTraining: a callback ended the run; it was saved.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume is not None:
@@ -142,27 +141,15 @@ class Trainer:
                 done = self.done = iteration + 1
                 pressed = interrupted()
                 due = done % self._checkpoint_every == 0 and done < stage.iterations
-                reason = None
                 if done % LOG_EVERY == 0 or done == stage.iterations or due or pressed:
-                    reason = self._interval(done)
+                    for callback in self._callbacks:
+                        callback.on_interval(self, done)
                     self.progress.update(bar, completed=done, note=self.note)
-                if due or pressed or reason is not None:
+                if due or pressed:
                     self.stage_seconds[stage.name] = self.seconds
                     self.save()
                 if pressed:
                     raise KeyboardInterrupt
-                if reason is not None:
-                    raise reason
-
-    def _interval(self, done: int) -> StopTraining | None:
-        """Call the callbacks, all of them before the run is ended by one."""
-        reason = None
-        for callback in self._callbacks:
-            try:
-                callback.on_interval(self, done)
-            except StopTraining as stop:
-                reason = stop
-        return reason
 
     def save(self) -> None:
         """Write the checkpoint.

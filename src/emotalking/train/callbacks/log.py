@@ -49,10 +49,6 @@ PREVIEWS, MIN_PREVIEW_INTERVAL = 8, 100
 """Previews of a stage, and the fewest iterations between two: one costs about as much as 25 steps on a CPU."""
 
 
-class StopTraining(UserError):
-    """Raised by :meth:`Callback.on_interval` to end the run: it is saved first, and the message is the reason."""
-
-
 class Callback:
     """Receives the events of a run; each hook does nothing unless overridden.
 
@@ -70,11 +66,7 @@ class Callback:
         """After a step, without waiting for the device: its weighted loss terms and the subject's frame."""
 
     def on_interval(self, trainer: "Trainer", done: int) -> None:
-        """After every :data:`LOG_EVERY` iterations, the last one of a stage, and before a checkpoint or interruption.
-
-        Raises:
-            StopTraining: to save the run and end it.
-        """
+        """After every :data:`LOG_EVERY` iterations, a stage's last one, and before a checkpoint or interruption."""
 
     def on_stage_end(self, trainer: "Trainer") -> None:
         """All iterations of ``trainer.stage`` are done."""

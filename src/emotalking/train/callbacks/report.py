@@ -51,20 +51,18 @@ def recorded(
     subject: Subject,
     metadata: dict[str, Any],
     *,
-    maker_of: Callable[[TrainingData], EmotionGenerator] | None,
+    maker_of: Callable[[TrainingData], EmotionGenerator],
     checkpoint: Checkpoint | None,
     tensorboard: bool = False,
-    page: bool = True,
-) -> Iterator[tuple[RunLog, list[Callback]]]:
-    """The record of a run and the callbacks that keep it; the last row and the page are written when the block ends.
+) -> Iterator[list[Callback]]:
+    """The callbacks that keep the record of a run; its last row and the page are written when the block ends.
 
     Args:
         folder: run folder.
         metadata: the avatar's: its `run`, `licences` and `command`.
-        maker_of: the maker of emotional targets for some frames; None: the emotions are not measured.
+        maker_of: the maker of emotional targets for some frames.
         checkpoint: what the run goes on from; None begins a new record.
         tensorboard: also write TensorBoard events.
-        page: write the page.
 
     Raises:
         UserError: the folder cannot be written to, or TensorBoard's writer is missing.
@@ -80,7 +78,7 @@ def recorded(
     picked = pick_frames(subject)
     data = TrainingData.load(subject, picked.all, config.model.audio.features, device, normals=config.normals)
     emotional = data.shape is not None and config.model.emotion.branch != "none"
-    preview = Preview(log, data, picked, folder, maker_of(data) if maker_of is not None and emotional else None)
+    preview = Preview(log, data, picked, folder, maker_of(data) if emotional else None)
     callbacks = [StepLog(log, weights_of(config)), preview, EarlyWarnings(log)]
     log.add(
         "run",
@@ -100,7 +98,7 @@ def recorded(
     )
     outcome, why = "failed", "the process was told to exit"
     try:
-        yield log, callbacks
+        yield callbacks
         outcome, why = "finished", ""
     except KeyboardInterrupt:
         outcome, why = "interrupted", "Ctrl-C"
@@ -113,8 +111,7 @@ def recorded(
             for callback in callbacks:
                 callback.on_run_end(outcome)
             log.add("end", outcome=outcome, why=why, time=_now())
-            if page:
-                write_page(folder)
+            write_page(folder)
         except (UserError, OSError) as error:  # It must not hide why the run ended.
             _logger.warning("the run's page was not written: %s", error)
 

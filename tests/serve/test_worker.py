@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emotalking.train.workers import Worker, visible_name
+from emotalking.serve.worker import Worker, visible_name
 
 SLEEPER = """
 import sys, time
@@ -49,7 +49,7 @@ import os, sys
 sys.path.insert(0, {str(tmp_path)!r})
 os.environ["PYTHONPATH"] = {str(tmp_path)!r}
 from pathlib import Path
-from emotalking.train.workers import Worker
+from emotalking.serve.worker import Worker
 child = Worker("sleeper", [{str(tmp_path / "one")!r}], "cpu", Path({str(tmp_path / "log")!r}))
 while not Path({str(tmp_path / "one.began")!r}).exists():
     assert child.wait(0.01) is None

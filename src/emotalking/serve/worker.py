@@ -34,7 +34,7 @@ class Worker:
         self._log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "emotalking.train.workers", module, *arguments],
+                [sys.executable, "-m", "emotalking.serve.worker", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
