@@ -2,8 +2,6 @@
 
 import io
 import math
-import shutil
-import time
 import wave
 from collections.abc import Iterator
 from fractions import Fraction
@@ -19,7 +17,6 @@ pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse
-from playwright import sync_api
 
 from emotalking.io.images import encode_image
 from emotalking.player.idle import POSE_LIMITS
@@ -30,16 +27,10 @@ from emotalking.serve.server import LiveServer
 from emotalking.serve.settings import ServeSettings
 from emotalking.serve.studio import page_router
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--autoplay-policy=no-user-gesture-required",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
-PATIENCE_MS = 60_000
-"""For a busy machine; nothing takes so long."""
+from .chromium import PATIENCE_S, launched, needs_chromium, wait
+
+pytestmark = needs_chromium
+PATIENCE_MS = 1000 * PATIENCE_S
 RATE = 48000
 PROBE = Path(__file__).with_name("page_probe.js").read_text()
 METER = Path(__file__).with_name("page_probe_worklet.js")
@@ -91,10 +82,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield launched
-        launched.close()
+    with launched("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream") as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -118,14 +107,6 @@ def begin(page: Any) -> None:
     """Start a session and wait for its first frame."""
     page.click("#cover-start")
     wait(page, "studio.playback.heard !== null && document.getElementById('canvas').dataset.frame")
-
-
-def wait(page: Any, expression: str) -> None:
-    """Wait until an expression is true; not by wait_for_function, whose eval the page's policy forbids."""
-    end = time.monotonic() + PATIENCE_MS / 1000
-    while not page.evaluate(f"() => Boolean({expression})"):
-        assert time.monotonic() < end, f"waited in vain for {expression}"
-        page.wait_for_timeout(20)
 
 
 def recording(parts: list[tuple[float, float]]) -> dict[str, Any]:

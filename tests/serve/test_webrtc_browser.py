@@ -1,12 +1,10 @@
 """WebRTC in a real browser: image and sound arrive together, and an interruption is silence."""
 
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ pytest.importorskip("aiortc", reason="aiortc is not installed (extra serve)")
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
 import aioice.ice
-from playwright import sync_api
 
 from emotalking.player.streaming import LiveFrame
 from emotalking.serve import webrtc
@@ -23,18 +20,10 @@ from emotalking.serve.server import LiveServer
 from emotalking.serve.settings import ServeSettings
 from emotalking.serve.webrtc import webrtc_router
 
+from .chromium import PATIENCE_S, launched, needs_chromium, wait
 from .talking import FakeAvatar
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--autoplay-policy=no-user-gesture-required",
-    "--allow-loopback-in-peer-connection",
-    "--disable-features=WebRtcHideLocalIpsWithMdns",
-]
-PATIENCE_S = 60.0
-"""For a busy machine; nothing takes so long."""
+pytestmark = needs_chromium
 RATE, SIZE = 48000, 64
 TONE = (0.5 * np.sin(2 * np.pi * 1000 * np.arange(RATE // 25) / RATE)).astype(np.float32)
 PROBE = Path(__file__).with_name("webrtc_probe.js").read_text()
@@ -61,39 +50,34 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveServer]:
         yield served
 
 
-def wait(page: Any, expression: str) -> None:
-    """Wait until an expression is true."""
-    end = time.monotonic() + PATIENCE_S
-    while not page.evaluate(f"() => Boolean({expression})"):
-        assert time.monotonic() < end, f"waited in vain for {expression}: {page.evaluate('() => probe')}"
-        page.wait_for_timeout(20)
-
-
 def test_a_browser_sees_and_hears_the_head_and_interrupts_it(server: LiveServer) -> None:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    flags = ("--allow-loopback-in-peer-connection", "--disable-features=WebRtcHideLocalIpsWithMdns")
+    with launched(*flags) as browser:
         page = browser.new_page()
         page.goto(f"{server.address}health")
         page.evaluate(PROBE)
-        wait(page, "probe.state === 'connected' && probe.events.length && probe.events[0].type === 'hello'")
-        wait(page, "probe.flashes.length >= 6 && probe.tones.length >= 6")
+        wait(page, "probe.state === 'connected' && probe.events.length && probe.events[0].type === 'hello'", "probe")
+        wait(page, "probe.flashes.length >= 6 && probe.tones.length >= 6", "probe")
         seen, heard = (np.array(page.evaluate(f"() => probe.{name}")[2:]) for name in ("flashes", "tones"))
         (session,) = server.scheduler.sessions
         session.push(np.tile(TONE, 500), RATE)
-        wait(page, "probe.events.some(({ type }) => type === 'started')")
+        wait(page, "probe.events.some(({ type }) => type === 'started')", "probe")
         page.wait_for_timeout(1000)
-        wait(page, "performance.now() - probe.lastLoud < 100")
+        wait(page, "performance.now() - probe.lastLoud < 100", "probe")
         asked = page.evaluate(
             "() => { probe.channel.send(JSON.stringify({ type: 'clear' })); return performance.now(); }"
         )
-        wait(page, "probe.events.some(({ type }) => type === 'cleared') && performance.now() - probe.lastLoud > 300")
+        wait(
+            page,
+            "probe.events.some(({ type }) => type === 'cleared') && performance.now() - probe.lastLoud > 300",
+            "probe",
+        )
         silent_ms = page.evaluate("() => probe.lastLoud") - asked
         page.evaluate("() => probe.channel.close()")
         end = time.monotonic() + PATIENCE_S
         while server.scheduler.sessions:
             assert time.monotonic() < end
             time.sleep(0.02)
-        browser.close()
     apart = seen - heard[np.abs(seen[:, None] - heard).argmin(1)]
     near = apart[np.abs(apart) < 500]  # of the others, one of the two was dropped
     if len(near) < 2:
