@@ -68,8 +68,9 @@ class Steps:
             complete: returns True if all files of the step exist.
         """
         key = self._key_of(name, needs, settings)
-        record = self._old.pop(name, None)
-        if record is None or record.get("key") != key or not complete():
+        record = self._finished(name, key, complete)
+        self._old.pop(name, None)
+        if record is None:
             if self.root.exists() and any(self.root.iterdir()):  # no folder for a clip that the first step refuses
                 for split in ("train", "val"):
                     SubjectFiles(self.root).transforms(split).unlink(missing_ok=True)
@@ -97,10 +98,15 @@ class Steps:
         Raises:
             Unfinished: it would call ``work``.
         """
-        record = self._old.get(name)
-        if record is None or record.get("key") != self._key_of(name, needs, settings) or not complete():
+        record = self._finished(name, self._key_of(name, needs, settings), complete)
+        if record is None:
             raise Unfinished(name)
         self.manifest["steps"][name] = record
+
+    def _finished(self, name: str, key: str, complete: Callable[[], bool]) -> dict[str, Any] | None:
+        """Record of a step whose product is there and was made with ``key``."""
+        record = self._old.get(name)
+        return record if record is not None and record.get("key") == key and complete() else None
 
     def _key_of(self, name: str, needs: Sequence[str], settings: object) -> str:
         return digest([self._key, name, settings, [self.facts(earlier)["key"] for earlier in needs]])
