@@ -232,6 +232,9 @@ class Renderer:
         for (session, conditions), image in zip(waiting, images, strict=True):
             self._try(session, partial(session.show, conditions, np.asarray(image)))
 
+    def _tell(self, session: Session, seconds: float) -> None:
+        session.send({**session.stats(seconds), "render_ms": round(self.render_ms, 2)})
+
     def _fail(self, session: Session, error: Exception) -> None:
         """End one session because of an error of its own."""
         _logger.error("a session of the avatar %s failed", session.avatar, exc_info=error)
@@ -242,10 +245,7 @@ class Renderer:
         """Tell every session its figures; end those that nobody uses, or that have lasted as long as one may."""
         settings = self._settings
         for session in self.sessions:
-            try:
-                session.send({**session.stats(seconds), "render_ms": round(self.render_ms, 2)})
-            except Exception as error:
-                self._fail(session, error)
+            self._try(session, partial(self._tell, session, seconds))
             if session.kept:
                 continue
             if session.attached and not session.busy and now - session.last_used > 60 * settings.idle_minutes:
