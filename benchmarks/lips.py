@@ -6,7 +6,9 @@
 Trains each variant on each subject with each stretch of the clip held out, renders the held-out frames from their own
 sound, pose and action units, and finds the lips in rendered and recorded frames with one detector. `last` is the last
 eleventh, as prepared; `first` and `middle` are eleventh parts elsewhere in the clip. Heads on hama features are
-rendered from streamed features too, with 80 and 160 ms of future sound. Every result is stored in FOLDER at once, and a
+rendered from streamed features too, with 80 and 160 ms of future sound (--causal), and heads with emotion a second time
+with the clip's mean emotion in every frame. `mel-subtracted` is `mel-published` with the spectrum of steady noise taken
+off the sound's (Boll 1979), as earlier versions did. Every result is stored in FOLDER at once, and a
 rerun continues; after --until seconds no run is begun, and the table has those that are done. lip_voices.py drives such
 heads by other people.
 """
@@ -27,6 +29,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
+from emotalking.audio import mel
 from emotalking.audio.hama import HamaStream
 from emotalking.audio.tracks import StepFeatures
 from emotalking.data import Subject
@@ -58,6 +61,7 @@ VARIANTS: dict[str, list[str]] = {
     for encoder in ("published", "conv")
 }
 VARIANTS["hama-conv-frozen"] = [*VARIANTS["hama-conv"], "optim.audio=0"]
+VARIANTS["mel-subtracted"] = VARIANTS["mel-published"]
 VARIANTS["hama-conv-plain"] = [*VARIANTS["hama-conv"], "audio_augmentation=false"]
 
 
@@ -72,6 +76,7 @@ class Run:
     preset: str
     device: str
     settings: tuple[str, ...]
+    causal: bool
 
     @property
     def name(self) -> str:
@@ -81,8 +86,6 @@ class Run:
 
 def view(subject: Path, folder: Path, stretch: str) -> Path:
     """A copy of the subject folder, by links, with another stretch held out."""
-    if stretch == "last":
-        return subject
     folder.mkdir(parents=True, exist_ok=True)
     cameras = {split: json.loads((subject / f"transforms_{split}.json").read_text()) for split in ("train", "val")}
     frames = sorted(cameras["train"]["frames"] + cameras["val"]["frames"], key=lambda frame: frame["img_id"])
@@ -91,7 +94,7 @@ def view(subject: Path, folder: Path, stretch: str) -> Path:
     parts = {"train": frames[:begin] + frames[end:], "val": frames[begin:end]}
     for path in subject.iterdir():
         link = folder / path.name
-        if path.name.startswith("transforms_"):
+        if path.name.startswith("transforms_") and stretch != "last":
             split = path.stem.removeprefix("transforms_")
             link.write_text(json.dumps(cameras[split] | {"frames": parts[split]}))
         elif not link.exists():
@@ -106,6 +109,24 @@ def streamed(subject: Subject, look_ahead_ms: int) -> np.ndarray:
     rows = GrowingRows(feature.channels)
     rows.append(np.concatenate([stream.push(samples), stream.finish()]))
     line = StepFeatures(rows, feature.rate_hz, feature.steps, len(samples) / SAMPLE_RATE, lead=1)
+    return line.frames(np.arange(subject.num_frames), subject.fps)
+
+
+def subtracted(subject: Subject) -> np.ndarray:
+    """Mel features of the subject's frames from power spectra without their steady noise.
+
+    The noise of a channel is 1.5 times the 10th percentile of its power over 180 ms, at most .8 of its mean.
+    """
+    spectra, feature = mel.mel_spectra([load_audio(subject.files.audio)]), audio_feature("mel")
+    power = spectra.power[:]
+    smooth = np.stack([np.convolve(channel, np.full(9, 1 / 9), "same") for channel in power.T], axis=1)
+    noise = np.minimum(1.5 * np.percentile(smooth, 10, axis=0), 0.8 * power.mean(0))
+    clean = np.maximum(power - noise, 0.0).astype(np.float32)
+    square = spectra.mean_square * clean.sum(-1) / np.maximum(power.sum(-1), 1e-20)
+    rows = GrowingRows(feature.channels)
+    rows.append(clean)
+    values = mel.normalise(mel.MelSpectra(rows, square.astype(np.float32), spectra.num_samples))
+    line = StepFeatures(values, feature.rate_hz, feature.steps, spectra.num_samples / SAMPLE_RATE)
     return line.frames(np.arange(subject.num_frames), subject.fps)
 
 
@@ -136,7 +157,9 @@ def scores(avatar: Avatar, subject: Any, indices: np.ndarray, va: np.ndarray | N
 def work(run: Run, folder: Path) -> dict[str, Any]:
     """Train and score one run; its row."""
     torch.set_num_threads(1 if run.device != "cpu" else torch.get_num_threads())
-    place = view(run.subject, folder / f"{run.subject.name}_{run.stretch}", run.stretch)
+    place = view(run.subject, folder / f"{run.name}_subject", run.stretch)
+    if run.variant == "mel-subtracted":
+        np.save(place / audio_feature("mel").file_name, subtracted(Subject.open(place)))
     settings = [*VARIANTS[run.variant], *run.settings]
     file = folder / f"{run.name}.safetensors"
     made = train(place, file, run.preset, run.device, [*settings, f"seed={run.seed}"], resume=False)
@@ -145,7 +168,10 @@ def work(run: Run, folder: Path) -> dict[str, Any]:
     va = own_emotion(subject, indices) if avatar.head.emotion is not None else None
     row: dict[str, Any] = {"seconds": sum(made.stage_seconds.values())}
     row["whole file"] = scores(avatar, subject, indices, va, lpips=True)
-    if avatar.audio_features == "hama":
+    if va is not None:
+        mean = own_emotion(subject, np.asarray(subject.train_indices)).mean(0, keepdims=True)
+        row["mean emotion"] = scores(avatar, subject, indices, mean.repeat(len(indices), 0), lpips=False)
+    if run.causal and avatar.audio_features == "hama":
         for look_ahead in (80, 160):
             heard = WithFeatures(subject, streamed(subject, look_ahead))
             row[f"causal {look_ahead} ms"] = scores(avatar, heard, indices, va, lpips=False)
@@ -195,13 +221,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--set", dest="settings", action="append", default=[])
+    parser.add_argument("--causal", action="store_true")
     parser.add_argument("--until", type=float, default=float("inf"))
     parser.add_argument("--name", default="lips")
     args = parser.parse_args()
     began = time.monotonic()
     args.folder.mkdir(parents=True, exist_ok=True)
     runs = [
-        Run(subject, variant, seed, stretch, args.preset, args.device, tuple(args.settings))
+        Run(subject, variant, seed, stretch, args.preset, args.device, tuple(args.settings), args.causal)
         for seed in args.seeds
         for stretch in args.stretches
         for subject in args.subjects
