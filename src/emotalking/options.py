@@ -71,6 +71,15 @@ Lips = Annotated[
     Literal["expressive", "strict"],
     Doc("expressive: calm lips move less, excited ones more; strict: the emotion leaves their motion as it is"),
 ]
+View = Annotated[
+    Literal[
+        "image", "attention", "attention-audio", "attention-units", "attention-emotion", "normals", "depth", "alpha"
+    ],
+    Doc(
+        "what frames show: the image; the head's attention to audio (red), action units (green) and emotion (blue), or"
+        " to one of them; its normals, its depth, or its coverage"
+    ),
+]
 SoundTrack = Annotated[
     int | None,
     Doc("sound track of the file, 1, 2, ...; None: the default one, or if that is silent the first that is not"),

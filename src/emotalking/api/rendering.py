@@ -27,6 +27,7 @@ from emotalking.options import (
     SoundTrack,
     Speaker,
     ValenceArousal,
+    View,
     Voice,
     Writes,
 )
@@ -83,6 +84,7 @@ def render(
     device: Device = "auto",
     overwrite: Overwrite = False,
     label: bool = False,
+    view: View = "image",
     provenance: Provenance = "on",
     progress: Callable[[int, int], object] | None = None,
 ) -> "Rendered":
@@ -159,6 +161,7 @@ def render(
         overwrite=overwrite,
         vad=vad,
         label=label,
+        view=view,
         provenance=provenance,
         seed=seed,
         progress=progress,

@@ -129,6 +129,18 @@ class Avatar:
         self._fixed = None
         return self
 
+    def conditions(
+        self,
+        viewmats: Float[Tensor, "B 4 4"],
+        audio_windows: Float[Tensor, "B 8 C S"],
+        aus: Float[Tensor, "B 6"],
+        va: Float[Tensor, "B 2"] | None = None,
+        speech: Float[Tensor, " B"] | None = None,
+    ) -> Conditions:
+        """Conditions of B frames, arguments as of :meth:`render`, with lips as :attr:`lips` has them."""
+        given = Conditions(viewmats, audio_windows, aus, va, speech)
+        return given.articulated() if va is not None and self.articulates else given
+
     @torch.no_grad()
     def render(
         self,
@@ -150,9 +162,7 @@ class Avatar:
         Returns:
             The finished frames, or without ``background`` the premultiplied head layer; `alpha` is the head's.
         """
-        conditions = Conditions(viewmats, audio_windows, aus, va, speech)
-        if va is not None and self.articulates:
-            conditions = conditions.articulated()
+        conditions = self.conditions(viewmats, audio_windows, aus, va, speech)
         compositor = Compositor(self.K, (self.width, self.height))
         frames = compositor.frames(self.head, conditions, background, fixed=self.fixed)
         return replace(frames, rgb=frames.rgb.clamp(0.0, 1.0))

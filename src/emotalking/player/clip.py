@@ -14,12 +14,13 @@ from emotalking.emotion.tracks import EmotionTrack
 from emotalking.errors import UserError
 from emotalking.io.audio import SAMPLE_RATE, iter_audio
 from emotalking.io.video_writer import AUDIO_RATE, FrameFolder, VideoWriter, codec_for
-from emotalking.options import Provenance
+from emotalking.options import Provenance, View
 from emotalking.player.backgrounds import Background
 from emotalking.player.label import label as add_label
 from emotalking.player.paste import Paster
 from emotalking.player.player import Player, listened_s
 from emotalking.player.protocols import Emotion, Motion, PlayableAvatar
+from emotalking.player.views import viewed
 from emotalking.provenance.consent import remind
 from emotalking.provenance.manifest import Origin
 from emotalking.provenance.mark import Mark
@@ -59,6 +60,7 @@ def render_clip(
     vad: bool = True,
     seed: int = 0,
     label: bool = False,
+    view: View = "image",
     provenance: Provenance = "on",
     progress: Callable[[int, int], object] | None = None,
 ) -> Rendered:
@@ -85,6 +87,7 @@ def render_clip(
         vad: close the lips during silence, see ``Player.frames``.
         seed: of expressive motion.
         label: show the letters "AI" in the corner (:mod:`emotalking.player.label`).
+        view: what frames show, see :class:`~emotalking.player.views.ViewedAvatar`.
         provenance: on: sign all outputs (:mod:`emotalking.provenance.signing`) and mark video and frames invisibly
             (:mod:`emotalking.provenance.mark`).
         progress: called after each frame with (frames done, total frames).
@@ -100,14 +103,14 @@ def render_clip(
 
         if video is None and folder is None:
             seconds = min(LONGEST_S, LONGEST_S if seconds is None else seconds)
-    _check(sound, [video, folder, strip], seconds, background, paste)
+    _check(sound, [video, folder, strip], seconds, background, paste, view)
     origin = _origin(avatar, audio, paste is not None)
     signed = {place: finisher(place, origin, provenance) for place in (video, folder, strip) if place is not None}
     if strip is not None:
         mouth_strip = Strip(strip, avatar, signed[strip])
     mark = Mark(Payload.of_avatar(origin.avatar)) if provenance == "on" else None
     composited = paste is not None or label
-    player = Player(avatar, None if composited else mark)
+    player = Player(viewed(avatar, view), None if composited else mark)
     loaded = None if features is None else load_features(features, avatar.audio_features, avatar.fps)
     track = player.audio_features(sound, loaded, vad=vad, audio_track=audio_track, seconds=seconds)
     total = player.num_frames(track, seconds)
@@ -182,6 +185,7 @@ def _check(
     seconds: float | None,
     background: Background,
     paste: str | Path | None,
+    view: View,
 ) -> None:
     """Refuse impossible requests before anything is loaded; ``outputs[0]`` is the video."""
     if not any(outputs):
@@ -193,6 +197,8 @@ def _check(
         if isinstance(audio, str | Path) and Path(audio).exists() and Path(video).exists():
             if Path(audio).samefile(video):
                 raise UserError(f"{video} is both the sound and the result: give the result another name.")
+    if view != "image" and (paste is not None or background is not None):
+        raise UserError(f"the view '{view}' has a background of its own: omit the background and what to paste into.")
     if paste is not None and background is not None:
         raise UserError("pasting back shows the clip's own background: omit the background.")
 

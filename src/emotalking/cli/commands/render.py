@@ -13,6 +13,7 @@ EXAMPLES = """examples:
   emotalking render someone.safetensors --text "Good morning!" --voice f2 -o out.mp4 --strip strip.png
   emotalking render someone.safetensors --audio speech.wav -o out.mp4 --emotion auto --emotion-file emotion.png
   emotalking render someone.safetensors --text "[happy] Hello! [sad:0.6] I have to go." -o out.mp4
+  emotalking render someone.safetensors --audio speech.wav --frames-folder maps --view attention --emotion happy
 
 At most one of --emotion, --va and --track is given; without any, the face stays as it was recorded.
 """
@@ -39,6 +40,11 @@ def run(arguments: Arguments) -> None:
             progress.update(task, description="render", completed=done, total=total)
 
         made = api.render(avatar, progress=show, **arguments)
+    if arguments["view"] == "depth":
+        from emotalking.player.views import DEPTH_COLOURS, depth_range
+
+        near, far = depth_range(avatar)
+        note(f"depth along the camera's axis, {near:.3f} to {far:.3f} m ({DEPTH_COLOURS})")
     rate = made.frames / (time.perf_counter() - begin)
     where = " and ".join(str(place) for place in (made.video, made.folder, made.strip) if place is not None)
     note(f"{where}: {made.frames} frames, {made.seconds:.2f} s ({rate:.1f} fps)")
