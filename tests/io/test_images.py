@@ -18,10 +18,11 @@ from emotalking.io.images import decode_image, encode_image, image_size, read_im
 COLOURS = np.random.default_rng(0).integers(0, 256, (12, 20, 4), np.uint8)
 
 
+@pytest.mark.parametrize("quality", [None, 1])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_png_keeps_every_value(tmp_path: Path, channels: int) -> None:
+def test_png_keeps_every_value(tmp_path: Path, channels: int, quality: int | None) -> None:
     image = np.ascontiguousarray(COLOURS[..., :channels])
-    write_image(tmp_path / "new" / "a.png", image)
+    write_image(tmp_path / "new" / "a.png", image, quality)
     assert np.array_equal(read_image(tmp_path / "new" / "a.png", unchanged=True), image)
     assert np.array_equal(read_image(tmp_path / "new" / "a.png"), image[..., :3])
     assert np.array_equal(np.asarray(Image.open(tmp_path / "new" / "a.png")), image)  # RGB order for other programs

@@ -42,7 +42,7 @@ def remove_detached(
     scale = float(np.hypot(to_map[0, 0], to_map[1, 0]))  # cells a pixel
     reach = max(1, round(BRIDGE * CELLS / scale))
     _, height = place_in_head(to_map, (scores.shape[0], scores.shape[1]))
-    material = scores.argmax(-1)
+    material = _likeliest(scores)
     bottom = np.zeros(material.shape, bool)
     bottom[-1] = True
     face = cv2.dilate(zones.oval.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
@@ -65,13 +65,13 @@ def detached(region: Bool[np.ndarray, "h w"], root: Bool[np.ndarray, "h w"], rea
     """
     mask = region.astype(np.uint8)
     whole = np.asarray(cv2.connectedComponents(mask, connectivity=4)[1], np.int32)
-    loose = region & ~_marked(whole, root)[whole]
+    loose = region & ~_marked(whole, root).take(whole)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     wider = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 3, 2 * reach + 3))
     core = np.asarray(cv2.connectedComponents(cv2.erode(mask, disc), connectivity=4)[1], np.int32)
     # A root along the region's border is hit by the disc, not by its centre.
     near_root = cv2.dilate((root & region).astype(np.uint8), disc).astype(bool)
-    kept = _marked(core, near_root)[core]
+    kept = _marked(core, near_root).take(core)
     if not kept.any():
         return loose
     cut = cv2.dilate(((core > 0) & ~kept).astype(np.uint8), wider).astype(bool)
@@ -85,6 +85,16 @@ def _marked(components: np.ndarray, mark: np.ndarray) -> np.ndarray:
     table[components[mark]] = True
     table[0] = False
     return table
+
+
+def _likeliest(scores: np.ndarray) -> UInt8[np.ndarray, "h w"]:
+    """Material of the highest score; numpy and OpenCV reduce a last axis of four at a tenth of the speed."""
+    best, *others = cv2.split(scores)
+    material = np.zeros(best.shape, np.uint8)
+    for index, other in enumerate(others, start=1):
+        material[other > best] = index
+        np.maximum(best, other, out=best)
+    return material
 
 
 def _reassign_scores(scores: np.ndarray, kind: int, where: np.ndarray) -> None:
@@ -102,17 +112,17 @@ def _reassign_scores(scores: np.ndarray, kind: int, where: np.ndarray) -> None:
 
 def labels_from_scores(scores: Float32[np.ndarray, "4 H W"], zones: FaceZones) -> UInt8[np.ndarray, "H W"]:
     """Decide the material of every pixel, divide skin into head and neck at the jaw, and clear islands and holes."""
-    inside = np.where(scores[HAIR] > scores[SKIN], np.uint8(HAIR), np.uint8(SKIN))
+    hairy = scores[HAIR] > scores[SKIN]
+    material = np.where(hairy, np.uint8(HAIR), np.uint8(SKIN))
     best = np.maximum(scores[HAIR], scores[SKIN])
-    inside[scores[CLOTHES] > best] = CLOTHES
+    material[scores[CLOTHES] > best] = CLOTHES
     np.maximum(best, scores[CLOTHES], out=best)
-    material = np.where(scores[BACKGROUND] > best, np.uint8(BACKGROUND), inside)
     material[zones.oval] = SKIN
-    material[zones.oval & ~zones.below_brows & (scores[HAIR] > scores[SKIN])] = HAIR
-    person = _person_component(material != BACKGROUND, zones.oval)
-    # A hole takes the likeliest material that is not background.
-    material = np.where(person, np.where(material == BACKGROUND, inside, material), np.uint8(BACKGROUND))
-    labels = _LABEL_OF_MATERIAL[material]
+    material[zones.oval & ~zones.below_brows & hairy] = HAIR
+    # A hole of the person keeps its likeliest material that is not background.
+    person = _person_component(~(scores[BACKGROUND] > best) | zones.oval, zones.oval)
+    material[~person] = BACKGROUND
+    labels = _LABEL_OF_MATERIAL.take(material)
     labels[zones.under_jaw & ~zones.oval & (material == SKIN)] = Label.NECK
     smallest = max(4, int(SMALL_SHARE * labels.size))
     for label, others, root in (
@@ -128,16 +138,16 @@ def labels_from_scores(scores: Float32[np.ndarray, "4 H W"], zones: FaceZones) -
 
 def _person_component(person: np.ndarray, face: np.ndarray) -> np.ndarray:
     """The component that holds the face, without small holes."""
-    _, components = cv2.connectedComponents(person.astype(np.uint8), connectivity=4)
+    count, components = cv2.connectedComponents(person.view(np.uint8), connectivity=4)
     inside = components[face]
     if inside.size == 0:
         return person
-    body = components == np.bincount(inside[inside > 0], minlength=1).argmax()
-    count, holes, stats, _ = cv2.connectedComponentsWithStats((~body).astype(np.uint8), connectivity=4)
-    largest = max(4, int(4 * SMALL_SHARE * body.size))
-    small = np.zeros(count, bool)
-    small[1:] = stats[1:, cv2.CC_STAT_AREA] < largest
-    return body | small[holes]
+    body = person if count == 2 else components == np.bincount(inside[inside > 0], minlength=1).argmax()
+    count, found = cv2.connectedComponents((~body).view(np.uint8), connectivity=4)
+    holes = np.asarray(found, np.int32)
+    small = np.bincount(holes.ravel(), minlength=count) < max(4, int(4 * SMALL_SHARE * body.size))
+    small[0] = False  # the body itself
+    return body | small.take(holes) if small.any() else body
 
 
 def _absorb_islands(
@@ -147,19 +157,26 @@ def _absorb_islands(
 
     Islands are components below ``smallest`` pixels, and those of any size that do not touch ``root``.
     """
-    count, components, stats, _ = cv2.connectedComponentsWithStats((labels == label).astype(np.uint8), connectivity=4)
+    mask = (labels == label).view(np.uint8)
+    left, top, width, height = cv2.boundingRect(mask)
+    around = np.s_[max(top - 1, 0) : top + height + 1, max(left - 1, 0) : left + width + 1]
+    # OpenCV's statistics of components take longer than the components, and most labels are in one piece.
+    count, components = cv2.connectedComponents(mask[around], connectivity=4)
+    labels, root = labels[around], None if root is None else root[around]
+    areas = np.bincount(components.ravel(), minlength=count)
     for island in range(1, count):
-        x, y, w, h, area = stats[island]
-        if area >= smallest and root is None:
+        if areas[island] >= smallest and root is None:
             continue
+        whole = components == island
+        if areas[island] >= smallest and root is not None and (whole & root).any():
+            continue
+        x, y, w, h = cv2.boundingRect(whole.view(np.uint8))
         window = np.s_[max(y - 1, 0) : y + h + 1, max(x - 1, 0) : x + w + 1]
-        mask = components[window] == island
-        if area >= smallest and root is not None and (mask & root[window]).any():
-            continue
-        rim = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~mask
-        around = np.bincount(labels[window][rim], minlength=len(Label))
-        best = max(others, key=lambda other: around[other])
-        if around[best]:
+        mask = whole[window]
+        rim = cv2.dilate(mask.view(np.uint8), np.ones((3, 3), np.uint8)).view(bool) & ~mask
+        beside = np.bincount(labels[window][rim], minlength=len(Label))
+        best = max(others, key=lambda other: beside[other])
+        if beside[best]:
             labels[window][mask] = best
 
 
@@ -238,21 +255,19 @@ def guided_upsample(
     """
     height, width = image.shape[:2]
     small = cv2.resize(image, scores.shape[1::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    targets = np.ascontiguousarray(scores[..., :-1])
+    r, g, b = cv2.split(small)
 
     def mean(x: np.ndarray) -> np.ndarray:
         return cv2.blur(x, (2 * GUIDE_RADIUS + 1, 2 * GUIDE_RADIUS + 1), borderType=cv2.BORDER_REFLECT)
 
-    mean_guide, mean_target = mean(small), mean(targets)
-    r, g, b = (small[..., c] for c in range(3))
-    second = mean(np.dstack([r * r, r * g, r * b])), mean(np.dstack([g * g, g * b, b * b]))
-    mr, mg, mb = (mean_guide[..., c] for c in range(3))
-    rr = second[0][..., 0] - mr * mr + GUIDE_EPSILON
-    rg = second[0][..., 1] - mr * mg
-    rb = second[0][..., 2] - mr * mb
-    gg = second[1][..., 0] - mg * mg + GUIDE_EPSILON
-    gb = second[1][..., 1] - mg * mb
-    bb = second[1][..., 2] - mb * mb + GUIDE_EPSILON
+    # Plane by plane throughout: numpy works on every third value of an image at a quarter of the speed.
+    mr, mg, mb = mean(r), mean(g), mean(b)
+    rr = mean(r * r) - mr * mr + GUIDE_EPSILON
+    rg = mean(r * g) - mr * mg
+    rb = mean(r * b) - mr * mb
+    gg = mean(g * g) - mg * mg + GUIDE_EPSILON
+    gb = mean(g * b) - mg * mb
+    bb = mean(b * b) - mb * mb + GUIDE_EPSILON
     # Inverse of the symmetric 3x3 covariance by cofactors.
     i_rr = gg * bb - gb * gb
     i_rg = gb * rb - rg * bb
@@ -261,20 +276,21 @@ def guided_upsample(
     i_gb = rb * rg - rr * gb
     i_bb = rr * gg - rg * rg
     determinant = rr * i_rr + rg * i_rg + rb * i_rb
-    planes = [np.multiply(image[..., k], np.float32(1 / 255), dtype=np.float32) for k in range(3)]
+    planes = [np.multiply(plane, np.float32(1 / 255), dtype=np.float32) for plane in cv2.split(image)]
     result = np.empty((scores.shape[-1], height, width), np.float32)
-    for c in range(targets.shape[-1]):
-        target = targets[..., c]
-        cross = mean(small * target[..., None]) - mean_guide * mean_target[..., c : c + 1]
-        cr, cg, cb = (cross[..., k] / determinant for k in range(3))
+    for target, out in zip(cv2.split(scores)[:-1], result, strict=False):
+        mean_target = mean(target)
+        cr, cg, cb = ((mean(x * target) - m * mean_target) / determinant for x, m in ((r, mr), (g, mg), (b, mb)))
         slope = [
             i_rr * cr + i_rg * cg + i_rb * cb,
             i_rg * cr + i_gg * cg + i_gb * cb,
             i_rb * cr + i_gb * cg + i_bb * cb,
         ]
-        offset = mean_target[..., c] - slope[0] * mr - slope[1] * mg - slope[2] * mb
-        cv2.resize(mean(offset), (width, height), dst=result[c], interpolation=cv2.INTER_LINEAR)
+        offset = mean_target - slope[0] * mr - slope[1] * mg - slope[2] * mb
+        cv2.resize(mean(offset), (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
         for part, plane in zip(slope, planes, strict=True):
-            cv2.accumulateProduct(cv2.resize(mean(part), (width, height)), plane, result[c])
-    np.subtract(1, result[:-1].sum(0), out=result[-1])
+            cv2.accumulateProduct(cv2.resize(mean(part), (width, height)), plane, out)
+    last = np.subtract(1, result[0], out=result[-1])
+    for plane in result[1:-1]:
+        last -= plane
     return result

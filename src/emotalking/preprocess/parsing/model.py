@@ -7,6 +7,7 @@ head frame, so that it follows the head. A still background also gets a colour p
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -75,6 +76,16 @@ class ClipModel:
     """Lab colour of the background at working size; NaN where it was never visible."""
     plate_noise: Float32[np.ndarray, "h w"]
 
+    @cached_property
+    def plate_variance(self) -> Float32[np.ndarray, "h w"]:
+        """Square of :attr:`plate_noise`."""
+        return np.square(self.plate_noise)
+
+    @cached_property
+    def still_density(self) -> Float32[np.ndarray, "h w"]:
+        """Log density of the plate's own colour: a bin holds 8 x 4 x 4 levels, and both densities are per bin."""
+        return np.float32(np.log(0.8 * 128 / 15.75)) - 3 * np.log(self.plate_noise)
+
 
 def colour_bins(lab: UInt8[np.ndarray, "h w 3"]) -> Shaped[np.ndarray, "h w"]:
     """8-bit Lab to one of 32^3 bins; chroma is binned twice as finely as lightness."""
@@ -113,14 +124,21 @@ def _hanging(
     step = 2
     x, y = x[::step, ::step], y[::step, ::step]
     at_sides = (np.abs(x) > half_width) & (y > 0)
+    whole = np.zeros(x.shape, np.float32)
+    left = np.flatnonzero(at_sides)
+    x, y = x.ravel()[left], y.ravel()[left]
     (a, b, c), (d, e, f) = cv2.invertAffineTransform(to_map / CELLS - np.array([[0, 0, -LEFT], [0, 0, -TOP]]))
     temple_x = np.where(x > 0, 1.25, -1.25).astype(np.float32) * np.float32(half_width)
-    whole = at_sides.astype(np.uint8)
     for share in np.linspace(0, 1, RAY_STEPS, dtype=np.float32):
+        if not len(left):
+            break
         along_x, along_y = x + share * (temple_x - x), y + share * (np.float32(-0.3) - y)
         cols, rows = a * along_x + b * along_y + c, d * along_x + e * along_y + f
-        whole &= cv2.remap(person, cols.astype(np.float32), rows.astype(np.float32), cv2.INTER_NEAREST) > 0.5
-    return cv2.resize(cv2.blur(whole.astype(np.float32), (3, 3)), person.shape[::-1])
+        at = cols.astype(np.float32)[None], rows.astype(np.float32)[None]
+        inside = cv2.remap(person, *at, cv2.INTER_NEAREST)[0] > 0.5
+        left, x, y, temple_x = left[inside], x[inside], y[inside], temple_x[inside]
+    whole.ravel()[left] = 1
+    return cv2.resize(cv2.blur(whole, (3, 3)), person.shape[::-1])
 
 
 def person_prior(person: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
@@ -135,26 +153,26 @@ def person_prior(person: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w
 
 def class_scores(sample: Sample, model: ClipModel) -> Float32[np.ndarray, "h w 4"]:
     """Posterior probabilities of skin, hair, clothes, background at working size."""
-    size = sample.person.shape
-    logits = model.colours[sample.bins]
-    # Where the background was never visible the plate is NaN, and fmax ignores it. A bin holds 8 x 4 x 4 levels; both
-    # densities are per bin.
-    squared = np.square(sample.lab - model.plate).sum(-1) / np.square(model.plate_noise)
-    still = np.log(0.8 * 128 / 15.75) - 3 * np.log(model.plate_noise) - 0.5 * squared
-    anywhere = logits[..., BACKGROUND] + np.float32(np.log(0.2))
-    logits[..., BACKGROUND] = np.where(np.isnan(still), logits[..., BACKGROUND], np.fmax(still, anywhere))
+    skin, hair, clothes, background = cv2.split(model.colours[sample.bins])
+    lightness, a, b = cv2.split(np.square(sample.lab - model.plate))
+    still = model.still_density - np.float32(0.5) * ((lightness + a + b) / model.plate_variance)
+    # Where the background was never visible the plate is NaN.
+    anywhere = background + np.float32(np.log(0.2))
+    background = np.where(np.isnan(still), background, np.fmax(still, anywhere))
     person = person_prior(sample.person)
-    prior = from_head(model.log_prior, sample.to_map, (size[0], size[1]))
-    logits[..., :BACKGROUND] += prior + np.log(person)[..., None]
-    logits[..., BACKGROUND] += np.log1p(-person)
-    logits[..., CLOTHES] -= HANGING * sample.hanging
-    logits[..., HAIR][sample.zones.below_brows] -= 20
-    logits[..., CLOTHES][sample.zones.oval] -= 20
-    logits[..., BACKGROUND][sample.zones.oval] -= 20
-    # Plane by plane: numpy reduces a last axis of four at a tenth of the speed.
-    highest = np.maximum(np.maximum(logits[..., 0], logits[..., 1]), np.maximum(logits[..., 2], logits[..., 3]))
-    scores = np.exp(logits - highest[..., None])
-    return scores / (scores[..., 0] + scores[..., 1] + scores[..., 2] + scores[..., 3])[..., None]
+    log_person, zones = np.log(person), sample.zones
+    prior = cv2.split(from_head(model.log_prior, sample.to_map, (person.shape[0], person.shape[1])))
+    skin, hair, clothes = (x + (y + log_person) for x, y in zip((skin, hair, clothes), prior, strict=True))
+    background += np.log1p(-person)
+    clothes -= HANGING * sample.hanging
+    hair[zones.below_brows] -= 20
+    clothes[zones.oval] -= 20
+    background[zones.oval] -= 20
+    # Plane by plane: numpy and OpenCV work on a last axis of four at a fraction of the speed.
+    highest = np.maximum(np.maximum(skin, hair), np.maximum(clothes, background))
+    planes = [np.exp(logit - highest) for logit in (skin, hair, clothes, background)]
+    total = planes[0] + planes[1] + planes[2] + planes[3]
+    return cv2.merge([plane / total for plane in planes])
 
 
 def fit_model(samples: Sequence[Sample], head: HeadFrame, layout: FaceLayout, rounds: int = 4) -> ClipModel:
