@@ -14,7 +14,7 @@ from emotalking.errors import UserError
 from emotalking.evaluate.evaluation_models import ActionUnitModel, EvaluationModels
 from emotalking.evaluate.measure import Stopwatch, measure
 from emotalking.evaluate.metrics import METRICS, Metric
-from emotalking.evaluate.metrics.image import outline_band
+from emotalking.evaluate.metrics.image import neck_band, outline_band
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.performance import Performance
@@ -42,7 +42,7 @@ def test_the_recording_itself_is_perfect(actor_subject: Subject) -> None:
 def test_one_error_of_known_size(actor_subject: Subject) -> None:
     frames = [torch.from_numpy(frame).float() / 255 + 0.1 for frame in recorded(actor_subject)]
     found = measure(frames, subject=actor_subject, indices=INDICES, models=EvaluationModels.none()).metrics
-    for name in ("psnr", "psnr_head", "psnr_mouth", "psnr_outline"):
+    for name in ("psnr", "psnr_head", "psnr_mouth", "psnr_outline", "psnr_neck"):
         assert found[name].value == pytest.approx(20, abs=1e-3), name
         values = found[name].per_frame
         assert values is not None and values.shape == (5,)
@@ -67,11 +67,19 @@ def test_the_outline_is_a_band_on_both_sides_and_the_edge_of_the_frame_is_none()
     assert not outline_band(np.zeros((64, 64), bool)).any()
 
 
+def test_the_neck_is_where_the_outline_meets_the_body() -> None:
+    head, body = np.zeros((512, 512), bool), np.zeros((512, 512), bool)
+    head[100:300, 150:350], body[300:, 200:300] = True, True
+    band = neck_band(head, body)
+    assert band[290:310, 200:300].all() and not band[:285].any() and not band[:, :188].any()
+    assert not neck_band(head, np.zeros_like(body)).any()
+
+
 def test_without_truth_nothing_is_made_up(actor_subject: Subject) -> None:
     found = measure(
         recorded(actor_subject), subject=actor_subject, indices=None, models=EvaluationModels.none()
     ).metrics
-    for name in ("psnr", "psnr_head", "psnr_mouth", "psnr_outline", "ssim", "lpips"):
+    for name in ("psnr", "psnr_head", "psnr_mouth", "psnr_outline", "psnr_neck", "ssim", "lpips"):
         assert math.isnan(found[name].value) and found[name].reason, name
 
 

@@ -40,10 +40,18 @@ OUTLINE = 12 / 512
 def outline_band(head: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
     """Pixels within 12 px (of a frame 512 px high) of the outline of ``head``, on both sides; edges of the frame are
     no outline."""
-    radius = max(1, round(OUTLINE * len(head)))
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    mask = head.astype(np.uint8)
+    mask, disc = head.astype(np.uint8), _disc(len(head))
     return cv2.dilate(mask, disc) != cv2.erode(mask, disc)
+
+
+def neck_band(head: Bool[np.ndarray, "H W"], body: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """The part of :func:`outline_band` that is as near to neck or torso (``body``): the seam below the jaw."""
+    return outline_band(head) & cv2.dilate(body.astype(np.uint8), _disc(len(head))).astype(bool)
+
+
+def _disc(height: int) -> np.ndarray:
+    radius = max(1, round(OUTLINE * height))
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
 
 
 def ssim(image: Float[Tensor, "H W 3"], truth: Float[Tensor, "H W 3"]) -> Float[Tensor, ""]:
@@ -77,6 +85,14 @@ def _psnr_outline(frame: RenderedFrame, models: EvaluationModels) -> Tensor:
     assert frame.truth is not None
     band = outline_band(mask_of(frame.truth.labels, Label.HEAD, Label.HAIR, Label.MOUTH))
     return masked_psnr(frame.image, frame.true_image, torch.from_numpy(band).to(frame.image.device))
+
+
+def _psnr_neck(frame: RenderedFrame, models: EvaluationModels) -> Tensor:
+    assert frame.truth is not None
+    labels = frame.truth.labels
+    head, body = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH), mask_of(labels, Label.NECK, Label.TORSO)
+    band = torch.from_numpy(neck_band(head, body))
+    return masked_psnr(frame.image, frame.true_image, band.to(frame.image.device))
 
 
 def _psnr_mouth(frame: RenderedFrame, models: EvaluationModels) -> Tensor:
@@ -115,6 +131,10 @@ register(
 register(
     "psnr_outline",
     _compared("PSNR outline", "dB", "higher", 2, of_frame=_psnr_outline, undefined="no frame shows a head"),
+)
+register(
+    "psnr_neck",
+    _compared("PSNR neck", "dB", "higher", 2, of_frame=_psnr_neck, undefined="no frame shows head and body touch"),
 )
 register("ssim", _compared("SSIM", "", "higher", 4, of_frame=_ssim, columns={"self": 2}, ablation={"self": 5}))
 register(
