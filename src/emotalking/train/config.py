@@ -212,6 +212,9 @@ class FinetuneStageConfig:
     """Opacity rate in this stage."""
     sh0: float = 2.5e-3
     """Colour rate in this stage."""
+    prune: float = 0.0
+    """Before the first iteration, the least seen Gaussians of each branch are removed, as many as together have this
+    share of all blending weight (``train.prune``). 0: none, as published."""
     mouth_colours: bool = False
     """Train the mouth's colours too, as TalkingGaussian does; the paper trains the face's alone."""
     losses: FinetuneLosses = FinetuneLosses()
@@ -293,6 +296,8 @@ class TrainConfig:
             raise ValueError("emotion.real_share must lie in 0..1")
         if not 0.0 <= self.emotion.expression_share <= 1.0:
             raise ValueError("emotion.expression_share must lie in 0..1")
+        if not 0.0 <= self.finetune.prune <= 1.0:
+            raise ValueError("finetune.prune must lie in 0..1")
         if self.background not in ("green", "random"):
             raise ValueError("background must be 'green' or 'random'")
         if self.gpu not in ("gsplat", "kernels"):

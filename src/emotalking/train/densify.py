@@ -13,21 +13,23 @@ from emotalking.ops.sh import view_colours
 from emotalking.train.config import DensifyConfig
 
 
-def resize(gaussians: Gaussians, optimizer: Optimizer, source: Int[Tensor, "M"], fresh: Int[Tensor, "F"]) -> None:
+def resize(
+    gaussians: Gaussians, optimizer: Optimizer | None, source: Int[Tensor, "M"], fresh: Int[Tensor, "F"]
+) -> None:
     """Replace the N Gaussians by M rows ``source`` (indices into the old ones, repeats allowed), in place.
 
     Adam's moments move with their rows; the rows at positions ``fresh`` of the result are new-born and start with
     zero moments, as in 3-D Gaussian splatting.
 
     Args:
-        optimizer: holds each raw parameter in a group of its own, named by the group's key `name`.
+        optimizer: holds each raw parameter in a group of its own, named by the group's key `name`; None: there is none.
     """
-    groups = {group["name"]: group for group in optimizer.param_groups if group.get("name") in PARAMETERS}
+    groups = {} if optimizer is None else {group.get("name"): group for group in optimizer.param_groups}
     for name in PARAMETERS:
         old: nn.Parameter = getattr(gaussians, name)
         new = nn.Parameter(old.detach()[source].contiguous(), requires_grad=old.requires_grad)
         setattr(gaussians, name, new)
-        if name not in groups:
+        if optimizer is None or name not in groups:
             continue
         groups[name]["params"] = [new]
         state = optimizer.state.pop(old, None)

@@ -113,6 +113,9 @@ class Stage:
         self.context = context
         self.iterations = iterations
 
+    def begin(self) -> None:
+        """Change the model before the first step; not called where a run goes on in the middle of the stage."""
+
     def inputs(self, iteration: int) -> tuple[GraphKey, StepInputs]:
         """All draws of a step."""
         raise NotImplementedError

@@ -123,6 +123,8 @@ class Trainer:
                 stage = self.stage = self._builders[number]()
                 continued = resume is not None and number == resume.stage
                 self.done = resume.restore(stage, self.generator) if resume is not None and continued else 0
+                if self.done == 0:
+                    stage.begin()
                 self._began = time.perf_counter() - self.stage_seconds.get(stage.name, 0.0)
                 for callback in self._callbacks:
                     callback.on_stage_begin(self)

@@ -15,6 +15,7 @@ from emotalking.models.head import TalkingHead
 from emotalking.train.context import Context
 from emotalking.train.data import TrainingData, lip_window
 from emotalking.train.optim import SH_REST_SLOWER
+from emotalking.train.prune import drop_unseen
 from emotalking.train.step import GraphKey, Stage, StepInputs
 from emotalking.train.targets import FrameSampler
 
@@ -28,7 +29,11 @@ class FinetuneStage(Stage):
         self.settings = context.config.finetune
         super().__init__(context, self.settings.iterations)
         self.sampler = FrameSampler(context.data.count, context.generator)
-        head = context.head.requires_grad_(False)
+        self._growth = {"grown": 0, "pruned": 0}
+        self.optimizers: dict[str, Optimizer] = {"colours": self._optimizer()}
+
+    def _optimizer(self) -> Optimizer:
+        head = self.context.head.requires_grad_(False)
         opacity = head.face.gaussians.opacity_logits.requires_grad_(True)
         groups = [{"name": "face_opacity", "params": [opacity], "lr": self.settings.opacity}]
         coloured = {"face": head.face, "mouth": head.mouth} if self.settings.mouth_colours else {"face": head.face}
@@ -36,7 +41,18 @@ class FinetuneStage(Stage):
             base, rest = branch.gaussians.sh0.requires_grad_(True), branch.gaussians.sh_rest.requires_grad_(True)
             groups.append({"name": f"{name}_sh0", "params": [base], "lr": self.settings.sh0})
             groups.append({"name": f"{name}_sh_rest", "params": [rest], "lr": self.settings.sh0 / SH_REST_SLOWER})
-        self.optimizers: dict[str, Optimizer] = {"colours": Adam(groups, eps=1e-15, fused=True)}
+        return Adam(groups, eps=1e-15, fused=True)
+
+    def begin(self) -> None:
+        """Remove the Gaussians that hardly show; what little they gave is learned again by the others."""
+        if self.settings.prune:
+            self._growth["pruned"] = sum(drop_unseen(self.context, self.settings.prune).values())
+            self.optimizers["colours"] = self._optimizer()
+
+    def growth(self) -> dict[str, int]:
+        """See :class:`Stage`."""
+        growth, self._growth = self._growth, {"grown": 0, "pruned": 0}
+        return growth
 
     def inputs(self, iteration: int) -> tuple[GraphKey, StepInputs]:
         """See :class:`Stage`."""
