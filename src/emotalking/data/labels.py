@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
@@ -95,4 +96,6 @@ def colours_to_labels(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H
 
 def mask_of(labels: UInt8[np.ndarray, "H W"], *classes: Label) -> Bool[np.ndarray, "H W"]:
     """True where a pixel belongs to one of ``classes``."""
-    return np.isin(labels, [int(c) for c in classes])
+    table = np.zeros(256, np.uint8)
+    table[list(classes)] = 1
+    return np.asarray(cv2.LUT(labels, table), np.uint8).view(bool)

@@ -166,7 +166,8 @@ def write_normals(root: Path, index: int, normals: Float[np.ndarray, "H W 3"]) -
         normals: unit vectors in camera space, OpenCV axes (skin that faces the camera has z < 0), zero off the face.
     """
     colours = np.round(255 * (0.5 * normals + 0.5)).astype(np.uint8)
-    colours[~normals.any(-1)] = 0
+    shown = (normals[..., 0] != 0) | (normals[..., 1] != 0) | (normals[..., 2] != 0)  # any(-1) takes ten times as long
+    colours *= shown[..., None]
     write_bytes(SubjectFiles(root).normals(index), _png(colours))
 
 

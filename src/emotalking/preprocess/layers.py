@@ -204,8 +204,13 @@ def training_target(
     """
     person = labels != Label.BACKGROUND
     outer = cv2.dilate(person.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    alpha = _soft(outer, image.shape[0] / 512)[..., None]
-    return (alpha * image + (1 - alpha) * plate + 0.5).astype(np.uint8)
+    alpha = _soft(outer, image.shape[0] / 512)
+    out = plate.copy()
+    cv2.copyTo(image, outer.view(np.uint8), out)
+    border = (alpha > 1e-6) & (alpha < 1 - 1e-6)  # elsewhere the mean rounds to one of the two
+    share = alpha[border][:, None]
+    out[border] = share * image[border] + (1 - share) * plate[border] + 0.5
+    return out
 
 
 def _soft(mask: Bool[np.ndarray, "H W"], scale: float) -> Float32[np.ndarray, "H W"]:
@@ -284,6 +289,13 @@ def _body_colours(
             continue
         if source is not body:
             carried, distance = _extend_colours(image, source, border, scale)
-        smooth = cv2.GaussianBlur(carried.astype(np.float32), (0, 0), max(blur * scale, 1))
-        colour[region] = smooth[region] * (DARKENING ** (distance[region] / scale))[:, None]
+        sigma = max(blur * scale, 1)
+        x, y, width, height = cv2.boundingRect(region.view(np.uint8))
+        reach = int(4 * sigma) + 2  # of OpenCV's filter
+        top, left = max(y - reach, 0), max(x - reach, 0)
+        near = carried[top : y + height + reach, left : x + width + reach].astype(np.float32)
+        smooth = cv2.GaussianBlur(near, (0, 0), sigma)[y - top :, x - left :][:height, :width]
+        window = np.s_[y : y + height, x : x + width]
+        part = region[window]
+        colour[window][part] = smooth[part] * (DARKENING ** (distance[window][part] / scale))[:, None]
     return colour

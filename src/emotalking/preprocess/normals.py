@@ -9,6 +9,7 @@ forehead above the last row of points) is missing here, and the depth is as good
 
 from typing import Any
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 from scipy.spatial import Delaunay
@@ -86,19 +87,25 @@ def draw_normals(
     rotation, translation = viewmat[:3, :3], viewmat[:3, 3]
     camera = head @ rotation.T + translation
     pixels = camera[:, :2] / camera[:, 2:] * focal + np.array([width / 2, height / 2])
-    fragments = rasterize_mesh(np.concatenate([pixels, camera[:, 2:]], 1), triangles, width, height)
+    out = np.zeros((height, width, 3), np.float32)
+    if not np.isfinite(pixels).all():
+        return out
+    left, top = np.clip(np.floor(pixels.min(0)), 0, (width - 1, height - 1)).astype(int).tolist()
+    right, bottom = np.clip(np.ceil(pixels.max(0)), (left + 1, top + 1), (width, height)).astype(int).tolist()
+    window = np.s_[top:bottom, left:right]
+    corners = np.concatenate([pixels - (left, top), camera[:, 2:]], 1)
+    fragments = rasterize_mesh(corners, triangles, right - left, bottom - top)
     normals = vertex_normals(head, triangles) @ rotation.T.astype(np.float32)
-    image = interpolate_vertices(normals, triangles, fragments)
-    length = np.sqrt(np.einsum("hwd,hwd->hw", image, image))
-    image /= np.maximum(length, 1e-6)[..., None]
-    rows, columns = np.nonzero(length > 0)
-    ray = np.stack([columns + 0.5 - width / 2, rows + 0.5 - height / 2, np.full(len(rows), focal)], -1)
-    towards = -np.einsum("nd,nd->n", image[rows, columns], ray) / np.linalg.norm(ray, axis=-1)
-    averted = towards < _EDGE_ON
-    image[rows[averted], columns[averted]] = 0
-    if skin is not None:
-        image[~skin] = 0
-    return image
+    x, y, z = cv2.split(interpolate_vertices(normals, triangles, fragments))
+    length = np.sqrt(x * x + y * y + z * z)
+    ray_x = np.arange(left, right, dtype=np.float32) + np.float32(0.5 - width / 2)
+    ray_y = np.arange(top, bottom, dtype=np.float32)[:, None] + np.float32(0.5 - height / 2)
+    towards = -(x * ray_x + y * ray_y + z * np.float32(focal))
+    shown = (length > 0) & (towards >= _EDGE_ON * length * np.sqrt(ray_x**2 + ray_y**2 + np.float32(focal) ** 2))
+    shown = shown if skin is None else shown & skin[window]
+    scale = shown / np.maximum(length, np.float32(1e-6))
+    out[window] = cv2.merge([x * scale, y * scale, z * scale])
+    return out
 
 
 def make_normals(
