@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from _appearance import Observe
 
 from emotalking.data.layouts import EYE_DISTANCE
 from emotalking.io.display import to_rgb
@@ -34,6 +35,8 @@ class Expressive:
     down, z towards the viewer, origin between the eyes of the resting face."""
     blend: np.ndarray
     """[N, 52] scores of :data:`BLENDSHAPES`, 0..1."""
+    seen: np.ndarray
+    """[N, S] what an observer made of the images (_appearance.py); S is 0 without one."""
 
     def score(self, *names: str) -> np.ndarray:
         """[N], mean of blendshapes."""
@@ -79,20 +82,25 @@ def frontal(shape: np.ndarray) -> np.ndarray:
     return (world - np.mean(LAYOUT.eye_centres(world), 0)) / EYE_DISTANCE
 
 
-def read(name: str, frames: Iterable[np.ndarray]) -> Expressive:
+def read(name: str, frames: Iterable[np.ndarray], observe: Observe | None = None) -> Expressive:
     """Everything of one clip; frames without a face are left out."""
     reader = BlendshapeReader()
-    found = [one for one in map(reader, frames) if one is not None]
+    found, looks = [], []
+    for frame in frames:
+        one = reader(frame)
+        if one is not None:
+            found.append(one)
+            looks.append(np.zeros(0) if observe is None else observe(frame, one[0]))
     pixels, blend = np.stack([one[0] for one in found]), np.stack([one[1] for one in found])
-    clip = Expressive(name, pixels, blend)
+    clip = Expressive(name, pixels, blend, np.stack(looks))
     # The model of the rigid fit is the resting face; a second round takes the mean over all aligned resting frames.
     model = frontal(pixels[clip.rest[0]])
     for _ in range(2):
         aligned = in_head_frame(pixels * np.array([1, 1, -1]), model)
         model = frontal(np.median(aligned[clip.rest], 0) * np.array([1, 1, -1]))
-    return Expressive(name, in_head_frame(pixels * np.array([1, 1, -1]), model), blend)
+    return Expressive(name, in_head_frame(pixels * np.array([1, 1, -1]), model), blend, clip.seen)
 
 
-def read_clip(path: Path) -> Expressive:
+def read_clip(path: Path, observe: Observe | None = None) -> Expressive:
     """A file."""
-    return read(path.stem, (to_rgb(frame) for _, frame in decode_frames(path)))
+    return read(path.stem, (to_rgb(frame) for _, frame in decode_frames(path)), observe)

@@ -1,13 +1,17 @@
 """Judges of expressions fitted to acted clips alone: none has seen an image that this package made.
 
-Two kinds, on measurements that share little:
+Four kinds, on measurements that share little. Targets and losses were made while looking at the first two; the others
+were added after, were never tuned on, and are the ones to report (`HELD_OUT`):
 - "blendshapes": ridge regression from MediaPipe's 52 scores to the places of the emotions (faces.FittedJudge); its
   class is the nearest place.
 - "landmarks": a linear discriminant on distances of the face mesh (brows, lids, cheeks, lips, chin; no scores). Between
   frames of one class people differ too: the covariance is that of talking plus that of resting faces. Its valence and
   arousal are the places of the classes, weighted by their probabilities.
+- "gradients": the same discriminant on principal components of what eyes, brows and mouth look like (_appearance.py).
+- "network": a classifier that others trained on photographs of thousands of people (_appearance.py), as it is; of its
+  probabilities valence and arousal are read in the same way. Acted clips enter only as its ceiling.
 
-Both read a person's change from the own neutral face (:func:`from_neutral`), added to the mean face at rest, so that
+All read a person's change from the own neutral face (:func:`from_neutral`), added to the mean face at rest, so that
 looks are not taken for moods. Acted clips, which show no neutral face, are read as they are.
 """
 
@@ -17,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from _appearance import GRADIENTS, NETWORK_CLASSES, Observe
 from _expressive import BlendshapeReader, Expressive, frontal, in_head_frame, read_clip
 from estimator_error import ACTED
 from expression_bases import PLACES, symmetric
@@ -54,6 +59,8 @@ AWAY = np.array([1, 1, -1])
 """Turns depth around."""
 SHRINK = 0.3
 """Share of the discriminant's covariance that is spherical."""
+COMPONENTS = 24
+"""Principal components of the gradients."""
 SOFT = 3.0
 """Divisor of log-probabilities before classes are weighted: measures of one face are no independent evidence."""
 
@@ -79,19 +86,26 @@ class Look:
     """[N, 43]"""
     points: np.ndarray
     """[N, 478, 3] in the head frame."""
+    seen: np.ndarray
+    """[N, S] what the images look like; S is 0 where nothing observed them."""
 
     @classmethod
     def of(cls, clip: Expressive) -> "Look":
         """Of a whole clip."""
-        return cls(clip.blend[:, KEPT], clip.points)
+        return cls(clip.blend[:, KEPT], clip.points, clip.seen)
+
+    @property
+    def parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All measurements."""
+        return self.blend, self.points, self.seen
 
     def __getitem__(self, rows: Any) -> "Look":
-        return Look(self.blend[rows], self.points[rows])
+        return Look(*(values[rows] for values in self.parts))
 
     def windows(self) -> "Look":
         """Means over neighbours."""
         count = max(len(self.blend) // WINDOW, 1)
-        parts = [np.array_split(values, count) for values in (self.blend, self.points)]
+        parts = [np.array_split(values, count) for values in self.parts]
         return Look(*(np.stack([np.nanmean(part, 0) for part in values]) for values in parts))
 
 
@@ -121,39 +135,100 @@ class BlendshapeJudge:
 
 
 @dataclass
-class LandmarkJudge:
-    """See the module."""
+class Discriminant:
+    """Linear discriminant of classes whose frames spread alike; probabilities place them on the circumplex."""
 
-    face: np.ndarray
     means: np.ndarray
     """[C, M]"""
     inverse: np.ndarray
     """[M, M]"""
 
     @classmethod
+    def fit(cls, acted: list[tuple[np.ndarray, str]], rest: list[np.ndarray]) -> "Discriminant":
+        """From measures [N, M] of people who act, and who just talk."""
+        rows = acted + [(values, "neutral") for values in rest]
+        means = np.stack([np.mean([v.mean(0) for v, label in rows if label == name], 0) for name in CLASSES])
+        within = np.mean([np.cov(values.T) for values, _ in rows if len(values) > 2], 0)
+        people = np.cov(np.stack([values.mean(0) for values in rest]).T)
+        scatter = within + people
+        scatter = (1 - SHRINK) * scatter + SHRINK * np.trace(scatter) / len(scatter) * np.eye(len(scatter))
+        return cls(means, np.linalg.inv(scatter))
+
+    def __call__(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        away = values[:, None] - self.means
+        scores = -0.5 * np.einsum("ncm,mk,nck->nc", away, self.inverse, away)
+        return softmax(scores / SOFT) @ CENTRES, scores
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Along the last axis."""
+    odds = np.exp(scores - scores.max(-1, keepdims=True))
+    return odds / odds.sum(-1, keepdims=True)
+
+
+@dataclass
+class LandmarkJudge:
+    """See the module."""
+
+    face: np.ndarray
+    discriminant: Discriminant
+
+    @classmethod
     def fit(cls, acted: list[tuple[Look, str]], rest: list[Look]) -> "LandmarkJudge":
         face = np.mean([look.points.mean(0) for look in rest], 0)
         rows = [(measures(look.points, face), label) for look, label in acted]
-        calm = [measures(look.points, face) for look in rest]
-        rows += [(values, "neutral") for values in calm]
-        means = np.stack([np.mean([v.mean(0) for v, label in rows if label == name], 0) for name in CLASSES])
-        within = np.mean([np.cov(values.T) for values, _ in rows if len(values) > 2], 0)
-        people = np.cov(np.stack([values.mean(0) for values in calm]).T)
-        scatter = within + people
-        scatter = (1 - SHRINK) * scatter + SHRINK * np.trace(scatter) / len(scatter) * np.eye(len(scatter))
-        return cls(face, means, np.linalg.inv(scatter))
+        return cls(face, Discriminant.fit(rows, [measures(look.points, face) for look in rest]))
 
     def __call__(self, look: Look) -> tuple[np.ndarray, np.ndarray]:
-        away = measures(look.points, self.face)[:, None] - self.means
-        scores = -0.5 * np.einsum("ncm,mk,nck->nc", away, self.inverse, away)
-        odds = np.exp((scores - scores.max(1, keepdims=True)) / SOFT)
-        return odds / odds.sum(1, keepdims=True) @ CENTRES, scores
+        return self.discriminant(measures(look.points, self.face))
+
+
+@dataclass
+class GradientJudge:
+    """See the module."""
+
+    mean: np.ndarray
+    axes: np.ndarray
+    """[GRADIENTS, M]"""
+    discriminant: Discriminant
+
+    @classmethod
+    def fit(cls, acted: list[tuple[Look, str]], rest: list[Look]) -> "GradientJudge":
+        clips = [look.seen[:, :GRADIENTS] for look in (*(look for look, _ in acted), *rest)]
+        mean = np.mean([values.mean(0) for values in clips], 0)
+        # Every clip weighs the same.
+        spread = np.concatenate([(values - mean) / np.sqrt(len(values)) for values in clips])
+        axes = np.linalg.svd(spread, full_matrices=False)[2][:COMPONENTS].T
+        rows = [((look.seen[:, :GRADIENTS] - mean) @ axes, label) for look, label in acted]
+        calm = [(look.seen[:, :GRADIENTS] - mean) @ axes for look in rest]
+        return cls(mean, axes, Discriminant.fit(rows, calm))
+
+    def __call__(self, look: Look) -> tuple[np.ndarray, np.ndarray]:
+        return self.discriminant((look.seen[:, :GRADIENTS] - self.mean) @ self.axes)
+
+
+class NetworkJudge:
+    """See the module."""
+
+    @classmethod
+    def fit(cls, acted: list[tuple[Look, str]], rest: list[Look]) -> "NetworkJudge":
+        """Nothing to fit."""
+        del acted, rest
+        return cls()
+
+    def __call__(self, look: Look) -> tuple[np.ndarray, np.ndarray]:
+        scores = look.seen[:, [GRADIENTS + NETWORK_CLASSES.index(name) for name in CLASSES]]
+        return softmax(scores) @ CENTRES, scores
 
 
 JUDGES: dict[str, Callable[[list[tuple[Look, str]], list[Look]], Judge]] = {
     "blendshapes": BlendshapeJudge.fit,
     "landmarks": LandmarkJudge.fit,
+    "gradients": GradientJudge.fit,
+    "network": NetworkJudge.fit,
 }
+HELD_OUT = ("gradients", "network")
+"""Judges that nothing was tuned on."""
 
 
 @dataclass
@@ -179,8 +254,8 @@ class Bench:
 
 def from_neutral(look: Look, neutral: Look, rest: Look) -> Look:
     """The change from the own neutral face, on the mean face at rest."""
-    pairs = ((look.blend, neutral.blend, rest.blend), (look.points, neutral.points, rest.points))
-    return Look(*(values - np.nanmean(own, 0) + mean for values, own, mean in pairs))
+    sets = zip(look.parts, neutral.parts, rest.parts, strict=True)
+    return Look(*(values - np.nanmean(own, 0) + mean for values, own, mean in sets))
 
 
 @dataclass(frozen=True)
@@ -228,10 +303,13 @@ def fit(acted: Iterable[Path], neutral: Iterable[Path], read: Callable[[Path], E
     clips = {path.stem: read(path) for path in track(sorted(acted), "acted clips")}
     rests = [Look.of(read(path)).windows() for path in neutral]
     rests += [Look.of(clip)[clip.rest].windows() for name, clip in clips.items() if "sweep" in name]
-    rest = Look(*(np.mean([getattr(one, n).mean(0) for one in rests], 0)[None] for n in ("blend", "points")))
+    means = zip(*([values.mean(0) for values in one.parts] for one in rests), strict=True)
+    rest = Look(*(np.mean(people, 0)[None] for people in means))
     shown = [look for name, clip in clips.items() for look in acted_looks(name, clip, rest)]
     bench = Bench({}, rest, amplitudes=amplitudes(shown, rest.points[0]))
     for name, make in JUDGES.items():
+        if rest.seen.shape[1] <= (GRADIENTS if name == "network" else 0 if name == "gradients" else -1):
+            continue  # nothing was observed for it
         rows = []
         for one in shown:
             others = [(other.look, other.label) for other in shown if other.person != one.person]
@@ -249,20 +327,30 @@ def fit(acted: Iterable[Path], neutral: Iterable[Path], read: Callable[[Path], E
     return bench
 
 
-def look_at(images: Iterable[np.ndarray], reader: BlendshapeReader, model: np.ndarray | None = None) -> Look:
-    """Measure images of one person; nan without a face.
+def look_at(images: Iterable[np.ndarray], reader: BlendshapeReader) -> Look:
+    """Measure images of one person; nan without a face."""
+    return observed(images, reader, None)[0]
 
-    Args:
-        model: the person's frontal face [478, 3]; None: from these images.
-    """
-    found = [reader(image) for image in images]
-    pixels = np.stack([np.full((478, 3), np.nan) if one is None else one[0] for one in found])
-    blend = np.stack([np.full(52, np.nan) if one is None else one[1] for one in found])
+
+def observed(
+    images: Iterable[np.ndarray], reader: BlendshapeReader, observe: Observe | None
+) -> tuple[Look, np.ndarray]:
+    """As :func:`look_at`, with what ``observe`` sees, and the points in pixels [N, 478, 3]."""
+    points, blend, seen = [], [], []
+    for image in images:
+        found = reader(image)
+        points.append(np.full((478, 3), np.nan) if found is None else found[0])
+        blend.append(np.full(52, np.nan) if found is None else found[1])
+        if observe is not None and found is not None:
+            seen.append(observe(image, found[0]))
+    pixels = np.stack(points)
     good = np.isfinite(pixels).all((1, 2))
-    if model is None:
-        model = frontal(pixels[good][0])
-        for _ in range(2):
-            model = frontal(np.median(in_head_frame(pixels[good] * AWAY, model), 0) * AWAY)
-    points = np.full(pixels.shape, np.nan)
-    points[good] = in_head_frame(pixels[good] * AWAY, model)
-    return Look(blend[:, KEPT], points)
+    model = frontal(pixels[good][0])
+    for _ in range(2):
+        model = frontal(np.median(in_head_frame(pixels[good] * AWAY, model), 0) * AWAY)
+    placed = np.full(pixels.shape, np.nan)
+    placed[good] = in_head_frame(pixels[good] * AWAY, model)
+    looks = np.full((len(pixels), len(seen[0]) if seen else 0), np.nan)
+    if seen:
+        looks[good] = np.stack(seen)
+    return Look(np.stack(blend)[:, KEPT], placed, looks), pixels

@@ -1,21 +1,27 @@
 """Emotion that is seen at the twelve test points while speaking: of targets, and of trained heads.
 
 python benchmarks/emotion_judges.py SUBJECT [SUBJECT ...] --acted CLIPS --neutral CLIP ... [--heads FILE ...]
-                                    [--audio SOUND ...] [--sheets FOLDER] [--places 2] [--each 8]
+                                    [--audio SOUND ...] [--network FILE] [--sheets FOLDER] [--places 2] [--each 8]
+python benchmarks/emotion_judges.py SUBJECT [SUBJECT ...] --heads FILE ... --audio SOUND ... --store FOLDER
+python benchmarks/emotion_judges.py SUBJECT [SUBJECT ...] --acted CLIPS --neutral CLIP ... --stored FILE ... [...]
 
 For each subject the generator's targets, and for each head (in the order of the subjects, at its subject's held-out
-poses) rendered speech, at neutral and at the twelve points (docs/paper.md 9.3). Judges, all relative to the person's
-own neutral frames:
-- "blendshapes" and "landmarks" (benchmarks/_judges.py), fitted to acted clips alone;
+poses) rendered speech, at neutral and at the twelve points (docs/paper.md 9.3). With --store nothing is judged: the
+heads' frames go into a file each (FOLDER/head1.npz), which --stored reads elsewhere, in the order of the subjects,
+again and again for several heads of each; with it come PSNR of held-out frames without emotion and with the recorded
+one (FOLDER/psnr.json). Judges, all relative to the person's own neutral frames:
+- "gradients", and with --network "network": held out, nothing was tuned on them (benchmarks/_judges.py);
+- "blendshapes" and "landmarks", fitted to acted clips alone, but looked at while tuning;
 - "units": rules on action units (emotion.estimator), fitted to nothing.
 
 Of each: correlation with the command over the twelve points' means (and its 95 % interval over resampled frames), signs
 that agree, frames read as the point's label, and correlation under shuffled labels. "ceiling": acted clips of people
-who were left out of the fit. "amplitudes": how far their emotions move places of the face. "lips": spread of the lips'
-opening against that of the neutral frames.
+who were left out of the fit. "amplitudes": how far their emotions move places of the face. "lips", "jitter",
+"identity", "jump": benchmarks/_emotion_columns.py.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -27,62 +33,37 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+from _appearance import Observe, appearance_reader
+from _emotion_columns import identity, jitter, jump, lips
+from _emotion_series import NAMES, POINTS, psnr, rendered, store_frames, stored_frames, targets
 from _expressive import BlendshapeReader, Expressive, read, read_clip
-from _judges import CLASSES, Bench, Look, fit, look_at
+from _judges import CLASSES, Bench, fit, observed
 from _report import write
 from estimator_error import ACTED
 
 from emotalking.data import Subject
 from emotalking.emotion.circumplex import TEST_POINTS
-from emotalking.emotion.mesh_warp.warp import MeshWarpConfig
-from emotalking.emotion.tracks import EmotionTrack
 from emotalking.evaluate.evaluation_models import EvaluationModels
-from emotalking.evaluate.held_out import OnHeldOut
 from emotalking.evaluate.measure import measure
-from emotalking.faces.edit import FaceEditor
-from emotalking.faces.generators import open_generator
-from emotalking.faces.source import SubjectFaces
-from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.io.display import to_rgb
+from emotalking.io.files import write_bytes
 from emotalking.io.images import write_image
 from emotalking.io.video import decode_frames
 from emotalking.models.avatar import Avatar
-from emotalking.player.player import Player
 from emotalking.report.contact_sheet import contact_sheet
 
-POINTS = np.array([(point.valence, point.arousal) for point in TEST_POINTS])
 LABELS = [CLASSES.index(point.label) for point in TEST_POINTS]
+PSNR_FRAMES = 24
+"""Held-out frames."""
 DRAWS = 500
 """Resamplings of frames, and shufflings of labels."""
 
 
-def read_some(path: Path) -> Expressive:
+def read_some(path: Path, observe: Observe | None = None) -> Expressive:
     """A clip; of people who just talk, every third frame of the first 450 is enough."""
     if any(word in path.stem for word in (*ACTED, "sweep")):
-        return read_clip(path)
-    return read(path.stem, (to_rgb(frame) for _, frame in islice(decode_frames(path), 0, 450, 3)))
-
-
-def targets(subject: Subject, places: int, each: int) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Frame numbers and images: unedited, then every point."""
-    starts = np.linspace(0, subject.num_frames - each, places + 2)[1:-1].astype(int)
-    frames = (starts[:, None] + np.arange(each)).ravel()
-    source = SubjectFaces(subject)
-    editor = FaceEditor(source, open_generator(source, MeshWarpConfig()))
-    yield frames, [subject.original(int(index)) for index in frames]
-    for place in POINTS:
-        yield frames, [editor.images(int(index), [tuple(place)])[0] for index in frames]
-
-
-def rendered(avatar: Avatar, subject: Subject, sounds: list[Path], count: int) -> Iterator[list[np.ndarray]]:
-    """Speech with neutral, then with every point; the same frames of the same sounds each."""
-    player = Player(OnHeldOut(avatar, subject))
-    for place in [(0.0, 0.0), *POINTS]:
-        images: list[np.ndarray] = []
-        for sound in sounds:
-            samples = load_audio(sound, 0.5, count / float(avatar.fps))[: int(count / avatar.fps * SAMPLE_RATE)]
-            images += list(player.frames(samples, EmotionTrack.constant(*place)))
-        yield images
+        return read_clip(path, observe)
+    return read(path.stem, (to_rgb(frame) for _, frame in islice(decode_frames(path), 0, 450, 3)), observe)
 
 
 def summary(by_point: list[np.ndarray], hits: np.ndarray | None) -> dict[str, Any]:
@@ -111,28 +92,32 @@ def summary(by_point: list[np.ndarray], hits: np.ndarray | None) -> dict[str, An
     return out
 
 
-def judged(bench: Bench, series: list[list[np.ndarray]], units: list[np.ndarray]) -> dict[str, Any]:
-    """All judges on neutral images and those of every point."""
-    reader = BlendshapeReader()
-    both = look_at([image for images in series for image in images], reader)
-    looks, start = [], 0
-    for images in series:
-        looks.append(both[start : start + len(images)])
-        start += len(images)
-    rows = {}
+def judged(
+    bench: Bench, series: list[list[np.ndarray]], units: list[np.ndarray], observe: Observe, runs: int
+) -> dict[str, Any]:
+    """All judges and columns on neutral images, those of every point, and (of heads) those of moving emotion.
+
+    Args:
+        runs: equal runs of neighbouring frames in each.
+    """
+    both, pixels = observed([image for images in series for image in images], BlendshapeReader(), observe)
+    ends = np.cumsum([len(images) for images in series])
+    spans = [slice(end - len(images), end) for images, end in zip(series, ends, strict=True)]
+    looks, count = [both[span] for span in spans], len(NAMES)
+    rows: dict[str, Any] = {}
     for name in bench.judges:
-        read = [bench.read(look.windows(), looks[0])[name] for look in looks[1:]]
+        read = [bench.read(look.windows(), looks[0])[name] for look in looks[1:count]]
         hits = np.array([(scores.argmax(1) == label).mean() for (_, scores), label in zip(read, LABELS, strict=True)])
         rows[name] = summary([va for va, _ in read], hits)
-    rows["units"] = summary([values - np.nanmean(units[0], 0) for values in units[1:]], None)
-    rows["lips"] = [round(value, 3) for value in lips(looks)]
+        rows[name]["read_as"] = [CLASSES[int(np.nanmean(scores, 0).argmax())] for _, scores in read]
+    rows["units"] = summary([values - np.nanmean(units[0], 0) for values in units[1:count]], None)
+    points = [look.points for look in looks]
+    rows["lips"] = lips(points[:count])
+    rows["jitter"] = jitter(points[:count], runs)
+    rows["identity"] = identity(series[:count], [pixels[span] for span in spans[:count]])
+    if len(series) > count:
+        rows["jump"] = jump(points[count], points[0])
     return rows
-
-
-def lips(looks: list[Look]) -> list[float]:
-    """Spread of each point's lip opening over that of the neutral frames."""
-    gaps = [look.points[:, 14, 1] - look.points[:, 13, 1] for look in looks]
-    return [float(np.nanstd(gap) / np.nanstd(gaps[0])) for gap in gaps[1:]]
 
 
 def units_of(
@@ -149,19 +134,50 @@ def sheet(path: Path, series: list[list[np.ndarray]], subject: Subject) -> None:
     points = subject.landmarks.points[subject.landmarks.detected].reshape(-1, 2)
     (left, top), (right, bottom) = points.min(0).astype(int).clip(0), points.max(0).astype(int)
     middle = len(series[0]) // 2
-    faces = [images[middle][max(top - (bottom - top) // 5, 0) : bottom, left:right] for images in series]
-    names = ["neutral"] + [f"{p.label} {p.valence:+.2f} {p.arousal:+.2f}" for p in TEST_POINTS]
+    faces = [images[middle][max(top - (bottom - top) // 5, 0) : bottom, left:right] for images in series[: len(NAMES)]]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(path, contact_sheet(faces, names, columns=5, cell=300))
+    write_image(path, contact_sheet(faces, NAMES, columns=5, cell=300))
+
+
+def store_heads(args: argparse.Namespace) -> None:
+    """Frames and PSNR of every head; see the module."""
+    found = {}
+    for number, head in enumerate(args.heads):
+        subject = Subject.open(args.subjects[number % len(args.subjects)])
+        avatar = Avatar.load(head, args.device)
+        name = f"head{number + 1}"
+        store_frames(args.store / f"{name}.npz", list(rendered(avatar, subject, args.audio, args.each)), subject)
+        found[name] = {"psnr": psnr(avatar, subject, PSNR_FRAMES)}
+        print(name, found[name], flush=True)
+    write_bytes(args.store / "psnr.json", (json.dumps(found, indent=1) + "\n").encode())
+
+
+def kinds(
+    args: argparse.Namespace, number: int, subject: Subject
+) -> Iterator[tuple[str, list, np.ndarray | None, int]]:
+    """Name, series, frame numbers and number of runs of what is judged of a subject."""
+    if not args.no_targets:
+        made = list(targets(subject, args.places, args.each))
+        yield "targets", [images for _, images in made], made[0][0], args.places
+    for k, head in enumerate(args.heads[number :: len(args.subjects)]):
+        count = args.places * args.each
+        shown = list(rendered(Avatar.load(head, args.device), subject, args.audio, count))
+        yield f"head {k}", shown, None, max(len(args.audio), 1)
+    for k, path in enumerate(args.stored[number :: len(args.subjects)]):
+        yield f"head {k}", stored_frames(path), None, 1
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("subjects", nargs="+", type=Path)
-    parser.add_argument("--acted", type=Path, required=True, help="a folder of clips whose names say the emotion")
-    parser.add_argument("--neutral", type=Path, nargs="+", required=True, help="clips of other people who just talk")
-    parser.add_argument("--heads", type=Path, nargs="*", default=[])
+    parser.add_argument("--acted", type=Path, help="a folder of clips whose names say the emotion")
+    parser.add_argument("--neutral", type=Path, nargs="+", default=[], help="clips of other people who just talk")
+    parser.add_argument("--network", type=Path, help="emotion_model.hdf5 of the package fer")
+    parser.add_argument("--heads", type=Path, nargs="*", default=[], help="one of each subject, then the next of each")
     parser.add_argument("--audio", type=Path, nargs="*", default=[], help="sounds that the heads say")
+    parser.add_argument("--store", type=Path, help="only write the heads' frames, into this folder")
+    parser.add_argument("--stored", type=Path, nargs="*", default=[], help="files that --store wrote")
+    parser.add_argument("--no-targets", action="store_true")
     parser.add_argument("--sheets", type=Path)
     parser.add_argument("--places", type=int, default=2)
     parser.add_argument("--each", type=int, default=8)
@@ -171,28 +187,25 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
-    bench = fit(args.acted.glob("*.mp4"), args.neutral, read_some)
+    if args.store is not None:
+        store_heads(args)
+        return
+    observe = appearance_reader(args.network)
+    bench = fit(args.acted.glob("*.mp4"), args.neutral, lambda path: read_some(path, observe))
     results: dict[str, Any] = {"ceiling": bench.ceiling, "amplitudes": bench.amplitudes, "people": {}}
     models = EvaluationModels.open(lpips="none", identity=False)
-    for number, folder in enumerate(args.subjects, 1):
-        subject = Subject.open(folder)
-        runs: dict[str, tuple[list[list[np.ndarray]], list[np.ndarray]]] = {}
-        made = list(targets(subject, args.places, args.each))
-        runs["targets"] = ([i for _, i in made], [units_of(subject, i, frames, models) for frames, i in made])
-        if number <= len(args.heads):
-            avatar = Avatar.load(args.heads[number - 1], args.device)
-            shown = list(rendered(avatar, subject, args.audio, args.places * args.each))
-            runs["head"] = (shown, [units_of(subject, images, None, models) for images in shown])
-        rows = {}
-        for kind, (series, units) in runs.items():
-            rows[kind] = judged(bench, series, units)
+    for number, folder in enumerate(args.subjects):
+        subject, rows = Subject.open(folder), {}
+        for kind, series, frames, runs in kinds(args, number, subject):
+            units = [units_of(subject, images, frames, models) for images in series[: len(NAMES)]]
+            rows[kind] = judged(bench, series, units, observe, runs)
             if args.sheets is not None:
-                sheet(args.sheets / f"subject{number}_{kind}.png", series, subject)
-            for judge in (*bench.judges, "units"):
-                row = {k: round(v, 2) for k, v in rows[kind][judge].items() if isinstance(v, float | int)}
-                print(f"subject {number} {kind:8s} {judge:12s} {row}", flush=True)
-            print("lips", rows[kind]["lips"], flush=True)
-        results["people"][f"subject {number}"] = rows
+                sheet(args.sheets / f"subject{number + 1}_{kind.replace(' ', '')}.png", series, subject)
+            for judge, found in rows[kind].items():
+                if isinstance(found, dict) and "v_r" in found:
+                    found = {k: round(v, 2) for k, v in found.items() if isinstance(v, float | int)}
+                print(f"subject {number + 1} {kind:8s} {judge:12s} {found}", flush=True)
+        results["people"][f"subject {number + 1}"] = rows
     print(write(args.name, results))
 
 

@@ -30,11 +30,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
+from _stored import packed, store, stored
 from emotion_branch import PARTS, compared
 
 from emotalking.data import Subject
 from emotalking.emotion.estimator import from_neutral
-from emotalking.io.arrays import load_archive
 from emotalking.io.settings import override
 from emotalking.models.compositor import Compositor, Conditions
 from emotalking.models.head import TalkingHead
@@ -52,7 +52,6 @@ BLOCK, OUT_OF = 6, 3
 """Frames of a block, and blocks of which one is held out."""
 EACH = 14
 """Held-out frames of a clip that are measured."""
-QUALITY = 92
 VARIANTS = ("without", "with")
 
 
@@ -158,11 +157,6 @@ def main_clip(head: TalkingHead, context: Context, subject: Subject, expressions
     return round(float(np.mean(-10 * np.log10(errors))), 2)
 
 
-def packed(images: np.ndarray) -> list[np.ndarray]:
-    """JPEG of each."""
-    return [cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].ravel() for image in images]
-
-
 def train_and_measure(args: argparse.Namespace) -> dict[str, Any]:
     """Both heads; see the module."""
     subject, device = Subject.open(args.subject), torch.device(args.device)
@@ -198,24 +192,8 @@ def train_and_measure(args: argparse.Namespace) -> dict[str, Any]:
     chosen = np.linspace(0, subject.num_frames - 1, EACH).round().astype(int)
     kept["main/recorded"] = packed(np.stack([subject.target(int(index)) for index in chosen]))
     if args.frames is not None:
-        lengths = np.array([[len(image) for image in images] for images in kept.values()])
-        np.savez(
-            args.frames,
-            names=np.array(list(kept)),
-            lengths=lengths,
-            bytes=np.concatenate([image for images in kept.values() for image in images]),
-        )
+        store(args.frames, kept)
     return results
-
-
-def stored(path: Path) -> dict[str, np.ndarray]:
-    """Inverse of what ``--frames`` wrote: [F, H, W, 3] by "clip/variant"."""
-    file = load_archive(path)
-    lengths = file["lengths"]
-    parts = np.split(file["bytes"], np.cumsum(lengths.ravel())[:-1])
-    images = [np.asarray(cv2.imdecode(part, cv2.IMREAD_COLOR))[..., ::-1] for part in parts]
-    each = lengths.shape[1]
-    return {str(name): np.stack(images[i * each : (i + 1) * each]) for i, name in enumerate(file["names"])}
 
 
 def judged(args: argparse.Namespace) -> dict[str, Any]:
