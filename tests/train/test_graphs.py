@@ -41,6 +41,8 @@ SETTINGS = [
     *(f"{stage}.losses.normal=0.05" for stage in ("face", "emotion")),
     "audio_pretraining=0",
     "motion_pretraining=20",
+    "corrections.rate=0.003",
+    "optim.final_share=0.5",
 ]
 
 

@@ -44,6 +44,7 @@ PUBLISHED = {
     "optim.scales": 3e-3,
     "optim.quats": 1e-3,
     "optim.normals": 2e-4,
+    "optim.final_share": 1.0,
     "finetune.opacity": 1e-3,
     "finetune.sh0": 2.5e-3,
     "finetune.mouth_colours": False,  # paper S16: "only face opacity and colour"
@@ -176,7 +177,9 @@ def test_every_other_number_is_off(paper: dict[str, Any]) -> None:
     """Nothing acts in the preset that has no line above."""
     left = {key: value for key, value in paper.items() if key not in PUBLISHED and key not in CHOSEN}
     means_nothing = {
-        # No weight that they would belong to.
+        # No weight, and no rate, that they would belong to.
+        "corrections.degree",
+        "corrections.window",
         *(
             f"{stage}.losses.{name}"
             for stage in ("mouth", "emotion", "finetune")

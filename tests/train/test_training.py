@@ -56,6 +56,8 @@ SHORT = [
     "audio_pretraining=5",
     "motion_pretraining=5",
     "closed_mouth_code=2",
+    "corrections.rate=0.01",
+    "optim.final_share=0.5",
 ]
 
 

@@ -23,7 +23,7 @@ LEAST_ONE = {
     "code",
 }
 """Names of settings that must be at least 1, in any class."""
-ABOVE_ZERO = {"means", "means_final"}
+ABOVE_ZERO = {"means", "means_final", "final_share"}
 """Settings that must be above 0. No setting may be below."""
 
 
@@ -45,6 +45,10 @@ class OptimConfig:
     """Rotation rate."""
     normals: float = 2e-4
     """Normal residual rate (GaussianShader's)."""
+    final_share: float = 1.0
+    """Share of the Gaussians' rates (colours, opacities, scales, rotations) that is left at the end of a stage. They
+    fall exponentially from the last densification on, in the fine-tune stage from its beginning; 1, as published,
+    leaves the noise of single frames in the colours."""
     grids: float = 5e-3
     """Tri-plane rate."""
     networks: float = 5e-4
@@ -96,6 +100,27 @@ class PerceptualConfig:
     there; `squeeze` comes with this package."""
     patches: int = 0
     """Maximum number of patches a step, drawn from all of the frame's; 0: all."""
+
+
+@dataclass(frozen=True)
+class CorrectionsConfig:
+    """Corrections of the head in each training frame (`train.corrections`); not in the paper."""
+
+    rate: float = 0.0
+    """Learning rate in millimetres; 0: none. Adam moves a frame's correction by some 30 rates each time it is drawn."""
+    degree: int = 1
+    """Motion as polynomials of the position: 0 translation, 1 affine, 2 quadratic."""
+    window: int = 1
+    """Consecutive frames over which corrections are averaged, odd."""
+    weight: float = 0.0
+    """Weight of the sum of squared coefficients in mm^2."""
+
+    def validate(self) -> None:
+        """Raise ValueError for values that cannot be."""
+        if self.degree not in (0, 1, 2):
+            raise ValueError("corrections.degree must be 0, 1 or 2")
+        if self.window < 1 or self.window % 2 == 0:
+            raise ValueError("corrections.window must be odd")
 
 
 @dataclass(frozen=True)
@@ -241,6 +266,8 @@ class TrainConfig:
     """The sync loss of the mouth, face and emotion stages."""
     perceptual: PerceptualConfig = field(default_factory=PerceptualConfig)
     """The perceptual loss of all stages."""
+    corrections: CorrectionsConfig = field(default_factory=CorrectionsConfig)
+    """Corrections of the face stage's training frames."""
     audio_pretraining: int = 0
     """Updates that teach the audio encoders the tracked lip shape before the first stage (0: none, as published)."""
     audio_augmentation: bool = False
@@ -292,6 +319,7 @@ class TrainConfig:
         if self.perceptual.backbone not in ("auto", "alex", "vgg", "squeeze", "none"):
             raise ValueError("perceptual.backbone must be 'auto', 'alex', 'vgg', 'squeeze' or 'none'")
         self.sync.validate()
+        self.corrections.validate()
         if not 0.0 <= self.emotion.real_share <= 1.0:
             raise ValueError("emotion.real_share must lie in 0..1")
         if not 0.0 <= self.emotion.expression_share <= 1.0:

@@ -1,7 +1,8 @@
 """Run-wide parts that every stage works on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int32
@@ -11,6 +12,7 @@ from emotalking.errors import InputError
 from emotalking.models.head import TalkingHead
 from emotalking.ops.cuda.build import available
 from emotalking.train.config import TrainConfig
+from emotalking.train.corrections import Corrections
 from emotalking.train.data import TrainingData, as_slices
 from emotalking.train.expressions import Expressions
 from emotalking.train.loss_config import ImageLosses
@@ -37,12 +39,16 @@ class Context:
     """The perceptual loss; None: the run has none."""
     expressions: Expressions | None = None
     """The person's own expressions; None: the run has none."""
+    corrections: Corrections | None = field(init=False)
+    """Corrections of the training frames; None: the run has none."""
 
     def __post_init__(self) -> None:
         if self.own_kernels and not available():
             raise InputError("gpu=kernels needs cuda-bindings: pip install 'emotalking[gpu]', or use gpu=gsplat.")
         if self.device.type == "cuda" and not self.own_kernels and find_spec("gsplat") is None:
             raise InputError("gpu=gsplat needs gsplat: pip install 'emotalking[gsplat]', or use gpu=kernels.")
+        wanted = self.config.corrections
+        self.corrections = Corrections(self.data.count, wanted).to(self.device) if wanted.rate else None
         width, height = self.data.size
         self.box_device = self.device if self.own_kernels else torch.device("cpu")
         """Device of boxes: the host, which cuts them out, or the device whose kernels read them."""
@@ -50,6 +56,24 @@ class Context:
         """The one box that is the frame."""
         self._rows = torch.arange(height, device=self.device)[None, :, None]
         self._columns = torch.arange(width, device=self.device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the stages share and learn beside the head, for a checkpoint."""
+        return {} if self.corrections is None else {"corrections": self.corrections.table.detach()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`.
+
+        Raises:
+            ValueError: corrections of another number of frames or degree, or not finite.
+        """
+        if self.corrections is None:
+            return
+        table, saved = self.corrections.table, state["corrections"]
+        if saved.shape != table.shape or not bool(torch.isfinite(saved).all()):
+            raise ValueError(f"corrections: {list(saved.shape)} instead of {list(table.shape)}, or not finite")
+        with torch.no_grad():
+            table.copy_(saved)
 
     @property
     def device(self) -> torch.device:

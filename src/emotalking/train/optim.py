@@ -69,6 +69,11 @@ def means_rate(iteration: int, optim: OptimConfig, until: int, extent: float) ->
     return extent * math.exp((1.0 - t) * math.log(optim.means) + t * math.log(optim.means_final))
 
 
+def gaussians_factor(iteration: int, begin: int, end: int, optim: OptimConfig) -> float:
+    """Rate factor of colours, opacities, scales and rotations: 1 until ``begin``, then falling to `final_share`."""
+    return optim.final_share ** (max(0, iteration - begin) / max(1, end - begin))
+
+
 def set_group_rate(optimizer: Optimizer, name: str, rate: float) -> None:
     """Set the rate of the group called ``name``."""
     for group in optimizer.param_groups:

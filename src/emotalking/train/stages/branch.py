@@ -18,6 +18,7 @@ from emotalking.train.densify import DensifyState, densify_and_prune, sample_sta
 from emotalking.train.optim import (
     FactorSchedule,
     gaussian_optimizer,
+    gaussians_factor,
     means_rate,
     network_factor,
     network_optimizer,
@@ -40,6 +41,7 @@ class BranchLearner:
         networks = network_optimizer([branch.audio, branch.motion], optim)
         self.optimizers: dict[str, Optimizer] = {"gaussians": self._gaussians, "networks": networks}
         self._network_schedule = FactorSchedule(networks)
+        self._gaussian_schedule = FactorSchedule(self._gaussians)
         self.density = DensifyState.zeros(branch.gaussians.count, context.device)
         self._growth = {"grown": 0, "pruned": 0}
         self._probe: Tensor | None = None
@@ -114,6 +116,7 @@ class BranchLearner:
     def set_rates(self, iteration: int) -> None:
         """Set the learning rates of a step."""
         optim, settings = self._context.config.optim, self._settings
+        self._gaussian_schedule.set(gaussians_factor(iteration, settings.densify.until, settings.iterations, optim))
         set_group_rate(self._gaussians, "means", means_rate(iteration, optim, settings.means_until, self._extent))
         learning = settings.freeze_geometry_from or settings.iterations
         self._network_schedule.set(network_factor(iteration, settings.lr_decay_from, learning))

@@ -21,6 +21,7 @@ from emotalking.train.config import FaceStageConfig
 from emotalking.train.context import Context, composite_over
 from emotalking.train.data import LIP_MARGIN, as_index, class_mask, equal_sized, eye_boxes, lip_boxes, size_of
 from emotalking.train.densify import DensifyState, green_gaussians, prune
+from emotalking.train.optim import FactorSchedule, network_factor
 from emotalking.train.rendered_maps import attention_channels, normal_channels, normal_terms
 from emotalking.train.stages.branch import BranchLearner
 from emotalking.train.step import OFF, ON, GraphKey, Stage, StepInputs
@@ -52,6 +53,9 @@ class FaceStage(Stage):
         self.branch = context.head.face
         self.learner = BranchLearner(context, self.branch, self.settings)
         self.optimizers = self.learner.optimizers
+        if context.corrections is not None:
+            self.optimizers["corrections"] = context.corrections.optimizer()
+            self._corrections_schedule = FactorSchedule(self.optimizers["corrections"])
         data = context.data
         self.source = source or FaceCurriculum(data, self.settings, context.generator)
         self._lips = lip_boxes(data).to(context.box_device)
@@ -102,6 +106,11 @@ class FaceStage(Stage):
         context, losses, colour = self.context, self.settings.losses, inputs.backdrop
         data, row = context.data, as_index(inputs.frame)
         deformed = self.deform(inputs) if key.moving else self.branch.gaussians.deform()
+        terms = {}
+        if key.moving and context.corrections is not None:
+            coefficients = context.corrections.coefficients(inputs.frame)
+            deformed = context.corrections.apply(deformed, coefficients)
+            terms["corrections"] = context.corrections.size(coefficients)
         extra, num_detached = self.extra_channels(key, inputs, deformed)
         layer = self.learner.render(key, deformed, inputs.frame, extra, num_detached)
         if inputs.target is None:
@@ -116,7 +125,7 @@ class FaceStage(Stage):
             image, target = (composite_over(each, compared, colour) for each in (image, target))
         boxes = self._boxes[row][0]
         difference, dissimilarity = l1_dssim_in_boxes(image, target, boxes if key.moving else boxes[:1])
-        terms = {"l1": difference[0], "d_ssim": losses.d_ssim * dissimilarity[0]}
+        terms |= {"l1": difference[0], "d_ssim": losses.d_ssim * dissimilarity[0]}
         if key.moving:
             for number, (name, weight) in enumerate(self._parts.items(), start=1):
                 terms[name] = weight * (difference[number] + losses.d_ssim * dissimilarity[number])
@@ -202,6 +211,8 @@ class FaceStage(Stage):
     def before_update(self, iteration: int) -> None:
         """See :class:`Stage`."""
         self.learner.set_rates(iteration)
+        if self.context.corrections is not None:
+            self._corrections_schedule.set(network_factor(iteration, self.settings.lr_decay_from, self.iterations))
 
     def after_update(self, iteration: int) -> bool:
         """See :class:`Stage`."""
@@ -221,12 +232,13 @@ class FaceStage(Stage):
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`Stage`."""
-        return self.source.state_dict() | self.learner.state_dict()
+        return self.source.state_dict() | self.learner.state_dict() | self.context.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`Stage`."""
         self.source.load_state_dict(state)
         self.learner.load_state_dict(state)
+        self.context.load_state_dict(state)
 
 
 def combined_face_stage(context: Context, maker: EmotionGenerator, stage: type[FaceStage] = FaceStage) -> FaceStage:

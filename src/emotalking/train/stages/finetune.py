@@ -14,7 +14,7 @@ from emotalking.models.compositor import Compositor, Conditions
 from emotalking.models.head import TalkingHead
 from emotalking.train.context import Context
 from emotalking.train.data import TrainingData, lip_window
-from emotalking.train.optim import SH_REST_SLOWER
+from emotalking.train.optim import SH_REST_SLOWER, FactorSchedule, gaussians_factor
 from emotalking.train.prune import drop_unseen
 from emotalking.train.step import GraphKey, Stage, StepInputs
 from emotalking.train.targets import FrameSampler
@@ -30,9 +30,9 @@ class FinetuneStage(Stage):
         super().__init__(context, self.settings.iterations)
         self.sampler = FrameSampler(context.data.count, context.generator)
         self._growth = {"grown": 0, "pruned": 0}
-        self.optimizers: dict[str, Optimizer] = {"colours": self._optimizer()}
+        self._train_colours()
 
-    def _optimizer(self) -> Optimizer:
+    def _train_colours(self) -> None:
         head = self.context.head.requires_grad_(False)
         opacity = head.face.gaussians.opacity_logits.requires_grad_(True)
         groups = [{"name": "face_opacity", "params": [opacity], "lr": self.settings.opacity}]
@@ -41,13 +41,15 @@ class FinetuneStage(Stage):
             base, rest = branch.gaussians.sh0.requires_grad_(True), branch.gaussians.sh_rest.requires_grad_(True)
             groups.append({"name": f"{name}_sh0", "params": [base], "lr": self.settings.sh0})
             groups.append({"name": f"{name}_sh_rest", "params": [rest], "lr": self.settings.sh0 / SH_REST_SLOWER})
-        return Adam(groups, eps=1e-15, fused=True)
+        colours = Adam(groups, eps=1e-15, fused=True)
+        self.optimizers: dict[str, Optimizer] = {"colours": colours}
+        self._schedule = FactorSchedule(colours)
 
     def begin(self) -> None:
         """Remove the Gaussians that hardly show; what little they gave is learned again by the others."""
         if self.settings.prune:
             self._growth["pruned"] = sum(drop_unseen(self.context, self.settings.prune).values())
-            self.optimizers["colours"] = self._optimizer()
+            self._train_colours()
 
     def growth(self) -> dict[str, int]:
         """See :class:`Stage`."""
@@ -68,6 +70,10 @@ class FinetuneStage(Stage):
         with torch.no_grad():
             face = head.deform_emotional_face(conditions.audio, conditions.aus, conditions.va)
             mouth = head.deform_mouth(conditions.audio)
+            corrections = self.context.corrections
+            if corrections is not None:
+                coefficients = corrections.coefficients(inputs.frame)
+                face, mouth = (corrections.apply(each, coefficients) for each in (face, mouth))
         face.opacities = head.face.gaussians.opacities[None]
         behind = data.behind(inputs.frame)
         rendered = Compositor(data.K, data.size).deformed_frames(head, face, mouth, conditions.viewmats, behind).rgb
@@ -79,13 +85,18 @@ class FinetuneStage(Stage):
             terms["lpips"] = losses.lpips * distance
         return terms
 
+    def before_update(self, iteration: int) -> None:
+        """See :class:`Stage`."""
+        self._schedule.set(gaussians_factor(iteration, 0, self.iterations, self.context.config.optim))
+
     def state_dict(self) -> dict[str, Any]:
         """See :class:`Stage`."""
-        return {"sampler": self.sampler.state_dict()}
+        return {"sampler": self.sampler.state_dict()} | self.context.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`Stage`."""
         self.sampler.load_state_dict(state["sampler"])
+        self.context.load_state_dict(state)
 
 
 CLOSED_SHARE = 0.1
