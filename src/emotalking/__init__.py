@@ -30,6 +30,7 @@ from emotalking.errors import (
 )
 from emotalking.evaluate.config import AblationConfig, EvaluateConfig
 from emotalking.faces.config import FaceConfig
+from emotalking.figures.config import FiguresConfig
 from emotalking.jobs.config import JobsConfig
 from emotalking.preprocess.config import PrepareConfig
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from emotalking.evaluate.study import Results, Study
     from emotalking.evaluate.study_server import StudyServer
     from emotalking.faces.files import Edited
+    from emotalking.figures.run import Figures
     from emotalking.jobs.page import ManyResult
     from emotalking.lipsync.scores import SyncScores
     from emotalking.lipsync.training import ExpertReport
@@ -74,6 +76,7 @@ _HEAVY = {
     "Edited": "faces.files",
     "EmotionTrack": "emotion.tracks",
     "ExpertReport": "lipsync.training",
+    "Figures": "figures.run",
     "Finding": "data.findings",
     "Footage": "preprocess.check.verdict",
     "Heard": "player.streaming",
@@ -116,6 +119,8 @@ __all__ = [
     "EvaluateConfig",
     "ExpertReport",
     "FaceConfig",
+    "Figures",
+    "FiguresConfig",
     "Finding",
     "Footage",
     "Heard",

@@ -10,6 +10,7 @@ Example:
 from emotalking.api.evaluation import (
     ablate,
     compare,
+    draw_figures,
     evaluate,
     make_study,
     measure_sync,
@@ -32,6 +33,7 @@ __all__ = [
     "choose_device",
     "compare",
     "demo",
+    "draw_figures",
     "edit_faces",
     "evaluate",
     "face_sheet",

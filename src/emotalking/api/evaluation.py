@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from emotalking.evaluate.config import AblationConfig, EvaluateConfig
+from emotalking.figures.config import FiguresConfig
 from emotalking.io.outputs import checked
 from emotalking.jobs.config import JobsConfig
 from emotalking.options import (
@@ -17,6 +18,7 @@ from emotalking.options import (
     OptionalInput,
     Overwrite,
     PathLike,
+    Provenance,
     Reads,
     SubjectFolder,
     ValenceArousal,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from emotalking.evaluate.results import Report
     from emotalking.evaluate.study import Results, Study
     from emotalking.evaluate.study_server import StudyServer
+    from emotalking.figures.run import Figures
     from emotalking.lipsync.scores import SyncScores
 
 
@@ -177,6 +180,36 @@ def ablate(
         made = run(Path(subject), Path(output), config, engine)
     write_ablation(made, config, provenance(Subject.open(subject), None, command), Path(output))
     return made
+
+
+@checked
+def draw_figures(
+    avatar: Input,
+    subject: SubjectFolder,
+    output: Annotated[PathLike, Writes("figures")],
+    config: FiguresConfig = FiguresConfig(),
+    *,
+    device: Device = "auto",
+    provenance: Provenance = "on",
+) -> "Figures":
+    """Draw the paper's figures of an avatar: attention, normals, layers, emotions, comparisons.
+
+    Args:
+        avatar: avatar file ('emotalking train').
+        subject: the subject folder that it was trained on.
+        output: folder for the figures and ``index.html``; what is there and whole is kept.
+        config: options.
+
+    Raises:
+        InputError: avatar and subject do not belong together, or a sound or another system's frames cannot be used.
+    """
+    from emotalking.progress import doing
+
+    with doing("loading what draws"):
+        from emotalking.figures.run import draw_figures as run
+        from emotalking.ops.devices import choose_device
+
+    return run(Path(avatar), Path(subject), Path(output), config, choose_device(device), provenance)
 
 
 @checked

@@ -158,10 +158,12 @@ def parse(
         if one.mapping and values[one.name] == ():
             values[one.name] = one.default
         elif one.mapping:
+            kind = get_args(_mapping(one.kind))[1]
             try:
-                values[one.name] = (named_numbers if get_args(_mapping(one.kind))[1] is int else named_paths)(
-                    values[one.name]
-                )
+                values[one.name] = named_numbers(values[one.name]) if kind is int else named_paths(values[one.name])
+                twice = next((name for name, path in values[one.name].items() if isinstance(path, list)), None)
+                if twice is not None and kind is Path:
+                    raise ValueError(f"two systems are called {twice}: give each its own name")
             except ValueError as error:
                 raise InputError(f"argument {one.name}: {error}: see '{prog} --help'") from None
     return values
@@ -239,7 +241,8 @@ def _argument(one: Parameter) -> Any:
     if one.positional:
         notes += [tyro.conf.arg(metavar=_METAVARS.get(one.name, one.name.upper())), tyro.conf.Positional]
     elif one.mapping:
-        notes += [tyro.conf.arg(metavar="[NAME=]N"), tyro.conf.UseAppendAction]
+        metavar = "[NAME=]N" if get_args(_mapping(one.kind))[1] is int else "NAME=PATH"
+        notes += [tyro.conf.arg(metavar=metavar), tyro.conf.UseAppendAction]
     elif one.name not in FORMS:
         notes += _specs(kind)
     for note in (*notes, *FORMS.get(one.name, ())):

@@ -73,6 +73,12 @@ class EmotionTrack:
         return cls(np.zeros(1), np.array([check_va(valence, arousal)]))
 
     @classmethod
+    def tour(cls, names: Sequence[str], seconds: float) -> "EmotionTrack":
+        """Named emotions one after another, each held for as long as it changes to the next."""
+        times = np.linspace(0.0, seconds, len(names) * 2)
+        return cls(times, np.repeat([preset(name) for name in names], 2, axis=0))
+
+    @classmethod
     def from_text(cls, text: str) -> "EmotionTrack":
         """A constant track from ``"happy"``, ``"happy:0.5"`` (half as strong) or ``"0.6,0.4"``.
 

@@ -117,7 +117,7 @@ def compare(
     fps = float(subject.fps)
     indices = common_frames(systems, limit)
     for system in systems:
-        _check_size(system, indices, subject)
+        check_size(system, indices, subject)
     if unseen is not None:
         truth = None
         samples = unseen.samples(len(indices), fps)
@@ -182,7 +182,12 @@ def _sound(subject: Subject, indices: Int64[np.ndarray, " N"]) -> Float[np.ndarr
     return load_audio(subject.files.audio, float(indices[0]) / fps, len(indices) / fps)
 
 
-def _check_size(system: System, indices: Int64[np.ndarray, " N"], subject: Subject) -> None:
+def check_size(system: System, indices: Int64[np.ndarray, " N"], subject: Subject) -> None:
+    """Refuse a system whose frames have another size than the subject's.
+
+    Raises:
+        UserError: naming both.
+    """
     frame = next(system.frames(indices[:1]))
     height, width = frame.shape[:2]
     if (height, width) != (subject.height, subject.width):

@@ -17,7 +17,7 @@ from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.measure import measure
 from emotalking.evaluate.metrics import Metric
 from emotalking.models.avatar import Avatar
-from emotalking.models.compositor import ComposedFrames, torso_over_plate
+from emotalking.models.compositor import ComposedFrames, Conditions, torso_over_plate
 
 _DECODERS, _AHEAD = 4, 8
 """Threads that read torso layers, and frames that they may be ahead of the renderer."""
@@ -115,23 +115,28 @@ def reconstruct(
     Yields:
         RGB in [0, 1] on the avatar's device.
     """
-    device = avatar.device
     strict = replace(avatar, lips="strict")  # the recorded lips are of the recorded size
+    with torch.no_grad():
+        for given, behind in held_out_inputs(avatar, subject, indices, va):
+            yield strict.render(given.viewmats, given.audio, given.aus, given.va, behind).rgb[0]
+
+
+def held_out_inputs(
+    avatar: Avatar, subject: Subject, indices: Int64[np.ndarray, " F"], va: Float[np.ndarray, "F 2"] | None
+) -> Iterator[tuple[Conditions, Float[Tensor, "1 H W 3"]]]:
+    """Conditions of each of :func:`reconstruct`'s frames and what is behind its head, on the avatar's device."""
+    device = avatar.device
     sound = audio_windows(torch.from_numpy(subject.audio_features(avatar.audio_features)).to(device), indices)
 
     def put(array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)
 
     viewmats, aus = put(subject.viewmats[indices]), put(subject.aus[indices])
-    emotion = None if va is None else put(va)
-    with torch.no_grad():
-        plate = put(subject.background) / 255.0
-        for at, torso in enumerate(_torso_layers(subject, indices)):
-            here = slice(at, at + 1)
-            behind = torso_over_plate(torch.from_numpy(torso).to(device), plate)[None]
-            yield strict.render(
-                viewmats[here], sound[here], aus[here], None if emotion is None else emotion[here], behind
-            ).rgb[0]
+    given = Conditions(viewmats, sound, aus, None if va is None else put(va))
+    plate = put(subject.background) / 255.0
+    for at, torso in enumerate(_torso_layers(subject, indices)):
+        behind = torso_over_plate(torch.from_numpy(torso).to(device), plate)[None]
+        yield given.each(lambda part, at=at: part[at : at + 1]), behind
 
 
 def _torso_layers(subject: Subject, indices: Int64[np.ndarray, " F"]) -> Iterator[UInt8[np.ndarray, "H W 4"]]:

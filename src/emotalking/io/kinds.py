@@ -184,6 +184,14 @@ KINDS = {
         marks=_made_with("ablation.json", "format", "emotalking-ablation"),
         space=32 * _MB,
     ),
+    "figures": Kind(
+        "folder of figures",
+        folder=True,
+        names=("figures.json", "index.html", "attention.png", "normals.png", "layers.png", "interpolation.png")
+        + ("sweep.*", "transitions.*", "comparison*.png"),
+        marks=_made_with("figures.json", "format", "emotalking-figures"),
+        space=4 * _MB,
+    ),
     "study": Kind("study", folder=True, names=("page",), marks=_made_with("key.json", "format", "emotalking-study")),
     "avatars": Kind(
         "page of avatars", folder=True, names=("index.html",), marks=_has_page("index.html"), space=32 * _MB

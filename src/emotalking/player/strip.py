@@ -124,8 +124,9 @@ def draw_strip(
     words: Sequence[TimedLabel] | None = None,
     phonemes: Sequence[TimedLabel] | None = None,
     emotion: EmotionTrack | None = None,
+    columns: int = COLUMNS,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw rows of crops (S = ``CELL``) above phonemes, words, waveform and emotion on the same time axis.
+    """Draw rows of ``columns`` crops above phonemes, words, waveform and emotion on the same time axis.
 
     Frame f lasts from f / fps to (f + 1) / fps; a phoneme that ends in the next row is drawn in both.
     """
@@ -133,26 +134,27 @@ def draw_strip(
         raise ValueError("cuts: expected at least one, got none")
     bands = [(timed, height) for timed, height in ((phonemes, _PHONEME_BAND), (words, _WORD_BAND)) if timed is not None]
     curves = emotion if emotion is not None and len(emotion.times) > 1 else None
-    pitch = CELL + sum(height for _, height in bands) + _WAVE_BAND + (curves is not None) * _EMOTION_BAND + _GAP
-    rows = -(-len(cuts) // COLUMNS)
-    columns = min(COLUMNS, len(cuts))
-    page = Image.new("RGB", (columns * CELL + 2 * _EDGE, rows * pitch + 2 * _EDGE), _BACKGROUND)
+    cell = cuts[0].shape[1]
+    pitch = cell + sum(height for _, height in bands) + _WAVE_BAND + (curves is not None) * _EMOTION_BAND + _GAP
+    columns = min(columns, len(cuts))
+    rows = -(-len(cuts) // columns)
+    page = Image.new("RGB", (columns * cell + 2 * _EDGE, rows * pitch + 2 * _EDGE), _BACKGROUND)
     draw = ImageDraw.Draw(page)
     scale = max(float(np.abs(samples).max(initial=0.0)), 1e-3)
     for row in range(rows):
         top = _EDGE + row * pitch
-        here = cuts[row * COLUMNS : (row + 1) * COLUMNS]
+        here = cuts[row * columns : (row + 1) * columns]
         for column, cut in enumerate(here):
-            page.paste(Image.fromarray(cut), (_EDGE + column * CELL, top))
-        begin, end = row * COLUMNS / fps, (row * COLUMNS + len(here)) / fps
+            page.paste(Image.fromarray(cut), (_EDGE + column * cell, top))
+        begin, end = row * columns / fps, (row * columns + len(here)) / fps
         draw.text((_EDGE + 3, top + 2), f"{begin:.2f} s", _BACKGROUND, _font(11), stroke_width=1, stroke_fill=_TEXT)
-        top += CELL
+        top += cell
         for timed, height in bands:
-            _band(draw, timed, begin, end, fps * CELL, top, height)
+            _band(draw, timed, begin, end, fps * cell, top, height)
             top += height
-        _wave(draw, samples, begin, end, fps * CELL, top, scale)
+        _wave(draw, samples, begin, end, fps * cell, top, scale)
         if curves is not None:
-            _emotion(draw, curves, begin, end, fps * CELL, top + _WAVE_BAND, named=row == 0)
+            _emotion(draw, curves, begin, end, fps * cell, top + _WAVE_BAND, named=row == 0)
     return np.asarray(page).copy()
 
 

@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 ERROR_GAIN = 4.0
 """Amplification of the mean absolute difference in error maps."""
 _GAP, _LABEL = 4, 76
+_INSET = 0.1
+"""Radius of an inset, of the image's shorter side."""
 _PAPER, _INK = 255, (60, 66, 80)
 
 
@@ -24,6 +26,21 @@ def fit_width(image: UInt8[np.ndarray, "H W 3"], width: int) -> UInt8[np.ndarray
     """Scale to ``width`` pixels."""
     height = max(round(image.shape[0] * width / image.shape[1]), 1)
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def with_emotion(image: UInt8[np.ndarray, "H W 3"], valence: float, arousal: float) -> UInt8[np.ndarray, "H W 3"]:
+    """A copy with the circle of emotions in its lower right corner: pleasant to the right, excited up, a dot there."""
+    out = image.copy()
+    radius = max(round(min(image.shape[:2]) * _INSET), 8)
+    middle = (image.shape[1] - radius - radius // 3, image.shape[0] - radius - radius // 3)
+    disc = cv2.circle(out.copy(), middle, radius, (255, 255, 255), -1, cv2.LINE_AA)
+    out = cv2.addWeighted(disc, 0.75, out, 0.25, 0)
+    cv2.circle(out, middle, round(0.8 * radius), (180, 186, 196), 1, cv2.LINE_AA)
+    for x, y in ((radius, 0), (0, radius)):
+        cv2.line(out, (middle[0] - x, middle[1] - y), (middle[0] + x, middle[1] + y), (180, 186, 196), 1, cv2.LINE_AA)
+    dot = (round(middle[0] + radius * valence), round(middle[1] - radius * arousal))
+    cv2.circle(out, dot, max(radius // 8, 2), (224, 80, 30), -1, cv2.LINE_AA)
+    return out
 
 
 def grid(

@@ -34,7 +34,7 @@ th { color: var(--soft); font-weight: 600; font-size: .85rem; }
 th.number, td.number { text-align: right; } td { overflow-wrap: break-word; } th { white-space: nowrap; }
 .wide { overflow-x: auto; }
 h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
-figure { margin: .5rem 0; } img, svg { max-width: 100%; height: auto; }
+figure { margin: .5rem 0; } img, svg, video { max-width: 100%; height: auto; }
 .row { display: flex; flex-wrap: wrap; gap: .8rem; align-items: flex-start; }
 """
 
@@ -122,6 +122,10 @@ class Page:
             _image_tag(read_image(image, hint="make it again") if isinstance(image, Path) else image, quality, caption),
             caption,
         )
+
+    def video(self, file: Path, caption: str = "") -> None:
+        """A video beside the page, to be played in it; ``file`` is relative to the page's folder."""
+        self._figure(f'<video controls preload="metadata" src="{quote(file.as_posix())}"></video>', caption)
 
     def images(self, images: Sequence[np.ndarray], captions: Sequence[str] = (), quality: int = 85) -> None:
         """A strip of RGB images (uint8 [H, W, 3]) side by side, wrapped to the window."""

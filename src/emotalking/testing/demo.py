@@ -123,7 +123,7 @@ def run_demo(
     said = spoken(SPEECH_TEXT, SPEECH_SECONDS)
     save_wav(speech, said.waveform, finish=finisher(speech, Origin()))
     video = out / "demo.mp4"
-    render_clip(avatar, speech, video, emotion=tour(SPEECH_SECONDS))
+    render_clip(avatar, speech, video, emotion=EmotionTrack.tour(EMOTIONS, SPEECH_SECONDS))
     sheet = out / "sheet.png"
     write_image(sheet, emotion_sheet(avatar, subject, size), finish=finisher(sheet, Origin.of_avatar(avatar)))
     report = _report(held_out, readback)
@@ -139,12 +139,6 @@ def film(clip: Path, script: Performance, size: int) -> None:
     with VideoWriter(clip, size, size, Fraction(script.fps), iter_audio(sound, AUDIO_RATE)) as writer:
         for state in track(script.states, "film"):
             writer.write(actor.render(state).image)
-
-
-def tour(seconds: float) -> EmotionTrack:
-    """All emotions of the demo, one after another, with smooth changes."""
-    times = np.linspace(0.0, seconds, len(EMOTIONS) * 2)
-    return EmotionTrack(times, np.repeat([preset(name) for name in EMOTIONS], 2, axis=0))
 
 
 def read_back_emotion(avatar: Avatar, subject: Subject, script: Performance) -> EmotionReadback:

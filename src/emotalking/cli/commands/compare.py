@@ -23,12 +23,8 @@ as held-out frames, or as the whole clip), by their names, or by --start.
 def run(arguments: Arguments) -> None:
     """Compare, and print the tables."""
     from emotalking.cli.console import announce_device, note
-    from emotalking.errors import InputError
     from emotalking.evaluate.compare_report import difference_table, main_table, notes_of, published_table
 
-    twice = next((name for name, path in arguments["systems"].items() if isinstance(path, list)), None)
-    if twice is not None:
-        raise InputError(f"two systems are called {twice}: give each its own name.")
     announce_device("comparing", arguments["device"])
     made = api.compare(**arguments)
     for table in (main_table(made), difference_table(made), published_table(made)):
