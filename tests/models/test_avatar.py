@@ -231,6 +231,7 @@ def test_the_gate_closes_both_branches_smoothly(avatar: Avatar, tmp_path: Path) 
     avatar.save(tmp_path / "a.safetensors")
     again = Avatar.load(tmp_path / "a.safetensors")
     assert again.closes_lips
+    closed = avatar.render(views, sound, aus, speech=torch.zeros(1)).rgb
     assert torch.equal(again.render(views, sound, aus, speech=torch.zeros(1)).rgb, closed)
 
 

@@ -1,6 +1,7 @@
 """Avatar files that are damaged or lie: every claim is compared before use, and refused in one sentence."""
 
 import json
+import struct
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,12 @@ def filled(name: str, value: float) -> Change:
     return change
 
 
+def png(width: int, height: int) -> torch.Tensor:
+    """An image file of one colour that claims a size; only its header is valid where the image would be large."""
+    data = encode_image(np.zeros((8, 8, 3), np.uint8), ".png")
+    return torch.tensor(list(data[:16] + struct.pack(">II", width, height) + data[24:]), dtype=torch.uint8)
+
+
 LIES: dict[str, Change] = {
     "endless frame rate": lambda h, t: into(h, "scene", "fps", value="1e999999999"),
     "frame rate of another kind": lambda h, t: into(h, "scene", "fps", value=[25]),
@@ -94,6 +101,20 @@ LIES: dict[str, Change] = {
     "a plate of another shape": lambda h, t: into(t, "scene.background", value=torch.zeros(9, 9, 3, dtype=torch.uint8)),
     "offsets beyond the data": lambda h, t: t["scene.torso_offsets"].add_(10**15),
     "offsets out of order": lambda h, t: into(t, "scene.torso_offsets", value=t["scene.torso_offsets"].flip(0)),
+    "a grid of another shape": lambda h, t: into(t, "head.face.gaussians.sh0.grid", value=torch.ones(2, 40, 1, 3)),
+    "a grid of another kind": lambda h, t: into(t, "head.face.gaussians.sh0.grid", value=torch.ones(2, 1, 1, 3).int()),
+    "a grid that is not finite": filled("head.face.gaussians.sh_rest.grid", float("inf")),
+    "a grid of numbers that are whole already": lambda h, t: into(
+        t, "head.face.gaussians.sh0", value=torch.ones(40, 1, 3)
+    ),
+    "a grid of nothing": lambda h, t: into(t, "head.wings.grid", value=torch.ones(2, 1)),
+    "a plate that is no image": lambda h, t: t["scene.background"].zero_(),
+    "a compressed plate of another size": lambda h, t: into(t, "scene.background", value=png(4000, 4000)),
+    "a huge compressed plate": lambda h, t: [
+        into(h, "scene", "width", value=16_000),
+        into(h, "scene", "height", value=16_000),
+        into(t, "scene.background", value=png(16_000, 16_000)),
+    ],
     "another scene tensor": lambda h, t: into(t, "scene.wings", value=torch.zeros(1)),
 }
 

@@ -16,6 +16,7 @@ from emotalking.models.avatar_file import MAKE_AGAIN, NOT_ITS_HEADER, read_avata
 from emotalking.models.compositor import ComposedFrames, Compositor, Conditions
 from emotalking.models.fixed import FixedHead
 from emotalking.models.head import TalkingHead, loaded_head
+from emotalking.models.packing import pack, unpack
 from emotalking.models.scene import Scene
 from emotalking.networks.registry import sha256_of
 from emotalking.options import Lips
@@ -170,10 +171,15 @@ class Avatar:
     def save(self, path: Path | str) -> None:
         """Write the avatar file: safetensors, everything else as JSON in its header.
 
+        Numbers that the file holds rounded (`models.packing`) become the same here.
+
         Raises:
             UserError: it cannot be written; an existing file is left unchanged.
         """
-        write_avatar_file(Path(path), self.head.config, self.head.state_dict(), self.scene, self.metadata)
+        weights = pack(self.head.state_dict())
+        write_avatar_file(Path(path), self.head.config, weights, self.scene, self.metadata)
+        self.head.load_state_dict(unpack(weights))
+        self._fixed = None
         self.file, self.sha256 = Path(path), sha256_of(Path(path))
 
     @classmethod

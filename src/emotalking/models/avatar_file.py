@@ -8,23 +8,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from emotalking.data.frame import ClipCrop
 from emotalking.data.readers import LONGEST_FOCAL, regular
 from emotalking.errors import InputError
+from emotalking.io.images import decode_image, encode_image, packed_size
 from emotalking.io.reading import frame_rate, parse_json, reading, reason
 from emotalking.io.settings import from_dict, to_dict
 from emotalking.io.tensors import read_tensors, write_tensors
 from emotalking.models.audio import MAX_STEPS
 from emotalking.models.config import ModelConfig
+from emotalking.models.packing import unpack
 from emotalking.models.scene import Scene, TorsoStack
 from emotalking.provenance.consent import KEY as CONSENT
 from emotalking.provenance.consent import consent_facts
 
 FORMAT = "emotalking-avatar"
-VERSION = 3
+VERSION = 4
 """Raised when a reader of the previous version could not read the file."""
+MOST_PIXELS = 1 << 24
+"""Of a plate that is stored compressed: a few kilobytes may state hundreds of megabytes. Larger ones are stored raw."""
 NOT_ITS_HEADER, MAKE_AGAIN = "does not hold what its header says", "make it again"
 """What a failure to read it means, and its remedy."""
 
@@ -46,6 +51,13 @@ def write_avatar_file(
 ) -> None:
     """Write an avatar.
 
+    Args:
+        path: the file.
+        config: of the model.
+        weights: of the model (:func:`emotalking.models.packing.pack`).
+        scene: the recorded clip.
+        metadata: provenance.
+
     Raises:
         InputError: it cannot be written; an existing file is left unchanged.
     """
@@ -54,7 +66,7 @@ def write_avatar_file(
         "viewmats": scene.viewmats,
         "aus": scene.aus,
         "va": scene.va,
-        "background": scene.background,
+        "background": _packed_plate(scene.background),
         "torso_data": scene.torso.data,
         "torso_offsets": scene.torso.offsets,
     }
@@ -98,7 +110,7 @@ def read_avatar_file(path: Path) -> AvatarFile:
             {name[6:]: value.numpy() for name, value in tensors.items() if name.startswith("scene.")},
             str(path),
         )
-        weights = {name[5:]: value for name, value in tensors.items() if name.startswith("head.")}
+        weights = unpack({name[5:]: value for name, value in tensors.items() if name.startswith("head.")})
         return AvatarFile(header["version"], config, scene, weights, parse_json(header["metadata"], dict))
 
 
@@ -146,6 +158,8 @@ def _scene(facts: dict[str, Any], arrays: dict[str, np.ndarray], where: str) -> 
     width, height = facts["width"], facts["height"]
     if type(width) is not int or type(height) is not int:
         raise TypeError("an image size that is no whole number")
+    if arrays["background"].ndim == 1:
+        arrays = arrays | {"background": _plate(arrays["background"], (width, height))}
     count = len(arrays["viewmats"])
     wanted = {
         "viewmats": ("f", (count, 4, 4)),
@@ -185,6 +199,26 @@ def _scene(facts: dict[str, Any], arrays: dict[str, np.ndarray], where: str) -> 
         torso=TorsoStack(arrays["torso_data"], offsets, (width, height)),
         place=ClipCrop.from_json(facts.get("place"), where, count),
     )
+
+
+def _packed_plate(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "..."]:
+    """The background plate as a PNG image, [n]."""
+    large = image.shape[0] * image.shape[1] > MOST_PIXELS
+    return image if large else np.frombuffer(encode_image(image, ".png", 9), np.uint8)
+
+
+def _plate(packed: UInt8[np.ndarray, " n"], size: tuple[int, int]) -> UInt8[np.ndarray, "H W C"]:
+    """The compressed background plate, once its own header states ``size`` (width, height) too.
+
+    Raises:
+        ValueError: it is too large, of another size, or damaged.
+    """
+    if packed.dtype != np.uint8 or not 0 < size[0] * size[1] <= MOST_PIXELS or packed_size(packed) != size:
+        raise ValueError(f"background: no image of {size[0]} x {size[1]} pixels, {MOST_PIXELS} at most")
+    image = decode_image(packed)
+    if image is None:
+        raise ValueError("background: a damaged image")
+    return image
 
 
 def avatar_facts(path: Path) -> dict[str, object]:
