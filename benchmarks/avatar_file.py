@@ -1,0 +1,96 @@
+"""What an avatar file is made of, how long it takes to read, and what writing it in the current format changes.
+
+python benchmarks/avatar_file.py AVATAR [AVATAR ...] [--repeats 9] [--name avatar_file]
+
+Per file: bytes by part as it is and rewritten; milliseconds to read each of both (processor time, in turns);
+differences of frames with recorded poses, sound at random and an emotion, of 255.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _render_cpu import conditions
+from _report import RESULTS, write
+
+from emotalking.io.tensors import read_tensors
+from emotalking.models.avatar import Avatar
+
+FRAMES = 12
+
+
+def _parts(path: Path) -> dict[str, int]:
+    """Bytes by part: torso layers, plate, poses, and each parameter of the Gaussians; all networks together."""
+    header, tensors = read_tensors(path)
+    sizes: Counter[str] = Counter()
+    for name, value in tensors.items():
+        if ".gaussians." in name:
+            part = "Gaussians: " + name.rpartition(".gaussians.")[2].removesuffix(".grid")
+        elif name.startswith("head."):
+            part = "tri-planes" if name.endswith("encoder.table") else "networks"
+        else:
+            part = {"torso_data": "torso layers", "background": "plate"}.get(name.removeprefix("scene."), "poses")
+        sizes[part] += value.numel() * value.element_size()
+    sizes["header"] = path.stat().st_size - sum(sizes.values())
+    return {"all": path.stat().st_size, **dict(sizes.most_common())}
+
+
+@torch.no_grad()
+def _frames(avatar: Avatar) -> Tensor:
+    plate = torch.from_numpy(avatar.background)[None].float() / 255.0
+    made = conditions(avatar, FRAMES)
+    return torch.cat([avatar.render(c.viewmats, c.audio, c.aus, c.va, plate).rgb for c in made])
+
+
+def _compared(path: Path, again: Path, repeats: int) -> dict[str, Any]:
+    avatar = Avatar.load(path)
+    poses = len(avatar.viewmats)
+    before = _frames(avatar)
+    avatar.save(again)
+    off = (_frames(Avatar.load(again)) - before).abs() * 255
+    took: dict[Path, list[float]] = {path: [], again: []}
+    for _ in range(repeats):
+        for each, times in took.items():
+            begun = time.process_time()
+            Avatar.load(each)
+            times.append((time.process_time() - begun) * 1e3)
+    head = avatar.head
+    return {
+        "size": [avatar.width, avatar.height],
+        "poses": poses,
+        "gaussians": {name: getattr(head, name).gaussians.count for name in ("face", "mouth")},
+        "bytes": _parts(path),
+        "bytes_rewritten": _parts(again),
+        "load_cpu_ms": median(took[path]),
+        "load_cpu_ms_rewritten": median(took[again]),
+        "difference_of_255": {"mean": float(off.mean()), "max": float(off.max())},
+    }
+
+
+def main() -> None:
+    """Measure and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("avatars", type=Path, nargs="+")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--name", default="avatar_file")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
+    args = parser.parse_args()
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for path in args.avatars:
+            row = results[path.stem] = _compared(path, Path(folder) / "again.safetensors", args.repeats)
+            print(path.stem, *(f"{key}: {value}" for key, value in row.items()), sep="\n  ", flush=True)
+    write(args.name, results, args.out)
+
+
+if __name__ == "__main__":
+    main()
