@@ -49,7 +49,7 @@ HELD_OUT = 1 / 11
 """Share of the clip that a stretch holds out."""
 STRETCHES = {"last": 10 / 11, "first": 0.0, "middle": 5 / 11}
 """Begin of the held-out stretch, as a share of the clip."""
-PIXELS = ("psnr", "psnr_head", "psnr_mouth", "psnr_outline", "ssim", "lpips")
+PIXELS = ("psnr", "psnr_head", "psnr_mouth", "psnr_outline", "psnr_neck", "ssim", "lpips")
 
 VARIANTS: dict[str, list[str]] = {
     f"{feature}-{encoder}": [

@@ -1,8 +1,11 @@
 """Losses with known answers, and harmless on empty regions."""
 
+import math
+
 import pytest
 import torch
 
+from emotalking.losses.growth import growth
 from emotalking.losses.l1_dssim import d_ssim, l1
 from emotalking.losses.motion import offset_magnitude
 from emotalking.losses.normal import normal_l1
@@ -23,6 +26,18 @@ def test_silhouette_by_hand() -> None:
     alpha = torch.tensor([[[1.0, 0.5], [0.25, 0.0]]])
     region = torch.tensor([[[True, True], [False, False]]])
     assert float(silhouette(alpha, region)) == pytest.approx((0.5 + 0.25) / 4)
+
+
+def test_silhouette_of_a_soft_region_is_least_at_its_coverage() -> None:
+    region = torch.tensor([[[0.25, 1.0]]])
+    assert float(silhouette(torch.tensor([[[0.25, 1.0]]]), region)) == 0
+    assert float(silhouette(torch.tensor([[[0.75, 0.5]]]), region)) == pytest.approx(0.5)
+
+
+def test_growth_counts_the_largest_scale_and_no_shrinking() -> None:
+    before = torch.tensor([[[1.0, 2.0, 1.0], [1.0, 1.0, 4.0], [3.0, 1.0, 1.0]]])
+    after = torch.tensor([[[1.9, 2.0, 1.0], [1.0, 1.0, 4 * math.e], [1.0, 0.5, 0.1]]])
+    assert float(growth(after, before)) == pytest.approx(1 / 3, rel=1e-5)
 
 
 @pytest.mark.parametrize("value", [True, False])

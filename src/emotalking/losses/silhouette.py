@@ -4,11 +4,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 
-def silhouette(alpha: Float[Tensor, "*batch H W"], region: Bool[Tensor, "*batch H W"]) -> Float[Tensor, ""]:
+def silhouette(
+    alpha: Float[Tensor, "*batch H W"], region: Bool[Tensor, "*batch H W"] | Float[Tensor, "*batch H W"]
+) -> Float[Tensor, ""]:
     """mean((1 - alpha) * region) + mean(alpha * (1 - region)): alpha missing inside ``region`` and present outside.
 
     Both are means over the frame. An empty or full region is harmless: its half is zero, nothing is divided by a pixel
-    count that can vanish.
+    count that can vanish. Of a soft region in [0, 1] it is the mean absolute difference, which a bool one has as well.
     """
-    inside = region.to(alpha.dtype)
-    return ((1.0 - alpha) * inside).mean() + (alpha * (1.0 - inside)).mean()
+    return (alpha - region.to(alpha.dtype)).abs().mean()

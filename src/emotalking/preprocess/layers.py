@@ -12,6 +12,7 @@ from emotalking.data.files import SubjectFiles
 from emotalking.data.labels import Label, mask_of
 from emotalking.data.readers import read_masks, read_subject_image
 from emotalking.errors import InputError
+from emotalking.ops.matting import nearest_colours
 from emotalking.preprocess.steps import each_frame
 from emotalking.progress import track
 
@@ -114,19 +115,6 @@ def fill_hidden(image: UInt8[np.ndarray, "H W 3"], known: Bool[np.ndarray, "H W"
     weight = np.exp(-distance / FADE_PX)[..., None]
     filled = weight * nearest + (1 - weight) * _pull_push(image.astype(np.float32), known.astype(np.float32))
     return np.where(known[..., None], image, np.clip(filled + 0.5, 0, 255).astype(np.uint8))
-
-
-def nearest_colours(
-    image: UInt8[np.ndarray, "H W 3"], source: Bool[np.ndarray, "H W"]
-) -> tuple[UInt8[np.ndarray, "H W 3"], Float32[np.ndarray, "H W"]]:
-    """For every pixel the colour of the nearest ``source`` pixel (at least one is True) and the distance to it, px."""
-    distance, labels = cv2.distanceTransformWithLabels(
-        (~source).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    nearest = np.asarray(labels, np.int32)
-    colour_of = np.zeros((int(nearest.max()) + 1, 3), np.uint8)
-    colour_of[nearest[source]] = image[source]
-    return colour_of[nearest], np.asarray(distance, np.float32)
 
 
 def _pull_push(colour: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -206,6 +206,8 @@ class FaceStageConfig(BranchStageConfig):
     """See `hair_every`."""
     hair_until: int = 46_000
     """See `hair_every`."""
+    soft_outline: bool = True
+    """Cut head and hair out by their coverage of each pixel (`TrainingData.cut_out`); no: at the label map's edge."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """The training frames of a subject as tensors on one device."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,90 +17,7 @@ from emotalking.errors import InputError
 from emotalking.models.compositor import Conditions, torso_over_plate
 from emotalking.ops.box import Box
 from emotalking.ops.normals import decode_normals
-from emotalking.progress import track
-
-MEMORY_BYTES = 5 * 2**30
-"""More than this is not kept in the host's memory: five minutes at 512x512 would take 14 GB, and 20 with normals."""
-CHUNK = 64
-"""Frames that are read before they go to the device."""
-
-
-class StoredFrames:
-    """Images of F frames that are decoded when a step asks for them; indexes like a uint8 tensor [F, H, W, C].
-
-    A frame of 512x512 takes some milliseconds, where a training step on the CPU takes hundreds.
-    """
-
-    def __init__(self, read: Callable[[int], UInt8[np.ndarray, "H W C"]], indices: Int64[np.ndarray, "F"]) -> None:
-        """``read`` gives an image by the subject's number of the frame; ``indices`` are those of the F frames."""
-        self._read, self._indices = read, indices
-
-    def __getitem__(self, key: int | slice | Tensor | tuple[int | slice | Tensor, ...]) -> Tensor:
-        """Index like a tensor: one frame, a slice, or a tensor of frames; then rows, columns and channels if given."""
-        frames, *rest = key if isinstance(key, tuple) else (key,)
-        if isinstance(frames, int):
-            return torch.from_numpy(self._read(int(self._indices[frames])))[tuple(rest)]
-        chosen = self._indices[frames.cpu().numpy() if isinstance(frames, Tensor) else frames]
-        parts = [torch.from_numpy(self._read(int(index)))[tuple(rest)] for index in chosen]
-        return torch.stack(parts)
-
-
-@dataclass
-class FrameImages:
-    """Images of a run, frame by frame."""
-
-    images: UInt8[Tensor, "F H W 3"] | StoredFrames
-    torso: UInt8[Tensor, "F H W 4"] | StoredFrames
-    labels: UInt8[Tensor, "F H W"]
-    normals: UInt8[Tensor, "F H W 3"] | StoredFrames | None
-
-
-def load_images(
-    subject: Subject, indices: Int64[np.ndarray, "F"], device: torch.device | str, *, normals: bool
-) -> FrameImages:
-    """Read the frames ``indices``; on the CPU, more than `MEMORY_BYTES` stay in the folder, but for the labels.
-
-    Raises:
-        InputError: as :meth:`Subject.load_tensors` and :meth:`Subject.load_normals`.
-    """
-    normals = normals and subject.files.normals(0).parent.is_dir()
-    count = len(indices) * subject.height * subject.width
-    if torch.device(device).type == "cpu" and count * (11 if normals else 8) > MEMORY_BYTES:
-        return _stored(subject, indices, normals)
-    loaded: dict[str, Tensor] = {}
-    for first in track(range(0, len(indices), CHUNK), "read frames"):
-        chunk = indices[first : first + CHUNK]
-        arrays = subject.load_tensors(chunk)
-        maps = subject.load_normals(chunk) if normals else None
-        if maps is not None:
-            arrays["normals"] = maps
-        for name, array in arrays.items():
-            if name not in loaded:
-                loaded[name] = torch.empty((len(indices), *array.shape[1:]), dtype=torch.uint8, device=device)
-            loaded[name][first : first + len(chunk)] = torch.from_numpy(array).to(device)
-    return FrameImages(loaded["images"], loaded["torso"], loaded["labels"], loaded.get("normals"))
-
-
-def _stored(subject: Subject, indices: Int64[np.ndarray, "F"], normals: bool) -> FrameImages:
-    labels = torch.empty((len(indices), subject.height, subject.width), dtype=torch.uint8)
-
-    def load(slot: int) -> None:
-        labels[slot] = torch.from_numpy(subject.masks(int(indices[slot])).labels)
-
-    def normal_colours(index: int) -> np.ndarray:
-        maps = subject.load_normals([index], workers=1)
-        assert maps is not None
-        return maps[0]
-
-    with ThreadPoolExecutor() as pool:
-        for _ in track(pool.map(load, range(len(indices))), "read masks", len(indices)):
-            pass
-    return FrameImages(
-        StoredFrames(subject.target, indices),
-        StoredFrames(subject.torso, indices),
-        labels,
-        StoredFrames(normal_colours, indices) if normals else None,
-    )
+from emotalking.train.images import StoredFrames, load_images
 
 
 @dataclass(frozen=True)
@@ -129,6 +44,8 @@ class TrainingData:
     """Label maps (:class:`emotalking.data.labels.Label`); teeth are ``MOUTH``."""
     torso: UInt8[Tensor, "F H W 4"] | StoredFrames
     """Straight RGBA layers of torso and neck."""
+    coverage: UInt8[Tensor, "F H W"] | StoredFrames
+    """How much of each pixel head, hair and inside of the mouth cover, 255 for all (`images.head_coverage`)."""
     background: UInt8[Tensor, "H W 3"]
     """Background plate, RGB, without the person."""
     conditions: RecordedConditions
@@ -202,6 +119,7 @@ class TrainingData:
             images=stored.images,
             labels=stored.labels,
             torso=stored.torso,
+            coverage=stored.coverage,
             background=torch.from_numpy(np.array(subject.background)).to(device),
             conditions=conditions,
             K=torch.from_numpy(np.asarray(subject.K, np.float32)).to(device),
@@ -245,6 +163,18 @@ class TrainingData:
     def mask(self, frame: int | Int64[Tensor, "1"], *classes: Label) -> Bool[Tensor, "1 H W"]:
         """True where frame ``frame`` shows one of ``classes``."""
         return class_mask(self.labels[as_index(frame)], *classes)
+
+    def cut_out(self, frame: int | Int64[Tensor, "1"]) -> tuple[Float[Tensor, "1 H W 3"], Float[Tensor, "1 H W"]]:
+        """Head and hair of a frame, freed from what shines through their border: premultiplied colours, and coverage.
+
+        Deviation: TalkingGaussian cuts at the label map's edge. Reason: pixels there are mixtures, of which a hard cut
+        teaches the head the colours of the background that it was recorded in, and a jagged, restless outline.
+        """
+        index = as_index(frame)
+        covered = self.coverage[index].float() / 255.0 * ~class_mask(self.labels[index], Label.MOUTH)
+        through = self.behind(frame) * (1.0 - covered)[..., None]
+        colours = (self.image(frame) - through).clamp_min(0.0)
+        return torch.minimum(colours, covered[..., None]), covered
 
     def pixels_of(self, label: Label) -> Int64[np.ndarray, "F"]:
         """Pixels of ``label`` in each frame."""

@@ -110,6 +110,11 @@ class FaceLosses(NormalLosses, MotionLosses):
 class EmotionLosses(NormalLosses, MotionLosses):
     """Weights of the emotion stage (S15)."""
 
+    growth: float = 1e-2
+    """Square of the logarithm by which a Gaussian grows (`losses.growth`). Images are compared inside the face's box
+    only: of Gaussians hidden in the hair, which no pixel of it holds back, one grew threefold without it and stood as a
+    haze beside the head."""
+
 
 @dataclass(frozen=True)
 class FinetuneLosses(ImageLosses):

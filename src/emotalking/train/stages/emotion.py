@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from emotalking.data.labels import Label
 from emotalking.emotion.generator import EmotionGenerator
+from emotalking.losses.growth import growth
 from emotalking.losses.l1_dssim import l1_dssim_in_boxes
 from emotalking.losses.motion import offset_magnitude
 from emotalking.models.head import render_layer
@@ -127,6 +128,8 @@ class EmotionStage(Stage):
             terms |= normal_terms(layer, wanted.normals, losses)
         if losses.motion:
             terms["motion"] = losses.motion * offset_magnitude(emotional.offsets)
+        if losses.growth:
+            terms["growth"] = losses.growth * growth(emotional.scales, face.scales)
         if inputs.sync is not None and context.sync is not None:  # eq. 9; S15: of a window that shows this emotion
             frames = context.sync.emotional(head, inputs.sync, wanted.va[0])
             terms["sync"] = losses.sync * context.sync.distance(frames, inputs.sync)

@@ -17,6 +17,7 @@ from emotalking.losses.normal_residual import normal_residual
 from emotalking.losses.silhouette import silhouette
 from emotalking.models.gaussians import Deformed
 from emotalking.models.head import Layer
+from emotalking.ops.composite import over
 from emotalking.train.config import FaceStageConfig
 from emotalking.train.context import Context, composite_over
 from emotalking.train.data import LIP_MARGIN, as_index, class_mask, equal_sized, eye_boxes, lip_boxes, size_of
@@ -113,13 +114,15 @@ class FaceStage(Stage):
             terms["corrections"] = context.corrections.size(coefficients)
         extra, num_detached = self.extra_channels(key, inputs, deformed)
         layer = self.learner.render(key, deformed, inputs.frame, extra, num_detached)
-        if inputs.target is None:
-            recorded, labels = data.image(inputs.frame), data.labels[row]
+        labels = data.labels[row] if inputs.target is None else inputs.target.labels
+        if inputs.target is None and self.settings.soft_outline:
+            cut, head = data.cut_out(inputs.frame)
+            target = over(cut, head, colour.expand_as(cut))
         else:
-            recorded, labels = inputs.target.image, inputs.target.labels
-        head = class_mask(labels, Label.HEAD, Label.HAIR)
+            recorded = data.image(inputs.frame) if inputs.target is None else inputs.target.image
+            head = class_mask(labels, Label.HEAD, Label.HAIR)
+            target = composite_over(recorded, head, colour)
         image = layer.over(colour)
-        target = composite_over(recorded, head, colour)
         if self.settings.hair_every:
             compared = ~class_mask(labels, Label.HAIR) | (inputs.compare_hair > 0)
             image, target = (composite_over(each, compared, colour) for each in (image, target))

@@ -1,0 +1,64 @@
+"""Coverage of a region whose border pixels mix with what is behind it."""
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+
+BORDER = 3 / 512
+"""Distance from a region's outline to which pixels may be mixed, as a share of the image's height."""
+BLUR = 0.9 / 512
+"""Standard deviation of the outline where colours do not tell, as a share of the image's height."""
+CONTRAST = 0.15
+"""Distance of two colours in [0, 1] at which they tell as much of a pixel's coverage as the outline does."""
+
+
+def nearest_colours(
+    image: UInt8[np.ndarray, "H W 3"], source: Bool[np.ndarray, "H W"]
+) -> tuple[UInt8[np.ndarray, "H W 3"], Float32[np.ndarray, "H W"]]:
+    """For every pixel the colour of the nearest ``source`` pixel (at least one is True) and the distance to it, px."""
+    distance, labels = cv2.distanceTransformWithLabels(
+        (~source).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    nearest = np.asarray(labels, np.int32)
+    colour_of = np.zeros((int(nearest.max()) + 1, 3), np.uint8)
+    colour_of[nearest[source]] = image[source]
+    return colour_of[nearest], np.asarray(distance, np.float32)
+
+
+def coverage(
+    image: UInt8[np.ndarray, "H W 3"], region: Bool[np.ndarray, "H W"], behind: UInt8[np.ndarray, "H W 3"]
+) -> UInt8[np.ndarray, "H W"]:
+    """How much of each pixel a region covers, from its outline and the colours on both sides.
+
+    Near the outline ``image = a F + (1 - a) B`` is solved for a by least squares, where F is the nearest colour inside
+    and B what is behind. The closer both are, the more a blurred outline counts instead.
+
+    Args:
+        image: RGB.
+        region: True on the foreground; wrong by at most :data:`BORDER`.
+        behind: RGB of what the foreground hides, trusted near the outline.
+
+    Returns:
+        255 where the region covers all.
+    """
+    height = len(region)
+    mask = region.astype(np.uint8)
+    reach = max(2, round(BORDER * height))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    inside, near = cv2.erode(mask, disc), cv2.dilate(mask, disc)
+    if not inside.any() or inside.all():
+        return mask * np.uint8(255)
+    (left, top, width, rows) = cv2.boundingRect(near)
+    window = np.s_[top : top + rows, left : left + width]
+    out, border = inside[window] * np.uint8(255), near[window] != inside[window]
+    carried, _ = nearest_colours(image[window], inside[window].astype(bool))
+    front = cv2.blur(carried, (3, 3))[border].astype(np.float32) / 255
+    back, mixed = (part[window][border].astype(np.float32) / 255 for part in (behind, image))
+    contrast = np.square(front - back).sum(-1)
+    solved = ((mixed - back) * (front - back)).sum(-1) / np.maximum(contrast, 1e-6)
+    blurred = cv2.GaussianBlur(mask[window].astype(np.float32), (0, 0), max(BLUR * height, 0.6))[border]
+    trust = contrast / (contrast + CONTRAST**2)
+    out[border] = np.round(255 * (trust * np.clip(solved, 0, 1) + (1 - trust) * blurred))
+    whole = np.zeros_like(mask)
+    whole[window] = out
+    return whole
