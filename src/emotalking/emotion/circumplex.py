@@ -16,6 +16,7 @@ PRESETS: dict[str, tuple[float, float]] = {
     "afraid": (-0.31, 0.74),
     "angry": (-0.74, 0.31),
     "disgusted": (-0.72, 0.14),
+    "contemptuous": (-0.73, -0.14),
     "sad": (-0.74, -0.31),
     "bored": (-0.31, -0.60),
     "tired": (-0.05, -0.75),
@@ -25,9 +26,11 @@ PRESETS: dict[str, tuple[float, float]] = {
 """Named emotions as (valence, arousal).
 
 The order around the circle is Russell's (A circumplex model of affect, 1980): happy, excited, surprised, afraid, angry,
-disgusted, sad, bored, tired, calm, content. The basic ones sit on the paper's test points (docs/paper.md 9.3) rather
-than on measured ratings: Russell and Mehrabian (1977) rate fear and anger with nearly the same valence and arousal
-(they differ in a third number, dominance), so two numbers cannot distinguish their ratings.
+disgusted, contemptuous, sad, bored, tired, calm, content. The basic ones sit on the paper's test points (docs/paper.md
+9.3) rather than on measured ratings: Russell and Mehrabian (1977) rate fear and anger with nearly the same valence and
+arousal (they differ in a third number, dominance), so two numbers cannot distinguish their ratings. Contempt, which
+Russell does not place, has the narrow sector between disgust and sadness: unpleasant and cool, a corner of the mouth
+drawn up.
 """
 
 

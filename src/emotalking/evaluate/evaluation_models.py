@@ -37,7 +37,7 @@ CIRCUMPLEX_CLASSES: dict[str, str] = {
 }
 """EmoNet's expressions and their places among :data:`emotalking.emotion.circumplex.PRESETS`.
 
-Contempt, EmoNet's eighth, has no point on the plane that distinguishes it from disgust and anger.
+Contempt, EmoNet's eighth, is left out: its place among the presets is our own.
 """
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from generator_face import Scene, face_shape, make_scene
 
+from emotalking.emotion.circumplex import preset
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.emotion.mesh_warp.displacement import PITCH
 from emotalking.emotion.mesh_warp.expressions import coefficients, load_expressions
@@ -149,6 +150,26 @@ def test_a_symmetric_face_stays_symmetric(scene: Scene, rim) -> None:  # noqa: A
     for right, left in pairs:
         mirrored = shift[:, list(left)] * torch.tensor([-1.0, 1.0])
         torch.testing.assert_close(shift[:, list(right)], mirrored, atol=0.1, rtol=0)
+
+
+def test_contempt_draws_up_one_corner_and_disgust_the_upper_lip(scene: Scene) -> None:
+    places = torch.tensor([preset("contemptuous"), preset("disgusted"), preset("sad")])
+    shift = run(make_warp(scene), scene, places).landmarks - scene.landmarks
+    lips, layout = scene.layout.lips_outer, scene.layout
+    right, left = shift[:, lips[0], 1], shift[:, lips[len(lips) // 2], 1]
+    assert left[0] - right[0] < -1.5  # px; up is negative
+    assert (left[1:] - right[1:]).abs().max() < 0.7
+    lip = shift[:, list(layout.lips_outer[3:8]), 1].mean(1)
+    assert lip[1] < lip[2] - 0.15  # AU9, AU10
+
+
+def test_knots_of_the_file_are_kept_and_those_between_interpolated() -> None:
+    table = load_expressions()
+    assert len(table.knots) == 32
+    column = table.columns.index("SNEER")
+    assert table.knots[:, column].count_nonzero() <= 3  # contempt alone
+    between = (table.knots[0] + table.knots[2]) / 2
+    torch.testing.assert_close(table.knots[1], between)
 
 
 def test_smooth_in_valence_and_arousal(scene: Scene) -> None:

@@ -211,10 +211,15 @@ def _lids(face: FaceMap, template: FaceTemplate, move: dict[str, float]) -> Floa
 
 
 def _corner(face: FaceMap, template: FaceTemplate, move: dict[str, float]) -> Float[np.ndarray, "2 H W"]:
-    """Both lips get one move that depends only on x, so that their opening stays, and their width in proportion."""
+    """Both lips get one move that depends only on x, so that their opening stays, and their width in proportion.
+
+    A move with one side is that of the person's left corner alone.
+    """
     lips = template.group("lips_outer")
     middle, half = (lips[:, 0].min() + lips[:, 0].max()) / 2, np.ptp(lips[:, 0]) / 2
     across = np.clip((face.x - middle) / half, -1.15, 1.15)
+    if move.get("sides") == 1:
+        across = across.clip(min=0)
     fade = np.exp(-0.5 * (face.lips_distance / move["fade"]) ** 2)
     return np.stack([move["out"] * across * fade, move["down"] * across**2 * fade])
 

@@ -7,6 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,6 +16,9 @@ FULL_RADIUS = 0.8
 """Circumplex radius at which the moves reach the table's values; beyond it they stay (stronger is caricature)."""
 RADIAL_POWER = 0.75
 """Weak emotions are shown a little more than in proportion; found on acted clips."""
+
+KNOT_DEG = 11.25
+"""Spacing of the knots; the file leaves out those that lie on the line between their neighbours."""
 
 USUAL_LIFT, SMILING_LIFT = 0.02, 0.09
 """Lift of the mouth's corners that people who talk do not reach (five of them: -.042 to .004), and of one who beams
@@ -51,14 +55,12 @@ def load_expressions() -> ExpressionTable:
     )
     unit_names = tuple(dict.fromkeys([*data["units"], *data["lids"], *data["corner"]]))
     fold_names = tuple(data["folds"])
+    columns = [("units", name) for name in unit_names] + [("folds", name) for name in fold_names]
     rows = sorted(data["knots"], key=lambda knot: knot["angle_deg"])
-    knots = torch.tensor(
-        [
-            [knot["units"].get(n, 0.0) for n in unit_names] + [knot["folds"].get(n, 0.0) for n in fold_names]
-            for knot in rows
-        ],
-        dtype=torch.float32,
-    )
+    angles = np.array([row["angle_deg"] for row in rows])
+    table = np.array([[row[kind].get(name, 0.0) for kind, name in columns] for row in rows])
+    even = np.arange(0.0, 360.0, KNOT_DEG)
+    knots = np.stack([np.interp(even, angles, column, period=360.0) for column in table.T], 1)
     return ExpressionTable(
         anchors=data["anchors"],
         units=data["units"],
@@ -67,7 +69,7 @@ def load_expressions() -> ExpressionTable:
         folds=data["folds"],
         unit_names=unit_names,
         fold_names=fold_names,
-        knots=knots,
+        knots=torch.from_numpy(knots.astype(np.float32)),
     )
 
 
