@@ -16,7 +16,7 @@ from emotalking.data import Subject
 from emotalking.emotion.circumplex import preset
 from emotalking.emotion.tracks import EmotionTrack
 from emotalking.figures.config import FIGURES
-from emotalking.figures.material import Material
+from emotalking.figures.material import Material, Output
 from emotalking.figures.motion import sweep_frames
 from emotalking.io.images import read_image
 from emotalking.models.avatar import Avatar
@@ -133,6 +133,39 @@ def test_what_cannot_be_drawn_is_left_out_with_the_reason(actor_subject: Subject
     page = made.page.read_text("utf-8")
     assert all(f"{why}." in page.replace("&#x27;", "'") for why in made.left_out.values())
     assert json.loads((tmp_path / "f" / "figures.json").read_text("utf-8"))["figures"].keys() == set(made.drawn)
+
+
+def test_a_figure_whose_record_is_damaged_is_drawn_again(
+    avatar_file: Path, actor_subject: Subject, tmp_path: Path
+) -> None:
+    config, inputs = FiguresConfig(only=("attention",), frames=1), (avatar_file, actor_subject.files.root)
+
+    def drawn() -> tuple[str, ...]:
+        return draw_figures(*inputs, tmp_path, config, device="cpu", provenance="off").drawn
+
+    assert drawn() == ("attention",) and drawn() == ()
+    record = tmp_path / "figures.json"
+    whole = json.loads(record.read_text("utf-8"))
+    nameless = {key: value for key, value in whole["figures"]["attention"].items() if key != "caption"}
+    for figures in (None, [], {"attention": [1]}, {"attention": nameless}):
+        record.write_text(json.dumps({**whole, "figures": figures}))
+        assert drawn() == ("attention",)
+
+
+def test_an_interrupted_first_figure_is_taken_up(
+    avatar_file: Path, actor_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, inputs = FiguresConfig(only=("sweep",), frames=1, seconds=1), (avatar_file, actor_subject.files.root)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Output, "image", stop)  # after the video
+        draw_figures(*inputs, tmp_path, config, device="cpu", provenance="off")
+    assert (tmp_path / "sweep.mp4").is_file() and not (tmp_path / "sweep.png").exists()
+    made = draw_figures(*inputs, tmp_path, config, device="cpu", provenance="off")
+    assert made.drawn == ("sweep",) and (tmp_path / "sweep.png").is_file()
 
 
 def test_inputs_that_do_not_fit_are_refused(

@@ -137,10 +137,12 @@ def draw_figures(
         material = Material(avatar, subject, config, systems, lambda: progress.advance(task))
         keys = _keys(material, provenance)
         record = _read_record(folder)
-        whole = {name for name in FIGURES if _is_whole(record.get(name), keys[name], folder)}
-        reasons = {name: why for name in FIGURES if (why := _LIST[name].missing(material)) is not None}
-        wanted = [name for name in FIGURES if name in config.only]
-        due = [name for name in wanted if name not in whole and name not in reasons]
+        whole: list[FigureName] = [name for name in FIGURES if _is_whole(name, record.get(name), keys[name], folder)]
+        due: list[FigureName] = [name for name in FIGURES if name in config.only and name not in whole]
+        reasons = {name: _LIST[name].missing(material) for name in due}
+        left_out: dict[FigureName, str] = {name: why for name, why in reasons.items() if why is not None}
+        due = [name for name in due if name not in left_out]
+        _write_record(folder, record)  # by which an interrupted run's folder is known
         progress.update(task, total=sum(_LIST[name].steps(material) for name in due))
         for name in due:
             figure = _LIST[name]
@@ -149,11 +151,10 @@ def draw_figures(
             sums = {file: file_sha256(folder / file) for file in figure.files}
             record[name] = {"key": keys[name], "files": sums, "caption": caption}
             _write_record(folder, record)
-    shown = {name: record[name]["caption"] for name in FIGURES if name in whole or name in due}
-    left_out = {name: why for name, why in reasons.items() if name in wanted and name not in whole}
+    shown: dict[FigureName, str] = {name: record[name]["caption"] for name in FIGURES if name in whole or name in due}
     _write_page(material, shown, left_out, folder)
-    kept = tuple(name for name in wanted if name in whole)
-    return Figures(folder / INDEX, tuple(due), kept, left_out)
+    kept: list[FigureName] = [name for name in whole if name in config.only]
+    return Figures(folder / INDEX, tuple(due), tuple(kept), left_out)
 
 
 def _systems(config: FiguresConfig, subject: Subject, device: torch.device) -> tuple[System, ...]:
@@ -213,12 +214,12 @@ def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
     write_json(folder / RECORD, {"format": FORMAT, "version": 1, "code": code(), "figures": record})
 
 
-def _is_whole(entry: Any, key: str, folder: Path) -> bool:
-    """True if a figure was drawn of the same and its files are as they were written."""
-    if not isinstance(entry, dict) or entry.get("key") != key or not isinstance(entry.get("files"), dict):
+def _is_whole(name: FigureName, entry: Any, key: str, folder: Path) -> bool:
+    """True if a figure was drawn of the same, and its files are as they were written."""
+    if not isinstance(entry, dict) or entry.get("key") != key or not isinstance(entry.get("caption"), str):
         return False
-    files = {folder / str(name): sha256 for name, sha256 in entry["files"].items()}
-    return all(path.is_file() and file_sha256(path) == sha256 for path, sha256 in files.items())
+    there = {file: file_sha256(folder / file) for file in _LIST[name].files if (folder / file).is_file()}
+    return entry.get("files") == there and len(there) == len(_LIST[name].files)
 
 
 def _write_page(
