@@ -1,6 +1,7 @@
 """Background plate, torso layer and training target of every frame (docs/paper.md 2, steps 5 and 6)."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import cv2
@@ -47,15 +48,14 @@ def make_background(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W
 
 def draw_layers(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W 3"]], count: int) -> dict[str, Any]:
     """Write ``gt_imgs/`` and ``torso_imgs/`` of all frames, from parsing and plate."""
-    plate = read_subject_image(files.background)
-
-    def draw(index: int, image: np.ndarray) -> None:
-        labels = read_masks(files, index).labels
-        write.write_torso(files.root, index, torso_layer(image, labels))
-        write.write_target(files.root, index, training_target(image, labels, plate))
-
-    each_frame(frames, draw, "layers", count)
+    each_frame(frames, partial(_draw, files, read_subject_image(files.background)), "layers", count)
     return {}
+
+
+def _draw(files: SubjectFiles, plate: np.ndarray, index: int, image: np.ndarray) -> None:
+    labels = read_masks(files, index).labels
+    write.write_torso(files.root, index, torso_layer(image, labels))
+    write.write_target(files.root, index, training_target(image, labels, plate))
 
 
 class PlateBuilder:

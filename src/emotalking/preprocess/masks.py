@@ -1,6 +1,9 @@
 """Masks of every frame of a subject: parsed, smoothed over time, and their quality (docs/paper.md 2, step 4)."""
 
 from collections.abc import Iterator
+from functools import partial
+from itertools import tee
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +15,16 @@ from emotalking.data.labels import Label
 from emotalking.data.layouts import FaceLayout
 from emotalking.data.readers import read_subject_image
 from emotalking.preprocess.parsing.geometry import face_zones
-from emotalking.preprocess.parsing.parser import EmbeddedParsing, ParsingProvider, SmallFlow, TemporalSmoother, flicker
-from emotalking.preprocess.steps import each_frame, map_frames
+from emotalking.preprocess.parsing.parser import (
+    ClipParser,
+    EmbeddedParsing,
+    ParsingProvider,
+    SmallFlow,
+    TemporalSmoother,
+    flicker,
+)
+from emotalking.preprocess.steps import map_frames
+from emotalking.progress import track
 
 SAMPLES = 40
 """Frames from which a clip's colours are learned."""
@@ -43,25 +54,32 @@ def make_masks(
         layout: their meaning.
         provider: parser of the clip; None: the embedded one.
     """
-    provider = provider or EmbeddedParsing()
+    shared, provider = provider is not None, provider or EmbeddedParsing()
     chosen = spread(len(points), SAMPLES)
     parser = provider.fit([read_subject_image(files.original(i)) for i in chosen], points[chosen], layout)
     smoother, statistics = TemporalSmoother(), MaskStatistics(len(points), layout)
 
-    def score(_: int, frame: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return *frame, parser.scores(*frame)
-
     def scored() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        for image, place, scores in map_frames(zip(frames, points, strict=True), score):
+        given, kept = tee(zip(frames, points, strict=True))
+        found = map_frames(given, partial(_score, parser), shared=shared)
+        for scores, (image, place) in zip(found, kept, strict=False):
             yield image, place, smoother(image, scores)
 
-    def save(index: int, frame: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-        masks = parser.decide(*frame)
-        write.write_masks(files.root, index, masks)
-        statistics.add(index, frame[0], frame[1], masks.labels)
-
-    each_frame(scored(), save, "masks", len(points))
+    given, kept = tee(scored())
+    found = track(map_frames(given, partial(_save, parser, files.root), shared=shared), "masks", len(points))
+    for index, (labels, (image, place, _)) in enumerate(zip(found, kept, strict=False)):
+        statistics.add(index, image, place, labels)
     return {"provider": provider.name, **statistics.result()}
+
+
+def _score(parser: ClipParser, _: int, frame: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    return parser.scores(*frame)
+
+
+def _save(parser: ClipParser, root: Path, index: int, frame: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+    masks = parser.decide(*frame)
+    write.write_masks(root, index, masks)
+    return masks.labels
 
 
 def spread(count: int, wanted: int) -> list[int]:
@@ -70,7 +88,7 @@ def spread(count: int, wanted: int) -> list[int]:
 
 
 class MaskStatistics:
-    """Quality of a clip's masks for ``subject.json``, from frames in any order and several threads; memory stays flat.
+    """Quality of a clip's masks for ``subject.json``, from frames in any order; memory stays flat.
 
     Args:
         count: frames of the clip.

@@ -7,6 +7,7 @@ Deviation: the paper reads the cross-modal face-normal network; what the landmar
 forehead above the last row of points) is missing here, and the depth is as good as the landmark detector's.
 """
 
+from functools import partial
 from typing import Any
 
 import cv2
@@ -126,15 +127,17 @@ def make_normals(
         focal: pixels.
         layout: meaning of the landmarks.
     """
-    triangles = build_mesh(shape, layout)
-
-    def draw(index: int, points: np.ndarray) -> None:
-        skin = read_masks(files, index).labels == Label.HEAD
-        size = (skin.shape[0], skin.shape[1])
-        write.write_normals(files.root, index, draw_normals(triangles, points, viewmats[index], focal, size, skin))
-
+    draw = partial(_draw, files, build_mesh(shape, layout), viewmats, focal)
     each_frame(head, draw, "normals", len(head))
     return {"provider": "mesh"}
+
+
+def _draw(
+    files: SubjectFiles, triangles: np.ndarray, viewmats: np.ndarray, focal: float, index: int, points: np.ndarray
+) -> None:
+    skin = read_masks(files, index).labels == Label.HEAD
+    size = (skin.shape[0], skin.shape[1])
+    write.write_normals(files.root, index, draw_normals(triangles, points, viewmats[index], focal, size, skin))
 
 
 def _mouth_opened(flat: np.ndarray, layout: FaceLayout) -> np.ndarray:

@@ -38,6 +38,7 @@ from emotalking.preprocess.layers import draw_layers, make_background
 from emotalking.preprocess.masks import make_masks
 from emotalking.preprocess.normals import make_normals
 from emotalking.preprocess.pose.solver import follow_pose, project, solve_pose
+from emotalking.preprocess.processes import with_processes
 from emotalking.preprocess.scan import scan_clip
 from emotalking.preprocess.smoothing import steady
 from emotalking.preprocess.steps import Unfinished, file_hash
@@ -70,7 +71,8 @@ def prepare(clip: str | Path, out: str | Path, config: PrepareConfig = PrepareCo
 
 def run_job(job: Job) -> None:
     """Run what is not finished of a folder."""
-    _run(job, job.steps.run)
+    with with_processes():
+        _run(job, job.steps.run)
     _finish(job)
 
 

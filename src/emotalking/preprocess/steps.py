@@ -16,6 +16,7 @@ import torch
 from emotalking.cores import allowed_cores
 from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
+from emotalking.preprocess.processes import processes
 from emotalking.progress import doing, track
 
 _logger = logging.getLogger("emotalking.preprocess")
@@ -131,27 +132,33 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def map_frames(frames: Iterable[Item], work: Callable[[int, Item], Result]) -> Iterator[Result]:
+def map_frames(
+    frames: Iterable[Item], work: Callable[[int, Item], Result], *, shared: bool = False
+) -> Iterator[Result]:
     """``work(index, frame)`` for every frame on all cores; the results come in the order of the frames.
 
-    Threads serve: numpy, OpenCV and PyTorch release the interpreter while they compute. Only a few frames a worker
-    are in flight, so that memory stays flat. Work that needs the frame before (tracking, smoothing over time) belongs
-    into the loop that takes the results::
+    On a few cores threads serve: numpy, OpenCV and PyTorch release the interpreter while they compute. On more, and
+    within :func:`~.processes.with_processes`, the work is done by processes. Only a few frames a worker are in flight,
+    so that memory stays flat. Work that needs the frame before (tracking, smoothing over time) belongs into the loop
+    that takes the results::
 
-        scored = map_frames(zip(images, points), lambda i, frame: parser.scores(*frame))
-        each_frame((steadier(score) for score in scored), save, "masks", count)
+        scored = map_frames(zip(images, points), partial(score, parser))
+        each_frame((steadier(score) for score in scored), partial(save, folder), "masks", count)
 
     Args:
         frames: read one after another in the calling thread.
         work: called in the workers, one a core; it keeps what two of them must not share in a :class:`threading.local`.
+        shared: it works with this process's memory or devices, and threads must do.
     """
     workers, threads, cv_threads = allowed_cores(), torch.get_num_threads(), cv2.getNumThreads()
+    pool = None if shared else processes()
+    call = work if pool is None else pool.remote(work)
     cv2.setNumThreads(1)  # a worker a core: OpenCV's own threads would fight for the same ones
     pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as executor:
         try:
             for index, frame in enumerate(frames):
-                pending.append(pool.submit(work, index, frame))
+                pending.append(executor.submit(call, index, frame))
                 if len(pending) >= workers * LOOKAHEAD:
                     yield pending.popleft().result()
             while pending:
