@@ -46,6 +46,15 @@ def test_frames_stand_on_a_time_axis_with_their_sounds_beneath() -> None:
     assert abs(first.mean() - 3.5 * CELL) < 4 and abs(second.mean() - 6.5 * CELL) < 4
 
 
+def test_larger_frames_in_shorter_rows() -> None:
+    cuts = [np.full((120, 120, 3), index, np.uint8) for index in range(5)]
+    page = draw_strip(cuts, 3.0, np.zeros(30000, np.float32), (TimedLabel("happy", 0.0, 1.0),), columns=3)
+    assert page.shape[1] == 3 * 120 + 16
+    pitch = (page.shape[0] - 16) // 2
+    assert [int(page[8 + 60 + at // 3 * pitch, 8 + 60 + at % 3 * 120, 0]) for at in range(5)] == list(range(5))
+    assert (page[8 + 120 + 4, 8:-9] != 255).any(-1).mean() > 0.98  # the word lasts as long as the row
+
+
 def test_a_sound_goes_on_in_the_next_row_and_unknown_times_leave_no_band() -> None:
     count = COLUMNS + 4
     crossing = (TimedLabel("a", (COLUMNS - 2) / FPS, (COLUMNS + 2) / FPS),)

@@ -50,14 +50,11 @@ def attention_of(head: TalkingHead, face: Deformed | None = None) -> Attention:
 
 
 @torch.no_grad()
-def head_maps(
-    head: TalkingHead, given: Conditions, K: Float[Tensor, "3 3"], size: tuple[int, int], backend: str = "auto"
-) -> HeadMaps:
+def head_maps(head: TalkingHead, given: Conditions, K: Float[Tensor, "3 3"], size: tuple[int, int]) -> HeadMaps:
     """Render all maps of the frames of B conditions, by the differentiable rasterizer.
 
     Args:
         size: (width, height) in pixels.
-        backend: of :func:`emotalking.ops.rasterize.rasterize`.
     """
     face = head.deform_face(
         given.audio, given.aus, va=given.va if head.face.motion.takes_emotion else None, speech=given.speech
@@ -72,9 +69,9 @@ def head_maps(
         _camera_z(face, views),
         *(strength.expand(frames, count)[..., None] for strength in attention.values()),
     ]
-    front = render_layer(head.face.gaussians, face, views, K, size, extra=torch.cat(channels, -1), backend=backend)
+    front = render_layer(head.face.gaussians, face, views, K, size, extra=torch.cat(channels, -1))
     mouth = head.deform_mouth(given.audio, given.speech)
-    inside = render_layer(head.mouth.gaussians, mouth, views, K, size, extra=_camera_z(mouth, views), backend=backend)
+    inside = render_layer(head.mouth.gaussians, mouth, views, K, size, extra=_camera_z(mouth, views))
     encoded, z, *splatted = front.extra.split([3, 1, *[1] * len(attention)], dim=-1)
     left = 1.0 - front.alpha
     cover = front.alpha + left * inside.alpha

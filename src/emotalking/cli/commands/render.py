@@ -44,7 +44,7 @@ def run(arguments: Arguments) -> None:
         from emotalking.player.views import DEPTH_COLOURS, depth_range
 
         near, far = depth_range(avatar)
-        note(f"depth along the camera's axis, {near:.3f} to {far:.3f} m ({DEPTH_COLOURS})")
+        note(f"depth along the camera's axis, {near:.3f} to {far:.3f} world units, about metres ({DEPTH_COLOURS})")
     rate = made.frames / (time.perf_counter() - begin)
     where = " and ".join(str(place) for place in (made.video, made.folder, made.strip) if place is not None)
     note(f"{where}: {made.frames} frames, {made.seconds:.2f} s ({rate:.1f} fps)")
