@@ -25,13 +25,11 @@ POINTS = np.array([(point.valence, point.arousal) for point in TEST_POINTS])
 NAMES = ["neutral"] + [f"{p.label} {p.valence:+.2f} {p.arousal:+.2f}" for p in TEST_POINTS]
 MOVING = "moving"
 """Name of the frames whose emotion moves..."""
-MOVE_S = 0.4
+MOVE_S = 0.24
 """...from each point to the next of the outer ring within this time, beginning and ending at neutral."""
 SIDE = 256
 """Pixels of stored frames: the face and a margin."""
 MARGIN = 0.15
-STORED_QUALITY = 86
-"""Of the JPEG images: 24 frames a point are 3 MB."""
 
 
 def targets(subject: Subject, places: int, each: int) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
@@ -88,7 +86,7 @@ def face_square(subject: Subject) -> tuple[int, int, int]:
     return int(corner[0]), int(corner[1]), side
 
 
-def store_frames(path: Path, series: list[list[np.ndarray]], subject: Subject) -> None:
+def store_frames(path: Path, series: list[list[np.ndarray]], subject: Subject, quality: int) -> None:
     """Faces of what :func:`rendered` gave, at most `SIDE` pixels wide."""
     left, top, side = square = face_square(subject)
     kept = {}
@@ -96,7 +94,7 @@ def store_frames(path: Path, series: list[list[np.ndarray]], subject: Subject) -
         faces = [image[top : top + side, left : left + side] for image in images]
         if side > SIDE:
             faces = [cv2.resize(face, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for face in faces]
-        kept[name] = packed(faces, STORED_QUALITY)
+        kept[name] = packed(faces, quality)
     store(path, kept, square=np.array([*square, subject.width, subject.height]))
 
 

@@ -146,7 +146,9 @@ def store_heads(args: argparse.Namespace) -> None:
         subject = Subject.open(args.subjects[number % len(args.subjects)])
         avatar = Avatar.load(head, args.device)
         name = f"head{number + 1}"
-        store_frames(args.store / f"{name}.npz", list(rendered(avatar, subject, args.audio, args.each)), subject)
+        store_frames(
+            args.store / f"{name}.npz", list(rendered(avatar, subject, args.audio, args.each)), subject, args.quality
+        )
         found[name] = {"psnr": psnr(avatar, subject, PSNR_FRAMES)}
         print(name, found[name], flush=True)
     write_bytes(args.store / "psnr.json", (json.dumps(found, indent=1) + "\n").encode())
@@ -176,6 +178,7 @@ def main() -> None:
     parser.add_argument("--heads", type=Path, nargs="*", default=[], help="one of each subject, then the next of each")
     parser.add_argument("--audio", type=Path, nargs="*", default=[], help="sounds that the heads say")
     parser.add_argument("--store", type=Path, help="only write the heads' frames, into this folder")
+    parser.add_argument("--quality", type=int, default=86, help="of the JPEG images that --store writes")
     parser.add_argument("--stored", type=Path, nargs="*", default=[], help="files that --store wrote")
     parser.add_argument("--no-targets", action="store_true")
     parser.add_argument("--sheets", type=Path)
