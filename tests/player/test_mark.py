@@ -1,5 +1,6 @@
 """The invisible mark and the visible label in rendered frames."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from emotalking.player.label import label
 from emotalking.player.player import Player
 from emotalking.player.streaming import StreamingPlayer
 from emotalking.provenance.mark import Mark
+from emotalking.provenance.pattern import swing
 from emotalking.provenance.payload import Payload
 
 from .conftest import FakeAvatar
@@ -29,9 +31,11 @@ MARK = Mark(Payload(0x12345678))
 
 def test_player_marks_finished_frames_alone(talk) -> None:
     avatar = LargeAvatar()
-    plain = np.stack(list(Player(avatar).frames(talk, seconds=0.2)))
-    marked = np.stack(list(Player(avatar, MARK).frames(talk, seconds=0.2)))
-    assert (marked == MARK(torch.from_numpy(plain)).numpy()).all() and (marked != plain).any()
+    plain = np.stack(list(Player(avatar).frames(talk, seconds=0.8)))
+    marked = np.stack(list(Player(avatar, MARK).frames(talk, seconds=0.8)))
+    signs = torch.from_numpy(swing(np.arange(len(plain)) / float(avatar.fps)))
+    assert (marked == MARK(torch.from_numpy(plain), signs).numpy()).all() and (marked != plain).any()
+    assert (signs < 0).any()
     matte = [list(Player(avatar, mark).frames(talk, seconds=0.2, matte=True)) for mark in (None, MARK)]
     assert (np.stack(matte[0]) == np.stack(matte[1])).all()
 
@@ -50,6 +54,11 @@ def test_render_marks_unless_provenance_is_off(tmp_path: Path, talk) -> None:
 
 def test_live_frames_are_marked_by_default() -> None:
     avatar = LargeAvatar()
+    later = [list(itertools.islice(StreamingPlayer(avatar, provenance=choice), 21)) for choice in ("on", "off")]
+    on, off = (frames[-1].image for frames in later)
+    assert (on == MARK.array(np.asarray(off), 20 / float(avatar.fps))).all() and (
+        on != MARK.array(np.asarray(off))
+    ).any()
     live, plain = (next(StreamingPlayer(avatar, provenance=choice)).image for choice in ("on", "off"))
     assert (live == MARK.array(np.asarray(plain))).all() and (live != plain).any()
     assert (next(StreamingPlayer(avatar)).image == live).all()

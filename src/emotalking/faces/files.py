@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.emotion.mesh_warp.warp import MeshWarpConfig
@@ -94,7 +93,7 @@ def edit_to_files(
         return _write_grid(face, output, emotion, frame or 0, finish, marked)
     if output.suffix.lower() in IMAGE_SUFFIXES:
         valence, arousal = emotion.at(np.zeros(1))[0].tolist()
-        write_image(output, marked(face.images(frame or 0, [(valence, arousal)])[0]), finish=finish)
+        write_image(output, marked(face.images(frame or 0, [(valence, arousal)])[0], 0.0), finish=finish)
         return Edited(output, 1)
     if face.source.fps is None:
         raise InputError(f"{source} is one image: end the name of the result with .png or .jpg.")
@@ -112,9 +111,12 @@ def _origin(face: FaceEditor) -> Origin:
     return Origin("compositeWithTrainedAlgorithmicMedia", licences=face.licences)
 
 
-def _marker(provenance: Provenance) -> Callable[[UInt8[np.ndarray, "H W 3"]], UInt8[np.ndarray, "H W 3"]]:
-    """What puts the invisible mark into finished images, or leaves them."""
-    return Mark(Payload()).array if provenance == "on" else lambda image: image
+_Marker = Callable[[np.ndarray, float], np.ndarray]
+"""Puts the invisible mark into a finished image that is shown at a time [s] of a video, or leaves it."""
+
+
+def _marker(provenance: Provenance) -> _Marker:
+    return Mark(Payload()).array if provenance == "on" else lambda image, time: image
 
 
 def _write_frames(
@@ -124,7 +126,7 @@ def _write_frames(
     seconds: float | int | None,
     overwrite: bool,
     finish: Finish,
-    marked: Callable[[np.ndarray], np.ndarray],
+    marked: _Marker,
 ) -> Edited:
     """Write a video with the source's audio, or a folder."""
     source, fps = face.source, face.source.fps
@@ -140,7 +142,7 @@ def _write_frames(
                 writer = stack.enter_context(
                     VideoWriter(output, image.shape[1], image.shape[0], fps, sound, finish=finish)
                 )
-            writer.write(marked(image))
+            writer.write(marked(image, done / float(fps)))
             done += 1
     return Edited(output, done, face.num_unchanged)
 
@@ -151,14 +153,14 @@ def _write_grid(
     count: int,
     frame: int,
     finish: Finish,
-    marked: Callable[[np.ndarray], np.ndarray],
+    marked: _Marker,
 ) -> Edited:
     """Write one file per point, named after it."""
     if output.suffix:
         raise InputError(f"a grid is a folder of images, and {output} names a file: give a folder.")
     points = grid_points(count)
     for (valence, arousal), image in zip(points, face.images(frame, points), strict=True):
-        write_image(output / f"v{valence:+.2f}_a{arousal:+.2f}.png", marked(image), finish=finish)
+        write_image(output / f"v{valence:+.2f}_a{arousal:+.2f}.png", marked(image, 0.0), finish=finish)
     return Edited(output, len(points))
 
 

@@ -130,7 +130,7 @@ def render_clip(
     if label:
         frames = map(add_label, frames)
     if composited and mark is not None:
-        frames = map(mark.array, frames)
+        frames = (mark.array(frame, index / float(avatar.fps)) for index, frame in enumerate(frames))
     frame_folder = None if folder is None else FrameFolder(folder, overwrite=overwrite, finish=signed[folder])
     writer = None
     if video is not None:

@@ -13,6 +13,7 @@ from emotalking.ops.composite import quantised
 from emotalking.player.on_device import graphs_of
 from emotalking.player.protocols import PlayableAvatar
 from emotalking.provenance.mark import Mark
+from emotalking.provenance.pattern import swing
 
 
 def device_plate(
@@ -33,6 +34,7 @@ def finished_frames(
     *,
     matte: bool = False,
     mark: Mark | None = None,
+    times: Float[np.ndarray, " B"] | None = None,
 ) -> UInt8[Tensor, "B H W channels"]:
     """Render B frames in one call and finish them: the only way from conditions to shown frames.
 
@@ -45,6 +47,7 @@ def finished_frames(
         plates: what is behind each torso (:func:`device_plate`); None: transparent.
         matte: add the head's coverage as a fourth channel.
         mark: put it into the frames; not with ``matte``, as what is composited later gets the mark then.
+        times: when the frames are shown [s], which the mark's sign depends on; None: all as at the beginning.
 
     Returns:
         RGB, or RGBA with straight alpha where transparent, or RGB and coverage with ``matte``; on the avatar's device.
@@ -54,13 +57,14 @@ def finished_frames(
         raise ValueError(f"torsos, plates: expected one of each of the {count} frames, got {len(torsos)}")
     if matte and mark is not None:
         raise ValueError("mark: frames with a matte are marked when they are composited")
+    swings = torch.from_numpy(swing(np.zeros(count) if times is None else times))
     if (graphs := graphs_of(avatar)) is not None:
         lips = getattr(avatar, "articulates", False)
-        made = graphs.frames(conditions, torsos, plates, matte=matte, mark=mark, articulated=lips)
+        made = graphs.frames(conditions, torsos, plates, matte=matte, mark=mark, swings=swings, articulated=lips)
         if made is not None:
             return made
     frames = quantised(_unmarked(avatar, conditions, torsos, plates, matte))
-    return frames if mark is None else mark(frames)
+    return frames if mark is None else mark(frames, swings)
 
 
 def _unmarked(

@@ -61,24 +61,32 @@ class Inputs:
             if not given:
                 del rows[name]
         sizes = [torch.Size((kind.frames, *row)) for row in rows.values()]
-        pointers = 4 * kind.frames  # two of eight bytes a frame
-        total = pointers + sum(size.numel() for size in sizes)
+        pointers, swings = 4 * kind.frames, kind.frames  # two addresses of eight bytes a frame
+        head = pointers + swings
+        total = head + sum(size.numel() for size in sizes)
         self._vector = torch.zeros(total, device=device)
         self._slots = [torch.zeros(total, pin_memory=device.type == "cuda") for _ in range(_SLOTS)]
         self._sent = [torch.cuda.Event() for _ in range(_SLOTS)] if device.type == "cuda" else []
         self._turn = 0
-        self._pointers = pointers
+        self._pointers, self._head = pointers, head
 
         def parts(vector: Tensor) -> dict[str, Tensor]:
-            split = vector[pointers:].split([size.numel() for size in sizes])
+            split = vector[head:].split([size.numel() for size in sizes])
             return {name: part.view(size) for name, part, size in zip(rows, split, sizes, strict=True)}
 
         self._host = [parts(slot) for slot in self._slots]
         self._there = parts(self._vector)
         self.torsos, self.plates = self._vector[:pointers].view(torch.int64).split(kind.frames)
+        self.swings = self._vector[pointers:head]
         self.conditions = Conditions(**self._there)
 
-    def send(self, conditions: Conditions, torsos: Sequence[Tensor], plates: Sequence[Tensor] | None) -> None:
+    def send(
+        self,
+        conditions: Conditions,
+        torsos: Sequence[Tensor],
+        plates: Sequence[Tensor] | None,
+        swings: Float[Tensor, " B"],
+    ) -> None:
         """Put the inputs of at most as many frames as there is room for where the graph reads them."""
         slot, self._turn = self._turn, (self._turn + 1) % _SLOTS
         if self._sent:
@@ -89,10 +97,11 @@ class Inputs:
                 row[:] = addresses([*images, *[images[0]] * (self._frames - len(images))])
         host, count = self._slots[slot], len(torsos)
         host[: self._pointers].view(torch.int64).copy_(places.flatten())
+        host[self._pointers : self._pointers + count].copy_(swings)
         on_host = conditions.viewmats.device.type == "cpu"
         for name, part in (self._host[slot] if on_host else self._there).items():
             part[:count].copy_(getattr(conditions, name), non_blocking=True)
-        end = len(host) if on_host else self._pointers
+        end = len(host) if on_host else self._head
         self._vector[:end].copy_(host[:end], non_blocking=True)
         if self._sent:
             self._sent[slot].record(torch.cuda.current_stream(self._device))
@@ -140,6 +149,7 @@ class FrameGraphs:
         *,
         matte: bool = False,
         mark: Mark | None = None,
+        swings: Float[Tensor, " B"] | None = None,
         articulated: bool = False,
     ) -> UInt8[Tensor, "B H W channels"] | None:
         """Finished frames, as :func:`emotalking.player.finish.finished_frames`; None: they cannot be captured.
@@ -147,11 +157,13 @@ class FrameGraphs:
         Args:
             conditions: on the host or the avatar's device.
             torsos: on the avatar's device, as ``plates``.
+            swings: factors of the mark, on the host; None: 1.
             articulated: as ``Avatar.articulates``.
         """
         finish: Finish = "matte" if matte else "plate"
         if plates is None:
             finish = "transparent"
+        swings = torch.ones(len(torsos)) if swings is None else swings
         made = []
         for start in range(0, len(torsos), BUCKETS[-1]):
             part = slice(start, min(start + BUCKETS[-1], len(torsos)))
@@ -168,7 +180,7 @@ class FrameGraphs:
             behind = None if plates is None else plates[part]
             some = conditions.each(lambda value, part=part: value[part])
             with self._lock:
-                captured = self._captured(kind, some, torsos[part], behind)
+                captured = self._captured(kind, some, torsos[part], behind, swings[part])
                 if captured is None:
                     return None
                 captured.launch()
@@ -176,12 +188,17 @@ class FrameGraphs:
         return made[0] if len(made) == 1 else torch.cat(made)
 
     def _captured(
-        self, kind: Kind, conditions: Conditions, torsos: Sequence[Tensor], plates: Sequence[Tensor] | None
+        self,
+        kind: Kind,
+        conditions: Conditions,
+        torsos: Sequence[Tensor],
+        plates: Sequence[Tensor] | None,
+        swings: Float[Tensor, " B"],
     ) -> Captured | None:
         """The graph of a kind, with its inputs sent."""
         found = self._known.get(kind)
         if found is not None:
-            found.inputs.send(conditions, torsos, plates)
+            found.inputs.send(conditions, torsos, plates, swings)
             return found
         inputs, (width, height) = Inputs(kind, self._device), self._size
         channels = 3 if kind.finish == "plate" else 4
@@ -192,7 +209,7 @@ class FrameGraphs:
             self._render(kind, inputs, out)
 
         try:
-            inputs.send(conditions, torsos, plates)
+            inputs.send(conditions, torsos, plates, swings)
             run()  # loads every kernel
             launch = capture(run, self._device, self._pool)
         except RuntimeError as error:
@@ -219,7 +236,7 @@ class FrameGraphs:
         face = splat(*moved, fixed.face_look, *camera)
         compose(face, mouth(), inputs.torsos, inputs.plates, kind.finish, out)
         if kind.mark is not None:
-            out.copy_(kind.mark(out))
+            out.copy_(kind.mark(out, inputs.swings))
 
 
 def suits(avatar: Avatar) -> bool:

@@ -207,14 +207,15 @@ class Player:
                 windows = track.features.windows(start, stop, self.avatar.fps, total)
                 activity = track.voice_activity
                 gate = None if activity is None else activity.frames(start, stop, self.avatar.fps)
+                times = (start + np.arange(len(here.indices))) / float(self.avatar.fps)
                 va = None
                 if emotion is not None:
-                    va = np.asarray(emotion.at((start + np.arange(len(here.indices))) / float(self.avatar.fps)))
+                    va = np.asarray(emotion.at(times))
                 layers = [torso.result() for torso in torsos]
                 conditions = self._conditions(here, windows, va, gate)
                 plates = None if behind is None else [behind] * len(layers)
                 mark = None if matte else self.mark
-                images = finished_frames(self.avatar, conditions, layers, plates, matte=matte, mark=mark)
+                images = finished_frames(self.avatar, conditions, layers, plates, matte=matte, mark=mark, times=times)
                 if start + 2 * batch < total:
                     prepare(start + 2 * batch)
                 yield from on_host(images)

@@ -388,7 +388,8 @@ def _rendered(group: Sequence[FrameConditions]) -> UInt8[Tensor, "B H W channels
     )
     plates = [each.plate for each in group if each.plate is not None]
     torsos = [layer.result() for layer in layers]
-    return finished_frames(first.avatar, driven, torsos, plates or None, mark=first.mark)
+    times = np.array([each.index / float(each.avatar.fps) for each in group])
+    return finished_frames(first.avatar, driven, torsos, plates or None, mark=first.mark, times=times)
 
 
 def _check_rate(rate: int) -> None:

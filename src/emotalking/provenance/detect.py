@@ -17,28 +17,27 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import scipy.fft
-from jaxtyping import Complex, Float32
+from jaxtyping import Complex, Float, Float32, Int
 
+from emotalking.provenance.evidence import LONGEST, Evidence
 from emotalking.provenance.pattern import ACROSS, BAND, KEY, SMALLEST_SIDE, TILE, Lines, lines
 from emotalking.provenance.payload import CHECK_BITS, CODED_BITS, Payload, bit_errors, decode
 
-WORKING_SIDE = 512
-"""Larger images are made smaller until their shorter side has so many pixels."""
 UNITS = (0.4, 3.2)
 """Pixels in a unit that are searched, at the working size: 3.2 where a third of the frame was cut out."""
 ALARM = 1e-6
 """Largest probability of a false alarm, of a whole file, with which a mark is reported."""
-_SPECTRUM = 2048
+_SPECTRUM = LONGEST
 _SHIFTS = 128
 """Positions tried in each direction, of a tile."""
-_HIGH_PASS_PX, _SPREAD_PX, _FLOOR = 4.0, 2.5, 1.0
-_EDGE_PX = 16.0
 _AROUND = 49
 """Bins of the spectrum over which its local power is averaged."""
 _CANDIDATES = 6
 """Of parts; in a whole image there are no more places."""
-_FAMILIES = 2
-"""Whole images, and parts."""
+_FAMILIES = 4
+"""Whole images and parts, by their sum and by their change with the sign."""
+_PHASES = 4
+"""Times of the change of sign that are tried, in half a period; the other half has the opposite sign."""
 _SAME = 0.02
 """Candidates whose scales differ by less are one."""
 _NEAR = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -84,51 +83,48 @@ class Found:
 
 @dataclass(frozen=True)
 class _Spectrum:
-    """Spectrum of an image around its centre, and its local power."""
+    """Spectra of one image, or of two that are parts of a change, around their centre, and their local power."""
 
-    values: Complex[np.ndarray, "P Q"]
+    values: Complex[np.ndarray, "C P Q"]
     power: Float32[np.ndarray, "P Q"]
 
-
-def flattened(grey: Float32[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
-    """The image without its local mean, weighted by its inverse local variance, faded at the edges.
-
-    Args:
-        grey: levels of 0..255, of a frame or averaged over frames.
-    """
-    residual = grey - cv2.GaussianBlur(grey, (0, 0), _HIGH_PASS_PX)
-    variance = cv2.GaussianBlur(residual * residual, (0, 0), _SPREAD_PX)
-    fades = (np.minimum(np.arange(n) + 0.5, n - np.arange(n) - 0.5).clip(0, _EDGE_PX) / _EDGE_PX for n in grey.shape)
-    down, across = fades
-    return (residual / (variance + _FLOOR) * (down[:, None] * across)).astype(np.float32)
+    @property
+    def mixtures(self) -> Float[np.ndarray, "M C"]:
+        """Weights of the images that are tried; each with both signs."""
+        if len(self.values) == 1:
+            return np.ones((1, 1))
+        angles = np.pi / _PHASES * np.arange(_PHASES)
+        return np.stack([np.cos(angles), np.sin(angles)], 1)
 
 
-def working_size(height: int, width: int) -> tuple[int, int]:
-    """(height, width) in which images of a size are searched."""
-    scale = min(1.0, WORKING_SIDE / min(height, width))
-    # Much longer than wide: of what is longer than the spectrum nothing would be seen.
-    scale = min(scale, _SPECTRUM / max(height, width))
-    return max(round(height * scale), 1), max(round(width * scale), 1)
-
-
-def search(image: Float32[np.ndarray, "H W"], key: bytes = KEY) -> Found | None:
-    """The most probable mark in a flattened image.
+def search(evidence: Evidence, key: bytes = KEY) -> Found | None:
+    """The most probable mark in images.
 
     Args:
-        image: from :func:`flattened`, of a working size, or a sum of several.
+        evidence: at the working size.
         key: of the pattern.
 
     Returns:
-        The best candidate; None: the image is too small, or smooth all over.
+        The best candidate; None: the images are too small, or smooth all over.
     """
-    if min(image.shape) < SMALLEST_SIDE or float(np.abs(image).max()) < _NOTHING:
+    if min(evidence.steady.shape[1:]) < SMALLEST_SIDE or float(np.abs(evidence.steady).max()) < _NOTHING:
         return None
-    spectrum, chosen = _whitened(image), lines(key)
-    places = _whole(*image.shape)
-    found = _best(spectrum, chosen, [(_z(spectrum, chosen, one), one) for one in places], _FAMILIES * len(places))
+    chosen, size = lines(key), evidence.steady.shape[1:]
+    spectra = _spectra(evidence)
+    places = _whole(*size)
+    whole = [
+        _best(spectrum, chosen, [(_z(spectrum, chosen, one), one) for one in places], len(places))
+        for spectrum in spectra
+    ]
+    found = _strongest(whole)
     if found.marked and found.payload is not None:
         return found
-    return _stronger(found, _part(spectrum, chosen, max(image.shape)))
+    return _strongest([found, *(_part(spectrum, chosen, max(size)) for spectrum in spectra)])
+
+
+def _spectra(evidence: Evidence) -> list[_Spectrum]:
+    """Of the images' change, if it is known, and of their sum."""
+    return [_whitened(images) for images in (evidence.swinging, evidence.steady) if images is not None]
 
 
 def _part(spectrum: _Spectrum, chosen: Lines, longest: int) -> Found:
@@ -136,7 +132,7 @@ def _part(spectrum: _Spectrum, chosen: Lines, longest: int) -> Found:
     candidates, positions = _coarse(spectrum, chosen, longest)
     refined = [_refined(spectrum, chosen, one, longest) for one in candidates]
     positions += sum(tried for _, _, tried in refined)
-    return _best(spectrum, chosen, [(z, geometry) for z, geometry, _ in refined], _FAMILIES * positions)
+    return _best(spectrum, chosen, [(z, geometry) for z, geometry, _ in refined], positions)
 
 
 def _whole(height: int, width: int) -> list[Geometry]:
@@ -149,29 +145,32 @@ def _whole(height: int, width: int) -> list[Geometry]:
 
 
 def _best(spectrum: _Spectrum, chosen: Lines, candidates: list[tuple[float, Geometry]], positions: int) -> Found:
-    judged = [_judged(spectrum, chosen, geometry, z, positions) for z, geometry in candidates]
+    hypotheses = _FAMILIES * positions * 2 * len(spectrum.mixtures)
+    judged = [_judged(spectrum, chosen, geometry, z, hypotheses) for z, geometry in candidates]
     return min(judged, key=lambda one: (one.false_alarm, -one.z))
 
 
-def _stronger(one: Found, other: Found) -> Found:
+def _strongest(found: list[Found]) -> Found:
     """Of marks, one that can be read."""
-    return min(one, other, key=lambda found: (not found.marked, found.marked and not found.payload, found.false_alarm))
+    return min(found, key=lambda one: (not one.marked, one.marked and not one.payload, one.false_alarm, -one.z))
 
 
-def recheck(image: Float32[np.ndarray, "H W"], known: Geometry, key: bytes = KEY) -> Found:
+def recheck(evidence: Evidence, known: Geometry, key: bytes = KEY) -> Found:
     """The mark at a geometry that was found elsewhere in the file."""
-    spectrum, chosen = _whitened(image), lines(key)
-    return _judged(spectrum, chosen, known, _z(spectrum, chosen, known), 1)
+    chosen = lines(key)
+    return _strongest(
+        [_best(spectrum, chosen, [(_z(spectrum, chosen, known), known)], 1) for spectrum in _spectra(evidence)]
+    )
 
 
-def _whitened(image: np.ndarray) -> _Spectrum:
-    """Bins of :data:`_SPECTRUM` for rows; half of the columns (the image is real)."""
-    height, width = image.shape
-    padded = np.zeros((_SPECTRUM, _SPECTRUM), np.float32)
-    padded[:height, :width] = image
-    padded = np.roll(padded, (-(height // 2), -(width // 2)), (0, 1))
+def _whitened(images: Float32[np.ndarray, "C H W"]) -> _Spectrum:
+    """Bins of :data:`_SPECTRUM` for rows; half of the columns (the images are real)."""
+    count, height, width = images.shape
+    padded = np.zeros((count, _SPECTRUM, _SPECTRUM), np.float32)
+    padded[:, :height, :width] = images
+    padded = np.roll(padded, (-(height // 2), -(width // 2)), (1, 2))
     values = np.asarray(scipy.fft.rfft2(padded))
-    squares = np.real(values) ** 2 + np.imag(values) ** 2
+    squares = (np.real(values) ** 2 + np.imag(values) ** 2).mean(0)
     half = _AROUND // 2
     # Rows wrap around; the columns continue in the other half, as its conjugate.
     left = np.roll(squares[::-1, 1 : half + 1][:, ::-1], 1, axis=0)
@@ -181,30 +180,53 @@ def _whitened(image: np.ndarray) -> _Spectrum:
     return _Spectrum(values, np.maximum(power, 1e-12 * float(power.max())))
 
 
-def _bins(spectrum: _Spectrum, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _bins(spectrum: _Spectrum, x: np.ndarray, y: np.ndarray) -> Complex[np.ndarray, "C n"]:
     """Whitened values at frequencies in cycles per pixel, from the nearest bin."""
     column, row = np.rint(x * _SPECTRUM).astype(np.int64), np.rint(y * _SPECTRUM).astype(np.int64)
     conjugate = column < 0
     column, row = np.abs(column), np.where(conjugate, -row, row) % _SPECTRUM
-    found = spectrum.values[row, column] / np.sqrt(spectrum.power[row, column])
+    found = spectrum.values[:, row, column] / np.sqrt(spectrum.power[row, column])
     return np.where(conjugate, found.conj(), found)
 
 
-def _limited(values: np.ndarray) -> np.ndarray:
-    return values / np.maximum(np.abs(values) / _LIMIT, 1.0)
+def _lines(
+    spectrum: _Spectrum, index: Int[np.ndarray, "n 2"], geometry: Geometry
+) -> tuple[Complex[np.ndarray, "C n"], Float[np.ndarray, "2 n"]]:
+    """Weighted values of lines, none of them too large, and their frequencies in cycles per pixel."""
+    x, y = _indices(index, geometry)
+    places = np.stack([x / (TILE * geometry.unit_x), y / (TILE * geometry.unit_y)])
+    values = _bins(spectrum, *places)
+    values = values / np.maximum(np.abs(values) / _LIMIT, 1.0)
+    if len(values) > 1:  # long waves count most: of their change a codec leaves more
+        values = values * (TILE * BAND[0] / np.hypot(x, y))
+    return values, places
 
 
 def _correlation(
     spectrum: _Spectrum, chosen: Lines, geometry: Geometry, shifts: int
-) -> tuple[Float32[np.ndarray, "N N"], float]:
+) -> tuple[Float32[np.ndarray, "M N N"], Float[np.ndarray, " M"]]:
     """Correlation of the known lines for all positions of a tile (:data:`TILE` / ``shifts`` units apart), and its
-    deviation."""
+    deviation; of each mixture."""
     x, y = _indices(chosen.sync, geometry)
-    values = _limited(_bins(spectrum, x / (TILE * geometry.unit_x), y / (TILE * geometry.unit_y)))
+    values, _ = _lines(spectrum, chosen.sync, geometry)
     grid = np.zeros((shifts, shifts), np.complex64)
-    grid[y, x] = values * chosen.sync_phases.conj()
-    deviation = np.sqrt(max(float((np.abs(values) ** 2).sum()), 1e-30) / 2)
-    return np.real(np.asarray(scipy.fft.ifft2(grid, norm="forward", overwrite_x=True))), deviation
+    turned = values * chosen.sync_phases.conj()
+    # One transform for both images: real parts of transforms are those of grids made Hermitian.
+    second = turned[1] if len(turned) > 1 else 0.0
+    grid[y, x] = (turned[0] + 1j * second) / 2
+    grid[-y, -x] = np.conj(turned[0] - 1j * second) / 2
+    both = np.asarray(scipy.fft.ifft2(grid, norm="forward", overwrite_x=True))
+    mixtures = spectrum.mixtures.astype(np.float32)
+    return np.tensordot(mixtures, np.stack([np.real(both), np.imag(both)])[: len(turned)], 1), _deviations(
+        spectrum, values
+    )
+
+
+def _deviations(spectrum: _Spectrum, values: Complex[np.ndarray, "C n"]) -> Float[np.ndarray, " M"]:
+    """Deviation of the sum of the real parts with random phases, of each mixture."""
+    products = np.real(values @ values.conj().T)
+    squares = np.einsum("mc,cd,md->m", spectrum.mixtures, products, spectrum.mixtures)
+    return np.sqrt(np.maximum(squares, 1e-30) / 2)
 
 
 def _indices(index: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
@@ -214,12 +236,13 @@ def _indices(index: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, np.ndar
 
 def _peak(spectrum: _Spectrum, chosen: Lines, geometry: Geometry, shifts: int) -> tuple[float, Geometry]:
     """The best position at a scale, with its correlation in deviations."""
-    correlation, deviation = _correlation(spectrum, chosen, geometry, shifts)
-    place = int(correlation.argmax())
-    row, column = divmod(place, shifts)
+    correlation, deviations = _correlation(spectrum, chosen, geometry, shifts)
+    strong = np.abs(correlation).max((1, 2)) / deviations
+    best = np.abs(correlation[int(strong.argmax())])
+    row, column = divmod(int(best.argmax()), shifts)
     step = TILE / shifts
     moved = replace(geometry, shift_x=column * step * geometry.unit_x, shift_y=row * step * geometry.unit_y)
-    return float(correlation.flat[place]) / deviation, moved
+    return float(strong.max()), moved
 
 
 def _coarse(spectrum: _Spectrum, chosen: Lines, longest: int) -> tuple[list[Geometry], int]:
@@ -264,18 +287,23 @@ def _refined(spectrum: _Spectrum, chosen: Lines, start: Geometry, longest: int) 
 
 def _aligned(
     spectrum: _Spectrum, index: np.ndarray, phases: np.ndarray, geometry: Geometry
-) -> Complex[np.ndarray, " n"]:
+) -> Complex[np.ndarray, "C n"]:
     """Values of lines, whose real part is large where they agree with ``phases``."""
-    x, y = _indices(index, geometry)
-    fx, fy = x / (TILE * geometry.unit_x), y / (TILE * geometry.unit_y)
-    turn = np.exp(2j * np.pi * (fx * geometry.shift_x + fy * geometry.shift_y))
-    return _limited(_bins(spectrum, fx, fy)) * turn * phases.conj()
+    values, places = _lines(spectrum, index, geometry)
+    turn = np.exp(2j * np.pi * (places[0] * geometry.shift_x + places[1] * geometry.shift_y))
+    return values * turn * phases.conj()
+
+
+def _mixed(spectrum: _Spectrum, chosen: Lines, geometry: Geometry) -> tuple[float, Float[np.ndarray, " C"]]:
+    """Correlation of the known lines at one geometry, in deviations, and the mixture and sign where it is largest."""
+    values = _aligned(spectrum, chosen.sync, chosen.sync_phases, geometry)
+    found = spectrum.mixtures @ np.real(values).sum(1) / _deviations(spectrum, values)
+    best = int(np.abs(found).argmax())
+    return float(abs(found[best])), spectrum.mixtures[best] * (np.sign(found[best]) or 1.0)
 
 
 def _z(spectrum: _Spectrum, chosen: Lines, geometry: Geometry) -> float:
-    """Correlation of the known lines at one geometry, in deviations."""
-    values = _aligned(spectrum, chosen.sync, chosen.sync_phases, geometry)
-    return float(np.real(values).sum() / np.sqrt(max(float((np.abs(values) ** 2).sum()), 1e-30) / 2))
+    return _mixed(spectrum, chosen, geometry)[0]
 
 
 def _judged(spectrum: _Spectrum, chosen: Lines, geometry: Geometry, z: float, hypotheses: int) -> Found:
@@ -283,7 +311,8 @@ def _judged(spectrum: _Spectrum, chosen: Lines, geometry: Geometry, z: float, hy
     false_alarm = min(hypotheses * float(np.exp(-z * abs(z) / 2)), 1.0)
     if false_alarm * _CANDIDATES * 2.0**-CHECK_BITS > ALARM:  # whatever could be read
         return Found(false_alarm, z, None, None, geometry)
-    values = _aligned(spectrum, chosen.data, chosen.data_phases, geometry)
+    _, mixture = _mixed(spectrum, chosen, geometry)
+    values = mixture @ _aligned(spectrum, chosen.data, chosen.data_phases, geometry)
     soft = np.bincount(chosen.bits, np.real(values), CODED_BITS)
     payload, tried = decode(soft)
     if payload is None:

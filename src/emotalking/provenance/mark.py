@@ -1,9 +1,9 @@
 """Put the invisible mark into finished 8-bit images: the pattern, as strong as the image hides it.
 
-The same pattern is in every frame of a video, so nothing flickers and a detector can average frames. How strong it is
-in an image is set by a model of the perceptual distance (LPIPS) that it makes, which is mostly made where the image is
-smooth. Changes are smaller than a grey level: red, green and blue are rounded apart, so that their brightness together
-takes seven steps between two levels. The same code runs on CPU and GPU.
+The same pattern is in every frame of a video, with a sign that changes each second. How strong it is in an image is set
+by a model of the perceptual distance (LPIPS) that it makes, which is mostly made where the image is smooth. Changes are
+smaller than a grey level: red, green and blue are rounded apart, so that their brightness together takes seven steps
+between two levels. The same code runs on CPU and GPU.
 """
 
 from dataclasses import dataclass
@@ -15,22 +15,22 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from emotalking.provenance.pattern import KEY, SMALLEST_SIDE, pattern, unit_of
+from emotalking.provenance.pattern import KEY, SMALLEST_SIDE, pattern, swing, unit_of
 from emotalking.provenance.payload import Payload
 
-DISTANCE, _MOST_DISTANCE = 0.0018, 0.004
-"""Perceptual distance (LPIPS, squeeze) that the mark may make in images of :data:`_SIDE` pixels and more, as the model
-has it, and in small ones, which have fewer pixels to carry the mark."""
-_SIDE, _SMALLER = 512, 1.2
-"""The distance grows with that power of the ratio of sides."""
+DISTANCE = 0.0016
+"""Perceptual distance (LPIPS, squeeze) that the mark may make in an image, as the model has it."""
 STRONGEST = 1.3
 """Largest deviation of the mark, in grey levels of 255."""
-_COST, _SMOOTH_COST, _FALL = 0.045, 1.5, 1.35
-"""The distance made by a mark with a deviation of one grey level where an image is smooth, the share by which it is
-more where nothing is to be seen at all, and the power with which it falls with texture; fitted to 12 images of 256 to
-590 pixels, of eleven people and the synthetic actor. Images differ from the model by two fifths."""
-_FAINT, _SMOOTH = 0.4, (0.1, 0.6)
-"""Share of the strength where the texture is at most the first of these, and the range over which it becomes whole."""
+_COST, _FALL = 0.046, 1.81
+"""The distance made by a mark with a deviation of one grey level where an image is smooth, and the power with which it
+falls with texture; fitted to 16 images of 256 to 590 pixels, of eleven people and of drawings. Photographs differ from
+the model by a quarter; drawings of flawless smoothness cost up to 1.8 times as much."""
+_SIDE, _SMALLER = 512, 0.4
+"""The cost falls with that power of the shorter side below so many pixels."""
+_FAINT, _SMOOTH, _GROWTH = 0.7, (0.1, 0.6), 0.3
+"""Share of the strength where the texture is at most the first of these, the range over which it becomes whole, and the
+power with which it grows further."""
 _CELL = 8
 """Side of the cells in which texture is measured, units."""
 _CLIP = 16.0
@@ -56,13 +56,17 @@ class Mark:
     key: bytes = KEY
     """Of the pattern; another one than the public key is invisible to ``verify``."""
     distance: float | None = None
-    """Perceptual distance that the mark may make; None: :func:`allowed_distance`."""
+    """Perceptual distance that the mark may make; None: :data:`DISTANCE`."""
 
-    def __call__(self, images: UInt8[Tensor, "*batch H W C"]) -> UInt8[Tensor, "*batch H W C"]:
+    def __call__(
+        self, images: UInt8[Tensor, "*batch H W C"], swings: Float[Tensor, " n"] | None = None
+    ) -> UInt8[Tensor, "*batch H W C"]:
         """Marked copies; a fourth channel (alpha) stays as it is, and so do images too small to carry a mark.
 
         Args:
             images: RGB or RGBA with straight alpha, finished: whatever is composited later weakens the mark.
+            swings: of frames of a video, the factor of each (:func:`~emotalking.provenance.pattern.swing`); None: 1,
+                as for images that are shown alone.
         """
         *batch, height, width, channels = images.shape
         if channels not in (3, 4):
@@ -73,8 +77,9 @@ class Mark:
         waves = self.waves(height, width, images.device)
         out = torch.empty_like(frames)
         together = 1 if images.device.type == "cpu" else max(len(frames), 1)  # a CPU's caches hold one at a time
-        for some, marked in zip(frames.split(together), out.split(together), strict=True):
-            change = changes(strength(some[..., 1], self.distance) * waves)
+        factors = torch.ones(len(frames), device=images.device) if swings is None else swings.to(images.device)
+        for some, by, marked in zip(frames.split(together), factors.split(together), out.split(together), strict=True):
+            change = changes(strength(some[..., 1], self.distance) * waves * by[:, None, None])
             marked[..., :3] = change.add_(some[..., :3]).clamp_(0, 255)
             marked[..., 3:] = some[..., 3:]
         return out.reshape(images.shape)
@@ -83,9 +88,10 @@ class Mark:
         """The pattern in images of this size."""
         return _pattern(self.payload, height, width, self.key, device)
 
-    def array(self, image: UInt8[np.ndarray, "H W C"]) -> UInt8[np.ndarray, "H W C"]:
-        """A marked copy of an array."""
-        return self(torch.from_numpy(np.ascontiguousarray(image))).numpy()
+    def array(self, image: UInt8[np.ndarray, "H W C"], time: float = 0.0) -> UInt8[np.ndarray, "H W C"]:
+        """A marked copy of an array, shown at ``time`` [s] of a video."""
+        swings = torch.from_numpy(swing(np.array([time], np.float64)))
+        return self(torch.from_numpy(np.ascontiguousarray(image)), swings).numpy()
 
 
 def strength(green: UInt8[Tensor, "*batch H W"], distance: float | None = None) -> Float[Tensor, "*batch H W"]:
@@ -96,7 +102,7 @@ def strength(green: UInt8[Tensor, "*batch H W"], distance: float | None = None) 
         distance: see :class:`Mark`.
     """
     *batch, height, width = green.shape
-    distance = allowed_distance(min(height, width)) if distance is None else distance
+    distance = DISTANCE if distance is None else distance
     cell = max(round(_CELL * unit_of(height, width)), 2)
     level = green.reshape(-1, 1, height, width).float()
     differences = torch.zeros_like(level)
@@ -106,18 +112,14 @@ def strength(green: UInt8[Tensor, "*batch H W"], distance: float | None = None) 
     texture = F.avg_pool2d(texture, 3, 1, 1, count_include_pad=False)
     mean = _means(level, cell)
     visible = (torch.minimum(mean - _DARK, _BRIGHT - mean) / _FADE).clamp_(0, 1)
-    shares = visible * ((texture - _SMOOTH[0]) / (_SMOOTH[1] - _SMOOTH[0])).clamp_(0, 1).mul_(1 - _FAINT).add_(_FAINT)
-    costs = _COST * (1 + texture).pow(-_FALL) * (1 + _SMOOTH_COST * (1 - texture / _SMOOTH[1]).clamp_(min=0))
+    shares = ((texture - _SMOOTH[0]) / (_SMOOTH[1] - _SMOOTH[0])).clamp_(0, 1).mul_(1 - _FAINT).add_(_FAINT)
+    shares = shares * visible * (1 + texture).pow(_GROWTH)
+    costs = _COST * min(height / _SIDE, width / _SIDE, 1.0) ** _SMALLER * (1 + texture).pow(-_FALL)
     cost = (costs * shares**2).mean((-2, -1), keepdim=True)
-    cells = shares * (distance / cost.clamp_(min=1e-9)).sqrt().clamp(max=STRONGEST)
+    cells = (shares * (distance / cost.clamp_(min=1e-9)).sqrt()).clamp(max=STRONGEST)
     size = (cells.shape[-2] * cell, cells.shape[-1] * cell)
     wide = F.interpolate(cells, size, mode="bilinear", align_corners=False)[..., :height, :width]
     return wide.reshape(*batch, height, width)
-
-
-def allowed_distance(side: int) -> float:
-    """Perceptual distance that the mark may make in images of this shorter side."""
-    return min(DISTANCE * max(_SIDE / side, 1.0) ** _SMALLER, _MOST_DISTANCE)
 
 
 def changes(wanted: Float[Tensor, "*batch H W"]) -> Int[Tensor, "*batch H W 3"]:

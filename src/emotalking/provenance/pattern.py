@@ -1,9 +1,13 @@
-"""The pattern of the invisible mark: waves of a fixed lattice of frequencies with phases from a public key.
+"""The pattern of the invisible mark: waves of a fixed lattice of frequencies with phases from a public key, and its
+change of sign over time.
 
 The pattern repeats every :data:`TILE` units in x and y, so its spectrum is lines at the multiples of 1/TILE. The phases
 of :data:`SYNC_SHARE` of the lines are known: by them scale and position are found. The sign of each other line is a bit
 of the code word (:mod:`~emotalking.provenance.payload`). A fixed number of units lies across the shorter side of an
 image, so that the pattern of a whole image is found in its place whatever size the image was given later.
+
+In videos the pattern changes its sign each second (:func:`swing`): what stands still in the images cancels when the
+detector takes the difference, and low frequencies, which codecs keep and where images are strongest, can carry bits.
 """
 
 import hashlib
@@ -11,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from jaxtyping import Complex128, Float32, Int, UInt8
+from jaxtyping import Complex128, Float32, Float64, Int, UInt8
 
 from emotalking.provenance.payload import CODED_BITS
 
@@ -19,11 +23,17 @@ KEY = b"EmoTalking mark 1"
 """Fixed and public: anyone can detect the mark, and anyone could add one."""
 TILE = 256
 """Period in units."""
-BAND = (0.035, 0.115)
+BAND = (0.02, 0.1)
 """Frequencies in cycles per unit: lower ones drown in the image, higher ones do not survive H.264."""
-ACROSS = {400: 512, 200: 320, 0: 160}
+FALL = 1.5
+"""Power of the frequency with which amplitudes fall."""
+ACROSS = {400: 512, 288: 384, 200: 256, 0: 128}
 """Units across the shorter side of images that have at least so many pixels there: in small images a codec leaves
 nothing of waves of few pixels."""
+PERIOD_S = 2.0
+"""Of the change of sign."""
+RAMP_S = 0.12
+"""Time that a change of sign takes, some frames."""
 SMALLEST_SIDE = 64
 """Shorter side in pixels of the smallest image that is marked or searched."""
 SYNC_SHARE = 0.45
@@ -83,8 +93,7 @@ def pattern(
 ) -> Float32[np.ndarray, "H W"]:
     """The pattern of a code word for images of one size, with a mean square of 1.
 
-    Amplitudes are as the inverse of the frequency, which is how images have them: long waves are less visible (LPIPS)
-    and a codec keeps more of them.
+    Long waves are the strongest: they are less visible (LPIPS) and a codec keeps more of them.
     """
     chosen = lines(key)
     signs = 1.0 - 2.0 * code_word[chosen.bits].astype(np.float64)
@@ -93,10 +102,16 @@ def pattern(
     amplitudes[chosen.data[:, 1], chosen.data[:, 0]] = chosen.data_phases * signs
     index = np.concatenate([chosen.sync, chosen.data])
     radius = np.hypot(index[:, 0], index[:, 1])
-    amplitudes[index[:, 1], index[:, 0]] /= radius * np.sqrt(np.square(1 / radius).sum() / 2)
+    amplitudes[index[:, 1], index[:, 0]] *= radius**-FALL / np.sqrt((radius ** (-2 * FALL)).sum() / 2)
     used_y, used_x = (np.flatnonzero(np.abs(amplitudes).any(axis)) for axis in (1, 0))
     period = TILE * unit_of(height, width)
     x, y = ((np.arange(count) + 0.5) / period for count in (width, height))
     waves_y = np.exp(2j * np.pi * y[:, None] * used_y)
     waves_x = np.exp(2j * np.pi * x * np.where(used_x < TILE // 2, used_x, used_x - TILE)[:, None])
     return (waves_y @ amplitudes[np.ix_(used_y, used_x)] @ waves_x).real.astype(np.float32)
+
+
+def swing(times: Float64[np.ndarray, " T"]) -> Float32[np.ndarray, " T"]:
+    """Factors (-1 to 1) of the pattern in frames shown at ``times`` [s]: 1 from the beginning, -1 around 1 s."""
+    triangle = 4.0 * np.abs(np.mod(times / PERIOD_S, 1.0) - 0.5) - 1.0
+    return np.clip(triangle * (PERIOD_S / 2 / RAMP_S), -1.0, 1.0).astype(np.float32)

@@ -4,9 +4,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import av.error
-import cv2
-import numpy as np
-from jaxtyping import Float32, UInt8
 
 from emotalking.errors import InputError
 from emotalking.io.containers import open_media
@@ -15,13 +12,12 @@ from emotalking.io.images import image_size, is_heif, read_image
 from emotalking.io.video import decode_frames
 from emotalking.io.video_stream import films
 from emotalking.progress import track
-from emotalking.provenance.detect import Found, flattened, recheck, search, working_size
+from emotalking.provenance.detect import Found, recheck, search
+from emotalking.provenance.evidence import Evidence, Piece, grey_levels, of_image
 from emotalking.provenance.pattern import KEY
 
 PIECE_FRAMES = 100
 """Frames that are searched together: 4 s at 25 fps."""
-_AVERAGED = 5
-"""Frames in a row that are averaged before they are flattened: their coding noise differs, their content hardly."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ def read_mark(path: str | Path, *, seconds: float | int | None = None, key: byte
     if not path.is_file():
         raise InputError(f"{path} is a folder or a device: give an image, a video or a sound.")
     if _is_image(path) or is_heif(path):
-        found = search(flattened(grey_levels(read_image(path))), key)
+        found = search(of_image(grey_levels(read_image(path))), key)
         return MarkReport("image", 1, found)
     if _is_sound(path):
         return None
@@ -101,40 +97,6 @@ def _search_video(path: Path, seconds: float | int | None, key: bytes) -> MarkRe
     return MarkReport("video", frames, pieces.result(), pieces.stretches)
 
 
-class Piece:
-    """Consecutive frames, flattened and summed while they come."""
-
-    def __init__(self) -> None:
-        self.frames = 0
-        self.begin = self.end = 0.0
-        self._sum: np.ndarray | None = None
-        self._mean: np.ndarray | None = None
-        self._averaged = 0
-
-    def add(self, time: float, grey: Float32[np.ndarray, "H W"]) -> None:
-        """Add a frame shown at ``time`` [s]."""
-        self.begin = self.begin if self.frames else time
-        self.end = time
-        self.frames += 1
-        self._mean = grey if self._mean is None else self._mean + grey
-        self._averaged += 1
-        if self._averaged == _AVERAGED:
-            self._flatten()
-
-    def image(self) -> Float32[np.ndarray, "H W"]:
-        """Sum of the flattened frames."""
-        if self._averaged:
-            self._flatten()
-        assert self._sum is not None
-        return self._sum
-
-    def _flatten(self) -> None:
-        assert self._mean is not None
-        flat = flattened(self._mean / np.float32(self._averaged))
-        self._sum = flat if self._sum is None else self._sum + flat
-        self._mean, self._averaged = None, 0
-
-
 class _Pieces:
     """Searches of one video."""
 
@@ -143,18 +105,18 @@ class _Pieces:
         self._key = key
         self._best: Found | None = None
         self._searches = 0
-        self._total: np.ndarray | None = None
+        self._total: Evidence | None = None
         self._joins = False
 
     def search(self, piece: Piece) -> None:
         """Search one piece, first where the mark was found before."""
-        image = piece.image()
-        self._total = image if self._total is None else self._total + image
+        evidence = piece.evidence()
+        self._total = evidence if self._total is None else self._total + evidence
         found = None
         if self._best is not None and self._best.marked:
-            found = recheck(image, self._best.geometry, self._key)
+            found = recheck(evidence, self._best.geometry, self._key)
         if found is None or not found.marked:
-            found = self._search(image)
+            found = self._search(evidence)
         marked = found is not None and found.marked
         if marked and self._joins:
             self.stretches[-1] = (self.stretches[-1][0], piece.end)
@@ -171,17 +133,10 @@ class _Pieces:
             return None
         return replace(self._best, false_alarm=min(self._best.false_alarm * self._searches, 1.0))
 
-    def _search(self, image: np.ndarray) -> Found | None:
+    def _search(self, evidence: Evidence) -> Found | None:
         self._searches += 1
-        return search(image, self._key)
+        return search(evidence, self._key)
 
     def _keep(self, found: Found | None) -> None:
         if found is not None and (self._best is None or found.false_alarm < self._best.false_alarm):
             self._best = found
-
-
-def grey_levels(image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "h w"]:
-    """Grey levels at the working size."""
-    grey = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2GRAY)
-    height, width = working_size(*grey.shape)
-    return grey if grey.shape == (height, width) else cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,138 @@
+"""What the frames of a video show of the mark: their sum, and how they change with its change of sign."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from emotalking.provenance.pattern import PERIOD_S
+
+WORKING_SIDE = 512
+"""Larger images are made smaller until their shorter side has so many pixels."""
+LONGEST = 2048
+"""Side in pixels of the longest image at the working size."""
+_HIGH_PASS_PX, _SPREAD_PX, _FLOOR = 4.0, 2.5, 1.0
+_SWING_HIGH_PASS_PX, _SWING_SPREAD_PX, _SWING_FLOOR = 6.0, 4.0, 0.4
+"""The same for the change with the sign, where little is left but the mark."""
+_EDGE_PX = 16.0
+_AVERAGED = 5
+"""Frames in a row that are averaged before they are flattened: their coding noise differs, their content hardly."""
+_BINS = 8
+"""Parts of the period whose frames are averaged."""
+_FEWEST_BINS = 5
+"""Of a video too short for a whole period: with fewer, what moves in the images looks like the mark's change."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Images at the working size in which the mark is searched."""
+
+    steady: Float32[np.ndarray, "1 H W"]
+    """The images' flattened sum."""
+    swinging: Float32[np.ndarray, "2 H W"] | None = None
+    """Flattened parts of their change that follow the cosine and the sine of the period; None: too short, or an
+    image alone."""
+
+    def __add__(self, other: "Evidence") -> "Evidence":
+        """Of both; the times of both begin with the same file."""
+        if self.swinging is None or other.swinging is None:
+            return Evidence(self.steady + other.steady, other.swinging if self.swinging is None else self.swinging)
+        return Evidence(self.steady + other.steady, self.swinging + other.swinging)
+
+
+def of_image(grey: Float32[np.ndarray, "H W"]) -> Evidence:
+    """What an image alone shows."""
+    return Evidence(flattened(grey)[None])
+
+
+def flattened(grey: Float32[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
+    """The image without its local mean, weighted by its inverse local variance, faded at the edges.
+
+    Args:
+        grey: levels of 0..255, of a frame or averaged over frames.
+    """
+    residual = grey - cv2.GaussianBlur(grey, (0, 0), _HIGH_PASS_PX)
+    variance = cv2.GaussianBlur(residual * residual, (0, 0), _SPREAD_PX)
+    return residual / (variance + _FLOOR) * _fade(*grey.shape)
+
+
+def working_size(height: int, width: int) -> tuple[int, int]:
+    """(height, width) in which images of a size are searched."""
+    scale = min(1.0, WORKING_SIDE / min(height, width))
+    # Much longer than wide: of what is longer than the spectrum nothing would be seen.
+    scale = min(scale, LONGEST / max(height, width))
+    return max(round(height * scale), 1), max(round(width * scale), 1)
+
+
+def grey_levels(image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "h w"]:
+    """Grey levels at the working size."""
+    grey = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2GRAY)
+    height, width = working_size(*grey.shape)
+    return grey if grey.shape == (height, width) else cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+
+
+class Piece:
+    """Consecutive frames, summed while they come."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.begin = self.end = 0.0
+        self._sum: np.ndarray | None = None
+        self._mean: np.ndarray | None = None
+        self._averaged = 0
+        self._bins: list[np.ndarray | None] = [None] * _BINS
+        self._counts = np.zeros(_BINS)
+
+    def add(self, time: float, grey: Float32[np.ndarray, "H W"]) -> None:
+        """Add a frame shown at ``time`` [s]."""
+        self.begin = self.begin if self.frames else time
+        self.end = time
+        self.frames += 1
+        self._mean = grey if self._mean is None else self._mean + grey
+        self._averaged += 1
+        if self._averaged == _AVERAGED:
+            self._flatten()
+        place = int(time / PERIOD_S * _BINS + 1e-6) % _BINS
+        known = self._bins[place]
+        self._bins[place] = grey if known is None else known + grey
+        self._counts[place] += 1
+
+    def evidence(self) -> Evidence:
+        """What the frames show."""
+        if self._averaged:
+            self._flatten()
+        assert self._sum is not None
+        return Evidence(self._sum[None], self._swinging())
+
+    def _flatten(self) -> None:
+        assert self._mean is not None
+        flat = flattened(self._mean / np.float32(self._averaged))
+        self._sum = flat if self._sum is None else self._sum + flat
+        self._mean, self._averaged = None, 0
+
+    def _swinging(self) -> np.ndarray | None:
+        """Cosine and sine of the period fitted to the averages of its parts, flattened."""
+        filled = np.flatnonzero(self._counts)
+        if len(filled) < _FEWEST_BINS:
+            return None
+        angles = 2 * np.pi * (filled + 0.5) / _BINS
+        fit = np.linalg.pinv(np.stack([np.ones_like(angles), np.cos(angles), np.sin(angles)], 1))[1:]
+        means = [
+            total / np.float32(count)
+            for total, count in zip(self._bins, self._counts, strict=True)
+            if total is not None
+        ]
+        parts = np.tensordot(fit.astype(np.float32), np.stack(means), 1)
+        residual = np.stack([part - cv2.GaussianBlur(part, (0, 0), _SWING_HIGH_PASS_PX) for part in parts])
+        variance = cv2.GaussianBlur(np.square(residual).sum(0), (0, 0), _SWING_SPREAD_PX)
+        return residual / (variance + _SWING_FLOOR) * _fade(*variance.shape)
+
+
+def _fade(height: int, width: int) -> np.ndarray:
+    """Weights that fall to zero at the edges."""
+    down, across = (
+        (np.minimum(np.arange(n) + 0.5, n - np.arange(n) - 0.5).clip(0, _EDGE_PX) / _EDGE_PX).astype(np.float32)
+        for n in (height, width)
+    )
+    return down[:, None] * across
