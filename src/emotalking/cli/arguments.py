@@ -99,7 +99,7 @@ class Parameter:
             return f"(default: {','.join(map(str, self.default))})" if self.default else ""
         if isinstance(self.default, bool):
             return f"(default: {'on' if self.default else 'off'})"
-        return "" if self.default is None else f"(default: {self.default})"
+        return "" if self.default in (None, {}) else f"(default: {self.default})"
 
 
 def parameters(function: Callable[..., Any], *, skip: Sequence[str] = ()) -> list[Parameter]:
