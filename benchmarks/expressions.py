@@ -86,7 +86,7 @@ def rendered(head: TalkingHead, clip: ExpressionClip, *, emotional: bool) -> tor
     width, height = clip.size
     for row in range(len(clip.indices)):
         c = clip.conditions.at(row)
-        conditions = Conditions(c.viewmats, c.audio, c.aus, c.va if emotional else None)
+        conditions = Conditions(c.viewmats, c.audio, c.aus, c.va if emotional else None, gaze=c.gaze)
         grey = torch.full((1, height, width, 3), 0.5, device=c.va.device)
         out.append(compositor.frames(head, conditions, grey).rgb[0].clamp(0, 1))
     return torch.stack(out)

@@ -106,7 +106,7 @@ def _still(avatar: Avatar, context: Context) -> dict[str, Any]:
         va = torch.tensor([[0.8 * math.cos(angle), 0.8 * math.sin(angle)]], device=data.device)
         for name, emotion in zip(places, (None, va), strict=True):
             with torch.no_grad():
-                moved = avatar.head.deform_emotional_face(recorded.audio, recorded.aus, emotion)
+                moved = avatar.head.deform_emotional_face(recorded.audio, recorded.aus, emotion, gaze=recorded.gaze)
             places[name].append(moved.means[0])
     result = {}
     for name, means in places.items():

@@ -17,6 +17,7 @@ from emotalking.io.tensors import read_tensors, write_tensors
 from emotalking.models.audio import ConvEncoder, articulation
 from emotalking.models.avatar import Avatar
 from emotalking.models.avatar_file import VERSION
+from emotalking.models.compositor import Compositor, Conditions
 from emotalking.models.config import AudioConfig, BranchConfig, EmotionConfig, ModelConfig
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
@@ -25,10 +26,10 @@ from emotalking.models.scene import Scene, TorsoStack, encode_torso
 SIZE = 48
 
 
-def made(branch: str = "separate", encoder: str = "published") -> Avatar:
+def made(branch: str = "separate", encoder: str = "published", gaze: bool = False) -> Avatar:
     torch.manual_seed(0)
     config = ModelConfig(
-        AudioConfig(encoder=encoder), BranchConfig(40), BranchConfig(10, hidden=32), EmotionConfig(branch)
+        AudioConfig(encoder=encoder), BranchConfig(40), BranchConfig(10, hidden=32), EmotionConfig(branch), gaze
     )
     face = Gaussians(torch.rand(40, 3) * 0.1 - 0.05, torch.rand(40, 3), 2)
     mouth = Gaussians(torch.rand(10, 3) * 0.02 - 0.01, torch.rand(10, 3), 2)
@@ -51,6 +52,7 @@ def made(branch: str = "separate", encoder: str = "published") -> Avatar:
         va=np.zeros((3, 2), np.float32),
         background=np.full((SIZE, SIZE, 3), 90, np.uint8),
         torso=TorsoStack.encode([encode_torso(layer)] * 3),
+        gaze=np.array([[0.1, 0.0], [0.2, -0.1], [0.2, 0.1]], np.float32) if gaze else None,
     )
     return Avatar(head, scene, {"preset": "none"})
 
@@ -160,6 +162,32 @@ def test_the_jaw_is_stored(avatar: Avatar, tmp_path: Path) -> None:
     still.head.mouth.motion.jaw = torch.tensor([-11.0, -200.0])
     still.save(tmp_path / "a.safetensors")
     assert Avatar.load(tmp_path / "a.safetensors").head.mouth.motion.jaw.tolist() == [-11.0, -200.0]
+
+
+@pytest.mark.parametrize("branch", ["separate", "combined"])
+def test_gaze_moves_the_face_and_is_kept_in_the_file(branch: str, tmp_path: Path) -> None:
+    avatar, path = made(branch, gaze=True), tmp_path / "a.safetensors"
+    avatar.save(path)
+    again = Avatar.load(path)
+    assert avatar.gaze is not None and np.array_equal(avatar.gaze, again.gaze)
+    look, va = torch.tensor([[0.4, 0.2], [-0.4, -0.2]]), torch.full((2, 2), 0.5)
+    shown = again.render(*conditions(), va=va, gaze=look).rgb
+    assert torch.equal(avatar.render(*conditions(), va=va, gaze=look).rgb, shown)
+    views, sound, aus = conditions()
+    plain = Compositor(avatar.K, (SIZE, SIZE)).frames(avatar.head, Conditions(views, sound, aus, va, None, look))
+    off = (shown - plain.rgb.clamp(0, 1)).abs()  # a contribution near the least that counts may fall on either side
+    assert off.max() < 1 / 255 and off.mean() < 1e-6
+    usual = avatar.render(*conditions(), va=va).rgb
+    assert torch.equal(usual, avatar.render(*conditions(), va=va, gaze=torch.tensor([[0.2, 0.0]] * 2)).rgb)
+    assert (shown - usual).abs().amax() > 1e-3
+
+
+def test_without_gaze_it_makes_no_difference(avatar: Avatar, tmp_path: Path) -> None:
+    avatar.save(tmp_path / "a.safetensors")
+    again = Avatar.load(tmp_path / "a.safetensors")
+    assert again.gaze is None and "scene.gaze" not in read_tensors(tmp_path / "a.safetensors")[1]
+    moved = again.render(*conditions(), gaze=torch.full((2, 2), 0.3)).rgb
+    assert torch.equal(moved, avatar.render(*conditions()).rgb)
 
 
 def test_batch_equals_single_frames(avatar: Avatar) -> None:

@@ -77,6 +77,32 @@ def test_combined_face_equals_the_plain_concatenation(points: torch.Tensor) -> N
     assert torch.equal(face(face.canonical(points), audio, aus)["d_means"], neutral["d_means"])
 
 
+@pytest.mark.parametrize("emotion_code", [0, 16])
+def test_gaze_enters_as_the_blink_does(points: torch.Tensor, emotion_code: int) -> None:
+    torch.manual_seed(0)
+    face = FaceMotion(32, emotion_code=emotion_code, gaze=True)
+    loud(face)
+    audio, aus, gaze = torch.randn(2, 32), torch.rand(2, 6) * 3, torch.tensor([[0.2, -0.1], [-0.3, 0.1]])
+    canonical = face.canonical(points)
+    offsets = face(canonical, audio, aus, gaze=gaze)
+    features = face.encoder(points)
+    expression = torch.cat([face.expression(aus[:, :5]), aus[:, 5:]], -1)
+    for frame in range(2):
+        codes = (
+            face.audio_attention(features) * audio[frame],
+            face.expression_attention(features) * expression[frame],
+            torch.zeros(len(points), emotion_code),
+            face.gaze_attention(features) * gaze[frame] * 5.0,
+        )
+        raw = face.trunk(face.first(torch.cat([features, *codes], -1)))
+        assert torch.allclose(offsets["d_means"][frame], raw[:, :3] * POSITION_SCALE, atol=1e-6)
+    ahead = face(canonical, audio, aus, gaze=torch.zeros(2, 2))["d_means"]
+    assert torch.equal(face(canonical, audio, aus)["d_means"], ahead)
+    assert not torch.allclose(ahead, offsets["d_means"], atol=1e-6)
+    plain = FaceMotion(32)
+    assert torch.equal(*(plain(plain.canonical(points), audio, aus, gaze=each)["d_means"] for each in (None, gaze)))
+
+
 def test_a_plain_face_refuses_valence_and_arousal(points: torch.Tensor) -> None:
     face = FaceMotion(32)
     with pytest.raises(ValueError, match="takes no valence"):

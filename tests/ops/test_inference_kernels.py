@@ -38,7 +38,7 @@ from emotalking.provenance.mark import Mark
 from emotalking.provenance.payload import Payload
 
 
-def a_head(count: int, branch: str = "separate", seed: int = 0) -> TalkingHead:
+def a_head(count: int, branch: str = "separate", seed: int = 0, *, gaze: bool = True) -> TalkingHead:
     """A head whose networks move something: their weights are those of a fresh network, larger."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -47,6 +47,7 @@ def a_head(count: int, branch: str = "separate", seed: int = 0) -> TalkingHead:
             face=BranchConfig(count),
             mouth=BranchConfig(count // 2 + 1, hidden=32),
             emotion=EmotionConfig(branch=branch, radius=0.8),
+            gaze=gaze,
         )
         sets = [Gaussians(torch.randn(n, 3) * 0.06, torch.rand(n, 3), 2) for n in (count, count // 2 + 1)]
         for gaussians in sets:
@@ -66,7 +67,9 @@ def a_head(count: int, branch: str = "separate", seed: int = 0) -> TalkingHead:
     return head.requires_grad_(False)
 
 
-def some_conditions(head: TalkingHead, frames: int, device: str, feeling: bool = True, seed: int = 1) -> Conditions:
+def some_conditions(
+    head: TalkingHead, frames: int, device: str, feeling: bool = True, seed: int = 1, *, looking: bool = True
+) -> Conditions:
     rng = torch.Generator().manual_seed(seed)
     config = head.config.audio
     views = torch.eye(4).repeat(frames, 1, 1)
@@ -77,6 +80,7 @@ def some_conditions(head: TalkingHead, frames: int, device: str, feeling: bool =
         torch.rand(frames, 6, generator=rng) * 3,
         torch.rand(frames, 2, generator=rng) * 1.6 - 0.8 if feeling else None,
         torch.rand(frames, generator=rng),
+        torch.rand(frames, 2, generator=rng) * 0.6 - 0.3 if looking else None,
     )
     return Conditions(*(None if each is None else each.to(device) for each in conditions))
 
@@ -96,10 +100,10 @@ def test_moved_gaussians(kernels_on: str, count: int, frames: int, branch: str, 
     conditions = some_conditions(head, frames, kernels_on, feeling)
     fixed = FixedHead(head)
     inputs = conditions.audio, conditions.aus, conditions.va
-    face = head.deform_emotional_face(*inputs, speech=conditions.speech)
+    face = head.deform_emotional_face(*inputs, speech=conditions.speech, gaze=conditions.gaze)
     mouth = head.deform_mouth(conditions.audio, speech=conditions.speech)
     ours = (
-        cuda_motion.moved(fixed.face_branch, *fixed.face_codes(*inputs, conditions.speech)),
+        cuda_motion.moved(fixed.face_branch, *fixed.face_codes(*inputs, conditions.speech, conditions.gaze)),
         cuda_motion.moved(fixed.mouth_branch, *fixed.mouth_codes(conditions.audio, conditions.speech)),
     )
     found = (ours[0], face, head.face), (ours[1], mouth, head.mouth)
@@ -256,10 +260,12 @@ def same(ours: Tensor, theirs: Tensor) -> None:
     assert off.float().mean() < 0.1 and off.max() <= 4, (float(off.float().mean()), int(off.max()))
 
 
-@pytest.mark.parametrize("kind", ["plate", "matte", "transparent", "marked", "without emotion", "without gate"])
+@pytest.mark.parametrize(
+    "kind", ["plate", "matte", "transparent", "marked", "without emotion", "without gate", "without gaze"]
+)
 def test_graphs_show_what_the_plain_path_shows(graphs_on: str, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Twice each, so that the second set of frames is that of a launched graph; three sizes of a batch."""
-    if graphs_on == "cpu" and kind in ("matte", "marked", "without gate"):
+    if graphs_on == "cpu" and kind in ("matte", "marked", "without gate", "without gaze"):
         pytest.skip("emulated, two ways to finish a frame are enough")
     size = (36, 28, 40) if graphs_on == "cpu" else (250, 190, 3000)
     avatar = an_avatar(graphs_on, *size)
@@ -274,6 +280,8 @@ def test_graphs_show_what_the_plain_path_shows(graphs_on: str, monkeypatch: pyte
             conditions = replace(conditions, va=None)
         if kind == "without gate":
             conditions = replace(conditions, speech=None)
+        if kind == "without gaze":
+            conditions = replace(conditions, gaze=None)
         bare = kind == "transparent"
         truth = plainly(avatar, (conditions, torsos, plates), monkeypatch, bare=bare, **options)
         ours = graphs.frames(conditions, torsos, None if bare else plates, articulated=avatar.articulates, **options)

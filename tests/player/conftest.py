@@ -45,7 +45,7 @@ class FakeAvatar:
         layer[28:30] = (200, 100, index, 128)
         return layer
 
-    def render(self, viewmats, audio_windows, aus, va=None, background=None, speech=None) -> Frames:
+    def render(self, viewmats, audio_windows, aus, va=None, background=None, speech=None, *, gaze=None) -> Frames:
         batch = len(viewmats)
         self.calls.append(
             {
@@ -55,6 +55,7 @@ class FakeAvatar:
                 "va": va,
                 "behind": background,
                 "speech": speech,
+                "gaze": gaze,
             }
         )
         rows, columns = torch.meshgrid(torch.arange(self.height), torch.arange(self.width), indexing="ij")

@@ -76,6 +76,11 @@ class SubjectFiles:
         """EmoTalking extra: frame, valence, arousal."""
         return self.root / "va.csv"
 
+    @property
+    def gaze(self) -> Path:
+        """EmoTalking extra: frame, and where the eyes look (:func:`emotalking.data.gaze.measure_gaze`)."""
+        return self.root / "gaze.csv"
+
     def normals(self, index: int) -> Path:
         """EmoTalking extra: camera-space normals of the face as colours."""
         return self.root / "normals" / f"{index}.png"

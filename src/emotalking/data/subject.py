@@ -16,6 +16,7 @@ from emotalking.data.blink import AU45_CLIP
 from emotalking.data.colours import ColourMatch
 from emotalking.data.files import SubjectFiles
 from emotalking.data.frame import ClipCrop, Frame, LandmarkTrack, lips_rect_of, mouth_opening_of
+from emotalking.data.gaze import measure_gaze
 from emotalking.data.labels import Masks
 from emotalking.data.layouts import MODEL_AUS
 from emotalking.data.readers import (
@@ -167,13 +168,28 @@ class Subject:
         path = self.files.valence_arousal
         if not path.exists():
             return None
-        table = read_table(path)
-        if "valence" not in table or "arousal" not in table:
-            raise InputError(f"{path} needs the columns valence and arousal: compute it again.")
-        values = np.stack([table["valence"], table["arousal"]], -1).astype(np.float32)
-        if len(values) != self.num_frames:
-            raise InputError(f"{path} has {len(values)} rows for {self.num_frames} frames: compute it again.")
-        return values
+        return self._columns(path, "valence", "arousal")
+
+    @cached_property
+    def gaze(self) -> Float[np.ndarray, "N 2"] | None:
+        """Where the eyes look: radians to the viewer's right and up, in the head (docs/conventions.md), float32.
+
+        ``gaze.csv``; without one, measured from ``landmarks.npz``; None where that has no irises or no shape.
+        """
+        path, track = self.files.gaze, self.landmarks
+        if not path.exists():
+            if track.shape is None:
+                return None
+            return measure_gaze(
+                track.points,
+                self.viewmats,
+                self.focal,
+                (self.width, self.height),
+                track.shape,
+                track.layout,
+                self.au("AU45"),
+            )
+        return self._columns(path, "x", "y")
 
     @cached_property
     def landmarks(self) -> LandmarkTrack:
@@ -353,6 +369,16 @@ class Subject:
 
         _each(load, len(indices), workers)
         return maps
+
+    def _columns(self, path: Path, first: str, second: str) -> Float[np.ndarray, "N 2"]:
+        """Two columns of a table of the frames."""
+        table = read_table(path)
+        if first not in table or second not in table:
+            raise InputError(f"{path} needs the columns {first} and {second}: compute it again.")
+        values = np.stack([table[first], table[second]], -1).astype(np.float32)
+        if len(values) != self.num_frames:
+            raise InputError(f"{path} has {len(values)} rows for {self.num_frames} frames: compute it again.")
+        return values
 
     def _checked(self, index: int) -> int:
         if not 0 <= index < self.num_frames:

@@ -159,6 +159,12 @@ def write_valence_arousal(root: Path, values: Float[np.ndarray, "N 2"]) -> None:
     write_bytes(SubjectFiles(root).valence_arousal, ("\n".join(lines) + "\n").encode())
 
 
+def write_gaze(root: Path, values: Float[np.ndarray, "N 2"]) -> None:
+    """``gaze.csv`` (EmoTalking extra): frame, x, y: radians to the viewer's right and up in the head; frames from 0."""
+    lines = ["frame,x,y", *(f"{i},{x:.5f},{y:.5f}" for i, (x, y) in enumerate(values))]
+    write_bytes(SubjectFiles(root).gaze, ("\n".join(lines) + "\n").encode())
+
+
 def write_normals(root: Path, index: int, normals: Float[np.ndarray, "H W 3"]) -> None:
     """``normals/{index}.png`` (EmoTalking extra): round(255 (0.5 n + 0.5)), and black where ``normals`` is zero.
 

@@ -118,7 +118,7 @@ def reconstruct(
     strict = replace(avatar, lips="strict")  # the recorded lips are of the recorded size
     with torch.no_grad():
         for given, behind in held_out_inputs(avatar, subject, indices, va):
-            yield strict.render(given.viewmats, given.audio, given.aus, given.va, behind).rgb[0]
+            yield strict.render(given.viewmats, given.audio, given.aus, given.va, behind, gaze=given.gaze).rgb[0]
 
 
 def held_out_inputs(
@@ -132,7 +132,8 @@ def held_out_inputs(
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)
 
     viewmats, aus = put(subject.viewmats[indices]), put(subject.aus[indices])
-    given = Conditions(viewmats, sound, aus, None if va is None else put(va))
+    gaze = None if subject.gaze is None else put(subject.gaze[indices])
+    given = Conditions(viewmats, sound, aus, None if va is None else put(va), gaze=gaze)
     plate = put(subject.background) / 255.0
     for at, torso in enumerate(_torso_layers(subject, indices)):
         behind = torso_over_plate(torch.from_numpy(torso).to(device), plate)[None]
@@ -165,6 +166,7 @@ class OnHeldOut:
         self.audio_features, self.device = avatar.audio_features, avatar.device
         self.closes_lips, self.emotional = avatar.closes_lips, avatar.emotional
         self.viewmats, self.aus = subject.viewmats[self._indices], subject.aus[self._indices]
+        self.gaze = None if avatar.gaze is None or subject.gaze is None else subject.gaze[self._indices]
         self.background = subject.background
 
     def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
@@ -179,9 +181,10 @@ class OnHeldOut:
         va: Float[Tensor, "B 2"] | None = None,
         background: Float[Tensor, "B H W 3"] | None = None,
         speech: Float[Tensor, " B"] | None = None,
+        gaze: Float[Tensor, "B 2"] | None = None,
     ) -> ComposedFrames:
         """Frames of B conditions, by the avatar."""
-        return self._avatar.render(viewmats, audio_windows, aus, va, background, speech)
+        return self._avatar.render(viewmats, audio_windows, aus, va, background, speech, gaze)
 
 
 def evaluate_held_out(avatar: Avatar, subject: Subject, limit: int | None = None, *, emotion: bool = True) -> HeldOut:

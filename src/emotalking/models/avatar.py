@@ -78,6 +78,11 @@ class Avatar:
         return self.scene.va
 
     @property
+    def gaze(self) -> Float[np.ndarray, "P 2"] | None:
+        """Recorded gaze (`data.gaze`), radians; None: the head has no such input, or it is not known."""
+        return self.scene.gaze if self.head.face.motion.takes_gaze else None
+
+    @property
     def background(self) -> UInt8[np.ndarray, "H W 3"]:
         """Clean background plate."""
         return self.scene.background
@@ -137,9 +142,13 @@ class Avatar:
         aus: Float[Tensor, "B 6"],
         va: Float[Tensor, "B 2"] | None = None,
         speech: Float[Tensor, " B"] | None = None,
+        gaze: Float[Tensor, "B 2"] | None = None,
     ) -> Conditions:
         """Conditions of B frames, arguments as of :meth:`render`, with lips as :attr:`lips` has them."""
-        given = Conditions(viewmats, audio_windows, aus, va, speech)
+        if gaze is None and self.gaze is not None:
+            usual = torch.from_numpy(np.median(self.gaze, 0).astype(np.float32)).to(self.device)
+            gaze = usual.expand(len(viewmats), 2)
+        given = Conditions(viewmats, audio_windows, aus, va, speech, gaze)
         return given.articulated() if va is not None and self.articulates else given
 
     @torch.no_grad()
@@ -151,6 +160,7 @@ class Avatar:
         va: Float[Tensor, "B 2"] | None = None,
         background: Float[Tensor, "B H W 3"] | None = None,
         speech: Float[Tensor, " B"] | None = None,
+        gaze: Float[Tensor, "B 2"] | None = None,
     ) -> ComposedFrames:
         """Render frames of B conditions (paper eqs. S9-S10).
 
@@ -159,11 +169,12 @@ class Avatar:
             background: torso over plate, RGB in [0, 1]; None: nothing behind the head.
             speech: 1 during speech, 0 for closed lips (``audio.vad``); only for an avatar
                 that :attr:`closes_lips`.
+            gaze: where the eyes look, radians to the viewer's right and up in the head; None: the clip's median.
 
         Returns:
             The finished frames, or without ``background`` the premultiplied head layer; `alpha` is the head's.
         """
-        conditions = self.conditions(viewmats, audio_windows, aus, va, speech)
+        conditions = self.conditions(viewmats, audio_windows, aus, va, speech, gaze)
         compositor = Compositor(self.K, (self.width, self.height))
         frames = compositor.frames(self.head, conditions, background, fixed=self.fixed)
         return replace(frames, rgb=frames.rgb.clamp(0.0, 1.0))

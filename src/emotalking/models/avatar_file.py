@@ -70,6 +70,8 @@ def write_avatar_file(
         "torso_data": scene.torso.data,
         "torso_offsets": scene.torso.offsets,
     }
+    if scene.gaze is not None:
+        arrays["gaze"] = scene.gaze
     tensors |= {f"scene.{name}": torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     place = None if scene.place is None else scene.place.to_json()
     facts = {
@@ -169,6 +171,8 @@ def _scene(facts: dict[str, Any], arrays: dict[str, np.ndarray], where: str) -> 
         "torso_data": ("u", arrays["torso_data"].shape[:1]),
         "torso_offsets": ("i", (count + 1,)),
     }
+    if "gaze" in arrays:
+        wanted["gaze"] = ("f", (count, 2))
     if arrays.keys() != wanted.keys() or count < 1:
         raise ValueError(f"the parts {', '.join(sorted(arrays))[:100]} of {count} poses")
     for name, (kind, shape) in wanted.items():
@@ -198,6 +202,7 @@ def _scene(facts: dict[str, Any], arrays: dict[str, np.ndarray], where: str) -> 
         background=arrays["background"],
         torso=TorsoStack(arrays["torso_data"], offsets, (width, height)),
         place=ClipCrop.from_json(facts.get("place"), where, count),
+        gaze=arrays.get("gaze"),
     )
 
 
@@ -245,6 +250,7 @@ def avatar_facts(path: Path) -> dict[str, object]:
             "image": f"{scene.width} x {scene.height}, {fps:g} fps",
             "Gaussians": f"{gaussians['face']} face, {gaussians['mouth']} mouth",
             "recorded poses": f"{poses} ({poses / fps:.1f} s)",
+            "gaze": "yes" if content.config.gaze else "no",
             "emotion": "yes" if any("emotion" in name for name in content.weights) else "no",
             "audio features": content.config.audio.features,
         },

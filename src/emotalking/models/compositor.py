@@ -34,13 +34,16 @@ class Conditions:
     """Valence and arousal in [-1, 1]; None: no emotion."""
     speech: Float[Tensor, " B"] | None = None
     """Size of the lips' motion: 1 during speech, 0 for closed lips (`audio.vad`); None: as the audio features say."""
+    gaze: Float[Tensor, "B 2"] | None = None
+    """Where the eyes look: radians to the viewer's right and up, in the head; None: along the head's axis. A head
+    without this input ignores it."""
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Conditions":
         """Every part changed."""
-        parts = self.viewmats, self.audio, self.aus, self.va, self.speech
-        viewmats, audio, aus, va, speech = (None if part is None else change(part) for part in parts)
+        parts = self.viewmats, self.audio, self.aus, self.va, self.speech, self.gaze
+        viewmats, audio, aus, va, speech, gaze = (None if part is None else change(part) for part in parts)
         assert viewmats is not None and audio is not None and aus is not None
-        return Conditions(viewmats, audio, aus, va, speech)
+        return Conditions(viewmats, audio, aus, va, speech, gaze)
 
     def articulated(self) -> "Conditions":
         """With lips that move less or more by arousal (:func:`emotalking.models.audio.articulation`)."""
@@ -149,7 +152,7 @@ class Compositor:
         audio, speech = conditions.audio, conditions.speech
         if fixed is not None:
             return self._fixed_frames(fixed, conditions, background, window)
-        face = head.deform_emotional_face(audio, conditions.aus, conditions.va, speech)
+        face = head.deform_emotional_face(audio, conditions.aus, conditions.va, speech, conditions.gaze)
         mouth = head.deform_mouth(audio, speech)
         return self.deformed_frames(head, face, mouth, conditions.viewmats, background, window)
 
@@ -159,7 +162,7 @@ class Compositor:
     ) -> ComposedFrames:
         K, size = self._part(window)
         camera = (given.viewmats, K, *size)
-        face = fixed.draw_face(fixed.face_codes(given.audio, given.aus, given.va, given.speech), camera)
+        face = fixed.draw_face(fixed.face_codes(given.audio, given.aus, given.va, given.speech, given.gaze), camera)
         mouth = fixed.draw_mouth(fixed.mouth_codes(given.audio, given.speech), camera)
         behind = torch.zeros_like(face[..., :3]) if background is None else background
         rgb, alpha = compose(face, mouth, behind, frame_height=self.size[1])

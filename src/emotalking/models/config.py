@@ -66,3 +66,6 @@ class ModelConfig:
     """Inside-mouth branch."""
     emotion: EmotionConfig = EmotionConfig()
     """Emotion branch."""
+    gaze: bool = False
+    """The face network has the direction of the eyes as an input (:class:`emotalking.models.motion.FaceMotion`); files
+    of before 0.3 have not."""

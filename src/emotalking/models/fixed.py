@@ -34,12 +34,15 @@ class FixedHead:
         aus: Float[Tensor, "B 6"],
         va: Float[Tensor, "B 2"] | None = None,
         speech: Float[Tensor, " B"] | None = None,
+        gaze: Float[Tensor, "B 2"] | None = None,
     ) -> Codes:
         """What moves the face, as :func:`emotalking.ops.motion.move` takes it."""
         motion, emotion = self._head.face.motion, self._head.emotion
         codes = [self._head.face.audio(audio_windows, speech), motion.expression_code(aus)]
         if motion.takes_emotion:
             codes.append(motion.emotion(aus.new_zeros(len(aus), 2) if va is None else va))
+        if motion.takes_gaze:
+            codes.append(motion.gaze_code(aus.new_zeros(len(aus), 2) if gaze is None else gaze))
         return torch.cat(codes, -1), None, None if va is None or emotion is None else emotion.code_of(va)
 
     def mouth_codes(self, audio_windows: Float[Tensor, "B 8 C S"], speech: Float[Tensor, " B"] | None = None) -> Codes:
@@ -91,6 +94,8 @@ def _fixed_face(gaussians: Gaussians, motion: FaceMotion, emotion: EmotionNetwor
     attention = [canonical.audio_attention, canonical.expression_attention]
     if canonical.emotion_attention is not None:
         attention.append(canonical.emotion_attention)
+    if canonical.gaze_attention is not None:
+        attention.append(canonical.gaze_attention)
     first = motion.first.weight[:, motion.encoder.width :]
     second, third = _weights(motion.trunk)
     return FixedBranch(

@@ -57,7 +57,7 @@ class TalkingHead(nn.Module):
         code = config.audio.code
         emotion = config.emotion
         combined = emotion.code if emotion.branch == "combined" else 0
-        face_motion = FaceMotion(code, config.face.hidden, combined)
+        face_motion = FaceMotion(code, config.face.hidden, combined, gaze=config.gaze)
         self.face = Branch(face, audio_encoder(config.audio), face_motion)
         self.mouth = Branch(mouth, audio_encoder(config.audio), MouthMotion(code, config.mouth.hidden))
         separate = emotion.branch == "separate"
@@ -75,15 +75,17 @@ class TalkingHead(nn.Module):
         canonical: FaceCanonical | None = None,
         va: Float[Tensor, "B 2"] | None = None,
         speech: Float[Tensor, " B"] | None = None,
+        gaze: Float[Tensor, "B 2"] | None = None,
     ) -> Deformed:
         """Face Gaussians moved by the face network: speech, action units (eq. 4), and ``va`` if it is an input.
 
         Args:
             speech: gate of the mouth (:class:`AudioEncoder`).
+            gaze: see :meth:`FaceMotion.forward`.
         """
         code = on_side_stream(lambda: self.face.audio(audio_windows, speech), audio_windows.device)
         canonical = self.face.motion.canonical(self.face.gaussians.means) if canonical is None else canonical
-        deformed = self.face.gaussians.deform(**self.face.motion(canonical, code(), aus, va))
+        deformed = self.face.gaussians.deform(**self.face.motion(canonical, code(), aus, va, gaze))
         deformed.attention = canonical.audio_attention, canonical.expression_attention
         return deformed
 
@@ -93,16 +95,18 @@ class TalkingHead(nn.Module):
         aus: Float[Tensor, "B 6"],
         va: Float[Tensor, "B 2"] | None,
         speech: Float[Tensor, " B"] | None = None,
+        gaze: Float[Tensor, "B 2"] | None = None,
     ) -> Deformed:
         """Face Gaussians for rendering, with valence and arousal as inputs of the branch that has them.
 
         Args:
             va: valence and arousal; None: no emotion.
             speech: gate of the mouth (:class:`AudioEncoder`).
+            gaze: see :meth:`FaceMotion.forward`.
         """
         if self.face.motion.takes_emotion:
-            return self.deform_face(audio_windows, aus, va=va, speech=speech)
-        face = self.deform_face(audio_windows, aus, speech=speech)
+            return self.deform_face(audio_windows, aus, va=va, speech=speech, gaze=gaze)
+        face = self.deform_face(audio_windows, aus, speech=speech, gaze=gaze)
         return face if va is None or self.emotion is None else self.add_emotion(face, va)
 
     def deform_mouth(

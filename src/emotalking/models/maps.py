@@ -56,9 +56,8 @@ def head_maps(head: TalkingHead, given: Conditions, K: Float[Tensor, "3 3"], siz
     Args:
         size: (width, height) in pixels.
     """
-    face = head.deform_face(
-        given.audio, given.aus, va=given.va if head.face.motion.takes_emotion else None, speech=given.speech
-    )
+    va = given.va if head.face.motion.takes_emotion else None
+    face = head.deform_face(given.audio, given.aus, va=va, speech=given.speech, gaze=given.gaze)
     attention = attention_of(head, face)
     if given.va is not None and head.emotion is not None:
         face = head.add_emotion(face, given.va)

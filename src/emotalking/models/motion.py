@@ -19,6 +19,8 @@ POSITION_SCALE = 1e-2
 """Network units to world units of a position offset."""
 RADIAL_POWER = 0.75
 """Growth of the targets' moves with the radius (`emotion.mesh_warp.expressions.RADIAL_POWER`)."""
+GAZE_SCALE = 5.0
+"""Gaze in radians to the network's input: 0.4, far to the side, is as large as closed lids."""
 ALL_MOVES = (1.0, 0.0)
 """``jaw`` of a mouth that moves as a whole."""
 
@@ -106,6 +108,8 @@ class FaceCanonical:
     expression_attention: Float[Tensor, "N 6"]
     emotion_attention: Float[Tensor, "N E"] | None = None
     """Only in a network with valence and arousal as inputs."""
+    gaze_attention: Float[Tensor, "N 2"] | None = None
+    """Only in a network with the gaze as an input."""
 
 
 class FaceMotion(nn.Module):
@@ -117,21 +121,28 @@ class FaceMotion(nn.Module):
 
     Deviation: TalkingGaussian's network has an eleventh output, an opacity offset that is regularised but never
     applied; it is absent here.
+
+    Deviation: with ``gaze`` the direction of the eyes is a further input: two numbers that bypass the expression MLP
+    like the blink, each with an attention map. The published networks have no input that tells where the eyes look:
+    they learn it by heart from the audio, or blur the irises.
     """
 
-    def __init__(self, audio_code: int, hidden: int = 64, emotion_code: int = 0) -> None:
+    def __init__(self, audio_code: int, hidden: int = 64, emotion_code: int = 0, *, gaze: bool = False) -> None:
         super().__init__()
         self.encoder = TriplaneEncoder(FACE_TRIPLANE)
         width = self.encoder.width
         self.audio_attention = mlp(width, 32, audio_code)
         self.expression = mlp(5, 16, 5)
         self.expression_attention = nn.Sequential(*mlp(width, 16, 6), nn.ReLU())
-        self.first = nn.Linear(width + audio_code + 6 + emotion_code, hidden, bias=False)
+        self._splits = (width, audio_code, 6, emotion_code, 2 if gaze else 0)
+        self.first = nn.Linear(sum(self._splits), hidden, bias=False)
         self.trunk = nn.Sequential(nn.ReLU(), *mlp(hidden, hidden, 10))
-        self._splits = (width, audio_code, 6, emotion_code)
         self.takes_emotion = emotion_code > 0
         if self.takes_emotion:
             self.emotion, self.emotion_attention = _emotion_code(width, emotion_code)
+        self.takes_gaze = gaze
+        if gaze:
+            self.gaze_attention = nn.Sequential(*mlp(width, 16, 2), nn.ReLU())
 
     def canonical(self, means: Float[Tensor, "N 3"]) -> FaceCanonical:
         """Attention maps and first-layer products of the features at ``means``."""
@@ -141,11 +152,16 @@ class FaceMotion(nn.Module):
             audio_attention=self.audio_attention(features),
             expression_attention=self.expression_attention(features),
             emotion_attention=self.emotion_attention(features) if self.takes_emotion else None,
+            gaze_attention=self.gaze_attention(features) if self.takes_gaze else None,
         )
 
     def expression_code(self, aus: Float[Tensor, "B 6"]) -> Float[Tensor, "B 6"]:
         """Action units as the trunk takes them; the blink bypasses the expression MLP."""
         return torch.cat([self.expression(aus[:, :5]), aus[:, 5:]], -1)
+
+    def gaze_code(self, gaze: Float[Tensor, "B 2"]) -> Float[Tensor, "B 2"]:
+        """Gaze as the trunk takes it, brought to the size of the action units."""
+        return gaze * GAZE_SCALE
 
     def forward(
         self,
@@ -153,6 +169,7 @@ class FaceMotion(nn.Module):
         audio: Float[Tensor, "B A"],
         aus: Float[Tensor, "B 6"],
         va: Float[Tensor, "B 2"] | None = None,
+        gaze: Float[Tensor, "B 2"] | None = None,
     ) -> dict[str, Tensor]:
         """Raw offsets `d_means [B,N,3]`, `d_quats [B,N,4]`, `d_scales [B,N,3]`.
 
@@ -160,11 +177,13 @@ class FaceMotion(nn.Module):
             aus: AU01, AU04, AU05, AU06, AU07, AU45 in OpenFace units.
             va: valence and arousal, for a network with these inputs; None is the same as (0, 0), because nothing here
                 has a bias.
+            gaze: radians to the viewer's right and up, in the head; None is (0, 0). A network without this input
+                ignores it.
 
         Raises:
             ValueError: valence and arousal for a network without these inputs.
         """
-        _, audio_weight, expression_weight, emotion_weight = self.first.weight.split(self._splits, dim=1)
+        _, audio_weight, expression_weight, emotion_weight, gaze_weight = self.first.weight.split(self._splits, dim=1)
         hidden = (
             canonical.hidden[None]
             + _modulated(audio_weight, canonical.audio_attention, audio)
@@ -174,6 +193,8 @@ class FaceMotion(nn.Module):
             if canonical.emotion_attention is None:
                 raise ValueError("va: this face network takes no valence and arousal (config.emotion.branch)")
             hidden = hidden + _modulated(emotion_weight, canonical.emotion_attention, self.emotion(va))
+        if gaze is not None and canonical.gaze_attention is not None:
+            hidden = hidden + _modulated(gaze_weight, canonical.gaze_attention, self.gaze_code(gaze))
         return _split_offsets(self.trunk(hidden))
 
 

@@ -72,3 +72,5 @@ class Scene:
     torso: TorsoStack
     place: ClipCrop | None = None
     """Position of the frames in the clip that they were cropped from, for pasting back."""
+    gaze: Float[np.ndarray, "P 2"] | None = None
+    """Where the eyes look, radians to the viewer's right and up in the head; None: not known."""

@@ -21,7 +21,9 @@ from scipy.spatial.transform import Rotation
 
 from emotalking.audio.accents import Accents
 from emotalking.data.blink import AU45_CLIP, CLOSURE_SHUT, LONGEST_BLINK_S
+from emotalking.data.gaze import camera_direction
 from emotalking.data.layouts import MODEL_AUS
+from emotalking.player.gaze import recorded_glances
 from emotalking.player.glide import smoothstep
 from emotalking.player.poses import PoseLoop, Poses, longest_stretch, usual_pose
 from emotalking.player.protocols import Emotion, PlayableAvatar
@@ -98,6 +100,7 @@ class ExpressiveMotion:
         fps: frame rate [Hz].
         seed: of what chance decides: which accents are nodded to, and when the eyes blink.
         begin: frame of the recorded motion to begin with.
+        glances: see :class:`PoseLoop`.
     """
 
     def __init__(
@@ -108,11 +111,12 @@ class ExpressiveMotion:
         *,
         seed: int = 0,
         begin: float = 0.0,
+        glances: Float[np.ndarray, "P 2"] | None = None,
     ) -> None:
         self._fps = fps
         self._rng = np.random.default_rng(seed)
         self._blinks = _Blinks(aus[:, _BLINK].astype(np.float64), fps, self._rng)
-        self._loop = PoseLoop(viewmats, np.column_stack([aus[:, :_BLINK], self._blinks.open]), fps)
+        self._loop = PoseLoop(viewmats, np.column_stack([aus[:, :_BLINK], self._blinks.open]), fps, glances=glances)
         self._usual = viewmats[usual_pose(viewmats, aus), :3, :3].astype(np.float64)
         turns = self._turns(viewmats[:, :3, :3])
         # Cuts are left out: a path is only averaged within a stretch, and only the longest one is played.
@@ -156,7 +160,10 @@ class ExpressiveMotion:
             aus[unit] = max(aus[unit], min(aus[unit] + brow * share * self._largest[unit], self._largest[unit]))
         aus[_BLINK] = max(aus[_BLINK], self._blinks.step(level))
         self._place += speed * 2 ** (TEMPO * level)
-        return Poses(viewmat[None].astype(np.float32), aus[None].astype(np.float32), here.indices)
+        gaze = here.gaze
+        if gaze is not None:  # a nod does not take the eyes off what they look at
+            gaze = gaze + (camera_direction(viewmat[None]) - camera_direction(here.viewmats)).astype(np.float32)
+        return Poses(viewmat[None].astype(np.float32), aus[None].astype(np.float32), here.indices, gaze)
 
     def coming(self, count: int, speed: float = 1.0) -> list[int]:
         """Recorded frames of the next ``count`` frames, if nothing changes."""
@@ -278,7 +285,8 @@ class ExpressiveLoop:
 
     def __init__(self, avatar: PlayableAvatar, emotion: Emotion | None, accents: Accents | None, seed: int) -> None:
         self._fps = float(avatar.fps)
-        self._motion = ExpressiveMotion(avatar.viewmats, avatar.aus, self._fps, seed=seed)
+        glances = recorded_glances(avatar)
+        self._motion = ExpressiveMotion(avatar.viewmats, avatar.aus, self._fps, seed=seed, glances=glances)
         self._emotion, self._accents = emotion, accents
         self._next = 0
 
@@ -297,4 +305,6 @@ class ExpressiveLoop:
             known = [] if self._accents is None else self._accents.until((frame + 1) / self._fps + LOOK_AHEAD_S)
             made.append(self._motion.step(float(valence), float(arousal), [accent.strength for accent in known]))
         parts = ((each.viewmats, each.aus, each.indices) for each in made)
-        return Poses(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        gazes = [each.gaze for each in made if each.gaze is not None]
+        together = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return Poses(*together, np.concatenate(gazes) if gazes else None)

@@ -77,15 +77,16 @@ def _unmarked(
     """Frames in [0, 1]; arguments as above."""
     conditions = conditions.each(lambda part: part.to(avatar.device))
     inputs = conditions.viewmats, conditions.audio, conditions.aus, conditions.va
+    gaze = {} if conditions.gaze is None else {"gaze": conditions.gaze}  # avatars of programs may know none
     torso = torch.stack(list(torsos))
     if plates is None:
-        head = avatar.render(*inputs, speech=conditions.speech)
+        head = avatar.render(*inputs, speech=conditions.speech, **gaze)
         head_alpha, torso_alpha = head.alpha[..., None], torso[..., 3:].float() / 255.0
         colour = head.rgb + torso_over_plate(torso, torch.zeros_like(head.rgb)) * (1.0 - head_alpha)
         alpha = head_alpha + torso_alpha * (1.0 - head_alpha)
         return torch.cat([colour / alpha.clamp(min=1e-6), alpha], -1)
     plate = plates[0] if all(each is plates[0] for each in plates) else torch.stack(list(plates))
-    image = avatar.render(*inputs, torso_over_plate(torso, plate), conditions.speech)
+    image = avatar.render(*inputs, torso_over_plate(torso, plate), conditions.speech, **gaze)
     return torch.cat([image.rgb, image.alpha[..., None]], -1) if matte else image.rgb
 
 

@@ -30,7 +30,7 @@ BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Frames of one graph; what is between runs in the next larger one, more than the last in several."""
 _SLOTS = 4
 """Inputs that may be on their way."""
-_ROW = {"viewmats": (4, 4), "aus": (6,), "va": (2,), "speech": ()}
+_ROW = {"viewmats": (4, 4), "aus": (6,), "va": (2,), "speech": (), "gaze": (2,)}
 """Shapes of a frame's conditions, besides its audio window."""
 
 
@@ -44,6 +44,8 @@ class Kind:
     emotional: bool
     gated: bool
     """With the size of the lips' motion as a condition."""
+    gazing: bool
+    """With the direction of the eyes as a condition."""
     articulated: bool
     """Lips move by arousal."""
     finish: Finish
@@ -57,7 +59,7 @@ class Inputs:
         self._device = device
         self._frames = kind.frames
         rows = {**_ROW, "audio": kind.window}
-        for name, given in (("va", kind.emotional), ("speech", kind.gated)):
+        for name, given in (("va", kind.emotional), ("speech", kind.gated), ("gaze", kind.gazing)):
             if not given:
                 del rows[name]
         sizes = [torch.Size((kind.frames, *row)) for row in rows.values()]
@@ -173,6 +175,7 @@ class FrameGraphs:
                 window=tuple(conditions.audio.shape[1:]),
                 emotional=conditions.va is not None,
                 gated=conditions.speech is not None,
+                gazing=conditions.gaze is not None,
                 articulated=articulated and conditions.va is not None,
                 finish=finish,
                 mark=mark,
@@ -232,7 +235,8 @@ class FrameGraphs:
             return splat(*moved, fixed.mouth_look, *camera)
 
         mouth = on_side_stream(inside, self._device)
-        moved = move(fixed.face_branch, *fixed.face_codes(given.audio, given.aus, given.va, given.speech))
+        codes = fixed.face_codes(given.audio, given.aus, given.va, given.speech, given.gaze)
+        moved = move(fixed.face_branch, *codes)
         face = splat(*moved, fixed.face_look, *camera)
         compose(face, mouth(), inputs.torsos, inputs.plates, kind.finish, out)
         if kind.mark is not None:

@@ -7,8 +7,10 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from emotalking.audio.accents import Accent
+from emotalking.data.gaze import camera_direction
 from emotalking.errors import UserError
 from emotalking.player.expressive import ExpressiveMotion
+from emotalking.player.gaze import recorded_glances
 from emotalking.player.glide import Glide
 from emotalking.player.poses import PoseLoop, Poses
 from emotalking.player.protocols import Motion, PlayableAvatar
@@ -32,6 +34,7 @@ class LiveMotion:
 
     def __init__(self, avatar: PlayableAvatar, poses: Motion, seed: int) -> None:
         fps = float(avatar.fps)
+        self._glances = recorded_glances(avatar)
         self._loop = PoseLoop(avatar.viewmats, avatar.aus, fps, fixed=poses == "fixed")
         begin = 0 if seed == 0 else int(np.random.default_rng(seed).integers(2 * len(avatar.viewmats)))
         self._face = self._head = float(begin)
@@ -74,14 +77,22 @@ class LiveMotion:
             strengths = [accent.strength for accent in accents]
             here = self._expressive.step(valence, arousal, strengths, float(self._speed.step()))
             viewmat = here.viewmats[0] @ _turned(self._turn.step())
-            return Poses(viewmat[None].astype(np.float32), here.aus, here.indices)
+            return self._seeing(viewmat, here.aus, int(here.indices[0]), int(here.indices[0]))
         viewmat, aus, index = self._loop.pose(self._head)
+        face = index
         if self._face != self._head:
-            _, aus, _ = self._loop.pose(self._face)
+            _, aus, face = self._loop.pose(self._face)
         viewmat = viewmat @ _turned(self._turn.step())
         self._face += 1.0
         self._head += float(self._speed.step())
-        return Poses(viewmat[None].astype(np.float32), aus[None], np.array([index]))
+        return self._seeing(viewmat, aus[None], index, face)
+
+    def _seeing(self, viewmat: Float[np.ndarray, "4 4"], aus: Float[np.ndarray, "1 6"], index: int, face: int) -> Poses:
+        """A frame's pose with the recorded glance of frame ``face``."""
+        view, gaze = viewmat[None].astype(np.float32), None
+        if self._glances is not None:
+            gaze = (camera_direction(view) + self._glances[face]).astype(np.float32)
+        return Poses(view, aus, np.array([index]), gaze)
 
     def coming(self, count: int) -> list[int]:
         """Recorded frames of the next ``count`` frames, if nothing changes."""

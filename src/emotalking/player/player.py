@@ -22,6 +22,7 @@ from emotalking.models.compositor import Conditions
 from emotalking.player.backgrounds import Background, background_plate
 from emotalking.player.expressive import ExpressiveLoop
 from emotalking.player.finish import device_plate, finished_frames, on_host
+from emotalking.player.gaze import recorded_glances
 from emotalking.player.on_device import torsos_of
 from emotalking.player.poses import PoseLoop, Poses
 from emotalking.player.protocols import Emotion, Motion, PlayableAvatar
@@ -176,7 +177,8 @@ class Player:
         if poses == "expressive":
             accents = None if track is None or track.sound is None else Accents(track.sound())
             return ExpressiveLoop(self.avatar, emotion, accents, seed)
-        return PoseLoop(self.avatar.viewmats, self.avatar.aus, float(self.avatar.fps), fixed=poses == "fixed")
+        avatar, glances = self.avatar, recorded_glances(self.avatar)
+        return PoseLoop(avatar.viewmats, avatar.aus, float(avatar.fps), fixed=poses == "fixed", glances=glances)
 
     def _play(
         self,
@@ -234,6 +236,7 @@ class Player:
             put(poses.aus),
             None if va is None else put(va),
             None if gate is None else put(gate),
+            None if poses.gaze is None else put(poses.gaze),
         )
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Int64
 
+from emotalking.data.gaze import camera_direction
 from emotalking.ops.geometry import HEAD_RADIUS, pose_steps, stretches
 
 EASE_S = 0.5
@@ -32,6 +33,8 @@ class Poses:
     """Action units in the order of ``data.layouts.MODEL_AUS``; the recorded blinks are among them."""
     indices: Int64[np.ndarray, " n"]
     """Recorded frame with the torso layer of this head."""
+    gaze: Float[np.ndarray, "n 2"] | None = None
+    """Where the eyes look, radians to the viewer's right and up in the head, float32; None: not known."""
 
 
 class PoseLoop:
@@ -42,6 +45,8 @@ class PoseLoop:
         aus: recorded action units.
         fps: frame rate [Hz] of the recording and of the output.
         fixed: keep head and torso still in the most usual pose; action units continue.
+        glances: recorded gaze from the direction to the camera (:func:`emotalking.data.gaze.camera_direction`),
+            radians; the eyes keep to them also where the head is turned otherwise than it was.
     """
 
     def __init__(
@@ -51,11 +56,13 @@ class PoseLoop:
         fps: float | int,
         *,
         fixed: bool = False,
+        glances: Float[np.ndarray, "P 2"] | None = None,
     ) -> None:
         if len(viewmats) == 0 or len(viewmats) != len(aus):
             raise ValueError(f"viewmats and aus: expected as many, at least one; got {len(viewmats)}, {len(aus)}")
         self._viewmats = viewmats.astype(np.float64)
         self._aus = aus.astype(np.float64)
+        self._glances = glances
         self._stretch = longest_stretch(viewmats)
         here = slice(*self._stretch)
         low, high = (self._stretch[0] + turn for turn in turning_points(viewmats[here], aus[here], fps))
@@ -76,9 +83,17 @@ class PoseLoop:
         aus = _lerp(self._aus, position).astype(np.float32)
         if self._fixed is not None:
             viewmats = np.repeat(self._viewmats[None, self._fixed].astype(np.float32), len(frames), axis=0)
-            return Poses(viewmats, aus, np.full(len(frames), self._fixed, np.int64))
-        indices = np.floor(position + 0.5).astype(np.int64)
-        return Poses(interpolate_poses(self._viewmats, position), aus, indices)
+            return Poses(viewmats, aus, np.full(len(frames), self._fixed, np.int64), self._gaze(viewmats, position))
+        viewmats, indices = interpolate_poses(self._viewmats, position), np.floor(position + 0.5).astype(np.int64)
+        return Poses(viewmats, aus, indices, self._gaze(viewmats, position))
+
+    def _gaze(
+        self, viewmats: Float[np.ndarray, "n 4 4"], position: Float[np.ndarray, " n"]
+    ) -> Float[np.ndarray, "n 2"] | None:
+        """Recorded glances at places of the recording, of a head with these poses."""
+        if self._glances is None:
+            return None
+        return (camera_direction(viewmats) + _lerp(self._glances, position)).astype(np.float32)
 
     def pose(self, frame: float) -> tuple[Float[np.ndarray, "4 4"], Float[np.ndarray, "6"], int]:
         """View, action units and recorded frame of one output frame, as :meth:`at`; cheap between the turns."""

@@ -51,8 +51,10 @@ class PlayableAvatar(Protocol):
         va: Float[Tensor, "B 2"] | None = None,
         background: Float[Tensor, "B H W 3"] | None = None,
         speech: Float[Tensor, " B"] | None = None,
+        *,
+        gaze: Float[Tensor, "B 2"] | None = None,
     ) -> ComposedFrames:
-        """Render frames of B conditions."""
+        """Render frames of B conditions; ``gaze`` is given where the avatar has a recorded one as its own ``gaze``."""
         ...
 
 

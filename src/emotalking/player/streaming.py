@@ -52,6 +52,8 @@ class FrameConditions:
     va: Float[np.ndarray, "2"] | None
     gate: float | None
     """1 in speech, 0 for closed lips; None: an avatar without closed lips."""
+    gaze: Float[np.ndarray, "2"] | None
+    """Radians to the viewer's right and up, in the head; None: an avatar whose gaze cannot be steered."""
     torso: Torso
     plate: Float[Tensor, "H W 3"] | None
     """None: transparent."""
@@ -302,6 +304,7 @@ class StreamingPlayer:
             mouth=mouth,
             va=va,
             gate=gate if self.avatar.closes_lips else None,
+            gaze=None if poses.gaze is None else poses.gaze[0],
             torso=torso,
             plate=self._plate,
             mark=self._mark,
@@ -385,6 +388,7 @@ def _rendered(group: Sequence[FrameConditions]) -> UInt8[Tensor, "B H W channels
         put([each.aus for each in group]),
         None if first.va is None else put([each.va for each in group if each.va is not None]),
         None if first.gate is None else put([np.asarray(each.gate) for each in group]),
+        None if first.gaze is None else put([each.gaze for each in group if each.gaze is not None]),
     )
     plates = [each.plate for each in group if each.plate is not None]
     torsos = [layer.result() for layer in layers]

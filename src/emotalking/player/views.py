@@ -51,7 +51,7 @@ class ViewedAvatar:
         self.width, self.height, self.fps = avatar.width, avatar.height, avatar.fps
         self.viewmats, self.aus, self.background = avatar.viewmats, avatar.aus, avatar.background
         self.audio_features, self.device = avatar.audio_features, avatar.device
-        self.closes_lips, self.emotional = avatar.closes_lips, avatar.emotional
+        self.closes_lips, self.emotional, self.gaze = avatar.closes_lips, avatar.emotional, avatar.gaze
         if view == "attention-emotion" and not avatar.emotional:
             raise InputError("this avatar was trained without its emotion stage, so it has no attention to emotion.")
         self._full, self._depths = full_attention(avatar), depth_range(avatar)
@@ -69,9 +69,10 @@ class ViewedAvatar:
         va: Float[Tensor, "B 2"] | None = None,
         background: Float[Tensor, "B H W 3"] | None = None,
         speech: Float[Tensor, " B"] | None = None,
+        gaze: Float[Tensor, "B 2"] | None = None,
     ) -> ComposedFrames:
         """The view of B conditions; arguments as of ``Avatar.render``."""
-        given = self.avatar.conditions(viewmats, audio_windows, aus, va, speech)
+        given = self.avatar.conditions(viewmats, audio_windows, aus, va, speech, gaze)
         maps, frames = maps_of(self.avatar, given, background)
         if self.view.startswith("attention"):
             shown = attention_view(maps, frames.rgb, self._full, self.view.partition("-")[2])

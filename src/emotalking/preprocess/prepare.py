@@ -32,6 +32,7 @@ from emotalking.preprocess.check.clip import check_scanned, plain_part
 from emotalking.preprocess.check.face_pass import find_boxes
 from emotalking.preprocess.check.measures import mouth_opening
 from emotalking.preprocess.config import EMOTION_MODELS, NORMALS, PARSINGS, PrepareConfig, networks
+from emotalking.preprocess.gaze import make_gaze
 from emotalking.preprocess.job import Job, build, check_header, check_length, chunks
 from emotalking.preprocess.landmarks import open_provider
 from emotalking.preprocess.layers import draw_layers, make_background
@@ -115,6 +116,7 @@ def _run(job: Job, step: Callable[..., None]) -> None:
         normals = [config.normals, networks(NORMALS[config.normals])]
         step("normals", _normals, job, ["masks"], normals, lambda: job.has_last(files.normals))
     step("action units", _action_units, job, ["pose"], _hash(config.action_units), files.action_units.exists)
+    step("gaze", make_gaze, job, ["action units"], None, files.gaze.exists)
     emotion = [config.emotion_model, networks(EMOTION_MODELS[config.emotion_model])]
     step("emotion", _emotion, job, ["action units"], emotion, files.valence_arousal.exists)
     if job.person is not None:

@@ -29,7 +29,8 @@ class RecordedConditions(Conditions):
     def at(self, frame: int | Int64[Tensor, "1"]) -> "RecordedConditions":
         """The one frame ``frame``, still batched."""
         pick = as_index(frame)
-        return RecordedConditions(self.viewmats[pick], self.audio[pick], self.aus[pick], self.va[pick])
+        gaze = None if self.gaze is None else self.gaze[pick]
+        return RecordedConditions(self.viewmats[pick], self.audio[pick], self.aus[pick], self.va[pick], gaze=gaze)
 
 
 @dataclass
@@ -98,14 +99,16 @@ class TrainingData:
         def pick(array: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array[indices], dtype=np.float32)).to(device)
 
+        gaze = None if subject.gaze is None else pick(subject.gaze)
         conditions = RecordedConditions(
-            pick(subject.viewmats), audio_windows(sound, indices), pick(subject.aus), pick(valence_arousal)
+            pick(subject.viewmats), audio_windows(sound, indices), pick(subject.aus), pick(valence_arousal), gaze=gaze
         )
         everywhere = np.arange(subject.num_frames)
         tables = (
             ("audio features", sound, everywhere),
             ("action units", conditions.aus, indices),
             ("valence or arousal", conditions.va, indices),
+            *(() if gaze is None else (("gaze", gaze, indices),)),
             ("AU25", torch.from_numpy(subject.au25), everywhere),
         )
         for name, table, frames in tables:

@@ -132,7 +132,8 @@ class Expressions:
         def joined(name: str) -> Tensor:
             return torch.cat([getattr(part, name) for part in parts])
 
-        return RecordedConditions(joined("viewmats"), joined("audio"), joined("aus"), joined("va"))
+        gaze = None if conditions.gaze is None else joined("gaze")
+        return RecordedConditions(joined("viewmats"), joined("audio"), joined("aus"), joined("va"), gaze=gaze)
 
 
 def uses_expressions(config: TrainConfig, source: Subject) -> bool:
@@ -188,7 +189,11 @@ def _load(name: str, clip: Subject, subject: Subject, data: TrainingData, *, nor
         points=pick(face.points),
         K=torch.from_numpy(np.asarray(clip.K, np.float32)).to(device),
         conditions=RecordedConditions(
-            pick(clip.viewmats), data.conditions.audio[torch.from_numpy(rows).to(device)], aus, pick(va)
+            pick(clip.viewmats),
+            data.conditions.audio[torch.from_numpy(rows).to(device)],
+            aus,
+            pick(va),
+            gaze=pick(np.zeros((clip.num_frames, 2)) if clip.gaze is None else clip.gaze),
         ),
     )
 

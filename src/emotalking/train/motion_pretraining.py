@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from scipy.spatial import Delaunay
 from torch import Tensor
 
+from emotalking.data.blink import AU45_CLIP, AU45_OPEN
 from emotalking.emotion.mesh_warp.template import RINGS, ring_points
 from emotalking.models.head import Branch
 from emotalking.models.motion import POSITION_SCALE, FaceMotion
@@ -39,14 +40,16 @@ class MeshMotion:
     have no depth; the outer ring rests."""
 
 
-def mesh_motion(data: TrainingData, shape: Float[Tensor, "K 3"]) -> MeshMotion:
+def mesh_motion(data: TrainingData, shape: Float[Tensor, "K 3"], *, irises: bool = False) -> MeshMotion:
     """Motion of the tracked points away from their median place, without the head's own motion.
 
-    Irises are left out: lids close over them, and where they look no input tells.
+    Args:
+        irises: with their motion, for a network with an input that tells where they look. What is behind closing lids
+            is drawn together by them, and goes with the gaze besides.
     """
     layout = data.layout
-    irises = {*layout.right_iris, *layout.left_iris}
-    kept = torch.tensor([i for i in range(len(shape)) if i not in irises], device=data.device)
+    eyes = [*layout.right_iris, *layout.left_iris]
+    kept = torch.tensor([i for i in range(len(shape)) if irises or i not in eyes], device=data.device)
     seen = torch.isfinite(data.points).all(-1).all(-1).nonzero()[:, 0]
     neutral, count = shape[kept], len(seen)
     views = data.conditions.viewmats[seen]
@@ -55,6 +58,13 @@ def mesh_motion(data: TrainingData, shape: Float[Tensor, "K 3"]) -> MeshMotion:
     across = (data.points[seen][:, kept] - still) * depth[..., None] / torch.stack([data.K[0, 0], data.K[1, 1]])
     moves = across @ views[:, :2, :3]
     moves = moves - moves.median(0).values
+    if irises:
+        places = {int(i): place for place, i in enumerate(kept)}
+        opened = data.blink[seen.cpu().numpy()] < AU45_OPEN / AU45_CLIP
+        for side, iris in (("right", layout.right_iris), ("left", layout.left_iris)):
+            lids = moves[:, [places[i] for i in layout.eye_loop(side)]].mean(1, keepdim=True)
+            at = [places[i] for i in iris]
+            moves[:, at] = lids + _bridged(moves[:, at] - lids, opened)
     oval = torch.tensor([int((kept == i).nonzero()) for i in layout.oval], device=data.device)
     share = torch.linspace(0.5, 0.0, len(RINGS), device=data.device)
     around = (moves[:, None, oval] * share[:, None, None]).flatten(1, 2)
@@ -62,6 +72,17 @@ def mesh_motion(data: TrainingData, shape: Float[Tensor, "K 3"]) -> MeshMotion:
     vertices = torch.cat([neutral, rings])
     triangles = torch.from_numpy(Delaunay(vertices[:, :2].cpu().numpy()).simplices.astype(np.int64))
     return MeshMotion(vertices, triangles.to(data.device), seen, torch.cat([moves, around], 1))
+
+
+def _bridged(moves: Float[Tensor, "S V 3"], known: Bool[np.ndarray, "S"]) -> Float[Tensor, "S V 3"]:
+    """The moves, with those that are not ``known`` between their neighbours'; all zero where none is."""
+    rows = np.flatnonzero(known)
+    if not len(rows):
+        return torch.zeros_like(moves)
+    at = np.interp(np.arange(len(known)), rows, np.arange(len(rows)))
+    low, share = torch.from_numpy(rows[at.astype(int)]), torch.from_numpy(at % 1.0)
+    high = torch.from_numpy(rows[np.ceil(at).astype(int)])
+    return torch.lerp(moves[low], moves[high], share.to(moves)[:, None, None])
 
 
 def pretrain_motion(face: Branch[FaceMotion], data: TrainingData, steps: int, generator: torch.Generator) -> float:
@@ -82,7 +103,7 @@ def pretrain_motion(face: Branch[FaceMotion], data: TrainingData, steps: int, ge
     """
     if steps < 1 or data.shape is None:
         return 0.0
-    mesh = mesh_motion(data, data.shape)
+    mesh = mesh_motion(data, data.shape, irises=data.conditions.gaze is not None and face.motion.takes_gaze)
     if len(mesh.frames) < 2:
         return 0.0
     groups = [
@@ -99,7 +120,8 @@ def pretrain_motion(face: Branch[FaceMotion], data: TrainingData, steps: int, ge
         rows, points, wanted = _draw(mesh, generator)
         at = mesh.frames[rows]
         va = data.conditions.va[at] if face.motion.takes_emotion else None
-        moved = face.motion(face.motion.canonical(points), codes[at], data.conditions.aus[at], va)
+        gaze = None if data.conditions.gaze is None else data.conditions.gaze[at]
+        moved = face.motion(face.motion.canonical(points), codes[at], data.conditions.aus[at], va, gaze)
         error = ((moved["d_means"] - wanted) / POSITION_SCALE).square().mean()
         still = moved["d_quats"].square().mean() + moved["d_scales"].square().mean()
         optimizer.zero_grad(set_to_none=True)

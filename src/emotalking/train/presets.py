@@ -86,6 +86,7 @@ FAST = TrainConfig(
         face=BranchConfig(initial_points=12_000, init="surface"),
         mouth=BranchConfig(initial_points=4_000, init="surface", hidden=32),
         emotion=EmotionConfig(radius=0.8),
+        gaze=True,
     ),
     mouth=MouthStageConfig(
         iterations=3_000,
@@ -126,6 +127,7 @@ TINY = TrainConfig(
         face=BranchConfig(initial_points=6_000, init="surface"),
         mouth=BranchConfig(initial_points=600, init="surface", hidden=32),
         emotion=EmotionConfig(radius=0.8),
+        gaze=True,
     ),
     mouth=MouthStageConfig(
         iterations=1_200,

@@ -89,7 +89,7 @@ def _rotation(yaw: float, pitch: float) -> Float[Tensor, "4 4"]:
 def _weights(head: TalkingHead, data: TrainingData, given: Conditions) -> Weights:
     """Of one frame. The gradient of a channel's sum with respect to a Gaussian's value is its weight in that sum."""
     with torch.no_grad():
-        face = head.deform_emotional_face(given.audio, given.aus, given.va)
+        face = head.deform_emotional_face(given.audio, given.aus, given.va, gaze=given.gaze)
         moved = {"face": face, "mouth": head.deform_mouth(given.audio)}
     values, front = {}, torch.ones((), device=data.device)
     total = torch.zeros((), device=data.device)

@@ -155,7 +155,7 @@ def train(
             trainer = Trainer(head, stages, context.generator, folder, record, every, callbacks)
             trainer.run(checkpoint)
             learn_closed_mouth_codes(head, data, config.closed_mouth_code)
-            avatar = Avatar(head, _scene(source, data), metadata)
+            avatar = Avatar(head, _scene(source, data, config), metadata)
             avatar.save(out)
             checkpoint_path.unlink(missing_ok=True)
     return TrainResult(avatar, out, folder / PAGE, trainer.stage_seconds)
@@ -191,7 +191,10 @@ def resolve_config(config: TrainConfig, source: Subject) -> TrainConfig:
             f"the audio encoder takes 1 to {MAX_STEPS}: use others (setting model.audio.features={DEFAULT_FEATURE})."
         )
     audio = replace(config.model.audio, features=features, channels=channels, steps=steps)
-    return replace(config, model=replace(config.model, audio=audio))
+    gaze = config.model.gaze and source.gaze is not None
+    if gaze != config.model.gaze:
+        _logger.info("%s has no irises to measure the gaze from: the eyes will not be steered", source.files.root)
+    return replace(config, model=replace(config.model, audio=audio, gaze=gaze))
 
 
 def make_context(
@@ -320,8 +323,9 @@ def stage_builders(context: Context, maker: GeneratorChoice = MESH_WARP) -> list
     return [seeded(name, build) for name, iterations, build in stages if iterations > 0]
 
 
-def _scene(subject: Subject, data: TrainingData) -> Scene:
+def _scene(subject: Subject, data: TrainingData, config: TrainConfig) -> Scene:
     """The clip's part of the avatar, from the training frames alone."""
+    gaze = data.conditions.gaze if config.model.gaze else None
 
     def packed(frame: int) -> bytes:
         return encode_torso(np.ascontiguousarray(data.torso[frame].cpu().numpy()))
@@ -336,6 +340,7 @@ def _scene(subject: Subject, data: TrainingData) -> Scene:
         viewmats=data.conditions.viewmats.cpu().numpy(),
         aus=data.conditions.aus.cpu().numpy(),
         va=data.conditions.va.cpu().numpy(),
+        gaze=None if gaze is None else gaze.cpu().numpy(),
         background=np.asarray(subject.background),
         torso=TorsoStack.encode(images),
         place=None if subject.place is None else subject.place.only(data.indices),

@@ -82,7 +82,7 @@ class StageRenderer:
             mouth = self._compositor.layer(head.mouth.gaussians, deformed, recorded.viewmats, box)
             made = self._compositor.compose(*data.without_mouth(frame, *box.index), mouth, behind)
             return StageFrame(made.rgb[0].clamp(0.0, 1.0), mouth.alpha[0])
-        conditions = Conditions(recorded.viewmats, audio, aus, va)
+        conditions = Conditions(recorded.viewmats, audio, aus, va, gaze=recorded.gaze)
         made = self._compositor.frames(head, conditions, behind, box, self._fixed)
         return StageFrame(made.rgb[0].clamp(0.0, 1.0), made.face_alpha[0])
 
@@ -95,7 +95,8 @@ class StageRenderer:
             return []
         view, gaussians = data.conditions.viewmats[pick], head.face.gaussians
         conditions = data.conditions.at(frame)
-        moved = head.deform_emotional_face(conditions.audio, conditions.aus, self.own(head, stage, frame))
+        emotion = self.own(head, stage, frame)
+        moved = head.deform_emotional_face(conditions.audio, conditions.aus, emotion, gaze=conditions.gaze)
         layer = render_layer(gaussians, moved, view, data.K, data.size, extra=normal_channels(gaussians, moved, view))
         rendered = normals_from_render(layer.extra, layer.alpha)
         known, covered = given.abs().amax(-1, keepdim=True) > 0, (layer.alpha > 0.5)[..., None]
@@ -109,11 +110,12 @@ class StageRenderer:
         if stage == "mouth":
             offsets = head.deform_mouth(conditions.audio).offsets
         elif stage == "emotion" and head.emotion is not None:
-            face = head.deform_face(conditions.audio[:1], conditions.aus[:1])
+            first = conditions.at(0)
+            face = head.deform_face(first.audio, first.aus, gaze=first.gaze)
             offsets = head.emotion(face.means.expand(len(points), -1, -1), points)
         else:
             va = conditions.va if head.face.motion.takes_emotion else None
-            offsets = head.deform_face(conditions.audio, conditions.aus, va=va).offsets
+            offsets = head.deform_face(conditions.audio, conditions.aus, va=va, gaze=conditions.gaze).offsets
         spread = offsets["d_means"].std(0, correction=0).norm(dim=-1)
         distance = camera_centre(conditions.viewmats).norm(dim=-1).mean()
         return float(torch.quantile(spread, share) * self._data.K[0, 0] / distance)

@@ -114,17 +114,18 @@ class SyncTerm:
 
     def face(self, head: TalkingHead, window: SyncWindow, degree: int | None) -> Float[Tensor, "5 h w 3"]:
         """The face's branch over the finished mouth."""
-        va = self._data.conditions.va[window.rows] if head.face.motion.takes_emotion else None
-        aus = self._data.conditions.aus[window.rows]
+        recorded = self._data.conditions.at(window.rows)
+        va = recorded.va if head.face.motion.takes_emotion else None
         with frozen(head.face.gaussians, head.face.motion):
-            face = head.deform_face(window.audio, aus, va=va)
+            face = head.deform_face(window.audio, recorded.aus, va=va, gaze=recorded.gaze)
             layer = self._layer(head.face.gaussians, face, window, degree)
         return self._composed(layer.rgb, layer.alpha, self._finished_mouth(head, window), window)
 
     def emotional(self, head: TalkingHead, window: SyncWindow, va: Float[Tensor, "2"]) -> Float[Tensor, "5 h w 3"]:
         """The emotion's network on top of the finished face, over the finished mouth."""
         with torch.no_grad():
-            face = head.deform_face(window.audio, self._data.conditions.aus[window.rows])
+            recorded = self._data.conditions.at(window.rows)
+            face = head.deform_face(window.audio, recorded.aus, gaze=recorded.gaze)
         emotional = head.add_emotion(face, va.expand(len(window.rows), 2))
         layer = self._layer(head.face.gaussians, emotional, window, None)
         return self._composed(layer.rgb, layer.alpha, self._finished_mouth(head, window), window)

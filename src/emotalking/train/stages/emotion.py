@@ -109,7 +109,7 @@ class EmotionStage(Stage):
         with torch.no_grad():
             if self._canonical is None:
                 self._canonical = head.face.motion.canonical(gaussians.means)
-            face = head.deform_face(conditions.audio, conditions.aus, self._canonical)
+            face = head.deform_face(conditions.audio, conditions.aus, self._canonical, gaze=conditions.gaze)
         emotional = head.add_emotion(face, wanted.va)
         view, (height, width) = conditions.viewmats, wanted.image.shape[1:3]
         extra = None if wanted.normals is None else normal_channels(gaussians, emotional, view)

@@ -100,7 +100,7 @@ class FaceStage(Stage):
         va = None
         if self.branch.motion.takes_emotion:
             va = conditions.va if inputs.target is None else inputs.target.va
-        return self.context.head.deform_face(conditions.audio, conditions.aus, va=va)
+        return self.context.head.deform_face(conditions.audio, conditions.aus, va=va, gaze=conditions.gaze)
 
     def terms(self, key: GraphKey, inputs: StepInputs) -> dict[str, Tensor]:
         """L1 and D-SSIM of the whole frame, masked regions replaced by the backdrop; and all other terms."""

@@ -68,7 +68,7 @@ class FinetuneStage(Stage):
         data, head, losses = self.context.data, self.context.head, self.settings.losses
         conditions = data.conditions.at(inputs.frame)
         with torch.no_grad():
-            face = head.deform_emotional_face(conditions.audio, conditions.aus, conditions.va)
+            face = head.deform_emotional_face(conditions.audio, conditions.aus, conditions.va, gaze=conditions.gaze)
             mouth = head.deform_mouth(conditions.audio)
             corrections = self.context.corrections
             if corrections is not None:
@@ -166,7 +166,7 @@ def difference(head: TalkingHead, data: TrainingData, frame: int) -> Float[Tenso
     silence = torch.zeros(1, device=data.device)
     # Without the emotion branch, so that the codes are the same whether there is one or not.
     va = recorded.va if head.face.motion.takes_emotion else None
-    conditions = Conditions(recorded.viewmats, recorded.audio, recorded.aus, va, silence)
+    conditions = Conditions(recorded.viewmats, recorded.audio, recorded.aus, va, silence, recorded.gaze)
     window = lip_window(data, frame)
     behind = data.behind(frame, *window.index)
     rendered = Compositor(data.K, data.size).frames(head, conditions, behind, window).rgb
