@@ -21,8 +21,8 @@ from emotalking.player.protocols import PlayableAvatar
 ATTENTION = {"audio": "audio", "units": "action units", "emotion": "emotion"}
 """Names of :data:`emotalking.models.maps.Attention`, in words and in the order of red, green and blue."""
 DEPTH_COLOURS = "viridis: near yellow, far violet"
-_NEAR_FAR, _POSES = (0.01, 0.99), 32
-"""Quantiles of the depth of the face's Gaussians between which depth is shown, and poses in which it is looked at."""
+_NEAR_FAR, _POSES = (0.001, 0.99), 32
+"""Quantiles of the depth of the face's Gaussians in a pose (few are at the nose), and poses that are looked at."""
 _WHOLE = 0.99
 """Quantile of the Gaussians' attention that is shown at full strength."""
 _GREY, _HEAT = 0.5, 0.6
@@ -139,8 +139,9 @@ def depth_range(avatar: Avatar) -> tuple[float, float]:
     """Least and greatest camera z of the face in the recorded poses, without stray Gaussians; world units."""
     views = avatar.viewmats[np.linspace(0, len(avatar.viewmats) - 1, _POSES).round().astype(int)].astype(np.float64)
     means = avatar.head.face.gaussians.means.detach().cpu().numpy().astype(np.float64)
-    near, far = np.quantile(views[:, 2, :3] @ means.T + views[:, 2, 3:], _NEAR_FAR)
-    return float(near), float(max(far, near + 1e-6))
+    depths = np.quantile(views[:, 2, :3] @ means.T + views[:, 2, 3:], _NEAR_FAR, axis=1)
+    near, far = float(depths[0].min()), float(depths[1].max())
+    return near, max(far, near + 1e-6)
 
 
 def viewed(avatar: PlayableAvatar, view: View) -> PlayableAvatar:
