@@ -36,7 +36,7 @@ LEVERS: dict[str, list[str]] = {
     "preset": [],
     "none": [f"{stage}.losses.lpips=0" for stage in PATCHED],
     "large": [f"{stage}.losses.patch_{bound}" for stage in PATCHED for bound in ("min=64", "max=96")],
-    "huge": [f"{stage}.losses.patch_{bound}" for stage in PATCHED for bound in ("min=160", "max=192")],
+    "huge": [f"{stage}.losses.patch_{bound}" for stage in PATCHED for bound in ("min=448", "max=480")],
     "strong": ["face.losses.lpips=0.4", "finetune.losses.lpips=1.0"],
     "cooled": ["optim.final_share=0.1"],
     "affine": ["corrections.rate=0.003", "corrections.weight=0.001"],
