@@ -27,11 +27,12 @@ UNITS = (0.4, 3.2)
 """Pixels in a unit that are searched, at the working size: 3.2 where a third of the frame was cut out."""
 ALARM = 1e-6
 """Largest probability of a false alarm, of a whole file, with which a mark is reported."""
-_SPECTRUM = LONGEST
+_FINER = 4
+"""Bins of the spectrum for each that an image has."""
 _SHIFTS = 128
 """Positions tried in each direction, of a tile."""
-_AROUND = 49
-"""Bins of the spectrum over which its local power is averaged."""
+_AROUND = 0.024
+"""Width in cycles per pixel over which the spectrum's local power is averaged."""
 _CANDIDATES = 6
 """Of parts; in a whole image there are no more places."""
 _FAMILIES = 4
@@ -164,27 +165,30 @@ def recheck(evidence: Evidence, known: Geometry, key: bytes = KEY) -> Found:
 
 
 def _whitened(images: Float32[np.ndarray, "C H W"]) -> _Spectrum:
-    """Bins of :data:`_SPECTRUM` for rows; half of the columns (the images are real)."""
+    """Spectra around the images' centre: rows, and half of the columns, as the images are real."""
     count, height, width = images.shape
-    padded = np.zeros((count, _SPECTRUM, _SPECTRUM), np.float32)
+    bins = min(_FINER << (max(height, width) - 1).bit_length(), LONGEST)
+    padded = np.zeros((count, bins, bins), np.float32)
     padded[:, :height, :width] = images
     padded = np.roll(padded, (-(height // 2), -(width // 2)), (1, 2))
     values = np.asarray(scipy.fft.rfft2(padded))
     squares = (np.real(values) ** 2 + np.imag(values) ** 2).mean(0)
-    half = _AROUND // 2
+    half = round(_AROUND * bins / 2)
+    around = 2 * half + 1
     # Rows wrap around; the columns continue in the other half, as its conjugate.
     left = np.roll(squares[::-1, 1 : half + 1][:, ::-1], 1, axis=0)
     wide = np.concatenate([left, squares], 1)
     wide = np.concatenate([wide[-half:], wide, wide[:half]])
-    power = cv2.blur(wide, (_AROUND, _AROUND))[half:-half, half:]
+    power = cv2.blur(wide, (around, around))[half:-half, half:]
     return _Spectrum(values, np.maximum(power, 1e-12 * float(power.max())))
 
 
 def _bins(spectrum: _Spectrum, x: np.ndarray, y: np.ndarray) -> Complex[np.ndarray, "C n"]:
     """Whitened values at frequencies in cycles per pixel, from the nearest bin."""
-    column, row = np.rint(x * _SPECTRUM).astype(np.int64), np.rint(y * _SPECTRUM).astype(np.int64)
+    bins = spectrum.values.shape[1]
+    column, row = np.rint(x * bins).astype(np.int64), np.rint(y * bins).astype(np.int64)
     conjugate = column < 0
-    column, row = np.abs(column), np.where(conjugate, -row, row) % _SPECTRUM
+    column, row = np.abs(column), np.where(conjugate, -row, row) % bins
     found = spectrum.values[:, row, column] / np.sqrt(spectrum.power[row, column])
     return np.where(conjugate, found.conj(), found)
 
@@ -308,8 +312,9 @@ def _z(spectrum: _Spectrum, chosen: Lines, geometry: Geometry) -> float:
 
 def _judged(spectrum: _Spectrum, chosen: Lines, geometry: Geometry, z: float, hypotheses: int) -> Found:
     """A candidate with its payload, if that can be read, and the probability of its being a false alarm."""
-    false_alarm = min(hypotheses * float(np.exp(-z * abs(z) / 2)), 1.0)
-    if false_alarm * _CANDIDATES * 2.0**-CHECK_BITS > ALARM:  # whatever could be read
+    expected = hypotheses * float(np.exp(-z * abs(z) / 2))
+    false_alarm = min(expected, 1.0)
+    if expected * _CANDIDATES * 2.0**-CHECK_BITS > ALARM:  # whatever could be read
         return Found(false_alarm, z, None, None, geometry)
     _, mixture = _mixed(spectrum, chosen, geometry)
     values = mixture @ _aligned(spectrum, chosen.data, chosen.data_phases, geometry)
