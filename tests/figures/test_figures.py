@@ -8,6 +8,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from emotalking import FiguresConfig, InputError, draw_figures
@@ -130,6 +131,10 @@ def test_what_cannot_be_drawn_is_left_out_with_the_reason(actor_subject: Subject
     assert "without its emotion stage" in made.left_out["interpolation"] and "sweep" in made.left_out
     assert made.left_out["transitions"].endswith("aud.wav is missing: give audio")
     assert made.left_out["comparison"] == "no other system's frames were given"
+    soundfile.write(tmp_path / "subject" / "aud.wav", np.full(1600, 0.1), 16000)  # the frames last 1.32 s
+    emotional = untrained(actor_subject, tmp_path / "emotional.safetensors")
+    with pytest.raises(InputError, match="aud.wav ends before the frames do: give audio"):
+        draw_figures(emotional, tmp_path / "subject", tmp_path / "g", config, device="cpu", provenance="off")
     page = made.page.read_text("utf-8")
     assert all(f"{why}." in page.replace("&#x27;", "'") for why in made.left_out.values())
     assert json.loads((tmp_path / "f" / "figures.json").read_text("utf-8"))["figures"].keys() == set(made.drawn)

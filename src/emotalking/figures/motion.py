@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from emotalking.emotion.tracks import EmotionTrack
+from emotalking.errors import InputError
 from emotalking.figures.material import Material, Output
 from emotalking.player.player import Player
 from emotalking.player.strip import draw_strip
@@ -59,14 +60,17 @@ def transitions(material: Material, output: Output) -> str:
     """Emotions one after another while the head speaks."""
     samples, fps = material.speech(), float(material.avatar.fps)
     player = Player(material.avatar)
-    count = min(material.num_frames, player.num_frames(player.audio_features(samples)))
+    sound = player.audio_features(samples)
+    count = min(material.num_frames, player.num_frames(sound))
+    if count == 0:  # of a recording whose sound ends before its frames
+        raise InputError(f"{material.subject.files.audio} ends before the frames do: give audio.")
     track = EmotionTrack.tour(EMOTIONS, count / fps)
     va, rows = track.at(np.arange(count) / fps), max(round(count / fps * _RATE / _COLUMNS), 1)
     every = -(-count // (rows * _COLUMNS))
     cuts: list[np.ndarray] = []
 
     def frames() -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        rendered = player.frames(samples, track, seconds=count / fps)
+        rendered = player.frames(sound, track, seconds=count / fps)
         for number, (image, (valence, arousal)) in enumerate(zip(rendered, va.tolist(), strict=True)):
             if number % every == 0:
                 cuts.append(fit_width(image[material.box.index], _CELL))
