@@ -44,6 +44,27 @@ def test_help_imports_nothing_heavy() -> None:
         assert word in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [
+        ("emotalking.data.validate, emotalking.models.avatar_file", {"torch", "scipy", "av"}),  # info, validate
+        ("emotalking.models.avatar, emotalking.player.clip", {"scipy.spatial", "matplotlib", "typeguard"}),  # render
+    ],
+)
+def test_modules_of_a_command_load_no_more_than_it_needs(modules: str, absent: set[str]) -> None:
+    code = f"import sys, {modules}; sys.exit(repr({absent} & set(sys.modules)) if {absent} & set(sys.modules) else 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_parsing_a_tuple_that_may_be_none_loads_no_type_checker() -> None:
+    code = (
+        "import sys; from emotalking.cli.main import main; main(['render', 'none.safetensors', '--audio', 'a.wav']); "
+        "sys.exit('typeguard' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
 def test_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "usage: emotalking" in capsys.readouterr().err

@@ -41,7 +41,7 @@ def test_a_failed_write_is_an_os_error_and_keeps_the_old_file(tmp_path: Path, mo
     def fail(*_: object, **__: object) -> None:
         raise SafetensorError("disk full")
 
-    monkeypatch.setattr("emotalking.io.tensors.save_file", fail)
+    monkeypatch.setattr("emotalking.io.safetensors_files.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         write_tensors(path, {"x": torch.zeros(1)}, {"k": "new"})
     assert read_tensors(path)[0] == {"k": "old"} and list(tmp_path.iterdir()) == [path]

@@ -236,7 +236,7 @@ def test_failed_save_leaves_the_old_file(avatar: Avatar, tmp_path: Path, monkeyp
     def fail(*args, **kwargs):
         raise OSError("disk full")
 
-    monkeypatch.setattr("emotalking.io.tensors.save_file", fail)
+    monkeypatch.setattr("emotalking.io.safetensors_files.save_file", fail)
     with pytest.raises(UserError, match="disk full"):
         avatar.save(path)
     assert path.read_bytes() == before

@@ -226,7 +226,8 @@ def _reduced(kind: Any) -> Any:
         if Fraction in left:  # exact rates are given as text
             left = [str]
         optional = type(None) in members
-        return Union[tuple(left + [type(None)] * optional)] if left else None  # noqa: UP007
+        # None first: tyro compares defaults in this order, and loads typeguard for a tuple.
+        return Union[tuple([type(None)] * optional + left)] if left else None  # noqa: UP007
     if origin in (tuple, Sequence, Mapping, list) or (isinstance(origin, type) and issubclass(origin, Sequence)):
         parts = [part if part is ... else _reduced(part) for part in members]
         parts = parts if origin is not Sequence else [parts[0], ...]

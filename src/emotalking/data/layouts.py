@@ -2,14 +2,12 @@
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import overload
-
-import numpy as np
-from jaxtyping import Float
-from torch import Tensor
+from typing import Any, TypeVar
 
 from emotalking.io.reading import parse_json
 
+Points = TypeVar("Points")
+"""An array or a tensor: this module does not load PyTorch for a type, and with it ``info`` and ``validate``."""
 _IRISES = ("right_iris", "left_iris")
 EYE_DISTANCE = 0.063
 """World units between the eye centres (docs/conventions.md)."""
@@ -46,27 +44,18 @@ class FaceLayout:
     ibug68: tuple[int, ...]
     """68 indices in iBUG order (0-16 jaw, 17-26 brows, 27-35 nose, 36-47 eyes, 48-67 lips)."""
 
-    @overload
-    def eye_centres(
-        self, points: Float[np.ndarray, "*B K D"]
-    ) -> tuple[Float[np.ndarray, "*B D"], Float[np.ndarray, "*B D"]]: ...
-
-    @overload
-    def eye_centres(self, points: Float[Tensor, "*B K D"]) -> tuple[Float[Tensor, "*B D"], Float[Tensor, "*B D"]]: ...
-
-    def eye_centres(
-        self, points: Float[np.ndarray, "*B K D"] | Float[Tensor, "*B K D"]
-    ) -> tuple[Float[np.ndarray, "*B D"] | Float[Tensor, "*B D"], Float[np.ndarray, "*B D"] | Float[Tensor, "*B D"]]:
+    def eye_centres(self, points: Points) -> tuple[Points, Points]:
         """Middles of the lids of the person's right and left eye: the ends of the eye distance.
 
         Args:
-            points: a landmark set of this layout, in any frame and unit.
+            points: a landmark set of this layout [*B, K, D], array or tensor, in any frame and unit.
 
         Returns:
-            Right and left, in that frame. The corners count twice, once with each lid.
+            Right and left [*B, D], in that frame. The corners count twice, once with each lid.
         """
-        right = points[..., [*self.right_upper_lid, *self.right_lower_lid], :].mean(-2)
-        left = points[..., [*self.left_upper_lid, *self.left_lower_lid], :].mean(-2)
+        every: Any = points
+        right = every[..., [*self.right_upper_lid, *self.right_lower_lid], :].mean(-2)
+        left = every[..., [*self.left_upper_lid, *self.left_lower_lid], :].mean(-2)
         return right, left
 
     def eye_loop(self, side: str) -> tuple[int, ...]:

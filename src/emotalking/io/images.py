@@ -6,7 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import (
+    Image,
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401 (Pillow loads all of its forty formats to find this one)
+)
 
 from emotalking.errors import InputError
 from emotalking.io.files import Finish, write_bytes

@@ -1,19 +1,13 @@
-"""Safetensors files: named tensors with text in the header, nothing that can run code."""
+"""Safetensors files as tensors (:mod:`emotalking.io.safetensors_files`)."""
 
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from emotalking.io.files import CannotWriteError, replacing
-
-CHECKSUM = "checksum"
-"""Entry of the metadata with the tensors' checksum, added by :func:`write_tensors` and not returned; files of version
-0.2 have none."""
+from emotalking.io.safetensors_files import CHECKSUM, checksum, write_arrays
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -22,16 +16,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     Raises:
         CannotWriteError: the file cannot be written.
     """
-    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    try:
-        with replacing(path) as scratch:
-            save_file(content, scratch, metadata={**metadata, CHECKSUM: _checksum(content)})
-    except SafetensorError as error:
-        raise CannotWriteError(Path(path), OSError(None, str(error))) from error
+    write_arrays(path, {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}, metadata)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors (on the CPU) of a file; no metadata is an empty dict.
+    """Metadata and tensors (on the CPU) of a file, also of types that NumPy does not have.
 
     Raises:
         OSError: the file is missing or cannot be read.
@@ -49,9 +38,7 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """CRC-32 of all tensors with their names, whatever their order in the file."""
-    value = 0
-    for name, tensor in sorted(tensors.items()):
-        value = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), value)
-        value = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().tobytes(), value)
-    return f"crc32:{value:08x}"
+    return checksum(
+        (f"{name} {tensor.dtype} {list(tensor.shape)}", tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        for name, tensor in sorted(tensors.items())
+    )

@@ -11,10 +11,6 @@ from torch import Tensor, nn
 from emotalking.audio.windows import PAST_FRAMES, WINDOW_FRAMES
 from emotalking.models.config import AudioConfig
 
-MAX_STEPS = 16
-"""Feature steps per frame that four stride-2 convolutions reduce to one; fewer are reduced as well."""
-
-
 LOUDER, SOFTER = 0.75, 0.2
 """Change of the lips' motion per arousal above and below 0."""
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from emotalking.data.frame import ClipCrop
 from emotalking.io.reading import reading
+from emotalking.io.safetensors_files import Arrays
 from emotalking.models.avatar_file import MAKE_AGAIN, NOT_ITS_HEADER, read_avatar_file, write_avatar_file
 from emotalking.models.compositor import ComposedFrames, Compositor, Conditions
 from emotalking.models.fixed import FixedHead
@@ -187,9 +188,9 @@ class Avatar:
         Raises:
             UserError: it cannot be written; an existing file is left unchanged.
         """
-        weights = pack(self.head.state_dict())
+        weights = pack({name: value.detach().cpu().numpy() for name, value in self.head.state_dict().items()})
         write_avatar_file(Path(path), self.head.config, weights, self.scene, self.metadata)
-        self.head.load_state_dict(unpack(weights))
+        self.head.load_state_dict(_tensors(unpack(weights)))
         self._fixed = None
         self.file, self.sha256 = Path(path), sha256_of(Path(path))
 
@@ -203,6 +204,10 @@ class Avatar:
         path = Path(path)
         content = read_avatar_file(path)
         with reading(path, NOT_ITS_HEADER, MAKE_AGAIN):
-            head = loaded_head(content.config, content.weights)
+            head = loaded_head(content.config, _tensors(content.weights))
             digest = sha256_of(path)
         return cls(head.to(device), content.scene, content.metadata, path, digest)
+
+
+def _tensors(arrays: Arrays) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -1,4 +1,7 @@
-"""The avatar file: safetensors, with everything else as JSON in its header; read without trusting what it says."""
+"""The avatar file: safetensors, with everything else as JSON in its header; read without trusting what it says.
+
+Nothing here loads PyTorch, so that ``info`` answers at once.
+"""
 
 import json
 from collections.abc import Mapping
@@ -7,19 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
-from torch import Tensor
 
 from emotalking.data.frame import ClipCrop
 from emotalking.data.readers import LONGEST_FOCAL, regular
 from emotalking.errors import InputError
 from emotalking.io.images import decode_image, encode_image, packed_size
 from emotalking.io.reading import frame_rate, parse_json, reading, reason
+from emotalking.io.safetensors_files import Arrays, read_arrays, write_arrays
 from emotalking.io.settings import from_dict, to_dict
-from emotalking.io.tensors import read_tensors, write_tensors
-from emotalking.models.audio import MAX_STEPS
-from emotalking.models.config import ModelConfig
+from emotalking.models.config import MAX_STEPS, ModelConfig
 from emotalking.models.packing import unpack
 from emotalking.models.scene import Scene, TorsoStack
 from emotalking.provenance.consent import KEY as CONSENT
@@ -41,13 +41,13 @@ class AvatarFile:
     version: str
     config: ModelConfig
     scene: Scene
-    weights: dict[str, Tensor]
-    """Tensors of the model by name, not yet compared with the config (:func:`emotalking.models.head.loaded_head`)."""
+    weights: Arrays
+    """Those of the model by name, not yet compared with the config (:func:`emotalking.models.head.loaded_head`)."""
     metadata: dict[str, Any]
 
 
 def write_avatar_file(
-    path: Path, config: ModelConfig, weights: Mapping[str, Tensor], scene: Scene, metadata: dict[str, Any]
+    path: Path, config: ModelConfig, weights: Mapping[str, np.ndarray], scene: Scene, metadata: dict[str, Any]
 ) -> None:
     """Write an avatar.
 
@@ -61,7 +61,7 @@ def write_avatar_file(
     Raises:
         InputError: it cannot be written; an existing file is left unchanged.
     """
-    tensors = {f"head.{name}": value for name, value in weights.items()}
+    content = {f"head.{name}": value for name, value in weights.items()}
     arrays = {
         "viewmats": scene.viewmats,
         "aus": scene.aus,
@@ -72,7 +72,7 @@ def write_avatar_file(
     }
     if scene.gaze is not None:
         arrays["gaze"] = scene.gaze
-    tensors |= {f"scene.{name}": torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    content |= {f"scene.{name}": array for name, array in arrays.items()}
     place = None if scene.place is None else scene.place.to_json()
     facts = {
         "width": scene.width,
@@ -89,7 +89,7 @@ def write_avatar_file(
         "metadata": json.dumps(metadata),
     }
     try:
-        write_tensors(path, tensors, header)
+        write_arrays(path, content, header)
     except OSError as error:
         raise InputError(
             f"The avatar {path} cannot be written ({reason(error)}): free some space and try again."
@@ -97,22 +97,22 @@ def write_avatar_file(
 
 
 def read_avatar_file(path: Path) -> AvatarFile:
-    """Read an avatar of this version; it cannot run code: it contains tensors and JSON only.
+    """Read an avatar of this version; it cannot run code: it contains arrays and JSON only.
 
     Raises:
         InputError: it is missing, damaged, of a newer format, no avatar, or does not hold what its header says.
     """
-    header, tensors = _read(path)
+    header, arrays = _read(path)
     with reading(path, NOT_ITS_HEADER, MAKE_AGAIN):
         config = from_dict(ModelConfig, _upgraded(parse_json(header["config"], dict)))
         if not 1 <= config.audio.steps <= MAX_STEPS:
             raise ValueError(f"{config.audio.steps} steps of audio features a frame")
         scene = _scene(
             parse_json(header["scene"], dict),
-            {name[6:]: value.numpy() for name, value in tensors.items() if name.startswith("scene.")},
+            {name[6:]: value for name, value in arrays.items() if name.startswith("scene.")},
             str(path),
         )
-        weights = unpack({name[5:]: value for name, value in tensors.items() if name.startswith("head.")})
+        weights = unpack({name[5:]: value for name, value in arrays.items() if name.startswith("head.")})
         return AvatarFile(header["version"], config, scene, weights, parse_json(header["metadata"], dict))
 
 
@@ -127,12 +127,12 @@ def read_avatar_metadata(path: Path) -> dict[str, Any]:
         return parse_json(header["metadata"], dict)
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Header and tensors of an avatar file of this version."""
+def _read(path: Path) -> tuple[dict[str, str], Arrays]:
+    """Header and arrays of an avatar file of this version."""
     if not path.is_file():
         raise InputError(f"there is no avatar file {path}: make one with 'emotalking train'")
     with reading(path, "is not a whole avatar file, or of another kind", "copy it again"):
-        header, tensors = read_tensors(path)
+        header, arrays = read_arrays(path)
         if header.get("format") != FORMAT:
             raise InputError(f"{path} is a safetensors file but not an avatar: make one with 'emotalking train'")
         if int(header["version"]) > VERSION:
@@ -140,7 +140,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
                 f"the avatar {path} has format version {header['version'][:20]} and this program reads up to "
                 f"{VERSION}: update emotalking"
             )
-    return header, tensors
+    return header, arrays
 
 
 def _upgraded(config: dict[str, Any]) -> dict[str, Any]:

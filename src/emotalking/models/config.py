@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE
 
+MAX_STEPS = 16
+"""Feature steps per frame that the audio encoder's four stride-2 convolutions reduce to one; fewer are reduced as well.
+"""
+
 
 @dataclass(frozen=True)
 class AudioConfig:

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from scipy.spatial import KDTree
 from torch import Tensor, nn
 
 from emotalking.ops.sh import num_bases, rgb_to_sh0, view_colours
@@ -136,6 +135,8 @@ def neighbour_distance(points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
     """Root mean square distance to the three nearest other points, at least 1e-5; 0.01 for a single point."""
     if points.shape[0] < 2:
         return torch.full((points.shape[0],), 0.01)
+    from scipy.spatial import KDTree  # an eighth of the time to the first frame, and only training needs it
+
     values = points.detach().cpu().numpy()
     neighbours = min(4, points.shape[0])
     distance, _ = KDTree(values).query(values, k=neighbours)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 from scipy.ndimage import gaussian_filter1d, grey_opening
-from scipy.spatial.transform import Rotation
 
 from emotalking.audio.accents import Accents
 from emotalking.data.blink import AU45_CLIP, CLOSURE_SHUT, LONGEST_BLINK_S
@@ -172,6 +171,8 @@ class ExpressiveMotion:
 
     def _turns(self, rotations: Float[np.ndarray, "P 3 3"]) -> Float[np.ndarray, "P 3"]:
         """Rotations from the usual pose, as vectors in the head's frame: pitch (down), yaw, roll."""
+        from scipy.spatial.transform import Rotation  # slow to load, and only this motion needs it
+
         return Rotation.from_matrix(self._usual.T @ rotations.astype(np.float64)).as_rotvec()
 
     def _hear(self, strength: float, valence: float, arousal: float) -> None:
@@ -187,6 +188,8 @@ class ExpressiveMotion:
 
     def _turned(self, viewmat: Float[np.ndarray, "4 4"], index: int, arousal: float) -> Float[np.ndarray, "4 4"]:
         """A recorded pose with the head turned about its joint."""
+        from scipy.spatial.transform import Rotation
+
         low, high = self._range
         place = self._turns(viewmat[None, :3, :3])[0]
         added = (2 ** (SIZE * arousal) - 1) * self._quick(self._place)

@@ -22,9 +22,9 @@ from emotalking.emotion.mesh_warp.warp import MeshWarp
 from emotalking.errors import UserError
 from emotalking.io.files import holding
 from emotalking.io.settings import override, to_dict
-from emotalking.models.audio import MAX_STEPS
 from emotalking.models.avatar import Avatar
 from emotalking.models.avatar_file import read_avatar_metadata
+from emotalking.models.config import MAX_STEPS
 from emotalking.models.head import TalkingHead
 from emotalking.models.scene import Scene, TorsoStack, encode_torso
 from emotalking.progress import track
