@@ -133,7 +133,7 @@ def file_hash(path: Path) -> str:
 
 
 def map_frames(
-    frames: Iterable[Item], work: Callable[[int, Item], Result], *, shared: bool = False
+    frames: Iterable[Item], work: Callable[[int, Item], Result], *, shared: bool = False, most: int | None = None
 ) -> Iterator[Result]:
     """``work(index, frame)`` for every frame on all cores; the results come in the order of the frames.
 
@@ -149,8 +149,10 @@ def map_frames(
         frames: read one after another in the calling thread.
         work: called in the workers, one a core; it keeps what two of them must not share in a :class:`threading.local`.
         shared: it works with this process's memory or devices, and threads must do.
+        most: workers at most; None: a worker for each core.
     """
     workers, threads, cv_threads = allowed_cores(), torch.get_num_threads(), cv2.getNumThreads()
+    workers = workers if most is None else min(workers, most)
     pool = None if shared else processes()
     call = work if pool is None else pool.remote(work)
     cv2.setNumThreads(1)  # a worker a core: OpenCV's own threads would fight for the same ones

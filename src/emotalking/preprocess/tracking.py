@@ -4,7 +4,7 @@ Landmark detectors jitter by a fraction of a pixel in every frame (:mod:`emotalk
 out); the image itself gives the motion between two frames about five times as exactly. The pose solver uses both.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from emotalking.io.display import Framing
 from emotalking.ops.box import Box
 from emotalking.preprocess.detectors import count_other_faces
 from emotalking.preprocess.landmarks import LandmarkProvider
+from emotalking.preprocess.steps import map_frames
 
 LONGEST_GAP_S = 1.0
 """Frames without a face are bridged over at most this long."""
@@ -173,15 +174,24 @@ def track_landmarks(
     rigid = np.asarray(provider.layout.rigid)
     flow = FlowTracker()
     rows: list[np.ndarray | None] = []
-    for index, image in enumerate(frames):
-        found = provider.detect(image)
-        rows.append(found)
-        if found is None:
-            flow.advance(image, np.full((len(rigid), 2), np.nan), 0.0)
-        else:
-            flow.advance(image, found[rigid, :2].astype(np.float64), float(np.ptp(found[:, 1])))
+
+    def located() -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+        for image in frames:
+            found = provider.detect(image)
+            rows.append(found)
+            if found is None:
+                yield image, np.full((len(rigid), 2), np.nan), 0.0
+            else:
+                yield image, found[rigid, :2].astype(np.float64), float(np.ptp(found[:, 1]))
+
+    def follow(index: int, item: tuple[np.ndarray, np.ndarray, float]) -> None:
+        flow.advance(*item)
         if on_frame is not None:
-            on_frame(index, image)
+            on_frame(index, item[0])
+
+    # In a thread of its own, in order, beside the detection of the next frames.
+    for _ in map_frames(located(), follow, shared=True, most=1):
+        pass
     some = next((row for row in rows if row is not None), None)
     if some is None:
         raise NoFaceError(f"no face was found in {len(rows)} frames; give a clip of a person's face.")

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from emotalking.data.layouts import FaceLayout
-from emotalking.io.display import Framing, to_rgb
+from emotalking.io.display import Framing, ShownFrame, to_rgb
 from emotalking.io.images import encode_image
 from emotalking.io.video import AS_NOTED, View, decode_frames
 from emotalking.ops.box import Box
@@ -19,6 +19,7 @@ from emotalking.preprocess.check import appearance, measures
 from emotalking.preprocess.check.verdict import Still
 from emotalking.preprocess.detectors import FaceFinder, HandFinder, count_other_faces, hand_before_face, upright_score
 from emotalking.preprocess.landmarks import open_provider
+from emotalking.preprocess.steps import map_frames
 from emotalking.progress import track
 
 _FACE_SIDE = 2.5
@@ -109,13 +110,19 @@ def scan_faces(
     out.layout = provider.layout
     square: Framing | None = None
     frames = ((n, time, frame) for n, (time, frame) in enumerate(decode_frames(clip, view=view)) if n in wanted)
+
+    def find(_: int, item: tuple[int, float, ShownFrame]) -> tuple[int, float, np.ndarray, list[Box]]:
+        number, time, frame = item
+        image = to_rgb(frame)
+        if number in also:
+            out.boxes[number] = finder.find(image)
+        return number, time, image, _find_faces(finder, image) if number in spread else []
+
+    # Each frame for itself beside the landmarks, which follow the face; few at a time, for frames may be large.
+    seen = map_frames(islice(frames, len(wanted)), find, shared=True, most=2)
     try:
-        for number, time, frame in track(islice(frames, len(wanted)), "faces", len(wanted)):
-            image = to_rgb(frame)
-            if number in also:
-                out.boxes[number] = finder.find(image)
+        for number, time, image, found in track(seen, "faces", len(wanted)):
             if number in spread:
-                found = _find_faces(finder, image)
                 square = _follow(square, found, image.shape[:2])
                 out.other_faces[number] = count_other_faces(found)
             if number not in spread and number not in close:
