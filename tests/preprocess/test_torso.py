@@ -6,7 +6,7 @@ import torch
 
 from emotalking.data.files import SubjectFiles
 from emotalking.data.labels import Label, Masks
-from emotalking.data.writer import write_background, write_masks
+from emotalking.data.writer import write_background, write_masks, write_original
 from emotalking.models.compositor import torso_over_plate
 from emotalking.ops.composite import to_uint8
 from emotalking.preprocess.layers import NECK_EXTENSION_PX, draw_layers, torso_layer, training_target
@@ -99,6 +99,7 @@ def test_no_body() -> None:
 def test_files(tmp_path) -> None:
     image, labels = bust()
     files = SubjectFiles(tmp_path)
+    write_original(tmp_path, 0, image)
     write_masks(tmp_path, 0, Masks(labels, np.zeros(labels.shape, bool)))
     write_background(tmp_path, np.full_like(image, WALL))
     draw_layers(files, iter([image]), 1)

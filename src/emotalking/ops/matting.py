@@ -26,7 +26,10 @@ def nearest_colours(
 
 
 def coverage(
-    image: UInt8[np.ndarray, "H W 3"], region: Bool[np.ndarray, "H W"], behind: UInt8[np.ndarray, "H W 3"]
+    image: UInt8[np.ndarray, "H W 3"],
+    region: Bool[np.ndarray, "H W"],
+    behind: UInt8[np.ndarray, "H W 3"],
+    frame_height: int | None = None,
 ) -> UInt8[np.ndarray, "H W"]:
     """How much of each pixel a region covers, from its outline and the colours on both sides.
 
@@ -37,11 +40,12 @@ def coverage(
         image: RGB.
         region: True on the foreground; wrong by at most :data:`BORDER`.
         behind: RGB of what the foreground hides, trusted near the outline.
+        frame_height: pixels of the full frame where these are a part of it; None: they are the frame.
 
     Returns:
         255 where the region covers all.
     """
-    height = len(region)
+    height = frame_height or len(region)
     mask = region.astype(np.uint8)
     reach = max(2, round(BORDER * height))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))

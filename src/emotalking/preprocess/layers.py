@@ -13,7 +13,9 @@ from emotalking.data.files import SubjectFiles
 from emotalking.data.labels import Label, mask_of
 from emotalking.data.readers import read_masks, read_subject_image
 from emotalking.errors import InputError
-from emotalking.ops.matting import nearest_colours
+from emotalking.ops.matting import coverage, nearest_colours
+from emotalking.ops.pyramid import pull_push
+from emotalking.preprocess.hidden_body import SAMPLES, HiddenBody
 from emotalking.preprocess.steps import each_frame
 from emotalking.progress import track
 
@@ -27,6 +29,8 @@ TORSO_EXTENSION_PX = 9
 """The same of the torso behind the head."""
 HAIR_EXTENSION_PX = 40
 """The same of neck and torso sideways behind long hair."""
+NOTCH_PX, HORN_PX = 14, 6
+"""Radii, at 512 px, of what is filled and cut off along the top of the body behind the head."""
 DARKENING = 0.997
 """Factor per pixel (at 512 px) on the way up behind the chin."""
 SEAM_PX = 3
@@ -48,13 +52,15 @@ def make_background(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W
 
 def draw_layers(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W 3"]], count: int) -> dict[str, Any]:
     """Write ``gt_imgs/`` and ``torso_imgs/`` of all frames, from parsing and plate."""
-    each_frame(frames, partial(_draw, files, read_subject_image(files.background)), "layers", count)
+    sampled = np.unique(np.linspace(0, count - 1, min(count, SAMPLES)).astype(int)).tolist()
+    hidden = HiddenBody((read_subject_image(files.original(i)), read_masks(files, i).labels) for i in sampled)
+    each_frame(frames, partial(_draw, files, read_subject_image(files.background), hidden), "layers", count)
     return {}
 
 
-def _draw(files: SubjectFiles, plate: np.ndarray, index: int, image: np.ndarray) -> None:
+def _draw(files: SubjectFiles, plate: np.ndarray, hidden: HiddenBody, index: int, image: np.ndarray) -> None:
     labels = read_masks(files, index).labels
-    write.write_torso(files.root, index, torso_layer(image, labels))
+    write.write_torso(files.root, index, torso_layer(image, labels, plate, hidden))
     write.write_target(files.root, index, training_target(image, labels, plate))
 
 
@@ -113,20 +119,8 @@ def fill_hidden(image: UInt8[np.ndarray, "H W 3"], known: Bool[np.ndarray, "H W"
     carried, distance = nearest_colours(image, known)
     nearest = cv2.GaussianBlur(carried.astype(np.float32), (0, 0), 1.5)
     weight = np.exp(-distance / FADE_PX)[..., None]
-    filled = weight * nearest + (1 - weight) * _pull_push(image.astype(np.float32), known.astype(np.float32))
+    filled = weight * nearest + (1 - weight) * pull_push(image.astype(np.float32), known.astype(np.float32))
     return np.where(known[..., None], image, np.clip(filled + 0.5, 0, 255).astype(np.uint8))
-
-
-def _pull_push(colour: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Smooth interpolation over a pyramid: unknown pixels take the coarser level's colour (Gortler et al. 1996)."""
-    weighted = colour * weight[..., None]
-    if min(weight.shape) <= 2:
-        return np.broadcast_to(weighted.sum((0, 1)) / max(float(weight.sum()), 1e-6), colour.shape)
-    small_weight = cv2.pyrDown(weight)
-    small = cv2.pyrDown(weighted) / np.maximum(small_weight, 1e-6)[..., None]
-    coarse = _pull_push(small, np.minimum(4 * small_weight, 1))
-    coarse = cv2.pyrUp(np.ascontiguousarray(coarse, np.float32), dstsize=(weight.shape[1], weight.shape[0]))
-    return weighted + (1 - weight)[..., None] * coarse
 
 
 def background_plate(
@@ -147,7 +141,12 @@ def background_plate(
     return builder.finish()
 
 
-def torso_layer(image: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 4"]:
+def torso_layer(
+    image: UInt8[np.ndarray, "H W 3"],
+    labels: UInt8[np.ndarray, "H W"],
+    plate: UInt8[np.ndarray, "H W 3"] | None = None,
+    hidden: HiddenBody | None = None,
+) -> UInt8[np.ndarray, "H W 4"]:
     """Torso and neck as straight RGBA, continued behind head and hair so that a moving chin opens no gap.
 
     Deviation: TalkingGaussian repeats the top row of neck and torso column by column, 53 and 9 pixels high, with a
@@ -156,9 +155,13 @@ def torso_layer(image: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "H 
     over the torso of another frame (24 clips, extremes of the pose) showed gaps (a chin travels 70 pixels), columns,
     dark bands, corners next to the jaw and holes next to long hair.
 
+    What other frames show behind the head is taken from there (:class:`HiddenBody`), and continued where it ends.
+
     Args:
         image: RGB frame.
         labels: :class:`Label` per pixel.
+        plate: clean background, RGB, which tells how much of its border the body covers; None: the outline alone does.
+        hidden: what other frames show; None: nothing.
     """
     scale = image.shape[0] / 512
     layer = np.zeros((*labels.shape, 4), np.uint8)
@@ -167,11 +170,21 @@ def torso_layer(image: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "H 
         return layer
     # The rows above the extension do not change, so only the rows from there on are processed.
     window = np.s_[max(0, int(rows[0] - (NECK_EXTENSION_PX + 4) * scale)) :]
+    head = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH)[window]
+    covered, chin = None, _chin(labels[window])
+    if plate is not None:
+        person = labels[window] != Label.BACKGROUND
+        covered = coverage(image[window], person, plate[window], frame_height=len(image))
+    if hidden is not None:
+        image, labels = hidden.behind(image, labels)
     image, labels = image[window], labels[window]
-    neck_behind, torso_behind = _behind_head(labels, scale)
+    neck_behind, torso_behind = _behind_head(labels, chin, scale)
     colour = _body_colours(image, labels, neck_behind, torso_behind, scale)
     body = mask_of(labels, Label.NECK, Label.TORSO)
     alpha = np.round(_soft(body | neck_behind | torso_behind, scale) * 255).astype(np.uint8)
+    if covered is not None:
+        seam = 2 * max(1, round(2 * SEAM_PX * scale)) + 1
+        alpha = np.where(cv2.dilate(head.view(np.uint8), np.ones((seam, seam), np.uint8)), alpha, covered)
     layer[window][..., :3] = np.clip(colour + 0.5, 0, 255) * (alpha > 0)[..., None]
     layer[window][..., 3] = alpha
     return layer
@@ -206,7 +219,14 @@ def _soft(mask: Bool[np.ndarray, "H W"], scale: float) -> Float32[np.ndarray, "H
     return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), max(SOFTNESS_PX * scale, 0.6))
 
 
-def _behind_head(labels: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def _chin(labels: np.ndarray) -> int | None:
+    """The last row in which head and neck touch; None: in none."""
+    touching = cv2.dilate((labels == Label.NECK).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    contact = np.flatnonzero((touching & mask_of(labels, Label.HEAD)).any(1))
+    return int(contact[-1]) if len(contact) else None
+
+
+def _behind_head(labels: np.ndarray, chin: int | None, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Head and hair pixels behind which the neck (a long way up) and the torso (a little) continue."""
     head = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH)
     # Clear of the outline, so that the layer is never visible next to a head that moved a little.
@@ -225,10 +245,7 @@ def _behind_head(labels: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarr
         regions.append(allowed & below & (distance <= reach))
         near |= distance <= TORSO_EXTENSION_PX * scale
     neck, torso = regions
-    touching = cv2.dilate((labels == Label.NECK).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    contact = np.flatnonzero((touching & mask_of(labels, Label.HEAD)).any(1))
-    if len(contact):
-        chin = int(contact[-1])
+    if chin is not None:
         neck &= near | _cap((labels == Label.NECK).any(0), chin, labels.shape, NECK_EXTENSION_PX * scale)
         # Body is behind long hair, too; only there does hair reach below the chin.
         body = mask_of(labels, Label.NECK, Label.TORSO)
@@ -236,7 +253,26 @@ def _behind_head(labels: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarr
         hanging = (labels == Label.HAIR) & (distance <= HAIR_EXTENSION_PX * scale)
         hanging[:chin] = False
         torso |= hanging
-    return neck, torso & ~neck
+    return _rounded(neck, torso, labels, allowed, scale)
+
+
+def _rounded(
+    neck: np.ndarray, torso: np.ndarray, labels: np.ndarray, allowed: np.ndarray, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both regions without the horns, notches and specks that label maps leave where jaw, neck and collar meet."""
+    body = mask_of(labels, Label.NECK, Label.TORSO)
+    solid = (body | neck | torso).astype(np.uint8)
+    for operation, radius in ((cv2.MORPH_CLOSE, NOTCH_PX), (cv2.MORPH_OPEN, HORN_PX)):
+        size = 2 * max(1, round(radius * scale)) + 1
+        solid = cv2.morphologyEx(solid, operation, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
+    behind = solid.astype(bool) & (allowed | neck | torso) & ~body
+    size = 2 * max(1, round(HORN_PX * scale)) + 1
+    shares = [
+        cv2.blur((part | mask).astype(np.float32), (size, size))
+        for part, mask in ((neck, labels == Label.NECK), (torso, labels == Label.TORSO))
+    ]
+    neck = behind & (shares[0] >= shares[1]) & (labels == Label.NECK).any()
+    return neck, behind & ~neck
 
 
 def _cap(row: Bool[np.ndarray, " W"], chin: int, shape: tuple[int, ...], height: float) -> Bool[np.ndarray, "H W"]:

@@ -1,0 +1,191 @@
+"""What the head hides of neck, collar and torso, from the frames in which it is seen."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Float32, UInt8
+
+from emotalking.data.labels import Label, mask_of
+from emotalking.ops.pyramid import pull_push
+
+SAMPLES = 48
+"""Frames of a clip that are laid over each other."""
+UNKNOWN = 255
+"""Label of what no frame shows."""
+BACKGROUND_VOTES = 0.8
+"""Share of the frames that must show background before none of the body is drawn there."""
+FEWEST, SHARE = 3, 0.1
+"""Frames that must show a pixel, and share of all."""
+SMALLEST_PX = 7
+"""Width of the smallest part that is used, at 512 px: slivers are errors of label maps."""
+CORNERS = 200
+TRACKED_HEIGHT = 256
+"""Corners are tracked in frames of at most this height."""
+FEWEST_CORNERS = 10
+STRETCH = 0.15
+"""Largest change of size or angle (radians) from frame to frame of one shot."""
+NEAR_PX = 120
+"""Body at this distance from the head, at 512 px, is what is aligned: collar and shoulders, not hands."""
+SEAM_PX = 4
+"""Body this close to the head, at 512 px, may be mixed with it."""
+MISFIT = 14.0
+"""Mean difference in grey levels, beside the head, above which a frame does not fit."""
+
+
+class _Reference(NamedTuple):
+    """A frame that others are aligned with."""
+
+    grey: UInt8[np.ndarray, "h w"]
+    corners: Float32[np.ndarray, "K 1 2"]
+    scale: float
+    """Size of ``grey`` relative to the frame."""
+
+    @classmethod
+    def of(cls, image: np.ndarray, labels: np.ndarray) -> "_Reference | None":
+        """None where the body shows too few corners."""
+        grey, scale = _grey(image)
+        body = mask_of(labels, Label.NECK, Label.TORSO) & _near(_head(labels), NEAR_PX * len(labels) / 512)
+        inside = cv2.erode(body.astype(np.uint8), np.ones((5, 5), np.uint8))
+        mask = cv2.resize(inside, grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        corners = cv2.goodFeaturesToTrack(grey, CORNERS, 0.005, 3, mask=mask)
+        return None if corners is None or len(corners) < FEWEST_CORNERS else cls(grey, corners, scale)
+
+    def motion(self, image: np.ndarray) -> Float[np.ndarray, "2 3"] | None:
+        """Similarity from the reference's pixels to those of ``image``; None where there is no plausible one."""
+        grey, _ = _grey(image)
+        moved, found, _ = cv2.calcOpticalFlowPyrLK(self.grey, grey, self.corners, None, winSize=(15, 15), maxLevel=3)  # pyright: ignore[reportCallIssue, reportArgumentType]  # OpenCV's stub wants the optional output
+        there = found[:, 0] > 0
+        if there.sum() < FEWEST_CORNERS:
+            return None
+        matrix, fits = cv2.estimateAffinePartial2D(self.corners[there], moved[there], ransacReprojThreshold=1.0)
+        if matrix is None or fits.sum() < FEWEST_CORNERS or np.abs(matrix[:, :2] - np.eye(2)).max() > STRETCH:
+            return None
+        matrix[:, 2] /= self.scale
+        return matrix
+
+
+class HiddenBody:
+    """The body of a clip in the pixels of one of its frames, as far as any frame shows it.
+
+    Samples are aligned by the motion of collar and shoulders. Each pixel takes the class that most of them show, and
+    the median of their colours.
+
+    Args:
+        samples: RGB frames and their label maps; the middle one is the reference.
+    """
+
+    def __init__(self, samples: Iterable[tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]]) -> None:
+        frames = list(samples)
+        self._reference = _Reference.of(*frames[len(frames) // 2]) if frames else None
+        if self._reference is None:
+            return
+        images, classes = [], []
+        for image, labels in frames:
+            motion = self._reference.motion(image)
+            if motion is not None:
+                size = image.shape[1::-1]
+                images.append(_warp(image, motion, size, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP))
+                seen = np.where(_near(_head(labels), SEAM_PX * len(labels) / 512), np.uint8(UNKNOWN), labels)
+                classes.append(_warp(seen, motion, size, cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP))
+        if len(images) < FEWEST:
+            self._reference = None
+            return
+        self._colour, self._labels = _composed(np.stack(images), np.stack(classes))
+
+    def behind(
+        self, image: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "H W"]
+    ) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]:
+        """A frame and its label map with the head taken away as far as what is behind it is known.
+
+        Colours are shifted smoothly to those of the frame's own body. A frame that does not fit stays as it is.
+        """
+        motion = None if self._reference is None else self._reference.motion(image)
+        rows = np.flatnonzero(mask_of(labels, Label.NECK, Label.TORSO).any(1))
+        if motion is None or len(rows) == 0:
+            return image, labels
+        scale = len(labels) / 512
+        top = max(0, int(rows[0] - NEAR_PX * scale))
+        motion[1, 2] -= top
+        out, classes = image.copy(), labels.copy()
+        image, labels = image[top:], labels[top:]
+        size = image.shape[1::-1]
+        known = _warp(self._labels, motion, size, cv2.INTER_NEAREST)
+        colour = _warp(self._colour, motion, size, cv2.INTER_LINEAR)
+        head, body = _head(labels), mask_of(labels, Label.NECK, Label.TORSO)
+        shown = mask_of(known, Label.NECK, Label.TORSO)
+        compared = body & shown & ~_near(head, 2 * SEAM_PX * scale)
+        beside = compared & _near(head, NEAR_PX / 3 * scale)
+        if beside.any():
+            shifted, misfit = _shifted(colour, image, compared)
+            if misfit[beside].mean() <= MISFIT:
+                hidden = head | (body & _near(head, SEAM_PX * scale))
+                filled = hidden & shown
+                out[top:][filled] = shifted[filled]
+                filled |= hidden & (known == Label.BACKGROUND)
+                classes[top:][filled] = known[filled]
+        return out, classes
+
+
+def _composed(
+    images: UInt8[np.ndarray, "K H W 3"], classes: UInt8[np.ndarray, "K H W"]
+) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]:
+    """Median colours and classes of aligned frames."""
+    background, neck, torso = ((classes == label).sum(0) for label in (Label.BACKGROUND, Label.NECK, Label.TORSO))
+    seen, body = background + neck + torso, neck + torso
+    labels = np.full(seen.shape, UNKNOWN, np.uint8)
+    labels[background >= BACKGROUND_VOTES * seen] = Label.BACKGROUND
+    labels[body > background] = Label.TORSO
+    labels[(body > background) & (neck >= torso)] = Label.NECK
+    labels[seen < max(FEWEST, SHARE * len(images))] = UNKNOWN
+    size = 2 * max(1, round(SMALLEST_PX / 2 * len(labels) / 512)) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    for classes_of in ((Label.BACKGROUND,), (Label.NECK, Label.TORSO)):
+        part = mask_of(labels, *classes_of)
+        whole = cv2.morphologyEx(part.astype(np.uint8), cv2.MORPH_OPEN, disc).astype(bool)
+        labels[part & ~whole] = UNKNOWN
+    colour = np.zeros(images.shape[1:], np.uint8)
+    pixels = mask_of(labels, Label.NECK, Label.TORSO)
+    if pixels.any():
+        valid = classes[:, pixels] == labels[pixels]
+        ordered = np.sort(np.where(valid[..., None], images[:, pixels], np.uint8(255)), axis=0)
+        middle = (np.maximum(valid.sum(0), 1) - 1) // 2
+        colour[pixels] = np.take_along_axis(ordered, middle[None, :, None], 0)[0]
+    return colour, labels
+
+
+def _shifted(
+    colour: np.ndarray, image: np.ndarray, compared: Bool[np.ndarray, "H W"]
+) -> tuple[UInt8[np.ndarray, "H W 3"], Float32[np.ndarray, "H W"]]:
+    """``colour`` with the smooth part of its difference from ``image`` taken away, and what is left of that."""
+    difference = image.astype(np.float32) - colour
+    size = (max(2, image.shape[1] // 16), max(2, image.shape[0] // 16))
+    weight = cv2.resize(compared.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    total = cv2.resize(difference * compared[..., None], size, interpolation=cv2.INTER_AREA)
+    smooth = pull_push(total / np.maximum(weight, 1e-3)[..., None], np.minimum(weight, 1.0))
+    smooth = cv2.resize(np.ascontiguousarray(smooth, np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    shifted = np.clip(colour + smooth + 0.5, 0, 255).astype(np.uint8)
+    return shifted, np.abs(difference - smooth).mean(-1)
+
+
+def _head(labels: np.ndarray) -> Bool[np.ndarray, "H W"]:
+    return mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH)
+
+
+def _near(mask: np.ndarray, pixels: float) -> Bool[np.ndarray, "H W"]:
+    """True at most ``pixels`` from ``mask``."""
+    return np.asarray(cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3) <= pixels)
+
+
+def _grey(image: np.ndarray) -> tuple[UInt8[np.ndarray, "h w"], float]:
+    grey, scale = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), min(1.0, TRACKED_HEIGHT / len(image))
+    if scale < 1:
+        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.asarray(grey), scale
+
+
+def _warp(image: np.ndarray, motion: np.ndarray, size: tuple[int, ...], flags: int) -> np.ndarray:
+    """An image of ``size`` (width, height) along ``motion``; what comes from beyond the edge is :data:`UNKNOWN`."""
+    fill = (UNKNOWN,) * 3
+    return cv2.warpAffine(image, motion, size, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
