@@ -34,6 +34,10 @@ def made(branch: str = "separate", encoder: str = "published", gaze: bool = Fals
     face = Gaussians(torch.rand(40, 3) * 0.1 - 0.05, torch.rand(40, 3), 2)
     mouth = Gaussians(torch.rand(10, 3) * 0.02 - 0.01, torch.rand(10, 3), 2)
     head = TalkingHead(config, face, mouth)
+    if gaze:
+        head.face.motion.eyes = face.means[:2].detach().clone()
+        for weight in head.face.motion.gaze_attention.parameters():
+            weight.data *= 20.0
     for network in (head.face.motion, head.mouth.motion, head.emotion):
         if network is not None:
             torch.nn.init.normal_(network.encoder.table, std=0.5)

@@ -21,6 +21,11 @@ def loud(network: torch.nn.Module) -> None:
         network.encoder.table.normal_(generator=torch.Generator().manual_seed(3))
 
 
+def smooth(part: torch.Tensor) -> torch.Tensor:
+    part = part.clamp(0, 1)
+    return 3 * part**2 - 2 * part**3
+
+
 def test_parameter_shapes_are_the_papers() -> None:
     face, mouth, emotion = FaceMotion(32), MouthMotion(32), EmotionMotion()
     assert face.encoder.table.shape == (3, 9_464)
@@ -82,6 +87,10 @@ def test_gaze_enters_as_the_blink_does(points: torch.Tensor, emotion_code: int) 
     torch.manual_seed(0)
     face = FaceMotion(32, emotion_code=emotion_code, gaze=True)
     loud(face)
+    face.eyes = points[:2].clone()
+    distance = (points[:, None] - face.eyes).norm(dim=-1).amin(1)
+    near = 1 - smooth((distance - 0.02) / 0.012)[:, None]
+    assert (near == 0).sum() > 10 and (near == 1).sum() >= 2
     audio, aus, gaze = torch.randn(2, 32), torch.rand(2, 6) * 3, torch.tensor([[0.2, -0.1], [-0.3, 0.1]])
     canonical = face.canonical(points)
     offsets = face(canonical, audio, aus, gaze=gaze)
@@ -92,13 +101,14 @@ def test_gaze_enters_as_the_blink_does(points: torch.Tensor, emotion_code: int) 
             face.audio_attention(features) * audio[frame],
             face.expression_attention(features) * expression[frame],
             torch.zeros(len(points), emotion_code),
-            face.gaze_attention(features) * gaze[frame] * 5.0,
+            face.gaze_attention(features) * near * gaze[frame] * 5.0,
         )
         raw = face.trunk(face.first(torch.cat([features, *codes], -1)))
         assert torch.allclose(offsets["d_means"][frame], raw[:, :3] * POSITION_SCALE, atol=1e-6)
     ahead = face(canonical, audio, aus, gaze=torch.zeros(2, 2))["d_means"]
     assert torch.equal(face(canonical, audio, aus)["d_means"], ahead)
-    assert not torch.allclose(ahead, offsets["d_means"], atol=1e-6)
+    moved = (ahead - offsets["d_means"]).abs().amax((0, 2))
+    assert (moved[near[:, 0] == 1] > 0).all() and (moved[near[:, 0] == 0] < 1e-8).all()
     plain = FaceMotion(32)
     assert torch.equal(*(plain(plain.canonical(points), audio, aus, gaze=each)["d_means"] for each in (None, gaze)))
 

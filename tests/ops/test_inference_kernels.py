@@ -61,6 +61,8 @@ def a_head(count: int, branch: str = "separate", seed: int = 0, *, gaze: bool = 
                 value.data.normal_(0, 0.5)
             elif ".motion." in name or name.startswith("emotion."):
                 value.data *= 1.5
+        if gaze:
+            head.face.motion.eyes = sets[0].means[:2].detach().clone()
         head.mouth.motion.jaw.copy_(torch.tensor([0.4, 3.0]))
         for each in (head.face, head.mouth):
             each.audio.closed = torch.randn(32)

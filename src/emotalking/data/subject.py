@@ -174,12 +174,12 @@ class Subject:
     def gaze(self) -> Float[np.ndarray, "N 2"] | None:
         """Where the eyes look: radians to the viewer's right and up, in the head (docs/conventions.md), float32.
 
-        ``gaze.csv``; without one, measured from ``landmarks.npz``; None where that has no irises or no shape.
+        ``gaze.csv``; without one, measured from ``landmarks.npz``; None where that has no shape, or no irises.
         """
         path, track = self.files.gaze, self.landmarks
+        if track.shape is None:
+            return None
         if not path.exists():
-            if track.shape is None:
-                return None
             return measure_gaze(
                 track.points,
                 self.viewmats,

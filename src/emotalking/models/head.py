@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from emotalking.models.audio import AudioEncoder, audio_encoder
 from emotalking.models.config import ModelConfig
 from emotalking.models.gaussians import Deformed, Gaussians
-from emotalking.models.motion import ALL_MOVES, EmotionMotion, FaceCanonical, FaceMotion, MouthMotion
+from emotalking.models.motion import ALL_MOVES, USUAL_EYES, EmotionMotion, FaceCanonical, FaceMotion, MouthMotion
 from emotalking.ops.devices import on_side_stream
 from emotalking.ops.geometry import camera_centre
 from emotalking.ops.rasterize import rasterize
@@ -188,7 +188,10 @@ def loaded_head(config: ModelConfig, weights: Mapping[str, Tensor]) -> TalkingHe
     Raises:
         ValueError: a weight is missing, superfluous, of another shape or kind, or not finite.
     """
-    weights = {"mouth.motion.jaw": torch.tensor(ALL_MOVES), **weights}
+    usual = {"mouth.motion.jaw": torch.tensor(ALL_MOVES)}
+    if config.gaze:
+        usual["face.motion.eyes"] = torch.tensor(USUAL_EYES)
+    weights = {**usual, **weights}
     counts = {name: weights[f"{name}.gaussians.means"].shape[0] for name in ("face", "mouth")}
     sketch = _empty_head(config, dict.fromkeys(counts, 1), weights, "meta").state_dict()
     different = sorted(sketch.keys() ^ weights.keys())

@@ -21,6 +21,10 @@ RADIAL_POWER = 0.75
 """Growth of the targets' moves with the radius (`emotion.mesh_warp.expressions.RADIAL_POWER`)."""
 GAZE_SCALE = 5.0
 """Gaze in radians to the network's input: 0.4, far to the side, is as large as closed lids."""
+USUAL_EYES = ((-0.0315, 0.005, 0.055), (0.0315, 0.005, 0.055))
+"""Centres of the eyes in a head of `prepare`, world units."""
+EYE_REACH = 0.02, 0.032
+"""The gaze moves all that is nearer to an eye's centre than the first, and nothing beyond the second, world units."""
 ALL_MOVES = (1.0, 0.0)
 """``jaw`` of a mouth that moves as a whole."""
 
@@ -124,7 +128,8 @@ class FaceMotion(nn.Module):
 
     Deviation: with ``gaze`` the direction of the eyes is a further input: two numbers that bypass the expression MLP
     like the blink, each with an attention map. The published networks have no input that tells where the eyes look:
-    they learn it by heart from the audio, or blur the irises.
+    they learn it by heart from the audio, or blur the irises. It acts about the eyes alone (:data:`EYE_REACH`): eyes
+    turn against the head, so that elsewhere the network would take it for the head's pose, and ears follow a glance.
     """
 
     def __init__(self, audio_code: int, hidden: int = 64, emotion_code: int = 0, *, gaze: bool = False) -> None:
@@ -143,6 +148,9 @@ class FaceMotion(nn.Module):
         self.takes_gaze = gaze
         if gaze:
             self.gaze_attention = nn.Sequential(*mlp(width, 16, 2), nn.ReLU())
+            self.eyes: Float[Tensor, "2 3"]
+            """Centres of the right and left eye in the head frame."""
+            self.register_buffer("eyes", torch.tensor(USUAL_EYES))
 
     def canonical(self, means: Float[Tensor, "N 3"]) -> FaceCanonical:
         """Attention maps and first-layer products of the features at ``means``."""
@@ -152,8 +160,15 @@ class FaceMotion(nn.Module):
             audio_attention=self.audio_attention(features),
             expression_attention=self.expression_attention(features),
             emotion_attention=self.emotion_attention(features) if self.takes_emotion else None,
-            gaze_attention=self.gaze_attention(features) if self.takes_gaze else None,
+            gaze_attention=self.gaze_attention(features) * self._at_eyes(means) if self.takes_gaze else None,
         )
+
+    def _at_eyes(self, means: Float[Tensor, "N 3"]) -> Float[Tensor, "N 1"]:
+        """1 at an eye, 0 away from both, smoothly in between."""
+        near, far = EYE_REACH
+        distance = (means.detach()[:, None] - self.eyes).norm(dim=-1).amin(1, keepdim=True)
+        part = ((far - distance) / (far - near)).clamp(0.0, 1.0)
+        return part * part * (3.0 - 2.0 * part)
 
     def expression_code(self, aus: Float[Tensor, "B 6"]) -> Float[Tensor, "B 6"]:
         """Action units as the trunk takes them; the blink bypasses the expression MLP."""

@@ -263,6 +263,8 @@ def build_head(
         head = TalkingHead(config.model, face.cpu(), mouth.cpu()).to(data.device)
         if config.model.mouth.init == "surface":
             head.mouth.motion.jaw = jaw_line(data)
+        if config.model.gaze and data.shape is not None:
+            head.face.motion.eyes = torch.stack(data.layout.eye_centres(data.shape))
         for name, branch in (("face", head.face), ("mouth", head.mouth)):
             draw = draws(config, f"audio of the {name}")
             pretrain_audio(branch.audio, data, config.audio_pretraining, draw, augmented)
