@@ -73,11 +73,19 @@ Lips = Annotated[
 ]
 View = Annotated[
     Literal[
-        "image", "attention", "attention-audio", "attention-units", "attention-emotion", "normals", "depth", "alpha"
+        "image",
+        "attention",
+        "attention-audio",
+        "attention-units",
+        "attention-emotion",
+        "attention-gaze",
+        "normals",
+        "depth",
+        "alpha",
     ],
     Doc(
         "what frames show: the image; the head's attention to audio (red), action units (green) and emotion (blue), or"
-        " to one of them; its normals, its depth, or its coverage"
+        " to one of them or to the gaze; its normals, its depth, or its coverage"
     ),
 ]
 SoundTrack = Annotated[

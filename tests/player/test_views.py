@@ -39,13 +39,14 @@ def wall(z: float, count: int, half: float) -> Gaussians:
     return made
 
 
-def made(branch: str = "separate") -> Avatar:
+def made(branch: str = "separate", *, gaze: bool = False) -> Avatar:
     """A wall for a face, before a wider one for the inside of the mouth."""
     torch.manual_seed(0)
     config = ModelConfig(
         face=BranchConfig(64, sh_degree=0),
         mouth=BranchConfig(256, sh_degree=0, hidden=32),
         emotion=EmotionConfig(branch),
+        gaze=gaze,
     )
     head = TalkingHead(config, wall(0.02, 8, 0.045), wall(-0.05, 16, 0.1))
     for motion in (head.face.motion, head.mouth.motion):
@@ -137,10 +138,10 @@ def test_alpha_is_that_of_the_image(walls: Avatar) -> None:
 
 @pytest.mark.parametrize("branch", ["separate", "combined"])
 def test_attention_is_the_norm_of_the_vectors_that_multiply_the_codes(branch: str) -> None:
-    head = made(branch).head
+    head = made(branch, gaze=True).head
     means = head.face.gaussians.means
     motion = head.face.motion
-    networks = {"audio": motion.audio_attention, "units": motion.expression_attention}
+    networks = {"audio": motion.audio_attention, "units": motion.expression_attention, "gaze": motion.gaze_attention}
     features = {name: motion.encoder(means) for name in networks}
     if head.emotion is None:
         networks["emotion"], features["emotion"] = motion.emotion_attention, motion.encoder(means)
@@ -186,6 +187,8 @@ def test_without_emotion_there_is_no_attention_to_it() -> None:
     assert float(shown(plain, "attention")[0, 0, 0]) > 0
     with pytest.raises(UserError, match="without its emotion stage"):
         ViewedAvatar(plain, "attention-emotion")
+    with pytest.raises(UserError, match="does not take the direction of the eyes"):
+        ViewedAvatar(plain, "attention-gaze")
 
 
 def test_views_are_written_as_frames_and_videos(walls: Avatar, talk: np.ndarray, tmp_path: Path) -> None:

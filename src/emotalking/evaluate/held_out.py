@@ -115,7 +115,7 @@ def reconstruct(
     Yields:
         RGB in [0, 1] on the avatar's device.
     """
-    strict = replace(avatar, lips="strict")  # the recorded lips are of the recorded size
+    strict = replace(avatar, lips="strict")
     with torch.no_grad():
         for given, behind in held_out_inputs(avatar, subject, indices, va):
             yield strict.render(given.viewmats, given.audio, given.aus, given.va, behind, gaze=given.gaze).rgb[0]
@@ -133,7 +133,9 @@ def held_out_inputs(
 
     viewmats, aus = put(subject.viewmats[indices]), put(subject.aus[indices])
     gaze = None if subject.gaze is None else put(subject.gaze[indices])
-    given = Conditions(viewmats, sound, aus, None if va is None else put(va), gaze=gaze)
+    # The recorded lips are of the recorded size.
+    strict, emotion = replace(avatar, lips="strict"), None if va is None else put(va)
+    given = strict.conditions(viewmats, sound, aus, emotion, gaze=gaze)
     plate = put(subject.background) / 255.0
     for at, torso in enumerate(_torso_layers(subject, indices)):
         behind = torso_over_plate(torch.from_numpy(torso).to(device), plate)[None]

@@ -13,7 +13,7 @@ from emotalking.ops.normals import camera_normals, normals_from_render
 
 Attention = dict[str, Float[Tensor, "*batch N"]]
 """L2 norm of each point's attention vector, by what it attends to: ``audio``, ``units`` (the six action units), and
-``emotion`` where the head takes one (docs/paper.md 4.3, 4.5)."""
+``emotion`` and ``gaze`` where the head takes them (docs/paper.md 4.3, 4.5)."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ def attention_of(head: TalkingHead, face: Deformed | None = None) -> Attention:
         vectors["emotion"] = canonical.emotion_attention
     elif head.emotion is not None:
         vectors["emotion"] = head.emotion.attention(head.emotion.encoder(means if face is None else face.means))
+    if canonical.gaze_attention is not None:
+        vectors["gaze"] = canonical.gaze_attention
     return {name: torch.linalg.vector_norm(vector, dim=-1) for name, vector in vectors.items()}
 
 

@@ -18,8 +18,9 @@ from emotalking.ops.normals import encode_normals
 from emotalking.options import View
 from emotalking.player.protocols import PlayableAvatar
 
-ATTENTION = {"audio": "audio", "units": "action units", "emotion": "emotion"}
-"""Names of :data:`emotalking.models.maps.Attention`, in words and in the order of red, green and blue."""
+ATTENTION = {"audio": "audio", "units": "action units", "emotion": "emotion", "gaze": "gaze"}
+"""Names of :data:`emotalking.models.maps.Attention` in words; the first three are red, green and blue together."""
+_ABSENT = {"emotion": "was trained without its emotion stage", "gaze": "does not take the direction of the eyes"}
 DEPTH_COLOURS = "viridis: near yellow, far violet"
 _NEAR_FAR, _POSES = (0.001, 0.99), 32
 """Quantiles of the depth of the face's Gaussians in a pose (few are at the nose), and poses that are looked at."""
@@ -43,7 +44,7 @@ class ViewedAvatar:
             over black.
 
     Raises:
-        InputError: the avatar has no attention to emotion.
+        InputError: the avatar has no such attention.
     """
 
     def __init__(self, avatar: Avatar, view: View) -> None:
@@ -52,9 +53,11 @@ class ViewedAvatar:
         self.viewmats, self.aus, self.background = avatar.viewmats, avatar.aus, avatar.background
         self.audio_features, self.device = avatar.audio_features, avatar.device
         self.closes_lips, self.emotional, self.gaze = avatar.closes_lips, avatar.emotional, avatar.gaze
-        if view == "attention-emotion" and not avatar.emotional:
-            raise InputError("this avatar was trained without its emotion stage, so it has no attention to emotion.")
         self._full, self._depths = full_attention(avatar), depth_range(avatar)
+        self._attention = view.partition("-")[2]
+        if self._attention and self._attention not in self._full:
+            why = _ABSENT[self._attention]
+            raise InputError(f"this avatar {why}, so it has no attention to {self._attention}: choose another view.")
 
     def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:
         """Straight-alpha torso layer of a recorded pose."""
@@ -75,7 +78,7 @@ class ViewedAvatar:
         given = self.avatar.conditions(viewmats, audio_windows, aus, va, speech, gaze)
         maps, frames = maps_of(self.avatar, given, background)
         if self.view.startswith("attention"):
-            shown = attention_view(maps, frames.rgb, self._full, self.view.partition("-")[2])
+            shown = attention_view(maps, frames.rgb, self._full, self._attention)
         elif self.view == "normals":
             shown = normal_colours(maps.normals, maps.face.alpha)
         elif self.view == "depth":
@@ -118,7 +121,7 @@ def attention_view(
         share = _HEAT * alpha
         return grey * (1.0 - share) + share * _coloured(shares[name] / maps.face.alpha.clamp(min=1e-3), "TURBO")
     none = torch.zeros_like(maps.face.alpha)
-    colours = torch.stack([shares.get(each, none) for each in ATTENTION], -1).clamp(0.0, 1.0)
+    colours = torch.stack([shares.get(each, none) for each in list(ATTENTION)[:3]], -1).clamp(0.0, 1.0)
     return grey + colours * (1.0 - grey)
 
 

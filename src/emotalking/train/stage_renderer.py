@@ -8,12 +8,12 @@ from torch import Tensor
 
 from emotalking.models.compositor import Compositor, Conditions
 from emotalking.models.fixed import FixedHead
-from emotalking.models.head import TalkingHead, render_layer
+from emotalking.models.head import TalkingHead
+from emotalking.models.maps import head_maps
 from emotalking.ops.box import Box
 from emotalking.ops.geometry import camera_centre
-from emotalking.ops.normals import encode_normals, normals_from_render
+from emotalking.player.views import normal_colours
 from emotalking.train.data import TrainingData
-from emotalking.train.rendered_maps import normal_channels
 
 EMOTIONAL = ("emotion", "finetune")
 """Stages that render the emotion network; before them it is untrained."""
@@ -89,18 +89,15 @@ class StageRenderer:
     @torch.no_grad()
     def normals(self, head: TalkingHead, stage: str, frame: int) -> list[Float[Tensor, "H W 3"]]:
         """Given and rendered normals of the face as colours, black where there are none; empty without given ones."""
-        data, pick = self._data, slice(frame, frame + 1)
+        data = self._data
         given = data.normal_map(frame)
         if given is None:
             return []
-        view, gaussians = data.conditions.viewmats[pick], head.face.gaussians
-        conditions = data.conditions.at(frame)
-        emotion = self.own(head, stage, frame)
-        moved = head.deform_emotional_face(conditions.audio, conditions.aus, emotion, gaze=conditions.gaze)
-        layer = render_layer(gaussians, moved, view, data.K, data.size, extra=normal_channels(gaussians, moved, view))
-        rendered = normals_from_render(layer.extra, layer.alpha)
-        known, covered = given.abs().amax(-1, keepdim=True) > 0, (layer.alpha > 0.5)[..., None]
-        return [(encode_normals(given) * known)[0], (encode_normals(rendered) * covered)[0]]
+        recorded, va = data.conditions.at(frame), self.own(head, stage, frame)
+        conditions = Conditions(recorded.viewmats, recorded.audio, recorded.aus, va, gaze=recorded.gaze)
+        maps = head_maps(head, conditions, data.K, data.size)
+        known = (given.abs().amax(-1) > 0).float()
+        return [normal_colours(given, known)[0], normal_colours(maps.normals, maps.face.alpha)[0]]
 
     @torch.no_grad()
     def motion_px(self, head: TalkingHead, stage: str, points: Float[Tensor, "P 2"], share: float) -> float:
