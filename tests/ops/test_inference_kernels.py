@@ -166,15 +166,17 @@ def test_a_layer_is_the_rasterizers(
     scene["viewmats"][:, 0, 0, 3] = torch.linspace(0.0, 0.1, frames)
     rng = torch.Generator().manual_seed(3)
     sh0, rest = (torch.randn(count, n, 3, generator=rng, dtype=torch.float64) * 0.4 for n in (1, 8))
+    tint = torch.randn(frames, count, 3, generator=rng, dtype=torch.float64) * 0.2 if frames > 1 else None
     views = scene["viewmats"][:, 0]
-    truth = rasterize(
-        **{**scene, "features": view_colours(sh0, rest, scene["means"], camera_centre(views), degree)},
-        backend="reference",
-    )
+    seen = [
+        view_colours(sh0 if tint is None else sh0 + tint[i][:, None], rest, means[None], centre[None], degree)
+        for i, (means, centre) in enumerate(zip(scene["means"], camera_centre(views), strict=True))
+    ]
+    truth = rasterize(**{**scene, "features": torch.cat(seen)}, backend="reference")
     moved = torch.cat([scene[name] for name in ("means", "quats", "scales")], -1)
     parts = moved, scene["opacities"][0], sh0, rest, views, scene["Ks"][0, 0]
     moved, opacities, *colours, views, K = (part.float().contiguous().to(kernels_on) for part in parts)
-    look = Look(opacities, *colours, degree)
+    look = Look(opacities, *colours, degree, None if tint is None else tint.float().to(kernels_on))
     layer = splat(*moved.split([3, 4, 3], -1), look, views, K, *size).cpu().double()
     expected = torch.cat([truth.features[:, 0], truth.alpha[:, 0, ..., None]], -1)
     # A contribution at the threshold of 1/255 may be kept by one and dropped by the other.
@@ -226,7 +228,11 @@ def an_avatar(device: str, width: int, height: int, count: int) -> Avatar:
         background=np.full((height, width, 3), 90, np.uint8),
         torso=TorsoStack.encode([encode_torso(layer) for layer in layers]),
     )
-    return Avatar(a_head(count), scene).to(device)
+    head = a_head(count)
+    head.face.gaussians.skin = torch.randint(
+        256, (count, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
+    )
+    return Avatar(head, scene).to(device)
 
 
 @pytest.fixture

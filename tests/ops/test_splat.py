@@ -1,6 +1,7 @@
 """Drawing for rendering: kernel against the reference, in float64, and its edges."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -44,6 +45,19 @@ def test_kernel_equals_reference(random_scene: Callable[..., Scene], width: int,
 def test_few_gaussians(random_scene: Callable[..., Scene], count: int) -> None:
     options = {"batch": (1,), "count": count}
     compare(arguments(random_scene(**options)), arguments(random_scene(**options, dtype=torch.float64)))
+
+
+def test_each_frame_has_its_tint(random_scene: Callable[..., Scene]) -> None:
+    options = {"batch": (2,), "count": 77}
+    scenes = [arguments(random_scene(**options, dtype=dtype)) for dtype in (torch.float32, torch.float64)]
+    plain = splat(**scenes[0], backend="cpu")  # packs the look
+    tint = torch.randn(2, 77, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64) * 0.3
+    tint[1] = 0
+    tinted = [{**scene, "look": replace(scene["look"], tint=tint.to(scene["means"]))} for scene in scenes]
+    compare(*tinted)
+    image = splat(**tinted[0], backend="cpu")
+    assert torch.equal(image[1], plain[1]) and (image[0] - plain[0]).abs().max() > 0.01
+    assert torch.equal(splat(**scenes[0], backend="cpu"), plain)
 
 
 def test_frames_of_a_batch_are_drawn_alone(random_scene: Callable[..., Scene]) -> None:

@@ -115,7 +115,8 @@ def reconstruct(
     Yields:
         RGB in [0, 1] on the avatar's device.
     """
-    strict = replace(avatar, lips="strict")
+    # The recorded lips are of the recorded size, and the recorded colours those of the recorded emotion.
+    strict = replace(avatar, lips="strict", skin=False)
     with torch.no_grad():
         for given, behind in held_out_inputs(avatar, subject, indices, va):
             yield strict.render(given.viewmats, given.audio, given.aus, given.va, behind, gaze=given.gaze).rgb[0]

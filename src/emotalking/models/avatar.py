@@ -39,6 +39,9 @@ class Avatar:
     """"expressive": lips move less or more with arousal (:func:`emotalking.models.audio.articulation`), where the
     avatar :attr:`closes_lips`; "strict": whatever the emotion, they move as in the neutral face. Not in the file."""
 
+    skin: bool = True
+    """Colour the skin with emotion (`models.skin`), where the avatar has the weights. Not in the file."""
+
     def __post_init__(self) -> None:
         self.head.eval().requires_grad_(False)
         self._fixed: FixedHead | None = None
@@ -122,7 +125,7 @@ class Avatar:
     def fixed(self) -> FixedHead:
         """The head for rendering, made once for a device."""
         if self._fixed is None:
-            self._fixed = FixedHead(self.head)
+            self._fixed = FixedHead(self.head, skin=self.skin)
         return self._fixed
 
     def torso(self, index: int) -> UInt8[np.ndarray, "H W 4"]:

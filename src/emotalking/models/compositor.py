@@ -162,7 +162,8 @@ class Compositor:
     ) -> ComposedFrames:
         K, size = self._part(window)
         camera = (given.viewmats, K, *size)
-        face = fixed.draw_face(fixed.face_codes(given.audio, given.aus, given.va, given.speech, given.gaze), camera)
+        codes = fixed.face_codes(given.audio, given.aus, given.va, given.speech, given.gaze)
+        face = fixed.draw_face(codes, camera, given.va)
         mouth = fixed.draw_mouth(fixed.mouth_codes(given.audio, given.speech), camera)
         behind = torch.zeros_like(face[..., :3]) if background is None else background
         rgb, alpha = compose(face, mouth, behind, frame_height=self.size[1])

@@ -1,5 +1,7 @@
 """A head whose parameters do not change, without gradients: what is constant over frames is kept."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,6 +9,7 @@ from torch import Tensor, nn
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
 from emotalking.models.motion import POSITION_SCALE, EmotionMotion, FaceMotion, MouthMotion
+from emotalking.models.skin import tint_maps, tones, tones_table
 from emotalking.ops.motion import VALUES, EmotionNetwork, FixedBranch, move
 from emotalking.ops.splat import Look, splat
 
@@ -21,12 +24,30 @@ class FixedHead:
     """Layers of ``head`` as it is now; a later change of its parameters is not seen."""
 
     @torch.no_grad()
-    def __init__(self, head: TalkingHead) -> None:
+    def __init__(self, head: TalkingHead, *, skin: bool = True) -> None:
+        """Keep what is constant.
+
+        Args:
+            head: the model.
+            skin: colour the skin with emotion, where the head has the weights (`models.skin`).
+        """
         self._head = head
         emotion = None if head.emotion is None else _emotion_network(head.emotion)
         self.face_branch = _fixed_face(head.face.gaussians, head.face.motion, emotion)
         self.mouth_branch, self._mouth_audio = _fixed_mouth(head.mouth.gaussians, head.mouth.motion)
         self.face_look, self.mouth_look = _look(head.face.gaussians), _look(head.mouth.gaussians)
+
+        self._tints: tuple[Tensor, Tensor] | None = None
+        weights = head.face.gaussians.skin
+        if skin and weights is not None:
+            self._tints = tones_table(weights.device), tint_maps(weights, head.face.gaussians.sh0)
+
+    def face_look_with(self, va: Float[Tensor, "B 2"] | None) -> Look:
+        """What the face looks like with an emotion."""
+        if va is None or self._tints is None:
+            return self.face_look
+        table, maps = self._tints
+        return replace(self.face_look, tint=torch.einsum("bk,knc->bnc", tones(va, table), maps))
 
     def face_codes(
         self,
@@ -51,9 +72,15 @@ class FixedHead:
         return code[:, :0], code @ self._mouth_audio.T, None
 
     @torch.no_grad()
-    def draw_face(self, codes: Codes, camera: Camera) -> Float[Tensor, "B H W 4"]:
-        """Premultiplied colours and alpha of the face, moved as :meth:`TalkingHead.deform_emotional_face` does."""
-        return splat(*move(self.face_branch, *codes), self.face_look, *camera)
+    def draw_face(
+        self, codes: Codes, camera: Camera, va: Float[Tensor, "B 2"] | None = None
+    ) -> Float[Tensor, "B H W 4"]:
+        """Premultiplied colours and alpha of the face, moved as :meth:`TalkingHead.deform_emotional_face` does.
+
+        Args:
+            va: valence and arousal that colour the skin.
+        """
+        return splat(*move(self.face_branch, *codes), self.face_look_with(va), *camera)
 
     @torch.no_grad()
     def draw_mouth(self, codes: Codes, camera: Camera) -> Float[Tensor, "B H W 4"]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from emotalking.ops.sh import num_bases, rgb_to_sh0, view_colours
@@ -77,6 +77,9 @@ class Gaussians(nn.Module):
         }
         for name, tensor in tensors.items():
             setattr(self, name, nn.Parameter(tensor.float().clone()))
+        self.skin: UInt8[Tensor, "N 2"] | None
+        """Weights of flush and gloss (`models.skin`) of a face; None until training has ended."""
+        self.register_buffer("skin", None)
 
     @classmethod
     def empty(cls, count: int, sh_degree: int) -> "Gaussians":

@@ -217,6 +217,8 @@ def _empty_head(
     """The model without weights, with closed-mouth codes where ``weights`` has them; its networks are on ``device``."""
     # Not on "meta": torch would load its compiler to count the points there, which takes a second.
     face = Gaussians.empty(counts["face"], config.face.sh_degree)
+    if "face.gaussians.skin" in weights:
+        face.skin = torch.zeros(counts["face"], 2, dtype=torch.uint8)
     mouth = Gaussians.empty(counts["mouth"], config.mouth.sh_degree)
     with torch.device(device):
         head = TalkingHead(config, face, mouth)

@@ -49,6 +49,8 @@ class Look:
     """R + 1 >= (degree + 1)^2."""
     degree: int
     """Of the spherical harmonics, 0 to 3."""
+    tint: Float[Tensor, "B N 3"] | None = None
+    """Added to ``sh0`` in each frame."""
     packed: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """What a back end made of these tensors for its own use, by its name."""
 

@@ -237,7 +237,7 @@ class FrameGraphs:
         mouth = on_side_stream(inside, self._device)
         codes = fixed.face_codes(given.audio, given.aus, given.va, given.speech, given.gaze)
         moved = move(fixed.face_branch, *codes)
-        face = splat(*moved, fixed.face_look, *camera)
+        face = splat(*moved, fixed.face_look_with(given.va), *camera)
         compose(face, mouth(), inputs.torsos, inputs.plates, kind.finish, out)
         if kind.mark is not None:
             out.copy_(kind.mark(out, inputs.swings))

@@ -44,6 +44,7 @@ from emotalking.train.initial import initial_gaussians, jaw_line
 from emotalking.train.motion_pretraining import pretrain_motion
 from emotalking.train.perceptual import make_perceptual, with_backbone
 from emotalking.train.presets import preset
+from emotalking.train.skin import skin_weights
 from emotalking.train.stages.emotion import EmotionStage
 from emotalking.train.stages.face import FaceStage, combined_face_stage
 from emotalking.train.stages.finetune import FinetuneStage, closed_frames, learn_closed_mouth_codes
@@ -155,6 +156,8 @@ def train(
             trainer = Trainer(head, stages, context.generator, folder, record, every, callbacks)
             trainer.run(checkpoint)
             learn_closed_mouth_codes(head, data, config.closed_mouth_code)
+            if data.shape is not None and head.emotional:
+                head.face.gaussians.skin = skin_weights(data.shape.cpu().numpy(), data.layout, head.face.gaussians)
             avatar = Avatar(head, _scene(source, data, config), metadata)
             avatar.save(out)
             checkpoint_path.unlink(missing_ok=True)

@@ -39,6 +39,14 @@ def _packed(look: Look) -> Tensor:
     return F.pad(values, (0, 0, 0, -len(values) % block)).unflatten(0, (-1, block)).transpose(1, 2).contiguous()
 
 
+def _tinted(packed: Tensor, tint: Tensor) -> Tensor:
+    """The same with ``tint`` [N, 3] added to the constant coefficients."""
+    blocks, _, block = packed.shape
+    out = packed.clone()
+    out[:, 2:5] += F.pad(tint, (0, 0, 0, blocks * block - len(tint))).view(blocks, block, 3).transpose(1, 2)
+    return out
+
+
 @torch.no_grad()
 def splat(
     means: Tensor, quats: Tensor, scales: Tensor, look: Look, viewmats: Tensor, K: Tensor, width: int, height: int
@@ -52,7 +60,10 @@ def splat(
     cameras = [each.contiguous() for each in (viewmats, K.expand(frames, 3, 3), camera_centre(viewmats))]
     settings = settings_of(count, width, height, 3)
     planes = means.new_empty(frames, 4, height, width)
+    base = packed
     for frame in range(frames):
+        if look.tint is not None:
+            packed = _tinted(base, look.tint[frame])
         library().splat_image(
             settings, *(each[frame].data_ptr() for each in moved), packed.data_ptr(), num_bases(look.degree),
             *(each[frame].data_ptr() for each in cameras), planes[frame].data_ptr(),

@@ -23,7 +23,7 @@ struct Rows {  // of a tensor [images, count, values], which may be a part of a 
 };
 
 extern "C" __global__ void project_moved(Settings s, Rows means, Rows quats, Rows scales, const float *opacities,
-                                         const float *first, const float *rest, const float *viewmats, const float *K,
+                                         Rows first, const float *rest, const float *viewmats, const float *K,
                                          float4 *records, float *keys, unsigned *boxes) {
     const int n = blockIdx.x * blockDim.x + threadIdx.x, image = blockIdx.y;
     if (n >= s.count) return;
@@ -39,7 +39,7 @@ extern "C" __global__ void project_moved(Settings s, Rows means, Rows quats, Row
     float centre[3], value[USED], rgb[3];
     for (int j = 0; j < 3; ++j) centre[j] = -(view[j] * view[3] + view[4 + j] * view[7] + view[8 + j] * view[11]);
     basis(at, centre, value);
-    for (int c = 0; c < 3; ++c) rgb[c] = fmaxf(colour(value, first + 3 * n, rest + 3 * (BASES - 1) * n, c), 0.f);
+    for (int c = 0; c < 3; ++c) rgb[c] = fmaxf(colour(value, first(image, n), rest + 3 * (BASES - 1) * n, c), 0.f);
     // exp(-power) * opacity = 2^(log2 opacity - log2e * power): the factors go into the record.
     records[ROW * i] = make_float4(seen.x, seen.y, -0.5f * LOG2E * seen.a, -LOG2E * seen.b);
     records[ROW * i + 1] = make_float4(-0.5f * LOG2E * seen.c, log2f(opacities[n]), rgb[0], rgb[1]);

@@ -35,13 +35,14 @@ def splat(
     images, count = means.shape[:2]
     device = means.device
     settings = settings_of(count, width, height, 3)
-    opacities, sh0, sh_rest = (part.contiguous() for part in (look.opacities, look.sh0, look.sh_rest))
+    opacities, sh_rest = look.opacities.contiguous(), look.sh_rest.contiguous()
+    sh0 = look.sh0[:, 0].expand(images, count, 3) if look.tint is None else look.sh0[:, 0] + look.tint
     definitions = (f"DEGREE={look.degree}", f"BASES={1 + sh_rest.shape[1]}")
     records, keys = means.new_empty(images, count, 12), means.new_empty(images, count)
     boxes = torch.empty(images, count, dtype=torch.int32, device=device)
     kernel("splat.cu", "project_moved", definitions, device.index or 0)(
-        (-(-count // _THREADS), images, 1), _THREADS, settings, *map(_Rows.of, (means, quats, scales)), opacities, sh0,
-        sh_rest, viewmats.contiguous(), K.contiguous(), records, keys, boxes,
+        (-(-count // _THREADS), images, 1), _THREADS, settings, *map(_Rows.of, (means, quats, scales)), opacities,
+        _Rows.of(sh0), sh_rest, viewmats.contiguous(), K.contiguous(), records, keys, boxes,
     )  # fmt: skip
     order = keys.argsort(dim=1)
     boxes = boxes.gather(1, order)

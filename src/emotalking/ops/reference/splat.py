@@ -15,7 +15,12 @@ def splat(
 ) -> Tensor:
     """See :func:`emotalking.ops.splat.splat`."""
     frames = len(means)
-    colours = view_colours(look.sh0, look.sh_rest, means, camera_centre(viewmats), look.degree)
+    centres = camera_centre(viewmats)
+    if look.tint is None:
+        colours = view_colours(look.sh0, look.sh_rest, means, centres, look.degree)
+    else:
+        each = zip((look.sh0 + look.tint[:, :, None]).unbind(), means[:, None], centres[:, None], strict=True)
+        colours = torch.cat([view_colours(sh0, look.sh_rest, one, centre, look.degree) for sh0, one, centre in each])
     raster = rasterize(
         means, quats, scales, look.opacities.expand(frames, -1), colours, viewmats[:, None],
         K.expand(frames, 1, 3, 3), width, height, validate=False,

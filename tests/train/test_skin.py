@@ -1,0 +1,50 @@
+"""Where the skin's weights lie, on the actor's face."""
+
+import numpy as np
+import torch
+
+from emotalking.models.gaussians import Gaussians
+from emotalking.testing.actor.actor import Actor
+from emotalking.train.skin import skin_weights
+
+
+def weights_at(names_and_places: dict[str, np.ndarray], bright: str) -> dict[str, np.ndarray]:
+    """Mean weights in [0, 1] of points of the same colour, but for the brighter ones of ``bright``."""
+    actor = Actor(size=64)
+    points = np.concatenate(list(names_and_places.values()))
+    colours = torch.full((len(points), 3), 0.5)
+    ends = np.cumsum([len(part) for part in names_and_places.values()])
+    spans = {
+        name: slice(end - len(part), end) for (name, part), end in zip(names_and_places.items(), ends, strict=True)
+    }
+    colours[spans[bright]] = 0.7
+    gaussians = Gaussians(torch.from_numpy(points.astype(np.float32)), colours, 0, torch.full((len(points),), 0.001))
+    found = skin_weights(actor.neutral_landmarks(), actor.layout, gaussians)
+    assert found.dtype == torch.uint8
+    return {name: found[span].float().mean(0).numpy() / 255 for name, span in spans.items()}
+
+
+def test_cheeks_flush_lights_shine_and_eyes_lips_and_the_back_do_not() -> None:
+    actor = Actor(size=64)
+    shape, layout = actor.neutral_landmarks().astype(np.float64), actor.layout
+    right, left = layout.eye_centres(shape)
+    unit, middle = np.linalg.norm(left - right), (left + right) / 2
+    near = shape[np.argsort(np.abs(shape[:, :2] - (middle + [0.62 * unit, -0.6 * unit, 0])[:2]).sum(1))[:3]]
+    forehead = shape[np.argsort(-shape[:, 1])[:1]] * [1, 0.93, 1]
+    lips = shape[list(layout.lips_outer)]
+    eyes = np.stack([right, left])
+    rows = weights_at(
+        {
+            "cheek": near,
+            "forehead": forehead,
+            "lips": lips,
+            "eyes": eyes,
+            "back": near - [0, 0, 1.5 * unit],
+            "all": shape,
+        },
+        "cheek",
+    )
+    assert rows["cheek"][0] > 0.7 and rows["cheek"][0] > rows["forehead"][0]
+    for name in ("lips", "eyes", "back"):
+        assert rows[name].max() < 0.05, name
+    assert rows["cheek"][1] > rows["forehead"][1]
