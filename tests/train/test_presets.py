@@ -52,6 +52,8 @@ def test_override_sets_nested_values_of_each_type() -> None:
         ("optim.means_final=0", r"optim\.means_final must be above 0"),
         ("optim.grids=-1", r"optim\.grids must be a number that is not negative"),
         ("face.losses.motion=-1", r"face\.losses\.motion must be a number that is not negative"),
+        ("model.emotion.radius=2", r"model\.emotion\.radius must lie in 0\.\.1\.5"),
+        ("finetune.prune=1.5", r"finetune\.prune must lie in 0\.\.1"),
         ("model.face.sh_degree=4", r"model\.face\.sh_degree must lie in 0\.\.3"),
         ("emotion.losses.silhouette=0.1", "names no field: 'silhouette'"),
         ("finetune.losses.sync=0.1", "names no field: 'sync'"),

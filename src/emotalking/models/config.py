@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE
 
+MAX_RADIUS = 1.5
+"""Of `EmotionConfig.radius`: the corners of the circumplex are at 1.42."""
 MAX_STEPS = 16
 """Feature steps per frame that the audio encoder's four stride-2 convolutions reduce to one; fewer are reduced as well.
 """

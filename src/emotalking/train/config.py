@@ -9,7 +9,7 @@ from typing import Any
 from emotalking.data.audio_features import audio_feature
 from emotalking.errors import InputError
 from emotalking.io.settings import accept_old_fields, upgrade
-from emotalking.models.config import ModelConfig
+from emotalking.models.config import MAX_RADIUS, ModelConfig
 from emotalking.train.loss_config import EmotionLosses, FaceLosses, FinetuneLosses, MouthLosses
 
 LEAST_ONE = {
@@ -334,6 +334,8 @@ class TrainConfig:
             raise ValueError("gpu must be 'gsplat' or 'kernels'")
         if self.model.emotion.branch not in ("separate", "combined", "none"):
             raise ValueError("model.emotion.branch must be 'separate', 'combined' or 'none'")
+        if not 0.0 <= self.model.emotion.radius <= MAX_RADIUS:
+            raise ValueError(f"model.emotion.radius must lie in 0..{MAX_RADIUS}")
         if self.model.audio.encoder not in ("published", "conv"):
             raise ValueError("model.audio.encoder must be 'published' or 'conv'")
         for name, branch in (("face", self.model.face), ("mouth", self.model.mouth)):
