@@ -6,11 +6,12 @@ import pickle
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from emotalking.errors import InputError
 from emotalking.preprocess import processes as module
 from emotalking.preprocess.processes import Process, with_processes
-from emotalking.preprocess.steps import map_frames
+from emotalking.preprocess.steps import map_frames, one_thread
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +56,16 @@ def test_a_few_cores_need_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     with with_processes():
         assert module.processes() is None
         assert list(map_frames("ab", lambda index, letter: letter * index)) == ["", "b"]
+
+
+def test_one_thread_is_given_back() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with one_thread():
+            assert torch.get_num_threads() == 1
+            assert list(map_frames([2, 3], operator.mul)) == [0, 3]
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)

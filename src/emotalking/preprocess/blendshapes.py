@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Float32
 
 from emotalking.networks.mediapipe.graph import open_graph
+from emotalking.preprocess.steps import one_thread
 
 BLENDSHAPES = (
     "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
@@ -33,6 +34,7 @@ _POINTS = (
 """Points of the layout "mediapipe478" that the network reads."""
 
 
+@one_thread()
 def read_blendshapes(points: Float[np.ndarray, "N 478 2"]) -> Float32[np.ndarray, "N 52"]:
     """Scores 0..1 of :data:`BLENDSHAPES`, each frame for itself; NaN where the points are.
 

@@ -23,7 +23,7 @@ from emotalking.preprocess.parsing.parser import (
     TemporalSmoother,
     flicker,
 )
-from emotalking.preprocess.steps import map_frames
+from emotalking.preprocess.steps import map_frames, one_thread
 from emotalking.progress import track
 
 SAMPLES = 40
@@ -38,6 +38,7 @@ JUMP = 0.25
 """Change of the head's area to the clip's median beyond which its mask is suspicious, as a share of it."""
 
 
+@one_thread()
 def make_masks(
     files: SubjectFiles,
     frames: Iterator[UInt8[np.ndarray, "H W 3"]],

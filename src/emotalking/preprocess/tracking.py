@@ -17,7 +17,7 @@ from emotalking.io.display import Framing
 from emotalking.ops.box import Box
 from emotalking.preprocess.detectors import count_other_faces
 from emotalking.preprocess.landmarks import LandmarkProvider
-from emotalking.preprocess.steps import map_frames
+from emotalking.preprocess.steps import map_frames, one_thread
 
 LONGEST_GAP_S = 1.0
 """Frames without a face are bridged over at most this long."""
@@ -156,6 +156,7 @@ def find_framing(
     return Framing(left, top, side, pixels - pixels % 2)
 
 
+@one_thread()
 def track_landmarks(
     frames: Iterable[UInt8[np.ndarray, "H W 3"]],
     provider: LandmarkProvider,

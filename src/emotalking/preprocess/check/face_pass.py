@@ -19,7 +19,7 @@ from emotalking.preprocess.check import appearance, measures
 from emotalking.preprocess.check.verdict import Still
 from emotalking.preprocess.detectors import FaceFinder, HandFinder, count_other_faces, hand_before_face, upright_score
 from emotalking.preprocess.landmarks import open_provider
-from emotalking.preprocess.steps import map_frames
+from emotalking.preprocess.steps import map_frames, one_thread
 from emotalking.progress import track
 
 _FACE_SIDE = 2.5
@@ -77,6 +77,7 @@ class FaceScan:
         return np.array([row is not None for row in self.points], bool)
 
 
+@one_thread()
 def scan_faces(
     clip: str | Path,
     spread: set[int],
@@ -144,6 +145,7 @@ def scan_faces(
     return out
 
 
+@one_thread()
 def find_boxes(clip: str | Path, numbers: Collection[int], view: View = AS_NOTED) -> dict[int, list[Box]]:
     """Faces in the frames with these numbers, in one more pass over the clip."""
     wanted, finder = set(numbers), FaceFinder()
