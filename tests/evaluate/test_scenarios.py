@@ -223,7 +223,7 @@ def test_a_pair_that_cannot_be_scored_honestly_is_refused(avatar_file: Path, act
 
     def posed(viewmats: np.ndarray) -> Avatar:
         aus, va = (np.zeros((len(viewmats), width), np.float32) for width in (6, 2))
-        return Avatar(avatar.head, replace(scene, viewmats=viewmats, aus=aus, va=va))
+        return Avatar(avatar.head, replace(scene, viewmats=viewmats, aus=aus, va=va, gaze=None))
 
     with pytest.raises(UserError, match="trained on 3 of the 3 held-out frames"):
         check_pair(posed(actor_subject.viewmats), actor_subject)
