@@ -139,3 +139,17 @@ def test_body_continues_behind_long_hair() -> None:
     assert (layer[215:250, 80:100, 3] > 200).all()
     assert (layer[215:250, 85:98, :3].astype(int).sum(-1) > 100).all()  # not the hair's colour
     assert (layer[100:140, 78:85, 3] == 0).all()  # none above the chin
+
+
+def test_a_strip_of_neck_along_the_jaw_is_no_body_and_a_corner_is() -> None:
+    image, labels = bust()
+    beyond = cv2.ellipse(np.zeros_like(labels), (128, 105), (50, 64), 0, -60, 60, 1, -1) > 0
+    strip = beyond & (labels == Label.BACKGROUND) & (np.arange(HEIGHT)[:, None] < 140)
+    assert strip.sum() > 100
+    plate = np.full_like(image, WALL)
+    before = torso_layer(image, labels, plate)
+    wrong = np.where(strip, np.uint8(Label.NECK), labels)
+    np.testing.assert_array_equal(torso_layer(image, wrong, plate)[:130, 130:], before[:130, 130:])
+    corner = labels.copy()
+    cv2.fillPoly(corner, [np.array([[152, 170], [152, 150], [158, 150]])], int(Label.NECK))
+    assert torso_layer(image, corner)[153:160, 153, 3].min() > 128

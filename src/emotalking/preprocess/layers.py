@@ -31,6 +31,9 @@ HAIR_EXTENSION_PX = 40
 """The same of neck and torso sideways behind long hair."""
 NOTCH_PX, HORN_PX = 14, 6
 """Radii, at 512 px, of what is filled and cut off along the top of the body behind the head."""
+SLIVER_PX = 8
+"""Width of strips, at 512 px, that label maps draw along a jaw and call neck; on their own they would stay when the
+head moves."""
 DARKENING = 0.997
 """Factor per pixel (at 512 px) on the way up behind the chin."""
 SEAM_PX = 3
@@ -165,6 +168,7 @@ def torso_layer(
     """
     scale = image.shape[0] / 512
     layer = np.zeros((*labels.shape, 4), np.uint8)
+    labels = _without_slivers(labels, scale)
     rows = np.flatnonzero(mask_of(labels, Label.NECK, Label.TORSO).any(1))
     if len(rows) == 0:
         return layer
@@ -217,6 +221,19 @@ def training_target(
 def _soft(mask: Bool[np.ndarray, "H W"], scale: float) -> Float32[np.ndarray, "H W"]:
     """A mask with its border blurred to about two pixels."""
     return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), max(SOFTNESS_PX * scale, 0.6))
+
+
+def _without_slivers(labels: np.ndarray, scale: float) -> np.ndarray:
+    """Labels whose long strips of body along the head, narrower than :data:`SLIVER_PX`, are of the head."""
+    body = mask_of(labels, Label.NECK, Label.TORSO)
+    size = 2 * max(1, round(SLIVER_PX / 2 * scale)) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    thin = body & ~cv2.morphologyEx(body.astype(np.uint8), cv2.MORPH_OPEN, disc).astype(bool)
+    count, parts, boxes, _ = cv2.connectedComponentsWithStats(thin.astype(np.uint8))
+    long = [part for part in range(1, count) if max(boxes[part, 2:4]) >= 3 * SLIVER_PX * scale]
+    head = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH).astype(np.uint8)
+    sliver = np.isin(parts, long) & cv2.dilate(head, disc).astype(bool)
+    return np.where(sliver, np.uint8(Label.HEAD), labels)
 
 
 def _chin(labels: np.ndarray) -> int | None:
