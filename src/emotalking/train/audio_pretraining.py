@@ -90,11 +90,13 @@ def pretrain_audio(
     parameters = [*encoder.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    # Two million random numbers an update: a core draws them for longer than a GPU takes for all else.
+    draws = torch.Generator(data.device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
     errors = []
     for _ in track(range(steps), "audio pretraining"):
         pick = torch.randint(int(ends[-1]), (min(settings.batch, data.count),), generator=generator)
         heard, lips = _gather(sources, ends, pick)
-        error = (head(_regularised_codes(encoder, heard, settings, generator)) - lips).square().mean()
+        error = (head(_regularised_codes(encoder, heard, settings, draws)) - lips).square().mean()
         optimizer.zero_grad(set_to_none=True)
         error.backward()
         optimizer.step()
@@ -121,29 +123,29 @@ def _regularised_codes(
     """Codes of noisy, partly hidden windows."""
 
     def noisy(values: Tensor) -> Tensor:
-        return values + torch.randn(values.shape, generator=generator).to(values.device) * settings.noise
+        return values + torch.randn(values.shape, generator=generator, device=values.device) * settings.noise
 
     def drop(values: Tensor) -> Tensor:
-        kept = torch.rand(values.shape, generator=generator) >= settings.dropout
-        return values * kept.to(values.device) / (1.0 - settings.dropout)
+        kept = torch.rand(values.shape, generator=generator, device=values.device) >= settings.dropout
+        return values * kept / (1.0 - settings.dropout)
 
     if not isinstance(encoder, ConvEncoder):
         return encoder(noisy(windows))
     timeline = noisy(encoder.timeline(windows))
-    seen = _mask(timeline.shape, settings, generator).to(timeline.device)
-    return encoder.encode(timeline * seen, drop)
+    return encoder.encode(timeline * _mask(timeline.shape, settings, generator), drop)
 
 
 def _mask(shape: torch.Size, settings: Regularisation, generator: torch.Generator) -> Bool[Tensor, "B C T"]:
     """False in a stretch of time of some windows, and in some neighbouring channels of each."""
     batch, channels, steps = shape
+    device = generator.device
 
     def draw(low: int, high: int) -> Tensor:
-        return torch.randint(low, high, (batch, 1), generator=generator)
+        return torch.randint(low, high, (batch, 1), generator=generator, device=device)
 
     begin, length = draw(steps - settings.mask_every, steps), draw(0, settings.longest_mask + 1)
-    time = torch.arange(steps)
+    time = torch.arange(steps, device=device)
     hidden = int(channels * settings.channel_share)
-    first, channel = draw(0, channels - hidden + 1), torch.arange(channels)
+    first, channel = draw(0, channels - hidden + 1), torch.arange(channels, device=device)
     seen = (channel < first) | (channel >= first + hidden)
     return seen[:, :, None] & ((time < begin) | (time >= begin + length))[:, None, :]
