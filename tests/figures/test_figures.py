@@ -82,7 +82,7 @@ def test_all_figures_by_one_command_and_each_only_once(
     page = (tmp_path / "f" / "index.html").read_text("utf-8")
     for words_of_page in (
         "99th percentile",
-        "in the mean",
+        "in the mean; this avatar was trained without normal terms",
         "Chequers",
         "5 x 5",
         "circle of radius 0.8",

@@ -57,10 +57,11 @@ def normals(material: Material, output: Output) -> str:
         images += [to_uint8(frames.rgb[0]), to_uint8(theirs[0]), to_uint8(ours[0])]
         captions += [f"rendered, frame {index}", "normals given", f"normals rendered ({angles[-1]:.0f}° apart)"]
     output.image("normals.png", contact_sheet(images, captions, columns=3, cell=_CELL, title="Normals"))
+    without = "" if material.avatar.metadata.get("normal_maps") else "; this avatar was trained without normal terms"
     return (
-        "Normals of the face in held-out frames: those in the subject folder, which training is given, and those of"
-        f" the Gaussians; they differ by {np.nanmean(angles):.1f}° in the mean. Camera space: red to the right, green"
-        " up, blue to the camera."
+        "Normals of the face in held-out frames: those in the subject folder, and those of the Gaussians; they differ"
+        f" by {np.nanmean(angles):.1f}° in the mean{without}. Camera space: red to the right, green up, blue to the"
+        " camera."
     )
 
 
