@@ -2,8 +2,9 @@
 
 python benchmarks/avatar_file.py AVATAR [AVATAR ...] [--repeats 9] [--name avatar_file]
 
-Per file: bytes by part as it is and rewritten; milliseconds to read each of both (processor time, in turns);
-differences of frames with recorded poses, sound at random and an emotion, of 255.
+Per file: bytes by part as it is and rewritten, and of all in format 3 (every number a float, plate raw); milliseconds
+to read each of both (processor time, in turns); differences of frames with recorded poses, sound at random and an
+emotion, of 255.
 """
 
 import argparse
@@ -44,6 +45,14 @@ def _parts(path: Path) -> dict[str, int]:
     return {"all": path.stat().st_size, **dict(sizes.most_common())}
 
 
+def _as_floats(path: Path, avatar: Avatar) -> int:
+    """Bytes of an avatar's file in format 3."""
+    parts = _parts(path)
+    kept = sum(parts[name] for name in ("torso layers", "poses", "header"))
+    numbers = sum(value.numel() * 4 for value in avatar.head.state_dict().values())
+    return kept + numbers + avatar.background.nbytes
+
+
 @torch.no_grad()
 def _frames(avatar: Avatar) -> Tensor:
     plate = torch.from_numpy(avatar.background)[None].float() / 255.0
@@ -70,6 +79,7 @@ def _compared(path: Path, again: Path, repeats: int) -> dict[str, Any]:
         "gaussians": {name: getattr(head, name).gaussians.count for name in ("face", "mouth")},
         "bytes": _parts(path),
         "bytes_rewritten": _parts(again),
+        "bytes_format_3": _as_floats(again, avatar),
         "load_cpu_ms": median(took[path]),
         "load_cpu_ms_rewritten": median(took[again]),
         "difference_of_255": {"mean": float(off.mean()), "max": float(off.max())},

@@ -4,7 +4,8 @@ python benchmarks/render_speed.py someone.safetensors [--device cuda] [--frames 
     [--side 512 --gaussians 41000]
 
 On the CPU: finished frames by kernels without gradients against torch's operations and the differentiable rasterizer
-(_render_cpu.py), of the avatar as it is or enlarged.
+(_render_cpu.py), of the avatar as it is or enlarged. ATEN_CPU_CAPABILITY=avx2 limits PyTorch and a wheel's kernels; a
+checkout compiles its kernels for the machine, unless CXX and XDG_CACHE_HOME name another compiler and folder.
 
 On a GPU the baseline recomputes what is constant for an avatar; it renders with gsplat, where that is installed, and
 torch's own operations. One change after the other is added to it in the same run. Profiles (what an operation or kernel
@@ -93,7 +94,11 @@ def main() -> None:
             avatar = _render_cpu.enlarged(avatar, args.side, args.gaussians)
         results = _render_cpu.report(avatar, args.frames, args.repeats)
         level = torch.backends.cpu.get_cpu_capability()
-        write(f"render_speed_cpu_{avatar.width}", {"instructions": level, "enlarged": args.side is not None, **results})
+        suffix = "" if level == "AVX512" else f"_{level.lower()}"
+        write(
+            f"render_speed_cpu_{avatar.width}{suffix}",
+            {"instructions": level, "enlarged": args.side is not None, **results},
+        )
         return
     shape = {"size": [avatar.width, avatar.height], "gaussians": _counts(avatar)}
     write("render_graphs", {**shape, **_render_graphs.report(args.avatar, avatar)})
