@@ -44,7 +44,7 @@ class FixedHead:
 
     def face_look_with(self, va: Float[Tensor, "B 2"] | None) -> Look:
         """What the face looks like with an emotion."""
-        if va is None or self._tints is None:
+        if va is None or self._tints is None or (va.device.type == "cpu" and not va.any()):
             return self.face_look
         table, maps = self._tints
         return replace(self.face_look, tint=torch.einsum("bk,knc->bnc", tones(va, table), maps))

@@ -38,7 +38,7 @@ TONES = (
     (0.1, -0.6),
 )
 """Flush and gloss at 0, 45, ... 315 degrees, with those of :data:`PEAKS` added: directions as people describe them."""
-PEAKS = ((157.5, (0.6, 0.6)), (112.5, (-1.1, 0.0)))
+PEAKS = ((157.5, (0.6, 0.6)), (112.5, (-0.85, 0.0)))
 """Anger flushes and shines, fear pales: around these angles, gone 45 degrees away."""
 
 
