@@ -115,6 +115,9 @@ def main() -> None:
                 waiting[pool.submit(work, subject, variant, seed, args.folder, args)] = name
         for done in as_completed(waiting):
             name = waiting[done]
+            if (error := done.exception()) is not None:
+                print(f"{name}: {type(error).__name__}: {error}", flush=True)
+                continue
             rows[name] = done.result()
             (args.folder / f"{name}.json").write_text(json.dumps(rows[name]))
             print(name, " ".join(f"{key} {value:.4g}" for key, value in rows[name].items()), flush=True)

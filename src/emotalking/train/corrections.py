@@ -52,7 +52,7 @@ class Corrections(nn.Module):
     def coefficients(self, frame: int | Int64[Tensor, "1"]) -> Float[Tensor, "K 3"]:
         """Coefficients [mm] of the training data's row ``frame``: averaged over the window, less the mean of all."""
         rows = (frame + self._reach).clamp(0, len(self.table) - 1)
-        return torch.einsum("w,wkd->kd", self._weights, self.table[rows]) - self.table.detach().mean(0)
+        return torch.einsum("w,wkd->kd", self._weights, self.table.index_select(0, rows)) - self.table.detach().mean(0)
 
     def apply(self, deformed: Deformed, coefficients: Float[Tensor, "K 3"]) -> Deformed:
         """Gaussians moved by one frame's corrections; in place."""
