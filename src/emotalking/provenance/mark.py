@@ -26,7 +26,7 @@ _COST, _FALL = 0.046, 1.81
 """The distance made by a mark with a deviation of one grey level where an image is smooth, and the power with which it
 falls with texture; fitted to 16 images of 256 to 590 pixels, of eleven people and of drawings. Photographs differ from
 the model by a quarter; drawings of flawless smoothness cost up to 1.8 times as much."""
-_SIDE, _SMALLER = 512, 0.4
+_SIDE, _SMALLER = 512, 0.6
 """The cost falls with that power of the shorter side below so many pixels."""
 _FAINT, _SMOOTH, _GROWTH = 0.7, (0.1, 0.6), 0.3
 """Share of the strength where the texture is at most the first of these, the range over which it becomes whole, and the

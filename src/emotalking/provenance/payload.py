@@ -12,6 +12,7 @@ TOOLS = {TOOL: "EmoTalking"}
 """Names of the tool ids that are given out."""
 BITS, CHECK_BITS = 64, 24
 """Tool id (8), avatar id (32), check (24)."""
+TOOL_BITS = 8
 CODED_BITS = 256
 """Bits of a code word."""
 
@@ -70,7 +71,8 @@ def encode(message: UInt8[np.ndarray, "64"]) -> UInt8[np.ndarray, "256"]:
 
 
 def decode(soft: Float[np.ndarray, "256"]) -> tuple[Payload | None, int]:
-    """The payload of the most probable code word whose check holds.
+    """The payload of the most probable code word whose check holds; at first of those of known tools, whose bits need
+    not be read.
 
     Args:
         soft: evidence for each bit of the code word: negative for 1, positive for 0, in proportion to its log odds.
@@ -79,14 +81,17 @@ def decode(soft: Float[np.ndarray, "256"]) -> tuple[Payload | None, int]:
         The payload, or None; and the number of messages whose check was tried. Each of them passes by accident with
         a probability of 2^-24.
     """
-    messages = _likely(soft)
     matrix, remainder = _checks()
-    content, check = messages[:, : BITS - CHECK_BITS], messages[:, BITS - CHECK_BITS :]
-    passed = np.flatnonzero(((content @ matrix + remainder) % 2 == check).all(1))
-    if not len(passed):
-        return None, len(messages)
-    word = int("".join(map(str, content[passed[0]])), 2)
-    return Payload(word & 0xFFFFFFFF, word >> 32), int(passed[0]) + 1
+    tried = 0
+    for tool in (*TOOLS, None):
+        messages = _likely(soft, tool)
+        content, check = messages[:, : BITS - CHECK_BITS], messages[:, BITS - CHECK_BITS :]
+        passed = np.flatnonzero(((content @ matrix + remainder) % 2 == check).all(1))
+        if len(passed):
+            word = int("".join(map(str, content[passed[0]])), 2)
+            return Payload(word & 0xFFFFFFFF, word >> 32), tried + int(passed[0]) + 1
+        tried += len(messages)
+    return None, tried
 
 
 def bit_errors(soft: Float[np.ndarray, "256"], payload: Payload) -> float:
@@ -95,11 +100,16 @@ def bit_errors(soft: Float[np.ndarray, "256"], payload: Payload) -> float:
     return float(wrong.mean())
 
 
-def _likely(soft: np.ndarray) -> Int[np.ndarray, "M 64"]:
+def _likely(soft: np.ndarray, tool: int | None) -> Int[np.ndarray, "M 64"]:
     """At most :data:`_TRIED` messages in the order of their likelihood: Viterbi's algorithm around the word for the
-    state in which it begins, then once more with the :data:`_KEPT` best paths into each state (list decoding)."""
+    state in which it begins, then once more with the :data:`_KEPT` best paths into each state (list decoding).
+    They begin with the bits of ``tool``, if it is given."""
     outputs, before = _trellis()
     gains = outputs @ soft.reshape(BITS, len(_TAPS)).T  # [512, 64]: of transitions, per step
+    if tool is not None:
+        newest = np.arange(2 * _STATES)[:, None] >> 1 & 1
+        wrong = newest != _bits(tool, TOOL_BITS)
+        gains[:, :TOOL_BITS][wrong] = -2 * np.abs(soft).sum()
     begin = np.zeros(_STATES)
     for step in range(BITS):
         begin = (begin[before] + gains[:, step].reshape(_STATES, 2)).max(1)
