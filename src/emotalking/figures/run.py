@@ -139,7 +139,7 @@ def draw_figures(
         record = _read_record(folder)
         whole: list[FigureName] = [name for name in FIGURES if _is_whole(name, record.get(name), keys[name], folder)]
         due: list[FigureName] = [name for name in FIGURES if name in config.only and name not in whole]
-        reasons = {name: _LIST[name].missing(material) for name in due}
+        reasons: dict[FigureName, str | None] = {name: _LIST[name].missing(material) for name in due}
         left_out: dict[FigureName, str] = {name: why for name, why in reasons.items() if why is not None}
         due = [name for name in due if name not in left_out]
         _write_record(folder, record)  # by which an interrupted run's folder is known
