@@ -25,7 +25,7 @@ WHY_NOT = {
     ("evaluate.compare", "create_media"): TEMPORARY,
     ("evaluate.evaluation", "write_image"): MEASURED,
     ("evaluate.speech", "save_wav"): TEMPORARY,
-    ("models.avatar_file", "encode_image"): "arrays of numbers inside the avatar file",
+    ("models.avatar_file", "encode_image"): "the background plate inside the avatar file",
     ("models.scene", "encode_image"): "layers inside the avatar file",
     ("preprocess.check.face_pass", "encode_image"): NOT_SYNTHETIC,
     ("preprocess.job", "create_media"): "recorded frames without loss, for the next step",
