@@ -99,8 +99,9 @@ def lips_part_window(au25: np.ndarray, progress: float | None) -> Bool[np.ndarra
     return au25 >= top - progress * (top - float(np.percentile(au25, 25.0)))
 
 
-CUDA_BATCH = 8
-"""Targets made in one call of the generator on a GPU, where a call costs the same for one frame as for eight."""
+BATCH = 8
+"""Targets made in one call of the generator: on a GPU it costs the same for one frame as for eight, on a CPU (256 px)
+three quarters a frame."""
 
 
 class Draw(NamedTuple):
@@ -196,9 +197,10 @@ class EmotionalTargets:
         self._sampler = FrameSampler(data.count, rng, found & (self._share > 0))
         self._drawn: list[Draw] = []
         """Choices for the steps to come."""
+        self._taken: list[Draw] = []
+        """Those of the first batch that steps have had: a resumed run makes it again as a whole, bit by bit."""
         self._ready: list[tuple[Target, torch.cuda.Event | None]] = []
         """Targets of the first of these, each with the event of its completion if it is made on a side stream."""
-        self._batch = CUDA_BATCH if data.device.type == "cuda" else 1
         self._side: torch.cuda.Stream | None = None
         if data.device.type == "cuda" and ahead:
             self._side = torch.cuda.Stream(data.device)
@@ -210,9 +212,10 @@ class EmotionalTargets:
             self._refill(left=0)
         else:
             with torch.cuda.stream(self._side):
-                self._refill(left=self._batch // 2)
+                self._refill(left=BATCH // 2)
         drawn = self._drawn.pop(0)
         target, made = self._ready.pop(0)
+        self._taken = [] if len(self._drawn) % BATCH == 0 else [*self._taken, drawn]
         if self._side is not None:
             stream = torch.cuda.current_stream(self._data.device)
             if made is not None:
@@ -225,12 +228,14 @@ class EmotionalTargets:
     def _refill(self, left: int) -> None:
         """Make a batch more where no more than ``left`` are ready.
 
-        Those that a resumed run had drawn first, alone: the run draws when it would have drawn.
+        A resumed run first makes those that it had drawn, in their batches: it draws when it would have drawn.
         """
         if len(self._drawn) > len(self._ready):
-            self._ready += self._make(self._drawn[len(self._ready) :])
+            plans = self._taken + self._drawn
+            made = [one for begin in range(0, len(plans), BATCH) for one in self._make(plans[begin : begin + BATCH])]
+            self._ready = made[len(self._taken) :]
         if len(self._ready) <= left:
-            fresh = [self._choose() for _ in range(self._batch)]
+            fresh = [self._choose() for _ in range(BATCH)]
             self._drawn += fresh
             self._ready += self._make(fresh)
 
@@ -282,8 +287,8 @@ class EmotionalTargets:
 
     def state_dict(self) -> dict[str, Any]:
         """State that a resumed run needs; images are generated again."""
-        plans = [(draw.frame, draw.va) for draw in self._drawn]
-        return {"sampler": self._sampler.state_dict(), "plans": plans}
+        plans = [(draw.frame, draw.va) for draw in self._taken + self._drawn]
+        return {"sampler": self._sampler.state_dict(), "plans": plans, "taken": len(self._taken)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of :meth:`state_dict`.
@@ -292,15 +297,16 @@ class EmotionalTargets:
             ValueError: a plan that cannot be.
         """
         self._sampler.load_state_dict(state["sampler"])
-        self._drawn = [
-            Draw(int(frame), None if va is None else (float(va[0]), float(va[1]))) for frame, va in state["plans"]
-        ]
+        plans = [Draw(int(frame), None if va is None else (float(va[0]), float(va[1]))) for frame, va in state["plans"]]
+        taken = int(state.get("taken", 0))  # before 0.3.0 none was kept
         most = self._data.count + (0 if self._expressions is None else self._expressions.count)
-        for frame, va in self._drawn:
+        for frame, va in plans:
             recorded = frame < self._data.count or (va is None and frame < most)
             if not 0 <= frame or not recorded or not all(abs(value) <= 1 for value in va or ()):
                 raise ValueError(f"a plan for frame {frame} and valence and arousal {va}")
-        self._ready = []
+        if not 0 <= taken <= len(plans):
+            raise ValueError(f"{taken} of {len(plans)} plans taken")
+        self._taken, self._drawn, self._ready = plans[:taken], plans[taken:], []
 
 
 class FaceCurriculum:
