@@ -52,6 +52,29 @@ def test_mesh_motion_is_what_moved_the_points_and_not_the_pose(data: TrainingDat
     assert float(rest.abs().max()) < 1e-4
 
 
+def test_irises_move_where_they_are_seen(data: TrainingData) -> None:
+    assert data.shape is not None
+    layout, frames = data.layout, data.count
+    irises, lids = [*layout.right_iris, *layout.left_iris], list(layout.eye_loop("left"))
+    shapes = data.shape.expand(frames, -1, -1).clone()
+    shapes[9, irises, 0] += 0.003
+    shapes[5, irises, 0] += 0.1  # behind closing lids, nothing is seen
+    shapes[5, lids, 1] -= 0.004
+    data.points = project(shapes, data.conditions.viewmats, data.K.expand(frames, 3, 3))
+    data.blink[:] = 0.0
+    data.blink[5] = 1.0
+    mesh, plain = mesh_motion(data, data.shape, irises=True), mesh_motion(data, data.shape)
+    at = [int((mesh.vertices - data.shape[i]).norm(dim=1).argmin()) for i in irises]
+    assert torch.isin(mesh.triangles, torch.tensor(at)).any(1).float().mean() > 0.1
+    assert len(mesh.vertices) == len(plain.vertices) + len(irises)
+    moves = mesh.moves[:, at]
+    torch.testing.assert_close(moves[9, :, 0], torch.full((len(at),), 0.003), atol=2e-4, rtol=0.0)
+    of_left = moves[5, len(layout.right_iris) :]
+    torch.testing.assert_close(of_left[:, 1], torch.full((len(of_left),), -0.004), atol=3e-4, rtol=0.0)
+    moves[[5, 9]] = 0.0
+    assert float(moves.abs().max()) < 1e-4
+
+
 def test_rings_carry_half_of_the_oval_and_nothing(data: TrainingData) -> None:
     assert data.shape is not None
     mesh = mesh_motion(data, data.shape)
