@@ -201,5 +201,5 @@ def write_sheet(
         points = [(0.0, 0.0), *((point.valence, point.arousal) for point in TEST_POINTS)]
         captions = ["as recorded", *(f"{p.label} {p.valence:+.2f}, {p.arousal:+.2f}" for p in TEST_POINTS)]
         page = circumplex_sheet(face.close_ups(frame, points), points, captions, cell=cell, title=title)
-    write_image(output, _marker(provenance)(page), finish=finish)
+    write_image(output, _marker(provenance)(page, 0.0), finish=finish)
     return output
