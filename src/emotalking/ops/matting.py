@@ -20,9 +20,12 @@ def nearest_colours(
         (~source).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
     nearest = np.asarray(labels, np.int32)
-    colour_of = np.zeros((int(nearest.max()) + 1, 3), np.uint8)
-    colour_of[nearest[source]] = image[source]
-    return colour_of[nearest], np.asarray(distance, np.float32)
+    # Four bytes as one number: numpy looks up single numbers three times as fast as rows.
+    packed = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA).view(np.uint32)[..., 0]
+    colour_of = np.zeros(int(nearest.max()) + 1, np.uint32)
+    colour_of[nearest[source]] = packed[source]
+    carried = colour_of.take(nearest)[..., None].view(np.uint8)
+    return np.asarray(cv2.cvtColor(carried, cv2.COLOR_RGBA2RGB), np.uint8), np.asarray(distance, np.float32)
 
 
 def coverage(

@@ -1,0 +1,134 @@
+"""Processor time of `prepare` by steps, against an earlier state in the same run, and masks by threads and processes.
+
+    python benchmarks/prepare_speed.py CLIP [CLIP..] [--seconds 12] [--before CHECKOUT/src] [--scale 1 4 16]
+
+Every state prepares every clip in a process of its own, with the threads and waiting of the command line. Processor
+time is what counts on a machine that others use, too; a step's is without its worker processes, which are in the total.
+`--scale`: frames a second of the parser's scores by so many threads, and by so many processes. Written:
+results/prepare_speed.json.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import _report
+
+
+def one(clip: Path, out: Path, seconds: float | None) -> dict[str, Any]:
+    """Prepare a clip here: wall-clock and processor seconds of each step."""
+    from emotalking.preprocess.config import PrepareConfig
+    from emotalking.preprocess.prepare import prepare
+    from emotalking.preprocess.steps import Steps
+
+    plain, steps = Steps.run, {}
+
+    def run(self: Steps, name: str, work: Any, job: Any, *args: Any) -> None:
+        def timed(job: Any) -> Any:
+            wall, cpu = time.perf_counter(), time.process_time()
+            facts = work(job)
+            steps[name] = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+            return facts
+
+        plain(self, name, timed, job, *args)
+
+    setattr(Steps, "run", run)  # noqa: B010
+    wall = time.perf_counter()
+    frames = prepare(clip, out, PrepareConfig(seconds=seconds)).manifest["frames"]
+    wall = time.perf_counter() - wall
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    total = sum(each.ru_utime + each.ru_stime for each in used)
+    return {"frames": frames, "wall_s": wall, "cpu_s": total, "peak_mb": _report.peak_mb(), "steps": steps}
+
+
+def scale(subject: Path, counts: list[int], each: int = 24) -> dict[str, dict[str, float]]:
+    """Frames a second of the scores of masks, by threads and by processes."""
+    import cv2
+    import torch
+
+    from emotalking.data import Subject
+    from emotalking.data.readers import read_subject_image
+    from emotalking.preprocess import masks, processes
+    from emotalking.preprocess.parsing.parser import EmbeddedParsing
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    opened = Subject.open(subject)
+    chosen = masks.spread(opened.num_frames, 12)
+    images = [read_subject_image(opened.files.original(i)) for i in chosen]
+    points = opened.landmarks.points[chosen]
+    parser = EmbeddedParsing().fit(images, points, opened.landmarks.layout)
+    work = partial(masks._score, parser)
+    items = list(zip(images, points, strict=True))
+
+    def rate(call: Any, workers: int) -> float:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(lambda k: call(k, items[k % len(items)]), range(workers)))
+            begin = time.perf_counter()
+            list(pool.map(lambda k: call(k, items[k % len(items)]), range(each * workers)))
+        return each * workers / (time.perf_counter() - begin)
+
+    rates: dict[str, dict[str, float]] = {"threads": {}, "processes": {}}
+    for count in counts:
+        rates["threads"][str(count)] = rate(work, count)
+        processes.allowed_cores = lambda count=count: count
+        pool = processes.Processes()
+        rates["processes"][str(count)] = rate(pool.remote(work), count)
+        pool.close()
+        print(count, {kind: round(values[str(count)], 1) for kind, values in rates.items()}, "frames/s", flush=True)
+    return rates
+
+
+def main() -> None:
+    """Measure all clips and states."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", nargs="+", type=Path)
+    parser.add_argument("--seconds", type=float, help="use only the beginning of each clip (it is checked as a whole)")
+    parser.add_argument("--before", type=Path, help="folder src of an earlier state")
+    parser.add_argument("--scale", nargs="*", type=int, default=[], help="numbers of workers")
+    parser.add_argument("--name", default="prepare_speed")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(one(args.clips[0], args.one, args.seconds)))
+        return
+    from emotalking.cores import allowed_cores
+
+    results: dict[str, Any] = {"seconds": args.seconds, "cores": allowed_cores()}
+    states = {"now": Path(__file__).parents[1] / "src"} | ({"before": args.before} if args.before else {})
+    with tempfile.TemporaryDirectory() as work:
+        for clip in args.clips:
+            found = results[clip.stem] = {}
+            for state, source in states.items():
+                command = [sys.executable, __file__, str(clip), "--one", f"{work}/{clip.stem}_{state}"]
+                command += [] if args.seconds is None else ["--seconds", str(args.seconds)]
+                more = {"PYTHONPATH": str(source), "OMP_NUM_THREADS": str(allowed_cores()), "GOMP_SPINCOUNT": "1000"}
+                done = subprocess.run(command, env=os.environ | more, stdout=subprocess.PIPE, text=True, check=True)
+                found[state] = json.loads(done.stdout.splitlines()[-1])
+                each = 1000 / found[state]["frames"]
+                print(
+                    clip.stem,
+                    state,
+                    f"{found[state]['cpu_s']:.1f} CPU s, {found[state]['wall_s']:.1f} s; CPU ms a frame:",
+                )
+                print(
+                    "  ",
+                    {name: round(each * step["cpu_s"], 1) for name, step in found[state]["steps"].items()},
+                    flush=True,
+                )
+        if args.scale:
+            results["scale"] = scale(Path(work) / f"{args.clips[0].stem}_now", args.scale)
+    print(f"written: {_report.write(args.name, results).name}")
+
+
+if __name__ == "__main__":
+    main()
