@@ -94,6 +94,10 @@ class HiddenBody:
             return
         self._colour, self._labels = _composed(np.stack(images), np.stack(classes))
 
+    def motion(self, image: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "2 3"] | None:
+        """The body's motion from the reference to a frame, a similarity in pixels; None: not found."""
+        return None if self._reference is None else self._reference.motion(image)
+
     def behind(
         self, image: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "H W"]
     ) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]:
@@ -101,7 +105,7 @@ class HiddenBody:
 
         Colours are shifted smoothly to those of the frame's own body. A frame that does not fit stays as it is.
         """
-        motion = None if self._reference is None else self._reference.motion(image)
+        motion = self.motion(image)
         rows = np.flatnonzero(mask_of(labels, Label.NECK, Label.TORSO).any(1))
         if motion is None or len(rows) == 0:
             return image, labels

@@ -1,0 +1,148 @@
+"""The head's outline: haze beside the head in turned poses and emotions, and what torso layers show where the head was.
+
+    python benchmarks/outline.py SUBJECT [AVATAR ...] [--device cuda] [--frames 12]
+
+Haze is alpha further than 12 px (of 512) from where the head covers more than half, in pixels of a frame: recorded
+poses and those turned to the limits of live heads, without emotion, and recorded ones with the twelve test points. A
+layer's error is taken where the head of its frame hides the body and that of another frame does not: the other frame,
+aligned by the motion of collar and shoulders, is the truth; none of the frames is among those that layers are composed
+of. Seam and outline on held-out frames are the metrics PSNR neck and PSNR outline (benchmarks/sharpness.py).
+"""
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from _report import write
+from scipy.spatial.transform import Rotation
+
+from emotalking.audio.windows import audio_windows
+from emotalking.data import Subject
+from emotalking.data.labels import Label, mask_of
+from emotalking.emotion.circumplex import TEST_POINTS
+from emotalking.evaluate.metrics.image import OUTLINE
+from emotalking.models.avatar import Avatar
+from emotalking.player.idle import POSE_LIMITS
+from emotalking.preprocess.hidden_body import SAMPLES, SEAM_PX, HiddenBody
+from emotalking.preprocess.layers import torso_layer
+
+
+def spread(count: int, size: int) -> list[int]:
+    """``size`` of ``count`` indices, evenly."""
+    return np.unique(np.linspace(0, count - 1, size).round().astype(int)).tolist()
+
+
+def turned(viewmat: np.ndarray) -> list[np.ndarray]:
+    """A camera, and those that see the head turned to each limit and to all."""
+    yaw, pitch, roll = POSE_LIMITS.values()
+    turns = [
+        (0, 0, 0),
+        (yaw, 0, 0),
+        (-yaw, 0, 0),
+        (0, pitch, 0),
+        (0, -pitch, 0),
+        (yaw, pitch, roll),
+        (-yaw, -pitch, -roll),
+    ]
+    out = []
+    for turn in turns:
+        matrix = np.eye(4)
+        matrix[:3, :3] = Rotation.from_euler("yxz", turn).as_matrix()
+        out.append((viewmat @ matrix).astype(np.float32))
+    return out
+
+
+def haze(alpha: np.ndarray) -> tuple[float, float]:
+    """Sum and largest value of the alpha that stands beside the head."""
+    radius = max(1, round(OUTLINE * len(alpha)))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    outside = alpha * (cv2.dilate((alpha > 0.5).astype(np.uint8), disc) == 0)
+    return float(outside.sum()), float(outside.max())
+
+
+def haze_of(avatar: Avatar, subject: Subject, frames: int) -> dict[str, dict[str, float]]:
+    """Mean and largest haze of held-out frames as recorded, turned, and with emotions."""
+    device = avatar.device
+    sound = torch.from_numpy(subject.audio_features(avatar.audio_features)).to(device)
+    found: dict[str, list[tuple[float, float]]] = {"recorded": [], "turned": [], "emotions": []}
+
+    def put(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)[None]
+
+    for place in spread(len(subject.val_indices), frames):
+        index = int(subject.val_indices[place])
+        window, units = audio_windows(sound, np.array([index])), put(subject.aus[index])
+        recorded = subject.viewmats[index]
+        conditions = [("recorded" if n == 0 else "turned", view, None) for n, view in enumerate(turned(recorded))]
+        if avatar.emotional:
+            conditions += [("emotions", recorded, put(np.array([p.valence, p.arousal]))) for p in TEST_POINTS]
+        for kind, view, va in conditions:
+            found[kind].append(haze(avatar.render(put(view), window, units, va).alpha[0].cpu().numpy()))
+    return {
+        kind: {
+            "mean_px": float(np.mean(values, 0)[0]),
+            "most_px": float(np.max(values, 0)[0]),
+            "peak": float(np.max(values, 0)[1]),
+        }
+        for kind, values in found.items()
+        if values
+    }
+
+
+def layer_errors(subject: Subject, frames: int) -> dict[str, float]:
+    """Error of torso layers in grey levels at what other frames show of the body: continued alone, and composed."""
+    taken = spread(subject.num_frames, SAMPLES)
+    read = {i: (subject.original(i), subject.masks(i).labels) for i in taken}
+    hidden = HiddenBody(read.values())
+    others = [i for i in spread(subject.num_frames, 2 * frames) if i not in taken]
+    shown = {i: (subject.original(i), subject.masks(i).labels) for i in others}
+    motions = {i: hidden.motion(image) for i, (image, _) in shown.items()}
+    sums, count, plate = {"continued": 0.0, "composed": 0.0}, 0, subject.background
+    for i in others[::2]:
+        image, labels = shown[i]
+        layers = {"continued": torso_layer(image, labels), "composed": torso_layer(image, labels, plate, hidden)}
+        alphas = {name: layer[..., 3:] / 255.0 for name, layer in layers.items()}
+        over = {name: layer[..., :3] * alphas[name] + plate * (1 - alphas[name]) for name, layer in layers.items()}
+        head, here = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH), motions[i]
+        for j in others:
+            there = motions[j]
+            if i == j or here is None or there is None:
+                continue
+            whole = [np.vstack([motion, [0, 0, 1]]) for motion in (here, there)]
+            matrix = (whole[1] @ np.linalg.inv(whole[0]))[:2]
+            truth, classes = shown[j]
+            near = mask_of(classes, Label.HEAD, Label.HAIR, Label.MOUTH)
+            distance = cv2.distanceTransform((~near).astype(np.uint8), cv2.DIST_L2, 3)
+            classes = np.where(distance > SEAM_PX * len(classes) / 512, classes, np.uint8(Label.HEAD))
+            size = image.shape[1::-1]
+            truth = cv2.warpAffine(truth, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+            classes = cv2.warpAffine(classes, matrix, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
+            where = head & mask_of(classes, Label.NECK, Label.TORSO)
+            count += int(where.sum())
+            for name, frame in over.items():
+                sums[name] += float(np.abs(frame - truth).mean(-1)[where].sum())
+    return {name: value / max(count, 1) for name, value in sums.items()} | {"pixels": count}
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("subject", type=Path)
+    parser.add_argument("avatars", type=Path, nargs="*")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--name", default="outline")
+    args = parser.parse_args()
+    subject = Subject.open(args.subject)
+    report = {"layers": layer_errors(subject, args.frames), "haze": {}}
+    print("layers", report["layers"], flush=True)
+    for file in args.avatars:
+        report["haze"][file.name] = haze_of(Avatar.load(file, args.device), subject, args.frames)
+        print(file, report["haze"][file.name], flush=True)
+    write(args.name, {"subject": args.subject.name, "frames": args.frames} | report)
+
+
+if __name__ == "__main__":
+    main()
