@@ -94,8 +94,7 @@ def haze_of(avatar: Avatar, subject: Subject, frames: int) -> dict[str, dict[str
 def layer_errors(subject: Subject, frames: int) -> dict[str, float]:
     """Error of torso layers in grey levels at what other frames show of the body: continued alone, and composed."""
     taken = spread(subject.num_frames, SAMPLES)
-    read = {i: (subject.original(i), subject.masks(i).labels) for i in taken}
-    hidden = HiddenBody(read.values())
+    hidden = HiddenBody(lambda i: (subject.original(i), subject.masks(i).labels), taken)
     others = [i for i in spread(subject.num_frames, 2 * frames) if i not in taken]
     shown = {i: (subject.original(i), subject.masks(i).labels) for i in others}
     motions = {i: hidden.motion(image) for i, (image, _) in shown.items()}

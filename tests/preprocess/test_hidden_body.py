@@ -36,7 +36,7 @@ HEADS = np.linspace(-34, 34, 12).round().astype(int).tolist()
 
 @pytest.fixture(scope="module")
 def body() -> HiddenBody:
-    return HiddenBody(frame(head, (head // 8, -head // 12))[:2] for head in HEADS)
+    return HiddenBody(lambda i: frame(HEADS[i], (HEADS[i] // 8, -HEADS[i] // 12))[:2], range(len(HEADS)))
 
 
 def error(image: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
@@ -78,7 +78,7 @@ def test_clips_without_a_textured_body_or_without_frames_have_nothing_to_add() -
     image, labels, _ = frame(0)
     plain = np.where((labels > Label.HEAD)[..., None], np.uint8(100), image)
     for samples in ([], [(plain, labels)] * 5, [(image, labels)] * 2):
-        found, classes = HiddenBody(samples).behind(image, labels)
+        found, classes = HiddenBody(samples.__getitem__, range(len(samples))).behind(image, labels)
         assert np.array_equal(found, image) and np.array_equal(classes, labels)
 
 

@@ -1,6 +1,6 @@
 """What the head hides of neck, collar and torso, from the frames in which it is seen."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -32,6 +32,10 @@ SEAM_PX = 4
 """Body this close to the head, at 512 px, may be mixed with it."""
 MISFIT = 14.0
 """Mean difference in grey levels, beside the head, above which a frame does not fit."""
+
+
+Sample = tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]
+"""A frame, RGB, and its label map."""
 
 
 class _Reference(NamedTuple):
@@ -73,26 +77,32 @@ class HiddenBody:
     the median of their colours.
 
     Args:
-        samples: RGB frames and their label maps; the middle one is the reference.
+        read: RGB frame and label map of an index.
+        indices: of the samples; the middle one is the reference.
     """
 
-    def __init__(self, samples: Iterable[tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]]) -> None:
-        frames = list(samples)
-        self._reference = _Reference.of(*frames[len(frames) // 2]) if frames else None
+    def __init__(self, read: Callable[[int], Sample], indices: Sequence[int]) -> None:
+        self._reference = _Reference.of(*read(indices[len(indices) // 2])) if len(indices) else None
         if self._reference is None:
             return
-        images, classes = [], []
-        for image, labels in frames:
+        images: np.ndarray | None = None
+        classes, count = [], 0
+        for index in indices:
+            image, labels = read(index)
             motion = self._reference.motion(image)
-            if motion is not None:
-                size = image.shape[1::-1]
-                images.append(_warp(image, motion, size, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP))
-                seen = np.where(_near(_head(labels), SEAM_PX * len(labels) / 512), np.uint8(UNKNOWN), labels)
-                classes.append(_warp(seen, motion, size, cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP))
-        if len(images) < FEWEST:
+            if motion is None:
+                continue
+            if images is None:  # all in one piece: a copy of large frames would be hundreds of megabytes
+                images = np.empty((len(indices), *image.shape), np.uint8)
+            size = image.shape[1::-1]
+            images[count] = _warp(image, motion, size, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+            seen = np.where(_near(_head(labels), SEAM_PX * len(labels) / 512), np.uint8(UNKNOWN), labels)
+            classes.append(_warp(seen, motion, size, cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP))
+            count += 1
+        if images is None or count < FEWEST:
             self._reference = None
             return
-        self._colour, self._labels = _composed(np.stack(images), np.stack(classes))
+        self._colour, self._labels = _composed(images[:count], np.stack(classes))
 
     def motion(self, image: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "2 3"] | None:
         """The body's motion from the reference to a frame, a similarity in pixels; None: not found."""

@@ -56,7 +56,7 @@ def make_background(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W
 def draw_layers(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W 3"]], count: int) -> dict[str, Any]:
     """Write ``gt_imgs/`` and ``torso_imgs/`` of all frames, from parsing and plate."""
     sampled = np.unique(np.linspace(0, count - 1, min(count, SAMPLES)).astype(int)).tolist()
-    hidden = HiddenBody((read_subject_image(files.original(i)), read_masks(files, i).labels) for i in sampled)
+    hidden = HiddenBody(lambda i: (read_subject_image(files.original(i)), read_masks(files, i).labels), sampled)
     each_frame(frames, partial(_draw, files, read_subject_image(files.background), hidden), "layers", count)
     return {}
 
