@@ -129,12 +129,13 @@ class HiddenBody:
         colour = _warp(self._colour, motion, size, cv2.INTER_LINEAR)
         head, body = _head(labels), mask_of(labels, Label.NECK, Label.TORSO)
         shown = mask_of(known, Label.NECK, Label.TORSO)
-        compared = body & shown & ~_near(head, 2 * SEAM_PX * scale)
-        beside = compared & _near(head, NEAR_PX / 3 * scale)
+        away = _distance(head)
+        compared = body & shown & (away > 2 * SEAM_PX * scale)
+        beside = compared & (away <= NEAR_PX / 3 * scale)
         if beside.any():
-            shifted, misfit = _shifted(colour, image, compared)
-            if misfit[beside].mean() <= MISFIT:
-                hidden = head | (body & _near(head, SEAM_PX * scale))
+            shifted, left = _shifted(colour, image, compared)
+            if np.abs(left[beside]).mean() <= MISFIT:
+                hidden = head | (body & (away <= SEAM_PX * scale))
                 filled = hidden & shown
                 out[top:][filled] = shifted[filled]
                 filled |= hidden & (known == Label.BACKGROUND)
@@ -171,7 +172,7 @@ def _composed(
 
 def _shifted(
     colour: np.ndarray, image: np.ndarray, compared: Bool[np.ndarray, "H W"]
-) -> tuple[UInt8[np.ndarray, "H W 3"], Float32[np.ndarray, "H W"]]:
+) -> tuple[UInt8[np.ndarray, "H W 3"], Float32[np.ndarray, "H W 3"]]:
     """``colour`` with the smooth part of its difference from ``image`` taken away, and what is left of that."""
     difference = image.astype(np.float32) - colour
     size = (max(2, image.shape[1] // 16), max(2, image.shape[0] // 16))
@@ -180,7 +181,7 @@ def _shifted(
     smooth = pull_push(total / np.maximum(weight, 1e-3)[..., None], np.minimum(weight, 1.0))
     smooth = cv2.resize(np.ascontiguousarray(smooth, np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     shifted = np.clip(colour + smooth + 0.5, 0, 255).astype(np.uint8)
-    return shifted, np.abs(difference - smooth).mean(-1)
+    return shifted, difference - smooth
 
 
 def _head(labels: np.ndarray) -> Bool[np.ndarray, "H W"]:
@@ -189,7 +190,12 @@ def _head(labels: np.ndarray) -> Bool[np.ndarray, "H W"]:
 
 def _near(mask: np.ndarray, pixels: float) -> Bool[np.ndarray, "H W"]:
     """True at most ``pixels`` from ``mask``."""
-    return np.asarray(cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3) <= pixels)
+    return _distance(mask) <= pixels
+
+
+def _distance(mask: np.ndarray) -> Float32[np.ndarray, "H W"]:
+    """Distance to ``mask`` in pixels."""
+    return np.asarray(cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3), np.float32)
 
 
 def _grey(image: np.ndarray) -> tuple[UInt8[np.ndarray, "h w"], float]:

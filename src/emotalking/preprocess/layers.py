@@ -189,8 +189,8 @@ def torso_layer(
     if covered is not None:
         seam = 2 * max(1, round(2 * SEAM_PX * scale)) + 1
         alpha = np.where(cv2.dilate(head.view(np.uint8), np.ones((seam, seam), np.uint8)), alpha, covered)
-    layer[window][..., :3] = np.clip(colour + 0.5, 0, 255) * (alpha > 0)[..., None]
-    layer[window][..., 3] = alpha
+    colours = np.clip(colour + 0.5, 0, 255).astype(np.uint8)
+    layer[window] = cv2.merge([*cv2.split(colours * (alpha > 0)[..., None]), alpha])
     return layer
 
 
@@ -232,6 +232,8 @@ def _without_slivers(labels: np.ndarray, scale: float) -> np.ndarray:
     count, parts, boxes, _ = cv2.connectedComponentsWithStats(thin.astype(np.uint8))
     long = [part for part in range(1, count) if max(boxes[part, 2:4]) >= 3 * SLIVER_PX * scale]
     head = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH).astype(np.uint8)
+    if not long:
+        return labels
     sliver = np.isin(parts, long) & cv2.dilate(head, disc).astype(bool)
     return np.where(sliver, np.uint8(Label.HEAD), labels)
 
@@ -322,9 +324,10 @@ def _body_colours(
     head = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH).astype(np.uint8)
     border |= cv2.dilate(head, np.ones((seam, seam), np.uint8)).astype(bool)
     carried, distance = _extend_colours(image, body, border, scale)
-    colour = image.astype(np.float32)
     mixed = (body & border) | ~body
-    colour[mixed] = carried[mixed]
+    colour = image.copy()
+    cv2.copyTo(carried, mixed.view(np.uint8), colour)
+    colour = colour.astype(np.float32)
     for region, source, blur in ((torso_behind, body, 2.0), (neck_behind, labels == Label.NECK, 5.0)):
         if not region.any():
             continue
