@@ -134,6 +134,7 @@ def costs(device: str) -> dict[str, Any]:
         name = f"512x512_{device}_{threads}_threads"
         results[name] = measure(lambda: mark(image), 100)
         print(line(f"mark a 512 x 512 frame, {device}, {threads} threads", results[name]))
+    torch.set_num_threads(1)
     batch = image.expand(8, -1, -1, -1).contiguous()
     results[f"8_frames_{device}"] = measure(lambda: mark(batch), 50)
     print(line(f"mark 8 frames, {device}", results[f"8_frames_{device}"]))

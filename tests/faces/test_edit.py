@@ -21,6 +21,8 @@ from emotalking.faces.source import SourceFrame, open_source
 from emotalking.io.display import to_rgb
 from emotalking.io.video import decode_frames
 from emotalking.preprocess.landmarks import open_provider
+from emotalking.provenance.mark import Mark
+from emotalking.provenance.payload import Payload
 from emotalking.provenance.signing import read_signature
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.state import ActorState
@@ -231,12 +233,17 @@ def test_command_writes_sheets_and_images(portrait: Path, tmp_path: Path) -> Non
 
 def test_command_writes_a_lossless_clip(actor_subject: Subject, tmp_path: Path) -> None:
     out = tmp_path / "sad.avi"
-    words = ["faces", "apply", str(actor_subject.files.root), "-o", str(out), "--va", "-0.7,-0.3", "--seconds", "0.2"]
+    words = ["faces", "apply", str(actor_subject.files.root), "-o", str(out), "--va", "-0.7,-0.3", "--seconds", "0.6"]
     assert main([*words, "--provenance", "off"]) == 0  # the invisible mark would change the pixels
     source = open_source(actor_subject.files.root)
-    wanted = FaceEditor(source, open_generator(source)).frames(EmotionTrack.constant(-0.7, -0.3), limit=5)
+    track = EmotionTrack.constant(-0.7, -0.3)
+    wanted = list(FaceEditor(source, open_generator(source)).frames(track, limit=15))
     for (_, frame), made in zip(decode_frames(out), wanted, strict=True):
         assert (to_rgb(frame) == made).all()
+    out.unlink()
+    assert main(words) == 0
+    for (time, frame), made in zip(decode_frames(out), wanted, strict=True):
+        assert (to_rgb(frame) == Mark(Payload()).array(made, time)).all()
 
 
 @pytest.mark.parametrize(

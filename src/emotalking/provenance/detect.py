@@ -1,15 +1,16 @@
 """Find the invisible mark in images: whole ones, where its place is known, or parts of unknown scale and position.
 
-The image is flattened (local mean removed, divided by the local variance), its spectrum divided by that around each
-frequency. Where the lattice of the pattern's lines would lie at a given scale, the known lines are correlated with
-the image's spectrum, for all positions at once. Null distribution: phases of the key are independent of an image that
-was made without it, so each correlation is a sum of independent terms, and by Hoeffding's bound exceeds z, in units of
-its own deviation, with a probability of at most exp(-z^2 / 2), whatever the image shows. Times the number of scales and
-positions tried this bounds the probability of a false alarm: some 2e7 in parts of images, six in whole ones, scaled or
-not, where a much weaker mark is therefore certain; either may use half of the probability. A payload whose check holds
-adds a factor of 2^-24 for each message tried, because its lines are others than the known ones. Refinement goes where
-the coarse search was highest, which the count does not know; but neighbouring positions depend on each other: for the
-whole range in an image of 512 pixels Rice's formula for the peaks of a Gaussian field gives 4e6 exp(-z^2 / 2) at z = 8.
+Two things are searched (:mod:`~emotalking.provenance.evidence`): the sum of the frames, and how they change with the
+pattern's sign, as a cosine and a sine of unknown mixture. Their spectrum is divided by that around each frequency.
+Where the lattice of the pattern's lines would lie at a given scale, the known lines are correlated with it, for all
+positions at once. Null distribution: phases of the key are independent of an image that was made without it, so each
+correlation is a sum of independent terms, and by Hoeffding's bound exceeds z, in units of its own deviation, with a
+probability of at most exp(-z^2 / 2), whatever the image shows. Times the number of scales, positions, signs and
+mixtures tried this bounds the probability of a false alarm: some 2e8 in parts of images, 64 in whole ones, scaled or
+not, where a much weaker mark is therefore certain; each of the four searches may use a quarter of the probability. A
+payload whose check holds adds a factor of 2^-24 for each message tried, because its lines are others than the known
+ones. Refinement goes where the coarse search was highest, which the count does not know; but neighbouring positions
+depend on each other, so that the bound holds with room to spare (benchmarks/watermark.py).
 """
 
 from dataclasses import dataclass, replace
