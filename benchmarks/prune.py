@@ -6,7 +6,8 @@ python benchmarks/prune.py SUBJECT AVATAR [--device cuda] [--preset fast] [--lev
 AVATAR was trained on SUBJECT. Per level (share of the blending weight, `FinetuneStageConfig.prune`): Gaussians left;
 PSNR and LPIPS of held-out frames right after the removal, and after as many further fine-tune iterations for every
 level, 0 included, so that the levels differ by the removal alone; and how far frames with emotions (which the held-out
-ones do not show) differ from those of all Gaussians. First: how many Gaussians of the face keep their place.
+ones do not show) differ from those of all Gaussians. First: how many Gaussians of the face keep their place. On
+the CPU, last: processor time of a frame at each level.
 """
 
 import argparse
@@ -16,12 +17,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
+from _render_cpu import conditions
 from _report import RESULTS, write
 
 from emotalking.data import Subject
@@ -117,6 +120,22 @@ def _still(avatar: Avatar, context: Context) -> dict[str, Any]:
     return result
 
 
+@torch.no_grad()
+def _frame_cpu_ms(heads: dict[str, TalkingHead], avatar: Avatar, repeats: int = 200) -> dict[str, float]:
+    """Median processor time of a frame without torso, in milliseconds, by level; they take turns."""
+    shown = {level: Avatar(head, avatar.scene) for level, head in heads.items()}
+    plate = torch.from_numpy(avatar.background)[None].float() / 255.0
+    made = conditions(avatar, 10)
+    took: dict[str, list[float]] = {level: [] for level in heads}
+    for number in range(repeats):
+        given = made[number % len(made)]
+        for level, one in shown.items():
+            begun = time.process_time()
+            one.render(given.viewmats, given.audio, given.aus, given.va, plate)
+            took[level].append((time.process_time() - begun) * 1e3)
+    return {level: median(times) for level, times in took.items()}
+
+
 def main() -> None:
     """Measure and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -154,6 +173,7 @@ def main() -> None:
         "as_trained": judge.score(avatar.head),
         "levels": {},
     }
+    heads: dict[str, TalkingHead] = {}
     for level in (float(text) for text in args.levels.split(",")):
         head = copy.deepcopy(avatar.head)
         context = context_of(head)
@@ -165,7 +185,12 @@ def main() -> None:
         row["seconds"] = _tuned(context)
         row["fine_tuned"] = judge.score(head)
         results["levels"][str(level)] = row
+        heads[str(level)] = head
         print(level, row, flush=True)
+        write(args.name, results, args.out)
+    if device.type == "cpu":
+        results["frame_cpu_ms"] = _frame_cpu_ms(heads, avatar)
+        print(results["frame_cpu_ms"])
         write(args.name, results, args.out)
 
 

@@ -150,7 +150,7 @@ TINY = TrainConfig(
     ),
     emotion=EmotionStageConfig(iterations=4_000, lr_decay_from=3_200, real_share=0.1, losses=EmotionLosses(sync=0.001)),
     finetune=FinetuneStageConfig(
-        iterations=400, prune=0.01, mouth_colours=True, losses=FinetuneLosses(lpips=0.5, lpips_last=200)
+        iterations=400, prune=0.005, mouth_colours=True, losses=FinetuneLosses(lpips=0.5, lpips_last=200)
     ),
     optim=OptimConfig(means=4e-4, means_final=1e-5, grids=2e-2, networks=3e-3, audio=1e-4, temporal=1e-4),
     audio_pretraining=300,
