@@ -2,7 +2,7 @@
 
 A step is a power of two and a grid begins at a multiple of it, so that what was read is written again without a change.
 Means stay as they are, and so do the networks that move them: a micron more or less changes the order of two Gaussians
-at the same depth, and with it a pixel (6 of 255 with 16 bits; the rest together changes 0.5 at the most).
+at the same depth, and with it a pixel (6 of 255 with 16 bits; the rest together changes 0.6 at the most).
 """
 
 from collections.abc import Mapping
