@@ -121,6 +121,8 @@ CHOSEN = {
     "emotion.expression_share": 0.3,
     "emotion.va_limit": 1.0,
     "emotion.losses.motion": 1e-5,
+    "emotion.losses.growth": 1e-2,
+    "face.soft_outline": True,
     "emotion.losses.lpips_last": 3_000,
     "emotion.losses.patch_min": 64,
     "emotion.losses.patch_max": 96,
