@@ -1,10 +1,11 @@
 """What an avatar file is made of, how long it takes to read, and what writing it in the current format changes.
 
-python benchmarks/avatar_file.py AVATAR [AVATAR ...] [--repeats 9] [--name avatar_file]
+python benchmarks/avatar_file.py AVATAR [AVATAR ...] [--repeats 9] [--torso SUBJECT] [--name avatar_file]
 
 Per file: bytes by part as it is and rewritten, and of all in format 3 (every number a float, plate raw); milliseconds
 to read each of both (processor time, in turns); differences of frames with recorded poses, sound at random and an
-emotion, of 255.
+emotion, of 255. With --torso, a subject folder: bytes of its torso layers by WebP quality, and how far layers over the
+plate are from the prepared ones.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,10 +25,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _render_cpu import conditions
 from _report import RESULTS, write
 
+from emotalking.data import Subject
+from emotalking.io.images import decode_image, encode_image
 from emotalking.io.tensors import read_tensors
 from emotalking.models.avatar import Avatar
+from emotalking.models.compositor import torso_over_plate
+from emotalking.networks.lpips import Lpips
 
 FRAMES = 12
+QUALITIES = (90, 85, 80, 70)
 
 
 def _parts(path: Path) -> dict[str, int]:
@@ -86,19 +93,45 @@ def _compared(path: Path, again: Path, repeats: int) -> dict[str, Any]:
     }
 
 
+@torch.no_grad()
+def _torso(subject: Subject) -> dict[str, dict[str, float]]:
+    """Bytes of a layer, LPIPS and PSNR (dB) of the whole frame by quality."""
+    network, plate = Lpips.open("squeeze"), torch.from_numpy(subject.background.copy()).float() / 255.0
+    train = subject.train_indices
+    picked = train[np.linspace(0, len(train) - 1, FRAMES).astype(int)]
+    rows: dict[str, dict[str, float]] = {}
+    for quality in QUALITIES:
+        sums = {"bytes": 0.0, "lpips": 0.0, "psnr": 0.0}
+        for index in picked:
+            layer = subject.torso(int(index))
+            packed = encode_image(layer, ".webp", quality)
+            again = decode_image(packed, unchanged=True)
+            assert again is not None
+            truth, shown = (torso_over_plate(torch.from_numpy(each), plate)[None] for each in (layer, again))
+            error = float((truth - shown).square().mean())
+            row = {"bytes": len(packed), "lpips": float(network(shown, truth)), "psnr": float(-10 * np.log10(error))}
+            sums = {name: value + row[name] / len(picked) for name, value in sums.items()}
+        rows[str(quality)] = sums
+    return rows
+
+
 def main() -> None:
     """Measure and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("avatars", type=Path, nargs="+")
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--torso", type=Path, help="subject folder")
     parser.add_argument("--name", default="avatar_file")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
     args = parser.parse_args()
-    results = {}
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for path in args.avatars:
             row = results[path.stem] = _compared(path, Path(folder) / "again.safetensors", args.repeats)
             print(path.stem, *(f"{key}: {value}" for key, value in row.items()), sep="\n  ", flush=True)
+    if args.torso is not None:
+        results["torso"] = _torso(Subject.open(args.torso))
+        print("torso", results["torso"])
     write(args.name, results, args.out)
 
 
