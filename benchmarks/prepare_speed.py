@@ -50,6 +50,19 @@ def one(clip: Path, out: Path, seconds: float | None) -> dict[str, Any]:
     return {"frames": frames, "wall_s": wall, "cpu_s": total, "peak_mb": _report.peak_mb(), "steps": steps}
 
 
+def waiting(source: Path) -> dict[str, str]:
+    """Threads of the command line of this state, and how they wait, as variables of the environment."""
+    code = (
+        "import json, os; from emotalking.cores import share_cores, usage; before = dict(os.environ);"
+        "share_cores(usage());"
+        "print(json.dumps({name: value for name, value in os.environ.items() if before.get(name) != value}))"
+    )
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "OPENBLAS_"))}
+    env = {**plain, "PYTHONPATH": str(source)}
+    command = [sys.executable, "-c", code]
+    return plain | json.loads(subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
 def scale(subject: Path, counts: list[int], each: int = 24) -> dict[str, dict[str, float]]:
     """Frames a second of the scores of masks, by threads and by processes."""
     import cv2
@@ -111,8 +124,8 @@ def main() -> None:
             for state, source in states.items():
                 command = [sys.executable, __file__, str(clip), "--one", f"{work}/{clip.stem}_{state}"]
                 command += [] if args.seconds is None else ["--seconds", str(args.seconds)]
-                more = {"PYTHONPATH": str(source), "OMP_NUM_THREADS": str(allowed_cores()), "GOMP_SPINCOUNT": "1000"}
-                done = subprocess.run(command, env=os.environ | more, stdout=subprocess.PIPE, text=True, check=True)
+                env = {**waiting(source), "PYTHONPATH": str(source)}
+                done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
                 found[state] = json.loads(done.stdout.splitlines()[-1])
                 each = 1000 / found[state]["frames"]
                 print(

@@ -83,7 +83,7 @@ def test_threads_are_chosen_unless_the_user_has(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(cores, "allowed_cores", lambda: 6)
     monkeypatch.setattr(cores, "usage", lambda: Usage(11.0, 3.0, 0.5))
     share_cores(Usage(10.0, 1.0, 0.0))
-    assert os.environ == {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "1000"}
+    assert os.environ == {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "1000", "OPENBLAS_THREAD_TIMEOUT": "4"}
     monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "5", "OMP_WAIT_POLICY": "active"})
     share_cores(Usage(10.0, 1.0, 0.0))
     assert os.environ == {"OMP_NUM_THREADS": "5", "OMP_WAIT_POLICY": "active"}

@@ -97,7 +97,7 @@ def free_cores(before: Usage, now: Usage, allowed: int) -> int:
 
 
 def share_cores(before: Usage) -> None:
-    """Choose OpenMP's threads and how they wait, before PyTorch is loaded; what the user has set stays.
+    """Choose OpenMP's threads and how they wait, before PyTorch and NumPy are loaded; what the user has set stays.
 
     Args:
         before: of the beginning of the process.
@@ -105,3 +105,4 @@ def share_cores(before: Usage) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(free_cores(before, usage(), allowed_cores())))
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
+        os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # 2^4 cycles; NumPy's own default is 2^26
