@@ -3,6 +3,7 @@
 from emotalking.errors import InputError
 from emotalking.models.config import AudioConfig, BranchConfig, EmotionConfig, ModelConfig
 from emotalking.train.config import (
+    CorrectionsConfig,
     DensifyConfig,
     EmotionStageConfig,
     FaceStageConfig,
@@ -92,34 +93,40 @@ FAST = TrainConfig(
         iterations=3_000,
         warmup=400,
         lr_decay_from=2_400,
-        losses=MouthLosses(lpips=0.2, lpips_last=1_000, sync=0.05),
+        losses=MouthLosses(lpips=0.2, lpips_last=1_000, patch_min=448, patch_max=480, sync=0.05),
         sh_every=500,
         means_until=2_000,
         densify=DensifyConfig(start=300, until=2_000, size_from=500, max_gaussians=20_000),
     ),
     face=FaceStageConfig(
-        iterations=6_000,
+        iterations=9_000,
         warmup=1_200,
-        lr_decay_from=4_800,
-        losses=FaceLosses(lips=0.5, eyes=0.25, lpips=0.2, lpips_last=3_000, sync=0.05),
+        lr_decay_from=7_200,
+        losses=FaceLosses(lips=0.5, eyes=0.25, lpips=0.2, lpips_last=4_500, patch_min=448, patch_max=480, sync=0.05),
         curriculum_every=8,
-        means_until=4_500,
-        densify=DensifyConfig(start=300, until=4_500, grad_threshold=3e-4, size_from=1_200, max_gaussians=40_000),
+        means_until=6_750,
+        densify=DensifyConfig(start=300, until=6_750, grad_threshold=2e-4, size_from=1_200, max_gaussians=80_000),
     ),
     emotion=EmotionStageConfig(
         iterations=4_000, lr_decay_from=3_200, real_share=0.15, losses=EmotionLosses(sync=0.001)
     ),
     finetune=FinetuneStageConfig(
-        iterations=1_500, prune=0.01, mouth_colours=True, losses=FinetuneLosses(lpips=0.5, lpips_last=1_500)
+        iterations=3_000,
+        prune=0.01,
+        mouth_colours=True,
+        losses=FinetuneLosses(lpips=0.5, lpips_last=3_000, patch_min=448, patch_max=480),
     ),
-    optim=OptimConfig(grids=2e-2, networks=2e-3, audio=3e-4, temporal=1e-4),
+    optim=OptimConfig(grids=2e-2, networks=2e-3, audio=3e-4, temporal=1e-4, final_share=0.1),
     audio_pretraining=1_500,
     audio_augmentation=True,
     motion_pretraining=600,
     perceptual=PerceptualConfig(backbone="squeeze"),
+    corrections=CorrectionsConfig(rate=1e-3, window=5, weight=1e-3),
     background="random",
 )
-"""A GPU's minutes: about a tenth of the paper's iterations, started on the tracked surface."""
+"""A GPU's minutes: about a tenth of the paper's iterations, started on the tracked surface.
+
+Perceptual patches are nearly the whole frame of 512x512, and all of a smaller one."""
 
 TINY = TrainConfig(
     model=ModelConfig(
