@@ -4,11 +4,13 @@ import operator
 import os
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from emotalking.errors import InputError
+from emotalking.io.files import write_bytes
 from emotalking.preprocess import processes as module
 from emotalking.preprocess.processes import Process, with_processes
 from emotalking.preprocess.steps import map_frames, one_thread
@@ -30,6 +32,14 @@ def test_an_exception_comes_back_and_the_process_goes_on(process: Process) -> No
     with pytest.raises(ZeroDivisionError):
         process.call(2, pickle.dumps(operator.truediv), 5, 0)
     assert process.call(2, pickle.dumps(operator.truediv), 6, 2) == 3
+
+
+def test_a_file_that_cannot_be_written_is_told(process: Process, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        process.call(4, pickle.dumps(write_bytes), tmp_path / "file" / "a.png", b"")
+    assert process.call(4, b"", tmp_path / "a.png", b"content") is None
+    assert (tmp_path / "a.png").read_bytes() == b"content"
 
 
 def test_printing_does_not_disturb_the_results(process: Process) -> None:

@@ -13,7 +13,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from itertools import count
 from queue import LifoQueue
@@ -43,7 +43,7 @@ class Process:
         )
         self._known: set[int] = set()
 
-    def call(self, key: int, work: bytes, index: int, item: object) -> Any:
+    def call(self, key: int, work: bytes, index: object, item: object) -> Any:
         """What the pickled function ``work``, sent at the first call with this ``key``, makes of a frame.
 
         Raises:
@@ -67,8 +67,9 @@ class Process:
 
     def close(self) -> None:
         """End it."""
-        cast("BinaryIO", self._process.stdin).close()
-        cast("BinaryIO", self._process.stdout).close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):  # it may have ended before it read everything
+                cast("BinaryIO", pipe).close()
         self._process.wait()
 
 
@@ -127,6 +128,15 @@ def with_processes() -> Iterator[None]:
         pool.close()
 
 
+def _portable(error: Exception) -> Exception:
+    """An exception that can be sent; those whose arguments are not those of their class cannot."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return InputError(str(error)) if isinstance(error, InputError) else RuntimeError(f"{error!r}")
+    return error
+
+
 def main() -> None:
     """Compute what comes from standard input until it ends."""
     results = os.fdopen(os.dup(1), "wb")
@@ -145,7 +155,7 @@ def main() -> None:
                 known[key] = pickle.loads(work)
             answer = True, known[key](index, item)
         except Exception as error:
-            answer = False, error
+            answer = False, _portable(error)
         pickle.dump(answer, results, pickle.HIGHEST_PROTOCOL)
         results.flush()
 
