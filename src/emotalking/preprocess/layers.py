@@ -328,7 +328,9 @@ def _body_colours(
     colour = image.copy()
     cv2.copyTo(carried, mixed.view(np.uint8), colour)
     colour = colour.astype(np.float32)
-    for region, source, blur in ((torso_behind, body, 2.0), (neck_behind, labels == Label.NECK, 5.0)):
+    # A strip of neck beside the jaw is all border: the nearest body is skin here, collar there, and shows as stitches.
+    neck = neck_behind | (mixed & (labels == Label.NECK))
+    for region, source, blur in ((torso_behind, body, 2.0), (neck, labels == Label.NECK, 5.0)):
         if not region.any():
             continue
         if source is not body:
