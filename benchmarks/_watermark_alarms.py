@@ -25,6 +25,7 @@ ALLOWED = 1e-5
 TAIL = 0.05
 """Share of the largest exponents to which the tail is fitted."""
 KEYS_A_JOB = 10
+KEYS_OF_WHOLE, KEYS_AT_ONCE = 24_000, 1_000
 
 
 def false_alarms(clips: list[Path], keys: int, drawn: int, workers: Workers, device: str) -> dict[str, Any]:
@@ -47,6 +48,8 @@ def false_alarms(clips: list[Path], keys: int, drawn: int, workers: Workers, dev
         "searched_as_verify_does": _tail(searched[:, 0]),
         "refinement_adds": float(np.mean(searched[:, 0] - searched[:, 1])),
     }
+    whole = workers.map(whole_places, [(clip, marked) for clip, marked in product(clips, (False, True))])
+    results["places_of_whole_images"] = _tail(np.concatenate(list(whole)))
     print(results, flush=True)
     if drawn:
         found = [
@@ -108,6 +111,29 @@ def _exponents(evidence: Evidence, key: bytes) -> tuple[float, float]:
 
 def _exponent(z: float, positions: int, spectrum: detect._Spectrum) -> float:
     return z * abs(z) / 2 - float(np.log(detect._FAMILIES * positions * 2 * len(spectrum.mixtures)))
+
+
+def whole_places(job: tuple[Path, bool]) -> np.ndarray:
+    """Exponents of :data:`KEYS_OF_WHOLE` random keys in a clip at the places of whole images, in its change and sum."""
+    evidence = shown(_frames(*job))
+    rng, index = np.random.default_rng(len(str(job))), np.concatenate([lines().sync, lines().data])
+    known = round(SYNC_SHARE * len(index))
+    found = []
+    for _ in range(0, KEYS_OF_WHOLE, KEYS_AT_ONCE):
+        phases = np.exp(2j * np.pi * rng.random((KEYS_AT_ONCE, len(index))))
+        phases[rng.random(phases.shape).argsort(1).argsort(1) >= known] = 0
+        used = (phases != 0).astype(float)
+        best = np.full(KEYS_AT_ONCE, -np.inf)
+        for spectrum in detect._spectra(evidence):
+            places = detect._whole(*evidence.steady.shape[1:])
+            for place in places:
+                values = detect._aligned(spectrum, index, np.ones(len(index), complex), place)
+                mixed = spectrum.mixtures @ values
+                z = np.abs(np.real(phases @ mixed.T)) / np.sqrt(used @ (np.abs(mixed) ** 2).T / 2)
+                hypotheses = detect._FAMILIES * len(places) * 2 * len(mixed)
+                best = np.maximum(best, z.max(1) ** 2 / 2 - np.log(hypotheses))
+        found.append(best)
+    return np.concatenate(found)
 
 
 def strongest(evidence: Evidence, keys: int, seed: int, device: str) -> np.ndarray:
