@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from emotalking.emotion.circumplex import PRESETS
-from emotalking.emotion.tracks import EmotionTrack, emotion_track
-from emotalking.errors import UserError
+from emotalking.emotion.tracks import EmotionTrack, emotion_track, gaze_track
+from emotalking.errors import InputError, UserError
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -158,3 +158,42 @@ def test_wrong_arrays_are_programming_errors() -> None:
 def test_numbers_in_place_of_a_name_are_a_type_error() -> None:
     with pytest.raises(TypeError, match="emotion"):  # in tests the checker of types is first with its own
         emotion_track((0.1, 0.2), None, None)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("given", ["0.5,-0.2", (0.5, -0.2)])
+def test_a_gaze_is_two_numbers(given: str | tuple[float, float]) -> None:
+    track = gaze_track(given)
+    assert track is not None
+    np.testing.assert_allclose(track.at(np.array([0.0, 9.0])), [[0.5, -0.2]] * 2, atol=1e-6)
+
+
+def test_a_gaze_is_recorded_or_the_camera_or_a_file(tmp_path: Path) -> None:
+    assert gaze_track("recorded") is None
+    camera = gaze_track("camera")
+    assert camera is not None and not camera.at(np.zeros(1)).any() and gaze_track(camera) is camera
+    (tmp_path / "g.csv").write_text("time;x;y\n0;-1;0\n2,5;1;0,5\n")
+    (tmp_path / "g.json").write_text('[{"time": 0, "x": -1, "y": 0}, {"time": 2.5, "x": 1, "y": 0.5}]')
+    tracks = [gaze_track(tmp_path / name) for name in ("g.csv", "g.json")]
+    for track in tracks:
+        assert track is not None
+        np.testing.assert_allclose(track.at(np.array([0.0, 2.5])), [[-1, 0], [1, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("time,x\n0,1\n", "must be time,x,y"),
+        ("time,x,y\n0,2,0\n", "between -1 and 1"),
+        ("time,x,y\n-1,0,0\n", "negative"),
+        ("time,x,y\n1,0,0\n1,0,0\n", "does not follow"),
+        ("time,x,y,z\n1,0,0,0\n", "unknown field 'z'"),
+    ],
+)
+def test_a_bad_gaze_is_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "g.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        gaze_track(path)
+    for wrong in ("left", "2,0", "0.1,0.2,0.3", "a,b"):
+        with pytest.raises(InputError, match="gaze"):
+            gaze_track(wrong)

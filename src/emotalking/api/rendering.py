@@ -81,6 +81,7 @@ def render(
     lips: Lips = "expressive",
     batch: int = 8,
     seed: Seed = 0,
+    gaze: Annotated["str | tuple[float | int, float | int] | EmotionTrack", Reads()] = "recorded",
     device: Device = "auto",
     overwrite: Overwrite = False,
     label: bool = False,
@@ -106,7 +107,9 @@ def render(
         features: .npy file with the avatar's kind of audio features of the speech; None: computed from it.
         vad: voice activity detection: close the lips where nobody speaks, instead of following every sound.
         batch: frames rendered together.
-        seed: of expressive motion.
+        seed: of expressive motion, and of the saccades of steered eyes.
+        gaze: where the eyes look: recorded; camera; x,y from -1 to 1 beside it (right, up; 1: as far as in the clip);
+            or a .csv or .json file (time, x, y).
         label: show the letters AI in the lower left corner of video and frames.
         progress: called after each frame with (frames done, frames in all).
 
@@ -117,7 +120,7 @@ def render(
         In Python ``avatar`` may also be an avatar already loaded (``device`` then has no effect), and ``audio`` float32
         mono samples at 16 kHz or the result of ``synthesize``.
     """
-    from emotalking.emotion.tracks import emotion_track, heard_gain
+    from emotalking.emotion.tracks import emotion_track, gaze_track, heard_gain
     from emotalking.player.clip import render_clip
 
     if batch < 1:
@@ -125,6 +128,7 @@ def render(
     if (audio is None) == (text is None):
         raise InputError("give one of audio and text: the speech as a sound file, or what is to be said.")
     gain = heard_gain(emotion)
+    looks = gaze_track(gaze)
     chosen = emotion_track("neutral" if gain is not None else emotion, va, track)
     if emotion_file is not None:
         from emotalking.emotion.plot import check_emotion_file
@@ -164,6 +168,7 @@ def render(
         view=view,
         provenance=provenance,
         seed=seed,
+        gaze=looks,
         progress=progress,
     )
 

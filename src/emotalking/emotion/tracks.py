@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,36 +102,41 @@ class EmotionTrack:
         Raises:
             InputError: naming file and line (JSON: entry) of anything malformed.
         """
-        path = Path(path)
-        suffix = path.suffix.lower()
-        if suffix not in (".csv", ".json"):
-            raise InputError(f"{path}: an emotion track must be a .csv or .json file")
-        with reading(path, "is not an emotion track in UTF-8", "write it again"):
-            try:
-                text = read_text(path, _MOST_TRACK)
-            except OSError as error:
-                raise InputError(f"cannot read the emotion track {path}: {reason(error)}") from error
-            if suffix == ".csv":
-                rows = [
-                    (where, {name: _decimal_point(cell) for name, cell in row.items()})
-                    for where, row in csv_rows(path, text, _check_header)
-                ]
-            else:
-                rows = json_rows(path, text, "keyframe", '{"time": 0, "emotion": "happy"}')
-        if not rows:
-            raise InputError(f"{path}: the emotion track has no keyframes")
-        keys = [_keyframe(row, where) for where, row in rows]
-        for (where, _), before, now in zip(rows[1:], keys, keys[1:], strict=False):
-            if now[0] <= before[0]:
-                raise InputError(f"{where}: time {now[0]:g} does not follow {before[0]:g}; sort the keyframes")
-        data = np.array(keys, np.float64)
-        return cls(data[:, 0], data[:, 1:])
+        return cls(*_keyframes(Path(path), "emotion", _check_header, _keyframe, '{"time": 0, "emotion": "happy"}'))
 
     def write(self, path: Path) -> None:
         """Write the keyframes as CSV, which :meth:`from_file` reads."""
         rows = np.column_stack([self.times, self.values])
         lines = ["time,valence,arousal", *(",".join(f"{number:.4f}" for number in row) for row in rows)]
         write_bytes(path, ("\n".join(lines) + "\n").encode())
+
+
+def gaze_track(gaze: str | Path | tuple[float | int, float | int] | EmotionTrack) -> EmotionTrack | None:
+    """Where the eyes look over time, x to the viewer's right and y up, each in [-1, 1]; None: as recorded.
+
+    Args:
+        gaze: "recorded"; "camera", which is (0, 0); x and y, also as text ("0.5,-0.2"); a .csv or .json file of
+            keyframes (time, x, y), read as :meth:`EmotionTrack.from_file` does; or a track of x and y.
+
+    Raises:
+        InputError: none of these, or malformed.
+    """
+    if isinstance(gaze, EmotionTrack):
+        return gaze
+    if gaze == "recorded":
+        return None
+    if isinstance(gaze, str | Path):
+        if Path(gaze).suffix.lower() in (".csv", ".json"):
+            return EmotionTrack(
+                *_keyframes(Path(gaze), "gaze", _check_look_header, _look, '{"time": 0, "x": 0, "y": 0}')
+            )
+        parts = ["0", "0"] if gaze == "camera" else str(gaze).split(",")
+        if len(parts) != 2:
+            raise InputError(
+                f'gaze "{gaze}": give recorded, camera, two numbers such as 0.5,-0.2, or a .csv or .json file'
+            )
+        gaze = _number(parts[0], f'gaze "{gaze}"', "x"), _number(parts[1], f'gaze "{gaze}"', "y")
+    return EmotionTrack(np.zeros(1), np.array([_in_reach(*gaze, f"gaze {gaze[0]:g},{gaze[1]:g}")], np.float64))
 
 
 def emotion_track(
@@ -220,6 +225,74 @@ def _decimal_point(cell: str) -> str:
     return cell.replace(",", ".") if re.fullmatch(r"[+-]?\d*,\d+", cell) else cell
 
 
+def _keyframes(
+    path: Path,
+    kind: str,
+    check_header: Callable[[Sequence[str], str], None],
+    keyframe: Callable[[dict[str, Any], str], tuple[float, float, float]],
+    example: str,
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n 2"]]:
+    """Times and values of a file of keyframes, in order.
+
+    Args:
+        kind: of track, for messages.
+        check_header: of a CSV table; raises InputError.
+        keyframe: reads a row.
+        example: a JSON entry.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".json"):
+        raise InputError(f"{path}: a track of {kind} must be a .csv or .json file")
+    with reading(path, f"is not a track of {kind} in UTF-8", "write it again"):
+        try:
+            text = read_text(path, _MOST_TRACK)
+        except OSError as error:
+            raise InputError(f"cannot read the track of {kind} {path}: {reason(error)}") from error
+        if suffix == ".csv":
+            rows = [
+                (where, {name: _decimal_point(cell) for name, cell in row.items()})
+                for where, row in csv_rows(path, text, check_header)
+            ]
+        else:
+            rows = json_rows(path, text, "keyframe", example)
+    if not rows:
+        raise InputError(f"{path}: the track of {kind} has no keyframes")
+    keys = [keyframe(row, where) for where, row in rows]
+    for (where, _), before, now in zip(rows[1:], keys, keys[1:], strict=False):
+        if now[0] <= before[0]:
+            raise InputError(f"{where}: time {now[0]:g} does not follow {before[0]:g}; sort the keyframes")
+    data = np.array(keys, np.float64)
+    return data[:, 0], data[:, 1:]
+
+
+def _check_look_header(header: Sequence[str], where: str) -> None:
+    if not {"time", "x", "y"} <= set(header):
+        raise InputError(f"{where}: the header must be time,x,y")
+
+
+def _look(row: dict[str, Any], where: str) -> tuple[float, float, float]:
+    if unknown := set(row) - {"time", "x", "y"}:
+        raise InputError(f"{where}: unknown field {sorted(unknown)[0][:40]!r}; use time, x and y")
+    x, y = (_number(row.get(key), where, key) for key in ("x", "y"))
+    return (_time(row, where), *_in_reach(x, y, where))
+
+
+def _in_reach(x: float, y: float, where: str) -> tuple[float, float]:
+    if not (abs(x) <= 1 and abs(y) <= 1):
+        raise InputError(f"{where}: x and y must lie between -1 and 1 (0,0 is the camera)")
+    return x, y
+
+
+def _time(row: dict[str, Any], where: str) -> float:
+    """Time of a keyframe, seconds."""
+    time = _number(row.get("time"), where, "time")
+    if time > _LONGEST_S:
+        raise InputError(f"{where}: time {time:g} is more than {_LONGEST_S:g} s, which no recording lasts")
+    if time < 0:
+        raise InputError(f"{where}: time {time:g} is negative; times are seconds from the start")
+    return time
+
+
 def _check_header(header: Sequence[str], where: str) -> None:
     if "time" not in header or not ({"valence", "arousal"} <= set(header) or "emotion" in header):
         raise InputError(f"{where}: the header must be time,valence,arousal or time,emotion")
@@ -230,11 +303,7 @@ def _keyframe(row: dict[str, Any], where: str) -> tuple[float, float, float]:
     if unknown:
         name = sorted(unknown)[0][:40]
         raise InputError(f"{where}: unknown field {name!r}; use time with valence, arousal or emotion")
-    time = _number(row.get("time"), where, "time")
-    if time > _LONGEST_S:
-        raise InputError(f"{where}: time {time:g} is more than {_LONGEST_S:g} s, which no recording lasts")
-    if time < 0:
-        raise InputError(f"{where}: time {time:g} is negative; times are seconds from the start")
+    time = _time(row, where)
     name = row.get("emotion")
     if name not in (None, ""):
         if row.get("valence") not in (None, "") or row.get("arousal") not in (None, ""):

@@ -19,7 +19,7 @@ from emotalking.player.backgrounds import Background
 from emotalking.player.label import label as add_label
 from emotalking.player.paste import Paster
 from emotalking.player.player import Player, listened_s
-from emotalking.player.protocols import Emotion, Motion, PlayableAvatar
+from emotalking.player.protocols import Emotion, Gaze, Motion, PlayableAvatar
 from emotalking.player.views import viewed
 from emotalking.provenance.consent import remind
 from emotalking.provenance.manifest import Origin
@@ -59,6 +59,7 @@ def render_clip(
     overwrite: bool = False,
     vad: bool = True,
     seed: int = 0,
+    gaze: Gaze | None = None,
     label: bool = False,
     view: View = "image",
     provenance: Provenance = "on",
@@ -86,6 +87,7 @@ def render_clip(
         overwrite: remove frames of an earlier run from ``folder``.
         vad: close the lips during silence, see ``Player.frames``.
         seed: of expressive motion.
+        gaze: where the eyes look over time, see ``Player.frames``.
         label: show the letters "AI" in the corner (:mod:`emotalking.player.label`).
         view: what frames show, see :class:`~emotalking.player.views.ViewedAvatar`.
         provenance: on: sign all outputs (:mod:`emotalking.provenance.signing`) and mark video and frames invisibly
@@ -118,7 +120,15 @@ def render_clip(
         raise UserError("the sound has no length, so there is no frame to render.")
     matte = paste is not None
     frames = player.frames(
-        track, emotion, poses=poses, background=background, seconds=seconds, batch=batch, matte=matte, seed=seed
+        track,
+        emotion,
+        poses=poses,
+        background=background,
+        seconds=seconds,
+        batch=batch,
+        matte=matte,
+        seed=seed,
+        gaze=gaze,
     )
     if mouth_strip is not None:
         frames = mouth_strip.watch(frames, matte)

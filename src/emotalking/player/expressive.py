@@ -309,5 +309,5 @@ class ExpressiveLoop:
             made.append(self._motion.step(float(valence), float(arousal), [accent.strength for accent in known]))
         parts = ((each.viewmats, each.aus, each.indices) for each in made)
         gazes = [each.gaze for each in made if each.gaze is not None]
-        together = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return Poses(*together, np.concatenate(gazes) if gazes else None)
+        viewmats, aus, indices = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return Poses(viewmats, aus, indices, np.concatenate(gazes) if gazes else None)

@@ -7,10 +7,9 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from emotalking.audio.accents import Accent
-from emotalking.data.gaze import camera_direction
 from emotalking.errors import UserError
 from emotalking.player.expressive import ExpressiveMotion
-from emotalking.player.gaze import recorded_glances
+from emotalking.player.gaze import Eyes
 from emotalking.player.glide import Glide
 from emotalking.player.poses import PoseLoop, Poses
 from emotalking.player.protocols import Motion, PlayableAvatar
@@ -34,7 +33,8 @@ class LiveMotion:
 
     def __init__(self, avatar: PlayableAvatar, poses: Motion, seed: int) -> None:
         fps = float(avatar.fps)
-        self._glances = recorded_glances(avatar)
+        gaze = getattr(avatar, "gaze", None)
+        self._eyes = None if gaze is None else Eyes(gaze, avatar.viewmats, fps, seed=seed)
         self._loop = PoseLoop(avatar.viewmats, avatar.aus, fps, fixed=poses == "fixed")
         begin = 0 if seed == 0 else int(np.random.default_rng(seed).integers(2 * len(avatar.viewmats)))
         self._face = self._head = float(begin)
@@ -65,6 +65,16 @@ class LiveMotion:
                 raise UserError(f"the {name} is {angle:g} radians: give -{limit:g} to {limit:g}, as the torso stays.")
         self._turn.to(np.array([yaw, pitch, roll], np.float64), round(_TURN_S * self._fps))
 
+    def look(self, x: float, y: float) -> None:
+        """Look beside the camera (:meth:`Eyes.look`).
+
+        Raises:
+            UserError: beyond what the clip shows, or an avatar whose eyes cannot be steered.
+        """
+        if self._eyes is None:
+            raise UserError("this avatar's eyes cannot be steered: train it again, on a folder with tracked irises.")
+        self._eyes.look(x, y)
+
     def step(self, va: Float[np.ndarray, "2"] | None = None, accents: Sequence[Accent] = ()) -> Poses:
         """The next frame's.
 
@@ -72,27 +82,27 @@ class LiveMotion:
             va: valence and arousal; None: neutral.
             accents: that became known since the last frame. Both matter to expressive motion only.
         """
+        valence_arousal = (0.0, 0.0) if va is None else (float(va[0]), float(va[1]))
         if self._expressive is not None:
-            valence, arousal = (0.0, 0.0) if va is None else va.tolist()
+            valence, arousal = valence_arousal
             strengths = [accent.strength for accent in accents]
             here = self._expressive.step(valence, arousal, strengths, float(self._speed.step()))
             viewmat = here.viewmats[0] @ _turned(self._turn.step())
-            return self._seeing(viewmat, here.aus, int(here.indices[0]), int(here.indices[0]))
+            return self._seeing(viewmat, here.aus, int(here.indices[0]), valence_arousal)
         viewmat, aus, index = self._loop.pose(self._head)
-        face = index
         if self._face != self._head:
-            _, aus, face = self._loop.pose(self._face)
+            _, aus, _ = self._loop.pose(self._face)
         viewmat = viewmat @ _turned(self._turn.step())
         self._face += 1.0
         self._head += float(self._speed.step())
-        return self._seeing(viewmat, aus[None], index, face)
+        return self._seeing(viewmat, aus[None], index, valence_arousal)
 
-    def _seeing(self, viewmat: Float[np.ndarray, "4 4"], aus: Float[np.ndarray, "1 6"], index: int, face: int) -> Poses:
-        """A frame's pose with the recorded glance of frame ``face``."""
-        view, gaze = viewmat[None].astype(np.float32), None
-        if self._glances is not None:
-            gaze = (camera_direction(view) + self._glances[face]).astype(np.float32)
-        return Poses(view, aus, np.array([index]), gaze)
+    def _seeing(
+        self, viewmat: Float[np.ndarray, "4 4"], aus: Float[np.ndarray, "1 6"], index: int, va: tuple[float, float]
+    ) -> Poses:
+        """A frame's pose with the gaze of a head that stands so."""
+        gaze = None if self._eyes is None else self._eyes.step(viewmat, va[1])[None].astype(np.float32)
+        return Poses(viewmat[None].astype(np.float32), aus, np.array([index]), gaze)
 
     def coming(self, count: int) -> list[int]:
         """Recorded frames of the next ``count`` frames, if nothing changes."""

@@ -22,10 +22,10 @@ from emotalking.models.compositor import Conditions
 from emotalking.player.backgrounds import Background, background_plate
 from emotalking.player.expressive import ExpressiveLoop
 from emotalking.player.finish import device_plate, finished_frames, on_host
-from emotalking.player.gaze import recorded_glances
+from emotalking.player.gaze import Eyes, PoseSource, SteeredLoop, recorded_glances
 from emotalking.player.on_device import torsos_of
 from emotalking.player.poses import PoseLoop, Poses
-from emotalking.player.protocols import Emotion, Motion, PlayableAvatar
+from emotalking.player.protocols import Emotion, Gaze, Motion, PlayableAvatar
 from emotalking.provenance.mark import Mark
 
 
@@ -132,6 +132,7 @@ class Player:
         matte: bool = False,
         vad: bool = True,
         seed: int = 0,
+        gaze: Gaze | None = None,
     ) -> Iterator[UInt8[np.ndarray, "H W channels"]]:
         """Render frames of the speaking avatar one by one; memory does not grow with their number.
 
@@ -147,7 +148,9 @@ class Player:
             matte: add the head's coverage to finished frames as a fourth channel.
             vad: close the lips during silence (``audio.vad``); needs the audio itself, not only its features, and an
                 avatar with closed-mouth codes.
-            seed: of expressive motion.
+            seed: of expressive motion, and of the saccades of steered eyes.
+            gaze: where the eyes look over time, x to the viewer's right and y up, each in [-1, 1] of the way that the
+                clip shows; (0, 0) is the camera. None: as recorded.
 
         Yields:
             uint8 RGB [H, W, 3], or RGBA [H, W, 4] when transparent, or RGB and coverage [H, W, 4] with ``matte``.
@@ -160,9 +163,11 @@ class Player:
             raise UserError(
                 "this avatar was trained without its emotion stage, so it cannot show one: train that stage."
             )
+        if gaze is not None and getattr(self.avatar, "gaze", None) is None:
+            raise UserError("this avatar's eyes cannot be steered: train it again, on a folder with tracked irises.")
         plate = background_plate(background, self.avatar.background)
         track = self.audio_features(audio, vad=vad, seconds=seconds)
-        loop = self._loop(poses, emotion, track, seed)
+        loop = self._steered(self._loop(poses, emotion, track, seed), gaze, emotion, seed)
         return self._play(track, emotion, loop, plate, self.num_frames(track, seconds), batch, matte)
 
     def recorded(
@@ -180,11 +185,18 @@ class Player:
         avatar, glances = self.avatar, recorded_glances(self.avatar)
         return PoseLoop(avatar.viewmats, avatar.aus, float(avatar.fps), fixed=poses == "fixed", glances=glances)
 
+    def _steered(self, loop: PoseSource, gaze: Gaze | None, emotion: Emotion | None, seed: int) -> PoseSource:
+        if gaze is None:
+            return loop
+        avatar, fps = self.avatar, float(self.avatar.fps)
+        eyes = Eyes(getattr(avatar, "gaze"), avatar.viewmats, fps, seed=seed)  # noqa: B009  (programs' avatars have none)
+        return SteeredLoop(loop, eyes, gaze, fps, emotion)
+
     def _play(
         self,
         track: AudioTrack,
         emotion: Emotion | None,
-        loop: PoseLoop | ExpressiveLoop,
+        loop: PoseSource,
         plate: np.ndarray | Literal["transparent"],
         total: int,
         batch: int,

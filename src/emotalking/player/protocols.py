@@ -65,3 +65,7 @@ class Emotion(Protocol):
     def at(self, times_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T 2"]:
         """Valence and arousal [T, 2] in [-1, 1] at times [T] in seconds."""
         ...
+
+
+Gaze = Emotion
+"""Where the eyes look over time: x and y in [-1, 1] at times in seconds."""

@@ -252,6 +252,18 @@ class StreamingPlayer:
         """
         self._motion.turn(yaw, pitch, roll)
 
+    def set_gaze(self, x: float = 0.0, y: float = 0.0) -> None:
+        """Let the eyes glide to a place beside the camera, which they keep to while the head turns.
+
+        Args:
+            x: to the viewer's right.
+            y: up. Both from -1 to 1: as far as the clip shows, and a little more; (0, 0) is the camera.
+
+        Raises:
+            UserError: beyond, or an avatar whose eyes cannot be steered (``avatar.gaze`` is None).
+        """
+        self._motion.look(x, y)
+
     def set_idle(self, on: bool) -> None:
         """Let the head move on, or bring it to rest where it is; blinks go on."""
         self._motion.hold(not on)

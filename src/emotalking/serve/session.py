@@ -308,6 +308,8 @@ class Session:
         """The avatar, the next frame, and what can be wished, for the client."""
         avatar = self.player.avatar
         able = [name for name in ("pose", "gaze", "idle", "background") if hasattr(self.player, f"set_{name}")]
+        if getattr(avatar, "gaze", None) is None and "gaze" in able:
+            able.remove("gaze")
         return {
             "avatar": self.avatar,
             "width": avatar.width,
