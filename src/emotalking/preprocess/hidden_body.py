@@ -30,6 +30,8 @@ NEAR_PX = 120
 """Body at this distance from the head, at 512 px, is what is aligned: collar and shoulders, not hands."""
 SEAM_PX = 4
 """Body this close to the head, at 512 px, may be mixed with it."""
+FILL_PX = 1
+"""The same where a frame's own body gives way to that of other frames: no further, as it is exact in its own pose."""
 MISFIT = 14.0
 """Mean difference in grey levels, beside the head, above which a frame does not fit."""
 
@@ -135,7 +137,7 @@ class HiddenBody:
         if beside.any():
             shifted, left = _shifted(colour, image, compared)
             if np.abs(left[beside]).mean() <= MISFIT:
-                hidden = head | (body & (away <= SEAM_PX * scale))
+                hidden = head | (body & (away <= FILL_PX * scale))
                 filled = hidden & shown
                 out[top:][filled] = shifted[filled]
                 filled |= hidden & (known == Label.BACKGROUND)
