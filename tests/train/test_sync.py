@@ -181,7 +181,7 @@ def test_what_the_expert_sees_is_a_part_of_the_frame_that_the_player_shows(
     va = torch.tensor([0.6, -0.4])
     with torch.no_grad():
         parts = {None: term.face(head, window, 2), va: term.emotional(head, window, va)}
-    avatar = Avatar(head, run._scene(actor_subject, data))
+    avatar = Avatar(head, run._scene(actor_subject, data, made.config))
     points = data.points[:, list(data.layout.ibug68)].numpy()
     for emotion, part in parts.items():
         shown = avatar.render(
