@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.transform import Rotation
 
 from emotalking.data import Subject
 from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
-from emotalking.data.gaze import IRIS_DEPTH, IRIS_RADIUS, camera_direction, measure_gaze
+from emotalking.data.gaze import IRIS_DEPTH, IRIS_RADIUS, camera_direction, convex_eyes, measure_gaze
 from emotalking.data.layouts import IBUG68
 from emotalking.errors import InputError
 
@@ -77,6 +78,14 @@ def test_blinks_are_bridged() -> None:
     found = measured(views, points, closure) - camera_direction(views)
     assert np.allclose(found[:27] - found[0], 0, atol=1e-4) and np.allclose(found[33:] - found[-1], 0, atol=1e-4)
     assert (np.diff(found[26:34, 0]) > 0).all() and np.diff(found[26:34, 0]).max() < 0.05
+
+
+def test_hollow_eyes_become_convex() -> None:
+    hollow = torch.tensor(SHAPE)
+    hollow[[68, 69, 70, 71], 2] = 0.05
+    found = convex_eyes(hollow, LAYOUT)
+    torch.testing.assert_close(found[[68, 70], 2], torch.full((2,), 0.06 + IRIS_DEPTH, dtype=found.dtype))
+    assert torch.equal(found[:68], hollow[:68]) and float(hollow[68, 2]) == pytest.approx(0.05)
 
 
 def test_without_open_eyes_the_camera_is_looked_at_and_without_irises_nothing_is_known() -> None:

@@ -16,6 +16,7 @@ import torch
 from emotalking.audio.features import write_features
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
+from emotalking.data.gaze import convex_eyes
 from emotalking.data.labels import Label
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.emotion.mesh_warp.warp import MeshWarp
@@ -215,6 +216,8 @@ def make_context(
     """
     perceptual = make_perceptual(config, device)
     data = TrainingData.load(source, source.train_indices, config.model.audio.features, device, normals=config.normals)
+    if config.model.gaze and data.shape is not None:
+        data.shape = convex_eyes(data.shape, data.layout)
     if config.normals and data.normals is None:
         _logger.info("%s has no normal maps: the normal terms are left out", source.files.root)
     sync = make_sync(config, source, data, folder, fresh=checkpoint is None)
