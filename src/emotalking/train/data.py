@@ -26,8 +26,8 @@ class RecordedConditions(Conditions):
 
     va: Float[Tensor, "F 2"]  # pyright: ignore[reportGeneralTypeIssues]  # Always known here.
 
-    def at(self, frame: int | Int64[Tensor, "1"]) -> "RecordedConditions":
-        """The one frame ``frame``, still batched."""
+    def at(self, frame: int | Int64[Tensor, " B"]) -> "RecordedConditions":
+        """Of one frame, still batched, or of several."""
         pick = as_index(frame)
         gaze = None if self.gaze is None else self.gaze[pick]
         return RecordedConditions(self.viewmats[pick], self.audio[pick], self.aus[pick], self.va[pick], gaze=gaze)
