@@ -12,9 +12,11 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra emotalking[serve]")
 
+import emotalking
 from emotalking.errors import InputError
 from emotalking.player.streaming import LiveFrame
 from emotalking.serve.scheduler import Scheduler
+from emotalking.serve.server import LiveServer
 from emotalking.serve.settings import ServeSettings
 from emotalking.serve.sinks import Event
 from emotalking.serve.speech import sentences
@@ -115,8 +117,18 @@ def test_unknown_avatar_and_none() -> None:
     with serving() as server, client(server, "avatar=nobody") as one:
         assert "no avatar" in one.event("error")["message"]
         assert one.code() == 4404
-    with pytest.raises(InputError, match="at least one"):
-        Scheduler({}, ServeSettings())
+    with pytest.raises(InputError, match="no avatar to serve"):
+        emotalking.serve([])
+
+
+def test_a_server_begins_without_an_avatar_and_gets_one() -> None:
+    with LiveServer({}, ServeSettings(port=0)) as server:
+        server.start()
+        with client(server) as one:
+            assert "no avatar yet" in one.event("error")["message"]
+        server.scheduler.add("disc", FakeAvatar())
+        with client(server) as one:
+            assert one.event("hello")["avatar"] == "disc"
 
 
 def test_sentences() -> None:

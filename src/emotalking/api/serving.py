@@ -21,7 +21,7 @@ ServeDevices = Annotated[
 
 @checked
 def serve(
-    avatars: Annotated[Sequence[PathLike], Reads()],
+    avatars: Annotated[Sequence[PathLike], Reads()] = (),
     *,
     host: str = "127.0.0.1",
     port: int = 8010,
@@ -40,7 +40,8 @@ def serve(
     """Serve avatars live: a page to talk with them, and WebSockets for programs.
 
     Args:
-        avatars: avatar files; clients know each by its file's name without the ending.
+        avatars: avatar files; clients know each by its file's name without the ending. None are needed where clients
+            may upload clips.
         host: address to listen on; 0.0.0.0: the whole network, for which a token is needed.
         port: TCP port; 0: a free one.
         token: secret of at least 8 characters that clients must know; None: where others than this machine reach the
@@ -68,6 +69,10 @@ def serve(
     if missing:
         raise MissingPackageError(
             f"serving needs {', '.join(missing)}, which is not installed: pip install 'emotalking[serve]'."
+        )
+    if not avatars and (uploads is None or stream is not None or camera):
+        raise InputError(
+            "there is no avatar to serve: give at least one, or a folder for uploads, to make one on the page."
         )
     from emotalking.api.rendering import load_avatar
     from emotalking.ops.devices import parse_devices
@@ -108,7 +113,8 @@ def serve(
     closing = [] if jobs is None else [jobs.close]
     server = LiveServer(first, settings, [page_router(), job_router(jobs), webrtc_router(ice)], closing, more)
     try:
-        _add_outputs(server, stream, camera)
+        if stream is not None or camera:
+            _add_outputs(server, stream, camera)
     except BaseException:
         server.stop()
         raise

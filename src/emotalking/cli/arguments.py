@@ -30,9 +30,9 @@ FORMS: dict[str, tuple[Any, ...]] = {
     "emotions": (tyro.conf.UseAppendAction,),
 }
 """Parameters whose option differs from their name and one value."""
-WORDS = ("names",)
+WORDS = ("names", "avatars")
 """Parameters with a default that are positional arguments all the same, of which there may be none."""
-_METAVARS = {"names": "[NAME ...]", "systems": "NAME=PATH", "clips": "NAME=VIDEO"}
+_METAVARS = {"names": "[NAME ...]", "avatars": "[AVATAR ...]", "systems": "NAME=PATH", "clips": "NAME=VIDEO"}
 PROGRAM_ONLY = ("command",)
 """Parameters that the command line fills in itself."""
 

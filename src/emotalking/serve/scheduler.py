@@ -50,8 +50,6 @@ class Scheduler:
         settings: ServeSettings,
         more: Sequence[Mapping[str, PlayableAvatar]] = (),
     ) -> None:
-        if not avatars:
-            raise InputError("there is no avatar to serve: give at least one.")
         if any(there.keys() != avatars.keys() for there in more):
             raise InputError("the avatars of all devices must be the same.")
         self.settings = settings
@@ -138,8 +136,11 @@ class Scheduler:
         with self._lock:
             return [session for session, _ in self._sessions.values()]
 
-    def open(self, avatar: str, address: str = "") -> Session:
+    def open(self, avatar: str | None = None, address: str = "") -> Session:
         """Open a session; where there are too many, one that waits for its client ends.
+
+        Args:
+            avatar: its name; None: the first.
 
         Raises:
             LimitError: there are too many, in all or of this address.
@@ -147,8 +148,11 @@ class Scheduler:
         """
         settings = self.settings
         most = settings.sessions_per_address or max(1, settings.max_sessions // 2)
+        name = avatar or next(iter(self.avatars), None)
+        if name is None:
+            raise InputError("this server has no avatar yet: make one of a clip on its page.")
         with self._place() as renderer:
-            session = Session(avatar, renderer.player, address=address, max_queued_s=settings.max_queued_s)
+            session = Session(name, renderer.player, address=address, max_queued_s=settings.max_queued_s)
         with self._lock:
             if self.stopping or self.draining:
                 raise LimitError("the server stops.")
@@ -217,5 +221,5 @@ class Scheduler:
 
 def _labels(devices: Sequence[Mapping[str, PlayableAvatar]]) -> list[str]:
     """Names of devices for the metrics; with a number where several are the same."""
-    names = [str(next(iter(avatars.values())).device) for avatars in devices]
+    names = [str(next((avatar.device for avatar in avatars.values()), "device")) for avatars in devices]
     return [name if names.count(name) == 1 else f"{name}/{number}" for number, name in enumerate(names)]

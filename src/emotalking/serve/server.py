@@ -96,7 +96,7 @@ class LiveServer:
     def own_session(self) -> Session:
         """A session of the first avatar for the program that runs the server; `link` leads to it."""
         if self.session is None:
-            self.session = self.scheduler.open(next(iter(self.scheduler.avatars)))
+            self.session = self.scheduler.open()
             self.session.kept = True
         return self.session
 

@@ -329,10 +329,11 @@ async def _session(offer: Offer, request: Request, scheduler: Scheduler) -> Sess
         if found is None:
             raise HTTPException(404, "this session has ended: open a new one.")
         return found
-    name = offer.avatar or next(iter(scheduler.avatars))
     address = "" if request.client is None else request.client.host
     try:
-        return await asyncio.get_running_loop().run_in_executor(scheduler.workers, scheduler.open, name, address)
+        return await asyncio.get_running_loop().run_in_executor(
+            scheduler.workers, scheduler.open, offer.avatar, address
+        )
     except LimitError as error:
         scheduler.metrics.refused.labels("limit").inc()
         raise HTTPException(503, str(error)) from error

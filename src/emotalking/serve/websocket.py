@@ -157,9 +157,8 @@ class SessionSocket:
             if found is None:
                 raise InputError("this session has ended: open a new one.")
             return found, True
-        name = asked.get("avatar") or next(iter(self._scheduler.avatars))
         address = "" if socket.client is None else socket.client.host
-        return await self._off_loop(self._scheduler.open, name, address), False
+        return await self._off_loop(self._scheduler.open, asked.get("avatar"), address), False
 
     async def _converse(self, socket: WebSocket, session: Session, resumed: bool) -> None:
         """Read and send until the client leaves, the session ends, or the client is to leave."""

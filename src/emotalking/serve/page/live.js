@@ -92,7 +92,7 @@ export class Live {
       ),
     );
     this.avatar = avatars.some(({ name }) => name === chosen) ? chosen : avatars[0]?.name;
-    if (!avatars.length) notice("This server has no avatar yet.");
+    if (!avatars.length) notice("This server has no avatar yet: upload a clip of a person talking and train one.");
   }
 
   get avatar() {
