@@ -10,9 +10,10 @@ from scipy.spatial.transform import Rotation
 from emotalking.data import Subject
 from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
-from emotalking.data.gaze import IRIS_DEPTH, IRIS_RADIUS, camera_direction, convex_eyes, measure_gaze
+from emotalking.data.gaze import IRIS_DEPTH, IRIS_RADIUS, camera_direction, measure_gaze
 from emotalking.data.layouts import IBUG68
 from emotalking.errors import InputError
+from emotalking.train.motion_pretraining import convex_eyes
 
 SIZE, FOCAL, FRAMES = (320, 240), 600.0, 60
 LAYOUT = replace(IBUG68, right_iris=(68, 69), left_iris=(70, 71))

@@ -150,7 +150,8 @@ def test_attention_is_the_norm_of_the_vectors_that_multiply_the_codes(branch: st
     found = attention_of(head)
     assert found.keys() == networks.keys()
     for name, network in networks.items():
-        assert torch.allclose(found[name], network(features[name]).square().sum(-1).sqrt(), atol=1e-6)
+        wanted = network(features[name]) * (motion._at_eyes(means) if name == "gaze" else 1.0)
+        assert torch.allclose(found[name], wanted.square().sum(-1).sqrt(), atol=1e-6)
 
 
 def test_attention_is_shown_where_it_is(walls: Avatar) -> None:

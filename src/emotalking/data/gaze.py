@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Float
-from torch import Tensor
 
 from emotalking.data.blink import AU45_OPEN
 from emotalking.data.layouts import FaceLayout
@@ -18,18 +17,6 @@ def camera_direction(viewmats: Float[np.ndarray, "*batch 4 4"]) -> Float[np.ndar
     centre = -np.einsum("...ij,...i->...j", viewmats[..., :3, :3], viewmats[..., :3, 3])
     x, y, z = np.moveaxis(centre, -1, 0)
     return np.stack([np.arctan2(x, z), np.arctan2(y, np.hypot(x, z))], -1)
-
-
-def convex_eyes(shape: Float[Tensor, "K 3"], layout: FaceLayout) -> Float[Tensor, "K 3"]:
-    """The shape with irises as far out as they are in a head.
-
-    Eyes that stay on the camera turn against the head, which tracking takes for depth: it puts the irises of two real
-    clips 6 mm behind the lids. From there they follow the camera by themselves, and no gaze moves them.
-    """
-    shape = shape.clone()
-    for iris, lid in ((layout.right_iris, layout.right_upper_lid), (layout.left_iris, layout.left_upper_lid)):
-        shape[list(iris), 2] = shape[[lid[0], lid[-1]], 2].mean() + IRIS_DEPTH
-    return shape
 
 
 def measure_gaze(

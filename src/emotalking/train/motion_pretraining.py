@@ -9,6 +9,8 @@ from scipy.spatial import Delaunay
 from torch import Tensor
 
 from emotalking.data.blink import AU45_CLIP, AU45_OPEN
+from emotalking.data.gaze import IRIS_DEPTH
+from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.mesh_warp.template import RINGS, ring_points
 from emotalking.models.head import Branch
 from emotalking.models.motion import POSITION_SCALE, FaceMotion
@@ -41,6 +43,18 @@ class MeshMotion:
     moves: Float[Tensor, "S V 3"]
     """Offset of each vertex in each of ``frames``, world units: parallel to the image, because the tracked points
     have no depth; the outer ring rests."""
+
+
+def convex_eyes(shape: Float[Tensor, "K 3"], layout: FaceLayout) -> Float[Tensor, "K 3"]:
+    """The shape with irises as far out as they are in a head.
+
+    Eyes that stay on the camera turn against the head, which tracking takes for depth: it puts the irises of two real
+    clips 6 mm behind the lids. From there they follow the camera by themselves, and no gaze moves them.
+    """
+    shape = shape.clone()
+    for iris, lid in ((layout.right_iris, layout.right_upper_lid), (layout.left_iris, layout.left_upper_lid)):
+        shape[list(iris), 2] = shape[[lid[0], lid[-1]], 2].mean() + IRIS_DEPTH
+    return shape
 
 
 def mesh_motion(data: TrainingData, shape: Float[Tensor, "K 3"], *, irises: bool = False) -> MeshMotion:

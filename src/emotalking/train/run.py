@@ -16,7 +16,6 @@ import torch
 from emotalking.audio.features import write_features
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE, audio_feature
-from emotalking.data.gaze import convex_eyes
 from emotalking.data.labels import Label
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.emotion.mesh_warp.warp import MeshWarp
@@ -42,7 +41,7 @@ from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
 from emotalking.train.expressions import Expressions, uses_expressions
 from emotalking.train.initial import initial_gaussians, jaw_line
-from emotalking.train.motion_pretraining import pretrain_motion
+from emotalking.train.motion_pretraining import convex_eyes, pretrain_motion
 from emotalking.train.perceptual import make_perceptual, with_backbone
 from emotalking.train.presets import preset
 from emotalking.train.skin import skin_weights
