@@ -29,12 +29,18 @@ _PASSAGE_S, _GLIDE_S = 0.06, 0.15
 """Duration of a saccade of the eyes' own, and of one that is commanded."""
 STEADY, CALM = 0.7, 0.5
 """By arousal 1, fixations last 2 ** STEADY times as long and scatter 2 ** -CALM times as far."""
+UNSTEERED = "this avatar's eyes cannot be steered: train it again, on a folder with tracked irises."
 
 
 def recorded_glances(avatar: PlayableAvatar) -> Float[np.ndarray, "P 2"] | None:
     """Recorded gaze of an avatar from the direction to the camera, radians; None: its gaze cannot be steered."""
-    gaze = getattr(avatar, "gaze", None)
+    gaze = _recorded(avatar)
     return None if gaze is None else np.asarray(gaze, np.float64) - camera_direction(avatar.viewmats)
+
+
+def _recorded(avatar: PlayableAvatar) -> Float[np.ndarray, "P 2"] | None:
+    """Recorded gaze, radians in the head; avatars of programs need not have any."""
+    return getattr(avatar, "gaze", None)
 
 
 @runtime_checkable
@@ -99,6 +105,12 @@ class Eyes:
         chosen, lasts = self._rng.integers([len(self._places), len(self._seconds)])
         self._off.to(self._places[chosen] * 2.0 ** (-CALM * arousal), max(1, round(_PASSAGE_S * self._fps)))
         self._left = float(self._seconds[lasts]) * 2.0 ** (STEADY * arousal)
+
+
+def eyes_of(avatar: PlayableAvatar, seed: int) -> Eyes | None:
+    """Eyes of an avatar; None: its gaze cannot be steered."""
+    gaze = _recorded(avatar)
+    return None if gaze is None else Eyes(gaze, avatar.viewmats, float(avatar.fps), seed=seed)
 
 
 class SteeredLoop:

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from emotalking.audio.accents import Accent
 from emotalking.errors import UserError
 from emotalking.player.expressive import ExpressiveMotion
-from emotalking.player.gaze import Eyes
+from emotalking.player.gaze import UNSTEERED, eyes_of
 from emotalking.player.glide import Glide
 from emotalking.player.poses import PoseLoop, Poses
 from emotalking.player.protocols import Motion, PlayableAvatar
@@ -33,8 +33,7 @@ class LiveMotion:
 
     def __init__(self, avatar: PlayableAvatar, poses: Motion, seed: int) -> None:
         fps = float(avatar.fps)
-        gaze = getattr(avatar, "gaze", None)
-        self._eyes = None if gaze is None else Eyes(gaze, avatar.viewmats, fps, seed=seed)
+        self._eyes = eyes_of(avatar, seed)
         self._loop = PoseLoop(avatar.viewmats, avatar.aus, fps, fixed=poses == "fixed")
         begin = 0 if seed == 0 else int(np.random.default_rng(seed).integers(2 * len(avatar.viewmats)))
         self._face = self._head = float(begin)
@@ -72,7 +71,7 @@ class LiveMotion:
             UserError: beyond what the clip shows, or an avatar whose eyes cannot be steered.
         """
         if self._eyes is None:
-            raise UserError("this avatar's eyes cannot be steered: train it again, on a folder with tracked irises.")
+            raise UserError(UNSTEERED)
         self._eyes.look(x, y)
 
     def step(self, va: Float[np.ndarray, "2"] | None = None, accents: Sequence[Accent] = ()) -> Poses:

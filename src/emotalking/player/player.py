@@ -22,7 +22,7 @@ from emotalking.models.compositor import Conditions
 from emotalking.player.backgrounds import Background, background_plate
 from emotalking.player.expressive import ExpressiveLoop
 from emotalking.player.finish import device_plate, finished_frames, on_host
-from emotalking.player.gaze import Eyes, PoseSource, SteeredLoop, recorded_glances
+from emotalking.player.gaze import UNSTEERED, PoseSource, SteeredLoop, eyes_of, recorded_glances
 from emotalking.player.on_device import torsos_of
 from emotalking.player.poses import PoseLoop, Poses
 from emotalking.player.protocols import Emotion, Gaze, Motion, PlayableAvatar
@@ -163,11 +163,14 @@ class Player:
             raise UserError(
                 "this avatar was trained without its emotion stage, so it cannot show one: train that stage."
             )
-        if gaze is not None and getattr(self.avatar, "gaze", None) is None:
-            raise UserError("this avatar's eyes cannot be steered: train it again, on a folder with tracked irises.")
+        eyes = None if gaze is None else eyes_of(self.avatar, seed)
+        if gaze is not None and eyes is None:
+            raise UserError(UNSTEERED)
         plate = background_plate(background, self.avatar.background)
         track = self.audio_features(audio, vad=vad, seconds=seconds)
-        loop = self._steered(self._loop(poses, emotion, track, seed), gaze, emotion, seed)
+        loop: PoseSource = self._loop(poses, emotion, track, seed)
+        if gaze is not None and eyes is not None:
+            loop = SteeredLoop(loop, eyes, gaze, float(self.avatar.fps), emotion)
         return self._play(track, emotion, loop, plate, self.num_frames(track, seconds), batch, matte)
 
     def recorded(
@@ -184,13 +187,6 @@ class Player:
             return ExpressiveLoop(self.avatar, emotion, accents, seed)
         avatar, glances = self.avatar, recorded_glances(self.avatar)
         return PoseLoop(avatar.viewmats, avatar.aus, float(avatar.fps), fixed=poses == "fixed", glances=glances)
-
-    def _steered(self, loop: PoseSource, gaze: Gaze | None, emotion: Emotion | None, seed: int) -> PoseSource:
-        if gaze is None:
-            return loop
-        avatar, fps = self.avatar, float(self.avatar.fps)
-        eyes = Eyes(getattr(avatar, "gaze"), avatar.viewmats, fps, seed=seed)  # noqa: B009  (programs' avatars have none)
-        return SteeredLoop(loop, eyes, gaze, fps, emotion)
 
     def _play(
         self,
