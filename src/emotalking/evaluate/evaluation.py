@@ -1,7 +1,5 @@
 """Evaluate an avatar from files to files, or reproduce an earlier report."""
 
-import hashlib
-import json
 import logging
 import math
 import shutil
@@ -20,7 +18,7 @@ from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import check_pair
 from emotalking.evaluate.metrics import METRICS
 from emotalking.evaluate.page import make_page
-from emotalking.evaluate.provenance import provenance, source_sha256
+from emotalking.evaluate.provenance import facts_sha256, provenance, source_sha256
 from emotalking.evaluate.results import (
     Report,
     ReportImage,
@@ -139,7 +137,7 @@ def fingerprint(scenario: str, facts: dict[str, Any], options: EvaluateConfig) -
     parts = ("source_sha256", "packages", "machine", "device", "data", "avatar", "evaluation_models")
     relevant: dict[str, Any] = {part: facts[part] for part in parts} | {"scenario": scenario, "frames": options.frames}
     relevant |= {"evenly": options.evenly} if scenario == "self" else {"sounds": facts["sounds"]}
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
+    return facts_sha256(relevant)
 
 
 def _score(name: Scenario, key: str, session: Session, folder: Path) -> Result:

@@ -1,10 +1,11 @@
 """Provenance of a report: code, packages, machine, command and a fingerprint of the data."""
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,11 @@ def file_sha256(path: Path) -> str:
         return sha256_of(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): the report needs its hash.") from error
+
+
+def facts_sha256(facts: Mapping[str, Any]) -> str:
+    """Hash of facts, whatever their order: what is of the same facts is not made again."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def source_sha256() -> str:

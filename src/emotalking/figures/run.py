@@ -1,7 +1,5 @@
 """Draw an avatar's figures into a folder, with a page about them; what is there and whole is kept."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ import torch
 from emotalking.data import Subject
 from emotalking.errors import UserError
 from emotalking.evaluate.held_out import check_pair
-from emotalking.evaluate.provenance import code, file_sha256, source_sha256, split
+from emotalking.evaluate.provenance import code, facts_sha256, file_sha256, source_sha256, split
 from emotalking.evaluate.results import make_folder, write_json
 from emotalking.evaluate.systems import System, open_system
 from emotalking.figures import motion, stills
@@ -183,11 +181,7 @@ def _keys(material: Material, provenance: Provenance) -> dict[FigureName, str]:
     of_speech = of_videos | {"audio": file_sha256(sound) if sound.is_file() else None}
     of_systems = {"start": dict(config.start), "against": {name: _state(path) for name, path in config.against.items()}}
     more: dict[str, Mapping[str, Any]] = {"sweep": of_videos, "transitions": of_speech, "comparison": of_systems}
-    return {name: _hash(facts | {"figure": name, **more.get(name, {})}) for name in FIGURES}
-
-
-def _hash(facts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return {name: facts_sha256(facts | {"figure": name, **more.get(name, {})}) for name in FIGURES}
 
 
 def _state(path: object) -> list[object]:
