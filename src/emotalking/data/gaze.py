@@ -12,10 +12,13 @@ IRIS_DEPTH = 0.002
 """The iris lies this far [m] before the middle of the eye's corners."""
 
 
+def _camera_centre(viewmats: Float[np.ndarray, "*batch 4 4"]) -> Float[np.ndarray, "*batch 3"]:
+    return -np.einsum("...ij,...i->...j", viewmats[..., :3, :3], viewmats[..., :3, 3])
+
+
 def camera_direction(viewmats: Float[np.ndarray, "*batch 4 4"]) -> Float[np.ndarray, "*batch 2"]:
     """Direction from the head's origin to the camera: radians to the viewer's right and up, in the head."""
-    centre = -np.einsum("...ij,...i->...j", viewmats[..., :3, :3], viewmats[..., :3, 3])
-    x, y, z = np.moveaxis(centre, -1, 0)
+    x, y, z = np.moveaxis(_camera_centre(viewmats), -1, 0)
     return np.stack([np.arctan2(x, z), np.arctan2(y, np.hypot(x, z))], -1)
 
 
@@ -49,8 +52,7 @@ def measure_gaze(
     """
     if not (layout.right_iris and layout.left_iris):
         return None
-    rotation, translation = viewmats[:, :3, :3].astype(np.float64), viewmats[:, :3, 3].astype(np.float64)
-    centre = -np.einsum("nij,ni->nj", rotation, translation)
+    rotation, centre = viewmats[:, :3, :3].astype(np.float64), _camera_centre(viewmats.astype(np.float64))
     turned = []
     for iris, lid in ((layout.right_iris, layout.right_upper_lid), (layout.left_iris, layout.left_upper_lid)):
         middle = shape[[lid[0], lid[-1]]].mean(0)
