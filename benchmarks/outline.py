@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 
 from emotalking.audio.windows import audio_windows
 from emotalking.data import Subject
-from emotalking.data.labels import Label, mask_of
+from emotalking.data.labels import BODY, WHOLE_HEAD, Label, mask_of
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.evaluate.metrics.image import OUTLINE
 from emotalking.models.avatar import Avatar
@@ -104,7 +104,7 @@ def layer_errors(subject: Subject, frames: int) -> dict[str, float]:
         layers = {"continued": torso_layer(image, labels), "composed": torso_layer(image, labels, plate, hidden)}
         alphas = {name: layer[..., 3:] / 255.0 for name, layer in layers.items()}
         over = {name: layer[..., :3] * alphas[name] + plate * (1 - alphas[name]) for name, layer in layers.items()}
-        head, here = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH), motions[i]
+        head, here = mask_of(labels, *WHOLE_HEAD), motions[i]
         for j in others:
             there = motions[j]
             if i == j or here is None or there is None:
@@ -112,13 +112,13 @@ def layer_errors(subject: Subject, frames: int) -> dict[str, float]:
             whole = [np.vstack([motion, [0, 0, 1]]) for motion in (here, there)]
             matrix = (whole[1] @ np.linalg.inv(whole[0]))[:2]
             truth, classes = shown[j]
-            near = mask_of(classes, Label.HEAD, Label.HAIR, Label.MOUTH)
+            near = mask_of(classes, *WHOLE_HEAD)
             distance = cv2.distanceTransform((~near).astype(np.uint8), cv2.DIST_L2, 3)
             classes = np.where(distance > SEAM_PX * len(classes) / 512, classes, np.uint8(Label.HEAD))
             size = image.shape[1::-1]
             truth = cv2.warpAffine(truth, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
             classes = cv2.warpAffine(classes, matrix, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
-            where = head & mask_of(classes, Label.NECK, Label.TORSO)
+            where = head & mask_of(classes, *BODY)
             count += int(where.sum())
             for name, frame in over.items():
                 sums[name] += float(np.abs(frame - truth).mean(-1)[where].sum())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
-from emotalking.data.labels import Label, mask_of
+from emotalking.data.labels import BODY, Label, mask_of
 from emotalking.data.layouts import FaceLayout
 from emotalking.errors import InputError
 from emotalking.io.reading import reading
@@ -78,7 +78,7 @@ class Frame:
     @property
     def body(self) -> Bool[np.ndarray, "H W"]:
         """Torso or neck."""
-        return mask_of(self.labels, Label.NECK, Label.TORSO)
+        return mask_of(self.labels, *BODY)
 
 
 def lips_rect_of(ibug68: Shaped[np.ndarray, "68 2"], width: int, height: int) -> Box:

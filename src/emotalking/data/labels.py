@@ -22,6 +22,11 @@ class Label(IntEnum):
     TORSO = 5
 
 
+WHOLE_HEAD = (Label.HEAD, Label.HAIR, Label.MOUTH)
+"""All that moves with the head."""
+BODY = (Label.NECK, Label.TORSO)
+"""All that the torso layers show."""
+
 LABEL_COLOURS = np.array(
     [[255, 255, 255], [0, 0, 255], [0, 0, 0], [100, 100, 100], [0, 255, 0], [255, 0, 0]], dtype=np.uint8
 )

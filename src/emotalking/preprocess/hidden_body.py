@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
-from emotalking.data.labels import Label, mask_of
+from emotalking.data.labels import BODY, WHOLE_HEAD, Label, mask_of
 from emotalking.ops.pyramid import pull_push
 
 SAMPLES = 48
@@ -52,7 +52,7 @@ class _Reference(NamedTuple):
     def of(cls, image: np.ndarray, labels: np.ndarray) -> "_Reference | None":
         """None where the body shows too few corners."""
         grey, scale = _grey(image)
-        body = mask_of(labels, Label.NECK, Label.TORSO) & _near(_head(labels), NEAR_PX * len(labels) / 512)
+        body = mask_of(labels, *BODY) & _near(mask_of(labels, *WHOLE_HEAD), NEAR_PX * len(labels) / 512)
         inside = cv2.erode(body.astype(np.uint8), np.ones((5, 5), np.uint8))
         mask = cv2.resize(inside, grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
         corners = cv2.goodFeaturesToTrack(grey, CORNERS, 0.005, 3, mask=mask)
@@ -98,7 +98,7 @@ class HiddenBody:
                 images = np.empty((len(indices), *image.shape), np.uint8)
             size = image.shape[1::-1]
             images[count] = _warp(image, motion, size, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-            seen = np.where(_near(_head(labels), SEAM_PX * len(labels) / 512), np.uint8(UNKNOWN), labels)
+            seen = np.where(_near(mask_of(labels, *WHOLE_HEAD), SEAM_PX * len(labels) / 512), np.uint8(UNKNOWN), labels)
             classes.append(_warp(seen, motion, size, cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP))
             count += 1
         if images is None or count < FEWEST:
@@ -118,7 +118,7 @@ class HiddenBody:
         Colours are shifted smoothly to those of the frame's own body. A frame that does not fit stays as it is.
         """
         motion = self.motion(image)
-        rows = np.flatnonzero(mask_of(labels, Label.NECK, Label.TORSO).any(1))
+        rows = np.flatnonzero(mask_of(labels, *BODY).any(1))
         if motion is None or len(rows) == 0:
             return image, labels
         scale = len(labels) / 512
@@ -129,8 +129,8 @@ class HiddenBody:
         size = image.shape[1::-1]
         known = _warp(self._labels, motion, size, cv2.INTER_NEAREST)
         colour = _warp(self._colour, motion, size, cv2.INTER_LINEAR)
-        head, body = _head(labels), mask_of(labels, Label.NECK, Label.TORSO)
-        shown = mask_of(known, Label.NECK, Label.TORSO)
+        head, body = mask_of(labels, *WHOLE_HEAD), mask_of(labels, *BODY)
+        shown = mask_of(known, *BODY)
         away = _distance(head)
         compared = body & shown & (away > 2 * SEAM_PX * scale)
         beside = compared & (away <= NEAR_PX / 3 * scale)
@@ -158,12 +158,12 @@ def _composed(
     labels[seen < max(FEWEST, SHARE * len(images))] = UNKNOWN
     size = 2 * max(1, round(SMALLEST_PX / 2 * len(labels) / 512)) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    for classes_of in ((Label.BACKGROUND,), (Label.NECK, Label.TORSO)):
+    for classes_of in ((Label.BACKGROUND,), BODY):
         part = mask_of(labels, *classes_of)
         whole = cv2.morphologyEx(part.astype(np.uint8), cv2.MORPH_OPEN, disc).astype(bool)
         labels[part & ~whole] = UNKNOWN
     colour = np.zeros(images.shape[1:], np.uint8)
-    pixels = mask_of(labels, Label.NECK, Label.TORSO)
+    pixels = mask_of(labels, *BODY)
     if pixels.any():
         valid = classes[:, pixels] == labels[pixels]
         ordered = np.sort(np.where(valid[..., None], images[:, pixels], np.uint8(255)), axis=0)
@@ -187,7 +187,7 @@ def _shifted(
 
 
 def _head(labels: np.ndarray) -> Bool[np.ndarray, "H W"]:
-    return mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH)
+    return mask_of(labels, *WHOLE_HEAD)
 
 
 def _near(mask: np.ndarray, pixels: float) -> Bool[np.ndarray, "H W"]:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
-from emotalking.data.labels import Label, mask_of
+from emotalking.data.labels import BODY, WHOLE_HEAD, Label, mask_of
 from emotalking.data.readers import read_masks, read_subject_image
 from emotalking.errors import InputError
 from emotalking.ops.matting import coverage, nearest_colours
@@ -169,12 +169,12 @@ def torso_layer(
     scale = image.shape[0] / 512
     layer = np.zeros((*labels.shape, 4), np.uint8)
     labels = _without_slivers(labels, scale)
-    rows = np.flatnonzero(mask_of(labels, Label.NECK, Label.TORSO).any(1))
+    rows = np.flatnonzero(mask_of(labels, *BODY).any(1))
     if len(rows) == 0:
         return layer
     # The rows above the extension do not change, so only the rows from there on are processed.
     window = np.s_[max(0, int(rows[0] - (NECK_EXTENSION_PX + 4) * scale)) :]
-    head = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH)[window]
+    head = mask_of(labels, *WHOLE_HEAD)[window]
     covered, chin = None, _chin(labels[window])
     if plate is not None:
         person = labels[window] != Label.BACKGROUND
@@ -184,7 +184,7 @@ def torso_layer(
     image, labels = image[window], labels[window]
     neck_behind, torso_behind = _behind_head(labels, chin, scale)
     colour = _body_colours(image, labels, neck_behind, torso_behind, scale)
-    body = mask_of(labels, Label.NECK, Label.TORSO)
+    body = mask_of(labels, *BODY)
     alpha = np.round(_soft(body | neck_behind | torso_behind, scale) * 255).astype(np.uint8)
     if covered is not None:
         seam = 2 * max(1, round(2 * SEAM_PX * scale)) + 1
@@ -225,13 +225,13 @@ def _soft(mask: Bool[np.ndarray, "H W"], scale: float) -> Float32[np.ndarray, "H
 
 def _without_slivers(labels: np.ndarray, scale: float) -> np.ndarray:
     """Labels whose long strips of body along the head, narrower than :data:`SLIVER_PX`, are of the head."""
-    body = mask_of(labels, Label.NECK, Label.TORSO)
+    body = mask_of(labels, *BODY)
     size = 2 * max(1, round(SLIVER_PX / 2 * scale)) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     thin = body & ~cv2.morphologyEx(body.astype(np.uint8), cv2.MORPH_OPEN, disc).astype(bool)
     count, parts, boxes, _ = cv2.connectedComponentsWithStats(thin.astype(np.uint8))
     long = [part for part in range(1, count) if max(boxes[part, 2:4]) >= 3 * SLIVER_PX * scale]
-    head = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH).astype(np.uint8)
+    head = mask_of(labels, *WHOLE_HEAD).astype(np.uint8)
     if not long:
         return labels
     sliver = np.isin(parts, long) & cv2.dilate(head, disc).astype(bool)
@@ -247,7 +247,7 @@ def _chin(labels: np.ndarray) -> int | None:
 
 def _behind_head(labels: np.ndarray, chin: int | None, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Head and hair pixels behind which the neck (a long way up) and the torso (a little) continue."""
-    head = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH)
+    head = mask_of(labels, *WHOLE_HEAD)
     # Clear of the outline, so that the layer is never visible next to a head that moved a little.
     margin = 2 * max(1, round(3 * scale)) + 1
     person = (labels != Label.BACKGROUND).astype(np.uint8)
@@ -267,7 +267,7 @@ def _behind_head(labels: np.ndarray, chin: int | None, scale: float) -> tuple[np
     if chin is not None:
         neck &= near | _cap((labels == Label.NECK).any(0), chin, labels.shape, NECK_EXTENSION_PX * scale)
         # Body is behind long hair, too; only there does hair reach below the chin.
-        body = mask_of(labels, Label.NECK, Label.TORSO)
+        body = mask_of(labels, *BODY)
         distance = cv2.distanceTransform((~body).astype(np.uint8), cv2.DIST_L2, 5)
         hanging = (labels == Label.HAIR) & (distance <= HAIR_EXTENSION_PX * scale)
         hanging[:chin] = False
@@ -279,7 +279,7 @@ def _rounded(
     neck: np.ndarray, torso: np.ndarray, labels: np.ndarray, allowed: np.ndarray, scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both regions without the horns, notches and specks that label maps leave where jaw, neck and collar meet."""
-    body = mask_of(labels, Label.NECK, Label.TORSO)
+    body = mask_of(labels, *BODY)
     solid = (body | neck | torso).astype(np.uint8)
     for operation, radius in ((cv2.MORPH_CLOSE, NOTCH_PX), (cv2.MORPH_OPEN, HORN_PX)):
         size = 2 * max(1, round(radius * scale)) + 1
@@ -318,10 +318,10 @@ def _body_colours(
     image: np.ndarray, labels: np.ndarray, neck_behind: np.ndarray, torso_behind: np.ndarray, scale: float
 ) -> Float32[np.ndarray, "H W 3"]:
     """The frame's colours inside the body, continued outwards and behind the head."""
-    body = mask_of(labels, Label.NECK, Label.TORSO)
+    body = mask_of(labels, *BODY)
     border = cv2.dilate((labels == Label.BACKGROUND).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     seam = 2 * max(1, round(SEAM_PX * scale)) + 1
-    head = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH).astype(np.uint8)
+    head = mask_of(labels, *WHOLE_HEAD).astype(np.uint8)
     border |= cv2.dilate(head, np.ones((seam, seam), np.uint8)).astype(bool)
     carried, distance = _extend_colours(image, body, border, scale)
     mixed = (body & border) | ~body

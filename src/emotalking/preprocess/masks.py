@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped, UInt8
 
 from emotalking.data import writer as write
 from emotalking.data.files import SubjectFiles
-from emotalking.data.labels import Label
+from emotalking.data.labels import WHOLE_HEAD, Label
 from emotalking.data.layouts import FaceLayout
 from emotalking.data.readers import read_subject_image
 from emotalking.preprocess.parsing.geometry import face_zones
@@ -116,7 +116,7 @@ class MaskStatistics:
         self._shares[index] = np.bincount(few.ravel(), minlength=len(Label)) / few.size
         oval = face_zones(points / 4, self._layout, few.shape[:2]).oval
         if oval.any():
-            self._cover[index] = np.isin(few[oval], [Label.HEAD, Label.HAIR, Label.MOUTH]).mean()
+            self._cover[index] = np.isin(few[oval], WHOLE_HEAD).mean()
         if index in self._kept:
             self._kept[index] = image, labels
 

@@ -11,7 +11,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from emotalking.data import Subject
-from emotalking.data.labels import Label, mask_of
+from emotalking.data.labels import WHOLE_HEAD, mask_of
 from emotalking.models.compositor import torso_over_plate
 from emotalking.ops.composite import quantised
 from emotalking.ops.matting import coverage
@@ -119,4 +119,4 @@ def head_coverage(
 ) -> UInt8[np.ndarray, "H W"]:
     """Coverage of a frame's head, hair and inside of the mouth over torso and plate (`ops.matting`), 255 for all."""
     behind = quantised(torso_over_plate(torch.from_numpy(torso), torch.from_numpy(plate) / 255.0)).numpy()
-    return coverage(image, mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH), behind)
+    return coverage(image, mask_of(labels, *WHOLE_HEAD), behind)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from emotalking.data.labels import Label, mask_of
+from emotalking.data.labels import BODY, WHOLE_HEAD, mask_of
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.metrics.base import Metric, MetricSpec, per_frame, register
 from emotalking.evaluate.observation import Observation, RenderedFrame
@@ -77,20 +77,20 @@ def _psnr(frame: RenderedFrame, models: EvaluationModels) -> Tensor:
 
 def _psnr_head(frame: RenderedFrame, models: EvaluationModels) -> Tensor:
     assert frame.truth is not None
-    head = mask_of(frame.truth.labels, Label.HEAD, Label.HAIR, Label.MOUTH)
+    head = mask_of(frame.truth.labels, *WHOLE_HEAD)
     return masked_psnr(frame.image, frame.true_image, torch.from_numpy(head).to(frame.image.device))
 
 
 def _psnr_outline(frame: RenderedFrame, models: EvaluationModels) -> Tensor:
     assert frame.truth is not None
-    band = outline_band(mask_of(frame.truth.labels, Label.HEAD, Label.HAIR, Label.MOUTH))
+    band = outline_band(mask_of(frame.truth.labels, *WHOLE_HEAD))
     return masked_psnr(frame.image, frame.true_image, torch.from_numpy(band).to(frame.image.device))
 
 
 def _psnr_neck(frame: RenderedFrame, models: EvaluationModels) -> Tensor:
     assert frame.truth is not None
     labels = frame.truth.labels
-    head, body = mask_of(labels, Label.HEAD, Label.HAIR, Label.MOUTH), mask_of(labels, Label.NECK, Label.TORSO)
+    head, body = mask_of(labels, *WHOLE_HEAD), mask_of(labels, *BODY)
     band = torch.from_numpy(neck_band(head, body))
     return masked_psnr(frame.image, frame.true_image, band.to(frame.image.device))
 
