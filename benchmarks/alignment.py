@@ -5,12 +5,9 @@ EMOTALKING_DATA=DIR python benchmarks/alignment.py   (DIR/clips/grid_s1: GRID co
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
 from emotalking.audio.mel import HOP, log_mel

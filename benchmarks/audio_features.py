@@ -14,7 +14,6 @@ held-out sound and the first seconds of each sound file in FOLDER, by a sync exp
 """
 
 import argparse
-import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,8 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
 from emotalking.audio.features import extract_features

@@ -9,7 +9,6 @@ plate are from the prepared ones.
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -19,11 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _render_cpu import conditions
 from _report import RESULTS, write
+from torch import Tensor
 
 from emotalking.data import Subject
 from emotalking.io.images import decode_image, encode_image

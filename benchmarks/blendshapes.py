@@ -7,13 +7,9 @@ poses are the true ones, so that nothing but the landmarks' and the measures' er
 the truth and the means; everything goes to results/blendshapes.json.
 """
 
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
 from emotalking.preprocess.action_units import head_points, lid_opening, raw_opening, units_from_rest

@@ -9,7 +9,6 @@ replica, it can look after so many. Processor times are Linux's. Needs emotalkin
 
 import argparse
 import os
-import sys
 import threading
 import time
 from pathlib import Path
@@ -17,11 +16,9 @@ from typing import Any
 from urllib.request import urlopen
 
 import ray
+from _report import write
 from ray import serve
 from ray.serve.config import RequestRouterConfig
-
-sys.path.insert(0, str(Path(__file__).parent))
-from _report import write
 
 PORT = 8793
 

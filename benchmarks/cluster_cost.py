@@ -10,11 +10,9 @@ rate, and sessions whose clients ask for places by the front's own rule, while o
 
 import argparse
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
 from _cluster_inputs import FPS, RATE, add_options, measure, read
 from _cluster_sim import Live, LiveCase, batch
 from _report import write

@@ -9,7 +9,6 @@ run is made on it. A trial is a short training with the same settings but for wh
 import argparse
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -17,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
 from emotalking.data.files import SubjectFiles

@@ -22,7 +22,6 @@ who were left out of the fit. "amplitudes": how far their emotions move places o
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -31,8 +30,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _appearance import Observe, appearance_reader
 from _emotion_columns import identity, jitter, jump, lips
 from _emotion_series import NAMES, POINTS, psnr, rendered, store_frames, stored_frames, targets

@@ -20,7 +20,6 @@ the emotion, whatever head and lips do. DIR gets a video with sound and pictures
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +28,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _expressive import BlendshapeReader
 from _report import write
 

@@ -14,7 +14,6 @@ python benchmarks/estimator_error.py [--emotion-model landmarks] [--seeds N] [--
 import argparse
 import json
 import math
-import sys
 import tempfile
 from dataclasses import replace
 from fractions import Fraction
@@ -24,8 +23,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
 from emotalking.data import Subject

@@ -6,14 +6,11 @@ The self-reconstruction also scores the recording itself; it is limited to the f
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import peak_mb, write
 
 from emotalking import EvaluateConfig, api

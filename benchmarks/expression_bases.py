@@ -18,19 +18,16 @@ Lengths are eye-centre distances; out: away from the midline; down: towards the 
 """
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import LinearNDInterpolator
-from scipy.ndimage import map_coordinates
-from scipy.spatial import KDTree
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _expressive import LAYOUT, Expressive, read_clip
 from _report import write
 from estimator_error import ACTED, CONTRADICTED
+from scipy.interpolate import LinearNDInterpolator
+from scipy.ndimage import map_coordinates
+from scipy.spatial import KDTree
 
 from emotalking.emotion.mesh_warp.displacement import edge_basis, face_map, skin_basis, template_grid
 from emotalking.emotion.mesh_warp.expressions import load_expressions

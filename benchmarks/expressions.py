@@ -18,7 +18,6 @@ neutral rendering and to the main clip's frames.
 
 import argparse
 import copy
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +26,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 from _stored import packed, store, stored
 from emotion_branch import PARTS, compared

@@ -11,7 +11,6 @@ python benchmarks/face_mesh.py CLIP [CLIP ...] [--seconds 2]
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
 from emotalking.io.video import read_frames

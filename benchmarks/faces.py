@@ -18,7 +18,6 @@ Nothing is fitted to either estimator.
 """
 
 import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _expressive import BlendshapeReader, Expressive, read_clip
 from _report import write
 from estimator_error import ACTED, CONTRADICTED

@@ -7,14 +7,11 @@ training step asks for. On a GPU with our own kernels, else with torch's operati
 """
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import line, measure, ratio, write
 
 from emotalking.data import Subject

@@ -7,7 +7,6 @@ size and, scaled up (Lanczos), against the largest: what true pixels give beyond
 """
 
 import argparse
-import sys
 import time
 from fractions import Fraction
 from functools import partial
@@ -18,8 +17,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
 from emotalking.data import Subject

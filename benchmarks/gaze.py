@@ -10,7 +10,6 @@ looking left, right, up and down as far as the clip shows it.
 """
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,8 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import RESULTS, write
+from torch import Tensor
 
 from emotalking.audio.windows import audio_windows
 from emotalking.data import Subject

@@ -7,17 +7,14 @@ expression and colours are others. Figures in grey levels of 255.
 """
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import line, measure, ratio, write
+from torch import Tensor
 
 from emotalking.data import Subject
 from emotalking.faces.paste_back import face_rectangles, poisson_blend

@@ -9,15 +9,11 @@ libraries take turns, so that other work on the machine slows all alike.
 import argparse
 import ctypes
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 from rasterize import INPUTS, head_sized_cloud
 

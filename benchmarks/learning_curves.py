@@ -14,7 +14,6 @@ is not done again; curves.png and normals.png in it show the curves and the maps
 import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -28,8 +27,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _actor_truth import degrees_between, given, make_truth, normals_of, script_of
 from _report import write
 from loss_terms import ROWS as RECIPES

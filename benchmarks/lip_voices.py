@@ -15,15 +15,12 @@ Avatars are rendered as the player shows them, heads still, without emotion; ope
 """
 
 import argparse
-import sys
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _degraded import degraded
 from _report import write
 from phone_frames import aligned

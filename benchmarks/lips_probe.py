@@ -8,14 +8,11 @@ ridge regression reads the opening from their codes. --others: people on whose c
 """
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 from audio_features import lips
 

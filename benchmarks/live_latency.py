@@ -22,7 +22,6 @@ opening), for each look-ahead.
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,8 +29,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
 from emotalking.audio.vad_stream import know_gates

@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
 PROBES = Path(__file__).parents[1] / "tests" / "serve"

@@ -15,14 +15,11 @@ import argparse
 import asyncio
 import os
 import random
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _live import RATE, Listener, Process, noise, opened, quantiles, running, said
 from _live_attacks import attack
 from _report import write

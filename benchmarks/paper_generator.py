@@ -13,7 +13,6 @@ alone, below with LipExtract), curves.png.
 
 import argparse
 import copy
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +21,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _people import People
 from _report import write
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from emotalking.io.files import write_bytes
 from emotalking.report import Plot

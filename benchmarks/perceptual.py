@@ -9,14 +9,11 @@ and PSNR and SSIM say what it costs.
 
 import argparse
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
 from emotalking.data import Subject

@@ -13,7 +13,6 @@ the CPU, last: processor time of a frame at each level.
 import argparse
 import copy
 import math
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +20,9 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _render_cpu import conditions
 from _report import RESULTS, write
+from torch import Tensor
 
 from emotalking.data import Subject
 from emotalking.evaluate.held_out import own_emotion, pick_frames, reconstruct

@@ -6,13 +6,9 @@ The scene is a cloud of Gaussians that fills the middle of the image; its mean s
 """
 
 import argparse
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import line, measure, ratio, write
 
 from emotalking.ops.rasterize import rasterize

@@ -17,19 +17,16 @@ another in the same run; ``--only-graphs`` measures these alone.
 """
 
 import argparse
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.profiler import ProfilerActivity, profile
-
-sys.path.insert(0, str(Path(__file__).parent))
 import _render_cpu
 import _render_graphs
+import torch
 from _report import line, measure, ratio, write
+from torch.profiler import ProfilerActivity, profile
 
 from emotalking.data.audio_features import audio_feature
 from emotalking.models.avatar import Avatar

@@ -11,7 +11,6 @@ Every result is stored in FOLDER at once, and a rerun continues.
 
 import argparse
 import json
-import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,8 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 from lips import scores
 

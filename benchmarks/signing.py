@@ -9,15 +9,12 @@ import argparse
 import json
 import os
 import struct
-import sys
 import tempfile
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import line, measure, peak_mb, write
 
 from emotalking.io.audio import save_wav

@@ -14,7 +14,6 @@ picture got worse. `--pictures FOLDER` writes strips of mouths to look at.
 """
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,8 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
+from jaxtyping import Float, UInt8
 
 from emotalking.data import Subject
 from emotalking.evaluate.metrics.image import psnr

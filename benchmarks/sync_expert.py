@@ -11,7 +11,6 @@ what it costs where the machine had other work too.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 from sync_clips import unpack
 

@@ -9,13 +9,10 @@ that show the inside of the mouth.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
 from emotalking.audio.windows import audio_windows

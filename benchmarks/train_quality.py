@@ -4,12 +4,9 @@ python benchmarks/train_quality.py SUBJECT AVATAR [--preset fast] [--device cuda
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
 from emotalking.data import Subject

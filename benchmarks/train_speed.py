@@ -8,7 +8,6 @@ attention, takes all terms, and updates both optimizers. Where the time goes is 
 """
 
 import argparse
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,10 +18,8 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
+from torch.profiler import ProfilerActivity, profile
 
 from emotalking.data import Subject
 from emotalking.io.settings import override

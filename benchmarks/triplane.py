@@ -4,13 +4,9 @@ python benchmarks/triplane.py [--count 40000] [--repeats 20] [--threads N]
 """
 
 import argparse
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import line, measure, ratio, write
 
 from emotalking.ops.triplane import FACE_TRIPLANE, MOUTH_TRIPLANE, TriplaneSpec, encode, entries_per_plane, num_features

@@ -24,10 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
+from jaxtyping import Float
 
 from emotalking.models.avatar import Avatar
 from emotalking.player.player import Player

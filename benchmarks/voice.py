@@ -16,17 +16,14 @@ The curated English sentences and twenty more, by hibari's voice and by espeak-n
 import argparse
 import difflib
 import re
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import RESULTS, write
 from hama.vocab import Vocabulary
+from jaxtyping import Float
 from pocketsphinx import Decoder
 
 from emotalking.audio.hama_model import hama_network

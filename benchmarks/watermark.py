@@ -12,14 +12,11 @@ marked with another key, with the public key, ``--keys`` others as ``verify`` do
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from _report import line, measure, write
 from _watermark_alarms import false_alarms
 from _watermark_clips import ATTACKS, FPS, LENGTH, Frames, Workers, encoded, in_video, look, rate, read, single_threaded
