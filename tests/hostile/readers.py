@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from unittest import mock
 
 import numpy as np
@@ -55,6 +56,7 @@ from emotalking.train.callbacks.report import write_page
 from emotalking.train.callbacks.rows import read_log
 from emotalking.train.checkpoint import Checkpoint, write_checkpoint
 from emotalking.train.config import TrainConfig
+from emotalking.train.context import Context
 from emotalking.train.many import SubjectResult, TrainManyResult, make_page, with_record
 from emotalking.train.optim import gaussian_optimizer, network_optimizer
 from emotalking.train.presets import preset
@@ -165,6 +167,7 @@ class MadeStage(Stage):
 
     def __init__(self, head: TalkingHead) -> None:
         config: TrainConfig = preset("tiny")
+        self.context = cast(Context, SimpleNamespace(state_dict=dict, load_state_dict=lambda state: None))
         self.optimizers = {
             "gaussians": gaussian_optimizer(head.face.gaussians, config.optim, 1.0),
             "networks": network_optimizer([head.face.audio, head.face.motion], config.optim),

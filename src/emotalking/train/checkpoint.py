@@ -49,7 +49,7 @@ def write_checkpoint(
         "iteration": done,
         "head": head.state_dict(),
         "optimizers": {name: optimizer.state_dict() for name, optimizer in stage.optimizers.items()},
-        "stage_state": stage.state_dict(),
+        "stage_state": stage.state_dict() | stage.context.state_dict(),
         "generator": generator.get_state(),
         "stage_seconds": stage_seconds,
     }
@@ -160,6 +160,7 @@ class Checkpoint:
             for name, optimizer in stage.optimizers.items():
                 _restore_optimizer(optimizer, self.payload["optimizers"][name])
             stage.load_state_dict(self.payload["stage_state"])
+            stage.context.load_state_dict(self.payload["stage_state"])
             generator.set_state(self.payload["generator"])
         return done
 

@@ -149,12 +149,11 @@ class EmotionStage(Stage):
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`Stage`."""
-        return self.targets.state_dict() | self.context.state_dict()
+        return self.targets.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`Stage`."""
         self.targets.load_state_dict(state)
-        self.context.load_state_dict(state)
 
 
 def _graph_boxes(boxes: list[Int32[Tensor, "F 4"]], sizes: list[tuple[int, int]]) -> list[Int32[Tensor, "F 4"]]:

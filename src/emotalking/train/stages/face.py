@@ -235,13 +235,12 @@ class FaceStage(Stage):
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`Stage`."""
-        return self.source.state_dict() | self.learner.state_dict() | self.context.state_dict()
+        return self.source.state_dict() | self.learner.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`Stage`."""
         self.source.load_state_dict(state)
         self.learner.load_state_dict(state)
-        self.context.load_state_dict(state)
 
 
 def combined_face_stage(context: Context, maker: EmotionGenerator, stage: type[FaceStage] = FaceStage) -> FaceStage:

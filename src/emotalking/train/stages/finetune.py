@@ -91,12 +91,11 @@ class FinetuneStage(Stage):
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`Stage`."""
-        return {"sampler": self.sampler.state_dict()} | self.context.state_dict()
+        return {"sampler": self.sampler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`Stage`."""
         self.sampler.load_state_dict(state["sampler"])
-        self.context.load_state_dict(state)
 
 
 CLOSED_SHARE = 0.1
