@@ -1,18 +1,19 @@
 """Many subjects on one GPU and on several: seconds of ``train-many``, without Ray.
 
-python benchmarks/many_gpus.py SUBJECT SUBJECT ... [--gpus 2] [--preset fast] [--set KEY=VALUE ...]
+python benchmarks/many_gpus.py FOLDER SUBJECT SUBJECT ... [--counts 1 2] [--preset fast] [--set KEY=VALUE ...]
 
 On one GPU the subjects are trained one after another in one process. On several, each GPU has a process of its own
 that sees it alone (CUDA_VISIBLE_DEVICES) and trains its share one after another: what Ray does with a GPU a job,
 without Ray's own time (``benchmarks/many_jobs.py``). One short training goes before, so that kernels are compiled
-and files are in memory.
+and files are in memory. Avatars stay in FOLDER/COUNT_GPU, and what was measured in FOLDER/COUNT.json: counts may be
+measured in runs of their own, with other seeds too, and each run prints and writes all that FOLDER has.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -36,15 +37,16 @@ def start(gpu: int, subjects: list[Path], out: Path, preset: str, settings: list
     return subprocess.Popen([sys.executable, "-m", "emotalking", *words], env=environment, stdout=subprocess.DEVNULL)
 
 
-def timed(args: argparse.Namespace, gpus: int, folder: Path, settings: list[str]) -> dict[str, Any]:
-    """Seconds until all avatars are there, and those of each subject's stages."""
+def timed(args: argparse.Namespace, gpus: int) -> dict[str, Any]:
+    """Seconds until all avatars are there, and each subject's seconds of stages and PSNR."""
     began = time.perf_counter()
     shares = [args.subjects[gpu::gpus] for gpu in range(gpus)]
-    outs = [folder / f"{gpus}_{gpu}" for gpu in range(gpus)]
+    outs = [args.folder / f"{gpus}_{gpu}" for gpu in range(gpus)]
     running = [
-        start(gpu, share, out, args.preset, settings) for gpu, (share, out) in enumerate(zip(shares, outs, strict=True))
+        start(gpu, share, out, args.preset, args.settings)
+        for gpu, (share, out) in enumerate(zip(shares, outs, strict=True))
     ]
-    if any(process.wait() for process in running):
+    if any([process.wait() for process in running]):
         raise SystemExit("a training failed: see its messages above")
     seconds = time.perf_counter() - began
     results: list[SubjectResult] = [
@@ -53,32 +55,35 @@ def timed(args: argparse.Namespace, gpus: int, folder: Path, settings: list[str]
         for subject in share
     ]
     subjects = {one.name: {"stage_seconds": round(one.seconds, 2), "psnr": round(one.psnr, 2)} for one in results}
-    print(f"{gpus} GPUs: {seconds:.1f} s; {subjects}")
-    return {"seconds": round(seconds, 2), "processes": gpus, "subjects": subjects}
+    return {"seconds": round(seconds, 2), "settings": args.settings, "subjects": subjects}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("subjects", type=Path, nargs="+")
-    parser.add_argument("--gpus", type=int, default=2)
+    parser.add_argument("--counts", type=int, nargs="*", default=[1, 2], help="numbers of GPUs to measure")
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--name", default="many_gpus", help="of the JSON")
     args = parser.parse_args()
-    if torch.cuda.device_count() < args.gpus:
-        raise SystemExit(f"{args.gpus} GPUs are needed")
-    with tempfile.TemporaryDirectory() as folder:
-        if start(0, args.subjects[:1], Path(folder) / "few", args.preset, [*args.settings, *FEW]).wait():
-            raise SystemExit("the first training failed: see its messages above")
-        one, many = (timed(args, gpus, Path(folder), args.settings) for gpus in (1, args.gpus))
-    results = {"one_gpu": one, "many_gpus": many, "times_faster": round(one["seconds"] / many["seconds"], 3)}
-    results |= {
-        "engine": "sequential, a process for each GPU; no Ray",
-        "preset": args.preset,
-        "settings": args.settings,
-        "gpu": torch.cuda.get_device_name(),
-    }
-    print(f"{args.gpus} GPUs are {results['times_faster']:.2f} times as fast; {_report.write(args.name, results)}")
+    if torch.cuda.device_count() < max(args.counts, default=0):
+        raise SystemExit(f"{max(args.counts)} GPUs are needed")
+    if args.counts and start(0, args.subjects[:1], args.folder / "few", args.preset, [*args.settings, *FEW]).wait():
+        raise SystemExit("the first training failed: see its messages above")
+    for count in args.counts:
+        (args.folder / f"{count}.json").write_text(json.dumps(timed(args, count)))
+    gpus = {file.stem: json.loads(file.read_text()) for file in sorted(args.folder.glob("*.json"))}
+    results: dict[str, Any] = {"gpus": gpus}
+    for count, measured in gpus.items():
+        print(f"{count} GPUs: {measured['seconds']:.1f} s; {measured['subjects']}")
+        if "1" in gpus and count != "1":
+            faster = round(gpus["1"]["seconds"] / measured["seconds"], 3)
+            results[f"times_faster_on_{count}"] = faster
+            print(f"{count} GPUs are {faster:.2f} times as fast as one")
+    results |= {"engine": "sequential, a process for each GPU; no Ray", "preset": args.preset}
+    results["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    print(_report.write(args.name, results))
 
 
 if __name__ == "__main__":
