@@ -10,8 +10,9 @@ from emotalking.data.layouts import EYE_DISTANCE, IBUG68, FaceLayout
 from emotalking.errors import UserError
 from emotalking.preprocess.config import PoseConfig
 from emotalking.preprocess.pose import bundle
+from emotalking.preprocess.pose.keyframes import LINKS, KeyframeTracks, choose_keyframes
 from emotalking.preprocess.pose.rigid import EYE_PLACE, RigidStart, head_frame, to_world
-from emotalking.preprocess.pose.solver import PoseTrack, jitter_px, project, solve_pose
+from emotalking.preprocess.pose.solver import PoseTrack, jitter_px, project, refine_pose, solve_pose
 from emotalking.preprocess.tracking import PointFlow
 
 SIZE = (512, 512)
@@ -189,6 +190,25 @@ def test_a_point_that_moves_with_the_face_does_not_nod_the_head() -> None:
     pose = solve_pose(scene.points, scene.depth, scene.layout, SIZE, flow=scene.flow)
     assert np.sqrt((scene.rotation_errors_deg(pose.viewmats) ** 2).mean()) < 0.3
     assert pose.sigma_px[2:5].min() > 3 * np.median(pose.sigma_px)
+
+
+def test_a_slow_error_of_the_detector_does_not_turn_the_head() -> None:
+    scene = Scene(noise=0.3)
+    rng, rigid = np.random.default_rng(2), list(scene.layout.rigid)
+    slow = np.sin(2 * np.pi * 0.3 * np.arange(250) / 25)[:, None, None]
+    scene.points[:, rigid] += 2.0 * slow * rng.normal(size=(len(rigid), 2))
+    given = scene.layout, SIZE, 25, scene.flow
+    before = solve_pose(scene.points, scene.depth, *given)
+    path = project(before.shape[rigid], before.viewmats, before.focal, SIZE)
+    _, links = choose_keyframes(path, np.ones(250, bool), 24)
+    clean = scene.clean[:, rigid]
+    moves = np.float32(clean[:, None] - clean[links] + rng.normal(0, 0.1, (250, LINKS, len(rigid), 2)))
+    moves[:, :, ::3] = np.nan
+    moves[100] = np.nan
+    after = refine_pose(before, KeyframeTracks(links, moves), scene.points, *given)
+    errors = [np.sqrt((scene.rotation_errors_deg(pose.viewmats) ** 2).mean()) for pose in (before, after)]
+    assert errors[1] < 0.6 * errors[0]
+    assert np.array_equal(after.shape, before.shape) and after.focal == before.focal
 
 
 def test_a_cut_is_not_smeared() -> None:

@@ -75,6 +75,10 @@ class PoseConfig:
     """Residuals beyond this many standard deviations count linearly."""
     iterations: int = 20
     """Gauss-Newton steps at most."""
+    keyframes: int = 24
+    """Frames, spread over the poses, from which skin is followed to all others to refine the path
+    (:mod:`emotalking.preprocess.pose.keyframes`); 0: not. Hair of held-out frames against the training frame of the
+    most similar pose, moved by the path: 28.7 -> 29.6 dB (256 px, 60 s), 27.0 -> 27.6 dB (512 px, 71 s)."""
 
 
 @dataclass(frozen=True)

@@ -38,13 +38,14 @@ from emotalking.preprocess.landmarks import open_provider
 from emotalking.preprocess.layers import draw_layers, make_background
 from emotalking.preprocess.masks import make_masks
 from emotalking.preprocess.normals import make_normals
-from emotalking.preprocess.pose.solver import follow_pose, project, solve_pose
+from emotalking.preprocess.pose.keyframes import follow_keyframes
+from emotalking.preprocess.pose.solver import PoseTrack, follow_pose, project, refine_pose, solve_pose
 from emotalking.preprocess.processes import with_processes
 from emotalking.preprocess.scan import scan_clip
 from emotalking.preprocess.smoothing import steady
 from emotalking.preprocess.steps import Unfinished, file_hash
 from emotalking.preprocess.timeline import Timeline, clock_warnings, lay_out
-from emotalking.preprocess.tracking import LONGEST_GAP_S, check_faces, find_framing, track_landmarks
+from emotalking.preprocess.tracking import LONGEST_GAP_S, RawTrack, check_faces, find_framing, track_landmarks
 from emotalking.progress import track
 
 BYTES_A_PIXEL = 2
@@ -253,6 +254,8 @@ def _pose(job: Job) -> dict[str, Any]:
     else:
         known = job.person.shape, job.person.focal_ratio * job.size[1]
         pose = follow_pose(points, depth, job.layout, job.size, *known, *more)
+    if job.config.pose.keyframes:
+        pose = _refined(job, pose, found)
     with build(job.points_file, points.shape) as calm, build(job.head_file, found.points.shape) as head:
         # Gaps of up to a second are bridged, and the filters use a few frames around.
         for wide, inner in chunks(job.count, margin=int(2 * LONGEST_GAP_S * job.fps) + 16):
@@ -269,6 +272,23 @@ def _pose(job: Job) -> dict[str, Any]:
     return {"provider": "bundle adjustment", "focal_px": round(pose.focal, 2)} | {
         name: round(value, 4) for name, value in pose.statistics.items()
     }
+
+
+def _refined(job: Job, pose: PoseTrack, found: RawTrack) -> PoseTrack:
+    """The path corrected by what keyframes show."""
+    path = project(pose.shape[list(job.layout.rigid)], pose.viewmats, pose.focal, job.size)
+    face_px = float(np.nanmedian(np.ptp(found.points[found.detected][::10, :, 1], axis=1)))
+    frames = track(job.frames(), "keyframes", job.count)
+    tracks = follow_keyframes(
+        frames,
+        lambda index: read_image(job.files.original(index)),
+        path,
+        found.detected,
+        job.config.pose.keyframes,
+        face_px,
+    )
+    more = float(job.fps), found.flow, job.config.pose
+    return refine_pose(pose, tracks, found.points[..., :2], job.layout, job.size, *more)
 
 
 def _has_pose(job: Job) -> bool:
