@@ -2,21 +2,26 @@
 
     python benchmarks/lips.py FOLDER SUBJECT [SUBJECT ...] [--variants mel-published hama-conv] [--seeds 0 1 2]
         [--stretches last first middle] [--preset fast] [--device cuda] [--jobs 4] [--until 400]
+        [--score-device cpu] [--score-jobs 8] [--heads FOLDER]
 
 Trains each variant on each subject with each stretch of the clip held out, renders the held-out frames from their own
 sound, pose and action units, and finds the lips in rendered and recorded frames with one detector. `last` is the last
 eleventh, as prepared; `first` and `middle` are eleventh parts elsewhere in the clip. Heads on hama features are
 rendered from streamed features too, with 80 and 160 ms of future sound (--causal), and heads with emotion a second time
 with the clip's mean emotion in every frame. `mel-subtracted` is `mel-published` with the spectrum of steady noise taken
-off the sound's (Boll 1979), as earlier versions did. Every result is stored in FOLDER at once, and a
-rerun continues; after --until seconds no run is begun, and the table has those that are done. lip_voices.py drives such
-heads by other people.
+off the sound's (Boll 1979), as earlier versions did. lip_voices.py drives such heads by other people.
+
+Heads are scored in processes of their own, on the CPU if wished, while the next are trained. --heads: a folder of heads
+that were trained elsewhere, SUBJECT_SEED/avatar.safetensors, with the last stretch held out; they are only scored.
+Every result is stored in FOLDER at once, and a rerun continues; after --until seconds no run is begun, and the table
+has those that are done.
 """
 
 import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -82,6 +87,30 @@ class Run:
     def name(self) -> str:
         """Of its files."""
         return f"{self.subject.name}_{self.preset}_{self.variant}_{self.stretch}_{self.seed}"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the runs' files are."""
+
+    folder: Path
+    """Trained heads, and a result of each run."""
+    heads: Path | None
+    """Heads that were trained elsewhere."""
+
+    def head(self, run: Run) -> Path:
+        """The run's head."""
+        if self.heads is not None:
+            return self.heads / f"{run.subject.name}_{run.seed}" / "avatar.safetensors"
+        return self.folder / f"{run.name}.safetensors"
+
+    def subject(self, run: Run) -> Path:
+        """Its view of the subject."""
+        return self.folder / f"{run.name}_subject"
+
+    def row(self, run: Run) -> Path:
+        """Its result."""
+        return self.folder / f"{run.name}.json"
 
 
 def view(subject: Path, folder: Path, stretch: str) -> Path:
@@ -154,20 +183,26 @@ def scores(avatar: Avatar, subject: Any, indices: np.ndarray, va: np.ndarray | N
     return {name: metrics[name].value for name in (*PIXELS, *LIP_MOTION) if name in metrics}
 
 
-def work(run: Run, folder: Path) -> dict[str, Any]:
-    """Train and score one run; its row."""
+def train_head(run: Run, places: Places) -> float:
+    """Train the head of a run; its seconds."""
     torch.set_num_threads(1 if run.device != "cpu" else torch.get_num_threads())
-    place = view(run.subject, folder / f"{run.name}_subject", run.stretch)
+    place = view(run.subject, places.subject(run), run.stretch)
     if run.variant == "mel-subtracted":
-        np.save(place / audio_feature("mel").file_name, subtracted(Subject.open(place)))
-    settings = [*VARIANTS[run.variant], *run.settings]
-    file = folder / f"{run.name}.safetensors"
-    made = train(place, file, run.preset, run.device, [*settings, f"seed={run.seed}"], resume=False)
-    subject = Subject.open(place)
-    avatar, indices = made.avatar.to(run.device), np.asarray(subject.val_indices)
+        file = place / audio_feature("mel").file_name
+        file.unlink(missing_ok=True)  # a link to the subject's own
+        np.save(file, subtracted(Subject.open(place)))
+    settings = [*VARIANTS[run.variant], *run.settings, f"seed={run.seed}"]
+    made = train(place, places.head(run), run.preset, run.device, settings, resume=False)
+    return sum(made.stage_seconds.values())
+
+
+def score_head(run: Run, places: Places, device: str) -> dict[str, Any]:
+    """The run's row, without its seconds."""
+    torch.set_num_threads(1)
+    subject = Subject.open(view(run.subject, places.subject(run), run.stretch))
+    avatar, indices = Avatar.load(places.head(run)).to(device), np.asarray(subject.val_indices)
     va = own_emotion(subject, indices) if avatar.head.emotion is not None else None
-    row: dict[str, Any] = {"seconds": sum(made.stage_seconds.values())}
-    row["whole file"] = scores(avatar, subject, indices, va, lpips=True)
+    row: dict[str, Any] = {"whole file": scores(avatar, subject, indices, va, lpips=True)}
     if va is not None:
         mean = own_emotion(subject, np.asarray(subject.train_indices)).mean(0, keepdims=True)
         row["mean emotion"] = scores(avatar, subject, indices, mean.repeat(len(indices), 0), lpips=False)
@@ -176,6 +211,34 @@ def work(run: Run, folder: Path) -> dict[str, Any]:
             heard = WithFeatures(subject, streamed(subject, look_ahead))
             row[f"causal {look_ahead} ms"] = scores(avatar, heard, indices, va, lpips=False)
     return row
+
+
+def work_off(todo: list[Run], places: Places, args: argparse.Namespace) -> Iterator[tuple[Run, dict[str, Any]]]:
+    """Train and score, and yield each run with its row; a run that fails is reported and left out."""
+    began, spawn = time.monotonic(), get_context("spawn")
+    device = args.score_device or args.device
+    with ProcessPoolExecutor(args.jobs, spawn) as trainings, ProcessPoolExecutor(args.score_jobs, spawn) as scorings:
+        training: dict[Future[float], Run] = {}
+        scoring: dict[Future[dict[str, Any]], tuple[Run, dict[str, Any]]] = {}
+        while True:
+            while todo and len(training) < args.jobs and time.monotonic() - began < args.until:
+                run = todo.pop(0)
+                if args.heads is None:
+                    training[trainings.submit(train_head, run, places)] = run
+                else:
+                    scoring[scorings.submit(score_head, run, places, device)] = run, {}
+            if not training and not scoring:
+                return
+            for done in wait([*training, *scoring], return_when=FIRST_COMPLETED).done:
+                trained = training.pop(done, None)
+                run, row = (trained, {}) if trained is not None else scoring.pop(done)
+                if done.exception() is not None:
+                    print(f"{run.name}: {done.exception()!r}", flush=True)
+                elif trained is not None:
+                    row = {"seconds": done.result()}
+                    scoring[scorings.submit(score_head, run, places, device)] = run, row
+                else:
+                    yield run, row | done.result()
 
 
 def table(rows: dict[str, dict[str, Any]], runs: list[Run]) -> dict[str, Any]:
@@ -223,9 +286,11 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--causal", action="store_true")
     parser.add_argument("--until", type=float, default=float("inf"))
+    parser.add_argument("--score-device", help="device of scoring; the training's unless given")
+    parser.add_argument("--score-jobs", type=int, default=1)
+    parser.add_argument("--heads", type=Path)
     parser.add_argument("--name", default="lips")
     args = parser.parse_args()
-    began = time.monotonic()
     args.folder.mkdir(parents=True, exist_ok=True)
     runs = [
         Run(subject, variant, seed, stretch, args.preset, args.device, tuple(args.settings), args.causal)
@@ -234,29 +299,18 @@ def main() -> None:
         for subject in args.subjects
         for variant in args.variants
     ]
-    rows = {
-        run.name: json.loads(path.read_text()) for run in runs if (path := args.folder / f"{run.name}.json").exists()
-    }
-    todo = [run for run in runs if run.name not in rows]
-    with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
-        waiting: dict[Future[dict[str, Any]], Run] = {}
-        while waiting or (todo and time.monotonic() - began < args.until):
-            while todo and len(waiting) < args.jobs and time.monotonic() - began < args.until:
-                run = todo.pop(0)
-                waiting[pool.submit(work, run, args.folder)] = run
-            for done in wait(waiting, return_when=FIRST_COMPLETED).done:
-                run = waiting.pop(done)
-                if done.exception() is not None:
-                    print(f"{run.name}: {done.exception()!r}", flush=True)
-                    continue
-                rows[run.name] = done.result()
-                (args.folder / f"{run.name}.json").write_text(json.dumps(rows[run.name]))
-                show(table({run.name: rows[run.name]}, [run]))
+    places = Places(args.folder, args.heads)
+    rows = {run.name: json.loads(places.row(run).read_text()) for run in runs if places.row(run).exists()}
+    for run, row in work_off([run for run in runs if run.name not in rows], places, args):
+        rows[run.name] = row
+        places.row(run).write_text(json.dumps(row))
+        show(table({run.name: row}, [run]))
     found = table(rows, runs)
     print()
     show(found)
     described = [asdict(run) | {"subject": run.subject.name} for run in runs]
-    write(args.name, {"runs": described, "seconds": {n: row["seconds"] for n, row in rows.items()}, "found": found})
+    seconds = {name: row["seconds"] for name, row in rows.items() if "seconds" in row}
+    write(args.name, {"runs": described, "seconds": seconds, "found": found})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
-"""How well a sound feature predicts this person's mouth opening: ridge regression and the audio encoders.
+"""How well a sound feature predicts this person's mouth opening or width: ridge regression and the audio encoders.
 
-python benchmarks/lips_probe.py SUBJECT [--features mel phones hama] [--encoders conv published] [--others SUBJECT ...]
+python benchmarks/lips_probe.py SUBJECT [--part width] [--features mel phones hama] [--encoders conv published]
+    [--others SUBJECT ...]
 
 Cross-validated over five blocks in time, eight frames left out at the joints; the predictions of all blocks are pooled.
 Encoders are pretrained as training begins them (train/audio_pretraining.py), with and without augmented sound, and
 ridge regression reads the opening from their codes. --others: people on whose clips the last block's models are tried.
+
+Of the first feature's ridge regression, what is within reach: r in each eleventh of the clip, above 0.5 Hz alone, with
+the recording's own part below it (posture, of which sound tells little), and without pauses (lips closed for 0.3 s).
 """
 
 import argparse
@@ -15,30 +19,36 @@ import numpy as np
 import torch
 from _report import write
 from audio_features import lips
+from scipy.ndimage import binary_opening, gaussian_filter1d
 
 from emotalking.audio.features import extract_features
 from emotalking.audio.windows import audio_windows
 from emotalking.data import Subject
 from emotalking.data.audio_features import audio_feature
+from emotalking.evaluate.metrics.lips import lip_series
 from emotalking.io.audio import load_audio
 from emotalking.models.audio import AudioEncoder, audio_encoder
 from emotalking.models.config import AudioConfig
-from emotalking.preprocess.check.measures import mouth_opening
+from emotalking.preprocess.check.measures import CLOSED, mouth_opening
 from emotalking.train.audio_augmentation import augmented_examples
 from emotalking.train.audio_pretraining import pretrain_audio
 
 BLOCKS, JOINT = 5, 8
 REACH = 4
 """Steps before and after a frame's two that ridge regression reads."""
+SLOW_HZ, PAUSE_S = 0.5, 0.3
 
 
 class Person:
-    """A subject's opening, and windows of its sound."""
+    """A subject's opening (or width), and windows of its sound."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, part: str) -> None:
         self.subject = Subject.open(folder)
         track = self.subject.landmarks
         opening = mouth_opening(track.points, track.layout)
+        self.closed = opening < CLOSED
+        if part == "width":
+            opening = lip_series(track.ibug68.astype(np.float64))[1]
         self.opening = np.where(np.isfinite(opening), opening, np.nanmean(opening))
         self.samples = load_audio(self.subject.files.audio)
 
@@ -96,13 +106,36 @@ def scores(made: np.ndarray, truth: np.ndarray, count: int) -> dict[str, float]:
     }
 
 
-def ridge(person: Person, windows: torch.Tensor, others: dict[str, tuple[Person, torch.Tensor]]) -> dict[str, float]:
+def ridge(person: Person, windows: torch.Tensor) -> np.ndarray:
+    """The opening of every frame by ridge regression on the other blocks."""
     x, made = stacked(windows), np.zeros_like(person.opening)
     for train, test in folds(len(made)):
         made[test] = Ridge(x[train], person.opening[train])(x[test])
-    whole = Ridge(x, person.opening)
-    beyond = {name: r(whole(stacked(w)), other.opening) for name, (other, w) in others.items()}
-    return scores(made, person.opening, len(made)) | beyond
+    return made
+
+
+def within_reach(person: Person, made: np.ndarray) -> dict[str, Any]:
+    """r of ``made`` in each eleventh; above and with the recorded part below ``SLOW_HZ``; without pauses."""
+    truth, fps = person.opening, float(person.subject.fps)
+    # A Gaussian of this deviation passes half of the amplitude at SLOW_HZ.
+    sigma = fps * np.sqrt(2 * np.log(2)) / (2 * np.pi * SLOW_HZ)
+    slow, own = (gaussian_filter1d(values, sigma, mode="nearest") for values in (truth, made))
+    pause = binary_opening(person.closed, np.ones(round(PAUSE_S * fps)))
+    parts = np.array_split(np.arange(len(truth)), 11)
+
+    def each(a: np.ndarray, b: np.ndarray) -> list[float]:
+        return [round(r(a[part], b[part]), 3) for part in [*parts, np.arange(len(truth))]]
+
+    speaking = [part[~pause[part]] for part in parts]
+    return {
+        "elevenths, then all": each(made, truth),
+        "spread": [round(float(made[part].std() / truth[part].std()), 3) for part in parts],
+        "above 0.5 Hz": each(made - own, truth - slow),
+        "with the recorded part below it": each(made - own + slow, truth),
+        "without pauses": [round(r(made[part], truth[part]), 3) for part in speaking],
+        "spread without pauses": [round(float(made[part].std() / truth[part].std()), 3) for part in speaking],
+        "frames of pauses": [int(pause[part].sum()) for part in parts],
+    }
 
 
 def encoder_scores(
@@ -139,6 +172,8 @@ def encoder_scores(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("subject", type=Path)
+    parser.add_argument("--part", choices=("opening", "width"), default="opening")
+    parser.add_argument("--name", default="lips_probe")
     parser.add_argument("--features", nargs="+", default=["mel", "phones", "hama"])
     parser.add_argument("--encoders", nargs="*", default=["conv", "published"])
     parser.add_argument("--steps", type=int, default=300)
@@ -147,14 +182,20 @@ def main() -> None:
     parser.add_argument("--augment", choices=("both", "yes", "no"), default="both")
     parser.add_argument("--others", type=Path, nargs="*", default=[])
     args = parser.parse_args()
-    person = Person(args.subject)
-    others = {path.name: Person(path) for path in args.others}
-    results: dict[str, Any] = {"steps": args.steps, "folds": args.folds, "frames": len(person.opening)}
+    person = Person(args.subject, args.part)
+    others = {path.name: Person(path, args.part) for path in args.others}
+    results: dict[str, Any] = {"part": args.part, "steps": args.steps, "folds": args.folds}
+    results["frames"] = len(person.opening)
     ways = {"both": (False, True), "yes": (True,), "no": (False,)}[args.augment]
     for name in args.features:
         windows, feature = person.windows(name), audio_feature(name)
         heard = {key: (other, other.windows(name)) for key, other in others.items()}
-        rows = {"ridge": ridge(person, windows, heard)}
+        made, whole = ridge(person, windows), Ridge(stacked(windows), person.opening)
+        beyond = {key: r(whole(stacked(w)), other.opening) for key, (other, w) in heard.items()}
+        rows = {"ridge": scores(made, person.opening, len(made)) | beyond}
+        if "within_reach" not in results:
+            results["within_reach"] = within_reach(person, made)
+            print("\n".join(f"{key:<32} {value}" for key, value in results["within_reach"].items()), flush=True)
         for kind in args.encoders:
             config = AudioConfig(feature.name, feature.channels, steps=feature.steps, encoder=kind)
             for augment in ways:
@@ -164,7 +205,7 @@ def main() -> None:
         results[name] = rows
         for key, row in rows.items():
             print(f"{name:<8} {key:<26} " + "  ".join(f"{n} {v:.3f}" for n, v in row.items()), flush=True)
-    write("lips_probe", results)
+    write(args.name, results)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,17 @@ circumplex are known: least squares give 2.2 (valence) and 3.5 (arousal), on syn
 (benchmarks/results/estimator_error.json)."""
 
 
+RECORDED_SMOOTHING_S = 3.0
+"""``smoothing_s`` for a person who talks: the valence and arousal that are recorded of a main clip.
+
+Deviation: the paper takes each frame's own. What a talker's face does for a second (lips pressed or pulled wide in a
+pause, a raised chin, a stretched vowel) is no emotion, and as a condition of the frame it would move lips that belong
+to the sound: a reporter's shrugging lips, 0.11 wider, were read as valence -.44, which draws them narrower, and the
+width of the rendered lips followed the recorded with r .38 instead of .53 (benchmarks/results/recorded_emotion.json).
+Nothing is lost that lasts: brows and lids have conditions of their own, and clips of acted emotions read the same.
+"""
+
+
 def from_neutral(
     va: Float[np.ndarray, "N 2"], neutral: Float[np.ndarray, "2"], gain: float | int = 1.0
 ) -> Float32[np.ndarray, "N 2"]:

@@ -18,7 +18,7 @@ from emotalking.data import writer as write
 from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.frame import to_runs
 from emotalking.data.readers import read_intensities
-from emotalking.emotion.estimator import ACTED_GAIN, ActionUnitEmotion, from_neutral
+from emotalking.emotion.estimator import ACTED_GAIN, RECORDED_SMOOTHING_S, ActionUnitEmotion, from_neutral
 from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.files import need_space
@@ -118,7 +118,7 @@ def _run(job: Job, step: Callable[..., None]) -> None:
         step("normals", _normals, job, ["masks"], normals, lambda: job.has_last(files.normals))
     step("action units", _action_units, job, ["pose"], _hash(config.action_units), files.action_units.exists)
     step("gaze", make_gaze, job, ["action units"], None, files.gaze.exists)
-    emotion = [config.emotion_model, networks(EMOTION_MODELS[config.emotion_model])]
+    emotion = [config.emotion_model, networks(EMOTION_MODELS[config.emotion_model]), RECORDED_SMOOTHING_S]
     step("emotion", _emotion, job, ["action units"], emotion, files.valence_arousal.exists)
     if job.person is not None:
         step("colours", _colours, job, ["pose"], job.person.key)
@@ -378,7 +378,8 @@ def _emotion(job: Job) -> dict[str, Any]:
         values = values if job.person is None else from_neutral(values, job.person.neutral)
         write.write_valence_arousal(job.files.root, values)
         return {"provider": chosen, "networks": networks(EMOTION_MODELS[chosen])}
-    estimator = ActionUnitEmotion()
+    # In clips of expressions one may follow another within seconds.
+    estimator = ActionUnitEmotion(RECORDED_SMOOTHING_S) if job.person is None else ActionUnitEmotion()
     values = estimator.estimate(read_intensities(job.files.action_units), float(job.fps))
     values = values if job.person is None else from_neutral(values, job.person.neutral, ACTED_GAIN)
     write.write_valence_arousal(job.files.root, values)
