@@ -45,6 +45,7 @@ LEVERS: dict[str, list[str]] = {
         *("face.losses.lpips_last=4500", "finetune.iterations=3000", "finetune.losses.lpips_last=3000"),
     ],
     "neutral": ["model.emotion.branch=none"],
+    "hard": ["face.soft_outline=false"],
 }
 """Settings by name. A variant is one or several of them, joined by `+`; each begins from the preset."""
 

@@ -12,7 +12,7 @@ from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import render_layer
 from emotalking.ops.geometry import HEAD_RADIUS
 from emotalking.train import run
-from emotalking.train.config import CorrectionsConfig
+from emotalking.train.config import CorrectionsConfig, OptimConfig
 from emotalking.train.context import Context
 from emotalking.train.corrections import MILLIMETRE, NUM_BASES, Corrections, polynomials
 from emotalking.train.data import TrainingData
@@ -149,6 +149,6 @@ def test_corrections_of_another_run_are_refused(actor_subject: Subject, saved: t
 
 
 def test_rates_fall_from_the_last_densification_on() -> None:
-    optim = replace(preset("paper").optim, final_share=0.01)
+    optim = OptimConfig(final_share=0.01)
     assert [gaussians_factor(i, 100, 300, optim) for i in (0, 100, 200, 300)] == pytest.approx([1.0, 1.0, 0.1, 0.01])
-    assert gaussians_factor(300, 100, 300, preset("paper").optim) == 1.0
+    assert gaussians_factor(300, 100, 300, OptimConfig()) == 1.0

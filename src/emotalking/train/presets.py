@@ -17,6 +17,7 @@ from emotalking.train.config import (
 from emotalking.train.loss_config import EmotionLosses, FaceLosses, FinetuneLosses, MouthLosses
 
 PAPER = TrainConfig(
+    model=ModelConfig(audio=AudioConfig(encoder="conv"), emotion=EmotionConfig(radius=0.8), gaze=True),
     mouth=MouthStageConfig(
         iterations=50_000,
         warmup=3_000,
@@ -31,10 +32,12 @@ PAPER = TrainConfig(
         warmup=3_000,
         lr_decay_from=40_000,
         losses=FaceLosses(
+            lips=0.5,
+            eyes=0.25,
             attention=1e-4,
             lpips=0.2,
             lpips_lips=0.01,
-            lpips_last=3_000,
+            lpips_last=10_000,
             patch_min=64,
             patch_max=96,
             normal=0.05,
@@ -59,12 +62,27 @@ PAPER = TrainConfig(
             sync=1e-4,
         ),
     ),
-    finetune=FinetuneStageConfig(iterations=20_000, losses=FinetuneLosses(lpips=0.5, lpips_last=10_000)),
+    finetune=FinetuneStageConfig(
+        iterations=20_000,
+        mouth_colours=True,
+        losses=FinetuneLosses(lpips=0.5, lpips_last=20_000, patch_min=64, patch_max=96),
+    ),
+    optim=OptimConfig(audio=1e-4, final_share=0.1),
+    audio_pretraining=1_500,
+    audio_augmentation=True,
+    motion_pretraining=600,
+    corrections=CorrectionsConfig(rate=1e-3, window=5, weight=1e-3),
     sync=SyncConfig(expert="personal", delay=0.9),
     background="random",
     checkpoint_every=5_000,
 )
 """The paper's and the baseline's numbers (docs/paper.md 8).
+
+Deviation: what the short presets measured as better is here too: corrections of the head in each training frame; the
+Gaussians' rates fall at a stage's end; LPIPS in the last fifth of the face stage and all of fine-tuning; lips and eyes
+compared once more; gaze; the convolutional audio encoder, pretrained, and then slower; colours of the mouth fine-tuned.
+Without these (docs/guide.md lists the settings that take them away) the whole preset, which has ten times the steps,
+was behind `fast` on a reporter: LPIPS .0171 at 32.6 dB, mouth 25.7 dB (`fast` .0154 at 32.9, 26.3).
 
 Deviation: audio features are ours (``audio.hama``); ``model.audio.features=deepspeech`` takes the baseline's, where the
 folder has them.
@@ -99,22 +117,22 @@ FAST = TrainConfig(
         densify=DensifyConfig(start=300, until=2_000, size_from=500, max_gaussians=20_000),
     ),
     face=FaceStageConfig(
-        iterations=9_000,
+        iterations=7_500,
         warmup=1_200,
-        lr_decay_from=7_200,
-        losses=FaceLosses(lips=0.5, eyes=0.25, lpips=0.2, lpips_last=4_500, patch_min=448, patch_max=480, sync=0.05),
+        lr_decay_from=6_000,
+        losses=FaceLosses(lips=0.5, eyes=0.25, lpips=0.2, lpips_last=3_500, patch_min=448, patch_max=480, sync=0.05),
         curriculum_every=8,
-        means_until=6_750,
-        densify=DensifyConfig(start=300, until=6_750, grad_threshold=2e-4, size_from=1_200, max_gaussians=80_000),
+        means_until=5_600,
+        densify=DensifyConfig(start=300, until=5_600, grad_threshold=2e-4, size_from=1_200, max_gaussians=80_000),
     ),
     emotion=EmotionStageConfig(
         iterations=4_000, lr_decay_from=3_200, real_share=0.15, losses=EmotionLosses(sync=0.001)
     ),
     finetune=FinetuneStageConfig(
-        iterations=3_000,
+        iterations=2_500,
         prune=0.01,
         mouth_colours=True,
-        losses=FinetuneLosses(lpips=0.5, lpips_last=3_000, patch_min=448, patch_max=480),
+        losses=FinetuneLosses(lpips=0.5, lpips_last=2_500, patch_min=448, patch_max=480),
     ),
     optim=OptimConfig(grids=2e-2, networks=2e-3, audio=3e-4, temporal=1e-4, final_share=0.1),
     audio_pretraining=1_500,
