@@ -31,16 +31,24 @@ dist/.built: $(FILES) | .venv/bin/pyproject-build
 
 # The newest dependencies as of lock.txt; and the oldest that pyproject.toml allows, but of torch the one in torch.txt:
 # older builds for x86-64 come with CUDA.
-.venv/.ready: CONSTRAINTS := requirements/lock.txt
-.venv-oldest/.ready: CONSTRAINTS := requirements/oldest.txt
+.venv/.needs .venv/.ready: CONSTRAINTS := requirements/lock.txt
+.venv-oldest/.needs .venv-oldest/.ready: CONSTRAINTS := requirements/oldest.txt
 .venv/.torch: requirements/torch.txt | .venv/bin/pyproject-build
 .venv-oldest/.torch: requirements/torch.txt | .venv-oldest/bin/pip
 .venv/.torch .venv-oldest/.torch:
 	$(@D)/bin/$(PIP) -r requirements/torch.txt
 	touch $@
 
-.venv/.ready: dist/.built .venv/.torch requirements/lock.txt
-.venv-oldest/.ready: dist/.built .venv-oldest/.torch requirements/oldest.txt
+# While the wheel is built, which has one core busy.
+.venv/.needs: .venv/.torch requirements/lock.txt
+.venv-oldest/.needs: .venv-oldest/.torch requirements/oldest.txt
+.venv/.needs .venv-oldest/.needs:
+	$(@D)/bin/$(PIP) -c requirements/torch.txt -r $(CONSTRAINTS)
+	touch $@
+
+# The resolver finds that all of the wheel's dependencies are there, or gets what is missing.
+.venv/.ready: dist/.built .venv/.needs
+.venv-oldest/.ready: dist/.built .venv-oldest/.needs
 .venv/.ready .venv-oldest/.ready:
 	$(@D)/bin/$(PIP) --no-deps --force-reinstall dist/*.whl
 	$(@D)/bin/$(PIP) -c requirements/torch.txt -c $(CONSTRAINTS) "$$(ls dist/*.whl)[dev]"

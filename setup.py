@@ -11,6 +11,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,22 +57,26 @@ def build_libraries(wanted: Platform, folder: Path, scratch: Path) -> None:
     """Compile all kernels into one library for each instruction set of a platform.
 
     The sources are compiled for the instruction set and linked for the plain processor, for which zig builds its C++
-    library once (it takes a minute of one core, and is kept in zig's cache).
+    library once (it takes a minute of one core, and is kept in zig's cache). All instruction sets at once.
     """
     toolchain = runpy.run_path(str(CPU / "toolchain.py"))
     zig = [sys.executable, "-m", "ziglang", "c++", "-target", wanted.target]
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier build for another platform
     folder.mkdir(parents=True)
     scratch.mkdir(parents=True, exist_ok=True)
-    for level, processor in wanted.processors.items():
+
+    def build(level: str) -> None:
         objects = []
         for source in sorted(CPU.glob("*.cpp")):
             objects.append(str(scratch / f"{source.stem}-{level}.o"))
-            flags = [f"-mcpu={processor}", *toolchain["FLAGS"], "-g0"]
+            flags = [f"-mcpu={wanted.processors[level]}", *toolchain["FLAGS"], "-g0"]
             subprocess.run([*zig, *flags, "-c", str(source), "-o", objects[-1]], check=True)
         library = folder / (toolchain["library_name"](level) + wanted.suffix)
         linked = [f"-mcpu={wanted.processors['base']}", "-shared", "-s", "-pthread", *objects, "-o", str(library)]
         subprocess.run([*zig, *linked], check=True)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(build, wanted.processors))
     for other in folder.iterdir():
         if other.suffix != wanted.suffix:  # import library and debug data of Windows
             other.unlink()
