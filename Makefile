@@ -1,7 +1,8 @@
 # Two promises: `make demo` and `make test` set up all they need in a fresh clone and do their job, with what users
 # install: the wheel built from the source distribution, and its dependencies by the ordinary resolver.
 PYTHON ?= python3
-# What is imported is compiled then: pip would compile all, on one core.
+# What is imported is compiled then, and kept: pip would compile all, on one core.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := python -m pip install -q --disable-pip-version-check --no-compile
 PYTEST := python -m pytest -n auto --maxprocesses 4 --dist worksteal
 # Tests that call every dependency, without long trainings, and without checks of shapes, which the newest have.
