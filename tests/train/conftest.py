@@ -2,15 +2,36 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
+from emotalking.emotion.mesh_warp.warp import MeshWarp
+from emotalking.train import motion_pretraining, prune, run
 from emotalking.train.callbacks import report as recording
+
+_WARPS: dict[tuple[bytes, bytes], MeshWarp] = {}
+
+
+def shared_warp(shape: np.ndarray, layout, K: np.ndarray) -> MeshWarp:
+    """One generator of emotional targets for all runs of a subject; its own tests make theirs."""
+    key = shape.tobytes(), K.tobytes()
+    if key not in _WARPS:
+        _WARPS[key] = MeshWarp(shape, layout, K)
+    return _WARPS[key]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def no_page(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Runs end without drawing their page, which takes longer than they do; its own tests draw it."""
+def short_runs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Runs spend their time on steps: no page is drawn, and what surrounds the stages looks at little.
+
+    Tests of these parts do not have it: of the page test_run_record.py, of the motion test_motion_pretraining.py.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "MeshWarp", shared_warp)
+        patch.setattr(prune, "FRAMES", 4)
+        if request.path.name != "test_motion_pretraining.py":
+            patch.setattr(motion_pretraining, "FRAMES", 4)
+            patch.setattr(motion_pretraining, "POINTS", 128)
         if request.path.name != "test_run_record.py":
             patch.setattr(recording, "write_page", lambda folder: None)
         yield

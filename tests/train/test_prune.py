@@ -7,7 +7,6 @@ from torch import Tensor
 from emotalking.data import Subject
 from emotalking.models.compositor import Compositor
 from emotalking.models.motion import EmotionMotion
-from emotalking.train import prune
 from emotalking.train.context import Context
 from emotalking.train.densify import resize
 from emotalking.train.prune import blending_weights, drop_unseen
@@ -21,8 +20,7 @@ FAR = 3.0
 
 
 @pytest.fixture
-def parts(actor_subject: Subject, monkeypatch: pytest.MonkeyPatch) -> Context:
-    monkeypatch.setattr(prune, "FRAMES", 4)
+def parts(actor_subject: Subject) -> Context:
     return context(actor_subject)
 
 

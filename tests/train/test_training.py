@@ -84,6 +84,7 @@ def normal_error_degrees(data: TrainingData, stage: FaceStage, frames: int = 6) 
     return sum(angles) / len(angles)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_normal_terms_turn_the_gaussians(actor_subject: Subject) -> None:
     errors = []
     for weight in (0.0, 0.05):
@@ -112,6 +113,7 @@ def weights(avatar: Avatar) -> dict[str, torch.Tensor]:
     return avatar.head.state_dict()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_whole_run_learns_and_its_avatar_reads_back(actor_subject: Subject, tmp_path: Path) -> None:
     settings = ["mouth.iterations=20", "mouth.warmup=10", "face.iterations=150", "face.warmup=40"]
     settings += ["emotion.iterations=12", "finetune.iterations=10", "model.face.initial_points=800"]
@@ -153,25 +155,22 @@ def whole(one_thread: None, actor_subject: Subject, tmp_path_factory: pytest.Tem
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("stop_at", [(0, 13), (1, 10), (2, 7), (3, 5)])
 def test_resumed_equals_uninterrupted(
-    actor_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: tuple[int, int], whole: Avatar
+    actor_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Avatar
 ) -> None:
     root = actor_subject.files.root
     assert min(branch.gaussians.count for branch in (whole.head.face, whole.head.mouth)) > 20
-    stage_number, iteration = stop_at
-    losses = {0: MouthStage, 1: FaceStage, 2: EmotionStage, 3: FinetuneStage}[stage_number]
-    before = losses.losses
+    for stage, iteration in ((MouthStage, 13), (FaceStage, 10), (EmotionStage, 7), (FinetuneStage, 5)):  # one run
 
-    def fail(self, at):
-        if at == iteration:
-            raise RuntimeError("power cut")
-        return before(self, at)
+        def fail(self, at, before=stage.losses, iteration=iteration):
+            if at == iteration:
+                raise RuntimeError("power cut")
+            return before(self, at)
 
-    monkeypatch.setattr(losses, "losses", fail)
-    with pytest.raises(RuntimeError, match="power cut"):
-        run.train(root, tmp_path / "cut.safetensors", "tiny", "cpu", SHORT)
-    monkeypatch.setattr(losses, "losses", before)
+        with monkeypatch.context() as patch:
+            patch.setattr(stage, "losses", fail)
+            with pytest.raises(RuntimeError, match="power cut"):
+                run.train(root, tmp_path / "cut.safetensors", "tiny", "cpu", SHORT)
     resumed = run.train(root, tmp_path / "cut.safetensors", "tiny", "cpu", SHORT)
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(resumed.avatar)[name]), name
