@@ -42,7 +42,8 @@ from emotalking.models.avatar import Avatar
 from emotalking.models.head import TalkingHead
 from emotalking.models.scene import Scene, TorsoStack, encode_torso
 from emotalking.ops.composite import to_uint8
-from emotalking.ops.normals import decode_normals, encode_normals
+from emotalking.ops.normals import decode_normals
+from emotalking.player.views import normal_colours
 from emotalking.report import Plot
 from emotalking.report.images import grid
 from emotalking.testing.actor import ActorEmotionModel, ActorState, Performance
@@ -290,8 +291,9 @@ def draw_normals(path: Path, args: argparse.Namespace, truth: Subject, prepared:
     indices = prepared.val_indices[np.linspace(0, count - 1, MEASURED_FRAMES).round().astype(int)[:3]]
 
     def colours(vectors: np.ndarray) -> np.ndarray:
-        shown = encode_normals(torch.from_numpy(vectors.astype(np.float32))).numpy() * vectors.any(-1, keepdims=True)
-        return (255 * shown).astype(np.uint8)
+        known = torch.from_numpy(vectors.any(-1))[None].float()
+        shown = normal_colours(torch.from_numpy(vectors.astype(np.float32))[None], known)[0]
+        return (255 * shown.numpy()).astype(np.uint8)
 
     rows = {name: [colours(normals_of(folder, int(index))) for index in indices]
             for name, folder in (("true", truth), ("prepared", prepared))}  # fmt: skip
