@@ -5,7 +5,7 @@ import pytest
 
 from emotalking.data.files import SubjectFiles
 from emotalking.data.labels import Label, Masks
-from emotalking.data.writer import write_masks
+from emotalking.data.writer import write_masks, write_original
 from emotalking.errors import UserError
 from emotalking.preprocess.layers import PlateBuilder, background_plate, fill_hidden, make_background
 
@@ -68,7 +68,8 @@ def test_nothing_to_see(tmp_path) -> None:
     with pytest.raises(UserError, match="no frame"):
         background_plate([])
     pairs = frames((0, 60))
-    for index, (_, mask) in enumerate(pairs):
+    for index, (image, mask) in enumerate(pairs):
+        write_original(tmp_path, index, image)
         write_masks(tmp_path, index, Masks(mask, np.zeros(mask.shape, bool)))
-    make_background(SubjectFiles(tmp_path), (pair[0] for pair in pairs), len(pairs))
+    make_background(SubjectFiles(tmp_path), len(pairs))
     assert (tmp_path / "bc.jpg").stat().st_size > 0

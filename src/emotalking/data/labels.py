@@ -6,7 +6,7 @@ from functools import cache
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, UInt8, UInt32
 
 
 class Label(IntEnum):
@@ -66,14 +66,6 @@ class Masks:
 
 
 @cache
-def _exact_table() -> UInt8[np.ndarray, "16777216"]:
-    """Class of the six colours by ``red << 16 | green << 8 | blue``; :data:`_OTHER` for all others."""
-    table = np.full(1 << 24, _OTHER, np.uint8)
-    table[_packed(LABEL_COLOURS)] = np.arange(len(Label))
-    return table
-
-
-@cache
 def _nearest_table() -> UInt8[np.ndarray, "32768"]:
     """Nearest class of every colour, five bits a channel (bin centres)."""
     centres = np.arange(32, dtype=np.int16) * 8 + 4
@@ -81,22 +73,25 @@ def _nearest_table() -> UInt8[np.ndarray, "32768"]:
     return np.abs(cube - LABEL_COLOURS.astype(np.int16)).sum(-1).argmin(-1).astype(np.uint8)
 
 
-def _packed(colours: UInt8[np.ndarray, "*shape 3"], bits: int = 8) -> np.ndarray:
-    """RGB as one number of ``bits`` bits a channel."""
-    red, green, blue = (colours[..., c].astype(np.int32) >> (8 - bits) for c in range(3))
-    return red << 2 * bits | green << bits | blue
-
-
 def colours_to_labels(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W"]:
     """Classes of an RGB parsing image: by exact colour, and the nearest of the six (in bins of 8 levels) elsewhere.
 
     Only images that another tool interpolated or compressed hold other colours.
     """
-    labels = _exact_table()[_packed(image)]
+    labels = np.full(image.shape[:2], _OTHER, np.uint8)
+    packed = _packed(image)
+    for label, colour in zip(Label, _packed(LABEL_COLOURS[None])[0], strict=True):
+        np.copyto(labels, np.uint8(label), where=packed == colour)
     other = labels == _OTHER
     if other.any():
-        labels[other] = _nearest_table()[_packed(image[other], 5)]
+        red, green, blue = (image[other].T >> 3).astype(np.int32)
+        labels[other] = _nearest_table()[red << 10 | green << 5 | blue]
     return labels
+
+
+def _packed(colours: UInt8[np.ndarray, "H W 3"]) -> UInt32[np.ndarray, "H W"]:
+    """Four bytes as one number: numpy compares it ten times as fast as three."""
+    return np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA), np.uint8).view(np.uint32)[..., 0]
 
 
 def mask_of(labels: UInt8[np.ndarray, "H W"], *classes: Label) -> Bool[np.ndarray, "H W"]:

@@ -134,12 +134,13 @@ class HiddenBody:
         away = _distance(head)
         compared = body & shown & (away > 2 * SEAM_PX * scale)
         beside = compared & (away <= NEAR_PX / 3 * scale)
+        hidden = head | (body & (away <= FILL_PX * scale))
         if beside.any():
-            shifted, left = _shifted(colour, image, compared)
-            if np.abs(left[beside]).mean() <= MISFIT:
-                hidden = head | (body & (away <= FILL_PX * scale))
+            window = bounds(beside | hidden)
+            shifted, left = _shifted(colour, image, compared, window)
+            if np.abs(left[beside[window]]).mean() <= MISFIT:
                 filled = hidden & shown
-                out[top:][filled] = shifted[filled]
+                out[top:][filled] = shifted[filled[window]]
                 filled |= hidden & (known == Label.BACKGROUND)
                 classes[top:][filled] = known[filled]
         return out, classes
@@ -173,17 +174,27 @@ def _composed(
 
 
 def _shifted(
-    colour: np.ndarray, image: np.ndarray, compared: Bool[np.ndarray, "H W"]
-) -> tuple[UInt8[np.ndarray, "H W 3"], Float32[np.ndarray, "H W 3"]]:
-    """``colour`` with the smooth part of its difference from ``image`` taken away, and what is left of that."""
-    difference = image.astype(np.float32) - colour
+    colour: np.ndarray, image: np.ndarray, compared: Bool[np.ndarray, "H W"], window: tuple[slice, slice]
+) -> tuple[UInt8[np.ndarray, "h w 3"], Float32[np.ndarray, "h w 3"]]:
+    """``colour`` with the smooth part of its difference from ``image`` taken away, and what is left of that.
+
+    All that is ``compared`` counts; both are of the ``window``.
+    """
+    difference = np.asarray(cv2.subtract(image, colour, dtype=cv2.CV_32F), np.float32)
     size = (max(2, image.shape[1] // 16), max(2, image.shape[0] // 16))
     weight = cv2.resize(compared.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     total = cv2.resize(difference * compared[..., None], size, interpolation=cv2.INTER_AREA)
     smooth = pull_push(total / np.maximum(weight, 1e-3)[..., None], np.minimum(weight, 1.0))
     smooth = cv2.resize(np.ascontiguousarray(smooth, np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    shifted = np.clip(colour + smooth + 0.5, 0, 255).astype(np.uint8)
-    return shifted, difference - smooth
+    smooth = smooth[window]
+    shifted = np.clip(colour[window] + smooth + 0.5, 0, 255).astype(np.uint8)
+    return shifted, difference[window] - smooth
+
+
+def bounds(mask: Bool[np.ndarray, "H W"], margin: int = 0) -> tuple[slice, slice]:
+    """Rows and columns of what is True, and ``margin`` pixels around it as far as there are some."""
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return slice(max(top - margin, 0), top + height + margin), slice(max(left - margin, 0), left + width + margin)
 
 
 def _head(labels: np.ndarray) -> Bool[np.ndarray, "H W"]:

@@ -15,8 +15,8 @@ from emotalking.data.readers import read_masks, read_subject_image
 from emotalking.errors import InputError
 from emotalking.ops.matting import coverage, nearest_colours
 from emotalking.ops.pyramid import pull_push
-from emotalking.preprocess.hidden_body import SAMPLES, HiddenBody
-from emotalking.preprocess.steps import each_frame
+from emotalking.preprocess.hidden_body import SAMPLES, HiddenBody, bounds
+from emotalking.preprocess.steps import each_frame, map_frames
 from emotalking.progress import track
 
 MIN_DISTANCE_PX = 5.0
@@ -42,21 +42,21 @@ SOFTNESS_PX = 0.9
 """Standard deviation of the alpha border, at 512 px."""
 
 
-def make_background(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W 3"]], count: int) -> dict[str, Any]:
+def make_background(files: SubjectFiles, count: int) -> dict[str, Any]:
     """Write ``bc.jpg`` from every fourth frame and its parsing."""
-    chosen = (
-        (image, read_masks(files, index).labels)
-        for index, image in enumerate(track(frames, "background", count))
-        if index % 4 == 0
-    )
-    write.write_background(files.root, background_plate(chosen))
+    frames = map_frames(track(range(0, count, 4), "background"), partial(_shown, files))
+    write.write_background(files.root, background_plate(frames))
     return {}
+
+
+def _shown(files: SubjectFiles, _: int, frame: int) -> tuple[np.ndarray, np.ndarray]:
+    return read_subject_image(files.original(frame)), read_masks(files, frame).labels
 
 
 def draw_layers(files: SubjectFiles, frames: Iterator[UInt8[np.ndarray, "H W 3"]], count: int) -> dict[str, Any]:
     """Write ``gt_imgs/`` and ``torso_imgs/`` of all frames, from parsing and plate."""
     sampled = np.unique(np.linspace(0, count - 1, min(count, SAMPLES)).astype(int)).tolist()
-    hidden = HiddenBody(lambda i: (read_subject_image(files.original(i)), read_masks(files, i).labels), sampled)
+    hidden = HiddenBody(partial(_shown, files, 0), sampled)
     each_frame(frames, partial(_draw, files, read_subject_image(files.background), hidden), "layers", count)
     return {}
 
@@ -229,12 +229,21 @@ def _without_slivers(labels: np.ndarray, scale: float) -> np.ndarray:
     size = 2 * max(1, round(SLIVER_PX / 2 * scale)) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     thin = body & ~cv2.morphologyEx(body.astype(np.uint8), cv2.MORPH_OPEN, disc).astype(bool)
-    count, parts, boxes, _ = cv2.connectedComponentsWithStats(thin.astype(np.uint8))
-    long = [part for part in range(1, count) if max(boxes[part, 2:4]) >= 3 * SLIVER_PX * scale]
-    head = mask_of(labels, *WHOLE_HEAD).astype(np.uint8)
-    if not long:
+    count, found = cv2.connectedComponents(thin.view(np.uint8))
+    parts = np.asarray(found, np.int32)
+    # OpenCV's statistics of components take longer than the components: few pixels are of any.
+    longest = np.zeros(count, int)
+    for places in np.nonzero(thin):
+        low, high = np.full(count, parts.size), np.zeros(count, int)
+        np.minimum.at(low, parts[thin], places)
+        np.maximum.at(high, parts[thin], places)
+        longest = np.maximum(longest, high - low + 1)
+    long = longest >= 3 * SLIVER_PX * scale
+    long[0] = False
+    if not long.any():
         return labels
-    sliver = np.isin(parts, long) & cv2.dilate(head, disc).astype(bool)
+    head = mask_of(labels, *WHOLE_HEAD).view(np.uint8)
+    sliver = long.take(parts) & cv2.dilate(head, disc).view(bool)
     return np.where(sliver, np.uint8(Label.HEAD), labels)
 
 
@@ -247,32 +256,39 @@ def _chin(labels: np.ndarray) -> int | None:
 
 def _behind_head(labels: np.ndarray, chin: int | None, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Head and hair pixels behind which the neck (a long way up) and the torso (a little) continue."""
-    head = mask_of(labels, *WHOLE_HEAD)
+    # Only above body in the same column: a neck does not grow sideways behind the ears.
+    above = [np.logical_or.accumulate((labels == part)[::-1], axis=0)[::-1] for part in (Label.NECK, Label.TORSO)]
+    cap = None if chin is None else _cap((labels == Label.NECK).any(0), chin, labels.shape, NECK_EXTENSION_PX * scale)
+    head, out = mask_of(labels, *WHOLE_HEAD), np.zeros((2, *labels.shape), bool)
+    window = bounds(head, int(NECK_EXTENSION_PX * scale) + 2)  # what is further away reaches no pixel of the head
+    labels, head = labels[window], head[window]
     # Clear of the outline, so that the layer is never visible next to a head that moved a little.
     margin = 2 * max(1, round(3 * scale)) + 1
     person = (labels != Label.BACKGROUND).astype(np.uint8)
     allowed = head & cv2.erode(person, np.ones((margin, margin), np.uint8)).astype(bool)
     regions, near = [], np.zeros(labels.shape, bool)
-    for label, reach in ((Label.NECK, NECK_EXTENSION_PX * scale), (Label.TORSO, TORSO_EXTENSION_PX * scale)):
+    for label, reach, below in (
+        (Label.NECK, NECK_EXTENSION_PX * scale, above[0][window]),
+        (Label.TORSO, TORSO_EXTENSION_PX * scale, above[1][window]),
+    ):
         source = labels == label
         if not source.any():
             regions.append(source)
             continue
         distance = cv2.distanceTransform((~source).astype(np.uint8), cv2.DIST_L2, 5)
-        # Only above body in the same column: a neck does not grow sideways behind the ears.
-        below = np.logical_or.accumulate(source[::-1], axis=0)[::-1]
         regions.append(allowed & below & (distance <= reach))
         near |= distance <= TORSO_EXTENSION_PX * scale
     neck, torso = regions
-    if chin is not None:
-        neck &= near | _cap((labels == Label.NECK).any(0), chin, labels.shape, NECK_EXTENSION_PX * scale)
+    if chin is not None and cap is not None:
+        neck &= near | cap[window]
         # Body is behind long hair, too; only there does hair reach below the chin.
         body = mask_of(labels, *BODY)
         distance = cv2.distanceTransform((~body).astype(np.uint8), cv2.DIST_L2, 5)
         hanging = (labels == Label.HAIR) & (distance <= HAIR_EXTENSION_PX * scale)
-        hanging[:chin] = False
+        hanging[: max(chin - window[0].start, 0)] = False
         torso |= hanging
-    return _rounded(neck, torso, labels, allowed, scale)
+    out[:, *window] = _rounded(neck, torso, labels, allowed, scale)
+    return out[0], out[1]
 
 
 def _rounded(
@@ -333,15 +349,18 @@ def _body_colours(
     for region, source, blur in ((torso_behind, body, 2.0), (neck, labels == Label.NECK, 5.0)):
         if not region.any():
             continue
-        if source is not body:
-            carried, distance = _extend_colours(image, source, border, scale)
         sigma = max(blur * scale, 1)
-        x, y, width, height = cv2.boundingRect(region.view(np.uint8))
         reach = int(4 * sigma) + 2  # of OpenCV's filter
-        top, left = max(y - reach, 0), max(x - reach, 0)
-        near = carried[top : y + height + reach, left : x + width + reach].astype(np.float32)
-        smooth = cv2.GaussianBlur(near, (0, 0), sigma)[y - top :, x - left :][:height, :width]
-        window = np.s_[y : y + height, x : x + width]
+        window = bounds(region, reach)
+        if source is body:
+            near, away = carried[window], distance[window]
+        else:
+            whole = bounds(region | source, reach)
+            near, away = _extend_colours(image[whole], source[whole], border[whole], scale)
+            top, left = window[0].start - whole[0].start, window[1].start - whole[1].start
+            within = np.s_[top : top + len(region[window]), left : left + region[window].shape[1]]
+            near, away = near[within], away[within]
+        smooth = cv2.GaussianBlur(near.astype(np.float32), (0, 0), sigma)
         part = region[window]
-        colour[window][part] = smooth[part] * (DARKENING ** (distance[window][part] / scale))[:, None]
+        colour[window][part] = smooth[part] * (DARKENING ** (away[part] / scale))[:, None]
     return colour

@@ -217,7 +217,7 @@ def _frame(job: Job) -> dict[str, Any]:
 
 def _landmarks(job: Job) -> dict[str, Any]:
     _drop_frames(job)
-    provider = open_provider()
+    provider = open_provider(job.config.device)
     try:
         frames = track(job.frames(), "landmarks", job.count)
         found = track_landmarks(frames, provider, lambda i, image: write.write_original(job.files.root, i, image))
@@ -337,7 +337,7 @@ def _masks(job: Job) -> dict[str, Any]:
 
 
 def _background(job: Job) -> dict[str, Any]:
-    return make_background(job.files, job.frames(), job.count)
+    return make_background(job.files, job.count)
 
 
 def _layers(job: Job) -> dict[str, Any]:

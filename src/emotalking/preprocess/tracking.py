@@ -4,7 +4,7 @@ Landmark detectors jitter by a fraction of a pixel in every frame (:mod:`emotalk
 out); the image itself gives the motion between two frames about five times as exactly. The pose solver uses both.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from emotalking.errors import NoFaceError, UserError
 from emotalking.io.display import Framing
+from emotalking.networks.crops import batches
 from emotalking.ops.box import Box
 from emotalking.preprocess.detectors import count_other_faces
 from emotalking.preprocess.landmarks import LandmarkProvider
@@ -23,6 +24,8 @@ LONGEST_GAP_S = 1.0
 """Frames without a face are bridged over at most this long."""
 MOST_LOST = 0.1
 """Share of frames without a face beyond which a clip is refused."""
+_TOGETHER = 16
+"""Frames that are handed on together."""
 MOST_OTHERS = 0.5
 """Share of frames with a second face beyond which a clip is refused."""
 
@@ -176,22 +179,22 @@ def track_landmarks(
     flow = FlowTracker()
     rows: list[np.ndarray | None] = []
 
-    def located() -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
-        for image in frames:
-            found = provider.detect(image)
+    def detect(_: int, images: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+        return images, provider.detect_many(images)
+
+    def follow(_: int, seen: tuple[list[np.ndarray], list[np.ndarray | None]]) -> None:
+        for image, found in zip(*seen, strict=True):
+            if on_frame is not None:
+                on_frame(len(rows), image)
             rows.append(found)
             if found is None:
-                yield image, np.full((len(rigid), 2), np.nan), 0.0
+                flow.advance(image, np.full((len(rigid), 2), np.nan), 0.0)
             else:
-                yield image, found[rigid, :2].astype(np.float64), float(np.ptp(found[:, 1]))
+                flow.advance(image, found[rigid, :2].astype(np.float64), float(np.ptp(found[:, 1])))
 
-    def follow(index: int, item: tuple[np.ndarray, np.ndarray, float]) -> None:
-        flow.advance(*item)
-        if on_frame is not None:
-            on_frame(index, item[0])
-
-    # In a thread of its own, in order, beside the detection of the next frames.
-    for _ in map_frames(located(), follow, shared=True, most=1):
+    # Reading, detection and flow in a thread each, every one of them in order.
+    seen = map_frames(batches(frames, _TOGETHER), detect, shared=True, most=1)
+    for _ in map_frames(seen, follow, shared=True, most=1):
         pass
     some = next((row for row in rows if row is not None), None)
     if some is None:

@@ -22,10 +22,10 @@ Step = tuple[Callable[..., Tensor], tuple[Tensor | str, ...], str, tuple[str, ..
 
 
 class Graph:
-    """A network: call it with its inputs, float32; it gives its outputs by name. Threads may share it."""
+    """A network: call it with batches, float32; it gives its outputs by name. Threads may share it."""
 
-    def __init__(self, graph: dict[str, Any], weights: dict[str, Tensor]) -> None:
-        constants = {name: _in_memory_order(weight.float()) for name, weight in weights.items()}
+    def __init__(self, graph: dict[str, Any], weights: dict[str, Tensor], device: torch.device | str = "cpu") -> None:
+        constants = {name: _in_memory_order(weight.float()).to(device) for name, weight in weights.items()}
         self._inputs: list[str] = graph["inputs"]
         self._outputs: dict[str, str] = graph["outputs"]
         last = {name: place for place, node in enumerate(graph["nodes"]) for name in node["inputs"]}
@@ -54,7 +54,7 @@ def _in_memory_order(weight: Tensor) -> Tensor:
 
 
 @cache
-def open_graph(name: str) -> Graph:
-    """The network of the file ``mediapipe_{name}.safetensors``, loaded once."""
+def open_graph(name: str, device: torch.device | str = "cpu") -> Graph:
+    """The network of the file ``mediapipe_{name}.safetensors``, loaded once on a device."""
     about, weights = read_tensors(BUNDLED / f"mediapipe_{name}.safetensors")
-    return Graph(json.loads(about["graph"]), weights)
+    return Graph(json.loads(about["graph"]), weights, device)

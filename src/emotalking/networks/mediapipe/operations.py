@@ -89,7 +89,7 @@ def _depth_to_space(block: int) -> Work:
 
 
 def _reshape(shape: list[int]) -> Work:
-    return lambda x: x.reshape(shape)
+    return lambda x: x.reshape(-1, *shape[1:])  # the stored shape is that of a batch of one
 
 
 def _concatenate(axis: int) -> Work:
@@ -108,8 +108,8 @@ def _reduction(function: Callable[..., Tensor]) -> Callable[..., Work]:
 
 
 def _slice(begin: list[int], size: list[int], shape: list[int]) -> Work:
-    places = tuple(slice(first, first + count) for first, count in zip(begin, size, strict=True))
-    return lambda x: x[places].reshape(shape)
+    places = tuple(slice(first, first + count) for first, count in zip(begin[1:], size[1:], strict=True))
+    return lambda x: x[:, *places].reshape(-1, *shape[1:])
 
 
 def _linear(activation: str | None = None) -> Work:
@@ -122,44 +122,45 @@ def _prelu(x: Tensor, slope: Tensor) -> Tensor:
 
 
 def _region_matrix(**settings: Any) -> Work:
-    """Matrix [1, 4, 4] from pixels of a region around some points to pixels of the image that the points lie in.
+    """Matrices [B, 4, 4] from pixels of a region around some points to pixels of the image that the points lie in.
 
     The region is turned so that the line between two points is level, encloses the points and is ``scale`` times as
     large.
     """
     left, right = settings["left_rotation_idx"], settings["right_rotation_idx"]
-    width, height = settings["output_width"], settings["output_height"]
-    scale = torch.tensor([settings["scale_x"] / width, settings["scale_y"] / height])
+    size = torch.tensor([float(settings["output_width"]), float(settings["output_height"])])
+    scale = torch.tensor([settings["scale_x"], settings["scale_y"]]) / size
     target, subset = settings["target_rotation_radians"], torch.tensor(settings["subset_idxs"]).flatten()
 
     def work(points: Tensor) -> Tensor:
-        xy = points[0, :, :2]
-        x, y = xy[right] - xy[left]
+        xy, on = points[..., :2], points.device
+        x, y = (xy[:, right] - xy[:, left]).unbind(-1)
         angle = torch.atan2(y, x) - target
         cos, sin = torch.cos(angle), torch.sin(angle)
-        back = torch.stack([cos, -sin, sin, cos]).reshape(2, 2)  # from the level region to the image
-        level = xy[subset] @ back
-        low, high = level.amin(0), level.amax(0)
-        linear = back * (scale * (high - low))
-        out = torch.eye(4)
-        out[:2, :2] = linear
-        out[:2, 3] = back @ ((low + high) / 2) - linear @ torch.tensor([width / 2, height / 2])
-        return out[None]
+        back = torch.stack([cos, -sin, sin, cos], -1).reshape(-1, 2, 2)  # from the level region to the image
+        level = xy[:, subset.to(on)] @ back
+        low, high = level.amin(1), level.amax(1)
+        linear = back * (scale.to(on) * (high - low))[:, None]
+        out = torch.eye(4, device=on).repeat(len(xy), 1, 1)
+        out[:, :2, :2] = linear
+        out[:, :2, 3] = (back @ ((low + high) / 2)[..., None] - linear @ (size / 2).to(on)[:, None])[..., 0]
+        return out
 
     return work
 
 
 def _sample_region(output_height: int, output_width: int) -> Work:
-    """Features [1, h, w, C] of a region, bilinear and zero outside."""
+    """Features [B, h, w, C] of a region, bilinear and zero outside."""
     rows, columns = torch.meshgrid(torch.arange(output_height), torch.arange(output_width), indexing="ij")
-    places = torch.stack([columns, rows], -1) + 0.5
+    places = torch.stack([columns, rows], -1).reshape(-1, 2) + 0.5
 
     def work(features: Tensor, matrix: Tensor) -> Tensor:
-        size = torch.tensor([features.shape[2], features.shape[1]])
-        at = places @ matrix[0, :2, :2].T + matrix[0, :2, 3]
+        size = torch.tensor([features.shape[2], features.shape[1]], device=features.device)
+        at = places.to(features.device) @ matrix[:, :2, :2].transpose(1, 2) + matrix[:, None, :2, 3]
+        at = at.reshape(-1, output_height, output_width, 2)
         outside = ((at < 0.5) | (at > size - 0.5)).any(-1)
-        found = F.grid_sample(_first(features), (at / size * 2 - 1)[None], "bilinear", "border", False)
-        return _last(found).masked_fill(outside[None, ..., None], 0.0)
+        found = F.grid_sample(_first(features), at / size * 2 - 1, "bilinear", "border", False)
+        return _last(found).masked_fill(outside[..., None], 0.0)
 
     return work
 
@@ -169,18 +170,20 @@ def _transform_points(points: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _refine(groups: list[list[int]], lids: int) -> Work:
-    """All points of a face [1, K, 3]: lips and eyes as in the second look, then the irises, as deep as the lids."""
+    """All points of faces [B, K, 3]: lips and eyes as in the second look, then the irises, as deep as the lids."""
     places = [torch.tensor(group) for group in groups]
 
     def work(mesh: Tensor, *looks: Tensor) -> Tensor:
-        face = mesh.reshape(-1, 3).clone()
-        for place, look in zip(places, looks, strict=False):
-            face[place, :2] = look.reshape(-1, 2)
+        on = [place.to(mesh.device) for place in places]
+        face = mesh.reshape(len(mesh), -1, 3).clone()
+        for place, look in zip(on, looks, strict=False):
+            face[:, place, :2] = look.reshape(len(mesh), -1, 2)
         irises = []
-        for place, iris in zip(places[1:], looks[len(places) :], strict=True):
-            xy = iris.reshape(-1, 2)
-            irises.append(torch.cat([xy, face[place[:lids], 2].mean().expand(len(xy), 1)], 1))
-        return torch.cat([face, *irises])[None]
+        for place, iris in zip(on[1:], looks[len(on) :], strict=True):
+            xy = iris.reshape(len(mesh), -1, 2)
+            depth = face[:, place[:lids], 2].mean(1)[:, None, None]
+            irises.append(torch.cat([xy, depth.expand(-1, xy.shape[1], 1)], -1))
+        return torch.cat([face, *irises], 1)
 
     return work
 

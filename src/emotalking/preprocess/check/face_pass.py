@@ -1,7 +1,7 @@
 """Second pass over a clip: faces, hands and sharpness in frames spread over it, and all of a densely tracked part."""
 
 import base64
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from emotalking.data.layouts import FaceLayout
 from emotalking.io.display import Framing, ShownFrame, to_rgb
 from emotalking.io.images import encode_image
 from emotalking.io.video import AS_NOTED, View, decode_frames
+from emotalking.networks.crops import batches
 from emotalking.ops.box import Box
 from emotalking.preprocess.check import appearance, measures
 from emotalking.preprocess.check.verdict import Still
@@ -30,6 +31,8 @@ _MOVED = 0.15
 """The square follows the face when its centre has moved by this share of its side."""
 _DETECT_SIDE = 640
 _STILL_SIDE = 200
+_TOGETHER = 4
+"""Frames whose landmarks are searched together: more would be faster, and take more memory where frames are large."""
 _HAND_EVERY = 3
 """Hands are searched in every third of the spread frames: they cost most, and stay for seconds."""
 
@@ -109,7 +112,6 @@ def scan_faces(
     hands = HandFinder()
     provider = open_provider()
     out.layout = provider.layout
-    square: Framing | None = None
     frames = ((n, time, frame) for n, (time, frame) in enumerate(decode_frames(clip, view=view)) if n in wanted)
 
     def find(_: int, item: tuple[int, float, ShownFrame]) -> tuple[int, float, np.ndarray, list[Box]]:
@@ -121,25 +123,28 @@ def scan_faces(
 
     # Each frame for itself beside the landmarks, which follow the face; few at a time, for frames may be large.
     seen = map_frames(islice(frames, len(wanted)), find, shared=True, most=2)
-    try:
+
+    def shown() -> Iterator[tuple[int, float, np.ndarray, Framing | None]]:
+        square: Framing | None = None
         for number, time, image, found in track(seen, "faces", len(wanted)):
             if number in spread:
                 square = _follow(square, found, image.shape[:2])
                 out.other_faces[number] = count_other_faces(found)
-            if number not in spread and number not in close:
-                continue
-            points = provider.detect(_shrunk(image if square is None else square.apply(image)))
-            points = None if points is None else _into_clip(points, square, image.shape[:2])
-            out.numbers.append(number)
-            out.spread.append(number in spread)
-            out.points.append(points)
-            if number in spread:
-                _examine(out, number, image, points, hands)
-                if number in stills:
-                    small = _shrunk(image, _DETECT_SIDE)
-                    turned = (np.ascontiguousarray(np.rot90(small, -quarters)) for quarters in range(4))
-                    out.upright.append([upright_score(one) for one in turned])
-                    out.stills.append(Still(time - first, f"{time - first:.1f} s", _jpeg(image)))
+            if number in spread or number in close:
+                yield number, time, image, square
+
+    try:
+        for part in batches(shown(), _TOGETHER):
+            small = [_shrunk(image if square is None else square.apply(image)) for _, _, image, square in part]
+            for (number, time, image, square), row in zip(part, provider.detect_many(small), strict=True):
+                points = None if row is None else _into_clip(row, square, image.shape[:2])
+                out.numbers.append(number)
+                out.spread.append(number in spread)
+                out.points.append(points)
+                if number in spread:
+                    _examine(out, number, image, points, hands)
+                if number in stills and number in spread:
+                    _keep_still(out, image, time - first)
     finally:
         provider.close()
     return out
@@ -151,6 +156,14 @@ def find_boxes(clip: str | Path, numbers: Collection[int], view: View = AS_NOTED
     wanted, finder = set(numbers), FaceFinder()
     frames = ((n, frame) for n, (_, frame) in enumerate(decode_frames(clip, view=view)) if n in wanted)
     return {n: finder.find(to_rgb(frame)) for n, frame in islice(frames, len(wanted))}
+
+
+def _keep_still(out: FaceScan, image: np.ndarray, seconds: float) -> None:
+    """Keep a frame for the page, and score its four turns."""
+    small = _shrunk(image, _DETECT_SIDE)
+    turned = (np.ascontiguousarray(np.rot90(small, -quarters)) for quarters in range(4))
+    out.upright.append([upright_score(one) for one in turned])
+    out.stills.append(Still(seconds, f"{seconds:.1f} s", _jpeg(image)))
 
 
 def _find_faces(finder: FaceFinder, image: np.ndarray) -> list[Box]:
@@ -204,7 +217,7 @@ def _examine(out: FaceScan, number: int, image: np.ndarray, points: np.ndarray |
     out.lips[number] = appearance.lips_contrast(image, flat, out.layout)
     out.colour[number] = appearance.colour_spread(image)
     out.blockiness[number] = measures.blockiness(np.asarray(grey))
-    if len(out.other_faces) % _HAND_EVERY == 1:
+    if sum(out.spread) % _HAND_EVERY == 1:
         small = _shrunk(image, _DETECT_SIDE)
         scale = image.shape[1] / small.shape[1]
         out.hands[number] = any(hand_before_face(hand * scale, oval) for hand in hands.find(small))
