@@ -50,7 +50,8 @@ class Masks:
         1.2), so a tooth painted grey would be read as face. Teeth are therefore painted as head; the pair of files
         means the same to their reader and to :meth:`from_colours`.
         """
-        return LABEL_COLOURS.take(np.where(self.teeth, np.uint8(Label.HEAD), self.labels), axis=0)
+        colours = _packed(LABEL_COLOURS[None])[0].take(np.where(self.teeth, np.uint8(Label.HEAD), self.labels))
+        return np.asarray(cv2.cvtColor(colours[..., None].view(np.uint8), cv2.COLOR_RGBA2RGB), np.uint8)
 
     @classmethod
     def from_colours(cls, image: UInt8[np.ndarray, "H W 3"], teeth: Bool[np.ndarray, "H W"]) -> "Masks":
