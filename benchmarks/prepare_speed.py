@@ -1,8 +1,9 @@
 """Processor time of `prepare` by steps, against an earlier state in the same run, and masks by threads and processes.
 
-    python benchmarks/prepare_speed.py CLIP [CLIP..] [--seconds 12] [--before CHECKOUT/src] [--scale 1 4 16]
+    python benchmarks/prepare_speed.py CLIP [CLIP..] [--seconds 12] [--before CHECKOUT/src] [--devices cpu cuda]
 
-Every state prepares every clip in a process of its own, with the threads and waiting of the command line. Processor
+Every state prepares every clip in a process of its own, with the threads and waiting of the command line, on each
+device; what the pose solver and the masks tell of their accuracy is beside the times. Processor
 time is what counts on a machine that others use, too; a step's is without its worker processes, which are in the total.
 `--scale`: frames a second of the parser's scores by so many threads, and by so many processes. Written:
 results/prepare_speed.json.
@@ -24,7 +25,7 @@ from typing import Any
 import _report
 
 
-def one(clip: Path, out: Path, seconds: float | None) -> dict[str, Any]:
+def one(clip: Path, out: Path, seconds: float | None, device: str) -> dict[str, Any]:
     """Prepare a clip here: wall-clock and processor seconds of each step."""
     from emotalking.preprocess.config import PrepareConfig
     from emotalking.preprocess.prepare import prepare
@@ -43,11 +44,18 @@ def one(clip: Path, out: Path, seconds: float | None) -> dict[str, Any]:
 
     setattr(Steps, "run", run)  # noqa: B010
     wall = time.perf_counter()
-    frames = prepare(clip, out, PrepareConfig(seconds=seconds)).manifest["frames"]
-    wall = time.perf_counter() - wall
+    manifest = prepare(clip, out, PrepareConfig(seconds=seconds, device=device)).manifest
+    wall, frames = time.perf_counter() - wall, manifest["frames"]
+    accuracy = {
+        f"{step} {name}": value
+        for step in ("pose", "masks")
+        for name, value in manifest["steps"][step].items()
+        if isinstance(value, float) and name != "seconds"
+    }
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     total = sum(each.ru_utime + each.ru_stime for each in used)
-    return {"frames": frames, "wall_s": wall, "cpu_s": total, "peak_mb": _report.peak_mb(), "steps": steps}
+    times = {"wall_s": wall, "cpu_s": total, "peak_mb": _report.peak_mb()}
+    return {"frames": frames, **times, "steps": steps, "accuracy": accuracy}
 
 
 def waiting(source: Path) -> dict[str, str]:
@@ -107,22 +115,26 @@ def main() -> None:
     parser.add_argument("clips", nargs="+", type=Path)
     parser.add_argument("--seconds", type=float, help="use only the beginning of each clip (it is checked as a whole)")
     parser.add_argument("--before", type=Path, help="folder src of an earlier state")
+    parser.add_argument("--devices", nargs="+", default=["auto"])
     parser.add_argument("--scale", nargs="*", type=int, default=[], help="numbers of workers")
     parser.add_argument("--name", default="prepare_speed")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        print(json.dumps(one(args.clips[0], args.one, args.seconds)))
+        print(json.dumps(one(args.clips[0], args.one, args.seconds, args.devices[0])))
         return
     from emotalking.cores import allowed_cores
 
     results: dict[str, Any] = {"seconds": args.seconds, "cores": allowed_cores()}
-    states = {"now": Path(__file__).parents[1] / "src"} | ({"before": args.before} if args.before else {})
+    sources = {"now": Path(__file__).parents[1] / "src"} | ({"before": args.before} if args.before else {})
+    runs = [(state, source, device) for state, source in sources.items() for device in args.devices]
     with tempfile.TemporaryDirectory() as work:
         for clip in args.clips:
             found = results[clip.stem] = {}
-            for state, source in states.items():
+            for state, source, device in runs:
+                state += "" if len(args.devices) == 1 else f" {device}"
                 command = [sys.executable, __file__, str(clip), "--one", f"{work}/{clip.stem}_{state}"]
+                command += ["--devices", device]
                 command += [] if args.seconds is None else ["--seconds", str(args.seconds)]
                 env = {**waiting(source), "PYTHONPATH": str(source)}
                 done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
