@@ -1,17 +1,21 @@
 """The clip as an avatar keeps it: camera, recorded motion, background and torso."""
 
+import io
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
+from PIL import Image
 
 from emotalking.data.frame import ClipCrop
 from emotalking.errors import InputError
-from emotalking.io.images import decode_image, encode_image, packed_size
+from emotalking.io.images import decode_image, packed_size
 
-TORSO_QUALITY = 90
-"""WebP quality of the stored torso layers."""
+TORSO_QUALITY, TORSO_ALPHA_QUALITY = 90, 50
+"""WebP qualities of the stored torso layers. Two clips' frames are as near to the prepared ones as with lossless alpha
+(LPIPS .0028 and .0017, 48.1 instead of 48.3 dB at 512 pixels) in 14 to 19 % fewer bytes; colours at 85 would save as
+much again, at LPIPS .0039 and .0025."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,13 @@ class TorsoStack:
         return image
 
 
-def encode_torso(image: UInt8[np.ndarray, "H W 4"]) -> bytes:
+def encode_torso(
+    image: UInt8[np.ndarray, "H W 4"], quality: int = TORSO_QUALITY, alpha_quality: int = TORSO_ALPHA_QUALITY
+) -> bytes:
     """One straight-alpha RGBA torso layer as WebP."""
-    return encode_image(image, ".webp", TORSO_QUALITY)
+    buffer = io.BytesIO()  # by Pillow: OpenCV keeps alpha without loss, which is a quarter of the bytes
+    Image.fromarray(image).save(buffer, "WEBP", quality=quality, alpha_quality=alpha_quality, method=6)
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True)
