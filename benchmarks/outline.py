@@ -6,7 +6,10 @@ Haze is alpha further than 12 px (of 512) from where the head covers more than h
 poses and those turned to the limits of live heads, without emotion, and recorded ones with the twelve test points. A
 layer's error is taken where the head of its frame hides the body and that of another frame does not: the other frame,
 aligned by the motion of collar and shoulders, is the truth; none of the frames is among those that layers are composed
-of. Seam and outline on held-out frames are the metrics PSNR neck and PSNR outline (benchmarks/sharpness.py).
+of. Seam and outline on held-out frames are the metrics PSNR neck and PSNR outline (benchmarks/sharpness.py); here the
+outline's squared error is told apart by what meets there, and by how much of it moving each frame's head by one
+translation, or one affine motion, would take away (to first order, by the recorded frame's gradients): what better
+poses could give at most.
 """
 
 import argparse
@@ -22,7 +25,8 @@ from emotalking.audio.windows import audio_windows
 from emotalking.data import Subject
 from emotalking.data.labels import BODY, WHOLE_HEAD, Label, mask_of
 from emotalking.emotion.circumplex import TEST_POINTS
-from emotalking.evaluate.metrics.image import OUTLINE
+from emotalking.evaluate.held_out import own_emotion, reconstruct
+from emotalking.evaluate.metrics.image import OUTLINE, outline_band
 from emotalking.models.avatar import Avatar
 from emotalking.player.idle import POSE_LIMITS
 from emotalking.preprocess.hidden_body import SAMPLES, SEAM_PX, HiddenBody
@@ -125,6 +129,57 @@ def layer_errors(subject: Subject, frames: int) -> dict[str, float]:
     return {name: value / max(count, 1) for name, value in sums.items()} | {"pixels": count}
 
 
+def outline_of(avatar: Avatar, subject: Subject, frames: int) -> dict[str, dict[str, float]]:
+    """Squared error [grey levels^2] of the outline band of held-out frames, by what meets there.
+
+    ``share``: of the band's whole error; ``pixels``: of its pixels; ``translation``, ``affine``: share of the part's
+    error that a motion of each frame would take away.
+    """
+    indices = np.asarray(subject.val_indices)[spread(len(subject.val_indices), frames)]
+    va = own_emotion(subject, indices) if avatar.head.emotion is not None else None
+    found: dict[str, list[np.ndarray]] = {}
+    for index, image in zip(indices.tolist(), reconstruct(avatar, subject, indices, va), strict=True):
+        recorded, labels = np.float64(subject.target(index)), subject.masks(index).labels
+        error = 255.0 * image.cpu().numpy().astype(np.float64) - recorded
+        gradients = np.stack([cv2.Sobel(recorded, cv2.CV_64F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1))], -1)
+        head = mask_of(labels, *WHOLE_HEAD)
+        band, hair = outline_band(head), nearest(labels, head, Label.HAIR)
+        body = nearest(labels, ~head, *BODY)
+        rows, columns = np.nonzero(band)
+        places = np.stack([np.ones(len(rows)), rows - rows.mean(), columns - columns.mean()], -1)
+        flat, moves = error[band], gradients[band]
+        residuals = {"whole": flat}
+        for name, bases in (("translation", places[:, :1]), ("affine", places)):
+            columns_of = (moves[..., None] * bases[:, None, None]).reshape(flat.size, -1)
+            motion, *_ = np.linalg.lstsq(columns_of, flat.reshape(-1), rcond=None)
+            residuals[name] = flat - (columns_of @ motion).reshape(flat.shape)
+        squares = np.stack([np.square(residual).mean(-1) for residual in residuals.values()], -1)
+        for inner, inside in (("hair", hair), ("face", ~hair)):
+            for outer, outside in (("background", ~body), ("body", body)):
+                found.setdefault(f"{inner} and {outer}", []).append(squares[(inside & outside)[band]])
+    every = {name: np.concatenate(parts) for name, parts in found.items()}
+    every["all"] = np.concatenate(list(every.values()))
+    sums = {name: rows.sum(0) for name, rows in every.items()}
+    return {
+        name: {
+            "pixels": len(rows) / len(every["all"]),
+            "mean": float(rows[:, 0].mean()),
+            "share": float(sums[name][0] / sums["all"][0]),
+            "translation": float(1 - sums[name][1] / sums[name][0]),
+            "affine": float(1 - sums[name][2] / sums[name][0]),
+        }
+        for name, rows in every.items()
+        if len(rows)
+    }
+
+
+def nearest(labels: np.ndarray, among: np.ndarray, *classes: Label) -> np.ndarray:
+    """Pixels whose nearest pixel of ``among`` is one of ``classes``."""
+    here, there = among & mask_of(labels, *classes), among & ~mask_of(labels, *classes)
+    distances = [cv2.distanceTransform((~part).astype(np.uint8), cv2.DIST_L2, 5) for part in (here, there)]
+    return distances[0] <= distances[1]
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -135,11 +190,13 @@ def main() -> None:
     parser.add_argument("--name", default="outline")
     args = parser.parse_args()
     subject = Subject.open(args.subject)
-    report = {"layers": layer_errors(subject, args.frames), "haze": {}}
+    report = {"layers": layer_errors(subject, args.frames), "haze": {}, "outline": {}}
     print("layers", report["layers"], flush=True)
     for file in args.avatars:
-        report["haze"][file.name] = haze_of(Avatar.load(file, args.device), subject, args.frames)
-        print(file, report["haze"][file.name], flush=True)
+        avatar = Avatar.load(file, args.device)
+        report["haze"][file.name] = haze_of(avatar, subject, args.frames)
+        report["outline"][file.name] = outline_of(avatar, subject, args.frames)
+        print(file, report["haze"][file.name], report["outline"][file.name], flush=True)
     write(args.name, {"subject": args.subject.name, "frames": args.frames} | report)
 
 
