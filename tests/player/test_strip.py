@@ -68,6 +68,12 @@ def test_a_sound_goes_on_in_the_next_row_and_unknown_times_leave_no_band() -> No
     assert abs((upper != 255).any(1).sum() - 2 * CELL) <= 2 and abs((lower != 255).any(1).sum() - 2 * CELL) <= 2
 
 
+def test_a_sound_that_ends_within_a_pixel_of_a_rows_begin_is_drawn() -> None:
+    crossing = (TimedLabel("a", 0.5, COLUMNS / FPS + 1e-4),)
+    page = draw_strip(pictures(COLUMNS + 4), FPS, np.zeros(2 * COLUMNS * 640, np.float32), None, crossing)
+    assert page.shape[0] > 2 * CELL
+
+
 def test_the_wave_follows_the_sound() -> None:
     samples = np.zeros(4 * 640, np.float32)
     samples[2 * 640 :] = np.sin(np.arange(2 * 640))

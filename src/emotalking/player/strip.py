@@ -173,7 +173,7 @@ def _band(
         if stop <= start:
             continue
         left, right = (_EDGE + (time - begin) * pixels_per_s for time in (start, stop))
-        draw.rectangle((left, top + 1, right - 1, top + height - 2), _SHADES[index % 2])
+        draw.rectangle((left, top + 1, max(left, right - 1), top + height - 2), _SHADES[index % 2])
         label = _writable(each.label)
         size = next((s for s in (14, 12, 10, 8) if _font(s).getlength(label) <= right - left), 8)
         draw.text(((left + right) / 2, top + height / 2), label, _TEXT, _font(size), anchor="mm")
