@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _report import write
+from _report import RESULTS, write
 
 from emotalking.audio.vad_stream import know_gates
 from emotalking.io.audio import SAMPLE_RATE, load_audio
@@ -198,6 +198,7 @@ def main() -> None:
     parser.add_argument("--served", type=int, nargs="*", default=[])
     parser.add_argument("--lips", action="store_true")
     parser.add_argument("--name")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
     args = parser.parse_args()
     speech = Performance.generate(10.0, seed=5).waveform if args.speech is None else load_audio(args.speech)
     name = args.name or f"live_latency_{torch.device(args.device).type}"
@@ -219,7 +220,7 @@ def main() -> None:
             row["lips"] = lips(avatar, speech, args.look_aheads)
         results[path.stem] = row
         print(path.stem, row, flush=True)
-    write(name, results | {"threads": torch.get_num_threads()})
+    write(name, results | {"threads": torch.get_num_threads()}, args.out)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from emotalking.serve.protocol import IMAGE_FORMATS
-
+FORMATS = ("jpeg", "webp", "png")
 _PNG_LEVEL = 1
 """Compression of PNG: a third larger than the default, and several times as fast."""
 
@@ -23,8 +22,8 @@ def encode(image: UInt8[np.ndarray, "H W channels"], kind: str, quality: int) ->
     """
     transparent = image.shape[-1] == 4
     kind = "webp" if kind == "jpeg" and transparent else kind
-    if kind not in IMAGE_FORMATS[1:]:
-        raise ValueError(f"kind: expected one of {IMAGE_FORMATS[1:]}, got {kind!r}")
+    if kind not in FORMATS:
+        raise ValueError(f"kind: expected one of {FORMATS}, got {kind!r}")
     options = {
         "jpeg": [cv2.IMWRITE_JPEG_QUALITY, quality],
         "webp": [cv2.IMWRITE_WEBP_QUALITY, quality],

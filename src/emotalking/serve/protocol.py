@@ -13,6 +13,7 @@ from emotalking.emotion.circumplex import PRESETS
 from emotalking.errors import InputError
 from emotalking.player.backgrounds import Background
 from emotalking.player.streaming import LiveFrame
+from emotalking.serve.encoding import FORMATS
 from emotalking.serve.safety import Allowance
 from emotalking.serve.session import RATES_HZ, Session
 from emotalking.serve.settings import ServeSettings
@@ -20,7 +21,7 @@ from emotalking.serve.sinks import Event
 
 VERSION = 1
 SUBPROTOCOL = "emotalking.v1"
-IMAGE_FORMATS = ("none", "jpeg", "webp", "png")
+IMAGE_FORMATS = ("none", *FORMATS)
 """Image formats by their number in a frame's header."""
 SPEAKING, LAST, SYNTHETIC = 1, 2, 4
 """Flags of a frame: it has sound of an utterance; it is the last of one; it shows no real person."""
