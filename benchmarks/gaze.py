@@ -5,11 +5,13 @@ python benchmarks/gaze.py SUBJECT AVATAR... [--device cuda] [--frames 200] [--na
 The avatars were trained on SUBJECT, for example with `--set model.gaze=true` and `false`. Per avatar: PSNR (of the mean
 squared error) and LPIPS of the box around both eyes of held-out frames, and PSNR of the whole frame; and where the
 avatar has a gaze, the slope and correlation of the irises that MediaPipe finds in rendered frames against the gaze that
-was commanded, over the range of the clip. The sheet shows the recorded frame, then each avatar with its usual gaze and
-looking left, right, up and down as far as the clip shows it.
+was commanded, over the range of the clip, and sideways over 20 degrees to each side. ``read``: the same of recorded
+frames whose irises were moved by as much (`train.glances`), the most that MediaPipe would find. The sheet shows the
+recorded frame, then each avatar looking from left to right in five steps, up and down, as far as it may.
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,17 @@ from emotalking.models.avatar import Avatar
 from emotalking.models.compositor import torso_over_plate
 from emotalking.networks.lpips import Lpips
 from emotalking.ops.box import Box
+from emotalking.player.gaze import eyes_of
 from emotalking.player.poses import usual_pose
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT, MediaPipeMesh
+from emotalking.train.data import TrainingData
+from emotalking.train.glances import Glances
+from emotalking.train.motion_pretraining import convex_eyes
 
 MARGIN = 0.12
 """Of the distance between the outer corners of the eyes, around them."""
+REACH = 0.35
+"""Sideways [rad]: what `tiny` and `fast` learn (`model.gaze_reach`)."""
 LOOKS = 9
 """Commanded directions along each axis."""
 
@@ -96,38 +104,69 @@ class Still:
         return (rgb * 255).round().byte().cpu().numpy()
 
 
-def obeyed(avatar: Avatar, still: Still, subject: Subject) -> dict[str, dict[str, float]]:
-    """Irises in rendered frames against the commanded gaze, by axis."""
+def follow(
+    show: Callable[[np.ndarray], np.ndarray],
+    avatar: Avatar,
+    subject: Subject,
+    at: int,
+    low: float,
+    high: float,
+    axis: int,
+) -> dict[str, float]:
+    """Irises that MediaPipe finds in frames against the gaze that was commanded along an axis, radians.
+
+    Args:
+        show: the frame with a gaze.
+        at: number of its pose.
+    """
     assert avatar.gaze is not None and subject.landmarks.shape is not None
+    asked = np.tile(np.median(avatar.gaze, axis=0), (LOOKS, 1))
+    asked[:, axis] = np.linspace(low, high, LOOKS)
+    mesh, found = MediaPipeMesh(), []
+    for gaze in asked:
+        points = mesh.detect(show(gaze))
+        found.append(np.full((478, 2), np.nan) if points is None else points[:, :2])
+    mesh.close()
+    views, size = np.repeat(avatar.viewmats[[at]], LOOKS, 0), (avatar.width, avatar.height)
+    shape, opened = np.float64(subject.landmarks.shape), np.zeros(LOOKS)
+    seen = measure_gaze(np.array(found, np.float64), views, avatar.scene.focal, size, shape, MEDIAPIPE_LAYOUT, opened)
+    assert seen is not None
+    return {
+        "slope": float(np.polyfit(asked[:, axis], seen[:, axis], 1)[0]),
+        "correlation": float(np.corrcoef(asked[:, axis], seen[:, axis])[0, 1]),
+        "span_degrees": float(np.degrees(high - low)),
+    }
+
+
+def obeyed(avatar: Avatar, still: Still, subject: Subject) -> dict[str, dict[str, float]]:
+    """How far irises follow: over the clip's range of each axis, and sideways to :data:`REACH`; ``read``: see above."""
+    assert avatar.gaze is not None
     low, high = np.quantile(avatar.gaze, [0.02, 0.98], axis=0)
-    usual, results = np.median(avatar.gaze, axis=0), {}
-    for axis, name in enumerate("xy"):
-        asked = np.tile(usual, (LOOKS, 1))
-        asked[:, axis] = np.linspace(low[axis], high[axis], LOOKS)
-        mesh, found = MediaPipeMesh(), []
-        for gaze in asked:
-            points = mesh.detect(still.image(gaze))
-            found.append(np.full((478, 2), np.nan) if points is None else points[:, :2])
-        mesh.close()
-        views, size = np.repeat(avatar.viewmats[[still.at]], LOOKS, 0), (avatar.width, avatar.height)
-        shape, opened = np.float64(subject.landmarks.shape), np.zeros(LOOKS)
-        seen = measure_gaze(
-            np.array(found, np.float64), views, avatar.scene.focal, size, shape, MEDIAPIPE_LAYOUT, opened
-        )
-        assert seen is not None
-        slope = float(np.polyfit(asked[:, axis], seen[:, axis], 1)[0])
-        correlation = float(np.corrcoef(asked[:, axis], seen[:, axis])[0, 1])
-        span = float(np.degrees(high[axis] - low[axis]))
-        results[name] = {"slope": slope, "correlation": correlation, "span_degrees": span}
-    return results
+    results = {
+        name: follow(still.image, avatar, subject, still.at, low[axis], high[axis], axis)
+        for axis, name in enumerate("xy")
+    }
+    results["x_far"] = follow(still.image, avatar, subject, still.at, -REACH, REACH, 0)
+    index = subject.train_indices[still.at : still.at + 1]
+    data = TrainingData.load(subject, index, avatar.audio_features, "cpu")
+    assert data.shape is not None and data.conditions.gaze is not None
+    data.shape = convex_eyes(data.shape, data.layout)
+    turn, recorded = Glances(data, REACH), data.conditions.gaze[0]
+
+    def warped(gaze: np.ndarray) -> np.ndarray:
+        aside = torch.tensor([gaze[0] - float(recorded[0]), 0.0], dtype=torch.float32)
+        return (turn.turned(0, aside)[0] * 255).round().byte().numpy()
+
+    return results | {"read": follow(warped, avatar, subject, still.at, -REACH, REACH, 0)}
 
 
 def looks(avatar: Avatar, still: Still, part: Box) -> list[np.ndarray]:
-    """Eyes with the usual gaze, and to the left, right, up and down."""
-    assert avatar.gaze is not None
-    usual, (low, high) = np.median(avatar.gaze, axis=0), np.quantile(avatar.gaze, [0.01, 0.99], axis=0)
-    places = [usual, (low[0], usual[1]), (high[0], usual[1]), (usual[0], high[1]), (usual[0], low[1])]
-    return [still.image(np.array(place))[part.index] for place in places]
+    """Eyes from left to right, then up and down, as far as they may look."""
+    eyes = eyes_of(avatar, 0)
+    assert avatar.gaze is not None and eyes is not None
+    usual, low, high = np.median(avatar.gaze, axis=0), eyes.low, eyes.high
+    aside = [(x, usual[1]) for x in (low[0], (low[0] + usual[0]) / 2, usual[0], (usual[0] + high[0]) / 2, high[0])]
+    return [still.image(np.array(place))[part.index] for place in (*aside, (usual[0], high[1]), (usual[0], low[1]))]
 
 
 def main() -> None:
@@ -146,7 +185,8 @@ def main() -> None:
     rows: list[np.ndarray] = []
     for path in args.avatars:
         avatar = Avatar.load(path, args.device)
-        results[path.stem] = row = scores(avatar, subject, args.frames)
+        name = path.parent.name if path.stem == "avatar" else path.stem
+        results[name] = row = scores(avatar, subject, args.frames)
         if avatar.gaze is not None:
             still = Still(avatar, subject)
             row["obeyed"] = obeyed(avatar, still, subject)
@@ -157,8 +197,8 @@ def main() -> None:
                 cv2.resize(np.ascontiguousarray(tile), None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
                 for tile in tiles
             ]
-            rows.append(np.concatenate([np.concatenate(tiles[i : i + 2], 1) for i in (0, 2, 4)]))
-        print(path.stem, row, flush=True)
+            rows.append(np.concatenate([np.concatenate(tiles[i : i + 4], 1) for i in (0, 4)]))
+        print(name, row, flush=True)
     if args.sheet is not None and rows:
         write_image(args.sheet, np.concatenate(rows))
     write(args.name, results, args.out)

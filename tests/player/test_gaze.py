@@ -70,6 +70,24 @@ def test_eyes_glide_to_what_the_clip_shows_and_no_further() -> None:
             eyes.look(wrong, 0.0)
 
 
+def test_eyes_that_learned_it_look_further_aside_than_the_clip_shows(eyed) -> None:
+    gaze, views = recorded()
+    eyes = Eyes(gaze, views, FPS, reach=0.35)
+    eyes.look(-1.0, 0.0)
+    assert play(eyes, views[0], 50)[10:, 0].max() < -0.3 and eyes.low[0] == -0.35 and eyes.high[0] == 0.35
+    plain = Eyes(gaze, views, FPS)
+    assert (eyes.low[1], eyes.high[1]) == (plain.low[1], plain.high[1])
+    wide = Eyes(4.0 * gaze, views, FPS, reach=0.2)
+    assert wide.low[0] < -0.2 and wide.high[0] > 0.2, "and never less far"
+    player = StreamingPlayer(eyed, provenance="off")
+    before = [player.conditions().gaze for _ in range(1)][0]
+    eyed.gaze_reach = 0.35
+    player = StreamingPlayer(eyed, provenance="off")
+    player.set_gaze(1.0, 0.0)
+    after = [player.conditions().gaze for _ in range(12)][-1]
+    assert before is not None and after is not None and after[0] > 0.28
+
+
 def test_eyes_turn_against_the_head_within_their_limits(eyed) -> None:
     motion = LiveMotion(eyed, "fixed", 1)
     assert motion._eyes is not None

@@ -74,7 +74,7 @@ def test_a_head_cut_out_gives_its_frame_over_what_was_behind_it(actor_subject: S
         range(actor_subject.num_frames), key=lambda i: np.count_nonzero(actor_subject.masks(i).labels == Label.MOUTH)
     )
     data = TrainingData.load(actor_subject, np.array([0, open_mouth]), DEFAULT_FEATURE, "cpu")
-    cut, covered = data.cut_out(1)
+    cut, covered = data.cut_out(1, data.image(1))
     labels = data.labels[1]
     mouth, outline = labels == int(Label.MOUTH), (data.coverage[1] > 0) & (data.coverage[1] < 255)
     assert bool(mouth.any()) and not bool(covered[0][mouth].any()) and int(outline.sum()) > 50

@@ -5,11 +5,12 @@ import torch
 
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE
+from emotalking.data.gaze import IRIS_RADIUS
 from emotalking.io.settings import override
 from emotalking.models.head import TalkingHead
 from emotalking.ops.geometry import project
 from emotalking.train.data import TrainingData, eye_boxes
-from emotalking.train.motion_pretraining import mesh_motion, pretrain_motion
+from emotalking.train.motion_pretraining import convex_eyes, mesh_motion, pretrain_motion
 from emotalking.train.presets import preset
 from emotalking.train.run import build_head
 
@@ -67,6 +68,7 @@ def test_irises_move_where_they_are_seen(data: TrainingData) -> None:
     at = [int((mesh.vertices - data.shape[i]).norm(dim=1).argmin()) for i in irises]
     assert torch.isin(mesh.triangles, torch.tensor(at)).any(1).float().mean() > 0.1
     assert len(mesh.vertices) == len(plain.vertices) + len(irises)
+    assert mesh.irises.nonzero()[:, 0].tolist() == sorted(at) and not plain.irises.any()
     moves = mesh.moves[:, at]
     torch.testing.assert_close(moves[9, :, 0], torch.full((len(at),), 0.003), atol=2e-4, rtol=0.0)
     of_left = moves[5, len(layout.right_iris) :]
@@ -100,6 +102,25 @@ def test_start_shuts_the_eyes(data: TrainingData) -> None:
         canonical = face.motion.canonical(data.shape[lids])
         d_means = face.motion(canonical, face.audio(data.conditions.audio[:2]), aus)["d_means"]
     assert float((d_means[1] - d_means[0])[:, 1].max()) < -0.001
+
+
+def test_irises_learn_to_turn_as_eyeballs_do(data: TrainingData) -> None:
+    assert data.shape is not None and data.conditions.gaze is not None
+    data.shape = convex_eyes(data.shape, data.layout)
+    centres = data.shape[[data.layout.right_iris[0], data.layout.left_iris[0]]]
+
+    def rate(reach: float) -> float:
+        face = untrained(data).face
+        face.motion.eyes = centres.clone()
+        pretrain_motion(face, data, 60, torch.Generator().manual_seed(1), gaze_reach=reach)
+        aside = torch.tensor([[-0.2, 0.0], [0.2, 0.0]])
+        with torch.no_grad():
+            code, aus = face.audio(data.conditions.audio[:1]), torch.zeros(2, 6)
+            moves = face.motion(face.motion.canonical(centres), code.expand(2, -1), aus, gaze=aside)["d_means"]
+        return float((moves[1] - moves[0])[:, 0].mean()) / 0.4
+
+    turned, recorded = rate(0.35), rate(0.0)
+    assert 1.6 * recorded < turned < 1.2 * IRIS_RADIUS  # .0058 and .0026 after these few steps
 
 
 def test_start_is_deterministic(data: TrainingData) -> None:

@@ -108,7 +108,7 @@ def render(
         vad: voice activity detection: close the lips where nobody speaks, instead of following every sound.
         batch: frames rendered together.
         seed: of expressive motion, and of the saccades of steered eyes.
-        gaze: where the eyes look: recorded; camera; x,y from -1 to 1 beside it (right, up; 1: as far as in the clip);
+        gaze: where the eyes look: recorded; camera; x,y from -1 to 1 beside it (right, up; 1: as far as they may);
             or a .csv or .json file (time, x, y).
         label: show the letters AI in the lower left corner of video and frames.
         progress: called after each frame with (frames done, frames in all).

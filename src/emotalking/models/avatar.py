@@ -87,6 +87,11 @@ class Avatar:
         return self.scene.gaze if self.head.face.motion.takes_gaze else None
 
     @property
+    def gaze_reach(self) -> float:
+        """How far [rad] to each side in the head the eyes may look whatever the clip shows."""
+        return self.head.config.gaze_reach
+
+    @property
     def background(self) -> UInt8[np.ndarray, "H W 3"]:
         """Clean background plate."""
         return self.scene.background

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from emotalking.data.audio_features import AUDIO_FEATURES, DEFAULT_FEATURE
 
+MAX_GAZE_REACH = 0.45
+"""Beyond [rad], irises are hidden by the corners of the eyes."""
 MAX_RADIUS = 1.5
 """Of `EmotionConfig.radius`: the corners of the circumplex are at 1.42."""
 MAX_STEPS = 16
@@ -75,3 +77,6 @@ class ModelConfig:
     gaze: bool = False
     """The face network has the direction of the eyes as an input (:class:`emotalking.models.motion.FaceMotion`); files
     of before 0.3 have not."""
+    gaze_reach: float = 0.0
+    """How far [rad] to each side in the head the eyes may look whatever the clip shows: the network learns it from
+    recorded frames with turned eyes (``train.glances``). 0: as far as the clip shows."""

@@ -55,22 +55,31 @@ class PoseSource(Protocol):
 class Eyes:
     """Eyes of an avatar frame by frame: on the camera, or as far beside it as was asked for.
 
-    Where the head turns, they stay on what they look at, as far as the clip shows eyes turned in the head.
+    Where the head turns, they stay on what they look at, as far as eyes may be turned in the head.
 
     Args:
         gaze: recorded, radians in the head.
         viewmats: recorded world-to-camera poses.
         fps: frame rate.
+        reach: to each side in the head they may look so far [rad] whatever the clip shows.
         seed: of the saccades.
     """
 
     def __init__(
-        self, gaze: Float[np.ndarray, "P 2"], viewmats: Float[np.ndarray, "P 4 4"], fps: float, *, seed: int = 0
+        self,
+        gaze: Float[np.ndarray, "P 2"],
+        viewmats: Float[np.ndarray, "P 4 4"],
+        fps: float,
+        *,
+        reach: float = 0.0,
+        seed: int = 0,
     ) -> None:
         gaze = np.asarray(gaze, np.float64)
         low, high = np.quantile(gaze, SHOWN, axis=0)
         room = MARGIN * (high - low)
         self.low, self.high = low - room, high + room
+        if reach:
+            self.low[0], self.high[0] = min(self.low[0], -reach), max(self.high[0], reach)
         """Least and largest gaze, radians in the head."""
         camera = camera_direction(viewmats)
         self._usual = np.clip(np.median(camera, 0), self.low, self.high)
@@ -82,7 +91,7 @@ class Eyes:
         self._move_on(0.0)
 
     def look(self, x: float, y: float, seconds: float = _GLIDE_S) -> None:
-        """Look beside the camera: to the viewer's right and up, each in [-1, 1] of the way that the clip shows.
+        """Look beside the camera: to the viewer's right and up, each in [-1, 1] of the way that the eyes may go.
 
         Raises:
             UserError: beyond.
@@ -110,7 +119,9 @@ class Eyes:
 def eyes_of(avatar: PlayableAvatar, seed: int) -> Eyes | None:
     """Eyes of an avatar; None: its gaze cannot be steered."""
     gaze = _recorded(avatar)
-    return None if gaze is None else Eyes(gaze, avatar.viewmats, float(avatar.fps), seed=seed)
+    if gaze is None:
+        return None
+    return Eyes(gaze, avatar.viewmats, float(avatar.fps), reach=getattr(avatar, "gaze_reach", 0.0), seed=seed)
 
 
 class SteeredLoop:

@@ -149,8 +149,8 @@ class Player:
             vad: close the lips during silence (``audio.vad``); needs the audio itself, not only its features, and an
                 avatar with closed-mouth codes.
             seed: of expressive motion, and of the saccades of steered eyes.
-            gaze: where the eyes look over time, x to the viewer's right and y up, each in [-1, 1] of the way that the
-                clip shows; (0, 0) is the camera. None: as recorded.
+            gaze: where the eyes look over time, x to the viewer's right and y up, each in [-1, 1] of the way that
+                eyes may go (``Eyes.look``); (0, 0) is the camera. None: as recorded.
 
         Yields:
             uint8 RGB [H, W, 3], or RGBA [H, W, 4] when transparent, or RGB and coverage [H, W, 4] with ``matte``.

@@ -257,7 +257,8 @@ class StreamingPlayer:
 
         Args:
             x: to the viewer's right.
-            y: up. Both from -1 to 1: as far as the clip shows, and a little more; (0, 0) is the camera.
+            y: up. Both from -1 to 1: as far as the clip shows, and a little more, sideways at least the avatar's
+                ``gaze_reach``; (0, 0) is the camera.
 
         Raises:
             UserError: beyond, or an avatar whose eyes cannot be steered (``avatar.gaze`` is None).

@@ -52,7 +52,8 @@ class ViewedAvatar:
         self.width, self.height, self.fps = avatar.width, avatar.height, avatar.fps
         self.viewmats, self.aus, self.background = avatar.viewmats, avatar.aus, avatar.background
         self.audio_features, self.device = avatar.audio_features, avatar.device
-        self.closes_lips, self.emotional, self.gaze = avatar.closes_lips, avatar.emotional, avatar.gaze
+        self.closes_lips, self.emotional = avatar.closes_lips, avatar.emotional
+        self.gaze, self.gaze_reach = avatar.gaze, avatar.gaze_reach
         self._full, self._depths = full_attention(avatar), depth_range(avatar)
         self._attention = view.partition("-")[2]
         if self._attention and self._attention not in self._full:

@@ -9,7 +9,7 @@ from typing import Any
 from emotalking.data.audio_features import audio_feature
 from emotalking.errors import InputError
 from emotalking.io.settings import accept_old_fields, upgrade
-from emotalking.models.config import MAX_RADIUS, ModelConfig
+from emotalking.models.config import MAX_GAZE_REACH, MAX_RADIUS, ModelConfig
 from emotalking.train.loss_config import EmotionLosses, FaceLosses, FinetuneLosses, MouthLosses
 
 LEAST_ONE = {
@@ -322,12 +322,14 @@ class TrainConfig:
             raise ValueError("perceptual.backbone must be 'auto', 'alex', 'vgg', 'squeeze' or 'none'")
         self.sync.validate()
         self.corrections.validate()
-        if not 0.0 <= self.emotion.real_share <= 1.0:
-            raise ValueError("emotion.real_share must lie in 0..1")
-        if not 0.0 <= self.emotion.expression_share <= 1.0:
-            raise ValueError("emotion.expression_share must lie in 0..1")
-        if not 0.0 <= self.finetune.prune <= 1.0:
-            raise ValueError("finetune.prune must lie in 0..1")
+        shares = {
+            "emotion.real_share": self.emotion.real_share,
+            "emotion.expression_share": self.emotion.expression_share,
+            "finetune.prune": self.finetune.prune,
+        }
+        for name, share in shares.items():
+            if not 0.0 <= share <= 1.0:
+                raise ValueError(f"{name} must lie in 0..1")
         if self.background not in ("green", "random"):
             raise ValueError("background must be 'green' or 'random'")
         if self.gpu not in ("gsplat", "kernels"):
@@ -336,6 +338,8 @@ class TrainConfig:
             raise ValueError("model.emotion.branch must be 'separate', 'combined' or 'none'")
         if not 0.0 <= self.model.emotion.radius <= MAX_RADIUS:
             raise ValueError(f"model.emotion.radius must lie in 0..{MAX_RADIUS}")
+        if not 0.0 <= self.model.gaze_reach <= MAX_GAZE_REACH:
+            raise ValueError(f"model.gaze_reach must lie in 0..{MAX_GAZE_REACH}")
         if self.model.audio.encoder not in ("published", "conv"):
             raise ValueError("model.audio.encoder must be 'published' or 'conv'")
         for name, branch in (("face", self.model.face), ("mouth", self.model.mouth)):

@@ -167,8 +167,10 @@ class TrainingData:
         """True where frame ``frame`` shows one of ``classes``."""
         return class_mask(self.labels[as_index(frame)], *classes)
 
-    def cut_out(self, frame: int | Int64[Tensor, "1"]) -> tuple[Float[Tensor, "1 H W 3"], Float[Tensor, "1 H W"]]:
-        """Head and hair of a frame, freed from what shines through their border: premultiplied colours, and coverage.
+    def cut_out(
+        self, frame: int | Int64[Tensor, "1"], image: Float[Tensor, "1 H W 3"]
+    ) -> tuple[Float[Tensor, "1 H W 3"], Float[Tensor, "1 H W"]]:
+        """Head and hair of a frame's ``image``, freed from what shines through their border (premultiplied); coverage.
 
         Deviation: TalkingGaussian cuts at the label map's edge. Reason: pixels there are mixtures, of which a hard cut
         teaches the head the colours of the background that it was recorded in, and a jagged, restless outline.
@@ -176,7 +178,7 @@ class TrainingData:
         index = as_index(frame)
         covered = self.coverage[index].float() / 255.0 * ~class_mask(self.labels[index], Label.MOUTH)
         through = self.behind(frame) * (1.0 - covered)[..., None]
-        colours = (self.image(frame) - through).clamp_min(0.0)
+        colours = (image - through).clamp_min(0.0)
         return torch.minimum(colours, covered[..., None]), covered
 
     def pixels_of(self, label: Label) -> Int64[np.ndarray, "F"]:

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from scipy.spatial import Delaunay
 from torch import Tensor
 
 from emotalking.data.blink import AU45_CLIP, AU45_OPEN
-from emotalking.data.gaze import IRIS_DEPTH
+from emotalking.data.gaze import IRIS_DEPTH, IRIS_RADIUS
 from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.mesh_warp.template import RINGS, ring_points
 from emotalking.models.head import Branch
@@ -17,6 +18,7 @@ from emotalking.models.motion import POSITION_SCALE, FaceMotion
 from emotalking.ops.geometry import project
 from emotalking.progress import track
 from emotalking.train.data import TrainingData
+from emotalking.train.glances import sideways
 
 FRAMES, POINTS = 32, 1024
 """Size of a batch."""
@@ -27,6 +29,8 @@ GRID_RATE = 1e-2
 IRIS_DRAWS = 6
 """How much more often triangles at an iris are drawn: they are 4 % of all, and else nothing comes of them. What their
 motion is not told, Gaussians behind the face's surface show: a hollow eye looks at the camera from everywhere."""
+GLANCES = 0.5
+"""Share of frames whose irises are turned."""
 STILL = 0.1
 """Weight of the turns and stretches, which the mesh says nothing about, against the offsets."""
 
@@ -43,6 +47,8 @@ class MeshMotion:
     moves: Float[Tensor, "S V 3"]
     """Offset of each vertex in each of ``frames``, world units: parallel to the image, because the tracked points
     have no depth; the outer ring rests."""
+    irises: Float[Tensor, " V"]
+    """1 for vertices of irises, 0 for others."""
 
 
 def convex_eyes(shape: Float[Tensor, "K 3"], layout: FaceLayout) -> Float[Tensor, "K 3"]:
@@ -91,7 +97,10 @@ def mesh_motion(data: TrainingData, shape: Float[Tensor, "K 3"], *, irises: bool
     if irises:
         of_eyes = torch.tensor([places[i] for i in eyes])
         triangles = torch.cat([triangles, *[triangles[torch.isin(triangles, of_eyes).any(1)]] * IRIS_DRAWS])
-    return MeshMotion(vertices, triangles.to(data.device), seen, torch.cat([moves, around], 1))
+    of_irises = torch.zeros(len(vertices), device=data.device)
+    if irises:
+        of_irises[[places[i] for i in eyes]] = 1.0
+    return MeshMotion(vertices, triangles.to(data.device), seen, torch.cat([moves, around], 1), of_irises)
 
 
 def _bridged(moves: Float[Tensor, "S V 3"], known: Bool[np.ndarray, "S"]) -> Float[Tensor, "S V 3"]:
@@ -105,7 +114,9 @@ def _bridged(moves: Float[Tensor, "S V 3"], known: Bool[np.ndarray, "S"]) -> Flo
     return torch.lerp(moves[low], moves[high], share.to(moves)[:, None, None])
 
 
-def pretrain_motion(face: Branch[FaceMotion], data: TrainingData, steps: int, generator: torch.Generator) -> float:
+def pretrain_motion(
+    face: Branch[FaceMotion], data: TrainingData, steps: int, generator: torch.Generator, *, gaze_reach: float = 0.0
+) -> float:
     """Train the face's network to move points of the mesh as they were tracked.
 
     Deviation: the published networks learn from images alone. Lids are one pixel in a hundred and closed in one
@@ -117,6 +128,7 @@ def pretrain_motion(face: Branch[FaceMotion], data: TrainingData, steps: int, ge
 
     Args:
         steps: updates; 0 does nothing.
+        gaze_reach: see :attr:`ModelConfig.gaze_reach`; in half of the frames, irises are turned.
 
     Returns:
         The share of the motion's variance explained in the last quarter of the steps; 0 without a tracked shape.
@@ -137,10 +149,15 @@ def pretrain_motion(face: Branch[FaceMotion], data: TrainingData, steps: int, ge
         codes = torch.cat([face.audio(windows) for windows in data.conditions.audio.split(CODES)])
     shares = []
     for _ in track(range(steps), "motion pretraining"):
-        rows, points, wanted = _draw(mesh, generator)
+        rows, points, wanted, of_irises = _draw(mesh, generator)
         at = mesh.frames[rows]
         va = data.conditions.va[at] if face.motion.takes_emotion else None
         gaze = None if data.conditions.gaze is None else data.conditions.gaze[at]
+        if gaze is not None and gaze_reach:
+            turned = sideways(gaze, gaze_reach, GLANCES, generator)
+            aside = IRIS_RADIUS * (turned.sin() - gaze.sin())
+            wanted = wanted + of_irises[:, None] * F.pad(aside, (0, 1))[:, None]
+            gaze = turned
         moved = face.motion(face.motion.canonical(points), codes[at], data.conditions.aus[at], va, gaze)
         error = ((moved["d_means"] - wanted) / POSITION_SCALE).square().mean()
         still = moved["d_quats"].square().mean() + moved["d_scales"].square().mean()
@@ -156,8 +173,8 @@ def pretrain_motion(face: Branch[FaceMotion], data: TrainingData, steps: int, ge
 
 def _draw(
     mesh: MeshMotion, generator: torch.Generator
-) -> tuple[Int64[Tensor, "B"], Float[Tensor, "P 3"], Float[Tensor, "B P 3"]]:
-    """Rows of ``mesh.frames``, points on the mesh at rest, and how they move."""
+) -> tuple[Int64[Tensor, "B"], Float[Tensor, "P 3"], Float[Tensor, "B P 3"], Float[Tensor, " P"]]:
+    """Rows of ``mesh.frames``, points on the mesh at rest, how they move, and to what share they are of an iris."""
     device = mesh.vertices.device
     rows = torch.randint(len(mesh.frames), (min(FRAMES, len(mesh.frames)),), generator=generator).to(device)
     chosen = torch.randint(len(mesh.triangles), (POINTS,), generator=generator).to(device)
@@ -165,4 +182,5 @@ def _draw(
     weights = weights / weights.sum(1, keepdim=True)
     corners = mesh.triangles[chosen]
     points = (mesh.vertices[corners] * weights[..., None]).sum(1)
-    return rows, points, (mesh.moves[rows][:, corners] * weights[..., None]).sum(2)
+    moves = (mesh.moves[rows][:, corners] * weights[..., None]).sum(2)
+    return rows, points, moves, (mesh.irises[corners] * weights).sum(1)

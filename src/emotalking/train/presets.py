@@ -106,6 +106,7 @@ FAST = TrainConfig(
         mouth=BranchConfig(initial_points=4_000, init="surface", hidden=32),
         emotion=EmotionConfig(radius=0.8),
         gaze=True,
+        gaze_reach=0.35,
     ),
     mouth=MouthStageConfig(
         iterations=3_000,
@@ -153,6 +154,7 @@ TINY = TrainConfig(
         mouth=BranchConfig(initial_points=600, init="surface", hidden=32),
         emotion=EmotionConfig(radius=0.8),
         gaze=True,
+        gaze_reach=0.35,
     ),
     mouth=MouthStageConfig(
         iterations=1_200,

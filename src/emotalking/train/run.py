@@ -194,10 +194,11 @@ def resolve_config(config: TrainConfig, source: Subject) -> TrainConfig:
             f"the audio encoder takes 1 to {MAX_STEPS}: use others (setting model.audio.features={DEFAULT_FEATURE})."
         )
     audio = replace(config.model.audio, features=features, channels=channels, steps=steps)
-    gaze = config.model.gaze and source.gaze is not None
+    gaze = config.model.gaze and source.gaze is not None and source.landmarks.shape is not None
     if gaze != config.model.gaze:
         _logger.info("%s has no irises to measure the gaze from: the eyes will not be steered", source.files.root)
-    return replace(config, model=replace(config.model, audio=audio, gaze=gaze))
+    reach = config.model.gaze_reach if gaze else 0.0
+    return replace(config, model=replace(config.model, audio=audio, gaze=gaze, gaze_reach=reach))
 
 
 def make_context(
@@ -273,7 +274,8 @@ def build_head(
         for name, branch in (("face", head.face), ("mouth", head.mouth)):
             draw = draws(config, f"audio of the {name}")
             pretrain_audio(branch.audio, data, config.audio_pretraining, draw, augmented)
-        pretrain_motion(head.face, data, config.motion_pretraining, draws(config, "motion of the face"))
+        draw, reach = draws(config, "motion of the face"), config.model.gaze_reach
+        pretrain_motion(head.face, data, config.motion_pretraining, draw, gaze_reach=reach)
     return head
 
 

@@ -52,6 +52,8 @@ class StepInputs(NamedTuple):
     """0: hair counts as masked."""
     hair_attention: Float[Tensor, ""] = OFF
     """1: attention on the hair is penalised."""
+    glance: Float[Tensor, "2"] = torch.zeros(2)
+    """By how much the eyes of the frame are turned, radians to the viewer's right and up."""
     target: Target | None = None
     """Target image, where it is not simply the recorded frame."""
     patches: Patches | None = None
@@ -62,13 +64,18 @@ class StepInputs(NamedTuple):
     @property
     def scalars(self) -> list[float]:
         """The small numbers, which a graph reads from one vector; inverse of :meth:`with_scalars`."""
-        return [float(self.frame), *self.backdrop.tolist(), float(self.compare_hair), float(self.hair_attention)]
+        numbers = self.backdrop, self.compare_hair, self.hair_attention, self.glance
+        return [float(self.frame), *torch.cat([each.flatten() for each in numbers]).tolist()]
 
-    def with_scalars(self, vector: Float[Tensor, "6"]) -> "StepInputs":
+    def with_scalars(self, vector: Float[Tensor, "8"]) -> "StepInputs":
         """These inputs with the small numbers as views of ``vector``, on its device."""
-        frame, backdrop, compare_hair, hair_attention = vector.split((1, 3, 1, 1))
+        frame, backdrop, compare_hair, hair_attention, glance = vector.split((1, 3, 1, 1, 2))
         return self._replace(
-            frame=frame.long(), backdrop=backdrop, compare_hair=compare_hair[0], hair_attention=hair_attention[0]
+            frame=frame.long(),
+            backdrop=backdrop,
+            compare_hair=compare_hair[0],
+            hair_attention=hair_attention[0],
+            glance=glance,
         )
 
     def with_tensors(self, function: Callable[[Tensor], Tensor]) -> "StepInputs":

@@ -1,9 +1,12 @@
-"""Lids slide over eyeballs: keep irises round and gaze still under moving lids.
+"""Lids slide over eyeballs: keep irises round and gaze still under moving lids, and turn eyeballs under still ones.
 
 A plain warp stretches an iris when lids part and squeezes it when they close. Here the image between the moved lid
 edges is redrawn: the eyeball stays in place, and what parting lids uncover of it is filled from what was visible at
-the same distance from the iris's centre (an iris is round), darkened as under a lid.
+the same distance from the iris's centre (an iris is round), darkened as under a lid. Where the eyeball turns, the iris
+moves as it is, and the white is stretched or pressed together between it and the eye's corners.
 """
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +25,10 @@ SHADE_DEPTH, SHADE = 0.06, 0.3
 """Reach and strength of the moved lid's own shadow on what it uncovered."""
 PATCH_HALF = (0.26, 0.34)
 """Half height and half width of the patch around an eye."""
+IRIS_REACH = 0.105
+"""Around the middle of an iris (radius .093, in all people), where all moves as it does."""
+LEAST_WHITE = 0.02
+"""To which the white between an iris and the eye's corner is pressed together at most."""
 
 
 class EyeIndices:
@@ -82,12 +89,101 @@ def pin_eyeballs(
     sides, shadow, parted = blend.unbind(0)
     colours = torch.lerp(stay, torch.lerp(left, right, sides) * shadow, parted)
 
-    out = warped.permute(0, 2, 3, 1).contiguous()
-    image = torch.arange(batch, device=warped.device)[:, None, None]
+    return _patched(warped, colours, weight, rows, columns)
+
+
+def turn_eyeballs(
+    images: Float[Tensor, "B 3 H W"],
+    landmarks: Float[Tensor, "B K 2"],
+    shifts: Float[Tensor, "B 2 2"],
+    eyes: EyeIndices,
+    unit_px: Float[Tensor, " B"],
+    patch: tuple[int, int],
+) -> Float[Tensor, "B 3 H W"]:
+    """Move irises between lids that stay.
+
+    Args:
+        images: as recorded.
+        landmarks: points (x, y) in pixels.
+        shifts: of the right and the left iris, (x, y) in pixels.
+        eyes: which points are lids and irises; it must have irises.
+        unit_px: see :func:`pin_eyeballs`.
+        patch: see :func:`pin_eyeballs`.
+    """
+    assert eyes.iris is not None  # the caller's
+    batch, _, height, width = images.shape
+    upper, lower = (landmarks[:, ids].flatten(0, 1) for ids in (eyes.upper, eyes.lower))
+    rows, columns = _patch_indices(upper, patch, height, width)
+    pixels = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), 3) + 0.5
+    local = _EyeAxes.of(upper, unit_px.repeat_interleave(2))
+    place, upper, lower = local.inside(pixels.flatten(1, 2)), _sorted(local.inside(upper)), _sorted(local.inside(lower))
+    iris = local.inside(landmarks[:, eyes.iris].flatten(0, 1))
+    shift = shifts.flatten(0, 1)[:, None] @ local.inverse
+
+    along, up = place[..., 0].contiguous(), place[..., 1]
+    first, last = upper[:, :1, 0], upper[:, -1:, 0]
+    middle = iris[..., 0] + shift[..., 0]
+    before = (along - first) / (middle - IRIS_REACH - first).clamp_min(LEAST_WHITE)
+    behind = (last - along) / (last - middle - IRIS_REACH).clamp_min(LEAST_WHITE)
+    share = torch.minimum(before, behind).clamp(0.0, 1.0)
+    high, low = _curve(along, upper), _curve(along, lower)
+    column = along - share * shift[..., 0]
+    # What lies in a lid's shadow is drawn from such a shadow, and no skin from beyond the lids.
+    top = _curve(column, upper) - (high - up).clamp_max(LASH_SHADE)
+    bottom = _curve(column, lower) + (up - low).clamp_max(LOWER_SHADE)
+    row = torch.maximum(torch.minimum(up - share * shift[..., 1], top), bottom)
+    x, y = local.outside(torch.stack([column, row], 2)).view(batch, -1, pixels.shape[2], 2).unbind(3)
+    weight = _between_lids(up, high, low, 0.8 / unit_px.repeat_interleave(2)[:, None]) * _ramp(high - low, 0.02, 0.06)
+    weight = weight.view(*pixels.shape[:3], 1)
+
+    where = torch.stack([2 * x / width - 1, 2 * y / height - 1], 3)  # no numbers from the host: CUDA graphs capture it
+    drawn = F.grid_sample(images, where, mode="bicubic", padding_mode="border", align_corners=False)
+    return _patched(images, drawn.permute(0, 2, 3, 1).reshape(*pixels.shape[:3], 3), weight, rows, columns)
+
+
+class _EyeAxes(NamedTuple):
+    """Coordinates of E eyes: along the line between their corners and up, in eye-centre distances."""
+
+    origin: Float[Tensor, "E 1 2"]
+    axes: Float[Tensor, "E 2 2"]
+    inverse: Float[Tensor, "E 2 2"]
+
+    @classmethod
+    def of(cls, upper: Float[Tensor, "E n 2"], unit_px: Float[Tensor, " E"]) -> "_EyeAxes":
+        """From the upper lids in pixels."""
+        along = F.normalize(upper[:, -1] - upper[:, 0], dim=1)
+        up = torch.stack([along[:, 1], -along[:, 0]], 1)
+        axes = torch.stack([along, up], 1) * unit_px[:, None, None]
+        return cls(upper[:, :1], axes, axes.transpose(1, 2) / unit_px[:, None, None].square())
+
+    def inside(self, pixels: Float[Tensor, "E n 2"]) -> Float[Tensor, "E n 2"]:
+        """Of points in pixels."""
+        return (pixels - self.origin) @ self.inverse
+
+    def outside(self, places: Float[Tensor, "E n 2"]) -> Float[Tensor, "E n 2"]:
+        """Inverse of :meth:`inside`."""
+        return places @ self.axes + self.origin
+
+
+def _patched(
+    images: Float[Tensor, "B 3 H W"],
+    drawn: Float[Tensor, "E h w 3"],
+    weight: Float[Tensor, "E h w 1"],
+    rows: Int[Tensor, "E h"],
+    columns: Int[Tensor, "E w"],
+) -> Float[Tensor, "B 3 H W"]:
+    """Images with the patches of both their eyes blended in."""
+    out = images.permute(0, 2, 3, 1).contiguous()
+    image = torch.arange(len(images), device=images.device)[:, None, None]
     for eye in (0, 1):
         place = (image, rows[eye::2, :, None], columns[eye::2, None, :])
-        out[place] = torch.lerp(out[place], colours[eye::2], weight[eye::2])
+        out[place] = torch.lerp(out[place], drawn[eye::2], weight[eye::2])
     return out.permute(0, 3, 1, 2)
+
+
+def _between_lids(up: Tensor, high: Tensor, low: Tensor, soft: Tensor) -> Tensor:
+    """1 between the lids' inner edges, 0 on the lids."""
+    return _ramp(high - EDGE - up, -soft, soft) * _ramp(up - low - EDGE, -soft, soft)
 
 
 def _patch_indices(
@@ -112,26 +208,20 @@ def _eyeballs(
     lids = [landmarks[:, ids].flatten(0, 1) for ids in (eyes.upper, eyes.lower)]
     new_lids = [moved[:, ids].flatten(0, 1) for ids in (eyes.upper, eyes.lower)]
     iris = torch.cat(lids, 1).mean(1, keepdim=True) if eyes.iris is None else landmarks[:, eyes.iris].flatten(0, 1)
-    origin = lids[0][:, :1]
-    along = F.normalize(lids[0][:, -1] - lids[0][:, 0], dim=1)
-    up = torch.stack([along[:, 1], -along[:, 0]], 1)
-    axes = torch.stack([along, up], 1) * unit_px[:, None, None]  # (along, up) in eye-centre distances -> pixels
-    inverse = axes.transpose(1, 2) / unit_px[:, None, None].square()
-
-    place, pivot = ((p - origin) @ inverse for p in (pixels.flatten(1, 2), iris))
-    old, new = ([_sorted((lid - origin) @ inverse) for lid in pair] for pair in (lids, new_lids))
+    local = _EyeAxes.of(lids[0], unit_px)
+    place, pivot = local.inside(pixels.flatten(1, 2)), local.inside(iris)
+    old, new = ([_sorted(local.inside(lid)) for lid in pair] for pair in (lids, new_lids))
     along_eye, height = place[..., 0].contiguous(), place[..., 1]
     upper, lower = (_curve(along_eye, lid) for lid in old)
     new_upper, new_lower = (_curve(along_eye, lid) for lid in new)
 
-    soft = 0.8 / unit_px[:, None]
-    weight = _ramp(new_upper - EDGE - height, -soft, soft) * _ramp(height - new_lower - EDGE, -soft, soft)
+    weight = _between_lids(height, new_upper, new_lower, 0.8 / unit_px[:, None])
     weight = weight * _ramp(new_upper - new_lower, 0.03, 0.08) * _ramp(upper - lower, 0.02, 0.06)
     parted = _ramp(height - upper, -2 * LASH_SHADE, -LASH_SHADE) * _ramp(new_upper - upper, 0.0, 0.012)
     sides = _ramp(along_eye - pivot[..., 0], -SIDES_BLEND, SIDES_BLEND)
     shadow = 1 - SHADE * _ramp(height - new_upper, -SHADE_DEPTH, 0.0)
     turned = _turned(place, pivot, *old)
-    coordinates = torch.cat([pixels, *((t @ axes + origin).view_as(pixels) for t in turned)], 1)
+    coordinates = torch.cat([pixels, *(local.outside(t).view_as(pixels) for t in turned)], 1)
     shape = (*pixels.shape[:3], 1)
     return coordinates, torch.stack([sides, shadow, parted]).view(3, *shape), weight.view(shape)
 

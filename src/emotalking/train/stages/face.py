@@ -22,6 +22,7 @@ from emotalking.train.config import FaceStageConfig
 from emotalking.train.context import Context, composite_over
 from emotalking.train.data import LIP_MARGIN, as_index, class_mask, equal_sized, eye_boxes, lip_boxes, size_of
 from emotalking.train.densify import DensifyState, green_gaussians, prune
+from emotalking.train.glances import Glances
 from emotalking.train.optim import FactorSchedule, network_factor
 from emotalking.train.rendered_maps import attention_channels, normal_channels, normal_terms
 from emotalking.train.stages.branch import BranchLearner
@@ -59,6 +60,7 @@ class FaceStage(Stage):
             self._corrections_schedule = FactorSchedule(self.optimizers["corrections"])
         data = context.data
         self.source = source or FaceCurriculum(data, self.settings, context.generator)
+        self._glances = Glances.of(data, context.config.model.gaze_reach)
         self._lips = lip_boxes(data).to(context.box_device)
         squares = equal_sized(lip_boxes(data), data.size)
         self._lip_size = size_of(squares)
@@ -82,12 +84,16 @@ class FaceStage(Stage):
         if context.sync is not None and self.learner.sync_due(iteration, losses.sync):
             window = context.sync.source.draw(context.generator)
         backdrop = context.backdrop(finished=self.learner.frozen(iteration))
+        glance = torch.zeros(2)
+        if self._glances is not None and target is None and iteration >= settings.warmup:
+            glance = self._glances.draw(frame, context.generator)
         every, phase = settings.hair_every, settings.hair_from <= iteration < settings.hair_until
         inputs = StepInputs(
             frame,
             backdrop,
             compare_hair=OFF if every and phase and iteration % every else ON,
             hair_attention=ON if phase and iteration % max(1, every) == 0 else OFF,
+            glance=glance,
             target=target,
             patches=patches,
             sync=window,
@@ -100,7 +106,14 @@ class FaceStage(Stage):
         va = None
         if self.branch.motion.takes_emotion:
             va = conditions.va if inputs.target is None else inputs.target.va
-        return self.context.head.deform_face(conditions.audio, conditions.aus, va=va, gaze=conditions.gaze)
+        gaze = None if conditions.gaze is None else conditions.gaze + inputs.glance
+        return self.context.head.deform_face(conditions.audio, conditions.aus, va=va, gaze=gaze)
+
+    def recorded(self, inputs: StepInputs) -> Float[Tensor, "1 H W 3"]:
+        """The frame, whose eyes may look elsewhere."""
+        if self._glances is None or not (self.context.own_kernels or inputs.glance.any()):
+            return self.context.data.image(inputs.frame)
+        return self._glances.turned(inputs.frame, inputs.glance)
 
     def terms(self, key: GraphKey, inputs: StepInputs) -> dict[str, Tensor]:
         """L1 and D-SSIM of the whole frame, masked regions replaced by the backdrop; and all other terms."""
@@ -116,10 +129,10 @@ class FaceStage(Stage):
         layer = self.learner.render(key, deformed, inputs.frame, extra, num_detached)
         labels = data.labels[row] if inputs.target is None else inputs.target.labels
         if inputs.target is None and self.settings.soft_outline:
-            cut, head = data.cut_out(inputs.frame)
+            cut, head = data.cut_out(inputs.frame, self.recorded(inputs))
             target = over(cut, head, colour.expand_as(cut))
         else:
-            recorded = data.image(inputs.frame) if inputs.target is None else inputs.target.image
+            recorded = self.recorded(inputs) if inputs.target is None else inputs.target.image
             head = class_mask(labels, Label.HEAD, Label.HAIR)
             target = composite_over(recorded, head, colour)
         image = layer.over(colour)
