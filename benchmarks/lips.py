@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.ndimage import binary_opening
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
@@ -42,7 +43,8 @@ from emotalking.data.audio_features import audio_feature
 from emotalking.evaluate.evaluation_models import EvaluationModels
 from emotalking.evaluate.held_out import own_emotion, reconstruct
 from emotalking.evaluate.measure import measure
-from emotalking.evaluate.metrics.lips import LIP_MOTION
+from emotalking.evaluate.metrics.lips import LIP_MOTION, PARTS, lip_series, series_scores
+from emotalking.evaluate.observation import Observation
 from emotalking.io.audio import SAMPLE_RATE, load_audio
 from emotalking.io.rows import GrowingRows
 from emotalking.models.avatar import Avatar
@@ -54,6 +56,8 @@ HELD_OUT = 1 / 11
 """Share of the clip that a stretch holds out."""
 STRETCHES = {"last": 10 / 11, "first": 0.0, "middle": 5 / 11}
 """Begin of the held-out stretch, as a share of the clip."""
+SHUT, PAUSE_S = 0.01, 0.3
+"""Opening of shut lips, in distances between the eyes, and how long they are shut in a pause."""
 PIXELS = ("psnr", "psnr_head", "psnr_mouth", "psnr_outline", "psnr_neck", "ssim", "lpips")
 
 VARIANTS: dict[str, list[str]] = {
@@ -178,9 +182,20 @@ def scores(avatar: Avatar, subject: Any, indices: np.ndarray, va: np.ndarray | N
     models = EvaluationModels(avatar.device, MediaPipeMesh)
     if lpips:
         models.lpips = Lpips.open("squeeze").to(avatar.device)
-    frames = reconstruct(avatar, subject, indices, va)
-    metrics = measure(frames, subject=subject, indices=indices, va=None, models=models).metrics
-    return {name: metrics[name].value for name in (*PIXELS, *LIP_MOTION) if name in metrics}
+    found = measure(reconstruct(avatar, subject, indices, va), subject=subject, indices=indices, va=None, models=models)
+    metrics = {name: found.metrics[name].value for name in (*PIXELS, *LIP_MOTION) if name in found.metrics}
+    return metrics | (speaking(found.observation, float(subject.fps)) if found.observation is not None else {})
+
+
+def speaking(seen: Observation, fps: float) -> dict[str, float]:
+    """The lips outside pauses, in which the recorded ones are shut for ``PAUSE_S``: pressed, pulled, licked."""
+    shown, recorded = (lip_series(faces.points) for faces in (seen.faces, seen.recorded_faces))
+    pause = binary_opening(recorded[0] < SHUT, np.ones(round(PAUSE_S * fps)))
+    values: dict[str, float] = {"pauses": float(pause.mean())}
+    for part, ours, theirs in zip(PARTS, shown, recorded, strict=True):
+        agreement = series_scores(np.where(pause, np.nan, ours), theirs, fps)
+        values |= {f"speaking_{part}_r": agreement.r, f"speaking_{part}_spread": agreement.spread}
+    return values
 
 
 def train_head(run: Run, places: Places) -> float:
