@@ -46,7 +46,7 @@ def false_alarms(clips: list[Path], keys: int, drawn: int, workers: Workers, dev
         "clips": len(clips),
         "alarm_exponent": ALARM_EXPONENT,
         "searched_as_verify_does": _tail(searched[:, 0]),
-        "refinement_adds": float(np.mean(searched[:, 0] - searched[:, 1])),
+        "known_lines_in_their_coarse_search": _tail(searched[:, 1]),
     }
     whole = workers.map(whole_places, [(clip, marked) for clip, marked in product(clips, (False, True))])
     results["places_of_whole_images"] = _tail(np.concatenate(list(whole)))
@@ -95,18 +95,17 @@ def _searches(job: tuple[Path, bool, int, int]) -> np.ndarray:
 
 
 def _exponents(evidence: Evidence, key: bytes) -> tuple[float, float]:
+    """Of the search, with payloads, and of its strongest correlation of known lines."""
+    found = detect.search(evidence, key)
+    assert found is not None
     chosen, size = lines(key), evidence.steady.shape[1:]
-    fine, coarse = [], []
+    known = []
     for spectrum in detect._spectra(evidence):
         places = detect._whole(*size)
-        whole = _exponent(max(detect._z(spectrum, chosen, one) for one in places), len(places), spectrum)
+        known.append(_exponent(max(detect._z(spectrum, chosen, one) for one in places), len(places), spectrum))
         candidates, positions = detect._coarse(spectrum, chosen, max(size))
-        rough = detect._peak(spectrum, chosen, candidates[0], detect._SHIFTS)[0]
-        refined = [detect._refined(spectrum, chosen, one, max(size)) for one in candidates]
-        tried = positions + sum(one[2] for one in refined)
-        fine += [whole, _exponent(max(one[0] for one in refined), tried, spectrum)]
-        coarse += [whole, _exponent(rough, positions, spectrum)]
-    return max(fine), max(coarse)
+        known.append(_exponent(detect._peak(spectrum, chosen, candidates[0], detect._SHIFTS)[0], positions, spectrum))
+    return -float(np.log(found.false_alarm)), max(known)
 
 
 def _exponent(z: float, positions: int, spectrum: detect._Spectrum) -> float:
@@ -183,15 +182,18 @@ class _Field:
         peaks = []
         for values, here, there in self._groups:
             turned = values * turns.conj()
-            second = turned[:, -1] if turned.shape[1] > 1 else torch.zeros_like(turned[:, 0])
-            grid = torch.zeros(len(values), detect._SHIFTS**2, dtype=torch.complex64, device=values.device)
-            grid[:, here] = (turned[:, 0] + 1j * second) / 2
-            grid[:, there] = (turned[:, 0] - 1j * second).conj() / 2
-            both = torch.view_as_real(torch.fft.ifft2(grid.unflatten(1, (detect._SHIFTS,) * 2), norm="forward"))
-            parts = both[..., : turned.shape[1]]
-            deviations = self._deviations(values, turns)
+            parts = []
+            for first in range(0, turned.shape[1], 2):
+                one = turned[:, first]
+                other = turned[:, first + 1] if first + 1 < turned.shape[1] else torch.zeros_like(one)
+                grid = torch.zeros(len(values), detect._SHIFTS**2, dtype=torch.complex64, device=values.device)
+                grid[:, here] = (one + 1j * other) / 2
+                grid[:, there] = (one - 1j * other).conj() / 2
+                both = torch.fft.ifft2(grid.unflatten(1, (detect._SHIFTS,) * 2), norm="forward")
+                parts += [both.real, both.imag]
+            stack, deviations = torch.stack(parts[: turned.shape[1]], -1), self._deviations(values, turns)
             for number, mixture in enumerate(self._mixtures):
-                peaks.append(((parts @ mixture).abs().amax((1, 2)) / deviations[:, number]).amax())
+                peaks.append(((stack @ mixture).abs().amax((1, 2)) / deviations[:, number]).amax())
         return torch.stack([*out, _exponent_of(torch.stack(peaks).amax(), self._sizes[1], self._spectrum)]).amax()
 
     def _deviations(self, values: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,9 @@
 """Frames for measuring the invisible mark: where they come from, what happens to them, and how they are searched."""
 
 import io
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,12 @@ LENGTH, FPS = 50, 25
 Frames = list[np.ndarray]
 
 
-def encoded(frames: Frames, crf: int, fps: int = FPS) -> Frames:
-    """After H.264, preset medium."""
+def encoded(frames: Frames, crf: int, fps: int = FPS, **options: str) -> Frames:
+    """After H.264, preset medium unless ``options`` say otherwise."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "threads": "1"})
+        settings = {"crf": str(crf), "threads": "1", **options}
+        stream = container.add_stream("libx264", rate=fps, options=settings)
         stream.height, stream.width = (side // 2 * 2 for side in frames[0].shape[:2])
         stream.pix_fmt = "yuv420p"
         for frame in frames:
@@ -57,6 +59,23 @@ def levels(frames: Frames, gain: float, offset: float) -> Frames:
     return [(frame * gain + offset).clip(0, 255).astype(np.uint8) for frame in frames]
 
 
+def warmer(frames: Frames) -> Frames:
+    """More red and less blue, a gamma of 1.1."""
+    gains = np.array([1.08, 1.0, 0.9], np.float32)
+    return [(255 * (frame / np.float32(255)) ** 1.1 * gains).clip(0, 255).astype(np.uint8) for frame in frames]
+
+
+def to_width(frames: Frames, width: int) -> Frames:
+    return scaled(frames, width / frames[0].shape[1])
+
+
+def messenger(frames: Frames, width: int, crf: int) -> Frames:
+    """As phones send videos: baseline profile, fast preset, a bit rate that is not exceeded."""
+    return encoded(
+        to_width(frames, width), crf, profile="baseline", preset="veryfast", maxrate="1000k", bufsize="2000k"
+    )
+
+
 def at_30_fps(frames: Frames) -> Frames:
     """Every fifth frame twice."""
     return [frame for index, frame in enumerate(frames) for frame in [frame] * (2 if index % 5 == 4 else 1)]
@@ -76,13 +95,20 @@ ATTACKS: dict[str, Callable[[Frames], Frames]] = {
     "H.264 crf 30": lambda frames: encoded(frames, 30),
     "scale 0.5, crf 18": lambda frames: encoded(scaled(frames, 0.5), 18),
     "scale 0.5, crf 23": lambda frames: encoded(scaled(frames, 0.5), 23),
+    "scale 0.75, crf 23": lambda frames: encoded(scaled(frames, 0.75), 23),
+    "scale 1.5, crf 23": lambda frames: encoded(scaled(frames, 1.5), 23),
     "scale 2, crf 28": lambda frames: encoded(scaled(frames, 2.0), 28),
-    "messenger: 480 px wide, crf 28": lambda frames: encoded(scaled(frames, 480 / frames[0].shape[1]), 28),
+    "messenger: 480 px wide, crf 28": lambda frames: encoded(to_width(frames, 480), 28),
+    "messenger: 640 px, baseline, crf 26": lambda frames: messenger(frames, 640, 26),
     "crop to the head, crf 20": lambda frames: encoded(cropped(frames), 20),
+    "crop to the head, 480 px, crf 23": lambda frames: encoded(to_width(cropped(frames), 480), 23),
     "30 fps, crf 23": lambda frames: encoded(at_30_fps(frames), 23, 30),
     "brighter, crf 23": lambda frames: encoded(levels(frames, 1.15, 10), 23),
     "less contrast, crf 23": lambda frames: encoded(levels(frames, 0.75, 30), 23),
+    "warmer, crf 23": lambda frames: encoded(warmer(frames), 23),
+    "one frame of crf 18": lambda frames: encoded(frames, 18)[25:26],
     "one frame of crf 23": lambda frames: encoded(frames, 23)[25:26],
+    "screenshot: 1.5 x, of crf 18": lambda frames: scaled(encoded(frames, 18)[25:26], 1.5),
     "one frame, JPEG 75": lambda frames: [as_jpeg(frames[25], 75)],
 }
 
@@ -138,6 +164,25 @@ class Workers:
     def map(self, run: Callable[[Any], Any], jobs: list[Any]) -> Iterable[Any]:
         """Results in the order of the jobs."""
         return map(run, jobs) if self._pool is None else self._pool.map(run, jobs)
+
+
+    def until(
+        self, deadline: float, run: Callable[[Any], Any], jobs: list[Any]
+    ) -> Iterator[tuple[Any, Any]]:
+        """Jobs with their results, as they come, until a time of ``time.monotonic``."""
+        if self._pool is None:
+            for job in jobs:
+                if time.monotonic() > deadline:
+                    return
+                yield job, run(job)
+            return
+        running = {self._pool.submit(run, job): job for job in jobs}
+        try:
+            for future in as_completed(running, max(deadline - time.monotonic(), 0)):
+                yield running[future], future.result()
+        except TimeoutError:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
 
 def single_threaded() -> None:

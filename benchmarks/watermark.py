@@ -1,7 +1,12 @@
 """The invisible mark: what it survives, false alarms, what it changes in images, and what it costs.
 
-python benchmarks/watermark.py --frames NAME=PLACE ... [--clips 100] [--trade-off] [--foreign CLIP ...] [--keys 3]
-    [--drawn 100] [--workers 2] [--device cuda] [--name watermark] [--folder FOLDER]
+python benchmarks/watermark.py --heads NAME=AVATAR ... --sounds SOUND ... [--clips 100] [--limit SECONDS]
+python benchmarks/watermark.py --frames NAME=PLACE ... [--clips 100] [--trade-off]
+python benchmarks/watermark.py --foreign CLIP ... [--keys 3] [--drawn 100]
+    [--workers 2] [--device cuda] [--name watermark] [--folder FOLDER]
+
+AVATAR is a file, or actor:256, the drawn actor of that size. Its clips are spoken with parts of the sounds, an emotion and
+head motion of their own; the table, also as a NAME.md, holds as many clips of each as are ready within the limit.
 
 PLACE holds frames without a mark: a folder of image files or an array (.npy, [T, H, W, 3]) of what 'emotalking render
 --provenance off' or a ``Player`` renders, or a recording that stands in for a further head. Clips of 2 s begin at even
@@ -20,6 +25,7 @@ import torch
 from _report import line, measure, write
 from _watermark_alarms import false_alarms
 from _watermark_clips import ATTACKS, FPS, LENGTH, Frames, Workers, encoded, in_video, look, rate, read, single_threaded
+from _watermark_heads import heads_table, markdown
 
 from emotalking.networks.lpips import Lpips
 from emotalking.provenance.mark import DISTANCE, Mark
@@ -95,7 +101,7 @@ def quality(frames: Frames, distance: float | None = None) -> dict[str, float]:
     added = [made.astype(np.float32) - plain for made, plain in zip(marked, some, strict=True)]
     changes = [float(np.square(b - a).mean()) for a, b in zip(added, added[1:], strict=False)]
     moves = [float(np.square(b.astype(np.float32) - a).mean()) for a, b in zip(some, some[1:], strict=False)]
-    distances = [lpips(mark.array(frame), frame) for frame in apart]
+    distances = [lpips(mark.array(frame, 0.0), frame) for frame in apart]
     coded, coded_marked = encoded(some[:10], 16)[0], encoded(marked[:10], 16)[0]
     return {
         "psnr_db": float(10 * np.log10(255**2 / np.mean([np.square(one).mean() for one in added]))),
@@ -140,6 +146,9 @@ def costs(device: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--heads", nargs="+", default=[], help="NAME=AVATAR")
+    parser.add_argument("--sounds", nargs="+", type=Path, default=[])
+    parser.add_argument("--limit", type=float, default=float("inf"), help="seconds for the heads")
     parser.add_argument("--frames", nargs="+", default=[], help="NAME=PLACE")
     parser.add_argument("--clips", type=int, default=4)
     parser.add_argument("--trade-off", action="store_true")
@@ -160,6 +169,11 @@ def main() -> None:
     def keep() -> Path:
         return write(args.name, results, *([] if args.folder is None else [args.folder]))
 
+    if args.heads:
+        heads = [(name, place) for name, _, place in (one.partition("=") for one in args.heads)]
+        results["spoken"] = heads_table(heads, args.sounds, args.clips, args.limit, workers)
+        print(markdown(results["spoken"]))
+        keep().with_suffix(".md").write_text(markdown(results["spoken"]))
     for name, _, place in (one.partition("=") for one in args.frames):
         frames = read(Path(place), LENGTH * max(args.clips, 1))
         print(name, len(frames), frames[0].shape, flush=True)

@@ -48,8 +48,8 @@ def test_render_marks_unless_provenance_is_off(tmp_path: Path, talk) -> None:
     render_clip(avatar, talk, folder=tmp_path / "off", provenance="off", **options)
     render_clip(avatar, talk, folder=tmp_path / "label", label=True, **options)
     read = {name: read_image(tmp_path / name / "000000.png") for name in ("on", "off", "label")}
-    assert (read["off"] == plain).all() and (read["on"] == MARK.array(plain)).all()
-    assert (read["label"] == MARK.array(label(plain))).all()
+    assert (read["off"] == plain).all() and (read["on"] == MARK.array(plain, 0.0)).all()
+    assert (read["label"] == MARK.array(label(plain), 0.0)).all()
 
 
 def test_live_frames_are_marked_by_default() -> None:
@@ -57,10 +57,10 @@ def test_live_frames_are_marked_by_default() -> None:
     later = [list(itertools.islice(StreamingPlayer(avatar, provenance=choice), 21)) for choice in ("on", "off")]
     on, off = (frames[-1].image for frames in later)
     assert (on == MARK.array(np.asarray(off), 20 / float(avatar.fps))).all() and (
-        on != MARK.array(np.asarray(off))
+        on != MARK.array(np.asarray(off), 0.0)
     ).any()
     live, plain = (next(StreamingPlayer(avatar, provenance=choice)).image for choice in ("on", "off"))
-    assert (live == MARK.array(np.asarray(plain))).all() and (live != plain).any()
+    assert (live == MARK.array(np.asarray(plain), 0.0)).all() and (live != plain).any()
     assert (next(StreamingPlayer(avatar)).image == live).all()
 
 

@@ -93,7 +93,7 @@ def edit_to_files(
         return _write_grid(face, output, emotion, frame or 0, finish, marked)
     if output.suffix.lower() in IMAGE_SUFFIXES:
         valence, arousal = emotion.at(np.zeros(1))[0].tolist()
-        write_image(output, marked(face.images(frame or 0, [(valence, arousal)])[0], 0.0), finish=finish)
+        write_image(output, marked(face.images(frame or 0, [(valence, arousal)])[0], None), finish=finish)
         return Edited(output, 1)
     if face.source.fps is None:
         raise InputError(f"{source} is one image: end the name of the result with .png or .jpg.")
@@ -111,8 +111,8 @@ def _origin(face: FaceEditor) -> Origin:
     return Origin("compositeWithTrainedAlgorithmicMedia", licences=face.licences)
 
 
-_Marker = Callable[[np.ndarray, float], np.ndarray]
-"""Puts the invisible mark into a finished image that is shown at a time [s] of a video, or leaves it."""
+_Marker = Callable[[np.ndarray, float | None], np.ndarray]
+"""Puts the invisible mark into a finished image that is shown at a time [s] of a video, or alone, or leaves it."""
 
 
 def _marker(provenance: Provenance) -> _Marker:
@@ -160,7 +160,7 @@ def _write_grid(
         raise InputError(f"a grid is a folder of images, and {output} names a file: give a folder.")
     points = grid_points(count)
     for (valence, arousal), image in zip(points, face.images(frame, points), strict=True):
-        write_image(output / f"v{valence:+.2f}_a{arousal:+.2f}.png", marked(image, 0.0), finish=finish)
+        write_image(output / f"v{valence:+.2f}_a{arousal:+.2f}.png", marked(image, None), finish=finish)
     return Edited(output, len(points))
 
 
@@ -201,5 +201,5 @@ def write_sheet(
         points = [(0.0, 0.0), *((point.valence, point.arousal) for point in TEST_POINTS)]
         captions = ["as recorded", *(f"{p.label} {p.valence:+.2f}, {p.arousal:+.2f}" for p in TEST_POINTS)]
         page = circumplex_sheet(face.close_ups(frame, points), points, captions, cell=cell, title=title)
-    write_image(output, _marker(provenance)(page, 0.0), finish=finish)
+    write_image(output, _marker(provenance)(page, None), finish=finish)
     return output

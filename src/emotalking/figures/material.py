@@ -111,11 +111,11 @@ class Output:
     """It shows recorded footage beside what is rendered."""
     provenance: Provenance
 
-    def marked(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-        """The image with the invisible mark."""
+    def marked(self, image: UInt8[np.ndarray, "H W 3"], time: float | None = None) -> UInt8[np.ndarray, "H W 3"]:
+        """The image, shown at ``time`` [s] of a video or alone, with the invisible mark."""
         if self.provenance == "off":
             return image
-        return Mark(Payload.of_avatar(self._origin.avatar)).array(image)
+        return Mark(Payload.of_avatar(self._origin.avatar)).array(image, time)
 
     def image(self, name: str, image: UInt8[np.ndarray, "H W 3"]) -> None:
         """Write an image."""
@@ -132,8 +132,8 @@ class Output:
             sound = resample_for_mux(samples)
         size = (self.avatar.width, self.avatar.height)
         with VideoWriter(path, *size, self.avatar.fps, sound, finish=finish) as writer:
-            for frame in frames:
-                writer.write(self.marked(frame))
+            for index, frame in enumerate(frames):
+                writer.write(self.marked(frame, index / float(self.avatar.fps)))
 
     @cached_property
     def _origin(self) -> Origin:

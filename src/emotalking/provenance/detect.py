@@ -1,16 +1,17 @@
 """Find the invisible mark in images: whole ones, where its place is known, or parts of unknown scale and position.
 
 Two things are searched (:mod:`~emotalking.provenance.evidence`): the sum of the frames, and how they change with the
-pattern's sign, as a cosine and a sine of unknown mixture. Their spectrum is divided by that around each frequency.
-Where the lattice of the pattern's lines would lie at a given scale, the known lines are correlated with it, for all
-positions at once. Null distribution: phases of the key are independent of an image that was made without it, so each
-correlation is a sum of independent terms, and by Hoeffding's bound exceeds z, in units of its own deviation, with a
-probability of at most exp(-z^2 / 2), whatever the image shows. Times the number of scales, positions, signs and
-mixtures tried this bounds the probability of a false alarm: some 2e8 in parts of images, 64 in whole ones, scaled or
-not, where a much weaker mark is therefore certain; each of the four searches may use a quarter of the probability. A
-payload whose check holds adds a factor of 2^-24 for each message tried, because its lines are others than the known
-ones. Refinement goes where the coarse search was highest, which the count does not know; but neighbouring positions
-depend on each other, so that the bound holds with room to spare (benchmarks/watermark.py).
+pattern's sign, as a square wave that begins at an unknown time. Their spectrum is divided by that around each
+frequency. Where the lattice of the pattern's lines would lie at a given scale, the known lines are correlated with it,
+for all positions at once. Null distribution: phases of the key are independent of an image that was made without it, so
+each correlation is a sum of independent terms, and by Hoeffding's bound exceeds z, in units of its own deviation, with
+a probability of at most exp(-z^2 / 2), whatever the image shows. Times the number of scales, positions, signs and times
+tried this bounds the probability of a false alarm: some 5e8 in parts of images, 128 in whole ones, scaled or not, where
+a much weaker mark is therefore certain. The lines that carry bits are others than the known ones, so the correlation
+with the most probable of 2^32 payloads is bounded in the same way, and independently of the first: where the logarithms
+of both bounds sum to -t, the probability is at most (1 + t) exp(-t). Refinement goes where the coarse search was
+highest, which the count does not know; but neighbouring positions depend on each other, so that the bound holds with
+room to spare (benchmarks/watermark.py).
 """
 
 from dataclasses import dataclass, replace
@@ -22,11 +23,11 @@ from jaxtyping import Complex, Float, Float32, Int
 
 from emotalking.provenance.evidence import LONGEST, Evidence
 from emotalking.provenance.pattern import ACROSS, BAND, KEY, SMALLEST_SIDE, TILE, Lines, lines
-from emotalking.provenance.payload import CHECK_BITS, CODED_BITS, Payload, bit_errors, decode
+from emotalking.provenance.payload import CODED_BITS, Payload, bit_errors, decode
 
 UNITS = (0.4, 3.2)
 """Pixels in a unit that are searched, at the working size: 3.2 where a third of the frame was cut out."""
-ALARM = 1e-6
+ALARM = 1e-5
 """Largest probability of a false alarm, of a whole file, with which a mark is reported."""
 _FINER = 4
 """Bins of the spectrum for each that an image has."""
@@ -36,10 +37,19 @@ _AROUND = 0.024
 """Width in cycles per pixel over which the spectrum's local power is averaged."""
 _CANDIDATES = 6
 """Of parts; in a whole image there are no more places."""
-_FAMILIES = 4
-"""Whole images and parts, by their sum and by their change with the sign."""
-_PHASES = 4
+_FAMILIES = 8
+"""Whole images and parts, by their sum and by their change with the sign, by the known lines alone and by all."""
+_PHASES = 8
 """Times of the change of sign that are tried, in half a period; the other half has the opposite sign."""
+_READINGS = 56
+"""Times that bits are decoded at most: at 8 places of whole images and 6 of parts, in two spectra, for two kinds of tool.
+"""
+_WORTH_READING = 2.8
+"""Deviations below which nothing is read, as what has a payload that can be read has more."""
+_DOUBT = 0.003
+"""Largest probability of a payload's being another one with which it is told."""
+_BAND_WIDTH = 0.012
+"""Cycles per unit over which the strength of the mark that is left is averaged."""
 _SAME = 0.02
 """Candidates whose scales differ by less are one."""
 _NEAR = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -85,7 +95,7 @@ class Found:
 
 @dataclass(frozen=True)
 class _Spectrum:
-    """Spectra of one image, or of two that are parts of a change, around their centre, and their local power."""
+    """Spectra of one image, or of four that are parts of a change, around their centre, and their local power."""
 
     values: Complex[np.ndarray, "C P Q"]
     power: Float32[np.ndarray, "P Q"]
@@ -96,7 +106,7 @@ class _Spectrum:
         if len(self.values) == 1:
             return np.ones((1, 1))
         angles = np.pi / _PHASES * np.arange(_PHASES)
-        return np.stack([np.cos(angles), np.sin(angles)], 1)
+        return np.stack([np.cos(angles), np.sin(angles), -np.cos(3 * angles), -np.sin(3 * angles)], 1)
 
 
 def search(evidence: Evidence, key: bytes = KEY) -> Found | None:
@@ -203,7 +213,7 @@ def _lines(
     values = _bins(spectrum, *places)
     values = values / np.maximum(np.abs(values) / _LIMIT, 1.0)
     if len(values) > 1:  # long waves count most: of their change a codec leaves more
-        values = values * (TILE * BAND[0] / np.hypot(x, y))
+        values = values * np.sqrt(TILE * BAND[0] / np.hypot(x, y))
     return values, places
 
 
@@ -214,17 +224,18 @@ def _correlation(
     deviation; of each mixture."""
     x, y = _indices(chosen.sync, geometry)
     values, _ = _lines(spectrum, chosen.sync, geometry)
-    grid = np.zeros((shifts, shifts), np.complex64)
     turned = values * chosen.sync_phases.conj()
-    # One transform for both images: real parts of transforms are those of grids made Hermitian.
-    second = turned[1] if len(turned) > 1 else 0.0
-    grid[y, x] = (turned[0] + 1j * second) / 2
-    grid[-y, -x] = np.conj(turned[0] - 1j * second) / 2
-    both = np.asarray(scipy.fft.ifft2(grid, norm="forward", overwrite_x=True))
+    maps = []
+    for first, second in zip(turned[::2], turned[1::2] if len(turned) > 1 else [0.0], strict=True):
+        # One transform for two images: real parts of transforms are those of grids made Hermitian.
+        grid = np.zeros((shifts, shifts), np.complex64)
+        grid[y, x] = (first + 1j * second) / 2
+        grid[-y, -x] = np.conj(first - 1j * second) / 2
+        both = np.asarray(scipy.fft.ifft2(grid, norm="forward", overwrite_x=True))
+        maps += [np.real(both), np.imag(both)]
     mixtures = spectrum.mixtures.astype(np.float32)
-    return np.tensordot(mixtures, np.stack([np.real(both), np.imag(both)])[: len(turned)], 1), _deviations(
-        spectrum, values
-    )
+    stack = np.stack(maps[: len(turned)]).reshape(len(turned), -1)
+    return (mixtures @ stack).reshape(-1, shifts, shifts), _deviations(spectrum, values)
 
 
 def _deviations(spectrum: _Spectrum, values: Complex[np.ndarray, "C n"]) -> Float[np.ndarray, " M"]:
@@ -299,12 +310,16 @@ def _aligned(
     return values * turn * phases.conj()
 
 
-def _mixed(spectrum: _Spectrum, chosen: Lines, geometry: Geometry) -> tuple[float, Float[np.ndarray, " C"]]:
-    """Correlation of the known lines at one geometry, in deviations, and the mixture and sign where it is largest."""
-    values = _aligned(spectrum, chosen.sync, chosen.sync_phases, geometry)
-    found = spectrum.mixtures @ np.real(values).sum(1) / _deviations(spectrum, values)
+def _mixed(
+    spectrum: _Spectrum, chosen: Lines, geometry: Geometry
+) -> tuple[float, Float[np.ndarray, " C"], Float[np.ndarray, " S"]]:
+    """Correlation of the known lines at one geometry, in deviations; the mixture and sign where it is largest, and the
+    lines' parts in it."""
+    values = np.real(_aligned(spectrum, chosen.sync, chosen.sync_phases, geometry))
+    found = spectrum.mixtures @ values.sum(1) / _deviations(spectrum, _lines(spectrum, chosen.sync, geometry)[0])
     best = int(np.abs(found).argmax())
-    return float(abs(found[best])), spectrum.mixtures[best] * (np.sign(found[best]) or 1.0)
+    mixture = spectrum.mixtures[best] * (np.sign(found[best]) or 1.0)
+    return float(abs(found[best])), mixture, mixture @ values
 
 
 def _z(spectrum: _Spectrum, chosen: Lines, geometry: Geometry) -> float:
@@ -313,15 +328,30 @@ def _z(spectrum: _Spectrum, chosen: Lines, geometry: Geometry) -> float:
 
 def _judged(spectrum: _Spectrum, chosen: Lines, geometry: Geometry, z: float, hypotheses: int) -> Found:
     """A candidate with its payload, if that can be read, and the probability of its being a false alarm."""
-    expected = hypotheses * float(np.exp(-z * abs(z) / 2))
-    false_alarm = min(expected, 1.0)
-    if expected * _CANDIDATES * 2.0**-CHECK_BITS > ALARM:  # whatever could be read
-        return Found(false_alarm, z, None, None, geometry)
-    _, mixture = _mixed(spectrum, chosen, geometry)
-    values = mixture @ _aligned(spectrum, chosen.data, chosen.data_phases, geometry)
-    soft = np.bincount(chosen.bits, np.real(values), CODED_BITS)
-    payload, tried = decode(soft)
-    if payload is None:
-        return Found(false_alarm, z, None, None, geometry)
-    false_alarm *= min(_CANDIDATES * tried * 2.0**-CHECK_BITS, 1.0)
-    return Found(false_alarm, z, payload, bit_errors(soft, payload), geometry)
+    certain = z * abs(z) / 2 - float(np.log(hypotheses))  # at least, less by the logarithm of chance
+    nothing = Found(min(float(np.exp(-certain)), 1.0), z, None, None, geometry)
+    if z < _WORTH_READING:
+        return nothing
+    soft, variance = _soft(spectrum, chosen, geometry)
+    reading = decode(soft, variance, thorough=nothing.marked)
+    read = max(reading.score, 0.0) ** 2 / (2 * variance) - float(np.log(_READINGS * reading.choices))
+    together = max(certain, 0.0) + max(read, 0.0)
+    false_alarm = min(nothing.false_alarm, float((1 + together) * np.exp(-together)))
+    if false_alarm > ALARM or reading.doubt > _DOUBT:
+        return replace(nothing, false_alarm=false_alarm)
+    return Found(false_alarm, z, reading.payload, bit_errors(soft, reading.payload), geometry)
+
+
+def _soft(spectrum: _Spectrum, chosen: Lines, geometry: Geometry) -> tuple[Float[np.ndarray, "256"], float]:
+    """Evidence of each bit of the code word, and the variance of its sum with random signs.
+
+    Lines count by what is left of the known lines of such a radius.
+    """
+    _, mixture, known = _mixed(spectrum, chosen, geometry)
+    there, here = (np.hypot(index[:, 0], index[:, 1]) / TILE for index in (chosen.sync, chosen.data))
+    near = np.exp(-(((here[:, None] - there) / _BAND_WIDTH) ** 2) / 2)
+    left = near @ known / near.sum(1)
+    values = (mixture @ _aligned(spectrum, chosen.data, chosen.data_phases, geometry)) * np.maximum(
+        left, 0.2 * float(np.abs(known.mean()))
+    )
+    return np.bincount(chosen.bits, np.real(values), CODED_BITS), float(np.square(np.abs(values)).sum() / 2)

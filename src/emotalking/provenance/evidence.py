@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
 from emotalking.provenance.pattern import PERIOD_S
 
@@ -13,14 +13,17 @@ WORKING_SIDE = 512
 LONGEST = 2048
 """Side in pixels of the longest image at the working size."""
 _HIGH_PASS_PX, _SPREAD_PX, _FLOOR = 4.0, 2.5, 1.0
-_SWING_HIGH_PASS_PX, _SWING_SPREAD_PX, _SWING_FLOOR = 6.0, 4.0, 0.4
-"""The same for the change with the sign, where little is left but the mark."""
+_SWING_HIGH_PASS_PX, _SWING_SPREAD_PX, _SWING_FLOOR = 6.0, 4.0, 4.0
+"""The same for the change with the sign; the floor, in squared levels of one part of the period, lies above the mark,
+which would else be taken for what moves."""
+_CLASSES = 8
+"""Pixels are sorted by how much changes there; of each class the changes' covariance over time is known."""
 _EDGE_PX = 16.0
 _AVERAGED = 5
 """Frames in a row that are averaged before they are flattened: their coding noise differs, their content hardly."""
-_BINS = 8
+_BINS = 16
 """Parts of the period whose frames are averaged."""
-_FEWEST_BINS = 5
+_FEWEST_BINS = 10
 """Of a video too short for a whole period: with fewer, what moves in the images looks like the mark's change."""
 
 
@@ -30,9 +33,9 @@ class Evidence:
 
     steady: Float32[np.ndarray, "1 H W"]
     """The images' flattened sum."""
-    swinging: Float32[np.ndarray, "2 H W"] | None = None
-    """Flattened parts of their change that follow the cosine and the sine of the period; None: too short, or an
-    image alone."""
+    swinging: Float32[np.ndarray, "4 H W"] | None = None
+    """What their change shows of the cosine and the sine of the period, and of its third harmonic (a third as strong:
+    a square wave's); None: too short, or an image alone."""
 
     def __add__(self, other: "Evidence") -> "Evidence":
         """Of both; the times of both begin with the same file."""
@@ -112,21 +115,43 @@ class Piece:
         self._mean, self._averaged = None, 0
 
     def _swinging(self) -> np.ndarray | None:
-        """Cosine and sine of the period fitted to the averages of its parts, flattened."""
+        """The averages of the parts of the period, filtered in time as they are noisy.
+
+        Where nothing moves, they are compared with the harmonics as they are; where the head moves, its slow changes
+        are suppressed, and what is left are the sudden ones of the sign (a matched filter in coloured noise).
+        """
         filled = np.flatnonzero(self._counts)
         if len(filled) < _FEWEST_BINS:
             return None
-        angles = 2 * np.pi * (filled + 0.5) / _BINS
-        fit = np.linalg.pinv(np.stack([np.ones_like(angles), np.cos(angles), np.sin(angles)], 1))[1:]
-        means = [
-            total / np.float32(count)
-            for total, count in zip(self._bins, self._counts, strict=True)
-            if total is not None
-        ]
-        parts = np.tensordot(fit.astype(np.float32), np.stack(means), 1)
-        residual = np.stack([part - cv2.GaussianBlur(part, (0, 0), _SWING_HIGH_PASS_PX) for part in parts])
-        variance = cv2.GaussianBlur(np.square(residual).sum(0), (0, 0), _SWING_SPREAD_PX)
-        return residual / (variance + _SWING_FLOOR) * _fade(*variance.shape)
+        means = np.stack(
+            [
+                total / np.float32(count)
+                for total, count in zip(self._bins, self._counts, strict=True)
+                if total is not None
+            ]
+        )
+        means -= means.mean(0)
+        for one in means:
+            one -= cv2.GaussianBlur(one, (0, 0), _SWING_HIGH_PASS_PX)
+        variance = cv2.GaussianBlur(np.square(means).mean(0), (0, 0), _SWING_SPREAD_PX)
+        borders = np.quantile(variance, np.linspace(0, 1, _CLASSES + 1)[1:-1])
+        classes = np.digitize(variance, borders)
+        waves, floor = _harmonics(2 * np.pi * (filled + 0.5) / _BINS), _SWING_FLOOR * np.eye(len(filled))
+        out = np.empty((len(waves), *variance.shape), np.float32)
+        for number in range(_CLASSES):
+            inside = classes == number
+            values = means[:, inside]
+            covariance = values @ values.T / np.float32(max(values.shape[1], 1))
+            matched = np.linalg.solve(covariance + floor, waves.T).T.astype(np.float32)
+            power = np.trace(covariance) / len(filled) + _SWING_FLOOR
+            out[:, inside] = matched @ values * (power / (variance[inside] + _SWING_FLOOR))
+        return out * _fade(*variance.shape)
+
+
+def _harmonics(angles: Float64[np.ndarray, " B"]) -> Float64[np.ndarray, "4 B"]:
+    """Cosine and sine of the period and of a third of it, without their means over parts of a period."""
+    waves = np.stack([np.cos(angles), np.sin(angles), np.cos(3 * angles) / 3, np.sin(3 * angles) / 3])
+    return waves - waves.mean(1, keepdims=True)
 
 
 def _fade(height: int, width: int) -> np.ndarray:

@@ -36,7 +36,7 @@ RAMP_S = 0.12
 """Time that a change of sign takes, some frames."""
 SMALLEST_SIDE = 64
 """Shorter side in pixels of the smallest image that is marked or searched."""
-SYNC_SHARE = 0.5
+SYNC_SHARE = 0.3
 """More of it finds weaker marks, less of it reads weaker ones."""
 _OFF_AXIS = 2
 """Lines of lower x or y index are left out: edges of images, of letters and of blocks of codecs lie there."""

@@ -1,10 +1,14 @@
-"""What the invisible mark says: 64 bits with a check, protected by a convolutional code that is decoded softly."""
+"""What the invisible mark says: 64 bits with a check, protected by a convolutional code.
+
+The decoder looks for the most probable of all code words of a tool, 2^32 of them; the check takes part in that as
+further redundancy.
+"""
 
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 TOOL = 1
 """Tool id of this program."""
@@ -12,16 +16,17 @@ TOOLS = {TOOL: "EmoTalking"}
 """Names of the tool ids that are given out."""
 BITS, CHECK_BITS = 64, 24
 """Tool id (8), avatar id (32), check (24)."""
-TOOL_BITS = 8
+TOOL_BITS, AVATAR_BITS = 8, 32
 CODED_BITS = 256
 """Bits of a code word."""
 
 _POLYNOMIAL, _START = 0x864CFB, 0xB704CE
 """CRC-24 of RFC 4880, section 6.1; it begins with ones, so that the word of zeros is not valid."""
 _MEMORY = 8
-_STATES = 1 << _MEMORY
-_KEPT, _TRIED = 32, 256
-"""Paths into a state, and messages whose check is tried at most."""
+_BASES, _NEXT = 4, 4096
+"""Choices of reliable bits, and words beside the best one, most of them the same, that are compared with it."""
+_MARGIN = 6.0
+"""Logarithm of how improbable the word of a known tool is in noise, if no other is looked for."""
 _TAPS = (0o463, 0o535, 0o733, 0o745)
 """Rate 1/4, constraint length 9 (Lin & Costello, Error Control Coding, table 12.1); the word's end is its beginning
 (tail-biting), so that no bit is spent on the encoder's state."""
@@ -70,28 +75,41 @@ def encode(message: UInt8[np.ndarray, "64"]) -> UInt8[np.ndarray, "256"]:
     return (taps @ history % 2).astype(np.uint8).T.reshape(-1)
 
 
-def decode(soft: Float[np.ndarray, "256"]) -> tuple[Payload | None, int]:
-    """The payload of the most probable code word whose check holds; at first of those of known tools, whose bits need
-    not be read.
+@dataclass(frozen=True)
+class Reading:
+    """The most probable payload of soft bits."""
+
+    payload: Payload
+    score: float
+    """Correlation of the soft bits with its code word."""
+    doubt: float
+    """Probability that another payload was meant, if any was."""
+    choices: float
+    """Payloads among which it is the most probable one."""
+
+
+def decode(soft: Float[np.ndarray, "256"], variance: float, *, thorough: bool = True) -> Reading:
+    """The payload whose code word is the most probable one; at first of known tools, whose bits need not be read.
 
     Args:
         soft: evidence for each bit of the code word: negative for 1, positive for 0, in proportion to its log odds.
-
-    Returns:
-        The payload, or None; and the number of messages whose check was tried. Each of them passes by accident with
-        a probability of 2^-24.
+        variance: of its sum with random signs, where there is no mark.
+        thorough: look for payloads of unknown tools also where none of a known tool is plausible.
     """
-    matrix, remainder = _checks()
-    tried = 0
-    for tool in (*TOOLS, None):
-        messages = _likely(soft, tool)
-        content, check = messages[:, : BITS - CHECK_BITS], messages[:, BITS - CHECK_BITS :]
-        passed = np.flatnonzero(((content @ matrix + remainder) % 2 == check).all(1))
-        if len(passed):
-            word = int("".join(map(str, content[passed[0]])), 2)
-            return Payload(word & 0xFFFFFFFF, word >> 32), tried + int(passed[0]) + 1
-        tried += len(messages)
-    return None, tried
+    known = max((_nearest(soft, variance, tool) for tool in TOOLS), key=lambda one: one.score)
+    plausible = _plausible(known, variance)
+    if not (plausible or thorough):
+        return known
+    other = _nearest(soft, variance, None)
+    if plausible:  # tools that are known are so many times as probable
+        odds = (other.score - known.score) * other.score / variance - np.log(other.choices / known.choices)
+        return other if odds > 0 else known
+    return other if _plausible(other, variance) else known
+
+
+def _plausible(reading: Reading, variance: float) -> bool:
+    """True if noise alone would not do as well."""
+    return bool(reading.score**2 / (2 * variance) > np.log(reading.choices) + _MARGIN)
 
 
 def bit_errors(soft: Float[np.ndarray, "256"], payload: Payload) -> float:
@@ -100,50 +118,89 @@ def bit_errors(soft: Float[np.ndarray, "256"], payload: Payload) -> float:
     return float(wrong.mean())
 
 
-def _likely(soft: np.ndarray, tool: int | None) -> Int[np.ndarray, "M 64"]:
-    """At most :data:`_TRIED` messages in the order of their likelihood: Viterbi's algorithm around the word for the
-    state in which it begins, then once more with the :data:`_KEPT` best paths into each state (list decoding).
-    They begin with the bits of ``tool``, if it is given."""
-    outputs, before = _trellis()
-    gains = outputs @ soft.reshape(BITS, len(_TAPS)).T  # [512, 64]: of transitions, per step
-    if tool is not None:
-        newest = np.arange(2 * _STATES)[:, None] >> 1 & 1
-        wrong = newest != _bits(tool, TOOL_BITS)
-        gains[:, :TOOL_BITS][wrong] = -2 * np.abs(soft).sum()
-    begin = np.zeros(_STATES)
-    for step in range(BITS):
-        begin = (begin[before] + gains[:, step].reshape(_STATES, 2)).max(1)
-    score = np.full((_STATES, _KEPT), -np.inf)
-    score[:, 0] = begin
-    choices = np.empty((BITS, _STATES, _KEPT), np.uint8)
-    for step in range(BITS):
-        both = (score[before] + gains[:, step].reshape(_STATES, 2, 1)).reshape(_STATES, 2 * _KEPT)
-        kept = np.argpartition(-both, _KEPT, axis=1)[:, :_KEPT]
-        choices[step], score = kept, np.take_along_axis(both, kept, 1)
-    last, rank = (place.ravel() for place in np.indices(score.shape))
-    state, path = last, np.empty((BITS, len(last)), np.uint8)
-    for step in range(BITS - 1, -1, -1):
-        path[step] = state & 1
-        choice, rank = np.divmod(choices[step, state, rank].astype(np.int64), _KEPT)
-        state = before[state, choice]
-    # The word's end is its beginning.
-    closed = np.flatnonzero(state == last)
-    order = closed[np.argsort(begin[last[closed]] - score.ravel()[closed], kind="stable")][:_TRIED]
-    return path[:, order].T.astype(np.int64)
+def _nearest(soft: np.ndarray, variance: float, tool: int | None) -> Reading:
+    """The most probable payload of a tool, or of any, by ordered statistics: the most reliable bits that determine a
+    payload are decided by their signs, and words that differ in up to four of them are tried; and again for other
+    choices of bits of similar reliability, if the best of the first can hardly be noise.
+
+    Source: Fossorier & Lin, Soft-decision decoding of linear block codes based on ordered statistics (1995).
+    """
+    origin, rows = _code(tool)
+    evidence = soft * (1.0 - 2.0 * origin)
+    reliability = np.abs(evidence)
+    jitter = np.random.default_rng(0).normal(0.0, 0.5 * float(np.sqrt(np.square(evidence).mean())), (_BASES, CODED_BITS))
+    best, word, others = -np.inf, origin, []
+    for turn in range(_BASES):
+        order = np.argsort(-reliability if turn == 0 else -(reliability + jitter[turn]), kind="stable")
+        score, found, near = _around(evidence[order], rows[:, order])
+        others.append(near)
+        if score > best:
+            best, word = score, origin.copy()
+            word[order] ^= found
+        if best**2 / (2 * variance) < len(rows) * np.log(2):
+            break
+    rounding = 1e-5 * float(reliability.sum())
+    rest = np.unique(np.rint(np.concatenate(others) / rounding)) * rounding  # most words come many times
+    rest = rest[rest < best - rounding]
+    odds = float(np.exp(np.minimum((rest - best) * best / variance, 0.0)).sum())
+    return Reading(_payload(word), float(best), min(odds, 1.0), 2.0 ** len(rows))
+
+
+def _around(evidence: np.ndarray, rows: UInt8[np.ndarray, "K 256"]) -> tuple[float, np.ndarray, np.ndarray]:
+    """The best word near the decisions of the first independent bits: score and word; and scores of the next best.
+
+    Args:
+        evidence: of bits in the order of their reliability.
+        rows: a basis of the code, in the same order.
+    """
+    rows, places = _systematic(rows)
+    base = (evidence[places] < 0).astype(np.uint8) @ rows % 2
+    signs = (1.0 - 2.0 * rows).astype(np.float32)
+    first, second = np.triu_indices(len(rows), 1)
+    # Words that differ in none, one or two bits; those of two such differences, in up to four.
+    few = np.concatenate([np.ones_like(signs[:1]), signs, signs[first] * signs[second]])
+    scores = ((few * (evidence * (1.0 - 2.0 * base)).astype(np.float32)) @ few.T).ravel()
+    one, two = divmod(int(scores.argmax()), len(few))
+    near = np.partition(scores, -_NEXT)[-_NEXT:]
+    return float(scores.max()), base ^ (few[one] * few[two] < 0).astype(np.uint8), near
+
+
+def _systematic(rows: UInt8[np.ndarray, "K N"]) -> tuple[UInt8[np.ndarray, "K N"], list[int]]:
+    """A basis of the same code in which each of the first independent places belongs to one row; and these places."""
+    rows, places = rows.copy(), []
+    for place in range(rows.shape[1]):
+        done = len(places)
+        with_one = np.flatnonzero(rows[done:, place])
+        if not len(with_one):
+            continue
+        rows[[done, done + with_one[0]]] = rows[[done + with_one[0], done]]
+        other = rows[:, place].astype(bool)
+        other[done] = False
+        rows[other] ^= rows[done]
+        places.append(place)
+        if len(places) == len(rows):
+            break
+    return rows, places
 
 
 @cache
-def _trellis() -> tuple[Float[np.ndarray, "512 4"], Int[np.ndarray, "256 2"]]:
-    """Signs of the output of each transition (2 * state + choice), and the two states before each state.
+def _code(tool: int | None) -> tuple[UInt8[np.ndarray, "256"], UInt8[np.ndarray, "K 256"]]:
+    """Code words of a tool, or of all, as one of them and a basis of their differences."""
+    origin = Payload(0, tool or 0).code_word()
+    content = [Payload(1 << place, tool or 0) for place in range(AVATAR_BITS)]
+    if tool is None:
+        content += [Payload(0, 1 << place) for place in range(TOOL_BITS)]
+    return origin, np.stack([one.code_word() ^ origin for one in content])
 
-    A state holds the last 8 message bits, the newest lowest.
-    """
-    states = np.arange(_STATES)
-    before = np.stack([states >> 1, states >> 1 | _STATES >> 1], 1)
-    history = (before << 1 | (states & 1)[:, None]).reshape(-1)  # 9 bits, the newest lowest
-    bits = history[:, None] >> np.arange(_MEMORY + 1) & 1  # newest first
-    taps = np.array([_bits(tap, _MEMORY + 1) for tap in _TAPS])
-    return 1.0 - 2.0 * (bits @ taps.T % 2), before
+
+def _payload(word: UInt8[np.ndarray, "256"]) -> Payload:
+    """The payload of a code word."""
+    zero, basis = _code(None)
+    rows, places = _systematic(np.concatenate([basis, np.eye(len(basis), dtype=np.uint8)], 1))
+    used = (word ^ zero)[places]
+    content = used @ rows[:, CODED_BITS:] % 2
+    number = sum(int(bit) << place for place, bit in enumerate(content))
+    return Payload(number & 0xFFFFFFFF, number >> AVATAR_BITS)
 
 
 def _check(content: int) -> int:
@@ -153,14 +210,6 @@ def _check(content: int) -> int:
         out = remainder >> 23 ^ int(bit)
         remainder = remainder << 1 & 0xFFFFFF ^ (_POLYNOMIAL if out else 0)
     return remainder
-
-
-@cache
-def _checks() -> tuple[UInt8[np.ndarray, "40 24"], UInt8[np.ndarray, "24"]]:
-    """The check as an affine function of the content's bits, modulo 2: matrix and remainder of zeros."""
-    zero = _check(0)
-    places = range(BITS - CHECK_BITS - 1, -1, -1)
-    return np.stack([_bits(_check(1 << place) ^ zero, CHECK_BITS) for place in places]), _bits(zero, CHECK_BITS)
 
 
 def _bits(number: int, count: int) -> UInt8[np.ndarray, " n"]:
