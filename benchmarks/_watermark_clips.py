@@ -165,10 +165,7 @@ class Workers:
         """Results in the order of the jobs."""
         return map(run, jobs) if self._pool is None else self._pool.map(run, jobs)
 
-
-    def until(
-        self, deadline: float, run: Callable[[Any], Any], jobs: list[Any]
-    ) -> Iterator[tuple[Any, Any]]:
+    def until(self, deadline: float, run: Callable[[Any], Any], jobs: list[Any]) -> Iterator[tuple[Any, Any]]:
         """Jobs with their results, as they come, until a time of ``time.monotonic``."""
         if self._pool is None:
             for job in jobs:

@@ -1,4 +1,4 @@
-"""Clips of 2 s that heads speak, each marked with a payload of its own, attacked and searched; as many as time allows."""
+"""Clips of 2 s that heads speak, each marked with a payload of its own, attacked, searched; as many as time allows."""
 
 import time
 from functools import lru_cache
@@ -41,15 +41,17 @@ def one_clip(job: tuple[Head, int, tuple[Path, ...]]) -> dict[str, Any]:
     payload = Payload(0x1000 + 7919 * number)
     mark = Mark(payload)
     marked = in_video(mark, frames, 0.37 * number)  # clips begin anywhere in the period
-    error = np.mean([np.square(made.astype(np.float32) - plain).mean() for made, plain in zip(marked, frames, strict=True)])
-    change = np.mean([np.square(b.astype(np.float32) - a).mean() for a, b in zip(frames, frames[1:], strict=False)])
     added = [made.astype(np.float32) - plain for made, plain in zip(marked, frames, strict=True)]
-    flicker = np.mean([np.square(b - a).mean() for a, b in zip(added, added[1:], strict=False)])
+    error = np.mean([np.square(one).mean() for one in added])
+    moves, flicker = (
+        np.mean([np.square(b.astype(np.float32) - a).mean() for a, b in zip(each, each[1:], strict=False)])
+        for each in (frames, added)
+    )
     result: dict[str, Any] = {
         "size": frames[0].shape[0],
         "psnr_db": float(10 * np.log10(255**2 / error)),
         "lpips": float(np.mean([_lpips(mark.array(frames[at], 0.0), frames[at]) for at in (10, 35)])),
-        "change_of_mark_by_frames": float(flicker / max(change, 1e-9)),
+        "change_of_mark_by_frames": float(flicker / max(float(moves), 1e-9)),
         "attacks": {},
     }
     for name, attack in ATTACKS.items():

@@ -5,8 +5,8 @@ python benchmarks/watermark.py --frames NAME=PLACE ... [--clips 100] [--trade-of
 python benchmarks/watermark.py --foreign CLIP ... [--keys 3] [--drawn 100]
     [--workers 2] [--device cuda] [--name watermark] [--folder FOLDER]
 
-AVATAR is a file, or actor:256, the drawn actor of that size. Its clips are spoken with parts of the sounds, an emotion and
-head motion of their own; the table, also as a NAME.md, holds as many clips of each as are ready within the limit.
+AVATAR is a file, or actor:256, the drawn actor of that size. Its clips are spoken with parts of the sounds, an emotion
+and head motion of their own; the table, also as a NAME.md, holds as many clips of each as are ready within the limit.
 
 PLACE holds frames without a mark: a folder of image files or an array (.npy, [T, H, W, 3]) of what 'emotalking render
 --provenance off' or a ``Player`` renders, or a recording that stands in for a further head. Clips of 2 s begin at even

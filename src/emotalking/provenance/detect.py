@@ -42,8 +42,8 @@ _FAMILIES = 8
 _PHASES = 8
 """Times of the change of sign that are tried, in half a period; the other half has the opposite sign."""
 _READINGS = 56
-"""Times that bits are decoded at most: at 8 places of whole images and 6 of parts, in two spectra, for two kinds of tool.
-"""
+"""Times that bits are decoded at most: at 8 places of whole images and 6 of parts, in two spectra, for known tools and
+for all."""
 _WORTH_READING = 2.8
 """Deviations below which nothing is read, as what has a payload that can be read has more."""
 _DOUBT = 0.003

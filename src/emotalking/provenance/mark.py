@@ -123,7 +123,7 @@ def strength(
     shares = ((texture - _SMOOTH[0]) / (_SMOOTH[1] - _SMOOTH[0])).clamp_(0, 1).mul_(1 - _FAINT).add_(_FAINT)
     shares = shares * visible * (1 + texture).pow(_GROWTH_ALONE if alone else _GROWTH)
     down, across = (
-        torch.exp(-(((torch.arange(count, device=green.device) + 0.5) / count - place) / spread) ** 2 / 2)
+        torch.exp(-((((torch.arange(count, device=green.device) + 0.5) / count - place) / spread) ** 2) / 2)
         for count, (place, spread) in zip(shares.shape[-2:], _CENTRE, strict=True)
     )
     shares *= 1 + _MORE * down[:, None] * across

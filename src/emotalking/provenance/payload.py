@@ -128,7 +128,9 @@ def _nearest(soft: np.ndarray, variance: float, tool: int | None) -> Reading:
     origin, rows = _code(tool)
     evidence = soft * (1.0 - 2.0 * origin)
     reliability = np.abs(evidence)
-    jitter = np.random.default_rng(0).normal(0.0, 0.5 * float(np.sqrt(np.square(evidence).mean())), (_BASES, CODED_BITS))
+    jitter = np.random.default_rng(0).normal(
+        0.0, 0.5 * float(np.sqrt(np.square(evidence).mean())), (_BASES, CODED_BITS)
+    )
     best, word, others = -np.inf, origin, []
     for turn in range(_BASES):
         order = np.argsort(-reliability if turn == 0 else -(reliability + jitter[turn]), kind="stable")
