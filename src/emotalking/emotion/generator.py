@@ -21,6 +21,8 @@ class GeneratedFaces:
     """Unit normals of the new faces in camera space, zero where unknown; None where none were given."""
     kept: Bool[Tensor, "B"] | None = None
     """True for frames that could not be edited and stayed as they were; None: all were edited."""
+    coverage: Float[Tensor, "B H W"] | None = None
+    """How much of each pixel of the new images the head covers; None where none was given."""
 
 
 @runtime_checkable
@@ -40,6 +42,7 @@ class EmotionGenerator(Protocol):
         viewmats: Float[Tensor, "B 4 4"],
         va: Float[Tensor, "B 2"],
         normals: Float[Tensor, "B H W 3"] | None = None,
+        coverage: Float[Tensor, "B H W"] | None = None,
     ) -> GeneratedFaces:
         """Edit a batch.
 
@@ -50,5 +53,6 @@ class EmotionGenerator(Protocol):
             viewmats: world-to-camera poses, OpenCV axes.
             va: commanded valence and arousal in [-1, 1].
             normals: unit normals of the images in camera space, zero where unknown.
+            coverage: how much of each pixel the head covers, in [0, 1].
         """
         ...

@@ -8,10 +8,12 @@ import pytest
 import torch
 from generator_face import Scene, face_shape, make_scene
 
+from emotalking.data.labels import Label
 from emotalking.emotion.circumplex import preset
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.emotion.mesh_warp.displacement import PITCH
 from emotalking.emotion.mesh_warp.expressions import coefficients, load_expressions
+from emotalking.emotion.mesh_warp.eyes import LEAST_SEEN, EyeIndices
 from emotalking.emotion.mesh_warp.template import RINGS
 from emotalking.emotion.mesh_warp.warp import MeshWarp, MeshWarpConfig
 
@@ -113,6 +115,28 @@ def test_arousal_shows_at_every_valence(scene: Scene) -> None:
         assert (opening.diff() > 0.5).all(), (valence, opening)
         if valence >= 0:  # anger lowers brows, sorrow raises them in the middle
             assert points[2, list(layout.right_brow), 1].mean() < points[0, list(layout.right_brow), 1].mean() - 1
+
+
+def test_lowered_lids_leave_the_irises_to_be_seen(scene: Scene) -> None:
+    """Of an eye that rests half closed, too: it would seem to roll up."""
+    eyes, drop = EyeIndices(scene.layout), torch.tensor([0.05])
+    irises = torch.tensor(scene.layout.right_iris + scene.layout.left_iris)
+    unit = float((eyes.centres(scene.landmarks)[0, 1] - eyes.centres(scene.landmarks)[0, 0]).norm())
+    assert eyes.room_to_fall(scene.landmarks, drop) > 0.8 and eyes.room_to_fall(scene.landmarks, -drop) == 1
+    for lower in (0.02, 0.04, 0.1):
+        high = scene.landmarks.clone()
+        high[:, irises, 1] -= lower * unit
+        open_by = 0.07 - lower  # the upper lids' height over the irises' centres
+        left = open_by - float(drop * eyes.room_to_fall(high, drop))
+        assert left > min(open_by, LEAST_SEEN) - 1e-3
+
+
+def test_the_coverage_of_the_head_moves_with_its_outline(scene: Scene) -> None:
+    head = (scene.labels != int(Label.BACKGROUND)).float()
+    out = make_warp(scene)(*scene.repeat(len(RIM)), RIM, coverage=head.expand(len(RIM), -1, -1))
+    assert out.coverage is not None
+    assert ((out.coverage > 0.5) == (out.labels != int(Label.BACKGROUND))).float().mean() > 0.999
+    assert (out.coverage - head).abs().amax() > 0.5
 
 
 def test_lips_are_untouched_without_corners(scene: Scene) -> None:

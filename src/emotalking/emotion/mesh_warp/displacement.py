@@ -200,11 +200,15 @@ def _lid(
     return profile * (1 - smoothstep(outward, 0.0, 0.11)) * (1 - smoothstep(-outward, 0.0, inwards))
 
 
+def lid_share(template: FaceTemplate, side: str) -> float:
+    """Share of the table's moves of lids that an eye shows: narrow ones move less."""
+    return float(np.clip(opening(template.eye(side)) / USUAL_OPENING, 0.5, 1.2))
+
+
 def _lids(face: FaceMap, template: FaceTemplate, move: dict[str, float]) -> Float[np.ndarray, "2 H W"]:
     field = np.zeros((2, *face.x.shape))
     for side in ("right", "left"):
-        eye = template.eye(side)
-        share = np.clip(opening(eye) / USUAL_OPENING, 0.5, 1.2)
+        eye, share = template.eye(side), lid_share(template, side)
         for part in ("upper", "lower"):
             field[1] += share * move[part] * _lid(face, template.group(f"{side}_{part}_lid"), eye, part == "upper")
     return field

@@ -23,6 +23,9 @@ SIDES_BLEND = 0.05
 """Half width around the iris's middle over which the fill passes from its left to its right side."""
 SHADE_DEPTH, SHADE = 0.06, 0.3
 """Reach and strength of the moved lid's own shadow on what it uncovered."""
+LEAST_SEEN = 0.012
+"""Height of iris that lowered lids leave uncovered above its centre, in eye-centre distances (0.8 mm; 4 mm at rest):
+with less of it an eye that rests half closed seems to roll up."""
 PATCH_HALF = (0.26, 0.34)
 """Half height and half width of the patch around an eye."""
 IRIS_REACH = 0.105
@@ -45,6 +48,23 @@ class EyeIndices:
         """Move the indices."""
         self.upper, self.lower = self.upper.to(device), self.lower.to(device)
         self.iris = None if self.iris is None else self.iris.to(device)
+
+    def centres(self, landmarks: Float[Tensor, "B K 2"]) -> Float[Tensor, "B 2 2"]:
+        """Of both irises; where the layout has none, of the lids."""
+        if self.iris is None:
+            return torch.cat([landmarks[:, self.upper], landmarks[:, self.lower]], 2).mean(2)
+        return landmarks[:, self.iris[:, 0]]
+
+    def room_to_fall(self, landmarks: Float[Tensor, "B K 2"], drop: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """Share of a ``drop`` of the upper lids (eye-centre distances) after which the irises are still seen."""
+        lids, centres = landmarks[:, self.upper], self.centres(landmarks)
+        along = F.normalize(lids[:, :, -1] - lids[:, :, 0], dim=2)
+        up = torch.stack([along[..., 1], -along[..., 0]], 2)[:, :, None]
+        heights = ((lids - centres[:, :, None]) * up).sum(3).amax(2).mean(1)
+        unit = (centres[:, 1] - centres[:, 0]).norm(dim=1).clamp(min=1e-6)
+        room = (heights / unit - LEAST_SEEN).clamp(min=1e-4)
+        # A soft limit: all of a small drop, never more than the room.
+        return (1 + (drop.clamp(min=0) / room) ** 4) ** -0.25
 
 
 def _stack(a: tuple[int, ...], b: tuple[int, ...]) -> Int[Tensor, "2 n"]:
@@ -207,7 +227,7 @@ def _eyeballs(
     """Sample positions, blending weights, and the share of each pixel that the eyeball covers, for the E = 2 B eyes."""
     lids = [landmarks[:, ids].flatten(0, 1) for ids in (eyes.upper, eyes.lower)]
     new_lids = [moved[:, ids].flatten(0, 1) for ids in (eyes.upper, eyes.lower)]
-    iris = torch.cat(lids, 1).mean(1, keepdim=True) if eyes.iris is None else landmarks[:, eyes.iris].flatten(0, 1)
+    iris = eyes.centres(landmarks).flatten(0, 1)[:, None]
     local = _EyeAxes.of(lids[0], unit_px)
     place, pivot = local.inside(pixels.flatten(1, 2)), local.inside(iris)
     old, new = ([_sorted(local.inside(lid)) for lid in pair] for pair in (lids, new_lids))
@@ -273,3 +293,11 @@ def _ramp(x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
     """Smooth step from 0 at ``low`` to 1 at ``high``."""
     u = ((x - low) / (high - low)).clamp(0, 1)
     return u * u * (3 - 2 * u)
+
+
+def openness(eyes: Float[Tensor, "B 2 n 2"]) -> Float[Tensor, " B"]:
+    """Area of the eye openings over the square of their spans, mean of both eyes."""
+    after = eyes.roll(-1, 2)
+    area = (eyes[..., 0] * after[..., 1] - eyes[..., 1] * after[..., 0]).sum(2).abs() / 2
+    span2 = (eyes - eyes[:, :, :1]).square().sum(3).amax(2)
+    return (area / span2.clamp(min=1e-12)).mean(1)

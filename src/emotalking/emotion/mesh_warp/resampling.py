@@ -89,15 +89,15 @@ def _cross(p: Float[Tensor, "P 2"], q: Float[Tensor, "P 2"]) -> Float[Tensor, " 
 
 
 def remap(
-    images: Float[Tensor, "B 3 H W"],
+    images: Float[Tensor, "B C H W"],
     labels: UInt8[Tensor, "B H W"],
     flow: Float[Tensor, "B 2 m n"],
     log_gain: Float[Tensor, "B 1 m n"],
-) -> tuple[Float[Tensor, "B 3 H W"], UInt8[Tensor, "B H W"]]:
+) -> tuple[Float[Tensor, "B C H W"], UInt8[Tensor, "B H W"]]:
     """Moved pixels, skin relit, and their labels.
 
     Args:
-        images: RGB.
+        images: RGB, and further channels that are moved only.
         labels: parsing.
         flow: offset (x, y) in pixels to each pixel's source, at full or half resolution.
         log_gain: for skin, of the same resolution.
@@ -110,11 +110,11 @@ def remap(
     log_gain = log_gain[..., :height, :width]
     where = _sources(flow, height, width)
     new = F.grid_sample(torch.cat([images, skin], 1), where, mode="bicubic", padding_mode="border", align_corners=False)
-    gain = torch.exp(log_gain * new[:, 3:].clamp(0, 1) * new.new_tensor(COLOUR)[:, None, None])
+    gain = torch.exp(log_gain * new[:, -1:].clamp(0, 1) * new.new_tensor(COLOUR)[:, None, None])
     moved_labels = F.grid_sample(
         labels[:, None].to(images.dtype), where, mode="nearest", padding_mode="border", align_corners=False
     )
-    return new[:, :3] * gain, moved_labels[:, 0].round().to(torch.uint8)
+    return torch.cat([new[:, :3] * gain, new[:, 3:-1]], 1), moved_labels[:, 0].round().to(torch.uint8)
 
 
 def remap_normals(

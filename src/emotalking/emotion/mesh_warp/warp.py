@@ -19,9 +19,16 @@ from emotalking.data.blink import OPENNESS_BLINK
 from emotalking.data.labels import Label
 from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.generator import GeneratedFaces
-from emotalking.emotion.mesh_warp.displacement import USUAL_OPENING, edge_basis, face_map, skin_basis, template_grid
+from emotalking.emotion.mesh_warp.displacement import (
+    USUAL_OPENING,
+    edge_basis,
+    face_map,
+    lid_share,
+    skin_basis,
+    template_grid,
+)
 from emotalking.emotion.mesh_warp.expressions import coefficients, load_expressions, resting_expression_of
-from emotalking.emotion.mesh_warp.eyes import PATCH_HALF, EyeIndices, pin_eyeballs
+from emotalking.emotion.mesh_warp.eyes import PATCH_HALF, EyeIndices, openness, pin_eyeballs
 from emotalking.emotion.mesh_warp.resampling import rasterize_attributes, remap, remap_normals
 from emotalking.emotion.mesh_warp.shading import Relight, fit_light, fold_basis, unit_normals
 from emotalking.emotion.mesh_warp.template import RINGS, build_template, corner_lift
@@ -112,6 +119,7 @@ class MeshWarp:
         self._unit_length = template.unit_length
         self._lids = EyeIndices(layout)
         loops = [list(layout.eye_loop(side)) for side in ("right", "left")]
+        shares = [lid_share(template, side) for side in ("right", "left")]
         longest = max(map(len, loops))
         eyes = torch.tensor([loop + loop[-1:] * (longest - len(loop)) for loop in loops])
         lips = layout.lips_outer
@@ -133,13 +141,16 @@ class MeshWarp:
             "middle": torch.from_numpy(front[list(layout.nose) + sum(loops, [])].mean(0).astype(np.float32)),
             "mobile": torch.from_numpy(mobile),
             "is_lid": torch.tensor([float(name in table.lids) for name in table.columns]),
+            "lid_drop": torch.tensor(
+                [float(np.mean(shares) * table.lids.get(name, {}).get("upper", 0)) for name in table.columns]
+            ),
             "eyes": eyes,
             "oval": torch.tensor(layout.oval),
             "is_width": torch.tensor([float(name == "LW") for name in table.columns]),
             "mouth": mouth,
             "width": _width(torch.from_numpy(template.points[None, : len(shape)]), mouth),
             # A face known from one image with closed eyes still has eyes that open.
-            "openness": _openness(torch.from_numpy(template.points[None, : len(shape)])[:, eyes]).clamp(
+            "openness": openness(torch.from_numpy(template.points[None, : len(shape)])[:, eyes]).clamp(
                 min=LEAST_OPENING * USUAL_OPENING
             ),
         }
@@ -165,6 +176,7 @@ class MeshWarp:
         viewmats: Float[Tensor, "B 4 4"],
         va: Float[Tensor, "B 2"],
         normals: Float[Tensor, "B H W 3"] | None = None,
+        coverage: Float[Tensor, "B H W"] | None = None,
     ) -> GeneratedFaces:
         """Edit a batch of frames of this subject.
 
@@ -189,7 +201,7 @@ class MeshWarp:
         unit_px = torch.linalg.det(jacobian).abs().sqrt()
         box, patch = _bounding_box(mesh, unit_px, images.shape[1], images.shape[2])
         if box is None:
-            return GeneratedFaces(images.clone(), labels.clone(), moved, None if normals is None else normals.clone())
+            return GeneratedFaces(images.clone(), labels.clone(), moved, normals, coverage=coverage)
         inside = (slice(None), *box.index)
         offset = mesh.new_tensor([box.left, box.top])
         source, crop_labels = images[inside].permute(0, 3, 1, 2), labels[inside]
@@ -198,8 +210,11 @@ class MeshWarp:
         view = None if normals is None else viewmats
         appearance = self._appearance(skin, folds, self._light(source, crop_labels, template_xy), view)
         flow, appearance = self._inverse(skin + edges, appearance, template_xy, jacobian, images.shape[1])
-        new_images, new_labels = remap(source, crop_labels, flow, appearance[:, :1])
-        new_images = pin_eyeballs(new_images, source, landmarks - offset, moved - offset, self._lids, unit_px, patch)
+        layers = source if coverage is None else torch.cat([source, coverage[inside][:, None]], 1)
+        new_layers, new_labels = remap(layers, crop_labels, flow, appearance[:, :1])
+        new_images = pin_eyeballs(
+            new_layers[:, :3], source, landmarks - offset, moved - offset, self._lids, unit_px, patch
+        )
         out_images, out_labels = images.clone(), labels.clone()
         out_images[inside] = new_images.clamp(0, 1).permute(0, 2, 3, 1)
         out_labels[inside] = new_labels
@@ -208,7 +223,10 @@ class MeshWarp:
             out_normals = normals.clone()
             recorded = normals[inside].permute(0, 3, 1, 2)
             out_normals[inside] = remap_normals(recorded, flow, appearance[:, 1:]).permute(0, 2, 3, 1)
-        return GeneratedFaces(out_images, out_labels, moved, out_normals)
+        if coverage is not None:
+            coverage = coverage.clone()
+            coverage[inside] = new_layers[:, 3].clamp(0, 1)
+        return GeneratedFaces(out_images, out_labels, moved, out_normals, coverage=coverage)
 
     def _coefficients(self, va: Float[Tensor, "B 2"], landmarks: Float[Tensor, "B K 2"]) -> Float[Tensor, "B columns"]:
         """Unit strengths for the commanded emotion, the resting expression and the present state of the eyes."""
@@ -220,12 +238,15 @@ class MeshWarp:
         out = out * min(max(self.config.gain, 0.0), 1.0)
         # In a blink there is no eye to widen or narrow.
         shut, awake = OPENNESS_BLINK
-        openness = _openness(landmarks[:, self._tensors["eyes"]]) / self._tensors["openness"]
-        share = ((openness - shut) / (awake - shut)).clamp(0, 1)
+        awake_share = openness(landmarks[:, self._tensors["eyes"]]) / self._tensors["openness"]
+        share = ((awake_share - shut) / (awake - shut)).clamp(0, 1)
         share = (share * share * (3 - 2 * share))[:, None]
         # Speech stays: a pursed mouth is widened in proportion.
         width = (_width(landmarks, self._tensors["mouth"]) / self._tensors["width"]).clamp(*WIDTHS)[:, None]
-        return out * (1 + self._tensors["is_lid"] * (share - 1)) * (1 + self._tensors["is_width"] * (width - 1))
+        out = out * (1 + self._tensors["is_lid"] * (share - 1)) * (1 + self._tensors["is_width"] * (width - 1))
+        # Lids that fall leave the pupil to be seen.
+        per_unit = self._tensors["lid_drop"]
+        return out * torch.where(per_unit != 0, self._lids.room_to_fall(landmarks, out @ per_unit)[:, None], 1.0)
 
     def _fields(
         self, weights: Float[Tensor, "B columns"]
@@ -355,14 +376,6 @@ class MeshWarp:
             flow = -F.grid_sample(forward, where, mode="bilinear", padding_mode="border", align_corners=False)
         where = ((grid + flow / step).permute(0, 2, 3, 1) / size) * 2 - 1
         return flow, F.grid_sample(sampled[:, 2:], where, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def _openness(eyes: Float[Tensor, "B 2 n 2"]) -> Float[Tensor, " B"]:
-    """Area of the eye openings over the square of their spans, mean of both eyes."""
-    after = eyes.roll(-1, 2)
-    area = (eyes[..., 0] * after[..., 1] - eyes[..., 1] * after[..., 0]).sum(2).abs() / 2
-    span2 = (eyes - eyes[:, :, :1]).square().sum(3).amax(2)
-    return (area / span2.clamp(min=1e-12)).mean(1)
 
 
 def _width(points: Float[Tensor, "B K 2"], mouth: Int[Tensor, "4"]) -> Float[Tensor, " B"]:
