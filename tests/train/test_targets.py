@@ -12,8 +12,9 @@ from torch import Tensor
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.frame import emotion_share
+from emotalking.data.labels import Label
 from emotalking.emotion.generator import GeneratedFaces
-from emotalking.train.data import TrainingData
+from emotalking.train.data import TrainingData, class_mask
 from emotalking.train.targets import EmotionalTargets, Target
 
 
@@ -22,7 +23,7 @@ class Tint:
 
     name = "tint"
 
-    def __call__(self, images: Tensor, landmarks: Tensor, labels: Tensor, viewmats: Tensor, va: Tensor, normals=None):
+    def __call__(self, images: Tensor, landmarks: Tensor, labels: Tensor, viewmats: Tensor, va: Tensor, *_: Any):
         colour = torch.cat([va, va.new_zeros(len(va), 1)], 1) * 0.5 + 0.5
         return GeneratedFaces(colour[:, None, None].expand_as(images).clone(), labels, landmarks)
 
@@ -68,6 +69,23 @@ def test_a_frame_that_could_not_be_edited_has_its_own_emotion(data: TrainingData
     for _ in range(5):
         frame, target = EmotionalTargets(data, Unable(), draw, va_limit=1.0).draw(0)
         assert torch.equal(target.va[0], data.conditions.va[frame])
+
+
+def test_targets_are_cut_out_by_their_coverage(data: TrainingData) -> None:
+    class Same(Tint):
+        def __call__(self, images: Tensor, landmarks: Tensor, labels: Tensor, *rest: Any) -> GeneratedFaces:
+            return GeneratedFaces(images, labels, landmarks, coverage=rest[-1])
+
+    draw = torch.Generator().manual_seed(0)
+    for soft in (True, False):
+        source = EmotionalTargets(data, Same(), draw, va_limit=1.0, real_share=0.5, soft_outline=soft)
+        for _ in range(6):
+            frame, target = source.draw(0)
+            colours, covered = target.cut_out()
+            head = class_mask(data.labels[frame : frame + 1], Label.HEAD, Label.HAIR).float()
+            wanted = data.cut_out(frame, data.image(frame)) if soft else (data.image(frame) * head[..., None], head)
+            torch.testing.assert_close(colours, wanted[0])
+            torch.testing.assert_close(covered, wanted[1])
 
 
 def test_the_emotion_fades_as_the_face_turns(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:

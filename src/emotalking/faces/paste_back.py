@@ -131,10 +131,12 @@ class PaperGenerator:
         viewmats: Float[Tensor, "B 4 4"],
         va: Float[Tensor, "B 2"],
         normals: Float[Tensor, "B H W 3"] | None = None,
+        coverage: Float[Tensor, "B H W"] | None = None,
     ) -> GeneratedFaces:
         """Edit a batch of frames; arguments as in ``EmotionGenerator``.
 
         Labels are parsed in the new image inside the rectangles only; outside, pixels and labels are the recorded ones.
+        The rectangles lie within the head's outline, so that its coverage stays.
         A frame stays as recorded if no face is detected in its edited image, because it then has no rectangles.
         """
         landmarks = landmarks.to(images.dtype)
@@ -157,4 +159,4 @@ class PaperGenerator:
         if normals is not None:
             fresh = self._reader.normals(new, new_points, new_labels, viewmats)
             new_normals = torch.where(kept[:, None, None, None], normals, fresh)
-        return GeneratedFaces(new, new_labels, new_points, new_normals, kept)
+        return GeneratedFaces(new, new_labels, new_points, new_normals, kept, coverage)

@@ -176,9 +176,19 @@ class TrainingData:
         teaches the head the colours of the background that it was recorded in, and a jagged, restless outline.
         """
         index = as_index(frame)
-        covered = self.coverage[index].float() / 255.0 * ~class_mask(self.labels[index], Label.MOUTH)
-        through = self.behind(frame) * (1.0 - covered)[..., None]
-        colours = (image - through).clamp_min(0.0)
+        return self.freed(frame, image, self.labels[index], self.coverage[index].float() / 255.0)
+
+    def freed(
+        self,
+        frames: int | Int64[Tensor, "B"],
+        images: Float[Tensor, "B H W 3"],
+        labels: UInt8[Tensor, "B H W"],
+        coverage: Float[Tensor, "B H W"],
+    ) -> tuple[Float[Tensor, "B H W 3"], Float[Tensor, "B H W"]]:
+        """:meth:`cut_out` of images that show something else before the same background as recorded ``frames``."""
+        covered = coverage * ~class_mask(labels, Label.MOUTH)
+        through = self.behind(frames) * (1.0 - covered)[..., None]
+        colours = (images - through).clamp_min(0.0)
         return torch.minimum(colours, covered[..., None]), covered
 
     def pixels_of(self, label: Label) -> Int64[np.ndarray, "F"]:

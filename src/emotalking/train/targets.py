@@ -10,9 +10,10 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from emotalking.data.frame import emotion_share
+from emotalking.data.labels import Label
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.train.config import FaceStageConfig
-from emotalking.train.data import TrainingData, random_index
+from emotalking.train.data import TrainingData, class_mask, random_index
 
 
 @dataclass(frozen=True)
@@ -123,13 +124,29 @@ class Target(NamedTuple):
     """Normals in camera space, zero where unknown; None if not requested or the subject has none."""
     compared: Bool[Tensor, "1 H W"] | None = None
     """Pixels that are compared; None: all."""
+    cut: Float[Tensor, "1 H W 4"] | None = None
+    """Head and hair cut out by their coverage (`TrainingData.cut_out`): premultiplied colours, and coverage; None: cut
+    at the label map's edge."""
+
+    def cut_out(self) -> tuple[Float[Tensor, "1 H W 3"], Float[Tensor, "1 H W"]]:
+        """Head and hair: premultiplied colours, and coverage."""
+        if self.cut is not None:
+            return self.cut[..., :3], self.cut[..., 3]
+        head = class_mask(self.labels, Label.HEAD, Label.HAIR).to(self.image.dtype)
+        return self.image * head[..., None], head
 
 
-def original(data: TrainingData, frame: int, *, normals: bool = False) -> Target:
+def original(data: TrainingData, frame: int, *, normals: bool = False, soft_outline: bool = True) -> Target:
     """The recorded frame with its own estimated valence and arousal, and with its ``normals`` if they are wanted."""
     pick = slice(frame, frame + 1)
     surface = data.normal_map(frame) if normals else None
-    return Target(data.image(frame), data.labels[pick], data.conditions.va[pick], surface)
+    cut = _joined(data.cut_out(frame, data.image(frame))) if soft_outline else None
+    return Target(data.image(frame), data.labels[pick], data.conditions.va[pick], surface, cut=cut)
+
+
+def _joined(parts: tuple[Float[Tensor, "B H W 3"], Float[Tensor, "B H W"]]) -> Float[Tensor, "B H W 4"]:
+    """Colours and coverage as one tensor."""
+    return torch.cat([parts[0], parts[1][..., None]], -1)
 
 
 @runtime_checkable
@@ -167,6 +184,7 @@ class EmotionalTargets:
         expressions: recorded frames that show emotions, counted on from the training frames; None: none.
         expression_share: their share.
         normals: give normal maps too, where the subject has them.
+        soft_outline: cut head and hair out by their coverage of each pixel; no: at the label map's edge.
         ahead: on a GPU, make them while the steps before them run.
     """
 
@@ -181,6 +199,7 @@ class EmotionalTargets:
         expressions: RecordedExpressions | None = None,
         expression_share: float | int = 0.0,
         normals: bool = False,
+        soft_outline: bool = True,
         ahead: bool = False,
     ) -> None:
         self._expressions = expressions
@@ -191,6 +210,7 @@ class EmotionalTargets:
         self._va_limit = va_limit
         self._real_share = real_share
         self._normals = normals
+        self._soft_outline = soft_outline
         # Without landmarks no expression can be given to a frame.
         found = torch.isfinite(data.points).flatten(1).all(1).cpu().numpy()
         self._share = emotion_share(data.conditions.viewmats.cpu().numpy())
@@ -266,13 +286,18 @@ class EmotionalTargets:
                     data.conditions.viewmats[frames],
                     va,
                     data.normal_map(frames) if self._normals else None,
+                    data.coverage[frames].float() / 255.0 if self._soft_outline else None,
                 )
+                cut = None
+                if faces.coverage is not None:
+                    cut = _joined(data.freed(frames, faces.images, faces.labels, faces.coverage))
             if faces.kept is not None:  # Such a frame keeps its recorded emotion.
                 va = torch.where(faces.kept[:, None], data.conditions.va[frames], va)
             for row, draw in enumerate(commanded):
                 pick = slice(row, row + 1)
                 surface = None if faces.normals is None else faces.normals[pick]
-                made[draw] = Target(faces.images[pick], faces.labels[pick], va[pick], surface)
+                layer = None if cut is None else cut[pick]
+                made[draw] = Target(faces.images[pick], faces.labels[pick], va[pick], surface, cut=layer)
         targets = [made[draw] if draw in made else self._recorded(draw.frame) for draw in draws]
         event: torch.cuda.Event | None = None
         if self._side is not None:
@@ -282,7 +307,7 @@ class EmotionalTargets:
 
     def _recorded(self, frame: int) -> Target:
         if self._expressions is None or frame < self._data.count:
-            return original(self._data, frame, normals=self._normals)
+            return original(self._data, frame, normals=self._normals, soft_outline=self._soft_outline)
         return self._expressions.target(frame - self._data.count, normals=self._normals)
 
     def state_dict(self) -> dict[str, Any]:

@@ -7,16 +7,16 @@ from jaxtyping import Int32
 from torch import Tensor
 from torch.optim import Optimizer
 
-from emotalking.data.labels import Label
 from emotalking.emotion.generator import EmotionGenerator
 from emotalking.losses.growth import growth
 from emotalking.losses.l1_dssim import l1_dssim_in_boxes
 from emotalking.losses.motion import offset_magnitude
 from emotalking.models.head import render_layer
 from emotalking.models.motion import FaceCanonical
+from emotalking.ops.composite import over
 from emotalking.ops.geometry import crop_intrinsics
-from emotalking.train.context import Context, composite_over
-from emotalking.train.data import as_index, as_slices, class_mask, equal_sized, face_boxes
+from emotalking.train.context import Context
+from emotalking.train.data import as_index, as_slices, equal_sized, face_boxes
 from emotalking.train.optim import FactorSchedule, network_factor, network_optimizer
 from emotalking.train.rendered_maps import normal_channels, normal_terms
 from emotalking.train.step import GraphKey, Stage, StepInputs
@@ -58,6 +58,7 @@ class EmotionStage(Stage):
             expressions=expressions,
             expression_share=self.settings.expression_share,
             normals=self.settings.losses.normals,
+            soft_outline=context.config.face.soft_outline,
             ahead=context.own_kernels,
         )
         context.head.requires_grad_(False)
@@ -81,13 +82,8 @@ class EmotionStage(Stage):
         context, losses = self.context, self.settings.losses
         frame, whole = self.targets.draw(iteration)
         _, rows, columns = window = as_slices(self._boxes[frame])
-        target = Target(
-            whole.image[window],
-            whole.labels[window],
-            whole.va,
-            None if whole.normals is None else whole.normals[window],
-            None if whole.compared is None else whole.compared[window],
-        )
+        boxed = (None if part is None else part[window] for part in (whole.normals, whole.compared, whole.cut))
+        target = Target(whole.image[window], whole.labels[window], whole.va, *boxed)
         patches = sync = None
         if losses.lpips_due(iteration, self.iterations):
             patches = context.draw_patches(losses, (columns.stop - columns.start, rows.stop - rows.start))
@@ -116,7 +112,8 @@ class EmotionStage(Stage):
         K = self._Ks[as_index(inputs.frame)][0]
         layer = render_layer(gaussians, emotional, view, K, (width, height), extra=extra)
         rendered = layer.over(inputs.backdrop)
-        target = composite_over(wanted.image, class_mask(wanted.labels, Label.HEAD, Label.HAIR), inputs.backdrop)
+        cut, head_alpha = wanted.cut_out()
+        target = over(cut, head_alpha, inputs.backdrop.expand_as(cut))
         if wanted.compared is not None:
             target = torch.where(wanted.compared[..., None], target, rendered.detach())
         difference, dissimilarity = l1_dssim_in_boxes(rendered, target, context.whole)

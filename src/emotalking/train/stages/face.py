@@ -27,7 +27,7 @@ from emotalking.train.optim import FactorSchedule, network_factor
 from emotalking.train.rendered_maps import attention_channels, normal_channels, normal_terms
 from emotalking.train.stages.branch import BranchLearner
 from emotalking.train.step import OFF, ON, GraphKey, Stage, StepInputs
-from emotalking.train.targets import EmotionalTargets, FaceCurriculum, MixedTargets
+from emotalking.train.targets import EmotionalTargets, FaceCurriculum, MixedTargets, Target
 
 
 class FaceStage(Stage):
@@ -128,13 +128,13 @@ class FaceStage(Stage):
         extra, num_detached = self.extra_channels(key, inputs, deformed)
         layer = self.learner.render(key, deformed, inputs.frame, extra, num_detached)
         labels = data.labels[row] if inputs.target is None else inputs.target.labels
-        if inputs.target is None and self.settings.soft_outline:
+        if inputs.target is not None:
+            cut, head = inputs.target.cut_out()
+        elif self.settings.soft_outline:
             cut, head = data.cut_out(inputs.frame, self.recorded(inputs))
-            target = over(cut, head, colour.expand_as(cut))
         else:
-            recorded = self.recorded(inputs) if inputs.target is None else inputs.target.image
-            head = class_mask(labels, Label.HEAD, Label.HAIR)
-            target = composite_over(recorded, head, colour)
+            cut, head = Target(self.recorded(inputs), labels, data.conditions.va[row]).cut_out()
+        target = over(cut, head, colour.expand_as(cut))
         image = layer.over(colour)
         if self.settings.hair_every:
             compared = ~class_mask(labels, Label.HAIR) | (inputs.compare_hair > 0)
@@ -272,7 +272,12 @@ def combined_face_stage(context: Context, maker: EmotionGenerator, stage: type[F
     iterations = face.iterations + emotion.iterations
     settings = replace(face, iterations=iterations, lr_decay_from=face.lr_decay_from + emotion.iterations)
     targets = EmotionalTargets(
-        context.data, maker, context.generator, va_limit=emotion.va_limit, ahead=context.own_kernels
+        context.data,
+        maker,
+        context.generator,
+        va_limit=emotion.va_limit,
+        soft_outline=face.soft_outline,
+        ahead=context.own_kernels,
     )
     moving = max(iterations - face.warmup, 1)
     share = min(1.0, emotion.iterations * (1.0 - emotion.real_share) / moving)
