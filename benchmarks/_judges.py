@@ -15,10 +15,11 @@ All read a person's change from the own neutral face (:func:`from_neutral`), add
 looks are not taken for moods. Acted clips, which show no neutral face, are read as they are.
 """
 
+import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
 import numpy as np
 from _appearance import GRADIENTS, NETWORK_CLASSES, Observe
@@ -28,6 +29,7 @@ from expression_bases import PLACES, symmetric
 
 from emotalking.emotion.circumplex import PRESETS
 from emotalking.evaluate.evaluation_models import CIRCUMPLEX_CLASSES
+from emotalking.io.arrays import load_archive
 from emotalking.preprocess.blendshapes import BLENDSHAPES
 from emotalking.progress import track
 from faces import FittedJudge
@@ -207,6 +209,7 @@ class GradientJudge:
         return self.discriminant((look.seen[:, :GRADIENTS] - self.mean) @ self.axes)
 
 
+@dataclass
 class NetworkJudge:
     """See the module."""
 
@@ -250,6 +253,44 @@ class Bench:
             va, scores = judge(shown)
             out[name] = va - np.nanmean(judge(plain)[0], 0), scores
         return out
+
+
+def save(path: Path, bench: Bench) -> None:
+    """Write a fitted bench, for machines without the clips."""
+    arrays = _arrays(bench.rest, "rest.")
+    for name, judge in bench.judges.items():
+        arrays |= _arrays(judge, f"{name}.")
+    said = json.dumps({"judges": list(bench.judges), "ceiling": bench.ceiling, "amplitudes": bench.amplitudes})
+    np.savez_compressed(path, allow_pickle=False, said=np.array(said), **arrays)
+
+
+def load(path: Path) -> Bench:
+    """Inverse of :func:`save`."""
+    arrays = load_archive(path)
+    said = json.loads(str(arrays["said"]))
+    kinds = {name: JUDGES[name].__self__ for name in said["judges"]}  # pyright: ignore[reportFunctionMemberAccess]
+    judges = {name: _rebuilt(kind, arrays, f"{name}.") for name, kind in kinds.items()}
+    return Bench(judges, _rebuilt(Look, arrays, "rest."), said["ceiling"], said["amplitudes"])
+
+
+def _arrays(part: Any, prefix: str) -> dict[str, np.ndarray]:
+    """Arrays of a dataclass and of those in it, by dotted names."""
+    out: dict[str, np.ndarray] = {}
+    for one in fields(part):
+        value = getattr(part, one.name)
+        out |= {prefix + one.name: value} if isinstance(value, np.ndarray) else _arrays(value, f"{prefix}{one.name}.")
+    return out
+
+
+def _rebuilt(kind: type, arrays: dict[str, np.ndarray], prefix: str) -> Any:
+    hints = get_type_hints(kind)
+    values = {
+        one.name: arrays[prefix + one.name]
+        if prefix + one.name in arrays
+        else _rebuilt(hints[one.name], arrays, f"{prefix}{one.name}.")
+        for one in fields(kind)
+    }
+    return kind(**values)
 
 
 def from_neutral(look: Look, neutral: Look, rest: Look) -> Look:

