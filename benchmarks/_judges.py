@@ -264,10 +264,13 @@ def save(path: Path, bench: Bench) -> None:
     np.savez_compressed(path, allow_pickle=False, said=np.array(said), **arrays)
 
 
-def load(path: Path) -> Bench:
-    """Inverse of :func:`save`."""
+def load(path: Path, *, network: bool) -> Bench:
+    """Inverse of :func:`save`; without the network judge where its ``network`` is not there."""
     arrays = load_archive(path)
     said = json.loads(str(arrays["said"]))
+    if not network:
+        said["judges"] = [name for name in said["judges"] if name != "network"]
+        arrays["rest.seen"] = arrays["rest.seen"][:, :GRADIENTS]
     kinds = {name: JUDGES[name].__self__ for name in said["judges"]}  # pyright: ignore[reportFunctionMemberAccess]
     judges = {name: _rebuilt(kind, arrays, f"{name}.") for name, kind in kinds.items()}
     return Bench(judges, _rebuilt(Look, arrays, "rest."), said["ceiling"], said["amplitudes"])

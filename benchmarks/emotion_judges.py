@@ -194,7 +194,7 @@ def main() -> None:
         return
     observe = appearance_reader(args.network)
     if args.fitted is not None and args.fitted.exists():
-        bench = load(args.fitted)
+        bench = load(args.fitted, network=args.network is not None)
     else:
         bench = fit(args.acted.glob("*.mp4"), args.neutral, lambda path: read_some(path, observe))
         if args.fitted is not None:
