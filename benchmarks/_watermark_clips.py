@@ -148,7 +148,7 @@ def read(place: Path, most: int) -> Frames:
 
 def rate(hits: Iterable[bool]) -> dict[str, Any]:
     """Hits, trials, and Clopper and Pearson's interval of the probability."""
-    seen = list(hits)
+    seen = [bool(hit) for hit in hits]
     low, high = stats.binomtest(sum(seen), len(seen)).proportion_ci(0.95, "exact")
     return {"hits": sum(seen), "of": len(seen), "interval_95": [round(low, 4), round(high, 4)]}
 
