@@ -33,15 +33,13 @@ from emotalking.player.player import Player
 from emotalking.train import run
 from emotalking.train.data import TrainingData
 
-SHORT = [f"{stage}.iterations=2" for stage in ("mouth", "face", "emotion", "finetune")]
-SHORT += ["mouth.warmup=1", "face.warmup=1", "audio_pretraining=0", "motion_pretraining=0", "closed_mouth_code=2"]
-SHORT += ["model.face.initial_points=200", "model.mouth.initial_points=50"]
+from ..train.small import small
 
 
 @pytest.fixture(scope="module")
 def avatar_file(actor_subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("avatar") / "a.safetensors"
-    run.train(actor_subject.files.root, path, "tiny", "cpu", SHORT)
+    run.train(actor_subject.files.root, path, "tiny", "cpu", small())
     return path
 
 

@@ -20,6 +20,7 @@ from emotalking.models.audio import PublishedEncoder
 from emotalking.preprocess.import_subject import import_folder, read_tracker_cameras
 from emotalking.train.data import TrainingData
 
+from ..train.small import small
 from .compat_folders import PLACE, SCALE, TURN, make_compat_folder, make_truth, their_viewmats
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -97,21 +98,13 @@ def test_masks_without_a_mouth_are_made_anew_elsewhere(deepspeech: tuple[Path, P
     assert [f for f in validate(out) if f.severity == "error"] == []
 
 
-SHORT = [f"{stage}.iterations=2" for stage in ("mouth", "face", "emotion", "finetune")] + [
-    "audio_pretraining=3",
-    "closed_mouth_code=2",
-    "motion_pretraining=3",
-]
-SHORT += ["mouth.warmup=1", "face.warmup=1", "model.face.initial_points=200", "model.mouth.initial_points=60"]
-
-
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", ["hu", "ds"])
 def test_all_stages_train_and_the_avatar_speaks(
     hubert: tuple, deepspeech: tuple, name: str, tmp_path: Path, speech_like: np.ndarray
 ) -> None:
     folder = hubert[0] if name == "hu" else deepspeech[1]
-    settings = [*SHORT, f"model.audio.features={name}"]
+    settings = small(f"model.audio.features={name}", pretraining=3)
     made = api.train(folder, tmp_path / "a.safetensors", preset="tiny", device="cpu", settings=settings)
     assert set(made.stage_seconds) == {"mouth", "face", "emotion", "finetune"}
     assert made.avatar.audio_features == {"hu": "hubert", "ds": "deepspeech"}[name]

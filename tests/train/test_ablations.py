@@ -6,37 +6,23 @@ import pytest
 import torch
 
 from emotalking.data import Subject
-from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.data.labels import Label
-from emotalking.io.settings import override
 from emotalking.train import run
 from emotalking.train.context import Context
-from emotalking.train.data import TrainingData
-from emotalking.train.presets import preset
 from emotalking.train.stages.emotion import EmotionStage
 from emotalking.train.stages.face import FaceStage
 from emotalking.train.stages.mouth import LEAST_MOUTH, MouthStage
 
+from .small import context as small_context
+from .small import small
+
 pytestmark = pytest.mark.usefixtures("one_thread", "unchecked")
 
-SHORT = [
-    *(f"{stage}.iterations=8" for stage in ("mouth", "face")),
-    *(f"{stage}.warmup=3" for stage in ("mouth", "face")),
-    "emotion.iterations=4",
-    "finetune.iterations=0",
-    "model.face.initial_points=150",
-    "model.mouth.initial_points=40",
-    "audio_pretraining=2",
-    "motion_pretraining=2",
-    "closed_mouth_code=2",
-]
+SHORT = small("emotion.iterations=4", "finetune.iterations=0", steps=8, warmup=3, pretraining=2, face=150)
 
 
-def context(subject: Subject, settings: list[str] | None = None) -> Context:
-    config = override(preset("tiny"), SHORT + (settings or []))
-    data = TrainingData.load(subject, subject.train_indices, DEFAULT_FEATURE, "cpu", normals=config.normals)
-    draw = torch.Generator().manual_seed(0)
-    return Context(run.build_head(config, data, draw), data, config, draw)
+def context(subject: Subject, *settings: str) -> Context:
+    return small_context(subject, [*SHORT, *settings], normals=any(".normal" in setting for setting in settings))
 
 
 def test_without_the_emotion_branch_mouth_and_face_are_the_same_bits(actor_subject: Subject, tmp_path: Path) -> None:
@@ -66,7 +52,7 @@ def test_without_the_emotion_branch_mouth_and_face_are_the_same_bits(actor_subje
 def test_a_terms_weight_is_its_switch(actor_subject: Subject, setting: str, term: str) -> None:
     found = {}
     for weight in ("0.0", "0.25"):
-        stage = FaceStage(context(actor_subject, [f"face.losses.{setting}={weight}"]))
+        stage = FaceStage(context(actor_subject, f"face.losses.{setting}={weight}"))
         found[weight] = stage.losses(5)[0]
     assert float(found["0.25"][term].detach()) > 0.0
     assert float(found["0.0"].get(term, torch.zeros(())).detach()) == 0.0
@@ -77,7 +63,7 @@ def test_a_terms_weight_is_its_switch(actor_subject: Subject, setting: str, term
 
 def test_emotion_compares_normals_that_moved_with_the_face(actor_subject: Subject) -> None:
     weights = ["emotion.losses.normal=0.05", "emotion.losses.normal_tv=0.005", "emotion.real_share=0"]
-    parts = context(actor_subject, weights)
+    parts = context(actor_subject, *weights)
     stage = EmotionStage(parts, run.emotion_generator(parts.data))
     for _ in range(3):  # the branch begins at nothing
         terms, _ = stage.losses(0)
@@ -100,7 +86,7 @@ def test_emotion_compares_normals_that_moved_with_the_face(actor_subject: Subjec
 
 def test_attention_reaches_its_networks_and_not_the_picture(actor_subject: Subject) -> None:
     """Where the tri-planes are read may change, as upstream; how the Gaussians cover the screen teaches nothing."""
-    stage = FaceStage(context(actor_subject, ["face.losses.attention=1.0"]))
+    stage = FaceStage(context(actor_subject, "face.losses.attention=1.0"))
     stage.branch.zero_grad()
     stage.losses(5)[0]["attention"].backward()
     touched = {name.split(".")[1] for name, p in stage.branch.named_parameters() if p.grad is not None and p.grad.any()}
@@ -109,7 +95,7 @@ def test_attention_reaches_its_networks_and_not_the_picture(actor_subject: Subje
 
 
 def test_mouth_sees_frames_that_show_it_and_black_at_the_end(actor_subject: Subject) -> None:
-    parts = context(actor_subject, ["background=green", "mouth.freeze_geometry_from=6", "mouth.curriculum_every=2"])
+    parts = context(actor_subject, "background=green", "mouth.freeze_geometry_from=6", "mouth.curriculum_every=2")
     mouth, pixels = MouthStage(parts), parts.data.pixels_of(Label.MOUTH)
     drawn = {mouth.draw(iteration) for iteration in range(60)}
     least = LEAST_MOUTH * 64 * 64

@@ -7,42 +7,32 @@ import pytest
 import torch
 
 from emotalking.data import Subject
-from emotalking.data.audio_features import DEFAULT_FEATURE
-from emotalking.io.settings import override
 from emotalking.models.avatar import Avatar
 from emotalking.train import run
-from emotalking.train.context import Context
-from emotalking.train.data import TrainingData
-from emotalking.train.presets import preset
 from emotalking.train.stages.face import FaceStage, combined_face_stage
 from emotalking.train.targets import MixedTargets
 
+from .small import context, small
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SHORT = [
+SHORT = small(
     "model.emotion.branch=combined",
-    "model.face.initial_points=300",
-    "model.mouth.initial_points=60",
     "mouth.iterations=4",
     "mouth.warmup=2",
     "face.iterations=12",
     "face.warmup=4",
     "face.lr_decay_from=10",
     "emotion.iterations=8",
-    "finetune.iterations=2",
     "checkpoint_every=5",
-    "audio_pretraining=0",
-    "motion_pretraining=0",
-    "closed_mouth_code=2",
-]
+    face=300,
+    mouth=60,
+)
 
 
-def stage(subject: Subject, settings: list[str] | None = None) -> FaceStage:
-    config = override(preset("tiny"), SHORT + (settings or []))
-    data = TrainingData.load(subject, subject.train_indices, DEFAULT_FEATURE, "cpu", normals=True)
-    generator = torch.Generator().manual_seed(0)
-    context = Context(run.build_head(config, data, generator), data, config, generator)
-    return combined_face_stage(context, run.emotion_generator(data))
+def stage(subject: Subject, *settings: str) -> FaceStage:
+    made = context(subject, [*SHORT, *settings], normals=True)
+    return combined_face_stage(made, run.emotion_generator(made.data))
 
 
 def mixed(made: FaceStage) -> MixedTargets:
@@ -51,7 +41,7 @@ def mixed(made: FaceStage) -> MixedTargets:
 
 
 def test_it_takes_the_steps_and_targets_of_both_stages(actor_subject: Subject) -> None:
-    made = stage(actor_subject, ["emotion.iterations=800", "face.iterations=1200", "emotion.real_share=0.25"])
+    made = stage(actor_subject, "emotion.iterations=800", "face.iterations=1200", "emotion.real_share=0.25")
     assert made.iterations == 2000 and made.settings.lr_decay_from == 810
     assert math.isclose(mixed(made).share, 600 / 1996)
     own, emotional = made.context.data.conditions.va, 0
@@ -67,7 +57,7 @@ def test_warm_up_sees_original_frames_alone(actor_subject: Subject) -> None:
 
 
 def test_emotional_targets_have_no_normal_terms(actor_subject: Subject) -> None:
-    made = stage(actor_subject, ["face.losses.normal=0.05", "emotion.iterations=5000", "emotion.real_share=0"])
+    made = stage(actor_subject, "face.losses.normal=0.05", "emotion.iterations=5000", "emotion.real_share=0")
     mixed(made).share = 1.0
     assert "normal" not in made.losses(made.settings.warmup)[0]
     mixed(made).share = 0.0

@@ -10,19 +10,7 @@ from emotalking.io.files import write_bytes
 from emotalking.models.avatar_file import read_avatar_metadata
 from emotalking.provenance.consent import consent_of
 
-SHORT = [
-    "model.face.initial_points=100",
-    "model.mouth.initial_points=40",
-    *(f"{stage}.{name}" for stage in ("mouth", "face") for name in ("iterations=2", "warmup=1", "lr_decay_from=2")),
-    *(f"{stage}.densify.until=0" for stage in ("mouth", "face")),
-    "emotion.iterations=2",
-    "finetune.iterations=2",
-    "audio_pretraining=1",
-    "motion_pretraining=1",
-    "closed_mouth_code=1",
-    "sync.expert=none",
-    "perceptual.backbone=none",
-]
+from .small import small
 
 
 def test_an_avatar_carries_consent_and_licences(actor_subject: Subject, tmp_path: Path) -> None:
@@ -33,7 +21,8 @@ def test_an_avatar_carries_consent_and_licences(actor_subject: Subject, tmp_path
     manifest["steps"] = {"masks": {"key": "a", "networks": {"bisenet": network}}, "pose": {"key": "b"}, "odd": 3}
     write_bytes(folder / "subject.json", json.dumps(manifest).encode())
     form.write_text("The actor agrees. 2026-05-01")
-    made = api.train(folder, tmp_path / "a.safetensors", preset="tiny", device="cpu", settings=SHORT, consent=form)
+    settings = small("sync.expert=none", "perceptual.backbone=none", face=100)
+    made = api.train(folder, tmp_path / "a.safetensors", preset="tiny", device="cpu", settings=settings, consent=form)
     metadata = read_avatar_metadata(made.path)
     assert consent_of(metadata) == consent_of(made.avatar.metadata)
     assert (

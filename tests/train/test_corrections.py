@@ -6,23 +6,17 @@ import pytest
 import torch
 
 from emotalking.data import Subject
-from emotalking.data.audio_features import DEFAULT_FEATURE
-from emotalking.io.settings import override
 from emotalking.models.gaussians import Deformed, Gaussians
 from emotalking.models.head import render_layer
 from emotalking.ops.geometry import HEAD_RADIUS
-from emotalking.train import run
 from emotalking.train.config import CorrectionsConfig, OptimConfig
 from emotalking.train.context import Context
 from emotalking.train.corrections import MILLIMETRE, NUM_BASES, Corrections, polynomials
-from emotalking.train.data import TrainingData
 from emotalking.train.optim import gaussians_factor
-from emotalking.train.presets import preset
 from emotalking.train.stages.face import FaceStage
 from emotalking.train.stages.finetune import FinetuneStage
 
-SETTINGS = ["model.face.initial_points=200", "model.mouth.initial_points=40", "audio_pretraining=0"]
-SETTINGS += ["motion_pretraining=0", "face.iterations=20", "face.warmup=2", "corrections.rate=0.01"]
+from .small import context, small
 
 
 def static(means: torch.Tensor) -> Deformed:
@@ -97,10 +91,7 @@ def test_misplaced_frames_are_found_from_their_images() -> None:
 
 
 def made(subject: Subject, settings: list[str]) -> Context:
-    config = override(preset("tiny"), SETTINGS + settings)
-    data = TrainingData.load(subject, subject.train_indices, DEFAULT_FEATURE, "cpu")
-    generator = torch.Generator().manual_seed(0)
-    return Context(run.build_head(config, data, generator), data, config, generator)
+    return context(subject, small("corrections.rate=0.01", *settings, steps=20, warmup=2))
 
 
 def test_the_face_stage_learns_those_of_its_frames(actor_subject: Subject) -> None:

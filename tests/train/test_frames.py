@@ -15,6 +15,8 @@ from emotalking.train import run
 from emotalking.train.data import TrainingData, class_mask
 from emotalking.train.images import StoredFrames
 
+from .small import small
+
 pytestmark = pytest.mark.usefixtures("one_thread", "unchecked")
 
 KEYS = [
@@ -51,16 +53,7 @@ def test_chunks_do_not_show(actor_subject: Subject, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_run_is_the_same(actor_subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = [f"{stage}.iterations=3" for stage in ("mouth", "face", "emotion", "finetune")]
-    settings += [
-        "mouth.warmup=1",
-        "face.warmup=1",
-        "audio_pretraining=2",
-        "motion_pretraining=2",
-        "closed_mouth_code=2",
-    ]
-    settings += ["model.face.initial_points=200", "model.mouth.initial_points=50"]
-    settings += ["face.losses.normal=0.05", "emotion.losses.normal=0.05"]
+    settings = small("face.losses.normal=0.05", "emotion.losses.normal=0.05", steps=3, pretraining=2)
     held = run.train(actor_subject.files.root, tmp_path / "held.safetensors", "tiny", "cpu", settings)
     monkeypatch.setattr(frames, "MEMORY_BYTES", 0)
     stored = run.train(actor_subject.files.root, tmp_path / "stored.safetensors", "tiny", "cpu", settings)

@@ -30,6 +30,8 @@ from emotalking.train.step import Stage, StepInputs, Steps, steps_of
 from emotalking.train.sync import SyncTerm
 from emotalking.train.sync_source import WindowSource
 
+from .small import context as small_context
+
 SETTINGS = [
     "model.face.initial_points=2000",
     "model.mouth.initial_points=200",
@@ -75,16 +77,13 @@ def losses(
         how: `gsplat`; `plain`, our own kernels, one launch after another; `graphs`.
         judged: with sync and perceptual terms, by networks of random weights.
     """
-    config = override(
-        preset("tiny"), [*SETTINGS, *(JUDGED if judged else []), f"gpu={'gsplat' if how == 'gsplat' else 'kernels'}"]
-    )
-    data = TrainingData.load(subject, subject.train_indices, DEFAULT_FEATURE, device, normals=True)
-    generator = torch.Generator().manual_seed(0)
-    context = Context(run.build_head(config, data, generator), data, config, generator)
+    settings = [*SETTINGS, *(JUDGED if judged else []), f"gpu={'gsplat' if how == 'gsplat' else 'kernels'}"]
+    context = small_context(subject, settings, device=device, normals=True)
     if judged:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             expert, lpips = PersonalExpert(PersonalNetwork(), "random", {}, device), Lpips("squeeze").to(device)
+        data, config = context.data, context.config
         heard = WindowSource(subject, data, expert, DEFAULT_FEATURE, config.sync, Path("unused"), True)
         context.sync = SyncTerm(expert, heard, data, config.sync)
         context.perceptual = PerceptualTerm(lpips, "squeeze", config.perceptual)
@@ -132,10 +131,7 @@ def test_own_kernels_train_as_gsplat_does(actor_subject: Subject, name: str) -> 
 
 @pytest.mark.gpu
 def test_a_captured_step_does_not_wait(actor_subject: Subject) -> None:
-    config = override(preset("tiny"), [*SETTINGS, "gpu=kernels"])
-    data = TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cuda", normals=True)
-    generator = torch.Generator().manual_seed(0)
-    stage = FaceStage(Context(run.build_head(config, data, generator), data, config, generator))
+    stage = FaceStage(small_context(actor_subject, [*SETTINGS, "gpu=kernels"], device="cuda", normals=True))
     with steps_of(stage) as steps:
         assert isinstance(steps, GraphSteps)
         for iteration in range(21, 25):
@@ -187,9 +183,7 @@ def test_what_the_host_sends_makes_the_same_steps(
 
 
 def test_kernels_without_their_compiler_are_one_sentence(actor_subject: Subject, monkeypatch) -> None:
-    config = override(preset("tiny"), [*SETTINGS, "gpu=kernels"])
-    data = TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
-    context = Context(run.build_head(config, data, torch.Generator()), data, config, torch.Generator())
+    context = small_context(actor_subject, [*SETTINGS, "gpu=kernels"])
     assert not context.own_kernels  # of no concern on a CPU
     monkeypatch.setattr(TrainingData, "device", torch.device("cuda"))
     monkeypatch.setattr(context_module, "available", lambda: False)

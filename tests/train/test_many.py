@@ -14,11 +14,11 @@ from emotalking.provenance.consent import consent_of
 from emotalking.train import many
 from emotalking.train.many import TrainManyResult, train_many
 
+from .small import small
+
 pytestmark = pytest.mark.usefixtures("one_thread", "unchecked")
 STATEMENT = "Anna and Ben agree to avatars for the museum's guide"
-SHORT = """model.face.initial_points=120 model.mouth.initial_points=40 mouth.iterations=4 mouth.warmup=1
-face.iterations=4 face.warmup=1 model.emotion.branch=none finetune.iterations=2 audio_pretraining=2 motion_pretraining=2
-closed_mouth_code=2""".split()
+SHORT = small("model.emotion.branch=none", "finetune.iterations=2", steps=4, pretraining=2, face=120)
 
 
 @pytest.fixture

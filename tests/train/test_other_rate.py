@@ -15,16 +15,9 @@ from emotalking.testing.actor.performance import Performance
 from emotalking.testing.actor_subject import write_actor_subject
 from emotalking.train import run
 
+from .small import small
+
 NTSC = Fraction(30000, 1001)
-SHORT = [
-    "model.face.initial_points=200",
-    "model.mouth.initial_points=40",
-    *(f"{stage}.iterations=2" for stage in ("mouth", "face", "emotion", "finetune")),
-    *(f"{stage}.warmup=1" for stage in ("mouth", "face")),
-    "audio_pretraining=2",
-    "motion_pretraining=2",
-    "closed_mouth_code=2",
-]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +37,7 @@ def test_the_rate_reaches_the_rendered_video(subject: Subject, tmp_path: Path) -
     assert subject.fps == NTSC
     stamps = read_table(subject.files.action_units)["timestamp"]
     assert stamps[30] == pytest.approx(1.001, abs=5e-4)
-    made = run.train(subject.files.root, tmp_path / "a.safetensors", "tiny", "cpu", SHORT)
+    made = run.train(subject.files.root, tmp_path / "a.safetensors", "tiny", "cpu", small(pretraining=2))
     assert made.avatar.fps == NTSC
     sound = Performance.generate(1.0, seed=5).waveform.astype(np.float32)
     rendered = api.render(made.avatar, sound, tmp_path / "a.mp4")

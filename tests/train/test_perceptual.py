@@ -7,13 +7,11 @@ import pytest
 import torch
 
 from emotalking.data import Subject
-from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.errors import UserError
 from emotalking.io.settings import override
 from emotalking.networks.lpips import Lpips
 from emotalking.train import run
 from emotalking.train.context import Context
-from emotalking.train.data import TrainingData
 from emotalking.train.perceptual import PerceptualTerm, make_perceptual, with_backbone
 from emotalking.train.presets import preset
 from emotalking.train.stages.emotion import EmotionStage
@@ -22,21 +20,20 @@ from emotalking.train.stages.finetune import FinetuneStage
 from emotalking.train.stages.mouth import MouthStage
 from emotalking.train.step import StepInputs
 
+from .small import context as small_context
+from .small import small
+
 pytestmark = pytest.mark.usefixtures("one_thread", "unchecked")
 
-SHORT = [
-    *(f"{stage}.iterations=6" for stage in ("mouth", "face", "emotion", "finetune")),
-    *(f"{stage}.warmup=2" for stage in ("mouth", "face")),
+SHORT = small(
     *(f"{stage}.losses.lpips=0.2" for stage in ("mouth", "face", "emotion", "finetune")),
     *(f"{stage}.losses.lpips_last=3" for stage in ("mouth", "face", "emotion", "finetune")),
     "face.losses.lpips_lips=0.01",
     "perceptual.backbone=auto",
-    "model.face.initial_points=150",
-    "model.mouth.initial_points=40",
-    "audio_pretraining=0",
-    "motion_pretraining=0",
-    "closed_mouth_code=2",
-]
+    steps=6,
+    warmup=2,
+    face=150,
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +58,9 @@ def folder(models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pat
 
 
 def context(subject: Subject) -> Context:
-    config = with_backbone(override(preset("tiny"), SHORT))
-    data = TrainingData.load(subject, subject.train_indices, DEFAULT_FEATURE, "cpu")
-    draw = torch.Generator().manual_seed(0)
-    return Context(run.build_head(config, data, draw), data, config, draw, None, make_perceptual(config, "cpu"))
+    made = small_context(subject, SHORT)
+    config = with_backbone(made.config)
+    return replace(made, config=config, perceptual=make_perceptual(config, "cpu"))
 
 
 def test_which_backbone(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog) -> None:

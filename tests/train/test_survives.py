@@ -27,22 +27,19 @@ from emotalking.train import checkpoint, run
 from emotalking.train.data import TrainingData
 from emotalking.train.stages.face import FaceStage
 
+from .small import small
+
 pytestmark = pytest.mark.usefixtures("one_thread", "unchecked")
 
-SHORT = [
-    "model.face.initial_points=120",
-    "model.mouth.initial_points=40",
-    *(f"{stage}.iterations=11" for stage in ("mouth", "face", "emotion", "finetune")),
-    *(f"{stage}.warmup=3" for stage in ("mouth", "face")),
-    *(f"{stage}.densify.start=2" for stage in ("mouth", "face")),
-    *(f"{stage}.densify.every=4" for stage in ("mouth", "face")),
-    *(f"{stage}.densify.until=9" for stage in ("mouth", "face")),
-    *(f"{stage}.densify.prune_opacity_gain=0" for stage in ("mouth", "face")),
+DENSIFY = ("start=2", "every=4", "until=9", "prune_opacity_gain=0")
+SHORT = small(
+    *(f"{stage}.densify.{part}" for stage in ("mouth", "face") for part in DENSIFY),
     "checkpoint_every=2",
-    "audio_pretraining=3",
-    "motion_pretraining=3",
-    "closed_mouth_code=2",
-]
+    steps=11,
+    warmup=3,
+    pretraining=3,
+    face=120,
+)
 LARGEST = 700_000
 """Bytes of a file on the nearly full disk: log and pictures fit, the tri-planes of checkpoint and avatar do not."""
 

@@ -39,22 +39,21 @@ from emotalking.train.sync import SyncTerm, needs_sync
 from emotalking.train.sync_source import WindowSource, consecutive, frame_steps, spoken, voiced
 from emotalking.tts.base import Utterance
 
+from .small import small
+
 pytestmark = pytest.mark.usefixtures("one_thread", "unchecked")
 
-SHORT = [
-    "model.face.initial_points=300",
-    "model.mouth.initial_points=60",
-    *(f"{stage}.iterations=12" for stage in ("mouth", "face")),
-    *(f"{stage}.warmup=3" for stage in ("mouth", "face")),
+SHORT = small(
     "emotion.iterations=6",
     "finetune.iterations=1",
     "checkpoint_every=5",
-    "audio_pretraining=0",
-    "motion_pretraining=0",
-    "closed_mouth_code=2",
     "sync.expert=stand-in",
     "sync.every=2",
-]
+    steps=12,
+    warmup=3,
+    face=300,
+    mouth=60,
+)
 
 
 class StandIn:

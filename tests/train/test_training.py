@@ -13,7 +13,7 @@ from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE
 from emotalking.errors import UserError
 from emotalking.evaluate.held_out import evaluate_held_out
-from emotalking.io.settings import from_dict, override, to_dict
+from emotalking.io.settings import from_dict, to_dict
 from emotalking.models.avatar import Avatar
 from emotalking.models.head import render_layer
 from emotalking.ops.normals import normals_from_render
@@ -23,7 +23,7 @@ from emotalking.train.callbacks.log import TrainingFailed
 from emotalking.train.config import TrainConfig
 from emotalking.train.context import Context
 from emotalking.train.data import TrainingData
-from emotalking.train.presets import PRESETS, preset
+from emotalking.train.presets import PRESETS
 from emotalking.train.rendered_maps import normal_channels
 from emotalking.train.stages.emotion import EmotionStage
 from emotalking.train.stages.face import FaceStage
@@ -32,40 +32,30 @@ from emotalking.train.stages.mouth import MouthStage
 from emotalking.train.step import StepInputs
 from emotalking.train.trainer import Trainer
 
+from .small import context as small_context
+from .small import small
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SHORT = [
-    "model.face.initial_points=300",
-    "model.mouth.initial_points=60",
-    "mouth.iterations=24",
-    "mouth.warmup=6",
-    "mouth.lr_decay_from=20",
-    "mouth.densify.start=4",
-    "mouth.densify.every=8",
-    "mouth.densify.until=20",
-    "face.iterations=24",
-    "face.warmup=6",
-    "face.lr_decay_from=20",
-    "face.densify.start=4",
-    "face.densify.every=8",
-    "face.densify.until=20",
+SHORT = small(
+    *(f"{stage}.lr_decay_from=20" for stage in ("mouth", "face")),
+    *(f"{stage}.densify.{part}" for stage in ("mouth", "face") for part in ("start=4", "every=8", "until=20")),
+    *(f"{stage}.densify.prune_opacity_gain=0" for stage in ("mouth", "face")),  # or one Gaussian is left of each
     "emotion.iterations=12",
     "finetune.iterations=8",
     "checkpoint_every=5",
-    *(f"{stage}.densify.prune_opacity_gain=0" for stage in ("mouth", "face")),  # or one Gaussian is left of each
-    "audio_pretraining=5",
-    "motion_pretraining=5",
-    "closed_mouth_code=2",
     "corrections.rate=0.01",
     "optim.final_share=0.5",
-]
+    steps=24,
+    warmup=6,
+    pretraining=5,
+    face=300,
+    mouth=60,
+)
 
 
-def context(subject: Subject, settings: list[str] | None = None, *, normals: bool = False) -> Context:
-    config = override(preset("tiny"), SHORT + (settings or []))
-    data = TrainingData.load(subject, subject.train_indices, DEFAULT_FEATURE, "cpu", normals=normals)
-    generator = torch.Generator().manual_seed(config.seed)
-    return Context(run.build_head(config, data, generator), data, config, generator)
+def context(subject: Subject, *settings: str, normals: bool = False) -> Context:
+    return small_context(subject, [*SHORT, *settings], normals=normals)
 
 
 def normal_error_degrees(data: TrainingData, stage: FaceStage, frames: int = 6) -> float:
@@ -90,7 +80,7 @@ def test_normal_terms_turn_the_gaussians(actor_subject: Subject) -> None:
     for weight in (0.0, 0.05):
         settings = ["face.iterations=120", "face.warmup=60", "model.face.initial_points=800"]
         settings += [f"face.losses.normal={weight}", f"face.losses.normal_tv={weight / 10}", "optim.normals=5e-3"]
-        made = context(actor_subject, settings, normals=True)
+        made = context(actor_subject, *settings, normals=True)
         stage = FaceStage(made)
         for iteration in range(stage.iterations):
             terms, _ = stage.losses(iteration)
@@ -105,7 +95,7 @@ def test_normal_terms_turn_the_gaussians(actor_subject: Subject) -> None:
 
 
 def test_a_subject_without_normal_maps_trains_without_their_terms(actor_subject: Subject) -> None:
-    made = context(actor_subject, ["face.losses.normal=0.05"], normals=False)
+    made = context(actor_subject, "face.losses.normal=0.05")
     assert "normal" not in FaceStage(made).losses(0)[0]
 
 
@@ -134,15 +124,7 @@ def test_whole_run_learns_and_its_avatar_reads_back(actor_subject: Subject, tmp_
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_each_preset_takes_two_steps_of_each_stage(actor_subject: Subject, tmp_path: Path, name: str) -> None:
-    settings = [f"{stage}.iterations=2" for stage in ("mouth", "face", "emotion", "finetune")]
-    settings += [
-        "mouth.warmup=1",
-        "face.warmup=1",
-        "audio_pretraining=0",
-        "motion_pretraining=0",
-        "closed_mouth_code=2",
-    ]
-    settings += ["sync.expert=none"]
+    settings = [setting for setting in small("sync.expert=none") if "initial_points" not in setting]
     made = run.train(actor_subject.files.root, tmp_path / "a.safetensors", name, "cpu", settings)
     assert all(bool(torch.isfinite(value).all()) for value in weights(made.avatar).values())
 
@@ -277,7 +259,7 @@ def test_without_emotion_branch_there_is_no_emotion_stage(actor_subject: Subject
 
 
 def test_one_gaussian_left_still_trains(actor_subject: Subject) -> None:
-    parts = context(actor_subject, ["model.face.initial_points=1", "model.mouth.initial_points=1"])
+    parts = context(actor_subject, "model.face.initial_points=1", "model.mouth.initial_points=1")
     for stage in (MouthStage(parts), FaceStage(parts)):
         for iteration in range(3):
             terms, _ = stage.losses(iteration)
