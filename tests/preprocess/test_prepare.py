@@ -58,10 +58,31 @@ def speech(seconds: float) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def folder(actor_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(actor_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A prepared folder, and what was opened for it."""
+    opened: list[str] = []
+    names = {video: "open_video", audio: "open_sound"}
+
+    def count(module: ModuleType) -> Any:
+        really = getattr(module, names[module])
+
+        def opening(path: Path, *more: object) -> Any:
+            opened.append(f"{module.__name__.split('.')[-1]} {path.name}")
+            return really(path, *more)
+
+        return opening
+
     out = tmp_path_factory.mktemp("subject") / "actor"
-    prepare(actor_clip, out)
-    return out
+    with pytest.MonkeyPatch.context() as patch:
+        for module in names:
+            patch.setattr(module, names[module], count(module))
+        prepare(actor_clip, out)
+    return out, opened
+
+
+@pytest.fixture(scope="module")
+def folder(made: tuple[Path, list[str]]) -> Path:
+    return made[0]
 
 
 def test_the_folder_is_whole(folder: Path) -> None:
@@ -98,29 +119,12 @@ def test_the_blink_is_found(folder: Path) -> None:
     assert np.delete(blink, range(BLINK_AT - 5, BLINK_AT + 6)).max() < 1.0
 
 
-def test_the_clip_is_decoded_three_times(
-    actor_clip: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_clip_is_decoded_three_times(made: tuple[Path, list[str]]) -> None:
     """Scan and sound, faces, landmarks, sound again; the kept frames and sound go when the folder is complete."""
-    opened: list[str] = []
-    names = {video: "open_video", audio: "open_sound"}
-    really = {module: getattr(module, name) for module, name in names.items()}
-
-    def count(module: ModuleType) -> Any:
-        def opening(path: Path, *more: object) -> Any:
-            opened.append(f"{module.__name__.split('.')[-1]} {path.name}")
-            return really[module](path, *more)
-
-        return opening
-
-    with monkeypatch.context() as patch:
-        for module in really:
-            patch.setattr(module, names[module], count(module))
-        prepare(actor_clip, tmp_path / "s")
-    assert opened.count("video actor.mp4") <= 3
-    assert opened.count("audio actor.mp4") <= 2
-    assert not {"frames.avi", "sound.f32"} & {path.name for path in (tmp_path / "s" / ".capture").iterdir()}
-    assert (tmp_path / "s" / "va.csv").read_bytes() == (folder / "va.csv").read_bytes()
+    folder, opened = made
+    assert 0 < opened.count("video actor.mp4") <= 3
+    assert 0 < opened.count("audio actor.mp4") <= 2
+    assert not {"frames.avi", "sound.f32"} & {path.name for path in (folder / ".capture").iterdir()}
 
 
 def test_kept_frames_are_the_same(tmp_path: Path) -> None:
@@ -153,33 +157,35 @@ def test_a_second_run_does_nothing(actor_clip: Path, folder: Path) -> None:
     assert (folder / "transforms_train.json").read_text() == poses
 
 
-def test_an_interrupted_run_is_completed(actor_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_full_disk_and_an_interruption_a_run_is_completed(
+    actor_clip: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    out = tmp_path / "s"
+    out, usage = tmp_path / "s", shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=64 << 10))
+        with pytest.raises(
+            UserError, match=r"s cannot be written \(.*: about \d+ MB are needed, 0 MB are free\): free some"
+        ):
+            prepare(actor_clip, out)
+    assert not (out / "ori_imgs").exists()
     with monkeypatch.context() as patch:
         patch.setattr(prepare_module, "make_background", stop)
         with pytest.raises(KeyboardInterrupt):
-            prepare(actor_clip, out, PrepareConfig(seconds=2.0))
+            prepare(actor_clip, out)
     with pytest.raises(UserError):
         Subject.open(out)
     masks = (out / "parsing" / "0.png").stat().st_mtime_ns
-    subject = prepare(actor_clip, out, PrepareConfig(seconds=2.0))
-    assert subject.num_frames == 50
+    assert prepare(actor_clip, out).num_frames == COUNT
     assert (out / "parsing" / "0.png").stat().st_mtime_ns == masks
+    assert (out / "va.csv").read_bytes() == (folder / "va.csv").read_bytes()
 
 
-def test_a_disk_that_cannot_hold_the_folder(actor_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=64 << 10))
-    with pytest.raises(
-        UserError, match=r"s cannot be written \(.*: about \d+ MB are needed, 0 MB are free\): free some"
-    ):
-        prepare(actor_clip, tmp_path / "s")
-    assert not (tmp_path / "s" / "ori_imgs").exists()
-    monkeypatch.undo()
-    assert prepare(actor_clip, tmp_path / "s").num_frames
+@pytest.mark.parametrize(("settings", "part"), [({"seconds": 2.0}, (0.0, 2.0)), ({"part": (0.2, 2.3)}, (0.2, 2.3))])
+def test_the_limit_and_the_part_that_are_asked_for(settings: dict, part: tuple[float, float]) -> None:
+    assert prepare_module._limited(PrepareConfig(**settings), (0.0, 2.4)) == part
 
 
 def test_what_is_finished_is_kept_among_many(actor_clip: Path, folder: Path, tmp_path: Path) -> None:
@@ -256,8 +262,9 @@ def test_too_short(tmp_path: Path) -> None:
         prepare(clip, tmp_path / "out")
 
 
-def test_a_part_outside_the_clip(actor_clip: Path, tmp_path: Path) -> None:
+def test_a_part_outside_the_clip(actor_clip: Path, folder: Path, tmp_path: Path) -> None:
     message = r"actor\.mp4 lasts 2\.4 s, of which the part 100,200 holds 0\.0 s; choose at least 2 s of it"
+    shutil.copytree(folder, tmp_path / "out")
     with pytest.raises(UserError, match=message):
         prepare(actor_clip, tmp_path / "out", PrepareConfig(part=(100, 200)))
 
@@ -277,7 +284,8 @@ def test_a_part_outside_the_clip(actor_clip: Path, tmp_path: Path) -> None:
         ({"audio_offset": float("nan")}, "give auto, none, or seconds"),
     ],
 )
-def test_impossible_settings(actor_clip: Path, tmp_path: Path, options: dict, message: str) -> None:
+def test_impossible_settings(actor_clip: Path, folder: Path, tmp_path: Path, options: dict, message: str) -> None:
+    shutil.copytree(folder, tmp_path / "out")  # what comes before the setting's own step is finished
     with pytest.raises(UserError, match=message):
         prepare(actor_clip, tmp_path / "out", PrepareConfig(**options))
 
