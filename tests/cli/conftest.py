@@ -1,6 +1,5 @@
 """An untrained avatar file and speech, for the commands to work on."""
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,8 @@ from emotalking.models.avatar import Avatar
 from emotalking.models.config import BranchConfig, ModelConfig
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
-from emotalking.models.scene import Scene, TorsoStack, encode_torso
+
+from ..scenes import still_scene
 
 POSES = 30
 
@@ -28,22 +28,7 @@ def avatar_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     config = ModelConfig(face=BranchConfig(150, sh_degree=1), mouth=BranchConfig(50, sh_degree=1, hidden=32))
     head = TalkingHead(config, ball(150, 0.08, (0.8, 0.5, 0.4)), ball(50, 0.02, (0.5, 0.1, 0.1)))
-    viewmats = np.tile(np.eye(4, dtype=np.float32), (POSES, 1, 1))
-    viewmats[:, 1, 1] = viewmats[:, 2, 2] = -1.0
-    viewmats[:, 2, 3] = 0.7
-    torso = np.zeros((36, 48, 4), np.uint8)
-    torso[30:] = (30, 60, 90, 255)
-    scene = Scene(
-        width=48,
-        height=36,
-        fps=Fraction(25),
-        focal=100.0,
-        viewmats=viewmats,
-        aus=np.zeros((POSES, 6), np.float32),
-        va=np.zeros((POSES, 2), np.float32),
-        background=np.full((36, 48, 3), 220, np.uint8),
-        torso=TorsoStack.encode([encode_torso(torso)] * POSES),
-    )
+    scene = still_scene(48, 36, frames=POSES, grey=220, torso=(30, (30, 60, 90)))
     path = tmp_path_factory.mktemp("avatar") / "someone.safetensors"
     metadata = {"licences": {"mesh-warp": "Apache-2.0"}, "versions": {"emotalking": "0"}, "command": "emotalking train"}
     Avatar(head, scene, metadata).save(path)

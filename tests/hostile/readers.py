@@ -38,7 +38,6 @@ from emotalking.models.avatar_file import avatar_facts, read_avatar_metadata
 from emotalking.models.config import AudioConfig, BranchConfig, EmotionConfig, ModelConfig
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
-from emotalking.models.scene import Scene, TorsoStack, encode_torso
 from emotalking.networks.pickles import read_arrays, read_network_pickle
 from emotalking.networks.torchscript import read_torchscript
 from emotalking.networks.weights import read_weights
@@ -66,6 +65,7 @@ from emotalking.tts.base import TimedLabel, Utterance
 from emotalking.tts.timing import read_times, write_times
 
 from ..data.conftest import FRAMES, make_tiny
+from ..scenes import still_scene
 from ..stylegan.stylegan2_layouts import pytorch, random_weights
 from ..stylegan.stylegan2_pickles import write_pytorch, write_tensorflow
 from . import mutations as m
@@ -98,22 +98,8 @@ def make_avatar(path: Path) -> None:
     head = TalkingHead(config, face, Gaussians(torch.rand(10, 3) * 0.02, torch.rand(10, 3), 2))
     head.face.audio.closed = torch.zeros(32)
     head.mouth.audio.closed = torch.zeros(32)
-    layer = np.zeros((SIZE, SIZE, 4), np.uint8)
-    layer[20:] = (200, 60, 20, 255)
-    view = np.diag([1.0, -1.0, -1.0, 1.0]).astype(np.float32)
-    view[2, 3] = 0.7
-    scene = Scene(
-        width=SIZE,
-        height=SIZE,
-        fps=Fraction(25),
-        focal=80.0,
-        viewmats=np.repeat(view[None], 3, 0),
-        aus=np.zeros((3, 6), np.float32),
-        va=np.zeros((3, 2), np.float32),
-        background=np.full((SIZE, SIZE, 3), 90, np.uint8),
-        torso=TorsoStack.encode([encode_torso(layer)] * 3),
-        place=ClipCrop(2, 3, 40, 64, 48, np.arange(3)),
-    )
+    place = ClipCrop(2, 3, 40, 64, 48, np.arange(3))
+    scene = still_scene(SIZE, SIZE, torso=(20, (200, 60, 20)), focal=80.0, place=place)
     Avatar(head, scene, {"licences": {"a": "b"}, "run": {"train": {}}, "command": "emotalking train"}).save(path)
     unchecked(path)
 

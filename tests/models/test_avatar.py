@@ -21,7 +21,9 @@ from emotalking.models.compositor import Compositor, Conditions
 from emotalking.models.config import AudioConfig, BranchConfig, EmotionConfig, ModelConfig
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
-from emotalking.models.scene import Scene, TorsoStack, encode_torso
+from emotalking.models.scene import TorsoStack, encode_torso
+
+from ..scenes import still_scene
 
 SIZE = 48
 
@@ -41,23 +43,8 @@ def made(branch: str = "separate", encoder: str = "published", gaze: bool = Fals
     for network in (head.face.motion, head.mouth.motion, head.emotion):
         if network is not None:
             torch.nn.init.normal_(network.encoder.table, std=0.5)
-    layer = np.zeros((SIZE, SIZE, 4), np.uint8)
-    layer[30:] = (200, 60, 20, 255)
-    view = np.eye(4, dtype=np.float32)
-    view[1, 1] = view[2, 2] = -1.0
-    view[2, 3] = 0.7
-    scene = Scene(
-        width=SIZE,
-        height=SIZE,
-        fps=Fraction(30000, 1001),
-        focal=100.0,
-        viewmats=np.repeat(view[None], 3, 0),
-        aus=np.zeros((3, 6), np.float32),
-        va=np.zeros((3, 2), np.float32),
-        background=np.full((SIZE, SIZE, 3), 90, np.uint8),
-        torso=TorsoStack.encode([encode_torso(layer)] * 3),
-        gaze=np.array([[0.1, 0.0], [0.2, -0.1], [0.2, 0.1]], np.float32) if gaze else None,
-    )
+    looks = np.array([[0.1, 0.0], [0.2, -0.1], [0.2, 0.1]], np.float32) if gaze else None
+    scene = still_scene(SIZE, SIZE, torso=(30, (200, 60, 20)), fps=Fraction(30000, 1001), gaze=looks)
     return Avatar(head, scene, {"preset": "none"})
 
 

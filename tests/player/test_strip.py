@@ -1,6 +1,5 @@
 """The strip of mouths above sounds and words."""
 
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -13,11 +12,12 @@ from emotalking.models.avatar import Avatar
 from emotalking.models.config import BranchConfig, ModelConfig
 from emotalking.models.gaussians import Gaussians
 from emotalking.models.head import TalkingHead
-from emotalking.models.scene import Scene, TorsoStack, encode_torso
 from emotalking.ops.box import Box
 from emotalking.player.clip import render_clip
 from emotalking.player.strip import CELL, COLUMNS, LONGEST_S, Strip, draw_strip, mouth_box
 from emotalking.tts.base import TimedLabel, Utterance
+
+from ..scenes import still_scene
 
 FPS = 25.0
 
@@ -127,20 +127,7 @@ def test_the_box_of_an_avatar_is_about_its_mouth() -> None:
     config = ModelConfig(face=BranchConfig(50, sh_degree=0), mouth=BranchConfig(200, sh_degree=0, hidden=32))
     colours = (torch.zeros(50, 3), torch.zeros(200, 3))
     head = TalkingHead(config, Gaussians(face, colours[0], 0), Gaussians(mouth, colours[1], 0))
-    viewmats = np.tile(np.diag([1.0, -1.0, -1.0, 1.0]).astype(np.float32), (3, 1, 1))
-    viewmats[:, 2, 3] = 0.5
-    scene = Scene(
-        width=200,
-        height=160,
-        fps=Fraction(25),
-        focal=400.0,
-        viewmats=viewmats,
-        aus=np.zeros((3, 6), np.float32),
-        va=np.zeros((3, 2), np.float32),
-        background=np.zeros((160, 200, 3), np.uint8),
-        torso=TorsoStack.encode([encode_torso(np.zeros((160, 200, 4), np.uint8))] * 3),
-    )
-    box = mouth_box(Avatar(head, scene))
+    box = mouth_box(Avatar(head, still_scene(200, 160, distance=0.5, focal=400.0)))
     # The mouth is 0.02 wide at 0.5: 16 pixels, 24 pixels under the centre.
     assert box.width == pytest.approx(box.height) and 30 < box.width < 42
     assert box.centre == (pytest.approx(100, abs=2), pytest.approx(104, abs=2))

@@ -1,6 +1,5 @@
 """Views of a head: what each shows, of Gaussians whose attention, normals and depth are known."""
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,12 @@ from emotalking.models.config import BranchConfig, EmotionConfig, ModelConfig
 from emotalking.models.gaussians import Gaussians, raw_scales_of
 from emotalking.models.head import TalkingHead
 from emotalking.models.maps import attention_of, head_maps
-from emotalking.models.scene import Scene, TorsoStack, encode_torso
 from emotalking.ops.rasterize import rasterize
 from emotalking.options import View
 from emotalking.player.clip import render_clip
 from emotalking.player.views import ViewedAvatar, depth_range, full_attention, viewed
 
+from ..scenes import still_scene
 from .conftest import FakeAvatar
 
 SIZE, DISTANCE = 40, 0.7
@@ -55,21 +54,7 @@ def made(branch: str = "separate", *, gaze: bool = False) -> Avatar:
         torch.nn.init.zeros_(head.emotion.trunk[-1].weight)
         torch.nn.init.normal_(head.emotion.encoder.table, std=0.5)
     torch.nn.init.normal_(head.face.motion.encoder.table, std=0.5)
-    view = np.diag([1.0, -1.0, -1.0, 1.0]).astype(np.float32)
-    views = np.repeat(view[None], 3, 0)
-    views[:, 2, 3] = DISTANCE + np.array([0.0, 0.05, 0.1])
-    scene = Scene(
-        width=SIZE,
-        height=SIZE,
-        fps=Fraction(25),
-        focal=100.0,
-        viewmats=views,
-        aus=np.zeros((3, 6), np.float32),
-        va=np.zeros((3, 2), np.float32),
-        background=np.full((SIZE, SIZE, 3), 200, np.uint8),
-        torso=TorsoStack.encode([encode_torso(np.zeros((SIZE, SIZE, 4), np.uint8))] * 3),
-    )
-    return Avatar(head, scene)
+    return Avatar(head, still_scene(SIZE, SIZE, distance=DISTANCE + np.array([0.0, 0.05, 0.1]), grey=200))
 
 
 @pytest.fixture(scope="module")
