@@ -1,6 +1,7 @@
 """Random scenes for the rasterizer's tests."""
 
 import ctypes
+import os
 import re
 import shutil
 import subprocess
@@ -128,18 +129,24 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., build.La
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("needs g++")
-    folder, kernels = tmp_path_factory.mktemp("emulated"), Path(build.__file__).parent
+    base, kernels = tmp_path_factory.getbasetemp(), Path(build.__file__).parent
+    # Of all worker processes of a test run: each kernel is compiled once.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "emulated"
+    folder.mkdir(exist_ok=True)
 
     @cache
     def library(source: str, definitions: tuple[str, ...]) -> ctypes.CDLL:
         text = (kernels / source).read_text()
         names = re.findall(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\)\s*)?(\w+)\(', text)
-        path = folder / ("_".join((source, *definitions)) + ".cpp")
+        built = folder / ("_".join((source, *definitions)) + ".so")
+        if built.exists():
+            return ctypes.CDLL(str(built))
+        path = folder / f"{built.stem}_{os.getpid()}.cpp"
         path.write_text("\n".join(('#include "cuda_on_cpu.h"', text, *(f"EMULATED({name})" for name in names))))
         includes = [f"-I{at}" for at in (Path(__file__).parent, kernels, kernels.parent / "cpu")]
         flags = ["-O0", "-std=c++20", "-shared", "-fPIC", "-w", *includes, *(f"-D{each}" for each in definitions)]
-        built = path.with_suffix(".so")
-        subprocess.run([compiler, *flags, str(path), "-o", str(built)], check=True)
+        subprocess.run([compiler, *flags, str(path), "-o", str(path.with_suffix(".so"))], check=True)
+        os.replace(path.with_suffix(".so"), built)
         return ctypes.CDLL(str(built))
 
     def kernel(source: str, name: str, definitions: tuple[str, ...], _: int) -> build.Launch:
