@@ -190,17 +190,8 @@ class StreamingPlayer:
         if not self._utterances or self._utterances[-1].closed:
             self.utterance += 1
             gate = GateStream() if self.avatar.closes_lips else None
-            self._utterances.append(
-                Spoken(
-                    self.utterance,
-                    sample_rate,
-                    self.sample_rate,
-                    self._fps,
-                    self.look_ahead_s,
-                    self._features(),
-                    gate,
-                )
-            )
+            clock = sample_rate, self.sample_rate, self._fps, self.look_ahead_s
+            self._utterances.append(Spoken(self.utterance, *clock, self._features(), gate))
         self._utterances[-1].push(samples, sample_rate)
         return self._utterances[-1].number
 
@@ -333,16 +324,8 @@ class StreamingPlayer:
 
     def finish(self, conditions: FrameConditions, image: Image | None) -> LiveFrame:
         """The finished frame; ``image`` None: it was not rendered."""
-        return LiveFrame(
-            image,
-            conditions.audio,
-            conditions.sample_rate,
-            conditions.index,
-            conditions.utterance,
-            conditions.position_s,
-            conditions.ended,
-            conditions.generation,
-        )
+        heard = conditions.audio, conditions.sample_rate, conditions.index, conditions.utterance
+        return LiveFrame(image, *heard, conditions.position_s, conditions.ended, conditions.generation)
 
     def __iter__(self) -> Iterator[LiveFrame]:
         """All frames from the next one on; there is no last one."""
