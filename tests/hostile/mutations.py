@@ -164,7 +164,7 @@ def part(data: bytes, rng: random.Random) -> bytes:
     packing = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA))
     with zipfile.ZipFile(out, "w", packing) as archive:
         for name, content in parts:
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name), content, packing)  # without the time, so that it is reproduced
     return out.getvalue()
 
 
