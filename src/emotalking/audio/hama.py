@@ -69,7 +69,9 @@ def track(chunks: Iterable[Float[np.ndarray, " n"]], feature: AudioFeature) -> S
 
 def padded(samples: Float[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
     """Samples that the network can take."""
-    return np.pad(samples, (0, max(0, _SHORTEST - len(samples)))).clip(-1.0, 1.0)
+    if len(samples) < _SHORTEST:
+        samples = np.pad(samples, (0, _SHORTEST - len(samples)))
+    return samples.clip(-1.0, 1.0)
 
 
 def _steps(

@@ -213,7 +213,10 @@ class HamaNetwork(nn.Module):
         longest = _rounded_up(max(len(sound) for sound in sounds), GRAIN * STRIDE)
         padded = np.zeros((len(sounds), longest + _WINDOW), np.float32)
         for row, sound in zip(padded, sounds, strict=True):
-            row[longest - len(sound) :] = np.pad(sound, _WINDOW // 2, mode="reflect")
+            begin, edge = longest - len(sound), _WINDOW // 2
+            row[begin : begin + edge] = sound[edge:0:-1]  # np.pad's "reflect", whose calls take as long as the rest
+            row[begin + edge : -edge] = sound
+            row[-edge:] = sound[-2 : -edge - 2 : -1]
         device = self.mels.device
         heard = None
         if any(len(sound) < longest for sound in sounds):

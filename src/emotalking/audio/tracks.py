@@ -77,8 +77,10 @@ class StepFeatures(FeatureTrack):
     def _at(self, requested: np.ndarray) -> np.ndarray:
         """Values of the rows ``requested`` [N, K], zero where there are none; neighbours are read at once."""
         count, width = self.values.shape
-        out = np.zeros((*requested.shape, width), np.float32)
         inside = (requested >= 0) & (requested < count)
+        if count and isinstance(self.values, np.ndarray):
+            return np.where(inside[..., None], self.values[requested.clip(0, count - 1)], np.float32(0.0))
+        out = np.zeros((*requested.shape, width), np.float32)
         if not inside.any():
             return out
         kept = requested[inside]
