@@ -17,7 +17,7 @@ from torch import Tensor
 
 from emotalking.ops.sh import C0
 
-FLUSH = (-0.02, -0.11, -0.08)
+FLUSH = (-0.02, -0.11, -0.09)
 """Change of red, green and blue at full flush, as a share of each. An assumption: subtle, about half of a blush."""
 GLOSS = 0.6
 """Share by which the lights on glossy skin grow, and those on matt skin shrink."""
@@ -38,8 +38,9 @@ TONES = (
     (0.1, -0.6),
 )
 """Flush and gloss at 0, 45, ... 315 degrees, with those of :data:`PEAKS` added: directions as people describe them."""
-PEAKS = ((157.5, (0.6, 0.6)), (112.5, (-0.85, 0.0)))
-"""Anger flushes and shines, fear pales: around these angles, gone 45 degrees away."""
+PEAKS = ((157.5, (0.45, 0.6)), (112.5, (-0.6, 0.0)))
+"""Anger flushes and shines, fear pales: around these angles, gone 45 degrees away. Skin at rest has less blood to lose
+than to gain: twice as pale, warm skin looked yellow."""
 
 
 def tones_table(device: torch.device) -> Float[Tensor, "knots 2"]:
