@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -107,9 +106,9 @@ def served(avatar: Avatar, speech: np.ndarray, count: int, seconds: float) -> di
 
 def _late(scheduler: Scheduler) -> tuple[float, float]:
     """Sum and number of the times from a deadline until its frames were rendered."""
-    total = number = 0.0
-    with suppress(AttributeError):  # without the package that counts
-        for sample in next(iter(scheduler.metrics.late.collect())).samples:
-            total += sample.value if sample.name.endswith("_sum") else 0.0
-            number += sample.value if sample.name.endswith("_count") else 0.0
-    return total, number
+    samples = [sample for metric in scheduler.metrics.registry.collect() for sample in metric.samples]
+
+    def summed(name: str) -> float:
+        return sum(sample.value for sample in samples if sample.name == name)
+
+    return summed("emotalking_late_seconds_sum"), summed("emotalking_late_seconds_count")
