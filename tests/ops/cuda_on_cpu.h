@@ -1,6 +1,7 @@
 // CUDA on one CPU thread, for tests of the kernels' logic where there is no GPU: every CUDA thread is a fibre, blocks run
 // one after the other, and a barrier or warp operation waits until all fibres have reached it.
 #pragma once
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -23,16 +24,17 @@ using std::max, std::min, std::pow;
 
 namespace emulated {
 constexpr int WARP = 32;
-struct Fibre { ucontext_t context; std::vector<char> stack; bool done; };
+struct Fibre { ucontext_t context; jmp_buf place; std::vector<char> stack; bool begun, done; };
 struct Meeting { int arrived = 0, round = 0, sum = 0, total = 0; };
 static std::vector<Fibre> fibres(1024);
-static ucontext_t outside;
+static jmp_buf outside;
 static Meeting block, warps[WARP];
 static uint64_t given[WARP][WARP], taken[WARP][WARP];
 static int current, alive;
 static void (*body)();
 
-inline void yield() { swapcontext(&fibres[current].context, &outside); }
+// Jumps, as swapcontext asks the kernel for the signals' mask at every switch.
+inline void yield() { if (!_setjmp(fibres[current].place)) _longjmp(outside, 1); }
 inline void close(Meeting &m) { m.total = m.sum, m.sum = m.arrived = 0, ++m.round; }
 inline int meet_block(int value) {
     const int round = block.round;
@@ -61,12 +63,22 @@ inline void start() {
     if (alive && block.arrived == alive) close(block);
     yield();
 }
+inline void resume(int i) {
+    Fibre &fibre = fibres[i];
+    current = threadIdx.x = i;
+    if (_setjmp(outside)) return;
+    if (fibre.begun) _longjmp(fibre.place, 1);
+    fibre.begun = true;
+    setcontext(&fibre.context);
+}
 inline void run_block(int threads) {
     alive = threads, block = {};
     for (auto &warp : warps) warp = {};
     for (int i = 0; i < threads; ++i) {
         Fibre &fibre = fibres[i];
-        fibre.stack.resize(128 * 1024), fibre.done = false;
+        fibre.begun = fibre.done = false;
+        if (!fibre.stack.empty()) continue;
+        fibre.stack.resize(128 * 1024);
         getcontext(&fibre.context);
         fibre.context.uc_stack.ss_sp = fibre.stack.data(), fibre.context.uc_stack.ss_size = fibre.stack.size();
         fibre.context.uc_link = nullptr;
@@ -74,7 +86,7 @@ inline void run_block(int threads) {
     }
     while (alive)
         for (int i = 0; i < threads; ++i)
-            if (!fibres[i].done) current = threadIdx.x = i, swapcontext(&outside, &fibres[i].context);
+            if (!fibres[i].done) resume(i);
 }
 template <class... A, size_t... I>
 void launch(void (*kernel)(A...), const unsigned *grid, int threads, void **arguments, std::index_sequence<I...>) {
