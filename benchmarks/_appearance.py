@@ -76,7 +76,7 @@ class MiniXception:
     """The published network: [B, 64, 64] grey faces in [-1, 1] -> logits [B, 7]."""
 
     def __init__(self, path: Path) -> None:
-        import h5py  # noqa: PLC0415  # pyright: ignore[reportMissingImports]  (only this judge needs it)
+        import h5py  # pyright: ignore[reportMissingImports]  (only this judge needs it)
 
         self._values: dict[str, Tensor] = {}
         with h5py.File(path) as file:

@@ -116,7 +116,7 @@ def with_gain(readings: dict[str, list[np.ndarray]]) -> dict[str, Any]:
         there = np.isfinite(read)
         pairs[name] = (np.arctanh(np.clip(read[there], -0.999, 0.999)), true[there])
     grid = [(g, b) for g in np.arange(0.5, 4.0, 0.1) for b in np.arange(-0.6, 0.6, 0.02)]
-    best = {n: min(grid, key=lambda gb: rmse(np.tanh(gb[0] * r + gb[1]), t)) for n, (r, t) in pairs.items()}  # noqa: B023
+    best = {n: min(grid, key=lambda gb: rmse(np.tanh(gb[0] * r + gb[1]), t)) for n, (r, t) in pairs.items()}
     rows = {}
     for fitted, tried in permutations(pairs, 2):
         (gain, offset), (read, true) = best[fitted], pairs[tried]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from emotalking import __version__  # noqa: E402
+from emotalking import __version__
 
 project = "EmoTalking"
-copyright = "the EmoTalking authors, Apache-2.0"  # noqa: A001
+copyright = "the EmoTalking authors, Apache-2.0"
 release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["colon_fence", "deflist"]

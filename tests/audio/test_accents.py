@@ -45,8 +45,8 @@ def test_sound_that_comes_earlier_is_held_back() -> None:
     later: dict[Accent, int] = {}
     for frame in range(230):
         piece = sound[640 * frame : 640 * (frame + 1)]
-        when |= {accent: frame for accent in plain.push(piece)}
-        later |= {accent: frame for accent in delayed.step(piece)}
+        when |= dict.fromkeys(plain.push(piece), frame)
+        later |= dict.fromkeys(delayed.step(piece), frame)
     assert list(later) == list(when) and len(when) >= 3
     assert {later[accent] - when[accent] for accent in when} == {10}
     delayed.step(sound)

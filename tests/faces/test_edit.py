@@ -196,7 +196,7 @@ class _Lost:
         self.layout = editor.source.layout
         self.K = editor.source.K
 
-    def frames(self, start: int = 0):  # noqa: ANN201
+    def frames(self, start: int = 0):
         yield self._frame
         one = self._frame
         nothing = np.full_like(one.landmarks, np.nan)

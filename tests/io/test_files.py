@@ -74,7 +74,7 @@ WRITERS = {
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(name: str, tmp_path: Path, small_disk: object) -> None:
-    if name not in ("frames",):
+    if name != "frames":
         (tmp_path / name).write_bytes(b"old")
     with pytest.raises(CannotWriteError, match=r"cannot be written \(.+\): .*choose another place\.$") as error:
         WRITERS[name](tmp_path / name)

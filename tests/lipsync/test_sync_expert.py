@@ -124,7 +124,7 @@ def test_both_experts_keep_the_interface(expert_file: Path, actor_subject: Subje
         assert isinstance(expert, SyncExpert)
         square = expert.square(points)
         assert square.left < mouth[0] < square.right and square.top < mouth[1] < square.bottom
-        assert expert.name in ("SyncNet v2",) or nose[1] < square.centre[1]
+        assert expert.name == "SyncNet v2" or nose[1] < square.centre[1]
         crops = torch.rand(2, 5, expert.size, expert.size, 3, requires_grad=True)
         vectors = expert.embed_lips(crops)
         assert vectors.shape == (2, expert.width)

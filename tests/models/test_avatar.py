@@ -191,7 +191,7 @@ def test_batch_equals_single_frames(avatar: Avatar) -> None:
 def rewrite(path: Path, **header: str) -> None:
     with safe_open(str(path), "pt") as file:
         metadata = file.metadata() | header
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
     save_file(tensors, path, metadata=metadata)
 
 

@@ -202,12 +202,12 @@ def _helps(docstring: str) -> dict[str, str]:
 def _resolved(annotation: Any, owner: Any) -> tuple[Any, str]:
     """A type without what a command line cannot give, and its shared help."""
     names = _Names(vars(inspect.getmodule(owner) or builtins))
-    kind = eval(annotation, {}, names) if isinstance(annotation, str) else annotation  # noqa: S307 (our own source)
+    kind = eval(annotation, {}, names) if isinstance(annotation, str) else annotation
     shared = ""
     if get_origin(kind) is Annotated:
         kind, *notes = get_args(kind)
         shared = next((note.documentation for note in notes if isinstance(note, Doc)), "")
-        kind = eval(kind.__forward_arg__, {}, names) if isinstance(kind, ForwardRef) else kind  # noqa: S307
+        kind = eval(kind.__forward_arg__, {}, names) if isinstance(kind, ForwardRef) else kind
     return _reduced(kind), shared
 
 

@@ -272,7 +272,7 @@ def _check_look_header(header: Sequence[str], where: str) -> None:
 
 def _look(row: dict[str, Any], where: str) -> tuple[float, float, float]:
     if unknown := set(row) - {"time", "x", "y"}:
-        raise InputError(f"{where}: unknown field {sorted(unknown)[0][:40]!r}; use time, x and y")
+        raise InputError(f"{where}: unknown field {min(unknown)[:40]!r}; use time, x and y")
     x, y = (_number(row.get(key), where, key) for key in ("x", "y"))
     return (_time(row, where), *_in_reach(x, y, where))
 
@@ -301,7 +301,7 @@ def _check_header(header: Sequence[str], where: str) -> None:
 def _keyframe(row: dict[str, Any], where: str) -> tuple[float, float, float]:
     unknown = set(row) - {"time", "valence", "arousal", "emotion"}
     if unknown:
-        name = sorted(unknown)[0][:40]
+        name = min(unknown)[:40]
         raise InputError(f"{where}: unknown field {name!r}; use time with valence, arousal or emotion")
     time = _time(row, where)
     name = row.get("emotion")

@@ -169,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.allow(self.connection)
         super().handle_one_request()
 
-    def do_GET(self) -> None:  # noqa: N802 (the base class's name)
+    def do_GET(self) -> None:
         if self.path in ("/", "/index.html"):
             self._send_file(self.server.folder / PAGE / "index.html", "text/html; charset=utf-8")
             return
@@ -179,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._send_file(self.server.folder / PAGE / CLIPS / clip[1], _TYPES[f".{clip[1].rpartition('.')[2]}"])
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         self.close_connection = True  # refused bodies are not read to their end
         length = self.headers.get("Content-Length", "")
         # Cross-origin requests of this type need a CORS preflight, which is never allowed.

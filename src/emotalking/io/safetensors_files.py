@@ -40,7 +40,7 @@ def read_arrays(path: Path) -> tuple[dict[str, str], Arrays]:
     try:
         with safe_open(path, framework="np") as file:
             metadata = dict(file.metadata() or {})
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(str(error)) from error
     if metadata.pop(CHECKSUM, None) not in (None, checksum_of(arrays)):

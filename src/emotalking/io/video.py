@@ -140,7 +140,7 @@ class OpenClip:
         # The container's pixels count, as long as the stream's own do not change.
         own = self._stream.codec_context.sample_aspect_ratio
         aspect = (self._stream.sample_aspect_ratio or own) if own == self._aspect else own
-        aspect = aspect if aspect else Fraction(1)
+        aspect = aspect or Fraction(1)
         orientation = orientation_of(stored).turned(self.view.turn // 90)
         if self._size is None:
             self._size = shown_size(raw, orientation, aspect)

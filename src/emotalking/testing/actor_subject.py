@@ -59,7 +59,7 @@ def write_actor_subject(
         raise ValueError("frames is empty: a subject needs at least one frame")
     count = len(viewmats)
     height, width = frame.image.shape[:2]
-    table = {name: column for name, column in zip(MODEL_AUS, np.array(aus, np.float32).T, strict=True)}
+    table: dict[str, np.ndarray] = dict(zip(MODEL_AUS, np.array(aus, np.float32).T, strict=True))
     table["AU25"] = AU25_PER_JAW * np.array(jaws, np.float32)
     write.write_background(root, frame.background)
     write.write_action_units(root, table, fps)

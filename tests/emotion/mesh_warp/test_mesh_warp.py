@@ -25,17 +25,17 @@ def make_warp(scene: Scene, config: MeshWarpConfig | None = None) -> MeshWarp:
     return MeshWarp(scene.shape, scene.layout, scene.K, config)
 
 
-def run(warp: MeshWarp, scene: Scene, va: torch.Tensor):  # noqa: ANN201
+def run(warp: MeshWarp, scene: Scene, va: torch.Tensor):
     return warp(*scene.repeat(len(va)), va)
 
 
 @pytest.fixture(scope="module")
-def rim(scene: Scene):  # noqa: ANN201
+def rim(scene: Scene):
     """The face on the rim of the circumplex."""
     return run(make_warp(scene), scene, RIM)
 
 
-def test_follows_the_protocol(scene: Scene, rim) -> None:  # noqa: ANN001
+def test_follows_the_protocol(scene: Scene, rim) -> None:
     assert isinstance(make_warp(scene), EmotionGenerator)
     n = len(RIM)
     assert rim.images.shape == (n, 256, 256, 3) and rim.labels.dtype == torch.uint8
@@ -76,7 +76,7 @@ def test_moves_have_the_right_signs(scene: Scene) -> None:
     assert angry[layout.right_lower_lid[4], 1] < -0.5
 
 
-def test_lips_keep_their_opening_and_smiles_widen_them(scene: Scene, rim) -> None:  # noqa: ANN001
+def test_lips_keep_their_opening_and_smiles_widen_them(scene: Scene, rim) -> None:
     inner, outer = list(scene.layout.lips_inner), list(scene.layout.lips_outer)
 
     def opening(points: torch.Tensor) -> torch.Tensor:
@@ -147,7 +147,7 @@ def test_lips_are_untouched_without_corners(scene: Scene) -> None:
     assert (out.images - scene.images)[:, mouth].abs().max() < 1 / 255
 
 
-def test_irises_are_pinned(scene: Scene, rim) -> None:  # noqa: ANN001
+def test_irises_are_pinned(scene: Scene, rim) -> None:
     for side in ("right", "left"):
         iris = list(getattr(scene.layout, f"{side}_iris"))
         assert torch.equal(rim.landmarks[:, iris], scene.landmarks[:, iris].expand(len(RIM), -1, -1))
@@ -155,7 +155,7 @@ def test_irises_are_pinned(scene: Scene, rim) -> None:  # noqa: ANN001
         assert (rim.images - scene.images)[:, y, x].abs().max() < 2 / 255
 
 
-def test_nothing_moves_beyond_the_outer_ring(scene: Scene, rim) -> None:  # noqa: ANN001
+def test_nothing_moves_beyond_the_outer_ring(scene: Scene, rim) -> None:
     oval = scene.landmarks[0, list(scene.layout.oval)].numpy()
     import cv2
 
@@ -167,7 +167,7 @@ def test_nothing_moves_beyond_the_outer_ring(scene: Scene, rim) -> None:  # noqa
     assert (rim.labels == scene.labels)[:, outside].all()
 
 
-def test_a_symmetric_face_stays_symmetric(scene: Scene, rim) -> None:  # noqa: ANN001
+def test_a_symmetric_face_stays_symmetric(scene: Scene, rim) -> None:
     shift = rim.landmarks - scene.landmarks
     layout = scene.layout
     pairs = [(layout.right_brow, layout.left_brow), (layout.right_upper_lid, layout.left_upper_lid)]
