@@ -1,6 +1,7 @@
 """Identity: known answers of the metric, what is looked at and counted, and dlib's network where it is installed."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,10 @@ class Anywhere:
     def detect(self, image: np.ndarray) -> np.ndarray | None:
         """The same points in every image that is not black."""
         return self._points if image.any() else None
+
+    def detect_many(self, images: Sequence[np.ndarray]) -> list[np.ndarray | None]:
+        """See ``LandmarkProvider``."""
+        return [self.detect(image) for image in images]
 
     def close(self) -> None:
         """Nothing to free."""

@@ -1,6 +1,7 @@
 """Scoring a run of frames: known answers on frames made from a subject's own, and what is refused."""
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -126,6 +127,10 @@ class Painted:
         points[list(MEDIAPIPE_LAYOUT.lips_inner[11:]), 1] += green / 10
         points[list(MEDIAPIPE_LAYOUT.ibug68[61:64]), 1] -= green / 10
         return (points + [red, 0, 0]).astype(np.float32)
+
+    def detect_many(self, images: Sequence[np.ndarray]) -> list[np.ndarray | None]:
+        """See ``LandmarkProvider``."""
+        return [self.detect(image) for image in images]
 
     def close(self) -> None:
         """Nothing to free."""

@@ -1,5 +1,7 @@
 """Analysis of new images of a subject: missing faces, labels, normals of the neutral face."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +29,10 @@ class Detector:
         if not image.any():
             return None
         return np.pad(self.points + np.array([1, 0]), ((0, 0), (0, 1))).astype(np.float32)
+
+    def detect_many(self, images: Sequence[np.ndarray]) -> list[np.ndarray | None]:
+        """See ``LandmarkProvider``."""
+        return [self.detect(image) for image in images]
 
     def close(self) -> None:
         """See ``LandmarkProvider``."""
