@@ -77,8 +77,9 @@ class PoseConfig:
     """Gauss-Newton steps at most."""
     keyframes: int = 24
     """Frames, spread over the poses, from which skin is followed to all others to refine the path
-    (:mod:`emotalking.preprocess.pose.keyframes`); 0: not. Hair of held-out frames against the training frame of the
-    most similar pose, moved by the path: 28.7 -> 29.6 dB (256 px, 60 s), 27.0 -> 27.6 dB (512 px, 71 s)."""
+    (:mod:`emotalking.preprocess.pose.keyframes`); 0: not. Hair of held-out frames agrees with
+    that of the training frame of the most similar pose to 29.7 dB instead of 28.6 (256 px, 60 s), 28.0 instead of 27.4
+    (512 px, 71 s; benchmarks/poses.py)."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,115 @@
+"""How well the head poses of a clip agree: held-out frames against the training frame of the most similar pose.
+
+    python benchmarks/poses.py SUBJECT [SUBJECT ...] [--frames 40]
+
+The training frame is moved by the path, as if all of the head were a plane at one depth (the best of several), and
+compared with the held-out frame where both show hair, and where both show skin; brightness that differs is taken off.
+Poses are those of the landmarks and the optical flow that `prepare` left in the folder, before and after skin was
+followed from keyframes. Hair takes no part in either.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from _report import write
+
+from emotalking.data import Subject
+from emotalking.data.labels import Label, mask_of
+from emotalking.io.arrays import load_array
+from emotalking.preprocess.pose.keyframes import follow_keyframes
+from emotalking.preprocess.pose.solver import PoseTrack, project, refine_pose, solve_pose
+from emotalking.preprocess.tracking import PointFlow
+
+DEPTHS = (0.0, 0.02, 0.04, 0.06)
+"""Depths of the plane in the head frame, world units."""
+APART = 25
+"""Frames that lie between a held-out frame and its training frame, at least."""
+HALF_PIXEL = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])
+
+
+def solved(subject: Subject) -> tuple[dict[str, PoseTrack], dict[str, float]]:
+    """The paths before and after keyframes, and seconds of processor time."""
+    work, layout, size = subject.files.root / ".capture", subject.landmarks.layout, (subject.height, subject.width)
+    raw = load_array(work / "points.npy").astype(np.float64)
+    points, rigid = raw[..., :2], list(layout.rigid)
+    flow = PointFlow(load_array(work / "flow.npy").astype(np.float64), load_array(work / "flow_valid.npy"))
+    fps, began = float(subject.fps), time.process_time()
+    before = solve_pose(points, raw[..., 2], layout, size, fps, flow)
+    seconds = {"solve": time.process_time() - began}
+    found = np.isfinite(raw).all((1, 2))
+    face_px = float(np.median(np.ptp(points[found, :, 1], axis=1)))
+    path = project(before.shape[rigid], before.viewmats, before.focal, size)
+    began = time.process_time()
+    frames = map(subject.original, range(subject.num_frames))
+    tracks = follow_keyframes(frames, subject.original, path, found, 24, face_px)
+    after = refine_pose(before, tracks, points, layout, size, fps, flow)
+    return {"landmarks": before, "keyframes": after}, seconds | {"keyframes": time.process_time() - began}
+
+
+def homography(pose: PoseTrack, index: int, depth: float, size: tuple[int, int]) -> np.ndarray:
+    """From the plane of the head frame at ``depth`` to pixels of frame ``index``."""
+    K = np.array([[pose.focal, 0, size[0] / 2], [0, pose.focal, size[1] / 2], [0, 0, 1.0]])
+    view = pose.viewmats[index]
+    return K @ np.stack([view[:3, 0], view[:3, 1], view[:3, 2] * depth + view[:3, 3]], 1)
+
+
+def agreement(subject: Subject, poses: dict[str, PoseTrack], frames: int) -> dict[str, dict[str, float]]:
+    """PSNR [dB] of hair and of skin by path, at the depth that suits each best."""
+    val, size = np.asarray(subject.val_indices), (subject.width, subject.height)
+    rigid, first = list(subject.landmarks.layout.rigid), next(iter(poses.values()))
+    path = project(first.shape[rigid], first.viewmats, first.focal, size[::-1]).reshape(subject.num_frames, -1)
+    train = np.asarray(subject.train_indices)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+    errors: dict[tuple[str, Label, float], list[float]] = {}
+    for index in val[np.linspace(0, len(val) - 1, frames).round().astype(int)].tolist():
+        far = train[np.abs(train - index) > APART]
+        other = int(far[np.square(path[far] - path[index]).sum(1).argmin()])
+        here, there = (subject.original(each).astype(np.float32) for each in (index, other))
+        labels, known = (subject.masks(each).labels for each in (index, other))
+        for name, pose in poses.items():
+            for depth in DEPTHS:
+                move = homography(pose, index, depth, size) @ np.linalg.inv(homography(pose, other, depth, size))
+                move = np.linalg.inv(HALF_PIXEL) @ move @ HALF_PIXEL
+                moved = cv2.warpPerspective(there, move, size, flags=cv2.INTER_CUBIC)
+                classes = cv2.warpPerspective(known, move, size, flags=cv2.INTER_NEAREST)
+                for label in (Label.HAIR, Label.HEAD):
+                    both = (mask_of(labels, label) & mask_of(classes, label)).astype(np.uint8)
+                    difference = (here - moved)[cv2.erode(both, disc) > 0]
+                    if len(difference) > 50:
+                        error = float(np.square(difference - difference.mean(0)).mean())
+                        errors.setdefault((name, label, depth), []).append(error)
+    return {
+        name: {
+            key: max(10 * np.log10(255**2 / float(np.mean(errors[name, label, depth]))) for depth in DEPTHS)
+            for key, label in (("hair", Label.HAIR), ("skin", Label.HEAD))
+            if (name, label, DEPTHS[0]) in errors
+        }
+        for name in poses
+    }
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("subjects", type=Path, nargs="+")
+    parser.add_argument("--frames", type=int, default=40)
+    parser.add_argument("--name", default="poses")
+    args = parser.parse_args()
+    found: dict[str, Any] = {}
+    for folder in args.subjects:
+        subject = Subject.open(folder)
+        poses, seconds = solved(subject)
+        jitter = {name: pose.statistics["jitter_px"] for name, pose in poses.items()}
+        row = {"size": subject.height, "frames": subject.num_frames, "psnr": agreement(subject, poses, args.frames)}
+        found[folder.name] = row | {"jitter_px": jitter, "cpu_seconds": seconds}
+        print(folder.name, json.dumps(found[folder.name]), flush=True)
+    write(args.name, found)
+
+
+if __name__ == "__main__":
+    main()
