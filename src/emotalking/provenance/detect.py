@@ -15,6 +15,7 @@ room to spare (benchmarks/watermark.py).
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import cv2
 import numpy as np
@@ -103,10 +104,14 @@ class _Spectrum:
     @property
     def mixtures(self) -> Float[np.ndarray, "M C"]:
         """Weights of the images that are tried; each with both signs."""
-        if len(self.values) == 1:
-            return np.ones((1, 1))
-        angles = np.pi / _PHASES * np.arange(_PHASES)
-        return np.stack([np.cos(angles), np.sin(angles), -np.cos(3 * angles), -np.sin(3 * angles)], 1)
+        return _square_waves() if len(self.values) > 1 else np.ones((1, 1))
+
+
+@cache
+def _square_waves() -> Float[np.ndarray, "M 4"]:
+    """Weights of the harmonics' cosine and sine in square waves that begin at each of the times tried."""
+    angles = np.pi / _PHASES * np.arange(_PHASES)
+    return np.stack([np.cos(angles), np.sin(angles), -np.cos(3 * angles), -np.sin(3 * angles)], 1)
 
 
 def search(evidence: Evidence, key: bytes = KEY) -> Found | None:

@@ -30,8 +30,11 @@ _SIDE, _SMALLER = 512, 0.8
 """The cost falls with that power of the shorter side below so many pixels."""
 _FAINT, _SMOOTH = 0.7, (0.1, 0.6)
 """Share of the strength where the texture is at most the first of these, and the range over which it becomes whole."""
-_GROWTH, _GROWTH_ALONE = 0.9, 0.3
-"""Power with which the strength grows further with texture, in videos and in images alone."""
+_GROWTH, _GROWTH_LARGE, _GROWTH_ALONE = 0.9, 0.5, 0.3
+"""Power with which the strength grows further with texture: in videos, in those of at least :data:`_LARGE` pixels, whose
+parts hold enough of it, and in images alone."""
+_LARGE = 400
+"""Shorter side."""
 _CENTRE, _MORE = ((0.38, 0.25), (0.5, 0.2)), 1.0
 """Where heads are in images (place and width in shares of the height, and of the width), and how much stronger the mark
 may be there: what is cut out of an image is mostly a head."""
@@ -84,7 +87,7 @@ class Mark:
         factors = torch.ones(len(frames), device=images.device) if swings is None else swings.to(images.device)
         for some, by, marked in zip(frames.split(together), factors.split(together), out.split(together), strict=True):
             amount = strength(some[..., 1], self.distance, alone=swings is None)
-            change = changes(amount * waves * by[:, None, None])
+            change = changes(amount.mul_(waves).mul_(by[:, None, None]))
             marked[..., :3] = change.add_(some[..., :3]).clamp_(0, 255)
             marked[..., 3:] = some[..., 3:]
         return out.reshape(images.shape)
@@ -113,15 +116,15 @@ def strength(
     distance = DISTANCE if distance is None else distance
     cell = max(round(_CELL * unit_of(height, width)), 2)
     level = green.reshape(-1, 1, height, width).float()
-    differences = torch.zeros_like(level)
-    differences[..., :-1] += (level[..., 1:] - level[..., :-1]).abs_()
+    differences = F.pad((level[..., 1:] - level[..., :-1]).abs_(), (0, 1))
     differences[..., :-1, :] += (level[..., 1:, :] - level[..., :-1, :]).abs_()
     texture = _means(differences.clamp_(max=_CLIP), cell)
     texture = F.avg_pool2d(texture, 3, 1, 1, count_include_pad=False)
     mean = _means(level, cell)
     visible = (torch.minimum(mean - _DARK, _BRIGHT - mean) / _FADE).clamp_(0, 1)
     shares = ((texture - _SMOOTH[0]) / (_SMOOTH[1] - _SMOOTH[0])).clamp_(0, 1).mul_(1 - _FAINT).add_(_FAINT)
-    shares = shares * visible * (1 + texture).pow(_GROWTH_ALONE if alone else _GROWTH)
+    growth = _GROWTH_ALONE if alone else _GROWTH_LARGE if min(height, width) >= _LARGE else _GROWTH
+    shares = shares * visible * (1 + texture).pow(growth)
     down, across = (
         torch.exp(-((((torch.arange(count, device=green.device) + 0.5) / count - place) / spread) ** 2) / 2)
         for count, (place, spread) in zip(shares.shape[-2:], _CENTRE, strict=True)
