@@ -31,10 +31,10 @@ _SIDE, _SMALLER = 512, 0.8
 _FAINT, _SMOOTH = 0.7, (0.1, 0.6)
 """Share of the strength where the texture is at most the first of these, and the range over which it becomes whole."""
 _GROWTH, _GROWTH_LARGE, _GROWTH_ALONE = 0.9, 0.5, 0.3
-"""Power with which the strength grows further with texture: in videos, in those of at least :data:`_LARGE` pixels, whose
-parts hold enough of it, and in images alone."""
+"""Power with which the strength grows further with texture: in videos, in large ones, whose parts hold enough of it,
+and in images alone."""
 _LARGE = 400
-"""Shorter side."""
+"""Shorter side in pixels from which a video is large."""
 _CENTRE, _MORE = ((0.38, 0.25), (0.5, 0.2)), 1.0
 """Where heads are in images (place and width in shares of the height, and of the width), and how much stronger the mark
 may be there: what is cut out of an image is mostly a head."""
