@@ -26,7 +26,6 @@ WHY_NOT = {
     ("evaluate.evaluation", "write_image"): MEASURED,
     ("evaluate.speech", "save_wav"): TEMPORARY,
     ("models.avatar_file", "encode_image"): "the background plate inside the avatar file",
-    ("models.scene", "encode_image"): "layers inside the avatar file",
     ("preprocess.check.face_pass", "encode_image"): NOT_SYNTHETIC,
     ("preprocess.job", "create_media"): "recorded frames without loss, for the next step",
     ("preprocess.preview", "VideoWriter"): NOT_SYNTHETIC,
