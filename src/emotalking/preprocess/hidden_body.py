@@ -32,6 +32,9 @@ SEAM_PX = 4
 """Body this close to the head, at 512 px, may be mixed with it."""
 FILL_PX = 1
 """The same where a frame's own body gives way to that of other frames: no further, as it is exact in its own pose."""
+MIXED_PX = 1.5
+"""The least of it, whatever the frame's size: pixels next to a label map's edge are mixtures, and stood in frames of
+256 px as a light line below a chin that is higher than recorded."""
 MISFIT = 14.0
 """Mean difference in grey levels, beside the head, above which a frame does not fit."""
 
@@ -134,7 +137,7 @@ class HiddenBody:
         away = _distance(head)
         compared = body & shown & (away > 2 * SEAM_PX * scale)
         beside = compared & (away <= NEAR_PX / 3 * scale)
-        hidden = head | (body & (away <= FILL_PX * scale))
+        hidden = head | (body & (away <= max(FILL_PX * scale, MIXED_PX)))
         if beside.any():
             window = bounds(beside | hidden)
             shifted, left = _shifted(colour, image, compared, window)
