@@ -13,6 +13,7 @@ from emotalking.data import Subject
 from emotalking.emotion.circumplex import TEST_POINTS
 from emotalking.errors import UserError
 from emotalking.evaluate.evaluation_models import ActionUnitModel, EvaluationModels
+from emotalking.evaluate.faces import MirroredFrames
 from emotalking.evaluate.measure import Stopwatch, measure
 from emotalking.evaluate.metrics import METRICS, Metric
 from emotalking.evaluate.metrics.image import neck_band, outline_band
@@ -272,6 +273,18 @@ def test_the_recordings_lips_are_measured_in_mirrored_frames(actor_subject: Subj
         frame[0, -1] = 0
     blind = lips_of(True)["opening_r"]
     assert math.isnan(blind.value) and "mirrored frames" in blind.reason and blind.missing == 30
+
+
+def test_several_frames_are_mirrored_as_one_is(painted: Painted) -> None:
+    rng = np.random.default_rng(3)
+    frames = [rng.integers(0, 255, (96, 96, 3), dtype=np.uint8) for _ in range(3)]
+    for frame, green in zip(frames, (7, 40, 90), strict=True):
+        frame[0, -1] = (0, green, 255)
+    mirrored = MirroredFrames(painted)
+    found = mirrored.detect_many(frames)
+    assert all(row is not None for row in found)
+    for row, frame in zip(found, frames, strict=True):
+        np.testing.assert_array_equal(row, mirrored.detect(frame))
 
 
 def test_commands_and_frames_must_be_as_many(actor_subject: Subject, painted: Painted) -> None:

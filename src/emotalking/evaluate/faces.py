@@ -212,6 +212,10 @@ class MirroredFrames:
         """See :class:`emotalking.preprocess.landmarks.LandmarkProvider`."""
         return self._provider.detect(np.ascontiguousarray(image[:, ::-1]))
 
+    def detect_many(self, images: Sequence[UInt8[np.ndarray, "H W 3"]]) -> list[Float32[np.ndarray, "K 3"] | None]:
+        """See :class:`emotalking.preprocess.landmarks.LandmarkProvider`."""
+        return self._provider.detect_many([np.ascontiguousarray(image[:, ::-1]) for image in images])
+
     def close(self) -> None:
         """See :class:`emotalking.preprocess.landmarks.LandmarkProvider`."""
         self._provider.close()
