@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -151,6 +151,17 @@ def rate(hits: Iterable[bool]) -> dict[str, Any]:
     seen = [bool(hit) for hit in hits]
     low, high = stats.binomtest(sum(seen), len(seen)).proportion_ci(0.95, "exact")
     return {"hits": sum(seen), "of": len(seen), "interval_95": [round(low, 4), round(high, 4)]}
+
+
+def rates(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What was found of several clips: marks, payloads, wrong payloads, and the share of wrong bits of those read."""
+    wrong = [one["bit_error"] for one in each if one["bit_error"] is not None]
+    return {
+        "marked": rate(one["marked"] for one in each),
+        "payload_read": rate(one["read"] for one in each),
+        "misread": sum(one["misread"] for one in each),
+        "bit_errors_where_read": float(np.mean(wrong)) if wrong else None,
+    }
 
 
 class Workers:

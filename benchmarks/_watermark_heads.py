@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _watermark_clips import ATTACKS, FPS, LENGTH, Frames, Workers, in_video, look, rate
+from _watermark_clips import ATTACKS, FPS, LENGTH, Frames, Workers, in_video, look, rates
 
 from emotalking import Avatar, EmotionTrack, Player
 from emotalking.io.audio import SAMPLE_RATE, load_audio
@@ -120,16 +120,7 @@ def _lpips(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _summary(clips: list[dict[str, Any]]) -> dict[str, Any]:
-    attacks: dict[str, Any] = {}
-    for name in clips[0]["attacks"]:
-        each = [clip["attacks"][name] for clip in clips]
-        wrong = [one["bit_error"] for one in each if one["bit_error"] is not None]
-        attacks[name] = {
-            "marked": rate(one["marked"] for one in each),
-            "payload_read": rate(one["read"] for one in each),
-            "misread": sum(one["misread"] for one in each),
-            "bit_errors_where_read": float(np.mean(wrong)) if wrong else None,
-        }
+    attacks = {name: rates([clip["attacks"][name] for clip in clips]) for name in clips[0]["attacks"]}
     figures = ("psnr_db", "lpips", "change_of_mark_by_frames")
     quality = {key: [float(np.mean([c[key] for c in clips])), float(max(c[key] for c in clips))] for key in figures}
     quality["psnr_db"][1] = float(min(clip["psnr_db"] for clip in clips))

@@ -24,7 +24,19 @@ import numpy as np
 import torch
 from _report import line, measure, write
 from _watermark_alarms import false_alarms
-from _watermark_clips import ATTACKS, FPS, LENGTH, Frames, Workers, encoded, in_video, look, rate, read, single_threaded
+from _watermark_clips import (
+    ATTACKS,
+    FPS,
+    LENGTH,
+    Frames,
+    Workers,
+    encoded,
+    in_video,
+    look,
+    rates,
+    read,
+    single_threaded,
+)
 from _watermark_heads import heads_table, markdown
 
 from emotalking.networks.lpips import Lpips
@@ -70,12 +82,8 @@ def detection(
     rows: dict[str, Any] = {}
     for name in names:
         each = [one[name] for one in found]
-        wrong = [one["bit_error"] for one in each if one["bit_error"] is not None]
         rows[name] = {
-            "marked": rate(one["marked"] for one in each),
-            "payload_read": rate(one["read"] for one in each),
-            "misread": sum(one["misread"] for one in each),
-            "bit_errors_where_read": float(np.mean(wrong)) if wrong else None,
+            **rates(each),
             "z_quantiles_0_50_100": np.quantile([one["z"] for one in each], [0, 0.5, 1]).round(2).tolist(),
         }
         marked, well = rows[name]["marked"]["hits"], rows[name]["payload_read"]["hits"]

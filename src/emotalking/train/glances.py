@@ -32,6 +32,11 @@ def sideways(
     return turned
 
 
+def iris_moves(gaze: Float[Tensor, "B 2"], turned: Float[Tensor, "B 2"]) -> Float[Tensor, "B 3"]:
+    """How irises move, world units, where eyes that looked along ``gaze`` [rad] are ``turned``; depth is left out."""
+    return F.pad(IRIS_RADIUS * (turned.sin() - gaze.sin()), (0, 1))
+
+
 class Glances:
     """Turns the eyes of training frames.
 
@@ -70,8 +75,7 @@ class Glances:
         data, row = self._data, as_index(frame)
         assert data.conditions.gaze is not None
         gaze = data.conditions.gaze[row]
-        moved = IRIS_RADIUS * ((gaze + glance).sin() - gaze.sin())
-        ends = torch.cat([self._irises, self._irises + F.pad(moved, (0, 1))])[None]
+        ends = torch.cat([self._irises, self._irises + iris_moves(gaze, gaze + glance)])[None]
         before, after = project(ends, data.conditions.viewmats[row], data.K.expand(1, 3, 3)).chunk(2, 1)
         image = data.image(frame).permute(0, 3, 1, 2)
         turned = turn_eyeballs(image, self._points[row], after - before, self._eyes, self._unit_px[row], self._patch)

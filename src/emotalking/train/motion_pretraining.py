@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from scipy.spatial import Delaunay
 from torch import Tensor
 
 from emotalking.data.blink import AU45_CLIP, AU45_OPEN
-from emotalking.data.gaze import IRIS_DEPTH, IRIS_RADIUS
+from emotalking.data.gaze import IRIS_DEPTH
 from emotalking.data.layouts import FaceLayout
 from emotalking.emotion.mesh_warp.template import RINGS, ring_points
 from emotalking.models.head import Branch
@@ -18,7 +17,7 @@ from emotalking.models.motion import POSITION_SCALE, FaceMotion
 from emotalking.ops.geometry import project
 from emotalking.progress import track
 from emotalking.train.data import TrainingData
-from emotalking.train.glances import sideways
+from emotalking.train.glances import iris_moves, sideways
 
 FRAMES, POINTS = 32, 1024
 """Size of a batch."""
@@ -155,8 +154,7 @@ def pretrain_motion(
         gaze = None if data.conditions.gaze is None else data.conditions.gaze[at]
         if gaze is not None and gaze_reach:
             turned = sideways(gaze, gaze_reach, GLANCES, generator)
-            aside = IRIS_RADIUS * (turned.sin() - gaze.sin())
-            wanted = wanted + of_irises[:, None] * F.pad(aside, (0, 1))[:, None]
+            wanted = wanted + of_irises[:, None] * iris_moves(gaze, turned)[:, None]
             gaze = turned
         moved = face.motion(face.motion.canonical(points), codes[at], data.conditions.aus[at], va, gaze)
         error = ((moved["d_means"] - wanted) / POSITION_SCALE).square().mean()

@@ -57,12 +57,11 @@ class EyeIndices:
 
     def room_to_fall(self, landmarks: Float[Tensor, "B K 2"], drop: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """Share of a ``drop`` of the upper lids (eye-centre distances) after which the irises are still seen."""
-        lids, centres = landmarks[:, self.upper], self.centres(landmarks)
-        along = F.normalize(lids[:, :, -1] - lids[:, :, 0], dim=2)
-        up = torch.stack([along[..., 1], -along[..., 0]], 2)[:, :, None]
-        heights = ((lids - centres[:, :, None]) * up).sum(3).amax(2).mean(1)
+        centres, upper = self.centres(landmarks), landmarks[:, self.upper].flatten(0, 1)
         unit = (centres[:, 1] - centres[:, 0]).norm(dim=1).clamp(min=1e-6)
-        room = (heights / unit - LEAST_SEEN).clamp(min=1e-4)
+        local = _EyeAxes.of(upper, unit.repeat_interleave(2))
+        heights = (local.inside(upper) - local.inside(centres.flatten(0, 1)[:, None]))[..., 1].amax(1)
+        room = (heights.view(-1, 2).mean(1) - LEAST_SEEN).clamp(min=1e-4)
         # A soft limit: all of a small drop, never more than the room.
         return (1 + (drop.clamp(min=0) / room) ** 4) ** -0.25
 
