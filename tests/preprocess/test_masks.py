@@ -9,8 +9,8 @@ import pytest
 
 from emotalking.data.labels import Label, Masks
 from emotalking.data.layouts import IBUG68, FaceLayout
+from emotalking.ops.guided import guided_upsample
 from emotalking.preprocess.parsing.geometry import CELLS, LEFT, TOP, HeadFrame, apply_affine, face_zones
-from emotalking.preprocess.parsing.labels import guided_upsample
 from emotalking.preprocess.parsing.parser import ClipParser, EmbeddedParsing, SelfieSegmentation
 from emotalking.testing.actor.actor import Actor, head_viewmat
 from emotalking.testing.actor.state import ActorFrame, ActorState, Viseme

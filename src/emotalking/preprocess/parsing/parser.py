@@ -16,8 +16,9 @@ from jaxtyping import Bool, Float32, Shaped, UInt8
 from emotalking.data.labels import Label, Masks
 from emotalking.data.layouts import FaceLayout
 from emotalking.networks.mediapipe.graph import open_graph
+from emotalking.ops.guided import guided_upsample
 from emotalking.preprocess.parsing.geometry import HeadFrame, face_zones
-from emotalking.preprocess.parsing.labels import guided_upsample, labels_from_scores, remove_detached, teeth_mask
+from emotalking.preprocess.parsing.labels import labels_from_scores, remove_detached, teeth_mask
 from emotalking.preprocess.parsing.model import ClipModel, class_scores, fit_model, make_sample
 
 _PERSON_SIZE = 256
