@@ -135,10 +135,11 @@ def encode_image(
     suffix = suffix.lower()
     setting = {".png": cv2.IMWRITE_PNG_COMPRESSION, ".webp": cv2.IMWRITE_WEBP_QUALITY}
     options = [] if quality is None else [setting.get(suffix, cv2.IMWRITE_JPEG_QUALITY), quality]
-    if suffix == ".png" and quality == 1:  # two to three times as fast as this level alone, and files no larger
-        options += [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-        if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # from OpenCV 4.13 on
+    if suffix == ".png" and quality == 1:  # two to three times as fast as this level alone
+        if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # from OpenCV 4.13 on; read twice as fast as runs alone
             options += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
+        else:
+            options += [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
     if full_chroma:
         options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     try:

@@ -186,7 +186,7 @@ def _shifted(
     difference = np.asarray(cv2.subtract(image, colour, dtype=cv2.CV_32F), np.float32)
     size = (max(2, image.shape[1] // 16), max(2, image.shape[0] // 16))
     weight = cv2.resize(compared.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    total = cv2.resize(difference * compared[..., None], size, interpolation=cv2.INTER_AREA)
+    total = cv2.resize(cv2.copyTo(difference, compared.view(np.uint8)), size, interpolation=cv2.INTER_AREA)
     smooth = pull_push(total / np.maximum(weight, 1e-3)[..., None], np.minimum(weight, 1.0))
     smooth = cv2.resize(np.ascontiguousarray(smooth, np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     smooth = smooth[window]

@@ -189,8 +189,7 @@ def torso_layer(
     if covered is not None:
         seam = 2 * max(1, round(2 * SEAM_PX * scale)) + 1
         alpha = np.where(cv2.dilate(head.view(np.uint8), np.ones((seam, seam), np.uint8)), alpha, covered)
-    colours = np.clip(colour + 0.5, 0, 255).astype(np.uint8)
-    layer[window] = cv2.merge([*cv2.split(colours * (alpha > 0)[..., None]), alpha])
+    layer[window] = cv2.merge([*cv2.split(cv2.copyTo(colour, alpha)), alpha])
     return layer
 
 
@@ -212,9 +211,10 @@ def training_target(
     alpha = _soft(outer, image.shape[0] / 512)
     out = plate.copy()
     cv2.copyTo(image, outer.view(np.uint8), out)
-    border = (alpha > 1e-6) & (alpha < 1 - 1e-6)  # elsewhere the mean rounds to one of the two
-    share = alpha[border][:, None]
-    out[border] = share * image[border] + (1 - share) * plate[border] + 0.5
+    border = np.flatnonzero((alpha > 1e-6) & (alpha < 1 - 1e-6))  # elsewhere the mean rounds to one of the two
+    share = alpha.ravel()[border][:, None]
+    front, back = (each.reshape(-1, 3)[border] for each in (image, plate))
+    out.reshape(-1, 3)[border] = share * front + (1 - share) * back + 0.5
     return out
 
 
@@ -332,7 +332,7 @@ def _extend_colours(
 
 def _body_colours(
     image: np.ndarray, labels: np.ndarray, neck_behind: np.ndarray, torso_behind: np.ndarray, scale: float
-) -> Float32[np.ndarray, "H W 3"]:
+) -> UInt8[np.ndarray, "H W 3"]:
     """The frame's colours inside the body, continued outwards and behind the head."""
     body = mask_of(labels, *BODY)
     border = cv2.dilate((labels == Label.BACKGROUND).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
@@ -343,7 +343,6 @@ def _body_colours(
     mixed = (body & border) | ~body
     colour = image.copy()
     cv2.copyTo(carried, mixed.view(np.uint8), colour)
-    colour = colour.astype(np.float32)
     # A strip of neck beside the jaw is all border: the nearest body is skin here, collar there, and shows as stitches.
     neck = neck_behind | (mixed & (labels == Label.NECK))
     for region, source, blur in ((torso_behind, body, 2.0), (neck, labels == Label.NECK, 5.0)):
@@ -362,5 +361,6 @@ def _body_colours(
             near, away = near[within], away[within]
         smooth = cv2.GaussianBlur(near.astype(np.float32), (0, 0), sigma)
         part = region[window]
-        colour[window][part] = smooth[part] * (DARKENING ** (away[part] / scale))[:, None]
+        darker = smooth[part] * (DARKENING ** (away[part] / scale))[:, None]
+        colour[window][part] = np.clip(darker + 0.5, 0, 255).astype(np.uint8)
     return colour

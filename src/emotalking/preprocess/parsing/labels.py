@@ -137,10 +137,12 @@ def labels_from_scores(scores: Float32[np.ndarray, "4 H W"], zones: FaceZones) -
 def _person_component(person: np.ndarray, face: np.ndarray) -> np.ndarray:
     """The component that holds the face, without small holes."""
     count, components = cv2.connectedComponents(person.view(np.uint8), connectivity=4)
-    inside = components[face]
-    if inside.size == 0:
+    if not face.any():
         return person
-    body = person if count == 2 else components == np.bincount(inside[inside > 0], minlength=1).argmax()
+    body = person
+    if count > 2:
+        inside = components[face]
+        body = components == np.bincount(inside[inside > 0], minlength=1).argmax()
     count, found = cv2.connectedComponents((~body).view(np.uint8), connectivity=4)
     holes = np.asarray(found, np.int32)
     small = np.bincount(holes.ravel(), minlength=count) < max(4, int(4 * SMALL_SHARE * body.size))
@@ -161,7 +163,8 @@ def _absorb_islands(
     # OpenCV's statistics of components take longer than the components, and most labels are in one piece.
     count, components = cv2.connectedComponents(mask[around], connectivity=4)
     labels, root = labels[around], None if root is None else root[around]
-    areas = np.bincount(components.ravel(), minlength=count)
+    # Most are large, too, and bins count at a fraction of the speed.
+    areas = (0, cv2.countNonZero(mask)) if count == 2 else np.bincount(components.ravel(), minlength=count)
     for island in range(1, count):
         if areas[island] >= smallest and root is None:
             continue
