@@ -4,20 +4,20 @@ A search reports a mark where ``exponent``, the logarithm of one over the bound 
 reaches :data:`ALARM_EXPONENT`. Were the bound exact, exponents would be exponentially distributed with a mean of 1.
 """
 
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from _watermark_clips import LENGTH, Frames, Workers, in_video, rate, read, shown
+from _watermark_clips import LENGTH, Workers, in_video, rate, read, shown
 from scipy import stats
 
 from emotalking.provenance import detect
-from emotalking.provenance.detect import ALARM, Geometry
-from emotalking.provenance.evidence import Evidence
+from emotalking.provenance.correlation import Spectrum, deviations_of, indices, known_lines, turn
+from emotalking.provenance.detect import ALARM, exponent
+from emotalking.provenance.evidence import Evidence, grey_levels, of_image
 from emotalking.provenance.mark import Mark
-from emotalking.provenance.pattern import KEY, SYNC_SHARE, lines
+from emotalking.provenance.pattern import KEY, lines
 from emotalking.provenance.payload import Payload
 
 ALARM_EXPONENT = float(-np.log(ALARM))
@@ -26,39 +26,43 @@ TAIL = 0.05
 """Share of the largest exponents to which the tail is fitted."""
 KEYS_A_JOB = 10
 KEYS_OF_WHOLE, KEYS_AT_ONCE = 24_000, 1_000
+AT = (0, 25, 50, 75, 120, 200)
+"""Frames that are taken as images alone, where a file has so many."""
+Shot = tuple[Path, bool, int | None]
+"""A file, whether it is marked with another key, and which of its frames is searched alone; None: 2 s."""
 
 
-def false_alarms(clips: list[Path], keys: int, drawn: int, workers: Workers, device: str) -> dict[str, Any]:
-    """Exponents of searches of clips without the mark that is looked for.
+def false_alarms(shots: list[Shot], keys: int, drawn: int, workers: Workers, device: str) -> dict[str, Any]:
+    """Exponents of searches of images without the mark that is looked for.
 
     Args:
-        clips: real recordings and renderings, each taken plain and marked with another key.
+        shots: of real recordings and renderings.
         keys: that are searched as ``verify`` does, besides the public one, in each.
         drawn: random keys of which the strongest place of the coarse search is taken in each, on ``device``.
     """
     jobs = [
-        (clip, marked, first, min(first + KEYS_A_JOB, keys + 1))
-        for clip, marked in product(clips, (False, True))
-        for first in range(0, keys + 1, KEYS_A_JOB)
+        (shot, first, min(first + KEYS_A_JOB, keys + 1)) for shot in shots for first in range(0, keys + 1, KEYS_A_JOB)
     ]
-    searched = np.concatenate(list(workers.map(_searches, jobs)))
     results: dict[str, Any] = {
-        "clips": len(clips),
+        "shots": len(shots),
+        "files": len({path for path, _, _ in shots}),
         "alarm_exponent": ALARM_EXPONENT,
-        "searched_as_verify_does": _tail(searched[:, 0]),
-        "known_lines_in_their_coarse_search": _tail(searched[:, 1]),
+        "searched_as_verify_does": _tail(np.concatenate(list(workers.map(_searches, jobs)))),
     }
-    whole = workers.map(whole_places, [(clip, marked) for clip, marked in product(clips, (False, True))])
-    results["places_of_whole_images"] = _tail(np.concatenate(list(whole)))
     print(results, flush=True)
+    whole = workers.map(whole_places, list(enumerate(shots)))
+    results["places_of_whole_images"] = _tail(np.concatenate(list(whole)))
+    print(results["places_of_whole_images"], flush=True)
     if drawn:
-        found = [
-            strongest(shown(_frames(clip, marked)), drawn, 2 * number + marked, device)
-            for (number, clip), marked in product(enumerate(clips), (False, True))
-        ]
+        found = [strongest(_evidence(shot), drawn, number, device) for number, shot in enumerate(shots)]
         results["coarse_searches_of_drawn_keys"] = _tail(np.concatenate(found))
         print(results["coarse_searches_of_drawn_keys"], flush=True)
     return results
+
+
+def stills(files: list[Path]) -> list[Shot]:
+    """Some frames of each file."""
+    return [(path, False, at) for path in files for at in AT if at < len(read(path, max(AT) + 1))]
 
 
 def _tail(exponents: np.ndarray) -> dict[str, Any]:
@@ -81,126 +85,98 @@ def _tail(exponents: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _frames(clip: Path, marked: bool) -> Frames:
-    frames = read(clip, LENGTH)
-    return in_video(Mark(Payload(99), b"of somebody else"), frames) if marked else frames
+def _evidence(shot: Shot) -> Evidence:
+    path, marked, at = shot
+    frames = read(path, LENGTH if at is None else at + 1)
+    mark = Mark(Payload(99), b"of somebody else")
+    if at is not None:
+        return of_image(grey_levels(mark.array(frames[at]) if marked else frames[at]))
+    return shown(in_video(mark, frames) if marked else frames)
 
 
-def _searches(job: tuple[Path, bool, int, int]) -> np.ndarray:
-    """Exponents of some keys in a clip, and those of their coarse searches; the first key is the public one."""
-    clip, marked, first, last = job
-    evidence = shown(_frames(clip, marked))
-    names = (KEY if number == 0 else b"other %d" % number for number in range(first, last))
-    return np.array([_exponents(evidence, name) for name in names])
+def _searches(job: tuple[Shot, int, int]) -> np.ndarray:
+    """Exponents of some keys in a shot; the first key is the public one."""
+    shot, first, last = job
+    evidence = _evidence(shot)
+    names = [KEY if number == 0 else b"other %d" % number for number in range(first, last)]
+    found = [detect.search(evidence, name) for name in names]
+    return np.array([0.0 if one is None else -np.log(one.false_alarm) for one in found])
 
 
-def _exponents(evidence: Evidence, key: bytes) -> tuple[float, float]:
-    """Of the search, with payloads, and of its strongest correlation of known lines."""
-    found = detect.search(evidence, key)
-    assert found is not None
-    chosen, size = lines(key), evidence.steady.shape[1:]
-    known = []
+def whole_places(job: tuple[int, Shot]) -> np.ndarray:
+    """Exponents of :data:`KEYS_OF_WHOLE` random keys in a shot at the places of whole images, in its change and sum."""
+    seed, shot = job
+    evidence, rng, found = _evidence(shot), np.random.default_rng(seed), []
+    places = detect._whole(*evidence.steady.shape[1:])
+    fields = []
     for spectrum in detect._spectra(evidence):
-        places = detect._whole(*size)
-        known.append(_exponent(max(detect._z(spectrum, chosen, one) for one in places), len(places), spectrum))
-        candidates, positions = detect._coarse(spectrum, chosen, max(size))
-        known.append(_exponent(detect._peak(spectrum, chosen, candidates[0], detect._SHIFTS)[0], positions, spectrum))
-    return -float(np.log(found.false_alarm)), max(known)
-
-
-def _exponent(z: float, positions: int, spectrum: detect._Spectrum) -> float:
-    return z * abs(z) / 2 - float(np.log(detect._FAMILIES * positions * 2 * len(spectrum.mixtures)))
-
-
-def whole_places(job: tuple[Path, bool]) -> np.ndarray:
-    """Exponents of :data:`KEYS_OF_WHOLE` random keys in a clip at the places of whole images, in its change and sum."""
-    evidence = shown(_frames(*job))
-    rng, index = np.random.default_rng(len(str(job))), np.concatenate([lines().sync, lines().data])
-    known = round(SYNC_SHARE * len(index))
-    found = []
+        for place in places:
+            turned, _, frequencies = known_lines(spectrum, lines(), place)
+            mixed = spectrum.mixtures @ turned * turn(frequencies, place)
+            scaled = mixed / deviations_of(spectrum, turned)[:, None]
+            fields.append((scaled.astype(np.complex64), _hypotheses(spectrum, len(places), whole=True)))
     for _ in range(0, KEYS_OF_WHOLE, KEYS_AT_ONCE):
-        phases = np.exp(2j * np.pi * rng.random((KEYS_AT_ONCE, len(index))))
-        phases[rng.random(phases.shape).argsort(1).argsort(1) >= known] = 0
-        used = (phases != 0).astype(float)
-        best = np.full(KEYS_AT_ONCE, -np.inf)
-        for spectrum in detect._spectra(evidence):
-            places = detect._whole(*evidence.steady.shape[1:])
-            for place in places:
-                values = detect._aligned(spectrum, index, np.ones(len(index), complex), place)
-                mixed = spectrum.mixtures @ values
-                z = np.abs(np.real(phases @ mixed.T)) / np.sqrt(used @ (np.abs(mixed) ** 2).T / 2)
-                hypotheses = detect._FAMILIES * len(places) * 2 * len(mixed)
-                best = np.maximum(best, z.max(1) ** 2 / 2 - np.log(hypotheses))
-        found.append(best)
+        angles = rng.random((KEYS_AT_ONCE, lines().sync.shape[0] + lines().still.shape[0]), np.float32)
+        phases = np.exp(np.complex64(2j * np.pi) * angles)
+        each = [_exponents(np.real(phases[:, : one.shape[1]] @ one.T).max(1), many) for one, many in fields]
+        found.append(np.max(each, axis=0))
     return np.concatenate(found)
 
 
+def _hypotheses(spectrum: Spectrum, positions: int, *, whole: bool) -> int:
+    families = detect._FRAMES if whole and not spectrum.changes else detect._FAMILIES
+    return families * positions * len(spectrum.mixtures)
+
+
+def _exponents(z: np.ndarray, hypotheses: int) -> np.ndarray:
+    return np.array([exponent(float(one)) for one in z]) - np.log(hypotheses)
+
+
 def strongest(evidence: Evidence, keys: int, seed: int, device: str) -> np.ndarray:
-    """Exponents of random keys at the places of whole images and in the coarse search of parts."""
+    """Exponents of random keys in the coarse search of parts, in change and sum."""
     size = evidence.steady.shape[1:]
-    fields = [_Field(one, size, device) for one in detect._spectra(evidence)]
+    fields = [_Field(one, max(size), device) for one in detect._spectra(evidence)]
     random = torch.Generator().manual_seed(seed)
-    count = fields[0].count
-    known = round(SYNC_SHARE * count)
-    found = []
-    for _ in range(keys):
-        turns = torch.polar(torch.ones(count), 2 * torch.pi * torch.rand(count, generator=random))
-        turns[torch.rand(count, generator=random).argsort()[known:]] = 0
-        found.append(torch.stack([field.exponent(turns.to(device)) for field in fields]).amax(0))
-    return torch.stack(found).cpu().numpy()
+    count = len(lines().sync) + len(lines().still)
+    turns = [torch.polar(torch.ones(count), 2 * torch.pi * torch.rand(count, generator=random)) for _ in range(keys)]
+    return np.max([field.exponents([one.to(device) for one in turns]) for field in fields], axis=0)
 
 
 class _Field:
-    """Values of all lines of one spectrum in all geometries, where any key can be correlated."""
+    """Values of the known lines of one spectrum at all scales, where any key can be correlated."""
 
-    def __init__(self, spectrum: detect._Spectrum, size: tuple[int, int], device: str) -> None:
-        chosen = lines()
-        index = np.concatenate([chosen.sync, chosen.data])
-        self.count = len(index)
+    def __init__(self, spectrum: Spectrum, longest: int, device: str) -> None:
         self._mixtures = torch.from_numpy(spectrum.mixtures.astype(np.float32)).to(device)
-        self._spectrum = spectrum
-        places = detect._whole(*size)
-        ones = np.ones(self.count, complex)
-        whole = np.stack([detect._aligned(spectrum, index, ones, one) for one in places])
-        self._whole = torch.from_numpy(whole.astype(np.complex64)).to(device)
-        step = detect._scale_step(max(size))
-        scales = np.arange(1 / detect.UNITS[1], 1 / detect.UNITS[0], step)
+        self._hypotheses = _hypotheses(spectrum, detect._positions(longest), whole=False)
         self._groups = []
-        for mirrored in (False, True):
-            geometries = [Geometry(1 / scale, 1 / scale, mirrored=mirrored) for scale in scales]
-            values = np.stack([detect._lines(spectrum, index, one)[0] for one in geometries]).astype(np.complex64)
-            x, y = detect._indices(index, geometries[0])
+        places = detect._coarse_places(longest)
+        for some in (places[::2], places[1::2]):  # plain and mirrored
+            known = [known_lines(spectrum, lines(), one) for one in some]
+            x, y = indices(known[0][1], some[0])
             cells = [one % detect._SHIFTS for one in (x, y, -x, -y)]
             here, there = cells[1] * detect._SHIFTS + cells[0], cells[3] * detect._SHIFTS + cells[2]
-            self._groups.append([torch.from_numpy(one).to(device) for one in (values, here, there)])
-        self._sizes = len(places), 2 * len(scales) * detect._SHIFTS**2
+            values = np.stack([one for one, _, _ in known]).astype(np.complex64)
+            deviations = np.stack([deviations_of(spectrum, one) for one, _, _ in known]).astype(np.float32)
+            self._groups.append([torch.from_numpy(one).to(device) for one in (values, deviations, here, there)])
 
-    def exponent(self, turns: torch.Tensor) -> torch.Tensor:
-        """The largest of a key, given by its phases, 0 where a line is not known."""
-        z = (self._whole * turns.conj()).sum(-1).real @ self._mixtures.T / self._deviations(self._whole, turns)
-        out = [_exponent_of(z.abs().amax(), self._sizes[0], self._spectrum)]
+    def exponents(self, keys: list[torch.Tensor]) -> np.ndarray:
+        """The largest of each key, given by phases that turn those of the public one."""
+        return _exponents(np.array([self._largest(one) for one in keys]), self._hypotheses)
+
+    def _largest(self, turns: torch.Tensor) -> float:
         peaks = []
-        for values, here, there in self._groups:
-            turned = values * turns.conj()
+        for values, deviations, here, there in self._groups:
+            turned = values * turns[: values.shape[-1]]
             parts = []
-            for first in range(0, turned.shape[1], 2):
-                one = turned[:, first]
-                other = turned[:, first + 1] if first + 1 < turned.shape[1] else torch.zeros_like(one)
+            for first, second in zip(turned.unbind(1)[::2], turned.unbind(1)[1::2], strict=True):
                 grid = torch.zeros(len(values), detect._SHIFTS**2, dtype=torch.complex64, device=values.device)
-                grid[:, here] = (one + 1j * other) / 2
-                grid[:, there] = (one - 1j * other).conj() / 2
+                grid[:, here] = (first + 1j * second) / 2
+                grid[:, there] = (first - 1j * second).conj() / 2
                 both = torch.fft.ifft2(grid.unflatten(1, (detect._SHIFTS,) * 2), norm="forward")
                 parts += [both.real, both.imag]
-            stack, deviations = torch.stack(parts[: turned.shape[1]], -1), self._deviations(values, turns)
-            for number, mixture in enumerate(self._mixtures):
-                peaks.append(((stack @ mixture).abs().amax((1, 2)) / deviations[:, number]).amax())
-        return torch.stack([*out, _exponent_of(torch.stack(peaks).amax(), self._sizes[1], self._spectrum)]).amax()
-
-    def _deviations(self, values: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-        known = values * (turns != 0)
-        products = (known @ known.conj().transpose(-1, -2)).real
-        return (torch.einsum("mc,gcd,md->gm", self._mixtures, products, self._mixtures) / 2).sqrt()
-
-
-def _exponent_of(z: torch.Tensor, positions: int, spectrum: detect._Spectrum) -> torch.Tensor:
-    return z**2 / 2 - float(np.log(detect._FAMILIES * positions * 2 * len(spectrum.mixtures)))
+            stack = torch.stack(parts, -1)
+            peaks += [
+                ((stack @ mixture).amax((1, 2)) / deviations[:, number]).amax()
+                for number, mixture in enumerate(self._mixtures)
+            ]
+        return float(torch.stack(peaks).amax())

@@ -2,7 +2,7 @@
 
 python benchmarks/watermark.py --heads NAME=AVATAR ... --sounds SOUND ... [--clips 100] [--limit SECONDS]
 python benchmarks/watermark.py --frames NAME=PLACE ... [--clips 100] [--trade-off]
-python benchmarks/watermark.py --foreign CLIP ... [--keys 3] [--drawn 100]
+python benchmarks/watermark.py [--foreign CLIP ...] [--foreign-frames FILE ...] [--keys 3] [--drawn 100]
     [--workers 2] [--device cuda] [--name watermark] [--folder FOLDER]
 
 AVATAR is a file, or actor:256, the drawn actor of that size. Its clips are spoken with parts of the sounds, an emotion
@@ -12,7 +12,8 @@ PLACE holds frames without a mark: a folder of image files or an array (.npy, [T
 --provenance off' or a ``Player`` renders, or a recording that stands in for a further head. Clips of 2 s begin at even
 distances, each with a payload of its own; intervals are Clopper and Pearson's, of 95 %. ``--trade-off`` tables LPIPS
 against detection for marks of several strengths. False alarms are looked for in all ``--foreign`` clips, plain and
-marked with another key, with the public key, ``--keys`` others as ``verify`` does, and ``--drawn`` random ones.
+marked with another key, with the public key, ``--keys`` others as ``verify`` does, and ``--drawn`` random ones; and in
+single frames of ``--foreign-frames``, clips and images, as they are.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from _report import line, measure, write
-from _watermark_alarms import false_alarms
+from _watermark_alarms import Shot, false_alarms, stills
 from _watermark_clips import (
     ATTACKS,
     FPS,
@@ -161,6 +162,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=4)
     parser.add_argument("--trade-off", action="store_true")
     parser.add_argument("--foreign", nargs="+", type=Path, default=[])
+    parser.add_argument("--foreign-frames", nargs="+", type=Path, default=[])
     parser.add_argument("--keys", type=int, default=3)
     parser.add_argument("--drawn", type=int, default=100)
     parser.add_argument("--workers", type=int, default=1)
@@ -194,7 +196,11 @@ def main() -> None:
         results["heads"][name] = head
         keep()
     if args.foreign:
-        results["false_alarms"] = false_alarms(args.foreign, args.keys, args.drawn, workers, args.device)
+        shots: list[Shot] = [(clip, marked, None) for clip in args.foreign for marked in (False, True)]
+        results["false_alarms"] = false_alarms(shots, args.keys, args.drawn, workers, args.device)
+    if args.foreign_frames:
+        shots = stills(args.foreign_frames)
+        results["false_alarms_of_frames"] = false_alarms(shots, args.keys, args.drawn, workers, args.device)
     print(keep())
 
 

@@ -12,7 +12,7 @@ WORKING_SIDE = 512
 """Larger images are made smaller until their shorter side has so many pixels."""
 LONGEST = 2048
 """Side in pixels of the longest image at the working size."""
-_HIGH_PASS_PX, _SPREAD_PX, _FLOOR = 4.0, 2.5, 1.0
+_HIGH_PASS_PX, _SPREAD_PX, _FLOOR = 2.0, 2.0, 0.3
 _SWING_HIGH_PASS_PX, _SWING_SPREAD_PX, _SWING_FLOOR = 6.0, 4.0, 4.0
 """The same for the change with the sign; the floor, in squared levels of one part of the period, lies above the mark,
 which would else be taken for what moves."""

@@ -1,9 +1,9 @@
 """Put the invisible mark into finished 8-bit images: the pattern, as strong as the image hides it.
 
-The same pattern is in every frame of a video, with a sign that changes each second. How strong it is in an image is set
-by a model of the perceptual distance (LPIPS) that it makes, which is mostly made where the image is smooth. Changes are
-smaller than a grey level: red, green and blue are rounded apart, so that their brightness together takes seven steps
-between two levels. The same code runs on CPU and GPU.
+The same pattern is in every frame of a video: waves whose sign changes each second, and finer ones that stay. How
+strong both are in an image is set by a model of the perceptual distance (LPIPS) that they make, mostly where the image
+is smooth. Changes are smaller than a grey level: red, green and blue are rounded apart, so that their brightness
+together takes seven steps between two levels. The same code runs on CPU and GPU.
 """
 
 from dataclasses import dataclass
@@ -15,24 +15,26 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from emotalking.provenance.pattern import KEY, SMALLEST_SIDE, pattern, swing, unit_of
+from emotalking.provenance.pattern import KEY, SMALLEST_SIDE, pattern, still_pattern, swing, unit_of
 from emotalking.provenance.payload import Payload
 
-DISTANCE = 0.0016
-"""Perceptual distance (LPIPS, squeeze) that the mark may make in an image, as the model has it."""
-STRONGEST, STRONGEST_ALONE = 2.0, 1.3
-"""Largest deviation of the mark, in grey levels of 255, in videos, and in images alone, where texture drowns it."""
-_COST, _FALL = 0.046, 1.81
-"""The distance made by a mark with a deviation of one grey level where an image is smooth, and the power with which it
-falls with texture; fitted to 16 images of 256 to 590 pixels, of eleven people and of drawings. Photographs differ from
-the model by a quarter; drawings of flawless smoothness cost up to 1.8 times as much."""
+DISTANCE, STILL_SHARE = 0.0015, 0.28
+"""Perceptual distance (LPIPS, squeeze) that the waves whose sign changes may make in an image, as the model has it; and
+that of the waves that stay, as a share of it."""
+STRONGEST, STRONGEST_ALONE, STRONGEST_STILL = 2.0, 1.2, 0.5
+"""Largest deviations, in grey levels of 255, of the waves that change their sign, in videos and in images alone, where
+texture drowns them, and of the waves that stay."""
+_COST, _COST_ALONE, _COST_STILL, _FALL = 0.046, 0.085, 0.12, 1.81
+"""The distance made by each of these with a deviation of one grey level where an image is smooth, and the power with
+which it falls with texture; fitted to some 30 images of 256 to 590 pixels, of 16 people and of drawings. Photographs
+differ from the model by a quarter; drawings of flawless smoothness cost up to 1.8 times as much."""
 _SIDE, _SMALLER = 512, 0.8
 """The cost falls with that power of the shorter side below so many pixels."""
 _FAINT, _SMOOTH = 0.7, (0.1, 0.6)
 """Share of the strength where the texture is at most the first of these, and the range over which it becomes whole."""
-_GROWTH, _GROWTH_LARGE, _GROWTH_ALONE = 0.9, 0.5, 0.3
+_GROWTH, _GROWTH_LARGE, _GROWTH_ALONE, _GROWTH_STILL = 0.9, 0.5, 0.3, 0.4
 """Power with which the strength grows further with texture: in videos, in large ones, whose parts hold enough of it,
-and in images alone."""
+in images alone, and of the waves that stay."""
 _LARGE = 400
 """Shorter side in pixels from which a video is large."""
 _CENTRE, _MORE = ((0.38, 0.25), (0.5, 0.2)), 1.0
@@ -81,20 +83,21 @@ class Mark:
         if min(height, width) < SMALLEST_SIDE:
             return images.clone()
         frames = images.reshape(-1, height, width, channels)
-        waves = self.waves(height, width, images.device)
+        alone = swings is None
+        waves = self.waves(height, width, images.device, alone=alone)
         out = torch.empty_like(frames)
         together = 1 if images.device.type == "cpu" else max(len(frames), 1)  # a CPU's caches hold one at a time
         factors = torch.ones(len(frames), device=images.device) if swings is None else swings.to(images.device)
         for some, by, marked in zip(frames.split(together), factors.split(together), out.split(together), strict=True):
-            amount = strength(some[..., 1], self.distance, alone=swings is None)
-            change = changes(amount.mul_(waves).mul_(by[:, None, None]))
+            swinging, still = strength(some[..., 1], self.distance, alone=alone).unbind(-3)
+            change = changes(swinging.mul_(waves[0]).mul_(by[:, None, None]).add_(still.mul_(waves[1])))
             marked[..., :3] = change.add_(some[..., :3]).clamp_(0, 255)
             marked[..., 3:] = some[..., 3:]
         return out.reshape(images.shape)
 
-    def waves(self, height: int, width: int, device: torch.device) -> Float[Tensor, "H W"]:
-        """The pattern in images of this size."""
-        return _pattern(self.payload, height, width, self.key, device)
+    def waves(self, height: int, width: int, device: torch.device, *, alone: bool = False) -> Float[Tensor, "2 H W"]:
+        """The pattern in frames, or images alone, of this size: what changes its sign, and what stays."""
+        return _pattern(self.payload, height, width, self.key, device, alone)
 
     def array(self, image: UInt8[np.ndarray, "H W C"], time: float | None = None) -> UInt8[np.ndarray, "H W C"]:
         """A marked copy of an array, shown at ``time`` [s] of a video; None: shown alone."""
@@ -104,8 +107,8 @@ class Mark:
 
 def strength(
     green: UInt8[Tensor, "*batch H W"], distance: float | None = None, *, alone: bool = False
-) -> Float[Tensor, "*batch H W"]:
-    """Deviation of the mark at each pixel, in grey levels of 255.
+) -> Float[Tensor, "*batch 2 H W"]:
+    """Deviation at each pixel, in grey levels of 255, of the waves that change their sign and of those that stay.
 
     Args:
         green: the image's green channel, which stands for its brightness.
@@ -122,20 +125,24 @@ def strength(
     texture = F.avg_pool2d(texture, 3, 1, 1, count_include_pad=False)
     mean = _means(level, cell)
     visible = (torch.minimum(mean - _DARK, _BRIGHT - mean) / _FADE).clamp_(0, 1)
-    shares = ((texture - _SMOOTH[0]) / (_SMOOTH[1] - _SMOOTH[0])).clamp_(0, 1).mul_(1 - _FAINT).add_(_FAINT)
-    growth = _GROWTH_ALONE if alone else _GROWTH_LARGE if min(height, width) >= _LARGE else _GROWTH
-    shares = shares * visible * (1 + texture).pow(growth)
+    shares = ((texture - _SMOOTH[0]) / (_SMOOTH[1] - _SMOOTH[0])).clamp_(0, 1).mul_(1 - _FAINT).add_(_FAINT) * visible
     down, across = (
         torch.exp(-((((torch.arange(count, device=green.device) + 0.5) / count - place) / spread) ** 2) / 2)
         for count, (place, spread) in zip(shares.shape[-2:], _CENTRE, strict=True)
     )
     shares *= 1 + _MORE * down[:, None] * across
-    costs = _COST * min(height / _SIDE, width / _SIDE, 1.0) ** _SMALLER * (1 + texture).pow(-_FALL)
-    cost = (costs * shares**2).mean((-2, -1), keepdim=True)
-    cells = (shares * (distance / cost.clamp_(min=1e-9)).sqrt()).clamp(max=STRONGEST_ALONE if alone else STRONGEST)
-    size = (cells.shape[-2] * cell, cells.shape[-1] * cell)
-    wide = F.interpolate(cells, size, mode="bilinear", align_corners=False)[..., :height, :width]
-    return wide.reshape(*batch, height, width)
+    growth = _GROWTH_LARGE if min(height, width) >= _LARGE else _GROWTH
+    small = min(height / _SIDE, width / _SIDE, 1.0) ** _SMALLER
+    swinging = (_GROWTH_ALONE, _COST_ALONE, STRONGEST_ALONE) if alone else (growth, _COST, STRONGEST)
+    cells = []
+    for share, (power, cost, most) in ((1.0, swinging), (STILL_SHARE, (_GROWTH_STILL, _COST_STILL, STRONGEST_STILL))):
+        some = shares * (1 + texture).pow(power)
+        made = (cost * small * (1 + texture).pow(-_FALL) * some**2).mean((-2, -1), keepdim=True)
+        cells.append((some * (distance * share / made.clamp_(min=1e-9)).sqrt()).clamp_(max=most))
+    both = torch.cat(cells, 1)
+    size = (both.shape[-2] * cell, both.shape[-1] * cell)
+    wide = F.interpolate(both, size, mode="bilinear", align_corners=False)[..., :height, :width]
+    return wide.reshape(*batch, 2, height, width)
 
 
 def changes(wanted: Float[Tensor, "*batch H W"]) -> Int[Tensor, "*batch H W 3"]:
@@ -153,5 +160,8 @@ def _means(values: Float[Tensor, "B 1 H W"], cell: int) -> Float[Tensor, "B 1 h 
 
 
 @lru_cache(16)
-def _pattern(payload: Payload, height: int, width: int, key: bytes, device: torch.device) -> Float[Tensor, "H W"]:
-    return torch.from_numpy(pattern(payload.code_word(), height, width, key)).to(device)
+def _pattern(
+    payload: Payload, height: int, width: int, key: bytes, device: torch.device, alone: bool
+) -> Float[Tensor, "2 H W"]:
+    swinging = pattern(payload.code_word(), height, width, key, alone=alone)
+    return torch.from_numpy(np.stack([swinging, still_pattern(height, width, key)])).to(device)
