@@ -7,9 +7,10 @@
 Trains each variant on each subject with each stretch of the clip held out, renders the held-out frames from their own
 sound, pose and action units, and finds the lips in rendered and recorded frames with one detector. `last` is the last
 eleventh, as prepared; `first` and `middle` are eleventh parts elsewhere in the clip. Heads on hama features are
-rendered from streamed features too, with 80 and 160 ms of future sound (--causal), and heads with emotion a second time
-with the clip's mean emotion in every frame. `mel-subtracted` is `mel-published` with the spectrum of steady noise taken
-off the sound's (Boll 1979), as earlier versions did. lip_voices.py drives such heads by other people.
+rendered from live features too, with 80 and 160 ms of future sound (--causal; the stored results are of windows of 4 s,
+not of the player's 2 s), and heads with emotion a second time with the clip's mean emotion in every frame.
+`mel-subtracted` is `mel-published` with the spectrum of steady noise taken off the sound's (Boll 1979), as earlier
+versions did. lip_voices.py drives such heads by other people.
 
 Heads are scored in processes of their own, on the CPU if wished, while the next are trained. --heads: a folder of heads
 that were trained elsewhere, SUBJECT_SEED/avatar.safetensors, with the last stretch held out; they are only scored.
@@ -24,6 +25,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -36,8 +38,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _report import write
 
 from emotalking.audio import mel
-from emotalking.audio.hama import HamaStream
+from emotalking.audio.streams import feature_streams, resolved
 from emotalking.audio.tracks import StepFeatures
+from emotalking.audio.windows import PAST_FRAMES
 from emotalking.data import Subject
 from emotalking.data.audio_features import audio_feature
 from emotalking.evaluate.evaluation_models import EvaluationModels
@@ -136,13 +139,16 @@ def view(subject: Path, folder: Path, stretch: str) -> Path:
 
 
 def streamed(subject: Subject, look_ahead_ms: int) -> np.ndarray:
-    """The features of the subject's frames as a stream computes them."""
-    feature, stream = audio_feature("hama"), HamaStream(look_ahead_ms)
-    samples = load_audio(subject.files.audio)
-    rows = GrowingRows(feature.channels)
-    rows.append(np.concatenate([stream.push(samples), stream.finish()]))
-    line = StepFeatures(rows, feature.rate_hz, feature.steps, len(samples) / SAMPLE_RATE, lead=1)
-    return line.frames(np.arange(subject.num_frames), subject.fps)
+    """The features of the subject's frames from live windows, each frame's with so much sound after its end."""
+    stream = feature_streams("hama", torch.device("cpu"))()
+    samples, pushed, rows = load_audio(subject.files.audio), 0, []
+    for frame in range(subject.num_frames):
+        known = int(((frame + 1) / subject.fps + Fraction(look_ahead_ms, 1000)) * SAMPLE_RATE)
+        stream.push(samples[pushed:known])
+        pushed = known
+        [window] = resolved([stream.window(frame, subject.fps)])
+        rows.append(window[PAST_FRAMES].T.numpy())
+    return np.stack(rows)
 
 
 def subtracted(subject: Subject) -> np.ndarray:
@@ -233,8 +239,8 @@ def work_off(todo: list[Run], places: Places, args: argparse.Namespace) -> Itera
     began, spawn = time.monotonic(), get_context("spawn")
     device = args.score_device or args.device
     with ProcessPoolExecutor(args.jobs, spawn) as trainings, ProcessPoolExecutor(args.score_jobs, spawn) as scorings:
-        training: dict[Future[float], Run] = {}
-        scoring: dict[Future[dict[str, Any]], tuple[Run, dict[str, Any]]] = {}
+        training: dict[Future[Any], Run] = {}
+        scoring: dict[Future[Any], tuple[Run, dict[str, Any]]] = {}
         while True:
             while todo and len(training) < args.jobs and time.monotonic() - began < args.until:
                 run = todo.pop(0)

@@ -2,7 +2,7 @@
 
 144 numbers every 20 ms: the state after the second block of the package hama's network (:mod:`audio.hama_model`), less
 that of digital silence, so that 0 is about silence, as is the time outside a recording. They need neither the
-recording's level nor its mean, so the same values come from a whole file and from a live stream (:class:`HamaStream`).
+recording's level nor its mean, so the same values come from a whole file and from a live stream (:class:`HamaWindows`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -29,13 +29,8 @@ PIECE, MARGIN = 1000, 100
 """Steps of a piece of a long recording, and steps of context on each side of it (20 s and 2 s)."""
 BATCH = 4
 """Pieces computed at once."""
-WINDOW_S = 4.0
-"""Sound that a stream's features are computed of, by default."""
 LIVE_S = 2.0
 """Sound that a live window is computed of."""
-HOP_MS = 40
-"""A stream's features are computed so often: a frame at 25 fps."""
-STREAM_LOOK_AHEADS_MS = (80, 160)
 
 _SHORTEST = 2 * STRIDE
 """Samples that the network needs; less is followed by silence."""
@@ -89,88 +84,6 @@ def _silence(device: str) -> Float[Tensor, " 144"]:
     """State of digital silence, far from where it begins and ends."""
     states = hama_network(device).states(torch.zeros(1, PIECE * STRIDE, device=device))[0]
     return states[len(states) // 2]
-
-
-class HamaStream:
-    """Features of sound while it comes in.
-
-    Each step is computed once, of the last seconds that were heard, ``look_ahead_ms`` after its end (up to `HOP_MS`
-    later). Steps nearer to the present are there too, with less future (:meth:`recent`): so a frame that is shown
-    ``look_ahead_ms`` after its end has all steps that the audio encoder reads, up to 80 ms after that end.
-
-    The steps differ from those of the whole file by a third to a half of a channel's standard deviation (root mean
-    square), since attention has less past. Avatars trained on whole files can be driven by them: of five stretches of
-    three clips four lost nothing, in one the lips' correlation with the recorded ones fell from .67 to .51 with 80 ms
-    of future and .55 with 160 (benchmarks/results/lips.json, lips_suit_tiny.json).
-    """
-
-    def __init__(self, look_ahead_ms: int = 80, device: str = "cpu", window_s: float | int = WINDOW_S) -> None:
-        """Begin a stream.
-
-        Args:
-            look_ahead_ms: 80 or 160.
-            window_s: seconds of sound that each step is computed of, at least 1.
-            device: of the network.
-
-        Raises:
-            ValueError: another look-ahead, or a window that is too short.
-            MissingModelError: the package hama is missing.
-        """
-        if look_ahead_ms not in STREAM_LOOK_AHEADS_MS:
-            raise ValueError(f"look_ahead_ms: expected one of {STREAM_LOOK_AHEADS_MS}, got {look_ahead_ms}")
-        if window_s < 1:
-            raise ValueError(f"window_s: expected at least 1 second, got {window_s}")
-        self._network = hama_network(device)
-        self._device = device
-        self._longest = round(window_s * 1000 / HOP_MS) * HOP_MS * SAMPLE_RATE // 1000
-        self._look_ahead = look_ahead_ms * SAMPLE_RATE // 1000 // STRIDE
-        self._pending = np.zeros(0, np.float32)
-        """Sound since the last computation."""
-        self._window = np.zeros(0, np.float32)
-        self._heard = 0
-        """Steps of sound that were computed."""
-        self._recent = np.zeros((0, WIDTH), np.float32)
-        self.count = 0
-        """Steps returned so far."""
-
-    def push(self, samples: Float[np.ndarray, " n"]) -> Float[np.ndarray, "steps 144"]:
-        """The steps that are complete now: after ``samples`` more, float32 mono at 16 kHz in [-1, 1].
-
-        The result does not depend on the pieces in which the sound comes.
-        """
-        self._pending = np.concatenate([self._pending, samples.astype(np.float32)])
-        hop = HOP_MS * SAMPLE_RATE // 1000
-        found = [np.zeros((0, WIDTH), np.float32)]
-        while len(self._pending) >= hop:
-            sound, self._pending = self._pending[:hop], self._pending[hop:]
-            found.append(self._advance(sound, self._look_ahead))
-        return np.concatenate(found)
-
-    def recent(self) -> Float[np.ndarray, "steps 144"]:
-        """The steps after the last one that :meth:`push` returned, up to the last sound computed; they are not
-        final."""
-        return self._recent
-
-    def finish(self) -> Float[np.ndarray, "steps 144"]:
-        """The steps that are left when the sound has ended."""
-        missing = -len(self._pending) % STRIDE
-        rest = np.pad(self._pending, (0, missing))
-        self._pending = np.zeros(0, np.float32)
-        return self._advance(rest, 0)
-
-    def _advance(self, sound: np.ndarray, look_ahead: int) -> Float[np.ndarray, "steps 144"]:
-        """Hear whole steps of ``sound``; the steps that ended ``look_ahead`` steps ago."""
-        self._window = np.concatenate([self._window, sound])[-self._longest :]
-        self._heard += len(sound) // STRIDE
-        if self.count >= self._heard:
-            return np.zeros((0, WIDTH), np.float32)
-        states = self._network.states(torch.from_numpy(padded(self._window))[None].to(self._device))[0]
-        known = _steps(states, 0, len(self._window) // STRIDE, _silence(self._device)).cpu().numpy()
-        fresh = known[len(known) - (self._heard - self.count) :]
-        ready = max(0, self._heard - look_ahead - self.count)
-        self.count += ready
-        self._recent = fresh[ready:]
-        return fresh[:ready]
 
 
 def streams(feature: AudioFeature, device: torch.device) -> Callable[[], FeatureStream]:
@@ -234,7 +147,8 @@ class HamaWindows:
     """Windows of one utterance while it comes in (:class:`~emotalking.audio.streams.FeatureStream`).
 
     Each is computed anew of the last `LIVE_S` seconds, so that its first steps have the future that its last ones
-    lack.
+    lack. With 80 ms of future the steps differ from those of the whole file by a third of a channel's standard
+    deviation (root mean square), since attention has less past; benchmarks/lips.py --causal measures what lips lose.
     """
 
     def __init__(self, network: _Windows) -> None:
