@@ -22,6 +22,7 @@ from emotalking.data.layouts import MODEL_AUS
 from emotalking.data.readers import (
     opengl_to_viewmats,
     read_cameras,
+    read_intensities,
     read_json,
     read_landmarks,
     read_masks,
@@ -90,12 +91,11 @@ class Subject:
     def expressions(self) -> "dict[str, Subject]":
         """Finished further clips of the same person by their names; their heads are in this subject's head frame."""
         parent = self.files.expression("_").root.parent
-        names = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
-        files = {name: self.files.expression(name) for name in names}
+        folders = sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
         return {
-            name: Subject.open(one.root)
-            for name, one in files.items()
-            if one.transforms("train").exists() and one.transforms("val").exists()
+            path.name: Subject.open(path)
+            for path in folders
+            if all(SubjectFiles(path).transforms(split).exists() for split in ("train", "val"))
         }
 
     @property
@@ -104,17 +104,18 @@ class Subject:
         return len(self.viewmats)
 
     @property
+    def _steps(self) -> dict[str, dict[str, Any]]:
+        """Facts that the manifest records of each step of `prepare`."""
+        steps = self.manifest.get("steps")
+        recorded = steps.items() if isinstance(steps, dict) else ()
+        return {name: facts for name, facts in recorded if isinstance(facts, dict)}
+
+    @property
     def licences(self) -> dict[str, str]:
         """Licences of the optional networks that made something in the folder, as its manifest records them."""
-        steps = self.manifest.get("steps")
-        facts = [step for step in steps.values() if isinstance(step, dict)] if isinstance(steps, dict) else []
-        networks = [step["networks"] for step in facts if isinstance(step.get("networks"), dict)]
-        return {
-            f"{name} (prepare)": str(network.get("licence", "not recorded"))
-            for each in networks
-            for name, network in each.items()
-            if isinstance(network, dict)
-        }
+        used = [step["networks"] for step in self._steps.values() if isinstance(step.get("networks"), dict)]
+        networks = [item for each in used for item in each.items() if isinstance(item[1], dict)]
+        return {f"{name} (prepare)": str(network.get("licence", "not recorded")) for name, network in networks}
 
     @cached_property
     def K(self) -> Float[np.ndarray, "3 3"]:
@@ -123,13 +124,13 @@ class Subject:
 
     @cached_property
     def _action_units(self) -> dict[str, Float[np.ndarray, " N"]]:
-        table = read_table(self.files.action_units)
-        rows = len(next(iter(table.values())))
+        units = read_intensities(self.files.action_units)
+        rows = min(map(len, units.values()), default=self.num_frames)
         if rows < self.num_frames:
             raise InputError(
                 f"{self.files.action_units} has {rows} rows for {self.num_frames} frames: compute it again."
             )
-        return {name[:-2]: values[: self.num_frames] for name, values in table.items() if name.endswith("_r")}
+        return {name: values[: self.num_frames] for name, values in units.items()}
 
     def au(self, name: str) -> Float[np.ndarray, " N"]:
         """OpenFace intensity (0..5) of the action unit ``name`` ("AU25") per frame, float32.
@@ -250,9 +251,8 @@ class Subject:
     @cached_property
     def colour_match(self) -> ColourMatch | None:
         """Of a clip of expressions: what brings its frames to the main clip's colours; None in a main clip."""
-        steps = self.manifest.get("steps")
-        facts = steps.get("colours") if isinstance(steps, dict) else None
-        if not isinstance(facts, dict):
+        facts = self._steps.get("colours")
+        if facts is None:
             return None
         with reading(self.files.manifest, "has colours that are malformed", "prepare the clip again"):
             coefficients = np.array(facts["coefficients"], np.float64)
@@ -362,12 +362,7 @@ class Subject:
         if not self.files.normals(0).parent.is_dir():
             return None
         maps = np.empty((len(indices), self.height, self.width, 3), np.uint8)
-
-        def load(slot: int) -> None:
-            path = self.files.normals(int(indices[slot]))
-            self._read(path, out=maps[slot])
-
-        _each(load, len(indices), workers)
+        _each(lambda slot: self._read(self.files.normals(int(indices[slot])), out=maps[slot]), len(indices), workers)
         return maps
 
     def _columns(self, path: Path, first: str, second: str) -> Float[np.ndarray, "N 2"]:
@@ -397,7 +392,7 @@ def _fps(files: SubjectFiles, manifest: dict[str, Any]) -> Fraction:
         raise InputError(f'{files.manifest} has {error}: write "fps": "25".') from error
 
 
-def _each(load: Callable[[int], None], count: int, workers: int | None) -> None:
+def _each(load: Callable[[int], object], count: int, workers: int | None) -> None:
     """``load(0..count-1)`` on threads; None: one per CPU core, at most 16."""
     with ThreadPoolExecutor(workers or min(allowed_cores(), 16)) as pool:
         for _ in pool.map(load, range(count)):
