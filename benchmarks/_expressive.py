@@ -67,6 +67,13 @@ class BlendshapeReader:
         return None if points is None else (points.astype(np.float64), read_blendshapes(points[None, :, :2])[0])
 
 
+def ibug68(detector: MediaPipeMesh, images: Iterable[np.ndarray]) -> np.ndarray:
+    """[F, 68, 2] points of each image, px; NaN without a face."""
+    seen = (detector.detect(image) for image in images)
+    none = np.full((68, 2), np.nan)
+    return np.stack([none if face is None else face[list(LAYOUT.ibug68), :2] for face in seen])
+
+
 def in_head_frame(pixels: np.ndarray, model: np.ndarray) -> np.ndarray:
     """[N, 478, 3] detector points -> eye-centre distances in the frame of ``model`` [478, 3], by the rigid points."""
     rigid = list(LAYOUT.rigid)

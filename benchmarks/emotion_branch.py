@@ -9,13 +9,13 @@ from the reconstruction without emotion. `gain`: the factor that brings the targ
 """
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from _expressive import ibug68
 from _report import write
 
 from emotalking.data import Subject
@@ -68,19 +68,13 @@ def main() -> None:
     source, detector = SubjectFaces(subject), MediaPipeMesh()
     editor = FaceEditor(source, open_generator(source, MeshWarpConfig()))
 
-    def found(images: Iterable[np.ndarray]) -> np.ndarray:
-        """[F, 68, 2], nan without a face."""
-        seen = (detector.detect(image) for image in images)
-        none = np.full((68, 2), np.nan)
-        return np.stack([none if face is None else face[list(detector.layout.ibug68), :2] for face in seen])
-
     def painted(va: np.ndarray | None) -> np.ndarray:
-        return found(to_uint8(image) for image in reconstruct(avatar, subject, indices, va))
+        return ibug68(detector, (to_uint8(image) for image in reconstruct(avatar, subject, indices, va)))
 
-    recorded, plain = found(subject.original(int(index)) for index in indices), painted(None)
+    recorded, plain = ibug68(detector, (subject.original(int(index)) for index in indices)), painted(None)
     ours, targets = [], []
     for place in places():
-        targets.append(found(editor.images(int(index), [place])[0] for index in indices) - recorded)
+        targets.append(ibug68(detector, (editor.images(int(index), [place])[0] for index in indices)) - recorded)
         ours.append(painted(np.tile(np.array(place, np.float32), (len(indices), 1))) - plain)
     mine, wanted = np.stack(ours), np.stack(targets)
     count = len(TEST_POINTS)

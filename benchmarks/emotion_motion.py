@@ -20,7 +20,7 @@ the emotion, whatever head and lips do. DIR gets a video with sound and pictures
 """
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from _expressive import BlendshapeReader
+from _expressive import BlendshapeReader, ibug68
 from _report import write
 
 from emotalking.data import Subject
@@ -259,20 +259,14 @@ def learned(avatar: Avatar, subject: Subject) -> dict[str, Any]:
     source, detector = SubjectFaces(subject), MediaPipeMesh()
     editor = FaceEditor(source, open_generator(source, MeshWarpConfig()))
 
-    def found(images: Iterable[np.ndarray]) -> np.ndarray:
-        """[F, 68, 2], nan without a face."""
-        seen = (detector.detect(image) for image in images)
-        none = np.full((68, 2), np.nan)
-        return np.stack([none if face is None else face[list(detector.layout.ibug68), :2] for face in seen])
+    def painted(va: np.ndarray | None) -> np.ndarray:
+        return ibug68(detector, (to_uint8(image) for image in reconstruct(avatar, subject, indices, va)))
 
-    def painted(va: np.ndarray | None) -> Iterator[np.ndarray]:
-        return (to_uint8(image) for image in reconstruct(avatar, subject, indices, va))
-
-    recorded, plain = found(subject.original(int(index)) for index in indices), found(painted(None))
+    recorded, plain = ibug68(detector, (subject.original(int(index)) for index in indices)), painted(None)
     rows = {}
     for name, place in QUADRANTS.items():
-        target = found(editor.images(int(index), [place])[0] for index in indices) - recorded
-        own = found(painted(np.tile(np.array(place, np.float32), (len(indices), 1)))) - plain
+        target = ibug68(detector, (editor.images(int(index), [place])[0] for index in indices)) - recorded
+        own = painted(np.tile(np.array(place, np.float32), (len(indices), 1))) - plain
         row = {}
         for part, points in PARTS.items():
             a, b = (np.nanmean(moved[:, list(points)], 0) for moved in (own, target))
