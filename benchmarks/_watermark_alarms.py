@@ -26,7 +26,7 @@ TAIL = 0.05
 """Share of the largest exponents to which the tail is fitted."""
 KEYS_A_JOB = 10
 KEYS_OF_WHOLE, KEYS_AT_ONCE = 24_000, 1_000
-AT = (0, 25, 50, 75, 120, 200)
+AT = (0, 40, 90)
 """Frames that are taken as images alone, where a file has so many."""
 Shot = tuple[Path, bool, int | None]
 """A file, whether it is marked with another key, and which of its frames is searched alone; None: 2 s."""
@@ -61,8 +61,12 @@ def false_alarms(shots: list[Shot], keys: int, drawn: int, workers: Workers, dev
 
 
 def stills(files: list[Path]) -> list[Shot]:
-    """Some frames of each file."""
-    return [(path, False, at) for path in files for at in AT if at < len(read(path, max(AT) + 1))]
+    """Some frames of each file, less those without content, which are not searched."""
+    found = []
+    for path in files:
+        frames = read(path, max(AT) + 1)
+        found += [(path, False, at) for at in AT if at < len(frames) and frames[at].std() > 1]
+    return found
 
 
 def _tail(exponents: np.ndarray) -> dict[str, Any]:
@@ -76,9 +80,10 @@ def _tail(exponents: np.ndarray) -> dict[str, Any]:
         share = len(beyond) / len(exponents)
         chance, most = (float(share * np.exp(-(ALARM_EXPONENT - begin) / scale)) for scale in scales)
         fitted = {"scale": float(beyond.mean()), "alarm_probability": chance, "below_with_95_percent": most}
+    alarms = int((exponents >= ALARM_EXPONENT).sum())
     return {
         "alarms": rate(exponents >= ALARM_EXPONENT),
-        "alarm_probability_below_with_95_percent": float(1 - 0.05 ** (1 / len(exponents))),
+        "alarm_probability_below_with_95_percent": float(stats.beta.ppf(0.95, alarms + 1, len(exponents) - alarms)),
         "quantiles_50_90_99_100": np.quantile(exponents, [0.5, 0.9, 0.99, 1]).round(2).tolist(),
         "tail": fitted,
         "allowed": ALLOWED,

@@ -7,8 +7,8 @@ for all positions at once: in the sum those that stay too, which alone may show 
 distribution: phases of the key are independent of an image that was made without it, so each correlation is a sum of
 independent terms, whose probability of exceeding z, in units of its own deviation, is bounded (:func:`exponent`),
 whatever the image shows. Times the number of scales, positions, signs and times tried this bounds the probability of a
-false alarm: some 5e8 in parts of images, 144 in whole ones, scaled or not, where a
-much weaker mark is therefore certain. The lines that carry bits are others than the known ones, so the correlation
+false alarm: some 5e8 in parts of images, 48 in whole single frames, scaled or not, where a much weaker mark is
+therefore certain. The lines that carry bits are others than the known ones, so the correlation
 with the most probable of 2^32 payloads is bounded in the same way, and independently of the first: where the logarithms
 of both bounds sum to -t, the probability is at most (1 + t) exp(-t). Refinement goes where the coarse search was
 highest, which the count does not know; but neighbouring positions depend on each other, so that the bound holds with
