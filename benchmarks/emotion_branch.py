@@ -20,11 +20,11 @@ from _report import write
 
 from emotalking.data import Subject
 from emotalking.emotion.circumplex import TEST_POINTS
+from emotalking.emotion.generator import EmotionGenerator
 from emotalking.emotion.mesh_warp.warp import MeshWarpConfig
 from emotalking.evaluate.held_out import pick_frames, reconstruct
-from emotalking.faces.edit import FaceEditor
 from emotalking.faces.generators import open_generator
-from emotalking.faces.source import SubjectFaces
+from emotalking.faces.source import SourceFrame, SubjectFaces
 from emotalking.models.avatar import Avatar
 from emotalking.ops.composite import to_uint8
 from emotalking.preprocess.landmarks import MediaPipeMesh
@@ -42,15 +42,40 @@ def places() -> list[tuple[float, float]]:
     ]
 
 
-def compared(ours: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """Gain and cosine of moves [..., 2]; frames without a face are nan."""
+def compared(ours: np.ndarray, target: np.ndarray, made: np.ndarray | None = None) -> dict[str, float]:
+    """Gain and cosine of moves [..., 2]; frames without a face are nan.
+
+    Args:
+        made: what the target's moves are without errors of detection, if that is known.
+    """
     seen = np.isfinite(ours).all(-1) & np.isfinite(target).all(-1)
     a, b = ours[seen], target[seen]
-    product, square = float((a * b).sum()), float((b * b).sum())
-    row = {"gain": product / square, "cosine": product / np.sqrt(square * float((a * a).sum()))}
-    return {key: round(value, 3) for key, value in row.items()} | {
-        "px": round(float(np.linalg.norm(b, axis=-1).mean()), 2)
-    }
+    along = b if made is None else made[seen]
+    gain = float((a * along).sum() / (b * along).sum())
+    cosine = float((a * b).sum() / np.sqrt((b * b).sum() * (a * a).sum()))
+    length = float(np.linalg.norm(b, axis=-1).mean())
+    return {"gain": round(gain, 3), "cosine": round(cosine, 3), "px": round(length, 2)}
+
+
+def edited(
+    frame: SourceFrame, generator: EmotionGenerator, va: list[tuple[float, float]]
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """A frame with emotions, and how far its landmarks moved [P, K, 2]."""
+
+    def repeated(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).expand(len(va), *array.shape)
+
+    points = repeated(frame.landmarks)
+    faces = generator(
+        repeated(frame.image[frame.box.index]).float() / 255,
+        points,
+        repeated(frame.labels),
+        repeated(frame.viewmat),
+        torch.tensor(va) * frame.share,
+    )
+    images = np.tile(frame.image, (len(va), 1, 1, 1))
+    images[:, *frame.box.index] = to_uint8(faces.images)
+    return list(images), (faces.landmarks - points).numpy()
 
 
 def main() -> None:
@@ -66,30 +91,37 @@ def main() -> None:
     avatar, subject = Avatar.load(args.avatar), Subject.open(args.subject)
     indices = pick_frames(subject, args.frames, evenly=True)
     source, detector = SubjectFaces(subject), MediaPipeMesh()
-    editor = FaceEditor(source, open_generator(source, MeshWarpConfig()))
+    generator = open_generator(source, MeshWarpConfig())
+    ids68 = list(detector.layout.ibug68)
 
     def painted(va: np.ndarray | None) -> np.ndarray:
         return ibug68(detector, (to_uint8(image) for image in reconstruct(avatar, subject, indices, va)))
 
     recorded, plain = ibug68(detector, (subject.original(int(index)) for index in indices)), painted(None)
-    ours, targets = [], []
-    for place in places():
-        targets.append(ibug68(detector, (editor.images(int(index), [place])[0] for index in indices)) - recorded)
-        ours.append(painted(np.tile(np.array(place, np.float32), (len(indices), 1))) - plain)
-    mine, wanted = np.stack(ours), np.stack(targets)
-    count = len(TEST_POINTS)
-    results: dict[str, Any] = {"points": {}, "radii": {}}
+    every, targets, moves = places(), [], []
+    for number, index in enumerate(indices):
+        images, moved = edited(next(source.frames(int(index))), generator, every)
+        targets.append(ibug68(detector, images) - recorded[number])
+        moves.append(moved[:, ids68])
+    wanted, made = np.stack(targets, 1), np.stack(moves, 1)
+    ours = [painted(np.tile(np.array(place, np.float32), (len(indices), 1))) - plain for place in every]
+    mine, count = np.stack(ours), len(TEST_POINTS)
+
+    def rows(at: slice) -> dict[str, dict[str, float]]:
+        return {
+            part: compared(*(moves[at][:, :, list(ids)] for moves in (mine, wanted, made)))
+            for part, ids in PARTS.items()
+        }
+
+    results: dict[str, Any] = {"all": {"points": rows(slice(count))}, "points": {}, "radii": {}}
     for number, point in enumerate(TEST_POINTS):
         name = f"{point.label} {point.valence:+.2f} {point.arousal:+.2f}"
-        rows = {part: compared(mine[number][:, list(ids)], wanted[number][:, list(ids)]) for part, ids in PARTS.items()}
-        results["points"][name] = rows
+        results["points"][name] = rows(slice(number, number + 1))
     for number, radius in enumerate(RADII):
-        at = slice(count + 8 * number, count + 8 * number + 8)
-        rows = {part: compared(mine[at][:, :, list(ids)], wanted[at][:, :, list(ids)]) for part, ids in PARTS.items()}
-        results["radii"][f"{radius}"] = rows
+        results["radii"][f"{radius}"] = rows(slice(count + 8 * number, count + 8 * number + 8))
     for kind, table in results.items():
-        for name, rows in table.items():
-            print(f"{kind:7s} {name:24s} " + "  ".join(f"{part} {row}" for part, row in rows.items()))
+        for name, parts in table.items():
+            print(f"{kind:7s} {name:24s} " + "  ".join(f"{part} {row}" for part, row in parts.items()))
     print(write(args.name, results))
 
 

@@ -25,7 +25,8 @@ from _report import RESULTS, write
 SHORT = (
     "mouth.iterations=40 mouth.warmup=10 mouth.lr_decay_from=30 mouth.means_until=30 mouth.densify.until=30 "
     "face.iterations=80 face.warmup=20 face.lr_decay_from=60 face.means_until=60 face.densify.until=60 "
-    "emotion.iterations=40 emotion.lr_decay_from=30 finetune.iterations=20 audio_pretraining=60 motion_pretraining=40"
+    "emotion.iterations=40 emotion.lr_decay_from=30 finetune.iterations=20 audio_pretraining=60 motion_pretraining=40 "
+    "emotion.pretraining=40"
 )
 """A training of seconds that has all its parts."""
 LONGEST_S = 900.0

@@ -79,6 +79,7 @@ LIES: dict[str, Change] = {
     "hidden of a billion": lambda h, t: into(h, "config", "face", "hidden", value=10**9),
     "a radius beyond every float": lambda h, t: into(h, "config", "emotion", "radius", value=10**400),
     "eyes that look behind": lambda h, t: into(h, "config", "gaze_reach", value=3.0),
+    "harmonics beyond memory": lambda h, t: into(h, "config", "emotion", "harmonics", value=10**9),
     "a negative radius": lambda h, t: into(h, "config", "emotion", "radius", value=-0.8),
     "a degree below 0": lambda h, t: into(h, "config", "face", "sh_degree", value=-3),
     "another degree": lambda h, t: into(h, "config", "face", "sh_degree", value=3),

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from emotalking.audio.windows import audio_windows
 from emotalking.models.audio import ConvEncoder, PublishedEncoder, audio_encoder
 from emotalking.models.config import AudioConfig
-from emotalking.models.motion import POSITION_SCALE, EmotionMotion, FaceMotion, MouthMotion, full_at
+from emotalking.models.motion import POSITION_SCALE, EmotionMotion, FaceMotion, MouthMotion, full_at, harmonics_of
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def points() -> torch.Tensor:
     return (torch.rand(50, 3, generator=torch.Generator().manual_seed(0)) - 0.5) * 0.2
 
 
-def loud(network: torch.nn.Module) -> None:
+def loud(network: FaceMotion | MouthMotion | EmotionMotion) -> None:
     """Tri-plane tables start near zero; make their part of the result visible."""
     with torch.no_grad():
         network.encoder.table.normal_(generator=torch.Generator().manual_seed(3))
@@ -219,3 +219,13 @@ def test_an_emotion_is_full_at_its_radius_and_grows_as_the_targets_do() -> None:
     assert torch.allclose(strong, plain(means, 0.8 * direction)["d_means"], atol=1e-9)
     further = plain(means, 1.2 * direction)["d_means"]
     assert (further - strong).abs().max() > 1e-3 * strong.abs().max()  # without a radius it goes on
+
+
+def test_harmonics_turn_with_the_emotion_and_vanish_at_neutral() -> None:
+    angles = torch.tensor([0.3, -2.0, 2.9])
+    va = 0.7 * torch.stack([angles.cos(), angles.sin()], 1)
+    found = harmonics_of(va, 3)
+    for k in (1, 2, 3):
+        wanted = 0.7 * torch.stack([(k * angles).cos(), (k * angles).sin()], 1)
+        assert torch.allclose(found[:, 2 * k - 2 : 2 * k], wanted, atol=1e-6)
+    assert torch.equal(harmonics_of(torch.zeros(2, 2), 3), torch.zeros(2, 6))

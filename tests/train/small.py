@@ -22,6 +22,7 @@ def small(
         *(f"{stage}.warmup={warmup}" for stage in ("mouth", "face")),
         f"audio_pretraining={pretraining}",
         f"motion_pretraining={pretraining}",
+        f"emotion.pretraining={pretraining}",
         "closed_mouth_code=2",
         *more,
     ]

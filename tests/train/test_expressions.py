@@ -32,6 +32,7 @@ SETTINGS = [
     "model.mouth.initial_points=40",
     "audio_pretraining=0",
     "motion_pretraining=0",
+    "emotion.pretraining=0",
     "perceptual.backbone=none",
     "closed_mouth_code=0",
 ]

@@ -43,6 +43,7 @@ SETTINGS = [
     *(f"{stage}.losses.normal=0.05" for stage in ("face", "emotion")),
     "audio_pretraining=0",
     "motion_pretraining=20",
+    "emotion.pretraining=20",
     "corrections.rate=0.003",
     "optim.final_share=0.5",
 ]

@@ -131,6 +131,7 @@ CHOSEN = {
     "model.emotion.branch": "separate",
     "model.emotion.code": 16,
     "model.emotion.hidden": 64,
+    "model.emotion.harmonics": 1,  # eq. 5: (v, a)
     "model.audio.features": DEFAULT_FEATURE,
     "model.audio.channels": AUDIO_FEATURES[DEFAULT_FEATURE].channels,
     "model.audio.steps": AUDIO_FEATURES[DEFAULT_FEATURE].steps,
@@ -161,6 +162,10 @@ BEYOND = {
     # Deviations: what made `fast` sharp (its reasons are at the preset).
     "model.audio.encoder": "conv",
     "model.emotion.radius": 0.8,
+    "model.emotion.harmonics": 8,
+    "emotion.pretraining": 400,
+    "emotion.losses.lips": 0.5,
+    "emotion.losses.eyes": 0.25,
     "model.gaze": True,
     "optim.audio": 1e-4,
     "optim.final_share": 0.1,

@@ -53,6 +53,7 @@ def test_override_sets_nested_values_of_each_type() -> None:
         ("optim.grids=-1", r"optim\.grids must be a number that is not negative"),
         ("face.losses.motion=-1", r"face\.losses\.motion must be a number that is not negative"),
         ("model.gaze_reach=1", r"model\.gaze_reach must lie in 0\.\.0\.45"),
+        ("model.emotion.harmonics=0", r"model\.emotion\.harmonics must lie in 1\.\.16"),
         ("model.emotion.radius=2", r"model\.emotion\.radius must lie in 0\.\.1\.5"),
         ("finetune.prune=1.5", r"finetune\.prune must lie in 0\.\.1"),
         ("model.face.sh_degree=4", r"model\.face\.sh_degree must lie in 0\.\.3"),

@@ -19,7 +19,7 @@ from emotalking.io.images import decode_image, encode_image, packed_size
 from emotalking.io.reading import frame_rate, parse_json, reading, reason
 from emotalking.io.safetensors_files import Arrays, read_arrays, write_arrays
 from emotalking.io.settings import from_dict, to_dict
-from emotalking.models.config import MAX_GAZE_REACH, MAX_RADIUS, MAX_STEPS, ModelConfig
+from emotalking.models.config import MAX_GAZE_REACH, MAX_HARMONICS, MAX_RADIUS, MAX_STEPS, ModelConfig
 from emotalking.models.packing import unpack
 from emotalking.models.scene import Scene, TorsoStack
 from emotalking.provenance.consent import KEY as CONSENT
@@ -109,6 +109,8 @@ def read_avatar_file(path: Path) -> AvatarFile:
             raise ValueError(f"{config.audio.steps} steps of audio features a frame")
         if not 0 <= config.emotion.radius <= MAX_RADIUS:
             raise ValueError("a radius of full emotions outside the circumplex")
+        if not 1 <= config.emotion.harmonics <= MAX_HARMONICS:
+            raise ValueError(f"{config.emotion.harmonics} multiples of an emotion's angle")
         if not 0 <= config.gaze_reach <= MAX_GAZE_REACH:
             raise ValueError("eyes that look beyond their corners")
         scene = _scene(

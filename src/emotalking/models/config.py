@@ -8,6 +8,8 @@ MAX_GAZE_REACH = 0.45
 """Beyond [rad], irises are hidden by the corners of the eyes."""
 MAX_RADIUS = 1.5
 """Of `EmotionConfig.radius`: the corners of the circumplex are at 1.42."""
+MAX_HARMONICS = 16
+"""Of `EmotionConfig.harmonics`."""
 MAX_STEPS = 16
 """Feature steps per frame that the audio encoder's four stride-2 convolutions reduce to one; fewer are reduced as well.
 """
@@ -60,6 +62,10 @@ class EmotionConfig:
     """Radius of the circumplex at which emotions are full, as in the embedded generator's targets (0.8): the separate
     network gets valence and arousal so scaled (:func:`emotalking.models.motion.full_at`). 0: as they are (files of
     before 0.3)."""
+    harmonics: int = 1
+    """Multiples of the emotion's angle whose cosines and sines the separate network gets
+    (:func:`emotalking.models.motion.harmonics_of`). 1: valence and arousal alone, as published and in files of before
+    0.3."""
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,9 @@ class TalkingHead(nn.Module):
         face_motion = FaceMotion(code, config.face.hidden, combined, gaze=config.gaze)
         self.face = Branch(face, audio_encoder(config.audio), face_motion)
         self.mouth = Branch(mouth, audio_encoder(config.audio), MouthMotion(code, config.mouth.hidden))
-        separate = emotion.branch == "separate"
-        self.emotion = EmotionMotion(emotion.code, emotion.hidden, emotion.radius) if separate else None
+        self.emotion = None
+        if emotion.branch == "separate":
+            self.emotion = EmotionMotion(emotion.code, emotion.hidden, emotion.radius, emotion.harmonics)
 
     @property
     def emotional(self) -> bool:

@@ -223,6 +223,16 @@ def full_at(va: Float[Tensor, "B 2"], radius: float) -> Float[Tensor, "B 2"]:
     return va * (radius * (length / radius).clamp(max=1.0) ** RADIAL_POWER / length)
 
 
+def harmonics_of(va: Float[Tensor, "B 2"], count: int) -> Float[Tensor, "B D"]:
+    """r (cos t, sin t, cos 2 t, sin 2 t, ...) of valence and arousal at radius r and angle t; ``count`` pairs.
+
+    Of neighbouring emotions a mouth stretches in one and narrows in the next (22 degrees between them), which a small
+    network of valence and arousal alone learns last.
+    """
+    turns = torch.atan2(va[:, 1:], va[:, :1]) * torch.arange(1, count + 1, device=va.device)
+    return va.norm(dim=1, keepdim=True) * torch.stack([turns.cos(), turns.sin()], -1).flatten(1)
+
+
 class EmotionMotion(nn.Module):
     """Offsets on top of the deformed face from valence and arousal (eq. 5; shapes chosen, docs/paper.md 4.5).
 
@@ -230,20 +240,23 @@ class EmotionMotion(nn.Module):
 
     Args:
         radius: see :func:`full_at`; 0: valence and arousal enter as they are.
+        harmonics: see :func:`harmonics_of`; 1: valence and arousal alone.
     """
 
-    def __init__(self, code: int = 16, hidden: int = 64, radius: float = 0.0) -> None:
+    def __init__(self, code: int = 16, hidden: int = 64, radius: float = 0.0, harmonics: int = 1) -> None:
         super().__init__()
         self._radius = radius
+        self._harmonics = harmonics
         self.encoder = TriplaneEncoder(EMOTION_TRIPLANE)
         width = self.encoder.width
-        self.embed, self.attention = _emotion_code(width, code)
+        self.embed, self.attention = _emotion_code(width, code, harmonics)
         self.first = nn.Linear(width + code, hidden, bias=False)
         self.trunk = nn.Sequential(nn.ReLU(), *mlp(hidden, hidden, 10))
 
     def code_of(self, va: Float[Tensor, "B 2"]) -> Float[Tensor, "B E"]:
         """The code of valence and arousal that the attention map multiplies."""
-        return self.embed(full_at(va, self._radius) if self._radius else va)
+        va = full_at(va, self._radius) if self._radius else va
+        return self.embed(va if self._harmonics == 1 else harmonics_of(va, self._harmonics))
 
     def forward(self, means: Float[Tensor, "B N 3"], va: Float[Tensor, "B 2"]) -> dict[str, Tensor]:
         """Raw offsets as :class:`FaceMotion`'s, at deformed positions ``means`` for valence/arousal ``va``."""
@@ -252,9 +265,9 @@ class EmotionMotion(nn.Module):
         return _split_offsets(self.trunk(self.first(torch.cat([features, code], -1))))
 
 
-def _emotion_code(width: int, code: int) -> tuple[nn.Sequential, nn.Sequential]:
+def _emotion_code(width: int, code: int, harmonics: int = 1) -> tuple[nn.Sequential, nn.Sequential]:
     """Valence/arousal to a code, and a point's features to the attention map that multiplies it."""
-    return mlp(2, 16, code), nn.Sequential(*mlp(width, 16, code), nn.ReLU())
+    return mlp(2 * harmonics, max(16, 8 * harmonics), code), nn.Sequential(*mlp(width, 16, code), nn.ReLU())
 
 
 def _split_offsets(raw: Float[Tensor, "B N 10"]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 from emotalking.data.audio_features import audio_feature
 from emotalking.errors import InputError
 from emotalking.io.settings import accept_old_fields, upgrade
-from emotalking.models.config import MAX_GAZE_REACH, MAX_RADIUS, ModelConfig
+from emotalking.models.config import MAX_GAZE_REACH, MAX_HARMONICS, MAX_RADIUS, ModelConfig
 from emotalking.train.loss_config import EmotionLosses, FaceLosses, FinetuneLosses, MouthLosses
 
 LEAST_ONE = {
@@ -225,6 +225,8 @@ class EmotionStageConfig:
     (``train.expressions``); 0: none."""
     va_limit: float = 1.0
     """Valence and arousal are drawn uniformly from [-limit, limit]^2 (EmoStyle: U(-1, 1)^2)."""
+    pretraining: int = 0
+    """Updates that teach the network the embedded generator's moves first (`train.emotion_pretraining`; 0: none)."""
     losses: EmotionLosses = EmotionLosses()
     """Weights."""
 
@@ -322,24 +324,22 @@ class TrainConfig:
             raise ValueError("perceptual.backbone must be 'auto', 'alex', 'vgg', 'squeeze' or 'none'")
         self.sync.validate()
         self.corrections.validate()
-        shares = {
-            "emotion.real_share": self.emotion.real_share,
-            "emotion.expression_share": self.emotion.expression_share,
-            "finetune.prune": self.finetune.prune,
-        }
-        for name, share in shares.items():
-            if not 0.0 <= share <= 1.0:
-                raise ValueError(f"{name} must lie in 0..1")
-        if self.background not in ("green", "random"):
-            raise ValueError("background must be 'green' or 'random'")
-        if self.gpu not in ("gsplat", "kernels"):
-            raise ValueError("gpu must be 'gsplat' or 'kernels'")
-        if self.model.emotion.branch not in ("separate", "combined", "none"):
+        emotion = self.model.emotion
+        for name, value, low, high in (
+            ("emotion.real_share", self.emotion.real_share, 0, 1),
+            ("emotion.expression_share", self.emotion.expression_share, 0, 1),
+            ("finetune.prune", self.finetune.prune, 0, 1),
+            ("model.emotion.radius", emotion.radius, 0, MAX_RADIUS),
+            ("model.emotion.harmonics", emotion.harmonics, 1, MAX_HARMONICS),
+            ("model.gaze_reach", self.model.gaze_reach, 0, MAX_GAZE_REACH),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"{name} must lie in {low}..{high}")
+        for name, allowed in (("background", ("green", "random")), ("gpu", ("gsplat", "kernels"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be '{allowed[0]}' or '{allowed[1]}'")
+        if emotion.branch not in ("separate", "combined", "none"):
             raise ValueError("model.emotion.branch must be 'separate', 'combined' or 'none'")
-        if not 0.0 <= self.model.emotion.radius <= MAX_RADIUS:
-            raise ValueError(f"model.emotion.radius must lie in 0..{MAX_RADIUS}")
-        if not 0.0 <= self.model.gaze_reach <= MAX_GAZE_REACH:
-            raise ValueError(f"model.gaze_reach must lie in 0..{MAX_GAZE_REACH}")
         if self.model.audio.encoder not in ("published", "conv"):
             raise ValueError("model.audio.encoder must be 'published' or 'conv'")
         for name, branch in (("face", self.model.face), ("mouth", self.model.mouth)):
@@ -371,7 +371,7 @@ accept_old_fields(MouthStageConfig, removed={"hair_every", "hair_from", "hair_un
 _FACE_TERMS = {"lips", "eyes", "attention", "lpips_lips"}
 _NORMAL_TERMS = {"normal", "normal_cosine", "normal_tv", "normal_residual"}
 accept_old_fields(MouthLosses, removed=_FACE_TERMS | _NORMAL_TERMS)
-accept_old_fields(EmotionLosses, removed=_FACE_TERMS | {"silhouette", "normal_residual"})
+accept_old_fields(EmotionLosses, removed={"attention", "lpips_lips", "silhouette", "normal_residual"})
 accept_old_fields(FinetuneLosses, removed=_FACE_TERMS | _NORMAL_TERMS | {"silhouette", "motion", "sync"})
 
 

@@ -1,5 +1,6 @@
 """The training frames of a subject as tensors on one device."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -241,8 +242,8 @@ def class_mask(labels: UInt8[Tensor, "*batch H W"], *classes: Label) -> Bool[Ten
 
 LIP_MARGIN = 8
 """Pixels around the lip box that the image losses of mouth and lips see."""
-EYE_MARGIN = 0.4
-"""Share of an eye's width around the lids that moves with them."""
+PART_MARGIN = 0.4
+"""Share of an eye's width around the lids that moves with them; of the mouth's around the lips."""
 FACE_MARGIN = 0.12
 """Share of the face's width and height by which its box is larger than its landmarks, on each side."""
 
@@ -262,14 +263,21 @@ def lip_window(data: TrainingData, frame: int) -> Box:
 
 def eye_boxes(data: TrainingData) -> Int32[Tensor, "F 4"]:
     """The box around both eyes of each frame, with what lids move; empty where no face was found."""
-    eyes = torch.stack([data.points[:, data.layout.eye_loop(side)] for side in ("right", "left")], 1)
-    width = (eyes.amax(2) - eyes.amin(2))[..., 0].mean(1)
-    low = eyes.amin((1, 2)) - EYE_MARGIN * width[:, None]
-    high = eyes.amax((1, 2)) + EYE_MARGIN * width[:, None]
-    edge = eyes.new_tensor(data.size)
-    low, high = low.clamp_min(0).minimum(edge), high.clamp_min(0).minimum(edge)
-    boxes = torch.cat([low.flip(1), high.flip(1)], 1)
-    return boxes.nan_to_num(0.0).round().int().cpu()
+    return boxes_around(data.points, [data.layout.eye_loop(side) for side in ("right", "left")], data.size)
+
+
+def boxes_around(
+    points: Float[Tensor, "F K 2"], loops: Sequence[Sequence[int]], size: tuple[int, int]
+) -> Int32[Tensor, "F 4"]:
+    """The box around some loops of landmarks with what they move, inside the frame of ``size`` (width, height).
+
+    Empty where no face was found.
+    """
+    low, high = (torch.stack([f(points[:, list(loop)], 1) for loop in loops], 1) for f in (torch.amin, torch.amax))
+    grow = PART_MARGIN * (high - low)[..., :1].mean(1)
+    edge = points.new_tensor(size)
+    low, high = (corner.clamp_min(0).minimum(edge) for corner in (low.amin(1) - grow, high.amax(1) + grow))
+    return torch.cat([low.flip(1), high.flip(1)], 1).nan_to_num(0.0).round().int().cpu()
 
 
 def face_boxes(points: Float[Tensor, "F K 2"], size: tuple[int, int]) -> Int32[Tensor, "F 4"]:

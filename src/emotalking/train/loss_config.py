@@ -72,6 +72,19 @@ class NormalLosses:
 
 
 @dataclass(frozen=True)
+class PartLosses:
+    """Weights of the parts of the face that are small and move most, in the face and emotion stages."""
+
+    lips: float = 0.0
+    """L1 and D-SSIM once more, on the lips' box alone. Lips are one pixel in forty, so without it a short face stage
+    learns everything but them (on the demo's clip their opening correlates with the truth by -0.1 without and 0.8 with
+    it), and an emotion stage loses their width; the published 50,000 iterations do without."""
+    eyes: float = 0.0
+    """The same on the box of both eyes: lids are one pixel in a hundred, and shut in one frame of twelve. Without it a
+    short run leaves bits of iris standing in front of shut lids."""
+
+
+@dataclass(frozen=True)
 class MouthLosses(MotionLosses):
     """Weights of the mouth stage (S11, S12)."""
 
@@ -80,18 +93,11 @@ class MouthLosses(MotionLosses):
 
 
 @dataclass(frozen=True)
-class FaceLosses(NormalLosses, MotionLosses):
+class FaceLosses(PartLosses, NormalLosses, MotionLosses):
     """Weights of the face stage (S13, S14)."""
 
     silhouette: float = 1e-3
     """Alpha missing inside and present outside face and hair."""
-    lips: float = 0.0
-    """L1 and D-SSIM once more, on the lip box alone. The lips are one pixel in forty, so without it a short run learns
-    everything but them (on the demo's clip their opening correlates with the truth by -0.1 without and 0.8 with it);
-    the published 50,000 iterations do without."""
-    eyes: float = 0.0
-    """The same on the box of both eyes: lids are one pixel in a hundred, and shut in one frame of twelve. Without it a
-    short run leaves bits of iris standing in front of shut lids."""
     attention: float = 0.0
     """Rendered attention where it does not belong, after warm-up: the action units' on the lips, and both maps on the
     hair in the iterations that compare it (`hair_every`)."""
@@ -107,7 +113,7 @@ class FaceLosses(NormalLosses, MotionLosses):
 
 
 @dataclass(frozen=True)
-class EmotionLosses(NormalLosses, MotionLosses):
+class EmotionLosses(PartLosses, NormalLosses, MotionLosses):
     """Weights of the emotion stage (S15)."""
 
     growth: float = 1e-2

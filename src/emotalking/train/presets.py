@@ -17,7 +17,7 @@ from emotalking.train.config import (
 from emotalking.train.loss_config import EmotionLosses, FaceLosses, FinetuneLosses, MouthLosses
 
 PAPER = TrainConfig(
-    model=ModelConfig(audio=AudioConfig(encoder="conv"), emotion=EmotionConfig(radius=0.8), gaze=True),
+    model=ModelConfig(audio=AudioConfig(encoder="conv"), emotion=EmotionConfig(radius=0.8, harmonics=8), gaze=True),
     mouth=MouthStageConfig(
         iterations=50_000,
         warmup=3_000,
@@ -52,7 +52,10 @@ PAPER = TrainConfig(
     emotion=EmotionStageConfig(
         iterations=50_000,
         lr_decay_from=40_000,
+        pretraining=400,
         losses=EmotionLosses(
+            lips=0.5,
+            eyes=0.25,
             lpips=0.2,
             lpips_last=3_000,
             patch_min=64,
@@ -80,9 +83,10 @@ PAPER = TrainConfig(
 
 Deviation: what the short presets measured as better is here too: corrections of the head in each training frame; the
 Gaussians' rates fall at a stage's end; LPIPS in the last fifth of the face stage and all of fine-tuning; lips and eyes
-compared once more; gaze; the convolutional audio encoder, pretrained, and then slower; colours of the mouth fine-tuned.
-Without these (docs/guide.md lists the settings that take them away) the whole preset, which has ten times the steps,
-was behind `fast` on a reporter: LPIPS .0171 at 32.6 dB, mouth 25.7 dB (`fast` .0154 at 32.9, 26.3).
+compared once more; the emotion network's harmonics and its pretraining; gaze; the convolutional audio encoder,
+pretrained, and then slower; colours of the mouth fine-tuned. Without these (docs/guide.md lists the settings that take
+them away) the whole preset, which has ten times the steps, was behind `fast` on a reporter: LPIPS .0171 at 32.6 dB,
+mouth 25.7 dB (`fast` .0154 at 32.9, 26.3).
 
 Deviation: audio features are ours (``audio.hama``); ``model.audio.features=deepspeech`` takes the baseline's, where the
 folder has them.
@@ -104,7 +108,7 @@ FAST = TrainConfig(
         audio=AudioConfig(encoder="conv"),
         face=BranchConfig(initial_points=12_000, init="surface"),
         mouth=BranchConfig(initial_points=4_000, init="surface", hidden=32),
-        emotion=EmotionConfig(radius=0.8),
+        emotion=EmotionConfig(radius=0.8, harmonics=8),
         gaze=True,
         gaze_reach=0.35,
     ),
@@ -127,7 +131,11 @@ FAST = TrainConfig(
         densify=DensifyConfig(start=300, until=5_600, grad_threshold=2e-4, size_from=1_200, max_gaussians=80_000),
     ),
     emotion=EmotionStageConfig(
-        iterations=4_000, lr_decay_from=3_200, real_share=0.15, losses=EmotionLosses(sync=0.001)
+        iterations=4_000,
+        lr_decay_from=3_200,
+        real_share=0.15,
+        pretraining=400,
+        losses=EmotionLosses(lips=0.5, eyes=0.25, sync=0.001),
     ),
     finetune=FinetuneStageConfig(
         iterations=2_500,
@@ -152,7 +160,7 @@ TINY = TrainConfig(
         audio=AudioConfig(encoder="conv"),
         face=BranchConfig(initial_points=6_000, init="surface"),
         mouth=BranchConfig(initial_points=600, init="surface", hidden=32),
-        emotion=EmotionConfig(radius=0.8),
+        emotion=EmotionConfig(radius=0.8, harmonics=8),
         gaze=True,
         gaze_reach=0.35,
     ),
@@ -175,7 +183,13 @@ TINY = TrainConfig(
         means_until=2_000,
         densify=DensifyConfig(start=100, until=2_000, grad_threshold=3e-4, size_from=400, max_gaussians=9_000),
     ),
-    emotion=EmotionStageConfig(iterations=4_000, lr_decay_from=3_200, real_share=0.1, losses=EmotionLosses(sync=0.001)),
+    emotion=EmotionStageConfig(
+        iterations=4_000,
+        lr_decay_from=3_200,
+        real_share=0.1,
+        pretraining=400,
+        losses=EmotionLosses(lips=0.5, eyes=0.25, sync=0.001),
+    ),
     finetune=FinetuneStageConfig(
         iterations=400, prune=0.005, mouth_colours=True, losses=FinetuneLosses(lpips=0.5, lpips_last=200)
     ),

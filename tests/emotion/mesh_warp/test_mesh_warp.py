@@ -16,6 +16,7 @@ from emotalking.emotion.mesh_warp.expressions import coefficients, load_expressi
 from emotalking.emotion.mesh_warp.eyes import LEAST_SEEN, EyeIndices
 from emotalking.emotion.mesh_warp.template import RINGS
 from emotalking.emotion.mesh_warp.warp import MeshWarp, MeshWarpConfig
+from emotalking.ops.geometry import project
 
 RIM = torch.tensor([[0.8 * math.cos(math.radians(a)), 0.8 * math.sin(math.radians(a))] for a in range(0, 360, 15)])
 """The circle where the moves reach their full size."""
@@ -265,7 +266,7 @@ def test_a_constant_smile_is_read_from_the_neutral_face(scene: Scene) -> None:
 def test_batch_equals_single(scene: Scene, turned_scene: Scene) -> None:
     warp = make_warp(scene)
     va = torch.tensor([[0.7, 0.3], [-0.7, 0.3]])
-    batch = warp(*(torch.cat([a, b]) for a, b in zip(scene.repeat(1), turned_scene.repeat(1), strict=True)), va)
+    batch = warp(*(torch.cat([a, b]) for a, b in zip(scene.repeat(1), turned_scene.repeat(1), strict=True)), va)  # pyright: ignore[reportCallIssue]
     for k, one in enumerate((scene, turned_scene)):
         single = warp(*one.repeat(1), va[k : k + 1])
         torch.testing.assert_close(batch.images[k], single.images[0], atol=3e-3, rtol=0)
@@ -324,5 +325,21 @@ def test_gpu_agrees(scene: Scene) -> None:
     va = torch.tensor([[0.7, 0.3], [-0.7, 0.3]])
     warp = make_warp(scene)
     here = run(warp, scene, va)
-    there = warp(*(t.cuda() for t in scene.repeat(2)), va.cuda())
+    there = warp(*(t.cuda() for t in scene.repeat(2)), va.cuda())  # pyright: ignore[reportCallIssue]
     assert (there.images.cpu() - here.images).abs().mean() < 1e-4
+
+
+def test_points_move_as_the_pixels_that_show_them(scene: Scene) -> None:
+    warp, va = make_warp(scene), torch.tensor([[0.74, 0.31], [-0.31, 0.74], [-0.74, -0.31]])
+    moved = run(warp, scene, va).landmarks - scene.landmarks
+    shape = torch.from_numpy(np.float32(scene.shape))
+    found = warp.moves(shape, scene.landmarks.expand(3, -1, -1), va)
+    K, view = torch.from_numpy(np.float32(scene.K)), scene.viewmats
+    cameras = view.expand(3, -1, -1), K.expand(3, 3, 3)
+    before, after = (project(points, *cameras) for points in (shape.expand(3, -1, -1), shape + found))
+    kept = [*scene.layout.right_brow, *scene.layout.left_brow, *scene.layout.lips_outer]
+    assert (moved[:, kept] - (after - before)[:, kept]).norm(dim=2).max() < 0.1 * moved[:, kept].norm(dim=2).max()
+    behind = shape * torch.tensor([1.0, 1.0, -1.0]) - torch.tensor([0.0, 0.0, 0.01])
+    assert not warp.moves(behind, scene.landmarks, va[:1]).any()
+    irises = [*scene.layout.right_iris[:1], *scene.layout.left_iris[:1]]
+    assert found[:, irises].norm(dim=2).max() < 0.02 * found.norm(dim=2).max()

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from emotalking.data.layouts import FaceLayout
+from emotalking.ops.box import Box
 
 EDGE = 0.012
 """Lid edge with its lashes, drawn with the lid; lengths are in eye-centre distances."""
@@ -300,3 +301,14 @@ def openness(eyes: Float[Tensor, "B 2 n 2"]) -> Float[Tensor, " B"]:
     area = (eyes[..., 0] * after[..., 1] - eyes[..., 1] * after[..., 0]).sum(2).abs() / 2
     span2 = (eyes - eyes[:, :, :1]).square().sum(3).amax(2)
     return (area / span2.clamp(min=1e-12)).mean(1)
+
+
+def mesh_box(
+    mesh: Float[Tensor, "B V 2"], unit_px: Float[Tensor, " B"], height: int, width: int
+) -> tuple[Box | None, tuple[int, int]]:
+    """The box of all meshes of the batch within the image (None if it has no mesh), and the size of an eye patch."""
+    corners = torch.cat([mesh.amin((0, 1)).floor(), mesh.amax((0, 1)).ceil(), unit_px.max()[None]]).tolist()
+    left, top, right, bottom = (int(corner) for corner in corners[:4])
+    box = Box(top, left, bottom, right).grown(2).clipped(width, height)
+    patch = (int(2 * PATCH_HALF[0] * corners[4]) + 2, int(2 * PATCH_HALF[1] * corners[4]) + 2)
+    return box if box.width > 1 and box.height > 1 else None, patch

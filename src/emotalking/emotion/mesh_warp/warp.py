@@ -28,11 +28,10 @@ from emotalking.emotion.mesh_warp.displacement import (
     template_grid,
 )
 from emotalking.emotion.mesh_warp.expressions import coefficients, load_expressions, resting_expression_of
-from emotalking.emotion.mesh_warp.eyes import PATCH_HALF, EyeIndices, openness, pin_eyeballs
+from emotalking.emotion.mesh_warp.eyes import EyeIndices, mesh_box, openness, pin_eyeballs
 from emotalking.emotion.mesh_warp.resampling import rasterize_attributes, remap, remap_normals
 from emotalking.emotion.mesh_warp.shading import Relight, fit_light, fold_basis, unit_normals
 from emotalking.emotion.mesh_warp.template import RINGS, build_template, corner_lift
-from emotalking.ops.box import Box
 
 INVERSION_STEPS = 4
 LEAST_OPENING = 0.6
@@ -140,6 +139,8 @@ class MeshWarp:
             "vertices": torch.from_numpy(vertices.astype(np.float32)),
             "middle": torch.from_numpy(front[list(layout.nose) + sum(loops, [])].mean(0).astype(np.float32)),
             "mobile": torch.from_numpy(mobile),
+            "centre": torch.from_numpy(template.centre),
+            "off_eyeballs": torch.from_numpy((face.off_eyes > 0).astype(np.float32)),
             "is_lid": torch.tensor([float(name in table.lids) for name in table.columns]),
             "lid_drop": torch.tensor(
                 [float(np.mean(shares) * table.lids.get(name, {}).get("upper", 0)) for name in table.columns]
@@ -199,7 +200,7 @@ class MeshWarp:
         moved = landmarks + shift @ jacobian.transpose(1, 2)
 
         unit_px = torch.linalg.det(jacobian).abs().sqrt()
-        box, patch = _bounding_box(mesh, unit_px, images.shape[1], images.shape[2])
+        box, patch = mesh_box(mesh, unit_px, images.shape[1], images.shape[2])
         if box is None:
             return GeneratedFaces(images.clone(), labels.clone(), moved, normals, coverage=coverage)
         inside = (slice(None), *box.index)
@@ -227,6 +228,20 @@ class MeshWarp:
             coverage = coverage.clone()
             coverage[inside] = new_layers[:, 3].clamp(0, 1)
         return GeneratedFaces(out_images, out_labels, moved, out_normals, coverage=coverage)
+
+    @torch.no_grad()
+    def moves(
+        self, points: Float[Tensor, "N 3"], landmarks: Float[Tensor, "B K 2"], va: Float[Tensor, "B 2"]
+    ) -> Float[Tensor, "B N 3"]:
+        """How far points of the head frame move, parallel to the face; eyeballs and the head's back rest."""
+        if self._tensors["basis"].device != points.device:
+            self.to(points.device)
+        skin, edges, _ = self._fields(self._coefficients(va, landmarks))
+        axes = points.new_tensor([self._unit_length, -self._unit_length])
+        where = (points[:, :2] - self._tensors["centre"][:2]) / axes
+        textures = (skin + edges) * self._tensors["off_eyeballs"]
+        across = self._sample(textures, where[None, None])[:, :, 0].transpose(1, 2) * axes
+        return F.pad(across, (0, 1)) * (points[:, 2:] > 0)
 
     def _coefficients(self, va: Float[Tensor, "B 2"], landmarks: Float[Tensor, "B K 2"]) -> Float[Tensor, "B columns"]:
         """Unit strengths for the commanded emotion, the resting expression and the present state of the eyes."""
@@ -382,14 +397,3 @@ def _width(points: Float[Tensor, "B K 2"], mouth: Int[Tensor, "4"]) -> Float[Ten
     """Width of the mouth over that of both eyes: turning the head shortens both."""
     a, b, c, d = points[:, mouth].unbind(1)
     return (b - a).norm(dim=1) / (d - c).norm(dim=1).clamp(min=1e-6)
-
-
-def _bounding_box(
-    mesh: Float[Tensor, "B V 2"], unit_px: Float[Tensor, " B"], height: int, width: int
-) -> tuple[Box | None, tuple[int, int]]:
-    """The box of all meshes of the batch within the image (None if it has no mesh), and the size of an eye patch."""
-    corners = torch.cat([mesh.amin((0, 1)).floor(), mesh.amax((0, 1)).ceil(), unit_px.max()[None]]).tolist()
-    left, top, right, bottom = (int(corner) for corner in corners[:4])
-    box = Box(top, left, bottom, right).grown(2).clipped(width, height)
-    patch = (int(2 * PATCH_HALF[0] * corners[4]) + 2, int(2 * PATCH_HALF[1] * corners[4]) + 2)
-    return box if box.width > 1 and box.height > 1 else None, patch

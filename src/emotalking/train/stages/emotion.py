@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from emotalking.emotion.generator import EmotionGenerator
+from emotalking.emotion.mesh_warp.warp import MeshWarp
 from emotalking.losses.growth import growth
 from emotalking.losses.l1_dssim import l1_dssim_in_boxes
 from emotalking.losses.motion import offset_magnitude
@@ -16,7 +17,8 @@ from emotalking.models.motion import FaceCanonical
 from emotalking.ops.composite import over
 from emotalking.ops.geometry import crop_intrinsics
 from emotalking.train.context import Context
-from emotalking.train.data import as_index, as_slices, equal_sized, face_boxes
+from emotalking.train.data import as_index, as_slices, boxes_around, equal_sized, face_boxes
+from emotalking.train.emotion_pretraining import pretrain_emotion
 from emotalking.train.optim import FactorSchedule, network_factor, network_optimizer
 from emotalking.train.rendered_maps import normal_channels, normal_terms
 from emotalking.train.step import GraphKey, Stage, StepInputs
@@ -46,6 +48,7 @@ class EmotionStage(Stage):
             raise ValueError("context.head has no emotion branch to train")
         self.settings = context.config.emotion
         super().__init__(context, self.settings.iterations)
+        self._maker = maker
         expressions, data = context.expressions, context.data
         if expressions is not None:
             data = expressions.debiased(data)
@@ -73,9 +76,28 @@ class EmotionStage(Stage):
             boxes = _graph_boxes(boxes, [clip.size for clip in clips])
         self._boxes = torch.cat(boxes)
         """Of the training frames, then of the expressions', as all conditions here."""
+        layout, weights = data.layout, self.settings.losses
+        loops = {"lips": [layout.lips_outer], "eyes": [layout.eye_loop(side) for side in ("right", "left")]}
+        self._parts = {name: getattr(weights, name) for name in loops if getattr(weights, name)}
+        """Weights of the parts that are compared once more."""
+        corner = self._boxes[:, :2].repeat(1, 2)
+        parts = [
+            (torch.cat([boxes_around(clip.points, loops[name], clip.size) for clip in clips]) - corner).clamp_min(0)
+            for name in self._parts
+        ]
+        self._part_boxes = torch.stack([context.whole.cpu().expand_as(corner), *parts], 1).to(context.box_device)
+        """Of the whole and of each of these parts, inside the face's box."""
         Ks = [crop_intrinsics(clip.K, part[:, :2].flip(1).to(clip.K)) for clip, part in zip(clips, boxes, strict=True)]
         self._Ks = torch.cat(Ks)
         self._conditions = data.conditions if expressions is None else expressions.following(data.conditions)
+
+    def begin(self) -> None:
+        """Teach the network the generator's moves, where it tells them."""
+        context, settings = self.context, self.settings
+        if isinstance(self._maker, MeshWarp):
+            pretrain_emotion(
+                context.head, context.data, self._maker, settings.pretraining, context.generator, settings.va_limit
+            )
 
     def inputs(self, iteration: int) -> tuple[GraphKey, StepInputs]:
         """See :class:`Stage`. The target is cut to the face's box."""
@@ -93,7 +115,7 @@ class EmotionStage(Stage):
         return GraphKey(), inputs
 
     def terms(self, key: GraphKey, inputs: StepInputs) -> dict[str, Tensor]:
-        """Image terms inside the face's box.
+        """Image terms inside the face's box, and once more of its lips and eyes.
 
         Deviation: the paper compares the whole masked frame (S15). Outside the box a target is its source frame, so
         what is left there is the frozen face's own error, which the emotion network would spend itself on.
@@ -116,8 +138,11 @@ class EmotionStage(Stage):
         target = over(cut, head_alpha, inputs.backdrop.expand_as(cut))
         if wanted.compared is not None:
             target = torch.where(wanted.compared[..., None], target, rendered.detach())
-        difference, dissimilarity = l1_dssim_in_boxes(rendered, target, context.whole)
+        boxes = self._part_boxes[as_index(inputs.frame)][0]
+        difference, dissimilarity = l1_dssim_in_boxes(rendered, target, boxes)
         terms = {"l1": difference[0], "d_ssim": losses.d_ssim * dissimilarity[0]}
+        for number, (name, weight) in enumerate(self._parts.items(), start=1):
+            terms[name] = weight * (difference[number] + losses.d_ssim * dissimilarity[number])
         if inputs.patches is not None and context.perceptual is not None:
             distance = context.perceptual.patches(rendered, target, inputs.patches)
             terms["lpips"] = losses.lpips * distance
