@@ -56,6 +56,7 @@ SETTINGS = [
     "finetune.iterations=10",
     "audio_pretraining=2",
     "motion_pretraining=2",
+    "emotion.pretraining=2",
     "closed_mouth_code=2",
     "audio_augmentation=false",
     "checkpoint_every=5",

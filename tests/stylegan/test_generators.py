@@ -27,7 +27,7 @@ SHORT = [
     "mouth.lr_decay_from=2", "mouth.densify.start=1", "mouth.densify.until=2", "face.iterations=2", "face.warmup=1",
     "face.lr_decay_from=2", "face.densify.start=1", "face.densify.until=2", "emotion.iterations=3",
     "emotion.real_share=0.0", "emotion.lr_decay_from=3", "finetune.iterations=1", "audio_pretraining=1",
-    "motion_pretraining=1",
+    "motion_pretraining=1", "emotion.pretraining=1",
 ]  # fmt: skip
 
 

@@ -21,7 +21,8 @@ from emotalking.train.stages.emotion import EmotionStage
 pytestmark = pytest.mark.usefixtures("one_thread", "unchecked")
 SHORT = """model.face.initial_points=150 model.mouth.initial_points=40 mouth.iterations=20 mouth.warmup=5
 face.iterations=40 face.warmup=10 face.densify.start=4 face.densify.every=8 face.densify.until=30 emotion.iterations=20
-finetune.iterations=20 checkpoint_every=10 audio_pretraining=5 motion_pretraining=5 closed_mouth_code=2""".split()
+finetune.iterations=20 checkpoint_every=10 audio_pretraining=5 motion_pretraining=5
+emotion.pretraining=5 closed_mouth_code=2""".split()
 
 
 def events(folder: Path) -> dict[str, list[tuple[int, float]]]:

@@ -108,7 +108,7 @@ def test_whole_run_learns_and_its_avatar_reads_back(actor_subject: Subject, tmp_
     settings = ["mouth.iterations=20", "mouth.warmup=10", "face.iterations=150", "face.warmup=40"]
     settings += ["emotion.iterations=12", "finetune.iterations=10", "model.face.initial_points=800"]
     settings += ["face.densify.start=20", "face.densify.every=20", "face.densify.until=100", "motion_pretraining=40"]
-    settings += ["closed_mouth_code=10", "audio_pretraining=40"]
+    settings += ["closed_mouth_code=10", "audio_pretraining=40", "emotion.pretraining=10"]
     made = run.train(actor_subject.files.root, tmp_path / "a.safetensors", "tiny", "cpu", settings)
     assert set(made.stage_seconds) == {"mouth", "face", "emotion", "finetune"}
     log = [json.loads(line) for line in (tmp_path / "a.safetensors.run" / "log.jsonl").read_text().splitlines()]
