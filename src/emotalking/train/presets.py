@@ -157,7 +157,7 @@ Perceptual patches are nearly the whole frame of 512x512, and all of a smaller o
 
 The audio encoder's pretraining is short, and images teach it slowly: longer, it follows this person's sentences no
 better, and other voices worse (the lips of one man's `tiny` head close in 72 % of espeak-ng's p, b, m after 1,500
-updates, in 81 % after 300)."""
+updates, in 80 % after 300)."""
 
 TINY = TrainConfig(
     model=ModelConfig(
