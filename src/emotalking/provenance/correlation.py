@@ -177,6 +177,7 @@ def mixed(
 
 
 def correlation_at(spectrum: Spectrum, chosen: Lines, geometry: Geometry) -> float:
+    """Correlation of all known lines at one geometry, in deviations."""
     return mixed(spectrum, chosen, geometry)[0]
 
 
