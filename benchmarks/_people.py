@@ -8,13 +8,13 @@ another emotion, drawn anew, as those of somebody who is saying something may. S
 brows, lids and cheeks too, and is on known ground where lips stay and the rest of the face changes.
 """
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from _report import arguments
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from emotalking.io.arrays import load_archive
@@ -152,13 +152,7 @@ def write(path: Path, people: int, each: int, size: int, seed: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--people", type=int, default=600)
-    parser.add_argument("--each", type=int, default=25)
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+    options = arguments(__doc__)
     torch.set_num_threads(1)
     write(options.file, options.people, options.each, options.size, options.seed)
 

@@ -1,19 +1,78 @@
 """Common parts of the benchmarks: repeated timing, and a JSON report with the environment."""
 
+import argparse
 import json
+import keyword
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 
 from emotalking.evaluate.provenance import code, machine
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def arguments(about: str | None) -> argparse.Namespace:
+    """Arguments as the usage in a script's docstring has them: from ``python benchmarks/`` to the next empty line.
+
+    ``FOLDER`` is a path, ``N`` an int, ``X`` a float; ``NAME`` and what has ``=`` or ``,`` in it are text.
+    ``[--frames 8]`` has a default of its type, ``[--part width|opening]`` choices, the first of them the default. What
+    ends in ``...`` is a list, and ``CLIP ...`` alone is called ``clips``. PyTorch and OpenCV get ``--threads``.
+    """
+    usage = re.split(r"\n\s*(?:\n|$)", (about or "").partition("python benchmarks/")[2])[0].split(maxsplit=1)
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = re.findall(r"\[(.+?)\]|(--\S+ \S+(?: \.\.\.)?|\S+(?: \.\.\.)?)", " ".join("".join(usage[1:]).split()))
+    for optional, required in parts:
+        flag, *values = (optional or required).removesuffix(" ...").split()
+        many: dict[str, Any] = {"nargs": "*" if optional else "+"} if f"{optional}{required}".endswith(" ...") else {}
+        if not flag.startswith("--"):
+            name = flag.rpartition("=")[2].lower() + "s" * bool(many)
+            parser.add_argument(name, metavar=flag, type=_kind(flag), **many)
+            continue
+        name = flag[2:].replace("-", "_")
+        option: dict[str, Any] = {"dest": f"{name}_" if keyword.iskeyword(name) else name, "required": not optional}
+        if not values:
+            parser.add_argument(flag, action="store_true", **option)
+        elif values[0][0].isupper():
+            more = {"action": "extend", "default": []} if many else {}
+            parser.add_argument(flag, metavar=values[0], type=_kind(values[0]), **option, **many, **more)
+        elif "|" in values[0]:
+            choices = values[0].split("|")
+            parser.add_argument(flag, choices=choices, default=choices[0], **option)
+        else:
+            defaults = [_read(value) for value in values]
+            default = defaults if many else defaults[0]
+            parser.add_argument(flag, type=type(defaults[0]), default=default, **option, **many)
+    found = parser.parse_args()
+    if "threads" in found:
+        found.threads = found.threads or torch.get_num_threads()
+        torch.set_num_threads(found.threads)
+        cv2.setNumThreads(found.threads)
+    return found
+
+
+def _kind(placeholder: str) -> type:
+    """Type of what stands for ``placeholder``."""
+    kinds = {"N": int, "X": float, "NAME": str}
+    return kinds.get(placeholder, str if set("=,") & set(placeholder) else Path)
+
+
+def _read(text: str) -> int | float | str:
+    """A default as its type."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def _synchronize() -> None:
@@ -69,8 +128,9 @@ def peak_mb() -> int | None:
     return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), None)
 
 
-def write(name: str, results: dict[str, Any], folder: Path = RESULTS) -> Path:
-    """Write ``folder/NAME.json`` (under a temporary name first) and return its path."""
+def write(name: str, results: dict[str, Any], folder: Path | None = None) -> Path:
+    """Write ``NAME.json`` into the folder, by default ``RESULTS`` (under a temporary name first); its path."""
+    folder = folder or RESULTS
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     scratch = path.with_suffix(f".{os.getpid()}.tmp")

@@ -1,6 +1,8 @@
 """Lip accuracy by audio feature: on the held-out end of one speaker's clip, and from other speakers' sound.
 
-python benchmarks/audio_features.py SUBJECT --others SUBJECT ... [--clips FOLDER] [--kinds mel phones mel+phones]
+python benchmarks/audio_features.py SUBJECT [--others SUBJECT ...] [--clips FOLDER]
+    [--kinds mel phones mel+phones ...] [--steps 800] [--seeds 2] [--heads AVATARS] [--judge EXPERT] [--speech FOLDER]
+    [--preset fast] [--device cuda]
 
 The published audio encoder is trained on the first three quarters of SUBJECT as training with it begins
 (train/audio_pretraining.py; benchmarks/lips_probe.py compares encoders), and a linear head on its
@@ -22,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _report import write
+from _report import arguments, write
 
 from emotalking.audio.features import extract_features
 from emotalking.audio.windows import audio_windows
@@ -155,22 +157,10 @@ def heads(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("--others", type=Path, nargs="*", default=[])
-    parser.add_argument("--clips", type=Path)
-    parser.add_argument("--kinds", nargs="+", default=["mel", "phones", "mel+phones"])
-    parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--heads", type=Path, metavar="AVATARS")
-    parser.add_argument("--judge", type=Path, metavar="EXPERT")
-    parser.add_argument("--speech", type=Path, metavar="FOLDER")
-    parser.add_argument("--preset", default="fast")
-    parser.add_argument("--device", default="cuda")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     if args.heads is not None:
         if args.judge is None or args.speech is None:
-            parser.error("--heads needs --judge and --speech")
+            raise SystemExit("--heads needs --judge and --speech")
         print(write("audio_features_heads", heads(args)).read_text())
         return
     subject = Subject.open(args.subject)

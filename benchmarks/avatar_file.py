@@ -1,6 +1,6 @@
 """What an avatar file is made of, how long it takes to read, and what writing it in the current format changes.
 
-python benchmarks/avatar_file.py AVATAR [AVATAR ...] [--repeats 9] [--torso SUBJECT] [--name avatar_file]
+python benchmarks/avatar_file.py [AVATAR ...] [--repeats 9] [--torso SUBJECT] [--name avatar_file] [--out FOLDER]
 
 Per file: bytes by part as it is and rewritten, and of all in format 3 (every number a float, plate raw); milliseconds
 to read each of both (processor time, in turns); differences of frames with recorded poses, sound at random and an
@@ -8,7 +8,6 @@ emotion, of 255. With --torso, a subject folder: bytes of its torso layers by We
 far layers over the plate are from the prepared ones, and processor time to decode one.
 """
 
-import argparse
 import tempfile
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from _render_cpu import conditions
-from _report import RESULTS, write
+from _report import arguments, write
 from torch import Tensor
 
 from emotalking.data import Subject
@@ -120,13 +119,7 @@ def _torso(subject: Subject) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Measure and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("avatars", type=Path, nargs="*")
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--torso", type=Path, help="subject folder")
-    parser.add_argument("--name", default="avatar_file")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for path in args.avatars:

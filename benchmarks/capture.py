@@ -1,10 +1,12 @@
 """Results of `prepare` for every clip of a folder: verdict, clock, offset, time and memory of the steps, errors.
 
-python benchmarks/capture.py CLIPS [--work FOLDER] [--seconds 60]; the synthetic actor is one more clip. Every clip is
-prepared in a process of its own. Prints a Markdown table; everything measured goes to results/capture.json.
+python benchmarks/capture.py [CLIP ...] [--work FOLDER] [--seconds X] [--one CLIP FOLDER ...]
+
+Clips, or folders of them, of which --seconds uses only the beginning; the synthetic actor is one more clip. Every clip
+is prepared in a process of its own, into --work or a temporary folder. Prints a Markdown table; everything measured
+goes to results/capture.json.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -109,12 +111,7 @@ def number(facts: dict[str, Any], name: str) -> str:
 
 def main() -> None:
     """Prepare all clips and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clips", nargs="*", type=Path, help="clips, and folders of clips (subfolders are not read)")
-    parser.add_argument("--work", type=Path, help="folder for the subjects (default: a temporary one)")
-    parser.add_argument("--seconds", type=float, help="use only the beginning of each clip")
-    parser.add_argument("--one", nargs=2, type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = _report.arguments(__doc__)
     if args.one:
         print(json.dumps(one(args.one[0], args.one[1], args.seconds)))
         return

@@ -1,9 +1,10 @@
 """Peak memory of the capture's steps that hold a whole clip, on an hour of made landmarks and sound (no video needed).
 
-python benchmarks/capture_memory.py [--minutes 60]; every step runs in a process of its own.
+python benchmarks/capture_memory.py [--minutes 60.0] [--step NAME ...]
+
+Every step runs in a process of its own (--step NAME FOLDER).
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -97,10 +98,7 @@ STEPS: dict[str, Callable[[Job], object]] = {
 
 def main() -> None:
     """Run every step alone and report its peak."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--step", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = _report.arguments(__doc__)
     if args.step:
         begin = time.perf_counter()
         STEPS[args.step[0]](made_job(Path(args.step[1])))

@@ -1,13 +1,12 @@
 """What Ray Serve's one controller and its front bear: processor time by the number of replicas, and places a second.
 
-python benchmarks/cluster_control.py [--replicas 4 16] [--seconds 30]
+python benchmarks/cluster_control.py [--replicas 4 16 ...] [--seconds 30.0]
 
 Replicas here do what those of emotalking.serve.cluster do towards Ray Serve (health every 5 s, free places every second
 or ten, the same choice of a replica) and have no heads. The controller is one process: with so much of a core for each
 replica, it can look after so many. Processor times are Linux's. Needs emotalking[serve-cluster].
 """
 
-import argparse
 import os
 import threading
 import time
@@ -16,7 +15,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import ray
-from _report import write
+from _report import arguments, write
 from ray import serve
 from ray.serve.config import RequestRouterConfig
 
@@ -88,10 +87,7 @@ def places_a_second(seconds: float, clients: int = 4) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--replicas", type=int, nargs=2, default=(4, 16), metavar="N")
-    parser.add_argument("--seconds", type=float, default=30.0)
-    args = parser.parse_args()
+    args = arguments(__doc__)
     ray.init("local", num_cpus=4, include_dashboard=False, logging_level="ERROR", object_store_memory=100 << 20)
     serve.start(http_options={"port": PORT})
     rows: list[dict[str, Any]] = []

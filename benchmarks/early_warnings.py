@@ -1,12 +1,12 @@
 """Break runs on purpose and see which early warnings come; healthy runs must give none.
 
-python benchmarks/early_warnings.py WORKDIR [--only NAME ...] [--subject SUBJECT [--set KEY=VALUE ...]] [--name REPORT]
+python benchmarks/early_warnings.py WORKDIR [--only NAME ...] [--subject SUBJECT] [--set KEY=VALUE ...]
+    [--name early_warnings]
 
 Without SUBJECT the actor is filmed (64 px, 16 s, exact truth) and every trial below is run. With one, only the healthy
 run is made on it. A trial is a short training with the same settings but for what is broken; all with preset `tiny`.
 """
 
-import argparse
 import os
 import shutil
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _report import write
+from _report import arguments, write
 
 from emotalking.data.files import SubjectFiles
 from emotalking.errors import UserError
@@ -180,20 +180,14 @@ def run(subject: Path, avatar: Path, settings: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workdir", type=Path)
-    parser.add_argument("--only", nargs="*", choices=list(TRIALS))
-    parser.add_argument("--subject", type=Path)
-    parser.add_argument("--set", dest="settings", action="append", default=[])
-    parser.add_argument("--name", default="early_warnings")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     args.workdir.mkdir(parents=True, exist_ok=True)
     subject = args.subject or film(args.workdir / "actor")
     chosen = ["healthy"] if args.subject else args.only or list(TRIALS)
     results = {}
     for name in chosen:
         trial, place = TRIALS[name], args.workdir / name.replace(" ", "_")
-        base = args.settings if args.subject else SHORT + args.settings
+        base = args.set if args.subject else SHORT + args.set
         source = broken(subject, place.with_name(place.name + "_subject"), trial)
         made = run(source, place.with_suffix(".safetensors"), [*base, *trial.settings])
         came = {warning["name"] for warning in made["warnings"]}
@@ -202,7 +196,7 @@ def main() -> None:
         print(f"{name:<26} {'as expected' if not missing | extra else f'MISSING {missing} UNEXPECTED {extra}'}", came)
         for stage, look in made["last_looks"].items():
             print("   ", stage, {k: round(v, 3) for k, v in look.items()}, flush=True)
-    print(write(args.name, {"settings": args.settings, "trials": results}))
+    print(write(args.name, {"settings": args.set, "trials": results}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the emotion branch loses: moves of landmarks in a head's frames beside those in the targets that it learned.
 
-python benchmarks/emotion_branch.py AVATAR SUBJECT [--frames 6] [--name NAME]
+python benchmarks/emotion_branch.py AVATAR SUBJECT [--frames 6] [--threads 1] [--name emotion_branch]
 
 The same held-out frames with the emotions of the test points, and of eight directions at several radii: recorded
 frames edited by the generator (targets), and the avatar's reconstructions. Moves are those from the unedited frame and
@@ -8,15 +8,12 @@ from the reconstruction without emotion. `gain`: the factor that brings the targ
 `cosine`: how alike they are; `px`: mean length of the target's moves. Of each part of the face.
 """
 
-import argparse
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from _expressive import ibug68
-from _report import write
+from _report import arguments, write
 
 from emotalking.data import Subject
 from emotalking.emotion.circumplex import TEST_POINTS
@@ -79,15 +76,7 @@ def edited(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("avatar", type=Path)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("--frames", type=int, default=6)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--name", default="emotion_branch")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    cv2.setNumThreads(args.threads)
+    args = arguments(__doc__)
     avatar, subject = Avatar.load(args.avatar), Subject.open(args.subject)
     indices = pick_frames(subject, args.frames, evenly=True)
     source, detector = SubjectFaces(subject), MediaPipeMesh()

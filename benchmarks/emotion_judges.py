@@ -1,9 +1,8 @@
 """Emotion that is seen at the twelve test points while speaking: of targets, and of trained heads.
 
-python benchmarks/emotion_judges.py SUBJECT [SUBJECT ...] --acted CLIPS --neutral CLIP ... [--heads FILE ...]
-                                    [--audio SOUND ...] [--network FILE] [--sheets FOLDER] [--places 2] [--each 8]
-python benchmarks/emotion_judges.py SUBJECT [SUBJECT ...] --heads FILE ... --audio SOUND ... --store FOLDER
-python benchmarks/emotion_judges.py SUBJECT [SUBJECT ...] --acted CLIPS --neutral CLIP ... --stored FILE ... [...]
+python benchmarks/emotion_judges.py [SUBJECT ...] [--acted CLIPS] [--fitted FILE] [--neutral CLIP ...]
+    [--network FILE] [--heads FILE ...] [--audio SOUND ...] [--store FOLDER] [--quality 86] [--stored FILE ...]
+    [--no-targets] [--sheets FOLDER] [--places 2] [--each 8] [--threads 1] [--device cpu] [--name emotion_judges]
 
 For each subject the generator's targets, and for each head (in the order of the subjects, at its subject's held-out
 poses) rendered speech, at neutral and at the twelve points (docs/paper.md 9.3). With --store nothing is judged: the
@@ -11,7 +10,8 @@ heads' frames go into a file each (FOLDER/head1.npz), which --stored reads elsew
 again and again for several heads of each; with it come PSNR of held-out frames without emotion and with the recorded
 one (FOLDER/psnr.json). --fitted FILE keeps the fitted judges: where it exists it is read, and no clips are. Judges,
 all relative to the person's own neutral frames:
-- "gradients", and with --network "network": held out, nothing was tuned on them (benchmarks/_judges.py);
+- "gradients", and with --network "network" (emotion_model.hdf5 of the package fer): held out, nothing was tuned
+  on them (benchmarks/_judges.py);
 - "blendshapes" and "landmarks", fitted to acted clips alone, but looked at while tuning;
 - "units": rules on action units (emotion.estimator), fitted to nothing.
 
@@ -28,15 +28,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 from _appearance import Observe, appearance_reader
 from _emotion_columns import identity, jitter, jump, lips
 from _emotion_series import NAMES, POINTS, psnr, rendered, store_frames, stored_frames, targets
 from _expressive import BlendshapeReader, Expressive, read, read_clip
 from _judges import CLASSES, Bench, fit, load, observed, save
-from _report import write
+from _report import arguments, write
 from estimator_error import ACTED
 
 from emotalking.data import Subject
@@ -168,27 +166,7 @@ def kinds(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subjects", nargs="*", type=Path)
-    parser.add_argument("--acted", type=Path, help="a folder of clips whose names say the emotion")
-    parser.add_argument("--fitted", type=Path, help="the fitted judges (.npz), read or written")
-    parser.add_argument("--neutral", type=Path, nargs="+", default=[], help="clips of other people who just talk")
-    parser.add_argument("--network", type=Path, help="emotion_model.hdf5 of the package fer")
-    parser.add_argument("--heads", type=Path, nargs="*", default=[], help="one of each subject, then the next of each")
-    parser.add_argument("--audio", type=Path, nargs="*", default=[], help="sounds that the heads say")
-    parser.add_argument("--store", type=Path, help="only write the heads' frames, into this folder")
-    parser.add_argument("--quality", type=int, default=86, help="of the JPEG images that --store writes")
-    parser.add_argument("--stored", type=Path, nargs="*", default=[], help="files that --store wrote")
-    parser.add_argument("--no-targets", action="store_true")
-    parser.add_argument("--sheets", type=Path)
-    parser.add_argument("--places", type=int, default=2)
-    parser.add_argument("--each", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--name", default="emotion_judges")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    cv2.setNumThreads(args.threads)
+    args = arguments(__doc__)
     if args.store is not None:
         store_heads(args)
         return

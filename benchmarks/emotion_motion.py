@@ -1,7 +1,7 @@
 """An avatar that speaks with emotions that move: quadrants, ways through the origin, a full circle, sudden changes.
 
-    python benchmarks/emotion_motion.py AVATAR SUBJECT --audio WAV --out DIR
-                                        [--acted CLIPS --neutral CLIP ...] [--seconds 12] [--name REPORT]
+    python benchmarks/emotion_motion.py AVATAR SUBJECT --audio WAV --out FOLDER [--seconds 12.0] [--acted CLIPS]
+        [--neutral CLIP ...] [--device cpu] [--threads 1] [--name emotion_motion]
 
 Every run says the first seconds of WAV with the recorded head motion, by the package's own player, so that frame t of
 two runs differs by the emotion alone: "shift" is that difference from the neutral run, and a jump in it is the fault of
@@ -25,11 +25,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 from _expressive import BlendshapeReader, ibug68
-from _report import write
+from _report import arguments, write
 
 from emotalking.data import Subject
 from emotalking.data.frame import lip_gap
@@ -343,20 +341,7 @@ def observed(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("avatar", type=Path)
-    parser.add_argument("subject", type=Path, help="that the avatar was made from")
-    parser.add_argument("--audio", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=2 * TURN_S)
-    parser.add_argument("--acted", type=Path, help="a folder of clips whose names say the emotion")
-    parser.add_argument("--neutral", type=Path, nargs="*", default=[], help="clips of other people who just talk")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--name", default="emotion_motion")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    cv2.setNumThreads(args.threads)
+    args = arguments(__doc__)
     args.out.mkdir(parents=True, exist_ok=True)
     args.judge, ceiling = (None, None) if args.acted is None else fit_judge(args)
     avatar, subject = Avatar.load(args.avatar, args.device), Subject.open(args.subject)

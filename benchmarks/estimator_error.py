@@ -1,6 +1,6 @@
 """Error of the embedded emotion models themselves: no avatar can score better than the model that reads it.
 
-python benchmarks/estimator_error.py [--emotion-model landmarks] [--seeds N] [--acted FOLDER] [--subject FOLDER]
+python benchmarks/estimator_error.py [--acted FOLDER] [--subject FOLDER] [--emotion-model landmarks] [--seeds 1]
     [--talkers FOLDER ...]
 
 1. On actors of every look, whose valence and arousal are known exactly: a clip in which they mostly rest, then a run at
@@ -15,7 +15,6 @@ With --talkers (prepared subjects, who speak plainly), instead of all that: how 
 width, over longer and longer windows, and what the acted clips then read (results/recorded_emotion.json).
 """
 
-import argparse
 import json
 import math
 import tempfile
@@ -27,7 +26,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from _report import write
+from _report import arguments, write
 
 from emotalking.data import Subject
 from emotalking.data.readers import read_intensities
@@ -248,13 +247,7 @@ def report(title: str, scored: Measurement) -> dict[str, float | int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--acted", type=Path, help="a folder of clips whose names say the emotion")
-    parser.add_argument("--subject", type=Path, help="a prepared subject for the JPEG test")
-    parser.add_argument("--emotion-model", default="landmarks")
-    parser.add_argument("--seeds", type=int, default=1, help="performances of each look")
-    parser.add_argument("--talkers", type=Path, nargs="+", help="prepared subjects who talk")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     if args.talkers:
         print(write("recorded_emotion", on_talkers(args.talkers, args.acted)))
         return

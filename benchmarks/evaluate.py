@@ -1,30 +1,23 @@
 """Time and memory of an evaluation: about 200 frames of each scenario, with every evaluation model that is installed.
 
-python benchmarks/evaluate.py AVATAR SUBJECT [--frames 200] [--device cuda] [--expert personal]
+python benchmarks/evaluate.py AVATAR SUBJECT [--frames 200] [--device cpu] [--expert auto]
 
 The self-reconstruction also scores the recording itself; it is limited to the frames that the subject holds out.
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 
 import torch
-from _report import peak_mb, write
+from _report import arguments, peak_mb, write
 
 from emotalking import EvaluateConfig, api
 from emotalking.emotion.circumplex import TEST_POINTS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("avatar", type=Path)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("--frames", type=int, default=200)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--expert", default="auto")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     limits = {"self": args.frames // 2, "cross": args.frames // 2, "emotion": max(args.frames // len(TEST_POINTS), 1)}
     rows, begin = {}, time.perf_counter()
     for scenario, limit in limits.items():

@@ -1,6 +1,6 @@
 """Measured motion of a face per action unit on expressive clips, next to the generator's table.
 
-python benchmarks/expression_bases.py CLIPS [--name NAME]
+python benchmarks/expression_bases.py CLIPS [--name expression_bases]
 
 CLIPS: a folder of videos. Names with "sweep" (one person going through many expressions, unlabelled) give the bases;
 names that say an emotion (estimator_error.ACTED) give its mean displacement.
@@ -17,13 +17,11 @@ The labelled clips take no part in 2: an estimator fitted on them (benchmarks/fa
 Lengths are eye-centre distances; out: away from the midline; down: towards the chin.
 """
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _expressive import LAYOUT, Expressive, read_clip
-from _report import write
+from _report import arguments, write
 from estimator_error import ACTED, CONTRADICTED
 from scipy.interpolate import LinearNDInterpolator
 from scipy.ndimage import map_coordinates
@@ -190,10 +188,7 @@ def emotion_means(clips: dict[str, Expressive], face: np.ndarray) -> dict[str, A
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clips", type=Path)
-    parser.add_argument("--name", default="expression_bases")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     clips = {path.stem: read_clip(path) for path in track(sorted(args.clips.glob("*.mp4")), "clips")}
     sweeps = [clip for name, clip in clips.items() if "sweep" in name]
     face, bases, facts = measure_bases(sweeps)

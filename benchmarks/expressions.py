@@ -1,7 +1,7 @@
 """What a person's own expressions add to a head (prepare --expressions): held-out frames of such clips, rendered.
 
-python benchmarks/expressions.py SUBJECT [--preset tiny] [--set KEY=VALUE ...] [--device cpu] [--frames FILE]
-python benchmarks/expressions.py SUBJECT --from FILE --acted CLIPS --neutral CLIP ... [--sheet PNG] [--name NAME]
+python benchmarks/expressions.py SUBJECT [--preset tiny] [--set KEY=VALUE ...] [--device cpu] [--threads 1]
+    [--frames FILE] [--from FILE] [--acted CLIPS ...] [--neutral CLIP ...] [--sheet PNG] [--name expressions]
 
 Two heads of one mouth and face stage: emotion and fine-tune stages without the clips, and with them. Of every three
 blocks of six frames of each clip the last is held out. Held-out frames are rendered as the training frames are
@@ -26,7 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from _report import write
+from _report import arguments, write
 from _stored import packed, store, stored
 from emotion_branch import PARTS, compared
 
@@ -199,7 +199,7 @@ def judged(args: argparse.Namespace) -> dict[str, Any]:
     from _judges import fit, look_at
     from emotion_judges import read_some
 
-    frames, reader = stored(args.frames_from), BlendshapeReader()
+    frames, reader = stored(args.from_), BlendshapeReader()
     bench = fit(args.acted, args.neutral, read_some)
     results: dict[str, Any] = {}
     main = look_at(frames["main/recorded"], reader)
@@ -226,22 +226,8 @@ def judged(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--frames", type=Path, help="write the rendered frames here (.npz)")
-    parser.add_argument("--from", dest="frames_from", type=Path, help="judge these frames; nothing is trained")
-    parser.add_argument("--acted", type=Path, nargs="+", default=[])
-    parser.add_argument("--neutral", type=Path, nargs="+", default=[])
-    parser.add_argument("--sheet", type=Path)
-    parser.add_argument("--name", default="expressions")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    cv2.setNumThreads(args.threads)
-    results = train_and_measure(args) if args.frames_from is None else judged(args)
+    args = arguments(__doc__)
+    results = train_and_measure(args) if args.from_ is None else judged(args)
     print(write(args.name, results))
 
 

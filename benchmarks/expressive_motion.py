@@ -1,6 +1,6 @@
 """Expressive motion: head speed and blinks by arousal, smoothness, and whether the lips stay.
 
-    python benchmarks/expressive_motion.py AVATAR --speech speech.wav [--render 4]
+    python benchmarks/expressive_motion.py AVATAR ... --speech FILE [--render 0.0]
 
 The motion of two minutes (the speech again and again) as recorded and at arousal -1, 0 and 1: mean speed of the head,
 its largest and root-mean-square acceleration, blinks a minute, how long the eyes are closed in one, and how far the
@@ -8,12 +8,10 @@ angles go beyond the recorded ones. With ``--render`` so many seconds are render
 as commanded), and the opening and width of the lips compared by the face mesh's points over the distance of the eyes.
 """
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _report import write
+from _report import arguments, write
 from scipy.spatial.transform import Rotation
 
 from emotalking.audio.accents import Accents
@@ -92,11 +90,7 @@ def rendered(avatar: Avatar, speech: np.ndarray, seconds: float) -> dict[str, An
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("avatars", nargs="+", type=Path, metavar="AVATAR")
-    parser.add_argument("--speech", type=Path, required=True)
-    parser.add_argument("--render", type=float, default=0.0, help="seconds")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     speech = load_audio(args.speech)
     sound = np.tile(speech, -(-SECONDS * SAMPLE_RATE // len(speech)))
     results: dict[str, Any] = {}

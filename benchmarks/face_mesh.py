@@ -1,6 +1,6 @@
 """Noise, sidedness and speed of the face landmarks, beside mediapipe 0.10.21 where it is installed.
 
-python benchmarks/face_mesh.py CLIP [CLIP ...] [--seconds 2]
+python benchmarks/face_mesh.py CLIP ... [--seconds 2.0]
 
 - "noise": standard deviation of the points of one frame under the camera noise of a standard deviation of 3 levels, in
   pixels of a face 300 pixels high: all points of the mesh, and the lips' inner rim.
@@ -10,15 +10,13 @@ python benchmarks/face_mesh.py CLIP [CLIP ...] [--seconds 2]
 - "distance": to the points of mediapipe, after its mean offset: standard deviation over points and frames, px.
 """
 
-import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from _report import write
+from _report import arguments, write
 
 from emotalking.io.video import read_frames
 from emotalking.preprocess.landmarks import MEDIAPIPE_LAYOUT as LAYOUT
@@ -81,10 +79,7 @@ def study(make: Callable[[], Detector], images: list[np.ndarray]) -> tuple[dict[
 
 def main() -> None:
     """Study every clip."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clips", type=Path, nargs="+")
-    parser.add_argument("--seconds", type=float, default=2.0)
-    args = parser.parse_args()
+    args = arguments(__doc__)
     torch.set_num_threads(1)
     try:
         import mediapipe

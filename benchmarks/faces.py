@@ -1,6 +1,7 @@
 """Effects of the embedded generator of emotional faces on people: lips, identity, sharpness, flicker, emotion.
 
-python benchmarks/faces.py SUBJECT [SUBJECT ...] [--acted CLIPS --neutral CLIP ...] [--places 2] [--each 5]
+python benchmarks/faces.py SUBJECT ... [--acted CLIPS] [--neutral CLIP ...] [--places 2] [--each 5]
+    [--variants NAME ...] [--threads 1] [--name faces]
 
 The same frames (`--each` consecutive ones from `--places` places of the clip) are edited to each of the twelve test
 points (docs/paper.md 9.3) and looked at again by detectors that know nothing of the edit; unedited they are the floor.
@@ -19,14 +20,12 @@ Nothing is fitted to either estimator.
 
 import argparse
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from _expressive import BlendshapeReader, Expressive, read_clip
-from _report import write
+from _report import arguments, write
 from estimator_error import ACTED, CONTRADICTED
 
 from emotalking.data import Subject
@@ -172,7 +171,7 @@ def on_person(
     va = np.repeat(POINTS, args.places * args.each, 0)
     rows: dict[str, Any] = {}
     source, plain = None, None
-    for name in args.variants:
+    for name in args.variants or VARIANTS:
         images = edited(subject, VARIANTS[name], frames, va)
         scored = score(images, subject=subject, indices=frames, va=va, models=models)
         source = source or scored
@@ -222,18 +221,7 @@ def pixel_flicker(images: list[np.ndarray], points: np.ndarray) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subjects", nargs="+", type=Path)
-    parser.add_argument("--acted", type=Path, help="a folder of clips whose names say the emotion")
-    parser.add_argument("--neutral", type=Path, nargs="*", default=[], help="clips of other people who just talk")
-    parser.add_argument("--places", type=int, default=2)
-    parser.add_argument("--each", type=int, default=5)
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--name", default="faces")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    cv2.setNumThreads(args.threads)
+    args = arguments(__doc__)
     models = EvaluationModels.open(lpips="none")
     results: dict[str, Any] = {"places": args.places, "each": args.each, "threads": args.threads}
     judge = None
@@ -249,7 +237,7 @@ def main() -> None:
     people = [person["variants"] for person in results["people"].values()]
     results["mean"] = {
         name: {key: float(np.mean([_value(rows[name], key) for rows in people])) for key in keys}
-        for name in args.variants
+        for name in args.variants or VARIANTS
     }
     for name, row in results["mean"].items():
         print(f"{name:12s} " + "  ".join(f"{key} {value:.3f}" for key, value in row.items()))

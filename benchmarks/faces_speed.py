@@ -1,18 +1,16 @@
 """Milliseconds an emotional picture of the embedded generator takes, beside one bicubic fetch of its every pixel.
 
-python benchmarks/faces_speed.py SUBJECT [--device cpu] [--batches 1 8] [--threads N] [--name NAME]
+python benchmarks/faces_speed.py SUBJECT [--device cpu] [--batches 1 8 ...] [--threads N] [--name NAME]
 
 The fetch is the least that any warp does. A picture is a whole frame of the subject with masks (and normals): what a
 training step asks for. On a GPU with our own kernels, else with torch's operations alone.
 """
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from _report import line, measure, ratio, write
+from _report import arguments, line, measure, ratio, write
 
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE
@@ -44,14 +42,7 @@ def timing(data: TrainingData, batch: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--name")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    args = arguments(__doc__)
     subject = Subject.open(args.subject)
     frames = subject.train_indices[: max(args.batches)]
     data = TrainingData.load(subject, frames, DEFAULT_FEATURE, torch.device(args.device))

@@ -1,6 +1,6 @@
 """How soon does each command say something, and how long is it silent, on quiet cores and on shared ones?
 
-python benchmarks/first_words.py FOLDER [--busy 2] [--only train,render] [--pipe] [--name first_words]
+python benchmarks/first_words.py FOLDER [--busy 0] [--only NAME ...] [--pipe] [--name first_words] [--out FOLDER]
 
 FOLDER holds the results of 'emotalking demo' (actor.mp4, subject, actor.safetensors, speech.wav). Every command runs in
 a process of its own at a terminal (or into a pipe) while --busy endless loops share the cores. Per command: seconds to
@@ -8,7 +8,6 @@ the first output and to the end, the longest silence, what had been said before 
 that is drawn again without a change of its text other than its clock counts as an output: the reader sees it live.
 """
 
-import argparse
 import os
 import pty
 import re
@@ -20,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from _report import RESULTS, write
+from _report import arguments, write
 
 SHORT = (
     "mouth.iterations=40 mouth.warmup=10 mouth.lr_decay_from=30 mouth.means_until=30 mouth.densify.until=30 "
@@ -119,29 +118,22 @@ def watch(arguments: list[str], pipe: bool) -> dict[str, object]:
 
 def main() -> None:
     """Measure and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--busy", type=int, default=0, help="endless loops beside")
-    parser.add_argument("--only", default="", help="commands, with commas")
-    parser.add_argument("--pipe", action="store_true", help="no terminal")
-    parser.add_argument("--name", default="first_words", help="of the JSON")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
-    arguments = parser.parse_args()
-    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(arguments.busy)]
+    args = arguments(__doc__)
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(args.busy)]
     rows = {}
     out = Path(tempfile.mkdtemp())
     try:
-        for name, words in commands(arguments.folder, out).items():
-            if not arguments.only or name in arguments.only.split(","):
-                rows[name] = watch(words, arguments.pipe)
+        for name, words in commands(args.folder, out).items():
+            if not args.only or name in args.only:
+                rows[name] = watch(words, args.pipe)
                 print(name, rows[name], flush=True)
     finally:
         for loop in loops:
             loop.kill()
         shutil.rmtree(out, ignore_errors=True)
     settings = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
-    results = {"busy": arguments.busy, "terminal": not arguments.pipe, "environment": settings, "commands": rows}
-    print(write(arguments.name, results, arguments.out))
+    results = {"busy": args.busy, "terminal": not args.pipe, "environment": settings, "commands": rows}
+    print(write(args.name, results, args.out))
 
 
 if __name__ == "__main__":

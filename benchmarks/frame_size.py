@@ -1,6 +1,7 @@
 """Larger frames: training time, memory, rendering and sharpness of the synthetic actor at several sizes.
 
-    python benchmarks/frame_size.py FOLDER [--sizes 512 1024] [--seconds 4] [--preset fast] [--device cuda] [--jobs 8]
+    python benchmarks/frame_size.py FOLDER [--sizes 512 1024 ...] [--seconds 4.0] [--preset fast] [--device cpu]
+        [--jobs 1] [--set KEY=VALUE ...] [--name frame_size]
 
 One performance is filmed at each size (exact poses and masks) and trained on. Held-out frames are scored at their own
 size and, scaled up (Lanczos), against the largest: what true pixels give beyond scaled ones.
@@ -17,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from _report import write
+from _report import arguments, write
 
 from emotalking.data import Subject
 from emotalking.evaluate.held_out import own_emotion, reconstruct
@@ -51,7 +52,7 @@ def row(subject: Subject, truth: Subject, file: Path, args: argparse.Namespace, 
     cuda = args.device != "cpu"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    made = train(subject.files.root, file, args.preset, args.device, args.settings, resume=False)
+    made = train(subject.files.root, file, args.preset, args.device, args.set, resume=False)
     found: dict[str, Any] = {"stage_seconds": made.stage_seconds}
     if cuda:
         found["gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
@@ -79,19 +80,10 @@ def row(subject: Subject, truth: Subject, file: Path, args: argparse.Namespace, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024])
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--preset", default="fast")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that film")
-    parser.add_argument("--set", dest="settings", action="append", default=[])
-    parser.add_argument("--name", default="frame_size")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     subjects = {size: subject_of(args.folder / str(size), size, args.seconds, args.jobs) for size in args.sizes}
     network, truth, rows = Lpips.open("squeeze").to(args.device), subjects[max(args.sizes)], {}
-    facts = {"preset": args.preset, "seconds": args.seconds, "settings": args.settings}
+    facts = {"preset": args.preset, "seconds": args.seconds, "settings": args.set}
     for size, subject in subjects.items():
         rows[size] = row(subject, truth, args.folder / f"{size}.safetensors", args, network)
         print(size, rows[size], flush=True)

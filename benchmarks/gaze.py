@@ -1,6 +1,6 @@
 """Eyes that look: what the gaze as an input of the face gives to the eyes of held-out frames, and whether it is obeyed.
 
-python benchmarks/gaze.py SUBJECT AVATAR... [--device cuda] [--frames 200] [--name gaze] [--sheet eyes.png]
+python benchmarks/gaze.py SUBJECT AVATAR ... [--device cpu] [--frames 200] [--name gaze] [--sheet FILE] [--out FOLDER]
 
 The avatars were trained on SUBJECT, for example with `--set model.gaze=true` and `false`. Per avatar: PSNR (of the mean
 squared error) and LPIPS of the box around both eyes of held-out frames, and PSNR of the whole frame; and where the
@@ -10,16 +10,14 @@ frames whose irises were moved by as much (`train.glances`), the most that Media
 recorded frame, then each avatar looking from left to right in five steps, up and down, as far as it may.
 """
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from _report import RESULTS, write
+from _report import arguments, write
 from torch import Tensor
 
 from emotalking.audio.windows import audio_windows
@@ -171,15 +169,7 @@ def looks(avatar: Avatar, still: Still, part: Box) -> list[np.ndarray]:
 
 def main() -> None:
     """Measure and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("avatars", type=Path, nargs="+")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--frames", type=int, default=200)
-    parser.add_argument("--name", default="gaze")
-    parser.add_argument("--sheet", type=Path)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     subject = Subject.open(args.subject)
     results: dict[str, Any] = {}
     rows: list[np.ndarray] = []

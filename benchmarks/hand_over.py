@@ -1,19 +1,17 @@
 """FFHQ's square there and back, and eyes and mouth of another moment cloned into recorded frames, against OpenCV.
 
-python benchmarks/hand_over.py SUBJECT [--frames 8] [--device cpu] [--threads N] [--name NAME]
+python benchmarks/hand_over.py SUBJECT [--frames 8] [--device cpu] [--threads N] [--repeats 10] [--name hand_over]
 
 The face of a frame half a clip away, tinted, stands for the generator's image: it fits the frame's square, and its
 expression and colours are others. Figures in grey levels of 255.
 """
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from _report import line, measure, ratio, write
+from _report import arguments, line, measure, ratio, write
 from torch import Tensor
 
 from emotalking.data import Subject
@@ -85,16 +83,7 @@ def clones(images: Tensor, edited: Tensor, boxes: Tensor, repeats: int) -> dict[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("--frames", type=int, default=8)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--name", default="hand_over")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    cv2.setNumThreads(options.threads)
+    options = arguments(__doc__)
 
     subject = Subject.open(options.subject)
     track, count = subject.landmarks, subject.num_frames

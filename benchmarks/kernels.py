@@ -1,12 +1,11 @@
 """The wheel's CPU kernels against the same sources compiled on this machine: values, and speed in the same run.
 
-    python benchmarks/kernels.py [--repeats 20] [--threads N] [--size 512]
+    python benchmarks/kernels.py [--repeats 20] [--size 512] [--threads N]
 
 Needs an installed wheel and a C++ compiler. Every library of the wheel that the processor can run is measured; the
 libraries take turns, so that other work on the machine slows all alike.
 """
 
-import argparse
 import ctypes
 import statistics
 import time
@@ -14,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from _report import write
+from _report import arguments, write
 from rasterize import INPUTS, head_sized_cloud
 
 from emotalking.ops.cpu import build, rasterize, ssim, toolchain, triplane
@@ -70,12 +69,7 @@ def use(load: Load) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = arguments(__doc__)
     results: dict[str, Any] = {"arguments": vars(options)}
     for name, work in works(options.size).items():
         outcomes: dict[str, Outcome] = {}

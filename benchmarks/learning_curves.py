@@ -1,7 +1,7 @@
 """Learning curves on the synthetic actor, whose normals, poses and valence/arousal are known exactly.
 
-    python benchmarks/learning_curves.py SUBJECT FOLDER [--device cuda] [--preset fast] [--jobs 1] [--only ROW ...]
-                                         [--set KEY=VALUE ...] [--name REPORT]
+    python benchmarks/learning_curves.py SUBJECT FOLDER [--preset fast] [--device cuda] [--jobs 1] [--only NAME ...]
+        [--set KEY=VALUE ...] [--name learning_curves_actor]
 
 SUBJECT is the actor's clip (`Performance.generate`, seed 1) as `emotalking prepare` made it. FOLDER/truth becomes the
 same performance without any error of capture (true masks, poses, action units, valence/arousal and normals). Avatars
@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 import torch
 from _actor_truth import degrees_between, given, make_truth, normals_of, script_of
-from _report import write
+from _report import arguments, write
 from loss_terms import ROWS as RECIPES
 
 from emotalking.data import Subject
@@ -147,7 +147,7 @@ def learn(subject: Path, truth: Path, folder: Path, row: str, args: argparse.Nam
     kind, terms = ROWS[row]
     prepared, true = Subject.open(subject), Subject.open(truth)
     source = prepared if kind == "prepared" else true
-    config = resolve_config(override(preset(args.preset), [*terms, *args.settings]), source)
+    config = resolve_config(override(preset(args.preset), [*terms, *args.set]), source)
     context = make_context(config, source, torch.device(args.device), folder, None)
     head, data = context.head, context.data
     picked = pick_frames(source)
@@ -304,16 +304,8 @@ def draw_normals(path: Path, args: argparse.Namespace, truth: Subject, prepared:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--preset", default="fast")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
-    parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--set", dest="settings", action="append", default=[], help="of every row")
-    parser.add_argument("--name", default="learning_curves_actor")
-    args = parser.parse_args()
+    args = arguments(__doc__)
+    args.only = args.only or list(ROWS)
     prepared = Subject.open(args.subject)
     truth = make_truth(args.folder / "truth", prepared)
     about = given(prepared, truth)
@@ -325,7 +317,7 @@ def main() -> None:
         rows = dict(zip(args.only, made, strict=True))
     draw_curves(args.folder / "curves.png", rows, about)
     draw_normals(args.folder / "normals.png", args, truth, prepared)
-    facts = {"preset": args.preset, "jobs": args.jobs, "settings": args.settings}
+    facts = {"preset": args.preset, "jobs": args.jobs, "settings": args.set}
     print(write(args.name, {"arguments": facts, "given": about, "rows": rows}))
 
 

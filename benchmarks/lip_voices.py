@@ -1,6 +1,6 @@
 """Do a head's lips follow any voice? Other people's speech, closures and vowels, degraded sound.
 
-    python benchmarks/lip_voices.py AVATAR [AVATAR ...] [--clips CLIP|FOLDER ...] [--speech FILE ...]
+    python benchmarks/lip_voices.py AVATAR ... [--clips CLIP|FOLDER ...] [--speech FILE ...] [--name lip_voices]
 
 Avatars are rendered as the player shows them, heads still, without emotion; opening and width are those of evaluate
 (MediaPipe, in distances between the eyes).
@@ -14,7 +14,6 @@ Avatars are rendered as the player shows them, heads still, without emotion; ope
   pulse train whose pitch glides. Monotone: on a steady one, which the gate of voice activity may take for music.
 """
 
-import argparse
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 from _degraded import degraded
-from _report import write
+from _report import arguments, write
 from phone_frames import aligned
 
 from emotalking.evaluate.metrics.lips import apart, lip_series, series_scores
@@ -152,12 +151,7 @@ def heard(avatar: Avatar, clips: list[Recording], rest: float, fps: float) -> di
 
 def main() -> None:
     """Measure, print, write ``results/lip_voices.json``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("avatars", type=Path, nargs="+")
-    parser.add_argument("--clips", type=Path, nargs="*", default=[])
-    parser.add_argument("--speech", type=Path, nargs="*", default=[])
-    parser.add_argument("--name", default="lip_voices")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     avatars = {path.stem: Avatar.load(path) for path in args.avatars}
     fps, espeak = float(next(iter(avatars.values())).fps), open_synthesizer("espeak")
     said = [espeak.synthesize(text, voice=voice) for voice in VOICES for text in SENTENCES]

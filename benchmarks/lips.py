@@ -1,8 +1,8 @@
 """How much a head's lips move, and how well: rendered against recorded opening and width, for features and encoders.
 
-    python benchmarks/lips.py FOLDER SUBJECT [SUBJECT ...] [--variants mel-published hama-conv] [--seeds 0 1 2]
-        [--stretches last first middle] [--preset fast] [--device cuda] [--jobs 4] [--until 400]
-        [--score-device cpu] [--score-jobs 8] [--heads FOLDER]
+    python benchmarks/lips.py FOLDER SUBJECT ... [--variants mel-published hama-conv ...] [--seeds 0 1 2 ...]
+        [--stretches last ...] [--preset fast] [--device cpu] [--jobs 1] [--set KEY=VALUE ...] [--causal] [--until inf]
+        [--score-device NAME] [--score-jobs 1] [--heads FOLDER] [--name lips]
 
 Trains each variant on each subject with each stretch of the clip held out, renders the held-out frames from their own
 sound, pose and action units, and finds the lips in rendered and recorded frames with one detector. `last` is the last
@@ -35,7 +35,7 @@ import torch
 from scipy.ndimage import binary_opening
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _report import write
+from _report import arguments, write
 
 from emotalking.audio import mel
 from emotalking.audio.streams import feature_streams, resolved
@@ -295,26 +295,10 @@ def show(found: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("subjects", type=Path, nargs="+")
-    parser.add_argument("--variants", nargs="+", default=["mel-published", "hama-conv"], choices=list(VARIANTS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--stretches", nargs="+", default=["last"], choices=list(STRETCHES))
-    parser.add_argument("--preset", default="fast")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--set", dest="settings", action="append", default=[])
-    parser.add_argument("--causal", action="store_true")
-    parser.add_argument("--until", type=float, default=float("inf"))
-    parser.add_argument("--score-device", help="device of scoring; the training's unless given")
-    parser.add_argument("--score-jobs", type=int, default=1)
-    parser.add_argument("--heads", type=Path)
-    parser.add_argument("--name", default="lips")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     args.folder.mkdir(parents=True, exist_ok=True)
     runs = [
-        Run(subject, variant, seed, stretch, args.preset, args.device, tuple(args.settings), args.causal)
+        Run(subject, variant, seed, stretch, args.preset, args.device, tuple(args.set), args.causal)
         for seed in args.seeds
         for stretch in args.stretches
         for subject in args.subjects

@@ -1,6 +1,7 @@
 """How well a sound feature predicts this person's mouth opening or width: ridge regression and the audio encoders.
 
-python benchmarks/lips_probe.py SUBJECT [--part width] [--features mel phones hama] [--encoders conv published]
+python benchmarks/lips_probe.py SUBJECT [--part opening|width] [--name lips_probe] [--features mel phones hama ...]
+    [--encoders conv published ...] [--steps 300] [--seeds 1] [--folds N ...] [--augment both|yes|no]
     [--others SUBJECT ...]
 
 Cross-validated over five blocks in time, eight frames left out at the joints; the predictions of all blocks are pooled.
@@ -11,13 +12,12 @@ Of the first feature's ridge regression, what is within reach: r in each elevent
 the recording's own part below it (posture, of which sound tells little), and without pauses (lips closed for 0.3 s).
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from _report import write
+from _report import arguments, write
 from audio_features import lips
 from scipy.ndimage import binary_opening, gaussian_filter1d
 
@@ -170,18 +170,8 @@ def encoder_scores(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("--part", choices=("opening", "width"), default="opening")
-    parser.add_argument("--name", default="lips_probe")
-    parser.add_argument("--features", nargs="+", default=["mel", "phones", "hama"])
-    parser.add_argument("--encoders", nargs="*", default=["conv", "published"])
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--folds", type=int, nargs="+", default=list(range(BLOCKS)))
-    parser.add_argument("--augment", choices=("both", "yes", "no"), default="both")
-    parser.add_argument("--others", type=Path, nargs="*", default=[])
-    args = parser.parse_args()
+    args = arguments(__doc__)
+    args.folds = args.folds or list(range(BLOCKS))
     person = Person(args.subject, args.part)
     others = {path.name: Person(path, args.part) for path in args.others}
     results: dict[str, Any] = {"part": args.part, "steps": args.steps, "folds": args.folds}

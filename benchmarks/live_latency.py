@@ -1,7 +1,7 @@
 """How soon a live head answers: sound in to frame out, the first frame, an interruption, and what a frame costs.
 
-    python benchmarks/live_latency.py AVATAR [AVATAR ...] [--speech speech.wav] [--device cuda] [--seconds 20]
-        [--look-aheads 80 160] [--sessions 1 2 4] [--served 16 32 64] [--lips] [--name live_latency_cuda]
+    python benchmarks/live_latency.py AVATAR ... [--speech FILE] [--device cpu] [--seconds 20.0] [--frames 100]
+        [--look-aheads 80 160 ...] [--sessions 1 2 4 ...] [--served N ...] [--lips] [--name NAME] [--out FOLDER]
 
 Without a server: the player alone. Sound comes in pieces of 20 ms at the pace of a microphone, and frames are taken at
 their deadlines. Reported are the median and the 99th percentile in milliseconds of
@@ -20,16 +20,14 @@ driven live and by the whole file: the first principal component of the face's m
 opening), for each look-ahead.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from _report import RESULTS, write
+from _report import arguments, write
 
 from emotalking.audio.vad_stream import know_gates
 from emotalking.io.audio import SAMPLE_RATE, load_audio
@@ -187,19 +185,7 @@ def lips(avatar: Avatar, speech: np.ndarray, look_aheads: list[int]) -> dict[str
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("avatars", type=Path, nargs="+")
-    parser.add_argument("--speech", type=Path)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--frames", type=int, default=100)
-    parser.add_argument("--look-aheads", type=int, nargs="*", default=[80, 160])
-    parser.add_argument("--sessions", type=int, nargs="*", default=[1, 2, 4])
-    parser.add_argument("--served", type=int, nargs="*", default=[])
-    parser.add_argument("--lips", action="store_true")
-    parser.add_argument("--name")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     speech = Performance.generate(10.0, seed=5).waveform if args.speech is None else load_audio(args.speech)
     name = args.name or f"live_latency_{torch.device(args.device).type}"
     results: dict[str, Any] = {}

@@ -1,13 +1,12 @@
 """The Studio page in headless Chromium: first frame, frame rate, image against sound, interruption, microphone.
 
-python benchmarks/live_page.py AVATAR [--device cpu] [--name live_page]
+python benchmarks/live_page.py AVATAR [--device cpu] [--name live_page] [--serve]
 
 The server runs in a process of its own. What is heard is measured by an AudioWorklet on what the page plays, what is
 seen by the changes of its canvas (tests/serve/page_probe.js); a beep's place in the frames is read from the stream as
 it was received. Everything runs on this machine, the browser's drawing without a GPU included.
 """
 
-import argparse
 import io
 import shutil
 import statistics
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _report import write
+from _report import arguments, write
 
 PROBES = Path(__file__).parents[1] / "tests" / "serve"
 METER = PROBES / "page_probe_worklet.js"
@@ -189,16 +188,11 @@ def measure(link: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("avatar")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--name", default="live_page")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = arguments(__doc__)
     if options.serve:
-        serve(options.avatar, options.device)
+        serve(str(options.avatar), options.device)
         return
-    command = [sys.executable, __file__, options.avatar, "--device", options.device, "--serve"]
+    command = [sys.executable, __file__, str(options.avatar), "--device", options.device, "--serve"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

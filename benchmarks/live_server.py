@@ -1,8 +1,7 @@
 """The live server: sessions, latency and interruption; hours of use; attacks.
 
-python benchmarks/live_server.py someone.safetensors [--sessions 1,2,4] [--seconds 20] [--device cuda]
-python benchmarks/live_server.py someone.safetensors --minutes 120 [--clients 2] [--pause 20]
-python benchmarks/live_server.py someone.safetensors --attacks
+python benchmarks/live_server.py AVATAR [--device auto] [--sessions 1,2,4] [--seconds 20.0] [--minutes X]
+    [--clients 2] [--pause 0.0] [--attacks]
 
 The server is the command of its own process, the clients speak its WebSocket protocol. Every session says noise of its
 own, sent in real time in messages of 20 ms, and compares what comes back with it sample by sample: what is heard is
@@ -11,18 +10,16 @@ frame has come with its image; it holds one frame, the look-ahead, the rest of a
 coding. The baseline of several sessions is one session in the same run.
 """
 
-import argparse
 import asyncio
 import os
 import random
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _live import RATE, Listener, Process, noise, opened, quantiles, running, said
 from _live_attacks import attack
-from _report import write
+from _report import arguments, write
 
 INTERRUPTIONS = 3
 
@@ -197,16 +194,7 @@ def drifted(listener: Listener) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("avatar", type=Path)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--sessions", default="1,2,4")
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--minutes", type=float, help="use the server for so long instead")
-    parser.add_argument("--clients", type=int, default=2, help="with --minutes")
-    parser.add_argument("--pause", type=float, default=0.0, help="with --minutes: seconds between visits, on average")
-    parser.add_argument("--attacks", action="store_true", help="attack the server instead")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     counts = [int(word) for word in args.sessions.split(",")]
     about = {"avatar": args.avatar.stem, "device": args.device, "niceness": os.nice(0)}
     if args.attacks:

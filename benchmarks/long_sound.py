@@ -1,6 +1,7 @@
 """Hours of sound through the render path and into a training file: memory, disk and time, beside ten minutes of it.
 
-python benchmarks/long_sound.py AVATAR --speech WAV ... [--hours 10] [--scratch FOLDER] [--only TASK ...]
+python benchmarks/long_sound.py AVATAR --speech WAV ... [--hours 10.0] [--scratch FOLDER] [--only NAME ...]
+    [--task NAME]
 
 The sound is made of the given speech and pauses, as one 16-bit wav. Every task runs in a process of its own:
 
@@ -16,7 +17,6 @@ process alone, so that they hold on a busy machine. Avatars that have not learne
 code, because the gate is what takes time and memory.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from _report import peak_mb, write
+from _report import arguments, peak_mb, write
 
 from emotalking.audio.features import feature_track, write_features
 from emotalking.audio.vad import voice_activity
@@ -151,14 +151,7 @@ def seconds(sound: Path) -> float:
 
 def main() -> None:
     """Measure, print, write ``results/long_sound.json``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("avatar", type=Path)
-    parser.add_argument("--speech", type=Path, nargs="+", required=True)
-    parser.add_argument("--hours", type=float, default=10.0)
-    parser.add_argument("--scratch", type=Path, help="folder for the sound: 115 MB an hour, and for what is made of it")
-    parser.add_argument("--only", nargs="+", choices=TASKS, default=TASKS)
-    parser.add_argument("--task", choices=TASKS, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = arguments(__doc__)
     if args.task:
         print(json.dumps(task(args.task, args.avatar, args.speech[0], Path(tempfile.gettempdir()))))
         return
@@ -171,7 +164,7 @@ def main() -> None:
         facts = {"short_s": SHORT_S, "hours": args.hours, "speech_s": len(speech) / SAMPLE_RATE}
         facts["command"] = "python benchmarks/long_sound.py AVATAR --speech WAV ..."
         path = None
-        for name in args.only:
+        for name in args.only or TASKS:
             rows[name] = {}
             for length, sound in sounds.items():
                 with tempfile.TemporaryDirectory(dir=scratch) as folder:

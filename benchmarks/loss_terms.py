@@ -1,6 +1,7 @@
 """Effect of each term and step of the `fast` recipe: the recipe without it, or with it, scored on held-out frames.
 
-    python benchmarks/loss_terms.py SUBJECT FOLDER [--device cuda] [--jobs 3] [--only NAME ...]
+    python benchmarks/loss_terms.py SUBJECT FOLDER [--preset fast] [--device cuda] [--expert none] [--jobs 1]
+        [--only NAME ...] [--set KEY=VALUE ...] [--name loss_terms]
 
 Each row is an avatar of its own, trained and evaluated (self-reconstruction) by the commands that users have; FOLDER
 keeps both, so that what is there is not done again, and the JSON is written anew after each row. The first row is the
@@ -14,10 +15,9 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
 from typing import Any
 
-from _report import write
+from _report import arguments, write
 
 BRANCHES = "mouth", "face"
 PHOTOS = *BRANCHES, "emotion"
@@ -64,7 +64,7 @@ def row(name: str, args: argparse.Namespace) -> dict[str, Any] | None:
         return json.loads(kept.read_text())
     folder.mkdir(parents=True, exist_ok=True)
     program = [sys.executable, "-m", "emotalking"]
-    settings = [word for each in (*ROWS[name], *args.settings) for word in ("--set", each)]
+    settings = [word for each in (*ROWS[name], *args.set) for word in ("--set", each)]
     begin = time.monotonic()
     train = [*program, "train", args.subject, "-o", avatar, "--preset", args.preset, "--device", args.device, *settings]
     score = [*program, "evaluate", avatar, args.subject, "-o", report, "--scenarios", "self", "--device", args.device]
@@ -90,18 +90,9 @@ def row(name: str, args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--preset", default="fast")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--expert", default="none", help="who measures lip sync, as 'emotalking evaluate' has it")
-    parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
-    parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--set", dest="settings", action="append", default=[], help="of every row")
-    parser.add_argument("--name", default="loss_terms")
-    args = parser.parse_args()
-    facts = {"preset": args.preset, "jobs": args.jobs, "settings": args.settings}
+    args = arguments(__doc__)
+    args.only = args.only or list(ROWS)
+    facts = {"preset": args.preset, "jobs": args.jobs, "settings": args.set}
     rows: dict[str, dict[str, Any]] = {}
     with ThreadPoolExecutor(args.jobs) as pool:
         names = {pool.submit(row, name, args): name for name in args.only}

@@ -1,6 +1,7 @@
 """Many subjects on one GPU and on several: seconds of ``train-many``, without Ray.
 
-python benchmarks/many_gpus.py FOLDER SUBJECT SUBJECT ... [--counts 1 2] [--preset fast] [--set KEY=VALUE ...]
+python benchmarks/many_gpus.py FOLDER SUBJECT ... [--counts 1 2 ...] [--preset fast] [--set KEY=VALUE ...]
+    [--name many_gpus]
 
 On one GPU the subjects are trained one after another in one process. On several, each GPU has a process of its own
 that sees it alone (CUDA_VISIBLE_DEVICES) and trains its share one after another: what Ray does with a GPU a job,
@@ -43,8 +44,7 @@ def timed(args: argparse.Namespace, gpus: int) -> dict[str, Any]:
     shares = [args.subjects[gpu::gpus] for gpu in range(gpus)]
     outs = [args.folder / f"{gpus}_{gpu}" for gpu in range(gpus)]
     running = [
-        start(gpu, share, out, args.preset, args.settings)
-        for gpu, (share, out) in enumerate(zip(shares, outs, strict=True))
+        start(gpu, share, out, args.preset, args.set) for gpu, (share, out) in enumerate(zip(shares, outs, strict=True))
     ]
     if any([process.wait() for process in running]):
         raise SystemExit("a training failed: see its messages above")
@@ -55,21 +55,14 @@ def timed(args: argparse.Namespace, gpus: int) -> dict[str, Any]:
         for subject in share
     ]
     subjects = {one.name: {"stage_seconds": round(one.seconds, 2), "psnr": round(one.psnr, 2)} for one in results}
-    return {"seconds": round(seconds, 2), "settings": args.settings, "subjects": subjects}
+    return {"seconds": round(seconds, 2), "settings": args.set, "subjects": subjects}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("subjects", type=Path, nargs="+")
-    parser.add_argument("--counts", type=int, nargs="*", default=[1, 2], help="numbers of GPUs to measure")
-    parser.add_argument("--preset", default="fast")
-    parser.add_argument("--set", dest="settings", action="append", default=[])
-    parser.add_argument("--name", default="many_gpus", help="of the JSON")
-    args = parser.parse_args()
+    args = _report.arguments(__doc__)
     if torch.cuda.device_count() < max(args.counts, default=0):
         raise SystemExit(f"{max(args.counts)} GPUs are needed")
-    if args.counts and start(0, args.subjects[:1], args.folder / "few", args.preset, [*args.settings, *FEW]).wait():
+    if args.counts and start(0, args.subjects[:1], args.folder / "few", args.preset, [*args.set, *FEW]).wait():
         raise SystemExit("the first training failed: see its messages above")
     for count in args.counts:
         (args.folder / f"{count}.json").write_text(json.dumps(timed(args, count)))

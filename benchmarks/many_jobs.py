@@ -1,6 +1,6 @@
 """Many subjects on a Ray cluster of four machines, simulated on this one, while things break; and one after another.
 
-python benchmarks/many_jobs.py [--subjects 8] [--renders 200]        (needs emotalking[cluster])
+python benchmarks/many_jobs.py [--subjects 8] [--renders 200] [--name many_jobs] [--overhead]
 
 Clips of the synthetic actor, 2.2 s, are prepared at 64 pixels and trained for a few steps, and the avatars are
 rendered, by the verbs' own functions. Meanwhile one machine is killed in the middle of a training, the memory of
@@ -11,7 +11,6 @@ of one process that did one job after another?
 python benchmarks/many_jobs.py --overhead measures the time per job with jobs that do nothing.
 """
 
-import argparse
 import json
 import logging
 import os
@@ -282,12 +281,7 @@ def on_cluster(run: Run, work: Path, broken: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subjects", type=int, default=8)
-    parser.add_argument("--renders", type=int, default=200)
-    parser.add_argument("--name", default="many_jobs", help="of the JSON")
-    parser.add_argument("--overhead", action="store_true")
-    args = parser.parse_args()
+    args = _report.arguments(__doc__)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     torch.set_num_threads(1)
     use_at_most(1)

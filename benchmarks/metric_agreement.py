@@ -10,16 +10,14 @@ be installed measures LMD, Sync-E or Sync-C: they are calculated once more in pl
 the subject's landmarks of neighbouring frames, sync on made vectors that agree best three frames apart.
 """
 
-import argparse
 import sys
 from collections.abc import Callable
 from importlib.metadata import distributions
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from _report import write
+from _report import arguments, write
 
 from emotalking.data import Subject
 from emotalking.evaluate.evaluation_models import EvaluationModels
@@ -166,10 +164,7 @@ def by_definition(subject: Subject) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("--public", type=Path)
-    args = parser.parse_args()
+    args = arguments(__doc__)
     if args.public is not None:
         sys.path.append(str(args.public))
     subject = Subject.open(args.subject)

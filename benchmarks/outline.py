@@ -1,6 +1,6 @@
 """The head's outline: haze beside the head in turned poses and emotions, and what torso layers show where the head was.
 
-    python benchmarks/outline.py SUBJECT [AVATAR ...] [--device cuda] [--frames 12]
+    python benchmarks/outline.py SUBJECT [AVATAR ...] [--device cpu] [--frames 12] [--name outline]
 
 Haze is alpha further than 12 px (of 512) from where the head covers more than half, in pixels of a frame: recorded
 poses and those turned to the limits of live heads, without emotion, and recorded ones with the twelve test points. A
@@ -12,13 +12,10 @@ translation, or one affine motion, would take away (to first order, by the recor
 poses could give at most.
 """
 
-import argparse
-from pathlib import Path
-
 import cv2
 import numpy as np
 import torch
-from _report import write
+from _report import arguments, write
 from scipy.spatial.transform import Rotation
 
 from emotalking.audio.windows import audio_windows
@@ -182,13 +179,7 @@ def nearest(labels: np.ndarray, among: np.ndarray, *classes: Label) -> np.ndarra
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("avatars", type=Path, nargs="*")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--frames", type=int, default=12)
-    parser.add_argument("--name", default="outline")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     subject = Subject.open(args.subject)
     report = {"layers": layer_errors(subject, args.frames), "haze": {}, "outline": {}}
     print("layers", report["layers"], flush=True)

@@ -1,14 +1,15 @@
 """The paper's lip-aligned generator trained from nothing at 64 pixels on synthetic people (paper 3.3.1, figure 2).
 
-python benchmarks/_people.py PEOPLE.npz
-python benchmarks/paper_generator.py PEOPLE.npz FOLDER [--device cuda] [--phases critics,adversarial,...] [--name NAME]
+python benchmarks/paper_generator.py PEOPLE FOLDER [--device cpu] [--batch 32] [--size N] [--channels 64]
+    [--phases critics,encoder,adversarial,emotion,lips,measure] [--critics 32] [--encoder 64] [--steps N]
+    [--limits PHASE=SECONDS ...] [--name NAME]
 
 Phases: critics and, from other people and another seed, judges; encoder and synthesis as an autoencoder; StyleGAN2
 against its discriminator, the encoder along with it; EmoExtract with EmoStyle's losses; lip encoder, LipExtract and
 StyleGAN2 with the paper's five; figures on people whom no network has seen, by the judges. What a phase makes lies in
 FOLDER, from where later phases take it, so that a run can be cut in pieces. Pictures: drawn.png (random styles),
 inverted.png (seen people, then unseen), edits.png (unseen people: source, inversion, five emotions; first EmoStyle
-alone, below with LipExtract), curves.png.
+alone, below with LipExtract), curves.png. PEOPLE: of benchmarks/_people.py. --limits: other seconds of phases.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import cv2
 import numpy as np
 import torch
 from _people import People
-from _report import write
+from _report import arguments, write
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -347,21 +348,8 @@ PHASES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("people", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--phases", default=",".join([*PHASES, "measure"]))
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--size", type=int, help="of the pictures (default: the file's)")
-    parser.add_argument("--channels", type=int, default=64, help="of StyleGAN2's last layers")
-    parser.add_argument("--critics", type=int, default=32, help="width of the critics")
-    parser.add_argument("--encoder", type=int, default=64, help="width of the encoder")
-    parser.add_argument("--steps", type=int, help="of every phase at most")
-    parser.add_argument("--limits", default="", help="other seconds of phases, such as encoder=20,lips=90")
-    parser.add_argument("--name", help="write benchmarks/results/NAME.json")
-    options = parser.parse_args()
-    pairs = [pair.split("=") for pair in options.limits.split(",") if pair]
+    options = arguments(__doc__)
+    pairs = [pair.split("=") for pair in options.limits]
     options.limits = {name: float(seconds) for name, seconds in pairs}
     torch.set_float32_matmul_precision("high")
     study = Study(options)

@@ -1,20 +1,19 @@
 """Cost and effect of the perceptual loss: one avatar fine-tuned from the same weights without it and with it.
 
 python benchmarks/perceptual.py SUBJECT AVATAR [--steps 300] [--weight 0.5] [--backbone auto] [--patches 0]
+    [--frames 40] [--device cpu]
 
 Times are of whole steps, of both kinds in turns. Held-out frames are scored before and after each fine-tuning. LPIPS is
 judged by the backbone that trained (squeeze, where the model folder has no other): its gain is then a teacher's praise,
 and PSNR and SSIM say what it costs.
 """
 
-import argparse
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
-from _report import write
+from _report import arguments, write
 
 from emotalking.data import Subject
 from emotalking.evaluate.held_out import evaluate_held_out
@@ -61,23 +60,14 @@ def scores(avatar: Avatar, subject: Subject, term: PerceptualTerm, limit: int | 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("avatar", type=Path)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--weight", type=float, default=0.5)
-    parser.add_argument("--backbone", default="auto")
-    parser.add_argument("--patches", type=int, default=0)
-    parser.add_argument("--frames", type=int, default=40, help="held-out frames to score")
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     settings = [f"finetune.iterations={args.steps}", f"finetune.losses.lpips={args.weight}"]
     settings += [f"finetune.losses.lpips_last={args.steps}", f"perceptual.backbone={args.backbone}"]
     settings += [f"perceptual.patches={args.patches}"]
     config = with_backbone(override(preset("fast"), settings))
     term = make_perceptual(config, args.device)
     if term is None:
-        parser.error("--backbone none has nothing to measure")
+        raise SystemExit("--backbone none has nothing to measure")
     subject = Subject.open(args.subject)
     start = Avatar.load(args.avatar, args.device)
     data = TrainingData.load(subject, subject.train_indices, start.audio_features, args.device)

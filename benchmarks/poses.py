@@ -1,6 +1,6 @@
 """How well the head poses of a clip agree: held-out frames against the training frame of the most similar pose.
 
-    python benchmarks/poses.py SUBJECT [SUBJECT ...] [--frames 40]
+    python benchmarks/poses.py SUBJECT ... [--frames 40] [--name poses]
 
 The training frame is moved by the path, as if all of the head were a plane at one depth (the best of several), and
 compared with the held-out frame where both show hair, and where both show skin; brightness that differs is taken off.
@@ -8,15 +8,13 @@ Poses are those of the landmarks and the optical flow that `prepare` left in the
 followed from keyframes. Hair takes no part in either.
 """
 
-import argparse
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from _report import write
+from _report import arguments, write
 
 from emotalking.data import Subject
 from emotalking.data.labels import Label, mask_of
@@ -95,11 +93,7 @@ def agreement(subject: Subject, poses: dict[str, PoseTrack], frames: int) -> dic
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subjects", type=Path, nargs="+")
-    parser.add_argument("--frames", type=int, default=40)
-    parser.add_argument("--name", default="poses")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     found: dict[str, Any] = {}
     for folder in args.subjects:
         subject = Subject.open(folder)

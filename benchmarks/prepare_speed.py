@@ -1,15 +1,15 @@
 """Processor time of `prepare` by steps, against an earlier state in the same run, and masks by threads and processes.
 
-    python benchmarks/prepare_speed.py CLIP [CLIP..] [--seconds 12] [--before CHECKOUT/src] [--devices cpu cuda]
+    python benchmarks/prepare_speed.py CLIP ... [--seconds X] [--before SRC] [--devices auto ...] [--scale N ...]
+        [--name prepare_speed] [--one FILE]
 
-Every state prepares every clip in a process of its own, with the threads and waiting of the command line, on each
-device; what the pose solver and the masks tell of their accuracy is beside the times. Processor
-time is what counts on a machine that others use, too; a step's is without its worker processes, which are in the total.
-`--scale`: frames a second of the parser's scores by so many threads, and by so many processes. Written:
-results/prepare_speed.json.
+SRC is the package's folder in an earlier state. Every state prepares every clip in a process of its own, with the
+threads and waiting of the command line, on each device; what the pose solver and the masks tell of their accuracy is
+beside the times. --seconds uses only the beginning of each clip (which is checked as a whole). Processor time is what
+counts on a machine that others use, too; a step's is without its worker processes, which are in the total. `--scale`:
+frames a second of the parser's scores by so many threads, and by so many processes.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -111,15 +111,7 @@ def scale(subject: Path, counts: list[int], each: int = 24) -> dict[str, dict[st
 
 def main() -> None:
     """Measure all clips and states."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clips", nargs="+", type=Path)
-    parser.add_argument("--seconds", type=float, help="use only the beginning of each clip (it is checked as a whole)")
-    parser.add_argument("--before", type=Path, help="folder src of an earlier state")
-    parser.add_argument("--devices", nargs="+", default=["auto"])
-    parser.add_argument("--scale", nargs="*", type=int, default=[], help="numbers of workers")
-    parser.add_argument("--name", default="prepare_speed")
-    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = _report.arguments(__doc__)
     if args.one:
         print(json.dumps(one(args.clips[0], args.one, args.seconds, args.devices[0])))
         return

@@ -1,7 +1,7 @@
 """Fewer Gaussians: what an avatar's frames lose when those that hardly show are removed, and after fine-tuning.
 
-python benchmarks/prune.py SUBJECT AVATAR [--device cuda] [--preset fast] [--levels 0,0.002,0.005,0.01,0.02]
-    [--iterations 600] [--frames 48] [--name prune]
+python benchmarks/prune.py SUBJECT AVATAR [--device cpu] [--preset fast] [--levels 0,0.002,0.005,0.01,0.02]
+    [--iterations 600] [--frames 48] [--name prune] [--out FOLDER]
 
 AVATAR was trained on SUBJECT. Per level (share of the blending weight, `FinetuneStageConfig.prune`): Gaussians left;
 PSNR and LPIPS of held-out frames right after the removal, and after as many further fine-tune iterations for every
@@ -10,18 +10,16 @@ ones do not show) differ from those of all Gaussians. First: how many Gaussians 
 the CPU, last: processor time of a frame at each level.
 """
 
-import argparse
 import copy
 import math
 import time
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from _render_cpu import conditions
-from _report import RESULTS, write
+from _report import arguments, write
 from torch import Tensor
 
 from emotalking.data import Subject
@@ -135,17 +133,7 @@ def _frame_cpu_ms(heads: dict[str, TalkingHead], avatar: Avatar, repeats: int = 
 
 def main() -> None:
     """Measure and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("avatar", type=Path)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--preset", default="fast")
-    parser.add_argument("--levels", default="0,0.002,0.005,0.01,0.02")
-    parser.add_argument("--iterations", type=int, default=600)
-    parser.add_argument("--frames", type=int, default=48)
-    parser.add_argument("--name", default="prune")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     device, subject = torch.device(args.device), Subject.open(args.subject)
     config = resolve_config(preset(args.preset), subject)
     config = replace(config, finetune=replace(config.finetune, iterations=args.iterations))

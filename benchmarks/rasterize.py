@@ -1,15 +1,15 @@
 """Speed of the rasterizer's back ends, against the reference in the same run.
 
     python benchmarks/rasterize.py [--count 40000] [--size 512] [--channels 3] [--repeats 20] [--threads N]
+        [--device cpu|cuda]
 
 The scene is a cloud of Gaussians that fills the middle of the image; its mean screen radius is in the report.
 """
 
-import argparse
 from typing import Any
 
 import torch
-from _report import line, measure, ratio, write
+from _report import arguments, line, measure, ratio, write
 
 from emotalking.ops.rasterize import rasterize
 
@@ -52,15 +52,7 @@ def time_backend(scene: dict[str, Any], backend: str, repeats: int) -> dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=40_000)
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--channels", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = arguments(__doc__)
 
     scene = head_sized_cloud(options.count, options.channels, options.size, options.device)
     fast = "gsplat" if options.device == "cuda" else "cpu"

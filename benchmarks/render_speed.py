@@ -1,7 +1,7 @@
 """Frames per second of an avatar file, one frame at a time, and what makes them: constants kept, own kernels, graphs.
 
-python benchmarks/render_speed.py someone.safetensors [--device cuda] [--frames 20] [--repeats 5] [--only-graphs]
-    [--side 512 --gaussians 41000]
+python benchmarks/render_speed.py AVATAR [--device cpu] [--frames 20] [--repeats 5] [--only-graphs] [--side N]
+    [--gaussians 41000]
 
 On the CPU: finished frames by kernels without gradients against torch's operations and the differentiable rasterizer
 (_render_cpu.py), of the avatar as it is or enlarged. ATEN_CPU_CAPABILITY=avx2 limits PyTorch and a wheel's kernels; a
@@ -16,16 +16,14 @@ the device and on the host, 1 to 64 sessions together, all GPUs at once, and the
 another in the same run; ``--only-graphs`` measures these alone.
 """
 
-import argparse
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import _render_cpu
 import _render_graphs
 import torch
-from _report import line, measure, ratio, write
+from _report import arguments, line, measure, ratio, write
 from torch.profiler import ProfilerActivity, profile
 
 from emotalking.data.audio_features import audio_feature
@@ -75,15 +73,7 @@ def _counts(avatar: Avatar) -> dict[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("avatar", type=Path)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--frames", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only-graphs", action="store_true")
-    parser.add_argument("--side", type=int, help="enlarge the avatar to so many pixels (CPU)")
-    parser.add_argument("--gaussians", type=int, default=41_000, help="of an enlarged avatar")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     device = torch.device(args.device)
     avatar = Avatar.load(args.avatar, device)
     if device.type == "cpu":

@@ -1,6 +1,6 @@
 """What do threads of torch cost where other programs use the cores, and what does waiting asleep cost where none does?
 
-python benchmarks/shared_cores.py [--cores 2] [--busy 0,2,8] [--name shared_cores]
+python benchmarks/shared_cores.py [--cores 2] [--busy 0,2,8] [--name shared_cores] [--out FOLDER]
 
 A small network trains (six thousand points through three layers: many short parallel loops, as in a stage of 'train')
 on so many cores, beside so many endless loops. Each row is a process of its own: threads, OpenMP's waiting, seconds by
@@ -9,15 +9,13 @@ brings: threads spin at the end of every parallel loop, and when the scheduler h
 for, they spin through its whole absence.
 """
 
-import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 
-from _report import RESULTS, write
+from _report import arguments, write
 
 WAITING = {
     "active": {},
@@ -59,16 +57,11 @@ def timed(threads: int, waiting: dict[str, str]) -> tuple[float, float]:
 
 def main() -> None:
     """Measure and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("--busy", default="0,2,8", help="numbers of endless loops, with commas")
-    parser.add_argument("--name", default="shared_cores", help="of the JSON")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
-    arguments = parser.parse_args()
-    cores = sorted(os.sched_getaffinity(0))[: arguments.cores]
+    args = arguments(__doc__)
+    cores = sorted(os.sched_getaffinity(0))[: args.cores]
     os.sched_setaffinity(0, cores)  # of this process and those that it starts
     rows = []
-    for busy in map(int, arguments.busy.split(",")):
+    for busy in map(int, args.busy.split(",")):
         loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
         try:
             for threads, waiting in ((1, "active"), *((len(cores), name) for name in WAITING)):
@@ -81,7 +74,7 @@ def main() -> None:
         finally:
             for loop in loops:
                 loop.kill()
-    print(write(arguments.name, {"cores": len(cores), "steps": STEPS, "rows": rows}, arguments.out))
+    print(write(args.name, {"cores": len(cores), "steps": STEPS, "rows": rows}, args.out))
 
 
 if __name__ == "__main__":

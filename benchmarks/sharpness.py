@@ -1,7 +1,7 @@
 """How sharp a head is, and what that costs: perceptual terms, more Gaussians, corrected frames, in one run.
 
-    python benchmarks/sharpness.py FOLDER SUBJECT [SUBJECT ...] [--variants none preset more+large] [--seeds 0 1]
-        [--preset fast] [--device cuda] [--jobs 4] [--frames 30 120]
+    python benchmarks/sharpness.py FOLDER SUBJECT ... [--variants none preset ...] [--seeds 0 1 ...] [--preset fast]
+        [--device cpu] [--jobs 1] [--frames N ...] [--set KEY=VALUE ...] [--name sharpness]
 
 Trains each variant and scores its held-out frames from their own sound, pose and action units: pixels, LPIPS, the band
 around the head's outline, lips. Trained and measured with one backbone (squeeze, the one at hand everywhere), LPIPS
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _report import write
+from _report import arguments, write
 from lips import scores
 
 from emotalking.data import Subject
@@ -59,7 +59,7 @@ def work(subject: Path, variant: str, seed: int, folder: Path, args: argparse.Na
     """Train and score one head; its row."""
     torch.set_num_threads(1 if args.device != "cpu" else torch.get_num_threads())
     file = folder / f"{subject.name}_{variant}_{seed}.safetensors"
-    settings = [*settings_of(variant), *args.settings, f"seed={seed}", "perceptual.backbone=squeeze"]
+    settings = [*settings_of(variant), *args.set, f"seed={seed}", "perceptual.backbone=squeeze"]
     made = train(subject, file, args.preset, args.device, settings, resume=False)
     source, avatar = Subject.open(subject), made.avatar.to(args.device)
     indices = np.asarray(source.val_indices)
@@ -87,18 +87,7 @@ def summary(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, dict[str, fl
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("subjects", type=Path, nargs="+")
-    parser.add_argument("--variants", nargs="+", default=["none", "preset"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--preset", default="fast")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--frames", type=int, nargs="*", default=[])
-    parser.add_argument("--set", dest="settings", action="append", default=[])
-    parser.add_argument("--name", default="sharpness")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     args.folder.mkdir(parents=True, exist_ok=True)
     runs = [(s, v, seed) for seed in args.seeds for s in args.subjects for v in args.variants]
     rows: dict[str, dict[str, Any]] = {}
@@ -123,7 +112,7 @@ def main() -> None:
     for name, values in found.items():
         print(name, " ".join(f"{key} {value['mean']:.4g}±{value['deviation']:.2g}" for key, value in values.items()))
     settings = {variant: settings_of(variant) for variant in args.variants}
-    write(args.name, {"preset": args.preset, "settings": [settings, args.settings], "rows": rows, "found": found})
+    write(args.name, {"preset": args.preset, "settings": [settings, args.set], "rows": rows, "found": found})
 
 
 if __name__ == "__main__":

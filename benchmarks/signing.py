@@ -1,11 +1,10 @@
 """What signatures cost (time and bytes of a 512-pixel PNG frame, time and memory of a long video), and what the public
-reader of C2PA's library says of them: with and without our root certificate, and of files with a changed bit.
+reader of C2PA's library says of them (with --verdicts this alone): with and without our root certificate, and of files
+with a changed bit.
 
-python benchmarks/signing.py [--megabytes 300] [--repeats 20]
-python benchmarks/signing.py --verdicts
+python benchmarks/signing.py [--verdicts] [--bits 200] [--megabytes 300 1200 ...] [--repeats 20]
 """
 
-import argparse
 import json
 import os
 import struct
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _report import line, measure, peak_mb, write
+from _report import arguments, line, measure, peak_mb, write
 
 from emotalking.io.audio import save_wav
 from emotalking.io.files import finish_file
@@ -105,12 +104,7 @@ def verdicts(folder: Path, bits: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--verdicts", action="store_true", help="of the reader alone")
-    parser.add_argument("--bits", type=int, default=200, help="changed one by one in each file")
-    parser.add_argument("--megabytes", type=int, nargs="+", default=[300, 1200])
-    parser.add_argument("--repeats", type=int, default=20)
-    options = parser.parse_args()
+    options = arguments(__doc__)
     results: dict[str, Any] = {"arguments": vars(options)}
     if options.verdicts:
         with tempfile.TemporaryDirectory() as scratch:

@@ -1,6 +1,7 @@
 """The silence test: how much a mouth moves and opens where nobody speaks, without and with the gate.
 
-    python benchmarks/silence.py AVATAR --speech speech.wav [--subject FOLDER [--pictures FOLDER]]
+    python benchmarks/silence.py AVATAR --speech FILE [--subject FOLDER] [--pictures FOLDER] [--seconds 4.0]
+        [--hours 1.0] [--name avatar]
 
 Renders the avatar (fixed head) for speech, digital silence, room noise, breathing, music and a pause within the speech,
 and measures the lips of the pictures with MediaPipe (points 13 and 14 over the distance of the eyes). Reported is the
@@ -13,7 +14,6 @@ recorded and the rendered lips in pauses and in speech, and how like the recordi
 of the lips' rectangle), without and with the gate. ``--pictures`` keeps the frames of the longest pause as strips.
 """
 
-import argparse
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from _report import peak_mb, write
+from _report import arguments, peak_mb, write
 from scipy.signal import butter, sosfilt
 
 from emotalking.audio.vad import voice_activity
@@ -162,19 +162,11 @@ def long_sound(hours: float, speech: np.ndarray) -> Iterator[np.ndarray]:
 
 def main() -> None:
     """Measure, print, write ``results/silence_NAME.json``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("avatar", type=Path)
-    parser.add_argument("--speech", type=Path, required=True)
-    parser.add_argument("--subject", type=Path)
-    parser.add_argument("--pictures", type=Path)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--hours", type=float, default=1.0)
-    parser.add_argument("--name", default="avatar", help="of the result file")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     avatar, speech = Avatar.load(args.avatar), load_audio(args.speech)
     if not avatar.closes_lips:
         if args.subject is None:
-            parser.error("this avatar has not learned its closed lips: give --subject")
+            raise SystemExit("this avatar has not learned its closed lips: give --subject")
         subject = Subject.open(args.subject)
         data = TrainingData.load(subject, subject.train_indices, avatar.audio_features, "cpu")
         learn_closed_mouth_codes(avatar.head, data, preset("fast").closed_mouth_code)

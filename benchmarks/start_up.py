@@ -1,13 +1,13 @@
 """How soon does the first frame of ``emotalking render`` come, and how long do ``--help`` and ``info`` take?
 
-python benchmarks/start_up.py AVATAR SOUND [--against OTHER/src] [--repeats 7] [--name start_up]
+python benchmarks/start_up.py AVATAR SOUND [--against OTHER_SRC] [--repeats 7] [--only NAME ...] [--name start_up]
+    [--out FOLDER]
 
 Each command runs in a process of its own on the CPU; --against is the package of another commit, which takes turns with
 this one. Seconds of waiting, and of the processors' work, which other work on the machine hardly changes, until the
 first frame is written to a folder of frames (the other commands: until their end).
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from _report import RESULTS, write
+from _report import arguments, write
 
 LONGEST_S = 300.0
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -66,15 +66,7 @@ def run(source: Path, arguments: list[str], frames: Path | None) -> dict[str, fl
 
 def main() -> None:
     """Measure and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("avatar", type=Path)
-    parser.add_argument("sound", type=Path)
-    parser.add_argument("--against", type=Path, help="folder of another version of the package")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--only", default="", help="commands, with commas")
-    parser.add_argument("--name", default="start_up")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     sources = {"this": Path(__file__).parents[1] / "src"}
     if args.against is not None:
         sources["other"] = args.against
@@ -84,7 +76,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 frames = Path(folder) / "frames"
                 for name, words in commands(args.avatar, args.sound, frames).items():
-                    if args.only and name not in args.only.split(","):
+                    if args.only and name not in args.only:
                         continue
                     took = _watched(source, words, frames if name == "render" else None)
                     if repeat:

@@ -1,15 +1,15 @@
 """Clips for benchmarks/sync_expert.py in one small file: mouths as JPEG and the sound.
 
-python benchmarks/sync_clips.py OUT.npz NAME=SUBJECT_FOLDER ... NAME=FOLDER_OF_CLIPS ...
+python benchmarks/sync_clips.py OUT NAME=FOLDER ...
 
 A folder of clips is taken for one person; every tenth clip is held out. Subjects keep their own held-out frames.
 """
 
-import argparse
 from pathlib import Path
 
 import cv2
 import numpy as np
+from _report import arguments
 
 from emotalking.data import Subject
 from emotalking.io.arrays import load_archive
@@ -70,12 +70,9 @@ def unpack(path: Path) -> dict[str, TalkingClip]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("clips", nargs="+")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     clips = {}
-    for entry in args.clips:
+    for entry in args.folders:
         name, folder = entry.split("=", 1)
         is_subject = (Path(folder) / "transforms_train.json").exists()
         clips[name] = subject_clip(Subject.open(folder)) if is_subject else from_folder(Path(folder))

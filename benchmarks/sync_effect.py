@@ -1,27 +1,26 @@
 """Effect of training with the sync loss, on unseen sound: two avatars of one subject side by side.
 
-python benchmarks/sync_effect.py SUBJECT WITHOUT.safetensors WITH.safetensors --expert E --judge J [--device cuda]
+python benchmarks/sync_effect.py SUBJECT WITHOUT WITH_SYNC [--expert personal] --judge NAME [--languages de,es]
+    [--speech FOLDER] [--device cpu] [--pictures FOLDER] [--name sync_effect]
 
-E is the expert of the training, J one that it never saw (another seed, other clips, or SyncNet): only J can tell
-better lips from lips that please E. Sounds: the clip's held-out seconds (with their poses and action units), and the
-curated sentences of languages that were not trained on. Beside Sync-E, Sync-C and the distance at shift 0 (Euclidean,
-as in SyncNet's evaluation): chance (the same lips beside the sound of other speech) and, for the held-out seconds, the
-recording.
+--expert E is that of the training, --judge J one that it never saw (another seed, other clips, or SyncNet): only J
+can tell better lips from lips that please E. Sounds: the clip's held-out seconds (with their poses and action units),
+and the curated sentences of languages that were not trained on. Beside Sync-E, Sync-C and the distance at shift 0
+(Euclidean, as in SyncNet's evaluation): chance (the same lips beside the sound of other speech) and, for the held-out
+seconds, the recording.
 
 Painting instead of moving would show in "grain" (mean absolute Laplacian in the expert's square) and "flicker" (mean
 absolute second difference in time), both in grey levels of 255, against the recording's own. PSNR tells whether the
 picture got worse. `--pictures FOLDER` writes strips of mouths to look at.
 """
 
-import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from _report import write
+from _report import arguments, write
 from jaxtyping import Float, UInt8
 
 from emotalking.data import Subject
@@ -126,18 +125,7 @@ def strip(frames: list[np.ndarray], square: Box) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("without", type=Path)
-    parser.add_argument("with_sync", type=Path)
-    parser.add_argument("--expert", default="personal")
-    parser.add_argument("--judge", required=True)
-    parser.add_argument("--languages", default="de,es", help="whose curated sentences espeak-ng says")
-    parser.add_argument("--speech", type=Path, help="folder of wav files to say instead")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--pictures", type=Path)
-    parser.add_argument("--name", default="sync_effect", help="of the JSON in benchmarks/results")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     subject = Subject.open(args.subject)
     names = {"expert": args.expert, "judge": args.judge}
     experts = {role: open_expert(which, subject, args.device) for role, which in names.items()}

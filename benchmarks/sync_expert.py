@@ -1,6 +1,7 @@
 """Accuracy of the personal sync expert on unseen seconds and people, by its training data.
 
-python benchmarks/sync_expert.py CLIPS.npz ... [--device cuda] [--only RECIPE ...] [--beside CLIP,...=EXPERT ...]
+python benchmarks/sync_expert.py CLIP ... [--device cpu] [--only NAME ...] [--beside CLIP,...=EXPERT ...]
+    [--save FILE]
 
 CLIPS.npz: of benchmarks/sync_clips.py, with the names reporter, suit, address_fr, address, actor, grid. Every expert is
 judged on the held-out end of each clip it learned from, and on the whole of the others: Sync-E and Sync-C, and the
@@ -10,7 +11,6 @@ Experts trained before are judged in the same run with `--beside`, which names t
 what it costs where the machine had other work too.
 """
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _report import write
+from _report import arguments, write
 from sync_clips import unpack
 
 from emotalking.lipsync import training as sync_training
@@ -133,15 +133,9 @@ def judge_all(network: PersonalNetwork, clips: dict[str, TalkingClip], learned: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("clips", nargs="+", type=Path)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--only", nargs="+", choices=tuple(RECIPES), default=list(RECIPES))
-    parser.add_argument("--beside", nargs="+", default=[], metavar="CLIP,...=FILE", help="experts to judge too")
-    parser.add_argument("--save", type=Path, help="keep the experts")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     clips = {name: clip for path in args.clips for name, clip in unpack(path).items()}
-    results = {name: run(name, clips, args.device, args.save) for name in args.only}
+    results = {name: run(name, clips, args.device, args.save) for name in args.only or RECIPES}
     results |= {f"beside: {Path(which).stem}": beside(which, clips, args.device) for which in args.beside}
     print(write(f"sync_expert_{torch.device(args.device).type}", results))
 

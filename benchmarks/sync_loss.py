@@ -1,20 +1,19 @@
 """Cost of the sync loss: time of a training step of each stage without it, with it, and the share it takes.
 
-python benchmarks/sync_loss.py SUBJECT AVATAR [--preset fast] [--device cuda] [--expert personal] [--speech espeak]
+python benchmarks/sync_loss.py SUBJECT AVATAR [--preset fast] [--device cpu] [--expert personal] [--speech espeak]
+    [--steps 40]
 
 AVATAR is a trained one of the subject, so that the steps have the Gaussians of a run's end. Both kinds of steps are
 timed in turns in the same process; a step is losses, backward and optimizer, as the trainer does it. The share is that
 of the preset, with its term every n-th iteration.
 """
 
-import argparse
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
-from _report import write
+from _report import arguments, write
 
 from emotalking.data import Subject
 from emotalking.io.settings import override
@@ -76,15 +75,7 @@ def cost(stage: Stage, every: int, first: int, steps: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("avatar", type=Path)
-    parser.add_argument("--preset", default="fast")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--expert", default="personal")
-    parser.add_argument("--speech", default="espeak")
-    parser.add_argument("--steps", type=int, default=40)
-    args = parser.parse_args()
+    args = arguments(__doc__)
     config = override(preset(args.preset), [f"sync.expert={args.expert}", f"sync.speech={args.speech}"])
     every, device = max(2, config.sync.every), torch.device(args.device)
     config = override(config, [f"sync.every={every}"])

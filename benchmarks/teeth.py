@@ -8,12 +8,9 @@ so theirs should be 0; lower ones follow the jaw, as the lower lip does, which i
 that show the inside of the mouth.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import torch
-from _report import write
+from _report import arguments, write
 
 from emotalking.audio.windows import audio_windows
 from emotalking.data import Subject
@@ -68,11 +65,7 @@ def mouth_psnr(avatar: Avatar, subject: Subject, indices: np.ndarray) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("avatar", type=Path)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("--name", default="teeth")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     avatar, subject = Avatar.load(args.avatar), Subject.open(args.subject)
     indices = np.asarray(subject.val_indices)
     found = motion(avatar, subject, indices) | {"psnr of the mouth's inside": mouth_psnr(avatar, subject, indices)}

@@ -1,6 +1,7 @@
 """Host memory of a training on a long clip: a subject repeated to five minutes, a few steps of every stage.
 
 python benchmarks/train_memory.py SUBJECT [--frames 7500] [--preset tiny] [--device cpu] [--set KEY=VALUE ...]
+    [--child]
 
 The pictures of the long subject are links to SUBJECT's. The training runs in a process of its own, whose peak is read.
 """
@@ -59,9 +60,7 @@ def train_it(args: argparse.Namespace) -> None:
     settings = [f"{stage}.iterations={STEPS}" for stage in ("mouth", "face", "emotion", "finetune")]
     settings += [f"{stage}.warmup={STEPS // 2}" for stage in ("mouth", "face")]
     began = time.perf_counter()
-    made = train(
-        args.subject, args.subject.parent / "a.safetensors", args.preset, args.device, settings + args.settings
-    )
+    made = train(args.subject, args.subject.parent / "a.safetensors", args.preset, args.device, settings + args.set)
     print(
         json.dumps(
             {
@@ -75,14 +74,7 @@ def train_it(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("--frames", type=int, default=7_500)
-    parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--set", dest="settings", action="append", default=[])
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = _report.arguments(__doc__)
     if args.child:
         train_it(args)
         return
@@ -91,10 +83,10 @@ def main() -> None:
         root = Path(scratch) / "long"
         repeated(source, args.frames, root)
         command = [sys.executable, str(Path(__file__)), str(root), "--child", "--preset", args.preset]
-        command += ["--device", args.device, *(part for setting in args.settings for part in ("--set", setting))]
+        command += ["--device", args.device, *(part for setting in args.set for part in ("--set", setting))]
         found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=os.environ).stdout)
     results = {"frames": args.frames, "size": [source.width, source.height], "preset": args.preset}
-    results |= {"settings": args.settings, "steps_of_each_stage": STEPS} | found
+    results |= {"settings": args.set, "steps_of_each_stage": STEPS} | found
     raw = args.frames * 10 // 11 * source.width * source.height * 11 // 2**20
     results["pictures_mb_if_held"] = raw
     print(f"peak {found['peak_mb']} MB of host memory; the pictures alone would be {raw} MB")

@@ -1,13 +1,10 @@
 """Train a subject with a preset and score its held-out frames, against the same avatar with its motion frozen.
 
-python benchmarks/train_quality.py SUBJECT AVATAR [--preset fast] [--device cuda] [--set KEY=VALUE ...]
+python benchmarks/train_quality.py SUBJECT AVATAR [--preset fast] [--device cpu] [--set KEY=VALUE ...]
 """
 
-import argparse
-from pathlib import Path
-
 import torch
-from _report import write
+from _report import arguments, write
 
 from emotalking.data import Subject
 from emotalking.evaluate.held_out import evaluate_held_out
@@ -15,14 +12,8 @@ from emotalking.train.run import train
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("avatar", type=Path)
-    parser.add_argument("--preset", default="fast")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--set", dest="settings", action="append", default=[])
-    args = parser.parse_args()
-    made = train(args.subject, args.avatar, args.preset, args.device, args.settings, resume=False)
+    args = arguments(__doc__)
+    made = train(args.subject, args.avatar, args.preset, args.device, args.set, resume=False)
     subject = Subject.open(args.subject)
     with_emotion = evaluate_held_out(made.avatar, subject).summary()
     without_emotion = evaluate_held_out(made.avatar, subject, emotion=False).summary()
@@ -35,7 +26,7 @@ def main() -> None:
     still = evaluate_held_out(made.avatar, subject, emotion=False).summary()
     results = {
         "preset": args.preset,
-        "settings": args.settings,
+        "settings": args.set,
         "stage_seconds": made.stage_seconds,
         "total_seconds": sum(made.stage_seconds.values()),
         "gaussians": gaussians,

@@ -7,7 +7,6 @@ what each of its changes gives is measured by adding one after the other. A full
 attention, takes all terms, and updates both optimizers. Where the time goes is profiled before and after. For GPUs.
 """
 
-import argparse
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from _report import write
+from _report import arguments, write
 from torch.profiler import ProfilerActivity, profile
 
 from emotalking.data import Subject
@@ -153,12 +152,7 @@ def measured(gsplat: Stage, ours: Stage, steps: int, ladder: bool) -> dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("subject", type=Path)
-    parser.add_argument("--face", type=int, default=40_000)
-    parser.add_argument("--mouth", type=int, default=10_000)
-    parser.add_argument("--steps", type=int, default=200)
-    args = parser.parse_args()
+    args = arguments(__doc__)
     subject = Subject.open(args.subject)
     sizes = [f"model.{name}.initial_points={getattr(args, name)}" for name in ("face", "mouth")]
     config = override(preset("fast"), [*SETTINGS, *sizes])

@@ -3,11 +3,10 @@
 python benchmarks/triplane.py [--count 40000] [--repeats 20] [--threads N]
 """
 
-import argparse
 from typing import Any
 
 import torch
-from _report import line, measure, ratio, write
+from _report import arguments, line, measure, ratio, write
 
 from emotalking.ops.triplane import FACE_TRIPLANE, MOUTH_TRIPLANE, TriplaneSpec, encode, entries_per_plane, num_features
 
@@ -30,12 +29,7 @@ def time_backend(spec: TriplaneSpec, backend: str, count: int, repeats: int) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=40_000)
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = arguments(__doc__)
 
     results: dict[str, Any] = {"arguments": vars(options)}
     for preset, spec in (("face", FACE_TRIPLANE), ("mouth", MOUTH_TRIPLANE)):

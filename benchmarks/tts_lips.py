@@ -1,6 +1,6 @@
 """Do an actor avatar's lips follow speech that it never heard? Correlation of their opening with the true opening.
 
-python benchmarks/tts_lips.py actor.safetensors [--device cuda] [--sentences 10] [--seconds 20]
+python benchmarks/tts_lips.py AVATAR [--device cpu] [--sentences 10] [--seconds 20.0] [--name tts_lips]
 
 The avatar is one of the synthetic actor ('emotalking demo', or trained on a folder of it): the actor's sounds and
 mouth shapes are known, so that any speech with known sounds has a true opening (jaw times not pressed lips, with the
@@ -17,14 +17,12 @@ against the truth of other speech of the same kind), and what the detector makes
 speech: no avatar can be expected to do better than that.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from _report import write
+from _report import arguments, write
 from jaxtyping import Float
 
 from emotalking.models.avatar import Avatar
@@ -113,13 +111,7 @@ def compare(measured: list[np.ndarray], truth: list[np.ndarray]) -> dict[str, fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("avatar", type=Path)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--sentences", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of babble")
-    parser.add_argument("--name", default="tts_lips", help="of the JSON in benchmarks/results")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     avatar = Avatar.load(args.avatar, args.device)
     player, fps, actor = Player(avatar), float(avatar.fps), Actor(size=256)
     results = {}

@@ -13,15 +13,13 @@ The curated English sentences and twenty more, by hibari's voice and by espeak-n
   pronunciations agree (median, and median of the absolute difference from it, ms).
 """
 
-import argparse
 import difflib
 import re
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
-from _report import RESULTS, write
+from _report import arguments, write
 from hama.vocab import Vocabulary
 from jaxtyping import Float
 from pocketsphinx import Decoder
@@ -192,14 +190,12 @@ def row(speaker: str, voice: str) -> dict[str, object]:
 
 def main() -> None:
     """Measure and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the report")
-    arguments = parser.parse_args()
+    args = arguments(__doc__)
     torch.set_num_threads(1)
     rows = [row(speaker, voice) for speaker, voice in VOICES]
     for each in rows:
         print(each)
-    print(write("voice", {"voices": rows}, arguments.out))
+    print(write("voice", {"voices": rows}, args.out))
 
 
 if __name__ == "__main__":

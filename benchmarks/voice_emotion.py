@@ -1,6 +1,6 @@
 """Emotion that is heard in voices: what it says of recordings, and what must not change it.
 
-    python benchmarks/voice_emotion.py --pair calm.wav loud.wav --recordings FOLDER
+    python benchmarks/voice_emotion.py [--pair WAV ...] [--recordings WAV ...] [--stream FILE]
 
 ``--pair`` are takes of one person: calm, and with strong emotion; the mean arousal of each alone, and of both in one
 recording (there their levels can be compared). Of every recording: mean and 5th to 95th percentile of valence and
@@ -10,13 +10,11 @@ the rules listen for: pitch, brightness and rate. The stream is timed, and compa
 what that was some time ago.
 """
 
-import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _report import write
+from _report import arguments, write
 from scipy.signal import butter, sosfilt
 
 from emotalking.emotion.voice import VoiceEmotion, voice_emotion
@@ -124,11 +122,7 @@ def stream(samples: np.ndarray) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pair", nargs=2, type=Path, metavar=("CALM", "STRONG"))
-    parser.add_argument("--recordings", nargs="*", type=Path, default=[])
-    parser.add_argument("--stream", type=Path, help="a recording of half a minute or more")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     results: dict[str, Any] = {"manipulated": manipulated(), "recordings": {}}
     for path in args.recordings:
         results["recordings"][path.stem] = recording(load_audio(path))

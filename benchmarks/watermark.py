@@ -1,9 +1,8 @@
 """The invisible mark: what it survives, false alarms, what it changes in images, and what it costs.
 
-python benchmarks/watermark.py --heads NAME=AVATAR ... --sounds SOUND ... [--clips 100] [--limit SECONDS]
-python benchmarks/watermark.py --frames NAME=PLACE ... [--clips 100] [--trade-off]
-python benchmarks/watermark.py [--foreign CLIP ...] [--foreign-frames FILE ...] [--keys 3] [--drawn 100]
-    [--workers 2] [--device cuda] [--name watermark] [--folder FOLDER]
+python benchmarks/watermark.py [--heads NAME=AVATAR ...] [--sounds SOUND ...] [--limit inf]
+    [--frames NAME=PLACE ...] [--clips 4] [--trade-off] [--foreign CLIP ...] [--foreign-frames FILE ...] [--keys 3]
+    [--drawn 100] [--workers 1] [--device cpu] [--name watermark] [--folder FOLDER]
 
 AVATAR is a file, or actor:256, the drawn actor of that size. Its clips are spoken with parts of the sounds, an emotion
 and head motion of their own; the table, also as a NAME.md, holds as many clips of each as are ready within the limit.
@@ -16,14 +15,13 @@ marked with another key, with the public key, ``--keys`` others as ``verify`` do
 single frames of ``--foreign-frames``, clips and images, as they are.
 """
 
-import argparse
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from _report import line, measure, write
+from _report import arguments, line, measure, write
 from _watermark_alarms import Shot, false_alarms, stills
 from _watermark_clips import (
     ATTACKS,
@@ -154,22 +152,7 @@ def costs(device: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--heads", nargs="+", default=[], help="NAME=AVATAR")
-    parser.add_argument("--sounds", nargs="+", type=Path, default=[])
-    parser.add_argument("--limit", type=float, default=float("inf"), help="seconds for the heads")
-    parser.add_argument("--frames", nargs="+", default=[], help="NAME=PLACE")
-    parser.add_argument("--clips", type=int, default=4)
-    parser.add_argument("--trade-off", action="store_true")
-    parser.add_argument("--foreign", nargs="+", type=Path, default=[])
-    parser.add_argument("--foreign-frames", nargs="+", type=Path, default=[])
-    parser.add_argument("--keys", type=int, default=3)
-    parser.add_argument("--drawn", type=int, default=100)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--device", default="cpu", help="of the cost: cpu or cuda")
-    parser.add_argument("--name", default="watermark", help="of the result")
-    parser.add_argument("--folder", type=Path, default=None, help="of the result, default: benchmarks/results")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     os.environ["OMP_NUM_THREADS"] = "1"
     single_threaded()
     workers = Workers(args.workers)

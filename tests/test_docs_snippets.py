@@ -127,13 +127,28 @@ def test_settings_exist(page: Path) -> None:
 def test_options_exist(page: Path) -> None:
     known = {"--help", "--version"}
     for script in [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "examples").glob("*.py")]:
-        known |= set(re.findall(r'"(--[a-z][\w-]+)"', script.read_text("utf-8")))
+        known |= set(re.findall(r"(--[a-z][\w-]+)", script.read_text("utf-8")))
     for name in verbs():
         module = load(name)
         for one in (*parameters(module.FUNCTION), *parameters(module.run, skip=("arguments",))):
             known |= {one.flag, *(() if one.takes_value else one.switches)}
     named = {flag for code in inline(page) for flag in re.findall(r"^(--[a-z][\w-]+)", code)}
     assert not named - known
+
+
+def test_benchmarks_have_their_arguments_from_their_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        report = importlib.import_module("_report")
+    for script in (ROOT / "benchmarks").glob("*.py"):
+        source = script.read_text("utf-8")
+        if "arguments(__doc__)" in source:
+            with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit, match="0"):
+                patch.setattr("sys.argv", [script.name, "--help"])
+                report.arguments(ast.get_docstring(ast.parse(source), clean=False))
+            usage = capsys.readouterr().out
+            names = re.findall(r"\b(?:args|options)\.([a-z]\w*)", source)
+            assert [name for name in names if name.strip("s_") not in usage.lower().replace("-", "_")] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
