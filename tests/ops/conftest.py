@@ -169,6 +169,6 @@ def kernels_on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     if request.param == "cuda":
         return "cuda"
     emulated = request.getfixturevalue("emulator")
-    for name in ("rasterize", "triplane", "similarity", "shade", "adam", "motion", "splat", "compose"):
+    for name in ("rasterize", "triplane", "similarity", "shade", "adam", "motion", "splat", "compose", "waves"):
         monkeypatch.setattr(f"emotalking.ops.cuda.{name}.kernel", emulated)
     return "cpu"

@@ -12,18 +12,19 @@ import pytest
 import torch
 
 from emotalking.networks.lpips import Lpips
+from emotalking.ops.reference.waves import changes
+from emotalking.ops.reference.waves import strength as strength_of
+from emotalking.ops.waves import STEPS
 from emotalking.provenance.detect import Found, recheck, search
 from emotalking.provenance.evidence import Evidence, Piece, grey_levels, of_image
 from emotalking.provenance.mark import (
     DISTANCE,
-    STEPS,
     STILL_SHARE,
     STRONGEST,
     STRONGEST_ALONE,
     STRONGEST_STILL,
     Mark,
-    changes,
-    strength,
+    hiding,
 )
 from emotalking.provenance.pattern import (
     BAND,
@@ -288,6 +289,11 @@ def test_mark_spares_black_white_and_flat_parts() -> None:
     assert change[:, 400:].max() <= 2
 
 
+def strength(green: torch.Tensor, distance: float | None = None, *, alone: bool = False) -> torch.Tensor:
+    height, width = green.shape
+    return strength_of(green, hiding(height, width, distance, alone=alone))
+
+
 def test_strength_follows_texture() -> None:
     image = np.full((512, 512), 128, np.uint8)
     image[:, 256:] += (np.indices((512, 256)).sum(0) % 2).astype(np.uint8) * 4  # differences of 8
@@ -345,16 +351,19 @@ def reference(image: np.ndarray, code_word: np.ndarray, alone: bool) -> np.ndarr
     height, width = image.shape[:2]
     unit, chosen = unit_of(height, width), lines()
     cell = max(round(8 * unit), 2)
-    y, x = np.mgrid[:height, :width] + 0.5
+    y, x = (np.arange(count) + 0.5 for count in (height, width))
+    y = y[:, None]
     signs = 1.0 - 2.0 * code_word[chosen.bits]
     fall = FALL_ALONE if alone else FALL
 
     def waves(*parts: tuple[np.ndarray, np.ndarray], fall: float) -> np.ndarray:
         out, power = np.zeros((height, width)), 0.0
         for index, phase in (one for part in parts for one in zip(*part, strict=True)):
-            angle = 2 * np.pi * (index[0] * x + index[1] * y) / (TILE * unit)
+            along_x, along_y = (
+                np.exp(2j * np.pi * at * turns / (TILE * unit)) for at, turns in ((x, index[0]), (y, index[1]))
+            )
             amplitude = np.hypot(*index) ** -fall
-            out += amplitude * (phase.real * np.cos(angle) - phase.imag * np.sin(angle))
+            out += amplitude * np.real(phase * along_y * along_x)
             power += abs(amplitude * phase) ** 2 / 2
         return out / np.sqrt(power)
 
@@ -409,13 +418,13 @@ def reference(image: np.ndarray, code_word: np.ndarray, alone: bool) -> np.ndarr
     return np.clip(image + (sevenths // 7)[..., None] + steps[sevenths % 7], 0, 255)
 
 
-@pytest.mark.parametrize(("height", "width", "alone"), [(128, 128, True), (150, 203, False), (600, 540, False)])
+@pytest.mark.parametrize(("height", "width", "alone"), [(128, 128, True), (150, 203, False), (420, 400, False)])
 def test_fast_path_equals_the_reference(height: int, width: int, alone: bool) -> None:
     image = textured(height, width, seed=3)
     expected = reference(image, PAYLOAD.code_word(), alone)
     made = MARK.array(image, None if alone else 0.0)
     # Products within float32's precision of a half are rounded either way.
-    assert (made != expected).mean() < 1e-3 and np.abs(made - expected).max() <= 1
+    assert (made != expected).mean() < 1e-4 and np.abs(made - expected).max() <= 1
 
 
 @pytest.mark.parametrize("band", [BAND, STILL_BAND])

@@ -3,7 +3,7 @@
 The same pattern is in every frame of a video: waves whose sign changes each second, and finer ones that stay. How
 strong both are in an image is set by a model of the perceptual distance (LPIPS) that they make, mostly where the image
 is smooth. Changes are smaller than a grey level: red, green and blue are rounded apart, so that their brightness
-together takes seven steps between two levels. The same code runs on CPU and GPU.
+together takes seven steps between two levels (:mod:`emotalking.ops.waves`).
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from emotalking.ops.waves import Hiding, add_waves
 from emotalking.provenance.pattern import KEY, SMALLEST_SIDE, pattern, still_pattern, swing, unit_of
 from emotalking.provenance.payload import Payload
 
@@ -42,13 +42,10 @@ _CENTRE, _MORE = ((0.38, 0.25), (0.5, 0.2)), 1.0
 may be there: what is cut out of an image is mostly a head."""
 _CELL = 8
 """Side of the cells in which texture is measured, units."""
-_CLIP = 16.0
+_CLIP = 16
 """Differences of neighbouring pixels count up to so many levels: an edge is no texture."""
 _DARK, _BRIGHT, _FADE = 6.0, 249.0, 16.0
 """Levels at which the mark vanishes, and the range over which it does."""
-STEPS = 7
-"""Steps of brightness to a grey level: none, then blue, red, both, green, with blue, with red, and all (.114, .299,
-.413, .587, .701, .886 and 1 of Rec. 601: within .03 of sevenths)."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +81,10 @@ class Mark:
             return images.clone()
         frames = images.reshape(-1, height, width, channels)
         alone = swings is None
-        waves = self.waves(height, width, images.device, alone=alone)
-        out = torch.empty_like(frames)
-        together = 1 if images.device.type == "cpu" else max(len(frames), 1)  # a CPU's caches hold one at a time
         factors = torch.ones(len(frames), device=images.device) if swings is None else swings.to(images.device)
-        for some, by, marked in zip(frames.split(together), factors.split(together), out.split(together), strict=True):
-            swinging, still = strength(some[..., 1], self.distance, alone=alone).unbind(-3)
-            change = changes(swinging.mul_(waves[0]).mul_(by[:, None, None]).add_(still.mul_(waves[1])))
-            marked[..., :3] = change.add_(some[..., :3]).clamp_(0, 255)
-            marked[..., 3:] = some[..., 3:]
-        return out.reshape(images.shape)
+        waves = self.waves(height, width, images.device, alone=alone)
+        marked = add_waves(frames, waves, factors, hiding(height, width, self.distance, alone=alone))
+        return marked.reshape(images.shape)
 
     def waves(self, height: int, width: int, device: torch.device, *, alone: bool = False) -> Float[Tensor, "2 H W"]:
         """The pattern in frames, or images alone, of this size: what changes its sign, and what stays."""
@@ -105,58 +96,34 @@ class Mark:
         return self(torch.from_numpy(np.ascontiguousarray(image)), swings).numpy()
 
 
-def strength(
-    green: UInt8[Tensor, "*batch H W"], distance: float | None = None, *, alone: bool = False
-) -> Float[Tensor, "*batch 2 H W"]:
-    """Deviation at each pixel, in grey levels of 255, of the waves that change their sign and of those that stay.
+def hiding(height: int, width: int, distance: float | None = None, *, alone: bool = False) -> Hiding:
+    """How strong the waves that change their sign and those that stay may be in images of one size.
 
     Args:
-        green: the image's green channel, which stands for its brightness.
         distance: see :class:`Mark`.
         alone: of images that are no frames of a video.
     """
-    *batch, height, width = green.shape
     distance = DISTANCE if distance is None else distance
-    cell = max(round(_CELL * unit_of(height, width)), 2)
-    level = green.reshape(-1, 1, height, width).float()
-    differences = F.pad((level[..., 1:] - level[..., :-1]).abs_(), (0, 1))
-    differences[..., :-1, :] += (level[..., 1:, :] - level[..., :-1, :]).abs_()
-    texture = _means(differences.clamp_(max=_CLIP), cell)
-    texture = F.avg_pool2d(texture, 3, 1, 1, count_include_pad=False)
-    mean = _means(level, cell)
-    visible = (torch.minimum(mean - _DARK, _BRIGHT - mean) / _FADE).clamp_(0, 1)
-    shares = ((texture - _SMOOTH[0]) / (_SMOOTH[1] - _SMOOTH[0])).clamp_(0, 1).mul_(1 - _FAINT).add_(_FAINT) * visible
-    down, across = (
-        torch.exp(-((((torch.arange(count, device=green.device) + 0.5) / count - place) / spread) ** 2) / 2)
-        for count, (place, spread) in zip(shares.shape[-2:], _CENTRE, strict=True)
-    )
-    shares *= 1 + _MORE * down[:, None] * across
     growth = _GROWTH_LARGE if min(height, width) >= _LARGE else _GROWTH
     small = min(height / _SIDE, width / _SIDE, 1.0) ** _SMALLER
-    swinging = (_GROWTH_ALONE, _COST_ALONE, STRONGEST_ALONE) if alone else (growth, _COST, STRONGEST)
-    cells = []
-    for share, (power, cost, most) in ((1.0, swinging), (STILL_SHARE, (_GROWTH_STILL, _COST_STILL, STRONGEST_STILL))):
-        some = shares * (1 + texture).pow(power)
-        made = (cost * small * (1 + texture).pow(-_FALL) * some**2).mean((-2, -1), keepdim=True)
-        cells.append((some * (distance * share / made.clamp_(min=1e-9)).sqrt()).clamp_(max=most))
-    both = torch.cat(cells, 1)
-    size = (both.shape[-2] * cell, both.shape[-1] * cell)
-    wide = F.interpolate(both, size, mode="bilinear", align_corners=False)[..., :height, :width]
-    return wide.reshape(*batch, 2, height, width)
-
-
-def changes(wanted: Float[Tensor, "*batch H W"]) -> Int[Tensor, "*batch H W 3"]:
-    """Levels (int16) by which red, green and blue change the brightness by ``wanted`` levels, in steps of a seventh."""
-    steps = (wanted * STEPS).round_()
-    levels = (steps / STEPS).floor_()
-    left = steps.sub_(levels, alpha=STEPS).to(torch.uint8)
-    whole = levels.to(torch.int16)
-    return torch.stack([whole + (left >> 1 & 1), whole + (left >> 2), whole + (left & 1)], -1)
-
-
-def _means(values: Float[Tensor, "B 1 H W"], cell: int) -> Float[Tensor, "B 1 h w"]:
-    """Means of cells; those at the right and lower edge may be smaller."""
-    return F.avg_pool2d(values, cell, ceil_mode=True, count_include_pad=False)
+    power, cost, strongest = (_GROWTH_ALONE, _COST_ALONE, STRONGEST_ALONE) if alone else (growth, _COST, STRONGEST)
+    return Hiding(
+        cell=max(round(_CELL * unit_of(height, width)), 2),
+        clip=_CLIP,
+        growth=(power, _GROWTH_STILL),
+        cost=(cost * small, _COST_STILL * small),
+        distance=(distance, distance * STILL_SHARE),
+        strongest=(strongest, STRONGEST_STILL),
+        smooth=_SMOOTH,
+        down=_CENTRE[0],
+        across=_CENTRE[1],
+        fall=_FALL,
+        faint=_FAINT,
+        dark=_DARK,
+        bright=_BRIGHT,
+        fade=_FADE,
+        more=_MORE,
+    )
 
 
 @lru_cache(16)

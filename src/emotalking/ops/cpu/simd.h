@@ -104,10 +104,8 @@ static inline vf root(vf v) {
 #endif
 }
 
-// ln(1 + e^x), relative error below 2e-6; x itself above 20, as torch has it.
-static inline vf softplus(vf x) {
-    const vf e = exp2_fast(min(x, splat(20.f)) * 1.44269504f), u = e + 1.f;
-    // ln u = exponent * ln 2 + ln(1 + f), 1 + f in [sqrt(1/2), sqrt(2)) (Cephes' polynomial).
+// ln u of normal u > 0: exponent * ln 2 + ln(1 + f), 1 + f in [sqrt(1/2), sqrt(2)) (Cephes' polynomial).
+static inline vf ln(vf u) {
     vi bits;
     std::memcpy(&bits, &u, sizeof bits);
     const vi exponent = (bits - 0x3f3504f3) >> 23;
@@ -119,10 +117,15 @@ static inline vf softplus(vf x) {
     for (const float c : {-1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f, -1.6668057665e-1f,
                           2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f})
         p = p * f + c;
-    const vf log_u = __builtin_convertvector(exponent, vf) * 0.693147181f + (f - f * f * (0.5f - f * p));
+    return __builtin_convertvector(exponent, vf) * 0.693147181f + (f - f * f * (0.5f - f * p));
+}
+
+// ln(1 + e^x), relative error below 2e-6; x itself above 20, as torch has it.
+static inline vf softplus(vf x) {
+    const vf e = exp2_fast(min(x, splat(20.f)) * 1.44269504f), u = e + 1.f;
     // u lost the last bits of a small e: ln(1 + e) = e ln(u) / (u - 1) has them again.
     const vf added = u - 1.f;
-    const vf result = added == vf{} ? e : log_u * e / (added == vf{} ? splat(1.f) : added);
+    const vf result = added == vf{} ? e : ln(u) * e / (added == vf{} ? splat(1.f) : added);
     return x > splat(20.f) ? x : result;
 }
 

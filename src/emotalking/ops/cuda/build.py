@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 _HERE = Path(__file__).parent
-_HEADERS = {path.name: path for path in (*_HERE.glob("*.h"), _HERE.parent / "cpu" / "projection.h")}
-"""By name; that of the projection is shared by CPU and GPU."""
+_HEADERS = {
+    path.name: path
+    for path in (*_HERE.glob("*.h"), *(_HERE.parent / "cpu" / name for name in ("projection.h", "hiding.h")))
+}
+"""By name; the last two are shared by CPU and GPU."""
 
 Argument = Tensor | int | float | ctypes.Structure | None
 Launch = Callable[..., None]
