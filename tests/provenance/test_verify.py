@@ -1,6 +1,7 @@
 """``verify``: videos in pieces, images, sound, and what is none of these."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from emotalking.io.audio import save_wav
 from emotalking.io.images import write_image
 from emotalking.io.video_writer import VideoWriter
 from emotalking.provenance import verify as module
+from emotalking.provenance.correlation import Geometry
+from emotalking.provenance.detect import Found
+from emotalking.provenance.evidence import Evidence, Piece
 from emotalking.provenance.mark import Mark
 from emotalking.provenance.payload import Payload
 from emotalking.provenance.verify import read_mark
@@ -90,3 +94,21 @@ def test_unusable_inputs(tmp_path: Path) -> None:
     write_image(tmp_path / "flat.png", np.full((100, 100, 3), 90, np.uint8))
     flat = verify(tmp_path / "flat.png").mark
     assert flat is not None and flat.best is None and not flat.marked
+
+
+def test_pieces_that_are_not_readable_alone_are_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    unread = Found(1e-9, 8.0, None, None, Geometry(1.0, 1.0))
+    read = replace(unread, false_alarm=1e-8, payload=MARK.payload, bit_error=0.2)
+
+    def recheck(evidence: Evidence, known: Geometry, key: bytes) -> Found:
+        return read if evidence.steady.max() == 3 else unread
+
+    monkeypatch.setattr(module, "search", lambda evidence, key: unread)
+    monkeypatch.setattr(module, "recheck", recheck)
+    piece = Piece()
+    monkeypatch.setattr(piece, "evidence", lambda: Evidence(np.ones((1, 64, 64), np.float32)))
+    pieces = module._Pieces(b"key")
+    for _ in range(3):
+        pieces.search(piece)
+    found = pieces.result()
+    assert found is not None and found.payload == MARK.payload and found.false_alarm == pytest.approx(2e-8)

@@ -40,7 +40,7 @@ UNITS = (0.4, 3.2)
 """Pixels in a unit that are searched, at the working size: 3.2 where a third of the frame was cut out."""
 ALARM = 1e-5
 """Largest probability of a false alarm, of a whole file, with which a mark is reported."""
-_SHIFTS = 128
+SHIFTS = 128
 """Positions tried in each direction, of a tile."""
 _CANDIDATES = 6
 """Of parts; in a whole image there are no more places."""
@@ -98,27 +98,41 @@ def search(evidence: Evidence, key: bytes = KEY) -> Found | None:
     """
     if min(evidence.steady.shape[1:]) < SMALLEST_SIDE or float(np.abs(evidence.steady).max()) < _NOTHING:
         return None
-    chosen, size = lines(key), evidence.steady.shape[1:]
-    spectra = _spectra(evidence)
-    places = _whole(*size)
+    return search_lines(evidence, lines(key))
+
+
+def search_lines(evidence: Evidence, chosen: Lines) -> Found:
+    """:func:`search` for given lines, in images that are neither too small nor smooth."""
+    size, spectra = evidence.steady.shape[1:], spectra_of(evidence)
+    places = whole_places(*size)
     whole = [
         _best(
             spectrum,
             chosen,
             [(correlation_at(spectrum, chosen, one), one) for one in places],
-            len(places),
-            _FAMILIES if spectrum.changes else _FRAMES,
+            hypotheses(spectrum, len(places), whole=True),
         )
         for spectrum in spectra
     ]
-    found = _strongest(whole)
+    found = strongest(whole)
     if found.marked and found.payload is not None:
         return found
     parts = [_part(spectrum, chosen, max(size)) for spectrum in spectra]
-    return _strongest([found, *(_everywhere(spectra, chosen, one, max(size)) for one in [found, *parts])])
+    return strongest([found, *(_everywhere(spectra, chosen, one, max(size)) for one in [found, *parts])])
 
 
-def _spectra(evidence: Evidence) -> list[Spectrum]:
+def hypotheses(spectrum: Spectrum, positions: int, *, whole: bool = False) -> int:
+    """Number of tests by which the probability of a false alarm at one of them is multiplied.
+
+    Args:
+        positions: places that are tried.
+        whole: these are those of whole images.
+    """
+    families = _FRAMES if whole and not spectrum.changes else _FAMILIES
+    return families * positions * len(spectrum.mixtures)
+
+
+def spectra_of(evidence: Evidence) -> list[Spectrum]:
     """Of the images' change, if it is known, and of their sum."""
     return [whitened(images) for images in (evidence.swinging, evidence.steady) if images is not None]
 
@@ -126,13 +140,13 @@ def _spectra(evidence: Evidence) -> list[Spectrum]:
 def _part(spectrum: Spectrum, chosen: Lines, longest: int) -> Found:
     """The most probable mark at any scale and position."""
     candidates = [_refined(spectrum, chosen, one, longest) for one in _coarse(spectrum, chosen, longest)]
-    return _best(spectrum, chosen, candidates, _positions(longest))
+    return _best(spectrum, chosen, candidates, hypotheses(spectrum, part_positions(longest)))
 
 
-def _positions(longest: int) -> int:
+def part_positions(longest: int) -> int:
     """Scales and positions at which parts are tried."""
-    refined = len(_NEAR) ** 2 * ((2 * _SHIFTS) ** 2 + len(_FINE) ** 2)
-    return len(_coarse_places(longest)) * _SHIFTS**2 + _CANDIDATES * refined
+    refined = len(_NEAR) ** 2 * ((2 * SHIFTS) ** 2 + len(_FINE) ** 2)
+    return len(part_places(longest)) * SHIFTS**2 + _CANDIDATES * refined
 
 
 def _everywhere(spectra: list[Spectrum], chosen: Lines, found: Found, longest: int) -> Found:
@@ -143,22 +157,22 @@ def _everywhere(spectra: list[Spectrum], chosen: Lines, found: Found, longest: i
             one,
             chosen,
             [max(((correlation_at(one, chosen, place), place) for place in tried), key=lambda pair: pair[0])],
-            len(tried),
+            hypotheses(one, len(tried)),
         )
         for one in spectra
     ]
     if len(spectra) > 1:
         stays = max(still_correlation_at(spectra[-1], chosen, place) for place in tried)
         both = max(exponent(stays), 0.0) + max(exponent(read[0].z), 0.0)
-        hypotheses = _FAMILIES * 2 * _positions(longest) * len(tried) ** 2 * len(spectra[0].mixtures)
-        found = replace(found, false_alarm=min(found.false_alarm, hypotheses * (1 + both) * float(np.exp(-both))))
-    near = _strongest(read)
+        tests = hypotheses(spectra[0], 2 * part_positions(longest) * len(tried) ** 2)
+        found = replace(found, false_alarm=min(found.false_alarm, tests * (1 + both) * float(np.exp(-both))))
+    near = strongest(read)
     if found.marked and found.payload is None and near.payload is not None:
         return replace(found, payload=near.payload, bit_error=near.bit_error)
     return found
 
 
-def _whole(height: int, width: int) -> list[Geometry]:
+def whole_places(height: int, width: int) -> list[Geometry]:
     """Where the pattern lies in a whole image, whatever size it was given."""
     x, y = -(width // 2) - 0.5, -(height // 2) - 0.5
     units = (min(height, width) / across for across in ACROSS.values())
@@ -171,15 +185,13 @@ def _best(
     spectrum: Spectrum,
     chosen: Lines,
     candidates: list[tuple[float, Geometry]],
-    positions: int,
-    families: int = _FAMILIES,
+    tests: int,
 ) -> Found:
-    hypotheses = families * positions * len(spectrum.mixtures)
-    judged = [_judged(spectrum, chosen, geometry, z, hypotheses) for z, geometry in candidates]
+    judged = [_judged(spectrum, chosen, geometry, z, tests) for z, geometry in candidates]
     return min(judged, key=lambda one: (one.false_alarm, -one.z))
 
 
-def _strongest(found: list[Found]) -> Found:
+def strongest(found: list[Found]) -> Found:
     """Of marks, one that can be read."""
     return min(found, key=lambda one: (not one.marked, one.marked and not one.payload, one.false_alarm, -one.z))
 
@@ -187,15 +199,15 @@ def _strongest(found: list[Found]) -> Found:
 def recheck(evidence: Evidence, known: Geometry, key: bytes = KEY) -> Found:
     """The mark at a geometry that was found elsewhere in the file."""
     chosen = lines(key)
-    return _strongest(
+    return strongest(
         [
-            _best(spectrum, chosen, [(correlation_at(spectrum, chosen, known), known)], 1)
-            for spectrum in _spectra(evidence)
+            _best(spectrum, chosen, [(correlation_at(spectrum, chosen, known), known)], hypotheses(spectrum, 1))
+            for spectrum in spectra_of(evidence)
         ]
     )
 
 
-def _coarse_places(longest: int) -> list[Geometry]:
+def part_places(longest: int) -> list[Geometry]:
     """Scales at which parts are tried, plain and mirrored."""
     scales = np.arange(1 / UNITS[1], 1 / UNITS[0], _scale_step(longest))
     return [Geometry(1 / scale, 1 / scale, mirrored=mirrored) for scale in scales for mirrored in (False, True)]
@@ -203,9 +215,7 @@ def _coarse_places(longest: int) -> list[Geometry]:
 
 def _coarse(spectrum: Spectrum, chosen: Lines, longest: int) -> list[Geometry]:
     """The best candidates over all scales and positions."""
-    scored = sorted(
-        (peak(spectrum, chosen, one, _SHIFTS) for one in _coarse_places(longest)), key=lambda pair: -pair[0]
-    )
+    scored = sorted((peak(spectrum, chosen, one, SHIFTS) for one in part_places(longest)), key=lambda pair: -pair[0])
     kept: list[Geometry] = []
     for _, geometry in scored:
         if not any(abs(one.unit_x / geometry.unit_x - 1) < _SAME and one.mirrored == geometry.mirrored for one in kept):
@@ -239,9 +249,9 @@ def _scales(start: Geometry, longest: int) -> list[Geometry]:
 
 def _refined(spectrum: Spectrum, chosen: Lines, start: Geometry, longest: int) -> tuple[float, Geometry]:
     """The best scale around a candidate, in x and y apart, and position, with its correlation."""
-    tried = (peak(spectrum, chosen, one, 2 * _SHIFTS) for one in _scales(start, longest))
+    tried = (peak(spectrum, chosen, one, 2 * SHIFTS) for one in _scales(start, longest))
     _, best = max(tried, key=lambda pair: pair[0])
-    step_x, step_y = (TILE / (2 * _SHIFTS) * unit for unit in (best.unit_x, best.unit_y))
+    step_x, step_y = (TILE / (2 * SHIFTS) * unit for unit in (best.unit_x, best.unit_y))
     around = [
         replace(best, shift_x=best.shift_x + x * step_x, shift_y=best.shift_y + y * step_y)
         for x in _FINE
@@ -262,9 +272,9 @@ def exponent(z: float) -> float:
     return max(normal, z * max(z, 0.0) / 2)
 
 
-def _judged(spectrum: Spectrum, chosen: Lines, geometry: Geometry, z: float, hypotheses: int) -> Found:
+def _judged(spectrum: Spectrum, chosen: Lines, geometry: Geometry, z: float, tests: int) -> Found:
     """A candidate with its payload, if that can be read, and the probability of its being a false alarm."""
-    certain = exponent(z) - float(np.log(hypotheses))  # at least, less by the logarithm of chance
+    certain = exponent(z) - float(np.log(tests))  # at least, less by the logarithm of chance
     nothing = Found(min(float(np.exp(-certain)), 1.0), z, None, None, geometry)
     if z < _WORTH_READING:
         return nothing

@@ -12,7 +12,7 @@ from emotalking.io.images import image_size, is_heif, read_image
 from emotalking.io.video import decode_frames
 from emotalking.io.video_stream import films
 from emotalking.progress import track
-from emotalking.provenance.detect import Found, recheck, search
+from emotalking.provenance.detect import Found, recheck, search, strongest
 from emotalking.provenance.evidence import Evidence, Piece, grey_levels, of_image
 from emotalking.provenance.pattern import KEY
 
@@ -104,13 +104,14 @@ class _Pieces:
         self.stretches: list[tuple[float, float]] = []
         self._key = key
         self._best: Found | None = None
-        self._searches = 0
+        self._searches = self._pieces = 0
         self._total: Evidence | None = None
         self._joins = False
 
     def search(self, piece: Piece) -> None:
         """Search one piece, first where the mark was found before."""
         evidence = piece.evidence()
+        self._pieces += 1
         self._total = evidence if self._total is None else self._total + evidence
         found = None
         if self._best is not None and self._best.marked:
@@ -126,11 +127,16 @@ class _Pieces:
         self._keep(found)
 
     def result(self) -> Found | None:
-        """The strongest candidate of the file; where no piece is marked, all of them are searched together too."""
-        if self._searches > 1 and not self.stretches and self._total is not None:
-            self._keep(self._search(self._total))
+        """The strongest candidate of the file; where no piece is marked, all of them are searched together too, and
+        where none is readable, they are read together."""
+        total = self._total if self._pieces > 1 else None
+        if total is not None and not self.stretches:
+            self._keep(self._search(total))
         if self._best is None:
             return None
+        if total is not None and self._best.marked and self._best.payload is None:
+            self._searches += 1
+            self._keep(recheck(total, self._best.geometry, self._key))
         return replace(self._best, false_alarm=min(self._best.false_alarm * self._searches, 1.0))
 
     def _search(self, evidence: Evidence) -> Found | None:
@@ -138,5 +144,5 @@ class _Pieces:
         return search(evidence, self._key)
 
     def _keep(self, found: Found | None) -> None:
-        if found is not None and (self._best is None or found.false_alarm < self._best.false_alarm):
-            self._best = found
+        if found is not None:
+            self._best = found if self._best is None else strongest([self._best, found])
