@@ -2,22 +2,37 @@
 
 A search reports a mark where ``exponent``, the logarithm of one over the bound of the probability of a false alarm,
 reaches :data:`ALARM_EXPONENT`. Were the bound exact, exponents would be exponentially distributed with a mean of 1.
+
+In parts of images alarms are too rare to be counted. Keys are therefore drawn whose known lines fit a random place of
+the search as well as an alarm asks for, each counted by how much more often they are drawn than among all keys
+(importance sampling: the mean of the counts is the probability of an alarm, without any model of its tail).
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from _watermark_clips import LENGTH, Workers, in_video, rate, read, shown
-from scipy import stats
+from scipy import special, stats
 
-from emotalking.provenance import detect
 from emotalking.provenance.correlation import Spectrum, deviations_of, indices, known_lines, turn
-from emotalking.provenance.detect import ALARM, exponent
+from emotalking.provenance.detect import (
+    ALARM,
+    SHIFTS,
+    exponent,
+    hypotheses,
+    part_places,
+    part_positions,
+    search,
+    search_lines,
+    spectra_of,
+    whole_places,
+)
 from emotalking.provenance.evidence import Evidence, grey_levels, of_image
 from emotalking.provenance.mark import Mark
-from emotalking.provenance.pattern import KEY, lines
+from emotalking.provenance.pattern import KEY, Lines, lines
 from emotalking.provenance.payload import Payload
 
 ALARM_EXPONENT = float(-np.log(ALARM))
@@ -38,7 +53,7 @@ def false_alarms(shots: list[Shot], keys: int, drawn: int, workers: Workers, dev
     Args:
         shots: of real recordings and renderings.
         keys: that are searched as ``verify`` does, besides the public one, in each.
-        drawn: random keys of which the strongest place of the coarse search is taken in each, on ``device``.
+        drawn: keys that are drawn towards an alarm in parts, in each; their places are weighed on ``device``.
     """
     jobs = [
         (shot, first, min(first + KEYS_A_JOB, keys + 1)) for shot in shots for first in range(0, keys + 1, KEYS_A_JOB)
@@ -50,13 +65,14 @@ def false_alarms(shots: list[Shot], keys: int, drawn: int, workers: Workers, dev
         "searched_as_verify_does": _tail(np.concatenate(list(workers.map(_searches, jobs)))),
     }
     print(results, flush=True)
-    whole = workers.map(whole_places, list(enumerate(shots)))
+    whole = workers.map(whole_exponents, list(enumerate(shots)))
     results["places_of_whole_images"] = _tail(np.concatenate(list(whole)))
     print(results["places_of_whole_images"], flush=True)
     if drawn:
-        found = [strongest(_evidence(shot), drawn, number, device) for number, shot in enumerate(shots)]
-        results["coarse_searches_of_drawn_keys"] = _tail(np.concatenate(found))
-        print(results["coarse_searches_of_drawn_keys"], flush=True)
+        parts = [(shot, number, drawn, device) for number, shot in enumerate(shots)]
+        counts = list((workers.map if device == "cpu" else map)(part_counts, parts))
+        results["parts_by_importance_sampling"] = _mean(np.stack(counts))
+        print(results["parts_by_importance_sampling"], flush=True)
     return results
 
 
@@ -104,22 +120,22 @@ def _searches(job: tuple[Shot, int, int]) -> np.ndarray:
     shot, first, last = job
     evidence = _evidence(shot)
     names = [KEY if number == 0 else b"other %d" % number for number in range(first, last)]
-    found = [detect.search(evidence, name) for name in names]
+    found = [search(evidence, name) for name in names]
     return np.array([0.0 if one is None else -np.log(one.false_alarm) for one in found])
 
 
-def whole_places(job: tuple[int, Shot]) -> np.ndarray:
+def whole_exponents(job: tuple[int, Shot]) -> np.ndarray:
     """Exponents of :data:`KEYS_OF_WHOLE` random keys in a shot at the places of whole images, in its change and sum."""
     seed, shot = job
     evidence, rng, found = _evidence(shot), np.random.default_rng(seed), []
-    places = detect._whole(*evidence.steady.shape[1:])
+    places = whole_places(*evidence.steady.shape[1:])
     fields = []
-    for spectrum in detect._spectra(evidence):
+    for spectrum in spectra_of(evidence):
         for place in places:
             turned, _, frequencies = known_lines(spectrum, lines(), place)
             mixed = spectrum.mixtures @ turned * turn(frequencies, place)
             scaled = mixed / deviations_of(spectrum, turned)[:, None]
-            fields.append((scaled.astype(np.complex64), _hypotheses(spectrum, len(places), whole=True)))
+            fields.append((scaled.astype(np.complex64), hypotheses(spectrum, len(places), whole=True)))
     for _ in range(0, KEYS_OF_WHOLE, KEYS_AT_ONCE):
         angles = rng.random((KEYS_AT_ONCE, lines().sync.shape[0] + lines().still.shape[0]), np.float32)
         phases = np.exp(np.complex64(2j * np.pi) * angles)
@@ -128,60 +144,92 @@ def whole_places(job: tuple[int, Shot]) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _hypotheses(spectrum: Spectrum, positions: int, *, whole: bool) -> int:
-    families = detect._FRAMES if whole and not spectrum.changes else detect._FAMILIES
-    return families * positions * len(spectrum.mixtures)
+def _exponents(z: np.ndarray, tests: int) -> np.ndarray:
+    return np.array([exponent(float(one)) for one in z]) - np.log(tests)
 
 
-def _exponents(z: np.ndarray, hypotheses: int) -> np.ndarray:
-    return np.array([exponent(float(one)) for one in z]) - np.log(hypotheses)
+def part_counts(job: tuple[Shot, int, int, str]) -> np.ndarray:
+    """What each drawn key counts: nothing without an alarm."""
+    shot, seed, keys, device = job
+    evidence, rng = _evidence(shot), np.random.default_rng(seed)
+    fields = [_Field(one, max(evidence.steady.shape[1:]), device) for one in spectra_of(evidence)]
+    counts = np.zeros(keys)
+    for number in range(keys):
+        turns = fields[rng.integers(len(fields))].drawn(rng)
+        if search_lines(evidence, _turned(turns, rng)).marked:
+            odds = [field.log_odds(turns) for field in fields]
+            counts[number] = np.exp(np.log(len(fields)) - np.logaddexp.reduce(odds))
+    return counts
 
 
-def strongest(evidence: Evidence, keys: int, seed: int, device: str) -> np.ndarray:
-    """Exponents of random keys in the coarse search of parts, in change and sum."""
-    size = evidence.steady.shape[1:]
-    fields = [_Field(one, max(size), device) for one in detect._spectra(evidence)]
-    random = torch.Generator().manual_seed(seed)
-    count = len(lines().sync) + len(lines().still)
-    turns = [torch.polar(torch.ones(count), 2 * torch.pi * torch.rand(count, generator=random)) for _ in range(keys)]
-    return np.max([field.exponents([one.to(device) for one in turns]) for field in fields], axis=0)
+def _turned(turns: np.ndarray, rng: np.random.Generator) -> Lines:
+    """Lines of a key whose known values are those of the public one, turned."""
+    chosen = lines()
+    sync, still = np.split(turns.conj(), [len(chosen.sync)])
+    return replace(
+        chosen,
+        sync_phases=chosen.sync_phases * sync,
+        still_phases=chosen.still_phases * still,
+        data_phases=np.exp(2j * np.pi * rng.random(len(chosen.data))),
+    )
+
+
+def _mean(counts: np.ndarray) -> dict[str, Any]:
+    """The probability of an alarm by counts of keys ([shots, keys]), and its standard error."""
+    error = np.sqrt((counts.var(1, ddof=1) / counts.shape[1]).sum()) / len(counts)
+    return {
+        "keys": counts.size,
+        "keys_with_alarm": int((counts > 0).sum()),
+        "alarm_probability": float(counts.mean()),
+        "standard_error": float(error),
+        "largest_of_a_shot": float(counts.mean(1).max()),
+        "allowed": ALLOWED,
+    }
 
 
 class _Field:
-    """Values of the known lines of one spectrum at all scales, where any key can be correlated."""
+    """Values of the known lines of one spectrum at all places of parts."""
 
     def __init__(self, spectrum: Spectrum, longest: int, device: str) -> None:
-        self._mixtures = torch.from_numpy(spectrum.mixtures.astype(np.float32)).to(device)
-        self._hypotheses = _hypotheses(spectrum, detect._positions(longest), whole=False)
+        chosen, self._mixtures, self._device = lines(), spectrum.mixtures, device
+        self._count = len(chosen.sync) + len(chosen.still)
+        tests = np.log(hypotheses(spectrum, part_positions(longest)))
+        self._level = next(float(z) for z in np.arange(1, 40, 0.01) if exponent(z) - tests > ALARM_EXPONENT)
+        """Deviations of an alarm."""
         self._groups = []
-        places = detect._coarse_places(longest)
+        places = part_places(longest)
         for some in (places[::2], places[1::2]):  # plain and mirrored
-            known = [known_lines(spectrum, lines(), one) for one in some]
-            x, y = indices(known[0][1], some[0])
-            cells = [one % detect._SHIFTS for one in (x, y, -x, -y)]
-            here, there = cells[1] * detect._SHIFTS + cells[0], cells[3] * detect._SHIFTS + cells[2]
-            values = np.stack([one for one, _, _ in known]).astype(np.complex64)
-            deviations = np.stack([deviations_of(spectrum, one) for one, _, _ in known]).astype(np.float32)
-            self._groups.append([torch.from_numpy(one).to(device) for one in (values, deviations, here, there)])
+            known = [known_lines(spectrum, chosen, one) for one in some]
+            values = np.stack([one for one, _, _ in known])
+            deviations = np.stack([deviations_of(spectrum, one) for one, _, _ in known])
+            pulls = np.abs(self._mixtures @ values) * (self._level / deviations)[..., None]
+            normal = np.log(special.i0e(pulls)).sum(-1) + pulls.sum(-1)
+            self._groups.append((values, deviations, normal, indices(known[0][1], some[0])))
 
-    def exponents(self, keys: list[torch.Tensor]) -> np.ndarray:
-        """The largest of each key, given by phases that turn those of the public one."""
-        return _exponents(np.array([self._largest(one) for one in keys]), self._hypotheses)
+    def drawn(self, rng: np.random.Generator) -> np.ndarray:
+        """Factors of a key's known lines that fit a random place: phases by von Mises around those that fit best."""
+        values, deviations, _, (x, y) = self._groups[rng.integers(len(self._groups))]
+        place, mixture = rng.integers(len(values)), rng.integers(len(self._mixtures))
+        row, column = rng.integers(SHIFTS, size=2)
+        mixed = self._mixtures[mixture] @ values[place] * np.exp(2j * np.pi * (x * column + y * row) / SHIFTS)
+        angles = rng.vonmises(0.0, np.abs(mixed) * self._level / deviations[place, mixture]) - np.angle(mixed)
+        free = rng.uniform(0, 2 * np.pi, self._count - len(angles))
+        return np.exp(1j * np.concatenate([angles, free]))
 
-    def _largest(self, turns: torch.Tensor) -> float:
-        peaks = []
-        for values, deviations, here, there in self._groups:
-            turned = values * turns[: values.shape[-1]]
-            parts = []
-            for first, second in zip(turned.unbind(1)[::2], turned.unbind(1)[1::2], strict=True):
-                grid = torch.zeros(len(values), detect._SHIFTS**2, dtype=torch.complex64, device=values.device)
-                grid[:, here] = (first + 1j * second) / 2
-                grid[:, there] = (first - 1j * second).conj() / 2
-                both = torch.fft.ifft2(grid.unflatten(1, (detect._SHIFTS,) * 2), norm="forward")
-                parts += [both.real, both.imag]
-            stack = torch.stack(parts, -1)
-            peaks += [
-                ((stack @ mixture).amax((1, 2)) / deviations[:, number]).amax()
-                for number, mixture in enumerate(self._mixtures)
-            ]
-        return float(torch.stack(peaks).amax())
+    def log_odds(self, turns: np.ndarray) -> float:
+        """Logarithm of how many times as often these factors are drawn as among all keys."""
+        odds, count = [], 0
+        for values, deviations, normal, (x, y) in self._groups:
+            maps = torch.from_numpy(values * turns[: values.shape[-1]]).to(self._device, torch.complex64)
+            grid = torch.zeros(*maps.shape[:2], SHIFTS, SHIFTS, dtype=torch.complex64, device=self._device)
+            grid[..., y % SHIFTS, x % SHIFTS] = maps / 2
+            grid[..., -y % SHIFTS, -x % SHIFTS] = maps.conj() / 2
+            maps = torch.fft.ifft2(grid, norm="forward").real.flatten(2)
+            for number, mixture in enumerate(self._mixtures):
+                mixed = torch.einsum("pds,d->ps", maps, torch.from_numpy(mixture).to(maps))
+                scale, less = (
+                    torch.from_numpy(one[:, number]).to(maps)[:, None] for one in (self._level / deviations, normal)
+                )
+                odds.append(float((mixed * scale - less).logsumexp((0, 1))))
+                count += mixed.numel()
+        return float(np.logaddexp.reduce(odds)) - np.log(count)
