@@ -54,7 +54,7 @@ _WORTH_READING = 2.8
 """Deviations below which nothing is read, as what has a payload that can be read has more."""
 _DOUBT = 0.003
 """Largest probability of a payload's being another one with which it is told."""
-_BAND_WIDTH = 0.012
+_BAND_WIDTH = 0.025
 """Cycles per unit over which the strength of the mark that is left is averaged."""
 _SAME = 0.02
 """Candidates whose scales differ by less are one."""
