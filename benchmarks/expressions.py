@@ -1,12 +1,14 @@
 """What a person's own expressions add to a head (prepare --expressions): held-out frames of such clips, rendered.
 
-python benchmarks/expressions.py SUBJECT [--preset tiny] [--set KEY=VALUE ...] [--device cpu] [--threads 1]
-    [--frames FILE] [--from FILE] [--acted CLIPS ...] [--neutral CLIP ...] [--sheet PNG] [--name expressions]
+python benchmarks/expressions.py SUBJECT [--preset tiny] [--set KEY=VALUE ...] [--device cpu] [--seed 0]
+    [--threads 1] [--frames FILE] [--from FILE] [--acted CLIPS ...] [--neutral CLIP ...] [--sheet PNG]
+    [--name expressions]
 
-Two heads of one mouth and face stage: emotion and fine-tune stages without the clips, and with them. Of every three
-blocks of six frames of each clip the last is held out. Held-out frames are rendered as the training frames are
-conditioned, with the valence and arousal read from them, and at neutral, and compared with the recorded ones, in the
-main clip's colours, where the face shows:
+Heads of one mouth and face stage: emotion and fine-tune stages `without` the clips, with them as prepared (`with`), and
+with them at the valence and arousal that are read in them, whatever their names say (`read`). Of every three blocks of
+half a second of each clip the last is held out. Held-out frames are rendered as the training frames are conditioned,
+with the valence and arousal of the variant (by the head without clips with both: `without, read`), and at neutral, and
+compared with the recorded ones, in the main clip's colours, where the face shows:
 - `psnr`, and `lpips` (squeeze) of the face's box with all else as recorded;
 - moves of landmarks from the neutral rendering, against those to the recorded frame: `gain` (factor that brings the
   recorded moves nearest to the head's), `cosine`, `px` (mean recorded move);
@@ -31,13 +33,16 @@ from _stored import packed, store, stored
 from emotion_branch import PARTS, compared
 
 from emotalking.data import Subject
-from emotalking.emotion.estimator import from_neutral
+from emotalking.data.frame import from_neutral
+from emotalking.data.readers import read_intensities
+from emotalking.emotion.estimator import ACTED_GAIN, ActionUnitEmotion
 from emotalking.io.settings import override
 from emotalking.models.compositor import Compositor, Conditions
 from emotalking.models.head import TalkingHead
 from emotalking.networks.lpips import Lpips
 from emotalking.ops.composite import to_uint8
 from emotalking.preprocess.landmarks import MediaPipeMesh
+from emotalking.preprocess.person import Person
 from emotalking.train.context import Context
 from emotalking.train.data import TrainingData, face_boxes
 from emotalking.train.expressions import ExpressionClip, Expressions
@@ -45,11 +50,11 @@ from emotalking.train.presets import preset
 from emotalking.train.run import make_context, resolve_config, stage_builders
 from emotalking.train.trainer import Trainer
 
-BLOCK, OUT_OF = 6, 3
+BLOCK, OUT_OF = 12, 3
 """Frames of a block, and blocks of which one is held out."""
 EACH = 14
 """Held-out frames of a clip that are measured."""
-VARIANTS = ("without", "with")
+VARIANTS = ("without", "with", "read")
 
 
 def hold_out(subject: Subject) -> dict[str, np.ndarray]:
@@ -61,6 +66,15 @@ def hold_out(subject: Subject) -> dict[str, np.ndarray]:
         clip.train_indices, clip.val_indices = frames[~out], frames[out]
         held[name] = frames[out]
     return held
+
+
+def as_read(subject: Subject) -> None:
+    """Give the clips the valence and arousal that are read in them, whatever their names say."""
+    neutral = Person.of(subject).neutral
+    for clip in subject.expressions.values():
+        units = read_intensities(clip.files.action_units)
+        found = from_neutral(ActionUnitEmotion().estimate(units, float(clip.fps)), neutral, ACTED_GAIN)
+        vars(clip)["valence_arousal"] = found
 
 
 def held_out(subject: Subject, context: Context, held: dict[str, np.ndarray]) -> Expressions:
@@ -138,15 +152,9 @@ def numbers(clip: ExpressionClip, images: dict[str, torch.Tensor], lpips: Lpips)
 
 
 @torch.no_grad()
-def main_clip(head: TalkingHead, context: Context, subject: Subject, expressions: Expressions | None) -> float:
+def main_clip(head: TalkingHead, context: Context, subject: Subject) -> float:
     """PSNR of the main clip's held-out frames, with the emotion read from them."""
-    config = context.config.model.audio
-    data = TrainingData.load(subject, subject.val_indices, config.features, context.device)
-    if expressions is not None:
-        read = subject.valence_arousal
-        assert read is not None
-        va = from_neutral(read[data.indices], np.median(read[subject.landmarks.detected], 0))
-        data = replace(data, conditions=replace(data.conditions, va=torch.from_numpy(va).to(data.device)))
+    data = TrainingData.load(subject, subject.val_indices, context.config.model.audio.features, context.device)
     compositor, errors = Compositor(data.K, data.size), []
     for row in range(data.count):
         image = compositor.frames(head, data.conditions.at(row), data.behind(row)).rgb.clamp(0, 1)
@@ -155,33 +163,41 @@ def main_clip(head: TalkingHead, context: Context, subject: Subject, expressions
 
 
 def train_and_measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Both heads; see the module."""
+    """All heads; see the module."""
     subject, device = Subject.open(args.subject), torch.device(args.device)
     held = hold_out(subject)
-    config = resolve_config(override(preset(args.preset), args.set), subject)
-    results: dict[str, Any] = {"preset": args.preset, "settings": args.set, "frames": EACH}
+    config = resolve_config(override(preset(args.preset), [*args.set, f"seed={args.seed}"]), subject)
+    results: dict[str, Any] = {"preset": args.preset, "settings": args.set, "seed": args.seed, "frames": EACH}
     kept: dict[str, list[np.ndarray]] = {}
     with tempfile.TemporaryDirectory() as folder:
         context = make_context(config, subject, device, Path(folder), None)
-        wanted = held_out(subject, context, held)
-        recorded = {clip.name: torch.cat([clip.target(row).image for row in range(EACH)]) for clip in wanted.clips}
         results["seconds"] = {"shared": trained(context, Path(folder) / "shared", 0, 2)}
-        shown: dict[str, dict[str, torch.Tensor]] = {name: {"recorded": images} for name, images in recorded.items()}
-        results["psnr_main"] = {}
-        for variant in VARIANTS:
-            clips = context.expressions if variant == "with" else None
-            part = replace(context, head=copy.deepcopy(context.head), expressions=clips)
+        named = context.expressions, held_out(subject, context, held)
+        as_read(subject)
+        read = Expressions.load(subject, context.data), held_out(subject, context, held)
+        wanted = named[1]
+        shown = {
+            clip.name: {"recorded": torch.cat([clip.target(k).image for k in range(EACH)])} for clip in wanted.clips
+        }
+        results["psnr_main"], begin = {}, context.generator.get_state()
+        for variant, (clips, frames) in {"without": (None, wanted), "with": named, "read": read}.items():
+            draws = torch.Generator()
+            draws.set_state(begin)
+            part = replace(context, head=copy.deepcopy(context.head), expressions=clips, generator=draws)
             results["seconds"][variant] = trained(part, Path(folder) / variant, 2, None)
-            for clip in wanted.clips:
-                if variant == VARIANTS[0]:
-                    shown[clip.name]["neutral"] = rendered(part.head, clip, emotional=False)
-                shown[clip.name][variant] = rendered(part.head, clip, emotional=True)
-            results["psnr_main"][variant] = main_clip(part.head, context, subject, clips)
+            for clip, other in zip(frames.clips, read[1].clips, strict=True):
+                images = shown[clip.name]
+                images[variant] = rendered(part.head, clip, emotional=True)
+                if variant == "without":
+                    images["neutral"] = rendered(part.head, clip, emotional=False)
+                    images["without, read"] = rendered(part.head, other, emotional=True)
+            results["psnr_main"][variant] = main_clip(part.head, context, subject)
     lpips = Lpips.open("squeeze").to(device)
     results["clips"] = {}
-    for clip in wanted.clips:
+    for clip, other in zip(wanted.clips, read[1].clips, strict=True):
         row = numbers(clip, shown[clip.name], lpips)
-        row["va"] = clip.conditions.va.mean(0).cpu().numpy().round(3).tolist()
+        for name, one in (("va", clip), ("va_read", other)):
+            row[name] = one.conditions.va.mean(0).cpu().numpy().round(3).tolist()
         results["clips"][clip.name] = row
         for name, images in shown[clip.name].items():
             kept[f"{clip.name}/{name}"] = packed(to_uint8(images))

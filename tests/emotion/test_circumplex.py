@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from emotalking.emotion.circumplex import PRESETS, TEST_POINTS, check_va, preset
+from emotalking.emotion.circumplex import PRESETS, TEST_POINTS, check_va, emotion_in, preset
 from emotalking.errors import UserError
 
 
@@ -20,6 +20,11 @@ def test_points_are_balanced() -> None:
     assert sum(p.valence > 0 for p in TEST_POINTS) == sum(p.arousal > 0 for p in TEST_POINTS) == 6
     assert (round(TEST_POINTS[0].valence, 3), round(TEST_POINTS[0].arousal, 3)) == (0.739, 0.306)
     assert {(round(p.valence, 2), round(p.arousal, 2)): p.label for p in TEST_POINTS}[(-0.31, 0.74)] == "fear"
+
+
+def test_a_name_says_an_emotion() -> None:
+    names = ["angry", "02_Angry-loud", "laugh", "sad_then_happy", "sadness", ""]
+    assert [emotion_in(name) for name in names] == ["angry", "angry", None, None, None, None]
 
 
 def test_preset_ignores_case_and_lists_the_names() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emotalking.emotion.circumplex import PRESETS
-from emotalking.emotion.estimator import PROTOTYPES, RECORDED_SMOOTHING_S, ActionUnitEmotion, unit_weights
+from emotalking.emotion.estimator import PROTOTYPES, RECORDED_SMOOTHING_S, ActionUnitEmotion, at_place, unit_weights
 from emotalking.testing.actor.state import visible_aus
 
 N = 120
@@ -44,11 +44,20 @@ def test_blinks_and_words_are_taken_out() -> None:
 def test_a_talkers_moment_is_no_emotion_and_what_lasts_is_one() -> None:
     frame = np.arange(750)
     shrug = {"AU17": np.where((frame >= 350) & (frame < 375), 4.5, 0.0), "AU10": np.zeros(750)}
-    laugh = dict.fromkeys(("AU06", "AU12"), np.where((frame >= 250) & (frame < 500), 3.0, 0.0))
+    laugh = {name: np.where((frame >= 250) & (frame < 500), 3.0, 0.0) for name in ("AU06", "AU12")}
     momentary, lasting = ActionUnitEmotion(), ActionUnitEmotion(RECORDED_SMOOTHING_S)
     assert momentary.estimate(shrug)[:, 0].min() < -0.2
     assert lasting.estimate(shrug)[:, 0].min() > -0.08
     np.testing.assert_allclose(lasting.estimate(laugh)[375], momentary.estimate(laugh)[375], atol=0.01)
+
+
+def test_a_named_emotion_is_at_its_place_as_far_as_it_is_shown() -> None:
+    begins = np.concatenate([np.zeros((20, 2)), np.linspace(0, 1, 20)[:, None] * (0.1, 0.5), np.full((60, 2), 0.36)])
+    found = at_place(begins, PRESETS["angry"])
+    assert not found[:20].any() and np.allclose(found[-60:], PRESETS["angry"], atol=1e-6)
+    assert (np.diff(found[20:40, 0]) < 0).all() and np.allclose(found @ (0.31, 0.74), 0, atol=1e-6)  # on its ray
+    unseen = at_place(begins / 100, PRESETS["calm"])  # nothing that the estimator reads
+    assert np.allclose(unseen, PRESETS["calm"])
 
 
 def test_the_actors_emotions_are_read_from_its_true_units() -> None:

@@ -80,9 +80,12 @@ def test_poses_are_of_the_main_clips_head(folder: Path) -> None:
 
 def test_emotion_is_from_the_main_clips_rest(folder: Path) -> None:
     subject = Subject.open(folder)
-    read = subject.expressions["angry"].valence_arousal
-    assert read is not None and subject.valence_arousal is not None
-    assert read[:, 0].mean() < -0.2 < subject.valence_arousal[:, 0].mean()
+    clip = subject.expressions["angry"]
+    shown, main = clip.valence_arousal, subject.valence_arousal
+    assert shown is not None and main is not None and subject.read_emotion is not None
+    assert np.abs(np.median(main, 0)).max() < 1e-6 < np.abs(np.median(subject.read_emotion, 0)).max()
+    assert clip.manifest["steps"]["emotion"]["shows"] == "angry"  # so its name says
+    assert shown[:, 0].mean() < -0.4 and np.allclose(shown @ (0.31, 0.74), 0, atol=1e-4)
 
 
 def test_colours_are_matched(folder: Path) -> None:

@@ -11,8 +11,8 @@ import torch
 
 from emotalking.data import Subject
 from emotalking.data.audio_features import DEFAULT_FEATURE
+from emotalking.data.frame import from_neutral
 from emotalking.data.labels import Label
-from emotalking.emotion.estimator import from_neutral
 from emotalking.errors import InputError
 from emotalking.io.settings import override
 from emotalking.testing.actor.actor import Actor
@@ -151,16 +151,11 @@ def test_what_is_not_compared_has_no_say(subject: Subject, data: TrainingData, e
     assert moved and all(bool(torch.isfinite(gradient).all()) for gradient in moved)
 
 
-def test_the_main_clip_is_neutral_in_the_same_measure(
-    subject: Subject, data: TrainingData, expressions: Expressions
-) -> None:
-    one = stage(subject, data, expressions, 0.0)
-    read = subject.valence_arousal
-    assert read is not None
-    wanted = from_neutral(read[data.indices], np.median(read, 0))
-    assert np.allclose(one._conditions.va[: data.count], wanted, atol=1e-6)
-    plain = stage(subject, data, None, 0.5)
-    assert plain._conditions is data.conditions
+def test_the_main_clip_is_neutral_in_the_same_measure(actor_subject: Subject, subject: Subject) -> None:
+    read, found = subject.read_emotion, subject.valence_arousal
+    assert read is not None and found is not None
+    assert np.allclose(found, from_neutral(read, np.median(read, 0)), atol=1e-6) and not np.allclose(found, read)
+    assert actor_subject.valence_arousal is actor_subject.read_emotion
     assert from_neutral(np.array([[0.5, -0.2]]), np.array([0.5, -0.2])).tolist() == [[0, 0]]
     assert np.allclose(from_neutral(np.array([[0.4, 0.0]]), np.zeros(2), 2.0), [[np.tanh(2 * np.arctanh(0.4)), 0]])
 

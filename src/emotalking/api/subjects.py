@@ -52,8 +52,9 @@ def prepare(
         clip: video of one person talking to the camera, with sound, two seconds or longer.
         output: subject folder to make, or to finish.
         config: options.
-        expressions: further clips of the same person showing emotions (laughing, angry, ...), with or without sound,
-            for the emotion branch to learn from. A finished folder of the same clip is kept, and they are added.
+        expressions: further clips of the same person showing emotions, with or without sound, for the emotion branch
+            to learn from. One that is named after an emotion (angry.mp4) shows that one; of others it is read from the
+            face. A finished folder of the same clip is kept, and they are added.
 
     Raises:
         InputError: a clip or an option cannot be used, or a clip of expressions shows another person.

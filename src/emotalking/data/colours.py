@@ -6,11 +6,14 @@ an expression.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from emotalking.data.layouts import EYE_DISTANCE, FaceLayout
+from emotalking.io.reading import reading
 
 FRAMES = 24
 """Frames of a clip whose skin is read."""
@@ -51,6 +54,19 @@ class ColourMatch:
 
     coefficients: Float[np.ndarray, "3 4"]
     """Gain in the face's middle, its change over an eye distance to the right and upwards, offset."""
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any], where: Path) -> "ColourMatch":
+        """The match that the manifest ``where`` records.
+
+        Raises:
+            InputError: it is malformed.
+        """
+        with reading(where, "has colours that are malformed", "prepare the clip again"):
+            coefficients = np.array(facts["coefficients"], np.float64)
+            if coefficients.shape != (3, 4) or not np.isfinite(coefficients).all():
+                raise ValueError("coefficients that are no match")
+        return cls(coefficients)
 
     @classmethod
     def fit(

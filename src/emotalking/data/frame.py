@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt8
 
 from emotalking.data.labels import BODY, Label, mask_of
 from emotalking.data.layouts import FaceLayout
@@ -122,6 +122,17 @@ def turned_deg(viewmats: Float[np.ndarray, "*batch 4 4"]) -> Float[np.ndarray, "
 def emotion_share(viewmats: Float[np.ndarray, "*batch 4 4"]) -> Float[np.ndarray, "*batch"]:
     """Share of an emotion that a face can show: 1 towards the camera, falling to 0 over :data:`TURNED`."""
     return np.asarray(np.interp(turned_deg(viewmats), TURNED, (1.0, 0.0)))
+
+
+def from_neutral(
+    va: Float[np.ndarray, "N 2"], neutral: Float[np.ndarray, "2"], gain: float | int = 1.0
+) -> Float32[np.ndarray, "N 2"]:
+    """Valence and arousal as changes from a person's neutral reading, ``gain`` times as strong.
+
+    Taken before both are squashed into (-1, 1), where the readings of one face add up.
+    """
+    plain, usual = (np.arctanh(np.clip(values, -0.99, 0.99)) for values in (va, neutral))
+    return np.tanh(gain * (plain - usual)).astype(np.float32)
 
 
 @dataclass(frozen=True)

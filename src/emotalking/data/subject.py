@@ -15,7 +15,7 @@ from emotalking.data.audio_features import DEFAULT_FEATURE, AudioFeature, audio_
 from emotalking.data.blink import AU45_CLIP
 from emotalking.data.colours import ColourMatch
 from emotalking.data.files import SubjectFiles
-from emotalking.data.frame import ClipCrop, Frame, LandmarkTrack, lips_rect_of, mouth_opening_of
+from emotalking.data.frame import ClipCrop, Frame, LandmarkTrack, from_neutral, lips_rect_of, mouth_opening_of
 from emotalking.data.gaze import measure_gaze
 from emotalking.data.labels import Masks
 from emotalking.data.layouts import MODEL_AUS
@@ -164,12 +164,18 @@ class Subject:
         return np.clip(values, 0, np.percentile(values, 95)).astype(np.float32)
 
     @cached_property
-    def valence_arousal(self) -> Float[np.ndarray, "N 2"] | None:
-        """Valence and arousal in [-1, 1] per frame, float32; None without ``va.csv``."""
+    def read_emotion(self) -> Float[np.ndarray, "N 2"] | None:
+        """Valence and arousal in [-1, 1] per frame as ``va.csv`` has them, float32; None without it."""
         path = self.files.valence_arousal
-        if not path.exists():
-            return None
-        return self._columns(path, "valence", "arousal")
+        return self._columns(path, "valence", "arousal") if path.exists() else None
+
+    @cached_property
+    def valence_arousal(self) -> Float[np.ndarray, "N 2"] | None:
+        """:attr:`read_emotion`; beside clips of expressions from the median, this person's neutral, as theirs are."""
+        read = self.read_emotion
+        if read is None or not self.expressions:
+            return read
+        return from_neutral(read, np.median(read[self.landmarks.detected], 0))
 
     @cached_property
     def gaze(self) -> Float[np.ndarray, "N 2"] | None:
@@ -252,13 +258,7 @@ class Subject:
     def colour_match(self) -> ColourMatch | None:
         """Of a clip of expressions: what brings its frames to the main clip's colours; None in a main clip."""
         facts = self._steps.get("colours")
-        if facts is None:
-            return None
-        with reading(self.files.manifest, "has colours that are malformed", "prepare the clip again"):
-            coefficients = np.array(facts["coefficients"], np.float64)
-            if coefficients.shape != (3, 4) or not np.isfinite(coefficients).all():
-                raise ValueError("coefficients that are no match")
-        return ColourMatch(coefficients)
+        return None if facts is None else ColourMatch.from_json(facts, self.files.manifest)
 
     @cached_property
     def background(self) -> UInt8[np.ndarray, "H W 3"]:

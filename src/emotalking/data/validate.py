@@ -281,7 +281,7 @@ def _action_units(subject: Subject) -> Iterator[Finding]:
 
 def _emotion(subject: Subject) -> Iterator[Finding]:
     """Presence and range of valence and arousal."""
-    affect = subject.valence_arousal
+    affect = subject.read_emotion
     if affect is None:
         yield Finding("note", "va.csv", "missing, so every frame counts as neutral", _IMPORT)
     elif not np.isfinite(affect).all() or np.abs(affect).max(initial=0.0) > 1:

@@ -4,6 +4,7 @@ Training draws its own points (``train.targets``); ``emotion.mesh_warp.expressio
 """
 
 import math
+import re
 from dataclasses import dataclass
 
 from emotalking.errors import InputError
@@ -74,6 +75,12 @@ def preset(name: str) -> tuple[float, float]:
     if found is None:
         raise InputError(f'unknown emotion "{name.strip()}": use one of {", ".join(PRESETS)}')
     return found
+
+
+def emotion_in(name: str) -> str | None:
+    """The emotion that a clip's name says, as ``angry`` and ``02_Angry_loud`` do; None without one, or with several."""
+    found = PRESETS.keys() & set(re.findall("[a-z]+", name.lower()))
+    return found.pop() if len(found) == 1 else None
 
 
 def check_va(valence: float, arousal: float, where: str = "") -> tuple[float, float]:

@@ -2,7 +2,8 @@
 
 Each is made by the steps of the main clip, without sound, and measured against the person of the main clip: poses in
 the subject's head frame (face shape and focal length held fixed), action units from the main clip's rest, valence and
-arousal less what the estimator reads in the main clip, colours by the main clip's skin.
+arousal less what the estimator reads in the main clip (of a clip named after an emotion: at its place, as far as it is
+shown), colours by the main clip's skin.
 """
 
 import logging
@@ -14,6 +15,7 @@ from pathlib import Path
 from emotalking.data import Subject
 from emotalking.data.files import SubjectFiles
 from emotalking.data.readers import read_json
+from emotalking.emotion.circumplex import emotion_in
 from emotalking.errors import InputError, UserError
 from emotalking.ops.devices import choose_device
 from emotalking.preprocess.check.clip import check_clip
@@ -71,6 +73,8 @@ def prepare_with(
             raise InputError(f"{path}: {likeness.doubt}; give clips of one person, or set force to continue.")
         if likeness.doubt:
             _logger.info("note: %s: %s", path.name, likeness.doubt)
+        if emotion_in(path.stem) is None:
+            _logger.info("note: %s: its emotion is read from the face; a name as angry.mp4 would tell it", path.name)
         begun = folder.exists()
         try:
             job = Job(path, folder, settings, person)

@@ -21,6 +21,7 @@ from jaxtyping import Float32, UInt8
 import emotalking
 from emotalking.data.files import SubjectFiles
 from emotalking.data.readers import read_json
+from emotalking.emotion.circumplex import emotion_in
 from emotalking.errors import InputError
 from emotalking.io.arrays import load_array, mapped_array, save_array
 from emotalking.io.audio import SAMPLE_RATE
@@ -58,6 +59,8 @@ class Job:
         self.files = SubjectFiles(out)
         self.config = config
         self.person = person
+        self.shows = None if person is None else emotion_in(clip.stem)
+        """Emotion that a clip of expressions is named after."""
         self.work = out / ".capture"
         self.scan_file = self.work / "scan.npz"
         """File of :attr:`scan`."""

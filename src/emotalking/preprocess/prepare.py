@@ -16,9 +16,10 @@ from emotalking.audio.features import write_features
 from emotalking.data import Subject
 from emotalking.data import writer as write
 from emotalking.data.audio_features import DEFAULT_FEATURE
-from emotalking.data.frame import to_runs
+from emotalking.data.frame import from_neutral, to_runs
 from emotalking.data.readers import read_intensities
-from emotalking.emotion.estimator import ACTED_GAIN, RECORDED_SMOOTHING_S, ActionUnitEmotion, from_neutral
+from emotalking.emotion.circumplex import PRESETS
+from emotalking.emotion.estimator import ACTED_GAIN, RECORDED_SMOOTHING_S, ActionUnitEmotion, at_place
 from emotalking.errors import InputError
 from emotalking.io.audio import SAMPLE_RATE
 from emotalking.io.files import need_space
@@ -119,6 +120,7 @@ def _run(job: Job, step: Callable[..., None]) -> None:
     step("action units", _action_units, job, ["pose"], _hash(config.action_units), files.action_units.exists)
     step("gaze", make_gaze, job, ["action units"], None, files.gaze.exists)
     emotion = [config.emotion_model, networks(EMOTION_MODELS[config.emotion_model]), RECORDED_SMOOTHING_S]
+    emotion += [] if job.shows is None else [job.shows]
     step("emotion", _emotion, job, ["action units"], emotion, files.valence_arousal.exists)
     if job.person is not None:
         step("colours", _colours, job, ["pose"], job.person.key)
@@ -370,20 +372,24 @@ def _action_units(job: Job) -> dict[str, Any]:
 
 
 def _emotion(job: Job) -> dict[str, Any]:
-    chosen = job.config.emotion_model
+    chosen, gain = job.config.emotion_model, 1.0
+    facts: dict[str, Any]
     if EMOTION_MODELS[chosen]:
         from emotalking.preprocess.networks import open_emotion_model, read_emotion
 
         values = read_emotion(job.frames(), job.points(), job.layout, open_emotion_model(chosen, job.config.device))
-        values = values if job.person is None else from_neutral(values, job.person.neutral)
-        write.write_valence_arousal(job.files.root, values)
-        return {"provider": chosen, "networks": networks(EMOTION_MODELS[chosen])}
-    # In clips of expressions one may follow another within seconds.
-    estimator = ActionUnitEmotion(RECORDED_SMOOTHING_S) if job.person is None else ActionUnitEmotion()
-    values = estimator.estimate(read_intensities(job.files.action_units), float(job.fps))
-    values = values if job.person is None else from_neutral(values, job.person.neutral, ACTED_GAIN)
+        facts = {"provider": chosen, "networks": networks(EMOTION_MODELS[chosen])}
+    else:
+        # In clips of expressions one may follow another within seconds.
+        estimator = ActionUnitEmotion(RECORDED_SMOOTHING_S) if job.person is None else ActionUnitEmotion()
+        values, gain = estimator.estimate(read_intensities(job.files.action_units), float(job.fps)), ACTED_GAIN
+        facts = {"provider": estimator.name}
+    if job.person is not None:
+        values = from_neutral(values, job.person.neutral, gain)
+        if job.shows is not None:
+            values, facts["shows"] = at_place(values, PRESETS[job.shows]), job.shows
     write.write_valence_arousal(job.files.root, values)
-    return {"provider": estimator.name}
+    return facts
 
 
 def _colours(job: Job) -> dict[str, Any]:

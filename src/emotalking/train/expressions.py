@@ -7,7 +7,7 @@ lips are as far apart, and the main clip's usual units, only the blink being the
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -20,7 +20,6 @@ from emotalking.data import Subject
 from emotalking.data.frame import emotion_share, lip_gap
 from emotalking.data.labels import Label
 from emotalking.data.layouts import FaceLayout
-from emotalking.emotion.estimator import from_neutral
 from emotalking.errors import InputError
 from emotalking.ops.normals import decode_normals
 from emotalking.progress import track
@@ -28,8 +27,8 @@ from emotalking.train.config import TrainConfig
 from emotalking.train.data import RecordedConditions, TrainingData, random_index
 from emotalking.train.targets import Target
 
-MOST_FRAMES = 500
-"""Frames of a clip that are kept, evenly spread: 20 s of an expression show it."""
+MOST_FRAMES = 1000
+"""Frames of all clips together that are kept in memory (512 x 512: 1.3 GB), evenly spread over each."""
 SAME_GAP = 0.0015
 """Lips that are as far apart, world units (2.4 % of the eyes' distance). Where no frame of the main clip has such a
 gap, lips and chin are not compared: an open jaw would be learned as emotion, and lips would no longer close."""
@@ -75,8 +74,6 @@ class Expressions:
     """All clips of a subject; their frames are counted on from the main clip's."""
 
     clips: tuple[ExpressionClip, ...]
-    main_va: Float[Tensor, "M 2"]
-    """Valence and arousal of the main clip's training frames, from its neutral as in the clips."""
 
     @classmethod
     def load(cls, subject: Subject, data: TrainingData, *, normals: bool = False) -> "Expressions | None":
@@ -91,11 +88,11 @@ class Expressions:
         """
         if not subject.expressions or subject.valence_arousal is None:
             return None
-        found = [_load(name, clip, subject, data, normals=normals) for name, clip in subject.expressions.items()]
-        clips = tuple(clip for clip in found if clip is not None)
-        read = subject.valence_arousal
-        main_va = from_neutral(read[data.indices], np.median(read[subject.landmarks.detected], 0))
-        return cls(clips, torch.from_numpy(main_va).to(data.device)) if clips else None
+        clips = subject.expressions.items()
+        most = max(1, MOST_FRAMES // len(clips))
+        found = [_load(name, clip, subject, data, most=most, normals=normals) for name, clip in clips]
+        usable = tuple(clip for clip in found if clip is not None)
+        return cls(usable) if usable else None
 
     @property
     def count(self) -> int:
@@ -121,10 +118,6 @@ class Expressions:
             frame -= len(clip.indices)
         raise IndexError("no such frame")
 
-    def debiased(self, data: TrainingData) -> TrainingData:
-        """The main clip with valence and arousal counted from its neutral."""
-        return replace(data, conditions=replace(data.conditions, va=self.main_va))
-
     def following(self, conditions: RecordedConditions) -> RecordedConditions:
         """The main clip's conditions and then those of all clips."""
         parts = [conditions, *(clip.conditions for clip in self.clips)]
@@ -148,7 +141,9 @@ def gaps(subject: Subject) -> Float[np.ndarray, "N"]:
     return pixels * subject.viewmats[:, 2, 3] / subject.focal
 
 
-def _load(name: str, clip: Subject, subject: Subject, data: TrainingData, *, normals: bool) -> ExpressionClip | None:
+def _load(
+    name: str, clip: Subject, subject: Subject, data: TrainingData, *, most: int, normals: bool
+) -> ExpressionClip | None:
     face, device, root = clip.landmarks, data.device, clip.files.root
     match, va, shape = clip.colour_match, clip.valence_arousal, face.shape
     if match is None or va is None or shape is None or face.layout.name != data.layout.name:
@@ -157,7 +152,7 @@ def _load(name: str, clip: Subject, subject: Subject, data: TrainingData, *, nor
     indices = clip.train_indices[usable[clip.train_indices]]
     if len(indices) == 0:
         return None
-    indices = indices[np.linspace(0, len(indices) - 1, min(len(indices), MOST_FRAMES)).round().astype(int)]
+    indices = indices[np.linspace(0, len(indices) - 1, min(len(indices), most)).round().astype(int)]
     rows, aligned = _same_gap(gaps(clip)[indices], gaps(subject)[data.indices])
     aus = data.conditions.aus.median(0).values.repeat(len(indices), 1)
     aus[:, -1] = torch.from_numpy(clip.aus[indices, -1]).to(device)

@@ -9,7 +9,7 @@ IF_INTERRUPTED = "rerun the same command to continue from the last finished step
 EXAMPLES = """examples:
   emotalking prepare clip.mp4 -o someone
   emotalking prepare clip.mp4 -o someone --part 12.5,80 --size 256 --preview
-  emotalking prepare clip.mp4 -o someone --expressions laugh.mp4 angry.mp4
+  emotalking prepare clip.mp4 -o someone --expressions happy.mp4 angry.mp4
   emotalking prepare clip.mp4 -o someone --parsing bisenet --emotion-model emonet --normals network
 """
 

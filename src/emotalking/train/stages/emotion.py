@@ -50,8 +50,6 @@ class EmotionStage(Stage):
         super().__init__(context, self.settings.iterations)
         self._maker = maker
         expressions, data = context.expressions, context.data
-        if expressions is not None:
-            data = expressions.debiased(data)
         self.targets = EmotionalTargets(
             data,
             maker,
