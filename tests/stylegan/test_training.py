@@ -11,7 +11,7 @@ from emotalking.errors import UserError
 from emotalking.stylegan.adversarial import AdversarialConfig, AdversarialTask
 from emotalking.stylegan.critics import CriticsTask, SmallCritics, SmallEncoder, VariedCritics, true_maps
 from emotalking.stylegan.edit_training import EditConfig, EmotionTask, LipTask, steps_of
-from emotalking.stylegan.inversion import EncoderTask, Inversion, PivotalTask, invert, style_distance
+from emotalking.stylegan.inversion import EncoderTask, Inversion, PivotalTask, style_distance
 from emotalking.stylegan.stylegan2 import StyleGAN2, StyleGAN2Size, to_images
 from emotalking.stylegan.training import clear, run
 
@@ -171,15 +171,12 @@ def test_gradient_penalty_is_the_squared_slope() -> None:
     assert float(terms["r1"].detach()) == pytest.approx(slope.square().sum((1, 2, 3)).mean().item(), rel=1e-3)
 
 
-def test_inversion_finds_styles_and_pivotal_tuning_draws_them_better(tmp_path: Path) -> None:
+def test_pivotal_tuning_draws_faces_better(tmp_path: Path) -> None:
     torch.manual_seed(0)
     drawn = StyleGAN2(SIZE).requires_grad_(False)
     drawn.mapping.track(drawn.mapping(torch.randn(64, SIZE.style_dim)), decay=0.0)
-    target = to_images(drawn.synthesis(drawn.mapping(torch.randn(2, SIZE.style_dim)))).detach()
-    mean = to_images(drawn.synthesis(drawn.mapping.w_avg[None])).detach()
-    styles = invert(drawn, target, 40, perceptual=lambda a, b: (a - b).abs().mean((1, 2, 3)))
-    off = (to_images(drawn.synthesis(styles)) - target).abs().mean()
-    assert off < 0.5 * (mean - target).abs().mean() and not styles.requires_grad
+    styles = drawn.mapping(torch.randn(2, SIZE.style_dim))[:, None].repeat(1, SIZE.styles, 1)
+    target = to_images(drawn.synthesis(styles)).detach()
     faces = (target * 255).round().byte().flip(2)  # something that the styles do not draw
     before = (to_images(drawn.synthesis(styles)) - faces.float() / 255).abs().mean()
     mapping = kept(drawn.mapping)

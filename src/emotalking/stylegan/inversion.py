@@ -1,11 +1,9 @@
-"""Faces to styles and back: inversion by optimisation, by an encoder, and pivotal tuning of the generator.
+"""Faces to styles and back: inversion by an encoder, and pivotal tuning of the generator.
 
-Sources: Karras et al. 2020 (section 5: projection), Tov et al. 2021 (e4e, arXiv 2102.02766), Roich et al. 2021 (pivotal
-tuning, arXiv 2106.05744).
+Sources: Tov et al. 2021 (e4e, arXiv 2102.02766), Roich et al. 2021 (pivotal tuning, arXiv 2106.05744).
 """
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +11,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from emotalking.progress import track
 from emotalking.stylegan.critics import FaceCritics
 from emotalking.stylegan.generator_losses import (
     emotion_loss,
@@ -29,60 +26,10 @@ from emotalking.stylegan.training import Task, adam, weighted_sum
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Distance [B] per pair of two batches [B, S, S, 3] in [0, 1], such as LPIPS."""
 
-RATE = 0.1
-RAMP_UP, RAMP_DOWN = 0.05, 0.25
-"""Shares of the steps in which the rate rises and falls (projection)."""
-SPREAD_DRAWS = 1000
-"""Styles from whose spread the noise of the search is scaled."""
-NOISE, NOISE_UNTIL = 0.05, 0.75
-"""Noise on the styles while searching, in spreads, and the share of the steps until it is gone."""
 DIRECTIONS = 256
 """Number of random directions along which sets of styles are compared."""
 LOCALITY_STEP = 30.0
 """Pivotal tuning: distance in W at which the tuned generator is regularised to the original."""
-
-
-def invert(
-    network: StyleGAN2,
-    faces: Float[Tensor, "B S S 3"],
-    steps: int = 500,
-    *,
-    perceptual: Distance | None = None,
-    seed: int = 0,
-) -> Float[Tensor, "B L D"]:
-    """Invert faces to W+ styles by gradient descent from the mean style.
-
-    Deviation: the noise maps stay the generator's own instead of being fitted, so that the image is encoded in the
-    styles, which are edited.
-
-    Args:
-        network: generator, whose weights stay.
-        faces: FFHQ-aligned crops, RGB in [0, 1]; of the generator's size or of its reduced size.
-        steps: of Adam.
-        perceptual: added to the reconstruction loss (MS-SSIM and L1).
-        seed: of the noise that keeps the search out of the nearest local minimum.
-    """
-    draws = torch.Generator().manual_seed(seed)
-    device, size = faces.device, network.size
-    with torch.no_grad():
-        sample = network.mapping(torch.randn(SPREAD_DRAWS, size.style_dim, generator=draws).to(device))
-        spread = (sample - network.mapping.w_avg).square().sum(1).mean().sqrt() / math.sqrt(size.style_dim)
-    styles = network.mapping.w_avg.repeat(len(faces), size.styles, 1).requires_grad_()
-    optimizer = torch.optim.Adam([styles], RATE, betas=(0.9, 0.999))
-    for number in track(range(steps), "invert"):
-        done = number / steps
-        falling = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - done) / RAMP_DOWN))
-        optimizer.param_groups[0]["lr"] = RATE * falling * min(1.0, (done + 1 / steps) / RAMP_UP)
-        noise = torch.randn(styles.shape, generator=draws).to(device)
-        strength = NOISE * spread * max(0.0, 1 - done / NOISE_UNTIL) ** 2
-        made = reduced(to_images(network.synthesis(styles + strength * noise)), faces.shape[1])
-        loss = reconstruction_loss(faces, made)
-        if perceptual is not None:
-            loss = loss + perceptual(made, faces).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward(inputs=[styles])
-        optimizer.step()
-    return styles.detach()
 
 
 def likeness(
