@@ -131,7 +131,7 @@ def test_options_exist(page: Path) -> None:
     for name in verbs():
         module = load(name)
         for one in (*parameters(module.FUNCTION), *parameters(module.run, skip=("arguments",))):
-            known |= {one.flag, *(() if one.takes_value else one.switches)}
+            known |= {one.flag, f"--no-{one.flag[2:]}"} if one.kind is bool else {one.flag}
     named = {flag for code in inline(page) for flag in re.findall(r"^(--[a-z][\w-]+)", code)}
     assert not named - known
 

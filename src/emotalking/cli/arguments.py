@@ -66,19 +66,9 @@ class Parameter:
         return self.name in WORDS or self.default is inspect.Parameter.empty and self.name != "output"
 
     @property
-    def takes_value(self) -> bool:
-        """True if the option takes a value."""
-        return self.kind is not bool
-
-    @property
     def flag(self) -> str:
         """Its option."""
         return "--set" if self.name == "settings" else f"--{self.name.replace('_', '-')}"
-
-    @property
-    def switches(self) -> tuple[str, str]:
-        """Both forms of a boolean option."""
-        return self.flag, f"--no-{self.flag[2:]}"
 
     @property
     def mapping(self) -> bool:

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import cast
 
 from emotalking import __version__
-from emotalking.cli import aliases, commands
+from emotalking.cli import commands
 from emotalking.cli.terminal import Screen, Terminated, complain, end_in_order, prepare_streams, system_sentence
 from emotalking.cores import Usage, share_cores, usage
 from emotalking.errors import InputError, memory_full
@@ -53,10 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"emotalking {__version__}" if arguments[0] == "--version" else overview(), end="")
             return 0
         name, rest = _split(arguments)
-        alias = aliases.find(name, rest)
-        verb = load(name if alias is None else alias.new_verb)
+        verb = load(name)
         with redirect_stdout(Screen(cast(TextIOBase, sys.stdout))) if sys.stdout is not None else nullcontext():
-            _run(verb, rest, alias, started)
+            _run(verb, rest, started)
             if sys.stdout is not None:
                 sys.stdout.flush()  # a full disk is noticed here, not when the process has ended
         return 0
@@ -136,20 +135,13 @@ def _split(arguments: Sequence[str]) -> tuple[str, list[str]]:
     return (pair, list(arguments[2:])) if pair in known else (arguments[0], list(arguments[1:]))
 
 
-def _run(verb: ModuleType, arguments: list[str], alias: aliases.Alias | None, started: Usage | None) -> None:
+def _run(verb: ModuleType, arguments: list[str], started: Usage | None) -> None:
     """Parse and run; ``started``: use of the cores when this process began, None if it is not this command's own."""
     from emotalking.cli.arguments import bind, parameters, parse
 
     name = next(name for name, module in verbs().items() if module == verb.__name__)
     extras = parameters(verb.run, skip=("arguments",))
     api_parameters = parameters(verb.FUNCTION)
-    if alias is not None:
-        switches = {switch for one in (*api_parameters, *extras) if not one.takes_value for switch in one.switches}
-        arguments, renamed = aliases.translate(alias, arguments, switches)
-        if renamed:
-            sys.stderr.write(
-                f"emotalking: note: {', '.join(renamed)} now (old names work until {aliases.REMOVED_IN})\n"
-            )
     examples = getattr(verb, "EXAMPLES", "")
     values = parse(
         [*api_parameters, *extras], arguments, prog=f"emotalking {name}", about=verb.FUNCTION, epilog=examples
