@@ -24,14 +24,14 @@ def shared_warp(shape: np.ndarray, layout, K: np.ndarray) -> MeshWarp:
 def short_runs(request: pytest.FixtureRequest) -> Iterator[None]:
     """Runs spend their time on steps: no page is drawn, and what surrounds the stages looks at little.
 
-    Tests of these parts do not have it: of the page test_run_record.py, of the motion test_motion_pretraining.py.
+    The test of the page, test_run_record.py, does not have it, and that of the motion draws more.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "MeshWarp", shared_warp)
         patch.setattr(prune, "FRAMES", 4)
-        if request.path.name != "test_motion_pretraining.py":
-            patch.setattr(motion_pretraining, "FRAMES", 4)
-            patch.setattr(motion_pretraining, "POINTS", 128)
+        own = request.path.name == "test_motion_pretraining.py"
+        patch.setattr(motion_pretraining, "FRAMES", 8 if own else 4)
+        patch.setattr(motion_pretraining, "POINTS", 512 if own else 128)
         if request.path.name != "test_run_record.py":
             patch.setattr(recording, "write_page", lambda folder: None)
         yield
