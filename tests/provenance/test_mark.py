@@ -135,9 +135,8 @@ HARD = {"crf 30", "480 px, crf 28", "crop to the head"}
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_mark_survives(attack: str) -> None:
     found = find(ATTACKS[attack](MARK.array(textured(512, 512) if attack in HARD else actor(512))))
-    assert found.marked
-    if attack != "crop to the head":
-        assert found.payload == PAYLOAD and found.bit_error is not None and found.bit_error < 0.3
+    assert found.marked and found.payload == PAYLOAD
+    assert found.bit_error is not None and found.bit_error < 0.3
     assert found.geometry.mirrored == (attack == "mirrored")
 
 
@@ -177,13 +176,13 @@ FRAME_ATTACKS: dict[str, Callable[[list[np.ndarray]], np.ndarray]] = {
     ("kind", "attack"), [("texture", "crf 23"), *product(("drawn", "texture"), sorted(set(FRAME_ATTACKS) - {"crf 23"}))]
 )
 def test_mark_is_found_in_single_small_frames(kind: str, attack: str) -> None:
-    """Of videos, of either sign of the pattern; some are not readable."""
+    """Of videos, of either sign of the pattern."""
     if kind == "drawn":
         frames = [MARK.array(actor(256), 1.4)] * 3
     else:
         frames = marked_video()[6:12]
     found = find(FRAME_ATTACKS[attack](frames))
-    assert found.marked and found.payload in (None, PAYLOAD)
+    assert found.marked and found.payload == PAYLOAD
 
 
 @pytest.mark.parametrize("attack", VIDEO_ATTACKS)
@@ -270,13 +269,13 @@ def test_mark_is_invisible_in_numbers(time: float | None, least: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "side", "most"), [("drawn", 512, 0.004), ("drawn", 256, 0.0025), ("noise", 256, 0.012)]
+    ("kind", "side", "most"), [("drawn", 512, 0.0035), ("drawn", 256, 0.0025), ("noise", 256, 0.0118)]
 )
 def test_mark_is_invisible_to_a_network(kind: str, side: int, most: float) -> None:
     image = actor(side) if kind == "drawn" else textured(side, side)
     plain, marked = (torch.from_numpy(one[None] / np.float32(255)) for one in (image, MARK.array(image)))
     with torch.no_grad():
-        assert 0 < float(Lpips.open("squeeze")(marked, plain)) < most
+        assert 0 < float(Lpips.open("squeeze")(marked, plain)) < most  # measured: .00345, .00244, .01165
     assert DISTANCE * (1 + STILL_SHARE) < 0.002
 
 
