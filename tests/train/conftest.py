@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emotalking.emotion.mesh_warp.warp import MeshWarp
-from emotalking.train import motion_pretraining, prune, run
+from emotalking.train import emotion_pretraining, motion_pretraining, prune, run
 from emotalking.train.callbacks import report as recording
 
 _WARPS: dict[tuple[bytes, bytes], MeshWarp] = {}
@@ -32,6 +32,7 @@ def short_runs(request: pytest.FixtureRequest) -> Iterator[None]:
         own = request.path.name == "test_motion_pretraining.py"
         patch.setattr(motion_pretraining, "FRAMES", 8 if own else 4)
         patch.setattr(motion_pretraining, "POINTS", 512 if own else 128)
+        patch.setattr(emotion_pretraining, "POINTS", 512)
         if request.path.name != "test_run_record.py":
             patch.setattr(recording, "write_page", lambda folder: None)
         yield

@@ -48,16 +48,11 @@ def test_lip_motion_follows_the_mouth_and_not_the_pose(actor_subject: Subject) -
     assert lip_motion(data).shape == (data.count, 1)
 
 
-def test_start_explains_the_lips_and_is_deterministic(subject: Subject) -> None:
+def test_start_explains_the_lips(subject: Subject) -> None:
     data = TrainingData.load(subject, subject.train_indices, "mel", "cpu")
-    codes = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        encoder = PublishedEncoder(audio_feature("mel").channels)
-        explained = pretrain_audio(encoder, data, 120, torch.Generator().manual_seed(1))
-        codes.append(encoder(data.conditions.audio).detach())
-    assert explained > 0.3
-    assert torch.equal(*codes)
+    torch.manual_seed(0)
+    encoder = PublishedEncoder(audio_feature("mel").channels)
+    assert pretrain_audio(encoder, data, 120, torch.Generator().manual_seed(1)) > 0.3
 
 
 @pytest.mark.parametrize("name", ["mel", DEFAULT_FEATURE])
@@ -70,17 +65,25 @@ def test_no_steps_change_nothing(subject: Subject, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mel", DEFAULT_FEATURE])
-def test_conv_encoder_learns_with_other_voices_and_is_deterministic(subject: Subject, name: str) -> None:
+def test_conv_encoder_learns_with_other_voices(subject: Subject, name: str) -> None:
     data = TrainingData.load(subject, subject.train_indices, name, "cpu")
     examples = augmented_examples(subject, data.indices, name, "cpu")
     assert len(examples) == 5
+    torch.manual_seed(0)
+    encoder = conv_encoder(name)
+    assert pretrain_audio(encoder, data, 120, torch.Generator().manual_seed(1), examples) > 0.3
+
+
+@pytest.mark.parametrize("encoder", [PublishedEncoder, ConvEncoder])
+def test_start_is_deterministic(subject: Subject, encoder: type[PublishedEncoder] | type[ConvEncoder]) -> None:
+    data = TrainingData.load(subject, subject.train_indices, "mel", "cpu")
+    examples = augmented_examples(subject, data.indices, "mel", "cpu")
     codes = []
     for _ in range(2):
         torch.manual_seed(0)
-        encoder = conv_encoder(name)
-        explained = pretrain_audio(encoder, data, 120, torch.Generator().manual_seed(1), examples)
-        codes.append(encoder(data.conditions.audio).detach())
-    assert explained > 0.3
+        made = encoder(audio_feature("mel").channels)
+        assert pretrain_audio(made, data, 8, torch.Generator().manual_seed(1), examples) != 0.0
+        codes.append(made(data.conditions.audio).detach())
     assert torch.equal(*codes)
 
 
@@ -143,6 +146,7 @@ def test_without_sound_or_package_there_are_none(
     assert augmented_examples(Subject.open(copy), indices, "mel", "cpu") == []
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_silence_closes_the_lips(actor_subject: Subject) -> None:
     data = TrainingData.load(actor_subject, actor_subject.train_indices, DEFAULT_FEATURE, "cpu")
     closed = closed_frames(data)
@@ -154,8 +158,8 @@ def test_silence_closes_the_lips(actor_subject: Subject) -> None:
     for extra in ([], [examples]):
         torch.manual_seed(0)
         encoder = ConvEncoder(feature.channels, 32, feature.steps)
-        pretrain_audio(encoder, data, 200, torch.Generator().manual_seed(1), extra)
+        pretrain_audio(encoder, data, 100, torch.Generator().manual_seed(1), extra)
         with torch.no_grad():
             codes, silent = encoder(data.conditions.audio), encoder(examples.windows[:1])
         distances.append(float((silent - codes[closed].mean(0)).norm() / codes.std(0).norm()))
-    assert distances[1] < distances[0]
+    assert distances[1] < 0.5 * distances[0]  # .04 and .22
