@@ -124,18 +124,19 @@ def test_the_clip_is_decoded_three_times(made: tuple[Path, list[str]]) -> None:
     folder, opened = made
     assert 0 < opened.count("video actor.mp4") <= 3
     assert 0 < opened.count("audio actor.mp4") <= 2
-    assert not {"frames.avi", "sound.f32"} & {path.name for path in (folder / ".capture").iterdir()}
+    assert not {"frames.nut", "sound.f32"} & {path.name for path in (folder / ".capture").iterdir()}
 
 
 def test_kept_frames_are_the_same(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (5, 62, 62, 3), dtype=np.uint8)
-    path = tmp_path / "frames.avi"
-    assert all(map(np.array_equal, keep_frames(path, noise), noise))
-    assert all(map(np.array_equal, (to_rgb(frame) for _, frame in decode_frames(path)), noise))
+    path = tmp_path / "frames.nut"
+    for packed in (True, False):
+        assert all(map(np.array_equal, keep_frames(path, noise, packed), noise))
+        assert all(map(np.array_equal, (to_rgb(frame) for _, frame in decode_frames(path)), noise))
     with pytest.raises(KeyboardInterrupt):
-        for image in keep_frames(tmp_path / "half.avi", noise):
+        for image in keep_frames(tmp_path / "half.nut", noise):
             raise KeyboardInterrupt(image.shape)
-    assert [file.name for file in tmp_path.iterdir()] == ["frames.avi"]
+    assert [file.name for file in tmp_path.iterdir()] == ["frames.nut"]
 
 
 def test_the_stored_path_reads_back_also_under_its_old_name(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from emotalking.preprocess.check.face_pass import find_boxes
 from emotalking.preprocess.check.measures import mouth_opening
 from emotalking.preprocess.config import EMOTION_MODELS, NORMALS, PARSINGS, PrepareConfig, networks
 from emotalking.preprocess.gaze import make_gaze
-from emotalking.preprocess.job import Job, build, check_header, check_length, chunks
+from emotalking.preprocess.job import Job, build, check_header, check_length, chunks, kept_bytes
 from emotalking.preprocess.landmarks import open_provider
 from emotalking.preprocess.layers import draw_layers, make_background
 from emotalking.preprocess.masks import make_masks
@@ -213,7 +213,8 @@ def _frame(job: Job) -> dict[str, Any]:
     detections = ((float(i / chosen.fps), job.boxes[number]) for i, number in enumerate(numbers))
     most = 512 if job.person is None else job.person.width
     square = find_framing(job.clip, job.scan.size, detections, job.config.size, most)
-    need_space(job.files.root, len(job.timeline.source) * square.size**2 * BYTES_A_PIXEL)
+    pixels = len(job.timeline.source) * square.size**2
+    need_space(job.files.root, pixels * BYTES_A_PIXEL + kept_bytes(pixels))
     return {"square": asdict(square), "clip": [*job.scan.size[::-1]], "turn": job.scan.turn}
 
 
