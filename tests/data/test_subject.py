@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import emotalking
 from emotalking.data import Subject, validate
@@ -22,6 +23,7 @@ from emotalking.data.layouts import IBUG68, MODEL_AUS, FaceLayout
 from emotalking.data.readers import read_masks
 from emotalking.errors import UserError
 from emotalking.io.arrays import load_archive, load_array
+from emotalking.io.images import read_image, write_image
 from emotalking.ops.box import Box
 
 from .conftest import FOCAL, FRAMES, HEIGHT, WIDTH, Tiny
@@ -265,17 +267,26 @@ def test_a_failed_write_leaves_the_old_file(tiny: Tiny, monkeypatch: pytest.Monk
     assert not list(tiny.root.glob(".bc.jpg*"))
 
 
-def test_masks_survive_both_files_exactly() -> None:
+def test_masks_survive_both_files_exactly(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     labels = rng.integers(0, 6, (64, 48)).astype(np.uint8)
     teeth = rng.random(labels.shape) < 0.2
     labels[teeth] = Label.MOUTH
     masks = Masks(labels, teeth)
-    colours = masks.to_colours()
+    write.write_masks(tmp_path, 3, masks)
+    files = SubjectFiles(tmp_path)
+    colours = read_image(files.parsing(3))
     assert (colours[teeth] == LABEL_COLOURS[Label.HEAD]).all()
-    back = Masks.from_colours(colours, teeth)
-    np.testing.assert_array_equal(back.labels, labels)
-    np.testing.assert_array_equal(back.teeth, teeth)
+    np.testing.assert_array_equal(colours[~teeth], LABEL_COLOURS[labels[~teeth]])
+    with Image.open(files.parsing(3)) as image:  # as the other programs read it
+        np.testing.assert_array_equal(np.array(image.convert("RGB")), colours)
+    ours = read_masks(files, 3)
+    write_image(files.parsing(3), colours)  # as they write it
+    for back in (ours, read_masks(files, 3, (64, 48))):
+        np.testing.assert_array_equal(back.labels, labels)
+        np.testing.assert_array_equal(back.teeth, teeth)
+    with pytest.raises(UserError, match="instead of"):
+        read_masks(files, 3, (48, 64))
 
 
 def test_colours_and_layout_text() -> None:

@@ -43,26 +43,24 @@ class Masks:
     """:class:`Label`; teeth are ``MOUTH``."""
     teeth: Bool[np.ndarray, "H W"]
 
-    def to_colours(self) -> UInt8[np.ndarray, "H W 3"]:
-        """Encode as the RGB image of ``parsing/``; the teeth go into ``teeth_mask/``.
+    def to_stored(self) -> UInt8[np.ndarray, "H W"]:
+        """Label map of ``parsing/``, painted with :data:`LABEL_COLOURS`; the teeth go into ``teeth_mask/``.
 
         Convention: the readers of TalkingGaussian take face = head XOR teeth and mouth = grey OR teeth (docs/paper.md
         1.2), so a tooth painted grey would be read as face. Teeth are therefore painted as head; the pair of files
-        means the same to their reader and to :meth:`from_colours`.
+        means the same to their reader and to :meth:`from_stored`.
         """
-        colours = _packed(LABEL_COLOURS[None])[0].take(np.where(self.teeth, np.uint8(Label.HEAD), self.labels))
-        return np.asarray(cv2.cvtColor(colours[..., None].view(np.uint8), cv2.COLOR_RGBA2RGB), np.uint8)
+        return np.where(self.teeth, np.uint8(Label.HEAD), self.labels)
 
     @classmethod
-    def from_colours(cls, image: UInt8[np.ndarray, "H W 3"], teeth: Bool[np.ndarray, "H W"]) -> "Masks":
-        """Inverse of :meth:`to_colours`.
+    def from_stored(cls, labels: UInt8[np.ndarray, "H W"], teeth: Bool[np.ndarray, "H W"]) -> "Masks":
+        """Inverse of :meth:`to_stored`, in place.
 
         Deviation: TalkingGaussian takes face = head XOR teeth and mouth = grey OR teeth. Where the parser painted a
         tooth as head this is the same; where it painted it grey, XOR would make it face *and* mouth, so it is left
         mouth only.
         """
-        labels = colours_to_labels(image)
-        labels[teeth] = Label.MOUTH
+        np.copyto(labels, np.uint8(Label.MOUTH), where=teeth)
         return cls(labels, teeth)
 
 

@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float64, UInt8
 
 from emotalking.data.files import SubjectFiles
 from emotalking.data.frame import MOST_FRAMES, LandmarkTrack
-from emotalking.data.labels import Masks
+from emotalking.data.labels import Masks, colours_to_labels
 from emotalking.data.layouts import IBUG68, FaceLayout
 from emotalking.errors import InputError
 from emotalking.io import images
@@ -70,13 +71,22 @@ def read_masks(files: SubjectFiles, index: int, size: tuple[int, int] | None = N
     Raises:
         InputError: if the parsing image is missing, or one of the files is unusable.
     """
-    colours = read_subject_image(files.parsing(index), size)
+    labels = _read_labels(files.parsing(index), size)
     path = files.teeth(index)
     with reading(path, "is no mask", "compute it again"):
-        teeth = load_array(path).astype(bool) if path.exists() else np.zeros(colours.shape[:2], bool)
-    if teeth.shape != colours.shape[:2]:
-        raise InputError(f"{path} has the shape {teeth.shape}, the image {colours.shape[:2]}: compute it again.")
-    return Masks.from_colours(colours, teeth)
+        teeth = load_array(path).astype(bool, copy=False) if path.exists() else np.zeros(labels.shape, bool)
+    if teeth.shape != labels.shape:
+        raise InputError(f"{path} has the shape {teeth.shape}, the image {labels.shape}: compute it again.")
+    return Masks.from_stored(labels, teeth)
+
+
+def _read_labels(path: Path, size: tuple[int, int] | None) -> UInt8[np.ndarray, "H W"]:
+    """Label map of a parsing image, stored as a palette (ours) or as colours."""
+    found = images.read_palette(path, None if size is None else size[::-1])
+    if found is None:
+        return colours_to_labels(read_subject_image(path, size))
+    indices, palette = found
+    return np.asarray(cv2.LUT(indices, colours_to_labels(palette[None])[0]), np.uint8)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -16,11 +16,11 @@ import soundfile
 from jaxtyping import Bool, Float, UInt8
 
 from emotalking.data.files import SubjectFiles
-from emotalking.data.labels import Masks
+from emotalking.data.labels import LABEL_COLOURS, Masks
 from emotalking.data.layouts import FaceLayout
 from emotalking.errors import InputError
 from emotalking.io.files import replacing, write_bytes
-from emotalking.io.images import encode_image
+from emotalking.io.images import encode_image, encode_palette
 
 JPEG_QUALITY = 98
 """Quality of all photographs. The training target's coding error is the ceiling of every score: at 98 with full
@@ -63,9 +63,12 @@ def write_ibug_landmarks(root: Path, index: int, points: Float[np.ndarray, "68 2
 
 
 def write_masks(root: Path, index: int, masks: Masks) -> None:
-    """``parsing/{index}.png`` and ``teeth_mask/{index}.npy`` (:meth:`Masks.to_colours`)."""
+    """``parsing/{index}.png`` and ``teeth_mask/{index}.npy`` (:meth:`Masks.to_stored`).
+
+    The image has a palette of the six colours, which is read and written faster than RGB; readers make RGB of it.
+    """
     files = SubjectFiles(root)
-    write_bytes(files.parsing(index), _png(masks.to_colours()))
+    write_bytes(files.parsing(index), encode_palette(masks.to_stored(), LABEL_COLOURS))
     write_bytes(files.teeth(index), _npy(masks.teeth))
 
 

@@ -1,6 +1,8 @@
 """Image files: the one reader and the one writer. RGB, 8 bits a channel."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -102,6 +104,28 @@ def read_image(path: str | Path, *, unchanged: bool = False, hint: str = "") -> 
     return image
 
 
+def read_palette(
+    path: str | Path, size: tuple[int, int] | None = None
+) -> tuple[UInt8[np.ndarray, "H W"], UInt8[np.ndarray, "256 3"]] | None:
+    """Pixels and RGB colours of a PNG file with a palette; None for any other file, readable or not.
+
+    Args:
+        path: the file.
+        size: (width, height) that it must have; None: any.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.format != "PNG" or image.mode != "P" or image.size != (size or image.size):
+                return None
+            indices = np.array(image)
+            colours = np.zeros((256, 3), np.uint8)
+            stored = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    except Exception:  # damaged bytes can fail in any way
+        return None
+    colours[: len(stored)] = stored
+    return indices, colours
+
+
 def image_size(path: str | Path, *, hint: str = "") -> tuple[int, int]:
     """(width, height) from the header alone, px.
 
@@ -150,6 +174,19 @@ def encode_image(
     if not encoded:
         raise ValueError(f"an image of shape {image.shape} and type {image.dtype} cannot be stored as {suffix}")
     return data.tobytes()
+
+
+def encode_palette(indices: UInt8[np.ndarray, "H W"], palette: UInt8[np.ndarray, "colours 3"]) -> bytes:
+    """Encode an image of a few RGB colours as PNG, in half of Pillow's time and without the interpreter."""
+    height, width = indices.shape
+    rows = np.zeros((height, width + 1), np.uint8)  # each begins with its filter: none
+    rows[:, 1:] = indices
+    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)  # eight bits, palette
+    parts = (b"IHDR", header), (b"PLTE", palette.tobytes()), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b"")
+    chunks = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def write_image(
