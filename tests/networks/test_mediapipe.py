@@ -1,13 +1,17 @@
-"""MediaPipe's networks run by PyTorch against what TFLite computes, and the operations on values by hand."""
+"""MediaPipe's networks against what TFLite computes, ONNX Runtime against PyTorch, and the operations by hand."""
 
+import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from emotalking.networks.mediapipe.graph import open_graph
+from emotalking.io.tensors import read_tensors
+from emotalking.networks.mediapipe.graph import Graph, open_graph
 from emotalking.networks.mediapipe.operations import OPERATIONS
+from emotalking.networks.registry import BUNDLED
 
 SEEN_BY_TFLITE = {
     "face_detection": (
@@ -66,6 +70,48 @@ def test_network_computes_what_tflite_does(name: str) -> None:
         flat = found[output].flatten()
         seen = flat[:: max(len(flat) // 5, 1)][:6]
         torch.testing.assert_close(seen, torch.tensor(values), rtol=3e-4, atol=3e-6)
+
+
+def opened(name: str, compiled: bool) -> Graph:
+    about, weights = read_tensors(BUNDLED / f"mediapipe_{name}.safetensors")
+    return Graph(json.loads(about["graph"]), weights, compiled=compiled)
+
+
+@pytest.mark.parametrize("name", [*SEEN_BY_TFLITE, "face_mesh"])
+def test_onnx_runtime_computes_what_pytorch_does(name: str) -> None:
+    shape = SEEN_BY_TFLITE.get(name, ((192, 192, 3), {}))[0]
+    batch = pattern(shape) if name == "blendshapes" else torch.cat([pattern(shape), torch.rand(1, *shape)])
+    found, expected = opened(name, True)(batch), opened(name, False)(batch)
+    assert list(found) == list(expected)
+    for output, values in expected.items():
+        error = (found[output] - values).abs().max() / values.abs().max()
+        assert error < 2e-5, (output, error)  # 5e-6
+
+
+def test_every_operation_is_the_same_in_both() -> None:
+    """Each with settings that no network has."""
+    rng = torch.Generator().manual_seed(0)
+    weights = {"slope": torch.randn(1, 1, 6, generator=rng)}
+    weights |= {"kernel": torch.randn(6, 1, 3, 5, generator=rng), "bias": torch.randn(6, generator=rng)}
+    nodes: list[dict[str, Any]] = [
+        {"op": "convolution", "size": [3, 5], "stride": [2, 1], "padding": [2, 1, 0, 3], "groups": 6},
+        {"op": "prelu"},
+        {"op": "pad", "padding": [0, 2, 1, 3]},
+        {"op": "resize", "size": [7, 11]},
+        {"op": "depth_to_space", "block": 2},
+        {"op": "slice", "begin": [0, 2, 0, 1], "size": [1, 5, 20, 1], "shape": [1, 10, 10]},
+        {"op": "mean", "axes": [-1], "keep": True},
+        {"op": "add", "activation": "relu6"},
+        {"op": "transpose", "axes": [0, 2, 1]},
+    ]
+    more = {0: ["kernel", "bias"], 1: ["slope"], 7: ["5"]}
+    for place, node in enumerate(nodes):
+        node |= {"inputs": [str(place - 1) if place else "x", *more.get(place, [])], "output": str(place)}
+    graph = {"inputs": ["x"], "outputs": {"out": "8", "early": "1"}, "nodes": nodes}
+    x = torch.randn(2, 9, 8, 6, generator=rng)
+    one, other = (Graph(graph, weights, compiled=compiled)(x) for compiled in (True, False))
+    for name, values in other.items():
+        torch.testing.assert_close(one[name], values, rtol=1e-5, atol=1e-5)
 
 
 def test_a_graph_may_be_shared_and_keeps_nothing() -> None:

@@ -82,7 +82,7 @@ def read_masks(files: SubjectFiles, index: int, size: tuple[int, int] | None = N
 
 def _read_labels(path: Path, size: tuple[int, int] | None) -> UInt8[np.ndarray, "H W"]:
     """Label map of a parsing image, stored as a palette (ours) or as colours."""
-    found = images.read_palette(path, None if size is None else size[::-1])
+    found = images.read_palette(path, None if size is None else (size[1], size[0]))
     if found is None:
         return colours_to_labels(read_subject_image(path, size))
     indices, palette = found
