@@ -7,44 +7,50 @@ namespace {
 
 constexpr int up(int size) { return (size + W - 1) / W * W; }
 
-// Small planes, rows padded to whole vectors, and means over windows of them.
-struct Planes {
-    int width, height, stride, radius;
+constexpr int radius = 5, side = 2 * radius + 1;  // of the reference; known to the compiler, it takes a quarter less
+
+// at(0) + at(1) + ... of a window's side, in pairs: additions that wait for each other would take as long again.
+template <class At>
+inline vf total(At at) {
+    static_assert(side == 11);
+    return (((at(0) + at(1)) + (at(2) + at(3))) + ((at(4) + at(5)) + (at(6) + at(7)))) + ((at(8) + at(9)) + at(10));
+}
+
+// Sums over windows of small planes, row by row: the last rows of sums along rows, as many as a window is high.
+struct Windows {
+    int width, height, stride, planes;
     std::vector<float> padded, sums;
 
-    Planes(int width, int height, int radius)
-        : width(width), height(height), stride(up(width)), radius(radius), padded(stride + 2 * radius),
-          sums(int64_t(stride) * height) {}
-    int64_t size() const { return int64_t(stride) * height; }
+    Windows(int width, int height, int planes)
+        : width(width), height(height), stride(up(width)), planes(planes), padded(stride + 2 * radius),
+          sums(int64_t(side) * planes * stride) {}
     static int reflect(int at, int count) {  // the border's pixel repeats
         while (at < 0 || at >= count) at = at < 0 ? -1 - at : 2 * count - 1 - at;
         return at;
     }
-    // out(i) is called with the offset and the mean of the vector that begins there.
-    template <class In, class Out>
-    void mean(In in, Out out) {
-        const float share = 1.f / ((2 * radius + 1) * (2 * radius + 1));
-        for (int y = 0; y < height; ++y) {
-            const int64_t row = int64_t(y) * stride;
-            for (int x = 0; x < stride; x += W) store(&padded[radius + x], in(row + x));
-            for (int k = 1; k <= radius; ++k) {
-                padded[radius - k] = padded[radius + reflect(-k, width)];
-                padded[radius + width + k - 1] = padded[radius + reflect(width + k - 1, width)];
-            }
-            for (int x = 0; x < stride; x += W) {
-                vf total{};
-                for (int k = 0; k <= 2 * radius; ++k) total += load(&padded[x + k]);
-                store(&sums[row + x], total);
-            }
+    float *sums_of(int y, int plane) { return &sums[(int64_t(y % side) * planes + plane) * stride]; }
+    // Take row y of a plane; in(x) is the vector of its pixels that begins there.
+    template <class In>
+    void take(int y, int plane, In in) {
+        for (int x = 0; x < stride; x += W) store(&padded[radius + x], in(x));
+        for (int k = 1; k <= radius; ++k) {
+            padded[radius - k] = padded[radius + reflect(-k, width)];
+            padded[radius + width + k - 1] = padded[radius + reflect(width + k - 1, width)];
         }
-        std::vector<const float *> rows(2 * radius + 1);
-        for (int y = 0; y < height; ++y) {
-            for (int k = -radius; k <= radius; ++k) rows[k + radius] = &sums[int64_t(reflect(y + k, height)) * stride];
-            for (int x = 0; x < stride; x += W) {
-                vf total{};
-                for (const float *row : rows) total += load(row + x);
-                out(int64_t(y) * stride + x, total * share);
-            }
+        float *to = sums_of(y, plane);
+        for (int x = 0; x < stride; x += W) {
+            const float *from = &padded[x];
+            store(to + x, total([&](int k) { return load(from + k); }));
+        }
+    }
+    // Means of all planes at row y into rows of `out`; the rows of its window have been taken.
+    void mean(int y, float *out) {
+        const float share = 1.f / (side * side);
+        const float *rows[side];
+        for (int plane = 0; plane < planes; ++plane, out += stride) {
+            for (int k = 0; k < side; ++k) rows[k] = sums_of(reflect(y + k - radius, height), plane);
+            for (int x = 0; x < stride; x += W)
+                store(out + x, total([&](int k) { return load(rows[k] + x); }) * share);
         }
     }
 };
@@ -75,100 +81,102 @@ struct Between {  // pixels of the small image beside each of the large one's, a
     }
 };
 
+// Rows of slopes and offsets of the classes, from means of colours, their products, and scores with and without them.
+void solve(const float *means, float *lines, int stride, int classes, float epsilon) {
+    for (int x = 0; x < stride; x += W) {
+        vf m[3], c[6], v[6];  // rr rg rb gg gb bb; inverse by cofactors
+        for (int d = 0; d < 3; ++d) m[d] = load(means + d * stride + x);
+        for (int a = 0, k = 0; a < 3; ++a)
+            for (int b = a; b < 3; ++b, ++k) {
+                c[k] = load(means + (3 + k) * stride + x) - m[a] * m[b];
+                if (a == b) c[k] += epsilon;
+            }
+        const vf cofactors[6] = {c[3] * c[5] - c[4] * c[4], c[4] * c[2] - c[1] * c[5], c[1] * c[4] - c[3] * c[2],
+                                 c[0] * c[5] - c[2] * c[2], c[2] * c[1] - c[0] * c[4], c[0] * c[3] - c[1] * c[1]};
+        const vf whole = 1.f / (c[0] * cofactors[0] + c[1] * cofactors[1] + c[2] * cofactors[2]);
+        for (int k = 0; k < 6; ++k) v[k] = cofactors[k] * whole;
+        for (int t = 0; t + 1 < classes; ++t) {
+            const float *own = means + (9 + 4 * t) * stride + x;
+            float *out = lines + 4 * t * stride + x;
+            vf rest = load(own + 3 * stride);
+            for (int d = 0; d < 3; ++d) c[d] = load(own + d * stride) - m[d] * rest;
+            const vf slope[3] = {v[0] * c[0] + v[1] * c[1] + v[2] * c[2], v[1] * c[0] + v[3] * c[1] + v[4] * c[2],
+                                 v[2] * c[0] + v[4] * c[1] + v[5] * c[2]};
+            for (int d = 0; d < 3; ++d) store(out + d * stride, slope[d]), rest -= slope[d] * m[d];
+            store(out + 3 * stride, rest);
+        }
+    }
+}
+
 }  // namespace
 
 extern "C" {
 
 // out [classes][height][width] of scores [h][w][classes], guide [h][w][3] and image [height][width][3] in 8 bit.
+// Row by row: whole planes of all means would not fit into the processor's own memory.
 void guided_upsample(const float *scores, const uint8_t *guide, const uint8_t *image, int classes, int w, int h,
-                     int width, int height, int radius, float epsilon, float *out) {
-    thread_local std::vector<float> memory;  // fresh pages would take as long as the work
-    Planes planes(w, h, radius);
-    const int64_t n = planes.size(), stride = planes.stride;
+                     int width, int height, float epsilon, float *out) {
     const int parts = 4 * (classes - 1);  // a slope for each colour and an offset, by class
-    memory.resize((3 + 3 + 6 + 5 + parts) * n);
-    float *colour = memory.data(), *middle = colour + 3 * n, *inverse = middle + 3 * n, *target = inverse + 6 * n;
-    float *slopes = target + n, *lines = slopes + 4 * n;
-    for (int y = 0; y < h; ++y)
-        for (int x = 0; x < w; ++x)
-            for (int d = 0; d < 3; ++d) colour[d * n + y * stride + x] = guide[3 * (int64_t(y) * w + x) + d] / 255.f;
-    for (int d = 0; d < 3; ++d)
-        planes.mean([&](int64_t i) { return load(colour + d * n + i); }, [&](int64_t i, vf mean) { store(middle + d * n + i, mean); });
-    for (int a = 0, k = 0; a < 3; ++a)
-        for (int b = a; b < 3; ++b, ++k)
-            planes.mean([&](int64_t i) { return load(colour + a * n + i) * load(colour + b * n + i); },
-                        [&](int64_t i, vf mean) {
-                            mean -= load(middle + a * n + i) * load(middle + b * n + i);
-                            store(inverse + k * n + i, a == b ? mean + epsilon : mean);
-                        });
-    for (int64_t i = 0; i < n; i += W) {  // rr rg rb gg gb bb, by cofactors
-        vf c[6];
-        for (int k = 0; k < 6; ++k) c[k] = load(inverse + k * n + i);
-        const vf cofactors[6] = {c[3] * c[5] - c[4] * c[4], c[4] * c[2] - c[1] * c[5], c[1] * c[4] - c[3] * c[2],
-                                 c[0] * c[5] - c[2] * c[2], c[2] * c[1] - c[0] * c[4], c[0] * c[3] - c[1] * c[1]};
-        const vf whole = 1.f / (c[0] * cofactors[0] + c[1] * cofactors[1] + c[2] * cofactors[2]);
-        for (int k = 0; k < 6; ++k) store(inverse + k * n + i, cofactors[k] * whole);
-    }
-    for (int t = 0; t + 1 < classes; ++t) {
-        for (int y = 0; y < h; ++y)
-            for (int x = 0; x < w; ++x) target[y * stride + x] = scores[(int64_t(y) * w + x) * classes + t];
-        float *offset = slopes + 3 * n;
-        planes.mean([&](int64_t i) { return load(target + i); }, [&](int64_t i, vf mean) { store(offset + i, mean); });
-        for (int d = 0; d < 3; ++d)
-            planes.mean([&](int64_t i) { return load(colour + d * n + i) * load(target + i); },
-                        [&](int64_t i, vf mean) {
-                            store(slopes + d * n + i, mean - load(middle + d * n + i) * load(offset + i));
-                        });
-        for (int64_t i = 0; i < n; i += W) {
-            vf v[6], c[3], rest = load(offset + i);
-            for (int k = 0; k < 6; ++k) v[k] = load(inverse + k * n + i);
-            for (int d = 0; d < 3; ++d) c[d] = load(slopes + d * n + i);
-            const vf slope[3] = {v[0] * c[0] + v[1] * c[1] + v[2] * c[2], v[1] * c[0] + v[3] * c[1] + v[4] * c[2],
-                                 v[2] * c[0] + v[4] * c[1] + v[5] * c[2]};
-            for (int d = 0; d < 3; ++d) store(slopes + d * n + i, slope[d]), rest -= slope[d] * load(middle + d * n + i);
-            store(offset + i, rest);
-        }
-        for (int d = 0; d < 4; ++d)
-            planes.mean([&](int64_t i) { return load(slopes + d * n + i); },
-                        [&](int64_t i, vf mean) { store(lines + (4 * t + d) * n + i, mean); });
-    }
+    Windows seen(w, h, 9 + parts), lines(w, h, parts);
+    const int stride = seen.stride, wide = up(width);
+    std::vector<float> colour(3 * stride), target((classes - 1) * stride);
+    std::vector<float> means((9 + parts) * stride), found(parts * stride);
     const Between columns(w, width), rows(h, height);
-    const int wide = up(width);
     std::vector<float> buffers[2], pixels(3 * wide), result(int64_t(classes) * wide);
-    int held[2] = {-1, -1};  // rows of the small planes that the buffers hold, as wide as the image
-    for (auto &buffer : buffers) buffer.resize(int64_t(parts) * wide);
-    for (int y = 0; y < height; ++y) {
-        if (held[1] == rows.first[y]) std::swap(held[0], held[1]), std::swap(buffers[0], buffers[1]);
-        for (int b = 0; b < 2; ++b) {
-            const int row = b ? rows.second[y] : rows.first[y];
-            if (held[b] == row) continue;
-            held[b] = row;
-            for (int part = 0; part < parts; ++part) {
-                const float *from = lines + part * n + row * stride;
-                float *to = &buffers[b][int64_t(part) * wide];
-                columns.widen(from, to);
+    for (auto &buffer : buffers) buffer.resize(int64_t(parts) * wide);  // the last two rows as wide as the image
+    for (int read = 0, done = 0; done < height; ++read) {
+        if (read < h) {
+            for (int x = 0; x < w; ++x) {
+                for (int d = 0; d < 3; ++d) colour[d * stride + x] = guide[3 * (int64_t(read) * w + x) + d] / 255.f;
+                const float *score = scores + (int64_t(read) * w + x) * classes;
+                for (int t = 0; t + 1 < classes; ++t) target[t * stride + x] = score[t];
             }
-        }
-        for (int x = 0; x < width; ++x)
-            for (int d = 0; d < 3; ++d) pixels[d * wide + x] = image[3 * (int64_t(y) * width + x) + d] * (1 / 255.f);
-        const float share = rows.share[y];
-        for (int x = 0; x < wide; x += W) {
-            vf last = splat(1.f);
+            const auto of = [&](int d) { return &colour[d * stride]; };
+            for (int d = 0; d < 3; ++d) seen.take(read, d, [&](int x) { return load(of(d) + x); });
+            for (int a = 0, k = 3; a < 3; ++a)
+                for (int b = a; b < 3; ++b, ++k)
+                    seen.take(read, k, [&](int x) { return load(of(a) + x) * load(of(b) + x); });
             for (int t = 0; t + 1 < classes; ++t) {
-                vf part[4];
-                for (int d = 0; d < 4; ++d) {
-                    const int64_t at = int64_t(4 * t + d) * wide + x;
-                    const vf first = load(&buffers[0][at]);
-                    part[d] = first + (load(&buffers[1][at]) - first) * share;
-                }
-                for (int d = 0; d < 3; ++d) part[3] += part[d] * load(&pixels[d * wide + x]);
-                store(&result[int64_t(t) * wide + x], part[3]);
-                last -= part[3];
+                const float *own = &target[t * stride];
+                for (int d = 0; d < 3; ++d)
+                    seen.take(read, 9 + 4 * t + d, [&](int x) { return load(of(d) + x) * load(own + x); });
+                seen.take(read, 9 + 4 * t + 3, [&](int x) { return load(own + x); });
             }
-            store(&result[int64_t(classes - 1) * wide + x], last);
         }
-        for (int t = 0; t < classes; ++t)
-            std::memcpy(out + (int64_t(t) * height + y) * width, &result[int64_t(t) * wide], width * sizeof(float));
+        if (const int y = read - radius; y >= 0 && y < h) {
+            seen.mean(y, means.data());
+            solve(means.data(), found.data(), stride, classes, epsilon);
+            for (int part = 0; part < parts; ++part)
+                lines.take(y, part, [&](int x) { return load(&found[part * stride + x]); });
+        }
+        const int small = read - 2 * radius;
+        if (small < 0) continue;
+        lines.mean(small, found.data());
+        for (int part = 0; part < parts; ++part)
+            columns.widen(&found[part * stride], &buffers[small % 2][int64_t(part) * wide]);
+        for (; done < height && rows.second[done] <= small; ++done) {
+            const float *above = buffers[rows.first[done] % 2].data(), *below = buffers[rows.second[done] % 2].data();
+            for (int x = 0; x < width; ++x)
+                for (int d = 0; d < 3; ++d) pixels[d * wide + x] = image[3 * (int64_t(done) * width + x) + d] * (1 / 255.f);
+            const float share = rows.share[done];
+            for (int x = 0; x < wide; x += W) {
+                vf last = splat(1.f);
+                for (int t = 0; t + 1 < classes; ++t) {
+                    vf part[4];
+                    for (int d = 0; d < 4; ++d) {
+                        const int64_t at = int64_t(4 * t + d) * wide + x;
+                        const vf first = load(above + at);
+                        part[d] = first + (load(below + at) - first) * share;
+                    }
+                    for (int d = 0; d < 3; ++d) part[3] += part[d] * load(&pixels[d * wide + x]);
+                    store(&result[int64_t(t) * wide + x], part[3]);
+                    last -= part[3];
+                }
+                store(&result[int64_t(classes - 1) * wide + x], last);
+            }
+            for (int t = 0; t < classes; ++t)
+                std::memcpy(out + (int64_t(t) * height + done) * width, &result[int64_t(t) * wide], width * sizeof(float));
+        }
     }
 }
 }

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 
 from emotalking.ops.cpu.build import load_library
-from emotalking.ops.reference.guided import EPSILON, RADIUS, shrink
+from emotalking.ops.reference.guided import EPSILON, shrink
 
 
 @cache
@@ -18,7 +18,7 @@ def library() -> ctypes.CDLL:
     """
     built = load_library("guided.cpp")
     pointer, number = ctypes.c_void_p, ctypes.c_int
-    built.guided_upsample.argtypes = (*[pointer] * 3, *[number] * 6, ctypes.c_float, pointer)
+    built.guided_upsample.argtypes = (*[pointer] * 3, *[number] * 5, ctypes.c_float, pointer)
     built.guided_upsample.restype = None
     return built
 
@@ -30,6 +30,6 @@ def guided_upsample(scores: np.ndarray, image: np.ndarray) -> np.ndarray:
     out = np.empty((classes, *image.shape[:2]), np.float32)
     library().guided_upsample(
         *(each.ctypes.data for each in (scores, small, image)), classes, *scores.shape[1::-1], *image.shape[1::-1],
-        RADIUS, EPSILON, out.ctypes.data,
+        EPSILON, out.ctypes.data,
     )  # fmt: skip
     return out
