@@ -15,6 +15,8 @@ from jaxtyping import Float, Float32, Shaped, UInt8
 from scipy.ndimage import gaussian_filter
 
 from emotalking.data.layouts import FaceLayout
+from emotalking.ops.materials import StillBackground, material_posteriors
+from emotalking.ops.reference.materials import BINS, colour_bins
 from emotalking.preprocess.parsing.geometry import (
     BOTTOM,
     CELLS,
@@ -32,13 +34,10 @@ from emotalking.preprocess.parsing.geometry import (
 
 SKIN, HAIR, CLOTHES, BACKGROUND = range(4)
 """Material classes, told apart by colour; geometry divides skin into head and neck afterwards."""
-BINS = 32
 UNIFORM_SHARE = 0.02
 """Share of a flat histogram in every colour model: no colour is impossible anywhere."""
 BAND = 0.016
 """Half width of the border band where colour may move the person's outline, as a share of the image's longer side."""
-HANGING = 3.0
-"""Penalty of clothes, in nats, where they are connected to the temple."""
 RAY_STEPS = 20
 LOCK = 0.08
 """Half the width, in eye distances, of the narrowest lock of hair that is followed onto the shoulders."""
@@ -48,9 +47,7 @@ LOCK = 0.08
 class Sample:
     """One frame at working size."""
 
-    bins: Shaped[np.ndarray, "h w"]
-    """Colour bin of every pixel."""
-    lab: Float32[np.ndarray, "h w 3"]
+    lab: UInt8[np.ndarray, "h w 3"]
     person: Float32[np.ndarray, "h w"]
     zones: FaceZones
     to_map: Float[np.ndarray, "2 3"]
@@ -60,6 +57,11 @@ class Sample:
     hanging: Float32[np.ndarray, "h w"]
     """1 next to the neck where no background separates the pixel from the temple: hair is there, or clothes under hair;
     0 elsewhere."""
+
+    @cached_property
+    def bins(self) -> Shaped[np.ndarray, "h w"]:
+        """Colour bin of every pixel."""
+        return colour_bins(self.lab)
 
 
 @dataclass(frozen=True)
@@ -77,22 +79,13 @@ class ClipModel:
     plate_noise: Float32[np.ndarray, "h w"]
 
     @cached_property
-    def plate_variance(self) -> Float32[np.ndarray, "h w"]:
-        """Square of :attr:`plate_noise`."""
-        return np.square(self.plate_noise)
+    def still(self) -> StillBackground:
+        """The plate with the square of its noise and the log density of its own colour.
 
-    @cached_property
-    def still_density(self) -> Float32[np.ndarray, "h w"]:
-        """Log density of the plate's own colour: a bin holds 8 x 4 x 4 levels, and both densities are per bin."""
-        return np.float32(np.log(0.8 * 128 / 15.75)) - 3 * np.log(self.plate_noise)
-
-
-def colour_bins(lab: UInt8[np.ndarray, "h w 3"]) -> Shaped[np.ndarray, "h w"]:
-    """8-bit Lab to one of 32^3 bins; chroma is binned twice as finely as lightness."""
-    lightness = lab[..., 0].astype(np.int32) >> 3
-    a = np.clip((lab[..., 1].astype(np.int32) - 64) >> 2, 0, BINS - 1)
-    b = np.clip((lab[..., 2].astype(np.int32) - 64) >> 2, 0, BINS - 1)
-    return (lightness * BINS + a) * BINS + b
+        A bin holds 8 x 4 x 4 levels, and densities are per bin.
+        """
+        density = np.float32(np.log(0.8 * 128 / 15.75)) - 3 * np.log(self.plate_noise)
+        return StillBackground(self.plate, np.square(self.plate_noise), density)
 
 
 def make_sample(
@@ -112,9 +105,7 @@ def make_sample(
     to_map = head.affine_from_image(points)
     x, y = place_in_head(to_map, size)
     hanging = _hanging(person, x, y, to_map, _jaw(head, layout)[1])
-    return Sample(
-        colour_bins(lab), lab.astype(np.float32), person, face_zones(points, layout, size), to_map, x, y, hanging
-    )
+    return Sample(lab, person, face_zones(points, layout, size), to_map, x, y, hanging)
 
 
 def _hanging(
@@ -153,26 +144,12 @@ def person_prior(person: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w
 
 def class_scores(sample: Sample, model: ClipModel) -> Float32[np.ndarray, "h w 4"]:
     """Posterior probabilities of skin, hair, clothes, background at working size."""
-    skin, hair, clothes, background = cv2.split(model.colours[sample.bins])
-    lightness, a, b = cv2.split(np.square(sample.lab - model.plate))
-    still = model.still_density - np.float32(0.5) * ((lightness + a + b) / model.plate_variance)
-    # Where the background was never visible the plate is NaN.
-    anywhere = background + np.float32(np.log(0.2))
-    background = np.where(np.isnan(still), background, np.fmax(still, anywhere))
+    size, zones = (sample.person.shape[0], sample.person.shape[1]), sample.zones
+    prior = from_head(model.log_prior, sample.to_map, size)
     person = person_prior(sample.person)
-    log_person, zones = np.log(person), sample.zones
-    prior = cv2.split(from_head(model.log_prior, sample.to_map, (person.shape[0], person.shape[1])))
-    skin, hair, clothes = (x + (y + log_person) for x, y in zip((skin, hair, clothes), prior, strict=True))
-    background += np.log1p(-person)
-    clothes -= HANGING * sample.hanging
-    hair[zones.below_brows] -= 20
-    clothes[zones.oval] -= 20
-    background[zones.oval] -= 20
-    # Plane by plane: numpy and OpenCV work on a last axis of four at a fraction of the speed.
-    highest = np.maximum(np.maximum(skin, hair), np.maximum(clothes, background))
-    planes = [np.exp(logit - highest) for logit in (skin, hair, clothes, background)]
-    total = planes[0] + planes[1] + planes[2] + planes[3]
-    return cv2.merge([plane / total for plane in planes])
+    return material_posteriors(
+        sample.lab, model.colours, model.still, person, prior, sample.hanging, zones.oval, zones.below_brows
+    )
 
 
 def fit_model(samples: Sequence[Sample], head: HeadFrame, layout: FaceLayout, rounds: int = 4) -> ClipModel:
@@ -302,7 +279,7 @@ def _background_plate(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray
     """Median Lab colour and noise per pixel over the samples where the pixel is certainly background."""
     radius = max(1, round(2 * BAND * max(samples[0].person.shape)))
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
-    colours = np.stack([sample.lab for sample in samples])
+    colours = np.stack([sample.lab for sample in samples]).astype(np.float32)
     for colour, sample in zip(colours, samples, strict=True):
         colour[cv2.dilate((sample.person > 0.1).astype(np.uint8), kernel) > 0] = np.nan
     seen = np.isfinite(colours[..., 0]).sum(0)
