@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import soundfile
 from jaxtyping import Bool, Float, UInt8
@@ -21,6 +22,7 @@ from emotalking.data.layouts import FaceLayout
 from emotalking.errors import InputError
 from emotalking.io.files import replacing, write_bytes
 from emotalking.io.images import encode_image, encode_palette
+from emotalking.ops.regions import bounds
 
 JPEG_QUALITY = 98
 """Quality of all photographs. The training target's coding error is the ceiling of every score: at 98 with full
@@ -174,9 +176,11 @@ def write_normals(root: Path, index: int, normals: Float[np.ndarray, "H W 3"]) -
     Args:
         normals: unit vectors in camera space, OpenCV axes (skin that faces the camera has z < 0), zero off the face.
     """
-    colours = np.round(255 * (0.5 * normals + 0.5)).astype(np.uint8)
-    shown = (normals[..., 0] != 0) | (normals[..., 1] != 0) | (normals[..., 2] != 0)  # any(-1) takes ten times as long
-    colours *= shown[..., None]
+    shown = cv2.inRange(normals, (0, 0, 0), (0, 0, 0)) == 0  # numpy's any(-1) takes ten times as long
+    colours = np.zeros(normals.shape, np.uint8)
+    window = bounds(shown)
+    levels = cv2.convertScaleAbs(normals[window], alpha=127.5, beta=127.5)
+    colours[window] = levels * shown[window][..., None]
     write_bytes(SubjectFiles(root).normals(index), _png(colours))
 
 

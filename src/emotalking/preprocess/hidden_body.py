@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 
 from emotalking.data.labels import BODY, WHOLE_HEAD, Label, mask_of
 from emotalking.ops.pyramid import pull_push
+from emotalking.ops.regions import bounds
 
 SAMPLES = 48
 """Frames of a clip that are laid over each other."""
@@ -143,9 +144,9 @@ class HiddenBody:
             shifted, left = _shifted(colour, image, compared, window)
             if np.abs(left[beside[window]]).mean() <= MISFIT:
                 filled = hidden & shown
-                out[top:][filled] = shifted[filled[window]]
+                cv2.copyTo(shifted, filled[window].view(np.uint8), out[top:][window])
                 filled |= hidden & (known == Label.BACKGROUND)
-                classes[top:][filled] = known[filled]
+                np.copyto(classes[top:], known, where=filled)
         return out, classes
 
 
@@ -192,12 +193,6 @@ def _shifted(
     smooth = smooth[window]
     shifted = np.clip(colour[window] + smooth + 0.5, 0, 255).astype(np.uint8)
     return shifted, difference[window] - smooth
-
-
-def bounds(mask: Bool[np.ndarray, "H W"], margin: int = 0) -> tuple[slice, slice]:
-    """Rows and columns of what is True, and ``margin`` pixels around it as far as there are some."""
-    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
-    return slice(max(top - margin, 0), top + height + margin), slice(max(left - margin, 0), left + width + margin)
 
 
 def _head(labels: np.ndarray) -> Bool[np.ndarray, "H W"]:

@@ -15,7 +15,8 @@ from emotalking.data.readers import read_masks, read_subject_image
 from emotalking.errors import InputError
 from emotalking.ops.matting import coverage, nearest_colours
 from emotalking.ops.pyramid import pull_push
-from emotalking.preprocess.hidden_body import SAMPLES, HiddenBody, bounds
+from emotalking.ops.regions import bounds
+from emotalking.preprocess.hidden_body import SAMPLES, HiddenBody
 from emotalking.preprocess.steps import each_frame, map_frames
 from emotalking.progress import track
 
@@ -257,7 +258,8 @@ def _chin(labels: np.ndarray) -> int | None:
 def _behind_head(labels: np.ndarray, chin: int | None, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Head and hair pixels behind which the neck (a long way up) and the torso (a little) continue."""
     # Only above body in the same column: a neck does not grow sideways behind the ears.
-    above = [np.logical_or.accumulate((labels == part)[::-1], axis=0)[::-1] for part in (Label.NECK, Label.TORSO)]
+    rows = np.arange(len(labels), dtype=np.int16)[:, None]
+    lowest = [np.where(labels == part, rows, np.int16(-1)).max(0) for part in (Label.NECK, Label.TORSO)]
     cap = None if chin is None else _cap((labels == Label.NECK).any(0), chin, labels.shape, NECK_EXTENSION_PX * scale)
     head, out = mask_of(labels, *WHOLE_HEAD), np.zeros((2, *labels.shape), bool)
     window = bounds(head, int(NECK_EXTENSION_PX * scale) + 2)  # what is further away reaches no pixel of the head
@@ -268,8 +270,8 @@ def _behind_head(labels: np.ndarray, chin: int | None, scale: float) -> tuple[np
     allowed = head & cv2.erode(person, np.ones((margin, margin), np.uint8)).astype(bool)
     regions, near = [], np.zeros(labels.shape, bool)
     for label, reach, below in (
-        (Label.NECK, NECK_EXTENSION_PX * scale, above[0][window]),
-        (Label.TORSO, TORSO_EXTENSION_PX * scale, above[1][window]),
+        (Label.NECK, NECK_EXTENSION_PX * scale, (rows <= lowest[0])[window]),
+        (Label.TORSO, TORSO_EXTENSION_PX * scale, (rows <= lowest[1])[window]),
     ):
         source = labels == label
         if not source.any():
@@ -295,6 +297,9 @@ def _rounded(
     neck: np.ndarray, torso: np.ndarray, labels: np.ndarray, allowed: np.ndarray, scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both regions without the horns, notches and specks that label maps leave where jaw, neck and collar meet."""
+    out = np.zeros((2, *labels.shape), bool)
+    window = bounds(mask_of(labels, *BODY) | neck | torso, 2 * max(1, round(NOTCH_PX * scale)) + 2)
+    neck, torso, labels, allowed = (part[window] for part in (neck, torso, labels, allowed))
     body = mask_of(labels, *BODY)
     solid = (body | neck | torso).astype(np.uint8)
     for operation, radius in ((cv2.MORPH_CLOSE, NOTCH_PX), (cv2.MORPH_OPEN, HORN_PX)):
@@ -306,8 +311,9 @@ def _rounded(
         cv2.blur((part | mask).astype(np.float32), (size, size))
         for part, mask in ((neck, labels == Label.NECK), (torso, labels == Label.TORSO))
     ]
-    neck = behind & (shares[0] >= shares[1]) & (labels == Label.NECK).any()
-    return neck, behind & ~neck
+    out[0][window] = behind & (shares[0] >= shares[1]) & (labels == Label.NECK).any()
+    out[1][window] = behind & ~out[0][window]
+    return out[0], out[1]
 
 
 def _cap(row: Bool[np.ndarray, " W"], chin: int, shape: tuple[int, ...], height: float) -> Bool[np.ndarray, "H W"]:
@@ -361,6 +367,8 @@ def _body_colours(
             near, away = near[within], away[within]
         smooth = cv2.GaussianBlur(near.astype(np.float32), (0, 0), sigma)
         part = region[window]
-        darker = smooth[part] * (DARKENING ** (away[part] / scale))[:, None]
+        places = np.flatnonzero(part)
+        shade = np.float32(DARKENING) ** (np.ascontiguousarray(away).ravel().take(places) / np.float32(scale))
+        darker = smooth.reshape(-1, 3).take(places, 0) * shade[:, None]
         colour[window][part] = np.clip(darker + 0.5, 0, 255).astype(np.uint8)
     return colour

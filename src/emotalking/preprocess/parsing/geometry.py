@@ -1,10 +1,11 @@
 """Geometry of the embedded parser: the head-fixed frame of a clip, and zones given by the landmarks."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Shaped
+from jaxtyping import Bool, Float, Float32, Float64, Shaped
 
 from emotalking.data.layouts import FaceLayout
 from emotalking.ops.geometry import similarity_matrix
@@ -62,55 +63,79 @@ def fill(points: Shaped[np.ndarray, "K 2"], size: tuple[int, int]) -> Bool[np.nd
     mask = np.zeros(size, np.uint8)
     fixed = np.round((points - 0.5) * 16).astype(np.int32)
     cv2.fillPoly(mask, [fixed], 1, lineType=cv2.LINE_8, shift=4)
-    return mask.astype(bool)
+    return mask.view(bool)
 
 
 @dataclass(frozen=True)
 class FaceZones:
-    """Zones of one image that the landmarks give."""
+    """Zones of one image that the landmarks give, each drawn when it is first asked for."""
 
-    oval: Bool[np.ndarray, "H W"]
-    """Inside the face oval (for a layout without a forehead it ends at the brows)."""
-    below_brows: Bool[np.ndarray, "H W"]
-    """The part of the oval where only face can be: from the brows down."""
-    under_jaw: Bool[np.ndarray, "H W"]
-    """Below the jaw line, prolonged sideways from the ear lobes: skin here is neck."""
-    mouth: Bool[np.ndarray, "H W"]
-    """Inside the inner lips."""
-    lips: Bool[np.ndarray, "H W"]
-    """Inside the outer lips: not the colour of skin."""
-    eyes: Bool[np.ndarray, "H W"]
-    """Eyes and brows with some margin: not the colour of skin either."""
+    points: Float64[np.ndarray, "K 2"]
+    layout: FaceLayout
+    size: tuple[int, int]
+    """(height, width) of the image."""
+
+    @cached_property
+    def _up(self) -> Float64[np.ndarray, "2"]:
+        """From the chin to the eyes, length 1."""
+        up = self.points[self.layout.ibug68[27]] - self.points[self.layout.ibug68[8]]
+        return up / max(float(np.linalg.norm(up)), 1e-6)
+
+    @cached_property
+    def oval(self) -> Bool[np.ndarray, "H W"]:
+        """Inside the face oval (for a layout without a forehead it ends at the brows)."""
+        return fill(self.points[list(self.layout.oval)], self.size)
+
+    @cached_property
+    def below_brows(self) -> Bool[np.ndarray, "H W"]:
+        """The part of the oval where only face can be: from the brows down."""
+        points, layout = self.points, self.layout
+        # The brows' points are on hair-coloured pixels, so the sure zone begins a little above them.
+        brows = points[[*layout.right_brow, *reversed(layout.left_brow)]]
+        margin = 0.12 * np.linalg.norm(points[layout.ibug68[39]] - points[layout.ibug68[42]])
+        lower = np.concatenate([brows + margin * self._up, points[list(layout.ibug68[16::-1])]])
+        return fill(lower, self.size) & self.oval
+
+    @cached_property
+    def under_jaw(self) -> Bool[np.ndarray, "H W"]:
+        """Below the jaw line, prolonged sideways from the ear lobes: skin here is neck."""
+        points, layout, up = self.points, self.layout, self._up
+        far = 4.0 * max(self.size)
+        side = np.array([-up[1], up[0]])
+        if side @ (points[layout.ibug68[16]] - points[layout.ibug68[0]]) < 0:
+            side = -side
+        jaw = _jaw_line(points, layout, side)
+        # Ear lobes are next to the jaw's upper ends; a line that falls outwards keeps them with the head.
+        outer_left, outer_right = jaw[0] - far * side - 0.3 * far * up, jaw[-1] + far * side - 0.3 * far * up
+        below = [[outer_left], jaw, [outer_right, outer_right - far * up, outer_left - far * up]]
+        return fill(np.concatenate(below), self.size)
+
+    @cached_property
+    def mouth(self) -> Bool[np.ndarray, "H W"]:
+        """Inside the inner lips."""
+        return fill(self.points[list(self.layout.lips_inner)], self.size)
+
+    @cached_property
+    def lips(self) -> Bool[np.ndarray, "H W"]:
+        """Inside the outer lips: not the colour of skin."""
+        return fill(self.points[list(self.layout.lips_outer)], self.size)
+
+    @cached_property
+    def eyes(self) -> Bool[np.ndarray, "H W"]:
+        """Eyes and brows with some margin: not the colour of skin either."""
+        layout, eyes = self.layout, np.zeros(self.size, bool)
+        for loop in (
+            [*layout.right_upper_lid, *reversed(layout.right_lower_lid), *layout.right_brow],
+            [*layout.left_upper_lid, *reversed(layout.left_lower_lid), *layout.left_brow],
+        ):
+            hull = cv2.convexHull(self.points[loop].astype(np.float32))[:, 0]
+            eyes |= fill(hull.mean(0) + 1.3 * (hull - hull.mean(0)), self.size)
+        return eyes
 
 
 def face_zones(points: Shaped[np.ndarray, "K 2"], layout: FaceLayout, size: tuple[int, int]) -> FaceZones:
     """Zones of one frame; ``size`` is (height, width)."""
-    points = np.asarray(points, np.float64)
-    oval = fill(points[list(layout.oval)], size)
-    # The brows' points are on hair-coloured pixels, so the sure zone begins a little above them.
-    brows = points[[*layout.right_brow, *reversed(layout.left_brow)]]
-    chin = points[layout.ibug68[8]]
-    up = points[layout.ibug68[27]] - chin
-    up = up / max(float(np.linalg.norm(up)), 1e-6)
-    margin = 0.12 * np.linalg.norm(points[layout.ibug68[39]] - points[layout.ibug68[42]])
-    lower = fill(np.concatenate([brows + margin * up, points[list(layout.ibug68[16::-1])]]), size)
-    far = 4.0 * max(size)
-    side = np.array([-up[1], up[0]])
-    if side @ (points[layout.ibug68[16]] - points[layout.ibug68[0]]) < 0:
-        side = -side
-    jaw = _jaw_line(points, layout, side)
-    # Ear lobes are next to the jaw's upper ends; a line that falls outwards keeps them with the head.
-    outer_left, outer_right = jaw[0] - far * side - 0.3 * far * up, jaw[-1] + far * side - 0.3 * far * up
-    below = np.concatenate([[outer_left], jaw, [outer_right, outer_right - far * up, outer_left - far * up]])
-    mouth, lips = fill(points[list(layout.lips_inner)], size), fill(points[list(layout.lips_outer)], size)
-    eyes = np.zeros(size, bool)
-    for loop in (
-        [*layout.right_upper_lid, *reversed(layout.right_lower_lid), *layout.right_brow],
-        [*layout.left_upper_lid, *reversed(layout.left_lower_lid), *layout.left_brow],
-    ):
-        hull = cv2.convexHull(points[loop].astype(np.float32))[:, 0]
-        eyes |= fill(hull.mean(0) + 1.3 * (hull - hull.mean(0)), size)
-    return FaceZones(oval, lower & oval, fill(below, size), mouth, lips, eyes)
+    return FaceZones(np.asarray(points, np.float64), layout, size)
 
 
 def _jaw_line(points: np.ndarray, layout: FaceLayout, side: np.ndarray) -> Float[np.ndarray, "J 2"]:

@@ -1,10 +1,13 @@
 """Label map of a frame from class scores: borders at full resolution, connected regions, neck, mouth and teeth."""
 
+from functools import cache
+
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from emotalking.data.labels import Label
+from emotalking.ops.regions import absorb_islands, bounds, connected_to, fill_holes
 from emotalking.preprocess.parsing.geometry import CELLS, FaceZones, place_in_head
 from emotalking.preprocess.parsing.model import BACKGROUND, CLOTHES, HAIR, SKIN
 
@@ -20,7 +23,6 @@ TEETH_LIGHTNESS = 0.6
 """... above this share of the skin's lightness."""
 THINNEST_MOUTH = 0.045
 """Lips parted by less than this share of the mouth's width are closed."""
-_LABEL_OF_MATERIAL = np.array([Label.HEAD, Label.HAIR, Label.TORSO, Label.BACKGROUND], np.uint8)
 
 
 def remove_detached(
@@ -61,28 +63,17 @@ def detached(region: Bool[np.ndarray, "h w"], root: Bool[np.ndarray, "h w"], rea
 
     Fringes too thin to hold a disc of that size stay, so that strands and outlines are not eaten.
     """
-    mask = region.astype(np.uint8)
-    whole = np.asarray(cv2.connectedComponents(mask, connectivity=4)[1], np.int32)
-    loose = region & ~_marked(whole, root).take(whole)
+    loose = region & ~connected_to(region, root)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    wider = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 3, 2 * reach + 3))
-    core = np.asarray(cv2.connectedComponents(cv2.erode(mask, disc), connectivity=4)[1], np.int32)
+    core = cv2.erode(region.view(np.uint8), disc).view(bool)
     # A root along the region's border is hit by the disc, not by its centre.
-    near_root = cv2.dilate((root & region).astype(np.uint8), disc).astype(bool)
-    kept = _marked(core, near_root).take(core)
-    if not kept.any():
+    kept = connected_to(core, cv2.dilate((root & region).view(np.uint8), disc).view(bool))
+    cut = core & ~kept
+    if not cut.any() or not kept.any():
         return loose
-    cut = cv2.dilate(((core > 0) & ~kept).astype(np.uint8), wider).astype(bool)
-    near = cv2.dilate(kept.astype(np.uint8), wider).astype(bool)
-    return loose | (region & cut & ~near)
-
-
-def _marked(components: np.ndarray, mark: np.ndarray) -> np.ndarray:
-    """For each component whether a pixel of it is in ``mark``; always False for the 0th, the rest."""
-    table = np.zeros(int(components.max()) + 1, bool)
-    table[components[mark]] = True
-    table[0] = False
-    return table
+    wider = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 3, 2 * reach + 3))
+    away, near = (cv2.dilate(part.view(np.uint8), wider).view(bool) for part in (cut, kept))
+    return loose | (region & away & ~near)
 
 
 def _likeliest(scores: np.ndarray) -> UInt8[np.ndarray, "h w"]:
@@ -97,88 +88,54 @@ def _likeliest(scores: np.ndarray) -> UInt8[np.ndarray, "h w"]:
 
 def _reassign_scores(scores: np.ndarray, kind: int, where: np.ndarray) -> None:
     """Move the score of ``kind`` to the likeliest other material of a person, in place."""
-    if not where.any():
+    places = np.flatnonzero(where)
+    if len(places) == 0:
         return
-    part = scores[where]
+    flat = scores.reshape(-1, scores.shape[-1])
+    part = flat.take(places, 0)
     mass = part[:, kind].copy()
     part[:, kind] = -1
     other = part[:, :BACKGROUND].argmax(1)
     part[:, kind] = 0
     part[np.arange(len(part)), other] += mass
-    scores[where] = part
+    flat[places] = part
 
 
 def labels_from_scores(scores: Float32[np.ndarray, "4 H W"], zones: FaceZones) -> UInt8[np.ndarray, "H W"]:
     """Decide the material of every pixel, divide skin into head and neck at the jaw, and clear islands and holes."""
-    hairy = scores[HAIR] > scores[SKIN]
-    material = np.where(hairy, np.uint8(HAIR), np.uint8(SKIN))
-    best = np.maximum(scores[HAIR], scores[SKIN])
-    material[scores[CLOTHES] > best] = CLOTHES
-    np.maximum(best, scores[CLOTHES], out=best)
-    material[zones.oval] = SKIN
-    material[zones.oval & ~zones.below_brows & hairy] = HAIR
-    # A hole of the person keeps its likeliest material that is not background.
-    person = _person_component(~(scores[BACKGROUND] > best) | zones.oval, zones.oval)
-    material[~person] = BACKGROUND
-    labels = _LABEL_OF_MATERIAL.take(material)
-    labels[zones.under_jaw & ~zones.oval & (material == SKIN)] = Label.NECK
-    smallest = max(4, int(SMALL_SHARE * labels.size))
+    hairy = cv2.compare(scores[HAIR], scores[SKIN], cv2.CMP_GT)
+    best = cv2.max(scores[HAIR], scores[SKIN])
+    dressed = cv2.compare(scores[CLOTHES], best, cv2.CMP_GT)
+    outside = cv2.compare(scores[BACKGROUND], cv2.max(best, scores[CLOTHES]), cv2.CMP_GT)
+    person = (outside == 0) | zones.oval
+    smallest = max(4, int(SMALL_SHARE * person.size))
+    if zones.oval.any():
+        # A hole of the person keeps its likeliest material that is not background.
+        person = fill_holes(connected_to(person, zones.oval, most=True), max(4, int(4 * SMALL_SHARE * person.size)))
+    facts = np.zeros(person.shape, np.uint8)
+    for bit, fact in enumerate((hairy, dressed, zones.oval, zones.below_brows, zones.under_jaw, person)):
+        facts |= (fact if fact.dtype == np.uint8 else fact.view(np.uint8) * np.uint8(255)) & np.uint8(1 << bit)
+    labels = np.asarray(cv2.LUT(facts, _label_table()), np.uint8)
     for label, others, root in (
         (Label.HEAD, (Label.HAIR, Label.NECK), None),
         (Label.HAIR, (Label.HEAD, Label.NECK, Label.TORSO), ~zones.under_jaw),
         (Label.NECK, (Label.TORSO, Label.HEAD), None),
         (Label.TORSO, (Label.NECK, Label.HAIR, Label.HEAD), None),
     ):
-        _absorb_islands(labels, label, others, smallest, root)
-    labels[open_mouth(zones)] = Label.MOUTH
+        absorb_islands(labels, label, others, smallest, root)
+    np.copyto(labels, np.uint8(Label.MOUTH), where=open_mouth(zones))
     return labels
 
 
-def _person_component(person: np.ndarray, face: np.ndarray) -> np.ndarray:
-    """The component that holds the face, without small holes."""
-    count, components = cv2.connectedComponents(person.view(np.uint8), connectivity=4)
-    if not face.any():
-        return person
-    body = person
-    if count > 2:
-        inside = components[face]
-        body = components == np.bincount(inside[inside > 0], minlength=1).argmax()
-    count, found = cv2.connectedComponents((~body).view(np.uint8), connectivity=4)
-    holes = np.asarray(found, np.int32)
-    small = np.bincount(holes.ravel(), minlength=count) < max(4, int(4 * SMALL_SHARE * body.size))
-    small[0] = False  # the body itself
-    return body | small.take(holes) if small.any() else body
-
-
-def _absorb_islands(
-    labels: np.ndarray, label: Label, others: tuple[Label, ...], smallest: int, root: np.ndarray | None
-) -> None:
-    """Give islands of ``label`` to that of ``others`` which borders them most, in place.
-
-    Islands are components below ``smallest`` pixels, and those of any size that do not touch ``root``.
-    """
-    mask = (labels == label).view(np.uint8)
-    left, top, width, height = cv2.boundingRect(mask)
-    around = np.s_[max(top - 1, 0) : top + height + 1, max(left - 1, 0) : left + width + 1]
-    # OpenCV's statistics of components take longer than the components, and most labels are in one piece.
-    count, components = cv2.connectedComponents(mask[around], connectivity=4)
-    labels, root = labels[around], None if root is None else root[around]
-    # Most are large, too, and bins count at a fraction of the speed.
-    areas = (0, cv2.countNonZero(mask)) if count == 2 else np.bincount(components.ravel(), minlength=count)
-    for island in range(1, count):
-        if areas[island] >= smallest and root is None:
-            continue
-        whole = components == island
-        if areas[island] >= smallest and root is not None and (whole & root).any():
-            continue
-        x, y, w, h = cv2.boundingRect(whole.view(np.uint8))
-        window = np.s_[max(y - 1, 0) : y + h + 1, max(x - 1, 0) : x + w + 1]
-        mask = whole[window]
-        rim = cv2.dilate(mask.view(np.uint8), np.ones((3, 3), np.uint8)).view(bool) & ~mask
-        beside = np.bincount(labels[window][rim], minlength=len(Label))
-        best = max(others, key=lambda other: beside[other])
-        if beside[best]:
-            labels[window][mask] = best
+@cache
+def _label_table() -> UInt8[np.ndarray, "256"]:
+    """Label of every combination of facts about a pixel: bits of :func:`labels_from_scores`."""
+    facts = np.arange(256)
+    hairy, dressed, oval, below_brows, under_jaw, person = (facts >> bit & 1 for bit in range(6))
+    skin = np.where(oval, ~(hairy & ~below_brows & 1) & 1, ~(hairy | dressed) & 1)
+    labels = np.where(dressed & ~oval & 1, Label.TORSO, Label.HAIR)
+    labels = np.where(skin, np.where(under_jaw & ~oval & 1, Label.NECK, Label.HEAD), labels)
+    return np.where(person, labels, Label.BACKGROUND).astype(np.uint8)
 
 
 def teeth_mask(image: UInt8[np.ndarray, "H W 3"], zones: FaceZones) -> Bool[np.ndarray, "H W"]:
@@ -216,13 +173,17 @@ def teeth_mask(image: UInt8[np.ndarray, "H W 3"], zones: FaceZones) -> Bool[np.n
 
 def open_mouth(zones: FaceZones) -> np.ndarray:
     """The inner lips without slivers: a thin polygon between closed lips is lip, not mouth."""
-    cols = np.flatnonzero(zones.lips.any(0))
-    if len(cols) == 0:
+    left, _, width, _ = cv2.boundingRect(zones.lips.view(np.uint8))
+    if width == 0:
         return zones.mouth
-    size = max(2, round(THINNEST_MOUTH * (cols[-1] - cols[0])))
-    parted = _opened(zones.mouth, size).astype(np.uint8)
+    size = max(2, round(THINNEST_MOUTH * (width - 1)))
+    out = np.zeros(zones.mouth.shape, bool)
+    window = bounds(zones.mouth, 1)
+    mouth = np.ascontiguousarray(zones.mouth[window])
+    parted = _opened(mouth, size).view(np.uint8)
     # Restore what the square cut off at the corners of an open mouth.
-    return zones.mouth & cv2.dilate(parted, np.ones((2 * size + 1, 2 * size + 1), np.uint8)).astype(bool)
+    out[window] = mouth & cv2.dilate(parted, np.ones((2 * size + 1, 2 * size + 1), np.uint8)).view(bool)
+    return out
 
 
 def _opened(mask: np.ndarray, size: int) -> np.ndarray:
@@ -230,7 +191,7 @@ def _opened(mask: np.ndarray, size: int) -> np.ndarray:
     square, centre = np.ones((size, size), np.uint8), size // 2
     eroded = cv2.erode(mask.astype(np.uint8), square, anchor=(centre, centre))
     mirrored = size - 1 - centre
-    return cv2.dilate(eroded, square, anchor=(mirrored, mirrored)).astype(bool)
+    return cv2.dilate(eroded, square, anchor=(mirrored, mirrored)).view(bool)
 
 
 def _saturation(image: np.ndarray) -> np.ndarray:

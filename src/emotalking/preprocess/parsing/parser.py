@@ -6,6 +6,7 @@ averaged over time along the motion.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import cv2
@@ -29,6 +30,8 @@ MEMORY = 0.8
 """Weight of the past where the motion is certain: an average over about nine frames."""
 COLOUR_TOLERANCE = 12.0
 """Difference of colour (levels, after the motion) at which the weight of the past falls to a third."""
+
+_SIMILARITY = np.exp(-np.square(np.arange(256, dtype=np.float32) / np.float32(COLOUR_TOLERANCE)))
 
 PersonSegmenter = Callable[[np.ndarray], np.ndarray]
 """RGB uint8 [H, W, 3] to the probability of person, float32 [H, W]."""
@@ -194,18 +197,23 @@ class SmallFlow:
             flow = np.asarray(self._dis.calc(grey, self._grey, flow), np.float32)
             moved = warp_back(self._image, flow, cv2.INTER_LINEAR)
             red, green, blue = cv2.split(cv2.blur(cv2.absdiff(image, moved), (3, 3)))
-            difference = cv2.max(cv2.max(red, green), blue).astype(np.float32)
-            similarity = np.exp(-np.square(difference / np.float32(COLOUR_TOLERANCE)))
+            similarity = np.asarray(cv2.LUT(cv2.max(cv2.max(red, green), blue), _SIMILARITY), np.float32)
         self._image, self._grey = image, grey
         return flow, similarity
 
 
 def warp_back(array: np.ndarray, flow: Float32[np.ndarray, "h w 2"], interpolation: int) -> np.ndarray:
     """The previous frame's ``array``, moved to this frame; ``flow`` points from this frame to the previous one."""
-    rows, cols = np.indices(flow.shape[:2], np.float32)
+    rows, cols = _places(*flow.shape[:2])
     x, y = cols + flow[..., 0], rows + flow[..., 1]
     moved = cv2.remap(array, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(moved).reshape(array.shape)  # OpenCV drops a single channel
+
+
+@lru_cache(8)
+def _places(height: int, width: int) -> Float32[np.ndarray, "2 h w"]:
+    """Row and column of every pixel."""
+    return np.indices((height, width), np.float32)
 
 
 def flicker(
