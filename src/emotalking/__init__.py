@@ -40,10 +40,11 @@ if TYPE_CHECKING:
     from emotalking.emotion.tracks import EmotionTrack
     from emotalking.emotion.voice import VoiceEmotion, voice_emotion
     from emotalking.evaluate.ablation import Ablation
+    from emotalking.evaluate.answers import Results
     from emotalking.evaluate.compare import Comparison
     from emotalking.evaluate.evaluation import Reproduction
     from emotalking.evaluate.results import Report
-    from emotalking.evaluate.study import Results, Study
+    from emotalking.evaluate.study import Study
     from emotalking.evaluate.study_server import StudyServer
     from emotalking.faces.files import Edited
     from emotalking.figures.run import Figures
@@ -89,7 +90,7 @@ _HEAVY = {
     "Rendered": "player.clip",
     "Report": "evaluate.results",
     "Reproduction": "evaluate.evaluation",
-    "Results": "evaluate.study",
+    "Results": "evaluate.answers",
     "Study": "evaluate.study",
     "StreamingPlayer": "player.streaming",
     "StudyServer": "evaluate.study_server",

@@ -19,16 +19,8 @@ import pytest
 
 from emotalking.cli.main import main
 from emotalking.errors import UserError
-from emotalking.evaluate.study import (
-    COLUMNS,
-    QUESTIONS,
-    Results,
-    Study,
-    make_study,
-    preferences,
-    read_answers,
-    write_rows,
-)
+from emotalking.evaluate.answers import Results, preferences, read_answers, write_rows
+from emotalking.evaluate.study import COLUMNS, QUESTIONS, Study, make_study
 from emotalking.evaluate.study_server import MOST_BODY, StudyServer
 from emotalking.io.video_writer import VideoWriter
 

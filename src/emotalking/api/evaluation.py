@@ -27,10 +27,11 @@ from emotalking.options import (
 
 if TYPE_CHECKING:
     from emotalking.evaluate.ablation import Ablation
+    from emotalking.evaluate.answers import Results
     from emotalking.evaluate.compare import Comparison
     from emotalking.evaluate.evaluation import Reproduction
     from emotalking.evaluate.results import Report
-    from emotalking.evaluate.study import Results, Study
+    from emotalking.evaluate.study import Study
     from emotalking.evaluate.study_server import StudyServer
     from emotalking.figures.run import Figures
     from emotalking.lipsync.scores import SyncScores
@@ -301,6 +302,6 @@ def study_results(study: Input, *, answers: Annotated[Sequence[PathLike], Reads(
     Raises:
         InputError: the folder holds no study, nobody has answered, or a file of answers cannot be read.
     """
-    from emotalking.evaluate.study import read_results
+    from emotalking.evaluate.answers import read_results
 
     return read_results(Path(study), [Path(path) for path in answers])

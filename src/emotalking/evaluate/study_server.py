@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from emotalking.errors import UserError
-from emotalking.evaluate.study import ANSWERS, CLIPS, KEY, PAGE, QUESTIONS, Answer, Study, read_answers, write_rows
+from emotalking.evaluate.answers import ANSWERS, read_answers, write_rows
+from emotalking.evaluate.study import CLIPS, KEY, PAGE, QUESTIONS, Answer, Study
 from emotalking.io.reading import reason
 
 MOST_BODY = 256 << 10
