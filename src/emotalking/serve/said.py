@@ -9,6 +9,8 @@ import numpy as np
 
 from emotalking.player.streaming import LiveFrame
 
+_REMEMBERED_S = 60
+"""Time for which it is known what was said at the end of a frame, after it was sent."""
 _SLACK_S = 0.1
 """What is kept beyond the sound that has not been said."""
 
@@ -57,6 +59,30 @@ class Place(NamedTuple):
 
 
 SILENCE = Place(None, 0.0)
+
+
+class Said:
+    """What had been said at the end of each of the last frames."""
+
+    def __init__(self, fps: float) -> None:
+        self._places: deque[Place] = deque(maxlen=round(_REMEMBERED_S * fps))
+
+    def add(self, place: Place) -> None:
+        """Note the place of the next frame."""
+        self._places.append(place)
+
+    @property
+    def newest(self) -> Place:
+        """That of the newest frame."""
+        return self._places[-1]
+
+    def at(self, frame: int) -> Place | None:
+        """That of a frame, -1 for the newest; None: not known any more, or still to come."""
+        return self._places[frame] if -len(self._places) <= frame < 0 else None
+
+    def forget(self) -> None:
+        """Tell nothing of these frames again."""
+        self._places.extend([SILENCE] * len(self._places))
 
 
 @dataclass(frozen=True)

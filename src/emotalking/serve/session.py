@@ -1,11 +1,10 @@
 """One client's head: the sound and the wishes that go in, the frames and events that come out."""
 
 import secrets
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -13,15 +12,12 @@ from jaxtyping import Float32, UInt8
 from emotalking.errors import InputError
 from emotalking.player.spoken import GateAt
 from emotalking.player.streaming import FrameConditions, Heard, LiveFrame, StreamingPlayer
-from emotalking.serve.said import SILENCE, Caption, Cue, Piece, Place, Shift, Unsaid
+from emotalking.serve.clients_first import ClientsFirst
+from emotalking.serve.said import SILENCE, Caption, Cue, Piece, Place, Said, Shift, Unsaid
 from emotalking.serve.sinks import Event, Sink
 
 RATES_HZ = (8000, 96000)
 """Lowest and highest sample rate of pushed sound."""
-_PATIENCE_S = 0.004
-"""Longest time for which a frame waits for clients' messages to be taken."""
-_REMEMBERED_S = 60
-"""Time for which it is known what was said at the end of a frame, after it was sent."""
 
 
 class Session:
@@ -62,9 +58,7 @@ class Session:
         self.speech = 0
         """Raised by `clear`: speech that is being made for an older number is not said any more."""
         self._make, self._max_queued_s = make, max_queued_s
-        self._lock = threading.RLock()
-        self._asking: deque[None] = deque()
-        """As many as there are threads that wait for the lock on a client's behalf."""
+        self._lock = ClientsFirst()
         self._sinks: list[Sink] = []
         self._outputs: list[Sink] = []
         """Those of the sinks that are no client's."""
@@ -74,7 +68,7 @@ class Session:
         self._shift = Shift()
         self._wishes: dict[str, tuple[object, ...]] = {}
         self._cues: deque[Cue] = deque()
-        self._places: deque[Place] = deque(maxlen=round(_REMEMBERED_S * float(self.player.avatar.fps)))
+        self._said = Said(float(self.player.avatar.fps))
         self._index = self._counted = 0
         self._played: int | None = None
         self._newest = 0
@@ -113,7 +107,7 @@ class Session:
         low, high = RATES_HZ
         if not low <= sample_rate <= high:
             raise InputError(f"the sample rate is {sample_rate} Hz: give {low} to {high}.")
-        with self._asked():
+        with self._lock.asked():
             if speech is not None and speech != self.speech:
                 return None
             self.last_used = time.monotonic()
@@ -132,7 +126,7 @@ class Session:
 
     def flush(self) -> None:
         """End the utterance: the rest of it is said, and silence after it."""
-        with self._asked():
+        with self._lock.asked():
             self.last_used = time.monotonic()
             self.player.flush()
             self._unsaid.add(Piece(self._newest, np.zeros(0, np.float32), 1), self.queued_s)
@@ -146,20 +140,21 @@ class Session:
         Returns:
             What had been heard; None: nothing was being said.
         """
-        with self._asked():
+        with self._lock.asked():
             self.last_used = time.monotonic()
             self.speech += 1
             self._unsaid.forget()
             self._cues.clear()
             self._arrived.clear()
-            place = self._place(self._played if heard_frame is None else heard_frame)
+            frame = self._played if heard_frame is None else heard_frame
+            place = None if frame is None else self._said.at(frame - self._index)
             heard = self.player.clear()
             if heard is not None and (place is None or place.utterance is None):
                 utterance = heard.utterance + self._shift.utterance
                 before = self._shift.position_s if heard.utterance == 1 else 0.0
                 place = Place(utterance, before + heard.seconds if place is None else 0.0)
             self._saying = None
-            self._places.extend([SILENCE] * len(self._places))  # of which nothing is told again
+            self._said.forget()
             self.send(
                 {
                     "type": "cleared",
@@ -176,14 +171,14 @@ class Session:
         Raises:
             InputError: the avatar cannot do it.
         """
-        with self._asked():
+        with self._lock.asked():
             self.last_used = time.monotonic()
             _setter(self.player, name)(*values)
             self._wishes[name] = values
 
     def played(self, frame: int) -> None:
         """Note the newest frame that the client has shown and let be heard."""
-        with self._asked():
+        with self._lock.asked():
             if 0 <= frame < self._index:
                 self._played = max(frame, self._played or 0)
 
@@ -194,7 +189,7 @@ class Session:
             InputError: there is no such avatar.
         """
         player = self._make(avatar)
-        with self._asked():
+        with self._lock.asked():
             self.last_used = time.monotonic()
             self._next = avatar, player
             if not self._rendering:
@@ -208,7 +203,7 @@ class Session:
         Args:
             alone: in place of all others, which get ``bye``.
         """
-        with self._asked():
+        with self._lock.asked():
             if self.ended is not None:
                 sink.event({"type": "bye", "reason": self.ended})
                 return
@@ -221,14 +216,14 @@ class Session:
 
     def keep(self, output: Sink) -> None:
         """Attach an output that stays with the session, which is then kept."""
-        with self._asked():
+        with self._lock.asked():
             self.kept = True
             self._outputs.append(output)
             self.attach(output)
 
     def detach(self, sink: Sink) -> bool:
         """Send nothing to this sink any more; False: nothing was."""
-        with self._asked():
+        with self._lock.asked():
             if sink not in self._sinks:
                 return False
             self._sinks.remove(sink)
@@ -242,13 +237,13 @@ class Session:
 
     def send(self, event: Event) -> None:
         """Send an event to all sinks."""
-        with self._asked():
+        with self._lock.asked():
             for sink in list(self._sinks):
                 sink.event(event)
 
     def end(self, reason: str) -> None:
         """End the session; its sinks get ``bye``."""
-        with self._asked():
+        with self._lock.asked():
             if self.ended is None:
                 self.ended = reason
                 self.speech += 1
@@ -264,7 +259,7 @@ class Session:
 
     def skip(self) -> None:
         """Move the clock by one frame, which is sent without an image."""
-        self._give_way()
+        self._lock.give_way()
         with self._lock:
             self.dropped += self._wanted
             self._deliver(self.player.finish(self.player.conditions(), None))
@@ -275,7 +270,7 @@ class Session:
         Returns:
             Its conditions, and whether its image is wanted; None: nobody watches.
         """
-        self._give_way()
+        self._lock.give_way()
         with self._lock:
             if not self._sinks:
                 return None
@@ -343,23 +338,6 @@ class Session:
 
     # Within ----------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _asked(self) -> Iterator[None]:
-        """Hold the lock on a client's behalf."""
-        self._asking.append(None)
-        self._lock.acquire()
-        self._asking.pop()
-        try:
-            yield
-        finally:
-            self._lock.release()
-
-    def _give_way(self) -> None:
-        """Let those go first who wait for the lock: a render thread that is late would take it again and again."""
-        patience = time.monotonic() + _PATIENCE_S
-        while self._asking and time.monotonic() < patience:
-            time.sleep(0.0002)
-
     @property
     def _wanted(self) -> bool:
         return self._index % self.every == 0
@@ -373,12 +351,12 @@ class Session:
             while self._cues and self._cues[0][:2] <= (frame.utterance, frame.position_s):
                 with suppress(InputError):  # an avatar without emotions speaks all the same
                     self.wish("emotion", self._cues.popleft().va)
-            self._places.append(Place(frame.utterance, frame.position_s))
+            self._said.add(Place(frame.utterance, frame.position_s))
             if frame.utterance != self._saying:
                 self._saying = frame.utterance
                 self.send({"type": "started", "utterance": frame.utterance, "frame": frame.index})
         else:  # within an utterance: its next sound has not come yet
-            self._places.append(self._places[-1] if self._saying is not None else SILENCE)
+            self._said.add(self._said.newest if self._saying is not None else SILENCE)
         for sink in list(self._sinks):
             sink.frame(frame)
         if frame.ended:
@@ -386,19 +364,12 @@ class Session:
             self._unsaid.forget(frame.utterance)
             self.send({"type": "ended", "utterance": frame.utterance, "frame": frame.index})
 
-    def _place(self, frame: int | None) -> Place | None:
-        """What had been said at the end of a frame; None: not known any more, or no frame."""
-        if frame is None:
-            return None
-        number = frame - (self._index - len(self._places))
-        return self._places[number] if 0 <= number < len(self._places) else None
-
     def _change_avatar(self) -> None:
         """Go on with `_next`: the clock, the numbers, the wishes and all that has not been said."""
         assert self._next is not None
         (self.avatar, player), self._next = self._next, None
         unsaid = self._unsaid.pieces(self.queued_s)
-        position = self._places[-1].position_s if self._saying is not None else 0.0
+        position = self._said.newest.position_s if self._saying is not None else 0.0
         if self._saying is not None and unsaid and not any(len(piece.samples) for piece in unsaid):
             # Only its end was to come.
             self.send({"type": "ended", "utterance": self._saying, "frame": self._index - 1})
@@ -422,11 +393,7 @@ class Session:
 
 
 def _setter(player: StreamingPlayer, name: str) -> Callable[..., None]:
-    """The player's method ``set_NAME``.
-
-    Raises:
-        InputError: it has none.
-    """
+    """The player's method ``set_NAME``; an InputError where it has none."""
     method = getattr(player, f"set_{name}", None)
     if method is None:
         raise InputError(f"this avatar has no {name} that can be changed.")
