@@ -120,32 +120,20 @@ def render(
         In Python ``avatar`` may also be an avatar already loaded (``device`` then has no effect), and ``audio`` float32
         mono samples at 16 kHz or the result of ``synthesize``.
     """
-    from emotalking.emotion.tracks import emotion_track, gaze_track, heard_gain
+    from emotalking.emotion.tracks import gaze_track
     from emotalking.player.clip import render_clip
 
     if batch < 1:
         raise InputError(f"the batch is {batch} frames: give at least 1.")
     if (audio is None) == (text is None):
         raise InputError("give one of audio and text: the speech as a sound file, or what is to be said.")
-    gain = heard_gain(emotion)
     looks = gaze_track(gaze)
-    chosen = emotion_track("neutral" if gain is not None else emotion, va, track)
     if emotion_file is not None:
         from emotalking.emotion.plot import check_emotion_file
 
         check_emotion_file(emotion_file)
-    if text is not None:
-        from emotalking.api.speech import speech_with_emotion
-
-        audio, tagged = speech_with_emotion(text, language=language, voice=voice, rate=rate, speaker=speaker)
-        if tagged is not None and chosen is not None:
-            raise InputError("the text has emotions in brackets: omit those, or emotion, va and track.")
-        chosen = chosen if tagged is None else tagged
-    elif (language, voice, rate, speaker) != _NO_TEXT:
-        raise InputError("language, voice, rate and speaker are for speech from text: omit them with audio.")
-    assert audio is not None
-    if gain is not None:
-        chosen = _heard_emotion(audio, audio_track, gain, seconds)
+    told = emotion, va, track
+    audio, chosen = _speech(audio, text, (language, voice, rate, speaker), told, audio_track, seconds)
     if emotion_file is not None:
         _write_emotion(emotion_file, chosen, audio, audio_track)
     return render_clip(
@@ -171,6 +159,38 @@ def render(
         gaze=looks,
         progress=progress,
     )
+
+
+def _speech(
+    audio: "PathLike | Samples | Utterance | None",
+    text: str | None,
+    voice: tuple[str, str | None, float | int, PathLike],
+    told: "tuple[str | None, tuple[float | int, float | int] | None, PathLike | EmotionTrack | None]",
+    audio_track: int | None,
+    seconds: float | None,
+) -> "tuple[PathLike | Samples | Utterance, EmotionTrack | None]":
+    """Speech and its emotion.
+
+    Args:
+        voice: language, voice, rate and speaker of the text.
+        told: emotion, va and track.
+    """
+    from emotalking.emotion.tracks import emotion_track, heard_gain
+
+    gain = heard_gain(told[0])
+    chosen = emotion_track("neutral" if gain is not None else told[0], *told[1:])
+    if text is not None:
+        from emotalking.api.speech import speech_with_emotion
+
+        language, name, rate, speaker = voice
+        audio, tagged = speech_with_emotion(text, language=language, voice=name, rate=rate, speaker=speaker)
+        if tagged is not None and chosen is not None:
+            raise InputError("the text has emotions in brackets: omit those, or emotion, va and track.")
+        chosen = chosen if tagged is None else tagged
+    elif voice != _NO_TEXT:
+        raise InputError("language, voice, rate and speaker are for speech from text: omit them with audio.")
+    assert audio is not None
+    return audio, chosen if gain is None else _heard_emotion(audio, audio_track, gain, seconds)
 
 
 @checked

@@ -11,7 +11,11 @@ from emotalking.options import Doc, PathLike, Reads
 
 if TYPE_CHECKING:
     from emotalking.models.avatar import Avatar
+    from emotalking.serve.ice import IceServer
     from emotalking.serve.server import LiveServer
+    from emotalking.serve.settings import ServeSettings
+
+_NEEDED = ("fastapi", "uvicorn", "websockets", "prometheus_client", "aiortc")
 
 ServeDevices = Annotated[
     str,
@@ -64,9 +68,7 @@ def serve(
     Raises:
         InputError: an avatar, the address or a setting cannot be used.
     """
-    needed = ("fastapi", "uvicorn", "websockets", "prometheus_client", "aiortc")
-    missing = [name for name in needed if find_spec(name) is None]
-    if missing:
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise MissingPackageError(
             f"serving needs {', '.join(missing)}, which is not installed: pip install 'emotalking[serve]'."
         )
@@ -74,15 +76,9 @@ def serve(
         raise InputError(
             "there is no avatar to serve: give at least one, or a folder for uploads, to make one on the page."
         )
-    from emotalking.api.rendering import load_avatar
     from emotalking.ops.devices import parse_devices
     from emotalking.serve.ice import ice_servers as read_ice_servers
-    from emotalking.serve.job_routes import job_router
-    from emotalking.serve.jobs import Jobs
-    from emotalking.serve.server import LiveServer
     from emotalking.serve.settings import ServeSettings, is_local, new_token
-    from emotalking.serve.studio import page_router
-    from emotalking.serve.webrtc import webrtc_router
 
     if token is None and not is_local(host, allowed_hosts):
         token = new_token()
@@ -97,8 +93,26 @@ def serve(
         look_ahead_ms=look_ahead_ms,
         uploads=None if uploads is None else Path(uploads),
     )
-    ice = read_ice_servers(ice_servers)
-    devices, named = parse_devices(device), _named(avatars)
+    server = _make_server(_named(avatars), settings, parse_devices(device), read_ice_servers(ice_servers))
+    try:
+        if stream is not None or camera:
+            _add_outputs(server, stream, camera)
+    except BaseException:
+        server.stop()
+        raise
+    return server
+
+
+def _make_server(
+    named: dict[str, PathLike], settings: "ServeSettings", devices: list[str], ice: "list[IceServer]"
+) -> "LiveServer":
+    """A server of the avatars, each on every device; those that uploads make are added."""
+    from emotalking.api.rendering import load_avatar
+    from emotalking.serve.job_routes import job_router
+    from emotalking.serve.jobs import Jobs
+    from emotalking.serve.server import LiveServer
+    from emotalking.serve.studio import page_router
+    from emotalking.serve.webrtc import webrtc_router
 
     def on_all(path: PathLike) -> "list[Avatar]":
         return [load_avatar(path, each) for each in devices]
@@ -112,12 +126,6 @@ def serve(
     jobs = None if settings.uploads is None else Jobs(settings.uploads, device=devices[-1], trained=trained)
     closing = [] if jobs is None else [jobs.close]
     server = LiveServer(first, settings, [page_router(), job_router(jobs), webrtc_router(ice)], closing, more)
-    try:
-        if stream is not None or camera:
-            _add_outputs(server, stream, camera)
-    except BaseException:
-        server.stop()
-        raise
     return server
 
 

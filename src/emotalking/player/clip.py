@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -68,68 +69,40 @@ def render_clip(
     """Render an avatar speaking ``audio`` to a video with sound, to a folder of PNG files, or to both.
 
     Args:
-        avatar: the avatar.
         audio: audio or video file, float32 mono samples at 16 kHz, or speech made from text.
-        video: file to write; its suffix chooses the codec (see ``VideoWriter``). An existing file is replaced
-            only when the new one is complete.
-        strip: image of the first seconds' frames, cropped to the mouth, above the waveform; with words and phonemes
-            where ``audio`` is speech whose times are known. Alone, only these seconds are rendered.
-        folder: folder for lossless frames.
-        features: audio features of ``audio`` computed by another program (.npy), for an avatar that needs them.
-        audio_track: sound track of an audio or video file, see :func:`~emotalking.io.audio.iter_audio`.
-        emotion: valence and arousal over time.
-        poses: head motion, see ``Player.frames``.
+        video: its suffix chooses the codec (see ``VideoWriter``). An existing file is replaced only when the new one
+            is complete.
+        strip: alone, only its seconds are rendered.
         background: see ``Background``; "transparent" writes an alpha channel.
-        paste: the clip that the avatar was made from: full frames of it, aligned with the recorded poses, with the
-            rendered head in them.
-        seconds: stop after this time.
-        batch: frames rendered together.
-        overwrite: remove frames of an earlier run from ``folder``.
-        vad: close the lips during silence, see ``Player.frames``.
-        seed: of expressive motion.
-        gaze: where the eyes look over time, see ``Player.frames``.
-        label: show the letters "AI" in the corner (:mod:`emotalking.player.label`).
-        view: what frames show, see :class:`~emotalking.player.views.ViewedAvatar`.
-        provenance: on: sign all outputs (:mod:`emotalking.provenance.signing`) and mark video and frames invisibly
-            (:mod:`emotalking.provenance.mark`).
-        progress: called after each frame with (frames done, total frames).
+
+    The others are as in :func:`emotalking.api.render`.
 
     Raises:
         UserError: an input or output cannot be used.
     """
-    sound = audio.samples if isinstance(audio, Utterance) else audio
+    sound, matte = audio.samples if isinstance(audio, Utterance) else audio, paste is not None
     mouth_strip = None
     if strip is not None:
-        # Here, because its fonts are matplotlib's, and loading that takes a tenth of the time to the first frame.
+        # Here: its fonts are matplotlib's, and loading that takes a tenth of the time to the first frame.
         from emotalking.player.strip import LONGEST_S, Strip, save_strip
 
         if video is None and folder is None:
             seconds = min(LONGEST_S, LONGEST_S if seconds is None else seconds)
     _check(sound, [video, folder, strip], seconds, background, paste, view)
-    origin = _origin(avatar, audio, paste is not None)
+    origin = _origin(avatar, audio, matte)
     signed = {place: finisher(place, origin, provenance) for place in (video, folder, strip) if place is not None}
     if strip is not None:
         mouth_strip = Strip(strip, avatar, signed[strip])
     mark = Mark(Payload.of_avatar(origin.avatar)) if provenance == "on" else None
-    composited = paste is not None or label
+    composited = matte or label
     player = Player(viewed(avatar, view), None if composited else mark)
     loaded = None if features is None else load_features(features, avatar.audio_features, avatar.fps)
     track = player.audio_features(sound, loaded, vad=vad, audio_track=audio_track, seconds=seconds)
     total = player.num_frames(track, seconds)
     if total == 0:
         raise UserError("the sound has no length, so there is no frame to render.")
-    matte = paste is not None
-    frames = player.frames(
-        track,
-        emotion,
-        poses=poses,
-        background=background,
-        seconds=seconds,
-        batch=batch,
-        matte=matte,
-        seed=seed,
-        gaze=gaze,
-    )
+    play = partial(player.frames, track, emotion, poses=poses, gaze=gaze, background=background)
+    frames = play(seconds=seconds, batch=batch, matte=matte, seed=seed)
     if mouth_strip is not None:
         frames = mouth_strip.watch(frames, matte)
     width, height = avatar.width, avatar.height
@@ -137,17 +110,13 @@ def render_clip(
         paster = Paster(paste, getattr(avatar, "place", None))
         width, height = paster.place.width, paster.place.height
         frames = paster.frames(frames, player.recorded(total, poses, emotion))
-    if label:
-        frames = map(add_label, frames)
-    if composited and mark is not None:
-        frames = (mark.array(frame, index / float(avatar.fps)) for index, frame in enumerate(frames))
+    frames = _finished(frames, label, mark if composited else None, float(avatar.fps))
     frame_folder = None if folder is None else FrameFolder(folder, overwrite=overwrite, finish=signed[folder])
     writer = None
     if video is not None:
-        alpha = _is_transparent(background)
         if isinstance(audio, Utterance) and audio.made != "recorded" and provenance == "on":
             sound = mark_speech(audio.samples)  # the lips follow the speech without it
-        sounds = resample_for_mux(sound, audio_track, listened_s(seconds))
+        sounds, alpha = resample_for_mux(sound, audio_track, listened_s(seconds)), _is_transparent(background)
         writer = VideoWriter(video, width, height, avatar.fps, sounds, alpha=alpha, finish=signed[video])
     _write(frames, total, frame_folder, writer, progress)
     if mouth_strip is not None:
@@ -162,6 +131,14 @@ def _origin(avatar: PlayableAvatar, audio: object, composite: bool) -> Origin:
     return Origin.of_avatar(
         avatar, composite=composite, licences=audio.licences if isinstance(audio, Utterance) else None
     )
+
+
+def _finished(
+    frames: Iterator[UInt8[np.ndarray, "H W channels"]], label: bool, mark: Mark | None, fps: float
+) -> Iterator[UInt8[np.ndarray, "H W channels"]]:
+    """Label and mark frames in their order."""
+    frames = map(add_label, frames) if label else frames
+    return frames if mark is None else (mark.array(frame, index / fps) for index, frame in enumerate(frames))
 
 
 def _write(
