@@ -63,8 +63,8 @@ def loaders() -> dict[str, Load]:
 
 def use(load: Load) -> None:
     """Make all operations run the kernels that ``load`` gives."""
+    build.load_library = rasterize.load_library = load
     for module in (rasterize, triplane, ssim):
-        module.load_library = load
         module.library.cache_clear()
 
 

@@ -13,17 +13,22 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from emotalking.ops.cpu import toolchain
 
+if TYPE_CHECKING:
+    from functools import _lru_cache_wrapper
+
 _logger = logging.getLogger(__name__)
 _LEVELS = {"AVX512": ("avx512", "avx2", "base"), "AVX2": ("avx2", "base")}
 """Instruction sets by torch's name of the processor's capability, best first; any other has ``base`` alone."""
+_TYPES: dict[Any, Any] = {"p": ctypes.c_void_p, "i": ctypes.c_int, "l": ctypes.c_int64, "f": ctypes.c_float}
 
 
 class NoCompiler(RuntimeError):
@@ -46,6 +51,25 @@ def load_library(source: str) -> ctypes.CDLL:
     library = prebuilt_library() or _compiled_library(source)
     if isinstance(library, str):
         raise NoCompiler(library)
+    return library
+
+
+def kernels(source: str, **arguments: Iterable[Any]) -> "_lru_cache_wrapper[ctypes.CDLL]":
+    """A function that loads the library of ``source`` at its first call (:func:`load_library`), with typed functions.
+
+    Args:
+        arguments: types of each function's arguments, or letters: p a pointer, i an int, l an int64, f a float. None
+            returns anything.
+    """
+
+    @cache
+    def library() -> ctypes.CDLL:
+        built = load_library(source)
+        for name, types in arguments.items():
+            function = getattr(built, name)
+            function.argtypes, function.restype = [_TYPES.get(each, each) for each in types], None
+        return built
+
     return library
 
 

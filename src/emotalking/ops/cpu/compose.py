@@ -1,28 +1,12 @@
 """The compiled composition of layers behind `emotalking.ops.compose`; inference only."""
 
-import ctypes
-from functools import cache
-
 import torch
 from torch import Tensor
 
 from emotalking.ops.composite import DEPTH, reach_of
-from emotalking.ops.cpu.build import load_library
+from emotalking.ops.cpu.build import kernels
 
-
-@cache
-def library() -> ctypes.CDLL:
-    """The compiled kernel, loaded at the first call.
-
-    Raises:
-        NoCompiler: the installation brings none, and there is no working C++ compiler.
-    """
-    built = load_library("compose.cpp")
-    pointer, number = ctypes.c_void_p, ctypes.c_int
-    built.compose_image.argtypes = (*[pointer] * 3, *[number] * 3, ctypes.c_float, number, *[pointer] * 2)
-    built.lay_over.argtypes = (pointer, pointer, ctypes.c_int64, number, pointer)
-    built.compose_image.restype = built.lay_over.restype = None
-    return built
+library = kernels("compose.cpp", compose_image="pppiiifipp", lay_over="pplip")
 
 
 @torch.no_grad()

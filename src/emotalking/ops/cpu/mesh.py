@@ -1,26 +1,11 @@
 """The compiled mesh operations behind `emotalking.ops.mesh`; all arrays contiguous."""
 
-import ctypes
-from functools import cache
-
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from emotalking.ops.cpu.build import load_library
+from emotalking.ops.cpu.build import kernels
 
-
-@cache
-def library() -> ctypes.CDLL:
-    """The compiled kernel, loaded at the first call.
-
-    Raises:
-        NoCompiler: the installation brings none, and there is no working C++ compiler.
-    """
-    return load_library("mesh.cpp")
-
-
-def _pointer(array: np.ndarray) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
+library = kernels("mesh.cpp", rasterize_mesh="ppliifppp", interpolate_vertices="pippplp", vertex_normals="plplp")
 
 
 def rasterize_mesh(
@@ -31,16 +16,9 @@ def rasterize_mesh(
     bary = np.empty((height, width, 3), np.float32)
     depth = np.empty((height, width), np.float32)
     library().rasterize_mesh(
-        _pointer(vertices_px),
-        _pointer(faces),
-        ctypes.c_int64(len(faces)),
-        ctypes.c_int32(width),
-        ctypes.c_int32(height),
-        ctypes.c_float(near),
-        _pointer(face_id),
-        _pointer(bary),
-        _pointer(depth),
-    )
+        vertices_px.ctypes.data, faces.ctypes.data, len(faces), width, height, near, face_id.ctypes.data,
+        bary.ctypes.data, depth.ctypes.data,
+    )  # fmt: skip
     return face_id, bary, depth
 
 
@@ -54,25 +32,14 @@ def interpolate_vertices(
     height, width = face_id.shape
     out = np.empty((height, width, values.shape[1]), np.float32)
     library().interpolate_vertices(
-        _pointer(values),
-        ctypes.c_int32(values.shape[1]),
-        _pointer(faces),
-        _pointer(face_id),
-        _pointer(bary),
-        ctypes.c_int64(height * width),
-        _pointer(out),
-    )
+        values.ctypes.data, values.shape[1], faces.ctypes.data, face_id.ctypes.data, bary.ctypes.data, height * width,
+        out.ctypes.data,
+    )  # fmt: skip
     return out
 
 
 def vertex_normals(vertices: Float32[np.ndarray, "V 3"], faces: Int32[np.ndarray, "F 3"]) -> Float32[np.ndarray, "V 3"]:
     """See :func:`emotalking.ops.mesh.vertex_normals`."""
     out = np.empty_like(vertices)
-    library().vertex_normals(
-        _pointer(vertices),
-        ctypes.c_int64(len(vertices)),
-        _pointer(faces),
-        ctypes.c_int64(len(faces)),
-        _pointer(out),
-    )
+    library().vertex_normals(vertices.ctypes.data, len(vertices), faces.ctypes.data, len(faces), out.ctypes.data)
     return out

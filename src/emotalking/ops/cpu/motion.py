@@ -2,14 +2,13 @@
 
 import ctypes
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emotalking.ops.cpu.build import load_library
+from emotalking.ops.cpu.build import kernels
 from emotalking.ops.cpu.triplane import shape_arrays
 from emotalking.ops.motion import EmotionNetwork, FixedBranch
 
@@ -29,18 +28,7 @@ class _Sizes(ctypes.Structure):
     )
 
 
-@cache
-def library() -> ctypes.CDLL:
-    """The compiled kernel, loaded at the first call.
-
-    Raises:
-        NoCompiler: the installation brings none, and there is no working C++ compiler.
-    """
-    built = load_library("motion.cpp")
-    pointer = ctypes.c_void_p
-    built.motion_move.argtypes = (ctypes.POINTER(_Sizes), *[pointer] * 22)
-    built.motion_move.restype = None
-    return built
+library = kernels("motion.cpp", motion_move=(ctypes.POINTER(_Sizes), *"p" * 22))
 
 
 def _blocks(values: Tensor) -> Tensor:

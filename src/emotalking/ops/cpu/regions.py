@@ -1,29 +1,12 @@
 """The compiled operations behind `emotalking.ops.regions`."""
 
-import ctypes
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 
-from emotalking.ops.cpu.build import load_library
+from emotalking.ops.cpu.build import kernels
 
-
-@cache
-def library() -> ctypes.CDLL:
-    """The compiled kernels, loaded at the first call.
-
-    Raises:
-        NoCompiler: the installation brings none, and there is no working C++ compiler.
-    """
-    built = load_library("regions.cpp")
-    pointer, number = ctypes.c_void_p, ctypes.c_int
-    built.connected_to.argtypes = (pointer, pointer, number, number, number, pointer)
-    built.fill_holes.argtypes = (pointer, number, number, number)
-    built.absorb_islands.argtypes = (pointer, number, number, number, pointer, number, number, pointer)
-    for name in ("connected_to", "fill_holes", "absorb_islands"):
-        getattr(built, name).restype = None
-    return built
+library = kernels("regions.cpp", connected_to="ppiiip", fill_holes="piii", absorb_islands="piiipiip")
 
 
 def connected_to(mask: np.ndarray, marker: np.ndarray, most: bool) -> np.ndarray:

@@ -1,31 +1,18 @@
 """The compiled drawing for rendering behind `emotalking.ops.splat`; inference only."""
 
 import ctypes
-from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emotalking.ops.cpu.build import load_library
+from emotalking.ops.cpu.build import kernels
 from emotalking.ops.geometry import camera_centre
 from emotalking.ops.sh import num_bases
 from emotalking.ops.splat import Look
 from emotalking.ops.splatting import MAX_EXTENT, MIN_ALPHA, RasterSettings, settings_of
 
-
-@cache
-def library() -> ctypes.CDLL:
-    """The compiled kernel, loaded at the first call.
-
-    Raises:
-        NoCompiler: the installation brings none, and there is no working C++ compiler.
-    """
-    built = load_library("splat.cpp")
-    pointer = ctypes.c_void_p
-    built.splat_image.argtypes = (ctypes.POINTER(RasterSettings), *[pointer] * 4, ctypes.c_int, *[pointer] * 4)
-    built.splat_image.restype = None
-    return built
+library = kernels("splat.cpp", splat_image=(ctypes.POINTER(RasterSettings), *"ppppipppp"))
 
 
 def _packed(look: Look) -> Tensor:

@@ -1,6 +1,5 @@
 """The compiled structural similarity behind `emotalking.ops.similarity`."""
 
-import ctypes
 from functools import cache
 from typing import Any
 
@@ -8,23 +7,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from emotalking.ops.cpu.build import load_library
+from emotalking.ops.cpu.build import kernels
 from emotalking.ops.reference.ssim import C1, C2, window
 
-
-@cache
-def library() -> ctypes.CDLL:
-    """The compiled kernel, loaded at the first call.
-
-    Raises:
-        NoCompiler: the installation brings none, and there is no working C++ compiler.
-    """
-    built = load_library("ssim.cpp")
-    pointer, size = ctypes.c_void_p, (*[ctypes.c_int64] * 4, ctypes.c_int)
-    built.ssim_forward.argtypes = (*[pointer] * 3, ctypes.c_float, ctypes.c_float, *size, *[pointer] * 5)
-    built.ssim_backward.argtypes = (*[pointer] * 3, *size, *[pointer] * 5)
-    built.ssim_forward.restype = built.ssim_backward.restype = None
-    return built
+library = kernels("ssim.cpp", ssim_forward="pppffllllippppp", ssim_backward="pppllllippppp")
 
 
 @cache

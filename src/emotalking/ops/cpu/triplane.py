@@ -8,23 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from emotalking.ops.cpu.build import load_library
+from emotalking.ops.cpu.build import kernels
 
-
-@cache
-def library() -> ctypes.CDLL:
-    """The compiled kernel, loaded at the first call.
-
-    Raises:
-        NoCompiler: the installation brings none, and there is no working C++ compiler.
-    """
-    built = load_library("triplane.cpp")
-    pointer = ctypes.c_void_p
-    shape = (*[pointer] * 5, ctypes.c_int, ctypes.c_float, ctypes.c_int64, ctypes.c_int)
-    built.triplane_forward.argtypes = (*shape, pointer)
-    built.triplane_backward.argtypes = (*shape, *[pointer] * 3)
-    built.triplane_forward.restype = built.triplane_backward.restype = None
-    return built
+library = kernels("triplane.cpp", triplane_forward="pppppiflip", triplane_backward="pppppiflippp")
 
 
 @cache

@@ -1,27 +1,14 @@
 """The compiled addition of waves behind `emotalking.ops.waves`."""
 
 import ctypes
-from functools import cache
 
 import torch
 from torch import Tensor
 
-from emotalking.ops.cpu.build import load_library
+from emotalking.ops.cpu.build import kernels
 from emotalking.ops.waves import Hiding
 
-
-@cache
-def library() -> ctypes.CDLL:
-    """The compiled kernel, loaded at the first call.
-
-    Raises:
-        NoCompiler: the installation brings none, and there is no working C++ compiler.
-    """
-    built = load_library("waves.cpp")
-    pointer, number = ctypes.c_void_p, ctypes.c_int
-    built.add_waves.argtypes = (pointer, pointer, ctypes.c_float, *[number] * 3, pointer, number, pointer)
-    built.add_waves.restype = None
-    return built
+library = kernels("waves.cpp", add_waves="ppfiiipip")
 
 
 @torch.no_grad()
